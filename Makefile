@@ -1,0 +1,65 @@
+# The project's commands. `make demo` and `make test` install what they need into .venv first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP_COMPILE := $(BIN)/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+	--no-emit-index-url --no-emit-find-links --no-emit-options --no-header
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One stamp for each set of pins: a changed pin file installs again, nothing else does.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "confkeep needs Python 3.11 to 3.13; name one with 'make PYTHON=python3.12 ...'" >&2; exit 1; }
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run-installed: requirements/run.txt pyproject.toml | $(BIN)/python
+	@echo "installing confkeep and the pinned packages that it needs (once)"
+	@$(PIP) install --require-hashes -r requirements/run.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev-installed: requirements/dev.txt $(VENV)/.run-installed
+	@echo "installing the pinned packages that the tests need (once)"
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.PHONY: install
+install: $(VENV)/.run-installed ## Install confkeep into .venv
+
+.PHONY: demo
+demo: $(VENV)/.run-installed ## Play a polling scheduler against an embedded server and show what is kept
+	@$(BIN)/confkeep demo
+
+.PHONY: test
+test: lint ## Check style and types, then run all tests (under 6 minutes on 2 cores)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests
+
+.PHONY: lint
+lint: $(VENV)/.dev-installed ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+.PHONY: format
+format: $(VENV)/.dev-installed ## Rewrite the sources in the project's style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: pins
+pins: $(VENV)/.dev-installed ## Resolve the pinned versions anew
+	@$(PIP) install pip-tools
+	@$(PIP_COMPILE) --upgrade --extra local -o requirements/run.txt pyproject.toml requirements/build.in
+	@$(PIP_COMPILE) --upgrade --extra local --extra dev -o requirements/dev.txt pyproject.toml requirements/build.in
+
+.PHONY: clean
+clean: ## Remove the virtual environment and what the tools left
+	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .hypothesis
+	@find worker tasks tests -name __pycache__ -type d -prune -exec rm -rf {} +

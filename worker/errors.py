@@ -1,0 +1,170 @@
+"""The one tree of errors; it imports nothing of the project and does nothing but describe.
+
+    ConfkeepError
+    ├── InvalidInput              what the caller gave is wrong; the message names field and limit
+    │   ├── InvalidBackup         a backup that no enqueue accepts
+    │   │   └── BackupIdConflict  the backup_id was used before, for other bytes
+    │   ├── InvalidSettings       an environment variable is missing or wrong
+    │   └── InvalidId             not an id, or a prefix of none or of several (also a KeyError)
+    ├── QueueError                Redis, the inbox or the lock
+    │   ├── BrokerUnavailable     Redis cannot be reached, or refuses to write
+    │   └── TenantLocked          another process holds the tenant lock
+    ├── PoisonedBackup            this backup can never be committed; it becomes a dead letter
+    │   ├── StagedBytesMissing    its bytes are not in staging
+    │   └── StagedBytesDamaged    its bytes are not those that were accepted
+    └── StoreError                a tenant's git repository
+        ├── NotInStore            no such repository, commit, device or file (also a KeyError)
+        ├── RepositoryBusy        another writer moved the ref or holds its lock
+        ├── RepositoryDamaged     what is on disk is not what git says
+        └── StoreUnavailable      the file system refused: full, read-only, not permitted
+
+Each class says what a person can do (`hint`), whether the same call may succeed later
+(`retryable`), and which status the command line ends with (`exit_code`). Every error can be
+rebuilt from its `args`, which are JSON: Celery carries errors to other processes that way.
+No message ever holds a payload, a password or a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ConfkeepError(Exception):
+    """Any error that confkeep raises on purpose."""
+
+    #: What a person can do about it.
+    hint: ClassVar[str] = "Run the command again with --debug and report what it prints."
+    #: Whether the same call may succeed later without any change by the caller.
+    retryable: ClassVar[bool] = False
+    #: The exit status of the command line.
+    exit_code: ClassVar[int] = 1
+
+
+class InvalidInput(ConfkeepError, ValueError):
+    """What the caller gave is wrong.
+
+    Args:
+        field: the name of the field, argument or variable at fault.
+        problem: what is wrong with it, naming the limit; never the value itself.
+    """
+
+    hint = "Correct the named field; the same input will be refused again."
+    exit_code = 2
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(field, problem)
+        self.field = field
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.problem}"
+
+
+class InvalidBackup(InvalidInput):
+    """A backup that no enqueue accepts. Nothing of it was kept."""
+
+
+class BackupIdConflict(InvalidBackup):
+    """The backup_id was accepted before, for another device or for other bytes."""
+
+    hint = "Use a new backup_id for a new capture; repeat an id only with the very same backup."
+
+
+class InvalidSettings(InvalidInput):
+    """An environment variable is missing or wrong."""
+
+    hint = "Correct the variable; the README lists all of them with their defaults."
+
+
+class InvalidId(InvalidInput, KeyError):
+    """Not an id of the kind that is wanted, or a prefix that names nothing or more than one thing.
+
+    Also a `KeyError`: what is no id names nothing, and callers of `read_file` expect that.
+    """
+
+    hint = "`confkeep status` lists the tenants; `confkeep history TENANT` lists its devices."
+
+
+class QueueError(ConfkeepError):
+    """Redis, the inbox or the lock."""
+
+    retryable = True
+    exit_code = 10
+
+
+class BrokerUnavailable(QueueError):
+    """Redis cannot be reached, or refuses to write. Whether the last call took effect is unknown."""
+
+    hint = (
+        "Check that the server runs and that CONFKEEP_REDIS_URL names it, then repeat the call: "
+        "the same backup_id is never committed twice."
+    )
+    exit_code = 11
+
+
+class TenantLocked(QueueError):
+    """Another process holds the tenant lock for longer than the caller wanted to wait."""
+
+    hint = "Another worker is committing for this tenant; try again in a few seconds."
+    exit_code = 12
+
+
+class PoisonedBackup(ConfkeepError):
+    """This backup can never be committed; it becomes a dead letter and the others go on.
+
+    Also the failure that waits under such a backup's result.
+    """
+
+    hint = "Look at it with `confkeep status`, and enqueue a new capture of the device."
+    exit_code = 20
+
+
+class StagedBytesMissing(PoisonedBackup):
+    """A backup's bytes are not in staging any more."""
+
+    exit_code = 21
+
+
+class StagedBytesDamaged(PoisonedBackup):
+    """A backup's staged bytes do not have the size and SHA-256 that were accepted."""
+
+    exit_code = 22
+
+
+class StoreError(ConfkeepError):
+    """A tenant's git repository."""
+
+    exit_code = 30
+
+
+class NotInStore(StoreError, KeyError):
+    """No such repository, commit, device or file."""
+
+    hint = "`confkeep history TENANT DEVICE` lists the commits that there are."
+    exit_code = 31
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
+
+
+class RepositoryBusy(StoreError):
+    """Another writer moved the ref or holds its lock. Nothing was acknowledged."""
+
+    hint = "The task retries by itself; a lock whose owner died is removed at the next opening."
+    retryable = True
+    exit_code = 32
+
+
+class RepositoryDamaged(StoreError):
+    """What is on disk is not what git says. Nothing was changed."""
+
+    hint = "Run `git fsck` on the repository and restore it from a copy; the inbox waits meanwhile."
+    exit_code = 33
+
+
+class StoreUnavailable(StoreError):
+    """The file system refused: no space, read-only, or not permitted."""
+
+    hint = "Free space or repair the permissions; what was accepted waits in the inbox."
+    retryable = True
+    exit_code = 34

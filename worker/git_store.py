@@ -1,0 +1,136 @@
+"""The five functions of the module that this store replaces; a thin front without logic of its own."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TypedDict
+
+import pygit2
+
+from worker import locks
+from worker.errors import InvalidInput, NotInStore
+from worker.settings import Settings, get_settings
+from worker.store import reader
+from worker.store.backup import Backup, Signature, checked_uuid, encode_text
+from worker.store.commit import commit_backups
+from worker.store.line_delta import compute_line_delta
+from worker.store.repository import (
+    TenantRepository,
+    create_repository,
+    open_repository,
+    repository_path,
+)
+
+__all__ = [
+    "commit_backup",
+    "compute_line_delta",
+    "get_or_create_repo",
+    "list_device_commits",
+    "read_file",
+]
+
+#: Seconds to wait for another process that commits for the tenant.
+_LOCK_WAIT_S = 60.0
+
+
+class DeviceCommit(TypedDict):
+    """One commit that changed a device."""
+
+    sha: str
+    message: str
+    #: The committer's date in seconds since 1970.
+    timestamp: int
+
+
+def author_of(settings: Settings) -> Signature:
+    """Author and committer of every commit."""
+    return Signature(settings.author_name, settings.author_email)
+
+
+def get_or_create_repo(tenant_id: str) -> pygit2.Repository:
+    """The tenant's bare repository, created with its parents when there is none.
+
+    Raises:
+        InvalidId: not a UUID.
+        StoreUnavailable: the file system refused.
+        RepositoryDamaged: git cannot open what is there.
+    """
+    return _create(tenant_id).git
+
+
+def commit_backup(
+    tenant_id: str, device_id: str, export_text: str, binary_backup: bytes | None, message: str
+) -> str:
+    """Commit one backup under the tenant lock of all processes; durable when this returns.
+
+    Returns:
+        The 40 hexadecimal digits of the commit's id.
+
+    Raises:
+        InvalidInput: an id is no UUID, or a text cannot be encoded.
+        TenantLocked: another process committed for the tenant for more than a minute.
+        BrokerUnavailable: Redis, which holds the lock, did not answer.
+        StoreError: the repository could not be written; nothing was committed.
+    """
+    try:
+        backup = Backup(
+            backup_id=str(uuid.uuid4()),
+            device_id=checked_uuid("device_id", device_id),
+            export=encode_text(export_text),
+            binary=binary_backup,
+            message=message,
+        )
+        if b"\0" in encode_text(message):
+            raise InvalidInput("message", "must not contain NUL")
+    except UnicodeEncodeError as error:
+        raise InvalidInput("export_text or message", "holds a lone surrogate") from error
+    tenant = checked_uuid("tenant_id", tenant_id)
+    with locks.tenant_lock(tenant, wait_s=_LOCK_WAIT_S):
+        return commit_backups(_create(tenant), [backup])[0].sha
+
+
+def read_file(tenant_id: str, commit_sha: str, device_id: str, filename: str) -> bytes:
+    """A file of a device as it was in a commit, byte for byte. Creates nothing.
+
+    Args:
+        commit_sha: full or abbreviated, at least 4 hexadecimal digits.
+        filename: `export.rsc` or `backup.bin`.
+
+    Raises:
+        KeyError: (as `NotInStore` or `InvalidId`) the commit, device or file is not there.
+    """
+    return reader.read_file(_open(tenant_id), commit_sha, device_id, filename)
+
+
+def list_device_commits(tenant_id: str, device_id: str) -> list[DeviceCommit]:
+    """The commits that changed a device's subtree, newest first; `[]` when it is unknown.
+
+    Raises:
+        InvalidId: an id is no UUID.
+    """
+    device = checked_uuid("device_id", device_id)
+    try:
+        repository = _open(tenant_id)
+    except NotInStore:
+        return []
+    return [
+        DeviceCommit(
+            sha=version.sha,
+            message=version.message,
+            timestamp=int(version.committed_at.timestamp()),
+        )
+        for version in reader.walk_versions(repository, device)
+    ]
+
+
+def _path(tenant_id: str) -> Path:
+    return repository_path(get_settings().git_store_path, tenant_id)
+
+
+def _open(tenant_id: str) -> TenantRepository:
+    return open_repository(_path(tenant_id))
+
+
+def _create(tenant_id: str) -> TenantRepository:
+    return create_repository(_path(tenant_id), author_of(get_settings()))

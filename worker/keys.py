@@ -1,0 +1,109 @@
+"""Every Redis key and the shard function; it builds names and talks to nobody.
+
+All keys begin with `confkeep:`, but for the results, whose names Celery gives.
+
+    key                                  type    holds
+    confkeep:inbox:<tenant>              stream  accepted and not yet committed backups, in
+                                                 order; field `entry` = worker.inbox.Entry as
+                                                 JSON. Gone when empty.
+    confkeep:waiting                     zset    tenant -> ms since its inbox is non-empty
+    confkeep:staged:<tenant>:<backup>    string  export bytes, then binary bytes; gone with
+                                                 the entry (staging `redis` only)
+    confkeep:handoff:<tenant>:<uuid>     string  bytes that a client staged itself for
+                                                 `backups.receive`; gone when accepted
+    confkeep:wake:<tenant>               string  a wake-up is on its way; expires in seconds
+    confkeep:lock:<tenant>               string  tenant lock: its owner's token; expires
+    confkeep:backoff:<tenant>            hash    `tries`, `since_ms`, `next_ms`, `reason` of a
+                                                 tenant whose last commit failed
+    confkeep:replies:<tenant>            hash    backup -> further result ids (JSON list) that
+                                                 wait for that backup's receipt
+    confkeep:dead                        hash    backup -> worker.dead_letters.DeadLetter as
+                                                 JSON; its staged bytes are kept
+    confkeep:workers                     hash    worker name -> JSON: its shards, last sweep
+    celery-task-meta-<backup>            string  a backup's one record: Celery's result with the
+                                                 extra field `accepted` (the digest of what was
+                                                 accepted). PENDING from the enqueue, SUCCESS
+                                                 with the receipt, or FAILURE; expires
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+PREFIX = "confkeep:"
+WAITING = PREFIX + "waiting"
+DEAD = PREFIX + "dead"
+WORKERS = PREFIX + "workers"
+
+#: The queue that any Celery client may send `backups.receive` to.
+RECEIVE_QUEUE = "backups.receive"
+
+
+def inbox(tenant_id: str) -> str:
+    """The stream of a tenant's accepted and not yet committed backups."""
+    return f"{PREFIX}inbox:{tenant_id}"
+
+
+def staged(tenant_id: str, backup_id: str) -> str:
+    """The bytes of an accepted backup."""
+    return f"{PREFIX}staged:{tenant_id}:{backup_id}"
+
+
+def handoff(tenant_id: str, name: str) -> str:
+    """Bytes that a client staged itself under a UUID of its own choice."""
+    return f"{PREFIX}handoff:{tenant_id}:{name}"
+
+
+def wake(tenant_id: str) -> str:
+    """The flag that a wake-up is on its way."""
+    return f"{PREFIX}wake:{tenant_id}"
+
+
+def lock(tenant_id: str) -> str:
+    """The tenant lock."""
+    return f"{PREFIX}lock:{tenant_id}"
+
+
+def backoff(tenant_id: str) -> str:
+    """Why and until when a tenant's commits wait."""
+    return f"{PREFIX}backoff:{tenant_id}"
+
+
+def replies(tenant_id: str) -> str:
+    """Further result ids that wait for a backup's receipt."""
+    return f"{PREFIX}replies:{tenant_id}"
+
+
+def result(task_id: str) -> str:
+    """Where Celery's Redis backend keeps a result; also the channel that wakes its waiters."""
+    return f"celery-task-meta-{task_id}"
+
+
+def shard_of(tenant_id: str, shards: int) -> int:
+    """The shard, 0 to `shards` - 1, of a tenant: the same in every process and release.
+
+    The first 8 bytes of SHA-1 of the id's text, big-endian, modulo `shards`.
+    """
+    digest = hashlib.sha1(tenant_id.encode("ascii"), usedforsecurity=False).digest()
+    return int.from_bytes(digest[:8], "big") % shards
+
+
+def shard_queue(shard: int) -> str:
+    """The Celery queue of a shard."""
+    return f"backups.shard.{shard:02d}"
+
+
+def queue_of(tenant_id: str, shards: int) -> str:
+    """The Celery queue that a tenant's wake-ups go to."""
+    return shard_queue(shard_of(tenant_id, shards))
+
+
+def shards_of_worker(index: int, count: int, shards: int) -> range:
+    """The shards that worker `index` of `count` consumes: shard s belongs to worker s mod count.
+
+    With more workers than shards, those beyond the shards share: worker w then takes the shard
+    w mod `shards`, so that no worker idles and no shard is left alone.
+    """
+    if index >= shards:
+        return range(index % shards, index % shards + 1)
+    return range(index, shards, count)

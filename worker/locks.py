@@ -1,0 +1,102 @@
+"""The tenant lock: one process at a time commits for a tenant; it reads and writes no inbox.
+
+The lock is what keeps writers apart as a rule; when it expires under a process that was paused,
+the compare-and-swap of the tenant's branch decides (`worker.store.refs`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from redis.exceptions import LockError
+from redis.lock import Lock
+
+from worker import keys
+from worker.connections import broker_errors, get_client
+from worker.errors import TenantLocked
+from worker.settings import get_settings
+
+#: Seconds between two tries of a caller that waits.
+_POLL_S = 0.05
+
+
+class TenantLock:
+    """A held tenant lock, renewed by a thread of its own until it is released or lost."""
+
+    def __init__(self, lock: Lock, ttl_s: float) -> None:
+        self._lock = lock
+        self._ttl_s = ttl_s
+        self._stop = threading.Event()
+        self._lost = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="tenant-lock", daemon=True)
+        self._thread.start()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the lock could not be renewed: somebody else may hold it by now."""
+        return self._lost.is_set()
+
+    def _renew(self) -> None:
+        renewed = time.monotonic()
+        while not self._stop.wait(self._ttl_s / 4):
+            try:
+                self._lock.reacquire()
+                renewed = time.monotonic()
+            except LockError:
+                self._lost.set()
+                return
+            except redis.RedisError:
+                # The server may be back before the lock expires; after that it is not ours.
+                if time.monotonic() - renewed > self._ttl_s:
+                    self._lost.set()
+                    return
+
+    def release(self) -> None:
+        """Stop renewing and give the lock back; one that was lost is left to its new owner."""
+        self._stop.set()
+        self._thread.join()
+        try:
+            self._lock.release()
+        except LockError:
+            self._lost.set()
+        except redis.RedisError:
+            # It expires by itself.
+            self._lost.set()
+
+
+def try_lock(client: redis.Redis, tenant_id: str, ttl_s: float) -> TenantLock | None:
+    """Take the tenant lock; None when another process holds it.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer; the lock may be held until it expires.
+    """
+    # A renewing thread shares the token, so it must not be kept thread-local.
+    lock = Lock(client, keys.lock(tenant_id), timeout=ttl_s, thread_local=False)
+    with broker_errors():
+        taken = lock.acquire(blocking=False)
+    return TenantLock(lock, ttl_s) if taken else None
+
+
+@contextmanager
+def tenant_lock(tenant_id: str, *, wait_s: float) -> Iterator[TenantLock]:
+    """Hold the tenant lock, waiting for it up to `wait_s` seconds.
+
+    Raises:
+        TenantLocked: another process held it all that time.
+        BrokerUnavailable: Redis did not answer.
+    """
+    settings = get_settings()
+    client = get_client(settings)
+    deadline = time.monotonic() + wait_s
+    while (held := try_lock(client, tenant_id, settings.lock_ttl_s)) is None:
+        if time.monotonic() >= deadline:
+            raise TenantLocked(f"tenant {tenant_id} is locked by another process")
+        time.sleep(_POLL_S)
+    try:
+        yield held
+    finally:
+        held.release()

@@ -1,0 +1,129 @@
+"""The settings: the only reader of the environment; it opens no client and creates no file.
+
+Every value comes from a variable `CONFKEEP_<NAME>`; the README's table is generated from here.
+Settings are read once per process, at the first call of `get_settings`.
+"""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from worker.errors import InvalidSettings
+
+_MIB = 1024 * 1024
+_SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://")
+
+
+class Settings(BaseSettings):
+    """What a deployment may set. Immutable; safe to share between threads."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CONFKEEP_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    redis_url: str = Field(
+        "redis://localhost:6379/0",
+        repr=False,
+        description="Redis or Valkey: `redis://`, `rediss://`, `unix:///path?db=0` or `sentinel://`",
+    )
+    git_store_path: Annotated[pathlib.Path, NoDecode] = Field(
+        pathlib.Path("confkeep-data/store"),
+        validation_alias=AliasChoices("CONFKEEP_GIT_STORE_PATH", "GIT_STORE_PATH"),
+        description="Folder of the tenants' repositories (`GIT_STORE_PATH` is read too)",
+    )
+    staging: Literal["redis", "volume"] = Field(
+        "redis", description="Where the bytes of accepted backups wait: `redis` or `volume`"
+    )
+    staging_path: pathlib.Path = Field(
+        pathlib.Path("confkeep-data/staging"),
+        description="Folder on a volume that producers and workers share, for `volume`",
+    )
+    shards: int = Field(16, ge=1, le=1024, description="Number of shard queues")
+    worker_index: int = Field(0, ge=0, description="This worker's number, from 0")
+    worker_count: int = Field(
+        1, ge=1, le=1024, description="Number of workers among which the shards are divided"
+    )
+    batch_max_backups: int = Field(256, ge=1, le=10_000, description="Most backups in a batch")
+    batch_max_bytes: int = Field(
+        64 * _MIB, ge=1, description="Most bytes in a batch; a larger backup is one of its own"
+    )
+    slice_s: float = Field(
+        5.0, gt=0, le=30, description="Seconds a task commits for one tenant before others' turn"
+    )
+    lock_ttl_s: float = Field(
+        8.0, ge=1, le=60, description="Seconds until a dead worker's tenant lock expires"
+    )
+    sweep_interval_s: float = Field(
+        2.0, gt=0, le=60, description="Seconds between two looks for forgotten inboxes"
+    )
+    wake_ttl_s: float = Field(
+        5.0, gt=0, le=60, description="Seconds until an unanswered wake-up is sent again"
+    )
+    receipt_ttl_s: int = Field(
+        8 * 86_400, ge=60, description="Seconds that a receipt can be asked for in Redis"
+    )
+    redis_timeout_s: float = Field(
+        5.0, gt=0, le=60, description="Seconds to wait for an answer of Redis"
+    )
+    author_name: str = Field(
+        "The Other Dude", min_length=1, description="Author and committer of every commit"
+    )
+    author_email: str = Field("backup@tod.local", min_length=1, description="Their address")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level to log"
+    )
+    log_format: Literal["console", "json"] = Field(
+        "console", description="`console` for people, `json` for log collectors"
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        if not value.startswith(_SCHEMES):
+            # The URL may hold a password: the message must not repeat it.
+            raise ValueError(f"must start with one of {', '.join(_SCHEMES)}")
+        return value
+
+    @field_validator("author_name", "author_email")
+    @classmethod
+    def _fits_a_signature(cls, value: str) -> str:
+        if any(c in "<>\n\0" for c in value):
+            raise ValueError("must not contain '<', '>', a line break or NUL")
+        return value
+
+    @model_validator(mode="after")
+    def _index_below_count(self) -> Settings:
+        if self.worker_index >= self.worker_count:
+            raise ValueError("CONFKEEP_WORKER_INDEX must be below CONFKEEP_WORKER_COUNT")
+        return self
+
+
+def variable_of(field: str) -> str:
+    """The environment variable that sets `field` of `Settings`."""
+    return f"CONFKEEP_{field.upper()}"
+
+
+def load_settings(**values: Any) -> Settings:
+    """Read the environment; `values` win over it.
+
+    Raises:
+        InvalidSettings: names the variable and what is wrong, never its value.
+    """
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "worker_index"
+        variable = name if name.isupper() else variable_of(name)
+        raise InvalidSettings(variable, first["msg"].removeprefix("Value error, ")) from None
+
+
+@functools.cache
+def get_settings() -> Settings:
+    """The process's settings, read from the environment at the first call."""
+    return load_settings()

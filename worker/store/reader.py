@@ -1,0 +1,198 @@
+"""Reading a tenant's repository: files, versions and differences; it never writes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pygit2
+from pygit2.enums import ObjectType
+
+from worker.errors import NotInStore, RepositoryDamaged
+from worker.store.backup import (
+    BACKUP_ID_HEADER,
+    BINARY_NAME,
+    EXPORT_NAME,
+    FILE_NAMES,
+    Version,
+    checked_commit_id,
+    checked_file_name,
+    checked_uuid,
+    decode_text,
+)
+from worker.store.repository import TenantRepository
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The two files of a device in one commit; None: the commit does not hold that file."""
+
+    export: bytes | None
+    binary: bytes | None
+
+
+def find_commit(repository: TenantRepository, commit_sha: str) -> pygit2.Commit:
+    """The commit with that full or abbreviated id.
+
+    Raises:
+        InvalidId: not 4 to 40 hexadecimal digits.
+        NotInStore: no commit begins so, or more than one object does.
+    """
+    wanted = checked_commit_id(commit_sha)
+    try:
+        found = repository.git.get(wanted)
+    except ValueError as error:
+        raise NotInStore(f"commit {wanted} is ambiguous: give more digits") from error
+    except pygit2.GitError as error:
+        raise RepositoryDamaged(f"object {wanted} cannot be read") from error
+    if not isinstance(found, pygit2.Commit):
+        raise NotInStore(f"no commit {wanted} in {repository.path.name}")
+    return found
+
+
+def read_file(
+    repository: TenantRepository, commit_sha: str, device_id: str, filename: str
+) -> bytes:
+    """One file of a device as it was in a commit, byte for byte.
+
+    Raises:
+        InvalidId: an argument is not of its kind.
+        NotInStore: the commit, the device or the file is not there.
+    """
+    device = checked_uuid("device_id", device_id)
+    name = checked_file_name(filename)
+    commit = find_commit(repository, commit_sha)
+    data = _file_in(repository, _device_tree_id(commit, device), name)
+    if data is None:
+        raise NotInStore(f"no {name} of device {device} in commit {commit.id}")
+    return data
+
+
+def read_pair(repository: TenantRepository, commit: pygit2.Commit, device_id: str) -> Pair:
+    """Both files of a device as they were in a commit; of an unknown device neither is there."""
+    tree_id = _device_tree_id(commit, device_id)
+    return Pair(*(_file_in(repository, tree_id, name) for name in (EXPORT_NAME, BINARY_NAME)))
+
+
+def devices_of(repository: TenantRepository) -> list[str]:
+    """The ids of all devices in the newest commit, sorted."""
+    tip = repository.tip()
+    if tip is None:
+        return []
+    commit = repository.git[tip]
+    assert isinstance(commit, pygit2.Commit)
+    return sorted(
+        entry.name
+        for entry in commit.tree
+        if entry.type == ObjectType.TREE and entry.name and _is_uuid(entry.name)
+    )
+
+
+def _is_uuid(name: str) -> bool:
+    try:
+        return checked_uuid("device_id", name) == name
+    except ValueError:
+        return False
+
+
+def walk_versions(repository: TenantRepository, device_id: str) -> Iterator[Version]:
+    """The commits that changed a device's subtree, newest first, as `git log -- DEVICE` lists them.
+
+    That is git's default simplification: a merge that took the device from one of its parents
+    whole is not listed, and only that parent is followed. Costs the tenant's whole history.
+    """
+    device = checked_uuid("device_id", device_id)
+    tip = repository.tip()
+    if tip is None:
+        return
+    seen = {tip}
+    first = _commit(repository, tip)
+    # Newest committer date first; among equal ones the first found, as git does.
+    heap = [(-first.commit_time, 0, first)]
+    found = 0
+    while heap:
+        _time, _order, commit = heapq.heappop(heap)
+        entry = _device_tree_id(commit, device)
+        parents = [_commit(repository, parent) for parent in commit.parent_ids]
+        same = [parent for parent in parents if _device_tree_id(parent, device) == entry]
+        if same:
+            parents = same[:1]
+        elif parents or entry is not None:
+            yield version_of(commit)
+        for parent in parents:
+            if parent.id not in seen:
+                seen.add(parent.id)
+                found += 1
+                heapq.heappush(heap, (-parent.commit_time, found, parent))
+
+
+def version_of(commit: pygit2.Commit) -> Version:
+    """What a commit says about itself."""
+    return Version(
+        sha=str(commit.id),
+        message=decode_text(commit.raw_message),
+        committed_at=dt.datetime.fromtimestamp(commit.commit_time, dt.UTC),
+        backup_id=id_in_header(commit.read_raw(), BACKUP_ID_HEADER),
+    )
+
+
+def id_in_header(raw_commit: bytes, header: bytes) -> str | None:
+    """The UUID in an extra header line of a raw commit; None when there is none."""
+    headers, _, _message = raw_commit.partition(b"\n\n")
+    for line in headers.split(b"\n"):
+        name, _, value = line.partition(b" ")
+        if name == header:
+            try:
+                return checked_uuid("header", value.decode("ascii", "replace"))
+            except ValueError:
+                return None
+    return None
+
+
+def find_backup_ids(
+    repository: TenantRepository, backup_ids: frozenset[str]
+) -> dict[str, pygit2.Commit]:
+    """Those of `backup_ids` that are in git, with their commits. Costs the whole history."""
+    found: dict[str, pygit2.Commit] = {}
+    tip = repository.tip()
+    if tip is None:
+        return found
+    for commit in repository.git.walk(tip):
+        backup_id = id_in_header(commit.read_raw(), BACKUP_ID_HEADER)
+        if backup_id in backup_ids:
+            found[backup_id] = commit
+            if len(found) == len(backup_ids):
+                break
+    return found
+
+
+def _commit(repository: TenantRepository, commit_id: pygit2.Oid) -> pygit2.Commit:
+    found = repository.git.get(commit_id)
+    if not isinstance(found, pygit2.Commit):
+        raise RepositoryDamaged(f"{repository.path.name}: commit {commit_id} is missing")
+    return found
+
+
+def _device_tree_id(commit: pygit2.Commit, device_id: str) -> pygit2.Oid | None:
+    try:
+        entry = commit.tree[device_id]
+    except KeyError:
+        return None
+    return entry.id if entry.type == ObjectType.TREE else None
+
+
+def _file_in(repository: TenantRepository, tree_id: pygit2.Oid | None, name: str) -> bytes | None:
+    if tree_id is None:
+        return None
+    assert name in FILE_NAMES
+    tree = repository.git[tree_id]
+    assert isinstance(tree, pygit2.Tree)
+    try:
+        entry = tree[name]
+    except KeyError:
+        return None
+    if not isinstance(entry, pygit2.Blob):
+        return None
+    return entry.data
