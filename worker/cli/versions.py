@@ -1,0 +1,156 @@
+"""The command line's one reader of histories: versions with dates and line counts; it only reads."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import pygit2
+
+from worker.errors import NotInStore
+from worker.store.backup import (
+    BINARY_NAME,
+    DEVICE_ID_HEADER,
+    EXPORT_NAME,
+    Version,
+    checked_uuid,
+    decode_text,
+)
+from worker.store.line_delta import compute_line_delta
+from worker.store.reader import (
+    Pair,
+    devices_of,
+    find_commit,
+    id_in_header,
+    read_pair,
+    version_of,
+    walk_versions,
+)
+from worker.store.repository import TenantRepository
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A version as `confkeep history` lists it."""
+
+    version: Version
+    #: The author's date: when the device was asked, as far as that is known.
+    captured_at: dt.datetime
+    lines_added: int
+    lines_removed: int
+    #: None: this version has no binary.
+    binary_bytes: int | None
+    #: The device is not in this version any more.
+    removed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRow:
+    """A device as `confkeep history TENANT` lists it."""
+
+    device_id: str
+    #: Commits that changed it.
+    versions: int
+    last: Version
+
+
+def versions_of(repository: TenantRepository, device_id: str) -> Iterator[Version]:
+    """The versions of a device, newest first; none when it is unknown."""
+    return walk_versions(repository, device_id)
+
+
+def last_versions(repository: TenantRepository, device_id: str, count: int) -> list[Version]:
+    """At most `count` versions of a device, newest first.
+
+    Raises:
+        NotInStore: the device has none.
+    """
+    found = list(islice(versions_of(repository, device_id), count))
+    if not found:
+        raise NotInStore(f"no version of device {device_id} in {repository.path.name}")
+    return found
+
+
+def rows_of(repository: TenantRepository, device_id: str) -> Iterator[Row]:
+    """The versions of a device with what each changed against the one before, newest first."""
+    newer: tuple[Version, pygit2.Commit, Pair] | None = None
+    for version in versions_of(repository, device_id):
+        commit = find_commit(repository, version.sha)
+        pair = read_pair(repository, commit, device_id)
+        if newer is not None:
+            yield _row(*newer, pair.export)
+        newer = version, commit, pair
+    if newer is not None:
+        yield _row(*newer, None)
+
+
+def _row(version: Version, commit: pygit2.Commit, pair: Pair, old_export: bytes | None) -> Row:
+    added, removed = compute_line_delta(
+        decode_text(old_export or b""), decode_text(pair.export or b"")
+    )
+    return Row(
+        version=version,
+        captured_at=captured_at(commit),
+        lines_added=added,
+        lines_removed=removed,
+        binary_bytes=None if pair.binary is None else len(pair.binary),
+        removed=pair == Pair(None, None),
+    )
+
+
+def captured_at(commit: pygit2.Commit) -> dt.datetime:
+    """A commit's author date."""
+    return dt.datetime.fromtimestamp(commit.author.time, dt.UTC)
+
+
+def pair_at(repository: TenantRepository, device_id: str, sha: str) -> tuple[pygit2.Commit, Pair]:
+    """Both files of a device as of a commit.
+
+    Raises:
+        InvalidId: `sha` is no commit id.
+        NotInStore: no such commit, or it does not hold the device.
+    """
+    commit = find_commit(repository, sha)
+    pair = read_pair(repository, commit, checked_uuid("device_id", device_id))
+    if pair == Pair(None, None):
+        raise NotInStore(f"no {EXPORT_NAME} or {BINARY_NAME} of device {device_id} in {sha}")
+    return commit, pair
+
+
+def device_rows(repository: TenantRepository) -> list[DeviceRow]:
+    """The devices of the newest commit, the last changed one first. Costs the whole history.
+
+    A merge counts for what it changed against its first parent.
+    """
+    tip = repository.tip()
+    if tip is None:
+        return []
+    current = set(devices_of(repository))
+    counts = dict.fromkeys(current, 0)
+    last: dict[str, Version] = {}
+    for commit in repository.git.walk(tip):
+        for device_id in _changed_devices(commit):
+            if device_id in current:
+                counts[device_id] += 1
+                if device_id not in last:
+                    last[device_id] = version_of(commit)
+    return [DeviceRow(device_id, counts[device_id], version) for device_id, version in last.items()]
+
+
+def _changed_devices(commit: pygit2.Commit) -> set[str]:
+    parents = commit.parents
+    if parents and parents[0].tree_id == commit.tree_id:
+        return set()
+    own = id_in_header(commit.read_raw(), DEVICE_ID_HEADER)
+    if own is not None:
+        return {own}
+    # Written by something else than confkeep: compare the trees.
+    diff = (
+        commit.tree.diff_to_tree(parents[0].tree, swap=True)
+        if parents
+        else commit.tree.diff_to_tree(swap=True)
+    )
+    paths = (delta.new_file.path or delta.old_file.path for delta in diff.deltas)
+    return {path.split("/", 1)[0] for path in paths}
