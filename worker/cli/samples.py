@@ -233,10 +233,7 @@ class SampleDevice:
             ("/system ntp client", ["set enabled=yes"]),
             (
                 "/system scheduler",
-                [
-                    "add interval=1d name=backup on-event=daily-backup policy=read,write,policy,test "
-                    "start-date=2024-01-01 start-time=03:00:00"
-                ],
+                ["add interval=1d name=backup on-event=daily-backup start-time=03:00:00"],
             ),
         ]
 
