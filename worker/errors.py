@@ -8,7 +8,8 @@
     │   └── InvalidId             not an id, or a prefix of none or of several (also a KeyError)
     ├── QueueError                Redis, the inbox or the lock
     │   ├── BrokerUnavailable     Redis cannot be reached, or refuses to write
-    │   └── TenantLocked          another process holds the tenant lock
+    │   ├── TenantLocked          another process holds the tenant lock
+    │   └── StagingUnavailable    the shared volume refused: full, read-only, not permitted
     ├── PoisonedBackup            this backup can never be committed; it becomes a dead letter
     │   ├── StagedBytesMissing    its bytes are not in staging
     │   └── StagedBytesDamaged    its bytes are not those that were accepted
@@ -107,6 +108,13 @@ class TenantLocked(QueueError):
 
     hint = "Another worker is committing for this tenant; try again in a few seconds."
     exit_code = 12
+
+
+class StagingUnavailable(QueueError):
+    """The shared volume of staged bytes refused: full, read-only, not permitted, not mounted."""
+
+    hint = "Check the volume that CONFKEEP_STAGING_PATH names; nothing was accepted meanwhile."
+    exit_code = 13
 
 
 class PoisonedBackup(ConfkeepError):

@@ -1,0 +1,96 @@
+"""Backups that cannot be committed, kept whole with their reason until a person decides; it judges none."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from worker import keys
+from worker.connections import broker_errors
+from worker.errors import ConfkeepError
+from worker.inbox import Entry, Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A backup that cannot be committed. Its staged bytes are where they were."""
+
+    tenant_id: str
+    backup_id: str
+    #: None, like `entry`: what stood in the inbox was no entry.
+    device_id: str | None
+    reason: str
+    #: The error's class.
+    kind: str
+    #: ISO 8601, UTC.
+    died_at: str
+    #: The inbox entry, as it stood there.
+    entry: str = dataclasses.field(repr=False)
+
+
+def bury(client: redis.Redis, tenant_id: str, entry: Entry, error: ConfkeepError) -> None:
+    """Keep a backup as a dead letter. Repeating it does no harm.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    _put(
+        client,
+        DeadLetter(
+            tenant_id=tenant_id,
+            backup_id=entry.backup_id,
+            device_id=entry.device_id,
+            reason=str(error),
+            kind=type(error).__name__,
+            died_at=_now(),
+            entry=entry.to_json(),
+        ),
+    )
+
+
+def bury_unreadable(client: redis.Redis, tenant_id: str, found: Unreadable) -> None:
+    """Keep what stood in an inbox and was no entry, and take it out of there.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    _put(
+        client,
+        DeadLetter(
+            tenant_id=tenant_id,
+            backup_id=f"unreadable-{tenant_id}-{found.stream_id}",
+            device_id=None,
+            reason="what stood in the inbox is no entry",
+            kind="PoisonedBackup",
+            died_at=_now(),
+            entry=found.text,
+        ),
+    )
+    with broker_errors():
+        client.xdel(keys.inbox(tenant_id), found.stream_id)
+
+
+def list_dead_letters(client: redis.Redis) -> list[DeadLetter]:
+    """All dead letters, oldest first.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        found: Any = client.hvals(keys.DEAD)
+    letters = [DeadLetter(**json.loads(text)) for text in found]
+    return sorted(letters, key=lambda letter: (letter.died_at, letter.backup_id))
+
+
+def _put(client: redis.Redis, letter: DeadLetter) -> None:
+    with broker_errors():
+        client.hset(keys.DEAD, letter.backup_id, json.dumps(dataclasses.asdict(letter)))
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
