@@ -14,10 +14,10 @@ import heapq
 import re
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from worker.errors import InvalidId, InvalidInput
 from worker.ids import checked_uuid
@@ -189,13 +189,7 @@ def _captures(
     """One device's captures in their order."""
     found = list(exports)
     order = order or order_of(found)
-    keys = {
-        "date": lambda path: (date_in_name(path.stem) or _EARLIEST, _natural(path.stem)),
-        "number": lambda path: _natural(path.stem),
-        "mtime": lambda path: (int(path.stat().st_mtime), _natural(path.stem)),
-        "name": lambda path: _natural(path.stem),
-    }
-    found.sort(key=keys[order])
+    found.sort(key=_SORT_KEYS[order])
     captures = []
     for path in found:
         binary = path.with_suffix(".backup")
@@ -246,6 +240,15 @@ def _id_of(name: str, full_name: str, named: dict[str, str]) -> str:
         made = str(uuid.uuid5(NAMESPACE, full_name))
         named[full_name] = made
         return made
+
+
+#: What a device's exports are sorted by.
+_SORT_KEYS: Final[dict[str, Callable[[Path], Any]]] = {
+    "date": lambda path: (date_in_name(path.stem) or _EARLIEST, _natural(path.stem)),
+    "number": lambda path: _natural(path.stem),
+    "mtime": lambda path: (int(path.stat().st_mtime), _natural(path.stem)),
+    "name": lambda path: _natural(path.stem),
+}
 
 
 def devices_by_tenant(captures: Iterable[Capture]) -> dict[str, set[str]]:

@@ -43,6 +43,15 @@ def find_device(repository: TenantRepository, given: str) -> str:
     return _whole(given) or _by_prefix("DEVICE", given, devices_of(repository))
 
 
+def find_device_of(store: Path, tenant_id: str, given: str) -> str:
+    """As `find_device`; opens the tenant's repository only for a prefix.
+
+    Raises:
+        NotInStore: a prefix, and the tenant has no repository.
+    """
+    return _whole(given) or find_device(open_repository(repository_path(store, tenant_id)), given)
+
+
 def open_tenant(store: Path, given: str) -> tuple[str, TenantRepository]:
     """The tenant that `given` names, and its repository.
 
