@@ -206,15 +206,16 @@ def _show(terminal: Terminal, store: Path, done: _Done) -> None:
     devices = [
         len(devices_of(open_repository(repository_path(store, tenant)))) for tenant in tenants
     ]
-    terminal.line(
+    terminal.prose(
         f"{count_text(done.backups, 'backup')} of {count_text(sum(devices), 'device')} of "
         f"{count_text(len(tenants), 'tenant')} are in git: {done.backups / done.seconds:.0f} a "
-        f"second, each on disk before its receipt.",
+        "second, each safe on disk before its receipt.",
         style="bold green",
     )
     if done.unchanged:
-        terminal.line(
-            f"{done.unchanged} of them changed nothing: they are commits, but not in a history."
+        terminal.prose(
+            f"{done.unchanged} repeated the device's last files: they are commits too, but stand "
+            "in no history."
         )
     short_tenant = _shortest(tenant_id, tenants)
     short_device = _shortest(device_id, devices_of(repository))
@@ -228,7 +229,7 @@ def _show(terminal: Terminal, store: Path, done: _Done) -> None:
         f"{confkeep} history {short_tenant}",
         f"{confkeep} history {short_tenant} {short_device}",
         f"{confkeep} restore {short_tenant} {short_device} -o restored",
-        f"git -C {os.path.relpath(repository.path)} log -p -- {device_id}",
+        f"git -C {path}/{short_tenant}*.git log --stat -3",
     ):
         terminal.line(f"  {command_line}", style="cyan")
     terminal.note("`confkeep up` runs server and workers for good; this demo's have ended.")

@@ -59,12 +59,12 @@ class _Side:
     commit: pygit2.Commit | None
     pair: Pair
 
-    def label(self, prefix: str, device_id: str) -> str:
+    def label(self, prefix: str) -> str:
         """What stands behind `---` or `+++`: git's name of the file, then when and which."""
         if self.commit is None or self.pair.export is None:
             return "/dev/null"
         when = date_text(captured_at(self.commit))
-        return f"{prefix}/{device_id}/{EXPORT_NAME}\t{when} UTC  {str(self.commit.id)[:10]}"
+        return f"{prefix}/{EXPORT_NAME}\t{when} UTC  {str(self.commit.id)[:10]}"
 
 
 def _side(repository: TenantRepository, device_id: str, sha: str | None) -> _Side:
@@ -97,11 +97,11 @@ def print_diff(
     if old.pair.export == new.pair.export:
         terminal.line(f"{EXPORT_NAME}: no difference", style="bold")
     else:
-        _print_patch(terminal, device_id, old, new, context)
+        _print_patch(terminal, old, new, context)
     terminal.line(f"{BINARY_NAME}: {_binaries(old.pair.binary, new.pair.binary)}", style="bold")
 
 
-def _print_patch(terminal: Terminal, device_id: str, old: _Side, new: _Side, context: int) -> None:
+def _print_patch(terminal: Terminal, old: _Side, new: _Side, context: int) -> None:
     patch = pygit2.Patch.create_from(
         old.pair.export or b"",
         new.pair.export or b"",
@@ -109,8 +109,8 @@ def _print_patch(terminal: Terminal, device_id: str, old: _Side, new: _Side, con
         context_lines=context,
     )
     names = [
-        f"--- {old.label('a', device_id)}",
-        f"+++ {new.label('b', device_id)}",
+        f"--- {old.label('a')}",
+        f"+++ {new.label('b')}",
     ]
     # libgit2's own names are dropped: everything before the first hunk.
     data = patch.data

@@ -190,24 +190,33 @@ def _captures(
     found = list(exports)
     order = order or order_of(found)
     found.sort(key=_SORT_KEYS[order])
-    captures = []
-    for path in found:
+    captures: list[Capture] = []
+    for path in reversed(found):
         binary = path.with_suffix(".backup")
+        when = _stated_date(path)
+        if when is None:
+            # A file's time may be that of a copy; no capture is later than the one after it.
+            when = _file_date(path)
+            if captures:
+                when = min(when, captures[-1].captured_at)
         captures.append(
-            Capture(tenant_id, device_id, path, binary if binary.is_file() else None, _when(path))
+            Capture(tenant_id, device_id, path, binary if binary.is_file() else None, when)
         )
-    return captures
+    return captures[::-1]
 
 
-def _when(export: Path) -> dt.datetime:
+def _stated_date(export: Path) -> dt.datetime | None:
+    """The date in the file's name, else in its header."""
     found = date_in_name(export.stem)
     if found is None:
         with export.open("rb") as file:
             found = date_in_header(file.read(_HEADER_BYTES))
-    if found is None:
-        mtime_s = int(export.stat().st_mtime)
-        found = min(max(dt.datetime.fromtimestamp(mtime_s, dt.UTC), _EARLIEST), _LATEST)
     return found
+
+
+def _file_date(export: Path) -> dt.datetime:
+    changed = dt.datetime.fromtimestamp(int(export.stat().st_mtime), dt.UTC)
+    return min(max(changed, _EARLIEST), _LATEST)
 
 
 def interleaved(devices: Iterable[list[Capture]]) -> Iterator[Capture]:

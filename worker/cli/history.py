@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 from typing import Final
 
 import click
@@ -13,14 +14,20 @@ from worker.cli.terminal import Terminal, count_text, date_text, first_line, pas
 from worker.cli.versions import DeviceRow, Row, device_rows, rows_of
 from worker.errors import NotInStore
 from worker.settings import get_settings
-from worker.store.repository import TenantRepository
+from worker.store.reader import devices_of
+from worker.store.repository import (
+    TenantRepository,
+    open_repository,
+    repository_path,
+    tenants_of,
+)
 
 #: Digits of a commit id in tables; unambiguous in any store that we have seen.
 SHORT: Final = 10
 
 
 @click.command("history")
-@click.argument("tenant")
+@click.argument("tenant", required=False)
 @click.argument("device", required=False)
 @click.option(
     "-n",
@@ -35,7 +42,7 @@ SHORT: Final = 10
 def command(terminal: Terminal, tenant: str, device: str | None, limit: int, as_json: bool) -> None:
     """List the versions of a device, or the devices of a tenant.
 
-    Newest first. TENANT and DEVICE are UUIDs or their first 4 or more digits. A version is a
+    Without TENANT: the tenants of the store. Newest first. TENANT and DEVICE are UUIDs or their first 4 or more digits. A version is a
     commit that changed one of the device's two files; `captured` is when the device was asked,
     `+` and `-` are the lines of the export that came and went.
 
@@ -46,13 +53,32 @@ def command(terminal: Terminal, tenant: str, device: str | None, limit: int, as_
                      "lines_added", "lines_removed", "binary_bytes", "removed"}]}
     and without DEVICE:
       {"tenant_id", "devices": [{"device_id", "versions", "sha", "message", "committed_at"}]}
+    and without TENANT: {"tenants": [{"tenant_id", "devices": how many}]}
     """
+    if tenant is None:
+        _list_tenants(terminal, get_settings().git_store_path, as_json)
+        return
     tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
     if device is None:
         _list_devices(terminal, tenant_id, device_rows(repository), as_json)
         return
     device_id = find_device(repository, device)
     _list_versions(terminal, tenant_id, repository, device_id, limit, as_json)
+
+
+def _list_tenants(terminal: Terminal, store: Path, as_json: bool) -> None:
+    counts = {
+        tenant_id: len(devices_of(open_repository(repository_path(store, tenant_id))))
+        for tenant_id in tenants_of(store)
+    }
+    if as_json:
+        tenants = [{"tenant_id": tenant, "devices": count} for tenant, count in counts.items()]
+        terminal.json({"tenants": tenants})
+    elif not counts:
+        terminal.line(f"No tenant has a repository in {store}.")
+    else:
+        rows = [[tenant, str(count)] for tenant, count in counts.items()]
+        terminal.table(["tenant", "devices"], rows, right="devices")
 
 
 def _list_versions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,8 @@ from worker.store.repository import open_repository, repository_path
 
 #: Most refused files that are listed.
 _LISTED: Final = 20
+#: Most ids made from names that are listed.
+_IDS_LISTED: Final = 50
 
 
 @click.command("import")
@@ -66,7 +69,8 @@ def command(
 
     A device's exports are taken in the order of the dates in their names when all have one, else
     of their numbers when all names are numbers, else of the files' times. The commit's author
-    date is the date in the name, else in the export's header, else the file's time.
+    date is the date in the name, else in the export's header, else the file's time, but not later
+    than that of the next.
 
     Importing again imports what is new: the backup_id is made from device, file name and bytes.
     Blank and too large files are refused and listed; the others are imported.
@@ -153,9 +157,12 @@ def _print_ids(terminal: Terminal, found: ExportsFolder) -> None:
     if not found.named_ids:
         return
     terminal.line("Ids made from names:", style="bold")
-    for name, made in found.named_ids.items():
+    for name, made in islice(found.named_ids.items(), _IDS_LISTED):
         indent = "    " if "/" in name else "  "
         terminal.line(f"{indent}{made}  {printable(name)}")
+    if len(found.named_ids) > _IDS_LISTED:
+        more = len(found.named_ids) - _IDS_LISTED
+        terminal.line(f"  and {more} more; --json lists all", style="dim")
 
 
 def _summary_json(found: ExportsFolder, sent: Sent | None) -> dict[str, object]:

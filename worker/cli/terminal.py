@@ -126,9 +126,13 @@ class Terminal:
         """One line on standard output; never wrapped by us."""
         self.out.print(text, style=style, soft_wrap=True)
 
+    def prose(self, text: str, style: str | None = None) -> None:
+        """A sentence on standard output; on a terminal broken between words."""
+        self.out.print(text, style=style, soft_wrap=not self.out.is_terminal)
+
     def note(self, text: str) -> None:
         """One dimmed line on standard error: of interest to a person, not to a pipe."""
-        self.err.print(text, style="dim", soft_wrap=True)
+        self.err.print(text, style="dim", soft_wrap=not self.err.is_terminal)
 
     def error(self, problem: str, hint: str | None) -> None:
         """The two lines of an error, on standard error."""
@@ -136,14 +140,18 @@ class Terminal:
 
         text = Text("error: ", style="bold red")
         text.append(printable(problem), style="default not bold")
-        self.err.print(text, soft_wrap=True)
+        wrapped = self.err.is_terminal
+        self.err.print(text, soft_wrap=not wrapped)
         if hint:
-            self.err.print(f"hint: {hint}", style="dim", soft_wrap=True)
+            self.err.print(f"hint: {hint}", style="dim", soft_wrap=not wrapped)
 
     def bytes(self, data: bytes) -> None:
         """Exactly these bytes on standard output."""
         sys.stdout.flush()
-        sys.stdout.buffer.write(data)
+        rest = memoryview(data)
+        while rest:
+            # With PYTHONUNBUFFERED this is the bare file, whose writes may be short.
+            rest = rest[sys.stdout.buffer.write(rest) :]
         sys.stdout.buffer.flush()
 
     def json(self, value: Any) -> None:
