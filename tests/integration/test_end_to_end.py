@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -300,3 +302,30 @@ def test_reading_tasks_answer_where_the_repository_is(deployed: Deployment) -> N
     assert ask("diff", tenant, device, *shas).splitlines()[-2:] == ["-/ip 0", "+/ip 1"]
     with pytest.raises(KeyError):
         ask("read_file", tenant, "main^{tree}", device, "export.rsc")
+
+
+def test_the_readmes_example_keeps_what_it_polls(deployed: Deployment) -> None:
+    deployed.start_worker()
+    [example] = re.findall(
+        r"```python\n(.*?)```",
+        (Path(__file__).parents[2] / "README.md").read_text("utf-8"),
+        re.DOTALL,
+    )
+    scope: dict[str, Any] = {}
+    exec(example, scope)
+    tenant = new_id()
+
+    class Router:
+        def __init__(self, number: int) -> None:
+            self.tenant, self.id, self.poll_id = tenant, new_id(), new_id()
+            self.name = f"router {number}"
+
+        async def capture(self) -> tuple[str, bytes]:
+            return f"/system identity set name={self.id}", b"binary"
+
+    routers = [Router(number) for number in range(5)]
+    receipts = asyncio.run(scope["poll_all"](routers))
+    assert {receipt["sha"] for receipt in receipts.values()} == set(
+        git(deployed.store / f"{tenant}.git", "log", "--format=%H").split()
+    )
+    assert set(receipts) == {router.poll_id for router in routers}
