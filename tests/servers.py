@@ -12,6 +12,7 @@ from pathlib import Path
 
 import redis
 
+from tests.judge import assert_all_sound
 from worker.local import Child, EmbeddedServer
 
 
@@ -78,8 +79,6 @@ class Deployment:
 @contextmanager
 def deployment(path: Path, **variables: str) -> Iterator[Deployment]:
     """A deployment that ends with the test, and whose every repository git judges at the end."""
-    from tests.judges import fsck_all
-
     server = EmbeddedServer(path / "server")
     server.start()
     running = Deployment(path, server, variables)
@@ -87,4 +86,4 @@ def deployment(path: Path, **variables: str) -> Iterator[Deployment]:
         yield running
     finally:
         running.stop()
-    fsck_all(running.store)
+    assert_all_sound(running.store)

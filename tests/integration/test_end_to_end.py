@@ -25,7 +25,7 @@ from tasks import (
     enqueue_backups,
 )
 from tests.integration.conftest import become_producer
-from tests.judges import backup_ids, git
+from tests.judge import backup_ids, git
 from tests.servers import Deployment, deployment, wait_for
 from worker import git_store, keys
 from worker.app import app
@@ -86,7 +86,7 @@ def test_two_workers_and_two_producers_keep_every_backup_once_and_in_order(
             for one in sent:
                 own = set(one[tenant])
                 assert [i for i in committed if i in own] == one[tenant]
-            shas = git(repository, "log", "--reverse", "--format=%H", "main").split()
+            shas = git(repository, "log", "--reverse", "--format=%H", "main").decode().split()
             assert [receipts[i].sha for i in committed] == shas
         staged = tmp_path / "staging"
         assert not [path for path in staged.rglob("*") if path.is_file()]
@@ -116,7 +116,9 @@ def test_receipts_say_what_happened(deployed: Deployment) -> None:
     data = EXPORT.encode("utf-8", "surrogateescape")
     assert git_store.read_file(tenant, first.sha, device, "export.rsc") == data
     tree = git(deployed.store / f"{tenant}.git", "ls-tree", "--name-only", "-r", changed.sha)
-    assert tree.split() == [f"{device}/export.rsc"], "a capture without binary commits none"
+    assert tree.decode().split() == [f"{device}/export.rsc"], (
+        "a capture without binary commits none"
+    )
 
 
 def test_a_backup_enqueued_again_is_committed_once_with_one_receipt(deployed: Deployment) -> None:
@@ -326,6 +328,6 @@ def test_the_readmes_example_keeps_what_it_polls(deployed: Deployment) -> None:
     routers = [Router(number) for number in range(5)]
     receipts = asyncio.run(scope["poll_all"](routers))
     assert {receipt["sha"] for receipt in receipts.values()} == set(
-        git(deployed.store / f"{tenant}.git", "log", "--format=%H").split()
+        git(deployed.store / f"{tenant}.git", "log", "--format=%H").decode().split()
     )
     assert set(receipts) == {router.poll_id for router in routers}
