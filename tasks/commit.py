@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import Task
 
 from tasks import drain
@@ -13,7 +15,25 @@ from worker.ids import checked_uuid
 from worker.settings import get_settings
 
 
-@app.task(name=wakeups.COMMIT_TASK, bind=True, max_retries=None, throws=(InvalidInput,))  # type: ignore[untyped-decorator]
+class CommitTask(Task):  # type: ignore[misc]
+    """Lets a tenant wait also after an error that nobody foresaw: the sweep tries again then."""
+
+    def on_failure(
+        self,
+        exc: BaseException,
+        task_id: str,  # noqa: ARG002 - Celery's signature
+        args: Any,
+        kwargs: Any,
+        einfo: Any,  # noqa: ARG002
+    ) -> None:
+        """Note the failure with the inbox; Celery logs it."""
+        if not isinstance(exc, InvalidInput):
+            backoff.failed(get_client(), str(args[0] if args else kwargs["tenant_id"]), exc)
+
+
+@app.task(
+    name=wakeups.COMMIT_TASK, base=CommitTask, bind=True, max_retries=None, throws=(InvalidInput,)
+)  # type: ignore[untyped-decorator]
 def commit_inbox(self: Task, tenant_id: str) -> None:
     """Commit what waits in a tenant's inbox; goes on at the queue's tail when its slice is over.
 

@@ -41,9 +41,7 @@ def file_system_errors(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _REFUSALS.get(error.errno or 0)
-        if reason is None:
-            raise
+        reason = _REFUSALS.get(error.errno or 0) or os.strerror(error.errno or 0)
         raise StoreUnavailable(f"{name}: {reason}") from error
 
 

@@ -97,14 +97,19 @@ def _is_uuid(name: str) -> bool:
         return False
 
 
-def walk_versions(repository: TenantRepository, device_id: str) -> Iterator[Version]:
+def walk_versions(
+    repository: TenantRepository, device_id: str, *, tip: pygit2.Oid | None = None
+) -> Iterator[Version]:
     """The commits that changed a device's subtree, newest first, as `git log -- DEVICE` lists them.
 
     That is git's default simplification: a merge that took the device from one of its parents
     whole is not listed, and only that parent is followed. Costs the tenant's whole history.
+
+    Args:
+        tip: where to begin; None: at the newest commit.
     """
     device = checked_uuid("device_id", device_id)
-    tip = repository.tip()
+    tip = repository.tip() if tip is None else tip
     if tip is None:
         return
     seen = {tip}
@@ -114,9 +119,9 @@ def walk_versions(repository: TenantRepository, device_id: str) -> Iterator[Vers
     found = 0
     while heap:
         _time, _order, commit = heapq.heappop(heap)
-        entry = _device_tree_id(commit, device)
+        entry = _entry(commit, device)
         parents = [_commit(repository, parent) for parent in commit.parent_ids]
-        same = [parent for parent in parents if _device_tree_id(parent, device) == entry]
+        same = [parent for parent in parents if _entry(parent, device) == entry]
         if same:
             parents = same[:1]
         elif parents or entry is not None:
@@ -130,12 +135,18 @@ def walk_versions(repository: TenantRepository, device_id: str) -> Iterator[Vers
 
 def version_of(commit: pygit2.Commit) -> Version:
     """What a commit says about itself."""
+    raw = commit.read_raw()
     return Version(
         sha=str(commit.id),
-        message=decode_text(commit.raw_message),
+        message=decode_text(raw_message(raw)),
         committed_at=dt.datetime.fromtimestamp(commit.commit_time, dt.UTC),
-        backup_id=id_in_header(commit.read_raw(), BACKUP_ID_HEADER),
+        backup_id=id_in_header(raw, BACKUP_ID_HEADER),
     )
+
+
+def raw_message(raw_commit: bytes) -> bytes:
+    """The message of a raw commit as it was written; libgit2's drops newlines at its start."""
+    return raw_commit.partition(b"\n\n")[2]
 
 
 def id_in_header(raw_commit: bytes, header: bytes) -> str | None:
@@ -152,11 +163,15 @@ def id_in_header(raw_commit: bytes, header: bytes) -> str | None:
 
 
 def find_backup_ids(
-    repository: TenantRepository, backup_ids: frozenset[str]
+    repository: TenantRepository, backup_ids: frozenset[str], *, tip: pygit2.Oid | None = None
 ) -> dict[str, pygit2.Commit]:
-    """Those of `backup_ids` that are in git, with their commits. Costs the whole history."""
+    """Those of `backup_ids` that are in git, with their commits. Costs the whole history.
+
+    Args:
+        tip: where to begin; None: at the newest commit.
+    """
     found: dict[str, pygit2.Commit] = {}
-    tip = repository.tip()
+    tip = repository.tip() if tip is None else tip
     if tip is None:
         return found
     for commit in repository.git.walk(tip):
@@ -173,6 +188,15 @@ def _commit(repository: TenantRepository, commit_id: pygit2.Oid) -> pygit2.Commi
     if not isinstance(found, pygit2.Commit):
         raise RepositoryDamaged(f"{repository.path.name}: commit {commit_id} is missing")
     return found
+
+
+def _entry(commit: pygit2.Commit, device_id: str) -> tuple[pygit2.Oid, int] | None:
+    """What stands under the device's name in a commit: its id and mode; None: nothing."""
+    try:
+        entry = commit.tree[device_id]
+    except KeyError:
+        return None
+    return entry.id, entry.filemode
 
 
 def _device_tree_id(commit: pygit2.Commit, device_id: str) -> pygit2.Oid | None:
