@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -236,7 +235,7 @@ def _show(terminal: Terminal, store: Path, done: _Done) -> None:
 
 
 def _show_device(terminal: Terminal, repository: TenantRepository, device_id: str) -> None:
-    rows = list(islice(rows_of(repository, device_id), _VERSIONS_SHOWN))
+    rows = rows_of(repository, device_id, _VERSIONS_SHOWN)
     terminal.heading(f"History of device {device_id}")
     print_versions(terminal, rows)
     terminal.heading("Its last change")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -37,9 +36,21 @@ SHORT: Final = 10
     show_default=True,
     help="Most versions to list; 0 lists all.",
 )
+@click.option(
+    "--config-changes",
+    is_flag=True,
+    help="Only versions whose configuration changed, not just the export's date or the binary.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
-def command(terminal: Terminal, tenant: str, device: str | None, limit: int, as_json: bool) -> None:
+def command(
+    terminal: Terminal,
+    tenant: str | None,
+    device: str | None,
+    limit: int,
+    config_changes: bool,
+    as_json: bool,
+) -> None:
     """List the versions of a device, or the devices of a tenant.
 
     Without TENANT: the tenants of the store. Newest first. TENANT and DEVICE are UUIDs or their first 4 or more digits. A version is a
@@ -50,7 +61,8 @@ def command(terminal: Terminal, tenant: str, device: str | None, limit: int, as_
     With --json:
       {"tenant_id", "device_id", "more": whether older versions were left out,
        "versions": [{"sha", "message", "captured_at", "committed_at", "backup_id",
-                     "lines_added", "lines_removed", "binary_bytes", "removed"}]}
+                     "lines_added", "lines_removed", "export_changed", "export_bytes",
+                     "binary_bytes", "removed"}]}
     and without DEVICE:
       {"tenant_id", "devices": [{"device_id", "versions", "sha", "message", "committed_at"}]}
     and without TENANT: {"tenants": [{"tenant_id", "devices": how many}]}
@@ -63,7 +75,7 @@ def command(terminal: Terminal, tenant: str, device: str | None, limit: int, as_
         _list_devices(terminal, tenant_id, device_rows(repository), as_json)
         return
     device_id = find_device(repository, device)
-    _list_versions(terminal, tenant_id, repository, device_id, limit, as_json)
+    _list_versions(terminal, tenant_id, repository, device_id, limit, config_changes, as_json)
 
 
 def _list_tenants(terminal: Terminal, store: Path, as_json: bool) -> None:
@@ -87,9 +99,11 @@ def _list_versions(
     repository: TenantRepository,
     device_id: str,
     limit: int,
+    config_changes: bool,
     as_json: bool,
 ) -> None:
-    rows = list(islice(rows_of(repository, device_id), limit + 1 if limit else None))
+    most = limit + 1 if limit else None
+    rows = rows_of(repository, device_id, most, config_changes_only=config_changes)
     if not rows:
         raise NotInStore(f"no version of device {device_id} of tenant {tenant_id}")
     more = bool(limit) and len(rows) > limit
@@ -115,8 +129,8 @@ def print_versions(terminal: Terminal, rows: list[Row]) -> None:
             [
                 Text(row.version.sha[:SHORT], style="yellow"),
                 date_text(row.captured_at),
-                Text(str(row.lines_added), style="green" if row.lines_added else "dim"),
-                Text(str(row.lines_removed), style="red" if row.lines_removed else "dim"),
+                Text(str(row.version.lines_added), style="green"),
+                Text(str(row.version.lines_removed), style="red"),
                 first_line(row.version.message),
             ]
             for row in rows
@@ -132,9 +146,11 @@ def _version_json(row: Row) -> dict[str, object]:
         "captured_at": row.captured_at,
         "committed_at": row.version.committed_at,
         "backup_id": row.version.backup_id,
-        "lines_added": row.lines_added,
-        "lines_removed": row.lines_removed,
-        "binary_bytes": row.binary_bytes,
+        "lines_added": row.version.lines_added,
+        "lines_removed": row.version.lines_removed,
+        "export_changed": row.version.export_changed,
+        "export_bytes": row.version.export_bytes,
+        "binary_bytes": row.version.binary_bytes,
         "removed": row.removed,
     }
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import pygit2
 
@@ -17,9 +15,8 @@ from worker.store.backup import (
     EXPORT_NAME,
     Version,
     checked_uuid,
-    decode_text,
 )
-from worker.store.line_delta import compute_line_delta
+from worker.store.index import open_index
 from worker.store.reader import (
     Pair,
     devices_of,
@@ -27,7 +24,6 @@ from worker.store.reader import (
     id_in_header,
     read_pair,
     version_of,
-    walk_versions,
 )
 from worker.store.repository import TenantRepository
 
@@ -39,12 +35,11 @@ class Row:
     version: Version
     #: The author's date: when the device was asked, as far as that is known.
     captured_at: dt.datetime
-    lines_added: int
-    lines_removed: int
-    #: None: this version has no binary.
-    binary_bytes: int | None
-    #: The device is not in this version any more.
-    removed: bool
+
+    @property
+    def removed(self) -> bool:
+        """The device is not in this version any more."""
+        return self.version.export_bytes is None and self.version.binary_bytes is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,48 +52,36 @@ class DeviceRow:
     last: Version
 
 
-def versions_of(repository: TenantRepository, device_id: str) -> Iterator[Version]:
-    """The versions of a device, newest first; none when it is unknown."""
-    return walk_versions(repository, device_id)
-
-
 def last_versions(repository: TenantRepository, device_id: str, count: int) -> list[Version]:
     """At most `count` versions of a device, newest first.
 
     Raises:
         NotInStore: the device has none.
     """
-    found = list(islice(versions_of(repository, device_id), count))
+    with open_index(repository) as index:
+        found = index.versions(device_id, tip=repository.tip(), limit=count)
     if not found:
         raise NotInStore(f"no version of device {device_id} in {repository.path.name}")
     return found
 
 
-def rows_of(repository: TenantRepository, device_id: str) -> Iterator[Row]:
-    """The versions of a device with what each changed against the one before, newest first."""
-    newer: tuple[Version, pygit2.Commit, Pair] | None = None
-    for version in versions_of(repository, device_id):
-        commit = find_commit(repository, version.sha)
-        pair = read_pair(repository, commit, device_id)
-        if newer is not None:
-            yield _row(*newer, pair.export)
-        newer = version, commit, pair
-    if newer is not None:
-        yield _row(*newer, None)
-
-
-def _row(version: Version, commit: pygit2.Commit, pair: Pair, old_export: bytes | None) -> Row:
-    added, removed = compute_line_delta(
-        decode_text(old_export or b""), decode_text(pair.export or b"")
-    )
-    return Row(
-        version=version,
-        captured_at=captured_at(commit),
-        lines_added=added,
-        lines_removed=removed,
-        binary_bytes=None if pair.binary is None else len(pair.binary),
-        removed=pair == Pair(None, None),
-    )
+def rows_of(
+    repository: TenantRepository,
+    device_id: str,
+    limit: int | None,
+    *,
+    config_changes_only: bool = False,
+) -> list[Row]:
+    """At most `limit` versions of a device with what each changed, newest first."""
+    with open_index(repository) as index:
+        versions = index.versions(
+            device_id,
+            tip=repository.tip(),
+            limit=limit,
+            config_changes_only=config_changes_only,
+            details=True,
+        )
+    return [Row(version, captured_at(find_commit(repository, version.sha))) for version in versions]
 
 
 def captured_at(commit: pygit2.Commit) -> dt.datetime:

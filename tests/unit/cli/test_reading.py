@@ -45,11 +45,23 @@ def test_history_as_json(filled: Store, confkeep: Confkeep) -> None:
                 "backup_id": filled.commits[4].backup_id,
                 "lines_added": 0,
                 "lines_removed": 1,
+                "export_changed": True,
+                "export_bytes": 24,
                 "binary_bytes": 5,
                 "removed": False,
             }
         ],
     }
+
+
+def test_history_of_configuration_changes_leaves_out_the_others(
+    filled: Store, confkeep: Confkeep
+) -> None:
+    filled.add(ROUTER, b"/ip address\nadd a\nadd c\n", b"\x88another", "only the binary")
+
+    changes = json.loads(confkeep("history", TENANT, ROUTER, "--config-changes", "--json").stdout)
+
+    assert [v["message"] for v in changes["versions"]] == ["third", "second", "first"]
 
 
 def test_the_limit_says_that_there_is_more(filled: Store, confkeep: Confkeep) -> None:
