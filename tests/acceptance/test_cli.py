@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.judge import git
@@ -220,7 +220,7 @@ def test_importing_twice_imports_once(folder: Path) -> None:
     assert "blank" in first["refused"][0]["reason"]
     assert (again["imported"], again["already_there"]) == (0, 24)
     assert "1 backup imported, 24 already there, 1 refused" in more
-    assert "25 of 26" not in strict
+    assert "importing: 26 of 26" in strict
     tenant_id = first["ids"]["acme"]
     device_id = first["ids"]["acme/r2"]
     repository = folder / "confkeep-data" / "store" / f"{tenant_id}.git"
@@ -299,10 +299,10 @@ def test_the_demo_shows_what_it_promises(folder: Path) -> None:
 def test_a_demo_of_real_exports(folder: Path) -> None:
     exports_of(folder / "exports", devices=2, versions=3)
 
-    for source in ("exports", "exports/acme", "exports/acme/r0"):
-        said = run(folder, "demo", "--from", source)
-        assert re.match(r"(6|3) backups of (2 devices|1 device) of 1 tenant are in git", said)
-        assert "+/system identity set name=r" in said
+    said = run(folder, "demo", "--from", "exports/acme")
+
+    assert said.startswith("6 backups of 2 devices of 1 tenant are in git")
+    assert "+/system identity set name=r" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

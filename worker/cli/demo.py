@@ -43,6 +43,7 @@ _REPEATED: Final = 0.2
 _BETWEEN_POLLS: Final = dt.timedelta(hours=6)
 
 _VERSIONS_SHOWN: Final = 6
+_DIFF_LINES: Final = 40
 _LOG_LINES: Final = 6
 
 
@@ -77,7 +78,10 @@ def command(terminal: Terminal, source: Path | None, data: Path) -> None:
         with one_machine.run(data, workers=1, concurrency=concurrency) as machine:
             os.environ.update(machine.environment)
             get_settings.cache_clear()
-            done = _play_samples(terminal) if source is None else _play_folder(terminal, source)
+            if source is None:
+                done = _play_samples(terminal, machine)
+            else:
+                done = _play_folder(terminal, machine, source)
     _show(terminal, data / "store", done)
 
 
@@ -135,7 +139,7 @@ class _Router:
         )
 
 
-def _play_samples(terminal: Terminal) -> _Done:
+def _play_samples(terminal: Terminal, machine: one_machine.OneMachine) -> _Done:
     """Poll all made-up devices and wait for all receipts."""
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
     routers = [
@@ -150,7 +154,7 @@ def _play_samples(terminal: Terminal) -> _Done:
     total = POLLS * len(routers)
     unchanged = 0
     started = time.monotonic()
-    receipts = Receipts()
+    receipts = Receipts(check=machine.check)
     what = f"polling {len(routers)} routers {POLLS} times"
     with terminal.progress(what, total) as advance:
         for number in range(1, POLLS + 1):
@@ -176,12 +180,14 @@ def _collect(receipts: Receipts, advance: Callable[[int], None], *, wait: bool) 
             return unchanged
 
 
-def _play_folder(terminal: Terminal, source: Path) -> _Done:
+def _play_folder(terminal: Terminal, machine: one_machine.OneMachine, source: Path) -> _Done:
     """Hand over a folder of real exports and wait for all receipts."""
     found = exports_folder.scan_any(source, tenant="demo")
     started = time.monotonic()
     with terminal.progress("importing", len(found.captures)) as advance:
-        sent = Sender(frozenset(), advance, silence_s=SILENCE_S).send(found.captures)
+        sent = Sender(frozenset(), advance, silence_s=SILENCE_S, check=machine.check).send(
+            found.captures
+        )
     seconds = time.monotonic() - started
     for path, reason in [*sent.refused, *sent.dead]:
         terminal.note(f"refused {printable(str(path))}: {printable(reason)}")
@@ -239,7 +245,7 @@ def _show_device(terminal: Terminal, repository: TenantRepository, device_id: st
     terminal.heading(f"History of device {device_id}")
     print_versions(terminal, rows)
     terminal.heading("Its last change")
-    print_diff(terminal, repository, device_id)
+    print_diff(terminal, repository, device_id, max_lines=_DIFF_LINES)
 
 
 def _show_git_log(terminal: Terminal, repository: TenantRepository) -> None:

@@ -81,8 +81,12 @@ def print_diff(
     old_sha: str | None = None,
     new_sha: str | None = None,
     context: int = 3,
+    max_lines: int | None = None,
 ) -> None:
     """The unified diff of the exports and a line about the binaries; see the command.
+
+    Args:
+        max_lines: print at most so many lines of the diff, and how many were left out.
 
     Raises:
         NotInStore: the device or a commit is not there.
@@ -97,11 +101,13 @@ def print_diff(
     if old.pair.export == new.pair.export:
         terminal.line(f"{EXPORT_NAME}: no difference", style="bold")
     else:
-        _print_patch(terminal, old, new, context)
+        _print_patch(terminal, old, new, context, max_lines)
     terminal.line(f"{BINARY_NAME}: {_binaries(old.pair.binary, new.pair.binary)}", style="bold")
 
 
-def _print_patch(terminal: Terminal, old: _Side, new: _Side, context: int) -> None:
+def _print_patch(
+    terminal: Terminal, old: _Side, new: _Side, context: int, max_lines: int | None
+) -> None:
     patch = pygit2.Patch.create_from(
         old.pair.export or b"",
         new.pair.export or b"",
@@ -116,20 +122,24 @@ def _print_patch(terminal: Terminal, old: _Side, new: _Side, context: int) -> No
     data = patch.data
     start = data.find(b"\n@@ ") + 1
     body = data[start:]
+    if max_lines is not None and body.count(b"\n") > max_lines:
+        lines = body.split(b"\n")
+        left_out = len(lines) - 1 - max_lines
+        body = b"\n".join([*lines[:max_lines], b"... and %d more lines" % left_out, b""])
     if not sys.stdout.isatty():
         terminal.bytes("\n".join(names).encode() + b"\n" + body)
         return
     for name in names:
         terminal.line(name.expandtabs(2), style="bold")
-    crlf = _only_crlf(old.pair.export) and _only_crlf(new.pair.export)
+    crlf = _has_crlf(old.pair.export) and _has_crlf(new.pair.export)
     for raw in body.split(b"\n")[:-1]:
-        # Where every line ends so it says nothing; where ends differ it is the difference.
+        # Where both have such line ends they say nothing; else they are the difference.
         line = decode_text(raw[:-1] if crlf and raw.endswith(b"\r") else raw)
         terminal.line(printable(line.expandtabs()), style=_STYLES.get(line[:1]))
 
 
-def _only_crlf(export: bytes | None) -> bool:
-    return export is None or export.count(b"\n") == export.count(b"\r\n")
+def _has_crlf(export: bytes | None) -> bool:
+    return export is None or b"\r\n" in export
 
 
 def _binaries(old: bytes | None, new: bytes | None) -> str:

@@ -42,6 +42,7 @@ class Sender:
         already_there: backup_ids that need not be sent again.
         advance: called with the number of captures that are done.
         silence_s: seconds without any receipt after which sending ends.
+        check: called while nothing arrives; raises when nobody can answer any more.
     """
 
     def __init__(
@@ -50,11 +51,12 @@ class Sender:
         advance: Callable[[int], None],
         *,
         silence_s: float,
+        check: Callable[[], None] | None = None,
     ) -> None:
         self.sent = Sent()
         self._already_there = already_there
         self._advance = advance
-        self._receipts = Receipts(silence_s=silence_s)
+        self._receipts = Receipts(silence_s=silence_s, check=check)
         self._on_the_way: dict[str, tuple[Path, int]] = {}
         self._bytes_on_the_way = 0
         self._chunk: list[BackupPayload] = []

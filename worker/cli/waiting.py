@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -49,10 +49,14 @@ class Receipts:
 
     Args:
         silence_s: seconds without any answer after which waiting ends.
+        check: called when nothing arrived; raises when nobody can answer any more.
     """
 
-    def __init__(self, *, silence_s: float = SILENCE_S) -> None:
+    def __init__(
+        self, *, silence_s: float = SILENCE_S, check: Callable[[], None] | None = None
+    ) -> None:
         self._silence_s = silence_s
+        self._check = check
         self._open: dict[str, None] = {}
         self._heard_at = time.monotonic()
 
@@ -68,7 +72,7 @@ class Receipts:
     def poll(self) -> list[Answer]:
         """The answers that arrived since the last call; does not wait.
 
-        Raises:
+        Raises, besides what the check raises:
             NoReceipt: none came for `silence_s`.
             BrokerUnavailable: Redis did not answer.
         """
@@ -84,9 +88,12 @@ class Receipts:
         now = time.monotonic()
         if answers:
             self._heard_at = now
-        elif self._open and now - self._heard_at > self._silence_s:
+            return answers
+        if self._check is not None:
+            self._check()
+        if self._open and now - self._heard_at > self._silence_s:
             raise NoReceipt(
-                f"no worker answered for {self._silence_s:.0f} s; "
+                f"no worker answered for {self._silence_s:g} s; "
                 f"{len(self._open)} accepted and waiting"
             )
         return answers
