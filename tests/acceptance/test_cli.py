@@ -117,6 +117,9 @@ def exports_of(folder: Path, devices: int, versions: int) -> None:
 
 
 def test_up_is_found_by_the_other_commands_and_ends_without_a_trace(folder: Path) -> None:
+    # A folder of the user's that is called like one of our packages is not taken for it.
+    (folder / "worker").mkdir()
+    (folder / "worker" / "__init__.py").write_text("raise RuntimeError")
     with running_up(folder, "--workers", "2") as up:
         status = json.loads(run(folder, "status", "--json"))
         assert len(status["workers"]) == 2

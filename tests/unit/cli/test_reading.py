@@ -346,6 +346,14 @@ class TestDiff:
 
         assert target.read_bytes() == new
 
+    def test_line_ends_are_shown_on_a_terminal_where_they_differ(self, store: Store) -> None:
+        store.add(ROUTER, b"one\r\ntwo\r\n")
+        store.add(ROUTER, b"one\r\n2\r\n")
+        assert "\\r" not in on_a_terminal("diff", TENANT, ROUTER, TERM="dumb")
+
+        store.add(ROUTER, b"one\n2\n")
+        assert "-one\\r\n" in on_a_terminal("diff", TENANT, ROUTER, TERM="dumb")
+
 
 class TestRestore:
     def test_writes_both_files_for_the_owner_alone(
