@@ -199,7 +199,7 @@ def test_a_killed_up_takes_its_parts_along_and_the_next_one_runs(folder: Path) -
         wait_for(lambda: processes_of(folder) == [], "the parts to end")
     # The file is stale: nobody answers there.
     assert (folder / "confkeep-data" / "up.json").exists()
-    run(folder, "status", status=11)
+    assert "using `confkeep up`" not in run(folder, "status", status=11)
     with running_up(folder):
         run(folder, "status")
 
@@ -258,7 +258,7 @@ def test_the_demo_shows_what_it_promises(folder: Path) -> None:
         **fresh_environment(),
         "CONFKEEP_REDIS_URL": "redis://nowhere.invalid:1/0",
         "CONFKEEP_GIT_STORE_PATH": str(folder / "precious"),
-        "CONFKEEP_SHARDS": "3",
+        "CONFKEEP_SHARDS": "nonsense",
     }
     done = subprocess.run(
         [sys.executable, "-P", "-m", "worker.cli", "demo"],
@@ -343,6 +343,7 @@ def test_a_demo_removes_nothing_but_a_demo(folder: Path) -> None:
     # One that `up` went on with is not a demo's any more.
     (data / "store" / "mine").unlink()
     (data / "store").rmdir()
+    (data / "made-by-confkeep-demo").touch()
     with running_up(folder, "--data", "confkeep-data/demo"):
         pass
     run(folder, "demo", status=6)
