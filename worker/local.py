@@ -71,7 +71,12 @@ class Child:
     """A child process that ends with us, however we end."""
 
     def __init__(
-        self, command: list[str], *, log: Path | None = None, env: Mapping[str, str] | None = None
+        self,
+        command: list[str],
+        *,
+        log: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        pass_fds: tuple[int, ...] = (),
     ) -> None:
         # A session of its own: Ctrl-C in the terminal reaches only us, and we end it in order.
         with contextlib.ExitStack() as stack:
@@ -83,6 +88,7 @@ class Child:
                 stderr=output,
                 env=None if env is None else dict(env),
                 start_new_session=True,
+                pass_fds=pass_fds,
                 preexec_fn=_die_with_parent(signal.SIGTERM),
             )
 
@@ -94,6 +100,11 @@ class Child:
     def running(self) -> bool:
         """Whether it has not ended yet."""
         return self.process.poll() is None
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM and do not wait; `stop` waits."""
+        if self.running():
+            self.process.terminate()
 
     def stop(self, timeout_s: float = _STOP_S) -> None:
         """End it in order, and by force when that takes longer than `timeout_s`."""
@@ -112,10 +123,14 @@ class EmbeddedServer:
 
     Its append-only file is synced at every write: with the default of once a second, what was
     acknowledged is lost when the process is killed.
+
+    Args:
+        pass_fds: descriptors that stay open as long as the server lives, such as that of a lock.
     """
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *, pass_fds: tuple[int, ...] = ()) -> None:
         self.data = data
+        self._pass_fds = pass_fds
         self._private: str | None = None
         self._child: Child | None = None
 
@@ -131,6 +146,10 @@ class EmbeddedServer:
     def url(self) -> str:
         """The value of CONFKEEP_REDIS_URL that reaches it."""
         return f"unix://{self.socket}?db=0"
+
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._child is not None and self._child.running()
 
     @property
     def pid(self) -> int:
@@ -163,7 +182,7 @@ class EmbeddedServer:
         command = [program]
         for name, value in options.items():
             command += [f"--{name}", value]
-        self._child = Child([*command, *extra], log=log)
+        self._child = Child([*command, *extra], log=log, pass_fds=self._pass_fds)
         self._wait_until_it_answers(log)
 
     def _wait_until_it_answers(self, log: Path) -> None:
@@ -221,6 +240,7 @@ def start_worker(
     log: Path | None = None,
 ) -> Child:
     """Start `confkeep worker` as a child with `environment` on top of ours."""
-    command = [sys.executable, "-m", "worker.cli", "worker"]
+    # -P: a folder `worker` where the user stands must not be taken for ours.
+    command = [sys.executable, "-P", "-m", "worker.cli", "worker"]
     command += ["--concurrency", str(concurrency), "--pool", pool, "--name", name]
     return Child(command, log=log, env={**os.environ, **environment})
