@@ -114,9 +114,9 @@ def walk_versions(repository: TenantRepository, device_id: str) -> Iterator[Vers
     found = 0
     while heap:
         _time, _order, commit = heapq.heappop(heap)
-        entry = _device_tree_id(commit, device)
+        entry = _entry(commit, device)
         parents = [_commit(repository, parent) for parent in commit.parent_ids]
-        same = [parent for parent in parents if _device_tree_id(parent, device) == entry]
+        same = [parent for parent in parents if _entry(parent, device) == entry]
         if same:
             parents = same[:1]
         elif parents or entry is not None:
@@ -130,12 +130,18 @@ def walk_versions(repository: TenantRepository, device_id: str) -> Iterator[Vers
 
 def version_of(commit: pygit2.Commit) -> Version:
     """What a commit says about itself."""
+    raw = commit.read_raw()
     return Version(
         sha=str(commit.id),
-        message=decode_text(commit.raw_message),
+        message=decode_text(raw_message(raw)),
         committed_at=dt.datetime.fromtimestamp(commit.commit_time, dt.UTC),
-        backup_id=id_in_header(commit.read_raw(), BACKUP_ID_HEADER),
+        backup_id=id_in_header(raw, BACKUP_ID_HEADER),
     )
+
+
+def raw_message(raw_commit: bytes) -> bytes:
+    """The message of a raw commit as it was written; libgit2's drops newlines at its start."""
+    return raw_commit.partition(b"\n\n")[2]
 
 
 def id_in_header(raw_commit: bytes, header: bytes) -> str | None:
@@ -173,6 +179,15 @@ def _commit(repository: TenantRepository, commit_id: pygit2.Oid) -> pygit2.Commi
     if not isinstance(found, pygit2.Commit):
         raise RepositoryDamaged(f"{repository.path.name}: commit {commit_id} is missing")
     return found
+
+
+def _entry(commit: pygit2.Commit, device_id: str) -> tuple[pygit2.Oid, int] | None:
+    """What stands under the device's name in a commit: its id and mode; None: nothing."""
+    try:
+        entry = commit.tree[device_id]
+    except KeyError:
+        return None
+    return entry.id, entry.filemode
 
 
 def _device_tree_id(commit: pygit2.Commit, device_id: str) -> pygit2.Oid | None:

@@ -1,0 +1,120 @@
+"""Line deltas are those of real `git diff --numstat`, and no pair of texts takes long."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.judge import GIT_ENVIRONMENT
+from worker.store.line_delta import compute_line_delta
+
+#: Every character that `splitlines` breaks at, and some that only look so.
+_ENDS = ["\n", "\r\n", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
+_words = st.sampled_from(["", " ", "a", "add", "\0", "\udcff", "\ud800", "\x1f", "é", "\\", "€"])
+_lines = st.lists(_words, max_size=3).map("".join)
+_texts = st.lists(st.tuples(_lines, st.sampled_from([*_ENDS, ""])), max_size=30).map(
+    lambda parts: "".join(line + end for line, end in parts)
+)
+
+
+_NUMSTAT = "git -c core.attributesFile=attributes diff --no-index --numstat old new"
+
+
+def numstat(folder: Path, old: str, new: str) -> tuple[int, int]:
+    """What git counts between two files that hold the lines of two texts."""
+    # `--numstat` has no `--text`: an attribute tells git that NUL bytes make no binary.
+    (folder / "attributes").write_text("* diff\n")
+    for name, text in (("old", old), ("new", new)):
+        lines = "".join(f"{line}\n" for line in text.splitlines())
+        (folder / name).write_bytes(lines.encode("utf-8", "surrogatepass"))
+    done = subprocess.run(
+        _NUMSTAT.split(),
+        cwd=folder,
+        capture_output=True,
+        env=GIT_ENVIRONMENT,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    if not done.stdout:
+        return 0, 0
+    added, removed, _names = done.stdout.split(b"\t")
+    return int(added), int(removed)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(old=_texts, new=_texts)
+def test_equals_git_on_any_texts(tmp_path: Path, old: str, new: str) -> None:
+    assert compute_line_delta(old, new) == numstat(tmp_path, old, new)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(seed=st.integers(0, 2**32), size=st.integers(0, 400), distinct=st.integers(1, 400))
+def test_equals_git_on_edited_exports(tmp_path: Path, seed: int, size: int, distinct: int) -> None:
+    rng = random.Random(seed)
+    old = [f"add address=10.0.0.{rng.randrange(distinct)}" for _ in range(size)]
+    new = list(old)
+    for _ in range(rng.randrange(1, 40)):
+        at = rng.randrange(len(new) + 1)
+        kind = rng.randrange(4)
+        if kind == 0:
+            new.insert(at, f"add address=10.0.1.{rng.randrange(distinct)}")
+        elif kind == 1:
+            del new[at : at + rng.randrange(5)]
+        elif kind == 2:
+            new[at:at] = rng.sample(old, min(len(old), 3))
+        else:
+            block = new[at : at + 10]
+            del new[at : at + 10]
+            new.extend(block)
+    texts = "\r\n".join(old), "\n".join(new)
+    assert compute_line_delta(*texts) == numstat(tmp_path, *texts)
+
+
+def test_the_first_version_adds_every_line() -> None:
+    assert compute_line_delta("", "a\nb\nc") == (3, 0)
+    assert compute_line_delta("a\nb\nc", "") == (0, 3)
+    assert compute_line_delta("", "") == (0, 0)
+    assert compute_line_delta("", "\n") == (1, 0)
+    assert compute_line_delta("a\r\nb", "a\nb\n") == (0, 0)
+
+
+def _unrelated(kind: str) -> tuple[str, str]:
+    rng = random.Random(kind)
+    count = 20_000
+    if kind == "distinct":
+        old, new = ([f"{side} {i}" for i in range(count)] for side in "ab")
+    elif kind == "permuted":
+        old = [f"line {i}" for i in range(count)]
+        new = rng.sample(old, count)
+    elif kind == "reversed":
+        old = [f"line {i}" for i in range(count)]
+        new = old[::-1]
+    elif kind == "few distinct":
+        old, new = ([f"line {rng.randrange(50)}" for _ in range(count)] for _ in "ab")
+    else:
+        old, new = ([f"line {rng.randrange(count)}" for _ in range(count)] for _ in "ab")
+    return "\n".join(old), "\n".join(new)
+
+
+@pytest.mark.parametrize(
+    "kind", ["distinct", "permuted", "reversed", "few distinct", "many distinct"]
+)
+def test_unrelated_texts_of_20000_lines_take_under_100_ms(kind: str) -> None:
+    old, new = _unrelated(kind)
+    best_s = float("inf")
+    for _ in range(5):
+        started_s = time.thread_time()
+        added, removed = compute_line_delta(old, new)
+        best_s = min(best_s, time.thread_time() - started_s)
+    assert added == removed > 10_000
+    assert best_s < 0.1
