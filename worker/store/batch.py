@@ -59,18 +59,13 @@ class Batch:
         """
         self._repository = repository
         self._now_s = now_s
-        #: The newest commit's id, 40 hex digits.
+        #: The newest commit's id, 40 hex digits, and its tree.
         self.tip = parent
-        root = b""
         self._root_id = b""
         if parent is not None:
             commit = self._read(bytes.fromhex(parent), pack.COMMIT)
             self._root_id = bytes.fromhex(commit[5:45].decode("ascii", "replace"))
-            root = self._read(self._root_id, pack.TREE)
-        try:
-            self._root = RootTree(root)
-        except ValueError as error:
-            raise RepositoryDamaged(f"{repository.path.name}: tree of {parent}: {error}") from error
+        self.root = self._root_of(parent)
         self._devices: dict[str, _Device] = {}
         #: Ids of objects that need not be stored (again).
         self._known = {self._root_id}
@@ -114,11 +109,11 @@ class Batch:
         unchanged = folder_id == device.folder_id
         if not unchanged:
             self._store(self._folders, pack.TREE, folder_id, folder)
-            self._root.put(backup.device_id.encode(), folder_id)
-            self._root_id = self._root.id()
+            self.root.put(backup.device_id.encode(), folder_id)
+            self._root_id = self.root.id()
             if self._root_id not in self._known:
                 self._known.add(self._root_id)
-                self._roots.append(self._root.to_store(self._root_id))
+                self._roots.append(self.root.to_store(self._root_id))
         device.folder_id, device.export_id, device.export = folder_id, export_id, backup.export
         commit = encode_commit(
             self._root_id.hex(), self.tip, backup, self._repository.author, self._now_s
@@ -133,8 +128,21 @@ class Batch:
             self._known.add(id_)
             group.append(PackObject(kind, id_, data))
 
+    def _root_of(self, parent: str | None) -> RootTree:
+        # Taken out for good: if this batch fails, what it made of the tree is of no use.
+        written = self._repository.written_roots.pop(parent or "", None)
+        if written is not None:
+            written.begin_pack()
+            return written
+        try:
+            return RootTree(b"" if parent is None else self._read(self._root_id, pack.TREE))
+        except ValueError as error:
+            raise RepositoryDamaged(
+                f"{self._repository.path.name}: tree of {parent}: {error}"
+            ) from error
+
     def _last_version(self, device_id: str) -> _Device:
-        folder_id = self._root.find(device_id.encode())
+        folder_id = self.root.find(device_id.encode())
         if folder_id is None:
             return _Device()
         device = _Device(folder_id)

@@ -97,6 +97,8 @@ def _commit(repository: TenantRepository, backups: Sequence[Backup], now_s: int)
             raise
         finish(repository.path, [batch.tip])
     durable.failpoint("committed")
+    repository.written_roots.clear()
+    repository.written_roots[batch.tip] = batch.root
     return answers
 
 

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ from pygit2.enums import ObjectType
 from worker.errors import NotInStore, RepositoryBusy, RepositoryDamaged, StoreUnavailable
 from worker.store import durable, flock, recovery, refs
 from worker.store.backup import MAIN_REF, Signature, checked_uuid
+from worker.store.root_tree import RootTree
 
 DEFAULT_AUTHOR: Final = Signature("The Other Dude", "backup@tod.local")
 
@@ -35,6 +36,9 @@ class TenantRepository:
     path: Path
     git: pygit2.Repository
     author: Signature = DEFAULT_AUTHOR
+    #: The root tree of the commit that this object wrote last, by that commit's id: the next batch
+    #: need not inflate it again. At most one.
+    written_roots: dict[str, RootTree] = field(default_factory=dict, repr=False, compare=False)
 
     def tip(self) -> pygit2.Oid | None:
         """The newest commit: that of `main`, or of HEAD's branch in a store older than `main`."""

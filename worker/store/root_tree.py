@@ -40,16 +40,20 @@ class RootTree:
 
     def _start(self, data: bytearray) -> None:
         self._data = data
-        #: Sort keys and offsets of all entries, where some are not devices; else None.
+        #: Sort keys and offsets of all entries where some are not devices; else None.
         self._keys: list[bytes] | None = None
         self._offsets: list[int] = []
         if not _only_devices(data):
             self._index()
         self._checkpoints: list[hashlib._Hash] = []
-        #: What `put` did since the start: the entry's name and its new id.
+        self.begin_pack()
+
+    def begin_pack(self) -> None:
+        """Go on for another pack, which can hold no delta against a tree of an earlier one."""
+        #: What `put` did since the pack began: the entry's name and its new id.
         self._journal: list[tuple[bytes, bytes]] = []
-        #: Each changed name: its offset in the tree of the start, and in which step it was
-        #: inserted; -1: it was there from the start.
+        #: Each changed name: its offset in the tree with which the pack began, and in which step it was
+        #: inserted; -1: it was there before.
         self._touched: dict[bytes, tuple[int, int]] = {}
         #: The inserted names, sorted.
         self._inserted: list[bytes] = []
