@@ -27,7 +27,7 @@ from worker.store.backup import (
 )
 from worker.store.batch import Batch, describe
 from worker.store.pack import PackEncoder
-from worker.store.repository import TenantRepository
+from worker.store.repository import TenantRepository, sync_repository
 
 #: Permissions of packs: git writes them read-only too.
 _PACK_MODE: Final = 0o444
@@ -85,6 +85,9 @@ def _commit(repository: TenantRepository, backups: Sequence[Backup], now_s: int)
     if batch.tip is None or batch.tip == parent:
         return answers
 
+    if parent is None:
+        sync_repository(repository.path)
+
     # 4. and 5. One pack and its idx, durable before anything refers to them.
     _write_pack(repository.path / "objects" / "pack", PackEncoder(batch.objects))
 
@@ -140,6 +143,7 @@ def finish(path: Path, shas: Sequence[str]) -> None:
             durable.sync_file(folder / f"{name.removesuffix('.idx')}.pack")
     durable.sync_directory(folder)
     refs.sync_main(path)
+    durable.sync_parents(path)
     durable.failpoint("finished")
 
 

@@ -84,6 +84,17 @@ def sync_tree(path: Path) -> None:
         sync_directory(Path(folder))
 
 
+def sync_parents(path: Path) -> None:
+    """Make the name of `path`, and those of all folders above it, durable.
+
+    Which of them were made just now, perhaps by a process that was killed since, cannot be known.
+    """
+    for parent in path.parents:
+        # A folder that we may not read is one in which we made nothing.
+        with suppress(PermissionError):
+            sync_directory(parent)
+
+
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     """Write every byte: a short write is not an error to the system, but to us."""
     with memoryview(data) as view:

@@ -143,30 +143,32 @@ def _init(path: Path) -> None:
     if path.exists() and os.listdir(path):
         # What another program began and did not end; init completes it and overwrites nothing.
         _init_git(path)
-        durable.sync_tree(path)
-        durable.sync_directory(path.parent)
-        return
-    first_missing = path
-    while not first_missing.parent.exists():
-        first_missing = first_missing.parent
-    path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name}."
-    _drop_abandoned(path.parent, prefix)
-    aside = durable.temporary_name(path.parent, prefix)
-    try:
-        _init_git(aside)
-        durable.sync_tree(aside)
-        durable.failpoint("repository-initialised")
-        durable.rename(aside, path)
-    except OSError:
-        if not (path / "HEAD").exists():
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    for parent in path.parents:
-        durable.sync_directory(parent)
-        if parent == first_missing.parent:
-            break
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{path.name}."
+        _drop_abandoned(path.parent, prefix)
+        aside = durable.temporary_name(path.parent, prefix)
+        try:
+            _init_git(aside)
+            durable.sync_tree(aside)
+            durable.failpoint("repository-initialised")
+            durable.rename(aside, path)
+        except OSError:
+            if not (path / "HEAD").exists():
+                raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        durable.failpoint("repository-named")
+    sync_repository(path)
+
+
+def sync_repository(path: Path) -> None:
+    """Make all files of a repository, and the repository itself, durable.
+
+    Before the first commit too: whoever created the repository may have been killed before this.
+    """
+    durable.sync_tree(path)
+    durable.sync_parents(path)
 
 
 def _init_git(path: Path) -> None:
