@@ -134,3 +134,11 @@ class Version:
     committed_at: dt.datetime
     #: None: written by something that knows no backup ids.
     backup_id: str | None
+    #: Lines added and removed in the export; None, as all below: not asked for.
+    lines_added: int | None = None
+    lines_removed: int | None = None
+    #: The export differs in more than RouterOS's volatile header lines.
+    export_changed: bool | None = None
+    #: Sizes of the two files; None also: the version does not hold that file.
+    export_bytes: int | None = None
+    binary_bytes: int | None = None

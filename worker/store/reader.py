@@ -97,14 +97,19 @@ def _is_uuid(name: str) -> bool:
         return False
 
 
-def walk_versions(repository: TenantRepository, device_id: str) -> Iterator[Version]:
+def walk_versions(
+    repository: TenantRepository, device_id: str, *, tip: pygit2.Oid | None = None
+) -> Iterator[Version]:
     """The commits that changed a device's subtree, newest first, as `git log -- DEVICE` lists them.
 
     That is git's default simplification: a merge that took the device from one of its parents
     whole is not listed, and only that parent is followed. Costs the tenant's whole history.
+
+    Args:
+        tip: where to begin; None: at the newest commit.
     """
     device = checked_uuid("device_id", device_id)
-    tip = repository.tip()
+    tip = repository.tip() if tip is None else tip
     if tip is None:
         return
     seen = {tip}
@@ -158,11 +163,15 @@ def id_in_header(raw_commit: bytes, header: bytes) -> str | None:
 
 
 def find_backup_ids(
-    repository: TenantRepository, backup_ids: frozenset[str]
+    repository: TenantRepository, backup_ids: frozenset[str], *, tip: pygit2.Oid | None = None
 ) -> dict[str, pygit2.Commit]:
-    """Those of `backup_ids` that are in git, with their commits. Costs the whole history."""
+    """Those of `backup_ids` that are in git, with their commits. Costs the whole history.
+
+    Args:
+        tip: where to begin; None: at the newest commit.
+    """
     found: dict[str, pygit2.Commit] = {}
-    tip = repository.tip()
+    tip = repository.tip() if tip is None else tip
     if tip is None:
         return found
     for commit in repository.git.walk(tip):

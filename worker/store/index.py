@@ -1,0 +1,524 @@
+"""The history index: a device's versions at the cost of the answer; derived from git, never trusted over it.
+
+The reader's algorithm
+----------------------
+An answer is always that of git for one given commit, the `tip`:
+
+1. Open the file and read its root. It says for which commit the file is complete.
+2. That is the tip: answer from the rows, each checked as it is read.
+3. The file is ahead (the branch moved between reading the ref and opening the file): the tip is
+   among its newest commits; answer from the rows up to that one.
+4. The file is behind (between the ref's move and the index's, or because nobody could write it):
+   walk from the tip down to the file's commit, compare root trees on the way, and go on with the
+   rows. A merge on the way, or no such commit below the tip (a rewritten history): step 5.
+5. The file is absent, locked, of another format, or a checksum is wrong: answer from git alone,
+   by walking. The answer is the same; it takes as long as the tenant's history.
+
+Whoever finds damage leaves `confkeep.index-damaged` beside the file, if it may. The next writer
+builds the index anew.
+
+The writer adds a batch's rows after the ref has moved, in one transaction with the root. Nothing
+here is synced, nothing here is the truth, and no error of the file reaches the caller.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import pygit2
+
+from worker.errors import NotInStore
+from worker.store import index_build, reader
+from worker.store.backup import (
+    BACKUP_ID_HEADER,
+    Version,
+    checked_uuid,
+    decode_text,
+    encode_text,
+)
+from worker.store.index_build import Progress, pack_uuid
+from worker.store.index_file import IndexFile, delete_file
+from worker.store.index_format import Damaged, Detail, Entry, Row, Unusable
+from worker.store.line_delta import count_changed_lines
+from worker.store.repository import TenantRepository
+from worker.store.routeros import same_configuration
+
+INDEX_NAME: Final = "confkeep.index"
+DAMAGE_MARK: Final = "confkeep.index-damaged"
+
+#: Commits a transaction of the catch-up: what a killed one loses.
+_CATCH_UP_BATCH: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedCommit:
+    """One commit that a writer adds to the index."""
+
+    sha: str
+    backup_id: str | None
+    device_id: str | None
+    message: str
+    #: The committer's date in seconds since 1970.
+    committed_at_s: int
+    #: The device's entry in the root tree is that of the parent.
+    unchanged: bool
+    export_changed: bool
+    lines_added: int
+    lines_removed: int
+    #: None: the commit does not hold that file.
+    export_bytes: int | None
+    binary_bytes: int | None
+
+    def entry(self) -> Entry:
+        """As the file keeps it."""
+        device = None if self.device_id is None else pack_uuid(self.device_id)
+        return Entry(
+            sha=bytes.fromhex(self.sha),
+            committed_s=self.committed_at_s,
+            backup_id=None if self.backup_id is None else pack_uuid(self.backup_id),
+            message=encode_text(self.message),
+            changed=() if self.unchanged or device is None else (device,),
+            seen=device,
+            detail=Detail(
+                export_changed=self.export_changed,
+                lines_added=self.lines_added,
+                lines_removed=self.lines_removed,
+                export_bytes=self.export_bytes,
+                binary_bytes=self.binary_bytes,
+            ),
+        )
+
+
+def open_index(repository: TenantRepository) -> HistoryIndex:
+    """The repository's index, whatever its state. Nothing is read or written before it is used."""
+    return HistoryIndex(repository)
+
+
+class HistoryIndex:
+    """The index of one repository; a context manager. Not safe to share between threads.
+
+    Reading methods never write rows. `append` and `catch_up` may only be called by a process that
+    holds the repository's writer lock.
+    """
+
+    def __init__(self, repository: TenantRepository) -> None:
+        self._repository = repository
+        self._git = repository.git
+        self._path: Path = repository.path / INDEX_NAME
+        self._mark: Path = repository.path / DAMAGE_MARK
+        self._writer: IndexFile | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    # --- writing
+
+    def append(self, parent_sha: str | None, commits: Sequence[IndexedCommit]) -> None:
+        """Add a batch that the branch points to by now.
+
+        An index that is not complete for `parent_sha` is left to `catch_up`. No error of the file
+        leaves this method; a damaged file is marked for being built anew.
+
+        Args:
+            parent_sha: the commit below the first of `commits`; None: there is none.
+        """
+        entries = [commit.entry() for commit in commits]
+        try:
+            if self._mark.exists():
+                return
+            file = self._open_writer()
+            if file.root.tip == (None if parent_sha is None else bytes.fromhex(parent_sha)):
+                file.append(entries)
+        except Unusable as error:
+            self._note(error)
+
+    def is_complete(self, tip: pygit2.Oid | str | None) -> bool:
+        """Whether the file, as far as its root tells, needs no catching up."""
+        try:
+            if self._mark.exists():
+                return False
+            with self._reading() as file:
+                return file.root.tip == _raw(tip)
+        except Unusable as error:
+            self._note(error)
+            return False
+
+    def catch_up(
+        self, tip: pygit2.Oid | str | None, progress: Progress | None = None, *, anew: bool = False
+    ) -> bool:
+        """Make the index complete for `tip`, from whatever state it is in.
+
+        Args:
+            progress: gets the number of commits done and of all to do.
+            anew: forget what there is.
+
+        Returns:
+            Whether the index is complete now; the file system may refuse.
+
+        Raises:
+            RepositoryDamaged: git itself cannot be read.
+        """
+        try:
+            if anew or self._mark.exists():
+                self._start_anew()
+            try:
+                self._catch_up(_raw(tip), progress)
+            except Damaged:
+                self._start_anew()
+                self._catch_up(_raw(tip), progress)
+        except (Unusable, OSError) as error:
+            if isinstance(error, Unusable):
+                self._note(error)
+            return False
+        return True
+
+    def _start_anew(self) -> None:
+        self.close()
+        delete_file(self._path)
+        self._mark.unlink(missing_ok=True)
+
+    def _catch_up(self, tip: bytes | None, progress: Progress | None) -> None:
+        file = self._open_writer()
+        known = file.root.tip
+        if tip == known:
+            return
+        if tip is None:
+            self._start_anew()
+            return
+        missing, bottom = self._below(tip, known)
+        if bottom != known:
+            # Rewritten, or there is a merge above what is known.
+            self._start_anew()
+            file = self._open_writer()
+            if bottom is not None:
+                merged = index_build.read_merged(self._git, bottom.hex(), progress)
+                file.append_base(merged.commits, merged.versions, merged.seen)
+        parent = None if bottom is None else bottom.hex()
+        total, batch = len(missing) // 20, []
+        for done, entry in enumerate(index_build.linear_entries(self._git, parent, missing), 1):
+            batch.append(entry)
+            if len(batch) == _CATCH_UP_BATCH:
+                file.append(batch)
+                batch = []
+            if progress is not None and (done % 100 == 0 or done == total):
+                progress(done, total)
+        file.append(batch)
+
+    def _below(self, tip: bytes, known: bytes | None) -> tuple[bytes, bytes | None]:
+        """The chain of commits from `tip` down, and what it ends at, which is not in it.
+
+        Returns:
+            Their ids, newest first; and `known`, or the newest merge, or None below a root.
+        """
+        chain, at = bytearray(), tip
+        while at != known:
+            parents = index_build.read_commit(self._git, at.hex()).parents
+            if len(parents) > 1:
+                return bytes(chain), at
+            chain += at
+            if not parents:
+                return bytes(chain), None
+            at = bytes.fromhex(parents[0])
+        return bytes(chain), at
+
+    def _open_writer(self) -> IndexFile:
+        if self._writer is None:
+            self._writer = IndexFile(self._path, write=True)
+        else:
+            self._writer.refresh()
+        return self._writer
+
+    def _reading(self) -> _Reading:
+        return _Reading(self._path)
+
+    def _note(self, error: Unusable) -> None:
+        """Remember damage for the next writer; who may not write leaves it to the next who may."""
+        if isinstance(error, Damaged):
+            self.close()
+            try:
+                self._mark.touch()
+            except OSError:
+                return
+
+    # --- reading
+
+    def find_backup_ids(
+        self, backup_ids: Collection[str], tip: pygit2.Oid | str | None
+    ) -> dict[str, str]:
+        """Those of `backup_ids` that stand in the history of `tip`, with their commits.
+
+        Exact for that tip: what is not in the answer is not in git. Of an id that stands in
+        several commits it gives the newest.
+        """
+        raw_tip = _raw(tip)
+        if raw_tip is None or not backup_ids:
+            return {}
+        try:
+            return self._find(frozenset(backup_ids), raw_tip)
+        except Unusable as error:
+            self._note(error)
+        found = reader.find_backup_ids(
+            self._repository, frozenset(backup_ids), tip=pygit2.Oid(raw=raw_tip)
+        )
+        return {backup_id: str(commit.id) for backup_id, commit in found.items()}
+
+    def _find(self, backup_ids: frozenset[str], tip: bytes) -> dict[str, str]:
+        with self._reading() as file:
+            newest, missing = self._locate(file, tip)
+            found: dict[str, str] = {}
+            for at in range(0, len(missing), 20):
+                commit = index_build.read_commit(self._git, missing[at : at + 20].hex())
+                backup_id = reader.id_in_header(commit.raw, BACKUP_ID_HEADER)
+                if backup_id in backup_ids:
+                    found.setdefault(backup_id, commit.sha)
+            wanted = {pack_uuid(backup_id): backup_id for backup_id in backup_ids - found.keys()}
+            for packed, numbers in file.numbers_of(wanted).items():
+                for number in sorted(numbers, reverse=True):
+                    if newest is not None and number > newest:
+                        continue
+                    commit = index_build.read_commit(self._git, file.sha_of(number).hex())
+                    # Two ids may share a hash: the commit decides.
+                    if reader.id_in_header(commit.raw, BACKUP_ID_HEADER) == wanted[packed]:
+                        found[wanted[packed]] = commit.sha
+                        break
+        return found
+
+    def _locate(self, file: IndexFile, tip: bytes) -> tuple[int | None, bytes]:
+        """Where `tip` stands to the file: the number up to which rows count, and what it lacks.
+
+        Raises:
+            Unusable: the rows cannot answer for that tip.
+        """
+        known = file.root.tip
+        if known == tip:
+            return None, b""
+        number = file.number_of(tip) if known is not None else None
+        if number is not None:
+            if number <= file.root.base:
+                raise Unusable("the tip is older than the newest merge")
+            return number, b""
+        missing, bottom = self._below(tip, known)
+        if bottom != known:
+            raise Unusable("the file is not of this history")
+        return None, missing
+
+    def last_seen(self, device_id: str, *, tip: pygit2.Oid | str | None) -> dt.datetime | None:
+        """When a device was last backed up, changed or not; None: not known to the index.
+
+        Only says what the index knows when it is complete for `tip`.
+        """
+        device = checked_uuid("device_id", device_id)
+        try:
+            with self._reading() as file:
+                if file.root.tip is None or file.root.tip != _raw(tip):
+                    return None
+                seen_s = file.last_seen(pack_uuid(device))
+        except Unusable as error:
+            self._note(error)
+            return None
+        return None if seen_s is None else dt.datetime.fromtimestamp(seen_s, dt.UTC)
+
+    def versions(
+        self,
+        device_id: str,
+        *,
+        tip: pygit2.Oid | str | None,
+        limit: int | None = None,
+        before: str | None = None,
+        config_changes_only: bool = False,
+        details: bool = False,
+    ) -> list[Version]:
+        """The commits that changed a device, newest first, as `git log TIP -- DEVICE` lists them.
+
+        Args:
+            limit: at most so many; None: all.
+            before: the full or abbreviated id of a version: only those that come after it in the
+                list, which are older.
+            config_changes_only: only those whose export differs in more than volatile lines.
+            details: also fill line counts, sizes and `export_changed`. Costs two blobs a version
+                that was not written by confkeep; what was looked up is kept if the file may be
+                written.
+
+        Raises:
+            InvalidId: an id is not one.
+            NotInStore: `before` is no version of the device.
+        """
+        device = checked_uuid("device_id", device_id)
+        raw_tip = _raw(tip)
+        if raw_tip is None:
+            return []
+        start = None
+        if before is not None:
+            start = bytes(reader.find_commit(self._repository, before).id.raw)
+        most = None if start is not None or config_changes_only else limit
+        try:
+            rows = self._rows(pack_uuid(device), raw_tip, most)
+        except Unusable as error:
+            self._note(error)
+            walk = reader.walk_versions(self._repository, device, tip=pygit2.Oid(raw=raw_tip))
+            rows = [_row_of(version) for version in islice(walk, most)]
+        if start is not None:
+            shas = [row.sha for row in rows]
+            if start not in shas:
+                raise NotInStore(f"commit {before} is no version of device {device}")
+            rows = rows[shas.index(start) + 1 :]
+        if details or config_changes_only:
+            rows = self._with_details(device, rows, limit, only_changed=config_changes_only)
+        return [_version_of(row) for row in rows[:limit]]
+
+    def _rows(self, device: bytes, tip: bytes, most: int | None) -> list[Row]:
+        with self._reading() as file:
+            newest, missing = self._locate(file, tip)
+            rows = []
+            if missing:
+                parent = None if file.root.tip is None else file.root.tip.hex()
+                rows = [
+                    _row_of_entry(entry)
+                    for entry in index_build.linear_entries(self._git, parent, missing)
+                    if device in entry.changed
+                ]
+                rows.reverse()
+            rest = None if most is None else max(0, most - len(rows))
+            rows.extend(islice(file.versions(device, newest), rest))
+            return rows
+
+    def _with_details(
+        self, device: str, rows: list[Row], limit: int | None, *, only_changed: bool
+    ) -> list[Row]:
+        """Rows with details; looks up what is unknown, and keeps it if it can."""
+        filled: list[Row] = []
+        learnt: dict[bytes, Detail] = {}
+        kept = self._kept_details(rows)
+        for row in rows:
+            if limit is not None and len(filled) >= limit:
+                break
+            detail = row.detail or kept.get(row.sha)
+            if detail is None:
+                detail = learnt[row.sha] = detail_of(self._repository, row.sha.hex(), device)
+            if detail.export_changed or not only_changed:
+                filled.append(replace(row, detail=detail))
+        if learnt:
+            self._keep(learnt)
+        return filled
+
+    def _kept_details(self, rows: Sequence[Row]) -> dict[bytes, Detail]:
+        lacking = [row.sha for row in rows if row.detail is None]
+        if not lacking:
+            return {}
+        try:
+            with self._reading() as file:
+                found = {sha: file.detail(sha) for sha in lacking}
+        except Unusable as error:
+            self._note(error)
+            return {}
+        return {sha: detail for sha, detail in found.items() if detail is not None}
+
+    def _keep(self, learnt: dict[bytes, Detail]) -> None:
+        # A reader may write these rows: each stands for itself.
+        try:
+            if not self._path.exists():
+                return
+            file = IndexFile(self._path, write=True)
+            try:
+                file.add_details(learnt)
+            finally:
+                file.close()
+        except Unusable as error:
+            self._note(error)
+
+
+class _Reading:
+    """An open file with one state of it, for the length of a `with` block."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> IndexFile:
+        self._file = IndexFile(self._path, write=False)
+        return self._file
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+
+def detail_of(repository: TenantRepository, sha: str, device_id: str) -> Detail:
+    """What the blobs of a device tell about a commit that changed it, against its first parent."""
+    commit = reader.find_commit(repository, sha)
+    new = reader.read_pair(repository, commit, device_id)
+    old = reader.Pair(None, None)
+    if commit.parents:
+        old = reader.read_pair(repository, commit.parents[0], device_id)
+    added, removed = count_changed_lines(old.export or b"", new.export or b"")
+    return Detail(
+        export_changed=(old.export is None) != (new.export is None)
+        or not same_configuration(old.export or b"", new.export or b""),
+        lines_added=added,
+        lines_removed=removed,
+        export_bytes=None if new.export is None else len(new.export),
+        binary_bytes=None if new.binary is None else len(new.binary),
+    )
+
+
+def _raw(tip: pygit2.Oid | str | None) -> bytes | None:
+    if tip is None:
+        return None
+    return bytes.fromhex(tip) if isinstance(tip, str) else bytes(tip.raw)
+
+
+def _row_of(version: Version) -> Row:
+    return Row(
+        sha=bytes.fromhex(version.sha),
+        committed_s=int(version.committed_at.timestamp()),
+        backup_id=None if version.backup_id is None else pack_uuid(version.backup_id),
+        message=encode_text(version.message),
+        detail=None,
+    )
+
+
+def _row_of_entry(entry: Entry) -> Row:
+    return Row(entry.sha, entry.committed_s, entry.backup_id, entry.message, None)
+
+
+def _version_of(row: Row) -> Version:
+    detail = row.detail
+    return Version(
+        sha=row.sha.hex(),
+        message=decode_text(row.message),
+        committed_at=dt.datetime.fromtimestamp(row.committed_s, dt.UTC),
+        backup_id=None if row.backup_id is None else _unpack_uuid(row.backup_id),
+        lines_added=None if detail is None else detail.lines_added,
+        lines_removed=None if detail is None else detail.lines_removed,
+        export_changed=None if detail is None else detail.export_changed,
+        export_bytes=None if detail is None else detail.export_bytes,
+        binary_bytes=None if detail is None else detail.binary_bytes,
+    )
+
+
+def _unpack_uuid(packed: bytes) -> str:
+    text = packed.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,295 @@
+"""What the history index is built from: the commits and which devices each changed; only reads git.
+
+Two root trees are compared as bytes: what they begin and end with alike is skipped, and only the
+entries between are taken apart. That makes the cost of a commit that of reading its root tree.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pygit2
+from pygit2.enums import SortMode
+
+from worker.errors import RepositoryDamaged
+from worker.store import reader
+from worker.store.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER
+from worker.store.index_format import Entry
+
+#: A callback that gets how many commits are done and how many there are.
+Progress = Callable[[int, int], None]
+
+_DEVICE = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: The entry of one device in a root tree: mode, name, NUL, id.
+_DEVICE_ENTRY: Final = re.compile(rb"40000 (" + _DEVICE.pattern + rb")\0.{20}", re.DOTALL)
+_UNIFORM_TREE: Final = re.compile(rb"(?:" + _DEVICE_ENTRY.pattern + rb")*+", re.DOTALL)
+_ENTRY_BYTES: Final = 63
+_HEXADECIMAL: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class RawCommit:
+    """A commit as its bytes give it."""
+
+    sha: str
+    tree: str
+    parents: list[str]
+    committed_s: int
+    raw: bytes
+
+    def entry(self, changed: Sequence[bytes]) -> Entry:
+        """What the index keeps of it."""
+        backup_id = reader.id_in_header(self.raw, BACKUP_ID_HEADER)
+        device_id = reader.id_in_header(self.raw, DEVICE_ID_HEADER)
+        return Entry(
+            sha=bytes.fromhex(self.sha),
+            committed_s=self.committed_s,
+            backup_id=None if backup_id is None else pack_uuid(backup_id),
+            message=reader.raw_message(self.raw),
+            changed=changed,
+            seen=None if device_id is None else pack_uuid(device_id),
+        )
+
+
+def pack_uuid(text: str) -> bytes:
+    """The 16 bytes of a canonical UUID."""
+    return bytes.fromhex(text.replace("-", ""))
+
+
+def read_commit(git: pygit2.Repository, sha: str) -> RawCommit:
+    """A commit's bytes, taken apart.
+
+    Raises:
+        RepositoryDamaged: it is not there, or is not a commit.
+    """
+    try:
+        kind, raw = git.odb.read(pygit2.Oid(hex=sha))
+    except (KeyError, pygit2.GitError) as error:
+        raise RepositoryDamaged(f"commit {sha} cannot be read") from error
+    if kind != pygit2.enums.ObjectType.COMMIT or not raw.startswith(b"tree "):
+        raise RepositoryDamaged(f"{sha} is not a commit")
+    parents, at = [], 46
+    while raw.startswith(b"parent ", at):
+        parents.append(raw[at + 7 : at + 7 + _HEXADECIMAL].decode("ascii"))
+        at += 48
+    at = raw.find(b"\ncommitter ", at) + 1
+    line = raw[at : raw.find(b"\n", at)]
+    try:
+        committed_s = int(line[line.rindex(b">") + 1 :].split()[0])
+    except (ValueError, IndexError):
+        committed_s = 0
+    return RawCommit(sha, raw[5:45].decode("ascii"), parents, committed_s, raw)
+
+
+def read_tree(git: pygit2.Repository, tree: str) -> bytes:
+    """A tree's bytes.
+
+    Raises:
+        RepositoryDamaged: it is not there.
+    """
+    try:
+        return bytes(git.odb.read(pygit2.Oid(hex=tree))[1])
+    except (KeyError, pygit2.GitError) as error:
+        raise RepositoryDamaged(f"tree {tree} cannot be read") from error
+
+
+def changed_devices(old: bytes, new: bytes) -> list[bytes]:
+    """The devices whose entries differ between two root trees, each as its 16 bytes."""
+    before, after = entries_of(old), entries_of(new)
+    names = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    return [_pack_name(name) for name in sorted(names) if _DEVICE.fullmatch(name)]
+
+
+class RootTrees:
+    """The root trees of a chain of commits, compared one by one.
+
+    As long as a tree holds devices alone, all its entries are of one length; then a commit that
+    changed or added one device is told by comparing bytes.
+    """
+
+    def __init__(self, first: bytes) -> None:
+        self._tree = first
+        self._uniform = _UNIFORM_TREE.fullmatch(first) is not None
+
+    def changed_to(self, new: bytes) -> list[bytes]:
+        """The devices that differ from the tree before; `new` is the one before from now on."""
+        old, self._tree = self._tree, new
+        if self._uniform:
+            at = _common_prefix(old, new) // _ENTRY_BYTES * _ENTRY_BYTES
+            end = at + _ENTRY_BYTES
+            entry = _DEVICE_ENTRY.fullmatch(new[at:end])
+            if entry is not None:
+                name = entry[1]
+                changed = old[at + 6 : at + 42] == name and old[end:] == new[end:]
+                if changed or old[at:] == new[end:]:
+                    return [_pack_name(name)]
+        self._uniform = _UNIFORM_TREE.fullmatch(new) is not None
+        return changed_devices(old, new)
+
+
+def _pack_name(name: bytes) -> bytes:
+    return pack_uuid(name.decode("ascii"))
+
+
+def entries_of(tree: bytes) -> dict[bytes, bytes]:
+    """A tree's entries by name; the value is mode and id."""
+    entries, at = {}, 0
+    while at < len(tree):
+        space = tree.index(b" ", at)
+        nul = tree.index(b"\0", space)
+        entries[tree[space + 1 : nul]] = tree[at:space] + tree[nul + 1 : nul + 21]
+        at = nul + 21
+    return entries
+
+
+def _common_prefix(a: bytes, b: bytes) -> int:
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def linear_entries(git: pygit2.Repository, parent: str | None, shas: bytes) -> Iterator[Entry]:
+    """What the commits of a chain changed.
+
+    Args:
+        parent: the commit before the first; None: there is none.
+        shas: the ids, 20 bytes each, newest first.
+    """
+    tree_id = "" if parent is None else read_commit(git, parent).tree
+    trees = RootTrees(read_tree(git, tree_id) if tree_id else b"")
+    for at in range(len(shas) - 20, -1, -20):
+        commit = read_commit(git, shas[at : at + 20].hex())
+        changed = []
+        if commit.tree != tree_id:
+            tree_id = commit.tree
+            changed = trees.changed_to(read_tree(git, tree_id))
+        yield commit.entry(changed)
+
+
+@dataclass(slots=True)
+class MergedHistory:
+    """A history with merges, ready for the index."""
+
+    commits: list[Entry]
+    #: What `git log -- DEVICE` lists, oldest first.
+    versions: dict[bytes, list[Entry]]
+    seen: dict[bytes, int]
+
+
+def read_merged(git: pygit2.Repository, tip: str, progress: Progress | None) -> MergedHistory:
+    """Read the whole history of `tip`, in which any commit may have any number of parents."""
+    ids = [
+        str(commit.id)
+        for commit in git.walk(pygit2.Oid(hex=tip), SortMode.TOPOLOGICAL | SortMode.REVERSE)
+    ]
+    number_of = {sha: number for number, sha in enumerate(ids)}
+    graph = _Graph([], [], [])
+    entries, seen = [], {}
+    every: set[bytes] = set()
+    for number, sha in enumerate(ids):
+        commit = read_commit(git, sha)
+        tree = read_tree(git, commit.tree)
+        trees = [read_tree(git, read_commit(git, parent).tree) for parent in commit.parents]
+        changed = [frozenset(changed_devices(old, tree)) for old in trees or [b""]]
+        entry = commit.entry(())
+        graph.parents.append([number_of[parent] for parent in commit.parents])
+        graph.committed_s.append(commit.committed_s)
+        graph.changed.append(changed)
+        every.update(*changed)
+        entries.append(entry)
+        if entry.seen is not None:
+            seen[entry.seen] = entry.committed_s
+        if progress is not None:
+            progress(number + 1, len(ids))
+    graph.prepare()
+    versions = {}
+    for device in every:
+        listed = [entries[number] for number in graph.log_of(device)]
+        listed.reverse()
+        if listed:
+            versions[device] = listed
+            seen.setdefault(device, listed[-1].committed_s)
+    return MergedHistory(entries, versions, seen)
+
+
+@dataclass(slots=True)
+class _Graph:
+    """Commits by number, parents first; for each the devices that it changed against each parent."""
+
+    parents: list[list[int]]
+    committed_s: list[int]
+    #: Against each parent; of a root: its own devices, once.
+    changed: list[list[frozenset[bytes]]]
+    #: Commits with one parent hang in chains; a chain goes down to a root or a merge.
+    chain: list[int] | None = None
+    below: list[int] | None = None
+    changes: dict[tuple[bytes, int], list[int]] | None = None
+
+    def prepare(self) -> None:
+        """Cut the graph into chains and note where each device changes on each."""
+        self.chain, self.below, self.changes = [], [], defaultdict(list)
+        newest: dict[int, int] = {}
+        for number, parents in enumerate(self.parents):
+            chain = number
+            below = -1
+            if len(parents) == 1:
+                parent_chain = self.chain[parents[0]]
+                if newest[parent_chain] == parents[0]:
+                    chain, below = parent_chain, self.below[parents[0]]
+                else:
+                    below = parents[0]
+            self.chain.append(chain)
+            self.below.append(below)
+            newest[chain] = number
+            if len(parents) == 1:
+                for device in self.changed[number][0]:
+                    self.changes[device, chain].append(number)
+
+    def log_of(self, device: bytes) -> Iterator[int]:
+        """As `reader.walk_versions`, but it leaps where only one way leads on."""
+        tip = len(self.parents) - 1
+        seen, lowest_seen, found = {tip}, tip, 0
+        heap = [(-self.committed_s[tip], 0, tip)]
+        while heap:
+            _time, _order, number = heapq.heappop(heap)
+            if not heap and lowest_seen >= number:
+                # Nothing that was seen lies below: the way down is a chain until the next merge.
+                number = self._leap(device, number)
+            parents, changed = self.parents[number], self.changed[number]
+            same = [p for p, names in zip(parents, changed, strict=False) if device not in names]
+            if same:
+                parents = same[:1]
+            elif parents or device in changed[0]:
+                yield number
+            for parent in parents:
+                if parent not in seen:
+                    seen.add(parent)
+                    lowest_seen = min(lowest_seen, parent)
+                    found += 1
+                    heapq.heappush(heap, (-self.committed_s[parent], found, parent))
+
+    def _leap(self, device: bytes, number: int) -> int:
+        """The first commit from `number` down that changed the device, or is a merge or a root."""
+        assert self.chain is not None
+        assert self.below is not None
+        assert self.changes is not None
+        while True:
+            chain = self.chain[number]
+            listed = self.changes.get((device, chain), [])
+            at = bisect_left(listed, number + 1) - 1
+            if at >= 0:
+                return listed[at]
+            if self.below[number] < 0:
+                return chain
+            number = self.below[number]
