@@ -39,7 +39,7 @@ def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]
     if not mounted:
         pytest.skip("mounting a small disk needs root: THE FULL DISK IS NOT TESTED")
     yield path
-    subprocess.run(["umount", str(path)], check=True)
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 def _backup(size: int, chance: random.Random) -> Backup:

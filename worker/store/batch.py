@@ -17,10 +17,10 @@ from worker.store.backup import (
     Backup,
     Committed,
     Signature,
-    decode_text,
     encode_text,
 )
-from worker.store.line_delta import compute_line_delta
+from worker.store.index import IndexedCommit
+from worker.store.line_delta import count_changed_lines
 from worker.store.pack import PackObject, TreeEntry
 from worker.store.repository import TenantRepository
 from worker.store.root_tree import RootTree
@@ -69,6 +69,8 @@ class Batch:
         self._devices: dict[str, _Device] = {}
         #: Ids of objects that need not be stored (again).
         self._known = {self._root_id}
+        #: What the history index is to learn of the batch.
+        self.indexed: list[IndexedCommit] = []
         # A pack's order: what history walks read comes first and lies together.
         self._commits: list[PackObject] = []
         self._roots: list[PackObject] = []
@@ -121,7 +123,23 @@ class Batch:
         commit_id = pack.object_id(pack.COMMIT, commit)
         self._commits.append(PackObject(pack.COMMIT, commit_id, commit))
         self.tip = commit_id.hex()
-        return describe(backup, self.tip, old_export, unchanged, self._now_s)
+        answer = describe(backup, self.tip, old_export, unchanged, self._now_s)
+        self.indexed.append(
+            IndexedCommit(
+                sha=answer.sha,
+                backup_id=backup.backup_id,
+                device_id=backup.device_id,
+                message=backup.message,
+                committed_at_s=self._now_s,
+                unchanged=unchanged,
+                export_changed=answer.export_changed,
+                lines_added=answer.lines_added,
+                lines_removed=answer.lines_removed,
+                export_bytes=len(backup.export),
+                binary_bytes=None if backup.binary is None else len(backup.binary),
+            )
+        )
+        return answer
 
     def _store(self, group: list[PackObject], kind: int, id_: bytes, data: bytes) -> None:
         if id_ not in self._known:
@@ -130,10 +148,10 @@ class Batch:
 
     def _root_of(self, parent: str | None) -> RootTree:
         # Taken out for good: if this batch fails, what it made of the tree is of no use.
-        written = self._repository.written_roots.pop(parent or "", None)
-        if written is not None:
-            written.begin_pack()
-            return written
+        kept, self._repository.kept.root = self._repository.kept.root, None
+        if kept is not None and kept[0] == parent:
+            kept[1].begin_pack()
+            return kept[1]
         try:
             return RootTree(b"" if parent is None else self._read(self._root_id, pack.TREE))
         except ValueError as error:
@@ -209,9 +227,7 @@ def describe(
     """The answer for a backup that became the commit `sha`."""
     added = removed = 0
     if old_export != backup.export:
-        added, removed = compute_line_delta(
-            decode_text(old_export or b""), decode_text(backup.export)
-        )
+        added, removed = count_changed_lines(old_export or b"", backup.export)
     return Committed(
         backup_id=backup.backup_id,
         device_id=backup.device_id,

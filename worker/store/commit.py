@@ -26,6 +26,7 @@ from worker.store.backup import (
     decode_text,
 )
 from worker.store.batch import Batch, describe
+from worker.store.index import HistoryIndex, open_index
 from worker.store.pack import PackEncoder
 from worker.store.repository import TenantRepository, sync_repository
 
@@ -69,7 +70,9 @@ def _commit(repository: TenantRepository, backups: Sequence[Backup], now_s: int)
     parent = refs.read_main(repository.path)
 
     # 2. What is in git already is answered from git, after it is durable for certain.
-    done = find_committed(repository, backups)
+    index = _index_of(repository)
+    index.catch_up(parent)
+    done = _find_committed(repository, index, parent, backups)
     if done:
         finish(repository.path, [answer.sha for answer in done.values()])
 
@@ -100,8 +103,10 @@ def _commit(repository: TenantRepository, backups: Sequence[Backup], now_s: int)
             raise
         finish(repository.path, [batch.tip])
     durable.failpoint("committed")
-    repository.written_roots.clear()
-    repository.written_roots[batch.tip] = batch.root
+    repository.kept.root = batch.tip, batch.root
+
+    # 7. What is derived. It fails without harm: the next batch finds it behind, and catches up.
+    index.append(parent, batch.indexed)
     return answers
 
 
@@ -147,15 +152,23 @@ def finish(path: Path, shas: Sequence[str]) -> None:
     durable.failpoint("finished")
 
 
-def find_committed(repository: TenantRepository, backups: Sequence[Backup]) -> dict[str, Committed]:
-    """The answers for those of `backups` whose ids are in git, as their commits give them."""
+def _index_of(repository: TenantRepository) -> HistoryIndex:
+    if repository.kept.index is None:
+        repository.kept.index = open_index(repository)
+    return repository.kept.index
+
+
+def _find_committed(
+    repository: TenantRepository, index: HistoryIndex, tip: str | None, backups: Sequence[Backup]
+) -> dict[str, Committed]:
+    """The answers for those of `backups` whose ids are in the history of `tip`."""
     device_ids = {backup.backup_id: backup.device_id for backup in backups}
-    return {
-        backup_id: replace(
-            describe_commit(repository, commit, device_ids[backup_id]), replayed=True
-        )
-        for backup_id, commit in reader.find_backup_ids(repository, frozenset(device_ids)).items()
-    }
+    found = {}
+    for backup_id, sha in index.find_backup_ids(device_ids.keys(), tip).items():
+        commit = reader.find_commit(repository, sha)
+        answer = describe_commit(repository, commit, device_ids[backup_id])
+        found[backup_id] = replace(answer, replayed=True)
+    return found
 
 
 def describe_commit(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pygit2
 from pygit2.enums import ObjectType
@@ -19,6 +19,9 @@ from worker.errors import NotInStore, RepositoryBusy, RepositoryDamaged, StoreUn
 from worker.store import durable, flock, recovery, refs
 from worker.store.backup import MAIN_REF, Signature, checked_uuid
 from worker.store.root_tree import RootTree
+
+if TYPE_CHECKING:
+    from worker.store.index import HistoryIndex
 
 DEFAULT_AUTHOR: Final = Signature("The Other Dude", "backup@tod.local")
 
@@ -29,6 +32,17 @@ _HEAD_OF_MAIN = f"ref: {MAIN_REF}\n".encode()
 _TENANT_FOLDER = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.git")
 
 
+@dataclass(slots=True)
+class Kept:
+    """What a writer keeps between two batches only because making it again takes time."""
+
+    #: The newest commit that was written here, and its root tree, which takes 4 ms to inflate at
+    #: 10,000 devices.
+    root: tuple[str, RootTree] | None = None
+    #: The index, open for writing.
+    index: HistoryIndex | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class TenantRepository:
     """An open repository of one tenant. Not safe to share between threads."""
@@ -36,9 +50,8 @@ class TenantRepository:
     path: Path
     git: pygit2.Repository
     author: Signature = DEFAULT_AUTHOR
-    #: The root tree of the commit that this object wrote last, by that commit's id: the next batch
-    #: need not inflate it again. At most one.
-    written_roots: dict[str, RootTree] = field(default_factory=dict, repr=False, compare=False)
+    #: What is kept from one batch to the next.
+    kept: Kept = field(default_factory=Kept, repr=False, compare=False)
 
     def tip(self) -> pygit2.Oid | None:
         """The newest commit: that of `main`, or of HEAD's branch in a store older than `main`."""
