@@ -82,8 +82,9 @@ def _commit(repository: TenantRepository, backups: Sequence[Backup], now_s: int)
     for backup in backups:
         answer = done.get(backup.backup_id)
         if answer is None:
-            answer = batch.add(backup)
-            done[backup.backup_id] = replace(answer, replayed=True)
+            answer = done[backup.backup_id] = batch.add(backup)
+        else:
+            answer = replace(answer, replayed=True)
         answers.append(answer)
     if batch.tip is None or batch.tip == parent:
         return answers
@@ -166,8 +167,7 @@ def _find_committed(
     found = {}
     for backup_id, sha in index.find_backup_ids(device_ids.keys(), tip).items():
         commit = reader.find_commit(repository, sha)
-        answer = describe_commit(repository, commit, device_ids[backup_id])
-        found[backup_id] = replace(answer, replayed=True)
+        found[backup_id] = describe_commit(repository, commit, device_ids[backup_id])
     return found
 
 

@@ -109,7 +109,7 @@ def failpoint(name: str) -> None:
         on_failpoint(name)
 
 
-def create_file(path: Path, pieces: Iterable[bytes], mode: int = 0o644) -> None:
+def create_file(path: Path, pieces: Iterable[bytes | memoryview], mode: int = 0o644) -> None:
     """Create a file with these bytes, durable when this returns except for its name.
 
     The file is not there if this raises; a descriptor whose sync failed is never used again.
