@@ -47,7 +47,9 @@ def commit_inbox(self: Task, tenant_id: str) -> None:
     try:
         turn = drain.drain_inbox(client, settings, tenant_id)
     except (StoreError, QueueError) as error:
-        raise self.retry(exc=error, countdown=backoff.failed(client, tenant_id, error)) from error
+        delay_s = backoff.failed(client, tenant_id, error)
+        drain.show_retrying(client, tenant_id, error)
+        raise self.retry(exc=error, countdown=delay_s) from error
     if turn.had_lock and turn.left:
         with broker_errors():
             wakeups.flag(client, settings, tenant_id, only_new=False)

@@ -10,10 +10,10 @@ import redis
 import structlog
 
 from tasks.models import Receipt
-from worker import backoff, dead_letters, inbox, locks, receipts, staging, wakeups
+from worker import backoff, dead_letters, inbox, locks, receipts, shutdown, staging, wakeups
 from worker.errors import ConfkeepError, PoisonedBackup, RepositoryBusy
 from worker.git_store import author_of
-from worker.inbox import Entry, Waiting
+from worker.inbox import Batch, Entry, Waiting
 from worker.locks import TenantLock
 from worker.receipts import Outcome
 from worker.settings import Settings
@@ -22,6 +22,13 @@ from worker.store.commit import commit_backups, find_committed
 from worker.store.repository import TenantRepository, create_repository, repository_path
 
 log = structlog.get_logger("confkeep.drain")
+
+#: Tries of one backup alone that end with their process before it becomes a dead letter.
+_GIVE_UP_AFTER = 10
+
+#: Most waiting backups whose results tell of a fault, and at a time.
+_MOST_SHOWN = 10_000
+_SHOWN_AT_ONCE = 500
 
 #: Tries of a batch whose branch somebody else moves meanwhile.
 _BUSY_TRIES = 5
@@ -66,30 +73,31 @@ def _drain(
     committed = dead = 0
     end = time.monotonic() + settings.slice_s
     repository: TenantRepository | None = None
-    while time.monotonic() < end and not lock.lost:
-        batch, unreadable = inbox.read_batch(
+    while time.monotonic() < end and not lock.lost and not shutdown.requested():
+        batch = inbox.read_batch(
             client,
             tenant_id,
             max_backups=settings.batch_max_backups,
             max_bytes=settings.batch_max_bytes,
         )
-        for found in unreadable:
-            dead_letters.bury_unreadable(client, tenant_id, found)
-        if not batch and not unreadable:
-            break
         if not batch:
+            break
+        for found in batch.unreadable:
+            dead_letters.bury_unreadable(client, tenant_id, found)
+            dead += 1
+        if not batch.entries:
             continue
         if repository is None:
             path = repository_path(settings.git_store_path, tenant_id)
             repository = create_repository(path, author_of(settings))
-        turn = _Batch(client, settings, tenant_id, repository)
+        turn = _Step(client, settings, tenant_id, repository)
         committed_now, dead_now = turn.run(batch)
         committed += committed_now
         dead += dead_now
     return committed, dead
 
 
-class _Batch:
+class _Step:
     """The steps from entries to receipts."""
 
     def __init__(
@@ -104,13 +112,19 @@ class _Batch:
         self._tenant_id = tenant_id
         self._repository = repository
 
-    def run(self, batch: list[Waiting]) -> tuple[int, int]:
+    def run(self, batch: Batch) -> tuple[int, int]:
         """Commit, publish, settle, in this order; returns the numbers committed and dead."""
         started = time.monotonic()
-        backups, poisoned = self._build(batch)
+        backups, poisoned = self._build(batch.entries)
+        if batch.attempts >= _GIVE_UP_AFTER and len(batch.entries) == 1 and backups:
+            # It was tried alone, and each try ended with its process.
+            backups.clear()
+            poisoned[batch.entries[0].stream_id] = PoisonedBackup(
+                f"{batch.attempts} tries to commit it did not come to an end"
+            )
         committed = {answer.backup_id: answer for answer in self._commit(backups)}
         outcomes, done, dead = [], [], []
-        for waiting in batch:
+        for waiting in batch.entries:
             entry = waiting.entry
             error = poisoned.get(waiting.stream_id)
             value: dict[str, object] | ConfkeepError
@@ -223,3 +237,16 @@ def is_backing_off(client: redis.Redis, tenant_id: str) -> bool:
         return False
     seconds, microseconds = client.time()
     return int(seconds) * 1000 + int(microseconds) // 1000 < wait.next_ms
+
+
+def show_retrying(client: redis.Redis, tenant_id: str, error: ConfkeepError) -> None:
+    """Let the results of a tenant's waiting backups, the oldest ones of a great many, say why they
+    wait.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    batch = inbox.peek(client, tenant_id, _MOST_SHOWN)
+    for start in range(0, len(batch), _SHOWN_AT_ONCE):
+        ids = [waiting.entry.backup_id for waiting in batch[start : start + _SHOWN_AT_ONCE]]
+        receipts.show_retrying(client, ids, error)

@@ -16,7 +16,7 @@ from tasks.models import BackupPayload
 from worker import inbox, staging, wakeups
 from worker.app import app
 from worker.connections import get_client
-from worker.errors import BackupIdConflict
+from worker.errors import BackupIdConflict, InboxFull
 from worker.settings import Settings, get_settings
 from worker.staging import Contents
 
@@ -55,6 +55,7 @@ def enqueue_backup(
     Raises:
         InvalidBackup: names the field and its limit; nothing is left behind.
         BackupIdConflict: the id was accepted before for other bytes or another device.
+        InboxFull: too much waits already, for this tenant or for all; nothing was accepted.
         BrokerUnavailable: Redis did not answer. Whether it was accepted is unknown: repeat the
             call with the same backup_id.
         StagingUnavailable: the shared volume refused; nothing was accepted.
@@ -86,8 +87,8 @@ def enqueue_backups(
 
     Raises:
         InvalidBackup: as for `enqueue_backup`; none was accepted.
-        BackupIdConflict: that one was not accepted; the others of its round trip and of those
-            before were.
+        BackupIdConflict, InboxFull: that one was not accepted; others of its round trip and of
+            those before may have been.
         BrokerUnavailable, StagingUnavailable: some may have been accepted: repeat the call with
             the same backup_ids.
     """
@@ -136,23 +137,36 @@ def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> lis
         data = store.stage(payload.tenant_id, entry, contents)
         submissions.append(inbox.Submission(payload.tenant_id, entry, data, reply_to))
     accepted = inbox.accept(client, settings, submissions)
-    conflict: BackupIdConflict | None = None
+    refusal: BackupIdConflict | InboxFull | None = None
     woken: set[str] = set()
     for submission, answer in zip(submissions, accepted, strict=True):
         tenant_id, entry = submission.tenant_id, submission.entry
-        if answer.outcome in ("done", "conflict"):
+        if answer.outcome not in ("accepted", "waiting"):
             # Its file, if any, is one that nothing refers to.
             store.discard(tenant_id, [entry])
-        if answer.outcome == "conflict" and conflict is None:
-            conflict = BackupIdConflict(
-                "backup_id", f"{entry.backup_id} was accepted before for another device or bytes"
-            )
+            refusal = refusal or _refusal(answer, tenant_id, entry)
         if answer.wake and tenant_id not in woken:
             woken.add(tenant_id)
             _wake(settings, tenant_id)
-    if conflict is not None:
-        raise conflict
+    if refusal is not None:
+        raise refusal
     return [answer.outcome for answer in accepted]
+
+
+def _refusal(
+    answer: inbox.Accepted, tenant_id: str, entry: inbox.Entry
+) -> BackupIdConflict | InboxFull | None:
+    waits = f"{answer.entries} backups with {answer.bytes} bytes wait"
+    match answer.outcome:
+        case "conflict":
+            return BackupIdConflict(
+                "backup_id", f"{entry.backup_id} was accepted before for another device or bytes"
+            )
+        case "tenant full":
+            return InboxFull(f"the inbox of tenant {tenant_id} is full: {waits}")
+        case "all full":
+            return InboxFull(f"the inboxes are full: {waits} for all tenants")
+    return None
 
 
 def _wake(settings: Settings, tenant_id: str) -> None:

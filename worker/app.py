@@ -13,7 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 from celery import Celery, signals
 from kombu.entity import Queue
 
-from worker import keys, logs
+from worker import keys, logs, shutdown
+from worker.broker_check import BrokerCheckStep
 from worker.settings import Settings, get_settings
 from worker.sweeper import SweeperStep
 
@@ -95,6 +96,7 @@ def configuration() -> dict[str, Any]:
 # Not the process's current app: producers import this beside an app of their own.
 app = Celery("confkeep", set_as_current=False)
 app.add_defaults(configuration)
+app.steps["worker"].add(BrokerCheckStep)
 app.steps["worker"].add(SweeperStep)
 
 
@@ -102,3 +104,13 @@ app.steps["worker"].add(SweeperStep)
 def _set_up_logging(**_: Any) -> None:
     """Replace Celery's own logging; the signal fires in processes that run workers only."""
     logs.configure(get_settings())
+
+
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def _prepare_shutdown(**_: Any) -> None:
+    shutdown.prepare()
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _request_shutdown(**_: Any) -> None:
+    shutdown.request()

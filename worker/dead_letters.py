@@ -10,10 +10,11 @@ from typing import Any
 
 import redis
 
-from worker import keys
+from worker import inbox, keys, staging
 from worker.connections import broker_errors
-from worker.errors import ConfkeepError
-from worker.inbox import Entry, Unreadable
+from worker.errors import ConfkeepError, InboxFull, InvalidId
+from worker.inbox import Entry, Submission, Unreadable
+from worker.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,7 @@ def bury_unreadable(client: redis.Redis, tenant_id: str, found: Unreadable) -> N
             entry=found.text,
         ),
     )
-    with broker_errors():
-        client.xdel(keys.inbox(tenant_id), found.stream_id)
+    inbox.settle(client, tenant_id, [found])
 
 
 def list_dead_letters(client: redis.Redis) -> list[DeadLetter]:
@@ -85,6 +85,61 @@ def list_dead_letters(client: redis.Redis) -> list[DeadLetter]:
         found: Any = client.hvals(keys.DEAD)
     letters = [DeadLetter(**json.loads(text)) for text in found]
     return sorted(letters, key=lambda letter: (letter.died_at, letter.backup_id))
+
+
+def get(client: redis.Redis, backup_id: str) -> DeadLetter:
+    """One dead letter.
+
+    Raises:
+        InvalidId: there is none of that id.
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        found: Any = client.hget(keys.DEAD, backup_id)
+    if found is None:
+        raise InvalidId("backup_id", "no dead letter has that id")
+    return DeadLetter(**json.loads(found))
+
+
+def retry(client: redis.Redis, settings: Settings, backup_id: str) -> DeadLetter:
+    """Put a dead letter back at the tail of its tenant's inbox, under its own backup_id.
+
+    It is no dead letter from then on; when nothing has changed it becomes one again.
+
+    Raises:
+        InvalidId: there is none of that id.
+        PoisonedBackup: what stood in the inbox was no entry, so there is nothing to commit.
+        InboxFull: too much waits already.
+        BrokerUnavailable: Redis did not answer.
+    """
+    letter = get(client, backup_id)
+    entry = Entry.from_json(letter.entry)
+    [answer] = inbox.accept(
+        client, settings, [Submission(letter.tenant_id, entry, data=None, reply_to=None)]
+    )
+    if answer.outcome not in ("accepted", "waiting", "done"):
+        raise InboxFull(f"{answer.entries} backups with {answer.bytes} bytes wait")
+    return letter
+
+
+def discard(client: redis.Redis, settings: Settings, backup_id: str) -> DeadLetter:
+    """Delete a dead letter and its bytes for good.
+
+    Raises:
+        InvalidId: there is none of that id.
+        BrokerUnavailable, StagingUnavailable: what is left can be discarded again.
+    """
+    letter = get(client, backup_id)
+    if letter.device_id is not None:
+        entry = Entry.from_json(letter.entry)
+        if entry.staging == "volume":
+            staging.of_entry(entry, settings, client).discard(letter.tenant_id, [entry])
+    with broker_errors():
+        pipe = client.pipeline(transaction=True)
+        pipe.delete(keys.staged(letter.tenant_id, backup_id))
+        pipe.hdel(keys.DEAD, backup_id)
+        pipe.execute()
+    return letter
 
 
 def _put(client: redis.Redis, letter: DeadLetter) -> None:

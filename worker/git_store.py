@@ -14,6 +14,7 @@ from worker.settings import Settings, get_settings
 from worker.store import reader
 from worker.store.backup import Backup, Signature, checked_uuid, encode_text
 from worker.store.commit import commit_backups
+from worker.store.index import open_index
 from worker.store.line_delta import compute_line_delta
 from worker.store.repository import (
     TenantRepository,
@@ -114,13 +115,15 @@ def list_device_commits(tenant_id: str, device_id: str) -> list[DeviceCommit]:
         repository = _open(tenant_id)
     except NotInStore:
         return []
+    with open_index(repository) as index:
+        versions = index.versions(device, tip=repository.tip())
     return [
         DeviceCommit(
             sha=version.sha,
             message=version.message,
             timestamp=int(version.committed_at.timestamp()),
         )
-        for version in reader.walk_versions(repository, device)
+        for version in versions
     ]
 
 

@@ -9,16 +9,23 @@ import dataclasses
 import datetime as dt
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import redis
 
 from worker import keys, receipts, scripts
 from worker.connections import broker_errors
 from worker.errors import PoisonedBackup
+from worker.ids import checked_uuid
 from worker.settings import Settings
+
+#: Seconds after which attempts are forgotten that nobody followed up.
+_FORGET_ATTEMPTS_S: Final = 3_600
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +72,36 @@ class Entry:
         """
         try:
             entry = cls(**json.loads(text))
-            if entry.captured_at is not None:
-                dt.datetime.fromisoformat(entry.captured_at)
-        except (TypeError, ValueError) as error:
+            entry.check()
+        except (TypeError, ValueError, AttributeError) as error:
             raise PoisonedBackup("the inbox entry cannot be read") from error
         return entry
+
+    def check(self) -> None:
+        """Refuse what no enqueue writes: others may be able to write to the server too.
+
+        Raises:
+            TypeError, ValueError: a field is not what it must be.
+        """
+        for name in ("backup_id", "device_id"):
+            if checked_uuid(name, getattr(self, name)) != getattr(self, name):
+                raise ValueError(name)
+        if b"\0" in self.message.encode("utf-8", "surrogateescape"):
+            raise ValueError("message")
+        if self.captured_at is not None:
+            when = dt.datetime.fromisoformat(self.captured_at)
+            if when.utcoffset() is None or not 0 <= when.timestamp() < 2**32:
+                raise ValueError("captured_at")
+        if (self.binary_bytes is None) != (self.binary_sha256 is None):
+            raise ValueError("binary_sha256")
+        for size in (self.export_bytes, self.binary_bytes or 0):
+            if type(size) is not int or size < 0:
+                raise ValueError("size")
+        for digest in (self.export_sha256, self.binary_sha256 or "0" * 64):
+            if not _SHA256.fullmatch(digest):
+                raise ValueError("sha256")
+        if self.staging not in ("redis", "volume"):
+            raise ValueError("staging")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +116,13 @@ class Waiting:
 class Accepted:
     """What became of an enqueue."""
 
-    #: `accepted`, `waiting`, `done` or `conflict`, as in `worker/lua/accept.lua`.
+    #: As in `worker/lua/accept.lua`.
     outcome: str
     #: Whether the caller has to send a wake-up.
     wake: bool
+    #: What waits already where it is full, else 0.
+    entries: int = 0
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +156,10 @@ def accept(
                 names, arguments = _arguments(settings, submission)
                 pipe.evalsha(script.sha1, len(names), *names, *arguments)
             replies = pipe.execute()[1:]
-    return [Accepted(outcome.decode(), bool(wake)) for outcome, wake in replies]
+    return [
+        Accepted(outcome.decode(), bool(wake), entries, size)
+        for outcome, wake, entries, size in replies
+    ]
 
 
 def _arguments(settings: Settings, submission: Submission) -> tuple[list[str], list[Any]]:
@@ -134,6 +172,8 @@ def _arguments(settings: Settings, submission: Submission) -> tuple[list[str], l
         keys.wake(tenant_id),
         keys.replies(tenant_id),
         keys.DEAD,
+        keys.LOAD,
+        keys.backoff(tenant_id),
         keys.staged(tenant_id, entry.backup_id),
     ]
     arguments = [
@@ -145,6 +185,11 @@ def _arguments(settings: Settings, submission: Submission) -> tuple[list[str], l
         settings.receipt_ttl_s,
         int(settings.wake_ttl_s * 1000),
         submission.reply_to or "",
+        entry.size_bytes,
+        settings.inbox_max_backups,
+        settings.inbox_max_bytes,
+        settings.total_max_backups,
+        settings.total_max_bytes,
         "0" if submission.data is None else "1",
         submission.data or b"",
     ]
@@ -159,40 +204,83 @@ class Unreadable:
     text: str = dataclasses.field(repr=False)
 
 
-def read_batch(
-    client: redis.Redis, tenant_id: str, *, max_backups: int, max_bytes: int
-) -> tuple[list[Waiting], list[Unreadable]]:
+#: Batches that may begin without one being settled before entries are tried alone.
+ALONE_AFTER: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is to be committed next."""
+
+    entries: list[Waiting]
+    #: What is in the stream but is no entry.
+    unreadable: list[Unreadable]
+    #: Batches that began before this one since one was last settled. Each ended with its process,
+    #: or with an error.
+    attempts: int
+
+    def __bool__(self) -> bool:
+        return bool(self.entries or self.unreadable)
+
+
+def read_batch(client: redis.Redis, tenant_id: str, *, max_backups: int, max_bytes: int) -> Batch:
     """The oldest entries, bounded by count and by bytes; a larger one comes alone.
 
-    Returns:
-        The entries, and apart from them what is in the stream but is none.
+    Also after some attempts that settled nothing, the oldest entry comes alone: it may be what
+    kills them.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
     with broker_errors():
-        rows: Any = client.xrange(keys.inbox(tenant_id), count=max_backups)
-    batch: list[Waiting] = []
-    unreadable: list[Unreadable] = []
+        pipe = client.pipeline(transaction=False)
+        pipe.xrange(keys.inbox(tenant_id), count=max_backups)
+        pipe.incr(keys.attempts(tenant_id))
+        pipe.expire(keys.attempts(tenant_id), _FORGET_ATTEMPTS_S)
+        rows, attempts, _ = pipe.execute()
+        if not rows:
+            client.delete(keys.attempts(tenant_id))
+    if attempts > ALONE_AFTER:
+        rows = rows[:1]
+    entries, unreadable = _parse(rows)
     total = 0
+    for number, waiting in enumerate(entries):
+        total += waiting.entry.size_bytes
+        if number and total > max_bytes:
+            del entries[number:]
+            break
+    return Batch(entries, unreadable, attempts - 1)
+
+
+def _parse(rows: Any) -> tuple[list[Waiting], list[Unreadable]]:
+    entries: list[Waiting] = []
+    unreadable: list[Unreadable] = []
     for stream_id, fields in rows:
         text = fields.get(b"entry", b"")
         try:
             entry = Entry.from_json(text)
         except PoisonedBackup:
             unreadable.append(Unreadable(stream_id.decode(), text.decode("utf-8", "replace")))
-            continue
-        total += entry.size_bytes
-        if batch and total > max_bytes:
-            break
-        batch.append(Waiting(stream_id.decode(), entry))
-    return batch, unreadable
+        else:
+            entries.append(Waiting(stream_id.decode(), entry))
+    return entries, unreadable
+
+
+def peek(client: redis.Redis, tenant_id: str, limit: int) -> list[Waiting]:
+    """The oldest entries, without beginning an attempt; what is no entry is left out.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        rows: Any = client.xrange(keys.inbox(tenant_id), count=limit)
+    return _parse(rows)[0]
 
 
 def settle(
     client: redis.Redis,
     tenant_id: str,
-    settled: Sequence[Waiting],
+    settled: Sequence[Waiting | Unreadable],
     *,
     keep_bytes: bool = False,
 ) -> int:
@@ -210,17 +298,23 @@ def settle(
     staged = [
         keys.staged(tenant_id, waiting.entry.backup_id)
         for waiting in settled
-        if waiting.entry.staging == "redis" and not keep_bytes
+        if isinstance(waiting, Waiting) and waiting.entry.staging == "redis" and not keep_bytes
     ]
     names = [
         keys.inbox(tenant_id),
         keys.WAITING,
         keys.replies(tenant_id),
         keys.backoff(tenant_id),
+        keys.attempts(tenant_id),
+        keys.LOAD,
         *staged,
     ]
-    arguments = [tenant_id, len(settled), *(waiting.stream_id for waiting in settled)]
-    arguments += [waiting.entry.backup_id for waiting in settled]
+    arguments: list[Any] = [tenant_id, len(settled)]
+    for waiting in settled:
+        if isinstance(waiting, Waiting):
+            arguments += [waiting.stream_id, waiting.entry.backup_id, waiting.entry.size_bytes]
+        else:
+            arguments += [waiting.stream_id, "", 0]
     with broker_errors():
         return int(scripts.load("settle").run(client, names, arguments))
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import redis
 
-from worker import keys
+from worker import keys, scripts
 from worker.connections import broker_errors
 from worker.errors import ConfkeepError
 
@@ -42,17 +42,33 @@ def final_record(result_id: str, outcome: Outcome) -> str:
     value = outcome.value
     status, result = "SUCCESS", value
     if isinstance(value, ConfkeepError):
-        # The form from which Celery makes the exception again, in the caller's process.
-        status, result = (
-            "FAILURE",
-            {
-                "exc_type": type(value).__name__,
-                "exc_message": list(value.args),
-                "exc_module": type(value).__module__,
-            },
-        )
+        status, result = "FAILURE", _as_result(value)
     done = dt.datetime.now(dt.UTC).isoformat()
     return _record(result_id, outcome.digest, status, result, done)
+
+
+def show_retrying(client: redis.Redis, backup_ids: Sequence[str], error: BaseException) -> None:
+    """Let the results of waiting backups say `RETRY`, with the error as the reason.
+
+    Raises:
+        BrokerUnavailable: some may not say it.
+    """
+    result = json.dumps(_as_result(error))
+    with broker_errors():
+        scripts.load("retrying").run(
+            client,
+            [keys.result(backup_id) for backup_id in backup_ids],
+            [f'"status": "RETRY", "result": {result}'],
+        )
+
+
+def _as_result(error: BaseException) -> dict[str, Any]:
+    """The form from which Celery makes an exception again, in the caller's process."""
+    return {
+        "exc_type": type(error).__name__,
+        "exc_message": [arg for arg in error.args if isinstance(arg, str | int | None)],
+        "exc_module": type(error).__module__,
+    }
 
 
 def _record(result_id: str, digest: str | None, status: str, result: Any, done: str | None) -> str:

@@ -17,8 +17,9 @@ import structlog
 from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
-from worker import backoff, keys, wakeups
+from worker import backoff, keys, tidy, wakeups
 from worker.connections import broker_errors, open_client
+from worker.errors import ConfkeepError
 from worker.settings import Settings, get_settings
 
 log = structlog.get_logger("confkeep.sweeper")
@@ -69,6 +70,10 @@ class Sweeper:
             if wakeups.flag(self._client, self._settings, tenant, only_new=True):
                 wakeups.send(self._app, self._settings, tenant)
                 sent += 1
+        if tidy.is_due(self._client):
+            deleted = tidy.tidy(self._client, self._settings)
+            deleted += tidy.drop_foreign_queues(self._client, self._settings)
+            log.info("tidied the staging", action="sweep.tidied", deleted=deleted)
         return sent
 
     def _waiting(self) -> list[str]:
@@ -147,7 +152,7 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         while True:
             try:
                 sent = sweeper.sweep()
-            except (redis.RedisError, OperationalError) as error:
+            except (redis.RedisError, OperationalError, ConfkeepError, OSError) as error:
                 log.warning("sweep failed", action="sweep.failed", error=type(error).__name__)
             else:
                 if sent:

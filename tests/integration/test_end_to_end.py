@@ -77,7 +77,7 @@ def test_two_workers_and_two_producers_keep_every_backup_once_and_in_order(
         assert len(set(ids)) == 500
         receipts = {i: Receipt(**AsyncResult(i, app=app).get(timeout=60)) for i in ids}
         # Wake flags expire by themselves; nothing may be left in queues or unacknowledged.
-        expected = {keys.WORKERS, *map(keys.result, ids)}
+        expected = {keys.WORKERS, keys.TIDY, *map(keys.result, ids)}
         wait_for(lambda: own_keys(deployed) == expected, "exactly the keys that should remain")
         for tenant in tenants:
             repository = deployed.store / f"{tenant}.git"

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.judge import GIT_ENVIRONMENT
-from worker.store.line_delta import compute_line_delta
+from worker.store.backup import decode_text
+from worker.store.line_delta import compute_line_delta, count_changed_lines
 
 #: Every character that `splitlines` breaks at, and some that only look so.
 _ENDS = ["\n", "\r\n", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
@@ -78,6 +79,21 @@ def test_equals_git_on_edited_exports(tmp_path: Path, seed: int, size: int, dist
             new.extend(block)
     texts = "\r\n".join(old), "\n".join(new)
     assert compute_line_delta(*texts) == numstat(tmp_path, *texts)
+
+
+_bytes = st.lists(
+    st.binary(max_size=3)
+    | st.sampled_from([b"\n", b"\r\n", b"\r", b"\r\r\n", b"\xc2\x85", b"\xe2\x80\xa8", b"\x85"])
+    | st.sampled_from([b"a", b"add", b"\xc3\xa9", b"\xe2\x82\xac", b"\x1c", b"\v"]),
+    max_size=30,
+).map(b"".join)
+
+
+@settings(max_examples=400, deadline=None)
+@given(old=_bytes, new=_bytes)
+def test_bytes_are_counted_as_the_texts_that_they_hold(old: bytes, new: bytes) -> None:
+    texts = decode_text(old), decode_text(new)
+    assert count_changed_lines(old, new) == compute_line_delta(*texts)
 
 
 def test_the_first_version_adds_every_line() -> None:

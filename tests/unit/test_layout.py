@@ -21,16 +21,18 @@ LAYERS = [
     ("git_store",),
     (
         "app",
+        "broker_check",
         "dead_letters",
         "inbox",
         "locks",
         "receipts",
         "staging",
         "sweeper",
+        "tidy",
         "backoff",
         "wakeups",
     ),
-    ("connections", "keys", "logs", "scripts", "settings"),
+    ("connections", "keys", "logs", "scripts", "settings", "shutdown"),
     ("errors", "ids"),
 ]
 #: The store knows nothing of the queue: it stands beside it and is imported by few.

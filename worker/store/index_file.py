@@ -104,7 +104,7 @@ def sqlite_errors() -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         if code is not None and code & 0xFF in _NOT_DAMAGE:
-            raise Damaged(str(error)) from error
+            raise Unusable(str(error)) from error
         raise Damaged(str(error)) from error
     except (struct.error, OverflowError, UnicodeError) as error:
         raise Damaged(str(error)) from error

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import redis
 
-from worker import inbox, keys, receipts
-from worker.errors import StagedBytesMissing
+from worker import backoff, inbox, keys, receipts
+from worker.errors import PoisonedBackup, StagedBytesMissing
 from worker.inbox import Entry, Submission
 from worker.receipts import Outcome
-from worker.settings import Settings
+from worker.settings import Settings, load_settings
 
 TENANT = str(uuid.UUID(int=1))
 DEVICE = str(uuid.UUID(int=2))
@@ -46,11 +46,10 @@ def all_keys(client: redis.Redis) -> set[str]:
 def batch(
     client: redis.Redis, max_backups: int = 100, max_bytes: int = 10**9
 ) -> list[inbox.Waiting]:
-    read, unreadable = inbox.read_batch(
-        client, TENANT, max_backups=max_backups, max_bytes=max_bytes
-    )
-    assert not unreadable
-    return read
+    read = inbox.read_batch(client, TENANT, max_backups=max_backups, max_bytes=max_bytes)
+    client.delete(keys.attempts(TENANT))
+    assert not read.unreadable
+    return read.entries
 
 
 def test_accept_leaves_exactly_the_keys_of_one_backup(
@@ -65,6 +64,7 @@ def test_accept_leaves_exactly_the_keys_of_one_backup(
         keys.wake(TENANT),
         keys.staged(TENANT, one.entry.backup_id),
         keys.result(one.entry.backup_id),
+        keys.LOAD,
     }
     assert client.get(keys.staged(TENANT, one.entry.backup_id)) == b"/ip"
     assert 0 < client.ttl(keys.result(one.entry.backup_id)) <= settings.receipt_ttl_s
@@ -196,9 +196,10 @@ def test_what_is_no_entry_is_told_apart(client: redis.Redis, settings: Settings)
     client.xadd(keys.inbox(TENANT), {"entry": b"{"})
     client.xadd(keys.inbox(TENANT), {"other": b"1"})
     inbox.accept(client, settings, [submission(1)])
-    read, unreadable = inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999)
-    assert [waiting.entry for waiting in read] == [submission(1).entry]
-    assert [found.text for found in unreadable] == ["{", ""]
+    read = inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999)
+    assert [waiting.entry for waiting in read.entries] == [submission(1).entry]
+    assert [found.text for found in read.unreadable] == ["{", ""]
+    assert inbox.settle(client, TENANT, read.unreadable) == 1
 
 
 def test_inboxes_are_listed_by_the_age_of_their_oldest_entry(
@@ -216,6 +217,99 @@ def test_inboxes_are_listed_by_the_age_of_their_oldest_entry(
 
 
 def test_entries_survive_their_json() -> None:
-    entry = dataclasses.replace(submission(1).entry, message="caf\udce9 \U0001f600 \0")
+    entry = dataclasses.replace(submission(1).entry, message="caf\udce9 \U0001f600")
     assert Entry.from_json(entry.to_json()) == entry
     assert entry.to_json().isascii()
+
+
+@pytest.mark.parametrize(
+    ("limit", "outcome"),
+    [
+        ({"inbox_max_backups": 2}, "tenant full"),
+        ({"inbox_max_bytes": 7}, "tenant full"),
+        ({"total_max_backups": 2}, "all full"),
+        ({"total_max_bytes": 7}, "all full"),
+    ],
+)
+def test_a_full_inbox_refuses_with_its_figures_and_keeps_nothing(
+    client: redis.Redis, limit: dict[str, int], outcome: str
+) -> None:
+    settings = load_settings(**limit)
+    sent = inbox.accept(client, settings, [submission(n) for n in range(3)])
+    assert [answer.outcome for answer in sent] == ["accepted", "accepted", outcome]
+    assert (sent[2].entries, sent[2].bytes) == (2, 6)
+    refused = submission(2).entry.backup_id
+    assert not {key for key in all_keys(client) if refused in key}
+    # What was accepted before may still be asked for again, and settling makes room.
+    assert inbox.accept(client, settings, [submission(1)])[0].outcome == "waiting"
+    _settle(client, settings, batch(client)[:1])
+    assert inbox.accept(client, settings, [submission(2)])[0].outcome == "accepted"
+
+
+def test_a_backup_above_the_limit_fits_into_an_empty_inbox(client: redis.Redis) -> None:
+    settings = load_settings(inbox_max_bytes=1, total_max_bytes=1)
+    assert inbox.accept(client, settings, [submission(1)])[0].outcome == "accepted"
+
+
+def test_the_load_is_what_waits_however_often_it_is_settled(
+    client: redis.Redis, settings: Settings
+) -> None:
+    other = str(uuid.UUID(int=5))
+    inbox.accept(client, settings, [submission(n) for n in range(3)])
+    inbox.accept(client, settings, [submission(9, tenant=other)])
+    read = batch(client)
+    for _ in range(2):
+        _settle(client, settings, read[:2])
+        assert client.hgetall(keys.LOAD) == {
+            b"entries": b"2",
+            b"bytes": b"6",
+            TENANT.encode(): b"3",
+            other.encode(): b"3",
+        }
+
+
+def test_after_attempts_that_settled_nothing_entries_come_alone(
+    client: redis.Redis, settings: Settings
+) -> None:
+    inbox.accept(client, settings, [submission(n) for n in range(3)])
+
+    def read() -> inbox.Batch:
+        return inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999)
+
+    sizes = [(found.attempts, len(found.entries)) for found in (read() for _ in range(5))]
+    assert sizes == [(0, 3), (1, 3), (2, 3), (3, 1), (4, 1)]
+    _settle(client, settings, read().entries)
+    assert (read().attempts, len(read().entries)) == (0, 2)
+
+
+def test_reading_an_empty_inbox_leaves_no_key(client: redis.Redis) -> None:
+    assert not inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999)
+    assert all_keys(client) == set()
+
+
+def test_a_new_backup_does_not_hasten_the_next_try(client: redis.Redis, settings: Settings) -> None:
+    backoff.failed(client, TENANT, StagedBytesMissing("gone"))
+    assert inbox.accept(client, settings, [submission(1)]) == [inbox.Accepted("accepted", False)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backup_id": "../x"},
+        {"device_id": "6FA459EA-EE8A-3CA4-894E-DB77E160355E"},
+        {"message": "a\0b"},
+        {"message": None},
+        {"captured_at": "2026-01-01T00:00:00"},
+        {"captured_at": "0001-01-01T00:00:00+00:00"},
+        {"export_bytes": -1},
+        {"export_bytes": "3"},
+        {"export_sha256": "../"},
+        {"binary_sha256": "0" * 64},
+        {"staging": "elsewhere"},
+        {"surprise": 1},
+    ],
+)
+def test_an_entry_that_no_enqueue_writes_is_refused(change: dict[str, Any]) -> None:
+    values = {**json.loads(submission(1).entry.to_json()), **change}
+    with pytest.raises(PoisonedBackup):
+        Entry.from_json(json.dumps(values))

@@ -12,7 +12,7 @@ from celery.result import AsyncResult
 
 from tests.unit.queue.test_inbox import TENANT, batch, submission
 from worker import inbox, keys, receipts
-from worker.errors import StagedBytesMissing
+from worker.errors import StagedBytesMissing, StoreUnavailable
 from worker.local import EmbeddedServer
 from worker.receipts import Outcome
 from worker.settings import Settings
@@ -77,3 +77,23 @@ def test_every_further_caller_gets_the_receipt_under_its_own_id(
     assert b'"accepted"' in client.get(keys.result(backup_id))  # type: ignore[operator]
     assert b'"accepted"' not in client.get(keys.result(early))  # type: ignore[operator]
     assert not client.exists(keys.replies(TENANT))
+
+
+def test_a_waiting_result_says_why_it_waits_and_an_ended_one_stays(
+    client: redis.Redis, settings: Settings, app: Celery
+) -> None:
+    inbox.accept(client, settings, [submission(1), submission(2)])
+    ended, waits = submission(1).entry.backup_id, submission(2).entry.backup_id
+    receipts.publish(client, TENANT, [Outcome(ended, "digest", {"sha": "3" * 40})], 60)
+    for reason in ("no space", "still no space"):
+        receipts.show_retrying(client, [ended, waits], StoreUnavailable(reason))
+        result = AsyncResult(waits, app=app)
+        assert result.state == "RETRY"
+        assert str(result.info) == reason
+        assert isinstance(result.info, StoreUnavailable)
+    assert AsyncResult(ended, app=app).get(timeout=10) == {"sha": "3" * 40}
+    assert client.ttl(keys.result(waits)) > 60
+    # It is the same record still: it knows what was accepted, and the receipt replaces it.
+    assert inbox.accept(client, settings, [submission(2)])[0].outcome == "waiting"
+    receipts.publish(client, TENANT, [Outcome(waits, "digest", {"sha": "4" * 40})], 60)
+    assert AsyncResult(waits, app=app).get(timeout=10) == {"sha": "4" * 40}

@@ -1,0 +1,527 @@
+"""The history index answers as a walk over git does, whatever state its file is in."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import sqlite3
+import tempfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.histories import (
+    Stream,
+    device_ids,
+    ids_of_main,
+    random_backups,
+    write_linear,
+    write_merged,
+)
+from tests.judge import git, log_of_device
+from worker.store import reader
+from worker.store.backup import Backup, Committed, Version
+from worker.store.commit import commit_backups
+from worker.store.index import (
+    DAMAGE_MARK,
+    INDEX_NAME,
+    IndexedCommit,
+    detail_of,
+    open_index,
+)
+from worker.store.index_file import IndexFile
+from worker.store.repository import TenantRepository, create_repository, open_repository
+
+UNKNOWN = "ffffffff-ffff-4fff-bfff-ffffffffffff"
+
+
+#: The oracle; kept here so that a test can tell its own walks from the index's.
+_walk = reader.walk_versions
+
+
+def walked(path: Path, device: str) -> list[Version]:
+    return list(_walk(open_repository(path), device))
+
+
+def listed(path: Path, device: str, **options: object) -> list[Version]:
+    """As a reader in another process: a new repository, a new index."""
+    repository = open_repository(path)
+    with open_index(repository) as index:
+        return index.versions(device, tip=repository.tip(), **options)  # type: ignore[arg-type]
+
+
+def bare(versions: Sequence[Version]) -> list[Version]:
+    """Without what the oracle does not know."""
+    return [Version(v.sha, v.message, v.committed_at, v.backup_id) for v in versions]
+
+
+def catch_up(path: Path, **options: object) -> bool:
+    repository = open_repository(path)
+    with open_index(repository) as index:
+        return index.catch_up(repository.tip(), **options)  # type: ignore[arg-type]
+
+
+def assert_equals_git(path: Path, devices: Sequence[str]) -> None:
+    for device in [*devices, UNKNOWN]:
+        versions = listed(path, device)
+        assert bare(versions) == walked(path, device)
+        assert [version.sha for version in versions] == log_of_device(path, device)
+
+
+def indexed(backups: Sequence[Backup], answers: Sequence[Committed]) -> list[IndexedCommit]:
+    """What a writer tells the index about a batch."""
+    return [
+        IndexedCommit(
+            sha=answer.sha,
+            backup_id=answer.backup_id,
+            device_id=answer.device_id,
+            message=backup.message,
+            committed_at_s=int(answer.committed_at.timestamp()),
+            unchanged=answer.unchanged,
+            export_changed=answer.export_changed,
+            lines_added=answer.lines_added,
+            lines_removed=answer.lines_removed,
+            export_bytes=len(backup.export),
+            binary_bytes=None if backup.binary is None else len(backup.binary),
+        )
+        for backup, answer in zip(backups, answers, strict=True)
+    ]
+
+
+def commit_without_index(
+    repository: TenantRepository, backups: Sequence[Backup]
+) -> list[Committed]:
+    """What a crash between the ref's move and the index's leaves: main moved, the file did not."""
+    kept = {
+        name: (repository.path / name).read_bytes()
+        for name in (INDEX_NAME, DAMAGE_MARK)
+        if (repository.path / name).exists()
+    }
+    answers = commit_backups(repository, backups)
+    for name in (INDEX_NAME, DAMAGE_MARK):
+        if name in kept:
+            (repository.path / name).write_bytes(kept[name])
+        else:
+            (repository.path / name).unlink(missing_ok=True)
+    return answers
+
+
+@pytest.fixture
+def uncached(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Counts the answers that came from walking git."""
+    walks: list[str] = []
+
+    def counted(repository: TenantRepository, device_id: str, **options: object) -> object:
+        walks.append(device_id)
+        return _walk(repository, device_id, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(reader, "walk_versions", counted)
+    return walks
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), commits=st.integers(1, 60), count=st.integers(1, 5))
+def test_any_graph_of_commits(seed: int, commits: int, count: int) -> None:
+    """Forks, merges and clocks that disagree: the order of `git log -- DEVICE`, from rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, devices = Path(folder, "x.git"), device_ids(count, seed)
+        write_merged(path, devices, commits, seed)
+        assert catch_up(path)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reader, "walk_versions", None)
+            versions = {device: listed(path, device) for device in devices}
+        for device, found in versions.items():
+            assert [version.sha for version in found] == log_of_device(path, device)
+            assert found == walked(path, device)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["commit", "lose", "append", "append", "append", "catch up", "delete"]),
+            st.integers(1, 12),
+        ),
+        max_size=12,
+    ),
+)
+def test_any_order_of_appends_losses_and_catching_up(
+    seed: int, steps: list[tuple[str, int]]
+) -> None:
+    rng, devices = random.Random(seed), device_ids(4, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{uuid.uuid4()}.git")
+        repository = create_repository(path)
+        ids: dict[str, str] = {}
+        for kind, count in steps:
+            parent = repository.tip()
+            if kind in ("commit", "lose", "append"):
+                backups = random_backups(devices, count, rng.getrandbits(32))
+                answers = commit_without_index(repository, backups)
+                ids.update({answer.backup_id: answer.sha for answer in answers})
+                if kind == "append":
+                    with open_index(repository) as index:
+                        index.append(
+                            None if parent is None else str(parent), indexed(backups, answers)
+                        )
+                elif kind == "lose" and parent is not None:
+                    # The ref goes back, and then elsewhere.
+                    git(path, "update-ref", "refs/heads/main", str(parent))
+                    for answer in answers:
+                        del ids[answer.backup_id]
+            elif kind == "catch up":
+                assert catch_up(path)
+            else:
+                (path / INDEX_NAME).unlink(missing_ok=True)
+            repository = open_repository(path)
+            tip = repository.tip()
+            for device in [*devices, UNKNOWN]:
+                assert bare(listed(path, device)) == walked(path, device)
+            with open_index(repository) as index:
+                absent = [str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(3)]
+                assert index.find_backup_ids([*ids, *absent], tip) == ids
+        for device in devices:
+            assert [v.sha for v in listed(path, device)] == (
+                log_of_device(path, device) if repository.tip() else []
+            )
+            for version in listed(path, device, details=True):
+                detail = detail_of(repository, version.sha, device)
+                assert (version.lines_added, version.lines_removed, version.export_changed) == (
+                    detail.lines_added, detail.lines_removed, detail.export_changed
+                )  # fmt: skip
+                assert (version.export_bytes, version.binary_bytes) == (
+                    detail.export_bytes, detail.binary_bytes
+                )  # fmt: skip
+
+
+def small_store(store: Path, *, commits: int = 120, devices: int = 5) -> tuple[Path, list[str]]:
+    """A repository written by the store, with its index."""
+    path, names = store / f"{uuid.uuid4()}.git", device_ids(devices)
+    repository = create_repository(path)
+    commit_backups(repository, random_backups(names, commits, 1))
+    assert catch_up(path)
+    return path, names
+
+
+def test_an_index_that_is_complete_needs_no_walk(store: Path, uncached: list[str]) -> None:
+    path, devices = small_store(store)
+    for device in [*devices, UNKNOWN]:
+        listed(path, device)
+    assert uncached == []
+
+
+def test_built_while_it_is_behind_ahead_and_elsewhere(store: Path, uncached: list[str]) -> None:
+    path, devices = store / f"{uuid.uuid4()}.git", device_ids(5)
+    write_linear(path, devices, 300)
+    shas = ids_of_main(path)
+    main = open_repository(path)
+    assert not open_index(main).is_complete(main.tip())
+    with open_index(main) as index:
+        assert index.catch_up(shas[100])
+        # Behind: the rows and the walk are merged. Ahead: the rows up to the tip.
+        for tip in (shas[0], shas[60], shas[100], shas[101], shas[250], shas[-1]):
+            for device in devices:
+                expected = [v.sha for v in walk_at(main, device, tip)]
+                assert [v.sha for v in index.versions(device, tip=tip)] == expected
+                assert [v.sha for v in index.versions(device, tip=tip, limit=3)] == expected[:3]
+                if expected:
+                    after = index.versions(device, tip=tip, before=expected[0][:10], limit=2)
+                    assert [v.sha for v in after] == expected[1:3]
+        assert uncached == []
+    # Elsewhere: the file's commit is not below the tip, nor the tip below it.
+    git(path, "commit-tree", "-m", "x", "main^{tree}")
+    orphan = git(path, "commit-tree", "-m", "x", "main^{tree}").decode().strip()
+    git(path, "update-ref", "refs/heads/main", orphan)
+    assert_equals_git(path, devices)
+    assert uncached
+    assert catch_up(path)
+    uncached.clear()
+    for device in devices:
+        assert [v.sha for v in listed(path, device)] == [orphan]
+    assert uncached == []
+
+
+def walk_at(repository: TenantRepository, device: str, tip: str) -> list[Version]:
+    oid = repository.git[tip].id
+    return list(_walk(repository, device, tip=oid))
+
+
+def test_before_must_be_a_version_of_the_device(store: Path) -> None:
+    path, devices = small_store(store)
+    other = listed(path, devices[1])[0].sha
+    with pytest.raises(KeyError):
+        listed(path, devices[0], before=other)
+    with pytest.raises(KeyError):
+        listed(path, devices[0], before="0" * 40)
+
+
+def test_pages_follow_each_other_without_gap_or_repeat(store: Path) -> None:
+    path, devices = small_store(store)
+    expected = [version.sha for version in walked(path, devices[0])]
+    pages: list[str] = []
+    while page := listed(path, devices[0], limit=7, before=pages[-1] if pages else None):
+        pages += [version.sha for version in page]
+    assert pages == expected
+
+
+def test_configuration_changes_only(store: Path) -> None:
+    path, devices = small_store(store)
+    repository = open_repository(path)
+    for device in devices:
+        expected = [
+            version.sha
+            for version in walked(path, device)
+            if detail_of(repository, version.sha, device).export_changed
+        ]
+        for _ in range(2):  # looked up; then kept
+            found = listed(path, device, config_changes_only=True)
+            assert [version.sha for version in found] == expected
+            assert all(version.export_changed for version in found)
+        assert len(expected) < len(walked(path, device))
+        limited = listed(path, device, config_changes_only=True, limit=2)
+        assert [version.sha for version in limited] == expected[:2]
+
+
+def test_a_merge_above_the_index(store: Path, uncached: list[str]) -> None:
+    path, devices = store / f"{uuid.uuid4()}.git", device_ids(4)
+    write_linear(path, devices, 40)
+    assert catch_up(path)
+    shas = ids_of_main(path)
+    side = git(path, "commit-tree", "-m", "side", "-p", shas[20], f"{shas[10]}^{{tree}}")
+    merge = git(
+        path, "commit-tree", "-m", "merge", "-p", shas[0], "-p", side.decode().strip(),
+        f"{shas[3]}^{{tree}}",
+    )  # fmt: skip
+    git(path, "update-ref", "refs/heads/main", merge.decode().strip())
+    assert_equals_git(path, devices)
+    assert catch_up(path)
+    repository = create_repository(path)
+    backups = random_backups(devices, 10, 5)
+    commit_backups(repository, backups)
+    assert_equals_git(path, devices)
+    assert catch_up(path)
+    uncached.clear()
+    for device in devices:
+        assert [v.sha for v in listed(path, device)] == log_of_device(path, device)
+    assert uncached == []
+
+
+def test_progress_and_interruption(store: Path) -> None:
+    path, devices = store / f"{uuid.uuid4()}.git", device_ids(3)
+    write_linear(path, devices, 4500)
+    calls: list[tuple[int, int]] = []
+    with pytest.raises(KeyboardInterrupt):
+
+        def interrupt(done: int, total: int) -> None:
+            calls.append((done, total))
+            if done > 3000:
+                raise KeyboardInterrupt
+
+        catch_up(path, progress=interrupt)
+    assert_equals_git(path, devices)
+    calls.clear()
+    assert catch_up(path, progress=lambda done, total: calls.append((done, total)))
+    # It went on where the killed one stopped.
+    assert calls[-1] == (2500, 2500)
+    assert_equals_git(path, devices)
+
+
+def test_damage_is_marked_and_mended_by_the_next_writer(store: Path, uncached: list[str]) -> None:
+    path, devices = small_store(store)
+    with (path / INDEX_NAME).open("r+b") as file:
+        file.truncate(5000)
+    assert_equals_git(path, devices)
+    assert (path / DAMAGE_MARK).exists()
+    repository = open_repository(path)
+    parent = str(repository.tip())
+    backups = random_backups(devices, 5, 9)
+    answers = commit_without_index(repository, backups)
+    with open_index(repository) as index:
+        index.append(parent, indexed(backups, answers))  # left to the catch-up
+        assert not index.is_complete(repository.tip())
+        assert index.catch_up(repository.tip())
+        assert index.is_complete(repository.tip())
+    assert not (path / DAMAGE_MARK).exists()
+    uncached.clear()
+    for device in devices:
+        listed(path, device)
+    assert uncached == []
+
+
+@pytest.mark.parametrize("what", ["directory", "garbage", "empty", "other format", "foreign"])
+def test_whatever_stands_in_its_place(store: Path, what: str) -> None:
+    path, devices = small_store(store, commits=20)
+    place = path / INDEX_NAME
+    if what == "other format":
+        with sqlite3.connect(place) as db:
+            record = bytearray(db.execute("SELECT record FROM root").fetchone()[0])
+            record[0] ^= 0xFF
+            db.execute("UPDATE root SET record=?", (bytes(record),))
+        db.close()
+    else:
+        place.unlink()
+        if what == "directory":
+            place.mkdir()
+        elif what == "foreign":
+            with sqlite3.connect(place) as db:
+                db.execute("CREATE TABLE other (x)")
+            db.close()
+        else:
+            place.write_bytes(b"" if what == "empty" else b"garbage " * 1000)
+    assert_equals_git(path, devices)
+    backups = random_backups(devices, 3, 4)
+    repository = open_repository(path)
+    parent = str(repository.tip())
+    answers = commit_without_index(repository, backups) if what != "directory" else []
+    with open_index(repository) as index:
+        index.append(parent, indexed(backups, answers) if answers else [])
+    assert_equals_git(path, devices)
+    assert catch_up(path) is (what != "directory")
+    assert_equals_git(path, devices)
+
+
+def test_flipped_bits_never_change_an_answer(store: Path) -> None:
+    """Anywhere in the file: rows, pages, schema, header. Answers of both kinds stay git's."""
+    path, devices = small_store(store, commits=400, devices=6)
+    with open_index(open_repository(path)) as index:
+        index.versions(devices[0], tip=open_repository(path).tip(), details=True)
+    repository = open_repository(path)
+    tip = repository.tip()
+    expected = {device: walked(path, device) for device in devices}
+    ids = {
+        version.backup_id: version.sha
+        for versions in expected.values()
+        for version in versions
+        if version.backup_id
+    }
+    absent = [str(uuid.uuid4()) for _ in range(3)]
+    place, rng = path / INDEX_NAME, random.Random(7)
+    sound = place.read_bytes()
+    noticed = 0
+    for _ in range(500):
+        damaged = bytearray(sound)
+        for _ in range(rng.choice([1, 1, 1, 30])):
+            damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        place.write_bytes(damaged)
+        (path / DAMAGE_MARK).unlink(missing_ok=True)
+        device = rng.choice([*devices, UNKNOWN])
+        some = dict(rng.sample(sorted(ids.items()), 5))
+        with open_index(repository) as index:
+            assert index.versions(device, tip=tip) == expected.get(device, [])
+            assert index.find_backup_ids([*some, *absent], tip) == some
+        noticed += (path / DAMAGE_MARK).exists()
+    assert noticed > 50
+
+
+def test_pages_of_an_older_state_never_change_an_answer(store: Path) -> None:
+    """What a power cut leaves of a file that is never synced: any mixture of old and new pages."""
+    path, devices = small_store(store, commits=300, devices=6)
+    place = path / INDEX_NAME
+    old = place.read_bytes()
+    repository = open_repository(path)
+    parent = str(repository.tip())
+    backups = random_backups(devices, 60, 21)
+    answers = commit_without_index(repository, backups)
+    with open_index(repository) as index:
+        index.append(parent, indexed(backups, answers))
+        assert index.is_complete(repository.tip())
+    new, page = place.read_bytes(), 4096
+    tip = repository.tip()
+    expected = {device: [v.sha for v in walked(path, device)] for device in devices}
+    ids = {answer.backup_id: answer.sha for answer in answers}
+    rng = random.Random(3)
+    for _ in range(150):
+        mixture = b"".join(
+            rng.choice(
+                [
+                    new[at : at + page],
+                    new[at : at + page],
+                    old[at : at + page].ljust(page, b"\0"),
+                ]
+            )
+            for at in range(0, len(new), page)
+        )
+        place.write_bytes(mixture)
+        (path / DAMAGE_MARK).unlink(missing_ok=True)
+        device = rng.choice(devices)
+        with open_index(repository) as index:
+            assert [v.sha for v in index.versions(device, tip=tip)] == expected[device]
+            assert index.find_backup_ids(list(ids), tip) == ids
+
+
+def test_readers_who_may_not_write(store: Path, uncached: list[str]) -> None:
+    """A file without write permission, in a folder without it: the answer is there all the same."""
+    path, devices = small_store(store, commits=60)
+    (path / INDEX_NAME).chmod(0o444)
+    path.chmod(0o555)
+    try:
+        for device in devices:
+            assert listed(path, device, details=True)
+        assert uncached == []
+        (path / INDEX_NAME).chmod(0o000)
+        assert_equals_git(path, devices)
+    finally:
+        path.chmod(0o755)
+
+
+def test_a_file_that_another_process_is_writing(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, devices = small_store(store, commits=60)
+    monkeypatch.setattr("worker.store.index_file._BUSY_S", 0.05)
+    db = sqlite3.connect(path / INDEX_NAME, isolation_level=None)
+    db.execute("BEGIN EXCLUSIVE")
+    try:
+        assert_equals_git(path, devices)
+        repository = open_repository(path)
+        with open_index(repository) as index:
+            index.append(str(repository.tip()), [])
+            assert not index.is_complete(repository.tip())
+        # Being busy is no damage.
+        assert not (path / DAMAGE_MARK).exists()
+    finally:
+        db.close()
+
+
+def test_many_ids_in_many_runs(store: Path) -> None:
+    """Appends of all sizes: the runs of ids stay few, and each id is found, and no other."""
+    path = store / f"{uuid.uuid4()}.git"
+    devices = device_ids(3)
+    repository = create_repository(path)
+    rng, ids = random.Random(1), {}
+    for size in [1, 1, 1, 30, 2, 1, 1, 5, 100, 1, 1, 1, 1, 300, 3]:
+        parent = repository.tip()
+        backups = random_backups(devices, size, rng.getrandbits(32))
+        answers = commit_without_index(repository, backups)
+        ids.update({answer.backup_id: answer.sha for answer in answers})
+        with open_index(repository) as index:
+            index.append(None if parent is None else str(parent), indexed(backups, answers))
+            assert index.is_complete(repository.tip())
+    with open_index(repository) as index:
+        assert index.find_backup_ids(list(ids), repository.tip()) == ids
+        assert index.find_backup_ids([str(uuid.uuid4())], repository.tip()) == {}
+    file = IndexFile(path / INDEX_NAME, write=False)
+    counts = [segment.count for segment in file.root.segments]
+    file.close()
+    assert sum(counts) == len(ids)
+    assert all(a > 2 * b for a, b in itertools.pairwise(counts))
+
+
+def test_folders_that_are_no_devices(store: Path) -> None:
+    path, devices = store / f"{uuid.uuid4()}.git", device_ids(3)
+    stream = Stream()
+    for number in range(12):
+        device = devices[number % 3]
+        stream.commit(
+            {f"{device}/export.rsc": b"%d\n" % number, "README": b"%d" % (number // 4),
+             f"{'0' * (number + 1)}/x": b"x", device.upper() + "/export.rsc": b"%d" % number},
+            when_s=number,
+        )  # fmt: skip
+    stream.write(path)
+    assert catch_up(path)
+    assert_equals_git(path, devices)
