@@ -176,7 +176,7 @@ def test_what_was_accepted_while_no_worker_ran_is_committed_by_the_next_up(folde
         ]
         worker.suspend()
         try:
-            late = run(folder, *arguments, "--wait", "--timeout", "0.3", status=14, stdin=b"one\n")
+            late = run(folder, *arguments, "--wait", "--timeout", "0.3", status=16, stdin=b"one\n")
         finally:
             worker.resume()
             worker.terminate()
@@ -245,7 +245,7 @@ def test_an_import_that_nobody_answers_says_so(folder: Path) -> None:
         ]
         worker.suspend()
         try:
-            said = run(folder, "import", "exports", "--timeout", "0.5", status=14)
+            said = run(folder, "import", "exports", "--timeout", "0.5", status=16)
         finally:
             worker.resume()
     assert "no worker answered for 0.5 s; 1 accepted and waiting" in said
