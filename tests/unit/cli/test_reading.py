@@ -260,6 +260,7 @@ class TestShow:
 
         assert confkeep("show", TENANT, ROUTER, "--binary", "-o", target).exit_code == 0
         assert target.read_bytes() == b"\x88two+"
+        assert stat.S_IMODE(target.stat().st_mode) == 0o600
         assert confkeep("show", TENANT, ROUTER, "-o", target).exit_code == 2
         assert target.read_bytes() == b"\x88two+"
 
