@@ -98,7 +98,10 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / f"user-{uuid.uuid4()}"
     path.mkdir()
     yield path
-    assert processes_of(path) == []
+    left = processes_of(path)
+    for process in left:
+        process.kill()
+    assert left == []
 
 
 def exports_of(folder: Path, devices: int, versions: int) -> None:
