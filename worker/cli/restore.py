@@ -55,7 +55,7 @@ def command(
     with file_system_errors(str(output)):
         output.mkdir(parents=True, exist_ok=True, mode=0o700)
         for path, data in files.items():
-            replace_file(path, data)
+            replace_file(path, data, mode=0o600)
         for path in there:
             if path not in files:
                 path.unlink()

@@ -77,7 +77,7 @@ def command(
     if output is not None:
         if output.exists():
             raise click.UsageError(f"{output} exists.")
-        replace_file(output, data)
+        replace_file(output, data, mode=0o600)
         terminal.note(f"wrote {size_text(len(data))} to {output}")
     elif not sys.stdout.isatty():
         terminal.bytes(data)

@@ -158,10 +158,10 @@ def remove(path: Path) -> None:
         os.unlink(path)
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Put `data` into `path`, whole or not at all, and durable when this returns."""
     temporary = temporary_name(path.parent, "tmp_")
-    create_file(temporary, [data])
+    create_file(temporary, [data], mode)
     try:
         rename(temporary, path)
     except BaseException:
