@@ -1,31 +1,37 @@
-"""The write protocol: a batch of backups becomes commits in one durable step; it reads no history."""
+"""The write protocol: a batch of backups becomes commits in one durable step; it reads no history.
+
+`docs/write-path.md` explains the steps and what a crash between each two of them leaves.
+"""
 
 from __future__ import annotations
 
-import datetime as dt
+import os
+import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
 
 import pygit2
-from pygit2.enums import FileMode, ObjectType
 
 from worker.errors import RepositoryDamaged
-from worker.store import durable, reader, refs
+from worker.store import durable, flock, pack, reader, recovery, refs
 from worker.store.backup import (
     BACKUP_ID_HEADER,
-    BINARY_NAME,
     DEVICE_ID_HEADER,
-    EXPORT_NAME,
     Backup,
     Committed,
-    Signature,
     decode_text,
-    encode_text,
 )
-from worker.store.line_delta import compute_line_delta
-from worker.store.repository import TenantRepository
-from worker.store.routeros import same_configuration
+from worker.store.batch import Batch, describe
+from worker.store.index import HistoryIndex, open_index
+from worker.store.pack import PackEncoder
+from worker.store.repository import TenantRepository, sync_repository
+
+#: Permissions of packs: git writes them read-only too.
+_PACK_MODE: Final = 0o444
 
 
 def commit_backups(
@@ -34,7 +40,8 @@ def commit_backups(
     """Commit `backups` in their order, one commit each; durable when this returns.
 
     A backup whose id is in git already, or that stands twice in `backups`, is not written again:
-    its answer is that of the first. All or none of the others are committed.
+    its answer is that of the first. All or none of the others are committed. Memory: the backups
+    themselves, one old export and one piece being written; callers bound the batch.
 
     Args:
         now_s: the committer's date in seconds since 1970; None: now.
@@ -43,131 +50,125 @@ def commit_backups(
         One answer for each of `backups`, in the same order.
 
     Raises:
-        RepositoryBusy: another writer moved the branch meanwhile; nothing was committed.
-        StoreUnavailable: the file system refused.
+        RepositoryBusy: another writer moved the branch meanwhile, or a dead one left its lock, which
+            the next opening removes; nothing was committed.
+        StoreUnavailable: the file system refused. Whether the batch was committed is unknown, as a
+            rule it was not; the same backups may be given again.
         RepositoryDamaged: an object that the branch needs is not there.
     """
     now_s = int(time.time()) if now_s is None else now_s
     with durable.file_system_errors(repository.path.name):
         try:
-            return _commit(repository, backups, now_s)
+            with flock.shared(repository.path):
+                return _commit(repository, backups, now_s)
         except pygit2.GitError as error:
             raise RepositoryDamaged(f"{repository.path.name}: {error}") from error
 
 
-@dataclass(slots=True)
-class _State:
-    """The newest commit, as the batch grows."""
-
-    commit_id: pygit2.Oid | None
-    tree: pygit2.Tree | None
-
-
 def _commit(repository: TenantRepository, backups: Sequence[Backup], now_s: int) -> list[Committed]:
-    read = refs.read_main(repository.git)
-    state = _State(None, None)
-    if read is not None:
-        parent = read.peel(pygit2.Commit)
-        state.commit_id, state.tree = parent.id, parent.tree
-    done = find_committed(repository, backups)
-    wrote = False
+    # 1. The ref is read once: this value is the parent, and what step 6 compares with.
+    parent = refs.read_main(repository.path)
+
+    # 2. What is in git already is answered from git, after it is durable for certain.
+    index = _index_of(repository)
+    index.catch_up(parent)
+    done = _find_committed(repository, index, parent, backups)
+    if done:
+        finish(repository.path, [answer.sha for answer in done.values()])
+
+    # 3. Blobs, trees and commits, in memory.
+    batch = Batch(repository, parent, now_s)
     answers = []
     for backup in backups:
         answer = done.get(backup.backup_id)
         if answer is None:
-            answer = done[backup.backup_id] = _write(repository, state, backup, now_s)
-            wrote = True
-        else:
-            answer = replace(answer, replayed=True)
+            answer = batch.add(backup)
+            done[backup.backup_id] = replace(answer, replayed=True)
         answers.append(answer)
-    if wrote:
-        assert state.commit_id is not None
-        refs.move_main(repository.git, read, state.commit_id)
+    if batch.tip is None or batch.tip == parent:
+        return answers
+
+    if parent is None:
+        sync_repository(repository.path)
+
+    # 4. and 5. One pack and its idx, durable before anything refers to them.
+    _write_pack(repository.path / "objects" / "pack", PackEncoder(batch.objects))
+
+    # 6. The commit point.
+    try:
+        refs.move_main(repository.path, parent, batch.tip)
+    except OSError:
+        # The outcome is unknown, so look.
+        if refs.read_main(repository.path) != batch.tip:
+            raise
+        finish(repository.path, [batch.tip])
+    durable.failpoint("committed")
+    repository.kept.root = batch.tip, batch.root
+
+    # 7. What is derived. It fails without harm: the next batch finds it behind, and catches up.
+    index.append(parent, batch.indexed)
     return answers
 
 
-def _write(repository: TenantRepository, state: _State, backup: Backup, now_s: int) -> Committed:
-    """Write one backup's objects on top of `state`, and advance it."""
-    git = repository.git
-    old, old_export = None, None
-    if state.tree is not None and backup.device_id in state.tree:
-        entry = state.tree[backup.device_id]
-        if isinstance(entry, pygit2.Tree):
-            old = entry
-            if EXPORT_NAME in old:
-                blob = old[EXPORT_NAME]
-                old_export = blob.data if isinstance(blob, pygit2.Blob) else None
-    device = git.TreeBuilder() if old is None else git.TreeBuilder(old)
-    device.insert(EXPORT_NAME, git.create_blob(backup.export), FileMode.BLOB)
-    if backup.binary is not None:
-        device.insert(BINARY_NAME, git.create_blob(backup.binary), FileMode.BLOB)
-    elif device.get(BINARY_NAME) is not None:
-        device.remove(BINARY_NAME)
-    device_tree_id = device.write()
-    root = git.TreeBuilder() if state.tree is None else git.TreeBuilder(state.tree)
-    root.insert(backup.device_id, device_tree_id, FileMode.TREE)
-    tree = git[root.write()]
-    assert isinstance(tree, pygit2.Tree)
-    raw = encode_commit(tree.id, state.commit_id, backup, repository.author, now_s)
-    state.commit_id = git.write(ObjectType.COMMIT, raw)
-    state.tree = tree
-    unchanged = old is not None and old.id == device_tree_id
-    return describe(backup, str(state.commit_id), old_export, unchanged, now_s)
+def _write_pack(folder: Path, encoder: PackEncoder) -> None:
+    """Write a pack and its idx; both are durable and readers find them when this returns."""
+    with ExitStack() as undo:
+        # 4. Both under names that no reader looks at.
+        temporary_pack = durable.temporary_name(folder, "tmp_pack_")
+        undo.callback(durable.remove, temporary_pack)
+        durable.create_file(temporary_pack, encoder, _PACK_MODE)
+        durable.failpoint("pack-written")
+        checksum = encoder.checksum.hex()
+        temporary_idx = folder / f"{recovery.IDX_PREFIX}{checksum}_{secrets.token_hex(8)}"
+        undo.callback(durable.remove, temporary_idx)
+        durable.create_file(temporary_idx, [encoder.idx()], _PACK_MODE)
+        durable.failpoint("idx-written")
+
+        # 5. The idx last: readers find a pack by its idx. A pack of the same name has the same
+        # bytes, and gives way.
+        final_pack, final_idx = folder / f"pack-{checksum}.pack", folder / f"pack-{checksum}.idx"
+        undo.callback(lambda: None if final_idx.exists() else durable.remove(final_pack))
+        durable.rename(temporary_pack, final_pack)
+        durable.failpoint("pack-renamed")
+        durable.rename(temporary_idx, final_idx)
+        durable.failpoint("idx-renamed")
+        undo.pop_all()
+    durable.sync_directory(folder)
+    durable.failpoint("pack-durable")
 
 
-def encode_commit(
-    tree_id: pygit2.Oid,
-    parent_id: pygit2.Oid | None,
-    backup: Backup,
-    author: Signature,
-    now_s: int,
-) -> bytes:
-    """A raw commit object with the backup's id as an extra header line.
-
-    Format: `git help gitformat-commit`-like header lines (tree, parent, author, committer), then
-    extra headers, an empty line, and the message as it came.
-    """
-    who = f"{author.name} <{author.email}>".encode()
-    author_s, offset = now_s, b"+0000"
-    if backup.captured_at is not None:
-        author_s = int(backup.captured_at.timestamp())
-        offset = backup.captured_at.strftime("%z")[:5].encode()
-    lines = [b"tree " + str(tree_id).encode()]
-    if parent_id is not None:
-        lines.append(b"parent " + str(parent_id).encode())
-    lines += [
-        b"author %s %d %s" % (who, author_s, offset),
-        b"committer %s %d +0000" % (who, now_s),
-        DEVICE_ID_HEADER + b" " + backup.device_id.encode(),
-        BACKUP_ID_HEADER + b" " + backup.backup_id.encode(),
-    ]
-    return b"\n".join(lines) + b"\n\n" + encode_text(backup.message)
+def finish(path: Path, shas: Sequence[str]) -> None:
+    """Make commits that are in `main`, and `main`, durable: whoever wrote them may have been killed
+    before the last sync, so that they are there now and would not be after a power cut."""
+    folder = path / "objects" / "pack"
+    wanted = [bytes.fromhex(sha) for sha in shas]
+    for name in os.listdir(folder):
+        if name.endswith(".idx") and pack.idx_holds_any((folder / name).read_bytes(), wanted):
+            durable.sync_file(folder / name)
+            durable.sync_file(folder / f"{name.removesuffix('.idx')}.pack")
+    durable.sync_directory(folder)
+    refs.sync_main(path)
+    durable.sync_parents(path)
+    durable.failpoint("finished")
 
 
-def describe(
-    backup: Backup, sha: str, old_export: bytes | None, unchanged: bool, now_s: int
-) -> Committed:
-    """The answer for a backup that became the commit `sha`."""
-    added, removed = compute_line_delta(decode_text(old_export or b""), decode_text(backup.export))
-    return Committed(
-        backup_id=backup.backup_id,
-        device_id=backup.device_id,
-        sha=sha,
-        lines_added=added,
-        lines_removed=removed,
-        unchanged=unchanged,
-        export_changed=old_export is None or not same_configuration(old_export, backup.export),
-        committed_at=dt.datetime.fromtimestamp(now_s, dt.UTC),
-    )
+def _index_of(repository: TenantRepository) -> HistoryIndex:
+    if repository.kept.index is None:
+        repository.kept.index = open_index(repository)
+    return repository.kept.index
 
 
-def find_committed(repository: TenantRepository, backups: Sequence[Backup]) -> dict[str, Committed]:
-    """The answers for those of `backups` whose ids are in git, as their commits give them."""
+def _find_committed(
+    repository: TenantRepository, index: HistoryIndex, tip: str | None, backups: Sequence[Backup]
+) -> dict[str, Committed]:
+    """The answers for those of `backups` whose ids are in the history of `tip`."""
     device_ids = {backup.backup_id: backup.device_id for backup in backups}
-    return {
-        backup_id: describe_commit(repository, commit, device_ids[backup_id])
-        for backup_id, commit in reader.find_backup_ids(repository, frozenset(device_ids)).items()
-    }
+    found = {}
+    for backup_id, sha in index.find_backup_ids(device_ids.keys(), tip).items():
+        commit = reader.find_commit(repository, sha)
+        answer = describe_commit(repository, commit, device_ids[backup_id])
+        found[backup_id] = replace(answer, replayed=True)
+    return found
 
 
 def describe_commit(

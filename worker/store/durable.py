@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import pygit2
 
 from worker.errors import StoreUnavailable
+
+#: How every temporary file of ours begins, after what git's own begin with, so that recovery can
+#: tell them from those of a `git repack` that runs beside.
+TEMPORARY_MARK: Final = "confkeep_"
+
+#: Bytes that are gathered before a write.
+_WRITE_BYTES: Final = 1 << 20
+
+#: Called with each failpoint's name; set by crash tests only.
+on_failpoint: Callable[[str], None] | None = None
 
 #: What the file system says when it cannot take any more, or not from us.
 _REFUSALS = {
@@ -73,24 +84,89 @@ def sync_tree(path: Path) -> None:
         sync_directory(Path(folder))
 
 
-def write_all(descriptor: int, data: bytes | memoryview) -> None:
+def sync_parents(path: Path) -> None:
+    """Make the name of `path`, and those of all folders above it, durable.
+
+    Which of them were made just now, perhaps by a process that was killed since, cannot be known.
+    """
+    for parent in path.parents:
+        # A folder that we may not read is one in which we made nothing.
+        with suppress(PermissionError):
+            sync_directory(parent)
+
+
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     """Write every byte: a short write is not an error to the system, but to us."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    with memoryview(data) as view:
+        written = 0
+        while written < len(view):
+            written += os.write(descriptor, view[written:])
+
+
+def failpoint(name: str) -> None:
+    """A place of the write path where a crash test may end the process or raise."""
+    if on_failpoint is not None:
+        on_failpoint(name)
+
+
+def create_file(path: Path, pieces: Iterable[bytes], mode: int = 0o644) -> None:
+    """Create a file with these bytes, durable when this returns except for its name.
+
+    The file is not there if this raises; a descriptor whose sync failed is never used again.
+
+    Args:
+        mode: the permissions, lessened by the process's umask.
+
+    Raises:
+        FileExistsError: there is such a file; it is left as it is.
+        OSError: the file system refused.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        try:
+            gathered = bytearray()
+            for piece in pieces:
+                if len(piece) >= _WRITE_BYTES:
+                    write_all(descriptor, gathered)
+                    write_all(descriptor, piece)
+                    gathered.clear()
+                    continue
+                gathered += piece
+                if len(gathered) >= _WRITE_BYTES:
+                    write_all(descriptor, gathered)
+                    gathered.clear()
+            write_all(descriptor, gathered)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        remove(path)
+        raise
+
+
+def temporary_name(folder: Path, prefix: str) -> Path:
+    """A name in `folder` that nothing has, and that recovery knows for ours."""
+    return folder / f"{prefix}{TEMPORARY_MARK}{secrets.token_hex(8)}"
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a file its final name; durable only after `sync_directory`."""
+    os.rename(source, target)
+
+
+def remove(path: Path) -> None:
+    """Remove a file if it is there. What comes back after a power cut, recovery removes again."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def replace_file(path: Path, data: bytes) -> None:
     """Put `data` into `path`, whole or not at all, and durable when this returns."""
-    descriptor, temporary = tempfile.mkstemp(prefix="tmp_confkeep_", dir=path.parent)
+    temporary = temporary_name(path.parent, "tmp_")
+    create_file(temporary, [data])
     try:
-        try:
-            write_all(descriptor, data)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, path)
+        rename(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        remove(temporary)
         raise
     sync_directory(path.parent)

@@ -1,59 +1,103 @@
-"""Moving `main` by compare-and-swap; it writes no object."""
+"""Reading and moving `main` by compare-and-swap under git's own lock file; it writes no object.
+
+This is the protocol of git's files backend: whoever creates `main.lock` may change `main`; the
+old value is compared under that lock, and the lock file, written and synced, is renamed to be the
+new value. libgit2 does the same, but hides which step failed, and looks the target up in every
+pack first.
+"""
 
 from __future__ import annotations
 
-import pygit2
+import os
+import re
+from pathlib import Path
+from typing import Final
 
-from worker.errors import RepositoryBusy
+from worker.errors import RepositoryBusy, RepositoryDamaged
+from worker.store import durable
 from worker.store.backup import MAIN_REF
 
+_OBJECT_ID = re.compile(r"[0-9a-f]{40}")
 
-def read_main(git: pygit2.Repository) -> pygit2.Reference | None:
-    """The branch as it is now, to be given to `move_main` unchanged; None when there is none."""
-    try:
-        return git.references[MAIN_REF]
-    except KeyError:
-        return None
+_PACKED: Final = "packed-refs"
 
 
-def move_main(git: pygit2.Repository, read: pygit2.Reference | None, target: pygit2.Oid) -> None:
-    """Let `main` point to `target` if it still is what `read_main` returned.
-
-    libgit2 compares with the value that the Reference object was read with, under the ref's lock
-    file, and syncs file and folder. Only the very object that gave the parent may be passed: a
-    fresh one would always compare equal and overwrite another writer's commits.
+def read_main(path: Path) -> str | None:
+    """The 40-hex id of the commit that `main` names now; None when there is no `main`.
 
     Raises:
-        RepositoryBusy: another writer moved the branch or holds its lock. Whether this move took
-            effect is unknown after any other error.
+        RepositoryDamaged: the ref's file holds anything else.
     """
-    if read is None:
-        create_main(git, target, expected_absent=True)
-        return
-    try:
-        read.set_target(target)
-    except OSError as error:
-        raise RepositoryBusy("main is locked by another writer") from error
-    except (pygit2.GitError, ValueError) as error:
-        raise RepositoryBusy("main was moved by another writer") from error
+    found = _read_loose(path)
+    if found is None:
+        found = _read_packed(path)
+    # `git pack-refs` writes the packed value before it removes the loose one, but another writer
+    # may have made a new loose one since we looked.
+    if found is None:
+        found = _read_loose(path)
+    return found
 
 
-def create_main(git: pygit2.Repository, target: pygit2.Oid, *, expected_absent: bool) -> None:
-    """Create `main` under its lock: creation without one lets two processes both succeed.
+def move_main(path: Path, expected: str | None, target: str) -> None:
+    """Let `main` name `target` if it still names what `read_main` returned; durable on return.
 
     Args:
-        expected_absent: whether a branch that another process created meanwhile is an error.
+        expected: what `read_main` gave when the parent was read; None: there was no `main`.
 
     Raises:
-        RepositoryBusy: another writer created the branch or holds its lock.
+        RepositoryBusy: another writer moved `main` or holds its lock. `main` was not moved.
+        OSError: the file system refused. Whether `main` was moved is unknown.
     """
+    ref = path / MAIN_REF
+    lock = path / f"{MAIN_REF}.lock"
     try:
-        with git.transaction() as transaction:
-            transaction.lock_ref(MAIN_REF)
-            if MAIN_REF in git.references:
-                if expected_absent:
-                    raise RepositoryBusy("main was created by another writer")
-                return
-            transaction.set_target(MAIN_REF, target)
-    except OSError as error:
+        durable.create_file(lock, [target.encode() + b"\n"])
+    except FileExistsError as error:
         raise RepositoryBusy("main is locked by another writer") from error
+    ours = os.stat(lock).st_ino
+    durable.failpoint("ref-locked")
+    try:
+        _compare(path, expected)
+        durable.rename(lock, ref)
+    except BaseException:
+        # After a rename that took effect the lock's name may be another writer's already.
+        if lock.exists() and os.stat(lock).st_ino == ours:
+            durable.remove(lock)
+        raise
+    durable.failpoint("ref-moved")
+    durable.sync_directory(ref.parent)
+
+
+def _compare(path: Path, expected: str | None) -> None:
+    if read_main(path) != expected:
+        raise RepositoryBusy("main was moved by another writer")
+
+
+def sync_main(path: Path) -> None:
+    """Make the ref durable as it is now, whoever moved it."""
+    ref = path / MAIN_REF
+    durable.sync_file(ref if ref.exists() else path / _PACKED)
+    durable.sync_directory(ref.parent)
+    durable.sync_directory(path)
+
+
+def _read_loose(path: Path) -> str | None:
+    try:
+        text = (path / MAIN_REF).read_bytes().decode("ascii", "replace").rstrip()
+    except FileNotFoundError:
+        return None
+    if not _OBJECT_ID.fullmatch(text):
+        raise RepositoryDamaged(f"{path.name}: {MAIN_REF} holds no commit id")
+    return text
+
+
+def _read_packed(path: Path) -> str | None:
+    try:
+        lines = (path / _PACKED).read_bytes().decode("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        return None
+    for line in lines:
+        value, _, name = line.partition(" ")
+        if name == MAIN_REF and _OBJECT_ID.fullmatch(value):
+            return value
+    return None

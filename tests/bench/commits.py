@@ -1,0 +1,147 @@
+"""What a durable commit costs, against the baselines and against itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tests.bench import fast_import, plain
+from tests.bench.fleet import Fleet, folder
+from tests.bench.table import Row, alternate, median_costs, timed
+from worker.store.backup import Backup
+from worker.store.commit import commit_backups
+from worker.store.repository import TenantRepository, create_repository
+
+#: Devices of the tenants; at least and aim against plain, then against fast-import.
+_BATCH_100 = {10: (12, 22, 3, 6), 1_000: (14, 22, 4, 7), 10_000: (20, 30, 6, 9)}
+#: At least and aim of batch 1, against plain.
+_BATCH_1 = {10: (1.3, 1.5), 1_000: (1.5, 2.0), 10_000: (2.5, 4.0)}
+
+
+class Tenant:
+    """Contenders that go on from the same repository, each in a copy of its own."""
+
+    def __init__(self, where: Path, devices: int) -> None:
+        self.fleet = Fleet(devices)
+        self._where = where
+        self._first = where / f"{self.fleet.uuid()}.git"
+        self.fleet.found(self._first)
+
+    def copy(self) -> TenantRepository:
+        """A repository of its own, as it was at first."""
+        path = self._where / f"{self.fleet.uuid()}.git"
+        shutil.copytree(self._first, path)
+        return create_repository(path)
+
+    def contender(
+        self, size: int, commit: Callable[[TenantRepository, Sequence[Backup]], object]
+    ) -> Callable[[], float]:
+        """Seconds per commit of `commit`, given a new batch of `size` in each round."""
+        repository = self.copy()
+        commit(repository, self.fleet.batch(size))
+
+        def run() -> float:
+            backups = self.fleet.batch(size)
+            return timed(lambda: commit(repository, backups)) / size
+
+        return run
+
+
+def _plain(repository: TenantRepository, backups: Sequence[Backup]) -> None:
+    for backup in backups:
+        plain.commit_backup(repository, backup)
+
+
+def _fast_import(repository: TenantRepository, backups: Sequence[Backup]) -> None:
+    fast_import.commit_batch(repository.path, backups)
+
+
+def _one_by_one(repository: TenantRepository, backups: Sequence[Backup]) -> None:
+    for backup in backups:
+        commit_backups(repository, [backup])
+
+
+def rows() -> Iterator[Row]:
+    """The rows about commits."""
+    with folder() as where:
+        ours: dict[int, Callable[[], float]] = {}
+        for devices, (plain_bound, plain_aim, import_bound, import_aim) in _BATCH_100.items():
+            tenant = Tenant(where, devices)
+            ours[devices] = tenant.contender(100, commit_backups)
+            costs = median_costs(
+                alternate(
+                    (
+                        ours[devices],
+                        tenant.contender(20, _plain),
+                        tenant.contender(100, _fast_import),
+                    )
+                )
+            )
+            name = f"durable commits/s, batch 100, {devices:,} devices, against"
+            mine, one, imported = costs
+            yield Row(
+                f"{name} plain",
+                one / mine,
+                plain_bound,
+                plain_aim,
+                detail=f"{mine * 1e3:.3f} ms and {one * 1e3:.2f} ms a commit",
+            )
+            yield Row(
+                f"{name} fast-import",
+                imported / mine,
+                import_bound,
+                import_aim,
+                detail=f"{mine * 1e3:.3f} ms and {imported * 1e3:.2f} ms a commit",
+            )
+            bound, aim = _BATCH_1[devices]
+            mine, one = median_costs(
+                alternate((tenant.contender(20, _one_by_one), tenant.contender(20, _plain)))
+            )
+            yield Row(
+                f"durable commits/s, batch 1, {devices:,} devices, against plain",
+                one / mine,
+                bound,
+                aim,
+                detail=f"{mine * 1e3:.2f} ms and {one * 1e3:.2f} ms a commit",
+            )
+        few, many = median_costs(alternate((ours[10], ours[10_000]), 15))
+        yield Row(
+            "cost of a commit, batch 100, 10,000 devices over 10",
+            many / few,
+            2.5,
+            1.8,
+            smaller_is_better=True,
+            detail=f"{many * 1e3:.3f} ms and {few * 1e3:.3f} ms",
+        )
+    yield _bytes_on_disk()
+
+
+def _bytes_on_disk() -> Row:
+    with folder() as where:
+        tenant = Tenant(where, 1_000)
+        grown = []
+        for commit in (commit_backups, _plain):
+            repository = tenant.copy()
+            before = _disk_bytes(repository.path)
+            for _ in range(3):
+                commit(repository, tenant.fleet.batch(100))
+            grown.append((_disk_bytes(repository.path) - before) / 300)
+        mine, one = grown
+        return Row(
+            "bytes on disk per version, batch 100, 1,000 devices, against plain",
+            mine / one,
+            0.6,
+            0.55,
+            smaller_is_better=True,
+            detail=f"{mine / 1000:.1f} kB and {one / 1000:.1f} kB, in blocks of the disk",
+        )
+
+
+def _disk_bytes(path: Path) -> int:
+    return sum(
+        os.stat(Path(parent, name)).st_blocks * 512
+        for parent, folders, files in os.walk(path)
+        for name in (*folders, *files)
+    )

@@ -1,0 +1,63 @@
+"""What must be true of a repository after a crash, whatever the crash left."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Collection
+from pathlib import Path
+
+from tests.crash.writer import NOW_S, batches
+from tests.judge import GIT_ENVIRONMENT, assert_sound, git
+from worker.store.backup import EXPORT_NAME
+from worker.store.commit import commit_backups
+from worker.store.repository import create_repository
+
+_ID = re.compile(rb"^backup-id (\S+)$", re.MULTILINE)
+
+
+def committed_ids(path: Path) -> list[str]:
+    """The backup ids in `main`, oldest first, as plain git tells; `[]` when there is no `main`."""
+    done = subprocess.run(
+        ["git", "-C", str(path), "rev-parse", "--verify", "--quiet", "refs/heads/main"],
+        capture_output=True,
+        env=GIT_ENVIRONMENT,
+        check=False,
+    )
+    if done.returncode == 1:
+        return []
+    shas = git(path, "rev-list", "--reverse", "main")
+    raw = git(path, "cat-file", "--batch", stdin=shas)
+    return [found.decode() for found in _ID.findall(raw)]
+
+
+def problem_of(path: Path, acknowledged: Collection[str], batch_count: int = 2) -> str | None:
+    """What is wrong with the repository that a crash left, or becomes wrong with the retry.
+
+    Every acknowledged backup is in main; git finds the repository sound; a retry of all batches
+    works and leaves each backup in main exactly once, in order, with its bytes.
+    """
+    try:
+        if (path / "HEAD").exists():
+            before = committed_ids(path)
+            assert_sound(path)
+        else:
+            before = []
+        lost = set(acknowledged) - set(before)
+        if lost:
+            return f"{len(lost)} acknowledged backups are not in main"
+        given = batches(batch_count)
+        repository = create_repository(path)
+        for batch in given:
+            commit_backups(repository, batch, now_s=NOW_S)
+        after = committed_ids(path)
+        if after != [backup.backup_id for batch in given for backup in batch]:
+            return f"after the retry main holds {len(after)} backups, not each once and in order"
+        assert_sound(path)
+        for backup in [backup for batch in given for backup in batch][-3:]:
+            data = git(path, "show", f"main:{backup.device_id}/{EXPORT_NAME}")
+            if data != backup.export:
+                return f"the bytes of {backup.backup_id} changed"
+    except Exception as error:  # any failure is a finding
+        return f"{type(error).__name__}: {error}"
+    return None

@@ -1,0 +1,132 @@
+"""A kill or an error at every write, sync, rename and failpoint of a commit."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.crash import strace
+from tests.crash.check import committed_ids, problem_of
+from tests.crash.test_crash_states import TENANT
+from tests.crash.writer import batches
+from worker.errors import RepositoryBusy, StoreUnavailable
+from worker.store.commit import commit_backups
+from worker.store.repository import create_repository
+
+_FAULTS = ("signal=KILL", "error=EIO", "error=ENOSPC")
+
+FAILPOINTS = (
+    "repository-initialised",
+    "repository-named",
+    "pack-written",
+    "idx-written",
+    "pack-renamed",
+    "idx-renamed",
+    "pack-durable",
+    "ref-locked",
+    "ref-moved",
+    "committed",
+)
+
+
+def acknowledged(stdout: str) -> list[str]:
+    """The ids of the complete lines that the writer wrote."""
+    return [
+        word
+        for line in stdout.splitlines(keepends=True)
+        if line.startswith("ACK ") and line.endswith("\n")
+        for word in line.split()[1:]
+    ]
+
+
+def calls_of_a_commit(path: Path, log: Path) -> list[tuple[str, int]]:
+    """Each write, sync and rename in the store of a run of the writer, numbered by kind."""
+    counted: Counter[str] = Counter()
+    found = []
+    for call in strace.trace([strace.writer_command(path)], log):
+        counted[call.name] += 1
+        in_store = str(path) in call.arguments or any(
+            str(path).encode() in text for text in (*call.strings, _path_of(call))
+        )
+        if call.name in ("write", "pwrite64", "fsync", "fdatasync", "rename") and in_store:
+            found.append((call.name, counted[call.name]))
+    return found
+
+
+def _path_of(call: strace.Call) -> bytes:
+    """The path of the call's descriptor, as `-y` shows it."""
+    _, _, rest = call.arguments.partition("<")
+    text = rest.partition(">")[0]
+    return bytes.fromhex(text.replace("\\x", "")) if text.startswith("\\x") else text.encode()
+
+
+@pytest.mark.parametrize("fault", _FAULTS)
+def test_a_fault_at_any_call_loses_nothing(fault: str, tmp_path: Path) -> None:
+    strace.need_strace()
+    first = tmp_path / "first" / TENANT
+    commit_backups(create_repository(first), batches()[0])
+    traced = tmp_path / "traced" / TENANT
+    shutil.copytree(first, traced)
+    calls = calls_of_a_commit(traced, tmp_path / "log")
+    kinds = Counter(name for name, _number in calls)
+    assert kinds["write"] >= 3
+    assert kinds["fsync"] >= 5
+    assert kinds["rename"] >= 3
+    for name, number in calls:
+        path = tmp_path / f"{name}-{number}" / TENANT
+        shutil.copytree(first, path)
+        done = strace.run_with_fault(strace.writer_command(path), name, number, fault)
+        where = f"{fault} at {name} {number}: {done.stderr}"
+        ids = acknowledged(done.stdout)
+        if fault == "signal=KILL":
+            assert done.returncode != 0, where
+        else:
+            assert done.returncode in (0, StoreUnavailable.exit_code), where
+            assert "Traceback" not in done.stderr, where
+            assert done.returncode or len(ids) == 4, where
+            assert [p.name for p in path.rglob("*confkeep_*")] == [], where
+            assert not list(path.rglob("main.lock")), where
+        assert problem_of(path, ids) is None, where
+
+
+@pytest.mark.parametrize("failpoint", FAILPOINTS)
+def test_a_kill_at_any_failpoint_is_mended_at_the_next_opening(
+    failpoint: str, tmp_path: Path
+) -> None:
+    path = tmp_path / TENANT
+    done = subprocess.run(
+        strace.writer_command(path, "--kill-at", failpoint),
+        env=strace.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == -9, f"the writer did not come to {failpoint}: {done.stderr}"
+    assert problem_of(path, acknowledged(done.stdout)) is None
+    assert [p.name for p in path.rglob("*confkeep_*")] == []
+    assert not list(path.rglob("*.lock"))
+
+
+def test_the_lock_file_of_a_dead_writer_stays_while_another_lives(tmp_path: Path) -> None:
+    from worker.store import flock
+
+    path = tmp_path / TENANT
+    repository = create_repository(path)
+    first, second = batches()
+    commit_backups(repository, first)
+    lock = path / "refs" / "heads" / "main.lock"
+    lock.touch()
+    with flock.shared(path):
+        # Whose lock file it is cannot be known: perhaps the living writer's.
+        with pytest.raises(RepositoryBusy) as caught:
+            commit_backups(create_repository(path), second)
+        assert caught.value.retryable
+        assert lock.exists()
+    assert committed_ids(path) == [backup.backup_id for backup in first]
+    commit_backups(create_repository(path), second)
+    assert problem_of(path, [backup.backup_id for backup in (*first, *second)]) is None

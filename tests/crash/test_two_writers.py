@@ -1,0 +1,119 @@
+"""Writers of one tenant whose Redis lock expired: the compare-and-swap of `main` decides."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.crash import strace
+from tests.crash.check import committed_ids, problem_of
+from tests.crash.test_crash_states import TENANT
+from tests.crash.writer import batches
+from tests.judge import assert_sound, git
+from worker.errors import RepositoryBusy
+from worker.store.commit import commit_backups
+from worker.store.repository import create_repository
+
+ROUNDS = 1_000
+
+
+def test_two_writers_lose_nothing_in_a_thousand_rounds(tmp_path: Path) -> None:
+    path = tmp_path / TENANT
+    create_repository(path)
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.rival", str(path), str(number), str(ROUNDS // 2)],
+            env=strace.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    busy = 0
+    for writer in writers:
+        out, err = writer.communicate(timeout=100)
+        assert writer.returncode == 0, err
+        busy += int(out)
+    assert busy > 0, "the two never met"
+    messages = git(path, "log", "--reverse", "--format=%s", "main").decode().split("\n")[:-1]
+    assert len(messages) == ROUNDS
+    for number in range(2):
+        mine = [message for message in messages if message.startswith(f"{number} ")]
+        assert mine == [f"{number} {commit}" for commit in range(ROUNDS // 2)]
+    # No commit took the other's device away or put it back.
+    changed = git(path, "log", "--reverse", "--name-only", "--format=", "main").decode().split()
+    assert len(changed) == ROUNDS
+    assert_sound(path)
+
+
+def _paused_at(path: Path, failpoint: str) -> subprocess.Popen[str]:
+    """A writer that stopped itself in the middle of a commit."""
+    program = (
+        "import os, signal, sys\n"
+        "from worker.store import durable\n"
+        "from tests.crash import writer\n"
+        "def pause(name):\n"
+        f"    if name == {failpoint!r}:\n"
+        "        durable.on_failpoint = None\n"
+        "        os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "durable.on_failpoint = pause\n"
+        "sys.argv[1:] = [sys.argv[1], '--batches', '1']\n"
+        "sys.exit(writer.main())\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(path)],
+        env=strace.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _pid, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    return process
+
+
+def _go_on(process: subprocess.Popen[str]) -> tuple[int, str]:
+    process.send_signal(signal.SIGCONT)
+    _out, err = process.communicate(timeout=60)
+    return process.returncode, err
+
+
+@pytest.mark.parametrize("failpoint", ["pack-written", "pack-durable"])
+def test_a_paused_writer_blocks_nobody_and_overwrites_nobody(
+    failpoint: str, tmp_path: Path
+) -> None:
+    path = tmp_path / TENANT
+    create_repository(path)
+    paused = _paused_at(path, failpoint)
+    try:
+        other = batches()[1]
+        commit_backups(create_repository(path), other)
+    finally:
+        code, err = _go_on(paused)
+    assert code == RepositoryBusy.exit_code, err
+    assert committed_ids(path) == [backup.backup_id for backup in other]
+    assert_sound(path)
+    commit_backups(create_repository(path), batches()[0])
+    assert len(committed_ids(path)) == 4
+
+
+def test_a_writer_paused_at_the_ref_keeps_its_lock(tmp_path: Path) -> None:
+    path = tmp_path / TENANT
+    create_repository(path)
+    first, second = batches()
+    paused = _paused_at(path, "ref-locked")
+    try:
+        with pytest.raises(RepositoryBusy):
+            commit_backups(create_repository(path), second)
+    finally:
+        code, err = _go_on(paused)
+    assert code == 0, err
+    assert committed_ids(path) == [backup.backup_id for backup in first]
+    commit_backups(create_repository(path), second)
+    assert problem_of(path, [backup.backup_id for backup in (*first, *second)]) is None

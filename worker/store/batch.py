@@ -1,0 +1,240 @@
+"""A batch of backups as git objects on top of a parent commit; it reads the repository, writes nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+
+import pygit2
+
+from worker.errors import RepositoryDamaged
+from worker.store import pack
+from worker.store.backup import (
+    BACKUP_ID_HEADER,
+    BINARY_NAME,
+    DEVICE_ID_HEADER,
+    EXPORT_NAME,
+    Backup,
+    Committed,
+    Signature,
+    encode_text,
+)
+from worker.store.index import IndexedCommit
+from worker.store.line_delta import count_changed_lines
+from worker.store.pack import PackObject, TreeEntry
+from worker.store.repository import TenantRepository
+from worker.store.root_tree import RootTree
+from worker.store.routeros import same_configuration
+
+_FILE_MODE = b"100644"
+_EXPORT = EXPORT_NAME.encode()
+_BINARY = BINARY_NAME.encode()
+
+
+@dataclass(slots=True)
+class _Device:
+    """A device's folder in the newest commit."""
+
+    folder_id: bytes | None = None
+    export_id: bytes | None = None
+    #: The export's bytes where this batch has them.
+    export: bytes | None = None
+    #: What else is in the folder; it is carried over.
+    others: list[TreeEntry] = field(default_factory=list)
+
+
+class Batch:
+    """Commits one upon the other, made in memory.
+
+    Objects that the parent's tree has at the same device are not stored again, nor is any twice in
+    the batch. Whether some other pack has an object is not looked up: a wrong "no" costs bytes, the
+    look-up costs a search of all packs.
+    """
+
+    def __init__(self, repository: TenantRepository, parent: str | None, now_s: int) -> None:
+        """Start on the commit `parent` (40 hex digits; None: an empty repository).
+
+        Raises:
+            RepositoryDamaged: the commit or its tree cannot be read.
+        """
+        self._repository = repository
+        self._now_s = now_s
+        #: The newest commit's id, 40 hex digits, and its tree.
+        self.tip = parent
+        self._root_id = b""
+        if parent is not None:
+            commit = self._read(bytes.fromhex(parent), pack.COMMIT)
+            self._root_id = bytes.fromhex(commit[5:45].decode("ascii", "replace"))
+        self.root = self._root_of(parent)
+        self._devices: dict[str, _Device] = {}
+        #: Ids of objects that need not be stored (again).
+        self._known = {self._root_id}
+        #: What the history index is to learn of the batch.
+        self.indexed: list[IndexedCommit] = []
+        # A pack's order: what history walks read comes first and lies together.
+        self._commits: list[PackObject] = []
+        self._roots: list[PackObject] = []
+        self._folders: list[PackObject] = []
+        self._files: list[PackObject] = []
+
+    @property
+    def objects(self) -> list[PackObject]:
+        """What the pack of the batch holds; a base comes before its deltas."""
+        return [*self._commits, *self._roots, *self._folders, *self._files]
+
+    def add(self, backup: Backup) -> Committed:
+        """Make the commit of `backup` on top of those before it.
+
+        Raises:
+            RepositoryDamaged: the device's last version cannot be read.
+        """
+        device = self._devices.get(backup.device_id)
+        if device is None:
+            device = self._devices[backup.device_id] = self._last_version(backup.device_id)
+        old_export = None
+        # `pygit2.hash` notices crafted SHA-1 collisions; these bytes come from devices.
+        export_id = pygit2.hash(backup.export).raw
+        if export_id == device.export_id:
+            old_export = backup.export
+        elif device.export is not None:
+            old_export = device.export
+        elif device.export_id is not None:
+            old_export = self._read(device.export_id, pack.BLOB)
+        self._store(self._files, pack.BLOB, export_id, backup.export)
+        entries = [*device.others, TreeEntry(_FILE_MODE, _EXPORT, export_id)]
+        if backup.binary is not None:
+            binary_id = pygit2.hash(backup.binary).raw
+            self._store(self._files, pack.BLOB, binary_id, backup.binary)
+            entries.append(TreeEntry(_FILE_MODE, _BINARY, binary_id))
+        folder = pack.encode_tree(entries)
+        folder_id = pack.object_id(pack.TREE, folder)
+        unchanged = folder_id == device.folder_id
+        if not unchanged:
+            self._store(self._folders, pack.TREE, folder_id, folder)
+            self.root.put(backup.device_id.encode(), folder_id)
+            self._root_id = self.root.id()
+            if self._root_id not in self._known:
+                self._known.add(self._root_id)
+                self._roots.append(self.root.to_store(self._root_id))
+        device.folder_id, device.export_id, device.export = folder_id, export_id, backup.export
+        commit = encode_commit(
+            self._root_id.hex(), self.tip, backup, self._repository.author, self._now_s
+        )
+        commit_id = pack.object_id(pack.COMMIT, commit)
+        self._commits.append(PackObject(pack.COMMIT, commit_id, commit))
+        self.tip = commit_id.hex()
+        answer = describe(backup, self.tip, old_export, unchanged, self._now_s)
+        self.indexed.append(
+            IndexedCommit(
+                sha=answer.sha,
+                backup_id=backup.backup_id,
+                device_id=backup.device_id,
+                message=backup.message,
+                committed_at_s=self._now_s,
+                unchanged=unchanged,
+                export_changed=answer.export_changed,
+                lines_added=answer.lines_added,
+                lines_removed=answer.lines_removed,
+                export_bytes=len(backup.export),
+                binary_bytes=None if backup.binary is None else len(backup.binary),
+            )
+        )
+        return answer
+
+    def _store(self, group: list[PackObject], kind: int, id_: bytes, data: bytes) -> None:
+        if id_ not in self._known:
+            self._known.add(id_)
+            group.append(PackObject(kind, id_, data))
+
+    def _root_of(self, parent: str | None) -> RootTree:
+        # Taken out for good: if this batch fails, what it made of the tree is of no use.
+        kept, self._repository.kept.root = self._repository.kept.root, None
+        if kept is not None and kept[0] == parent:
+            kept[1].begin_pack()
+            return kept[1]
+        try:
+            return RootTree(b"" if parent is None else self._read(self._root_id, pack.TREE))
+        except ValueError as error:
+            raise RepositoryDamaged(
+                f"{self._repository.path.name}: tree of {parent}: {error}"
+            ) from error
+
+    def _last_version(self, device_id: str) -> _Device:
+        folder_id = self.root.find(device_id.encode())
+        if folder_id is None:
+            return _Device()
+        device = _Device(folder_id)
+        try:
+            entries = pack.parse_tree(self._read(folder_id, pack.TREE))
+        except ValueError as error:
+            raise RepositoryDamaged(
+                f"{self._repository.path.name}: folder {device_id}: {error}"
+            ) from error
+        self._known.add(folder_id)
+        for entry in entries:
+            if entry.name not in (_EXPORT, _BINARY):
+                device.others.append(entry)
+            elif entry.is_blob:
+                self._known.add(entry.id)
+                if entry.name == _EXPORT:
+                    device.export_id = entry.id
+        return device
+
+    def _read(self, id_: bytes, kind: int) -> bytes:
+        try:
+            found, data = self._repository.git.read(pygit2.Oid(raw=id_))
+        except (pygit2.GitError, KeyError) as error:
+            raise RepositoryDamaged(
+                f"{self._repository.path.name}: object {id_.hex()} cannot be read"
+            ) from error
+        if found != kind:
+            raise RepositoryDamaged(
+                f"{self._repository.path.name}: object {id_.hex()} is not of its kind"
+            )
+        return data
+
+
+def encode_commit(
+    tree: str, parent: str | None, backup: Backup, author: Signature, now_s: int
+) -> bytes:
+    """A raw commit object with the backup's id and device as extra header lines.
+
+    Format: header lines (tree, parent, author, committer), then extra headers, an empty line, and
+    the message as it came.
+    """
+    who = f"{author.name} <{author.email}>".encode()
+    author_s, offset = now_s, b"+0000"
+    if backup.captured_at is not None:
+        author_s = int(backup.captured_at.timestamp())
+        offset = backup.captured_at.strftime("%z")[:5].encode()
+    return b"".join(
+        (
+            b"tree %s\n" % tree.encode(),
+            b"parent %s\n" % parent.encode() if parent is not None else b"",
+            b"author %s %d %s\n" % (who, author_s, offset),
+            b"committer %s %d +0000\n" % (who, now_s),
+            b"%s %s\n" % (DEVICE_ID_HEADER, backup.device_id.encode()),
+            b"%s %s\n" % (BACKUP_ID_HEADER, backup.backup_id.encode()),
+            b"\n",
+            encode_text(backup.message),
+        )
+    )
+
+
+def describe(
+    backup: Backup, sha: str, old_export: bytes | None, unchanged: bool, now_s: int
+) -> Committed:
+    """The answer for a backup that became the commit `sha`."""
+    added = removed = 0
+    if old_export != backup.export:
+        added, removed = count_changed_lines(old_export or b"", backup.export)
+    return Committed(
+        backup_id=backup.backup_id,
+        device_id=backup.device_id,
+        sha=sha,
+        lines_added=added,
+        lines_removed=removed,
+        unchanged=unchanged,
+        export_changed=old_export is None or not same_configuration(old_export, backup.export),
+        committed_at=dt.datetime.fromtimestamp(now_s, dt.UTC),
+    )

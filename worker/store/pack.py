@@ -1,0 +1,290 @@
+"""Git's pack, idx and tree formats as pure functions over bytes; it opens, reads and writes no file.
+
+A pack is `PACK`, version 2, a count, that many entries and the SHA-1 of all that. An entry is a
+header (kind and inflated size), for a delta the distance back to its base's entry, and a zlib
+stream. The idx (version 2) lists id, CRC-32 and offset of each entry, sorted by id. Both are
+described in `git help gitformat-pack`; trees in `git help gitrepository-layout`'s companions
+and, in one line, here: `mode SP name NUL id`, sorted as if each folder's name ended in "/".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from isal import isal_zlib
+
+COMMIT: Final = 1
+TREE: Final = 2
+BLOB: Final = 3
+_OFS_DELTA: Final = 6
+
+#: Git's names of the kinds, as they stand in an object's own header.
+KIND_NAMES: Final = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob"}
+
+#: igzip's level: 1 leaves random bytes as they are at 1.5 GB/s; 2 and 3 gain 1 % on exports.
+_LEVEL: Final = 1
+
+#: Bytes that are deflated at a time.
+_PIECE_BYTES: Final = 1 << 20
+
+#: The longest run that one copy instruction of a delta can name (three bytes of size).
+_COPY_MAX: Final = 0xFFFFFF
+
+#: Offsets from here on stand in the idx's table of 8-byte offsets.
+_OFFSET_31_BITS: Final = 0x80000000
+
+_FOLDER_MODE: Final = b"40000"
+
+
+def object_id(kind: int, data: bytes | bytearray) -> bytes:
+    """The id of an object of our own making, 20 bytes.
+
+    Not for bytes that come from devices: `hashlib` does not notice crafted SHA-1 collisions.
+    """
+    digest = hashlib.sha1(b"%s %d\0" % (KIND_NAMES[kind], len(data)), usedforsecurity=False)
+    digest.update(data)
+    return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class PackObject:
+    """One object of a pack to be written."""
+
+    kind: int
+    #: The object's id, 20 bytes.
+    id: bytes
+    #: Its bytes; of a delta, the delta's instructions.
+    data: bytes | memoryview
+    #: The id of an object that comes earlier in the same pack, which `data` is a delta against.
+    base_id: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IdxEntry:
+    """Where an object stands in its pack."""
+
+    id: bytes
+    crc32: int
+    offset: int
+
+
+class PackEncoder:
+    """The bytes of a pack, made as they are asked for; then its checksum and its idx."""
+
+    def __init__(self, objects: Sequence[PackObject]) -> None:
+        """Encode `objects`: no id twice, a base before its deltas."""
+        self._objects = objects
+        self._entries: list[IdxEntry] = []
+        #: The pack's SHA-1 over all that is before it, once all pieces were taken.
+        self.checksum = b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        digest = hashlib.sha1(usedforsecurity=False)
+        header = struct.pack(">4sLL", b"PACK", 2, len(self._objects))
+        digest.update(header)
+        yield header
+        offset = len(header)
+        offsets: dict[bytes, int] = {}
+        for item in self._objects:
+            start = _entry_header(item.kind if item.base_id is None else _OFS_DELTA, len(item.data))
+            if item.base_id is not None:
+                start += _distance(offset - offsets[item.base_id])
+            crc32, size = isal_zlib.crc32(start), len(start)
+            digest.update(start)
+            yield start
+            for piece in _deflate(item.data):
+                digest.update(piece)
+                crc32, size = isal_zlib.crc32(piece, crc32), size + len(piece)
+                yield piece
+            self._entries.append(IdxEntry(item.id, crc32, offset))
+            offsets[item.id] = offset
+            offset += size
+        self.checksum = digest.digest()
+        yield self.checksum
+
+    def idx(self) -> bytes:
+        """The idx of the pack, version 2."""
+        return encode_idx(self._entries, self.checksum)
+
+
+def encode_idx(written: Iterable[IdxEntry], pack_checksum: bytes) -> bytes:
+    """The idx, version 2, of a pack."""
+    entries = sorted(written, key=lambda entry: entry.id)
+    counts = [0] * 256
+    for entry in entries:
+        counts[entry.id[0]] += 1
+    total = 0
+    fanout = [total := total + count for count in counts]
+    short: list[int] = []
+    long: list[int] = []
+    for entry in entries:
+        if entry.offset < _OFFSET_31_BITS:
+            short.append(entry.offset)
+        else:
+            short.append(_OFFSET_31_BITS | len(long))
+            long.append(entry.offset)
+    count = len(entries)
+    body = b"".join(
+        (
+            b"\xfftOc",
+            struct.pack(">L256L", 2, *fanout),
+            *(entry.id for entry in entries),
+            struct.pack(f">{count}L", *(entry.crc32 for entry in entries)),
+            struct.pack(f">{count}L", *short),
+            struct.pack(f">{len(long)}Q", *long),
+            pack_checksum,
+        )
+    )
+    return body + hashlib.sha1(body, usedforsecurity=False).digest()
+
+
+def idx_holds_any(idx: bytes, ids: Iterable[bytes]) -> bool:
+    """Whether an idx of version 2 lists one of the objects."""
+    fanout = (0, *struct.unpack_from(">256L", idx, 8))
+    for id_ in ids:
+        names = idx[1032 + 20 * fanout[id_[0]] : 1032 + 20 * fanout[id_[0] + 1]]
+        if any(names[at : at + 20] == id_ for at in range(0, len(names), 20)):
+            return True
+    return False
+
+
+def _deflate(data: bytes | memoryview) -> Iterator[bytes]:
+    if len(data) <= _PIECE_BYTES:
+        yield isal_zlib.compress(data, _LEVEL)
+        return
+    # In pieces, so that a backup of any size is not in memory a second time.
+    compressor = isal_zlib.compressobj(_LEVEL)
+    with memoryview(data) as view:
+        for start in range(0, len(view), _PIECE_BYTES):
+            yield compressor.compress(view[start : start + _PIECE_BYTES])
+    yield compressor.flush()
+
+
+def _entry_header(kind: int, size: int) -> bytes:
+    byte, size = (kind << 4) | (size & 15), size >> 4
+    header = bytearray()
+    while size:
+        header.append(byte | 0x80)
+        byte, size = size & 0x7F, size >> 7
+    header.append(byte)
+    return bytes(header)
+
+
+def _distance(distance: int) -> bytes:
+    """The offset encoding of OFS_DELTA: each further byte stands for one more than its bits."""
+    encoded = bytearray([distance & 0x7F])
+    while distance := distance >> 7:
+        distance -= 1
+        encoded.append(0x80 | (distance & 0x7F))
+    encoded.reverse()
+    return bytes(encoded)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """`removed` bytes at `offset` of a delta's base give way to `inserted`."""
+
+    offset: int
+    removed: int
+    inserted: bytes
+
+
+def encode_delta(base_size: int, edits: Iterable[Edit]) -> bytes:
+    """The instructions that turn a base of `base_size` bytes into the edited one.
+
+    Args:
+        edits: sorted by offset, none overlapping another; each inserts 1 to 127 bytes.
+    """
+    body = bytearray()
+    done = result_size = 0
+    for edit in edits:
+        _copy(body, done, edit.offset - done)
+        body.append(len(edit.inserted))
+        body += edit.inserted
+        result_size += edit.offset - done + len(edit.inserted)
+        done = edit.offset + edit.removed
+    _copy(body, done, base_size - done)
+    result_size += base_size - done
+    return _delta_size(base_size) + _delta_size(result_size) + bytes(body)
+
+
+def _copy(body: bytearray, offset: int, size: int) -> None:
+    while size > 0:
+        run = min(size, _COPY_MAX)
+        flags, rest = 0x80, bytearray()
+        for bit, value in enumerate((*offset.to_bytes(4, "little"), *run.to_bytes(3, "little"))):
+            if value:
+                flags |= 1 << bit
+                rest.append(value)
+        body.append(flags)
+        body += rest
+        offset += run
+        size -= run
+
+
+def _delta_size(size: int) -> bytes:
+    encoded = bytearray()
+    while size > 0x7F:
+        encoded.append(0x80 | (size & 0x7F))
+        size >>= 7
+    encoded.append(size)
+    return bytes(encoded)
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """One entry of a tree."""
+
+    mode: bytes
+    name: bytes
+    id: bytes
+
+    @property
+    def is_folder(self) -> bool:
+        return self.mode in (_FOLDER_MODE, b"040000")
+
+    @property
+    def is_blob(self) -> bool:
+        return self.mode.startswith((b"100", b"120"))
+
+    @property
+    def sort_key(self) -> bytes:
+        """Git compares a folder as if its name ended in a slash."""
+        return self.name + b"/" if self.is_folder else self.name
+
+
+_ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)
+
+
+def parse_tree(data: bytes | bytearray) -> list[TreeEntry]:
+    """A tree's entries in their order.
+
+    Raises:
+        ValueError: not a tree.
+    """
+    entries = []
+    position = 0
+    for match in _ENTRY.finditer(data):
+        if match.start() != position:
+            break
+        position = match.end()
+        entries.append(TreeEntry(*match.groups()))
+    if position != len(data):
+        raise ValueError(f"not a tree: no entry at byte {position}")
+    return entries
+
+
+def encode_tree(entries: Iterable[TreeEntry]) -> bytes:
+    """A tree object, sorted by git's rule."""
+    ordered = sorted(entries, key=lambda entry: entry.sort_key)
+    return b"".join(b"%s %s\0%s" % (entry.mode, entry.name, entry.id) for entry in ordered)
+
+
+def folder_entry(name: bytes, id_: bytes) -> bytes:
+    """The bytes of one folder's entry."""
+    return b"%s %s\0%s" % (_FOLDER_MODE, name, id_)

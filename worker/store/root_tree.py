@@ -1,0 +1,184 @@
+"""A tenant's root tree as it grows commit by commit: spliced in place, never rebuilt; no I/O.
+
+A root tree has one entry per device: 63 bytes each, 630 KB at 10,000 devices. A commit changes 20
+of them, or inserts one entry. So the bytes stay in place, the hash goes on from a checkpoint before
+the change, and what is stored of the tree is a delta against an earlier one of the same pack.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+from typing import Final
+
+from worker.store import pack
+from worker.store.pack import Edit, PackObject
+
+#: Bytes of an entry whose name is a UUID: "40000 ", 36, NUL and 20.
+_STRIDE: Final = 63
+_NAME: Final = slice(6, 42)
+_ID_AT: Final = 43
+
+#: Bytes between two checkpoints of the hash.
+_CHECKPOINT: Final = 32768
+
+
+class RootTree:
+    """The root tree of the newest commit of a batch.
+
+    Invariant: `data` is a tree that git accepts, if that which it was made of is one; no entry
+    other than those given to `put` ever changes.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        """Start from a tree's raw bytes.
+
+        Raises:
+            ValueError: not a tree.
+        """
+        self._start(bytearray(data))
+
+    def _start(self, data: bytearray) -> None:
+        self._data = data
+        #: Sort keys and offsets of all entries where some are not devices; else None.
+        self._keys: list[bytes] | None = None
+        self._offsets: list[int] = []
+        if not _only_devices(data):
+            self._index()
+        self._checkpoints: list[hashlib._Hash] = []
+        self.begin_pack()
+
+    def begin_pack(self) -> None:
+        """Go on for another pack, which can hold no delta against a tree of an earlier one."""
+        #: What `put` did since the pack began: the entry's name and its new id.
+        self._journal: list[tuple[bytes, bytes]] = []
+        #: Each changed name: its offset in the tree with which the pack began, and in which step it was
+        #: inserted; -1: it was there before.
+        self._touched: dict[bytes, tuple[int, int]] = {}
+        #: The inserted names, sorted.
+        self._inserted: list[bytes] = []
+        #: The stored trees since the last whole one: id, step and size.
+        self._stored: list[tuple[bytes, int, int]] = []
+
+    def find(self, name: bytes) -> bytes | None:
+        """The id of a device's folder; None when there is none."""
+        offset, there = self._locate(name)
+        return bytes(self._data[offset + _ID_AT : offset + _STRIDE]) if there else None
+
+    def put(self, name: bytes, id_: bytes) -> None:
+        """Let the device's folder be the tree `id_`. A file in its place gives way."""
+        offset, there = self._locate(name)
+        if not there and self._keys is not None and self._drop_file(name):
+            offset, there = self._locate(name)
+        step = len(self._journal)
+        if name not in self._touched:
+            before = bisect.bisect_left(self._inserted, name) * _STRIDE
+            self._touched[name] = (offset - before, -1 if there else step)
+        if there:
+            self._data[offset + _ID_AT : offset + _STRIDE] = id_
+            del self._checkpoints[offset // _CHECKPOINT :]
+        else:
+            bisect.insort(self._inserted, name)
+            self._data[offset:offset] = pack.folder_entry(name, id_)
+            self._checkpoints.clear()
+            if self._keys is not None:
+                self._index()
+        self._journal.append((name, id_))
+
+    def id(self) -> bytes:
+        """The tree's id. Costs the bytes behind the last change's checkpoint."""
+        view = memoryview(self._data)
+        if self._checkpoints:
+            digest = self._checkpoints[-1].copy()
+        else:
+            digest = hashlib.sha1(b"tree %d\0" % len(view), usedforsecurity=False)
+        start = len(self._checkpoints) * _CHECKPOINT
+        while start + _CHECKPOINT <= len(view):
+            digest.update(view[start : start + _CHECKPOINT])
+            self._checkpoints.append(digest.copy())
+            start += _CHECKPOINT
+        digest.update(view[start:])
+        return digest.digest()
+
+    def to_store(self, id_: bytes) -> PackObject:
+        """What a pack shall hold for the tree as it is now, which has the id `id_`.
+
+        The first is whole. The n-th after it is a delta against the one whose number is n without
+        its lowest set bit: so the chain is never longer than the bits of n (8 for 256 commits), and
+        a delta names on average as many entries as half those bits.
+        """
+        number = len(self._stored)
+        step = len(self._journal)
+        self._stored.append((id_, step, len(self._data)))
+        if number == 0:
+            return PackObject(pack.TREE, id_, bytes(self._data))
+        base_id, base_step, base_size = self._stored[number & (number - 1)]
+        changed = dict(self._journal[base_step:step])
+        edits = []
+        shift = 0
+        names = sorted({*changed, *self._inserted}, key=lambda name: (self._touched[name][0], name))
+        for name in names:
+            offset, inserted_at = self._touched[name]
+            in_base = inserted_at < base_step
+            if name in changed:
+                at = offset + shift
+                if in_base:
+                    edits.append(Edit(at + _ID_AT, 20, changed[name]))
+                else:
+                    edits.append(Edit(at, 0, pack.folder_entry(name, changed[name])))
+            if in_base and inserted_at >= 0:
+                shift += _STRIDE
+        return PackObject(pack.TREE, id_, pack.encode_delta(base_size, edits), base_id)
+
+    def _locate(self, name: bytes) -> tuple[int, bool]:
+        """Where the folder's entry is, or would be inserted."""
+        data = self._data
+        if self._keys is None:
+            low, high = 0, len(data) // _STRIDE
+            while low < high:
+                middle = (low + high) // 2
+                start = middle * _STRIDE
+                if data[start + 6 : start + 42] < name:
+                    low = middle + 1
+                else:
+                    high = middle
+            offset = low * _STRIDE
+            return offset, data[offset + 6 : offset + 42] == name
+        key = name + b"/"
+        place = bisect.bisect_left(self._keys, key)
+        there = place < len(self._keys) and self._keys[place] == key
+        return (self._offsets[place] if place < len(self._offsets) else len(data)), there
+
+    def _index(self) -> None:
+        self._keys, self._offsets = [], []
+        offset = 0
+        for entry in pack.parse_tree(self._data):
+            self._keys.append(entry.sort_key)
+            self._offsets.append(offset)
+            offset += len(entry.mode) + len(entry.name) + 22
+        if self._keys != sorted(self._keys):
+            raise ValueError("not a tree: its entries are not sorted")
+
+    def _drop_file(self, name: bytes) -> bool:
+        """Remove a file that has a device's name; the next tree is then stored whole again."""
+        entries = pack.parse_tree(self._data)
+        others = [entry for entry in entries if entry.name != name]
+        if len(others) == len(entries):
+            return False
+        self._start(bytearray(pack.encode_tree(others)))
+        return True
+
+
+def _only_devices(data: bytearray) -> bool:
+    """Whether every entry is a folder with a name of 36 bytes, so that offsets can be computed.
+
+    Columns of all entries are looked at, not entries: that costs 0.2 ms at 10,000 devices. They are
+    proof: where each name's 36 bytes hold no NUL and the 37th is one, the next entry begins 20
+    bytes later.
+    """
+    count, rest = divmod(len(data), _STRIDE)
+    if rest or any(data[k::_STRIDE] != bytes([b]) * count for k, b in enumerate(b"40000 ")):
+        return False
+    if any(data[column::_STRIDE].find(0) >= 0 for column in range(_NAME.start, _NAME.stop)):
+        return False
+    return data[42::_STRIDE] == bytes(count)
