@@ -96,7 +96,7 @@ def _rebuild_idx(idx: Path) -> bool:
     with pack.open("rb") as file:
         file.seek(-20, 2)
         checksum = file.read()
-    written = [IdxEntry(id_, offset, crc32) for id_, offset, crc32 in entries]
+    written = [IdxEntry(id=id_, crc32=crc32, offset=offset) for id_, offset, crc32 in entries]
     durable.replace_file(idx, encode_idx(written, checksum))
     return True
 

@@ -280,9 +280,10 @@ class _Verification:
         for number, line in enumerate(data.splitlines(keepends=True)):
             found = _PACKED_LINE.fullmatch(line)
             if found:
-                self._tips.setdefault(
-                    found[2].decode("utf-8", "replace"), bytes.fromhex(found[1].decode())
-                )
+                name = found[2].decode("utf-8", "replace")
+                # A loose ref goes before a packed one, which then is old, but not wrong.
+                place = f"packed {name}" if name in self._tips else name
+                self._tips[place] = bytes.fromhex(found[1].decode("ascii"))
             elif not _PEELED_LINE.fullmatch(line) and (number or line not in _PACKED_HEADERS):
                 self.report.add(Kind.REF, "packed-refs", f"line {number + 1} is no ref")
 
@@ -401,6 +402,7 @@ class _Verification:
                 if packed not in seen:
                     seen.add(packed)
                     stack.append(packed)
+        self._tick("commits", self.report.commits, self.report.commits)
 
     def _has_commits(self) -> bool:
         return any(len(pack.idx) for pack in self.objects.packs) or any(
