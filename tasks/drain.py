@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import redis
@@ -19,7 +20,7 @@ from worker.receipts import Outcome
 from worker.settings import Settings
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups, find_committed
-from worker.store.repository import TenantRepository, create_repository, repository_path
+from worker.store.repository import TenantRepository, open_for_writing, repository_path
 
 log = structlog.get_logger("confkeep.drain")
 
@@ -72,28 +73,29 @@ def _drain(
 ) -> tuple[int, int]:
     committed = dead = 0
     end = time.monotonic() + settings.slice_s
-    repository: TenantRepository | None = None
-    while time.monotonic() < end and not lock.lost and not shutdown.requested():
-        batch = inbox.read_batch(
-            client,
-            tenant_id,
-            max_backups=settings.batch_max_backups,
-            max_bytes=settings.batch_max_bytes,
-        )
-        if not batch:
-            break
-        for found in batch.unreadable:
-            dead_letters.bury_unreadable(client, tenant_id, found)
-            dead += 1
-        if not batch.entries:
-            continue
-        if repository is None:
-            path = repository_path(settings.git_store_path, tenant_id)
-            repository = create_repository(path, author_of(settings))
-        turn = _Step(client, settings, tenant_id, repository)
-        committed_now, dead_now = turn.run(batch)
-        committed += committed_now
-        dead += dead_now
+    with ExitStack() as opened:
+        step: _Step | None = None
+        while time.monotonic() < end and not lock.lost and not shutdown.requested():
+            batch = inbox.read_batch(
+                client,
+                tenant_id,
+                max_backups=settings.batch_max_backups,
+                max_bytes=settings.batch_max_bytes,
+            )
+            if not batch:
+                break
+            for found in batch.unreadable:
+                dead_letters.bury_unreadable(client, tenant_id, found)
+                dead += 1
+            if not batch.entries:
+                continue
+            if step is None:
+                path = repository_path(settings.git_store_path, tenant_id)
+                repository = opened.enter_context(open_for_writing(path, author_of(settings)))
+                step = _Step(client, settings, tenant_id, repository)
+            committed_now, dead_now = step.run(batch)
+            committed += committed_now
+            dead += dead_now
     return committed, dead
 
 
@@ -169,7 +171,7 @@ class _Step:
             # are gone: what is in git needs none.
             suspects = [w.entry for w in batch if w.stream_id in poisoned]
             in_git = find_committed(
-                self._repository, [_backup(entry, b"", None) for entry in suspects]
+                self._repository, {entry.backup_id: entry.device_id for entry in suspects}
             )
             for waiting in batch:
                 if waiting.stream_id in poisoned and waiting.entry.backup_id in in_git:

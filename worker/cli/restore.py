@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from worker.cli.lookup import find_device, open_tenant
-from worker.cli.terminal import PRIVATE, Terminal, date_text, pass_terminal, size_text
+from worker.cli.terminal import Terminal, date_text, pass_terminal, size_text
 from worker.cli.versions import captured_at, last_versions, pair_at
 from worker.settings import get_settings
 from worker.store.backup import BINARY_NAME, EXPORT_NAME
@@ -55,7 +55,7 @@ def command(
     with file_system_errors(str(output)):
         output.mkdir(parents=True, exist_ok=True, mode=0o700)
         for path, data in files.items():
-            replace_file(path, data, PRIVATE)
+            replace_file(path, data, mode=0o600)
         for path in there:
             if path not in files:
                 path.unlink()

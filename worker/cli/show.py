@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from worker.cli.lookup import find_device, open_tenant
-from worker.cli.terminal import PRIVATE, Terminal, pass_terminal, printable, size_text
+from worker.cli.terminal import Terminal, pass_terminal, printable, size_text
 from worker.cli.versions import captured_at, last_versions, pair_at
 from worker.errors import NotInStore
 from worker.settings import get_settings
@@ -77,7 +77,7 @@ def command(
     if output is not None:
         if output.exists():
             raise click.UsageError(f"{output} exists.")
-        replace_file(output, data, PRIVATE)
+        replace_file(output, data, mode=0o600)
         terminal.note(f"wrote {size_text(len(data))} to {output}")
     elif not sys.stdout.isatty():
         terminal.bytes(data)

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 #: Seconds between two lines of progress where no bar can be drawn.
 _PROGRESS_LINE_S: Final = 5.0
 _GAP: Final = "  "
-#: The permissions of files that commands write: exports and binaries hold passwords.
-PRIVATE: Final = 0o600
 
 
 def printable(text: str) -> str:

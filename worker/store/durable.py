@@ -159,11 +159,7 @@ def remove(path: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Put `data` into `path`, whole or not at all, and durable when this returns.
-
-    Args:
-        mode: the permissions, lessened by the process's umask.
-    """
+    """Put `data` into `path`, whole or not at all, and durable when this returns."""
     temporary = temporary_name(path.parent, "tmp_")
     create_file(temporary, [data], mode)
     try:

@@ -24,7 +24,8 @@ here is synced, nothing here is the truth, and no error of the file reaches the 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -42,7 +43,7 @@ from worker.store.backup import (
     decode_text,
     encode_text,
 )
-from worker.store.index_build import Progress, pack_uuid
+from worker.store.index_build import Progress, pack_uuid, unpack_uuid
 from worker.store.index_file import IndexFile, delete_file
 from worker.store.index_format import Damaged, Detail, Entry, Row, Unusable
 from worker.store.line_delta import count_changed_lines
@@ -146,9 +147,7 @@ class HistoryIndex:
         try:
             if self._mark.exists():
                 return
-            file = self._open_writer()
-            if file.root.tip == (None if parent_sha is None else bytes.fromhex(parent_sha)):
-                file.append(entries)
+            self._open_writer().append(_raw(parent_sha), entries)
         except Unusable as error:
             self._note(error)
 
@@ -199,7 +198,8 @@ class HistoryIndex:
 
     def _catch_up(self, tip: bytes | None, progress: Progress | None) -> None:
         file = self._open_writer()
-        known = file.root.tip
+        with file.reading() as root:
+            known = root.tip
         if tip == known:
             return
         if tip is None:
@@ -209,7 +209,7 @@ class HistoryIndex:
         if bottom != known:
             # Rewritten, or there is a merge above what is known.
             self._start_anew()
-            file = self._open_writer()
+            file, known = self._open_writer(), bottom
             if bottom is not None:
                 merged = index_build.read_merged(self._git, bottom.hex(), progress)
                 file.append_base(merged.commits, merged.versions, merged.seen)
@@ -217,12 +217,12 @@ class HistoryIndex:
         total, batch = len(missing) // 20, []
         for done, entry in enumerate(index_build.linear_entries(self._git, parent, missing), 1):
             batch.append(entry)
-            if len(batch) == _CATCH_UP_BATCH:
-                file.append(batch)
-                batch = []
+            if len(batch) == _CATCH_UP_BATCH or done == total:
+                if not file.append(known, batch):
+                    raise Unusable("another process wrote meanwhile")
+                known, batch = batch[-1].sha, []
             if progress is not None and (done % 100 == 0 or done == total):
                 progress(done, total)
-        file.append(batch)
 
     def _below(self, tip: bytes, known: bytes | None) -> tuple[bytes, bytes | None]:
         """The chain of commits from `tip` down, and what it ends at, which is not in it.
@@ -242,14 +242,26 @@ class HistoryIndex:
         return bytes(chain), at
 
     def _open_writer(self) -> IndexFile:
+        if self._writer is not None and not self._writer.is_at(self._path):
+            # Another process began it anew.
+            self.close()
         if self._writer is None:
             self._writer = IndexFile(self._path, write=True)
-        else:
-            self._writer.refresh()
         return self._writer
 
-    def _reading(self) -> _Reading:
-        return _Reading(self._path)
+    @contextmanager
+    def _reading(self) -> Iterator[IndexFile]:
+        """One state of the file, for the length of a `with` block."""
+        if self._writer is not None and self._writer.is_at(self._path):
+            with self._writer.reading():
+                yield self._writer
+            return
+        file = IndexFile(self._path, write=False)
+        try:
+            with file.reading():
+                yield file
+        finally:
+            file.close()
 
     def _note(self, error: Unusable) -> None:
         """Remember damage for the next writer; who may not write leaves it to the next who may."""
@@ -393,7 +405,7 @@ class HistoryIndex:
             if missing:
                 parent = None if file.root.tip is None else file.root.tip.hex()
                 rows = [
-                    _row_of_entry(entry)
+                    entry.as_row()
                     for entry in index_build.linear_entries(self._git, parent, missing)
                     if device in entry.changed
                 ]
@@ -438,32 +450,10 @@ class HistoryIndex:
         try:
             if not self._path.exists():
                 return
-            file = IndexFile(self._path, write=True)
-            try:
+            with closing(IndexFile(self._path, write=True)) as file:
                 file.add_details(learnt)
-            finally:
-                file.close()
         except Unusable as error:
             self._note(error)
-
-
-class _Reading:
-    """An open file with one state of it, for the length of a `with` block."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> IndexFile:
-        self._file = IndexFile(self._path, write=False)
-        return self._file
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
 
 
 def detail_of(repository: TenantRepository, sha: str, device_id: str) -> Detail:
@@ -500,25 +490,16 @@ def _row_of(version: Version) -> Row:
     )
 
 
-def _row_of_entry(entry: Entry) -> Row:
-    return Row(entry.sha, entry.committed_s, entry.backup_id, entry.message, None)
-
-
 def _version_of(row: Row) -> Version:
     detail = row.detail
     return Version(
         sha=row.sha.hex(),
         message=decode_text(row.message),
         committed_at=dt.datetime.fromtimestamp(row.committed_s, dt.UTC),
-        backup_id=None if row.backup_id is None else _unpack_uuid(row.backup_id),
+        backup_id=None if row.backup_id is None else unpack_uuid(row.backup_id),
         lines_added=None if detail is None else detail.lines_added,
         lines_removed=None if detail is None else detail.lines_removed,
         export_changed=None if detail is None else detail.export_changed,
         export_bytes=None if detail is None else detail.export_bytes,
         binary_bytes=None if detail is None else detail.binary_bytes,
     )
-
-
-def _unpack_uuid(packed: bytes) -> str:
-    text = packed.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
