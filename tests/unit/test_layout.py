@@ -150,11 +150,13 @@ def test_the_public_names() -> None:
         "BrokerUnavailable",
         "ConfkeepError",
         "HistoryEntry",
+        "InboxFull",
         "InvalidBackup",
         "PoisonedBackup",
         "Receipt",
         "ReceivedBackup",
         "StagedReference",
+        "StagingUnavailable",
         "enqueue_backup",
         "enqueue_backups",
     ]
