@@ -116,9 +116,10 @@ class RootTree:
         changed = dict(self._journal[base_step:step])
         edits = []
         shift = 0
-        names = sorted({*changed, *self._inserted}, key=lambda name: (self._touched[name][0], name))
-        for name in names:
-            offset, inserted_at = self._touched[name]
+        touched = self._touched
+        for offset, name, inserted_at in sorted(
+            (touched[name][0], name, touched[name][1]) for name in {*changed, *self._inserted}
+        ):
             in_base = inserted_at < base_step
             if name in changed:
                 at = offset + shift
