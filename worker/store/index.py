@@ -24,7 +24,8 @@ here is synced, nothing here is the truth, and no error of the file reaches the 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -146,9 +147,7 @@ class HistoryIndex:
         try:
             if self._mark.exists():
                 return
-            file = self._open_writer()
-            if file.root.tip == (None if parent_sha is None else bytes.fromhex(parent_sha)):
-                file.append(entries)
+            self._open_writer().append(_raw(parent_sha), entries)
         except Unusable as error:
             self._note(error)
 
@@ -199,7 +198,8 @@ class HistoryIndex:
 
     def _catch_up(self, tip: bytes | None, progress: Progress | None) -> None:
         file = self._open_writer()
-        known = file.root.tip
+        with file.reading() as root:
+            known = root.tip
         if tip == known:
             return
         if tip is None:
@@ -209,7 +209,7 @@ class HistoryIndex:
         if bottom != known:
             # Rewritten, or there is a merge above what is known.
             self._start_anew()
-            file = self._open_writer()
+            file, known = self._open_writer(), bottom
             if bottom is not None:
                 merged = index_build.read_merged(self._git, bottom.hex(), progress)
                 file.append_base(merged.commits, merged.versions, merged.seen)
@@ -217,12 +217,12 @@ class HistoryIndex:
         total, batch = len(missing) // 20, []
         for done, entry in enumerate(index_build.linear_entries(self._git, parent, missing), 1):
             batch.append(entry)
-            if len(batch) == _CATCH_UP_BATCH:
-                file.append(batch)
-                batch = []
+            if len(batch) == _CATCH_UP_BATCH or done == total:
+                if not file.append(known, batch):
+                    raise Unusable("another process wrote meanwhile")
+                known, batch = batch[-1].sha, []
             if progress is not None and (done % 100 == 0 or done == total):
                 progress(done, total)
-        file.append(batch)
 
     def _below(self, tip: bytes, known: bytes | None) -> tuple[bytes, bytes | None]:
         """The chain of commits from `tip` down, and what it ends at, which is not in it.
@@ -242,14 +242,26 @@ class HistoryIndex:
         return bytes(chain), at
 
     def _open_writer(self) -> IndexFile:
+        if self._writer is not None and not self._writer.is_at(self._path):
+            # Another process began it anew.
+            self.close()
         if self._writer is None:
             self._writer = IndexFile(self._path, write=True)
-        else:
-            self._writer.refresh()
         return self._writer
 
-    def _reading(self) -> _Reading:
-        return _Reading(self._path)
+    @contextmanager
+    def _reading(self) -> Iterator[IndexFile]:
+        """One state of the file, for the length of a `with` block."""
+        if self._writer is not None and self._writer.is_at(self._path):
+            with self._writer.reading():
+                yield self._writer
+            return
+        file = IndexFile(self._path, write=False)
+        try:
+            with file.reading():
+                yield file
+        finally:
+            file.close()
 
     def _note(self, error: Unusable) -> None:
         """Remember damage for the next writer; who may not write leaves it to the next who may."""
@@ -438,32 +450,10 @@ class HistoryIndex:
         try:
             if not self._path.exists():
                 return
-            file = IndexFile(self._path, write=True)
-            try:
+            with closing(IndexFile(self._path, write=True)) as file:
                 file.add_details(learnt)
-            finally:
-                file.close()
         except Unusable as error:
             self._note(error)
-
-
-class _Reading:
-    """An open file with one state of it, for the length of a `with` block."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> IndexFile:
-        self._file = IndexFile(self._path, write=False)
-        return self._file
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
 
 
 def detail_of(repository: TenantRepository, sha: str, device_id: str) -> Detail:

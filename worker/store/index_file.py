@@ -71,14 +71,14 @@ from worker.store.index_format import (
 _BUSY_S: Final = 2.0
 
 _SCHEMA = """
-CREATE TABLE root (id INTEGER PRIMARY KEY, record BLOB NOT NULL);
-CREATE TABLE head (bucket INTEGER PRIMARY KEY, record BLOB NOT NULL);
-CREATE TABLE version (device BLOB, position INTEGER, record BLOB NOT NULL,
+CREATE TABLE IF NOT EXISTS root (id INTEGER PRIMARY KEY, record BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS head (bucket INTEGER PRIMARY KEY, record BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS version (device BLOB, position INTEGER, record BLOB NOT NULL,
     PRIMARY KEY (device, position)) WITHOUT ROWID;
-CREATE TABLE log (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
-CREATE TABLE segment (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
-CREATE TABLE block (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
-CREATE TABLE detail (sha BLOB PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS log (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS segment (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS block (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS detail (sha BLOB PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
 """
 
 #: SQLite's words for a file that time or permission may mend; all others are damage.
@@ -123,7 +123,6 @@ class IndexFile:
     def __init__(self, path: Path, *, write: bool) -> None:
         if not path.exists() and not write:
             raise Unusable("absent")
-        self._write = write
         with sqlite_errors():
             mode = "rwc" if write else "ro"
             quoted = str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
@@ -135,31 +134,38 @@ class IndexFile:
                 check_same_thread=False,
             )
             self._db.text_factory = bytes
-        try:
-            with sqlite_errors():
-                if write:
-                    self._db.execute("PRAGMA synchronous=OFF")
+            if write:
+                self._db.execute("PRAGMA synchronous=OFF")
+                try:
                     self._db.execute("PRAGMA journal_mode=TRUNCATE").fetchall()
-                self.refresh()
-        except BaseException:
-            self._db.close()
-            raise
+                except sqlite3.Error:
+                    self._db.close()
+                    raise
+        self.root = Root()
+        self._place = _place_of(path)
 
     def close(self) -> None:
         """Release the file."""
         self._db.close()
 
-    def refresh(self) -> None:
-        """Read the root anew. A reader then sees that state until it refreshes or closes.
+    def is_at(self, path: Path) -> bool:
+        """Whether the open file is the one that now has that name."""
+        return self._place is not None and self._place == _place_of(path)
 
-        That keeps the writer from committing, so readers close soon.
+    @contextmanager
+    def reading(self) -> Iterator[Root]:
+        """Read the root, and see the state that it stands for until the block ends.
+
+        No writer can commit meanwhile, so the block is short.
         """
         with sqlite_errors():
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            if not self._write:
-                self._db.execute("BEGIN")
-            self.root = self._read_root()
+            self._db.execute("BEGIN")
+            try:
+                self.root = self._read_root()
+                yield self.root
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
 
     def _read_root(self) -> Root:
         if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -315,12 +321,18 @@ class IndexFile:
 
     # --- writing
 
-    def append(self, entries: Sequence[Entry]) -> None:
-        """Add commits on top of the root's, in their order; rows and root in one transaction."""
-        if not entries:
-            return
+    def append(self, parent: bytes | None, entries: Sequence[Entry]) -> bool:
+        """Add commits in their order; rows and root in one transaction.
+
+        Returns:
+            Whether the file was complete for `parent`; if not, nothing is added.
+        """
         with self._writing():
-            self._append(entries)
+            if self.root.tip != parent:
+                return False
+            if entries:
+                self._append(entries)
+        return True
 
     def append_base(
         self,
@@ -336,7 +348,8 @@ class IndexFile:
             seen: when each device was last backed up.
         """
         with self._writing():
-            assert not self.root.commits
+            if self.root.commits:
+                raise Unusable("another process wrote meanwhile")
             heads = _Heads(self._bucket)
             for device, listed in versions.items():
                 for position, entry in enumerate(listed):
@@ -344,7 +357,7 @@ class IndexFile:
                 heads.seen(device, seen.get(device, 0))
             self._finish(commits, heads, base=len(commits) - 1)
 
-    def add_details(self, details: dict[bytes, Detail]) -> None:
+    def add_details(self, details: Mapping[bytes, Detail]) -> None:
         """Keep details that were looked up after their versions were indexed."""
         with self._writing():
             for sha, detail in details.items():
@@ -354,22 +367,17 @@ class IndexFile:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        before = self.root
         with sqlite_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    self.root = self._read_root()
-                else:
+                self.root = self._read_root()
+                if not self.root.commits:
                     for statement in filter(str.strip, _SCHEMA.split(";")):
                         self._db.execute(statement)
-                    self.root = Root()
                     self._store_root()
-                _require_same_tip(before, self.root)
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                self.root = before
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
@@ -520,6 +528,9 @@ def delete_file(path: Path) -> None:
             continue
 
 
-def _require_same_tip(before: Root, now: Root) -> None:
-    if now.tip != before.tip:
-        raise Unusable("another process wrote meanwhile")
+def _place_of(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
