@@ -200,7 +200,7 @@ def _store(data: bytes | memoryview) -> Iterator[bytes | memoryview]:
     """A zlib stream of stored blocks (RFC 1950 and 1951, 3.2.4), which nothing is searched for."""
     view = memoryview(data)
     yield b"\x78\x01"
-    for start in range(0, len(view), _STORED_MAX):
+    for start in range(0, max(1, len(view)), _STORED_MAX):
         block = view[start : start + _STORED_MAX]
         last = start + _STORED_MAX >= len(view)
         yield struct.pack("<BHH", last, len(block), len(block) ^ 0xFFFF)
