@@ -101,7 +101,7 @@ class RootTree:
         return digest.digest()
 
     def to_store(self, id_: bytes) -> PackObject:
-        """What a pack shall hold for the tree as it is now, which has the id `id_`.
+        """What the pack shall hold for the tree as it is now, whose id `id_` the pack has not yet.
 
         The first is whole. The n-th after it is a delta against the one whose number is n without
         its lowest set bit: so the chain is never longer than the bits of n (8 for 256 commits), and

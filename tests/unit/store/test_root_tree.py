@@ -54,6 +54,8 @@ def test_each_tree_and_what_is_stored_of_it_is_that_of_git(
         model[name] = TreeEntry(b"40000", name, id_)
         expected = pack.encode_tree(model.values())
         assert root.id() == pack.object_id(pack.TREE, expected)
+        if root.id() in stored:
+            continue
         item = root.to_store(root.id())
         if item.base_id is None:
             assert bytes(item.data) == expected
