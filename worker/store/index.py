@@ -43,7 +43,7 @@ from worker.store.backup import (
     decode_text,
     encode_text,
 )
-from worker.store.index_build import Progress, pack_uuid
+from worker.store.index_build import Progress, pack_uuid, unpack_uuid
 from worker.store.index_file import IndexFile, delete_file
 from worker.store.index_format import Damaged, Detail, Entry, Row, Unusable
 from worker.store.line_delta import count_changed_lines
@@ -405,7 +405,7 @@ class HistoryIndex:
             if missing:
                 parent = None if file.root.tip is None else file.root.tip.hex()
                 rows = [
-                    _row_of_entry(entry)
+                    entry.as_row()
                     for entry in index_build.linear_entries(self._git, parent, missing)
                     if device in entry.changed
                 ]
@@ -490,25 +490,16 @@ def _row_of(version: Version) -> Row:
     )
 
 
-def _row_of_entry(entry: Entry) -> Row:
-    return Row(entry.sha, entry.committed_s, entry.backup_id, entry.message, None)
-
-
 def _version_of(row: Row) -> Version:
     detail = row.detail
     return Version(
         sha=row.sha.hex(),
         message=decode_text(row.message),
         committed_at=dt.datetime.fromtimestamp(row.committed_s, dt.UTC),
-        backup_id=None if row.backup_id is None else _unpack_uuid(row.backup_id),
+        backup_id=None if row.backup_id is None else unpack_uuid(row.backup_id),
         lines_added=None if detail is None else detail.lines_added,
         lines_removed=None if detail is None else detail.lines_removed,
         export_changed=None if detail is None else detail.export_changed,
         export_bytes=None if detail is None else detail.export_bytes,
         binary_bytes=None if detail is None else detail.binary_bytes,
     )
-
-
-def _unpack_uuid(packed: bytes) -> str:
-    text = packed.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

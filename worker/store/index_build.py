@@ -62,6 +62,12 @@ def pack_uuid(text: str) -> bytes:
     return bytes.fromhex(text.replace("-", ""))
 
 
+def unpack_uuid(packed: bytes) -> str:
+    """The canonical UUID of 16 bytes."""
+    text = packed.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
 def read_commit(git: pygit2.Repository, sha: str) -> RawCommit:
     """A commit's bytes, taken apart.
 
@@ -74,6 +80,11 @@ def read_commit(git: pygit2.Repository, sha: str) -> RawCommit:
         raise RepositoryDamaged(f"commit {sha} cannot be read") from error
     if kind != pygit2.enums.ObjectType.COMMIT or not raw.startswith(b"tree "):
         raise RepositoryDamaged(f"{sha} is not a commit")
+    return parse_commit(sha, raw)
+
+
+def parse_commit(sha: str, raw: bytes) -> RawCommit:
+    """The bytes of a commit, taken apart."""
     parents, at = [], 46
     while raw.startswith(b"parent ", at):
         parents.append(raw[at + 7 : at + 7 + _HEXADECIMAL].decode("ascii"))
@@ -99,38 +110,53 @@ def read_tree(git: pygit2.Repository, tree: str) -> bytes:
         raise RepositoryDamaged(f"tree {tree} cannot be read") from error
 
 
+#: An entry that differs between two trees: its name, and mode and id in each; None: not there.
+Difference = tuple[bytes, bytes | None, bytes | None]
+
+
+def is_uniform(tree: bytes) -> bool:
+    """Whether a root tree holds devices alone, so that all its entries are of one length."""
+    return _UNIFORM_TREE.fullmatch(tree) is not None
+
+
+def compare_trees(one: bytes, other: bytes, uniform: bool) -> tuple[list[Difference], bool]:
+    """The entries in which two root trees differ.
+
+    Args:
+        uniform: whether `one` is uniform. Then another value of one entry, or one more entry, is
+            told by comparing bytes.
+
+    Returns:
+        The differences, and whether `other` is uniform.
+    """
+    if one == other:
+        return [], uniform
+    if uniform:
+        at = _common_prefix(one, other) // _ENTRY_BYTES * _ENTRY_BYTES
+        end = at + _ENTRY_BYTES
+        found = _DEVICE_ENTRY.fullmatch(other[at:end])
+        if found is not None:
+            name, value = found[1], b"40000" + other[end - 20 : end]
+            if one[at + 6 : at + 42] == name and one[end:] == other[end:]:
+                return [(name, b"40000" + one[end - 20 : end], value)], True
+            if one[at:] == other[end:]:
+                return [(name, None, value)], True
+    before, after = entries_of(one), entries_of(other)
+    names = sorted(
+        name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+    )
+    return [(name, before.get(name), after.get(name)) for name in names], is_uniform(other)
+
+
 def changed_devices(old: bytes, new: bytes) -> list[bytes]:
     """The devices whose entries differ between two root trees, each as its 16 bytes."""
-    before, after = entries_of(old), entries_of(new)
-    names = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    return [_pack_name(name) for name in sorted(names) if _DEVICE.fullmatch(name)]
+    differences, _uniform = compare_trees(old, new, uniform=False)
+    return [_pack_name(name) for name, _old, _new in differences if is_device(name)]
 
 
-class RootTrees:
-    """The root trees of a chain of commits, compared one by one.
-
-    As long as a tree holds devices alone, all its entries are of one length; then a commit that
-    changed or added one device is told by comparing bytes.
-    """
-
-    def __init__(self, first: bytes) -> None:
-        self._tree = first
-        self._uniform = _UNIFORM_TREE.fullmatch(first) is not None
-
-    def changed_to(self, new: bytes) -> list[bytes]:
-        """The devices that differ from the tree before; `new` is the one before from now on."""
-        old, self._tree = self._tree, new
-        if self._uniform:
-            at = _common_prefix(old, new) // _ENTRY_BYTES * _ENTRY_BYTES
-            end = at + _ENTRY_BYTES
-            entry = _DEVICE_ENTRY.fullmatch(new[at:end])
-            if entry is not None:
-                name = entry[1]
-                changed = old[at + 6 : at + 42] == name and old[end:] == new[end:]
-                if changed or old[at:] == new[end:]:
-                    return [_pack_name(name)]
-        self._uniform = _UNIFORM_TREE.fullmatch(new) is not None
-        return changed_devices(old, new)
+def is_device(name: bytes) -> bool:
+    """Whether a root tree's entry of that name is a device's."""
+    return _DEVICE.fullmatch(name) is not None
 
 
 def _pack_name(name: bytes) -> bytes:
@@ -167,13 +193,16 @@ def linear_entries(git: pygit2.Repository, parent: str | None, shas: bytes) -> I
         shas: the ids, 20 bytes each, newest first.
     """
     tree_id = "" if parent is None else read_commit(git, parent).tree
-    trees = RootTrees(read_tree(git, tree_id) if tree_id else b"")
+    tree = read_tree(git, tree_id) if tree_id else b""
+    uniform = is_uniform(tree)
     for at in range(len(shas) - 20, -1, -20):
         commit = read_commit(git, shas[at : at + 20].hex())
         changed = []
         if commit.tree != tree_id:
             tree_id = commit.tree
-            changed = trees.changed_to(read_tree(git, tree_id))
+            old, tree = tree, read_tree(git, tree_id)
+            differences, uniform = compare_trees(old, tree, uniform)
+            changed = [_pack_name(name) for name, _old, _new in differences if is_device(name)]
         yield commit.entry(changed)
 
 

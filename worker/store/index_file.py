@@ -196,6 +196,12 @@ class IndexFile:
             at = find_head(bucket, device)
             return None if at < 0 else int(HEAD.unpack_from(bucket, at)[4])
 
+    def check_structure(self) -> str | None:
+        """What SQLite finds wrong with its pages; None: nothing."""
+        with sqlite_errors():
+            found = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            return None if found == b"ok" or found == "ok" else _text_of(found)
+
     def devices(self) -> dict[bytes, int]:
         """All devices with the number of their versions."""
         with sqlite_errors():
@@ -526,6 +532,10 @@ def delete_file(path: Path) -> None:
             os.unlink(name)
         except FileNotFoundError:
             continue
+
+
+def _text_of(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _place_of(path: Path) -> tuple[int, int] | None:

@@ -7,7 +7,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from isal import isal_zlib
@@ -89,6 +89,10 @@ class Row:
     message: bytes
     detail: Detail | None
 
+    def without_detail(self) -> Row:
+        """What the commit alone tells."""
+        return replace(self, detail=None)
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -103,6 +107,10 @@ class Entry:
     #: The device that an unchanged backup is of.
     seen: bytes | None = None
     detail: Detail | None = None
+
+    def as_row(self) -> Row:
+        """The version that it is of each device that it changed."""
+        return Row(self.sha, self.committed_s, self.backup_id, self.message, self.detail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,309 @@
+"""Whatever is wrong in a repository is found; what is derived is rebuilt, and nothing else touched."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.histories import device_ids, random_backups, write_linear, write_merged
+from tests.judge import git, log_of_device
+from worker.store import flock, reader
+from worker.store.commit import commit_backups
+from worker.store.index import INDEX_NAME, open_index
+from worker.store.repair import repair_repository
+from worker.store.repository import create_repository, open_repository
+from worker.store.verify import Kind, Outcome, Report, verify_repository
+
+
+def small_store(folder: Path, *, first_seed: int = 0) -> Path:
+    """Some batches, an index, main loose and, as it was before, packed."""
+    path = folder / f"{uuid.uuid4()}.git"
+    repository = create_repository(path)
+    for seed in range(first_seed, first_seed + 4):
+        git(path, "pack-refs", "--all")
+        commit_backups(repository, random_backups(device_ids(4), 8, seed))
+    with open_index(repository) as index:
+        assert index.catch_up(repository.tip())
+    return path
+
+
+def contents_of(path: Path) -> dict[str, bytes]:
+    return {
+        file.relative_to(path).as_posix(): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    }
+
+
+def the_pack(path: Path) -> Path:
+    return max((path / "objects" / "pack").glob("*.pack"), key=lambda file: file.stat().st_size)
+
+
+def found(report: Report) -> set[tuple[str, str]]:
+    return {(finding.kind.value, finding.place) for finding in report.findings}
+
+
+def test_a_sound_repository_is_clean_and_stays_as_it_is(store: Path) -> None:
+    path = small_store(store)
+    before = contents_of(path)
+    told: list[str] = []
+    report = verify_repository(path, progress=lambda what, done, total: told.append(what))
+    assert (report.outcome, report.findings, report.complete) == (Outcome.CLEAN, [], True)
+    assert (report.commits, report.devices) == (32, 4)
+    listed = git(path, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)")
+    assert report.objects >= len(listed.split())
+    assert set(told) >= {"packs", "objects", "commits", "devices", "index"}
+    assert contents_of(path) == before
+
+
+@pytest.mark.parametrize("keep", ["loose", "repacked", "graph and index", "merged", "empty"])
+def test_repositories_of_plain_git_are_clean(store: Path, keep: str) -> None:
+    path = store / f"{uuid.uuid4()}.git"
+    if keep == "empty":
+        create_repository(path)
+    elif keep == "merged":
+        write_merged(path, device_ids(3), 60, 5)
+    else:
+        write_linear(path, device_ids(3), 60)
+    if keep == "loose":
+        pack = the_pack(path)
+        moved = pack.rename(path / "moved.pack")
+        pack.with_suffix(".idx").unlink()
+        git(path, "unpack-objects", "-q", stdin=moved.read_bytes())
+        moved.unlink()
+    elif keep != "empty":
+        git(path, "repack", "-q", "-a", "-d", "-f", "--depth=50")
+    if keep == "graph and index":
+        git(path, "repack", "-q", "-a", "-d", "-b", "--write-midx")
+        git(path, "commit-graph", "write", "--reachable", "--changed-paths")
+        git(path, "tag", "-a", "-m", "x", "v1", "main")
+    repository = open_repository(path)
+    with open_index(repository) as index:
+        assert index.catch_up(repository.tip())
+    report = verify_repository(path)
+    assert (report.outcome, report.findings) == (Outcome.CLEAN, [])
+
+
+def test_no_flipped_bit_is_missed(tmp_path: Path) -> None:
+    """500 bits in packs, idx files, refs, HEAD and the index: each is found, none does harm.
+
+    In the index, bytes that belong to no row may change: then SQLite finds its pages in order,
+    and every row is what it was.
+    """
+    path = small_store(tmp_path)
+    sound = contents_of(path)
+    rows = sqlite3.connect(path / INDEX_NAME)
+    dump = list(rows.iterdump())
+    rows.close()
+    places = [name for name in sound if name.endswith((".pack", ".idx"))]
+    places += ["HEAD", "refs/heads/main", INDEX_NAME]
+    rng, dead, flips = random.Random(11), 0, 0
+    for number in range(500):
+        name = places[number % len(places)]
+        damaged = bytearray(sound[name])
+        damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        (path / name).write_bytes(damaged)
+        report = verify_repository(path)
+        flips += name == INDEX_NAME
+        if report.outcome != Outcome.DAMAGED:
+            assert name == INDEX_NAME
+            rows = sqlite3.connect(path / INDEX_NAME)
+            assert list(rows.iterdump()) == dump
+            rows.close()
+            dead += 1
+        (path / name).write_bytes(sound[name])
+    assert dead < flips
+    assert verify_repository(path).outcome == Outcome.CLEAN
+
+
+def test_no_flipped_bit_of_packed_refs_is_missed(tmp_path: Path) -> None:
+    path = small_store(tmp_path)
+    git(path, "pack-refs", "--all")
+    sound = (path / "packed-refs").read_bytes()
+    for bit in range(8 * len(sound)):
+        damaged = bytearray(sound)
+        damaged[bit // 8] ^= 1 << bit % 8
+        (path / "packed-refs").write_bytes(damaged)
+        assert verify_repository(path, subset=(1, 1000)).outcome == Outcome.DAMAGED, damaged
+
+
+def test_truncation_and_garbage_are_found(tmp_path: Path) -> None:
+    path = small_store(tmp_path)
+    sound = contents_of(path)
+    rng = random.Random(5)
+    places = [name for name in sound if name.endswith((".pack", ".idx"))]
+    for name in [*places, "HEAD", "refs/heads/main", "packed-refs", INDEX_NAME]:
+        size = len(sound[name])
+        for damaged in (sound[name][: rng.randrange(1, size)], rng.randbytes(size), b""):
+            (path / name).write_bytes(damaged)
+            outcome = verify_repository(path).outcome
+            # An empty index is one that has yet to catch up; empty packed refs hold nothing.
+            if damaged or name not in (INDEX_NAME, "packed-refs"):
+                assert outcome == Outcome.DAMAGED, name
+        (path / name).write_bytes(sound[name])
+
+
+def test_missing_and_locked_are_told_apart(store: Path) -> None:
+    assert verify_repository(store / "absent.git").outcome == Outcome.MISSING
+    path = small_store(store)
+    with flock.shared(path):
+        assert verify_repository(path, lock_wait_s=0.05).outcome == Outcome.LOCKED
+    assert verify_repository(path).outcome == Outcome.CLEAN
+
+
+def test_subsets_together_see_every_object(store: Path) -> None:
+    path = small_store(store)
+    whole = verify_repository(path).objects
+    parts = [verify_repository(path, subset=(part, 5)).objects for part in range(1, 6)]
+    assert sum(parts) == whole
+    assert all(part < whole for part in parts)
+    for wrong in ((0, 5), (6, 5), (1, 0)):
+        with pytest.raises(ValueError, match="subset"):
+            verify_repository(path, subset=wrong)
+
+
+def test_a_limit_of_time_is_kept_and_told(store: Path) -> None:
+    path = small_store(store)
+    report = verify_repository(path, max_duration_s=0)
+    assert not report.complete
+    assert report.outcome == Outcome.CLEAN
+
+
+def test_a_missing_object_is_named(tmp_path: Path) -> None:
+    path = tmp_path / f"{uuid.uuid4()}.git"
+    write_linear(path, device_ids(2), 10)
+    pack = the_pack(path)
+    moved = pack.rename(path / "moved.pack")
+    pack.with_suffix(".idx").unlink()
+    git(path, "unpack-objects", "-q", stdin=moved.read_bytes())
+    moved.unlink()
+    device = device_ids(2)[0]
+    for expression, kind in (
+        (f"main:{device}/export.rsc", "blob"),
+        (f"main:{device}", "tree"),
+        ("main^{tree}", "tree"),
+        ("main~4", "commit"),
+    ):
+        lost = git(path, "rev-parse", expression).decode().strip()
+        file = path / "objects" / lost[:2] / lost[2:]
+        kept = file.read_bytes()
+        file.chmod(0o644)
+        file.unlink()
+        report = verify_repository(path)
+        assert (Kind.OBJECT.value, lost) in found(report), kind
+        file.write_bytes(kept)
+    assert verify_repository(path).outcome == Outcome.CLEAN
+
+
+def test_a_device_that_a_commit_lost_is_named(store: Path) -> None:
+    """What rebuilding the root tree from an empty one would do: all objects are sound."""
+    path = small_store(store)
+    raw = git(path, "cat-file", "commit", "main").decode("utf-8", "surrogateescape")
+    kept, lost = sorted(reader.devices_of(open_repository(path)))[:2]
+    listed = git(path, "ls-tree", "main").decode().splitlines(keepends=True)
+    tree = git(
+        path, "mktree", stdin="".join(line for line in listed if lost not in line).encode()
+    ).decode().strip()  # fmt: skip
+    old_tree = git(path, "rev-parse", "main^{tree}").decode().strip()
+    sha = git(
+        path, "hash-object", "-t", "commit", "-w", "--stdin",
+        stdin=raw.replace(old_tree, tree).encode("utf-8", "surrogateescape"),
+    ).decode().strip()  # fmt: skip
+    git(path, "update-ref", "refs/heads/main", sha)
+    report = verify_repository(path)
+    assert ("device", lost) in found(report)
+    assert ("device", kept) not in found(report)
+
+
+def test_an_index_that_says_something_else_is_found(store: Path) -> None:
+    """Rows that fit each other and their checksums, but not git."""
+    path = small_store(store)
+    other = small_store(store, first_seed=50)
+    shutil.copy(other / INDEX_NAME, path / INDEX_NAME)
+    assert ("index", INDEX_NAME) in found(verify_repository(path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [
+        ("head", lambda path: (path / "HEAD").write_bytes(b"")),
+        ("head", lambda path: (path / "HEAD").write_bytes(b"ref: refs/heads/maim\n")),
+        ("idx", lambda path: the_pack(path).with_suffix(".idx").unlink()),
+        ("idx", lambda path: _flip(the_pack(path).with_suffix(".idx"))),
+        ("helper", lambda path: (path / "objects/pack/multi-pack-index").write_bytes(b"x" * 99)),
+        ("helper", lambda path: _graph(path)),
+        ("index", lambda path: _flip(path / INDEX_NAME, 0)),
+        ("leftover", lambda path: (path / "refs/heads/main.lock").write_bytes(b"")),
+        ("leftover", lambda path: (path / "objects/pack/tmp_pack_confkeep_1").write_bytes(b"x")),
+    ],
+)
+def test_what_is_derived_is_mended(
+    store: Path, kind: str, damage: Callable[[Path], object]
+) -> None:
+    path = small_store(store)
+    before = contents_of(path)
+    damage(path)
+    report = verify_repository(path)
+    assert {finding.kind.value for finding in report.findings} >= {kind}
+    repaired = repair_repository(report)
+    again = repair_repository(verify_repository(path))  # damage may hide behind damage
+    assert repaired.mended
+    assert again.left == []
+    assert verify_repository(path).findings == []
+    after = contents_of(path)
+    for name, data in before.items():
+        if not name.startswith("confkeep."):
+            assert after[name] == data, name
+    assert set(after) - set(before) <= {"objects/info/commit-graph", "confkeep.flock"}
+    for device in device_ids(4):
+        versions = reader.walk_versions(open_repository(path), device)
+        assert [version.sha for version in versions] == log_of_device(path, device)
+
+
+def _flip(file: Path, at: int | None = None) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2 if at is None else at] ^= 4
+    file.chmod(0o644)
+    file.write_bytes(data)
+
+
+def _graph(path: Path) -> None:
+    git(path, "commit-graph", "write", "--reachable")
+    _flip(path / "objects/info/commit-graph")
+
+
+def test_what_is_not_derived_is_never_touched(tmp_path: Path) -> None:
+    path = small_store(tmp_path)
+    sound = contents_of(path)
+    pack = the_pack(path).relative_to(path).as_posix()
+    for name in (pack, "refs/heads/main", "packed-refs"):
+        _flip(path / name)
+        before = contents_of(path)
+        repaired = repair_repository(verify_repository(path))
+        assert repaired.left
+        after = contents_of(path)
+        assert {place for place in before if before[place] != after.get(place)} <= {INDEX_NAME}
+        (path / name).write_bytes(sound[name])
+    assert verify_repository(path).outcome == Outcome.CLEAN
+
+
+def test_a_pack_without_idx_that_a_crash_left(store: Path) -> None:
+    """Ended between the two renames: the pack is torn off, and its idx has its temporary name."""
+    path = small_store(store)
+    pack = the_pack(path)
+    checksum = pack.stem.removeprefix("pack-")
+    # A copy under another name stands for the pack of a batch that never became visible.
+    torn = pack.with_name(f"pack-{checksum[::-1]}.pack")
+    shutil.copy(pack, torn)
+    shutil.copy(pack.with_suffix(".idx"), pack.with_name(f"tmp_idx_confkeep_{checksum[::-1]}_1"))
+    report = verify_repository(path)
+    assert {finding.kind for finding in report.findings} == {Kind.LEFTOVER}
+    repair_repository(report)
+    assert verify_repository(path).outcome == Outcome.CLEAN
+    assert not torn.exists()

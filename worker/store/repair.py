@@ -1,0 +1,111 @@
+"""Rebuilding what is derived in a repository; it never touches packs, objects or refs.
+
+Mended are the history index, an idx whose pack is intact, HEAD, files of dead writers, and files
+that only make reading faster (multi-pack-index, commit-graph, bitmaps, reverse indexes), which are
+removed. What cannot be made from the rest is left for a person, with all that is there of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from worker.errors import ConfkeepError, RepositoryBusy
+from worker.store import durable, flock, recovery
+from worker.store.backup import MAIN_REF
+from worker.store.index import open_index
+from worker.store.index_build import Progress
+from worker.store.object_reader import BadFile, BadObject, entries_without_idx
+from worker.store.pack import IdxEntry, encode_idx
+from worker.store.repository import open_repository
+from worker.store.verify import REPAIRABLE, Finding, Kind, Report
+
+
+@dataclass(slots=True)
+class Repaired:
+    """What a repair did, and what it left."""
+
+    mended: list[Finding] = field(default_factory=list)
+    #: Not derived from anything else, or from something that is damaged too.
+    left: list[Finding] = field(default_factory=list)
+
+
+def repair_repository(report: Report, progress: Progress | None = None) -> Repaired:
+    """Mend those findings of a verification that can be made from the rest.
+
+    Args:
+        report: what `verify_repository` found just now.
+        progress: is told how far the history index is.
+
+    Raises:
+        RepositoryBusy: another process writes.
+        OSError: the file system refused.
+    """
+    path, done = report.path, Repaired()
+    with flock.exclusive(path) as alone:
+        if not alone:
+            raise RepositoryBusy(f"{path.name} is being written")
+        for finding in report.findings:
+            mend = finding.kind in REPAIRABLE and finding.kind != Kind.INDEX
+            (done.mended if mend and _mend(path, finding) else done.left).append(finding)
+    index = [finding for finding in done.left if finding.kind == Kind.INDEX]
+    if index and _rebuild_index(path, progress):
+        done.left = [finding for finding in done.left if finding.kind != Kind.INDEX]
+        done.mended += index
+    return done
+
+
+def _mend(path: Path, finding: Finding) -> bool:
+    file = path / finding.place
+    if finding.kind == Kind.LEFTOVER:
+        if file in recovery.leftovers(path):
+            durable.remove(file)
+        return not file.exists()
+    if finding.kind == Kind.HELPER:
+        durable.remove(file)
+        durable.sync_directory(file.parent)
+        return True
+    if finding.kind == Kind.IDX:
+        return _rebuild_idx(file)
+    return _mend_head(path)
+
+
+def _mend_head(path: Path) -> bool:
+    """HEAD names main, if main is there; it is where every store of ours points."""
+    if not (path / MAIN_REF).is_file() and MAIN_REF.encode() not in _packed_refs(path):
+        return False
+    durable.replace_file(path / "HEAD", f"ref: {MAIN_REF}\n".encode())
+    return True
+
+
+def _packed_refs(path: Path) -> list[bytes]:
+    try:
+        lines = (path / "packed-refs").read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    return [line[41:] for line in lines]
+
+
+def _rebuild_idx(idx: Path) -> bool:
+    """Make an idx from its pack. The damaged one is replaced, not changed."""
+    pack = idx.with_suffix(".pack")
+    try:
+        entries = entries_without_idx(pack)
+    except (BadFile, BadObject, FileNotFoundError):
+        return False
+    with pack.open("rb") as file:
+        file.seek(-20, 2)
+        checksum = file.read()
+    written = [IdxEntry(id=id_, crc32=crc32, offset=offset) for id_, offset, crc32 in entries]
+    durable.replace_file(idx, encode_idx(written, checksum))
+    return True
+
+
+def _rebuild_index(path: Path, progress: Progress | None) -> bool:
+    try:
+        repository = open_repository(path)
+        with flock.shared(path), open_index(repository) as index:
+            return index.catch_up(repository.tip(), progress, anew=True)
+    except ConfkeepError:
+        # Git itself is damaged; the finding stays with those that say so.
+        return False
