@@ -34,16 +34,14 @@ def rows() -> Iterator[Row]:
 
 def write_polls(path: Path) -> None:
     """Every device in turn, each time changed."""
-    devices, mark = device_ids(DEVICES), 0
-    for start in range(0, COMMITS, 20_000):
-        stream = Stream(commits=mark)
-        for number in range(start, min(start + 20_000, COMMITS)):
-            files: dict[str, bytes | None] = {
-                f"{devices[number % DEVICES]}/{name}": b"%d\n" % number
-                for name in ("export.rsc", "backup.bin")
-            }
-            mark = stream.commit(files, when_s=START_S + number // 10)
-        stream.write(path)
+    devices, stream = device_ids(DEVICES), Stream()
+    for number in range(COMMITS):
+        files: dict[str, bytes | None] = {
+            f"{devices[number % DEVICES]}/{name}": b"%d\n" % number
+            for name in ("export.rsc", "backup.bin")
+        }
+        stream.commit(files, when_s=START_S + number // 10)
+    stream.write(path)
 
 
 def index_build(path: Path) -> Row:
