@@ -109,7 +109,8 @@ def test_no_flipped_bit_is_missed(tmp_path: Path) -> None:
         damaged = bytearray(sound[name])
         damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
         (path / name).write_bytes(damaged)
-        report = verify_repository(path)
+        # A run over a part of the objects finds it as well: by the checksums of whole files.
+        report = verify_repository(path, subset=(1, 1000) if number % 2 else None)
         flips += name == INDEX_NAME
         if report.outcome != Outcome.DAMAGED:
             assert name == INDEX_NAME
