@@ -100,16 +100,17 @@ def parse(log: str) -> Iterator[Call]:
 
 
 def run_with_fault(
-    command: Sequence[str], call: str, number: int, fault: str
+    command: Sequence[str], call: str, number: int, fault: str, log: Path
 ) -> subprocess.CompletedProcess[str]:
     """Run a command whose `number`-th `call` (from 1) meets a fault.
 
     Args:
         fault: strace's word for it: `signal=KILL`, `error=EIO`.
     """
-    return subprocess.run(
-        # No `--seccomp-bpf` here: with it, strace puts in errors, but no signals.
-        ["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}",
+    # With the faster `--seccomp-bpf`, strace puts in errors, but no signals.
+    faster = () if fault.startswith("signal") else ("--seccomp-bpf",)
+    done = subprocess.run(
+        ["strace", "-f", *faster, "-o", str(log), "-e", f"trace={call}",
          "-e", f"inject={call}:{fault}:when={number}", *command],
         env=environment(),
         capture_output=True,
@@ -117,3 +118,6 @@ def run_with_fault(
         check=False,
         timeout=60,
     )  # fmt: skip
+    happened = "killed by SIGKILL" if fault.startswith("signal") else "(INJECTED)"
+    assert happened in log.read_text(), f"{fault} did not come to {call} {number}"
+    return done

@@ -79,7 +79,9 @@ def test_a_fault_at_any_call_loses_nothing(fault: str, tmp_path: Path) -> None:
     for name, number in calls:
         path = tmp_path / f"{name}-{number}" / TENANT
         shutil.copytree(first, path)
-        done = strace.run_with_fault(strace.writer_command(path), name, number, fault)
+        done = strace.run_with_fault(
+            strace.writer_command(path), name, number, fault, tmp_path / "fault"
+        )
         where = f"{fault} at {name} {number}: {done.stderr}"
         ids = acknowledged(done.stdout)
         if fault == "signal=KILL":

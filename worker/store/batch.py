@@ -100,17 +100,19 @@ class Batch:
             old_export = device.export
         elif device.export_id is not None:
             old_export = self._read(device.export_id, pack.BLOB)
-        self._store(self._files, pack.BLOB, export_id, backup.export)
+        self._store_file(export_id, backup.export)
         entries = [*device.others, TreeEntry(_FILE_MODE, _EXPORT, export_id)]
         if backup.binary is not None:
             binary_id = pygit2.hash(backup.binary).raw
-            self._store(self._files, pack.BLOB, binary_id, backup.binary)
+            self._store_file(binary_id, backup.binary)
             entries.append(TreeEntry(_FILE_MODE, _BINARY, binary_id))
         folder = pack.encode_tree(entries)
         folder_id = pack.object_id(pack.TREE, folder)
         unchanged = folder_id == device.folder_id
         if not unchanged:
-            self._store(self._folders, pack.TREE, folder_id, folder)
+            if folder_id not in self._known:
+                self._known.add(folder_id)
+                self._folders.append(PackObject(pack.TREE, folder_id, folder))
             self.root.put(backup.device_id.encode(), folder_id)
             self._root_id = self.root.id()
             if self._root_id not in self._known:
@@ -141,10 +143,15 @@ class Batch:
         )
         return answer
 
-    def _store(self, group: list[PackObject], kind: int, id_: bytes, data: bytes) -> None:
-        if id_ not in self._known:
-            self._known.add(id_)
-            group.append(PackObject(kind, id_, data))
+    def _store_file(self, id_: bytes, data: bytes) -> None:
+        if id_ in self._known:
+            return
+        self._known.add(id_)
+        # Deflated now, while the processor's cache holds what was hashed just before; large files
+        # when they are written, so that they are in memory once.
+        small = len(data) <= pack.PIECE_BYTES
+        deflated = list(pack.deflate(data)) if small else None
+        self._files.append(PackObject(pack.BLOB, id_, data, deflated=deflated))
 
     def _root_of(self, parent: str | None) -> RootTree:
         # Taken out for good: if this batch fails, what it made of the tree is of no use.
