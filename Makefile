@@ -57,6 +57,10 @@ format: $(VENV)/.dev-installed ## Rewrite the sources in the project's style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+.PHONY: docs
+docs: $(VENV)/.dev-installed ## Write the generated tables into the pages
+	@$(BIN)/python -m docs.generate
+
 .PHONY: pins
 pins: $(VENV)/.dev-installed ## Resolve the pinned versions anew
 	@$(PIP) install pip-tools

@@ -40,6 +40,13 @@ def log_of_device(path: Path, device_id: str, ref: str = "main") -> list[str]:
     return git(path, "log", "--format=%H", ref, "--", device_id).decode().split()
 
 
+def backup_ids(path: Path) -> list[str]:
+    """The ids in the commits' headers along `main`, oldest first."""
+    raw = git(path, "log", "--reverse", "--first-parent", "--format=raw", "refs/heads/main")
+    prefix = b"backup-id "
+    return [line[len(prefix) :].decode() for line in raw.splitlines() if line.startswith(prefix)]
+
+
 def assert_sound(path: Path) -> None:
     """`git fsck --strict` finds nothing at all in the repository."""
     done = subprocess.run(

@@ -8,7 +8,10 @@
     │   └── InvalidId             not an id, or a prefix of none or of several (also a KeyError)
     ├── QueueError                Redis, the inbox or the lock
     │   ├── BrokerUnavailable     Redis cannot be reached, or refuses to write
-    │   └── TenantLocked          another process holds the tenant lock
+    │   ├── BrokerVolatile        Redis may lose what it acknowledged
+    │   ├── InboxFull             a limit on what may wait is reached
+    │   ├── TenantLocked          another process holds the tenant lock
+    │   └── StagingUnavailable    the shared volume refused: full, read-only, not permitted
     ├── PoisonedBackup            this backup can never be committed; it becomes a dead letter
     │   ├── StagedBytesMissing    its bytes are not in staging
     │   └── StagedBytesDamaged    its bytes are not those that were accepted
@@ -102,11 +105,36 @@ class BrokerUnavailable(QueueError):
     exit_code = 11
 
 
+class BrokerVolatile(QueueError):
+    """Redis is set up to lose what it acknowledged: it evicts keys, or keeps no append-only file."""
+
+    hint = (
+        "Set appendonly yes, appendfsync always and maxmemory-policy noeviction on the server, or "
+        "CONFKEEP_ALLOW_VOLATILE_BROKER=1 to work without promises."
+    )
+    retryable = False
+    exit_code = 14
+
+
+class InboxFull(QueueError):
+    """A limit on the backups or bytes that may wait is reached; nothing of this one was kept."""
+
+    hint = "Enqueue again when the workers have caught up; `confkeep status` shows what waits."
+    exit_code = 15
+
+
 class TenantLocked(QueueError):
     """Another process holds the tenant lock for longer than the caller wanted to wait."""
 
     hint = "Another worker is committing for this tenant; try again in a few seconds."
     exit_code = 12
+
+
+class StagingUnavailable(QueueError):
+    """The shared volume of staged bytes refused: full, read-only, not permitted, not mounted."""
+
+    hint = "Check the volume that CONFKEEP_STAGING_PATH names; nothing was accepted meanwhile."
+    exit_code = 13
 
 
 class PoisonedBackup(ConfkeepError):

@@ -17,9 +17,15 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
                                                  tenant whose last commit failed
     confkeep:replies:<tenant>            hash    backup -> further result ids (JSON list) that
                                                  wait for that backup's receipt
+    confkeep:attempts:<tenant>           string  batches begun since one was last settled;
+                                                 gone when one is
+    confkeep:load                        hash    `entries` and `bytes` in all inboxes, and under
+                                                 each tenant's id its bytes; gone when all are
+                                                 empty
     confkeep:dead                        hash    backup -> worker.dead_letters.DeadLetter as
                                                  JSON; its staged bytes are kept
     confkeep:workers                     hash    worker name -> JSON: its shards, last sweep
+    confkeep:tidy                        string  a worker tidies the staging; expires
     celery-task-meta-<backup>            string  a backup's one record: Celery's result with the
                                                  extra field `accepted` (the digest of what was
                                                  accepted). PENDING from the enqueue, SUCCESS
@@ -34,6 +40,8 @@ PREFIX = "confkeep:"
 WAITING = PREFIX + "waiting"
 DEAD = PREFIX + "dead"
 WORKERS = PREFIX + "workers"
+LOAD = PREFIX + "load"
+TIDY = PREFIX + "tidy"
 
 #: The queue that any Celery client may send `backups.receive` to.
 RECEIVE_QUEUE = "backups.receive"
@@ -67,6 +75,11 @@ def lock(tenant_id: str) -> str:
 def backoff(tenant_id: str) -> str:
     """Why and until when a tenant's commits wait."""
     return f"{PREFIX}backoff:{tenant_id}"
+
+
+def attempts(tenant_id: str) -> str:
+    """The batches that were begun since one was last settled."""
+    return f"{PREFIX}attempts:{tenant_id}"
 
 
 def replies(tenant_id: str) -> str:

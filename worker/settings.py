@@ -52,6 +52,21 @@ class Settings(BaseSettings):
     batch_max_bytes: int = Field(
         64 * _MIB, ge=1, description="Most bytes in a batch; a larger backup is one of its own"
     )
+    inbox_max_backups: int = Field(
+        100_000, ge=1, description="Most backups that may wait for one tenant"
+    )
+    inbox_max_bytes: int = Field(
+        4096 * _MIB, ge=1, description="Most bytes that may wait for one tenant"
+    )
+    total_max_backups: int = Field(
+        1_000_000, ge=1, description="Most backups that may wait for all tenants"
+    )
+    total_max_bytes: int = Field(
+        16_384 * _MIB, ge=1, description="Most bytes that may wait for all tenants"
+    )
+    allow_volatile_broker: bool = Field(
+        False, description="Work with a server that may lose what it acknowledged"
+    )
     slice_s: float = Field(
         5.0, gt=0, le=30, description="Seconds a task commits for one tenant before others' turn"
     )

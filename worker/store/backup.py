@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.errors import InvalidId
+from worker.ids import checked_uuid as checked_uuid
 
 #: The two files of a device's subtree.
 EXPORT_NAME: Final = "export.rsc"
@@ -22,23 +23,7 @@ MAIN_REF: Final = "refs/heads/main"
 BACKUP_ID_HEADER: Final = b"backup-id"
 DEVICE_ID_HEADER: Final = b"device-id"
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _COMMIT_ID = re.compile(r"[0-9a-f]{4,40}")
-
-
-def checked_uuid(field: str, value: object) -> str:
-    """The canonical text of a UUID: lower case, with hyphens, ASCII only.
-
-    Ids become names of folders and keys. `uuid.UUID` alone is too lenient for that: it takes
-    braces, `urn:uuid:`, underscores and the digits of any script.
-
-    Raises:
-        InvalidId: `value` is anything else; the message does not repeat it.
-    """
-    text = str(value)
-    if not _UUID.fullmatch(text):
-        raise InvalidId(field, "must be a UUID such as 6fa459ea-ee8a-3ca4-894e-db77e160355e")
-    return text.lower()
 
 
 def checked_commit_id(value: object) -> str:

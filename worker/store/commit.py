@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +65,29 @@ def commit_backups(
             raise RepositoryDamaged(f"{repository.path.name}: {error}") from error
 
 
+def find_committed(
+    repository: TenantRepository, device_ids: Mapping[str, str]
+) -> dict[str, Committed]:
+    """The answers for those backup ids that are in git, durable when this returns.
+
+    Args:
+        device_ids: the device of each backup id, for commits that do not name theirs.
+
+    Raises:
+        StoreUnavailable: the file system refused.
+        RepositoryDamaged: an object that the branch needs is not there.
+    """
+    with durable.file_system_errors(repository.path.name), flock.shared(repository.path):
+        try:
+            tip = refs.read_main(repository.path)
+            found = _find_committed(repository, _index_of(repository), tip, device_ids)
+            if found:
+                finish(repository.path, [answer.sha for answer in found.values()])
+        except pygit2.GitError as error:
+            raise RepositoryDamaged(f"{repository.path.name}: {error}") from error
+    return found
+
+
 def _commit(repository: TenantRepository, backups: Sequence[Backup], now_s: int) -> list[Committed]:
     # 1. The ref is read once: this value is the parent, and what step 6 compares with.
     parent = refs.read_main(repository.path)
@@ -72,7 +95,8 @@ def _commit(repository: TenantRepository, backups: Sequence[Backup], now_s: int)
     # 2. What is in git already is answered from git, after it is durable for certain.
     index = _index_of(repository)
     index.catch_up(parent)
-    done = _find_committed(repository, index, parent, backups)
+    device_ids = {backup.backup_id: backup.device_id for backup in backups}
+    done = _find_committed(repository, index, parent, device_ids)
     if done:
         finish(repository.path, [answer.sha for answer in done.values()])
 
@@ -160,10 +184,12 @@ def _index_of(repository: TenantRepository) -> HistoryIndex:
 
 
 def _find_committed(
-    repository: TenantRepository, index: HistoryIndex, tip: str | None, backups: Sequence[Backup]
+    repository: TenantRepository,
+    index: HistoryIndex,
+    tip: str | None,
+    device_ids: Mapping[str, str],
 ) -> dict[str, Committed]:
-    """The answers for those of `backups` whose ids are in the history of `tip`."""
-    device_ids = {backup.backup_id: backup.device_id for backup in backups}
+    """The answers for those backup ids that are in the history of `tip`."""
     found = {}
     for backup_id, sha in index.find_backup_ids(device_ids.keys(), tip).items():
         commit = reader.find_commit(repository, sha)

@@ -55,9 +55,7 @@ def file_system_errors(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _REFUSALS.get(error.errno or 0)
-        if reason is None:
-            raise
+        reason = _REFUSALS.get(error.errno or 0) or os.strerror(error.errno or 0)
         raise StoreUnavailable(f"{name}: {reason}") from error
 
 
@@ -165,10 +163,10 @@ def remove(path: Path) -> None:
         os.unlink(path)
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Put `data` into `path`, whole or not at all, and durable when this returns."""
     temporary = temporary_name(path.parent, "tmp_")
-    create_file(temporary, [data])
+    create_file(temporary, [data], mode)
     try:
         rename(temporary, path)
     except BaseException:

@@ -144,7 +144,12 @@ def open_for_writing(path: Path, author: Signature = DEFAULT_AUTHOR) -> Iterator
     with ExitStack() as held:
         with durable.file_system_errors(path.name):
             held.enter_context(flock.shared(path))
-        yield repository
+        try:
+            yield repository
+        finally:
+            if repository.kept.index is not None:
+                repository.kept.index.close()
+                repository.kept.index = None
 
 
 def _init(path: Path) -> None:

@@ -1,0 +1,56 @@
+"""The Celery task `backups.commit_inbox`: thin; the turn itself is `tasks.drain`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Task
+
+from tasks import drain
+from worker import backoff, wakeups
+from worker.app import app
+from worker.connections import broker_errors, get_client
+from worker.errors import InvalidInput, QueueError, StoreError
+from worker.ids import checked_uuid
+from worker.settings import get_settings
+
+
+class CommitTask(Task):  # type: ignore[misc]
+    """Lets a tenant wait also after an error that nobody foresaw: the sweep tries again then."""
+
+    def on_failure(
+        self,
+        exc: BaseException,
+        task_id: str,  # noqa: ARG002 - Celery's signature
+        args: Any,
+        kwargs: Any,
+        einfo: Any,  # noqa: ARG002
+    ) -> None:
+        """Note the failure with the inbox; Celery logs it."""
+        if not isinstance(exc, InvalidInput):
+            backoff.failed(get_client(), str(args[0] if args else kwargs["tenant_id"]), exc)
+
+
+@app.task(
+    name=wakeups.COMMIT_TASK, base=CommitTask, bind=True, max_retries=None, throws=(InvalidInput,)
+)  # type: ignore[untyped-decorator]
+def commit_inbox(self: Task, tenant_id: str) -> None:
+    """Commit what waits in a tenant's inbox; goes on at the queue's tail when its slice is over.
+
+    A fault of the system keeps every entry where it is and tries again, later and later, for ever.
+    """
+    tenant_id = checked_uuid("tenant_id", tenant_id)
+    settings = get_settings()
+    client = get_client(settings)
+    if not self.request.retries and drain.is_backing_off(client, tenant_id):
+        return
+    try:
+        turn = drain.drain_inbox(client, settings, tenant_id)
+    except (StoreError, QueueError) as error:
+        delay_s = backoff.failed(client, tenant_id, error)
+        drain.show_retrying(client, tenant_id, error)
+        raise self.retry(exc=error, countdown=delay_s) from error
+    if turn.had_lock and turn.left:
+        with broker_errors():
+            wakeups.flag(client, settings, tenant_id, only_new=False)
+        wakeups.send(app, settings, tenant_id)

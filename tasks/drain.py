@@ -1,0 +1,254 @@
+"""One turn for one tenant: inbox to git, in batches, for a time slice; it retries and wakes nobody."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import redis
+import structlog
+
+from tasks.models import Receipt
+from worker import backoff, dead_letters, inbox, locks, receipts, shutdown, staging, wakeups
+from worker.errors import ConfkeepError, PoisonedBackup, RepositoryBusy
+from worker.git_store import author_of
+from worker.inbox import Batch, Entry, Waiting
+from worker.locks import TenantLock
+from worker.receipts import Outcome
+from worker.settings import Settings
+from worker.store.backup import Backup, Committed
+from worker.store.commit import commit_backups, find_committed
+from worker.store.repository import TenantRepository, open_for_writing, repository_path
+
+log = structlog.get_logger("confkeep.drain")
+
+#: Tries of one backup alone that end with their process before it becomes a dead letter.
+_GIVE_UP_AFTER = 10
+
+#: Most waiting backups whose results tell of a fault, and at a time.
+_MOST_SHOWN = 10_000
+_SHOWN_AT_ONCE = 500
+
+#: Tries of a batch whose branch somebody else moves meanwhile.
+_BUSY_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a turn did."""
+
+    #: False: another process holds the tenant lock and nothing was done.
+    had_lock: bool
+    committed: int = 0
+    dead: int = 0
+    #: Entries that wait still.
+    left: int = 0
+
+
+def drain_inbox(client: redis.Redis, settings: Settings, tenant_id: str) -> Turn:
+    """Commit what waits in a tenant's inbox until it is empty or the time slice is over.
+
+    Safe beside another turn of the same tenant: the lock lets one of them work, and where it
+    expires the branch's compare-and-swap does.
+
+    Raises:
+        StoreError, QueueError: a fault of the system; what is not settled is in the inbox still.
+    """
+    lock = locks.try_lock(client, tenant_id, settings.lock_ttl_s)
+    if lock is None:
+        return Turn(had_lock=False)
+    try:
+        wakeups.clear(client, tenant_id)
+        committed, dead = _drain(client, settings, tenant_id, lock)
+    finally:
+        lock.release()
+    # Looked at after the release: who was refused the lock meanwhile relies on it.
+    return Turn(True, committed, dead, inbox.depth(client, tenant_id))
+
+
+def _drain(
+    client: redis.Redis, settings: Settings, tenant_id: str, lock: TenantLock
+) -> tuple[int, int]:
+    committed = dead = 0
+    end = time.monotonic() + settings.slice_s
+    with ExitStack() as opened:
+        step: _Step | None = None
+        while time.monotonic() < end and not lock.lost and not shutdown.requested():
+            batch = inbox.read_batch(
+                client,
+                tenant_id,
+                max_backups=settings.batch_max_backups,
+                max_bytes=settings.batch_max_bytes,
+            )
+            if not batch:
+                break
+            for found in batch.unreadable:
+                dead_letters.bury_unreadable(client, tenant_id, found)
+                dead += 1
+            if not batch.entries:
+                continue
+            if step is None:
+                path = repository_path(settings.git_store_path, tenant_id)
+                repository = opened.enter_context(open_for_writing(path, author_of(settings)))
+                step = _Step(client, settings, tenant_id, repository)
+            committed_now, dead_now = step.run(batch)
+            committed += committed_now
+            dead += dead_now
+    return committed, dead
+
+
+class _Step:
+    """The steps from entries to receipts."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: Settings,
+        tenant_id: str,
+        repository: TenantRepository,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._tenant_id = tenant_id
+        self._repository = repository
+
+    def run(self, batch: Batch) -> tuple[int, int]:
+        """Commit, publish, settle, in this order; returns the numbers committed and dead."""
+        started = time.monotonic()
+        backups, poisoned = self._build(batch.entries)
+        if batch.attempts >= _GIVE_UP_AFTER and len(batch.entries) == 1 and backups:
+            # It was tried alone, and each try ended with its process.
+            backups.clear()
+            poisoned[batch.entries[0].stream_id] = PoisonedBackup(
+                f"{batch.attempts} tries to commit it did not come to an end"
+            )
+        committed = {answer.backup_id: answer for answer in self._commit(backups)}
+        outcomes, done, dead = [], [], []
+        for waiting in batch.entries:
+            entry = waiting.entry
+            error = poisoned.get(waiting.stream_id)
+            value: dict[str, object] | ConfkeepError
+            if error is not None:
+                dead_letters.bury(self._client, self._tenant_id, entry, error)
+                dead.append(waiting)
+                value = error
+            else:
+                done.append(waiting)
+                value = self._receipt(committed[entry.backup_id])
+            outcomes.append(Outcome(entry.backup_id, entry.digest(self._tenant_id), value))
+        receipts.publish(self._client, self._tenant_id, outcomes, self._settings.receipt_ttl_s)
+        inbox.settle(self._client, self._tenant_id, done)
+        for entry in (waiting.entry for waiting in done):
+            staging.of_entry(entry, self._settings, self._client).discard(self._tenant_id, [entry])
+        if dead:
+            inbox.settle(self._client, self._tenant_id, dead, keep_bytes=True)
+        log.info(
+            "batch committed",
+            action="batch.committed",
+            tenant_id=self._tenant_id,
+            backups=len(done),
+            dead=len(dead),
+            seconds=round(time.monotonic() - started, 4),
+        )
+        return len(done), len(dead)
+
+    def _build(self, batch: list[Waiting]) -> tuple[list[Backup], dict[str, PoisonedBackup]]:
+        """The backups that can be committed, and why the others (by stream id) cannot."""
+        entries = [waiting.entry for waiting in batch]
+        backups: list[Backup] = []
+        poisoned: dict[str, PoisonedBackup] = {}
+        for waiting, data in zip(batch, self._read(entries), strict=True):
+            try:
+                contents = staging.split(waiting.entry, data)
+            except PoisonedBackup as error:
+                poisoned[waiting.stream_id] = error
+            else:
+                backups.append(_backup(waiting.entry, contents.export, contents.binary))
+        if poisoned:
+            # A turn that was killed between commit and settling may have left entries whose bytes
+            # are gone: what is in git needs none.
+            suspects = [w.entry for w in batch if w.stream_id in poisoned]
+            in_git = find_committed(
+                self._repository, {entry.backup_id: entry.device_id for entry in suspects}
+            )
+            for waiting in batch:
+                if waiting.stream_id in poisoned and waiting.entry.backup_id in in_git:
+                    del poisoned[waiting.stream_id]
+                    backups.append(_backup(waiting.entry, b"", None))
+        return backups, poisoned
+
+    def _read(self, entries: list[Entry]) -> list[bytes | None]:
+        found: dict[str, bytes | None] = {}
+        for where in sorted({entry.staging for entry in entries}):
+            there = [entry for entry in entries if entry.staging == where]
+            store = staging.of_entry(there[0], self._settings, self._client)
+            ids = [entry.backup_id for entry in there]
+            found.update(zip(ids, store.read(self._tenant_id, there), strict=True))
+        return [found[entry.backup_id] for entry in entries]
+
+    def _commit(self, backups: list[Backup]) -> list[Committed]:
+        if not backups:
+            return []
+        for tries_left in range(_BUSY_TRIES - 1, -1, -1):
+            try:
+                return commit_backups(self._repository, backups)
+            except RepositoryBusy:
+                if not tries_left:
+                    raise
+                time.sleep(0.02)
+        raise AssertionError("unreachable")
+
+    def _receipt(self, committed: Committed) -> dict[str, object]:
+        receipt = Receipt(
+            backup_id=committed.backup_id,
+            tenant_id=self._tenant_id,
+            device_id=committed.device_id,
+            sha=committed.sha,
+            lines_added=committed.lines_added,
+            lines_removed=committed.lines_removed,
+            unchanged=committed.unchanged,
+            export_changed=committed.export_changed,
+            committed_at=committed.committed_at,
+        )
+        return receipt.model_dump(mode="json")
+
+
+def _backup(entry: Entry, export: bytes, binary: bytes | None) -> Backup:
+    return Backup(
+        backup_id=entry.backup_id,
+        device_id=entry.device_id,
+        export=export,
+        binary=binary,
+        message=entry.message,
+        captured_at=(
+            None if entry.captured_at is None else dt.datetime.fromisoformat(entry.captured_at)
+        ),
+    )
+
+
+def is_backing_off(client: redis.Redis, tenant_id: str) -> bool:
+    """Whether the tenant's next try is still to come: new enqueues must not bypass it.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    wait = backoff.get(client, tenant_id)
+    if wait is None:
+        return False
+    seconds, microseconds = client.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000 < wait.next_ms
+
+
+def show_retrying(client: redis.Redis, tenant_id: str, error: ConfkeepError) -> None:
+    """Let the results of a tenant's waiting backups, the oldest ones of a great many, say why they
+    wait.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    batch = inbox.peek(client, tenant_id, _MOST_SHOWN)
+    for start in range(0, len(batch), _SHOWN_AT_ONCE):
+        ids = [waiting.entry.backup_id for waiting in batch[start : start + _SHOWN_AT_ONCE]]
+        receipts.show_retrying(client, ids, error)

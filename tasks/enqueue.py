@@ -1,0 +1,193 @@
+"""Enqueue: validate, stage, put into the inbox, wake; it returns only what is accepted for good."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import structlog
+from celery.result import AsyncResult
+from kombu.exceptions import OperationalError
+
+from tasks.models import BackupPayload
+from worker import inbox, staging, wakeups
+from worker.app import app
+from worker.connections import get_client
+from worker.errors import BackupIdConflict, InboxFull
+from worker.settings import Settings, get_settings
+from worker.staging import Contents
+
+log = structlog.get_logger("confkeep.enqueue")
+
+#: Most bytes, and backups, that are sent to Redis in one go.
+_CHUNK_BYTES = 8 * 1024 * 1024
+_CHUNK_BACKUPS = 500
+
+
+def enqueue_backup(
+    tenant_id: str | uuid.UUID,
+    device_id: str | uuid.UUID,
+    export_text: str,
+    binary_backup: bytes | None,
+    message: str,
+    *,
+    backup_id: str | uuid.UUID | None = None,
+    captured_at: dt.datetime | None = None,
+) -> AsyncResult:
+    """Accept one backup. Once this returns it is committed exactly once, whatever dies.
+
+    Args:
+        export_text: the text export, at most 16 MiB as UTF-8 and not blank. Text that was read
+            with `errors="surrogateescape"` comes back byte for byte.
+        binary_backup: the `.backup` file, at most 64 MiB; None when the capture has none.
+        message: the commit's message, at most 4 KiB as UTF-8.
+        backup_id: names this backup for ever. Give one of your own if you want to repeat the call
+            after an error: the same id is committed once. None: a new one.
+        captured_at: when the device was asked, with a time zone; becomes the author's date.
+
+    Returns:
+        A result whose id is the backup_id and whose `.get()` waits for the receipt, a dict with the
+        fields of `tasks.Receipt`.
+
+    Raises:
+        InvalidBackup: names the field and its limit; nothing is left behind.
+        BackupIdConflict: the id was accepted before for other bytes or another device.
+        InboxFull: too much waits already, for this tenant or for all; nothing was accepted.
+        BrokerUnavailable: Redis did not answer. Whether it was accepted is unknown: repeat the
+            call with the same backup_id.
+        StagingUnavailable: the shared volume refused; nothing was accepted.
+    """
+    values: dict[str, Any] = {
+        "tenant_id": tenant_id,
+        "device_id": device_id,
+        "export_text": export_text,
+        "binary_backup": binary_backup,
+        "message": message,
+        "captured_at": captured_at,
+    }
+    if backup_id is not None:
+        values["backup_id"] = backup_id
+    return enqueue_backups([values])[0]
+
+
+def enqueue_backups(
+    backups: Iterable[BackupPayload | Mapping[str, Any]],
+) -> list[AsyncResult]:
+    """Accept many backups, in their order; one round trip to Redis for up to 500 of them.
+
+    Args:
+        backups: `BackupPayload`s, or mappings with the names of `enqueue_backup`'s arguments. All
+            are checked before the first is sent.
+
+    Returns:
+        A result for each, as `enqueue_backup` returns it.
+
+    Raises:
+        InvalidBackup: as for `enqueue_backup`; none was accepted.
+        BackupIdConflict, InboxFull: that one was not accepted; others of its round trip and of
+            those before may have been.
+        BrokerUnavailable, StagingUnavailable: some may have been accepted: repeat the call with
+            the same backup_ids.
+    """
+    payloads = [
+        backup if isinstance(backup, BackupPayload) else BackupPayload.checked(**backup)
+        for backup in backups
+    ]
+    for chunk in _chunks(payloads):
+        submit(chunk)
+    return [AsyncResult(payload.backup_id, app=app) for payload in payloads]
+
+
+def _chunks(payloads: list[BackupPayload]) -> Iterator[list[BackupPayload]]:
+    chunk: list[BackupPayload] = []
+    size = 0
+    for payload in payloads:
+        bytes_of_it = len(payload.export_text) + len(payload.binary_backup or b"")
+        if chunk and (size + bytes_of_it > _CHUNK_BYTES or len(chunk) == _CHUNK_BACKUPS):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(payload)
+        size += bytes_of_it
+    if chunk:
+        yield chunk
+
+
+def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> list[str]:
+    """Stage and accept checked backups, and wake their tenants.
+
+    Args:
+        reply_to: a further result id that wants the receipt.
+
+    Returns:
+        What became of each: `accepted`, `waiting` or `done` (accepted before).
+
+    Raises:
+        as `enqueue_backups`.
+    """
+    settings = get_settings()
+    client = get_client(settings)
+    store = staging.of_settings(settings, client)
+    submissions = []
+    for payload in payloads:
+        entry = entry_of(payload, settings.staging)
+        contents = Contents(payload.export_text, payload.binary_backup)
+        data = store.stage(payload.tenant_id, entry, contents)
+        submissions.append(inbox.Submission(payload.tenant_id, entry, data, reply_to))
+    accepted = inbox.accept(client, settings, submissions)
+    refusal: BackupIdConflict | InboxFull | None = None
+    woken: set[str] = set()
+    for submission, answer in zip(submissions, accepted, strict=True):
+        tenant_id, entry = submission.tenant_id, submission.entry
+        if answer.outcome not in ("accepted", "waiting"):
+            # Its file, if any, is one that nothing refers to.
+            store.discard(tenant_id, [entry])
+            refusal = refusal or _refusal(answer, tenant_id, entry)
+        if answer.wake and tenant_id not in woken:
+            woken.add(tenant_id)
+            _wake(settings, tenant_id)
+    if refusal is not None:
+        raise refusal
+    return [answer.outcome for answer in accepted]
+
+
+def _refusal(
+    answer: inbox.Accepted, tenant_id: str, entry: inbox.Entry
+) -> BackupIdConflict | InboxFull | None:
+    waits = f"{answer.entries} backups with {answer.bytes} bytes wait"
+    match answer.outcome:
+        case "conflict":
+            return BackupIdConflict(
+                "backup_id", f"{entry.backup_id} was accepted before for another device or bytes"
+            )
+        case "tenant full":
+            return InboxFull(f"the inbox of tenant {tenant_id} is full: {waits}")
+        case "all full":
+            return InboxFull(f"the inboxes are full: {waits} for all tenants")
+    return None
+
+
+def _wake(settings: Settings, tenant_id: str) -> None:
+    try:
+        wakeups.send(app, settings, tenant_id)
+    except OperationalError:
+        # Accepted all the same: the sweep sends the wake-up that got lost.
+        log.warning("wake-up was not sent", action="wakeup.lost", tenant_id=tenant_id)
+
+
+def entry_of(payload: BackupPayload, where: str) -> inbox.Entry:
+    """The inbox entry of a checked backup whose bytes are staged in `where`."""
+    binary = payload.binary_backup
+    return inbox.Entry(
+        backup_id=payload.backup_id,
+        device_id=payload.device_id,
+        message=payload.message,
+        captured_at=None if payload.captured_at is None else payload.captured_at.isoformat(),
+        export_bytes=len(payload.export_text),
+        export_sha256=hashlib.sha256(payload.export_text).hexdigest(),
+        binary_bytes=None if binary is None else len(binary),
+        binary_sha256=None if binary is None else hashlib.sha256(binary).hexdigest(),
+        staging=where,
+    )

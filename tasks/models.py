@@ -1,0 +1,214 @@
+"""What producers hand over and get back, checked by pydantic; it sends nothing anywhere."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import uuid
+from typing import Annotated, Any, Final, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from worker.errors import InvalidBackup, InvalidId
+from worker.ids import checked_uuid
+
+_MIB: Final = 1024 * 1024
+#: Most bytes of an export, encoded as UTF-8.
+MAX_EXPORT_BYTES: Final = 16 * _MIB
+#: Most bytes of a binary.
+MAX_BINARY_BYTES: Final = 64 * _MIB
+#: Most bytes of a message, encoded as UTF-8.
+MAX_MESSAGE_BYTES: Final = 4 * 1024
+#: Git's dates begin in 1970; those after 2100 are a broken clock's.
+EARLIEST_CAPTURE: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+LATEST_CAPTURE: Final = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
+
+
+def _canonical_id(value: object) -> str:
+    if not isinstance(value, str | uuid.UUID):
+        raise ValueError("must be a UUID")  # noqa: TRY004 - pydantic reports ValueErrors only
+    try:
+        return checked_uuid("id", value)
+    except InvalidId as error:
+        raise ValueError(error.problem) from None
+
+
+def _encoded(value: str) -> bytes:
+    try:
+        return value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise ValueError("must be text that can be encoded as UTF-8") from None
+
+
+def _export(value: object) -> bytes:
+    """Exports are bytes to us; text is encoded, with `surrogateescape` for undecodable bytes."""
+    if isinstance(value, str):
+        value = _encoded(value)
+    if not isinstance(value, bytes | bytearray):
+        raise ValueError("must be text")  # noqa: TRY004
+    if len(value) > MAX_EXPORT_BYTES:
+        raise ValueError(f"must be at most {MAX_EXPORT_BYTES} bytes (16 MiB), is {len(value)}")
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return bytes(value)
+
+
+def _binary(value: object) -> bytes | None:
+    if value is None:
+        return None
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise ValueError("must be bytes or None")  # noqa: TRY004
+    data = bytes(value)
+    if len(data) > MAX_BINARY_BYTES:
+        raise ValueError(f"must be at most {MAX_BINARY_BYTES} bytes (64 MiB), is {len(data)}")
+    return data
+
+
+def _message(value: str) -> str:
+    size = len(_encoded(value))
+    if size > MAX_MESSAGE_BYTES:
+        raise ValueError(f"must be at most {MAX_MESSAGE_BYTES} bytes (4 KiB), is {size}")
+    if "\0" in value:
+        raise ValueError("must not contain NUL")
+    return value
+
+
+def _capture_date(value: dt.datetime) -> dt.datetime:
+    if not EARLIEST_CAPTURE <= value <= LATEST_CAPTURE:
+        raise ValueError("must lie between 1970 and 2100")
+    return value
+
+
+Identifier = Annotated[str, BeforeValidator(_canonical_id)]
+CaptureDate = Annotated[AwareDatetime, AfterValidator(_capture_date)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @classmethod
+    def checked(cls, **values: Any) -> Self:
+        """An instance of checked values.
+
+        Raises:
+            InvalidBackup: names the first field at fault and its limit, never its value.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+            field = ".".join(str(part) for part in first["loc"]) or "backup"
+            problem = first["msg"].removeprefix("Value error, ")
+            raise InvalidBackup(field, problem) from None
+
+
+class BackupPayload(_Model):
+    """One capture of one device, as a producer hands it over."""
+
+    tenant_id: Identifier
+    device_id: Identifier
+    #: The RouterOS text export, as bytes: at most 16 MiB and not blank.
+    export_text: Annotated[bytes, BeforeValidator(_export)] = Field(repr=False)
+    #: The `.backup` file: at most 64 MiB; None when the capture has none.
+    binary_backup: Annotated[bytes | None, BeforeValidator(_binary)] = Field(None, repr=False)
+    #: The commit's message: at most 4 KiB.
+    message: Annotated[str, AfterValidator(_message)] = Field(repr=False)
+    #: The same id is committed once, ever.
+    backup_id: Identifier = Field(default_factory=lambda: str(uuid.uuid4()))
+    #: When the device was asked; needs a time zone. Becomes the commit's author date.
+    captured_at: CaptureDate | None = None
+
+
+class StagedReference(_Model):
+    """Bytes that a client staged itself, for `backups.receive`.
+
+    In Redis under `confkeep:handoff:<tenant_id>:<id>`, or in the file `handoff/<tenant_id>/<id>`
+    of the shared volume, as CONFKEEP_STAGING says. Only the id is named, so that a reference
+    cannot reach outside the tenant's own place.
+    """
+
+    id: Identifier
+    size_bytes: int = Field(ge=0, le=MAX_BINARY_BYTES)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class ReceivedBackup(_Model):
+    """The keyword arguments of `backups.receive`: JSON, from any Celery client.
+
+    The export is given in one of three ways, the binary in one of two or not at all.
+    """
+
+    tenant_id: Identifier
+    device_id: Identifier
+    message: Annotated[str, AfterValidator(_message)] = Field(repr=False)
+    export_text: str | None = Field(None, repr=False)
+    export_base64: str | None = Field(None, repr=False)
+    export_staged: StagedReference | None = None
+    binary_base64: str | None = Field(None, repr=False)
+    binary_staged: StagedReference | None = None
+    backup_id: Identifier | None = None
+    captured_at: CaptureDate | None = None
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        exports = (self.export_text, self.export_base64, self.export_staged)
+        if sum(value is not None for value in exports) != 1:
+            raise ValueError("give one of export_text, export_base64 and export_staged")
+        if self.binary_base64 is not None and self.binary_staged is not None:
+            raise ValueError("give one of binary_base64 and binary_staged, or none")
+        return self
+
+
+def decode_base64(field: str, text: str, limit_bytes: int) -> bytes:
+    """The bytes of a base64 text.
+
+    Raises:
+        InvalidBackup: not base64, or more than `limit_bytes`.
+    """
+    if len(text) // 4 * 3 > limit_bytes + 3:
+        raise InvalidBackup(field, f"must hold at most {limit_bytes} bytes")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidBackup(field, "must be base64") from None
+
+
+class Receipt(_Model):
+    """What became of a backup. It exists only once the commit is durable."""
+
+    backup_id: Identifier
+    tenant_id: Identifier
+    device_id: Identifier
+    #: The commit's id, 40 hexadecimal digits.
+    sha: str
+    lines_added: int
+    lines_removed: int
+    #: Both files are byte-identical to the device's last ones.
+    unchanged: bool
+    #: The export differs in more than RouterOS's header line with the date.
+    export_changed: bool
+    #: The committer's date.
+    committed_at: dt.datetime
+    #: What a person should know about this backup, one sentence each.
+    warnings: list[str] = Field(default_factory=list)
+
+
+class HistoryEntry(_Model):
+    """One version of a device."""
+
+    sha: str
+    message: str
+    #: The committer's date.
+    committed_at: dt.datetime
+    #: None: written by something that knows no backup ids.
+    backup_id: str | None

@@ -1,0 +1,57 @@
+"""Celery tasks that read where the repository is, routed like commits; they change nothing."""
+
+from __future__ import annotations
+
+import base64
+import difflib
+from typing import Any
+
+from tasks.models import HistoryEntry
+from worker.app import app
+from worker.settings import get_settings
+from worker.store import reader
+from worker.store.backup import decode_text
+from worker.store.repository import TenantRepository, open_repository, repository_path
+
+
+@app.task(name="backups.read_file", ignore_result=False)  # type: ignore[untyped-decorator]
+def read_file(tenant_id: str, commit_sha: str, device_id: str, filename: str) -> str:
+    """A file of a device as it was in a commit, as base64."""
+    data = reader.read_file(_open(tenant_id), commit_sha, device_id, filename)
+    return base64.b64encode(data).decode("ascii")
+
+
+@app.task(name="backups.history", ignore_result=False)  # type: ignore[untyped-decorator]
+def history(tenant_id: str, device_id: str, limit: int = 100) -> list[dict[str, Any]]:
+    """The newest `limit` versions of a device, newest first."""
+    entries: list[dict[str, Any]] = []
+    for version in reader.walk_versions(_open(tenant_id), device_id):
+        if len(entries) == limit:
+            break
+        entry = HistoryEntry(
+            sha=version.sha,
+            message=version.message.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+            committed_at=version.committed_at,
+            backup_id=version.backup_id,
+        )
+        entries.append(entry.model_dump(mode="json"))
+    return entries
+
+
+@app.task(name="backups.diff", ignore_result=False)  # type: ignore[untyped-decorator]
+def diff(tenant_id: str, device_id: str, old_sha: str, new_sha: str) -> str:
+    """The unified difference of a device's exports in two commits."""
+    repository = _open(tenant_id)
+    texts = []
+    for sha in (old_sha, new_sha):
+        pair = reader.read_pair(repository, reader.find_commit(repository, sha), device_id)
+        text = decode_text(pair.export or b"")
+        texts.append(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+    lines = difflib.unified_diff(
+        texts[0].splitlines(), texts[1].splitlines(), old_sha, new_sha, lineterm=""
+    )
+    return "\n".join(lines)
+
+
+def _open(tenant_id: str) -> TenantRepository:
+    return open_repository(repository_path(get_settings().git_store_path, tenant_id))

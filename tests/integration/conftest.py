@@ -1,0 +1,50 @@
+"""A deployment of the test's own: embedded server, store, workers as real subprocesses."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery.app.base import PendingConfiguration
+from celery.app.utils import Settings, _new_key_to_old, _old_key_to_new
+
+from tests.servers import Deployment, deployment
+from worker import connections
+from worker.app import app, configuration
+from worker.settings import get_settings
+
+
+@pytest.fixture
+def deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    """A running server; this process is a producer of it. The test starts the workers."""
+    with deployment(tmp_path) as running:
+        become_producer(running, monkeypatch)
+        yield running
+    forget_environment()
+
+
+def become_producer(running: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process produce for a deployment, as if it had just started."""
+    for name, value in running.environment.items():
+        monkeypatch.setenv(name, value)
+    forget_environment()
+
+
+def forget_environment() -> None:
+    """Undo what a process reads and opens once in its life."""
+    get_settings.cache_clear()
+    for client in connections._clients.values():
+        client.close()
+    connections._clients.clear()
+    if app.configured:
+        if app._pool is not None:
+            app._pool.force_close_all()
+        app._pool = app._backend_cache = None
+        pending = PendingConfiguration(app._preconf, app._finalize_pending_conf)
+        app._conf = Settings(pending, prefix=app.namespace, keys=(_old_key_to_new, _new_key_to_old))
+        app._local = threading.local()
+        app.__dict__.pop("amqp", None)
+        app.configured = False
+        app.add_defaults(configuration)

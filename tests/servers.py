@@ -1,0 +1,89 @@
+"""How tests start servers and workers: real ones, each with its own socket and folders."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import redis
+
+from tests.judge import assert_all_sound
+from worker.local import Child, EmbeddedServer
+
+
+def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 30) -> None:
+    """Return when `condition` holds; fail, naming what was waited for, when it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout_s} s for {what}")
+        time.sleep(0.01)
+
+
+@dataclass
+class Deployment:
+    """A server, a store and any number of workers, in a folder of the test's own."""
+
+    path: Path
+    server: EmbeddedServer
+    variables: dict[str, str] = field(default_factory=dict)
+    workers: list[Child] = field(default_factory=list)
+
+    @property
+    def store(self) -> Path:
+        return self.path / "store"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "CONFKEEP_REDIS_URL": self.server.url,
+            "CONFKEEP_GIT_STORE_PATH": str(self.store),
+            "CONFKEEP_STAGING_PATH": str(self.path / "staging"),
+            "PYTHONWARNINGS": "ignore",
+            **self.variables,
+        }
+
+    @property
+    def log(self) -> Path:
+        return self.path / "workers.log"
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(unix_socket_path=str(self.server.socket))
+
+    def start_worker(self, name: str = "w", concurrency: int = 1, **variables: str) -> Child:
+        """Start a worker as deployments do; returns when it consumes its queues."""
+        command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
+        command += ["--concurrency", str(concurrency), "--hostname", f"{name}@test"]
+        command += ["--without-mingle", "--without-gossip"]
+        worker = Child(command, log=self.log, env={**os.environ, **self.environment, **variables})
+        self.workers.append(worker)
+        with self.client() as client:
+            wait_for(
+                lambda: not worker.running() or client.hexists("confkeep:workers", f"{name}@test"),
+                f"worker {name} to start",
+            )
+        assert worker.running(), self.log.read_text()
+        return worker
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            worker.stop()
+        self.server.stop()
+
+
+@contextmanager
+def deployment(path: Path, **variables: str) -> Iterator[Deployment]:
+    """A deployment that ends with the test, and whose every repository git judges at the end."""
+    server = EmbeddedServer(path / "server")
+    server.start()
+    running = Deployment(path, server, variables)
+    try:
+        yield running
+    finally:
+        running.stop()
+    assert_all_sound(running.store)

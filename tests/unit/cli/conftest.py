@@ -1,0 +1,92 @@
+"""A small store, and the command line run on it in this process."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from worker.cli import cli
+from worker.settings import get_settings
+from worker.store.backup import Backup, Committed
+from worker.store.commit import commit_backups
+from worker.store.repository import create_repository, repository_path
+
+Confkeep = Callable[..., Result]
+
+TENANT = "aaaa1111-0000-4000-8000-000000000001"
+ROUTER = "beef0001-0000-4000-8000-000000000001"
+SWITCH = "beef0002-0000-4000-8000-000000000002"
+CAPTURED = dt.datetime(2026, 9, 30, 10, tzinfo=dt.UTC)
+
+
+@dataclass
+class Store:
+    """A store that a test fills."""
+
+    path: Path
+    captured_at: dt.datetime = CAPTURED
+    commits: list[Committed] = field(default_factory=list)
+
+    def add(
+        self,
+        device_id: str,
+        export: bytes,
+        binary: bytes | None = None,
+        message: str = "scheduled",
+        tenant_id: str = TENANT,
+    ) -> Committed:
+        """Commit one backup, captured an hour after the last one."""
+        self.captured_at += dt.timedelta(hours=1)
+        backup = Backup(
+            str(uuid.uuid4()), device_id, export, binary, message, captured_at=self.captured_at
+        )
+        repository = create_repository(repository_path(self.path, tenant_id))
+        (committed,) = commit_backups(repository, [backup])
+        self.commits.append(committed)
+        return committed
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """An empty store that the settings name; git judges what is in it at the end."""
+    for name in [n for n in os.environ if n.startswith(("CONFKEEP_", "GIT_STORE"))]:
+        monkeypatch.delenv(name)
+    path = tmp_path / "store"
+    monkeypatch.setenv("CONFKEEP_GIT_STORE_PATH", str(path))
+    monkeypatch.chdir(tmp_path)
+    get_settings.cache_clear()
+    yield Store(path)
+    get_settings.cache_clear()
+    for repository in path.glob("*.git"):
+        subprocess.run(
+            ["git", "-C", str(repository), "fsck", "--strict"], check=True, capture_output=True
+        )
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    """Three versions of a router, one of a switch, and a backup that changed nothing."""
+    store.add(ROUTER, b"/ip address\nadd a\nadd b\n", b"\x88one", "first")
+    store.add(SWITCH, b"/interface\n", None, "the switch")
+    store.add(ROUTER, b"/ip address\nadd a\nadd c\nadd d\n", b"\x88two", "second")
+    store.add(ROUTER, b"/ip address\nadd a\nadd c\nadd d\n", b"\x88two", "repeated")
+    store.add(ROUTER, b"/ip address\nadd a\nadd c\n", b"\x88two+", "third")
+    return store
+
+
+@pytest.fixture
+def confkeep(store: Store) -> Confkeep:
+    """Run the command line on `store`."""
+
+    def run(*arguments: str | Path) -> Result:
+        return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+    return run

@@ -1,0 +1,222 @@
+"""In which order a folder of exports is taken, and what its captures are called."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+
+from worker.cli.exports_folder import (
+    NAMESPACE,
+    backup_id_of,
+    date_in_header,
+    date_in_name,
+    order_of,
+    scan,
+    scan_any,
+)
+from worker.errors import InvalidInput
+
+TENANT = "aaaa1111-0000-4000-8000-000000000001"
+DEVICE = "beef0001-0000-4000-8000-000000000001"
+UTC = dt.UTC
+
+
+def put(path: Path, content: bytes = b"x\n", mtime: int = 1_700_000_000) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    os.utime(path, (mtime, mtime))
+    return path
+
+
+def names(folder: Path, order: str | None = None) -> list[str]:
+    return [capture.export_path.name for capture in scan(folder, order=order).captures]
+
+
+@pytest.mark.parametrize(
+    ("stem", "date"),
+    [
+        ("20240131", dt.datetime(2024, 1, 31, tzinfo=UTC)),
+        ("router-2024-01-31", dt.datetime(2024, 1, 31, tzinfo=UTC)),
+        ("lavelon-20250131-1608", dt.datetime(2025, 1, 31, 16, 8, tzinfo=UTC)),
+        ("r1_2024-01-31_23-59-58_daily", dt.datetime(2024, 1, 31, 23, 59, 58, tzinfo=UTC)),
+        ("20240131T235958", dt.datetime(2024, 1, 31, 23, 59, 58, tzinfo=UTC)),
+        ("2024.01.31 10.30", dt.datetime(2024, 1, 31, 10, 30, tzinfo=UTC)),
+        ("20241331", None),
+        ("2024-01-311", None),
+        ("120240131", None),
+        ("0001", None),
+        ("router", None),
+        ("19700102", None),
+    ],
+)
+def test_dates_in_names(stem: str, date: dt.datetime | None) -> None:
+    assert date_in_name(stem) == date
+
+
+@pytest.mark.parametrize(
+    ("header", "date"),
+    [
+        (
+            b"# 2026-09-30 10:00:01 by RouterOS 7.16\n",
+            dt.datetime(2026, 9, 30, 10, 0, 1, tzinfo=UTC),
+        ),
+        (b"# jan/17/2022 10:00:00 by RouterOS 6.49\r\n", dt.datetime(2022, 1, 17, 10, tzinfo=UTC)),
+        (
+            b"#\n# SEP/01/2023 01:02:03 by RouterOS 7.1\n",
+            dt.datetime(2023, 9, 1, 1, 2, 3, tzinfo=UTC),
+        ),
+        (b"# jan/02/1970 00:00:31 by RouterOS 7.2.1\n", None),
+        (b"# ____-__-__ __:__:__ by RouterOS 7.16\n", None),
+        (b"# 2026-02-30 10:00:01 by RouterOS 7.16\n", None),
+        (b"# xyz/01/2023 01:02:03 by RouterOS 7.1\n", None),
+        (b"/ip address\n", None),
+    ],
+)
+def test_dates_in_headers(header: bytes, date: dt.datetime | None) -> None:
+    assert date_in_header(header) == date
+
+
+def test_dates_in_names_come_first(tmp_path: Path) -> None:
+    device = tmp_path / TENANT / DEVICE
+    put(device / "b-20240102.rsc", mtime=1)
+    put(device / "a-20240103.rsc", mtime=2)
+    put(device / "c-20231231.rsc", mtime=3)
+
+    assert names(tmp_path) == ["c-20231231.rsc", "b-20240102.rsc", "a-20240103.rsc"]
+
+
+def test_numbers_are_compared_as_numbers(tmp_path: Path) -> None:
+    device = tmp_path / TENANT / DEVICE
+    for number, mtime in (("10", 1), ("9", 2), ("0011", 3)):
+        put(device / f"{number}.rsc", mtime=mtime)
+
+    assert names(tmp_path) == ["9.rsc", "10.rsc", "0011.rsc"]
+
+
+def test_else_the_files_times_then_the_names(tmp_path: Path) -> None:
+    device = tmp_path / TENANT / DEVICE
+    put(device / "r10.rsc", mtime=1_000)
+    put(device / "r9.rsc", mtime=1_000)
+    put(device / "a.rsc", mtime=2_000)
+
+    assert order_of(sorted(device.iterdir())) == "mtime"
+    assert names(tmp_path) == ["r9.rsc", "r10.rsc", "a.rsc"]
+    assert names(tmp_path, "name") == ["a.rsc", "r9.rsc", "r10.rsc"]
+
+
+def test_an_order_can_be_forced(tmp_path: Path) -> None:
+    device = tmp_path / TENANT / DEVICE
+    put(device / "1.rsc", mtime=2_000)
+    put(device / "2.rsc", mtime=1_000)
+
+    assert names(tmp_path, "number") == ["1.rsc", "2.rsc"]
+    assert names(tmp_path, "mtime") == ["2.rsc", "1.rsc"]
+
+
+def test_devices_interleave_by_date_and_keep_their_own_order(tmp_path: Path) -> None:
+    header = "# 2024-01-{:02d} 00:00:00 by RouterOS 7.1\n".format
+    one, two = tmp_path / TENANT / "one", tmp_path / TENANT / "two"
+    put(one / "1.rsc", header(1).encode())
+    put(one / "2.rsc", header(9).encode())
+    put(one / "3.rsc", header(4).encode())  # a clock that was set back
+    put(two / "1.rsc", header(2).encode())
+    put(two / "2.rsc", header(10).encode())
+
+    found = [f"{c.export_path.parent.name}/{c.export_path.stem}" for c in scan(tmp_path).captures]
+
+    assert found == ["one/1", "two/1", "one/2", "one/3", "two/2"]
+
+
+def test_the_date_of_a_capture(tmp_path: Path) -> None:
+    device = tmp_path / TENANT / DEVICE
+    put(device / "1.rsc", b"no header\n", mtime=1_600_000_000)
+    put(device / "2.rsc", b"no header, copied later\n", mtime=1_900_000_000)
+    put(device / "3.rsc", b"# 2024-01-02 03:04:05 by RouterOS 7.1\n", mtime=1_900_000_000)
+
+    dates = [capture.captured_at for capture in scan(tmp_path).captures]
+
+    header = dt.datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert dates == [dt.datetime.fromtimestamp(1_600_000_000, UTC), header, header]
+
+
+def test_a_binary_of_the_same_name_belongs_to_the_export(tmp_path: Path) -> None:
+    device = tmp_path / TENANT / DEVICE
+    put(device / "1.rsc")
+    put(device / "1.backup")
+    put(device / "2.rsc")
+    put(device / "3.backup")
+
+    binaries = [capture.binary_path for capture in scan(tmp_path).captures]
+
+    assert binaries == [device / "1.backup", None]
+
+
+def test_uuids_stand_for_themselves_and_names_for_made_ones(tmp_path: Path) -> None:
+    put(tmp_path / TENANT.upper() / DEVICE / "1.rsc")
+    put(tmp_path / "acme" / "r1" / "1.rsc")
+    put(tmp_path / "other" / "r1" / "1.rsc")
+
+    found = scan(tmp_path)
+
+    made = {name: str(uuid.uuid5(NAMESPACE, name)) for name in found.named_ids}
+    assert found.named_ids == made
+    assert list(made) == ["acme", "acme/r1", "other", "other/r1"]
+    assert {(c.tenant_id, c.device_id) for c in found.captures} == {
+        (TENANT, DEVICE),
+        (made["acme"], made["acme/r1"]),
+        (made["other"], made["other/r1"]),
+    }
+    # Part of every id that was ever made from a name: it must never change.
+    assert str(NAMESPACE) == "1a9acc08-a5a0-5fba-b63e-13d7c20ce832"
+
+
+def test_the_backup_id_depends_on_place_name_and_bytes_alone(tmp_path: Path) -> None:
+    put(tmp_path / "t" / "d" / "1.rsc", mtime=1)
+    first = scan(tmp_path).captures[0]
+    put(tmp_path / "t" / "d" / "1.rsc", mtime=2)
+    copied = scan(tmp_path).captures[0]
+    put(tmp_path / "t" / "e" / "1.rsc")
+    other = scan(tmp_path).captures[1]
+
+    same = backup_id_of(first, b"x", b"y")
+    assert backup_id_of(copied, b"x", b"y") == same
+    ids = {
+        same,
+        backup_id_of(first, b"x", None),
+        backup_id_of(first, b"x", b"z"),
+        backup_id_of(first, b"xy", None),
+        backup_id_of(other, b"x", b"y"),
+    }
+    assert len(ids) == 5
+
+
+def test_a_folder_without_exports_says_where_they_belong(tmp_path: Path) -> None:
+    put(tmp_path / "device" / "1.rsc")
+
+    with pytest.raises(InvalidInput, match="TENANT/DEVICE"):
+        scan(tmp_path)
+    assert len(scan(tmp_path, tenant="acme").captures) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "devices"),
+    [
+        (["t/d/1.rsc", "t/d/2.rsc", "t/e/1.rsc"], 2),
+        (["d/1.rsc", "d/2.rsc", "e/1.rsc"], 2),
+        (["1.rsc", "2.rsc"], 1),
+        (["r-20240101.rsc", "r-20240102.rsc"], 1),
+        (["office.rsc", "home.rsc"], 2),
+    ],
+)
+def test_any_shape_of_folder(tmp_path: Path, files: list[str], devices: int) -> None:
+    for name in files:
+        put(tmp_path / name)
+
+    found = scan_any(tmp_path, tenant="demo")
+
+    assert len(found.captures) == len(files)
+    assert len({capture.device_id for capture in found.captures}) == devices

@@ -1,0 +1,140 @@
+"""The command line as a whole: what it lists, how errors end, what --help costs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
+from worker.cli import COMMANDS, cli, module_of
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_says_what_each_command_says_of_itself(name: str) -> None:
+    context = click.Context(cli)
+    command = cli.get_command(context, name)
+
+    assert command is not None
+    assert command.name == name
+    assert command.help is not None
+    assert command.help.splitlines()[0] == COMMANDS[name]
+    assert command.get_help(click.Context(command))
+
+
+def test_each_module_with_a_command_is_listed() -> None:
+    folder = Path(sys.modules["worker.cli"].__file__ or "").parent
+    with_commands = {
+        f"worker.cli.{path.stem}"
+        for path in folder.glob("*.py")
+        if "\n@click.command(" in path.read_text(encoding="utf-8")
+    }
+
+    assert with_commands == {module_of(name) for name in COMMANDS}
+
+
+def test_help_imports_none_of_the_slow_libraries() -> None:
+    program = (
+        "import sys\nfrom worker.cli import cli\n"
+        "cli.main(['--help'], standalone_mode=False)\n"
+        "slow = {'celery', 'pygit2', 'pydantic', 'redis', 'rich'} & set(sys.modules)\n"
+        "sys.exit(','.join(sorted(slow)) or 0)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert b"history" in done.stdout
+
+
+def test_reading_commands_do_not_import_celery(filled: Store) -> None:
+    program = (
+        "import sys\nfrom worker.cli import cli\n"
+        f"cli.main(['history', '{TENANT}', '{ROUTER}'], standalone_mode=False)\n"
+        "sys.exit('celery' if 'celery' in sys.modules else 0)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_error_is_two_lines_and_its_own_status(filled: Store, confkeep: Confkeep) -> None:
+    done = confkeep("show", TENANT, "00000000-0000-4000-8000-000000000000")
+
+    assert done.exit_code == 31
+    assert done.stdout == ""
+    problem, hint = done.stderr.splitlines()
+    assert problem.startswith("error: no version of device 00000000")
+    assert hint.startswith("hint: ")
+
+
+def test_debug_shows_where_an_error_comes_from(filled: Store) -> None:
+    command = [sys.executable, "-m", "worker.cli", "--debug", "history", "nothing"]
+
+    done = subprocess.run(command, capture_output=True, check=False)
+
+    assert done.returncode == 1
+    assert b"Traceback" in done.stderr
+    assert b"InvalidId" in done.stderr
+
+
+def test_a_file_that_cannot_be_written_is_an_error_without_a_traceback(
+    filled: Store, confkeep: Confkeep, tmp_path: Path
+) -> None:
+    done = confkeep("show", TENANT, ROUTER, "-o", tmp_path / "missing" / "file")
+
+    assert done.exit_code == 1
+    assert "No such file or directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_wrong_usage_ends_with_2(confkeep: Confkeep) -> None:
+    assert confkeep("history", "--limit", "-1").exit_code == 2
+    assert confkeep("nothing").exit_code == 2
+
+
+def test_all_bytes_arrive_when_python_does_not_buffer(filled: Store) -> None:
+    export = b"add some line\n" * 100_000
+    filled.add(ROUTER, export, None, "large")
+    command = [sys.executable, "-u", "-m", "worker.cli", "show", TENANT, ROUTER]
+
+    done = subprocess.run(command, capture_output=True, check=True)
+
+    assert done.stdout == export
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_no_error(filled: Store, unbuffered: str) -> None:
+    filled.add(ROUTER, b"add some line\n" * 100_000, None, "large")
+    read_end, write_end = os.pipe()
+    command = [sys.executable, "-m", "worker.cli", "show", TENANT, ROUTER]
+
+    with subprocess.Popen(
+        command,
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    ) as process:
+        os.close(write_end)
+        os.read(read_end, 10)
+        os.close(read_end)
+        _, stderr = process.communicate(timeout=30)
+
+    assert stderr == b""
+    assert process.returncode == 1
+
+
+def test_a_missing_server_is_named_with_a_hint(
+    store: Store, confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CONFKEEP_REDIS_URL", f"unix://{tmp_path}/no.sock?db=0")
+
+    done = confkeep("status")
+
+    assert done.exit_code == 11
+    assert "hint: " in done.stderr

@@ -1,0 +1,416 @@
+"""history, show, diff and restore on a store of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.conftest import CAPTURED, ROUTER, SWITCH, TENANT, Confkeep, Store
+
+OTHER_TENANT = "aaaa2222-0000-4000-8000-000000000002"
+
+
+def test_history_lists_versions_newest_first(filled: Store, confkeep: Confkeep) -> None:
+    done = confkeep("history", TENANT, ROUTER)
+
+    assert done.exit_code == 0
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["commit", "captured", "(UTC)", "+", "-", "message"],
+        [filled.commits[4].sha[:10], "2026-09-30", "15:00:00", "0", "1", "third"],
+        [filled.commits[2].sha[:10], "2026-09-30", "13:00:00", "2", "1", "second"],
+        [filled.commits[0].sha[:10], "2026-09-30", "11:00:00", "3", "0", "first"],
+    ]
+
+
+def test_history_as_json(filled: Store, confkeep: Confkeep) -> None:
+    done = confkeep("history", TENANT, ROUTER, "--json", "--limit", "1")
+
+    assert json.loads(done.stdout) == {
+        "tenant_id": TENANT,
+        "device_id": ROUTER,
+        "more": True,
+        "versions": [
+            {
+                "sha": filled.commits[4].sha,
+                "message": "third",
+                "captured_at": "2026-09-30T15:00:00Z",
+                "committed_at": filled.commits[4].committed_at.isoformat().replace("+00:00", "Z"),
+                "backup_id": filled.commits[4].backup_id,
+                "lines_added": 0,
+                "lines_removed": 1,
+                "export_changed": True,
+                "export_bytes": 24,
+                "binary_bytes": 5,
+                "removed": False,
+            }
+        ],
+    }
+
+
+def test_history_of_configuration_changes_leaves_out_the_others(
+    filled: Store, confkeep: Confkeep
+) -> None:
+    filled.add(ROUTER, b"/ip address\nadd a\nadd c\n", b"\x88another", "only the binary")
+
+    changes = json.loads(confkeep("history", TENANT, ROUTER, "--config-changes", "--json").stdout)
+
+    assert [v["message"] for v in changes["versions"]] == ["third", "second", "first"]
+
+
+def test_the_limit_says_that_there_is_more(filled: Store, confkeep: Confkeep) -> None:
+    limited = confkeep("history", TENANT, ROUTER, "--limit", "2")
+    exact = confkeep("history", TENANT, ROUTER, "--limit", "3")
+
+    assert len(limited.stdout.splitlines()) == 3
+    assert "older versions" in limited.stderr
+    assert exact.stderr == ""
+
+
+def test_history_of_a_tenant_lists_devices_last_changed_first(
+    filled: Store, confkeep: Confkeep
+) -> None:
+    rows = json.loads(confkeep("history", TENANT, "--json").stdout)["devices"]
+    text = confkeep("history", TENANT).stdout
+
+    assert [(row["device_id"], row["versions"], row["message"]) for row in rows] == [
+        (ROUTER, 3, "third"),
+        (SWITCH, 1, "the switch"),
+    ]
+    assert rows[0]["sha"] == filled.commits[4].sha
+    assert ROUTER in text
+    assert SWITCH in text
+
+
+def test_history_of_a_tenant_counts_commits_of_plain_git(
+    filled: Store, confkeep: Confkeep, tmp_path: Path
+) -> None:
+    clone = tmp_path / "clone"
+    repository = filled.path / f"{TENANT}.git"
+    subprocess.run(["git", "clone", "-q", repository, clone], check=True)
+    (clone / SWITCH / "export.rsc").write_bytes(b"/interface\nby hand\n")
+    git = ["git", "-C", str(clone), "-c", "user.name=A", "-c", "user.email=a@example.net"]
+    subprocess.run([*git, "commit", "-qam", "by hand"], check=True)
+    subprocess.run([*git, "push", "-q"], check=True)
+
+    rows = json.loads(confkeep("history", TENANT, "--json").stdout)["devices"]
+
+    assert [(row["device_id"], row["versions"]) for row in rows] == [(SWITCH, 2), (ROUTER, 3)]
+
+
+def test_history_alone_lists_the_tenants(filled: Store, confkeep: Confkeep) -> None:
+    assert json.loads(confkeep("history", "--json").stdout) == {
+        "tenants": [{"tenant_id": TENANT, "devices": 2}]
+    }
+
+
+def test_an_empty_store_is_said_so(store: Store, confkeep: Confkeep) -> None:
+    done = confkeep("history")
+
+    assert done.exit_code == 0
+    assert "No tenant" in done.stdout
+
+
+class TestPrefixes:
+    def test_a_prefix_of_one_tenant_and_device_is_enough(
+        self, filled: Store, confkeep: Confkeep
+    ) -> None:
+        done = confkeep("history", "AAAA", "BEEF0001")
+        assert done.exit_code == 0
+        assert "third" in done.stdout
+        assert confkeep("history", "aaaa", "beef00010000").exit_code == 0
+
+    def test_an_ambiguous_prefix_lists_the_candidates(
+        self, filled: Store, confkeep: Confkeep
+    ) -> None:
+        filled.add(ROUTER, b"x\n", tenant_id=OTHER_TENANT)
+
+        tenant = confkeep("history", "aaaa")
+        device = confkeep("history", TENANT, "beef")
+
+        assert tenant.exit_code == device.exit_code == 2
+        assert TENANT in tenant.stderr
+        assert OTHER_TENANT in tenant.stderr
+        assert ROUTER in device.stderr
+        assert SWITCH in device.stderr
+
+    def test_no_more_than_five_candidates_are_listed(
+        self, store: Store, confkeep: Confkeep
+    ) -> None:
+        for number in range(7):
+            store.add(f"beef000{number}-0000-4000-8000-000000000000", b"x\n")
+
+        done = confkeep("history", TENANT, "beef")
+
+        assert "7 devices" in done.stderr
+        assert done.stderr.count("-8000-000000000000") == 5
+
+    def test_an_unknown_prefix_lists_what_there_is(self, filled: Store, confkeep: Confkeep) -> None:
+        done = confkeep("history", TENANT, "cafe")
+
+        assert done.exit_code == 2
+        assert ROUTER in done.stderr
+
+    @pytest.mark.parametrize(
+        "text", ["bee", "../x", "", "beef*", "main^{tree}", "\u0661\u0662\u0663\u0664"]
+    )
+    def test_what_is_no_prefix_is_refused(
+        self, filled: Store, confkeep: Confkeep, text: str
+    ) -> None:
+        done = confkeep("history", TENANT, text)
+
+        assert done.exit_code == 2
+        assert "first 4 or more digits" in done.stderr
+
+
+class TestHostileMessages:
+    MESSAGE = "evil \x1b[31mred\x1b[0m [bold]no[/bold] \u202egnp.exe \udcff\n\nsecond line"
+    SHOWN = r"evil \x1b[31mred\x1b[0m [bold]no[/bold] \u202egnp.exe \xff ..."
+
+    def test_are_escaped_in_tables(self, store: Store, confkeep: Confkeep) -> None:
+        store.add(ROUTER, b"x\n", message=self.MESSAGE)
+
+        done = confkeep("history", TENANT, ROUTER)
+
+        assert self.SHOWN in done.stdout
+        assert "\x1b" not in done.output
+
+    def test_are_whole_in_json(self, store: Store, confkeep: Confkeep) -> None:
+        store.add(ROUTER, b"x\n", message=self.MESSAGE)
+
+        done = confkeep("history", TENANT, ROUTER, "--json")
+
+        assert json.loads(done.stdout)["versions"][0]["message"] == self.MESSAGE
+
+    def test_do_not_steer_a_terminal(self, store: Store) -> None:
+        store.add(ROUTER, b"\x1b]0;title\x07 y\r\n", message=self.MESSAGE)
+        colours = {"TERM": "xterm-256color", "COLUMNS": "200", "NO_COLOR": ""}
+
+        for command in (["history"], ["show"], ["diff"]):
+            seen = on_a_terminal(*command, TENANT, ROUTER, **colours)
+            assert "\x1b]0" not in seen
+            assert "\x1b[31mred" not in seen
+            assert "\u202e" not in seen
+        assert self.SHOWN in on_a_terminal("history", TENANT, ROUTER, **colours)
+        assert r"\x1b]0;title\x07 y" in on_a_terminal("show", TENANT, ROUTER, **colours)
+
+
+class TestColours:
+    def test_are_there_on_a_terminal(self, filled: Store) -> None:
+        seen = on_a_terminal("diff", TENANT, ROUTER, TERM="xterm-256color", NO_COLOR="")
+
+        assert "\x1b[31m-add d" in seen
+
+    @pytest.mark.parametrize(
+        ("options", "variables"),
+        [
+            ([], {"NO_COLOR": "1", "TERM": "xterm"}),
+            ([], {"TERM": "dumb"}),
+            (["--no-color"], {"TERM": "xterm"}),
+        ],
+    )
+    def test_can_be_switched_off(
+        self, filled: Store, options: list[str], variables: dict[str, str]
+    ) -> None:
+        for command in ("history", "diff"):
+            seen = on_a_terminal(*options, command, TENANT, ROUTER, **variables)
+            assert "\x1b" not in seen
+
+    def test_a_table_keeps_to_the_width_of_the_terminal(self, filled: Store) -> None:
+        filled.add(ROUTER, b"x\n", message="long " * 40)
+
+        seen = on_a_terminal("history", TENANT, ROUTER, TERM="dumb", COLUMNS="80")
+        lines = seen.splitlines()
+
+        assert len(lines) == 5
+        assert max(len(line) for line in lines) <= 80
+
+    def test_a_pipe_gets_the_whole_message(self, filled: Store, confkeep: Confkeep) -> None:
+        filled.add(ROUTER, b"x\n", message="long " * 40)
+
+        assert ("long " * 40).strip() in confkeep("history", TENANT, ROUTER).stdout
+
+
+class TestShow:
+    EXPORT = b"caf\xe9\r\nno end\x00 of line"
+
+    def test_prints_the_exact_bytes(self, store: Store, confkeep: Confkeep) -> None:
+        store.add(ROUTER, self.EXPORT, b"\x88\x00\xff")
+
+        assert confkeep("show", TENANT, ROUTER).stdout_bytes == self.EXPORT
+        assert confkeep("show", TENANT, ROUTER, "--binary").stdout_bytes == b"\x88\x00\xff"
+
+    def test_as_of_a_commit(self, filled: Store, confkeep: Confkeep) -> None:
+        short = filled.commits[0].sha[:8]
+
+        assert confkeep("show", TENANT, ROUTER, "--at", short).stdout_bytes == (
+            b"/ip address\nadd a\nadd b\n"
+        )
+
+    def test_writes_a_new_file_only(
+        self, filled: Store, confkeep: Confkeep, tmp_path: Path
+    ) -> None:
+        target = tmp_path / "out"
+
+        assert confkeep("show", TENANT, ROUTER, "--binary", "-o", target).exit_code == 0
+        assert target.read_bytes() == b"\x88two+"
+        assert confkeep("show", TENANT, ROUTER, "-o", target).exit_code == 2
+        assert target.read_bytes() == b"\x88two+"
+
+    def test_a_terminal_gets_no_binary(self, filled: Store) -> None:
+        assert "cannot show a binary" in on_a_terminal("show", TENANT, ROUTER, "--binary")
+
+    def test_what_is_known_as_json(self, filled: Store, confkeep: Confkeep) -> None:
+        known = json.loads(confkeep("show", TENANT, ROUTER, "--json").stdout)
+
+        assert known["sha"] == filled.commits[4].sha
+        assert known["backup_id"] == filled.commits[4].backup_id
+        assert (known["export_bytes"], known["binary_bytes"]) == (24, 5)
+
+    @pytest.mark.parametrize("commit", ["main", "main^{tree}", "HEAD~1", "../x", "abc"])
+    def test_only_a_commit_id_names_a_commit(
+        self, filled: Store, confkeep: Confkeep, commit: str
+    ) -> None:
+        done = confkeep("show", TENANT, ROUTER, "--at", commit)
+
+        assert done.exit_code == 2
+        assert "hexadecimal" in done.stderr
+
+    def test_a_device_without_a_binary(self, filled: Store, confkeep: Confkeep) -> None:
+        done = confkeep("show", TENANT, SWITCH, "--binary")
+
+        assert done.exit_code == 31
+        assert "no backup.bin" in done.stderr
+
+
+class TestDiff:
+    def test_the_last_change(self, filled: Store, confkeep: Confkeep) -> None:
+        lines = confkeep("diff", TENANT, ROUTER).stdout.splitlines()
+
+        old, new = filled.commits[2].sha[:10], filled.commits[4].sha[:10]
+        assert lines == [
+            f"--- a/export.rsc\t2026-09-30 13:00:00 UTC  {old}",
+            f"+++ b/export.rsc\t2026-09-30 15:00:00 UTC  {new}",
+            "@@ -1,4 +1,3 @@",
+            " /ip address",
+            " add a",
+            " add c",
+            "-add d",
+            "backup.bin: differs, 4 bytes before, 5 bytes now",
+        ]
+
+    def test_since_a_commit(self, filled: Store, confkeep: Confkeep) -> None:
+        lines = confkeep("diff", TENANT, ROUTER, filled.commits[0].sha).stdout.splitlines()
+
+        assert lines[3:-1] == [" /ip address", " add a", "-add b", "+add c"]
+
+    def test_between_two_commits(self, filled: Store, confkeep: Confkeep) -> None:
+        first, second = filled.commits[0].sha[:7], filled.commits[2].sha[:7]
+        done = confkeep("diff", TENANT, ROUTER, first, second, "-U", "0")
+
+        assert "+add d" in done.stdout
+        assert done.stdout.endswith("backup.bin: differs in 3 of 4 bytes\n")
+
+    def test_of_the_first_version_adds_all(self, filled: Store, confkeep: Confkeep) -> None:
+        lines = confkeep("diff", TENANT, SWITCH).stdout.splitlines()
+
+        assert lines[0] == "--- /dev/null"
+        assert lines[-2:] == ["+/interface", "backup.bin: none"]
+
+    def test_of_two_equal_versions(self, filled: Store, confkeep: Confkeep) -> None:
+        last = filled.commits[4].sha
+        done = confkeep("diff", TENANT, ROUTER, last, last)
+
+        assert done.stdout == ("export.rsc: no difference\nbackup.bin: the same 5 bytes\n")
+
+    def test_in_a_pipe_is_what_patch_takes(
+        self, store: Store, confkeep: Confkeep, tmp_path: Path
+    ) -> None:
+        old = b"a\r\ncaf\xe9\r\nc\n-- x\n@@ y\nno end"
+        new = b"a\r\ncaf\xe8\r\nc\n-- x\n@@ z\nend now\n"
+        store.add(ROUTER, old)
+        store.add(ROUTER, new)
+
+        patch = confkeep("diff", TENANT, ROUTER).stdout_bytes
+        target = tmp_path / "export.rsc"
+        target.write_bytes(old)
+        subprocess.run(
+            ["git", "apply", "-p1", "-"], input=patch, cwd=tmp_path, check=True, capture_output=True
+        )
+
+        assert target.read_bytes() == new
+
+
+class TestRestore:
+    def test_writes_both_files_for_the_owner_alone(
+        self, filled: Store, confkeep: Confkeep, tmp_path: Path
+    ) -> None:
+        target = tmp_path / "new" / "folder"
+        done = confkeep("restore", TENANT, ROUTER, "-o", target)
+
+        assert done.exit_code == 0
+        assert sorted(path.name for path in target.iterdir()) == ["backup.bin", "export.rsc"]
+        assert (target / "export.rsc").read_bytes() == b"/ip address\nadd a\nadd c\n"
+        assert (target / "backup.bin").read_bytes() == b"\x88two+"
+        for path in target.iterdir():
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    def test_as_of_a_commit(self, filled: Store, confkeep: Confkeep, tmp_path: Path) -> None:
+        confkeep("restore", TENANT, ROUTER, "--at", filled.commits[0].sha[:6], "-o", tmp_path / "x")
+
+        assert (tmp_path / "x" / "backup.bin").read_bytes() == b"\x88one"
+
+    def test_overwrites_nothing_unless_told_to(
+        self, filled: Store, confkeep: Confkeep, tmp_path: Path
+    ) -> None:
+        (tmp_path / "backup.bin").write_bytes(b"mine")
+
+        refused = confkeep("restore", TENANT, SWITCH, "-o", tmp_path)
+        assert refused.exit_code == 2
+        assert "--force" in refused.stderr
+        assert not (tmp_path / "export.rsc").exists()
+
+        assert confkeep("restore", TENANT, SWITCH, "-o", tmp_path, "--force").exit_code == 0
+        assert (tmp_path / "export.rsc").read_bytes() == b"/interface\n"
+        # Another version's binary must not pass for this one's.
+        assert not (tmp_path / "backup.bin").exists()
+
+
+def on_a_terminal(*arguments: str, **variables: str) -> str:
+    """What a command prints, both streams, when it runs on a terminal."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "worker.cli", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        stderr=terminal,
+        env={**os.environ, **variables},
+    )
+    os.close(terminal)
+    seen = b""
+    while True:
+        try:
+            data = os.read(controller, 65536)
+        except OSError:  # Linux's way to say that the other end is closed
+            break
+        if not data:
+            break
+        seen += data
+    process.wait(30)
+    os.close(controller)
+    return seen.decode("utf-8").replace("\r\n", "\n")
+
+
+def test_captured_dates_are_the_authors(filled: Store) -> None:
+    log = subprocess.run(
+        ["git", "-C", filled.path / f"{TENANT}.git", "log", "-1", "--format=%at"],
+        capture_output=True,
+        check=True,
+    )
+    assert int(log.stdout) == int(CAPTURED.timestamp()) + 5 * 3600

@@ -1,0 +1,315 @@
+"""The inbox: accepted whole, once, in order; out only when settled; nothing left behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import uuid
+from typing import Any
+
+import pytest
+import redis
+
+from worker import backoff, inbox, keys, receipts
+from worker.errors import PoisonedBackup, StagedBytesMissing
+from worker.inbox import Entry, Submission
+from worker.receipts import Outcome
+from worker.settings import Settings, load_settings
+
+TENANT = str(uuid.UUID(int=1))
+DEVICE = str(uuid.UUID(int=2))
+
+
+def submission(
+    number: int, data: bytes = b"/ip", tenant: str = TENANT, reply_to: str | None = None
+) -> Submission:
+    entry = Entry(
+        backup_id=str(uuid.UUID(int=1000 + number)),
+        device_id=DEVICE,
+        message=f"message {number}",
+        captured_at=None,
+        export_bytes=len(data),
+        export_sha256=hashlib.sha256(data).hexdigest(),
+        binary_bytes=None,
+        binary_sha256=None,
+        staging="redis",
+    )
+    return Submission(tenant, entry, data, reply_to)
+
+
+def all_keys(client: redis.Redis) -> set[str]:
+    found: Any = client.keys("*")
+    return {key.decode() for key in found}
+
+
+def batch(
+    client: redis.Redis, max_backups: int = 100, max_bytes: int = 10**9
+) -> list[inbox.Waiting]:
+    read = inbox.read_batch(client, TENANT, max_backups=max_backups, max_bytes=max_bytes)
+    client.delete(keys.attempts(TENANT))
+    assert not read.unreadable
+    return read.entries
+
+
+def test_accept_leaves_exactly_the_keys_of_one_backup(
+    client: redis.Redis, settings: Settings
+) -> None:
+    one = submission(1)
+    [accepted] = inbox.accept(client, settings, [one])
+    assert accepted == inbox.Accepted("accepted", wake=True)
+    assert all_keys(client) == {
+        keys.inbox(TENANT),
+        keys.WAITING,
+        keys.wake(TENANT),
+        keys.staged(TENANT, one.entry.backup_id),
+        keys.result(one.entry.backup_id),
+        keys.LOAD,
+    }
+    assert client.get(keys.staged(TENANT, one.entry.backup_id)) == b"/ip"
+    assert 0 < client.ttl(keys.result(one.entry.backup_id)) <= settings.receipt_ttl_s
+    assert 0 < client.pttl(keys.wake(TENANT)) <= settings.wake_ttl_s * 1000
+
+
+def test_a_burst_of_one_tenant_asks_for_one_wake_up(
+    client: redis.Redis, settings: Settings
+) -> None:
+    accepted = inbox.accept(client, settings, [submission(n) for n in range(50)])
+    assert [answer.wake for answer in accepted] == [True] + [False] * 49
+
+
+def test_entries_come_back_in_the_order_of_their_enqueue(
+    client: redis.Redis, settings: Settings
+) -> None:
+    sent = [submission(n) for n in (5, 3, 9, 1)]
+    inbox.accept(client, settings, sent)
+    assert [waiting.entry for waiting in batch(client)] == [one.entry for one in sent]
+
+
+def test_the_same_id_and_bytes_are_accepted_once(client: redis.Redis, settings: Settings) -> None:
+    first, again = submission(1), submission(1)
+    # A producer that repeats a call may make message and time anew.
+    again = dataclasses.replace(again, entry=dataclasses.replace(again.entry, message="other"))
+    outcomes = [inbox.accept(client, settings, [one])[0].outcome for one in (first, again)]
+    assert outcomes == ["accepted", "waiting"]
+    assert [waiting.entry for waiting in batch(client)] == [first.entry]
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_the_same_id_with_other_bytes_is_a_conflict_and_changes_nothing(
+    client: redis.Redis, settings: Settings, settled: bool
+) -> None:
+    one = submission(1)
+    inbox.accept(client, settings, [one])
+    if settled:
+        _settle(client, settings, batch(client))
+    before = {key: client.dump(key) for key in all_keys(client)}
+    for other in (submission(1, b"/other"), submission(1, tenant=str(uuid.UUID(int=9)))):
+        [answer] = inbox.accept(client, settings, [other])
+        assert answer == inbox.Accepted("conflict", wake=False)
+    assert {key: client.dump(key) for key in all_keys(client)} == before
+
+
+def _settle(client: redis.Redis, settings: Settings, settled: list[inbox.Waiting]) -> int:
+    outcomes = [
+        Outcome(one.entry.backup_id, one.entry.digest(TENANT), {"sha": "0" * 40}) for one in settled
+    ]
+    receipts.publish(client, TENANT, outcomes, settings.receipt_ttl_s)
+    return inbox.settle(client, TENANT, settled)
+
+
+def test_settling_the_last_entry_leaves_its_record_alone(
+    client: redis.Redis, settings: Settings
+) -> None:
+    one = submission(1, reply_to=str(uuid.UUID(int=77)))
+    inbox.accept(client, settings, [one])
+    client.delete(keys.wake(TENANT))
+    assert _settle(client, settings, batch(client)) == 0
+    assert all_keys(client) == {
+        keys.result(one.entry.backup_id),
+        keys.result(str(uuid.UUID(int=77))),
+    }
+
+
+def test_settling_takes_only_the_named_entries(client: redis.Redis, settings: Settings) -> None:
+    sent = [submission(n) for n in range(4)]
+    inbox.accept(client, settings, sent)
+    read = batch(client)
+    assert _settle(client, settings, [read[0], read[2]]) == 2
+    assert [waiting.entry for waiting in batch(client)] == [sent[1].entry, sent[3].entry]
+    assert client.exists(keys.staged(TENANT, sent[1].entry.backup_id))
+    assert not client.exists(keys.staged(TENANT, sent[2].entry.backup_id))
+    oldest_ms = int(batch(client)[0].stream_id.split("-")[0])
+    assert client.zscore(keys.WAITING, TENANT) == oldest_ms
+
+
+def test_settling_again_does_no_harm(client: redis.Redis, settings: Settings) -> None:
+    inbox.accept(client, settings, [submission(1), submission(2)])
+    read = batch(client)
+    assert _settle(client, settings, read[:1]) == 1
+    assert _settle(client, settings, read[:1]) == 1
+
+
+def test_an_id_that_was_settled_is_done_and_not_accepted_again(
+    client: redis.Redis, settings: Settings
+) -> None:
+    inbox.accept(client, settings, [submission(1)])
+    _settle(client, settings, batch(client))
+    client.delete(keys.wake(TENANT))
+    [answer] = inbox.accept(client, settings, [submission(1)])
+    assert answer == inbox.Accepted("done", wake=False)
+    assert all_keys(client) == {keys.result(submission(1).entry.backup_id)}
+
+
+def test_a_dead_letter_that_comes_again_starts_anew(
+    client: redis.Redis, settings: Settings
+) -> None:
+    one = submission(1)
+    inbox.accept(client, settings, [one])
+    outcome = Outcome(
+        one.entry.backup_id, one.entry.digest(TENANT), StagedBytesMissing("the bytes are gone")
+    )
+    receipts.publish(client, TENANT, [outcome], 60)
+    inbox.settle(client, TENANT, batch(client))
+    [answer] = inbox.accept(client, settings, [submission(1)])
+    assert answer.outcome == "accepted"
+    assert [waiting.entry for waiting in batch(client)] == [one.entry]
+
+
+def test_a_result_that_no_backup_stands_behind_does_not_block_an_id(
+    client: redis.Redis, settings: Settings
+) -> None:
+    # Such as the failure of a `backups.receive` with bad input, repeated with good one.
+    one = submission(1)
+    client.set(keys.result(one.entry.backup_id), json.dumps({"status": "FAILURE", "result": {}}))
+    assert inbox.accept(client, settings, [one])[0].outcome == "accepted"
+
+
+def test_batches_are_bounded_by_count_and_by_bytes(client: redis.Redis, settings: Settings) -> None:
+    inbox.accept(client, settings, [submission(n, b"x" * 100) for n in range(10)])
+    assert len(batch(client, max_backups=4)) == 4
+    assert len(batch(client, max_bytes=350)) == 3
+    assert len(batch(client, max_bytes=50)) == 1, "a backup above the bound is a batch of its own"
+
+
+def test_what_is_no_entry_is_told_apart(client: redis.Redis, settings: Settings) -> None:
+    client.xadd(keys.inbox(TENANT), {"entry": b"{"})
+    client.xadd(keys.inbox(TENANT), {"other": b"1"})
+    inbox.accept(client, settings, [submission(1)])
+    read = inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999)
+    assert [waiting.entry for waiting in read.entries] == [submission(1).entry]
+    assert [found.text for found in read.unreadable] == ["{", ""]
+    assert inbox.settle(client, TENANT, read.unreadable) == 1
+
+
+def test_inboxes_are_listed_by_the_age_of_their_oldest_entry(
+    client: redis.Redis, settings: Settings
+) -> None:
+    other = str(uuid.UUID(int=5))
+    inbox.accept(client, settings, [submission(1), submission(2)])
+    inbox.accept(client, settings, [submission(3, tenant=other)])
+    client.zadd(keys.WAITING, {other: 0})
+    first, second = inbox.list_inboxes(client)
+    assert (first.tenant_id, first.entries) == (other, 1)
+    assert (second.tenant_id, second.entries) == (TENANT, 2)
+    assert first.oldest_age_s > second.oldest_age_s >= 0
+    assert len(inbox.list_inboxes(client, limit=1)) == 1
+
+
+def test_entries_survive_their_json() -> None:
+    entry = dataclasses.replace(submission(1).entry, message="caf\udce9 \U0001f600")
+    assert Entry.from_json(entry.to_json()) == entry
+    assert entry.to_json().isascii()
+
+
+@pytest.mark.parametrize(
+    ("limit", "outcome"),
+    [
+        ({"inbox_max_backups": 2}, "tenant full"),
+        ({"inbox_max_bytes": 7}, "tenant full"),
+        ({"total_max_backups": 2}, "all full"),
+        ({"total_max_bytes": 7}, "all full"),
+    ],
+)
+def test_a_full_inbox_refuses_with_its_figures_and_keeps_nothing(
+    client: redis.Redis, limit: dict[str, int], outcome: str
+) -> None:
+    settings = load_settings(**limit)
+    sent = inbox.accept(client, settings, [submission(n) for n in range(3)])
+    assert [answer.outcome for answer in sent] == ["accepted", "accepted", outcome]
+    assert (sent[2].entries, sent[2].bytes) == (2, 6)
+    refused = submission(2).entry.backup_id
+    assert not {key for key in all_keys(client) if refused in key}
+    # What was accepted before may still be asked for again, and settling makes room.
+    assert inbox.accept(client, settings, [submission(1)])[0].outcome == "waiting"
+    _settle(client, settings, batch(client)[:1])
+    assert inbox.accept(client, settings, [submission(2)])[0].outcome == "accepted"
+
+
+def test_a_backup_above_the_limit_fits_into_an_empty_inbox(client: redis.Redis) -> None:
+    settings = load_settings(inbox_max_bytes=1, total_max_bytes=1)
+    assert inbox.accept(client, settings, [submission(1)])[0].outcome == "accepted"
+
+
+def test_the_load_is_what_waits_however_often_it_is_settled(
+    client: redis.Redis, settings: Settings
+) -> None:
+    other = str(uuid.UUID(int=5))
+    inbox.accept(client, settings, [submission(n) for n in range(3)])
+    inbox.accept(client, settings, [submission(9, tenant=other)])
+    read = batch(client)
+    for _ in range(2):
+        _settle(client, settings, read[:2])
+        assert client.hgetall(keys.LOAD) == {
+            b"entries": b"2",
+            b"bytes": b"6",
+            TENANT.encode(): b"3",
+            other.encode(): b"3",
+        }
+
+
+def test_after_attempts_that_settled_nothing_entries_come_alone(
+    client: redis.Redis, settings: Settings
+) -> None:
+    inbox.accept(client, settings, [submission(n) for n in range(3)])
+
+    def read() -> inbox.Batch:
+        return inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999)
+
+    sizes = [(found.attempts, len(found.entries)) for found in (read() for _ in range(5))]
+    assert sizes == [(0, 3), (1, 3), (2, 3), (3, 1), (4, 1)]
+    _settle(client, settings, read().entries)
+    assert (read().attempts, len(read().entries)) == (0, 2)
+
+
+def test_reading_an_empty_inbox_leaves_no_key(client: redis.Redis) -> None:
+    assert not inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999)
+    assert all_keys(client) == set()
+
+
+def test_a_new_backup_does_not_hasten_the_next_try(client: redis.Redis, settings: Settings) -> None:
+    backoff.failed(client, TENANT, StagedBytesMissing("gone"))
+    assert inbox.accept(client, settings, [submission(1)]) == [inbox.Accepted("accepted", False)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backup_id": "../x"},
+        {"device_id": "6FA459EA-EE8A-3CA4-894E-DB77E160355E"},
+        {"message": "a\0b"},
+        {"message": None},
+        {"captured_at": "2026-01-01T00:00:00"},
+        {"captured_at": "0001-01-01T00:00:00+00:00"},
+        {"export_bytes": -1},
+        {"export_bytes": "3"},
+        {"export_sha256": "../"},
+        {"binary_sha256": "0" * 64},
+        {"staging": "elsewhere"},
+        {"surprise": 1},
+    ],
+)
+def test_an_entry_that_no_enqueue_writes_is_refused(change: dict[str, Any]) -> None:
+    values = {**json.loads(submission(1).entry.to_json()), **change}
+    with pytest.raises(PoisonedBackup):
+        Entry.from_json(json.dumps(values))

@@ -1,0 +1,38 @@
+"""Keys and shards: the same in every process, and every shard somebody's."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+
+import pytest
+
+from worker import keys
+
+
+def test_a_tenants_shard_never_changes_between_releases() -> None:
+    tenants = [str(uuid.UUID(int=n)) for n in range(4)]
+    assert [keys.shard_of(tenant, 16) for tenant in tenants] == [3, 4, 10, 6]
+
+
+def test_tenants_spread_evenly() -> None:
+    counts = Counter(keys.shard_of(str(uuid.UUID(int=n)), 16) for n in range(16_000))
+    assert set(counts) == set(range(16))
+    assert max(counts.values()) < 1.2 * min(counts.values())
+
+
+@pytest.mark.parametrize("shards", [1, 3, 16])
+@pytest.mark.parametrize("count", [1, 2, 5, 16, 40])
+def test_every_shard_has_a_worker_and_every_worker_a_shard(shards: int, count: int) -> None:
+    taken = [set(keys.shards_of_worker(index, count, shards)) for index in range(count)]
+    assert set().union(*taken) == set(range(shards))
+    assert all(taken)
+    if count <= shards:
+        assert sum(map(len, taken)) == shards, "no shard has two workers"
+        assert all(shard % count == index for index, own in enumerate(taken) for shard in own)
+
+
+def test_results_lie_where_celery_looks() -> None:
+    from celery.backends.redis import RedisBackend
+
+    assert keys.result("x") == RedisBackend.task_keyprefix + "x"

@@ -1,0 +1,72 @@
+"""The tenant lock: one holder, renewed while held, given back, and known to be lost."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+import redis
+
+from tests.servers import wait_for
+from worker import keys, locks
+
+TENANT = str(uuid.UUID(int=1))
+
+
+def test_one_process_at_a_time_holds_it(client: redis.Redis) -> None:
+    held = locks.try_lock(client, TENANT, 5)
+    assert held is not None
+    assert locks.try_lock(client, TENANT, 5) is None
+    held.release()
+    again = locks.try_lock(client, TENANT, 5)
+    assert again is not None
+    again.release()
+    assert not client.exists(keys.lock(TENANT))
+
+
+def test_other_tenants_are_not_concerned(client: redis.Redis) -> None:
+    held = [locks.try_lock(client, str(uuid.UUID(int=n)), 5) for n in range(3)]
+    assert all(held)
+    for lock in held:
+        assert lock is not None
+        lock.release()
+
+
+def test_it_is_renewed_while_it_is_held(client: redis.Redis) -> None:
+    held = locks.try_lock(client, TENANT, 1.0)
+    assert held is not None
+    client.pexpire(keys.lock(TENANT), 400)
+    wait_for(
+        lambda: client.pttl(keys.lock(TENANT)) > 600,
+        "the renewal",
+        timeout_s=5,
+    )
+    assert not held.lost
+    held.release()
+
+
+def test_a_holder_learns_that_it_lost_it_and_leaves_the_next_one_alone(
+    client: redis.Redis,
+) -> None:
+    held = locks.try_lock(client, TENANT, 0.4)
+    assert held is not None
+    client.set(keys.lock(TENANT), "somebody else")
+    wait_for(lambda: held.lost, "the loss to be noticed", timeout_s=5)
+    held.release()
+    assert client.get(keys.lock(TENANT)) == b"somebody else"
+
+
+@pytest.mark.parametrize("ttl_s", [0.3])
+def test_it_expires_when_its_holder_dies(client: redis.Redis, ttl_s: float) -> None:
+    # What a killed process leaves: the key with its life, and nobody who renews it.
+    client.set(keys.lock(TENANT), "a dead process", px=int(ttl_s * 1000))
+    taken: list[locks.TenantLock] = []
+
+    def take() -> bool:
+        lock = locks.try_lock(client, TENANT, 5)
+        if lock is not None:
+            taken.append(lock)
+        return lock is not None
+
+    wait_for(take, "the dead holder's lock to expire", timeout_s=5)
+    taken[0].release()

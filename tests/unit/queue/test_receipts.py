@@ -1,0 +1,99 @@
+"""Receipts: Celery's own client reads what we store, success and failure alike."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+import redis
+from celery import Celery
+from celery.result import AsyncResult
+
+from tests.unit.queue.test_inbox import TENANT, batch, submission
+from worker import inbox, keys, receipts
+from worker.errors import StagedBytesMissing, StoreUnavailable
+from worker.local import EmbeddedServer
+from worker.receipts import Outcome
+from worker.settings import Settings
+
+
+@pytest.fixture
+def app(real_server: EmbeddedServer) -> Iterator[Celery]:
+    url = f"redis+socket://{real_server.socket}?virtual_host=0"
+    with Celery("reader", broker=url, backend=url, set_as_current=False) as app:
+        yield app
+
+
+@pytest.fixture(params=["real"])
+def client(real_server: EmbeddedServer) -> Iterator[redis.Redis]:
+    with redis.Redis(unix_socket_path=str(real_server.socket)) as real:
+        real.flushall()
+        yield real
+
+
+def test_a_waiter_gets_the_receipt_and_nothing_before_it(
+    client: redis.Redis, settings: Settings, app: Celery
+) -> None:
+    one = submission(1)
+    inbox.accept(client, settings, [one])
+    result = AsyncResult(one.entry.backup_id, app=app)
+    assert result.state == "PENDING"
+    assert not result.ready()
+    receipts.publish(
+        client, TENANT, [Outcome(one.entry.backup_id, "digest", {"sha": "1" * 40})], 60
+    )
+    assert result.get(timeout=10) == {"sha": "1" * 40}
+    assert result.successful()
+
+
+def test_a_dead_letters_waiter_gets_the_error_as_it_was(
+    client: redis.Redis, settings: Settings, app: Celery
+) -> None:
+    one = submission(1)
+    inbox.accept(client, settings, [one])
+    error = StagedBytesMissing("the staged bytes are gone")
+    receipts.publish(client, TENANT, [Outcome(one.entry.backup_id, "digest", error)], 60)
+    with pytest.raises(StagedBytesMissing, match="the staged bytes are gone"):
+        AsyncResult(one.entry.backup_id, app=app).get(timeout=10)
+
+
+def test_every_further_caller_gets_the_receipt_under_its_own_id(
+    client: redis.Redis, settings: Settings, app: Celery
+) -> None:
+    early, late, latest = (str(uuid.uuid4()) for _ in range(3))
+    inbox.accept(client, settings, [submission(1, reply_to=early)])
+    [answer] = inbox.accept(client, settings, [submission(1, reply_to=late)])
+    assert answer.outcome == "waiting"
+    backup_id = submission(1).entry.backup_id
+    receipts.publish(client, TENANT, [Outcome(backup_id, "digest", {"sha": "2" * 40})], 60)
+    inbox.settle(client, TENANT, batch(client))
+    receipts.copy(client, backup_id, latest, 60)
+    for result_id in (backup_id, early, late, latest):
+        result = AsyncResult(result_id, app=app)
+        assert result.get(timeout=10) == {"sha": "2" * 40}
+        assert 0 < client.ttl(keys.result(result_id)) <= 60
+    # Only the backup's own record says what was accepted: another's id is free to be used.
+    assert b'"accepted"' in client.get(keys.result(backup_id))  # type: ignore[operator]
+    assert b'"accepted"' not in client.get(keys.result(early))  # type: ignore[operator]
+    assert not client.exists(keys.replies(TENANT))
+
+
+def test_a_waiting_result_says_why_it_waits_and_an_ended_one_stays(
+    client: redis.Redis, settings: Settings, app: Celery
+) -> None:
+    inbox.accept(client, settings, [submission(1), submission(2)])
+    ended, waits = submission(1).entry.backup_id, submission(2).entry.backup_id
+    receipts.publish(client, TENANT, [Outcome(ended, "digest", {"sha": "3" * 40})], 60)
+    for reason in ("no space", "still no space"):
+        receipts.show_retrying(client, [ended, waits], StoreUnavailable(reason))
+        result = AsyncResult(waits, app=app)
+        assert result.state == "RETRY"
+        assert str(result.info) == reason
+        assert isinstance(result.info, StoreUnavailable)
+    assert AsyncResult(ended, app=app).get(timeout=10) == {"sha": "3" * 40}
+    assert client.ttl(keys.result(waits)) > 60
+    # It is the same record still: it knows what was accepted, and the receipt replaces it.
+    assert inbox.accept(client, settings, [submission(2)])[0].outcome == "waiting"
+    receipts.publish(client, TENANT, [Outcome(waits, "digest", {"sha": "4" * 40})], 60)
+    assert AsyncResult(waits, app=app).get(timeout=10) == {"sha": "4" * 40}

@@ -1,0 +1,110 @@
+"""Staging: bytes come back exactly or not at all, from Redis and from the volume."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import uuid
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.unit.queue.test_inbox import TENANT, submission
+from worker import inbox, keys, staging
+from worker.errors import StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
+from worker.inbox import Entry
+from worker.settings import Settings, load_settings
+from worker.staging import Contents, RedisStaging, VolumeStaging
+
+BINARY = b"\x88\xac\xa1\xb1" + bytes(range(256))
+
+
+def entry_with_binary() -> Entry:
+    return dataclasses.replace(
+        submission(1).entry,
+        binary_bytes=len(BINARY),
+        binary_sha256=hashlib.sha256(BINARY).hexdigest(),
+    )
+
+
+@pytest.mark.parametrize("binary", [None, BINARY, b""])
+def test_bytes_come_back_as_they_were(
+    client: redis.Redis, settings: Settings, binary: bytes | None
+) -> None:
+    entry = dataclasses.replace(
+        submission(1).entry,
+        binary_bytes=None if binary is None else len(binary),
+        binary_sha256=None if binary is None else hashlib.sha256(binary).hexdigest(),
+    )
+    contents = Contents(b"/ip", binary)
+    volume = VolumeStaging(settings.staging_path)
+    volume.stage(TENANT, entry, contents)
+    in_redis = RedisStaging(client)
+    data = in_redis.stage(TENANT, entry, contents)
+    inbox.accept(client, settings, [inbox.Submission(TENANT, entry, data)])
+    for store in (volume, in_redis):
+        [found] = store.read(TENANT, [entry])
+        assert staging.split(entry, found) == contents
+
+
+def test_missing_and_damaged_bytes_are_told_apart(settings: Settings) -> None:
+    entry = entry_with_binary()
+    good = b"/ip" + BINARY
+    assert staging.split(entry, good).binary == BINARY
+    with pytest.raises(StagedBytesMissing):
+        staging.split(entry, None)
+    for damaged in (good[:-1], good + b"x", b"/iq" + BINARY, good[:-1] + b"\0", b""):
+        with pytest.raises(StagedBytesDamaged):
+            staging.split(entry, damaged)
+
+
+def test_a_volume_file_of_other_bytes_does_not_replace_the_accepted_one(
+    settings: Settings,
+) -> None:
+    volume = VolumeStaging(settings.staging_path)
+    first, other = submission(1).entry, submission(1, b"/other").entry
+    volume.stage(TENANT, first, Contents(b"/ip", None))
+    volume.stage(TENANT, other, Contents(b"/other", None))
+    assert volume.read(TENANT, [first, other]) == [b"/ip", b"/other"]
+    volume.discard(TENANT, [other])
+    assert volume.read(TENANT, [first, other]) == [b"/ip", None]
+
+
+def test_the_volume_keeps_no_temporary_file_and_only_for_its_owner(settings: Settings) -> None:
+    volume = VolumeStaging(settings.staging_path)
+    volume.stage(TENANT, submission(1).entry, Contents(b"/ip", None))
+    [file] = (settings.staging_path / TENANT).iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_volume_that_refuses_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    volume = VolumeStaging(tmp_path / "file" / "staging")
+    with pytest.raises(StagingUnavailable) as raised:
+        volume.stage(TENANT, submission(1).entry, Contents(b"/ip", None))
+    assert str(tmp_path) not in str(raised.value)
+
+
+def test_what_a_client_staged_is_read_in_its_tenants_own_place(
+    client: redis.Redis, settings: Settings
+) -> None:
+    name, other = str(uuid.uuid4()), str(uuid.uuid4())
+    client.set(keys.handoff(TENANT, name), b"data")
+    folder = settings.staging_path / "handoff" / TENANT
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(b"data")
+    for store in (RedisStaging(client), VolumeStaging(settings.staging_path)):
+        assert store.read_handoff(TENANT, name) == b"data"
+        assert store.read_handoff(other, name) is None
+        store.discard_handoff(TENANT, name)
+        assert store.read_handoff(TENANT, name) is None
+
+
+def test_new_backups_go_where_the_settings_say(client: redis.Redis, tmp_path: Path) -> None:
+    volume = load_settings(staging="volume", staging_path=tmp_path)
+    assert isinstance(staging.of_settings(volume, client), VolumeStaging)
+    assert isinstance(staging.of_settings(load_settings(), client), RedisStaging)
+    # Entries that were accepted before the setting changed are found where they are.
+    assert isinstance(staging.of_entry(submission(1).entry, volume, client), RedisStaging)

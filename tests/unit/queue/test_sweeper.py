@@ -1,0 +1,86 @@
+"""The sweep: forgotten inboxes of the own shards are woken once; the others are left alone."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+import redis
+
+from tests.unit.queue.test_inbox import submission
+from worker import backoff, inbox, keys, sweeper, wakeups
+from worker.errors import StoreUnavailable
+from worker.settings import Settings, load_settings
+from worker.sweeper import Sweeper
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tenants whose wake-ups were sent; the broker itself is Celery's."""
+    tenants: list[str] = []
+    monkeypatch.setattr(wakeups, "send", lambda _app, _settings, tenant: tenants.append(tenant))
+    return tenants
+
+
+def sweeper_of(client: redis.Redis, settings: Settings, name: str = "w") -> Sweeper:
+    return Sweeper(None, settings, client, name)
+
+
+def wait_in(client: redis.Redis, settings: Settings, number: int) -> str:
+    tenant = str(uuid.UUID(int=number))
+    inbox.accept(client, settings, [submission(number, tenant=tenant)])
+    client.delete(keys.wake(tenant))
+    return tenant
+
+
+def test_a_forgotten_inbox_is_woken_once(
+    client: redis.Redis, settings: Settings, sent: list[str]
+) -> None:
+    tenant = wait_in(client, settings, 1)
+    assert [sweeper_of(client, settings, name).sweep() for name in "ab"] == [1, 0]
+    assert sent == [tenant]
+    client.delete(keys.wake(tenant))
+    assert sweeper_of(client, settings).sweep() == 1, "a lost wake-up is sent again"
+
+
+def test_inboxes_that_somebody_cares_for_are_left_alone(
+    client: redis.Redis, settings: Settings, sent: list[str]
+) -> None:
+    woken, locked, failed = (wait_in(client, settings, n) for n in range(3))
+    client.set(keys.wake(woken), "1")
+    client.set(keys.lock(locked), "token")
+    backoff.failed(client, failed, StoreUnavailable("no space"))
+    assert sweeper_of(client, settings).sweep() == 0
+    client.hset(keys.backoff(failed), "next_ms", "1")
+    assert sweeper_of(client, settings).sweep() == 1, "the sweep takes over a dead worker's retry"
+    assert sent == [failed]
+
+
+def test_each_worker_sweeps_its_own_shards(client: redis.Redis, sent: list[str]) -> None:
+    all_shards = load_settings()
+    tenants = {wait_in(client, all_shards, n) for n in range(40)}
+    for index in range(3):
+        own = load_settings(worker_index=index, worker_count=3)
+        before = len(sent)
+        sweeper_of(client, own, f"w{index}").sweep()
+        assert {keys.shard_of(tenant, 16) % 3 for tenant in sent[before:]} == {index}
+    assert sorted(sent) == sorted(tenants)
+    workers = sweeper.list_workers(client)
+    assert [worker.name for worker in workers] == ["w0", "w1", "w2"]
+    assert sorted(shard for worker in workers for shard in worker.shards) == list(range(16))
+    assert all(0 <= worker.last_sweep_age_s < 60 for worker in workers)
+
+
+def test_a_lasting_fault_is_tried_later_and_later_for_ever(client: redis.Redis) -> None:
+    tenant = str(uuid.UUID(int=1))
+    delays = [backoff.failed(client, tenant, StoreUnavailable("no space")) for _ in range(40)]
+    for tries, delay in enumerate(delays, 1):
+        longest = min(60.0, 2.0 ** (tries - 1))
+        assert 0.75 * longest <= delay <= longest
+    wait = backoff.get(client, tenant)
+    assert wait is not None
+    assert (wait.tries, wait.stalled) == (40, True)
+    assert wait.reason == "StoreUnavailable: no space"
+    assert wait.since_ms < wait.next_ms
+    backoff.clear(client, tenant)
+    assert backoff.get(client, tenant) is None

@@ -1,0 +1,73 @@
+"""Tidying: only bytes that nobody refers to go, and only when they are old."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tests.unit.queue.test_inbox import TENANT, submission
+from worker import inbox, keys, tidy
+from worker.local import EmbeddedServer
+from worker.settings import Settings
+from worker.staging import Contents, VolumeStaging
+
+
+@pytest.fixture(params=["real"])
+def client(real_server: EmbeddedServer) -> Iterator[redis.Redis]:
+    with redis.Redis(unix_socket_path=str(real_server.socket)) as real:
+        real.flushall()
+        yield real
+
+
+def test_only_orphans_go(client: redis.Redis, settings: Settings) -> None:
+    inbox.accept(client, settings, [submission(1)])
+    kept, orphan = submission(1).entry.backup_id, str(uuid.uuid4())
+    client.set(keys.staged(TENANT, orphan), b"x")
+    assert tidy.tidy(client, settings) == 0, "young ones stay"
+    assert tidy.tidy(client, settings, abandoned_s=0) == 1
+    assert client.exists(keys.staged(TENANT, kept))
+    assert not client.exists(keys.staged(TENANT, orphan))
+
+
+def test_handed_over_bytes_get_a_life(client: redis.Redis, settings: Settings) -> None:
+    name = keys.handoff(TENANT, str(uuid.uuid4()))
+    client.set(name, b"x")
+    tidy.tidy(client, settings)
+    assert 0 < client.ttl(name) <= tidy.ABANDONED_S
+
+
+def test_files_of_the_volume(client: redis.Redis, settings: Settings) -> None:
+    volume = VolumeStaging(settings.staging_path)
+    entries = [submission(n).entry for n in range(3)]
+    for entry in entries:
+        volume.stage(TENANT, entry, Contents(b"/ip", None))
+    inbox.accept(client, settings, [submission(0)])
+    handoff = settings.staging_path / "handoff" / TENANT / str(uuid.uuid4())
+    handoff.parent.mkdir(parents=True)
+    handoff.write_bytes(b"x")
+    for file in settings.staging_path.rglob("*"):
+        if entries[2].backup_id not in file.name:
+            os.utime(file, (1, 1))
+    assert tidy.tidy(client, settings) == 2
+    left = volume.read(TENANT, entries)
+    assert left == [b"/ip", None, b"/ip"], "waiting ones and young ones stay"
+    assert not handoff.exists()
+
+
+def test_one_worker_an_hour(client: redis.Redis) -> None:
+    assert tidy.is_due(client)
+    assert not tidy.is_due(client)
+    assert 0 < client.ttl(keys.TIDY) <= tidy.INTERVAL_S
+
+
+def test_queues_of_shards_that_are_gone_are_deleted(
+    client: redis.Redis, settings: Settings
+) -> None:
+    for shard in (3, 15, 16, 40):
+        client.lpush(keys.shard_queue(shard), b"a wake-up")
+    assert tidy.drop_foreign_queues(client, settings) == 2
+    assert client.exists(keys.shard_queue(3), keys.shard_queue(15)) == 2

@@ -1,0 +1,37 @@
+"""The pages say what the code says."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from docs import generate
+
+README = (generate.ROOT / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", generate.PAGES, ids=lambda page: page.name)
+def test_generated_tables_are_fresh(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert generate.fresh(text) == text, "run `make docs`"
+
+
+def test_the_readme_holds_the_settings_and_the_two_commands() -> None:
+    assert "<!-- generated: settings -->" in README
+    assert "make demo" in README
+    assert "make test" in README
+
+
+def test_the_readmes_example_is_python_of_at_most_20_lines() -> None:
+    [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    ast.parse(example)
+    assert len([line for line in example.splitlines() if line.strip()]) <= 20
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in generate.PAGES:
+        for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), (page.name, target)

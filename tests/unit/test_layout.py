@@ -1,0 +1,177 @@
+"""The layout: imports run one way, importing does no work, and the public names are the API."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tasks
+
+ROOT = Path(__file__).parents[2]
+
+#: Who may import whom, from the top down; a module imports what is below it or in its own row.
+LAYERS = [
+    ("cli", "local"),
+    ("tasks",),
+    ("git_store",),
+    (
+        "app",
+        "broker_check",
+        "dead_letters",
+        "inbox",
+        "locks",
+        "receipts",
+        "staging",
+        "sweeper",
+        "tidy",
+        "backoff",
+        "wakeups",
+    ),
+    ("connections", "keys", "logs", "scripts", "settings", "shutdown"),
+    ("errors", "ids"),
+]
+#: The store knows nothing of the queue: it stands beside it and is imported by few.
+STORE_USERS = {"tasks.commit", "tasks.drain", "tasks.read", "tasks.maintain", "worker.git_store"}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for package in ("worker", "tasks"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def project_imports() -> list[tuple[str, str]]:
+    known = modules()
+    return sorted(
+        {
+            (name, imported)
+            for name, path in known.items()
+            for imported in imports_of(path)
+            if imported in known and imported not in ("worker", "tasks.__init__")
+        }
+    )
+
+
+def layer_of(module: str) -> int | None:
+    top = "tasks" if module.startswith("tasks") else module.split(".")[1] if "." in module else ""
+    for number, names in enumerate(LAYERS):
+        if top in names:
+            return number
+    return None
+
+
+def test_every_module_has_a_place() -> None:
+    homeless = [
+        name
+        for name in modules()
+        if name != "worker" and not name.startswith("worker.store") and layer_of(name) is None
+    ]
+    assert homeless == []
+
+
+@pytest.mark.parametrize(("importer", "imported"), project_imports())
+def test_imports_run_one_way(importer: str, imported: str) -> None:
+    if importer.startswith("worker.store"):
+        assert imported.startswith("worker.store") or imported in ("worker.errors", "worker.ids")
+    elif imported.startswith("worker.store"):
+        assert importer in STORE_USERS or importer.startswith("worker.cli")
+    else:
+        above, below = layer_of(importer), layer_of(imported)
+        assert above is not None
+        assert below is not None
+        assert above <= below
+
+
+def test_the_store_is_free_of_the_queues_libraries() -> None:
+    for name, path in modules().items():
+        if name.startswith("worker.store"):
+            roots = {imported.split(".")[0] for imported in imports_of(path)}
+            assert not roots & {"redis", "celery", "kombu", "pydantic", "pydantic_settings"}, name
+
+
+def test_every_module_says_what_it_is_in_its_first_line() -> None:
+    for name, path in modules().items():
+        docstring = ast.get_docstring(ast.parse(path.read_text("utf-8")))
+        assert docstring, name
+        assert docstring.splitlines()[0].endswith("."), name
+
+
+def run(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "CONFKEEP_REDIS_URL": "nonsense", "CONFKEEP_SHARDS": "-1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_tasks_loads_no_git() -> None:
+    assert run("import sys, tasks; print('pygit2' in sys.modules)") == "False"
+
+
+def test_importing_reads_no_environment_and_opens_nothing() -> None:
+    # The environment is nonsense: reading it at import would fail.
+    names = [name for name in modules() if not name.endswith("__main__")]
+    code = (
+        "import importlib, os, threading\n"
+        "before = len(os.listdir('/proc/self/fd'))\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+        "print(threading.active_count(), len(os.listdir('/proc/self/fd')) - before)\n"
+    )
+    threads, descriptors = run(code).split()
+    assert threads == "1"
+    assert int(descriptors) <= 0, "no socket and no file stays open"
+
+
+def test_the_public_names() -> None:
+    assert sorted(tasks.__all__) == [
+        "BackupIdConflict",
+        "BackupPayload",
+        "BrokerUnavailable",
+        "ConfkeepError",
+        "HistoryEntry",
+        "InvalidBackup",
+        "PoisonedBackup",
+        "Receipt",
+        "ReceivedBackup",
+        "StagedReference",
+        "enqueue_backup",
+        "enqueue_backups",
+    ]
+    assert all(hasattr(tasks, name) for name in tasks.__all__)
+
+
+def test_only_the_store_and_the_staging_sync_and_rename() -> None:
+    allowed = {"worker.store.durable", "worker.staging"}
+    forbidden = {"fsync", "fdatasync", "rename", "replace", "renames", "sync"}
+    for name, path in modules().items():
+        if name in allowed:
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if (
+                isinstance(node, ast.Attribute)
+                and node.attr in forbidden
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "os"
+            ):
+                raise AssertionError(f"{name} calls os.{node.attr}")

@@ -1,0 +1,116 @@
+"""The Celery app: queues, routes and how messages are acknowledged; it holds no task.
+
+`celery -A worker.app worker` starts a worker of the shards that the settings give it. Importing
+this module reads no environment and opens nothing: the configuration is made when Celery first
+asks for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from celery import Celery, signals
+from kombu.entity import Queue
+
+from worker import keys, logs, shutdown
+from worker.broker_check import BrokerCheckStep
+from worker.settings import Settings, get_settings
+from worker.sweeper import SweeperStep
+
+#: The modules that hold the tasks; names, since the runtime does not import what producers see.
+TASK_MODULES = ("tasks.commit", "tasks.receive", "tasks.read")
+
+#: Seconds after which the broker gives an unacknowledged message to another worker. Well above the
+#: longest slice and the longest countdown: a task that runs longer would run twice at once.
+VISIBILITY_TIMEOUT_S = 120
+
+
+def broker_url(settings: Settings) -> str:
+    """The Redis URL in Celery's form, which calls a unix socket `redis+socket`."""
+    url = settings.redis_url
+    if not url.startswith("unix://"):
+        return url
+    parts = urlsplit(url)
+    db = parse_qs(parts.query).get("db", ["0"])[0]
+    return f"redis+socket://{parts.path}?virtual_host={db}"
+
+
+def configuration() -> dict[str, Any]:
+    """Celery's configuration for the environment's settings."""
+    settings = get_settings()
+    url = broker_url(settings)
+    shards = keys.shards_of_worker(settings.worker_index, settings.worker_count, settings.shards)
+    queues = [Queue(keys.shard_queue(shard)) for shard in shards]
+    on_socket = url.startswith("redis+socket")
+    transport: dict[str, Any] = {
+        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        # A dead worker's messages come back in seconds; by default after up to 100.
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        # Without a timeout a half-open connection is never noticed.
+        "socket_timeout": settings.redis_timeout_s,
+        "socket_connect_timeout": settings.redis_timeout_s,
+        "health_check_interval": 10,
+        "priority_steps": [0],
+    }
+    if not on_socket:
+        transport["socket_keepalive"] = True
+    return {
+        "broker_url": url,
+        "result_backend": url,
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "include": TASK_MODULES,
+        "task_queues": [*queues, Queue(keys.RECEIVE_QUEUE)],
+        "task_default_queue": keys.RECEIVE_QUEUE,
+        # Each backup's receipt is stored under its own id (worker.receipts).
+        "task_ignore_result": True,
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_hijack_root_logger": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": transport,
+        "result_expires": settings.receipt_ttl_s,
+        "redis_socket_timeout": 10,
+        "redis_socket_connect_timeout": settings.redis_timeout_s,
+        "redis_backend_health_check_interval": 30,
+        "result_backend_always_retry": True,
+        "result_backend_max_retries": 3,
+        "result_backend_transport_options": {
+            "retry_policy": {
+                "max_retries": 2,
+                "interval_start": 0,
+                "interval_step": 0.2,
+                "interval_max": 0.5,
+            }
+        },
+        "worker_soft_shutdown_timeout": 8,
+    }
+
+
+# Not the process's current app: producers import this beside an app of their own.
+app = Celery("confkeep", set_as_current=False)
+app.add_defaults(configuration)
+app.steps["worker"].add(BrokerCheckStep)
+app.steps["worker"].add(SweeperStep)
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _set_up_logging(**_: Any) -> None:
+    """Replace Celery's own logging; the signal fires in processes that run workers only."""
+    logs.configure(get_settings())
+
+
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def _prepare_shutdown(**_: Any) -> None:
+    shutdown.prepare()
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _request_shutdown(**_: Any) -> None:
+    shutdown.request()

@@ -1,0 +1,81 @@
+"""The check of the server before a worker starts: does it keep what it acknowledges? It changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+import structlog
+from celery import bootsteps
+
+from worker.connections import broker_errors, open_client
+from worker.errors import BrokerUnavailable, BrokerVolatile, ConfkeepError
+from worker.settings import Settings, get_settings
+
+log = structlog.get_logger("confkeep.broker")
+
+
+def check(client: redis.Redis, settings: Settings) -> list[str]:
+    """Refuse a server that evicts keys or keeps no append-only file.
+
+    Returns:
+        What a person should know all the same, one sentence each.
+
+    Raises:
+        BrokerVolatile: it may lose what it acknowledged, and CONFKEEP_ALLOW_VOLATILE_BROKER is
+            not set.
+        BrokerUnavailable: it did not answer.
+    """
+    found: dict[str, str] = {}
+    try:
+        with broker_errors():
+            for name in ("maxmemory-policy", "appendonly", "appendfsync"):
+                found.update(client.config_get(name))  # type: ignore[arg-type]
+    except BrokerUnavailable as error:
+        # Hosted servers forbid CONFIG; their owner knows how they are set up.
+        if isinstance(error.__cause__, redis.ResponseError):
+            return [
+                "The server does not tell its configuration: check yourself that it is durable."
+            ]
+        raise
+    problems = []
+    if found.get("maxmemory-policy", "noeviction") != "noeviction":
+        problems.append(f"maxmemory-policy is {found['maxmemory-policy']}: it may evict backups")
+    if found.get("appendonly") == "no":
+        problems.append("appendonly is no: a restart loses every accepted backup")
+    if problems and not settings.allow_volatile_broker:
+        raise BrokerVolatile("; ".join(problems))
+    if found.get("appendfsync") in ("everysec", "no") and not problems:
+        problems.append(
+            f"appendfsync is {found['appendfsync']}: a crash loses what was accepted shortly before"
+        )
+    return problems
+
+
+class BrokerCheckStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Ends the worker before it takes its first task from a server that is not durable."""
+
+    def start(self, parent: Any) -> None:
+        """Look once; a server that is away is for the consumer to wait for."""
+        settings = get_settings()
+        client = open_client(settings)
+        try:
+            for problem in check(client, settings):
+                log.warning(problem, action="broker.volatile")
+        except BrokerVolatile as error:
+            _refuse(parent, error)
+        except BrokerUnavailable:
+            log.warning("the server is away; waiting for it", action="broker.away")
+        finally:
+            client.close()
+
+    def stop(self, parent: Any) -> None:
+        """Nothing was started."""
+
+    terminate = stop
+
+
+def _refuse(parent: Any, error: ConfkeepError) -> None:
+    log.error(str(error), action="broker.refused", hint=error.hint)
+    parent.exitcode = error.exit_code
+    raise SystemExit(error.exit_code)

@@ -1,0 +1,124 @@
+"""The command line: finds a command's module when it is run and ends with the error's status.
+
+One command is one module of this package with a click command named `command`, and one line in
+`COMMANDS`. Modules are imported when their command runs, so that `confkeep --help` needs none of
+Celery, pygit2 and pydantic.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from typing import Any, Final
+
+import click
+
+from worker.cli.terminal import Terminal
+from worker.errors import ConfkeepError
+
+#: Name -> what it does, as `confkeep --help` lists them. Equals the first line of the command's help.
+COMMANDS: Final = {
+    "demo": "Show in seconds what confkeep does, with made-up routers.",
+    "up": "Run a server and workers on this machine until Ctrl-C.",
+    "worker": "Run a worker that commits what is enqueued.",
+    "enqueue": "Hand over one backup of one device.",
+    "import": "Hand over a folder of exports, oldest first.",
+    "history": "List the versions of a device, or the devices of a tenant.",
+    "show": "Print a device's export as it is or was.",
+    "diff": "Show what changed between two versions of a device.",
+    "restore": "Write a device's two files into a folder.",
+    "status": "Show what waits, who works and what failed.",
+}
+
+#: The status of a process that Ctrl-C ended, as shells have it.
+INTERRUPTED: Final = 130
+
+
+def module_of(name: str) -> str:
+    """The module of a command; a keyword of Python gets a `_` behind it."""
+    stem = name.replace("-", "_")
+    return f"worker.cli.{stem}_" if stem == "import" else f"worker.cli.{stem}"
+
+
+class Commands(click.Group):
+    """A group that imports a command when it is run and reports confkeep's errors."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """All names, in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(module_of(cmd_name)).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an error of ours becomes two lines and its own exit status."""
+        try:
+            return super().invoke(ctx)
+        except ConfkeepError as error:
+            terminal = Terminal.of(ctx)
+            if terminal.debug:
+                raise
+            terminal.error(str(error), error.hint)
+            ctx.exit(error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            ctx.exit(INTERRUPTED)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            terminal = Terminal.of(ctx)
+            if terminal.debug:
+                raise
+            name = f"{error.filename}: " if error.filename else ""
+            terminal.error(f"{name}{error.strerror or error}", None)
+            ctx.exit(1)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`confkeep COMMAND --help` says more about each. Settings are environment variables; "
+    "see the README.",
+)
+@click.option("--debug", is_flag=True, help="Show where an error comes from.")
+@click.option("--no-color", is_flag=True, help="Print no colours, as NO_COLOR=1 does.")
+@click.version_option(package_name="confkeep", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool, no_color: bool) -> None:
+    """Keep every configuration backup of network devices in git."""
+    ctx.obj = Terminal(no_color=no_color, debug=debug)
+
+
+def main() -> None:
+    """What the console script `confkeep` calls; ends the process."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character gets its escape, not a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        cli.main(prog_name="confkeep", standalone_mode=True)
+    except SystemExit as end:
+        sys.exit(_flushed(end.code))
+
+
+def _flushed(code: str | int | None) -> str | int | None:
+    """Flush now: at the interpreter's end a reader that went away would print a warning."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code

@@ -1,0 +1,284 @@
+"""`confkeep demo`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+from tasks import BackupPayload, enqueue_backups
+from worker.cli import exports_folder, one_machine
+from worker.cli.diff import print_diff
+from worker.cli.history import print_versions
+from worker.cli.lookup import MIN_PREFIX
+from worker.cli.running import DEFAULT_DATA
+from worker.cli.samples import SampleDevice
+from worker.cli.sending import Sender
+from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
+from worker.cli.versions import device_rows, rows_of
+from worker.cli.waiting import SILENCE_S, NoReceipt, Receipts
+from worker.errors import PoisonedBackup
+from worker.settings import get_settings
+from worker.store.reader import devices_of
+from worker.store.repository import TenantRepository, open_repository, repository_path, tenants_of
+
+TENANTS: Final = 3
+DEVICES: Final = 40
+POLLS: Final = 5
+#: The share of captures that change the configuration, and of those that repeat the last files.
+_CHANGED: Final = 0.4
+_REPEATED: Final = 0.2
+#: Time between two polls, as the captures say it.
+_BETWEEN_POLLS: Final = dt.timedelta(hours=6)
+
+_VERSIONS_SHOWN: Final = 6
+_DIFF_LINES: Final = 40
+_LOG_LINES: Final = 6
+
+
+@click.command("demo")
+@click.option(
+    "--from",
+    "source",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Play real exports: TENANT/DEVICE/*.rsc, DEVICE/*.rsc or *.rsc.",
+)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEFAULT_DATA / "demo",
+    show_default=True,
+    help="Folder to keep the store in; that of an earlier demo is emptied.",
+)
+@pass_terminal
+def command(terminal: Terminal, source: Path | None, data: Path) -> None:
+    """Show in seconds what confkeep does, with made-up routers.
+
+    Starts a server and a worker on this machine, plays a scheduler that polls 3 tenants with 40
+    devices each 5 times, and shows what is kept then. Nothing runs any more when it ends; the
+    store stays in --data to look at.
+    """
+    one_machine.empty_for_demo(data)
+    _isolate()
+    with one_machine.ended_by_signals():
+        terminal.note("starting a server and a worker ...")
+        concurrency = min(TENANTS, os.cpu_count() or 1)
+        with one_machine.run(data, workers=1, concurrency=concurrency) as machine:
+            os.environ.update(machine.environment)
+            get_settings.cache_clear()
+            if source is None:
+                done = _play_samples(terminal, machine)
+            else:
+                done = _play_folder(terminal, machine, source)
+    _show(terminal, data / "store", done)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What was played."""
+
+    backups: int
+    unchanged: int
+    seconds: float
+    #: The devices worth a look, the best first; None: whichever has the most versions.
+    best: tuple[str, str] | None
+
+
+def _isolate() -> None:
+    """Forget the user's settings: the demo must not reach a real server or store."""
+    for name in [name for name in os.environ if name.startswith("CONFKEEP_")]:
+        del os.environ[name]
+    os.environ.pop("GIT_STORE_PATH", None)
+
+
+class _Router:
+    """A made-up device as the scheduler of the demo polls it."""
+
+    def __init__(self, tenant_id: str, seed: str, *, has_binary: bool) -> None:
+        self.tenant_id = tenant_id
+        self.sample = SampleDevice(seed)
+        self.changes = 0
+        self.changed_last = False
+        self._random = random.Random(seed)  # noqa: S311 - no secret
+        self._has_binary = has_binary
+        self._files: tuple[bytes, bytes | None] | None = None
+
+    def poll(self, number: int, now: dt.datetime) -> BackupPayload:
+        """Capture it."""
+        at = now - (POLLS - number) * _BETWEEN_POLLS
+        luck = self._random.random()
+        self.changed_last = self._files is not None and luck < _CHANGED
+        if self.changed_last:
+            self.changes += 1
+            self.sample.mutate()
+        if self._files is None or luck < 1 - _REPEATED:
+            self._files = (
+                self.sample.export(at),
+                self.sample.binary() if self._has_binary else None,
+            )
+        export, binary = self._files
+        return BackupPayload.checked(
+            tenant_id=self.tenant_id,
+            device_id=self.sample.device_id,
+            export_text=export,
+            binary_backup=binary,
+            message=f"{self.sample.identity}: poll {number}",
+            captured_at=at,
+        )
+
+
+def _play_samples(terminal: Terminal, machine: one_machine.OneMachine) -> _Done:
+    """Poll all made-up devices and wait for all receipts."""
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    routers = [
+        _Router(
+            str(uuid.uuid5(exports_folder.NAMESPACE, f"demo tenant {tenant}")),
+            f"demo {tenant} {device}",
+            has_binary=(tenant, device) != (0, 0),
+        )
+        for tenant in range(TENANTS)
+        for device in range(DEVICES)
+    ]
+    total = POLLS * len(routers)
+    unchanged = 0
+    started = time.monotonic()
+    receipts = Receipts(check=machine.check)
+    what = f"polling {len(routers)} routers {POLLS} times"
+    with terminal.progress(what, total) as advance:
+        for number in range(1, POLLS + 1):
+            results = enqueue_backups([router.poll(number, now) for router in routers])
+            receipts.expect([result.id for result in results])
+            unchanged += _collect(receipts, advance, wait=number == POLLS)
+    seconds = time.monotonic() - started
+    best = max(routers, key=lambda router: (router.changed_last, router.changes))
+    return _Done(total, unchanged, seconds, (best.tenant_id, best.sample.device_id))
+
+
+def _collect(receipts: Receipts, advance: Callable[[int], None], *, wait: bool) -> int:
+    """Take what arrived, or all; returns how many of the backups changed nothing."""
+    unchanged = 0
+    while True:
+        answers = receipts.wait() if wait else receipts.poll()
+        for answer in answers:
+            if answer.receipt is None:
+                raise PoisonedBackup(answer.problem())
+            unchanged += answer.receipt["unchanged"]
+        advance(len(answers))
+        if not wait or not len(receipts):
+            return unchanged
+
+
+def _play_folder(terminal: Terminal, machine: one_machine.OneMachine, source: Path) -> _Done:
+    """Hand over a folder of real exports and wait for all receipts."""
+    found = exports_folder.scan_any(source, tenant="demo")
+    started = time.monotonic()
+    with terminal.progress("importing", len(found.captures)) as advance:
+        sent = Sender(frozenset(), advance, silence_s=SILENCE_S, check=machine.check).send(
+            found.captures
+        )
+    seconds = time.monotonic() - started
+    for path, reason in [*sent.refused, *sent.dead]:
+        terminal.note(f"refused {printable(str(path))}: {printable(reason)}")
+    return _Done(sent.imported, sent.unchanged, seconds, None)
+
+
+def _show(terminal: Terminal, store: Path, done: _Done) -> None:
+    tenants = tenants_of(store)
+    if not done.backups or not tenants:
+        raise NoReceipt("nothing was accepted")
+    if done.best is None:
+        best = max(
+            (row.versions, tenant, row.device_id)
+            for tenant in tenants
+            for row in device_rows(open_repository(repository_path(store, tenant)))
+        )
+        tenant_id, device_id = best[1:]
+    else:
+        tenant_id, device_id = done.best
+    repository = open_repository(repository_path(store, tenant_id))
+    devices = [
+        len(devices_of(open_repository(repository_path(store, tenant)))) for tenant in tenants
+    ]
+    terminal.prose(
+        f"{count_text(done.backups, 'backup')} of {count_text(sum(devices), 'device')} of "
+        f"{count_text(len(tenants), 'tenant')} are in git: {done.backups / done.seconds:.0f} a "
+        "second, each safe on disk before its receipt.",
+        style="bold green",
+    )
+    if done.unchanged:
+        terminal.prose(
+            f"{done.unchanged} repeated the device's last files: they are commits too, but stand "
+            "in no history."
+        )
+    short_tenant = _shortest(tenant_id, tenants)
+    short_device = _shortest(device_id, devices_of(repository))
+    _show_device(terminal, repository, device_id)
+    _show_git_log(terminal, repository)
+    path = os.path.relpath(store)
+    confkeep = _own_name()
+    terminal.heading("Go on with")
+    terminal.line(f"  export CONFKEEP_GIT_STORE_PATH={path}", style="cyan")
+    for command_line in (
+        f"{confkeep} history {short_tenant}",
+        f"{confkeep} history {short_tenant} {short_device}",
+        f"{confkeep} restore {short_tenant} {short_device} -o restored",
+        f"git -C {path}/{short_tenant}*.git log --stat -3",
+    ):
+        terminal.line(f"  {command_line}", style="cyan")
+    terminal.note("`confkeep up` runs server and workers for good; this demo's have ended.")
+
+
+def _show_device(terminal: Terminal, repository: TenantRepository, device_id: str) -> None:
+    rows = rows_of(repository, device_id, _VERSIONS_SHOWN)
+    terminal.heading(f"History of device {device_id}")
+    print_versions(terminal, rows)
+    terminal.heading("Its last change")
+    print_diff(terminal, repository, device_id, max_lines=_DIFF_LINES)
+
+
+def _show_git_log(terminal: Terminal, repository: TenantRepository) -> None:
+    terminal.heading(f"git log --oneline -{_LOG_LINES}, straight from git")
+    git = shutil.which("git")
+    if git is None:
+        terminal.note("There is no git on this machine; confkeep does not need it.")
+        return
+    log = subprocess.run(
+        [git, "-C", str(repository.path), "log", "--oneline", f"-{_LOG_LINES}"],
+        capture_output=True,
+        check=False,
+    )
+    if log.returncode:
+        terminal.note(printable(log.stderr.decode("utf-8", "replace").strip()))
+    for line in log.stdout.decode("utf-8", "surrogateescape").splitlines():
+        terminal.line(printable(line))
+
+
+def _shortest(one: str, known: list[str]) -> str:
+    """The shortest prefix, of 8 digits or more, that names only `one`."""
+    length = max(MIN_PREFIX, 8)
+    while sum(other.startswith(one[:length]) for other in known) > 1:
+        length += 1
+    return one[:length]
+
+
+def _own_name() -> str:
+    """How the user can call this program again from where he stands."""
+    called = Path(sys.argv[0])
+    if called.name != "confkeep":
+        return f"{sys.executable} -m worker.cli"
+    found = shutil.which("confkeep")
+    if found is not None and os.path.samefile(found, called):
+        return "confkeep"
+    return min(os.path.relpath(called), str(called), key=len)

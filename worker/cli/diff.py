@@ -1,0 +1,154 @@
+"""`confkeep diff`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+import click
+import pygit2
+from pygit2.enums import DiffOption
+
+from worker.cli.lookup import find_device, open_tenant
+from worker.cli.terminal import Terminal, date_text, pass_terminal, printable, size_text
+from worker.cli.versions import captured_at, last_versions
+from worker.errors import NotInStore
+from worker.settings import get_settings
+from worker.store.backup import BINARY_NAME, EXPORT_NAME, decode_text
+from worker.store.reader import Pair, find_commit, read_pair
+from worker.store.repository import TenantRepository
+
+_STYLES: Final = {"+": "green", "-": "red", "@": "cyan"}
+_NOTHING: Final = Pair(None, None)
+
+
+@click.command("diff")
+@click.argument("tenant")
+@click.argument("device")
+@click.argument("old", required=False)
+@click.argument("new", required=False)
+@click.option(
+    "-U",
+    "--unified",
+    "context",
+    type=click.IntRange(0, 1000),
+    default=3,
+    show_default=True,
+    metavar="LINES",
+    help="Lines of context.",
+)
+@pass_terminal
+def command(
+    terminal: Terminal, tenant: str, device: str, old: str | None, new: str | None, context: int
+) -> None:
+    """Show what changed between two versions of a device.
+
+    Without OLD and NEW: the last change. With OLD: everything since that commit. With both:
+    between the two. They are commit ids or their first digits. In a pipe the lines are exact, so
+    that `patch` takes them; on a terminal, control characters are shown as escapes.
+    """
+    _tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
+    print_diff(terminal, repository, find_device(repository, device), old, new, context)
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One of the two versions that are compared; without a commit it is the time before all."""
+
+    commit: pygit2.Commit | None
+    pair: Pair
+
+    def label(self, prefix: str) -> str:
+        """What stands behind `---` or `+++`: git's name of the file, then when and which."""
+        if self.commit is None or self.pair.export is None:
+            return "/dev/null"
+        when = date_text(captured_at(self.commit))
+        return f"{prefix}/{EXPORT_NAME}\t{when} UTC  {str(self.commit.id)[:10]}"
+
+
+def _side(repository: TenantRepository, device_id: str, sha: str | None) -> _Side:
+    if sha is None:
+        return _Side(None, _NOTHING)
+    commit = find_commit(repository, sha)
+    return _Side(commit, read_pair(repository, commit, device_id))
+
+
+def print_diff(
+    terminal: Terminal,
+    repository: TenantRepository,
+    device_id: str,
+    old_sha: str | None = None,
+    new_sha: str | None = None,
+    context: int = 3,
+    max_lines: int | None = None,
+) -> None:
+    """The unified diff of the exports and a line about the binaries; see the command.
+
+    Args:
+        max_lines: print at most so many lines of the diff, and how many were left out.
+
+    Raises:
+        NotInStore: the device or a commit is not there.
+    """
+    last = last_versions(repository, device_id, 2)
+    if old_sha is None and len(last) > 1:
+        old_sha = last[1].sha
+    old = _side(repository, device_id, old_sha)
+    new = _side(repository, device_id, new_sha or last[0].sha)
+    if old.pair == new.pair == _NOTHING:
+        raise NotInStore(f"device {device_id} is in neither of the two commits")
+    if old.pair.export == new.pair.export:
+        terminal.line(f"{EXPORT_NAME}: no difference", style="bold")
+    else:
+        _print_patch(terminal, old, new, context, max_lines)
+    terminal.line(f"{BINARY_NAME}: {_binaries(old.pair.binary, new.pair.binary)}", style="bold")
+
+
+def _print_patch(
+    terminal: Terminal, old: _Side, new: _Side, context: int, max_lines: int | None
+) -> None:
+    patch = pygit2.Patch.create_from(
+        old.pair.export or b"",
+        new.pair.export or b"",
+        flag=DiffOption.FORCE_TEXT,
+        context_lines=context,
+    )
+    names = [
+        f"--- {old.label('a')}",
+        f"+++ {new.label('b')}",
+    ]
+    # libgit2's own names are dropped: everything before the first hunk.
+    data = patch.data
+    start = data.find(b"\n@@ ") + 1
+    body = data[start:]
+    if max_lines is not None and body.count(b"\n") > max_lines:
+        lines = body.split(b"\n")
+        left_out = len(lines) - 1 - max_lines
+        body = b"\n".join([*lines[:max_lines], b"... and %d more lines" % left_out, b""])
+    if not sys.stdout.isatty():
+        terminal.bytes("\n".join(names).encode() + b"\n" + body)
+        return
+    for name in names:
+        terminal.line(name.expandtabs(2), style="bold")
+    crlf = _has_crlf(old.pair.export) and _has_crlf(new.pair.export)
+    for raw in body.split(b"\n")[:-1]:
+        # Where both have such line ends they say nothing; else they are the difference.
+        line = decode_text(raw[:-1] if crlf and raw.endswith(b"\r") else raw)
+        terminal.line(printable(line.expandtabs()), style=_STYLES.get(line[:1]))
+
+
+def _has_crlf(export: bytes | None) -> bool:
+    return export is None or b"\r\n" in export
+
+
+def _binaries(old: bytes | None, new: bytes | None) -> str:
+    if old == new:
+        return "none" if new is None else f"the same {size_text(len(new))}"
+    if old is None or new is None:
+        what, data = ("added", new) if old is None else ("removed", old)
+        return f"{what}, {size_text(len(data or b''))}"
+    if len(old) != len(new):
+        return f"differs, {size_text(len(old))} before, {size_text(len(new))} now"
+    count = sum(a != b for a, b in zip(old, new, strict=True))
+    return f"differs in {count} of {len(new)} bytes"

@@ -1,0 +1,123 @@
+"""`confkeep enqueue`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import IO
+
+import click
+
+from tasks import BackupPayload, enqueue_backups
+from worker.cli import lookup, running
+from worker.cli.terminal import Terminal, pass_terminal
+from worker.cli.waiting import Receipts
+from worker.errors import InvalidInput, NotInStore
+from worker.settings import get_settings
+
+
+@click.command("enqueue")
+@click.argument("tenant")
+@click.argument("device")
+@click.option(
+    "--export", required=True, type=click.File("rb"), help="The text export; - is standard input."
+)
+@click.option("--binary", type=click.File("rb"), help="The binary backup.")
+@click.option("-m", "--message", required=True, help="The commit's message.")
+@click.option("--backup-id", metavar="UUID", help="The same id is committed once, ever.")
+@click.option(
+    "--captured-at", metavar="DATE", help="When the device was asked: ISO 8601 with a time zone."
+)
+@click.option("--wait", is_flag=True, help="Wait for the receipt.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --wait: how long.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def command(
+    terminal: Terminal,
+    tenant: str,
+    device: str,
+    export: IO[bytes],
+    binary: IO[bytes] | None,
+    message: str,
+    backup_id: str | None,
+    captured_at: str | None,
+    wait: bool,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Hand over one backup of one device.
+
+    Prints the backup_id: from then on the backup is committed exactly once. TENANT and DEVICE
+    are UUIDs, or the first 4 or more digits of some that are in the store.
+
+    \b
+    With --json: {"backup_id"}; with --wait too, the receipt: {"backup_id", "tenant_id",
+    "device_id", "sha", "lines_added", "lines_removed", "unchanged", "export_changed",
+    "committed_at", "warnings"}.
+    """
+    running.adopt(terminal)
+    tenant_id, device_id = _ids(tenant, device)
+    values = {
+        "tenant_id": tenant_id,
+        "device_id": device_id,
+        "export_text": export.read(),
+        "binary_backup": None if binary is None else binary.read(),
+        "message": message,
+        "captured_at": None if captured_at is None else _date(captured_at),
+    }
+    if backup_id is not None:
+        values["backup_id"] = backup_id
+    payload = BackupPayload.checked(**values)
+    enqueue_backups([payload])
+    if not wait:
+        if as_json:
+            terminal.json({"backup_id": payload.backup_id})
+        else:
+            terminal.line(payload.backup_id)
+        return
+    receipts = Receipts(silence_s=timeout)
+    receipts.expect([payload.backup_id])
+    started = time.monotonic()
+    (answer,) = receipts.wait()
+    if answer.receipt is None:
+        assert answer.error is not None
+        raise answer.error
+    if as_json:
+        terminal.json(answer.receipt)
+        return
+    receipt = answer.receipt
+    changes = (
+        "unchanged"
+        if receipt["unchanged"]
+        else f"+{receipt['lines_added']} -{receipt['lines_removed']} lines"
+    )
+    terminal.line(f"{payload.backup_id} is commit {receipt['sha']} ({changes})")
+    for warning in receipt["warnings"]:
+        terminal.note(f"warning: {warning}")
+    terminal.note(f"after {time.monotonic() - started:.2f} s")
+
+
+def _ids(tenant: str, device: str) -> tuple[str, str]:
+    store = get_settings().git_store_path
+    tenant_id = lookup.find_tenant(store, tenant)
+    try:
+        return tenant_id, lookup.find_device_of(store, tenant_id, device)
+    except NotInStore:
+        # A tenant without a repository has no devices yet.
+        raise InvalidInput(
+            "DEVICE", "must be a whole UUID: the tenant has no devices yet"
+        ) from None
+
+
+def _date(text: str) -> dt.datetime:
+    try:
+        return dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput("--captured-at", "must be a date such as 2026-09-30T10:00:00Z") from None

@@ -1,0 +1,188 @@
+"""`confkeep history`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.text import Text
+
+from worker.cli.lookup import find_device, open_tenant
+from worker.cli.terminal import Terminal, count_text, date_text, first_line, pass_terminal
+from worker.cli.versions import DeviceRow, Row, device_rows, rows_of
+from worker.errors import NotInStore
+from worker.settings import get_settings
+from worker.store.reader import devices_of
+from worker.store.repository import (
+    TenantRepository,
+    open_repository,
+    repository_path,
+    tenants_of,
+)
+
+#: Digits of a commit id in tables; unambiguous in any store that we have seen.
+SHORT: Final = 10
+
+
+@click.command("history")
+@click.argument("tenant", required=False)
+@click.argument("device", required=False)
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="Most versions to list; 0 lists all.",
+)
+@click.option(
+    "--config-changes",
+    is_flag=True,
+    help="Only versions whose configuration changed, not just the export's date or the binary.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def command(
+    terminal: Terminal,
+    tenant: str | None,
+    device: str | None,
+    limit: int,
+    config_changes: bool,
+    as_json: bool,
+) -> None:
+    """List the versions of a device, or the devices of a tenant.
+
+    Without TENANT: the tenants of the store. Newest first. TENANT and DEVICE are UUIDs or their first 4 or more digits. A version is a
+    commit that changed one of the device's two files; `captured` is when the device was asked,
+    `+` and `-` are the lines of the export that came and went.
+
+    \b
+    With --json:
+      {"tenant_id", "device_id", "more": whether older versions were left out,
+       "versions": [{"sha", "message", "captured_at", "committed_at", "backup_id",
+                     "lines_added", "lines_removed", "export_changed", "export_bytes",
+                     "binary_bytes", "removed"}]}
+    and without DEVICE:
+      {"tenant_id", "devices": [{"device_id", "versions", "sha", "message", "committed_at"}]}
+    and without TENANT: {"tenants": [{"tenant_id", "devices": how many}]}
+    """
+    if tenant is None:
+        _list_tenants(terminal, get_settings().git_store_path, as_json)
+        return
+    tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
+    if device is None:
+        _list_devices(terminal, tenant_id, device_rows(repository), as_json)
+        return
+    device_id = find_device(repository, device)
+    _list_versions(terminal, tenant_id, repository, device_id, limit, config_changes, as_json)
+
+
+def _list_tenants(terminal: Terminal, store: Path, as_json: bool) -> None:
+    counts = {
+        tenant_id: len(devices_of(open_repository(repository_path(store, tenant_id))))
+        for tenant_id in tenants_of(store)
+    }
+    if as_json:
+        tenants = [{"tenant_id": tenant, "devices": count} for tenant, count in counts.items()]
+        terminal.json({"tenants": tenants})
+    elif not counts:
+        terminal.line(f"No tenant has a repository in {store}.")
+    else:
+        rows = [[tenant, str(count)] for tenant, count in counts.items()]
+        terminal.table(["tenant", "devices"], rows, right="devices")
+
+
+def _list_versions(
+    terminal: Terminal,
+    tenant_id: str,
+    repository: TenantRepository,
+    device_id: str,
+    limit: int,
+    config_changes: bool,
+    as_json: bool,
+) -> None:
+    most = limit + 1 if limit else None
+    rows = rows_of(repository, device_id, most, config_changes_only=config_changes)
+    if not rows:
+        raise NotInStore(f"no version of device {device_id} of tenant {tenant_id}")
+    more = bool(limit) and len(rows) > limit
+    rows = rows[:limit] if more else rows
+    if as_json:
+        versions = [_version_json(row) for row in rows]
+        terminal.json(
+            {"tenant_id": tenant_id, "device_id": device_id, "more": more, "versions": versions}
+        )
+        return
+    print_versions(terminal, rows)
+    if more:
+        terminal.note(
+            f"There are older versions; `--limit 0` lists all, `--limit {limit * 5}` more."
+        )
+
+
+def print_versions(terminal: Terminal, rows: list[Row]) -> None:
+    """The table of a device's versions."""
+    terminal.table(
+        ["commit", "captured (UTC)", "+", "-", "message"],
+        [
+            [
+                Text(row.version.sha[:SHORT], style="yellow"),
+                date_text(row.captured_at),
+                Text(str(row.version.lines_added), style="green"),
+                Text(str(row.version.lines_removed), style="red"),
+                first_line(row.version.message),
+            ]
+            for row in rows
+        ],
+        right="+ -",
+    )
+
+
+def _version_json(row: Row) -> dict[str, object]:
+    return {
+        "sha": row.version.sha,
+        "message": row.version.message,
+        "captured_at": row.captured_at,
+        "committed_at": row.version.committed_at,
+        "backup_id": row.version.backup_id,
+        "lines_added": row.version.lines_added,
+        "lines_removed": row.version.lines_removed,
+        "export_changed": row.version.export_changed,
+        "export_bytes": row.version.export_bytes,
+        "binary_bytes": row.version.binary_bytes,
+        "removed": row.removed,
+    }
+
+
+def _list_devices(terminal: Terminal, tenant_id: str, rows: list[DeviceRow], as_json: bool) -> None:
+    if as_json:
+        devices = [
+            {
+                "device_id": row.device_id,
+                "versions": row.versions,
+                "sha": row.last.sha,
+                "message": row.last.message,
+                "committed_at": row.last.committed_at,
+            }
+            for row in rows
+        ]
+        terminal.json({"tenant_id": tenant_id, "devices": devices})
+        return
+    if not rows:
+        terminal.line(f"Tenant {tenant_id} has no devices.")
+        return
+    terminal.table(
+        ["device", "versions", "last change (UTC)", "message"],
+        [
+            [
+                Text(row.device_id, style="cyan"),
+                str(row.versions),
+                date_text(row.last.committed_at),
+                first_line(row.last.message),
+            ]
+            for row in rows
+        ],
+        right="versions",
+    )
+    terminal.note(f"{count_text(len(rows), 'device')} of tenant {tenant_id}")

@@ -1,0 +1,257 @@
+"""An embedded server and its workers on one data folder, ended in order; it enqueues nothing.
+
+DATA/store/       the tenants' repositories
+DATA/redis/       the server's append-only file
+DATA/logs/        what the workers say
+DATA/up.json      how other commands reach it, while it runs
+DATA/up.lock      held while it runs, by the server too: an orphaned server keeps a second out
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from worker.cli import running
+from worker.cli.running import RunningUp
+from worker.connections import get_client
+from worker.errors import ConfkeepError
+from worker.local import Child, EmbeddedServer, start_worker
+from worker.settings import load_settings
+from worker.sweeper import list_workers
+
+#: Seconds for a worker to report.
+_READY_S: Final = 60.0
+_POLL_S: Final = 0.05
+_WORKER: Final = "worker-{}"
+_DEMO_MARK: Final = "made-by-confkeep-demo"
+
+
+class AlreadyRunning(ConfkeepError):
+    """The data folder is in use by another `confkeep up` or demo."""
+
+    hint = "End it with Ctrl-C where it runs, or give another folder."
+    exit_code = 4
+
+
+class NotADemo(ConfkeepError):
+    """The folder that a demo should use holds something that is not a demo's."""
+
+    hint = "Give an empty folder with --data."
+    exit_code = 6
+
+
+class PartEnded(ConfkeepError):
+    """The server or a worker ended by itself, or never got ready."""
+
+    hint = "Its log says why."
+    exit_code = 5
+
+
+class OneMachine:
+    """What runs. Not thread-safe."""
+
+    def __init__(self, data: Path, concurrency: int, pool: str) -> None:
+        self.data = data
+        self.store = data / "store"
+        self._concurrency = concurrency
+        self._pool = pool
+        self._started: dict[int, float] = {}
+        self._workers: dict[int, Child] = {}
+        self._server: EmbeddedServer | None = None
+
+    @property
+    def server(self) -> EmbeddedServer:
+        """The server, once it was started."""
+        assert self._server is not None
+        return self._server
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that reach it."""
+        return self.address().environment
+
+    def address(self) -> RunningUp:
+        """How to reach it."""
+        return RunningUp(os.getpid(), str(self.server.socket), str(self.store))
+
+    def log_of(self, index: int) -> Path:
+        """Where a worker's log is."""
+        return self.data / "logs" / f"{_WORKER.format(index + 1)}.log"
+
+    def start_server(self, lock: int) -> None:
+        """Start the server, which holds `lock` open too."""
+        self._server = EmbeddedServer(self.data / "redis", pass_fds=(lock,))
+        self._server.start()
+
+    def start_worker(self, index: int, count: int) -> None:
+        """Start worker `index` of `count`."""
+        log = self.log_of(index)
+        log.parent.mkdir(exist_ok=True)
+        environment = {
+            **self.environment,
+            "CONFKEEP_WORKER_INDEX": str(index),
+            "CONFKEEP_WORKER_COUNT": str(count),
+        }
+        self._started[index] = time.monotonic()
+        self._workers[index] = start_worker(
+            environment,
+            concurrency=self._concurrency,
+            pool=self._pool,
+            name=_WORKER.format(index + 1),
+            log=log,
+        )
+
+    def wait_until_ready(self) -> None:
+        """Wait until each worker has reported for the first time since its start.
+
+        Raises:
+            PartEnded: one ended, or did not report in time.
+        """
+        client = get_client(load_settings(redis_url=self.server.url))
+        deadline = time.monotonic() + _READY_S
+        waiting = set(self._workers)
+        while waiting:
+            self.check()
+            now = time.monotonic()
+            for worker in list_workers(client):
+                for index in tuple(waiting):
+                    name = worker.name.partition("@")[0]
+                    since_start_s = now - self._started[index]
+                    if (
+                        name == _WORKER.format(index + 1)
+                        and worker.last_sweep_age_s < since_start_s
+                    ):
+                        waiting.discard(index)
+            if waiting and now > deadline:
+                log = self.log_of(min(waiting))
+                raise PartEnded(f"a worker did not get ready in {_READY_S:.0f} s; see {log}")
+            if waiting:
+                time.sleep(_POLL_S)
+
+    def check(self) -> None:
+        """See whether all parts run.
+
+        Raises:
+            PartEnded: one does not.
+        """
+        if not self.server.running():
+            raise PartEnded(f"the server ended; see {self.data / 'redis' / 'server.log'}")
+        for index, worker in self._workers.items():
+            if not worker.running():
+                status = worker.process.returncode
+                raise PartEnded(
+                    f"worker {index + 1} ended with status {status}; see {self.log_of(index)}"
+                )
+
+    def stop(self) -> None:
+        """End the workers, all at once, then the server."""
+        for worker in self._workers.values():
+            worker.ask_to_end()
+        for worker in self._workers.values():
+            worker.stop()
+        if self._server is not None:
+            self._server.stop()
+
+
+@contextmanager
+def run(
+    data: Path, *, workers: int, concurrency: int, pool: str = "prefork"
+) -> Iterator[OneMachine]:
+    """Run a server and workers on `data` until the block ends; none of them is left then.
+
+    Raises:
+        AlreadyRunning: another process does, on this folder.
+        PartEnded, BrokerUnavailable, ServerMissing: a part does not start.
+    """
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    data = data.resolve()
+    machine = OneMachine(data, concurrency, pool)
+    with ExitStack() as stack:
+        lock = stack.enter_context(locked(data))
+        # Registered before anything starts: an interrupt may come at any line.
+        stack.callback(_undisturbed, machine.stop)
+        stack.callback(running.forget, data)
+        machine.start_server(lock)
+        for index in range(workers):
+            machine.start_worker(index, workers)
+        machine.wait_until_ready()
+        machine.address().write(data)
+        yield machine
+
+
+def empty_for_demo(data: Path) -> None:
+    """Make a folder ready for a demo: remove what an earlier one left there, and mark it.
+
+    Raises:
+        NotADemo: it holds something else; nothing is removed then.
+        AlreadyRunning: a demo runs there.
+    """
+    if data.exists() and any(data.iterdir()) and not (data / _DEMO_MARK).exists():
+        raise NotADemo(f"{data} holds something else than an earlier demo")
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with locked(data):
+        for name in ("store", "redis", "logs"):
+            if (data / name).exists():
+                shutil.rmtree(data / name)
+        (data / _DEMO_MARK).touch()
+
+
+def keep_for_good(data: Path) -> None:
+    """Let no later demo empty this folder."""
+    (data / _DEMO_MARK).unlink(missing_ok=True)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, by KeyboardInterrupt."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _undisturbed(stop: Callable[[], None]) -> None:
+    """Call `stop`; a second Ctrl-C does not leave half of it running."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        stop()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def locked(data: Path) -> Iterator[int]:
+    """Keep the data folder for this process; yields the lock's descriptor.
+
+    Raises:
+        AlreadyRunning: another process has it.
+    """
+    descriptor = os.open(data / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = ""
+            with contextlib.suppress(OSError):
+                pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+            by = f" by process {pid}" if pid else ""
+            raise AlreadyRunning(f"{data} is in use{by}") from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield descriptor
+    finally:
+        os.close(descriptor)

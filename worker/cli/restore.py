@@ -1,0 +1,69 @@
+"""`confkeep restore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from worker.cli.lookup import find_device, open_tenant
+from worker.cli.terminal import Terminal, date_text, pass_terminal, size_text
+from worker.cli.versions import captured_at, last_versions, pair_at
+from worker.settings import get_settings
+from worker.store.backup import BINARY_NAME, EXPORT_NAME
+from worker.store.durable import file_system_errors, replace_file
+
+
+@click.command("restore")
+@click.argument("tenant")
+@click.argument("device")
+@click.option("--at", metavar="COMMIT", help="As of this commit (an id or its first digits).")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder; made when it is missing.",
+)
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@pass_terminal
+def command(
+    terminal: Terminal, tenant: str, device: str, at: str | None, output: Path, force: bool
+) -> None:
+    """Write a device's two files into a folder.
+
+    `export.rsc` and, when that version has one, `backup.bin`, byte for byte as they were handed
+    over; the last version, or that of --at. Only you may read them. Each is written under a
+    temporary name first, so that no half file is ever there. They are for /import and
+    /system backup load on the router.
+    """
+    _tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
+    device_id = find_device(repository, device)
+    if at is None:
+        at = last_versions(repository, device_id, 1)[0].sha
+    commit, pair = pair_at(repository, device_id, at)
+    files = {
+        output / name: data
+        for name, data in ((EXPORT_NAME, pair.export), (BINARY_NAME, pair.binary))
+        if data is not None
+    }
+    # A binary of another version beside this export would pass for its own.
+    there = [output / name for name in (EXPORT_NAME, BINARY_NAME) if (output / name).exists()]
+    if there and not force:
+        names = " and ".join(str(path) for path in there)
+        raise click.UsageError(f"{names} exists already; --force replaces it.")
+    with file_system_errors(str(output)):
+        output.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path, data in files.items():
+            replace_file(path, data, mode=0o600)
+        for path in there:
+            if path not in files:
+                path.unlink()
+    terminal.line(
+        f"Device {device_id} as captured {date_text(captured_at(commit))} UTC "
+        f"(commit {str(commit.id)[:10]}):"
+    )
+    for path, data in files.items():
+        terminal.line(f"  {path}  {size_text(len(data))}")
+    if pair.binary is None:
+        terminal.note("This version has no binary backup.")

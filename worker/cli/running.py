@@ -1,0 +1,84 @@
+"""Where a running `confkeep up` is found: a small file in its data folder; it starts nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from worker.cli.terminal import Terminal
+
+#: The data folder of `up` unless it is told another.
+DEFAULT_DATA: Final = Path("confkeep-data")
+
+_FILE: Final = "up.json"
+#: Seconds for a server on this machine to answer.
+_ANSWER_S: Final = 1.0
+#: Any of these means that the user has chosen a server or a store.
+_CHOICES: Final = ("CONFKEEP_REDIS_URL", "CONFKEEP_GIT_STORE_PATH", "GIT_STORE_PATH")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningUp:
+    """How to reach what `confkeep up` runs."""
+
+    pid: int
+    socket: str
+    store: str
+
+    @property
+    def url(self) -> str:
+        """The value of CONFKEEP_REDIS_URL."""
+        return f"unix://{self.socket}?db=0"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that reach it."""
+        return {"CONFKEEP_REDIS_URL": self.url, "CONFKEEP_GIT_STORE_PATH": self.store}
+
+    def write(self, data: Path) -> None:
+        """Let other commands find it."""
+        temporary = data / f"{_FILE}.new"
+        temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        temporary.replace(data / _FILE)
+
+    def answers(self) -> bool:
+        """Whether the server is there; by hand, since redis-py takes long to import."""
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(_ANSWER_S)
+                client.connect(self.socket)
+                client.sendall(b"PING\r\n")
+                return client.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+def forget(data: Path) -> None:
+    """Remove the file."""
+    (data / _FILE).unlink(missing_ok=True)
+
+
+def find(data: Path) -> RunningUp | None:
+    """What runs with this data folder; None when nothing does."""
+    try:
+        found = RunningUp(**json.loads((data / _FILE).read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        return None
+    return found if found.answers() else None
+
+
+def adopt(terminal: Terminal) -> None:
+    """Let this process use a `confkeep up` that runs below here, unless the user chose otherwise.
+
+    To be called before the settings are read.
+    """
+    if any(os.environ.get(name) for name in _CHOICES):
+        return
+    found = find(DEFAULT_DATA)
+    if found is not None:
+        os.environ.update(found.environment)
+        terminal.note(f"using `confkeep up` of {DEFAULT_DATA}/ (process {found.pid})")

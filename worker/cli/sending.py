@@ -1,0 +1,151 @@
+"""Many captures through the queue, in order, with bounded bytes on the way; it prints nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tasks import BackupPayload, InvalidBackup, enqueue_backups
+from tasks.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
+from worker.cli.exports_folder import Capture, backup_id_of
+from worker.cli.waiting import Receipts
+
+#: Most bytes, and backups, that are handed over in one go.
+_CHUNK_BYTES: Final = 4 * 1024 * 1024
+_CHUNK_BACKUPS: Final = 100
+#: Bytes on the way, accepted but without a receipt, from which on the sender waits.
+_WINDOW_BYTES: Final = 32 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Sent:
+    """What became of the captures."""
+
+    imported: int = 0
+    #: In git already, with the same bytes.
+    already_there: int = 0
+    #: Of the imported ones, those whose files equal the device's last ones.
+    unchanged: int = 0
+    #: Paths of exports that were not accepted, with the reason.
+    refused: list[tuple[Path, str]] = field(default_factory=list)
+    #: Paths of exports that became dead letters, with the reason.
+    dead: list[tuple[Path, str]] = field(default_factory=list)
+
+
+class Sender:
+    """Hands captures over and collects what becomes of them.
+
+    Args:
+        already_there: backup_ids that need not be sent again.
+        advance: called with the number of captures that are done.
+        silence_s: seconds without any receipt after which sending ends.
+        check: called while nothing arrives; raises when nobody can answer any more.
+    """
+
+    def __init__(
+        self,
+        already_there: Collection[str],
+        advance: Callable[[int], None],
+        *,
+        silence_s: float,
+        check: Callable[[], None] | None = None,
+    ) -> None:
+        self.sent = Sent()
+        self._already_there = already_there
+        self._advance = advance
+        self._receipts = Receipts(silence_s=silence_s, check=check)
+        self._on_the_way: dict[str, tuple[Path, int]] = {}
+        self._bytes_on_the_way = 0
+        self._chunk: list[BackupPayload] = []
+        self._chunk_bytes = 0
+        # Receipts carry whole seconds. An older one is of an earlier import.
+        self._started = dt.datetime.now(dt.UTC).replace(microsecond=0)
+
+    def send(self, captures: Iterable[Capture]) -> Sent:
+        """Send all and wait for their receipts.
+
+        Raises:
+            NoReceipt: no worker answered for too long; what was accepted is not lost.
+            BrokerUnavailable: Redis did not answer. Sending again goes on where it ended.
+        """
+        for capture in captures:
+            self._add(capture)
+        self._flush()
+        while self._on_the_way:
+            self._collect(self._receipts.wait())
+        return self.sent
+
+    def _add(self, capture: Capture) -> None:
+        path = capture.export_path
+        try:
+            payload = _payload(capture)
+        except InvalidBackup as error:
+            self.sent.refused.append((path, str(error)))
+            self._advance(1)
+            return
+        except OSError as error:
+            self.sent.refused.append((path, error.strerror or type(error).__name__))
+            self._advance(1)
+            return
+        if payload.backup_id in self._already_there or payload.backup_id in self._on_the_way:
+            self.sent.already_there += 1
+            self._advance(1)
+            return
+        size = len(payload.export_text) + len(payload.binary_backup or b"")
+        self._on_the_way[payload.backup_id] = (path, size)
+        self._bytes_on_the_way += size
+        self._chunk.append(payload)
+        self._chunk_bytes += size
+        if self._chunk_bytes >= _CHUNK_BYTES or len(self._chunk) == _CHUNK_BACKUPS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._chunk:
+            enqueue_backups(self._chunk)
+            self._receipts.expect([payload.backup_id for payload in self._chunk])
+            self._chunk, self._chunk_bytes = [], 0
+        self._collect(self._receipts.poll())
+        while self._bytes_on_the_way > _WINDOW_BYTES:
+            self._collect(self._receipts.wait())
+
+    def _collect(self, answers: Iterable[Any]) -> None:
+        done = 0
+        for answer in answers:
+            path, size = self._on_the_way.pop(answer.backup_id)
+            self._bytes_on_the_way -= size
+            done += 1
+            if answer.receipt is None:
+                self.sent.dead.append((path, answer.problem()))
+            elif dt.datetime.fromisoformat(answer.receipt["committed_at"]) < self._started:
+                self.sent.already_there += 1
+            else:
+                self.sent.imported += 1
+                self.sent.unchanged += answer.receipt["unchanged"]
+        if done:
+            self._advance(done)
+
+
+def _payload(capture: Capture) -> BackupPayload:
+    export = _read(capture.export_path, "export_text", MAX_EXPORT_BYTES)
+    binary = None
+    if capture.binary_path is not None:
+        binary = _read(capture.binary_path, "binary_backup", MAX_BINARY_BYTES)
+    return BackupPayload.checked(
+        tenant_id=capture.tenant_id,
+        device_id=capture.device_id,
+        export_text=export,
+        binary_backup=binary,
+        message=f"Import {capture.export_path.name}",
+        backup_id=backup_id_of(capture, export, binary),
+        captured_at=capture.captured_at,
+    )
+
+
+def _read(path: Path, field_name: str, limit_bytes: int) -> bytes:
+    size = path.stat().st_size
+    if size > limit_bytes:
+        raise InvalidBackup(field_name, f"must be at most {limit_bytes} bytes, is {size}")
+    return path.read_bytes()

@@ -1,0 +1,90 @@
+"""`confkeep show`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from worker.cli.lookup import find_device, open_tenant
+from worker.cli.terminal import Terminal, pass_terminal, printable, size_text
+from worker.cli.versions import captured_at, last_versions, pair_at
+from worker.errors import NotInStore
+from worker.settings import get_settings
+from worker.store.backup import BINARY_NAME, EXPORT_NAME, decode_text
+from worker.store.durable import replace_file
+from worker.store.reader import version_of
+
+
+@click.command("show")
+@click.argument("tenant")
+@click.argument("device")
+@click.option("--at", metavar="COMMIT", help="As of this commit (an id or its first digits).")
+@click.option("--binary", is_flag=True, help="The binary backup instead of the export.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file, which must not exist.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what is known about it, as JSON.")
+@pass_terminal
+def command(
+    terminal: Terminal,
+    tenant: str,
+    device: str,
+    at: str | None,
+    binary: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Print a device's export as it is or was.
+
+    TENANT and DEVICE are UUIDs or their first 4 or more digits. In a pipe and with -o the bytes
+    are exactly those that were handed over; on a terminal, control characters are shown as
+    escapes.
+
+    \b
+    With --json: {"tenant_id", "device_id", "sha", "message", "captured_at", "committed_at",
+                  "backup_id", "export_bytes", "binary_bytes"}
+    """
+    tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
+    device_id = find_device(repository, device)
+    if at is None:
+        at = last_versions(repository, device_id, 1)[0].sha
+    commit, pair = pair_at(repository, device_id, at)
+    if as_json:
+        version = version_of(commit)
+        terminal.json(
+            {
+                "tenant_id": tenant_id,
+                "device_id": device_id,
+                "sha": version.sha,
+                "message": version.message,
+                "captured_at": captured_at(commit),
+                "committed_at": version.committed_at,
+                "backup_id": version.backup_id,
+                "export_bytes": None if pair.export is None else len(pair.export),
+                "binary_bytes": None if pair.binary is None else len(pair.binary),
+            }
+        )
+        return
+    data = pair.binary if binary else pair.export
+    if data is None:
+        name = BINARY_NAME if binary else EXPORT_NAME
+        raise NotInStore(f"no {name} of device {device_id} in commit {commit.id}")
+    if output is not None:
+        if output.exists():
+            raise click.UsageError(f"{output} exists.")
+        replace_file(output, data, mode=0o600)
+        terminal.note(f"wrote {size_text(len(data))} to {output}")
+    elif not sys.stdout.isatty():
+        terminal.bytes(data)
+    elif binary:
+        raise click.UsageError(
+            "A terminal cannot show a binary; name a file with -o or use a pipe."
+        )
+    else:
+        for line in decode_text(data).splitlines():
+            terminal.line(printable(line.expandtabs()))

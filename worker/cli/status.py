@@ -1,0 +1,157 @@
+"""`confkeep status`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final
+
+import click
+from rich.text import Text
+
+from worker.cli import running
+from worker.cli.terminal import Terminal, age_text, count_text, first_line, pass_terminal
+from worker.connections import get_client
+from worker.dead_letters import DeadLetter, list_dead_letters
+from worker.inbox import InboxStatus, list_inboxes, queue_depths
+from worker.keys import shard_of
+from worker.settings import get_settings
+from worker.store.repository import tenants_of
+from worker.sweeper import WorkerStatus, list_workers
+
+#: Most rows of a table that may have thousands.
+_ROWS: Final = 20
+#: Seconds without a sweep after which a worker is shown as silent.
+_SILENT_S: Final = 15.0
+
+
+@click.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def command(terminal: Terminal, as_json: bool) -> None:
+    """Show what waits, who works and what failed.
+
+    Inboxes hold what was accepted and is not committed yet; wake-ups are the messages that tell
+    the workers of a shard to look. An old inbox with a worker of its shard means that commits
+    fail: the worker's log says why.
+
+    \b
+    With --json:
+      {"tenants": [id],
+       "workers": [{"name", "shards", "last_sweep_age_s"}],
+       "inboxes": [{"tenant_id", "shard", "entries", "oldest_age_s"}],
+       "wakeups": {shard: waiting, ...}, the empty ones left out,
+       "dead_letters": [{"backup_id", "tenant_id", "device_id", "reason", "died_at"}]}
+    """
+    running.adopt(terminal)
+    settings = get_settings()
+    client = get_client(settings)
+    workers = list_workers(client)
+    inboxes = list_inboxes(client)
+    depths = {shard: n for shard, n in queue_depths(client, settings).items() if n}
+    dead = list_dead_letters(client)
+    tenants = tenants_of(settings.git_store_path)
+    if as_json:
+        terminal.json(
+            {
+                "tenants": tenants,
+                "workers": [dataclasses.asdict(worker) for worker in workers],
+                "inboxes": [
+                    {"shard": shard_of(box.tenant_id, settings.shards), **dataclasses.asdict(box)}
+                    for box in inboxes
+                ],
+                "wakeups": depths,
+                "dead_letters": [_dead_json(letter) for letter in dead],
+            }
+        )
+        return
+    _print_workers(terminal, workers, settings.shards)
+    _print_inboxes(terminal, inboxes, settings.shards, depths)
+    _print_dead(terminal, dead)
+    terminal.heading(f"Store {settings.git_store_path}: {count_text(len(tenants), 'tenant')}")
+    for tenant_id in tenants[:_ROWS]:
+        terminal.line(f"  {tenant_id}")
+    _and_more(terminal, len(tenants))
+
+
+def _print_workers(terminal: Terminal, workers: Sequence[WorkerStatus], shards: int) -> None:
+    terminal.line("Workers" if workers else "Workers: none has been seen", style="bold")
+    if workers:
+        terminal.table(
+            ["  worker", "shards", "last seen"],
+            [
+                [
+                    f"  {first_line(worker.name)}",
+                    ranges(worker.shards),
+                    Text(
+                        f"{age_text(worker.last_sweep_age_s)} ago",
+                        style="red" if worker.last_sweep_age_s > _SILENT_S else "green",
+                    ),
+                ]
+                for worker in workers
+            ],
+        )
+    alive = {s for w in workers if w.last_sweep_age_s <= _SILENT_S for s in w.shards}
+    missing = sorted(set(range(shards)) - alive)
+    if missing:
+        terminal.line(f"  No worker serves shards {ranges(missing)}.", style="yellow")
+
+
+def _print_inboxes(
+    terminal: Terminal, inboxes: Sequence[InboxStatus], shards: int, depths: dict[int, int]
+) -> None:
+    entries = sum(box.entries for box in inboxes)
+    terminal.heading(
+        f"Inboxes: {count_text(entries, 'backup')} of {count_text(len(inboxes), 'tenant')} "
+        f"waiting, {count_text(sum(depths.values()), 'wake-up')} queued"
+    )
+    if inboxes:
+        terminal.table(
+            ["  shard", "tenant", "waiting", "oldest"],
+            [
+                [
+                    f"  {shard_of(box.tenant_id, shards):02d}",
+                    box.tenant_id,
+                    str(box.entries),
+                    age_text(box.oldest_age_s),
+                ]
+                for box in inboxes[:_ROWS]
+            ],
+            right="waiting",
+        )
+        _and_more(terminal, len(inboxes))
+
+
+def _print_dead(terminal: Terminal, dead: Sequence[DeadLetter]) -> None:
+    terminal.heading(f"Dead letters: {len(dead)}")
+    for letter in dead[-_ROWS:]:
+        terminal.line(f"  {first_line(letter.backup_id)}  {letter.died_at}", style="red")
+        terminal.line(f"    tenant {letter.tenant_id}, device {letter.device_id or 'unknown'}")
+        terminal.line(f"    {first_line(letter.reason)}")
+    _and_more(terminal, len(dead))
+
+
+def _and_more(terminal: Terminal, count: int) -> None:
+    if count > _ROWS:
+        terminal.line(f"  and {count - _ROWS} more; --json lists all", style="dim")
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """`0-3,7` for 0, 1, 2, 3 and 7."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts) or "none"
+
+
+def _dead_json(letter: DeadLetter) -> dict[str, object]:
+    return {
+        "backup_id": letter.backup_id,
+        "tenant_id": letter.tenant_id,
+        "device_id": letter.device_id,
+        "reason": letter.reason,
+        "died_at": letter.died_at,
+    }

@@ -1,0 +1,234 @@
+"""What a person sees: colours, tables, progress, errors; it knows nothing about backups.
+
+Colours are for a terminal only, and not there when NO_COLOR is set or TERM is `dumb`. In a pipe
+a table is plain columns, and nothing is cut off or wrapped.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+#: Seconds between two lines of progress where no bar can be drawn.
+_PROGRESS_LINE_S: Final = 5.0
+_GAP: Final = "  "
+
+
+def printable(text: str) -> str:
+    """`text` with everything that could steer a terminal, or hide, written as an escape.
+
+    Control and format characters (among them those that reverse the direction of writing), line
+    breaks, and bytes that are no UTF-8.
+    """
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that Python decoded with `surrogateescape`
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def first_line(message: str) -> str:
+    """The first line of a message that says something, printable; `...` when more lines follow."""
+    lines = message.strip().splitlines()
+    if not lines:
+        return ""
+    return printable(lines[0]) + (" ..." if len(lines) > 1 else "")
+
+
+def date_text(when: dt.datetime) -> str:
+    """A date in UTC, to the second."""
+    return when.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def age_text(seconds: float) -> str:
+    """A duration in its largest unit, such as `3 min`."""
+    for unit, size_s in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size_s:
+            return f"{seconds / size_s:.0f} {unit}"
+    return f"{seconds:.1f} s" if 0 < seconds < 10 else f"{seconds:.0f} s"
+
+
+def size_text(size_bytes: int) -> str:
+    """A size, with the exact bytes while they are few."""
+    if size_bytes < 10_000:
+        return f"{size_bytes} bytes"
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20)):
+        if size_bytes >= size:
+            return f"{size_bytes / size:.1f} {unit}"
+    return f"{size_bytes / 1024:.1f} KiB"
+
+
+def count_text(number: int, noun: str) -> str:
+    """`1 backup`, `2 backups`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+class Terminal:
+    """Standard output and standard error, with the colours that each can take."""
+
+    def __init__(self, *, no_color: bool = False, debug: bool = False) -> None:
+        self._no_color = no_color
+        #: Whether errors show where they come from.
+        self.debug = debug
+
+    @classmethod
+    def of(cls, ctx: click.Context) -> Terminal:
+        """That of the running command."""
+        return ctx.find_object(cls) or cls()
+
+    @cached_property
+    def out(self) -> Console:
+        """Standard output."""
+        return self._console(sys.stdout)
+
+    @cached_property
+    def err(self) -> Console:
+        """Standard error."""
+        return self._console(sys.stderr)
+
+    def _console(self, stream: TextIO) -> Console:
+        from rich.console import Console
+
+        tty = stream.isatty()
+        plain = (
+            self._no_color
+            or not tty
+            or bool(os.environ.get("NO_COLOR"))
+            or os.environ.get("TERM", "dumb") in ("dumb", "unknown")
+        )
+        return Console(
+            file=stream,
+            force_terminal=tty,
+            color_system=None if plain else "auto",
+            no_color=plain,
+            markup=False,
+            emoji=False,
+            highlight=False,
+        )
+
+    def line(self, text: str | Text = "", style: str | None = None) -> None:
+        """One line on standard output; never wrapped by us."""
+        self.out.print(text, style=style, soft_wrap=True)
+
+    def prose(self, text: str, style: str | None = None) -> None:
+        """A sentence on standard output; on a terminal broken between words."""
+        self.out.print(text, style=style, soft_wrap=not self.out.is_terminal)
+
+    def note(self, text: str) -> None:
+        """One dimmed line on standard error: of interest to a person, not to a pipe."""
+        self.err.print(text, style="dim", soft_wrap=not self.err.is_terminal)
+
+    def error(self, problem: str, hint: str | None) -> None:
+        """The two lines of an error, on standard error."""
+        from rich.text import Text
+
+        text = Text("error: ", style="bold red")
+        text.append(printable(problem), style="default not bold")
+        wrapped = self.err.is_terminal
+        self.err.print(text, soft_wrap=not wrapped)
+        if hint:
+            self.err.print(f"hint: {hint}", style="dim", soft_wrap=not wrapped)
+
+    def bytes(self, data: bytes) -> None:
+        """Exactly these bytes on standard output."""
+        sys.stdout.flush()
+        rest = memoryview(data)
+        while rest:
+            # With PYTHONUNBUFFERED this is the bare file, whose writes may be short.
+            rest = rest[sys.stdout.buffer.write(rest) :]
+        sys.stdout.buffer.flush()
+
+    def json(self, value: Any) -> None:
+        """One JSON document, ASCII only, on standard output."""
+        click.echo(json.dumps(value, indent=2, default=_json_of))
+
+    def heading(self, text: str) -> None:
+        """A blank line and a title."""
+        self.line()
+        self.line(text, style="bold")
+
+    def table(
+        self, titles: Sequence[str], rows: Sequence[Sequence[str | Text]], right: str = ""
+    ) -> None:
+        """Columns under dimmed titles. On a terminal the last one is cut to its width.
+
+        Args:
+            right: the titles of the columns to align to the right, separated by spaces.
+        """
+        from rich.text import Text
+
+        cells = [[c if isinstance(c, Text) else Text(c) for c in row] for row in rows]
+        head = [Text(title, style="dim") for title in titles]
+        widths = [max(row[i].cell_len for row in [head, *cells]) for i in range(len(titles))]
+        for row in [head, *cells]:
+            line = Text()
+            for i, cell in enumerate(row):
+                last = i == len(row) - 1
+                padding = " " * (widths[i] - cell.cell_len)
+                if titles[i] in right.split():
+                    line.append(padding)
+                    padding = ""
+                line.append_text(cell)
+                if not last:
+                    line.append(padding + _GAP)
+            line.rstrip()
+            if self.out.is_terminal:
+                line.truncate(self.out.width, overflow="ellipsis")
+            self.line(line)
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show on standard error how far `what` is; yields `advance(count)`.
+
+        A bar on a terminal, a line every few seconds elsewhere.
+        """
+        if self.err.is_terminal and self.err.color_system is not None:
+            from rich import progress
+
+            columns = (
+                progress.TextColumn("{task.description}"),
+                progress.BarColumn(bar_width=30),
+                progress.MofNCompleteColumn(),
+                progress.TimeElapsedColumn(),
+            )
+            with progress.Progress(*columns, console=self.err, transient=False) as bar:
+                task = bar.add_task(what, total=total)
+                yield lambda count: bar.advance(task, count)
+            return
+        done, printed_at = 0, time.monotonic()
+
+        def advance(count: int) -> None:
+            nonlocal done, printed_at
+            done += count
+            if done < total and time.monotonic() - printed_at >= _PROGRESS_LINE_S:
+                self.note(f"{what}: {done} of {total}")
+                printed_at = time.monotonic()
+
+        yield advance
+        self.note(f"{what}: {done} of {total}")
+
+
+def _json_of(value: object) -> object:
+    if isinstance(value, dt.datetime):
+        return value.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+#: The decorator that hands a command its `Terminal`.
+pass_terminal = click.make_pass_decorator(Terminal)

@@ -1,0 +1,82 @@
+"""`confkeep up`."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+import click
+
+from worker.cli import one_machine, running
+from worker.cli.terminal import Terminal, count_text, pass_terminal
+
+_POLL_S: Final = 0.2
+
+
+@click.command("up")
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=running.DEFAULT_DATA,
+    show_default=True,
+    help="Folder of the store and of the server's file; made when it is missing.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Worker processes; the shards are divided among them.",
+)
+@click.option(
+    "-c",
+    "--concurrency",
+    type=click.IntRange(1, 256),
+    help="Tenants that each commits at once.  [default: the number of processors]",
+)
+@pass_terminal
+def command(terminal: Terminal, data: Path, workers: int, concurrency: int | None) -> None:
+    """Run a server and workers on this machine until Ctrl-C.
+
+    Prints the variables to enqueue with, then what the workers say. In the same folder, other
+    commands find it by themselves. What was accepted and not yet committed when it ends is
+    committed when it runs again.
+    """
+    try:
+        with (
+            one_machine.ended_by_signals(),
+            one_machine.run(
+                data, workers=workers, concurrency=concurrency or os.cpu_count() or 1
+            ) as machine,
+        ):
+            one_machine.keep_for_good(machine.data)
+            for name, value in machine.environment.items():
+                terminal.line(f"export {name}='{value}'")
+            terminal.note(
+                f"{count_text(workers, 'worker')} and a server run on {data}; Ctrl-C ends them"
+            )
+            _follow(terminal, machine, workers)
+    except KeyboardInterrupt:
+        terminal.note("ended; what was not committed yet waits for the next `confkeep up`")
+
+
+def _follow(terminal: Terminal, machine: one_machine.OneMachine, workers: int) -> None:
+    """Print what the workers log from now on, until one of the parts ends or an interrupt."""
+    logs = {
+        i: machine.log_of(i).open("r", encoding="utf-8", errors="replace") for i in range(workers)
+    }
+    try:
+        for log in logs.values():
+            log.seek(0, os.SEEK_END)
+        while True:
+            for index, log in logs.items():
+                prefix = f"worker-{index + 1} " if workers > 1 else ""
+                for line in log:
+                    terminal.line(prefix + line.rstrip("\n"))
+            machine.check()
+            time.sleep(_POLL_S)
+    finally:
+        for log in logs.values():
+            log.close()

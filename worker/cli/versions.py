@@ -1,0 +1,151 @@
+"""The command line's one reader of histories: versions with dates and line counts; it only reads."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import pygit2
+
+from worker.errors import NotInStore
+from worker.store.backup import (
+    BACKUP_ID_HEADER,
+    BINARY_NAME,
+    DEVICE_ID_HEADER,
+    EXPORT_NAME,
+    Version,
+    checked_uuid,
+)
+from worker.store.index import open_index
+from worker.store.reader import (
+    Pair,
+    devices_of,
+    find_commit,
+    id_in_header,
+    read_pair,
+    version_of,
+)
+from worker.store.repository import TenantRepository
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A version as `confkeep history` lists it."""
+
+    version: Version
+    #: The author's date: when the device was asked, as far as that is known.
+    captured_at: dt.datetime
+
+    @property
+    def removed(self) -> bool:
+        """The device is not in this version any more."""
+        return self.version.export_bytes is None and self.version.binary_bytes is None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRow:
+    """A device as `confkeep history TENANT` lists it."""
+
+    device_id: str
+    #: Commits that changed it.
+    versions: int
+    last: Version
+
+
+def last_versions(repository: TenantRepository, device_id: str, count: int) -> list[Version]:
+    """At most `count` versions of a device, newest first.
+
+    Raises:
+        NotInStore: the device has none.
+    """
+    with open_index(repository) as index:
+        found = index.versions(device_id, tip=repository.tip(), limit=count)
+    if not found:
+        raise NotInStore(f"no version of device {device_id} in {repository.path.name}")
+    return found
+
+
+def rows_of(
+    repository: TenantRepository,
+    device_id: str,
+    limit: int | None,
+    *,
+    config_changes_only: bool = False,
+) -> list[Row]:
+    """At most `limit` versions of a device with what each changed, newest first."""
+    with open_index(repository) as index:
+        versions = index.versions(
+            device_id,
+            tip=repository.tip(),
+            limit=limit,
+            config_changes_only=config_changes_only,
+            details=True,
+        )
+    return [Row(version, captured_at(find_commit(repository, version.sha))) for version in versions]
+
+
+def captured_at(commit: pygit2.Commit) -> dt.datetime:
+    """A commit's author date."""
+    return dt.datetime.fromtimestamp(commit.author.time, dt.UTC)
+
+
+def pair_at(repository: TenantRepository, device_id: str, sha: str) -> tuple[pygit2.Commit, Pair]:
+    """Both files of a device as of a commit.
+
+    Raises:
+        InvalidId: `sha` is no commit id.
+        NotInStore: no such commit, or it does not hold the device.
+    """
+    commit = find_commit(repository, sha)
+    pair = read_pair(repository, commit, checked_uuid("device_id", device_id))
+    if pair == Pair(None, None):
+        raise NotInStore(f"no {EXPORT_NAME} or {BINARY_NAME} of device {device_id} in {sha}")
+    return commit, pair
+
+
+def device_rows(repository: TenantRepository) -> list[DeviceRow]:
+    """The devices of the newest commit, the last changed one first. Costs the whole history.
+
+    A merge counts for what it changed against its first parent.
+    """
+    tip = repository.tip()
+    if tip is None:
+        return []
+    current = set(devices_of(repository))
+    counts = dict.fromkeys(current, 0)
+    last: dict[str, Version] = {}
+    for commit in repository.git.walk(tip):
+        for device_id in _changed_devices(commit):
+            if device_id in current:
+                counts[device_id] += 1
+                if device_id not in last:
+                    last[device_id] = version_of(commit)
+    return [DeviceRow(device_id, counts[device_id], version) for device_id, version in last.items()]
+
+
+def _changed_devices(commit: pygit2.Commit) -> set[str]:
+    parents = commit.parents
+    if parents and parents[0].tree_id == commit.tree_id:
+        return set()
+    own = id_in_header(commit.read_raw(), DEVICE_ID_HEADER)
+    if own is not None:
+        return {own}
+    # Written by something else than confkeep: compare the trees.
+    diff = (
+        commit.tree.diff_to_tree(parents[0].tree, swap=True)
+        if parents
+        else commit.tree.diff_to_tree(swap=True)
+    )
+    paths = (delta.new_file.path or delta.old_file.path for delta in diff.deltas)
+    return {path.split("/", 1)[0] for path in paths}
+
+
+def backup_ids_of(repository: TenantRepository) -> set[str]:
+    """The ids of all backups that are in git. Costs the whole history."""
+    tip = repository.tip()
+    if tip is None:
+        return set()
+    found = (
+        id_in_header(commit.read_raw(), BACKUP_ID_HEADER) for commit in repository.git.walk(tip)
+    )
+    return {backup_id for backup_id in found if backup_id is not None}

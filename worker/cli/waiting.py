@@ -1,0 +1,115 @@
+"""Waiting for many receipts at once, with a bound on silence; it sends nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from worker.app import app
+from worker.connections import broker_errors
+from worker.errors import ConfkeepError, QueueError
+
+#: Seconds without any receipt after which nobody seems to work.
+SILENCE_S: Final = 30.0
+#: Seconds between two looks.
+_POLL_S: Final = 0.05
+#: Most results asked for at once.
+_CHUNK: Final = 500
+
+
+class NoReceipt(QueueError):
+    """No worker answered within the time. What was accepted stays in the inbox and is not lost."""
+
+    hint = (
+        "`confkeep status` shows whether a worker runs; start one with `confkeep up` or "
+        "`confkeep worker`. What was accepted is committed as soon as one works."
+    )
+    exit_code = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one backup."""
+
+    backup_id: str
+    #: The receipt's fields; None when the backup became a dead letter.
+    receipt: dict[str, Any] | None
+    error: BaseException | None = None
+
+    def problem(self) -> str:
+        """Why there is no receipt."""
+        kind = "" if isinstance(self.error, ConfkeepError) else f"{type(self.error).__name__}: "
+        return f"{kind}{self.error}"
+
+
+class Receipts:
+    """The backups whose receipts are still to come.
+
+    Args:
+        silence_s: seconds without any answer after which waiting ends.
+        check: called when nothing arrived; raises when nobody can answer any more.
+    """
+
+    def __init__(
+        self, *, silence_s: float = SILENCE_S, check: Callable[[], None] | None = None
+    ) -> None:
+        self._silence_s = silence_s
+        self._check = check
+        self._open: dict[str, None] = {}
+        self._heard_at = time.monotonic()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def expect(self, backup_ids: Iterable[str]) -> None:
+        """Wait for these too."""
+        if not self._open:
+            self._heard_at = time.monotonic()
+        self._open.update(dict.fromkeys(backup_ids))
+
+    def poll(self) -> list[Answer]:
+        """The answers that arrived since the last call; does not wait.
+
+        Raises, besides what the check raises:
+            NoReceipt: none came for `silence_s`.
+            BrokerUnavailable: Redis did not answer.
+        """
+        answers = []
+        ids = list(self._open)
+        for start in range(0, len(ids), _CHUNK):
+            chunk = ids[start : start + _CHUNK]
+            with broker_errors():
+                found = app.backend.get_many(chunk, interval=0, max_iterations=1)
+                answers += [_answer(backup_id, meta) for backup_id, meta in found]
+        for answer in answers:
+            del self._open[answer.backup_id]
+        now = time.monotonic()
+        if answers:
+            self._heard_at = now
+            return answers
+        if self._check is not None:
+            self._check()
+        if self._open and now - self._heard_at > self._silence_s:
+            raise NoReceipt(
+                f"no worker answered for {self._silence_s:g} s; "
+                f"{len(self._open)} accepted and waiting"
+            )
+        return answers
+
+    def wait(self) -> list[Answer]:
+        """The next answers, at least one while any is to come; raises as `poll`."""
+        while True:
+            answers = self.poll()
+            if answers or not self._open:
+                return answers
+            time.sleep(_POLL_S)
+
+
+def _answer(backup_id: str, meta: dict[str, Any]) -> Answer:
+    result = meta.get("result")
+    if meta.get("status") == "SUCCESS" and isinstance(result, dict):
+        return Answer(backup_id, result)
+    error = result if isinstance(result, BaseException) else RuntimeError(str(result))
+    return Answer(backup_id, None, error)

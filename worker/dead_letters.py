@@ -1,0 +1,151 @@
+"""Backups that cannot be committed, kept whole with their reason until a person decides; it judges none."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from worker import inbox, keys, staging
+from worker.connections import broker_errors
+from worker.errors import ConfkeepError, InboxFull, InvalidId
+from worker.inbox import Entry, Submission, Unreadable
+from worker.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A backup that cannot be committed. Its staged bytes are where they were."""
+
+    tenant_id: str
+    backup_id: str
+    #: None, like `entry`: what stood in the inbox was no entry.
+    device_id: str | None
+    reason: str
+    #: The error's class.
+    kind: str
+    #: ISO 8601, UTC.
+    died_at: str
+    #: The inbox entry, as it stood there.
+    entry: str = dataclasses.field(repr=False)
+
+
+def bury(client: redis.Redis, tenant_id: str, entry: Entry, error: ConfkeepError) -> None:
+    """Keep a backup as a dead letter. Repeating it does no harm.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    _put(
+        client,
+        DeadLetter(
+            tenant_id=tenant_id,
+            backup_id=entry.backup_id,
+            device_id=entry.device_id,
+            reason=str(error),
+            kind=type(error).__name__,
+            died_at=_now(),
+            entry=entry.to_json(),
+        ),
+    )
+
+
+def bury_unreadable(client: redis.Redis, tenant_id: str, found: Unreadable) -> None:
+    """Keep what stood in an inbox and was no entry, and take it out of there.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    _put(
+        client,
+        DeadLetter(
+            tenant_id=tenant_id,
+            backup_id=f"unreadable-{tenant_id}-{found.stream_id}",
+            device_id=None,
+            reason="what stood in the inbox is no entry",
+            kind="PoisonedBackup",
+            died_at=_now(),
+            entry=found.text,
+        ),
+    )
+    inbox.settle(client, tenant_id, [found])
+
+
+def list_dead_letters(client: redis.Redis) -> list[DeadLetter]:
+    """All dead letters, oldest first.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        found: Any = client.hvals(keys.DEAD)
+    letters = [DeadLetter(**json.loads(text)) for text in found]
+    return sorted(letters, key=lambda letter: (letter.died_at, letter.backup_id))
+
+
+def get(client: redis.Redis, backup_id: str) -> DeadLetter:
+    """One dead letter.
+
+    Raises:
+        InvalidId: there is none of that id.
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        found: Any = client.hget(keys.DEAD, backup_id)
+    if found is None:
+        raise InvalidId("backup_id", "no dead letter has that id")
+    return DeadLetter(**json.loads(found))
+
+
+def retry(client: redis.Redis, settings: Settings, backup_id: str) -> DeadLetter:
+    """Put a dead letter back at the tail of its tenant's inbox, under its own backup_id.
+
+    It is no dead letter from then on; when nothing has changed it becomes one again.
+
+    Raises:
+        InvalidId: there is none of that id.
+        PoisonedBackup: what stood in the inbox was no entry, so there is nothing to commit.
+        InboxFull: too much waits already.
+        BrokerUnavailable: Redis did not answer.
+    """
+    letter = get(client, backup_id)
+    entry = Entry.from_json(letter.entry)
+    [answer] = inbox.accept(
+        client, settings, [Submission(letter.tenant_id, entry, data=None, reply_to=None)]
+    )
+    if answer.outcome not in ("accepted", "waiting", "done"):
+        raise InboxFull(f"{answer.entries} backups with {answer.bytes} bytes wait")
+    return letter
+
+
+def discard(client: redis.Redis, settings: Settings, backup_id: str) -> DeadLetter:
+    """Delete a dead letter and its bytes for good.
+
+    Raises:
+        InvalidId: there is none of that id.
+        BrokerUnavailable, StagingUnavailable: what is left can be discarded again.
+    """
+    letter = get(client, backup_id)
+    if letter.device_id is not None:
+        entry = Entry.from_json(letter.entry)
+        if entry.staging == "volume":
+            staging.of_entry(entry, settings, client).discard(letter.tenant_id, [entry])
+    with broker_errors():
+        pipe = client.pipeline(transaction=True)
+        pipe.delete(keys.staged(letter.tenant_id, backup_id))
+        pipe.hdel(keys.DEAD, backup_id)
+        pipe.execute()
+    return letter
+
+
+def _put(client: redis.Redis, letter: DeadLetter) -> None:
+    with broker_errors():
+        client.hset(keys.DEAD, letter.backup_id, json.dumps(dataclasses.asdict(letter)))
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,24 @@
+"""The check of ids that become names of folders and keys; pure."""
+
+from __future__ import annotations
+
+import re
+
+from worker.errors import InvalidId
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+def checked_uuid(field: str, value: object) -> str:
+    """The canonical text of a UUID: lower case, with hyphens, ASCII only.
+
+    `uuid.UUID` alone is too lenient for names: it takes braces, `urn:uuid:`, underscores and the
+    digits of any script.
+
+    Raises:
+        InvalidId: `value` is anything else; the message does not repeat it.
+    """
+    text = str(value)
+    if not _UUID.fullmatch(text):
+        raise InvalidId(field, "must be a UUID such as 6fa459ea-ee8a-3ca4-894e-db77e160355e")
+    return text.lower()

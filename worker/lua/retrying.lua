@@ -1,0 +1,21 @@
+-- Show under waiting backups' results that their tenant waits after a fault, and why.
+--
+-- KEYS  celery-task-meta-<backup>...   string   the records
+-- ARGV  1 the RETRY part of a record: '"status": "RETRY", "result": {...}'
+--
+-- A record that ended meanwhile stays as it is. The records are our own JSON: each begins with
+-- '{"status": "PENDING", "result": null,' or with an earlier RETRY.
+
+for _, key in ipairs(KEYS) do
+  local record = redis.call('GET', key)
+  if record then
+    local rest = string.match(record, '^{"status": "PENDING", "result": null(,.*)$')
+    if not rest and string.sub(record, 1, 18) == '{"status": "RETRY"' then
+      rest = string.match(record, '(, "traceback": .*)$')
+    end
+    if rest then
+      redis.call('SET', key, '{' .. ARGV[1] .. rest, 'KEEPTTL')
+    end
+  end
+end
+return redis.status_reply('OK')

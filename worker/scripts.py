@@ -1,0 +1,33 @@
+"""The Lua scripts as text, read from the package once; it sends none of them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import redis
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script and the name under which the server keeps it."""
+
+    text: str
+    sha1: str
+
+    def run(self, client: redis.Redis, keys: list[str], arguments: list[Any]) -> Any:
+        """Run it now; the server gets its text when it does not know it yet."""
+        try:
+            return client.evalsha(self.sha1, len(keys), *keys, *arguments)
+        except redis.exceptions.NoScriptError:
+            return client.eval(self.text, len(keys), *keys, *arguments)
+
+
+@functools.cache
+def load(name: str) -> Script:
+    """The script `worker/lua/<name>.lua`."""
+    text = resources.files("worker").joinpath("lua", f"{name}.lua").read_text("utf-8")
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())

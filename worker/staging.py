@@ -1,0 +1,244 @@
+"""Where a backup's bytes wait: in Redis or in files on a shared volume; it knows no inbox.
+
+Staged bytes are the export followed by the binary. Their sizes and SHA-256 stand in the inbox
+entry and are checked when they are read.
+
+    redis    key  confkeep:staged:<tenant>:<backup>
+    volume   file <path>/<tenant>/<backup>-<first 16 digits of the export's and binary's SHA-256>
+
+A file's name depends on its content, so that a repeated enqueue with other bytes cannot overwrite
+what was accepted. Bytes that a client staged itself lie beside, under ids of its own:
+
+    redis    key  confkeep:handoff:<tenant>:<id>
+    volume   file <path>/handoff/<tenant>/<id>
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from worker import keys
+from worker.connections import broker_errors
+from worker.errors import InvalidBackup, StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
+from worker.inbox import Entry
+from worker.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The two files of a backup."""
+
+    export: bytes
+    binary: bytes | None
+
+
+def split(entry: Entry, data: bytes | None) -> Contents:
+    """The two files of an entry's staged bytes.
+
+    Raises:
+        StagedBytesMissing: there are none.
+        StagedBytesDamaged: a size or a SHA-256 is not what was accepted.
+    """
+    if data is None:
+        raise StagedBytesMissing(f"the staged bytes of backup {entry.backup_id} are gone")
+    if len(data) != entry.size_bytes:
+        raise StagedBytesDamaged(
+            f"backup {entry.backup_id} has {len(data)} staged bytes, not {entry.size_bytes}"
+        )
+    export = data[: entry.export_bytes]
+    binary = None if entry.binary_bytes is None else data[entry.export_bytes :]
+    for part, expected in ((export, entry.export_sha256), (binary, entry.binary_sha256)):
+        if part is not None and hashlib.sha256(part).hexdigest() != expected:
+            raise StagedBytesDamaged(
+                f"the staged bytes of backup {entry.backup_id} have another SHA-256"
+            )
+    return Contents(export, binary)
+
+
+class RedisStaging:
+    """Bytes in Redis; they are written and deleted by the inbox's own scripts, in one step with
+    the entry."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def stage(self, tenant_id: str, entry: Entry, contents: Contents) -> bytes | None:  # noqa: ARG002
+        """The bytes to send along with the entry."""
+        return contents.export + (contents.binary or b"")
+
+    def read(self, tenant_id: str, entries: Sequence[Entry]) -> list[bytes | None]:
+        """The staged bytes of each entry; None: there are none.
+
+        Raises:
+            BrokerUnavailable: Redis did not answer.
+        """
+        names = [keys.staged(tenant_id, entry.backup_id) for entry in entries]
+        with broker_errors():
+            found: Any = self._client.mget(names) if names else []
+        return list(found)
+
+    def discard(self, tenant_id: str, entries: Sequence[Entry]) -> None:
+        """Delete the bytes of entries that are settled; those in Redis went with the entry."""
+
+    def read_handoff(self, tenant_id: str, name: str) -> bytes | None:
+        """What a client staged itself; None: nothing.
+
+        Raises:
+            BrokerUnavailable: Redis did not answer.
+        """
+        with broker_errors():
+            found: Any = self._client.get(keys.handoff(tenant_id, name))
+        return None if found is None else bytes(found)
+
+    def discard_handoff(self, tenant_id: str, name: str) -> None:
+        """Delete what a client staged itself, once it is accepted.
+
+        Raises:
+            BrokerUnavailable: Redis did not answer.
+        """
+        with broker_errors():
+            self._client.delete(keys.handoff(tenant_id, name))
+
+
+class VolumeStaging:
+    """Bytes in files of a folder that producers and workers share."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def stage(self, tenant_id: str, entry: Entry, contents: Contents) -> None:
+        """Write the bytes durably, before the entry that needs them. Repeating it does no harm.
+
+        Raises:
+            StagingUnavailable: the file system refused.
+        """
+        target = self._file(tenant_id, entry)
+        try:
+            self._make_folder(target.parent)
+            descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(contents.export)
+                    file.write(contents.binary or b"")
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.rename(temporary, target)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
+                raise
+            _sync_folder(target.parent)
+        except OSError as error:
+            raise StagingUnavailable(f"staging: {os.strerror(error.errno or 0)}") from error
+
+    def _make_folder(self, folder: Path) -> None:
+        """Create a folder with its parents, each name durable before anything relies on it."""
+        if folder.is_dir():
+            return
+        self._make_folder(folder.parent)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        _sync_folder(folder.parent)
+
+    def read(self, tenant_id: str, entries: Sequence[Entry]) -> list[bytes | None]:
+        """The staged bytes of each entry; None: there are none.
+
+        Raises:
+            StagingUnavailable: the file system refused.
+        """
+        return [_read_file(self._file(tenant_id, entry)) for entry in entries]
+
+    def discard(self, tenant_id: str, entries: Sequence[Entry]) -> None:
+        """Delete the bytes of entries that are settled.
+
+        Raises:
+            StagingUnavailable: the file system refused.
+        """
+        for entry in entries:
+            _unlink(self._file(tenant_id, entry))
+
+    def read_handoff(self, tenant_id: str, name: str) -> bytes | None:
+        """What a client staged itself; None: nothing.
+
+        Raises:
+            StagingUnavailable: the file system refused.
+        """
+        return _read_file(self._path / "handoff" / tenant_id / name)
+
+    def discard_handoff(self, tenant_id: str, name: str) -> None:
+        """Delete what a client staged itself, once it is accepted.
+
+        Raises:
+            StagingUnavailable: the file system refused.
+        """
+        _unlink(self._path / "handoff" / tenant_id / name)
+
+    def _file(self, tenant_id: str, entry: Entry) -> Path:
+        both = f"{entry.export_sha256}{entry.binary_sha256 or ''}".encode("ascii", "replace")
+        short = hashlib.sha256(both).hexdigest()[:16]
+        return self._path / tenant_id / f"{entry.backup_id}-{short}"
+
+
+Staging = RedisStaging | VolumeStaging
+
+
+def of_settings(settings: Settings, client: redis.Redis) -> Staging:
+    """The staging that new backups go to."""
+    if settings.staging == "volume":
+        return VolumeStaging(settings.staging_path)
+    return RedisStaging(client)
+
+
+def of_entry(entry: Entry, settings: Settings, client: redis.Redis) -> Staging:
+    """The staging that an entry's bytes are in, whatever new ones go to."""
+    if entry.staging == "volume":
+        return VolumeStaging(settings.staging_path)
+    return RedisStaging(client)
+
+
+def checked_handoff(field: str, data: bytes | None, size_bytes: int, sha256: str) -> bytes:
+    """What a client staged itself, if it is what it says.
+
+    Raises:
+        InvalidBackup: missing, or of another size or SHA-256.
+    """
+    if data is None:
+        raise InvalidBackup(field, "nothing is staged under that id for that tenant")
+    if len(data) != size_bytes:
+        raise InvalidBackup(field, f"{len(data)} bytes are staged, not {size_bytes}")
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise InvalidBackup(field, "the staged bytes have another SHA-256")
+    return data
+
+
+def _read_file(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StagingUnavailable(f"staging: {os.strerror(error.errno or 0)}") from error
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StagingUnavailable(f"staging: {os.strerror(error.errno or 0)}") from error
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,162 @@
+"""The sweep: each worker looks for forgotten inboxes of its shards and wakes them; it commits none.
+
+Wake-ups get lost with killed workers and brokers. The sweep makes that cost seconds: an inbox with
+entries, without a wake-up on its way, a held lock or a running backoff, is woken. Any number of
+workers may sweep the same shards at once: the wake flag lets one of them send.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+import structlog
+from celery import Celery, bootsteps
+from kombu.exceptions import OperationalError
+
+from worker import backoff, keys, tidy, wakeups
+from worker.connections import broker_errors, open_client
+from worker.errors import ConfkeepError
+from worker.settings import Settings, get_settings
+
+log = structlog.get_logger("confkeep.sweeper")
+
+#: Milliseconds that a retry's own message gets before the sweep takes its place.
+_RETRY_GRACE_MS = 2_000
+#: Seconds after which a silent worker is forgotten.
+_FORGET_WORKER_S = 3_600
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """A worker, as its sweep reports it."""
+
+    name: str
+    shards: list[int]
+    last_sweep_age_s: float
+
+
+class Sweeper:
+    """Sweeps with a client of its own. One thread at a time."""
+
+    def __init__(self, app: Celery, settings: Settings, client: redis.Redis, name: str) -> None:
+        self._app = app
+        self._settings = settings
+        self._client = client
+        self._name = name
+        self._shards = frozenset(
+            keys.shards_of_worker(settings.worker_index, settings.worker_count, settings.shards)
+        )
+
+    def sweep(self) -> int:
+        """Look once.
+
+        Returns:
+            The number of wake-ups that were sent.
+
+        Raises:
+            redis.RedisError, kombu.exceptions.OperationalError: Redis did not answer.
+        """
+        now: Any = self._client.time()
+        now_ms = now[0] * 1000 + now[1] // 1000
+        report = json.dumps({"shards": sorted(self._shards), "swept_ms": now_ms})
+        self._client.hset(keys.WORKERS, self._name, report)
+        tenants = [tenant for tenant in self._waiting() if self._is_forgotten(tenant, now_ms)]
+        sent = 0
+        for tenant in tenants:
+            if wakeups.flag(self._client, self._settings, tenant, only_new=True):
+                wakeups.send(self._app, self._settings, tenant)
+                sent += 1
+        if tidy.is_due(self._client):
+            deleted = tidy.tidy(self._client, self._settings)
+            deleted += tidy.drop_foreign_queues(self._client, self._settings)
+            log.info("tidied the staging", action="sweep.tidied", deleted=deleted)
+        return sent
+
+    def _waiting(self) -> list[str]:
+        found: Any = self._client.zrange(keys.WAITING, 0, -1)
+        tenants = (tenant.decode() for tenant in found)
+        shards = self._settings.shards
+        return [tenant for tenant in tenants if keys.shard_of(tenant, shards) in self._shards]
+
+    def _is_forgotten(self, tenant_id: str, now_ms: int) -> bool:
+        pipe = self._client.pipeline(transaction=False)
+        pipe.exists(keys.wake(tenant_id))
+        pipe.exists(keys.lock(tenant_id))
+        pipe.hgetall(keys.backoff(tenant_id))
+        woken, locked, waiting = pipe.execute()
+        wait = backoff.parse(waiting)
+        return not (
+            woken or locked or (wait is not None and now_ms < wait.next_ms + _RETRY_GRACE_MS)
+        )
+
+
+def list_workers(client: redis.Redis) -> list[WorkerStatus]:
+    """The workers that swept within the last hour, by name.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        now: Any = client.time()
+        found: Any = client.hgetall(keys.WORKERS)
+    workers = []
+    for name, text in found.items():
+        report = json.loads(text)
+        age_s = max(0.0, now[0] + now[1] / 1e6 - report["swept_ms"] / 1000)
+        if age_s < _FORGET_WORKER_S:
+            workers.append(WorkerStatus(name.decode(), report["shards"], age_s))
+    return sorted(workers, key=lambda worker: worker.name)
+
+
+class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Runs the sweep in a thread of the worker's main process.
+
+    Not a timer of Celery's consumer: that stands still while a task runs in a solo pool and while
+    the broker is away.
+    """
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, parent: Any) -> None:
+        """Begin to sweep, at once and then at every interval."""
+        settings = get_settings()
+        self._stop.clear()
+        self._thread = threading.Thread(
+            target=self._run,
+            args=(parent.app, settings, parent.hostname),
+            name="sweeper",
+            daemon=True,
+        )
+        self._thread.start()
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """End the thread."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2)
+
+    terminate = stop
+
+    def _run(self, app: Celery, settings: Settings, name: str) -> None:
+        client = open_client(settings, timeout_s=min(2.0, settings.redis_timeout_s))
+        sweeper = Sweeper(app, settings, client, name)
+        while True:
+            try:
+                sent = sweeper.sweep()
+            except (redis.RedisError, OperationalError, ConfkeepError, OSError) as error:
+                log.warning("sweep failed", action="sweep.failed", error=type(error).__name__)
+            else:
+                if sent:
+                    log.info("woke forgotten inboxes", action="sweep.woke", inboxes=sent)
+            if self._stop.wait(settings.sweep_interval_s):
+                break
+        client.close()

@@ -1,0 +1,118 @@
+"""Abandoned staged bytes: found and deleted once an hour by one worker; it never touches an entry's.
+
+Bytes are abandoned when no inbox entry and no dead letter refers to them and they are older than a
+day: a client staged them for a `backups.receive` that it never sent, or a producer was killed
+between writing a file and its entry. In Redis an entry and its bytes come and go together, so only
+handed-over bytes can be left there; the check of the others is for what nobody foresaw.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+
+from worker import inbox, keys, scripts
+from worker.settings import Settings
+
+#: Seconds after which bytes that nobody refers to are abandoned.
+ABANDONED_S: Final = 86_400
+#: Seconds between two looks.
+INTERVAL_S: Final = 3_600
+
+
+def tidy(client: redis.Redis, settings: Settings, *, abandoned_s: int = ABANDONED_S) -> int:
+    """Delete abandoned bytes in Redis and on the volume.
+
+    Returns:
+        The number of keys and files that were deleted.
+
+    Raises:
+        redis.RedisError: Redis did not answer.
+        OSError: the volume refused.
+    """
+    deleted = _tidy_handoffs(client, abandoned_s) + _tidy_redis(client, abandoned_s)
+    if settings.staging_path.is_dir():
+        deleted += _tidy_volume(client, settings.staging_path, abandoned_s)
+    return deleted
+
+
+def is_due(client: redis.Redis) -> bool:
+    """Whether no worker has looked for an hour; the caller is then the one that does.
+
+    Raises:
+        redis.RedisError: Redis did not answer.
+    """
+    return bool(client.set(keys.TIDY, "1", nx=True, ex=INTERVAL_S))
+
+
+def drop_foreign_queues(client: redis.Redis, settings: Settings, most_shards: int = 1024) -> int:
+    """Delete the queues of shards that there are no more, after their number was lowered.
+
+    They hold wake-ups only: the sweep sends those whose inboxes still have entries.
+
+    Raises:
+        redis.RedisError: Redis did not answer.
+    """
+    names = [keys.shard_queue(shard) for shard in range(settings.shards, most_shards)]
+    return int(client.delete(*names)) if names else 0
+
+
+def _tidy_handoffs(client: redis.Redis, abandoned_s: int) -> int:
+    """Give what clients staged a life, so that it goes by itself unless it is accepted."""
+    for name in _scan(client, f"{keys.PREFIX}handoff:*"):
+        client.expire(name, abandoned_s, nx=True)
+    return 0
+
+
+def _tidy_redis(client: redis.Redis, abandoned_s: int) -> int:
+    deleted = 0
+    script = scripts.load("drop_orphan")
+    waiting: dict[str, set[str]] = {}
+    for name in _scan(client, f"{keys.PREFIX}staged:*"):
+        tenant_id, _, backup_id = name.removeprefix(f"{keys.PREFIX}staged:").partition(":")
+        if tenant_id not in waiting:
+            waiting[tenant_id] = _waiting_ids(client, tenant_id)
+        if backup_id not in waiting[tenant_id]:
+            names = [name, keys.result(backup_id), keys.DEAD]
+            deleted += script.run(client, names, [backup_id, abandoned_s])
+    return deleted
+
+
+def _tidy_volume(client: redis.Redis, path: Path, abandoned_s: int) -> int:
+    deleted = 0
+    oldest = time.time() - abandoned_s
+    for folder in path.iterdir():
+        if folder.name == "handoff":
+            for tenant in folder.iterdir():
+                deleted += _unlink_old(tenant, oldest, keep=set())
+        elif folder.is_dir():
+            keep = _waiting_ids(client, folder.name)
+            dead: Any = client.hkeys(keys.DEAD)
+            deleted += _unlink_old(folder, oldest, keep | {name.decode() for name in dead})
+    return deleted
+
+
+def _unlink_old(folder: Path, oldest: float, keep: set[str]) -> int:
+    deleted = 0
+    with os.scandir(folder) as files:
+        for file in files:
+            backup_id = file.name[:36]
+            if file.is_file() and file.stat().st_mtime < oldest and backup_id not in keep:
+                Path(file.path).unlink(missing_ok=True)
+                deleted += 1
+    return deleted
+
+
+def _waiting_ids(client: redis.Redis, tenant_id: str) -> set[str]:
+    limit = 1_000_000
+    return {waiting.entry.backup_id for waiting in inbox.peek(client, tenant_id, limit)}
+
+
+def _scan(client: redis.Redis, pattern: str) -> Iterator[str]:
+    for name in client.scan_iter(match=pattern, count=1_000):
+        yield name.decode()
