@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Any, Final
 
 import redis
 from celery import Celery
@@ -12,6 +13,8 @@ from worker.settings import Settings
 
 #: The task that a wake-up starts.
 COMMIT_TASK: Final = "backups.commit_inbox"
+
+_TENANT = re.compile(rb'"argsrepr": "([0-9a-f-]{36})"')
 
 
 def send(app: Celery, settings: Settings, tenant_id: str) -> None:
@@ -26,16 +29,40 @@ def send(app: Celery, settings: Settings, tenant_id: str) -> None:
         queue=keys.queue_of(tenant_id, settings.shards),
         ignore_result=True,
         retry=False,
+        # What `queued` finds in the message's headers.
+        argsrepr=tenant_id,
     )
 
 
-def flag(client: redis.Redis, settings: Settings, tenant_id: str, *, only_new: bool) -> bool:
-    """Note that a wake-up is on its way; False: one was noted already and `only_new` is set.
+def queued(client: redis.Redis, shard: int, most: int) -> set[str] | None:
+    """The tenants whose wake-ups wait in a shard's queue; None when more than `most` wait there.
 
     Raises:
         redis.RedisError: Redis did not answer.
     """
-    ttl_ms = int(settings.wake_ttl_s * 1000)
+    messages: Any = client.lrange(keys.shard_queue(shard), 0, most)
+    if len(messages) > most:
+        return None
+    return {found[1].decode() for message in messages if (found := _TENANT.search(message))}
+
+
+def flag(
+    client: redis.Redis,
+    settings: Settings,
+    tenant_id: str,
+    *,
+    only_new: bool,
+    ttl_s: float | None = None,
+) -> bool:
+    """Note that a wake-up is on its way; False: one was noted already and `only_new` is set.
+
+    Args:
+        ttl_s: seconds until it counts as lost; None: the setting's.
+
+    Raises:
+        redis.RedisError: Redis did not answer.
+    """
+    ttl_ms = int((settings.wake_ttl_s if ttl_s is None else ttl_s) * 1000)
     return bool(client.set(keys.wake(tenant_id), "1", px=ttl_ms, nx=only_new))
 
 
