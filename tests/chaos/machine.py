@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import random
 import signal
@@ -105,6 +106,8 @@ class Machine:
         finally:
             self.server.stop()
             if self.has_disk:
+                # libgit2 keeps the packs open of repositories that the judge has read.
+                gc.collect()
                 subprocess.run(["umount", str(self.store)], check=True)
 
     def _mount(self) -> bool:

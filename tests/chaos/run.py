@@ -19,6 +19,8 @@ from tests.judge import assert_sound, backup_ids, git
 from tests.servers import wait_for
 from worker import keys, tidy
 from worker.settings import load_settings
+from worker.store.repository import open_for_writing
+from worker.store.verify import verify_repository
 
 _TENANTS = 6
 _TICK_S = 0.02
@@ -195,10 +197,7 @@ def _judge(machine: Machine, record: Path, tenants: list[str], report: Report) -
             committed.update(commit.backup_id for commit in commits)
             unknown |= sent[tenant] - set(promised)
             if path.exists():
-                try:
-                    assert_sound(path)
-                except AssertionError as error:
-                    report.complaints.append(f"tenant {tenant}: {error}")
+                report.complaints += _unsound(path)
         report.unknown += len(unknown)
         report.complaints += _foreign_keys(client, committed)
     staged = [path for path in (machine.path / "staging").rglob("*") if path.is_file()]
@@ -207,6 +206,18 @@ def _judge(machine: Machine, record: Path, tenants: list[str], report: Report) -
     report.complaints += [
         f"{path.name} is left on the volume" for path in staged if path.name[:36] in committed
     ]
+
+
+def _unsound(path: Path) -> list[str]:
+    """What git and `verify` say, once the next writer has removed what killed ones left."""
+    with open_for_writing(path):
+        pass
+    found = [f"{path.name}: {f.kind} {f.place}: {f.text}" for f in verify_repository(path).findings]
+    try:
+        assert_sound(path)
+    except AssertionError as error:
+        found.append(str(error))
+    return found
 
 
 def _commits(path: Path) -> list[Commit]:
