@@ -42,6 +42,10 @@ demo: $(VENV)/.run-installed ## Play a polling scheduler against an embedded ser
 test: lint ## Check style and types, then run all tests (under 6 minutes on 2 cores)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests
 
+.PHONY: bench
+bench: $(VENV)/.dev-installed ## Measure the store against plain git and against itself (some minutes)
+	@$(BIN)/python -m tests.bench
+
 .PHONY: lint
 lint: $(VENV)/.dev-installed ## Check style and types
 	@$(BIN)/ruff check .

@@ -6,8 +6,10 @@ from worker.errors import (
     BackupIdConflict,
     BrokerUnavailable,
     ConfkeepError,
+    InboxFull,
     InvalidBackup,
     PoisonedBackup,
+    StagingUnavailable,
 )
 
 __all__ = [
@@ -16,11 +18,13 @@ __all__ = [
     "BrokerUnavailable",
     "ConfkeepError",
     "HistoryEntry",
+    "InboxFull",
     "InvalidBackup",
     "PoisonedBackup",
     "Receipt",
     "ReceivedBackup",
     "StagedReference",
+    "StagingUnavailable",
     "enqueue_backup",
     "enqueue_backups",
 ]

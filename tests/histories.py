@@ -89,6 +89,8 @@ def write_merged(path: Path, devices: list[str], commits: int, seed: int) -> Non
     """A random graph: forks, merges of up to three, removed devices, clocks that disagree."""
     rng, stream = random.Random(seed), Stream()
     tips: list[int] = []
+    # Some histories have many commits in one second, some have clocks far apart, some both.
+    same, skews = rng.choice([1, 1, 5, 100]), rng.choice([[0], [0, 0, -10, 10], [0, -15, 40, -200]])
     for number in range(commits):
         last = number == commits - 1
         if not tips:
@@ -107,7 +109,7 @@ def write_merged(path: Path, devices: list[str], commits: int, seed: int) -> Non
             files = {f"{device}/export.rsc": b"0\n" for device in devices}
         mark = stream.commit(
             files,
-            when_s=START_S + number * 10 + rng.choice([0, 0, -15, 40, -200]),
+            when_s=START_S + number // same * 10 + rng.choice(skews),
             parents=parents,
             message=b"poll %d" % number,
         )

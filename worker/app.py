@@ -8,14 +8,13 @@ asks for it.
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from celery import Celery, signals
 from kombu.entity import Queue
 
-from worker import keys, logs, shutdown
+from worker import keys, logs, shutdown, urls
 from worker.broker_check import BrokerCheckStep
-from worker.settings import Settings, get_settings
+from worker.settings import get_settings
 from worker.sweeper import SweeperStep
 
 #: The modules that hold the tasks; names, since the runtime does not import what producers see.
@@ -26,23 +25,12 @@ TASK_MODULES = ("tasks.commit", "tasks.receive", "tasks.read")
 VISIBILITY_TIMEOUT_S = 120
 
 
-def broker_url(settings: Settings) -> str:
-    """The Redis URL in Celery's form, which calls a unix socket `redis+socket`."""
-    url = settings.redis_url
-    if not url.startswith("unix://"):
-        return url
-    parts = urlsplit(url)
-    db = parse_qs(parts.query).get("db", ["0"])[0]
-    return f"redis+socket://{parts.path}?virtual_host={db}"
-
-
 def configuration() -> dict[str, Any]:
     """Celery's configuration for the environment's settings."""
     settings = get_settings()
-    url = broker_url(settings)
+    url, options = urls.for_celery(settings.redis_url)
     shards = keys.shards_of_worker(settings.worker_index, settings.worker_count, settings.shards)
     queues = [Queue(keys.shard_queue(shard)) for shard in shards]
-    on_socket = url.startswith("redis+socket")
     transport: dict[str, Any] = {
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
         # A dead worker's messages come back in seconds; by default after up to 100.
@@ -53,8 +41,9 @@ def configuration() -> dict[str, Any]:
         "socket_connect_timeout": settings.redis_timeout_s,
         "health_check_interval": 10,
         "priority_steps": [0],
+        **options,
     }
-    if not on_socket:
+    if not url.startswith("redis+socket"):
         transport["socket_keepalive"] = True
     return {
         "broker_url": url,
@@ -82,12 +71,13 @@ def configuration() -> dict[str, Any]:
         "result_backend_always_retry": True,
         "result_backend_max_retries": 3,
         "result_backend_transport_options": {
+            **options,
             "retry_policy": {
                 "max_retries": 2,
                 "interval_start": 0,
                 "interval_step": 0.2,
                 "interval_max": 0.5,
-            }
+            },
         },
         "worker_soft_shutdown_timeout": 8,
     }

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import keys
+from worker import keys, scripts
 from worker.connections import broker_errors
 
 #: Seconds before the second try; doubled at each further one.
@@ -38,12 +38,6 @@ class Backoff:
     def stalled(self) -> bool:
         """Whether a person should look."""
         return self.tries >= STALLED_TRIES
-
-
-def delay_s(tries: int) -> float:
-    """Seconds to wait after the `tries`-th failure: doubling, with jitter of 25 %, bounded."""
-    doubled: float = FIRST_DELAY_S * 2 ** min(tries - 1, 16)
-    return min(LONGEST_DELAY_S, doubled) * random.uniform(0.75, 1.0)  # noqa: S311
 
 
 def get(client: redis.Redis, tenant_id: str) -> Backoff | None:
@@ -78,24 +72,13 @@ def failed(client: redis.Redis, tenant_id: str, error: BaseException) -> float:
     Raises:
         BrokerUnavailable: Redis did not answer; nothing was noted.
     """
-    name = keys.backoff(tenant_id)
+    reason = f"{type(error).__name__}: {error}"[:500]
+    # Jitter of a quarter: tenants that failed together do not come back together.
+    jitter = random.uniform(0.75, 1.0)  # noqa: S311
+    arguments = [reason, int(FIRST_DELAY_S * 1000), int(LONGEST_DELAY_S * 1000), jitter, FORGET_S]
     with broker_errors():
-        now: Any = client.time()
-        now_ms = now[0] * 1000 + now[1] // 1000
-        tries = int(client.hincrby(name, "tries", 1))
-        delay = delay_s(tries)
-        pipe = client.pipeline(transaction=True)
-        pipe.hsetnx(name, "since_ms", str(now_ms))
-        pipe.hset(
-            name,
-            mapping={
-                "next_ms": str(now_ms + int(delay * 1000)),
-                "reason": f"{type(error).__name__}: {error}"[:500],
-            },
-        )
-        pipe.expire(name, FORGET_S)
-        pipe.execute()
-    return delay
+        wait_ms = scripts.load("failed").run(client, [keys.backoff(tenant_id)], arguments)
+    return int(wait_ms) / 1000
 
 
 def clear(client: redis.Redis, tenant_id: str) -> None:

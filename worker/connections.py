@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from worker import urls
 from worker.errors import BrokerUnavailable
 from worker.settings import Settings, get_settings
 
@@ -34,29 +35,18 @@ def open_client(settings: Settings, *, timeout_s: float | None = None) -> redis.
         "decode_responses": False,
     }
     url = settings.redis_url
-    if url.startswith("sentinel://"):
-        return _open_by_sentinel(url, options)
+    sentinels = urls.parse_sentinels(url)
+    if sentinels is not None:
+        watchers = Sentinel(sentinels.hosts, **options)  # type: ignore[no-untyped-call]
+        master: redis.Redis = watchers.master_for(  # type: ignore[no-untyped-call]
+            sentinels.master_name,
+            db=sentinels.db,
+            username=sentinels.username,
+            password=sentinels.password,
+            **options,
+        )
+        return master
     client: redis.Redis = redis.Redis.from_url(url, **options)
-    return client
-
-
-def _open_by_sentinel(url: str, options: dict[str, object]) -> redis.Redis:
-    """A client of the master that the sentinels name.
-
-    The form is kombu's: `sentinel://[:password@]host:port[;sentinel://host:port...]/db`, with the
-    service in the query as `master_name` (default `mymaster`).
-    """
-    from urllib.parse import parse_qs, urlsplit
-
-    parts = [urlsplit(part) for part in url.split(";")]
-    query = parse_qs(parts[-1].query)
-    service = query.get("master_name", ["mymaster"])[0]
-    db = int(parts[-1].path.strip("/") or 0)
-    hosts = [(part.hostname or "localhost", part.port or 26379) for part in parts]
-    sentinel = Sentinel(hosts, **options)  # type: ignore[no-untyped-call]
-    client: redis.Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
-        service, db=db, password=parts[-1].password or parts[0].password, **options
-    )
     return client
 
 

@@ -85,7 +85,7 @@ class InvalidId(InvalidInput, KeyError):
     Also a `KeyError`: what is no id names nothing, and callers of `read_file` expect that.
     """
 
-    hint = "`confkeep status` lists the tenants; `confkeep history TENANT` lists its devices."
+    hint = "`confkeep history` lists the tenants; `confkeep history TENANT` lists its devices."
 
 
 class QueueError(ConfkeepError):

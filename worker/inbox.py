@@ -148,12 +148,15 @@ def accept(
     script = scripts.load("accept")
     with broker_errors():
         if len(submissions) == 1:
-            replies = [script.run(client, *_arguments(settings, submissions[0]))]
+            replies = [script.run(client, *_arguments(settings, submissions[0], None))]
         else:
             pipe = client.pipeline(transaction=False)
             pipe.script_load(script.text)
+            before: dict[str, str] = {}
             for submission in submissions:
-                names, arguments = _arguments(settings, submission)
+                tenant_id, backup_id = submission.tenant_id, submission.entry.backup_id
+                names, arguments = _arguments(settings, submission, before.get(tenant_id))
+                before[tenant_id] = backup_id
                 pipe.evalsha(script.sha1, len(names), *names, *arguments)
             replies = pipe.execute()[1:]
     return [
@@ -162,7 +165,9 @@ def accept(
     ]
 
 
-def _arguments(settings: Settings, submission: Submission) -> tuple[list[str], list[Any]]:
+def _arguments(
+    settings: Settings, submission: Submission, before: str | None
+) -> tuple[list[str], list[Any]]:
     tenant_id, entry = submission.tenant_id, submission.entry
     digest = entry.digest(tenant_id)
     names = [
@@ -176,6 +181,8 @@ def _arguments(settings: Settings, submission: Submission) -> tuple[list[str], l
         keys.backoff(tenant_id),
         keys.staged(tenant_id, entry.backup_id),
     ]
+    if before is not None:
+        names.append(keys.result(before))
     arguments = [
         tenant_id,
         entry.backup_id,

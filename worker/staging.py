@@ -4,10 +4,10 @@ Staged bytes are the export followed by the binary. Their sizes and SHA-256 stan
 entry and are checked when they are read.
 
     redis    key  confkeep:staged:<tenant>:<backup>
-    volume   file <path>/<tenant>/<backup>-<first 16 digits of the export's and binary's SHA-256>
+    volume   file <path>/<tenant>/<backup>-<first 16 digits of worker.inbox.Entry.digest>
 
-A file's name depends on its content, so that a repeated enqueue with other bytes cannot overwrite
-what was accepted. Bytes that a client staged itself lie beside, under ids of its own:
+A file's name depends on its content and device, so that an id that is used again for something
+else can neither overwrite nor remove what was accepted. Bytes that a client staged itself lie beside, under ids of its own:
 
     redis    key  confkeep:handoff:<tenant>:<id>
     volume   file <path>/handoff/<tenant>/<id>
@@ -183,9 +183,7 @@ class VolumeStaging:
         _unlink(self._path / "handoff" / tenant_id / name)
 
     def _file(self, tenant_id: str, entry: Entry) -> Path:
-        both = f"{entry.export_sha256}{entry.binary_sha256 or ''}".encode("ascii", "replace")
-        short = hashlib.sha256(both).hexdigest()[:16]
-        return self._path / tenant_id / f"{entry.backup_id}-{short}"
+        return self._path / tenant_id / f"{entry.backup_id}-{entry.digest(tenant_id)[:16]}"
 
 
 Staging = RedisStaging | VolumeStaging

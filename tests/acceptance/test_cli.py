@@ -98,7 +98,10 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / f"user-{uuid.uuid4()}"
     path.mkdir()
     yield path
-    assert processes_of(path) == []
+    left = processes_of(path)
+    for process in left:
+        process.kill()
+    assert left == []
 
 
 def exports_of(folder: Path, devices: int, versions: int) -> None:
@@ -117,6 +120,9 @@ def exports_of(folder: Path, devices: int, versions: int) -> None:
 
 
 def test_up_is_found_by_the_other_commands_and_ends_without_a_trace(folder: Path) -> None:
+    # A folder of the user's that is called like one of our packages is not taken for it.
+    (folder / "worker").mkdir()
+    (folder / "worker" / "__init__.py").write_text("raise RuntimeError")
     with running_up(folder, "--workers", "2") as up:
         status = json.loads(run(folder, "status", "--json"))
         assert len(status["workers"]) == 2
@@ -173,7 +179,7 @@ def test_what_was_accepted_while_no_worker_ran_is_committed_by_the_next_up(folde
         ]
         worker.suspend()
         try:
-            late = run(folder, *arguments, "--wait", "--timeout", "0.3", status=14, stdin=b"one\n")
+            late = run(folder, *arguments, "--wait", "--timeout", "0.3", status=16, stdin=b"one\n")
         finally:
             worker.resume()
             worker.terminate()
@@ -196,7 +202,7 @@ def test_a_killed_up_takes_its_parts_along_and_the_next_one_runs(folder: Path) -
         wait_for(lambda: processes_of(folder) == [], "the parts to end")
     # The file is stale: nobody answers there.
     assert (folder / "confkeep-data" / "up.json").exists()
-    run(folder, "status", status=11)
+    assert "using `confkeep up`" not in run(folder, "status", status=11)
     with running_up(folder):
         run(folder, "status")
 
@@ -242,7 +248,7 @@ def test_an_import_that_nobody_answers_says_so(folder: Path) -> None:
         ]
         worker.suspend()
         try:
-            said = run(folder, "import", "exports", "--timeout", "0.5", status=14)
+            said = run(folder, "import", "exports", "--timeout", "0.5", status=16)
         finally:
             worker.resume()
     assert "no worker answered for 0.5 s; 1 accepted and waiting" in said
@@ -255,7 +261,7 @@ def test_the_demo_shows_what_it_promises(folder: Path) -> None:
         **fresh_environment(),
         "CONFKEEP_REDIS_URL": "redis://nowhere.invalid:1/0",
         "CONFKEEP_GIT_STORE_PATH": str(folder / "precious"),
-        "CONFKEEP_SHARDS": "3",
+        "CONFKEEP_SHARDS": "nonsense",
     }
     done = subprocess.run(
         [sys.executable, "-P", "-m", "worker.cli", "demo"],
@@ -340,6 +346,7 @@ def test_a_demo_removes_nothing_but_a_demo(folder: Path) -> None:
     # One that `up` went on with is not a demo's any more.
     (data / "store" / "mine").unlink()
     (data / "store").rmdir()
+    (data / "made-by-confkeep-demo").touch()
     with running_up(folder, "--data", "confkeep-data/demo"):
         pass
     run(folder, "demo", status=6)

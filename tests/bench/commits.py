@@ -116,6 +116,7 @@ def rows() -> Iterator[Row]:
             detail=f"{many * 1e3:.3f} ms and {few * 1e3:.3f} ms",
         )
     yield _bytes_on_disk()
+    yield _after_a_long_history()
 
 
 def _bytes_on_disk() -> Row:
@@ -137,6 +138,46 @@ def _bytes_on_disk() -> Row:
             smaller_is_better=True,
             detail=f"{mine / 1000:.1f} kB and {one / 1000:.1f} kB, in blocks of the disk",
         )
+
+
+def _after_a_long_history() -> Row:
+    """Batches of 100 into a repository of 100,000 commits that nothing has repacked: 1,000 packs."""
+    with folder() as where:
+        tenant = Tenant(where, 1_000)
+        long, short = tenant.copy(), tenant.copy()
+        fleet = tenant.fleet
+        for _ in range(1_000):
+            commit_backups(
+                long,
+                [
+                    Backup(fleet.uuid(), fleet.random.choice(fleet.device_ids), export, None, "m")
+                    for export in (b"%d\n" % number for number in range(100))
+                ],
+            )
+        runs = []
+        for repository in (long, short):
+            # Opened anew, as by a worker that comes to this tenant.
+            opened = create_repository(repository.path)
+            # All have a full version again, so that both count the same lines.
+            commit_backups(opened, [fleet.backup(device_id) for device_id in fleet.device_ids])
+            runs.append(_batches(opened, fleet))
+        many, few = median_costs(alternate(runs, 15))
+        return Row(
+            "cost of a commit after 100,000 commits over after 100",
+            many / few,
+            1.2,
+            1.05,
+            smaller_is_better=True,
+            detail=f"{many * 1e3:.3f} ms and {few * 1e3:.3f} ms",
+        )
+
+
+def _batches(repository: TenantRepository, fleet: Fleet) -> Callable[[], float]:
+    def run() -> float:
+        backups = fleet.batch(100)
+        return timed(lambda: commit_backups(repository, backups)) / 100
+
+    return run
 
 
 def _disk_bytes(path: Path) -> int:

@@ -90,7 +90,7 @@ class Disk:
             name = name.removesuffix("2").removesuffix("at")
         if name == "open":
             return self._opened(call)
-        if name in ("write", "pwrite64", "fsync", "fdatasync", "ftruncate"):
+        if name in ("write", "writev", "pwrite64", "fsync", "fdatasync", "ftruncate"):
             item = self._open.get((call.pid, call.descriptor))
             if item is None:
                 return False
@@ -143,9 +143,9 @@ class Disk:
         return changed
 
     def _write(self, item: File, call: Call, name: str) -> None:
-        if name == "write":
+        if name in ("write", "writev"):
             # Descriptors of the store only ever append.
-            item.current += call.strings[0][: call.result]
+            item.current += b"".join(call.strings)[: call.result]
             return
         offset = int(call.arguments.rsplit(",", 1)[1])
         if name == "ftruncate":

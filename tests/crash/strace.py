@@ -16,7 +16,7 @@ import pytest
 from tests.judge import GIT_ENVIRONMENT
 
 _CALLS = (
-    "openat,creat,write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,"
+    "openat,creat,write,writev,pwrite64,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,"
     "unlinkat,mkdir,mkdirat,rmdir,ftruncate"
 )
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')

@@ -177,6 +177,19 @@ def test_bad_input_names_its_field_and_leaves_nothing(
         assert not (tmp_path / "staging").exists()
 
 
+def test_an_id_used_again_for_another_device_takes_nothing_from_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with deployment(tmp_path, CONFKEEP_STAGING="volume") as deployed:
+        become_producer(deployed, monkeypatch)
+        tenant, device = new_id(), new_id()
+        first = enqueue_backup(tenant, device, "/ip", b"x", "m")
+        with pytest.raises(BackupIdConflict):
+            enqueue_backup(tenant, new_id(), "/ip", b"x", "m", backup_id=first.id)
+        deployed.start_worker()
+        assert first.get(timeout=30)["device_id"] == device
+
+
 def test_any_celery_client_can_hand_over_a_backup(deployed: Deployment) -> None:
     from celery import Celery
 

@@ -376,6 +376,8 @@ def test_whatever_stands_in_its_place(store: Path, what: str) -> None:
     assert_equals_git(path, devices)
     assert catch_up(path) is (what != "directory")
     assert_equals_git(path, devices)
+    if what == "directory":
+        place.rmdir()
 
 
 def test_flipped_bits_never_change_an_answer(store: Path) -> None:
@@ -409,6 +411,7 @@ def test_flipped_bits_never_change_an_answer(store: Path) -> None:
             assert index.find_backup_ids([*some, *absent], tip) == some
         noticed += (path / DAMAGE_MARK).exists()
     assert noticed > 50
+    place.write_bytes(sound)
 
 
 def test_pages_of_an_older_state_never_change_an_answer(store: Path) -> None:
@@ -445,6 +448,7 @@ def test_pages_of_an_older_state_never_change_an_answer(store: Path) -> None:
         with open_index(repository) as index:
             assert [v.sha for v in index.versions(device, tip=tip)] == expected[device]
             assert index.find_backup_ids(list(ids), tip) == ids
+    place.write_bytes(new)
 
 
 def test_readers_who_may_not_write(store: Path, uncached: list[str]) -> None:

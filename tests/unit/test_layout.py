@@ -33,7 +33,7 @@ LAYERS = [
         "wakeups",
     ),
     ("connections", "keys", "logs", "scripts", "settings", "shutdown"),
-    ("errors", "ids"),
+    ("errors", "ids", "urls"),
 ]
 #: The store knows nothing of the queue: it stands beside it and is imported by few.
 STORE_USERS = {"tasks.commit", "tasks.drain", "tasks.read", "tasks.maintain", "worker.git_store"}
@@ -150,11 +150,13 @@ def test_the_public_names() -> None:
         "BrokerUnavailable",
         "ConfkeepError",
         "HistoryEntry",
+        "InboxFull",
         "InvalidBackup",
         "PoisonedBackup",
         "Receipt",
         "ReceivedBackup",
         "StagedReference",
+        "StagingUnavailable",
         "enqueue_backup",
         "enqueue_backups",
     ]

@@ -220,15 +220,9 @@ def _file_date(export: Path) -> dt.datetime:
 
 
 def interleaved(devices: Iterable[list[Capture]]) -> Iterator[Capture]:
-    """All captures by date, each device's own order kept also where its dates go backwards."""
-    return (item for _key, item in heapq.merge(*map(_keyed, devices), key=lambda pair: pair[0]))
-
-
-def _keyed(captures: list[Capture]) -> Iterator[tuple[tuple[dt.datetime, str], Capture]]:
-    latest = _EARLIEST
-    for capture in captures:
-        latest = max(latest, capture.captured_at)
-        yield (latest, capture.device_id), capture
+    """All captures by date; each device's own order is kept also where its dates go backwards."""
+    # A merge never reorders what comes from one of its inputs.
+    return heapq.merge(*devices, key=lambda capture: (capture.captured_at, capture.device_id))
 
 
 def _natural(stem: str) -> list[tuple[int, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,15 @@ from tasks import BackupPayload, InvalidBackup, enqueue_backups
 from tasks.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from worker.cli.exports_folder import Capture, backup_id_of
 from worker.cli.waiting import Receipts
+from worker.errors import InboxFull
 
 #: Most bytes, and backups, that are handed over in one go.
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _CHUNK_BACKUPS: Final = 100
 #: Bytes on the way, accepted but without a receipt, from which on the sender waits.
 _WINDOW_BYTES: Final = 32 * 1024 * 1024
+#: Seconds between two tries while the inboxes are full.
+_FULL_POLL_S: Final = 0.25
 
 
 @dataclass(slots=True)
@@ -56,6 +60,7 @@ class Sender:
         self.sent = Sent()
         self._already_there = already_there
         self._advance = advance
+        self._silence_s = silence_s
         self._receipts = Receipts(silence_s=silence_s, check=check)
         self._on_the_way: dict[str, tuple[Path, int]] = {}
         self._bytes_on_the_way = 0
@@ -69,6 +74,7 @@ class Sender:
 
         Raises:
             NoReceipt: no worker answered for too long; what was accepted is not lost.
+            InboxFull: too much waits already, and that did not change for as long.
             BrokerUnavailable: Redis did not answer. Sending again goes on where it ended.
         """
         for capture in captures:
@@ -104,12 +110,26 @@ class Sender:
 
     def _flush(self) -> None:
         if self._chunk:
-            enqueue_backups(self._chunk)
+            self._enqueue()
             self._receipts.expect([payload.backup_id for payload in self._chunk])
             self._chunk, self._chunk_bytes = [], 0
         self._collect(self._receipts.poll())
         while self._bytes_on_the_way > _WINDOW_BYTES:
             self._collect(self._receipts.wait())
+
+    def _enqueue(self) -> None:
+        """Hand the chunk over; while too much waits already, wait too."""
+        began = time.monotonic()
+        while True:
+            try:
+                enqueue_backups(self._chunk)
+            except InboxFull:
+                if time.monotonic() - began > self._silence_s:
+                    raise
+                self._collect(self._receipts.poll())
+                time.sleep(_FULL_POLL_S)
+            else:
+                return
 
     def _collect(self, answers: Iterable[Any]) -> None:
         done = 0

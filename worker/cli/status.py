@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import click
 from rich.text import Text
 
+from worker import backoff
+from worker.backoff import Backoff
 from worker.cli import running
-from worker.cli.terminal import Terminal, age_text, count_text, first_line, pass_terminal
+from worker.cli.terminal import Terminal, age_text, count_text, first_line, pass_terminal, printable
 from worker.connections import get_client
 from worker.dead_letters import DeadLetter, list_dead_letters
 from worker.inbox import InboxStatus, list_inboxes, queue_depths
@@ -32,14 +34,15 @@ def command(terminal: Terminal, as_json: bool) -> None:
     """Show what waits, who works and what failed.
 
     Inboxes hold what was accepted and is not committed yet; wake-ups are the messages that tell
-    the workers of a shard to look. An old inbox with a worker of its shard means that commits
-    fail: the worker's log says why.
+    the workers of a shard to look. Below an inbox whose last commit failed stands why; it is
+    tried again by itself. Nothing in an inbox is ever dropped.
 
     \b
     With --json:
       {"tenants": [id],
        "workers": [{"name", "shards", "last_sweep_age_s"}],
-       "inboxes": [{"tenant_id", "shard", "entries", "oldest_age_s"}],
+       "inboxes": [{"tenant_id", "shard", "entries", "oldest_age_s", "stalled",
+                    "failed_tries", "reason": why the last commit failed, or null}],
        "wakeups": {shard: waiting, ...}, the empty ones left out,
        "dead_letters": [{"backup_id", "tenant_id", "device_id", "reason", "died_at"}]}
     """
@@ -48,6 +51,7 @@ def command(terminal: Terminal, as_json: bool) -> None:
     client = get_client(settings)
     workers = list_workers(client)
     inboxes = list_inboxes(client)
+    waits = {box.tenant_id: backoff.get(client, box.tenant_id) for box in inboxes}
     depths = {shard: n for shard, n in queue_depths(client, settings).items() if n}
     dead = list_dead_letters(client)
     tenants = tenants_of(settings.git_store_path)
@@ -57,8 +61,7 @@ def command(terminal: Terminal, as_json: bool) -> None:
                 "tenants": tenants,
                 "workers": [dataclasses.asdict(worker) for worker in workers],
                 "inboxes": [
-                    {"shard": shard_of(box.tenant_id, settings.shards), **dataclasses.asdict(box)}
-                    for box in inboxes
+                    _inbox_json(box, waits[box.tenant_id], settings.shards) for box in inboxes
                 ],
                 "wakeups": depths,
                 "dead_letters": [_dead_json(letter) for letter in dead],
@@ -66,7 +69,7 @@ def command(terminal: Terminal, as_json: bool) -> None:
         )
         return
     _print_workers(terminal, workers, settings.shards)
-    _print_inboxes(terminal, inboxes, settings.shards, depths)
+    _print_inboxes(terminal, inboxes, waits, settings.shards, depths)
     _print_dead(terminal, dead)
     terminal.heading(f"Store {settings.git_store_path}: {count_text(len(tenants), 'tenant')}")
     for tenant_id in tenants[:_ROWS]:
@@ -98,7 +101,11 @@ def _print_workers(terminal: Terminal, workers: Sequence[WorkerStatus], shards: 
 
 
 def _print_inboxes(
-    terminal: Terminal, inboxes: Sequence[InboxStatus], shards: int, depths: dict[int, int]
+    terminal: Terminal,
+    inboxes: Sequence[InboxStatus],
+    waits: Mapping[str, Backoff | None],
+    shards: int,
+    depths: Mapping[int, int],
 ) -> None:
     entries = sum(box.entries for box in inboxes)
     terminal.heading(
@@ -120,6 +127,13 @@ def _print_inboxes(
             right="waiting",
         )
         _and_more(terminal, len(inboxes))
+    for box in inboxes[:_ROWS]:
+        wait = waits[box.tenant_id]
+        if wait is not None:
+            stalled = "stalled, " if wait.stalled else ""
+            tries = f"{wait.tries} failed {'try' if wait.tries == 1 else 'tries'}"
+            terminal.line(f"  {box.tenant_id}: {stalled}{tries}", style="red")
+            terminal.line(f"    {printable(wait.reason)}")
 
 
 def _print_dead(terminal: Terminal, dead: Sequence[DeadLetter]) -> None:
@@ -145,6 +159,16 @@ def ranges(numbers: Sequence[int]) -> str:
         else:
             parts.append([number, number])
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts) or "none"
+
+
+def _inbox_json(box: InboxStatus, wait: Backoff | None, shards: int) -> dict[str, object]:
+    return {
+        **dataclasses.asdict(box),
+        "shard": shard_of(box.tenant_id, shards),
+        "stalled": wait is not None and wait.stalled,
+        "failed_tries": 0 if wait is None else wait.tries,
+        "reason": None if wait is None else wait.reason,
+    }
 
 
 def _dead_json(letter: DeadLetter) -> dict[str, object]:

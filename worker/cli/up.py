@@ -77,6 +77,9 @@ def _follow(terminal: Terminal, machine: one_machine.OneMachine, workers: int) -
                     terminal.line(prefix + line.rstrip("\n"))
             machine.check()
             time.sleep(_POLL_S)
+    except KeyboardInterrupt:
+        terminal.note("ending the workers, then the server ...")
+        raise
     finally:
         for log in logs.values():
             log.close()

@@ -26,7 +26,7 @@ class NoReceipt(QueueError):
         "`confkeep status` shows whether a worker runs; start one with `confkeep up` or "
         "`confkeep worker`. What was accepted is committed as soon as one works."
     )
-    exit_code = 14
+    exit_code = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import click
 
 from worker import keys
 from worker.app import app
+from worker.cli import running
 from worker.cli.terminal import Terminal, count_text, pass_terminal
 from worker.settings import get_settings, variable_of
 
@@ -46,6 +47,7 @@ def command(
     order on SIGTERM and Ctrl-C: the running commit is finished, the rest stays in the inboxes.
     The same as `celery -A worker.app worker --without-mingle --without-gossip -O fair`.
     """
+    running.adopt(terminal)
     if loglevel is not None:
         os.environ[variable_of("log_level")] = loglevel
     settings = get_settings()

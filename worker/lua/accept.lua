@@ -10,6 +10,7 @@
 --                                                       the bytes of each tenant's
 --       8 backoff   confkeep:backoff:<tenant>   hash    why and until when its commits wait
 --       9 staged    confkeep:staged:<tenant>:<backup>   string
+--      10 before    the record of the tenant's backup before this one in the same call, if any
 -- ARGV  1 tenant  2 backup_id  3 digest  4 entry  5 the record while it waits
 --       6 life of the record in seconds  7 life of the wake flag in ms
 --       8 a further result id that wants the receipt, or ''
@@ -19,7 +20,8 @@
 --
 -- Returns {outcome, wake, entries, bytes}.
 -- outcome  'accepted'; 'waiting' or 'done' when the id was accepted before with the same digest;
---          'conflict' when it was with another; 'tenant full' or 'all full' at a limit
+--          'conflict' when it was with another; 'tenant full' or 'all full' at a limit; 'behind'
+--          when the one before it was refused so: accepted, it would be out of order for ever
 -- wake     1 when the caller has to send a wake-up
 -- entries, bytes   what waits already where it is full, else 0
 
@@ -43,6 +45,9 @@ end
 
 local size = tonumber(ARGV[9])
 if outcome == 'accepted' then
+  if KEYS[10] and redis.call('EXISTS', KEYS[10]) == 0 then
+    return {'behind', 0, 0, 0}
+  end
   local entries = redis.call('XLEN', KEYS[2])
   local bytes = tonumber(redis.call('HGET', KEYS[7], ARGV[1]) or 0)
   if entries + 1 > tonumber(ARGV[10]) or (entries > 0 and bytes + size > tonumber(ARGV[11])) then

@@ -101,12 +101,11 @@ class Batch:
         elif device.export_id is not None:
             old_export = self._read(device.export_id, pack.BLOB)
         self._store_file(export_id, backup.export)
-        entries = [*device.others, TreeEntry(_FILE_MODE, _EXPORT, export_id)]
+        binary_id = None
         if backup.binary is not None:
             binary_id = pygit2.hash(backup.binary).raw
             self._store_file(binary_id, backup.binary)
-            entries.append(TreeEntry(_FILE_MODE, _BINARY, binary_id))
-        folder = pack.encode_tree(entries)
+        folder = _encode_folder(export_id, binary_id, device.others)
         folder_id = pack.object_id(pack.TREE, folder)
         unchanged = folder_id == device.folder_id
         if not unchanged:
@@ -199,6 +198,15 @@ class Batch:
                 f"{self._repository.path.name}: object {id_.hex()} is not of its kind"
             )
         return data
+
+
+def _encode_folder(export_id: bytes, binary_id: bytes | None, others: list[TreeEntry]) -> bytes:
+    """The tree of a device's folder."""
+    files = b"%s %s\0%s" % (_FILE_MODE, _EXPORT, export_id)
+    if binary_id is not None:
+        # As git sorts: `backup.bin` is before `export.rsc`.
+        files = b"%s %s\0%s%s" % (_FILE_MODE, _BINARY, binary_id, files)
+    return pack.encode_tree([*others, *pack.parse_tree(files)]) if others else files
 
 
 def encode_commit(

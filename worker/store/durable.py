@@ -21,6 +21,9 @@ TEMPORARY_MARK: Final = "confkeep_"
 #: Bytes that are gathered before a write.
 _WRITE_BYTES: Final = 1 << 20
 
+#: Pieces that are gathered before a write; the system takes 1,024.
+_WRITE_PIECES: Final = 1000
+
 #: Called with each failpoint's name; set by crash tests only.
 on_failpoint: Callable[[str], None] | None = None
 
@@ -122,24 +125,26 @@ def create_file(path: Path, pieces: Iterable[bytes | memoryview], mode: int = 0o
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:
-            gathered = bytearray()
+            gathered: list[bytes | memoryview] = []
+            size = 0
             for piece in pieces:
-                if len(piece) >= _WRITE_BYTES:
-                    write_all(descriptor, gathered)
-                    write_all(descriptor, piece)
-                    gathered.clear()
-                    continue
-                gathered += piece
-                if len(gathered) >= _WRITE_BYTES:
-                    write_all(descriptor, gathered)
-                    gathered.clear()
-            write_all(descriptor, gathered)
+                gathered.append(piece)
+                size += len(piece)
+                if size >= _WRITE_BYTES or len(gathered) == _WRITE_PIECES:
+                    _write_gathered(descriptor, gathered, size)
+                    gathered, size = [], 0
+            _write_gathered(descriptor, gathered, size)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
     except BaseException:
         remove(path)
         raise
+
+
+def _write_gathered(descriptor: int, pieces: list[bytes | memoryview], size: int) -> None:
+    if pieces and (written := os.writev(descriptor, pieces)) < size:
+        write_all(descriptor, b"".join(pieces)[written:])
 
 
 def temporary_name(folder: Path, prefix: str) -> Path:

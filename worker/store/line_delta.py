@@ -10,8 +10,8 @@ very often; where there are such lines, libgit2 counts.)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from itertools import compress
+from functools import lru_cache
+from itertools import chain, compress
 from operator import eq, ne
 from typing import Final, TypeVar
 
@@ -23,6 +23,9 @@ from worker.store.backup import decode_text
 #: Where `str.splitlines` breaks and `bytes.splitlines` does not: in ASCII, and beyond it.
 _OTHER_ENDS: Final = (b"\v", b"\f", b"\x1c", b"\x1d", b"\x1e")
 _WIDE_ENDS: Final = (b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
+
+#: Short lines that are made once: as many as most pairs of exports have distinct lines.
+_KEPT_NUMBERS: Final = 20_000
 
 _Line = TypeVar("_Line", str, bytes)
 
@@ -38,9 +41,7 @@ def compute_line_delta(old_text: str, new_text: str) -> tuple[int, int]:
     """
     if old_text == new_text:
         return 0, 0
-    old, new = old_text.splitlines(), new_text.splitlines()
-    found = _count_distinct(old, new)
-    return _count(_joined(old), _joined(new)) if found is None else found
+    return _count(old_text.splitlines(), new_text.splitlines())
 
 
 def count_changed_lines(old: bytes, new: bytes) -> tuple[int, int]:
@@ -51,13 +52,7 @@ def count_changed_lines(old: bytes, new: bytes) -> tuple[int, int]:
     """
     if old == new:
         return 0, 0
-    old_lines, new_lines = _lines_of(old), _lines_of(new)
-    found = _count_distinct(old_lines, new_lines)
-    if found is None:
-        return _count(
-            *(b"".join([line + b"\n" for line in lines]) for lines in (old_lines, new_lines))
-        )
-    return found
+    return _count(_lines_of(old), _lines_of(new))
 
 
 def _lines_of(data: bytes) -> list[bytes]:
@@ -69,9 +64,11 @@ def _lines_of(data: bytes) -> list[bytes]:
     return data.splitlines()
 
 
-def _joined(lines: Sequence[str]) -> bytes:
-    # `surrogatepass` keeps every string apart from every other: nothing is decoded again.
-    return "".join([f"{line}\n" for line in lines]).encode("utf-8", "surrogatepass")
+def _count(old: list[_Line], new: list[_Line]) -> tuple[int, int]:
+    if not old or not new:
+        return len(new), len(old)
+    found = _count_distinct(old, new)
+    return _count_by_git(old, new) if found is None else found
 
 
 def _count_distinct(old: list[_Line], new: list[_Line]) -> tuple[int, int] | None:
@@ -107,11 +104,29 @@ def _rare(counts: Counter[_Line], length: int) -> bool:
     return max(counts.values(), default=0) < min(bound, 1024)
 
 
-def _count(old: bytes, new: bytes) -> tuple[int, int]:
-    if old == new:
-        return 0, 0
-    if not old or not new:
-        return new.count(b"\n"), old.count(b"\n")
-    patch = pygit2.Patch.create_from(old, new, flag=DiffOption.FORCE_TEXT, context_lines=0)
+def _count_by_git(old: list[_Line], new: list[_Line]) -> tuple[int, int]:
+    """The counts of libgit2's diff.
+
+    Only which lines are equal matters to it, so each distinct line is given as a short number:
+    libgit2 hashes whole texts before it compares them.
+    """
+    numbers: dict[_Line, bytes] = dict.fromkeys(chain(old, new), b"")
+    numbers = dict(zip(numbers, _numbers(len(numbers)), strict=True))
+    short_old, short_new = (b"".join(map(numbers.__getitem__, lines)) for lines in (old, new))
+    patch = pygit2.Patch.create_from(
+        short_old, short_new, flag=DiffOption.FORCE_TEXT, context_lines=0
+    )
     _context, added, removed = patch.line_stats
     return added, removed
+
+
+@lru_cache(maxsize=1)
+def _first_numbers() -> list[bytes]:
+    return [b"%x\n" % number for number in range(_KEPT_NUMBERS)]
+
+
+def _numbers(count: int) -> list[bytes]:
+    """As many different short lines."""
+    if count <= _KEPT_NUMBERS:
+        return _first_numbers()[:count]
+    return [b"%x\n" % number for number in range(count)]

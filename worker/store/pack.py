@@ -14,7 +14,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from isal import isal_zlib
 
@@ -63,7 +63,7 @@ def object_id(kind: int, data: bytes | bytearray) -> bytes:
     return digest.digest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PackObject:
     """One object of a pack to be written."""
 
@@ -78,8 +78,7 @@ class PackObject:
     deflated: Sequence[bytes | memoryview] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class IdxEntry:
+class IdxEntry(NamedTuple):
     """Where an object stands in its pack."""
 
     id: bytes
@@ -128,7 +127,7 @@ class PackEncoder:
 
 def encode_idx(written: Iterable[IdxEntry], pack_checksum: bytes) -> bytes:
     """The idx, version 2, of a pack."""
-    entries = sorted(written, key=lambda entry: entry.id)
+    entries = sorted(written)
     counts = [0] * 256
     for entry in entries:
         counts[entry.id[0]] += 1
@@ -260,13 +259,9 @@ def encode_delta(base_size: int, edits: Iterable[Edit]) -> bytes:
 def _copy(body: bytearray, offset: int, size: int) -> None:
     while size > 0:
         run = min(size, _COPY_MAX)
-        flags, rest = 0x80, bytearray()
-        for bit, value in enumerate((*offset.to_bytes(4, "little"), *run.to_bytes(3, "little"))):
-            if value:
-                flags |= 1 << bit
-                rest.append(value)
-        body.append(flags)
-        body += rest
+        # All four bytes of the offset and all three of the size follow, also those that are zero:
+        # a few bytes more, and a tenth of the time.
+        body += struct.pack("<BIHB", 0xFF, offset, run & 0xFFFF, run >> 16)
         offset += run
         size -= run
 

@@ -101,7 +101,7 @@ class RootTree:
         return digest.digest()
 
     def to_store(self, id_: bytes) -> PackObject:
-        """What a pack shall hold for the tree as it is now, which has the id `id_`.
+        """What the pack shall hold for the tree as it is now, whose id `id_` the pack has not yet.
 
         The first is whole. The n-th after it is a delta against the one whose number is n without
         its lowest set bit: so the chain is never longer than the bits of n (8 for 256 commits), and
@@ -116,9 +116,10 @@ class RootTree:
         changed = dict(self._journal[base_step:step])
         edits = []
         shift = 0
-        names = sorted({*changed, *self._inserted}, key=lambda name: (self._touched[name][0], name))
-        for name in names:
-            offset, inserted_at = self._touched[name]
+        touched = self._touched
+        for offset, name, inserted_at in sorted(
+            (touched[name][0], name, touched[name][1]) for name in {*changed, *self._inserted}
+        ):
             in_base = inserted_at < base_step
             if name in changed:
                 at = offset + shift

@@ -387,21 +387,23 @@ class _Verification:
         main = self._tips.get(MAIN_REF)
         order = [main] if main else []
         order += sorted(set(self._tips.values()) - set(order))
-        seen: set[bytes] = set(order)
-        stack = list(reversed(order))
-        while stack:
-            id_ = stack.pop()
-            self._tick("commits", self.report.commits, self.report.commits + len(stack) + 1)
-            commit = self._commit(id_)
-            if commit is None:
-                continue
-            self.report.commits += 1
-            self._check_commit(id_, commit)
-            for parent in reversed(commit.parents):
-                packed = bytes.fromhex(parent)
-                if packed not in seen:
-                    seen.add(packed)
-                    stack.append(packed)
+        seen: set[bytes] = set()
+        for tip in order:
+            stack = [] if tip in seen else [tip]
+            seen.add(tip)
+            while stack:
+                id_ = stack.pop()
+                self._tick("commits", self.report.commits, self.report.commits + len(stack) + 1)
+                commit = self._commit(id_)
+                if commit is None:
+                    continue
+                self.report.commits += 1
+                self._check_commit(id_, commit, of_main=tip == main)
+                for parent in reversed(commit.parents):
+                    packed = bytes.fromhex(parent)
+                    if packed not in seen:
+                        seen.add(packed)
+                        stack.append(packed)
         self._tick("commits", self.report.commits, self.report.commits)
 
     def _has_commits(self) -> bool:
@@ -426,11 +428,11 @@ class _Verification:
             self._bad_object(bytes.fromhex(id_), f"a tree that is needed: {error}")
             return None
 
-    def _check_commit(self, id_: bytes, commit: RawCommit) -> None:
-        if len(commit.parents) > 1:
+    def _check_commit(self, id_: bytes, commit: RawCommit, *, of_main: bool) -> None:
+        if of_main and len(commit.parents) > 1:
             self._changes = None
         backup_id = reader.id_in_header(commit.raw, BACKUP_ID_HEADER)
-        if backup_id is not None:
+        if of_main and backup_id is not None:
             self._ids.append((index_build.pack_uuid(backup_id), id_))
         tree = self._tree(commit.tree)
         old: bytes | None = b""
@@ -454,7 +456,7 @@ class _Verification:
                 # Others may remove a device on purpose; no backup does.
                 text = f"commit {id_.hex()} lost it from its tree"
                 self.report.add(Kind.DEVICE, name.decode(), text)
-            if self._changes is not None and is_device(name):
+            if of_main and self._changes is not None and is_device(name):
                 self._changes[index_build.pack_uuid(name.decode())].append(id_)
 
     def _check_entry(self, entry: bytes) -> None:

@@ -260,6 +260,7 @@ class TestShow:
 
         assert confkeep("show", TENANT, ROUTER, "--binary", "-o", target).exit_code == 0
         assert target.read_bytes() == b"\x88two+"
+        assert stat.S_IMODE(target.stat().st_mode) == 0o600
         assert confkeep("show", TENANT, ROUTER, "-o", target).exit_code == 2
         assert target.read_bytes() == b"\x88two+"
 
@@ -345,6 +346,14 @@ class TestDiff:
         )
 
         assert target.read_bytes() == new
+
+    def test_line_ends_are_shown_on_a_terminal_where_they_differ(self, store: Store) -> None:
+        store.add(ROUTER, b"one\r\ntwo\r\n")
+        store.add(ROUTER, b"one\r\n2\r\n")
+        assert "\\r" not in on_a_terminal("diff", TENANT, ROUTER, TERM="dumb")
+
+        store.add(ROUTER, b"one\n2\n")
+        assert "-one\\r\n" in on_a_terminal("diff", TENANT, ROUTER, TERM="dumb")
 
 
 class TestRestore:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.servers import wait_for
 from worker.broker_check import check
 from worker.errors import BrokerVolatile
 from worker.local import EmbeddedServer
@@ -27,6 +28,14 @@ def volatile(server: EmbeddedServer) -> Iterator[redis.Redis]:
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("appendonly", "yes")
         client.config_set("appendfsync", "always")
+        # While it writes its first append-only file it does not end.
+        wait_for(
+            lambda: (
+                not client.info("persistence")["aof_rewrite_in_progress"]
+                and not client.info("persistence")["aof_rewrite_scheduled"]
+            ),
+            "the append-only file",
+        )
 
 
 def test_the_embedded_server_is_durable(volatile: redis.Redis) -> None:

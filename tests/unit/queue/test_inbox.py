@@ -246,6 +246,24 @@ def test_a_full_inbox_refuses_with_its_figures_and_keeps_nothing(
     assert inbox.accept(client, settings, [submission(2)])[0].outcome == "accepted"
 
 
+def test_what_comes_behind_a_refused_backup_is_refused_too(client: redis.Redis) -> None:
+    settings = load_settings(inbox_max_bytes=10)
+    other = str(uuid.UUID(int=5))
+    sent = [
+        submission(1),
+        submission(2, b"x" * 50),
+        submission(3),
+        submission(4, tenant=other),
+    ]
+    answers = inbox.accept(client, settings, sent)
+    assert [answer.outcome for answer in answers] == [
+        "accepted",
+        "tenant full",
+        "behind",
+        "accepted",
+    ]
+
+
 def test_a_backup_above_the_limit_fits_into_an_empty_inbox(client: redis.Redis) -> None:
     settings = load_settings(inbox_max_bytes=1, total_max_bytes=1)
     assert inbox.accept(client, settings, [submission(1)])[0].outcome == "accepted"

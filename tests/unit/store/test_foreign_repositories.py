@@ -147,6 +147,7 @@ def test_head_names_a_branch_without_commits(store: Path, head: str) -> None:
         # Nothing says that master is this tenant's branch: `main` stays what HEAD says it is.
         repository = create_repository(path)
         assert repository.tip() is None
+        git(path, "branch", "-m", "master", "main")
 
 
 def test_main_goes_before_the_branch_that_head_names(store: Path) -> None:

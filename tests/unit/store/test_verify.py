@@ -109,7 +109,8 @@ def test_no_flipped_bit_is_missed(tmp_path: Path) -> None:
         damaged = bytearray(sound[name])
         damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
         (path / name).write_bytes(damaged)
-        report = verify_repository(path)
+        # A run over a part of the objects finds it as well: by the checksums of whole files.
+        report = verify_repository(path, subset=(1, 1000) if number % 2 else None)
         flips += name == INDEX_NAME
         if report.outcome != Outcome.DAMAGED:
             assert name == INDEX_NAME
@@ -201,9 +202,9 @@ def test_a_missing_object_is_named(tmp_path: Path) -> None:
     assert verify_repository(path).outcome == Outcome.CLEAN
 
 
-def test_a_device_that_a_commit_lost_is_named(store: Path) -> None:
+def test_a_device_that_a_commit_lost_is_named(tmp_path: Path) -> None:
     """What rebuilding the root tree from an empty one would do: all objects are sound."""
-    path = small_store(store)
+    path = small_store(tmp_path)
     raw = git(path, "cat-file", "commit", "main").decode("utf-8", "surrogateescape")
     kept, lost = sorted(reader.devices_of(open_repository(path)))[:2]
     listed = git(path, "ls-tree", "main").decode().splitlines(keepends=True)
@@ -221,10 +222,10 @@ def test_a_device_that_a_commit_lost_is_named(store: Path) -> None:
     assert ("device", kept) not in found(report)
 
 
-def test_an_index_that_says_something_else_is_found(store: Path) -> None:
+def test_an_index_that_says_something_else_is_found(tmp_path: Path) -> None:
     """Rows that fit each other and their checksums, but not git."""
-    path = small_store(store)
-    other = small_store(store, first_seed=50)
+    path = small_store(tmp_path)
+    other = small_store(tmp_path, first_seed=50)
     shutil.copy(other / INDEX_NAME, path / INDEX_NAME)
     assert ("index", INDEX_NAME) in found(verify_repository(path))
 

@@ -1,0 +1,100 @@
+"""status: what it says about inboxes, workers and dead letters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import fakeredis
+import pytest
+import redis
+
+from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
+from worker import backoff, dead_letters, inbox, keys
+from worker.cli import status
+from worker.cli.status import ranges
+from worker.errors import StagedBytesMissing, StoreUnavailable
+from worker.settings import load_settings
+
+OTHER = "aaaa2222-0000-4000-8000-000000000002"
+BACKUP = "00000000-0000-4000-8000-00000000000{}"
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
+    with fakeredis.FakeRedis() as fake:
+        monkeypatch.setattr(status, "get_client", lambda _settings: fake)
+        # `up` of another test or of a user must not be found.
+        monkeypatch.setenv("CONFKEEP_REDIS_URL", "redis://nowhere.invalid/0")
+        yield fake
+
+
+def entry(number: int) -> inbox.Entry:
+    return inbox.Entry(BACKUP.format(number), ROUTER, "m", None, 1, "0" * 64, None, None, "redis")
+
+
+def accept(client: redis.Redis, tenant_id: str, number: int) -> None:
+    submission = inbox.Submission(tenant_id, entry(number), b"x", None)
+    (answer,) = inbox.accept(client, load_settings(), [submission])
+    assert answer.outcome == "accepted"
+
+
+def test_an_idle_deployment(store: Store, confkeep: Confkeep, client: redis.Redis) -> None:
+    done = confkeep("status")
+
+    assert done.exit_code == 0
+    assert "Workers: none has been seen" in done.stdout
+    assert "No worker serves shards 0-15." in done.stdout
+    assert "Inboxes: 0 backups of 0 tenants waiting, 0 wake-ups queued" in done.stdout
+    assert "Dead letters: 0" in done.stdout
+
+
+def test_what_waits_and_why(store: Store, confkeep: Confkeep, client: redis.Redis) -> None:
+    for number in range(3):
+        accept(client, TENANT, number)
+    accept(client, OTHER, 4)
+    for _ in range(backoff.STALLED_TRIES):
+        backoff.failed(client, TENANT, StoreUnavailable("disk \x1b[31mfull"))
+    client.rpush(keys.shard_queue(7), "wake-up")
+    dead_letters.bury(client, OTHER, entry(9), StagedBytesMissing("gone"))
+
+    said = json.loads(confkeep("status", "--json").stdout)
+    done = confkeep("status")
+
+    found = {box["tenant_id"]: box for box in said["inboxes"]}
+    assert found[TENANT]["entries"] == 3
+    assert found[TENANT]["shard"] == keys.shard_of(TENANT, 16)
+    assert (found[TENANT]["stalled"], found[TENANT]["failed_tries"]) == (True, 5)
+    assert found[TENANT]["reason"] == "StoreUnavailable: disk \x1b[31mfull"
+    assert (found[OTHER]["stalled"], found[OTHER]["reason"]) == (False, None)
+    assert said["wakeups"] == {"7": 1}
+    assert said["dead_letters"][0]["reason"] == "gone"
+    assert "Inboxes: 4 backups of 2 tenants waiting, 1 wake-up queued" in done.stdout
+    assert (
+        rf"stalled, 5 failed tries{chr(10)}    StoreUnavailable: disk \x1b[31mfull" in done.stdout
+    )
+    assert "Dead letters: 1" in done.stdout
+    assert entry(9).backup_id in done.stdout
+
+
+def test_a_silent_worker_does_not_count_as_one(
+    store: Store, confkeep: Confkeep, client: redis.Redis
+) -> None:
+    now_ms = int(float(client.time()[0]) * 1000)
+    report = {"shards": [0, 2, 4], "swept_ms": now_ms}
+    silent = {"shards": [1, 3], "swept_ms": now_ms - 60_000}
+    client.hset(keys.WORKERS, "alive@a", json.dumps(report))
+    client.hset(keys.WORKERS, "silent@b", json.dumps(silent))
+
+    done = confkeep("status")
+
+    assert "silent@b" in done.stdout
+    assert "1 min ago" in done.stdout
+    assert "No worker serves shards 1,3,5-15." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"), [([], "none"), ([3], "3"), ([0, 1, 2, 7, 9, 10], "0-2,7,9-10")]
+)
+def test_ranges(numbers: list[int], text: str) -> None:
+    assert ranges(numbers) == text
