@@ -52,5 +52,4 @@ def commit_inbox(self: Task, tenant_id: str) -> None:
         raise self.retry(exc=error, countdown=delay_s) from error
     if turn.had_lock and turn.left:
         with broker_errors():
-            wakeups.flag(client, settings, tenant_id, only_new=False)
-        wakeups.send(app, settings, tenant_id)
+            wakeups.send_again(app, client, settings, tenant_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import time
 from contextlib import ExitStack
@@ -12,7 +13,14 @@ import structlog
 
 from tasks.models import Receipt
 from worker import backoff, dead_letters, inbox, locks, receipts, shutdown, staging, wakeups
-from worker.errors import ConfkeepError, PoisonedBackup, RepositoryBusy
+from worker.errors import (
+    BrokerUnavailable,
+    ConfkeepError,
+    PoisonedBackup,
+    QueueError,
+    RepositoryBusy,
+    StoreError,
+)
 from worker.git_store import author_of
 from worker.inbox import Batch, Entry, Waiting
 from worker.locks import TenantLock
@@ -62,6 +70,11 @@ def drain_inbox(client: redis.Redis, settings: Settings, tenant_id: str) -> Turn
     try:
         wakeups.clear(client, tenant_id)
         committed, dead = _drain(client, settings, tenant_id, lock)
+    except (StoreError, QueueError):
+        # No entry is to blame, however often it comes.
+        with contextlib.suppress(BrokerUnavailable):
+            inbox.forget_attempts(client, tenant_id)
+        raise
     finally:
         lock.release()
     # Looked at after the release: who was refused the lock meanwhile relies on it.

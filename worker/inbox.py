@@ -259,6 +259,16 @@ def read_batch(client: redis.Redis, tenant_id: str, *, max_backups: int, max_byt
     return Batch(entries, unreadable, attempts - 1)
 
 
+def forget_attempts(client: redis.Redis, tenant_id: str) -> None:
+    """Count anew: the last batches failed for a reason that lies in no entry.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        client.delete(keys.attempts(tenant_id))
+
+
 def _parse(rows: Any) -> tuple[list[Waiting], list[Unreadable]]:
     entries: list[Waiting] = []
     unreadable: list[Unreadable] = []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from typing import Any, Final
 
 import redis
 from celery import Celery
@@ -37,6 +38,35 @@ def flag(client: redis.Redis, settings: Settings, tenant_id: str, *, only_new: b
     """
     ttl_ms = int(settings.wake_ttl_s * 1000)
     return bool(client.set(keys.wake(tenant_id), "1", px=ttl_ms, nx=only_new))
+
+
+def send_again(app: Celery, client: redis.Redis, settings: Settings, tenant_id: str) -> None:
+    """Put the wake-up of a tenant whose slice is over behind all others, as its only one.
+
+    Several may be in the queue, one for each life of the flag while nobody answered: with each of
+    them the tenant would take another slice before it is another's turn.
+
+    Raises:
+        redis.RedisError: Redis did not answer; the sweep sends one.
+        kombu.exceptions.OperationalError: the broker did not take it.
+    """
+    queue = keys.queue_of(tenant_id, settings.shards)
+    messages: Any = client.lrange(queue, 0, -1)
+    duplicates = [message for message in messages if _wakes(message, tenant_id)]
+    pipe = client.pipeline(transaction=False)
+    for message in duplicates:
+        pipe.lrem(queue, 1, message)
+    pipe.set(keys.wake(tenant_id), "1", px=int(settings.wake_ttl_s * 1000))
+    pipe.execute()
+    send(app, settings, tenant_id)
+
+
+def _wakes(message: bytes, tenant_id: str) -> bool:
+    """Whether a message in a queue is a wake-up of the tenant."""
+    if tenant_id.encode() not in message:
+        return False
+    headers = json.loads(message)["headers"]
+    return bool(headers["task"] == COMMIT_TASK and headers["argsrepr"] == repr((tenant_id,)))
 
 
 def clear(client: redis.Redis, tenant_id: str) -> None:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.chaos import recovery
 from tests.chaos.machine import Machine
 from tests.chaos.run import Report, run_round
 
@@ -21,7 +22,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="length of the faults in all")
     parser.add_argument("--kills", type=int, default=50, help="processes to kill in all")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
+    parser.add_argument(
+        "--recoveries", type=int, default=0, help="rounds in which recoveries are timed"
+    )
     parser.add_argument("option", nargs="*", help="options of tests.chaos.worker")
     arguments = parser.parse_args()
     report = Report()
@@ -48,7 +51,13 @@ def main() -> int:
                 flush=True,
             )
     print(report)
-    return 1 if report.complaints else 0
+    slow = False
+    if arguments.recoveries:
+        print("recovery times with the default settings:")
+        for kind in recovery.measure(folder / "recovery", arguments.recoveries):
+            print(kind, flush=True)
+            slow = slow or max(kind.seconds) > recovery.MOST_S
+    return 1 if report.complaints or slow else 0
 
 
 if __name__ == "__main__":

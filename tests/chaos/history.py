@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 #: Most complaints of a kind that are spelled out.
@@ -34,7 +35,7 @@ class History:
     #: Ids whose enqueue returned, in the producer's order.
     accepted: Sequence[str]
     #: All ids that were ever sent. Whether those that are not in `accepted` came through is unknown.
-    sent: Set[str]
+    sent: AbstractSet[str]
     #: Along `main`, oldest first.
     commits: Sequence[Commit]
     records: Mapping[str, Record]
@@ -52,9 +53,7 @@ def complaints(history: History) -> list[str]:
     # Where what is there came in another order than it was accepted.
     there = [i for i in dict.fromkeys(committed) if i in accepted]
     expected = [i for i in history.accepted if i in known]
-    found += _list(
-        "out of order", [a for a, b in zip(there, expected, strict=True) if a != b]
-    )
+    found += _list("out of order", [a for a, b in zip(there, expected, strict=True) if a != b])
 
     wrong = []
     for commit in history.commits:

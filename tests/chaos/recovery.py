@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import statistics
+import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -81,9 +82,6 @@ class Pair:
 
     def enqueue(self, tenant: str, backups: int = _BACKUPS) -> list[str]:
         """Enqueue in a process of its own, which has the same settings."""
-        import json
-        import subprocess
-
         done = subprocess.run(
             [sys.executable, "-m", "tests.integration.producer", "1", str(backups), tenant],
             env=self.environment,
@@ -177,20 +175,6 @@ def measure(folder: Path, rounds: int) -> Iterator[Recovery]:
             lambda path: broker_restarted(path, "prefork", busy=False),
         ),
     ]
+    folder.mkdir()
     for kind, (fault, run) in enumerate(kinds):
         yield Recovery(fault, [run(folder / f"{kind}-{number}") for number in range(rounds)])
-
-
-def main() -> int:
-    """Print a line for each fault; a figure above the promise is an error."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    held = True
-    with tempfile.TemporaryDirectory(prefix="confkeep-recovery-") as folder:
-        for recovery in measure(Path(folder), rounds):
-            print(recovery, flush=True)
-            held = held and max(recovery.seconds) <= MOST_S
-    return 0 if held else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -52,8 +52,10 @@ class Report:
         drained = ", ".join(f"{seconds:.1f}" for seconds in self.drained_s)
         lines = [
             f"{self.kills} kills; {faults}",
-            f"{self.accepted} backups accepted, {self.unknown} with an unknown outcome, "
-            f"{self.commits} committed",
+            (
+                f"{self.accepted} backups accepted, {self.unknown} with an unknown outcome, "
+                f"{self.commits} committed"
+            ),
             f"seconds until all was committed after the faults: {drained}",
             *self.complaints,
             f"{len(self.complaints)} complaints",
@@ -67,7 +69,9 @@ def run_round(
     """Let a producer and the workers live with faults, calm down, and judge all that came."""
     folder.mkdir()
     record = folder / "record"
-    tenants = [str(uuid.UUID(int=machine.random.getrandbits(128), version=4)) for _ in range(_TENANTS)]
+    tenants = [
+        str(uuid.UUID(int=machine.random.getrandbits(128), version=4)) for _ in range(_TENANTS)
+    ]
     machine.variables["CONFKEEP_STAGING"] = staging
     machine.supervise()
     with machine.client() as client:

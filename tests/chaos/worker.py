@@ -20,10 +20,11 @@ from typing import Any
 import worker.app
 from tasks import drain
 from worker import inbox
+from worker.store.commit import commit_backups
 
 
 def _hold(marker: Path, *, after: bool) -> None:
-    real: Callable[..., Any] = drain.commit_backups
+    real: Callable[..., Any] = commit_backups
 
     def commit(*arguments: Any) -> Any:
         answer = real(*arguments) if after else None
@@ -35,7 +36,7 @@ def _hold(marker: Path, *, after: bool) -> None:
         time.sleep(600)
         raise AssertionError("nobody killed it")
 
-    drain.commit_backups = commit
+    setattr(drain, "commit_backups", commit)  # noqa: B010 - not a name that it exports
 
 
 def _settle_first() -> None:
@@ -55,7 +56,7 @@ def main() -> None:
         what, _, value = option.partition("=")
         match what, value:
             case "visibility", _:
-                worker.app.VISIBILITY_TIMEOUT_S = int(value)  # type: ignore[misc]
+                worker.app.VISIBILITY_TIMEOUT_S = int(value)
             case "hold-before" | "hold-after", _:
                 _hold(Path(value), after=what == "hold-after")
             case "mutant", "settle-first":

@@ -11,7 +11,9 @@ import pytest
 from tasks import enqueue_backup, enqueue_backups
 from tests.integration.conftest import become_producer, forget_environment
 from tests.servers import deployment, wait_for
-from worker import keys
+from worker import keys, wakeups
+from worker.app import app
+from worker.settings import get_settings
 
 
 @pytest.mark.parametrize(
@@ -23,7 +25,10 @@ def test_a_long_inbox_delays_others_by_a_slice(
 ) -> None:
     busy, device = str(uuid.uuid4()), str(uuid.uuid4())
     with deployment(
-        tmp_path, CONFKEEP_SLICE_S=str(slice_s), CONFKEEP_SHARDS="1", CONFKEEP_BATCH_MAX_BACKUPS="64"
+        tmp_path,
+        CONFKEEP_SLICE_S=str(slice_s),
+        CONFKEEP_SHARDS="1",
+        CONFKEEP_BATCH_MAX_BACKUPS="64",
     ) as deployed:
         become_producer(deployed, monkeypatch)
         enqueue_backups(
@@ -36,9 +41,14 @@ def test_a_long_inbox_delays_others_by_a_slice(
             }
             for n in range(waiting)
         )
+        # As after some seconds without any worker: one for each life of the wake flag.
+        for _ in range(3):
+            wakeups.send(app, get_settings(), busy)
         deployed.start_worker()
         with deployed.client() as client:
-            wait_for(lambda: client.xlen(keys.inbox(busy)) < waiting, "the long inbox's first batch")
+            wait_for(
+                lambda: client.xlen(keys.inbox(busy)) < waiting, "the long inbox's first batch"
+            )
             delays: list[float] = []
             while len(delays) < 3:
                 start = time.monotonic()
