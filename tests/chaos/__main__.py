@@ -37,6 +37,7 @@ def main() -> int:
         if not machine.has_disk:
             print("SKIPPED: the full disk, which needs root to mount a tmpfs", flush=True)
         for number in range(rounds):
+            before = len(report.complaints)
             run_round(
                 machine,
                 folder / f"round{number}",
@@ -50,6 +51,7 @@ def main() -> int:
                 f"{len(report.complaints)} complaints, {time.monotonic() - started:.0f} s",
                 flush=True,
             )
+            print("\n".join(report.complaints[before:]), end="", flush=True)
     print(report)
     slow = False
     if arguments.recoveries:

@@ -204,12 +204,13 @@ def _judge(machine: Machine, record: Path, tenants: list[str], report: Report) -
                 report.complaints += _unsound(path)
         report.unknown += len(unknown)
         report.complaints += _foreign_keys(client, committed)
-    staged = [path for path in (machine.path / "staging").rglob("*") if path.is_file()]
-    # A producer that was killed, or gave up, may have left the file of a backup that never came;
-    # the workers delete those after a day.
-    report.complaints += [
-        f"{path.name} is left on the volume" for path in staged if path.name[:36] in committed
-    ]
+        # A worker that was killed before it discarded files, and a producer before their backup was
+        # accepted, leave files to the hourly tidy, which looks for those older than a day.
+        staging = machine.path / "staging"
+        tidy.tidy(client, load_settings(staging_path=staging), abandoned_s=0)
+    left = [path.name for path in staging.rglob("*") if path.is_file()]
+    if left:
+        report.complaints.append(f"left on the volume: {', '.join(left[:5])} ({len(left)})")
 
 
 def _unsound(path: Path) -> list[str]:
