@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import time
 from contextlib import ExitStack
@@ -12,7 +13,15 @@ import structlog
 
 from tasks.models import Receipt
 from worker import backoff, dead_letters, inbox, locks, receipts, shutdown, staging, wakeups
-from worker.errors import ConfkeepError, PoisonedBackup, RepositoryBusy
+from worker.connections import broker_errors
+from worker.errors import (
+    BrokerUnavailable,
+    ConfkeepError,
+    PoisonedBackup,
+    QueueError,
+    RepositoryBusy,
+    StoreError,
+)
 from worker.git_store import author_of
 from worker.inbox import Batch, Entry, Waiting
 from worker.locks import TenantLock
@@ -61,11 +70,18 @@ def drain_inbox(client: redis.Redis, settings: Settings, tenant_id: str) -> Turn
     if lock is None:
         return Turn(had_lock=False)
     try:
-        wakeups.clear(client, tenant_id)
         committed, dead = _drain(client, settings, tenant_id, lock)
+    except (StoreError, QueueError):
+        # No entry is to blame, however often it comes.
+        with contextlib.suppress(BrokerUnavailable):
+            inbox.forget_attempts(client, tenant_id)
+        raise
     finally:
         lock.release()
-    # Looked at after the release: who was refused the lock meanwhile relies on it.
+    # In this order: who was refused the lock meanwhile, and who found the flag set, relies on this
+    # last look.
+    with broker_errors():
+        wakeups.clear(client, tenant_id)
     return Turn(True, committed, dead, inbox.depth(client, tenant_id))
 
 

@@ -55,10 +55,13 @@ class Deployment:
     def client(self) -> redis.Redis:
         return redis.Redis(unix_socket_path=str(self.server.socket))
 
-    def start_worker(self, name: str = "w", concurrency: int = 1, **variables: str) -> Child:
+    def start_worker(
+        self, name: str = "w", concurrency: int = 1, pool: str = "prefork", **variables: str
+    ) -> Child:
         """Start a worker as deployments do; returns when it consumes its queues."""
         command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
         command += ["--concurrency", str(concurrency), "--hostname", f"{name}@test"]
+        command += ["--pool", pool]
         command += ["--without-mingle", "--without-gossip"]
         worker = Child(command, log=self.log, env={**os.environ, **self.environment, **variables})
         self.workers.append(worker)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import keys, receipts, scripts
+from worker import keys, receipts, scripts, wakeups
 from worker.connections import broker_errors
 from worker.errors import PoisonedBackup
 from worker.ids import checked_uuid
@@ -118,8 +118,8 @@ class Accepted:
 
     #: As in `worker/lua/accept.lua`.
     outcome: str
-    #: Whether the caller has to send a wake-up.
-    wake: bool
+    #: The ms with which the caller has to send a wake-up; None: none.
+    wake_ms: int | None = None
     #: What waits already where it is full, else 0.
     entries: int = 0
     bytes: int = 0
@@ -160,7 +160,7 @@ def accept(
                 pipe.evalsha(script.sha1, len(names), *names, *arguments)
             replies = pipe.execute()[1:]
     return [
-        Accepted(outcome.decode(), bool(wake), entries, size)
+        Accepted(outcome.decode(), wake or None, entries, size)
         for outcome, wake, entries, size in replies
     ]
 
@@ -190,7 +190,7 @@ def _arguments(
         entry.to_json(),
         receipts.pending_record(entry.backup_id, digest),
         settings.receipt_ttl_s,
-        int(settings.wake_ttl_s * 1000),
+        int(wakeups.FLAG_LIFE_S * 1000),
         submission.reply_to or "",
         entry.size_bytes,
         settings.inbox_max_backups,
@@ -257,6 +257,16 @@ def read_batch(client: redis.Redis, tenant_id: str, *, max_backups: int, max_byt
             del entries[number:]
             break
     return Batch(entries, unreadable, attempts - 1)
+
+
+def forget_attempts(client: redis.Redis, tenant_id: str) -> None:
+    """Count anew: the last batches failed for a reason that lies in no entry.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        client.delete(keys.attempts(tenant_id))
 
 
 def _parse(rows: Any) -> tuple[list[Waiting], list[Unreadable]]:
