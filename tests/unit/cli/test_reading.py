@@ -59,7 +59,7 @@ def test_history_of_configuration_changes_leaves_out_the_others(
 ) -> None:
     filled.add(ROUTER, b"/ip address\nadd a\nadd c\n", b"\x88another", "only the binary")
 
-    changes = json.loads(confkeep("history", TENANT, ROUTER, "--config-changes", "--json").stdout)
+    changes = json.loads(confkeep("history", TENANT, ROUTER, "--config-changes-only", "--json").stdout)
 
     assert [v["message"] for v in changes["versions"]] == ["third", "second", "first"]
 
