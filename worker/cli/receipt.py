@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from worker import errors, keys
+from worker import dead_letters, errors, keys
 from worker.cli import running
 from worker.cli.lookup import find_tenant
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable
@@ -19,6 +19,7 @@ from worker.connections import broker_errors, get_client
 from worker.errors import (
     BrokerUnavailable,
     ConfkeepError,
+    InvalidId,
     NoReceipt,
     NotInStore,
     PoisonedBackup,
@@ -127,10 +128,17 @@ def _ask(terminal: Terminal, settings: Settings, backup_id: str, tenant_id: str 
 
 
 def _in_redis(settings: Settings, backup_id: str) -> Answer | None:
+    client = get_client(settings)
     with broker_errors():
-        text: Any = get_client(settings).get(keys.result(backup_id))
+        text: Any = client.get(keys.result(backup_id))
     if text is None:
-        return None
+        try:
+            letter = dead_letters.get(client, backup_id)
+        except InvalidId:
+            return None
+        # Dead letters are kept for longer than records.
+        error = {"exc_type": letter.kind, "exc_message": [letter.reason]}
+        return Answer("FAILURE", "redis", error=_error_of(error))
     record = json.loads(text)
     state, result = record["status"], record["result"]
     if state == "SUCCESS":

@@ -67,11 +67,7 @@ def command(terminal: Terminal, as_json: bool) -> None:
     client = get_client(settings)
     workers = list_workers(client)
     inboxes = list_inboxes(client)
-    waits = {
-        box.tenant_id: wait
-        for box in inboxes
-        if (wait := backoff.get(client, box.tenant_id)) is not None
-    }
+    waits = backoff.get_many(client, [box.tenant_id for box in inboxes])
     load = read_load(client)
     depths = {shard: n for shard, n in queue_depths(client, settings).items() if n}
     dead = list_dead_letters(client)

@@ -127,6 +127,8 @@ def test_a_receipt_of_redis_is_printed(store: Store, confkeep: Confkeep, queue: 
     assert f"{entry.backup_id} is in git" in done.stdout
     assert "+3 -1 lines, the configuration changed" in done.stdout
     assert r"warning: the clock is \x1b[31m wrong" in done.stderr
+    assert confkeep("receipt", entry.backup_id, "--tenant", TENANT).exit_code == 0
+    assert confkeep("receipt", entry.backup_id, "--tenant", OTHER).exit_code == 2
 
 
 def test_git_gives_the_receipt_for_ever(
@@ -189,10 +191,13 @@ def test_a_dead_letter_ends_with_its_reason(store: Store, confkeep: Confkeep, qu
     entry = queue.bury(1)
 
     done = confkeep("receipt", entry.backup_id)
+    queue.client.delete(keys.result(entry.backup_id))
+    expired = confkeep("receipt", entry.backup_id)
 
-    assert done.exit_code == 22
+    assert (done.exit_code, expired.exit_code) == (22, 22)
     assert r"error: a \x1b[31m reason" in done.stderr
     assert "confkeep dead-letters" in done.stderr
+    assert (expired.stdout, expired.stderr) == (done.stdout, done.stderr)
 
 
 def test_an_error_of_somebody_else_is_a_poisoned_backup(
