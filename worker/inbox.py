@@ -359,7 +359,7 @@ def list_inboxes(client: redis.Redis, limit: int | None = None) -> list[InboxSta
         BrokerUnavailable: Redis did not answer.
     """
     with broker_errors():
-        now_s = _server_time_s(client)
+        now_s = server_time_ms(client) / 1000
         last = -1 if limit is None else limit - 1
         rows: Any = client.zrange(keys.WAITING, 0, last, withscores=True)
         pipe = client.pipeline(transaction=False)
@@ -371,6 +371,29 @@ def list_inboxes(client: redis.Redis, limit: int | None = None) -> list[InboxSta
         for (tenant, since_ms), length in zip(rows, lengths, strict=True)
         if length
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What waits in all inboxes, as `accept` counts it against the limits."""
+
+    entries: int
+    bytes: int
+    #: The bytes that wait for each tenant.
+    tenant_bytes: dict[str, int]
+
+
+def read_load(client: redis.Redis) -> Load:
+    """What waits in all.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        found: Any = client.hgetall(keys.LOAD)
+    numbers = {name.decode(): int(value) for name, value in found.items()}
+    entries, size = numbers.pop("entries", 0), numbers.pop("bytes", 0)
+    return Load(entries, size, numbers)
 
 
 def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:
@@ -386,6 +409,12 @@ def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:
         return dict(enumerate(pipe.execute()))
 
 
-def _server_time_s(client: redis.Redis) -> float:
-    seconds, microseconds = client.time()
-    return float(seconds) + float(microseconds) / 1e6
+def server_time_ms(client: redis.Redis) -> int:
+    """The server's clock, which all dates in Redis go by: ms since 1970.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        now: Any = client.time()
+    return int(now[0]) * 1000 + int(now[1]) // 1000

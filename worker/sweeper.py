@@ -18,6 +18,7 @@ from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
 from worker import backoff, keys, tidy, wakeups
+from worker.broker_check import BrokerCheckStep
 from worker.connections import broker_errors, open_client
 from worker.errors import ConfkeepError
 from worker.settings import Settings, get_settings
@@ -150,7 +151,8 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
     the broker is away.
     """
 
-    requires = ("celery.worker.components:Pool",)
+    #: The check first: a worker that is refused must not touch the server.
+    requires = ("celery.worker.components:Pool", BrokerCheckStep)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)

@@ -10,9 +10,10 @@ import redis
 
 from tests.unit.queue.test_inbox import submission
 from worker import backoff, inbox, keys, sweeper, wakeups
+from worker.broker_check import BrokerCheckStep
 from worker.errors import StoreUnavailable
 from worker.settings import Settings, load_settings
-from worker.sweeper import Sweeper
+from worker.sweeper import Sweeper, SweeperStep
 
 
 @pytest.fixture
@@ -119,3 +120,8 @@ def test_a_lasting_fault_is_tried_later_and_later_for_ever(client: redis.Redis) 
     assert wait.since_ms < wait.next_ms
     backoff.clear(client, tenant)
     assert backoff.get(client, tenant) is None
+
+
+def test_no_sweep_begins_before_the_server_was_checked() -> None:
+    """Celery starts steps in the order of what they require, and else in any."""
+    assert BrokerCheckStep in SweeperStep.requires
