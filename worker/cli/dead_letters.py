@@ -27,6 +27,7 @@ from worker.dead_letters import DeadLetter
 from worker.errors import ConfkeepError, PoisonedBackup, StagedBytesDamaged
 from worker.inbox import Entry
 from worker.settings import Settings, get_settings
+from worker.staging import Contents
 
 _yes = click.option("--yes", is_flag=True, help="With --all: do not ask.")
 
@@ -91,9 +92,10 @@ def show(terminal: Terminal, backup_id: str, export: bool, as_json: bool) -> Non
     settings, client = _open(terminal)
     letter = _find(client, backup_id)
     entry = _entry_of(letter)
-    data = None if entry is None else _staged(client, settings, letter, entry)
+    found = None if entry is None else _staged(client, settings, letter, entry)
+    there = None if found is None else len(found.export) + len(found.binary or b"")
     if export:
-        _write_export(terminal, letter, entry, data)
+        _write_export(terminal, letter, entry, found)
         return
     more: dict[str, Any] = {
         "message": entry and entry.message,
@@ -101,12 +103,12 @@ def show(terminal: Terminal, backup_id: str, export: bool, as_json: bool) -> Non
         "export_bytes": entry and entry.export_bytes,
         "binary_bytes": entry and entry.binary_bytes,
         "staging": entry and entry.staging,
-        "staged_bytes": None if data is None else len(data),
+        "staged_bytes": there,
     }
     if as_json:
         terminal.json({**_json(letter), **more})
         return
-    staged = "gone" if data is None else f"{size_text(len(data))}, there still"
+    staged = "gone" if there is None else f"{size_text(there)}, there still"
     rows: list[tuple[str, str | None]] = [
         ("backup", letter.backup_id),
         ("tenant", letter.tenant_id),
@@ -151,7 +153,7 @@ def retry(terminal: Terminal, backup_ids: tuple[str, ...], all_letters: bool, ye
                 first_error = first_error or error
     finally:
         for tenant_id in dict.fromkeys(letter.tenant_id for letter in done):
-            wake(terminal, client, settings, tenant_id)
+            wake(terminal, settings, tenant_id)
         terminal.line(f"{count_text(len(done), 'backup')} put back.")
     if first_error is not None:
         raise first_error
@@ -222,22 +224,22 @@ def _entry_of(letter: DeadLetter) -> Entry | None:
 
 def _staged(
     client: redis.Redis, settings: Settings, letter: DeadLetter, entry: Entry
-) -> bytes | None:
-    (data,) = staging.of_entry(entry, settings, client).read(letter.tenant_id, [entry])
-    return data
+) -> Contents | None:
+    (found,) = staging.of_entry(entry, settings, client).read(letter.tenant_id, [entry])
+    return found
 
 
 def _write_export(
-    terminal: Terminal, letter: DeadLetter, entry: Entry | None, data: bytes | None
+    terminal: Terminal, letter: DeadLetter, entry: Entry | None, found: Contents | None
 ) -> None:
     if entry is None:
         raise PoisonedBackup(f"{letter.backup_id}: what stood in the inbox was no backup")
     try:
-        export = staging.split(entry, data).export
+        export = staging.checked(entry, found).export
     except StagedBytesDamaged as error:
         # What is there may be all that is left of this capture.
         terminal.note(f"{error}; this is what is there")
-        export = (data or b"")[: entry.export_bytes]
+        export = b"" if found is None else found.export
     print_export(terminal, export)
 
 

@@ -33,7 +33,7 @@ def command(terminal: Terminal, tenant: str) -> None:
         return
     wait = backoff.get(client, tenant_id)
     backoff.clear(client, tenant_id)
-    wake(terminal, client, settings, tenant_id)
+    wake(terminal, settings, tenant_id)
     terminal.line(
         f"Woke shard {shard_of(tenant_id, settings.shards):02d} for tenant {tenant_id}: "
         f"{count_text(waiting[tenant_id].entries, 'backup')} waiting."
