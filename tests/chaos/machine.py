@@ -273,7 +273,8 @@ class Machine:
         except subprocess.TimeoutExpired:
             self.producer.kill()
             status = self.producer.wait()
-        if status not in (0, -signal.SIGKILL):
+        # SIGTERM ends one that has only just started.
+        if status not in (0, -signal.SIGKILL, -signal.SIGTERM):
             self.unexpected.append(f"the producer ended with {status}")
         self.producer = None
 
