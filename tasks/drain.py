@@ -26,6 +26,7 @@ from worker.inbox import Batch, Entry, Waiting
 from worker.locks import TenantLock
 from worker.receipts import Outcome
 from worker.settings import Settings
+from worker.staging import Contents
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups, find_committed
 from worker.store.repository import TenantRepository, open_for_writing, repository_path
@@ -172,9 +173,9 @@ class _Step:
         entries = [waiting.entry for waiting in batch]
         backups: list[Backup] = []
         poisoned: dict[str, PoisonedBackup] = {}
-        for waiting, data in zip(batch, self._read(entries), strict=True):
+        for waiting, found in zip(batch, self._read(entries), strict=True):
             try:
-                contents = staging.split(waiting.entry, data)
+                contents = staging.checked(waiting.entry, found)
             except PoisonedBackup as error:
                 poisoned[waiting.stream_id] = error
             else:
@@ -192,8 +193,8 @@ class _Step:
                     backups.append(_backup(waiting.entry, b"", None))
         return backups, poisoned
 
-    def _read(self, entries: list[Entry]) -> list[bytes | None]:
-        found: dict[str, bytes | None] = {}
+    def _read(self, entries: list[Entry]) -> list[Contents | None]:
+        found: dict[str, Contents | None] = {}
         for where in sorted({entry.staging for entry in entries}):
             there = [entry for entry in entries if entry.staging == where]
             store = staging.of_entry(there[0], self._settings, self._client)

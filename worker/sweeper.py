@@ -26,6 +26,12 @@ log = structlog.get_logger("confkeep.sweeper")
 
 #: Milliseconds that a retry's own message gets before the sweep takes its place.
 _RETRY_GRACE_MS = 2_000
+#: Tenants that are asked about in one round trip.
+_TENANTS_AT_ONCE = 1_000
+#: Most messages of a queue that are looked through. Of a longer one nothing is known: each of its
+#: tenants is then woken again at most once in so many seconds.
+_MOST_READ = 2_000
+_LONG_QUEUE_TTL_S = 60.0
 #: Seconds after which a silent worker is forgotten.
 _FORGET_WORKER_S = 3_600
 
@@ -64,34 +70,58 @@ class Sweeper:
         now_ms = now[0] * 1000 + now[1] // 1000
         report = json.dumps({"shards": sorted(self._shards), "swept_ms": now_ms})
         self._client.hset(keys.WORKERS, self._name, report)
-        tenants = [tenant for tenant in self._waiting() if self._is_forgotten(tenant, now_ms)]
         sent = 0
-        for tenant in tenants:
-            if wakeups.flag(self._client, self._settings, tenant, only_new=True):
-                wakeups.send(self._app, self._settings, tenant)
-                sent += 1
+        for shard, tenants in self._forgotten(now_ms).items():
+            sent += self._wake(shard, tenants)
         if tidy.is_due(self._client):
             deleted = tidy.tidy(self._client, self._settings)
             deleted += tidy.drop_foreign_queues(self._client, self._settings)
             log.info("tidied the staging", action="sweep.tidied", deleted=deleted)
         return sent
 
-    def _waiting(self) -> list[str]:
-        found: Any = self._client.zrange(keys.WAITING, 0, -1)
-        tenants = (tenant.decode() for tenant in found)
-        shards = self._settings.shards
-        return [tenant for tenant in tenants if keys.shard_of(tenant, shards) in self._shards]
+    def _forgotten(self, now_ms: int) -> dict[int, list[str]]:
+        """By shard, the tenants that wait with no flag, no lock and no backoff."""
+        found: dict[int, list[str]] = {}
+        waiting: Any = self._client.zrange(keys.WAITING, 0, -1)
+        own = []
+        for tenant in (name.decode() for name in waiting):
+            shard = keys.shard_of(tenant, self._settings.shards)
+            if shard in self._shards:
+                own.append((shard, tenant))
+        for start in range(0, len(own), _TENANTS_AT_ONCE):
+            chunk = own[start : start + _TENANTS_AT_ONCE]
+            pipe = self._client.pipeline(transaction=False)
+            for _shard, tenant in chunk:
+                pipe.exists(keys.wake(tenant), keys.lock(tenant))
+                pipe.hgetall(keys.backoff(tenant))
+            answers = pipe.execute()
+            for (shard, tenant), cared_for, fields in zip(
+                chunk, answers[::2], answers[1::2], strict=True
+            ):
+                wait = backoff.parse(fields)
+                tries_later = wait is not None and now_ms < wait.next_ms + _RETRY_GRACE_MS
+                if not cared_for and not tries_later:
+                    found.setdefault(shard, []).append(tenant)
+        return found
 
-    def _is_forgotten(self, tenant_id: str, now_ms: int) -> bool:
-        pipe = self._client.pipeline(transaction=False)
-        pipe.exists(keys.wake(tenant_id))
-        pipe.exists(keys.lock(tenant_id))
-        pipe.hgetall(keys.backoff(tenant_id))
-        woken, locked, waiting = pipe.execute()
-        wait = backoff.parse(waiting)
-        return not (
-            woken or locked or (wait is not None and now_ms < wait.next_ms + _RETRY_GRACE_MS)
-        )
+    def _wake(self, shard: int, tenants: list[str]) -> int:
+        """Wake those whose wake-up is not in the queue any more.
+
+        A flag may expire only because the queue is long. Sending again each time would make it
+        longer and longer.
+        """
+        queued = wakeups.queued(self._client, shard, _MOST_READ)
+        ttl_s = None
+        if queued is None:
+            queued, ttl_s = set(), _LONG_QUEUE_TTL_S
+        sent = 0
+        for tenant in tenants:
+            if tenant not in queued and wakeups.flag(
+                self._client, self._settings, tenant, only_new=True, ttl_s=ttl_s
+            ):
+                wakeups.send(self._app, self._settings, tenant)
+                sent += 1
+        return sent
 
 
 def list_workers(client: redis.Redis) -> list[WorkerStatus]:

@@ -28,7 +28,7 @@ from tasks import (
 from tests.integration.conftest import become_producer
 from tests.judge import backup_ids, git
 from tests.servers import Deployment, deployment, wait_for
-from worker import git_store, keys
+from worker import git_store, keys, wakeups
 from worker.app import app
 from worker.errors import StagedBytesDamaged, StagedBytesMissing, StoreUnavailable
 from worker.settings import get_settings
@@ -362,3 +362,15 @@ def test_the_readmes_example_keeps_what_it_polls(deployed: Deployment) -> None:
         git(deployed.store / f"{tenant}.git", "log", "--format=%H").decode().split()
     )
     assert set(receipts) == {router.poll_id for router in routers}
+
+
+def test_the_sweep_finds_wake_ups_in_the_broker_s_own_messages(deployed: Deployment) -> None:
+    # What the sweep looks through is Celery's format: a new release must not hide them.
+    tenants = [new_id() for _ in range(3)]
+    for tenant in tenants:
+        enqueue_backup(tenant, new_id(), "/ip", None, "m")
+    found: set[str] = set()
+    with deployed.client() as client:
+        for shard in range(16):
+            found |= wakeups.queued(client, shard, 100) or set()
+    assert found == set(tenants)

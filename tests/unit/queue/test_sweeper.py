@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 
 import pytest
@@ -54,6 +55,35 @@ def test_inboxes_that_somebody_cares_for_are_left_alone(
     client.hset(keys.backoff(failed), "next_ms", "1")
     assert sweeper_of(client, settings).sweep() == 1, "the sweep takes over a dead worker's retry"
     assert sent == [failed]
+
+
+def put_into_queue(client: redis.Redis, shard: int, tenants: list[str]) -> None:
+    for tenant in tenants:
+        headers = {"id": "x", "argsrepr": tenant}
+        client.lpush(keys.shard_queue(shard), json.dumps({"body": "", "headers": headers}))
+
+
+def test_a_wake_up_that_waits_in_a_long_queue_is_not_sent_again(
+    client: redis.Redis, settings: Settings, sent: list[str]
+) -> None:
+    waits, lost = wait_in(client, settings, 1), wait_in(client, settings, 2)
+    for tenant in (waits, lost):
+        shard = keys.shard_of(tenant, settings.shards)
+        put_into_queue(client, shard, [str(uuid.uuid4()) for _ in range(3)])
+    put_into_queue(client, keys.shard_of(waits, settings.shards), [waits])
+    assert sweeper_of(client, settings).sweep() == 1
+    assert sent == [lost]
+
+
+def test_in_a_very_long_queue_each_tenant_is_woken_at_most_once_a_minute(
+    client: redis.Redis, settings: Settings, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "_MOST_READ", 2)
+    tenant = wait_in(client, settings, 1)
+    put_into_queue(client, keys.shard_of(tenant, settings.shards), [tenant] * 3)
+    assert [sweeper_of(client, settings).sweep() for _ in range(2)] == [1, 0]
+    assert sent == [tenant]
+    assert client.pttl(keys.wake(tenant)) > 30_000
 
 
 def test_each_worker_sweeps_its_own_shards(client: redis.Redis, sent: list[str]) -> None:
