@@ -124,7 +124,7 @@ messages = spoiled(
 )
 
 
-def examples(number: int) -> Any:
+def examples(number: int) -> settings:
     return settings(
         max_examples=number // _AT_ONCE,
         deadline=None,
