@@ -13,6 +13,7 @@ import structlog
 
 from tasks.models import Receipt
 from worker import backoff, dead_letters, inbox, locks, receipts, shutdown, staging, wakeups
+from worker.connections import broker_errors
 from worker.errors import (
     BrokerUnavailable,
     ConfkeepError,
@@ -69,7 +70,6 @@ def drain_inbox(client: redis.Redis, settings: Settings, tenant_id: str) -> Turn
     if lock is None:
         return Turn(had_lock=False)
     try:
-        wakeups.clear(client, tenant_id)
         committed, dead = _drain(client, settings, tenant_id, lock)
     except (StoreError, QueueError):
         # No entry is to blame, however often it comes.
@@ -78,7 +78,10 @@ def drain_inbox(client: redis.Redis, settings: Settings, tenant_id: str) -> Turn
         raise
     finally:
         lock.release()
-    # Looked at after the release: who was refused the lock meanwhile relies on it.
+    # In this order: who was refused the lock meanwhile, and who found the flag set, relies on this
+    # last look.
+    with broker_errors():
+        wakeups.clear(client, tenant_id)
     return Turn(True, committed, dead, inbox.depth(client, tenant_id))
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import keys, receipts, scripts
+from worker import keys, receipts, scripts, wakeups
 from worker.connections import broker_errors
 from worker.errors import PoisonedBackup
 from worker.ids import checked_uuid
@@ -119,8 +119,8 @@ class Accepted:
 
     #: As in `worker/lua/accept.lua`.
     outcome: str
-    #: Whether the caller has to send a wake-up.
-    wake: bool
+    #: The ms with which the caller has to send a wake-up; None: none.
+    wake_ms: int | None = None
     #: What waits already where it is full, else 0.
     entries: int = 0
     bytes: int = 0
@@ -155,7 +155,7 @@ def accept(
     with broker_errors():
         replies = scripts.load("accept").run(client, names, arguments)
     return [
-        Accepted(outcome.decode(), bool(wake), entries, size)
+        Accepted(outcome.decode(), wake or None, entries, size)
         for outcome, wake, entries, size in replies
     ]
 
@@ -181,7 +181,7 @@ def _arguments(settings: Settings, submission: Submission) -> tuple[list[str], l
         entry.to_json(),
         receipts.pending_record(entry.backup_id, digest),
         settings.receipt_ttl_s,
-        int(settings.wake_ttl_s * 1000),
+        int(wakeups.FLAG_LIFE_S * 1000),
         submission.reply_to or "",
         entry.size_bytes,
         settings.inbox_max_backups,
@@ -350,7 +350,7 @@ def list_inboxes(client: redis.Redis, limit: int | None = None) -> list[InboxSta
         BrokerUnavailable: Redis did not answer.
     """
     with broker_errors():
-        now_s = _server_time_s(client)
+        now_s = server_time_ms(client) / 1000
         last = -1 if limit is None else limit - 1
         rows: Any = client.zrange(keys.WAITING, 0, last, withscores=True)
         pipe = client.pipeline(transaction=False)
@@ -362,6 +362,29 @@ def list_inboxes(client: redis.Redis, limit: int | None = None) -> list[InboxSta
         for (tenant, since_ms), length in zip(rows, lengths, strict=True)
         if length
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What waits in all inboxes, as `accept` counts it against the limits."""
+
+    entries: int
+    bytes: int
+    #: The bytes that wait for each tenant.
+    tenant_bytes: dict[str, int]
+
+
+def read_load(client: redis.Redis) -> Load:
+    """What waits in all.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        found: Any = client.hgetall(keys.LOAD)
+    numbers = {name.decode(): int(value) for name, value in found.items()}
+    entries, size = numbers.pop("entries", 0), numbers.pop("bytes", 0)
+    return Load(entries, size, numbers)
 
 
 def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:
@@ -377,6 +400,12 @@ def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:
         return dict(enumerate(pipe.execute()))
 
 
-def _server_time_s(client: redis.Redis) -> float:
-    seconds, microseconds = client.time()
-    return float(seconds) + float(microseconds) / 1e6
+def server_time_ms(client: redis.Redis) -> int:
+    """The server's clock, which all dates in Redis go by: ms since 1970.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        now: Any = client.time()
+    return int(now[0]) * 1000 + int(now[1]) // 1000

@@ -42,8 +42,8 @@ def test_a_long_inbox_delays_others_by_a_slice(
             for n in range(waiting)
         )
         # As after some seconds without any worker: one for each life of the wake flag.
-        for _ in range(3):
-            wakeups.send(app, get_settings(), busy)
+        for sent_ms in range(3):
+            wakeups.send(app, get_settings(), busy, sent_ms)
         deployed.start_worker()
         with deployed.client() as client:
             wait_for(

@@ -1,0 +1,26 @@
+"""Waking a tenant's workers from the command line; it changes no inbox."""
+
+from __future__ import annotations
+
+import redis
+from kombu.exceptions import OperationalError
+
+from worker import wakeups
+from worker.app import app
+from worker.cli.terminal import Terminal
+from worker.connections import broker_errors
+from worker.settings import Settings
+
+
+def wake(terminal: Terminal, client: redis.Redis, settings: Settings, tenant_id: str) -> None:
+    """Send a wake-up now, whether or not one is on its way.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        wakeups.flag(client, settings, tenant_id, only_new=False)
+    try:
+        wakeups.send(app, settings, tenant_id)
+    except OperationalError:
+        terminal.note("the wake-up was not sent; a worker's sweep wakes the tenant in seconds")
