@@ -48,7 +48,7 @@ bench: $(VENV)/.dev-installed ## Measure the store against plain git and against
 
 .PHONY: chaos
 chaos: $(VENV)/.dev-installed ## Kill workers and brokers 1,000 times and time recoveries (half an hour)
-	@$(BIN)/python -m tests.chaos --seconds 720 --kills 1000 --recoveries 5
+	@$(BIN)/python -m tests.chaos --seconds 600 --kills 1000 --recoveries 5
 	@$(BIN)/python -m pytest -m chaos tests
 
 .PHONY: lint

@@ -61,7 +61,8 @@ class Entry:
 
     def to_json(self) -> str:
         """The text that stands in the stream; ASCII."""
-        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+        values = {field: getattr(self, field) for field in self.__slots__}
+        return json.dumps(values, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Entry:
@@ -140,34 +141,26 @@ class Submission:
 def accept(
     client: redis.Redis, settings: Settings, submissions: Sequence[Submission]
 ) -> list[Accepted]:
-    """Put backups into their inboxes, in order, in one round trip; each is accepted whole or not.
+    """Put backups into their inboxes, in order, in one step; each is accepted whole or not.
 
     Raises:
         BrokerUnavailable: some may have been accepted; repeating all with the same ids is safe.
     """
-    script = scripts.load("accept")
+    names: list[str] = []
+    arguments: list[Any] = []
+    for submission in submissions:
+        its_names, its_arguments = _arguments(settings, submission)
+        names += its_names
+        arguments += its_arguments
     with broker_errors():
-        if len(submissions) == 1:
-            replies = [script.run(client, *_arguments(settings, submissions[0], None))]
-        else:
-            pipe = client.pipeline(transaction=False)
-            pipe.script_load(script.text)
-            before: dict[str, str] = {}
-            for submission in submissions:
-                tenant_id, backup_id = submission.tenant_id, submission.entry.backup_id
-                names, arguments = _arguments(settings, submission, before.get(tenant_id))
-                before[tenant_id] = backup_id
-                pipe.evalsha(script.sha1, len(names), *names, *arguments)
-            replies = pipe.execute()[1:]
+        replies = scripts.load("accept").run(client, names, arguments)
     return [
         Accepted(outcome.decode(), wake or None, entries, size)
         for outcome, wake, entries, size in replies
     ]
 
 
-def _arguments(
-    settings: Settings, submission: Submission, before: str | None
-) -> tuple[list[str], list[Any]]:
+def _arguments(settings: Settings, submission: Submission) -> tuple[list[str], list[Any]]:
     tenant_id, entry = submission.tenant_id, submission.entry
     digest = entry.digest(tenant_id)
     names = [
@@ -181,8 +174,6 @@ def _arguments(
         keys.backoff(tenant_id),
         keys.staged(tenant_id, entry.backup_id),
     ]
-    if before is not None:
-        names.append(keys.result(before))
     arguments = [
         tenant_id,
         entry.backup_id,
