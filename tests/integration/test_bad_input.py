@@ -175,7 +175,7 @@ def test_only_declared_errors_and_nothing_left_behind(
             assert error.args[0]
             refused.append(error.args[0])
 
-    @examples(number // 4)  # type: ignore[untyped-decorator]
+    @examples(number // 4)
     @given(
         st.lists(
             payloads if way == "enqueue_backup" else messages,
@@ -202,7 +202,7 @@ def test_messages_of_any_client_end_with_a_receipt_or_a_declared_error(
 ) -> None:
     sent: list[AsyncResult] = []
 
-    @examples(60)  # type: ignore[untyped-decorator]
+    @examples(60)
     @given(st.lists(messages, min_size=_AT_ONCE, max_size=_AT_ONCE))
     def send_all(batch: list[dict[str, Any]]) -> None:
         for message in batch:

@@ -35,13 +35,8 @@ def test_a_worker_asked_to_end_settles_its_batch_and_leaves_the_rest(
         }
         for n in range(_BACKUPS)
     )
-    deployed.variables.update(variables)
     worker = deployed.start_worker(
-<<<<<<< HEAD
         pool=pool, CONFKEEP_BATCH_MAX_BACKUPS="50", CONFKEEP_SLICE_S="30", variables=variables
-=======
-        pool=pool, CONFKEEP_BATCH_MAX_BACKUPS="50", CONFKEEP_SLICE_S="30"
->>>>>>> main
     )
     with deployed.client() as client:
         wait_for(lambda: client.xlen(keys.inbox(tenant)) < _BACKUPS, "the first batch")

@@ -23,14 +23,9 @@
 -- Returns {outcome, wake, entries, bytes} for each.
 -- outcome  'accepted'; 'waiting' or 'done' when the id was accepted before with the same digest;
 --          'conflict' when it was with another; 'tenant full' or 'all full' at a limit; 'behind'
-<<<<<<< HEAD
 --          when one of its tenant was refused so before it in this call: accepted, it would be out
 --          of order for ever
--- wake     1 when the caller has to send a wake-up
-=======
---          when the one before it was refused so: accepted, it would be out of order for ever
 -- wake     0, or the ms with which the caller has to send a wake-up
->>>>>>> main
 -- entries, bytes   what waits already where it is full, else 0
 
 local KEYS_EACH, ARGV_EACH = 9, 15
@@ -100,14 +95,15 @@ local function accept(k, a)
   end
   local id = redis.call('XADD', KEYS[k + 2], '*', 'entry', ARGV[a + 4])
   redis.call('SET', KEYS[k + 1], ARGV[a + 5], 'EX', ARGV[a + 6])
-  redis.call('ZADD', KEYS[k + 3], 'NX', string.match(id, '^%d+'), ARGV[a + 1])
+  local now = string.match(id, '^%d+')
+  redis.call('ZADD', KEYS[k + 3], 'NX', now, ARGV[a + 1])
   redis.call('HINCRBY', KEYS[k + 7], 'entries', 1)
   redis.call('HINCRBY', KEYS[k + 7], 'bytes', size)
   redis.call('HINCRBY', KEYS[k + 7], ARGV[a + 1], size)
   local wake = 0
   -- While a tenant waits after a fault, what comes meanwhile must not hasten its next try.
-  if redis.call('EXISTS', KEYS[k + 8]) == 0 and redis.call('SET', KEYS[k + 4], '1', 'NX', 'PX', ARGV[a + 7]) then
-    wake = 1
+  if redis.call('EXISTS', KEYS[k + 8]) == 0 and redis.call('SET', KEYS[k + 4], now, 'NX', 'PX', ARGV[a + 7]) then
+    wake = tonumber(now)
   end
   return {'accepted', wake, 0, 0}
 end
@@ -116,44 +112,4 @@ local answers = {}
 for i = 0, #KEYS / KEYS_EACH - 1 do
   answers[i + 1] = accept(i * KEYS_EACH, i * ARGV_EACH)
 end
-<<<<<<< HEAD
 return answers
-=======
-
-if ARGV[8] ~= '' and ARGV[8] ~= ARGV[2] then
-  local ids = {}
-  local before = redis.call('HGET', KEYS[5], ARGV[2])
-  if before then
-    ids = cjson.decode(before)
-  end
-  local there = false
-  for _, id in ipairs(ids) do
-    there = there or id == ARGV[8]
-  end
-  if not there then
-    ids[#ids + 1] = ARGV[8]
-    redis.call('HSET', KEYS[5], ARGV[2], cjson.encode(ids))
-  end
-end
-if outcome == 'waiting' then
-  return {'waiting', 0, 0, 0}
-end
-
-redis.call('HDEL', KEYS[6], ARGV[2])
-if ARGV[14] == '1' then
-  redis.call('SET', KEYS[9], ARGV[15])
-end
-local id = redis.call('XADD', KEYS[2], '*', 'entry', ARGV[4])
-redis.call('SET', KEYS[1], ARGV[5], 'EX', ARGV[6])
-local now = string.match(id, '^%d+')
-redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
-redis.call('HINCRBY', KEYS[7], 'entries', 1)
-redis.call('HINCRBY', KEYS[7], 'bytes', size)
-redis.call('HINCRBY', KEYS[7], ARGV[1], size)
-local wake = 0
--- While a tenant waits after a fault, what comes meanwhile must not hasten its next try.
-if redis.call('EXISTS', KEYS[8]) == 0 and redis.call('SET', KEYS[4], now, 'NX', 'PX', ARGV[7]) then
-  wake = tonumber(now)
-end
-return {'accepted', wake, 0, 0}
->>>>>>> main
