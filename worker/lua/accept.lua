@@ -102,7 +102,10 @@ local function accept(k, a)
   redis.call('HINCRBY', KEYS[k + 7], ARGV[a + 1], size)
   local wake = 0
   -- While a tenant waits after a fault, what comes meanwhile must not hasten its next try.
-  if redis.call('EXISTS', KEYS[k + 8]) == 0 and redis.call('SET', KEYS[k + 4], now, 'NX', 'PX', ARGV[a + 7]) then
+  if
+    redis.call('EXISTS', KEYS[k + 8]) == 0
+    and redis.call('SET', KEYS[k + 4], now, 'NX', 'PX', ARGV[a + 7])
+  then
     wake = tonumber(now)
   end
   return {'accepted', wake, 0, 0}
