@@ -1,0 +1,68 @@
+"""What a verification tells: findings, what each is about, and how it ended; plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+
+class Outcome(StrEnum):
+    """How a verification ended."""
+
+    CLEAN = "clean"
+    DAMAGED = "damaged"
+    #: Another process held the repository's lock for longer than the caller wanted to wait.
+    LOCKED = "locked"
+    MISSING = "missing"
+
+
+class Kind(StrEnum):
+    """What a finding is about."""
+
+    REF = "ref"
+    HEAD = "head"
+    PACK = "pack"
+    IDX = "idx"
+    HELPER = "helper"
+    OBJECT = "object"
+    DEVICE = "device"
+    INDEX = "index"
+    LEFTOVER = "leftover"
+
+
+#: What `repair_repository` can mend, since it is derived from the rest.
+REPAIRABLE: Final = frozenset({Kind.HEAD, Kind.IDX, Kind.HELPER, Kind.INDEX, Kind.LEFTOVER})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    kind: Kind
+    #: A path inside the repository, an object's id or a device's id.
+    place: str
+    text: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What a verification found."""
+
+    path: Path
+    outcome: Outcome = Outcome.CLEAN
+    findings: list[Finding] = field(default_factory=list)
+    #: Objects that were inflated and hashed.
+    objects: int = 0
+    #: Commits that were followed from the refs.
+    commits: int = 0
+    devices: int = 0
+    #: Whether all that was asked for was looked at before the time was over.
+    complete: bool = True
+    duration_s: float = 0.0
+
+    def add(self, kind: Kind, place: str, text: str) -> None:
+        """Note a finding."""
+        self.findings.append(Finding(kind, place, text))
+        self.outcome = Outcome.DAMAGED
