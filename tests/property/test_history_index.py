@@ -30,11 +30,10 @@ from worker.store.index import (
     DAMAGE_MARK,
     INDEX_NAME,
     HistoryIndex,
-    IndexedCommit,
-    detail_of,
     open_index,
 )
 from worker.store.index_file import IndexFile
+from worker.store.index_rows import IndexedCommit, detail_of
 from worker.store.repository import TenantRepository, create_repository, open_repository
 
 UNKNOWN = "ffffffff-ffff-4fff-bfff-ffffffffffff"
@@ -523,7 +522,7 @@ def test_many_ids_in_many_runs(store: Path) -> None:
     with open_index(repository) as index:
         assert index.find_backup_ids(list(ids), repository.tip()) == ids
         assert index.find_backup_ids([str(uuid.uuid4())], repository.tip()) == {}
-    file = IndexFile(path / INDEX_NAME, write=False)
+    file = IndexFile(path / INDEX_NAME)
     with file.reading() as root:
         counts = [segment.count for segment in root.segments]
     file.close()

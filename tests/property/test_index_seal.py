@@ -18,11 +18,13 @@ from tests.crash.test_crash_states import TENANT
 from tests.histories import device_ids, random_backups
 from worker.store.commit import commit_backups
 from worker.store.index import INDEX_NAME
-from worker.store.index_file import IndexFile, delete_file
+from worker.store.index_file import IndexFile
 from worker.store.index_format import Detail, Entry, Unusable
 from worker.store.index_seal import SEAL_NAME, Seal
+from worker.store.index_writer import IndexWriter, delete_file
 from worker.store.repository import create_repository
-from worker.store.verify import Outcome, verify_repository
+from worker.store.verify import verify_repository
+from worker.store.verify_report import Outcome
 
 STEPS = ["append", "append", "append", "other", "details", "roll back", "kill", "reopen", "anew"]
 
@@ -30,7 +32,7 @@ STEPS = ["append", "append", "append", "other", "details", "roll back", "kill", 
 def said_of(path: Path) -> str | None:
     """What the check of the bytes says to a reader, who comes while others may have the file."""
     try:
-        file = IndexFile(path, write=False)
+        file = IndexFile(path)
         try:
             with file.reading():
                 return file.check_bytes()
@@ -65,8 +67,8 @@ class Writer:
         self._rng = rng
         self.file = self._open()
 
-    def _open(self) -> IndexFile:
-        file = IndexFile(self.path, write=True)
+    def _open(self) -> IndexWriter:
+        file = IndexWriter(self.path)
         # Pages leave a small cache before the transaction is over.
         file._db.execute(f"PRAGMA cache_size={self._rng.choice([3, 2000])}")
         return file
@@ -89,7 +91,7 @@ class Writer:
             shutil.rmtree(self._killed, ignore_errors=True)
             shutil.copytree(self.path.parent, self._killed)
             # The next writer rolls back what was not finished.
-            file = IndexFile(self._killed / INDEX_NAME, write=True)
+            file = IndexWriter(self._killed / INDEX_NAME)
             with file.reading():
                 assert file.check_bytes() is None
             file.close()
@@ -127,7 +129,7 @@ def test_any_history_has_no_false_alarm_and_no_missed_bit(
                 with writer.killed_anywhere():
                     assert writer.file.append(writer.tip(), entries(rng, devices, count))
             elif kind == "other":
-                other = IndexFile(writer.path, write=True)
+                other = IndexWriter(writer.path)
                 assert other.append(writer.tip(), entries(rng, devices, count))
                 if count % 2:
                     assert writer.file.append(writer.tip(), entries(rng, devices, 1))
@@ -137,7 +139,7 @@ def test_any_history_has_no_false_alarm_and_no_missed_bit(
                 writer.file.add_details({rng.randbytes(20): found for _ in range(count)})
             elif kind == "roll back":
                 with pytest.MonkeyPatch.context() as patch, pytest.raises(Unusable):
-                    patch.setattr(IndexFile, "_append_ids", _refuse)
+                    patch.setattr(IndexWriter, "_append_ids", _refuse)
                     writer.file.append(writer.tip(), entries(rng, devices, count))
             elif kind == "anew":
                 writer.file.close()
@@ -169,7 +171,7 @@ def test_a_large_index_is_sealed_transaction_by_transaction(tmp_path: Path) -> N
     rng = random.Random(4)
     devices = [rng.randbytes(16) for _ in range(2000)]
     path = tmp_path / INDEX_NAME
-    file = IndexFile(path, write=True)
+    file = IndexWriter(path)
     tip = None
     for number in range(60):
         added = entries(rng, devices, rng.choice([1, 20, 500]))
@@ -183,7 +185,7 @@ def test_a_large_index_is_sealed_transaction_by_transaction(tmp_path: Path) -> N
     assert len(sealed) == 16 + path.stat().st_size // 4096 * 4
     # What was computed piece by piece is what a whole computation gives.
     (tmp_path / SEAL_NAME).unlink()
-    again = IndexFile(path, write=True)
+    again = IndexWriter(path)
     again.add_details({})
     again.close()
     assert (tmp_path / SEAL_NAME).read_bytes()[16:] == sealed[16:]

@@ -17,7 +17,8 @@ from worker.settings import get_settings
 from worker.store.durable import file_system_errors
 from worker.store.index_build import Progress
 from worker.store.repair import Repaired, repair_repository
-from worker.store.verify import Finding, Outcome, Report, verify_repository
+from worker.store.verify import verify_repository
+from worker.store.verify_report import Finding, Outcome, Report
 
 #: Rounds of looking and mending: a mended idx lets more be looked at.
 _ROUNDS: Final = 4

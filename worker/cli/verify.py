@@ -13,7 +13,8 @@ from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, count_text, pass_terminal
 from worker.settings import get_settings
 from worker.store.durable import file_system_errors
-from worker.store.verify import Report, parse_subset, verify_repository
+from worker.store.verify import parse_subset, verify_repository
+from worker.store.verify_report import Report
 
 
 @click.command("verify")

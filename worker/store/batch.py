@@ -19,7 +19,7 @@ from worker.store.backup import (
     Signature,
     encode_text,
 )
-from worker.store.index import IndexedCommit
+from worker.store.index_rows import IndexedCommit
 from worker.store.line_delta import count_changed_lines
 from worker.store.pack import PackObject, TreeEntry
 from worker.store.repository import TenantRepository

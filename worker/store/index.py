@@ -26,7 +26,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -40,60 +40,19 @@ from worker.store.backup import (
     BACKUP_ID_HEADER,
     Version,
     checked_uuid,
-    decode_text,
-    encode_text,
 )
-from worker.store.index_build import Progress, pack_uuid, unpack_uuid
-from worker.store.index_file import IndexFile, delete_file
-from worker.store.index_format import Damaged, Detail, Entry, Row, Unusable
-from worker.store.line_delta import count_changed_lines
+from worker.store.index_build import Progress, pack_uuid
+from worker.store.index_file import IndexFile
+from worker.store.index_format import Damaged, Detail, Row, Unusable
+from worker.store.index_rows import IndexedCommit, detail_of, row_of, version_of
+from worker.store.index_writer import IndexWriter, delete_file
 from worker.store.repository import TenantRepository
-from worker.store.routeros import same_configuration
 
 INDEX_NAME: Final = "confkeep.index"
 DAMAGE_MARK: Final = "confkeep.index-damaged"
 
 #: Commits a transaction of the catch-up: what a killed one loses.
 _CATCH_UP_BATCH: Final = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class IndexedCommit:
-    """One commit that a writer adds to the index."""
-
-    sha: str
-    backup_id: str | None
-    device_id: str | None
-    message: str
-    #: The committer's date in seconds since 1970.
-    committed_at_s: int
-    #: The device's entry in the root tree is that of the parent.
-    unchanged: bool
-    export_changed: bool
-    lines_added: int
-    lines_removed: int
-    #: None: the commit does not hold that file.
-    export_bytes: int | None
-    binary_bytes: int | None
-
-    def entry(self) -> Entry:
-        """As the file keeps it."""
-        device = None if self.device_id is None else pack_uuid(self.device_id)
-        return Entry(
-            sha=bytes.fromhex(self.sha),
-            committed_s=self.committed_at_s,
-            backup_id=None if self.backup_id is None else pack_uuid(self.backup_id),
-            message=encode_text(self.message),
-            changed=() if self.unchanged or device is None else (device,),
-            seen=device,
-            detail=Detail(
-                export_changed=self.export_changed,
-                lines_added=self.lines_added,
-                lines_removed=self.lines_removed,
-                export_bytes=self.export_bytes,
-                binary_bytes=self.binary_bytes,
-            ),
-        )
 
 
 def open_index(repository: TenantRepository) -> HistoryIndex:
@@ -113,7 +72,7 @@ class HistoryIndex:
         self._git = repository.git
         self._path: Path = repository.path / INDEX_NAME
         self._mark: Path = repository.path / DAMAGE_MARK
-        self._writer: IndexFile | None = None
+        self._writer: IndexWriter | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -241,12 +200,12 @@ class HistoryIndex:
             at = bytes.fromhex(parents[0])
         return bytes(chain), at
 
-    def _open_writer(self) -> IndexFile:
+    def _open_writer(self) -> IndexWriter:
         if self._writer is not None and not self._writer.is_at(self._path):
             # Another process began it anew.
             self.close()
         if self._writer is None:
-            self._writer = IndexFile(self._path, write=True)
+            self._writer = IndexWriter(self._path)
         return self._writer
 
     @contextmanager
@@ -256,7 +215,7 @@ class HistoryIndex:
             with self._writer.reading():
                 yield self._writer
             return
-        file = IndexFile(self._path, write=False)
+        file = IndexFile(self._path)
         try:
             with file.reading():
                 yield file
@@ -388,7 +347,7 @@ class HistoryIndex:
         except Unusable as error:
             self._note(error)
             walk = reader.walk_versions(self._repository, device, tip=pygit2.Oid(raw=raw_tip))
-            rows = [_row_of(version) for version in islice(walk, most)]
+            rows = [row_of(version) for version in islice(walk, most)]
         if start is not None:
             shas = [row.sha for row in rows]
             if start not in shas:
@@ -396,7 +355,7 @@ class HistoryIndex:
             rows = rows[shas.index(start) + 1 :]
         if details or config_changes_only:
             rows = self._with_details(device, rows, limit, only_changed=config_changes_only)
-        return [_version_of(row) for row in rows[:limit]]
+        return [version_of(row) for row in rows[:limit]]
 
     def _rows(self, device: bytes, tip: bytes, most: int | None) -> list[Row]:
         with self._reading() as file:
@@ -450,56 +409,13 @@ class HistoryIndex:
         try:
             if not self._path.exists():
                 return
-            with closing(IndexFile(self._path, write=True)) as file:
+            with closing(IndexWriter(self._path)) as file:
                 file.add_details(learnt)
         except Unusable as error:
             self._note(error)
-
-
-def detail_of(repository: TenantRepository, sha: str, device_id: str) -> Detail:
-    """What the blobs of a device tell about a commit that changed it, against its first parent."""
-    commit = reader.find_commit(repository, sha)
-    new = reader.read_pair(repository, commit, device_id)
-    old = reader.Pair(None, None)
-    if commit.parents:
-        old = reader.read_pair(repository, commit.parents[0], device_id)
-    added, removed = count_changed_lines(old.export or b"", new.export or b"")
-    return Detail(
-        export_changed=(old.export is None) != (new.export is None)
-        or not same_configuration(old.export or b"", new.export or b""),
-        lines_added=added,
-        lines_removed=removed,
-        export_bytes=None if new.export is None else len(new.export),
-        binary_bytes=None if new.binary is None else len(new.binary),
-    )
 
 
 def _raw(tip: pygit2.Oid | str | None) -> bytes | None:
     if tip is None:
         return None
     return bytes.fromhex(tip) if isinstance(tip, str) else bytes(tip.raw)
-
-
-def _row_of(version: Version) -> Row:
-    return Row(
-        sha=bytes.fromhex(version.sha),
-        committed_s=int(version.committed_at.timestamp()),
-        backup_id=None if version.backup_id is None else pack_uuid(version.backup_id),
-        message=encode_text(version.message),
-        detail=None,
-    )
-
-
-def _version_of(row: Row) -> Version:
-    detail = row.detail
-    return Version(
-        sha=row.sha.hex(),
-        message=decode_text(row.message),
-        committed_at=dt.datetime.fromtimestamp(row.committed_s, dt.UTC),
-        backup_id=None if row.backup_id is None else unpack_uuid(row.backup_id),
-        lines_added=None if detail is None else detail.lines_added,
-        lines_removed=None if detail is None else detail.lines_removed,
-        export_changed=None if detail is None else detail.export_changed,
-        export_bytes=None if detail is None else detail.export_bytes,
-        binary_bytes=None if detail is None else detail.binary_bytes,
-    )

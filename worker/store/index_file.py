@@ -1,4 +1,4 @@
-"""The history index's file: its SQLite tables and their checksums; it never looks into git.
+"""The history index's file: its SQLite tables and how they are read; it never looks into git.
 
 Format
 ------
@@ -34,26 +34,22 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
-from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from worker.store.index_format import (
-    BLOCK,
     BUCKETS,
     DETAIL,
     FIRST,
     HAS_BACKUP_ID,
     HEAD,
     LOG_ROW,
-    UNKNOWN,
     VERSION,
     Damaged,
     Detail,
-    Entry,
     Root,
     Row,
     Segment,
@@ -66,21 +62,10 @@ from worker.store.index_format import (
     integers,
     version_digest,
 )
-from worker.store.index_seal import SEAL_NAME, Seal
+from worker.store.index_seal import Seal
 
 #: How long a reader waits while the writer's transaction is being written.
 _BUSY_S: Final = 2.0
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS root (id INTEGER PRIMARY KEY, record BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS head (bucket INTEGER PRIMARY KEY, record BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS version (device BLOB, position INTEGER, record BLOB NOT NULL,
-    PRIMARY KEY (device, position)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS log (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS segment (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS block (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS detail (sha BLOB PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
-"""
 
 #: SQLite's words for a file that time or permission may mend; all others are damage.
 _NOT_DAMAGE: Final = frozenset(
@@ -119,29 +104,27 @@ def _as_bytes(value: object) -> bytes:
 
 
 class IndexFile:
-    """An open index file. Every method raises `Unusable` and nothing else for a bad file."""
+    """An open index file, to be read. Every method raises `Unusable`, and nothing else, for a bad one."""
 
-    def __init__(self, path: Path, *, write: bool) -> None:
-        if not path.exists() and not write:
-            raise Unusable("absent")
+    #: How SQLite is to open it.
+    _MODE: ClassVar[str] = "ro"
+
+    def __init__(self, path: Path) -> None:
         with sqlite_errors():
-            mode = "rwc" if write else "ro"
             quoted = str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
             self._db = sqlite3.connect(
-                f"file:{quoted}?mode={mode}",
+                f"file:{quoted}?mode={self._MODE}",
                 uri=True,
                 timeout=_BUSY_S,
                 isolation_level=None,
                 check_same_thread=False,
             )
             self._db.text_factory = bytes
-            if write:
-                self._db.execute("PRAGMA synchronous=OFF")
-                try:
-                    self._db.execute("PRAGMA journal_mode=TRUNCATE").fetchall()
-                except sqlite3.Error:
-                    self._db.close()
-                    raise
+            try:
+                self._prepare()
+            except sqlite3.Error:
+                self._db.close()
+                raise
         self.root = Root()
         self._path = path
         self._place = _place_of(path)
@@ -151,10 +134,11 @@ class IndexFile:
             self._db.close()
             raise Unusable(str(error)) from error
 
+    def _prepare(self) -> None:
+        """What is to be said to SQLite before the file is used."""
+
     def close(self) -> None:
         """Release the file."""
-        with suppress(OSError, sqlite3.Error, Damaged):
-            self._seal.finish(self._db)
         self._db.close()
         self._seal.close()
 
@@ -166,7 +150,7 @@ class IndexFile:
     def has_journal(self) -> bool:
         """Whether there is a transaction that did not end."""
         try:
-            return os.stat(_journal_of(self._path)).st_size > 0
+            return os.stat(journal_of(self._path)).st_size > 0
         except FileNotFoundError:
             return False
 
@@ -351,224 +335,9 @@ class IndexFile:
             raise Damaged("a block's checksum is wrong")
         return integers(record)
 
-    # --- writing
 
-    def append(self, parent: bytes | None, entries: Sequence[Entry]) -> bool:
-        """Add commits in their order; rows and root in one transaction.
-
-        Returns:
-            Whether the file was complete for `parent`; if not, nothing is added.
-        """
-        with self._writing(len(entries)):
-            if self.root.tip != parent:
-                return False
-            if entries:
-                self._append(entries)
-        return True
-
-    def append_base(
-        self,
-        commits: Sequence[Entry],
-        versions: Mapping[bytes, Sequence[Entry]],
-        seen: Mapping[bytes, int],
-    ) -> None:
-        """Begin an empty index with a history that has merges.
-
-        Args:
-            commits: all of them, parents first; the last one is the base.
-            versions: what `git log -- DEVICE` lists for each device, oldest first.
-            seen: when each device was last backed up.
-        """
-        with self._writing(len(commits)):
-            if self.root.commits:
-                raise Unusable("another process wrote meanwhile")
-            heads = _Heads(self._bucket)
-            for device, listed in versions.items():
-                for position, entry in enumerate(listed):
-                    self._add_version(heads, device, position, entry)
-                heads.seen(device, seen.get(device, 0))
-            self._finish(commits, heads, base=len(commits) - 1)
-
-    def add_details(self, details: Mapping[bytes, Detail]) -> None:
-        """Keep details that were looked up after their versions were indexed."""
-        with self._writing(len(details)):
-            for sha, detail in details.items():
-                data = DETAIL.pack(*detail.pack())
-                crc = int(crc32(sha + data)).to_bytes(4, "little")
-                self._db.execute("INSERT OR REPLACE INTO detail VALUES (?,?)", (sha, data + crc))
-
-    @contextmanager
-    def _writing(self, commits: int) -> Iterator[None]:
-        with sqlite_errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._seal.begin()
-                self.root = self._read_root()
-                if not self.root.commits:
-                    for statement in filter(str.strip, _SCHEMA.split(";")):
-                        self._db.execute(statement)
-                    self._store_root()
-                yield
-                self._seal.note_changes()
-                self._db.execute("COMMIT")
-            except BaseException as error:
-                self._seal.give_up()
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                if isinstance(error, OSError):
-                    raise Unusable(str(error)) from error
-                raise
-        # The rows are there. Without a seal only the bytes between them are not looked after.
-        with suppress(OSError, sqlite3.Error, Damaged):
-            self._seal.committed(self._db, commits)
-
-    def _append(self, entries: Sequence[Entry]) -> None:
-        heads = _Heads(self._bucket)
-        for position, entry in enumerate(entries, self.root.commits):
-            for device in entry.changed:
-                self._add_version(heads, device, position, entry)
-            if entry.seen is not None:
-                heads.seen(entry.seen, entry.committed_s)
-        self._finish(entries, heads, base=self.root.base)
-
-    def _add_version(self, heads: _Heads, device: bytes, position: int, entry: Entry) -> None:
-        flags, *rest = entry.detail.pack() if entry.detail else (0, 0, 0, UNKNOWN, UNKNOWN)
-        if entry.backup_id is not None:
-            flags |= HAS_BACKUP_ID
-        before = heads.digest_of(device)
-        record = (
-            VERSION.pack(
-                before, entry.sha, entry.committed_s, entry.backup_id or bytes(16), flags, *rest
-            )
-            + entry.message
-        )
-        self._db.execute("INSERT INTO version VALUES (?,?,?)", (device, position, record))
-        digest = version_digest(device, position, record)
-        heads.changed(device, position, digest, entry.committed_s)
-
-    def _finish(self, entries: Sequence[Entry], heads: _Heads, base: int) -> None:
-        buckets = array("I", self.root.buckets)
-        for bucket, record in heads.records().items():
-            buckets[bucket] = bucket_crc(bucket, record)
-            self._db.execute("INSERT OR REPLACE INTO head VALUES (?,?)", (bucket, record))
-        first = self.root.commits
-        self._append_log(first, b"".join(entry.sha for entry in entries))
-        ids = [
-            (hash_of(entry.backup_id), number)
-            for number, entry in enumerate(entries, first)
-            if entry.backup_id is not None
-        ]
-        segments, next_segment = self._append_ids(ids)
-        self.root = Root(
-            tip=entries[-1].sha,
-            commits=first + len(entries),
-            base=base,
-            next_segment=next_segment,
-            segments=segments,
-            buckets=buckets,
-        )
-        self._store_root()
-
-    def _store_root(self) -> None:
-        self._db.execute("INSERT OR REPLACE INTO root VALUES (1,?)", (self.root.pack(),))
-
-    def _append_log(self, first: int, shas: bytes) -> None:
-        row, inside = divmod(first, LOG_ROW)
-        if inside:
-            shas = self._log_row(row) + shas
-        for start in range(0, len(shas), 20 * LOG_ROW):
-            part = shas[start : start + 20 * LOG_ROW]
-            crc = int(crc32(row.to_bytes(8, "little") + part)).to_bytes(4, "little")
-            self._db.execute("INSERT OR REPLACE INTO log VALUES (?,?)", (row, part + crc))
-            row += 1
-
-    def _append_ids(self, ids: list[tuple[int, int]]) -> tuple[tuple[Segment, ...], int]:
-        segments, number = list(self.root.segments), self.root.next_segment
-        if not ids:
-            return tuple(segments), number
-        while segments and segments[-1].count <= 2 * len(ids):
-            absorbed = segments.pop()
-            _firsts, crcs = self._directory(absorbed)
-            for block in range(absorbed.blocks):
-                ids.extend(zip(*self._block(absorbed.number, block, crcs[block]), strict=True))
-            self._db.execute("DELETE FROM segment WHERE number=?", (absorbed.number,))
-            self._db.execute(
-                "DELETE FROM block WHERE number>=? AND number<?",
-                (absorbed.number << 32, (absorbed.number + 1) << 32),
-            )
-        ids.sort()
-        firsts, crcs = [], []
-        for block, start in enumerate(range(0, len(ids), BLOCK)):
-            hashes, numbers = zip(*ids[start : start + BLOCK], strict=True)
-            record = struct.pack(f"<{len(hashes)}Q{len(hashes)}I", *hashes, *numbers)
-            firsts.append(hashes[0])
-            crcs.append(crc32(record))
-            self._db.execute("INSERT INTO block VALUES (?,?)", (number << 32 | block, record))
-        record = struct.pack(f"<{len(firsts)}Q{len(firsts)}I", *firsts, *crcs)
-        self._db.execute("INSERT INTO segment VALUES (?,?)", (number, record))
-        segments.append(Segment(number, len(ids), len(firsts), crc32(record)))
-        return tuple(segments), number + 1
-
-
-class _Heads:
-    """The heads of the devices that one transaction touches."""
-
-    def __init__(self, read: Callable[[int], bytes]) -> None:
-        self._read = read
-        self._buckets: dict[int, bytearray] = {}
-        #: Where each device's head begins: its bucket and the offset there.
-        self._at: dict[bytes, tuple[bytearray, int]] = {}
-
-    def _head(self, device: bytes) -> tuple[bytearray, int] | None:
-        known = self._at.get(device)
-        if known is None:
-            number = bucket_of(device)
-            bucket = self._buckets.get(number)
-            if bucket is None:
-                bucket = self._buckets[number] = bytearray(self._read(number))
-            at = find_head(bucket, device)
-            if at < 0:
-                return None
-            known = self._at[device] = (bucket, at)
-        return known
-
-    def digest_of(self, device: bytes) -> bytes:
-        """The digest of the device's newest version."""
-        head = self._head(device)
-        return FIRST if head is None else bytes(HEAD.unpack_from(*head)[3])
-
-    def changed(self, device: bytes, position: int, digest: bytes, seen_s: int) -> None:
-        """A version was added at `position`."""
-        head = self._head(device)
-        if head is None:
-            bucket = self._buckets[bucket_of(device)]
-            bucket += HEAD.pack(device, position, 1, digest, seen_s)
-            return
-        _device, _position, count, _before, _seen_s = HEAD.unpack_from(*head)
-        HEAD.pack_into(*head, device, position, count + 1, digest, seen_s)
-
-    def seen(self, device: bytes, seen_s: int) -> None:
-        """The device was backed up; of one that no commit changed nothing is kept."""
-        head = self._head(device)
-        if head is not None:
-            _device, position, count, digest, _seen_s = HEAD.unpack_from(*head)
-            HEAD.pack_into(*head, device, position, count, digest, seen_s)
-
-    def records(self) -> dict[int, bytes]:
-        """The buckets as they are now."""
-        return {number: bytes(bucket) for number, bucket in self._buckets.items() if bucket}
-
-
-def delete_file(path: Path) -> None:
-    """Remove an index file, its seal, and its journal, which must not be played into the next one."""
-    for name in (_journal_of(path), path, path.with_name(SEAL_NAME)):
-        try:
-            os.unlink(name)
-        except FileNotFoundError:
-            continue
-
-
-def _journal_of(path: Path) -> Path:
+def journal_of(path: Path) -> Path:
+    """Where SQLite keeps what the transaction that is running replaced."""
     return path.with_name(f"{path.name}-journal")
 
 

@@ -18,7 +18,7 @@ from worker.store.index_build import Progress
 from worker.store.object_reader import BadFile, BadObject, entries_without_idx
 from worker.store.pack import IdxEntry, encode_idx
 from worker.store.repository import open_repository
-from worker.store.verify import REPAIRABLE, Finding, Kind, Report
+from worker.store.verify_report import REPAIRABLE, Finding, Kind, Report
 
 
 @dataclass(slots=True)

@@ -18,146 +18,33 @@ repository in which nothing was found.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import pygit2
 
 from worker.errors import ConfkeepError, InvalidInput
-from worker.store import flock, index_build, reader, recovery
+from worker.store import index_build, reader
 from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME, MAIN_REF
-from worker.store.index import INDEX_NAME, detail_of
+from worker.store.index import INDEX_NAME
 from worker.store.index_build import RawCommit, compare_trees, entries_of, is_device, is_uniform
-from worker.store.index_file import IndexFile
-from worker.store.index_format import NO_MERGE, Damaged, Unusable
 from worker.store.object_reader import (
     BLOB,
     TREE,
-    BadFile,
     BadObject,
     ObjectReader,
-    PackReader,
-    check_trailer,
-    read_idx,
 )
 from worker.store.repository import TenantRepository, open_repository
+from worker.store.verify_files import check_files, check_leftovers
+from worker.store.verify_index import GitSide, index_findings
+from worker.store.verify_refs import check_refs
+from worker.store.verify_report import Kind, Outcome, Report
 
 #: What is checked at the moment, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
-
-_ID_LINE = re.compile(rb"[0-9a-f]{40}\n")
-_HEAD_LINE = re.compile(rb"ref: (refs/heads/[!-~]+)\n|[0-9a-f]{40}\n")
-_PACKED_LINE = re.compile(rb"([0-9a-f]{40}) (refs/[^\x00-\x20\x7f~^:?*\[\\]+)\n")
-_PEELED_LINE = re.compile(rb"\^[0-9a-f]{40}\n")
-_PACKED_HEADERS: Final = frozenset(
-    {
-        b"# pack-refs with: peeled fully-peeled sorted \n",
-        b"# pack-refs with: peeled fully-peeled \n",
-        b"# pack-refs with: peeled \n",
-    }
-)
-#: Files that only make reading faster: removing a damaged one loses nothing.
-_HELPERS: Final = (
-    "objects/pack/multi-pack-index*",
-    "objects/pack/*.rev",
-    "objects/pack/*.bitmap",
-    "objects/info/commit-graph",
-    "objects/info/commit-graphs/*.graph",
-)
-
-
-class Outcome(StrEnum):
-    """How a verification ended."""
-
-    CLEAN = "clean"
-    DAMAGED = "damaged"
-    #: Another process held the repository's lock for longer than the caller wanted to wait.
-    LOCKED = "locked"
-    MISSING = "missing"
-
-
-class Kind(StrEnum):
-    """What a finding is about."""
-
-    REF = "ref"
-    HEAD = "head"
-    PACK = "pack"
-    IDX = "idx"
-    HELPER = "helper"
-    OBJECT = "object"
-    DEVICE = "device"
-    INDEX = "index"
-    LEFTOVER = "leftover"
-
-
-#: What `repair_repository` can mend, since it is derived from the rest.
-REPAIRABLE: Final = frozenset({Kind.HEAD, Kind.IDX, Kind.HELPER, Kind.INDEX, Kind.LEFTOVER})
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is not as it should be."""
-
-    kind: Kind
-    #: A path inside the repository, an object's id or a device's id.
-    place: str
-    text: str
-
-    @property
-    def repairable(self) -> bool:
-        """Whether `repair_repository` tries to mend it."""
-        return self.kind in REPAIRABLE
-
-    def to_json(self) -> dict[str, object]:
-        """As JSON values."""
-        return {
-            "kind": self.kind.value,
-            "place": self.place,
-            "text": self.text,
-            "repairable": self.repairable,
-        }
-
-
-@dataclass(slots=True)
-class Report:
-    """What a verification found."""
-
-    path: Path
-    outcome: Outcome = Outcome.CLEAN
-    findings: list[Finding] = field(default_factory=list)
-    #: Objects that were inflated and hashed.
-    objects: int = 0
-    #: Commits that were followed from the refs.
-    commits: int = 0
-    devices: int = 0
-    #: Whether all that was asked for was looked at before the time was over.
-    complete: bool = True
-    duration_s: float = 0.0
-
-    def add(self, kind: Kind, place: str, text: str) -> None:
-        """Note a finding."""
-        self.findings.append(Finding(kind, place, text))
-        self.outcome = Outcome.DAMAGED
-
-    def to_json(self, most_findings: int | None = None) -> dict[str, object]:
-        """As JSON values, without the path; of very many findings only the first."""
-        return {
-            "outcome": self.outcome.value,
-            "complete": self.complete,
-            "objects": self.objects,
-            "commits": self.commits,
-            "devices": self.devices,
-            "duration_s": round(self.duration_s, 3),
-            "finding_count": len(self.findings),
-            "findings": [finding.to_json() for finding in self.findings[:most_findings]],
-        }
 
 
 class _TimeIsOver(Exception):
@@ -207,7 +94,7 @@ def verify_repository(
     report = Report(path)
     if not path.is_dir():
         report.outcome = Outcome.MISSING
-    elif not _check_leftovers(report, start + lock_wait_s):
+    elif not check_leftovers(report, start + lock_wait_s):
         report.outcome = Outcome.LOCKED
     else:
         end = None if max_duration_s is None else start + max_duration_s
@@ -220,32 +107,6 @@ def verify_repository(
             verification.objects.close()
     report.duration_s = time.monotonic() - start
     return report
-
-
-def _check_leftovers(report: Report, deadline: float) -> bool:
-    """Note files of dead writers. Returns whether a moment without a living one was found."""
-    path = report.path
-    if not (path / "objects" / "pack").is_dir():
-        report.add(Kind.PACK, "objects/pack", "the folder is missing")
-        return True
-    while True:
-        try:
-            with flock.exclusive(path) as alone:
-                if alone:
-                    _note_leftovers(report)
-                    return True
-        except PermissionError:
-            # Who may not lock may not tell a leftover from a file in use.
-            return True
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.02)
-
-
-def _note_leftovers(report: Report) -> None:
-    for leftover in recovery.leftovers(report.path):
-        name = leftover.relative_to(report.path).as_posix()
-        report.add(Kind.LEFTOVER, name, "a writer that died left it; the next one removes it")
 
 
 class _Verification:
@@ -279,8 +140,8 @@ class _Verification:
 
     def run(self) -> None:
         """Look at everything."""
-        self.check_refs()
-        self.check_files()
+        self._tips = check_refs(self.report)
+        check_files(self.report, self.objects, lambda done, total: self._tick("packs", done, total))
         self.check_objects()
         self.check_history()
         self.check_latest()
@@ -295,98 +156,6 @@ class _Verification:
         if self._progress is not None and (now - self._said > 0.1 or done == total):
             self._said = now
             self._progress(what, done, total)
-
-    # 1
-
-    def check_refs(self) -> None:
-        """HEAD, loose refs and packed refs."""
-        loose = self.path / "refs"
-        for folder, _folders, names in sorted(os.walk(loose)):
-            for name in sorted(names):
-                file = Path(folder, name)
-                place = file.relative_to(self.path).as_posix()
-                if name.endswith(".lock"):
-                    continue  # a leftover, or somebody's at this moment
-                data = _bytes_of(file)
-                if data is not None and _ID_LINE.fullmatch(data):
-                    self._tips[place] = bytes.fromhex(data.decode("ascii"))
-                elif data is not None and not data.startswith(b"ref: refs/"):
-                    self.report.add(Kind.REF, place, "it does not hold an object's id")
-        self._check_packed_refs()
-        head = _bytes_of(self.path / "HEAD")
-        found = None if head is None else _HEAD_LINE.fullmatch(head)
-        if head is None or not found:
-            self.report.add(Kind.HEAD, "HEAD", "it names neither a branch nor a commit")
-        elif found[1] and found[1].decode("ascii") not in self._tips and self._tips:
-            self.report.add(Kind.HEAD, "HEAD", "it names a branch without commits")
-        elif not found[1]:
-            self._tips["HEAD"] = bytes.fromhex(head.decode("ascii"))
-
-    def _check_packed_refs(self) -> None:
-        data = _bytes_of(self.path / "packed-refs") or b""
-        for number, line in enumerate(data.splitlines(keepends=True)):
-            found = _PACKED_LINE.fullmatch(line)
-            if found:
-                name = found[2].decode("utf-8", "replace")
-                # A loose ref goes before a packed one, which then is old, but not wrong.
-                place = f"packed {name}" if name in self._tips else name
-                self._tips[place] = bytes.fromhex(found[1].decode("ascii"))
-            elif not _PEELED_LINE.fullmatch(line) and (number or line not in _PACKED_HEADERS):
-                self.report.add(Kind.REF, "packed-refs", f"line {number + 1} is no ref")
-
-    # 2
-
-    def check_files(self) -> None:
-        """Everything that ends with a checksum, and that packs and idx files come in pairs."""
-        folder = self.path / "objects" / "pack"
-        if not folder.is_dir():
-            return
-        packs = {file.stem: file for file in sorted(folder.glob("pack-*.pack"))}
-        idxs = {file.stem: file for file in sorted(folder.glob("pack-*.idx"))}
-        total = len(packs.keys() | idxs.keys())
-        for done, stem in enumerate(sorted(packs.keys() | idxs.keys())):
-            self._tick("packs", done, total)
-            place = f"objects/pack/{stem}"
-            if stem not in packs:
-                self.report.add(Kind.PACK, f"{place}.pack", "it is missing; its idx is there")
-                continue
-            if stem not in idxs:
-                self._check_trailer(packs[stem], Kind.PACK)
-                if not self._is_leftover(f"{place}.pack"):
-                    self.report.add(Kind.IDX, f"{place}.idx", "it is missing; its pack is there")
-                continue
-            self._check_pair(packs[stem], idxs[stem])
-        helpers = [file for pattern in _HELPERS for file in sorted(self.path.glob(pattern))]
-        for file in helpers:
-            self._check_trailer(file, Kind.HELPER)
-
-    def _is_leftover(self, place: str) -> bool:
-        return any(f.kind == Kind.LEFTOVER and f.place == place for f in self.report.findings)
-
-    def _check_pair(self, pack: Path, idx: Path) -> None:
-        sound = self._check_trailer(pack, Kind.PACK)
-        try:
-            reader_of_pack = PackReader(pack, read_idx(idx))
-        except BadFile as error:
-            kind = Kind.IDX if sound else Kind.PACK
-            place = idx if sound else pack
-            self.report.add(kind, place.relative_to(self.path).as_posix(), str(error))
-        except FileNotFoundError:
-            if pack.exists():
-                raise
-            # A repack dropped it meanwhile; its objects are in another pack.
-        else:
-            self.objects.add(reader_of_pack)
-
-    def _check_trailer(self, file: Path, kind: Kind) -> bool:
-        try:
-            check_trailer(file)
-        except BadFile as error:
-            self.report.add(kind, file.relative_to(self.path).as_posix(), str(error))
-            return False
-        except FileNotFoundError:
-            return True
-        return True
 
     # 3
 
@@ -573,70 +342,19 @@ class _Verification:
     # 6
 
     def check_index(self) -> None:
-        """Every row of the history index, if it is complete for `main`; else it catches up."""
+        """Every byte and row of the history index, if it is there and git is sound."""
         git = self._open_git()
         if git is None or not (self.path / INDEX_NAME).exists():
             return
-        try:
-            file = IndexFile(self.path / INDEX_NAME, write=False)
-        except Unusable as error:
-            self.report.add(Kind.INDEX, INDEX_NAME, str(error))
-            return
-        try:
-            with file.reading() as root:
-                damage = file.check_bytes()
-                if damage:
-                    self.report.add(Kind.INDEX, INDEX_NAME, damage)
-                elif root.tip is not None and root.tip == self._tips.get(MAIN_REF):
-                    for text in self._index_findings(file, git):
-                        self.report.add(Kind.INDEX, INDEX_NAME, text)
-                elif root.tip is not None and root.tip not in self.objects:
-                    self.report.add(Kind.INDEX, INDEX_NAME, "it is of a commit that git has not")
-        except Damaged as error:
-            self.report.add(Kind.INDEX, INDEX_NAME, str(error))
-        except Unusable as error:
-            # What a writer that was killed left half written, the next one rolls back.
-            if not file.has_journal():
-                self.report.add(Kind.INDEX, INDEX_NAME, str(error))
-        finally:
-            file.close()
-
-    def _index_findings(self, file: IndexFile, git: TenantRepository) -> Iterator[str]:
-        faults = file.check_structure()
-        if faults:
-            yield faults
-        changes = self._changes
-        if changes is None or file.root.base != NO_MERGE:
-            merged = index_build.read_merged(git.git, (file.root.tip or b"").hex(), None)
-            changes = {
-                device: [entry.sha for entry in reversed(listed)]
-                for device, listed in merged.versions.items()
-            }
-        devices = file.devices()
-        if devices.keys() != changes.keys():
-            yield "it does not list the devices that git has"
-        for done, (device, expected) in enumerate(changes.items()):
-            self._tick("index", done + 1, len(changes))
-            rows = list(file.versions(device))
-            if [row.sha for row in rows] != expected:
-                yield f"it does not list the versions of {device.hex()} that git has"
-                continue
-            for row in rows:
-                commit = self._commit(row.sha)
-                if commit is None or commit.entry(()).as_row() != row.without_detail():
-                    yield f"its row of commit {row.sha.hex()} is not what git says"
-            newest = rows[0]
-            name = index_build.unpack_uuid(device)
-            if newest.detail and newest.detail != detail_of(git, newest.sha.hex(), name):
-                yield f"its line counts of commit {newest.sha.hex()} are not what git says"
-        found = file.numbers_of({backup_id for backup_id, _sha in self._ids})
-        for backup_id, sha in self._ids:
-            if sha not in {file.sha_of(number) for number in found.get(backup_id, [])}:
-                yield f"it does not find the backup id of commit {sha.hex()}"
-
-
-def _bytes_of(file: Path) -> bytes | None:
-    try:
-        return file.read_bytes()
-    except FileNotFoundError:
-        return None
+        side = GitSide(
+            git,
+            self._tips.get(MAIN_REF),
+            self._changes,
+            self._ids,
+            self._commit,
+            self.objects.__contains__,
+        )
+        for text in index_findings(
+            self.path / INDEX_NAME, side, lambda done, total: self._tick("index", done, total)
+        ):
+            self.report.add(Kind.INDEX, INDEX_NAME, text)

@@ -16,11 +16,12 @@ from tests.judge import git, log_of_device
 from worker.store import flock, reader
 from worker.store.commit import commit_backups
 from worker.store.index import INDEX_NAME, open_index
-from worker.store.index_file import IndexFile
 from worker.store.index_seal import SEAL_NAME
+from worker.store.index_writer import IndexWriter
 from worker.store.repair import repair_repository
 from worker.store.repository import create_repository, open_for_writing, open_repository
-from worker.store.verify import Kind, Outcome, Report, verify_repository
+from worker.store.verify import verify_repository
+from worker.store.verify_report import Kind, Outcome, Report
 
 
 def small_store(folder: Path, *, first_seed: int = 0) -> Path:
@@ -226,7 +227,7 @@ def test_a_device_that_a_commit_lost_is_named(tmp_path: Path) -> None:
 def test_an_index_whose_writer_was_killed_is_no_alarm(tmp_path: Path) -> None:
     """Pages of its transaction are in the file already, and the journal that takes them back."""
     path, killed = small_store(tmp_path), tmp_path / "killed.git"
-    file = IndexFile(path / INDEX_NAME, write=True)
+    file = IndexWriter(path / INDEX_NAME)
     file._db.execute("PRAGMA cache_size=1")
     file._db.execute("BEGIN IMMEDIATE")
     file._db.execute("UPDATE version SET record=zeroblob(3000)")

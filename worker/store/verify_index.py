@@ -1,0 +1,96 @@
+"""Verifying the history index against git and, byte by byte, against its seal; it changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.store import index_build
+from worker.store.index_build import RawCommit
+from worker.store.index_file import IndexFile
+from worker.store.index_format import NO_MERGE, Damaged, Unusable
+from worker.store.index_rows import detail_of
+from worker.store.repository import TenantRepository
+
+
+@dataclass(frozen=True, slots=True)
+class GitSide:
+    """What git says, which the index must say too."""
+
+    git: TenantRepository
+    #: The commit of `main`.
+    tip: bytes | None
+    #: For each device the commits that changed it, newest first; None: there is a merge.
+    changes: Mapping[bytes, Sequence[bytes]] | None
+    #: The backup ids in `main`, each with its commit.
+    backup_ids: Sequence[tuple[bytes, bytes]]
+    commit: Callable[[bytes], RawCommit | None]
+    holds: Callable[[bytes], bool]
+
+
+def index_findings(path: Path, side: GitSide, tick: Callable[[int, int], None]) -> Iterator[str]:
+    """What is wrong with the index at `path`.
+
+    Its rows are compared with git if it is complete for `main`; else the next writer catches up.
+
+    Args:
+        tick: gets how many devices are done, and of how many.
+    """
+    try:
+        file = IndexFile(path)
+    except Unusable as error:
+        yield str(error)
+        return
+    try:
+        with file.reading() as root:
+            damage = file.check_bytes()
+            if damage:
+                yield damage
+            elif root.tip is not None and root.tip == side.tip:
+                yield from _row_findings(file, side, tick)
+            elif root.tip is not None and not side.holds(root.tip):
+                yield "it is of a commit that git has not"
+    except Damaged as error:
+        yield str(error)
+    except Unusable as error:
+        # What a writer that was killed left half written, the next one rolls back.
+        if not file.has_journal():
+            yield str(error)
+    finally:
+        file.close()
+
+
+def _row_findings(
+    file: IndexFile, side: GitSide, tick: Callable[[int, int], None]
+) -> Iterator[str]:
+    faults = file.check_structure()
+    if faults:
+        yield faults
+    changes = side.changes
+    if changes is None or file.root.base != NO_MERGE:
+        merged = index_build.read_merged(side.git.git, (file.root.tip or b"").hex(), None)
+        changes = {
+            device: [entry.sha for entry in reversed(listed)]
+            for device, listed in merged.versions.items()
+        }
+    if file.devices().keys() != changes.keys():
+        yield "it does not list the devices that git has"
+    for done, (device, expected) in enumerate(changes.items()):
+        tick(done + 1, len(changes))
+        rows = list(file.versions(device))
+        if [row.sha for row in rows] != list(expected):
+            yield f"it does not list the versions of {device.hex()} that git has"
+            continue
+        for row in rows:
+            commit = side.commit(row.sha)
+            if commit is None or commit.entry(()).as_row() != row.without_detail():
+                yield f"its row of commit {row.sha.hex()} is not what git says"
+        newest = rows[0]
+        name = index_build.unpack_uuid(device)
+        if newest.detail and newest.detail != detail_of(side.git, newest.sha.hex(), name):
+            yield f"its line counts of commit {newest.sha.hex()} are not what git says"
+    found = file.numbers_of({backup_id for backup_id, _sha in side.backup_ids})
+    for backup_id, sha in side.backup_ids:
+        if sha not in {file.sha_of(number) for number in found.get(backup_id, [])}:
+            yield f"it does not find the backup id of commit {sha.hex()}"
