@@ -33,6 +33,9 @@ from worker.store.repository import TenantRepository, sync_repository
 #: Permissions of packs: git writes them read-only too.
 _PACK_MODE: Final = 0o444
 
+#: Repacks that may end while one list of packs is gone through.
+_REPACK_TRIES: Final = 5
+
 
 def commit_backups(
     repository: TenantRepository, backups: Sequence[Backup], *, now_s: int | None = None
@@ -167,14 +170,25 @@ def finish(path: Path, shas: Sequence[str]) -> None:
     before the last sync, so that they are there now and would not be after a power cut."""
     folder = path / "objects" / "pack"
     wanted = [bytes.fromhex(sha) for sha in shas]
-    for name in os.listdir(folder):
-        if name.endswith(".idx") and pack.idx_holds_any((folder / name).read_bytes(), wanted):
-            durable.sync_file(folder / name)
-            durable.sync_file(folder / f"{name.removesuffix('.idx')}.pack")
+    for tries_left in range(_REPACK_TRIES - 1, -1, -1):
+        try:
+            _sync_packs_with(folder, wanted)
+            break
+        except FileNotFoundError:
+            # A repack removed one meanwhile; its objects are in a pack that is new.
+            if not tries_left:
+                raise
     durable.sync_directory(folder)
     refs.sync_main(path)
     durable.sync_parents(path)
     durable.failpoint("finished")
+
+
+def _sync_packs_with(folder: Path, wanted: Sequence[bytes]) -> None:
+    for name in os.listdir(folder):
+        if name.endswith(".idx") and pack.idx_holds_any((folder / name).read_bytes(), wanted):
+            durable.sync_file(folder / name)
+            durable.sync_file(folder / f"{name.removesuffix('.idx')}.pack")
 
 
 def _index_of(repository: TenantRepository) -> HistoryIndex:

@@ -17,11 +17,13 @@ repository in which nothing was found.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -164,19 +166,38 @@ def verify_repository(
     report = Report(path)
     if not path.is_dir():
         report.outcome = Outcome.MISSING
-    elif not _check_leftovers(report, start + lock_wait_s):
-        report.outcome = Outcome.LOCKED
     else:
-        end = None if max_duration_s is None else start + max_duration_s
-        verification = _Verification(report, subset, end, progress)
-        try:
-            verification.run()
-        except _TimeIsOver:
-            report.complete = False
-        finally:
-            verification.objects.close()
+        with _maintenance_kept_away(path, lock_wait_s) as kept_away:
+            if kept_away and _check_leftovers(report, start + lock_wait_s):
+                end = None if max_duration_s is None else start + max_duration_s
+                _run(_Verification(report, subset, end, progress))
+            else:
+                report.outcome = Outcome.LOCKED
     report.duration_s = time.monotonic() - start
     return report
+
+
+@contextmanager
+def _maintenance_kept_away(path: Path, wait_s: float) -> Iterator[bool]:
+    """Packs that a repack removes in the middle of it would look like lost ones."""
+    with ExitStack() as held:
+        try:
+            kept_away = held.enter_context(flock.no_maintenance(path, wait_s=wait_s))
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            # Who may not lock looks all the same.
+            kept_away = True
+        yield kept_away
+
+
+def _run(verification: _Verification) -> None:
+    try:
+        verification.run()
+    except _TimeIsOver:
+        verification.report.complete = False
+    finally:
+        verification.objects.close()
 
 
 def _check_leftovers(report: Report, deadline: float) -> bool:
@@ -200,7 +221,8 @@ def _check_leftovers(report: Report, deadline: float) -> bool:
 
 
 def _note_leftovers(report: Report) -> None:
-    for leftover in recovery.leftovers(report.path):
+    found = [*recovery.leftovers(report.path), *recovery.repack_leftovers(report.path)]
+    for leftover in found:
         name = leftover.relative_to(report.path).as_posix()
         report.add(Kind.LEFTOVER, name, "a writer that died left it; the next one removes it")
 
