@@ -6,6 +6,7 @@ The state lies beside the inbox, not in a message: a message may get lost with i
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -49,6 +50,24 @@ def get(client: redis.Redis, tenant_id: str) -> Backoff | None:
     with broker_errors():
         found: Any = client.hgetall(keys.backoff(tenant_id))
     return parse(found)
+
+
+def get_many(client: redis.Redis, tenant_ids: Sequence[str]) -> dict[str, Backoff]:
+    """The waits of those tenants that have one, in one round trip.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        pipe = client.pipeline(transaction=False)
+        for tenant_id in tenant_ids:
+            pipe.hgetall(keys.backoff(tenant_id))
+        waits = [parse(fields) for fields in pipe.execute()]
+    return {
+        tenant_id: wait
+        for tenant_id, wait in zip(tenant_ids, waits, strict=True)
+        if wait is not None
+    }
 
 
 def parse(fields: dict[bytes, bytes]) -> Backoff | None:

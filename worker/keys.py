@@ -11,7 +11,8 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
                                                  the entry (staging `redis` only)
     confkeep:handoff:<tenant>:<uuid>     string  bytes that a client staged itself for
                                                  `backups.receive`; gone when accepted
-    confkeep:wake:<tenant>               string  a wake-up is on its way; expires in seconds
+    confkeep:wake:<tenant>               string  ms at which a wake-up was sent; gone when a
+                                                 turn ends, expires after a minute
     confkeep:lock:<tenant>               string  tenant lock: its owner's token; expires
     confkeep:backoff:<tenant>            hash    `tries`, `since_ms`, `next_ms`, `reason` of a
                                                  tenant whose last commit failed
@@ -25,6 +26,7 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
     confkeep:dead                        hash    backup -> worker.dead_letters.DeadLetter as
                                                  JSON; its staged bytes are kept
     confkeep:workers                     hash    worker name -> JSON: its shards, last sweep
+    confkeep:repack:<tenant>             string  a repack was asked for and has not run yet; expires
     confkeep:tidy                        string  a worker tidies the staging; expires
     celery-task-meta-<backup>            string  a backup's one record: Celery's result with the
                                                  extra field `accepted` (the digest of what was
@@ -75,6 +77,11 @@ def lock(tenant_id: str) -> str:
 def backoff(tenant_id: str) -> str:
     """Why and until when a tenant's commits wait."""
     return f"{PREFIX}backoff:{tenant_id}"
+
+
+def repack(tenant_id: str) -> str:
+    """The flag that a repack was asked for."""
+    return f"{PREFIX}repack:{tenant_id}"
 
 
 def attempts(tenant_id: str) -> str:

@@ -77,13 +77,22 @@ class Settings(BaseSettings):
         2.0, gt=0, le=60, description="Seconds between two looks for forgotten inboxes"
     )
     wake_ttl_s: float = Field(
-        5.0, gt=0, le=60, description="Seconds until an unanswered wake-up is sent again"
+        5.0, gt=0, le=60, description="Seconds until the sweep looks for an unanswered wake-up"
     )
     receipt_ttl_s: int = Field(
         8 * 86_400, ge=60, description="Seconds that a receipt can be asked for in Redis"
     )
     redis_timeout_s: float = Field(
         5.0, gt=0, le=60, description="Seconds to wait for an answer of Redis"
+    )
+    repack_packs: int = Field(
+        40, ge=0, description="Packs of a tenant above which it is repacked; 0: never by itself"
+    )
+    repack_loose_objects: int = Field(
+        2_000, ge=0, description="Loose objects, estimated, above which a tenant is repacked"
+    )
+    reject_suspect: bool = Field(
+        False, description="Refuse captures that look bad or failed, instead of only marking them"
     )
     author_name: str = Field(
         "The Other Dude", min_length=1, description="Author and committer of every commit"

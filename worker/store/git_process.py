@@ -110,6 +110,8 @@ class Git:
     #: On the monotonic clock: when git is killed.
     deadline: float
     progress: Progress | None = None
+    #: Asked now and then; when it says so, git is killed.
+    stop: Callable[[], bool] | None = None
 
     def run(self, *arguments: str, stdin: Iterable[bytes] = ()) -> bytes:
         """What git prints, which must be short.
@@ -118,7 +120,7 @@ class Git:
 
         Raises:
             GitUnavailable: there is no usable git.
-            MaintenanceFailed: git failed, or the deadline was reached.
+            MaintenanceFailed: git failed, the deadline was reached, or it was asked to stop.
             OSError: the file system refused.
         """
         require_git()
@@ -161,8 +163,7 @@ class Git:
             selector.register(process.stdout, selectors.EVENT_READ, printed)
             selector.register(process.stderr, selectors.EVENT_READ, said)
             while selector.get_map():
-                if time.monotonic() > self.deadline:
-                    raise MaintenanceFailed(f"{self.path.name}: git took too long")
+                self._check()
                 for key, _events in selector.select(_POLL_S):
                     data = os.read(key.fd, 65_536)
                     if not data:
@@ -171,10 +172,15 @@ class Git:
                     if key.data is said:
                         self._report(said)
         while process.poll() is None:
-            if time.monotonic() > self.deadline:
-                raise MaintenanceFailed(f"{self.path.name}: git took too long")
+            self._check()
             time.sleep(0.001)
         return bytes(printed), bytes(said)
+
+    def _check(self) -> None:
+        if time.monotonic() > self.deadline:
+            raise MaintenanceFailed(f"{self.path.name}: git took too long")
+        if self.stop is not None and self.stop():
+            raise MaintenanceFailed(f"{self.path.name}: the worker was asked to end")
 
     def _report(self, said: bytearray) -> None:
         """Take the progress out of what git says."""

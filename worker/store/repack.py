@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -70,7 +70,7 @@ class Repacked:
 
 
 def needs_repack(path: Path, *, most_packs: int, most_loose: int) -> bool:
-    """Whether a repository has more packs or loose objects than it may; False when there is none.
+    """Whether a repository has more packs or loose objects than it may; False when it cannot be listed.
 
     Costs two listings: loose objects are counted in one of their 256 folders, as git does.
     """
@@ -79,7 +79,7 @@ def needs_repack(path: Path, *, most_packs: int, most_loose: int) -> bool:
         if sum(name.endswith(".pack") for name in names) > most_packs:
             return True
         return len(os.listdir(path / "objects" / _FANOUT_SAMPLE)) * 256 > most_loose
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
@@ -89,6 +89,7 @@ def repack(
     full: bool | None = None,
     progress: Progress | None = None,
     timeout_s: float = 6 * 3600.0,
+    stop: Callable[[], bool] | None = None,
 ) -> Repacked:
     """Repack the repository at `path`, beside whoever reads and writes it.
 
@@ -98,13 +99,14 @@ def repack(
         full: make one pack of all, with good deltas; None: when that pays, at most once a week.
         progress: is told what is being done.
         timeout_s: seconds after which git is killed.
+        stop: asked while git runs; when it says so, git is killed.
 
     Raises:
         NotInStore: there is no repository.
         GitUnavailable: there is no usable git.
         RepositoryBusy: another process repacks, or keeps the packs as they are.
         StoreUnavailable: too little free space, or the file system refused. Nothing was removed.
-        MaintenanceFailed: git failed or took too long. Nothing was removed.
+        MaintenanceFailed: git failed, took too long or was stopped. Nothing was removed.
         RepositoryDamaged: an idx makes no sense. Nothing was removed.
     """
     if not (path / _PACKS).is_dir():
@@ -112,7 +114,7 @@ def repack(
     with durable.file_system_errors(path.name), flock.maintenance(path) as held:
         if held is None:
             raise RepositoryBusy(f"{path.name} is being repacked or verified by another process")
-        git = Git(path, held, time.monotonic() + timeout_s, progress)
+        git = Git(path, held, time.monotonic() + timeout_s, progress, stop)
         try:
             require_git()
             return _Repack(path, git, full).run()

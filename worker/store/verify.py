@@ -31,7 +31,7 @@ from typing import Final
 
 import pygit2
 
-from worker.errors import ConfkeepError
+from worker.errors import ConfkeepError, InvalidInput
 from worker.store import flock, index_build, reader, recovery
 from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME, MAIN_REF
 from worker.store.index import INDEX_NAME, detail_of
@@ -111,6 +111,20 @@ class Finding:
     place: str
     text: str
 
+    @property
+    def repairable(self) -> bool:
+        """Whether `repair_repository` tries to mend it."""
+        return self.kind in REPAIRABLE
+
+    def to_json(self) -> dict[str, object]:
+        """As JSON values."""
+        return {
+            "kind": self.kind.value,
+            "place": self.place,
+            "text": self.text,
+            "repairable": self.repairable,
+        }
+
 
 @dataclass(slots=True)
 class Report:
@@ -133,9 +147,35 @@ class Report:
         self.findings.append(Finding(kind, place, text))
         self.outcome = Outcome.DAMAGED
 
+    def to_json(self, most_findings: int | None = None) -> dict[str, object]:
+        """As JSON values, without the path; of very many findings only the first."""
+        return {
+            "outcome": self.outcome.value,
+            "complete": self.complete,
+            "objects": self.objects,
+            "commits": self.commits,
+            "devices": self.devices,
+            "duration_s": round(self.duration_s, 3),
+            "finding_count": len(self.findings),
+            "findings": [finding.to_json() for finding in self.findings[:most_findings]],
+        }
+
 
 class _TimeIsOver(Exception):
     """The caller's limit is reached."""
+
+
+def parse_subset(text: str) -> tuple[int, int]:
+    """The `subset` that `N/T` names.
+
+    Raises:
+        InvalidInput: something else.
+    """
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    part, parts = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= part <= parts:
+        raise InvalidInput("subset", "must be N/T, such as 1/7, with 1 <= N <= T")
+    return part, parts
 
 
 def verify_repository(
@@ -145,6 +185,7 @@ def verify_repository(
     max_duration_s: float | None = None,
     lock_wait_s: float = 10.0,
     progress: Progress | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Report:
     """Verify the repository at `path`. Finds; never raises for damage, and changes nothing.
 
@@ -155,6 +196,7 @@ def verify_repository(
         lock_wait_s: how long to wait for a moment at which nobody writes, to tell leftover files
             from those in use. The lock is not held any longer.
         progress: is told what is looked at.
+        stop: asked now and then; when it says so, it ends as if the time were over.
 
     Raises:
         ValueError: `subset` is not `1 <= n <= t`.
@@ -170,7 +212,7 @@ def verify_repository(
         with _maintenance_kept_away(path, lock_wait_s) as kept_away:
             if kept_away and _check_leftovers(report, start + lock_wait_s):
                 end = None if max_duration_s is None else start + max_duration_s
-                _run(_Verification(report, subset, end, progress))
+                _run(_Verification(report, subset, end, progress, stop))
             else:
                 report.outcome = Outcome.LOCKED
     report.duration_s = time.monotonic() - start
@@ -236,6 +278,7 @@ class _Verification:
         subset: tuple[int, int] | None,
         end: float | None,
         progress: Progress | None,
+        stop: Callable[[], bool] | None,
     ) -> None:
         self.report = report
         self.path = report.path
@@ -243,6 +286,7 @@ class _Verification:
         self._subset = subset
         self._end = end
         self._progress = progress
+        self._stop = stop
         self._said = 0.0
         #: The commits that refs point to.
         self._tips: dict[str, bytes] = {}
@@ -266,6 +310,8 @@ class _Verification:
     def _tick(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
         if self._end is not None and now >= self._end:
+            raise _TimeIsOver
+        if self._stop is not None and self._stop():
             raise _TimeIsOver
         if self._progress is not None and (now - self._said > 0.1 or done == total):
             self._said = now

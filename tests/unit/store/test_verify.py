@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import sqlite3
@@ -174,6 +175,18 @@ def test_a_limit_of_time_is_kept_and_told(store: Path) -> None:
     report = verify_repository(path, max_duration_s=0)
     assert not report.complete
     assert report.outcome == Outcome.CLEAN
+    stopped = verify_repository(path, stop=lambda: True)
+    assert (stopped.complete, stopped.outcome) == (False, Outcome.CLEAN)
+
+
+def test_a_report_of_very_many_findings_is_cut_and_says_so() -> None:
+    report = Report(Path())
+    for number in range(5):
+        report.add(Kind.IDX, f"{number}", "broken")
+    said = report.to_json(2)
+    assert (said["finding_count"], said["outcome"]) == (5, "damaged")
+    finding = {"kind": "idx", "place": "1", "text": "broken", "repairable": True}
+    assert json.loads(json.dumps(said))["findings"][1:] == [finding]
 
 
 def test_a_missing_object_is_named(tmp_path: Path) -> None:
