@@ -12,6 +12,7 @@ from worker.settings import get_settings
 from worker.store import reader
 from worker.store.backup import decode_text
 from worker.store.repository import TenantRepository, open_repository, repository_path
+from worker.suspect import why_suspect
 
 
 @app.task(name="backups.read_file", ignore_result=False)  # type: ignore[untyped-decorator]
@@ -25,14 +26,17 @@ def read_file(tenant_id: str, commit_sha: str, device_id: str, filename: str) ->
 def history(tenant_id: str, device_id: str, limit: int = 100) -> list[dict[str, Any]]:
     """The newest `limit` versions of a device, newest first."""
     entries: list[dict[str, Any]] = []
-    for version in reader.walk_versions(_open(tenant_id), device_id):
+    repository = _open(tenant_id)
+    for version in reader.walk_versions(repository, device_id):
         if len(entries) == limit:
             break
+        pair = reader.read_pair(repository, reader.find_commit(repository, version.sha), device_id)
         entry = HistoryEntry(
             sha=version.sha,
             message=version.message.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
             committed_at=version.committed_at,
             backup_id=version.backup_id,
+            suspect=why_suspect(pair.export, pair.binary),
         )
         entries.append(entry.model_dump(mode="json"))
     return entries

@@ -33,7 +33,7 @@ LAYERS = [
         "wakeups",
     ),
     ("connections", "keys", "logs", "scripts", "settings", "shutdown"),
-    ("errors", "ids", "urls"),
+    ("errors", "ids", "suspect", "urls"),
 ]
 #: The store knows nothing of the queue: it stands beside it and is imported by few.
 STORE_USERS = {
