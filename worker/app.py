@@ -36,6 +36,8 @@ def configuration() -> dict[str, Any]:
         # A dead worker's messages come back in seconds; by default after up to 100.
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
+        # A worker that dies while it restores them keeps all others from it so long; else 300.
+        "unacked_mutex_expire": 10,
         # Without a timeout a half-open connection is never noticed.
         "socket_timeout": settings.redis_timeout_s,
         "socket_connect_timeout": settings.redis_timeout_s,

@@ -14,6 +14,7 @@ import redis
 
 from worker import keys, scripts
 from worker.connections import broker_errors
+from worker.errors import ConfkeepError
 
 #: Seconds before the second try; doubled at each further one.
 FIRST_DELAY_S: Final = 1.0
@@ -91,7 +92,10 @@ def failed(client: redis.Redis, tenant_id: str, error: BaseException) -> float:
     Raises:
         BrokerUnavailable: Redis did not answer; nothing was noted.
     """
-    reason = f"{type(error).__name__}: {error}"[:500]
+    # Only of our own errors it is known that they hold no payload.
+    reason = type(error).__name__
+    if isinstance(error, ConfkeepError):
+        reason = f"{reason}: {error}"[:500]
     # Jitter of a quarter: tenants that failed together do not come back together.
     jitter = random.uniform(0.75, 1.0)  # noqa: S311
     arguments = [reason, int(FIRST_DELAY_S * 1000), int(LONGEST_DELAY_S * 1000), jitter, FORGET_S]

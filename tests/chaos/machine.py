@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import redis
 
 from tests.proxy import Proxy
@@ -254,7 +254,7 @@ class Machine:
 
     def kill_producer(self) -> bool:
         """Kill the producer, in whatever call it is."""
-        if self.producer is None:
+        if self.producer is None or self.producer.poll() is not None:
             return False
         self.producer.kill()
         return True

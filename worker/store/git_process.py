@@ -91,7 +91,7 @@ def _environment(path: Path) -> dict[str, str]:
     return {
         **inherited,
         # Named outright, git also takes a repository that belongs to another user.
-        "GIT_DIR": str(path),
+        "GIT_DIR": os.path.abspath(path),
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_NO_REPLACE_OBJECTS": "1",

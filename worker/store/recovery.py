@@ -16,8 +16,8 @@ A repack that was killed leaves its note `confkeep.repacking`, and beside it wha
     objects/pack/pack-*                those that the note names: their objects are in other packs
 
 None of these is reachable from `main`, so removing them loses nothing. A complete pack that `main`
-does not reach yet is left alone: a retry of the same backups does not need it, and a repack drops
-it.
+does not reach yet is left alone: a retry of the same backups does not need it, and repacks carry
+it along.
 """
 
 from __future__ import annotations

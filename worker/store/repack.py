@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -117,7 +117,7 @@ def repack(
         git = Git(path, held, time.monotonic() + timeout_s, progress, stop)
         try:
             require_git()
-            return _Repack(path, git, full).run()
+            return _Repack(path.absolute(), git, full).run()
         except (GitUnavailable, StoreUnavailable, MaintenanceFailed) as error:
             _note_skip(path, str(error))
             raise
@@ -237,7 +237,7 @@ class _Repack:
             f"--window={WINDOW}",
             f"--depth={DEPTH}",
             "--progress",
-            *self._base_name(),
+            str(self._folder / "pack"),
         )
         self._made = made = [f"pack-{line}" for line in said.decode("ascii").split()]
         if not made:
@@ -249,14 +249,10 @@ class _Repack:
             "--delta-base-offset",
             "--non-empty",
             "--quiet",
-            *self._base_name(),
+            str(self._folder / "pack"),
             stdin=(id_.hex().encode() + b"\n" for id_ in rest),
         )
         made += [f"pack-{line}" for line in said.decode("ascii").split()]
-
-    @staticmethod
-    def _base_name() -> Sequence[str]:
-        return ("objects/pack/pack",)
 
     def _removable(self) -> list[str]:
         """The packs of before that nobody wants to keep."""

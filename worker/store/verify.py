@@ -9,7 +9,8 @@ What is looked at, in this order:
 4. From each ref down: every commit, and of its root tree every entry that differs from its first
    parent's. No device may be in a commit's parent and not in the commit.
 5. Each device's latest pair, read by our own reader and by libgit2.
-6. The history index: every row against git.
+6. The history index: every byte against its seal, and every row against git. Bytes that belong to no
+   row are not looked at while its writer is at work, or when the last one was killed (`index_seal`).
 
 Objects are read by `object_reader`, which damaged files cannot harm. libgit2 is asked only about a
 repository in which nothing was found.
@@ -37,7 +38,7 @@ from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME, MAIN
 from worker.store.index import INDEX_NAME, detail_of
 from worker.store.index_build import RawCommit, compare_trees, entries_of, is_device, is_uniform
 from worker.store.index_file import IndexFile
-from worker.store.index_format import NO_MERGE, Unusable
+from worker.store.index_format import NO_MERGE, Damaged, Unusable
 from worker.store.object_reader import (
     BLOB,
     TREE,
@@ -605,13 +606,20 @@ class _Verification:
             return
         try:
             with file.reading() as root:
-                if root.tip is not None and root.tip == self._tips.get(MAIN_REF):
+                damage = file.check_bytes()
+                if damage:
+                    self.report.add(Kind.INDEX, INDEX_NAME, damage)
+                elif root.tip is not None and root.tip == self._tips.get(MAIN_REF):
                     for text in self._index_findings(file, git):
                         self.report.add(Kind.INDEX, INDEX_NAME, text)
                 elif root.tip is not None and root.tip not in self.objects:
                     self.report.add(Kind.INDEX, INDEX_NAME, "it is of a commit that git has not")
-        except Unusable as error:
+        except Damaged as error:
             self.report.add(Kind.INDEX, INDEX_NAME, str(error))
+        except Unusable as error:
+            # What a writer that was killed left half written, the next one rolls back.
+            if not file.has_journal():
+                self.report.add(Kind.INDEX, INDEX_NAME, str(error))
         finally:
             file.close()
 

@@ -6,12 +6,14 @@ import datetime as dt
 import json
 import uuid
 
+import fakeredis
 import pytest
 
 from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
-from worker.errors import GitUnavailable, NotInStore, RepositoryBusy
-from worker.store import flock
+from worker.cli import status
+from worker.errors import GitUnavailable, NotInStore, RepositoryBusy, StoreUnavailable
+from worker.store import flock, repack_state
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.index import INDEX_NAME
@@ -115,3 +117,21 @@ def test_history_marks_suspect_versions(store: Store, confkeep: Confkeep) -> Non
     assert "[suspect: the export holds an error: Bus error] bad" in done.stdout
     said = json.loads(confkeep("history", TENANT, ROUTER, "--json").stdout)["versions"]
     assert [one["suspect"] for one in said] == ["the export holds an error: Bus error", None]
+
+
+def test_status_says_what_keeps_maintenance_away(
+    filled: Store, confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fakeredis.FakeRedis() as fake:
+        monkeypatch.setattr(status, "get_client", lambda _settings: fake)
+        monkeypatch.setenv("CONFKEEP_REDIS_URL", "redis://nowhere.invalid/0")
+        assert "Maintenance" not in confkeep("status").stdout
+        monkeypatch.setattr(repack_state, "free_bytes", lambda _path: 0)
+        assert confkeep("repack", TENANT).exit_code == StoreUnavailable.exit_code
+        assert f"{TENANT}: not repacked: {TENANT}.git: a repack needs" in confkeep("status").stdout
+        with monkeypatch.context() as without:
+            without.setenv("PATH", str(filled.path))
+            assert "  there is no git on PATH" in confkeep("status").stdout
+        said = json.loads(confkeep("status", "--json").stdout)["maintenance"]
+        assert said["git"] is None
+        assert "free space" in said["skipped"][TENANT]

@@ -125,3 +125,11 @@ def test_a_lasting_fault_is_tried_later_and_later_for_ever(client: redis.Redis) 
 def test_no_sweep_begins_before_the_server_was_checked() -> None:
     """Celery starts steps in the order of what they require, and else in any."""
     assert BrokerCheckStep in SweeperStep.requires
+
+
+def test_the_reason_of_an_unforeseen_error_repeats_nothing_of_it(client: redis.Redis) -> None:
+    tenant = str(uuid.UUID(int=1))
+    backoff.failed(client, tenant, ValueError("an export full of passwords"))
+    wait = backoff.get(client, tenant)
+    assert wait is not None
+    assert wait.reason == "ValueError"

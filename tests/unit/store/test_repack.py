@@ -83,7 +83,7 @@ def test_many_packs_become_few_and_small(
     done = repack(repository.path, full=full)
     assert done.packs_before == 60
     assert done.packs_after == len(packs_of(repository.path)) <= 2
-    assert done.bytes_after < done.bytes_before / 5
+    assert done.bytes_after < done.bytes_before / 3
     assert done.full is full
     assert_readable(repository.path, kept)
     assert len(files_of(repository.path)) < 10
