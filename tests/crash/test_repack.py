@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,9 @@ import pytest
 from tests.bench.fleet import Fleet
 from tests.crash import strace
 from tests.crash.check import committed_ids
+from tests.crash.posix import Disk, digest_of, materialise
 from tests.crash.test_crash_states import TENANT
+from tests.crash.writer import NOW_S, batches
 from tests.judge import assert_sound, git
 from tests.servers import wait_for
 from worker.store import flock, recovery
@@ -80,6 +85,15 @@ def start(program: str, path: Path, argument: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@pytest.fixture
+def fresh() -> Iterator[Path]:
+    """A folder for many small repositories, in memory where there is such."""
+    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    path = Path(tempfile.mkdtemp(prefix="confkeep-crash-", dir=base))
+    yield path
+    shutil.rmtree(path)
 
 
 def wait_until_git_ended(path: Path) -> None:
@@ -171,3 +185,60 @@ def test_recovery_does_not_wait_for_a_repack(tmp_path: Path) -> None:
         (path / "refs" / "heads" / "main.lock").touch()
         commit_backups(create_repository(path), Fleet(3, seed=2).batch(1))
     assert_sound(path)
+
+
+_ONCE = """
+import sys
+from pathlib import Path
+from tests.crash.writer import leave_out_syncs
+from worker.store.repack import repack
+if sys.argv[3]:
+    leave_out_syncs(lambda path: path.endswith(sys.argv[3]))
+repack(Path(sys.argv[1]), full=sys.argv[2] == "full")
+"""
+
+
+def states_after_power_cuts(
+    kind: str, tmp_path: Path, fresh: Path, not_synced: str = ""
+) -> Iterator[str | None]:
+    """For each state that a power cut in a repack may leave: what is wrong with it."""
+    strace.need_strace()
+    path = tmp_path / "root" / TENANT
+    backups = [backup for batch in batches() for backup in batch]
+    for backup in backups:
+        commit_backups(create_repository(path), [backup], now_s=NOW_S)
+    disk = Disk(path.parent, ignored=["confkeep.index"])
+    command = [sys.executable, "-c", _ONCE, str(path), kind, not_synced]
+    chance, seen = random.Random(1), set()
+    for call in strace.trace([command], tmp_path / "strace.log"):
+        if not disk.apply(call):
+            continue
+        for state in disk.states(chance):
+            digest = digest_of(state)
+            if digest in seen:
+                continue
+            seen.add(digest)
+            where = fresh / str(len(seen))
+            materialise(state, where)
+            try:
+                assert committed_ids(where / TENANT) == [backup.backup_id for backup in backups]
+                assert_sound(where / TENANT)
+                yield None
+            except AssertionError as error:
+                yield f"{call.name} {call.strings}: {error}"
+            shutil.rmtree(where)
+
+
+@pytest.mark.parametrize("kind", ["full", "geometric"])
+def test_no_state_after_a_power_cut_in_a_repack_loses_a_backup(
+    kind: str, tmp_path: Path, fresh: Path
+) -> None:
+    found = list(states_after_power_cuts(kind, tmp_path, fresh))
+    assert [problem for problem in found if problem] == []
+    assert len(found) > 20
+
+
+def test_the_check_finds_a_repack_that_does_not_sync_the_folder(
+    tmp_path: Path, fresh: Path
+) -> None:
+    assert any(states_after_power_cuts("full", tmp_path, fresh, "/objects/pack"))
