@@ -25,6 +25,8 @@ from worker.local import Child, EmbeddedServer
 #: The promise.
 MOST_S = 15.0
 _BACKUPS = 600
+#: So many that the fault comes before the workers are done with them.
+_MANY = 2_500
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,14 @@ class Pair:
         }
 
     @contextmanager
-    def running(self, pool: str, *options: str) -> Iterator[redis.Redis]:
-        """Both workers up; all is ended afterwards."""
+    def running(
+        self, pool: str, *options: str, first: Callable[[], object] = lambda: None
+    ) -> Iterator[redis.Redis]:
+        """Both workers up, after `first` was done; all is ended afterwards."""
         self.server.start()
         client = redis.Redis(unix_socket_path=str(self.server.socket), socket_timeout=10)
         try:
+            first()
             for number in range(2):
                 command = [sys.executable, "-m", "tests.chaos.worker", f"w{number}", pool, "1"]
                 self.workers.append(
@@ -123,24 +128,30 @@ def killed_in_a_batch(path: Path, pool: str, victim: str, where: str) -> float:
         return pair.wait_until_committed(tenant, ids, start)
 
 
-def broker_restarted(path: Path, pool: str, *, busy: bool) -> float:
-    """Kill the broker under busy or idle workers; counted from its return."""
+def broker_restarted_under_busy_workers(path: Path, pool: str) -> float:
+    """Kill the broker in the middle of a long inbox; counted from its return."""
     pair, tenant = Pair(path), str(uuid.uuid4())
     path.mkdir()
-    with pair.running(pool) as client:
-        ids = pair.enqueue(tenant)
-        if busy:
-            wait_for(lambda: (pair.store / f"{tenant}.git").exists(), "the first commit")
-        else:
-            wait_for(lambda: not client.exists(keys.WAITING), "the workers to idle")
+    ids: list[str] = []
+    with pair.running(pool, first=lambda: ids.extend(pair.enqueue(tenant, _MANY))) as client:
+        wait_for(lambda: client.xlen(keys.inbox(tenant)) < _MANY, "the first batch")
         pair.server.kill()
-        if not busy:
-            time.sleep(1)
         start = time.monotonic()
         pair.server.start()
-        if not busy:
-            ids += pair.enqueue(tenant, 50)
+        assert client.xlen(keys.inbox(tenant)), "the workers were done before the fault"
         return pair.wait_until_committed(tenant, ids, start)
+
+
+def broker_restarted_under_idle_workers(path: Path, pool: str) -> float:
+    """Kill the broker while nothing waits, and enqueue after its return; counted from there."""
+    pair, tenant = Pair(path), str(uuid.uuid4())
+    path.mkdir()
+    with pair.running(pool):
+        pair.server.kill()
+        time.sleep(1)
+        start = time.monotonic()
+        pair.server.start()
+        return pair.wait_until_committed(tenant, pair.enqueue(tenant, 50), start)
 
 
 def measure(folder: Path, rounds: int) -> Iterator[Recovery]:
@@ -164,15 +175,15 @@ def measure(folder: Path, rounds: int) -> Iterator[Recovery]:
         ),
         (
             "broker restarted under busy workers (prefork)",
-            lambda path: broker_restarted(path, "prefork", busy=True),
+            lambda path: broker_restarted_under_busy_workers(path, "prefork"),
         ),
         (
             "broker restarted under busy workers (threads)",
-            lambda path: broker_restarted(path, "threads", busy=True),
+            lambda path: broker_restarted_under_busy_workers(path, "threads"),
         ),
         (
             "broker restarted under idle workers, then an enqueue",
-            lambda path: broker_restarted(path, "prefork", busy=False),
+            lambda path: broker_restarted_under_idle_workers(path, "prefork"),
         ),
     ]
     folder.mkdir()

@@ -47,6 +47,6 @@ def test_a_killed_workers_tenant_goes_on_in_seconds(tmp_path: Path, victim: str)
 
 
 def test_a_restarted_brokers_inboxes_go_on_in_seconds(tmp_path: Path) -> None:
-    seconds = recovery.broker_restarted(tmp_path / "pair", "prefork", busy=True)
+    seconds = recovery.broker_restarted_under_busy_workers(tmp_path / "pair", "prefork")
     print(f"{seconds:.1f} s")
     assert seconds <= recovery.MOST_S
