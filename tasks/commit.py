@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import Task
 
-from tasks import drain
+from tasks import drain, repack
 from worker import backoff, wakeups
 from worker.app import app
 from worker.connections import broker_errors, get_client
@@ -53,6 +53,8 @@ def commit_inbox(self: Task, tenant_id: str, sent_ms: int | None = None) -> None
         delay_s = backoff.failed(client, tenant_id, error)
         drain.show_retrying(client, settings, tenant_id, error)
         raise self.retry(exc=error, countdown=delay_s) from error
+    if turn.committed:
+        repack.ask_if_needed(client, settings, tenant_id)
     if turn.had_lock and turn.left:
         # Behind the shard's other tenants; unless a new enqueue has sent one since the last look.
         with broker_errors():

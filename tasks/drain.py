@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -28,9 +29,11 @@ from worker.locks import TenantLock
 from worker.receipts import Outcome
 from worker.settings import Settings
 from worker.staging import Contents
+from worker.store import reader
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups, find_committed
 from worker.store.repository import TenantRepository, open_for_writing, repository_path
+from worker.suspect import warning_of, why_suspect
 
 log = structlog.get_logger("confkeep.drain")
 
@@ -141,6 +144,11 @@ class _Step:
             poisoned[batch.entries[0].stream_id] = PoisonedBackup(
                 f"{batch.attempts} tries to commit it did not come to an end"
             )
+        suspects = {
+            backup.backup_id: why_suspect(backup.export, backup.binary)
+            for backup in backups
+            if backup.export
+        }
         committed = {answer.backup_id: answer for answer in self._commit(backups)}
         outcomes, done, dead = [], [], []
         for waiting in batch.entries:
@@ -153,7 +161,7 @@ class _Step:
                 value = error
             else:
                 done.append(waiting)
-                value = self._receipt(committed[entry.backup_id])
+                value = self._receipt(committed[entry.backup_id], suspects)
             outcomes.append(Outcome(entry.backup_id, entry.digest(self._tenant_id), value))
         receipts.publish(self._client, self._tenant_id, outcomes, self._settings.receipt_ttl_s)
         inbox.settle(self._client, self._tenant_id, done)
@@ -217,7 +225,11 @@ class _Step:
                 time.sleep(0.02)
         raise AssertionError("unreachable")
 
-    def _receipt(self, committed: Committed) -> dict[str, object]:
+    def _receipt(
+        self, committed: Committed, suspects: Mapping[str, str | None]
+    ) -> dict[str, object]:
+        backup_id = committed.backup_id
+        suspect = suspects[backup_id] if backup_id in suspects else self._in_git(committed)
         receipt = Receipt(
             backup_id=committed.backup_id,
             tenant_id=self._tenant_id,
@@ -228,8 +240,25 @@ class _Step:
             unchanged=committed.unchanged,
             export_changed=committed.export_changed,
             committed_at=committed.committed_at,
+            suspect=suspect,
+            warnings=[] if suspect is None else [warning_of(suspect)],
         )
+        if suspect is not None:
+            log.warning(
+                "suspect capture",
+                action="backup.suspect",
+                tenant_id=self._tenant_id,
+                device_id=committed.device_id,
+                backup_id=backup_id,
+                reason=suspect,
+            )
         return receipt.model_dump(mode="json")
+
+    def _in_git(self, committed: Committed) -> str | None:
+        """Why a backup whose bytes only git has any more looks bad or failed."""
+        commit = reader.find_commit(self._repository, committed.sha)
+        pair = reader.read_pair(self._repository, commit, committed.device_id)
+        return why_suspect(pair.export, pair.binary)
 
 
 def _backup(entry: Entry, export: bytes, binary: bytes | None) -> Backup:

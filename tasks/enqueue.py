@@ -16,9 +16,10 @@ from tasks.models import BackupPayload
 from worker import inbox, staging, wakeups
 from worker.app import app
 from worker.connections import get_client
-from worker.errors import BackupIdConflict, InboxFull
+from worker.errors import BackupIdConflict, InboxFull, InvalidBackup
 from worker.settings import Settings, get_settings
 from worker.staging import Contents
+from worker.suspect import why_suspect
 
 log = structlog.get_logger("confkeep.enqueue")
 
@@ -96,9 +97,27 @@ def enqueue_backups(
         backup if isinstance(backup, BackupPayload) else BackupPayload.checked(**backup)
         for backup in backups
     ]
+    refuse_suspects(payloads)
     for chunk in _chunks(payloads):
         submit(chunk)
     return [AsyncResult(payload.backup_id, app=app) for payload in payloads]
+
+
+def refuse_suspects(payloads: Iterable[BackupPayload]) -> None:
+    """Refuse captures that look bad or failed, where the settings say so.
+
+    Raises:
+        InvalidBackup: names the reason; none was accepted.
+    """
+    if not get_settings().reject_suspect:
+        return
+    for payload in payloads:
+        for field, reason in (
+            ("export_text", why_suspect(payload.export_text, None)),
+            ("binary_backup", why_suspect(None, payload.binary_backup)),
+        ):
+            if reason is not None:
+                raise InvalidBackup(field, f"looks bad or failed: {reason}")
 
 
 def _chunks(payloads: list[BackupPayload]) -> Iterator[list[BackupPayload]]:

@@ -199,6 +199,9 @@ class Receipt(_Model):
     export_changed: bool
     #: The committer's date.
     committed_at: dt.datetime
+    #: Why the capture looks bad or failed, such as an error message in place of an export; None: it
+    #: does not. It is committed all the same, and the reason stands in `warnings` too.
+    suspect: str | None = None
     #: What a person should know about this backup, one sentence each.
     warnings: list[str] = Field(default_factory=list)
 
@@ -212,3 +215,5 @@ class HistoryEntry(_Model):
     committed_at: dt.datetime
     #: None: written by something that knows no backup ids.
     backup_id: str | None
+    #: Why the capture looks bad or failed; None: it does not.
+    suspect: str | None = None

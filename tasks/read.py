@@ -11,9 +11,10 @@ from worker.app import app
 from worker.ids import checked_uuid
 from worker.settings import get_settings
 from worker.store import reader
-from worker.store.backup import decode_text
+from worker.store.backup import Version, decode_text
 from worker.store.index import open_index
 from worker.store.repository import TenantRepository, open_repository, repository_path
+from worker.suspect import why_suspect
 
 
 @app.task(name="backups.read_file", ignore_result=False)  # type: ignore[untyped-decorator]
@@ -26,20 +27,25 @@ def read_file(tenant_id: str, commit_sha: str, device_id: str, filename: str) ->
 @app.task(name="backups.history", ignore_result=False)  # type: ignore[untyped-decorator]
 def history(tenant_id: str, device_id: str, limit: int = 100) -> list[dict[str, Any]]:
     """The newest `limit` versions of a device, newest first."""
+    device_id = checked_uuid("device_id", device_id)
     repository = _open(tenant_id)
     with open_index(repository) as index:
-        versions = index.versions(
-            checked_uuid("device_id", device_id), tip=repository.tip(), limit=limit
-        )
+        versions = index.versions(device_id, tip=repository.tip(), limit=limit)
     return [
-        HistoryEntry(
-            sha=version.sha,
-            message=version.message.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
-            committed_at=version.committed_at,
-            backup_id=version.backup_id,
-        ).model_dump(mode="json")
-        for version in versions
+        _entry_of(repository, device_id, version).model_dump(mode="json") for version in versions
     ]
+
+
+def _entry_of(repository: TenantRepository, device_id: str, version: Version) -> HistoryEntry:
+    commit = reader.find_commit(repository, version.sha)
+    pair = reader.read_pair(repository, commit, device_id)
+    return HistoryEntry(
+        sha=version.sha,
+        message=version.message.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+        committed_at=version.committed_at,
+        backup_id=version.backup_id,
+        suspect=why_suspect(pair.export, pair.binary),
+    )
 
 
 @app.task(name="backups.diff", ignore_result=False)  # type: ignore[untyped-decorator]

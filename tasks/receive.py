@@ -70,6 +70,7 @@ def accept(task_id: str, backup: dict[str, Any]) -> None:
         backup_id=received.backup_id or task_id,
         captured_at=received.captured_at,
     )
+    enqueue.refuse_suspects([payload])
     [outcome] = enqueue.submit([payload], reply_to=task_id)
     if outcome == "done" and task_id != payload.backup_id:
         receipts.copy(client, payload.backup_id, task_id, settings.receipt_ttl_s)

@@ -21,7 +21,9 @@
         ├── NotInStore            no such repository, commit, device or file (also a KeyError)
         ├── RepositoryBusy        another writer moved the ref or holds its lock
         ├── RepositoryDamaged     what is on disk is not what git says
-        └── StoreUnavailable      the file system refused: full, read-only, not permitted
+        ├── StoreUnavailable      the file system refused: full, read-only, not permitted
+        ├── GitUnavailable        there is no git binary, or it is too old, for maintenance
+        └── MaintenanceFailed     git failed or took too long; nothing was removed
 
 Each class says what a person can do (`hint`), whether the same call may succeed later
 (`retryable`), and which status the command line ends with (`exit_code`). Every error can be
@@ -226,3 +228,20 @@ class StoreUnavailable(StoreError):
     hint = "Free space or repair the permissions; what was accepted waits in the inbox."
     retryable = True
     exit_code = 34
+
+
+class GitUnavailable(StoreError):
+    """Maintenance needs a git binary, and there is none, or it is too old."""
+
+    hint = (
+        "Install git 2.36 or later on the workers' PATH; everything but maintenance works without."
+    )
+    exit_code = 41
+
+
+class MaintenanceFailed(StoreError):
+    """A git that maintenance started failed or took too long. Nothing was removed."""
+
+    hint = "Run `confkeep verify` on the tenant; the repack is tried again by itself."
+    retryable = True
+    exit_code = 42

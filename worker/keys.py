@@ -26,6 +26,7 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
     confkeep:dead                        hash    backup -> worker.dead_letters.DeadLetter as
                                                  JSON; its staged bytes are kept
     confkeep:workers                     hash    worker name -> JSON: its shards, last sweep
+    confkeep:repack:<tenant>             string  a repack was asked for and has not run yet; expires
     confkeep:tidy                        string  a worker tidies the staging; expires
     celery-task-meta-<backup>            string  a backup's one record: Celery's result with the
                                                  extra field `accepted` (the digest of what was
@@ -76,6 +77,11 @@ def lock(tenant_id: str) -> str:
 def backoff(tenant_id: str) -> str:
     """Why and until when a tenant's commits wait."""
     return f"{PREFIX}backoff:{tenant_id}"
+
+
+def repack(tenant_id: str) -> str:
+    """The flag that a repack was asked for."""
+    return f"{PREFIX}repack:{tenant_id}"
 
 
 def attempts(tenant_id: str) -> str:

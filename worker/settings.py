@@ -85,6 +85,15 @@ class Settings(BaseSettings):
     redis_timeout_s: float = Field(
         5.0, gt=0, le=60, description="Seconds to wait for an answer of Redis"
     )
+    repack_packs: int = Field(
+        40, ge=0, description="Packs of a tenant above which it is repacked; 0: never by itself"
+    )
+    repack_loose_objects: int = Field(
+        2_000, ge=0, description="Loose objects, estimated, above which a tenant is repacked"
+    )
+    reject_suspect: bool = Field(
+        False, description="Refuse captures that look bad or failed, instead of only marking them"
+    )
     author_name: str = Field(
         "The Other Dude", min_length=1, description="Author and committer of every commit"
     )

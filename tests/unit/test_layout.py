@@ -33,10 +33,17 @@ LAYERS = [
         "wakeups",
     ),
     ("connections", "keys", "logs", "scripts", "settings", "shutdown"),
-    ("errors", "ids", "urls"),
+    ("errors", "ids", "suspect", "urls"),
 ]
 #: The store knows nothing of the queue: it stands beside it and is imported by few.
-STORE_USERS = {"tasks.commit", "tasks.drain", "tasks.read", "tasks.maintain", "worker.git_store"}
+STORE_USERS = {
+    "tasks.commit",
+    "tasks.drain",
+    "tasks.read",
+    "tasks.maintain",
+    "tasks.repack",
+    "worker.git_store",
+}
 
 
 def modules() -> dict[str, Path]:

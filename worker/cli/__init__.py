@@ -33,8 +33,10 @@ COMMANDS: Final = {
     "status": "Show what waits, who works and what failed.",
     "kick": "Try a tenant that waits after a fault now.",
     "dead-letters": "List, show, retry and discard what cannot be committed.",
+    "stale": "List the devices whose newest backup is too old.",
     "verify": "Read all that is kept and say whether it is sound.",
     "repair": "Make anew what is derived and damaged, and nothing else.",
+    "repack": "Put packs and loose objects together, so that repositories stay small.",
     "reindex": "Build the history index anew from git.",
 }
 

@@ -77,7 +77,8 @@ def command(
       {"tenant_id", "device_id", "more": whether older versions were left out,
        "versions": [{"sha", "message", "captured_at", "committed_at", "backup_id",
                      "lines_added", "lines_removed", "export_changed", "export_bytes",
-                     "binary_bytes", "removed"}]}
+                     "binary_bytes", "removed",
+                     "suspect": why the capture looks bad or failed, or null}]}
     and without DEVICE:
       {"tenant_id", "devices": [{"device_id", "versions", "sha", "message", "committed_at"}]}
     and without TENANT: {"tenants": [{"tenant_id", "devices": how many}]}
@@ -169,12 +170,19 @@ def print_versions(terminal: Terminal, rows: list[Row]) -> None:
                 date_text(row.captured_at),
                 Text(str(row.version.lines_added), style="green"),
                 Text(str(row.version.lines_removed), style="red"),
-                first_line(row.version.message),
+                _message_of(row),
             ]
             for row in rows
         ],
         right="+ -",
     )
+
+
+def _message_of(row: Row) -> Text:
+    text = Text(first_line(row.version.message))
+    if row.suspect is not None:
+        text = Text.assemble((f"[suspect: {row.suspect}] ", "red"), text)
+    return text
 
 
 def _version_json(row: Row) -> dict[str, object]:
@@ -190,6 +198,7 @@ def _version_json(row: Row) -> dict[str, object]:
         "export_bytes": row.version.export_bytes,
         "binary_bytes": row.version.binary_bytes,
         "removed": row.removed,
+        "suspect": row.suspect,
     }
 
 

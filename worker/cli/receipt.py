@@ -32,8 +32,9 @@ from worker.settings import Settings, get_settings
 from worker.store.backup import DEVICE_ID_HEADER
 from worker.store.commit import describe_commit
 from worker.store.index import open_index
-from worker.store.reader import find_commit, id_in_header
+from worker.store.reader import find_commit, id_in_header, read_pair
 from worker.store.repository import open_repository, repository_path, tenants_of
+from worker.suspect import warning_of, why_suspect
 
 #: What the states of a record mean to a person.
 _MEANING: Final = {
@@ -82,7 +83,7 @@ def command(terminal: Terminal, backup_id: str, tenant: str | None, as_json: boo
        "reason": why it waits or failed, or null,
        "receipt": null or {"backup_id", "tenant_id", "device_id", "sha", "lines_added",
                            "lines_removed", "unchanged", "export_changed", "committed_at",
-                           "warnings"}}
+                           "suspect", "warnings"}}
     """
     running.adopt(terminal)
     settings = get_settings()
@@ -194,7 +195,14 @@ def _in_repository(path: Path, tenant_id: str, backup_id: str) -> dict[str, Any]
         device_id = min(changed_devices(commit), default="")
     committed = asdict(describe_commit(repository, commit, device_id))
     del committed["replayed"]
-    return {"tenant_id": tenant_id, **committed, "warnings": []}
+    pair = read_pair(repository, commit, device_id)
+    reason = why_suspect(pair.export, pair.binary)
+    return {
+        "tenant_id": tenant_id,
+        **committed,
+        "suspect": reason,
+        "warnings": [] if reason is None else [warning_of(reason)],
+    }
 
 
 def _print(terminal: Terminal, backup_id: str, answer: Answer) -> None:

@@ -27,7 +27,9 @@ from worker.dead_letters import DeadLetter, list_dead_letters
 from worker.inbox import InboxStatus, Load, list_inboxes, queue_depths, read_load, server_time_ms
 from worker.keys import shard_of
 from worker.settings import Settings, get_settings
-from worker.store.repository import tenants_of
+from worker.store.git_process import git_problem
+from worker.store.repack_state import read_state
+from worker.store.repository import repository_path, tenants_of
 from worker.sweeper import WorkerStatus, list_workers
 
 #: Most rows of a table that may have thousands.
@@ -60,7 +62,9 @@ def command(terminal: Terminal, as_json: bool) -> None:
                     "failed_tries", "reason": why the last commit failed, or null,
                     "failing_since", "next_try": dates, or null}],
        "wakeups": {shard: waiting, ...}, the empty ones left out,
-       "dead_letters": [{"backup_id", "tenant_id", "device_id", "reason", "died_at"}]}
+       "dead_letters": [{"backup_id", "tenant_id", "device_id", "reason", "died_at"}],
+       "maintenance": {"git": what is wrong with it, or null,
+                       "skipped": {tenant_id: why its last repack, or the full one, did not run}}}
     """
     running.adopt(terminal)
     settings = get_settings()
@@ -72,6 +76,7 @@ def command(terminal: Terminal, as_json: bool) -> None:
     depths = {shard: n for shard, n in queue_depths(client, settings).items() if n}
     dead = list_dead_letters(client)
     tenants = tenants_of(settings.git_store_path)
+    skipped = _skipped_repacks(settings, tenants)
     if as_json:
         terminal.json(
             {
@@ -84,6 +89,7 @@ def command(terminal: Terminal, as_json: bool) -> None:
                 ],
                 "wakeups": depths,
                 "dead_letters": [_dead_json(letter) for letter in dead],
+                "maintenance": {"git": git_problem(), "skipped": skipped},
             }
         )
         return
@@ -96,6 +102,28 @@ def command(terminal: Terminal, as_json: bool) -> None:
     for tenant_id in tenants[:_ROWS]:
         terminal.line(f"  {tenant_id}")
     _and_more(terminal, len(tenants))
+    _print_maintenance(terminal, skipped)
+
+
+def _skipped_repacks(settings: Settings, tenants: Sequence[str]) -> dict[str, str]:
+    """Why tenants' last repacks did not run; `confkeep repack` would say the same."""
+    found = {
+        tenant_id: read_state(repository_path(settings.git_store_path, tenant_id)).skipped
+        for tenant_id in tenants
+    }
+    return {tenant_id: reason for tenant_id, reason in found.items() if reason}
+
+
+def _print_maintenance(terminal: Terminal, skipped: Mapping[str, str]) -> None:
+    problem = git_problem()
+    if problem is None and not skipped:
+        return
+    terminal.heading("Maintenance")
+    if problem is not None:
+        terminal.line(f"  {problem}", style="yellow")
+    for tenant_id, reason in list(skipped.items())[:_ROWS]:
+        terminal.line(f"  {tenant_id}: not repacked: {printable(reason)}", style="yellow")
+    _and_more(terminal, len(skipped))
 
 
 def _print_workers(terminal: Terminal, workers: Sequence[WorkerStatus], shards: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, replace
+from typing import Final
 
 import pygit2
 
@@ -26,6 +27,10 @@ from worker.store.reader import (
     version_of,
 )
 from worker.store.repository import TenantRepository
+from worker.suspect import why_suspect
+
+#: Bytes of a file above which a version is listed without a look into it.
+_LOOKED_AT_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,8 @@ class Row:
     version: Version
     #: The author's date: when the device was asked, as far as that is known.
     captured_at: dt.datetime
+    #: Why the capture looks bad or failed; None: it does not. A large binary is not looked at.
+    suspect: str | None = None
 
     @property
     def removed(self) -> bool:
@@ -115,7 +122,15 @@ def _page(
         config_changes_only=wanted.config_changes_only,
         details=True,
     )
-    return [Row(version, captured_at(find_commit(repository, version.sha))) for version in versions]
+    return [_row_of(repository, device_id, version) for version in versions]
+
+
+def _row_of(repository: TenantRepository, device_id: str, version: Version) -> Row:
+    commit = find_commit(repository, version.sha)
+    pair = Pair(None, None)
+    if max(version.export_bytes or 0, version.binary_bytes or 0) <= _LOOKED_AT_BYTES:
+        pair = read_pair(repository, commit, device_id)
+    return Row(version, captured_at(commit), why_suspect(pair.export, pair.binary))
 
 
 def _last_not_before(

@@ -33,6 +33,11 @@ from worker.store.repository import TenantRepository, sync_repository
 #: Permissions of packs: git writes them read-only too.
 _PACK_MODE: Final = 0o444
 
+#: Times that the packs are gone through while a repack removes some, and seconds in between. An
+#: idx whose pack is not there (a crash may leave one) has to end it too.
+_PASSES: Final = 20
+_PASS_S: Final = 0.01
+
 
 def commit_backups(
     repository: TenantRepository, backups: Sequence[Backup], *, now_s: int | None = None
@@ -167,14 +172,30 @@ def finish(path: Path, shas: Sequence[str]) -> None:
     before the last sync, so that they are there now and would not be after a power cut."""
     folder = path / "objects" / "pack"
     wanted = [bytes.fromhex(sha) for sha in shas]
-    for name in os.listdir(folder):
-        if name.endswith(".idx") and pack.idx_holds_any((folder / name).read_bytes(), wanted):
-            durable.sync_file(folder / name)
-            durable.sync_file(folder / f"{name.removesuffix('.idx')}.pack")
+    for _ in range(_PASSES):
+        if _sync_packs_with(folder, wanted):
+            break
+        # A repack is removing packs; their objects are in one that is new.
+        time.sleep(_PASS_S)
     durable.sync_directory(folder)
     refs.sync_main(path)
     durable.sync_parents(path)
     durable.failpoint("finished")
+
+
+def _sync_packs_with(folder: Path, wanted: Sequence[bytes]) -> bool:
+    """Sync the packs that hold one of the objects; False: one of all was removed meanwhile."""
+    all_there = True
+    for name in os.listdir(folder):
+        if not name.endswith(".idx"):
+            continue
+        try:
+            if pack.idx_holds_any((folder / name).read_bytes(), wanted):
+                durable.sync_file(folder / name)
+                durable.sync_file(folder / f"{name.removesuffix('.idx')}.pack")
+        except FileNotFoundError:
+            all_there = False
+    return all_there
 
 
 def _index_of(repository: TenantRepository) -> HistoryIndex:

@@ -4,6 +4,9 @@ Whoever writes holds it shared for as long as it writes. Recovery wants it exclu
 proves that no writer lives, so every leftover lock and temporary file has a dead owner. A time-out
 could not prove that: the owner may only be paused, and would go on with another's lock file.
 The kernel gives the lock back when a process ends, however it ends.
+
+Maintenance has a lock of its own, since it may take minutes and recovery must not wait for it: it
+takes no lock file and leaves no temporary file that recovery could mistake for a writer's.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ from worker.errors import RepositoryBusy
 #: The file in the repository that is locked. Its content says nothing.
 FILE_NAME: Final = "confkeep.flock"
 
+#: That of maintenance.
+MAINTENANCE_FILE_NAME: Final = "confkeep.maintenance-flock"
+
 #: Seconds to wait for a recovery that another process is at.
 _WAIT_S: Final = 10.0
 _POLL_S: Final = 0.005
@@ -30,7 +36,7 @@ _POLL_S: Final = 0.005
 def shared(path: Path) -> Iterator[None]:
     """Hold the lock as one of any number of writers of the repository at `path`.
 
-    Maintenance that runs git in the repository holds it too. May be taken again within itself.
+    May be taken again within itself.
 
     Raises:
         RepositoryBusy: another process was at recovery for more than 10 seconds.
@@ -58,8 +64,52 @@ def exclusive(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _open(path: Path) -> int:
-    return os.open(path / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+@contextmanager
+def maintenance(path: Path) -> Iterator[int | None]:
+    """Try to be the only one that repacks, prunes or rewrites packs, without waiting.
+
+    Gives the descriptor that holds the lock, to be inherited by every git that is started: then the
+    lock is held for as long as git runs, also when the process that started it was killed. None:
+    another process is at it.
+    """
+    descriptor = _open(path, MAINTENANCE_FILE_NAME)
+    try:
+        yield descriptor if _try(descriptor, fcntl.LOCK_EX) else None
+    finally:
+        os.close(descriptor)
+
+
+def prepare_maintenance(path: Path) -> None:
+    """Create the file of the maintenance lock, for those who create none."""
+    os.close(_open(path, MAINTENANCE_FILE_NAME))
+
+
+@contextmanager
+def no_maintenance(path: Path, *, wait_s: float = _WAIT_S) -> Iterator[bool]:
+    """Keep maintenance away, as one of any number of readers that need the packs to stay.
+
+    Gives False when maintenance did not end within `wait_s` seconds. Creates no file: where there
+    is none, as in a repository that confkeep has not written yet, nobody has repacked.
+
+    Raises:
+        PermissionError: who may not lock cannot keep it away.
+    """
+    try:
+        descriptor = os.open(path / MAINTENANCE_FILE_NAME, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield True
+        return
+    try:
+        deadline = time.monotonic() + wait_s
+        while not (held := _try(descriptor, fcntl.LOCK_SH)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        yield held
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path, name: str = FILE_NAME) -> int:
+    return os.open(path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
 def _try(descriptor: int, kind: int) -> bool:

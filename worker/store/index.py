@@ -41,7 +41,7 @@ from worker.store.backup import (
     Version,
     checked_uuid,
 )
-from worker.store.index_build import Progress, pack_uuid
+from worker.store.index_build import Progress, pack_uuid, unpack_uuid
 from worker.store.index_file import IndexFile
 from worker.store.index_format import Damaged, Detail, Row, Unusable
 from worker.store.index_rows import IndexedCommit, detail_of, row_of, version_of
@@ -308,6 +308,36 @@ class HistoryIndex:
             self._note(error)
             return None
         return None if seen_s is None else dt.datetime.fromtimestamp(seen_s, dt.UTC)
+
+    def all_last_seen(self, tip: pygit2.Oid | str | None) -> dict[str, dt.datetime]:
+        """When each device was last backed up, changed or not, up to `tip` or a later commit.
+
+        Costs the devices, and the commits that the file lacks; without a file the whole history.
+
+        Raises:
+            RepositoryDamaged: git itself cannot be read.
+        """
+        raw_tip = _raw(tip)
+        if raw_tip is None:
+            return {}
+        try:
+            with self._reading() as file:
+                _newest, missing = self._locate(file, raw_tip)
+                seen_s = file.all_last_seen()
+                parent = None if file.root.tip is None else file.root.tip.hex()
+        except Unusable as error:
+            self._note(error)
+            missing, bottom = self._below(raw_tip, b"")
+            parent, seen_s = None if bottom is None else bottom.hex(), {}
+            if parent is not None:
+                seen_s = dict(index_build.read_merged(self._git, parent, None).seen)
+        for entry in index_build.linear_entries(self._git, parent, missing):
+            devices = entry.changed if entry.seen is None else (*entry.changed, entry.seen)
+            seen_s.update(dict.fromkeys(devices, entry.committed_s))
+        return {
+            unpack_uuid(device): dt.datetime.fromtimestamp(at_s, dt.UTC)
+            for device, at_s in seen_s.items()
+        }
 
     def versions(
         self,

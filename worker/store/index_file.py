@@ -202,6 +202,15 @@ class IndexFile:
             at = find_head(bucket, device)
             return None if at < 0 else int(HEAD.unpack_from(bucket, at)[4])
 
+    def all_last_seen(self) -> dict[bytes, int]:
+        """All devices with when each was last backed up, changed or not."""
+        with sqlite_errors():
+            return {
+                head[0]: head[4]
+                for number in range(BUCKETS)
+                for head in HEAD.iter_unpack(self._bucket(number))
+            }
+
     def check_structure(self) -> str | None:
         """What SQLite finds wrong with its pages; None: nothing."""
         with sqlite_errors():

@@ -9,14 +9,21 @@ A writer that was killed, or a machine that lost power, leaves at most:
     HEAD.lock, packed-refs.lock        ended while git or libgit2 changed those
     tmp_confkeep_*                     ended while it replaced HEAD
 
+A repack that was killed leaves its note `confkeep.repacking`, and beside it what git left since:
+
+    objects/pack/tmp_*, .tmp-*         packs and idx files that git did not finish
+    objects/**/*.lock, tmp_graph_*     of the multi-pack-index and the commit-graph
+    objects/pack/pack-*                those that the note names: their objects are in other packs
+
 None of these is reachable from `main`, so removing them loses nothing. A complete pack that `main`
-does not reach yet is left alone: a retry of the same backups does not need it, and a repack drops
-it.
+does not reach yet is left alone: a retry of the same backups does not need it, and repacks carry
+it along.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +35,22 @@ IDX_PREFIX: Final = f"tmp_idx_{durable.TEMPORARY_MARK}"
 _FILE_PREFIX: Final = f"tmp_{durable.TEMPORARY_MARK}"
 
 _LOCKS: Final = (f"{MAIN_REF}.lock", "HEAD.lock", "packed-refs.lock")
+
+#: Says that a repack runs, or was killed; holds a line for each pack that it is about to remove.
+REPACKING_NAME: Final = "confkeep.repacking"
+
+#: What git may leave, as patterns below `objects`.
+_GIT_LEAVES: Final = (
+    "pack/tmp_*",
+    "pack/.tmp-*",
+    "pack/multi-pack-index.lock",
+    "info/commit-graph.lock",
+    "info/commit-graphs/*.lock",
+    "info/commit-graphs/tmp_graph_*",
+)
+#: All that belongs to a pack; the idx goes first, since readers find a pack by its idx.
+_PACK_KINDS: Final = ("idx", "pack", "rev", "bitmap", "mtimes")
+_PACK_NAME = re.compile(r"pack-[0-9a-f]{40}")
 
 
 def recover(path: Path) -> bool:
@@ -44,6 +67,11 @@ def recover(path: Path) -> bool:
             for leftover in leftovers(path):
                 durable.failpoint("leftover")
                 durable.remove(leftover)
+    flock.prepare_maintenance(path)
+    if (path / REPACKING_NAME).exists():
+        with flock.maintenance(path) as held:
+            if held is not None:
+                remove_repack_leftovers(path)
     return alone
 
 
@@ -68,3 +96,57 @@ def leftovers(path: Path) -> list[Path]:
         elif name.startswith(PACK_PREFIX):
             found.append(folder / name)
     return found
+
+
+def repack_leftovers(path: Path) -> list[Path]:
+    """What a repack that was killed left, in the order in which it may be removed.
+
+    Only meaningful while no maintenance lives. What git leaves is told from others' by its age: it
+    is not older than the repack's note.
+    """
+    note = path / REPACKING_NAME
+    try:
+        since_ns = note.stat().st_mtime_ns
+        names = note.read_text("ascii").split()
+    except FileNotFoundError:
+        return []
+    objects = path / "objects"
+    found = [
+        file
+        for pattern in _GIT_LEAVES
+        for file in sorted(objects.glob(pattern))
+        if durable.TEMPORARY_MARK not in file.name and _is_younger(file, since_ns)
+    ]
+    for name in names:
+        if _PACK_NAME.fullmatch(name):
+            files = (objects / "pack" / f"{name}.{kind}" for kind in _PACK_KINDS)
+            found += [file for file in files if file.exists()]
+    return [*found, note]
+
+
+def remove_repack_leftovers(path: Path) -> None:
+    """Remove what a killed repack left, and its note. The caller holds the maintenance lock.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    found = repack_leftovers(path)
+    for leftover in found[:-1]:
+        durable.remove(leftover)
+    if found:
+        # The note goes when nothing can come back that it tells of.
+        durable.sync_directory(path / "objects" / "pack")
+        durable.remove(found[-1])
+
+
+def remove_pack(folder: Path, name: str) -> None:
+    """Remove a pack whose objects are elsewhere, with all that belongs to it."""
+    for kind in _PACK_KINDS:
+        durable.remove(folder / f"{name}.{kind}")
+
+
+def _is_younger(file: Path, since_ns: int) -> bool:
+    try:
+        return file.stat().st_mtime_ns >= since_ns
+    except FileNotFoundError:
+        return False

@@ -42,7 +42,9 @@ def repair_repository(report: Report, progress: Progress | None = None) -> Repai
         OSError: the file system refused.
     """
     path, done = report.path, Repaired()
-    with flock.exclusive(path) as alone:
+    with flock.maintenance(path) as held, flock.exclusive(path) as alone:
+        if held is None:
+            raise RepositoryBusy(f"{path.name} is being repacked")
         if not alone:
             raise RepositoryBusy(f"{path.name} is being written")
         for finding in report.findings:
@@ -58,7 +60,7 @@ def repair_repository(report: Report, progress: Progress | None = None) -> Repai
 def _mend(path: Path, finding: Finding) -> bool:
     file = path / finding.place
     if finding.kind == Kind.LEFTOVER:
-        if file in recovery.leftovers(path):
+        if file in [*recovery.leftovers(path), *recovery.repack_leftovers(path)]:
             durable.remove(file)
         return not file.exists()
     if finding.kind == Kind.HELPER:

@@ -18,16 +18,18 @@ repository in which nothing was found.
 
 from __future__ import annotations
 
+import errno
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pygit2
 
 from worker.errors import ConfkeepError, InvalidInput
-from worker.store import index_build, reader
+from worker.store import flock, index_build, reader
 from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME, MAIN_REF
 from worker.store.index import INDEX_NAME
 from worker.store.index_build import RawCommit, compare_trees, entries_of, is_device, is_uniform
@@ -94,19 +96,38 @@ def verify_repository(
     report = Report(path)
     if not path.is_dir():
         report.outcome = Outcome.MISSING
-    elif not check_leftovers(report, start + lock_wait_s):
-        report.outcome = Outcome.LOCKED
     else:
-        end = None if max_duration_s is None else start + max_duration_s
-        verification = _Verification(report, subset, end, progress, stop)
-        try:
-            verification.run()
-        except _TimeIsOver:
-            report.complete = False
-        finally:
-            verification.objects.close()
+        with _maintenance_kept_away(path, lock_wait_s) as kept_away:
+            if kept_away and check_leftovers(report, start + lock_wait_s):
+                end = None if max_duration_s is None else start + max_duration_s
+                _run(_Verification(report, subset, end, progress, stop))
+            else:
+                report.outcome = Outcome.LOCKED
     report.duration_s = time.monotonic() - start
     return report
+
+
+@contextmanager
+def _maintenance_kept_away(path: Path, wait_s: float) -> Iterator[bool]:
+    """Packs that a repack removes in the middle of it would look like lost ones."""
+    with ExitStack() as held:
+        try:
+            kept_away = held.enter_context(flock.no_maintenance(path, wait_s=wait_s))
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            # Who may not lock looks all the same.
+            kept_away = True
+        yield kept_away
+
+
+def _run(verification: _Verification) -> None:
+    try:
+        verification.run()
+    except _TimeIsOver:
+        verification.report.complete = False
+    finally:
+        verification.objects.close()
 
 
 class _Verification:

@@ -42,7 +42,7 @@ def check_leftovers(report: Report, deadline: float) -> bool:
 
 
 def _note_leftovers(report: Report) -> None:
-    for leftover in recovery.leftovers(report.path):
+    for leftover in (*recovery.leftovers(report.path), *recovery.repack_leftovers(report.path)):
         name = leftover.relative_to(report.path).as_posix()
         report.add(Kind.LEFTOVER, name, "a writer that died left it; the next one removes it")
 

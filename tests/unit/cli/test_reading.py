@@ -50,6 +50,7 @@ def test_history_as_json(filled: Store, confkeep: Confkeep) -> None:
                 "export_bytes": 24,
                 "binary_bytes": 5,
                 "removed": False,
+                "suspect": None,
             }
         ],
     }

@@ -1,0 +1,245 @@
+"""A repack that is killed, wherever, beside a writer: the repository is sound and loses nothing."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bench.fleet import Fleet
+from tests.crash import strace
+from tests.crash.check import committed_ids
+from tests.crash.posix import Disk, digest_of, materialise
+from tests.crash.test_crash_states import TENANT
+from tests.crash.writer import NOW_S, batches
+from tests.judge import assert_sound, git
+from tests.servers import wait_for
+from worker.store import flock, recovery
+from worker.store.commit import commit_backups
+from worker.store.repack import repack
+from worker.store.repository import create_repository
+from worker.store.verify import verify_repository
+from worker.store.verify_report import Outcome
+
+ROUNDS = 30
+SEED = 5
+
+FAILPOINTS = [
+    "repack-noted",
+    "repack-written",
+    "repack-reachable",
+    "repack-midx",
+    "repack-chosen",
+    "repack-removed",
+    "repack-pruned",
+    "repack-done",
+]
+
+#: Repacks again and again, until it is killed.
+_REPACKER = """
+import os, signal, sys
+from pathlib import Path
+from worker.store import durable
+from worker.store.repack import repack
+path, kill_at = Path(sys.argv[1]), sys.argv[2]
+def at_failpoint(name):
+    if name == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+durable.on_failpoint = at_failpoint
+full = True
+while True:
+    repack(path, full=full)
+    full = not full
+"""
+
+#: Commits one backup after the other and says which are acknowledged, until it is told to end.
+_WRITER = """
+import sys
+from pathlib import Path
+from tests.bench.fleet import Fleet
+from worker.store.commit import commit_backups
+from worker.store.repository import open_for_writing
+fleet = Fleet(3, seed=int(sys.argv[2]))
+while True:
+    with open_for_writing(Path(sys.argv[1])) as repository:
+        for _ in range(5):
+            backups = fleet.batch(1)
+            commit_backups(repository, backups)
+            print(backups[0].backup_id, flush=True)
+"""
+
+
+def start(program: str, path: Path, argument: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", program, str(path), argument],
+        env=strace.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def fresh() -> Iterator[Path]:
+    """A folder for many small repositories, in memory where there is such."""
+    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    path = Path(tempfile.mkdtemp(prefix="confkeep-crash-", dir=base))
+    yield path
+    shutil.rmtree(path)
+
+
+def wait_until_git_ended(path: Path) -> None:
+    """The maintenance lock is held for as long as a git of the killed repack lives."""
+
+    def ended() -> bool:
+        with flock.maintenance(path) as held:
+            return held is not None
+
+    wait_for(ended, "git to end")
+
+
+def assert_mended(path: Path) -> None:
+    """The next opening removes what was left, and the next repack works."""
+    create_repository(path)
+    assert not (path / recovery.REPACKING_NAME).exists()
+    assert not list((path / "objects" / "pack").glob("*tmp*"))
+    assert not list((path / "objects").rglob("*.lock"))
+    assert_sound(path)
+    repack(path)
+    assert_sound(path)
+    report = verify_repository(path)
+    assert (report.outcome, report.findings) == (Outcome.CLEAN, [])
+
+
+@pytest.mark.parametrize("failpoint", FAILPOINTS)
+def test_a_repack_that_is_killed_between_its_steps(failpoint: str, tmp_path: Path) -> None:
+    path, fleet = tmp_path / TENANT, Fleet(3)
+    repository = create_repository(path)
+    backups = fleet.batch(6)
+    for backup in backups:
+        commit_backups(repository, [backup])
+    repacker = start(_REPACKER, path, failpoint)
+    _out, err = repacker.communicate(timeout=60)
+    assert repacker.returncode == -signal.SIGKILL, err
+    assert_sound(path)
+    assert committed_ids(path) == [backup.backup_id for backup in backups]
+    commit_backups(create_repository(path), fleet.batch(1))
+    assert_mended(path)
+
+
+def test_repacks_that_are_killed_at_random_beside_a_writer(tmp_path: Path) -> None:
+    path = tmp_path / TENANT
+    create_repository(path)
+    rng = random.Random(SEED)
+    writer = start(_WRITER, path, "1")
+    try:
+        for number in range(ROUNDS):
+            repacker = start(_REPACKER, path, "never")
+            wait_for((path / recovery.REPACKING_NAME).exists, "the repack to begin")
+            time.sleep(rng.random() * 0.15)
+            if number % 2:
+                # Git too, as when a container ends.
+                children = subprocess.run(
+                    ["pgrep", "-P", str(repacker.pid)], capture_output=True, text=True, check=False
+                ).stdout.split()
+                for child in children:
+                    try:
+                        os.killpg(int(child), signal.SIGKILL)
+                    except ProcessLookupError:
+                        continue
+            repacker.kill()
+            _out, err = repacker.communicate(timeout=30)
+            assert repacker.returncode == -signal.SIGKILL, err
+            assert writer.poll() is None, writer.stderr.read() if writer.stderr else ""
+            if number % 5 == 4:
+                wait_until_git_ended(path)
+    finally:
+        writer.kill()
+        acknowledged, err = writer.communicate(timeout=30)
+    wait_until_git_ended(path)
+    assert not err
+    committed = committed_ids(path)
+    assert len(committed) == len(set(committed))
+    # The one that was being committed when the writer was killed may be there.
+    assert acknowledged.split() == committed[: len(acknowledged.split())]
+    assert len(committed) - len(acknowledged.split()) <= 1
+    assert len(committed) > ROUNDS
+    assert_mended(path)
+    commit_backups(create_repository(path), Fleet(3, seed=2).batch(2))
+    assert git(path, "rev-list", "--count", "main").strip() == str(len(committed) + 2).encode()
+    assert_sound(path)
+
+
+def test_recovery_does_not_wait_for_a_repack(tmp_path: Path) -> None:
+    path = tmp_path / TENANT
+    commit_backups(create_repository(path), Fleet(3).batch(1))
+    with flock.maintenance(path):
+        (path / "refs" / "heads" / "main.lock").touch()
+        commit_backups(create_repository(path), Fleet(3, seed=2).batch(1))
+    assert_sound(path)
+
+
+_ONCE = """
+import sys
+from pathlib import Path
+from tests.crash.writer import leave_out_syncs
+from worker.store.repack import repack
+if sys.argv[3]:
+    leave_out_syncs(lambda path: path.endswith(sys.argv[3]))
+repack(Path(sys.argv[1]), full=sys.argv[2] == "full")
+"""
+
+
+def states_after_power_cuts(
+    kind: str, tmp_path: Path, fresh: Path, not_synced: str = ""
+) -> Iterator[str | None]:
+    """For each state that a power cut in a repack may leave: what is wrong with it."""
+    strace.need_strace()
+    path = tmp_path / "root" / TENANT
+    backups = [backup for batch in batches() for backup in batch]
+    for backup in backups:
+        commit_backups(create_repository(path), [backup], now_s=NOW_S)
+    disk = Disk(path.parent, ignored=["confkeep.index"])
+    command = [sys.executable, "-c", _ONCE, str(path), kind, not_synced]
+    chance, seen = random.Random(1), set()
+    for call in strace.trace([command], tmp_path / "strace.log"):
+        if not disk.apply(call):
+            continue
+        for state in disk.states(chance):
+            digest = digest_of(state)
+            if digest in seen:
+                continue
+            seen.add(digest)
+            where = fresh / str(len(seen))
+            materialise(state, where)
+            try:
+                assert committed_ids(where / TENANT) == [backup.backup_id for backup in backups]
+                assert_sound(where / TENANT)
+                yield None
+            except AssertionError as error:
+                yield f"{call.name} {call.strings}: {error}"
+            shutil.rmtree(where)
+
+
+@pytest.mark.parametrize("kind", ["full", "geometric"])
+def test_no_state_after_a_power_cut_in_a_repack_loses_a_backup(
+    kind: str, tmp_path: Path, fresh: Path
+) -> None:
+    found = list(states_after_power_cuts(kind, tmp_path, fresh))
+    assert [problem for problem in found if problem] == []
+    assert len(found) > 20
+
+
+def test_the_check_finds_a_repack_that_does_not_sync_the_folder(
+    tmp_path: Path, fresh: Path
+) -> None:
+    assert any(states_after_power_cuts("full", tmp_path, fresh, "/objects/pack"))

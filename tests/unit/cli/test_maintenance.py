@@ -1,0 +1,137 @@
+"""repack and stale: what they print, for people, for cron and for programs."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+
+import fakeredis
+import pytest
+
+from tests.judge import git
+from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
+from worker.cli import status
+from worker.errors import GitUnavailable, NotInStore, RepositoryBusy, StoreUnavailable
+from worker.store import flock, repack_state
+from worker.store.backup import Backup
+from worker.store.commit import commit_backups
+from worker.store.index import INDEX_NAME
+from worker.store.repository import create_repository, repository_path
+
+OTHER = "aaaa2222-0000-4000-8000-000000000002"
+
+
+def commit_at(store: Store, device_id: str, age_h: float, export: bytes = b"/ip\n") -> None:
+    """A backup that was committed so many hours ago."""
+    backup = Backup(str(uuid.uuid4()), device_id, export, None, "m")
+    when_s = int(dt.datetime.now(dt.UTC).timestamp() - age_h * 3600)
+    commit_backups(create_repository(repository_path(store.path, TENANT)), [backup], now_s=when_s)
+
+
+def test_repack_of_one_tenant(filled: Store, confkeep: Confkeep) -> None:
+    done = confkeep("repack", TENANT[:8])
+    assert done.exit_code == 0, done.output
+    assert f"{TENANT}  5 packs -> 1 (small ones together)" in done.stdout
+    (said,) = json.loads(confkeep("repack", "--full", "--json").stdout)["tenants"]
+    assert (said["full"], said["no_full"], said["error"]) == (True, None, None)
+    assert (said["packs_before"], said["packs_after"]) == (1, 1)
+
+
+def test_one_that_cannot_be_repacked_keeps_no_other_from_it(
+    filled: Store, confkeep: Confkeep
+) -> None:
+    filled.add(ROUTER, b"/ip\n", tenant_id=OTHER)
+    filled.add(ROUTER, b"/ip a\n", tenant_id=OTHER)
+    with flock.maintenance(repository_path(filled.path, TENANT)):
+        done = confkeep("repack")
+        said = json.loads(confkeep("repack", "--json").stdout)["tenants"]
+    assert done.exit_code == RepositoryBusy.exit_code
+    assert f"{TENANT}  not repacked: {TENANT}.git is being repacked" in done.stdout
+    assert f"{OTHER}  2 packs -> 1" in done.stdout
+    assert ["error" in one and one["error"] is not None for one in said] == [True, False]
+
+
+def test_repack_says_when_git_is_missing(
+    filled: Store, confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(filled.path))
+    done = confkeep("repack")
+    monkeypatch.undo()
+    assert done.exit_code == GitUnavailable.exit_code
+    assert "there is no git on PATH" in done.stderr
+
+
+def test_stale_devices(store: Store, confkeep: Confkeep) -> None:
+    commit_at(store, SWITCH, 50)
+    commit_at(store, ROUTER, 30)
+    assert confkeep("stale", "--older-than", "60h").exit_code == 0
+    # An unchanged backup counts, though it is no version.
+    commit_at(store, ROUTER, 2)
+    done = confkeep("stale", "--older-than", "26h")
+    assert done.exit_code == 3
+    assert SWITCH in done.stdout
+    assert ROUTER not in done.stdout
+    assert "1 of 2 devices stale" in done.stderr
+    said = json.loads(confkeep("stale", "--older-than", "1h", "--json").stdout)
+    assert (said["older_than_s"], said["devices"]) == (3_600, 2)
+    assert [one["device_id"] for one in said["stale"]] == [SWITCH, ROUTER], "the oldest first"
+    assert said["stale"][0]["age_s"] == pytest.approx(50 * 3_600, abs=60)
+
+
+@pytest.mark.parametrize("state", ["absent", "behind", "merged"])
+def test_stale_without_a_complete_index(state: str, store: Store, confkeep: Confkeep) -> None:
+    commit_at(store, SWITCH, 50)
+    commit_at(store, ROUTER, 30)
+    path = repository_path(store.path, TENANT)
+    index = path / INDEX_NAME
+    if state == "behind":
+        kept = index.read_bytes()
+        commit_at(store, ROUTER, 2)
+        index.write_bytes(kept)
+    else:
+        commit_at(store, ROUTER, 2)
+        index.unlink()
+    if state == "merged":
+        merge = git(path, "commit-tree", "main^{tree}", "-p", "main", "-p", "main~1", "-m", "x")
+        git(path, "update-ref", "refs/heads/main", merge.decode().strip())
+    said = json.loads(confkeep("stale", "--older-than", "26h", "--json").stdout)
+    assert [one["device_id"] for one in said["stale"]] == [SWITCH]
+
+
+def test_stale_of_one_tenant_and_of_none(filled: Store, confkeep: Confkeep) -> None:
+    assert confkeep("stale", "--older-than", "1d", "--tenant", TENANT[:8]).exit_code == 0
+    assert confkeep("stale", "--older-than", "1d", "--tenant", OTHER).exit_code == (
+        NotInStore.exit_code
+    )
+    assert confkeep("stale").exit_code == 2
+    wrong = confkeep("stale", "--older-than", "26")
+    assert wrong.exit_code == 2
+    assert "such as 26h" in wrong.stderr
+
+
+def test_history_marks_suspect_versions(store: Store, confkeep: Confkeep) -> None:
+    store.add(ROUTER, b"/ip address\nadd a\n", None, "good")
+    store.add(ROUTER, b"Bus error\n", None, "bad")
+    done = confkeep("history", TENANT, ROUTER)
+    assert "[suspect: the export holds an error: Bus error] bad" in done.stdout
+    said = json.loads(confkeep("history", TENANT, ROUTER, "--json").stdout)["versions"]
+    assert [one["suspect"] for one in said] == ["the export holds an error: Bus error", None]
+
+
+def test_status_says_what_keeps_maintenance_away(
+    filled: Store, confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fakeredis.FakeRedis() as fake:
+        monkeypatch.setattr(status, "get_client", lambda _settings: fake)
+        monkeypatch.setenv("CONFKEEP_REDIS_URL", "redis://nowhere.invalid/0")
+        assert "Maintenance" not in confkeep("status").stdout
+        monkeypatch.setattr(repack_state, "free_bytes", lambda _path: 0)
+        assert confkeep("repack", TENANT).exit_code == StoreUnavailable.exit_code
+        assert f"{TENANT}: not repacked: {TENANT}.git: a repack needs" in confkeep("status").stdout
+        with monkeypatch.context() as without:
+            without.setenv("PATH", str(filled.path))
+            assert "  there is no git on PATH" in confkeep("status").stdout
+        said = json.loads(confkeep("status", "--json").stdout)["maintenance"]
+        assert said["git"] is None
+        assert "free space" in said["skipped"][TENANT]

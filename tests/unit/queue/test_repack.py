@@ -1,0 +1,92 @@
+"""Asking for repacks: once, for who needs one, at next to no cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import fakeredis
+import pytest
+import redis
+from kombu.exceptions import OperationalError
+
+from tasks import repack
+from tests.bench.fleet import Fleet
+from worker import keys
+from worker.app import app
+from worker.settings import Settings, load_settings
+from worker.store.commit import commit_backups
+from worker.store.repository import create_repository, repository_path
+
+TENANT = "aaaa1111-0000-4000-8000-000000000001"
+
+
+@pytest.fixture
+def client() -> Iterator[redis.Redis]:
+    with fakeredis.FakeRedis() as fake:
+        yield fake
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The messages that were sent: tenant and queue."""
+    messages: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        app,
+        "send_task",
+        lambda _name, *, args, queue, **_: messages.append((args[0], queue)),
+    )
+    return messages
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    settings = load_settings(git_store_path=tmp_path, repack_packs=3)
+    repository = create_repository(repository_path(tmp_path, TENANT))
+    for backup in Fleet(1).batch(4):
+        commit_backups(repository, [backup])
+    return settings
+
+
+def test_a_repack_is_queued_once_where_the_commits_are(
+    client: redis.Redis, settings: Settings, sent: list[tuple[str, str]]
+) -> None:
+    assert repack.ask_if_needed(client, settings, TENANT)
+    assert not repack.ask_if_needed(client, settings, TENANT)
+    assert sent == [(TENANT, keys.queue_of(TENANT, settings.shards))]
+    assert 0 < int(client.ttl(keys.repack(TENANT))) <= 600
+
+
+def test_who_has_few_packs_is_left_alone(
+    client: redis.Redis, settings: Settings, sent: list[tuple[str, str]]
+) -> None:
+    for packs in (4, 0):
+        changed = settings.model_copy(update={"repack_packs": packs})
+        assert not repack.ask_if_needed(client, changed, TENANT)
+    assert not repack.ask_if_needed(client, settings, "aaaa2222-0000-4000-8000-000000000002")
+    assert sent == []
+    assert client.keys("*") == []
+
+
+def test_without_git_nothing_is_queued(
+    client: redis.Redis,
+    settings: Settings,
+    sent: list[tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not repack.ask_if_needed(client, settings, TENANT)
+    assert sent == []
+
+
+def test_a_broker_that_is_away_does_not_harm_the_drain(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OperationalError("away")
+
+    monkeypatch.setattr(app, "send_task", fail)
+    assert not repack.ask_if_needed(client, settings, TENANT)
+    monkeypatch.setattr(client, "set", fail)
+    assert not repack.ask_if_needed(client, settings, TENANT)

@@ -1,0 +1,427 @@
+"""Repacking: small at once, nothing lost beside writers and readers, and clear about why it did not."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bench.fleet import Fleet
+from tests.judge import assert_sound, git
+from worker.errors import (
+    GitUnavailable,
+    MaintenanceFailed,
+    NotInStore,
+    RepositoryBusy,
+    StoreUnavailable,
+)
+from worker.store import commit, durable, flock, git_process, reader, recovery, refs, repack_state
+from worker.store.backup import Backup, Committed
+from worker.store.commit import commit_backups
+from worker.store.index import open_index
+from worker.store.repack import needs_repack, repack
+from worker.store.repack_state import State, read_state, why_no_full
+from worker.store.repository import TenantRepository, create_repository, open_repository
+from worker.store.verify import verify_repository
+from worker.store.verify_report import Outcome
+
+DAY_S = 86_400.0
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    return Fleet(4)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[TenantRepository]:
+    """An empty repository; git and our own verify judge it at the end."""
+    path = tmp_path / "a.git"
+    yield create_repository(path)
+    assert_sound(path)
+    report = verify_repository(path)
+    assert (report.outcome, report.findings) == (Outcome.CLEAN, [])
+
+
+def text_backup(fleet: Fleet) -> Backup:
+    """A device's export as it changes, without a binary."""
+    return dataclasses.replace(fleet.backup(fleet.device_ids[0]), binary=None)
+
+
+def fill(repository: TenantRepository, fleet: Fleet, count: int) -> list[tuple[Backup, Committed]]:
+    """One pack for each backup."""
+    backups = [text_backup(fleet) for _ in range(count)]
+    return [(backup, commit_backups(repository, [backup])[0]) for backup in backups]
+
+
+def files_of(path: Path) -> list[str]:
+    return [file.name for file in (path / "objects").rglob("*") if file.is_file()]
+
+
+def packs_of(path: Path) -> list[str]:
+    return [name for name in files_of(path) if name.endswith(".pack")]
+
+
+def assert_readable(path: Path, kept: list[tuple[Backup, Committed]]) -> None:
+    opened = open_repository(path)
+    for backup, committed in kept:
+        data = reader.read_file(opened, committed.sha, backup.device_id, "export.rsc")
+        assert data == backup.export
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_many_packs_become_few_and_small(
+    full: bool, repository: TenantRepository, fleet: Fleet
+) -> None:
+    kept = fill(repository, fleet, 60)
+    done = repack(repository.path, full=full)
+    assert done.packs_before == 60
+    assert done.packs_after == len(packs_of(repository.path)) <= 2
+    assert done.bytes_after < done.bytes_before / 3
+    assert done.full is full
+    assert_readable(repository.path, kept)
+    assert len(files_of(repository.path)) < 10
+    with open_index(repository) as index:
+        versions = index.versions(fleet.device_ids[0], tip=repository.tip())
+    assert [version.sha for version in versions] == [c.sha for _, c in reversed(kept)]
+
+
+def test_a_full_repack_has_good_deltas(repository: TenantRepository, fleet: Fleet) -> None:
+    fill(repository, fleet, 60)
+    copy = repository.path.with_name("copy.git")
+    shutil.copytree(repository.path, copy)
+    done = repack(repository.path, full=True)
+    git(copy, "gc", "--aggressive", "--prune=now", "--quiet")
+    theirs = sum(file.stat().st_size for file in (copy / "objects/pack").glob("pack-*.[pi]*"))
+    assert done.bytes_after <= 1.05 * theirs
+
+
+def test_loose_objects_are_taken_into_packs(repository: TenantRepository, fleet: Fleet) -> None:
+    path = repository.path
+    kept = fill(repository, fleet, 3)
+    kept += [
+        (backup, answer)
+        for batch in [[text_backup(fleet) for _ in range(400)] for _ in range(2)]
+        for backup, answer in zip(batch, commit_backups(repository, batch), strict=True)
+    ]
+    for pack in sorted((path / "objects/pack").glob("*.pack")):
+        outside = path / pack.name
+        pack.rename(outside)
+        pack.with_suffix(".idx").unlink()
+        git(path, "unpack-objects", "-q", stdin=outside.read_bytes())
+        outside.unlink()
+    assert len(files_of(path)) > 2_000
+    assert needs_repack(path, most_packs=50, most_loose=2_000)
+    done = repack(path, full=False)
+    assert done.loose_before > 2_000
+    assert len(files_of(path)) < 10
+    assert not needs_repack(path, most_packs=50, most_loose=2_000)
+    assert_readable(path, kept[::50])
+
+
+def test_what_needs_a_repack(repository: TenantRepository, fleet: Fleet, tmp_path: Path) -> None:
+    fill(repository, fleet, 5)
+    assert needs_repack(repository.path, most_packs=4, most_loose=1)
+    assert not needs_repack(repository.path, most_packs=5, most_loose=1)
+    assert not needs_repack(tmp_path / "none.git", most_packs=0, most_loose=0)
+    with pytest.raises(NotInStore):
+        repack(tmp_path / "none.git")
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_pack_that_main_does_not_reach_yet_stays(
+    full: bool,
+    repository: TenantRepository,
+    fleet: Fleet,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fill(repository, fleet, 20)
+    late, real = text_backup(fleet), refs.move_main
+
+    def repack_first(path: Path, expected: str | None, target: str) -> None:
+        repack(path, full=full)
+        repack(path, full=full)
+        real(path, expected, target)
+
+    monkeypatch.setattr(refs, "move_main", repack_first)
+    kept = commit_backups(repository, [late])
+    monkeypatch.undo()
+    assert_sound(repository.path)
+    assert_readable(repository.path, [(late, kept[0])])
+    repack(repository.path, full=True)
+    assert len(packs_of(repository.path)) == 1
+
+
+def test_what_no_ref_reaches_stays_beside_the_full_pack(
+    repository: TenantRepository, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(repository, fleet, 5)
+
+    def busy(path: Path, expected: str | None, target: str) -> None:
+        raise RepositoryBusy("for the test")
+
+    monkeypatch.setattr(refs, "move_main", busy)
+    with pytest.raises(RepositoryBusy):
+        commit_backups(repository, [text_backup(fleet)])
+    monkeypatch.undo()
+    lost = git(repository.path, "fsck", "--lost-found", "--no-progress").split()[2].decode()
+    repack(repository.path, full=False)
+    repack(repository.path, full=True)
+    assert len(packs_of(repository.path)) == 2
+    assert git(repository.path, "cat-file", "-t", lost) == b"commit\n"
+
+
+def test_a_pack_that_somebody_keeps_stays(repository: TenantRepository, fleet: Fleet) -> None:
+    fill(repository, fleet, 3)
+    name = packs_of(repository.path)[0].removesuffix(".pack")
+    (repository.path / f"objects/pack/{name}.keep").touch()
+    repack(repository.path, full=True)
+    assert f"{name}.pack" in packs_of(repository.path)
+
+
+_BESIDE = """
+import sys
+from pathlib import Path
+from tests.bench.fleet import Fleet
+from worker.errors import RepositoryBusy
+from worker.store import reader
+from worker.store.commit import commit_backups, find_committed
+from worker.store.repository import open_for_writing
+fleet, kept = Fleet(4, seed=int(sys.argv[2])), []
+with open_for_writing(Path(sys.argv[1])) as repository:
+    while len(kept) < 150:
+        backup = fleet.batch(1)[0]
+        try:
+            kept.append((backup, commit_backups(repository, [backup])[0].sha))
+        except RepositoryBusy:
+            continue
+        for backup, sha in kept[:: max(1, len(kept) // 5)]:
+            data = reader.read_file(repository, sha, backup.device_id, "export.rsc")
+            assert data == backup.export
+        found = find_committed(repository, {b.backup_id: b.device_id for b, _ in kept[-2:]})
+        assert len(found) == len(kept[-2:])
+"""
+
+
+def test_repositories_that_stay_open_survive_repacks(tmp_path: Path) -> None:
+    # In processes of their own: libgit2 keeps packs in memory by path, which would hide a lost one.
+    path = tmp_path / "a.git"
+    create_repository(path)
+    others = [
+        subprocess.Popen(
+            [sys.executable, "-c", _BESIDE, str(path), str(seed)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for seed in range(2)
+    ]
+    repacks = 0
+    while any(other.poll() is None for other in others):
+        repack(path, full=repacks % 3 == 2)
+        repacks += 1
+    for other in others:
+        _out, err = other.communicate(timeout=30)
+        assert other.returncode == 0, err
+    assert repacks >= 3
+    assert git(path, "rev-list", "--count", "main") == b"300\n"
+    assert_sound(path)
+    assert verify_repository(path).outcome == Outcome.CLEAN
+
+
+def test_a_replay_is_found_while_packs_go(
+    repository: TenantRepository, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = fill(repository, fleet, 5)
+    real, tries = commit._sync_packs_with, []
+
+    def one_went(folder: Path, wanted: list[bytes]) -> bool:
+        tries.append(folder)
+        return real(folder, wanted) and len(tries) == 2
+
+    monkeypatch.setattr(commit, "_sync_packs_with", one_went)
+    assert commit_backups(repository, [kept[2][0]])[0].replayed
+    assert len(tries) == 2
+
+
+def test_too_little_space_is_said_and_changes_nothing(
+    repository: TenantRepository, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(repository, fleet, 5)
+    before = sorted(files_of(repository.path))
+    monkeypatch.setattr(repack_state, "free_bytes", lambda _path: 1 << 20)
+    for full in (False, True):
+        with pytest.raises(StoreUnavailable, match=r"64 MiB of free space.*there are 1 MiB"):
+            repack(repository.path, full=full)
+    assert sorted(files_of(repository.path)) == before
+    assert "free space" in read_state(repository.path).skipped
+    monkeypatch.undo()
+    repack(repository.path)
+    assert read_state(repository.path).skipped == ""
+
+
+def test_where_only_the_full_one_has_no_space_the_small_one_runs(
+    repository: TenantRepository, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(repository, fleet, 5)
+    repack(repository.path, full=True)
+    fill(repository, fleet, 3)
+    size = sum(f.stat().st_size for f in (repository.path / "objects/pack").iterdir())
+    monkeypatch.setattr(repack_state, "why_no_full", lambda *_: None)
+    monkeypatch.setattr(repack_state, "free_bytes", lambda _path: (64 << 20) + size - 1_000)
+    done = repack(repository.path)
+    assert not done.full
+    assert "free space" in read_state(repository.path).skipped
+
+
+def test_without_git_everything_else_works(
+    repository: TenantRepository, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    fill(repository, fleet, 2)
+    assert git_process.git_problem() == "there is no git on PATH: repositories are not repacked"
+    with pytest.raises(GitUnavailable):
+        repack(repository.path)
+    assert "no git" in read_state(repository.path).skipped
+    old = tmp_path / "git"
+    old.write_text("#!/bin/sh\necho git version 2.30.1\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.defpath}")
+    assert "2.30 is older than 2.36" in (git_process.git_problem() or "")
+    monkeypatch.undo()
+    assert git_process.git_problem() is None
+
+
+def test_one_at_a_time(repository: TenantRepository, fleet: Fleet) -> None:
+    fill(repository, fleet, 1)
+    with flock.maintenance(repository.path) as held:
+        assert held is not None
+        with pytest.raises(RepositoryBusy):
+            repack(repository.path)
+        assert verify_repository(repository.path, lock_wait_s=0.05).outcome == Outcome.LOCKED
+    with flock.no_maintenance(repository.path), pytest.raises(RepositoryBusy):
+        repack(repository.path)
+
+
+def test_a_git_that_takes_too_long_is_ended_with_all_it_began(
+    repository: TenantRepository, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fill(repository, fleet, 3)
+    before = sorted(files_of(repository.path))
+    # A git that leaves a temporary file, starts another process, and never ends.
+    slow = tmp_path / "bin" / "git"
+    slow.parent.mkdir()
+    slow.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *version*) echo git version 2.40.0; exit;; esac\n'
+        "touch objects/pack/tmp_pack_x objects/pack/multi-pack-index.lock\n"
+        f"sleep 300 & echo $! > {tmp_path}/pid\nwait\n"
+    )
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    with pytest.raises(MaintenanceFailed, match="took too long"):
+        repack(repository.path, timeout_s=1)
+    monkeypatch.undo()
+    assert sorted(files_of(repository.path)) == before
+    child = Path("/proc") / (tmp_path / "pid").read_text().strip() / "stat"
+    deadline = time.monotonic() + 10
+    while child.exists() and child.read_text().split()[2] != "Z" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not child.exists() or child.read_text().split()[2] == "Z"
+    assert "took too long" in read_state(repository.path).skipped
+
+
+def test_a_failing_git_is_quoted(
+    repository: TenantRepository, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(repository, fleet, 1)
+    with (
+        flock.maintenance(repository.path) as held,
+        pytest.raises(MaintenanceFailed, match="nonsense"),
+    ):
+        assert held is not None
+        git_process.Git(repository.path, held, time.monotonic() + 10).run("nonsense")
+
+
+def test_what_a_killed_repack_left_goes_with_its_note(
+    repository: TenantRepository, fleet: Fleet
+) -> None:
+    path = repository.path
+    kept = fill(repository, fleet, 3)
+    folder = path / "objects" / "pack"
+    others = folder / "tmp_pack_somebodys"
+    others.touch()
+    os.utime(others, (1_000_000_000, 1_000_000_000))
+    durable.replace_file(path / recovery.REPACKING_NAME, b"")
+    mine = [folder / "tmp_pack_x", folder / ".tmp-1-pack-a.idx", folder / "multi-pack-index.lock"]
+    for file in mine:
+        file.touch()
+    report = verify_repository(path)
+    assert {finding.place for finding in report.findings} == {
+        recovery.REPACKING_NAME,
+        *(file.relative_to(path).as_posix() for file in mine),
+    }
+    with flock.maintenance(path):
+        create_repository(path)
+        assert all(file.exists() for file in mine), "their repack lives"
+    create_repository(path)
+    assert not any(file.exists() for file in mine)
+    assert others.exists()
+    others.unlink()
+    assert not (path / recovery.REPACKING_NAME).exists()
+    assert_readable(path, kept)
+
+
+@pytest.mark.parametrize(
+    ("state", "size", "pays"),
+    [
+        (State(), 10 << 20, True),
+        (State(), 1 << 20, False),
+        # Within a week nothing pays.
+        (State(full_at=-6 * DAY_S, full_bytes=1 << 20), 100 << 20, False),
+        (State(full_at=-8 * DAY_S, full_bytes=1 << 20), 100 << 20, True),
+        # Too little was added.
+        (State(full_at=-8 * DAY_S, full_bytes=100 << 20), 105 << 20, False),
+        (State(full_at=-8 * DAY_S, full_bytes=100 << 20), 150 << 20, True),
+        # What was added does not shrink, as the last time showed, until it has doubled.
+        (State(full_at=-8 * DAY_S, full_bytes=100 << 20, ratio=0.95), 190 << 20, False),
+        (State(full_at=-8 * DAY_S, full_bytes=100 << 20, ratio=0.95), 201 << 20, True),
+    ],
+)
+def test_when_a_full_repack_pays(state: State, size: int, pays: bool) -> None:
+    now = 1_000 * DAY_S
+    state = dataclasses.replace(state, full_at=state.full_at + (now if state.full_at else 0))
+    assert (why_no_full(state, size, now) is None) is pays
+
+
+def test_the_first_full_one_shows_what_the_next_would_save(
+    repository: TenantRepository, fleet: Fleet
+) -> None:
+    fill(repository, fleet, 20)
+    done = repack(repository.path, full=True)
+    state = read_state(repository.path)
+    assert state.full_bytes == done.bytes_after
+    assert state.ratio == pytest.approx(done.bytes_after / done.bytes_before)
+    assert repack(repository.path).no_full == (
+        "the last full repack was 0.0 days ago, at most one a week"
+    )
+
+
+def test_a_state_that_makes_no_sense_is_as_none(repository: TenantRepository) -> None:
+    for text in ("", "[]", "{", '{"repacked_at": null}'):
+        (repository.path / repack_state.STATE_NAME).write_text(text)
+        assert read_state(repository.path) == State()
+
+
+def test_progress_is_told(repository: TenantRepository, fleet: Fleet) -> None:
+    fill(repository, fleet, 10)
+    said: list[tuple[str, int, int]] = []
+    repack(repository.path, full=True, progress=lambda *step: said.append(step))
+    assert {what for what, _done, _total in said} >= {"Counting objects", "Writing objects"}
+    assert said[-1][1] == said[-1][2] > 0

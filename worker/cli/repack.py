@@ -1,0 +1,82 @@
+"""`confkeep repack`."""
+
+from __future__ import annotations
+
+import click
+
+from worker.cli import running
+from worker.cli.lookup import paths_of
+from worker.cli.terminal import Terminal, count_text, pass_terminal, size_text
+from worker.errors import ConfkeepError, StoreError
+from worker.settings import get_settings
+from worker.store.git_process import require_git
+from worker.store.repack import Repacked, repack
+
+
+@click.command("repack")
+@click.argument("tenant", required=False)
+@click.option("--full", is_flag=True, help="Make one pack of all with good deltas, due or not.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def command(terminal: Terminal, tenant: str | None, full: bool, as_json: bool) -> None:
+    """Put packs and loose objects together, so that repositories stay small.
+
+    Without TENANT: all tenants of the store. Workers do this by themselves; they may go on
+    meanwhile, and nothing that is kept changes. Small packs become one; all packs become one with
+    good deltas when that pays, at most once a week, or with --full. Needs git on PATH, and free
+    space for what is written anew.
+
+    A tenant that cannot be repacked does not keep the others from it; the command then ends with
+    the status of the last such error.
+
+    \b
+    With --json:
+      {"tenants": [{"tenant_id", "full", "packs_before", "packs_after", "bytes_before",
+                    "bytes_after", "loose_before", "duration_s",
+                    "no_full": why not all became one, or null,
+                    "error": why nothing was done, or null; then the rest is missing}]}
+    """
+    running.adopt(terminal)
+    require_git()
+    failed: ConfkeepError | None = None
+    done: list[dict[str, object]] = []
+    for tenant_id, path in paths_of(get_settings().git_store_path, tenant).items():
+        try:
+            with terminal.phases(tenant_id) as tell:
+                result = repack(path, full=True if full else None, progress=tell)
+        except StoreError as error:
+            failed = error
+            done.append({"tenant_id": tenant_id, "error": str(error)})
+            if not as_json:
+                terminal.line(f"{tenant_id}  not repacked: {error}", style="red")
+            continue
+        done.append({"tenant_id": tenant_id, **_json_of(result), "error": None})
+        if not as_json:
+            terminal.line(f"{tenant_id}  {_text_of(result)}")
+    if as_json:
+        terminal.json({"tenants": done})
+    if failed is not None:
+        raise failed
+
+
+def _text_of(result: Repacked) -> str:
+    what = "one of all" if result.full else "small ones together"
+    loose = f", {count_text(result.loose_before, 'loose object')}" if result.loose_before else ""
+    return (
+        f"{count_text(result.packs_before, 'pack')}{loose} -> {result.packs_after} ({what}), "
+        f"{size_text(result.bytes_before)} -> {size_text(result.bytes_after)}, "
+        f"{result.duration_s:.1f} s"
+    )
+
+
+def _json_of(result: Repacked) -> dict[str, object]:
+    return {
+        "full": result.full,
+        "packs_before": result.packs_before,
+        "packs_after": result.packs_after,
+        "bytes_before": result.bytes_before,
+        "bytes_after": result.bytes_after,
+        "loose_before": result.loose_before,
+        "duration_s": round(result.duration_s, 3),
+        "no_full": result.no_full,
+    }

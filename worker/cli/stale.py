@@ -1,0 +1,137 @@
+"""`confkeep stale`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.text import Text
+
+from worker.cli import running
+from worker.cli.lookup import paths_of
+from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_terminal
+from worker.settings import get_settings
+from worker.store.index import open_index
+from worker.store.reader import devices_of
+from worker.store.repository import open_repository
+
+#: The status when a device is stale.
+STALE: Final = 3
+
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
+_AGE = re.compile(r"(\d{1,6}(?:\.\d+)?)([smhdw])")
+
+
+@dataclass(frozen=True, slots=True)
+class _Stale:
+    tenant_id: str
+    device_id: str
+    #: None: git does not tell.
+    last: dt.datetime | None
+    age_s: float | None
+
+
+class Age(click.ParamType):  # type: ignore[type-arg]
+    """A duration such as `26h`, as seconds."""
+
+    name = "age"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The seconds; a wrong text ends the command."""
+        if isinstance(value, float):
+            return value
+        found = _AGE.fullmatch(str(value))
+        if found is None:
+            self.fail("must be a number with s, m, h, d or w behind it, such as 26h", param, ctx)
+        return float(found[1]) * _UNITS_S[found[2]]
+
+
+@click.command("stale")
+@click.option(
+    "--older-than",
+    "older_than_s",
+    type=Age(),
+    required=True,
+    metavar="AGE",
+    help="How old a device's newest backup may be: 90m, 26h, 2d.",
+)
+@click.option("--tenant", metavar="TENANT", help="Only this tenant's devices.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json: bool) -> None:
+    """List the devices whose newest backup is too old.
+
+    For cron and alerting. What counts is when the newest backup was committed, also one that
+    changed nothing. Looked at are the devices of the newest commit; oldest first.
+
+    \b
+    Ends with
+      0   no device is stale
+      3   at least one is
+      31  the tenant has no repository, or the store has none at all
+    and otherwise with the error's status.
+
+    \b
+    With --json:
+      {"older_than_s", "devices": how many were looked at,
+       "stale": [{"tenant_id", "device_id", "last_backup_at", "age_s"}]}
+    """
+    running.adopt(terminal)
+    now = dt.datetime.now(dt.UTC)
+    devices, stale = 0, []
+    paths = paths_of(get_settings().git_store_path, tenant)
+    for tenant_id, path in paths.items():
+        found = _last_backups(path)
+        devices += len(found)
+        for device_id, last in found.items():
+            age_s = None if last is None else max(0.0, (now - last).total_seconds())
+            if age_s is None or age_s > older_than_s:
+                stale.append(_Stale(tenant_id, device_id, last, age_s))
+    stale.sort(key=lambda one: (-(one.age_s or float("inf")), one.tenant_id, one.device_id))
+    if as_json:
+        terminal.json(
+            {
+                "older_than_s": older_than_s,
+                "devices": devices,
+                "stale": [
+                    {
+                        "tenant_id": one.tenant_id,
+                        "device_id": one.device_id,
+                        "last_backup_at": one.last,
+                        "age_s": None if one.age_s is None else round(one.age_s),
+                    }
+                    for one in stale
+                ],
+            }
+        )
+    elif stale:
+        terminal.table(
+            ["tenant", "device", "newest backup (UTC)", "age"],
+            [
+                [
+                    one.tenant_id,
+                    Text(one.device_id, style="cyan"),
+                    "unknown" if one.last is None else date_text(one.last),
+                    "" if one.age_s is None else age_text(one.age_s),
+                ]
+                for one in stale
+            ],
+        )
+    if not as_json:
+        terminal.note(f"{len(stale)} of {count_text(devices, 'device')} stale")
+    if stale:
+        click.get_current_context().exit(STALE)
+
+
+def _last_backups(path: Path) -> dict[str, dt.datetime | None]:
+    """When each device of the newest commit was last backed up."""
+    repository = open_repository(path)
+    with open_index(repository) as index:
+        seen = index.all_last_seen(repository.tip())
+    return {device_id: seen.get(device_id) for device_id in devices_of(repository)}

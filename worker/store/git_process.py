@@ -1,0 +1,206 @@
+"""Runs the git binary in a repository: bounded, at low priority, ended for certain; it decides nothing.
+
+Only maintenance needs git. Whatever the machine's, the user's and the repository's configuration
+say, git runs with ours where it matters, and makes durable what it writes.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import selectors
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from worker.errors import GitUnavailable, MaintenanceFailed
+
+#: `core.fsync` is since then.
+OLDEST_GIT: Final = (2, 36)
+
+#: How git's own priority is lessened: commits go before.
+_NICE: Final = 10
+_POLL_S: Final = 0.25
+#: Most characters of git's complaint that an error quotes.
+_MOST_SAID: Final = 300
+
+#: Is told what git is at, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+_PROGRESS = re.compile(rb"(?:remote: )?([A-Z][A-Za-z ]+): +\d+% \((\d+)/(\d+)\)")
+
+_CONFIGURATION: Final = (
+    "core.fsync=all",
+    "core.fsyncMethod=fsync",
+    "pack.threads=1",
+    # Else a few dozen large binaries are in memory at once.
+    "pack.windowMemory=256m",
+    "pack.writeReverseIndex=false",
+    "repack.writeBitmaps=false",
+    "gc.auto=0",
+    "core.multiPackIndex=true",
+    "core.commitGraph=true",
+)
+
+
+@functools.cache
+def _version(binary: str) -> tuple[int, int] | None:
+    try:
+        done = subprocess.run([binary, "version"], capture_output=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.match(rb"git version (\d+)\.(\d+)", done.stdout)
+    return None if found is None else (int(found[1]), int(found[2]))
+
+
+def git_problem() -> str | None:
+    """Why maintenance cannot run on this machine: a sentence; None: git is there and new enough."""
+    binary = shutil.which("git")
+    if binary is None:
+        return "there is no git on PATH: repositories are not repacked"
+    version = _version(binary)
+    if version is None:
+        return "git does not run: repositories are not repacked"
+    if version < OLDEST_GIT:
+        needed, found = (".".join(map(str, numbers)) for numbers in (OLDEST_GIT, version))
+        return f"git {found} is older than {needed}: repositories are not repacked"
+    return None
+
+
+def require_git() -> None:
+    """Check that git is there.
+
+    Raises:
+        GitUnavailable: it is not, or it is too old.
+    """
+    problem = git_problem()
+    if problem is not None:
+        raise GitUnavailable(problem)
+
+
+def _environment(path: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return {
+        **inherited,
+        # Named outright, git also takes a repository that belongs to another user.
+        "GIT_DIR": os.path.abspath(path),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "LC_ALL": "C",
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Git:
+    """Git for one repository, until a deadline."""
+
+    path: Path
+    #: A descriptor that every git inherits: the lock that it holds is held for as long as git runs.
+    held: int
+    #: On the monotonic clock: when git is killed.
+    deadline: float
+    progress: Progress | None = None
+    #: Asked now and then; when it says so, git is killed.
+    stop: Callable[[], bool] | None = None
+
+    def run(self, *arguments: str, stdin: Iterable[bytes] = ()) -> bytes:
+        """What git prints, which must be short.
+
+        Git and its descendants have ended when this returns or raises.
+
+        Raises:
+            GitUnavailable: there is no usable git.
+            MaintenanceFailed: git failed, the deadline was reached, or it was asked to stop.
+            OSError: the file system refused.
+        """
+        require_git()
+        command = ["git"]
+        for setting in _CONFIGURATION:
+            command += ["-c", setting]
+        with tempfile.TemporaryFile() as given:
+            given.writelines(stdin)
+            given.seek(0)
+            process = subprocess.Popen(
+                [*command, *arguments],
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_environment(self.path),
+                cwd=self.path,
+                pass_fds=[self.held],
+                # A group of its own, to be ended with all that it started.
+                process_group=0,
+            )
+        try:
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PGRP, process.pid, _NICE)
+            printed, said = self._follow(process)
+        finally:
+            _end(process)
+        if process.returncode:
+            words = said.decode("utf-8", "replace").strip()[-_MOST_SAID:]
+            raise MaintenanceFailed(
+                f"{self.path.name}: git {arguments[0]} ended with {process.returncode}: {words}"
+            )
+        return printed
+
+    def _follow(self, process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+        """All that git prints and says, until it closes both."""
+        assert process.stdout is not None
+        assert process.stderr is not None
+        printed, said = bytearray(), bytearray()
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ, printed)
+            selector.register(process.stderr, selectors.EVENT_READ, said)
+            while selector.get_map():
+                self._check()
+                for key, _events in selector.select(_POLL_S):
+                    data = os.read(key.fd, 65_536)
+                    if not data:
+                        selector.unregister(key.fileobj)
+                    key.data.extend(data)
+                    if key.data is said:
+                        self._report(said)
+        while process.poll() is None:
+            self._check()
+            time.sleep(0.001)
+        return bytes(printed), bytes(said)
+
+    def _check(self) -> None:
+        if time.monotonic() > self.deadline:
+            raise MaintenanceFailed(f"{self.path.name}: git took too long")
+        if self.stop is not None and self.stop():
+            raise MaintenanceFailed(f"{self.path.name}: the worker was asked to end")
+
+    def _report(self, said: bytearray) -> None:
+        """Take the progress out of what git says."""
+        *whole, rest = re.split(rb"[\r\n]", said)
+        kept = bytearray()
+        for line in whole:
+            found = _PROGRESS.match(line)
+            if found is None:
+                kept += line + b"\n"
+            elif self.progress is not None:
+                self.progress(found[1].decode("ascii"), int(found[2]), int(found[3]))
+        said[:] = kept[-65_536:] + rest
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Let nothing of git's live on."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()

@@ -1,0 +1,306 @@
+"""Repacking a tenant's repository beside its writers; it moves no ref and loses no object.
+
+Git only ever adds: it writes packs, a multi-pack-index and a commit-graph, all synced. What has
+become superfluous is removed by us, after the folder's names are durable (git does not sync those)
+and only what is elsewhere, object by object (`pack_set`). So a pack that a writer has just made and
+that `main` does not reach yet stays whole, whatever git thought of it.
+
+The steps; `docs/maintenance.md` says what a crash between them leaves:
+
+1. Take the maintenance lock; every git inherits it. Remove what a killed repack left.
+2. Look for free space.
+3. Note in `confkeep.repacking` that a repack runs.
+4. Write the new pack: a geometric one of the small packs and loose objects, or a full one.
+5. Sync `objects/pack`.
+6. Write the multi-pack-index of the packs that are to stay, sync, remove the others.
+7. Remove loose objects that are in packs.
+8. Write the commit-graph.
+9. Note what was done, remove the note of step 3.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from worker.errors import (
+    GitUnavailable,
+    MaintenanceFailed,
+    NotInStore,
+    RepositoryBusy,
+    StoreUnavailable,
+)
+from worker.store import durable, flock, pack_set, recovery, repack_state
+from worker.store.git_process import Git, Progress, require_git
+
+#: The full repack's search for deltas, by measurement (`docs/maintenance.md`): as small as that of
+#: `git gc --aggressive` (250 and 50), at a quarter of its time.
+WINDOW: Final = 50
+DEPTH: Final = 100
+
+#: Bytes that stay free, for the backups that come meanwhile.
+_RESERVE_BYTES: Final = 64 << 20
+#: A full pack may be larger than the packs of which it is made by this much, and by no more.
+_GROWTH: Final = 1.05
+
+_FANOUT_SAMPLE: Final = "17"
+_PACKS: Final = Path("objects", "pack")
+
+
+@dataclass(frozen=True, slots=True)
+class Repacked:
+    """What a repack did."""
+
+    #: Whether all packs became one.
+    full: bool
+    packs_before: int
+    packs_after: int
+    #: Bytes of packs and idx files.
+    bytes_before: int
+    bytes_after: int
+    loose_before: int
+    duration_s: float
+    #: Why it was not a full one; None: it was.
+    no_full: str | None
+
+
+def needs_repack(path: Path, *, most_packs: int, most_loose: int) -> bool:
+    """Whether a repository has more packs or loose objects than it may; False when it cannot be listed.
+
+    Costs two listings: loose objects are counted in one of their 256 folders, as git does.
+    """
+    try:
+        names = os.listdir(path / _PACKS)
+        if sum(name.endswith(".pack") for name in names) > most_packs:
+            return True
+        return len(os.listdir(path / "objects" / _FANOUT_SAMPLE)) * 256 > most_loose
+    except OSError:
+        return False
+
+
+def repack(
+    path: Path,
+    *,
+    full: bool | None = None,
+    progress: Progress | None = None,
+    timeout_s: float = 6 * 3600.0,
+    stop: Callable[[], bool] | None = None,
+) -> Repacked:
+    """Repack the repository at `path`, beside whoever reads and writes it.
+
+    Why a repack did not run is noted beside the repository too (`read_state`).
+
+    Args:
+        full: make one pack of all, with good deltas; None: when that pays, at most once a week.
+        progress: is told what is being done.
+        timeout_s: seconds after which git is killed.
+        stop: asked while git runs; when it says so, git is killed.
+
+    Raises:
+        NotInStore: there is no repository.
+        GitUnavailable: there is no usable git.
+        RepositoryBusy: another process repacks, or keeps the packs as they are.
+        StoreUnavailable: too little free space, or the file system refused. Nothing was removed.
+        MaintenanceFailed: git failed, took too long or was stopped. Nothing was removed.
+        RepositoryDamaged: an idx makes no sense. Nothing was removed.
+    """
+    if not (path / _PACKS).is_dir():
+        raise NotInStore(f"no repository {path.name}")
+    with durable.file_system_errors(path.name), flock.maintenance(path) as held:
+        if held is None:
+            raise RepositoryBusy(f"{path.name} is being repacked or verified by another process")
+        git = Git(path, held, time.monotonic() + timeout_s, progress, stop)
+        try:
+            require_git()
+            return _Repack(path.absolute(), git, full).run()
+        except (GitUnavailable, StoreUnavailable, MaintenanceFailed) as error:
+            _note_skip(path, str(error))
+            raise
+
+
+def _note_skip(path: Path, reason: str) -> None:
+    state = dataclasses.replace(
+        repack_state.read_state(path), skipped=reason, skipped_at=time.time()
+    )
+    with flock.shared(path):
+        repack_state.write_state(path, state)
+
+
+class _Repack:
+    """One repack, under the maintenance lock."""
+
+    def __init__(self, path: Path, git: Git, full: bool | None) -> None:
+        self._path = path
+        self._folder = path / _PACKS
+        self._git = git
+        self._state = repack_state.read_state(path)
+        self._started = time.time()
+        self._begun = time.monotonic()
+        recovery.remove_repack_leftovers(path)
+        self._packs = pack_set.names_of(self._folder)
+        self._loose, loose_bytes = _loose_objects(path)
+        self._bytes = sum(self._packs.values())
+        size = self._bytes + loose_bytes
+        self._no_full = None
+        if full is None:
+            self._no_full = repack_state.why_no_full(self._state, size, self._started)
+        elif not full:
+            self._no_full = "a geometric repack was asked for"
+        if self._no_full is None:
+            self._no_full = self._too_little_space(int(size * _GROWTH))
+            if self._no_full is not None and full:
+                raise StoreUnavailable(f"{path.name}: {self._no_full}")
+            if self._no_full is not None:
+                # The geometric one needs less. That the full one is due is to be seen.
+                self._state = dataclasses.replace(
+                    self._state, skipped=self._no_full, skipped_at=self._started
+                )
+        if self._no_full is not None:
+            # All but the largest, at most.
+            rolled = size - max(self._packs.values(), default=0)
+            problem = self._too_little_space(int(rolled * _GROWTH))
+            if problem is not None:
+                raise StoreUnavailable(f"{path.name}: {problem}")
+
+    def _too_little_space(self, needed: int) -> str | None:
+        free = repack_state.free_bytes(self._folder)
+        needed += _RESERVE_BYTES
+        if free >= needed:
+            return None
+        return (
+            f"a repack needs {needed >> 20} MiB of free space with what it leaves free, "
+            f"and there are {free >> 20} MiB"
+        )
+
+    def run(self) -> Repacked:
+        """The steps 3 to 9."""
+        with flock.shared(self._path):
+            durable.replace_file(self._path / recovery.REPACKING_NAME, b"")
+        durable.failpoint("repack-noted")
+        try:
+            if self._no_full is None:
+                self._write_full()
+            else:
+                self._git.run("repack", "--quiet", "--geometric=2")
+            durable.failpoint("repack-written")
+            # Else a power cut could undo the new names and not the removals.
+            durable.sync_directory(self._folder)
+            self._remove_superfluous()
+            self._git.run("prune-packed", "--quiet")
+            durable.failpoint("repack-pruned")
+            self._write_commit_graph()
+        except BaseException:
+            # Git has ended: what it did not finish is nobody's.
+            recovery.remove_repack_leftovers(self._path)
+            raise
+        after = pack_set.names_of(self._folder)
+        state = dataclasses.replace(self._state, repacked_at=self._started)
+        if self._no_full is None:
+            # What writers added meanwhile belongs to the next time.
+            size = sum(size for name, size in after.items() if name in self._made)
+            state = repack_state.after_full(self._state, self._bytes, size, self._started)
+        elif state.skipped_at != self._started:
+            state = state.without_skip()
+        with flock.shared(self._path):
+            repack_state.write_state(self._path, state)
+        durable.failpoint("repack-done")
+        recovery.remove_repack_leftovers(self._path)
+        return Repacked(
+            full=self._no_full is None,
+            packs_before=len(self._packs),
+            packs_after=len(after),
+            bytes_before=self._bytes,
+            bytes_after=sum(after.values()),
+            loose_before=self._loose,
+            duration_s=time.monotonic() - self._begun,
+            no_full=self._no_full,
+        )
+
+    #: The packs that a full repack wrote.
+    _made: Collection[str] = ()
+
+    def _write_full(self) -> None:
+        """One pack of all that refs reach, and one of what else is in the packs of before."""
+        said = self._git.run(
+            "pack-objects",
+            "--all",
+            "--reflog",
+            "--keep-true-parents",
+            "--delta-base-offset",
+            "--no-reuse-delta",
+            "--non-empty",
+            f"--window={WINDOW}",
+            f"--depth={DEPTH}",
+            "--progress",
+            str(self._folder / "pack"),
+        )
+        self._made = made = [f"pack-{line}" for line in said.decode("ascii").split()]
+        if not made:
+            return
+        durable.failpoint("repack-reachable")
+        rest = pack_set.missing_from(self._folder, made[0], self._removable())
+        said = self._git.run(
+            "pack-objects",
+            "--delta-base-offset",
+            "--non-empty",
+            "--quiet",
+            str(self._folder / "pack"),
+            stdin=(id_.hex().encode() + b"\n" for id_ in rest),
+        )
+        made += [f"pack-{line}" for line in said.decode("ascii").split()]
+
+    def _removable(self) -> list[str]:
+        """The packs of before that nobody wants to keep."""
+        folder = self._folder
+        return [
+            name
+            for name in self._packs
+            if not any((folder / f"{name}.{kind}").exists() for kind in ("keep", "promisor"))
+        ]
+
+    def _remove_superfluous(self) -> None:
+        names = pack_set.superfluous(self._folder, self._removable())
+        staying = pack_set.names_of(self._folder).keys() - set(names)
+        if len(staying) > 1:
+            self._git.run(
+                "multi-pack-index",
+                "write",
+                "--stdin-packs",
+                "--no-progress",
+                stdin=(f"{name}.idx\n".encode() for name in sorted(staying)),
+            )
+        else:
+            durable.remove(self._folder / "multi-pack-index")
+        durable.sync_directory(self._folder)
+        durable.failpoint("repack-midx")
+        # What is noted here is removed also if we do not come to it.
+        text = "".join(f"{name}\n" for name in names)
+        with flock.shared(self._path):
+            durable.replace_file(self._path / recovery.REPACKING_NAME, text.encode())
+        durable.failpoint("repack-chosen")
+        for name in names:
+            recovery.remove_pack(self._folder, name)
+            durable.failpoint("repack-removed")
+        durable.sync_directory(self._folder)
+
+    def _write_commit_graph(self) -> None:
+        self._git.run("commit-graph", "write", "--reachable", "--changed-paths", "--no-progress")
+        info = self._path / "objects" / "info"
+        if info.is_dir():
+            durable.sync_directory(info)
+
+
+def _loose_objects(path: Path) -> tuple[int, int]:
+    """How many loose objects there are, and their bytes."""
+    count = size = 0
+    for folder in (path / "objects").glob("[0-9a-f][0-9a-f]"):
+        with os.scandir(folder) as files:
+            for file in files:
+                count += 1
+                size += file.stat().st_size
+    return count, size

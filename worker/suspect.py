@@ -1,0 +1,136 @@
+"""Recognises captures that look bad or failed, by their bytes alone; pure, and it refuses nothing.
+
+What users of backup tools found among their versions: a binary of 0 bytes, the words `Bus error`, a
+login banner, an export that was cut off. A reason is given only for what no real export has: a
+final newline that is missing, say, is what people's editors leave. Exports of other makers are
+looked at only for what is wrong in any language.
+
+A `.backup` begins with four bytes of magic and its own size, little-endian: 88 AC A1 B1 plain,
+EF A8 91 72 encrypted.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+#: Lines at the top and at the end of an export in which a failure may stand.
+_EDGE_LINES: Final = 20
+#: Bytes at the top and at the end that are looked at for them, at most.
+_EDGE_BYTES: Final = 16 * 1024
+#: Most characters of a line that a reason quotes.
+_QUOTED: Final = 60
+
+_MAGICS: Final = (b"\x88\xac\xa1\xb1", b"\xef\xa8\x91\x72")
+
+_FAILURES: Final = re.compile(
+    rb"(?:"
+    rb"bus error|segmentation fault|killed|aborted|interrupted|action timed out|"
+    rb"failure: .*|"
+    rb"expected (?:end of command|command name|closing brace|argument value).*|"
+    rb"bad command name .*|no such (?:item|command|command or directory).*|"
+    rb"syntax error \(line \d+.*|input does not match any value.*|invalid value for argument .*|"
+    rb"not enough permissions.*|"
+    rb"(?:login|authentication) fail(?:ed|ure).*|too many authentication failures.*|"
+    rb"permission denied\b.*|"
+    rb"ssh: .*|kex_exchange_identification: .*|connection (?:closed|refused|reset|timed out).*|"
+    rb"traceback \(most recent call last\):|"
+    rb"#error exporting .*\((?:timeout|interrupted).*"
+    rb")",
+    re.IGNORECASE,
+)
+_BANNERS: Final = re.compile(
+    rb"(?:"
+    rb"MMM +MMM +KKK.*|MikroTik RouterOS \d.*\(c\).*|"
+    rb"(?:login|username|password|login as|user):|"
+    rb"\[[^\]@\s]+@[^\]]+\] (?:/?[\w /-]*)>.*"
+    rb")",
+    re.IGNORECASE,
+)
+_HTML: Final = re.compile(rb"\s*(?:<!doctype html|<html|<head)\b", re.IGNORECASE)
+_REST_ERROR: Final = re.compile(rb'\s*\{[^{}]{0,200}"error"\s*:\s*\d{3}\b')
+_ESCAPED: Final = re.compile(rb"\\.", re.DOTALL)
+_BY_ROUTEROS: Final = re.compile(rb"^#[^\r\n]*\bby RouterOS\b", re.MULTILINE)
+
+
+def why_suspect(export: bytes | None, binary: bytes | None) -> str | None:
+    """Why a capture looks bad or failed, as one sentence; None: it does not.
+
+    Args:
+        export: None: the capture has none, which is not looked at. So for `binary`.
+    """
+    reason = None if export is None else _of_export(export)
+    if reason is None and binary is not None:
+        reason = _of_binary(binary)
+    return reason
+
+
+def warning_of(reason: str) -> str:
+    """The sentence of a receipt about a suspect capture."""
+    return f"This capture looks bad or failed: {reason}."
+
+
+def _of_export(export: bytes) -> str | None:
+    if not export.strip():
+        return "the export is empty"
+    if export.startswith(_MAGICS):
+        return "the export is a binary backup"
+    if b"\0" in export:
+        return "the export holds NUL bytes: it is no text"
+    if _HTML.match(export):
+        return "the export is an HTML page"
+    if _REST_ERROR.match(export):
+        return "the export is an error of an HTTP interface"
+    top = export[:_EDGE_BYTES].splitlines()[:_EDGE_LINES]
+    end = export[-_EDGE_BYTES:].splitlines()[-_EDGE_LINES:]
+    for line in (*top, *end):
+        if _FAILURES.fullmatch(line.strip()):
+            return f"the export holds an error: {_quoted(line)}"
+    for line in top:
+        if _BANNERS.fullmatch(line.strip()):
+            return f"the export holds what a terminal shows: {_quoted(line)}"
+    return _cut_off(export)
+
+
+def _cut_off(export: bytes) -> str | None:
+    lines = export.rstrip().splitlines()
+    if not lines[-1].lstrip().startswith(b"#") and _is_continued(lines[-1]):
+        return "the export is cut off: it ends within a line"
+    if not _BY_ROUTEROS.search(export[:_EDGE_BYTES]):
+        return None
+    # The last command: a script in it may have hundreds of lines, continued by a backslash each.
+    first = len(lines) - 1
+    while first > 0 and _is_continued(lines[first - 1]):
+        first -= 1
+    command = b"".join(line.rstrip().removesuffix(b"\\") for line in lines[first:-1]) + lines[-1]
+    if not command.startswith(b"#") and _ESCAPED.sub(b"", command).count(b'"') % 2:
+        return "the export is cut off: it ends within quotes"
+    if all(not line.strip() or line.lstrip().startswith(b"#") for line in lines):
+        return "the export holds nothing but its header"
+    return None
+
+
+def _is_continued(line: bytes) -> bool:
+    line = line.rstrip()
+    return (len(line) - len(line.rstrip(b"\\"))) % 2 == 1
+
+
+def _of_binary(binary: bytes) -> str | None:
+    if not binary:
+        return "the binary has 0 bytes"
+    if binary.startswith(_MAGICS) and len(binary) >= 8:
+        size = int.from_bytes(binary[4:8], "little")
+        if size != len(binary):
+            return f"the binary has {len(binary)} bytes and says that it has {size}"
+        return None
+    if _HTML.match(binary):
+        return "the binary is an HTML page"
+    first = binary[:_EDGE_BYTES].splitlines()[0].strip()
+    if _FAILURES.fullmatch(first) or _BANNERS.fullmatch(first):
+        return f"the binary is a message: {_quoted(first)}"
+    return None
+
+
+def _quoted(line: bytes) -> str:
+    text = line.strip()[:_QUOTED].decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "?" for c in text)
