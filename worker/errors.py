@@ -17,6 +17,10 @@
     │   └── StagedBytesDamaged    its bytes are not those that were accepted
     └── StoreError                a tenant's git repository
         ├── NotInStore            no such repository, commit, device or file (also a KeyError)
+        │   └── RemovedByRetention    it was there, and rules or an erasure removed it
+        ├── HistoryNotLinear      a history with merges cannot be rewritten
+        ├── GitMissing            the step needs the git program, which is not there or failed
+        ├── ErasureIncomplete     something of a forgotten device is there still
         ├── RepositoryBusy        another writer moved the ref or holds its lock
         ├── RepositoryDamaged     what is on disk is not what git says
         └── StoreUnavailable      the file system refused: full, read-only, not permitted
@@ -173,6 +177,36 @@ class NotInStore(StoreError, KeyError):
 
     def __str__(self) -> str:
         return Exception.__str__(self)
+
+
+class RemovedByRetention(NotInStore):
+    """The version, or its binary, was in the store; retention or an erasure removed it."""
+
+    hint = (
+        "`confkeep history TENANT DEVICE` lists what was kept; docs/retention.md tells the rules."
+    )
+    exit_code = 37
+
+
+class HistoryNotLinear(StoreError):
+    """A commit has several parents: which of its history to keep cannot be decided by rules."""
+
+    hint = "Only other programs write merges; rewrite that history with git, or leave it as it is."
+    exit_code = 38
+
+
+class GitMissing(StoreError):
+    """The git program, which prunes a repository, is not installed or ended with an error."""
+
+    hint = "Install git, or look at what it said; nothing is lost, and the command may run again."
+    exit_code = 39
+
+
+class ErasureIncomplete(StoreError):
+    """An erasure's proof found something of the device. The message says what."""
+
+    hint = "Run the command again; if that finds it too, keep the message and ask for help."
+    exit_code = 40
 
 
 class RepositoryBusy(StoreError):

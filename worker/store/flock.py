@@ -58,6 +58,26 @@ def exclusive(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
+@contextmanager
+def alone(path: Path, wait_s: float = _WAIT_S) -> Iterator[None]:
+    """Hold the lock alone, waiting for living writers to end.
+
+    Raises:
+        RepositoryBusy: one lived for all of `wait_s` seconds.
+        OSError: the file system refused.
+    """
+    descriptor = _open(path)
+    try:
+        deadline = time.monotonic() + wait_s
+        while not _try(descriptor, fcntl.LOCK_EX):
+            if time.monotonic() >= deadline:
+                raise RepositoryBusy(f"{path.name} is being written by another process")
+            time.sleep(_POLL_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _open(path: Path) -> int:
     return os.open(path / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 

@@ -7,9 +7,10 @@ A writer that was killed, or a machine that lost power, leaves at most:
     objects/pack/pack-*.pack           without its .idx: ended between the two renames
     refs/heads/main.lock               ended while it moved `main`
     HEAD.lock, packed-refs.lock        ended while git or libgit2 changed those
-    tmp_confkeep_*                     ended while it replaced HEAD
+    tmp_confkeep_*                     ended while it replaced HEAD, or made another file whole
+    confkeep.rewritten-pending         a map of ids; `main` tells whether it counts (`id_map`)
 
-None of these is reachable from `main`, so removing them loses nothing. A complete pack that `main`
+None of these but the last is needed, so removing them loses nothing. A complete pack that `main`
 does not reach yet is left alone: a retry of the same backups does not need it, and a repack drops
 it.
 """
@@ -20,7 +21,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from worker.store import durable, flock
+from worker.store import durable, flock, id_map
 from worker.store.backup import MAIN_REF
 
 PACK_PREFIX: Final = f"tmp_pack_{durable.TEMPORARY_MARK}"
@@ -44,6 +45,7 @@ def recover(path: Path) -> bool:
             for leftover in leftovers(path):
                 durable.failpoint("leftover")
                 durable.remove(leftover)
+            id_map.settle(path)
     return alone
 
 

@@ -10,6 +10,7 @@ What is looked at, in this order:
    parent's. No device may be in a commit's parent and not in the commit.
 5. Each device's latest pair, read by our own reader and by libgit2.
 6. The history index: every row against git.
+7. The map of rewritten ids: SQLite's own check, and that every commit that it leads to is there.
 
 Objects are read by `object_reader`, which damaged files cannot harm. libgit2 is asked only about a
 repository in which nothing was found.
@@ -17,6 +18,7 @@ repository in which nothing was found.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -30,7 +32,7 @@ from typing import Final
 import pygit2
 
 from worker.errors import ConfkeepError
-from worker.store import flock, index_build, reader, recovery
+from worker.store import flock, id_map, index_build, reader, recovery
 from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME, MAIN_REF
 from worker.store.index import INDEX_NAME, detail_of
 from worker.store.index_build import RawCommit, compare_trees, entries_of, is_device, is_uniform
@@ -94,6 +96,8 @@ class Kind(StrEnum):
     DEVICE = "device"
     INDEX = "index"
     LEFTOVER = "leftover"
+    #: The map of rewritten ids.
+    IDS = "ids"
 
 
 #: What `repair_repository` can mend, since it is derived from the rest.
@@ -203,6 +207,9 @@ def _note_leftovers(report: Report) -> None:
     for leftover in recovery.leftovers(report.path):
         name = leftover.relative_to(report.path).as_posix()
         report.add(Kind.LEFTOVER, name, "a writer that died left it; the next one removes it")
+    if (report.path / id_map.PENDING_NAME).exists():
+        text = "a rewrite that died left it; the next writer renames or removes it"
+        report.add(Kind.LEFTOVER, id_map.PENDING_NAME, text)
 
 
 class _Verification:
@@ -240,6 +247,7 @@ class _Verification:
         self.check_history()
         self.check_latest()
         self.check_index()
+        self.check_ids()
 
     def _tick(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -579,6 +587,24 @@ class _Verification:
         for backup_id, sha in self._ids:
             if sha not in {file.sha_of(number) for number in found.get(backup_id, [])}:
                 yield f"it does not find the backup id of commit {sha.hex()}"
+
+    # 7
+
+    def check_ids(self) -> None:
+        """The map of rewritten ids can be read, and leads to commits that are there."""
+        file = self.path / id_map.FILE_NAME
+        if not file.exists():
+            return
+        try:
+            with contextlib.closing(id_map.IdMap(file)) as ids:
+                damage = ids.damage()
+                lost = 0 if damage else sum(id_ not in self.objects for id_ in ids.current_ids())
+        except ConfkeepError as error:
+            damage, lost = str(error), 0
+        if damage:
+            self.report.add(Kind.IDS, file.name, damage)
+        if lost:
+            self.report.add(Kind.IDS, file.name, f"it leads to {lost} commits that git has not")
 
 
 def _bytes_of(file: Path) -> bytes | None:
