@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import sqlite3
 import uuid
 from collections.abc import Collection, Iterable, Iterator
@@ -46,6 +45,7 @@ CREATE TEMPORARY TABLE step (old BLOB PRIMARY KEY, new BLOB, removed_s INTEGER) 
 """
 #: Most ids that one statement looks up.
 _MOST_AT_ONCE: Final = 500
+_COPY_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +273,8 @@ def write_pending(path: Path, rewrite: Rewrite) -> None:
     temporary = durable.temporary_name(path, "tmp_")
     try:
         if (path / FILE_NAME).exists():
-            shutil.copyfile(path / FILE_NAME, temporary)
+            with (path / FILE_NAME).open("rb") as last:
+                durable.create_file(temporary, iter(lambda: last.read(_COPY_BYTES), b""))
         with contextlib.closing(sqlite3.connect(temporary)) as db:
             _fill(db, rewrite)
         durable.sync_file(temporary)

@@ -120,9 +120,9 @@ def _kept(
     if not rules or not candidates:
         return set(candidates)
 
-    def worth(number: int) -> tuple[bool, bool, int]:
+    def worth(number: int) -> tuple[int, int]:
         capture = captures[number]
-        return capture.config_changed, capture.changed, number
+        return 2 if capture.config_changed else int(capture.changed), number
 
     kept = {candidates[-1]}
     if rules.keep_last is not None:
@@ -145,7 +145,7 @@ def _best_of_periods(
     candidates: Sequence[int],
     count: int,
     period_of: Callable[[int], tuple[int, ...]],
-    worth: Callable[[int], tuple[bool, bool, int]],
+    worth: Callable[[int], tuple[int, int]],
 ) -> list[int]:
     best: dict[tuple[int, ...], int] = {}
     for number in candidates:
