@@ -46,6 +46,11 @@ test: lint ## Check style and types, then run all tests (under 6 minutes on 2 co
 bench: $(VENV)/.dev-installed ## Measure the store against plain git and against itself (some minutes)
 	@$(BIN)/python -m tests.bench
 
+.PHONY: chaos
+chaos: $(VENV)/.dev-installed ## Kill workers and brokers 1,000 times and time recoveries (half an hour)
+	@$(BIN)/python -m tests.chaos --seconds 600 --kills 1000 --recoveries 5
+	@$(BIN)/python -m pytest -m chaos tests
+
 .PHONY: lint
 lint: $(VENV)/.dev-installed ## Check style and types
 	@$(BIN)/ruff check .

@@ -34,7 +34,7 @@ class CommitTask(Task):  # type: ignore[misc]
 @app.task(
     name=wakeups.COMMIT_TASK, base=CommitTask, bind=True, max_retries=None, throws=(InvalidInput,)
 )  # type: ignore[untyped-decorator]
-def commit_inbox(self: Task, tenant_id: str) -> None:
+def commit_inbox(self: Task, tenant_id: str, sent_ms: int | None = None) -> None:
     """Commit what waits in a tenant's inbox; goes on at the queue's tail when its slice is over.
 
     A fault of the system keeps every entry where it is and tries again, later and later, for ever.
@@ -42,6 +42,9 @@ def commit_inbox(self: Task, tenant_id: str) -> None:
     tenant_id = checked_uuid("tenant_id", tenant_id)
     settings = get_settings()
     client = get_client(settings)
+    with broker_errors():
+        if wakeups.is_outdated(client, tenant_id, sent_ms):
+            return
     if not self.request.retries and drain.is_backing_off(client, tenant_id):
         return
     try:
@@ -51,6 +54,8 @@ def commit_inbox(self: Task, tenant_id: str) -> None:
         drain.show_retrying(client, tenant_id, error)
         raise self.retry(exc=error, countdown=delay_s) from error
     if turn.had_lock and turn.left:
+        # Behind the shard's other tenants; unless a new enqueue has sent one since the last look.
         with broker_errors():
-            wakeups.flag(client, settings, tenant_id, only_new=False)
-        wakeups.send(app, settings, tenant_id)
+            own_ms = wakeups.flag_by_turn(client, tenant_id)
+        if own_ms is not None:
+            wakeups.send(app, settings, tenant_id, own_ms)

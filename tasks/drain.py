@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import time
 from contextlib import ExitStack
@@ -12,12 +13,21 @@ import structlog
 
 from tasks.models import Receipt
 from worker import backoff, dead_letters, inbox, locks, receipts, shutdown, staging, wakeups
-from worker.errors import ConfkeepError, PoisonedBackup, RepositoryBusy
+from worker.connections import broker_errors
+from worker.errors import (
+    BrokerUnavailable,
+    ConfkeepError,
+    PoisonedBackup,
+    QueueError,
+    RepositoryBusy,
+    StoreError,
+)
 from worker.git_store import author_of
 from worker.inbox import Batch, Entry, Waiting
 from worker.locks import TenantLock
 from worker.receipts import Outcome
 from worker.settings import Settings
+from worker.staging import Contents
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups, find_committed
 from worker.store.repository import TenantRepository, open_for_writing, repository_path
@@ -60,11 +70,18 @@ def drain_inbox(client: redis.Redis, settings: Settings, tenant_id: str) -> Turn
     if lock is None:
         return Turn(had_lock=False)
     try:
-        wakeups.clear(client, tenant_id)
         committed, dead = _drain(client, settings, tenant_id, lock)
+    except (StoreError, QueueError):
+        # No entry is to blame, however often it comes.
+        with contextlib.suppress(BrokerUnavailable):
+            inbox.forget_attempts(client, tenant_id)
+        raise
     finally:
         lock.release()
-    # Looked at after the release: who was refused the lock meanwhile relies on it.
+    # In this order: who was refused the lock meanwhile, and who found the flag set, relies on this
+    # last look.
+    with broker_errors():
+        wakeups.clear(client, tenant_id)
     return Turn(True, committed, dead, inbox.depth(client, tenant_id))
 
 
@@ -159,9 +176,9 @@ class _Step:
         entries = [waiting.entry for waiting in batch]
         backups: list[Backup] = []
         poisoned: dict[str, PoisonedBackup] = {}
-        for waiting, data in zip(batch, self._read(entries), strict=True):
+        for waiting, found in zip(batch, self._read(entries), strict=True):
             try:
-                contents = staging.split(waiting.entry, data)
+                contents = staging.checked(waiting.entry, found)
             except PoisonedBackup as error:
                 poisoned[waiting.stream_id] = error
             else:
@@ -179,8 +196,8 @@ class _Step:
                     backups.append(_backup(waiting.entry, b"", None))
         return backups, poisoned
 
-    def _read(self, entries: list[Entry]) -> list[bytes | None]:
-        found: dict[str, bytes | None] = {}
+    def _read(self, entries: list[Entry]) -> list[Contents | None]:
+        found: dict[str, Contents | None] = {}
         for where in sorted({entry.staging for entry in entries}):
             there = [entry for entry in entries if entry.staging == where]
             store = staging.of_entry(there[0], self._settings, self._client)

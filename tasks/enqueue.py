@@ -138,16 +138,14 @@ def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> lis
         submissions.append(inbox.Submission(payload.tenant_id, entry, data, reply_to))
     accepted = inbox.accept(client, settings, submissions)
     refusal: BackupIdConflict | InboxFull | None = None
-    woken: set[str] = set()
     for submission, answer in zip(submissions, accepted, strict=True):
         tenant_id, entry = submission.tenant_id, submission.entry
         if answer.outcome not in ("accepted", "waiting"):
             # Its file, if any, is one that nothing refers to.
             store.discard(tenant_id, [entry])
             refusal = refusal or _refusal(answer, tenant_id, entry)
-        if answer.wake and tenant_id not in woken:
-            woken.add(tenant_id)
-            _wake(settings, tenant_id)
+        if answer.wake_ms is not None:
+            _wake(settings, tenant_id, answer.wake_ms)
     if refusal is not None:
         raise refusal
     return [answer.outcome for answer in accepted]
@@ -169,9 +167,9 @@ def _refusal(
     return None
 
 
-def _wake(settings: Settings, tenant_id: str) -> None:
+def _wake(settings: Settings, tenant_id: str, sent_ms: int) -> None:
     try:
-        wakeups.send(app, settings, tenant_id)
+        wakeups.send(app, settings, tenant_id, sent_ms)
     except OperationalError:
         # Accepted all the same: the sweep sends the wake-up that got lost.
         log.warning("wake-up was not sent", action="wakeup.lost", tenant_id=tenant_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,12 +55,24 @@ class Deployment:
     def client(self) -> redis.Redis:
         return redis.Redis(unix_socket_path=str(self.server.socket))
 
-    def start_worker(self, name: str = "w", concurrency: int = 1, **variables: str) -> Child:
+    def start_worker(
+        self,
+        name: str = "w",
+        concurrency: int = 1,
+        pool: str = "prefork",
+        variables: Mapping[str, str] | None = None,
+        **more: str,
+    ) -> Child:
         """Start a worker as deployments do; returns when it consumes its queues."""
         command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
         command += ["--concurrency", str(concurrency), "--hostname", f"{name}@test"]
+        command += ["--pool", pool]
         command += ["--without-mingle", "--without-gossip"]
-        worker = Child(command, log=self.log, env={**os.environ, **self.environment, **variables})
+        worker = Child(
+            command,
+            log=self.log,
+            env={**os.environ, **self.environment, **(variables or {}), **more},
+        )
         self.workers.append(worker)
         with self.client() as client:
             wait_for(

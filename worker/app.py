@@ -18,7 +18,7 @@ from worker.settings import get_settings
 from worker.sweeper import SweeperStep
 
 #: The modules that hold the tasks; names, since the runtime does not import what producers see.
-TASK_MODULES = ("tasks.commit", "tasks.receive", "tasks.read")
+TASK_MODULES = ("tasks.commit", "tasks.receive", "tasks.read", "tasks.maintain")
 
 #: Seconds after which the broker gives an unacknowledged message to another worker. Well above the
 #: longest slice and the longest countdown: a task that runs longer would run twice at once.
@@ -36,6 +36,8 @@ def configuration() -> dict[str, Any]:
         # A dead worker's messages come back in seconds; by default after up to 100.
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
+        # A worker that dies while it restores them keeps all others from it so long; else 300.
+        "unacked_mutex_expire": 10,
         # Without a timeout a half-open connection is never noticed.
         "socket_timeout": settings.redis_timeout_s,
         "socket_connect_timeout": settings.redis_timeout_s,
@@ -79,7 +81,8 @@ def configuration() -> dict[str, Any]:
                 "interval_max": 0.5,
             },
         },
-        "worker_soft_shutdown_timeout": 8,
+        # Slept whole, also when the tasks are done: with a batch and the rest, below 10 seconds.
+        "worker_soft_shutdown_timeout": 5,
     }
 
 
@@ -99,6 +102,11 @@ def _set_up_logging(**_: Any) -> None:
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
 def _prepare_shutdown(**_: Any) -> None:
     shutdown.prepare()
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]
+def _watch_signals(**_: Any) -> None:
+    shutdown.watch_signals()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -6,6 +6,7 @@ The state lies beside the inbox, not in a message: a message may get lost with i
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import redis
 
 from worker import keys, scripts
 from worker.connections import broker_errors
+from worker.errors import ConfkeepError
 
 #: Seconds before the second try; doubled at each further one.
 FIRST_DELAY_S: Final = 1.0
@@ -51,6 +53,24 @@ def get(client: redis.Redis, tenant_id: str) -> Backoff | None:
     return parse(found)
 
 
+def get_many(client: redis.Redis, tenant_ids: Sequence[str]) -> dict[str, Backoff]:
+    """The waits of those tenants that have one, in one round trip.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        pipe = client.pipeline(transaction=False)
+        for tenant_id in tenant_ids:
+            pipe.hgetall(keys.backoff(tenant_id))
+        waits = [parse(fields) for fields in pipe.execute()]
+    return {
+        tenant_id: wait
+        for tenant_id, wait in zip(tenant_ids, waits, strict=True)
+        if wait is not None
+    }
+
+
 def parse(fields: dict[bytes, bytes]) -> Backoff | None:
     """The hash's fields as a value; None when there are none."""
     if not fields:
@@ -72,7 +92,10 @@ def failed(client: redis.Redis, tenant_id: str, error: BaseException) -> float:
     Raises:
         BrokerUnavailable: Redis did not answer; nothing was noted.
     """
-    reason = f"{type(error).__name__}: {error}"[:500]
+    # Only of our own errors it is known that they hold no payload.
+    reason = type(error).__name__
+    if isinstance(error, ConfkeepError):
+        reason = f"{reason}: {error}"[:500]
     # Jitter of a quarter: tenants that failed together do not come back together.
     jitter = random.uniform(0.75, 1.0)  # noqa: S311
     arguments = [reason, int(FIRST_DELAY_S * 1000), int(LONGEST_DELAY_S * 1000), jitter, FORGET_S]

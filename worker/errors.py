@@ -6,12 +6,14 @@
     │   │   └── BackupIdConflict  the backup_id was used before, for other bytes
     │   ├── InvalidSettings       an environment variable is missing or wrong
     │   └── InvalidId             not an id, or a prefix of none or of several (also a KeyError)
+    │       └── UnknownBackup     nothing was ever accepted under that backup_id, as far as is known
     ├── QueueError                Redis, the inbox or the lock
     │   ├── BrokerUnavailable     Redis cannot be reached, or refuses to write
     │   ├── BrokerVolatile        Redis may lose what it acknowledged
     │   ├── InboxFull             a limit on what may wait is reached
     │   ├── TenantLocked          another process holds the tenant lock
-    │   └── StagingUnavailable    the shared volume refused: full, read-only, not permitted
+    │   ├── StagingUnavailable    the shared volume refused: full, read-only, not permitted
+    │   └── NoReceipt             what was accepted is not in git yet, or nobody answers for it
     ├── PoisonedBackup            this backup can never be committed; it becomes a dead letter
     │   ├── StagedBytesMissing    its bytes are not in staging
     │   └── StagedBytesDamaged    its bytes are not those that were accepted
@@ -92,6 +94,15 @@ class InvalidId(InvalidInput, KeyError):
     hint = "`confkeep history` lists the tenants; `confkeep history TENANT` lists its devices."
 
 
+class UnknownBackup(InvalidId):
+    """No backup of that id waits, has a receipt or is a dead letter, and none is in git."""
+
+    hint = (
+        "Check the id: what an enqueue did not accept has no receipt. "
+        "`confkeep history TENANT DEVICE --json` lists the ids that are in git."
+    )
+
+
 class QueueError(ConfkeepError):
     """Redis, the inbox or the lock."""
 
@@ -141,13 +152,26 @@ class StagingUnavailable(QueueError):
     exit_code = 13
 
 
+class NoReceipt(QueueError):
+    """What was accepted is not in git yet, or no worker answered in time. It waits, and is not lost."""
+
+    hint = (
+        "`confkeep status` shows whether a worker runs; start one with `confkeep up` or "
+        "`confkeep worker`. What was accepted is committed as soon as one works."
+    )
+    exit_code = 16
+
+
 class PoisonedBackup(ConfkeepError):
     """This backup can never be committed; it becomes a dead letter and the others go on.
 
     Also the failure that waits under such a backup's result.
     """
 
-    hint = "Look at it with `confkeep status`, and enqueue a new capture of the device."
+    hint = (
+        "`confkeep dead-letters list` shows it with its reason; retry or discard it there, and "
+        "enqueue a new capture of the device."
+    )
     exit_code = 20
 
 
@@ -212,7 +236,10 @@ class ErasureIncomplete(StoreError):
 class RepositoryBusy(StoreError):
     """Another writer moved the ref or holds its lock. Nothing was acknowledged."""
 
-    hint = "The task retries by itself; a lock whose owner died is removed at the next opening."
+    hint = (
+        "Try again in a few seconds; a task retries by itself. A lock whose owner died is removed "
+        "at the next opening."
+    )
     retryable = True
     exit_code = 32
 
@@ -220,7 +247,10 @@ class RepositoryBusy(StoreError):
 class RepositoryDamaged(StoreError):
     """What is on disk is not what git says. Nothing was changed."""
 
-    hint = "Run `git fsck` on the repository and restore it from a copy; the inbox waits meanwhile."
+    hint = (
+        "`confkeep verify` says what is damaged, and `confkeep repair` rebuilds what can be made "
+        "from the rest; restore the other files from a copy. The inbox waits meanwhile."
+    )
     exit_code = 33
 
 

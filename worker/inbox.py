@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import keys, receipts, scripts
+from worker import keys, receipts, scripts, wakeups
 from worker.connections import broker_errors
 from worker.errors import PoisonedBackup
 from worker.ids import checked_uuid
@@ -61,7 +61,8 @@ class Entry:
 
     def to_json(self) -> str:
         """The text that stands in the stream; ASCII."""
-        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+        values = {field: getattr(self, field) for field in self.__slots__}
+        return json.dumps(values, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Entry:
@@ -118,8 +119,8 @@ class Accepted:
 
     #: As in `worker/lua/accept.lua`.
     outcome: str
-    #: Whether the caller has to send a wake-up.
-    wake: bool
+    #: The ms with which the caller has to send a wake-up; None: none.
+    wake_ms: int | None = None
     #: What waits already where it is full, else 0.
     entries: int = 0
     bytes: int = 0
@@ -140,34 +141,26 @@ class Submission:
 def accept(
     client: redis.Redis, settings: Settings, submissions: Sequence[Submission]
 ) -> list[Accepted]:
-    """Put backups into their inboxes, in order, in one round trip; each is accepted whole or not.
+    """Put backups into their inboxes, in order, in one step; each is accepted whole or not.
 
     Raises:
         BrokerUnavailable: some may have been accepted; repeating all with the same ids is safe.
     """
-    script = scripts.load("accept")
+    names: list[str] = []
+    arguments: list[Any] = []
+    for submission in submissions:
+        its_names, its_arguments = _arguments(settings, submission)
+        names += its_names
+        arguments += its_arguments
     with broker_errors():
-        if len(submissions) == 1:
-            replies = [script.run(client, *_arguments(settings, submissions[0], None))]
-        else:
-            pipe = client.pipeline(transaction=False)
-            pipe.script_load(script.text)
-            before: dict[str, str] = {}
-            for submission in submissions:
-                tenant_id, backup_id = submission.tenant_id, submission.entry.backup_id
-                names, arguments = _arguments(settings, submission, before.get(tenant_id))
-                before[tenant_id] = backup_id
-                pipe.evalsha(script.sha1, len(names), *names, *arguments)
-            replies = pipe.execute()[1:]
+        replies = scripts.load("accept").run(client, names, arguments)
     return [
-        Accepted(outcome.decode(), bool(wake), entries, size)
+        Accepted(outcome.decode(), wake or None, entries, size)
         for outcome, wake, entries, size in replies
     ]
 
 
-def _arguments(
-    settings: Settings, submission: Submission, before: str | None
-) -> tuple[list[str], list[Any]]:
+def _arguments(settings: Settings, submission: Submission) -> tuple[list[str], list[Any]]:
     tenant_id, entry = submission.tenant_id, submission.entry
     digest = entry.digest(tenant_id)
     names = [
@@ -181,8 +174,6 @@ def _arguments(
         keys.backoff(tenant_id),
         keys.staged(tenant_id, entry.backup_id),
     ]
-    if before is not None:
-        names.append(keys.result(before))
     arguments = [
         tenant_id,
         entry.backup_id,
@@ -190,7 +181,7 @@ def _arguments(
         entry.to_json(),
         receipts.pending_record(entry.backup_id, digest),
         settings.receipt_ttl_s,
-        int(settings.wake_ttl_s * 1000),
+        int(wakeups.FLAG_LIFE_S * 1000),
         submission.reply_to or "",
         entry.size_bytes,
         settings.inbox_max_backups,
@@ -257,6 +248,16 @@ def read_batch(client: redis.Redis, tenant_id: str, *, max_backups: int, max_byt
             del entries[number:]
             break
     return Batch(entries, unreadable, attempts - 1)
+
+
+def forget_attempts(client: redis.Redis, tenant_id: str) -> None:
+    """Count anew: the last batches failed for a reason that lies in no entry.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        client.delete(keys.attempts(tenant_id))
 
 
 def _parse(rows: Any) -> tuple[list[Waiting], list[Unreadable]]:
@@ -349,7 +350,7 @@ def list_inboxes(client: redis.Redis, limit: int | None = None) -> list[InboxSta
         BrokerUnavailable: Redis did not answer.
     """
     with broker_errors():
-        now_s = _server_time_s(client)
+        now_s = server_time_ms(client) / 1000
         last = -1 if limit is None else limit - 1
         rows: Any = client.zrange(keys.WAITING, 0, last, withscores=True)
         pipe = client.pipeline(transaction=False)
@@ -361,6 +362,29 @@ def list_inboxes(client: redis.Redis, limit: int | None = None) -> list[InboxSta
         for (tenant, since_ms), length in zip(rows, lengths, strict=True)
         if length
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What waits in all inboxes, as `accept` counts it against the limits."""
+
+    entries: int
+    bytes: int
+    #: The bytes that wait for each tenant.
+    tenant_bytes: dict[str, int]
+
+
+def read_load(client: redis.Redis) -> Load:
+    """What waits in all.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        found: Any = client.hgetall(keys.LOAD)
+    numbers = {name.decode(): int(value) for name, value in found.items()}
+    entries, size = numbers.pop("entries", 0), numbers.pop("bytes", 0)
+    return Load(entries, size, numbers)
 
 
 def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:
@@ -376,6 +400,12 @@ def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:
         return dict(enumerate(pipe.execute()))
 
 
-def _server_time_s(client: redis.Redis) -> float:
-    seconds, microseconds = client.time()
-    return float(seconds) + float(microseconds) / 1e6
+def server_time_ms(client: redis.Redis) -> int:
+    """The server's clock, which all dates in Redis go by: ms since 1970.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        now: Any = client.time()
+    return int(now[0]) * 1000 + int(now[1]) // 1000

@@ -11,7 +11,8 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
                                                  the entry (staging `redis` only)
     confkeep:handoff:<tenant>:<uuid>     string  bytes that a client staged itself for
                                                  `backups.receive`; gone when accepted
-    confkeep:wake:<tenant>               string  a wake-up is on its way; expires in seconds
+    confkeep:wake:<tenant>               string  ms at which a wake-up was sent; gone when a
+                                                 turn ends, expires after a minute
     confkeep:lock:<tenant>               string  tenant lock: its owner's token; expires
     confkeep:backoff:<tenant>            hash    `tries`, `since_ms`, `next_ms`, `reason` of a
                                                  tenant whose last commit failed

@@ -77,7 +77,7 @@ class Settings(BaseSettings):
         2.0, gt=0, le=60, description="Seconds between two looks for forgotten inboxes"
     )
     wake_ttl_s: float = Field(
-        5.0, gt=0, le=60, description="Seconds until an unanswered wake-up is sent again"
+        5.0, gt=0, le=60, description="Seconds until the sweep looks for an unanswered wake-up"
     )
     receipt_ttl_s: int = Field(
         8 * 86_400, ge=60, description="Seconds that a receipt can be asked for in Redis"

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import redis
 
@@ -31,6 +32,9 @@ from worker.connections import broker_errors
 from worker.errors import InvalidBackup, StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
 from worker.inbox import Entry
 from worker.settings import Settings
+
+#: Staged bytes above this are read in pieces of this size.
+_LARGE_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +45,35 @@ class Contents:
     binary: bytes | None
 
 
-def split(entry: Entry, data: bytes | None) -> Contents:
-    """The two files of an entry's staged bytes.
+def checked(entry: Entry, contents: Contents | None) -> Contents:
+    """The two files of an entry, if they are what was accepted.
 
     Raises:
         StagedBytesMissing: there are none.
-        StagedBytesDamaged: a size or a SHA-256 is not what was accepted.
+        StagedBytesDamaged: a size or a SHA-256 is another.
     """
-    if data is None:
+    if contents is None:
         raise StagedBytesMissing(f"the staged bytes of backup {entry.backup_id} are gone")
-    if len(data) != entry.size_bytes:
-        raise StagedBytesDamaged(
-            f"backup {entry.backup_id} has {len(data)} staged bytes, not {entry.size_bytes}"
-        )
-    export = data[: entry.export_bytes]
-    binary = None if entry.binary_bytes is None else data[entry.export_bytes :]
-    for part, expected in ((export, entry.export_sha256), (binary, entry.binary_sha256)):
-        if part is not None and hashlib.sha256(part).hexdigest() != expected:
+    for part, size, digest in (
+        (contents.export, entry.export_bytes, entry.export_sha256),
+        (contents.binary or b"", entry.binary_bytes or 0, entry.binary_sha256),
+    ):
+        if len(part) != size:
+            raise StagedBytesDamaged(
+                f"backup {entry.backup_id} has {len(part)} staged bytes, not {size}"
+            )
+        if digest is not None and hashlib.sha256(part).hexdigest() != digest:
             raise StagedBytesDamaged(
                 f"the staged bytes of backup {entry.backup_id} have another SHA-256"
             )
+    return contents
+
+
+def _split(entry: Entry, data: bytes | None) -> Contents | None:
+    if data is None:
+        return None
+    binary = None if entry.binary_bytes is None else data[entry.export_bytes :]
+    export = data[: entry.export_bytes] if entry.binary_bytes is not None else data
     return Contents(export, binary)
 
 
@@ -75,16 +88,44 @@ class RedisStaging:
         """The bytes to send along with the entry."""
         return contents.export + (contents.binary or b"")
 
-    def read(self, tenant_id: str, entries: Sequence[Entry]) -> list[bytes | None]:
+    def read(self, tenant_id: str, entries: Sequence[Entry]) -> list[Contents | None]:
         """The staged bytes of each entry; None: there are none.
 
         Raises:
             BrokerUnavailable: Redis did not answer.
         """
-        names = [keys.staged(tenant_id, entry.backup_id) for entry in entries]
+        small = [entry for entry in entries if entry.size_bytes <= _LARGE_BYTES]
+        found: dict[str, Contents | None] = {}
+        if small:
+            names = [keys.staged(tenant_id, entry.backup_id) for entry in small]
+            with broker_errors():
+                values: Any = self._client.mget(names)
+            for entry, data in zip(small, values, strict=True):
+                found[entry.backup_id] = _split(entry, data)
+        for entry in entries:
+            if entry.size_bytes > _LARGE_BYTES:
+                found[entry.backup_id] = self._read_large(tenant_id, entry)
+        return [found[entry.backup_id] for entry in entries]
+
+    def _read_large(self, tenant_id: str, entry: Entry) -> Contents | None:
+        """In pieces: the client holds what it receives twice, and so would taking it apart."""
+        name = keys.staged(tenant_id, entry.backup_id)
         with broker_errors():
-            found: Any = self._client.mget(names) if names else []
-        return list(found)
+            size = int(self._client.strlen(name))
+            if not size:
+                return None
+            if entry.binary_bytes is None:
+                return Contents(self._read_range(name, 0, size), None)
+            export = self._read_range(name, 0, min(size, entry.export_bytes))
+            return Contents(export, self._read_range(name, entry.export_bytes, size))
+
+    def _read_range(self, name: str, start: int, end: int) -> bytes:
+        # Its value is the buffer itself, not a copy.
+        gathered = io.BytesIO()
+        for at in range(start, end, _LARGE_BYTES):
+            piece: Any = self._client.getrange(name, at, min(end, at + _LARGE_BYTES) - 1)
+            gathered.write(piece)
+        return gathered.getvalue()
 
     def discard(self, tenant_id: str, entries: Sequence[Entry]) -> None:
         """Delete the bytes of entries that are settled; those in Redis went with the entry."""
@@ -149,13 +190,24 @@ class VolumeStaging:
             folder.mkdir(mode=0o700)
         _sync_folder(folder.parent)
 
-    def read(self, tenant_id: str, entries: Sequence[Entry]) -> list[bytes | None]:
+    def read(self, tenant_id: str, entries: Sequence[Entry]) -> list[Contents | None]:
         """The staged bytes of each entry; None: there are none.
 
         Raises:
             StagingUnavailable: the file system refused.
         """
-        return [_read_file(self._file(tenant_id, entry)) for entry in entries]
+        return [self._read(self._file(tenant_id, entry), entry) for entry in entries]
+
+    def _read(self, path: Path, entry: Entry) -> Contents | None:
+        try:
+            with path.open("rb") as file:
+                if entry.binary_bytes is None:
+                    return Contents(file.read(), None)
+                return Contents(file.read(entry.export_bytes), file.read())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StagingUnavailable(f"staging: {os.strerror(error.errno or 0)}") from error
 
     def discard(self, tenant_id: str, entries: Sequence[Entry]) -> None:
         """Delete the bytes of entries that are settled.

@@ -1,8 +1,8 @@
 """The sweep: each worker looks for forgotten inboxes of its shards and wakes them; it commits none.
 
 Wake-ups get lost with killed workers and brokers. The sweep makes that cost seconds: an inbox with
-entries, without a wake-up on its way, a held lock or a running backoff, is woken. Any number of
-workers may sweep the same shards at once: the wake flag lets one of them send.
+entries, without a fresh wake-up, a held lock or a running backoff, is woken. Any number of workers
+may sweep the same shards at once: the wake flag lets one of them send.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
 from worker import backoff, keys, tidy, wakeups
+from worker.broker_check import BrokerCheckStep
 from worker.connections import broker_errors, open_client
 from worker.errors import ConfkeepError
 from worker.settings import Settings, get_settings
@@ -26,6 +27,10 @@ log = structlog.get_logger("confkeep.sweeper")
 
 #: Milliseconds that a retry's own message gets before the sweep takes its place.
 _RETRY_GRACE_MS = 2_000
+#: Tenants that are asked about in one round trip.
+_TENANTS_AT_ONCE = 1_000
+#: Most messages of a queue that are looked through.
+_MOST_READ = 2_000
 #: Seconds after which a silent worker is forgotten.
 _FORGET_WORKER_S = 3_600
 
@@ -64,34 +69,61 @@ class Sweeper:
         now_ms = now[0] * 1000 + now[1] // 1000
         report = json.dumps({"shards": sorted(self._shards), "swept_ms": now_ms})
         self._client.hset(keys.WORKERS, self._name, report)
-        tenants = [tenant for tenant in self._waiting() if self._is_forgotten(tenant, now_ms)]
         sent = 0
-        for tenant in tenants:
-            if wakeups.flag(self._client, self._settings, tenant, only_new=True):
-                wakeups.send(self._app, self._settings, tenant)
-                sent += 1
+        for shard, tenants in self._forgotten(now_ms).items():
+            sent += self._wake(shard, tenants, now_ms)
         if tidy.is_due(self._client):
             deleted = tidy.tidy(self._client, self._settings)
             deleted += tidy.drop_foreign_queues(self._client, self._settings)
             log.info("tidied the staging", action="sweep.tidied", deleted=deleted)
         return sent
 
-    def _waiting(self) -> list[str]:
-        found: Any = self._client.zrange(keys.WAITING, 0, -1)
-        tenants = (tenant.decode() for tenant in found)
-        shards = self._settings.shards
-        return [tenant for tenant in tenants if keys.shard_of(tenant, shards) in self._shards]
+    def _forgotten(self, now_ms: int) -> dict[int, list[tuple[str, bytes | None]]]:
+        """By shard, the tenants that wait without a fresh flag, a lock or a backoff; with their
+        flags."""
+        found: dict[int, list[tuple[str, bytes | None]]] = {}
+        waiting: Any = self._client.zrange(keys.WAITING, 0, -1)
+        own = []
+        for tenant in (name.decode() for name in waiting):
+            shard = keys.shard_of(tenant, self._settings.shards)
+            if shard in self._shards:
+                own.append((shard, tenant))
+        for start in range(0, len(own), _TENANTS_AT_ONCE):
+            chunk = own[start : start + _TENANTS_AT_ONCE]
+            pipe = self._client.pipeline(transaction=False)
+            for _shard, tenant in chunk:
+                pipe.get(keys.wake(tenant))
+                pipe.exists(keys.lock(tenant))
+                pipe.hgetall(keys.backoff(tenant))
+            answers = iter(pipe.execute())
+            for (shard, tenant), flag, locked, fields in zip(
+                chunk, answers, answers, answers, strict=True
+            ):
+                wait = backoff.parse(fields)
+                tries_later = wait is not None and now_ms < wait.next_ms + _RETRY_GRACE_MS
+                if not locked and not tries_later and not self._is_fresh(flag, now_ms):
+                    found.setdefault(shard, []).append((tenant, flag))
+        return found
 
-    def _is_forgotten(self, tenant_id: str, now_ms: int) -> bool:
-        pipe = self._client.pipeline(transaction=False)
-        pipe.exists(keys.wake(tenant_id))
-        pipe.exists(keys.lock(tenant_id))
-        pipe.hgetall(keys.backoff(tenant_id))
-        woken, locked, waiting = pipe.execute()
-        wait = backoff.parse(waiting)
-        return not (
-            woken or locked or (wait is not None and now_ms < wait.next_ms + _RETRY_GRACE_MS)
+    def _is_fresh(self, flag: bytes | None, now_ms: int) -> bool:
+        return (
+            flag is not None and now_ms - wakeups.sent_at(flag) < self._settings.wake_ttl_s * 1000
         )
+
+    def _wake(self, shard: int, tenants: list[tuple[str, bytes | None]], now_ms: int) -> int:
+        """Wake those whose wake-up is not in the queue any more.
+
+        Sending again only because the queue is long would make it longer and longer. Of a very
+        long one nothing is known: then the flag decides, for its whole life.
+        """
+        queued = wakeups.queued(self._client, shard, _MOST_READ)
+        sent = 0
+        for tenant, flag in tenants:
+            lost = flag is None if queued is None else tenant not in queued
+            if lost and wakeups.claim(self._client, tenant, flag, now_ms):
+                wakeups.send(self._app, self._settings, tenant, now_ms)
+                sent += 1
+        return sent
 
 
 def list_workers(client: redis.Redis) -> list[WorkerStatus]:
@@ -119,7 +151,8 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
     the broker is away.
     """
 
-    requires = ("celery.worker.components:Pool",)
+    #: The check first: a worker that is refused must not touch the server.
+    requires = ("celery.worker.components:Pool", BrokerCheckStep)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)

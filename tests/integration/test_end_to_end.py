@@ -21,15 +21,17 @@ from tasks import (
     BackupIdConflict,
     InvalidBackup,
     Receipt,
+    drain,
     enqueue_backup,
     enqueue_backups,
 )
 from tests.integration.conftest import become_producer
 from tests.judge import backup_ids, git
 from tests.servers import Deployment, deployment, wait_for
-from worker import git_store, keys
+from worker import git_store, keys, wakeups
 from worker.app import app
-from worker.errors import StagedBytesDamaged, StagedBytesMissing
+from worker.errors import StagedBytesDamaged, StagedBytesMissing, StoreUnavailable
+from worker.settings import get_settings
 
 EXPORT = "# 2026-01-02 03:04:05 by RouterOS 7.16\r\n/ip address\nadd address=10.0.0.1 \udce9\n"
 
@@ -300,6 +302,22 @@ def test_a_store_that_fails_keeps_the_backup_until_it_works_again(deployed: Depl
         wait_for(lambda: not client.exists(keys.backoff(tenant)), "the wait to be forgotten")
 
 
+def test_a_fault_of_the_system_makes_no_dead_letter_however_long_it_lasts(
+    deployed: Deployment,
+) -> None:
+    tenant = new_id()
+    deployed.store.write_text("in the way")
+    results = [enqueue_backup(tenant, new_id(), "/ip", None, "m") for _ in range(3)]
+    with deployed.client() as client:
+        for _ in range(15):
+            with pytest.raises(StoreUnavailable):
+                drain.drain_inbox(client, get_settings(), tenant)
+        deployed.store.unlink()
+        assert drain.drain_inbox(client, get_settings(), tenant).committed == 3
+    for result in results:
+        assert result.get(timeout=5)["backup_id"] == result.id
+
+
 def test_reading_tasks_answer_where_the_repository_is(deployed: Deployment) -> None:
     deployed.start_worker()
     tenant, device = new_id(), new_id()
@@ -344,3 +362,15 @@ def test_the_readmes_example_keeps_what_it_polls(deployed: Deployment) -> None:
         git(deployed.store / f"{tenant}.git", "log", "--format=%H").decode().split()
     )
     assert set(receipts) == {router.poll_id for router in routers}
+
+
+def test_the_sweep_finds_wake_ups_in_the_broker_s_own_messages(deployed: Deployment) -> None:
+    # What the sweep looks through is Celery's format: a new release must not hide them.
+    tenants = [new_id() for _ in range(3)]
+    for tenant in tenants:
+        enqueue_backup(tenant, new_id(), "/ip", None, "m")
+    found: set[str] = set()
+    with deployed.client() as client:
+        for shard in range(16):
+            found |= wakeups.queued(client, shard, 100) or set()
+    assert found == set(tenants)

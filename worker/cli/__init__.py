@@ -29,7 +29,13 @@ COMMANDS: Final = {
     "show": "Print a device's export as it is or was.",
     "diff": "Show what changed between two versions of a device.",
     "restore": "Write a device's two files into a folder.",
+    "receipt": "Tell what became of a backup.",
     "status": "Show what waits, who works and what failed.",
+    "kick": "Try a tenant that waits after a fault now.",
+    "dead-letters": "List, show, retry and discard what cannot be committed.",
+    "verify": "Read all that is kept and say whether it is sound.",
+    "repair": "Make anew what is derived and damaged, and nothing else.",
+    "reindex": "Build the history index anew from git.",
 }
 
 #: The status of a process that Ctrl-C ended, as shells have it.

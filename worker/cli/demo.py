@@ -26,9 +26,9 @@ from worker.cli.running import DEFAULT_DATA
 from worker.cli.samples import SampleDevice
 from worker.cli.sending import Sender
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
-from worker.cli.versions import device_rows, rows_of
-from worker.cli.waiting import SILENCE_S, NoReceipt, Receipts
-from worker.errors import PoisonedBackup
+from worker.cli.versions import Wanted, device_rows, rows_of
+from worker.cli.waiting import SILENCE_S, Receipts
+from worker.errors import NoReceipt, PoisonedBackup
 from worker.settings import get_settings
 from worker.store.reader import devices_of
 from worker.store.repository import TenantRepository, open_repository, repository_path, tenants_of
@@ -241,7 +241,7 @@ def _show(terminal: Terminal, store: Path, done: _Done) -> None:
 
 
 def _show_device(terminal: Terminal, repository: TenantRepository, device_id: str) -> None:
-    rows = rows_of(repository, device_id, _VERSIONS_SHOWN)
+    rows = rows_of(repository, device_id, Wanted(limit=_VERSIONS_SHOWN))
     terminal.heading(f"History of device {device_id}")
     print_versions(terminal, rows)
     terminal.heading("Its last change")

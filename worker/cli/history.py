@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 import click
 from rich.text import Text
 
 from worker.cli.lookup import find_device, open_tenant
 from worker.cli.terminal import Terminal, count_text, date_text, first_line, pass_terminal
-from worker.cli.versions import DeviceRow, Row, device_rows, rows_of
-from worker.errors import NotInStore
+from worker.cli.versions import DeviceRow, Row, Wanted, device_rows, last_versions, rows_of
+from worker.errors import InvalidInput
 from worker.settings import get_settings
 from worker.store.reader import devices_of
 from worker.store.repository import (
@@ -23,6 +25,11 @@ from worker.store.repository import (
 
 #: Digits of a commit id in tables; unambiguous in any store that we have seen.
 SHORT: Final = 10
+
+
+class _Start(TypedDict, total=False):
+    before: str
+    captured_before: dt.datetime
 
 
 @click.command("history")
@@ -37,7 +44,13 @@ SHORT: Final = 10
     help="Most versions to list; 0 lists all.",
 )
 @click.option(
-    "--config-changes",
+    "--before",
+    metavar="COMMIT|DATE",
+    help="Only versions older than this one (a commit id or its first digits), or captured before "
+    "this date, such as 2026-09-30 or 2026-09-30T10:00 (UTC).",
+)
+@click.option(
+    "--config-changes-only",
     is_flag=True,
     help="Only versions whose configuration changed, not just the export's date or the binary.",
 )
@@ -48,14 +61,16 @@ def command(
     tenant: str | None,
     device: str | None,
     limit: int,
-    config_changes: bool,
+    before: str | None,
+    config_changes_only: bool,
     as_json: bool,
 ) -> None:
     """List the versions of a device, or the devices of a tenant.
 
-    Without TENANT: the tenants of the store. Newest first. TENANT and DEVICE are UUIDs or their first 4 or more digits. A version is a
-    commit that changed one of the device's two files; `captured` is when the device was asked,
-    `+` and `-` are the lines of the export that came and went.
+    Without TENANT: the tenants of the store. Newest first. TENANT and DEVICE are UUIDs or their
+    first 4 or more digits. A version is a commit that changed one of the device's two files;
+    `captured` is when the device was asked, `+` and `-` are the lines of the export that came and
+    went.
 
     \b
     With --json:
@@ -75,7 +90,27 @@ def command(
         _list_devices(terminal, tenant_id, device_rows(repository), as_json)
         return
     device_id = find_device(repository, device)
-    _list_versions(terminal, tenant_id, repository, device_id, limit, config_changes, as_json)
+    wanted = Wanted(
+        limit=limit + 1 if limit else None,
+        config_changes_only=config_changes_only,
+        **_start_of(before),
+    )
+    _list_versions(terminal, tenant_id, repository, device_id, wanted, as_json)
+
+
+def _start_of(before: str | None) -> _Start:
+    """What `--before` means: hexadecimal digits are a commit's, anything else is a date."""
+    if before is None:
+        return {}
+    if re.fullmatch(r"[0-9A-Fa-f]{4,40}", before):
+        return {"before": before}
+    try:
+        date = dt.datetime.fromisoformat(before)
+    except ValueError:
+        raise InvalidInput(
+            "--before", "must be 4 or more digits of a commit id, or a date such as 2026-09-30"
+        ) from None
+    return {"captured_before": date if date.tzinfo else date.replace(tzinfo=dt.UTC)}
 
 
 def _list_tenants(terminal: Terminal, store: Path, as_json: bool) -> None:
@@ -98,16 +133,19 @@ def _list_versions(
     tenant_id: str,
     repository: TenantRepository,
     device_id: str,
-    limit: int,
-    config_changes: bool,
+    wanted: Wanted,
     as_json: bool,
 ) -> None:
-    most = limit + 1 if limit else None
-    rows = rows_of(repository, device_id, most, config_changes_only=config_changes)
+    """Print a device's versions; one more than is printed is wanted, to tell whether there is."""
+    rows = rows_of(repository, device_id, wanted)
     if not rows:
-        raise NotInStore(f"no version of device {device_id} of tenant {tenant_id}")
-    more = bool(limit) and len(rows) > limit
-    rows = rows[:limit] if more else rows
+        last_versions(repository, device_id, 1)
+        if not as_json:
+            terminal.note("The device has versions, but none like that.")
+            return
+    limit = None if wanted.limit is None else wanted.limit - 1
+    more = limit is not None and len(rows) > limit
+    rows = rows[:limit]
     if as_json:
         versions = [_version_json(row) for row in rows]
         terminal.json(
@@ -115,7 +153,7 @@ def _list_versions(
         )
         return
     print_versions(terminal, rows)
-    if more:
+    if more and limit is not None:
         terminal.note(
             f"There are older versions; `--limit 0` lists all, `--limit {limit * 5}` more."
         )

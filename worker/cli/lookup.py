@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from worker.errors import InvalidId
+from worker.errors import InvalidId, NotInStore
 from worker.ids import checked_uuid
 from worker.store.reader import devices_of
 from worker.store.repository import (
@@ -25,13 +25,16 @@ _CANDIDATES: Final = 5
 _PREFIX = re.compile(r"[0-9a-f][0-9a-f-]*")
 
 
-def find_tenant(store: Path, given: str) -> str:
+def find_tenant(store: Path, given: str, others: Iterable[str] = ()) -> str:
     """The tenant that `given` names: a whole UUID as it is, known or not, or a prefix of one.
 
+    Args:
+        others: tenants that are known too, such as those that have an inbox and no repository yet.
+
     Raises:
-        InvalidId: neither, or a prefix of none or of several tenants of the store.
+        InvalidId: neither, or a prefix of none or of several tenants.
     """
-    return _whole(given) or _by_prefix("TENANT", given, tenants_of(store))
+    return _whole(given) or find_one("TENANT", given, sorted({*tenants_of(store), *others}))
 
 
 def find_device(repository: TenantRepository, given: str) -> str:
@@ -40,7 +43,7 @@ def find_device(repository: TenantRepository, given: str) -> str:
     Raises:
         InvalidId: neither, or a prefix of none or of several devices of the newest commit.
     """
-    return _whole(given) or _by_prefix("DEVICE", given, devices_of(repository))
+    return _whole(given) or find_one("DEVICE", given, devices_of(repository))
 
 
 def find_device_of(store: Path, tenant_id: str, given: str) -> str:
@@ -63,6 +66,19 @@ def open_tenant(store: Path, given: str) -> tuple[str, TenantRepository]:
     return tenant_id, open_repository(repository_path(store, tenant_id))
 
 
+def paths_of(store: Path, given: str | None) -> dict[str, Path]:
+    """The repository's path of the tenant that `given` names; None: of all tenants of the store.
+
+    Raises:
+        InvalidId: as `find_tenant`.
+        NotInStore: there is not one tenant: the folder may not be mounted.
+    """
+    tenants = tenants_of(store) if given is None else [find_tenant(store, given)]
+    if not tenants:
+        raise NotInStore(f"no tenant has a repository in {store}")
+    return {tenant_id: repository_path(store, tenant_id) for tenant_id in tenants}
+
+
 def _whole(given: str) -> str | None:
     try:
         return checked_uuid("id", given)
@@ -70,7 +86,12 @@ def _whole(given: str) -> str | None:
         return None
 
 
-def _by_prefix(field: str, given: str, known: Sequence[str]) -> str:
+def find_one(field: str, given: str, known: Sequence[str]) -> str:
+    """The one of `known` that begins with `given`, with its dashes or without.
+
+    Raises:
+        InvalidId: no prefix, or one of none or of several; names `field` and some of `known`.
+    """
     prefix = given.lower()
     digits = prefix.replace("-", "")
     if not _PREFIX.fullmatch(prefix) or not MIN_PREFIX <= len(digits) <= 32:
@@ -78,7 +99,7 @@ def _by_prefix(field: str, given: str, known: Sequence[str]) -> str:
     found = [one for one in known if one.startswith(prefix) or _digits(one).startswith(digits)]
     if len(found) == 1:
         return found[0]
-    kind = field.lower()
+    kind = field.lower().replace("_", " ")
     if found:
         more = ", ..." if len(found) > _CANDIDATES else ""
         names = ", ".join(found[:_CANDIDATES])

@@ -79,12 +79,20 @@ def command(
             raise click.UsageError(f"{output} exists.")
         replace_file(output, data, mode=0o600)
         terminal.note(f"wrote {size_text(len(data))} to {output}")
-    elif not sys.stdout.isatty():
-        terminal.bytes(data)
-    elif binary:
+    elif binary and sys.stdout.isatty():
         raise click.UsageError(
             "A terminal cannot show a binary; name a file with -o or use a pipe."
         )
+    elif binary:
+        terminal.bytes(data)
     else:
-        for line in decode_text(data).splitlines():
-            terminal.line(printable(line.expandtabs()))
+        print_export(terminal, data)
+
+
+def print_export(terminal: Terminal, data: bytes) -> None:
+    """An export's very bytes; on a terminal with control characters as escapes."""
+    if not sys.stdout.isatty():
+        terminal.bytes(data)
+        return
+    for line in decode_text(data).splitlines():
+        terminal.line(printable(line.expandtabs()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -12,12 +13,20 @@ from rich.text import Text
 from worker import backoff
 from worker.backoff import Backoff
 from worker.cli import running
-from worker.cli.terminal import Terminal, age_text, count_text, first_line, pass_terminal, printable
+from worker.cli.terminal import (
+    Terminal,
+    age_text,
+    count_text,
+    first_line,
+    pass_terminal,
+    printable,
+    size_text,
+)
 from worker.connections import get_client
 from worker.dead_letters import DeadLetter, list_dead_letters
-from worker.inbox import InboxStatus, list_inboxes, queue_depths
+from worker.inbox import InboxStatus, Load, list_inboxes, queue_depths, read_load, server_time_ms
 from worker.keys import shard_of
-from worker.settings import get_settings
+from worker.settings import Settings, get_settings
 from worker.store.repository import tenants_of
 from worker.sweeper import WorkerStatus, list_workers
 
@@ -25,6 +34,8 @@ from worker.sweeper import WorkerStatus, list_workers
 _ROWS: Final = 20
 #: Seconds without a sweep after which a worker is shown as silent.
 _SILENT_S: Final = 15.0
+#: Part of a limit from which on it stands out.
+_NEARLY_FULL: Final = 0.8
 
 
 @click.command("status")
@@ -34,15 +45,20 @@ def command(terminal: Terminal, as_json: bool) -> None:
     """Show what waits, who works and what failed.
 
     Inboxes hold what was accepted and is not committed yet; wake-ups are the messages that tell
-    the workers of a shard to look. Below an inbox whose last commit failed stands why; it is
-    tried again by itself. Nothing in an inbox is ever dropped.
+    the workers of a shard to look. An inbox whose last commit failed is listed with why, since
+    when and when it is tried again; after 5 tries it counts as stalled, and a person should look.
+    Nothing in an inbox is ever dropped. `confkeep kick TENANT` tries one now, `confkeep
+    dead-letters` is about what cannot be committed.
 
     \b
     With --json:
       {"tenants": [id],
+       "load": {"backups", "bytes": of all inboxes, "max_backups", "max_bytes",
+                "tenant_max_backups", "tenant_max_bytes": the limits at which an enqueue is refused},
        "workers": [{"name", "shards", "last_sweep_age_s"}],
-       "inboxes": [{"tenant_id", "shard", "entries", "oldest_age_s", "stalled",
-                    "failed_tries", "reason": why the last commit failed, or null}],
+       "inboxes": [{"tenant_id", "shard", "entries", "bytes", "oldest_age_s", "stalled",
+                    "failed_tries", "reason": why the last commit failed, or null,
+                    "failing_since", "next_try": dates, or null}],
        "wakeups": {shard: waiting, ...}, the empty ones left out,
        "dead_letters": [{"backup_id", "tenant_id", "device_id", "reason", "died_at"}]}
     """
@@ -51,7 +67,8 @@ def command(terminal: Terminal, as_json: bool) -> None:
     client = get_client(settings)
     workers = list_workers(client)
     inboxes = list_inboxes(client)
-    waits = {box.tenant_id: backoff.get(client, box.tenant_id) for box in inboxes}
+    waits = backoff.get_many(client, [box.tenant_id for box in inboxes])
+    load = read_load(client)
     depths = {shard: n for shard, n in queue_depths(client, settings).items() if n}
     dead = list_dead_letters(client)
     tenants = tenants_of(settings.git_store_path)
@@ -59,9 +76,11 @@ def command(terminal: Terminal, as_json: bool) -> None:
         terminal.json(
             {
                 "tenants": tenants,
+                "load": _load_json(load, settings),
                 "workers": [dataclasses.asdict(worker) for worker in workers],
                 "inboxes": [
-                    _inbox_json(box, waits[box.tenant_id], settings.shards) for box in inboxes
+                    _inbox_json(box, waits.get(box.tenant_id), load, settings.shards)
+                    for box in inboxes
                 ],
                 "wakeups": depths,
                 "dead_letters": [_dead_json(letter) for letter in dead],
@@ -69,7 +88,9 @@ def command(terminal: Terminal, as_json: bool) -> None:
         )
         return
     _print_workers(terminal, workers, settings.shards)
-    _print_inboxes(terminal, inboxes, waits, settings.shards, depths)
+    _print_inboxes(terminal, inboxes, load, settings.shards, depths)
+    _print_load(terminal, load, settings)
+    _print_waits(terminal, waits, server_time_ms(client))
     _print_dead(terminal, dead)
     terminal.heading(f"Store {settings.git_store_path}: {count_text(len(tenants), 'tenant')}")
     for tenant_id in tenants[:_ROWS]:
@@ -103,7 +124,7 @@ def _print_workers(terminal: Terminal, workers: Sequence[WorkerStatus], shards: 
 def _print_inboxes(
     terminal: Terminal,
     inboxes: Sequence[InboxStatus],
-    waits: Mapping[str, Backoff | None],
+    load: Load,
     shards: int,
     depths: Mapping[int, int],
 ) -> None:
@@ -114,26 +135,52 @@ def _print_inboxes(
     )
     if inboxes:
         terminal.table(
-            ["  shard", "tenant", "waiting", "oldest"],
+            ["  shard", "tenant", "waiting", "size", "oldest"],
             [
                 [
                     f"  {shard_of(box.tenant_id, shards):02d}",
                     box.tenant_id,
                     str(box.entries),
+                    size_text(load.tenant_bytes.get(box.tenant_id, 0)),
                     age_text(box.oldest_age_s),
                 ]
                 for box in inboxes[:_ROWS]
             ],
-            right="waiting",
+            right="waiting size",
         )
         _and_more(terminal, len(inboxes))
-    for box in inboxes[:_ROWS]:
-        wait = waits[box.tenant_id]
-        if wait is not None:
-            stalled = "stalled, " if wait.stalled else ""
-            tries = f"{wait.tries} failed {'try' if wait.tries == 1 else 'tries'}"
-            terminal.line(f"  {box.tenant_id}: {stalled}{tries}", style="red")
-            terminal.line(f"    {printable(wait.reason)}")
+
+
+def _print_load(terminal: Terminal, load: Load, settings: Settings) -> None:
+    full = max(load.entries / settings.total_max_backups, load.bytes / settings.total_max_bytes)
+    terminal.line(
+        f"  {load.entries:,} of at most {settings.total_max_backups:,} backups, "
+        f"{size_text(load.bytes)} of at most {size_text(settings.total_max_bytes)}; a tenant may "
+        f"have {settings.inbox_max_backups:,} and {size_text(settings.inbox_max_bytes)}",
+        style="red" if full >= _NEARLY_FULL else "dim",
+    )
+
+
+def _print_waits(terminal: Terminal, waits: Mapping[str, Backoff], now_ms: int) -> None:
+    """The tenants that wait after a fault, those first that a person should look at."""
+    if not waits:
+        return
+    stalled = sum(wait.stalled for wait in waits.values())
+    terminal.heading(
+        f"Waiting after a fault: {count_text(len(waits), 'tenant')}, {stalled} stalled"
+    )
+    by_since = sorted(waits.items(), key=lambda item: (not item[1].stalled, item[1].since_ms))
+    for tenant_id, wait in by_since[:_ROWS]:
+        tries = f"{wait.tries} failed {'try' if wait.tries == 1 else 'tries'}"
+        next_s = (wait.next_ms - now_ms) / 1000
+        terminal.line(
+            f"  {tenant_id}: {'stalled, ' if wait.stalled else ''}{tries} in "
+            f"{age_text(max(0, now_ms - wait.since_ms) / 1000)}, next try "
+            + (f"in {age_text(next_s)}" if next_s > 0 else "is due"),
+            style="red" if wait.stalled else "yellow",
+        )
+        terminal.line(f"    {printable(wait.reason)}")
+    _and_more(terminal, len(waits))
 
 
 def _print_dead(terminal: Terminal, dead: Sequence[DeadLetter]) -> None:
@@ -161,14 +208,34 @@ def ranges(numbers: Sequence[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts) or "none"
 
 
-def _inbox_json(box: InboxStatus, wait: Backoff | None, shards: int) -> dict[str, object]:
+def _load_json(load: Load, settings: Settings) -> dict[str, int]:
+    return {
+        "backups": load.entries,
+        "bytes": load.bytes,
+        "max_backups": settings.total_max_backups,
+        "max_bytes": settings.total_max_bytes,
+        "tenant_max_backups": settings.inbox_max_backups,
+        "tenant_max_bytes": settings.inbox_max_bytes,
+    }
+
+
+def _inbox_json(
+    box: InboxStatus, wait: Backoff | None, load: Load, shards: int
+) -> dict[str, object]:
     return {
         **dataclasses.asdict(box),
         "shard": shard_of(box.tenant_id, shards),
+        "bytes": load.tenant_bytes.get(box.tenant_id, 0),
         "stalled": wait is not None and wait.stalled,
         "failed_tries": 0 if wait is None else wait.tries,
         "reason": None if wait is None else wait.reason,
+        "failing_since": None if wait is None else _date(wait.since_ms),
+        "next_try": None if wait is None else _date(wait.next_ms),
     }
+
+
+def _date(ms: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(ms / 1000, dt.UTC)
 
 
 def _dead_json(letter: DeadLetter) -> dict[str, object]:

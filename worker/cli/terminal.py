@@ -223,6 +223,37 @@ class Terminal:
         yield advance
         self.note(f"{what}: {done} of {total}")
 
+    @contextmanager
+    def phases(self, what: str) -> Iterator[Callable[[str, int, int], None]]:
+        """Show on standard error how far work in several parts is; yields `tell(part, done, total)`.
+
+        A bar on a terminal, a line every few seconds elsewhere.
+        """
+        if self.err.is_terminal and self.err.color_system is not None:
+            from rich import progress
+
+            columns = (
+                progress.TextColumn("{task.description}"),
+                progress.BarColumn(bar_width=30),
+                progress.MofNCompleteColumn(),
+                progress.TimeElapsedColumn(),
+            )
+            with progress.Progress(*columns, console=self.err, transient=True) as bar:
+                task = bar.add_task(what, total=None)
+                yield lambda part, done, total: bar.update(
+                    task, description=f"{what}: {part}", completed=done, total=total
+                )
+            return
+        printed_at = time.monotonic()
+
+        def tell(part: str, done: int, total: int) -> None:
+            nonlocal printed_at
+            if time.monotonic() - printed_at >= _PROGRESS_LINE_S:
+                self.note(f"{what}: {part} {done} of {total}")
+                printed_at = time.monotonic()
+
+        yield tell
+
 
 def _json_of(value: object) -> object:
     if isinstance(value, dt.datetime):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pygit2
 
@@ -16,7 +16,7 @@ from worker.store.backup import (
     Version,
     checked_uuid,
 )
-from worker.store.index import open_index
+from worker.store.index import HistoryIndex, open_index
 from worker.store.reader import (
     Pair,
     devices_of,
@@ -65,23 +65,73 @@ def last_versions(repository: TenantRepository, device_id: str, count: int) -> l
     return found
 
 
-def rows_of(
-    repository: TenantRepository,
-    device_id: str,
-    limit: int | None,
-    *,
-    config_changes_only: bool = False,
-) -> list[Row]:
-    """At most `limit` versions of a device with what each changed, newest first."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which of a device's versions are asked for."""
+
+    #: At most so many; None: all.
+    limit: int | None = None
+    #: The full or abbreviated id of a version: only those that are older in the list.
+    before: str | None = None
+    #: Only those that were captured before.
+    captured_before: dt.datetime | None = None
+    #: Only those whose export differs in more than volatile lines.
+    config_changes_only: bool = False
+
+
+def rows_of(repository: TenantRepository, device_id: str, wanted: Wanted) -> list[Row]:
+    """A device's versions with what each changed, newest first.
+
+    Raises:
+        InvalidId, NotInStore: `before` is no version of the device.
+    """
     with open_index(repository) as index:
-        versions = index.versions(
-            device_id,
-            tip=repository.tip(),
-            limit=limit,
-            config_changes_only=config_changes_only,
-            details=True,
-        )
+        tip = repository.tip()
+        if wanted.captured_before is None:
+            return list(_page(repository, index, device_id, tip, wanted))
+        before = _last_not_before(repository, index, device_id, tip, wanted.captured_before)
+        rows: list[Row] = []
+        # Dates are as a rule in order; those that are not are left out one by one.
+        while True:
+            page = _page(repository, index, device_id, tip, replace(wanted, before=before))
+            rows += [row for row in page if row.captured_at < wanted.captured_before]
+            if wanted.limit is None or len(rows) >= wanted.limit or len(page) < wanted.limit:
+                return rows[: wanted.limit]
+            before = page[-1].version.sha
+
+
+def _page(
+    repository: TenantRepository,
+    index: HistoryIndex,
+    device_id: str,
+    tip: pygit2.Oid | None,
+    wanted: Wanted,
+) -> list[Row]:
+    versions = index.versions(
+        device_id,
+        tip=tip,
+        limit=wanted.limit,
+        before=wanted.before,
+        config_changes_only=wanted.config_changes_only,
+        details=True,
+    )
     return [Row(version, captured_at(find_commit(repository, version.sha))) for version in versions]
+
+
+def _last_not_before(
+    repository: TenantRepository,
+    index: HistoryIndex,
+    device_id: str,
+    tip: pygit2.Oid | None,
+    date: dt.datetime,
+) -> str | None:
+    """The version above the newest that was captured before a date; None: that is the first."""
+    above = None
+    for version in index.versions(device_id, tip=tip):
+        if captured_at(find_commit(repository, version.sha)) < date:
+            break
+        above = version.sha
+    return above
 
 
 def captured_at(commit: pygit2.Commit) -> dt.datetime:
@@ -115,7 +165,7 @@ def device_rows(repository: TenantRepository) -> list[DeviceRow]:
     counts = dict.fromkeys(current, 0)
     last: dict[str, Version] = {}
     for commit in repository.git.walk(tip):
-        for device_id in _changed_devices(commit):
+        for device_id in changed_devices(commit):
             if device_id in current:
                 counts[device_id] += 1
                 if device_id not in last:
@@ -123,7 +173,8 @@ def device_rows(repository: TenantRepository) -> list[DeviceRow]:
     return [DeviceRow(device_id, counts[device_id], version) for device_id, version in last.items()]
 
 
-def _changed_devices(commit: pygit2.Commit) -> set[str]:
+def changed_devices(commit: pygit2.Commit) -> set[str]:
+    """The devices that a commit changed against its first parent."""
     parents = commit.parents
     if parents and parents[0].tree_id == commit.tree_id:
         return set()

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from worker.app import app
 from worker.connections import broker_errors
-from worker.errors import ConfkeepError, QueueError
+from worker.errors import ConfkeepError, NoReceipt
 
 #: Seconds without any receipt after which nobody seems to work.
 SILENCE_S: Final = 30.0
@@ -17,16 +17,6 @@ SILENCE_S: Final = 30.0
 _POLL_S: Final = 0.05
 #: Most results asked for at once.
 _CHUNK: Final = 500
-
-
-class NoReceipt(QueueError):
-    """No worker answered within the time. What was accepted stays in the inbox and is not lost."""
-
-    hint = (
-        "`confkeep status` shows whether a worker runs; start one with `confkeep up` or "
-        "`confkeep worker`. What was accepted is committed as soon as one works."
-    )
-    exit_code = 16
 
 
 @dataclass(frozen=True, slots=True)

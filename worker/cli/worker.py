@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import click
+from celery import signals
 
-from worker import keys
+from worker import broker_check, keys
 from worker.app import app
 from worker.cli import running
 from worker.cli.terminal import Terminal, count_text, pass_terminal
-from worker.settings import get_settings, variable_of
+from worker.connections import open_client
+from worker.errors import BrokerUnavailable
+from worker.settings import Settings, get_settings, variable_of
 
 
 @click.command("worker")
@@ -34,7 +38,9 @@ from worker.settings import get_settings, variable_of
     help="Least severe level to log.  [default: CONFKEEP_LOG_LEVEL]",
 )
 @pass_terminal
+@click.pass_context
 def command(
+    ctx: click.Context,
     terminal: Terminal,
     concurrency: int | None,
     pool: str,
@@ -46,11 +52,15 @@ def command(
     It serves the shards that CONFKEEP_WORKER_INDEX and CONFKEEP_WORKER_COUNT give it, and ends in
     order on SIGTERM and Ctrl-C: the running commit is finished, the rest stays in the inboxes.
     The same as `celery -A worker.app worker --without-mingle --without-gossip -O fair`.
+
+    It ends with 14 when the server may lose what it acknowledged: when it evicts keys, or keeps no
+    append-only file.
     """
     running.adopt(terminal)
     if loglevel is not None:
         os.environ[variable_of("log_level")] = loglevel
     settings = get_settings()
+    _refuse_volatile(settings)
     name = name or f"worker-{settings.worker_index}"
     concurrency = concurrency or os.cpu_count() or 1
     shards = keys.shards_of_worker(settings.worker_index, settings.worker_count, settings.shards)
@@ -60,4 +70,24 @@ def command(
     )
     arguments = ["--quiet", "worker", "--without-mingle", "--without-gossip", "-O", "fair"]
     arguments += ["--concurrency", str(concurrency), "--pool", pool, "--hostname", f"{name}@%h"]
+    started: list[Any] = []
+
+    def note(sender: Any, **_: Any) -> None:
+        started.append(sender)
+
+    signals.worker_init.connect(note)
     app.worker_main([*arguments, "--loglevel", settings.log_level])
+    # Celery keeps the status to itself when another program calls it.
+    ctx.exit(started[0].exitcode or 0 if started else 1)
+
+
+def _refuse_volatile(settings: Settings) -> None:
+    """Say it here, in two lines and at once; `celery -A worker.app worker` looks for itself."""
+    client = open_client(settings)
+    try:
+        broker_check.check(client, settings)
+    except BrokerUnavailable:
+        # The worker waits for it.
+        return
+    finally:
+        client.close()

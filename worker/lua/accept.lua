@@ -1,16 +1,18 @@
--- Accept one backup: all of it or nothing, and the same backup_id once however often it is sent.
+-- Accept backups: each whole or not at all, and the same backup_id once however often it is sent.
+--
+-- All in one call: the server syncs its file once for them. KEYS and ARGV hold for each backup, one
+-- after the other:
 --
 -- KEYS  1 record    celery-task-meta-<backup>   string  the backup's one record (Celery's result)
 --       2 inbox     confkeep:inbox:<tenant>     stream
 --       3 waiting   confkeep:waiting            zset    tenant -> ms since its inbox is non-empty
---       4 wake      confkeep:wake:<tenant>      string  a wake-up is on its way
+--       4 wake      confkeep:wake:<tenant>      string  ms at which a wake-up was sent
 --       5 replies   confkeep:replies:<tenant>   hash    backup -> JSON list of further result ids
 --       6 dead      confkeep:dead               hash    backup -> dead letter
 --       7 load      confkeep:load               hash    entries and bytes in all inboxes, and
 --                                                       the bytes of each tenant's
 --       8 backoff   confkeep:backoff:<tenant>   hash    why and until when its commits wait
 --       9 staged    confkeep:staged:<tenant>:<backup>   string
---      10 before    the record of the tenant's backup before this one in the same call, if any
 -- ARGV  1 tenant  2 backup_id  3 digest  4 entry  5 the record while it waits
 --       6 life of the record in seconds  7 life of the wake flag in ms
 --       8 a further result id that wants the receipt, or ''
@@ -18,80 +20,99 @@
 --      10...13 most entries and bytes of a tenant, and in all
 --      14 '1' when the bytes follow  15 the bytes
 --
--- Returns {outcome, wake, entries, bytes}.
+-- Returns {outcome, wake, entries, bytes} for each.
 -- outcome  'accepted'; 'waiting' or 'done' when the id was accepted before with the same digest;
 --          'conflict' when it was with another; 'tenant full' or 'all full' at a limit; 'behind'
---          when the one before it was refused so: accepted, it would be out of order for ever
--- wake     1 when the caller has to send a wake-up
+--          when one of its tenant was refused so before it in this call: accepted, it would be out
+--          of order for ever
+-- wake     0, or the ms with which the caller has to send a wake-up
 -- entries, bytes   what waits already where it is full, else 0
 
-local outcome = 'accepted'
-local record = redis.call('GET', KEYS[1])
-if record then
-  local known = cjson.decode(record)
-  if known['accepted'] then
-    if known['accepted'] ~= ARGV[3] then
-      return {'conflict', 0, 0, 0}
-    end
-    if known['status'] == 'SUCCESS' then
-      return {'done', 0, 0, 0}
-    end
-    -- A dead letter that comes again has its bytes again: it starts anew.
-    if known['status'] ~= 'FAILURE' then
-      outcome = 'waiting'
+local KEYS_EACH, ARGV_EACH = 9, 15
+-- The tenants of whom one was refused for want of room.
+local refused = {}
+
+local function accept(k, a)
+  local outcome = 'accepted'
+  local record = redis.call('GET', KEYS[k + 1])
+  if record then
+    local known = cjson.decode(record)
+    if known['accepted'] then
+      if known['accepted'] ~= ARGV[a + 3] then
+        return {'conflict', 0, 0, 0}
+      end
+      if known['status'] == 'SUCCESS' then
+        return {'done', 0, 0, 0}
+      end
+      -- A dead letter that comes again has its bytes again: it starts anew.
+      if known['status'] ~= 'FAILURE' then
+        outcome = 'waiting'
+      end
     end
   end
+
+  local size = tonumber(ARGV[a + 9])
+  if outcome == 'accepted' then
+    if refused[ARGV[a + 1]] then
+      return {'behind', 0, 0, 0}
+    end
+    local entries = redis.call('XLEN', KEYS[k + 2])
+    local bytes = tonumber(redis.call('HGET', KEYS[k + 7], ARGV[a + 1]) or 0)
+    if entries + 1 > tonumber(ARGV[a + 10]) or (entries > 0 and bytes + size > tonumber(ARGV[a + 11])) then
+      refused[ARGV[a + 1]] = true
+      return {'tenant full', 0, entries, bytes}
+    end
+    local all = redis.call('HMGET', KEYS[k + 7], 'entries', 'bytes')
+    entries, bytes = tonumber(all[1] or 0), tonumber(all[2] or 0)
+    if entries + 1 > tonumber(ARGV[a + 12]) or (entries > 0 and bytes + size > tonumber(ARGV[a + 13])) then
+      refused[ARGV[a + 1]] = true
+      return {'all full', 0, entries, bytes}
+    end
+  end
+
+  if ARGV[a + 8] ~= '' and ARGV[a + 8] ~= ARGV[a + 2] then
+    local ids = {}
+    local before = redis.call('HGET', KEYS[k + 5], ARGV[a + 2])
+    if before then
+      ids = cjson.decode(before)
+    end
+    local there = false
+    for _, id in ipairs(ids) do
+      there = there or id == ARGV[a + 8]
+    end
+    if not there then
+      ids[#ids + 1] = ARGV[a + 8]
+      redis.call('HSET', KEYS[k + 5], ARGV[a + 2], cjson.encode(ids))
+    end
+  end
+  if outcome == 'waiting' then
+    return {'waiting', 0, 0, 0}
+  end
+
+  redis.call('HDEL', KEYS[k + 6], ARGV[a + 2])
+  if ARGV[a + 14] == '1' then
+    redis.call('SET', KEYS[k + 9], ARGV[a + 15])
+  end
+  local id = redis.call('XADD', KEYS[k + 2], '*', 'entry', ARGV[a + 4])
+  redis.call('SET', KEYS[k + 1], ARGV[a + 5], 'EX', ARGV[a + 6])
+  local now = string.match(id, '^%d+')
+  redis.call('ZADD', KEYS[k + 3], 'NX', now, ARGV[a + 1])
+  redis.call('HINCRBY', KEYS[k + 7], 'entries', 1)
+  redis.call('HINCRBY', KEYS[k + 7], 'bytes', size)
+  redis.call('HINCRBY', KEYS[k + 7], ARGV[a + 1], size)
+  local wake = 0
+  -- While a tenant waits after a fault, what comes meanwhile must not hasten its next try.
+  if
+    redis.call('EXISTS', KEYS[k + 8]) == 0
+    and redis.call('SET', KEYS[k + 4], now, 'NX', 'PX', ARGV[a + 7])
+  then
+    wake = tonumber(now)
+  end
+  return {'accepted', wake, 0, 0}
 end
 
-local size = tonumber(ARGV[9])
-if outcome == 'accepted' then
-  if KEYS[10] and redis.call('EXISTS', KEYS[10]) == 0 then
-    return {'behind', 0, 0, 0}
-  end
-  local entries = redis.call('XLEN', KEYS[2])
-  local bytes = tonumber(redis.call('HGET', KEYS[7], ARGV[1]) or 0)
-  if entries + 1 > tonumber(ARGV[10]) or (entries > 0 and bytes + size > tonumber(ARGV[11])) then
-    return {'tenant full', 0, entries, bytes}
-  end
-  local all = redis.call('HMGET', KEYS[7], 'entries', 'bytes')
-  entries, bytes = tonumber(all[1] or 0), tonumber(all[2] or 0)
-  if entries + 1 > tonumber(ARGV[12]) or (entries > 0 and bytes + size > tonumber(ARGV[13])) then
-    return {'all full', 0, entries, bytes}
-  end
+local answers = {}
+for i = 0, #KEYS / KEYS_EACH - 1 do
+  answers[i + 1] = accept(i * KEYS_EACH, i * ARGV_EACH)
 end
-
-if ARGV[8] ~= '' and ARGV[8] ~= ARGV[2] then
-  local ids = {}
-  local before = redis.call('HGET', KEYS[5], ARGV[2])
-  if before then
-    ids = cjson.decode(before)
-  end
-  local there = false
-  for _, id in ipairs(ids) do
-    there = there or id == ARGV[8]
-  end
-  if not there then
-    ids[#ids + 1] = ARGV[8]
-    redis.call('HSET', KEYS[5], ARGV[2], cjson.encode(ids))
-  end
-end
-if outcome == 'waiting' then
-  return {'waiting', 0, 0, 0}
-end
-
-redis.call('HDEL', KEYS[6], ARGV[2])
-if ARGV[14] == '1' then
-  redis.call('SET', KEYS[9], ARGV[15])
-end
-local id = redis.call('XADD', KEYS[2], '*', 'entry', ARGV[4])
-redis.call('SET', KEYS[1], ARGV[5], 'EX', ARGV[6])
-redis.call('ZADD', KEYS[3], 'NX', string.match(id, '^%d+'), ARGV[1])
-redis.call('HINCRBY', KEYS[7], 'entries', 1)
-redis.call('HINCRBY', KEYS[7], 'bytes', size)
-redis.call('HINCRBY', KEYS[7], ARGV[1], size)
-local wake = 0
--- While a tenant waits after a fault, what comes meanwhile must not hasten its next try.
-if redis.call('EXISTS', KEYS[8]) == 0 and redis.call('SET', KEYS[4], '1', 'NX', 'PX', ARGV[7]) then
-  wake = 1
-end
-return {'accepted', wake, 0, 0}
+return answers

@@ -37,7 +37,7 @@ import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -66,6 +66,7 @@ from worker.store.index_format import (
     integers,
     version_digest,
 )
+from worker.store.index_seal import SEAL_NAME, Seal
 
 #: How long a reader waits while the writer's transaction is being written.
 _BUSY_S: Final = 2.0
@@ -142,11 +143,27 @@ class IndexFile:
                     self._db.close()
                     raise
         self.root = Root()
+        self._path = path
         self._place = _place_of(path)
+        try:
+            self._seal = Seal(path)
+        except OSError as error:
+            self._db.close()
+            raise Unusable(str(error)) from error
 
     def close(self) -> None:
         """Release the file."""
+        with suppress(OSError, sqlite3.Error, Damaged):
+            self._seal.finish(self._db)
         self._db.close()
+        self._seal.close()
+
+    def has_journal(self) -> bool:
+        """Whether there is a transaction that did not end."""
+        try:
+            return os.stat(_journal_of(self._path)).st_size > 0
+        except FileNotFoundError:
+            return False
 
     def is_at(self, path: Path) -> bool:
         """Whether the open file is the one that now has that name."""
@@ -201,6 +218,10 @@ class IndexFile:
         with sqlite_errors():
             found = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
             return None if found == b"ok" or found == "ok" else _text_of(found)
+
+    def check_bytes(self) -> str | None:
+        """What is wrong with the file, also where no row is; None: nothing. While `reading`."""
+        return self._seal.check()
 
     def devices(self) -> dict[bytes, int]:
         """All devices with the number of their versions."""
@@ -333,7 +354,7 @@ class IndexFile:
         Returns:
             Whether the file was complete for `parent`; if not, nothing is added.
         """
-        with self._writing():
+        with self._writing(len(entries)):
             if self.root.tip != parent:
                 return False
             if entries:
@@ -353,7 +374,7 @@ class IndexFile:
             versions: what `git log -- DEVICE` lists for each device, oldest first.
             seen: when each device was last backed up.
         """
-        with self._writing():
+        with self._writing(len(commits)):
             if self.root.commits:
                 raise Unusable("another process wrote meanwhile")
             heads = _Heads(self._bucket)
@@ -365,28 +386,36 @@ class IndexFile:
 
     def add_details(self, details: Mapping[bytes, Detail]) -> None:
         """Keep details that were looked up after their versions were indexed."""
-        with self._writing():
+        with self._writing(len(details)):
             for sha, detail in details.items():
                 data = DETAIL.pack(*detail.pack())
                 crc = int(crc32(sha + data)).to_bytes(4, "little")
                 self._db.execute("INSERT OR REPLACE INTO detail VALUES (?,?)", (sha, data + crc))
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, commits: int) -> Iterator[None]:
         with sqlite_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._seal.begin()
                 self.root = self._read_root()
                 if not self.root.commits:
                     for statement in filter(str.strip, _SCHEMA.split(";")):
                         self._db.execute(statement)
                     self._store_root()
                 yield
+                self._seal.note_changes()
                 self._db.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
+                self._seal.give_up()
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
+                if isinstance(error, OSError):
+                    raise Unusable(str(error)) from error
                 raise
+        # The rows are there. Without a seal only the bytes between them are not looked after.
+        with suppress(OSError, sqlite3.Error, Damaged):
+            self._seal.committed(self._db, commits)
 
     def _append(self, entries: Sequence[Entry]) -> None:
         heads = _Heads(self._bucket)
@@ -526,12 +555,16 @@ class _Heads:
 
 
 def delete_file(path: Path) -> None:
-    """Remove an index file and its journal, which must not be played into the next one."""
-    for name in (path.with_name(path.name + "-journal"), path):
+    """Remove an index file, its seal, and its journal, which must not be played into the next one."""
+    for name in (_journal_of(path), path, path.with_name(SEAL_NAME)):
         try:
             os.unlink(name)
         except FileNotFoundError:
             continue
+
+
+def _journal_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-journal")
 
 
 def _text_of(value: object) -> str:

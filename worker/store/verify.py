@@ -9,7 +9,8 @@ What is looked at, in this order:
 4. From each ref down: every commit, and of its root tree every entry that differs from its first
    parent's. No device may be in a commit's parent and not in the commit.
 5. Each device's latest pair, read by our own reader and by libgit2.
-6. The history index: every row against git.
+6. The history index: every byte against its seal, and every row against git. Bytes that belong to no
+   row are not looked at while its writer is at work, or when the last one was killed (`index_seal`).
 7. The map of rewritten ids: SQLite's own check, and that every commit that it leads to is there.
 
 Objects are read by `object_reader`, which damaged files cannot harm. libgit2 is asked only about a
@@ -31,13 +32,13 @@ from typing import Final
 
 import pygit2
 
-from worker.errors import ConfkeepError
+from worker.errors import ConfkeepError, InvalidInput
 from worker.store import flock, id_map, index_build, reader, recovery
 from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME, MAIN_REF
 from worker.store.index import INDEX_NAME, detail_of
 from worker.store.index_build import RawCommit, compare_trees, entries_of, is_device, is_uniform
 from worker.store.index_file import IndexFile
-from worker.store.index_format import NO_MERGE, Unusable
+from worker.store.index_format import NO_MERGE, Damaged, Unusable
 from worker.store.object_reader import (
     BLOB,
     TREE,
@@ -113,6 +114,20 @@ class Finding:
     place: str
     text: str
 
+    @property
+    def repairable(self) -> bool:
+        """Whether `repair_repository` tries to mend it."""
+        return self.kind in REPAIRABLE
+
+    def to_json(self) -> dict[str, object]:
+        """As JSON values."""
+        return {
+            "kind": self.kind.value,
+            "place": self.place,
+            "text": self.text,
+            "repairable": self.repairable,
+        }
+
 
 @dataclass(slots=True)
 class Report:
@@ -135,9 +150,35 @@ class Report:
         self.findings.append(Finding(kind, place, text))
         self.outcome = Outcome.DAMAGED
 
+    def to_json(self, most_findings: int | None = None) -> dict[str, object]:
+        """As JSON values, without the path; of very many findings only the first."""
+        return {
+            "outcome": self.outcome.value,
+            "complete": self.complete,
+            "objects": self.objects,
+            "commits": self.commits,
+            "devices": self.devices,
+            "duration_s": round(self.duration_s, 3),
+            "finding_count": len(self.findings),
+            "findings": [finding.to_json() for finding in self.findings[:most_findings]],
+        }
+
 
 class _TimeIsOver(Exception):
     """The caller's limit is reached."""
+
+
+def parse_subset(text: str) -> tuple[int, int]:
+    """The `subset` that `N/T` names.
+
+    Raises:
+        InvalidInput: something else.
+    """
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    part, parts = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= part <= parts:
+        raise InvalidInput("subset", "must be N/T, such as 1/7, with 1 <= N <= T")
+    return part, parts
 
 
 def verify_repository(
@@ -147,6 +188,7 @@ def verify_repository(
     max_duration_s: float | None = None,
     lock_wait_s: float = 10.0,
     progress: Progress | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Report:
     """Verify the repository at `path`. Finds; never raises for damage, and changes nothing.
 
@@ -157,6 +199,7 @@ def verify_repository(
         lock_wait_s: how long to wait for a moment at which nobody writes, to tell leftover files
             from those in use. The lock is not held any longer.
         progress: is told what is looked at.
+        stop: asked now and then; when it says so, it ends as if the time were over.
 
     Raises:
         ValueError: `subset` is not `1 <= n <= t`.
@@ -172,7 +215,7 @@ def verify_repository(
         report.outcome = Outcome.LOCKED
     else:
         end = None if max_duration_s is None else start + max_duration_s
-        verification = _Verification(report, subset, end, progress)
+        verification = _Verification(report, subset, end, progress, stop)
         try:
             verification.run()
         except _TimeIsOver:
@@ -221,6 +264,7 @@ class _Verification:
         subset: tuple[int, int] | None,
         end: float | None,
         progress: Progress | None,
+        stop: Callable[[], bool] | None,
     ) -> None:
         self.report = report
         self.path = report.path
@@ -228,6 +272,7 @@ class _Verification:
         self._subset = subset
         self._end = end
         self._progress = progress
+        self._stop = stop
         self._said = 0.0
         #: The commits that refs point to.
         self._tips: dict[str, bytes] = {}
@@ -252,6 +297,8 @@ class _Verification:
     def _tick(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
         if self._end is not None and now >= self._end:
+            raise _TimeIsOver
+        if self._stop is not None and self._stop():
             raise _TimeIsOver
         if self._progress is not None and (now - self._said > 0.1 or done == total):
             self._said = now
@@ -545,13 +592,20 @@ class _Verification:
             return
         try:
             with file.reading() as root:
-                if root.tip is not None and root.tip == self._tips.get(MAIN_REF):
+                damage = file.check_bytes()
+                if damage:
+                    self.report.add(Kind.INDEX, INDEX_NAME, damage)
+                elif root.tip is not None and root.tip == self._tips.get(MAIN_REF):
                     for text in self._index_findings(file, git):
                         self.report.add(Kind.INDEX, INDEX_NAME, text)
                 elif root.tip is not None and root.tip not in self.objects:
                     self.report.add(Kind.INDEX, INDEX_NAME, "it is of a commit that git has not")
-        except Unusable as error:
+        except Damaged as error:
             self.report.add(Kind.INDEX, INDEX_NAME, str(error))
+        except Unusable as error:
+            # What a writer that was killed left half written, the next one rolls back.
+            if not file.has_journal():
+                self.report.add(Kind.INDEX, INDEX_NAME, str(error))
         finally:
             file.close()
 

@@ -86,7 +86,7 @@ def filled(store: Store) -> Store:
 def confkeep(store: Store) -> Confkeep:
     """Run the command line on `store`."""
 
-    def run(*arguments: str | Path) -> Result:
-        return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    def run(*arguments: str | Path, typed: str | None = None) -> Result:
+        return CliRunner().invoke(cli, [str(argument) for argument in arguments], input=typed)
 
     return run

@@ -31,7 +31,7 @@ def test_each_module_with_a_command_is_listed() -> None:
     with_commands = {
         f"worker.cli.{path.stem}"
         for path in folder.glob("*.py")
-        if "\n@click.command(" in path.read_text(encoding="utf-8")
+        if "\ndef command(" in path.read_text(encoding="utf-8")
     }
 
     assert with_commands == {module_of(name) for name in COMMANDS}

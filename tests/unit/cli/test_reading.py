@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import pty
@@ -59,9 +60,62 @@ def test_history_of_configuration_changes_leaves_out_the_others(
 ) -> None:
     filled.add(ROUTER, b"/ip address\nadd a\nadd c\n", b"\x88another", "only the binary")
 
-    changes = json.loads(confkeep("history", TENANT, ROUTER, "--config-changes", "--json").stdout)
+    changes = json.loads(
+        confkeep("history", TENANT, ROUTER, "--config-changes-only", "--json").stdout
+    )
 
     assert [v["message"] for v in changes["versions"]] == ["third", "second", "first"]
+
+
+def listed(confkeep: Confkeep, *options: str) -> list[str]:
+    done = confkeep("history", TENANT, ROUTER, "--json", *options)
+    assert done.exit_code == 0, done.stderr
+    return [version["message"] for version in json.loads(done.stdout)["versions"]]
+
+
+def test_history_before_a_version_goes_on_below_it(filled: Store, confkeep: Confkeep) -> None:
+    shas = [commit.sha for commit in filled.commits]
+
+    assert listed(confkeep, "--before", shas[4]) == ["second", "first"]
+    assert listed(confkeep, "--before", shas[4][:10].upper(), "--limit", "1") == ["second"]
+    assert listed(confkeep, "--before", shas[0]) == []
+    # That of another device is no version of this one.
+    assert confkeep("history", TENANT, ROUTER, "--before", shas[1]).exit_code == 31
+
+
+def test_history_before_a_date_goes_by_the_capture(filled: Store, confkeep: Confkeep) -> None:
+    assert listed(confkeep, "--before", "2026-10-01") == ["third", "second", "first"]
+    assert listed(confkeep, "--before", "2026-09-30T15:00") == ["second", "first"]
+    assert listed(confkeep, "--before", "2026-09-30T15:00:01+00:00")[0] == "third"
+    assert listed(confkeep, "--before", "2026-09-30T17:00+02:00", "--limit", "1") == ["second"]
+    assert listed(confkeep, "--before", "2026-09-30") == []
+    assert "none like that" in confkeep("history", TENANT, ROUTER, "--before", "2026-09-30").stderr
+    assert confkeep("history", TENANT, ROUTER, "--before", "yesterday").exit_code == 2
+
+
+def test_history_before_a_date_leaves_out_late_captures_below(
+    filled: Store, confkeep: Confkeep
+) -> None:
+    """Captures may come out of order: each is judged by its own date, and pages go on."""
+    for hour in (30, 10, 31, 11, 32, 12):
+        filled.captured_at = CAPTURED + dt.timedelta(hours=hour)
+        filled.add(ROUTER, f"/hour {hour}\n".encode(), None, str(hour))
+    day = "2026-10-01T12:00"
+
+    assert listed(confkeep, "--before", day) == ["12", "11", "10", "third", "second", "first"]
+    for limit in range(1, 6):
+        found = listed(confkeep, "--before", day, "--limit", str(limit))
+        assert found == ["12", "11", "10", "third", "second", "first"][:limit]
+
+
+def test_the_options_of_history_go_together(filled: Store, confkeep: Confkeep) -> None:
+    filled.add(ROUTER, b"/ip address\nadd a\nadd c\n", b"\x88another", "only the binary")
+    filled.add(ROUTER, b"/ip address\n", b"\x88another", "fourth")
+    last = filled.commits[-1].sha
+
+    found = listed(confkeep, "--before", last, "--config-changes-only", "--limit", "2")
+
+    assert found == ["third", "second"]
 
 
 def test_the_limit_says_that_there_is_more(filled: Store, confkeep: Confkeep) -> None:

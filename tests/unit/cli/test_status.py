@@ -70,9 +70,9 @@ def test_what_waits_and_why(store: Store, confkeep: Confkeep, client: redis.Redi
     assert said["wakeups"] == {"7": 1}
     assert said["dead_letters"][0]["reason"] == "gone"
     assert "Inboxes: 4 backups of 2 tenants waiting, 1 wake-up queued" in done.stdout
-    assert (
-        rf"stalled, 5 failed tries{chr(10)}    StoreUnavailable: disk \x1b[31mfull" in done.stdout
-    )
+    assert "Waiting after a fault: 1 tenant, 1 stalled" in done.stdout
+    assert f"{TENANT}: stalled, 5 failed tries in 0" in done.stdout
+    assert rf"{chr(10)}    StoreUnavailable: disk \x1b[31mfull" in done.stdout
     assert "Dead letters: 1" in done.stdout
     assert entry(9).backup_id in done.stdout
 

@@ -57,7 +57,8 @@ def test_accept_leaves_exactly_the_keys_of_one_backup(
 ) -> None:
     one = submission(1)
     [accepted] = inbox.accept(client, settings, [one])
-    assert accepted == inbox.Accepted("accepted", wake=True)
+    assert accepted.outcome == "accepted"
+    assert client.get(keys.wake(TENANT)) == str(accepted.wake_ms).encode()
     assert all_keys(client) == {
         keys.inbox(TENANT),
         keys.WAITING,
@@ -68,14 +69,14 @@ def test_accept_leaves_exactly_the_keys_of_one_backup(
     }
     assert client.get(keys.staged(TENANT, one.entry.backup_id)) == b"/ip"
     assert 0 < client.ttl(keys.result(one.entry.backup_id)) <= settings.receipt_ttl_s
-    assert 0 < client.pttl(keys.wake(TENANT)) <= settings.wake_ttl_s * 1000
+    assert 0 < client.pttl(keys.wake(TENANT)) <= 60_000
 
 
 def test_a_burst_of_one_tenant_asks_for_one_wake_up(
     client: redis.Redis, settings: Settings
 ) -> None:
     accepted = inbox.accept(client, settings, [submission(n) for n in range(50)])
-    assert [answer.wake for answer in accepted] == [True] + [False] * 49
+    assert [answer.wake_ms is None for answer in accepted] == [False] + [True] * 49
 
 
 def test_entries_come_back_in_the_order_of_their_enqueue(
@@ -106,7 +107,7 @@ def test_the_same_id_with_other_bytes_is_a_conflict_and_changes_nothing(
     before = {key: client.dump(key) for key in all_keys(client)}
     for other in (submission(1, b"/other"), submission(1, tenant=str(uuid.UUID(int=9)))):
         [answer] = inbox.accept(client, settings, [other])
-        assert answer == inbox.Accepted("conflict", wake=False)
+        assert answer == inbox.Accepted("conflict")
     assert {key: client.dump(key) for key in all_keys(client)} == before
 
 
@@ -157,7 +158,7 @@ def test_an_id_that_was_settled_is_done_and_not_accepted_again(
     _settle(client, settings, batch(client))
     client.delete(keys.wake(TENANT))
     [answer] = inbox.accept(client, settings, [submission(1)])
-    assert answer == inbox.Accepted("done", wake=False)
+    assert answer == inbox.Accepted("done")
     assert all_keys(client) == {keys.result(submission(1).entry.backup_id)}
 
 
@@ -307,7 +308,7 @@ def test_reading_an_empty_inbox_leaves_no_key(client: redis.Redis) -> None:
 
 def test_a_new_backup_does_not_hasten_the_next_try(client: redis.Redis, settings: Settings) -> None:
     backoff.failed(client, TENANT, StagedBytesMissing("gone"))
-    assert inbox.accept(client, settings, [submission(1)]) == [inbox.Accepted("accepted", False)]
+    assert inbox.accept(client, settings, [submission(1)]) == [inbox.Accepted("accepted")]
 
 
 @pytest.mark.parametrize(

@@ -45,18 +45,43 @@ def test_bytes_come_back_as_they_were(
     inbox.accept(client, settings, [inbox.Submission(TENANT, entry, data)])
     for store in (volume, in_redis):
         [found] = store.read(TENANT, [entry])
-        assert staging.split(entry, found) == contents
+        assert staging.checked(entry, found) == contents
 
 
 def test_missing_and_damaged_bytes_are_told_apart(settings: Settings) -> None:
     entry = entry_with_binary()
-    good = b"/ip" + BINARY
-    assert staging.split(entry, good).binary == BINARY
+    good = Contents(b"/ip", BINARY)
+    assert staging.checked(entry, good) is good
     with pytest.raises(StagedBytesMissing):
-        staging.split(entry, None)
-    for damaged in (good[:-1], good + b"x", b"/iq" + BINARY, good[:-1] + b"\0", b""):
+        staging.checked(entry, None)
+    for damaged in (
+        Contents(b"/ip", BINARY[:-1]),
+        Contents(b"/ip", BINARY + b"x"),
+        Contents(b"/iq", BINARY),
+        Contents(b"/ip", BINARY[:-1] + b"\0"),
+        Contents(b"/ip", None),
+        Contents(b"", None),
+    ):
         with pytest.raises(StagedBytesDamaged):
-            staging.split(entry, damaged)
+            staging.checked(entry, damaged)
+
+
+@pytest.mark.parametrize("large", [2, 10**9])
+def test_large_bytes_are_read_in_parts_and_missing_ones_are_missing(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    monkeypatch.setattr(staging, "_LARGE_BYTES", large)
+    store = RedisStaging(client)
+    pair, alone = entry_with_binary(), submission(2).entry
+    for entry, contents in ((pair, Contents(b"/ip", BINARY)), (alone, Contents(b"/ip", None))):
+        data = store.stage(TENANT, entry, contents)
+        inbox.accept(client, settings, [inbox.Submission(TENANT, entry, data)])
+    missing = submission(3).entry
+    assert store.read(TENANT, [pair, missing, alone]) == [
+        Contents(b"/ip", BINARY),
+        None,
+        Contents(b"/ip", None),
+    ]
 
 
 def test_a_volume_file_of_other_bytes_does_not_replace_the_accepted_one(
@@ -66,9 +91,10 @@ def test_a_volume_file_of_other_bytes_does_not_replace_the_accepted_one(
     first, other = submission(1).entry, submission(1, b"/other").entry
     volume.stage(TENANT, first, Contents(b"/ip", None))
     volume.stage(TENANT, other, Contents(b"/other", None))
-    assert volume.read(TENANT, [first, other]) == [b"/ip", b"/other"]
+    there = [Contents(b"/ip", None), Contents(b"/other", None)]
+    assert volume.read(TENANT, [first, other]) == there
     volume.discard(TENANT, [other])
-    assert volume.read(TENANT, [first, other]) == [b"/ip", None]
+    assert volume.read(TENANT, [first, other]) == [there[0], None]
 
 
 def test_the_volume_keeps_no_temporary_file_and_only_for_its_owner(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 
 import pytest
@@ -9,16 +10,19 @@ import redis
 
 from tests.unit.queue.test_inbox import submission
 from worker import backoff, inbox, keys, sweeper, wakeups
+from worker.broker_check import BrokerCheckStep
 from worker.errors import StoreUnavailable
 from worker.settings import Settings, load_settings
-from worker.sweeper import Sweeper
+from worker.sweeper import Sweeper, SweeperStep
 
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The tenants whose wake-ups were sent; the broker itself is Celery's."""
     tenants: list[str] = []
-    monkeypatch.setattr(wakeups, "send", lambda _app, _settings, tenant: tenants.append(tenant))
+    monkeypatch.setattr(
+        wakeups, "send", lambda _app, _settings, tenant, _ms: tenants.append(tenant)
+    )
     return tenants
 
 
@@ -39,21 +43,53 @@ def test_a_forgotten_inbox_is_woken_once(
     tenant = wait_in(client, settings, 1)
     assert [sweeper_of(client, settings, name).sweep() for name in "ab"] == [1, 0]
     assert sent == [tenant]
-    client.delete(keys.wake(tenant))
-    assert sweeper_of(client, settings).sweep() == 1, "a lost wake-up is sent again"
+    client.set(keys.wake(tenant), 1)
+    assert [sweeper_of(client, settings, name).sweep() for name in "ab"] == [1, 0]
+    assert sent == [tenant, tenant], "a wake-up that got lost is sent again, by one"
 
 
 def test_inboxes_that_somebody_cares_for_are_left_alone(
     client: redis.Redis, settings: Settings, sent: list[str]
 ) -> None:
     woken, locked, failed = (wait_in(client, settings, n) for n in range(3))
-    client.set(keys.wake(woken), "1")
+    seconds, _ = client.time()
+    client.set(keys.wake(woken), int(seconds) * 1000)
     client.set(keys.lock(locked), "token")
     backoff.failed(client, failed, StoreUnavailable("no space"))
     assert sweeper_of(client, settings).sweep() == 0
     client.hset(keys.backoff(failed), "next_ms", "1")
     assert sweeper_of(client, settings).sweep() == 1, "the sweep takes over a dead worker's retry"
     assert sent == [failed]
+
+
+def put_into_queue(client: redis.Redis, shard: int, tenants: list[str]) -> None:
+    for tenant in tenants:
+        headers = {"id": "x", "argsrepr": tenant}
+        client.lpush(keys.shard_queue(shard), json.dumps({"body": "", "headers": headers}))
+
+
+def test_a_wake_up_that_waits_in_a_long_queue_is_not_sent_again(
+    client: redis.Redis, settings: Settings, sent: list[str]
+) -> None:
+    waits, lost = wait_in(client, settings, 1), wait_in(client, settings, 2)
+    for tenant in (waits, lost):
+        shard = keys.shard_of(tenant, settings.shards)
+        put_into_queue(client, shard, [str(uuid.uuid4()) for _ in range(3)])
+    put_into_queue(client, keys.shard_of(waits, settings.shards), [waits])
+    assert sweeper_of(client, settings).sweep() == 1
+    assert sent == [lost]
+
+
+def test_in_a_very_long_queue_each_tenant_is_woken_at_most_once_a_minute(
+    client: redis.Redis, settings: Settings, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "_MOST_READ", 2)
+    tenant = wait_in(client, settings, 1)
+    put_into_queue(client, keys.shard_of(tenant, settings.shards), [tenant] * 3)
+    assert [sweeper_of(client, settings).sweep() for _ in range(2)] == [1, 0]
+    client.set(keys.wake(tenant), 1, px=60_000)
+    assert sweeper_of(client, settings).sweep() == 0, "as long as the flag lives"
+    assert sent == [tenant]
 
 
 def test_each_worker_sweeps_its_own_shards(client: redis.Redis, sent: list[str]) -> None:
@@ -84,3 +120,16 @@ def test_a_lasting_fault_is_tried_later_and_later_for_ever(client: redis.Redis) 
     assert wait.since_ms < wait.next_ms
     backoff.clear(client, tenant)
     assert backoff.get(client, tenant) is None
+
+
+def test_no_sweep_begins_before_the_server_was_checked() -> None:
+    """Celery starts steps in the order of what they require, and else in any."""
+    assert BrokerCheckStep in SweeperStep.requires
+
+
+def test_the_reason_of_an_unforeseen_error_repeats_nothing_of_it(client: redis.Redis) -> None:
+    tenant = str(uuid.UUID(int=1))
+    backoff.failed(client, tenant, ValueError("an export full of passwords"))
+    wait = backoff.get(client, tenant)
+    assert wait is not None
+    assert wait.reason == "ValueError"

@@ -54,7 +54,8 @@ def test_files_of_the_volume(client: redis.Redis, settings: Settings) -> None:
             os.utime(file, (1, 1))
     assert tidy.tidy(client, settings) == 2
     left = volume.read(TENANT, entries)
-    assert left == [b"/ip", None, b"/ip"], "waiting ones and young ones stay"
+    there = Contents(b"/ip", None)
+    assert left == [there, None, there], "waiting ones and young ones stay"
     assert not handoff.exists()
 
 

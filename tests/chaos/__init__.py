@@ -1,0 +1,1 @@
+"""The queue under faults: a producer, workers, a broker and a disk that fail at random by a seed."""

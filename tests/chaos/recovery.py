@@ -1,0 +1,180 @@
+"""Recovery times with the default settings: from a kill, or a broker's return, to the last commit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from tests.judge import assert_sound, backup_ids
+from tests.servers import wait_for
+from worker import keys
+from worker.local import Child, EmbeddedServer
+
+#: The promise.
+MOST_S = 15.0
+_BACKUPS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """A kind of fault and what its rounds took."""
+
+    fault: str
+    seconds: list[float]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.fault}: median {statistics.median(self.seconds):.1f} s, "
+            f"max {max(self.seconds):.1f} s, {len(self.seconds)} rounds"
+        )
+
+
+class Pair:
+    """A broker and two workers of the same shards, with the default settings."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.server = EmbeddedServer(path / "server")
+        self.store = path / "store"
+        self.workers: list[Child] = []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **{name: v for name, v in os.environ.items() if not name.startswith("CONFKEEP_")},
+            "CONFKEEP_REDIS_URL": self.server.url,
+            "CONFKEEP_GIT_STORE_PATH": str(self.store),
+            "PYTHONWARNINGS": "ignore",
+        }
+
+    @contextmanager
+    def running(self, pool: str, *options: str) -> Iterator[redis.Redis]:
+        """Both workers up; all is ended afterwards."""
+        self.server.start()
+        client = redis.Redis(unix_socket_path=str(self.server.socket), socket_timeout=10)
+        try:
+            for number in range(2):
+                command = [sys.executable, "-m", "tests.chaos.worker", f"w{number}", pool, "1"]
+                self.workers.append(
+                    Child([*command, *options], log=self.path / "log", env=self.environment)
+                )
+            wait_for(lambda: client.hlen(keys.WORKERS) == 2, "both workers to start")
+            yield client
+        finally:
+            client.close()
+            for worker in self.workers:
+                worker.ask_to_end()
+            for worker in self.workers:
+                worker.stop()
+            self.server.stop()
+
+    def enqueue(self, tenant: str, backups: int = _BACKUPS) -> list[str]:
+        """Enqueue in a process of its own, which has the same settings."""
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.integration.producer", "1", str(backups), tenant],
+            env=self.environment,
+            capture_output=True,
+            check=True,
+        )
+        ids: list[str] = json.loads(done.stdout)[tenant]
+        return ids
+
+    def wait_until_committed(self, tenant: str, ids: list[str], start: float) -> float:
+        """Seconds from `start` until every id has its receipt, all in order in git."""
+        with redis.Redis(unix_socket_path=str(self.server.socket), socket_timeout=10) as client:
+            names = [keys.result(i) for i in ids]
+
+            def done() -> bool:
+                found = client.mget(names)
+                return all(text and text.startswith(b'{"status": "SUCCESS"') for text in found)
+
+            wait_for(done, "everything accepted to be committed", 60)
+            seconds = time.monotonic() - start
+        path = self.store / f"{tenant}.git"
+        assert backup_ids(path) == ids
+        assert_sound(path)
+        return seconds
+
+
+def killed_in_a_batch(path: Path, pool: str, victim: str, where: str) -> float:
+    """Kill a worker's main process, or the pool's child, that stands still in a commit."""
+    pair, tenant, marker = Pair(path), str(uuid.uuid4()), path / "held"
+    path.mkdir()
+    with pair.running(pool, f"hold-{where}={marker}"):
+        ids = pair.enqueue(tenant)
+        wait_for(lambda: marker.exists() and marker.read_text(), "a worker to be in a batch")
+        child, parent = (int(text) for text in marker.read_text().split())
+        # Processes of ours: the pool's child and its parent, or a threads pool's only process.
+        main = next(w.pid for w in pair.workers if w.pid in (child, parent))
+        start = time.monotonic()
+        os.kill(main if victim == "main" else child, signal.SIGKILL)
+        return pair.wait_until_committed(tenant, ids, start)
+
+
+def broker_restarted(path: Path, pool: str, *, busy: bool) -> float:
+    """Kill the broker under busy or idle workers; counted from its return."""
+    pair, tenant = Pair(path), str(uuid.uuid4())
+    path.mkdir()
+    with pair.running(pool) as client:
+        ids = pair.enqueue(tenant)
+        if busy:
+            wait_for(lambda: (pair.store / f"{tenant}.git").exists(), "the first commit")
+        else:
+            wait_for(lambda: not client.exists(keys.WAITING), "the workers to idle")
+        pair.server.kill()
+        if not busy:
+            time.sleep(1)
+        start = time.monotonic()
+        pair.server.start()
+        if not busy:
+            ids += pair.enqueue(tenant, 50)
+        return pair.wait_until_committed(tenant, ids, start)
+
+
+def measure(folder: Path, rounds: int) -> Iterator[Recovery]:
+    """Each fault, `rounds` times."""
+    kinds: list[tuple[str, Callable[[Path], float]]] = [
+        (
+            "main process killed before the commit (prefork)",
+            lambda path: killed_in_a_batch(path, "prefork", "main", "before"),
+        ),
+        (
+            "main process killed between commit and receipts (prefork)",
+            lambda path: killed_in_a_batch(path, "prefork", "main", "after"),
+        ),
+        (
+            "pool child killed before the commit",
+            lambda path: killed_in_a_batch(path, "prefork", "child", "before"),
+        ),
+        (
+            "main process killed before the commit (threads)",
+            lambda path: killed_in_a_batch(path, "threads", "main", "before"),
+        ),
+        (
+            "broker restarted under busy workers (prefork)",
+            lambda path: broker_restarted(path, "prefork", busy=True),
+        ),
+        (
+            "broker restarted under busy workers (threads)",
+            lambda path: broker_restarted(path, "threads", busy=True),
+        ),
+        (
+            "broker restarted under idle workers, then an enqueue",
+            lambda path: broker_restarted(path, "prefork", busy=False),
+        ),
+    ]
+    folder.mkdir()
+    for kind, (fault, run) in enumerate(kinds):
+        yield Recovery(fault, [run(folder / f"{kind}-{number}") for number in range(rounds)])

@@ -1,0 +1,52 @@
+"""Whatever is killed, cut, paused or full: every accepted backup once, in order, with its receipt.
+
+The short form. `make chaos` runs the long one, and times recoveries over more rounds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import recovery
+from tests.chaos.machine import Machine
+from tests.chaos.run import Report, run_round
+
+#: Any seed must do; this one makes a failure repeatable, as far as processes are.
+_SEED = 20_261
+
+
+def test_faults_at_random_lose_double_and_reorder_nothing(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, _SEED)
+    report = Report()
+    with machine.running():
+        for staging in ("redis", "volume"):
+            run_round(machine, tmp_path / staging, report, seconds=11, kills=13, staging=staging)
+    print(report)
+    assert not report.complaints, report
+    assert report.kills >= 20
+    assert report.accepted > 200
+    if not machine.has_disk:
+        pytest.skip("all but the full disk, which needs root to mount a tmpfs")
+
+
+def test_a_worker_that_settles_before_it_commits_is_caught(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, _SEED, options=("mutant=settle-first",))
+    report = Report()
+    with machine.running():
+        run_round(machine, tmp_path / "round", report, seconds=8, kills=16, staging="redis")
+    assert any("lost: " in complaint for complaint in report.complaints), report
+
+
+@pytest.mark.parametrize("victim", ["main", "child"])
+def test_a_killed_workers_tenant_goes_on_in_seconds(tmp_path: Path, victim: str) -> None:
+    seconds = recovery.killed_in_a_batch(tmp_path / "pair", "prefork", victim, "before")
+    print(f"{seconds:.1f} s")
+    assert seconds <= recovery.MOST_S
+
+
+def test_a_restarted_brokers_inboxes_go_on_in_seconds(tmp_path: Path) -> None:
+    seconds = recovery.broker_restarted(tmp_path / "pair", "prefork", busy=True)
+    print(f"{seconds:.1f} s")
+    assert seconds <= recovery.MOST_S

@@ -1,0 +1,72 @@
+"""A worker as the tests want it: the product's own, but for what the options change.
+
+Usage: python -m tests.chaos.worker NAME POOL CONCURRENCY [OPTION...]
+
+    visibility=SECONDS   how long the broker waits for an acknowledgement
+    hold-before=FILE     the first turn to come stands still before its commit, with FILE written
+    hold-after=FILE      the same between its commit and its receipts
+    mutant=settle-first  takes entries out of the inbox before they are committed
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import worker.app
+from tasks import drain
+from worker import inbox
+from worker.store.commit import commit_backups
+
+
+def _hold(marker: Path, *, after: bool) -> None:
+    real: Callable[..., Any] = commit_backups
+
+    def commit(*arguments: Any) -> Any:
+        answer = real(*arguments) if after else None
+        try:
+            with marker.open("x") as file:
+                file.write(f"{os.getpid()} {os.getppid()}")
+        except FileExistsError:
+            return answer if after else real(*arguments)
+        time.sleep(600)
+        raise AssertionError("nobody killed it")
+
+    setattr(drain, "commit_backups", commit)  # noqa: B010 - not a name that it exports
+
+
+def _settle_first() -> None:
+    real = inbox.read_batch
+
+    def read_batch(client: Any, tenant_id: str, **limits: int) -> inbox.Batch:
+        batch = real(client, tenant_id, **limits)
+        inbox.settle(client, tenant_id, batch.entries, keep_bytes=True)
+        return batch
+
+    inbox.read_batch = read_batch
+
+
+def main() -> None:
+    name, pool, concurrency = sys.argv[1:4]
+    for option in sys.argv[4:]:
+        what, _, value = option.partition("=")
+        match what, value:
+            case "visibility", _:
+                worker.app.VISIBILITY_TIMEOUT_S = int(value)
+            case "hold-before" | "hold-after", _:
+                _hold(Path(value), after=what == "hold-after")
+            case "mutant", "settle-first":
+                _settle_first()
+            case _:
+                raise SystemExit(f"unknown option {option}")
+    arguments = ["--quiet", "worker", "--without-mingle", "--without-gossip", "-O", "fair"]
+    arguments += ["--concurrency", concurrency, "--pool", pool, "--hostname", f"{name}@test"]
+    worker.app.app.worker_main([*arguments, "--loglevel", "info"])
+
+
+if __name__ == "__main__":
+    main()

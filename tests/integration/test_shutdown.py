@@ -1,0 +1,57 @@
+"""A warm shutdown: the batch in hand is settled, the tenant is let go, others do the rest."""
+
+from __future__ import annotations
+
+import signal
+import time
+import uuid
+
+import pytest
+
+from tasks import enqueue_backups
+from tests.judge import backup_ids
+from tests.servers import Deployment, wait_for
+from worker import keys
+
+#: What `docker stop` waits by default.
+_GRACE_S = 10.0
+_BACKUPS = 6_000
+
+
+@pytest.mark.parametrize("remap", ["", "SIGQUIT"])
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_worker_asked_to_end_settles_its_batch_and_leaves_the_rest(
+    deployed: Deployment, pool: str, remap: str
+) -> None:
+    tenant, device = str(uuid.uuid4()), str(uuid.uuid4())
+    variables = {"REMAP_SIGTERM": remap} if remap else {}
+    results = enqueue_backups(
+        {
+            "tenant_id": tenant,
+            "device_id": device,
+            "export_text": f"/ip {n}",
+            "binary_backup": None,
+            "message": str(n),
+        }
+        for n in range(_BACKUPS)
+    )
+    worker = deployed.start_worker(
+        pool=pool, CONFKEEP_BATCH_MAX_BACKUPS="50", CONFKEEP_SLICE_S="30", variables=variables
+    )
+    with deployed.client() as client:
+        wait_for(lambda: client.xlen(keys.inbox(tenant)) < _BACKUPS, "the first batch")
+        asked = time.monotonic()
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.process.wait(_GRACE_S) == 0
+        print(f"{time.monotonic() - asked:.1f} s")
+        left = client.xlen(keys.inbox(tenant))
+        assert 0 < left < _BACKUPS
+        assert not client.exists(keys.lock(tenant), keys.attempts(tenant), keys.backoff(tenant))
+        committed = backup_ids(deployed.store / f"{tenant}.git")
+        assert len(committed) == _BACKUPS - left, "no batch is half way"
+        start = time.monotonic()
+        deployed.start_worker("w2")
+        wait_for(lambda: not client.exists(keys.WAITING), "the rest to be committed", 60)
+        assert time.monotonic() - start < 40
+    assert backup_ids(deployed.store / f"{tenant}.git") == [result.id for result in results]
+    assert results[-1].get(timeout=5)["backup_id"] == results[-1].id

@@ -1,0 +1,54 @@
+"""The chaos run's judge can fail: each broken promise is a complaint."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tests.chaos.history import Commit, History, Record, complaints
+
+IDS = [f"id{number}" for number in range(10)]
+COMMITS = [Commit(f"sha-{i}", i) for i in IDS]
+RIGHT = History(
+    tenant_id="t",
+    accepted=[i for i in IDS if i != "id4"],
+    sent={*IDS, "unknown"},
+    commits=COMMITS,
+    records={i: Record("SUCCESS", f"sha-{i}") for i in IDS},
+)
+
+
+def swapped(one: int, other: int) -> list[Commit]:
+    commits = list(COMMITS)
+    commits[one], commits[other] = commits[other], commits[one]
+    return commits
+
+
+def test_a_right_history_is_right() -> None:
+    assert complaints(RIGHT) == []
+    # What was sent with an unknown outcome may be there or not, and anywhere.
+    without = [commit for commit in COMMITS if commit.backup_id != "id4"]
+    assert complaints(dataclasses.replace(RIGHT, commits=without)) == []
+    assert complaints(dataclasses.replace(RIGHT, commits=[*without, COMMITS[4]])) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"commits": COMMITS[:3] + COMMITS[4:]}, "lost: id3"),
+        ({"commits": COMMITS[:-1]}, "lost: id9"),
+        ({"commits": [*COMMITS, COMMITS[3]]}, "committed twice: id3"),
+        ({"commits": [*COMMITS, COMMITS[4]]}, "committed twice: id4"),
+        ({"commits": swapped(2, 3)}, "out of order: id3, id2"),
+        ({"commits": swapped(0, 9)}, "out of order"),
+        ({"sent": set(IDS[1:])}, "never sent: id0"),
+        ({"records": {**RIGHT.records, "id7": Record("SUCCESS", "sha-id6")}}, "wrong receipt: id7"),
+        ({"records": {**RIGHT.records, "id7": Record("PENDING", None)}}, "wrong receipt: id7"),
+        ({"records": {i: RIGHT.records[i] for i in IDS[1:]}}, "wrong receipt: id0"),
+        ({"commits": COMMITS[:-1]}, "record without commit: id9 (SUCCESS)"),
+    ],
+)
+def test_each_broken_promise_is_a_complaint(change: dict[str, object], complaint: str) -> None:
+    found = complaints(dataclasses.replace(RIGHT, **change))  # type: ignore[arg-type]
+    assert any(complaint in one for one in found), found

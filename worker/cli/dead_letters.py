@@ -1,0 +1,249 @@
+"""`confkeep dead-letters`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+import redis
+
+from worker import dead_letters, staging
+from worker.cli import running
+from worker.cli.lookup import find_one
+from worker.cli.show import print_export
+from worker.cli.terminal import (
+    Terminal,
+    count_text,
+    first_line,
+    pass_terminal,
+    printable,
+    size_text,
+)
+from worker.cli.waking import wake
+from worker.connections import get_client
+from worker.dead_letters import DeadLetter
+from worker.errors import ConfkeepError, PoisonedBackup, StagedBytesDamaged
+from worker.inbox import Entry
+from worker.settings import Settings, get_settings
+from worker.staging import Contents
+
+_yes = click.option("--yes", is_flag=True, help="With --all: do not ask.")
+
+
+@click.group("dead-letters")
+def command() -> None:
+    """List, show, retry and discard what cannot be committed.
+
+    A dead letter is a backup that was accepted and cannot be committed, such as one whose bytes are
+    gone. It is kept whole, with its reason, until a person decides. BACKUP_ID is the backup's id or
+    its first 4 or more digits.
+    """
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def list_(terminal: Terminal, as_json: bool) -> None:
+    """List all dead letters, oldest first.
+
+    \b
+    With --json: {"dead_letters": [{"backup_id", "tenant_id", "device_id", "reason", "kind": the
+                  error's name, "died_at"}]}
+    """
+    _, client = _open(terminal)
+    letters = dead_letters.list_dead_letters(client)
+    if as_json:
+        terminal.json({"dead_letters": [_json(letter) for letter in letters]})
+        return
+    if not letters:
+        terminal.line("No dead letters.")
+        return
+    terminal.table(
+        ["backup", "tenant", "since (UTC)", "reason"],
+        [
+            [
+                printable(letter.backup_id),
+                printable(letter.tenant_id),
+                printable(letter.died_at[:19].replace("T", " ")),
+                first_line(letter.reason),
+            ]
+            for letter in letters
+        ],
+    )
+    terminal.note(count_text(len(letters), "dead letter"))
+
+
+@command.command("show")
+@click.argument("backup_id")
+@click.option("--export", is_flag=True, help="Write the export's bytes, if they are still staged.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def show(terminal: Terminal, backup_id: str, export: bool, as_json: bool) -> None:
+    """Show a dead letter's reason, sizes and ids, but not the backup itself.
+
+    \b
+    With --json: {"backup_id", "tenant_id", "device_id", "reason", "kind", "died_at",
+                  "message", "captured_at", "export_bytes", "binary_bytes", "staging",
+                  "staged_bytes": how many are there still, or null}; what is no entry has null
+                  in all of the latter.
+    """
+    settings, client = _open(terminal)
+    letter = _find(client, backup_id)
+    entry = _entry_of(letter)
+    found = None if entry is None else _staged(client, settings, letter, entry)
+    there = None if found is None else len(found.export) + len(found.binary or b"")
+    if export:
+        _write_export(terminal, letter, entry, found)
+        return
+    more: dict[str, Any] = {
+        "message": entry and entry.message,
+        "captured_at": entry and entry.captured_at,
+        "export_bytes": entry and entry.export_bytes,
+        "binary_bytes": entry and entry.binary_bytes,
+        "staging": entry and entry.staging,
+        "staged_bytes": there,
+    }
+    if as_json:
+        terminal.json({**_json(letter), **more})
+        return
+    staged = "gone" if there is None else f"{size_text(there)}, there still"
+    rows: list[tuple[str, str | None]] = [
+        ("backup", letter.backup_id),
+        ("tenant", letter.tenant_id),
+        ("device", letter.device_id),
+        ("reason", f"{letter.kind}: {letter.reason}"),
+        ("since", letter.died_at),
+    ]
+    if entry is not None:
+        binary = "none" if entry.binary_bytes is None else size_text(entry.binary_bytes)
+        rows += [
+            ("message", entry.message),
+            ("captured", entry.captured_at),
+            ("export", size_text(entry.export_bytes)),
+            ("binary", binary),
+            ("bytes", f"{staged} ({entry.staging})"),
+        ]
+    for name, value in rows:
+        terminal.line(f"{name:<9} {printable(value or 'unknown')}")
+
+
+@command.command("retry")
+@click.argument("backup_ids", metavar="BACKUP_ID...", nargs=-1)
+@click.option("--all", "all_letters", is_flag=True, help="All dead letters.")
+@_yes
+@pass_terminal
+def retry(terminal: Terminal, backup_ids: tuple[str, ...], all_letters: bool, yes: bool) -> None:
+    """Put dead letters back at the end of their tenants' inboxes, under their own ids.
+
+    One whose cause is still there becomes a dead letter again.
+    """
+    settings, client = _open(terminal)
+    letters = _chosen(terminal, client, backup_ids, all_letters, yes, "retry")
+    done: list[DeadLetter] = []
+    first_error: ConfkeepError | None = None
+    try:
+        for letter in letters:
+            try:
+                done.append(dead_letters.retry(client, settings, letter.backup_id))
+            except PoisonedBackup as error:
+                # No entry: nothing can be made of it. The others can.
+                terminal.note(f"{printable(letter.backup_id)}: {printable(str(error))}")
+                first_error = first_error or error
+    finally:
+        for tenant_id in dict.fromkeys(letter.tenant_id for letter in done):
+            wake(terminal, settings, tenant_id)
+        terminal.line(f"{count_text(len(done), 'backup')} put back.")
+    if first_error is not None:
+        raise first_error
+
+
+@command.command("discard")
+@click.argument("backup_ids", metavar="BACKUP_ID...", nargs=-1)
+@click.option("--all", "all_letters", is_flag=True, help="All dead letters.")
+@_yes
+@pass_terminal
+def discard(terminal: Terminal, backup_ids: tuple[str, ...], all_letters: bool, yes: bool) -> None:
+    """Delete dead letters and their bytes for good."""
+    settings, client = _open(terminal)
+    letters = _chosen(terminal, client, backup_ids, all_letters, yes, "discard")
+    for letter in letters:
+        dead_letters.discard(client, settings, letter.backup_id)
+    terminal.line(f"{count_text(len(letters), 'dead letter')} discarded.")
+
+
+def _open(terminal: Terminal) -> tuple[Settings, redis.Redis]:
+    running.adopt(terminal)
+    settings = get_settings()
+    return settings, get_client(settings)
+
+
+def _find(client: redis.Redis, given: str) -> DeadLetter:
+    known = {letter.backup_id: letter for letter in dead_letters.list_dead_letters(client)}
+    return known[_named(given, known)]
+
+
+def _named(given: str, known: dict[str, DeadLetter]) -> str:
+    return given if given in known else find_one("BACKUP_ID", given, list(known))
+
+
+def _chosen(
+    terminal: Terminal,
+    client: redis.Redis,
+    given: Sequence[str],
+    all_letters: bool,
+    yes: bool,
+    what: str,
+) -> list[DeadLetter]:
+    """The dead letters that are meant: those named, or all, if the person means it.
+
+    Raises:
+        InvalidId: a name of none or of several; nothing was done to any.
+    """
+    if bool(given) == all_letters:
+        raise click.UsageError("Give either ids of backups or --all.")
+    known = {letter.backup_id: letter for letter in dead_letters.list_dead_letters(client)}
+    if given:
+        return [known[name] for name in dict.fromkeys(_named(one, known) for one in given)]
+    if known and not yes:
+        words = f"{what} {len(known)}"
+        terminal.note(f"There are {count_text(len(known), 'dead letter')}.")
+        if click.prompt(f"Type `{words}` to go on", err=True, default="") != words:
+            raise click.UsageError("Not confirmed; nothing was done. --yes does not ask.")
+    return list(known.values())
+
+
+def _entry_of(letter: DeadLetter) -> Entry | None:
+    """None: what stood in the inbox was none."""
+    try:
+        return Entry.from_json(letter.entry)
+    except PoisonedBackup:
+        return None
+
+
+def _staged(
+    client: redis.Redis, settings: Settings, letter: DeadLetter, entry: Entry
+) -> Contents | None:
+    (found,) = staging.of_entry(entry, settings, client).read(letter.tenant_id, [entry])
+    return found
+
+
+def _write_export(
+    terminal: Terminal, letter: DeadLetter, entry: Entry | None, found: Contents | None
+) -> None:
+    if entry is None:
+        raise PoisonedBackup(f"{letter.backup_id}: what stood in the inbox was no backup")
+    try:
+        export = staging.checked(entry, found).export
+    except StagedBytesDamaged as error:
+        # What is there may be all that is left of this capture.
+        terminal.note(f"{error}; this is what is there")
+        export = b"" if found is None else found.export
+    print_export(terminal, export)
+
+
+def _json(letter: DeadLetter) -> dict[str, object]:
+    fields = asdict(letter)
+    del fields["entry"]
+    return fields

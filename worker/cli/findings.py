@@ -1,0 +1,86 @@
+"""What a verification found, as a person and as a machine reads it; it looks for nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from worker.cli.terminal import Terminal, count_text, first_line
+from worker.errors import ConfkeepError, NotInStore, RepositoryBusy, RepositoryDamaged
+from worker.store.verify import Finding, Kind, Outcome, Report
+
+#: Most findings of a tenant that are printed; --json prints all.
+_LISTED: Final = 20
+
+#: What a person can do about that which `confkeep repair` cannot make from the rest.
+_ADVICE: Final = {
+    Kind.REF: "Restore the file from a copy, or write the newest commit's id into it; a clone, "
+    "receipts and `git fsck --lost-found` name it.",
+    Kind.PACK: "Restore the file, and its idx, from a copy of the repository.",
+    Kind.OBJECT: "Restore the pack that holds it from a copy, or fetch it from a clone.",
+    Kind.DEVICE: "Its earlier versions are in git: `confkeep history`, then `confkeep show --at`; "
+    "the device's next backup holds it again.",
+}
+
+#: From the least to the most serious, as the exit code tells.
+_GRAVITY: Final = (Outcome.CLEAN, Outcome.MISSING, Outcome.LOCKED, Outcome.DAMAGED)
+
+
+def print_report(terminal: Terminal, tenant_id: str, report: Report) -> None:
+    """One line about a tenant, and its findings with what to do."""
+    style = {Outcome.CLEAN: "green", Outcome.DAMAGED: "red"}.get(report.outcome, "yellow")
+    text = f"{tenant_id}: {report.outcome.value}"
+    if report.outcome in (Outcome.CLEAN, Outcome.DAMAGED):
+        looked_at = (
+            f"{count_text(report.objects, 'object')} read, "
+            f"{count_text(report.commits, 'commit')} and {count_text(report.devices, 'device')} "
+            f"followed in {report.duration_s:.1f} s"
+        )
+        text += (
+            f" ({looked_at})" if report.complete else f" as far as it was looked at ({looked_at})"
+        )
+    terminal.line(text, style=style)
+    print_findings(terminal, tenant_id, report.findings)
+
+
+def print_findings(terminal: Terminal, tenant_id: str, findings: Sequence[Finding]) -> None:
+    """Each finding; what to do stands once below those of a kind."""
+    listed = findings[:_LISTED]
+    for number, finding in enumerate(listed):
+        terminal.line(
+            f"  {finding.kind.value} {first_line(finding.place)}: {first_line(finding.text)}"
+        )
+        following = listed[number + 1 :][:1]
+        if not following or following[0].kind != finding.kind:
+            terminal.line(f"    {advice(tenant_id, finding)}", style="dim")
+    if len(findings) > _LISTED:
+        terminal.line(f"  and {len(findings) - _LISTED} more; --json lists all", style="dim")
+
+
+def advice(tenant_id: str, finding: Finding) -> str:
+    """What a person can do about a finding."""
+    if finding.repairable:
+        return f"`confkeep repair {tenant_id}` makes it anew from the rest."
+    return _ADVICE[finding.kind]
+
+
+def worst(outcomes: Sequence[Outcome]) -> Outcome:
+    """The most serious of several outcomes."""
+    return max(outcomes, key=_GRAVITY.index, default=Outcome.CLEAN)
+
+
+def error_of(reports: dict[str, Report]) -> ConfkeepError | None:
+    """The error that the command line ends with; None: all are clean."""
+    outcome = worst([report.outcome for report in reports.values()])
+    tenants = [name for name, report in reports.items() if report.outcome == outcome]
+    which = f"tenant {tenants[0]}" if len(tenants) == 1 else f"{len(tenants)} tenants"
+    match outcome:
+        case Outcome.CLEAN:
+            return None
+        case Outcome.DAMAGED:
+            count = sum(len(reports[name].findings) for name in tenants)
+            return RepositoryDamaged(f"{which}: {count_text(count, 'finding')}")
+        case Outcome.LOCKED:
+            return RepositoryBusy(f"{which}: another process is writing all the time")
+        case Outcome.MISSING:
+            return NotInStore(f"{which}: no repository")

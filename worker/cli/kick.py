@@ -1,0 +1,43 @@
+"""`confkeep kick`."""
+
+from __future__ import annotations
+
+import click
+
+from worker import backoff, inbox
+from worker.cli import running
+from worker.cli.lookup import find_tenant
+from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
+from worker.cli.waking import wake
+from worker.connections import get_client
+from worker.keys import shard_of
+from worker.settings import get_settings
+
+
+@click.command("kick")
+@click.argument("tenant")
+@pass_terminal
+def command(terminal: Terminal, tenant: str) -> None:
+    """Try a tenant that waits after a fault now.
+
+    For when the fault is mended and its next try is up to a minute away. Ends the wait, begins the
+    count of tries anew and wakes a worker. Whether it worked is shown by `confkeep status`.
+    """
+    running.adopt(terminal)
+    settings = get_settings()
+    client = get_client(settings)
+    waiting = {box.tenant_id: box for box in inbox.list_inboxes(client)}
+    tenant_id = find_tenant(settings.git_store_path, tenant, waiting)
+    if tenant_id not in waiting:
+        terminal.line(f"Nothing waits for tenant {tenant_id}.")
+        return
+    wait = backoff.get(client, tenant_id)
+    backoff.clear(client, tenant_id)
+    wake(terminal, settings, tenant_id)
+    terminal.line(
+        f"Woke shard {shard_of(tenant_id, settings.shards):02d} for tenant {tenant_id}: "
+        f"{count_text(waiting[tenant_id].entries, 'backup')} waiting."
+    )
+    if wait is not None:
+        tries = f"{wait.tries} {'try' if wait.tries == 1 else 'tries'}"
+        terminal.note(f"waited after {tries}: {printable(wait.reason)}")

@@ -1,0 +1,60 @@
+"""`confkeep reindex`."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import click
+
+from worker.cli import running
+from worker.cli.lookup import paths_of
+from worker.cli.terminal import Terminal, pass_terminal
+from worker.errors import StoreUnavailable
+from worker.settings import get_settings
+from worker.store import flock
+from worker.store.durable import file_system_errors
+from worker.store.index import open_index
+from worker.store.index_build import Progress
+from worker.store.repository import TenantRepository, open_repository
+
+#: Tries beside a worker that writes into the index meanwhile.
+_TRIES: Final = 5
+
+
+@click.command("reindex")
+@click.argument("tenant", required=False)
+@click.option("--all", "all_tenants", is_flag=True, help="All tenants of the store.")
+@pass_terminal
+def command(terminal: Terminal, tenant: str | None, all_tenants: bool) -> None:
+    """Build the history index anew from git.
+
+    The index makes `confkeep history` fast and is never trusted over git: a damaged one is built
+    anew by itself, at the next commit. May run beside workers.
+    """
+    if (tenant is None) != all_tenants:
+        raise click.UsageError("Give either TENANT or --all.")
+    running.adopt(terminal)
+    for tenant_id, path in paths_of(get_settings().git_store_path, tenant).items():
+        repository = open_repository(path)
+        with (
+            file_system_errors(path.name),
+            flock.shared(path),
+            terminal.phases(tenant_id) as tell,
+        ):
+            started = time.monotonic()
+            _rebuild(repository, lambda done, total: tell("commits", done, total))
+        terminal.line(f"{tenant_id}: index built in {time.monotonic() - started:.1f} s")
+
+
+def _rebuild(repository: TenantRepository, progress: Progress) -> None:
+    with open_index(repository) as index:
+        for number in range(_TRIES):
+            # A worker that commits meanwhile adds its own rows; then what lacks is added.
+            tip = repository.tip()
+            if index.catch_up(tip, progress, anew=not number) or index.is_complete(tip):
+                return
+    raise StoreUnavailable(
+        f"the index of {repository.path.name} could not be written: the file system refused, or "
+        "another process writes it"
+    )

@@ -1,0 +1,111 @@
+"""`confkeep repair`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+import click
+
+from worker.cli import running
+from worker.cli.findings import error_of, print_findings
+from worker.cli.lookup import paths_of
+from worker.cli.terminal import Terminal, first_line, pass_terminal
+from worker.errors import RepositoryBusy
+from worker.settings import get_settings
+from worker.store.durable import file_system_errors
+from worker.store.index_build import Progress
+from worker.store.repair import Repaired, repair_repository
+from worker.store.verify import Finding, Outcome, Report, verify_repository
+
+#: Rounds of looking and mending: a mended idx lets more be looked at.
+_ROUNDS: Final = 4
+#: Seconds to wait for a moment when nobody writes.
+_WAIT_S: Final = 10.0
+
+
+@click.command("repair")
+@click.argument("tenant", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
+    """Make anew what is derived and damaged, and nothing else.
+
+    Without TENANT: all tenants of the store. Verifies, makes anew the history index, an idx whose
+    pack is sound, and HEAD; removes damaged files that only make git faster and files of writers
+    that died; and verifies again. Packs, objects and branches are never touched: what is wrong
+    with them is listed, with what to do.
+
+    Workers may run meanwhile: they hold the repository's lock while they commit, and this holds it
+    alone while it mends. Ends with 32 when it does not get it within 10 seconds, else as `confkeep
+    verify` does: with 0 when all is sound now.
+
+    \b
+    With --json:
+      {"tenants": [{"tenant_id", "outcome": as it is now,
+                    "mended": [{"kind", "place", "text", "repairable"}],
+                    "left": [{"kind", "place", "text", "repairable"}]}]}
+    """
+    running.adopt(terminal)
+    reports: dict[str, Report] = {}
+    done = []
+    for tenant_id, path in paths_of(get_settings().git_store_path, tenant).items():
+        with file_system_errors(path.name):
+            report, mended = _repair(terminal, tenant_id, path)
+        reports[tenant_id] = report
+        done.append(
+            {
+                "tenant_id": tenant_id,
+                "outcome": report.outcome.value,
+                "mended": [finding.to_json() for finding in mended],
+                "left": [finding.to_json() for finding in report.findings],
+            }
+        )
+        if not as_json:
+            _print(terminal, tenant_id, report, mended)
+    if as_json:
+        terminal.json({"tenants": done})
+    error = error_of(reports)
+    if error is not None:
+        raise error
+
+
+def _repair(terminal: Terminal, tenant_id: str, path: Path) -> tuple[Report, list[Finding]]:
+    """How it is afterwards, and what was mended."""
+    mended: list[Finding] = []
+    with terminal.phases(tenant_id) as tell:
+        for _ in range(_ROUNDS):
+            report = verify_repository(path, progress=tell)
+            if report.outcome != Outcome.DAMAGED:
+                break
+            repaired = _mend(report, lambda count, total: tell("history index", count, total))
+            if not repaired.mended:
+                break
+            mended += repaired.mended
+    return report, mended
+
+
+def _mend(report: Report, progress: Progress) -> Repaired:
+    """`repair_repository` at a moment when nobody writes."""
+    deadline = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            return repair_repository(report, progress)
+        except RepositoryBusy:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _print(terminal: Terminal, tenant_id: str, report: Report, mended: list[Finding]) -> None:
+    if report.outcome == Outcome.CLEAN:
+        text = "mended, and sound now" if mended else "sound; nothing to do"
+        terminal.line(f"{tenant_id}: {text}", style="green")
+    else:
+        terminal.line(f"{tenant_id}: {report.outcome.value}", style="red")
+    for finding in mended:
+        terminal.line(f"  made anew: {first_line(finding.place)} ({first_line(finding.text)})")
+    if report.findings:
+        terminal.line("  not touched:")
+        print_findings(terminal, tenant_id, report.findings)

@@ -1,0 +1,105 @@
+"""`confkeep verify`."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import click
+
+from worker.cli import running
+from worker.cli.findings import error_of, print_report, worst
+from worker.cli.lookup import paths_of
+from worker.cli.terminal import Terminal, count_text, pass_terminal
+from worker.settings import get_settings
+from worker.store.durable import file_system_errors
+from worker.store.verify import Report, parse_subset, verify_repository
+
+
+@click.command("verify")
+@click.argument("tenant", required=False)
+@click.option(
+    "--subset",
+    metavar="N/T",
+    help="Read only the N-th of T parts of the objects; T runs read all of them.",
+)
+@click.option(
+    "--max-duration",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Stop after so many seconds and say what was not looked at. The tenants' order is another "
+    "one each time, so that many runs see all.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def command(
+    terminal: Terminal,
+    tenant: str | None,
+    subset: str | None,
+    max_duration: float | None,
+    as_json: bool,
+) -> None:
+    """Read all that is kept and say whether it is sound.
+
+    Without TENANT: all tenants of the store. Looked at are every object's hash, that nothing which
+    is referred to is missing, that no commit lost a device, each device's latest two files, the
+    history index against git, and files that writers which died have left. Nothing is changed, and
+    workers may go on meanwhile. What is found stands with what to do about it.
+
+    \b
+    Ends with
+      0   clean: nothing was found in what was looked at
+      31  missing: the tenant has no repository, or the store has none at all
+      32  locked: another process was writing all the time
+      33  damaged: something was found
+    or, of several tenants, with the greatest that applies.
+
+    \b
+    With --json:
+      {"outcome": "clean", "missing", "locked" or "damaged": the most serious,
+       "tenants": [{"tenant_id", "outcome", "complete": whether all was looked at in time,
+                    "objects", "commits", "devices", "duration_s", "finding_count",
+                    "findings": [{"kind", "place", "text", "repairable"}]}],
+       "not_verified": [tenant_id]: those that there was no time for}
+    """
+    running.adopt(terminal)
+    chosen = None if subset is None else parse_subset(subset)
+    deadline = None if max_duration is None else time.monotonic() + max_duration
+    paths = paths_of(get_settings().git_store_path, tenant)
+    order = list(paths)
+    if deadline is not None:
+        random.shuffle(order)
+    reports: dict[str, Report] = {}
+    for tenant_id in order:
+        path = paths[tenant_id]
+        left_s = None if deadline is None else deadline - time.monotonic()
+        # At least one, however short the time: to look at nothing is not to find nothing.
+        if left_s is not None and left_s <= 0 and reports:
+            break
+        with file_system_errors(path.name), terminal.phases(tenant_id) as tell:
+            reports[tenant_id] = verify_repository(
+                path, subset=chosen, max_duration_s=left_s, progress=tell
+            )
+        if not as_json:
+            print_report(terminal, tenant_id, reports[tenant_id])
+    not_verified = [tenant_id for tenant_id in paths if tenant_id not in reports]
+    if as_json:
+        terminal.json(
+            {
+                "outcome": worst([report.outcome for report in reports.values()]).value,
+                "tenants": [
+                    {"tenant_id": tenant_id, **report.to_json()}
+                    for tenant_id, report in reports.items()
+                ],
+                "not_verified": not_verified,
+            }
+        )
+    incomplete = [name for name, report in reports.items() if not report.complete]
+    if incomplete or not_verified:
+        terminal.note(
+            f"The time was over: {count_text(len(incomplete), 'tenant')} looked at in part, "
+            f"{len(not_verified)} not at all. With --subset each run can be short."
+        )
+    error = error_of(reports)
+    if error is not None:
+        raise error

@@ -1,0 +1,18 @@
+"""Waking a tenant's workers from the command line; it changes no inbox."""
+
+from __future__ import annotations
+
+from kombu.exceptions import OperationalError
+
+from worker import wakeups
+from worker.app import app
+from worker.cli.terminal import Terminal
+from worker.settings import Settings
+
+
+def wake(terminal: Terminal, settings: Settings, tenant_id: str) -> None:
+    """Send a wake-up now, whether or not one is on its way."""
+    try:
+        wakeups.send(app, settings, tenant_id)
+    except OperationalError:
+        terminal.note("the wake-up was not sent; a worker's sweep wakes the tenant in seconds")

@@ -1,0 +1,12 @@
+-- Let one of several sweeps send a wake-up again.
+--
+-- KEYS  1 wake   confkeep:wake:<tenant>   string   ms at which its wake-up was sent
+-- ARGV  1 what the sweep read there, '' for nothing  2 the new value  3 life in ms
+--
+-- Returns 1 when the caller is the one that sends.
+
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
