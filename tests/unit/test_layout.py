@@ -36,7 +36,15 @@ LAYERS = [
     ("errors", "ids", "urls"),
 ]
 #: The store knows nothing of the queue: it stands beside it and is imported by few.
-STORE_USERS = {"tasks.commit", "tasks.drain", "tasks.read", "tasks.maintain", "worker.git_store"}
+STORE_USERS = {
+    "tasks.commit",
+    "tasks.drain",
+    "tasks.forget",
+    "tasks.maintain",
+    "tasks.read",
+    "tasks.retention",
+    "worker.git_store",
+}
 
 
 def modules() -> dict[str, Path]:

@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "verify": "Read all that is kept and say whether it is sound.",
     "repair": "Make anew what is derived and damaged, and nothing else.",
     "reindex": "Build the history index anew from git.",
+    "retention": "Remove old versions by rules, or show what would go.",
 }
 
 #: The status of a process that Ctrl-C ended, as shells have it.

@@ -1,0 +1,88 @@
+"""`confkeep retention` on a small store, with a lock that nobody else wants."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
+from worker import locks
+from worker.errors import RemovedByRetention
+
+
+@pytest.fixture(autouse=True)
+def lock(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    taken: list[str] = []
+
+    @contextmanager
+    def tenant_lock(tenant_id: str, *, wait_s: float) -> Iterator[None]:
+        taken.append(tenant_id)
+        yield
+
+    monkeypatch.setattr(locks, "tenant_lock", tenant_lock)
+    return taken
+
+
+def test_without_rules_nothing_goes(filled: Store, confkeep: Confkeep) -> None:
+    done = confkeep("retention", "plan")
+    assert done.exit_code == 0, done.output
+    assert "nothing would go" in done.output
+    applied = json.loads(confkeep("retention", "apply", "--json").stdout)
+    assert [one["outcome"] for one in applied["tenants"]] == ["nothing to do"]
+
+
+def test_plan_then_apply_then_read_by_old_ids(
+    filled: Store, confkeep: Confkeep, lock: list[str]
+) -> None:
+    done = confkeep("retention", "set", TENANT, "--keep-last", "1", "--binary-keep-last", "1")
+    assert done.exit_code == 0, done.output
+    plan = json.loads(confkeep("retention", "plan", "--json", TENANT[:8]).stdout)["tenants"][0]
+    assert plan["freed_bytes"] > 0
+    assert plan["devices"] == [
+        {
+            "device_id": ROUTER,
+            "captures": 4,
+            "captures_removed": 3,
+            "binaries": 4,
+            "binaries_removed": 0,
+        }
+    ]
+    assert lock == []
+    assert "3 captures" in confkeep("retention", "plan").output
+    applied = json.loads(confkeep("retention", "apply", "--json").stdout)["tenants"][0]
+    assert lock == [TENANT]
+    assert {name: applied[name] for name in plan} == plan
+    assert applied["outcome"] == "rewritten"
+    first, switch, _second, _repeated, third = (commit.sha for commit in filled.commits)
+    shown = confkeep("show", TENANT, ROUTER, "--at", third[:10])
+    assert (shown.exit_code, shown.stdout) == (0, "/ip address\nadd a\nadd c\n")
+    assert confkeep("show", TENANT, ROUTER, "--at", switch).exit_code != 0
+    gone = confkeep("show", TENANT, ROUTER, "--at", first)
+    assert gone.exit_code == RemovedByRetention.exit_code
+    assert "removed by retention on 20" in gone.output
+
+
+def test_rules_of_a_tenant_go_before_the_settings(
+    filled: Store, confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONFKEEP_KEEP_LAST", "3")
+    monkeypatch.setenv("CONFKEEP_KEEP_DAILY", "7")
+    confkeep("retention", "set", TENANT, "--keep-daily", "none", "--keep-weekly", "2")
+    shown = json.loads(confkeep("retention", "show", TENANT, "--json").stdout)
+    assert {name: n for name, n in shown["rules"].items() if n} == {
+        "keep_last": 3,
+        "keep_weekly": 2,
+    }
+    assert shown["own"] == {"keep_daily": None, "keep_weekly": 2}
+    confkeep("retention", "set", TENANT, "--keep-daily", "default")
+    shown = json.loads(confkeep("retention", "show", TENANT, "--json").stdout)
+    assert shown["rules"]["keep_daily"] == 7
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1000001", ""])
+def test_a_rule_out_of_range_is_refused(filled: Store, confkeep: Confkeep, value: str) -> None:
+    assert confkeep("retention", "set", TENANT, f"--keep-last={value}").exit_code == 2
+    assert json.loads(confkeep("retention", "show", TENANT, "--json").stdout)["own"] == {}
