@@ -95,6 +95,8 @@ def delete_refs(path: Path, git: pygit2.Repository, names: Iterable[str]) -> Non
     """
     for name in names:
         git.references.delete(name)
+    # libgit2 removes folders that it empties.
+    (path / MAIN_REF).parent.mkdir(parents=True, exist_ok=True)
     for folder, _folders, _files in os.walk(path / "refs"):
         durable.sync_directory(Path(folder))
     durable.sync_directory(path)
@@ -118,9 +120,12 @@ def _compare(path: Path, expected: str | None) -> None:
 
 
 def sync_main(path: Path) -> None:
-    """Make the ref durable as it is now, whoever moved it."""
+    """Make the ref, or that there is none, durable as it is now, whoever moved it."""
     ref = path / MAIN_REF
-    durable.sync_file(ref if ref.exists() else path / _PACKED)
+    found = ref if ref.exists() else path / _PACKED
+    # Neither is there when an erasure left no commit.
+    if found.exists():
+        durable.sync_file(found)
     durable.sync_directory(ref.parent)
     durable.sync_directory(path)
 
