@@ -37,6 +37,8 @@ COMMANDS: Final = {
     "repair": "Make anew what is derived and damaged, and nothing else.",
     "reindex": "Build the history index anew from git.",
     "retention": "Remove old versions by rules, or show what would go.",
+    "forget-device": "Erase a device and all its backups for good.",
+    "forget-tenant": "Erase a tenant and all its backups for good.",
 }
 
 #: The status of a process that Ctrl-C ended, as shells have it.

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from click.testing import CliRunner
 
+from tasks import forget
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
-from worker import locks
+from worker import locks, logs
+from worker.cli import cli
 from worker.errors import RemovedByRetention
 
 
@@ -86,3 +89,34 @@ def test_rules_of_a_tenant_go_before_the_settings(
 def test_a_rule_out_of_range_is_refused(filled: Store, confkeep: Confkeep, value: str) -> None:
     assert confkeep("retention", "set", TENANT, f"--keep-last={value}").exit_code == 2
     assert json.loads(confkeep("retention", "show", TENANT, "--json").stdout)["own"] == {}
+
+
+def test_forgetting_wants_the_whole_id_or_yes(
+    filled: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[tuple[str, ...]] = []
+
+    def forget_device(_settings: object, *ids: str, wait_s: float) -> forget.Erased:
+        called.append(ids)
+        return forget.Erased(4, 0, 2)
+
+    def forget_tenant(_settings: object, *ids: str, wait_s: float) -> forget.Erased:
+        called.append(ids)
+        return forget.Erased(None, 0, 2)
+
+    monkeypatch.setattr(forget, "forget_device", forget_device)
+    monkeypatch.setattr(forget, "forget_tenant", forget_tenant)
+    monkeypatch.setattr(logs, "configure", lambda _settings: None)
+    device = ["forget-device", TENANT[:8], ROUTER[:8]]
+    tenant = ["forget-tenant", TENANT[:8]]
+    for arguments in (device, tenant):
+        for typed in ("", "yes\n", f"{ROUTER[:8]}\n"):
+            refused = CliRunner().invoke(cli, arguments, input=typed)
+            assert refused.exit_code != 0
+    assert called == []
+    assert CliRunner().invoke(cli, device, input=f"{ROUTER}\n").exit_code == 0
+    assert CliRunner().invoke(cli, tenant, input=f"{TENANT}\n").exit_code == 0
+    done = CliRunner().invoke(cli, [*device, "--yes", "--json"])
+    assert json.loads(done.stdout)["commits"] == 4
+    assert "Erased tenant" in CliRunner().invoke(cli, [*tenant, "--yes"]).stdout
+    assert called == [(TENANT, ROUTER), (TENANT,)] * 2
