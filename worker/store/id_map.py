@@ -100,7 +100,14 @@ class IdMap:
         """
         self.file = file
         with _damage(file):
-            self._db = sqlite3.connect(f"file:{quote(str(file))}?mode=ro&immutable=1", uri=True)
+            self._db = sqlite3.connect(
+                f"file:{quote(str(file))}?mode=ro&immutable=1", uri=True, check_same_thread=False
+            )
+
+    def __del__(self) -> None:
+        # A repository that was opened for reading has no end of its own.
+        if hasattr(self, "_db"):
+            self._db.close()
 
     def close(self) -> None:
         """Release the file."""

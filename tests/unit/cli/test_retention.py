@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import structlog
 from click.testing import CliRunner
 
-from tasks import forget
+from tasks import forget, retention
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker import locks, logs
-from worker.cli import cli
-from worker.errors import RemovedByRetention
+from worker.cli import cli, receipt
+from worker.errors import NotInStore, RemovedByRetention, TenantLocked
 
 
 @pytest.fixture(autouse=True)
@@ -120,3 +121,37 @@ def test_forgetting_wants_the_whole_id_or_yes(
     assert json.loads(done.stdout)["commits"] == 4
     assert "Erased tenant" in CliRunner().invoke(cli, [*tenant, "--yes"]).stdout
     assert called == [(TENANT, ROUTER), (TENANT,)] * 2
+
+
+def test_the_task_tells_what_the_command_tells(
+    filled: Store, confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confkeep("retention", "set", TENANT, "--keep-last", "2")
+    plan = json.loads(confkeep("retention", "plan", "--json").stdout)["tenants"][0]
+    with structlog.testing.capture_logs() as said:
+        result = retention.retention(TENANT.upper())
+    assert json.loads(json.dumps(result)) == result
+    assert {name: result[name] for name in plan} == plan
+    assert result["captures_removed"] == 2
+    assert [line["action"] for line in said] == ["retention.applied"]
+    with pytest.raises(NotInStore):
+        retention.retention(ROUTER)
+
+    def busy(tenant_id: str, *, wait_s: float) -> None:
+        raise TenantLocked("busy")
+
+    monkeypatch.setattr(locks, "tenant_lock", busy)
+    assert retention.retention(TENANT) == {"tenant_id": TENANT, "outcome": "locked"}
+
+
+def test_the_receipt_of_a_removed_backup_says_so(
+    filled: Store, confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confkeep("retention", "set", TENANT, "--keep-last", "1")
+    confkeep("retention", "apply")
+    first, last = filled.commits[0], filled.commits[-1]
+    path = filled.path / f"{TENANT}.git"
+    assert receipt._in_repository(path, TENANT, last.backup_id) is not None
+    with pytest.raises(RemovedByRetention):
+        receipt._in_repository(path, TENANT, first.backup_id)
+    assert receipt._in_repository(path, TENANT, TENANT) is None
