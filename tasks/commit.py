@@ -51,7 +51,7 @@ def commit_inbox(self: Task, tenant_id: str, sent_ms: int | None = None) -> None
         turn = drain.drain_inbox(client, settings, tenant_id)
     except (StoreError, QueueError) as error:
         delay_s = backoff.failed(client, tenant_id, error)
-        drain.show_retrying(client, tenant_id, error)
+        drain.show_retrying(client, settings, tenant_id, error)
         raise self.retry(exc=error, countdown=delay_s) from error
     if turn.had_lock and turn.left:
         # Behind the shard's other tenants; unless a new enqueue has sent one since the last look.

@@ -258,7 +258,9 @@ def is_backing_off(client: redis.Redis, tenant_id: str) -> bool:
     return int(seconds) * 1000 + int(microseconds) // 1000 < wait.next_ms
 
 
-def show_retrying(client: redis.Redis, tenant_id: str, error: ConfkeepError) -> None:
+def show_retrying(
+    client: redis.Redis, settings: Settings, tenant_id: str, error: ConfkeepError
+) -> None:
     """Let the results of a tenant's waiting backups, the oldest ones of a great many, say why they
     wait.
 
@@ -268,4 +270,4 @@ def show_retrying(client: redis.Redis, tenant_id: str, error: ConfkeepError) -> 
     batch = inbox.peek(client, tenant_id, _MOST_SHOWN)
     for start in range(0, len(batch), _SHOWN_AT_ONCE):
         ids = [waiting.entry.backup_id for waiting in batch[start : start + _SHOWN_AT_ONCE]]
-        receipts.show_retrying(client, ids, error)
+        receipts.show_retrying(client, ids, error, settings.receipt_ttl_s)

@@ -8,9 +8,11 @@ from typing import Any
 
 from tasks.models import HistoryEntry
 from worker.app import app
+from worker.ids import checked_uuid
 from worker.settings import get_settings
 from worker.store import reader
 from worker.store.backup import decode_text
+from worker.store.index import open_index
 from worker.store.repository import TenantRepository, open_repository, repository_path
 
 
@@ -24,18 +26,20 @@ def read_file(tenant_id: str, commit_sha: str, device_id: str, filename: str) ->
 @app.task(name="backups.history", ignore_result=False)  # type: ignore[untyped-decorator]
 def history(tenant_id: str, device_id: str, limit: int = 100) -> list[dict[str, Any]]:
     """The newest `limit` versions of a device, newest first."""
-    entries: list[dict[str, Any]] = []
-    for version in reader.walk_versions(_open(tenant_id), device_id):
-        if len(entries) == limit:
-            break
-        entry = HistoryEntry(
+    repository = _open(tenant_id)
+    with open_index(repository) as index:
+        versions = index.versions(
+            checked_uuid("device_id", device_id), tip=repository.tip(), limit=limit
+        )
+    return [
+        HistoryEntry(
             sha=version.sha,
             message=version.message.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
             committed_at=version.committed_at,
             backup_id=version.backup_id,
-        )
-        entries.append(entry.model_dump(mode="json"))
-    return entries
+        ).model_dump(mode="json")
+        for version in versions
+    ]
 
 
 @app.task(name="backups.diff", ignore_result=False)  # type: ignore[untyped-decorator]

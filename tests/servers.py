@@ -12,7 +12,7 @@ from pathlib import Path
 
 import redis
 
-from tests.judge import assert_all_sound
+from tests.judge import assert_all_readable
 from worker.local import Child, EmbeddedServer
 
 
@@ -90,7 +90,7 @@ class Deployment:
 
 @contextmanager
 def deployment(path: Path, **variables: str) -> Iterator[Deployment]:
-    """A deployment that ends with the test, and whose every repository git judges at the end."""
+    """A deployment that ends with the test, and whose every repository all judges read at the end."""
     server = EmbeddedServer(path / "server")
     server.start()
     running = Deployment(path, server, variables)
@@ -98,4 +98,4 @@ def deployment(path: Path, **variables: str) -> Iterator[Deployment]:
         yield running
     finally:
         running.stop()
-    assert_all_sound(running.store)
+    assert_all_readable(running.store)

@@ -12,7 +12,7 @@ import redis
 
 from worker import inbox, keys, staging
 from worker.connections import broker_errors
-from worker.errors import ConfkeepError, InboxFull, InvalidId
+from worker.errors import BackupIdConflict, ConfkeepError, InboxFull, InvalidId
 from worker.inbox import Entry, Submission, Unreadable
 from worker.settings import Settings
 
@@ -110,6 +110,7 @@ def retry(client: redis.Redis, settings: Settings, backup_id: str) -> DeadLetter
         InvalidId: there is none of that id.
         PoisonedBackup: what stood in the inbox was no entry, so there is nothing to commit.
         InboxFull: too much waits already.
+        BackupIdConflict: the id was accepted since for another backup.
         BrokerUnavailable: Redis did not answer.
     """
     letter = get(client, backup_id)
@@ -117,8 +118,10 @@ def retry(client: redis.Redis, settings: Settings, backup_id: str) -> DeadLetter
     [answer] = inbox.accept(
         client, settings, [Submission(letter.tenant_id, entry, data=None, reply_to=None)]
     )
-    if answer.outcome not in ("accepted", "waiting", "done"):
+    if answer.outcome.endswith("full"):
         raise InboxFull(f"{answer.entries} backups with {answer.bytes} bytes wait")
+    if answer.outcome == "conflict":
+        raise BackupIdConflict("backup_id", "its id was accepted since for another backup")
     return letter
 
 

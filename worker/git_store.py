@@ -19,6 +19,7 @@ from worker.store.line_delta import compute_line_delta
 from worker.store.repository import (
     TenantRepository,
     create_repository,
+    open_for_writing,
     open_repository,
     repository_path,
 )
@@ -87,8 +88,11 @@ def commit_backup(
     except UnicodeEncodeError as error:
         raise InvalidInput("export_text or message", "holds a lone surrogate") from error
     tenant = checked_uuid("tenant_id", tenant_id)
-    with locks.tenant_lock(tenant, wait_s=_LOCK_WAIT_S):
-        return commit_backups(_create(tenant), [backup])[0].sha
+    with (
+        locks.tenant_lock(tenant, wait_s=_LOCK_WAIT_S),
+        open_for_writing(_path(tenant), author_of(get_settings())) as repository,
+    ):
+        return commit_backups(repository, [backup])[0].sha
 
 
 def read_file(tenant_id: str, commit_sha: str, device_id: str, filename: str) -> bytes:

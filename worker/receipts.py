@@ -47,8 +47,12 @@ def final_record(result_id: str, outcome: Outcome) -> str:
     return _record(result_id, outcome.digest, status, result, done)
 
 
-def show_retrying(client: redis.Redis, backup_ids: Sequence[str], error: BaseException) -> None:
+def show_retrying(
+    client: redis.Redis, backup_ids: Sequence[str], error: BaseException, ttl_s: int
+) -> None:
     """Let the results of waiting backups say `RETRY`, with the error as the reason.
+
+    Their life begins anew: what waits for a disk to be repaired must not be forgotten meanwhile.
 
     Raises:
         BrokerUnavailable: some may not say it.
@@ -58,7 +62,7 @@ def show_retrying(client: redis.Redis, backup_ids: Sequence[str], error: BaseExc
         scripts.load("retrying").run(
             client,
             [keys.result(backup_id) for backup_id in backup_ids],
-            [f'"status": "RETRY", "result": {result}'],
+            [f'"status": "RETRY", "result": {result}', ttl_s],
         )
 
 

@@ -254,7 +254,7 @@ class Machine:
 
     def kill_producer(self) -> bool:
         """Kill the producer, in whatever call it is."""
-        if self.producer is None:
+        if self.producer is None or self.producer.poll() is not None:
             return False
         self.producer.kill()
         return True

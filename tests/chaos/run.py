@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import random
 import shutil
@@ -24,6 +25,8 @@ from worker.store.verify import verify_repository
 
 _TENANTS = 6
 _TICK_S = 0.02
+#: Seconds until a kill is tried again that found nobody.
+_AGAIN_S = 0.25
 #: How often each fault comes, against the others; and those that are no kills, against the kills.
 _KILLS = {"pool child": 11, "worker": 4, "broker": 4, "producer": 1}
 _OTHERS = {"cut": 4, "stall": 2, "delay": 2, "pause": 3, "disk full": 2, "shards": 2}
@@ -108,14 +111,19 @@ class _Faults:
     def play(self, seconds: float, kills: int) -> None:
         """Kill so often in that time, evenly but for chance, with other faults between."""
         start = time.monotonic()
-        plan = sorted(self._plan(seconds, kills), key=lambda fault: fault[0])
-        for at_s, kind, what in plan:
+        plan = list(self._plan(seconds, kills))
+        heapq.heapify(plan)
+        while plan:
+            at_s, kind, what = heapq.heappop(plan)
             while time.monotonic() < start + at_s:
                 self._end_what_is_over()
                 self._machine.supervise()
                 time.sleep(_TICK_S)
             if self._begin(kind, what):
                 self._report.faults[f"{kind} {what}".strip()] += 1
+            elif kind == "kill":
+                # Nobody is there to be killed: the next one who starts.
+                heapq.heappush(plan, (at_s + _AGAIN_S, kind, what))
         for _, end in self._ends:
             end()
 

@@ -95,7 +95,8 @@ def test_a_fault_at_any_call_loses_nothing(fault: str, tmp_path: Path) -> None:
             assert done.returncode or len(ids) == 4, where
             assert [p.name for p in path.rglob("*confkeep_*")] == [], where
             assert not list(path.rglob("main.lock")), where
-        assert problem_of(path, ids) is None, where
+        # All judges for one in five: those of neighbouring calls look alike.
+        assert problem_of(path, ids, all_judges=number % 5 == 0) is None, where
 
 
 @pytest.mark.parametrize("failpoint", FAILPOINTS)
@@ -112,7 +113,7 @@ def test_a_kill_at_any_failpoint_is_mended_at_the_next_opening(
         timeout=60,
     )
     assert done.returncode == -9, f"the writer did not come to {failpoint}: {done.stderr}"
-    assert problem_of(path, acknowledged(done.stdout)) is None
+    assert problem_of(path, acknowledged(done.stdout), all_judges=True) is None
     assert [p.name for p in path.rglob("*confkeep_*")] == []
     assert not list(path.rglob("*.lock"))
 
@@ -134,4 +135,7 @@ def test_the_lock_file_of_a_dead_writer_stays_while_another_lives(tmp_path: Path
         assert lock.exists()
     assert committed_ids(path) == [backup.backup_id for backup in first]
     commit_backups(create_repository(path), second)
-    assert problem_of(path, [backup.backup_id for backup in (*first, *second)]) is None
+    assert (
+        problem_of(path, [backup.backup_id for backup in (*first, *second)], all_judges=True)
+        is None
+    )

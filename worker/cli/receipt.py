@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -217,13 +218,13 @@ def _print(terminal: Terminal, backup_id: str, answer: Answer) -> None:
         kind = "the configuration changed" if receipt["export_changed"] else "same configuration"
         changes = f"+{receipt['lines_added']} -{receipt['lines_removed']} lines, {kind}"
     committed_at = receipt["committed_at"]
-    if not isinstance(committed_at, str):
-        committed_at = f"{date_text(committed_at)} UTC"
+    if isinstance(committed_at, str):
+        committed_at = dt.datetime.fromisoformat(committed_at)
     for name, value in (
         ("commit", receipt["sha"]),
         ("tenant", receipt["tenant_id"]),
         ("device", receipt["device_id"]),
-        ("committed", committed_at),
+        ("committed", f"{date_text(committed_at)} UTC"),
         ("changes", changes),
     ):
         terminal.line(f"  {name:<10} {printable(str(value))}")

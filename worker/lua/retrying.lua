@@ -2,6 +2,7 @@
 --
 -- KEYS  celery-task-meta-<backup>...   string   the records
 -- ARGV  1 the RETRY part of a record: '"status": "RETRY", "result": {...}'
+--       2 life of the records in seconds, from now on: what waits must not be forgotten
 --
 -- A record that ended meanwhile stays as it is. The records are our own JSON: each begins with
 -- '{"status": "PENDING", "result": null,' or with an earlier RETRY.
@@ -14,7 +15,7 @@ for _, key in ipairs(KEYS) do
       rest = string.match(record, '(, "traceback": .*)$')
     end
     if rest then
-      redis.call('SET', key, '{' .. ARGV[1] .. rest, 'KEEPTTL')
+      redis.call('SET', key, '{' .. ARGV[1] .. rest, 'EX', ARGV[2])
     end
   end
 end

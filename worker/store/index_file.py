@@ -158,6 +158,11 @@ class IndexFile:
         self._db.close()
         self._seal.close()
 
+    def __del__(self) -> None:
+        # Repositories may be dropped without being closed; SQLite's connection must not.
+        with suppress(AttributeError):
+            self._db.close()
+
     def has_journal(self) -> bool:
         """Whether there is a transaction that did not end."""
         try:

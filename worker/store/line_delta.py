@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import lru_cache
 from itertools import chain, compress
-from operator import eq, ne
+from operator import eq, not_
 from typing import Final, TypeVar
 
 import pygit2
@@ -75,33 +75,35 @@ def _count_distinct(old: list[_Line], new: list[_Line]) -> tuple[int, int] | Non
     """The counts, if only lines that the other text has not were added and removed."""
     if len(old) == len(new):
         # The usual edit replaces lines: where both are equal they need no look-up.
-        only_old, only_new = (list(compress(lines, map(ne, old, new))) for lines in (old, new))
-        counts = Counter(compress(old, map(eq, old, new)))
-        gone = set(only_old)
-        if not (
-            gone.isdisjoint(only_new)
-            and counts.keys().isdisjoint(gone)
-            and counts.keys().isdisjoint(only_new)
-        ):
+        same = list(map(eq, old, new))
+        differ = list(map(not_, same))
+        equal = list(compress(old, same))
+        distinct = set(equal)
+        gone, come = set(compress(old, differ)), set(compress(new, differ))
+        if not (gone.isdisjoint(come) and distinct.isdisjoint(gone) and distinct.isdisjoint(come)):
             return None
     else:
         in_old, in_new = set(old), set(new)
-        kept = list(filter(in_new.__contains__, old))
-        if kept != list(filter(in_old.__contains__, new)):
+        equal = list(filter(in_new.__contains__, old))
+        if equal != list(filter(in_old.__contains__, new)):
             return None
-        counts = Counter(kept)
-    if not _rare(counts, min(len(old), len(new))):
+        distinct = in_old & in_new
+    if not _rare(equal, len(distinct), min(len(old), len(new))):
         return None
-    return len(new) - counts.total(), len(old) - counts.total()
+    return len(new) - len(equal), len(old) - len(equal)
 
 
-def _rare(counts: Counter[_Line], length: int) -> bool:
+def _rare(equal: list[_Line], distinct: int, length: int) -> bool:
     """Whether no line stands so often that git may set it aside though both texts have it.
 
     The bound is `xdl_bogosqrt` of the number of lines, in git's xdiff/xprepare.c.
+
+    Args:
+        equal: the lines that both texts have; `distinct`: how many different ones.
     """
-    bound = 1 << (length.bit_length() + 1) // 2
-    return max(counts.values(), default=0) < min(bound, 1024)
+    bound = min(1 << (length.bit_length() + 1) // 2, 1024)
+    # All repeats may be of one line. They are counted only if that would be too often.
+    return len(equal) - distinct + 1 < bound or max(Counter(equal).values()) < bound
 
 
 def _count_by_git(old: list[_Line], new: list[_Line]) -> tuple[int, int]:

@@ -41,6 +41,13 @@ _RANDOM_BYTES: Final = 1280
 #: Up to so many bytes, mostly ids, are not worth to deflate.
 _TINY_BYTES: Final = 96
 
+#: Up to so many bytes, a commit as a rule, level 0 is taken: 0.5 us where level 1 takes 3.5, since
+#: that one makes a code of its own, and gains 100 bytes.
+_SMALL_BYTES: Final = 1024
+
+#: Shorter pieces are copied rather than handed on by themselves.
+_JOINED_BYTES: Final = 4096
+
 #: The longest stored block of a deflate stream.
 _STORED_MAX: Final = 0xFFFF
 
@@ -107,10 +114,15 @@ class PackEncoder:
             start = _entry_header(item.kind if item.base_id is None else _OFS_DELTA, len(item.data))
             if item.base_id is not None:
                 start += _distance(offset - offsets[item.base_id])
-            crc32, size = isal_zlib.crc32(start), len(start)
-            digest.update(start)
-            yield start
+            crc32 = size = 0
             for piece in deflate(item.data) if item.deflated is None else item.deflated:
+                if not size and len(piece) < _JOINED_BYTES:
+                    # One short piece costs less than two.
+                    piece = start + piece
+                elif not size:
+                    digest.update(start)
+                    crc32, size = isal_zlib.crc32(start), len(start)
+                    yield start
                 digest.update(piece)
                 crc32, size = isal_zlib.crc32(piece, crc32), size + len(piece)
                 yield piece
@@ -171,7 +183,7 @@ def deflate(data: bytes | memoryview) -> Iterator[bytes | memoryview]:
     if _is_random(data):
         yield from _store(data)
     elif len(data) <= PIECE_BYTES:
-        yield isal_zlib.compress(data, _LEVEL)
+        yield isal_zlib.compress(data, 0 if len(data) <= _SMALL_BYTES else _LEVEL)
     else:
         # So that a backup of any size is not in memory a second time.
         compressor = isal_zlib.compressobj(_LEVEL)
@@ -198,13 +210,17 @@ def _is_random(data: bytes | memoryview) -> bool:
 
 def _store(data: bytes | memoryview) -> Iterator[bytes | memoryview]:
     """A zlib stream of stored blocks (RFC 1950 and 1951, 3.2.4), which nothing is searched for."""
-    view = memoryview(data)
-    yield b"\x78\x01"
-    for start in range(0, max(1, len(view)), _STORED_MAX):
-        block = view[start : start + _STORED_MAX]
-        last = start + _STORED_MAX >= len(view)
-        yield struct.pack("<BHH", last, len(block), len(block) ^ 0xFFFF)
+    if len(data) <= _TINY_BYTES:
+        header = b"\x78\x01" + struct.pack("<BHH", 1, len(data), len(data) ^ 0xFFFF)
+        yield b"".join((header, data, struct.pack(">L", isal_zlib.adler32(data))))
+        return
+    view, start = memoryview(data), b"\x78\x01"
+    for at in range(0, len(view), _STORED_MAX):
+        block = view[at : at + _STORED_MAX]
+        last = at + _STORED_MAX >= len(view)
+        yield start + struct.pack("<BHH", last, len(block), len(block) ^ 0xFFFF)
         yield block
+        start = b""
     yield struct.pack(">L", isal_zlib.adler32(view))
 
 

@@ -153,6 +153,8 @@ def open_for_writing(path: Path, author: Signature = DEFAULT_AUTHOR) -> Iterator
             if repository.kept.index is not None:
                 repository.kept.index.close()
                 repository.kept.index = None
+            # Else its packs stay open until the garbage collector comes by.
+            repository.git.free()
 
 
 def _init(path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.judge import assert_all_readable
 from worker.cli import cli
 from worker.settings import get_settings
 from worker.store.backup import Backup, Committed
@@ -56,7 +56,7 @@ class Store:
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """An empty store that the settings name; git judges what is in it at the end."""
+    """An empty store that the settings name; all judges read what is in it at the end."""
     for name in [n for n in os.environ if n.startswith(("CONFKEEP_", "GIT_STORE"))]:
         monkeypatch.delenv(name)
     path = tmp_path / "store"
@@ -65,10 +65,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     get_settings.cache_clear()
     yield Store(path)
     get_settings.cache_clear()
-    for repository in path.glob("*.git"):
-        subprocess.run(
-            ["git", "-C", str(repository), "fsck", "--strict"], check=True, capture_output=True
-        )
+    assert_all_readable(path)
 
 
 @pytest.fixture

@@ -177,7 +177,9 @@ def test_an_id_that_nobody_knows(filled: Store, confkeep: Confkeep, queue: Queue
 def test_what_waits_says_so_and_why(store: Store, confkeep: Confkeep, queue: Queue) -> None:
     entry = queue.accept(1)
     waits = confkeep("receipt", entry.backup_id)
-    receipts.show_retrying(queue.client, [entry.backup_id], StoreUnavailable("disk \x1b[31mfull"))
+    receipts.show_retrying(
+        queue.client, [entry.backup_id], StoreUnavailable("disk \x1b[31mfull"), 600
+    )
     retried = confkeep("receipt", entry.backup_id)
     said = json.loads(confkeep("receipt", entry.backup_id, "--json").stdout)
 

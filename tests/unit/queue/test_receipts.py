@@ -86,13 +86,13 @@ def test_a_waiting_result_says_why_it_waits_and_an_ended_one_stays(
     ended, waits = submission(1).entry.backup_id, submission(2).entry.backup_id
     receipts.publish(client, TENANT, [Outcome(ended, "digest", {"sha": "3" * 40})], 60)
     for reason in ("no space", "still no space"):
-        receipts.show_retrying(client, [ended, waits], StoreUnavailable(reason))
+        receipts.show_retrying(client, [ended, waits], StoreUnavailable(reason), 7_000)
         result = AsyncResult(waits, app=app)
         assert result.state == "RETRY"
         assert str(result.info) == reason
         assert isinstance(result.info, StoreUnavailable)
     assert AsyncResult(ended, app=app).get(timeout=10) == {"sha": "3" * 40}
-    assert client.ttl(keys.result(waits)) > 60
+    assert client.ttl(keys.result(waits)) > 6_000, "its life begins anew"
     # It is the same record still: it knows what was accepted, and the receipt replaces it.
     assert inbox.accept(client, settings, [submission(2)])[0].outcome == "waiting"
     receipts.publish(client, TENANT, [Outcome(waits, "digest", {"sha": "4" * 40})], 60)
