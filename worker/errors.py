@@ -13,12 +13,16 @@
     │   ├── InboxFull             a limit on what may wait is reached
     │   ├── TenantLocked          another process holds the tenant lock
     │   ├── StagingUnavailable    the shared volume refused: full, read-only, not permitted
+    │   ├── BackupsWaiting        what is to be erased has backups in the inbox
     │   └── NoReceipt             what was accepted is not in git yet, or nobody answers for it
     ├── PoisonedBackup            this backup can never be committed; it becomes a dead letter
     │   ├── StagedBytesMissing    its bytes are not in staging
     │   └── StagedBytesDamaged    its bytes are not those that were accepted
     └── StoreError                a tenant's git repository
         ├── NotInStore            no such repository, commit, device or file (also a KeyError)
+        │   └── RemovedByRetention    it was there, and rules or an erasure removed it
+        ├── HistoryNotLinear      a history with merges cannot be rewritten
+        ├── ErasureIncomplete     something of a forgotten device is there still
         ├── RepositoryBusy        another writer moved the ref or holds its lock
         ├── RepositoryDamaged     what is on disk is not what git says
         ├── StoreUnavailable      the file system refused: full, read-only, not permitted
@@ -160,6 +164,13 @@ class NoReceipt(QueueError):
     exit_code = 16
 
 
+class BackupsWaiting(QueueError):
+    """What is to be erased has backups in the inbox; nothing was erased."""
+
+    hint = "Let the workers commit them, or stop the device's polling, and run the command again."
+    exit_code = 17
+
+
 class PoisonedBackup(ConfkeepError):
     """This backup can never be committed; it becomes a dead letter and the others go on.
 
@@ -199,6 +210,29 @@ class NotInStore(StoreError, KeyError):
 
     def __str__(self) -> str:
         return Exception.__str__(self)
+
+
+class RemovedByRetention(NotInStore):
+    """The version, or its binary, was in the store; retention or an erasure removed it."""
+
+    hint = (
+        "`confkeep history TENANT DEVICE` lists what was kept; docs/retention.md tells the rules."
+    )
+    exit_code = 37
+
+
+class HistoryNotLinear(StoreError):
+    """A commit has several parents: which of its history to keep cannot be decided by rules."""
+
+    hint = "Only other programs write merges; rewrite that history with git, or leave it as it is."
+    exit_code = 38
+
+
+class ErasureIncomplete(StoreError):
+    """An erasure's proof found something of the device. The message says what."""
+
+    hint = "Run the command again; if that finds it too, keep the message and ask for help."
+    exit_code = 40
 
 
 class RepositoryBusy(StoreError):

@@ -94,6 +94,45 @@ class Settings(BaseSettings):
     reject_suspect: bool = Field(
         False, description="Refuse captures that look bad or failed, instead of only marking them"
     )
+    keep_last: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Retention: captures of each device to keep (docs/retention.md); empty: all",
+    )
+    keep_days: int | None = Field(
+        None, ge=1, le=1_000_000, description="Retention: days of which to keep every capture"
+    )
+    keep_daily: int | None = Field(
+        None, ge=1, le=1_000_000, description="Retention: days of which to keep one capture"
+    )
+    keep_weekly: int | None = Field(
+        None, ge=1, le=1_000_000, description="Retention: weeks of which to keep one capture"
+    )
+    keep_monthly: int | None = Field(
+        None, ge=1, le=1_000_000, description="Retention: months of which to keep one capture"
+    )
+    binary_keep_last: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Retention: binaries of each device to keep (docs/retention.md); empty: all",
+    )
+    binary_keep_days: int | None = Field(
+        None, ge=1, le=1_000_000, description="Retention: days of which to keep every binary"
+    )
+    binary_keep_daily: int | None = Field(
+        None, ge=1, le=1_000_000, description="Retention: days of which to keep one binary"
+    )
+    binary_keep_weekly: int | None = Field(
+        None, ge=1, le=1_000_000, description="Retention: weeks of which to keep one binary"
+    )
+    binary_keep_monthly: int | None = Field(
+        None, ge=1, le=1_000_000, description="Retention: months of which to keep one binary"
+    )
+    retention_grace_days: float = Field(
+        7.0, ge=0, le=3650, description="Days that a history stays after retention replaced it"
+    )
     author_name: str = Field(
         "The Other Dude", min_length=1, description="Author and committer of every commit"
     )

@@ -70,13 +70,13 @@ def install(mutant: str) -> None:
         commit.finish = lambda path, shas: None
     elif mutant == "ref moved before the pack":
         written: list[tuple[Path, pack.PackEncoder]] = []
-        write, move = commit._write_pack, refs.move_main
+        write, move = commit.write_pack, refs.move_main
 
         def move_first(path: Path, expected: str | None, target: str) -> None:
             move(path, expected, target)
             write(*written.pop())
 
-        commit._write_pack = lambda folder, encoder: written.append((folder, encoder))
+        commit.write_pack = lambda folder, encoder: written.append((folder, encoder))
         refs.move_main = move_first
     else:
         raise SystemExit(f"no mutant {mutant!r}")

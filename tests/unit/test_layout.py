@@ -39,9 +39,11 @@ LAYERS = [
 STORE_USERS = {
     "tasks.commit",
     "tasks.drain",
-    "tasks.read",
+    "tasks.forget",
     "tasks.maintain",
+    "tasks.read",
     "tasks.repack",
+    "tasks.retention",
     "worker.git_store",
 }
 

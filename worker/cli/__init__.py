@@ -38,6 +38,9 @@ COMMANDS: Final = {
     "repair": "Make anew what is derived and damaged, and nothing else.",
     "repack": "Put packs and loose objects together, so that repositories stay small.",
     "reindex": "Build the history index anew from git.",
+    "retention": "Remove old versions by rules, or show what would go.",
+    "forget-device": "Erase a device and all its backups for good.",
+    "forget-tenant": "Erase a tenant and all its backups for good.",
 }
 
 #: The status of a process that Ctrl-C ended, as shells have it.

@@ -24,6 +24,7 @@ from worker.errors import (
     NoReceipt,
     NotInStore,
     PoisonedBackup,
+    RemovedByRetention,
     StoreError,
     UnknownBackup,
 )
@@ -163,12 +164,15 @@ def _in_git(
     """The receipt, made again from the commit.
 
     Raises:
+        RemovedByRetention: it was in git.
         StoreError: it was not found in what could be read, and something could not.
     """
     unread: StoreError | None = None
     for tenant in tenants_of(store) if tenant_id is None else [tenant_id]:
         try:
             receipt = _in_repository(repository_path(store, tenant), tenant, backup_id)
+        except RemovedByRetention:
+            raise
         except NotInStore:
             continue
         except StoreError as error:
@@ -187,6 +191,10 @@ def _in_repository(path: Path, tenant_id: str, backup_id: str) -> dict[str, Any]
     with open_index(repository) as index:
         sha = index.find_backup_ids({backup_id}, repository.tip()).get(backup_id)
     if sha is None:
+        ids = repository.kept.ids.get(path, repository.git)
+        gone = {} if ids is None else ids.removed_backups({backup_id})
+        if backup_id in gone:
+            find_commit(repository, gone[backup_id].sha)
         return None
     commit = find_commit(repository, sha)
     device_id = id_in_header(commit.read_raw(), DEVICE_ID_HEADER)

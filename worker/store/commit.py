@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import secrets
 import time
@@ -26,6 +27,7 @@ from worker.store.backup import (
     decode_text,
 )
 from worker.store.batch import Batch, describe
+from worker.store.id_map import RemovedBackup
 from worker.store.index import HistoryIndex, open_index
 from worker.store.pack import PackEncoder
 from worker.store.repository import TenantRepository, sync_repository
@@ -122,7 +124,7 @@ def _commit(repository: TenantRepository, backups: Sequence[Backup], now_s: int)
         sync_repository(repository.path)
 
     # 4. and 5. One pack and its idx, durable before anything refers to them.
-    _write_pack(repository.path / "objects" / "pack", PackEncoder(batch.objects))
+    write_pack(repository.path / "objects" / "pack", PackEncoder(batch.objects))
 
     # 6. The commit point.
     try:
@@ -140,7 +142,7 @@ def _commit(repository: TenantRepository, backups: Sequence[Backup], now_s: int)
     return answers
 
 
-def _write_pack(folder: Path, encoder: PackEncoder) -> None:
+def write_pack(folder: Path, encoder: PackEncoder) -> None:
     """Write a pack and its idx; both are durable and readers find them when this returns."""
     with ExitStack() as undo:
         # 4. Both under names that no reader looks at.
@@ -215,7 +217,27 @@ def _find_committed(
     for backup_id, sha in index.find_backup_ids(device_ids.keys(), tip).items():
         commit = reader.find_commit(repository, sha)
         found[backup_id] = describe_commit(repository, commit, device_ids[backup_id])
+    ids = repository.kept.ids.get(repository.path, repository.git)
+    if ids is not None:
+        # Retention removed their commits, but each was committed once, and that is enough.
+        for backup_id, gone in ids.removed_backups(device_ids.keys() - found.keys()).items():
+            found[backup_id] = _describe_removed(gone, device_ids[backup_id])
     return found
+
+
+def _describe_removed(gone: RemovedBackup, device_id: str) -> Committed:
+    """The answer for a backup whose commit is not there any more; what it changed is not known."""
+    return Committed(
+        backup_id=gone.backup_id,
+        device_id=gone.device_id or device_id,
+        sha=gone.sha,
+        lines_added=0,
+        lines_removed=0,
+        unchanged=False,
+        export_changed=False,
+        committed_at=dt.datetime.fromtimestamp(gone.committed_s, dt.UTC),
+        replayed=True,
+    )
 
 
 def describe_commit(

@@ -173,3 +173,19 @@ def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
         remove(temporary)
         raise
     sync_directory(path.parent)
+
+
+def append_to_file(path: Path, line: bytes) -> None:
+    """Add a line, which ends with a newline, to a file; durable when this returns.
+
+    A line that a crash cut short stays, and is ended first.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        size = os.fstat(descriptor).st_size
+        cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        write_all(descriptor, b"\n" * cut + line)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_directory(path.parent)

@@ -15,7 +15,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -106,6 +106,30 @@ def no_maintenance(path: Path, *, wait_s: float = _WAIT_S) -> Iterator[bool]:
         yield held
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def alone(path: Path, wait_s: float = _WAIT_S) -> Iterator[None]:
+    """Hold both locks alone, waiting for living writers and for maintenance to end.
+
+    For who removes packs by other rules than a repack: of two that do so at once, each may remove
+    what the other one relies on.
+
+    Raises:
+        RepositoryBusy: one lived for all of `wait_s` seconds.
+        OSError: the file system refused.
+    """
+    deadline = time.monotonic() + wait_s
+    with ExitStack() as opened:
+        # In this order, as a repack takes them.
+        for name in (MAINTENANCE_FILE_NAME, FILE_NAME):
+            descriptor = _open(path, name)
+            opened.callback(os.close, descriptor)
+            while not _try(descriptor, fcntl.LOCK_EX):
+                if time.monotonic() >= deadline:
+                    raise RepositoryBusy(f"{path.name} is being written by another process")
+                time.sleep(_POLL_S)
+        yield
 
 
 def _open(path: Path, name: str = FILE_NAME) -> int:

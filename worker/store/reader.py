@@ -6,14 +6,16 @@ import datetime as dt
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import pygit2
 from pygit2.enums import ObjectType
 
-from worker.errors import NotInStore, RepositoryDamaged
+from worker.errors import NotInStore, RemovedByRetention, RepositoryDamaged
 from worker.store.backup import (
     BACKUP_ID_HEADER,
     BINARY_NAME,
+    DEVICE_ID_HEADER,
     EXPORT_NAME,
     FILE_NAMES,
     Version,
@@ -23,6 +25,8 @@ from worker.store.backup import (
     decode_text,
 )
 from worker.store.repository import TenantRepository
+
+_ID_DIGITS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,34 @@ def find_commit(repository: TenantRepository, commit_sha: str) -> pygit2.Commit:
     Raises:
         InvalidId: not 4 to 40 hexadecimal digits.
         NotInStore: no commit begins so, or more than one object does.
+        RemovedByRetention: it was in the history, and is not any more.
     """
     wanted = checked_commit_id(commit_sha)
+    ids = repository.kept.ids.get(repository.path, repository.git)
+    fates = [] if ids is None else ids.fates(wanted)
+    if not fates:
+        return _existing(repository, wanted)
+    # Old ids and those that commits have now may begin alike.
+    targets: set[bytes | None] = {fate.new for fate in fates}
+    if len(wanted) < _ID_DIGITS:
+        other = _existing_or_none(repository, wanted)
+        if other is not None and bytes(other.id.raw) not in {fate.old for fate in fates}:
+            targets.add(bytes(other.id.raw))
+    if len(targets) > 1:
+        raise NotInStore(f"commit {wanted} is ambiguous: give more digits")
+    target = targets.pop()
+    if target is None:
+        raise RemovedByRetention(f"commit {wanted}: {removed_text(fates[0].removed_s)}")
+    return _existing(repository, target.hex())
+
+
+def removed_text(removed_s: int | None) -> str:
+    """What an error says of something that retention removed."""
+    date = dt.datetime.fromtimestamp(removed_s or 0, dt.UTC).strftime("%Y-%m-%d")
+    return f"removed by retention on {date}"
+
+
+def _existing_or_none(repository: TenantRepository, wanted: str) -> pygit2.Commit | None:
     try:
         found = repository.git.get(wanted)
     except ValueError as error:
@@ -48,6 +78,13 @@ def find_commit(repository: TenantRepository, commit_sha: str) -> pygit2.Commit:
     except pygit2.GitError as error:
         raise RepositoryDamaged(f"object {wanted} cannot be read") from error
     if not isinstance(found, pygit2.Commit):
+        return None
+    return found
+
+
+def _existing(repository: TenantRepository, wanted: str) -> pygit2.Commit:
+    found = _existing_or_none(repository, wanted)
+    if found is None:
         raise NotInStore(f"no commit {wanted} in {repository.path.name}")
     return found
 
@@ -60,14 +97,30 @@ def read_file(
     Raises:
         InvalidId: an argument is not of its kind.
         NotInStore: the commit, the device or the file is not there.
+        RemovedByRetention: the commit or the file was there, and is not any more.
     """
     device = checked_uuid("device_id", device_id)
     name = checked_file_name(filename)
     commit = find_commit(repository, commit_sha)
     data = _file_in(repository, _device_tree_id(commit, device), name)
     if data is None:
-        raise NotInStore(f"no {name} of device {device} in commit {commit.id}")
+        removed_s = _binary_removed_s(repository, commit, device) if name == BINARY_NAME else None
+        text = f"no {name} of device {device} in commit {commit.id}"
+        if removed_s is not None:
+            raise RemovedByRetention(f"{text}: {removed_text(removed_s)}")
+        raise NotInStore(text)
     return data
+
+
+def _binary_removed_s(
+    repository: TenantRepository, commit: pygit2.Commit, device_id: str
+) -> int | None:
+    raw = commit.read_raw()
+    backup_id = id_in_header(raw, BACKUP_ID_HEADER)
+    ids = repository.kept.ids.get(repository.path, repository.git)
+    if ids is None or backup_id is None or id_in_header(raw, DEVICE_ID_HEADER) != device_id:
+        return None
+    return ids.binary_removed_s(backup_id)
 
 
 def read_pair(repository: TenantRepository, commit: pygit2.Commit, device_id: str) -> Pair:

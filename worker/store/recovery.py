@@ -7,7 +7,8 @@ A writer that was killed, or a machine that lost power, leaves at most:
     objects/pack/pack-*.pack           without its .idx: ended between the two renames
     refs/heads/main.lock               ended while it moved `main`
     HEAD.lock, packed-refs.lock        ended while git or libgit2 changed those
-    tmp_confkeep_*                     ended while it replaced HEAD
+    tmp_confkeep_*                     ended while it replaced HEAD, or made another file whole
+    confkeep.rewritten-pending         a map of ids; `main` tells whether it counts (`id_map`)
 
 A repack that was killed leaves its note `confkeep.repacking`, and beside it what git left since:
 
@@ -15,7 +16,8 @@ A repack that was killed leaves its note `confkeep.repacking`, and beside it wha
     objects/**/*.lock, tmp_graph_*     of the multi-pack-index and the commit-graph
     objects/pack/pack-*                those that the note names: their objects are in other packs
 
-None of these is reachable from `main`, so removing them loses nothing. A complete pack that `main`
+None of these is reachable from `main` or, but for the last of the first list, needed: removing them
+loses nothing. A complete pack that `main`
 does not reach yet is left alone: a retry of the same backups does not need it, and repacks carry
 it along.
 """
@@ -27,7 +29,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from worker.store import durable, flock
+from worker.store import durable, flock, id_map
 from worker.store.backup import MAIN_REF
 
 PACK_PREFIX: Final = f"tmp_pack_{durable.TEMPORARY_MARK}"
@@ -67,6 +69,7 @@ def recover(path: Path) -> bool:
             for leftover in leftovers(path):
                 durable.failpoint("leftover")
                 durable.remove(leftover)
+            id_map.settle(path)
     flock.prepare_maintenance(path)
     if (path / REPACKING_NAME).exists():
         with flock.maintenance(path) as held:

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
+
+import pygit2
 
 from worker.errors import RepositoryBusy, RepositoryDamaged
 from worker.store import durable
@@ -68,15 +71,61 @@ def move_main(path: Path, expected: str | None, target: str) -> None:
     durable.sync_directory(ref.parent)
 
 
+def create_ref(path: Path, name: str, target: str) -> None:
+    """Create a ref that there is not yet; durable on return. For who holds the flock exclusively."""
+    folder = (path / name).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = durable.temporary_name(path, "tmp_")
+    try:
+        durable.create_file(temporary, [target.encode() + b"\n"])
+        durable.rename(temporary, path / name)
+    finally:
+        durable.remove(temporary)
+    while folder != path:
+        durable.sync_directory(folder)
+        folder = folder.parent
+
+
+def delete_refs(path: Path, git: pygit2.Repository, names: Iterable[str]) -> None:
+    """Delete refs, loose and packed; durable on return. For who holds the flock exclusively.
+
+    Raises:
+        pygit2.GitError: another program holds a ref's lock.
+        OSError: the file system refused.
+    """
+    for name in names:
+        git.references.delete(name)
+    # libgit2 removes folders that it empties.
+    (path / MAIN_REF).parent.mkdir(parents=True, exist_ok=True)
+    for folder, _folders, _files in os.walk(path / "refs"):
+        durable.sync_directory(Path(folder))
+    durable.sync_directory(path)
+
+
+def delete_main(path: Path, git: pygit2.Repository, expected: str) -> None:
+    """Let there be no `main`, if it still names `expected`. For who holds the flock exclusively.
+
+    Raises:
+        RepositoryBusy: another writer moved `main`.
+        pygit2.GitError, OSError: as `delete_refs`.
+    """
+    _compare(path, expected)
+    delete_refs(path, git, [MAIN_REF])
+    durable.failpoint("ref-moved")
+
+
 def _compare(path: Path, expected: str | None) -> None:
     if read_main(path) != expected:
         raise RepositoryBusy("main was moved by another writer")
 
 
 def sync_main(path: Path) -> None:
-    """Make the ref durable as it is now, whoever moved it."""
+    """Make the ref, or that there is none, durable as it is now, whoever moved it."""
     ref = path / MAIN_REF
-    durable.sync_file(ref if ref.exists() else path / _PACKED)
+    found = ref if ref.exists() else path / _PACKED
+    # Neither is there when an erasure left no commit.
+    if found.exists():
+        durable.sync_file(found)
     durable.sync_directory(ref.parent)
     durable.sync_directory(path)
 

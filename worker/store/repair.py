@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from worker.errors import ConfkeepError, RepositoryBusy
-from worker.store import durable, flock, recovery
+from worker.store import durable, flock, id_map, recovery
 from worker.store.backup import MAIN_REF
 from worker.store.index import open_index
 from worker.store.index_build import Progress
@@ -60,7 +60,9 @@ def repair_repository(report: Report, progress: Progress | None = None) -> Repai
 def _mend(path: Path, finding: Finding) -> bool:
     file = path / finding.place
     if finding.kind == Kind.LEFTOVER:
-        if file in [*recovery.leftovers(path), *recovery.repack_leftovers(path)]:
+        if finding.place == id_map.PENDING_NAME:
+            id_map.settle(path)
+        elif file in [*recovery.leftovers(path), *recovery.repack_leftovers(path)]:
             durable.remove(file)
         return not file.exists()
     if finding.kind == Kind.HELPER:

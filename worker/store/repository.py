@@ -18,6 +18,7 @@ from pygit2.enums import ObjectType
 from worker.errors import NotInStore, RepositoryBusy, RepositoryDamaged, StoreUnavailable
 from worker.store import durable, flock, recovery, refs
 from worker.store.backup import MAIN_REF, Signature, checked_uuid
+from worker.store.id_map import MapKeeper
 from worker.store.root_tree import RootTree
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Kept:
     root: tuple[str, RootTree] | None = None
     #: The index, open for writing.
     index: HistoryIndex | None = None
+    #: The map of ids that were rewritten; readers keep it too.
+    ids: MapKeeper = field(default_factory=MapKeeper)
 
 
 @dataclass(frozen=True, slots=True)

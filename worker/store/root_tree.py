@@ -100,6 +100,10 @@ class RootTree:
         digest.update(view[start:])
         return digest.digest()
 
+    def data(self) -> bytes:
+        """The tree's bytes."""
+        return bytes(self._data)
+
     def to_store(self, id_: bytes) -> PackObject:
         """What the pack shall hold for the tree as it is now, whose id `id_` the pack has not yet.
 

@@ -11,6 +11,7 @@ What is looked at, in this order:
 5. Each device's latest pair, read by our own reader and by libgit2.
 6. The history index: every byte against its seal, and every row against git. Bytes that belong to no
    row are not looked at while its writer is at work, or when the last one was killed (`index_seal`).
+7. The map of rewritten ids: SQLite's own check, and that every commit that it leads to is there.
 
 Objects are read by `object_reader`, which damaged files cannot harm. libgit2 is asked only about a
 repository in which nothing was found.
@@ -18,6 +19,7 @@ repository in which nothing was found.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 import time
@@ -29,7 +31,7 @@ from pathlib import Path
 import pygit2
 
 from worker.errors import ConfkeepError, InvalidInput
-from worker.store import flock, index_build, reader
+from worker.store import flock, id_map, index_build, reader
 from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME, MAIN_REF
 from worker.store.index import INDEX_NAME
 from worker.store.index_build import RawCommit, compare_trees, entries_of, is_device, is_uniform
@@ -167,6 +169,7 @@ class _Verification:
         self.check_history()
         self.check_latest()
         self.check_index()
+        self.check_ids()
 
     def _tick(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -379,3 +382,21 @@ class _Verification:
             self.path / INDEX_NAME, side, lambda done, total: self._tick("index", done, total)
         ):
             self.report.add(Kind.INDEX, INDEX_NAME, text)
+
+    # 7
+
+    def check_ids(self) -> None:
+        """The map of rewritten ids can be read, and leads to commits that are there."""
+        file = self.path / id_map.FILE_NAME
+        if not file.exists():
+            return
+        try:
+            with contextlib.closing(id_map.IdMap(file)) as ids:
+                damage = ids.damage()
+                lost = 0 if damage else sum(id_ not in self.objects for id_ in ids.current_ids())
+        except ConfkeepError as error:
+            damage, lost = str(error), 0
+        if damage:
+            self.report.add(Kind.IDS, file.name, damage)
+        if lost:
+            self.report.add(Kind.IDS, file.name, f"it leads to {lost} commits that git has not")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from worker.store import flock, recovery
+from worker.store import flock, id_map, recovery
 from worker.store.object_reader import BadFile, ObjectReader, PackReader, check_trailer, read_idx
 from worker.store.verify_report import Kind, Report
 
@@ -45,6 +45,9 @@ def _note_leftovers(report: Report) -> None:
     for leftover in (*recovery.leftovers(report.path), *recovery.repack_leftovers(report.path)):
         name = leftover.relative_to(report.path).as_posix()
         report.add(Kind.LEFTOVER, name, "a writer that died left it; the next one removes it")
+    if (report.path / id_map.PENDING_NAME).exists():
+        text = "a rewrite that died left it; the next writer renames or removes it"
+        report.add(Kind.LEFTOVER, id_map.PENDING_NAME, text)
 
 
 def check_files(report: Report, objects: ObjectReader, tick: Callable[[int, int], None]) -> None:

@@ -30,6 +30,8 @@ class Kind(StrEnum):
     DEVICE = "device"
     INDEX = "index"
     LEFTOVER = "leftover"
+    #: The map of rewritten ids.
+    IDS = "ids"
 
 
 #: What `repair_repository` can mend, since it is derived from the rest.

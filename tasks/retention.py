@@ -1,0 +1,131 @@
+"""The Celery task `backups.retention`, routed like commits, and what the command line shares with it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from worker import locks
+from worker.app import app
+from worker.errors import InvalidInput, TenantLocked
+from worker.git_store import author_of
+from worker.settings import Settings, get_settings
+from worker.store.repository import create_repository, open_repository, repository_path
+from worker.store.retention import (
+    Applied,
+    Plan,
+    apply_retention,
+    load_rules,
+    plan_retention,
+)
+from worker.store.retention_rules import RULE_NAMES, policy_of
+
+log = structlog.get_logger("confkeep.retention")
+
+#: Seconds to wait for a turn of commits to end: longer than its slice.
+LOCK_WAIT_S: Final = 45.0
+_DAY_S: Final = 86_400
+
+
+# Acknowledged before it runs: one that takes longer than the visibility timeout would run twice.
+@app.task(name="backups.retention", ignore_result=False, acks_late=False, throws=(InvalidInput,))  # type: ignore[untyped-decorator]
+def retention(tenant_id: str) -> dict[str, Any]:
+    """Remove what the tenant's rules do not keep, and prune what went longer ago than the grace time.
+
+    Raises:
+        NotInStore: the tenant has no repository.
+        InvalidInput: an argument or the tenant's file of rules is not what it must be.
+        QueueError, StoreError: a fault of the system; the next run goes on.
+    """
+    settings = get_settings()
+    path = repository_path(settings.git_store_path, tenant_id)
+    started = time.monotonic()
+    try:
+        applied = apply(settings, path.stem)
+    except TenantLocked:
+        return {"tenant_id": path.stem, "outcome": "locked"}
+    log.info(
+        "retention applied",
+        action="retention.applied",
+        tenant_id=path.stem,
+        captures_removed=applied.plan.captures_removed,
+        binaries_removed=applied.plan.binaries_removed,
+        pruned=applied.pruned,
+        seconds=round(time.monotonic() - started, 4),
+    )
+    return to_json(path.stem, applied)
+
+
+def rules_of(settings: Settings, path: Path) -> dict[str, int | None]:
+    """The rules that count for a tenant: its own before those of the settings, rule by rule.
+
+    Raises:
+        InvalidInput: the tenant's file holds no rules.
+    """
+    own = load_rules(path)
+    return {name: own.get(name, getattr(settings, name)) for name in RULE_NAMES}
+
+
+def plan(settings: Settings, tenant_id: str) -> Plan:
+    """What would go of a tenant now.
+
+    Raises:
+        NotInStore, HistoryNotLinear, RepositoryDamaged, InvalidInput: as `plan_retention`.
+    """
+    path = repository_path(settings.git_store_path, tenant_id)
+    policy = policy_of(rules_of(settings, path))
+    return plan_retention(open_repository(path), policy, int(time.time()))
+
+
+def apply(settings: Settings, tenant_id: str) -> Applied:
+    """Remove it, under the tenant lock.
+
+    Raises:
+        TenantLocked: another process commits for the tenant all the time.
+        BrokerUnavailable: Redis, which holds the lock, did not answer.
+        NotInStore, StoreError, InvalidInput: as `apply_retention`.
+    """
+    path = repository_path(settings.git_store_path, tenant_id)
+    policy = policy_of(rules_of(settings, path))
+    open_repository(path)  # creating one would be wrong here
+    with locks.tenant_lock(tenant_id, wait_s=LOCK_WAIT_S):
+        return apply_retention(
+            create_repository(path, author_of(settings)),
+            policy,
+            now_s=int(time.time()),
+            grace_s=int(settings.retention_grace_days * _DAY_S),
+        )
+
+
+def plan_json(tenant_id: str, plan: Plan) -> dict[str, Any]:
+    """A plan as JSON values."""
+    return {
+        "tenant_id": tenant_id,
+        "captures_removed": plan.captures_removed,
+        "binaries_removed": plan.binaries_removed,
+        "freed_bytes": plan.freed_bytes,
+        "devices": [
+            {
+                "device_id": device.device_id,
+                "captures": device.captures,
+                "captures_removed": device.captures_removed,
+                "binaries": device.binaries,
+                "binaries_removed": device.binaries_removed,
+            }
+            for device in plan.devices
+            if device.captures_removed or device.binaries_removed
+        ],
+    }
+
+
+def to_json(tenant_id: str, applied: Applied) -> dict[str, Any]:
+    """What was done as JSON values."""
+    return {
+        **plan_json(tenant_id, applied.plan),
+        "outcome": "nothing to do" if applied.tip is None else "rewritten",
+        "tip": applied.tip,
+        "histories_pruned": applied.pruned,
+    }

@@ -1,0 +1,150 @@
+"""A rewrite by retention that is killed, or whose machine loses power, at every step."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crash import rewriter, strace
+from tests.crash.posix import Disk, digest_of, materialise
+from tests.crash.test_crash_states import TENANT
+from tests.crash.writer import NOW_S, batches
+from tests.judge import backup_ids
+from worker.store import flock
+from worker.store.commit import commit_backups
+from worker.store.repository import create_repository, open_repository
+
+REWRITE = (
+    "pack-written",
+    "idx-written",
+    "pack-renamed",
+    "idx-renamed",
+    "pack-durable",
+    "map-written",
+    "old-kept",
+    "ref-locked",
+    "ref-moved",
+    "rewritten",
+    "map-settled",
+)
+PRUNE = ("pruned-pack-durable", "pack-pruned", "pruned")
+
+
+def command(path: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "tests.crash.rewriter", str(path), *options]
+
+
+def kill(path: Path, failpoint: str, *options: str) -> None:
+    done = subprocess.run(
+        command(path, "--kill-at", failpoint, *options),
+        env=strace.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == -9, f"the run did not come to {failpoint}: {done.stderr}"
+
+
+@pytest.mark.parametrize("failpoint", [*REWRITE, *PRUNE])
+def test_a_kill_at_any_failpoint_loses_no_kept_version(failpoint: str, tmp_path: Path) -> None:
+    path = tmp_path / TENANT
+    old_ids = rewriter.prepare(path)
+    kill(path, failpoint, "--grace", "0" if failpoint in PRUNE else "86400")
+    assert rewriter.problem_of(path, old_ids) is None
+
+
+@pytest.mark.parametrize("failpoint", ["map-written", "old-kept", "ref-moved", "rewritten"])
+def test_commits_beside_a_pending_map_are_not_lost(failpoint: str, tmp_path: Path) -> None:
+    path = tmp_path / TENANT
+    old_ids = rewriter.prepare(path)
+    kill(path, failpoint)
+    later = batches(rewriter.BATCHES + 1)[-1]
+    with flock.shared(path):
+        # A writer lives, so nobody may settle the map; commits go on all the same.
+        repository = create_repository(path)
+        assert (path / "confkeep.rewritten-pending").exists()
+        answers = commit_backups(repository, [*later, *rewriter.given()], now_s=NOW_S)
+    assert [answer.replayed for answer in answers] == [False] * 2 + [True] * 8
+    moved = failpoint in ("ref-moved", "rewritten")
+    assert len(backup_ids(path)) == 2 + (6 if moved else 8)
+    assert rewriter.problem_of(path, old_ids, least=moved) is None
+
+
+@pytest.fixture
+def fresh() -> Iterator[Path]:
+    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    path = Path(tempfile.mkdtemp(prefix="confkeep-crash-", dir=base))
+    yield path
+    shutil.rmtree(path)
+
+
+def bad_states(
+    tmp_path: Path, fresh: Path, mutant: str | None = None, *, again: bool = False
+) -> tuple[int, list[str]]:
+    """How many states were looked at, and what is wrong with the first bad one."""
+    strace.need_strace()
+    path = tmp_path / "root" / "store" / TENANT
+    old_ids = rewriter.prepare(path)
+    if again:
+        rewriter.run(path, grace_s=86_400)
+        commit_backups(create_repository(path), batches(rewriter.BATCHES + 1)[-1], now_s=NOW_S)
+    disk = Disk(tmp_path / "root", ignored=["confkeep.index"])
+    options = ["--mutant", mutant] if mutant else []
+    calls = strace.trace([command(path, *options)], tmp_path / "strace.log")
+    chance, seen, least = random.Random(1), set[bytes](), int(again)
+    for number, call in enumerate(calls):
+        if call.name == "write" and call.strings[0].startswith(b"ACK"):
+            least += 1
+        elif not disk.apply(call):
+            continue
+        for state in disk.states(chance):
+            # What a temporary file holds is nobody's concern until it has its name.
+            known = {p: d for p, d in state.items() if "/tmp_" not in p}
+            digest = digest_of(known) + bytes([least])
+            if digest in seen:
+                continue
+            seen.add(digest)
+            where = fresh / str(len(seen))
+            materialise(state, where)
+            problem = rewriter.problem_of(where / "store" / TENANT, old_ids, least)
+            shutil.rmtree(where)
+            if problem is not None:
+                return len(seen), [f"after call {number} ({call.name}): {problem}"]
+    assert least == 1 + again
+    return len(seen), []
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_no_state_after_a_power_cut_loses_a_kept_version(
+    tmp_path: Path, fresh: Path, again: bool
+) -> None:
+    count, problems = bad_states(tmp_path, fresh, again=again)
+    assert problems == []
+    assert count > 10
+    print(f"{count} states")
+
+
+@pytest.mark.parametrize("mutant", [*rewriter.SYNCS, "ref moved before the map"])
+def test_the_check_finds_a_rewrite_that_leaves_a_step_out(
+    mutant: str, tmp_path: Path, fresh: Path
+) -> None:
+    _count, problems = bad_states(tmp_path, fresh, mutant)
+    assert problems
+
+
+def test_the_old_history_is_there_until_the_grace_time_is_over(tmp_path: Path) -> None:
+    path = tmp_path / TENANT
+    old_ids = rewriter.prepare(path)
+    rewriter.run(path, grace_s=3600)
+    assert old_ids[-1] in open_repository(path).git
+    rewriter.run(path, grace_s=3600)
+    assert old_ids[-1] not in open_repository(path).git

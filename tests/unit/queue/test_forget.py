@@ -1,0 +1,169 @@
+"""Erasing everywhere: what Redis and the staging hold of a device or a tenant goes, and only that."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from tasks import forget
+from tests.judge import assert_all_sound
+from worker import dead_letters, inbox, keys, locks, receipts
+from worker.errors import BackupsWaiting, NotInStore, PoisonedBackup
+from worker.inbox import Entry, Submission
+from worker.receipts import Outcome
+from worker.settings import Settings
+from worker.store.backup import Backup
+from worker.store.commit import commit_backups
+from worker.store.repository import create_repository, repository_path
+
+TENANT, OTHER = str(uuid.uuid4()), str(uuid.uuid4())
+DEVICE, STAYS = str(uuid.uuid4()), str(uuid.uuid4())
+
+
+@pytest.fixture(autouse=True)
+def own_settings(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    for module in (forget, locks):
+        monkeypatch.setattr(module, "get_client", lambda _settings=None: client)
+    monkeypatch.setattr(locks, "get_settings", lambda: settings)
+    yield
+    assert_all_sound(settings.git_store_path)
+
+
+def entry(device_id: str) -> Entry:
+    digest = hashlib.sha256(b"x\n").hexdigest()
+    return Entry(str(uuid.uuid4()), device_id, "poll", None, 2, digest, None, None, "redis")
+
+
+def accept(client: redis.Redis, settings: Settings, tenant_id: str, given: Entry) -> None:
+    inbox.accept(client, settings, [Submission(tenant_id, given, b"x\n")])
+
+
+def settle(client: redis.Redis, settings: Settings, tenant_id: str, *, dead: bool) -> None:
+    """What a turn does: commit or bury, publish, settle."""
+    for waiting in inbox.peek(client, tenant_id, 100):
+        each = waiting.entry
+        value: dict[str, object] | PoisonedBackup = PoisonedBackup("broken")
+        if dead:
+            dead_letters.bury(client, tenant_id, each, PoisonedBackup("broken"))
+        else:
+            repository = create_repository(repository_path(settings.git_store_path, tenant_id))
+            backup = Backup(each.backup_id, each.device_id, b"x\n", None, "poll")
+            commit_backups(repository, [backup])
+            value = {"tenant_id": tenant_id, "device_id": each.device_id}
+        digest = each.digest(tenant_id)
+        receipts.publish(client, tenant_id, [Outcome(each.backup_id, digest, value)], 3600)
+        if not dead:
+            receipts.copy(client, each.backup_id, str(uuid.uuid4()), 3600)
+        inbox.settle(client, tenant_id, [waiting], keep_bytes=dead)
+
+
+def everything(client: redis.Redis) -> str:
+    """All keys and values as one text."""
+    found = []
+    for name in client.scan_iter():
+        kind: Any = client.type(name)
+        value: Any
+        if kind == b"string":
+            value = client.get(name)
+        elif kind == b"hash":
+            value = client.hgetall(name)
+        elif kind == b"stream":
+            value = client.xrange(name)
+        else:
+            value = client.zrange(name, 0, -1)
+        found.append(f"{name!r} {value!r}")
+    return "\n".join(found)
+
+
+def fill(client: redis.Redis, settings: Settings, tenant_id: str) -> None:
+    for dead in (False, True):
+        for device_id in (DEVICE, STAYS):
+            accept(client, settings, tenant_id, entry(device_id))
+        settle(client, settings, tenant_id, dead=dead)
+
+
+def test_nothing_of_a_device_is_left(client: redis.Redis, settings: Settings) -> None:
+    fill(client, settings, TENANT)
+    fill(client, settings, OTHER)
+    before = dead_letters.list_dead_letters(client)
+    assert everything(client).count(DEVICE) >= 6
+    erased = forget.forget_device(settings, TENANT, DEVICE)
+    assert (erased.commits, erased.dead_letters) == (1, 1)
+    assert erased.records >= 2
+    after = dead_letters.list_dead_letters(client)
+    gone = [letter for letter in before if letter not in after]
+    assert [(letter.tenant_id, letter.device_id) for letter in gone] == [(TENANT, DEVICE)]
+    left = everything(client)
+    assert gone[0].backup_id not in left
+    assert all(OTHER in line for line in left.splitlines() if DEVICE in line)
+    assert left.count(STAYS) >= 6
+    audit = (settings.git_store_path / "confkeep.audit").read_text().splitlines()
+    assert [json.loads(line)["state"] for line in audit] == ["begun", "done"]
+    assert json.loads(audit[1])["device_id"] == DEVICE
+    assert json.loads(audit[1])["commits"] == 1
+
+
+def test_backups_in_the_inbox_are_waited_out_or_refused(
+    client: redis.Redis, settings: Settings
+) -> None:
+    fill(client, settings, TENANT)
+    accept(client, settings, TENANT, entry(DEVICE))
+    for wait_s in (0.0, 0.3):
+        with pytest.raises(BackupsWaiting):
+            forget.forget_device(settings, TENANT, DEVICE, wait_s=wait_s)
+    with pytest.raises(BackupsWaiting):
+        forget.forget_tenant(settings, TENANT)
+    assert not (settings.git_store_path / "confkeep.audit").exists()
+    assert client.get(keys.lock(TENANT)) is None
+    # Those of other devices do not matter.
+    settle(client, settings, TENANT, dead=False)
+    accept(client, settings, TENANT, entry(STAYS))
+    assert forget.forget_device(settings, TENANT, DEVICE).commits == 2
+    assert inbox.depth(client, TENANT) == 1
+
+
+@pytest.mark.parametrize("staging", ["redis", "volume"])
+def test_nothing_of_a_tenant_is_left(client: redis.Redis, settings: Settings, staging: str) -> None:
+    fill(client, settings, TENANT)
+    fill(client, settings, OTHER)
+    client.set(keys.handoff(TENANT, str(uuid.uuid4())), b"x")
+    folder = settings.staging_path / TENANT
+    if staging == "volume":
+        folder.mkdir(parents=True)
+        (folder / "left").write_bytes(b"x")
+    other = [line for line in everything(client).splitlines() if OTHER in line]
+    assert forget.forget_tenant(settings, TENANT).dead_letters == 2
+    assert TENANT not in everything(client)
+    left = everything(client)
+    for line in other:
+        if "confkeep:dead" not in line:
+            assert line in left
+    assert len(dead_letters.list_dead_letters(client)) == 2
+    assert not folder.exists()
+    names = sorted(path.name for path in settings.git_store_path.iterdir())
+    assert names == sorted([f"{OTHER}.git", "confkeep.audit"])
+    with pytest.raises(NotInStore):
+        forget.forget_tenant(settings, TENANT)
+
+
+def test_a_dead_letter_without_an_entry_goes_if_it_names_the_device(
+    client: redis.Redis, settings: Settings
+) -> None:
+    fill(client, settings, TENANT)
+    found = inbox.Unreadable("1-1", f"nonsense of {DEVICE}")
+    dead_letters.bury_unreadable(client, TENANT, found)
+    dead_letters.bury_unreadable(
+        client, TENANT, dataclasses.replace(found, stream_id="1-2", text="?")
+    )
+    assert forget.forget_device(settings, TENANT, DEVICE).dead_letters == 2
+    assert DEVICE not in everything(client)
+    assert len(dead_letters.list_dead_letters(client)) == 2

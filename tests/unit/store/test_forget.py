@@ -1,0 +1,204 @@
+"""Erasing a device leaves nothing of it, also when it is killed on the way, and the rest as it was."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.histories import Stream, device_ids, random_backups
+from tests.judge import assert_sound, backup_ids, git
+from worker.errors import ErasureIncomplete, HistoryNotLinear, NotInStore, RemovedByRetention
+from worker.store import durable
+from worker.store.backup import EXPORT_NAME, Backup
+from worker.store.commit import commit_backups
+from worker.store.forget import forget_device, forget_tenant, traces_of_device
+from worker.store.index import open_index
+from worker.store.reader import devices_of, read_file
+from worker.store.repository import create_repository, open_repository, tenants_of
+from worker.store.retention import apply_retention
+from worker.store.retention_rules import policy_of
+
+TENANT = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10"
+NOW_S = 1_760_000_000
+DEVICES = device_ids(3)
+GONE = DEVICES[1]
+SECRET = b"# only its own\nadd name=f0cbd6\n"
+
+
+def fill(path: Path, *, seed: int = 3, count: int = 30) -> dict[str, tuple[Backup, str]]:
+    backups = random_backups(DEVICES, count, seed)
+    backups.append(Backup(str(backups[0].backup_id)[:-1] + "0", GONE, SECRET, b"\1", "its last"))
+    answers = commit_backups(create_repository(path), backups, now_s=NOW_S)
+    return {b.backup_id: (b, a.sha) for b, a in zip(backups, answers, strict=True)}
+
+
+def raw_bytes(path: Path) -> bytes:
+    objects = git(path, "cat-file", "--batch-all-objects", "--batch")
+    files = [file.read_bytes() for file in path.rglob("*") if file.is_file()]
+    return objects + b"".join(files)
+
+
+def assert_gone(path: Path, filled: dict[str, tuple[Backup, str]]) -> None:
+    found = raw_bytes(path)
+    assert GONE.encode() not in found
+    assert bytes.fromhex(GONE.replace("-", "")) not in found
+    assert b"f0cbd6" not in found
+    assert traces_of_device(path, GONE) == []
+    assert_sound(path)
+    repository = open_repository(path)
+    for backup, sha in filled.values():
+        if backup.device_id != GONE:
+            assert read_file(repository, sha, backup.device_id, EXPORT_NAME) == backup.export
+        else:
+            with pytest.raises((RemovedByRetention, NotInStore)):
+                read_file(repository, sha, backup.device_id, EXPORT_NAME)
+
+
+def test_nothing_of_a_device_is_left(store: Path) -> None:
+    path = store / f"{TENANT}.git"
+    filled = fill(path)
+    assert GONE.encode() in raw_bytes(path)
+    forgotten = forget_device(path, GONE, now_s=NOW_S + 1)
+    own = [id_ for id_, (backup, _sha) in filled.items() if backup.device_id == GONE]
+    assert forgotten.backup_ids == own
+    assert_gone(path, filled)
+    repository = open_repository(path)
+    assert devices_of(repository) == sorted(set(DEVICES) - {GONE})
+    with open_index(repository) as index:
+        assert index.is_complete(repository.tip())
+        assert index.versions(GONE, tip=repository.tip()) == []
+    # The same backups once more: none is committed again, the forgotten ones neither.
+    again = [backup for backup, _sha in filled.values()]
+    assert all(a.replayed for a in commit_backups(create_repository(path), again))
+    assert backup_ids(path) == [id_ for id_ in filled if id_ not in own]
+    assert_gone(path, filled)
+
+
+def test_a_file_that_another_device_has_too_stays(store: Path) -> None:
+    path = store / f"{TENANT}.git"
+    one, other = (
+        Backup(f"00000000-0000-4000-8000-00000000000{n}", DEVICES[n], b"same\n", None, "poll")
+        for n in (0, 1)
+    )
+    commit_backups(create_repository(path), [one, other])
+    forget_device(path, GONE, now_s=NOW_S)
+    assert git(path, "show", f"main:{DEVICES[0]}/{EXPORT_NAME}") == b"same\n"
+
+
+def test_after_retention_the_old_history_goes_too(store: Path) -> None:
+    path = store / f"{TENANT}.git"
+    filled = fill(path)
+    policy = policy_of({"keep_last": 1})
+    apply_retention(create_repository(path), policy, now_s=NOW_S + 1, grace_s=86_400)
+    assert git(path, "for-each-ref", "refs/confkeep")
+    forget_device(path, GONE, now_s=NOW_S + 2)
+    assert git(path, "for-each-ref", "refs/confkeep") == b""
+    found = raw_bytes(path)
+    assert GONE.encode() not in found
+    assert bytes.fromhex(GONE.replace("-", "")) not in found
+    again = [backup for backup, _sha in filled.values()]
+    assert all(a.replayed for a in commit_backups(create_repository(path), again))
+
+
+def test_the_last_device_of_a_tenant_leaves_an_empty_repository(store: Path) -> None:
+    path = store / f"{TENANT}.git"
+    backup = Backup(TENANT, GONE, SECRET, None, "poll")
+    commit_backups(create_repository(path), [backup])
+    assert forget_device(path, GONE, now_s=NOW_S).commits == 1
+    assert traces_of_device(path, GONE) == []
+    assert devices_of(open_repository(path)) == []
+    (answer,) = commit_backups(create_repository(path), [backup])
+    assert answer.replayed
+    fill(path)
+    assert len(backup_ids(path)) == 31
+
+
+def test_a_device_that_is_not_there_changes_nothing(store: Path) -> None:
+    path = store / f"{TENANT}.git"
+    fill(path)
+    before = git(path, "rev-parse", "main")
+    assert forget_device(path, TENANT, now_s=NOW_S).commits == 0
+    assert git(path, "rev-parse", "main") == before
+
+
+@pytest.mark.parametrize(
+    "failpoint",
+    ["pack-durable", "map-written", "ref-locked", "ref-moved", "map-settled", "traces-dropped",
+     "pruned-pack-durable", "pack-pruned", "pruned"],
+)  # fmt: skip
+def test_a_killed_erasure_is_run_again(
+    failpoint: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store / f"{TENANT}.git"
+    filled = fill(path)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(name: str) -> None:
+        if name == failpoint:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "on_failpoint", kill)
+        with pytest.raises(Killed):
+            forget_device(path, GONE, now_s=NOW_S)
+    assert_sound(path)
+    forget_device(path, GONE, now_s=NOW_S + 1)
+    assert_gone(path, filled)
+
+
+def test_commits_of_other_programs_lose_the_device_alone(store: Path) -> None:
+    path = store / f"{TENANT}.git"
+    stream = Stream()
+    one, other = DEVICES[0], GONE
+    stream.commit(
+        {"README": b"ours\n", f"{one}/export.rsc": b"1\n", f"{other}/export.rsc": SECRET}, when_s=1
+    )
+    stream.commit({f"{other}/export.rsc": b"f0cbd6 too\n"}, when_s=2)
+    stream.commit({f"{one}/export.rsc": b"2\n", f"{other}/export.rsc": None}, when_s=3)
+    stream.commit({"README": None}, when_s=4)
+    stream.write(path)
+    forget_device(path, GONE, now_s=NOW_S)
+    assert git(path, "log", "--format=%ct", "main").split() == [b"4", b"3", b"1"]
+    assert git(path, "ls-tree", "-r", "--name-only", "main~2").split() == [
+        b"README",
+        f"{one}/export.rsc".encode(),
+    ]
+    assert_gone(path, {})
+
+
+def test_a_merge_is_refused_and_another_branch_is_found(store: Path) -> None:
+    merged = store / "merged.git"
+    stream = Stream()
+    stream.commit({f"{GONE}/export.rsc": b"1\n"}, when_s=1)
+    stream.commit({f"{GONE}/export.rsc": b"2\n"}, when_s=2)
+    stream.commit({f"{GONE}/export.rsc": b"3\n"}, when_s=3, parents=[1])
+    stream.commit({f"{GONE}/export.rsc": b"3\n"}, when_s=4, parents=[2, 3])
+    stream.write(merged)
+    before = git(merged, "rev-parse", "main")
+    with pytest.raises(HistoryNotLinear):
+        forget_device(merged, GONE, now_s=NOW_S)
+    assert git(merged, "rev-parse", "main") == before
+    path = store / f"{TENANT}.git"
+    fill(path)
+    git(path, "branch", "mine", "main")
+    with pytest.raises(ErasureIncomplete, match="a ref other than main"):
+        forget_device(path, GONE, now_s=NOW_S)
+    git(path, "branch", "-D", "mine")
+    forget_device(path, GONE, now_s=NOW_S)
+
+
+def test_a_tenant_goes_whole_also_after_a_kill(store: Path) -> None:
+    path = store / f"{TENANT}.git"
+    fill(path)
+    assert forget_tenant(path)
+    assert list(store.iterdir()) == []
+    assert not forget_tenant(path)
+    fill(path)
+    subprocess.run(["mv", str(path), str(store / f".{path.name}.confkeep_1")], check=True)
+    assert forget_tenant(path)
+    assert list(store.iterdir()) == []
+    assert tenants_of(store) == []

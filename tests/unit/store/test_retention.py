@@ -1,0 +1,196 @@
+"""Retention where it meets other programs' commits, a damaged map, and many commits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.histories import START_S, Stream, device_ids, random_backups, write_linear
+from tests.judge import assert_sound, git
+from worker.errors import HistoryNotLinear, InvalidInput, RemovedByRetention, RepositoryDamaged
+from worker.store import durable, id_map, rewrite
+from worker.store.commit import commit_backups
+from worker.store.reader import find_commit, read_file
+from worker.store.repair import repair_repository
+from worker.store.repository import create_repository, open_repository
+from worker.store.retention import (
+    RULES_NAME,
+    apply_retention,
+    load_rules,
+    plan_retention,
+    save_rules,
+)
+from worker.store.retention_rules import policy_of
+from worker.store.verify import verify_repository
+from worker.store.verify_report import Kind
+
+NAME = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
+ONE, TWO = device_ids(2)
+NOW_S = START_S + 1_000
+LAST = policy_of({"keep_last": 1})
+
+
+def tree(path: Path, commit: str) -> dict[str, bytes]:
+    names = git(path, "ls-tree", "-r", "--name-only", commit).decode().split()
+    return {name: git(path, "show", f"{commit}:{name}") for name in names}
+
+
+def test_commits_that_are_no_captures_stay_with_all_that_they_changed(store: Path) -> None:
+    path = store / NAME
+    stream = Stream()
+    stream.commit({f"{ONE}/export.rsc": b"1\n", f"{TWO}/export.rsc": b"a\n"}, when_s=START_S)
+    stream.commit({f"{ONE}/export.rsc": b"2\n"}, when_s=START_S + 1)
+    stream.commit({"README": b"ours\n"}, when_s=START_S + 2)
+    stream.commit({f"{ONE}/export.rsc": b"3\n", f"{ONE}/notes": b"by hand\n"}, when_s=START_S + 3)
+    stream.commit({}, when_s=START_S + 4, message=b"nothing")
+    stream.commit({f"{TWO}/export.rsc": None}, when_s=START_S + 5)
+    stream.commit({f"{TWO}/export.rsc": b"c\n"}, when_s=START_S + 6)
+    stream.commit({f"{TWO}/export.rsc": b"d\n"}, when_s=START_S + 7)
+    stream.write(path)
+    before = tree(path, "main")
+    applied = apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+    assert applied.plan.captures_removed == 2
+    times = [int(line) - START_S for line in git(path, "log", "--format=%ct", "main").split()]
+    assert times == [7, 5, 4, 3, 2, 0]
+    assert tree(path, "main") == before
+    assert tree(path, "main~1") == {
+        "README": b"ours\n",
+        f"{ONE}/export.rsc": b"3\n",
+        f"{ONE}/notes": b"by hand\n",
+    }
+    assert tree(path, "main~4") == {
+        "README": b"ours\n",
+        f"{ONE}/export.rsc": b"1\n",
+        f"{TWO}/export.rsc": b"a\n",
+    }
+    assert_sound(path)
+
+
+def test_a_merge_is_refused(store: Path) -> None:
+    path = store / NAME
+    stream = Stream()
+    stream.commit({f"{ONE}/export.rsc": b"1\n"}, when_s=1)
+    stream.commit({f"{ONE}/export.rsc": b"2\n"}, when_s=2)
+    stream.commit({f"{TWO}/export.rsc": b"3\n"}, when_s=3, parents=[1])
+    stream.commit({}, when_s=4, parents=[2, 3])
+    stream.write(path)
+    with pytest.raises(HistoryNotLinear):
+        plan_retention(open_repository(path), LAST, NOW_S)
+    with pytest.raises(HistoryNotLinear):
+        apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+
+
+def test_what_stays_before_the_first_that_goes_keeps_its_ids(store: Path) -> None:
+    path = store / NAME
+    repository = create_repository(path)
+    backups = random_backups([ONE], 1, 1) + random_backups([TWO], 6, 2)
+    shas = [answer.sha for answer in commit_backups(repository, backups, now_s=NOW_S)]
+    apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+    ids = git(path, "rev-list", "--reverse", "main").decode().split()
+    assert ids[0] == shas[0]
+    assert ids[1] not in shas
+
+
+def test_a_history_of_several_packs_is_one_history(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rewrite, "_PACK_COMMITS", 50)
+    path = store / NAME
+    devices = device_ids(20, seed=4)
+    write_linear(path, devices, 600, seed=1)
+    before = git(path, "rev-parse", "main^{tree}")
+    policy = policy_of({"keep_last": 20, "binary_keep_last": 2})
+    applied = apply_retention(create_repository(path), policy, now_s=NOW_S, grace_s=86_400)
+    assert applied.plan.captures_removed > 100
+    assert len(list((path / "objects" / "pack").glob("*.pack"))) > 3
+    assert git(path, "rev-parse", "main^{tree}") == before
+    assert_sound(path)
+    # Again, a year later: the old history goes, and nothing else.
+    later = apply_retention(
+        create_repository(path), policy, now_s=NOW_S + 31_536_000, grace_s=86_400
+    )
+    assert (later.tip, later.pruned) == (None, 1)
+    assert len(list((path / "objects" / "pack").glob("*.pack"))) == 1
+
+
+def rewritten(path: Path) -> list[str]:
+    backups = random_backups([ONE, TWO], 20, 5)
+    shas = [a.sha for a in commit_backups(create_repository(path), backups, now_s=NOW_S)]
+    apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+    return shas
+
+
+def test_verify_finds_a_damaged_map_and_one_that_leads_nowhere(tmp_path: Path) -> None:
+    path = tmp_path / NAME
+    shas = rewritten(path)
+    assert verify_repository(path).findings == []
+    file = path / id_map.FILE_NAME
+    sound = file.read_bytes()
+    file.write_bytes(sound[:4096] + bytes(4096) + sound[8192:])
+    assert {found.kind for found in verify_repository(path).findings} == {Kind.IDS}
+    file.write_bytes(b"no database")
+    assert {found.kind for found in verify_repository(path).findings} == {Kind.IDS}
+    with pytest.raises(RepositoryDamaged):
+        find_commit(open_repository(path), shas[0])
+    lost = find_current(path, sound)
+    file.write_bytes(sound.replace(lost, bytes(20)))
+    (found,) = verify_repository(path).findings
+    assert (found.kind, "leads to" in found.text) == (Kind.IDS, True)
+
+
+def find_current(path: Path, sound: bytes) -> bytes:
+    (path / id_map.FILE_NAME).write_bytes(sound)
+    return next(iter(id_map.IdMap(path / id_map.FILE_NAME).current_ids()))
+
+
+@pytest.mark.parametrize("failpoint", ["map-written", "rewritten"])
+def test_repair_settles_what_a_dead_rewrite_left(
+    failpoint: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store / NAME
+
+    class Killed(BaseException):
+        pass
+
+    def kill(name: str) -> None:
+        if name == failpoint:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "on_failpoint", kill)
+        with pytest.raises(Killed):
+            rewritten(path)
+    report = verify_repository(path)
+    assert [found.place for found in report.findings] == [id_map.PENDING_NAME]
+    assert repair_repository(report).left == []
+    assert (path / id_map.FILE_NAME).exists() == (failpoint == "rewritten")
+
+
+def test_an_abbreviation_that_is_of_two_ids_is_refused(store: Path) -> None:
+    path = store / NAME
+    shas = rewritten(path)
+    repository = open_repository(path)
+    gone = 0
+    for sha in shas:
+        try:
+            assert find_commit(repository, sha[:12]).id == find_commit(repository, sha).id
+        except RemovedByRetention:
+            gone += 1
+    assert gone == 18
+    with pytest.raises(RemovedByRetention):
+        read_file(repository, shas[0], ONE, "export.rsc")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"keep_last": 0}', '{"keep_last": true}', '{"keep_it": 1}', "[]", "{", '{"keep_days": 1.5}'],
+)
+def test_a_file_of_rules_that_makes_no_sense_removes_nothing(store: Path, text: str) -> None:
+    path = store / NAME
+    create_repository(path)
+    save_rules(path, {"keep_last": 3, "binary_keep_days": None})
+    assert load_rules(path) == {"keep_last": 3, "binary_keep_days": None}
+    (path / RULES_NAME).write_text(text)
+    with pytest.raises(InvalidInput):
+        load_rules(path)

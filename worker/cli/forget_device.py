@@ -1,0 +1,74 @@
+"""`confkeep forget-device`."""
+
+from __future__ import annotations
+
+import click
+
+from tasks import forget
+from worker import logs
+from worker.cli import running
+from worker.cli.lookup import find_device_of, find_tenant
+from worker.cli.terminal import Terminal, count_text, pass_terminal
+from worker.settings import get_settings
+
+
+@click.command("forget-device")
+@click.argument("tenant")
+@click.argument("device")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--wait", "wait_s", type=click.FloatRange(0), default=10.0, metavar="SECONDS",
+              help="Wait so long for its backups in the inbox.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def command(
+    terminal: Terminal, tenant: str, device: str, yes: bool, wait_s: float, as_json: bool
+) -> None:
+    """Erase a device and all its backups for good.
+
+    Its commits go, it goes from every tree, older histories go, and so do its dead letters, staged
+    bytes and results. There is no grace time and no way back. All ids of the tenant's later commits
+    change; old ones are found still. Then every object is read to prove that nothing is left.
+
+    Stop the polling of the device first: the command refuses while its backups wait.
+
+    \b
+    With --json:
+      {"tenant_id", "device_id", "commits", "dead_letters", "records"}
+    """
+    running.adopt(terminal)
+    settings = get_settings()
+    logs.configure(settings)
+    tenant_id = find_tenant(settings.git_store_path, tenant)
+    device_id = find_device_of(settings.git_store_path, tenant_id, device)
+    confirm(device_id, f"This erases all backups of device {device_id}.", yes=yes)
+    erased = forget.forget_device(settings, tenant_id, device_id, wait_s=wait_s)
+    if as_json:
+        terminal.json(
+            {
+                "tenant_id": tenant_id,
+                "device_id": device_id,
+                "commits": erased.commits,
+                "dead_letters": erased.dead_letters,
+                "records": erased.records,
+            }
+        )
+        return
+    terminal.line(
+        f"Erased device {device_id}: {count_text(erased.commits or 0, 'commit')},"
+        f" {count_text(erased.dead_letters, 'dead letter')},"
+        f" {count_text(erased.records, 'record')}. No object of it is left."
+    )
+
+
+def confirm(id_: str, text: str, *, yes: bool) -> None:
+    """Let a person type the id that is to be erased.
+
+    Raises:
+        click.UsageError: something else was typed.
+    """
+    if yes:
+        return
+    click.echo(f"{text} There is no way back.", err=True)
+    typed = click.prompt("Type its whole id to go on", default="", show_default=False, err=True)
+    if typed.strip().lower() != id_:
+        raise click.UsageError("Not confirmed; nothing was done. --yes does not ask.")

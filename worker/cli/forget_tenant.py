@@ -1,0 +1,47 @@
+"""`confkeep forget-tenant`."""
+
+from __future__ import annotations
+
+import click
+
+from tasks import forget
+from worker import logs
+from worker.cli import running
+from worker.cli.forget_device import confirm
+from worker.cli.lookup import find_tenant
+from worker.cli.terminal import Terminal, count_text, pass_terminal
+from worker.settings import get_settings
+
+
+@click.command("forget-tenant")
+@click.argument("tenant")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--wait", "wait_s", type=click.FloatRange(0), default=10.0, metavar="SECONDS",
+              help="Wait so long for what is in its inbox.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def command(terminal: Terminal, tenant: str, yes: bool, wait_s: float, as_json: bool) -> None:
+    """Erase a tenant and all its backups for good.
+
+    Its repository goes, and so do its dead letters, staged bytes and results. There is no grace
+    time and no way back. The command refuses while backups of the tenant wait.
+
+    \b
+    With --json:
+      {"tenant_id", "dead_letters", "records"}
+    """
+    running.adopt(terminal)
+    settings = get_settings()
+    logs.configure(settings)
+    tenant_id = find_tenant(settings.git_store_path, tenant)
+    confirm(tenant_id, f"This erases all backups of tenant {tenant_id}.", yes=yes)
+    erased = forget.forget_tenant(settings, tenant_id, wait_s=wait_s)
+    if as_json:
+        value = {"dead_letters": erased.dead_letters, "records": erased.records}
+        terminal.json({"tenant_id": tenant_id, **value})
+        return
+    terminal.line(
+        f"Erased tenant {tenant_id}: its repository,"
+        f" {count_text(erased.dead_letters, 'dead letter')},"
+        f" {count_text(erased.records, 'record')}."
+    )

@@ -1,0 +1,184 @@
+"""`confkeep retention plan`, `apply`, `set` and `show`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+
+from tasks import retention
+from worker.cli import running
+from worker.cli.lookup import open_tenant, paths_of
+from worker.cli.terminal import Terminal, count_text, pass_terminal, size_text
+from worker.settings import get_settings
+from worker.store.retention import load_rules, save_rules
+from worker.store.retention_rules import MOST, RULE_NAMES
+
+#: Most devices that a plan lists.
+_ROWS: Final = 50
+
+
+@click.group("retention")
+def command() -> None:
+    """Remove old versions by rules, or show what would go.
+
+    Without rules nothing goes. Rules for all tenants are variables such as CONFKEEP_KEEP_LAST;
+    `set` gives one tenant its own. The newest capture of each device always stays. What goes can
+    be brought back for CONFKEEP_RETENTION_GRACE_DAYS days; docs/retention.md says how.
+    """
+
+
+@command.command("plan")
+@click.argument("tenant", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def plan_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
+    """Show what would go now, and how many bytes that frees; changes nothing.
+
+    Without TENANT: all tenants of the store. The bytes are those that the files take as they are
+    packed now.
+
+    \b
+    With --json:
+      {"tenants": [{"tenant_id", "captures_removed", "binaries_removed", "freed_bytes",
+                    "devices": [{"device_id", "captures", "captures_removed",
+                                 "binaries", "binaries_removed"}]}]}
+    """
+    running.adopt(terminal)
+    settings = get_settings()
+    plans = {
+        tenant_id: retention.plan(settings, tenant_id)
+        for tenant_id in paths_of(settings.git_store_path, tenant)
+    }
+    if as_json:
+        found = [retention.plan_json(tenant_id, plan) for tenant_id, plan in plans.items()]
+        terminal.json({"tenants": found})
+        return
+    for tenant_id, plan in plans.items():
+        if not plan:
+            terminal.line(f"{tenant_id}: nothing would go")
+            continue
+        captures = count_text(plan.captures_removed, "capture")
+        binaries = "binary" if plan.binaries_removed == 1 else "binaries"
+        terminal.line(
+            f"{tenant_id}: {captures} and the {binaries} of {plan.binaries_removed:,} more would go,"
+            f" about {size_text(plan.freed_bytes)}"
+        )
+        rows = [
+            [
+                device.device_id,
+                f"{device.captures_removed} of {device.captures}",
+                f"{device.binaries_removed} of {device.binaries}",
+            ]
+            for device in plan.devices
+            if device.captures_removed or device.binaries_removed
+        ]
+        terminal.table(["device", "captures", "binaries alone"], rows[:_ROWS], "captures")
+        if len(rows) > _ROWS:
+            terminal.note(f"and {len(rows) - _ROWS} devices more; --json lists all")
+
+
+@command.command("apply")
+@click.argument("tenant", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def apply_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
+    """Remove what `plan` shows, and prune what went longer ago than the grace time.
+
+    Without TENANT: all tenants of the store. Commit ids change; old ones are found still.
+
+    \b
+    With --json, as for `plan`, and for each tenant also:
+      {"outcome": "rewritten" or "nothing to do", "tip": id or null, "histories_pruned"}
+    """
+    running.adopt(terminal)
+    settings = get_settings()
+    done = []
+    for tenant_id in paths_of(settings.git_store_path, tenant):
+        applied = retention.apply(settings, tenant_id)
+        done.append(retention.to_json(tenant_id, applied))
+        if not as_json:
+            captures = count_text(applied.plan.captures_removed, "capture")
+            terminal.line(
+                f"{tenant_id}: removed {captures} and {applied.plan.binaries_removed:,}"
+                f" binaries alone; pruned {applied.pruned} earlier"
+            )
+    if as_json:
+        terminal.json({"tenants": done})
+
+
+def _rule_options(function: Callable[..., None]) -> Callable[..., None]:
+    for name in reversed(RULE_NAMES):
+        option = click.option(f"--{name.replace('_', '-')}", name, metavar="N|none|default")
+        function = option(function)
+    return function
+
+
+@command.command("set")
+@click.argument("tenant")
+@_rule_options
+@pass_terminal
+def set_command(terminal: Terminal, /, tenant: str, **given: str | None) -> None:
+    """Give a tenant rules of its own.
+
+    N: that many. none: this rule does not count for the tenant. default: as the settings say.
+    Rules that are not named stay as they are. Nothing goes before `apply`.
+    """
+    running.adopt(terminal)
+    tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
+    rules = load_rules(repository.path)
+    for name, text in given.items():
+        if text == "default":
+            rules.pop(name, None)
+        elif text is not None:
+            rules[name] = _number(name, text)
+    save_rules(repository.path, rules)
+    _print_rules(terminal, tenant_id, retention.rules_of(get_settings(), repository.path), rules)
+
+
+def _number(name: str, text: str) -> int | None:
+    if text == "none":
+        return None
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MOST:
+        option = name.replace("_", "-")
+        raise click.BadParameter(
+            f"must be 1 to {MOST:,}, none or default", param_hint=f"--{option}"
+        )
+    return int(text)
+
+
+@command.command("show")
+@click.argument("tenant")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def show_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
+    """Show the rules that count for a tenant.
+
+    \b
+    With --json:
+      {"tenant_id", "rules": {name: number or null}, "own": the tenant's own ones}
+    """
+    running.adopt(terminal)
+    tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
+    own = load_rules(repository.path)
+    rules = retention.rules_of(get_settings(), repository.path)
+    if as_json:
+        value: dict[str, Any] = {"tenant_id": tenant_id, "rules": rules, "own": own}
+        terminal.json(value)
+    else:
+        _print_rules(terminal, tenant_id, rules, own)
+
+
+def _print_rules(
+    terminal: Terminal,
+    tenant_id: str,
+    rules: dict[str, int | None],
+    own: dict[str, int | None],
+) -> None:
+    rows = [
+        [name, "none" if value is None else str(value), "tenant" if name in own else "settings"]
+        for name, value in rules.items()
+    ]
+    terminal.line(tenant_id)
+    terminal.table(["rule", "value", "from"], rows, "value")

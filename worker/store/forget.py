@@ -1,0 +1,238 @@
+"""Erasing a device or a tenant from the store, and the proof of it; it knows no queue and asks nobody.
+
+`docs/retention.md`, Erasure, explains the steps. All of them may be done again after a crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pygit2
+
+from worker.errors import ErasureIncomplete, NotInStore, RepositoryDamaged
+from worker.store import durable, flock, id_map, prune, reader, recovery, refs
+from worker.store.backup import DEVICE_ID_HEADER, checked_uuid
+from worker.store.history_scan import Scan, chain_of
+from worker.store.id_map import IdMap, Rewrite
+from worker.store.index import DAMAGE_MARK, INDEX_NAME, open_index
+from worker.store.index_build import pack_uuid
+from worker.store.index_file import IndexFile
+from worker.store.index_format import Unusable
+from worker.store.index_writer import delete_file
+from worker.store.object_reader import (
+    COMMIT,
+    TREE,
+    BadFile,
+    BadObject,
+    ObjectReader,
+    PackReader,
+    read_idx,
+)
+from worker.store.repository import TenantRepository, open_repository
+from worker.store.rewrite import BEFORE_REFS, Selection, before_refs, rewrite_history
+
+#: Files of git's that name commits that were once fetched or reset to.
+_TRACES: Final = ("logs", "ORIG_HEAD", "FETCH_HEAD")
+#: In the place of a commit with which nothing began.
+_NO_COMMIT: Final = "0" * 40
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What of a device was in the history."""
+
+    commits: int
+    backup_ids: list[str]
+
+
+def forget_device(path: Path, device_id: str, *, now_s: int) -> Forgotten:
+    """Erase a device from a repository: its commits, files, and it in all trees; then prove it.
+
+    The caller holds the tenant lock, and the flock in no form.
+
+    Raises:
+        NotInStore: there is no such repository.
+        HistoryNotLinear: there is a merge; nothing was changed.
+        GitUnavailable: git is not there; nothing was changed.
+        MaintenanceFailed: git failed; call again.
+        RepositoryBusy: another process writes; nothing was changed.
+        ErasureIncomplete: something of the device is there still; the message says what.
+        StoreUnavailable: the file system refused; call again.
+        RepositoryDamaged: an object that is needed is missing.
+    """
+    device = checked_uuid("device_id", device_id)
+    prune.git_program()
+    repository = open_repository(path)
+    with durable.file_system_errors(path.name):
+        try:
+            with flock.alone(path):
+                for leftover in recovery.leftovers(path):
+                    durable.remove(leftover)
+                id_map.settle(path)
+                forgotten = _rewrite(repository, device, now_s)
+                _drop_traces(repository)
+                prune.prune(path)
+                # Opened anew: libgit2 keeps packs that the prune removed.
+                with open_index(open_repository(path)) as index:
+                    index.catch_up(refs.read_main(path), anew=True)
+                found = traces_of_device(path, device)
+        except pygit2.GitError as error:
+            raise RepositoryDamaged(f"{path.name}: {error}") from error
+    if found:
+        raise ErasureIncomplete(f"{path.name}: {'; '.join(found[:5])}")
+    return forgotten
+
+
+def _rewrite(repository: TenantRepository, device: str, now_s: int) -> Forgotten:
+    tip = refs.read_main(repository.path)
+    name = device.encode()
+    commits = [] if tip is None else list(Scan(repository, chain_of(repository, tip)))
+    keep = [commit.device != name for commit in commits]
+    selection = Selection(commits, keep, [False] * len(commits), forget=device)
+    if tip is not None and selection.first_affected() is not None:
+        rewrite_history(repository, tip, selection, now_s=now_s, keep_old=False)
+    else:
+        _forget_in_map(repository.path, device, tip, now_s)
+    ids = [c.backup_id for c in commits if c.device == name and c.backup_id is not None]
+    return Forgotten(keep.count(False), ids)
+
+
+def _forget_in_map(path: Path, device: str, tip: str | None, now_s: int) -> None:
+    """Take the device out of the map when the history need not change."""
+    if not (path / id_map.FILE_NAME).exists():
+        return
+    step = Rewrite(_NO_COMMIT, tip, now_s, commits=(), removed=(), binaries=(), forgotten=device)
+    id_map.write_pending(path, step)
+    id_map.settle(path)
+
+
+def _drop_traces(repository: TenantRepository) -> None:
+    path = repository.path
+    refs.delete_refs(path, repository.git, before_refs(repository.git))
+    for name in _TRACES:
+        if (path / name).is_dir():
+            shutil.rmtree(path / name)
+        else:
+            durable.remove(path / name)
+    delete_file(path / INDEX_NAME)
+    durable.remove(path / DAMAGE_MARK)
+    for unfinished in (path / "objects" / "pack").glob("tmp_*"):
+        # Of a git that died; a living one of ours holds the flock.
+        durable.remove(unfinished)
+    durable.sync_directory(path)
+    durable.failpoint("traces-dropped")
+
+
+def traces_of_device(path: Path, device_id: str) -> list[str]:
+    """What there is of a device in a repository; `[]` proves that there is nothing.
+
+    Reads every object. A file that only the device had is proven to be gone by there being no
+    object that refs do not reach, and no commit or tree that leads to the device.
+
+    Raises:
+        GitUnavailable, MaintenanceFailed: git is not there, or failed.
+        RepositoryDamaged: the map of ids cannot be read.
+    """
+    found: list[str] = []
+    reachable = prune.reachable_ids(path)
+    with contextlib.closing(ObjectReader(path / "objects")) as objects:
+        for idx in sorted((path / "objects" / "pack").glob("*.idx")):
+            try:
+                objects.add(PackReader(idx.with_suffix(".pack"), read_idx(idx)))
+            except (BadFile, FileNotFoundError) as error:
+                found.append(f"{idx.name} cannot be read: {error}")
+        found += _in_objects(objects, reachable, device_id)
+    found += [
+        f"objects/pack/{name} is there"
+        for name in os.listdir(path / "objects" / "pack")
+        if name.startswith("tmp_")
+    ]
+    refs_left = path / BEFORE_REFS.rstrip("/")
+    if refs_left.is_dir() and os.listdir(refs_left):
+        found.append(f"{BEFORE_REFS} holds refs")
+    found += [f"{name} is there" for name in _TRACES if (path / name).exists()]
+    if (path / id_map.PENDING_NAME).exists():
+        found.append(f"{id_map.PENDING_NAME} is there")
+    if (path / id_map.FILE_NAME).exists():
+        with contextlib.closing(IdMap(path / id_map.FILE_NAME)) as ids:
+            if ids.names(device_id):
+                found.append(f"{id_map.FILE_NAME} names it")
+    if (path / INDEX_NAME).exists() and _index_names(path / INDEX_NAME, device_id):
+        found.append(f"{INDEX_NAME} names it")
+    return found
+
+
+def _in_objects(objects: ObjectReader, reachable: set[bytes], device_id: str) -> list[str]:
+    found = []
+    entry = b" %s\0" % device_id.encode()
+    for number, pack in enumerate(objects.packs):
+        for at in pack.order:
+            id_ = pack.idx.id_at(at)
+            try:
+                kind, data = objects.read_at(number, pack.idx.offsets[at])
+            except BadObject as error:
+                found.append(f"object {id_.hex()} cannot be read: {error}")
+                continue
+            if id_ not in reachable:
+                found.append(f"object {id_.hex()} is there, and no ref reaches it")
+            elif (kind == TREE and entry in data) or (
+                kind == COMMIT and reader.id_in_header(data, DEVICE_ID_HEADER) == device_id
+            ):
+                found.append(f"object {id_.hex()} names it; is there a ref other than main?")
+    found += [f"object {id_.hex()} is there, loose" for id_ in objects.loose_ids()]
+    return found
+
+
+def _index_names(file: Path, device_id: str) -> bool:
+    try:
+        with contextlib.closing(IndexFile(file)) as index, index.reading():
+            return pack_uuid(device_id) in index.devices()
+    except Unusable:
+        # Nobody can say; it is derived, and goes.
+        delete_file(file)
+        return False
+
+
+def forget_tenant(path: Path) -> bool:
+    """Erase a tenant's repository whole; durable when this returns.
+
+    Its name goes first, in one step; what a killed call left is deleted too.
+
+    Args:
+        path: where the repository is or was.
+
+    Returns:
+        Whether there was anything.
+
+    Raises:
+        RepositoryBusy: another process writes; nothing was changed.
+        StoreUnavailable: the file system refused; call again.
+        ErasureIncomplete: something is there still.
+    """
+    there = False
+    with durable.file_system_errors(path.name):
+        if not path.parent.is_dir():
+            raise NotInStore(f"no repository {path.name}")
+        if path.is_dir():
+            there = True
+            with flock.alone(path):
+                durable.rename(path, durable.temporary_name(path.parent, f".{path.name}."))
+                durable.sync_directory(path.parent)
+                durable.failpoint("repository-unnamed")
+        for name in _asides(path):
+            there = True
+            shutil.rmtree(path.parent / name)
+        durable.sync_directory(path.parent)
+    left = [*_asides(path), *([path.name] if path.exists() else [])]
+    if left:
+        raise ErasureIncomplete(f"{', '.join(left)} is there")
+    return there
+
+
+def _asides(path: Path) -> list[str]:
+    return [name for name in os.listdir(path.parent) if name.startswith(f".{path.name}.")]

@@ -1,0 +1,176 @@
+"""A linear history, oldest commit first, with the device that each captured; it only reads git."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import pygit2
+
+from worker.errors import HistoryNotLinear, RepositoryDamaged
+from worker.store import index_build, pack, reader
+from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, DEVICE_ID_HEADER, EXPORT_NAME
+from worker.store.index_build import compare_trees, is_device
+from worker.store.repository import TenantRepository
+from worker.store.routeros import same_configuration
+
+_FOLDER: Final = b"40000"
+_EXPORT: Final = EXPORT_NAME.encode()
+_BINARY: Final = BINARY_NAME.encode()
+
+#: An entry of a root tree that a commit changed: its name, and mode and id; None: removed.
+Change = tuple[bytes, bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A device's folder."""
+
+    id: bytes
+    export_id: bytes | None
+    binary_id: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """One commit of the history."""
+
+    #: 20 bytes, as all ids here.
+    id: bytes
+    committed_s: int
+    #: The device's name of 36 bytes; None: the commit is no capture.
+    device: bytes | None
+    #: The device's folder in this commit; None like `device`.
+    folder: Folder | None = None
+    backup_id: str | None = None
+    #: As in `retention_rules.Capture`.
+    changed: bool = False
+    config_changed: bool = False
+    #: What a commit that is no capture changed.
+    changes: tuple[Change, ...] = ()
+
+
+def chain_of(repository: TenantRepository, tip: str) -> bytes:
+    """The ids of all commits from the root to `tip`, oldest first, 20 bytes each.
+
+    Raises:
+        HistoryNotLinear: there is a merge.
+        RepositoryDamaged: a commit is missing.
+    """
+    chain = []
+    at: str | None = tip
+    while at is not None:
+        chain.append(bytes.fromhex(at))
+        parents = index_build.read_commit(repository.git, at).parents
+        if len(parents) > 1:
+            raise HistoryNotLinear(f"{repository.path.name}: commit {at} is a merge")
+        at = parents[0] if parents else None
+    chain.reverse()
+    return b"".join(chain)
+
+
+class Scan:
+    """What each commit of a chain did. Costs one root tree a commit and each changed folder once.
+
+    Whether the configuration changed is told by the bytes of both exports, unless they are the same.
+    """
+
+    def __init__(self, repository: TenantRepository, chain: bytes) -> None:
+        self._git = repository.git
+        self._name = repository.path.name
+        self._chain = chain
+        self._folders: dict[bytes, Folder] = {}
+
+    def __iter__(self) -> Iterator[Scanned]:
+        """Each commit of the chain.
+
+        Raises:
+            RepositoryDamaged: an object that is needed is missing.
+        """
+        tree, tree_id, uniform = b"", "", True
+        folders = self._folders
+        for at in range(0, len(self._chain), 20):
+            commit = index_build.read_commit(self._git, self._chain[at : at + 20].hex())
+            changes: list[Change] = []
+            if commit.tree != tree_id:
+                old, tree, tree_id = (
+                    tree,
+                    index_build.read_tree(self._git, commit.tree),
+                    commit.tree,
+                )
+                differences, uniform = compare_trees(old, tree, uniform)
+                changes = [(name, entry) for name, _old, entry in differences]
+            own = reader.id_in_header(commit.raw, DEVICE_ID_HEADER)
+            device = self._captured(own, changes)
+            before = folders.get(device) if device is not None else None
+            self._note(changes)
+            folder = folders.get(device) if device is not None else None
+            if device is None or folder is None:
+                yield Scanned(
+                    bytes.fromhex(commit.sha), commit.committed_s, None, changes=tuple(changes)
+                )
+                continue
+            yield Scanned(
+                id=bytes.fromhex(commit.sha),
+                committed_s=commit.committed_s,
+                device=device,
+                folder=folder,
+                backup_id=reader.id_in_header(commit.raw, BACKUP_ID_HEADER),
+                changed=before is None or before.id != folder.id,
+                config_changed=self._config_changed(before, folder),
+            )
+
+    @staticmethod
+    def _captured(own: str | None, changes: list[Change]) -> bytes | None:
+        """The one device that a commit captured."""
+        names = {name for name, _entry in changes}
+        if own is not None and names <= {own.encode()}:
+            return own.encode()
+        if own is None and len(changes) == 1 and is_device(changes[0][0]):
+            return changes[0][0]
+        return None
+
+    def _note(self, changes: list[Change]) -> None:
+        for name, entry in changes:
+            if entry is None or not is_device(name) or entry[:-20] != _FOLDER:
+                self._folders.pop(name, None)
+            else:
+                self._folders[name] = self._folder(entry[-20:])
+
+    def _folder(self, id_: bytes) -> Folder:
+        entries = parse_folder(self._name, id_, index_build.read_tree(self._git, id_.hex()))
+        found = {entry.name: entry.id for entry in entries if entry.is_blob}
+        return Folder(id_, found.get(_EXPORT), found.get(_BINARY))
+
+    def _config_changed(self, before: Folder | None, now: Folder) -> bool:
+        if before is None:
+            return True
+        if before.export_id == now.export_id:
+            return False
+        if before.export_id is None or now.export_id is None:
+            return True
+        return not same_configuration(self._blob(before.export_id), self._blob(now.export_id))
+
+    def _blob(self, id_: bytes) -> bytes:
+        try:
+            return bytes(self._git.odb.read(pygit2.Oid(raw=id_))[1])
+        except (KeyError, pygit2.GitError) as error:
+            raise RepositoryDamaged(f"{self._name}: object {id_.hex()} cannot be read") from error
+
+
+def parse_folder(name: str, id_: bytes, data: bytes) -> list[pack.TreeEntry]:
+    """The entries of a device's folder.
+
+    Raises:
+        RepositoryDamaged: it is no tree.
+    """
+    try:
+        return pack.parse_tree(data)
+    except ValueError as error:
+        raise RepositoryDamaged(f"{name}: tree {id_.hex()}: {error}") from error
+
+
+def without_binary(name: str, id_: bytes, data: bytes) -> bytes:
+    """A device's folder less its binary."""
+    return pack.encode_tree(e for e in parse_folder(name, id_, data) if e.name != _BINARY)

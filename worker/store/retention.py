@@ -1,0 +1,225 @@
+"""Retention of one repository: what the rules would remove, and removing it; it reads no settings.
+
+`docs/retention.md` explains the rules and the protocol.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pygit2
+
+from worker.errors import InvalidInput, RepositoryDamaged
+from worker.store import durable, flock, id_map, prune, refs
+from worker.store.history_scan import Scan, Scanned, chain_of
+from worker.store.index import open_index
+from worker.store.object_reader import BadFile, read_idx
+from worker.store.repository import TenantRepository, open_repository
+from worker.store.retention_rules import Capture, Policy, decide, policy_of
+from worker.store.rewrite import Selection, rewrite_history
+
+#: A tenant's own rules, in its repository.
+RULES_NAME: Final = "confkeep.retention"
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePlan:
+    """What would go of one device."""
+
+    device_id: str
+    captures: int
+    captures_removed: int
+    binaries: int
+    #: Without those of the captures that go.
+    binaries_removed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would go of one repository."""
+
+    #: The commit that it was made for; None: there is none.
+    tip: str | None
+    devices: list[DevicePlan]
+    #: Bytes on disk of the commits and files that would go, as they are packed now.
+    freed_bytes: int
+    selection: Selection
+
+    @property
+    def captures_removed(self) -> int:
+        """Captures of all devices that would go."""
+        return sum(device.captures_removed for device in self.devices)
+
+    @property
+    def binaries_removed(self) -> int:
+        """Binaries that would go and leave their captures."""
+        return sum(device.binaries_removed for device in self.devices)
+
+    def __bool__(self) -> bool:
+        return self.captures_removed > 0 or self.binaries_removed > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What was done."""
+
+    plan: Plan
+    #: The new tip; None: nothing was rewritten.
+    tip: str | None
+    #: Histories from before earlier rewrites that went.
+    pruned: int
+
+
+def load_rules(path: Path) -> dict[str, int | None]:
+    """A tenant's own rules by name; `{}` where it has none.
+
+    Raises:
+        InvalidInput: the file holds anything else.
+    """
+    try:
+        text = (path / RULES_NAME).read_text("utf-8")
+    except FileNotFoundError:
+        return {}
+    try:
+        rules = json.loads(text)
+        policy_of(rules)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InvalidInput(RULES_NAME, f"the file in {path.name} holds no rules") from error
+    return dict(rules)
+
+
+def save_rules(path: Path, rules: Mapping[str, int | None]) -> None:
+    """Set a tenant's own rules; durable when this returns.
+
+    Raises:
+        InvalidInput: an unknown name, or a value out of range.
+        StoreUnavailable: the file system refused.
+    """
+    policy_of(rules)
+    with durable.file_system_errors(path.name):
+        data = json.dumps(dict(rules), indent=2, sort_keys=True) + "\n"
+        durable.replace_file(path / RULES_NAME, data.encode())
+
+
+def plan_retention(repository: TenantRepository, policy: Policy, now_s: int) -> Plan:
+    """What the rules would remove now; changes nothing. Costs the whole history.
+
+    Raises:
+        HistoryNotLinear: there is a merge.
+        RepositoryDamaged: an object that is needed is missing.
+    """
+    tip = refs.read_main(repository.path)
+    if tip is None or not policy:
+        return Plan(tip, [], 0, Selection([], [], []))
+    commits = list(Scan(repository, chain_of(repository, tip)))
+    numbers: dict[bytes, list[int]] = defaultdict(list)
+    for number, commit in enumerate(commits):
+        if commit.device is not None:
+            numbers[commit.device].append(number)
+    keep, drop = [True] * len(commits), [False] * len(commits)
+    devices = []
+    for name, own in sorted(numbers.items()):
+        captures = [_capture(commits[number]) for number in own]
+        decision = decide(captures, policy, now_s)
+        there = [capture.binary is not None for capture in captures]
+        for at, number in enumerate(own):
+            keep[number] = decision.keep[at]
+            drop[number] = decision.keep[at] and there[at] and not decision.keep_binary[at]
+        devices.append(
+            DevicePlan(
+                device_id=name.decode(),
+                captures=len(own),
+                captures_removed=decision.keep.count(False),
+                binaries=sum(there),
+                binaries_removed=sum(drop[number] for number in own),
+            )
+        )
+    selection = Selection(commits, keep, drop)
+    return Plan(tip, devices, _freed_bytes(repository.path, selection), selection)
+
+
+def _capture(commit: Scanned) -> Capture:
+    assert commit.folder is not None
+    return Capture(
+        commit.committed_s, commit.config_changed, commit.changed, commit.folder.binary_id
+    )
+
+
+def _freed_bytes(path: Path, selection: Selection) -> int:
+    kept: set[bytes] = set()
+    gone: set[bytes] = set()
+    for commit, keep, drop in zip(
+        selection.commits, selection.keep, selection.drop_binary, strict=True
+    ):
+        if not keep:
+            gone.add(commit.id)
+        if commit.folder is not None:
+            files = kept if keep else gone
+            if commit.folder.export_id is not None:
+                files.add(commit.folder.export_id)
+            if commit.folder.binary_id is not None:
+                (gone if drop else files).add(commit.folder.binary_id)
+    return packed_bytes(path, gone - kept)
+
+
+def packed_bytes(path: Path, ids: set[bytes]) -> int:
+    """Bytes that these objects take on disk, each copy counted."""
+    total = 0
+    for idx_path in (path / "objects" / "pack").glob("pack-*.idx") if ids else ():
+        try:
+            idx, size = read_idx(idx_path), idx_path.with_suffix(".pack").stat().st_size
+        except FileNotFoundError:
+            continue  # a repack dropped it just now
+        except BadFile as error:
+            raise RepositoryDamaged(f"{path.name}: {idx_path.name}: {error}") from error
+        order = sorted(range(len(idx)), key=idx.offsets.__getitem__)
+        ends = [*(idx.offsets[number] for number in order[1:]), size - 20]
+        total += sum(
+            end - idx.offsets[number]
+            for number, end in zip(order, ends, strict=True)
+            if idx.id_at(number) in ids
+        )
+    for id_ in ids:
+        loose = path / "objects" / id_.hex()[:2] / id_.hex()[2:]
+        if loose.exists():
+            total += loose.stat().st_size
+    return total
+
+
+def apply_retention(
+    repository: TenantRepository, policy: Policy, *, now_s: int, grace_s: int
+) -> Applied:
+    """Remove what the rules do not keep, and prune what was removed longer ago than `grace_s`.
+
+    The caller holds the tenant lock, and the flock in no form.
+
+    Raises:
+        RepositoryBusy: another process writes; nothing was changed.
+        HistoryNotLinear, RepositoryDamaged: as `plan_retention`.
+        GitUnavailable, MaintenanceFailed: the prune needs git; the rewrite is done.
+        StoreUnavailable: the file system refused; whether anything was done is unknown.
+    """
+    path = repository.path
+    with durable.file_system_errors(path.name):
+        try:
+            with flock.alone(path):
+                id_map.settle(path)
+                plan = plan_retention(repository, policy, now_s)
+                tip = None
+                if plan:
+                    assert plan.tip is not None
+                    tip = rewrite_history(
+                        repository, plan.tip, plan.selection, now_s=now_s, keep_old=True
+                    )
+                pruned = prune.prune_expired(repository, oldest_s=now_s - grace_s)
+            # Opened anew: libgit2 keeps packs that the prune removed.
+            with flock.shared(path), open_index(open_repository(path)) as index:
+                index.catch_up(refs.read_main(path))
+        except pygit2.GitError as error:
+            raise RepositoryDamaged(f"{path.name}: {error}") from error
+    return Applied(plan, tip, pruned)

@@ -1,0 +1,172 @@
+"""Which captures of one device retention keeps, as pure functions; it reads no clock and no history."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Final
+
+from worker.errors import InvalidInput
+
+#: Largest value of a rule.
+MOST: Final = 1_000_000
+_DAY_S: Final = 86_400
+#: The last second of the year 9999.
+_LAST_S: Final = 253_402_300_799
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What to keep; None: that rule keeps nothing. Without any rule everything is kept."""
+
+    keep_last: int | None = None
+    keep_days: int | None = None
+    keep_daily: int | None = None
+    keep_weekly: int | None = None
+    keep_monthly: int | None = None
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, each.name) is not None for each in fields(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules for captures, and those for the binaries of captures that are kept."""
+
+    versions: Rules = field(default_factory=Rules)
+    binaries: Rules = field(default_factory=Rules)
+
+    def __bool__(self) -> bool:
+        return bool(self.versions) or bool(self.binaries)
+
+
+_NAMES: Final = tuple(each.name for each in fields(Rules))
+_BINARY: Final = "binary_"
+
+#: The names of all rules, as settings, options and the tenant's file have them.
+RULE_NAMES: Final = (*_NAMES, *(_BINARY + name for name in _NAMES))
+
+
+def policy_of(values: Mapping[str, object]) -> Policy:
+    """The policy that rules by name make.
+
+    Raises:
+        InvalidInput: an unknown name, or a value that is neither None nor 1 to a million.
+    """
+    checked: dict[str, int | None] = {}
+    for name, value in values.items():
+        if name not in RULE_NAMES:
+            raise InvalidInput("retention", "holds a rule of an unknown name")
+        if value is None:
+            checked[name] = None
+        elif type(value) is int and 1 <= value <= MOST:
+            checked[name] = value
+        else:
+            raise InvalidInput(name, f"must be a whole number from 1 to {MOST:,}, or none")
+    return Policy(
+        Rules(**{name: checked.get(name) for name in _NAMES}),
+        Rules(**{name: checked.get(_BINARY + name) for name in _NAMES}),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """What the rules look at of one capture."""
+
+    #: The committer's date in seconds since 1970.
+    committed_s: int
+    #: The export differs from the capture before in more than volatile lines.
+    config_changed: bool
+    #: A file differs from the capture before.
+    changed: bool
+    #: What tells one binary from another; None: the capture has none.
+    binary: Hashable | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """For each capture whether it is kept, and whether its binary is."""
+
+    keep: list[bool]
+    #: False also where a capture is not kept or has no binary.
+    keep_binary: list[bool]
+
+
+def decide(captures: Sequence[Capture], policy: Policy, now_s: int) -> Decision:
+    """What is kept of one device.
+
+    Args:
+        captures: all of the device, in the order of the history, oldest first.
+        now_s: the time from which `keep_days` counts back, in seconds since 1970.
+    """
+    kept = _kept(captures, range(len(captures)), policy.versions, now_s)
+    candidates = [n for n in sorted(kept) if captures[n].binary is not None]
+    chosen = _kept(captures, candidates, policy.binaries, now_s)
+    binaries = {captures[n].binary for n in chosen}
+    return Decision(
+        [n in kept for n in range(len(captures))],
+        [
+            n in kept and capture.binary is not None and capture.binary in binaries
+            for n, capture in enumerate(captures)
+        ],
+    )
+
+
+def _kept(
+    captures: Sequence[Capture], candidates: Sequence[int], rules: Rules, now_s: int
+) -> set[int]:
+    """Those of `candidates`, sorted numbers of captures, that some rule keeps."""
+    if not rules or not candidates:
+        return set(candidates)
+
+    def worth(number: int) -> tuple[int, int]:
+        capture = captures[number]
+        return 2 if capture.config_changed else int(capture.changed), number
+
+    kept = {candidates[-1]}
+    if rules.keep_last is not None:
+        kept.update(sorted(candidates, key=worth)[-rules.keep_last :])
+    if rules.keep_days is not None:
+        oldest_s = now_s - rules.keep_days * _DAY_S
+        kept.update(n for n in candidates if captures[n].committed_s >= oldest_s)
+    for count, period_of in (
+        (rules.keep_daily, _day),
+        (rules.keep_weekly, _week),
+        (rules.keep_monthly, _month),
+    ):
+        if count is not None:
+            kept.update(_best_of_periods(captures, candidates, count, period_of, worth))
+    return kept
+
+
+def _best_of_periods(
+    captures: Sequence[Capture],
+    candidates: Sequence[int],
+    count: int,
+    period_of: Callable[[int], tuple[int, ...]],
+    worth: Callable[[int], tuple[int, int]],
+) -> list[int]:
+    best: dict[tuple[int, ...], int] = {}
+    for number in candidates:
+        period = period_of(captures[number].committed_s)
+        best[period] = max(best.get(period, number), number, key=worth)
+    return [best[period] for period in sorted(best)[-count:]]
+
+
+def _date(seconds: int) -> dt.date:
+    # Other programs' commits may have dates that no calendar has.
+    return dt.datetime.fromtimestamp(min(max(seconds, 0), _LAST_S), dt.UTC).date()
+
+
+def _day(seconds: int) -> tuple[int, ...]:
+    return (_date(seconds).toordinal(),)
+
+
+def _week(seconds: int) -> tuple[int, ...]:
+    return _date(seconds).isocalendar()[:2]
+
+
+def _month(seconds: int) -> tuple[int, ...]:
+    date = _date(seconds)
+    return date.year, date.month
