@@ -24,7 +24,7 @@ COMMANDS: Final = {
     "up": "Run a server and workers on this machine until Ctrl-C.",
     "worker": "Run a worker that commits what is enqueued.",
     "enqueue": "Hand over one backup of one device.",
-    "import": "Hand over a folder of exports, oldest first.",
+    "import": "Hand over a folder of exports, oldest first, or another tool's history.",
     "history": "List the versions of a device, or the devices of a tenant.",
     "show": "Print a device's export as it is or was.",
     "diff": "Show what changed between two versions of a device.",
