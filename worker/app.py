@@ -18,7 +18,13 @@ from worker.settings import get_settings
 from worker.sweeper import SweeperStep
 
 #: The modules that hold the tasks; names, since the runtime does not import what producers see.
-TASK_MODULES = ("tasks.commit", "tasks.receive", "tasks.read", "tasks.maintain")
+TASK_MODULES = (
+    "tasks.commit",
+    "tasks.receive",
+    "tasks.read",
+    "tasks.maintain",
+    "tasks.drill",
+)
 
 #: Seconds after which the broker gives an unacknowledged message to another worker. Well above the
 #: longest slice and the longest countdown: a task that runs longer would run twice at once.

@@ -21,6 +21,7 @@
         ├── NotInStore            no such repository, commit, device or file (also a KeyError)
         ├── RepositoryBusy        another writer moved the ref or holds its lock
         ├── RepositoryDamaged     what is on disk is not what git says
+        ├── RestoreFailed         a drill restored something else than the history says
         └── StoreUnavailable      the file system refused: full, read-only, not permitted
 
 Each class says what a person can do (`hint`), whether the same call may succeed later
@@ -218,6 +219,16 @@ class RepositoryDamaged(StoreError):
         "from the rest; restore the other files from a copy. The inbox waits meanwhile."
     )
     exit_code = 33
+
+
+class RestoreFailed(StoreError):
+    """A drill restored something else than the history says, or nothing that a router would take."""
+
+    hint = (
+        "The report names each version and what is wrong; `confkeep verify` says whether the "
+        "repository is damaged. --seed with the report's seed takes the same sample again."
+    )
+    exit_code = 43
 
 
 class StoreUnavailable(StoreError):

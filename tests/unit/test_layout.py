@@ -36,7 +36,14 @@ LAYERS = [
     ("errors", "ids", "urls"),
 ]
 #: The store knows nothing of the queue: it stands beside it and is imported by few.
-STORE_USERS = {"tasks.commit", "tasks.drain", "tasks.read", "tasks.maintain", "worker.git_store"}
+STORE_USERS = {
+    "tasks.commit",
+    "tasks.drain",
+    "tasks.drill",
+    "tasks.read",
+    "tasks.maintain",
+    "worker.git_store",
+}
 
 
 def modules() -> dict[str, Path]:

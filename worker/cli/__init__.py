@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "kick": "Try a tenant that waits after a fault now.",
     "dead-letters": "List, show, retry and discard what cannot be committed.",
     "verify": "Read all that is kept and say whether it is sound.",
+    "drill": "Restore a random sample from a fresh clone and prove that it is right.",
     "repair": "Make anew what is derived and damaged, and nothing else.",
     "reindex": "Build the history index anew from git.",
 }

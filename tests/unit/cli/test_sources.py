@@ -187,7 +187,7 @@ def test_renamed_removed_and_binary_files(tmp_path: Path) -> None:
 
     # The mapping makes both names one device: in the order of the history, whatever the dates.
     assert names.write()
-    rows = list(csv.DictReader(mapping.open()))
+    rows = list(csv.DictReader(mapping.read_text().splitlines()))
     for row in rows:
         if row["source"] in ("t/old", "t/new"):
             row["device_id"] = ROUTER
