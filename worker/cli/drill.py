@@ -145,7 +145,7 @@ def _failure(failed: Sequence[DrillReport]) -> str:
 
 def _print(terminal: Terminal, report: DrillReport) -> None:
     restored = report.restored
-    if report.tip is None or (not restored and not report.failed):
+    if not restored and not report.failed:
         terminal.line(f"{report.tenant_id}: nothing to restore", style="yellow")
         return
     devices = len({one.device_id for one in restored})

@@ -39,6 +39,8 @@ SAMPLE: Final = 20
 #: Most devices, and newest versions of each, whose sizes are told.
 _CURVES: Final = 8
 _CURVE_VERSIONS: Final = 200
+#: How reading a damaged repository ends; a missing object is a KeyError.
+_UNREADABLE: Final = (RepositoryDamaged, pygit2.GitError, KeyError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,8 @@ def drill_repository(
         NotInStore: there is no repository.
         StoreUnavailable: too little free space for the clone, or the file system refused.
     """
+    if not path.is_dir():
+        raise NotInStore(f"no repository {path.name}")
     start = time.monotonic()
     report = DrillReport(path.stem, secrets.randbelow(1 << 32) if seed is None else seed)
     with (
@@ -179,8 +183,8 @@ def drill_repository(
             _Drill(report, open_repository(path), Path(folder), progress, stop).run(sample)
         except _Stopped:
             report.complete = False
-        except (RepositoryDamaged, pygit2.GitError) as error:
-            report.problems.append(str(error))
+        except _UNREADABLE as error:
+            report.problems.append(f"the repository cannot be read: {error}")
     report.last_seen = dict(sorted(report.last_seen.items(), key=lambda item: item[1]))
     report.duration_s = time.monotonic() - start
     return report
@@ -265,7 +269,7 @@ class _Drill:
                 device, tip=self._report.tip, limit=1, before=newer, details=True
             )
             return self._compare(clone, said, found)
-        except (NotInStore, RepositoryDamaged, pygit2.GitError, KeyError) as error:
+        except _UNREADABLE as error:
             return Restored(
                 device, version.sha, found.captured_at, problems=(f"cannot be read: {error}",)
             )
