@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.histories import device_ids, write_merged
 from tests.judge import GIT_ENVIRONMENT, git
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker.cli import sources
 from worker.cli.sources import oxidized, rancid
 from worker.cli.sources.found import Found
+from worker.cli.sources.git_history import read_history
 from worker.cli.sources.names import NAMESPACE, Names
 from worker.errors import InvalidBackup, InvalidInput
 from worker.store.backup import Backup
@@ -161,6 +163,30 @@ def test_merges_are_followed_as_git_log_does(tmp_path: Path) -> None:
     assert len(contents(found, "t/r3")) == 4
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_any_history_is_that_of_git_log(tmp_path: Path, seed: int) -> None:
+    path = tmp_path / "any.git"
+    devices = device_ids(4, seed)
+    write_merged(path, devices, 60, seed)
+    versions = read_history(path).versions
+    names = git(path, "log", "--name-only", "--format=", "-m", "main").decode().split()
+    for name in set(names):
+        listed = git(path, "log", "--format=%H", "main", "--", name).decode().split()
+        assert {version.commit for version in versions[name]} == set(listed), name
+        newest = git(path, "rev-parse", "main:" + name) if versions[name][-1].blob else None
+        assert newest is None or newest.decode().strip() == str(versions[name][-1].blob)
+
+
+def test_a_shallow_clone_gives_what_it_has(tmp_path: Path) -> None:
+    source = Source(tmp_path / "whole").init()
+    for number in range(4):
+        source.commit(f"v{number}", {"r1": b"%d" % number})
+    shallow = tmp_path / "shallow"
+    git(source.path, "clone", "-q", "--depth", "2", source.path.as_uri(), str(shallow))
+    found = oxidized.read(shallow, tenant="t", names=Names())
+    assert contents(found, "t/r1") == [b"2", b"3"]
+
+
 def test_renamed_removed_and_binary_files(tmp_path: Path) -> None:
     source = Source(tmp_path / "oxidized").init()
     source.commit("first", {"old": b"a\n" * 50, "blob": b"\x88\0\1", "gone": b"x"})
@@ -297,6 +323,20 @@ def test_a_dry_run_writes_the_mapping_and_lists_what_is_left_out(
     assert (row["source"], row["device_id"]) == ("oxidized/r1", made("oxidized/r1"))
     said = json.loads(confkeep("import", source.path, "--dry-run", "--json").stdout)
     assert (said["found"], said["source"], len(said["notes"])) == (2, "oxidized", 1)
+
+
+def test_a_mapping_decides_about_exports_too(tmp_path: Path, confkeep: Confkeep) -> None:
+    for name in ("acme/r1/1.rsc", "acme/r2/1.rsc"):
+        (tmp_path / "exports" / name).parent.mkdir(parents=True)
+        (tmp_path / "exports" / name).write_bytes(b"/ip\n")
+    mapping = tmp_path / "map.json"
+    arguments = ("import", tmp_path / "exports", "--dry-run", "--json", "--mapping", mapping)
+    assert json.loads(confkeep(*arguments).stdout)["found"] == 2
+    first, second = json.loads(mapping.read_text())
+    rows = [{**first, "tenant_id": TENANT, "device_id": ROUTER}, {**second, "skip": True}]
+    mapping.write_text(json.dumps(rows))
+    said = json.loads(confkeep(*arguments).stdout)
+    assert (said["found"], said["tenants"]) == (1, {TENANT: 1})
 
 
 def test_a_folder_of_exports_under_git_is_still_one_of_exports(tmp_path: Path) -> None:

@@ -50,6 +50,19 @@ class CommitText:
     message: str
 
 
+@dataclass(slots=True)
+class _Chain:
+    """Commits of which each is the only child of the next, which is no merge.
+
+    So it is entered at its top only; a merge is the bottom of its chain.
+    """
+
+    top: int
+    bottom: int = -1
+    #: Path -> the commits that changed it; without a merge at the bottom.
+    changed: dict[str, list[int]] = field(default_factory=dict)
+
+
 #: What a commit changed against one parent: path -> its blob, or None.
 _Changes = dict[str, pygit2.Oid | None]
 
@@ -79,23 +92,51 @@ class GitHistory:
         return {path: versions for path, versions in sorted(found.items()) if versions}
 
     def _log(self, path: str) -> list[FileVersion]:
-        """As `git log -- PATH`, oldest first."""
-        found = []
+        """As `git log -- PATH`, oldest first. Costs the number of chains, not that of commits."""
+        numbers: list[int] = []
+        chains, chain_of = self._chains
         reached = {len(self.commits) - 1}
+        for chain in chains:
+            if chain.top not in reached:
+                continue
+            numbers += chain.changed.get(path, ())
+            parents = self.parents[chain.bottom]
+            if len(parents) > 1:
+                changes = self.changes[chain.bottom]
+                pairs = zip(parents, changes, strict=True)
+                same = [parent for parent, each in pairs if path not in each]
+                if same:
+                    parents = same[:1]
+                else:
+                    numbers.append(chain.bottom)
+            reached.update(chain_of[parent].top for parent in parents)
+        return [
+            FileVersion(number, self.commits[number], self.changes[number][0][path])
+            for number in sorted(numbers)
+        ]
+
+    @cached_property
+    def _chains(self) -> tuple[list[_Chain], list[_Chain]]:
+        """All chains, those that are further from the root first; and the chain of each commit."""
+        children: list[list[int]] = [[] for _ in self.commits]
+        for number, parents in enumerate(self.parents):
+            for parent in parents:
+                children[parent].append(number)
+        chains: list[_Chain] = []
+        chain_of: dict[int, _Chain] = {}
         for number in range(len(self.commits) - 1, -1, -1):
-            if number not in reached:
-                continue
-            changes, parents = self.changes[number], self.parents[number]
-            same = [
-                parent for parent, each in zip(parents, changes, strict=False) if path not in each
-            ]
-            if same:
-                reached.add(same[0])
-                continue
-            reached.update(parents)
-            if path in changes[0]:
-                found.append(FileVersion(number, self.commits[number], changes[0][path]))
-        return found[::-1]
+            above = children[number]
+            if len(above) == 1 and len(self.parents[above[0]]) == 1:
+                chain = chain_of[above[0]]
+            else:
+                chain = _Chain(number)
+                chains.append(chain)
+            chain.bottom = number
+            chain_of[number] = chain
+            if len(self.parents[number]) < 2:
+                for path in self.changes[number][0]:
+                    chain.changed.setdefault(path, []).append(number)
+        return chains, [chain_of[number] for number in range(len(self.commits))]
 
     def why_not(self, versions: Iterable[FileVersion]) -> str | None:
         """Why a path is not imported; None: it is.
