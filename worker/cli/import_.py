@@ -119,7 +119,8 @@ def command(
     With --json: {"found", "imported", "already_there", "unchanged", "refused": [{"path",
     "reason"}], "dead_letters": [{"path", "reason"}], "ids": {name: id}, "tenants": {id: devices},
     "source", "notes": [what was left out]}; of a store {"adopted", "tenants": {id: {"head", "tip",
-    "commits", "devices", "loose_objects", "packs", "indexed", "outcome"}}, "left_out": [names]}
+    "commits", "devices", "loose_objects", "packs", "indexed", "outcome"}}, "failed": {id: reason},
+    "left_out": [names]}
     """
     running.adopt(terminal)
     if source == "auto":

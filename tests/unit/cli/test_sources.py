@@ -371,7 +371,7 @@ def test_a_store_is_adopted_in_place(store: Store, confkeep: Confkeep) -> None:
 
     done = confkeep("import", "--from", "store", store.path)
     assert done.exit_code == 0, done.output
-    assert "1 repository adopted" in done.stdout
+    assert "1 tenant adopted" in done.stdout
     assert f"{TENANT}: clean" in done.stdout
     assert git(path, "symbolic-ref", "HEAD").decode().strip() == "refs/heads/main"
     assert git(path, "log", "--format=raw", "main") == before
@@ -386,6 +386,27 @@ def test_a_store_is_adopted_in_place(store: Store, confkeep: Confkeep) -> None:
     said = json.loads(confkeep("import", store.path, "--pack", "--json").stdout)["tenants"][TENANT]
     assert (said["loose_objects"], said["packs"], said["outcome"]) == (0, 1, "clean")
     assert git(path, "log", "--format=raw", "main") == before
+
+
+def test_one_that_cannot_be_adopted_keeps_no_other_from_it(
+    store: Store, confkeep: Confkeep
+) -> None:
+    other = "aaaa0000-0000-4000-8000-000000000000"
+    path = foreign_store(store)
+    (store.path / f"{other}.git").mkdir()
+    (store.path / "acme.git").mkdir()
+    planned = confkeep("import", store.path, "--dry-run")
+    done = confkeep("import", store.path)
+    for said in (planned, done):
+        assert said.exit_code == 33
+        assert f"{other}: {other}.git cannot be opened" in said.stdout
+        assert "acme.git is not named by a tenant's UUID" in said.stdout
+    assert "1 tenant adopted" in done.stdout
+    assert (path / "refs/heads/main").exists()
+    (store.path / f"{other}.git").rmdir()
+    (store.path / "acme.git").rmdir()
+    none = confkeep("import", "--from", "store", store.path.parent)
+    assert none.exit_code == 2
 
 
 def test_a_damaged_store_is_adopted_and_says_so(store: Store, confkeep: Confkeep) -> None:
