@@ -25,6 +25,7 @@ TASK_MODULES = (
     "tasks.maintain",
     "tasks.repack",
     "tasks.retention",
+    "tasks.drill",
 )
 
 #: Seconds after which the broker gives an unacknowledged message to another worker. Well above the

@@ -25,6 +25,7 @@
         ├── ErasureIncomplete     something of a forgotten device is there still
         ├── RepositoryBusy        another writer moved the ref or holds its lock
         ├── RepositoryDamaged     what is on disk is not what git says
+        ├── RestoreFailed         a drill restored something else than the history says
         ├── StoreUnavailable      the file system refused: full, read-only, not permitted
         ├── GitUnavailable        there is no git binary, or it is too old, for maintenance
         └── MaintenanceFailed     git failed or took too long; nothing was removed
@@ -254,6 +255,16 @@ class RepositoryDamaged(StoreError):
         "from the rest; restore the other files from a copy. The inbox waits meanwhile."
     )
     exit_code = 33
+
+
+class RestoreFailed(StoreError):
+    """A drill restored something else than the history says, or nothing that a router would take."""
+
+    hint = (
+        "The report names each version and what is wrong; `confkeep verify` says whether the "
+        "repository is damaged. --seed with the report's seed takes the same sample again."
+    )
+    exit_code = 43
 
 
 class StoreUnavailable(StoreError):

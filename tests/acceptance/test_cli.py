@@ -240,6 +240,37 @@ def test_importing_twice_imports_once(folder: Path) -> None:
     git(repository, "fsck", "--strict")
 
 
+def test_another_tools_history_goes_through_the_queue(folder: Path) -> None:
+    source = folder / "oxidized"
+    source.mkdir()
+    git(source, "init", "-q")
+    for number in range(1, 6):
+        for node in ("r1", "site/r2"):
+            (source / node).parent.mkdir(exist_ok=True)
+            (source / node).write_bytes(b"/ip address\n" + b"add a\n" * number)
+        git(source, "add", "-A")
+        date = f"@{1_600_000_000 + number} +0200"
+        git(source, "commit", "-q", "-m", f"poll {number}", "--date", date)
+
+    with running_up(folder):
+        first = json.loads(run(folder, "import", "oxidized", "--json"))
+        (source / "r1").write_bytes(b"/new\n")
+        git(source, "commit", "-q", "-a", "-m", "poll 6")
+        again = json.loads(run(folder, "import", "oxidized", "--json"))
+
+    assert (first["found"], first["imported"], first["refused"]) == (10, 10, [])
+    assert (again["imported"], again["already_there"]) == (1, 10)
+    ids = first["ids"]
+    repository = folder / "confkeep-data" / "store" / f"{ids['site']}.git"
+    kept = git(repository, "log", "--format=%at %ai %s %b", "main", "--", ids["site/r2"]).decode()
+    assert kept.split("\n")[0].strip() == (
+        "1600000005 2020-09-13 14:26:45 +0200 poll 5 By Plain Git <plain@example.net>"
+    )
+    report = json.loads(run(folder, "drill", "--json"))
+    assert report["outcome"] == "proven"
+    assert sum(len(tenant["restored"]) for tenant in report["tenants"]) == 11
+
+
 def test_an_import_that_nobody_answers_says_so(folder: Path) -> None:
     exports_of(folder / "exports", devices=1, versions=1)
     with running_up(folder) as up:

@@ -39,18 +39,25 @@ def enqueue(tenant: str, number: int = 0) -> str:
     return backup_id
 
 
-def test_verify_as_a_task_reports_as_the_command_does(deployed: Deployment) -> None:
+def test_verify_and_drill_as_tasks_report_as_the_commands_do(deployed: Deployment) -> None:
     deployed.start_worker()
     tenant = new_id()
     for number in range(3):
         app.AsyncResult(enqueue(tenant, number)).get(timeout=30)
 
-    def verify(*arguments: object, **named: object) -> dict[str, object]:
+    def ask(task: str, *arguments: object, **named: object) -> dict[str, object]:
         queue = keys.queue_of(tenant, SHARDS)
-        sent = app.send_task("backups.verify", args=arguments, kwargs=named, queue=queue)
-        found = sent.get(timeout=30)
+        found = app.send_task(task, args=arguments, kwargs=named, queue=queue).get(timeout=30)
         assert isinstance(found, dict)
         return found
+
+    def verify(*arguments: object, **named: object) -> dict[str, object]:
+        return ask("backups.verify", *arguments, **named)
+
+    drilled = ask("backups.drill", tenant, sample=9)
+    assert (drilled["outcome"], drilled["failed"], drilled["devices"]) == ("proven", 0, 3)
+    with pytest.raises(InvalidInput):
+        ask("backups.drill", tenant, sample=0)
 
     clean = verify(tenant)
     assert (clean["tenant_id"], clean["outcome"], clean["complete"]) == (tenant, "clean", True)

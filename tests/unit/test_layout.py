@@ -39,6 +39,7 @@ LAYERS = [
 STORE_USERS = {
     "tasks.commit",
     "tasks.drain",
+    "tasks.drill",
     "tasks.forget",
     "tasks.maintain",
     "tasks.read",

@@ -190,7 +190,7 @@ def _play_folder(terminal: Terminal, machine: one_machine.OneMachine, source: Pa
         )
     seconds = time.monotonic() - started
     for path, reason in [*sent.refused, *sent.dead]:
-        terminal.note(f"refused {printable(str(path))}: {printable(reason)}")
+        terminal.note(f"refused {printable(path)}: {printable(reason)}")
     return _Done(sent.imported, sent.unchanged, seconds, None)
 
 

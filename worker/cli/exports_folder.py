@@ -2,8 +2,7 @@
 
     TENANT/DEVICE/*.rsc      and beside an export its binary: the same name with `.backup`
 
-Folders named by UUIDs stand for themselves. Any other name stands for a UUID made from it
-(version 5, under a namespace of confkeep's own), the same on every machine.
+Which tenant and device a folder's name stands for: `worker.cli.sources.names`.
 """
 
 from __future__ import annotations
@@ -13,17 +12,15 @@ import hashlib
 import heapq
 import re
 import uuid
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
-from worker.errors import InvalidId, InvalidInput
-from worker.ids import checked_uuid
+from worker.cli.sources.names import NAMESPACE as NAMESPACE
+from worker.cli.sources.names import Names
+from worker.errors import InvalidBackup, InvalidInput
 
-#: The namespace of ids made from names: version 5 of the name `confkeep` under the nil UUID.
-NAMESPACE: Final = uuid.uuid5(uuid.UUID(int=0), "confkeep")
 #: How captures of one device may be ordered; see `order_of`.
 ORDERS: Final = ("date", "number", "mtime", "name")
 
@@ -60,6 +57,39 @@ class Capture:
     #: None: there is none beside the export.
     binary_path: Path | None
     captured_at: dt.datetime
+    #: The backup_id is made from the bytes.
+    known_id: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it is, for a person."""
+        return str(self.export_path)
+
+    @property
+    def message(self) -> str:
+        """The commit's message."""
+        return f"Import {self.export_path.name}"
+
+    @property
+    def has_binary(self) -> bool:
+        """Whether a binary is beside the export."""
+        return self.binary_path is not None
+
+    def read(self, max_export_bytes: int, max_binary_bytes: int) -> tuple[bytes, bytes | None]:
+        """Both files.
+
+        Raises:
+            InvalidBackup: one is larger; it is not read then.
+            OSError: the file system refused.
+        """
+        export = _read(self.export_path, "export_text", max_export_bytes)
+        if self.binary_path is None:
+            return export, None
+        return export, _read(self.binary_path, "binary_backup", max_binary_bytes)
+
+    def backup_id(self, export: bytes, binary: bytes | None) -> str:
+        """The backup_id: the same device, file name and bytes always give the same."""
+        return backup_id_of(self, export, binary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,32 +111,45 @@ def backup_id_of(capture: Capture, export: bytes, binary: bytes | None) -> str:
     return str(uuid.uuid5(NAMESPACE, name))
 
 
-def scan(folder: Path, *, order: str | None = None, tenant: str | None = None) -> ExportsFolder:
+def _read(path: Path, field_name: str, limit_bytes: int) -> bytes:
+    size = path.stat().st_size
+    if size > limit_bytes:
+        raise InvalidBackup(field_name, f"must be at most {limit_bytes} bytes, is {size}")
+    return path.read_bytes()
+
+
+def scan(
+    folder: Path,
+    *,
+    order: str | None = None,
+    tenant: str | None = None,
+    names: Names | None = None,
+) -> ExportsFolder:
     """Look through a folder; reads no more than the start of each export.
 
     Args:
         order: one of `ORDERS` for all devices; None: the first that fits a device, see `order_of`.
         tenant: `folder` holds DEVICE/*.rsc, all of this tenant.
+        names: whose each device is; None: as its names say.
 
     Raises:
         InvalidInput: no export is where one belongs.
     """
     tenants = [(tenant, folder)] if tenant is not None else _folders(folder)
-    named: dict[str, str] = {}
+    names = names or Names()
     captures: list[Capture] = []
     for tenant_name, tenant_folder in tenants:
-        tenant_id = _id_of(tenant_name, tenant_name, named)
         devices = []
         for device_name, device_folder in _folders(tenant_folder):
             exports = exports_in(device_folder)
-            if exports:
-                device_id = _id_of(device_name, f"{tenant_name}/{device_name}", named)
-                devices.append(_captures(tenant_id, device_id, exports, order))
+            row = names.find(tenant_name, device_name) if exports else None
+            if row is not None and not row.skip:
+                devices.append(_captures(row.tenant_id, row.device_id, exports, order))
         captures += interleaved(devices)
-    if not captures:
+    if not names.rows:
         layout = "DEVICE/*.rsc" if tenant is not None else "TENANT/DEVICE/*.rsc"
         raise InvalidInput("DIR", f"no export in {folder}: they are looked for as {layout}")
-    return ExportsFolder(captures, named)
+    return ExportsFolder(captures, names.made)
 
 
 def scan_any(folder: Path, *, tenant: str) -> ExportsFolder:
@@ -122,17 +165,16 @@ def scan_any(folder: Path, *, tenant: str) -> ExportsFolder:
     if not flat:
         has_devices = any(exports_in(path) for _name, path in _folders(folder))
         return scan(folder, tenant=tenant if has_devices else None)
-    named: dict[str, str] = {}
-    tenant_id = _id_of(tenant, tenant, named)
+    names = Names()
     if len(flat) > 1 and order_of(flat) in ("date", "number"):
         groups = {folder.resolve().name: flat}
     else:
         groups = {path.stem: [path] for path in flat}
     devices = [
-        _captures(tenant_id, _id_of(name, f"{tenant}/{name}", named), paths, None)
-        for name, paths in groups.items()
+        _captures(row.tenant_id, row.device_id, paths, None)
+        for row, paths in ((names.find(tenant, name), paths) for name, paths in groups.items())
     ]
-    return ExportsFolder(list(interleaved(devices)), named)
+    return ExportsFolder(list(interleaved(devices)), names.made)
 
 
 def exports_in(folder: Path) -> list[Path]:
@@ -219,7 +261,17 @@ def _file_date(export: Path) -> dt.datetime:
     return min(max(changed, _EARLIEST), _LATEST)
 
 
-def interleaved(devices: Iterable[list[Capture]]) -> Iterator[Capture]:
+class _Dated(Protocol):
+    @property
+    def captured_at(self) -> dt.datetime: ...
+    @property
+    def device_id(self) -> str: ...
+
+
+_DatedT = TypeVar("_DatedT", bound=_Dated)
+
+
+def interleaved(devices: Iterable[Sequence[_DatedT]]) -> Iterator[_DatedT]:
     """All captures by date; each device's own order is kept also where its dates go backwards."""
     # A merge never reorders what comes from one of its inputs.
     return heapq.merge(*devices, key=lambda capture: (capture.captured_at, capture.device_id))
@@ -235,16 +287,6 @@ def _folders(folder: Path) -> list[tuple[str, Path]]:
     return sorted((path.name, path) for path in folder.iterdir() if path.is_dir())
 
 
-def _id_of(name: str, full_name: str, named: dict[str, str]) -> str:
-    """The id that a folder's name is, or stands for; the latter is noted in `named`."""
-    try:
-        return checked_uuid("name", name)
-    except InvalidId:
-        made = str(uuid.uuid5(NAMESPACE, full_name))
-        named[full_name] = made
-        return made
-
-
 #: What a device's exports are sorted by.
 _SORT_KEYS: Final[dict[str, Callable[[Path], Any]]] = {
     "date": lambda path: (date_in_name(path.stem) or _EARLIEST, _natural(path.stem)),
@@ -252,11 +294,3 @@ _SORT_KEYS: Final[dict[str, Callable[[Path], Any]]] = {
     "mtime": lambda path: (int(path.stat().st_mtime), _natural(path.stem)),
     "name": lambda path: _natural(path.stem),
 }
-
-
-def devices_by_tenant(captures: Iterable[Capture]) -> dict[str, set[str]]:
-    """The devices of each tenant."""
-    found: defaultdict[str, set[str]] = defaultdict(set)
-    for capture in captures:
-        found[capture.tenant_id].add(capture.device_id)
-    return dict(found)

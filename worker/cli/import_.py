@@ -9,9 +9,11 @@ from typing import Final
 
 import click
 
-from worker.cli import exports_folder, running
-from worker.cli.exports_folder import Capture, ExportsFolder, devices_by_tenant
-from worker.cli.sending import Sender, Sent
+from worker.cli import exports_folder, running, sources
+from worker.cli.sending import Capture, Sender, Sent
+from worker.cli.sources import adopt, oxidized, rancid
+from worker.cli.sources.found import Found
+from worker.cli.sources.names import Names
 from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, printable
 from worker.cli.versions import backup_ids_of
 from worker.cli.waiting import SILENCE_S
@@ -30,13 +32,29 @@ _IDS_LISTED: Final = 50
     "folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
 @click.option(
+    "--from",
+    "source",
+    type=click.Choice(["auto", *sorted(sources.SOURCES)]),
+    default="auto",
+    show_default=True,
+    help="What DIR is.",
+)
+@click.option(
+    "--mapping",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Which device becomes whose: read when it is there, and written with what it lacks. JSON, "
+    "or CSV when so named.",
+)
+@click.option("--pack", is_flag=True, help="Of a store: put loose objects into packs, with git.")
+@click.option(
     "--order",
     type=click.Choice(["auto", *exports_folder.ORDERS]),
     default="auto",
     show_default=True,
-    help="What tells the older export of a device from the newer.",
+    help="Of exports: what tells a device's older one from the newer.",
 )
-@click.option("--tenant", help="DIR holds DEVICE/*.rsc, all of this tenant: a UUID or a name.")
+@click.option("--tenant", help="All devices are this tenant's: a UUID or a name.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be imported.")
 @click.option("--strict", is_flag=True, help="End with status 1 when a file was refused.")
 @click.option(
@@ -54,6 +72,9 @@ def command(
     ctx: click.Context,
     terminal: Terminal,
     folder: Path,
+    source: str,
+    mapping: Path | None,
+    pack: bool,
     order: str,
     tenant: str | None,
     dry_run: bool,
@@ -61,40 +82,89 @@ def command(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Hand over a folder of exports, oldest first.
+    """Hand over a folder of exports, oldest first, or another tool's history.
 
-    The exports are DIR/TENANT/DEVICE/*.rsc; a file of the same name with .backup instead is
-    its binary. Folders are named by UUIDs, or by any names: then ids are made from the names, the
-    same ones each time, and printed.
+    \b
+    What DIR may be, as --from says or as it looks:
+      exports   DIR/TENANT/DEVICE/*.rsc; a file of the same name with .backup is its binary.
+                With --tenant: DIR/DEVICE/*.rsc
+      oxidized  Oxidized's git repository, or a folder of them, one for each group. A group, or
+                else the repository's name, is the tenant
+      rancid    RANCID's folder, or one group's, with configs/ and router.db. A group is a tenant.
+                Without git history each file is one version. What router.db does not list is
+                left out, unless the mapping says else
+      store     bare repositories named by tenants' UUIDs. They are adopted where they are: HEAD is
+                made to name main, the history index is built, all is verified, and no commit is
+                rewritten. Nothing is sent, and no worker is needed
+
+    Names that are UUIDs stand for themselves; of any others ids are made, the same ones each time,
+    and printed. --mapping FILE lets you change them: with --dry-run it is written, with a row for
+    each device; edit names or ids (leave an id blank to have it made from the names), or set skip,
+    and import.
+
+    From git come all versions, as `git log -- FILE` lists them, with their authors' dates and
+    messages, to which a line says who they are by. A renamed file is two devices, unless the mapping
+    gives both the same id. Binary files are left out.
 
     A device's exports are taken in the order of the dates in their names when all have one, else
     of their numbers when all names are numbers, else of the files' times. The commit's author
     date is the date in the name, else in the export's header, else the file's time, but not later
     than that of the next.
 
-    Importing again imports what is new: the backup_id is made from device, file name and bytes.
-    Blank and too large files are refused and listed; the others are imported.
+    Importing again, also after an import that was cut off, imports what is new: the backup_id is
+    made from device, file name and bytes, or from device, commit and path. Blank and too large files
+    are refused and listed; the others are imported.
 
     \b
     With --json: {"found", "imported", "already_there", "unchanged", "refused": [{"path",
-    "reason"}], "dead_letters": [{"path", "reason"}], "ids": {name: id}, "tenants": {id: devices}}
+    "reason"}], "dead_letters": [{"path", "reason"}], "ids": {name: id}, "tenants": {id: devices},
+    "source", "notes": [what was left out]}; of a store {"adopted", "tenants": {id: {"head", "tip",
+    "commits", "devices", "loose_objects", "packs", "indexed", "outcome"}}, "failed": {id: reason},
+    "left_out": [names]}
     """
     running.adopt(terminal)
-    found = exports_folder.scan(folder, order=None if order == "auto" else order, tenant=tenant)
+    if source == "auto":
+        source = sources.detect(folder)
+    if pack and source != sources.STORE:
+        raise click.UsageError("--pack is for a store: what is imported is packed anyway.")
+    if source == sources.STORE:
+        if mapping is not None or tenant is not None:
+            raise click.UsageError("A store is adopted as it is, without --mapping and --tenant.")
+        store = get_settings().git_store_path
+        adopt.run(terminal, folder, store=store, pack=pack, dry_run=dry_run, as_json=as_json)
+        return
+    names = Names(mapping)
+    found = _read(
+        source, folder, order=None if order == "auto" else order, tenant=tenant, names=names
+    )
+    if mapping is not None and names.write():
+        terminal.note(f"wrote {mapping}")
     if dry_run:
-        _print_plan(terminal, found, as_json)
+        _print_plan(terminal, source, found, as_json)
         return
     with terminal.progress("importing", len(found.captures)) as advance:
         sender = Sender(_in_git(found.captures), advance, silence_s=timeout)
         sent = sender.send(found.captures)
     if as_json:
-        terminal.json(_summary_json(found, sent))
+        terminal.json(_summary_json(source, found, sent))
     else:
         _print_summary(terminal, found, sent)
     if sent.dead:
         ctx.exit(PoisonedBackup.exit_code)
     if strict and sent.refused:
         ctx.exit(1)
+
+
+def _read(
+    source: str, folder: Path, *, order: str | None, tenant: str | None, names: Names
+) -> Found:
+    """What a source that is not a store holds."""
+    if source == sources.OXIDIZED:
+        return oxidized.read(folder, tenant=tenant, names=names)
+    if source == sources.RANCID:
+        return rancid.read(folder, tenant=tenant, names=names)
+    exports = exports_folder.scan(folder, order=order, tenant=tenant, names=names)
+    return Found(exports.captures, exports.named_ids)
 
 
 def _in_git(captures: Sequence[Capture]) -> set[str]:
@@ -109,37 +179,39 @@ def _in_git(captures: Sequence[Capture]) -> set[str]:
     return ids
 
 
-def _print_plan(terminal: Terminal, found: ExportsFolder, as_json: bool) -> None:
-    tenants = devices_by_tenant(found.captures)
+def _print_plan(terminal: Terminal, source: str, found: Found, as_json: bool) -> None:
+    tenants = _devices_by_tenant(found.captures)
     if as_json:
-        terminal.json(_summary_json(found, None))
+        terminal.json(_summary_json(source, found, None))
         return
     dates: dict[str, list[Capture]] = {}
     for capture in found.captures:
         dates.setdefault(capture.device_id, []).append(capture)
     terminal.table(
-        ["device", "exports", "binaries", "first (UTC)", "last (UTC)"],
+        ["device", "versions", "binaries", "first (UTC)", "last (UTC)"],
         [
             [
                 device_id,
                 str(len(captures)),
-                str(sum(capture.binary_path is not None for capture in captures)),
+                str(sum(capture.has_binary for capture in captures)),
                 date_text(captures[0].captured_at)[:10],
                 date_text(captures[-1].captured_at)[:10],
             ]
             for device_id, captures in dates.items()
         ],
-        right="exports binaries",
+        right="versions binaries",
     )
     _print_ids(terminal, found)
+    _print_notes(terminal, found)
     terminal.line(
-        f"Would import {count_text(len(found.captures), 'backup')} of "
+        f"Would import from {source} {count_text(len(found.captures), 'backup')} of "
         f"{count_text(len(dates), 'device')} of {count_text(len(tenants), 'tenant')}."
     )
 
 
-def _print_summary(terminal: Terminal, found: ExportsFolder, sent: Sent) -> None:
+def _print_summary(terminal: Terminal, found: Found, sent: Sent) -> None:
     _print_ids(terminal, found)
+    _print_notes(terminal, found)
     terminal.line(
         f"{count_text(sent.imported, 'backup')} imported, {sent.already_there} already there, "
         f"{len(sent.refused)} refused"
@@ -148,12 +220,19 @@ def _print_summary(terminal: Terminal, found: ExportsFolder, sent: Sent) -> None
     )
     for what, files in (("refused", sent.refused), ("dead letter", sent.dead)):
         for path, reason in files[:_LISTED]:
-            terminal.line(f"  {what}: {printable(str(path))}: {printable(reason)}", style="yellow")
+            terminal.line(f"  {what}: {printable(path)}: {printable(reason)}", style="yellow")
         if len(files) > _LISTED:
             terminal.line(f"  and {len(files) - _LISTED} more; --json lists all", style="dim")
 
 
-def _print_ids(terminal: Terminal, found: ExportsFolder) -> None:
+def _print_notes(terminal: Terminal, found: Found) -> None:
+    for note in found.notes[:_LISTED]:
+        terminal.line(f"  {printable(note)}", style="yellow")
+    if len(found.notes) > _LISTED:
+        terminal.line(f"  and {len(found.notes) - _LISTED} more; --json lists all", style="dim")
+
+
+def _print_ids(terminal: Terminal, found: Found) -> None:
     if not found.named_ids:
         return
     terminal.line("Ids made from names:", style="bold")
@@ -165,16 +244,25 @@ def _print_ids(terminal: Terminal, found: ExportsFolder) -> None:
         terminal.line(f"  and {more} more; --json lists all", style="dim")
 
 
-def _summary_json(found: ExportsFolder, sent: Sent | None) -> dict[str, object]:
-    tenants = devices_by_tenant(found.captures)
+def _devices_by_tenant(captures: Sequence[Capture]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for capture in captures:
+        found.setdefault(capture.tenant_id, set()).add(capture.device_id)
+    return found
+
+
+def _summary_json(source: str, found: Found, sent: Sent | None) -> dict[str, object]:
+    tenants = _devices_by_tenant(found.captures)
     sent = sent or Sent()
     return {
         "found": len(found.captures),
         "imported": sent.imported,
         "already_there": sent.already_there,
         "unchanged": sent.unchanged,
-        "refused": [{"path": str(path), "reason": reason} for path, reason in sent.refused],
-        "dead_letters": [{"path": str(path), "reason": reason} for path, reason in sent.dead],
+        "refused": [{"path": path, "reason": reason} for path, reason in sent.refused],
+        "dead_letters": [{"path": path, "reason": reason} for path, reason in sent.dead],
+        "source": source,
+        "notes": found.notes,
         "ids": found.named_ids,
         "tenants": {tenant_id: len(devices) for tenant_id, devices in tenants.items()},
     }

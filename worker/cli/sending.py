@@ -6,12 +6,10 @@ import datetime as dt
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from tasks import BackupPayload, InvalidBackup, enqueue_backups
 from tasks.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
-from worker.cli.exports_folder import Capture, backup_id_of
 from worker.cli.waiting import Receipts
 from worker.errors import InboxFull
 
@@ -24,6 +22,44 @@ _WINDOW_BYTES: Final = 32 * 1024 * 1024
 _FULL_POLL_S: Final = 0.25
 
 
+class Capture(Protocol):
+    """One capture of one device, as a source gives it."""
+
+    @property
+    def tenant_id(self) -> str:
+        """Whose it is."""
+
+    @property
+    def device_id(self) -> str:
+        """Of which device."""
+
+    @property
+    def captured_at(self) -> dt.datetime:
+        """Becomes the author's date."""
+
+    @property
+    def message(self) -> str:
+        """The commit's message."""
+
+    @property
+    def place(self) -> str:
+        """Where it is in the source, for a person."""
+
+    @property
+    def known_id(self) -> str | None:
+        """The backup_id, when it is known before the bytes are read."""
+
+    @property
+    def has_binary(self) -> bool:
+        """Whether there is a binary."""
+
+    def read(self, max_export_bytes: int, max_binary_bytes: int) -> tuple[bytes, bytes | None]:
+        """Export and binary; raises InvalidBackup or OSError for one that cannot be sent."""
+
+    def backup_id(self, export: bytes, binary: bytes | None) -> str:
+        """The backup_id: the same capture always has the same."""
+
+
 @dataclass(slots=True)
 class Sent:
     """What became of the captures."""
@@ -33,10 +69,10 @@ class Sent:
     already_there: int = 0
     #: Of the imported ones, those whose files equal the device's last ones.
     unchanged: int = 0
-    #: Paths of exports that were not accepted, with the reason.
-    refused: list[tuple[Path, str]] = field(default_factory=list)
-    #: Paths of exports that became dead letters, with the reason.
-    dead: list[tuple[Path, str]] = field(default_factory=list)
+    #: Places of captures that were not accepted, with the reason.
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    #: Places of captures that became dead letters, with the reason.
+    dead: list[tuple[str, str]] = field(default_factory=list)
 
 
 class Sender:
@@ -62,7 +98,7 @@ class Sender:
         self._advance = advance
         self._silence_s = silence_s
         self._receipts = Receipts(silence_s=silence_s, check=check)
-        self._on_the_way: dict[str, tuple[Path, int]] = {}
+        self._on_the_way: dict[str, tuple[str, int]] = {}
         self._bytes_on_the_way = 0
         self._chunk: list[BackupPayload] = []
         self._chunk_bytes = 0
@@ -85,28 +121,34 @@ class Sender:
         return self.sent
 
     def _add(self, capture: Capture) -> None:
-        path = capture.export_path
+        place = capture.place
+        if capture.known_id in self._already_there:
+            self._skip()
+            return
         try:
             payload = _payload(capture)
         except InvalidBackup as error:
-            self.sent.refused.append((path, str(error)))
+            self.sent.refused.append((place, str(error)))
             self._advance(1)
             return
         except OSError as error:
-            self.sent.refused.append((path, error.strerror or type(error).__name__))
+            self.sent.refused.append((place, error.strerror or type(error).__name__))
             self._advance(1)
             return
         if payload.backup_id in self._already_there or payload.backup_id in self._on_the_way:
-            self.sent.already_there += 1
-            self._advance(1)
+            self._skip()
             return
         size = len(payload.export_text) + len(payload.binary_backup or b"")
-        self._on_the_way[payload.backup_id] = (path, size)
+        self._on_the_way[payload.backup_id] = (place, size)
         self._bytes_on_the_way += size
         self._chunk.append(payload)
         self._chunk_bytes += size
         if self._chunk_bytes >= _CHUNK_BYTES or len(self._chunk) == _CHUNK_BACKUPS:
             self._flush()
+
+    def _skip(self) -> None:
+        self.sent.already_there += 1
+        self._advance(1)
 
     def _flush(self) -> None:
         if self._chunk:
@@ -134,11 +176,11 @@ class Sender:
     def _collect(self, answers: Iterable[Any]) -> None:
         done = 0
         for answer in answers:
-            path, size = self._on_the_way.pop(answer.backup_id)
+            place, size = self._on_the_way.pop(answer.backup_id)
             self._bytes_on_the_way -= size
             done += 1
             if answer.receipt is None:
-                self.sent.dead.append((path, answer.problem()))
+                self.sent.dead.append((place, answer.problem()))
             elif dt.datetime.fromisoformat(answer.receipt["committed_at"]) < self._started:
                 self.sent.already_there += 1
             else:
@@ -149,23 +191,13 @@ class Sender:
 
 
 def _payload(capture: Capture) -> BackupPayload:
-    export = _read(capture.export_path, "export_text", MAX_EXPORT_BYTES)
-    binary = None
-    if capture.binary_path is not None:
-        binary = _read(capture.binary_path, "binary_backup", MAX_BINARY_BYTES)
+    export, binary = capture.read(MAX_EXPORT_BYTES, MAX_BINARY_BYTES)
     return BackupPayload.checked(
         tenant_id=capture.tenant_id,
         device_id=capture.device_id,
         export_text=export,
         binary_backup=binary,
-        message=f"Import {capture.export_path.name}",
-        backup_id=backup_id_of(capture, export, binary),
+        message=capture.message,
+        backup_id=capture.backup_id(export, binary),
         captured_at=capture.captured_at,
     )
-
-
-def _read(path: Path, field_name: str, limit_bytes: int) -> bytes:
-    size = path.stat().st_size
-    if size > limit_bytes:
-        raise InvalidBackup(field_name, f"must be at most {limit_bytes} bytes, is {size}")
-    return path.read_bytes()

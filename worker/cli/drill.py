@@ -1,0 +1,181 @@
+"""`confkeep drill`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+
+from worker.cli import drill_page, running
+from worker.cli.lookup import paths_of
+from worker.cli.terminal import (
+    Terminal,
+    count_text,
+    date_text,
+    first_line,
+    pass_terminal,
+    size_text,
+)
+from worker.errors import RestoreFailed
+from worker.settings import get_settings
+from worker.store.drill import SAMPLE, DrillReport, Restored, drill_repository
+from worker.store.durable import file_system_errors, replace_file
+
+_ABSENT: Final = "-"
+
+
+@click.command("drill")
+@click.argument("tenant", required=False)
+@click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    default=SAMPLE,
+    show_default=True,
+    metavar="N",
+    help="How many versions of each tenant, of as many devices as there are.",
+)
+@click.option("--seed", type=int, metavar="S", help="Chooses the sample; the report names it.")
+@click.option(
+    "--tenants",
+    "most_tenants",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of all tenants only so many, chosen at random.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also write the report as one page with charts.",
+)
+@click.option(
+    "--scratch",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where to clone to; else the system's temporary folder. All is removed again.",
+)
+@pass_terminal
+def command(
+    terminal: Terminal,
+    tenant: str | None,
+    sample: int,
+    seed: int | None,
+    most_tenants: int | None,
+    as_json: bool,
+    page: Path | None,
+    scratch: Path | None,
+) -> None:
+    """Restore a random sample from a fresh clone and prove that it is right.
+
+    Without TENANT: all tenants of the store, or --tenants of them. The repository is cloned as over
+    a network; of random devices random versions are written into an empty folder, read back, and
+    compared with what the history says: names, sizes, object ids and line counts. An export must
+    hold lines of a RouterOS script, and how many are not recognised is told; a binary is told plain,
+    encrypted or unknown by its first bytes. Nothing in the store is changed, and workers may go on.
+
+    \b
+    Ends with
+      0   all that was restored is right
+      31  there is no such repository, or none at all
+      34  too little space for the clone, or the file system refused
+      43  a restore failed
+
+    \b
+    With --json:
+      {"outcome": "proven" or "failed", "seed",
+       "tenants": [{"tenant_id", "outcome": "proven", "failed" or "empty", "failed": how many,
+                    "complete", "seed", "tip", "devices", "problems": [text], "clone_s",
+                    "duration_s", "last_seen": {device_id: date},
+                    "restored": [{"device_id", "commit", "captured_at", "export_bytes",
+                                  "binary_bytes", "lines_added", "lines_removed",
+                                  "unrecognised_share": 0 to 1, "binary_kind",
+                                  "problems": [text]}]}]}
+    """
+    running.adopt(terminal)
+    paths = paths_of(get_settings().git_store_path, tenant)
+    seed = secrets.randbelow(1 << 32) if seed is None else seed
+    chosen = list(paths)
+    if most_tenants is not None and most_tenants < len(chosen):
+        rng = random.Random(seed)  # noqa: S311 - a sample, and no secret
+        chosen = rng.sample(chosen, most_tenants)
+    reports: list[DrillReport] = []
+    for tenant_id in chosen:
+        with terminal.phases(tenant_id) as tell:
+            report = drill_repository(
+                paths[tenant_id], sample=sample, seed=seed, scratch=scratch, progress=tell
+            )
+        reports.append(report)
+        if not as_json:
+            _print(terminal, report)
+    failed = [report for report in reports if report.failed]
+    if page is not None:
+        with file_system_errors(str(page)):
+            text = drill_page.render(reports, dt.datetime.now(dt.UTC))
+            replace_file(page, text.encode("utf-8", "backslashreplace"))
+    if as_json:
+        terminal.json(
+            {
+                "outcome": "failed" if failed else "proven",
+                "seed": seed,
+                "tenants": [report.to_json() for report in reports],
+            }
+        )
+    else:
+        terminal.note(f"seed {seed}" + (f"; {page} written" if page is not None else ""))
+    if failed:
+        raise RestoreFailed(_failure(failed))
+
+
+def _failure(failed: Sequence[DrillReport]) -> str:
+    count = sum(report.failed for report in failed)
+    where = (
+        f"tenant {failed[0].tenant_id}"
+        if len(failed) == 1
+        else f"{count_text(len(failed), 'tenant')}"
+    )
+    return f"{where}: {count_text(count, 'restore')} failed"
+
+
+def _print(terminal: Terminal, report: DrillReport) -> None:
+    restored = report.restored
+    if not restored and not report.failed:
+        terminal.line(f"{report.tenant_id}: nothing to restore", style="yellow")
+        return
+    devices = len({one.device_id for one in restored})
+    terminal.line(
+        f"{report.tenant_id}: {count_text(len(restored), 'version')} of "
+        f"{count_text(devices, 'device')} restored, {report.failed} failed "
+        f"(of {count_text(report.devices, 'device')}; {report.duration_s:.1f} s)",
+        style="red" if report.failed else "green",
+    )
+    for problem in report.problems:
+        terminal.line(f"  {first_line(problem)}", style="red")
+    if restored:
+        terminal.table(
+            ["device", "commit", "captured (UTC)", "export", "binary", "lines", "result"],
+            [_row(one) for one in restored],
+            right="export",
+        )
+
+
+def _row(one: Restored) -> list[str]:
+    binary = _ABSENT
+    if one.binary_bytes is not None:
+        binary = f"{size_text(one.binary_bytes)} {one.binary_kind}"
+    lines = _ABSENT if one.lines_added is None else f"+{one.lines_added} -{one.lines_removed}"
+    return [
+        one.device_id,
+        one.sha[:10],
+        date_text(one.captured_at),
+        _ABSENT if one.export_bytes is None else size_text(one.export_bytes),
+        binary,
+        lines,
+        drill_page.result_of(one),
+    ]

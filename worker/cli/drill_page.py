@@ -1,0 +1,210 @@
+"""A drill's report as one HTML page that needs nothing else; pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Final
+
+from worker.cli.terminal import age_text, count_text, date_text, first_line, size_text
+from worker.store.drill import DrillReport, Point, Restored
+
+_WIDTH: Final = 720
+_HEIGHT: Final = 180
+#: Left of a chart, for the largest value's text.
+_MARGIN: Final = 76
+_BUCKETS: Final = 36
+#: Most devices whose age is drawn: those that were backed up the longest ago.
+_AGES: Final = 30
+_BAR: Final = 16
+_COLOURS: Final = (
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a6ff0", "#8a8a8a"
+)  # fmt: skip
+
+_STYLE: Final = """
+:root{color-scheme:light dark}
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem;overflow-wrap:anywhere}
+h3{font-size:1rem;margin:1.4rem 0 .3rem}
+table{border-collapse:collapse;font-size:.85rem;display:block;overflow-x:auto}
+td,th{padding:.2rem .7rem .2rem 0;text-align:left;white-space:nowrap}
+td.n{text-align:right}th{font-weight:600;border-bottom:1px solid #8888}
+code{font-family:ui-monospace,monospace}
+.ok{color:#15803d}.bad{color:#dc2626;font-weight:600;white-space:normal}.dim{opacity:.65}
+svg{max-width:100%;height:auto}svg text{fill:currentColor;font-size:11px}
+.axis{stroke:#8888;stroke-width:1}.key{display:inline-block;width:.8em;height:.8em;margin-right:.3em}
+.legend span{margin-right:1.2em}
+"""
+
+
+def render(reports: Sequence[DrillReport], now: dt.datetime) -> str:
+    """The page.
+
+    Args:
+        now: when the drill was; ages are counted from it.
+    """
+    restored = sum(len(report.restored) for report in reports)
+    failed = sum(report.failed for report in reports)
+    verdict = (
+        f'<p class="bad">{count_text(failed, "restore")} failed.</p>'
+        if failed
+        else '<p class="ok">Every restore is right.</p>'
+    )
+    body = "".join(_report(report, now) for report in reports)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>confkeep drill {date_text(now)[:10]}</title><style>{_STYLE}</style></head><body>\n"
+        f"<h1>Restore drill of {date_text(now)} UTC</h1>{verdict}\n"
+        f"<p>{count_text(restored, 'version')} of {count_text(len(reports), 'tenant')} restored "
+        "from fresh clones into empty folders and compared with the history.</p>\n"
+        f"{body}</body></html>\n"
+    )
+
+
+def result_of(one: Restored) -> str:
+    """How a restore ended, in a few words."""
+    if one.problems:
+        return "FAILED: " + "; ".join(first_line(problem) for problem in one.problems)
+    if one.unrecognised_share is None:
+        return "ok, no export"
+    if one.unrecognised_share == 0:
+        return "ok"
+    return f"ok, {max(one.unrecognised_share, 0.001):.1%} of lines not recognised"
+
+
+def _report(report: DrillReport, now: dt.datetime) -> str:
+    parts = [f"<h2>Tenant <code>{escape(report.tenant_id)}</code></h2>\n"]
+    parts += [f'<p class="bad">{escape(first_line(problem))}</p>\n' for problem in report.problems]
+    parts.append(
+        f'<p class="dim">{count_text(report.devices, "device")}, clone in {report.clone_s:.1f} s, '
+        f"all in {report.duration_s:.1f} s, seed {report.seed}"
+        f"{'' if report.complete else ', stopped before its end'}.</p>\n"
+    )
+    if report.restored:
+        parts.append(_table(report.restored))
+    curves = {device: points for device, points in report.curves.items() if points}
+    if curves:
+        parts.append(_sizes(curves) + _versions(curves))
+    if report.last_seen:
+        parts.append(_ages(report.last_seen, now))
+    return "".join(parts)
+
+
+def _table(restored: Iterable[Restored]) -> str:
+    titles = ("device", "commit", "captured (UTC)", "export", "binary", "lines", "result")
+    rows = []
+    for one in restored:
+        binary = "" if one.binary_bytes is None else size_text(one.binary_bytes)
+        lines = "" if one.lines_added is None else f"+{one.lines_added} -{one.lines_removed}"
+        rows.append(
+            f"<tr><td><code>{escape(one.device_id)}</code></td>"
+            f"<td><code>{escape(one.sha[:10])}</code></td>"
+            f"<td>{date_text(one.captured_at)}</td>"
+            f'<td class="n">{"" if one.export_bytes is None else size_text(one.export_bytes)}</td>'
+            f'<td class="n">{binary} {one.binary_kind or ""}</td><td>{lines}</td>'
+            f'<td class="{"bad" if one.problems else "ok"}">{escape(result_of(one))}</td></tr>\n'
+        )
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{''.join(rows)}</tbody></table>\n"
+
+
+def _svg(title: str, height: int, content: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" role="img" '
+        f'aria-label="{escape(title)}">{content}</svg>\n'
+    )
+
+
+class _Scale:
+    """From dates and values to places in a chart."""
+
+    def __init__(self, dates: Iterable[dt.datetime], top: float) -> None:
+        seconds = [when.timestamp() for when in dates]
+        self.first, self.last = min(seconds), max(seconds)
+        self.top = max(top, 1)
+
+    def x(self, when_s: float) -> float:
+        width = _WIDTH - _MARGIN - 8
+        return _MARGIN + width * (when_s - self.first) / max(self.last - self.first, 1)
+
+    def y(self, value: float) -> float:
+        return 8 + (_HEIGHT - 32) * (1 - value / self.top)
+
+    def frame(self, top_text: str) -> str:
+        base = self.y(0)
+        first, last = (
+            dt.datetime.fromtimestamp(when, dt.UTC).date() for when in (self.first, self.last)
+        )
+        return (
+            f'<path class="axis" fill="none" d="M{_MARGIN} 8V{base:.1f}H{_WIDTH - 8}"/>'
+            f'<text x="{_MARGIN - 6}" y="16" text-anchor="end">{escape(top_text)}</text>'
+            f'<text x="{_MARGIN - 6}" y="{base:.1f}" text-anchor="end">0</text>'
+            f'<text x="{_MARGIN}" y="{_HEIGHT - 6}">{first}</text>'
+            f'<text x="{_WIDTH - 8}" y="{_HEIGHT - 6}" text-anchor="end">{last}</text>'
+        )
+
+
+def _sizes(curves: dict[str, list[Point]]) -> str:
+    points = [point for each in curves.values() for point in each]
+    top = max(point.export_bytes for point in points)
+    scale = _Scale((point.captured_at for point in points), top)
+    drawn, legend = [], []
+    for number, (device, each) in enumerate(curves.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        places = [
+            (scale.x(point.captured_at.timestamp()), scale.y(point.export_bytes)) for point in each
+        ]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        drawn.append(
+            f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{line}"/>'
+        )
+        drawn += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2" fill="{colour}"/>' for x, y in places]
+        legend.append(
+            f'<span><i class="key" style="background:{colour}"></i>'
+            f"<code>{escape(device[:8])}</code></span>"
+        )
+    title = "Size of the export over time, some devices of the sample"
+    chart = _svg(title, _HEIGHT, scale.frame(size_text(top)) + "".join(drawn))
+    return f'<h3>{title}</h3>\n{chart}<p class="legend">{"".join(legend)}</p>\n'
+
+
+def _versions(curves: dict[str, list[Point]]) -> str:
+    dates = [point.captured_at for each in curves.values() for point in each]
+    whole = _Scale(dates, 1)
+    span = max(whole.last - whole.first, 1)
+    counts = [0] * _BUCKETS
+    for when in dates:
+        place = int((when.timestamp() - whole.first) / span * _BUCKETS)
+        counts[min(place, _BUCKETS - 1)] += 1
+    scale = _Scale(dates, max(counts))
+    width = (_WIDTH - _MARGIN - 8) / _BUCKETS
+    bars = "".join(
+        f'<rect x="{_MARGIN + place * width + 1:.1f}" y="{scale.y(count):.1f}" '
+        f'width="{width - 2:.1f}" height="{scale.y(0) - scale.y(count):.1f}" fill="{_COLOURS[0]}"/>'
+        for place, count in enumerate(counts)
+        if count
+    )
+    title = "Versions over time, the same devices"
+    return f"<h3>{title}</h3>\n" + _svg(title, _HEIGHT, scale.frame(str(max(counts))) + bars)
+
+
+def _ages(last_seen: dict[str, dt.datetime], now: dt.datetime) -> str:
+    oldest = sorted(last_seen.items(), key=lambda item: item[1])[:_AGES]
+    ages = {device: max(0.0, (now - when).total_seconds()) for device, when in oldest}
+    top = max(*ages.values(), 1.0)
+    rows = []
+    for number, (device, age_s) in enumerate(ages.items()):
+        y = number * (_BAR + 4)
+        width = (_WIDTH - 2 * _MARGIN - 8) * age_s / top
+        rows.append(
+            f'<text x="{_MARGIN - 6}" y="{y + 12}" text-anchor="end">{escape(device[:8])}</text>'
+            f'<rect x="{_MARGIN}" y="{y}" width="{max(width, 1):.1f}" height="{_BAR}" '
+            f'fill="{_COLOURS[2]}"><title>{escape(device)}</title></rect>'
+            f'<text x="{_MARGIN + width + 6:.1f}" y="{y + 12}">{age_text(age_s)}</text>'
+        )
+    title = "Age of the newest backup"
+    if len(last_seen) > _AGES:
+        title += f", the oldest {_AGES} of {count_text(len(last_seen), 'device')}"
+    return f"<h3>{title}</h3>\n" + _svg(title, len(rows) * (_BAR + 4), "".join(rows))

@@ -1,0 +1,61 @@
+"""Where an import may come from, and how a folder is recognised; it reads no history and sends nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from worker.store.repository import tenants_of
+
+EXPORTS: Final = "exports"
+OXIDIZED: Final = "oxidized"
+RANCID: Final = "rancid"
+STORE: Final = "store"
+#: The sources, in the order in which a folder is tried.
+SOURCES: Final = (STORE, RANCID, OXIDIZED, EXPORTS)
+
+
+def detect(folder: Path) -> str:
+    """What a folder looks like; `exports` when it is nothing else, or has some, git or not.
+
+    A store holds bare repositories named by UUIDs; RANCID's folder, or each group's below it, holds
+    `configs` and `router.db`; any other git repository, or a folder of bare ones, is Oxidized's.
+    """
+    if tenants_of(folder):
+        return STORE
+    if rancid_groups(folder):
+        return RANCID
+    if any(any(folder.glob(layout)) for layout in ("*/*.rsc", "*/*/*.rsc")):
+        return EXPORTS
+    if oxidized_repositories(folder):
+        return OXIDIZED
+    return EXPORTS
+
+
+def rancid_groups(folder: Path) -> list[Path]:
+    """The folders of RANCID's groups: `folder` itself, or those directly below it."""
+    if _is_rancid_group(folder):
+        return [folder]
+    return sorted(path for path in folder.iterdir() if path.is_dir() and _is_rancid_group(path))
+
+
+def _is_rancid_group(folder: Path) -> bool:
+    return (folder / "configs").is_dir() and (folder / "router.db").is_file()
+
+
+def oxidized_repositories(folder: Path) -> list[Path]:
+    """The git repositories: `folder` itself, or those directly below it, one for each group."""
+    if is_git(folder):
+        return [folder]
+    return sorted(path for path in folder.iterdir() if path.is_dir() and is_git(path))
+
+
+def name_of(folder: Path) -> str:
+    """What a group's folder or repository is called, without `.git`."""
+    return folder.resolve().name.removesuffix(".git") or "default"
+
+
+def is_git(folder: Path) -> bool:
+    """Whether the folder itself is a git repository, bare or with a working copy."""
+    bare = (folder / "HEAD").is_file() and (folder / "objects").is_dir()
+    return bare or (folder / ".git").exists()

@@ -1,0 +1,94 @@
+"""What an import found in a source, and captures of files in git; it sends nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import errno
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pygit2
+
+from worker.cli.exports_folder import interleaved
+from worker.cli.sending import Capture
+from worker.cli.sources.names import NAMESPACE, Names, Row
+from worker.errors import InvalidBackup, InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a source holds."""
+
+    #: In the order to commit: each device's own, the devices by date of capture.
+    captures: Sequence[Capture]
+    #: Names that are no UUIDs -> the id; a device stands as `TENANT/DEVICE`.
+    named_ids: dict[str, str]
+    #: What was left out, and why; a line each.
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class GitCapture:
+    """A file as a commit of another tool's repository has it."""
+
+    tenant_id: str
+    device_id: str
+    #: The author's date.
+    captured_at: dt.datetime
+    message: str
+    #: `PATH at COMMIT`.
+    place: str
+    known_id: str
+    git: pygit2.Repository = field(repr=False)
+    blob: pygit2.Oid = field(repr=False)
+
+    @property
+    def has_binary(self) -> bool:
+        """Other tools keep texts only."""
+        return False
+
+    def read(self, max_export_bytes: int, max_binary_bytes: int) -> tuple[bytes, None]:  # noqa: ARG002
+        """The file's bytes.
+
+        Raises:
+            InvalidBackup: too large, or binary.
+            OSError: git cannot read it.
+        """
+        try:
+            blob = self.git[self.blob]
+        except (KeyError, pygit2.GitError) as error:
+            raise OSError(errno.EIO, f"git cannot read blob {self.blob}") from error
+        assert isinstance(blob, pygit2.Blob)
+        if blob.size > max_export_bytes:
+            problem = f"must be at most {max_export_bytes} bytes, is {blob.size}"
+            raise InvalidBackup("export_text", problem)
+        if blob.is_binary:
+            raise InvalidBackup("export_text", "must be text, is binary")
+        return blob.data, None
+
+    def backup_id(self, export: bytes, binary: bytes | None) -> str:  # noqa: ARG002
+        """The same device, commit and path always have the same."""
+        return self.known_id
+
+
+def id_of(row: Row, commit: str, path: str) -> str:
+    """The backup_id of a file in a commit, wherever the repository is."""
+    return str(uuid.uuid5(NAMESPACE, f"{row.tenant_id}/{row.device_id}/{commit}/{path}"))
+
+
+def found_in(
+    devices: Iterable[Sequence[Capture]], names: Names, notes: list[str], *, problem: str
+) -> Found:
+    """All devices' captures, by date.
+
+    Raises:
+        InvalidInput: no device was asked for at all; `problem` says what was looked for.
+    """
+    captures = list(interleaved(devices))
+    if not names.rows:
+        raise InvalidInput("DIR", problem)
+    skipped = sum(row.skip for row in names.rows)
+    if skipped:
+        notes = [*notes, f"{skipped} skipped, as the mapping says or because not listed"]
+    return Found(captures, names.made, notes)

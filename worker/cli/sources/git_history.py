@@ -1,0 +1,222 @@
+"""Another tool's git repository as the versions of each file in it; it only reads.
+
+A file's versions are those that `git log -- FILE` lists: of a merge that took the file from one
+parent whole, only that parent is followed. A renamed file is one that ended and one that began.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Final
+
+import pygit2
+from pygit2.enums import FileMode, SortMode
+
+from tasks.models import LATEST_CAPTURE, MAX_MESSAGE_BYTES
+from worker.errors import InvalidInput
+from worker.store.backup import decode_text
+from worker.store.reader import raw_message
+
+#: Seconds since 1970 of the last date that a capture may have.
+_LATEST_S: Final = int(LATEST_CAPTURE.timestamp())
+#: Most bytes of who a commit is by.
+_MOST_WHO_BYTES: Final = 1024
+_REGULAR: Final = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class FileVersion:
+    """A file as one commit made it."""
+
+    #: The commit's place in the history, oldest first.
+    number: int
+    commit: str
+    #: None: the commit removed the file, or made it something other than a file.
+    blob: pygit2.Oid | None
+
+
+@dataclass(frozen=True, slots=True)
+class CommitText:
+    """What a commit says."""
+
+    #: The author's date, in the author's time zone.
+    authored_at: dt.datetime
+    #: The commit's message, and who it is by.
+    message: str
+
+
+@dataclass(slots=True)
+class _Chain:
+    """Commits of which each is the only child of the next, which is no merge.
+
+    So it is entered at its top only; a merge is the bottom of its chain.
+    """
+
+    top: int
+    bottom: int = -1
+    #: Path -> the commits that changed it; without a merge at the bottom.
+    changed: dict[str, list[int]] = field(default_factory=dict)
+
+
+#: What a commit changed against one parent: path -> its blob, or None.
+_Changes = dict[str, pygit2.Oid | None]
+
+
+@dataclass
+class GitHistory:
+    """What HEAD reaches; oldest commits first."""
+
+    git: pygit2.Repository
+    commits: list[str] = field(default_factory=list)
+    #: For each commit its parents' numbers, and what it changed against each; a commit without
+    #: parents is compared with nothing.
+    parents: list[list[int]] = field(default_factory=list)
+    changes: list[list[_Changes]] = field(default_factory=list)
+
+    @cached_property
+    def versions(self) -> dict[str, list[FileVersion]]:
+        """Each path's versions, oldest first, by path; made once."""
+        if all(len(parents) < 2 for parents in self.parents):
+            found: defaultdict[str, list[FileVersion]] = defaultdict(list)
+            for number, (changes,) in enumerate(self.changes):
+                for path, blob in changes.items():
+                    found[path].append(FileVersion(number, self.commits[number], blob))
+        else:
+            paths = {path for each in self.changes for changes in each for path in changes}
+            found = defaultdict(list, {path: self._log(path) for path in paths})
+        return {path: versions for path, versions in sorted(found.items()) if versions}
+
+    def _log(self, path: str) -> list[FileVersion]:
+        """As `git log -- PATH`, oldest first. Costs the number of chains, not that of commits."""
+        numbers: list[int] = []
+        chains, chain_of = self._chains
+        reached = {len(self.commits) - 1}
+        for chain in chains:
+            if chain.top not in reached:
+                continue
+            numbers += chain.changed.get(path, ())
+            parents = self.parents[chain.bottom]
+            if len(parents) > 1:
+                changes = self.changes[chain.bottom]
+                pairs = zip(parents, changes, strict=True)
+                same = [parent for parent, each in pairs if path not in each]
+                if same:
+                    parents = same[:1]
+                else:
+                    numbers.append(chain.bottom)
+            reached.update(chain_of[parent].top for parent in parents)
+        return [
+            FileVersion(number, self.commits[number], self.changes[number][0][path])
+            for number in sorted(numbers)
+        ]
+
+    @cached_property
+    def _chains(self) -> tuple[list[_Chain], list[_Chain]]:
+        """All chains, those that are further from the root first; and the chain of each commit."""
+        children: list[list[int]] = [[] for _ in self.commits]
+        for number, parents in enumerate(self.parents):
+            for parent in parents:
+                children[parent].append(number)
+        chains: list[_Chain] = []
+        chain_of: dict[int, _Chain] = {}
+        for number in range(len(self.commits) - 1, -1, -1):
+            above = children[number]
+            if len(above) == 1 and len(self.parents[above[0]]) == 1:
+                chain = chain_of[above[0]]
+            else:
+                chain = _Chain(number)
+                chains.append(chain)
+            chain.bottom = number
+            chain_of[number] = chain
+            if len(self.parents[number]) < 2:
+                for path in self.changes[number][0]:
+                    chain.changed.setdefault(path, []).append(number)
+        return chains, [chain_of[number] for number in range(len(self.commits))]
+
+    def why_not(self, versions: Iterable[FileVersion]) -> str | None:
+        """Why a path is not imported; None: it is.
+
+        Its newest version decides whether it is binary, as git tells it: by a NUL.
+        """
+        blobs = [version.blob for version in versions if version.blob is not None]
+        if not blobs:
+            return "is no file"
+        newest = self.git.get(blobs[-1])
+        return "is binary" if isinstance(newest, pygit2.Blob) and newest.is_binary else None
+
+
+def read_history(path: Path) -> GitHistory:
+    """The history that a repository's HEAD reaches; costs a comparison of trees for each commit.
+
+    Raises:
+        InvalidInput: git cannot open or read it.
+    """
+    try:
+        git = pygit2.Repository(str(path), pygit2.enums.RepositoryOpenFlag.NO_SEARCH)
+        history = GitHistory(git)
+        if not git.head_is_unborn:
+            _read(history)
+    except (pygit2.GitError, KeyError) as error:
+        raise InvalidInput("DIR", f"git cannot read {path}: {error}") from error
+    return history
+
+
+def _read(history: GitHistory) -> None:
+    git = history.git
+    numbers: dict[pygit2.Oid, int] = {}
+    order = SortMode.TOPOLOGICAL | SortMode.TIME | SortMode.REVERSE
+    for number, commit in enumerate(git.walk(git.head.target, order)):
+        # A shallow clone lacks the parents of its oldest commits.
+        known = [parent for parent in commit.parent_ids if parent in numbers]
+        trees = [_tree(git, parent) for parent in known]
+        history.commits.append(str(commit.id))
+        history.parents.append([numbers[parent] for parent in known])
+        if trees:
+            diffs = [tree.diff_to_tree(commit.tree) for tree in trees]
+        else:
+            diffs = [commit.tree.diff_to_tree(swap=True)]
+        history.changes.append([_changes(diff) for diff in diffs])
+        numbers[commit.id] = number
+
+
+def _tree(git: pygit2.Repository, commit_id: pygit2.Oid) -> pygit2.Tree:
+    commit = git[commit_id]
+    assert isinstance(commit, pygit2.Commit)
+    return commit.tree
+
+
+def _changes(diff: pygit2.Diff) -> _Changes:
+    return {
+        delta.new_file.raw_path.decode("utf-8", "backslashreplace"): (
+            delta.new_file.id if delta.new_file.mode in _REGULAR else None
+        )
+        for delta in diff.deltas
+    }
+
+
+@cache
+def _zone(offset_min: int) -> dt.timezone:
+    return dt.timezone(dt.timedelta(minutes=offset_min)) if abs(offset_min) < 1440 else dt.UTC
+
+
+def text_of(git: pygit2.Repository, commit_id: str) -> CommitText:
+    """What a commit says about itself; a date outside 1970 to 2100 becomes the nearest inside."""
+    commit = git[commit_id]
+    assert isinstance(commit, pygit2.Commit)
+    author = commit.author
+    when_s = min(max(author.time, 0), _LATEST_S)
+    who = b"By %s <%s>" % (author.raw_name, author.raw_email)
+    message = raw_message(commit.read_raw()).replace(b"\0", b"").strip()
+    tail = (b"\n\n" if message else b"") + who[:_MOST_WHO_BYTES]
+    most = MAX_MESSAGE_BYTES - len(tail)
+    if len(message) > most:
+        message = message[:most].decode("utf-8", "ignore").encode()
+    return CommitText(
+        authored_at=dt.datetime.fromtimestamp(when_s, _zone(author.offset)),
+        message=decode_text(message + tail),
+    )

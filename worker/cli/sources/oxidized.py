@@ -1,0 +1,92 @@
+"""Oxidized's git repositories as captures: one repository, or one for each group; it only reads.
+
+A file is a node, `NODE` or `GROUP/NODE`. A group is a tenant; nodes without one belong to a tenant
+named as the repository (`default.git`: `default`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from worker.cli.sources import name_of, oxidized_repositories
+from worker.cli.sources.found import Found, GitCapture, found_in, id_of
+from worker.cli.sources.git_history import CommitText, GitHistory, read_history, text_of
+from worker.cli.sources.names import Names, Row
+
+
+def read(folder: Path, *, tenant: str | None, names: Names) -> Found:
+    """What Oxidized's repository, or a folder of its groups' repositories, holds.
+
+    Args:
+        tenant: whose all nodes are; a node of a group then is called `GROUP/NODE`.
+
+    Raises:
+        InvalidInput: no repository, or git cannot read one.
+    """
+    repositories = oxidized_repositories(folder)
+    devices: list[list[GitCapture]] = []
+    notes: list[str] = []
+    for path in repositories:
+        stem = name_of(path)
+        history = read_history(path)
+        files: dict[str, Row] = {}
+        for file, versions in history.versions.items():
+            if file.rpartition("/")[2].startswith("."):
+                continue
+            problem = history.why_not(versions)
+            if problem is not None:
+                notes.append(f"{stem}: {file} {problem} and was left out")
+                continue
+            group, _, node = file.rpartition("/")
+            if tenant is None:
+                files[file] = names.find(group or stem, node)
+            else:
+                files[file] = names.find(
+                    tenant, file if len(repositories) == 1 else f"{stem}/{file}"
+                )
+        devices += captures_of(history, files, notes)
+    return found_in(devices, names, notes, problem=f"no file in a git repository in {folder}")
+
+
+def captures_of(
+    history: GitHistory, files: dict[str, Row], notes: list[str]
+) -> Iterable[list[GitCapture]]:
+    """The versions of some files, by device; those that the names skip are left out.
+
+    Args:
+        files: path -> whose it is.
+        notes: gets a line about each file that ended.
+    """
+    devices: defaultdict[tuple[str, str], list[tuple[int, GitCapture]]] = defaultdict(list)
+    texts: dict[str, CommitText] = {}
+    for file, row in files.items():
+        if row.skip:
+            continue
+        versions = history.versions[file]
+        if versions[-1].blob is None:
+            notes.append(
+                f"{file} was removed in {versions[-1].commit[:10]}; its versions are taken"
+            )
+        for version in versions:
+            if version.blob is None:
+                continue
+            text = texts.get(version.commit)
+            if text is None:
+                text = texts[version.commit] = text_of(history.git, version.commit)
+            capture = GitCapture(
+                tenant_id=row.tenant_id,
+                device_id=row.device_id,
+                captured_at=text.authored_at,
+                message=text.message,
+                place=f"{file} at {version.commit[:10]}",
+                known_id=id_of(row, version.commit, file),
+                git=history.git,
+                blob=version.blob,
+            )
+            devices[row.tenant_id, row.device_id].append((version.number, capture))
+    for found in devices.values():
+        # Several files may be one device, one after the other.
+        found.sort(key=lambda numbered: numbered[0])
+        yield [capture for _number, capture in found]

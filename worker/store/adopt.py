@@ -1,0 +1,102 @@
+"""Taking over bare tenant repositories that something else wrote, in place; it rewrites no history.
+
+HEAD is made to point to `main`, and `main` to go on where HEAD's branch stopped when there is no
+`main`; the history index is built; all is verified. Loose objects are packed only when asked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.store import flock, reader
+from worker.store.durable import file_system_errors
+from worker.store.index import open_index
+from worker.store.repack import repack
+from worker.store.repository import TenantRepository, create_repository, open_repository
+from worker.store.verify import verify_repository
+from worker.store.verify_report import Report
+
+#: Is told what is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A repository as it is."""
+
+    #: What HEAD names: a ref, or a commit's id when it is detached.
+    head: str
+    #: The newest commit; None: there is none.
+    tip: str | None
+    commits: int
+    devices: int
+    #: Files of single objects.
+    loose_objects: int
+    packs: int
+    #: The history index is there and complete.
+    indexed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A repository before and after, and what its verification found."""
+
+    before: State
+    after: State
+    report: Report
+
+
+def look(path: Path) -> State:
+    """A repository's state; changes nothing.
+
+    Raises:
+        NotInStore, RepositoryDamaged: it is not there, or git cannot read it.
+        StoreUnavailable: the file system refused.
+    """
+    with file_system_errors(path.name):
+        return _look(open_repository(path))
+
+
+def adopt(path: Path, *, pack: bool = False, progress: Progress | None = None) -> Adopted:
+    """Take over the repository at `path`. May be repeated, and run beside workers.
+
+    Args:
+        pack: put loose objects into packs, as `worker.store.repack` does.
+
+    Raises:
+        NotInStore: there is no repository.
+        StoreUnavailable: the file system refused.
+        GitUnavailable, MaintenanceFailed, RepositoryBusy: with `pack`, as `repack`.
+        RepositoryDamaged: git cannot read it. Lesser damage stands in the report.
+    """
+    before = look(path)
+    repository = create_repository(path)
+    with file_system_errors(path.name):
+        if pack:
+            repack(path)
+        tell = progress or (lambda _what, _done, _total: None)
+        with flock.shared(path), open_index(repository) as index:
+            index.catch_up(repository.tip(), lambda done, total: tell("commits", done, total))
+        report = verify_repository(path, progress=progress)
+        return Adopted(before, _look(open_repository(path)), report)
+
+
+def _look(repository: TenantRepository) -> State:
+    path, tip = repository.path, repository.tip()
+    objects = path / "objects"
+    loose = sum(len(os.listdir(objects / name)) for name in os.listdir(objects) if len(name) == 2)
+    commits = 0 if tip is None else sum(1 for _ in repository.git.walk(tip))
+    with open_index(repository) as index:
+        indexed = index.is_complete(tip)
+    return State(
+        head=(path / "HEAD").read_text("ascii", "replace").strip().removeprefix("ref: "),
+        tip=None if tip is None else str(tip),
+        commits=commits,
+        devices=len(reader.devices_of(repository)),
+        loose_objects=loose,
+        packs=sum(name.endswith(".pack") for name in os.listdir(objects / "pack")),
+        indexed=indexed,
+    )

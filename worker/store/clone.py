@@ -1,0 +1,74 @@
+"""A fresh clone of a repository, in which nothing is shared with it; it changes neither's history."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pygit2
+
+#: Seconds after which a clone is given up.
+_CLONE_S: Final = 3600.0
+_POLL_S: Final = 0.1
+_MOST_SAID: Final = 300
+
+
+def clone_repository(
+    path: Path, target: Path, *, stop: Callable[[], bool] | None = None
+) -> str | None:
+    """Clone all branches of the repository at `path` into a bare one at `target`.
+
+    As over a network: every object is read, sent in a new pack and hashed by the receiver. By the
+    git binary, as a person would do it, and by libgit2 when there is none.
+
+    Args:
+        stop: asked while git runs; when it says so, git is killed.
+
+    Returns:
+        Why it failed; None: it did not.
+    """
+    git = shutil.which("git")
+    if git is None:
+        return _by_libgit2(path, target)
+    # Of the variables only those that say which configuration to read may decide anything here.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name.startswith("GIT_CONFIG")
+    }
+    command = [git, "clone", "--quiet", "--bare", "--no-local", "--", str(path), str(target)]
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env={**environment, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"},
+        )
+        deadline = time.monotonic() + _CLONE_S
+        try:
+            while process.poll() is None:
+                if (stop is not None and stop()) or time.monotonic() >= deadline:
+                    return "git took too long, or was stopped"
+                time.sleep(_POLL_S if deadline - time.monotonic() < _CLONE_S - 1 else 0.005)
+        finally:
+            process.kill()
+            process.wait()
+        said.seek(0)
+        text = said.read(10_000).decode("utf-8", "replace").strip()
+    return (text[:_MOST_SAID] or "git failed") if process.returncode else None
+
+
+def _by_libgit2(path: Path, target: Path) -> str | None:
+    try:
+        # Of a URL libgit2 links no files, as it would of a path.
+        pygit2.clone_repository(path.resolve().as_uri(), str(target), bare=True)
+    except pygit2.GitError as error:
+        return str(error)[:_MOST_SAID]
+    return None

@@ -1,0 +1,413 @@
+"""Proving that a restore works: a random sample restored from a fresh clone; it changes no backup.
+
+For each version of the sample, two witnesses must agree: the files that come out of the clone, read
+back from a folder that was empty, and what the repository's own history says about them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import random
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pygit2
+
+from worker.errors import NotInStore, RepositoryDamaged, StoreUnavailable
+from worker.store import reader
+from worker.store.backup import BINARY_NAME, EXPORT_NAME, FILE_NAMES, Version
+from worker.store.clone import clone_repository
+from worker.store.durable import file_system_errors
+from worker.store.index import HistoryIndex, open_index
+from worker.store.line_delta import count_changed_lines
+from worker.store.repository import TenantRepository, open_repository
+from worker.store.script import binary_kind, parse_script
+
+#: Is told what is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+#: How many versions are restored unless told else.
+SAMPLE: Final = 20
+#: Most devices, and newest versions of each, whose sizes are told.
+_CURVES: Final = 8
+_CURVE_VERSIONS: Final = 200
+#: How reading a damaged repository ends; a missing object is a KeyError.
+_UNREADABLE: Final = (RepositoryDamaged, pygit2.GitError, KeyError)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """One version that was restored."""
+
+    device_id: str
+    sha: str
+    #: The author's date.
+    captured_at: dt.datetime
+    #: Sizes of the files that were restored; None: the version does not hold that file.
+    export_bytes: int | None = None
+    binary_bytes: int | None = None
+    #: Against the version before, recomputed.
+    lines_added: int | None = None
+    lines_removed: int | None = None
+    #: How much of the export is no line of a RouterOS script, from 0 to 1.
+    unrecognised_share: float | None = None
+    #: `plain`, `encrypted` or `unknown`.
+    binary_kind: str | None = None
+    #: Why the restore failed; empty: it is proven.
+    problems: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """As JSON values."""
+        return {
+            "device_id": self.device_id,
+            "commit": self.sha,
+            "captured_at": _text(self.captured_at),
+            "export_bytes": self.export_bytes,
+            "binary_bytes": self.binary_bytes,
+            "lines_added": self.lines_added,
+            "lines_removed": self.lines_removed,
+            "unrecognised_share": self.unrecognised_share,
+            "binary_kind": self.binary_kind,
+            "problems": list(self.problems),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A version of a device in a chart."""
+
+    captured_at: dt.datetime
+    export_bytes: int
+    binary_bytes: int
+
+
+@dataclass(slots=True)
+class DrillReport:
+    """What a drill did in one repository."""
+
+    tenant_id: str
+    #: The same seed on the same history takes the same sample.
+    seed: int
+    #: The commit whose history was sampled; None: there is none, so there is nothing to restore.
+    tip: str | None = None
+    #: Devices in the newest commit.
+    devices: int = 0
+    restored: list[Restored] = field(default_factory=list)
+    #: What is wrong with the repository as a whole, such as that it cannot be cloned.
+    problems: list[str] = field(default_factory=list)
+    #: The sizes of some devices of the sample over time, oldest first.
+    curves: dict[str, list[Point]] = field(default_factory=dict)
+    #: When each device was last backed up, the longest ago first; with an index that is not
+    #: complete only those of the sample.
+    last_seen: dict[str, dt.datetime] = field(default_factory=dict)
+    #: False: it was told to stop before the whole sample was restored.
+    complete: bool = True
+    clone_s: float = 0.0
+    duration_s: float = 0.0
+
+    @property
+    def failed(self) -> int:
+        """Restores, or repositories, that failed."""
+        return len(self.problems) + sum(bool(one.problems) for one in self.restored)
+
+    def to_json(self, most_devices: int | None = None) -> dict[str, object]:
+        """As JSON values; of `last_seen` at most so many, the longest ago."""
+        return {
+            "tenant_id": self.tenant_id,
+            "outcome": "failed" if self.failed else "proven" if self.restored else "empty",
+            "failed": self.failed,
+            "complete": self.complete,
+            "seed": self.seed,
+            "tip": self.tip,
+            "devices": self.devices,
+            "problems": self.problems,
+            "restored": [one.to_json() for one in self.restored],
+            "last_seen": {
+                device: _text(when) for device, when in list(self.last_seen.items())[:most_devices]
+            },
+            "clone_s": round(self.clone_s, 3),
+            "duration_s": round(self.duration_s, 3),
+        }
+
+
+def _text(when: dt.datetime) -> str:
+    return when.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
+
+
+class _Stopped(Exception):
+    """The caller wants no more."""
+
+
+def drill_repository(
+    path: Path,
+    *,
+    sample: int = SAMPLE,
+    seed: int | None = None,
+    scratch: Path | None = None,
+    progress: Progress | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> DrillReport:
+    """Restore a random sample of versions from a fresh clone, and judge what comes out.
+
+    May run beside workers. What is wrong stands in the report and is not raised.
+
+    Args:
+        sample: how many versions, each of another device as long as there are some.
+        seed: chooses the sample; None: any.
+        scratch: where the clone is made and removed again; None: the system's temporary folder.
+            It takes as much space as the repository.
+        progress: is told what is done.
+        stop: asked now and then; when it says so, the report is what there is.
+
+    Raises:
+        NotInStore: there is no repository.
+        StoreUnavailable: too little free space for the clone, or the file system refused.
+    """
+    if not path.is_dir():
+        raise NotInStore(f"no repository {path.name}")
+    start = time.monotonic()
+    report = DrillReport(path.stem, secrets.randbelow(1 << 32) if seed is None else seed)
+    with (
+        file_system_errors(path.name),
+        tempfile.TemporaryDirectory(prefix="confkeep-drill-", dir=scratch) as folder,
+    ):
+        try:
+            _Drill(report, open_repository(path), Path(folder), progress, stop).run(sample)
+        except _Stopped:
+            report.complete = False
+        except _UNREADABLE as error:
+            report.problems.append(f"the repository cannot be read: {error}")
+    report.last_seen = dict(sorted(report.last_seen.items(), key=lambda item: item[1]))
+    report.duration_s = time.monotonic() - start
+    return report
+
+
+class _Drill:
+    """One run; all but the report ends with it."""
+
+    def __init__(
+        self,
+        report: DrillReport,
+        source: TenantRepository,
+        folder: Path,
+        progress: Progress | None,
+        stop: Callable[[], bool] | None,
+    ) -> None:
+        self._report = report
+        self._source = source
+        self._folder = folder
+        self._progress = progress or (lambda _what, _done, _total: None)
+        self._stop = stop or (lambda: False)
+
+    def run(self, sample: int) -> None:
+        report, source = self._report, self._source
+        tip = source.tip()
+        if tip is None:
+            return
+        report.tip = str(tip)
+        devices = reader.devices_of(source)
+        report.devices = len(devices)
+        with open_index(source) as index:
+            rng = random.Random(report.seed)  # noqa: S311 - a sample, and no secret
+            chosen = list(_choose(index, tip, devices, sample, rng))
+            clone = self._clone()
+            if clone is not None:
+                for number, (device, versions, place) in enumerate(chosen):
+                    self._tick("restored", number, len(chosen))
+                    before = versions[place - 1].sha if place else None
+                    report.restored.append(
+                        self._restore(index, clone, device, versions[place], before)
+                    )
+            self._describe(index, tip, devices, [device for device, _versions, _place in chosen])
+
+    def _tick(self, what: str, done: int, total: int) -> None:
+        if self._stop():
+            raise _Stopped
+        self._progress(what, done, total)
+
+    def _clone(self) -> TenantRepository | None:
+        self._tick("clone", 0, 1)
+        path = self._source.path
+        needed = sum(
+            file.stat().st_size for file in (path / "objects").rglob("*") if file.is_file()
+        )
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            raise StoreUnavailable(
+                f"{path.name}: a clone needs {needed} bytes, and {self._folder.parent} has {free}"
+            )
+        start = time.monotonic()
+        problem = clone_repository(path, self._folder / "clone.git", stop=self._stop)
+        self._report.clone_s = time.monotonic() - start
+        if self._stop():
+            raise _Stopped
+        if problem is not None:
+            self._report.problems.append(f"the repository cannot be cloned: {problem}")
+            return None
+        return open_repository(self._folder / "clone.git")
+
+    def _restore(
+        self,
+        index: HistoryIndex,
+        clone: TenantRepository,
+        device: str,
+        version: Version,
+        newer: str | None,
+    ) -> Restored:
+        found = Restored(device, version.sha, version.committed_at)
+        try:
+            # The version itself, with details: the first one behind the next newer.
+            (said,) = index.versions(
+                device, tip=self._report.tip, limit=1, before=newer, details=True
+            )
+            return self._compare(clone, said, found)
+        except _UNREADABLE as error:
+            return Restored(
+                device, version.sha, found.captured_at, problems=(f"cannot be read: {error}",)
+            )
+
+    def _compare(self, clone: TenantRepository, said: Version, found: Restored) -> Restored:
+        device, problems = found.device_id, []
+        here = reader.find_commit(self._source, said.sha)
+        there = reader.find_commit(clone, said.sha)
+        pair = reader.read_pair(clone, there, device)
+        folder = self._folder / device / said.sha
+        folder.mkdir(parents=True)
+        for name, data in ((EXPORT_NAME, pair.export), (BINARY_NAME, pair.binary)):
+            if data is not None:
+                (folder / name).write_bytes(data)
+        files = {file.name: file.read_bytes() for file in folder.iterdir()}
+        export, binary = files.get(EXPORT_NAME), files.get(BINARY_NAME)
+
+        blobs = _blobs_of(here, device)
+        for name in FILE_NAMES:
+            restored = files.get(name)
+            problems += _differences(name, restored, blobs.get(name))
+        for name, restored, size in (
+            (EXPORT_NAME, export, said.export_bytes),
+            (BINARY_NAME, binary, said.binary_bytes),
+        ):
+            if (None if restored is None else len(restored)) != size:
+                problems.append(f"{name} has not the size that the history says: {size}")
+        old = None
+        if there.parent_ids:
+            parent = reader.find_commit(clone, str(there.parent_ids[0]))
+            old = reader.read_pair(clone, parent, device).export
+        added, removed = count_changed_lines(old or b"", export or b"")
+        if (added, removed) != (said.lines_added, said.lines_removed):
+            problems.append(
+                f"+{added} -{removed} lines, and the history says "
+                f"+{said.lines_added} -{said.lines_removed}"
+            )
+        share = None
+        if export is not None:
+            script = parse_script(export)
+            share = round(script.unrecognised_share, 4)
+            if not script.recognised:
+                problems.append(f"{EXPORT_NAME} holds no line of a RouterOS script")
+        shutil.rmtree(folder)
+        return Restored(
+            device_id=device,
+            sha=said.sha,
+            captured_at=_captured_at(here),
+            export_bytes=None if export is None else len(export),
+            binary_bytes=None if binary is None else len(binary),
+            lines_added=added,
+            lines_removed=removed,
+            unrecognised_share=share,
+            binary_kind=None if binary is None else binary_kind(binary),
+            problems=tuple(problems),
+        )
+
+    def _describe(
+        self, index: HistoryIndex, tip: pygit2.Oid, devices: list[str], sampled: list[str]
+    ) -> None:
+        """Fill in what the charts show."""
+        distinct = list(dict.fromkeys(sampled))
+        for number, device in enumerate(distinct[:_CURVES]):
+            self._tick("sizes", number, min(len(distinct), _CURVES))
+            versions = index.versions(device, tip=tip, limit=_CURVE_VERSIONS, details=True)
+            self._report.curves[device] = [
+                Point(
+                    _captured_at(reader.find_commit(self._source, version.sha)),
+                    version.export_bytes or 0,
+                    version.binary_bytes or 0,
+                )
+                for version in reversed(versions)
+            ]
+        # Without a complete index each answer would cost the tenant's whole history.
+        known = devices if index.is_complete(tip) else distinct
+        for number, device in enumerate(known):
+            if number % 100 == 0:
+                self._tick("ages", number, len(known))
+            when = index.last_seen(device, tip=tip)
+            if when is None:
+                newest = index.versions(device, tip=tip, limit=1)
+                when = newest[0].committed_at if newest else None
+            if when is not None:
+                self._report.last_seen[device] = when
+
+
+def _choose(
+    index: HistoryIndex,
+    tip: pygit2.Oid,
+    devices: list[str],
+    sample: int,
+    rng: random.Random,
+) -> Iterator[tuple[str, list[Version], int]]:
+    """Devices with their versions, newest first, and the place of the one to restore."""
+    histories = {
+        device: index.versions(device, tip=tip)
+        for device in rng.sample(devices, min(sample, len(devices)))
+    }
+    taken = {device: rng.randrange(len(found)) for device, found in histories.items() if found}
+    more = [
+        (device, place)
+        for device, found in histories.items()
+        for place in range(len(found))
+        if taken[device] != place
+    ]
+    rest = min(sample - len(taken), len(more))
+    for device, place in [*taken.items(), *rng.sample(more, rest)]:
+        yield device, histories[device], place
+
+
+def _size_of(folder: Path) -> int:
+    size = 0
+    for below, _folders, names in os.walk(folder):
+        for name in names:
+            # A repack beside us removes what it replaced.
+            with suppress(FileNotFoundError):
+                size += os.stat(os.path.join(below, name)).st_size
+    return size
+
+
+def _blobs_of(commit: pygit2.Commit, device: str) -> dict[str, pygit2.Oid]:
+    """The files of a device that a commit's trees name; reads no file."""
+    try:
+        entry = commit.tree[device]
+    except KeyError:
+        return {}
+    if not isinstance(entry, pygit2.Tree):
+        return {}
+    return {item.name: item.id for item in entry if item.name in FILE_NAMES}
+
+
+def _differences(name: str, restored: bytes | None, blob: pygit2.Oid | None) -> list[str]:
+    if restored is None:
+        return [] if blob is None else [f"{name} was not restored"]
+    if blob is None:
+        return [f"{name} is not in the history"]
+    return [] if pygit2.hash(restored) == blob else [f"{name} has other bytes than in the history"]
+
+
+def _captured_at(commit: pygit2.Commit) -> dt.datetime:
+    return dt.datetime.fromtimestamp(commit.author.time, dt.UTC)
