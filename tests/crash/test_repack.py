@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.bench.fleet import Fleet
@@ -148,20 +150,15 @@ def test_repacks_that_are_killed_at_random_beside_a_writer(tmp_path: Path) -> No
             time.sleep(rng.random() * 0.15)
             if number % 2:
                 # Git too, as when a container ends.
-                children = subprocess.run(
-                    ["pgrep", "-P", str(repacker.pid)], capture_output=True, text=True, check=False
-                ).stdout.split()
-                for child in children:
-                    try:
-                        os.killpg(int(child), signal.SIGKILL)
-                    except ProcessLookupError:
-                        continue
+                for child in psutil.Process(repacker.pid).children():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(child.pid, signal.SIGKILL)
             repacker.kill()
             _out, err = repacker.communicate(timeout=30)
             assert repacker.returncode == -signal.SIGKILL, err
             assert writer.poll() is None, writer.stderr.read() if writer.stderr else ""
-            if number % 5 == 4:
-                wait_until_git_ended(path)
+            # It holds the maintenance lock for its killed parent: the next repack would be refused.
+            wait_until_git_ended(path)
     finally:
         writer.kill()
         acknowledged, err = writer.communicate(timeout=30)
