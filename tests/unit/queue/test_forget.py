@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from tasks import forget
-from tests.judge import assert_all_sound
+from tests.judge import assert_all_readable
 from worker import dead_letters, inbox, keys, locks, receipts
 from worker.errors import BackupsWaiting, NotInStore, PoisonedBackup
 from worker.inbox import Entry, Submission
@@ -35,7 +35,7 @@ def own_settings(
         monkeypatch.setattr(module, "get_client", lambda _settings=None: client)
     monkeypatch.setattr(locks, "get_settings", lambda: settings)
     yield
-    assert_all_sound(settings.git_store_path)
+    assert_all_readable(settings.git_store_path)
 
 
 def entry(device_id: str) -> Entry:
