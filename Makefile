@@ -70,7 +70,7 @@ docs: $(VENV)/.dev-installed ## Write the generated tables into the pages
 pins: $(VENV)/.dev-installed ## Resolve the pinned versions anew
 	@$(PIP) install pip-tools
 	@$(PIP_COMPILE) --upgrade --extra local -o requirements/run.txt pyproject.toml requirements/build.in
-	@$(PIP_COMPILE) --upgrade --extra local --extra dev -o requirements/dev.txt pyproject.toml requirements/build.in
+	@$(PIP_COMPILE) --upgrade --extra local --extra dev --extra docs --extra flower --extra otel --extra sentry -o requirements/dev.txt pyproject.toml requirements/build.in
 
 .PHONY: clean
 clean: ## Remove the virtual environment and what the tools left
