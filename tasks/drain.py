@@ -28,7 +28,7 @@ from worker.inbox import Batch, Entry, Waiting
 from worker.locks import TenantLock
 from worker.receipts import Outcome
 from worker.settings import Settings
-from worker.staging import Contents
+from worker.staged_bytes import Contents
 from worker.store import reader
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups, find_committed

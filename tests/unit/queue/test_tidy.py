@@ -13,7 +13,8 @@ from tests.unit.queue.test_inbox import TENANT, submission
 from worker import inbox, keys, tidy
 from worker.local import EmbeddedServer
 from worker.settings import Settings
-from worker.staging import Contents, VolumeStaging
+from worker.staged_bytes import Contents
+from worker.staging import VolumeStaging
 
 
 @pytest.fixture(params=["real"])
