@@ -60,6 +60,16 @@ def test_files_of_the_volume(client: redis.Redis, settings: Settings) -> None:
     assert not handoff.exists()
 
 
+def test_many_receipts_are_looked_through_in_steps(client: redis.Redis, settings: Settings) -> None:
+    client.mset({keys.result(str(number)): b"" for number in range(5_000)})
+    orphan = keys.staged(TENANT, str(uuid.uuid4()))
+    client.set(orphan, b"x")
+    deleted = list(tidy.steps(client, settings, abandoned_s=0))
+    assert len(deleted) >= 4
+    assert sum(deleted) == 1
+    assert not client.exists(orphan)
+
+
 def test_one_worker_an_hour(client: redis.Redis) -> None:
     assert tidy.is_due(client)
     assert not tidy.is_due(client)
