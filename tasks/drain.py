@@ -50,7 +50,7 @@ _BUSY_TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a turn did."""
+    """What a turn, or a batch of it, did."""
 
     #: False: another process holds the tenant lock and nothing was done.
     had_lock: bool
@@ -113,9 +113,13 @@ def _drain(
                 path = repository_path(settings.git_store_path, tenant_id)
                 repository = opened.enter_context(open_for_writing(path, author_of(settings)))
                 step = _Step(client, settings, tenant_id, repository)
-            committed_now, dead_now = step.run(batch)
-            committed += committed_now
-            dead += dead_now
+            done = step.run(batch)
+            committed += done.committed
+            dead += done.dead
+            if not done.left:
+                # What comes from now on is seen by the turn's last look: to read an empty inbox
+                # costs the server two syncs of its file.
+                break
     return committed, dead
 
 
@@ -134,8 +138,8 @@ class _Step:
         self._tenant_id = tenant_id
         self._repository = repository
 
-    def run(self, batch: Batch) -> tuple[int, int]:
-        """Commit, publish, settle, in this order; returns the numbers committed and dead."""
+    def run(self, batch: Batch) -> Turn:
+        """Commit, publish, settle, in this order; returns what became of the batch."""
         started = time.monotonic()
         backups, poisoned = self._build(batch.entries)
         if batch.attempts >= _GIVE_UP_AFTER and len(batch.entries) == 1 and backups:
@@ -164,11 +168,11 @@ class _Step:
                 value = self._receipt(committed[entry.backup_id], suspects)
             outcomes.append(Outcome(entry.backup_id, entry.digest(self._tenant_id), value))
         receipts.publish(self._client, self._tenant_id, outcomes, self._settings.receipt_ttl_s)
-        inbox.settle(self._client, self._tenant_id, done)
+        left = inbox.settle(self._client, self._tenant_id, done)
         for entry in (waiting.entry for waiting in done):
             staging.of_entry(entry, self._settings, self._client).discard(self._tenant_id, [entry])
         if dead:
-            inbox.settle(self._client, self._tenant_id, dead, keep_bytes=True)
+            left = inbox.settle(self._client, self._tenant_id, dead, keep_bytes=True)
         log.info(
             "batch committed",
             action="batch.committed",
@@ -177,7 +181,7 @@ class _Step:
             dead=len(dead),
             seconds=round(time.monotonic() - started, 4),
         )
-        return len(done), len(dead)
+        return Turn(True, len(done), len(dead), left)
 
     def _build(self, batch: list[Waiting]) -> tuple[list[Backup], dict[str, PoisonedBackup]]:
         """The backups that can be committed, and why the others (by stream id) cannot."""
