@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -63,9 +64,10 @@ def move_main(path: Path, expected: str | None, target: str) -> None:
         _compare(path, expected)
         durable.rename(lock, ref)
     except BaseException:
-        # After a rename that took effect the lock's name may be another writer's already.
-        if lock.exists() and os.stat(lock).st_ino == ours:
-            durable.remove(lock)
+        # After a rename that took effect the lock's name may be another writer's already, and go.
+        with suppress(FileNotFoundError):
+            if os.stat(lock).st_ino == ours:
+                durable.remove(lock)
         raise
     durable.failpoint("ref-moved")
     durable.sync_directory(ref.parent)
