@@ -73,7 +73,7 @@ def plan(settings: Settings, tenant_id: str) -> Plan:
     """What would go of a tenant now.
 
     Raises:
-        NotInStore, HistoryNotLinear, RepositoryDamaged, InvalidInput: as `plan_retention`.
+        NotInStore, RepositoryDamaged, InvalidInput: as `plan_retention`.
     """
     path = repository_path(settings.git_store_path, tenant_id)
     policy = policy_of(rules_of(settings, path))
@@ -107,6 +107,7 @@ def plan_json(tenant_id: str, plan: Plan) -> dict[str, Any]:
         "captures_removed": plan.captures_removed,
         "binaries_removed": plan.binaries_removed,
         "freed_bytes": plan.freed_bytes,
+        "merge": plan.merge,
         "devices": [
             {
                 "device_id": device.device_id,

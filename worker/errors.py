@@ -21,7 +21,6 @@
     └── StoreError                a tenant's git repository
         ├── NotInStore            no such repository, commit, device or file (also a KeyError)
         │   └── RemovedByRetention    it was there, and rules or an erasure removed it
-        ├── HistoryNotLinear      a history with merges cannot be rewritten
         ├── ErasureIncomplete     something of a forgotten device is there still
         ├── RepositoryBusy        another writer moved the ref or holds its lock
         ├── RepositoryDamaged     what is on disk is not what git says
@@ -220,13 +219,6 @@ class RemovedByRetention(NotInStore):
         "`confkeep history TENANT DEVICE` lists what was kept; docs/retention.md tells the rules."
     )
     exit_code = 37
-
-
-class HistoryNotLinear(StoreError):
-    """A commit has several parents: which of its history to keep cannot be decided by rules."""
-
-    hint = "Only other programs write merges; rewrite that history with git, or leave it as it is."
-    exit_code = 38
 
 
 class ErasureIncomplete(StoreError):

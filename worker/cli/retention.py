@@ -42,6 +42,7 @@ def plan_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
     \b
     With --json:
       {"tenants": [{"tenant_id", "captures_removed", "binaries_removed", "freed_bytes",
+                    "merge": id of the newest merge, which and below which all stays, or null,
                     "devices": [{"device_id", "captures", "captures_removed",
                                  "binaries", "binaries_removed"}]}]}
     """
@@ -56,6 +57,8 @@ def plan_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
         terminal.json({"tenants": found})
         return
     for tenant_id, plan in plans.items():
+        if plan.merge is not None:
+            terminal.note(f"{tenant_id}: merge {plan.merge[:12]} and all below it stay as they are")
         if not plan:
             terminal.line(f"{tenant_id}: nothing would go")
             continue

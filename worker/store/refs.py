@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -102,6 +102,21 @@ def delete_refs(path: Path, git: pygit2.Repository, names: Iterable[str]) -> Non
     for folder, _folders, _files in os.walk(path / "refs"):
         durable.sync_directory(Path(folder))
     durable.sync_directory(path)
+
+
+def point_refs(path: Path, git: pygit2.Repository, targets: Mapping[str, str | None]) -> None:
+    """Let refs other than `main` name other commits; None: delete it. Durable on return.
+
+    For who holds the flock exclusively.
+
+    Raises:
+        pygit2.GitError: another program holds a ref's lock.
+        OSError: the file system refused.
+    """
+    for name, target in targets.items():
+        if target is not None:
+            git.references[name].set_target(pygit2.Oid(hex=target))
+    delete_refs(path, git, [name for name, target in targets.items() if target is None])
 
 
 def delete_main(path: Path, git: pygit2.Repository, expected: str) -> None:

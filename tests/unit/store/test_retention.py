@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import pytest
 
 from tests.histories import START_S, Stream, device_ids, random_backups, write_linear
 from tests.judge import assert_sound, git
-from worker.errors import HistoryNotLinear, InvalidInput, RemovedByRetention, RepositoryDamaged
+from worker.errors import InvalidInput, RemovedByRetention, RepositoryDamaged
 from worker.store import durable, id_map, rewrite
+from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.reader import find_commit, read_file
 from worker.store.repair import repair_repository
@@ -67,7 +69,7 @@ def test_commits_that_are_no_captures_stay_with_all_that_they_changed(store: Pat
     assert_sound(path)
 
 
-def test_a_merge_is_refused(store: Path) -> None:
+def test_what_is_below_the_newest_merge_stays_and_the_rules_count_above_it(store: Path) -> None:
     path = store / NAME
     stream = Stream()
     stream.commit({f"{ONE}/export.rsc": b"1\n"}, when_s=1)
@@ -75,10 +77,26 @@ def test_a_merge_is_refused(store: Path) -> None:
     stream.commit({f"{TWO}/export.rsc": b"3\n"}, when_s=3, parents=[1])
     stream.commit({}, when_s=4, parents=[2, 3])
     stream.write(path)
-    with pytest.raises(HistoryNotLinear):
-        plan_retention(open_repository(path), LAST, NOW_S)
-    with pytest.raises(HistoryNotLinear):
-        apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+    merge = git(path, "rev-parse", "main").decode().strip()
+    below = git(path, "log", "--format=%H %P", "main")
+    plan = plan_retention(open_repository(path), LAST, NOW_S)
+    assert (bool(plan), plan.merge) == (False, merge)
+    again = Backup(str(uuid.uuid4()), ONE, tree(path, "main")[f"{ONE}/export.rsc"], None, "poll")
+    backups = [again, *random_backups([ONE], 3, 1)]
+    backups.insert(2, *random_backups([TWO], 1, 2))
+    shas = [a.sha for a in commit_backups(create_repository(path), backups, now_s=NOW_S)]
+    before = tree(path, "main")
+    plan = plan_retention(open_repository(path), policy_of({"keep_last": 4}), NOW_S)
+    # The first one above the merge is compared with what the merge holds.
+    assert (plan.captures_removed, plan.selection.commits[0].changed) == (0, False)
+    applied = apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+    assert (applied.plan.merge, applied.plan.captures_removed) == (merge, 3)
+    assert tree(path, "main") == before
+    assert git(path, "rev-parse", "main~2").decode().strip() == merge
+    assert git(path, "log", "--format=%H %P", merge) == below
+    assert read_file(open_repository(path), shas[-1], ONE, "export.rsc") == backups[-1].export
+    with pytest.raises(RemovedByRetention):
+        find_commit(open_repository(path), shas[0])
 
 
 def test_what_stays_before_the_first_that_goes_keeps_its_ids(store: Path) -> None:
