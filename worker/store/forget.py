@@ -33,7 +33,7 @@ from worker.store.object_reader import (
     read_idx,
 )
 from worker.store.repository import TenantRepository, open_repository
-from worker.store.rewrite import BEFORE_REFS, before_refs, replace_history
+from worker.store.rewrite import BEFORE_REFS, HistoryWriter, before_refs, replace_history
 from worker.store.rewrite_erasure import Eraser, Erasure
 
 #: Files of git's that name commits that were once fetched or reset to.
@@ -76,6 +76,7 @@ def forget_device(path: Path, device_id: str, *, now_s: int) -> Forgotten:
                 for leftover in recovery.leftovers(path):
                     durable.remove(leftover)
                 id_map.settle(path)
+                prune.mark_due(path)
                 forgotten = _rewrite(repository, device, now_s)
                 _drop_traces(repository)
                 prune.prune(path)
@@ -92,13 +93,16 @@ def forget_device(path: Path, device_id: str, *, now_s: int) -> Forgotten:
 
 def _rewrite(repository: TenantRepository, device: str, now_s: int) -> Forgotten:
     path, git = repository.path, repository.git
-    eraser = Eraser(repository, device)
     tip = refs.read_main(path)
-    found = Erasure() if tip is None else eraser.write(tip)
-    if tip is not None and found.made.tip != tip:
-        replace_history(repository, tip, found.made, now_s=now_s, keep_old=False, forgotten=device)
-    else:
-        _forget_in_map(path, device, tip, now_s)
+    with HistoryWriter(repository, tip) as writer:
+        eraser = Eraser(repository, writer, device)
+        found = Erasure() if tip is None else eraser.write(tip)
+        if tip is not None and found.made.tip != tip:
+            replace_history(
+                repository, tip, found.made, now_s=now_s, keep_old=False, forgotten=device
+            )
+        else:
+            _forget_in_map(path, device, tip, now_s)
     commits, backup_ids = found.commits, found.backup_ids
     targets = {}
     for name, other in _other_branches(git).items():
@@ -146,9 +150,6 @@ def _drop_traces(repository: TenantRepository) -> None:
             durable.remove(path / name)
     delete_file(path / INDEX_NAME)
     durable.remove(path / DAMAGE_MARK)
-    for unfinished in (path / "objects" / "pack").glob("tmp_*"):
-        # Of a git that died; a living one of ours holds the flock.
-        durable.remove(unfinished)
     durable.sync_directory(path)
     durable.failpoint("traces-dropped")
 

@@ -21,7 +21,7 @@ from worker.store.index import open_index
 from worker.store.object_reader import BadFile, read_idx
 from worker.store.repository import TenantRepository, open_repository
 from worker.store.retention_rules import Capture, Policy, decide, policy_of
-from worker.store.rewrite import replace_history
+from worker.store.rewrite import HistoryWriter, replace_history
 from worker.store.rewrite_selection import Selection, write_selection
 
 #: A tenant's own rules, in its repository.
@@ -209,7 +209,8 @@ def apply_retention(
     Raises:
         RepositoryBusy: another process writes; nothing was changed.
         RepositoryDamaged: as `plan_retention`.
-        GitUnavailable, MaintenanceFailed: the prune needs git; the rewrite is done.
+        GitUnavailable, MaintenanceFailed: the prune needs git; the rewrite is done, and
+            the next call prunes.
         StoreUnavailable: the file system refused; whether anything was done is unknown.
     """
     path = repository.path
@@ -221,9 +222,14 @@ def apply_retention(
                 tip = None
                 if plan:
                     assert plan.tip is not None
-                    made = write_selection(repository, plan.selection)
-                    replace_history(repository, plan.tip, made, now_s=now_s, keep_old=True)
+                    due = prune.is_due(path)
+                    prune.mark_due(path)
+                    with HistoryWriter(repository, plan.tip) as writer:
+                        made = write_selection(repository, writer, plan.selection)
+                        replace_history(repository, plan.tip, made, now_s=now_s, keep_old=True)
                     tip = made.tip
+                    if not due:
+                        prune.unmark_due(path)
                 pruned = prune.prune_expired(repository, oldest_s=now_s - grace_s)
             # Opened anew: libgit2 keeps packs that the prune removed.
             with flock.shared(path), open_index(open_repository(path)) as index:

@@ -7,14 +7,16 @@ are `rewrite_selection`, for retention, and `rewrite_erasure`.
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import pygit2
 
-from worker.errors import RepositoryDamaged
-from worker.store import durable, id_map, index_build, pack, refs
+from worker.errors import RepositoryDamaged, StoreError
+from worker.store import durable, id_map, index_build, pack, recovery, refs
 from worker.store.backup import DEVICE_ID_HEADER
 from worker.store.commit import finish, write_pack
 from worker.store.id_map import RemovedBackup, Rewrite
@@ -118,16 +120,38 @@ class HistoryWriter:
     """Writes commits anew, with other parents and root trees, as packs. Memory: those of one pack.
 
     The root tree goes from one commit to the next by what differs, so that it is stored as deltas.
+    As a context: when the block fails and `main` did not move, the packs are removed again, since
+    what fails for want of space must not keep what it took. Only for who holds `flock.alone`.
     """
 
-    def __init__(self, repository: TenantRepository) -> None:
+    def __init__(self, repository: TenantRepository, main: str | None) -> None:
+        """Begin while `main` names the commit `main` (40 hex digits; None: there is none)."""
         self._repository = repository
+        self._main = main
+        self._folder = repository.path / "objects" / "pack"
+        self._before = frozenset(os.listdir(self._folder))
+        self._written: list[str] = []
         self._commits: list[PackObject] = []
         self._roots: list[PackObject] = []
         self._folders: list[PackObject] = []
         self._stored: set[bytes] = set()
         #: The root tree of the next commit.
         self.root = RootTree(b"")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        failed = isinstance(error, (OSError, StoreError, pygit2.GitError))
+        if failed and refs.read_main(self._repository.path) == self._main:
+            for name in self._written:
+                if f"{name}.idx" not in self._before:
+                    recovery.remove_pack(self._folder, name)
 
     def go_on_from(self, tip: str) -> None:
         """Take the root tree of a commit that stays as it is.
@@ -190,8 +214,11 @@ class HistoryWriter:
             OSError: the file system refused.
         """
         if self._commits:
-            objects = [*self._commits, *self._roots, *self._folders]
-            write_pack(self._repository.path / "objects" / "pack", PackEncoder(objects))
+            encoder = PackEncoder([*self._commits, *self._roots, *self._folders])
+            try:
+                write_pack(self._folder, encoder)
+            finally:
+                self._written.append(f"pack-{encoder.checksum.hex()}")
         self._commits, self._roots, self._folders = [], [], []
         self.root.begin_pack()
 

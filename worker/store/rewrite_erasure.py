@@ -38,10 +38,10 @@ class Eraser:
     to the same commit. The same history becomes the same commits, however often it is done.
     """
 
-    def __init__(self, repository: TenantRepository, device_id: str) -> None:
+    def __init__(self, repository: TenantRepository, writer: HistoryWriter, device_id: str) -> None:
         self._git = repository.git
         self._device = device_id
-        self._writer = HistoryWriter(repository)
+        self._writer = writer
         self._found = Erasure()
         #: What each commit became: its id now, or that of what it gave way to; None: of nothing.
         self._now: dict[str, str | None] = {}

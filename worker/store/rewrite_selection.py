@@ -32,7 +32,9 @@ class Selection:
         return None
 
 
-def write_selection(repository: TenantRepository, selection: Selection) -> Made:
+def write_selection(
+    repository: TenantRepository, writer: HistoryWriter, selection: Selection
+) -> Made:
     """Write what `selection` keeps, where something is to go; durable when this returns.
 
     Raises:
@@ -43,7 +45,6 @@ def write_selection(repository: TenantRepository, selection: Selection) -> Made:
     git, name = repository.git, repository.path.name
     first = selection.first_affected()
     assert first is not None, "there is nothing to rewrite"
-    writer = HistoryWriter(repository)
     tip = selection.commits[first - 1].id.hex() if first else selection.base
     if tip is not None:
         writer.go_on_from(tip)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import uuid
 from pathlib import Path
 
@@ -9,8 +11,14 @@ import pytest
 
 from tests.histories import START_S, Stream, device_ids, random_backups, write_linear
 from tests.judge import assert_sound, git
-from worker.errors import InvalidInput, RemovedByRetention, RepositoryDamaged
-from worker.store import durable, id_map, rewrite
+from worker.errors import (
+    InvalidInput,
+    MaintenanceFailed,
+    RemovedByRetention,
+    RepositoryDamaged,
+    StoreUnavailable,
+)
+from worker.store import durable, id_map, prune, rewrite
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.reader import find_commit, read_file
@@ -23,7 +31,7 @@ from worker.store.retention import (
     plan_retention,
     save_rules,
 )
-from worker.store.retention_rules import policy_of
+from worker.store.retention_rules import Policy, policy_of
 from worker.store.verify import verify_repository
 from worker.store.verify_report import Kind
 
@@ -183,6 +191,80 @@ def test_repair_settles_what_a_dead_rewrite_left(
     assert [found.place for found in report.findings] == [id_map.PENDING_NAME]
     assert repair_repository(report).left == []
     assert (path / id_map.FILE_NAME).exists() == (failpoint == "rewritten")
+
+
+def unreachable(path: Path) -> set[str]:
+    every = git(path, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)").split()
+    reached = git(path, "rev-list", "--objects", "--no-object-names", "--all").split()
+    return {id_.decode() for id_ in set(every) - set(reached)}
+
+
+@pytest.mark.parametrize("policy", [LAST, policy_of({})])
+def test_the_next_run_removes_what_a_killed_rewrite_left(
+    policy: Policy, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store / NAME
+
+    class Killed(BaseException):
+        pass
+
+    def kill(name: str) -> None:
+        if name == "map-written":
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "on_failpoint", kill)
+        with pytest.raises(Killed):
+            rewritten(path)
+    assert unreachable(path)
+    apply_retention(create_repository(path), policy, now_s=NOW_S, grace_s=86_400)
+    assert unreachable(path) == set()
+    assert not prune.is_due(path)
+
+
+@pytest.mark.parametrize("failpoint", ["pack-durable", "map-written", "old-kept", "ref-locked"])
+def test_a_rewrite_that_fails_takes_its_packs_along(
+    failpoint: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store / NAME
+    backups = random_backups([ONE, TWO], 20, 5)
+    commit_backups(create_repository(path), backups, now_s=NOW_S)
+    before = sorted(os.listdir(path / "objects" / "pack"))
+
+    def full(name: str) -> None:
+        if name == failpoint:
+            raise OSError(errno.ENOSPC, "injected")
+
+    monkeypatch.setattr(rewrite, "_PACK_COMMITS", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "on_failpoint", full)
+        with pytest.raises(StoreUnavailable, match="no space left"):
+            apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+    assert sorted(os.listdir(path / "objects" / "pack")) == before
+    assert_sound(path)
+    assert apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0).tip
+    assert unreachable(path) == set()
+
+
+def test_a_prune_that_git_failed_is_done_by_the_next_run(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store / NAME
+    backups = random_backups([ONE, TWO], 20, 5)
+    commit_backups(create_repository(path), backups, now_s=NOW_S)
+
+    def fail(path: Path, *_arguments: str) -> str:
+        (path / "objects" / "pack" / "tmp_pack_Ab12Cd").write_bytes(b"half of one")
+        raise MaintenanceFailed("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prune, "_run", fail)
+        with pytest.raises(MaintenanceFailed):
+            apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+    assert len(unreachable(path)) > 20
+    apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=86_400)
+    assert unreachable(path) == set()
+    assert len(os.listdir(path / "objects" / "pack")) == 2
 
 
 def test_an_abbreviation_that_is_of_two_ids_is_refused(store: Path) -> None:
