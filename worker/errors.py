@@ -13,7 +13,7 @@
     │   ├── InboxFull             a limit on what may wait is reached
     │   ├── TenantLocked          another process holds the tenant lock
     │   ├── StagingUnavailable    the shared volume refused: full, read-only, not permitted
-    │   ├── BackupsWaiting        what is to be erased has backups in the inbox
+    │   ├── BackupsWaiting        what is to be erased has backups that are not committed yet
     │   └── NoReceipt             what was accepted is not in git yet, or nobody answers for it
     ├── PoisonedBackup            this backup can never be committed; it becomes a dead letter
     │   ├── StagedBytesMissing    its bytes are not in staging
@@ -165,7 +165,7 @@ class NoReceipt(QueueError):
 
 
 class BackupsWaiting(QueueError):
-    """What is to be erased has backups in the inbox; nothing was erased."""
+    """What is to be erased has backups that are not committed yet; nothing was erased."""
 
     hint = "Let the workers commit them, or stop the device's polling, and run the command again."
     exit_code = 17
