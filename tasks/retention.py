@@ -22,6 +22,7 @@ from worker.store.retention import (
     plan_retention,
 )
 from worker.store.retention_rules import RULE_NAMES, policy_of
+from worker.store.retention_undo import Undone, undo_retention
 
 log = structlog.get_logger("confkeep.retention")
 
@@ -98,6 +99,20 @@ def apply(settings: Settings, tenant_id: str) -> Applied:
             now_s=int(time.time()),
             grace_s=int(settings.retention_grace_days * _DAY_S),
         )
+
+
+def undo(settings: Settings, tenant_id: str) -> Undone:
+    """Undo the newest rewrite, under the tenant lock.
+
+    Raises:
+        TenantLocked: another process commits for the tenant all the time.
+        BrokerUnavailable: Redis, which holds the lock, did not answer.
+        NotInStore, StoreError: as `undo_retention`.
+    """
+    path = repository_path(settings.git_store_path, tenant_id)
+    open_repository(path)  # creating one would be wrong here
+    with locks.tenant_lock(tenant_id, wait_s=LOCK_WAIT_S):
+        return undo_retention(create_repository(path, author_of(settings)), now_s=int(time.time()))
 
 
 def plan_json(tenant_id: str, plan: Plan) -> dict[str, Any]:

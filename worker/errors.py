@@ -21,6 +21,7 @@
     └── StoreError                a tenant's git repository
         ├── NotInStore            no such repository, commit, device or file (also a KeyError)
         │   └── RemovedByRetention    it was there, and rules or an erasure removed it
+        ├── UndoImpossible        a rewrite by retention cannot be undone any more
         ├── ErasureIncomplete     something of a forgotten device is there still
         ├── RepositoryBusy        another writer moved the ref or holds its lock
         ├── RepositoryDamaged     what is on disk is not what git says
@@ -219,6 +220,16 @@ class RemovedByRetention(NotInStore):
         "`confkeep history TENANT DEVICE` lists what was kept; docs/retention.md tells the rules."
     )
     exit_code = 37
+
+
+class UndoImpossible(StoreError):
+    """What retention removed cannot be brought back: it is pruned, or another program moved `main`."""
+
+    hint = (
+        "Within CONFKEEP_RETENTION_GRACE_DAYS the newest rewrite can be undone; "
+        "`git for-each-ref refs/confkeep` in the repository shows which histories are there."
+    )
+    exit_code = 38
 
 
 class ErasureIncomplete(StoreError):

@@ -172,10 +172,10 @@ def remove(path: Path) -> None:
         os.unlink(path)
 
 
-def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
+def replace_file(path: Path, data: bytes | Iterable[bytes], mode: int = 0o644) -> None:
     """Put `data` into `path`, whole or not at all, and durable when this returns."""
     temporary = temporary_name(path.parent, "tmp_")
-    create_file(temporary, [data], mode)
+    create_file(temporary, [data] if isinstance(data, bytes) else data, mode)
     try:
         rename(temporary, path)
     except BaseException:

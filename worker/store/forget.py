@@ -143,6 +143,7 @@ def _forget_in_map(path: Path, device: str, tip: str | None, now_s: int) -> None
 def _drop_traces(repository: TenantRepository) -> None:
     path = repository.path
     refs.delete_refs(path, repository.git, before_refs(repository.git))
+    id_map.drop_before(path)
     for name in _TRACES:
         if (path / name).is_dir():
             shutil.rmtree(path / name)
@@ -182,6 +183,7 @@ def traces_of_device(path: Path, device_id: str) -> list[str]:
     if refs_left.is_dir() and os.listdir(refs_left):
         found.append(f"{BEFORE_REFS} holds refs")
     found += [f"{name} is there" for name in _TRACES if (path / name).exists()]
+    found += [f"{file.name} is there" for file in path.glob(f"{id_map.BEFORE_PREFIX}*")]
     if (path / id_map.PENDING_NAME).exists():
         found.append(f"{id_map.PENDING_NAME} is there")
     if (path / id_map.FILE_NAME).exists():

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from worker.errors import GitUnavailable, MaintenanceFailed
-from worker.store import durable, recovery, refs
+from worker.store import durable, id_map, recovery, refs
 from worker.store.repository import TenantRepository
-from worker.store.rewrite import BEFORE_REFS, TIME_FORMAT, before_refs
+from worker.store.rewrite import BEFORE_REFS, TIME_FORMAT, before_refs, stamp_of
 
 #: Says that there may be objects that no ref reaches; empty.
 DUE_NAME: Final = "confkeep.prune-due"
@@ -76,6 +76,7 @@ def prune_expired(repository: TenantRepository, *, oldest_s: int) -> int:
         git_program()
         mark_due(path)
         refs.delete_refs(path, repository.git, expired)
+        id_map.drop_before(path, [stamp_of(name) for name in before_refs(repository.git)])
         prune(path)
     return len(expired)
 

@@ -60,14 +60,16 @@ def replace_history(
     now_s: int,
     keep_old: bool,
     forgotten: str | None = None,
+    undone: str | None = None,
 ) -> None:
     """Let `main` be `made` instead of the history of `tip`; durable when this returns.
 
     Only for who holds the flock exclusively.
 
     Args:
-        keep_old: whether a ref keeps the old history.
+        keep_old: whether a ref keeps the old history, and a file the map of ids before.
         forgotten: the device of which only ids of commits and backups may stay.
+        undone: the stamp of the rewrite that this one undoes: its map of before is gone on from.
 
     Raises:
         RepositoryBusy: another program moved `main`; nothing was changed.
@@ -84,9 +86,12 @@ def replace_history(
             binaries=made.binaries,
             forgotten=forgotten,
         ),
+        before=undone,
     )
     if keep_old:
-        refs.create_ref(repository.path, _free_name(repository, now_s), tip)
+        name = _free_name(repository, now_s)
+        id_map.keep_before(repository.path, stamp_of(name))
+        refs.create_ref(repository.path, name, tip)
         durable.failpoint("old-kept")
     if made.tip is None:
         refs.delete_main(repository.path, repository.git, tip)
@@ -114,6 +119,11 @@ def _free_name(repository: TenantRepository, now_s: int) -> str:
 def before_refs(git: pygit2.Repository) -> list[str]:
     """The refs that keep histories from before a rewrite."""
     return sorted(name for name in git.references if name.startswith(BEFORE_REFS))
+
+
+def stamp_of(name: str) -> str:
+    """What tells one before-retention ref from another."""
+    return name.removeprefix(BEFORE_REFS)
 
 
 class HistoryWriter:
@@ -200,12 +210,19 @@ class HistoryWriter:
         if root_id not in self._stored:
             self._stored.add(root_id)
             self._roots.append(self.root.to_store(root_id))
-        data = _with(commit.raw, root_id.hex(), parents, nameless=nameless)
+        return self._add(_with(commit.raw, root_id.hex(), parents, nameless=nameless))
+
+    def _add(self, data: bytes) -> bytes:
         id_ = pack.object_id(pack.COMMIT, data)
         self._commits.append(PackObject(pack.COMMIT, id_, data))
         if len(self._commits) == _PACK_COMMITS:
             self.flush()
         return id_
+
+    def add_on(self, commit: RawCommit, parent: str) -> bytes:
+        """Make the commit anew on another parent that has the same root tree as its own; its id."""
+        data = _with(commit.raw, commit.tree, [parent], nameless=False)
+        return self._add(data)
 
     def flush(self) -> None:
         """Write what was made since the last pack; durable when this returns.
