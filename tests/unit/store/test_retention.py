@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.failpoints import killed_at, raising
 from tests.histories import START_S, Stream, device_ids, random_backups, write_linear
 from tests.judge import assert_sound, git
 from worker.errors import (
@@ -18,7 +19,7 @@ from worker.errors import (
     RepositoryDamaged,
     StoreUnavailable,
 )
-from worker.store import durable, id_map, prune, rewrite
+from worker.store import id_map, prune, rewrite
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.reader import find_commit, read_file
@@ -171,22 +172,11 @@ def find_current(path: Path, sound: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("failpoint", ["map-written", "rewritten"])
-def test_repair_settles_what_a_dead_rewrite_left(
-    failpoint: str, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_repair_settles_what_a_dead_rewrite_left(failpoint: str, store: Path) -> None:
     path = store / NAME
 
-    class Killed(BaseException):
-        pass
-
-    def kill(name: str) -> None:
-        if name == failpoint:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(durable, "on_failpoint", kill)
-        with pytest.raises(Killed):
-            rewritten(path)
+    with killed_at(failpoint):
+        rewritten(path)
     report = verify_repository(path)
     assert [found.place for found in report.findings] == [id_map.PENDING_NAME]
     assert repair_repository(report).left == []
@@ -200,22 +190,11 @@ def unreachable(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("policy", [LAST, policy_of({})])
-def test_the_next_run_removes_what_a_killed_rewrite_left(
-    policy: Policy, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_run_removes_what_a_killed_rewrite_left(policy: Policy, store: Path) -> None:
     path = store / NAME
 
-    class Killed(BaseException):
-        pass
-
-    def kill(name: str) -> None:
-        if name == "map-written":
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(durable, "on_failpoint", kill)
-        with pytest.raises(Killed):
-            rewritten(path)
+    with killed_at("map-written"):
+        rewritten(path)
     assert unreachable(path)
     apply_retention(create_repository(path), policy, now_s=NOW_S, grace_s=86_400)
     assert unreachable(path) == set()
@@ -231,15 +210,10 @@ def test_a_rewrite_that_fails_takes_its_packs_along(
     commit_backups(create_repository(path), backups, now_s=NOW_S)
     before = sorted(os.listdir(path / "objects" / "pack"))
 
-    def full(name: str) -> None:
-        if name == failpoint:
-            raise OSError(errno.ENOSPC, "injected")
-
     monkeypatch.setattr(rewrite, "_PACK_COMMITS", 3)
-    with monkeypatch.context() as patch:
-        patch.setattr(durable, "on_failpoint", full)
-        with pytest.raises(StoreUnavailable, match="no space left"):
-            apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+    full = OSError(errno.ENOSPC, "injected")
+    with raising(failpoint, full), pytest.raises(StoreUnavailable, match="no space left"):
+        apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
     assert sorted(os.listdir(path / "objects" / "pack")) == before
     assert_sound(path)
     assert apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0).tip
