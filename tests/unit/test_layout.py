@@ -33,7 +33,7 @@ LAYERS = [
         "wakeups",
     ),
     ("connections", "keys", "logs", "scripts", "settings", "shutdown"),
-    ("errors", "ids", "suspect", "urls"),
+    ("errors", "ids", "suspect", "tied", "urls"),
 ]
 #: The store knows nothing of the queue: it stands beside it and is imported by few.
 STORE_USERS = {

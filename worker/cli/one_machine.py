@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from worker.cli import running
+from worker.cli.interrupts import NUMBERS, Interrupts
 from worker.cli.running import RunningUp
 from worker.connections import get_client
 from worker.errors import ConfkeepError
@@ -59,9 +60,10 @@ class PartEnded(ConfkeepError):
 class OneMachine:
     """What runs. Not thread-safe."""
 
-    def __init__(self, data: Path, concurrency: int, pool: str) -> None:
+    def __init__(self, data: Path, concurrency: int, pool: str, interrupts: Interrupts) -> None:
         self.data = data
         self.store = data / "store"
+        self._interrupts = interrupts
         self._concurrency = concurrency
         self._pool = pool
         self._started: dict[int, float] = {}
@@ -90,7 +92,7 @@ class OneMachine:
     def start_server(self, lock: int) -> None:
         """Start the server, which holds `lock` open too."""
         self._server = EmbeddedServer(self.data / "redis", pass_fds=(lock,))
-        self._server.start()
+        self._server.start(check=self._interrupts.check)
 
     def start_worker(self, index: int, count: int) -> None:
         """Start worker `index` of `count`."""
@@ -115,6 +117,7 @@ class OneMachine:
 
         Raises:
             PartEnded: one ended, or did not report in time.
+            KeyboardInterrupt: a signal came that asks us to end.
         """
         client = get_client(load_settings(redis_url=self.server.url))
         deadline = time.monotonic() + _READY_S
@@ -138,11 +141,13 @@ class OneMachine:
                 time.sleep(_POLL_S)
 
     def check(self) -> None:
-        """See whether all parts run.
+        """See whether all parts run and nobody asked us to end; call it often.
 
         Raises:
             PartEnded: one does not.
+            KeyboardInterrupt: a signal came that asks us to.
         """
+        self._interrupts.check()
         if not self.server.running():
             raise PartEnded(f"the server ended; see {self.data / 'redis' / 'server.log'}")
         for index, worker in self._workers.items():
@@ -164,20 +169,26 @@ class OneMachine:
 
 @contextmanager
 def run(
-    data: Path, *, workers: int, concurrency: int, pool: str = "prefork"
+    data: Path,
+    *,
+    workers: int,
+    concurrency: int,
+    interrupts: Interrupts,
+    pool: str = "prefork",
 ) -> Iterator[OneMachine]:
     """Run a server and workers on `data` until the block ends; none of them is left then.
 
     Raises:
         AlreadyRunning: another process does, on this folder.
         PartEnded, BrokerUnavailable, ServerMissing: a part does not start.
+        KeyboardInterrupt: a signal came before all parts were ready.
     """
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     data = data.resolve()
-    machine = OneMachine(data, concurrency, pool)
+    machine = OneMachine(data, concurrency, pool, interrupts)
     with ExitStack() as stack:
         lock = stack.enter_context(locked(data))
-        # Registered before anything starts: an interrupt may come at any line.
+        # Registered before anything starts: any of it may fail, and a second signal waits for no line.
         stack.callback(_undisturbed, machine.stop)
         stack.callback(running.forget, data)
         machine.start_server(lock)
@@ -210,22 +221,9 @@ def keep_for_good(data: Path) -> None:
     (data / _DEMO_MARK).unlink(missing_ok=True)
 
 
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, by KeyboardInterrupt."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _undisturbed(stop: Callable[[], None]) -> None:
     """Call `stop`; a second Ctrl-C does not leave half of it running."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in NUMBERS}
     try:
         stop()
     finally:
