@@ -20,6 +20,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._noted = False
+        self._held = False
 
     def check(self) -> None:
         """Go on when nobody asked.
@@ -32,9 +33,18 @@ class Interrupts:
 
     def note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """The signals' handler. The second signal does not wait: what is called may be stuck."""
-        if self._noted:
+        if self._noted and not self._held:
             raise KeyboardInterrupt
         self._noted = True
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no signal strike while the block runs, not even a second one."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
 
 
 @contextmanager

@@ -13,15 +13,14 @@ import contextlib
 import fcntl
 import os
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 from worker.cli import running
-from worker.cli.interrupts import NUMBERS, Interrupts
+from worker.cli.interrupts import Interrupts
 from worker.cli.running import RunningUp
 from worker.connections import get_client
 from worker.errors import ConfkeepError
@@ -158,13 +157,14 @@ class OneMachine:
                 )
 
     def stop(self) -> None:
-        """End the workers, all at once, then the server."""
-        for worker in self._workers.values():
-            worker.ask_to_end()
-        for worker in self._workers.values():
-            worker.stop()
-        if self._server is not None:
-            self._server.stop()
+        """End the workers, all at once, then the server; a signal does not leave half of it running."""
+        with self._interrupts.held():
+            for worker in self._workers.values():
+                worker.ask_to_end()
+            for worker in self._workers.values():
+                worker.stop()
+            if self._server is not None:
+                self._server.stop()
 
 
 @contextmanager
@@ -189,7 +189,7 @@ def run(
     with ExitStack() as stack:
         lock = stack.enter_context(locked(data))
         # Registered before anything starts: any of it may fail, and a second signal waits for no line.
-        stack.callback(_undisturbed, machine.stop)
+        stack.callback(machine.stop)
         stack.callback(running.forget, data)
         machine.start_server(lock)
         for index in range(workers):
@@ -219,16 +219,6 @@ def empty_for_demo(data: Path) -> None:
 def keep_for_good(data: Path) -> None:
     """Let no later demo empty this folder."""
     (data / _DEMO_MARK).unlink(missing_ok=True)
-
-
-def _undisturbed(stop: Callable[[], None]) -> None:
-    """Call `stop`; a second Ctrl-C does not leave half of it running."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in NUMBERS}
-    try:
-        stop()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

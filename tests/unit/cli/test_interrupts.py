@@ -40,6 +40,15 @@ def test_a_second_signal_does_not_wait() -> None:
         pytest.fail("went on")
 
 
+def test_no_signal_strikes_what_must_not_stay_half_done() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), noted() as asked, asked.held():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        done.append("all")
+    assert done == ["all"]
+
+
 def test_afterwards_the_handlers_are_those_from_before() -> None:
     before = [signal.getsignal(number) for number in NUMBERS]
     with noted():
