@@ -48,6 +48,9 @@ TIDY = PREFIX + "tidy"
 #: The queue that any Celery client may send `backups.receive` to.
 RECEIVE_QUEUE = "backups.receive"
 
+#: Where kombu keeps the messages of all queues that a worker took and did not acknowledge.
+UNACKED = "unacked"
+
 
 def inbox(tenant_id: str) -> str:
     """The stream of a tenant's accepted and not yet committed backups."""

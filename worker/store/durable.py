@@ -77,12 +77,21 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_tree(path: Path) -> None:
-    """Make everything below a folder durable, and the folder's own names."""
+def sync_tree(path: Path, *, living: bool = False) -> None:
+    """Make everything below a folder durable, and the folder's own names.
+
+    Args:
+        living: other processes make, rename and remove files meanwhile: what vanishes after it was
+            listed is passed over. Only for folders in which everyone syncs a file's bytes before
+            it renames the file: then a new name, too, is one of bytes that are durable.
+    """
+    passed_over = (FileNotFoundError,) if living else ()
     for folder, _folders, files in os.walk(path, topdown=False):
         for name in files:
-            sync_file(Path(folder, name))
-        sync_directory(Path(folder))
+            with suppress(*passed_over):
+                sync_file(Path(folder, name))
+        with suppress(*passed_over):
+            sync_directory(Path(folder))
 
 
 def sync_parents(path: Path) -> None:
@@ -163,10 +172,10 @@ def remove(path: Path) -> None:
         os.unlink(path)
 
 
-def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
+def replace_file(path: Path, data: bytes | Iterable[bytes], mode: int = 0o644) -> None:
     """Put `data` into `path`, whole or not at all, and durable when this returns."""
     temporary = temporary_name(path.parent, "tmp_")
-    create_file(temporary, [data], mode)
+    create_file(temporary, [data] if isinstance(data, bytes) else data, mode)
     try:
         rename(temporary, path)
     except BaseException:

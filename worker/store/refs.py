@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -63,9 +64,10 @@ def move_main(path: Path, expected: str | None, target: str) -> None:
         _compare(path, expected)
         durable.rename(lock, ref)
     except BaseException:
-        # After a rename that took effect the lock's name may be another writer's already.
-        if lock.exists() and os.stat(lock).st_ino == ours:
-            durable.remove(lock)
+        # After a rename that took effect the lock's name may be another writer's already, and go.
+        with suppress(FileNotFoundError):
+            if os.stat(lock).st_ino == ours:
+                durable.remove(lock)
         raise
     durable.failpoint("ref-moved")
     durable.sync_directory(ref.parent)
@@ -100,6 +102,21 @@ def delete_refs(path: Path, git: pygit2.Repository, names: Iterable[str]) -> Non
     for folder, _folders, _files in os.walk(path / "refs"):
         durable.sync_directory(Path(folder))
     durable.sync_directory(path)
+
+
+def point_refs(path: Path, git: pygit2.Repository, targets: Mapping[str, str | None]) -> None:
+    """Let refs other than `main` name other commits; None: delete it. Durable on return.
+
+    For who holds the flock exclusively.
+
+    Raises:
+        pygit2.GitError: another program holds a ref's lock.
+        OSError: the file system refused.
+    """
+    for name, target in targets.items():
+        if target is not None:
+            git.references[name].set_target(pygit2.Oid(hex=target))
+    delete_refs(path, git, [name for name, target in targets.items() if target is None])
 
 
 def delete_main(path: Path, git: pygit2.Repository, expected: str) -> None:

@@ -189,8 +189,14 @@ def sync_repository(path: Path) -> None:
     """Make all files of a repository, and the repository itself, durable.
 
     Before the first commit too: whoever created the repository may have been killed before this.
+    Maintenance may run meanwhile and remove its note, its temporary files and packs that are
+    elsewhere. A first commit needs none of them; of what is there it needs HEAD and the folders.
+
+    Raises:
+        OSError: the file system refused, or there is no HEAD.
     """
-    durable.sync_tree(path)
+    durable.sync_tree(path, living=True)
+    durable.sync_file(path / "HEAD")
     durable.sync_parents(path)
 
 
@@ -204,9 +210,12 @@ def _init_git(path: Path) -> None:
 def _drop_abandoned(store: Path, prefix: str) -> None:
     """Remove what creators that were killed left an hour ago or earlier."""
     for name in os.listdir(store):
-        folder = store / name
-        if name.startswith(prefix) and folder.stat().st_mtime < time.time() - _ABANDONED_S:
-            shutil.rmtree(folder, ignore_errors=True)
+        if not name.startswith(prefix):
+            continue
+        # A living creator may name its repository at this moment.
+        with suppress(FileNotFoundError):
+            if (store / name).stat().st_mtime < time.time() - _ABANDONED_S:
+                shutil.rmtree(store / name, ignore_errors=True)
 
 
 def _adopt(repository: TenantRepository) -> None:
