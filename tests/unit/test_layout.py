@@ -30,6 +30,7 @@ LAYERS = [
         "sweeper",
         "tidy",
         "backoff",
+        "totals",
         "wakeups",
     ),
     ("connections", "keys", "logs", "scripts", "settings", "shutdown"),
