@@ -35,7 +35,7 @@ class Erased:
     #: Of a device, its commits; None: a tenant's repository went whole.
     commits: int | None
     dead_letters: int
-    #: Result records and staged bytes in Redis, and files on the volume.
+    #: Result records, rows of the last commits and staged bytes in Redis, and files on the volume.
     records: int
     #: Of a device: bytes that some client has handed over for the tenant and that no message refers
     #: to. Whose they are nobody can tell; those that no message comes for go within a day.
