@@ -40,7 +40,7 @@ from worker.inbox import Batch, Entry, Waiting
 from worker.locks import TenantLock
 from worker.receipts import Outcome
 from worker.settings import Settings
-from worker.staging import Contents
+from worker.staged_bytes import Contents
 from worker.store import reader
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups, find_committed
@@ -64,7 +64,7 @@ _BUSY_TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a turn did."""
+    """What a turn, or a batch of it, did."""
 
     #: False: another process holds the tenant lock and nothing was done.
     had_lock: bool
@@ -128,9 +128,13 @@ def _drain(
                 path = repository_path(settings.git_store_path, tenant_id)
                 repository = opened.enter_context(open_for_writing(path, author_of(settings)))
                 step = _Step(client, settings, tenant_id, repository)
-            committed_now, dead_now = step.run(batch)
-            committed += committed_now
-            dead += dead_now
+            done = step.run(batch)
+            committed += done.committed
+            dead += done.dead
+            if not done.left:
+                # What comes from now on is seen by the turn's last look: to read an empty inbox
+                # costs the server two syncs of its file.
+                break
     return committed, dead
 
 
@@ -149,8 +153,8 @@ class _Step:
         self._tenant_id = tenant_id
         self._repository = repository
 
-    def run(self, batch: Batch) -> tuple[int, int]:
-        """Commit, publish, settle, in this order; returns the numbers committed and dead."""
+    def run(self, batch: Batch) -> Turn:
+        """Commit, publish, settle, in this order; returns what became of the batch."""
         started, watch = time.monotonic(), Stopwatch()
         backups, poisoned = self._build(batch.entries, watch)
         if batch.attempts >= _GIVE_UP_AFTER and len(batch.entries) == 1 and backups:
@@ -189,7 +193,9 @@ class _Step:
             staging.of_entry(entry, self._settings, self._client).discard(self._tenant_id, [entry])
         if dead:
             buried = {waiting.entry.backup_id: totals.DEAD for waiting in dead}
-            inbox.settle(self._client, self._tenant_id, dead, keep_bytes=True, marks=buried)
+            settled = inbox.settle(
+                self._client, self._tenant_id, dead, keep_bytes=True, marks=buried
+            )
         watch.lap("settle")
         _measure(done, len(dead), marks, settled.at_ms, watch)
         log.info(
@@ -200,7 +206,7 @@ class _Step:
             dead=len(dead),
             seconds=round(time.monotonic() - started, 4),
         )
-        return len(done), len(dead)
+        return Turn(True, len(done), len(dead), settled.left)
 
     def _build(
         self, batch: list[Waiting], watch: Stopwatch

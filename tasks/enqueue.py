@@ -18,7 +18,7 @@ from worker.app import app
 from worker.connections import get_client
 from worker.errors import BackupIdConflict, InboxFull, InvalidBackup
 from worker.settings import Settings, get_settings
-from worker.staging import Contents
+from worker.staged_bytes import Contents
 from worker.suspect import why_suspect
 
 log = structlog.get_logger("confkeep.enqueue")

@@ -7,8 +7,8 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
                                                  order; field `entry` = worker.inbox.Entry as
                                                  JSON. Gone when empty.
     confkeep:waiting                     zset    tenant -> ms since its inbox is non-empty
-    confkeep:staged:<tenant>:<backup>    string  export bytes, then binary bytes; gone with
-                                                 the entry (staging `redis` only)
+    confkeep:staged:<tenant>:<backup>    string  export, deflated or not, then binary; gone
+                                                 with the entry (staging `redis` only)
     confkeep:handoff:<tenant>:<uuid>     string  bytes that a client staged itself for
                                                  `backups.receive`; gone when accepted
     confkeep:wake:<tenant>               string  ms at which a wake-up was sent; gone when a

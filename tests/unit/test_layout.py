@@ -37,7 +37,7 @@ LAYERS = [
     ),
     ("measure", "metrics", "totals"),
     ("connections", "keys", "logs", "scripts", "settings", "shutdown"),
-    ("errors", "ids", "suspect", "tied", "urls"),
+    ("errors", "ids", "staged_bytes", "suspect", "tied", "urls"),
 ]
 #: The store knows nothing of the queue: it stands beside it and is imported by few.
 STORE_USERS = {

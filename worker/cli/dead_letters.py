@@ -27,7 +27,7 @@ from worker.dead_letters import DeadLetter
 from worker.errors import ConfkeepError, PoisonedBackup, StagedBytesDamaged
 from worker.inbox import Entry
 from worker.settings import Settings, get_settings
-from worker.staging import Contents
+from worker.staged_bytes import Contents
 
 _yes = click.option("--yes", is_flag=True, help="With --all: do not ask.")
 

@@ -13,7 +13,8 @@ from tests.unit.queue.test_inbox import TENANT, submission
 from worker import inbox, keys, tidy
 from worker.local import EmbeddedServer
 from worker.settings import Settings
-from worker.staging import Contents, VolumeStaging
+from worker.staged_bytes import Contents
+from worker.staging import VolumeStaging
 
 
 @pytest.fixture(params=["real"])
@@ -57,6 +58,16 @@ def test_files_of_the_volume(client: redis.Redis, settings: Settings) -> None:
     there = Contents(b"/ip", None)
     assert left == [there, None, there], "waiting ones and young ones stay"
     assert not handoff.exists()
+
+
+def test_many_receipts_are_looked_through_in_steps(client: redis.Redis, settings: Settings) -> None:
+    client.mset({keys.result(str(number)): b"" for number in range(5_000)})
+    orphan = keys.staged(TENANT, str(uuid.uuid4()))
+    client.set(orphan, b"x")
+    deleted = list(tidy.steps(client, settings, abandoned_s=0))
+    assert len(deleted) >= 4
+    assert sum(deleted) == 1
+    assert not client.exists(orphan)
 
 
 def test_one_worker_an_hour(client: redis.Redis) -> None:
