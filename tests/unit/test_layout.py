@@ -23,6 +23,7 @@ LAYERS = [
         "app",
         "broker_check",
         "dead_letters",
+        "entry",
         "inbox",
         "locks",
         "receipts",
@@ -33,7 +34,7 @@ LAYERS = [
         "wakeups",
     ),
     ("connections", "keys", "logs", "scripts", "settings", "shutdown"),
-    ("errors", "ids", "suspect", "urls"),
+    ("errors", "ids", "signing", "suspect", "urls"),
 ]
 #: The store knows nothing of the queue: it stands beside it and is imported by few.
 STORE_USERS = {
@@ -169,6 +170,7 @@ def test_the_public_names() -> None:
         "StagingUnavailable",
         "enqueue_backup",
         "enqueue_backups",
+        "signed_receive",
     ]
     assert all(hasattr(tasks, name) for name in tasks.__all__)
 

@@ -214,8 +214,11 @@ def _print_waits(terminal: Terminal, waits: Mapping[str, Backoff], now_ms: int) 
 def _print_dead(terminal: Terminal, dead: Sequence[DeadLetter]) -> None:
     terminal.heading(f"Dead letters: {len(dead)}")
     for letter in dead[-_ROWS:]:
-        terminal.line(f"  {first_line(letter.backup_id)}  {letter.died_at}", style="red")
-        terminal.line(f"    tenant {letter.tenant_id}, device {letter.device_id or 'unknown'}")
+        terminal.line(
+            f"  {first_line(letter.backup_id)}  {first_line(letter.died_at)}", style="red"
+        )
+        tenant, device = first_line(letter.tenant_id), first_line(letter.device_id or "unknown")
+        terminal.line(f"    tenant {tenant}, device {device}")
         terminal.line(f"    {first_line(letter.reason)}")
     _and_more(terminal, len(dead))
 

@@ -13,6 +13,7 @@ from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker import backoff, dead_letters, inbox, keys
 from worker.cli import status
 from worker.cli.status import ranges
+from worker.entry import Entry
 from worker.errors import StagedBytesMissing, StoreUnavailable
 from worker.settings import load_settings
 
@@ -29,8 +30,8 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
         yield fake
 
 
-def entry(number: int) -> inbox.Entry:
-    return inbox.Entry(BACKUP.format(number), ROUTER, "m", None, 1, "0" * 64, None, None, "redis")
+def entry(number: int) -> Entry:
+    return Entry(BACKUP.format(number), ROUTER, "m", None, 1, "0" * 64, None, None, "redis")
 
 
 def accept(client: redis.Redis, tenant_id: str, number: int) -> None:
