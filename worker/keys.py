@@ -113,6 +113,11 @@ def shard_queue(shard: int) -> str:
     return f"backups.shard.{shard:02d}"
 
 
+def shard_queues() -> str:
+    """The pattern of all shards' queues."""
+    return "backups.shard.*"
+
+
 def queue_of(tenant_id: str, shards: int) -> str:
     """The Celery queue that a tenant's wake-ups go to."""
     return shard_queue(shard_of(tenant_id, shards))

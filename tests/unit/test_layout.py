@@ -20,6 +20,7 @@ LAYERS = [
     ("tasks",),
     ("git_store",),
     (
+        "acl",
         "app",
         "broker_check",
         "dead_letters",
