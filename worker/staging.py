@@ -27,7 +27,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import keys
+from worker import keys, modes
 from worker.connections import broker_errors
 from worker.entry import Entry
 from worker.errors import InvalidBackup, StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
@@ -168,6 +168,7 @@ class VolumeStaging:
             descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
             try:
                 with os.fdopen(descriptor, "wb") as file:
+                    modes.widen(file.fileno(), target.parent)
                     file.write(contents.export)
                     file.write(contents.binary or b"")
                     file.flush()
@@ -187,7 +188,7 @@ class VolumeStaging:
             return
         self._make_folder(folder.parent)
         with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
+            modes.make_folder(folder)
         _sync_folder(folder.parent)
 
     def read(self, tenant_id: str, entries: Sequence[Entry]) -> list[Contents | None]:

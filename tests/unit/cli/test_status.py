@@ -78,6 +78,21 @@ def test_what_waits_and_why(store: Store, confkeep: Confkeep, client: redis.Redi
     assert entry(9).backup_id in done.stdout
 
 
+def test_repositories_that_everybody_may_enter_are_told(
+    store: Store, confkeep: Confkeep, client: redis.Redis
+) -> None:
+    store.add(ROUTER, b"/ip\n")
+    assert json.loads(confkeep("status", "--json").stdout)["open_to_others"] == 0
+    assert "Every user" not in confkeep("status").stdout
+    for folder in (store.path, store.path / f"{TENANT}.git"):
+        folder.chmod(0o755)
+    assert json.loads(confkeep("status", "--json").stdout)["open_to_others"] == 1
+    assert "Every user of this machine may read 1 repository" in confkeep("status").stdout
+    # Nobody gets in who cannot enter the store.
+    store.path.chmod(0o700)
+    assert json.loads(confkeep("status", "--json").stdout)["open_to_others"] == 0
+
+
 def test_a_silent_worker_does_not_count_as_one(
     store: Store, confkeep: Confkeep, client: redis.Redis
 ) -> None:
