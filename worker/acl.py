@@ -30,7 +30,7 @@ _CONNECTION: Final = (
 )
 
 #: Hashes that say how a deployment is.
-_WATCHED: Final = (keys.WORKERS, keys.LOAD, keys.DEAD, keys.backoff("*"))
+_WATCHED: Final = (keys.WORKERS, keys.LOAD, keys.DEAD, keys.TOTALS, keys.backoff("*"))
 
 #: Where kombu notes which queue gets a message.
 _BINDINGS: Final = ("_kombu.binding.backups.*", "_kombu.binding_permanent.backups.*")
@@ -103,7 +103,7 @@ def producer(user: User, tenants: Sequence[str] = ()) -> str:
     staged = [keys.staged(name, "*") for name in names]
     handoffs = [keys.handoff(name, "*") for name in names]
     records = keys.result("*")
-    shared = [keys.WAITING, keys.DEAD, keys.LOAD]
+    shared = [keys.WAITING, keys.DEAD, keys.LOAD, keys.TOTALS]
     script = [records, *inboxes, *wakes, *replies, *backoffs, *staged, *shared]
     return user.line(
         _CONNECTION,
@@ -115,6 +115,7 @@ def producer(user: User, tenants: Sequence[str] = ()) -> str:
         f"(+exists {on('%W~', *backoffs)})",
         f"(+hget +hset {on('~', *replies)})",
         f"(+hget +hmget +hincrby ~{keys.LOAD})",
+        f"(+hincrby ~{keys.TOTALS})",
         f"(+zadd %W~{keys.WAITING})",
         f"(+hdel %W~{keys.DEAD})",
         *_messages(keys.shard_queues(), keys.RECEIVE_QUEUE),
@@ -160,6 +161,7 @@ def monitor(user: User) -> str:
         f"(+hgetall +hget +hmget +hlen +hvals +hkeys {on('%R~', *_WATCHED)})",
         f"(+get +exists +ttl %R~{keys.wake('*')} %R~{keys.lock('*')} %R~{keys.repack('*')})",
         f"(+llen %R~{keys.shard_queues()} %R~{keys.RECEIVE_QUEUE})",
+        f"(+lrange %R~{keys.RECENT})",
         f"(+get +mget %R~{keys.result('*')})",
     )
 

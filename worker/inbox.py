@@ -6,17 +6,18 @@ An entry is in the stream from the moment its enqueue returned until its receipt
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
 
-from worker import keys, receipts, scripts, wakeups
+from worker import keys, receipts, scripts, totals, wakeups
 from worker.connections import broker_errors
 from worker.entry import Entry, check_signature, sign
 from worker.errors import NotSigned, PoisonedBackup
 from worker.settings import Settings
+from worker.totals import Mark
 
 #: Seconds after which attempts are forgotten that nobody followed up.
 _FORGET_ATTEMPTS_S: Final = 3_600
@@ -30,6 +31,10 @@ class Waiting:
     entry: Entry
     #: That of the entry; None: it has none.
     signature: str | None = None
+
+    def age_s(self, at_ms: int) -> float:
+        """Seconds since its enqueue at `at_ms` of the server's clock."""
+        return max(0, at_ms - int(self.stream_id.partition("-")[0])) / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ def accept(
         names += its_names
         arguments += its_arguments
     with broker_errors():
-        replies = scripts.load("accept").run(client, names, arguments)
+        replies = scripts.load("accept").run(client, [*names, keys.TOTALS], arguments)
     return [
         Accepted(outcome.decode(), wake or None, entries, size)
         for outcome, wake, entries, size in replies
@@ -233,20 +238,30 @@ def peek(client: redis.Redis, tenant_id: str, limit: int) -> list[Waiting]:
     return _parse(rows, tenant_id)[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a settling."""
+
+    #: Entries that are left.
+    left: int
+    #: When, by the server's clock.
+    at_ms: int
+
+
 def settle(
     client: redis.Redis,
     tenant_id: str,
     settled: Sequence[Waiting | Unreadable],
     *,
     keep_bytes: bool = False,
-) -> int:
-    """Take entries out, whose outcomes are published, with what belongs to them.
+    marks: Mapping[str, Mark] | None = None,
+) -> Settled:
+    """Take entries out, whose outcomes are published, with what belongs to them, and count them.
 
     Args:
         keep_bytes: leave their staged bytes, as for dead letters.
-
-    Returns:
-        The number of entries that are left.
+        marks: by backup_id (of what is no entry: by stream id), how the totals count it. Each is
+            counted once, however often it is settled.
 
     Raises:
         BrokerUnavailable: they may be out; repeating does no harm.
@@ -263,16 +278,24 @@ def settle(
         keys.backoff(tenant_id),
         keys.attempts(tenant_id),
         keys.LOAD,
+        keys.TOTALS,
+        keys.RECENT,
         *staged,
     ]
-    arguments: list[Any] = [tenant_id, len(settled)]
-    for waiting in settled:
+    arguments: list[Any] = [tenant_id, len(settled), totals.RECENT_ROWS, totals.BOUNDS_JSON]
+    marks = marks or {}
+    for number, waiting in enumerate(settled):
+        name, size = "", 0
         if isinstance(waiting, Waiting):
-            arguments += [waiting.stream_id, waiting.entry.backup_id, waiting.entry.size_bytes]
-        else:
-            arguments += [waiting.stream_id, "", 0]
+            name, size = waiting.entry.backup_id, waiting.entry.size_bytes
+        mark = marks.get(name or waiting.stream_id, totals.UNCOUNTED)
+        # Of a long batch only the last ones stay.
+        shown = mark.recent is not None and number >= len(settled) - totals.RECENT_ROWS
+        row = mark.recent.to_json() if mark.recent is not None and shown else ""
+        arguments += [waiting.stream_id, name, size, " ".join(mark.words), row]
     with broker_errors():
-        return int(scripts.load("settle").run(client, names, arguments))
+        left, at_ms = scripts.load("settle").run(client, names, arguments)
+    return Settled(left, at_ms)
 
 
 def depth(client: redis.Redis, tenant_id: str) -> int:

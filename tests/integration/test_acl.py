@@ -298,6 +298,21 @@ def test_the_known_limit_a_producer_may_spoil_what_waits(
     assert full.xlen(keys.inbox(OTHER)) == 0
 
 
+def test_a_monitor_sees_what_status_and_exporter_show(
+    server: EmbeddedServer, full: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full.delete(keys.DEAD)
+    full.hset(keys.LOAD, "entries", 1)
+    full.zadd(keys.WAITING, {OWN: 1})
+    full.hset(keys.backoff(OWN), mapping={"tries": 1, "since_ms": 1, "next_ms": 1, "reason": "x"})
+    act_as(server, "monitor", tmp_path, monkeypatch)
+    for arguments in (["status"], ["exporter", "--once"], ["dead-letters", "list"]):
+        done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        assert refusals(full) == [], arguments
+    assert "confkeep_up 1.0" in CliRunner().invoke(cli, ["exporter", "--once"]).stdout
+
+
 def test_a_worker_does_nothing_to_the_server(server: EmbeddedServer, owner: redis.Redis) -> None:
     with as_user(server, "worker") as client:
         for command in SERVER:
