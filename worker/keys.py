@@ -5,7 +5,8 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
     key                                  type    holds
     confkeep:inbox:<tenant>              stream  accepted and not yet committed backups, in
                                                  order; field `entry` = worker.entry.Entry as
-                                                 JSON. Gone when empty.
+                                                 JSON, and with a signing key `signature`. Gone
+                                                 when empty.
     confkeep:waiting                     zset    tenant -> ms since its inbox is non-empty
     confkeep:staged:<tenant>:<backup>    string  export bytes, then binary bytes; gone with
                                                  the entry (staging `redis` only)

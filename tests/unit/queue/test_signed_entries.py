@@ -12,8 +12,9 @@ import redis
 from tests.unit.queue.test_inbox import DEVICE, TENANT, submission
 from worker import dead_letters, inbox, keys
 from worker.errors import NotSigned
-from worker.inbox import Batch
+from worker.inbox import Batch, Submission
 from worker.settings import Settings, load_settings
+from worker.staging import Contents, VolumeStaging
 
 OLD, NEW = "old-" + "o" * 32, "new-" + "n" * 32
 OTHER_TENANT = str(uuid.UUID(int=7))
@@ -121,6 +122,22 @@ def test_a_planted_entry_is_a_dead_letter_that_touches_nothing_of_the_real_one(
     dead_letters.discard(client, signed, name)
     assert client.get(keys.staged(TENANT, real.backup_id)) == b"/ip"
     assert dead_letters.list_dead_letters(client) == []
+
+
+def test_discarding_a_planted_entry_leaves_the_real_ones_file(
+    client: redis.Redis, signed: Settings
+) -> None:
+    entry = dataclasses.replace(submission(1).entry, staging="volume")
+    volume = VolumeStaging(signed.staging_path)
+    volume.stage(TENANT, entry, Contents(b"/ip", None))
+    inbox.accept(client, signed, [Submission(TENANT, entry, None)])
+    # The file's name is made of what it holds: a planted entry may name the same.
+    client.xadd(keys.inbox(TENANT), {"entry": entry.to_json()})
+    [found] = read(client, signed).unreadable
+    dead_letters.bury_unreadable(client, TENANT, found)
+    [letter] = dead_letters.list_dead_letters(client)
+    dead_letters.discard(client, signed, letter.backup_id)
+    assert volume.read(TENANT, [entry]) == [Contents(b"/ip", None)]
 
 
 def test_a_retry_signs_nothing_that_nobody_vouches_for(
