@@ -20,9 +20,11 @@ LAYERS = [
     ("tasks",),
     ("git_store",),
     (
+        "acl",
         "app",
         "broker_check",
         "dead_letters",
+        "entry",
         "erase",
         "inbox",
         "locks",
@@ -37,7 +39,7 @@ LAYERS = [
     ),
     ("measure", "metrics", "totals"),
     ("connections", "keys", "logs", "scripts", "settings", "shutdown"),
-    ("errors", "ids", "staged_bytes", "suspect", "tied", "urls"),
+    ("errors", "ids", "modes", "signing", "staged_bytes", "suspect", "tied", "urls"),
 ]
 #: The store knows nothing of the queue: it stands beside it and is imported by few.
 STORE_USERS = {
@@ -103,7 +105,11 @@ def test_every_module_has_a_place() -> None:
 @pytest.mark.parametrize(("importer", "imported"), project_imports())
 def test_imports_run_one_way(importer: str, imported: str) -> None:
     if importer.startswith("worker.store"):
-        assert imported.startswith("worker.store") or imported in ("worker.errors", "worker.ids")
+        assert imported.startswith("worker.store") or imported in (
+            "worker.errors",
+            "worker.ids",
+            "worker.modes",
+        )
     elif imported.startswith("worker.store"):
         assert importer in STORE_USERS or importer.startswith("worker.cli")
     else:
@@ -187,6 +193,7 @@ def test_the_public_names() -> None:
         "StagingUnavailable",
         "enqueue_backup",
         "enqueue_backups",
+        "signed_receive",
     ]
     assert all(hasattr(tasks, name) for name in tasks.__all__)
 

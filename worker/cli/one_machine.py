@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from worker import modes
 from worker.cli import running
 from worker.cli.interrupts import Interrupts
 from worker.cli.running import RunningUp
@@ -96,7 +97,7 @@ class OneMachine:
     def start_worker(self, index: int, count: int) -> None:
         """Start worker `index` of `count`."""
         log = self.log_of(index)
-        log.parent.mkdir(exist_ok=True)
+        modes.make_folders(log.parent)
         environment = {
             **self.environment,
             "CONFKEEP_WORKER_INDEX": str(index),
@@ -187,7 +188,7 @@ def run(
         PartEnded, BrokerUnavailable, ServerMissing: a part does not start.
         KeyboardInterrupt: a signal came before all parts were ready.
     """
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    modes.make_folders(data)
     data = data.resolve()
     machine = OneMachine(data, concurrency, pool, interrupts)
     with ExitStack() as stack:
@@ -212,7 +213,7 @@ def empty_for_demo(data: Path) -> None:
     """
     if data.exists() and any(data.iterdir()) and not (data / _DEMO_MARK).exists():
         raise NotADemo(f"{data} holds something else than an earlier demo")
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    modes.make_folders(data)
     with locked(data):
         for name in ("store", "redis", "logs"):
             if (data / name).exists():
