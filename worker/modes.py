@@ -88,6 +88,13 @@ def set_tree(path: Path, mode: int) -> None:
             os.chmod(os.path.join(folder, name), mode & 0o666)
 
 
+def narrow(path: Path) -> None:
+    """Take from a file what its folder does not grant; for what a library made by the umask."""
+    allowed, found = _file_mode(os.stat(path.parent).st_mode), stat.S_IMODE(os.stat(path).st_mode)
+    if found & ~allowed & 0o077:
+        os.chmod(path, found & (allowed | 0o700))
+
+
 def umask_for(folder: Path) -> int:
     """The umask with which another program creates in `folder` what we would."""
     return 0o777 & ~(0o700 | os.stat(folder).st_mode)

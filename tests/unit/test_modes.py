@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.bench.fleet import Fleet
+from tests.judge import git
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker.cli import running
 from worker.local import EmbeddedServer
 from worker.staged_bytes import Contents
 from worker.staging import VolumeStaging
-from worker.store import audit
+from worker.store import audit, refs
 from worker.store.commit import commit_backups
 from worker.store.forget import forget_device
 from worker.store.index import open_index
@@ -128,6 +129,20 @@ def staged(root: Path) -> VolumeStaging:
     volume = VolumeStaging(root)
     volume.stage(TENANT, submission(1).entry, Contents(b"/ip", None))
     return volume
+
+
+def test_refs_that_libgit2_writes_are_no_wider(tmp_path: Path) -> None:
+    path, fleet = tmp_path / "store" / NAME, Fleet(1)
+    repository = create_repository(path)
+    [made] = commit_backups(repository, [fleet.backup(fleet.device_ids[0])])
+    for name in ("refs/confkeep/a", "refs/confkeep/b"):
+        refs.create_ref(path, name, made.sha)
+    git(path, "pack-refs", "--all")
+    repository.git.references.create("refs/confkeep/c", made.sha)
+    before = (path / "packed-refs").stat().st_ino
+    refs.delete_refs(path, create_repository(path).git, ["refs/confkeep/a"])
+    assert (path / "packed-refs").stat().st_ino != before, "it was written anew"
+    assert {name: oct(mode) for name, mode in modes(path).items() if mode & 0o077} == {}
 
 
 def test_a_staging_volume_is_its_users_alone_or_its_groups(tmp_path: Path) -> None:

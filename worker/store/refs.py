@@ -100,8 +100,13 @@ def delete_refs(path: Path, git: pygit2.Repository, names: Iterable[str]) -> Non
         git.references.delete(name)
     # libgit2 removes folders that it empties.
     modes.make_folders((path / MAIN_REF).parent)
-    for folder, _folders, _files in os.walk(path / "refs"):
+    # Libgit2 goes by the process's umask.
+    for folder, _folders, files in os.walk(path / "refs"):
+        for name in files:
+            modes.narrow(Path(folder, name))
         durable.sync_directory(Path(folder))
+    if (path / _PACKED).exists():
+        modes.narrow(path / _PACKED)
     durable.sync_directory(path)
 
 
