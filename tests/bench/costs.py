@@ -382,12 +382,15 @@ def versions() -> None:
                     polled([fleet.device_ids[n % _DEVICES] for n in range(start, start + batch)])
                 written = _content_bytes(repository.path)
                 index = (repository.path / "confkeep.index").stat().st_size
+                repack(repository.path, full=False)
+                geometric = _content_bytes(repository.path)
                 took = timed(lambda: repack(repository.path, full=True))  # noqa: B023
                 after = _content_bytes(repository.path)
                 say(
                     f"a version, batch {batch}: {name}",
                     f"{(written - before) / count:,.0f} B written",
-                    f"{(after - before) / count:,.0f} B after a full repack",
+                    f"{(geometric - before) / count:,.0f} B after a geometric repack",
+                    f"{(after - before) / count:,.0f} B after a full one",
                     f"{took / count * 1e3:.1f} ms of it",
                     f"index {index / (count + _DEVICES):,.0f} B",
                 )

@@ -90,6 +90,14 @@ def test_shards_are_the_workers_own() -> None:
     assert found.ends_s == pytest.approx(sorted(3.5 * loads[shard] for shard in range(8)))
 
 
+def test_workers_beyond_the_shards_share_them() -> None:
+    tenants = fleet(40, 400, 1.0, seed=4)
+    shared = simulate(tenants, 2, 8, "bunched", COSTS, 4)
+    processes = simulate(tenants, 2, 2, "bunched", COSTS, 4, processes=4)
+    assert shared.latencies_s == processes.latencies_s
+    assert len(shared.latencies_s) == 400
+
+
 def test_costs_are_fitted_through_both_sizes() -> None:
     fitted = fit((1, 0.012), (100, 0.0021))
     for size, each in ((1, 0.012), (100, 0.0021)):
