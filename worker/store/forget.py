@@ -23,15 +23,8 @@ from worker.store.index_build import pack_uuid
 from worker.store.index_file import IndexFile
 from worker.store.index_format import Unusable
 from worker.store.index_writer import delete_file
-from worker.store.object_reader import (
-    COMMIT,
-    TREE,
-    BadFile,
-    BadObject,
-    ObjectReader,
-    PackReader,
-    read_idx,
-)
+from worker.store.object_reader import ObjectReader
+from worker.store.pack_reader import COMMIT, TREE, BadFile, BadObject, PackReader, read_idx
 from worker.store.repository import TenantRepository, open_repository
 from worker.store.rewrite import BEFORE_REFS, HistoryWriter, before_refs, replace_history
 from worker.store.rewrite_erasure import Eraser, Erasure

@@ -18,7 +18,7 @@ from worker.errors import InvalidInput, RepositoryDamaged
 from worker.store import durable, flock, id_map, prune, refs
 from worker.store.history_scan import Scan, Scanned, chain_of
 from worker.store.index import open_index
-from worker.store.object_reader import BadFile, read_idx
+from worker.store.pack_reader import BadFile, read_idx
 from worker.store.repository import TenantRepository, open_repository
 from worker.store.retention_rules import Capture, Policy, decide, policy_of
 from worker.store.rewrite import HistoryWriter, replace_history
