@@ -44,6 +44,7 @@ class Deployment:
             "CONFKEEP_REDIS_URL": self.server.url,
             "CONFKEEP_GIT_STORE_PATH": str(self.store),
             "CONFKEEP_STAGING_PATH": str(self.path / "staging"),
+            "CONFKEEP_RUN_PATH": str(self.path / "run"),
             "PYTHONWARNINGS": "ignore",
             **self.variables,
         }
@@ -61,10 +62,11 @@ class Deployment:
         concurrency: int = 1,
         pool: str = "prefork",
         variables: Mapping[str, str] | None = None,
+        app: str = "worker.app",
         **more: str,
     ) -> Child:
         """Start a worker as deployments do; returns when it consumes its queues."""
-        command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
+        command = [sys.executable, "-m", "celery", "-A", app, "worker"]
         command += ["--concurrency", str(concurrency), "--hostname", f"{name}@test"]
         command += ["--pool", pool]
         command += ["--without-mingle", "--without-gossip"]

@@ -22,7 +22,9 @@ LAYERS = [
     (
         "app",
         "broker_check",
+        "consumer",
         "dead_letters",
+        "health",
         "inbox",
         "locks",
         "receipts",
@@ -32,7 +34,7 @@ LAYERS = [
         "backoff",
         "wakeups",
     ),
-    ("connections", "keys", "logs", "scripts", "settings", "shutdown"),
+    ("connections", "heartbeat", "keys", "logs", "scripts", "settings", "shutdown"),
     ("errors", "ids", "suspect", "urls"),
 ]
 #: The store knows nothing of the queue: it stands beside it and is imported by few.
