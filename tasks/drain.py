@@ -13,7 +13,17 @@ import redis
 import structlog
 
 from tasks.models import Receipt
-from worker import backoff, dead_letters, inbox, locks, receipts, shutdown, staging, wakeups
+from worker import (
+    backoff,
+    dead_letters,
+    inbox,
+    locks,
+    receipts,
+    shutdown,
+    staging,
+    totals,
+    wakeups,
+)
 from worker.connections import broker_errors
 from worker.errors import (
     BrokerUnavailable,
@@ -34,6 +44,7 @@ from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups, find_committed
 from worker.store.repository import TenantRepository, open_for_writing, repository_path
 from worker.suspect import warning_of, why_suspect
+from worker.totals import Mark, RecentCommit
 
 log = structlog.get_logger("confkeep.drain")
 
@@ -151,6 +162,7 @@ class _Step:
         }
         committed = {answer.backup_id: answer for answer in self._commit(backups)}
         outcomes, done, dead = [], [], []
+        marks: dict[str, Mark] = {}
         for waiting in batch.entries:
             entry = waiting.entry
             error = poisoned.get(waiting.stream_id)
@@ -161,14 +173,17 @@ class _Step:
                 value = error
             else:
                 done.append(waiting)
-                value = self._receipt(committed[entry.backup_id], suspects)
+                receipt = self._receipt(committed[entry.backup_id], suspects)
+                marks[entry.backup_id] = totals.mark_of(_recent(receipt))
+                value = receipt.model_dump(mode="json")
             outcomes.append(Outcome(entry.backup_id, entry.digest(self._tenant_id), value))
         receipts.publish(self._client, self._tenant_id, outcomes, self._settings.receipt_ttl_s)
-        inbox.settle(self._client, self._tenant_id, done)
+        inbox.settle(self._client, self._tenant_id, done, marks=marks)
         for entry in (waiting.entry for waiting in done):
             staging.of_entry(entry, self._settings, self._client).discard(self._tenant_id, [entry])
         if dead:
-            inbox.settle(self._client, self._tenant_id, dead, keep_bytes=True)
+            marks = {waiting.entry.backup_id: totals.DEAD for waiting in dead}
+            inbox.settle(self._client, self._tenant_id, dead, keep_bytes=True, marks=marks)
         log.info(
             "batch committed",
             action="batch.committed",
@@ -225,9 +240,7 @@ class _Step:
                 time.sleep(0.02)
         raise AssertionError("unreachable")
 
-    def _receipt(
-        self, committed: Committed, suspects: Mapping[str, str | None]
-    ) -> dict[str, object]:
+    def _receipt(self, committed: Committed, suspects: Mapping[str, str | None]) -> Receipt:
         backup_id = committed.backup_id
         suspect = suspects[backup_id] if backup_id in suspects else self._in_git(committed)
         receipt = Receipt(
@@ -252,13 +265,27 @@ class _Step:
                 backup_id=backup_id,
                 reason=suspect,
             )
-        return receipt.model_dump(mode="json")
+        return receipt
 
     def _in_git(self, committed: Committed) -> str | None:
         """Why a backup whose bytes only git has any more looks bad or failed."""
         commit = reader.find_commit(self._repository, committed.sha)
         pair = reader.read_pair(self._repository, commit, committed.device_id)
         return why_suspect(pair.export, pair.binary)
+
+
+def _recent(receipt: Receipt) -> RecentCommit:
+    return RecentCommit(
+        tenant_id=receipt.tenant_id,
+        device_id=receipt.device_id,
+        backup_id=receipt.backup_id,
+        sha=receipt.sha,
+        committed_at=receipt.committed_at,
+        lines_added=receipt.lines_added,
+        lines_removed=receipt.lines_removed,
+        unchanged=receipt.unchanged,
+        suspect=receipt.suspect,
+    )
 
 
 def _backup(entry: Entry, export: bytes, binary: bytes | None) -> Backup:

@@ -32,6 +32,7 @@ LAYERS = [
         "sweeper",
         "tidy",
         "backoff",
+        "totals",
         "wakeups",
     ),
     ("connections", "heartbeat", "keys", "logs", "scripts", "settings", "shutdown"),
