@@ -28,6 +28,7 @@ def health(deployed: Deployment, *options: str) -> tuple[int, dict[str, Any]]:
 
 
 def test_it_tells_a_worker_that_waits_from_one_that_hangs(deployed: Deployment) -> None:
+    deployed.variables["CONFKEEP_SWEEP_INTERVAL_S"] = "0.2"
     # The store's folder cannot be made: a file is in its place.
     deployed.store.write_text("not a folder")
     worker = deployed.start_worker("w", pool="threads", app="tests.integration.hanging_app")
