@@ -13,6 +13,7 @@ from pathlib import Path
 import redis
 
 from tests.judge import assert_all_readable
+from tests.planted import assert_nothing_repeated
 from worker import keys
 from worker.local import Child, EmbeddedServer
 
@@ -96,7 +97,10 @@ class Deployment:
 
 @contextmanager
 def deployment(path: Path, **variables: str) -> Iterator[Deployment]:
-    """A deployment that ends with the test, and whose every repository all judges read at the end."""
+    """A deployment that ends with the test, and whose every repository all judges read at the end.
+
+    Its logs are searched for what they must not hold.
+    """
     server = EmbeddedServer(path / "server")
     server.start()
     running = Deployment(path, server, variables)
@@ -105,3 +109,4 @@ def deployment(path: Path, **variables: str) -> Iterator[Deployment]:
     finally:
         running.stop()
     assert_all_readable(running.store)
+    assert_nothing_repeated([*path.glob("*.log"), *path.glob("server/*.log")], running.store)

@@ -110,6 +110,16 @@ def _set_up_logging(**_: Any) -> None:
     logs.configure(get_settings())
 
 
+@signals.task_prerun.connect  # type: ignore[untyped-decorator]
+def _bind_task(task: Any, task_id: str, args: Any, kwargs: Any, **_: Any) -> None:
+    logs.bind_task(task, task_id, args, kwargs)
+
+
+@signals.task_postrun.connect  # type: ignore[untyped-decorator]
+def _unbind_task(**_: Any) -> None:
+    logs.unbind_task()
+
+
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
 def _prepare_shutdown(**_: Any) -> None:
     shutdown.prepare()

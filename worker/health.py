@@ -15,13 +15,13 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
 from celery import bootsteps, signals
 
 from worker.heartbeat import Heartbeat, Mark, State, run_folder
+from worker.logs import get_logger
 from worker.settings import Settings, get_settings
 
-log = structlog.get_logger("confkeep.health")
+log = get_logger("health")
 
 #: Seconds between two marks of the loop.
 LOOP_INTERVAL_S: Final = 1.0

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-import structlog
 from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
@@ -23,9 +22,10 @@ from worker.connections import broker_errors, open_client
 from worker.errors import ConfkeepError
 from worker.health import HeartbeatStep
 from worker.heartbeat import Heartbeat, Mark
+from worker.logs import get_logger
 from worker.settings import Settings, get_settings
 
-log = structlog.get_logger("confkeep.sweeper")
+log = get_logger("sweeper")
 
 #: Milliseconds that a retry's own message gets before the sweep takes its place.
 _RETRY_GRACE_MS = 2_000

@@ -27,6 +27,7 @@ LAYERS = [
         "health",
         "inbox",
         "locks",
+        "quiet_request",
         "receipts",
         "staging",
         "sweeper",
@@ -36,7 +37,7 @@ LAYERS = [
         "wakeups",
     ),
     ("connections", "heartbeat", "keys", "logs", "scripts", "settings", "shutdown"),
-    ("errors", "ids", "suspect", "urls"),
+    ("errors", "ids", "log_scrub", "suspect", "urls"),
 ]
 #: The store knows nothing of the queue: it stands beside it and is imported by few.
 STORE_USERS = {
