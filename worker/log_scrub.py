@@ -80,7 +80,9 @@ def exception_text(
     parts = []
     for error in _chain(exc_info[1]):
         parts.append("Traceback (most recent call last):\n")
-        parts += traceback.format_tb(error.__traceback__)
+        # Celery hands over what is left of a traceback apart from the exception.
+        rest = exc_info[2] if error is exc_info[1] else None
+        parts += traceback.format_tb(error.__traceback__ or rest)
         parts.append(f"{describe(error)}\n")
     return "".join(parts).rstrip("\n")
 
