@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any, Final
 
 import redis
-import structlog
 from celery import bootsteps
 
 from worker.connections import broker_errors, open_client
 from worker.errors import BrokerUnavailable, BrokerVolatile, ConfkeepError
+from worker.logs import get_logger
 from worker.settings import Settings, get_settings
 
 _SILENT: Final = "The server does not tell its configuration"
 
-log = structlog.get_logger("confkeep.broker")
+log = get_logger("broker")
 
 
 def check(client: redis.Redis, settings: Settings) -> list[str]:

@@ -19,6 +19,9 @@
     │   ├── StagedBytesMissing    its bytes are not in staging
     │   ├── StagedBytesDamaged    its bytes are not those that were accepted
     │   └── NotSigned             no key of ours signed its inbox entry
+    ├── Unhealthy                 what a probe asked for is not so
+    │   ├── NotAlive              no worker, or its loop hangs: start it again
+    │   └── NotReady              the worker lives and cannot commit now: wait
     └── StoreError                a tenant's git repository
         ├── NotInStore            no such repository, commit, device or file (also a KeyError)
         │   └── RemovedByRetention    it was there, and rules or an erasure removed it
@@ -207,6 +210,28 @@ class NotSigned(PoisonedBackup):
         "discard it and see docs/security.md: somebody else may write to the server."
     )
     exit_code = 23
+
+
+class Unhealthy(ConfkeepError):
+    """What a probe asked for is not so."""
+
+    hint = "`confkeep health --json` says which worker and why."
+    exit_code = 50
+
+
+class NotAlive(Unhealthy):
+    """No worker of this deployment runs on this machine, or the loop of one hangs."""
+
+    hint = "Start the worker again; what was accepted waits in the inboxes."
+    exit_code = 51
+
+
+class NotReady(Unhealthy):
+    """A worker lives, but Redis does not answer it, or its store takes no write."""
+
+    hint = "A restart does not help: look at the server, the network and the store's volume."
+    retryable = True
+    exit_code = 52
 
 
 class StoreError(ConfkeepError):
