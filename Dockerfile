@@ -39,6 +39,7 @@ ENV PATH=/opt/confkeep/bin:$PATH \
     CONFKEEP_GIT_STORE_PATH=/data/store \
     CONFKEEP_STAGING_PATH=/data/staging \
     CONFKEEP_LOG_FORMAT=json \
+    CONFKEEP_METRICS_ADDRESS=0.0.0.0 \
     REMAP_SIGTERM=SIGQUIT
 # A number: Kubernetes' runAsNonRoot does not believe names.
 USER 10001:10001
