@@ -10,10 +10,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import redis
-import structlog
 
 from tasks.models import Receipt
-from worker import backoff, dead_letters, inbox, locks, receipts, shutdown, staging, wakeups
+from worker import (
+    backoff,
+    dead_letters,
+    inbox,
+    locks,
+    receipts,
+    shutdown,
+    staging,
+    totals,
+    wakeups,
+)
 from worker.connections import broker_errors
 from worker.errors import (
     BrokerUnavailable,
@@ -26,6 +35,7 @@ from worker.errors import (
 from worker.git_store import author_of
 from worker.inbox import Batch, Entry, Waiting
 from worker.locks import TenantLock
+from worker.logs import get_logger
 from worker.receipts import Outcome
 from worker.settings import Settings
 from worker.staging import Contents
@@ -34,8 +44,9 @@ from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups, find_committed
 from worker.store.repository import TenantRepository, open_for_writing, repository_path
 from worker.suspect import warning_of, why_suspect
+from worker.totals import Mark, RecentCommit
 
-log = structlog.get_logger("confkeep.drain")
+log = get_logger("drain")
 
 #: Tries of one backup alone that end with their process before it becomes a dead letter.
 _GIVE_UP_AFTER = 10
@@ -107,6 +118,7 @@ def _drain(
             for found in batch.unreadable:
                 dead_letters.bury_unreadable(client, tenant_id, found)
                 dead += 1
+                log.warning("unreadable entry", action="backup.unreadable", tenant_id=tenant_id)
             if not batch.entries:
                 continue
             if step is None:
@@ -151,6 +163,7 @@ class _Step:
         }
         committed = {answer.backup_id: answer for answer in self._commit(backups)}
         outcomes, done, dead = [], [], []
+        marks: dict[str, Mark] = {}
         for waiting in batch.entries:
             entry = waiting.entry
             error = poisoned.get(waiting.stream_id)
@@ -159,20 +172,41 @@ class _Step:
                 dead_letters.bury(self._client, self._tenant_id, entry, error)
                 dead.append(waiting)
                 value = error
+                log.warning(
+                    "dead letter",
+                    action="backup.dead",
+                    tenant_id=self._tenant_id,
+                    device_id=entry.device_id,
+                    backup_id=entry.backup_id,
+                    reason=f"{type(error).__name__}: {error}",
+                )
             else:
                 done.append(waiting)
-                value = self._receipt(committed[entry.backup_id], suspects)
+                receipt = self._receipt(committed[entry.backup_id], suspects)
+                marks[entry.backup_id] = totals.mark_of(_recent(receipt))
+                value = receipt.model_dump(mode="json")
+                log.debug(
+                    "backup committed",
+                    action="backup.committed",
+                    tenant_id=self._tenant_id,
+                    device_id=entry.device_id,
+                    backup_id=entry.backup_id,
+                    sha=receipt.sha,
+                    unchanged=receipt.unchanged,
+                )
             outcomes.append(Outcome(entry.backup_id, entry.digest(self._tenant_id), value))
         receipts.publish(self._client, self._tenant_id, outcomes, self._settings.receipt_ttl_s)
-        inbox.settle(self._client, self._tenant_id, done)
+        inbox.settle(self._client, self._tenant_id, done, marks=marks)
         for entry in (waiting.entry for waiting in done):
             staging.of_entry(entry, self._settings, self._client).discard(self._tenant_id, [entry])
         if dead:
-            inbox.settle(self._client, self._tenant_id, dead, keep_bytes=True)
+            marks = {waiting.entry.backup_id: totals.DEAD for waiting in dead}
+            inbox.settle(self._client, self._tenant_id, dead, keep_bytes=True, marks=marks)
         log.info(
             "batch committed",
             action="batch.committed",
             tenant_id=self._tenant_id,
+            sha=next(reversed(committed.values())).sha if committed else None,
             backups=len(done),
             dead=len(dead),
             seconds=round(time.monotonic() - started, 4),
@@ -225,9 +259,7 @@ class _Step:
                 time.sleep(0.02)
         raise AssertionError("unreachable")
 
-    def _receipt(
-        self, committed: Committed, suspects: Mapping[str, str | None]
-    ) -> dict[str, object]:
+    def _receipt(self, committed: Committed, suspects: Mapping[str, str | None]) -> Receipt:
         backup_id = committed.backup_id
         suspect = suspects[backup_id] if backup_id in suspects else self._in_git(committed)
         receipt = Receipt(
@@ -252,13 +284,27 @@ class _Step:
                 backup_id=backup_id,
                 reason=suspect,
             )
-        return receipt.model_dump(mode="json")
+        return receipt
 
     def _in_git(self, committed: Committed) -> str | None:
         """Why a backup whose bytes only git has any more looks bad or failed."""
         commit = reader.find_commit(self._repository, committed.sha)
         pair = reader.read_pair(self._repository, commit, committed.device_id)
         return why_suspect(pair.export, pair.binary)
+
+
+def _recent(receipt: Receipt) -> RecentCommit:
+    return RecentCommit(
+        tenant_id=receipt.tenant_id,
+        device_id=receipt.device_id,
+        backup_id=receipt.backup_id,
+        sha=receipt.sha,
+        committed_at=receipt.committed_at,
+        lines_added=receipt.lines_added,
+        lines_removed=receipt.lines_removed,
+        unchanged=receipt.unchanged,
+        suspect=receipt.suspect,
+    )
 
 
 def _backup(entry: Entry, export: bytes, binary: bytes | None) -> Backup:

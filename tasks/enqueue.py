@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import structlog
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
@@ -17,11 +16,12 @@ from worker import inbox, staging, wakeups
 from worker.app import app
 from worker.connections import get_client
 from worker.errors import BackupIdConflict, InboxFull, InvalidBackup
+from worker.logs import get_logger
 from worker.settings import Settings, get_settings
 from worker.staging import Contents
 from worker.suspect import why_suspect
 
-log = structlog.get_logger("confkeep.enqueue")
+log = get_logger("enqueue")
 
 #: Most bytes, and backups, that are sent to Redis in one go.
 _CHUNK_BYTES = 8 * 1024 * 1024

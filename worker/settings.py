@@ -14,6 +14,7 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator, mode
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import InvalidSettings
+from worker.urls import DEFAULT_REDIS_URL
 
 _MIB = 1024 * 1024
 _SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://")
@@ -27,7 +28,7 @@ class Settings(BaseSettings):
     )
 
     redis_url: str = Field(
-        "redis://localhost:6379/0",
+        DEFAULT_REDIS_URL,
         repr=False,
         description="Redis or Valkey: `redis://`, `rediss://`, `unix:///path?db=0` or `sentinel://`",
     )
@@ -132,6 +133,11 @@ class Settings(BaseSettings):
     )
     retention_grace_days: float = Field(
         7.0, ge=0, le=3650, description="Days that a history stays after retention replaced it"
+    )
+    run_path: pathlib.Path | None = Field(
+        None,
+        description="Folder on this machine, not on the volume, for what `confkeep health` reads; "
+        "empty: `confkeep-UID` in `/tmp`",
     )
     author_name: str = Field(
         "The Other Dude", min_length=1, description="Author and committer of every commit"

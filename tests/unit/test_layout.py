@@ -22,18 +22,22 @@ LAYERS = [
     (
         "app",
         "broker_check",
+        "consumer",
         "dead_letters",
+        "health",
         "inbox",
         "locks",
+        "quiet_request",
         "receipts",
         "staging",
         "sweeper",
         "tidy",
         "backoff",
+        "totals",
         "wakeups",
     ),
-    ("connections", "keys", "logs", "scripts", "settings", "shutdown"),
-    ("errors", "ids", "suspect", "urls"),
+    ("connections", "heartbeat", "keys", "logs", "scripts", "settings", "shutdown"),
+    ("errors", "ids", "log_scrub", "suspect", "urls"),
 ]
 #: The store knows nothing of the queue: it stands beside it and is imported by few.
 STORE_USERS = {

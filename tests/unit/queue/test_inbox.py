@@ -66,6 +66,7 @@ def test_accept_leaves_exactly_the_keys_of_one_backup(
         keys.staged(TENANT, one.entry.backup_id),
         keys.result(one.entry.backup_id),
         keys.LOAD,
+        keys.TOTALS,
     }
     assert client.get(keys.staged(TENANT, one.entry.backup_id)) == b"/ip"
     assert 0 < client.ttl(keys.result(one.entry.backup_id)) <= settings.receipt_ttl_s
@@ -127,6 +128,7 @@ def test_settling_the_last_entry_leaves_its_record_alone(
     client.delete(keys.wake(TENANT))
     assert _settle(client, settings, batch(client)) == 0
     assert all_keys(client) == {
+        keys.TOTALS,
         keys.result(one.entry.backup_id),
         keys.result(str(uuid.UUID(int=77))),
     }
@@ -159,7 +161,7 @@ def test_an_id_that_was_settled_is_done_and_not_accepted_again(
     client.delete(keys.wake(TENANT))
     [answer] = inbox.accept(client, settings, [submission(1)])
     assert answer == inbox.Accepted("done")
-    assert all_keys(client) == {keys.result(submission(1).entry.backup_id)}
+    assert all_keys(client) == {keys.TOTALS, keys.result(submission(1).entry.backup_id)}
 
 
 def test_a_dead_letter_that_comes_again_starts_anew(
