@@ -19,6 +19,8 @@ import psutil
 import pytest
 import redis
 import yaml
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tasks import enqueue_backup, enqueue_backups
 from tests.integration.conftest import become_producer, forget_environment
@@ -156,9 +158,10 @@ def _try_broker(service: Any, script: str, data: Path, path: Path) -> None:
     )
     try:
         wait_for(lambda: process.poll() is not None or path.exists(), "the server")
+        no_retry = Retry(NoBackoff(), 0)
         assert "planted" not in " ".join(psutil.Process(process.pid).cmdline())
         with (
-            redis.Redis(unix_socket_path=str(path)) as stranger,
+            redis.Redis(unix_socket_path=str(path), retry=no_retry) as stranger,
             pytest.raises(redis.AuthenticationError),
         ):
             stranger.ping()

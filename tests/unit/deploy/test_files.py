@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import configparser
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,13 @@ def problems_of_procfile(text: str) -> list[str]:
 def test_the_procfile_has_no_problem() -> None:
     assert problems_of_procfile(PROCFILE) == []
     assert list(processes(PROCFILE)) == ["worker", "exporter"]
+
+
+def test_honcho_finds_both_processes(tmp_path: Path) -> None:
+    """It accepts nearly everything; what it understood is what counts."""
+    command = [sys.executable, "-m", "honcho", "-f", str(facts.ROOT / "Procfile"), "check"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    assert b"Valid procfile detected (worker, exporter)" in done.stderr
 
 
 @pytest.mark.parametrize(
