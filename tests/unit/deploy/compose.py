@@ -23,7 +23,7 @@ Image = Annotated[str, StringConstraints(pattern=r"^[a-z0-9./-]+:v?\d+\.\d+(\.\d
 
 _VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(:?[-?+])?[^}]*\}")
 _SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|_AUTH$")
-_BY_HAND = "127.0.0.1:"
+_LOOPBACK = "127.0.0.1:"
 
 
 class Strict(BaseModel):
@@ -143,7 +143,7 @@ def problems_of(document: Any, root: Path) -> list[str]:
         if service.runs_confkeep:
             found += facts.problems_of_command(service.command)
         problems += [f"{name}: {problem}" for problem in found]
-    return [*problems, *_workers(compose)]
+    return [*problems, *_workers(compose), *_memory(compose)]
 
 
 def _dependencies(compose: Compose, service: Service) -> list[str]:
@@ -176,7 +176,9 @@ def _volumes(compose: Compose, service: Service, root: Path) -> list[str]:
 
 
 def _outside(service: Service) -> list[str]:
-    problems = [f"publishes {port} to everybody" for port in service.ports if _BY_HAND not in port]
+    problems = [
+        f"publishes {port} to everybody" for port in service.ports if not port.startswith(_LOOPBACK)
+    ]
     if "no-new-privileges:true" not in service.security_opt:
         problems.append("may gain privileges")
     if service.user in ("root", "0"):
@@ -210,6 +212,24 @@ def _workers(compose: Compose) -> list[str]:
         return [*problems, f"workers do not agree on their number: {sorted(counts)}"]
     indices = [service.environment["CONFKEEP_WORKER_INDEX"] for service in workers.values()]
     return [*problems, *facts.problems_of_indices(indices, counts.pop())]
+
+
+def _memory(compose: Compose) -> list[str]:
+    """Whether a full inbox is refused by us, before the server refuses, before the kernel kills it."""
+    broker = compose.services["broker"]
+    found = re.search(r"--maxmemory (\d+)gb", " ".join(broker.command))
+    if found is None:
+        return ["broker: no --maxmemory"]
+    most = int(found[1]) * 2**30
+    problems = []
+    if int(broker.deploy.resources.limits.memory.removesuffix("M")) * 2**20 < 2 * most:
+        problems.append("broker: rewriting its file may take more memory than it has")
+    for name, service in compose.services.items():
+        if service.runs_confkeep and service.command[:1] == ["worker"]:
+            accepted = int(service.environment.get("CONFKEEP_TOTAL_MAX_BYTES", 2**63))
+            if accepted > 0.75 * most:
+                problems.append(f"{name}: accepts more than the server keeps")
+    return problems
 
 
 def required_variables(text: str) -> set[str]:

@@ -124,6 +124,18 @@ BROKEN: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda d: services(d)["worker-0"].update(security_opt=[]),
         "worker-0: may gain privileges",
     ),
+    "no limit of the server's memory": (
+        lambda d: services(d)["broker"].update(command=["valkey-server"]),
+        "broker: no --maxmemory",
+    ),
+    "memory too little for a rewrite": (
+        lambda d: services(d)["broker"]["deploy"]["resources"]["limits"].update(memory="2048M"),
+        "broker: rewriting its file",
+    ),
+    "accepting more than the server keeps": (
+        lambda d: services(d)["worker-0"]["environment"].pop("CONFKEEP_TOTAL_MAX_BYTES"),
+        "worker-0: accepts more than the server keeps",
+    ),
     "root": (lambda d: services(d)["broker"].update(user="root"), "broker: runs as root"),
 }
 
