@@ -21,6 +21,7 @@ from worker import (
     shutdown,
     staging,
     totals,
+    tracing,
     wakeups,
 )
 from worker.connections import broker_errors
@@ -185,6 +186,14 @@ class _Step:
                 receipt = self._receipt(committed[entry.backup_id], suspects)
                 marks[entry.backup_id] = totals.mark_of(_recent(receipt))
                 value = receipt.model_dump(mode="json")
+                tracing.commit(
+                    self._settings,
+                    int(waiting.stream_id.split("-")[0]),
+                    self._tenant_id,
+                    device_id=entry.device_id,
+                    backup_id=entry.backup_id,
+                    sha=receipt.sha,
+                )
                 log.debug(
                     "backup committed",
                     action="backup.committed",

@@ -17,6 +17,7 @@ from worker.broker_check import BrokerCheckStep
 from worker.health import HeartbeatStep
 from worker.settings import get_settings
 from worker.sweeper import SweeperStep
+from worker.telemetry import TelemetryStep
 
 #: The modules that hold the tasks; names, since the runtime does not import what producers see.
 TASK_MODULES = (
@@ -99,6 +100,7 @@ def configuration() -> dict[str, Any]:
 # Not the process's current app: producers import this beside an app of their own.
 app = Celery("confkeep", set_as_current=False)
 app.add_defaults(configuration)
+app.steps["worker"].add(TelemetryStep)
 app.steps["worker"].add(HeartbeatStep)
 app.steps["worker"].add(BrokerCheckStep)
 app.steps["worker"].add(SweeperStep)

@@ -65,12 +65,15 @@ def _without_values(record: logging.LogRecord) -> dict[str, Any]:
 
 def describe(error: BaseException) -> str:
     """An exception's class; with what it says when that is known to hold no payload."""
-    name = type(error).__name__
+    said = says(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def says(error: BaseException) -> str:
+    """What an exception says, if it is known to hold no payload; else nothing."""
     if isinstance(error, ConfkeepError):
-        return f"{name}: {error}"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{name}: {error.strerror}"
-    return name
+        return str(error)
+    return (error.strerror or "") if isinstance(error, OSError) else ""
 
 
 def exception_text(
@@ -78,16 +81,18 @@ def exception_text(
 ) -> str:
     """A traceback with the lines of code, but without what the exceptions say of values."""
     parts = []
-    for error in _chain(exc_info[1]):
+    for error in chain_of(exc_info[1]):
         parts.append("Traceback (most recent call last):\n")
-        parts += traceback.format_tb(error.__traceback__)
+        # Celery hands over what is left of a traceback apart from the exception.
+        rest = exc_info[2] if error is exc_info[1] else None
+        parts += traceback.format_tb(error.__traceback__ or rest)
         parts.append(f"{describe(error)}\n")
     return "".join(parts).rstrip("\n")
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The causes first."""
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what it came from, the causes first."""
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if before is not None and before is not error:
-        yield from _chain(before)
+        yield from chain_of(before)
     yield error

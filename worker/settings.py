@@ -149,6 +149,12 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field(
         "console", description="`console` for people, `json` for log collectors"
     )
+    sentry_dsn: str | None = Field(
+        None, repr=False, description="Report failures to this DSN of Sentry (extra `sentry`)"
+    )
+    otel: bool = Field(
+        False, description="Trace with OpenTelemetry, as OTEL_* variables say (extra `otel`)"
+    )
 
     @field_validator("redis_url")
     @classmethod
