@@ -8,13 +8,15 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic_core import PydanticUndefined
 
-from worker import errors
+from worker import errors, metrics
 from worker.errors import ConfkeepError
+from worker.metrics import Metric
 from worker.settings import Settings, variable_of
 
 ROOT = Path(__file__).parents[1]
@@ -94,7 +96,31 @@ def actions_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-TABLES = {"actions": actions_table, "settings": settings_table, "errors": errors_table}
+def metrics_table(declared: Sequence[Metric]) -> str:
+    """Metrics with their kinds, labels and meaning."""
+    rows = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    for metric in declared:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        rows.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
+    return "\n".join(rows) + "\n"
+
+
+def steps_table() -> str:
+    """The steps of a batch, as `confkeep_worker_step_seconds` names them."""
+    rows = ["| step | what it does |", "|---|---|"]
+    rows += [f"| `{step}` | {what} |" for step, what in metrics.STEPS.items()]
+    return "\n".join(rows) + "\n"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "actions": actions_table,
+    "settings": settings_table,
+    "errors": errors_table,
+    "worker_metrics": lambda: metrics_table(metrics.OF_WORKER),
+    "worker_steps": steps_table,
+    "redis_metrics": lambda: metrics_table(metrics.OF_REDIS),
+    "store_metrics": lambda: metrics_table(metrics.OF_STORE),
+}
 
 
 def fresh(text: str) -> str:

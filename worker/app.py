@@ -12,9 +12,10 @@ from typing import Any
 from celery import Celery, signals
 from kombu.entity import Queue
 
-from worker import keys, logs, shutdown, urls
+from worker import keys, logs, measure, shutdown, urls
 from worker.broker_check import BrokerCheckStep
 from worker.health import HeartbeatStep
+from worker.metrics_server import MetricsStep
 from worker.settings import get_settings
 from worker.sweeper import SweeperStep
 from worker.telemetry import TelemetryStep
@@ -104,6 +105,7 @@ app.steps["worker"].add(TelemetryStep)
 app.steps["worker"].add(HeartbeatStep)
 app.steps["worker"].add(BrokerCheckStep)
 app.steps["worker"].add(SweeperStep)
+app.steps["worker"].add(MetricsStep)
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
@@ -125,6 +127,11 @@ def _unbind_task(**_: Any) -> None:
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
 def _prepare_shutdown(**_: Any) -> None:
     shutdown.prepare()
+
+
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
+def _after_fork(**_: Any) -> None:
+    measure.after_fork()
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]

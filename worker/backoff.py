@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import keys, scripts
+from worker import keys, measure, metrics, scripts
 from worker.connections import broker_errors
 from worker.errors import ConfkeepError
 
@@ -102,6 +102,7 @@ def failed(client: redis.Redis, tenant_id: str, error: BaseException) -> float:
     names = [keys.backoff(tenant_id), keys.TOTALS]
     with broker_errors():
         wait_ms = scripts.load("failed").run(client, names, arguments)
+    measure.count(metrics.WORKER_RETRIED)
     return int(wait_ms) / 1000
 
 

@@ -113,6 +113,10 @@ class Waiting:
     stream_id: str
     entry: Entry
 
+    def age_s(self, at_ms: int) -> float:
+        """Seconds since its enqueue at `at_ms` of the server's clock."""
+        return max(0, at_ms - int(self.stream_id.partition("-")[0])) / 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
@@ -286,6 +290,16 @@ def peek(client: redis.Redis, tenant_id: str, limit: int) -> list[Waiting]:
     return _parse(rows)[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a settling."""
+
+    #: Entries that are left.
+    left: int
+    #: When, by the server's clock.
+    at_ms: int
+
+
 def settle(
     client: redis.Redis,
     tenant_id: str,
@@ -293,16 +307,13 @@ def settle(
     *,
     keep_bytes: bool = False,
     marks: Mapping[str, Mark] | None = None,
-) -> int:
+) -> Settled:
     """Take entries out, whose outcomes are published, with what belongs to them, and count them.
 
     Args:
         keep_bytes: leave their staged bytes, as for dead letters.
         marks: by backup_id (of what is no entry: by stream id), how the totals count it. Each is
             counted once, however often it is settled.
-
-    Returns:
-        The number of entries that are left.
 
     Raises:
         BrokerUnavailable: they may be out; repeating does no harm.
@@ -333,9 +344,10 @@ def settle(
         # Of a long batch only the last ones stay.
         shown = mark.recent is not None and number >= len(settled) - totals.RECENT_ROWS
         row = mark.recent.to_json() if mark.recent is not None and shown else ""
-        arguments += [waiting.stream_id, name, size, mark.words, row]
+        arguments += [waiting.stream_id, name, size, " ".join(mark.words), row]
     with broker_errors():
-        return int(scripts.load("settle").run(client, names, arguments))
+        left, at_ms = scripts.load("settle").run(client, names, arguments)
+    return Settled(left, at_ms)
 
 
 def depth(client: redis.Redis, tenant_id: str) -> int:

@@ -71,24 +71,21 @@ class RecentCommit:
 class Mark:
     """How a settled backup is counted."""
 
-    #: Names of counters, separated by blanks.
-    words: str = ""
+    #: Names of counters.
+    words: tuple[str, ...] = ()
     #: Its row among the last commits.
     recent: RecentCommit | None = None
 
 
 UNCOUNTED: Final = Mark()
-DEAD: Final = Mark("dead")
+DEAD: Final = Mark(("dead",))
 
 
 def mark_of(commit: RecentCommit) -> Mark:
     """How a committed backup is counted."""
-    words = ["committed"]
-    if commit.unchanged:
-        words.append("unchanged")
-    if commit.suspect is not None:
-        words.append("suspect")
-    return Mark(" ".join(words), commit)
+    unchanged = ("unchanged",) if commit.unchanged else ()
+    suspect = ("suspect",) if commit.suspect is not None else ()
+    return Mark(("committed", *unchanged, *suspect), commit)
 
 
 @dataclass(frozen=True, slots=True)

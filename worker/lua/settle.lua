@@ -14,7 +14,7 @@
 --       5...       n times: stream id, backup_id, size in bytes, the totals that count it (words
 --                  such as 'committed unchanged'), its row of `recent` or ''
 --
--- Returns the number of entries that are left.
+-- Returns {entries that are left, ms of the server's clock}.
 
 local n = tonumber(ARGV[2])
 local entries, bytes = 0, 0
@@ -61,9 +61,9 @@ if redis.call('HINCRBY', KEYS[6], 'entries', -entries) <= 0 then
   redis.call('DEL', KEYS[6])
 end
 
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 if #latencies > 0 then
-  local time = redis.call('TIME')
-  local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
   local bounds = cjson.decode(ARGV[4])
   counts.latency_ms = 0
   for _, began in ipairs(latencies) do
@@ -87,4 +87,4 @@ if #rows > 0 then
   redis.call('LPUSH', KEYS[8], unpack(rows))
   redis.call('LTRIM', KEYS[8], 0, tonumber(ARGV[3]) - 1)
 end
-return left
+return {left, now}

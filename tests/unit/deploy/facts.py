@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from worker import keys
+from worker import keys, metrics
 from worker.app import TASK_MODULES, app, configuration
 from worker.cli import COMMANDS, cli
 from worker.errors import InvalidSettings
@@ -25,6 +25,7 @@ DEPLOYED = ("Dockerfile", "docker-compose.yml", "Procfile", "docs/deploy")
 VARIABLES = {variable_of(field): field for field in Settings.model_fields}
 
 _VARIABLE = re.compile(r"\bCONFKEEP_[A-Z0-9_]*[A-Z0-9]")
+_METRIC = re.compile(r"\bconfkeep_[a-z_]+")
 _QUEUE = re.compile(r"\bbackups\.[a-z_]+(?:\.\d+)?")
 
 
@@ -45,6 +46,12 @@ def unknown_variables(text: str) -> list[str]:
 def unknown_queues(text: str) -> list[str]:
     """The queues and tasks that a text names and Celery does not have."""
     return sorted(set(_QUEUE.findall(text)) - queues() - tasks())
+
+
+def unknown_metrics(text: str) -> list[str]:
+    """The time series that a text names and neither a worker nor the exporter has."""
+    known = {series for metric in metrics.ALL for series in metric.series}
+    return sorted(set(_METRIC.findall(text)) - known)
 
 
 @functools.cache

@@ -28,6 +28,7 @@ def test_what_a_file_names_is_there(path: Path) -> None:
 def problems_of_text(text: str) -> list[str]:
     problems = [f"{name}: no such setting" for name in facts.unknown_variables(text)]
     problems += [f"{name}: no such queue or task" for name in facts.unknown_queues(text)]
+    problems += [f"{name}: no such metric" for name in facts.unknown_metrics(text)]
     for line in _COMMAND.findall(text):
         name, *options = line.split()
         problems += facts.unknown_words(name, options)
@@ -40,6 +41,7 @@ def problems_of_text(text: str) -> list[str]:
         ("CONFKEEP_WORKERS=2", "CONFKEEP_WORKERS: no such setting"),
         ("the queue backups.shard.99", "backups.shard.99: no such queue or task"),
         ("the task backups.commit", "backups.commit: no such queue or task"),
+        ("sum(confkeep_backlog)", "confkeep_backlog: no such metric"),
         ("run `confkeep statistics`", "confkeep statistics: no such command"),
         ("    confkeep status --wait\n", "confkeep status --wait: no such option"),
     ],

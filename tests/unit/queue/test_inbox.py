@@ -117,7 +117,7 @@ def _settle(client: redis.Redis, settings: Settings, settled: list[inbox.Waiting
         Outcome(one.entry.backup_id, one.entry.digest(TENANT), {"sha": "0" * 40}) for one in settled
     ]
     receipts.publish(client, TENANT, outcomes, settings.receipt_ttl_s)
-    return inbox.settle(client, TENANT, settled)
+    return inbox.settle(client, TENANT, settled).left
 
 
 def test_settling_the_last_entry_leaves_its_record_alone(
@@ -202,7 +202,7 @@ def test_what_is_no_entry_is_told_apart(client: redis.Redis, settings: Settings)
     read = inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999)
     assert [waiting.entry for waiting in read.entries] == [submission(1).entry]
     assert [found.text for found in read.unreadable] == ["{", ""]
-    assert inbox.settle(client, TENANT, read.unreadable) == 1
+    assert inbox.settle(client, TENANT, read.unreadable).left == 1
 
 
 def test_inboxes_are_listed_by_the_age_of_their_oldest_entry(
