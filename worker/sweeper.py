@@ -7,6 +7,7 @@ may sweep the same shards at once: the wake flag lets one of them send.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -99,6 +100,14 @@ class Sweeper:
                 self._tidying = steps
                 return
         log.info("tidied the staging", action="sweep.tidied", deleted=self._deleted)
+
+    def leave(self) -> None:
+        """Take the report back: a worker that ended in order is not one that fell silent.
+
+        Raises:
+            redis.RedisError: Redis did not answer; the report is forgotten after an hour.
+        """
+        self._client.hdel(keys.WORKERS, self._name)
 
     def _forgotten(self, now_ms: int) -> dict[int, list[tuple[str, bytes | None]]]:
         """By shard, the tenants that wait without a fresh flag, a lock or a backoff; with their
@@ -219,4 +228,6 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
                     log.info("woke forgotten inboxes", action="sweep.woke", inboxes=sent)
             if self._stop.wait(settings.sweep_interval_s):
                 break
+        with contextlib.suppress(redis.RedisError):
+            sweeper.leave()
         client.close()
