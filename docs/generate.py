@@ -1,6 +1,7 @@
-"""Writes the generated tables into the Markdown pages; `--check` only says whether they are fresh.
+"""Writes the generated parts into the Markdown pages; `--check` only says whether they are fresh.
 
-A table stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `NAME` is one of
+`PARTS`, or `file PATH` for a file of the project as a block of code.
 """
 
 from __future__ import annotations
@@ -8,16 +9,22 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from docs.cli_reference import cli_commands, cli_exit_codes
 from worker import errors
 from worker.errors import ConfkeepError
 from worker.settings import Settings, variable_of
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-_BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+_BLOCK = re.compile(
+    r"(<!-- generated: (?P<name>[\w ./-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
+)
+_LANGUAGES = {".py": "python", ".sh": "sh", ".yml": "yaml", ".yaml": "yaml"}
 
 
 def settings_table() -> str:
@@ -27,6 +34,38 @@ def settings_table() -> str:
         default = "" if field.default is PydanticUndefined else f"`{field.default}`"
         rows.append(f"| `{variable_of(name)}` | {default} | {field.description} |")
     return "\n".join(rows) + "\n"
+
+
+def settings_limits() -> str:
+    """Every variable with what it may be set to."""
+    rows = ["| variable | default | allowed | meaning |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "not set" if field.default is None else f"`{field.default}`"
+        rows.append(
+            f"| `{variable_of(name)}` | {default} | {_allowed(field)} | {field.description} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def _allowed(field: FieldInfo) -> str:
+    kind: Any = field.annotation
+    choices = [each for each in get_args(kind) if each is not type(None)]
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    if len(choices) == 1:
+        [kind] = choices
+    if kind is bool:
+        return "`0` or `1`"
+    limits: dict[str, Any] = {
+        limit: getattr(each, limit)
+        for each in field.metadata
+        for limit in ("gt", "ge", "le")
+        if getattr(each, limit, None) is not None
+    }
+    if not limits:
+        return "a path" if getattr(kind, "__name__", "") == "Path" else "a text"
+    low = f"above {limits['gt']}" if "gt" in limits else f"from {limits.get('ge')}"
+    return f"{low} to {limits['le']}" if "le" in limits else low
 
 
 def errors_table() -> str:
@@ -43,12 +82,26 @@ def _tree(root: type[ConfkeepError]) -> list[type[ConfkeepError]]:
     return [kind for kind in found if kind.__module__ == errors.__name__]
 
 
-TABLES = {"settings": settings_table, "errors": errors_table}
+PARTS = {
+    "settings": settings_table,
+    "settings_limits": settings_limits,
+    "errors": errors_table,
+    "cli_commands": cli_commands,
+    "cli_exit_codes": cli_exit_codes,
+}
+
+
+def _part(name: str) -> str:
+    kind, _, path = name.partition(" ")
+    if kind != "file":
+        return PARTS[name]()
+    text = (ROOT / path).read_text("utf-8")
+    return f"```{_LANGUAGES[Path(path).suffix]}\n{text.rstrip(chr(10))}\n```\n"
 
 
 def fresh(text: str) -> str:
-    """The page with its tables made anew."""
-    return _BLOCK.sub(lambda block: block[1] + TABLES[block[2]]() + block[3], text)
+    """The page with its generated parts made anew."""
+    return _BLOCK.sub(lambda block: block[1] + _part(block["name"]) + block["end"], text)
 
 
 def main() -> int:
