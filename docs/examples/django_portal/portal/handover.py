@@ -11,6 +11,9 @@ from worker.app import app
 
 from .models import Capture, Device
 
+#: What the portal keeps of a receipt.
+KEPT = ("sha", "lines_added", "lines_removed")
+
 
 def save_capture(device: Device, polled_at: dt.datetime, export: str, binary: bytes | None) -> None:
     """Keep a capture in the database, and enqueue it once the transaction is committed.
@@ -32,7 +35,7 @@ def save_capture(device: Device, polled_at: dt.datetime, export: str, binary: by
 
 def hand_over(capture: Capture) -> None:
     """Enqueue a capture. What fails now is tried again by `resend`."""
-    if capture.accepted or capture.problem:
+    if capture.sha or capture.problem:
         return
     try:
         enqueue_backup(
@@ -47,17 +50,29 @@ def hand_over(capture: Capture) -> None:
     except (BrokerUnavailable, InboxFull, StagingUnavailable):
         return  # The row has the bytes still, and the same id makes the repetition safe.
     except InvalidBackup as error:
-        capture.problem = str(error)
+        finish(capture, problem=str(error))
     else:
         capture.accepted = True
-    capture.export = capture.binary = None
-    capture.save()
+        capture.save()
 
 
-def resend() -> None:
-    """Enqueue what was captured and is not accepted: the process died, or the broker was away."""
-    for capture in Capture.objects.filter(accepted=False, problem="").select_related("device"):
+def resend(*, accepted: bool = False) -> None:
+    """Enqueue what was captured and is not accepted: the process died, or the broker was away.
+
+    With `accepted` also what was accepted and has no receipt: the broker lost its data.
+    """
+    unfinished = Capture.objects.filter(sha="", problem="")
+    if not accepted:
+        unfinished = unfinished.filter(accepted=False)
+    for capture in unfinished.select_related("device").order_by("polled_at"):
         hand_over(capture)
+
+
+def finish(capture: Capture, **known: object) -> None:
+    """Write down how a capture ended, and let go of its bytes."""
+    for name, value in {**known, "export": None, "binary": None}.items():
+        setattr(capture, name, value)
+    capture.save()
 
 
 def collect_receipts() -> int:
@@ -67,13 +82,9 @@ def collect_receipts() -> int:
         result = AsyncResult(str(capture.id), app=app)
         if result.successful():
             receipt = result.result
-            capture.sha = receipt["sha"]
-            capture.lines_added = receipt["lines_added"]
-            capture.lines_removed = receipt["lines_removed"]
-            capture.save()
-        elif result.failed():
-            capture.problem = str(result.result)
-            capture.save()
+            finish(capture, **{name: receipt[name] for name in KEPT})
+        elif result.failed():  # a dead letter
+            finish(capture, problem=str(result.result))
         else:
             waiting += 1
     return waiting
