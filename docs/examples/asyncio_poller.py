@@ -12,7 +12,14 @@ from dataclasses import dataclass
 
 from celery.result import AsyncResult
 
-from tasks import BrokerUnavailable, InboxFull, InvalidBackup, StagingUnavailable, enqueue_backup
+from tasks import (
+    BackupIdConflict,
+    BrokerUnavailable,
+    InboxFull,
+    InvalidBackup,
+    StagingUnavailable,
+    enqueue_backup,
+)
 from worker.app import app
 
 
@@ -54,6 +61,9 @@ async def hand_over(router: Router, polled_at: dt.datetime) -> str | None:
             print(f"{router.name}: {error}; again in {wait_s:.0f} s")
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, 60.0)
+        except BackupIdConflict:
+            # This poll was handed over before, with another capture: by a process that crashed.
+            return backup_id
         except InvalidBackup as error:
             # Such as an empty export. It would be refused again: poll the router again instead.
             print(f"{router.name}: {error}")
