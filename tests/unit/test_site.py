@@ -13,9 +13,10 @@ import pytest
 
 from docs import pictures
 from docs.generate import ROOT
+from docs.site_hooks import PICTURES
 
 #: A proxy that nobody answers at: whoever asks the network fails.
-NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "all_proxy")}
+NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_no_source_is_published_as_a_page(site: Path) -> None:
 
 
 def test_each_picture_is_that_of_a_page_as_it_is_now() -> None:
-    drawn = set(pictures.PICTURES.glob("*.svg"))
+    drawn = set(PICTURES.glob("*.svg"))
     assert drawn <= set(pictures.sources()), "draw them anew: see docs/pictures.py"
     for path in drawn:
         text = path.read_text("utf-8")
