@@ -1,7 +1,7 @@
 """Writes the generated parts into the Markdown pages; `--check` only says whether they are fresh.
 
 A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `NAME` is one of
-`PARTS`, or `file PATH` for a file of the project as a block of code.
+`TABLES`, or `file PATH` for a file of the project as a block of code.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _tree(root: type[ConfkeepError]) -> list[type[ConfkeepError]]:
     return [kind for kind in found if kind.__module__ == errors.__name__]
 
 
-PARTS = {
+TABLES = {
     "settings": settings_table,
     "settings_limits": settings_limits,
     "errors": errors_table,
@@ -94,7 +94,7 @@ PARTS = {
 def _part(name: str) -> str:
     kind, _, path = name.partition(" ")
     if kind != "file":
-        return PARTS[name]()
+        return TABLES[name]()
     text = (ROOT / path).read_text("utf-8")
     return f"```{_LANGUAGES[Path(path).suffix]}\n{text.rstrip(chr(10))}\n```\n"
 

@@ -2,6 +2,7 @@
 # Copies a store to another place, while workers run: mirror_store.sh STORE MIRROR
 # Run it as the workers' user, from cron. The first run copies all, later ones what is new.
 set -eu
+umask 077
 store=$1
 mirror=$2
 mkdir -p "$mirror"

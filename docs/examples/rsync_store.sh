@@ -2,6 +2,7 @@
 # Copies a store file by file, while workers run: rsync_store.sh STORE COPY
 # Branches first and objects afterwards: then a branch never names what was not copied.
 set -eu
+umask 077
 store=$1
 copy=$2
 for _ in 1 2 3 4 5; do
