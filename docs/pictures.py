@@ -20,7 +20,9 @@ from docs.site_hooks import FENCE, PICTURES, picture_of
 
 _PAGE = """<!doctype html><meta charset="utf-8"><script src="{script}"></script><body><script>
 mermaid.initialize({{startOnLoad: false, theme: "neutral", htmlLabels: false,
-  fontFamily: "sans-serif", flowchart: {{htmlLabels: false}}}});
+  fontFamily: "sans-serif", flowchart: {{htmlLabels: false, nodeSpacing: 30, rankSpacing: 45}},
+  sequence: {{actorMargin: 50, wrap: true, width: 180, actorFontSize: 16, messageFontSize: 15,
+              noteFontSize: 15}}}});
 mermaid.render("picture", {source}).then(
   (done) => {{ document.body.innerHTML = "<main>" + done.svg + "</main>"; }},
   (error) => {{ document.body.innerHTML = "<pre>" + error + "</pre>"; }});

@@ -1,7 +1,8 @@
-"""What the site does to the pages as MkDocs builds it: mermaid becomes pictures; it writes no file.
+"""What the site does to the pages as MkDocs builds it; it writes no file.
 
-The theme would load mermaid from elsewhere in each reader's browser. Instead each fence stands for
-the picture that `docs.pictures` drew of it. A fence without one stays text, and readable.
+Mermaid becomes pictures: the theme would load mermaid from elsewhere in each reader's browser. Instead
+each fence stands for the picture that `docs.pictures` drew of it. A fence without one stays text, and
+readable. Links to files of the project that are no part of the site become plain text.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-PICTURES = Path(__file__).parent / "pictures"
+DOCS = Path(__file__).parent
+PICTURES = DOCS / "pictures"
 FENCE = re.compile(r"^```mermaid\n(?P<source>.*?)^```$", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"(?<!!)\[(?P<text>[^\]\n]*)\]\((?P<target>\.\./[^)\s]*)\)")
 _TITLE = re.compile(r"^\s*accTitle: *(?P<title>.+)$", re.MULTILINE)
 
 
@@ -24,7 +27,7 @@ def picture_of(source: str) -> Path:
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """MkDocs calls this with each page's text."""
-    folder = Path(__file__).parent / Path(page.file.src_uri).parent
+    folder = DOCS / Path(page.file.src_uri).parent
 
     def shown(fence: re.Match[str]) -> str:
         picture = picture_of(fence["source"])
@@ -34,4 +37,12 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
         title = titled["title"].strip() if titled else "Diagram"
         return f"![{title}]({os.path.relpath(picture, folder)}){{ .picture }}"
 
-    return FENCE.sub(shown, markdown)
+    def inside(link: re.Match[str]) -> str:
+        path, _, anchor = link["target"].partition("#")
+        target = Path(os.path.normpath(folder / path))
+        if target == DOCS.parent / "README.md":
+            target = DOCS / ("settings.md" if anchor == "settings" else "index.md")
+            return f"[{link['text']}]({os.path.relpath(target, folder)})"
+        return link[0] if target.is_relative_to(DOCS) else link["text"]
+
+    return _LINK.sub(inside, FENCE.sub(shown, markdown))

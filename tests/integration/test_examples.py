@@ -58,6 +58,10 @@ def test_the_asyncio_poller_commits_each_poll_once_and_prints_its_receipts(
     for receipt in receipts:
         shown = git(repository, "show", f"{receipt['sha']}:{receipt['device_id']}/export.rsc")
         assert shown.startswith(b"# by RouterOS 7.16\n")
+    one = receipts[0]
+    read = run(running, "read_back.py", one["tenant_id"], one["device_id"])
+    assert one["sha"] in read[0]
+    assert "# by RouterOS 7.16" in read
 
 
 def test_plain_celery_hands_over_any_bytes_and_shows_none_of_them(running: Deployment) -> None:
