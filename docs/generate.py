@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+import yaml
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from docs.cli_reference import cli_commands, cli_exit_codes
-from worker import errors
+from worker import errors, metrics
 from worker.errors import ConfkeepError
+from worker.metrics import Metric
 from worker.settings import Settings, variable_of
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +27,8 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 _BLOCK = re.compile(
     r"(<!-- generated: (?P<name>[\w ./-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
 )
+#: What Prometheus puts into an alert's texts.
+_PLACEHOLDER = re.compile(r"\{\{.*?\}\}")
 _LANGUAGES = {".py": "python", ".sh": "sh", ".yml": "yaml", ".yaml": "yaml"}
 
 
@@ -82,12 +87,45 @@ def _tree(root: type[ConfkeepError]) -> list[type[ConfkeepError]]:
     return [kind for kind in found if kind.__module__ == errors.__name__]
 
 
-TABLES = {
+def metrics_table(declared: Sequence[Metric]) -> str:
+    """Metrics with their kinds, labels and meaning."""
+    rows = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    for metric in declared:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        rows.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
+    return "\n".join(rows) + "\n"
+
+
+def steps_table() -> str:
+    """The steps of a batch, as `confkeep_worker_step_seconds` names them."""
+    rows = ["| step | what it does |", "|---|---|"]
+    rows += [f"| `{step}` | {what} |" for step, what in metrics.STEPS.items()]
+    return "\n".join(rows) + "\n"
+
+
+def alerts_table() -> str:
+    """Every alert with what it means and what to do, from the rules themselves."""
+    rules = yaml.safe_load((ROOT / "docs" / "alerts" / "confkeep.rules.yml").read_text("utf-8"))
+    rows = ["| alert | severity | means | do |", "|---|---|---|---|"]
+    for rule in (rule for group in rules["groups"] for rule in group["rules"]):
+        says = rule["annotations"]
+        texts = (says["description"], says["runbook"])
+        means, do = (_PLACEHOLDER.sub("…", text).replace("|", "\\|") for text in texts)
+        rows.append(f"| `{rule['alert']}` | {rule['labels']['severity']} | {means} | {do} |")
+    return "\n".join(rows) + "\n"
+
+
+TABLES: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "settings_limits": settings_limits,
     "errors": errors_table,
     "cli_commands": cli_commands,
     "cli_exit_codes": cli_exit_codes,
+    "alerts": alerts_table,
+    "worker_metrics": lambda: metrics_table(metrics.OF_WORKER),
+    "worker_steps": steps_table,
+    "redis_metrics": lambda: metrics_table(metrics.OF_REDIS),
+    "store_metrics": lambda: metrics_table(metrics.OF_STORE),
 }
 
 

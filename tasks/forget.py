@@ -15,7 +15,7 @@ from typing import Any, Final
 import redis
 import structlog
 
-from worker import dead_letters, inbox, keys, locks
+from worker import dead_letters, inbox, keys, locks, totals
 from worker.connections import broker_errors, get_client
 from worker.dead_letters import DeadLetter
 from worker.errors import BackupsWaiting, NotInStore, StagingUnavailable
@@ -42,7 +42,7 @@ class Erased:
     #: Of a device, its commits; None: a tenant's repository went whole.
     commits: int | None
     dead_letters: int
-    #: Result records and staged bytes in Redis, and files on the volume.
+    #: Result records, rows of the last commits and staged bytes in Redis, and files on the volume.
     records: int
 
 
@@ -156,7 +156,7 @@ def _clear(
     names = {keys.result(backup_id) for backup_id in backup_ids}
     names |= {keys.staged(tenant_id, backup_id) for backup_id in backup_ids}
     names |= set(_results_of(client, tenant_id, device_id))
-    deleted = _delete(client, names)
+    deleted = _delete(client, names) + totals.forget(client, tenant_id, device_id)
     if backup_ids:
         with broker_errors():
             client.hdel(keys.replies(tenant_id), *backup_ids)

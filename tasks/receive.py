@@ -19,7 +19,7 @@ from tasks.models import (
     StagedReference,
     decode_base64,
 )
-from worker import receipts, staging
+from worker import measure, metrics, receipts, staging
 from worker.app import app
 from worker.connections import get_client
 from worker.errors import InvalidInput, QueueError
@@ -72,6 +72,8 @@ def accept(task_id: str, backup: dict[str, Any]) -> None:
     )
     enqueue.refuse_suspects([payload])
     [outcome] = enqueue.submit([payload], reply_to=task_id)
+    if outcome == "accepted":
+        measure.count(metrics.WORKER_ENQUEUED)
     if outcome == "done" and task_id != payload.backup_id:
         receipts.copy(client, payload.backup_id, task_id, settings.receipt_ttl_s)
     for reference in (received.export_staged, received.binary_staged):

@@ -13,7 +13,11 @@ from pathlib import Path
 import redis
 
 from tests.judge import assert_all_readable
+from worker import keys
 from worker.local import Child, EmbeddedServer
+
+#: What stays in Redis, beside the results, once all is committed.
+LASTING_KEYS = frozenset({keys.WORKERS, keys.TIDY, keys.TOTALS, keys.RECENT})
 
 
 def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 30) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 from celery import Celery, signals
 from kombu.entity import Queue
 
-from worker import keys, logs, shutdown, urls
+from worker import keys, logs, measure, shutdown, urls
 from worker.broker_check import BrokerCheckStep
+from worker.metrics_server import MetricsStep
 from worker.settings import get_settings
 from worker.sweeper import SweeperStep
 
@@ -99,6 +100,7 @@ app = Celery("confkeep", set_as_current=False)
 app.add_defaults(configuration)
 app.steps["worker"].add(BrokerCheckStep)
 app.steps["worker"].add(SweeperStep)
+app.steps["worker"].add(MetricsStep)
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
@@ -110,6 +112,11 @@ def _set_up_logging(**_: Any) -> None:
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
 def _prepare_shutdown(**_: Any) -> None:
     shutdown.prepare()
+
+
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
+def _after_fork(**_: Any) -> None:
+    measure.after_fork()
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]

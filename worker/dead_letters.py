@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from worker import inbox, keys, staging
+from worker import inbox, keys, staging, totals
 from worker.connections import broker_errors
 from worker.errors import BackupIdConflict, ConfkeepError, InboxFull, InvalidId
 from worker.inbox import Entry, Submission, Unreadable
@@ -72,7 +72,7 @@ def bury_unreadable(client: redis.Redis, tenant_id: str, found: Unreadable) -> N
             entry=found.text,
         ),
     )
-    inbox.settle(client, tenant_id, [found])
+    inbox.settle(client, tenant_id, [found], marks={found.stream_id: totals.DEAD})
 
 
 def list_dead_letters(client: redis.Redis) -> list[DeadLetter]:

@@ -10,17 +10,18 @@ import datetime as dt
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
 
-from worker import keys, receipts, scripts, wakeups
+from worker import keys, receipts, scripts, totals, wakeups
 from worker.connections import broker_errors
 from worker.errors import PoisonedBackup
 from worker.ids import checked_uuid
 from worker.settings import Settings
+from worker.totals import Mark
 
 #: Seconds after which attempts are forgotten that nobody followed up.
 _FORGET_ATTEMPTS_S: Final = 3_600
@@ -112,6 +113,10 @@ class Waiting:
     stream_id: str
     entry: Entry
 
+    def age_s(self, at_ms: int) -> float:
+        """Seconds since its enqueue at `at_ms` of the server's clock."""
+        return max(0, at_ms - int(self.stream_id.partition("-")[0])) / 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
@@ -153,7 +158,7 @@ def accept(
         names += its_names
         arguments += its_arguments
     with broker_errors():
-        replies = scripts.load("accept").run(client, names, arguments)
+        replies = scripts.load("accept").run(client, [*names, keys.TOTALS], arguments)
     return [
         Accepted(outcome.decode(), wake or None, entries, size)
         for outcome, wake, entries, size in replies
@@ -285,20 +290,30 @@ def peek(client: redis.Redis, tenant_id: str, limit: int) -> list[Waiting]:
     return _parse(rows)[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a settling."""
+
+    #: Entries that are left.
+    left: int
+    #: When, by the server's clock.
+    at_ms: int
+
+
 def settle(
     client: redis.Redis,
     tenant_id: str,
     settled: Sequence[Waiting | Unreadable],
     *,
     keep_bytes: bool = False,
-) -> int:
-    """Take entries out, whose outcomes are published, with what belongs to them.
+    marks: Mapping[str, Mark] | None = None,
+) -> Settled:
+    """Take entries out, whose outcomes are published, with what belongs to them, and count them.
 
     Args:
         keep_bytes: leave their staged bytes, as for dead letters.
-
-    Returns:
-        The number of entries that are left.
+        marks: by backup_id (of what is no entry: by stream id), how the totals count it. Each is
+            counted once, however often it is settled.
 
     Raises:
         BrokerUnavailable: they may be out; repeating does no harm.
@@ -315,16 +330,24 @@ def settle(
         keys.backoff(tenant_id),
         keys.attempts(tenant_id),
         keys.LOAD,
+        keys.TOTALS,
+        keys.RECENT,
         *staged,
     ]
-    arguments: list[Any] = [tenant_id, len(settled)]
-    for waiting in settled:
+    arguments: list[Any] = [tenant_id, len(settled), totals.RECENT_ROWS, totals.BOUNDS_JSON]
+    marks = marks or {}
+    for number, waiting in enumerate(settled):
+        name, size = "", 0
         if isinstance(waiting, Waiting):
-            arguments += [waiting.stream_id, waiting.entry.backup_id, waiting.entry.size_bytes]
-        else:
-            arguments += [waiting.stream_id, "", 0]
+            name, size = waiting.entry.backup_id, waiting.entry.size_bytes
+        mark = marks.get(name or waiting.stream_id, totals.UNCOUNTED)
+        # Of a long batch only the last ones stay.
+        shown = mark.recent is not None and number >= len(settled) - totals.RECENT_ROWS
+        row = mark.recent.to_json() if mark.recent is not None and shown else ""
+        arguments += [waiting.stream_id, name, size, " ".join(mark.words), row]
     with broker_errors():
-        return int(scripts.load("settle").run(client, names, arguments))
+        left, at_ms = scripts.load("settle").run(client, names, arguments)
+    return Settled(left, at_ms)
 
 
 def depth(client: redis.Redis, tenant_id: str) -> int:

@@ -26,6 +26,14 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
     confkeep:dead                        hash    backup -> worker.dead_letters.DeadLetter as
                                                  JSON; its staged bytes are kept
     confkeep:workers                     hash    worker name -> JSON: its shards, last sweep
+    confkeep:totals                      hash    counters of the whole deployment that only grow:
+                                                 `enqueued`, `committed`, `unchanged`, `suspect`,
+                                                 `dead`, `retried`, `committed_bytes`,
+                                                 `latency_ms` (the sum from enqueue to receipt) and
+                                                 `latency_ms:<most ms>` (backups of each bucket, the
+                                                 last one `latency_ms:inf`). Holds no id; stays
+    confkeep:recent                      list    the last 20 commits, newest first:
+                                                 worker.totals.RecentCommit as JSON
     confkeep:repack:<tenant>             string  a repack was asked for and has not run yet; expires
     confkeep:tidy                        string  a worker tidies the staging; expires
     celery-task-meta-<backup>            string  a backup's one record: Celery's result with the
@@ -44,6 +52,8 @@ DEAD = PREFIX + "dead"
 WORKERS = PREFIX + "workers"
 LOAD = PREFIX + "load"
 TIDY = PREFIX + "tidy"
+TOTALS = PREFIX + "totals"
+RECENT = PREFIX + "recent"
 
 #: The queue that any Celery client may send `backups.receive` to.
 RECEIVE_QUEUE = "backups.receive"

@@ -133,6 +133,17 @@ class Settings(BaseSettings):
     retention_grace_days: float = Field(
         7.0, ge=0, le=3650, description="Days that a history stays after retention replaced it"
     )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65_535,
+        description="Port of this worker's, or the exporter's, Prometheus metrics; 0: a worker has none",
+    )
+    metrics_address: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address that metrics are served on; containers want `0.0.0.0`",
+    )
     author_name: str = Field(
         "The Other Dude", min_length=1, description="Author and committer of every commit"
     )

@@ -17,7 +17,7 @@ import structlog
 from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
-from worker import backoff, keys, tidy, wakeups
+from worker import backoff, keys, measure, tidy, wakeups
 from worker.broker_check import BrokerCheckStep
 from worker.connections import broker_errors, open_client
 from worker.errors import ConfkeepError
@@ -188,6 +188,7 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
             except (redis.RedisError, OperationalError, ConfkeepError, OSError) as error:
                 log.warning("sweep failed", action="sweep.failed", error=type(error).__name__)
             else:
+                measure.note_sweep()
                 if sent:
                     log.info("woke forgotten inboxes", action="sweep.woke", inboxes=sent)
             if self._stop.wait(settings.sweep_interval_s):

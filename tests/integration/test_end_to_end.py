@@ -27,8 +27,8 @@ from tasks import (
 )
 from tests.integration.conftest import become_producer
 from tests.judge import backup_ids, git
-from tests.servers import Deployment, deployment, wait_for
-from worker import git_store, keys, wakeups
+from tests.servers import LASTING_KEYS, Deployment, deployment, wait_for
+from worker import git_store, keys, totals, wakeups
 from worker.app import app
 from worker.errors import StagedBytesDamaged, StagedBytesMissing, StoreUnavailable
 from worker.settings import get_settings
@@ -79,7 +79,7 @@ def test_two_workers_and_two_producers_keep_every_backup_once_and_in_order(
         assert len(set(ids)) == 500
         receipts = {i: Receipt(**AsyncResult(i, app=app).get(timeout=60)) for i in ids}
         # Wake flags expire by themselves; nothing may be left in queues or unacknowledged.
-        expected = {keys.WORKERS, keys.TIDY, *map(keys.result, ids)}
+        expected = {*LASTING_KEYS, *map(keys.result, ids)}
         wait_for(lambda: own_keys(deployed) == expected, "exactly the keys that should remain")
         for tenant in tenants:
             repository = deployed.store / f"{tenant}.git"
@@ -90,6 +90,13 @@ def test_two_workers_and_two_producers_keep_every_backup_once_and_in_order(
                 assert [i for i in committed if i in own] == one[tenant]
             shas = git(repository, "log", "--reverse", "--format=%H", "main").decode().split()
             assert [receipts[i].sha for i in committed] == shas
+        with deployed.client() as client:
+            counted = totals.read_totals(client)
+            assert (counted.enqueued, counted.committed, counted.dead) == (500, 500, 0)
+            assert counted.latency.count == 500
+            last = [commit.sha for commit in totals.read_recent(client)]
+            assert len(last) == totals.RECENT_ROWS
+            assert set(last) <= {receipt.sha for receipt in receipts.values()}
         staged = tmp_path / "staging"
         assert not [path for path in staged.rglob("*") if path.is_file()]
 

@@ -25,6 +25,7 @@ LAYERS = [
         "dead_letters",
         "inbox",
         "locks",
+        "metrics_server",
         "receipts",
         "staging",
         "sweeper",
@@ -32,6 +33,7 @@ LAYERS = [
         "backoff",
         "wakeups",
     ),
+    ("measure", "metrics", "totals"),
     ("connections", "keys", "logs", "scripts", "settings", "shutdown"),
     ("errors", "ids", "suspect", "urls"),
 ]
@@ -137,6 +139,20 @@ def run(code: str) -> str:
 
 def test_importing_tasks_loads_no_git() -> None:
     assert run("import sys, tasks; print('pygit2' in sys.modules)") == "False"
+
+
+def test_metrics_that_are_off_import_nothing_of_prometheus() -> None:
+    names = [n for n in modules() if not n.endswith("__main__")]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+        "from worker import measure, metrics\n"
+        "measure.count(metrics.WORKER_COMMITTED)\n"
+        "measure.observe(metrics.WORKER_STEP, [1.0], 'pack')\n"
+        "measure.after_fork()\n"
+        "print([n for n in sys.modules if n.startswith('prometheus')])\n"
+    )
+    assert run(code) == "[]"
 
 
 def test_importing_reads_no_environment_and_opens_nothing() -> None:

@@ -25,7 +25,7 @@ from worker.cli.running import RunningUp
 from worker.connections import get_client
 from worker.errors import ConfkeepError
 from worker.local import Child, EmbeddedServer, start_worker
-from worker.settings import load_settings
+from worker.settings import get_settings, load_settings, variable_of
 from worker.sweeper import list_workers
 
 #: Seconds for a worker to report.
@@ -101,6 +101,10 @@ class OneMachine:
             "CONFKEEP_WORKER_INDEX": str(index),
             "CONFKEEP_WORKER_COUNT": str(count),
         }
+        port = get_settings().metrics_port
+        if port:
+            # All are on this machine: each needs one of its own.
+            environment[variable_of("metrics_port")] = str(port + index)
         self._started[index] = time.monotonic()
         self._workers[index] = start_worker(
             environment,

@@ -1,7 +1,7 @@
 -- Accept backups: each whole or not at all, and the same backup_id once however often it is sent.
 --
 -- All in one call: the server syncs its file once for them. KEYS and ARGV hold for each backup, one
--- after the other:
+-- after the other, and the last of KEYS is confkeep:totals (hash), which counts the accepted ones:
 --
 -- KEYS  1 record    celery-task-meta-<backup>   string  the backup's one record (Celery's result)
 --       2 inbox     confkeep:inbox:<tenant>     stream
@@ -31,6 +31,7 @@
 local KEYS_EACH, ARGV_EACH = 9, 15
 -- The tenants of whom one was refused for want of room.
 local refused = {}
+local enqueued = 0
 
 local function accept(k, a)
   local outcome = 'accepted'
@@ -100,6 +101,7 @@ local function accept(k, a)
   redis.call('HINCRBY', KEYS[k + 7], 'entries', 1)
   redis.call('HINCRBY', KEYS[k + 7], 'bytes', size)
   redis.call('HINCRBY', KEYS[k + 7], ARGV[a + 1], size)
+  enqueued = enqueued + 1
   local wake = 0
   -- While a tenant waits after a fault, what comes meanwhile must not hasten its next try.
   if
@@ -112,7 +114,10 @@ local function accept(k, a)
 end
 
 local answers = {}
-for i = 0, #KEYS / KEYS_EACH - 1 do
+for i = 0, (#KEYS - 1) / KEYS_EACH - 1 do
   answers[i + 1] = accept(i * KEYS_EACH, i * ARGV_EACH)
+end
+if enqueued > 0 then
+  redis.call('HINCRBY', KEYS[#KEYS], 'enqueued', enqueued)
 end
 return answers
