@@ -6,6 +6,7 @@ A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -82,6 +83,38 @@ def errors_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+#: Package -> what it is, in the order in which imports run.
+_PACKAGES = {
+    "worker/cli": "The command line; one command is one module",
+    "worker/cli/sources": "What `confkeep import` reads",
+    "tasks": "What producers call, and what Celery runs",
+    "worker": "The queue: one concept each",
+    "worker/lua": "The atomic steps in the server",
+    "worker/store": "Git; knows no Redis, no Celery, no settings",
+}
+
+
+def modules_table() -> str:
+    """Every module with its first line."""
+    parts = []
+    for package, what in _PACKAGES.items():
+        parts.append(f"## {package}\n\n{what}.\n\n| module | is |\n|---|---|")
+        parts += [
+            f"| `{path.name}` | {_first_line(path)} |"
+            for path in sorted((ROOT / package).iterdir())
+            if path.suffix in (".py", ".lua") and path.name != "__main__.py"
+        ]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _first_line(path: Path) -> str:
+    text = path.read_text("utf-8")
+    if path.suffix == ".py":
+        text = ast.get_docstring(ast.parse(text)) or ""
+    return text.split("\n", 1)[0].removeprefix("--").strip().replace("|", "\\|")
+
+
 def _tree(root: type[ConfkeepError]) -> list[type[ConfkeepError]]:
     found = [root, *(each for child in root.__subclasses__() for each in _tree(child))]
     return [kind for kind in found if kind.__module__ == errors.__name__]
@@ -119,6 +152,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "settings_limits": settings_limits,
     "errors": errors_table,
+    "modules": modules_table,
     "cli_commands": cli_commands,
     "cli_exit_codes": cli_exit_codes,
     "alerts": alerts_table,
