@@ -10,6 +10,7 @@ import ast
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -120,6 +121,55 @@ def _tree(root: type[ConfkeepError]) -> list[type[ConfkeepError]]:
     return [kind for kind in found if kind.__module__ == errors.__name__]
 
 
+_LEVELS = ("debug", "info", "warning", "error", "critical", "exception")
+
+
+@dataclass(frozen=True, slots=True)
+class LogCall:
+    """A line of ours, as the sources write it."""
+
+    where: str
+    level: str
+    #: What it says; empty when that is no constant.
+    event: str
+    action: str
+    fields: list[str]
+
+
+def log_calls() -> list[LogCall]:
+    """Every call that writes a line by a module's `log`."""
+    return [
+        _log_call(str(path.relative_to(ROOT)), node.func.attr, node)
+        for package in ("tasks", "worker")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "log"
+        and node.func.attr in _LEVELS
+    ]
+
+
+def _log_call(where: str, level: str, node: ast.Call) -> LogCall:
+    named = {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
+    event, action = (
+        value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
+        for value in (node.args[0], named.pop("action", None))
+    )
+    return LogCall(where, level, event, action, list(named))
+
+
+def actions_table() -> str:
+    """Every `action`, with its level and fields."""
+    rows = ["| action | level | says | fields |", "|---|---|---|---|"]
+    for call in sorted(log_calls(), key=lambda call: call.action):
+        fields = ", ".join(f"`{name}`" for name in call.fields)
+        says = call.event or "what is wrong"
+        rows.append(f"| `{call.action}` | {call.level} | {says} | {fields} |")
+    return "\n".join(rows) + "\n"
+
+
 def metrics_table(declared: Sequence[Metric]) -> str:
     """Metrics with their kinds, labels and meaning."""
     rows = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
@@ -149,6 +199,7 @@ def alerts_table() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "actions": actions_table,
     "settings": settings_table,
     "settings_limits": settings_limits,
     "errors": errors_table,

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import redis
-import structlog
 
 from tasks.models import Receipt
 from worker import (
@@ -24,6 +23,7 @@ from worker import (
     shutdown,
     staging,
     totals,
+    tracing,
     wakeups,
 )
 from worker.connections import broker_errors
@@ -38,6 +38,7 @@ from worker.errors import (
 from worker.git_store import author_of
 from worker.inbox import Batch, Entry, Waiting
 from worker.locks import TenantLock
+from worker.logs import get_logger
 from worker.receipts import Outcome
 from worker.settings import Settings
 from worker.staging import Contents
@@ -49,7 +50,7 @@ from worker.store.stopwatch import Stopwatch
 from worker.suspect import warning_of, why_suspect
 from worker.totals import Mark, RecentCommit
 
-log = structlog.get_logger("confkeep.drain")
+log = get_logger("drain")
 
 #: Tries of one backup alone that end with their process before it becomes a dead letter.
 _GIVE_UP_AFTER = 10
@@ -121,6 +122,7 @@ def _drain(
             for found in batch.unreadable:
                 dead_letters.bury_unreadable(client, tenant_id, found)
                 dead += 1
+                log.warning("unreadable entry", action="backup.unreadable", tenant_id=tenant_id)
                 measure.count(metrics.WORKER_DEAD)
             if not batch.entries:
                 continue
@@ -176,11 +178,36 @@ class _Step:
                 dead_letters.bury(self._client, self._tenant_id, entry, error)
                 dead.append(waiting)
                 value = error
+                log.warning(
+                    "dead letter",
+                    action="backup.dead",
+                    tenant_id=self._tenant_id,
+                    device_id=entry.device_id,
+                    backup_id=entry.backup_id,
+                    reason=f"{type(error).__name__}: {error}",
+                )
             else:
                 done.append(waiting)
                 receipt = self._receipt(committed[entry.backup_id], suspects)
                 marks[entry.backup_id] = totals.mark_of(_recent(receipt))
                 value = receipt.model_dump(mode="json")
+                tracing.commit(
+                    self._settings,
+                    int(waiting.stream_id.split("-")[0]),
+                    self._tenant_id,
+                    device_id=entry.device_id,
+                    backup_id=entry.backup_id,
+                    sha=receipt.sha,
+                )
+                log.debug(
+                    "backup committed",
+                    action="backup.committed",
+                    tenant_id=self._tenant_id,
+                    device_id=entry.device_id,
+                    backup_id=entry.backup_id,
+                    sha=receipt.sha,
+                    unchanged=receipt.unchanged,
+                )
             outcomes.append(Outcome(entry.backup_id, entry.digest(self._tenant_id), value))
         receipts.publish(self._client, self._tenant_id, outcomes, self._settings.receipt_ttl_s)
         watch.lap("receipts")
@@ -196,6 +223,7 @@ class _Step:
             "batch committed",
             action="batch.committed",
             tenant_id=self._tenant_id,
+            sha=next(reversed(committed.values())).sha if committed else None,
             backups=len(done),
             dead=len(dead),
             seconds=round(time.monotonic() - started, 4),

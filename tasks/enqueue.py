@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import structlog
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
 from tasks.models import BackupPayload
-from worker import inbox, staging, wakeups
+from worker import inbox, staging, tracing, wakeups
 from worker.app import app
 from worker.connections import get_client
 from worker.errors import BackupIdConflict, InboxFull, InvalidBackup
+from worker.logs import get_logger
 from worker.settings import Settings, get_settings
 from worker.staging import Contents
 from worker.suspect import why_suspect
 
-log = structlog.get_logger("confkeep.enqueue")
+log = get_logger("enqueue")
 
 #: Most bytes, and backups, that are sent to Redis in one go.
 _CHUNK_BYTES = 8 * 1024 * 1024
@@ -148,6 +149,7 @@ def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> lis
     """
     settings = get_settings()
     client = get_client(settings)
+    began_ns = time.time_ns()
     store = staging.of_settings(settings, client)
     submissions = []
     for payload in payloads:
@@ -163,6 +165,14 @@ def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> lis
             # Its file, if any, is one that nothing refers to.
             store.discard(tenant_id, [entry])
             refusal = refusal or _refusal(answer, tenant_id, entry)
+        else:
+            tracing.enqueued(
+                settings,
+                began_ns,
+                tenant_id,
+                device_id=entry.device_id,
+                backup_id=entry.backup_id,
+            )
         if answer.wake_ms is not None:
             _wake(settings, tenant_id, answer.wake_ms)
     if refusal is not None:

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import redis
-import structlog
 
 from worker import dead_letters, inbox, keys, locks, totals
 from worker.connections import broker_errors, get_client
 from worker.dead_letters import DeadLetter
 from worker.errors import BackupsWaiting, NotInStore, StagingUnavailable
 from worker.ids import checked_uuid
+from worker.logs import get_logger
 from worker.settings import Settings
 from worker.store import audit, forget
 from worker.store.repository import repository_path
 
-log = structlog.get_logger("confkeep.forget")
+log = get_logger("forget")
 
 #: Seconds to wait for a turn of commits to end: longer than its slice.
 _LOCK_WAIT_S: Final = 45.0
@@ -137,9 +137,10 @@ def _note(
     settings: Settings, action: str, tenant_id: str, device_id: str | None, **more: object
 ) -> None:
     at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    fields = {"action": action, "tenant_id": tenant_id, "device_id": device_id, **more}
-    audit.append(settings.git_store_path, at=at, **fields)
-    log.warning("erasure", **fields)
+    fields = {"tenant_id": tenant_id, "device_id": device_id, **more}
+    audit.append(settings.git_store_path, at=at, action=action, **fields)
+    # The audit's own name of it, `device.forget` or `tenant.forget`, is the field `what`.
+    log.warning("erasure", action="erasure", what=action, **fields)
 
 
 def _clear(

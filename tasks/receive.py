@@ -34,6 +34,8 @@ _LONGEST_DELAY_S = 60
     name="backups.receive",
     bind=True,
     max_retries=None,
+    # Monitors see ids in place of the backup.
+    Request="worker.quiet_request:QuietRequest",
     store_errors_even_if_ignored=True,
     # A client's mistake is its own to see; the worker logs a line and no traceback.
     throws=(InvalidInput,),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import redis
-import structlog
 from celery import bootsteps
 
 from worker.connections import broker_errors, open_client
 from worker.errors import BrokerUnavailable, BrokerVolatile, ConfkeepError
+from worker.logs import get_logger
 from worker.settings import Settings, get_settings
 
-log = structlog.get_logger("confkeep.broker")
+log = get_logger("broker")
 
 
 def check(client: redis.Redis, settings: Settings) -> list[str]:

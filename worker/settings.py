@@ -14,6 +14,7 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator, mode
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import InvalidSettings
+from worker.urls import DEFAULT_REDIS_URL
 
 _MIB = 1024 * 1024
 _SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://")
@@ -27,7 +28,7 @@ class Settings(BaseSettings):
     )
 
     redis_url: str = Field(
-        "redis://localhost:6379/0",
+        DEFAULT_REDIS_URL,
         repr=False,
         description="Redis or Valkey: `redis://`, `rediss://`, `unix:///path?db=0` or `sentinel://`",
     )
@@ -133,6 +134,11 @@ class Settings(BaseSettings):
     retention_grace_days: float = Field(
         7.0, ge=0, le=3650, description="Days that a history stays after retention replaced it"
     )
+    run_path: pathlib.Path | None = Field(
+        None,
+        description="Folder on this machine, not on the volume, for what `confkeep health` reads; "
+        "empty: `confkeep-UID` in `/tmp`",
+    )
     metrics_port: int = Field(
         0,
         ge=0,
@@ -153,6 +159,12 @@ class Settings(BaseSettings):
     )
     log_format: Literal["console", "json"] = Field(
         "console", description="`console` for people, `json` for log collectors"
+    )
+    sentry_dsn: str | None = Field(
+        None, repr=False, description="Report failures to this DSN of Sentry (extra `sentry`)"
+    )
+    otel: bool = Field(
+        False, description="Trace with OpenTelemetry, as OTEL_* variables say (extra `otel`)"
     )
 
     @field_validator("redis_url")

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-import structlog
 from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
@@ -21,9 +20,12 @@ from worker import backoff, keys, measure, tidy, wakeups
 from worker.broker_check import BrokerCheckStep
 from worker.connections import broker_errors, open_client
 from worker.errors import ConfkeepError
+from worker.health import HeartbeatStep
+from worker.heartbeat import Heartbeat, Mark
+from worker.logs import get_logger
 from worker.settings import Settings, get_settings
 
-log = structlog.get_logger("confkeep.sweeper")
+log = get_logger("sweeper")
 
 #: Milliseconds that a retry's own message gets before the sweep takes its place.
 _RETRY_GRACE_MS = 2_000
@@ -152,7 +154,7 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """
 
     #: The check first: a worker that is refused must not touch the server.
-    requires = ("celery.worker.components:Pool", BrokerCheckStep)
+    requires = ("celery.worker.components:Pool", BrokerCheckStep, HeartbeatStep)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
@@ -165,7 +167,7 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self._stop.clear()
         self._thread = threading.Thread(
             target=self._run,
-            args=(parent.app, settings, parent.hostname),
+            args=(parent.app, settings, parent.hostname, parent.heartbeat),
             name="sweeper",
             daemon=True,
         )
@@ -179,7 +181,7 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     terminate = stop
 
-    def _run(self, app: Celery, settings: Settings, name: str) -> None:
+    def _run(self, app: Celery, settings: Settings, name: str, heartbeat: Heartbeat | None) -> None:
         client = open_client(settings, timeout_s=min(2.0, settings.redis_timeout_s))
         sweeper = Sweeper(app, settings, client, name)
         while True:
@@ -187,7 +189,11 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 sent = sweeper.sweep()
             except (redis.RedisError, OperationalError, ConfkeepError, OSError) as error:
                 log.warning("sweep failed", action="sweep.failed", error=type(error).__name__)
+                if heartbeat is not None:
+                    heartbeat.mark(Mark.SWEEP_FAILED, type(error).__name__)
             else:
+                if heartbeat is not None:
+                    heartbeat.mark(Mark.SWEEP)
                 measure.note_sweep()
                 if sent:
                     log.info("woke forgotten inboxes", action="sweep.woke", inboxes=sent)

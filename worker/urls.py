@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
+#: Where the server is when nothing says so.
+DEFAULT_REDIS_URL: Final = "redis://localhost:6379/0"
+
 _DEFAULT_SENTINEL_PORT: Final = 26379
 
 

@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "restore": "Write a device's two files into a folder.",
     "receipt": "Tell what became of a backup.",
     "status": "Show what waits, who works and what failed.",
+    "health": "Say whether the worker here lives and is ready, for probes.",
     "exporter": "Serve metrics of the whole deployment to Prometheus.",
     "kick": "Try a tenant that waits after a fault now.",
     "dead-letters": "List, show, retry and discard what cannot be committed.",
