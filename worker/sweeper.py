@@ -7,6 +7,7 @@ may sweep the same shards at once: the wake flag lets one of them send.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from dataclasses import dataclass
@@ -79,6 +80,14 @@ class Sweeper:
             deleted += tidy.drop_foreign_queues(self._client, self._settings)
             log.info("tidied the staging", action="sweep.tidied", deleted=deleted)
         return sent
+
+    def leave(self) -> None:
+        """Take the report back: a worker that ended in order is not one that fell silent.
+
+        Raises:
+            redis.RedisError: Redis did not answer; the report is forgotten after an hour.
+        """
+        self._client.hdel(keys.WORKERS, self._name)
 
     def _forgotten(self, now_ms: int) -> dict[int, list[tuple[str, bytes | None]]]:
         """By shard, the tenants that wait without a fresh flag, a lock or a backoff; with their
@@ -199,4 +208,6 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
                     log.info("woke forgotten inboxes", action="sweep.woke", inboxes=sent)
             if self._stop.wait(settings.sweep_interval_s):
                 break
+        with contextlib.suppress(redis.RedisError):
+            sweeper.leave()
         client.close()
