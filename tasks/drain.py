@@ -27,6 +27,7 @@ from worker import (
     wakeups,
 )
 from worker.connections import broker_errors
+from worker.entry import Entry
 from worker.errors import (
     BrokerUnavailable,
     ConfkeepError,
@@ -36,7 +37,7 @@ from worker.errors import (
     StoreError,
 )
 from worker.git_store import author_of
-from worker.inbox import Batch, Entry, Waiting
+from worker.inbox import Batch, Unreadable, Waiting
 from worker.locks import TenantLock
 from worker.logs import get_logger
 from worker.receipts import Outcome
@@ -116,11 +117,19 @@ def _drain(
                 tenant_id,
                 max_backups=settings.batch_max_backups,
                 max_bytes=settings.batch_max_bytes,
+                settings=settings,
             )
             if not batch:
                 break
             for found in batch.unreadable:
+                _tell_unsigned(client, settings, tenant_id, found)
                 dead_letters.bury_unreadable(client, tenant_id, found)
+                log.warning(
+                    "no entry of ours in an inbox",
+                    action="inbox.refused",
+                    tenant_id=tenant_id,
+                    reason=str(found.error),
+                )
                 dead += 1
                 log.warning("unreadable entry", action="backup.unreadable", tenant_id=tenant_id)
                 measure.count(metrics.WORKER_DEAD)
@@ -175,7 +184,7 @@ class _Step:
             error = poisoned.get(waiting.stream_id)
             value: dict[str, object] | ConfkeepError
             if error is not None:
-                dead_letters.bury(self._client, self._tenant_id, entry, error)
+                dead_letters.bury(self._client, self._tenant_id, entry, error, waiting.signature)
                 dead.append(waiting)
                 value = error
                 log.warning(
@@ -312,6 +321,23 @@ class _Step:
         commit = reader.find_commit(self._repository, committed.sha)
         pair = reader.read_pair(self._repository, commit, committed.device_id)
         return why_suspect(pair.export, pair.binary)
+
+
+def _tell_unsigned(
+    client: redis.Redis, settings: Settings, tenant_id: str, found: Unreadable
+) -> None:
+    """Let the result of a backup whose producer did not sign it say so.
+
+    Only while it waits under that very digest: a planted entry may name the id of a backup that
+    was committed.
+    """
+    entry = found.entry
+    if entry is None:
+        return
+    digest = entry.digest(tenant_id)
+    if receipts.waits_as(client, entry.backup_id, digest):
+        outcome = Outcome(entry.backup_id, digest, found.error)
+        receipts.publish(client, tenant_id, [outcome], settings.receipt_ttl_s)
 
 
 def _measure(

@@ -83,6 +83,9 @@ def forget_device(
             )
         ]
         ids = {*gone.backup_ids, *(letter.backup_id for letter in letters)}
+        # Nobody knows whether these are the device's: what waits under such an id stays.
+        unsigned = {letter.unsigned_id for letter in letters if letter.unsigned_id is not None}
+        ids |= unsigned - {w.entry.backup_id for w in inbox.peek(client, tenant, _MOST)}
         records = _clear(client, settings, tenant, letters, ids, device)
         erased = Erased(gone.commits, len(letters), records)
         _note(settings, "device.forget", tenant, device, state="done", commits=erased.commits)

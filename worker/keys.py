@@ -4,8 +4,9 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
 
     key                                  type    holds
     confkeep:inbox:<tenant>              stream  accepted and not yet committed backups, in
-                                                 order; field `entry` = worker.inbox.Entry as
-                                                 JSON. Gone when empty.
+                                                 order; field `entry` = worker.entry.Entry as
+                                                 JSON, and with a signing key `signature`. Gone
+                                                 when empty.
     confkeep:waiting                     zset    tenant -> ms since its inbox is non-empty
     confkeep:staged:<tenant>:<backup>    string  export bytes, then binary bytes; gone with
                                                  the entry (staging `redis` only)
@@ -121,6 +122,11 @@ def shard_of(tenant_id: str, shards: int) -> int:
 def shard_queue(shard: int) -> str:
     """The Celery queue of a shard."""
     return f"backups.shard.{shard:02d}"
+
+
+def shard_queues() -> str:
+    """The pattern of all shards' queues."""
+    return "backups.shard.*"
 
 
 def queue_of(tenant_id: str, shards: int) -> str:

@@ -18,6 +18,7 @@ from typing import Self
 
 import redis
 
+from worker import modes
 from worker.errors import BrokerUnavailable, ConfkeepError
 
 #: Seconds for a server to answer after its start, a large append-only file included.
@@ -77,10 +78,14 @@ class Child:
         log: Path | None = None,
         env: Mapping[str, str] | None = None,
         pass_fds: tuple[int, ...] = (),
+        umask: int = -1,
     ) -> None:
         # A session of its own: Ctrl-C in the terminal reaches only us, and we end it in order.
         with contextlib.ExitStack() as stack:
-            output = subprocess.DEVNULL if log is None else stack.enter_context(log.open("ab"))
+            output = subprocess.DEVNULL
+            if log is not None:
+                output = modes.create(log, os.O_WRONLY | os.O_APPEND)
+                stack.callback(os.close, output)
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -89,6 +94,7 @@ class Child:
                 env=None if env is None else dict(env),
                 start_new_session=True,
                 pass_fds=pass_fds,
+                umask=umask,
                 preexec_fn=_die_with_parent(signal.SIGTERM),
             )
 
@@ -166,7 +172,7 @@ class EmbeddedServer:
             BrokerUnavailable: it ended or did not answer; its log says why.
         """
         program = find_server()
-        self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        modes.make_folders(self.data)
         log = self.data / "server.log"
         options = {
             "port": "0",
@@ -182,7 +188,8 @@ class EmbeddedServer:
         command = [program]
         for name, value in options.items():
             command += [f"--{name}", value]
-        self._child = Child([*command, *extra], log=log, pass_fds=self._pass_fds)
+        # Its files hold the exports of all that waits.
+        self._child = Child([*command, *extra], log=log, pass_fds=self._pass_fds, umask=0o077)
         self._wait_until_it_answers(log)
 
     def _wait_until_it_answers(self, log: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import inbox, keys, scripts
+from worker import dead_letters, inbox, keys, scripts
 from worker.settings import Settings
 
 #: Seconds after which bytes that nobody refers to are abandoned.
@@ -73,11 +73,12 @@ def _tidy_redis(client: redis.Redis, abandoned_s: int) -> int:
     deleted = 0
     script = scripts.load("drop_orphan")
     waiting: dict[str, set[str]] = {}
+    unsigned = dead_letters.unsigned_ids(client)
     for name in _scan(client, f"{keys.PREFIX}staged:*"):
         tenant_id, _, backup_id = name.removeprefix(f"{keys.PREFIX}staged:").partition(":")
         if tenant_id not in waiting:
             waiting[tenant_id] = _waiting_ids(client, tenant_id)
-        if backup_id not in waiting[tenant_id]:
+        if backup_id not in waiting[tenant_id] and backup_id not in unsigned:
             names = [name, keys.result(backup_id), keys.DEAD]
             deleted += script.run(client, names, [backup_id, abandoned_s])
     return deleted
@@ -93,7 +94,8 @@ def _tidy_volume(client: redis.Redis, path: Path, abandoned_s: int) -> int:
         elif folder.is_dir():
             keep = _waiting_ids(client, folder.name)
             dead: Any = client.hkeys(keys.DEAD)
-            deleted += _unlink_old(folder, oldest, keep | {name.decode() for name in dead})
+            keep |= {name.decode() for name in dead} | dead_letters.unsigned_ids(client)
+            deleted += _unlink_old(folder, oldest, keep)
     return deleted
 
 

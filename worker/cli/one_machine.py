@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from worker import modes
 from worker.cli import running
 from worker.cli.running import RunningUp
 from worker.connections import get_client
@@ -95,7 +96,7 @@ class OneMachine:
     def start_worker(self, index: int, count: int) -> None:
         """Start worker `index` of `count`."""
         log = self.log_of(index)
-        log.parent.mkdir(exist_ok=True)
+        modes.make_folders(log.parent)
         environment = {
             **self.environment,
             "CONFKEEP_WORKER_INDEX": str(index),
@@ -176,7 +177,7 @@ def run(
         AlreadyRunning: another process does, on this folder.
         PartEnded, BrokerUnavailable, ServerMissing: a part does not start.
     """
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    modes.make_folders(data)
     data = data.resolve()
     machine = OneMachine(data, concurrency, pool)
     with ExitStack() as stack:
@@ -201,7 +202,7 @@ def empty_for_demo(data: Path) -> None:
     """
     if data.exists() and any(data.iterdir()) and not (data / _DEMO_MARK).exists():
         raise NotADemo(f"{data} holds something else than an earlier demo")
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    modes.make_folders(data)
     with locked(data):
         for name in ("store", "redis", "logs"):
             if (data / name).exists():

@@ -282,6 +282,8 @@ def write_pending(path: Path, rewrite: Rewrite) -> None:
         if (path / FILE_NAME).exists():
             with (path / FILE_NAME).open("rb") as last:
                 durable.create_file(temporary, iter(lambda: last.read(_COPY_BYTES), b""))
+        else:
+            durable.create_file(temporary, [])
         with contextlib.closing(sqlite3.connect(temporary)) as db:
             _fill(db, rewrite)
         durable.sync_file(temporary)

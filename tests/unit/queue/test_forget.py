@@ -16,8 +16,9 @@ import redis
 from tasks import forget
 from tests.judge import assert_all_readable
 from worker import dead_letters, inbox, keys, locks, receipts, totals
+from worker.entry import Entry
 from worker.errors import BackupsWaiting, NotInStore, PoisonedBackup
-from worker.inbox import Entry, Submission
+from worker.inbox import Submission
 from worker.receipts import Outcome
 from worker.settings import Settings
 from worker.store.backup import Backup
