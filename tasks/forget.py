@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import Final
 
 import redis
-import structlog
 
 from worker import dead_letters, erase, inbox, keys, locks, received
 from worker.connections import get_client
 from worker.errors import BackupsWaiting, NotInStore
 from worker.ids import checked_uuid
+from worker.logs import get_logger
 from worker.settings import Settings
 from worker.store import audit, forget
 from worker.store.repository import repository_path
 
-log = structlog.get_logger("confkeep.forget")
+log = get_logger("forget")
 
 #: Seconds to wait for a turn of commits to end: longer than its slice.
 _LOCK_WAIT_S: Final = 45.0
@@ -35,7 +35,7 @@ class Erased:
     #: Of a device, its commits; None: a tenant's repository went whole.
     commits: int | None
     dead_letters: int
-    #: Result records and staged bytes in Redis, and files on the volume.
+    #: Result records, rows of the last commits and staged bytes in Redis, and files on the volume.
     records: int
     #: Of a device: bytes that some client has handed over for the tenant and that no message refers
     #: to. Whose they are nobody can tell; those that no message comes for go within a day.
@@ -84,6 +84,9 @@ def forget_device(
             )
         ]
         ids = {*gone.backup_ids, *(letter.backup_id for letter in letters)}
+        # Nobody knows whether these are the device's: what waits under such an id stays.
+        unsigned = {letter.unsigned_id for letter in letters if letter.unsigned_id is not None}
+        ids |= unsigned - {w.entry.backup_id for w in inbox.peek(client, tenant, _MOST)}
         records = erase.clear(client, settings, tenant, letters, ids, device)
         handed_over = erase.unnamed_handoffs(client, settings, tenant)
         erased = Erased(gone.commits, len(letters), records, handed_over)
@@ -157,6 +160,7 @@ def _note(
     settings: Settings, action: str, tenant_id: str, device_id: str | None, **more: object
 ) -> None:
     at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    fields = {"action": action, "tenant_id": tenant_id, "device_id": device_id, **more}
-    audit.append(settings.git_store_path, at=at, **fields)
-    log.warning("erasure", **fields)
+    fields = {"tenant_id": tenant_id, "device_id": device_id, **more}
+    audit.append(settings.git_store_path, at=at, action=action, **fields)
+    # The audit's own name of it, `device.forget` or `tenant.forget`, is the field `what`.
+    log.warning("erasure", action="erasure", what=action, **fields)

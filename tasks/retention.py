@@ -6,12 +6,11 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
-
 from worker import locks
 from worker.app import app
 from worker.errors import InvalidInput, TenantLocked
 from worker.git_store import author_of
+from worker.logs import get_logger
 from worker.settings import Settings, get_settings
 from worker.store.repository import create_repository, open_repository, repository_path
 from worker.store.retention import (
@@ -24,7 +23,7 @@ from worker.store.retention import (
 from worker.store.retention_rules import RULE_NAMES, policy_of
 from worker.store.retention_undo import Undone, undo_retention
 
-log = structlog.get_logger("confkeep.retention")
+log = get_logger("retention")
 
 #: Seconds to wait for a turn of commits to end: longer than its slice.
 LOCK_WAIT_S: Final = 45.0

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import dead_letters, keys, received
+from worker import dead_letters, keys, received, totals
 from worker.connections import broker_errors
 from worker.dead_letters import DeadLetter
 from worker.errors import StagingUnavailable
@@ -50,7 +50,7 @@ def clear(
     names = {keys.result(backup_id) for backup_id in backup_ids}
     names |= {keys.staged(tenant_id, backup_id) for backup_id in backup_ids}
     named, answers = _results_of(client, tenant_id, device_id, settings.receipt_ttl_s)
-    deleted = _delete(client, names | named)
+    deleted = _delete(client, names | named) + totals.forget(client, tenant_id, device_id)
     # Not counted: most are of others.
     _delete(client, answers)
     if backup_ids:

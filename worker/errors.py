@@ -17,7 +17,11 @@
     │   └── NoReceipt             what was accepted is not in git yet, or nobody answers for it
     ├── PoisonedBackup            this backup can never be committed; it becomes a dead letter
     │   ├── StagedBytesMissing    its bytes are not in staging
-    │   └── StagedBytesDamaged    its bytes are not those that were accepted
+    │   ├── StagedBytesDamaged    its bytes are not those that were accepted
+    │   └── NotSigned             no key of ours signed its inbox entry
+    ├── Unhealthy                 what a probe asked for is not so
+    │   ├── NotAlive              no worker, or its loop hangs: start it again
+    │   └── NotReady              the worker lives and cannot commit now: wait
     └── StoreError                a tenant's git repository
         ├── NotInStore            no such repository, commit, device or file (also a KeyError)
         │   └── RemovedByRetention    it was there, and rules or an erasure removed it
@@ -195,6 +199,39 @@ class StagedBytesDamaged(PoisonedBackup):
     """A backup's staged bytes do not have the size and SHA-256 that were accepted."""
 
     exit_code = 22
+
+
+class NotSigned(PoisonedBackup):
+    """An inbox entry has no signature, or one that none of our keys made: it may be planted."""
+
+    hint = (
+        "If you know where it comes from (a producer without CONFKEEP_SIGNING_KEY, or with a key "
+        "that was retired), `confkeep dead-letters retry --sign BACKUP_ID` vouches for it; if not, "
+        "discard it and see docs/security.md: somebody else may write to the server."
+    )
+    exit_code = 23
+
+
+class Unhealthy(ConfkeepError):
+    """What a probe asked for is not so."""
+
+    hint = "`confkeep health --json` says which worker and why."
+    exit_code = 50
+
+
+class NotAlive(Unhealthy):
+    """No worker of this deployment runs on this machine, or the loop of one hangs."""
+
+    hint = "Start the worker again; what was accepted waits in the inboxes."
+    exit_code = 51
+
+
+class NotReady(Unhealthy):
+    """A worker lives, but Redis does not answer it, or its store takes no write."""
+
+    hint = "A restart does not help: look at the server, the network and the store's volume."
+    retryable = True
+    exit_code = 52
 
 
 class StoreError(ConfkeepError):

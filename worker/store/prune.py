@@ -18,6 +18,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from worker import modes
 from worker.errors import GitUnavailable, MaintenanceFailed
 from worker.store import durable, id_map, recovery, refs
 from worker.store.repository import TenantRepository
@@ -168,6 +169,7 @@ def _run(path: Path, *arguments: str) -> str:
         capture_output=True,
         text=True,
         env=environment,
+        umask=modes.umask_for(path),
         check=False,
     )
     if done.returncode:

@@ -17,6 +17,7 @@ from typing import Final
 
 import pygit2
 
+from worker import modes
 from worker.errors import RepositoryBusy, RepositoryDamaged
 from worker.store import durable
 from worker.store.backup import MAIN_REF
@@ -76,7 +77,7 @@ def move_main(path: Path, expected: str | None, target: str) -> None:
 def create_ref(path: Path, name: str, target: str) -> None:
     """Create a ref that there is not yet; durable on return. For who holds the flock exclusively."""
     folder = (path / name).parent
-    folder.mkdir(parents=True, exist_ok=True)
+    modes.make_folders(folder)
     temporary = durable.temporary_name(path, "tmp_")
     try:
         durable.create_file(temporary, [target.encode() + b"\n"])
@@ -98,9 +99,14 @@ def delete_refs(path: Path, git: pygit2.Repository, names: Iterable[str]) -> Non
     for name in names:
         git.references.delete(name)
     # libgit2 removes folders that it empties.
-    (path / MAIN_REF).parent.mkdir(parents=True, exist_ok=True)
-    for folder, _folders, _files in os.walk(path / "refs"):
+    modes.make_folders((path / MAIN_REF).parent)
+    # Libgit2 goes by the process's umask.
+    for folder, _folders, files in os.walk(path / "refs"):
+        for name in files:
+            modes.narrow(Path(folder, name))
         durable.sync_directory(Path(folder))
+    if (path / _PACKED).exists():
+        modes.narrow(path / _PACKED)
     durable.sync_directory(path)
 
 

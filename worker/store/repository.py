@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import pygit2
 from pygit2.enums import ObjectType
 
+from worker import modes
 from worker.errors import NotInStore, RepositoryBusy, RepositoryDamaged, StoreUnavailable
 from worker.store import durable, flock, recovery, refs
 from worker.store.backup import MAIN_REF, Signature, checked_uuid
@@ -167,12 +168,15 @@ def _init(path: Path) -> None:
         # What another program began and did not end; init completes it and overwrites nothing.
         _init_git(path)
     else:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        modes.make_folders(path.parent)
         prefix = f".{path.name}."
         _drop_abandoned(path.parent, prefix)
         aside = durable.temporary_name(path.parent, prefix)
         try:
+            mode = modes.folder_mode(path.parent)
+            os.mkdir(aside, modes.PRIVATE)
             _init_git(aside)
+            modes.set_tree(aside, mode)
             durable.sync_tree(aside)
             durable.failpoint("repository-initialised")
             durable.rename(aside, path)

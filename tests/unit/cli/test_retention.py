@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-import structlog
 from click.testing import CliRunner
 
 from tasks import forget, retention
@@ -134,16 +134,19 @@ def test_forgetting_wants_the_whole_id_or_yes(
 
 
 def test_the_task_tells_what_the_command_tells(
-    filled: Store, confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch
+    filled: Store,
+    confkeep: Confkeep,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     confkeep("retention", "set", TENANT, "--keep-last", "2")
     plan = json.loads(confkeep("retention", "plan", "--json").stdout)["tenants"][0]
-    with structlog.testing.capture_logs() as said:
+    with caplog.at_level(logging.INFO, "confkeep"):
         result = retention.retention(TENANT.upper())
     assert json.loads(json.dumps(result)) == result
     assert {name: result[name] for name in plan} == plan
     assert result["captures_removed"] == 2
-    assert [line["action"] for line in said] == ["retention.applied"]
+    assert [vars(line)["action"] for line in caplog.records] == ["retention.applied"]
     with pytest.raises(NotInStore):
         retention.retention(ROUTER)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import hashlib
 import json
 import uuid
@@ -16,15 +17,17 @@ from celery import Celery
 
 from tasks import forget
 from tests.judge import assert_all_readable
-from worker import dead_letters, inbox, keys, locks, receipts
+from worker import dead_letters, inbox, keys, locks, receipts, totals
+from worker.entry import Entry
 from worker.errors import BackupsWaiting, NotInStore, PoisonedBackup
-from worker.inbox import Entry, Submission
+from worker.inbox import Submission
 from worker.local import EmbeddedServer
 from worker.receipts import Outcome
 from worker.settings import Settings
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.repository import create_repository, repository_path
+from worker.totals import RecentCommit
 
 TENANT, OTHER = str(uuid.uuid4()), str(uuid.uuid4())
 DEVICE, STAYS = str(uuid.uuid4()), str(uuid.uuid4())
@@ -66,7 +69,16 @@ def settle(client: redis.Redis, settings: Settings, tenant_id: str, *, dead: boo
         receipts.publish(client, tenant_id, [Outcome(each.backup_id, digest, value)], 3600)
         if not dead:
             receipts.copy(client, each.backup_id, str(uuid.uuid4()), 3600)
-        inbox.settle(client, tenant_id, [waiting], keep_bytes=dead)
+        mark = totals.DEAD if dead else totals.mark_of(row(tenant_id, each))
+        marks = {each.backup_id: mark}
+        inbox.settle(client, tenant_id, [waiting], keep_bytes=dead, marks=marks)
+
+
+def row(tenant_id: str, entry: Entry) -> RecentCommit:
+    now = dt.datetime.now(dt.UTC)
+    return RecentCommit(
+        tenant_id, entry.device_id, entry.backup_id, "0" * 40, now, 1, 0, False, None
+    )
 
 
 def everything(client: redis.Redis) -> str:
@@ -81,6 +93,8 @@ def everything(client: redis.Redis) -> str:
             value = client.hgetall(name)
         elif kind == b"stream":
             value = client.xrange(name)
+        elif kind == b"list":
+            value = client.lrange(name, 0, -1)
         else:
             value = client.zrange(name, 0, -1)
         found.append(f"{name!r} {value!r}")
@@ -107,6 +121,13 @@ def test_nothing_of_a_device_is_left(client: redis.Redis, settings: Settings) ->
     assert [(letter.tenant_id, letter.device_id) for letter in gone] == [(TENANT, DEVICE)]
     left = everything(client)
     assert gone[0].backup_id not in left
+    assert [(one.tenant_id, one.device_id) for one in totals.read_recent(client)] == [
+        (OTHER, STAYS),
+        (OTHER, DEVICE),
+        (TENANT, STAYS),
+    ]
+    client.delete(keys.RECENT)
+    left = everything(client)
     assert all(OTHER in line for line in left.splitlines() if DEVICE in line)
     assert left.count(STAYS) >= 6
     audit = (settings.git_store_path / "confkeep.audit").read_text().splitlines()
@@ -148,9 +169,10 @@ def test_nothing_of_a_tenant_is_left(client: redis.Redis, settings: Settings, st
     assert TENANT not in everything(client)
     left = everything(client)
     for line in other:
-        if "confkeep:dead" not in line:
+        if "confkeep:dead" not in line and "confkeep:recent" not in line:
             assert line in left
     assert len(dead_letters.list_dead_letters(client)) == 2
+    assert len(totals.read_recent(client)) == 2
     assert not folder.exists()
     names = sorted(path.name for path in settings.git_store_path.iterdir())
     assert names == sorted([f"{OTHER}.git", "confkeep.audit"])

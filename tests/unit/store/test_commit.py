@@ -59,7 +59,7 @@ def test_a_batch_is_one_pack_that_all_tools_read(
     pack, idx = _packs(repository)[1], _packs(repository)[0]
     assert [idx.suffix, pack.suffix] == [".idx", ".pack"]
     assert len(_packs(repository)) == 2
-    assert idx.stat().st_mode & 0o777 == pack.stat().st_mode & 0o777 == 0o444
+    assert idx.stat().st_mode & 0o777 == pack.stat().st_mode & 0o777 == 0o400
     depths = [
         int(line.split()[5])
         for line in _git(repository, "verify-pack", "-v", str(idx)).splitlines()
