@@ -19,7 +19,7 @@ from worker.errors import (
     RepositoryDamaged,
     StoreUnavailable,
 )
-from worker.store import id_map, prune, rewrite
+from worker.store import id_map, index_build, prune, rewrite
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.reader import find_commit, read_file
@@ -123,6 +123,7 @@ def test_a_history_of_several_packs_is_one_history(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rewrite, "_PACK_COMMITS", 50)
+    monkeypatch.setattr(index_build, "_LET_GO_COMMITS", 7)
     path = store / NAME
     devices = device_ids(20, seed=4)
     write_linear(path, devices, 600, seed=1)
