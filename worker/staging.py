@@ -4,7 +4,7 @@ Staged bytes are the export, deflated or not (`worker.staged_bytes`), followed b
 SHA-256 of the two files stand in the inbox entry and are checked when they are read.
 
     redis    key  confkeep:staged:<tenant>:<backup>
-    volume   file <path>/<tenant>/<backup>-<first 16 digits of worker.inbox.Entry.digest>
+    volume   file <path>/<tenant>/<backup>-<first 16 digits of worker.entry.Entry.digest>
 
 A file's name depends on its content and device, so that an id that is used again for something
 else can neither overwrite nor remove what was accepted. Bytes that a client staged itself lie beside, under ids of its own:
@@ -26,10 +26,10 @@ from typing import Any, Final
 
 import redis
 
-from worker import keys
+from worker import keys, modes
 from worker.connections import broker_errors
+from worker.entry import Entry
 from worker.errors import InvalidBackup, StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
-from worker.inbox import Entry
 from worker.settings import Settings
 from worker.staged_bytes import LARGEST_DEFLATED, Contents, contents_of, staged_export
 
@@ -156,6 +156,7 @@ class VolumeStaging:
             descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
             try:
                 with os.fdopen(descriptor, "wb") as file:
+                    modes.widen(file.fileno(), target.parent)
                     file.write(staged_export(contents))
                     file.write(contents.binary or b"")
                     file.flush()
@@ -175,7 +176,7 @@ class VolumeStaging:
             return
         self._make_folder(folder.parent)
         with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
+            modes.make_folder(folder)
         _sync_folder(folder.parent)
 
     def read(self, tenant_id: str, entries: Sequence[Entry]) -> list[Contents | None]:

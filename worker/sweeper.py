@@ -7,6 +7,7 @@ may sweep the same shards at once: the wake flag lets one of them send.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -15,17 +16,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-import structlog
 from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
-from worker import backoff, keys, tidy, wakeups
+from worker import backoff, keys, measure, tidy, wakeups
 from worker.broker_check import BrokerCheckStep
 from worker.connections import broker_errors, open_client
 from worker.errors import ConfkeepError
+from worker.health import HeartbeatStep
+from worker.heartbeat import Heartbeat, Mark
+from worker.logs import get_logger
 from worker.settings import Settings, get_settings
 
-log = structlog.get_logger("confkeep.sweeper")
+log = get_logger("sweeper")
 
 #: Milliseconds that a retry's own message gets before the sweep takes its place.
 _RETRY_GRACE_MS = 2_000
@@ -98,6 +101,14 @@ class Sweeper:
                 self._tidying = steps
                 return
         log.info("tidied the staging", action="sweep.tidied", deleted=self._deleted)
+
+    def leave(self) -> None:
+        """Take the report back: a worker that ended in order is not one that fell silent.
+
+        Raises:
+            redis.RedisError: Redis did not answer; the report is forgotten after an hour.
+        """
+        self._client.hdel(keys.WORKERS, self._name)
 
     def _forgotten(self, now_ms: int) -> dict[int, list[tuple[str, bytes | None]]]:
         """By shard, the tenants that wait without a fresh flag, a lock or a backoff; with their
@@ -173,7 +184,7 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """
 
     #: The check first: a worker that is refused must not touch the server.
-    requires = ("celery.worker.components:Pool", BrokerCheckStep)
+    requires = ("celery.worker.components:Pool", BrokerCheckStep, HeartbeatStep)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
@@ -186,7 +197,7 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self._stop.clear()
         self._thread = threading.Thread(
             target=self._run,
-            args=(parent.app, settings, parent.hostname),
+            args=(parent.app, settings, parent.hostname, parent.heartbeat),
             name="sweeper",
             daemon=True,
         )
@@ -200,7 +211,7 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     terminate = stop
 
-    def _run(self, app: Celery, settings: Settings, name: str) -> None:
+    def _run(self, app: Celery, settings: Settings, name: str, heartbeat: Heartbeat | None) -> None:
         client = open_client(settings, timeout_s=min(2.0, settings.redis_timeout_s))
         sweeper = Sweeper(app, settings, client, name)
         while True:
@@ -208,9 +219,16 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 sent = sweeper.sweep()
             except (redis.RedisError, OperationalError, ConfkeepError, OSError) as error:
                 log.warning("sweep failed", action="sweep.failed", error=type(error).__name__)
+                if heartbeat is not None:
+                    heartbeat.mark(Mark.SWEEP_FAILED, type(error).__name__)
             else:
+                if heartbeat is not None:
+                    heartbeat.mark(Mark.SWEEP)
+                measure.note_sweep()
                 if sent:
                     log.info("woke forgotten inboxes", action="sweep.woke", inboxes=sent)
             if self._stop.wait(settings.sweep_interval_s):
                 break
+        with contextlib.suppress(redis.RedisError):
+            sweeper.leave()
         client.close()

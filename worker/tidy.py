@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import inbox, keys, scripts
+from worker import dead_letters, inbox, keys, scripts
 from worker.settings import Settings
 
 #: Seconds after which bytes that nobody refers to are abandoned.
@@ -88,6 +88,7 @@ def _tidy_redis(client: redis.Redis, abandoned_s: int) -> Iterator[int]:
     accepted."""
     script = scripts.load("drop_orphan")
     waiting: dict[str, set[str]] = {}
+    unsigned = dead_letters.unsigned_ids(client)
     for page in _scan(client):
         deleted = 0
         for name in page:
@@ -98,7 +99,7 @@ def _tidy_redis(client: redis.Redis, abandoned_s: int) -> Iterator[int]:
             tenant_id, _, backup_id = name.removeprefix(_STAGED).partition(":")
             if tenant_id not in waiting:
                 waiting[tenant_id] = _waiting_ids(client, tenant_id)
-            if backup_id not in waiting[tenant_id]:
+            if backup_id not in waiting[tenant_id] and backup_id not in unsigned:
                 names = [name, keys.result(backup_id), keys.DEAD]
                 deleted += script.run(client, names, [backup_id, abandoned_s])
         yield deleted
@@ -113,7 +114,8 @@ def _tidy_volume(client: redis.Redis, path: Path, abandoned_s: int) -> Iterator[
         elif folder.is_dir():
             keep = _waiting_ids(client, folder.name)
             dead: Any = client.hkeys(keys.DEAD)
-            yield _unlink_old(folder, oldest, keep | {name.decode() for name in dead})
+            keep |= {name.decode() for name in dead} | dead_letters.unsigned_ids(client)
+            yield _unlink_old(folder, oldest, keep)
 
 
 def _unlink_old(folder: Path, oldest: float, keep: set[str]) -> int:

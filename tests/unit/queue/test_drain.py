@@ -36,7 +36,11 @@ def test_an_inbox_that_was_emptied_is_not_read_again(
     assert (turn.committed, turn.left) == (3, 0)
     assert reads == [2, 1]
     kept = {keys.result(submission(number).entry.backup_id) for number in range(3)}
-    assert {bytes(name).decode() for name in client.scan_iter()} == kept
+    assert {bytes(name).decode() for name in client.scan_iter()} == {
+        *kept,
+        keys.TOTALS,
+        keys.RECENT,
+    }
     assert_all_readable(small.git_store_path)
 
 

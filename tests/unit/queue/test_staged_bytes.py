@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker import inbox, staged_bytes, staging
+from worker.entry import Entry
 from worker.errors import StagedBytesDamaged
-from worker.inbox import Entry
 from worker.settings import Settings
 from worker.staged_bytes import Contents, contents_of, staged_export
 from worker.staging import RedisStaging, VolumeStaging

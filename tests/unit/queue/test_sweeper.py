@@ -108,6 +108,14 @@ def test_each_worker_sweeps_its_own_shards(client: redis.Redis, sent: list[str])
     assert all(0 <= worker.last_sweep_age_s < 60 for worker in workers)
 
 
+def test_a_worker_that_ended_in_order_is_none_that_fell_silent(client: redis.Redis) -> None:
+    both = [sweeper_of(client, load_settings(), name) for name in ("helper", "w0")]
+    for each in both:
+        each.sweep()
+    both[0].leave()
+    assert [worker.name for worker in sweeper.list_workers(client)] == ["w0"]
+
+
 def test_a_lasting_fault_is_tried_later_and_later_for_ever(client: redis.Redis) -> None:
     tenant = str(uuid.UUID(int=1))
     delays = [backoff.failed(client, tenant, StoreUnavailable("no space")) for _ in range(40)]

@@ -10,9 +10,9 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker import inbox, keys, tidy
+from worker import dead_letters, inbox, keys, tidy
 from worker.local import EmbeddedServer
-from worker.settings import Settings
+from worker.settings import Settings, load_settings
 from worker.staged_bytes import Contents
 from worker.staging import VolumeStaging
 
@@ -83,3 +83,21 @@ def test_queues_of_shards_that_are_gone_are_deleted(
         client.lpush(keys.shard_queue(shard), b"a wake-up")
     assert tidy.drop_foreign_queues(client, settings) == 2
     assert client.exists(keys.shard_queue(3), keys.shard_queue(15)) == 2
+
+
+def test_the_bytes_of_an_unsigned_entry_stay_until_a_person_decides(
+    client: redis.Redis, settings: Settings
+) -> None:
+    inbox.accept(client, settings, [submission(1)])
+    backup_id = submission(1).entry.backup_id
+    wants_signatures = load_settings(signing_key="k" * 32)
+    [found] = inbox.read_batch(
+        client, TENANT, max_backups=9, max_bytes=999, settings=wants_signatures
+    ).unreadable
+    dead_letters.bury_unreadable(client, TENANT, found)
+    client.delete(keys.result(backup_id))
+    tidy.tidy(client, settings, abandoned_s=0)
+    assert client.exists(keys.staged(TENANT, backup_id))
+    dead_letters.discard(client, settings, dead_letters.list_dead_letters(client)[0].backup_id)
+    tidy.tidy(client, settings, abandoned_s=0)
+    assert not client.exists(keys.staged(TENANT, backup_id))
