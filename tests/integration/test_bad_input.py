@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tasks import Receipt, enqueue_backup, receive
 from tests.integration.conftest import become_producer, forget_environment
+from tests.planted import SECRET
 from tests.servers import Deployment, deployment, wait_for
 from worker import keys
 from worker.app import app
@@ -75,7 +76,7 @@ payloads = spoiled(
     {
         **good,
         "export_text": st.text(st.characters(exclude_categories=["Cs"]), max_size=30).map(
-            "/".__add__
+            f"/{SECRET}".__add__
         ),
         "binary_backup": st.one_of(st.none(), st.binary(max_size=30)),
     },
@@ -104,7 +105,7 @@ messages = spoiled(
     {
         **good,
         "export_text": st.text(st.characters(exclude_categories=["Cs"]), max_size=30).map(
-            "/".__add__
+            f"/{SECRET}".__add__
         ),
     },
     {
