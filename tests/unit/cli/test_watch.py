@@ -154,7 +154,7 @@ def test_a_busy_deployment_says_what_asks_for_a_person() -> None:
     for text in (
         "Committed  100.0/s",
         "Latency    120 ms on average, half within 250 ms, 95 % within 250 ms (last 5 s)",
-        "Waiting    90% of the limit, 900,000 backups of 12,345 tenants, 3.0 GiB, 17 wake",
+        "Waiting    90% of the limit, 900,000 backups of 12,345 tenants, 3.0 GiB, 17",
         "2 min ago  SILENT",
         "No worker serves shards 1,3,5-15.",
         "Inboxes, oldest first: 12345",
