@@ -75,14 +75,11 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         signals.task_postrun.connect(self._task_ends)
         signals.worker_ready.connect(self._ready)
         signals.worker_shutting_down.connect(self._ending)
+        signals.worker_shutdown.connect(self._ended)
 
-    def stop(self, parent: Any) -> None:
-        """Remove the file."""
-        self._stop.set()
-        if self._heartbeat is not None:
-            parent.heartbeat = None
-            self._heartbeat.close()
-            self._heartbeat = None
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """The worker ends; it lives until its pool has finished the last tasks."""
+        self._ending()
 
     terminate = stop
 
@@ -94,6 +91,13 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         if self._heartbeat is not None:
             self._heartbeat.enter(State.ENDING)
         self._busy.set()
+
+    def _ended(self, **_: Any) -> None:
+        """Remove the file: all is done. Whoever ends without this leaves it, without its lock."""
+        self._stop.set()
+        if self._heartbeat is not None:
+            self._heartbeat.close()
+            self._heartbeat = None
 
     def _task_begins(self, **_: Any) -> None:
         if os.getpid() == self._pid and threading.current_thread() is threading.main_thread():
