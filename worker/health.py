@@ -1,7 +1,8 @@
 """What a worker shows of itself to probes: marks of its loop and its store; it asks and judges nobody.
 
-The loop's mark comes from a timer of the consumer's loop, and from its tries to connect while the
-broker is away: such a worker is alive. The store's comes from a thread, which writes a few bytes
+The loop's mark comes from a timer of the consumer's loop. While that rests, since the main thread
+waits for a broker that is away, runs a task (solo pool) or waits for the last ones, a thread marks
+in its place: such a worker is alive. The store's comes from a thread, which writes a few bytes
 every few seconds; when the volume hangs, that thread hangs and nothing else. The sweep marks for
 itself (`worker.sweeper`).
 """
@@ -11,11 +12,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any, Final
 
 from celery import bootsteps, signals
+from kombu.utils.functional import retry_over_time
 
 from worker.heartbeat import Heartbeat, Mark, State, run_folder
 from worker.logs import get_logger
@@ -110,8 +113,9 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def _rest(self, settings: Settings) -> None:  # noqa: ARG002
         """Mark for the loop while it may rest."""
         heartbeat = self._heartbeat
+        main = threading.main_thread().ident
         while heartbeat is not None and not self._stop.wait(LOOP_INTERVAL_S):
-            if self._busy.is_set():
+            if self._busy.is_set() or waits_for_broker(main):
                 heartbeat.mark(Mark.LOOP)
 
     def _write_to_store(self, settings: Settings) -> None:
@@ -125,6 +129,19 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 heartbeat.mark(Mark.STORE)
             if self._stop.wait(STORE_INTERVAL_S):
                 return
+
+
+def waits_for_broker(thread: int | None) -> bool:
+    """Whether a thread tries again and again to reach the broker.
+
+    Celery and kombu do so in many places, most of which tell nobody; all of them in this function.
+    """
+    frame = sys._current_frames().get(thread or 0)  # noqa: SLF001 - the only way to see it
+    while frame is not None:
+        if frame.f_code is retry_over_time.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def write_probe(store: Path) -> None:

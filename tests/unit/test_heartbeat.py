@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 from celery import signals
+from kombu.utils.functional import retry_over_time
 
 from tests.servers import wait_for
 from worker import health as worker_health
@@ -258,6 +260,31 @@ def test_a_worker_that_ends_lives_until_its_last_task_is_done(
     finally:
         signals.worker_shutdown.send(sender=None)
     assert not folder.exists()
+
+
+def test_a_thread_that_tries_to_reach_the_broker_is_told_from_one_that_does_not() -> None:
+    ended = threading.Event()
+
+    def refused() -> None:
+        if not ended.is_set():
+            raise ConnectionError
+
+    def connect() -> None:
+        retry_over_time(refused, ConnectionError, interval_start=0.01)  # type: ignore[no-untyped-call]
+
+    waiting = threading.Thread(target=connect)
+    hanging = threading.Thread(target=ended.wait)
+    for thread in (waiting, hanging):
+        thread.start()
+    try:
+        wait_for(lambda: worker_health.waits_for_broker(waiting.ident), "the first try")
+        assert not worker_health.waits_for_broker(hanging.ident)
+        assert not worker_health.waits_for_broker(threading.get_ident())
+    finally:
+        ended.set()
+        for thread in (waiting, hanging):
+            thread.join()
+    assert not worker_health.waits_for_broker(waiting.ident)
 
 
 def test_the_probe_of_the_store_makes_its_folder_and_leaves_nothing(tmp_path: Path) -> None:
