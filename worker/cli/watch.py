@@ -20,7 +20,8 @@ import redis
 
 from worker import backoff, keys, totals
 from worker.backoff import Backoff
-from worker.cli import one_machine
+from worker.cli import interrupts
+from worker.cli.interrupts import Interrupts
 from worker.cli.terminal import Terminal
 from worker.connections import broker_errors, open_client
 from worker.dead_letters import DeadLetter, list_dead_letters
@@ -38,6 +39,8 @@ _DEAD: Final = 500
 WINDOW_S: Final = 10.0
 #: Looks whose speed is drawn.
 SPEEDS: Final = 24
+#: Seconds within which Ctrl-C is noticed.
+_NOTICE_S: Final = 0.1
 #: Seconds to wait for an answer of Redis.
 _TIMEOUT_S: Final = 2.0
 
@@ -165,9 +168,9 @@ def watch(
     """
     client = open_client(settings, timeout_s=min(_TIMEOUT_S, settings.redis_timeout_s))
     # Ctrl-C is how it ends: no error, and the screen as it was.
-    with contextlib.suppress(KeyboardInterrupt), one_machine.ended_by_signals():
+    with contextlib.suppress(KeyboardInterrupt), interrupts.noted() as asked:
         live = terminal.out.is_terminal and not terminal.out.is_dumb_terminal and not as_json
-        looks = _looks(client, settings, interval_s, count)
+        looks = _looks(client, settings, asked, interval_s, count)
         if live:
             _show(terminal, settings, looks, interval_s)
         else:
@@ -185,7 +188,11 @@ Look = tuple[Snapshot | None, Pace, str | None]
 
 
 def _looks(
-    client: redis.Redis, settings: Settings, interval_s: float, count: int | None
+    client: redis.Redis,
+    settings: Settings,
+    asked: Interrupts,
+    interval_s: float,
+    count: int | None,
 ) -> Iterator[Look]:
     """The state, or why there is none, every `interval_s` seconds."""
     pace = Pace()
@@ -202,7 +209,10 @@ def _looks(
             return
         # By the clock: the time that a look takes does not add up.
         next_at = max(next_at + interval_s, time.monotonic())
-        time.sleep(max(0.0, next_at - time.monotonic()))
+        asked.check()
+        while (left_s := next_at - time.monotonic()) > 0:
+            time.sleep(min(left_s, _NOTICE_S))
+            asked.check()
 
 
 def _show(terminal: Terminal, settings: Settings, looks: Iterator[Look], interval_s: float) -> None:
