@@ -17,15 +17,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from worker import metrics
+from worker.logs import get_logger
 from worker.metrics import Metric
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram
 
-log = structlog.get_logger("confkeep.metrics")
+log = get_logger("metrics")
 
 #: Bytes that are reserved for each file; what is declared takes less than half of it.
 _RESERVED_BYTES: Final = 256 * 1024

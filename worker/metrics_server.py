@@ -17,16 +17,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
 from celery import bootsteps, signals
 
 from worker import measure, metrics
+from worker.logs import get_logger
 from worker.settings import get_settings, variable_of
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-log = structlog.get_logger("confkeep.metrics")
+log = get_logger("metrics")
 
 #: Seconds between two tries to get a port that is taken.
 _RETRY_S: Final = 2.0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from tests.scraping import Series, assert_declared, counted, scrape, series, val
 from tests.servers import Deployment, deployment, wait_for
 from worker import backoff, keys, metrics, totals
 from worker.cli import cli
+from worker.local import Child
 
 EXPORT = "# 2026-01-02 03:04:05 by RouterOS 7.16\n/ip address\nadd address=10.0.0.1\n"
 
@@ -170,9 +173,30 @@ def _folder_of(pid: int) -> Path | None:
     return None
 
 
-def test_threads_count_too(deployed: Deployment) -> None:
-    port = free_port()
-    deployed.start_worker(pool="threads", CONFKEEP_METRICS_PORT=str(port))
+def test_threads_count_too_and_the_exporter_serves_while_the_server_is_away(
+    deployed: Deployment,
+) -> None:
+    port, exporter_port = free_port(), free_port()
+    worker = deployed.start_worker(pool="threads", CONFKEEP_METRICS_PORT=str(port))
     enqueue_backup(str(uuid.uuid4()), str(uuid.uuid4()), EXPORT, None, "m").get(timeout=30)
     # The receipt comes before the counting.
     wait_for(lambda: counted(port, metrics.WORKER_COMMITTED) == 1, "the commit to be counted")
+    exporter = Child(
+        [sys.executable, "-m", "worker.cli", "exporter", "--port", str(exporter_port)],
+        log=deployed.log,
+        env={**os.environ, **deployed.environment},
+    )
+    try:
+        wait_for(lambda: metrics.DEVICES.name in (scrape(exporter_port) or ""), "the exporter")
+        assert counted(exporter_port, metrics.COMMITTED) == 1
+        assert counted(exporter_port, metrics.DEVICES) == 1
+        worker.stop()
+        deployed.server.stop()
+        text = scrape(exporter_port)
+        assert text is not None
+        assert value(series(text), metrics.UP.name) == 0
+        assert metrics.COMMITTED.name not in text
+        assert value(series(text), metrics.DEVICES.name) == 1
+    finally:
+        exporter.stop()
+    assert exporter.process.returncode == 0, deployed.log.read_text()
