@@ -16,9 +16,10 @@ import redis
 from tests.scraping import Series, families, series, value
 from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker import keys, metrics
-from worker.cli import exporter, store_figures
+from worker.cli import exporter, one_machine, store_figures
 from worker.cli.stale import last_backups
 from worker.cli.store_figures import StoreFigures
+from worker.settings import get_settings
 from worker.store.repository import repository_path
 
 
@@ -207,3 +208,23 @@ def test_a_port_that_is_taken_is_an_error_of_one_setting(
         done = confkeep("exporter", "--port", str(port))
     assert done.exit_code == 2
     assert f"CONFKEEP_METRICS_PORT: cannot listen on port {port} of 127.0.0.1" in done.stderr
+
+
+def test_each_worker_of_up_gets_a_port_of_its_own(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[str | None] = []
+    monkeypatch.setattr(
+        one_machine,
+        "start_worker",
+        lambda environment, **_: started.append(environment.get("CONFKEEP_METRICS_PORT")),
+    )
+    monkeypatch.setattr(one_machine.OneMachine, "environment", {})
+    machine = one_machine.OneMachine(tmp_path, 1, "threads")
+    for port, wanted in (("0", [None, None]), ("9101", ["9101", "9102"])):
+        monkeypatch.setenv("CONFKEEP_METRICS_PORT", port)
+        get_settings.cache_clear()
+        started.clear()
+        for index in range(2):
+            machine.start_worker(index, 2)
+        assert started == wanted
