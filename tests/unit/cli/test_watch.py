@@ -150,7 +150,7 @@ def test_an_idle_deployment() -> None:
 
 
 def test_a_busy_deployment_says_what_asks_for_a_person() -> None:
-    said = drawn(BUSY, pace=paced(CALM, BUSY))
+    said = drawn(BUSY, pace=paced(CALM, BUSY), height=60)
     for text in (
         "Committed  100.0/s",
         "Latency    120 ms on average, half within 250 ms, 95 % within 250 ms (last 5 s)",
@@ -163,7 +163,7 @@ def test_a_busy_deployment_says_what_asks_for_a_person() -> None:
         f"{TENANT.format(1)}  STALLED 7 tries in 7 min, next in 35 s",
         "StoreUnavailable: no space left, no space left",
         "aaaa1111  beef0001  0000000000  +1 -2",
-        "suspect: the export holds an error: xx",
+        "0000000000  suspect: the export holds an error:…",
         "Dead letters: 3",
         f"{TENANT.format(702)}  its bytes are gone",
     ):
