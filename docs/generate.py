@@ -1,6 +1,7 @@
-"""Writes the generated tables into the Markdown pages; `--check` only says whether they are fresh.
+"""Writes the generated parts into the Markdown pages; `--check` only says whether they are fresh.
 
-A table stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `NAME` is one of
+`TABLES`, or `file PATH` for a file of the project as a block of code.
 """
 
 from __future__ import annotations
@@ -11,17 +12,26 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
+import yaml
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from docs.cli_reference import cli_commands, cli_exit_codes
 from worker import errors, metrics
 from worker.errors import ConfkeepError
 from worker.metrics import Metric
 from worker.settings import Settings, variable_of
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-_BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+_BLOCK = re.compile(
+    r"(<!-- generated: (?P<name>[\w ./-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
+)
+#: What Prometheus puts into an alert's texts.
+_PLACEHOLDER = re.compile(r"\{\{.*?\}\}")
+_LANGUAGES = {".py": "python", ".sh": "sh", ".yml": "yaml", ".yaml": "yaml"}
 
 
 def settings_table() -> str:
@@ -33,6 +43,38 @@ def settings_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def settings_limits() -> str:
+    """Every variable with what it may be set to."""
+    rows = ["| variable | default | allowed | meaning |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "not set" if field.default is None else f"`{field.default}`"
+        rows.append(
+            f"| `{variable_of(name)}` | {default} | {_allowed(field)} | {field.description} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def _allowed(field: FieldInfo) -> str:
+    kind: Any = field.annotation
+    choices = [each for each in get_args(kind) if each is not type(None)]
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    if len(choices) == 1:
+        [kind] = choices
+    if kind is bool:
+        return "`0` or `1`"
+    limits: dict[str, Any] = {
+        limit: getattr(each, limit)
+        for each in field.metadata
+        for limit in ("gt", "ge", "le")
+        if getattr(each, limit, None) is not None
+    }
+    if not limits:
+        return "a path" if getattr(kind, "__name__", "") == "Path" else "a text"
+    low = f"above {limits['gt']}" if "gt" in limits else f"from {limits.get('ge')}"
+    return f"{low} to {limits['le']}" if "le" in limits else low
+
+
 def errors_table() -> str:
     """Every error with its exit code."""
     rows = ["| exit code | error | retry helps | what to do |", "|---|---|---|---|"]
@@ -40,6 +82,38 @@ def errors_table() -> str:
         helps = "yes" if kind.retryable else "no"
         rows.append(f"| {kind.exit_code} | `{kind.__name__}` | {helps} | {kind.hint} |")
     return "\n".join(rows) + "\n"
+
+
+#: Package -> what it is, in the order in which imports run.
+_PACKAGES = {
+    "worker/cli": "The command line; one command is one module",
+    "worker/cli/sources": "What `confkeep import` reads",
+    "tasks": "What producers call, and what Celery runs",
+    "worker": "The queue: one concept each",
+    "worker/lua": "The atomic steps in the server",
+    "worker/store": "Git; knows no Redis, no Celery, no settings",
+}
+
+
+def modules_table() -> str:
+    """Every module with its first line."""
+    parts = []
+    for package, what in _PACKAGES.items():
+        parts.append(f"## {package}\n\n{what}.\n\n| module | is |\n|---|---|")
+        parts += [
+            f"| `{path.name}` | {_first_line(path)} |"
+            for path in sorted((ROOT / package).iterdir())
+            if path.suffix in (".py", ".lua") and path.name != "__main__.py"
+        ]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _first_line(path: Path) -> str:
+    text = path.read_text("utf-8")
+    if path.suffix == ".py":
+        text = ast.get_docstring(ast.parse(text)) or ""
+    return text.split("\n", 1)[0].removeprefix("--").strip().replace("|", "\\|")
 
 
 def _tree(root: type[ConfkeepError]) -> list[type[ConfkeepError]]:
@@ -112,10 +186,27 @@ def steps_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def alerts_table() -> str:
+    """Every alert with what it means and what to do, from the rules themselves."""
+    rules = yaml.safe_load((ROOT / "docs" / "alerts" / "confkeep.rules.yml").read_text("utf-8"))
+    rows = ["| alert | severity | means | do |", "|---|---|---|---|"]
+    for rule in (rule for group in rules["groups"] for rule in group["rules"]):
+        says = rule["annotations"]
+        texts = (says["description"], says["runbook"])
+        means, do = (_PLACEHOLDER.sub("…", text).replace("|", "\\|") for text in texts)
+        rows.append(f"| `{rule['alert']}` | {rule['labels']['severity']} | {means} | {do} |")
+    return "\n".join(rows) + "\n"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "actions": actions_table,
     "settings": settings_table,
+    "settings_limits": settings_limits,
     "errors": errors_table,
+    "modules": modules_table,
+    "cli_commands": cli_commands,
+    "cli_exit_codes": cli_exit_codes,
+    "alerts": alerts_table,
     "worker_metrics": lambda: metrics_table(metrics.OF_WORKER),
     "worker_steps": steps_table,
     "redis_metrics": lambda: metrics_table(metrics.OF_REDIS),
@@ -123,9 +214,17 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
+def _part(name: str) -> str:
+    kind, _, path = name.partition(" ")
+    if kind != "file":
+        return TABLES[name]()
+    text = (ROOT / path).read_text("utf-8")
+    return f"```{_LANGUAGES[Path(path).suffix]}\n{text.rstrip(chr(10))}\n```\n"
+
+
 def fresh(text: str) -> str:
-    """The page with its tables made anew."""
-    return _BLOCK.sub(lambda block: block[1] + TABLES[block[2]]() + block[3], text)
+    """The page with its generated parts made anew."""
+    return _BLOCK.sub(lambda block: block[1] + _part(block["name"]) + block["end"], text)
 
 
 def main() -> int:

@@ -27,6 +27,7 @@ from worker import (
     wakeups,
 )
 from worker.connections import broker_errors
+from worker.entry import Entry
 from worker.errors import (
     BrokerUnavailable,
     ConfkeepError,
@@ -36,12 +37,12 @@ from worker.errors import (
     StoreError,
 )
 from worker.git_store import author_of
-from worker.inbox import Batch, Entry, Waiting
+from worker.inbox import Batch, Unreadable, Waiting
 from worker.locks import TenantLock
 from worker.logs import get_logger
 from worker.receipts import Outcome
 from worker.settings import Settings
-from worker.staging import Contents
+from worker.staged_bytes import Contents
 from worker.store import reader
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups, find_committed
@@ -65,7 +66,7 @@ _BUSY_TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a turn did."""
+    """What a turn, or a batch of it, did."""
 
     #: False: another process holds the tenant lock and nothing was done.
     had_lock: bool
@@ -116,11 +117,19 @@ def _drain(
                 tenant_id,
                 max_backups=settings.batch_max_backups,
                 max_bytes=settings.batch_max_bytes,
+                settings=settings,
             )
             if not batch:
                 break
             for found in batch.unreadable:
+                _tell_unsigned(client, settings, tenant_id, found)
                 dead_letters.bury_unreadable(client, tenant_id, found)
+                log.warning(
+                    "no entry of ours in an inbox",
+                    action="inbox.refused",
+                    tenant_id=tenant_id,
+                    reason=str(found.error),
+                )
                 dead += 1
                 log.warning("unreadable entry", action="backup.unreadable", tenant_id=tenant_id)
                 measure.count(metrics.WORKER_DEAD)
@@ -130,9 +139,13 @@ def _drain(
                 path = repository_path(settings.git_store_path, tenant_id)
                 repository = opened.enter_context(open_for_writing(path, author_of(settings)))
                 step = _Step(client, settings, tenant_id, repository)
-            committed_now, dead_now = step.run(batch)
-            committed += committed_now
-            dead += dead_now
+            done = step.run(batch)
+            committed += done.committed
+            dead += done.dead
+            if not done.left:
+                # What comes from now on is seen by the turn's last look: to read an empty inbox
+                # costs the server two syncs of its file.
+                break
     return committed, dead
 
 
@@ -151,8 +164,8 @@ class _Step:
         self._tenant_id = tenant_id
         self._repository = repository
 
-    def run(self, batch: Batch) -> tuple[int, int]:
-        """Commit, publish, settle, in this order; returns the numbers committed and dead."""
+    def run(self, batch: Batch) -> Turn:
+        """Commit, publish, settle, in this order; returns what became of the batch."""
         started, watch = time.monotonic(), Stopwatch()
         backups, poisoned = self._build(batch.entries, watch)
         if batch.attempts >= _GIVE_UP_AFTER and len(batch.entries) == 1 and backups:
@@ -175,7 +188,7 @@ class _Step:
             error = poisoned.get(waiting.stream_id)
             value: dict[str, object] | ConfkeepError
             if error is not None:
-                dead_letters.bury(self._client, self._tenant_id, entry, error)
+                dead_letters.bury(self._client, self._tenant_id, entry, error, waiting.signature)
                 dead.append(waiting)
                 value = error
                 log.warning(
@@ -216,7 +229,9 @@ class _Step:
             staging.of_entry(entry, self._settings, self._client).discard(self._tenant_id, [entry])
         if dead:
             buried = {waiting.entry.backup_id: totals.DEAD for waiting in dead}
-            inbox.settle(self._client, self._tenant_id, dead, keep_bytes=True, marks=buried)
+            settled = inbox.settle(
+                self._client, self._tenant_id, dead, keep_bytes=True, marks=buried
+            )
         watch.lap("settle")
         _measure(done, len(dead), marks, settled.at_ms, watch)
         log.info(
@@ -228,7 +243,7 @@ class _Step:
             dead=len(dead),
             seconds=round(time.monotonic() - started, 4),
         )
-        return len(done), len(dead)
+        return Turn(True, len(done), len(dead), settled.left)
 
     def _build(
         self, batch: list[Waiting], watch: Stopwatch
@@ -312,6 +327,23 @@ class _Step:
         commit = reader.find_commit(self._repository, committed.sha)
         pair = reader.read_pair(self._repository, commit, committed.device_id)
         return why_suspect(pair.export, pair.binary)
+
+
+def _tell_unsigned(
+    client: redis.Redis, settings: Settings, tenant_id: str, found: Unreadable
+) -> None:
+    """Let the result of a backup whose producer did not sign it say so.
+
+    Only while it waits under that very digest: a planted entry may name the id of a backup that
+    was committed.
+    """
+    entry = found.entry
+    if entry is None:
+        return
+    digest = entry.digest(tenant_id)
+    if receipts.waits_as(client, entry.backup_id, digest):
+        outcome = Outcome(entry.backup_id, digest, found.error)
+        receipts.publish(client, tenant_id, [outcome], settings.receipt_ttl_s)
 
 
 def _measure(

@@ -16,10 +16,11 @@ from tasks.models import BackupPayload
 from worker import inbox, staging, tracing, wakeups
 from worker.app import app
 from worker.connections import get_client
+from worker.entry import Entry
 from worker.errors import BackupIdConflict, InboxFull, InvalidBackup
 from worker.logs import get_logger
 from worker.settings import Settings, get_settings
-from worker.staging import Contents
+from worker.staged_bytes import Contents
 from worker.suspect import why_suspect
 
 log = get_logger("enqueue")
@@ -181,7 +182,7 @@ def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> lis
 
 
 def _refusal(
-    answer: inbox.Accepted, tenant_id: str, entry: inbox.Entry
+    answer: inbox.Accepted, tenant_id: str, entry: Entry
 ) -> BackupIdConflict | InboxFull | None:
     waits = f"{answer.entries} backups with {answer.bytes} bytes wait"
     match answer.outcome:
@@ -204,10 +205,10 @@ def _wake(settings: Settings, tenant_id: str, sent_ms: int) -> None:
         log.warning("wake-up was not sent", action="wakeup.lost", tenant_id=tenant_id)
 
 
-def entry_of(payload: BackupPayload, where: str) -> inbox.Entry:
+def entry_of(payload: BackupPayload, where: str) -> Entry:
     """The inbox entry of a checked backup whose bytes are staged in `where`."""
     binary = payload.binary_backup
-    return inbox.Entry(
+    return Entry(
         backup_id=payload.backup_id,
         device_id=payload.device_id,
         message=payload.message,

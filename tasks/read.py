@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from tasks.models import HistoryEntry
 from worker.app import app
+from worker.errors import InvalidInput
 from worker.ids import checked_uuid
 from worker.settings import get_settings
 from worker.store import reader
@@ -67,4 +68,7 @@ def diff(tenant_id: str, device_id: str, old_sha: str, new_sha: str) -> str:
 
 
 def _open(tenant_id: str) -> TenantRepository:
+    if not get_settings().read_tasks:
+        # Who may enqueue may send any task: the broker cannot tell them apart.
+        raise InvalidInput("CONFKEEP_READ_TASKS", "is 0: this worker answers no questions")
     return open_repository(repository_path(get_settings().git_store_path, tenant_id))

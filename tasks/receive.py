@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import Task
 
-from tasks import enqueue
+from tasks import enqueue, sign
 from tasks.models import (
     MAX_BINARY_BYTES,
     MAX_EXPORT_BYTES,
@@ -72,6 +72,7 @@ def accept(task_id: str, backup: dict[str, Any]) -> None:
         backup_id=received.backup_id or task_id,
         captured_at=received.captured_at,
     )
+    sign.check_receive(settings, payload, backup)
     enqueue.refuse_suspects([payload])
     [outcome] = enqueue.submit([payload], reply_to=task_id)
     if outcome == "accepted":

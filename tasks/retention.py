@@ -21,6 +21,7 @@ from worker.store.retention import (
     plan_retention,
 )
 from worker.store.retention_rules import RULE_NAMES, policy_of
+from worker.store.retention_undo import Undone, undo_retention
 
 log = get_logger("retention")
 
@@ -72,7 +73,7 @@ def plan(settings: Settings, tenant_id: str) -> Plan:
     """What would go of a tenant now.
 
     Raises:
-        NotInStore, HistoryNotLinear, RepositoryDamaged, InvalidInput: as `plan_retention`.
+        NotInStore, RepositoryDamaged, InvalidInput: as `plan_retention`.
     """
     path = repository_path(settings.git_store_path, tenant_id)
     policy = policy_of(rules_of(settings, path))
@@ -99,6 +100,20 @@ def apply(settings: Settings, tenant_id: str) -> Applied:
         )
 
 
+def undo(settings: Settings, tenant_id: str) -> Undone:
+    """Undo the newest rewrite, under the tenant lock.
+
+    Raises:
+        TenantLocked: another process commits for the tenant all the time.
+        BrokerUnavailable: Redis, which holds the lock, did not answer.
+        NotInStore, StoreError: as `undo_retention`.
+    """
+    path = repository_path(settings.git_store_path, tenant_id)
+    open_repository(path)  # creating one would be wrong here
+    with locks.tenant_lock(tenant_id, wait_s=LOCK_WAIT_S):
+        return undo_retention(create_repository(path, author_of(settings)), now_s=int(time.time()))
+
+
 def plan_json(tenant_id: str, plan: Plan) -> dict[str, Any]:
     """A plan as JSON values."""
     return {
@@ -106,6 +121,7 @@ def plan_json(tenant_id: str, plan: Plan) -> dict[str, Any]:
         "captures_removed": plan.captures_removed,
         "binaries_removed": plan.binaries_removed,
         "freed_bytes": plan.freed_bytes,
+        "merge": plan.merge,
         "devices": [
             {
                 "device_id": device.device_id,

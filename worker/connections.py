@@ -6,9 +6,11 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -18,6 +20,20 @@ from worker.settings import Settings, get_settings
 
 _lock = threading.Lock()
 _clients: dict[tuple[int, str], redis.Redis] = {}
+
+
+class _Packer(HiredisRespSerializer):
+    """Hands hiredis no numbers.
+
+    For a number it calls `repr`, where Python runs pending signal handlers, and does not look
+    whether that failed: a handler that raises, such as Ctrl-C's, made it crash the process
+    (hiredis 3.5).
+    """
+
+    def pack(self, *args: Any) -> Any:
+        """The command as the server reads it."""
+        texts: list[Any] = [repr(arg) if isinstance(arg, int | float) else arg for arg in args]
+        return super().pack(*texts)
 
 
 def open_client(settings: Settings, *, timeout_s: float | None = None) -> redis.Redis:
@@ -33,6 +49,7 @@ def open_client(settings: Settings, *, timeout_s: float | None = None) -> redis.
         # redis-py repeats a command up to ten times by default, and a slow server runs each.
         "retry": Retry(NoBackoff(), 0),
         "decode_responses": False,
+        "command_packer": _Packer(),
     }
     url = settings.redis_url
     sentinels = urls.parse_sentinels(url)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
@@ -18,13 +17,14 @@ from typing import Self
 
 import redis
 
+from worker import modes
 from worker.errors import BrokerUnavailable, ConfkeepError
+from worker.tied import command_tied_to_this_process
 
 #: Seconds for a server to answer after its start, a large append-only file included.
 _START_S = 30.0
 #: Seconds that a child gets to end after SIGTERM.
 _STOP_S = 15.0
-_PR_SET_PDEATHSIG = 1
 
 
 class ServerMissing(ConfkeepError):
@@ -55,20 +55,11 @@ def find_server() -> str:
     raise ServerMissing("no valkey-server or redis-server found")
 
 
-def _die_with_parent(signal_number: int) -> Callable[[], None]:
-    """For `preexec_fn`: let the kernel end the child when its parent dies in any way (Linux)."""
-    # Loaded before the fork: nothing may be imported between fork and exec.
-    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-
-    def set_it() -> None:
-        if prctl is not None:
-            prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
-
-    return set_it
-
-
 class Child:
-    """A child process that ends with us, however we end."""
+    """A child process that ends with us, however we end.
+
+    Start it in a thread that lives as long as the child should.
+    """
 
     def __init__(
         self,
@@ -77,19 +68,23 @@ class Child:
         log: Path | None = None,
         env: Mapping[str, str] | None = None,
         pass_fds: tuple[int, ...] = (),
+        umask: int = -1,
     ) -> None:
         # A session of its own: Ctrl-C in the terminal reaches only us, and we end it in order.
         with contextlib.ExitStack() as stack:
-            output = subprocess.DEVNULL if log is None else stack.enter_context(log.open("ab"))
+            output = subprocess.DEVNULL
+            if log is not None:
+                output = modes.create(log, os.O_WRONLY | os.O_APPEND)
+                stack.callback(os.close, output)
             self.process = subprocess.Popen(
-                command,
+                command_tied_to_this_process(command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 env=None if env is None else dict(env),
                 start_new_session=True,
                 pass_fds=pass_fds,
-                preexec_fn=_die_with_parent(signal.SIGTERM),
+                umask=umask,
             )
 
     @property
@@ -158,15 +153,19 @@ class EmbeddedServer:
             raise BrokerUnavailable("the embedded server is not running")
         return self._child.pid
 
-    def start(self, *extra: str) -> None:
+    def start(self, *extra: str, check: Callable[[], None] = lambda: None) -> None:
         """Start it and wait until it answers; `extra` are further options of the server.
+
+        Args:
+            check: called again and again while it is waited for; what it raises ends the waiting,
+                and `stop` is the caller's then.
 
         Raises:
             ServerMissing: no server program.
             BrokerUnavailable: it ended or did not answer; its log says why.
         """
         program = find_server()
-        self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        modes.make_folders(self.data)
         log = self.data / "server.log"
         options = {
             "port": "0",
@@ -182,14 +181,16 @@ class EmbeddedServer:
         command = [program]
         for name, value in options.items():
             command += [f"--{name}", value]
-        self._child = Child([*command, *extra], log=log, pass_fds=self._pass_fds)
-        self._wait_until_it_answers(log)
+        # Its files hold the exports of all that waits.
+        self._child = Child([*command, *extra], log=log, pass_fds=self._pass_fds, umask=0o077)
+        self._wait_until_it_answers(log, check)
 
-    def _wait_until_it_answers(self, log: Path) -> None:
+    def _wait_until_it_answers(self, log: Path, check: Callable[[], None]) -> None:
         deadline = time.monotonic() + _START_S
         assert self._child is not None
         with redis.Redis(unix_socket_path=str(self.socket), socket_timeout=1) as client:
             while True:
+                check()
                 try:
                     client.ping()
                 except (redis.ConnectionError, redis.TimeoutError):

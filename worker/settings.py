@@ -10,10 +10,18 @@ import functools
 import pathlib
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import InvalidSettings
+from worker.signing import Keyring
 from worker.urls import DEFAULT_REDIS_URL
 
 _MIB = 1024 * 1024
@@ -91,6 +99,19 @@ class Settings(BaseSettings):
     )
     repack_loose_objects: int = Field(
         2_000, ge=0, description="Loose objects, estimated, above which a tenant is repacked"
+    )
+    signing_key: SecretStr | None = Field(
+        None,
+        description="Signs what is enqueued (docs/security.md); several, with commas: the first "
+        "signs, all verify; empty: off",
+    )
+    signing_required: bool = Field(
+        True, description="With a key: refuse what has no signature; 0 while a key is introduced"
+    )
+    read_tasks: bool = Field(
+        True,
+        description="Answer `backups.read_file`, `.history` and `.diff`, which anybody who "
+        "may send a task can ask for",
     )
     reject_suspect: bool = Field(
         False, description="Refuse captures that look bad or failed, instead of only marking them"
@@ -175,6 +196,14 @@ class Settings(BaseSettings):
             raise ValueError(f"must start with one of {', '.join(_SCHEMES)}")
         return value
 
+    @field_validator("signing_key")
+    @classmethod
+    def _good_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value().strip():
+            return None
+        Keyring.parse(value.get_secret_value())
+        return value
+
     @field_validator("author_name", "author_email")
     @classmethod
     def _fits_a_signature(cls, value: str) -> str:
@@ -187,6 +216,13 @@ class Settings(BaseSettings):
         if self.worker_index >= self.worker_count:
             raise ValueError("CONFKEEP_WORKER_INDEX must be below CONFKEEP_WORKER_COUNT")
         return self
+
+    @functools.cached_property
+    def keyring(self) -> Keyring | None:
+        """The keys of `signing_key`; None: nothing is signed and no signature is looked at."""
+        if self.signing_key is None:
+            return None
+        return Keyring.parse(self.signing_key.get_secret_value())
 
 
 def variable_of(field: str) -> str:

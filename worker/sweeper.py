@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +36,8 @@ _RETRY_GRACE_MS = 2_000
 _TENANTS_AT_ONCE = 1_000
 #: Most messages of a queue that are looked through.
 _MOST_READ = 2_000
+#: Seconds of each sweep for the hourly tidying, while it is under way.
+_TIDY_S = 0.2
 #: Seconds after which a silent worker is forgotten.
 _FORGET_WORKER_S = 3_600
 
@@ -55,6 +59,9 @@ class Sweeper:
         self._settings = settings
         self._client = client
         self._name = name
+        #: The rest of a tidying that is under way, and what it has deleted so far.
+        self._tidying: Iterator[int] | None = None
+        self._deleted = 0
         self._shards = frozenset(
             keys.shards_of_worker(settings.worker_index, settings.worker_count, settings.shards)
         )
@@ -75,11 +82,24 @@ class Sweeper:
         sent = 0
         for shard, tenants in self._forgotten(now_ms).items():
             sent += self._wake(shard, tenants, now_ms)
-        if tidy.is_due(self._client):
-            deleted = tidy.tidy(self._client, self._settings)
-            deleted += tidy.drop_foreign_queues(self._client, self._settings)
-            log.info("tidied the staging", action="sweep.tidied", deleted=deleted)
+        self._tidy()
         return sent
+
+    def _tidy(self) -> None:
+        """Go on with the hourly tidying for a moment: it may be long, and the next sweep is due."""
+        if self._tidying is None:
+            if not tidy.is_due(self._client):
+                return
+            self._deleted = tidy.drop_foreign_queues(self._client, self._settings)
+            self._tidying = tidy.steps(self._client, self._settings)
+        end = time.monotonic() + _TIDY_S
+        steps, self._tidying = self._tidying, None
+        for deleted in steps:
+            self._deleted += deleted
+            if time.monotonic() > end:
+                self._tidying = steps
+                return
+        log.info("tidied the staging", action="sweep.tidied", deleted=self._deleted)
 
     def leave(self) -> None:
         """Take the report back: a worker that ended in order is not one that fell silent.

@@ -162,6 +162,41 @@ def test_any_history_has_no_false_alarm_and_no_missed_bit(
             place.write_bytes(sound)
 
 
+@pytest.mark.parametrize("count", [1, 60])
+def test_every_bit_of_the_files_header_counts(tmp_path: Path, count: int) -> None:
+    """Some of its fields also say whether the seal is of this state of the file."""
+    rng = random.Random(count)
+    path = tmp_path / INDEX_NAME
+    writer = IndexWriter(path)
+    assert writer.append(None, entries(rng, [rng.randbytes(16)], count))
+    writer.close()
+    sound = path.read_bytes()
+    missed = []
+    for bit in range(800):
+        damaged = bytearray(sound)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        if said_of(path) is None:
+            missed.append(bit)
+    assert missed == []
+
+
+def test_a_writer_does_not_seal_a_damaged_header(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    path = tmp_path / INDEX_NAME
+    writer = IndexWriter(path)
+    assert writer.append(None, entries(rng, [rng.randbytes(16)], 60))
+    writer.close()
+    damaged = bytearray(path.read_bytes())
+    damaged[31] -= 1  # the number of pages
+    path.write_bytes(damaged)
+    writer = IndexWriter(path)
+    with pytest.raises(Unusable, match="header"):
+        writer.add_details({rng.randbytes(20): Detail(True, 1, 0, None, 1)})
+    writer.close()
+    assert said_of(path) is not None
+
+
 def _refuse(*_arguments: object) -> None:
     raise sqlite3.OperationalError("as if the disk were full")
 

@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "retention": "Remove old versions by rules, or show what would go.",
     "forget-device": "Erase a device and all its backups for good.",
     "forget-tenant": "Erase a tenant and all its backups for good.",
+    "acl": "Print rules for the server's users, to be loaded as its `aclfile`.",
 }
 
 #: The status of a process that Ctrl-C ended, as shells have it.

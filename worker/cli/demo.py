@@ -18,7 +18,7 @@ from typing import Final
 import click
 
 from tasks import BackupPayload, enqueue_backups
-from worker.cli import exports_folder, one_machine
+from worker.cli import exports_folder, interrupts, one_machine
 from worker.cli.diff import print_diff
 from worker.cli.history import print_versions
 from worker.cli.lookup import MIN_PREFIX
@@ -72,10 +72,10 @@ def command(terminal: Terminal, source: Path | None, data: Path) -> None:
     """
     one_machine.empty_for_demo(data)
     _isolate()
-    with one_machine.ended_by_signals():
+    with interrupts.noted() as asked:
         terminal.note("starting a server and a worker ...")
         concurrency = min(TENANTS, os.cpu_count() or 1)
-        with one_machine.run(data, workers=1, concurrency=concurrency) as machine:
+        with one_machine.run(data, workers=1, concurrency=concurrency, interrupts=asked) as machine:
             os.environ.update(machine.environment)
             get_settings.cache_clear()
             if source is None:
@@ -158,6 +158,7 @@ def _play_samples(terminal: Terminal, machine: one_machine.OneMachine) -> _Done:
     what = f"polling {len(routers)} routers {POLLS} times"
     with terminal.progress(what, total) as advance:
         for number in range(1, POLLS + 1):
+            machine.check()
             results = enqueue_backups([router.poll(number, now) for router in routers])
             receipts.expect([result.id for result in results])
             unchanged += _collect(receipts, advance, wait=number == POLLS)

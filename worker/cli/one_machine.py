@@ -13,14 +13,15 @@ import contextlib
 import fcntl
 import os
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from worker import modes
 from worker.cli import running
+from worker.cli.interrupts import Interrupts
 from worker.cli.running import RunningUp
 from worker.connections import get_client
 from worker.errors import ConfkeepError
@@ -59,9 +60,10 @@ class PartEnded(ConfkeepError):
 class OneMachine:
     """What runs. Not thread-safe."""
 
-    def __init__(self, data: Path, concurrency: int, pool: str) -> None:
+    def __init__(self, data: Path, concurrency: int, pool: str, interrupts: Interrupts) -> None:
         self.data = data
         self.store = data / "store"
+        self._interrupts = interrupts
         self._concurrency = concurrency
         self._pool = pool
         self._started: dict[int, float] = {}
@@ -90,12 +92,12 @@ class OneMachine:
     def start_server(self, lock: int) -> None:
         """Start the server, which holds `lock` open too."""
         self._server = EmbeddedServer(self.data / "redis", pass_fds=(lock,))
-        self._server.start()
+        self._server.start(check=self._interrupts.check)
 
     def start_worker(self, index: int, count: int) -> None:
         """Start worker `index` of `count`."""
         log = self.log_of(index)
-        log.parent.mkdir(exist_ok=True)
+        modes.make_folders(log.parent)
         environment = {
             **self.environment,
             "CONFKEEP_WORKER_INDEX": str(index),
@@ -119,6 +121,7 @@ class OneMachine:
 
         Raises:
             PartEnded: one ended, or did not report in time.
+            KeyboardInterrupt: a signal came that asks us to end.
         """
         client = get_client(load_settings(redis_url=self.server.url))
         deadline = time.monotonic() + _READY_S
@@ -142,11 +145,13 @@ class OneMachine:
                 time.sleep(_POLL_S)
 
     def check(self) -> None:
-        """See whether all parts run.
+        """See whether all parts run and nobody asked us to end; call it often.
 
         Raises:
             PartEnded: one does not.
+            KeyboardInterrupt: a signal came that asks us to.
         """
+        self._interrupts.check()
         if not self.server.running():
             raise PartEnded(f"the server ended; see {self.data / 'redis' / 'server.log'}")
         for index, worker in self._workers.items():
@@ -157,32 +162,39 @@ class OneMachine:
                 )
 
     def stop(self) -> None:
-        """End the workers, all at once, then the server."""
-        for worker in self._workers.values():
-            worker.ask_to_end()
-        for worker in self._workers.values():
-            worker.stop()
-        if self._server is not None:
-            self._server.stop()
+        """End the workers, all at once, then the server; a signal does not leave half of it running."""
+        with self._interrupts.held():
+            for worker in self._workers.values():
+                worker.ask_to_end()
+            for worker in self._workers.values():
+                worker.stop()
+            if self._server is not None:
+                self._server.stop()
 
 
 @contextmanager
 def run(
-    data: Path, *, workers: int, concurrency: int, pool: str = "prefork"
+    data: Path,
+    *,
+    workers: int,
+    concurrency: int,
+    interrupts: Interrupts,
+    pool: str = "prefork",
 ) -> Iterator[OneMachine]:
     """Run a server and workers on `data` until the block ends; none of them is left then.
 
     Raises:
         AlreadyRunning: another process does, on this folder.
         PartEnded, BrokerUnavailable, ServerMissing: a part does not start.
+        KeyboardInterrupt: a signal came before all parts were ready.
     """
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    modes.make_folders(data)
     data = data.resolve()
-    machine = OneMachine(data, concurrency, pool)
+    machine = OneMachine(data, concurrency, pool, interrupts)
     with ExitStack() as stack:
         lock = stack.enter_context(locked(data))
-        # Registered before anything starts: an interrupt may come at any line.
-        stack.callback(_undisturbed, machine.stop)
+        # Registered before anything starts: any of it may fail, and a second signal waits for no line.
+        stack.callback(machine.stop)
         stack.callback(running.forget, data)
         machine.start_server(lock)
         for index in range(workers):
@@ -201,7 +213,7 @@ def empty_for_demo(data: Path) -> None:
     """
     if data.exists() and any(data.iterdir()) and not (data / _DEMO_MARK).exists():
         raise NotADemo(f"{data} holds something else than an earlier demo")
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    modes.make_folders(data)
     with locked(data):
         for name in ("store", "redis", "logs"):
             if (data / name).exists():
@@ -212,29 +224,6 @@ def empty_for_demo(data: Path) -> None:
 def keep_for_good(data: Path) -> None:
     """Let no later demo empty this folder."""
     (data / _DEMO_MARK).unlink(missing_ok=True)
-
-
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, by KeyboardInterrupt."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _undisturbed(stop: Callable[[], None]) -> None:
-    """Call `stop`; a second Ctrl-C does not leave half of it running."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
-        stop()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

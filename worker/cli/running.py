@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from worker import modes
 from worker.cli.terminal import Terminal
 from worker.urls import DEFAULT_REDIS_URL
 
@@ -43,7 +44,9 @@ class RunningUp:
     def write(self, data: Path) -> None:
         """Let other commands find it."""
         temporary = data / f"{_FILE}.new"
-        temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        descriptor = modes.create(temporary, os.O_WRONLY | os.O_TRUNC)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(asdict(self), file)
         temporary.replace(data / _FILE)
 
     def answers(self) -> bool:

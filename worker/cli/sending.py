@@ -82,7 +82,7 @@ class Sender:
         already_there: backup_ids that need not be sent again.
         advance: called with the number of captures that are done.
         silence_s: seconds without any receipt after which sending ends.
-        check: called while nothing arrives; raises when nobody can answer any more.
+        check: called often; raises when nobody can answer any more, or to end the waiting.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from worker.cli import one_machine, running
+from worker.cli import interrupts, one_machine, running
 from worker.cli.terminal import Terminal, count_text, pass_terminal
 
 _POLL_S: Final = 0.2
@@ -46,9 +46,12 @@ def command(terminal: Terminal, data: Path, workers: int, concurrency: int | Non
     """
     try:
         with (
-            one_machine.ended_by_signals(),
+            interrupts.noted() as asked,
             one_machine.run(
-                data, workers=workers, concurrency=concurrency or os.cpu_count() or 1
+                data,
+                workers=workers,
+                concurrency=concurrency or os.cpu_count() or 1,
+                interrupts=asked,
             ) as machine,
         ):
             one_machine.keep_for_good(machine.data)

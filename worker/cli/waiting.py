@@ -39,7 +39,7 @@ class Receipts:
 
     Args:
         silence_s: seconds without any answer after which waiting ends.
-        check: called when nothing arrived; raises when nobody can answer any more.
+        check: called at each look; raises when nobody can answer any more, or to end the waiting.
     """
 
     def __init__(
@@ -66,6 +66,8 @@ class Receipts:
             NoReceipt: none came for `silence_s`.
             BrokerUnavailable: Redis did not answer.
         """
+        if self._check is not None:
+            self._check()
         answers = []
         ids = list(self._open)
         for start in range(0, len(ids), _CHUNK):
@@ -79,8 +81,6 @@ class Receipts:
         if answers:
             self._heard_at = now
             return answers
-        if self._check is not None:
-            self._check()
         if self._open and now - self._heard_at > self._silence_s:
             raise NoReceipt(
                 f"no worker answered for {self._silence_s:g} s; "

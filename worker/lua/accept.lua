@@ -28,7 +28,7 @@
 -- wake     0, or the ms with which the caller has to send a wake-up
 -- entries, bytes   what waits already where it is full, else 0
 
-local KEYS_EACH, ARGV_EACH = 9, 15
+local KEYS_EACH, ARGV_EACH = 9, 16
 -- The tenants of whom one was refused for want of room.
 local refused = {}
 local enqueued = 0
@@ -94,7 +94,12 @@ local function accept(k, a)
   if ARGV[a + 14] == '1' then
     redis.call('SET', KEYS[k + 9], ARGV[a + 15])
   end
-  local id = redis.call('XADD', KEYS[k + 2], '*', 'entry', ARGV[a + 4])
+  local id
+  if ARGV[a + 16] == '' then
+    id = redis.call('XADD', KEYS[k + 2], '*', 'entry', ARGV[a + 4])
+  else
+    id = redis.call('XADD', KEYS[k + 2], '*', 'entry', ARGV[a + 4], 'signature', ARGV[a + 16])
+  end
   redis.call('SET', KEYS[k + 1], ARGV[a + 5], 'EX', ARGV[a + 6])
   local now = string.match(id, '^%d+')
   redis.call('ZADD', KEYS[k + 3], 'NX', now, ARGV[a + 1])

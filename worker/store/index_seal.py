@@ -36,6 +36,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from worker import modes
 from worker.store.index_format import Damaged, crc32
 
 SEAL_NAME: Final = "confkeep.index-seal"
@@ -164,11 +165,13 @@ class Seal:
             if before is not None and before.counter == self._counter:
                 return
             self.give_up()
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._descriptor = modes.create(self._path, os.O_RDWR)
         if _place_of(self._index) != self._file.place:
             # The seal may be that of the file which another process put in the place of ours.
             raise FileNotFoundError(errno.ENOENT, "the index was replaced")
         sealed = _unpack(os.pread(self._descriptor, _HEADER.size, 0))
+        if sealed is not None and before is not None and _contradicts(sealed, before):
+            raise Damaged("the file's header is not in order")
         self._pages = set() if before is not None and sealed == before[1:3] else None
         self._commits, self._nonce = 0, secrets.randbits(32)
         self._write_header(_OPEN, self._nonce)
@@ -241,8 +244,10 @@ class Seal:
             sealed = _unpack(header)
             if sealed is None:
                 return "the header of its seal is damaged"
-            if now is None or sealed != now[1:3]:
+            if now is None or sealed[0] != now.counter:
                 return None
+            if _contradicts(sealed, now):
+                return "its header does not say the number of pages that was written"
             data = os.pread(descriptor, 4 * now.pages, _HEADER.size)
             if os.fstat(descriptor).st_size != _HEADER.size + 4 * now.pages:
                 return "its seal is not as long as it says"
@@ -352,6 +357,12 @@ class Seal:
 
     def _write_header(self, counter: int, pages: int) -> None:
         os.pwrite(self._descriptor, _pack(counter, pages), 0)
+
+
+def _contradicts(sealed: tuple[int, int], state: _State) -> bool:
+    """Whether a header of the sealed state says another size: no change leaves the counter as it is."""
+    counter, pages = sealed
+    return counter == state.counter and pages != state.pages
 
 
 def _pack(counter: int, pages: int) -> bytes:

@@ -17,6 +17,7 @@ from tests.scraping import Series, families, series, value
 from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker import keys, metrics
 from worker.cli import exporter, one_machine, store_figures
+from worker.cli.interrupts import Interrupts
 from worker.cli.stale import last_backups
 from worker.cli.store_figures import StoreFigures
 from worker.settings import get_settings
@@ -220,7 +221,7 @@ def test_each_worker_of_up_gets_a_port_of_its_own(
         lambda environment, **_: started.append(environment.get("CONFKEEP_METRICS_PORT")),
     )
     monkeypatch.setattr(one_machine.OneMachine, "environment", {})
-    machine = one_machine.OneMachine(tmp_path, 1, "threads")
+    machine = one_machine.OneMachine(tmp_path, 1, "threads", Interrupts())
     for port, wanted in (("0", [None, None]), ("9101", ["9101", "9102"])):
         monkeypatch.setenv("CONFKEEP_METRICS_PORT", port)
         get_settings.cache_clear()

@@ -14,7 +14,7 @@ from tasks import forget, retention
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker import locks, logs
 from worker.cli import cli, receipt
-from worker.errors import NotInStore, RemovedByRetention, TenantLocked
+from worker.errors import NotInStore, RemovedByRetention, TenantLocked, UndoImpossible
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +67,16 @@ def test_plan_then_apply_then_read_by_old_ids(
     gone = confkeep("show", TENANT, ROUTER, "--at", first)
     assert gone.exit_code == RemovedByRetention.exit_code
     assert "removed by retention on 20" in gone.output
+
+
+def test_what_apply_removed_is_undone(filled: Store, confkeep: Confkeep, lock: list[str]) -> None:
+    assert confkeep("retention", "undo", TENANT).exit_code == UndoImpossible.exit_code
+    confkeep("retention", "set", TENANT, "--keep-last", "1")
+    confkeep("retention", "apply")
+    done = json.loads(confkeep("retention", "undo", TENANT[:8], "--json").stdout)
+    assert (done["tenant_id"], done["back"], done["since"]) == (TENANT, 3, 0)
+    assert done["tip"] == filled.commits[-1].sha
+    assert lock == [TENANT] * 3
 
 
 def test_rules_of_a_tenant_go_before_the_settings(

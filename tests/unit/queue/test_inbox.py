@@ -12,8 +12,9 @@ import pytest
 import redis
 
 from worker import backoff, inbox, keys, receipts
+from worker.entry import Entry
 from worker.errors import PoisonedBackup, StagedBytesMissing
-from worker.inbox import Entry, Submission
+from worker.inbox import Submission
 from worker.receipts import Outcome
 from worker.settings import Settings, load_settings
 
