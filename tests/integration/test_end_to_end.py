@@ -25,6 +25,7 @@ from tasks import (
     enqueue_backup,
     enqueue_backups,
 )
+from tasks.read import ANSWER_LIFE_S
 from tests.integration.conftest import become_producer
 from tests.judge import backup_ids, git
 from tests.servers import LASTING_KEYS, Deployment, deployment, wait_for
@@ -351,6 +352,17 @@ def test_reading_tasks_answer_where_the_repository_is(deployed: Deployment) -> N
     ]
     with pytest.raises(KeyError):
         ask("read_file", tenant, "main^{tree}", device, "export.rsc")
+
+    # An answer is content, and does not say whose: an erasure relies on its going soon.
+    result = app.send_task("backups.history", args=(tenant, device), queue=queue)
+    result.get(timeout=30)
+    with deployed.client() as client:
+
+        def life_s() -> int:
+            found: Any = client.ttl(keys.result(result.id))
+            return int(found)
+
+        wait_for(lambda: 0 < life_s() <= ANSWER_LIFE_S, "the answer's life to be shortened")
 
 
 def test_the_readmes_example_keeps_what_it_polls(deployed: Deployment) -> None:
