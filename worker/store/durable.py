@@ -78,11 +78,17 @@ def sync_directory(path: Path) -> None:
 
 
 def sync_tree(path: Path) -> None:
-    """Make everything below a folder durable, and the folder's own names."""
+    """Make everything below a folder durable, and the folder's own names.
+
+    What another process takes away meanwhile is left out: it was a temporary file, or got another
+    name from somebody who made it durable before.
+    """
     for folder, _folders, files in os.walk(path, topdown=False):
         for name in files:
-            sync_file(Path(folder, name))
-        sync_directory(Path(folder))
+            with suppress(FileNotFoundError):
+                sync_file(Path(folder, name))
+        with suppress(FileNotFoundError):
+            sync_directory(Path(folder))
 
 
 def sync_parents(path: Path) -> None:
