@@ -63,8 +63,12 @@ format: $(VENV)/.dev-installed ## Rewrite the sources in the project's style
 	@$(BIN)/ruff format .
 
 .PHONY: docs
-docs: $(VENV)/.dev-installed ## Write the generated tables into the pages
+docs: $(VENV)/.dev-installed ## Write the generated parts into the pages
 	@$(BIN)/python -m docs.generate
+
+.PHONY: site
+site: $(VENV)/.dev-installed ## Build the pages as a site into site/, which loads nothing from elsewhere
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 .PHONY: pins
 pins: $(VENV)/.dev-installed ## Resolve the pinned versions anew
@@ -74,5 +78,5 @@ pins: $(VENV)/.dev-installed ## Resolve the pinned versions anew
 
 .PHONY: clean
 clean: ## Remove the virtual environment and what the tools left
-	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) dist build site .mypy_cache .ruff_cache .hypothesis
 	@find worker tasks tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,23 +1,37 @@
-"""Writes the generated tables into the Markdown pages; `--check` only says whether they are fresh.
+"""Writes the generated parts into the Markdown pages; `--check` only says whether they are fresh.
 
-A table stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `NAME` is one of
+`TABLES`, or `file PATH` for a file of the project as a block of code.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
+import yaml
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from worker import errors
+from docs.cli_reference import cli_commands, cli_exit_codes
+from worker import errors, metrics
 from worker.errors import ConfkeepError
+from worker.metrics import Metric
 from worker.settings import Settings, variable_of
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-_BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+_BLOCK = re.compile(
+    r"(<!-- generated: (?P<name>[\w ./-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
+)
+#: What Prometheus puts into an alert's texts.
+_PLACEHOLDER = re.compile(r"\{\{.*?\}\}")
+_LANGUAGES = {".py": "python", ".sh": "sh", ".yml": "yaml", ".yaml": "yaml"}
 
 
 def settings_table() -> str:
@@ -29,6 +43,38 @@ def settings_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def settings_limits() -> str:
+    """Every variable with what it may be set to."""
+    rows = ["| variable | default | allowed | meaning |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "not set" if field.default is None else f"`{field.default}`"
+        rows.append(
+            f"| `{variable_of(name)}` | {default} | {_allowed(field)} | {field.description} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def _allowed(field: FieldInfo) -> str:
+    kind: Any = field.annotation
+    choices = [each for each in get_args(kind) if each is not type(None)]
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    if len(choices) == 1:
+        [kind] = choices
+    if kind is bool:
+        return "`0` or `1`"
+    limits: dict[str, Any] = {
+        limit: getattr(each, limit)
+        for each in field.metadata
+        for limit in ("gt", "ge", "le")
+        if getattr(each, limit, None) is not None
+    }
+    if not limits:
+        return "a path" if getattr(kind, "__name__", "") == "Path" else "a text"
+    low = f"above {limits['gt']}" if "gt" in limits else f"from {limits.get('ge')}"
+    return f"{low} to {limits['le']}" if "le" in limits else low
+
+
 def errors_table() -> str:
     """Every error with its exit code."""
     rows = ["| exit code | error | retry helps | what to do |", "|---|---|---|---|"]
@@ -38,17 +84,147 @@ def errors_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+#: Package -> what it is, in the order in which imports run.
+_PACKAGES = {
+    "worker/cli": "The command line; one command is one module",
+    "worker/cli/sources": "What `confkeep import` reads",
+    "tasks": "What producers call, and what Celery runs",
+    "worker": "The queue: one concept each",
+    "worker/lua": "The atomic steps in the server",
+    "worker/store": "Git; knows no Redis, no Celery, no settings",
+}
+
+
+def modules_table() -> str:
+    """Every module with its first line."""
+    parts = []
+    for package, what in _PACKAGES.items():
+        parts.append(f"## {package}\n\n{what}.\n\n| module | is |\n|---|---|")
+        parts += [
+            f"| `{path.name}` | {_first_line(path)} |"
+            for path in sorted((ROOT / package).iterdir())
+            if path.suffix in (".py", ".lua") and path.name != "__main__.py"
+        ]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _first_line(path: Path) -> str:
+    text = path.read_text("utf-8")
+    if path.suffix == ".py":
+        text = ast.get_docstring(ast.parse(text)) or ""
+    return text.split("\n", 1)[0].removeprefix("--").strip().replace("|", "\\|")
+
+
 def _tree(root: type[ConfkeepError]) -> list[type[ConfkeepError]]:
     found = [root, *(each for child in root.__subclasses__() for each in _tree(child))]
     return [kind for kind in found if kind.__module__ == errors.__name__]
 
 
-TABLES = {"settings": settings_table, "errors": errors_table}
+_LEVELS = ("debug", "info", "warning", "error", "critical", "exception")
+
+
+@dataclass(frozen=True, slots=True)
+class LogCall:
+    """A line of ours, as the sources write it."""
+
+    where: str
+    level: str
+    #: What it says; empty when that is no constant.
+    event: str
+    action: str
+    fields: list[str]
+
+
+def log_calls() -> list[LogCall]:
+    """Every call that writes a line by a module's `log`."""
+    return [
+        _log_call(str(path.relative_to(ROOT)), node.func.attr, node)
+        for package in ("tasks", "worker")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "log"
+        and node.func.attr in _LEVELS
+    ]
+
+
+def _log_call(where: str, level: str, node: ast.Call) -> LogCall:
+    named = {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
+    event, action = (
+        value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
+        for value in (node.args[0], named.pop("action", None))
+    )
+    return LogCall(where, level, event, action, list(named))
+
+
+def actions_table() -> str:
+    """Every `action`, with its level and fields."""
+    rows = ["| action | level | says | fields |", "|---|---|---|---|"]
+    for call in sorted(log_calls(), key=lambda call: call.action):
+        fields = ", ".join(f"`{name}`" for name in call.fields)
+        says = call.event or "what is wrong"
+        rows.append(f"| `{call.action}` | {call.level} | {says} | {fields} |")
+    return "\n".join(rows) + "\n"
+
+
+def metrics_table(declared: Sequence[Metric]) -> str:
+    """Metrics with their kinds, labels and meaning."""
+    rows = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    for metric in declared:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        rows.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
+    return "\n".join(rows) + "\n"
+
+
+def steps_table() -> str:
+    """The steps of a batch, as `confkeep_worker_step_seconds` names them."""
+    rows = ["| step | what it does |", "|---|---|"]
+    rows += [f"| `{step}` | {what} |" for step, what in metrics.STEPS.items()]
+    return "\n".join(rows) + "\n"
+
+
+def alerts_table() -> str:
+    """Every alert with what it means and what to do, from the rules themselves."""
+    rules = yaml.safe_load((ROOT / "docs" / "alerts" / "confkeep.rules.yml").read_text("utf-8"))
+    rows = ["| alert | severity | means | do |", "|---|---|---|---|"]
+    for rule in (rule for group in rules["groups"] for rule in group["rules"]):
+        says = rule["annotations"]
+        texts = (says["description"], says["runbook"])
+        means, do = (_PLACEHOLDER.sub("…", text).replace("|", "\\|") for text in texts)
+        rows.append(f"| `{rule['alert']}` | {rule['labels']['severity']} | {means} | {do} |")
+    return "\n".join(rows) + "\n"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "actions": actions_table,
+    "settings": settings_table,
+    "settings_limits": settings_limits,
+    "errors": errors_table,
+    "modules": modules_table,
+    "cli_commands": cli_commands,
+    "cli_exit_codes": cli_exit_codes,
+    "alerts": alerts_table,
+    "worker_metrics": lambda: metrics_table(metrics.OF_WORKER),
+    "worker_steps": steps_table,
+    "redis_metrics": lambda: metrics_table(metrics.OF_REDIS),
+    "store_metrics": lambda: metrics_table(metrics.OF_STORE),
+}
+
+
+def _part(name: str) -> str:
+    kind, _, path = name.partition(" ")
+    if kind != "file":
+        return TABLES[name]()
+    text = (ROOT / path).read_text("utf-8")
+    return f"```{_LANGUAGES[Path(path).suffix]}\n{text.rstrip(chr(10))}\n```\n"
 
 
 def fresh(text: str) -> str:
-    """The page with its tables made anew."""
-    return _BLOCK.sub(lambda block: block[1] + TABLES[block[2]]() + block[3], text)
+    """The page with its generated parts made anew."""
+    return _BLOCK.sub(lambda block: block[1] + _part(block["name"]) + block["end"], text)
 
 
 def main() -> int:

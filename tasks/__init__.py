@@ -2,6 +2,7 @@
 
 from tasks.enqueue import enqueue_backup, enqueue_backups
 from tasks.models import BackupPayload, HistoryEntry, Receipt, ReceivedBackup, StagedReference
+from tasks.sign import signed_receive
 from worker.errors import (
     BackupIdConflict,
     BrokerUnavailable,
@@ -27,4 +28,5 @@ __all__ = [
     "StagingUnavailable",
     "enqueue_backup",
     "enqueue_backups",
+    "signed_receive",
 ]

@@ -5,16 +5,29 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import redis
-import structlog
 
 from tasks.models import Receipt
-from worker import backoff, dead_letters, inbox, locks, receipts, shutdown, staging, wakeups
+from worker import (
+    backoff,
+    dead_letters,
+    inbox,
+    locks,
+    measure,
+    metrics,
+    receipts,
+    shutdown,
+    staging,
+    totals,
+    tracing,
+    wakeups,
+)
 from worker.connections import broker_errors
+from worker.entry import Entry
 from worker.errors import (
     BrokerUnavailable,
     ConfkeepError,
@@ -24,18 +37,21 @@ from worker.errors import (
     StoreError,
 )
 from worker.git_store import author_of
-from worker.inbox import Batch, Entry, Waiting
+from worker.inbox import Batch, Unreadable, Waiting
 from worker.locks import TenantLock
+from worker.logs import get_logger
 from worker.receipts import Outcome
 from worker.settings import Settings
-from worker.staging import Contents
+from worker.staged_bytes import Contents
 from worker.store import reader
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups, find_committed
 from worker.store.repository import TenantRepository, open_for_writing, repository_path
+from worker.store.stopwatch import Stopwatch
 from worker.suspect import warning_of, why_suspect
+from worker.totals import Mark, RecentCommit
 
-log = structlog.get_logger("confkeep.drain")
+log = get_logger("drain")
 
 #: Tries of one backup alone that end with their process before it becomes a dead letter.
 _GIVE_UP_AFTER = 10
@@ -50,7 +66,7 @@ _BUSY_TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a turn did."""
+    """What a turn, or a batch of it, did."""
 
     #: False: another process holds the tenant lock and nothing was done.
     had_lock: bool
@@ -101,21 +117,35 @@ def _drain(
                 tenant_id,
                 max_backups=settings.batch_max_backups,
                 max_bytes=settings.batch_max_bytes,
+                settings=settings,
             )
             if not batch:
                 break
             for found in batch.unreadable:
+                _tell_unsigned(client, settings, tenant_id, found)
                 dead_letters.bury_unreadable(client, tenant_id, found)
+                log.warning(
+                    "no entry of ours in an inbox",
+                    action="inbox.refused",
+                    tenant_id=tenant_id,
+                    reason=str(found.error),
+                )
                 dead += 1
+                log.warning("unreadable entry", action="backup.unreadable", tenant_id=tenant_id)
+                measure.count(metrics.WORKER_DEAD)
             if not batch.entries:
                 continue
             if step is None:
                 path = repository_path(settings.git_store_path, tenant_id)
                 repository = opened.enter_context(open_for_writing(path, author_of(settings)))
                 step = _Step(client, settings, tenant_id, repository)
-            committed_now, dead_now = step.run(batch)
-            committed += committed_now
-            dead += dead_now
+            done = step.run(batch)
+            committed += done.committed
+            dead += done.dead
+            if not done.left:
+                # What comes from now on is seen by the turn's last look: to read an empty inbox
+                # costs the server two syncs of its file.
+                break
     return committed, dead
 
 
@@ -134,10 +164,10 @@ class _Step:
         self._tenant_id = tenant_id
         self._repository = repository
 
-    def run(self, batch: Batch) -> tuple[int, int]:
-        """Commit, publish, settle, in this order; returns the numbers committed and dead."""
-        started = time.monotonic()
-        backups, poisoned = self._build(batch.entries)
+    def run(self, batch: Batch) -> Turn:
+        """Commit, publish, settle, in this order; returns what became of the batch."""
+        started, watch = time.monotonic(), Stopwatch()
+        backups, poisoned = self._build(batch.entries, watch)
         if batch.attempts >= _GIVE_UP_AFTER and len(batch.entries) == 1 and backups:
             # It was tried alone, and each try ended with its process.
             backups.clear()
@@ -149,42 +179,82 @@ class _Step:
             for backup in backups
             if backup.export
         }
-        committed = {answer.backup_id: answer for answer in self._commit(backups)}
+        watch.lap("check")
+        committed = {answer.backup_id: answer for answer in self._commit(backups, watch)}
         outcomes, done, dead = [], [], []
+        marks: dict[str, Mark] = {}
         for waiting in batch.entries:
             entry = waiting.entry
             error = poisoned.get(waiting.stream_id)
             value: dict[str, object] | ConfkeepError
             if error is not None:
-                dead_letters.bury(self._client, self._tenant_id, entry, error)
+                dead_letters.bury(self._client, self._tenant_id, entry, error, waiting.signature)
                 dead.append(waiting)
                 value = error
+                log.warning(
+                    "dead letter",
+                    action="backup.dead",
+                    tenant_id=self._tenant_id,
+                    device_id=entry.device_id,
+                    backup_id=entry.backup_id,
+                    reason=f"{type(error).__name__}: {error}",
+                )
             else:
                 done.append(waiting)
-                value = self._receipt(committed[entry.backup_id], suspects)
+                receipt = self._receipt(committed[entry.backup_id], suspects)
+                marks[entry.backup_id] = totals.mark_of(_recent(receipt))
+                value = receipt.model_dump(mode="json")
+                tracing.commit(
+                    self._settings,
+                    int(waiting.stream_id.split("-")[0]),
+                    self._tenant_id,
+                    device_id=entry.device_id,
+                    backup_id=entry.backup_id,
+                    sha=receipt.sha,
+                )
+                log.debug(
+                    "backup committed",
+                    action="backup.committed",
+                    tenant_id=self._tenant_id,
+                    device_id=entry.device_id,
+                    backup_id=entry.backup_id,
+                    sha=receipt.sha,
+                    unchanged=receipt.unchanged,
+                )
             outcomes.append(Outcome(entry.backup_id, entry.digest(self._tenant_id), value))
         receipts.publish(self._client, self._tenant_id, outcomes, self._settings.receipt_ttl_s)
-        inbox.settle(self._client, self._tenant_id, done)
+        watch.lap("receipts")
+        settled = inbox.settle(self._client, self._tenant_id, done, marks=marks)
         for entry in (waiting.entry for waiting in done):
             staging.of_entry(entry, self._settings, self._client).discard(self._tenant_id, [entry])
         if dead:
-            inbox.settle(self._client, self._tenant_id, dead, keep_bytes=True)
+            buried = {waiting.entry.backup_id: totals.DEAD for waiting in dead}
+            settled = inbox.settle(
+                self._client, self._tenant_id, dead, keep_bytes=True, marks=buried
+            )
+        watch.lap("settle")
+        _measure(done, len(dead), marks, settled.at_ms, watch)
         log.info(
             "batch committed",
             action="batch.committed",
             tenant_id=self._tenant_id,
+            sha=next(reversed(committed.values())).sha if committed else None,
             backups=len(done),
             dead=len(dead),
             seconds=round(time.monotonic() - started, 4),
         )
-        return len(done), len(dead)
+        return Turn(True, len(done), len(dead), settled.left)
 
-    def _build(self, batch: list[Waiting]) -> tuple[list[Backup], dict[str, PoisonedBackup]]:
+    def _build(
+        self, batch: list[Waiting], watch: Stopwatch
+    ) -> tuple[list[Backup], dict[str, PoisonedBackup]]:
         """The backups that can be committed, and why the others (by stream id) cannot."""
         entries = [waiting.entry for waiting in batch]
         backups: list[Backup] = []
         poisoned: dict[str, PoisonedBackup] = {}
-        for waiting, found in zip(batch, self._read(entries), strict=True):
+        read = self._read(entries)
+        watch.lap("read")
+        for waiting, found in zip(batch, read, strict=True):
             try:
                 contents = staging.checked(waiting.entry, found)
             except PoisonedBackup as error:
@@ -213,21 +283,19 @@ class _Step:
             found.update(zip(ids, store.read(self._tenant_id, there), strict=True))
         return [found[entry.backup_id] for entry in entries]
 
-    def _commit(self, backups: list[Backup]) -> list[Committed]:
+    def _commit(self, backups: list[Backup], watch: Stopwatch) -> list[Committed]:
         if not backups:
             return []
         for tries_left in range(_BUSY_TRIES - 1, -1, -1):
             try:
-                return commit_backups(self._repository, backups)
+                return commit_backups(self._repository, backups, watch=watch)
             except RepositoryBusy:
                 if not tries_left:
                     raise
                 time.sleep(0.02)
         raise AssertionError("unreachable")
 
-    def _receipt(
-        self, committed: Committed, suspects: Mapping[str, str | None]
-    ) -> dict[str, object]:
+    def _receipt(self, committed: Committed, suspects: Mapping[str, str | None]) -> Receipt:
         backup_id = committed.backup_id
         suspect = suspects[backup_id] if backup_id in suspects else self._in_git(committed)
         receipt = Receipt(
@@ -252,13 +320,59 @@ class _Step:
                 backup_id=backup_id,
                 reason=suspect,
             )
-        return receipt.model_dump(mode="json")
+        return receipt
 
     def _in_git(self, committed: Committed) -> str | None:
         """Why a backup whose bytes only git has any more looks bad or failed."""
         commit = reader.find_commit(self._repository, committed.sha)
         pair = reader.read_pair(self._repository, commit, committed.device_id)
         return why_suspect(pair.export, pair.binary)
+
+
+def _tell_unsigned(
+    client: redis.Redis, settings: Settings, tenant_id: str, found: Unreadable
+) -> None:
+    """Let the result of a backup whose producer did not sign it say so.
+
+    Only while it waits under that very digest: a planted entry may name the id of a backup that
+    was committed.
+    """
+    entry = found.entry
+    if entry is None:
+        return
+    digest = entry.digest(tenant_id)
+    if receipts.waits_as(client, entry.backup_id, digest):
+        outcome = Outcome(entry.backup_id, digest, found.error)
+        receipts.publish(client, tenant_id, [outcome], settings.receipt_ttl_s)
+
+
+def _measure(
+    done: Sequence[Waiting], dead: int, marks: Mapping[str, Mark], at_ms: int, watch: Stopwatch
+) -> None:
+    """Let this worker's metrics know of a batch that is settled."""
+    measure.count(metrics.WORKER_COMMITTED, len(done))
+    measure.count(
+        metrics.WORKER_UNCHANGED, sum("unchanged" in mark.words for mark in marks.values())
+    )
+    measure.count(metrics.WORKER_SUSPECT, sum("suspect" in mark.words for mark in marks.values()))
+    measure.count(metrics.WORKER_DEAD, dead)
+    measure.observe(metrics.WORKER_LATENCY, (waiting.age_s(at_ms) for waiting in done))
+    for step, seconds in watch.seconds.items():
+        measure.observe(metrics.WORKER_STEP, [seconds], step)
+
+
+def _recent(receipt: Receipt) -> RecentCommit:
+    return RecentCommit(
+        tenant_id=receipt.tenant_id,
+        device_id=receipt.device_id,
+        backup_id=receipt.backup_id,
+        sha=receipt.sha,
+        committed_at=receipt.committed_at,
+        lines_added=receipt.lines_added,
+        lines_removed=receipt.lines_removed,
+        unchanged=receipt.unchanged,
+        suspect=receipt.suspect,
+    )
 
 
 def _backup(entry: Entry, export: bytes, binary: bytes | None) -> Backup:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import structlog
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
 from tasks.models import BackupPayload
-from worker import inbox, staging, wakeups
+from worker import inbox, staging, tracing, wakeups
 from worker.app import app
 from worker.connections import get_client
+from worker.entry import Entry
 from worker.errors import BackupIdConflict, InboxFull, InvalidBackup
+from worker.logs import get_logger
 from worker.settings import Settings, get_settings
-from worker.staging import Contents
+from worker.staged_bytes import Contents
 from worker.suspect import why_suspect
 
-log = structlog.get_logger("confkeep.enqueue")
+log = get_logger("enqueue")
 
 #: Most bytes, and backups, that are sent to Redis in one go.
 _CHUNK_BYTES = 8 * 1024 * 1024
@@ -148,6 +150,7 @@ def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> lis
     """
     settings = get_settings()
     client = get_client(settings)
+    began_ns = time.time_ns()
     store = staging.of_settings(settings, client)
     submissions = []
     for payload in payloads:
@@ -163,6 +166,14 @@ def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> lis
             # Its file, if any, is one that nothing refers to.
             store.discard(tenant_id, [entry])
             refusal = refusal or _refusal(answer, tenant_id, entry)
+        else:
+            tracing.enqueued(
+                settings,
+                began_ns,
+                tenant_id,
+                device_id=entry.device_id,
+                backup_id=entry.backup_id,
+            )
         if answer.wake_ms is not None:
             _wake(settings, tenant_id, answer.wake_ms)
     if refusal is not None:
@@ -171,7 +182,7 @@ def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> lis
 
 
 def _refusal(
-    answer: inbox.Accepted, tenant_id: str, entry: inbox.Entry
+    answer: inbox.Accepted, tenant_id: str, entry: Entry
 ) -> BackupIdConflict | InboxFull | None:
     waits = f"{answer.entries} backups with {answer.bytes} bytes wait"
     match answer.outcome:
@@ -194,10 +205,10 @@ def _wake(settings: Settings, tenant_id: str, sent_ms: int) -> None:
         log.warning("wake-up was not sent", action="wakeup.lost", tenant_id=tenant_id)
 
 
-def entry_of(payload: BackupPayload, where: str) -> inbox.Entry:
+def entry_of(payload: BackupPayload, where: str) -> Entry:
     """The inbox entry of a checked backup whose bytes are staged in `where`."""
     binary = payload.binary_backup
-    return inbox.Entry(
+    return Entry(
         backup_id=payload.backup_id,
         device_id=payload.device_id,
         message=payload.message,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import difflib
-from typing import Any
+from typing import Any, Final
 
 from tasks.models import HistoryEntry
 from worker.app import app
+from worker.errors import InvalidInput
 from worker.ids import checked_uuid
 from worker.settings import get_settings
 from worker.store import reader
@@ -16,15 +17,18 @@ from worker.store.index import open_index
 from worker.store.repository import TenantRepository, open_repository, repository_path
 from worker.suspect import why_suspect
 
+#: Characters of the result that logs and monitors repeat: none, since it is a backup's content.
+_UNSHOWN: Final = 0
 
-@app.task(name="backups.read_file", ignore_result=False)  # type: ignore[untyped-decorator]
+
+@app.task(name="backups.read_file", ignore_result=False, resultrepr_maxsize=_UNSHOWN)  # type: ignore[untyped-decorator]
 def read_file(tenant_id: str, commit_sha: str, device_id: str, filename: str) -> str:
     """A file of a device as it was in a commit, as base64."""
     data = reader.read_file(_open(tenant_id), commit_sha, device_id, filename)
     return base64.b64encode(data).decode("ascii")
 
 
-@app.task(name="backups.history", ignore_result=False)  # type: ignore[untyped-decorator]
+@app.task(name="backups.history", ignore_result=False, resultrepr_maxsize=_UNSHOWN)  # type: ignore[untyped-decorator]
 def history(tenant_id: str, device_id: str, limit: int = 100) -> list[dict[str, Any]]:
     """The newest `limit` versions of a device, newest first."""
     device_id = checked_uuid("device_id", device_id)
@@ -48,7 +52,7 @@ def _entry_of(repository: TenantRepository, device_id: str, version: Version) ->
     )
 
 
-@app.task(name="backups.diff", ignore_result=False)  # type: ignore[untyped-decorator]
+@app.task(name="backups.diff", ignore_result=False, resultrepr_maxsize=_UNSHOWN)  # type: ignore[untyped-decorator]
 def diff(tenant_id: str, device_id: str, old_sha: str, new_sha: str) -> str:
     """The unified difference of a device's exports in two commits."""
     repository = _open(tenant_id)
@@ -64,4 +68,7 @@ def diff(tenant_id: str, device_id: str, old_sha: str, new_sha: str) -> str:
 
 
 def _open(tenant_id: str) -> TenantRepository:
+    if not get_settings().read_tasks:
+        # Who may enqueue may send any task: the broker cannot tell them apart.
+        raise InvalidInput("CONFKEEP_READ_TASKS", "is 0: this worker answers no questions")
     return open_repository(repository_path(get_settings().git_store_path, tenant_id))

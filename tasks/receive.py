@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import Task
 
-from tasks import enqueue
+from tasks import enqueue, sign
 from tasks.models import (
     MAX_BINARY_BYTES,
     MAX_EXPORT_BYTES,
@@ -19,7 +19,7 @@ from tasks.models import (
     StagedReference,
     decode_base64,
 )
-from worker import receipts, staging
+from worker import measure, metrics, receipts, staging
 from worker.app import app
 from worker.connections import get_client
 from worker.errors import InvalidInput, QueueError
@@ -34,6 +34,8 @@ _LONGEST_DELAY_S = 60
     name="backups.receive",
     bind=True,
     max_retries=None,
+    # Monitors see ids in place of the backup.
+    Request="worker.quiet_request:QuietRequest",
     store_errors_even_if_ignored=True,
     # A client's mistake is its own to see; the worker logs a line and no traceback.
     throws=(InvalidInput,),
@@ -70,8 +72,11 @@ def accept(task_id: str, backup: dict[str, Any]) -> None:
         backup_id=received.backup_id or task_id,
         captured_at=received.captured_at,
     )
+    sign.check_receive(settings, payload, backup)
     enqueue.refuse_suspects([payload])
     [outcome] = enqueue.submit([payload], reply_to=task_id)
+    if outcome == "accepted":
+        measure.count(metrics.WORKER_ENQUEUED)
     if outcome == "done" and task_id != payload.backup_id:
         receipts.copy(client, payload.backup_id, task_id, settings.receipt_ttl_s)
     for reference in (received.export_staged, received.binary_staged):

@@ -14,7 +14,6 @@ from collections import deque
 from typing import Final
 
 import redis
-import structlog
 from kombu.exceptions import OperationalError
 
 from worker import keys, shutdown
@@ -22,13 +21,14 @@ from worker.app import app
 from worker.connections import get_client
 from worker.errors import ConfkeepError, InvalidInput
 from worker.ids import checked_uuid
+from worker.logs import get_logger
 from worker.settings import Settings, get_settings
 from worker.store.git_process import git_problem
 from worker.store.repack import needs_repack
 from worker.store.repack import repack as repack_repository
 from worker.store.repository import repository_path
 
-log = structlog.get_logger("confkeep.repack")
+log = get_logger("repack")
 
 REPACK_TASK: Final = "backups.repack"
 

@@ -6,12 +6,11 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
-
 from worker import locks
 from worker.app import app
 from worker.errors import InvalidInput, TenantLocked
 from worker.git_store import author_of
+from worker.logs import get_logger
 from worker.settings import Settings, get_settings
 from worker.store.repository import create_repository, open_repository, repository_path
 from worker.store.retention import (
@@ -22,8 +21,9 @@ from worker.store.retention import (
     plan_retention,
 )
 from worker.store.retention_rules import RULE_NAMES, policy_of
+from worker.store.retention_undo import Undone, undo_retention
 
-log = structlog.get_logger("confkeep.retention")
+log = get_logger("retention")
 
 #: Seconds to wait for a turn of commits to end: longer than its slice.
 LOCK_WAIT_S: Final = 45.0
@@ -73,7 +73,7 @@ def plan(settings: Settings, tenant_id: str) -> Plan:
     """What would go of a tenant now.
 
     Raises:
-        NotInStore, HistoryNotLinear, RepositoryDamaged, InvalidInput: as `plan_retention`.
+        NotInStore, RepositoryDamaged, InvalidInput: as `plan_retention`.
     """
     path = repository_path(settings.git_store_path, tenant_id)
     policy = policy_of(rules_of(settings, path))
@@ -100,6 +100,20 @@ def apply(settings: Settings, tenant_id: str) -> Applied:
         )
 
 
+def undo(settings: Settings, tenant_id: str) -> Undone:
+    """Undo the newest rewrite, under the tenant lock.
+
+    Raises:
+        TenantLocked: another process commits for the tenant all the time.
+        BrokerUnavailable: Redis, which holds the lock, did not answer.
+        NotInStore, StoreError: as `undo_retention`.
+    """
+    path = repository_path(settings.git_store_path, tenant_id)
+    open_repository(path)  # creating one would be wrong here
+    with locks.tenant_lock(tenant_id, wait_s=LOCK_WAIT_S):
+        return undo_retention(create_repository(path, author_of(settings)), now_s=int(time.time()))
+
+
 def plan_json(tenant_id: str, plan: Plan) -> dict[str, Any]:
     """A plan as JSON values."""
     return {
@@ -107,6 +121,7 @@ def plan_json(tenant_id: str, plan: Plan) -> dict[str, Any]:
         "captures_removed": plan.captures_removed,
         "binaries_removed": plan.binaries_removed,
         "freed_bytes": plan.freed_bytes,
+        "merge": plan.merge,
         "devices": [
             {
                 "device_id": device.device_id,

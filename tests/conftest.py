@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.judge import judged
+from tests.planted import assert_no_secrets, logs_below
 from worker.store.verify import verify_repository
 
 #: The variable that says where temporary files were before.
@@ -57,6 +58,13 @@ def disk_path() -> Iterator[Path]:
     """A folder of the test's own that is on a disk, wherever the others are."""
     with tempfile.TemporaryDirectory(prefix="confkeep-test-", dir=os.environ.get(DISK)) as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_secrets_in_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """When all tests of this process have run, no log that they left holds what they planted."""
+    yield
+    assert_no_secrets(logs_below(tmp_path_factory.getbasetemp()))
 
 
 @pytest.fixture

@@ -13,7 +13,12 @@ from pathlib import Path
 import redis
 
 from tests.judge import assert_all_readable
+from tests.planted import assert_nothing_repeated
+from worker import keys
 from worker.local import Child, EmbeddedServer
+
+#: What stays in Redis, beside the results, once all is committed.
+LASTING_KEYS = frozenset({keys.WORKERS, keys.TIDY, keys.TOTALS, keys.RECENT})
 
 
 def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 30) -> None:
@@ -44,6 +49,7 @@ class Deployment:
             "CONFKEEP_REDIS_URL": self.server.url,
             "CONFKEEP_GIT_STORE_PATH": str(self.store),
             "CONFKEEP_STAGING_PATH": str(self.path / "staging"),
+            "CONFKEEP_RUN_PATH": str(self.path / "run"),
             "PYTHONWARNINGS": "ignore",
             **self.variables,
         }
@@ -61,10 +67,11 @@ class Deployment:
         concurrency: int = 1,
         pool: str = "prefork",
         variables: Mapping[str, str] | None = None,
+        app: str = "worker.app",
         **more: str,
     ) -> Child:
         """Start a worker as deployments do; returns when it consumes its queues."""
-        command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
+        command = [sys.executable, "-m", "celery", "-A", app, "worker"]
         command += ["--concurrency", str(concurrency), "--hostname", f"{name}@test"]
         command += ["--pool", pool]
         command += ["--without-mingle", "--without-gossip"]
@@ -90,7 +97,10 @@ class Deployment:
 
 @contextmanager
 def deployment(path: Path, **variables: str) -> Iterator[Deployment]:
-    """A deployment that ends with the test, and whose every repository all judges read at the end."""
+    """A deployment that ends with the test, and whose every repository all judges read at the end.
+
+    Its logs are searched for what they must not hold.
+    """
     server = EmbeddedServer(path / "server")
     server.start()
     running = Deployment(path, server, variables)
@@ -99,3 +109,4 @@ def deployment(path: Path, **variables: str) -> Iterator[Deployment]:
     finally:
         running.stop()
     assert_all_readable(running.store)
+    assert_nothing_repeated([*path.glob("*.log"), *path.glob("server/*.log")], running.store)

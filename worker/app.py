@@ -12,10 +12,13 @@ from typing import Any
 from celery import Celery, signals
 from kombu.entity import Queue
 
-from worker import keys, logs, shutdown, urls
+from worker import keys, logs, measure, shutdown, urls
 from worker.broker_check import BrokerCheckStep
+from worker.health import HeartbeatStep
+from worker.metrics_server import MetricsStep
 from worker.settings import get_settings
 from worker.sweeper import SweeperStep
+from worker.telemetry import TelemetryStep
 
 #: The modules that hold the tasks; names, since the runtime does not import what producers see.
 TASK_MODULES = (
@@ -69,6 +72,7 @@ def configuration() -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
+        "worker_consumer": "worker.consumer:Consumer",
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,
         "broker_connection_retry_on_startup": True,
@@ -97,8 +101,11 @@ def configuration() -> dict[str, Any]:
 # Not the process's current app: producers import this beside an app of their own.
 app = Celery("confkeep", set_as_current=False)
 app.add_defaults(configuration)
+app.steps["worker"].add(TelemetryStep)
+app.steps["worker"].add(HeartbeatStep)
 app.steps["worker"].add(BrokerCheckStep)
 app.steps["worker"].add(SweeperStep)
+app.steps["worker"].add(MetricsStep)
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
@@ -107,9 +114,24 @@ def _set_up_logging(**_: Any) -> None:
     logs.configure(get_settings())
 
 
+@signals.task_prerun.connect  # type: ignore[untyped-decorator]
+def _bind_task(task: Any, task_id: str, args: Any, kwargs: Any, **_: Any) -> None:
+    logs.bind_task(task, task_id, args, kwargs)
+
+
+@signals.task_postrun.connect  # type: ignore[untyped-decorator]
+def _unbind_task(**_: Any) -> None:
+    logs.unbind_task()
+
+
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
 def _prepare_shutdown(**_: Any) -> None:
     shutdown.prepare()
+
+
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
+def _after_fork(**_: Any) -> None:
+    measure.after_fork()
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]

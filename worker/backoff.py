@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import keys, scripts
+from worker import keys, measure, metrics, scripts
 from worker.connections import broker_errors
 from worker.errors import ConfkeepError
 
@@ -99,8 +99,10 @@ def failed(client: redis.Redis, tenant_id: str, error: BaseException) -> float:
     # Jitter of a quarter: tenants that failed together do not come back together.
     jitter = random.uniform(0.75, 1.0)  # noqa: S311
     arguments = [reason, int(FIRST_DELAY_S * 1000), int(LONGEST_DELAY_S * 1000), jitter, FORGET_S]
+    names = [keys.backoff(tenant_id), keys.TOTALS]
     with broker_errors():
-        wait_ms = scripts.load("failed").run(client, [keys.backoff(tenant_id)], arguments)
+        wait_ms = scripts.load("failed").run(client, names, arguments)
+    measure.count(metrics.WORKER_RETRIED)
     return int(wait_ms) / 1000
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import redis
-import structlog
 from celery import bootsteps
 
 from worker.connections import broker_errors, open_client
 from worker.errors import BrokerUnavailable, BrokerVolatile, ConfkeepError
+from worker.logs import get_logger
 from worker.settings import Settings, get_settings
 
-log = structlog.get_logger("confkeep.broker")
+_SILENT: Final = "The server does not tell its configuration"
+
+log = get_logger("broker")
 
 
 def check(client: redis.Redis, settings: Settings) -> list[str]:
@@ -26,18 +28,7 @@ def check(client: redis.Redis, settings: Settings) -> list[str]:
             not set.
         BrokerUnavailable: it did not answer.
     """
-    found: dict[str, str] = {}
-    try:
-        with broker_errors():
-            for name in ("maxmemory-policy", "appendonly", "appendfsync"):
-                found.update(client.config_get(name))  # type: ignore[arg-type]
-    except BrokerUnavailable as error:
-        # Hosted servers forbid CONFIG; their owner knows how they are set up.
-        if isinstance(error.__cause__, redis.ResponseError):
-            return [
-                "The server does not tell its configuration: check yourself that it is durable."
-            ]
-        raise
+    found, unknown = _ask(client)
     problems = []
     if found.get("maxmemory-policy", "noeviction") != "noeviction":
         problems.append(f"maxmemory-policy is {found['maxmemory-policy']}: it may evict backups")
@@ -49,7 +40,42 @@ def check(client: redis.Redis, settings: Settings) -> list[str]:
         problems.append(
             f"appendfsync is {found['appendfsync']}: a crash loses what was accepted shortly before"
         )
-    return problems
+    return unknown + problems
+
+
+def _ask(client: redis.Redis) -> tuple[dict[str, str], list[str]]:
+    """How the server is set up, and what it does not tell."""
+    found: dict[str, str] = {}
+    try:
+        with broker_errors():
+            for name in ("maxmemory-policy", "appendonly", "appendfsync"):
+                found.update(client.config_get(name))  # type: ignore[arg-type]
+    except BrokerUnavailable as error:
+        if isinstance(error.__cause__, redis.exceptions.NoPermissionError):
+            return _ask_less(client)
+        # Hosted servers have no CONFIG; their owner knows how they are set up.
+        if isinstance(error.__cause__, redis.ResponseError):
+            return {}, [f"{_SILENT}: check yourself that it is durable."]
+        raise
+    return found, []
+
+
+def _ask_less(client: redis.Redis) -> tuple[dict[str, str], list[str]]:
+    """What a user may know who is not allowed CONFIG, which shows passwords too."""
+    try:
+        with broker_errors():
+            told: Any = client.info()
+    except BrokerUnavailable as error:
+        if isinstance(error.__cause__, redis.exceptions.NoPermissionError):
+            return {}, [f"{_SILENT} to this user: check yourself that it is durable."]
+        raise
+    found = {
+        "maxmemory-policy": str(told["maxmemory_policy"]),
+        "appendonly": "yes" if told["aof_enabled"] else "no",
+    }
+    return found, [
+        "This user may not ask how the server syncs: check yourself that appendfsync is always."
+    ]
 
 
 class BrokerCheckStep(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -62,6 +88,9 @@ class BrokerCheckStep(bootsteps.StartStopStep):  # type: ignore[misc]
         try:
             for problem in check(client, settings):
                 log.warning(problem, action="broker.volatile")
+            tight = memory_problem(client, settings)
+            if tight is not None:
+                log.warning(tight, action="broker.tight")
         except BrokerVolatile as error:
             _refuse(parent, error)
         except BrokerUnavailable:
@@ -79,3 +108,28 @@ def _refuse(parent: Any, error: ConfkeepError) -> None:
     log.error(str(error), action="broker.refused", hint=error.hint)
     parent.exitcode = error.exit_code
     raise SystemExit(error.exit_code)
+
+
+def memory_problem(client: redis.Redis, settings: Settings) -> str | None:
+    """Why the server's memory may be full before enqueues are refused; None: it may not, or who knows.
+
+    At its limit a server refuses what workers need to commit, too: nothing goes on until a person
+    raises it.
+
+    Raises:
+        BrokerUnavailable: it did not answer.
+    """
+    try:
+        with broker_errors():
+            told: Any = client.info("memory")
+    except BrokerUnavailable as error:
+        if isinstance(error.__cause__, redis.ResponseError):
+            return None
+        raise
+    most = int(told.get("maxmemory", 0))
+    if not most or settings.staging != "redis" or settings.total_max_bytes < most:
+        return None
+    return (
+        f"maxmemory is {most} and CONFKEEP_TOTAL_MAX_BYTES {settings.total_max_bytes}: when so much "
+        "waits, the memory is full, and then nothing is committed either; lower the latter"
+    )

@@ -6,15 +6,19 @@ import dataclasses
 import datetime as dt
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import redis
 
-from worker import inbox, keys, staging
+from worker import inbox, keys, staging, totals
 from worker.connections import broker_errors
+from worker.entry import Entry, check_signature
 from worker.errors import BackupIdConflict, ConfkeepError, InboxFull, InvalidId
-from worker.inbox import Entry, Submission, Unreadable
+from worker.inbox import Submission, Unreadable
 from worker.settings import Settings
+
+#: How the ids of letters begin whose entries nobody of ours signed.
+_UNSIGNED: Final = "unsigned-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +36,31 @@ class DeadLetter:
     died_at: str
     #: The inbox entry, as it stood there.
     entry: str = dataclasses.field(repr=False)
+    #: The entry's signature; None: it has none.
+    signature: str | None = None
+
+    @property
+    def unsigned_id(self) -> str | None:
+        """The backup_id that an entry names which nobody of ours signed; None for all others.
+
+        It may be the id of a real backup: such a letter has an id of its own and owns no bytes.
+        """
+        if not self.backup_id.startswith(_UNSIGNED):
+            return None
+        return Entry.from_json(self.entry).backup_id
 
 
-def bury(client: redis.Redis, tenant_id: str, entry: Entry, error: ConfkeepError) -> None:
+def bury(
+    client: redis.Redis,
+    tenant_id: str,
+    entry: Entry,
+    error: ConfkeepError,
+    signature: str | None = None,
+) -> None:
     """Keep a backup as a dead letter. Repeating it does no harm.
+
+    Args:
+        signature: that of its entry, kept with it.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -50,29 +75,34 @@ def bury(client: redis.Redis, tenant_id: str, entry: Entry, error: ConfkeepError
             kind=type(error).__name__,
             died_at=_now(),
             entry=entry.to_json(),
+            signature=signature,
         ),
     )
 
 
 def bury_unreadable(client: redis.Redis, tenant_id: str, found: Unreadable) -> None:
-    """Keep what stood in an inbox and was no entry, and take it out of there.
+    """Keep what stood in an inbox and was no entry of ours, and take it out of there.
+
+    It gets an id of its own and touches nothing of the backup that it may name: neither that one's
+    dead letter nor its bytes.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
+    kind = "unreadable-" if found.entry is None else _UNSIGNED
     _put(
         client,
         DeadLetter(
             tenant_id=tenant_id,
-            backup_id=f"unreadable-{tenant_id}-{found.stream_id}",
-            device_id=None,
-            reason="what stood in the inbox is no entry",
-            kind="PoisonedBackup",
+            backup_id=f"{kind}{tenant_id}-{found.stream_id}",
+            device_id=None if found.entry is None else found.entry.device_id,
+            reason=str(found.error),
+            kind=type(found.error).__name__,
             died_at=_now(),
             entry=found.text,
         ),
     )
-    inbox.settle(client, tenant_id, [found])
+    inbox.settle(client, tenant_id, [found], marks={found.stream_id: totals.DEAD})
 
 
 def list_dead_letters(client: redis.Redis) -> list[DeadLetter]:
@@ -101,20 +131,30 @@ def get(client: redis.Redis, backup_id: str) -> DeadLetter:
     return DeadLetter(**json.loads(found))
 
 
-def retry(client: redis.Redis, settings: Settings, backup_id: str) -> DeadLetter:
+def retry(
+    client: redis.Redis, settings: Settings, backup_id: str, *, vouch: bool = False
+) -> DeadLetter:
     """Put a dead letter back at the tail of its tenant's inbox, under its own backup_id.
 
-    It is no dead letter from then on; when nothing has changed it becomes one again.
+    It is no dead letter from then on; when nothing has changed it becomes one again. With a signing
+    key it is signed anew, by the first key, if its signature is good.
+
+    Args:
+        vouch: sign it whatever its signature is: a person has looked at it.
 
     Raises:
         InvalidId: there is none of that id.
         PoisonedBackup: what stood in the inbox was no entry, so there is nothing to commit.
+        NotSigned: none of the keys made its signature, and nobody vouches for it.
         InboxFull: too much waits already.
         BackupIdConflict: the id was accepted since for another backup.
         BrokerUnavailable: Redis did not answer.
     """
     letter = get(client, backup_id)
     entry = Entry.from_json(letter.entry)
+    if not vouch:
+        text = letter.entry.encode("utf-8", "surrogateescape")
+        check_signature(settings, letter.tenant_id, text, letter.signature)
     [answer] = inbox.accept(
         client, settings, [Submission(letter.tenant_id, entry, data=None, reply_to=None)]
     )
@@ -122,6 +162,9 @@ def retry(client: redis.Redis, settings: Settings, backup_id: str) -> DeadLetter
         raise InboxFull(f"{answer.entries} backups with {answer.bytes} bytes wait")
     if answer.outcome == "conflict":
         raise BackupIdConflict("backup_id", "its id was accepted since for another backup")
+    if entry.backup_id != backup_id:
+        with broker_errors():
+            client.hdel(keys.DEAD, backup_id)
     return letter
 
 
@@ -133,7 +176,7 @@ def discard(client: redis.Redis, settings: Settings, backup_id: str) -> DeadLett
         BrokerUnavailable, StagingUnavailable: what is left can be discarded again.
     """
     letter = get(client, backup_id)
-    if letter.device_id is not None:
+    if letter.device_id is not None and letter.unsigned_id is None:
         entry = Entry.from_json(letter.entry)
         if entry.staging == "volume":
             staging.of_entry(entry, settings, client).discard(letter.tenant_id, [entry])
@@ -143,6 +186,16 @@ def discard(client: redis.Redis, settings: Settings, backup_id: str) -> DeadLett
         pipe.hdel(keys.DEAD, backup_id)
         pipe.execute()
     return letter
+
+
+def unsigned_ids(client: redis.Redis) -> set[str]:
+    """The backup_ids that unsigned entries name: whose bytes a person may still want.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    named = (letter.unsigned_id for letter in list_dead_letters(client))
+    return {backup_id for backup_id in named if backup_id is not None}
 
 
 def _put(client: redis.Redis, letter: DeadLetter) -> None:

@@ -13,15 +13,19 @@
     │   ├── InboxFull             a limit on what may wait is reached
     │   ├── TenantLocked          another process holds the tenant lock
     │   ├── StagingUnavailable    the shared volume refused: full, read-only, not permitted
-    │   ├── BackupsWaiting        what is to be erased has backups in the inbox
+    │   ├── BackupsWaiting        what is to be erased has backups that are not committed yet
     │   └── NoReceipt             what was accepted is not in git yet, or nobody answers for it
     ├── PoisonedBackup            this backup can never be committed; it becomes a dead letter
     │   ├── StagedBytesMissing    its bytes are not in staging
-    │   └── StagedBytesDamaged    its bytes are not those that were accepted
+    │   ├── StagedBytesDamaged    its bytes are not those that were accepted
+    │   └── NotSigned             no key of ours signed its inbox entry
+    ├── Unhealthy                 what a probe asked for is not so
+    │   ├── NotAlive              no worker, or its loop hangs: start it again
+    │   └── NotReady              the worker lives and cannot commit now: wait
     └── StoreError                a tenant's git repository
         ├── NotInStore            no such repository, commit, device or file (also a KeyError)
         │   └── RemovedByRetention    it was there, and rules or an erasure removed it
-        ├── HistoryNotLinear      a history with merges cannot be rewritten
+        ├── UndoImpossible        a rewrite by retention cannot be undone any more
         ├── ErasureIncomplete     something of a forgotten device is there still
         ├── RepositoryBusy        another writer moved the ref or holds its lock
         ├── RepositoryDamaged     what is on disk is not what git says
@@ -166,7 +170,7 @@ class NoReceipt(QueueError):
 
 
 class BackupsWaiting(QueueError):
-    """What is to be erased has backups in the inbox; nothing was erased."""
+    """What is to be erased has backups that are not committed yet; nothing was erased."""
 
     hint = "Let the workers commit them, or stop the device's polling, and run the command again."
     exit_code = 17
@@ -197,6 +201,39 @@ class StagedBytesDamaged(PoisonedBackup):
     exit_code = 22
 
 
+class NotSigned(PoisonedBackup):
+    """An inbox entry has no signature, or one that none of our keys made: it may be planted."""
+
+    hint = (
+        "If you know where it comes from (a producer without CONFKEEP_SIGNING_KEY, or with a key "
+        "that was retired), `confkeep dead-letters retry --sign BACKUP_ID` vouches for it; if not, "
+        "discard it and see docs/security.md: somebody else may write to the server."
+    )
+    exit_code = 23
+
+
+class Unhealthy(ConfkeepError):
+    """What a probe asked for is not so."""
+
+    hint = "`confkeep health --json` says which worker and why."
+    exit_code = 50
+
+
+class NotAlive(Unhealthy):
+    """No worker of this deployment runs on this machine, or the loop of one hangs."""
+
+    hint = "Start the worker again; what was accepted waits in the inboxes."
+    exit_code = 51
+
+
+class NotReady(Unhealthy):
+    """A worker lives, but Redis does not answer it, or its store takes no write."""
+
+    hint = "A restart does not help: look at the server, the network and the store's volume."
+    retryable = True
+    exit_code = 52
+
+
 class StoreError(ConfkeepError):
     """A tenant's git repository."""
 
@@ -222,10 +259,13 @@ class RemovedByRetention(NotInStore):
     exit_code = 37
 
 
-class HistoryNotLinear(StoreError):
-    """A commit has several parents: which of its history to keep cannot be decided by rules."""
+class UndoImpossible(StoreError):
+    """What retention removed cannot be brought back: it is pruned, or another program moved `main`."""
 
-    hint = "Only other programs write merges; rewrite that history with git, or leave it as it is."
+    hint = (
+        "Within CONFKEEP_RETENTION_GRACE_DAYS the newest rewrite can be undone; "
+        "`git for-each-ref refs/confkeep` in the repository shows which histories are there."
+    )
     exit_code = 38
 
 

@@ -6,103 +6,21 @@ An entry is in the stream from the moment its enqueue returned until its receipt
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
-import hashlib
-import json
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
 
-from worker import keys, receipts, scripts, wakeups
+from worker import keys, receipts, scripts, totals, wakeups
 from worker.connections import broker_errors
-from worker.errors import PoisonedBackup
-from worker.ids import checked_uuid
+from worker.entry import Entry, check_signature, sign
+from worker.errors import NotSigned, PoisonedBackup
 from worker.settings import Settings
+from worker.totals import Mark
 
 #: Seconds after which attempts are forgotten that nobody followed up.
 _FORGET_ATTEMPTS_S: Final = 3_600
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What an inbox knows of a backup; its bytes are in staging."""
-
-    backup_id: str
-    device_id: str
-    message: str
-    #: ISO 8601 with an offset, or None.
-    captured_at: str | None
-    export_bytes: int
-    export_sha256: str
-    #: None, like the next: the capture has no binary.
-    binary_bytes: int | None
-    binary_sha256: str | None
-    #: Where the bytes are: `redis` or `volume`.
-    staging: str
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of both files."""
-        return self.export_bytes + (self.binary_bytes or 0)
-
-    def digest(self, tenant_id: str) -> str:
-        """What makes two backups of one id the same: tenant, device and bytes.
-
-        Not the message and the time of the capture: a producer that repeats a call may well make
-        them anew.
-        """
-        parts = (tenant_id, self.device_id, self.export_sha256, self.binary_sha256 or "-")
-        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
-
-    def to_json(self) -> str:
-        """The text that stands in the stream; ASCII."""
-        values = {field: getattr(self, field) for field in self.__slots__}
-        return json.dumps(values, separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: bytes | str) -> Entry:
-        """The inverse of `to_json`.
-
-        Raises:
-            PoisonedBackup: written by something else.
-        """
-        try:
-            entry = cls(**json.loads(text))
-            entry.check()
-        except (TypeError, ValueError, AttributeError) as error:
-            raise PoisonedBackup("the inbox entry cannot be read") from error
-        return entry
-
-    def check(self) -> None:
-        """Refuse what no enqueue writes: others may be able to write to the server too.
-
-        Raises:
-            TypeError, ValueError: a field is not what it must be.
-        """
-        for name in ("backup_id", "device_id"):
-            if checked_uuid(name, getattr(self, name)) != getattr(self, name):
-                raise ValueError(name)
-        if b"\0" in self.message.encode("utf-8", "surrogateescape"):
-            raise ValueError("message")
-        if self.captured_at is not None:
-            when = dt.datetime.fromisoformat(self.captured_at)
-            if when.utcoffset() is None or not 0 <= when.timestamp() < 2**32:
-                raise ValueError("captured_at")
-        if (self.binary_bytes is None) != (self.binary_sha256 is None):
-            raise ValueError("binary_sha256")
-        for size in (self.export_bytes, self.binary_bytes or 0):
-            if type(size) is not int or size < 0:
-                raise ValueError("size")
-        for digest in (self.export_sha256, self.binary_sha256 or "0" * 64):
-            if not _SHA256.fullmatch(digest):
-                raise ValueError("sha256")
-        if self.staging not in ("redis", "volume"):
-            raise ValueError("staging")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +29,12 @@ class Waiting:
 
     stream_id: str
     entry: Entry
+    #: That of the entry; None: it has none.
+    signature: str | None = None
+
+    def age_s(self, at_ms: int) -> float:
+        """Seconds since its enqueue at `at_ms` of the server's clock."""
+        return max(0, at_ms - int(self.stream_id.partition("-")[0])) / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +77,7 @@ def accept(
         names += its_names
         arguments += its_arguments
     with broker_errors():
-        replies = scripts.load("accept").run(client, names, arguments)
+        replies = scripts.load("accept").run(client, [*names, keys.TOTALS], arguments)
     return [
         Accepted(outcome.decode(), wake or None, entries, size)
         for outcome, wake, entries, size in replies
@@ -163,6 +87,7 @@ def accept(
 def _arguments(settings: Settings, submission: Submission) -> tuple[list[str], list[Any]]:
     tenant_id, entry = submission.tenant_id, submission.entry
     digest = entry.digest(tenant_id)
+    text = entry.to_json()
     names = [
         keys.result(entry.backup_id),
         keys.inbox(tenant_id),
@@ -178,7 +103,7 @@ def _arguments(settings: Settings, submission: Submission) -> tuple[list[str], l
         tenant_id,
         entry.backup_id,
         digest,
-        entry.to_json(),
+        text,
         receipts.pending_record(entry.backup_id, digest),
         settings.receipt_ttl_s,
         int(wakeups.FLAG_LIFE_S * 1000),
@@ -190,16 +115,23 @@ def _arguments(settings: Settings, submission: Submission) -> tuple[list[str], l
         settings.total_max_bytes,
         "0" if submission.data is None else "1",
         submission.data or b"",
+        "" if settings.keyring is None else sign(settings.keyring, tenant_id, text),
     ]
     return names, arguments
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """What stands in the stream and is no entry: written by something else."""
+    """What stands in the stream and is no entry of ours: written by something else."""
 
     stream_id: str
     text: str = dataclasses.field(repr=False)
+    #: Why it is none.
+    error: PoisonedBackup = dataclasses.field(
+        default_factory=lambda: PoisonedBackup("what stood in the inbox is no entry")
+    )
+    #: What it says, when only its signature is missing or wrong.
+    entry: Entry | None = None
 
 
 #: Batches that may begin without one being settled before entries are tried alone.
@@ -211,7 +143,7 @@ class Batch:
     """What is to be committed next."""
 
     entries: list[Waiting]
-    #: What is in the stream but is no entry.
+    #: What is in the stream but is no entry of ours.
     unreadable: list[Unreadable]
     #: Batches that began before this one since one was last settled. Each ended with its process,
     #: or with an error.
@@ -221,11 +153,21 @@ class Batch:
         return bool(self.entries or self.unreadable)
 
 
-def read_batch(client: redis.Redis, tenant_id: str, *, max_backups: int, max_bytes: int) -> Batch:
+def read_batch(
+    client: redis.Redis,
+    tenant_id: str,
+    *,
+    max_backups: int,
+    max_bytes: int,
+    settings: Settings | None = None,
+) -> Batch:
     """The oldest entries, bounded by count and by bytes; a larger one comes alone.
 
     Also after some attempts that settled nothing, the oldest entry comes alone: it may be what
     kills them.
+
+    Args:
+        settings: say which signatures are wanted; None: none.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -240,7 +182,7 @@ def read_batch(client: redis.Redis, tenant_id: str, *, max_backups: int, max_byt
             client.delete(keys.attempts(tenant_id))
     if attempts > ALONE_AFTER:
         rows = rows[:1]
-    entries, unreadable = _parse(rows)
+    entries, unreadable = _parse(rows, tenant_id, settings)
     total = 0
     for number, waiting in enumerate(entries):
         total += waiting.entry.size_bytes
@@ -260,17 +202,28 @@ def forget_attempts(client: redis.Redis, tenant_id: str) -> None:
         client.delete(keys.attempts(tenant_id))
 
 
-def _parse(rows: Any) -> tuple[list[Waiting], list[Unreadable]]:
+def _parse(
+    rows: Any, tenant_id: str, settings: Settings | None = None
+) -> tuple[list[Waiting], list[Unreadable]]:
     entries: list[Waiting] = []
     unreadable: list[Unreadable] = []
-    for stream_id, fields in rows:
+    for raw_id, fields in rows:
+        stream_id = raw_id.decode()
         text = fields.get(b"entry", b"")
+        signature = fields[b"signature"].decode("latin-1") if b"signature" in fields else None
+        entry = None
         try:
             entry = Entry.from_json(text)
-        except PoisonedBackup:
-            unreadable.append(Unreadable(stream_id.decode(), text.decode("utf-8", "replace")))
+            if settings is not None:
+                check_signature(settings, tenant_id, text, signature)
+        except PoisonedBackup as error:
+            shown = text.decode("utf-8", "replace")
+            if isinstance(error, NotSigned):
+                unreadable.append(Unreadable(stream_id, shown, error, entry))
+            else:
+                unreadable.append(Unreadable(stream_id, shown))
         else:
-            entries.append(Waiting(stream_id.decode(), entry))
+            entries.append(Waiting(stream_id, entry, signature))
     return entries, unreadable
 
 
@@ -282,7 +235,17 @@ def peek(client: redis.Redis, tenant_id: str, limit: int) -> list[Waiting]:
     """
     with broker_errors():
         rows: Any = client.xrange(keys.inbox(tenant_id), count=limit)
-    return _parse(rows)[0]
+    return _parse(rows, tenant_id)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a settling."""
+
+    #: Entries that are left.
+    left: int
+    #: When, by the server's clock.
+    at_ms: int
 
 
 def settle(
@@ -291,14 +254,14 @@ def settle(
     settled: Sequence[Waiting | Unreadable],
     *,
     keep_bytes: bool = False,
-) -> int:
-    """Take entries out, whose outcomes are published, with what belongs to them.
+    marks: Mapping[str, Mark] | None = None,
+) -> Settled:
+    """Take entries out, whose outcomes are published, with what belongs to them, and count them.
 
     Args:
         keep_bytes: leave their staged bytes, as for dead letters.
-
-    Returns:
-        The number of entries that are left.
+        marks: by backup_id (of what is no entry: by stream id), how the totals count it. Each is
+            counted once, however often it is settled.
 
     Raises:
         BrokerUnavailable: they may be out; repeating does no harm.
@@ -315,16 +278,24 @@ def settle(
         keys.backoff(tenant_id),
         keys.attempts(tenant_id),
         keys.LOAD,
+        keys.TOTALS,
+        keys.RECENT,
         *staged,
     ]
-    arguments: list[Any] = [tenant_id, len(settled)]
-    for waiting in settled:
+    arguments: list[Any] = [tenant_id, len(settled), totals.RECENT_ROWS, totals.BOUNDS_JSON]
+    marks = marks or {}
+    for number, waiting in enumerate(settled):
+        name, size = "", 0
         if isinstance(waiting, Waiting):
-            arguments += [waiting.stream_id, waiting.entry.backup_id, waiting.entry.size_bytes]
-        else:
-            arguments += [waiting.stream_id, "", 0]
+            name, size = waiting.entry.backup_id, waiting.entry.size_bytes
+        mark = marks.get(name or waiting.stream_id, totals.UNCOUNTED)
+        # Of a long batch only the last ones stay.
+        shown = mark.recent is not None and number >= len(settled) - totals.RECENT_ROWS
+        row = mark.recent.to_json() if mark.recent is not None and shown else ""
+        arguments += [waiting.stream_id, name, size, " ".join(mark.words), row]
     with broker_errors():
-        return int(scripts.load("settle").run(client, names, arguments))
+        left, at_ms = scripts.load("settle").run(client, names, arguments)
+    return Settled(left, at_ms)
 
 
 def depth(client: redis.Redis, tenant_id: str) -> int:

@@ -4,11 +4,12 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
 
     key                                  type    holds
     confkeep:inbox:<tenant>              stream  accepted and not yet committed backups, in
-                                                 order; field `entry` = worker.inbox.Entry as
-                                                 JSON. Gone when empty.
+                                                 order; field `entry` = worker.entry.Entry as
+                                                 JSON, and with a signing key `signature`. Gone
+                                                 when empty.
     confkeep:waiting                     zset    tenant -> ms since its inbox is non-empty
-    confkeep:staged:<tenant>:<backup>    string  export bytes, then binary bytes; gone with
-                                                 the entry (staging `redis` only)
+    confkeep:staged:<tenant>:<backup>    string  export, deflated or not, then binary; gone
+                                                 with the entry (staging `redis` only)
     confkeep:handoff:<tenant>:<uuid>     string  bytes that a client staged itself for
                                                  `backups.receive`; gone when accepted
     confkeep:wake:<tenant>               string  ms at which a wake-up was sent; gone when a
@@ -26,6 +27,14 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
     confkeep:dead                        hash    backup -> worker.dead_letters.DeadLetter as
                                                  JSON; its staged bytes are kept
     confkeep:workers                     hash    worker name -> JSON: its shards, last sweep
+    confkeep:totals                      hash    counters of the whole deployment that only grow:
+                                                 `enqueued`, `committed`, `unchanged`, `suspect`,
+                                                 `dead`, `retried`, `committed_bytes`,
+                                                 `latency_ms` (the sum from enqueue to receipt) and
+                                                 `latency_ms:<most ms>` (backups of each bucket, the
+                                                 last one `latency_ms:inf`). Holds no id; stays
+    confkeep:recent                      list    the last 20 commits, newest first:
+                                                 worker.totals.RecentCommit as JSON
     confkeep:repack:<tenant>             string  a repack was asked for and has not run yet; expires
     confkeep:tidy                        string  a worker tidies the staging; expires
     celery-task-meta-<backup>            string  a backup's one record: Celery's result with the
@@ -44,9 +53,14 @@ DEAD = PREFIX + "dead"
 WORKERS = PREFIX + "workers"
 LOAD = PREFIX + "load"
 TIDY = PREFIX + "tidy"
+TOTALS = PREFIX + "totals"
+RECENT = PREFIX + "recent"
 
 #: The queue that any Celery client may send `backups.receive` to.
 RECEIVE_QUEUE = "backups.receive"
+
+#: Where kombu keeps the messages of all queues that a worker took and did not acknowledge.
+UNACKED = "unacked"
 
 
 def inbox(tenant_id: str) -> str:
@@ -111,6 +125,11 @@ def shard_of(tenant_id: str, shards: int) -> int:
 def shard_queue(shard: int) -> str:
     """The Celery queue of a shard."""
     return f"backups.shard.{shard:02d}"
+
+
+def shard_queues() -> str:
+    """The pattern of all shards' queues."""
+    return "backups.shard.*"
 
 
 def queue_of(tenant_id: str, shards: int) -> str:

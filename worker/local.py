@@ -17,6 +17,7 @@ from typing import Self
 
 import redis
 
+from worker import modes
 from worker.errors import BrokerUnavailable, ConfkeepError
 from worker.tied import command_tied_to_this_process
 
@@ -67,10 +68,14 @@ class Child:
         log: Path | None = None,
         env: Mapping[str, str] | None = None,
         pass_fds: tuple[int, ...] = (),
+        umask: int = -1,
     ) -> None:
         # A session of its own: Ctrl-C in the terminal reaches only us, and we end it in order.
         with contextlib.ExitStack() as stack:
-            output = subprocess.DEVNULL if log is None else stack.enter_context(log.open("ab"))
+            output = subprocess.DEVNULL
+            if log is not None:
+                output = modes.create(log, os.O_WRONLY | os.O_APPEND)
+                stack.callback(os.close, output)
             self.process = subprocess.Popen(
                 command_tied_to_this_process(command),
                 stdin=subprocess.DEVNULL,
@@ -79,6 +84,7 @@ class Child:
                 env=None if env is None else dict(env),
                 start_new_session=True,
                 pass_fds=pass_fds,
+                umask=umask,
             )
 
     @property
@@ -159,7 +165,7 @@ class EmbeddedServer:
             BrokerUnavailable: it ended or did not answer; its log says why.
         """
         program = find_server()
-        self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        modes.make_folders(self.data)
         log = self.data / "server.log"
         options = {
             "port": "0",
@@ -175,7 +181,8 @@ class EmbeddedServer:
         command = [program]
         for name, value in options.items():
             command += [f"--{name}", value]
-        self._child = Child([*command, *extra], log=log, pass_fds=self._pass_fds)
+        # Its files hold the exports of all that waits.
+        self._child = Child([*command, *extra], log=log, pass_fds=self._pass_fds, umask=0o077)
         self._wait_until_it_answers(log, check)
 
     def _wait_until_it_answers(self, log: Path, check: Callable[[], None]) -> None:

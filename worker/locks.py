@@ -15,7 +15,7 @@ import redis
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from worker import keys
+from worker import keys, measure, metrics
 from worker.connections import broker_errors, get_client
 from worker.errors import TenantLocked
 from worker.settings import get_settings
@@ -74,11 +74,22 @@ def try_lock(client: redis.Redis, tenant_id: str, ttl_s: float) -> TenantLock | 
     Raises:
         BrokerUnavailable: Redis did not answer; the lock may be held until it expires.
     """
+    began = time.perf_counter()
+    held = _try(client, tenant_id, ttl_s)
+    if held is not None:
+        measure.observe(metrics.WORKER_LOCK_WAIT, [time.perf_counter() - began])
+    return held
+
+
+def _try(client: redis.Redis, tenant_id: str, ttl_s: float) -> TenantLock | None:
     # A renewing thread shares the token, so it must not be kept thread-local.
     lock = Lock(client, keys.lock(tenant_id), timeout=ttl_s, thread_local=False)
     with broker_errors():
         taken = lock.acquire(blocking=False)
-    return TenantLock(lock, ttl_s) if taken else None
+    if not taken:
+        measure.count(metrics.WORKER_LOCK_BUSY)
+        return None
+    return TenantLock(lock, ttl_s)
 
 
 @contextmanager
@@ -91,11 +102,13 @@ def tenant_lock(tenant_id: str, *, wait_s: float) -> Iterator[TenantLock]:
     """
     settings = get_settings()
     client = get_client(settings)
-    deadline = time.monotonic() + wait_s
-    while (held := try_lock(client, tenant_id, settings.lock_ttl_s)) is None:
+    began = time.monotonic()
+    deadline = began + wait_s
+    while (held := _try(client, tenant_id, settings.lock_ttl_s)) is None:
         if time.monotonic() >= deadline:
             raise TenantLocked(f"tenant {tenant_id} is locked by another process")
         time.sleep(_POLL_S)
+    measure.observe(metrics.WORKER_LOCK_WAIT, [time.monotonic() - began])
     try:
         yield held
     finally:

@@ -1,50 +1,118 @@
-"""How log lines look: structlog over the standard library's logging; it says nothing itself.
+"""How log lines look, and what stands in them; it says nothing itself.
 
-Every line of ours carries a stable `action`. Neither payloads nor secrets are ever given to a log.
+Every line of ours carries a stable `action` (docs/logs.md lists them), and while a task runs the ids
+that its arguments name. Lines go through the standard library's logging: a program that imports
+`tasks` has its own handlers, and finds our fields as attributes of the record. Neither payloads nor
+secrets are ever given to a log; `worker.log_scrub` keeps them out of Celery's lines too.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
+import re
 import sys
-from typing import Any
+import uuid
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any, Final
 
 import structlog
 
+from worker.log_scrub import Scrub, exception_text
 from worker.settings import Settings
+
+#: How the names of our loggers begin.
+PREFIX: Final = "confkeep."
+#: Arguments of tasks that a line tells, and under which name.
+_IDS: Final = {"tenant_id": "tenant_id", "device_id": "device_id", "backup_id": "backup_id"}
+_SHA: Final = re.compile(r"[0-9a-f]{4,40}")
+#: Clients send this task under the id of the backup itself.
+_RECEIVE: Final = "backups.receive"
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger `confkeep.<name>`; its keyword arguments become fields of the line."""
+    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+        logging.getLogger(PREFIX + name),
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.render_to_log_kwargs,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    return logger
 
 
 def configure(settings: Settings) -> None:
     """Send all log lines of the process to stderr, in the form that the settings name."""
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.processors.format_exc_info,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Scrub())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.processors.format_exc_info],
+            foreign_pre_chain=[
+                _add_fields,
+                structlog.contextvars.merge_contextvars,
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.ExceptionRenderer(exception_text),
+            ],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+
+
+_add_extra: Final = structlog.stdlib.ExtraAdder()
+
+
+def _add_fields(
+    logger: Any, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Our own lines' fields. What others attach to theirs may be anything."""
+    record: logging.LogRecord | None = event.get("_record")
+    if record is not None and record.name.startswith(PREFIX):
+        return _add_extra(logger, method, event)
+    return event
+
+
+def bind_task(task: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Let all lines of this thread tell the running task and the ids that its arguments name."""
+    given = dict(zip(_parameters_of(task), args, strict=False)) | dict(kwargs)
+    # Arguments come from any client: what is no id is not repeated.
+    ids = {name: given[name] for name in _IDS if _is_uuid(given.get(name))}
+    sha = given.get("commit_sha")
+    if isinstance(sha, str) and _SHA.fullmatch(sha):
+        ids["sha"] = sha
+    if task.name == _RECEIVE:
+        ids.setdefault("backup_id", task_id)
+    structlog.contextvars.bind_contextvars(task=task.name, task_id=task_id, **ids)
+
+
+def unbind_task() -> None:
+    """Forget them; a thread of the pool runs the next task."""
+    structlog.contextvars.clear_contextvars()
+
+
+@functools.lru_cache(maxsize=64)
+def _parameters_of(task: Any) -> tuple[str, ...]:
+    return tuple(inspect.signature(task.run).parameters)
+
+
+def _is_uuid(value: object) -> bool:
+    if not isinstance(value, str) or len(value) > 45:
+        return False
+    try:
+        uuid.UUID(value)
+    except ValueError:
+        return False
+    return True

@@ -114,6 +114,18 @@ def publish(client: redis.Redis, tenant_id: str, outcomes: Sequence[Outcome], tt
         pipe.execute()
 
 
+def waits_as(client: redis.Redis, backup_id: str, digest: str) -> bool:
+    """Whether a backup was accepted under that digest and has not ended.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        record = client.get(keys.result(backup_id))
+    meta = {} if record is None else json.loads(record)
+    return meta.get("accepted") == digest and meta.get("status") in ("PENDING", "RETRY")
+
+
 def copy(client: redis.Redis, backup_id: str, result_id: str, ttl_s: int) -> None:
     """Give a further caller the outcome of a backup that ended before it asked."""
     with broker_errors():

@@ -10,10 +10,19 @@ import functools
 import pathlib
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import InvalidSettings
+from worker.signing import Keyring
+from worker.urls import DEFAULT_REDIS_URL
 
 _MIB = 1024 * 1024
 _SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://")
@@ -27,7 +36,7 @@ class Settings(BaseSettings):
     )
 
     redis_url: str = Field(
-        "redis://localhost:6379/0",
+        DEFAULT_REDIS_URL,
         repr=False,
         description="Redis or Valkey: `redis://`, `rediss://`, `unix:///path?db=0` or `sentinel://`",
     )
@@ -91,6 +100,19 @@ class Settings(BaseSettings):
     repack_loose_objects: int = Field(
         2_000, ge=0, description="Loose objects, estimated, above which a tenant is repacked"
     )
+    signing_key: SecretStr | None = Field(
+        None,
+        description="Signs what is enqueued (docs/security.md); several, with commas: the first "
+        "signs, all verify; empty: off",
+    )
+    signing_required: bool = Field(
+        True, description="With a key: refuse what has no signature; 0 while a key is introduced"
+    )
+    read_tasks: bool = Field(
+        True,
+        description="Answer `backups.read_file`, `.history` and `.diff`, which anybody who "
+        "may send a task can ask for",
+    )
     reject_suspect: bool = Field(
         False, description="Refuse captures that look bad or failed, instead of only marking them"
     )
@@ -133,6 +155,22 @@ class Settings(BaseSettings):
     retention_grace_days: float = Field(
         7.0, ge=0, le=3650, description="Days that a history stays after retention replaced it"
     )
+    run_path: pathlib.Path | None = Field(
+        None,
+        description="Folder on this machine, not on the volume, for what `confkeep health` reads; "
+        "empty: `confkeep-UID` in `/tmp`",
+    )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65_535,
+        description="Port of this worker's, or the exporter's, Prometheus metrics; 0: a worker has none",
+    )
+    metrics_address: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address that metrics are served on; containers want `0.0.0.0`",
+    )
     author_name: str = Field(
         "The Other Dude", min_length=1, description="Author and committer of every commit"
     )
@@ -143,6 +181,12 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field(
         "console", description="`console` for people, `json` for log collectors"
     )
+    sentry_dsn: str | None = Field(
+        None, repr=False, description="Report failures to this DSN of Sentry (extra `sentry`)"
+    )
+    otel: bool = Field(
+        False, description="Trace with OpenTelemetry, as OTEL_* variables say (extra `otel`)"
+    )
 
     @field_validator("redis_url")
     @classmethod
@@ -150,6 +194,14 @@ class Settings(BaseSettings):
         if not value.startswith(_SCHEMES):
             # The URL may hold a password: the message must not repeat it.
             raise ValueError(f"must start with one of {', '.join(_SCHEMES)}")
+        return value
+
+    @field_validator("signing_key")
+    @classmethod
+    def _good_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value().strip():
+            return None
+        Keyring.parse(value.get_secret_value())
         return value
 
     @field_validator("author_name", "author_email")
@@ -164,6 +216,13 @@ class Settings(BaseSettings):
         if self.worker_index >= self.worker_count:
             raise ValueError("CONFKEEP_WORKER_INDEX must be below CONFKEEP_WORKER_COUNT")
         return self
+
+    @functools.cached_property
+    def keyring(self) -> Keyring | None:
+        """The keys of `signing_key`; None: nothing is signed and no signature is looked at."""
+        if self.signing_key is None:
+            return None
+        return Keyring.parse(self.signing_key.get_secret_value())
 
 
 def variable_of(field: str) -> str:

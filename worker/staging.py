@@ -1,10 +1,10 @@
 """Where a backup's bytes wait: in Redis or in files on a shared volume; it knows no inbox.
 
-Staged bytes are the export followed by the binary. Their sizes and SHA-256 stand in the inbox
-entry and are checked when they are read.
+Staged bytes are the export, deflated or not (`worker.staged_bytes`), followed by the binary. Sizes and
+SHA-256 of the two files stand in the inbox entry and are checked when they are read.
 
     redis    key  confkeep:staged:<tenant>:<backup>
-    volume   file <path>/<tenant>/<backup>-<first 16 digits of worker.inbox.Entry.digest>
+    volume   file <path>/<tenant>/<backup>-<first 16 digits of worker.entry.Entry.digest>
 
 A file's name depends on its content and device, so that an id that is used again for something
 else can neither overwrite nor remove what was accepted. Bytes that a client staged itself lie beside, under ids of its own:
@@ -21,28 +21,20 @@ import io
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import redis
 
-from worker import keys
+from worker import keys, modes
 from worker.connections import broker_errors
+from worker.entry import Entry
 from worker.errors import InvalidBackup, StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
-from worker.inbox import Entry
 from worker.settings import Settings
+from worker.staged_bytes import LARGEST_DEFLATED, Contents, contents_of, staged_export
 
-#: Staged bytes above this are read in pieces of this size.
-_LARGE_BYTES: Final = 4 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """The two files of a backup."""
-
-    export: bytes
-    binary: bytes | None
+#: Staged bytes above this are as they are, and are read in pieces of this size.
+_LARGE_BYTES: Final = LARGEST_DEFLATED
 
 
 def checked(entry: Entry, contents: Contents | None) -> Contents:
@@ -70,11 +62,7 @@ def checked(entry: Entry, contents: Contents | None) -> Contents:
 
 
 def _split(entry: Entry, data: bytes | None) -> Contents | None:
-    if data is None:
-        return None
-    binary = None if entry.binary_bytes is None else data[entry.export_bytes :]
-    export = data[: entry.export_bytes] if entry.binary_bytes is not None else data
-    return Contents(export, binary)
+    return None if data is None else contents_of(data, entry.export_bytes, entry.binary_bytes)
 
 
 class RedisStaging:
@@ -86,7 +74,7 @@ class RedisStaging:
 
     def stage(self, tenant_id: str, entry: Entry, contents: Contents) -> bytes | None:  # noqa: ARG002
         """The bytes to send along with the entry."""
-        return contents.export + (contents.binary or b"")
+        return staged_export(contents) + (contents.binary or b"")
 
     def read(self, tenant_id: str, entries: Sequence[Entry]) -> list[Contents | None]:
         """The staged bytes of each entry; None: there are none.
@@ -168,7 +156,8 @@ class VolumeStaging:
             descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
             try:
                 with os.fdopen(descriptor, "wb") as file:
-                    file.write(contents.export)
+                    modes.widen(file.fileno(), target.parent)
+                    file.write(staged_export(contents))
                     file.write(contents.binary or b"")
                     file.flush()
                     os.fsync(file.fileno())
@@ -187,7 +176,7 @@ class VolumeStaging:
             return
         self._make_folder(folder.parent)
         with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
+            modes.make_folder(folder)
         _sync_folder(folder.parent)
 
     def read(self, tenant_id: str, entries: Sequence[Entry]) -> list[Contents | None]:
@@ -201,6 +190,8 @@ class VolumeStaging:
     def _read(self, path: Path, entry: Entry) -> Contents | None:
         try:
             with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < entry.size_bytes:
+                    return _split(entry, file.read())
                 if entry.binary_bytes is None:
                     return Contents(file.read(), None)
                 return Contents(file.read(entry.export_bytes), file.read())

@@ -50,6 +50,12 @@ _BANNERS: Final = re.compile(
 _HTML: Final = re.compile(rb"\s*(?:<!doctype html|<html|<head)\b", re.IGNORECASE)
 _REST_ERROR: Final = re.compile(rb'\s*\{[^{}]{0,200}"error"\s*:\s*\d{3}\b')
 _ESCAPED: Final = re.compile(rb"\\.", re.DOTALL)
+_QUOTES: Final = re.compile(rb'"(?:\\.|[^"\\])*"')
+_SECTION: Final = re.compile(rb"/[a-z0-9 /-]+")
+#: What a script may end with that has the form of a section.
+_COMMANDS: Final = (b"reboot", b"shutdown", b"print", b"export", b"quit")
+#: Each argument of `add` is a name, a `=` and a value.
+_HALF_ARGUMENT: Final = re.compile(rb"add .*(?: [a-z0-9.-]+|=)", re.DOTALL)
 _BY_ROUTEROS: Final = re.compile(rb"^#[^\r\n]*\bby RouterOS\b", re.MULTILINE)
 
 
@@ -105,6 +111,11 @@ def _cut_off(export: bytes) -> str | None:
     command = b"".join(line.rstrip().removesuffix(b"\\") for line in lines[first:-1]) + lines[-1]
     if not command.startswith(b"#") and _ESCAPED.sub(b"", command).count(b'"') % 2:
         return "the export is cut off: it ends within quotes"
+    if _SECTION.fullmatch(command.strip()) and command.split()[-1] not in _COMMANDS:
+        return "the export is cut off: its last section holds nothing"
+    # A final newline that is missing is no sign by itself: people's editors leave it out.
+    if not export.endswith(b"\n") and _HALF_ARGUMENT.fullmatch(_QUOTES.sub(b"''", command.strip())):
+        return "the export is cut off: it ends within an argument"
     if all(not line.strip() or line.lstrip().startswith(b"#") for line in lines):
         return "the export holds nothing but its header"
     return None
@@ -118,7 +129,11 @@ def _is_continued(line: bytes) -> bool:
 def _of_binary(binary: bytes) -> str | None:
     if not binary:
         return "the binary has 0 bytes"
-    if binary.startswith(_MAGICS) and len(binary) >= 8:
+    if len(binary) < 8 and any(
+        binary.startswith(magic) or magic.startswith(binary) for magic in _MAGICS
+    ):
+        return f"the binary is cut off: it has {len(binary)} bytes"
+    if binary.startswith(_MAGICS):
         size = int.from_bytes(binary[4:8], "little")
         if size != len(binary):
             return f"the binary has {len(binary)} bytes and says that it has {size}"

@@ -7,23 +7,28 @@ may sweep the same shards at once: the wake flag lets one of them send.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import redis
-import structlog
 from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
-from worker import backoff, keys, tidy, wakeups
+from worker import backoff, keys, measure, tidy, wakeups
 from worker.broker_check import BrokerCheckStep
 from worker.connections import broker_errors, open_client
 from worker.errors import ConfkeepError
+from worker.health import HeartbeatStep
+from worker.heartbeat import Heartbeat, Mark
+from worker.logs import get_logger
 from worker.settings import Settings, get_settings
 
-log = structlog.get_logger("confkeep.sweeper")
+log = get_logger("sweeper")
 
 #: Milliseconds that a retry's own message gets before the sweep takes its place.
 _RETRY_GRACE_MS = 2_000
@@ -31,6 +36,8 @@ _RETRY_GRACE_MS = 2_000
 _TENANTS_AT_ONCE = 1_000
 #: Most messages of a queue that are looked through.
 _MOST_READ = 2_000
+#: Seconds of each sweep for the hourly tidying, while it is under way.
+_TIDY_S = 0.2
 #: Seconds after which a silent worker is forgotten.
 _FORGET_WORKER_S = 3_600
 
@@ -52,6 +59,9 @@ class Sweeper:
         self._settings = settings
         self._client = client
         self._name = name
+        #: The rest of a tidying that is under way, and what it has deleted so far.
+        self._tidying: Iterator[int] | None = None
+        self._deleted = 0
         self._shards = frozenset(
             keys.shards_of_worker(settings.worker_index, settings.worker_count, settings.shards)
         )
@@ -72,11 +82,32 @@ class Sweeper:
         sent = 0
         for shard, tenants in self._forgotten(now_ms).items():
             sent += self._wake(shard, tenants, now_ms)
-        if tidy.is_due(self._client):
-            deleted = tidy.tidy(self._client, self._settings)
-            deleted += tidy.drop_foreign_queues(self._client, self._settings)
-            log.info("tidied the staging", action="sweep.tidied", deleted=deleted)
+        self._tidy()
         return sent
+
+    def _tidy(self) -> None:
+        """Go on with the hourly tidying for a moment: it may be long, and the next sweep is due."""
+        if self._tidying is None:
+            if not tidy.is_due(self._client):
+                return
+            self._deleted = tidy.drop_foreign_queues(self._client, self._settings)
+            self._tidying = tidy.steps(self._client, self._settings)
+        end = time.monotonic() + _TIDY_S
+        steps, self._tidying = self._tidying, None
+        for deleted in steps:
+            self._deleted += deleted
+            if time.monotonic() > end:
+                self._tidying = steps
+                return
+        log.info("tidied the staging", action="sweep.tidied", deleted=self._deleted)
+
+    def leave(self) -> None:
+        """Take the report back: a worker that ended in order is not one that fell silent.
+
+        Raises:
+            redis.RedisError: Redis did not answer; the report is forgotten after an hour.
+        """
+        self._client.hdel(keys.WORKERS, self._name)
 
     def _forgotten(self, now_ms: int) -> dict[int, list[tuple[str, bytes | None]]]:
         """By shard, the tenants that wait without a fresh flag, a lock or a backoff; with their
@@ -152,7 +183,7 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """
 
     #: The check first: a worker that is refused must not touch the server.
-    requires = ("celery.worker.components:Pool", BrokerCheckStep)
+    requires = ("celery.worker.components:Pool", BrokerCheckStep, HeartbeatStep)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
@@ -165,7 +196,7 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self._stop.clear()
         self._thread = threading.Thread(
             target=self._run,
-            args=(parent.app, settings, parent.hostname),
+            args=(parent.app, settings, parent.hostname, parent.heartbeat),
             name="sweeper",
             daemon=True,
         )
@@ -179,7 +210,7 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     terminate = stop
 
-    def _run(self, app: Celery, settings: Settings, name: str) -> None:
+    def _run(self, app: Celery, settings: Settings, name: str, heartbeat: Heartbeat | None) -> None:
         client = open_client(settings, timeout_s=min(2.0, settings.redis_timeout_s))
         sweeper = Sweeper(app, settings, client, name)
         while True:
@@ -187,9 +218,16 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 sent = sweeper.sweep()
             except (redis.RedisError, OperationalError, ConfkeepError, OSError) as error:
                 log.warning("sweep failed", action="sweep.failed", error=type(error).__name__)
+                if heartbeat is not None:
+                    heartbeat.mark(Mark.SWEEP_FAILED, type(error).__name__)
             else:
+                if heartbeat is not None:
+                    heartbeat.mark(Mark.SWEEP)
+                measure.note_sweep()
                 if sent:
                     log.info("woke forgotten inboxes", action="sweep.woke", inboxes=sent)
             if self._stop.wait(settings.sweep_interval_s):
                 break
+        with contextlib.suppress(redis.RedisError):
+            sweeper.leave()
         client.close()

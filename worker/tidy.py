@@ -16,29 +16,50 @@ from typing import Any, Final
 
 import redis
 
-from worker import inbox, keys, scripts
+from worker import dead_letters, inbox, keys, scripts
 from worker.settings import Settings
 
 #: Seconds after which bytes that nobody refers to are abandoned.
 ABANDONED_S: Final = 86_400
 #: Seconds between two looks.
 INTERVAL_S: Final = 3_600
+#: Keys that a step looks at.
+_KEYS_AT_ONCE: Final = 1_000
+
+_HANDOFF: Final = keys.handoff("", "").removesuffix(":")
+_STAGED: Final = keys.staged("", "").removesuffix(":")
 
 
 def tidy(client: redis.Redis, settings: Settings, *, abandoned_s: int = ABANDONED_S) -> int:
-    """Delete abandoned bytes in Redis and on the volume.
+    """Delete abandoned bytes in Redis and on the volume, all in one go.
 
     Returns:
         The number of keys and files that were deleted.
 
     Raises:
+        as `steps`.
+    """
+    return sum(steps(client, settings, abandoned_s=abandoned_s))
+
+
+def steps(
+    client: redis.Redis, settings: Settings, *, abandoned_s: int = ABANDONED_S
+) -> Iterator[int]:
+    """Delete abandoned bytes in Redis and on the volume, in steps of some milliseconds.
+
+    Redis can only be asked for all its keys, and each kept receipt is one: with hundreds of
+    millions the whole takes many minutes.
+
+    Yields:
+        The number of keys and files that a step deleted.
+
+    Raises:
         redis.RedisError: Redis did not answer.
         OSError: the volume refused.
     """
-    deleted = _tidy_handoffs(client, abandoned_s) + _tidy_redis(client, abandoned_s)
+    yield from _tidy_redis(client, abandoned_s)
     if settings.staging_path.is_dir():
-        deleted += _tidy_volume(client, settings.staging_path, abandoned_s)
-    return deleted
+        yield from _tidy_volume(client, settings.staging_path, abandoned_s)
 
 
 def is_due(client: redis.Redis) -> bool:
@@ -62,39 +83,39 @@ def drop_foreign_queues(client: redis.Redis, settings: Settings, most_shards: in
     return int(client.delete(*names)) if names else 0
 
 
-def _tidy_handoffs(client: redis.Redis, abandoned_s: int) -> int:
-    """Give what clients staged a life, so that it goes by itself unless it is accepted."""
-    for name in _scan(client, f"{keys.PREFIX}handoff:*"):
-        client.expire(name, abandoned_s, nx=True)
-    return 0
-
-
-def _tidy_redis(client: redis.Redis, abandoned_s: int) -> int:
-    deleted = 0
+def _tidy_redis(client: redis.Redis, abandoned_s: int) -> Iterator[int]:
+    """Delete orphans, and give what clients staged a life, so that it goes by itself unless it is
+    accepted."""
     script = scripts.load("drop_orphan")
     waiting: dict[str, set[str]] = {}
-    for name in _scan(client, f"{keys.PREFIX}staged:*"):
-        tenant_id, _, backup_id = name.removeprefix(f"{keys.PREFIX}staged:").partition(":")
-        if tenant_id not in waiting:
-            waiting[tenant_id] = _waiting_ids(client, tenant_id)
-        if backup_id not in waiting[tenant_id]:
-            names = [name, keys.result(backup_id), keys.DEAD]
-            deleted += script.run(client, names, [backup_id, abandoned_s])
-    return deleted
+    unsigned = dead_letters.unsigned_ids(client)
+    for page in _scan(client):
+        deleted = 0
+        for name in page:
+            if name.startswith(_HANDOFF):
+                client.expire(name, abandoned_s, nx=True)
+            if not name.startswith(_STAGED):
+                continue
+            tenant_id, _, backup_id = name.removeprefix(_STAGED).partition(":")
+            if tenant_id not in waiting:
+                waiting[tenant_id] = _waiting_ids(client, tenant_id)
+            if backup_id not in waiting[tenant_id] and backup_id not in unsigned:
+                names = [name, keys.result(backup_id), keys.DEAD]
+                deleted += script.run(client, names, [backup_id, abandoned_s])
+        yield deleted
 
 
-def _tidy_volume(client: redis.Redis, path: Path, abandoned_s: int) -> int:
-    deleted = 0
+def _tidy_volume(client: redis.Redis, path: Path, abandoned_s: int) -> Iterator[int]:
     oldest = time.time() - abandoned_s
     for folder in path.iterdir():
         if folder.name == "handoff":
             for tenant in folder.iterdir():
-                deleted += _unlink_old(tenant, oldest, keep=set())
+                yield _unlink_old(tenant, oldest, keep=set())
         elif folder.is_dir():
             keep = _waiting_ids(client, folder.name)
             dead: Any = client.hkeys(keys.DEAD)
-            deleted += _unlink_old(folder, oldest, keep | {name.decode() for name in dead})
-    return deleted
+            keep |= {name.decode() for name in dead} | dead_letters.unsigned_ids(client)
+            yield _unlink_old(folder, oldest, keep)
 
 
 def _unlink_old(folder: Path, oldest: float, keep: set[str]) -> int:
@@ -113,6 +134,12 @@ def _waiting_ids(client: redis.Redis, tenant_id: str) -> set[str]:
     return {waiting.entry.backup_id for waiting in inbox.peek(client, tenant_id, limit)}
 
 
-def _scan(client: redis.Redis, pattern: str) -> Iterator[str]:
-    for name in client.scan_iter(match=pattern, count=1_000):
-        yield name.decode()
+def _scan(client: redis.Redis) -> Iterator[list[str]]:
+    """Our own keys in pages, most of them empty where most keys are receipts."""
+    cursor = 0
+    while True:
+        found: Any = client.scan(cursor, match=f"{keys.PREFIX}*", count=_KEYS_AT_ONCE)
+        cursor, names = found
+        yield [name.decode() for name in names]
+        if not cursor:
+            return

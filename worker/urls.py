@@ -2,7 +2,7 @@
 
     redis://[user:password@]host:port/db
     rediss://...?ssl_ca_certs=/path&ssl_cert_reqs=required      TLS; `required` is the default
-    unix:///path?db=0
+    unix://[user:password@]/path?db=0
     sentinel://[user:password@]host:port;sentinel://host:port/db?master_name=mymaster
 
 redis-py and Celery each know their own spelling of some of these: Celery calls a unix socket
@@ -14,6 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
+
+#: Where the server is when nothing says so.
+DEFAULT_REDIS_URL: Final = "redis://localhost:6379/0"
 
 _DEFAULT_SENTINEL_PORT: Final = 26379
 
@@ -56,7 +59,9 @@ def for_celery(url: str) -> tuple[str, dict[str, Any]]:
     parts_ = urlsplit(url)
     if parts_.scheme == "unix":
         db = parse_qs(parts_.query).get("db", ["0"])[0]
-        return f"redis+socket://{parts_.path}?virtual_host={db}", {}
+        credentials = parts_.netloc.rpartition("@")[0]
+        at = f"{credentials}@" if credentials else ""
+        return f"redis+socket://{at}{parts_.path}?virtual_host={db}", {}
     if parts_.scheme == "rediss":
         return _tls_for_celery(parts_), {}
     return url, {}

@@ -17,7 +17,7 @@ from typing import Any
 from tests.chaos.history import Commit, History, Record, complaints
 from tests.chaos.machine import LAYOUTS, PAUSE_S, Machine
 from tests.judge import assert_sound, backup_ids, git
-from tests.servers import wait_for
+from tests.servers import LASTING_KEYS, wait_for
 from worker import keys, tidy
 from worker.settings import load_settings
 from worker.store.repository import open_for_writing
@@ -250,7 +250,7 @@ def _record(text: bytes) -> Record:
 def _foreign_keys(client: Any, committed: set[str]) -> list[str]:
     """What is in Redis and should not be; flags and locks get the seconds that they live."""
     tidy.drop_foreign_queues(client, load_settings(shards=LAYOUTS[0][0]))
-    expected = {keys.WORKERS, keys.TIDY, *map(keys.result, committed)}
+    expected = {*LASTING_KEYS, *map(keys.result, committed)}
 
     def foreign() -> list[str]:
         names = [name.decode() for name in client.keys("*")]

@@ -42,7 +42,7 @@ def _hold(marker: Path, *, after: bool) -> None:
 def _settle_first() -> None:
     real = inbox.read_batch
 
-    def read_batch(client: Any, tenant_id: str, **limits: int) -> inbox.Batch:
+    def read_batch(client: Any, tenant_id: str, **limits: Any) -> inbox.Batch:
         batch = real(client, tenant_id, **limits)
         inbox.settle(client, tenant_id, batch.entries, keep_bytes=True)
         return batch

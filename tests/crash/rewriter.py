@@ -127,7 +127,12 @@ def install(mutant: str) -> None:
     elif mutant == "ref moved before the map":
         write, move = id_map.write_pending, refs.move_main
         waiting: list[tuple[Path, id_map.Rewrite]] = []
-        id_map.write_pending = lambda path, rewrite: waiting.append((path, rewrite))
+
+        def write_later(path: Path, rewrite: id_map.Rewrite, *, before: str | None = None) -> None:
+            assert before is None
+            waiting.append((path, rewrite))
+
+        id_map.write_pending = write_later
 
         def move_first(path: Path, expected: str | None, target: str) -> None:
             move(path, expected, target)

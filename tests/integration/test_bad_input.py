@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tasks import Receipt, enqueue_backup, receive
 from tests.integration.conftest import become_producer, forget_environment
+from tests.planted import SECRET
 from tests.servers import Deployment, deployment, wait_for
 from worker import keys
 from worker.app import app
@@ -75,7 +76,7 @@ payloads = spoiled(
     {
         **good,
         "export_text": st.text(st.characters(exclude_categories=["Cs"]), max_size=30).map(
-            "/".__add__
+            f"/{SECRET}".__add__
         ),
         "binary_backup": st.one_of(st.none(), st.binary(max_size=30)),
     },
@@ -104,7 +105,7 @@ messages = spoiled(
     {
         **good,
         "export_text": st.text(st.characters(exclude_categories=["Cs"]), max_size=30).map(
-            "/".__add__
+            f"/{SECRET}".__add__
         ),
     },
     {
@@ -141,7 +142,7 @@ def assert_only(deployed: Deployment, accepted: set[str]) -> None:
         inboxes = {name for name in names if name.startswith(f"{keys.PREFIX}inbox:")}
         entries = sum(client.xlen(name) for name in inboxes)
     assert entries == len(accepted)
-    allowed = {keys.WAITING, keys.LOAD, *map(keys.result, accepted)}
+    allowed = {keys.WAITING, keys.LOAD, keys.TOTALS, *map(keys.result, accepted)}
     for name in names - allowed - inboxes:
         tenant = name.rpartition(":")[2]
         assert (

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import ipaddress
 import os
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tasks import enqueue_backup
 from tests.integration.conftest import become_producer
 from tests.servers import Deployment, wait_for
+from worker.app import app
+from worker.errors import BrokerUnavailable
 from worker.local import Child, EmbeddedServer, find_server
 
 
@@ -37,10 +44,15 @@ def keeps_a_backup(deployed: Deployment) -> None:
 class TlsFront:
     """Ends TLS in front of a server on a unix socket, as a load balancer does."""
 
-    def __init__(self, server: EmbeddedServer, certificate: Path, key: Path) -> None:
+    def __init__(
+        self, server: EmbeddedServer, certificate: Path, key: Path, *, clients: Path
+    ) -> None:
         self._server = server
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(certificate, key)
+        # Clients need a certificate too.
+        self._context.verify_mode = ssl.CERT_REQUIRED
+        self._context.load_verify_locations(clients)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -80,34 +92,125 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
         pass
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    if shutil.which("openssl") is None:
-        assert "CI" not in os.environ, "openssl is missing, and this test must run in CI"
-        pytest.skip("openssl is missing: TLS is NOT tested")
-    certificate, key = tmp_path / "ca.pem", tmp_path / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    command += ["-keyout", str(key), "-out", str(certificate), "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(command, check=True, capture_output=True)
-    return certificate, key
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority of the test's own, and what it signed for a name or an address."""
+
+    folder: Path
+    name: str
+    key: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def found(cls, folder: Path, name: str) -> Authority:
+        folder.mkdir(exist_ok=True)
+        authority = cls(folder, name, ec.generate_private_key(ec.SECP256R1()))
+        authority._write("ca", authority.key, x509.BasicConstraints(ca=True, path_length=None))
+        return authority
+
+    @property
+    def certificate(self) -> Path:
+        return self.folder / f"{self.name}-ca.pem"
+
+    def sign(self, host: str) -> tuple[Path, Path]:
+        """A certificate and its key; `host` is an address, or a name that is none."""
+        try:
+            san: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
+        except ValueError:
+            san = x509.DNSName(host)
+        names = x509.SubjectAlternativeName([san])
+        return self._write(host, ec.generate_private_key(ec.SECP256R1()), names)
+
+    def _write(
+        self, host: str, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType
+    ) -> tuple[Path, Path]:
+        now = dt.datetime.now(dt.UTC)
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(_named(f"{self.name} {host}"))
+            .issuer_name(_named(f"{self.name} ca"))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(days=1))
+            .add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+            .sign(self.key, hashes.SHA256())
+        )
+        certificate, secret = (self.folder / f"{self.name}-{host}.{end}" for end in ("pem", "key"))
+        certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        secret.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return certificate, secret
 
 
-def test_tls_with_a_certificate_of_ones_own(
-    deployed: Deployment, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.found(tmp_path_factory.mktemp("ours"), "ours")
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.found(tmp_path_factory.mktemp("strangers"), "strangers")
+
+
+def url_of(front: TlsFront, authority: Authority, client: tuple[Path, Path] | None = None) -> str:
+    url = f"rediss://127.0.0.1:{front.port}/0?ssl_ca_certs={authority.certificate}"
+    if client is not None:
+        url += f"&ssl_certfile={client[0]}&ssl_keyfile={client[1]}"
+    return url
+
+
+def test_tls_with_certificates_of_ones_own_on_both_sides(
+    deployed: Deployment, ours: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    front = TlsFront(deployed.server, *certificate)
-    url = f"rediss://127.0.0.1:{front.port}/0"
-    deployed.variables["CONFKEEP_REDIS_URL"] = f"{url}?ssl_ca_certs={certificate[0]}"
+    front = TlsFront(deployed.server, *ours.sign("127.0.0.1"), clients=ours.certificate)
+    deployed.variables["CONFKEEP_REDIS_URL"] = url_of(front, ours, ours.sign("worker"))
     become_producer(deployed, monkeypatch)
     try:
         keeps_a_backup(deployed)
-        # Without the certificate nobody is trusted.
-        with redis.Redis.from_url(url) as stranger, pytest.raises(redis.ConnectionError):
-            stranger.ping()
     finally:
         for worker in deployed.workers:
             worker.stop()
+        front.close()
+
+
+@pytest.mark.parametrize("wrong", ["the server's authority", "the name", "no client", "the client"])
+def test_tls_keeps_out_who_is_not_who_it_should_be(
+    deployed: Deployment,
+    ours: Authority,
+    strangers: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    wrong: str,
+) -> None:
+    """By redis-py, which confkeep uses, and by Celery, which opens connections of its own."""
+    trusted = strangers if wrong == "the server's authority" else ours
+    host = "elsewhere.invalid" if wrong == "the name" else "127.0.0.1"
+    client = {"the client": strangers.sign("worker"), "no client": None}.get(
+        wrong, ours.sign("worker")
+    )
+    front = TlsFront(deployed.server, *ours.sign(host), clients=ours.certificate)
+    deployed.variables["CONFKEEP_REDIS_URL"] = url_of(front, trusted, client)
+    become_producer(deployed, monkeypatch)
+    try:
+        with pytest.raises(BrokerUnavailable):
+            enqueue_backup(str(uuid.uuid4()), str(uuid.uuid4()), "/ip", b"x", "m")
+        if "client" not in wrong:
+            # Whom they trust is up to each; that clients show a certificate, to the server.
+            with app.connection_for_write() as broker, pytest.raises(broker.connection_errors):
+                broker.channel().client.ping()
+            with pytest.raises(redis.ConnectionError):
+                app.backend.client.ping()
+        with deployed.client() as owner:
+            assert owner.keys("*") == []
+    finally:
         front.close()
 
 

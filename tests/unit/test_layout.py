@@ -20,20 +20,50 @@ LAYERS = [
     ("tasks",),
     ("git_store",),
     (
+        "acl",
         "app",
         "broker_check",
+        "consumer",
         "dead_letters",
+        "entry",
+        "erase",
+        "health",
         "inbox",
         "locks",
+        "quiet_request",
+        "metrics_server",
         "receipts",
+        "received",
         "staging",
         "sweeper",
+        "telemetry",
         "tidy",
         "backoff",
         "wakeups",
     ),
-    ("connections", "keys", "logs", "scripts", "settings", "shutdown"),
-    ("errors", "ids", "suspect", "tied", "urls"),
+    ("measure", "metrics", "totals"),
+    (
+        "connections",
+        "error_reports",
+        "heartbeat",
+        "keys",
+        "logs",
+        "scripts",
+        "settings",
+        "shutdown",
+        "tracing",
+    ),
+    (
+        "errors",
+        "ids",
+        "log_scrub",
+        "modes",
+        "signing",
+        "staged_bytes",
+        "suspect",
+        "tied",
+        "urls",
+    ),
 ]
 #: The store knows nothing of the queue: it stands beside it and is imported by few.
 STORE_USERS = {
@@ -99,7 +129,11 @@ def test_every_module_has_a_place() -> None:
 @pytest.mark.parametrize(("importer", "imported"), project_imports())
 def test_imports_run_one_way(importer: str, imported: str) -> None:
     if importer.startswith("worker.store"):
-        assert imported.startswith("worker.store") or imported in ("worker.errors", "worker.ids")
+        assert imported.startswith("worker.store") or imported in (
+            "worker.errors",
+            "worker.ids",
+            "worker.modes",
+        )
     elif imported.startswith("worker.store"):
         assert importer in STORE_USERS or importer.startswith("worker.cli")
     else:
@@ -139,6 +173,20 @@ def test_importing_tasks_loads_no_git() -> None:
     assert run("import sys, tasks; print('pygit2' in sys.modules)") == "False"
 
 
+def test_metrics_that_are_off_import_nothing_of_prometheus() -> None:
+    names = [n for n in modules() if not n.endswith("__main__")]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+        "from worker import measure, metrics\n"
+        "measure.count(metrics.WORKER_COMMITTED)\n"
+        "measure.observe(metrics.WORKER_STEP, [1.0], 'pack')\n"
+        "measure.after_fork()\n"
+        "print([n for n in sys.modules if n.startswith('prometheus')])\n"
+    )
+    assert run(code) == "[]"
+
+
 def test_importing_reads_no_environment_and_opens_nothing() -> None:
     # The environment is nonsense: reading it at import would fail.
     names = [name for name in modules() if not name.endswith("__main__")]
@@ -169,6 +217,7 @@ def test_the_public_names() -> None:
         "StagingUnavailable",
         "enqueue_backup",
         "enqueue_backups",
+        "signed_receive",
     ]
     assert all(hasattr(tasks, name) for name in tasks.__all__)
 

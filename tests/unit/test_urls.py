@@ -12,6 +12,7 @@ from worker import urls
     [
         ("redis://u:p@h:1/2", "redis://u:p@h:1/2", {}),
         ("unix:///run/x.sock?db=3", "redis+socket:///run/x.sock?virtual_host=3", {}),
+        ("unix://u:p@/run/x.sock", "redis+socket://u:p@/run/x.sock?virtual_host=0", {}),
         ("unix:///run/x.sock", "redis+socket:///run/x.sock?virtual_host=0", {}),
         ("rediss://h:1/0", "rediss://h:1/0?ssl_cert_reqs=CERT_REQUIRED", {}),
         (

@@ -31,6 +31,8 @@ COMMANDS: Final = {
     "restore": "Write a device's two files into a folder.",
     "receipt": "Tell what became of a backup.",
     "status": "Show what waits, who works and what failed.",
+    "health": "Say whether the worker here lives and is ready, for probes.",
+    "exporter": "Serve metrics of the whole deployment to Prometheus.",
     "kick": "Try a tenant that waits after a fault now.",
     "dead-letters": "List, show, retry and discard what cannot be committed.",
     "stale": "List the devices whose newest backup is too old.",
@@ -42,6 +44,7 @@ COMMANDS: Final = {
     "retention": "Remove old versions by rules, or show what would go.",
     "forget-device": "Erase a device and all its backups for good.",
     "forget-tenant": "Erase a tenant and all its backups for good.",
+    "acl": "Print rules for the server's users, to be loaded as its `aclfile`.",
 }
 
 #: The status of a process that Ctrl-C ended, as shells have it.

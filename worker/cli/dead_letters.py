@@ -24,10 +24,10 @@ from worker.cli.terminal import (
 from worker.cli.waking import wake
 from worker.connections import get_client
 from worker.dead_letters import DeadLetter
+from worker.entry import Entry
 from worker.errors import ConfkeepError, PoisonedBackup, StagedBytesDamaged
-from worker.inbox import Entry
 from worker.settings import Settings, get_settings
-from worker.staging import Contents
+from worker.staged_bytes import Contents
 
 _yes = click.option("--yes", is_flag=True, help="With --all: do not ask.")
 
@@ -132,13 +132,20 @@ def show(terminal: Terminal, backup_id: str, export: bool, as_json: bool) -> Non
 @command.command("retry")
 @click.argument("backup_ids", metavar="BACKUP_ID...", nargs=-1)
 @click.option("--all", "all_letters", is_flag=True, help="All dead letters.")
+@click.option("--sign", "vouch", is_flag=True, help="Sign what none of our keys has signed.")
 @_yes
 @pass_terminal
-def retry(terminal: Terminal, backup_ids: tuple[str, ...], all_letters: bool, yes: bool) -> None:
+def retry(
+    terminal: Terminal, backup_ids: tuple[str, ...], all_letters: bool, vouch: bool, yes: bool
+) -> None:
     """Put dead letters back at the end of their tenants' inboxes, under their own ids.
 
-    One whose cause is still there becomes a dead letter again.
+    One whose cause is still there becomes a dead letter again. Where CONFKEEP_SIGNING_KEY is set,
+    one that none of its keys has signed stays where it is: it may be planted. With --sign you vouch
+    for those that you name; `show --export` prints what they hold.
     """
+    if vouch and all_letters:
+        raise click.UsageError("--sign wants the ids of the backups that you have looked at.")
     settings, client = _open(terminal)
     letters = _chosen(terminal, client, backup_ids, all_letters, yes, "retry")
     done: list[DeadLetter] = []
@@ -146,9 +153,9 @@ def retry(terminal: Terminal, backup_ids: tuple[str, ...], all_letters: bool, ye
     try:
         for letter in letters:
             try:
-                done.append(dead_letters.retry(client, settings, letter.backup_id))
+                done.append(dead_letters.retry(client, settings, letter.backup_id, vouch=vouch))
             except PoisonedBackup as error:
-                # No entry: nothing can be made of it. The others can.
+                # No entry, or not signed: nothing can be made of it. The others can.
                 terminal.note(f"{printable(letter.backup_id)}: {printable(str(error))}")
                 first_error = first_error or error
     finally:
@@ -245,5 +252,5 @@ def _write_export(
 
 def _json(letter: DeadLetter) -> dict[str, object]:
     fields = asdict(letter)
-    del fields["entry"]
+    del fields["entry"], fields["signature"]
     return fields

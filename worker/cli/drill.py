@@ -23,7 +23,8 @@ from worker.cli.terminal import (
 )
 from worker.errors import RestoreFailed
 from worker.settings import get_settings
-from worker.store.drill import SAMPLE, DrillReport, Restored, drill_repository
+from worker.store.drill import SAMPLE, drill_repository
+from worker.store.drill_report import DrillReport, Restored
 from worker.store.durable import file_system_errors, replace_file
 
 _ABSENT: Final = "-"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Final
 
 from worker.cli.terminal import age_text, count_text, date_text, first_line, size_text
-from worker.store.drill import DrillReport, Point, Restored
+from worker.store.drill_report import DrillReport, Point, Restored
 
 _WIDTH: Final = 720
 _HEIGHT: Final = 180
 #: Left of a chart, for the largest value's text.
 _MARGIN: Final = 76
+#: Most bars of the versions over time.
 _BUCKETS: Final = 36
 #: Most devices whose age is drawn: those that were backed up the longest ago.
 _AGES: Final = 30
@@ -32,9 +33,12 @@ td,th{padding:.2rem .7rem .2rem 0;text-align:left;white-space:nowrap}
 td.n{text-align:right}th{font-weight:600;border-bottom:1px solid #8888}
 code{font-family:ui-monospace,monospace}
 .ok{color:#15803d}.bad{color:#dc2626;font-weight:600;white-space:normal}.dim{opacity:.65}
-svg{max-width:100%;height:auto}svg text{fill:currentColor;font-size:11px}
-.axis{stroke:#8888;stroke-width:1}.key{display:inline-block;width:.8em;height:.8em;margin-right:.3em}
-.legend span{margin-right:1.2em}
+.chart{overflow-x:auto}svg{display:block;min-width:28rem;max-width:100%;height:auto}
+svg text{fill:currentColor;font-size:12px}
+.axis{stroke:#8888;stroke-width:1}.grid{stroke:#8884;stroke-width:1;stroke-dasharray:3 3}
+.key{display:inline-block;width:.8em;height:.8em;margin-right:.3em}
+.legend span{display:inline-block;margin-right:1.2em}
+@media (prefers-color-scheme:dark){.ok{color:#4ade80}.bad{color:#f87171}}
 """
 
 
@@ -112,8 +116,8 @@ def _table(restored: Iterable[Restored]) -> str:
 
 def _svg(title: str, height: int, content: str) -> str:
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" role="img" '
-        f'aria-label="{escape(title)}">{content}</svg>\n'
+        f'<div class="chart"><svg viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" '
+        f'height="{height}" role="img" aria-label="{escape(title)}">{content}</svg></div>\n'
     )
 
 
@@ -132,18 +136,29 @@ class _Scale:
     def y(self, value: float) -> float:
         return 8 + (_HEIGHT - 32) * (1 - value / self.top)
 
-    def frame(self, top_text: str) -> str:
-        base = self.y(0)
-        first, last = (
-            dt.datetime.fromtimestamp(when, dt.UTC).date() for when in (self.first, self.last)
-        )
-        return (
-            f'<path class="axis" fill="none" d="M{_MARGIN} 8V{base:.1f}H{_WIDTH - 8}"/>'
-            f'<text x="{_MARGIN - 6}" y="16" text-anchor="end">{escape(top_text)}</text>'
-            f'<text x="{_MARGIN - 6}" y="{base:.1f}" text-anchor="end">0</text>'
-            f'<text x="{_MARGIN}" y="{_HEIGHT - 6}">{first}</text>'
-            f'<text x="{_WIDTH - 8}" y="{_HEIGHT - 6}" text-anchor="end">{last}</text>'
-        )
+    def frame(self, value_text: Callable[[int], str]) -> str:
+        """The axes, with values at the top, the middle and the base, and three dates."""
+        base, width = self.y(0), _WIDTH - _MARGIN - 8
+        parts = [f'<path class="axis" fill="none" d="M{_MARGIN} 8V{base:.1f}H{_WIDTH - 8}"/>']
+        for value in sorted({round(self.top), round(self.top / 2), 0}):
+            y = self.y(value)
+            if value:
+                parts.append(f'<path class="grid" d="M{_MARGIN} {y:.1f}H{_WIDTH - 8}"/>')
+            parts.append(
+                f'<text x="{_MARGIN - 6}" y="{y + 4:.1f}" text-anchor="end">'
+                f"{escape(value_text(value) if value else '0')}</text>"
+            )
+        for part, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
+            when = dt.datetime.fromtimestamp(self.first + part * (self.last - self.first), dt.UTC)
+            # On a span of less than three days the date alone would say the same thrice.
+            text = (
+                f"{when:%Y-%m-%d}" if self.last - self.first > 3 * 86_400 else f"{when:%m-%d %H:%M}"
+            )
+            parts.append(
+                f'<text x="{_MARGIN + part * width:.1f}" y="{_HEIGHT - 6}" '
+                f'text-anchor="{anchor}">{text}</text>'
+            )
+        return "".join(parts)
 
 
 def _sizes(curves: dict[str, list[Point]]) -> str:
@@ -166,7 +181,7 @@ def _sizes(curves: dict[str, list[Point]]) -> str:
             f"<code>{escape(device[:8])}</code></span>"
         )
     title = "Size of the export over time, some devices of the sample"
-    chart = _svg(title, _HEIGHT, scale.frame(size_text(top)) + "".join(drawn))
+    chart = _svg(title, _HEIGHT, scale.frame(size_text) + "".join(drawn))
     return f'<h3>{title}</h3>\n{chart}<p class="legend">{"".join(legend)}</p>\n'
 
 
@@ -174,12 +189,14 @@ def _versions(curves: dict[str, list[Point]]) -> str:
     dates = [point.captured_at for each in curves.values() for point in each]
     whole = _Scale(dates, 1)
     span = max(whole.last - whole.first, 1)
-    counts = [0] * _BUCKETS
+    # Not more bars than polls: those between would look like polls that failed.
+    bars_count = min(_BUCKETS, len(set(dates)))
+    counts = [0] * bars_count
     for when in dates:
-        place = int((when.timestamp() - whole.first) / span * _BUCKETS)
-        counts[min(place, _BUCKETS - 1)] += 1
+        place = int((when.timestamp() - whole.first) / span * bars_count)
+        counts[min(place, bars_count - 1)] += 1
     scale = _Scale(dates, max(counts))
-    width = (_WIDTH - _MARGIN - 8) / _BUCKETS
+    width = (_WIDTH - _MARGIN - 8) / bars_count
     bars = "".join(
         f'<rect x="{_MARGIN + place * width + 1:.1f}" y="{scale.y(count):.1f}" '
         f'width="{width - 2:.1f}" height="{scale.y(0) - scale.y(count):.1f}" fill="{_COLOURS[0]}"/>'
@@ -187,7 +204,9 @@ def _versions(curves: dict[str, list[Point]]) -> str:
         if count
     )
     title = "Versions over time, the same devices"
-    return f"<h3>{title}</h3>\n" + _svg(title, _HEIGHT, scale.frame(str(max(counts))) + bars)
+    if bars_count > 1:
+        title += f", a bar for {age_text(span / bars_count)}"
+    return f"<h3>{title}</h3>\n" + _svg(title, _HEIGHT, scale.frame(str) + bars)
 
 
 def _ages(last_seen: dict[str, dt.datetime], now: dt.datetime) -> str:

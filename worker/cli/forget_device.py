@@ -17,7 +17,7 @@ from worker.settings import get_settings
 @click.argument("device")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--wait", "wait_s", type=click.FloatRange(0), default=10.0, metavar="SECONDS",
-              help="Wait so long for its backups in the inbox.")  # fmt: skip
+              help="Wait so long for its backups that are not committed.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def command(
@@ -33,7 +33,8 @@ def command(
 
     \b
     With --json:
-      {"tenant_id", "device_id", "commits", "dead_letters", "records"}
+      {"tenant_id", "device_id", "commits", "dead_letters", "records",
+       "handed_over": bytes of the tenant that nobody refers to, and nobody can tell whose they are}
     """
     running.adopt(terminal)
     settings = get_settings()
@@ -50,6 +51,7 @@ def command(
                 "commits": erased.commits,
                 "dead_letters": erased.dead_letters,
                 "records": erased.records,
+                "handed_over": erased.handed_over,
             }
         )
         return
@@ -58,6 +60,11 @@ def command(
         f" {count_text(erased.dead_letters, 'dead letter')},"
         f" {count_text(erased.records, 'record')}. No object of it is left."
     )
+    if erased.handed_over:
+        terminal.note(
+            f"A client has handed over {count_text(erased.handed_over, 'file')} of the tenant that no"
+            " message refers to; nobody can tell of which device. They go within a day."
+        )
 
 
 def confirm(id_: str, text: str, *, yes: bool) -> None:

@@ -19,13 +19,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from worker import modes
 from worker.cli import running
 from worker.cli.interrupts import Interrupts
 from worker.cli.running import RunningUp
 from worker.connections import get_client
 from worker.errors import ConfkeepError
 from worker.local import Child, EmbeddedServer, start_worker
-from worker.settings import load_settings
+from worker.settings import get_settings, load_settings, variable_of
 from worker.sweeper import list_workers
 
 #: Seconds for a worker to report.
@@ -96,12 +97,16 @@ class OneMachine:
     def start_worker(self, index: int, count: int) -> None:
         """Start worker `index` of `count`."""
         log = self.log_of(index)
-        log.parent.mkdir(exist_ok=True)
+        modes.make_folders(log.parent)
         environment = {
             **self.environment,
             "CONFKEEP_WORKER_INDEX": str(index),
             "CONFKEEP_WORKER_COUNT": str(count),
         }
+        port = get_settings().metrics_port
+        if port:
+            # All are on this machine: each needs one of its own.
+            environment[variable_of("metrics_port")] = str(port + index)
         self._started[index] = time.monotonic()
         self._workers[index] = start_worker(
             environment,
@@ -183,7 +188,7 @@ def run(
         PartEnded, BrokerUnavailable, ServerMissing: a part does not start.
         KeyboardInterrupt: a signal came before all parts were ready.
     """
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    modes.make_folders(data)
     data = data.resolve()
     machine = OneMachine(data, concurrency, pool, interrupts)
     with ExitStack() as stack:
@@ -208,7 +213,7 @@ def empty_for_demo(data: Path) -> None:
     """
     if data.exists() and any(data.iterdir()) and not (data / _DEMO_MARK).exists():
         raise NotADemo(f"{data} holds something else than an earlier demo")
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    modes.make_folders(data)
     with locked(data):
         for name in ("store", "redis", "logs"):
             if (data / name).exists():

@@ -1,7 +1,8 @@
-"""`confkeep retention plan`, `apply`, `set` and `show`."""
+"""`confkeep retention plan`, `apply`, `undo`, `set` and `show`."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ def command() -> None:
 
     Without rules nothing goes. Rules for all tenants are variables such as CONFKEEP_KEEP_LAST;
     `set` gives one tenant its own. The newest capture of each device always stays. What goes can
-    be brought back for CONFKEEP_RETENTION_GRACE_DAYS days; docs/retention.md says how.
+    be brought back for CONFKEEP_RETENTION_GRACE_DAYS days with `undo`.
     """
 
 
@@ -42,6 +43,7 @@ def plan_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
     \b
     With --json:
       {"tenants": [{"tenant_id", "captures_removed", "binaries_removed", "freed_bytes",
+                    "merge": id of the newest merge, which and below which all stays, or null,
                     "devices": [{"device_id", "captures", "captures_removed",
                                  "binaries", "binaries_removed"}]}]}
     """
@@ -56,6 +58,8 @@ def plan_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
         terminal.json({"tenants": found})
         return
     for tenant_id, plan in plans.items():
+        if plan.merge is not None:
+            terminal.note(f"{tenant_id}: merge {plan.merge[:12]} and all below it stay as they are")
         if not plan:
             terminal.line(f"{tenant_id}: nothing would go")
             continue
@@ -106,6 +110,37 @@ def apply_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None
             )
     if as_json:
         terminal.json({"tenants": done})
+
+
+@command.command("undo")
+@click.argument("tenant")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def undo_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
+    """Bring back what the newest `apply` removed, within the grace time.
+
+    What was committed since stays, on top. Commit ids change again; all old ones are found still.
+    The next `apply` removes the same again, unless the rules are others by then. To undo once more
+    is to apply it again.
+
+    \b
+    With --json:
+      {"tenant_id", "tip", "back": commits that are in the history again,
+       "since": commits that were made since and stay}
+    """
+    running.adopt(terminal)
+    tenant_id, _repository = open_tenant(get_settings().git_store_path, tenant)
+    undone = retention.undo(get_settings(), tenant_id)
+    if as_json:
+        terminal.json({"tenant_id": tenant_id, **dataclasses.asdict(undone)})
+        return
+    terminal.line(
+        f"{tenant_id}: {count_text(undone.back, 'commit')} back,"
+        f" {count_text(undone.since, 'commit')} made since kept"
+    )
+    terminal.note(
+        "The next `confkeep retention apply` goes by the rules again: see `retention show`."
+    )
 
 
 def _rule_options(function: Callable[..., None]) -> Callable[..., None]:

@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from worker import modes
 from worker.cli.terminal import Terminal
+from worker.urls import DEFAULT_REDIS_URL
 
 #: The data folder of `up` unless it is told another.
 DEFAULT_DATA: Final = Path("confkeep-data")
@@ -42,7 +44,9 @@ class RunningUp:
     def write(self, data: Path) -> None:
         """Let other commands find it."""
         temporary = data / f"{_FILE}.new"
-        temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        descriptor = modes.create(temporary, os.O_WRONLY | os.O_TRUNC)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(asdict(self), file)
         temporary.replace(data / _FILE)
 
     def answers(self) -> bool:
@@ -64,11 +68,30 @@ def forget(data: Path) -> None:
 
 def find(data: Path) -> RunningUp | None:
     """What runs with this data folder; None when nothing does."""
+    found = _read(data)
+    return found if found is not None and found.answers() else None
+
+
+def _read(data: Path) -> RunningUp | None:
     try:
-        found = RunningUp(**json.loads((data / _FILE).read_text(encoding="utf-8")))
+        return RunningUp(**json.loads((data / _FILE).read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
-    return found if found.answers() else None
+
+
+def probe_variable(name: str) -> str | None:
+    """One of the variables that a probe needs, which cannot wait for all settings to be read."""
+    return os.environ.get(name) or None
+
+
+def probe_url() -> str:
+    """The server's address that `adopt` and the settings would give; asks the server nothing."""
+    chosen = probe_variable("CONFKEEP_REDIS_URL")
+    if chosen is None and not any(os.environ.get(name) for name in _CHOICES):
+        found = _read(DEFAULT_DATA)
+        if found is not None:
+            return found.url
+    return chosen or DEFAULT_REDIS_URL
 
 
 def adopt(terminal: Terminal) -> None:

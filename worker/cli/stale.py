@@ -87,7 +87,7 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
     devices, stale = 0, []
     paths = paths_of(get_settings().git_store_path, tenant)
     for tenant_id, path in paths.items():
-        found = _last_backups(path)
+        found = last_backups(path)
         devices += len(found)
         for device_id, last in found.items():
             age_s = None if last is None else max(0.0, (now - last).total_seconds())
@@ -129,8 +129,8 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
         click.get_current_context().exit(STALE)
 
 
-def _last_backups(path: Path) -> dict[str, dt.datetime | None]:
-    """When each device of the newest commit was last backed up."""
+def last_backups(path: Path) -> dict[str, dt.datetime | None]:
+    """When each device of the newest commit was last backed up; None: git does not tell."""
     repository = open_repository(path)
     with open_index(repository) as index:
         seen = index.all_last_seen(repository.tip())

@@ -10,7 +10,7 @@ from typing import Final
 import click
 from rich.text import Text
 
-from worker import backoff
+from worker import backoff, modes
 from worker.backoff import Backoff
 from worker.cli import running
 from worker.cli.terminal import (
@@ -63,6 +63,7 @@ def command(terminal: Terminal, as_json: bool) -> None:
                     "failing_since", "next_try": dates, or null}],
        "wakeups": {shard: waiting, ...}, the empty ones left out,
        "dead_letters": [{"backup_id", "tenant_id", "device_id", "reason", "died_at"}],
+       "open_to_others": repositories that all users of the machine may enter,
        "maintenance": {"git": what is wrong with it, or null,
                        "skipped": {tenant_id: why its last repack, or the full one, did not run}}}
     """
@@ -77,6 +78,7 @@ def command(terminal: Terminal, as_json: bool) -> None:
     dead = list_dead_letters(client)
     tenants = tenants_of(settings.git_store_path)
     skipped = _skipped_repacks(settings, tenants)
+    exposed = _exposed(settings, tenants)
     if as_json:
         terminal.json(
             {
@@ -89,6 +91,7 @@ def command(terminal: Terminal, as_json: bool) -> None:
                 ],
                 "wakeups": depths,
                 "dead_letters": [_dead_json(letter) for letter in dead],
+                "open_to_others": exposed,
                 "maintenance": {"git": git_problem(), "skipped": skipped},
             }
         )
@@ -102,6 +105,7 @@ def command(terminal: Terminal, as_json: bool) -> None:
     for tenant_id in tenants[:_ROWS]:
         terminal.line(f"  {tenant_id}")
     _and_more(terminal, len(tenants))
+    _print_exposed(terminal, settings, exposed)
     _print_maintenance(terminal, skipped)
 
 
@@ -112,6 +116,24 @@ def _skipped_repacks(settings: Settings, tenants: Sequence[str]) -> dict[str, st
         for tenant_id in tenants
     }
     return {tenant_id: reason for tenant_id, reason in found.items() if reason}
+
+
+def _exposed(settings: Settings, tenants: Sequence[str]) -> int:
+    """How many repositories every user of the machine may enter; what we create, none may."""
+    store = settings.git_store_path
+    if not tenants or not modes.is_open_to_others(store):
+        return 0
+    paths = (repository_path(store, tenant) for tenant in tenants)
+    return sum(path.is_dir() and modes.is_open_to_others(path) for path in paths)
+
+
+def _print_exposed(terminal: Terminal, settings: Settings, exposed: int) -> None:
+    if exposed:
+        terminal.line(
+            f"  Every user of this machine may read {'1 repository' if exposed == 1 else f'{exposed:,} repositories'}: "
+            f"chmod -R go= {settings.git_store_path}",
+            style="yellow",
+        )
 
 
 def _print_maintenance(terminal: Terminal, skipped: Mapping[str, str]) -> None:
@@ -214,8 +236,11 @@ def _print_waits(terminal: Terminal, waits: Mapping[str, Backoff], now_ms: int) 
 def _print_dead(terminal: Terminal, dead: Sequence[DeadLetter]) -> None:
     terminal.heading(f"Dead letters: {len(dead)}")
     for letter in dead[-_ROWS:]:
-        terminal.line(f"  {first_line(letter.backup_id)}  {letter.died_at}", style="red")
-        terminal.line(f"    tenant {letter.tenant_id}, device {letter.device_id or 'unknown'}")
+        terminal.line(
+            f"  {first_line(letter.backup_id)}  {first_line(letter.died_at)}", style="red"
+        )
+        tenant, device = first_line(letter.tenant_id), first_line(letter.device_id or "unknown")
+        terminal.line(f"    tenant {tenant}, device {device}")
         terminal.line(f"    {first_line(letter.reason)}")
     _and_more(terminal, len(dead))
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from celery import signals
 
-from worker import broker_check, keys
+from worker import broker_check, keys, telemetry
 from worker.app import app
 from worker.cli import running
 from worker.cli.terminal import Terminal, count_text, pass_terminal
@@ -60,6 +60,7 @@ def command(
     if loglevel is not None:
         os.environ[variable_of("log_level")] = loglevel
     settings = get_settings()
+    telemetry.start(settings)
     _refuse_volatile(settings)
     name = name or f"worker-{settings.worker_index}"
     concurrency = concurrency or os.cpu_count() or 1

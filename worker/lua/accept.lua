@@ -1,7 +1,7 @@
 -- Accept backups: each whole or not at all, and the same backup_id once however often it is sent.
 --
 -- All in one call: the server syncs its file once for them. KEYS and ARGV hold for each backup, one
--- after the other:
+-- after the other, and the last of KEYS is confkeep:totals (hash), which counts the accepted ones:
 --
 -- KEYS  1 record    celery-task-meta-<backup>   string  the backup's one record (Celery's result)
 --       2 inbox     confkeep:inbox:<tenant>     stream
@@ -28,9 +28,10 @@
 -- wake     0, or the ms with which the caller has to send a wake-up
 -- entries, bytes   what waits already where it is full, else 0
 
-local KEYS_EACH, ARGV_EACH = 9, 15
+local KEYS_EACH, ARGV_EACH = 9, 16
 -- The tenants of whom one was refused for want of room.
 local refused = {}
+local enqueued = 0
 
 local function accept(k, a)
   local outcome = 'accepted'
@@ -93,13 +94,19 @@ local function accept(k, a)
   if ARGV[a + 14] == '1' then
     redis.call('SET', KEYS[k + 9], ARGV[a + 15])
   end
-  local id = redis.call('XADD', KEYS[k + 2], '*', 'entry', ARGV[a + 4])
+  local id
+  if ARGV[a + 16] == '' then
+    id = redis.call('XADD', KEYS[k + 2], '*', 'entry', ARGV[a + 4])
+  else
+    id = redis.call('XADD', KEYS[k + 2], '*', 'entry', ARGV[a + 4], 'signature', ARGV[a + 16])
+  end
   redis.call('SET', KEYS[k + 1], ARGV[a + 5], 'EX', ARGV[a + 6])
   local now = string.match(id, '^%d+')
   redis.call('ZADD', KEYS[k + 3], 'NX', now, ARGV[a + 1])
   redis.call('HINCRBY', KEYS[k + 7], 'entries', 1)
   redis.call('HINCRBY', KEYS[k + 7], 'bytes', size)
   redis.call('HINCRBY', KEYS[k + 7], ARGV[a + 1], size)
+  enqueued = enqueued + 1
   local wake = 0
   -- While a tenant waits after a fault, what comes meanwhile must not hasten its next try.
   if
@@ -112,7 +119,10 @@ local function accept(k, a)
 end
 
 local answers = {}
-for i = 0, #KEYS / KEYS_EACH - 1 do
+for i = 0, (#KEYS - 1) / KEYS_EACH - 1 do
   answers[i + 1] = accept(i * KEYS_EACH, i * ARGV_EACH)
+end
+if enqueued > 0 then
+  redis.call('HINCRBY', KEYS[#KEYS], 'enqueued', enqueued)
 end
 return answers

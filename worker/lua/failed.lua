@@ -1,6 +1,7 @@
 -- Note that a tenant's commit failed, and let the next try wait longer than the last one.
 --
 -- KEYS  1 backoff   confkeep:backoff:<tenant>   hash   tries, since_ms, next_ms, reason
+--       2 totals    confkeep:totals             hash   `retried` is counted there
 -- ARGV  1 reason  2 ms before the second try  3 most ms between two tries
 --       4 jitter: the part of the wait that is kept, 0 to 1  5 seconds after which it is forgotten
 --
@@ -14,4 +15,5 @@ wait = math.floor(math.min(wait, tonumber(ARGV[3])) * tonumber(ARGV[4]))
 redis.call('HSETNX', KEYS[1], 'since_ms', string.format('%.0f', now))
 redis.call('HSET', KEYS[1], 'next_ms', string.format('%.0f', now + wait), 'reason', ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[5])
+redis.call('HINCRBY', KEYS[2], 'retried', 1)
 return wait

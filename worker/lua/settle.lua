@@ -1,4 +1,4 @@
--- Take settled backups out of an inbox, with all that belongs to them, in one step.
+-- Take settled backups out of an inbox, with all that belongs to them, in one step, and count them.
 --
 -- KEYS  1 inbox     confkeep:inbox:<tenant>     stream
 --       2 waiting   confkeep:waiting            zset
@@ -6,23 +6,42 @@
 --       4 backoff   confkeep:backoff:<tenant>   hash
 --       5 attempts  confkeep:attempts:<tenant>  string
 --       6 load      confkeep:load               hash
---       7...        confkeep:staged:<tenant>:<backup> of each whose bytes are not needed any more
--- ARGV  1 tenant  2 number n of backups
---       3...       n times: stream id, backup_id, size in bytes
+--       7 totals    confkeep:totals             hash
+--       8 recent    confkeep:recent             list
+--       9...        confkeep:staged:<tenant>:<backup> of each whose bytes are not needed any more
+-- ARGV  1 tenant  2 number n of backups  3 most rows of `recent`
+--       4 the upper bounds of the latency's buckets in ms, ascending, as JSON list
+--       5...       n times: stream id, backup_id, size in bytes, the totals that count it (words
+--                  such as 'committed unchanged'), its row of `recent` or ''
 --
--- Returns the number of entries that are left.
+-- Returns {entries that are left, ms of the server's clock}.
 
 local n = tonumber(ARGV[2])
 local entries, bytes = 0, 0
+local counts, rows = {}, {}
+local latencies = {}
+
 for i = 0, n - 1 do
+  local a = 5 + 5 * i
   -- Settled twice (a turn that was killed, or two at once): counted once.
-  if redis.call('XDEL', KEYS[1], ARGV[3 + 3 * i]) == 1 then
+  if redis.call('XDEL', KEYS[1], ARGV[a]) == 1 then
+    local size = tonumber(ARGV[a + 2])
     entries = entries + 1
-    bytes = bytes + tonumber(ARGV[5 + 3 * i])
+    bytes = bytes + size
+    for word in string.gmatch(ARGV[a + 3], '%a+') do
+      counts[word] = (counts[word] or 0) + 1
+      if word == 'committed' then
+        counts.committed_bytes = (counts.committed_bytes or 0) + size
+        latencies[#latencies + 1] = tonumber(string.match(ARGV[a], '^%d+'))
+      end
+    end
+    if ARGV[a + 4] ~= '' then
+      rows[#rows + 1] = ARGV[a + 4]
+    end
   end
-  redis.call('HDEL', KEYS[3], ARGV[4 + 3 * i])
+  redis.call('HDEL', KEYS[3], ARGV[a + 1])
 end
-for i = 7, #KEYS do
+for i = 9, #KEYS do
   redis.call('DEL', KEYS[i])
 end
 redis.call('DEL', KEYS[4], KEYS[5])
@@ -41,4 +60,31 @@ end
 if redis.call('HINCRBY', KEYS[6], 'entries', -entries) <= 0 then
   redis.call('DEL', KEYS[6])
 end
-return left
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+if #latencies > 0 then
+  local bounds = cjson.decode(ARGV[4])
+  counts.latency_ms = 0
+  for _, began in ipairs(latencies) do
+    -- The server's clock may have been set back.
+    local ms = math.max(0, now - began)
+    local bucket = 'latency_ms:inf'
+    for _, bound in ipairs(bounds) do
+      if ms <= bound then
+        bucket = string.format('latency_ms:%d', bound)
+        break
+      end
+    end
+    counts.latency_ms = counts.latency_ms + ms
+    counts[bucket] = (counts[bucket] or 0) + 1
+  end
+end
+for name, count in pairs(counts) do
+  redis.call('HINCRBY', KEYS[7], name, string.format('%.0f', count))
+end
+if #rows > 0 then
+  redis.call('LPUSH', KEYS[8], unpack(rows))
+  redis.call('LTRIM', KEYS[8], 0, tonumber(ARGV[3]) - 1)
+end
+return {left, now}

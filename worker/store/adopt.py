@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +88,11 @@ def adopt(path: Path, *, pack: bool = False, progress: Progress | None = None) -
 def _look(repository: TenantRepository) -> State:
     path, tip = repository.path, repository.tip()
     objects = path / "objects"
-    loose = sum(len(os.listdir(objects / name)) for name in os.listdir(objects) if len(name) == 2)
+    loose = 0
+    for name in os.listdir(objects):
+        # A repack removes folders that it empties.
+        with suppress(FileNotFoundError):
+            loose += len(os.listdir(objects / name)) if len(name) == 2 else 0
     commits = 0 if tip is None else sum(1 for _ in repository.git.walk(tip))
     with open_index(repository) as index:
         indexed = index.is_complete(tip)

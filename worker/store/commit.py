@@ -31,6 +31,7 @@ from worker.store.id_map import RemovedBackup
 from worker.store.index import HistoryIndex, open_index
 from worker.store.pack import PackEncoder
 from worker.store.repository import TenantRepository, sync_repository
+from worker.store.stopwatch import Stopwatch
 
 #: Permissions of packs: git writes them read-only too.
 _PACK_MODE: Final = 0o444
@@ -42,7 +43,11 @@ _PASS_S: Final = 0.01
 
 
 def commit_backups(
-    repository: TenantRepository, backups: Sequence[Backup], *, now_s: int | None = None
+    repository: TenantRepository,
+    backups: Sequence[Backup],
+    *,
+    now_s: int | None = None,
+    watch: Stopwatch | None = None,
 ) -> list[Committed]:
     """Commit `backups` in their order, one commit each; durable when this returns.
 
@@ -52,6 +57,7 @@ def commit_backups(
 
     Args:
         now_s: the committer's date in seconds since 1970; None: now.
+        watch: gets the laps `flock`, `find`, `objects`, `pack`, `ref` and `index`.
 
     Returns:
         One answer for each of `backups`, in the same order.
@@ -64,10 +70,12 @@ def commit_backups(
         RepositoryDamaged: an object that the branch needs is not there.
     """
     now_s = int(time.time()) if now_s is None else now_s
+    watch = watch or Stopwatch()
     with durable.file_system_errors(repository.path.name):
         try:
             with flock.shared(repository.path):
-                return _commit(repository, backups, now_s)
+                watch.lap("flock")
+                return _commit(repository, backups, now_s, watch)
         except pygit2.GitError as error:
             raise RepositoryDamaged(f"{repository.path.name}: {error}") from error
 
@@ -95,7 +103,9 @@ def find_committed(
     return found
 
 
-def _commit(repository: TenantRepository, backups: Sequence[Backup], now_s: int) -> list[Committed]:
+def _commit(
+    repository: TenantRepository, backups: Sequence[Backup], now_s: int, watch: Stopwatch
+) -> list[Committed]:
     # 1. The ref is read once: this value is the parent, and what step 6 compares with.
     parent = refs.read_main(repository.path)
 
@@ -107,6 +117,8 @@ def _commit(repository: TenantRepository, backups: Sequence[Backup], now_s: int)
     if done:
         finish(repository.path, [answer.sha for answer in done.values()])
 
+    watch.lap("find")
+
     # 3. Blobs, trees and commits, in memory.
     batch = Batch(repository, parent, now_s)
     answers = []
@@ -117,6 +129,7 @@ def _commit(repository: TenantRepository, backups: Sequence[Backup], now_s: int)
         else:
             answer = replace(answer, replayed=True)
         answers.append(answer)
+    watch.lap("objects")
     if batch.tip is None or batch.tip == parent:
         return answers
 
@@ -125,6 +138,7 @@ def _commit(repository: TenantRepository, backups: Sequence[Backup], now_s: int)
 
     # 4. and 5. One pack and its idx, durable before anything refers to them.
     write_pack(repository.path / "objects" / "pack", PackEncoder(batch.objects))
+    watch.lap("pack")
 
     # 6. The commit point.
     try:
@@ -134,11 +148,13 @@ def _commit(repository: TenantRepository, backups: Sequence[Backup], now_s: int)
         if refs.read_main(repository.path) != batch.tip:
             raise
         finish(repository.path, [batch.tip])
+    watch.lap("ref")
     durable.failpoint("committed")
     repository.kept.root = batch.tip, batch.root
 
     # 7. What is derived. It fails without harm: the next batch finds it behind, and catches up.
     index.append(parent, batch.indexed)
+    watch.lap("index")
     return answers
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 import pygit2
 
+from worker import modes
 from worker.errors import StoreUnavailable
 
 #: How every temporary file of ours begins, after what git's own begin with, so that recovery can
@@ -77,17 +78,20 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_tree(path: Path) -> None:
+def sync_tree(path: Path, *, living: bool = False) -> None:
     """Make everything below a folder durable, and the folder's own names.
 
-    What another process takes away meanwhile is left out: it was a temporary file, or got another
-    name from somebody who made it durable before.
+    Args:
+        living: other processes make, rename and remove files meanwhile: what vanishes after it was
+            listed is passed over. Only for folders in which everyone syncs a file's bytes before
+            it renames the file: then a new name, too, is one of bytes that are durable.
     """
+    passed_over = (FileNotFoundError,) if living else ()
     for folder, _folders, files in os.walk(path, topdown=False):
         for name in files:
-            with suppress(FileNotFoundError):
+            with suppress(*passed_over):
                 sync_file(Path(folder, name))
-        with suppress(FileNotFoundError):
+        with suppress(*passed_over):
             sync_directory(Path(folder))
 
 
@@ -116,19 +120,19 @@ def failpoint(name: str) -> None:
         on_failpoint(name)
 
 
-def create_file(path: Path, pieces: Iterable[bytes | memoryview], mode: int = 0o644) -> None:
+def create_file(path: Path, pieces: Iterable[bytes | memoryview], mode: int = 0o666) -> None:
     """Create a file with these bytes, durable when this returns except for its name.
 
     The file is not there if this raises; a descriptor whose sync failed is never used again.
 
     Args:
-        mode: the permissions, lessened by the process's umask.
+        mode: the most permissions; `worker.modes` says which of them.
 
     Raises:
         FileExistsError: there is such a file; it is left as it is.
         OSError: the file system refused.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    descriptor = modes.create(path, os.O_WRONLY | os.O_EXCL, mode)
     try:
         try:
             gathered: list[bytes | memoryview] = []
@@ -169,10 +173,10 @@ def remove(path: Path) -> None:
         os.unlink(path)
 
 
-def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
+def replace_file(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
     """Put `data` into `path`, whole or not at all, and durable when this returns."""
     temporary = temporary_name(path.parent, "tmp_")
-    create_file(temporary, [data], mode)
+    create_file(temporary, [data] if isinstance(data, bytes) else data, mode)
     try:
         rename(temporary, path)
     except BaseException:
@@ -186,7 +190,7 @@ def append_to_file(path: Path, line: bytes) -> None:
 
     A line that a crash cut short stays, and is ended first.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = modes.create(path, os.O_RDWR | os.O_APPEND)
     try:
         size = os.fstat(descriptor).st_size
         cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"

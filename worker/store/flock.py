@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from worker import modes
 from worker.errors import RepositoryBusy
 
 #: The file in the repository that is locked. Its content says nothing.
@@ -133,7 +134,7 @@ def alone(path: Path, wait_s: float = _WAIT_S) -> Iterator[None]:
 
 
 def _open(path: Path, name: str = FILE_NAME) -> int:
-    return os.open(path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    return modes.create(path / name, os.O_RDWR)
 
 
 def _try(descriptor: int, kind: int) -> bool:

@@ -16,25 +16,18 @@ import pygit2
 
 from worker.errors import ErasureIncomplete, NotInStore, RepositoryDamaged
 from worker.store import durable, flock, id_map, prune, reader, recovery, refs
-from worker.store.backup import DEVICE_ID_HEADER, checked_uuid
-from worker.store.history_scan import Scan, chain_of
+from worker.store.backup import DEVICE_ID_HEADER, MAIN_REF, checked_uuid
 from worker.store.id_map import IdMap, Rewrite
 from worker.store.index import DAMAGE_MARK, INDEX_NAME, open_index
 from worker.store.index_build import pack_uuid
 from worker.store.index_file import IndexFile
 from worker.store.index_format import Unusable
 from worker.store.index_writer import delete_file
-from worker.store.object_reader import (
-    COMMIT,
-    TREE,
-    BadFile,
-    BadObject,
-    ObjectReader,
-    PackReader,
-    read_idx,
-)
+from worker.store.object_reader import ObjectReader
+from worker.store.pack_reader import COMMIT, TREE, BadFile, BadObject, PackReader, read_idx
 from worker.store.repository import TenantRepository, open_repository
-from worker.store.rewrite import BEFORE_REFS, Selection, before_refs, rewrite_history
+from worker.store.rewrite import BEFORE_REFS, HistoryWriter, before_refs, replace_history
+from worker.store.rewrite_erasure import Eraser, Erasure
 
 #: Files of git's that name commits that were once fetched or reset to.
 _TRACES: Final = ("logs", "ORIG_HEAD", "FETCH_HEAD")
@@ -53,11 +46,13 @@ class Forgotten:
 def forget_device(path: Path, device_id: str, *, now_s: int) -> Forgotten:
     """Erase a device from a repository: its commits, files, and it in all trees; then prove it.
 
+    Histories of any shape, and of every branch. An annotated tag, which cannot be made anew, is
+    left; what it reaches is then found by the proof.
+
     The caller holds the tenant lock, and the flock in no form.
 
     Raises:
         NotInStore: there is no such repository.
-        HistoryNotLinear: there is a merge; nothing was changed.
         GitUnavailable: git is not there; nothing was changed.
         MaintenanceFailed: git failed; call again.
         RepositoryBusy: another process writes; nothing was changed.
@@ -74,6 +69,7 @@ def forget_device(path: Path, device_id: str, *, now_s: int) -> Forgotten:
                 for leftover in recovery.leftovers(path):
                     durable.remove(leftover)
                 id_map.settle(path)
+                prune.mark_due(path)
                 forgotten = _rewrite(repository, device, now_s)
                 _drop_traces(repository)
                 prune.prune(path)
@@ -89,17 +85,43 @@ def forget_device(path: Path, device_id: str, *, now_s: int) -> Forgotten:
 
 
 def _rewrite(repository: TenantRepository, device: str, now_s: int) -> Forgotten:
-    tip = refs.read_main(repository.path)
-    name = device.encode()
-    commits = [] if tip is None else list(Scan(repository, chain_of(repository, tip)))
-    keep = [commit.device != name for commit in commits]
-    selection = Selection(commits, keep, [False] * len(commits), forget=device)
-    if tip is not None and selection.first_affected() is not None:
-        rewrite_history(repository, tip, selection, now_s=now_s, keep_old=False)
-    else:
-        _forget_in_map(repository.path, device, tip, now_s)
-    ids = [c.backup_id for c in commits if c.device == name and c.backup_id is not None]
-    return Forgotten(keep.count(False), ids)
+    path, git = repository.path, repository.git
+    tip = refs.read_main(path)
+    with HistoryWriter(repository, tip) as writer:
+        eraser = Eraser(repository, writer, device)
+        found = Erasure() if tip is None else eraser.write(tip)
+        if tip is not None and found.made.tip != tip:
+            replace_history(
+                repository, tip, found.made, now_s=now_s, keep_old=False, forgotten=device
+            )
+        else:
+            _forget_in_map(path, device, tip, now_s)
+    commits, backup_ids = found.commits, found.backup_ids
+    targets = {}
+    for name, other in _other_branches(git).items():
+        also = eraser.write(other)
+        commits, backup_ids = commits + also.commits, backup_ids + also.backup_ids
+        if also.made.tip != other:
+            targets[name] = also.made.tip
+    if targets:
+        refs.point_refs(path, git, targets)
+    durable.failpoint("branches-moved")
+    return Forgotten(commits, backup_ids)
+
+
+def _other_branches(git: pygit2.Repository) -> dict[str, str]:
+    """The refs beside `main` that other programs made, and the commits that they name."""
+    found = {}
+    for name in git.references:
+        target = git.references[name].target
+        if (
+            name != MAIN_REF
+            and not name.startswith(BEFORE_REFS)
+            and isinstance(target, pygit2.Oid)
+            and isinstance(git.get(target), pygit2.Commit)
+        ):
+            found[name] = str(target)
+    return found
 
 
 def _forget_in_map(path: Path, device: str, tip: str | None, now_s: int) -> None:
@@ -114,6 +136,7 @@ def _forget_in_map(path: Path, device: str, tip: str | None, now_s: int) -> None
 def _drop_traces(repository: TenantRepository) -> None:
     path = repository.path
     refs.delete_refs(path, repository.git, before_refs(repository.git))
+    id_map.drop_before(path)
     for name in _TRACES:
         if (path / name).is_dir():
             shutil.rmtree(path / name)
@@ -121,9 +144,6 @@ def _drop_traces(repository: TenantRepository) -> None:
             durable.remove(path / name)
     delete_file(path / INDEX_NAME)
     durable.remove(path / DAMAGE_MARK)
-    for unfinished in (path / "objects" / "pack").glob("tmp_*"):
-        # Of a git that died; a living one of ours holds the flock.
-        durable.remove(unfinished)
     durable.sync_directory(path)
     durable.failpoint("traces-dropped")
 
@@ -156,6 +176,7 @@ def traces_of_device(path: Path, device_id: str) -> list[str]:
     if refs_left.is_dir() and os.listdir(refs_left):
         found.append(f"{BEFORE_REFS} holds refs")
     found += [f"{name} is there" for name in _TRACES if (path / name).exists()]
+    found += [f"{file.name} is there" for file in path.glob(f"{id_map.BEFORE_PREFIX}*")]
     if (path / id_map.PENDING_NAME).exists():
         found.append(f"{id_map.PENDING_NAME} is there")
     if (path / id_map.FILE_NAME).exists():
@@ -183,7 +204,7 @@ def _in_objects(objects: ObjectReader, reachable: set[bytes], device_id: str) ->
             elif (kind == TREE and entry in data) or (
                 kind == COMMIT and reader.id_in_header(data, DEVICE_ID_HEADER) == device_id
             ):
-                found.append(f"object {id_.hex()} names it; is there a ref other than main?")
+                found.append(f"object {id_.hex()} names it; is there a tag?")
     found += [f"object {id_.hex()} is there, loose" for id_ in objects.loose_ids()]
     return found
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from worker import modes
 from worker.errors import GitUnavailable, MaintenanceFailed
 
 #: `core.fsync` is since then.
@@ -140,6 +141,8 @@ class Git:
                 pass_fds=[self.held],
                 # A group of its own, to be ended with all that it started.
                 process_group=0,
+                # In the child only: ours has other threads.
+                umask=modes.umask_for(self.path),
             )
         try:
             with suppress(OSError):

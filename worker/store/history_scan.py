@@ -1,14 +1,14 @@
-"""A linear history, oldest commit first, with the device that each captured; it only reads git."""
+"""A chain of commits, oldest first, with the device that each captured; it only reads git."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import pygit2
 
-from worker.errors import HistoryNotLinear, RepositoryDamaged
+from worker.errors import RepositoryDamaged
 from worker.store import index_build, pack, reader
 from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, DEVICE_ID_HEADER, EXPORT_NAME
 from worker.store.index_build import compare_trees, is_device
@@ -51,23 +51,32 @@ class Scanned:
     changes: tuple[Change, ...] = ()
 
 
-def chain_of(repository: TenantRepository, tip: str) -> bytes:
-    """The ids of all commits from the root to `tip`, oldest first, 20 bytes each.
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The commits above the newest merge, or all where there is none."""
+
+    #: The ids, oldest first, 20 bytes each.
+    ids: bytes
+    #: The merge, 40 hex digits; None: there is none.
+    merge: str | None
+
+
+def chain_of(repository: TenantRepository, tip: str) -> Chain:
+    """The chain that leads down from `tip`.
 
     Raises:
-        HistoryNotLinear: there is a merge.
         RepositoryDamaged: a commit is missing.
     """
     chain = []
     at: str | None = tip
     while at is not None:
-        chain.append(bytes.fromhex(at))
         parents = index_build.read_commit(repository.git, at).parents
         if len(parents) > 1:
-            raise HistoryNotLinear(f"{repository.path.name}: commit {at} is a merge")
+            break
+        chain.append(bytes.fromhex(at))
         at = parents[0] if parents else None
     chain.reverse()
-    return b"".join(chain)
+    return Chain(b"".join(chain), at)
 
 
 class Scan:
@@ -76,7 +85,7 @@ class Scan:
     Whether the configuration changed is told by the bytes of both exports, unless they are the same.
     """
 
-    def __init__(self, repository: TenantRepository, chain: bytes) -> None:
+    def __init__(self, repository: TenantRepository, chain: Chain) -> None:
         self._git = repository.git
         self._name = repository.path.name
         self._chain = chain
@@ -89,9 +98,14 @@ class Scan:
             RepositoryDamaged: an object that is needed is missing.
         """
         tree, tree_id, uniform = b"", "", True
-        folders = self._folders
-        for at in range(0, len(self._chain), 20):
-            commit = index_build.read_commit(self._git, self._chain[at : at + 20].hex())
+        folders, ids = self._folders, self._chain.ids
+        if self._chain.merge is not None:
+            tree_id = index_build.read_commit(self._git, self._chain.merge).tree
+            tree = index_build.read_tree(self._git, tree_id)
+            uniform = index_build.is_uniform(tree)
+            self._note(list(index_build.entries_of(tree).items()))
+        for at in range(0, len(ids), 20):
+            commit = index_build.read_commit(self._git, ids[at : at + 20].hex())
             changes: list[Change] = []
             if commit.tree != tree_id:
                 old, tree, tree_id = (
@@ -131,7 +145,7 @@ class Scan:
             return changes[0][0]
         return None
 
-    def _note(self, changes: list[Change]) -> None:
+    def _note(self, changes: Sequence[Change]) -> None:
         for name, entry in changes:
             if entry is None or not is_device(name) or entry[:-20] != _FOLDER:
                 self._folders.pop(name, None)

@@ -29,6 +29,10 @@ from worker.store import durable, refs
 FILE_NAME: Final = "confkeep.rewritten"
 PENDING_NAME: Final = "confkeep.rewritten-pending"
 
+#: The map as it was before a rewrite that can be undone; the name goes on with the rewrite's stamp.
+#: Empty: there was none.
+BEFORE_PREFIX: Final = f"{FILE_NAME}-before-"
+
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS rewrite (old_tip BLOB NOT NULL, new_tip BLOB, made_s INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS commits (
@@ -171,11 +175,19 @@ class IdMap:
 
     def old_tip(self) -> str:
         """The commit with which the newest rewrite began."""
+        return self._tips()[0].hex()
+
+    def new_tip(self) -> str | None:
+        """The commit that the newest rewrite made the tip; None: nothing was left."""
+        tip = self._tips()[1]
+        return None if tip is None else tip.hex()
+
+    def _tips(self) -> tuple[bytes, bytes | None]:
         with _damage(self.file):
-            row = self._db.execute("SELECT old_tip FROM rewrite").fetchone()
+            row = self._db.execute("SELECT old_tip, new_tip FROM rewrite").fetchone()
         if row is None:
             raise RepositoryDamaged(f"{self.file.parent.name}: {self.file.name} is of no rewrite")
-        return str(row[0].hex())
+        return row[0], row[1]
 
 
 @contextlib.contextmanager
@@ -270,8 +282,34 @@ def settle(path: Path) -> None:
     durable.failpoint("map-settled")
 
 
-def write_pending(path: Path, rewrite: Rewrite) -> None:
+def keep_before(path: Path, stamp: str) -> None:
+    """Keep the map as it is now for an undoing; durable when this returns.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    durable.replace_file(path / f"{BEFORE_PREFIX}{stamp}", _pieces(path / FILE_NAME))
+
+
+def drop_before(path: Path, stamps: Collection[str] = ()) -> None:
+    """Remove all maps of before but those of the rewrites with these stamps."""
+    kept = {f"{BEFORE_PREFIX}{stamp}" for stamp in stamps}
+    for name in os.listdir(path):
+        if name.startswith(BEFORE_PREFIX) and name not in kept:
+            durable.remove(path / name)
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    with contextlib.suppress(FileNotFoundError), file.open("rb") as opened:
+        while piece := opened.read(_COPY_BYTES):
+            yield piece
+
+
+def write_pending(path: Path, rewrite: Rewrite, *, before: str | None = None) -> None:
     """Make the map as it is to be after `rewrite`, durable, beside the one that counts.
+
+    Args:
+        before: go on from the map before the rewrite of this stamp; None: from the one that counts.
 
     Raises:
         RepositoryDamaged: the map that there is cannot be read.
@@ -279,9 +317,9 @@ def write_pending(path: Path, rewrite: Rewrite) -> None:
     """
     temporary = durable.temporary_name(path, "tmp_")
     try:
-        if (path / FILE_NAME).exists():
-            with (path / FILE_NAME).open("rb") as last:
-                durable.create_file(temporary, iter(lambda: last.read(_COPY_BYTES), b""))
+        last = FILE_NAME if before is None else f"{BEFORE_PREFIX}{before}"
+        # SQLite takes an empty file for a new one.
+        durable.create_file(temporary, _pieces(path / last))
         with contextlib.closing(sqlite3.connect(temporary)) as db:
             _fill(db, rewrite)
         durable.sync_file(temporary)

@@ -24,13 +24,10 @@ here is synced, nothing here is the truth, and no error of the file reaches the 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
 
 import pygit2
 
@@ -41,18 +38,15 @@ from worker.store.backup import (
     Version,
     checked_uuid,
 )
-from worker.store.index_build import Progress, pack_uuid, unpack_uuid
+from worker.store.index_build import pack_uuid, unpack_uuid
 from worker.store.index_file import IndexFile
-from worker.store.index_format import Damaged, Detail, Row, Unusable
-from worker.store.index_rows import IndexedCommit, detail_of, row_of, version_of
-from worker.store.index_writer import IndexWriter, delete_file
+from worker.store.index_format import Detail, Row, Unusable
+from worker.store.index_keeper import DAMAGE_MARK as DAMAGE_MARK
+from worker.store.index_keeper import INDEX_NAME as INDEX_NAME
+from worker.store.index_keeper import IndexKeeper, raw_id
+from worker.store.index_rows import detail_of, row_of, version_of
+from worker.store.index_writer import IndexWriter
 from worker.store.repository import TenantRepository
-
-INDEX_NAME: Final = "confkeep.index"
-DAMAGE_MARK: Final = "confkeep.index-damaged"
-
-#: Commits a transaction of the catch-up: what a killed one loses.
-_CATCH_UP_BATCH: Final = 2_000
 
 
 def open_index(repository: TenantRepository) -> HistoryIndex:
@@ -60,178 +54,12 @@ def open_index(repository: TenantRepository) -> HistoryIndex:
     return HistoryIndex(repository)
 
 
-class HistoryIndex:
+class HistoryIndex(IndexKeeper):
     """The index of one repository; a context manager. Not safe to share between threads.
 
     Reading methods never write rows. `append` and `catch_up` may only be called by a process that
     holds the repository's writer lock.
     """
-
-    def __init__(self, repository: TenantRepository) -> None:
-        self._repository = repository
-        self._git = repository.git
-        self._path: Path = repository.path / INDEX_NAME
-        self._mark: Path = repository.path / DAMAGE_MARK
-        self._writer: IndexWriter | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Release the file."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    # --- writing
-
-    def append(self, parent_sha: str | None, commits: Sequence[IndexedCommit]) -> None:
-        """Add a batch that the branch points to by now.
-
-        An index that is not complete for `parent_sha` is left to `catch_up`. No error of the file
-        leaves this method; a damaged file is marked for being built anew.
-
-        Args:
-            parent_sha: the commit below the first of `commits`; None: there is none.
-        """
-        entries = [commit.entry() for commit in commits]
-        try:
-            if self._mark.exists():
-                return
-            self._open_writer().append(_raw(parent_sha), entries)
-        except Unusable as error:
-            self._note(error)
-
-    def is_complete(self, tip: pygit2.Oid | str | None) -> bool:
-        """Whether the file, as far as its root tells, needs no catching up."""
-        try:
-            if self._mark.exists():
-                return False
-            with self._reading() as file:
-                return file.root.tip == _raw(tip)
-        except Unusable as error:
-            self._note(error)
-            return False
-
-    def catch_up(
-        self, tip: pygit2.Oid | str | None, progress: Progress | None = None, *, anew: bool = False
-    ) -> bool:
-        """Make the index complete for `tip`, from whatever state it is in.
-
-        Args:
-            progress: gets the number of commits done and of all to do.
-            anew: forget what there is.
-
-        Returns:
-            Whether the index is complete now; the file system may refuse.
-
-        Raises:
-            RepositoryDamaged: git itself cannot be read.
-        """
-        try:
-            if anew or self._mark.exists():
-                self._start_anew()
-            try:
-                self._catch_up(_raw(tip), progress)
-            except Damaged:
-                self._start_anew()
-                self._catch_up(_raw(tip), progress)
-        except (Unusable, OSError) as error:
-            if isinstance(error, Unusable):
-                self._note(error)
-            return False
-        return True
-
-    def _start_anew(self) -> None:
-        self.close()
-        delete_file(self._path)
-        self._mark.unlink(missing_ok=True)
-
-    def _catch_up(self, tip: bytes | None, progress: Progress | None) -> None:
-        file = self._open_writer()
-        with file.reading() as root:
-            known = root.tip
-        if tip == known:
-            return
-        if tip is None:
-            self._start_anew()
-            return
-        missing, bottom = self._below(tip, known)
-        if bottom != known:
-            # Rewritten, or there is a merge above what is known.
-            self._start_anew()
-            file, known = self._open_writer(), bottom
-            if bottom is not None:
-                merged = index_build.read_merged(self._git, bottom.hex(), progress)
-                file.append_base(merged.commits, merged.versions, merged.seen)
-        parent = None if bottom is None else bottom.hex()
-        total, batch = len(missing) // 20, []
-        for done, entry in enumerate(index_build.linear_entries(self._git, parent, missing), 1):
-            batch.append(entry)
-            if len(batch) == _CATCH_UP_BATCH or done == total:
-                if not file.append(known, batch):
-                    raise Unusable("another process wrote meanwhile")
-                known, batch = batch[-1].sha, []
-            if progress is not None and (done % 100 == 0 or done == total):
-                progress(done, total)
-
-    def _below(self, tip: bytes, known: bytes | None) -> tuple[bytes, bytes | None]:
-        """The chain of commits from `tip` down, and what it ends at, which is not in it.
-
-        Returns:
-            Their ids, newest first; and `known`, or the newest merge, or None below a root.
-        """
-        chain, at = bytearray(), tip
-        while at != known:
-            parents = index_build.read_commit(self._git, at.hex()).parents
-            if len(parents) > 1:
-                return bytes(chain), at
-            chain += at
-            if not parents:
-                return bytes(chain), None
-            at = bytes.fromhex(parents[0])
-        return bytes(chain), at
-
-    def _open_writer(self) -> IndexWriter:
-        if self._writer is not None and not self._writer.is_at(self._path):
-            # Another process began it anew.
-            self.close()
-        if self._writer is None:
-            self._writer = IndexWriter(self._path)
-        return self._writer
-
-    @contextmanager
-    def _reading(self) -> Iterator[IndexFile]:
-        """One state of the file, for the length of a `with` block."""
-        if self._writer is not None and self._writer.is_at(self._path):
-            with self._writer.reading():
-                yield self._writer
-            return
-        file = IndexFile(self._path)
-        try:
-            with file.reading():
-                yield file
-        finally:
-            file.close()
-
-    def _note(self, error: Unusable) -> None:
-        """Remember damage for the next writer; who may not write leaves it to the next who may."""
-        if isinstance(error, Damaged):
-            self.close()
-            try:
-                self._mark.touch()
-            except OSError:
-                return
-
-    # --- reading
 
     def find_backup_ids(
         self, backup_ids: Collection[str], tip: pygit2.Oid | str | None
@@ -241,7 +69,7 @@ class HistoryIndex:
         Exact for that tip: what is not in the answer is not in git. Of an id that stands in
         several commits it gives the newest.
         """
-        raw_tip = _raw(tip)
+        raw_tip = raw_id(tip)
         if raw_tip is None or not backup_ids:
             return {}
         try:
@@ -301,7 +129,7 @@ class HistoryIndex:
         device = checked_uuid("device_id", device_id)
         try:
             with self._reading() as file:
-                if file.root.tip is None or file.root.tip != _raw(tip):
+                if file.root.tip is None or file.root.tip != raw_id(tip):
                     return None
                 seen_s = file.last_seen(pack_uuid(device))
         except Unusable as error:
@@ -317,7 +145,7 @@ class HistoryIndex:
         Raises:
             RepositoryDamaged: git itself cannot be read.
         """
-        raw_tip = _raw(tip)
+        raw_tip = raw_id(tip)
         if raw_tip is None:
             return {}
         try:
@@ -365,7 +193,7 @@ class HistoryIndex:
             NotInStore: `before` is no version of the device.
         """
         device = checked_uuid("device_id", device_id)
-        raw_tip = _raw(tip)
+        raw_tip = raw_id(tip)
         if raw_tip is None:
             return []
         start = None
@@ -443,9 +271,3 @@ class HistoryIndex:
                 file.add_details(learnt)
         except Unusable as error:
             self._note(error)
-
-
-def _raw(tip: pygit2.Oid | str | None) -> bytes | None:
-    if tip is None:
-        return None
-    return bytes.fromhex(tip) if isinstance(tip, str) else bytes(tip.raw)

@@ -40,6 +40,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar, Final
 
+from worker import modes
 from worker.store.index_format import (
     BUCKETS,
     DETAIL,
@@ -111,6 +112,11 @@ class IndexFile:
 
     def __init__(self, path: Path) -> None:
         with sqlite_errors():
+            if self._MODE == "rwc":
+                # SQLite would go by the umask. What it creates beside takes this one's permissions.
+                # Never an existing file: closing it would drop the locks of this process on it.
+                with suppress(OSError):
+                    os.close(modes.create(path, os.O_RDWR | os.O_EXCL))
             quoted = str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
             self._db = sqlite3.connect(
                 f"file:{quoted}?mode={self._MODE}",

@@ -36,6 +36,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from worker import modes
 from worker.store.index_format import Damaged, crc32
 
 SEAL_NAME: Final = "confkeep.index-seal"
@@ -164,7 +165,7 @@ class Seal:
             if before is not None and before.counter == self._counter:
                 return
             self.give_up()
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._descriptor = modes.create(self._path, os.O_RDWR)
         if _place_of(self._index) != self._file.place:
             # The seal may be that of the file which another process put in the place of ours.
             raise FileNotFoundError(errno.ENOENT, "the index was replaced")

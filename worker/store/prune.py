@@ -1,8 +1,11 @@
 """Removes what no ref of a repository reaches, by git's own program; it decides about no history.
 
 Only for who holds `flock.alone`: then no writer lives whose pack is durable and not yet referred
-to, and no repack runs that takes the new pack for one to be removed. `git repack -a -d` would do it, but removes the old packs without having synced the
-folder that names the new one.
+to, and no repack runs that takes the new pack for one to be removed. `git repack -a -d` would do it,
+but removes the old packs without having synced the folder that names the new one.
+
+Whoever is about to leave objects without a ref notes it first (`mark_due`). The note goes with the
+next prune; so what is killed in between leaves nothing for ever.
 """
 
 from __future__ import annotations
@@ -15,10 +18,14 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from worker import modes
 from worker.errors import GitUnavailable, MaintenanceFailed
-from worker.store import durable, recovery, refs
+from worker.store import durable, id_map, recovery, refs
 from worker.store.repository import TenantRepository
-from worker.store.rewrite import BEFORE_REFS, TIME_FORMAT, before_refs
+from worker.store.rewrite import BEFORE_REFS, TIME_FORMAT, before_refs, stamp_of
+
+#: Says that there may be objects that no ref reaches; empty.
+DUE_NAME: Final = "confkeep.prune-due"
 
 #: What only makes reading faster, and may name objects that go.
 _HELPERS: Final = (
@@ -30,25 +37,48 @@ _PACK_FILES: Final = (".idx", ".bitmap", ".rev", ".mtimes", ".pack")
 _STAMP = re.compile(re.escape(BEFORE_REFS) + r"(\d{8}T\d{6}Z)(?:-\d+)?")
 
 
+def is_due(path: Path) -> bool:
+    """Whether something that was killed, or failed, may have left objects that no ref reaches."""
+    return (path / DUE_NAME).exists()
+
+
+def mark_due(path: Path) -> None:
+    """Note that a prune is due; durable when this returns.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    if not is_due(path):
+        durable.replace_file(path / DUE_NAME, b"")
+
+
+def unmark_due(path: Path) -> None:
+    """Take the note back. If it is there again after a power cut, there is a prune too many."""
+    durable.remove(path / DUE_NAME)
+
+
 def prune_expired(repository: TenantRepository, *, oldest_s: int) -> int:
     """Drop the histories that a rewrite before `oldest_s` (seconds since 1970) replaced.
 
     Returns:
-        How many; where there is none, nothing is done.
+        How many; where there is none, and no prune is due, nothing is done.
 
     Raises:
-        GitUnavailable, MaintenanceFailed: git is not there, or failed; the refs are there no more, the objects are.
+        GitUnavailable, MaintenanceFailed: git is not there, or failed; the next call prunes.
         OSError, pygit2.GitError: as `refs.delete_refs`.
     """
+    path = repository.path
     expired = [
         name
         for name in before_refs(repository.git)
         if (made := _made_s(name)) is not None and made <= oldest_s
     ]
-    if expired:
+    if expired or is_due(path):
         git_program()
-        refs.delete_refs(repository.path, repository.git, expired)
-        prune(repository.path)
+        mark_due(path)
+        refs.delete_refs(path, repository.git, expired)
+        id_map.drop_before(path, [stamp_of(name) for name in before_refs(repository.git)])
+        prune(path)
     return len(expired)
 
 
@@ -81,6 +111,9 @@ def prune(path: Path) -> None:
     # Before any pack of ours has a name that the note of a repack that was killed might hold.
     recovery.remove_repack_leftovers(path)
     folder = path / "objects" / "pack"
+    # Of a git that died, or failed for want of space; nobody's, since nobody else is alive.
+    for unfinished in folder.glob("tmp_*"):
+        durable.remove(unfinished)
     kept = ""
     # Without refs there is nothing to pack, and git would print no name.
     if _run(path, "rev-list", "--all", "--max-count=1"):
@@ -103,6 +136,7 @@ def prune(path: Path) -> None:
         durable.remove(loose)
     for changed in (folder, *(path / "objects").glob("[0-9a-f][0-9a-f]")):
         durable.sync_directory(changed)
+    unmark_due(path)
     durable.failpoint("pruned")
 
 
@@ -135,6 +169,7 @@ def _run(path: Path, *arguments: str) -> str:
         capture_output=True,
         text=True,
         env=environment,
+        umask=modes.umask_for(path),
         check=False,
     )
     if done.returncode:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import pygit2
 
+from worker import modes
 from worker.errors import RepositoryBusy, RepositoryDamaged
 from worker.store import durable
 from worker.store.backup import MAIN_REF
@@ -63,9 +65,10 @@ def move_main(path: Path, expected: str | None, target: str) -> None:
         _compare(path, expected)
         durable.rename(lock, ref)
     except BaseException:
-        # After a rename that took effect the lock's name may be another writer's already.
-        if lock.exists() and os.stat(lock).st_ino == ours:
-            durable.remove(lock)
+        # After a rename that took effect the lock's name may be another writer's already, and go.
+        with suppress(FileNotFoundError):
+            if os.stat(lock).st_ino == ours:
+                durable.remove(lock)
         raise
     durable.failpoint("ref-moved")
     durable.sync_directory(ref.parent)
@@ -74,7 +77,7 @@ def move_main(path: Path, expected: str | None, target: str) -> None:
 def create_ref(path: Path, name: str, target: str) -> None:
     """Create a ref that there is not yet; durable on return. For who holds the flock exclusively."""
     folder = (path / name).parent
-    folder.mkdir(parents=True, exist_ok=True)
+    modes.make_folders(folder)
     temporary = durable.temporary_name(path, "tmp_")
     try:
         durable.create_file(temporary, [target.encode() + b"\n"])
@@ -96,10 +99,30 @@ def delete_refs(path: Path, git: pygit2.Repository, names: Iterable[str]) -> Non
     for name in names:
         git.references.delete(name)
     # libgit2 removes folders that it empties.
-    (path / MAIN_REF).parent.mkdir(parents=True, exist_ok=True)
-    for folder, _folders, _files in os.walk(path / "refs"):
+    modes.make_folders((path / MAIN_REF).parent)
+    # Libgit2 goes by the process's umask.
+    for folder, _folders, files in os.walk(path / "refs"):
+        for name in files:
+            modes.narrow(Path(folder, name))
         durable.sync_directory(Path(folder))
+    if (path / _PACKED).exists():
+        modes.narrow(path / _PACKED)
     durable.sync_directory(path)
+
+
+def point_refs(path: Path, git: pygit2.Repository, targets: Mapping[str, str | None]) -> None:
+    """Let refs other than `main` name other commits; None: delete it. Durable on return.
+
+    For who holds the flock exclusively.
+
+    Raises:
+        pygit2.GitError: another program holds a ref's lock.
+        OSError: the file system refused.
+    """
+    for name, target in targets.items():
+        if target is not None:
+            git.references[name].set_target(pygit2.Oid(hex=target))
+    delete_refs(path, git, [name for name, target in targets.items() if target is None])
 
 
 def delete_main(path: Path, git: pygit2.Repository, expected: str) -> None:

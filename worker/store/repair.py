@@ -15,8 +15,9 @@ from worker.store import durable, flock, id_map, recovery
 from worker.store.backup import MAIN_REF
 from worker.store.index import open_index
 from worker.store.index_build import Progress
-from worker.store.object_reader import BadFile, BadObject, entries_without_idx
 from worker.store.pack import IdxEntry, encode_idx
+from worker.store.pack_reader import BadFile, BadObject
+from worker.store.pack_scan import entries_without_idx
 from worker.store.repository import open_repository
 from worker.store.verify_report import REPAIRABLE, Finding, Kind, Report
 

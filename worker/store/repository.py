@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import pygit2
 from pygit2.enums import ObjectType
 
+from worker import modes
 from worker.errors import NotInStore, RepositoryBusy, RepositoryDamaged, StoreUnavailable
 from worker.store import durable, flock, recovery, refs
 from worker.store.backup import MAIN_REF, Signature, checked_uuid
@@ -167,12 +168,15 @@ def _init(path: Path) -> None:
         # What another program began and did not end; init completes it and overwrites nothing.
         _init_git(path)
     else:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        modes.make_folders(path.parent)
         prefix = f".{path.name}."
         _drop_abandoned(path.parent, prefix)
         aside = durable.temporary_name(path.parent, prefix)
         try:
+            mode = modes.folder_mode(path.parent)
+            os.mkdir(aside, modes.PRIVATE)
             _init_git(aside)
+            modes.set_tree(aside, mode)
             durable.sync_tree(aside)
             durable.failpoint("repository-initialised")
             durable.rename(aside, path)
@@ -189,8 +193,14 @@ def sync_repository(path: Path) -> None:
     """Make all files of a repository, and the repository itself, durable.
 
     Before the first commit too: whoever created the repository may have been killed before this.
+    Maintenance may run meanwhile and remove its note, its temporary files and packs that are
+    elsewhere. A first commit needs none of them; of what is there it needs HEAD and the folders.
+
+    Raises:
+        OSError: the file system refused, or there is no HEAD.
     """
-    durable.sync_tree(path)
+    durable.sync_tree(path, living=True)
+    durable.sync_file(path / "HEAD")
     durable.sync_parents(path)
 
 
@@ -204,9 +214,12 @@ def _init_git(path: Path) -> None:
 def _drop_abandoned(store: Path, prefix: str) -> None:
     """Remove what creators that were killed left an hour ago or earlier."""
     for name in os.listdir(store):
-        folder = store / name
-        if name.startswith(prefix) and folder.stat().st_mtime < time.time() - _ABANDONED_S:
-            shutil.rmtree(folder, ignore_errors=True)
+        if not name.startswith(prefix):
+            continue
+        # A living creator may name its repository at this moment.
+        with suppress(FileNotFoundError):
+            if (store / name).stat().st_mtime < time.time() - _ABANDONED_S:
+                shutil.rmtree(store / name, ignore_errors=True)
 
 
 def _adopt(repository: TenantRepository) -> None:

@@ -18,10 +18,11 @@ from worker.errors import InvalidInput, RepositoryDamaged
 from worker.store import durable, flock, id_map, prune, refs
 from worker.store.history_scan import Scan, Scanned, chain_of
 from worker.store.index import open_index
-from worker.store.object_reader import BadFile, read_idx
+from worker.store.pack_reader import BadFile, read_idx
 from worker.store.repository import TenantRepository, open_repository
 from worker.store.retention_rules import Capture, Policy, decide, policy_of
-from worker.store.rewrite import Selection, rewrite_history
+from worker.store.rewrite import HistoryWriter, replace_history
+from worker.store.rewrite_selection import Selection, write_selection
 
 #: A tenant's own rules, in its repository.
 RULES_NAME: Final = "confkeep.retention"
@@ -59,6 +60,11 @@ class Plan:
     def binaries_removed(self) -> int:
         """Binaries that would go and leave their captures."""
         return sum(device.binaries_removed for device in self.devices)
+
+    @property
+    def merge(self) -> str | None:
+        """The newest merge, which and below which all stays; None: there is none."""
+        return self.selection.base
 
     def __bool__(self) -> bool:
         return self.captures_removed > 0 or self.binaries_removed > 0
@@ -109,14 +115,16 @@ def save_rules(path: Path, rules: Mapping[str, int | None]) -> None:
 def plan_retention(repository: TenantRepository, policy: Policy, now_s: int) -> Plan:
     """What the rules would remove now; changes nothing. Costs the whole history.
 
+    The rules look at the commits above the newest merge; what is below it stays as it is.
+
     Raises:
-        HistoryNotLinear: there is a merge.
         RepositoryDamaged: an object that is needed is missing.
     """
     tip = refs.read_main(repository.path)
     if tip is None or not policy:
         return Plan(tip, [], 0, Selection([], [], []))
-    commits = list(Scan(repository, chain_of(repository, tip)))
+    chain = chain_of(repository, tip)
+    commits = list(Scan(repository, chain))
     numbers: dict[bytes, list[int]] = defaultdict(list)
     for number, commit in enumerate(commits):
         if commit.device is not None:
@@ -139,7 +147,7 @@ def plan_retention(repository: TenantRepository, policy: Policy, now_s: int) -> 
                 binaries_removed=sum(drop[number] for number in own),
             )
         )
-    selection = Selection(commits, keep, drop)
+    selection = Selection(commits, keep, drop, chain.merge)
     return Plan(tip, devices, _freed_bytes(repository.path, selection), selection)
 
 
@@ -200,8 +208,9 @@ def apply_retention(
 
     Raises:
         RepositoryBusy: another process writes; nothing was changed.
-        HistoryNotLinear, RepositoryDamaged: as `plan_retention`.
-        GitUnavailable, MaintenanceFailed: the prune needs git; the rewrite is done.
+        RepositoryDamaged: as `plan_retention`.
+        GitUnavailable, MaintenanceFailed: the prune needs git; the rewrite is done, and
+            the next call prunes.
         StoreUnavailable: the file system refused; whether anything was done is unknown.
     """
     path = repository.path
@@ -213,9 +222,14 @@ def apply_retention(
                 tip = None
                 if plan:
                     assert plan.tip is not None
-                    tip = rewrite_history(
-                        repository, plan.tip, plan.selection, now_s=now_s, keep_old=True
-                    )
+                    due = prune.is_due(path)
+                    prune.mark_due(path)
+                    with HistoryWriter(repository, plan.tip) as writer:
+                        made = write_selection(repository, writer, plan.selection)
+                        replace_history(repository, plan.tip, made, now_s=now_s, keep_old=True)
+                    tip = made.tip
+                    if not due:
+                        prune.unmark_due(path)
                 pruned = prune.prune_expired(repository, oldest_s=now_s - grace_s)
             # Opened anew: libgit2 keeps packs that the prune removed.
             with flock.shared(path), open_index(open_repository(path)) as index:

@@ -1,22 +1,26 @@
-"""Replaces a history by one with fewer commits or binaries in one durable step; it decides nothing.
+"""Replaces a history by another one in one durable step; what the other one holds, its makers decide.
 
-`docs/retention.md` explains the steps and what a crash between each two of them leaves.
+`docs/retention.md` explains the steps and what a crash between each two of them leaves. The makers
+are `rewrite_selection`, for retention, and `rewrite_erasure`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import pygit2
 
-from worker.errors import RepositoryDamaged
-from worker.store import durable, id_map, index_build, pack, refs
+from worker.errors import RepositoryDamaged, StoreError
+from worker.store import durable, id_map, index_build, pack, recovery, refs
+from worker.store.backup import DEVICE_ID_HEADER
 from worker.store.commit import finish, write_pack
-from worker.store.history_scan import Scanned, without_binary
 from worker.store.id_map import RemovedBackup, Rewrite
+from worker.store.index_build import RawCommit
 from worker.store.pack import PackEncoder, PackObject
 from worker.store.repository import TenantRepository
 from worker.store.root_tree import RootTree
@@ -28,57 +32,49 @@ TIME_FORMAT: Final = "%Y%m%dT%H%M%SZ"
 #: Most commits of a pack, which is held in memory until it is written.
 _PACK_COMMITS: Final = 8_192
 
+#: Most changed entries of a root tree that are stored as a delta.
+_DELTA_ENTRIES: Final = 64
+
 _FOLDER_MODE: Final = b"40000"
 _NAME_BYTES: Final = 36
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What of a history stays."""
+@dataclass(slots=True)
+class Made:
+    """Another history, whose objects are durable and which nothing refers to yet."""
 
-    #: All commits, oldest first.
-    commits: Sequence[Scanned]
-    keep: Sequence[bool]
-    #: Captures that stay without their binary.
-    drop_binary: Sequence[bool]
-    #: A device that goes from every tree; its captures are not kept.
-    forget: str | None = None
-
-    def first_affected(self) -> int | None:
-        """The number of the first commit that is not to stay as it is; None: all stay."""
-        name = None if self.forget is None else self.forget.encode()
-        for number, commit in enumerate(self.commits):
-            if (
-                not self.keep[number]
-                or self.drop_binary[number]
-                or any(changed == name for changed, _entry in commit.changes)
-            ):
-                return number
-        return None
+    #: 40 hex digits; None: nothing is left.
+    tip: str | None = None
+    #: The old and the new id of each commit whose id changed; None: it goes.
+    changed_ids: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    removed: list[RemovedBackup] = field(default_factory=list)
+    #: The ids of backups whose binary goes.
+    binaries: list[str] = field(default_factory=list)
 
 
-def rewrite_history(
-    repository: TenantRepository, tip: str, selection: Selection, *, now_s: int, keep_old: bool
-) -> str | None:
-    """Let `main` be what `selection` keeps of the history of `tip`; durable when this returns.
+def replace_history(
+    repository: TenantRepository,
+    tip: str,
+    made: Made,
+    *,
+    now_s: int,
+    keep_old: bool,
+    forgotten: str | None = None,
+    undone: str | None = None,
+) -> None:
+    """Let `main` be `made` instead of the history of `tip`; durable when this returns.
 
-    Only for who holds the flock exclusively, and where something is to go. Memory: the commits and
-    trees of one pack.
+    Only for who holds the flock exclusively.
 
     Args:
-        keep_old: whether a ref keeps the old history.
-
-    Returns:
-        The new tip; None: nothing is left.
+        keep_old: whether a ref keeps the old history, and a file the map of ids before.
+        forgotten: the device of which only ids of commits and backups may stay.
+        undone: the stamp of the rewrite that this one undoes: its map of before is gone on from.
 
     Raises:
         RepositoryBusy: another program moved `main`; nothing was changed.
-        RepositoryDamaged: an object that is needed is missing, or what was made is not what it
-            ought to be; nothing was changed.
         OSError: the file system refused; whether the history was rewritten is unknown.
     """
-    made = _Rewritten(repository, selection)
-    made.write()
     id_map.write_pending(
         repository.path,
         Rewrite(
@@ -88,11 +84,14 @@ def rewrite_history(
             commits=made.changed_ids,
             removed=made.removed,
             binaries=made.binaries,
-            forgotten=selection.forget,
+            forgotten=forgotten,
         ),
+        before=undone,
     )
     if keep_old:
-        refs.create_ref(repository.path, _free_name(repository, now_s), tip)
+        name = _free_name(repository, now_s)
+        id_map.keep_before(repository.path, stamp_of(name))
+        refs.create_ref(repository.path, name, tip)
         durable.failpoint("old-kept")
     if made.tip is None:
         refs.delete_main(repository.path, repository.git, tip)
@@ -107,7 +106,6 @@ def rewrite_history(
     durable.failpoint("rewritten")
     id_map.settle(repository.path)
     repository.kept.root = None
-    return made.tip
 
 
 def _free_name(repository: TenantRepository, now_s: int) -> str:
@@ -118,146 +116,152 @@ def _free_name(repository: TenantRepository, now_s: int) -> str:
     return taken
 
 
-@dataclass(slots=True)
-class _Pending:
-    """The objects of the pack that is written next."""
-
-    commits: list[PackObject] = field(default_factory=list)
-    roots: list[PackObject] = field(default_factory=list)
-    folders: list[PackObject] = field(default_factory=list)
+def before_refs(git: pygit2.Repository) -> list[str]:
+    """The refs that keep histories from before a rewrite."""
+    return sorted(name for name in git.references if name.startswith(BEFORE_REFS))
 
 
-class _Rewritten:
-    """The new commits and trees, made one upon the other."""
+def stamp_of(name: str) -> str:
+    """What tells one before-retention ref from another."""
+    return name.removeprefix(BEFORE_REFS)
 
-    def __init__(self, repository: TenantRepository, selection: Selection) -> None:
+
+class HistoryWriter:
+    """Writes commits anew, with other parents and root trees, as packs. Memory: those of one pack.
+
+    The root tree goes from one commit to the next by what differs, so that it is stored as deltas.
+    As a context: when the block fails and `main` did not move, the packs are removed again, since
+    what fails for want of space must not keep what it took. Only for who holds `flock.alone`.
+    """
+
+    def __init__(self, repository: TenantRepository, main: str | None) -> None:
+        """Begin while `main` names the commit `main` (40 hex digits; None: there is none)."""
         self._repository = repository
-        self._selection = selection
-        self._forget = None if selection.forget is None else selection.forget.encode()
-        self._pending = _Pending()
+        self._main = main
+        self._folder = repository.path / "objects" / "pack"
+        self._before = frozenset(os.listdir(self._folder))
+        self._written: list[str] = []
+        self._commits: list[PackObject] = []
+        self._roots: list[PackObject] = []
+        self._folders: list[PackObject] = []
         self._stored: set[bytes] = set()
-        self._root = RootTree(b"")
-        self.tip: str | None = None
-        self.changed_ids: list[tuple[bytes, bytes | None]] = []
-        self.removed: list[RemovedBackup] = []
-        self.binaries: list[str] = []
+        #: The root tree of the next commit.
+        self.root = RootTree(b"")
 
-    def write(self) -> None:
-        """Make everything and write it as packs, durable."""
-        selection = self._selection
-        first = selection.first_affected()
-        assert first is not None, "there is nothing to rewrite"
-        if first:
-            self.tip = selection.commits[first - 1].id.hex()
-            self._root = self._root_of(self.tip)
-        for number in range(first, len(selection.commits)):
-            commit = selection.commits[number]
-            if self._goes(commit, selection.keep[number]):
-                self.changed_ids.append((commit.id, None))
-                self._note_removed(commit)
-            else:
-                self._add(commit, drop_binary=selection.drop_binary[number])
-                if len(self._pending.commits) == _PACK_COMMITS:
-                    self._flush()
-        self._check()
-        self._flush()
+    def __enter__(self) -> Self:
+        return self
 
-    def _goes(self, commit: Scanned, keep: bool) -> bool:
-        others = [name for name, _entry in commit.changes if name != self._forget]
-        return not keep or (bool(commit.changes) and not others)
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        failed = isinstance(error, (OSError, StoreError, pygit2.GitError))
+        if failed and refs.read_main(self._repository.path) == self._main:
+            for name in self._written:
+                if f"{name}.idx" not in self._before:
+                    recovery.remove_pack(self._folder, name)
 
-    def _note_removed(self, commit: Scanned) -> None:
-        if commit.backup_id is not None and commit.device is not None:
-            device = None if commit.device == self._forget else commit.device.decode()
-            self.removed.append(
-                RemovedBackup(commit.backup_id, device, commit.id.hex(), commit.committed_s)
-            )
+    def go_on_from(self, tip: str) -> None:
+        """Take the root tree of a commit that stays as it is.
 
-    def _add(self, commit: Scanned, *, drop_binary: bool) -> None:
-        if commit.device is not None:
-            assert commit.folder is not None
-            folder_id = commit.folder.id
-            if drop_binary:
-                folder_id = self._store_less(folder_id)
-                if commit.backup_id is not None:
-                    self.binaries.append(commit.backup_id)
-            self._root.put(commit.device, folder_id)
-        else:
-            self._change(commit)
-        root_id = self._root.id()
-        if root_id not in self._stored:
-            self._stored.add(root_id)
-            self._pending.roots.append(self._root.to_store(root_id))
-        raw = index_build.read_commit(self._repository.git, commit.id.hex()).raw
-        data = _with(raw, root_id.hex(), self.tip)
-        id_ = pack.object_id(pack.COMMIT, data)
-        self._pending.commits.append(PackObject(pack.COMMIT, id_, data))
-        self.changed_ids.append((commit.id, id_))
-        self.tip = id_.hex()
+        Raises:
+            RepositoryDamaged: it cannot be read.
+        """
+        git = self._repository.git
+        self.root = RootTree(index_build.read_tree(git, index_build.read_commit(git, tip).tree))
 
-    def _store_less(self, folder_id: bytes) -> bytes:
-        data = index_build.read_tree(self._repository.git, folder_id.hex())
-        less = without_binary(self._repository.path.name, folder_id, data)
-        id_ = pack.object_id(pack.TREE, less)
-        if id_ not in self._stored:
-            self._stored.add(id_)
-            self._pending.folders.append(PackObject(pack.TREE, id_, less))
-        return id_
-
-    def _change(self, commit: Scanned) -> None:
-        """What a commit that is no capture did to the root tree."""
-        changes = [change for change in commit.changes if change[0] != self._forget]
-        folders = all(
+    def change(self, changes: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Put entries, each a name with mode and id, into the root tree, or remove some (None)."""
+        if len(changes) <= _DELTA_ENTRIES and all(
             entry is not None and entry[:-20] == _FOLDER_MODE and len(name) == _NAME_BYTES
             for name, entry in changes
-        )
-        if folders:
+        ):
             for name, entry in changes:
                 assert entry is not None
-                self._root.put(name, entry[-20:])
+                self.root.put(name, entry[-20:])
             return
-        entries = {entry.name: entry for entry in pack.parse_tree(self._root.data())}
+        entries = {entry.name: entry for entry in pack.parse_tree(self.root.data())}
         for name, entry in changes:
             entries.pop(name, None)
             if entry is not None:
                 entries[name] = pack.TreeEntry(entry[:-20], name, entry[-20:])
-        self._root = RootTree(pack.encode_tree(entries.values()))
+        self.root = RootTree(pack.encode_tree(entries.values()))
 
-    def _check(self) -> None:
-        """The newest state of every device is what it was."""
-        old_tip = self._selection.commits[-1].id.hex()
-        old = index_build.read_tree(
-            self._repository.git, index_build.read_commit(self._repository.git, old_tip).tree
-        )
-        entries = [entry for entry in pack.parse_tree(old) if entry.name != self._forget]
-        if pack.encode_tree(entries) != self._root.data():
+    def store_folder(self, data: bytes) -> bytes:
+        """Let there be a device's folder; its id."""
+        id_ = pack.object_id(pack.TREE, data)
+        if id_ not in self._stored:
+            self._stored.add(id_)
+            self._folders.append(PackObject(pack.TREE, id_, data))
+        return id_
+
+    def add(self, commit: RawCommit, parents: Sequence[str], *, nameless: bool = False) -> bytes:
+        """Make the commit anew on `parents`, with the root tree as it is now; its id.
+
+        Args:
+            nameless: whether the commit's header is not to name its device.
+
+        Raises:
+            OSError: the file system refused.
+        """
+        root_id = self.root.id()
+        if root_id not in self._stored:
+            self._stored.add(root_id)
+            self._roots.append(self.root.to_store(root_id))
+        return self._add(_with(commit.raw, root_id.hex(), parents, nameless=nameless))
+
+    def _add(self, data: bytes) -> bytes:
+        id_ = pack.object_id(pack.COMMIT, data)
+        self._commits.append(PackObject(pack.COMMIT, id_, data))
+        if len(self._commits) == _PACK_COMMITS:
+            self.flush()
+        return id_
+
+    def add_on(self, commit: RawCommit, parent: str) -> bytes:
+        """Make the commit anew on another parent that has the same root tree as its own; its id."""
+        data = _with(commit.raw, commit.tree, [parent], nameless=False)
+        return self._add(data)
+
+    def flush(self) -> None:
+        """Write what was made since the last pack; durable when this returns.
+
+        Raises:
+            OSError: the file system refused.
+        """
+        if self._commits:
+            encoder = PackEncoder([*self._commits, *self._roots, *self._folders])
+            try:
+                write_pack(self._folder, encoder)
+            finally:
+                self._written.append(f"pack-{encoder.checksum.hex()}")
+        self._commits, self._roots, self._folders = [], [], []
+        self.root.begin_pack()
+
+    def check(self, expected: bytes) -> None:
+        """Compare the root tree with that with which the new history must end.
+
+        Raises:
+            RepositoryDamaged: it is another one.
+        """
+        if self.root.data() != expected:
             raise RepositoryDamaged(
                 f"{self._repository.path.name}: the rewritten history does not end with the tree"
                 " that it must end with; nothing was changed"
             )
 
-    def _flush(self) -> None:
-        made = self._pending
-        if made.commits:
-            objects = [*made.commits, *made.roots, *made.folders]
-            write_pack(self._repository.path / "objects" / "pack", PackEncoder(objects))
-        self._pending = _Pending()
-        self._root.begin_pack()
 
-    def _root_of(self, tip: str) -> RootTree:
-        git = self._repository.git
-        return RootTree(index_build.read_tree(git, index_build.read_commit(git, tip).tree))
-
-
-def _with(raw: bytes, tree: str, parent: str | None) -> bytes:
-    """A commit's bytes with another tree and parent."""
+def _with(raw: bytes, tree: str, parents: Sequence[str], *, nameless: bool) -> bytes:
+    """A commit's bytes with another tree and other parents."""
     at = raw.index(b"\n") + 1
     while raw.startswith(b"parent ", at):
         at = raw.index(b"\n", at) + 1
-    parent_line = b"" if parent is None else b"parent %s\n" % parent.encode()
-    return b"tree %s\n%s%s" % (tree.encode(), parent_line, raw[at:])
-
-
-def before_refs(git: pygit2.Repository) -> list[str]:
-    """The refs that keep histories from before a rewrite."""
-    return sorted(name for name in git.references if name.startswith(BEFORE_REFS))
+    rest = raw[at:]
+    if nameless:
+        headers, separator, message = rest.partition(b"\n\n")
+        lines = headers.split(b"\n")
+        kept = (line for line in lines if not line.startswith(DEVICE_ID_HEADER + b" "))
+        rest = b"\n".join(kept) + separator + message
+    parent_lines = b"".join(b"parent %s\n" % parent.encode() for parent in parents)
+    return b"tree %s\n%s%s" % (tree.encode(), parent_lines, rest)

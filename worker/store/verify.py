@@ -19,7 +19,6 @@ repository in which nothing was found.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import re
 import time
@@ -31,18 +30,14 @@ from pathlib import Path
 import pygit2
 
 from worker.errors import ConfkeepError, InvalidInput
-from worker.store import flock, id_map, index_build, reader
+from worker.store import flock, index_build, reader
 from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME, MAIN_REF
 from worker.store.index import INDEX_NAME
 from worker.store.index_build import RawCommit, compare_trees, entries_of, is_device, is_uniform
-from worker.store.object_reader import (
-    BLOB,
-    TREE,
-    BadObject,
-    ObjectReader,
-)
+from worker.store.object_reader import ObjectReader
+from worker.store.pack_reader import BLOB, TREE, BadObject
 from worker.store.repository import TenantRepository, open_repository
-from worker.store.verify_files import check_files, check_leftovers
+from worker.store.verify_files import check_files, check_ids, check_leftovers
 from worker.store.verify_index import GitSide, index_findings
 from worker.store.verify_refs import check_refs
 from worker.store.verify_report import Kind, Outcome, Report
@@ -169,7 +164,7 @@ class _Verification:
         self.check_history()
         self.check_latest()
         self.check_index()
-        self.check_ids()
+        check_ids(self.report, self.objects)
 
     def _tick(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -382,21 +377,3 @@ class _Verification:
             self.path / INDEX_NAME, side, lambda done, total: self._tick("index", done, total)
         ):
             self.report.add(Kind.INDEX, INDEX_NAME, text)
-
-    # 7
-
-    def check_ids(self) -> None:
-        """The map of rewritten ids can be read, and leads to commits that are there."""
-        file = self.path / id_map.FILE_NAME
-        if not file.exists():
-            return
-        try:
-            with contextlib.closing(id_map.IdMap(file)) as ids:
-                damage = ids.damage()
-                lost = 0 if damage else sum(id_ not in self.objects for id_ in ids.current_ids())
-        except ConfkeepError as error:
-            damage, lost = str(error), 0
-        if damage:
-            self.report.add(Kind.IDS, file.name, damage)
-        if lost:
-            self.report.add(Kind.IDS, file.name, f"it leads to {lost} commits that git has not")

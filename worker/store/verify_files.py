@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from worker.errors import RepositoryDamaged
 from worker.store import flock, id_map, recovery
-from worker.store.object_reader import BadFile, ObjectReader, PackReader, check_trailer, read_idx
+from worker.store.object_reader import ObjectReader
+from worker.store.pack_reader import BadFile, PackReader, check_trailer, read_idx
 from worker.store.verify_report import Kind, Report
 
 #: Files that only make reading faster: removing a damaged one loses nothing.
@@ -109,3 +112,20 @@ def _check_trailer(report: Report, file: Path, kind: Kind) -> bool:
     except FileNotFoundError:
         return True
     return True
+
+
+def check_ids(report: Report, objects: ObjectReader) -> None:
+    """The map of rewritten ids can be read, and leads to commits that are there."""
+    file = report.path / id_map.FILE_NAME
+    if not file.exists():
+        return
+    try:
+        with contextlib.closing(id_map.IdMap(file)) as ids:
+            damage = ids.damage()
+            lost = 0 if damage else sum(id_ not in objects for id_ in ids.current_ids())
+    except RepositoryDamaged as error:
+        damage, lost = str(error), 0
+    if damage:
+        report.add(Kind.IDS, file.name, damage)
+    if lost:
+        report.add(Kind.IDS, file.name, f"it leads to {lost} commits that git has not")

@@ -22,6 +22,7 @@ from worker.store.repository import create_repository, repository_path
 Confkeep = Callable[..., Result]
 
 TENANT = "aaaa1111-0000-4000-8000-000000000001"
+OTHER_TENANT = "bbbb1111-0000-4000-8000-000000000002"
 ROUTER = "beef0001-0000-4000-8000-000000000001"
 SWITCH = "beef0002-0000-4000-8000-000000000002"
 CAPTURED = dt.datetime(2026, 9, 30, 10, tzinfo=dt.UTC)

@@ -15,7 +15,8 @@ from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import drill_page
 from worker.errors import InvalidInput, NotInStore
-from worker.store.drill import DrillReport, Point, Restored, drill_repository
+from worker.store.drill import drill_repository
+from worker.store.drill_report import DrillReport, Point, Restored
 from worker.store.index import INDEX_NAME
 from worker.store.repository import create_repository, repository_path
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-import structlog
 from click.testing import CliRunner
 
 from tasks import forget, retention
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker import locks, logs
 from worker.cli import cli, receipt
-from worker.errors import NotInStore, RemovedByRetention, TenantLocked
+from worker.errors import NotInStore, RemovedByRetention, TenantLocked, UndoImpossible
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +67,16 @@ def test_plan_then_apply_then_read_by_old_ids(
     gone = confkeep("show", TENANT, ROUTER, "--at", first)
     assert gone.exit_code == RemovedByRetention.exit_code
     assert "removed by retention on 20" in gone.output
+
+
+def test_what_apply_removed_is_undone(filled: Store, confkeep: Confkeep, lock: list[str]) -> None:
+    assert confkeep("retention", "undo", TENANT).exit_code == UndoImpossible.exit_code
+    confkeep("retention", "set", TENANT, "--keep-last", "1")
+    confkeep("retention", "apply")
+    done = json.loads(confkeep("retention", "undo", TENANT[:8], "--json").stdout)
+    assert (done["tenant_id"], done["back"], done["since"]) == (TENANT, 3, 0)
+    assert done["tip"] == filled.commits[-1].sha
+    assert lock == [TENANT] * 3
 
 
 def test_rules_of_a_tenant_go_before_the_settings(
@@ -124,16 +134,19 @@ def test_forgetting_wants_the_whole_id_or_yes(
 
 
 def test_the_task_tells_what_the_command_tells(
-    filled: Store, confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch
+    filled: Store,
+    confkeep: Confkeep,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     confkeep("retention", "set", TENANT, "--keep-last", "2")
     plan = json.loads(confkeep("retention", "plan", "--json").stdout)["tenants"][0]
-    with structlog.testing.capture_logs() as said:
+    with caplog.at_level(logging.INFO, "confkeep"):
         result = retention.retention(TENANT.upper())
     assert json.loads(json.dumps(result)) == result
     assert {name: result[name] for name in plan} == plan
     assert result["captures_removed"] == 2
-    assert [line["action"] for line in said] == ["retention.applied"]
+    assert [vars(line)["action"] for line in caplog.records] == ["retention.applied"]
     with pytest.raises(NotInStore):
         retention.retention(ROUTER)
 

@@ -13,6 +13,7 @@ from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker import backoff, dead_letters, inbox, keys
 from worker.cli import status
 from worker.cli.status import ranges
+from worker.entry import Entry
 from worker.errors import StagedBytesMissing, StoreUnavailable
 from worker.settings import load_settings
 
@@ -29,8 +30,8 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
         yield fake
 
 
-def entry(number: int) -> inbox.Entry:
-    return inbox.Entry(BACKUP.format(number), ROUTER, "m", None, 1, "0" * 64, None, None, "redis")
+def entry(number: int) -> Entry:
+    return Entry(BACKUP.format(number), ROUTER, "m", None, 1, "0" * 64, None, None, "redis")
 
 
 def accept(client: redis.Redis, tenant_id: str, number: int) -> None:
@@ -75,6 +76,21 @@ def test_what_waits_and_why(store: Store, confkeep: Confkeep, client: redis.Redi
     assert rf"{chr(10)}    StoreUnavailable: disk \x1b[31mfull" in done.stdout
     assert "Dead letters: 1" in done.stdout
     assert entry(9).backup_id in done.stdout
+
+
+def test_repositories_that_everybody_may_enter_are_told(
+    store: Store, confkeep: Confkeep, client: redis.Redis
+) -> None:
+    store.add(ROUTER, b"/ip\n")
+    assert json.loads(confkeep("status", "--json").stdout)["open_to_others"] == 0
+    assert "Every user" not in confkeep("status").stdout
+    for folder in (store.path, store.path / f"{TENANT}.git"):
+        folder.chmod(0o755)
+    assert json.loads(confkeep("status", "--json").stdout)["open_to_others"] == 1
+    assert "Every user of this machine may read 1 repository" in confkeep("status").stdout
+    # Nobody gets in who cannot enter the store.
+    store.path.chmod(0o700)
+    assert json.loads(confkeep("status", "--json").stdout)["open_to_others"] == 0
 
 
 def test_a_silent_worker_does_not_count_as_one(

@@ -18,6 +18,7 @@ from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker import backoff, dead_letters, inbox, keys, receipts, wakeups
 from worker.cli import dead_letters as dead_letters_command
 from worker.cli import kick, receipt, status
+from worker.entry import Entry
 from worker.errors import (
     BrokerUnavailable,
     ConfkeepError,
@@ -25,7 +26,7 @@ from worker.errors import (
     StagedBytesDamaged,
     StoreUnavailable,
 )
-from worker.inbox import Entry, Submission, Unreadable
+from worker.inbox import Submission, Unreadable
 from worker.receipts import Outcome
 from worker.settings import load_settings
 

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from tests.servers import wait_for
-from worker.broker_check import check
+from worker.broker_check import check, memory_problem
 from worker.errors import BrokerVolatile
 from worker.local import EmbeddedServer
 from worker.settings import load_settings
@@ -70,8 +70,39 @@ def test_a_server_that_forbids_the_question_is_not_refused(
     volatile: redis.Redis, server: EmbeddedServer, tmp_path: Path
 ) -> None:
     volatile.acl_setuser(
-        "guest", enabled=True, nopass=True, commands=["+@all", "-config"], keys="*"
+        "guest", enabled=True, nopass=True, commands=["+@all", "-config", "-info"], keys="*"
     )
     with redis.Redis(unix_socket_path=str(server.socket), username="guest", password="x") as guest:
         [problem] = check(guest, load_settings())
     assert "does not tell" in problem
+
+
+def test_a_user_without_config_is_told_what_info_tells(
+    volatile: redis.Redis, server: EmbeddedServer
+) -> None:
+    volatile.acl_setuser(
+        "worker", enabled=True, nopass=True, commands=["+@all", "-config"], keys="*"
+    )
+    with redis.Redis(unix_socket_path=str(server.socket), username="worker", password="x") as one:
+        [problem] = check(one, load_settings())
+        assert "check yourself that appendfsync is always" in problem
+        volatile.config_set("maxmemory-policy", "allkeys-lru")
+        with pytest.raises(BrokerVolatile, match="maxmemory-policy is allkeys-lru"):
+            check(one, load_settings())
+        volatile.config_set("maxmemory-policy", "noeviction")
+        volatile.config_set("appendonly", "no")
+        with pytest.raises(BrokerVolatile, match="appendonly is no"):
+            check(one, load_settings())
+
+
+def test_a_limit_that_the_memory_does_not_hold_is_said(volatile: redis.Redis) -> None:
+    assert memory_problem(volatile, load_settings()) is None, "no limit of its own"
+    volatile.config_set("maxmemory", 100_000_000)
+    try:
+        said = memory_problem(volatile, load_settings())
+        assert said is not None
+        assert "CONFKEEP_TOTAL_MAX_BYTES" in said
+        assert memory_problem(volatile, load_settings(total_max_bytes=50_000_000)) is None
+        assert memory_problem(volatile, load_settings(staging="volume")) is None
+    finally:
+        volatile.config_set("maxmemory", 0)

@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import TENANT, all_keys, batch, submission
-from worker import dead_letters, inbox, keys, receipts
+from worker import dead_letters, inbox, keys, receipts, totals
 from worker.errors import InvalidId, PoisonedBackup, StagedBytesDamaged
 from worker.inbox import Waiting
 from worker.receipts import Outcome
@@ -33,6 +33,7 @@ def test_a_dead_letter_is_kept_with_its_bytes_and_reason(
     backup_id = dead.entry.backup_id
     assert all_keys(client) == {
         keys.DEAD,
+        keys.TOTALS,
         keys.staged(TENANT, backup_id),
         keys.result(backup_id),
     }
@@ -55,7 +56,7 @@ def test_discard_leaves_nothing_but_the_result(
     client: redis.Redis, settings: Settings, dead: Waiting
 ) -> None:
     dead_letters.discard(client, settings, dead.entry.backup_id)
-    assert all_keys(client) == {keys.result(dead.entry.backup_id)}
+    assert all_keys(client) == {keys.TOTALS, keys.result(dead.entry.backup_id)}
 
 
 def test_an_unknown_id_is_an_error(client: redis.Redis, settings: Settings) -> None:
@@ -72,10 +73,11 @@ def test_what_was_no_entry_is_kept_and_cannot_be_retried(
     client.zadd(keys.WAITING, {TENANT: 1})
     [found] = inbox.read_batch(client, TENANT, max_backups=9, max_bytes=9).unreadable
     dead_letters.bury_unreadable(client, TENANT, found)
-    assert all_keys(client) == {keys.DEAD}
+    assert all_keys(client) == {keys.DEAD, keys.TOTALS}
+    assert totals.read_totals(client).dead == 1
     [letter] = dead_letters.list_dead_letters(client)
     assert letter.entry == "{nonsense"
     with pytest.raises(PoisonedBackup):
         dead_letters.retry(client, settings, letter.backup_id)
     dead_letters.discard(client, settings, letter.backup_id)
-    assert all_keys(client) == set()
+    assert all_keys(client) == {keys.TOTALS}

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 
 from tasks import forget
 from tests.judge import assert_all_readable
-from worker import dead_letters, inbox, keys, locks, receipts
+from worker import dead_letters, inbox, keys, locks, receipts, totals
+from worker.entry import Entry
 from worker.errors import BackupsWaiting, NotInStore, PoisonedBackup
-from worker.inbox import Entry, Submission
+from worker.inbox import Submission
+from worker.local import EmbeddedServer
 from worker.receipts import Outcome
 from worker.settings import Settings
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.repository import create_repository, repository_path
+from worker.totals import RecentCommit
 
 TENANT, OTHER = str(uuid.uuid4()), str(uuid.uuid4())
 DEVICE, STAYS = str(uuid.uuid4()), str(uuid.uuid4())
@@ -63,7 +69,16 @@ def settle(client: redis.Redis, settings: Settings, tenant_id: str, *, dead: boo
         receipts.publish(client, tenant_id, [Outcome(each.backup_id, digest, value)], 3600)
         if not dead:
             receipts.copy(client, each.backup_id, str(uuid.uuid4()), 3600)
-        inbox.settle(client, tenant_id, [waiting], keep_bytes=dead)
+        mark = totals.DEAD if dead else totals.mark_of(row(tenant_id, each))
+        marks = {each.backup_id: mark}
+        inbox.settle(client, tenant_id, [waiting], keep_bytes=dead, marks=marks)
+
+
+def row(tenant_id: str, entry: Entry) -> RecentCommit:
+    now = dt.datetime.now(dt.UTC)
+    return RecentCommit(
+        tenant_id, entry.device_id, entry.backup_id, "0" * 40, now, 1, 0, False, None
+    )
 
 
 def everything(client: redis.Redis) -> str:
@@ -78,6 +93,8 @@ def everything(client: redis.Redis) -> str:
             value = client.hgetall(name)
         elif kind == b"stream":
             value = client.xrange(name)
+        elif kind == b"list":
+            value = client.lrange(name, 0, -1)
         else:
             value = client.zrange(name, 0, -1)
         found.append(f"{name!r} {value!r}")
@@ -104,6 +121,13 @@ def test_nothing_of_a_device_is_left(client: redis.Redis, settings: Settings) ->
     assert [(letter.tenant_id, letter.device_id) for letter in gone] == [(TENANT, DEVICE)]
     left = everything(client)
     assert gone[0].backup_id not in left
+    assert [(one.tenant_id, one.device_id) for one in totals.read_recent(client)] == [
+        (OTHER, STAYS),
+        (OTHER, DEVICE),
+        (TENANT, STAYS),
+    ]
+    client.delete(keys.RECENT)
+    left = everything(client)
     assert all(OTHER in line for line in left.splitlines() if DEVICE in line)
     assert left.count(STAYS) >= 6
     audit = (settings.git_store_path / "confkeep.audit").read_text().splitlines()
@@ -145,9 +169,10 @@ def test_nothing_of_a_tenant_is_left(client: redis.Redis, settings: Settings, st
     assert TENANT not in everything(client)
     left = everything(client)
     for line in other:
-        if "confkeep:dead" not in line:
+        if "confkeep:dead" not in line and "confkeep:recent" not in line:
             assert line in left
     assert len(dead_letters.list_dead_letters(client)) == 2
+    assert len(totals.read_recent(client)) == 2
     assert not folder.exists()
     names = sorted(path.name for path in settings.git_store_path.iterdir())
     assert names == sorted([f"{OTHER}.git", "confkeep.audit"])
@@ -167,3 +192,81 @@ def test_a_dead_letter_without_an_entry_goes_if_it_names_the_device(
     assert forget.forget_device(settings, TENANT, DEVICE).dead_letters == 2
     assert DEVICE not in everything(client)
     assert len(dead_letters.list_dead_letters(client)) == 2
+
+
+def test_answers_of_reading_tasks_go_when_who_asked_has_them(
+    client: redis.Redis, settings: Settings
+) -> None:
+    fill(client, settings, TENANT)
+    # Celery's records of `backups.read_file`, `.history` and `backups.retention`.
+    for name, result, life_s in (
+        ("old file", "YQo=", settings.receipt_ttl_s - 120),
+        ("old list", [{"sha": "0" * 40, "message": "poll"}], settings.receipt_ttl_s - 120),
+        ("new file", "YQo=", settings.receipt_ttl_s),
+        ("a plan", {"tenant_id": TENANT, "devices": [{"device_id": DEVICE}]}, 3600),
+        ("another plan", {"tenant_id": TENANT, "devices": [{"device_id": STAYS}]}, 3600),
+    ):
+        record = {"status": "SUCCESS", "result": result, "task_id": name}
+        client.set(keys.result(name), json.dumps(record), ex=life_s)
+    forget.forget_device(settings, TENANT, DEVICE)
+    left = everything(client)
+    assert [name in left for name in ("old file", "old list", "a plan")] == [False] * 3
+    assert [name in left for name in ("new file", "another plan")] == [True] * 2
+
+
+@pytest.fixture
+def clients_app(real_server: EmbeddedServer) -> Iterator[Callable[..., Celery]]:
+    """Makes Celery clients that know nothing of confkeep."""
+    url = f"redis+socket://{real_server.socket}"
+    with ExitStack() as opened:
+        yield lambda **configuration: opened.enter_context(
+            Celery("client", broker=url, backend=url, changes=configuration, set_as_current=False)
+        )
+
+
+@pytest.mark.parametrize("client", ["real"], indirect=True)
+@pytest.mark.parametrize(
+    "configuration",
+    [{}, {"task_protocol": 1}, {"task_compression": "gzip"}],
+    ids=["plain", "protocol 1", "gzip"],
+)
+def test_messages_that_are_not_accepted_yet_are_waited_out_or_refused(
+    client: redis.Redis,
+    settings: Settings,
+    clients_app: Callable[..., Celery],
+    configuration: dict[str, Any],
+) -> None:
+    fill(client, settings, TENANT)
+    app = clients_app(**configuration)
+    staged = {name: str(uuid.uuid4()) for name in ("named", "unnamed")}
+    for name in staged.values():
+        client.set(keys.handoff(TENANT, name), b"x")
+
+    def send(tenant_id: str, device_id: str, **more: object) -> None:
+        given = {"tenant_id": tenant_id, "device_id": device_id, "message": "poll", **more}
+        app.send_task("backups.receive", kwargs=given, queue=keys.RECEIVE_QUEUE)
+
+    send(OTHER, DEVICE, export_text="1")
+    send(TENANT, STAYS, export_staged={"id": staged["named"], "size_bytes": 1, "sha256": "0" * 64})
+    app.send_task("backups.history", args=(TENANT, DEVICE), queue=keys.RECEIVE_QUEUE)
+    with pytest.raises(BackupsWaiting, match=r"messages for tenant .* accepted: 1"):
+        forget.forget_tenant(settings, TENANT)
+    send(TENANT, DEVICE.upper(), export_text="2")
+    for _ in range(10):
+        send(OTHER, STAYS, export_text="3")
+    with pytest.raises(BackupsWaiting, match=r"messages for device .* accepted: 1"):
+        forget.forget_device(settings, TENANT, DEVICE, wait_s=0.1)
+    with app.connection() as connection, connection.SimpleQueue(keys.RECEIVE_QUEUE) as queue:
+        taken = [queue.get(timeout=5) for _ in range(4)]
+        assert client.hlen(keys.UNACKED) == 4
+        with pytest.raises(BackupsWaiting, match="messages for device"):
+            forget.forget_device(settings, TENANT, DEVICE)
+        assert not (settings.git_store_path / "confkeep.audit").exists()
+        taken[3].ack()
+        # What is named is known; of the other one nobody can tell.
+        assert forget.forget_device(settings, TENANT, DEVICE).handed_over == 1
+        for message in taken[:3]:
+            message.ack()
+    client.lpush(keys.RECEIVE_QUEUE, b"nonsense")
+    with pytest.raises(BackupsWaiting, match="cannot be read"):
+        forget.forget_tenant(settings, TENANT)

@@ -12,8 +12,9 @@ import pytest
 import redis
 
 from worker import backoff, inbox, keys, receipts
+from worker.entry import Entry
 from worker.errors import PoisonedBackup, StagedBytesMissing
-from worker.inbox import Entry, Submission
+from worker.inbox import Submission
 from worker.receipts import Outcome
 from worker.settings import Settings, load_settings
 
@@ -66,6 +67,7 @@ def test_accept_leaves_exactly_the_keys_of_one_backup(
         keys.staged(TENANT, one.entry.backup_id),
         keys.result(one.entry.backup_id),
         keys.LOAD,
+        keys.TOTALS,
     }
     assert client.get(keys.staged(TENANT, one.entry.backup_id)) == b"/ip"
     assert 0 < client.ttl(keys.result(one.entry.backup_id)) <= settings.receipt_ttl_s
@@ -116,7 +118,7 @@ def _settle(client: redis.Redis, settings: Settings, settled: list[inbox.Waiting
         Outcome(one.entry.backup_id, one.entry.digest(TENANT), {"sha": "0" * 40}) for one in settled
     ]
     receipts.publish(client, TENANT, outcomes, settings.receipt_ttl_s)
-    return inbox.settle(client, TENANT, settled)
+    return inbox.settle(client, TENANT, settled).left
 
 
 def test_settling_the_last_entry_leaves_its_record_alone(
@@ -127,6 +129,7 @@ def test_settling_the_last_entry_leaves_its_record_alone(
     client.delete(keys.wake(TENANT))
     assert _settle(client, settings, batch(client)) == 0
     assert all_keys(client) == {
+        keys.TOTALS,
         keys.result(one.entry.backup_id),
         keys.result(str(uuid.UUID(int=77))),
     }
@@ -159,7 +162,7 @@ def test_an_id_that_was_settled_is_done_and_not_accepted_again(
     client.delete(keys.wake(TENANT))
     [answer] = inbox.accept(client, settings, [submission(1)])
     assert answer == inbox.Accepted("done")
-    assert all_keys(client) == {keys.result(submission(1).entry.backup_id)}
+    assert all_keys(client) == {keys.TOTALS, keys.result(submission(1).entry.backup_id)}
 
 
 def test_a_dead_letter_that_comes_again_starts_anew(
@@ -200,7 +203,7 @@ def test_what_is_no_entry_is_told_apart(client: redis.Redis, settings: Settings)
     read = inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999)
     assert [waiting.entry for waiting in read.entries] == [submission(1).entry]
     assert [found.text for found in read.unreadable] == ["{", ""]
-    assert inbox.settle(client, TENANT, read.unreadable) == 1
+    assert inbox.settle(client, TENANT, read.unreadable).left == 1
 
 
 def test_inboxes_are_listed_by_the_age_of_their_oldest_entry(

@@ -12,10 +12,11 @@ import redis
 
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker import inbox, keys, staging
+from worker.entry import Entry
 from worker.errors import StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
-from worker.inbox import Entry
 from worker.settings import Settings, load_settings
-from worker.staging import Contents, RedisStaging, VolumeStaging
+from worker.staged_bytes import Contents
+from worker.staging import RedisStaging, VolumeStaging
 
 BINARY = b"\x88\xac\xa1\xb1" + bytes(range(256))
 

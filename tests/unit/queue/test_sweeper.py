@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
 
 import pytest
 import redis
 
 from tests.unit.queue.test_inbox import submission
-from worker import backoff, inbox, keys, sweeper, wakeups
+from worker import backoff, inbox, keys, sweeper, tidy, wakeups
 from worker.broker_check import BrokerCheckStep
 from worker.errors import StoreUnavailable
 from worker.settings import Settings, load_settings
@@ -107,6 +108,14 @@ def test_each_worker_sweeps_its_own_shards(client: redis.Redis, sent: list[str])
     assert all(0 <= worker.last_sweep_age_s < 60 for worker in workers)
 
 
+def test_a_worker_that_ended_in_order_is_none_that_fell_silent(client: redis.Redis) -> None:
+    both = [sweeper_of(client, load_settings(), name) for name in ("helper", "w0")]
+    for each in both:
+        each.sweep()
+    both[0].leave()
+    assert [worker.name for worker in sweeper.list_workers(client)] == ["w0"]
+
+
 def test_a_lasting_fault_is_tried_later_and_later_for_ever(client: redis.Redis) -> None:
     tenant = str(uuid.UUID(int=1))
     delays = [backoff.failed(client, tenant, StoreUnavailable("no space")) for _ in range(40)]
@@ -133,3 +142,28 @@ def test_the_reason_of_an_unforeseen_error_repeats_nothing_of_it(client: redis.R
     wait = backoff.get(client, tenant)
     assert wait is not None
     assert wait.reason == "ValueError"
+
+
+def test_a_long_tidying_keeps_no_inbox_waiting(
+    client: redis.Redis, settings: Settings, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[int] = []
+
+    def steps(*_: object) -> Iterator[int]:
+        for number in range(100):
+            done.append(number)
+            yield 1
+
+    monkeypatch.setattr(tidy, "steps", steps)
+    monkeypatch.setattr(sweeper, "_TIDY_S", 0.0)
+    sweeping = sweeper_of(client, settings)
+    sweeping.sweep()
+    assert 0 < len(done) < 100
+    tenant = wait_in(client, settings, 1)
+    before = len(done)
+    sweeping.sweep()
+    assert sent == [tenant]
+    assert before < len(done) < 100, "the next sweep goes on where the last one stopped"
+    for _ in range(100):
+        sweeping.sweep()
+    assert done == list(range(100)), "once an hour"

@@ -10,10 +10,11 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker import inbox, keys, tidy
+from worker import dead_letters, inbox, keys, tidy
 from worker.local import EmbeddedServer
-from worker.settings import Settings
-from worker.staging import Contents, VolumeStaging
+from worker.settings import Settings, load_settings
+from worker.staged_bytes import Contents
+from worker.staging import VolumeStaging
 
 
 @pytest.fixture(params=["real"])
@@ -59,6 +60,16 @@ def test_files_of_the_volume(client: redis.Redis, settings: Settings) -> None:
     assert not handoff.exists()
 
 
+def test_many_receipts_are_looked_through_in_steps(client: redis.Redis, settings: Settings) -> None:
+    client.mset({keys.result(str(number)): b"" for number in range(5_000)})
+    orphan = keys.staged(TENANT, str(uuid.uuid4()))
+    client.set(orphan, b"x")
+    deleted = list(tidy.steps(client, settings, abandoned_s=0))
+    assert len(deleted) >= 4
+    assert sum(deleted) == 1
+    assert not client.exists(orphan)
+
+
 def test_one_worker_an_hour(client: redis.Redis) -> None:
     assert tidy.is_due(client)
     assert not tidy.is_due(client)
@@ -72,3 +83,21 @@ def test_queues_of_shards_that_are_gone_are_deleted(
         client.lpush(keys.shard_queue(shard), b"a wake-up")
     assert tidy.drop_foreign_queues(client, settings) == 2
     assert client.exists(keys.shard_queue(3), keys.shard_queue(15)) == 2
+
+
+def test_the_bytes_of_an_unsigned_entry_stay_until_a_person_decides(
+    client: redis.Redis, settings: Settings
+) -> None:
+    inbox.accept(client, settings, [submission(1)])
+    backup_id = submission(1).entry.backup_id
+    wants_signatures = load_settings(signing_key="k" * 32)
+    [found] = inbox.read_batch(
+        client, TENANT, max_backups=9, max_bytes=999, settings=wants_signatures
+    ).unreadable
+    dead_letters.bury_unreadable(client, TENANT, found)
+    client.delete(keys.result(backup_id))
+    tidy.tidy(client, settings, abandoned_s=0)
+    assert client.exists(keys.staged(TENANT, backup_id))
+    dead_letters.discard(client, settings, dead_letters.list_dead_letters(client)[0].backup_id)
+    tidy.tidy(client, settings, abandoned_s=0)
+    assert not client.exists(keys.staged(TENANT, backup_id))

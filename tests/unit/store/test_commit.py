@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from dulwich.repo import Repo
 
 from tests.judge import assert_sound, git
-from worker.errors import RepositoryDamaged
+from worker.errors import RepositoryDamaged, StoreUnavailable
 from worker.store import durable
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
@@ -57,7 +59,7 @@ def test_a_batch_is_one_pack_that_all_tools_read(
     pack, idx = _packs(repository)[1], _packs(repository)[0]
     assert [idx.suffix, pack.suffix] == [".idx", ".pack"]
     assert len(_packs(repository)) == 2
-    assert idx.stat().st_mode & 0o777 == pack.stat().st_mode & 0o777 == 0o444
+    assert idx.stat().st_mode & 0o777 == pack.stat().st_mode & 0o777 == 0o400
     depths = [
         int(line.split()[5])
         for line in _git(repository, "verify-pack", "-v", str(idx)).splitlines()
@@ -210,3 +212,60 @@ def test_a_packed_ref_is_found_and_moved(repository: TenantRepository) -> None:
         (answer,) = commit_backups(opened, [_backup(b"b\n")])
     assert _git(repository, "rev-list", "--count", "main").strip() == "2"
     assert _git(repository, "rev-parse", "main").strip() == answer.sha
+
+
+def test_a_first_commit_passes_over_what_maintenance_removes_beside_it(
+    repository: TenantRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = repository.path
+    note, pack = path / "confkeep.repacking", path / "objects" / "pack" / "tmp_pack_git"
+    lock, folder = path / "objects" / "info" / "commit-graph.lock", path / "objects" / "17"
+    for file in (note, pack, lock):
+        file.write_bytes(b"x")
+    folder.mkdir()
+    synced: list[Path] = []
+    for name in ("sync_file", "sync_directory"):
+        real = getattr(durable, name)
+
+        def gone_by_now(file: Path, real: Callable[[Path], None] = real) -> None:
+            # Just after it was listed.
+            if file in (note, pack, lock):
+                file.unlink(missing_ok=True)
+            elif file == folder and folder.exists():
+                folder.rmdir()
+            real(file)
+            synced.append(file)
+
+        monkeypatch.setattr(durable, name, gone_by_now)
+    commit_backups(repository, [_backup()])
+    names = {"HEAD", "config", ".", "refs", "refs/heads", "objects", "objects/pack"}
+    assert {path / name for name in names} <= set(synced)
+    assert path.parent in synced
+    assert not {note, pack, lock, folder} & set(synced)
+
+
+def test_a_first_commit_is_refused_when_head_vanishes(
+    repository: TenantRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = durable.sync_file
+
+    def remove_head(file: Path) -> None:
+        if file.name == "HEAD":
+            file.unlink(missing_ok=True)
+        real(file)
+
+    monkeypatch.setattr(durable, "sync_file", remove_head)
+    with pytest.raises(StoreUnavailable, match="No such file"):
+        commit_backups(repository, [_backup()])
+    (repository.path / "HEAD").write_text("ref: refs/heads/main\n")
+    assert _objects(repository) == 0
+
+
+def test_a_creator_beside_another_that_names_its_repository(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store / f"{uuid.uuid4()}.git"
+    real = os.listdir
+    others = f".{path.name}.confkeep_0123456789abcdef"
+    monkeypatch.setattr(os, "listdir", lambda name: [*real(name), *([others] * (name == store))])
+    commit_backups(create_repository(path), [_backup()])

@@ -58,7 +58,7 @@ def test_a_tree_is_synced_while_others_take_temporary_files_away(
         real_fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    durable.sync_tree(tmp_path)
+    durable.sync_tree(tmp_path, living=True)
     assert {str(tmp_path), str(tmp_path / "folder"), str(tmp_path / "kept")} <= synced
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.histories import Stream, device_ids, random_backups
+from tests.histories import Stream, device_ids, ids_of_main, random_backups, write_merged
 from tests.judge import assert_sound, backup_ids, git
-from worker.errors import ErasureIncomplete, HistoryNotLinear, NotInStore, RemovedByRetention
+from worker.errors import ErasureIncomplete, NotInStore, RemovedByRetention
 from worker.store import durable
 from worker.store.backup import EXPORT_NAME, Backup
 from worker.store.commit import commit_backups
 from worker.store.forget import forget_device, forget_tenant, traces_of_device
 from worker.store.index import open_index
-from worker.store.reader import devices_of, read_file
+from worker.store.reader import devices_of, find_commit, read_file
 from worker.store.repository import create_repository, open_repository, tenants_of
 from worker.store.retention import apply_retention
 from worker.store.retention_rules import policy_of
@@ -32,6 +32,12 @@ def fill(path: Path, *, seed: int = 3, count: int = 30) -> dict[str, tuple[Backu
     backups.append(Backup(str(backups[0].backup_id)[:-1] + "0", GONE, SECRET, b"\1", "its last"))
     answers = commit_backups(create_repository(path), backups, now_s=NOW_S)
     return {b.backup_id: (b, a.sha) for b, a in zip(backups, answers, strict=True)}
+
+
+def merge(path: Path) -> None:
+    """Let `main` be a merge with a commit that it has, as other programs write them."""
+    made = git(path, "commit-tree", "-p", "main", "-p", "main~5", "-m", "merge", "main^{tree}")
+    git(path, "update-ref", "refs/heads/main", made.decode().strip())
 
 
 def raw_bytes(path: Path) -> bytes:
@@ -126,13 +132,15 @@ def test_a_device_that_is_not_there_changes_nothing(store: Path) -> None:
 @pytest.mark.parametrize(
     "failpoint",
     ["pack-durable", "map-written", "ref-locked", "ref-moved", "map-settled", "traces-dropped",
-     "pruned-pack-durable", "pack-pruned", "pruned"],
+     "branches-moved", "pruned-pack-durable", "pack-pruned", "pruned"],
 )  # fmt: skip
 def test_a_killed_erasure_is_run_again(
     failpoint: str, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = store / f"{TENANT}.git"
     filled = fill(path)
+    merge(path)
+    git(path, "branch", "mine", "main~3")
 
     class Killed(BaseException):
         pass
@@ -148,6 +156,8 @@ def test_a_killed_erasure_is_run_again(
     assert_sound(path)
     forget_device(path, GONE, now_s=NOW_S + 1)
     assert_gone(path, filled)
+    assert len(git(path, "rev-list", "--parents", "-1", "main").split()) == 3
+    assert git(path, "merge-base", "--is-ancestor", "mine", "main") == b""
 
 
 def test_commits_of_other_programs_lose_the_device_alone(store: Path) -> None:
@@ -170,25 +180,93 @@ def test_commits_of_other_programs_lose_the_device_alone(store: Path) -> None:
     assert_gone(path, {})
 
 
-def test_a_merge_is_refused_and_another_branch_is_found(store: Path) -> None:
-    merged = store / "merged.git"
-    stream = Stream()
-    stream.commit({f"{GONE}/export.rsc": b"1\n"}, when_s=1)
-    stream.commit({f"{GONE}/export.rsc": b"2\n"}, when_s=2)
-    stream.commit({f"{GONE}/export.rsc": b"3\n"}, when_s=3, parents=[1])
-    stream.commit({f"{GONE}/export.rsc": b"3\n"}, when_s=4, parents=[2, 3])
-    stream.write(merged)
-    before = git(merged, "rev-parse", "main")
-    with pytest.raises(HistoryNotLinear):
-        forget_device(merged, GONE, now_s=NOW_S)
-    assert git(merged, "rev-parse", "main") == before
+def entries(path: Path, commit: str) -> dict[str, str]:
+    lines = git(path, "ls-tree", commit).decode().splitlines()
+    return {line.partition("\t")[2]: line.partition("\t")[0] for line in lines}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_history_of_any_shape_loses_the_device_alone(seed: int, store: Path) -> None:
+    path = store / f"{TENANT}.git"
+    write_merged(path, DEVICES, 40, seed)
+    old_ids = list(reversed(ids_of_main(path)))
+    copy = store / "old.git"
+    git(store, "clone", "--quiet", "--mirror", str(path), str(copy))
+    trees = {sha: entries(copy, sha) for sha in old_ids}
+    for tree in trees.values():
+        tree.pop(GONE, None)
+    parents = {
+        line.split()[0]: line.split()[1:]
+        for line in git(copy, "log", "--format=%H %P", "main").decode().splitlines()
+    }
+    forgotten = forget_device(path, GONE, now_s=NOW_S)
+    assert traces_of_device(path, GONE) == []
+    assert GONE.encode() not in raw_bytes(path)
+    repository = open_repository(path)
+    now: dict[str, str | None] = {}
+    gone = 0
+    for sha in sorted(old_ids, key=lambda sha: len(git(copy, "rev-list", sha).split())):
+        mapped = list(dict.fromkeys(filter(None, (now[parent] for parent in parents[sha]))))
+        try:
+            commit = find_commit(repository, sha)
+        except RemovedByRetention:
+            gone += 1
+            assert len(mapped) <= 1
+            assert all(trees[sha] == trees[parent] for parent in parents[sha] if now[parent])
+            now[sha] = mapped[0] if mapped else None
+            continue
+        new = now[sha] = str(commit.id)
+        assert entries(path, new) == trees[sha]
+        assert [str(parent) for parent in commit.parent_ids] == mapped
+        written = ("log", "-1", "--format=%an %ae %at %cn %ce %ct %B")
+        assert git(path, *written, new) == git(copy, *written, sha)
+    assert (forgotten.commits, now[old_ids[-1]]) == (
+        gone,
+        git(path, "rev-parse", "main").decode().strip(),
+    )
+    assert 0 < gone < len(old_ids)
+
+
+def test_other_branches_lose_the_device_too_and_a_tag_is_found(store: Path) -> None:
+    path = store / f"{TENANT}.git"
+    filled = fill(path)
+    git(path, "branch", "mine", "main~1")
+    only = git(
+        path, "commit-tree", "-m", "alone", f"{git(path, 'mktree', stdin=b'').decode().strip()}"
+    )
+    git(path, "branch", "other", only.decode().strip())
+    git(path, "tag", "-a", "-m", "old", "old", "main")
+    with pytest.raises(ErasureIncomplete, match="is there a tag"):
+        forget_device(path, GONE, now_s=NOW_S)
+    git(path, "tag", "-d", "old")
+    forget_device(path, GONE, now_s=NOW_S)
+    assert_gone(path, filled)
+    assert git(path, "rev-parse", "other") == only
+    assert git(path, "branch", "--format=%(refname:short)").split() == [b"main", b"mine", b"other"]
+
+
+def test_a_commit_of_the_device_that_changed_others_too_loses_its_name(store: Path) -> None:
     path = store / f"{TENANT}.git"
     fill(path)
-    git(path, "branch", "mine", "main")
-    with pytest.raises(ErasureIncomplete, match="a ref other than main"):
-        forget_device(path, GONE, now_s=NOW_S)
-    git(path, "branch", "-D", "mine")
-    forget_device(path, GONE, now_s=NOW_S)
+    blob = git(path, "hash-object", "-w", "--stdin", stdin=b"f0cbd6\n").decode().strip()
+    tree = {}
+    for device, name in ((GONE, "export.rsc"), (DEVICES[0], "backup.bin")):
+        folder = git(path, "mktree", stdin=f"100644 blob {blob}\t{name}\n".encode())
+        tree[device] = f"040000 tree {folder.decode().strip()}"
+    lines = [f"{entry}\t{name}\n" for name, entry in {**entries(path, "main"), **tree}.items()]
+    root = git(path, "mktree", stdin="".join(lines).encode()).decode().strip()
+    parent = git(path, "rev-parse", "main").decode().strip()
+    who = "Plain <plain@example.net> 1 +0000"
+    text = (
+        f"tree {root}\nparent {parent}\nauthor {who}\ncommitter {who}\n"
+        f"device-id {GONE}\nbackup-id {TENANT}\n\nof two\n"
+    )
+    made = git(path, "hash-object", "-t", "commit", "-w", "--stdin", stdin=text.encode())
+    git(path, "update-ref", "refs/heads/main", made.decode().strip())
+    assert TENANT in forget_device(path, GONE, now_s=NOW_S).backup_ids
+    raw = git(path, "cat-file", "commit", "main")
+    assert (b"device-id" in raw, b"backup-id" in raw, b"of two" in raw) == (False, True, True)
+    assert entries(path, "main")[DEVICES[0]] == tree[DEVICES[0]]
 
 
 def test_a_tenant_goes_whole_also_after_a_kill(store: Path) -> None:

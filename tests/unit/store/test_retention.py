@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import uuid
 from pathlib import Path
 
 import pytest
 
 from tests.histories import START_S, Stream, device_ids, random_backups, write_linear
 from tests.judge import assert_sound, git
-from worker.errors import HistoryNotLinear, InvalidInput, RemovedByRetention, RepositoryDamaged
-from worker.store import durable, id_map, rewrite
+from worker.errors import (
+    InvalidInput,
+    MaintenanceFailed,
+    RemovedByRetention,
+    RepositoryDamaged,
+    StoreUnavailable,
+)
+from worker.store import durable, id_map, prune, rewrite
+from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.reader import find_commit, read_file
 from worker.store.repair import repair_repository
@@ -21,7 +31,7 @@ from worker.store.retention import (
     plan_retention,
     save_rules,
 )
-from worker.store.retention_rules import policy_of
+from worker.store.retention_rules import Policy, policy_of
 from worker.store.verify import verify_repository
 from worker.store.verify_report import Kind
 
@@ -67,7 +77,7 @@ def test_commits_that_are_no_captures_stay_with_all_that_they_changed(store: Pat
     assert_sound(path)
 
 
-def test_a_merge_is_refused(store: Path) -> None:
+def test_what_is_below_the_newest_merge_stays_and_the_rules_count_above_it(store: Path) -> None:
     path = store / NAME
     stream = Stream()
     stream.commit({f"{ONE}/export.rsc": b"1\n"}, when_s=1)
@@ -75,10 +85,26 @@ def test_a_merge_is_refused(store: Path) -> None:
     stream.commit({f"{TWO}/export.rsc": b"3\n"}, when_s=3, parents=[1])
     stream.commit({}, when_s=4, parents=[2, 3])
     stream.write(path)
-    with pytest.raises(HistoryNotLinear):
-        plan_retention(open_repository(path), LAST, NOW_S)
-    with pytest.raises(HistoryNotLinear):
-        apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+    merge = git(path, "rev-parse", "main").decode().strip()
+    below = git(path, "log", "--format=%H %P", "main")
+    plan = plan_retention(open_repository(path), LAST, NOW_S)
+    assert (bool(plan), plan.merge) == (False, merge)
+    again = Backup(str(uuid.uuid4()), ONE, tree(path, "main")[f"{ONE}/export.rsc"], None, "poll")
+    backups = [again, *random_backups([ONE], 3, 1)]
+    backups.insert(2, *random_backups([TWO], 1, 2))
+    shas = [a.sha for a in commit_backups(create_repository(path), backups, now_s=NOW_S)]
+    before = tree(path, "main")
+    plan = plan_retention(open_repository(path), policy_of({"keep_last": 4}), NOW_S)
+    # The first one above the merge is compared with what the merge holds.
+    assert (plan.captures_removed, plan.selection.commits[0].changed) == (0, False)
+    applied = apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+    assert (applied.plan.merge, applied.plan.captures_removed) == (merge, 3)
+    assert tree(path, "main") == before
+    assert git(path, "rev-parse", "main~2").decode().strip() == merge
+    assert git(path, "log", "--format=%H %P", merge) == below
+    assert read_file(open_repository(path), shas[-1], ONE, "export.rsc") == backups[-1].export
+    with pytest.raises(RemovedByRetention):
+        find_commit(open_repository(path), shas[0])
 
 
 def test_what_stays_before_the_first_that_goes_keeps_its_ids(store: Path) -> None:
@@ -165,6 +191,80 @@ def test_repair_settles_what_a_dead_rewrite_left(
     assert [found.place for found in report.findings] == [id_map.PENDING_NAME]
     assert repair_repository(report).left == []
     assert (path / id_map.FILE_NAME).exists() == (failpoint == "rewritten")
+
+
+def unreachable(path: Path) -> set[str]:
+    every = git(path, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)").split()
+    reached = git(path, "rev-list", "--objects", "--no-object-names", "--all").split()
+    return {id_.decode() for id_ in set(every) - set(reached)}
+
+
+@pytest.mark.parametrize("policy", [LAST, policy_of({})])
+def test_the_next_run_removes_what_a_killed_rewrite_left(
+    policy: Policy, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store / NAME
+
+    class Killed(BaseException):
+        pass
+
+    def kill(name: str) -> None:
+        if name == "map-written":
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "on_failpoint", kill)
+        with pytest.raises(Killed):
+            rewritten(path)
+    assert unreachable(path)
+    apply_retention(create_repository(path), policy, now_s=NOW_S, grace_s=86_400)
+    assert unreachable(path) == set()
+    assert not prune.is_due(path)
+
+
+@pytest.mark.parametrize("failpoint", ["pack-durable", "map-written", "old-kept", "ref-locked"])
+def test_a_rewrite_that_fails_takes_its_packs_along(
+    failpoint: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store / NAME
+    backups = random_backups([ONE, TWO], 20, 5)
+    commit_backups(create_repository(path), backups, now_s=NOW_S)
+    before = sorted(os.listdir(path / "objects" / "pack"))
+
+    def full(name: str) -> None:
+        if name == failpoint:
+            raise OSError(errno.ENOSPC, "injected")
+
+    monkeypatch.setattr(rewrite, "_PACK_COMMITS", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "on_failpoint", full)
+        with pytest.raises(StoreUnavailable, match="no space left"):
+            apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+    assert sorted(os.listdir(path / "objects" / "pack")) == before
+    assert_sound(path)
+    assert apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0).tip
+    assert unreachable(path) == set()
+
+
+def test_a_prune_that_git_failed_is_done_by_the_next_run(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store / NAME
+    backups = random_backups([ONE, TWO], 20, 5)
+    commit_backups(create_repository(path), backups, now_s=NOW_S)
+
+    def fail(path: Path, *_arguments: str) -> str:
+        (path / "objects" / "pack" / "tmp_pack_Ab12Cd").write_bytes(b"half of one")
+        raise MaintenanceFailed("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prune, "_run", fail)
+        with pytest.raises(MaintenanceFailed):
+            apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+    assert len(unreachable(path)) > 20
+    apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=86_400)
+    assert unreachable(path) == set()
+    assert len(os.listdir(path / "objects" / "pack")) == 2
 
 
 def test_an_abbreviation_that_is_of_two_ids_is_refused(store: Path) -> None:

@@ -1,0 +1,112 @@
+"""A polling scheduler in asyncio: hands over each capture once, and collects the receipts.
+
+python asyncio_poller.py [DATE]     with CONFKEEP_REDIS_URL set
+"""
+
+import asyncio
+import datetime as dt
+import json
+import sys
+import uuid
+from dataclasses import dataclass
+
+from celery.result import AsyncResult
+
+from tasks import (
+    BackupIdConflict,
+    BrokerUnavailable,
+    InboxFull,
+    InvalidBackup,
+    StagingUnavailable,
+    enqueue_backup,
+)
+from worker.app import app
+
+
+@dataclass(frozen=True)
+class Router:
+    tenant_id: uuid.UUID
+    device_id: uuid.UUID
+    name: str
+
+
+async def capture(router: Router) -> tuple[str, bytes | None]:
+    """Your code: SSH, API ... This one makes something up."""
+    export = f"# by RouterOS 7.16\n/system identity\nset name={router.name}\n"
+    return export, b"\x88\xac\xa1\xb1" + router.name.encode()
+
+
+async def hand_over(router: Router, polled_at: dt.datetime) -> str | None:
+    """Capture a router and enqueue it; the backup's id, or None when the capture is no backup."""
+    export, binary = await capture(router)
+    # The same poll always has the same id: repeated, also by a new process, it is committed once.
+    backup_id = str(uuid.uuid5(router.device_id, polled_at.isoformat()))
+    wait_s = 1.0
+    while True:
+        try:
+            # In a thread: the call waits for Redis, and must not stop the loop meanwhile.
+            await asyncio.to_thread(
+                enqueue_backup,
+                router.tenant_id,
+                router.device_id,
+                export,
+                binary,
+                f"poll of {router.name}",
+                backup_id=backup_id,
+                captured_at=polled_at,
+            )
+        except (BrokerUnavailable, StagingUnavailable, InboxFull) as error:
+            # All three pass by themselves. The outcome of the first is unknown: the id makes the
+            # repetition safe. The third says that workers are behind: poll less.
+            print(f"{router.name}: {error}; again in {wait_s:.0f} s")
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, 60.0)
+        except BackupIdConflict:
+            # This poll was handed over before, with another capture: by a process that crashed.
+            return backup_id
+        except InvalidBackup as error:
+            # Such as an empty export. It would be refused again: poll the router again instead.
+            print(f"{router.name}: {error}")
+            return None
+        else:
+            return backup_id
+
+
+def finished(backup_ids: set[str]) -> dict[str, AsyncResult]:
+    """Those of the backups that are committed, or never will be."""
+    results = {backup_id: AsyncResult(backup_id, app=app) for backup_id in backup_ids}
+    return {backup_id: result for backup_id, result in results.items() if result.ready()}
+
+
+async def collect(waiting: set[str]) -> None:
+    """Print each receipt. Not collecting loses nothing: receipts wait in Redis for 8 days."""
+    while waiting:
+        done = await asyncio.to_thread(finished, waiting)
+        for backup_id, result in done.items():
+            if result.successful():
+                print(json.dumps(result.result))
+            else:
+                # A dead letter: `confkeep dead-letters show` has it whole. Capture it again.
+                print(f"{backup_id} cannot be committed: {result.result}")
+        waiting -= done.keys()
+        await asyncio.sleep(0.2)
+
+
+async def poll(routers: list[Router], polled_at: dt.datetime) -> None:
+    """Poll all routers, up to 50 at once."""
+    at_once = asyncio.Semaphore(50)
+
+    async def one(router: Router) -> str | None:
+        async with at_once:
+            return await hand_over(router, polled_at)
+
+    handed_over = await asyncio.gather(*(one(router) for router in routers))
+    await collect({backup_id for backup_id in handed_over if backup_id is not None})
+
+
+if __name__ == "__main__":
+    tenant = uuid.UUID("aaaa1111-0000-4000-8000-000000000001")
+    fleet = [Router(tenant, uuid.uuid5(tenant, f"r{n}"), f"r{n}") for n in range(20)]
+    # The hour that the poll belongs to, not the second at which it began; or one that is given.
+    hour = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
+    asyncio.run(poll(fleet, dt.datetime.fromisoformat(sys.argv[1]) if sys.argv[1:] else hour))

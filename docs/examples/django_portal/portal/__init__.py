@@ -1,0 +1,1 @@
+"""A portal that polls devices, in Django."""

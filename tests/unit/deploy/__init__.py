@@ -1,0 +1,1 @@
+"""What deployments are made of, checked as far as is possible without an engine to run them."""

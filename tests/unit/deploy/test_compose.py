@@ -1,0 +1,200 @@
+"""docker-compose.yml is valid, complete and closed to the outside; each check can fail."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.unit.deploy import compose, facts
+
+PATH = facts.ROOT / "docker-compose.yml"
+DOCUMENT = compose.read(PATH)
+
+
+def test_the_file_has_no_problem() -> None:
+    assert compose.problems_of(DOCUMENT, facts.ROOT) == []
+
+
+def services(document: Any) -> Any:
+    return document["services"]
+
+
+BROKEN: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "a misspelt key": (
+        lambda d: services(d)["broker"].update(helthcheck={}),
+        "services.broker.helthcheck: Extra inputs",
+    ),
+    "a key at the top": (lambda d: d.update(service={}), "service: not of the specification"),
+    "an image without a version": (
+        lambda d: services(d)["broker"].update(image="valkey/valkey"),
+        "services.broker.image",
+    ),
+    "a version that moves": (
+        lambda d: services(d)["grafana"].update(image="grafana/grafana:latest"),
+        "services.grafana.image",
+    ),
+    "a file system that can be written": (
+        lambda d: services(d)["worker-0"].update(read_only=False),
+        "services.worker-0.read_only",
+    ),
+    "an unknown variable": (
+        lambda d: services(d)["worker-0"]["environment"].update(CONFKEEP_SHARD="4"),
+        "worker-0: CONFKEEP_SHARD: no such setting",
+    ),
+    "a wrong value": (
+        lambda d: services(d)["worker-0"]["environment"].update(CONFKEEP_SHARDS="0"),
+        "worker-0: CONFKEEP_SHARDS",
+    ),
+    "an unknown command": (
+        lambda d: services(d)["exporter"].update(command=["export"]),
+        "exporter: confkeep export: no such command",
+    ),
+    "an unknown option": (
+        lambda d: services(d)["worker-0"].update(command=["worker", "--processes", "2"]),
+        "No such option",
+    ),
+    "a worker too few": (
+        lambda d: services(d).pop("worker-1"),
+        "worker indices [0] are not 0 to 2 - 1",
+    ),
+    "the same worker twice": (
+        lambda d: services(d)["worker-1"]["environment"].update(CONFKEEP_WORKER_INDEX="0"),
+        "worker indices [0, 0]",
+    ),
+    "two counts": (
+        lambda d: services(d)["worker-1"]["environment"].update(CONFKEEP_WORKER_COUNT="3"),
+        "do not agree on their number",
+    ),
+    "a volume that is not declared": (
+        lambda d: d["volumes"].pop("store"),
+        "mounts the volume store, which is not declared",
+    ),
+    "a folder that is not there": (
+        lambda d: services(d)["prometheus"]["volumes"].append("./docs/rules:/rules:ro"),
+        "mounts ./docs/rules, which is not there",
+    ),
+    "a folder of ours that can be written": (
+        lambda d: services(d)["grafana"]["volumes"].append("./docs:/docs"),
+        "may write to ./docs",
+    ),
+    "a service that is not there": (
+        lambda d: services(d)["worker-0"]["depends_on"].update(
+            redis={"condition": "service_started"}
+        ),
+        "depends on redis",
+    ),
+    "the health of a service without healthcheck": (
+        lambda d: services(d)["broker"].pop("healthcheck"),
+        "waits for the health of broker",
+    ),
+    "a dependency in another profile": (
+        lambda d: (
+            services(d)["exporter"].update(profiles=["monitoring"])
+            or services(d)["flower"]["depends_on"].update(exporter={"condition": "service_started"})
+        ),
+        "whose profile may not be active",
+    ),
+    "a port for everybody": (
+        lambda d: services(d)["broker"].update(ports=["6379:6379"]),
+        "broker: publishes 6379:6379 to everybody",
+    ),
+    "a password in the file": (
+        lambda d: services(d)["grafana"]["environment"].update(GF_SECURITY_ADMIN_PASSWORD="x"),
+        "GF_SECURITY_ADMIN_PASSWORD is not taken from",
+    ),
+    "a password with a default": (
+        lambda d: services(d)["flower"]["environment"].update(FLOWER_BASIC_AUTH="${A:-a:b}"),
+        "FLOWER_BASIC_AUTH is not taken from",
+    ),
+    "a password in a URL": (
+        lambda d: services(d)["worker-0"]["environment"].update(
+            CONFKEEP_REDIS_URL="redis://:secret@broker:6379/0"
+        ),
+        "worker-0: CONFKEEP_REDIS_URL holds a password",
+    ),
+    "too short a grace": (
+        lambda d: services(d)["worker-0"].update(stop_grace_period="8s"),
+        "worker-0: is killed while it ends in order",
+    ),
+    "privileges": (
+        lambda d: services(d)["worker-0"].update(security_opt=[]),
+        "worker-0: may gain privileges",
+    ),
+    "no limit of the server's memory": (
+        lambda d: services(d)["broker"].update(command=["valkey-server"]),
+        "broker: no --maxmemory",
+    ),
+    "memory too little for a rewrite": (
+        lambda d: services(d)["broker"]["deploy"]["resources"]["limits"].update(memory="2048M"),
+        "broker: rewriting its file",
+    ),
+    "accepting more than the server keeps": (
+        lambda d: services(d)["worker-0"]["environment"].pop("CONFKEEP_TOTAL_MAX_BYTES"),
+        "worker-0: accepts more than the server keeps",
+    ),
+    "root": (lambda d: services(d)["broker"].update(user="root"), "broker: runs as root"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_has_a_problem(name: str) -> None:
+    broken = copy.deepcopy(DOCUMENT)
+    change, problem = BROKEN[name]
+    change(broken)
+    found = compose.problems_of(broken, facts.ROOT)
+    assert any(problem in each for each in found), found
+
+
+def test_env_example_names_every_variable_and_holds_no_value() -> None:
+    text = (facts.ROOT / "docs/deploy/compose/env.example").read_text("utf-8")
+    named = dict(re.findall(r"^#?(\w+)=(.*)$", text, re.MULTILINE))
+    assert named.keys() == compose.required_variables(PATH.read_text("utf-8"))
+    assert {name for name, value in named.items() if not value} == {
+        "VALKEY_PASSWORD",
+        "GRAFANA_PASSWORD",
+        "FLOWER_BASIC_AUTH",
+    }
+
+
+def test_prometheus_asks_who_is_there() -> None:
+    services = DOCUMENT["services"]
+    config = compose.read(facts.ROOT / "docs/deploy/compose/prometheus.yml")
+    asked = {
+        target
+        for job in config["scrape_configs"]
+        for each in job["static_configs"]
+        for target in each["targets"]
+    }
+    ours = {target for target in asked if not target.startswith("127.0.0.1")}
+    expected = {
+        f"{name}:{service['environment']['CONFKEEP_METRICS_PORT']}"
+        for name, service in services.items()
+        if "CONFKEEP_METRICS_PORT" in service.get("environment", {})
+    }
+    assert ours == expected
+
+
+def test_the_rules_and_the_dashboard_are_where_the_services_look() -> None:
+    services = DOCUMENT["services"]
+    config = compose.read(facts.ROOT / "docs/deploy/compose/prometheus.yml")
+    [pattern] = config["rule_files"]
+    assert in_container(services["prometheus"], pattern) != []
+    grafana = facts.ROOT / "docs/deploy/compose/grafana"
+    [provider] = compose.read(grafana / "dashboards/confkeep.yml")["providers"]
+    assert in_container(services["grafana"], provider["options"]["path"] + "/*.json") != []
+    [source] = compose.read(grafana / "datasources/prometheus.yml")["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+
+
+def in_container(service: Any, pattern: str) -> list[str]:
+    """The files of ours that a service sees under a pattern."""
+    for volume in service["volumes"]:
+        source, target, *_ = volume.split(":")
+        if source.startswith(".") and pattern.startswith(target):
+            folder = facts.ROOT / source
+            return [path.name for path in folder.glob(pattern.removeprefix(f"{target}/"))]
+    return []

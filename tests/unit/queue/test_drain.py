@@ -1,0 +1,60 @@
+"""A turn: it reads as often as there are batches, and its last look sees what came meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+
+from tasks import drain
+from tests.judge import assert_all_readable
+from tests.unit.queue.test_inbox import TENANT, submission
+from worker import inbox, keys, wakeups
+from worker.settings import Settings
+
+
+@pytest.fixture
+def small(settings: Settings) -> Settings:
+    return settings.model_copy(update={"batch_max_backups": 2})
+
+
+def test_an_inbox_that_was_emptied_is_not_read_again(
+    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox.accept(client, small, [submission(number) for number in range(3)])
+    reads: list[int] = []
+    read_batch = inbox.read_batch
+
+    def counted(*args: Any, **options: Any) -> inbox.Batch:
+        batch = read_batch(*args, **options)
+        reads.append(len(batch.entries))
+        return batch
+
+    monkeypatch.setattr(inbox, "read_batch", counted)
+    turn = drain.drain_inbox(client, small, TENANT)
+    assert (turn.committed, turn.left) == (3, 0)
+    assert reads == [2, 1]
+    kept = {keys.result(submission(number).entry.backup_id) for number in range(3)}
+    assert {bytes(name).decode() for name in client.scan_iter()} == {
+        *kept,
+        keys.TOTALS,
+        keys.RECENT,
+    }
+    assert_all_readable(small.git_store_path)
+
+
+def test_what_comes_after_the_last_batch_is_left_and_not_forgotten(
+    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox.accept(client, small, [submission(1)])
+    clear = wakeups.clear
+
+    def late(*args: Any) -> None:
+        [answer] = inbox.accept(client, small, [submission(2)])
+        assert answer.wake_ms is None, "the producer relies on the turn"
+        clear(*args)
+
+    monkeypatch.setattr(wakeups, "clear", late)
+    turn = drain.drain_inbox(client, small, TENANT)
+    assert (turn.committed, turn.left) == (1, 1)

@@ -1,0 +1,171 @@
+"""The totals: everything is counted once, in the step that happens anyway; the last commits are kept."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+from typing import Any
+
+import pytest
+import redis
+
+from tests.unit.queue.test_inbox import DEVICE, TENANT, batch, submission
+from worker import backoff, dead_letters, inbox, keys, receipts, totals
+from worker.errors import StagedBytesMissing, StoreUnavailable
+from worker.inbox import Waiting
+from worker.receipts import Outcome
+from worker.settings import Settings, load_settings
+from worker.totals import RecentCommit, mark_of, read_recent, read_totals
+
+NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+
+
+def commit(backup_id: str, **values: Any) -> RecentCommit:
+    plain = {"lines_added": 2, "lines_removed": 1, "unchanged": False, "suspect": None}
+    return RecentCommit(
+        tenant_id=TENANT,
+        device_id=DEVICE,
+        backup_id=backup_id,
+        sha="a" * 40,
+        committed_at=NOW,
+        **{**plain, **values},
+    )
+
+
+def settle(client: redis.Redis, read: list[Waiting], **values: Any) -> None:
+    marks = {w.entry.backup_id: mark_of(commit(w.entry.backup_id, **values)) for w in read}
+    inbox.settle(client, TENANT, read, marks=marks)
+
+
+def test_what_is_accepted_is_counted_once(client: redis.Redis) -> None:
+    settings = load_settings(inbox_max_backups=3)
+    inbox.accept(client, settings, [submission(n) for n in (1, 2, 3, 4)])
+    inbox.accept(client, settings, [submission(1), submission(2, b"/other")])
+    assert read_totals(client).enqueued == 3
+
+
+def test_what_is_settled_is_counted_once_however_often_it_is_settled(
+    client: redis.Redis, settings: Settings
+) -> None:
+    inbox.accept(client, settings, [submission(n) for n in range(6)])
+    read = batch(client)
+    settle(client, read[:2])
+    settle(client, read[1:3], unchanged=True)
+    settle(client, read[3:4], suspect="ends in the middle", unchanged=True)
+    inbox.settle(
+        client,
+        TENANT,
+        read[4:5],
+        keep_bytes=True,
+        marks={read[4].entry.backup_id: totals.DEAD},
+    )
+    inbox.settle(client, TENANT, read[:5])
+    found = read_totals(client)
+    assert (found.enqueued, found.committed, found.unchanged) == (6, 4, 2)
+    assert (found.suspect, found.dead, found.retried) == (1, 1, 0)
+    assert found.committed_bytes == 4 * len(b"/ip")
+    assert found.latency.count == 4
+    assert found.enqueued == found.committed + found.dead + inbox.depth(client, TENANT)
+
+
+def test_the_latency_is_that_of_each_backup(client: redis.Redis, settings: Settings) -> None:
+    inbox.accept(client, settings, [submission(n) for n in range(3)])
+    now_ms = inbox.server_time_ms(client)
+    read = [
+        Waiting(f"{now_ms - age_ms}-0", waiting.entry)
+        for waiting, age_ms in zip(batch(client), (700, 3_000, 9_000_000), strict=True)
+    ]
+    client.delete(keys.inbox(TENANT))
+    for waiting in read[::-1]:
+        client.xadd(keys.inbox(TENANT), {"entry": waiting.entry.to_json()}, id=waiting.stream_id)
+    settle(client, read)
+    latency = read_totals(client).latency
+    assert latency.count == 3
+    assert 9_003.7 <= latency.sum_s < 9_013.7
+    assert [latency.buckets[le] for le in (0.5, 1.0, 2.5, 10.0, 7200.0)] == [0, 1, 1, 2, 2]
+    assert latency.buckets[float("inf")] == 3
+
+
+def test_buckets_of_a_release_with_other_bounds_are_added_up() -> None:
+    found = totals.parse(
+        {b"latency_ms": b"40", b"latency_ms:20": b"2", b"latency_ms:9000000": b"1"}
+    )
+    assert found.latency.buckets[0.01] == 0
+    assert found.latency.buckets[0.025] == 2
+    assert found.latency.buckets[7200.0] == 2
+    assert found.latency.count == 3
+
+
+def test_a_clock_that_was_set_back_counts_as_no_time(
+    client: redis.Redis, settings: Settings
+) -> None:
+    inbox.accept(client, settings, [submission(1)])
+    [waiting] = batch(client)
+    later = Waiting(f"{inbox.server_time_ms(client) + 60_000}-0", waiting.entry)
+    client.xadd(keys.inbox(TENANT), {"entry": "x"}, id=later.stream_id)
+    settle(client, [later])
+    assert read_totals(client).latency.sum_s == 0
+    assert read_totals(client).latency.buckets[0.01] == 1
+
+
+def test_tries_that_failed_are_counted(client: redis.Redis) -> None:
+    for _ in range(3):
+        backoff.failed(client, TENANT, StoreUnavailable("no space"))
+    assert read_totals(client).retried == 3
+
+
+def test_a_dead_letter_that_is_put_back_is_enqueued_again(
+    client: redis.Redis, settings: Settings
+) -> None:
+    inbox.accept(client, settings, [submission(1)])
+    [waiting] = batch(client)
+    error = StagedBytesMissing("gone")
+    dead_letters.bury(client, TENANT, waiting.entry, error)
+    outcome = Outcome(waiting.entry.backup_id, waiting.entry.digest(TENANT), error)
+    receipts.publish(client, TENANT, [outcome], 60)
+    inbox.settle(client, TENANT, [waiting], marks={waiting.entry.backup_id: totals.DEAD})
+    dead_letters.retry(client, settings, waiting.entry.backup_id)
+    found = read_totals(client)
+    assert (found.enqueued, found.dead, inbox.depth(client, TENANT)) == (2, 1, 1)
+
+
+def test_the_last_commits_are_kept_newest_first_and_once(
+    client: redis.Redis, settings: Settings
+) -> None:
+    inbox.accept(client, settings, [submission(n) for n in range(30)])
+    read = batch(client)
+    settle(client, read[:3])
+    settle(client, read[:3])
+    assert [one.backup_id for one in read_recent(client)] == [
+        waiting.entry.backup_id for waiting in read[2::-1]
+    ]
+    settle(client, read[3:])
+    recent = read_recent(client)
+    assert [one.backup_id for one in recent] == [
+        waiting.entry.backup_id for waiting in read[:-21:-1]
+    ]
+    assert recent[0] == commit(read[-1].entry.backup_id)
+
+
+def test_rows_of_others_do_not_break_the_list(client: redis.Redis) -> None:
+    client.rpush(keys.RECENT, "{", '"x"', "{}", commit(str(uuid.uuid4())).to_json())
+    assert len(read_recent(client)) == 1
+
+
+def test_forgetting_takes_the_rows_of_a_device_or_of_a_tenant(client: redis.Redis) -> None:
+    other = json.loads(commit("b").to_json()) | {"device_id": str(uuid.uuid4())}
+    strange = json.loads(commit("c").to_json()) | {"tenant_id": str(uuid.uuid4())}
+    rows = [commit("a").to_json(), json.dumps(other), json.dumps(strange)]
+    client.rpush(keys.RECENT, *rows)
+    assert totals.forget(client, TENANT, DEVICE) == 1
+    assert [one.backup_id for one in read_recent(client)] == ["b", "c"]
+    assert totals.forget(client, TENANT, None) == 1
+    assert [one.backup_id for one in read_recent(client)] == ["c"]
+
+
+@pytest.mark.parametrize("suspect", [None, "a login banner\n\u2028"])
+def test_rows_survive_their_json(suspect: str | None) -> None:
+    row = commit("a", suspect=suspect)
+    assert RecentCommit.from_json(row.to_json()) == row
+    assert row.to_json().isascii()

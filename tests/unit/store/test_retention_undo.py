@@ -1,0 +1,186 @@
+"""Undoing retention: what went is back, what came since stays, and every id that was ever given is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.histories import START_S, device_ids, random_backups
+from tests.judge import assert_sound, backup_ids, git
+from worker.errors import RemovedByRetention, UndoImpossible
+from worker.store import durable, id_map
+from worker.store.backup import Backup
+from worker.store.commit import commit_backups
+from worker.store.forget import forget_device
+from worker.store.index import open_index
+from worker.store.reader import find_commit, read_pair
+from worker.store.repository import create_repository, open_repository
+from worker.store.retention import apply_retention
+from worker.store.retention_rules import policy_of
+from worker.store.retention_undo import undo_retention
+from worker.store.verify import verify_repository
+
+NAME = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
+DEVICES = device_ids(2)
+NOW_S = START_S + 1_000
+DAY_S = 86_400
+POLICY = policy_of({"keep_last": 3, "binary_keep_last": 1})
+
+#: Each backup with every id that its commit ever had.
+Given = dict[str, tuple[Backup, list[str]]]
+
+
+def commit(path: Path, given: Given, count: int, seed: int) -> None:
+    backups = random_backups(DEVICES, count, seed)
+    for backup, answer in zip(
+        backups, commit_backups(create_repository(path), backups, now_s=NOW_S), strict=True
+    ):
+        given[backup.backup_id] = (backup, [answer.sha])
+
+
+def apply(path: Path, given: Given, days: int = 0, **rules: int) -> None:
+    """Rewrite, and take up the new ids."""
+    policy = policy_of(rules) if rules else POLICY
+    now_s = NOW_S + days * DAY_S
+    apply_retention(create_repository(path), policy, now_s=now_s, grace_s=7 * DAY_S)
+    take_up(path, given)
+
+
+def take_up(path: Path, given: Given) -> None:
+    shas = git(path, "log", "--reverse", "--format=%H", "main").decode().split()
+    for backup_id, sha in zip(backup_ids(path), shas, strict=True):
+        if sha not in given[backup_id][1]:
+            given[backup_id][1].append(sha)
+
+
+def assert_all_there(path: Path, given: Given) -> None:
+    assert_sound(path)
+    assert verify_repository(path).findings == []
+    assert backup_ids(path) == list(given)
+    repository = open_repository(path)
+    with open_index(repository) as index:
+        assert index.is_complete(repository.tip())
+    for backup, shas in given.values():
+        for sha in shas:
+            pair = read_pair(repository, find_commit(repository, sha), backup.device_id)
+            assert (pair.export, pair.binary) == (backup.export, backup.binary)
+    again = [backup for backup, _shas in given.values()]
+    assert all(answer.replayed for answer in commit_backups(create_repository(path), again))
+
+
+def test_what_went_is_back_and_what_came_since_stays(store: Path) -> None:
+    path, given = store / NAME, Given()
+    commit(path, given, 20, 1)
+    before = git(path, "log", "--format=%H", "main").split()
+    apply(path, given)
+    kept = len(backup_ids(path))
+    commit(path, given, 4, 2)
+    undone = undo_retention(create_repository(path), now_s=NOW_S + DAY_S)
+    assert (undone.back, undone.since) == (20 - kept, 4)
+    assert undone.tip == git(path, "rev-parse", "main").decode().strip()
+    assert git(path, "log", "--format=%H", "main~4").split() == before
+    assert_all_there(path, given)
+
+
+def test_without_anything_since_the_history_is_the_very_same(store: Path) -> None:
+    path, given = store / NAME, Given()
+    commit(path, given, 20, 1)
+    before = git(path, "rev-parse", "main")
+    apply(path, given)
+    assert undo_retention(create_repository(path), now_s=NOW_S).since == 0
+    assert git(path, "rev-parse", "main") == before
+    assert_all_there(path, given)
+
+
+def test_undone_twice_it_is_applied_again(store: Path) -> None:
+    path, given = store / NAME, Given()
+    commit(path, given, 20, 1)
+    apply(path, given)
+    kept = backup_ids(path)
+    commit(path, given, 2, 2)
+    for day in (1, 2, 3):
+        undone = undo_retention(create_repository(path), now_s=NOW_S + day * DAY_S)
+        take_up(path, given)
+        if day == 2:
+            assert undone.back == 0
+            assert backup_ids(path)[: len(kept)] == kept
+            with pytest.raises(RemovedByRetention):
+                find_commit(open_repository(path), next(iter(given.values()))[1][0])
+    assert_all_there(path, given)
+
+
+def test_of_two_rewrites_the_newer_one_is_undone(store: Path) -> None:
+    path, given = store / NAME, Given()
+    commit(path, given, 20, 1)
+    apply(path, given, keep_last=7)
+    after = {id_: given[id_] for id_ in backup_ids(path)}
+    commit(path, after, 3, 2)
+    apply(path, after, days=1, keep_last=2)
+    commit(path, after, 1, 3)
+    undo_retention(create_repository(path), now_s=NOW_S + 2 * DAY_S)
+    take_up(path, after)
+    assert_all_there(path, after)
+    gone = next(shas for id_, (_backup, shas) in given.items() if id_ not in after)
+    with pytest.raises(RemovedByRetention):
+        find_commit(open_repository(path), gone[0])
+
+
+def test_what_cannot_be_undone_is_refused(store: Path) -> None:
+    path, given = store / NAME, Given()
+    commit(path, given, 20, 1)
+    with pytest.raises(UndoImpossible, match="has not rewritten"):
+        undo_retention(create_repository(path), now_s=NOW_S)
+    apply(path, given)
+    tip = git(path, "rev-parse", "main").decode().strip()
+    git(path, "update-ref", "refs/heads/main", "main~1")
+    with pytest.raises(UndoImpossible, match="another program"):
+        undo_retention(create_repository(path), now_s=NOW_S)
+    git(path, "update-ref", "refs/heads/main", tip)
+    apply(path, given, days=8)
+    assert not list(path.glob(f"{id_map.BEFORE_PREFIX}*"))
+    with pytest.raises(UndoImpossible, match="not there any more"):
+        undo_retention(create_repository(path), now_s=NOW_S)
+
+
+def test_an_erasure_leaves_nothing_to_undo(store: Path) -> None:
+    path, given = store / NAME, Given()
+    commit(path, given, 20, 1)
+    apply(path, given)
+    assert list(path.glob(f"{id_map.BEFORE_PREFIX}*"))
+    forget_device(path, DEVICES[0], now_s=NOW_S)
+    with pytest.raises(UndoImpossible):
+        undo_retention(create_repository(path), now_s=NOW_S)
+
+
+@pytest.mark.parametrize(
+    "failpoint",
+    ["pack-durable", "map-written", "old-kept", "ref-locked", "ref-moved", "rewritten",
+     "map-settled"],
+)  # fmt: skip
+def test_a_killed_undoing_leaves_the_one_or_the_other(
+    failpoint: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, given = store / NAME, Given()
+    commit(path, given, 20, 1)
+    apply(path, given)
+    kept = len(backup_ids(path))
+    commit(path, given, 2, 2)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(name: str) -> None:
+        if name == failpoint:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "on_failpoint", kill)
+        with pytest.raises(Killed):
+            undo_retention(create_repository(path), now_s=NOW_S + DAY_S)
+    assert_sound(path)
+    commit(path, given, 1, 3)
+    if len(backup_ids(path)) == kept + 3:
+        undo_retention(create_repository(path), now_s=NOW_S + 2 * DAY_S)
+    assert_all_there(path, given)
+    apply(path, given, days=20, keep_days=3_650)

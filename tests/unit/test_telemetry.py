@@ -1,0 +1,193 @@
+"""Sentry and OpenTelemetry: off and not imported by default, and without payload when on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sentry_sdk.envelope import Envelope
+from sentry_sdk.transport import Transport
+
+from tests.planted import SECRET
+from worker import error_reports, logs, telemetry, tracing
+from worker.app import app
+from worker.errors import InvalidInput, InvalidSettings, StoreUnavailable
+from worker.settings import Settings, load_settings
+
+DSN = "https://key@sentry.invalid/1"
+TENANT, DEVICE, BACKUP = (str(uuid.UUID(int=number, version=4)) for number in (1, 2, 3))
+
+
+def test_nothing_is_imported_unless_it_is_asked_for() -> None:
+    code = (
+        # redis-py imports a part of OpenTelemetry by itself where that is installed.
+        "import sys, redis, redis.asyncio, redis.sentinel\n"
+        "before = set(sys.modules)\n"
+        "import tasks\n"
+        "from worker import error_reports, telemetry, tracing\n"
+        "from worker.settings import load_settings\n"
+        "settings = load_settings()\n"
+        "telemetry.start(settings)\n"
+        "tracing.enqueued(settings, 0, 't', device_id='d', backup_id='b')\n"
+        "tracing.commit(settings, 0, 't', device_id='d', backup_id='b', sha='s')\n"
+        "print(*sorted({n.split('.')[0] for n in set(sys.modules) - before}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "worker" in done.stdout.split()
+    assert not {"sentry_sdk", "opentelemetry"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("values", "missing", "variable"),
+    [
+        ({"sentry_dsn": DSN}, "sentry_sdk", "CONFKEEP_SENTRY_DSN"),
+        ({"otel": True}, "opentelemetry.sdk.trace", "CONFKEEP_OTEL"),
+    ],
+)
+def test_a_missing_extra_is_said(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], missing: str, variable: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(InvalidSettings, match=f"{variable}: needs the extra: pip install"):
+        telemetry.start(load_settings(**values))
+
+
+def test_a_dsn_that_is_none_is_said_without_repeating_it() -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        error_reports.start(load_settings(sentry_dsn=f"nonsense-{SECRET}"))
+    assert SECRET not in str(caught.value)
+    assert SECRET not in repr(load_settings(sentry_dsn=f"nonsense-{SECRET}"))
+
+
+class Kept(Transport):
+    """Keeps what would be sent."""
+
+    sent: list[dict[str, Any]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = []
+
+    def capture_envelope(self, envelope: Envelope) -> None:
+        event = envelope.get_event()
+        if event is not None:
+            self.sent.append(dict(event))
+
+
+class Surprise(Exception):
+    """Says what it was given."""
+
+
+@app.task(name="tests.fails", throws=(InvalidInput,), ignore_result=True)  # type: ignore[untyped-decorator]
+def fails(tenant_id: str, kind: str, payload: str) -> None:
+    """Fail with the payload in the exception, in its cause, and in local variables."""
+    local = payload
+    if kind == "foreseen":
+        raise InvalidInput("field", "wrong")
+
+    def inner() -> None:
+        raise Surprise(local)
+
+    try:
+        inner()
+    except Surprise as error:
+        if kind == "ours":
+            raise StoreUnavailable("x.git: no space left on the device") from error
+        raise Surprise(local, tenant_id) from error
+
+
+def test_sentry_gets_the_failure_and_no_payload() -> None:
+    kept = Kept()
+    error_reports.start(load_settings(sentry_dsn=DSN), transport=kept)
+    try:
+        for kind in ("foreseen", "ours", "surprise"):
+            fails.apply(args=(TENANT, kind, SECRET))
+    finally:
+        import sentry_sdk
+
+        sentry_sdk.get_client().close(timeout=0)
+        sentry_sdk.init()
+    ours, surprise = kept.sent
+    assert SECRET not in json.dumps(kept.sent, default=str)
+    last = ours["exception"]["values"][-1]
+    assert (last["type"], last["value"]) == (
+        "StoreUnavailable",
+        "x.git: no space left on the device",
+    )
+    assert ours["tags"]["tenant_id"] == TENANT
+    assert ours["tags"]["task"] == "tests.fails"
+    assert [value["value"] for value in surprise["exception"]["values"]] == ["", ""]
+    frames = surprise["exception"]["values"][-1]["stacktrace"]["frames"]
+    assert frames[-1]["function"] == "fails"
+    assert not any("vars" in frame for frame in frames)
+    assert not {"extra", "request", "breadcrumbs", "user"} & set(surprise)
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Tracing into memory."""
+    from opentelemetry.instrumentation.celery import CeleryInstrumentor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.namespace=tests")
+    exporter = InMemorySpanExporter()
+    tracing.start(load_settings(otel=True), tasks=True, exporter=lambda: exporter)
+
+    def finished() -> list[Any]:
+        running = tracing._running
+        assert running is not None
+        running.provider.force_flush()
+        return list(exporter.get_finished_spans())
+
+    yield finished
+    CeleryInstrumentor().uninstrument()  # type: ignore[no-untyped-call]
+    tracing.stop()
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return load_settings(otel=True)
+
+
+def test_a_backups_enqueue_and_commit_meet_in_one_trace(settings: Settings, spans: Any) -> None:
+    began_ns = time.time_ns()
+    tracing.enqueued(settings, began_ns, TENANT, device_id=DEVICE, backup_id=BACKUP)
+    accepted_ms = began_ns // 1_000_000
+    tracing.commit(settings, accepted_ms, TENANT, device_id=DEVICE, backup_id=BACKUP, sha="ab" * 20)
+    enqueue, commit = spans()
+    assert (enqueue.name, commit.name) == ("backup.enqueue", "backup.commit")
+    assert enqueue.context.trace_id == commit.context.trace_id == uuid.UUID(BACKUP).int
+    assert enqueue.context.span_id != commit.context.span_id
+    assert commit.start_time == accepted_ms * 1_000_000
+    assert commit.end_time >= commit.start_time
+    ids = {"confkeep.tenant_id": TENANT, "confkeep.device_id": DEVICE}
+    assert enqueue.attributes == {**ids, "confkeep.backup_id": BACKUP}
+    assert commit.attributes == {**enqueue.attributes, "confkeep.sha": "ab" * 20}
+    assert enqueue.resource.attributes["service.name"] == "confkeep"
+    assert enqueue.resource.attributes["service.namespace"] == "tests"
+
+
+def test_a_task_is_traced_without_its_payload(settings: Settings, spans: Any) -> None:
+    fails.apply(args=(TENANT, "surprise", SECRET))
+    [span] = spans()
+    assert span.name == "run/tests.fails"
+    assert span.status.description.endswith("Surprise")
+    assert span.events[0].attributes["exception.type"].endswith("Surprise")
+    assert SECRET not in span.to_json()
+
+
+def test_a_commit_is_linked_to_the_task_that_did_it(settings: Settings, spans: Any) -> None:
+    @app.task(name="tests.commits", ignore_result=True)  # type: ignore[untyped-decorator]
+    def commits() -> None:
+        tracing.commit(settings, 1, TENANT, device_id=DEVICE, backup_id=BACKUP, sha="ab" * 20)
+
+    commits.apply()
+    commit, task = spans()
+    assert commit.links[0].context == task.context
+    logs.unbind_task()

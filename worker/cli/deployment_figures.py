@@ -1,0 +1,107 @@
+"""What the exporter reads from Redis at each scrape, in a few round trips; it changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+import redis
+
+from worker import backoff, keys, metrics
+from worker.cli.metric_families import Sample
+from worker.connections import broker_errors
+from worker.errors import BrokerUnavailable
+from worker.inbox import InboxStatus, Load, list_inboxes, queue_depths, read_load
+from worker.settings import Settings
+from worker.sweeper import WorkerStatus, list_workers
+from worker.totals import Totals, read_totals
+
+#: Seconds without a sweep after which a worker's shards count as unserved; as `confkeep status`.
+_SILENT_S: Final = 15.0
+
+
+class DeploymentFigures:
+    """Reads with a client of its own; safe to share between threads."""
+
+    def __init__(self, client: redis.Redis, settings: Settings, *, worst: int) -> None:
+        self._client = client
+        self._settings = settings
+        self._worst = worst
+
+    def samples(self) -> list[Sample]:
+        """All of `metrics.OF_REDIS`; only that it is not up, when Redis does not answer."""
+        try:
+            return list(self._read())
+        except BrokerUnavailable:
+            return [Sample(metrics.UP, 0)]
+
+    def _read(self) -> Iterator[Sample]:
+        began = time.perf_counter()
+        client, settings = self._client, self._settings
+        totals = read_totals(client)
+        inboxes = list_inboxes(client)
+        load = read_load(client)
+        waits = backoff.get_many(client, [box.tenant_id for box in inboxes])
+        depths = queue_depths(client, settings)
+        with broker_errors():
+            received = client.llen(keys.RECEIVE_QUEUE)
+            dead = client.hlen(keys.DEAD)
+        workers = list_workers(client)
+        yield Sample(metrics.UP, 1)
+        yield from _totals(totals)
+        yield from _by_shard(inboxes, load, settings.shards)
+        yield Sample(metrics.INBOX_FULL, _full(load, settings))
+        for box in inboxes[: self._worst]:
+            labels = (box.tenant_id,)
+            yield Sample(metrics.TENANT_BACKUPS, box.entries, labels)
+            yield Sample(metrics.TENANT_BYTES, load.tenant_bytes.get(box.tenant_id, 0), labels)
+            yield Sample(metrics.TENANT_AGE, box.oldest_age_s, labels)
+        yield Sample(metrics.WAITING, len(inboxes))
+        yield Sample(metrics.FAILING, len(waits))
+        yield Sample(metrics.STALLED, sum(wait.stalled for wait in waits.values()))
+        yield Sample(metrics.DEAD_LETTERS, int(dead))
+        for shard, depth in depths.items():
+            yield Sample(metrics.QUEUE, depth, (keys.shard_queue(shard),))
+        yield Sample(metrics.QUEUE, int(received), (keys.RECEIVE_QUEUE,))
+        for worker in workers:
+            yield Sample(metrics.SWEEP_AGE, worker.last_sweep_age_s, (worker.name,))
+        yield Sample(metrics.UNSERVED, _unserved(workers, settings.shards))
+        yield Sample(metrics.SCRAPE, time.perf_counter() - began)
+
+
+def _totals(totals: Totals) -> Iterator[Sample]:
+    yield Sample(metrics.ENQUEUED, totals.enqueued)
+    yield Sample(metrics.COMMITTED, totals.committed)
+    yield Sample(metrics.UNCHANGED, totals.unchanged)
+    yield Sample(metrics.SUSPECT, totals.suspect)
+    yield Sample(metrics.DEAD, totals.dead)
+    yield Sample(metrics.RETRIED, totals.retried)
+    yield Sample(metrics.COMMITTED_BYTES, totals.committed_bytes)
+    yield Sample(metrics.LATENCY, totals.latency)
+
+
+def _by_shard(inboxes: list[InboxStatus], load: Load, shards: int) -> Iterator[Sample]:
+    entries: Counter[int] = Counter()
+    size: Counter[int] = Counter()
+    oldest_s: dict[int, float] = {}
+    for box in inboxes:
+        shard = keys.shard_of(box.tenant_id, shards)
+        entries[shard] += box.entries
+        size[shard] += load.tenant_bytes.get(box.tenant_id, 0)
+        oldest_s[shard] = max(oldest_s.get(shard, 0.0), box.oldest_age_s)
+    for shard in range(shards):
+        labels = (f"{shard:02d}",)
+        yield Sample(metrics.INBOX_BACKUPS, entries[shard], labels)
+        yield Sample(metrics.INBOX_BYTES, size[shard], labels)
+        yield Sample(metrics.INBOX_AGE, oldest_s.get(shard, 0.0), labels)
+
+
+def _full(load: Load, settings: Settings) -> float:
+    return max(load.entries / settings.total_max_backups, load.bytes / settings.total_max_bytes)
+
+
+def _unserved(workers: list[WorkerStatus], shards: int) -> int:
+    served = {s for w in workers if w.last_sweep_age_s <= _SILENT_S for s in w.shards}
+    return len(set(range(shards)) - served)

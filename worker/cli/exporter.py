@@ -1,0 +1,148 @@
+"""`confkeep exporter`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+from worker.cli import running
+from worker.cli.deployment_figures import DeploymentFigures
+from worker.cli.metric_families import families
+from worker.cli.stale import Age
+from worker.cli.store_figures import StoreFigures
+from worker.cli.terminal import Terminal, pass_terminal
+from worker.connections import open_client
+from worker.errors import InvalidSettings
+from worker.settings import get_settings, variable_of
+
+#: The port, where neither the option nor CONFKEEP_METRICS_PORT gives one.
+DEFAULT_PORT: Final = 9108
+#: Most seconds to wait for each answer of Redis: a scrape must not time out over it.
+_REDIS_TIMEOUT_S: Final = 2.0
+
+
+@click.command("exporter")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65_535),
+    help=f"Where to listen.  [default: CONFKEEP_METRICS_PORT, or {DEFAULT_PORT}]",
+)
+@click.option("--address", help="Address to listen on.  [default: CONFKEEP_METRICS_ADDRESS]")
+@click.option(
+    "--worst",
+    type=click.IntRange(0, 1_000),
+    default=10,
+    show_default=True,
+    help="Of how many tenants to give figures of their own: those that wait longest, and those "
+    "with the most packs and bytes.",
+)
+@click.option(
+    "--stale-after",
+    "stale_after_s",
+    type=Age(),
+    default="26h",
+    show_default=True,
+    metavar="AGE",
+    help="From which age of its newest backup on a device counts as stale.",
+)
+@click.option(
+    "--store-every",
+    "store_every_s",
+    type=Age(),
+    default="5m",
+    show_default=True,
+    metavar="AGE",
+    help="How often to look through the store, in the background.",
+)
+@click.option("--once", is_flag=True, help="Print the metrics and end: for cron and text files.")
+@pass_terminal
+def command(
+    terminal: Terminal,
+    port: int | None,
+    address: str | None,
+    worst: int,
+    stale_after_s: float,
+    store_every_s: float,
+    once: bool,
+) -> None:
+    """Serve metrics of the whole deployment to Prometheus.
+
+    One for a deployment is enough; several do no harm. Redis is read at each scrape, the store (if
+    there is one at CONFKEEP_GIT_STORE_PATH) in the background. A server that is away gives
+    `confkeep_up 0`. docs/metrics.md lists all metrics.
+
+    \b
+    Ends with
+      0   SIGTERM or Ctrl-C, or after --once
+      2   it cannot listen on the port
+    """
+    running.adopt(terminal)
+    settings = get_settings()
+    client = open_client(settings, timeout_s=min(_REDIS_TIMEOUT_S, settings.redis_timeout_s))
+    store = StoreFigures(settings.git_store_path, stale_after_s=stale_after_s, worst=worst)
+    collector = _Collector(DeploymentFigures(client, settings, worst=worst), store)
+    if once:
+        store.look()
+        _print(terminal, collector)
+        return
+    port = port or settings.metrics_port or DEFAULT_PORT
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    server = _listen(collector, port, address or settings.metrics_address)
+    terminal.note(f"metrics at http://{address or settings.metrics_address}:{port}/metrics")
+    looking = threading.Thread(
+        target=store.run, args=(store_every_s, stop), name="store figures", daemon=True
+    )
+    looking.start()
+    stop.wait()
+    server.shutdown()
+    server.server_close()
+
+
+class _Collector:
+    """What prometheus-client asks at each scrape."""
+
+    def __init__(self, deployment: DeploymentFigures, store: StoreFigures) -> None:
+        self._deployment = deployment
+        self._store = store
+
+    def describe(self) -> list[Any]:
+        """Nothing: so it is not asked when it is registered."""
+        return []
+
+    def collect(self) -> Iterator[Any]:
+        """All families."""
+        yield from families(self._deployment.samples())
+        yield from families(self._store.samples())
+
+
+def _print(terminal: Terminal, collector: _Collector) -> None:
+    from prometheus_client import generate_latest
+
+    terminal.bytes(generate_latest(_registry(collector)))
+
+
+def _listen(collector: _Collector, port: int, address: str) -> Any:
+    from prometheus_client import start_http_server
+
+    try:
+        server, _thread = start_http_server(port, address, registry=_registry(collector))
+    except OSError as error:
+        raise InvalidSettings(
+            variable_of("metrics_port"),
+            f"cannot listen on port {port} of {address}: {error.strerror}",
+        ) from error
+    return server
+
+
+def _registry(collector: _Collector) -> Any:
+    from prometheus_client import CollectorRegistry
+
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return registry

@@ -1,0 +1,177 @@
+"""`confkeep health`; reads files of the workers on this machine, and loads neither pydantic nor redis-py.
+
+What it says is the worker's own view: its sweep has just asked Redis, its thread has just written
+to the store. So it asks nobody, and cannot hang with them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from worker.cli import running
+from worker.errors import NotAlive, NotReady
+from worker.heartbeat import State, Vitals, read_all, run_folder
+
+#: Seconds without a turn after which the loop counts as hung. A half-open connection keeps it busy
+#: for about ten.
+MAX_SILENCE_S: Final = 30.0
+#: Seconds after which a sweep, or a write to the store, is too old.
+RECENT_S: Final = 20.0
+#: The same as a multiple of the sweep's interval, where that is more.
+_SWEEPS: Final = 3
+
+
+@click.command("health")
+@click.option("--live", "ask_live", is_flag=True, help="Ask only whether the worker's loop turns.")
+@click.option(
+    "--ready", "ask_ready", is_flag=True, help="Ask only whether the worker can commit now."
+)
+@click.option("--name", help="That worker only, by its name with or without the machine's.")
+@click.option(
+    "--index",
+    type=click.IntRange(0),
+    envvar="CONFKEEP_WORKER_INDEX",
+    help="That worker only.  [default: CONFKEEP_WORKER_INDEX; where it is not set, all]",
+)
+@click.option(
+    "--max-silence",
+    type=click.FloatRange(0.1),
+    default=MAX_SILENCE_S,
+    show_default=True,
+    help="Seconds without a turn after which a loop counts as hung.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    ask_live: bool,
+    ask_ready: bool,
+    name: str | None,
+    index: int | None,
+    max_silence: float,
+    as_json: bool,
+) -> None:
+    """Say whether the worker here lives and is ready, for probes.
+
+    Live: it runs, and its loop turns or waits for a server that is away. When not, start it again.
+    Ready: its last sweep got through to Redis, and its last write to the store's volume succeeded,
+    both a few seconds ago. When not, a restart does not help. Without --live and --ready both are
+    asked.
+
+    It looks at the workers of this machine (or container) that use the server of
+    CONFKEEP_REDIS_URL, and asks neither the server nor the volume: it answers at once also when
+    these hang. A worker with CONFKEEP_RUN_PATH is found with the same CONFKEEP_RUN_PATH.
+
+    It ends with 0, with 51 when a worker is not live or there is none, or with 52 when one is not
+    ready.
+
+    \b
+    With --json:
+      {"live", "ready": true or false,
+       "workers": [{"name", "index", "pid", "state": "starting", "running" or "ending",
+                    "loop_age_s", "sweep_age_s", "store_age_s": seconds, or null,
+                    "not_live": why, or null, "not_ready": [why]}]}
+    """
+    workers = [
+        worker
+        for worker in _read()
+        if (index is None or worker.index == index)
+        and (name is None or name in (worker.name, worker.name.split("@")[0]))
+    ]
+    dead = {worker.name: why_not_live(worker, max_silence) for worker in workers}
+    unready = {worker.name: why_not_ready(worker) for worker in workers}
+    live = bool(workers) and not any(dead.values())
+    ready = bool(workers) and not any(unready.values())
+    both = ask_live == ask_ready
+    if as_json:
+        report = [_json(worker, dead[worker.name], unready[worker.name]) for worker in workers]
+        click.echo(json.dumps({"live": live, "ready": ready, "workers": report}, indent=2))
+        if not live and (both or ask_live):
+            ctx.exit(NotAlive.exit_code)
+        if not ready and (both or ask_ready):
+            ctx.exit(NotReady.exit_code)
+        return
+    if not workers:
+        problem = "no worker of this deployment runs on this machine"
+        raise NotReady(problem) if ask_ready and not both else NotAlive(problem)
+    if not live and (both or ask_live):
+        raise NotAlive("; ".join(f"{name}: {why}" for name, why in dead.items() if why))
+    if not ready and (both or ask_ready):
+        raise NotReady(
+            "; ".join(f"{name}: {', '.join(why)}" for name, why in unready.items() if why)
+        )
+    said = "live and ready" if both else "live" if ask_live else "ready"
+    for worker in workers:
+        click.echo(f"{said}: {_printable(worker.name)} ({_ages(worker)})")
+
+
+def _read() -> list[Vitals]:
+    path = running.probe_variable("CONFKEEP_RUN_PATH")
+    folder = run_folder(Path(path) if path else None, running.probe_url())
+    try:
+        return read_all(folder)
+    except OSError as error:
+        raise NotAlive(f"{folder}: {error.strerror or error}") from error
+
+
+def why_not_live(worker: Vitals, max_silence_s: float) -> str | None:
+    """Why a worker should be started again; None: it should not."""
+    if worker.loop_age_s is None or worker.loop_age_s > max_silence_s:
+        return f"its loop has not turned for {_seconds(worker.loop_age_s)}"
+    return None
+
+
+def why_not_ready(worker: Vitals) -> list[str]:
+    """Why a worker cannot commit now; empty: it can."""
+    problems = []
+    if worker.state is not State.RUNNING:
+        problems.append(f"it is {worker.state.name.lower()}")
+    if worker.sweep_error is not None:
+        problems.append(f"its last sweep failed ({worker.sweep_error})")
+    elif _is_old(worker.sweep_age_s, max(RECENT_S, _SWEEPS * worker.sweep_interval_s)):
+        problems.append(f"it has not swept for {_seconds(worker.sweep_age_s)}")
+    if worker.store_error is not None:
+        problems.append(f"its store takes no write ({worker.store_error})")
+    elif _is_old(worker.store_age_s, RECENT_S):
+        problems.append(f"its store has not answered for {_seconds(worker.store_age_s)}")
+    return problems
+
+
+def _is_old(age_s: float | None, limit_s: float) -> bool:
+    return age_s is None or age_s > limit_s
+
+
+def _seconds(age_s: float | None) -> str:
+    return "as long as it runs" if age_s is None else f"{age_s:.0f} s"
+
+
+def _ages(worker: Vitals) -> str:
+    ages = {"loop": worker.loop_age_s, "sweep": worker.sweep_age_s, "store": worker.store_age_s}
+    return ", ".join(
+        f"{what} never" if age is None else f"{what} {age:.1f} s ago" for what, age in ages.items()
+    )
+
+
+def _printable(name: str) -> str:
+    return name if name.isprintable() else ascii(name)
+
+
+def _json(worker: Vitals, not_live: str | None, not_ready: list[str]) -> dict[str, Any]:
+    ages = {
+        "loop_age_s": worker.loop_age_s,
+        "sweep_age_s": worker.sweep_age_s,
+        "store_age_s": worker.store_age_s,
+    }
+    return {
+        "name": worker.name,
+        "index": worker.index,
+        "pid": worker.pid,
+        "state": worker.state.name.lower(),
+        **{name: None if age is None else round(age, 3) for name, age in ages.items()},
+        "not_live": not_live,
+        "not_ready": not_ready,
+    }

@@ -1,0 +1,133 @@
+"""What the exporter knows of the store: sizes and stale devices, looked up in the background; it only reads."""
+
+from __future__ import annotations
+
+import bisect
+import threading
+import time
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from worker import metrics
+from worker.cli.metric_families import Sample
+from worker.cli.stale import last_backups
+from worker.errors import StoreError
+from worker.store import refs
+from worker.store.pack_set import names_of
+from worker.store.repack_state import free_bytes, read_state
+from worker.store.repository import repository_path, tenants_of
+
+#: Times that a folder is listed while a repack removes files in it.
+_LISTINGS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Devices:
+    """When a tenant's devices were last backed up, as of one commit."""
+
+    tip: str | None
+    #: Seconds since 1970, ascending: 8 bytes for each device. Those that git tells nothing of come
+    #: first, as 0.
+    seen_s: array[float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Repository:
+    packs: int
+    bytes: int
+    skipped: bool
+
+
+class StoreFigures:
+    """Looks through the store and remembers what it found. `look` in one thread at a time.
+
+    A tenant whose branch has not moved costs a look at its ref and its packs; the others' devices
+    are read anew from their history index.
+    """
+
+    def __init__(self, store: Path, *, stale_after_s: float, worst: int) -> None:
+        self._store = store
+        self._stale_after_s = stale_after_s
+        self._worst = worst
+        self._devices: dict[str, _Devices] = {}
+        #: None: there is no store, or it was not looked through yet.
+        self._found: list[Sample] | None = None
+        self._looked_s = 0.0
+
+    def run(self, interval_s: float, stop: threading.Event) -> None:
+        """Look now and then at every interval, until `stop` is set."""
+        while True:
+            self.look()
+            if stop.wait(interval_s):
+                return
+
+    def look(self) -> None:
+        """Look through the whole store once. A repository that cannot be read is counted as such."""
+        try:
+            self._found = list(self._look()) if self._store.is_dir() else None
+        except OSError:
+            # The store itself went away meanwhile: its figures are absent until it is back.
+            self._found = None
+        self._looked_s = time.monotonic()
+
+    def samples(self) -> Iterator[Sample]:
+        """What the last look found; nothing where there is no store."""
+        found = self._found
+        if found is not None:
+            yield from found
+            yield Sample(metrics.STORE_AGE, time.monotonic() - self._looked_s)
+
+    def _look(self) -> Iterator[Sample]:
+        tenants = tenants_of(self._store)
+        before = time.time() - self._stale_after_s
+        devices = stale = unreadable = 0
+        repositories: dict[str, _Repository] = {}
+        self._devices = {t: self._devices[t] for t in tenants if t in self._devices}
+        for tenant_id in tenants:
+            path = repository_path(self._store, tenant_id)
+            try:
+                repositories[tenant_id] = _repository(path)
+                seen_s = self._seen(tenant_id, path)
+            except (StoreError, OSError):
+                unreadable += 1
+                continue
+            devices += len(seen_s)
+            stale += bisect.bisect_left(seen_s, before)
+        yield Sample(metrics.TENANTS, len(tenants))
+        yield Sample(metrics.DEVICES, devices)
+        yield Sample(metrics.STALE, stale)
+        yield Sample(metrics.UNREADABLE, unreadable)
+        yield Sample(metrics.SKIPPED, sum(one.skipped for one in repositories.values()))
+        yield Sample(metrics.STORE_BYTES, sum(one.bytes for one in repositories.values()))
+        yield Sample(metrics.STORE_FREE, free_bytes(self._store))
+        by_packs = sorted(repositories.items(), key=lambda item: item[1].packs, reverse=True)
+        for tenant_id, one in by_packs[: self._worst]:
+            yield Sample(metrics.PACKS, one.packs, (tenant_id,))
+        by_bytes = sorted(repositories.items(), key=lambda item: item[1].bytes, reverse=True)
+        for tenant_id, one in by_bytes[: self._worst]:
+            yield Sample(metrics.REPOSITORY_BYTES, one.bytes, (tenant_id,))
+
+    def _seen(self, tenant_id: str, path: Path) -> array[float]:
+        tip = refs.read_main(path)
+        known = self._devices.get(tenant_id)
+        if known is None or tip is None or known.tip != tip:
+            # The tip was read before: what is committed meanwhile is read again next time.
+            found = last_backups(path).values()
+            seen_s = sorted(0.0 if last is None else last.timestamp() for last in found)
+            known = self._devices[tenant_id] = _Devices(tip, array("d", seen_s))
+        return known.seen_s
+
+
+def _repository(path: Path) -> _Repository:
+    for tries_left in range(_LISTINGS - 1, -1, -1):
+        try:
+            packs = names_of(path / "objects" / "pack")
+        except FileNotFoundError:
+            if not tries_left:
+                raise
+        else:
+            break
+    return _Repository(len(packs), sum(packs.values()), bool(read_state(path).skipped))

@@ -1,0 +1,114 @@
+"""What an inbox knows of a backup, its text and its signature; it reads and writes no inbox."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+
+from worker import signing
+from worker.errors import NotSigned, PoisonedBackup
+from worker.ids import checked_uuid
+from worker.settings import Settings
+from worker.signing import Keyring
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What an inbox knows of a backup; its bytes are in staging."""
+
+    backup_id: str
+    device_id: str
+    message: str
+    #: ISO 8601 with an offset, or None.
+    captured_at: str | None
+    export_bytes: int
+    export_sha256: str
+    #: None, like the next: the capture has no binary.
+    binary_bytes: int | None
+    binary_sha256: str | None
+    #: Where the bytes are: `redis` or `volume`.
+    staging: str
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of both files."""
+        return self.export_bytes + (self.binary_bytes or 0)
+
+    def digest(self, tenant_id: str) -> str:
+        """What makes two backups of one id the same: tenant, device and bytes.
+
+        Not the message and the time of the capture: a producer that repeats a call may well make
+        them anew.
+        """
+        parts = (tenant_id, self.device_id, self.export_sha256, self.binary_sha256 or "-")
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The text that stands in the stream; ASCII."""
+        values = {field: getattr(self, field) for field in self.__slots__}
+        return json.dumps(values, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> Entry:
+        """The inverse of `to_json`.
+
+        Raises:
+            PoisonedBackup: written by something else.
+        """
+        try:
+            entry = cls(**json.loads(text))
+            entry.check()
+        except (TypeError, ValueError, AttributeError) as error:
+            raise PoisonedBackup("the inbox entry cannot be read") from error
+        return entry
+
+    def check(self) -> None:
+        """Refuse what no enqueue writes: others may be able to write to the server too.
+
+        Raises:
+            TypeError, ValueError: a field is not what it must be.
+        """
+        for name in ("backup_id", "device_id"):
+            if checked_uuid(name, getattr(self, name)) != getattr(self, name):
+                raise ValueError(name)
+        if b"\0" in self.message.encode("utf-8", "surrogateescape"):
+            raise ValueError("message")
+        if self.captured_at is not None:
+            when = dt.datetime.fromisoformat(self.captured_at)
+            if when.utcoffset() is None or not 0 <= when.timestamp() < 2**32:
+                raise ValueError("captured_at")
+        if (self.binary_bytes is None) != (self.binary_sha256 is None):
+            raise ValueError("binary_sha256")
+        for size in (self.export_bytes, self.binary_bytes or 0):
+            if type(size) is not int or size < 0:
+                raise ValueError("size")
+        for digest in (self.export_sha256, self.binary_sha256 or "0" * 64):
+            if not _SHA256.fullmatch(digest):
+                raise ValueError("sha256")
+        if self.staging not in ("redis", "volume"):
+            raise ValueError("staging")
+
+
+def sign(keyring: Keyring, tenant_id: str, text: str) -> str:
+    """The signature of an entry's text in a tenant's inbox."""
+    return keyring.sign(signing.ENTRY, tenant_id.encode(), text.encode())
+
+
+def check_signature(settings: Settings, tenant_id: str, text: bytes, signature: str | None) -> None:
+    """Refuse an entry that no key of ours signed for this tenant. Without a key: nothing.
+
+    Raises:
+        NotSigned: it may be planted.
+    """
+    keyring = settings.keyring
+    if keyring is None or (signature is None and not settings.signing_required):
+        return
+    if signature is None:
+        raise NotSigned("the inbox entry has no signature")
+    if not keyring.verifies(signature, signing.ENTRY, tenant_id.encode(), text):
+        raise NotSigned("none of the keys made the inbox entry's signature")

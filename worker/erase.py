@@ -1,0 +1,141 @@
+"""What Redis and the staging hold of a device or a tenant: found and deleted; it looks at no inbox."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+
+from worker import dead_letters, keys, received, totals
+from worker.connections import broker_errors
+from worker.dead_letters import DeadLetter
+from worker.errors import StagingUnavailable
+from worker.settings import Settings
+
+_RESULTS: Final = keys.result("*")
+_AT_ONCE: Final = 500
+#: Seconds for which an answer of a reading task is left to who asked.
+_ANSWER_S: Final = 60
+
+
+def unnamed_handoffs(client: redis.Redis, settings: Settings, tenant_id: str) -> int:
+    """How many handed-over bytes of a tenant no waiting message refers to."""
+    prefix = keys.handoff(tenant_id, "")
+    found = {name.removeprefix(prefix) for name in _scan(client, prefix + "*")}
+    folder = settings.staging_path / "handoff" / tenant_id
+    if folder.is_dir():
+        found.update(file.name for file in folder.iterdir())
+    if not found:
+        return 0
+    named = (message.handed_over for message in received.waiting(client))
+    return len(found.difference(*named))
+
+
+def clear(
+    client: redis.Redis,
+    settings: Settings,
+    tenant_id: str,
+    letters: Iterable[DeadLetter],
+    backup_ids: set[str],
+    device_id: str | None,
+) -> int:
+    """Delete dead letters, and what is kept under the ids of backups or of callers that asked."""
+    for letter in letters:
+        dead_letters.discard(client, settings, letter.backup_id)
+    names = {keys.result(backup_id) for backup_id in backup_ids}
+    names |= {keys.staged(tenant_id, backup_id) for backup_id in backup_ids}
+    named, answers = _results_of(client, tenant_id, device_id, settings.receipt_ttl_s)
+    deleted = _delete(client, names | named) + totals.forget(client, tenant_id, device_id)
+    # Not counted: most are of others.
+    _delete(client, answers)
+    if backup_ids:
+        with broker_errors():
+            client.hdel(keys.replies(tenant_id), *backup_ids)
+    folder = settings.staging_path / tenant_id
+    if backup_ids and folder.is_dir():
+        for file in folder.iterdir():
+            if file.name[:36] in backup_ids:
+                deleted += _unlink(file)
+    return deleted
+
+
+def clear_tenant(client: redis.Redis, settings: Settings, tenant_id: str) -> int:
+    """Delete every other key and file of a tenant, but for the lock that the caller holds."""
+    names = {keys.backoff(tenant_id), keys.attempts(tenant_id), keys.replies(tenant_id)}
+    names.add(keys.wake(tenant_id))
+    for pattern in (keys.staged(tenant_id, "*"), keys.handoff(tenant_id, "*")):
+        names |= set(_scan(client, pattern))
+    deleted = _delete(client, names)
+    with broker_errors():
+        client.zrem(keys.WAITING, tenant_id)
+        client.hdel(keys.LOAD, tenant_id)
+    folders = (settings.staging_path / tenant_id, settings.staging_path / "handoff" / tenant_id)
+    for folder in folders:
+        if folder.is_dir():
+            deleted += sum(1 for _file in folder.iterdir())
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:
+                raise StagingUnavailable(f"staging: {error.strerror}") from error
+    return deleted
+
+
+def _results_of(
+    client: redis.Redis, tenant_id: str, device_id: str | None, life_s: int
+) -> tuple[set[str], set[str]]:
+    """The result records that name the device, or the tenant; and all answers of reading tasks.
+
+    An answer is a file or a difference and does not say whose it is. Who asked has it: those of the
+    last minute are left, since he may be about to fetch them.
+    """
+    ids = [id_.encode() for id_ in (tenant_id, device_id) if id_ is not None]
+    named, answers = set(), set()
+    names = _scan(client, _RESULTS)
+    while some := list(islice(names, _AT_ONCE)):
+        with broker_errors():
+            found: Any = client.mget(some)
+        for name, text in zip(some, found, strict=True):
+            if text is not None and all(id_ in text for id_ in ids):
+                named.add(name)
+            elif text is not None and _is_answer(text):
+                with broker_errors():
+                    left_s: Any = client.ttl(name)
+                if int(left_s) < life_s - _ANSWER_S:
+                    answers.add(name)
+    return named, answers
+
+
+def _is_answer(text: bytes) -> bool:
+    try:
+        result = json.loads(text).get("result")
+    except (ValueError, AttributeError):
+        return False
+    return isinstance(result, (str, list))
+
+
+def _scan(client: redis.Redis, pattern: str) -> Iterator[str]:
+    with broker_errors():
+        for name in client.scan_iter(match=pattern, count=1_000):
+            yield name.decode()
+
+
+def _delete(client: redis.Redis, names: Iterable[str]) -> int:
+    left, deleted = iter(names), 0
+    while some := list(islice(left, _AT_ONCE)):
+        with broker_errors():
+            gone: Any = client.delete(*some)
+        deleted += gone
+    return deleted
+
+
+def _unlink(file: Path) -> int:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise StagingUnavailable(f"staging: {error.strerror}") from error
+    return 1

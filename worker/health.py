@@ -1,0 +1,157 @@
+"""What a worker shows of itself to probes: marks of its loop and its store; it asks and judges nobody.
+
+The loop's mark comes from a timer of the consumer's loop, and from its tries to connect while the
+broker is away: such a worker is alive. The store's comes from a thread, which writes a few bytes
+every few seconds; when the volume hangs, that thread hangs and nothing else. The sweep marks for
+itself (`worker.sweeper`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+from celery import bootsteps, signals
+
+from worker.heartbeat import Heartbeat, Mark, State, run_folder
+from worker.logs import get_logger
+from worker.settings import Settings, get_settings
+
+log = get_logger("health")
+
+#: Seconds between two marks of the loop.
+LOOP_INTERVAL_S: Final = 1.0
+#: Seconds between two writes to the store.
+STORE_INTERVAL_S: Final = 5.0
+
+_PROBE_BYTES: Final = bytes(4096)
+#: What a file system says that has no unnamed files.
+_NO_UNNAMED: Final = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
+
+
+class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Makes the worker's file when the pool runs, and removes it at the end.
+
+    A worker that cannot make the file works all the same; no probe will find it.
+    """
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        parent.heartbeat = None
+        self._heartbeat: Heartbeat | None = None
+        self._stop = threading.Event()
+        #: The main thread runs a task (solo pool), or waits for the last ones: the loop rests.
+        self._busy = threading.Event()
+        self._pid = 0
+
+    def start(self, parent: Any) -> None:
+        """Make the file and begin to mark."""
+        settings = get_settings()
+        folder = run_folder(settings.run_path, settings.redis_url)
+        try:
+            heartbeat = Heartbeat(
+                folder, parent.hostname, settings.worker_index, settings.sweep_interval_s
+            )
+        except OSError as error:
+            log.warning(
+                "no file for probes; `confkeep health` will not see this worker",
+                action="health.no_file",
+                folder=str(folder),
+                error=error.strerror or str(error),
+            )
+            return
+        self._heartbeat = parent.heartbeat = heartbeat
+        self._pid = os.getpid()
+        heartbeat.mark(Mark.LOOP)
+        for target, name in ((self._rest, "heartbeat"), (self._write_to_store, "store-probe")):
+            threading.Thread(target=target, args=(settings,), name=name, daemon=True).start()
+        signals.task_prerun.connect(self._task_begins)
+        signals.task_postrun.connect(self._task_ends)
+        signals.worker_ready.connect(self._ready)
+        signals.worker_shutting_down.connect(self._ending)
+
+    def stop(self, parent: Any) -> None:
+        """Remove the file."""
+        self._stop.set()
+        if self._heartbeat is not None:
+            parent.heartbeat = None
+            self._heartbeat.close()
+            self._heartbeat = None
+
+    terminate = stop
+
+    def _ready(self, **_: Any) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.enter(State.RUNNING)
+
+    def _ending(self, **_: Any) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.enter(State.ENDING)
+        self._busy.set()
+
+    def _task_begins(self, **_: Any) -> None:
+        if os.getpid() == self._pid and threading.current_thread() is threading.main_thread():
+            self._busy.set()
+
+    def _task_ends(self, **_: Any) -> None:
+        if os.getpid() == self._pid and threading.current_thread() is threading.main_thread():
+            self._busy.clear()
+
+    def _rest(self, settings: Settings) -> None:  # noqa: ARG002
+        """Mark for the loop while it may rest."""
+        heartbeat = self._heartbeat
+        while heartbeat is not None and not self._stop.wait(LOOP_INTERVAL_S):
+            if self._busy.is_set():
+                heartbeat.mark(Mark.LOOP)
+
+    def _write_to_store(self, settings: Settings) -> None:
+        heartbeat = self._heartbeat
+        while heartbeat is not None:
+            try:
+                write_probe(settings.git_store_path)
+            except OSError as error:
+                heartbeat.mark(Mark.STORE_FAILED, error.strerror or type(error).__name__)
+            else:
+                heartbeat.mark(Mark.STORE)
+            if self._stop.wait(STORE_INTERVAL_S):
+                return
+
+
+def write_probe(store: Path) -> None:
+    """Write a page to the store's file system and leave nothing; makes the folder, as a commit does.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    store.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(store, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in _NO_UNNAMED:
+            raise
+        _write_named(store / f".confkeep-probe-{os.getpid()}")
+        return
+    _write_and_close(descriptor)
+
+
+def _write_named(path: Path) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _write_and_close(descriptor)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
+
+def _write_and_close(descriptor: int) -> None:
+    try:
+        os.write(descriptor, _PROBE_BYTES)
+    finally:
+        # A network's file system may refuse only now.
+        os.close(descriptor)

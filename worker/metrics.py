@@ -1,0 +1,299 @@
+"""Every metric by name: what a worker counts and what the exporter reads; it measures nothing itself.
+
+The tables of docs/metrics.md, the dashboard's and the alerts' checks and both sources of metrics go
+by this module. What one worker did is called `confkeep_worker_...`; the rest is of the whole
+deployment and comes from the exporter: so no sum counts anything twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from worker import totals
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+#: Upper bounds in seconds of a step's or a lock's buckets.
+STEP_BOUNDS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0)
+#: The same of a backup's way from enqueue to receipt.
+LATENCY_BOUNDS_S: Final = tuple(bound_ms / 1000 for bound_ms in totals.LATENCY_BOUNDS_MS)
+
+#: The steps of a batch, in their order, and what each does.
+STEPS: Final = {
+    "read": "read the staged bytes",
+    "check": "compare them with what was accepted; does the capture look bad?",
+    "flock": "wait for a recovery of the repository",
+    "find": "bring the history index up to date; is any of it in git already?",
+    "objects": "make the commits, in memory",
+    "pack": "write and sync the pack",
+    "ref": "move the branch: the commit point",
+    "index": "add to the history index",
+    "receipts": "publish the receipts",
+    "settle": "take the entries and their bytes out",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric as Prometheus sees it."""
+
+    #: As it is scraped: a counter's ends with `_total`, a time is in seconds, a size in bytes.
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    #: Of a histogram; the last one, infinite, is left out.
+    bounds: tuple[float, ...] = ()
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names of its time series."""
+        if self.kind == "histogram":
+            return (f"{self.name}_bucket", f"{self.name}_sum", f"{self.name}_count")
+        return (self.name,)
+
+    @property
+    def series_labels(self) -> frozenset[str]:
+        """The labels that a series of it may have."""
+        return frozenset(self.labels) | ({"le"} if self.kind == "histogram" else set())
+
+
+def _counted(prefix: str, who: str) -> tuple[Metric, ...]:
+    """What a worker and the whole deployment both count."""
+    return (
+        Metric(f"{prefix}_backups_committed_total", "counter", f"Backups that {who} committed."),
+        Metric(
+            f"{prefix}_backups_unchanged_total",
+            "counter",
+            f"Of the backups that {who} committed, those that changed nothing.",
+        ),
+        Metric(
+            f"{prefix}_backups_suspect_total",
+            "counter",
+            f"Of the backups that {who} committed, those that look bad or failed.",
+        ),
+        Metric(
+            f"{prefix}_backups_dead_total",
+            "counter",
+            f"Backups that {who} made dead letters.",
+        ),
+        Metric(
+            f"{prefix}_turns_retried_total",
+            "counter",
+            f"Turns of {who} that ended with a fault of the system; each is tried again.",
+        ),
+        Metric(
+            f"{prefix}_commit_latency_seconds",
+            "histogram",
+            f"Seconds from the enqueue of a backup to its receipt, of what {who} committed.",
+            bounds=LATENCY_BOUNDS_S,
+        ),
+    )
+
+
+WORKER_ENQUEUED: Final = Metric(
+    "confkeep_worker_backups_enqueued_total",
+    "counter",
+    "Backups that this worker accepted for other Celery clients (backups.receive).",
+)
+(
+    WORKER_COMMITTED,
+    WORKER_UNCHANGED,
+    WORKER_SUSPECT,
+    WORKER_DEAD,
+    WORKER_RETRIED,
+    WORKER_LATENCY,
+) = _counted("confkeep_worker", "this worker")
+WORKER_STEP: Final = Metric(
+    "confkeep_worker_step_seconds",
+    "histogram",
+    "Seconds of each step of a batch that this worker committed.",
+    ("step",),
+    STEP_BOUNDS_S,
+)
+WORKER_LOCK_WAIT: Final = Metric(
+    "confkeep_worker_lock_wait_seconds",
+    "histogram",
+    "Seconds until this worker had a tenant lock.",
+    bounds=STEP_BOUNDS_S,
+)
+WORKER_LOCK_BUSY: Final = Metric(
+    "confkeep_worker_lock_busy_total",
+    "counter",
+    "Times that this worker found a tenant lock held by another process.",
+)
+WORKER_SWEEP_AGE: Final = Metric(
+    "confkeep_worker_sweep_age_seconds",
+    "gauge",
+    "Seconds since this worker's last sweep that succeeded, or since its start.",
+)
+
+#: What each worker serves at CONFKEEP_METRICS_PORT.
+OF_WORKER: Final = (
+    WORKER_ENQUEUED,
+    WORKER_COMMITTED,
+    WORKER_UNCHANGED,
+    WORKER_SUSPECT,
+    WORKER_DEAD,
+    WORKER_RETRIED,
+    WORKER_LATENCY,
+    WORKER_STEP,
+    WORKER_LOCK_WAIT,
+    WORKER_LOCK_BUSY,
+    WORKER_SWEEP_AGE,
+)
+
+UP: Final = Metric("confkeep_up", "gauge", "Whether Redis answered (1) or not (0).")
+ENQUEUED: Final = Metric(
+    "confkeep_backups_enqueued_total",
+    "counter",
+    "Backups that were accepted, and dead letters that were put back.",
+)
+COMMITTED, UNCHANGED, SUSPECT, DEAD, RETRIED, LATENCY = _counted("confkeep", "all workers")
+COMMITTED_BYTES: Final = Metric(
+    "confkeep_committed_bytes_total",
+    "counter",
+    "Bytes of the committed backups, as they were handed over.",
+)
+INBOX_BACKUPS: Final = Metric(
+    "confkeep_inbox_backups", "gauge", "Backups that wait in the inboxes of a shard.", ("shard",)
+)
+INBOX_BYTES: Final = Metric(
+    "confkeep_inbox_bytes", "gauge", "Bytes of the backups that wait in a shard.", ("shard",)
+)
+INBOX_AGE: Final = Metric(
+    "confkeep_inbox_oldest_age_seconds",
+    "gauge",
+    "Seconds that the oldest backup of a shard has waited; 0 when none waits.",
+    ("shard",),
+)
+INBOX_FULL: Final = Metric(
+    "confkeep_inbox_full_ratio",
+    "gauge",
+    "The part of what may wait in all inboxes that does; at 1 an enqueue is refused.",
+)
+TENANT_BACKUPS: Final = Metric(
+    "confkeep_tenant_inbox_backups",
+    "gauge",
+    "Backups that wait for a tenant; of the tenants with the oldest ones only.",
+    ("tenant",),
+)
+TENANT_BYTES: Final = Metric(
+    "confkeep_tenant_inbox_bytes",
+    "gauge",
+    "Bytes that wait for a tenant; of the tenants with the oldest backups only.",
+    ("tenant",),
+)
+TENANT_AGE: Final = Metric(
+    "confkeep_tenant_inbox_oldest_age_seconds",
+    "gauge",
+    "Seconds that a tenant's oldest backup has waited; of the tenants with the oldest ones only.",
+    ("tenant",),
+)
+WAITING: Final = Metric("confkeep_inboxes_waiting", "gauge", "Inboxes that are not empty.")
+FAILING: Final = Metric(
+    "confkeep_inboxes_failing", "gauge", "Inboxes whose last turn ended with a fault."
+)
+STALLED: Final = Metric(
+    "confkeep_inboxes_stalled", "gauge", "Inboxes that failed so often that a person should look."
+)
+DEAD_LETTERS: Final = Metric("confkeep_dead_letters", "gauge", "Dead letters that are kept.")
+QUEUE: Final = Metric(
+    "confkeep_queue_messages", "gauge", "Messages that wait in a Celery queue.", ("queue",)
+)
+SWEEP_AGE: Final = Metric(
+    "confkeep_sweep_age_seconds",
+    "gauge",
+    "Seconds since a worker's last sweep; a worker that is silent for an hour is left out.",
+    ("worker",),
+)
+UNSERVED: Final = Metric(
+    "confkeep_shards_unserved", "gauge", "Shards that no worker has swept in the last 15 seconds."
+)
+SCRAPE: Final = Metric(
+    "confkeep_exporter_scrape_seconds", "gauge", "Seconds that it took to read Redis for this."
+)
+
+TENANTS: Final = Metric("confkeep_store_tenants", "gauge", "Tenants that have a repository.")
+DEVICES: Final = Metric("confkeep_store_devices", "gauge", "Devices in the newest commits.")
+STALE: Final = Metric(
+    "confkeep_devices_stale",
+    "gauge",
+    "Devices whose newest backup is older than --stale-after, as `confkeep stale` counts them.",
+)
+PACKS: Final = Metric(
+    "confkeep_repository_packs",
+    "gauge",
+    "Packs of a tenant's repository; of the tenants with the most only.",
+    ("tenant",),
+)
+REPOSITORY_BYTES: Final = Metric(
+    "confkeep_repository_bytes",
+    "gauge",
+    "Bytes of the packs of a tenant's repository; of the tenants with the most only.",
+    ("tenant",),
+)
+STORE_BYTES: Final = Metric(
+    "confkeep_store_bytes", "gauge", "Bytes of the packs of all repositories."
+)
+STORE_FREE: Final = Metric(
+    "confkeep_store_free_bytes", "gauge", "Bytes that may still be written to the store's disk."
+)
+SKIPPED: Final = Metric(
+    "confkeep_repacks_skipped",
+    "gauge",
+    "Repositories whose last repack, or the full one that was due, did not run.",
+)
+UNREADABLE: Final = Metric(
+    "confkeep_repositories_unreadable",
+    "gauge",
+    "Repositories that could not be read for these figures.",
+)
+STORE_AGE: Final = Metric(
+    "confkeep_store_figures_age_seconds",
+    "gauge",
+    "Seconds since the store was last looked through for these figures.",
+)
+
+#: What the exporter reads from Redis at each scrape. All but `UP` are absent when it is away.
+OF_REDIS: Final = (
+    UP,
+    ENQUEUED,
+    COMMITTED,
+    UNCHANGED,
+    SUSPECT,
+    DEAD,
+    RETRIED,
+    COMMITTED_BYTES,
+    LATENCY,
+    INBOX_BACKUPS,
+    INBOX_BYTES,
+    INBOX_AGE,
+    INBOX_FULL,
+    TENANT_BACKUPS,
+    TENANT_BYTES,
+    TENANT_AGE,
+    WAITING,
+    FAILING,
+    STALLED,
+    DEAD_LETTERS,
+    QUEUE,
+    SWEEP_AGE,
+    UNSERVED,
+    SCRAPE,
+)
+#: What it finds in the store, in the background. Absent where there is no store.
+OF_STORE: Final = (
+    TENANTS,
+    DEVICES,
+    STALE,
+    PACKS,
+    REPOSITORY_BYTES,
+    STORE_BYTES,
+    STORE_FREE,
+    SKIPPED,
+    UNREADABLE,
+    STORE_AGE,
+)
+ALL: Final = (*OF_WORKER, *OF_REDIS, *OF_STORE)

@@ -1,0 +1,109 @@
+"""Undoing the newest rewrite by retention, with what was committed since; it decides no rule.
+
+An undoing is a rewrite as any other, by the same steps: `main` becomes the history of before, and
+on top of it the commits since, which have the same trees. What it replaces is kept as well: to undo
+once more is to do it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import pygit2
+
+from worker.errors import RepositoryDamaged, UndoImpossible
+from worker.store import durable, flock, id_map, index_build, prune, refs
+from worker.store.id_map import IdMap
+from worker.store.index import open_index
+from worker.store.index_build import RawCommit
+from worker.store.repository import TenantRepository, open_repository
+from worker.store.rewrite import HistoryWriter, Made, before_refs, replace_history, stamp_of
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What an undoing did."""
+
+    #: The new tip, 40 hex digits.
+    tip: str
+    #: Commits that are in the history again.
+    back: int
+    #: Commits that came after the rewrite and stay.
+    since: int
+
+
+def undo_retention(repository: TenantRepository, *, now_s: int) -> Undone:
+    """Let `main` be what it was before the newest rewrite, with the commits that came since.
+
+    The caller holds the tenant lock, and the flock in no form.
+
+    Raises:
+        UndoImpossible: there was no rewrite, its old history is pruned, or another program moved
+            `main`; nothing was changed.
+        RepositoryBusy: another process writes; nothing was changed.
+        RepositoryDamaged: an object that is needed is missing; nothing was changed.
+        StoreUnavailable: the file system refused; whether it was undone is unknown.
+    """
+    path = repository.path
+    with durable.file_system_errors(path.name):
+        try:
+            with flock.alone(path):
+                id_map.settle(path)
+                undone = _undo(repository, now_s)
+            with flock.shared(path), open_index(open_repository(path)) as index:
+                index.catch_up(refs.read_main(path))
+        except pygit2.GitError as error:
+            raise RepositoryDamaged(f"{path.name}: {error}") from error
+    return undone
+
+
+def _undo(repository: TenantRepository, now_s: int) -> Undone:
+    path, git = repository.path, repository.git
+    main = refs.read_main(path)
+    if main is None or not (path / id_map.FILE_NAME).exists():
+        raise UndoImpossible(f"{path.name}: retention has not rewritten it")
+    with contextlib.closing(IdMap(path / id_map.FILE_NAME)) as ids:
+        before, rewritten = ids.old_tip(), ids.new_tip()
+        names = [name for name in before_refs(git) if str(git.references[name].target) == before]
+        if not names or not (path / f"{id_map.BEFORE_PREFIX}{stamp_of(names[-1])}").exists():
+            raise UndoImpossible(f"{path.name}: the history of before is not there any more")
+        since = _since(repository, main, rewritten)
+        made, back = Made(), 0
+        for commit in git.walk(pygit2.Oid(hex=before)):
+            # None: a commit that the rewrite left as it was.
+            for fate in ids.fates(str(commit.id)):
+                if fate.new is None:
+                    back += 1
+                else:
+                    made.changed_ids.append((fate.new, fate.old))
+    due = prune.is_due(path)
+    prune.mark_due(path)
+    with HistoryWriter(repository, main) as writer:
+        made.tip = before
+        for later in since:
+            id_ = writer.add_on(later, made.tip)
+            made.changed_ids.append((bytes.fromhex(later.sha), id_))
+            made.tip = id_.hex()
+        writer.flush()
+        replace_history(
+            repository, main, made, now_s=now_s, keep_old=True, undone=stamp_of(names[-1])
+        )
+    if not due:
+        prune.unmark_due(path)
+    return Undone(made.tip, back, len(since))
+
+
+def _since(repository: TenantRepository, main: str, rewritten: str | None) -> list[RawCommit]:
+    """The commits above the rewritten history, oldest first."""
+    found = []
+    at: str | None = main
+    while at != rewritten:
+        commit = index_build.read_commit(repository.git, at) if at is not None else None
+        if commit is None or len(commit.parents) > 1:
+            raise UndoImpossible(
+                f"{repository.path.name}: another program moved main away from what retention made"
+            )
+        found.append(commit)
+        at = commit.parents[0] if commit.parents else None
+    return found[::-1]

@@ -1,0 +1,140 @@
+"""A history, of any shape, without one device; it moves no ref and removes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import pygit2
+from pygit2.enums import SortMode
+
+from worker.store import index_build, pack, reader
+from worker.store.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER
+from worker.store.id_map import RemovedBackup
+from worker.store.index_build import RawCommit, compare_trees
+from worker.store.repository import TenantRepository
+from worker.store.rewrite import HistoryWriter, Made
+
+_EMPTY: Final = pack.object_id(pack.TREE, b"").hex()
+_ENTRY_BYTES: Final = 63
+
+
+@dataclass(slots=True)
+class Erasure:
+    """A history without a device, and what of the device there was."""
+
+    made: Made = field(default_factory=Made)
+    #: Commits that are not in it.
+    commits: int = 0
+    #: The ids of the backups of the device.
+    backup_ids: list[str] = field(default_factory=list)
+
+
+class Eraser:
+    """Writes histories of one repository without a device; what they have in common, once.
+
+    A commit that has only to do with the device gives way to its parent. Each other one keeps its
+    parents, or what those gave way to; so a merge stays a merge, unless all of its sides gave way
+    to the same commit. The same history becomes the same commits, however often it is done.
+    """
+
+    def __init__(self, repository: TenantRepository, writer: HistoryWriter, device_id: str) -> None:
+        self._git = repository.git
+        self._device = device_id
+        self._writer = writer
+        self._found = Erasure()
+        #: What each commit became: its id now, or that of what it gave way to; None: of nothing.
+        self._now: dict[str, str | None] = {}
+        #: The root trees of the commits as they are now, and as they were.
+        self._tree_now: dict[str | None, str] = {None: _EMPTY}
+        self._tree_before: dict[str, str] = {}
+        #: The last root tree that was looked at: its id, its id without the device, and its bytes
+        #: then.
+        self._last = (_EMPTY, _EMPTY, b"")
+        self._written = b""
+        self._uniform = True
+
+    def write(self, tip: str) -> Erasure:
+        """Write the history of `tip` without the device; durable when this returns.
+
+        Where nothing changes, nothing is written, and the new tip is `tip`. What an earlier call
+        looked at is not told of again.
+
+        Raises:
+            RepositoryDamaged: an object that is needed is missing.
+            OSError: the file system refused.
+        """
+        found = self._found = Erasure()
+        order = SortMode.TOPOLOGICAL | SortMode.REVERSE
+        for oid in self._git.walk(pygit2.Oid(hex=tip), order):
+            if str(oid.id) not in self._now:
+                self._take(index_build.read_commit(self._git, str(oid.id)))
+        found.made.tip = self._now[tip]
+        if found.made.changed_ids:
+            # The newest state of every other device is what it was.
+            self._without_device(self._tree_before[tip])
+            self._move_root()
+            self._writer.check(self._last[2])
+        self._writer.flush()
+        return found
+
+    def _take(self, commit: RawCommit) -> None:
+        sha = commit.sha
+        self._tree_before[sha] = commit.tree
+        tree = self._without_device(commit.tree)
+        mapped = (self._now[parent] for parent in commit.parents)
+        parents = list(dict.fromkeys(parent for parent in mapped if parent is not None))
+        own = reader.id_in_header(commit.raw, DEVICE_ID_HEADER) == self._device
+        backup_id = reader.id_in_header(commit.raw, BACKUP_ID_HEADER)
+        made = self._found.made
+        if self._gives_way(commit, tree, parents, own=own):
+            self._now[sha] = parents[0] if parents else None
+            self._found.commits += 1
+            made.changed_ids.append((bytes.fromhex(sha), None))
+            if backup_id is not None:
+                self._found.backup_ids.append(backup_id)
+                made.removed.append(RemovedBackup(backup_id, None, sha, commit.committed_s))
+            return
+        now = sha
+        if own or tree != commit.tree or parents != commit.parents:
+            self._move_root()
+            id_ = self._writer.add(commit, parents, nameless=own)
+            now = id_.hex()
+            made.changed_ids.append((bytes.fromhex(sha), id_))
+            if own and backup_id is not None:
+                self._found.backup_ids.append(backup_id)
+        self._now[sha] = now
+        self._tree_now[now] = tree
+
+    def _gives_way(self, commit: RawCommit, tree: str, parents: list[str], *, own: bool) -> bool:
+        """Whether the commit has only to do with the device."""
+        if len(parents) > 1 or tree != self._tree_now[parents[0] if parents else None]:
+            return False
+        before = self._tree_before[commit.parents[0]] if commit.parents else _EMPTY
+        return own or len(set(commit.parents)) > 1 or commit.tree != before
+
+    def _without_device(self, tree: str) -> str:
+        """The id of a root tree without the device; remembers its bytes."""
+        if tree != self._last[0]:
+            data = index_build.read_tree(self._git, tree)
+            less = _less(data, self._device.encode())
+            id_ = tree if len(less) == len(data) else pack.object_id(pack.TREE, less).hex()
+            self._last = tree, id_, less
+        return self._last[1]
+
+    def _move_root(self) -> None:
+        """Let the writer's root tree be the one that was looked at last."""
+        data = self._last[2]
+        differences, self._uniform = compare_trees(self._written, data, self._uniform)
+        self._writer.change([(name, entry) for name, _old, entry in differences])
+        self._written = data
+
+
+def _less(tree: bytes, name: bytes) -> bytes:
+    """A root tree without the entry of that name."""
+    at = tree.find(b" %s\0" % name) - 5
+    if at < -5:
+        return tree
+    if at % _ENTRY_BYTES == 0 and index_build.is_uniform(tree):
+        return tree[:at] + tree[at + _ENTRY_BYTES :]
+    return pack.encode_tree(entry for entry in pack.parse_tree(tree) if entry.name != name)

@@ -1,0 +1,57 @@
+"""Starts Sentry and OpenTelemetry in a worker's processes, where the settings ask for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import bootsteps, signals
+
+from worker import error_reports, tracing
+from worker.errors import InvalidSettings
+from worker.logs import get_logger
+from worker.settings import Settings, get_settings
+
+log = get_logger("telemetry")
+
+
+def start(settings: Settings) -> None:
+    """Start what the settings ask for, in this process.
+
+    Raises:
+        InvalidSettings: an extra is not installed, or a value is wrong.
+    """
+    error_reports.start(settings)
+    tracing.start(settings, tasks=True)
+
+
+class TelemetryStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Ends the worker when what is asked for is not installed."""
+
+    def start(self, parent: Any) -> None:
+        """Start it in the main process, where tasks of threads and of the solo pool run."""
+        try:
+            start(get_settings())
+        except InvalidSettings as error:
+            _refuse(parent, error)
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Send what was gathered."""
+        tracing.stop()
+
+    terminate = stop
+
+
+def _refuse(parent: Any, error: InvalidSettings) -> None:
+    log.error(str(error), action="telemetry.refused", hint=error.hint)
+    parent.exitcode = error.exit_code
+    raise SystemExit(error.exit_code)
+
+
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
+def _start_in_child(**_: Any) -> None:
+    start(get_settings())
+
+
+@signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def _stop_in_child(**_: Any) -> None:
+    tracing.stop()

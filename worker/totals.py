@@ -1,0 +1,190 @@
+"""The whole deployment's counters and its last commits, as Redis keeps them; it counts nothing itself.
+
+The scripts that accept, settle and back off do the counting, in the step that they take anyway. The
+counters only grow; they begin anew with an empty server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+
+from worker import keys
+from worker.connections import broker_errors
+
+#: Upper bounds in ms of the buckets from enqueue to receipt; above the last there is one more. Up
+#: to hours: what waited out a fault is counted too.
+LATENCY_BOUNDS_MS: Final = (
+    *(10, 25, 50, 100, 250, 500),
+    *(1_000, 2_500, 5_000, 10_000, 30_000, 60_000),
+    *(300_000, 1_800_000, 7_200_000),
+)
+#: The same, as `worker/lua/settle.lua` wants them.
+BOUNDS_JSON: Final = json.dumps(LATENCY_BOUNDS_MS)
+#: Last commits that are kept.
+RECENT_ROWS: Final = 20
+
+_SUM: Final = "latency_ms"
+_BUCKET: Final = "latency_ms:"
+
+
+@dataclass(frozen=True, slots=True)
+class RecentCommit:
+    """A commit of the last ones; what `confkeep status --watch` lists."""
+
+    tenant_id: str
+    device_id: str
+    backup_id: str
+    #: 40 hex digits.
+    sha: str
+    committed_at: dt.datetime
+    lines_added: int
+    lines_removed: int
+    unchanged: bool
+    #: Why the capture looks bad or failed; None: it does not.
+    suspect: str | None
+
+    def to_json(self) -> str:
+        """The row that stands in the list; ASCII."""
+        values = {field: getattr(self, field) for field in self.__slots__}
+        return json.dumps(values | {"committed_at": self.committed_at.isoformat()})
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> RecentCommit:
+        """The inverse of `to_json`; fields of a later release are left out.
+
+        Raises:
+            KeyError, TypeError, ValueError: written by something else.
+        """
+        values: dict[str, Any] = json.loads(text)
+        known = {field: values[field] for field in cls.__slots__}
+        return cls(**known | {"committed_at": dt.datetime.fromisoformat(known["committed_at"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How a settled backup is counted."""
+
+    #: Names of counters.
+    words: tuple[str, ...] = ()
+    #: Its row among the last commits.
+    recent: RecentCommit | None = None
+
+
+UNCOUNTED: Final = Mark()
+DEAD: Final = Mark(("dead",))
+
+
+def mark_of(commit: RecentCommit) -> Mark:
+    """How a committed backup is counted."""
+    unchanged = ("unchanged",) if commit.unchanged else ()
+    suspect = ("suspect",) if commit.suspect is not None else ()
+    return Mark(("committed", *unchanged, *suspect), commit)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """From enqueue to receipt, of all committed backups."""
+
+    sum_s: float
+    count: int
+    #: Upper bound in seconds (the last one infinite) -> backups that took no longer.
+    buckets: dict[float, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a deployment did since its server was empty."""
+
+    #: Accepted backups, and dead letters that were put back.
+    enqueued: int
+    committed: int
+    #: Of the committed ones, those that changed nothing.
+    unchanged: int
+    #: Of the committed ones, those that look bad or failed.
+    suspect: int
+    #: Backups that became dead letters.
+    dead: int
+    #: Turns that ended with a fault of the system; each is tried again.
+    retried: int
+    #: Bytes of the committed backups, as they were handed over.
+    committed_bytes: int
+    latency: Latency
+
+
+def read_totals(client: redis.Redis) -> Totals:
+    """The counters.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        found: Any = client.hgetall(keys.TOTALS)
+    return parse(found)
+
+
+def parse(fields: Mapping[bytes, bytes]) -> Totals:
+    """The hash's fields as a value; what was never counted is 0."""
+    numbers = {name.decode(): int(value) for name, value in fields.items()}
+    per_bucket: dict[float, int] = {}
+    for name, number in numbers.items():
+        if name.startswith(_BUCKET):
+            bound = name.removeprefix(_BUCKET)
+            per_bucket[float(bound)] = number
+    buckets = {
+        bound_ms / 1000: sum(n for most_ms, n in per_bucket.items() if most_ms <= bound_ms)
+        for bound_ms in (*LATENCY_BOUNDS_MS, float("inf"))
+    }
+    return Totals(
+        enqueued=numbers.get("enqueued", 0),
+        committed=numbers.get("committed", 0),
+        unchanged=numbers.get("unchanged", 0),
+        suspect=numbers.get("suspect", 0),
+        dead=numbers.get("dead", 0),
+        retried=numbers.get("retried", 0),
+        committed_bytes=numbers.get("committed_bytes", 0),
+        latency=Latency(numbers.get(_SUM, 0) / 1000, buckets[float("inf")], buckets),
+    )
+
+
+def read_recent(client: redis.Redis) -> list[RecentCommit]:
+    """The last commits of the deployment, newest first, at most `RECENT_ROWS`.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    commits = []
+    for row in _rows(client):
+        # What another release or somebody else wrote is left out: the list is only for show.
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            commits.append(RecentCommit.from_json(row))
+    return commits
+
+
+def forget(client: redis.Redis, tenant_id: str, device_id: str | None) -> int:
+    """Delete a device's, or a whole tenant's, rows among the last commits.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer; call again.
+    """
+    wanted = (tenant_id, device_id or "")
+    own = [row for row in _rows(client) if all(text.encode() in row for text in wanted)]
+    with broker_errors():
+        for row in own:
+            client.lrem(keys.RECENT, 0, row)  # type: ignore[arg-type]
+    return len(own)
+
+
+def _rows(client: redis.Redis) -> list[bytes]:
+    with broker_errors():
+        rows: Any = client.lrange(keys.RECENT, 0, -1)
+    return list(rows)
