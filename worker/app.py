@@ -96,8 +96,8 @@ def configuration() -> dict[str, Any]:
                 "interval_max": 0.5,
             },
         },
-        # Slept whole, also when the tasks are done: with a batch and the rest, below 10 seconds.
-        "worker_soft_shutdown_timeout": 5,
+        # Slept whole, also when the tasks are done: with a batch and the rest, well below 10 seconds.
+        "worker_soft_shutdown_timeout": 3,
     }
 
 
