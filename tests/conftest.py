@@ -61,10 +61,21 @@ def disk_path() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_secrets_in_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """When all tests of this process have run, no log that they left holds what they planted."""
+def _no_secrets_in_shared_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """When all tests of this process have run, no log that they shared holds what they planted."""
     yield
     assert_no_secrets(logs_below(tmp_path_factory.getbasetemp()))
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_in_logs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """When a test and all that it started have ended, no log of its own holds what it planted."""
+    names = {"tmp_path", "disk_path"} & set(request.fixturenames)
+    # Asked for now, so that they are there until this has looked.
+    folders = [request.getfixturevalue(name) for name in sorted(names)]
+    yield
+    for folder in folders:
+        assert_no_secrets(logs_below(folder))
 
 
 @pytest.fixture
