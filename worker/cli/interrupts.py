@@ -65,3 +65,15 @@ def noted() -> Iterator[Interrupts]:
         for number, handler in before.items():
             signal.signal(number, handler)
     interrupts.check()
+
+
+@contextmanager
+def as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, at once; for one that starts nothing."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

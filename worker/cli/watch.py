@@ -20,7 +20,7 @@ import redis
 
 from worker import backoff, keys, totals
 from worker.backoff import Backoff
-from worker.cli import one_machine
+from worker.cli import interrupts
 from worker.cli.terminal import Terminal
 from worker.connections import broker_errors, open_client
 from worker.dead_letters import DeadLetter, list_dead_letters
@@ -165,7 +165,7 @@ def watch(
     """
     client = open_client(settings, timeout_s=min(_TIMEOUT_S, settings.redis_timeout_s))
     # Ctrl-C is how it ends: no error, and the screen as it was.
-    with contextlib.suppress(KeyboardInterrupt), one_machine.ended_by_signals():
+    with contextlib.suppress(KeyboardInterrupt), interrupts.as_ctrl_c():
         live = terminal.out.is_terminal and not terminal.out.is_dumb_terminal and not as_json
         looks = _looks(client, settings, interval_s, count)
         if live:
