@@ -74,6 +74,7 @@ site: $(VENV)/.dev-installed ## Build the pages as a site into site/, which load
 pins: $(VENV)/.dev-installed ## Resolve the pinned versions anew
 	@$(PIP) install pip-tools
 	@$(PIP_COMPILE) --upgrade --extra local -o requirements/run.txt pyproject.toml requirements/build.in
+	@$(PIP_COMPILE) --upgrade --extra local --extra flower --extra otel --extra sentry -o requirements/full.txt pyproject.toml requirements/build.in
 	@$(PIP_COMPILE) --upgrade --extra local --extra dev --extra docs --extra flower --extra otel --extra sentry -o requirements/dev.txt pyproject.toml requirements/build.in
 
 .PHONY: clean
