@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import uuid
@@ -269,3 +270,28 @@ def test_a_file_of_rules_that_makes_no_sense_removes_nothing(store: Path, text: 
     (path / RULES_NAME).write_text(text)
     with pytest.raises(InvalidInput):
         load_rules(path)
+
+
+def test_a_packed_ref_that_a_loose_one_overrides_names_nothing_that_a_prune_removed(
+    store: Path,
+) -> None:
+    path = store / NAME
+    for number in range(3):
+        backup = Backup(
+            backup_id=str(uuid.uuid4()),
+            device_id=ONE,
+            export=b"/ip address\nadd %d\n" % number,
+            binary=None,
+            message="poll",
+            captured_at=None,
+        )
+        commit_backups(create_repository(path), [backup], now_s=START_S + number)
+        git(path, "pack-refs", "--all")
+    commit_backups(
+        create_repository(path),
+        [dataclasses.replace(backup, backup_id=str(uuid.uuid4()), export=b"/ip address\nadd 9\n")],
+        now_s=START_S + 9,
+    )
+    apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+    assert verify_repository(path).findings == []
+    assert git(path, "rev-parse", "main") == (path / "refs/heads/main").read_bytes()
