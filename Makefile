@@ -40,7 +40,7 @@ demo: $(VENV)/.run-installed ## Play a polling scheduler against an embedded ser
 
 .PHONY: test
 test: lint ## Check style and types, then run all tests (under 6 minutes on 2 cores)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=5 tests
 
 .PHONY: bench
 bench: $(VENV)/.dev-installed ## Measure the store against plain git and against itself (some minutes)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import difflib
 from typing import Any, Final
 
+from celery import Task
+
 from tasks.models import HistoryEntry
+from worker import keys
 from worker.app import app
-from worker.errors import InvalidInput
+from worker.connections import broker_errors, get_client
+from worker.errors import BrokerUnavailable, InvalidInput
 from worker.ids import checked_uuid
 from worker.settings import get_settings
 from worker.store import reader
@@ -20,15 +25,41 @@ from worker.suspect import why_suspect
 #: Characters of the result that logs and monitors repeat: none, since it is a backup's content.
 _UNSHOWN: Final = 0
 
+#: Seconds for which an answer can be fetched. It is a backup's content and does not say whose: it must
+#: neither fill Redis as long as receipts stay, nor outlive an erasure by more than this.
+ANSWER_LIFE_S: Final = 600
 
-@app.task(name="backups.read_file", ignore_result=False, resultrepr_maxsize=_UNSHOWN)  # type: ignore[untyped-decorator]
+
+class ReadTask(Task):  # type: ignore[misc]
+    """Lets each answer go soon."""
+
+    def after_return(
+        self,
+        status: str,  # noqa: ARG002 - Celery's signature
+        retval: Any,  # noqa: ARG002
+        task_id: str,
+        args: Any,  # noqa: ARG002
+        kwargs: Any,  # noqa: ARG002
+        einfo: Any,  # noqa: ARG002
+    ) -> None:
+        """Shorten the life of the answer, which Celery has stored by now."""
+        # A broker that went away just now keeps it as long as any result: that is no failure.
+        with contextlib.suppress(BrokerUnavailable), broker_errors():
+            get_client().expire(keys.result(task_id), ANSWER_LIFE_S)
+
+
+@app.task(  # type: ignore[untyped-decorator]
+    name="backups.read_file", base=ReadTask, ignore_result=False, resultrepr_maxsize=_UNSHOWN
+)
 def read_file(tenant_id: str, commit_sha: str, device_id: str, filename: str) -> str:
     """A file of a device as it was in a commit, as base64."""
     data = reader.read_file(_open(tenant_id), commit_sha, device_id, filename)
     return base64.b64encode(data).decode("ascii")
 
 
-@app.task(name="backups.history", ignore_result=False, resultrepr_maxsize=_UNSHOWN)  # type: ignore[untyped-decorator]
+@app.task(  # type: ignore[untyped-decorator]
+    name="backups.history", base=ReadTask, ignore_result=False, resultrepr_maxsize=_UNSHOWN
+)
 def history(tenant_id: str, device_id: str, limit: int = 100) -> list[dict[str, Any]]:
     """The newest `limit` versions of a device, newest first."""
     device_id = checked_uuid("device_id", device_id)
@@ -52,7 +83,9 @@ def _entry_of(repository: TenantRepository, device_id: str, version: Version) ->
     )
 
 
-@app.task(name="backups.diff", ignore_result=False, resultrepr_maxsize=_UNSHOWN)  # type: ignore[untyped-decorator]
+@app.task(  # type: ignore[untyped-decorator]
+    name="backups.diff", base=ReadTask, ignore_result=False, resultrepr_maxsize=_UNSHOWN
+)
 def diff(tenant_id: str, device_id: str, old_sha: str, new_sha: str) -> str:
     """The unified difference of a device's exports in two commits."""
     repository = _open(tenant_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -19,8 +18,6 @@ from worker.settings import Settings
 
 _RESULTS: Final = keys.result("*")
 _AT_ONCE: Final = 500
-#: Seconds for which an answer of a reading task is left to who asked.
-_ANSWER_S: Final = 60
 
 
 def unnamed_handoffs(client: redis.Redis, settings: Settings, tenant_id: str) -> int:
@@ -49,10 +46,8 @@ def clear(
         dead_letters.discard(client, settings, letter.backup_id)
     names = {keys.result(backup_id) for backup_id in backup_ids}
     names |= {keys.staged(tenant_id, backup_id) for backup_id in backup_ids}
-    named, answers = _results_of(client, tenant_id, device_id, settings.receipt_ttl_s)
-    deleted = _delete(client, names | named) + totals.forget(client, tenant_id, device_id)
-    # Not counted: most are of others.
-    _delete(client, answers)
+    names |= set(_results_of(client, tenant_id, device_id))
+    deleted = _delete(client, names) + totals.forget(client, tenant_id, device_id)
     if backup_ids:
         with broker_errors():
             client.hdel(keys.replies(tenant_id), *backup_ids)
@@ -67,7 +62,7 @@ def clear(
 def clear_tenant(client: redis.Redis, settings: Settings, tenant_id: str) -> int:
     """Delete every other key and file of a tenant, but for the lock that the caller holds."""
     names = {keys.backoff(tenant_id), keys.attempts(tenant_id), keys.replies(tenant_id)}
-    names.add(keys.wake(tenant_id))
+    names |= {keys.wake(tenant_id), keys.repack(tenant_id)}
     for pattern in (keys.staged(tenant_id, "*"), keys.handoff(tenant_id, "*")):
         names |= set(_scan(client, pattern))
     deleted = _delete(client, names)
@@ -85,37 +80,20 @@ def clear_tenant(client: redis.Redis, settings: Settings, tenant_id: str) -> int
     return deleted
 
 
-def _results_of(
-    client: redis.Redis, tenant_id: str, device_id: str | None, life_s: int
-) -> tuple[set[str], set[str]]:
-    """The result records that name the device, or the tenant; and all answers of reading tasks.
+def _results_of(client: redis.Redis, tenant_id: str, device_id: str | None) -> Iterator[str]:
+    """The result records that name the device, or the tenant.
 
-    An answer is a file or a difference and does not say whose it is. Who asked has it: those of the
-    last minute are left, since he may be about to fetch them.
+    An answer of a reading task is a file or a difference and does not say whose it is: none is
+    looked for, since others keep results under such names too. Each goes within ten minutes.
     """
     ids = [id_.encode() for id_ in (tenant_id, device_id) if id_ is not None]
-    named, answers = set(), set()
     names = _scan(client, _RESULTS)
     while some := list(islice(names, _AT_ONCE)):
         with broker_errors():
             found: Any = client.mget(some)
         for name, text in zip(some, found, strict=True):
             if text is not None and all(id_ in text for id_ in ids):
-                named.add(name)
-            elif text is not None and _is_answer(text):
-                with broker_errors():
-                    left_s: Any = client.ttl(name)
-                if int(left_s) < life_s - _ANSWER_S:
-                    answers.add(name)
-    return named, answers
-
-
-def _is_answer(text: bytes) -> bool:
-    try:
-        result = json.loads(text).get("result")
-    except (ValueError, AttributeError):
-        return False
-    return isinstance(result, (str, list))
+                yield name
 
 
 def _scan(client: redis.Redis, pattern: str) -> Iterator[str]:

@@ -28,6 +28,8 @@ REPACK_PACKS, REPACK_LOOSE = 40, 2_000
 #: Backups that a poll brings at once.
 BATCH = 4
 SINGLE_COMMITS = 10_000
+#: Commits whose objects, four each, all lie loose.
+LOOSE_COMMITS = 12_500
 #: Commits whose time is taken, in each of the rounds, and their rounds.
 TIMED, ROUNDS = 60, 5
 
@@ -50,6 +52,7 @@ def rows() -> Iterator[Row]:
             detail="not measured",
         )
     yield files_after_single_commits()
+    yield files_of_loose_objects()
     yield from latency()
 
 
@@ -150,6 +153,31 @@ def files_after_single_commits() -> Row:
             None,
             smaller_is_better=True,
             detail=f"{files} files, {repacks} repacks beside the commits, at most {most} files",
+        )
+
+
+def files_of_loose_objects() -> Row:
+    """A repository of another program's, which never packed: one repack, as a worker asks for it."""
+    with folder() as where:
+        path = where / "a.git"
+        repository = create_repository(path)
+        backups = generated(100, LOOSE_COMMITS)
+        for start in range(0, len(backups), 256):
+            commit_backups(repository, backups[start : start + 256])
+        _loosen(path)
+        before, size = _files(path), _size(path / "objects")
+        assert needs_repack(path, most_packs=REPACK_PACKS, most_loose=REPACK_LOOSE)
+        taken_s = timed(lambda: repack(path))
+        files = _files(path)
+        assert git(path, "rev-list", "--count", "main") == b"%d\n" % LOOSE_COMMITS
+        return Row(
+            f"files of a repository of {before:,} loose objects after one repack, against 100",
+            files / 100,
+            1,
+            None,
+            smaller_is_better=True,
+            detail=f"{files} files, {size >> 20} MiB became {_size(path / 'objects') >> 20}, "
+            f"{taken_s:.0f} s",
         )
 
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.crash.writer import NOW_S, batches, leave_out_syncs
+from tests.failpoints import die_at
 from tests.judge import assert_sound, backup_ids
 from worker.errors import RemovedByRetention
-from worker.store import durable, id_map, refs, rewrite
+from worker.store import id_map, refs, rewrite
 from worker.store.backup import BINARY_NAME, EXPORT_NAME, Backup
 from worker.store.commit import commit_backups
 from worker.store.reader import read_file
@@ -154,12 +154,7 @@ def main() -> int:
     if arguments.mutant:
         install(arguments.mutant)
     if arguments.kill_at:
-
-        def at_failpoint(name: str) -> None:
-            if name == arguments.kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        durable.on_failpoint = at_failpoint
+        die_at(arguments.kill_at)
     run(arguments.path, arguments.grace)
     os.write(1, b"ACK\n")
     return 0

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,15 +40,6 @@ SCENARIOS = {
         False, ("repository-named", None)
     ),
 }
-
-
-@pytest.fixture
-def fresh() -> Iterator[Path]:
-    """A folder for many small repositories, in memory where there is such."""
-    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    path = Path(tempfile.mkdtemp(prefix="confkeep-crash-", dir=base))
-    yield path
-    shutil.rmtree(path)
 
 
 def bad_states(

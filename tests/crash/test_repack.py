@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,15 +87,6 @@ def start(program: str, path: Path, argument: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-@pytest.fixture
-def fresh() -> Iterator[Path]:
-    """A folder for many small repositories, in memory where there is such."""
-    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    path = Path(tempfile.mkdtemp(prefix="confkeep-crash-", dir=base))
-    yield path
-    shutil.rmtree(path)
 
 
 def wait_until_git_ended(path: Path) -> None:

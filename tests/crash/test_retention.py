@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -77,14 +74,6 @@ def test_commits_beside_a_pending_map_are_not_lost(failpoint: str, tmp_path: Pat
     moved = failpoint in ("ref-moved", "rewritten")
     assert len(backup_ids(path)) == 2 + (6 if moved else 8)
     assert rewriter.problem_of(path, old_ids, least=moved) is None
-
-
-@pytest.fixture
-def fresh() -> Iterator[Path]:
-    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    path = Path(tempfile.mkdtemp(prefix="confkeep-crash-", dir=base))
-    yield path
-    shutil.rmtree(path)
 
 
 def bad_states(

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.failpoints import die_at
 from worker.errors import StoreError
-from worker.store import commit, durable, pack, refs, repository
+from worker.store import commit, pack, refs, repository
 from worker.store.backup import Backup
 
 NOW_S = 1_760_000_000
@@ -93,12 +93,7 @@ def main() -> int:
     if arguments.mutant:
         install(arguments.mutant)
     if arguments.kill_at:
-
-        def at_failpoint(name: str) -> None:
-            if name == arguments.kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        durable.on_failpoint = at_failpoint
+        die_at(arguments.kill_at)
     try:
         with repository.open_for_writing(arguments.path) as opened:
             for batch in batches(arguments.batches):

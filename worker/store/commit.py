@@ -141,13 +141,7 @@ def _commit(
     watch.lap("pack")
 
     # 6. The commit point.
-    try:
-        refs.move_main(repository.path, parent, batch.tip)
-    except OSError:
-        # The outcome is unknown, so look.
-        if refs.read_main(repository.path) != batch.tip:
-            raise
-        finish(repository.path, [batch.tip])
+    move_main(repository.path, parent, batch.tip)
     watch.lap("ref")
     durable.failpoint("committed")
     repository.kept.root = batch.tip, batch.root
@@ -183,6 +177,22 @@ def write_pack(folder: Path, encoder: PackEncoder) -> None:
         undo.pop_all()
     durable.sync_directory(folder)
     durable.failpoint("pack-durable")
+
+
+def move_main(path: Path, expected: str | None, target: str) -> None:
+    """`refs.move_main`; when it fails and `main` names `target` all the same, it is made durable.
+
+    Raises:
+        RepositoryBusy: as there; `main` was not moved.
+        OSError: the file system refused, and `main` does not name `target`.
+    """
+    try:
+        refs.move_main(path, expected, target)
+    except OSError:
+        # The outcome is unknown, so look.
+        if refs.read_main(path) != target:
+            raise
+        finish(path, [target])
 
 
 def finish(path: Path, shas: Sequence[str]) -> None:

@@ -105,6 +105,7 @@ class Scan:
             uniform = index_build.is_uniform(tree)
             self._note(list(index_build.entries_of(tree).items()))
         for at in range(0, len(ids), 20):
+            index_build.let_go(self._git, at // 20)
             commit = index_build.read_commit(self._git, ids[at : at + 20].hex())
             changes: list[Change] = []
             if commit.tree != tree_id:

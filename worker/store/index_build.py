@@ -31,6 +31,8 @@ _DEVICE_ENTRY: Final = re.compile(rb"40000 (" + _DEVICE.pattern + rb")\0.{20}", 
 _UNIFORM_TREE: Final = re.compile(rb"(?:" + _DEVICE_ENTRY.pattern + rb")*+", re.DOTALL)
 _ENTRY_BYTES: Final = 63
 _HEXADECIMAL: Final = 40
+#: Commits after which what libgit2 keeps is dropped.
+_LET_GO_COMMITS: Final = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,16 @@ def parse_commit(sha: str, raw: bytes) -> RawCommit:
     except (ValueError, IndexError):
         committed_s = 0
     return RawCommit(sha, raw[5:45].decode("ascii"), parents, committed_s, raw)
+
+
+def let_go(git: pygit2.Repository, number: int) -> None:
+    """Now and then, told by the number of commits that were read, drop what libgit2 keeps.
+
+    It keeps up to 16 MB of the trees of each pack for as long as the repository is open, which at a
+    hundred packs is more than a worker may take. It opens again by itself what it needs.
+    """
+    if number and number % _LET_GO_COMMITS == 0:
+        git.free()
 
 
 def read_tree(git: pygit2.Repository, tree: str) -> bytes:
@@ -196,6 +208,7 @@ def linear_entries(git: pygit2.Repository, parent: str | None, shas: bytes) -> I
     tree = read_tree(git, tree_id) if tree_id else b""
     uniform = is_uniform(tree)
     for at in range(len(shas) - 20, -1, -20):
+        let_go(git, at // 20)
         commit = read_commit(git, shas[at : at + 20].hex())
         changed = []
         if commit.tree != tree_id:
@@ -227,6 +240,7 @@ def read_merged(git: pygit2.Repository, tip: str, progress: Progress | None) -> 
     entries, seen = [], {}
     every: set[bytes] = set()
     for number, sha in enumerate(ids):
+        let_go(git, number)
         commit = read_commit(git, sha)
         tree = read_tree(git, commit.tree)
         trees = [read_tree(git, read_commit(git, parent).tree) for parent in commit.parents]

@@ -122,6 +122,11 @@ def prune(path: Path) -> None:
         for suffix in (".pack", ".idx"):
             durable.sync_file(folder / f"{kept}{suffix}")
     durable.sync_directory(folder)
+    if (path / refs.PACKED_NAME).exists():
+        # What a loose ref overrides there may name what goes. The loose ones stay, and count.
+        _run(path, "pack-refs", "--all", "--no-prune")
+        durable.sync_file(path / refs.PACKED_NAME)
+        durable.sync_directory(path)
     durable.failpoint("pruned-pack-durable")
     for pattern in _HELPERS:
         for file in path.glob(pattern):

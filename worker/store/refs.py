@@ -24,7 +24,7 @@ from worker.store.backup import MAIN_REF
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}")
 
-_PACKED: Final = "packed-refs"
+PACKED_NAME: Final = "packed-refs"
 
 
 def read_main(path: Path) -> str | None:
@@ -105,8 +105,8 @@ def delete_refs(path: Path, git: pygit2.Repository, names: Iterable[str]) -> Non
         for name in files:
             modes.narrow(Path(folder, name))
         durable.sync_directory(Path(folder))
-    if (path / _PACKED).exists():
-        modes.narrow(path / _PACKED)
+    if (path / PACKED_NAME).exists():
+        modes.narrow(path / PACKED_NAME)
     durable.sync_directory(path)
 
 
@@ -145,7 +145,7 @@ def _compare(path: Path, expected: str | None) -> None:
 def sync_main(path: Path) -> None:
     """Make the ref, or that there is none, durable as it is now, whoever moved it."""
     ref = path / MAIN_REF
-    found = ref if ref.exists() else path / _PACKED
+    found = ref if ref.exists() else path / PACKED_NAME
     # Neither is there when an erasure left no commit.
     if found.exists():
         durable.sync_file(found)
@@ -165,7 +165,7 @@ def _read_loose(path: Path) -> str | None:
 
 def _read_packed(path: Path) -> str | None:
     try:
-        lines = (path / _PACKED).read_bytes().decode("utf-8", "replace").splitlines()
+        lines = (path / PACKED_NAME).read_bytes().decode("utf-8", "replace").splitlines()
     except FileNotFoundError:
         return None
     for line in lines:

@@ -18,7 +18,7 @@ import pygit2
 from worker.errors import RepositoryDamaged, StoreError
 from worker.store import durable, id_map, index_build, pack, recovery, refs
 from worker.store.backup import DEVICE_ID_HEADER
-from worker.store.commit import finish, write_pack
+from worker.store.commit import move_main, write_pack
 from worker.store.id_map import RemovedBackup, Rewrite
 from worker.store.index_build import RawCommit
 from worker.store.pack import PackEncoder, PackObject
@@ -96,13 +96,7 @@ def replace_history(
     if made.tip is None:
         refs.delete_main(repository.path, repository.git, tip)
     else:
-        try:
-            refs.move_main(repository.path, tip, made.tip)
-        except OSError:
-            # The outcome is unknown, so look.
-            if refs.read_main(repository.path) != made.tip:
-                raise
-            finish(repository.path, [made.tip])
+        move_main(repository.path, tip, made.tip)
     durable.failpoint("rewritten")
     id_map.settle(repository.path)
     repository.kept.root = None

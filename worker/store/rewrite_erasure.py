@@ -66,9 +66,11 @@ class Eraser:
         """
         found = self._found = Erasure()
         order = SortMode.TOPOLOGICAL | SortMode.REVERSE
-        for oid in self._git.walk(pygit2.Oid(hex=tip), order):
-            if str(oid.id) not in self._now:
-                self._take(index_build.read_commit(self._git, str(oid.id)))
+        ids = [str(commit.id) for commit in self._git.walk(pygit2.Oid(hex=tip), order)]
+        for number, sha in enumerate(ids):
+            if sha not in self._now:
+                index_build.let_go(self._git, number)
+                self._take(index_build.read_commit(self._git, sha))
         found.made.tip = self._now[tip]
         if found.made.changed_ids:
             # The newest state of every other device is what it was.

@@ -50,6 +50,7 @@ def write_selection(
         writer.go_on_from(tip)
     made = Made()
     for number in range(first, len(selection.commits)):
+        index_build.let_go(git, number)
         commit = selection.commits[number]
         if not selection.keep[number]:
             made.changed_ids.append((commit.id, None))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.failpoints import killed_at
 from tests.histories import Stream, device_ids, ids_of_main, random_backups, write_merged
 from tests.judge import assert_sound, backup_ids, git
 from worker.errors import ErasureIncomplete, NotInStore, RemovedByRetention
-from worker.store import durable
 from worker.store.backup import EXPORT_NAME, Backup
 from worker.store.commit import commit_backups
 from worker.store.forget import forget_device, forget_tenant, traces_of_device
@@ -134,25 +134,14 @@ def test_a_device_that_is_not_there_changes_nothing(store: Path) -> None:
     ["pack-durable", "map-written", "ref-locked", "ref-moved", "map-settled", "traces-dropped",
      "branches-moved", "pruned-pack-durable", "pack-pruned", "pruned"],
 )  # fmt: skip
-def test_a_killed_erasure_is_run_again(
-    failpoint: str, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_erasure_is_run_again(failpoint: str, store: Path) -> None:
     path = store / f"{TENANT}.git"
     filled = fill(path)
     merge(path)
     git(path, "branch", "mine", "main~3")
 
-    class Killed(BaseException):
-        pass
-
-    def kill(name: str) -> None:
-        if name == failpoint:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(durable, "on_failpoint", kill)
-        with pytest.raises(Killed):
-            forget_device(path, GONE, now_s=NOW_S)
+    with killed_at(failpoint):
+        forget_device(path, GONE, now_s=NOW_S)
     assert_sound(path)
     forget_device(path, GONE, now_s=NOW_S + 1)
     assert_gone(path, filled)

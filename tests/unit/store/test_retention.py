@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import uuid
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.failpoints import killed_at, raising
 from tests.histories import START_S, Stream, device_ids, random_backups, write_linear
 from tests.judge import assert_sound, git
 from worker.errors import (
@@ -18,7 +20,7 @@ from worker.errors import (
     RepositoryDamaged,
     StoreUnavailable,
 )
-from worker.store import durable, id_map, prune, rewrite
+from worker.store import id_map, index_build, prune, rewrite
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.reader import find_commit, read_file
@@ -122,6 +124,7 @@ def test_a_history_of_several_packs_is_one_history(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rewrite, "_PACK_COMMITS", 50)
+    monkeypatch.setattr(index_build, "_LET_GO_COMMITS", 7)
     path = store / NAME
     devices = device_ids(20, seed=4)
     write_linear(path, devices, 600, seed=1)
@@ -171,22 +174,11 @@ def find_current(path: Path, sound: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("failpoint", ["map-written", "rewritten"])
-def test_repair_settles_what_a_dead_rewrite_left(
-    failpoint: str, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_repair_settles_what_a_dead_rewrite_left(failpoint: str, store: Path) -> None:
     path = store / NAME
 
-    class Killed(BaseException):
-        pass
-
-    def kill(name: str) -> None:
-        if name == failpoint:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(durable, "on_failpoint", kill)
-        with pytest.raises(Killed):
-            rewritten(path)
+    with killed_at(failpoint):
+        rewritten(path)
     report = verify_repository(path)
     assert [found.place for found in report.findings] == [id_map.PENDING_NAME]
     assert repair_repository(report).left == []
@@ -200,22 +192,11 @@ def unreachable(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("policy", [LAST, policy_of({})])
-def test_the_next_run_removes_what_a_killed_rewrite_left(
-    policy: Policy, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_run_removes_what_a_killed_rewrite_left(policy: Policy, store: Path) -> None:
     path = store / NAME
 
-    class Killed(BaseException):
-        pass
-
-    def kill(name: str) -> None:
-        if name == "map-written":
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(durable, "on_failpoint", kill)
-        with pytest.raises(Killed):
-            rewritten(path)
+    with killed_at("map-written"):
+        rewritten(path)
     assert unreachable(path)
     apply_retention(create_repository(path), policy, now_s=NOW_S, grace_s=86_400)
     assert unreachable(path) == set()
@@ -231,15 +212,10 @@ def test_a_rewrite_that_fails_takes_its_packs_along(
     commit_backups(create_repository(path), backups, now_s=NOW_S)
     before = sorted(os.listdir(path / "objects" / "pack"))
 
-    def full(name: str) -> None:
-        if name == failpoint:
-            raise OSError(errno.ENOSPC, "injected")
-
     monkeypatch.setattr(rewrite, "_PACK_COMMITS", 3)
-    with monkeypatch.context() as patch:
-        patch.setattr(durable, "on_failpoint", full)
-        with pytest.raises(StoreUnavailable, match="no space left"):
-            apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+    full = OSError(errno.ENOSPC, "injected")
+    with raising(failpoint, full), pytest.raises(StoreUnavailable, match="no space left"):
+        apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
     assert sorted(os.listdir(path / "objects" / "pack")) == before
     assert_sound(path)
     assert apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0).tip
@@ -294,3 +270,28 @@ def test_a_file_of_rules_that_makes_no_sense_removes_nothing(store: Path, text: 
     (path / RULES_NAME).write_text(text)
     with pytest.raises(InvalidInput):
         load_rules(path)
+
+
+def test_a_packed_ref_that_a_loose_one_overrides_names_nothing_that_a_prune_removed(
+    store: Path,
+) -> None:
+    path = store / NAME
+    for number in range(3):
+        backup = Backup(
+            backup_id=str(uuid.uuid4()),
+            device_id=ONE,
+            export=b"/ip address\nadd %d\n" % number,
+            binary=None,
+            message="poll",
+            captured_at=None,
+        )
+        commit_backups(create_repository(path), [backup], now_s=START_S + number)
+        git(path, "pack-refs", "--all")
+    commit_backups(
+        create_repository(path),
+        [dataclasses.replace(backup, backup_id=str(uuid.uuid4()), export=b"/ip address\nadd 9\n")],
+        now_s=START_S + 9,
+    )
+    apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+    assert verify_repository(path).findings == []
+    assert git(path, "rev-parse", "main") == (path / "refs/heads/main").read_bytes()

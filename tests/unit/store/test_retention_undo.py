@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.failpoints import killed_at
 from tests.histories import START_S, device_ids, random_backups
 from tests.judge import assert_sound, backup_ids, git
 from worker.errors import RemovedByRetention, UndoImpossible
-from worker.store import durable, id_map
+from worker.store import id_map
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.forget import forget_device
@@ -158,26 +159,15 @@ def test_an_erasure_leaves_nothing_to_undo(store: Path) -> None:
     ["pack-durable", "map-written", "old-kept", "ref-locked", "ref-moved", "rewritten",
      "map-settled"],
 )  # fmt: skip
-def test_a_killed_undoing_leaves_the_one_or_the_other(
-    failpoint: str, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_undoing_leaves_the_one_or_the_other(failpoint: str, store: Path) -> None:
     path, given = store / NAME, Given()
     commit(path, given, 20, 1)
     apply(path, given)
     kept = len(backup_ids(path))
     commit(path, given, 2, 2)
 
-    class Killed(BaseException):
-        pass
-
-    def kill(name: str) -> None:
-        if name == failpoint:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(durable, "on_failpoint", kill)
-        with pytest.raises(Killed):
-            undo_retention(create_repository(path), now_s=NOW_S + DAY_S)
+    with killed_at(failpoint):
+        undo_retention(create_repository(path), now_s=NOW_S + DAY_S)
     assert_sound(path)
     commit(path, given, 1, 3)
     if len(backup_ids(path)) == kept + 3:
