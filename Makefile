@@ -40,7 +40,7 @@ demo: $(VENV)/.run-installed ## Play a polling scheduler against an embedded ser
 
 .PHONY: test
 test: lint ## Check style and types, then run all tests (under 6 minutes on 2 cores)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=5 tests
 
 .PHONY: bench
 bench: $(VENV)/.dev-installed ## Measure the store against plain git and against itself (some minutes)
@@ -74,6 +74,7 @@ site: $(VENV)/.dev-installed ## Build the pages as a site into site/, which load
 pins: $(VENV)/.dev-installed ## Resolve the pinned versions anew
 	@$(PIP) install pip-tools
 	@$(PIP_COMPILE) --upgrade --extra local -o requirements/run.txt pyproject.toml requirements/build.in
+	@$(PIP_COMPILE) --upgrade --extra local --extra flower --extra otel --extra sentry -o requirements/full.txt pyproject.toml requirements/build.in
 	@$(PIP_COMPILE) --upgrade --extra local --extra dev --extra docs --extra flower --extra otel --extra sentry -o requirements/dev.txt pyproject.toml requirements/build.in
 
 .PHONY: clean

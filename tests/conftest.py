@@ -1,7 +1,10 @@
-"""Fixtures that all tests share."""
+"""Fixtures that all tests share, and where their files are."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +14,68 @@ from tests.judge import judged
 from tests.planted import assert_no_secrets, logs_below
 from worker.store.verify import verify_repository
 
+#: The variable that says where temporary files were before.
+DISK = "TESTS_DISK"
+_MEMORY = Path("/dev/shm")
+#: Free bytes there from which on the tests' files have room; they take some 200 MiB at a time.
+_ROOM_BYTES = 2 * 1024**3
+
+
+def _has_room() -> bool:
+    """Whether files in memory have room, and programs may run from there."""
+    try:
+        found = os.statvfs(_MEMORY)
+        status = Path("/proc/meminfo").read_text()
+    except OSError:
+        return False
+    available = int(status.partition("MemAvailable:")[2].split()[0]) * 1024
+    free = min(found.f_bavail * found.f_frsize, available)
+    programs = not found.f_flag & os.ST_NOEXEC
+    return programs and free >= _ROOM_BYTES and os.access(_MEMORY, os.W_OK)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the tests' files in memory where there is room, unless `--basetemp` says where.
+
+    The tests sync thousands of files, and no test can see whether a disk did it: the crash tests
+    look at the calls. On a busy disk that took most of the time. What starts the whole program is
+    on the disk all the same (`disk_path`).
+    """
+    if hasattr(config, "workerinput") or config.option.basetemp is not None or not _has_room():
+        return
+    os.environ[DISK] = tempfile.gettempdir()
+    folder = tempfile.mkdtemp(prefix="confkeep-tests-", dir=_MEMORY)
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    config.option.basetemp = f"{folder}/pytest"
+    # For what takes a temporary folder by itself, here and in the processes of the tests.
+    os.environ["TMPDIR"] = folder
+    tempfile.tempdir = None
+
+
+@pytest.fixture
+def disk_path() -> Iterator[Path]:
+    """A folder of the test's own that is on a disk, wherever the others are."""
+    with tempfile.TemporaryDirectory(prefix="confkeep-test-", dir=os.environ.get(DISK)) as folder:
+        yield Path(folder)
+
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_secrets_in_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """When all tests of this process have run, no log that they left holds what they planted."""
+def _no_secrets_in_shared_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """When all tests of this process have run, no log that they shared holds what they planted."""
     yield
     assert_no_secrets(logs_below(tmp_path_factory.getbasetemp()))
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_in_logs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """When a test and all that it started have ended, no log of its own holds what it planted."""
+    names = {"tmp_path", "disk_path"} & set(request.fixturenames)
+    # Asked for now, so that they are there until this has looked.
+    folders = [request.getfixturevalue(name) for name in sorted(names)]
+    yield
+    for folder in folders:
+        assert_no_secrets(logs_below(folder))
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """What a worker shows of itself to probes: marks of its loop and its store; it asks and judges nobody.
 
-The loop's mark comes from a timer of the consumer's loop, and from its tries to connect while the
-broker is away: such a worker is alive. The store's comes from a thread, which writes a few bytes
+The loop's mark comes from a timer of the consumer's loop. While that rests, since the main thread
+waits for a broker that is away, runs a task (solo pool) or waits for the last ones, a thread marks
+in its place: such a worker is alive. The store's comes from a thread, which writes a few bytes
 every few seconds; when the volume hangs, that thread hangs and nothing else. The sweep marks for
 itself (`worker.sweeper`).
 """
@@ -11,11 +12,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any, Final
 
 from celery import bootsteps, signals
+from kombu.utils.functional import retry_over_time
 
 from worker.heartbeat import Heartbeat, Mark, State, run_folder
 from worker.logs import get_logger
@@ -75,14 +78,11 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         signals.task_postrun.connect(self._task_ends)
         signals.worker_ready.connect(self._ready)
         signals.worker_shutting_down.connect(self._ending)
+        signals.worker_shutdown.connect(self._ended)
 
-    def stop(self, parent: Any) -> None:
-        """Remove the file."""
-        self._stop.set()
-        if self._heartbeat is not None:
-            parent.heartbeat = None
-            self._heartbeat.close()
-            self._heartbeat = None
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """The worker ends; it lives until its pool has finished the last tasks."""
+        self._ending()
 
     terminate = stop
 
@@ -95,6 +95,13 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
             self._heartbeat.enter(State.ENDING)
         self._busy.set()
 
+    def _ended(self, **_: Any) -> None:
+        """Remove the file: all is done. Whoever ends without this leaves it, without its lock."""
+        self._stop.set()
+        if self._heartbeat is not None:
+            self._heartbeat.close()
+            self._heartbeat = None
+
     def _task_begins(self, **_: Any) -> None:
         if os.getpid() == self._pid and threading.current_thread() is threading.main_thread():
             self._busy.set()
@@ -106,8 +113,9 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def _rest(self, settings: Settings) -> None:  # noqa: ARG002
         """Mark for the loop while it may rest."""
         heartbeat = self._heartbeat
+        main = threading.main_thread().ident
         while heartbeat is not None and not self._stop.wait(LOOP_INTERVAL_S):
-            if self._busy.is_set():
+            if self._busy.is_set() or waits_for_broker(main):
                 heartbeat.mark(Mark.LOOP)
 
     def _write_to_store(self, settings: Settings) -> None:
@@ -121,6 +129,19 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 heartbeat.mark(Mark.STORE)
             if self._stop.wait(STORE_INTERVAL_S):
                 return
+
+
+def waits_for_broker(thread: int | None) -> bool:
+    """Whether a thread tries again and again to reach the broker.
+
+    Celery and kombu do so in many places, most of which tell nobody; all of them in this function.
+    """
+    frame = sys._current_frames().get(thread or 0)  # noqa: SLF001 - the only way to see it
+    while frame is not None:
+        if frame.f_code is retry_over_time.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def write_probe(store: Path) -> None:

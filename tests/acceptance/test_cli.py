@@ -92,10 +92,10 @@ def running_up(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(disk_path: Path) -> Iterator[Path]:
     """An empty folder to stand in. No process may be left in it at the end."""
     # Apart from what pytest's own processes have in their environment.
-    path = tmp_path / f"user-{uuid.uuid4()}"
+    path = disk_path / f"user-{uuid.uuid4()}"
     path.mkdir()
     yield path
     left = processes_of(path)

@@ -35,8 +35,13 @@ def test_a_worker_that_settles_before_it_commits_is_caught(tmp_path: Path) -> No
     machine = Machine(tmp_path, _SEED, options=("mutant=settle-first",))
     report = Report()
     with machine.running():
-        run_round(machine, tmp_path / "round", report, seconds=8, kills=16, staging="redis")
-    assert any("lost: " in complaint for complaint in report.complaints), report
+        # A kill must strike between two steps: on a busy machine one round may have none that does.
+        for number in range(3):
+            folder = tmp_path / f"round {number}"
+            run_round(machine, folder, report, seconds=8, kills=16, staging="redis")
+            if any("lost: " in complaint for complaint in report.complaints):
+                return
+    pytest.fail(f"was not caught: {report}")
 
 
 @pytest.mark.parametrize("victim", ["main", "child"])

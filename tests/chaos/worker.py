@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import worker.app
-from tasks import drain
+from tasks import batch
 from worker import inbox
 from worker.store.commit import commit_backups
 
@@ -36,7 +36,7 @@ def _hold(marker: Path, *, after: bool) -> None:
         time.sleep(600)
         raise AssertionError("nobody killed it")
 
-    setattr(drain, "commit_backups", commit)  # noqa: B010 - not a name that it exports
+    setattr(batch, "commit_backups", commit)  # noqa: B010 - not a name that it exports
 
 
 def _settle_first() -> None:

@@ -143,7 +143,7 @@ def test_a_backup_enqueued_again_is_committed_once_with_one_receipt(deployed: De
     }
     twice = enqueue_backups([values, values])
     assert [result.id for result in twice] == [backup, backup]
-    deployed.start_worker()
+    deployed.start_worker(pool="threads")
     first = twice[0].get(timeout=30)
     again = enqueue_backup(**values)  # type: ignore[arg-type]
     assert again.get(timeout=30) == first
@@ -196,14 +196,14 @@ def test_an_id_used_again_for_another_device_takes_nothing_from_the_first(
         first = enqueue_backup(tenant, device, "/ip", b"x", "m")
         with pytest.raises(BackupIdConflict):
             enqueue_backup(tenant, new_id(), "/ip", b"x", "m", backup_id=first.id)
-        deployed.start_worker()
+        deployed.start_worker(pool="threads")
         assert first.get(timeout=30)["device_id"] == device
 
 
 def test_any_celery_client_can_hand_over_a_backup(deployed: Deployment) -> None:
     from celery import Celery
 
-    deployed.start_worker()
+    deployed.start_worker(pool="threads")
     url = f"redis+socket://{deployed.server.socket}?virtual_host=0"
     tenant, device = new_id(), new_id()
     staged = {name: new_id() for name in ("export", "binary")}
@@ -274,7 +274,7 @@ def test_a_backup_that_cannot_be_committed_fails_alone(deployed: Deployment, dam
             client.delete(name)
         else:
             client.setrange(name, 1, "?")
-    deployed.start_worker()
+    deployed.start_worker(pool="threads")
     for number, result in enumerate(sent):
         if number != 2:
             assert result.get(timeout=30)["backup_id"] == result.id
@@ -292,14 +292,14 @@ def test_a_wake_up_that_got_lost_costs_seconds(deployed: Deployment) -> None:
     result = enqueue_backup(tenant, new_id(), "/ip", None, "m")
     with deployed.client() as client:
         client.delete(keys.queue_of(tenant, 16))
-    deployed.start_worker()
+    deployed.start_worker(pool="threads")
     assert result.get(timeout=15)["backup_id"] == result.id
 
 
 def test_a_store_that_fails_keeps_the_backup_until_it_works_again(deployed: Deployment) -> None:
     tenant = new_id()
     deployed.store.write_text("in the way")
-    deployed.start_worker()
+    deployed.start_worker(pool="threads")
     result = enqueue_backup(tenant, new_id(), "/ip", None, "m")
     with deployed.client() as client:
         wait_for(lambda: client.exists(keys.backoff(tenant)), "the failure to be noted")
@@ -327,7 +327,7 @@ def test_a_fault_of_the_system_makes_no_dead_letter_however_long_it_lasts(
 
 
 def test_reading_tasks_answer_where_the_repository_is(deployed: Deployment) -> None:
-    deployed.start_worker()
+    deployed.start_worker(pool="threads")
     tenant, device = new_id(), new_id()
     shas = [
         enqueue_backup(

@@ -18,8 +18,8 @@ from worker import keys
 from worker.app import app
 from worker.settings import get_settings
 
-#: Seconds that an enqueue may take when the server is away: the default time-out and a bit.
-BOUND_S = 5.5
+#: Seconds that an enqueue may take when the server is away: the default time-out once, not twice.
+BOUND_S = 9.5
 
 
 def new_id() -> str:
@@ -51,7 +51,7 @@ def test_an_enqueue_to_a_server_that_does_not_answer_fails_in_time_and_can_be_re
         os.kill(deployed.server.pid, signal.SIGCONT)
     # Whether the first call took effect is unknown; repeated, it took effect once.
     result = enqueue_backup(tenant, device, "/second", None, "m", backup_id=backup)
-    deployed.start_worker()
+    deployed.start_worker(pool="threads")
     assert result.get(timeout=30)["backup_id"] == backup
     assert backup_ids(deployed.store / f"{tenant}.git").count(backup) == 1
 
@@ -61,7 +61,7 @@ def test_a_wake_up_that_cannot_be_sent_does_not_undo_an_enqueue(
 ) -> None:
     monkeypatch.setattr(app.amqp, "send_task_message", _refuse)
     result = enqueue_backup(new_id(), new_id(), "/ip", None, "m")
-    deployed.start_worker()
+    deployed.start_worker(pool="threads")
     assert result.get(timeout=15)["backup_id"] == result.id
 
 
@@ -93,7 +93,7 @@ def test_a_full_inbox_is_an_error_with_figures_and_empties_again(
         assert raised.value.retryable
         files = [path for path in (tmp_path / "staging").rglob("*") if path.is_file()]
         assert len(files) == 3, "what was refused leaves no file"
-        running.start_worker()
+        running.start_worker(pool="threads")
         portal = app.send_task(
             "backups.receive",
             kwargs={**{k: v for k, v in sent[0].items() if k != "binary_backup"}},

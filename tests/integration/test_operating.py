@@ -40,7 +40,7 @@ def enqueue(tenant: str, number: int = 0) -> str:
 
 
 def test_verify_and_drill_as_tasks_report_as_the_commands_do(deployed: Deployment) -> None:
-    deployed.start_worker()
+    deployed.start_worker(pool="threads")
     tenant = new_id()
     for number in range(3):
         app.AsyncResult(enqueue(tenant, number)).get(timeout=30)
@@ -88,7 +88,7 @@ def test_kick_commits_at_once_what_waits_for_its_next_try(deployed: Deployment) 
             wait_s = backoff.failed(client, tenant, StoreUnavailable("no space left"))
         assert wait_s > 30
         backup_id = enqueue(tenant)
-        deployed.start_worker()
+        deployed.start_worker(pool="threads")
         waiting = confkeep("receipt", backup_id)
         assert (waiting.exit_code, "waits" in waiting.stdout) == (16, True)
         stalled = confkeep("status").stdout
@@ -114,7 +114,7 @@ def test_a_dead_letter_is_committed_when_its_cause_is_gone(deployed: Deployment)
     with deployed.client() as client:
         data = client.getdel(keys.staged(tenant, lost))
         assert isinstance(data, bytes)
-        deployed.start_worker()
+        deployed.start_worker(pool="threads")
         app.AsyncResult(kept).get(timeout=30)
         failed = confkeep("receipt", lost)
         assert failed.exit_code == 21

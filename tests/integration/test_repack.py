@@ -46,7 +46,7 @@ def test_a_worker_repacks_beside_its_commits(
 
 
 def test_a_suspect_capture_is_committed_and_marked(deployed: Deployment) -> None:
-    deployed.start_worker()
+    deployed.start_worker(pool="threads")
     tenant, device = str(uuid.uuid4()), str(uuid.uuid4())
     good = Receipt(**enqueue_backup(tenant, device, "/ip\n", None, "m").get(timeout=30))
     bad = Receipt(**enqueue_backup(tenant, device, "Bus error\n", None, "m").get(timeout=30))

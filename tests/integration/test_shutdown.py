@@ -15,7 +15,7 @@ from worker import keys
 
 #: What `docker stop` waits by default.
 _GRACE_S = 10.0
-_BACKUPS = 6_000
+_BACKUPS = 3_000
 
 
 @pytest.mark.parametrize("remap", ["", "SIGQUIT"])

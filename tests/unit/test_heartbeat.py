@@ -7,17 +7,23 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import signals
+from kombu.utils.functional import retry_over_time
 
+from tests.servers import wait_for
 from worker import health as worker_health
 from worker.cli.health import RECENT_S, why_not_live, why_not_ready
 from worker.heartbeat import Heartbeat, State, Vitals, read_all, run_folder
+from worker.settings import load_settings
 
 URL = "redis://:planted-secret@localhost:7/3"
 
@@ -227,6 +233,58 @@ def test_the_command_loads_nothing_that_takes_long() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     slow = {"pydantic", "redis", "celery", "pygit2", "rich", "structlog", "asyncio"}
     assert not slow & {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_a_worker_that_ends_lives_until_its_last_task_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings(run_path=tmp_path / "run", git_store_path=tmp_path / "store")
+    monkeypatch.setattr(worker_health, "get_settings", lambda: settings)
+    parent = SimpleNamespace(hostname="w@here")
+    step = worker_health.HeartbeatStep(parent)
+    folder = run_folder(settings.run_path, settings.redis_url)
+    step.start(parent)
+    try:
+        file = folder / "w@here"
+
+        def state() -> int:
+            return file.read_bytes()[16]
+
+        assert state() == State.STARTING
+        signals.worker_ready.send(sender=None)
+        assert state() == State.RUNNING
+        step.stop(parent)
+        assert state() == State.ENDING
+        before = file.read_bytes()[64:72]
+        wait_for(lambda: file.read_bytes()[64:72] != before, "a mark while the pool works on")
+    finally:
+        signals.worker_shutdown.send(sender=None)
+    assert not folder.exists()
+
+
+def test_a_thread_that_tries_to_reach_the_broker_is_told_from_one_that_does_not() -> None:
+    ended = threading.Event()
+
+    def refused() -> None:
+        if not ended.is_set():
+            raise ConnectionError
+
+    def connect() -> None:
+        retry_over_time(refused, ConnectionError, interval_start=0.01)  # type: ignore[no-untyped-call]
+
+    waiting = threading.Thread(target=connect)
+    hanging = threading.Thread(target=ended.wait)
+    for thread in (waiting, hanging):
+        thread.start()
+    try:
+        wait_for(lambda: worker_health.waits_for_broker(waiting.ident), "the first try")
+        assert not worker_health.waits_for_broker(hanging.ident)
+        assert not worker_health.waits_for_broker(threading.get_ident())
+    finally:
+        ended.set()
+        for thread in (waiting, hanging):
+            thread.join()
+    assert not worker_health.waits_for_broker(waiting.ident)
 
 
 def test_the_probe_of_the_store_makes_its_folder_and_leaves_nothing(tmp_path: Path) -> None:

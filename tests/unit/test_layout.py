@@ -67,6 +67,7 @@ LAYERS = [
 ]
 #: The store knows nothing of the queue: it stands beside it and is imported by few.
 STORE_USERS = {
+    "tasks.batch",
     "tasks.commit",
     "tasks.drain",
     "tasks.drill",

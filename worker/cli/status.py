@@ -13,6 +13,7 @@ from rich.text import Text
 from worker import backoff, modes
 from worker.backoff import Backoff
 from worker.cli import running
+from worker.cli import watch as watch_
 from worker.cli.terminal import (
     Terminal,
     age_text,
@@ -20,6 +21,7 @@ from worker.cli.terminal import (
     first_line,
     pass_terminal,
     printable,
+    ranges,
     size_text,
 )
 from worker.connections import get_client
@@ -42,8 +44,19 @@ _NEARLY_FULL: Final = 0.8
 
 @click.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.2, 3600),
+    default=2.0,
+    show_default=True,
+    help="With --watch: seconds between two looks.",
+)
+@click.option("--count", type=click.IntRange(1), help="With --watch: end after this many looks.")
 @pass_terminal
-def command(terminal: Terminal, as_json: bool) -> None:
+def command(
+    terminal: Terminal, as_json: bool, watch: bool, interval: float, count: int | None
+) -> None:
     """Show what waits, who works and what failed.
 
     Inboxes hold what was accepted and is not committed yet; wake-ups are the messages that tell
@@ -51,6 +64,10 @@ def command(terminal: Terminal, as_json: bool) -> None:
     when and when it is tried again; after 5 tries it counts as stalled, and a person should look.
     Nothing in an inbox is ever dropped. `confkeep kick TENANT` tries one now, `confkeep
     dead-letters` is about what cannot be committed.
+
+    --watch shows speed, latency, workers, what waits and why, and the last commits, and keeps them
+    up to date; a server that goes away is shown, and asked again. Into a pipe it writes one line
+    for each look, of `name=value` pairs or with --json as an object.
 
     \b
     With --json:
@@ -69,6 +86,9 @@ def command(terminal: Terminal, as_json: bool) -> None:
     """
     running.adopt(terminal)
     settings = get_settings()
+    if watch:
+        watch_.watch(terminal, settings, interval_s=interval, count=count, as_json=as_json)
+        return
     client = get_client(settings)
     workers = list_workers(client)
     inboxes = list_inboxes(client)
@@ -248,17 +268,6 @@ def _print_dead(terminal: Terminal, dead: Sequence[DeadLetter]) -> None:
 def _and_more(terminal: Terminal, count: int) -> None:
     if count > _ROWS:
         terminal.line(f"  and {count - _ROWS} more; --json lists all", style="dim")
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """`0-3,7` for 0, 1, 2, 3 and 7."""
-    parts: list[list[int]] = []
-    for number in sorted(numbers):
-        if parts and parts[-1][1] == number - 1:
-            parts[-1][1] = number
-        else:
-            parts.append([number, number])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts) or "none"
 
 
 def _load_json(load: Load, settings: Settings) -> dict[str, int]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +19,8 @@ import pygit2
 #: Seconds after which a clone is given up.
 _CLONE_S: Final = 3600.0
 _POLL_S: Final = 0.1
+#: Seconds in which what was killed has ended.
+_END_S: Final = 30.0
 _MOST_SAID: Final = 300
 
 
@@ -28,7 +33,7 @@ def clone_repository(
     git binary, as a person would do it, and by libgit2 when there is none.
 
     Args:
-        stop: asked while git runs; when it says so, git is killed.
+        stop: asked while git runs; when it says so, git is killed, with all that it started.
 
     Returns:
         Why it failed; None: it did not.
@@ -43,14 +48,22 @@ def clone_repository(
         if not name.startswith("GIT_") or name.startswith("GIT_CONFIG")
     }
     command = [git, "clone", "--quiet", "--bare", "--no-local", "--", str(path), str(target)]
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=said,
-            env={**environment, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"},
-        )
+    # All that git starts inherit one end; the other one tells when none of them lives any more.
+    alive, held = os.pipe()
+    with tempfile.TemporaryFile() as said, os.fdopen(alive, "rb") as watched:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                env={**environment, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"},
+                pass_fds=[held],
+                # A group of its own, to be ended with all that it started.
+                process_group=0,
+            )
+        finally:
+            os.close(held)
         deadline = time.monotonic() + _CLONE_S
         try:
             while process.poll() is None:
@@ -58,8 +71,12 @@ def clone_repository(
                     return "git took too long, or was stopped"
                 time.sleep(_POLL_S if deadline - time.monotonic() < _CLONE_S - 1 else 0.005)
         finally:
-            process.kill()
+            if process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            # Whoever still writes into the folder would be in the way of its removal.
+            select.select([watched], [], [], _END_S)
         said.seek(0)
         text = said.read(10_000).decode("utf-8", "replace").strip()
     return (text[:_MOST_SAID] or "git failed") if process.returncode else None

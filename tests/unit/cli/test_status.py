@@ -12,7 +12,7 @@ import redis
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker import backoff, dead_letters, inbox, keys
 from worker.cli import status
-from worker.cli.status import ranges
+from worker.cli.terminal import ranges
 from worker.entry import Entry
 from worker.errors import StagedBytesMissing, StoreUnavailable
 from worker.settings import load_settings

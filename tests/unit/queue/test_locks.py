@@ -33,14 +33,10 @@ def test_other_tenants_are_not_concerned(client: redis.Redis) -> None:
 
 
 def test_it_is_renewed_while_it_is_held(client: redis.Redis) -> None:
-    held = locks.try_lock(client, TENANT, 1.0)
+    held = locks.try_lock(client, TENANT, 3.0)
     assert held is not None
-    client.pexpire(keys.lock(TENANT), 400)
-    wait_for(
-        lambda: client.pttl(keys.lock(TENANT)) > 600,
-        "the renewal",
-        timeout_s=5,
-    )
+    client.pexpire(keys.lock(TENANT), 2_200)
+    wait_for(lambda: client.pttl(keys.lock(TENANT)) > 2_200, "the renewal")
     assert not held.lost
     held.release()
 
@@ -51,7 +47,7 @@ def test_a_holder_learns_that_it_lost_it_and_leaves_the_next_one_alone(
     held = locks.try_lock(client, TENANT, 0.4)
     assert held is not None
     client.set(keys.lock(TENANT), "somebody else")
-    wait_for(lambda: held.lost, "the loss to be noticed", timeout_s=5)
+    wait_for(lambda: held.lost, "the loss to be noticed")
     held.release()
     assert client.get(keys.lock(TENANT)) == b"somebody else"
 
@@ -68,5 +64,5 @@ def test_it_expires_when_its_holder_dies(client: redis.Redis, ttl_s: float) -> N
             taken.append(lock)
         return lock is not None
 
-    wait_for(take, "the dead holder's lock to expire", timeout_s=5)
+    wait_for(take, "the dead holder's lock to expire")
     taken[0].release()

@@ -42,6 +42,26 @@ def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
+def test_a_tree_is_synced_while_others_take_temporary_files_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("kept", "tmp_one", "tmp_two", "folder/tmp_three"):
+        (tmp_path / name).touch()
+    synced = set()
+    real_fsync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+        for path in tmp_path.rglob("tmp_*"):
+            path.unlink()
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    durable.sync_tree(tmp_path, living=True)
+    assert {str(tmp_path), str(tmp_path / "folder"), str(tmp_path / "kept")} <= synced
+
+
 @pytest.mark.parametrize("step", ["fsync", "writev", "rename"])
 def test_nothing_is_left_of_a_replacement_that_failed(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,271 @@
+"""One batch of one tenant: staged bytes to commits to receipts; it takes no lock and reads no inbox."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import redis
+
+from tasks.models import Receipt
+from worker import dead_letters, inbox, measure, metrics, receipts, staging, totals, tracing
+from worker.entry import Entry
+from worker.errors import ConfkeepError, PoisonedBackup, RepositoryBusy
+from worker.inbox import Batch, Waiting
+from worker.logs import get_logger
+from worker.receipts import Outcome
+from worker.settings import Settings
+from worker.staged_bytes import Contents
+from worker.store import reader
+from worker.store.backup import Backup, Committed
+from worker.store.commit import commit_backups, find_committed
+from worker.store.repository import TenantRepository
+from worker.store.stopwatch import Stopwatch
+from worker.suspect import warning_of, why_suspect
+from worker.totals import Mark, RecentCommit
+
+log = get_logger("drain")
+
+#: Tries of one backup alone that end with their process before it becomes a dead letter.
+_GIVE_UP_AFTER = 10
+
+#: Tries of a batch whose branch somebody else moves meanwhile.
+_BUSY_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of a batch."""
+
+    committed: int
+    dead: int
+    #: Entries that wait still.
+    left: int
+
+
+class BatchCommitter:
+    """Commits one batch after the other into one open repository. The caller holds the tenant lock."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: Settings,
+        tenant_id: str,
+        repository: TenantRepository,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._tenant_id = tenant_id
+        self._repository = repository
+
+    def run(self, batch: Batch) -> Done:
+        """Commit, publish, settle, in this order.
+
+        Raises:
+            StoreError, QueueError: a fault of the system; what is not settled is in the inbox still.
+        """
+        started, watch = time.monotonic(), Stopwatch()
+        backups, poisoned = self._build(batch.entries, watch)
+        if batch.attempts >= _GIVE_UP_AFTER and len(batch.entries) == 1 and backups:
+            # It was tried alone, and each try ended with its process.
+            backups.clear()
+            poisoned[batch.entries[0].stream_id] = PoisonedBackup(
+                f"{batch.attempts} tries to commit it did not come to an end"
+            )
+        suspects = {
+            backup.backup_id: why_suspect(backup.export, backup.binary)
+            for backup in backups
+            if backup.export
+        }
+        watch.lap("check")
+        committed = {answer.backup_id: answer for answer in self._commit(backups, watch)}
+        outcomes, done, dead = [], [], []
+        marks: dict[str, Mark] = {}
+        for waiting in batch.entries:
+            entry = waiting.entry
+            error = poisoned.get(waiting.stream_id)
+            value: dict[str, object] | ConfkeepError
+            if error is not None:
+                dead_letters.bury(self._client, self._tenant_id, entry, error, waiting.signature)
+                dead.append(waiting)
+                value = error
+                log.warning(
+                    "dead letter",
+                    action="backup.dead",
+                    tenant_id=self._tenant_id,
+                    device_id=entry.device_id,
+                    backup_id=entry.backup_id,
+                    reason=f"{type(error).__name__}: {error}",
+                )
+            else:
+                done.append(waiting)
+                receipt = self._receipt(committed[entry.backup_id], suspects)
+                marks[entry.backup_id] = totals.mark_of(_recent(receipt))
+                value = receipt.model_dump(mode="json")
+                tracing.commit(
+                    self._settings,
+                    int(waiting.stream_id.split("-")[0]),
+                    self._tenant_id,
+                    device_id=entry.device_id,
+                    backup_id=entry.backup_id,
+                    sha=receipt.sha,
+                )
+                log.debug(
+                    "backup committed",
+                    action="backup.committed",
+                    tenant_id=self._tenant_id,
+                    device_id=entry.device_id,
+                    backup_id=entry.backup_id,
+                    sha=receipt.sha,
+                    unchanged=receipt.unchanged,
+                )
+            outcomes.append(Outcome(entry.backup_id, entry.digest(self._tenant_id), value))
+        receipts.publish(self._client, self._tenant_id, outcomes, self._settings.receipt_ttl_s)
+        watch.lap("receipts")
+        settled = inbox.settle(self._client, self._tenant_id, done, marks=marks)
+        for entry in (waiting.entry for waiting in done):
+            staging.of_entry(entry, self._settings, self._client).discard(self._tenant_id, [entry])
+        if dead:
+            buried = {waiting.entry.backup_id: totals.DEAD for waiting in dead}
+            settled = inbox.settle(
+                self._client, self._tenant_id, dead, keep_bytes=True, marks=buried
+            )
+        watch.lap("settle")
+        _measure(done, len(dead), marks, settled.at_ms, watch)
+        log.info(
+            "batch committed",
+            action="batch.committed",
+            tenant_id=self._tenant_id,
+            sha=next(reversed(committed.values())).sha if committed else None,
+            backups=len(done),
+            dead=len(dead),
+            seconds=round(time.monotonic() - started, 4),
+        )
+        return Done(len(done), len(dead), settled.left)
+
+    def _build(
+        self, batch: list[Waiting], watch: Stopwatch
+    ) -> tuple[list[Backup], dict[str, PoisonedBackup]]:
+        """The backups that can be committed, and why the others (by stream id) cannot."""
+        entries = [waiting.entry for waiting in batch]
+        backups: list[Backup] = []
+        poisoned: dict[str, PoisonedBackup] = {}
+        read = self._read(entries)
+        watch.lap("read")
+        for waiting, found in zip(batch, read, strict=True):
+            try:
+                contents = staging.checked(waiting.entry, found)
+            except PoisonedBackup as error:
+                poisoned[waiting.stream_id] = error
+            else:
+                backups.append(_backup(waiting.entry, contents.export, contents.binary))
+        if poisoned:
+            # A turn that was killed between commit and settling may have left entries whose bytes
+            # are gone: what is in git needs none.
+            suspects = [w.entry for w in batch if w.stream_id in poisoned]
+            in_git = find_committed(
+                self._repository, {entry.backup_id: entry.device_id for entry in suspects}
+            )
+            for waiting in batch:
+                if waiting.stream_id in poisoned and waiting.entry.backup_id in in_git:
+                    del poisoned[waiting.stream_id]
+                    backups.append(_backup(waiting.entry, b"", None))
+        return backups, poisoned
+
+    def _read(self, entries: list[Entry]) -> list[Contents | None]:
+        found: dict[str, Contents | None] = {}
+        for where in sorted({entry.staging for entry in entries}):
+            there = [entry for entry in entries if entry.staging == where]
+            store = staging.of_entry(there[0], self._settings, self._client)
+            ids = [entry.backup_id for entry in there]
+            found.update(zip(ids, store.read(self._tenant_id, there), strict=True))
+        return [found[entry.backup_id] for entry in entries]
+
+    def _commit(self, backups: list[Backup], watch: Stopwatch) -> list[Committed]:
+        if not backups:
+            return []
+        for tries_left in range(_BUSY_TRIES - 1, -1, -1):
+            try:
+                return commit_backups(self._repository, backups, watch=watch)
+            except RepositoryBusy:
+                if not tries_left:
+                    raise
+                time.sleep(0.02)
+        raise AssertionError("unreachable")
+
+    def _receipt(self, committed: Committed, suspects: Mapping[str, str | None]) -> Receipt:
+        backup_id = committed.backup_id
+        suspect = suspects[backup_id] if backup_id in suspects else self._in_git(committed)
+        receipt = Receipt(
+            backup_id=committed.backup_id,
+            tenant_id=self._tenant_id,
+            device_id=committed.device_id,
+            sha=committed.sha,
+            lines_added=committed.lines_added,
+            lines_removed=committed.lines_removed,
+            unchanged=committed.unchanged,
+            export_changed=committed.export_changed,
+            committed_at=committed.committed_at,
+            suspect=suspect,
+            warnings=[] if suspect is None else [warning_of(suspect)],
+        )
+        if suspect is not None:
+            log.warning(
+                "suspect capture",
+                action="backup.suspect",
+                tenant_id=self._tenant_id,
+                device_id=committed.device_id,
+                backup_id=backup_id,
+                reason=suspect,
+            )
+        return receipt
+
+    def _in_git(self, committed: Committed) -> str | None:
+        """Why a backup whose bytes only git has any more looks bad or failed."""
+        commit = reader.find_commit(self._repository, committed.sha)
+        pair = reader.read_pair(self._repository, commit, committed.device_id)
+        return why_suspect(pair.export, pair.binary)
+
+
+def _measure(
+    done: Sequence[Waiting], dead: int, marks: Mapping[str, Mark], at_ms: int, watch: Stopwatch
+) -> None:
+    """Let this worker's metrics know of a batch that is settled."""
+    measure.count(metrics.WORKER_COMMITTED, len(done))
+    measure.count(
+        metrics.WORKER_UNCHANGED, sum("unchanged" in mark.words for mark in marks.values())
+    )
+    measure.count(metrics.WORKER_SUSPECT, sum("suspect" in mark.words for mark in marks.values()))
+    measure.count(metrics.WORKER_DEAD, dead)
+    measure.observe(metrics.WORKER_LATENCY, (waiting.age_s(at_ms) for waiting in done))
+    for step, seconds in watch.seconds.items():
+        measure.observe(metrics.WORKER_STEP, [seconds], step)
+
+
+def _recent(receipt: Receipt) -> RecentCommit:
+    return RecentCommit(
+        tenant_id=receipt.tenant_id,
+        device_id=receipt.device_id,
+        backup_id=receipt.backup_id,
+        sha=receipt.sha,
+        committed_at=receipt.committed_at,
+        lines_added=receipt.lines_added,
+        lines_removed=receipt.lines_removed,
+        unchanged=receipt.unchanged,
+        suspect=receipt.suspect,
+    )
+
+
+def _backup(entry: Entry, export: bytes, binary: bytes | None) -> Backup:
+    return Backup(
+        backup_id=entry.backup_id,
+        device_id=entry.device_id,
+        export=export,
+        binary=binary,
+        message=entry.message,
+        captured_at=(
+            None if entry.captured_at is None else dt.datetime.fromisoformat(entry.captured_at)
+        ),
+    )
