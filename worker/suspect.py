@@ -56,6 +56,10 @@ _SECTION: Final = re.compile(rb"/[a-z0-9 /-]+")
 _COMMANDS: Final = (b"reboot", b"shutdown", b"print", b"export", b"quit")
 #: Each argument of `add` is a name, a `=` and a value.
 _HALF_ARGUMENT: Final = re.compile(rb"add .*(?: [a-z0-9.-]+|=)", re.DOTALL)
+#: Bytes at the end in which the last command is looked for: a script in it may have hundreds of lines.
+_COMMAND_BYTES: Final = 256 * 1024
+#: What stands on a line that is neither blank nor a comment.
+_COMMAND: Final = re.compile(rb"(?:\A|[\r\n])[^\S\r\n]*[^\s#]")
 _BY_ROUTEROS: Final = re.compile(rb"^#[^\r\n]*\bby RouterOS\b", re.MULTILINE)
 
 
@@ -77,7 +81,7 @@ def warning_of(reason: str) -> str:
 
 
 def _of_export(export: bytes) -> str | None:
-    if not export.strip():
+    if not export or export.isspace():
         return "the export is empty"
     if export.startswith(_MAGICS):
         return "the export is a binary backup"
@@ -99,15 +103,18 @@ def _of_export(export: bytes) -> str | None:
 
 
 def _cut_off(export: bytes) -> str | None:
-    lines = export.rstrip().splitlines()
+    # Only the end is taken apart: all lines of a large export would take more memory than it has.
+    lines = export[-_COMMAND_BYTES:].rstrip().splitlines() or [b""]
     if not lines[-1].lstrip().startswith(b"#") and _is_continued(lines[-1]):
         return "the export is cut off: it ends within a line"
     if not _BY_ROUTEROS.search(export[:_EDGE_BYTES]):
         return None
-    # The last command: a script in it may have hundreds of lines, continued by a backslash each.
+    # The last command, whose lines a backslash continues each.
     first = len(lines) - 1
     while first > 0 and _is_continued(lines[first - 1]):
         first -= 1
+    if first == 0 and len(export) > _COMMAND_BYTES:
+        return None  # it begins before what is looked at
     command = b"".join(line.rstrip().removesuffix(b"\\") for line in lines[first:-1]) + lines[-1]
     if not command.startswith(b"#") and _ESCAPED.sub(b"", command).count(b'"') % 2:
         return "the export is cut off: it ends within quotes"
@@ -116,7 +123,7 @@ def _cut_off(export: bytes) -> str | None:
     # A final newline that is missing is no sign by itself: people's editors leave it out.
     if not export.endswith(b"\n") and _HALF_ARGUMENT.fullmatch(_QUOTES.sub(b"''", command.strip())):
         return "the export is cut off: it ends within an argument"
-    if all(not line.strip() or line.lstrip().startswith(b"#") for line in lines):
+    if not _COMMAND.search(export):
         return "the export holds nothing but its header"
     return None
 

@@ -26,13 +26,13 @@ from worker.store.commit import commit_backups
 def _hold(marker: Path, *, after: bool) -> None:
     real: Callable[..., Any] = commit_backups
 
-    def commit(*arguments: Any) -> Any:
-        answer = real(*arguments) if after else None
+    def commit(*arguments: Any, **options: Any) -> Any:
+        answer = real(*arguments, **options) if after else None
         try:
             with marker.open("x") as file:
                 file.write(f"{os.getpid()} {os.getppid()}")
         except FileExistsError:
-            return answer if after else real(*arguments)
+            return answer if after else real(*arguments, **options)
         time.sleep(600)
         raise AssertionError("nobody killed it")
 

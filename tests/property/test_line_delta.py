@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.judge import GIT_ENVIRONMENT
+from worker.store import line_delta
 from worker.store.backup import decode_text
 from worker.store.line_delta import compute_line_delta, count_changed_lines
 
@@ -134,3 +135,15 @@ def test_unrelated_texts_of_20000_lines_take_under_100_ms(kind: str) -> None:
         best_s = min(best_s, time.thread_time() - started_s)
     assert added == removed > 10_000
     assert best_s < 0.1
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.lists(st.sampled_from([b"a", b"bb", b"\r", b"\n", b"\r\n", b"#"])).map(b"".join))
+def test_a_large_text_has_the_lines_of_a_small_one(data: bytes) -> None:
+    known: dict[bytes, bytes] = {}
+    with pytest.MonkeyPatch.context() as limits:
+        limits.setattr(line_delta, "_LARGE_BYTES", 0)
+        limits.setattr(line_delta, "_PIECE_BYTES", 3)
+        lines = line_delta._lines_of(data, known)
+    assert lines == data.splitlines()
+    assert {id(line) for line in lines} == {id(line) for line in known.values()}

@@ -27,6 +27,10 @@ _WIDE_ENDS: Final = (b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
 #: Short lines that are made once: as many as most pairs of exports have distinct lines.
 _KEPT_NUMBERS: Final = 20_000
 
+#: Bytes of a text above which equal lines are one object, and of the pieces it is split in.
+_LARGE_BYTES: Final = 4 * 1024 * 1024
+_PIECE_BYTES: Final = 512 * 1024
+
 _Line = TypeVar("_Line", str, bytes)
 
 
@@ -52,16 +56,31 @@ def count_changed_lines(old: bytes, new: bytes) -> tuple[int, int]:
     """
     if old == new:
         return 0, 0
-    return _count(_lines_of(old), _lines_of(new))
+    known: dict[bytes, bytes] = {}
+    return _count(_lines_of(old, known), _lines_of(new, known))
 
 
-def _lines_of(data: bytes) -> list[bytes]:
-    """The lines of the text that an export holds; bytes that are no UTF-8 stay."""
+def _lines_of(data: bytes, known: dict[bytes, bytes]) -> list[bytes]:
+    """The lines of the text that an export holds; bytes that are no UTF-8 stay.
+
+    Args:
+        known: lines of large texts, each once: an object for each line would take twice the bytes
+            of the text, and most lines of two exports of a device are the same.
+    """
     ends = _OTHER_ENDS if data.isascii() else (*_OTHER_ENDS, *_WIDE_ENDS)
     if any(end in data for end in ends):
         lines = decode_text(data).splitlines()
         return [line.encode("utf-8", "surrogateescape") for line in lines]
-    return data.splitlines()
+    if len(data) <= _LARGE_BYTES:
+        return data.splitlines()
+    found: list[bytes] = []
+    start = 0
+    while start < len(data):
+        # Cut behind a line feed, so that none of CR LF is parted from the other.
+        end = data.find(b"\n", start + _PIECE_BYTES) + 1 or len(data)
+        found += [known.setdefault(line, line) for line in data[start:end].splitlines()]
+        start = end
+    return found
 
 
 def _count(old: list[_Line], new: list[_Line]) -> tuple[int, int]:
