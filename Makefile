@@ -7,6 +7,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PIP_COMPILE := $(BIN)/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-find-links --no-emit-options --no-header
 
+# One more than the cores that CI has: most tests wait for other processes.
+TEST_PROCESSES ?= 3
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -40,7 +43,7 @@ demo: $(VENV)/.run-installed ## Play a polling scheduler against an embedded ser
 
 .PHONY: test
 test: lint ## Check style and types, then run all tests (under 6 minutes on 2 cores)
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=5 tests
+	@$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist worksteal --durations=5 tests
 
 .PHONY: bench
 bench: $(VENV)/.dev-installed ## Measure the store against plain git and against itself (some minutes)
