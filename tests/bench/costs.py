@@ -13,8 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,9 @@ import redis
 
 from tasks import enqueue_backup, enqueue_backups
 from tests.bench.fleet import Fleet, folder
+from tests.bench.producing import producing
 from tests.bench.table import timed
-from tests.integration.conftest import forget_environment
-from tests.servers import Deployment, deployment, wait_for
+from tests.servers import Deployment, wait_for
 from worker import backoff, inbox, keys
 from worker.app import app
 from worker.settings import get_settings
@@ -46,21 +45,6 @@ _DRAIN_S = 300.0
 def say(name: str, *figures: str) -> None:
     """Print a line."""
     print(f"{name:<58} {'  '.join(figures)}", flush=True)
-
-
-@contextmanager
-def producing(**variables: str) -> Iterator[Deployment]:
-    """A server whose producer this process is."""
-    before = dict(os.environ)
-    with folder() as where, deployment(where, **variables) as deployed:
-        os.environ.update(deployed.environment)
-        forget_environment()
-        try:
-            yield deployed
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-            forget_environment()
 
 
 class Tenants:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import statistics
 import sys
 import time
@@ -16,10 +15,10 @@ from celery.result import AsyncResult
 
 from tasks import enqueue_backup, enqueue_backups
 from tests.bench import noop
-from tests.bench.fleet import Fleet, folder
+from tests.bench.fleet import Fleet
+from tests.bench.producing import producing
 from tests.bench.table import Row, alternate, median_costs, timed
-from tests.integration.conftest import forget_environment
-from tests.servers import Deployment, deployment
+from tests.servers import Deployment
 from worker.local import Child
 
 _BACKUPS = 2_000
@@ -34,27 +33,13 @@ _TIMEOUT_S = 300
 
 def rows() -> Iterator[Row]:
     """The table's rows, measured with one worker process for each app."""
-    with _running() as deployed:
+    with producing(CONFKEEP_SHARDS="4") as deployed:
         yield from _enqueue(deployed)
         _drop_all(deployed)
         deployed.start_worker("own", pool="prefork")
         with _noop_worker(deployed):
             yield from _throughput()
             yield from _latency()
-
-
-@contextmanager
-def _running() -> Iterator[Deployment]:
-    before = dict(os.environ)
-    with folder() as where, deployment(where, CONFKEEP_SHARDS="4") as deployed:
-        os.environ.update(deployed.environment)
-        forget_environment()
-        try:
-            yield deployed
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-            forget_environment()
 
 
 @contextmanager

@@ -20,8 +20,9 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
-from tests.bench.costs import drain, producing, values_of
+from tests.bench.costs import drain, values_of
 from tests.bench.fleet import Fleet
+from tests.bench.producing import producing
 from worker import keys
 
 HOUR_S = 3_600.0
