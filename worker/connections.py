@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import redis
 from redis.backoff import NoBackoff
@@ -22,8 +22,15 @@ _lock = threading.Lock()
 _clients: dict[tuple[int, str], redis.Redis] = {}
 
 
+#: Bytes of a command from which on its large arguments are sent from where they are: to put it
+#: together takes hiredis half as long as the server takes to do it. A smaller command is better sent
+#: in one piece, which the server reads at once.
+_LARGE_COMMAND_BYTES: Final = 512 * 1024
+_LARGE_BYTES: Final = 16 * 1024
+
+
 class _Packer(HiredisRespSerializer):
-    """Hands hiredis no numbers.
+    """Hands hiredis no numbers, and no large commands.
 
     For a number it calls `repr`, where Python runs pending signal handlers, and does not look
     whether that failed: a handler that raises, such as Ctrl-C's, made it crash the process
@@ -33,7 +40,25 @@ class _Packer(HiredisRespSerializer):
     def pack(self, *args: Any) -> Any:
         """The command as the server reads it."""
         texts: list[Any] = [repr(arg) if isinstance(arg, int | float) else arg for arg in args]
+        if sum(len(arg) for arg in texts if isinstance(arg, bytes)) >= _LARGE_COMMAND_BYTES:
+            # A command may have two words: redis-py hands them over as one.
+            return _pieces([*str(texts[0]).split(), *texts[1:]])
         return super().pack(*texts)
+
+
+def _pieces(arguments: list[Any]) -> list[bytes]:
+    """A command in the server's protocol (RESP: arrays of bulk strings), large arguments uncopied."""
+    sent: list[bytes] = []
+    small = [b"*%d\r\n" % len(arguments)]
+    for argument in arguments:
+        data = argument.encode() if isinstance(argument, str) else bytes(argument)
+        if len(data) < _LARGE_BYTES:
+            small.append(b"$%d\r\n%b\r\n" % (len(data), data))
+        else:
+            small.append(b"$%d\r\n" % len(data))
+            sent += (b"".join(small), data)
+            small = [b"\r\n"]
+    return [*sent, b"".join(small)]
 
 
 def open_client(settings: Settings, *, timeout_s: float | None = None) -> redis.Redis:
