@@ -95,7 +95,6 @@ def test_a_fault_at_any_call_loses_nothing(fault: str, tmp_path: Path) -> None:
             assert done.returncode or len(ids) == 4, where
             assert [p.name for p in path.rglob("*confkeep_*")] == [], where
             assert not list(path.rglob("main.lock")), where
-        # All judges for one in five: those of neighbouring calls look alike.
         assert problem_of(path, ids, all_judges=True) is None, where
 
 
