@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 import uuid
 from pathlib import Path
@@ -59,9 +58,7 @@ def test_a_long_inbox_delays_others_by_a_slice(
                 delays.append(time.monotonic() - start)
             print(f"{[round(delay, 2) for delay in delays]} s")
         assert delays, "the long inbox was done too early to tell"
-        assert statistics.median(delays) < slice_s * 1.2 + 1
-        # A busy machine may hold one of them up; without slices it waits for the whole inbox.
-        assert max(delays) < slice_s * 1.2 + 5
+        assert max(delays) < slice_s * 1.2 + 1
         # The test is over; what waits need not be committed.
         for worker in deployed.workers:
             worker.process.kill()

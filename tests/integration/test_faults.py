@@ -18,8 +18,8 @@ from worker import keys
 from worker.app import app
 from worker.settings import get_settings
 
-#: Seconds that an enqueue may take when the server is away: the default time-out once, not twice.
-BOUND_S = 9.5
+#: Seconds that an enqueue may take when the server is away: the default time-out and a bit.
+BOUND_S = 5.5
 
 
 def new_id() -> str:
