@@ -84,7 +84,7 @@ def parse(fields: dict[bytes, bytes]) -> Backoff | None:
 
 
 def failed(client: redis.Redis, tenant_id: str, error: BaseException) -> float:
-    """Note a failed commit.
+    """Note a failed commit, if anything waits still: another turn may have settled it all.
 
     Returns:
         Seconds until the next try.
@@ -99,7 +99,7 @@ def failed(client: redis.Redis, tenant_id: str, error: BaseException) -> float:
     # Jitter of a quarter: tenants that failed together do not come back together.
     jitter = random.uniform(0.75, 1.0)  # noqa: S311
     arguments = [reason, int(FIRST_DELAY_S * 1000), int(LONGEST_DELAY_S * 1000), jitter, FORGET_S]
-    names = [keys.backoff(tenant_id), keys.TOTALS]
+    names = [keys.backoff(tenant_id), keys.TOTALS, keys.inbox(tenant_id)]
     with broker_errors():
         wait_ms = scripts.load("failed").run(client, names, arguments)
     measure.count(metrics.WORKER_RETRIED)

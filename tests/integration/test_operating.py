@@ -84,10 +84,10 @@ def test_verify_and_drill_as_tasks_report_as_the_commands_do(deployed: Deploymen
 def test_kick_commits_at_once_what_waits_for_its_next_try(deployed: Deployment) -> None:
     tenant = new_id()
     with deployed.client() as client:
+        backup_id = enqueue(tenant)
         for _ in range(9):
             wait_s = backoff.failed(client, tenant, StoreUnavailable("no space left"))
         assert wait_s > 30
-        backup_id = enqueue(tenant)
         deployed.start_worker(pool="threads")
         waiting = confkeep("receipt", backup_id)
         assert (waiting.exit_code, "waits" in waiting.stdout) == (16, True)

@@ -2,18 +2,25 @@
 --
 -- KEYS  1 backoff   confkeep:backoff:<tenant>   hash   tries, since_ms, next_ms, reason
 --       2 totals    confkeep:totals             hash   `retried` is counted there
+--       3 inbox     confkeep:inbox:<tenant>     stream
 -- ARGV  1 reason  2 ms before the second try  3 most ms between two tries
 --       4 jitter: the part of the wait that is kept, 0 to 1  5 seconds after which it is forgotten
 --
 -- Returns the ms until the next try. Doubling: 1 s, 2 s, 4 s and so on, times the jitter.
+--
+-- Where nothing waits any more nothing is noted: another turn has settled it all meanwhile, and what
+-- comes next would wait for a fault that is over.
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local tries = redis.call('HINCRBY', KEYS[1], 'tries', 1)
+local waits = redis.call('EXISTS', KEYS[3]) == 1
+local tries = waits and redis.call('HINCRBY', KEYS[1], 'tries', 1) or 1
 local wait = tonumber(ARGV[2]) * 2 ^ math.min(tries - 1, 16)
 wait = math.floor(math.min(wait, tonumber(ARGV[3])) * tonumber(ARGV[4]))
-redis.call('HSETNX', KEYS[1], 'since_ms', string.format('%.0f', now))
-redis.call('HSET', KEYS[1], 'next_ms', string.format('%.0f', now + wait), 'reason', ARGV[1])
-redis.call('EXPIRE', KEYS[1], ARGV[5])
+if waits then
+  redis.call('HSETNX', KEYS[1], 'since_ms', string.format('%.0f', now))
+  redis.call('HSET', KEYS[1], 'next_ms', string.format('%.0f', now + wait), 'reason', ARGV[1])
+  redis.call('EXPIRE', KEYS[1], ARGV[5])
+end
 redis.call('HINCRBY', KEYS[2], 'retried', 1)
 return wait

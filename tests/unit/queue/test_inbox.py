@@ -310,8 +310,10 @@ def test_reading_an_empty_inbox_leaves_no_key(client: redis.Redis) -> None:
 
 
 def test_a_new_backup_does_not_hasten_the_next_try(client: redis.Redis, settings: Settings) -> None:
+    inbox.accept(client, settings, [submission(1)])
+    client.delete(keys.wake(TENANT))
     backoff.failed(client, TENANT, StagedBytesMissing("gone"))
-    assert inbox.accept(client, settings, [submission(1)]) == [inbox.Accepted("accepted")]
+    assert inbox.accept(client, settings, [submission(2)]) == [inbox.Accepted("accepted")]
 
 
 @pytest.mark.parametrize(

@@ -116,8 +116,10 @@ def test_a_worker_that_ended_in_order_is_none_that_fell_silent(client: redis.Red
     assert [worker.name for worker in sweeper.list_workers(client)] == ["w0"]
 
 
-def test_a_lasting_fault_is_tried_later_and_later_for_ever(client: redis.Redis) -> None:
-    tenant = str(uuid.UUID(int=1))
+def test_a_lasting_fault_is_tried_later_and_later_for_ever(
+    client: redis.Redis, settings: Settings
+) -> None:
+    tenant = wait_in(client, settings, 1)
     delays = [backoff.failed(client, tenant, StoreUnavailable("no space")) for _ in range(40)]
     for tries, delay in enumerate(delays, 1):
         longest = min(60.0, 2.0 ** (tries - 1))
@@ -136,8 +138,18 @@ def test_no_sweep_begins_before_the_server_was_checked() -> None:
     assert BrokerCheckStep in SweeperStep.requires
 
 
-def test_the_reason_of_an_unforeseen_error_repeats_nothing_of_it(client: redis.Redis) -> None:
+def test_a_turn_that_fails_when_all_is_settled_holds_nothing_up(client: redis.Redis) -> None:
+    """Another turn may have committed all, where this one's lock has expired."""
     tenant = str(uuid.UUID(int=1))
+    delays = [backoff.failed(client, tenant, StoreUnavailable("no space")) for _ in range(3)]
+    assert all(0.75 <= delay <= 1 for delay in delays)
+    assert backoff.get(client, tenant) is None
+
+
+def test_the_reason_of_an_unforeseen_error_repeats_nothing_of_it(
+    client: redis.Redis, settings: Settings
+) -> None:
+    tenant = wait_in(client, settings, 1)
     backoff.failed(client, tenant, ValueError("an export full of passwords"))
     wait = backoff.get(client, tenant)
     assert wait is not None
