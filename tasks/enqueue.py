@@ -13,7 +13,7 @@ from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
 from tasks.models import BackupPayload
-from worker import inbox, staging, tracing, wakeups
+from worker import acceptance, staging, tracing, wakeups
 from worker.app import app
 from worker.connections import get_client
 from worker.entry import Entry
@@ -157,8 +157,8 @@ def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> lis
         entry = entry_of(payload, settings.staging)
         contents = Contents(payload.export_text, payload.binary_backup)
         data = store.stage(payload.tenant_id, entry, contents)
-        submissions.append(inbox.Submission(payload.tenant_id, entry, data, reply_to))
-    accepted = inbox.accept(client, settings, submissions)
+        submissions.append(acceptance.Submission(payload.tenant_id, entry, data, reply_to))
+    accepted = acceptance.accept(client, settings, submissions)
     refusal: BackupIdConflict | InboxFull | None = None
     for submission, answer in zip(submissions, accepted, strict=True):
         tenant_id, entry = submission.tenant_id, submission.entry
@@ -182,7 +182,7 @@ def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> lis
 
 
 def _refusal(
-    answer: inbox.Accepted, tenant_id: str, entry: Entry
+    answer: acceptance.Accepted, tenant_id: str, entry: Entry
 ) -> BackupIdConflict | InboxFull | None:
     waits = f"{answer.entries} backups with {answer.bytes} bytes wait"
     match answer.outcome:

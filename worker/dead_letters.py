@@ -10,11 +10,12 @@ from typing import Any, Final
 
 import redis
 
-from worker import inbox, keys, staging, totals
+from worker import acceptance, inbox, keys, staging, totals
+from worker.acceptance import Submission
 from worker.connections import broker_errors
 from worker.entry import Entry, check_signature
 from worker.errors import BackupIdConflict, ConfkeepError, InboxFull, InvalidId
-from worker.inbox import Submission, Unreadable
+from worker.inbox import Unreadable
 from worker.settings import Settings
 
 #: How the ids of letters begin whose entries nobody of ours signed.
@@ -155,7 +156,7 @@ def retry(
     if not vouch:
         text = letter.entry.encode("utf-8", "surrogateescape")
         check_signature(settings, letter.tenant_id, text, letter.signature)
-    [answer] = inbox.accept(
+    [answer] = acceptance.accept(
         client, settings, [Submission(letter.tenant_id, entry, data=None, reply_to=None)]
     )
     if answer.outcome.endswith("full"):

@@ -20,6 +20,7 @@ LAYERS = [
     ("tasks",),
     ("git_store",),
     (
+        "acceptance",
         "acl",
         "app",
         "broker_check",

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
-from worker import backoff, dead_letters, inbox, keys
+from worker import acceptance, backoff, dead_letters, keys
 from worker.cli import status
 from worker.cli.terminal import ranges
 from worker.entry import Entry
@@ -35,8 +35,8 @@ def entry(number: int) -> Entry:
 
 
 def accept(client: redis.Redis, tenant_id: str, number: int) -> None:
-    submission = inbox.Submission(tenant_id, entry(number), b"x", None)
-    (answer,) = inbox.accept(client, load_settings(), [submission])
+    submission = acceptance.Submission(tenant_id, entry(number), b"x", None)
+    (answer,) = acceptance.accept(client, load_settings(), [submission])
     assert answer.outcome == "accepted"
 
 

@@ -15,7 +15,8 @@ from kombu.exceptions import OperationalError
 
 from tasks import Receipt
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
-from worker import backoff, dead_letters, inbox, keys, receipts, wakeups
+from worker import acceptance, backoff, dead_letters, inbox, keys, receipts, wakeups
+from worker.acceptance import Submission
 from worker.cli import dead_letters as dead_letters_command
 from worker.cli import kick, receipt, status
 from worker.entry import Entry
@@ -26,7 +27,7 @@ from worker.errors import (
     StagedBytesDamaged,
     StoreUnavailable,
 )
-from worker.inbox import Submission, Unreadable
+from worker.inbox import Unreadable
 from worker.receipts import Outcome
 from worker.settings import load_settings
 
@@ -56,7 +57,7 @@ class Queue:
             staging="redis",
         )
         submission = Submission(tenant_id, entry, EXPORT + b"\x88ab", None)
-        (answer,) = inbox.accept(self.client, load_settings(), [submission])
+        (answer,) = acceptance.accept(self.client, load_settings(), [submission])
         assert answer.outcome == "accepted"
         return entry
 

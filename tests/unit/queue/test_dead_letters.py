@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import TENANT, all_keys, batch, submission
-from worker import dead_letters, inbox, keys, receipts, totals
+from worker import acceptance, dead_letters, inbox, keys, receipts, totals
 from worker.errors import InvalidId, PoisonedBackup, StagedBytesDamaged
 from worker.inbox import Waiting
 from worker.receipts import Outcome
@@ -17,7 +17,7 @@ ERROR = StagedBytesDamaged("the staged bytes have another SHA-256")
 
 @pytest.fixture
 def dead(client: redis.Redis, settings: Settings) -> Waiting:
-    inbox.accept(client, settings, [submission(1)])
+    acceptance.accept(client, settings, [submission(1)])
     [waiting] = batch(client)
     dead_letters.bury(client, TENANT, waiting.entry, ERROR)
     outcome = Outcome(waiting.entry.backup_id, waiting.entry.digest(TENANT), ERROR)

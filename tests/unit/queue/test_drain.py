@@ -10,7 +10,7 @@ import redis
 from tasks import drain
 from tests.judge import assert_all_readable
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker import inbox, keys, wakeups
+from worker import acceptance, inbox, keys, wakeups
 from worker.settings import Settings
 
 
@@ -22,7 +22,7 @@ def small(settings: Settings) -> Settings:
 def test_an_inbox_that_was_emptied_is_not_read_again(
     client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inbox.accept(client, small, [submission(number) for number in range(3)])
+    acceptance.accept(client, small, [submission(number) for number in range(3)])
     reads: list[int] = []
     read_batch = inbox.read_batch
 
@@ -47,11 +47,11 @@ def test_an_inbox_that_was_emptied_is_not_read_again(
 def test_what_comes_after_the_last_batch_is_left_and_not_forgotten(
     client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inbox.accept(client, small, [submission(1)])
+    acceptance.accept(client, small, [submission(1)])
     clear = wakeups.clear
 
     def late(*args: Any) -> None:
-        [answer] = inbox.accept(client, small, [submission(2)])
+        [answer] = acceptance.accept(client, small, [submission(2)])
         assert answer.wake_ms is None, "the producer relies on the turn"
         clear(*args)
 

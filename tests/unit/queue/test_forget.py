@@ -17,10 +17,10 @@ from celery import Celery
 
 from tasks import forget
 from tests.judge import assert_all_readable
-from worker import dead_letters, inbox, keys, locks, receipts, totals
+from worker import acceptance, dead_letters, inbox, keys, locks, receipts, totals
+from worker.acceptance import Submission
 from worker.entry import Entry
 from worker.errors import BackupsWaiting, NotInStore, PoisonedBackup
-from worker.inbox import Submission
 from worker.local import EmbeddedServer
 from worker.receipts import Outcome
 from worker.settings import Settings
@@ -50,7 +50,7 @@ def entry(device_id: str) -> Entry:
 
 
 def accept(client: redis.Redis, settings: Settings, tenant_id: str, given: Entry) -> None:
-    inbox.accept(client, settings, [Submission(tenant_id, given, b"x\n")])
+    acceptance.accept(client, settings, [Submission(tenant_id, given, b"x\n")])
 
 
 def settle(client: redis.Redis, settings: Settings, tenant_id: str, *, dead: bool) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import redis
 
-from worker import backoff, inbox, keys, receipts
+from worker import acceptance, backoff, inbox, keys, receipts
+from worker.acceptance import Submission
 from worker.entry import Entry
 from worker.errors import PoisonedBackup, StagedBytesMissing
-from worker.inbox import Submission
 from worker.receipts import Outcome
 from worker.settings import Settings, load_settings
 
@@ -57,7 +57,7 @@ def test_accept_leaves_exactly_the_keys_of_one_backup(
     client: redis.Redis, settings: Settings
 ) -> None:
     one = submission(1)
-    [accepted] = inbox.accept(client, settings, [one])
+    [accepted] = acceptance.accept(client, settings, [one])
     assert accepted.outcome == "accepted"
     assert client.get(keys.wake(TENANT)) == str(accepted.wake_ms).encode()
     assert all_keys(client) == {
@@ -77,7 +77,7 @@ def test_accept_leaves_exactly_the_keys_of_one_backup(
 def test_a_burst_of_one_tenant_asks_for_one_wake_up(
     client: redis.Redis, settings: Settings
 ) -> None:
-    accepted = inbox.accept(client, settings, [submission(n) for n in range(50)])
+    accepted = acceptance.accept(client, settings, [submission(n) for n in range(50)])
     assert [answer.wake_ms is None for answer in accepted] == [False] + [True] * 49
 
 
@@ -85,7 +85,7 @@ def test_entries_come_back_in_the_order_of_their_enqueue(
     client: redis.Redis, settings: Settings
 ) -> None:
     sent = [submission(n) for n in (5, 3, 9, 1)]
-    inbox.accept(client, settings, sent)
+    acceptance.accept(client, settings, sent)
     assert [waiting.entry for waiting in batch(client)] == [one.entry for one in sent]
 
 
@@ -93,7 +93,7 @@ def test_the_same_id_and_bytes_are_accepted_once(client: redis.Redis, settings: 
     first, again = submission(1), submission(1)
     # A producer that repeats a call may make message and time anew.
     again = dataclasses.replace(again, entry=dataclasses.replace(again.entry, message="other"))
-    outcomes = [inbox.accept(client, settings, [one])[0].outcome for one in (first, again)]
+    outcomes = [acceptance.accept(client, settings, [one])[0].outcome for one in (first, again)]
     assert outcomes == ["accepted", "waiting"]
     assert [waiting.entry for waiting in batch(client)] == [first.entry]
 
@@ -103,13 +103,13 @@ def test_the_same_id_with_other_bytes_is_a_conflict_and_changes_nothing(
     client: redis.Redis, settings: Settings, settled: bool
 ) -> None:
     one = submission(1)
-    inbox.accept(client, settings, [one])
+    acceptance.accept(client, settings, [one])
     if settled:
         _settle(client, settings, batch(client))
     before = {key: client.dump(key) for key in all_keys(client)}
     for other in (submission(1, b"/other"), submission(1, tenant=str(uuid.UUID(int=9)))):
-        [answer] = inbox.accept(client, settings, [other])
-        assert answer == inbox.Accepted("conflict")
+        [answer] = acceptance.accept(client, settings, [other])
+        assert answer == acceptance.Accepted("conflict")
     assert {key: client.dump(key) for key in all_keys(client)} == before
 
 
@@ -125,7 +125,7 @@ def test_settling_the_last_entry_leaves_its_record_alone(
     client: redis.Redis, settings: Settings
 ) -> None:
     one = submission(1, reply_to=str(uuid.UUID(int=77)))
-    inbox.accept(client, settings, [one])
+    acceptance.accept(client, settings, [one])
     client.delete(keys.wake(TENANT))
     assert _settle(client, settings, batch(client)) == 0
     assert all_keys(client) == {
@@ -137,7 +137,7 @@ def test_settling_the_last_entry_leaves_its_record_alone(
 
 def test_settling_takes_only_the_named_entries(client: redis.Redis, settings: Settings) -> None:
     sent = [submission(n) for n in range(4)]
-    inbox.accept(client, settings, sent)
+    acceptance.accept(client, settings, sent)
     read = batch(client)
     assert _settle(client, settings, [read[0], read[2]]) == 2
     assert [waiting.entry for waiting in batch(client)] == [sent[1].entry, sent[3].entry]
@@ -148,7 +148,7 @@ def test_settling_takes_only_the_named_entries(client: redis.Redis, settings: Se
 
 
 def test_settling_again_does_no_harm(client: redis.Redis, settings: Settings) -> None:
-    inbox.accept(client, settings, [submission(1), submission(2)])
+    acceptance.accept(client, settings, [submission(1), submission(2)])
     read = batch(client)
     assert _settle(client, settings, read[:1]) == 1
     assert _settle(client, settings, read[:1]) == 1
@@ -157,11 +157,11 @@ def test_settling_again_does_no_harm(client: redis.Redis, settings: Settings) ->
 def test_an_id_that_was_settled_is_done_and_not_accepted_again(
     client: redis.Redis, settings: Settings
 ) -> None:
-    inbox.accept(client, settings, [submission(1)])
+    acceptance.accept(client, settings, [submission(1)])
     _settle(client, settings, batch(client))
     client.delete(keys.wake(TENANT))
-    [answer] = inbox.accept(client, settings, [submission(1)])
-    assert answer == inbox.Accepted("done")
+    [answer] = acceptance.accept(client, settings, [submission(1)])
+    assert answer == acceptance.Accepted("done")
     assert all_keys(client) == {keys.TOTALS, keys.result(submission(1).entry.backup_id)}
 
 
@@ -169,13 +169,13 @@ def test_a_dead_letter_that_comes_again_starts_anew(
     client: redis.Redis, settings: Settings
 ) -> None:
     one = submission(1)
-    inbox.accept(client, settings, [one])
+    acceptance.accept(client, settings, [one])
     outcome = Outcome(
         one.entry.backup_id, one.entry.digest(TENANT), StagedBytesMissing("the bytes are gone")
     )
     receipts.publish(client, TENANT, [outcome], 60)
     inbox.settle(client, TENANT, batch(client))
-    [answer] = inbox.accept(client, settings, [submission(1)])
+    [answer] = acceptance.accept(client, settings, [submission(1)])
     assert answer.outcome == "accepted"
     assert [waiting.entry for waiting in batch(client)] == [one.entry]
 
@@ -186,11 +186,11 @@ def test_a_result_that_no_backup_stands_behind_does_not_block_an_id(
     # Such as the failure of a `backups.receive` with bad input, repeated with good one.
     one = submission(1)
     client.set(keys.result(one.entry.backup_id), json.dumps({"status": "FAILURE", "result": {}}))
-    assert inbox.accept(client, settings, [one])[0].outcome == "accepted"
+    assert acceptance.accept(client, settings, [one])[0].outcome == "accepted"
 
 
 def test_batches_are_bounded_by_count_and_by_bytes(client: redis.Redis, settings: Settings) -> None:
-    inbox.accept(client, settings, [submission(n, b"x" * 100) for n in range(10)])
+    acceptance.accept(client, settings, [submission(n, b"x" * 100) for n in range(10)])
     assert len(batch(client, max_backups=4)) == 4
     assert len(batch(client, max_bytes=350)) == 3
     assert len(batch(client, max_bytes=50)) == 1, "a backup above the bound is a batch of its own"
@@ -199,7 +199,7 @@ def test_batches_are_bounded_by_count_and_by_bytes(client: redis.Redis, settings
 def test_what_is_no_entry_is_told_apart(client: redis.Redis, settings: Settings) -> None:
     client.xadd(keys.inbox(TENANT), {"entry": b"{"})
     client.xadd(keys.inbox(TENANT), {"other": b"1"})
-    inbox.accept(client, settings, [submission(1)])
+    acceptance.accept(client, settings, [submission(1)])
     read = inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999)
     assert [waiting.entry for waiting in read.entries] == [submission(1).entry]
     assert [found.text for found in read.unreadable] == ["{", ""]
@@ -210,8 +210,8 @@ def test_inboxes_are_listed_by_the_age_of_their_oldest_entry(
     client: redis.Redis, settings: Settings
 ) -> None:
     other = str(uuid.UUID(int=5))
-    inbox.accept(client, settings, [submission(1), submission(2)])
-    inbox.accept(client, settings, [submission(3, tenant=other)])
+    acceptance.accept(client, settings, [submission(1), submission(2)])
+    acceptance.accept(client, settings, [submission(3, tenant=other)])
     client.zadd(keys.WAITING, {other: 0})
     first, second = inbox.list_inboxes(client)
     assert (first.tenant_id, first.entries) == (other, 1)
@@ -239,15 +239,15 @@ def test_a_full_inbox_refuses_with_its_figures_and_keeps_nothing(
     client: redis.Redis, limit: dict[str, int], outcome: str
 ) -> None:
     settings = load_settings(**limit)
-    sent = inbox.accept(client, settings, [submission(n) for n in range(3)])
+    sent = acceptance.accept(client, settings, [submission(n) for n in range(3)])
     assert [answer.outcome for answer in sent] == ["accepted", "accepted", outcome]
     assert (sent[2].entries, sent[2].bytes) == (2, 6)
     refused = submission(2).entry.backup_id
     assert not {key for key in all_keys(client) if refused in key}
     # What was accepted before may still be asked for again, and settling makes room.
-    assert inbox.accept(client, settings, [submission(1)])[0].outcome == "waiting"
+    assert acceptance.accept(client, settings, [submission(1)])[0].outcome == "waiting"
     _settle(client, settings, batch(client)[:1])
-    assert inbox.accept(client, settings, [submission(2)])[0].outcome == "accepted"
+    assert acceptance.accept(client, settings, [submission(2)])[0].outcome == "accepted"
 
 
 def test_what_comes_behind_a_refused_backup_is_refused_too(client: redis.Redis) -> None:
@@ -259,7 +259,7 @@ def test_what_comes_behind_a_refused_backup_is_refused_too(client: redis.Redis) 
         submission(3),
         submission(4, tenant=other),
     ]
-    answers = inbox.accept(client, settings, sent)
+    answers = acceptance.accept(client, settings, sent)
     assert [answer.outcome for answer in answers] == [
         "accepted",
         "tenant full",
@@ -270,15 +270,15 @@ def test_what_comes_behind_a_refused_backup_is_refused_too(client: redis.Redis) 
 
 def test_a_backup_above_the_limit_fits_into_an_empty_inbox(client: redis.Redis) -> None:
     settings = load_settings(inbox_max_bytes=1, total_max_bytes=1)
-    assert inbox.accept(client, settings, [submission(1)])[0].outcome == "accepted"
+    assert acceptance.accept(client, settings, [submission(1)])[0].outcome == "accepted"
 
 
 def test_the_load_is_what_waits_however_often_it_is_settled(
     client: redis.Redis, settings: Settings
 ) -> None:
     other = str(uuid.UUID(int=5))
-    inbox.accept(client, settings, [submission(n) for n in range(3)])
-    inbox.accept(client, settings, [submission(9, tenant=other)])
+    acceptance.accept(client, settings, [submission(n) for n in range(3)])
+    acceptance.accept(client, settings, [submission(9, tenant=other)])
     read = batch(client)
     for _ in range(2):
         _settle(client, settings, read[:2])
@@ -293,7 +293,7 @@ def test_the_load_is_what_waits_however_often_it_is_settled(
 def test_after_attempts_that_settled_nothing_entries_come_alone(
     client: redis.Redis, settings: Settings
 ) -> None:
-    inbox.accept(client, settings, [submission(n) for n in range(3)])
+    acceptance.accept(client, settings, [submission(n) for n in range(3)])
 
     def read() -> inbox.Batch:
         return inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999)
@@ -310,10 +310,10 @@ def test_reading_an_empty_inbox_leaves_no_key(client: redis.Redis) -> None:
 
 
 def test_a_new_backup_does_not_hasten_the_next_try(client: redis.Redis, settings: Settings) -> None:
-    inbox.accept(client, settings, [submission(1)])
+    acceptance.accept(client, settings, [submission(1)])
     client.delete(keys.wake(TENANT))
     backoff.failed(client, TENANT, StagedBytesMissing("gone"))
-    assert inbox.accept(client, settings, [submission(2)]) == [inbox.Accepted("accepted")]
+    assert acceptance.accept(client, settings, [submission(2)]) == [acceptance.Accepted("accepted")]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from celery import Celery
 from celery.result import AsyncResult
 
 from tests.unit.queue.test_inbox import TENANT, batch, submission
-from worker import inbox, keys, receipts
+from worker import acceptance, inbox, keys, receipts
 from worker.errors import StagedBytesMissing, StoreUnavailable
 from worker.local import EmbeddedServer
 from worker.receipts import Outcome
@@ -36,7 +36,7 @@ def test_a_waiter_gets_the_receipt_and_nothing_before_it(
     client: redis.Redis, settings: Settings, app: Celery
 ) -> None:
     one = submission(1)
-    inbox.accept(client, settings, [one])
+    acceptance.accept(client, settings, [one])
     result = AsyncResult(one.entry.backup_id, app=app)
     assert result.state == "PENDING"
     assert not result.ready()
@@ -51,7 +51,7 @@ def test_a_dead_letters_waiter_gets_the_error_as_it_was(
     client: redis.Redis, settings: Settings, app: Celery
 ) -> None:
     one = submission(1)
-    inbox.accept(client, settings, [one])
+    acceptance.accept(client, settings, [one])
     error = StagedBytesMissing("the staged bytes are gone")
     receipts.publish(client, TENANT, [Outcome(one.entry.backup_id, "digest", error)], 60)
     with pytest.raises(StagedBytesMissing, match="the staged bytes are gone"):
@@ -62,8 +62,8 @@ def test_every_further_caller_gets_the_receipt_under_its_own_id(
     client: redis.Redis, settings: Settings, app: Celery
 ) -> None:
     early, late, latest = (str(uuid.uuid4()) for _ in range(3))
-    inbox.accept(client, settings, [submission(1, reply_to=early)])
-    [answer] = inbox.accept(client, settings, [submission(1, reply_to=late)])
+    acceptance.accept(client, settings, [submission(1, reply_to=early)])
+    [answer] = acceptance.accept(client, settings, [submission(1, reply_to=late)])
     assert answer.outcome == "waiting"
     backup_id = submission(1).entry.backup_id
     receipts.publish(client, TENANT, [Outcome(backup_id, "digest", {"sha": "2" * 40})], 60)
@@ -82,7 +82,7 @@ def test_every_further_caller_gets_the_receipt_under_its_own_id(
 def test_a_waiting_result_says_why_it_waits_and_an_ended_one_stays(
     client: redis.Redis, settings: Settings, app: Celery
 ) -> None:
-    inbox.accept(client, settings, [submission(1), submission(2)])
+    acceptance.accept(client, settings, [submission(1), submission(2)])
     ended, waits = submission(1).entry.backup_id, submission(2).entry.backup_id
     receipts.publish(client, TENANT, [Outcome(ended, "digest", {"sha": "3" * 40})], 60)
     for reason in ("no space", "still no space"):
@@ -94,6 +94,6 @@ def test_a_waiting_result_says_why_it_waits_and_an_ended_one_stays(
     assert AsyncResult(ended, app=app).get(timeout=10) == {"sha": "3" * 40}
     assert client.ttl(keys.result(waits)) > 6_000, "its life begins anew"
     # It is the same record still: it knows what was accepted, and the receipt replaces it.
-    assert inbox.accept(client, settings, [submission(2)])[0].outcome == "waiting"
+    assert acceptance.accept(client, settings, [submission(2)])[0].outcome == "waiting"
     receipts.publish(client, TENANT, [Outcome(waits, "digest", {"sha": "4" * 40})], 60)
     assert AsyncResult(waits, app=app).get(timeout=10) == {"sha": "4" * 40}

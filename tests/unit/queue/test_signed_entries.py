@@ -10,9 +10,10 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import DEVICE, TENANT, submission
-from worker import dead_letters, inbox, keys
+from worker import acceptance, dead_letters, inbox, keys
+from worker.acceptance import Submission
 from worker.errors import NotSigned
-from worker.inbox import Batch, Submission
+from worker.inbox import Batch
 from worker.settings import Settings, load_settings
 from worker.staged_bytes import Contents
 from worker.staging import VolumeStaging
@@ -45,13 +46,13 @@ def rows(client: redis.Redis) -> list[dict[bytes, bytes]]:
 
 
 def test_without_a_key_nothing_is_signed(client: redis.Redis, settings: Settings) -> None:
-    inbox.accept(client, settings, [submission(1)])
+    acceptance.accept(client, settings, [submission(1)])
     [fields] = rows(client)
     assert set(fields) == {b"entry"}
 
 
 def test_only_the_very_entry_in_its_own_inbox_passes(client: redis.Redis, signed: Settings) -> None:
-    inbox.accept(client, signed, [submission(1)])
+    acceptance.accept(client, signed, [submission(1)])
     [real] = rows(client)
     text = submission(2).entry.to_json()
     planted = [
@@ -77,9 +78,9 @@ def test_only_the_very_entry_in_its_own_inbox_passes(client: redis.Redis, signed
 
 
 def test_keys_change_while_entries_wait(client: redis.Redis, settings: Settings) -> None:
-    inbox.accept(client, with_key(settings, OLD), [submission(1)])
-    inbox.accept(client, with_key(settings, f"{OLD},{NEW}"), [submission(2)])
-    inbox.accept(client, with_key(settings, f"{NEW},{OLD}"), [submission(3)])
+    acceptance.accept(client, with_key(settings, OLD), [submission(1)])
+    acceptance.accept(client, with_key(settings, f"{OLD},{NEW}"), [submission(2)])
+    acceptance.accept(client, with_key(settings, f"{NEW},{OLD}"), [submission(3)])
     assert len(read(client, with_key(settings, f"{NEW},{OLD}")).entries) == 3
     retired = read(client, with_key(settings, NEW))
     assert [waiting.entry.message for waiting in retired.entries] == ["message 3"]
@@ -88,9 +89,9 @@ def test_keys_change_while_entries_wait(client: redis.Redis, settings: Settings)
 def test_a_key_is_introduced_while_unsigned_entries_wait(
     client: redis.Redis, settings: Settings, signed: Settings
 ) -> None:
-    inbox.accept(client, settings, [submission(1)])
-    inbox.accept(client, signed, [submission(2)])
-    inbox.accept(client, with_key(settings, OLD), [submission(3)])
+    acceptance.accept(client, settings, [submission(1)])
+    acceptance.accept(client, signed, [submission(2)])
+    acceptance.accept(client, with_key(settings, OLD), [submission(3)])
     batch = read(client, with_key(settings, NEW, required=False))
     assert [waiting.entry.message for waiting in batch.entries] == ["message 1", "message 2"]
     assert len(read(client, settings).entries) == 3
@@ -98,7 +99,7 @@ def test_a_key_is_introduced_while_unsigned_entries_wait(
 
 def plant(client: redis.Redis, signed: Settings) -> str:
     """An unsigned entry as a dead letter; it names the id of a real backup that waits."""
-    inbox.accept(client, signed, [submission(1)])
+    acceptance.accept(client, signed, [submission(1)])
     entry = dataclasses.replace(submission(1).entry, message="planted")
     client.xadd(keys.inbox(TENANT), {"entry": entry.to_json()})
     [found] = read(client, signed).unreadable
@@ -131,7 +132,7 @@ def test_discarding_a_planted_entry_leaves_the_real_ones_file(
     entry = dataclasses.replace(submission(1).entry, staging="volume")
     volume = VolumeStaging(signed.staging_path)
     volume.stage(TENANT, entry, Contents(b"/ip", None))
-    inbox.accept(client, signed, [Submission(TENANT, entry, None)])
+    acceptance.accept(client, signed, [Submission(TENANT, entry, None)])
     # The file's name is made of what it holds: a planted entry may name the same.
     client.xadd(keys.inbox(TENANT), {"entry": entry.to_json()})
     [found] = read(client, signed).unreadable
@@ -163,7 +164,7 @@ def test_a_retry_signs_nothing_that_nobody_vouches_for(
 def test_a_dead_letter_keeps_its_signature_and_gets_one_by_the_first_key(
     client: redis.Redis, settings: Settings
 ) -> None:
-    inbox.accept(client, with_key(settings, OLD), [submission(1)])
+    acceptance.accept(client, with_key(settings, OLD), [submission(1)])
     both = with_key(settings, f"{NEW},{OLD}")
     [waiting] = read(client, both).entries
     error = NotSigned("any")

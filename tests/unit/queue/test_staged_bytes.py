@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker import inbox, staged_bytes, staging
+from worker import acceptance, staged_bytes, staging
 from worker.entry import Entry
 from worker.errors import StagedBytesDamaged
 from worker.settings import Settings
@@ -84,7 +84,7 @@ def test_what_an_earlier_release_staged_is_read(
     entry = dataclasses.replace(entry_of(contents), staging=where)
     store = staging.of_entry(entry, settings, client)
     data = store.stage(TENANT, entry, contents)
-    inbox.accept(client, settings, [inbox.Submission(TENANT, entry, data)])
+    acceptance.accept(client, settings, [acceptance.Submission(TENANT, entry, data)])
 
     def found() -> Contents:
         return staging.checked(entry, store.read(TENANT, [entry])[0])

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker import inbox, keys, staging
+from worker import acceptance, keys, staging
 from worker.entry import Entry
 from worker.errors import StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
 from worker.settings import Settings, load_settings
@@ -43,7 +43,7 @@ def test_bytes_come_back_as_they_were(
     volume.stage(TENANT, entry, contents)
     in_redis = RedisStaging(client)
     data = in_redis.stage(TENANT, entry, contents)
-    inbox.accept(client, settings, [inbox.Submission(TENANT, entry, data)])
+    acceptance.accept(client, settings, [acceptance.Submission(TENANT, entry, data)])
     for store in (volume, in_redis):
         [found] = store.read(TENANT, [entry])
         assert staging.checked(entry, found) == contents
@@ -76,7 +76,7 @@ def test_large_bytes_are_read_in_parts_and_missing_ones_are_missing(
     pair, alone = entry_with_binary(), submission(2).entry
     for entry, contents in ((pair, Contents(b"/ip", BINARY)), (alone, Contents(b"/ip", None))):
         data = store.stage(TENANT, entry, contents)
-        inbox.accept(client, settings, [inbox.Submission(TENANT, entry, data)])
+        acceptance.accept(client, settings, [acceptance.Submission(TENANT, entry, data)])
     missing = submission(3).entry
     assert store.read(TENANT, [pair, missing, alone]) == [
         Contents(b"/ip", BINARY),

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import submission
-from worker import backoff, inbox, keys, sweeper, tidy, wakeups
+from worker import acceptance, backoff, keys, sweeper, tidy, wakeups
 from worker.broker_check import BrokerCheckStep
 from worker.errors import StoreUnavailable
 from worker.settings import Settings, load_settings
@@ -33,7 +33,7 @@ def sweeper_of(client: redis.Redis, settings: Settings, name: str = "w") -> Swee
 
 def wait_in(client: redis.Redis, settings: Settings, number: int) -> str:
     tenant = str(uuid.UUID(int=number))
-    inbox.accept(client, settings, [submission(number, tenant=tenant)])
+    acceptance.accept(client, settings, [submission(number, tenant=tenant)])
     client.delete(keys.wake(tenant))
     return tenant
 

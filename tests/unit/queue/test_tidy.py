@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker import dead_letters, inbox, keys, tidy
+from worker import acceptance, dead_letters, inbox, keys, tidy
 from worker.local import EmbeddedServer
 from worker.settings import Settings, load_settings
 from worker.staged_bytes import Contents
@@ -25,7 +25,7 @@ def client(real_server: EmbeddedServer) -> Iterator[redis.Redis]:
 
 
 def test_only_orphans_go(client: redis.Redis, settings: Settings) -> None:
-    inbox.accept(client, settings, [submission(1)])
+    acceptance.accept(client, settings, [submission(1)])
     kept, orphan = submission(1).entry.backup_id, str(uuid.uuid4())
     client.set(keys.staged(TENANT, orphan), b"x")
     assert tidy.tidy(client, settings) == 0, "young ones stay"
@@ -46,7 +46,7 @@ def test_files_of_the_volume(client: redis.Redis, settings: Settings) -> None:
     entries = [submission(n).entry for n in range(3)]
     for entry in entries:
         volume.stage(TENANT, entry, Contents(b"/ip", None))
-    inbox.accept(client, settings, [submission(0)])
+    acceptance.accept(client, settings, [submission(0)])
     handoff = settings.staging_path / "handoff" / TENANT / str(uuid.uuid4())
     handoff.parent.mkdir(parents=True)
     handoff.write_bytes(b"x")
@@ -88,7 +88,7 @@ def test_queues_of_shards_that_are_gone_are_deleted(
 def test_the_bytes_of_an_unsigned_entry_stay_until_a_person_decides(
     client: redis.Redis, settings: Settings
 ) -> None:
-    inbox.accept(client, settings, [submission(1)])
+    acceptance.accept(client, settings, [submission(1)])
     backup_id = submission(1).entry.backup_id
     wants_signatures = load_settings(signing_key="k" * 32)
     [found] = inbox.read_batch(

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import DEVICE, TENANT, batch, submission
-from worker import backoff, dead_letters, inbox, keys, receipts, totals
+from worker import acceptance, backoff, dead_letters, inbox, keys, receipts, totals
 from worker.errors import StagedBytesMissing, StoreUnavailable
 from worker.inbox import Waiting
 from worker.receipts import Outcome
@@ -40,15 +40,15 @@ def settle(client: redis.Redis, read: list[Waiting], **values: Any) -> None:
 
 def test_what_is_accepted_is_counted_once(client: redis.Redis) -> None:
     settings = load_settings(inbox_max_backups=3)
-    inbox.accept(client, settings, [submission(n) for n in (1, 2, 3, 4)])
-    inbox.accept(client, settings, [submission(1), submission(2, b"/other")])
+    acceptance.accept(client, settings, [submission(n) for n in (1, 2, 3, 4)])
+    acceptance.accept(client, settings, [submission(1), submission(2, b"/other")])
     assert read_totals(client).enqueued == 3
 
 
 def test_what_is_settled_is_counted_once_however_often_it_is_settled(
     client: redis.Redis, settings: Settings
 ) -> None:
-    inbox.accept(client, settings, [submission(n) for n in range(6)])
+    acceptance.accept(client, settings, [submission(n) for n in range(6)])
     read = batch(client)
     settle(client, read[:2])
     settle(client, read[1:3], unchanged=True)
@@ -70,7 +70,7 @@ def test_what_is_settled_is_counted_once_however_often_it_is_settled(
 
 
 def test_the_latency_is_that_of_each_backup(client: redis.Redis, settings: Settings) -> None:
-    inbox.accept(client, settings, [submission(n) for n in range(3)])
+    acceptance.accept(client, settings, [submission(n) for n in range(3)])
     now_ms = inbox.server_time_ms(client)
     read = [
         Waiting(f"{now_ms - age_ms}-0", waiting.entry)
@@ -100,7 +100,7 @@ def test_buckets_of_a_release_with_other_bounds_are_added_up() -> None:
 def test_a_clock_that_was_set_back_counts_as_no_time(
     client: redis.Redis, settings: Settings
 ) -> None:
-    inbox.accept(client, settings, [submission(1)])
+    acceptance.accept(client, settings, [submission(1)])
     [waiting] = batch(client)
     later = Waiting(f"{inbox.server_time_ms(client) + 60_000}-0", waiting.entry)
     client.xadd(keys.inbox(TENANT), {"entry": "x"}, id=later.stream_id)
@@ -118,7 +118,7 @@ def test_tries_that_failed_are_counted(client: redis.Redis) -> None:
 def test_a_dead_letter_that_is_put_back_is_enqueued_again(
     client: redis.Redis, settings: Settings
 ) -> None:
-    inbox.accept(client, settings, [submission(1)])
+    acceptance.accept(client, settings, [submission(1)])
     [waiting] = batch(client)
     error = StagedBytesMissing("gone")
     dead_letters.bury(client, TENANT, waiting.entry, error)
@@ -133,7 +133,7 @@ def test_a_dead_letter_that_is_put_back_is_enqueued_again(
 def test_the_last_commits_are_kept_newest_first_and_once(
     client: redis.Redis, settings: Settings
 ) -> None:
-    inbox.accept(client, settings, [submission(n) for n in range(30)])
+    acceptance.accept(client, settings, [submission(n) for n in range(30)])
     read = batch(client)
     settle(client, read[:3])
     settle(client, read[:3])
