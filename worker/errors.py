@@ -9,6 +9,7 @@
     │       └── UnknownBackup     nothing was ever accepted under that backup_id, as far as is known
     ├── QueueError                Redis, the inbox or the lock
     │   ├── BrokerUnavailable     Redis cannot be reached, or refuses to write
+    │   │   └── NotPermitted      the rules of the server do not allow it to this user
     │   ├── BrokerVolatile        Redis may lose what it acknowledged
     │   ├── InboxFull             a limit on what may wait is reached
     │   ├── TenantLocked          another process holds the tenant lock
@@ -125,6 +126,17 @@ class BrokerUnavailable(QueueError):
         "the same backup_id is never committed twice."
     )
     exit_code = 11
+
+
+class NotPermitted(BrokerUnavailable):
+    """The rules for the server's users do not allow it to this one. Nothing was done."""
+
+    hint = (
+        "Look at the name in CONFKEEP_REDIS_URL and at what the server lets it do: `confkeep acl` "
+        "prints the rules of each role, docs/security.md explains them."
+    )
+    retryable = False
+    exit_code = 18
 
 
 class BrokerVolatile(QueueError):

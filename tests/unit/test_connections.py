@@ -1,13 +1,18 @@
-"""What our clients send: the server's protocol, whoever puts it together."""
+"""What our clients send, the server's protocol whoever puts it together; and how its refusals are told."""
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import Any
 
 import hiredis
 import pytest
+import redis
 
-from worker.connections import open_client
+from worker.connections import broker_errors, open_client
+from worker.errors import BrokerUnavailable, NotPermitted
+from worker.local import EmbeddedServer
 from worker.settings import load_settings
 
 #: Enough for a command that is large, thrice.
@@ -32,3 +37,25 @@ def test_large_arguments_are_sent_as_they_are_and_read_the_same(arguments: tuple
     for argument in arguments:
         if isinstance(argument, bytes) and len(argument) >= len(_LARGE):
             assert any(piece is argument for piece in sent), "it was copied"
+
+
+def test_a_refusal_names_its_code_and_repeats_no_payload(tmp_path: Path) -> None:
+    secret = "password-of-a-router"
+    with EmbeddedServer(tmp_path) as server, redis.Redis.from_url(server.url) as client:
+
+        def refusal() -> BrokerUnavailable:
+            with pytest.raises(BrokerUnavailable) as refused, broker_errors():
+                client.pipeline().set("a", secret).execute()
+            assert secret not in "".join(traceback.format_exception(refused.value))
+            return refused.value
+
+        client.config_set("maxmemory", 1)
+        with pytest.raises(BrokerUnavailable, match=r"\(OOM\)"), broker_errors():
+            client.set("a", secret)
+        assert str(refusal()) == "Redis refused the command (OOM)"
+        client.config_set("maxmemory", 0)
+        client.config_set("min-replicas-to-write", 1)
+        assert str(refusal()) == "Redis refused the command (NOREPLICAS)"
+        client.config_set("min-replicas-to-write", 0)
+        client.acl_setuser("default", commands=["-set"])
+        assert isinstance(refusal(), NotPermitted)
