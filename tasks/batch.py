@@ -106,7 +106,7 @@ class BatchCommitter:
                 value = receipt.model_dump(mode="json")
                 tracing.commit(
                     self._settings,
-                    int(waiting.stream_id.split("-")[0]),
+                    waiting.enqueued_ms,
                     self._tenant_id,
                     device_id=entry.device_id,
                     backup_id=entry.backup_id,

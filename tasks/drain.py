@@ -11,6 +11,7 @@ import redis
 
 from tasks.batch import BatchCommitter
 from worker import (
+    arrivals,
     backoff,
     dead_letters,
     inbox,
@@ -33,6 +34,8 @@ from worker.store.repository import open_for_writing, repository_path
 
 log = get_logger("drain")
 
+#: Arrivals that a turn admits at its begin: far more than it can commit.
+_MOST_ADMITTED = 20_000
 #: Most waiting backups whose results tell of a fault, and at a time.
 _MOST_SHOWN = 10_000
 _SHOWN_AT_ONCE = 500
@@ -83,6 +86,7 @@ def _drain(
 ) -> tuple[int, int]:
     committed = dead = 0
     end = time.monotonic() + settings.slice_s
+    arrivals.admit(client, settings, tenant_id, by_turn=True, most=_MOST_ADMITTED)
     with ExitStack() as opened:
         committer: BatchCommitter | None = None
         while time.monotonic() < end and not lock.lost and not shutdown.requested():

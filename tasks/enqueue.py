@@ -8,16 +8,19 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from weakref import WeakSet
 
+import redis
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
 from tasks.models import BackupPayload
-from worker import acceptance, staging, tracing, wakeups
+from worker import acceptance, handover, staging, tracing, wakeups
+from worker.acceptance import Accepted, Submission
 from worker.app import app
 from worker.connections import get_client
 from worker.entry import Entry
-from worker.errors import BackupIdConflict, InboxFull, InvalidBackup
+from worker.errors import BackupIdConflict, InboxFull, InvalidBackup, NotPermitted
 from worker.logs import get_logger
 from worker.settings import Settings, get_settings
 from worker.staged_bytes import Contents
@@ -28,6 +31,9 @@ log = get_logger("enqueue")
 #: Most bytes, and backups, that are sent to Redis in one go.
 _CHUNK_BYTES = 8 * 1024 * 1024
 _CHUNK_BACKUPS = 500
+
+#: The clients whose users may only hand over: to try the script anew would send all bytes in vain.
+_hand_over: WeakSet[redis.Redis] = WeakSet()
 
 
 def enqueue_backup(
@@ -157,14 +163,15 @@ def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> lis
         entry = entry_of(payload, settings.staging)
         contents = Contents(payload.export_text, payload.binary_backup)
         data = store.stage(payload.tenant_id, entry, contents)
-        submissions.append(acceptance.Submission(payload.tenant_id, entry, data, reply_to))
-    accepted = acceptance.accept(client, settings, submissions)
+        submissions.append(Submission(payload.tenant_id, entry, data, reply_to))
+    accepted = _accept(client, settings, submissions, may_hand_over=reply_to is None)
     refusal: BackupIdConflict | InboxFull | None = None
     for submission, answer in zip(submissions, accepted, strict=True):
         tenant_id, entry = submission.tenant_id, submission.entry
         if answer.outcome not in ("accepted", "waiting"):
-            # Its file, if any, is one that nothing refers to.
-            store.discard(tenant_id, [entry])
+            # Its file, if any, is one that nothing refers to, but for an arrival of that very content.
+            if client not in _hand_over:
+                store.discard(tenant_id, [entry])
             refusal = refusal or _refusal(answer, tenant_id, entry)
         else:
             tracing.enqueued(
@@ -181,9 +188,26 @@ def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> lis
     return [answer.outcome for answer in accepted]
 
 
-def _refusal(
-    answer: acceptance.Accepted, tenant_id: str, entry: Entry
-) -> BackupIdConflict | InboxFull | None:
+def _accept(
+    client: redis.Redis,
+    settings: Settings,
+    submissions: list[Submission],
+    *,
+    may_hand_over: bool,
+) -> list[Accepted]:
+    """Accept directly, or where the server's rules do not let us, hand over what a worker accepts."""
+    if client not in _hand_over:
+        try:
+            return acceptance.accept(client, settings, submissions)
+        except NotPermitted:
+            if not may_hand_over:
+                raise
+    answers = handover.hand_over(client, settings, submissions)
+    _hand_over.add(client)
+    return answers
+
+
+def _refusal(answer: Accepted, tenant_id: str, entry: Entry) -> BackupIdConflict | InboxFull | None:
     waits = f"{answer.entries} backups with {answer.bytes} bytes wait"
     match answer.outcome:
         case "conflict":

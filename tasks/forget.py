@@ -10,7 +10,7 @@ from typing import Final
 
 import redis
 
-from worker import dead_letters, erase, inbox, keys, locks, received
+from worker import arrivals, dead_letters, erase, inbox, keys, locks, received
 from worker.connections import get_client
 from worker.errors import BackupsWaiting, NotInStore
 from worker.ids import checked_uuid
@@ -64,8 +64,9 @@ def forget_device(
     def what_waits() -> str | None:
         # In the order in which a backup goes on, so that none is missed.
         messages = _messages(client, tenant, device)
-        entries = inbox.peek(client, tenant, _MOST)
-        if any(waiting.entry.device_id == device for waiting in entries):
+        entries = [entry for _arrival, entry in arrivals.peek(client, tenant)]
+        entries += [waiting.entry for waiting in inbox.peek(client, tenant, _MOST)]
+        if any(entry.device_id == device for entry in entries):
             return f"the inbox of tenant {tenant} holds backups of device {device}"
         return messages
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import redis
 
-from worker import keys, receipts, scripts, wakeups
+from worker import arrivals, keys, receipts, scripts, wakeups
 from worker.connections import broker_errors
 from worker.entry import Entry, sign
+from worker.errors import BrokerUnavailable
 from worker.settings import Settings
+
+#: What comes of a backup whose tenant has arrivals, and of those of that tenant behind it.
+_TO_REPEAT: Final = ("arrivals", "behind")
+#: How often arrivals are admitted before a call gives up: each time more came meanwhile.
+_TRIES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +49,42 @@ class Accepted:
 def accept(
     client: redis.Redis, settings: Settings, submissions: Sequence[Submission]
 ) -> list[Accepted]:
-    """Put backups into their inboxes, in order, in one step; each is accepted whole or not.
+    """Put backups into their inboxes, in order; each is accepted whole or not.
+
+    All in one step, unless something was handed over for one of the tenants: that is admitted first.
 
     Raises:
+        NotPermitted: the user may not run scripts; nothing was accepted.
         BrokerUnavailable: some may have been accepted; repeating all with the same ids is safe.
     """
+    answers = _accept(client, settings, submissions)
+    for _ in range(_TRIES):
+        left = [n for n, answer in enumerate(answers) if answer.outcome in _TO_REPEAT]
+        behind = {submissions[n].tenant_id for n in left if answers[n].outcome == "arrivals"}
+        # Behind one that found no room stands what must not overtake it.
+        left = [n for n in left if submissions[n].tenant_id in behind]
+        if not left:
+            return answers
+        for tenant_id in behind:
+            arrivals.admit(client, settings, tenant_id)
+        again = _accept(client, settings, [submissions[n] for n in left])
+        for number, answer in zip(left, again, strict=True):
+            answers[number] = answer
+    raise BrokerUnavailable("other producers hand over backups faster than they can be admitted")
+
+
+def _accept(
+    client: redis.Redis, settings: Settings, submissions: Sequence[Submission]
+) -> list[Accepted]:
     names: list[str] = []
     arguments: list[Any] = []
     for submission in submissions:
         its_names, its_arguments = _arguments(settings, submission)
         names += its_names
         arguments += its_arguments
+    names += [keys.ARRIVING, keys.TOTALS]
     with broker_errors():
-        replies = scripts.load("accept").run(client, [*names, keys.TOTALS], arguments)
+        replies = scripts.load("accept").run(client, names, arguments)
     return [
         Accepted(outcome.decode(), wake or None, entries, size)
         for outcome, wake, entries, size in replies

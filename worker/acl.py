@@ -1,10 +1,10 @@
 """Rules for the server's users: who may do what there; it talks to no server.
 
-The rules follow `worker.keys` and the scripts in `worker/lua`. A script runs with its caller's
-permissions, so a producer needs each command of `accept.lua`, but only on the keys that it is for:
-each rule in parentheses gives some commands on some keys, and a command must be allowed by one of
-them whole. `EVALSHA` asks for all rights on the keys that it is given; that rule allows no other
-command, and what the script then does is checked against the other rules.
+The rules follow `worker.keys`, and for producers the commands of `worker.handover`. Each rule in
+parentheses gives some commands on some keys, and a command must be allowed by one of them whole.
+A script runs with its caller's permissions, so a producer that might run `accept.lua` would need
+commands that can also take away: XADD trims where it is asked to, SET overwrites. Producers therefore
+get no script, and of all commands that write only some that can add and do nothing else.
 
 Made for Redis 7 and Valkey 7.2 and later: older ones know no such rules.
 """
@@ -30,7 +30,14 @@ _CONNECTION: Final = (
 )
 
 #: Hashes that say how a deployment is.
-_WATCHED: Final = (keys.WORKERS, keys.LOAD, keys.DEAD, keys.TOTALS, keys.backoff("*"))
+_WATCHED: Final = (
+    keys.WORKERS,
+    keys.LOAD,
+    keys.ARRIVING,
+    keys.DEAD,
+    keys.TOTALS,
+    keys.backoff("*"),
+)
 
 #: Where kombu notes which queue gets a message.
 _BINDINGS: Final = ("_kombu.binding.backups.*", "_kombu.binding_permanent.backups.*")
@@ -77,17 +84,15 @@ def sender(user: User, tenants: Sequence[str] = ()) -> str:
     return user.line(
         _CONNECTION,
         *_RESULTS,
-        f"(+get +mget ~{keys.result('*')})",
-        f"(+set {on('%W~', *handoffs)})",
+        f"(+get +mget %R~{keys.result('*')})",
+        f"(+setnx {on('%W~', *handoffs)})",
         *_messages(keys.RECEIVE_QUEUE),
     )
 
 
 def producer(user: User, tenants: Sequence[str] = ()) -> str:
-    """A user that may enqueue, ask for what became of it, and read or take out nothing that waits.
-
-    It may write to inboxes, as `accept.lua` does for it: a program that lies to it can spoil what
-    waits there (`XADD` may trim, `SET` may overwrite). A `sender` cannot.
+    """A user that may enqueue and ask for what became of it: it adds, and can neither read what waits
+    nor change or take out anything.
 
     Args:
         tenants: the only ones for which it may; none: all.
@@ -96,28 +101,20 @@ def producer(user: User, tenants: Sequence[str] = ()) -> str:
         InvalidId: a tenant is no UUID.
     """
     names = _names(tenants)
+    arrivals = [keys.arrivals(name) for name in names]
+    bytes_ = [name(tenant, "*") for tenant in names for name in (keys.arrived, keys.handoff)]
     inboxes = [keys.inbox(name) for name in names]
-    wakes = [keys.wake(name) for name in names]
-    replies = [keys.replies(name) for name in names]
-    backoffs = [keys.backoff(name) for name in names]
-    staged = [keys.staged(name, "*") for name in names]
-    handoffs = [keys.handoff(name, "*") for name in names]
-    records = keys.result("*")
-    shared = [keys.WAITING, keys.DEAD, keys.LOAD, keys.TOTALS]
-    script = [records, *inboxes, *wakes, *replies, *backoffs, *staged, *shared]
+    waits = [name(tenant) for tenant in names for name in (keys.wake, keys.backoff)]
     return user.line(
         _CONNECTION,
+        "+time",
         *_RESULTS,
-        f"(+evalsha +eval {on('~', *script)})",
-        f"(+get +mget +set ~{records})",
-        f"(+xlen +xadd {on('%W~', *inboxes)})",
-        f"(+set {on('%W~', *wakes, *staged, *handoffs)})",
-        f"(+exists {on('%W~', *backoffs)})",
-        f"(+hget +hset {on('~', *replies)})",
-        f"(+hget +hmget +hincrby ~{keys.LOAD})",
-        f"(+hincrby ~{keys.TOTALS})",
-        f"(+zadd %W~{keys.WAITING})",
-        f"(+hdel %W~{keys.DEAD})",
+        f"(+get +mget %R~{keys.result('*')})",
+        f"(+setnx {on('%W~', *bytes_)})",
+        f"(+rpush +llen {on('%W~', *arrivals)})",
+        f"(+hmget +hincrby ~{keys.ARRIVING})",
+        f"(+hmget %R~{keys.LOAD})",
+        f"(+xlen +exists {on('%R~', *inboxes, *waits)})",
         *_messages(keys.shard_queues(), keys.RECEIVE_QUEUE),
     )
 
@@ -151,13 +148,14 @@ def worker(user: User) -> str:
 def monitor(user: User) -> str:
     """A user that may look at what `confkeep status` and exporters show, and change nothing.
 
-    It reads the entries of dead letters (ids, sizes, messages), but no staged bytes.
+    It reads the entries of what waits and of dead letters (ids, sizes, messages), but no staged bytes.
     """
     return user.line(
         _CONNECTION,
         "+info +time",
-        f"(+zrange +zcard %R~{keys.WAITING})",
+        f"(+zrange +zcard +zmscore %R~{keys.WAITING})",
         f"(+xlen +xrange %R~{keys.inbox('*')})",
+        f"(+llen +lindex %R~{keys.arrivals('*')})",
         f"(+hgetall +hget +hmget +hlen +hvals +hkeys {on('%R~', *_WATCHED)})",
         f"(+get +exists +ttl %R~{keys.wake('*')} %R~{keys.lock('*')} %R~{keys.repack('*')})",
         f"(+llen %R~{keys.shard_queues()} %R~{keys.RECEIVE_QUEUE})",

@@ -99,7 +99,12 @@ def failed(client: redis.Redis, tenant_id: str, error: BaseException) -> float:
     # Jitter of a quarter: tenants that failed together do not come back together.
     jitter = random.uniform(0.75, 1.0)  # noqa: S311
     arguments = [reason, int(FIRST_DELAY_S * 1000), int(LONGEST_DELAY_S * 1000), jitter, FORGET_S]
-    names = [keys.backoff(tenant_id), keys.TOTALS, keys.inbox(tenant_id)]
+    names = [
+        keys.backoff(tenant_id),
+        keys.TOTALS,
+        keys.inbox(tenant_id),
+        keys.arrivals(tenant_id),
+    ]
     with broker_errors():
         wait_ms = scripts.load("failed").run(client, names, arguments)
     measure.count(metrics.WORKER_RETRIED)

@@ -15,6 +15,8 @@ from worker.settings import Settings
 from worker.signing import Keyring
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+#: More than any file of a backup may have; what is larger would overflow the server's counters.
+_LARGEST_BYTES = 2**40
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Entry:
         if (self.binary_bytes is None) != (self.binary_sha256 is None):
             raise ValueError("binary_sha256")
         for size in (self.export_bytes, self.binary_bytes or 0):
-            if type(size) is not int or size < 0:
+            if type(size) is not int or not 0 <= size <= _LARGEST_BYTES:
                 raise ValueError("size")
         for digest in (self.export_sha256, self.binary_sha256 or "0" * 64):
             if not _SHA256.fullmatch(digest):

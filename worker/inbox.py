@@ -6,13 +6,14 @@ An entry is in the stream from the moment its enqueue returned until its receipt
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
 
-from worker import keys, scripts, totals
+from worker import arrivals, keys, scripts, totals
 from worker.connections import broker_errors
 from worker.entry import Entry, check_signature
 from worker.errors import NotSigned, PoisonedBackup
@@ -31,10 +32,20 @@ class Waiting:
     entry: Entry
     #: That of the entry; None: it has none.
     signature: str | None = None
+    #: When it was handed over, before it came here; None: it was not.
+    handed_over_ms: int | None = None
+
+    @property
+    def enqueued_ms(self) -> int:
+        """When its enqueue was, by the server's clock."""
+        accepted_ms = int(self.stream_id.partition("-")[0])
+        if self.handed_over_ms is None:
+            return accepted_ms
+        return min(accepted_ms, self.handed_over_ms)
 
     def age_s(self, at_ms: int) -> float:
         """Seconds since its enqueue at `at_ms` of the server's clock."""
-        return max(0, at_ms - int(self.stream_id.partition("-")[0])) / 1000
+        return max(0, at_ms - self.enqueued_ms) / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +151,9 @@ def _parse(
             else:
                 unreadable.append(Unreadable(stream_id, shown))
         else:
-            entries.append(Waiting(stream_id, entry, signature))
+            at = fields.get(b"at", b"")
+            handed_over_ms = int(at) if at.isdigit() else None
+            entries.append(Waiting(stream_id, entry, signature, handed_over_ms))
     return entries, unreadable
 
 
@@ -202,23 +215,27 @@ def settle(
     arguments: list[Any] = [tenant_id, len(settled), totals.RECENT_ROWS, totals.BOUNDS_JSON]
     marks = marks or {}
     for number, waiting in enumerate(settled):
-        name, size = "", 0
+        name, size, enqueued_ms = "", 0, 0
         if isinstance(waiting, Waiting):
             name, size = waiting.entry.backup_id, waiting.entry.size_bytes
+            enqueued_ms = waiting.enqueued_ms
         mark = marks.get(name or waiting.stream_id, totals.UNCOUNTED)
         # Of a long batch only the last ones stay.
         shown = mark.recent is not None and number >= len(settled) - totals.RECENT_ROWS
         row = mark.recent.to_json() if mark.recent is not None and shown else ""
-        arguments += [waiting.stream_id, name, size, " ".join(mark.words), row]
+        arguments += [waiting.stream_id, name, size, " ".join(mark.words), row, enqueued_ms]
     with broker_errors():
         left, at_ms = scripts.load("settle").run(client, names, arguments)
     return Settled(left, at_ms)
 
 
 def depth(client: redis.Redis, tenant_id: str) -> int:
-    """The number of entries that wait."""
+    """The number of backups that wait, in the inbox or still to be admitted to it."""
     with broker_errors():
-        return int(client.xlen(keys.inbox(tenant_id)))
+        pipe = client.pipeline(transaction=False)
+        pipe.xlen(keys.inbox(tenant_id))
+        pipe.llen(keys.arrivals(tenant_id))
+        return sum(pipe.execute())
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,29 +249,57 @@ class InboxStatus:
 
 
 def list_inboxes(client: redis.Redis, limit: int | None = None) -> list[InboxStatus]:
-    """The non-empty inboxes, those with the oldest entries first.
+    """The non-empty inboxes, those with the oldest entries first; with what was handed over for them.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
+    marked = arrivals.marked(client)
     with broker_errors():
-        now_s = server_time_ms(client) / 1000
+        now_ms = server_time_ms(client)
         last = -1 if limit is None else limit - 1
         rows: Any = client.zrange(keys.WAITING, 0, last, withscores=True)
+        since_ms = {tenant.decode(): since for tenant, since in rows}
+        tenants = [*since_ms, *(marked - since_ms.keys())]
         pipe = client.pipeline(transaction=False)
-        for tenant, _since_ms in rows:
-            pipe.xlen(keys.inbox(tenant.decode()))
-        lengths = pipe.execute()
-    return [
-        InboxStatus(tenant.decode(), length, max(0.0, now_s - since_ms / 1000))
-        for (tenant, since_ms), length in zip(rows, lengths, strict=True)
+        for tenant_id in tenants:
+            pipe.xlen(keys.inbox(tenant_id))
+        for tenant_id in marked:
+            pipe.llen(keys.arrivals(tenant_id))
+            pipe.lindex(keys.arrivals(tenant_id), 0)
+        found = iter(pipe.execute())
+    lengths = {tenant_id: next(found) for tenant_id in tenants}
+    for tenant_id in marked:
+        lengths[tenant_id] += next(found)
+        handed_over_ms = arrivals.handed_over_ms(next(found))
+        since_ms[tenant_id] = min(since_ms.get(tenant_id, now_ms), handed_over_ms or now_ms)
+    inboxes = [
+        InboxStatus(tenant_id, length, max(0.0, (now_ms - since_ms.get(tenant_id, now_ms)) / 1000))
+        for tenant_id, length in lengths.items()
         if length
     ]
+    inboxes.sort(key=lambda box: -box.oldest_age_s)
+    return inboxes[:limit]
+
+
+def count_inboxes(client: redis.Redis) -> int:
+    """How many inboxes are not empty, or have arrivals.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    marked = arrivals.marked(client)
+    with broker_errors():
+        count = int(client.zcard(keys.WAITING))
+        if marked:
+            scores: Any = client.zmscore(keys.WAITING, list(marked))
+            count += scores.count(None)
+    return count
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What waits in all inboxes, as `accept` counts it against the limits."""
+    """What waits in all inboxes, and what was handed over for them."""
 
     entries: int
     bytes: int
@@ -269,10 +314,14 @@ def read_load(client: redis.Redis) -> Load:
         BrokerUnavailable: Redis did not answer.
     """
     with broker_errors():
-        found: Any = client.hgetall(keys.LOAD)
-    numbers = {name.decode(): int(value) for name, value in found.items()}
+        pipe = client.pipeline(transaction=False)
+        pipe.hgetall(keys.LOAD)
+        pipe.hgetall(keys.ARRIVING)
+        numbers: Counter[str] = Counter()
+        for found in pipe.execute():
+            numbers.update({name.decode(): int(value) for name, value in found.items()})
     entries, size = numbers.pop("entries", 0), numbers.pop("bytes", 0)
-    return Load(entries, size, numbers)
+    return Load(entries, size, dict(numbers))
 
 
 def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:

@@ -7,6 +7,14 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
                                                  order; field `entry` = worker.entry.Entry as
                                                  JSON, and with a signing key `signature`. Gone
                                                  when empty.
+    confkeep:arrivals:<tenant>           list    backups that producers handed over who may not
+                                                 write to the inbox, in order:
+                                                 worker.arrivals.Arrival as JSON. Gone when empty
+    confkeep:arrived:<tenant>:<uuid>     string  the bytes of one of them; becomes `staged` when a
+                                                 worker admits it (staging `redis` only)
+    confkeep:arriving                    hash    `entries` and `bytes` in all lists of arrivals, and
+                                                 under each tenant's id its bytes; gone when all
+                                                 are empty
     confkeep:waiting                     zset    tenant -> ms since its inbox is non-empty
     confkeep:staged:<tenant>:<backup>    string  export, deflated or not, then binary; gone
                                                  with the entry (staging `redis` only)
@@ -52,6 +60,7 @@ WAITING = PREFIX + "waiting"
 DEAD = PREFIX + "dead"
 WORKERS = PREFIX + "workers"
 LOAD = PREFIX + "load"
+ARRIVING = PREFIX + "arriving"
 TIDY = PREFIX + "tidy"
 TOTALS = PREFIX + "totals"
 RECENT = PREFIX + "recent"
@@ -66,6 +75,16 @@ UNACKED = "unacked"
 def inbox(tenant_id: str) -> str:
     """The stream of a tenant's accepted and not yet committed backups."""
     return f"{PREFIX}inbox:{tenant_id}"
+
+
+def arrivals(tenant_id: str) -> str:
+    """The list of what was handed over for a tenant and not yet admitted to its inbox."""
+    return f"{PREFIX}arrivals:{tenant_id}"
+
+
+def arrived(tenant_id: str, name: str) -> str:
+    """The bytes of an arrival."""
+    return f"{PREFIX}arrived:{tenant_id}:{name}"
 
 
 def staged(tenant_id: str, backup_id: str) -> str:

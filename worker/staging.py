@@ -170,6 +170,20 @@ class VolumeStaging:
         except OSError as error:
             raise StagingUnavailable(f"staging: {os.strerror(error.errno or 0)}") from error
 
+    def share(self, tenant_id: str, entry: Entry, other: Entry) -> None:
+        """Let the bytes of an entry also be those of another, durably. Repeating it does no harm.
+
+        Raises:
+            StagingUnavailable: the file system refused.
+        """
+        target = self._file(tenant_id, other)
+        try:
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
+                os.link(self._file(tenant_id, entry), target)
+                _sync_folder(target.parent)
+        except OSError as error:
+            raise StagingUnavailable(f"staging: {os.strerror(error.errno or 0)}") from error
+
     def _make_folder(self, folder: Path) -> None:
         """Create a folder with its parents, each name durable before anything relies on it."""
         if folder.is_dir():

@@ -19,7 +19,7 @@ import redis
 from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
-from worker import backoff, keys, measure, tidy, wakeups
+from worker import arrivals, backoff, keys, measure, tidy, wakeups
 from worker.broker_check import BrokerCheckStep
 from worker.connections import broker_errors, open_client
 from worker.errors import ConfkeepError
@@ -116,7 +116,7 @@ class Sweeper:
         found: dict[int, list[tuple[str, bytes | None]]] = {}
         waiting: Any = self._client.zrange(keys.WAITING, 0, -1)
         own = []
-        for tenant in (name.decode() for name in waiting):
+        for tenant in dict.fromkeys([*(name.decode() for name in waiting), *self._arriving()]):
             shard = keys.shard_of(tenant, self._settings.shards)
             if shard in self._shards:
                 own.append((shard, tenant))
@@ -135,6 +135,15 @@ class Sweeper:
                 wait = waits.get(tenant)
                 if wait is None or now_ms >= wait.next_ms + _RETRY_GRACE_MS:
                     found.setdefault(shard, []).append((tenant, flag))
+        return found
+
+    def _arriving(self) -> set[str]:
+        """The tenants who have arrivals. A mark without any is forgotten: producers may write marks."""
+        lengths = arrivals.lengths(self._client, arrivals.marked(self._client))
+        found = {tenant for tenant, length in lengths.items() if length}
+        for tenant in lengths.keys() - found:
+            if keys.shard_of(tenant, self._settings.shards) in self._shards:
+                arrivals.admit(self._client, self._settings, tenant)
         return found
 
     def _is_fresh(self, flag: bytes | None, now_ms: int) -> bool:

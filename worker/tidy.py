@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import dead_letters, inbox, keys, scripts
+from worker import arrivals, dead_letters, inbox, keys, scripts
 from worker.settings import Settings
 
 #: Seconds after which bytes that nobody refers to are abandoned.
@@ -130,8 +130,11 @@ def _unlink_old(folder: Path, oldest: float, keep: set[str]) -> int:
 
 
 def _waiting_ids(client: redis.Redis, tenant_id: str) -> set[str]:
+    # In the order in which a backup goes on, so that none is missed.
+    handed_over = {entry.backup_id for _arrival, entry in arrivals.peek(client, tenant_id)}
     limit = 1_000_000
-    return {waiting.entry.backup_id for waiting in inbox.peek(client, tenant_id, limit)}
+    waiting = {waiting.entry.backup_id for waiting in inbox.peek(client, tenant_id, limit)}
+    return handed_over | waiting
 
 
 def _scan(client: redis.Redis) -> Iterator[list[str]]:

@@ -300,7 +300,8 @@ class Machine:
             def drained() -> bool:
                 self.supervise()
                 time.sleep(look_again_s)
-                names = [keys.WAITING, keys.RECEIVE_QUEUE, *queues, "unacked", "unacked_index"]
+                names = [keys.WAITING, keys.ARRIVING, keys.RECEIVE_QUEUE, *queues]
+                names += ["unacked", "unacked_index"]
                 return not client.exists(*names) and not any(
                     True for _ in client.scan_iter(f"{keys.PREFIX}inbox:*", count=10_000)
                 )

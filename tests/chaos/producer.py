@@ -22,8 +22,9 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from tasks import enqueue_backup, enqueue_backups
+from tasks import enqueue, enqueue_backup, enqueue_backups
 from worker.app import app
+from worker.connections import get_client
 from worker.errors import QueueError
 
 _DEVICES = 6
@@ -43,6 +44,8 @@ class Producer:
         self._last: dict[str, Values] = {}
         self._earlier: list[Values] = []
         self._number = 0
+        #: How often it hands over what it could accept by itself, as a producer with few rights does.
+        self._handed_over = self._random.choice((0.0, 0.5, 1.0))
         self.ending = False
 
     def run(self) -> None:
@@ -88,6 +91,7 @@ class Producer:
         self._note("sent", tenant, ids)
         deadline = time.monotonic() + _PATIENCE_S
         while True:
+            self._choose_the_way()
             try:
                 if len(backups) == 1 and self._random.random() < 0.5:
                     [values] = backups
@@ -104,6 +108,13 @@ class Producer:
         assert [result.id for result in results] == ids
         self._note("accepted", tenant, ids)
         self._earlier = [*self._earlier[-100:], *backups[:2]]
+
+    def _choose_the_way(self) -> None:
+        client = get_client()
+        if self._random.random() < self._handed_over:
+            enqueue._hand_over.add(client)
+        else:
+            enqueue._hand_over.discard(client)
 
     def _send_by_name(self, values: Values) -> None:
         """By a message, whose fate nobody knows."""

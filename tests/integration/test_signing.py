@@ -16,11 +16,12 @@ from click.testing import CliRunner
 
 from tasks import InvalidBackup, PoisonedBackup, Receipt, enqueue_backup, signed_receive
 from tests.integration.conftest import become_producer, forget_environment
-from tests.integration.test_acl import PASSWORD, refusals, url_of, write_rules
+from tests.integration.test_acl import PASSWORD, as_user, refusals, url_of, write_rules
 from tests.judge import assert_all_readable, git
 from tests.servers import Deployment, wait_for
 from worker import inbox, keys
 from worker.app import app
+from worker.arrivals import Arrival
 from worker.cli import cli
 from worker.entry import Entry
 from worker.errors import InvalidInput, NotSigned
@@ -81,11 +82,13 @@ def test_only_what_was_signed_is_committed(
     act_as(broker, monkeypatch, "producer", None)
     unsigned = enqueue_backup(TENANT, DEVICE, export(2), None, "2")
     with broker.client() as owner:
-        [(_, fields), _] = owner.xrange(keys.inbox(TENANT))
-        planted = dataclasses.replace(
-            Entry.from_json(fields[b"entry"]), message="planted", device_id=TENANT
-        )
-        owner.xadd(keys.inbox(TENANT), {**fields, b"entry": planted.to_json()})
+        [text, _] = owner.lrange(keys.arrivals(TENANT), 0, -1)
+    real = Arrival.from_json(text)
+    entry = dataclasses.replace(
+        Entry.from_json(real.entry), message="planted", device_id=TENANT
+    ).to_json()
+    with as_user(broker.server, "producer") as thief:
+        thief.rpush(keys.arrivals(TENANT), dataclasses.replace(real, entry=entry).to_json())
     act_as(broker, monkeypatch, "producer", f"{NEW},{OLD}")
     second = enqueue_backup(TENANT, DEVICE, export(3), b"x", "3")
 
@@ -131,8 +134,9 @@ def test_only_what_was_signed_is_committed(
     with broker.client() as owner:
         wait_for(lambda: not inbox.depth(owner, TENANT), "the inbox to be empty")
         assert owner.hlen(keys.DEAD) == 1
-        # What the users were refused on the way: the worker asked for the configuration.
-        assert refusals(owner) == ["config|get in toplevel"]
+        # What the users were refused on the way: the worker asked for the configuration, and the
+        # producer whether it may accept by itself.
+        assert sorted(refusals(owner)) == ["config|get in toplevel", "evalsha in toplevel"]
     logged = broker.log.read_text()
     assert "action=inbox.refused" in logged
     for secret in (OLD, NEW, SECRET, PASSWORD, "planted"):

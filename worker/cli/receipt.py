@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from worker import dead_letters, errors, keys
+from worker import arrivals, dead_letters, errors, keys
 from worker.cli import running
 from worker.cli.lookup import find_tenant
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable
@@ -138,7 +138,8 @@ def _in_redis(settings: Settings, backup_id: str) -> Answer | None:
         try:
             letter = dead_letters.get(client, backup_id)
         except InvalidId:
-            return None
+            # What was handed over gets its record when a worker admits it.
+            return Answer("PENDING", "redis") if arrivals.holds(client, backup_id) else None
         # Dead letters are kept for longer than records.
         error = {"exc_type": letter.kind, "exc_message": [letter.reason]}
         return Answer("FAILURE", "redis", error=_error_of(error))

@@ -26,7 +26,15 @@ from worker.cli.terminal import Terminal
 from worker.connections import broker_errors, open_client
 from worker.dead_letters import DeadLetter, list_dead_letters
 from worker.errors import BrokerUnavailable
-from worker.inbox import InboxStatus, Load, list_inboxes, queue_depths, read_load, server_time_ms
+from worker.inbox import (
+    InboxStatus,
+    Load,
+    count_inboxes,
+    list_inboxes,
+    queue_depths,
+    read_load,
+    server_time_ms,
+)
 from worker.settings import Settings
 from worker.sweeper import WorkerStatus, list_workers
 from worker.totals import LATENCY_BOUNDS_MS, RecentCommit, Totals
@@ -86,14 +94,13 @@ def look(client: redis.Redis, settings: Settings) -> Snapshot:
     """
     inboxes = list_inboxes(client, _INBOXES)
     with broker_errors():
-        inbox_count: Any = client.zcard(keys.WAITING)
         dead_count: Any = client.hlen(keys.DEAD)
     return Snapshot(
         server_ms=server_time_ms(client),
         totals=totals.read_totals(client),
         workers=list_workers(client),
         inboxes=inboxes,
-        inbox_count=int(inbox_count),
+        inbox_count=count_inboxes(client),
         waits=backoff.get_many(client, [box.tenant_id for box in inboxes]),
         load=read_load(client),
         wakeups=sum(queue_depths(client, settings).values()),

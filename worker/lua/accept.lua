@@ -1,7 +1,8 @@
 -- Accept backups: each whole or not at all, and the same backup_id once however often it is sent.
 --
 -- All in one call: the server syncs its file once for them. KEYS and ARGV hold for each backup, one
--- after the other, and the last of KEYS is confkeep:totals (hash), which counts the accepted ones:
+-- after the other, and the last two of KEYS are confkeep:arriving (hash), which marks the tenants that
+-- have arrivals, and confkeep:totals (hash), which counts the accepted ones:
 --
 -- KEYS  1 record    celery-task-meta-<backup>   string  the backup's one record (Celery's result)
 --       2 inbox     confkeep:inbox:<tenant>     stream
@@ -22,16 +23,18 @@
 --
 -- Returns {outcome, wake, entries, bytes} for each.
 -- outcome  'accepted'; 'waiting' or 'done' when the id was accepted before with the same digest;
---          'conflict' when it was with another; 'tenant full' or 'all full' at a limit; 'behind'
---          when one of its tenant was refused so before it in this call: accepted, it would be out
---          of order for ever
+--          'conflict' when it was with another; 'tenant full' or 'all full' at a limit; 'arrivals'
+--          when something was handed over for its tenant and is to be admitted first; 'behind' when
+--          one of its tenant was refused so before it in this call: accepted, it would be out of
+--          order for ever
 -- wake     0, or the ms with which the caller has to send a wake-up
 -- entries, bytes   what waits already where it is full, else 0
 
 local KEYS_EACH, ARGV_EACH = 9, 16
--- The tenants of whom one was refused for want of room.
+-- The tenants of whom one was refused for want of room, or has to wait for arrivals.
 local refused = {}
 local enqueued = 0
+local arriving = redis.call('EXISTS', KEYS[#KEYS - 1]) == 1
 
 local function accept(k, a)
   local outcome = 'accepted'
@@ -56,6 +59,10 @@ local function accept(k, a)
   if outcome == 'accepted' then
     if refused[ARGV[a + 1]] then
       return {'behind', 0, 0, 0}
+    end
+    if arriving and redis.call('HEXISTS', KEYS[#KEYS - 1], ARGV[a + 1]) == 1 then
+      refused[ARGV[a + 1]] = true
+      return {'arrivals', 0, 0, 0}
     end
     local entries = redis.call('XLEN', KEYS[k + 2])
     local bytes = tonumber(redis.call('HGET', KEYS[k + 7], ARGV[a + 1]) or 0)
@@ -119,7 +126,7 @@ local function accept(k, a)
 end
 
 local answers = {}
-for i = 0, (#KEYS - 1) / KEYS_EACH - 1 do
+for i = 0, (#KEYS - 2) / KEYS_EACH - 1 do
   answers[i + 1] = accept(i * KEYS_EACH, i * ARGV_EACH)
 end
 if enqueued > 0 then

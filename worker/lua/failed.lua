@@ -3,6 +3,7 @@
 -- KEYS  1 backoff   confkeep:backoff:<tenant>   hash   tries, since_ms, next_ms, reason
 --       2 totals    confkeep:totals             hash   `retried` is counted there
 --       3 inbox     confkeep:inbox:<tenant>     stream
+--       4 arrivals  confkeep:arrivals:<tenant>  list
 -- ARGV  1 reason  2 ms before the second try  3 most ms between two tries
 --       4 jitter: the part of the wait that is kept, 0 to 1  5 seconds after which it is forgotten
 --
@@ -13,7 +14,7 @@
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local waits = redis.call('EXISTS', KEYS[3]) == 1
+local waits = redis.call('EXISTS', KEYS[3], KEYS[4]) > 0
 local tries = waits and redis.call('HINCRBY', KEYS[1], 'tries', 1) or 1
 local wait = tonumber(ARGV[2]) * 2 ^ math.min(tries - 1, 16)
 wait = math.floor(math.min(wait, tonumber(ARGV[3])) * tonumber(ARGV[4]))

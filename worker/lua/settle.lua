@@ -12,7 +12,7 @@
 -- ARGV  1 tenant  2 number n of backups  3 most rows of `recent`
 --       4 the upper bounds of the latency's buckets in ms, ascending, as JSON list
 --       5...       n times: stream id, backup_id, size in bytes, the totals that count it (words
---                  such as 'committed unchanged'), its row of `recent` or ''
+--                  such as 'committed unchanged'), its row of `recent` or '', ms of its enqueue
 --
 -- Returns {entries that are left, ms of the server's clock}.
 
@@ -22,7 +22,7 @@ local counts, rows = {}, {}
 local latencies = {}
 
 for i = 0, n - 1 do
-  local a = 5 + 5 * i
+  local a = 5 + 6 * i
   -- Settled twice (a turn that was killed, or two at once): counted once.
   if redis.call('XDEL', KEYS[1], ARGV[a]) == 1 then
     local size = tonumber(ARGV[a + 2])
@@ -32,7 +32,7 @@ for i = 0, n - 1 do
       counts[word] = (counts[word] or 0) + 1
       if word == 'committed' then
         counts.committed_bytes = (counts.committed_bytes or 0) + size
-        latencies[#latencies + 1] = tonumber(string.match(ARGV[a], '^%d+'))
+        latencies[#latencies + 1] = tonumber(ARGV[a + 5])
       end
     end
     if ARGV[a + 4] ~= '' then
@@ -54,7 +54,14 @@ if left == 0 then
   redis.call('HDEL', KEYS[6], ARGV[1])
 else
   local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
-  redis.call('ZADD', KEYS[2], string.match(first[1][1], '^%d+'), ARGV[1])
+  local since = string.match(first[1][1], '^%d+')
+  for field = 1, #first[1][2], 2 do
+    -- What was handed over has waited before it was in the inbox.
+    if first[1][2][field] == 'at' and string.match(first[1][2][field + 1], '^%d+$') then
+      since = first[1][2][field + 1]
+    end
+  end
+  redis.call('ZADD', KEYS[2], since, ARGV[1])
   redis.call('HINCRBY', KEYS[6], ARGV[1], -bytes)
 end
 if redis.call('HINCRBY', KEYS[6], 'entries', -entries) <= 0 then

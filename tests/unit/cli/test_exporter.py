@@ -94,7 +94,9 @@ def test_round_trips_do_not_grow_with_the_tenants(
     for number in range(50):
         client.zadd(keys.WAITING, {str(uuid.UUID(int=number)): 1})
         client.xadd(keys.inbox(str(uuid.UUID(int=number))), {"entry": "x"})
-    scraped(confkeep)
+        client.rpush(keys.arrivals(str(uuid.UUID(int=number))), "x")
+        client.hset(keys.ARRIVING, str(uuid.UUID(int=number)), 1)
+    assert value(scraped(confkeep), metrics.INBOX_BACKUPS.name, shard="05") >= 2
     assert len(executed) <= 4
 
 

@@ -1,0 +1,298 @@
+"""Arrivals: backups that producers handed over who may not write to an inbox; it admits them and commits none.
+
+Who may write to a stream may also trim it, and who may set a key may overwrite it: the server's rules
+cannot tell these apart. So a producer with rules of its own (`worker.acl`) only adds: bytes under a name
+that is new, and an arrival to the tail of its tenant's list, in one transaction. A worker at the begin of
+a turn, or whoever accepts a backup of that tenant directly, admits them to the inbox, in order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+
+from worker import keys, receipts, scripts, wakeups
+from worker.connections import broker_errors
+from worker.entry import Entry, check_signature, sign
+from worker.errors import InvalidId, NotSigned, PoisonedBackup
+from worker.ids import checked_uuid
+from worker.logs import get_logger
+from worker.settings import Settings
+from worker.staging import VolumeStaging
+
+log = get_logger("arrivals")
+
+#: Arrivals that are admitted in one step.
+_AT_ONCE: Final = 200
+#: Fields of `confkeep:arriving` that are no tenant.
+_SUMS: Final = frozenset({"entries", "bytes"})
+#: Under which ids are made for backups whose own id was accepted for another one (UUID version 5).
+_RENAMED: Final = uuid.UUID("0d8c1f0e-5a0c-4b57-9a0d-3a3a3f6f2b51")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A backup as it was handed over."""
+
+    #: The entry's text, and its signature; None: it has none.
+    entry: str = dataclasses.field(repr=False)
+    signature: str | None
+    #: A UUID of its own, under which its bytes are.
+    name: str
+    #: When it was handed over, in ms of the server's clock.
+    at_ms: int
+
+    def to_json(self) -> str:
+        """The text that stands in the list; ASCII."""
+        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Arrival:
+        """The inverse of `to_json`.
+
+        Raises:
+            PoisonedBackup: written by something else.
+        """
+        try:
+            arrival = cls(**json.loads(text))
+            arrival.check()
+        except (TypeError, ValueError, AttributeError, InvalidId) as error:
+            raise PoisonedBackup("the arrival cannot be read") from error
+        return arrival
+
+    def check(self) -> None:
+        """Refuse what no producer of ours writes.
+
+        Raises:
+            TypeError, ValueError, InvalidId: a field is not what it must be.
+        """
+        if checked_uuid("name", self.name) != self.name:
+            raise ValueError("name")
+        if type(self.at_ms) is not int or not 0 <= self.at_ms < 2**53:
+            raise ValueError("at_ms")
+        for text in (self.entry, self.signature or ""):
+            if not isinstance(text, str):
+                raise TypeError("text")
+            text.encode()
+
+
+def admit(
+    client: redis.Redis,
+    settings: Settings,
+    tenant_id: str,
+    *,
+    by_turn: bool = False,
+    most: int | None = None,
+) -> int:
+    """Move what was handed over for a tenant into its inbox, oldest first.
+
+    Safe beside another process that does the same. A backup whose id was accepted meanwhile for
+    another one is admitted under an id of its own: its producer was told that it is kept.
+
+    Args:
+        by_turn: a turn is under way and finds what comes meanwhile: it needs no wake-up.
+        most: about how many; None: all.
+
+    Returns:
+        How many it took out of the list.
+
+    Raises:
+        BrokerUnavailable, StagingUnavailable: some may be admitted; call again.
+    """
+    taken = 0
+    renamings: dict[bytes, int] = {}
+    while most is None or taken < most:
+        with broker_errors():
+            texts: Any = client.lrange(keys.arrivals(tenant_id), 0, _AT_ONCE - 1)
+        if not texts and (taken or by_turn):
+            break
+        plans = [_Plan.of(settings, tenant_id, text, renamings.get(text, 0)) for text in texts]
+        outcomes = _run(client, settings, tenant_id, plans, by_turn=by_turn)
+        if not texts:
+            # Only the mark was left.
+            break
+        if outcomes and outcomes[-1] == "conflict":
+            outcomes.pop()
+            refused = plans[len(outcomes)]
+            renamings[refused.text] = renamings.get(refused.text, 0) + 1
+            _share_file(settings, tenant_id, refused, renamings[refused.text])
+        for plan, outcome in zip(plans, outcomes, strict=False):
+            if plan.text in renamings and outcome == "accepted" and plan.entry is not None:
+                log.warning(
+                    "an id was used for two backups; the second got another",
+                    action="arrival.renamed",
+                    tenant_id=tenant_id,
+                    device_id=plan.entry.device_id,
+                    backup_id=plan.entry.backup_id,
+                )
+        taken += len(outcomes)
+    return taken
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is to become of an arrival."""
+
+    #: How it stands in the list.
+    text: bytes
+    #: What is to stand in the inbox.
+    entry_text: str | bytes
+    #: None: it cannot be read.
+    entry: Entry | None = None
+    signature: str | None = None
+    #: False: only a person can say whether it is a backup.
+    good: bool = False
+    name: str = ""
+    at_ms: int = 0
+
+    @classmethod
+    def of(cls, settings: Settings, tenant_id: str, text: bytes, renaming: int) -> _Plan:
+        """A plan; what cannot be read, or is not signed, gets its dead letter when its turn comes.
+
+        Args:
+            renaming: how often its id was found to be another backup's.
+        """
+        try:
+            arrival = Arrival.from_json(text)
+            entry = Entry.from_json(arrival.entry)
+        except PoisonedBackup:
+            return cls(text, text)
+        entry_text, signature, good = arrival.entry, arrival.signature, True
+        try:
+            check_signature(settings, tenant_id, arrival.entry.encode(), arrival.signature)
+        except NotSigned:
+            good = False
+        if renaming:
+            named = f"{entry.backup_id} {entry.digest(tenant_id)} {renaming}"
+            entry = dataclasses.replace(entry, backup_id=str(uuid.uuid5(_RENAMED, named)))
+            entry_text = entry.to_json()
+            keyring = settings.keyring
+            signature = None if keyring is None else sign(keyring, tenant_id, entry_text)
+        return cls(text, entry_text, entry, signature, good, arrival.name, arrival.at_ms)
+
+
+def _share_file(settings: Settings, tenant_id: str, refused: _Plan, renaming: int) -> None:
+    """Let the file of a backup whose id is another's be found under the id that it gets."""
+    renamed = _Plan.of(settings, tenant_id, refused.text, renaming).entry
+    if refused.entry is not None and renamed is not None and renamed.staging == "volume":
+        VolumeStaging(settings.staging_path).share(tenant_id, refused.entry, renamed)
+
+
+def _run(
+    client: redis.Redis, settings: Settings, tenant_id: str, plans: list[_Plan], *, by_turn: bool
+) -> list[str]:
+    names = [
+        keys.arrivals(tenant_id),
+        keys.ARRIVING,
+        keys.inbox(tenant_id),
+        keys.WAITING,
+        keys.wake(tenant_id),
+        keys.DEAD,
+        keys.LOAD,
+        keys.TOTALS,
+    ]
+    life_ms = int(wakeups.FLAG_LIFE_S * 1000) if by_turn else 0
+    arguments: list[Any] = [tenant_id, settings.receipt_ttl_s, life_ms]
+    for plan in plans:
+        entry = plan.entry
+        backup_id = "" if entry is None else entry.backup_id
+        digest = "" if entry is None else entry.digest(tenant_id)
+        names += [
+            keys.result(backup_id),
+            keys.staged(tenant_id, backup_id),
+            keys.arrived(tenant_id, plan.name),
+        ]
+        arguments += [
+            plan.text,
+            "1" if plan.good else "0",
+            backup_id,
+            digest,
+            plan.entry_text,
+            "" if entry is None else receipts.pending_record(backup_id, digest),
+            0 if entry is None else entry.size_bytes,
+            plan.signature or "",
+            plan.at_ms,
+        ]
+    with broker_errors():
+        found: Any = scripts.load("admit").run(client, names, arguments)
+    return [outcome.decode() for outcome in found]
+
+
+def marked(client: redis.Redis) -> set[str]:
+    """The tenants for whom something was handed over and is not admitted, as producers marked them.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        fields: Any = client.hkeys(keys.ARRIVING)
+    found = set()
+    for field in fields:
+        try:
+            name = field.decode()
+            # Producers may write any field.
+            if name not in _SUMS and checked_uuid("tenant", name) == name:
+                found.add(name)
+        except (UnicodeDecodeError, InvalidId):
+            continue
+    return found
+
+
+def lengths(client: redis.Redis, tenant_ids: Collection[str]) -> dict[str, int]:
+    """How many arrivals some tenants have, in one round trip.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    if not tenant_ids:
+        return {}
+    with broker_errors():
+        pipe = client.pipeline(transaction=False)
+        for tenant_id in tenant_ids:
+            pipe.llen(keys.arrivals(tenant_id))
+        return dict(zip(tenant_ids, pipe.execute(), strict=True))
+
+
+def handed_over_ms(text: bytes | None) -> int | None:
+    """When an arrival was handed over, in ms of the server's clock; None: it does not say."""
+    try:
+        return None if text is None else Arrival.from_json(text).at_ms
+    except PoisonedBackup:
+        return None
+
+
+def peek(client: redis.Redis, tenant_id: str) -> list[tuple[Arrival, Entry]]:
+    """All arrivals of a tenant, oldest first; what cannot be read is left out.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        texts: Any = client.lrange(keys.arrivals(tenant_id), 0, -1)
+    found = []
+    for text in texts:
+        try:
+            arrival = Arrival.from_json(text)
+            found.append((arrival, Entry.from_json(arrival.entry)))
+        except PoisonedBackup:
+            continue
+    return found
+
+
+def holds(client: redis.Redis, backup_id: str) -> bool:
+    """Whether a backup was handed over, for any tenant, and is not admitted yet. Reads all arrivals.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    return any(
+        entry.backup_id == backup_id
+        for tenant_id in marked(client)
+        for _arrival, entry in peek(client, tenant_id)
+    )

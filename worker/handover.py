@@ -1,0 +1,180 @@
+"""Handing backups over for an inbox that this user may not write to; it admits none and deletes nothing.
+
+It is what a producer with rules of its own (`worker.acl.producer`) does in place of `worker.acceptance`.
+All of a call goes to the server in one transaction, of commands that can only add:
+
+    SETNX    confkeep:arrived:<tenant>:<uuid>   the bytes, under a name that was never there
+    RPUSH    confkeep:arrivals:<tenant>         the arrival, behind all others of its tenant
+    HINCRBY  confkeep:arriving                  what waits so, for the limits
+
+Before it, one look at what is known of the ids and at what waits. Two things differ from a script, which
+looks and writes in one step: calls at the same time may together go beyond a limit, and a backup whose
+id another call uses at that moment for another backup gets an id of its own when it is admitted.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from worker import keys
+from worker.acceptance import Accepted, Submission
+from worker.arrivals import Arrival
+from worker.connections import broker_errors
+from worker.entry import sign
+from worker.settings import Settings
+
+
+def hand_over(
+    client: redis.Redis, settings: Settings, submissions: Sequence[Submission]
+) -> list[Accepted]:
+    """Add backups to the arrivals of their tenants, in order; either all that find room, or none.
+
+    Returns:
+        What became of each, as `worker.acceptance.accept`.
+
+    Raises:
+        NotPermitted: not even that; nothing was handed over.
+        BrokerUnavailable: they may have been handed over; repeating all with the same ids is safe.
+    """
+    look = _Look.at(client, submissions)
+    answers = [look.judge(settings, submission) for submission in submissions]
+    handed_over = [
+        submission
+        for submission, answer in zip(submissions, answers, strict=True)
+        if answer.outcome == "accepted"
+    ]
+    if not handed_over:
+        return answers
+    to_wake = _add(client, settings, handed_over, look.now_ms)
+    for number, submission in enumerate(submissions):
+        if answers[number].outcome == "accepted" and submission.tenant_id in to_wake:
+            to_wake.discard(submission.tenant_id)
+            answers[number] = Accepted("accepted", look.now_ms)
+    return answers
+
+
+@dataclass(slots=True)
+class _Sizes:
+    entries: int
+    bytes: int
+
+
+@dataclass(slots=True)
+class _Look:
+    """What was known before: of the ids, and of what waits."""
+
+    now_ms: int
+    #: By backup_id, the digest that it was accepted with and its status.
+    known: dict[str, tuple[str, str]]
+    tenants: dict[str, _Sizes]
+    all: _Sizes
+    #: The tenants of whom one was refused: what comes behind it would overtake it.
+    refused: set[str]
+
+    @classmethod
+    def at(cls, client: redis.Redis, submissions: Sequence[Submission]) -> _Look:
+        ids = list(dict.fromkeys(one.entry.backup_id for one in submissions))
+        tenants = list(dict.fromkeys(one.tenant_id for one in submissions))
+        with broker_errors():
+            pipe = client.pipeline(transaction=False)
+            pipe.time()
+            pipe.mget([keys.result(backup_id) for backup_id in ids])
+            for name in (keys.LOAD, keys.ARRIVING):
+                pipe.hmget(name, ["entries", "bytes", *tenants])
+            for tenant_id in tenants:
+                pipe.xlen(keys.inbox(tenant_id))
+                pipe.llen(keys.arrivals(tenant_id))
+            (seconds, micros), records, load, arriving, *lengths = pipe.execute()
+        entries, size, *sizes = (
+            int(one or 0) + int(other or 0) for one, other in zip(load, arriving, strict=True)
+        )
+        return cls(
+            int(seconds) * 1000 + int(micros) // 1000,
+            _known(ids, records),
+            {
+                tenant_id: _Sizes(lengths[2 * n] + lengths[2 * n + 1], sizes[n])
+                for n, tenant_id in enumerate(tenants)
+            },
+            _Sizes(entries, size),
+            set(),
+        )
+
+    def judge(self, settings: Settings, submission: Submission) -> Accepted:
+        """Whether a backup is to be handed over: what `accept.lua` would say to it."""
+        tenant_id, entry = submission.tenant_id, submission.entry
+        digest = entry.digest(tenant_id)
+        accepted, status = self.known.get(entry.backup_id, ("", "FAILURE"))
+        if accepted and accepted != digest:
+            return Accepted("conflict")
+        if status != "FAILURE":
+            return Accepted("done" if status == "SUCCESS" else "waiting")
+        if tenant_id in self.refused:
+            return Accepted("behind")
+        for waits, outcome, most, most_bytes in (
+            (
+                self.tenants[tenant_id],
+                "tenant full",
+                settings.inbox_max_backups,
+                settings.inbox_max_bytes,
+            ),
+            (self.all, "all full", settings.total_max_backups, settings.total_max_bytes),
+        ):
+            more = waits.bytes + entry.size_bytes
+            if waits.entries + 1 > most or (waits.entries > 0 and more > most_bytes):
+                self.refused.add(tenant_id)
+                return Accepted(outcome, None, waits.entries, waits.bytes)
+        for waits in (self.tenants[tenant_id], self.all):
+            waits.entries += 1
+            waits.bytes += entry.size_bytes
+        self.known[entry.backup_id] = (digest, "PENDING")
+        return Accepted("accepted")
+
+
+def _known(ids: Sequence[str], records: Sequence[bytes | None]) -> dict[str, tuple[str, str]]:
+    known = {}
+    for backup_id, text in zip(ids, records, strict=True):
+        record = {} if text is None else json.loads(text)
+        if record.get("accepted"):
+            known[backup_id] = (record["accepted"], record["status"])
+    return known
+
+
+def _add(
+    client: redis.Redis, settings: Settings, submissions: Sequence[Submission], now_ms: int
+) -> set[str]:
+    """Add them all, and say whose tenants need a wake-up: nobody is on the way to their arrivals."""
+    keyring = settings.keyring
+    sizes: dict[str, int] = {}
+    first: dict[str, int] = {}
+    with broker_errors():
+        pipe = client.pipeline(transaction=True)
+        for submission in submissions:
+            tenant_id, entry = submission.tenant_id, submission.entry
+            text = entry.to_json()
+            signature = None if keyring is None else sign(keyring, tenant_id, text)
+            arrival = Arrival(text, signature, str(uuid.uuid4()), now_ms)
+            if submission.data is not None:
+                pipe.setnx(keys.arrived(tenant_id, arrival.name), submission.data)
+            first.setdefault(tenant_id, len(pipe))
+            pipe.rpush(keys.arrivals(tenant_id), arrival.to_json())
+            sizes[tenant_id] = sizes.get(tenant_id, 0) + entry.size_bytes
+        pipe.hincrby(keys.ARRIVING, "entries", len(submissions))
+        pipe.hincrby(keys.ARRIVING, "bytes", sum(sizes.values()))
+        for tenant_id, size in sizes.items():
+            pipe.hincrby(keys.ARRIVING, tenant_id, size)
+        asked = len(pipe)
+        for tenant_id in sizes:
+            # While a tenant waits after a fault, what comes meanwhile must not hasten its next try.
+            pipe.exists(keys.wake(tenant_id), keys.backoff(tenant_id))
+        answers: list[Any] = pipe.execute()
+    return {
+        tenant_id
+        for number, tenant_id in enumerate(sizes)
+        if answers[first[tenant_id]] == 1 and not answers[asked + number]
+    }

@@ -1,0 +1,133 @@
+-- Admit a tenant's oldest arrivals to its inbox, each whole or not at all and the same backup_id once.
+--
+-- KEYS  1 arrivals  confkeep:arrivals:<tenant>  list
+--       2 arriving  confkeep:arriving           hash    entries and bytes in all lists of arrivals, and
+--                                                       the bytes of each tenant's
+--       3 inbox     confkeep:inbox:<tenant>     stream
+--       4 waiting   confkeep:waiting            zset
+--       5 wake      confkeep:wake:<tenant>      string
+--       6 dead      confkeep:dead               hash
+--       7 load      confkeep:load               hash
+--       8 totals    confkeep:totals             hash
+--       9...        for each arrival: its record (celery-task-meta-<backup>), its bytes in staging
+--                   (confkeep:staged:<tenant>:<backup>), its bytes as they came
+--                   (confkeep:arrived:<tenant>:<uuid>)
+-- ARGV  1 tenant  2 life of a record in seconds
+--       3 life of the wake flag in ms where a turn is under way, which finds what comes meanwhile; else 0
+--       4...        for each arrival: how it stands in the list, '1' when it is a backup or '0' when only
+--                   a person can say, backup_id, digest, entry, record while it waits or '', size in
+--                   bytes, signature or '', ms of its hand-over or '0'
+--
+-- Returns for each: 'accepted'; 'waiting' or 'done' when the id was accepted before with the same
+-- digest; 'odd' what is in the inbox now for a person to look at. It ends at the first one that is not
+-- the oldest any more (another process was quicker), or with 'conflict': the id was accepted with another
+-- digest, and the arrival is where it was.
+
+local FIRST_KEY, KEYS_EACH, FIRST_ARG, ARGS_EACH = 9, 3, 4, 9
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local outcomes = {}
+local popped, size_popped, enqueued = 0, 0, 0
+
+local function into_inbox(a, size)
+  -- A producer's word for when it was.
+  local at = math.min(tonumber(ARGV[a + 8]), now)
+  if at <= 0 then
+    at = now
+  end
+  local fields = {'entry', ARGV[a + 4], 'at', string.format('%.0f', at)}
+  if ARGV[a + 7] ~= '' then
+    fields[5], fields[6] = 'signature', ARGV[a + 7]
+  end
+  redis.call('XADD', KEYS[3], '*', unpack(fields))
+  redis.call('ZADD', KEYS[4], 'NX', fields[4], ARGV[1])
+  redis.call('HINCRBY', KEYS[7], 'entries', 1)
+  if size > 0 then
+    redis.call('HINCRBY', KEYS[7], 'bytes', size)
+    redis.call('HINCRBY', KEYS[7], ARGV[1], size)
+  end
+end
+
+local function outcome_of(k, a)
+  if ARGV[a + 1] == '0' then
+    return 'odd'
+  end
+  local record = redis.call('GET', KEYS[k])
+  local known = record and cjson.decode(record)
+  if not known or not known['accepted'] then
+    return 'accepted'
+  end
+  if known['accepted'] ~= ARGV[a + 3] then
+    return 'conflict'
+  end
+  if known['status'] == 'SUCCESS' then
+    return 'done'
+  end
+  -- A dead letter that comes again has its bytes again: it starts anew.
+  return known['status'] == 'FAILURE' and 'accepted' or 'waiting'
+end
+
+for i = 0, (#KEYS - FIRST_KEY + 1) / KEYS_EACH - 1 do
+  local k, a = FIRST_KEY + i * KEYS_EACH, FIRST_ARG + i * ARGS_EACH
+  if redis.call('LINDEX', KEYS[1], 0) ~= ARGV[a] then
+    break
+  end
+  local outcome = outcome_of(k, a)
+  outcomes[i + 1] = outcome
+  if outcome == 'conflict' then
+    break
+  end
+  redis.call('LPOP', KEYS[1])
+  popped = popped + 1
+  local size = tonumber(ARGV[a + 6])
+  size_popped = size_popped + size
+  local bytes = redis.call('EXISTS', KEYS[k + 2]) == 1
+  if outcome == 'accepted' then
+    redis.call('HDEL', KEYS[6], ARGV[a + 2])
+    if bytes then
+      redis.call('RENAME', KEYS[k + 2], KEYS[k + 1])
+    end
+    into_inbox(a, size)
+    redis.call('SET', KEYS[k], ARGV[a + 5], 'EX', ARGV[2])
+    enqueued = enqueued + 1
+  else
+    -- What nobody vouches for may name the id of a real backup, whose bytes stay.
+    if bytes and (outcome ~= 'odd' or redis.call('RENAMENX', KEYS[k + 2], KEYS[k + 1]) == 0) then
+      redis.call('DEL', KEYS[k + 2])
+    end
+    if outcome == 'odd' then
+      into_inbox(a, 0)
+      if ARGV[a + 5] ~= '' then
+        -- Whoever waits for it is to be told. A record that is there is another backup's.
+        redis.call('SET', KEYS[k], ARGV[a + 5], 'NX', 'EX', ARGV[2])
+      end
+    end
+  end
+end
+
+if enqueued > 0 then
+  redis.call('HINCRBY', KEYS[8], 'enqueued', enqueued)
+end
+if popped > 0 and ARGV[3] ~= '0' then
+  redis.call('SET', KEYS[5], string.format('%.0f', now), 'NX', 'PX', ARGV[3])
+end
+
+-- Producers count what they hand over. What they may have counted wrong goes with the last one.
+if redis.call('EXISTS', KEYS[2]) == 1 then
+  local counted = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or 0)
+  local gone = math.min(counted, size_popped)
+  if redis.call('EXISTS', KEYS[1]) == 0 then
+    gone = counted
+    redis.call('HDEL', KEYS[2], ARGV[1])
+  else
+    redis.call('HINCRBY', KEYS[2], ARGV[1], string.format('%.0f', 0 - gone))
+  end
+  -- A sum that would overflow stays: it hinders nobody here, and goes with the last tenant.
+  redis.pcall('HINCRBY', KEYS[2], 'entries', 0 - popped)
+  redis.pcall('HINCRBY', KEYS[2], 'bytes', string.format('%.0f', 0 - gone))
+  if redis.call('HLEN', KEYS[2]) == 2 then
+    redis.call('DEL', KEYS[2])
+  end
+end
+return outcomes
