@@ -15,7 +15,7 @@ from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
 from tasks.models import BackupPayload
-from worker import acceptance, handover, staging, tracing, wakeups
+from worker import acceptance, arrivals, handover, staging, tracing, wakeups
 from worker.acceptance import Accepted, Submission
 from worker.app import app
 from worker.connections import get_client
@@ -169,8 +169,7 @@ def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> lis
     for submission, answer in zip(submissions, accepted, strict=True):
         tenant_id, entry = submission.tenant_id, submission.entry
         if answer.outcome not in ("accepted", "waiting"):
-            # Its file, if any, is one that nothing refers to, but for an arrival of that very content.
-            if client not in _hand_over:
+            if _is_unneeded(client, tenant_id, answer):
                 store.discard(tenant_id, [entry])
             refusal = refusal or _refusal(answer, tenant_id, entry)
         else:
@@ -205,6 +204,16 @@ def _accept(
     answers = handover.hand_over(client, settings, submissions)
     _hand_over.add(client)
     return answers
+
+
+def _is_unneeded(client: redis.Redis, tenant_id: str, answer: Accepted) -> bool:
+    """Whether nothing refers to the file of a backup that was not accepted now; the others are tidied.
+
+    The same backup may have been handed over before, unknown to this call: then its arrival does.
+    """
+    if answer.outcome == "conflict" and client not in _hand_over:
+        return not arrivals.lengths(client, [tenant_id])[tenant_id]
+    return answer.outcome == "done" or not answer.arriving
 
 
 def _refusal(answer: Accepted, tenant_id: str, entry: Entry) -> BackupIdConflict | InboxFull | None:

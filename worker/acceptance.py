@@ -44,6 +44,8 @@ class Accepted:
     #: What waits already where it is full, else 0.
     entries: int = 0
     bytes: int = 0
+    #: Of one that was to be handed over and was not: the tenant had arrivals before.
+    arriving: bool = False
 
 
 def accept(

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
@@ -43,7 +43,10 @@ def hand_over(
         BrokerUnavailable: they may have been handed over; repeating all with the same ids is safe.
     """
     look = _Look.at(client, submissions)
-    answers = [look.judge(settings, submission) for submission in submissions]
+    answers = [
+        replace(look.judge(settings, one), arriving=one.tenant_id in look.arriving)
+        for one in submissions
+    ]
     handed_over = [
         submission
         for submission, answer in zip(submissions, answers, strict=True)
@@ -55,7 +58,7 @@ def hand_over(
     for number, submission in enumerate(submissions):
         if answers[number].outcome == "accepted" and submission.tenant_id in to_wake:
             to_wake.discard(submission.tenant_id)
-            answers[number] = Accepted("accepted", look.now_ms)
+            answers[number] = replace(answers[number], wake_ms=look.now_ms)
     return answers
 
 
@@ -74,6 +77,8 @@ class _Look:
     known: dict[str, tuple[str, str]]
     tenants: dict[str, _Sizes]
     all: _Sizes
+    #: The tenants who had arrivals before that.
+    arriving: set[str]
     #: The tenants of whom one was refused: what comes behind it would overtake it.
     refused: set[str]
 
@@ -84,13 +89,18 @@ class _Look:
         with broker_errors():
             pipe = client.pipeline(transaction=False)
             pipe.time()
+            # First, so that what is admitted meanwhile is known by its record.
+            for tenant_id in tenants:
+                pipe.llen(keys.arrivals(tenant_id))
             pipe.mget([keys.result(backup_id) for backup_id in ids])
             for name in (keys.LOAD, keys.ARRIVING):
                 pipe.hmget(name, ["entries", "bytes", *tenants])
             for tenant_id in tenants:
                 pipe.xlen(keys.inbox(tenant_id))
-                pipe.llen(keys.arrivals(tenant_id))
-            (seconds, micros), records, load, arriving, *lengths = pipe.execute()
+            (seconds, micros), *answers = pipe.execute()
+        count = len(tenants)
+        arrivals, inboxes = answers[:count], answers[count + 3 :]
+        records, load, arriving = answers[count : count + 3]
         entries, size, *sizes = (
             int(one or 0) + int(other or 0) for one, other in zip(load, arriving, strict=True)
         )
@@ -98,10 +108,11 @@ class _Look:
             int(seconds) * 1000 + int(micros) // 1000,
             _known(ids, records),
             {
-                tenant_id: _Sizes(lengths[2 * n] + lengths[2 * n + 1], sizes[n])
+                tenant_id: _Sizes(arrivals[n] + inboxes[n], sizes[n])
                 for n, tenant_id in enumerate(tenants)
             },
             _Sizes(entries, size),
+            {tenant_id for tenant_id, length in zip(tenants, arrivals, strict=True) if length},
             set(),
         )
 

@@ -27,6 +27,7 @@ INTERVAL_S: Final = 3_600
 _KEYS_AT_ONCE: Final = 1_000
 
 _HANDOFF: Final = keys.handoff("", "").removesuffix(":")
+_ARRIVED: Final = keys.arrived("", "").removesuffix(":")
 _STAGED: Final = keys.staged("", "").removesuffix(":")
 
 
@@ -94,6 +95,8 @@ def _tidy_redis(client: redis.Redis, abandoned_s: int) -> Iterator[int]:
         for name in page:
             if name.startswith(_HANDOFF):
                 client.expire(name, abandoned_s, nx=True)
+            if name.startswith(_ARRIVED):
+                deleted += _drop_arrived(client, name, abandoned_s)
             if not name.startswith(_STAGED):
                 continue
             tenant_id, _, backup_id = name.removeprefix(_STAGED).partition(":")
@@ -103,6 +106,18 @@ def _tidy_redis(client: redis.Redis, abandoned_s: int) -> Iterator[int]:
                 names = [name, keys.result(backup_id), keys.DEAD]
                 deleted += script.run(client, names, [backup_id, abandoned_s])
         yield deleted
+
+
+def _drop_arrived(client: redis.Redis, name: str, abandoned_s: int) -> int:
+    """Delete the bytes of no arrival. They come in one step with theirs: if it is not there now, after
+    the bytes were seen, it never will be."""
+    tenant_id, _, own = name.removeprefix(_ARRIVED).partition(":")
+    idle_s: Any = client.object("IDLETIME", name)
+    if idle_s is None or idle_s < abandoned_s:
+        return 0
+    if any(arrival.name == own for arrival, _entry in arrivals.peek(client, tenant_id)):
+        return 0
+    return int(client.delete(name))
 
 
 def _tidy_volume(client: redis.Redis, path: Path, abandoned_s: int) -> Iterator[int]:
