@@ -22,7 +22,8 @@ Number = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?$")]
 Image = Annotated[str, StringConstraints(pattern=r"^[a-z0-9./-]+:v?\d+\.\d+(\.\d+)?[a-z0-9.-]*$")]
 
 _VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(:?[-?+])?[^}]*\}")
-_SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|_AUTH$")
+_DEFAULT = re.compile(r"(?<!\$)\$\{\w+:-([^}]*)\}")
+_SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|_AUTH$|_KEY$")
 _LOOPBACK = "127.0.0.1:"
 
 
@@ -139,7 +140,7 @@ def problems_of(document: Any, root: Path) -> list[str]:
             *_secrets(service),
         ]
         if service.is_ours:
-            found += facts.problems_of_environment(service.environment)
+            found += facts.problems_of_environment(_with_defaults(service.environment))
         if service.runs_confkeep:
             found += facts.problems_of_command(service.command)
         problems += [f"{name}: {problem}" for problem in found]
@@ -189,7 +190,7 @@ def _outside(service: Service) -> list[str]:
 def _secrets(service: Service) -> list[str]:
     problems = []
     for name, value in service.environment.items():
-        if _SECRET.search(name) and not re.fullmatch(r"\$\{\w+:\?[^}]+\}", value):
+        if _SECRET.search(name) and not re.fullmatch(r"\$\{\w+:(-|\?[^}]+)\}", value):
             problems.append(f"{name} is not taken from a variable that must be set")
         password = re.search(r"://[^/@]*:([^/@]*)@", value)
         if password and not re.match(r"\$\{\w+:\?", value[password.start(1) :]):
@@ -230,6 +231,11 @@ def _memory(compose: Compose) -> list[str]:
             if accepted > 0.75 * most:
                 problems.append(f"{name}: accepts more than the server keeps")
     return problems
+
+
+def _with_defaults(environment: dict[str, str]) -> dict[str, str]:
+    """The environment where nothing is set outside the file that need not be."""
+    return {name: _DEFAULT.sub(r"\1", value) for name, value in environment.items()}
 
 
 def required_variables(text: str) -> set[str]:

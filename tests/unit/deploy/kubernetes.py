@@ -198,6 +198,8 @@ def _environment(
         for key, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
             if key in source:
                 found = find(documents, kind, source[key]["name"])
+                if found is None and source[key].get("optional"):
+                    continue
                 if found is None:
                     yield f"?{source}", f"its {kind} {source[key]['name']} is not there"
                 else:

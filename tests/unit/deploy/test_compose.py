@@ -157,6 +157,7 @@ def test_env_example_names_every_variable_and_holds_no_value() -> None:
         "VALKEY_PASSWORD",
         "GRAFANA_PASSWORD",
         "FLOWER_BASIC_AUTH",
+        "CONFKEEP_SIGNING_KEY",
     }
 
 
