@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, wait
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -28,8 +31,9 @@ from worker.suspect import why_suspect
 
 log = get_logger("enqueue")
 
-#: Most bytes, and backups, that are sent to Redis in one go.
-_CHUNK_BYTES = 8 * 1024 * 1024
+#: Most bytes, and backups, that are sent to Redis in one go: large enough that a sync of its file for
+#: each costs little, and small enough that the next ones are prepared meanwhile.
+_CHUNK_BYTES = 1_500_000
 _CHUNK_BACKUPS = 500
 
 #: The clients whose users may only hand over: to try the script anew would send all bytes in vain.
@@ -85,7 +89,10 @@ def enqueue_backup(
 def enqueue_backups(
     backups: Iterable[BackupPayload | Mapping[str, Any]],
 ) -> list[AsyncResult]:
-    """Accept many backups, in their order; one round trip to Redis for up to 500 of them.
+    """Accept many backups, in their order; one round trip to Redis for up to 500, or 1.5 MB, of them.
+
+    While the server works on one round trip, a thread of this call waits for it and the next one is
+    prepared.
 
     Args:
         backups: `BackupPayload`s, or mappings with the names of `enqueue_backup`'s arguments. All
@@ -106,8 +113,7 @@ def enqueue_backups(
         for backup in backups
     ]
     refuse_suspects(payloads)
-    for chunk in _chunks(payloads):
-        submit(chunk)
+    _submit_all(list(_chunks(payloads)))
     return [AsyncResult(payload.backup_id, app=app) for payload in payloads]
 
 
@@ -154,37 +160,103 @@ def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> lis
     Raises:
         as `enqueue_backups`.
     """
-    settings = get_settings()
-    client = get_client(settings)
-    began_ns = time.time_ns()
-    store = staging.of_settings(settings, client)
-    submissions = []
-    for payload in payloads:
-        entry = entry_of(payload, settings.staging)
-        contents = Contents(payload.export_text, payload.binary_backup)
-        data = store.stage(payload.tenant_id, entry, contents)
-        submissions.append(Submission(payload.tenant_id, entry, data, reply_to))
-    accepted = _accept(client, settings, submissions, may_hand_over=reply_to is None)
-    refusal: BackupIdConflict | InboxFull | None = None
-    for submission, answer in zip(submissions, accepted, strict=True):
-        tenant_id, entry = submission.tenant_id, submission.entry
-        if answer.outcome not in ("accepted", "waiting"):
-            if _is_unneeded(client, tenant_id, answer):
-                store.discard(tenant_id, [entry])
-            refusal = refusal or _refusal(answer, tenant_id, entry)
-        else:
-            tracing.enqueued(
-                settings,
-                began_ns,
-                tenant_id,
-                device_id=entry.device_id,
-                backup_id=entry.backup_id,
-            )
-        if answer.wake_ms is not None:
-            _wake(settings, tenant_id, answer.wake_ms)
-    if refusal is not None:
-        raise refusal
-    return [answer.outcome for answer in accepted]
+    call = _Call(reply_to)
+    submissions = call.prepare(payloads)
+    return call.finish(submissions, call.accept(submissions))
+
+
+def _submit_all(chunks: list[list[BackupPayload]]) -> None:
+    """Submit chunk after chunk; the next one is prepared while the server works on one.
+
+    A chunk is sent when the one before it was accepted whole, so the order is that of the call.
+    """
+    if len(chunks) < 2:
+        for chunk in chunks:
+            submit(chunk)
+        return
+    call = _Call(None)
+    sent: tuple[list[Submission], Future[list[Accepted]]] | None = None
+    try:
+        for chunk in chunks:
+            submissions = call.prepare(chunk)
+            if sent is not None:
+                call.finish(sent[0], sent[1].result())
+            sent = submissions, _beside(partial(call.accept, submissions))
+        if sent is not None:
+            call.finish(sent[0], sent[1].result())
+    finally:
+        if sent is not None:
+            # Also when the next one could not be prepared: who repeats the call must find this one known.
+            wait([sent[1]])
+
+
+def _beside(run: Callable[[], list[Accepted]]) -> Future[list[Accepted]]:
+    """Run it in a thread of its own, if there may be one more.
+
+    No pool: those refuse work as soon as the main thread has ended, and others may still enqueue.
+    """
+    future: Future[list[Accepted]] = Future()
+
+    def settle() -> None:
+        try:
+            future.set_result(run())
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            future.set_exception(error)
+
+    try:
+        threading.Thread(target=settle, name="confkeep-enqueue").start()
+    except RuntimeError:
+        settle()
+    return future
+
+
+class _Call:
+    """The steps of one call, for one chunk of backups after the other."""
+
+    def __init__(self, reply_to: str | None) -> None:
+        self._reply_to = reply_to
+        self._settings = get_settings()
+        self._client = get_client(self._settings)
+        self._store = staging.of_settings(self._settings, self._client)
+        self._began_ns = time.time_ns()
+
+    def prepare(self, payloads: list[BackupPayload]) -> list[Submission]:
+        """Hash, deflate and, on a volume, stage them; the server does not know of them yet."""
+        submissions = []
+        for payload in payloads:
+            entry = entry_of(payload, self._settings.staging)
+            contents = Contents(payload.export_text, payload.binary_backup)
+            data = self._store.stage(payload.tenant_id, entry, contents)
+            submissions.append(Submission(payload.tenant_id, entry, data, self._reply_to))
+        return submissions
+
+    def accept(self, submissions: list[Submission]) -> list[Accepted]:
+        """Let the server accept them."""
+        may_hand_over = self._reply_to is None
+        return _accept(self._client, self._settings, submissions, may_hand_over=may_hand_over)
+
+    def finish(self, submissions: list[Submission], answers: list[Accepted]) -> list[str]:
+        """Send the wake-ups, and raise the first refusal."""
+        refusal: BackupIdConflict | InboxFull | None = None
+        for submission, answer in zip(submissions, answers, strict=True):
+            tenant_id, entry = submission.tenant_id, submission.entry
+            if answer.outcome not in ("accepted", "waiting"):
+                if _is_unneeded(self._client, tenant_id, answer):
+                    self._store.discard(tenant_id, [entry])
+                refusal = refusal or _refusal(answer, tenant_id, entry)
+            else:
+                tracing.enqueued(
+                    self._settings,
+                    self._began_ns,
+                    tenant_id,
+                    device_id=entry.device_id,
+                    backup_id=entry.backup_id,
+                )
+            if answer.wake_ms is not None:
+                _wake(self._settings, tenant_id, answer.wake_ms)
+        if refusal is not None:
+            raise refusal
+        return [answer.outcome for answer in answers]
 
 
 def _accept(
