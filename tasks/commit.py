@@ -42,10 +42,7 @@ def commit_inbox(self: Task, tenant_id: str, sent_ms: int | None = None) -> None
     tenant_id = checked_uuid("tenant_id", tenant_id)
     settings = get_settings()
     client = get_client(settings)
-    with broker_errors():
-        if wakeups.is_outdated(client, tenant_id, sent_ms):
-            return
-    if not self.request.retries and drain.is_backing_off(client, tenant_id):
+    if not drain.is_due(client, tenant_id, sent_ms, retry=bool(self.request.retries)):
         return
     try:
         turn = drain.drain_inbox(client, settings, tenant_id)

@@ -15,6 +15,7 @@ from worker import (
     backoff,
     dead_letters,
     inbox,
+    keys,
     locks,
     measure,
     metrics,
@@ -143,17 +144,28 @@ def _tell_unsigned(
         receipts.publish(client, tenant_id, [outcome], settings.receipt_ttl_s)
 
 
-def is_backing_off(client: redis.Redis, tenant_id: str) -> bool:
-    """Whether the tenant's next try is still to come: new enqueues must not bypass it.
+def is_due(client: redis.Redis, tenant_id: str, sent_ms: int | None, *, retry: bool) -> bool:
+    """Whether a wake-up is to be answered now.
+
+    Not when a turn has sent one of its own since, nor while the tenant's next try is still to come:
+    new enqueues must not bypass it.
+
+    Args:
+        sent_ms: when the wake-up was sent; None: it is never outdated.
+        retry: it is that next try.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    wait = backoff.get(client, tenant_id)
-    if wait is None:
+    with broker_errors():
+        pipe = client.pipeline(transaction=False)
+        pipe.get(keys.wake(tenant_id))
+        pipe.hgetall(keys.backoff(tenant_id))
+        flag, fields = pipe.execute()
+    if wakeups.is_outdated(flag, sent_ms):
         return False
-    seconds, microseconds = client.time()
-    return int(seconds) * 1000 + int(microseconds) // 1000 < wait.next_ms
+    wait = backoff.parse(fields)
+    return retry or wait is None or inbox.server_time_ms(client) >= wait.next_ms
 
 
 def show_retrying(

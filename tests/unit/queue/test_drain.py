@@ -10,7 +10,8 @@ import redis
 from tasks import drain
 from tests.judge import assert_all_readable
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker import acceptance, inbox, keys, wakeups
+from worker import acceptance, backoff, inbox, keys, wakeups
+from worker.errors import StoreUnavailable
 from worker.settings import Settings
 
 
@@ -58,3 +59,21 @@ def test_what_comes_after_the_last_batch_is_left_and_not_forgotten(
     monkeypatch.setattr(wakeups, "clear", late)
     turn = drain.drain_inbox(client, small, TENANT)
     assert (turn.committed, turn.left) == (1, 1)
+
+
+def test_a_wake_up_is_answered_when_its_time_has_come(
+    client: redis.Redis, settings: Settings
+) -> None:
+    def due(sent_ms: int | None = None, *, retry: bool = False) -> bool:
+        return drain.is_due(client, TENANT, sent_ms, retry=retry)
+
+    assert due()
+    acceptance.accept(client, settings, [submission(1)])
+    backoff.failed(client, TENANT, StoreUnavailable("no space"))
+    assert (due(), due(retry=True)) == (False, True)
+    client.hset(keys.backoff(TENANT), "next_ms", "1")
+    assert due()
+    wakeups.clear(client, TENANT)
+    own_ms = wakeups.flag_by_turn(client, TENANT)
+    assert own_ms is not None
+    assert (due(own_ms), due(own_ms - 1), due(own_ms - 1, retry=True)) == (True, False, False)
