@@ -36,6 +36,17 @@ local refused = {}
 local enqueued = 0
 local arriving = redis.call('EXISTS', KEYS[#KEYS - 1]) == 1
 
+-- Whether a dead letter is of this very backup. Letters are kept for longer than records.
+local function is_same(letter, tenant, entry)
+  local ours, theirs = cjson.decode(entry), cjson.decode(letter)
+  local known, other = pcall(cjson.decode, theirs['entry'])
+  return known
+    and theirs['tenant_id'] == tenant
+    and other['device_id'] == ours['device_id']
+    and other['export_sha256'] == ours['export_sha256']
+    and other['binary_sha256'] == ours['binary_sha256']
+end
+
 local function accept(k, a)
   local outcome = 'accepted'
   local record = redis.call('GET', KEYS[k + 1])
@@ -53,6 +64,11 @@ local function accept(k, a)
         outcome = 'waiting'
       end
     end
+  end
+
+  local letter = outcome == 'accepted' and redis.call('HGET', KEYS[k + 6], ARGV[a + 2])
+  if letter and not is_same(letter, ARGV[a + 1], ARGV[a + 4]) then
+    return {'conflict', 0, 0, 0}
   end
 
   local size = tonumber(ARGV[a + 9])
@@ -97,7 +113,9 @@ local function accept(k, a)
     return {'waiting', 0, 0, 0}
   end
 
-  redis.call('HDEL', KEYS[k + 6], ARGV[a + 2])
+  if letter then
+    redis.call('HDEL', KEYS[k + 6], ARGV[a + 2])
+  end
   if ARGV[a + 14] == '1' then
     redis.call('SET', KEYS[k + 9], ARGV[a + 15])
   end

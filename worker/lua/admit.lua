@@ -49,23 +49,37 @@ local function into_inbox(a, size)
   end
 end
 
+-- Whether a dead letter is of this very backup; as in accept.lua.
+local function is_same(letter, tenant, entry)
+  local ours, theirs = cjson.decode(entry), cjson.decode(letter)
+  local known, other = pcall(cjson.decode, theirs['entry'])
+  return known
+    and theirs['tenant_id'] == tenant
+    and other['device_id'] == ours['device_id']
+    and other['export_sha256'] == ours['export_sha256']
+    and other['binary_sha256'] == ours['binary_sha256']
+end
+
 local function outcome_of(k, a)
   if ARGV[a + 1] == '0' then
     return 'odd'
   end
   local record = redis.call('GET', KEYS[k])
   local known = record and cjson.decode(record)
-  if not known or not known['accepted'] then
-    return 'accepted'
+  if known and known['accepted'] then
+    if known['accepted'] ~= ARGV[a + 3] then
+      return 'conflict'
+    end
+    if known['status'] ~= 'FAILURE' then
+      return known['status'] == 'SUCCESS' and 'done' or 'waiting'
+    end
   end
-  if known['accepted'] ~= ARGV[a + 3] then
+  -- A dead letter that comes again has its bytes again: it starts anew. Another one's stays.
+  local letter = redis.call('HGET', KEYS[6], ARGV[a + 2])
+  if letter and not is_same(letter, ARGV[1], ARGV[a + 4]) then
     return 'conflict'
   end
-  if known['status'] == 'SUCCESS' then
-    return 'done'
-  end
-  -- A dead letter that comes again has its bytes again: it starts anew.
-  return known['status'] == 'FAILURE' and 'accepted' or 'waiting'
+  return 'accepted'
 end
 
 for i = 0, (#KEYS - FIRST_KEY + 1) / KEYS_EACH - 1 do

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 import redis
 
 from tests.unit.queue.test_inbox import TENANT, all_keys, batch, submission
-from worker import acceptance, dead_letters, inbox, keys, receipts, totals
+from worker import (
+    acceptance,
+    arrivals,
+    dead_letters,
+    handover,
+    inbox,
+    keys,
+    receipts,
+    totals,
+)
 from worker.errors import InvalidId, PoisonedBackup, StagedBytesDamaged
 from worker.inbox import Waiting
 from worker.receipts import Outcome
@@ -81,3 +92,36 @@ def test_what_was_no_entry_is_kept_and_cannot_be_retried(
         dead_letters.retry(client, settings, letter.backup_id)
     dead_letters.discard(client, settings, letter.backup_id)
     assert all_keys(client) == {keys.TOTALS}
+
+
+@pytest.mark.parametrize("way", ["accept", "hand over"])
+def test_another_backup_under_its_id_does_not_take_its_place(
+    client: redis.Redis, settings: Settings, way: str
+) -> None:
+    """Its record is forgotten after a while; it is kept until a person decides."""
+    one = submission(1)
+    acceptance.accept(client, settings, [one])
+    [waiting] = inbox.peek(client, TENANT, 9)
+    dead_letters.bury(client, TENANT, waiting.entry, PoisonedBackup("broken"))
+    inbox.settle(client, TENANT, [waiting], keep_bytes=True)
+    client.delete(keys.result(one.entry.backup_id))
+    other = str(uuid.UUID(int=9))
+    for given in (submission(1, b"/other"), submission(1, tenant=other)):
+        if way == "accept":
+            [answer] = acceptance.accept(client, settings, [given])
+            assert answer.outcome == "conflict"
+        else:
+            handover.hand_over(client, settings, [given])
+            assert arrivals.admit(client, settings, given.tenant_id) == 1
+            [waiting] = inbox.peek(client, given.tenant_id, 9)
+            assert waiting.entry.backup_id != one.entry.backup_id
+    assert dead_letters.get(client, one.entry.backup_id).tenant_id == TENANT
+    assert client.get(keys.staged(TENANT, one.entry.backup_id)) == one.data
+    # The very same starts anew.
+    if way == "accept":
+        acceptance.accept(client, settings, [one])
+    else:
+        handover.hand_over(client, settings, [one])
+        arrivals.admit(client, settings, TENANT)
+    assert not client.hlen(keys.DEAD)
+    assert inbox.peek(client, TENANT, 9)[-1].entry == one.entry
