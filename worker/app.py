@@ -12,7 +12,7 @@ from typing import Any
 from celery import Celery, signals
 from kombu.entity import Queue
 
-from worker import keys, logs, measure, shutdown, urls
+from worker import closed_channel, keys, logs, measure, shutdown, urls
 from worker.broker_check import BrokerCheckStep
 from worker.health import HeartbeatStep
 from worker.metrics_server import MetricsStep
@@ -130,6 +130,7 @@ def _unbind_task(**_: Any) -> None:
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
 def _prepare_shutdown(**_: Any) -> None:
     shutdown.prepare()
+    closed_channel.install()
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]

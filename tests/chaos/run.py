@@ -76,9 +76,14 @@ def run_round(
         str(uuid.UUID(int=machine.random.getrandbits(128), version=4)) for _ in range(_TENANTS)
     ]
     machine.variables["CONFKEEP_STAGING"] = staging
-    machine.supervise()
     with machine.client() as client:
-        wait_for(lambda: client.hlen(keys.WORKERS) == len(machine.slots), "the workers to start")
+
+        def all_swept() -> bool:
+            # Some ended only now, of what the last round did to them.
+            machine.supervise()
+            return bool(client.hlen(keys.WORKERS) == len(machine.slots))
+
+        wait_for(all_swept, "the workers to start")
     machine.start_producer(record, tenants)
     _Faults(machine, report).play(seconds, kills)
     calm = time.monotonic()

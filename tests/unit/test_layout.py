@@ -46,6 +46,7 @@ LAYERS = [
     ),
     ("measure", "metrics", "totals"),
     (
+        "closed_channel",
         "connections",
         "error_reports",
         "heartbeat",
