@@ -112,6 +112,7 @@ def producer(user: User, tenants: Sequence[str] = ()) -> str:
         f"(+get +mget %R~{keys.result('*')})",
         f"(+setnx {on('%W~', *bytes_)})",
         f"(+rpush +llen {on('%W~', *arrivals)})",
+        f"(+hmget +hsetnx {on('~', *(keys.arriving(name) for name in names))})",
         f"(+hmget +hincrby ~{keys.ARRIVING})",
         f"(+hmget %R~{keys.LOAD})",
         f"(+xlen +exists {on('%R~', *inboxes, *waits)})",

@@ -150,6 +150,8 @@ class _Plan:
     good: bool = False
     name: str = ""
     at_ms: int = 0
+    #: The id that it came with.
+    own_id: str = ""
 
     @classmethod
     def of(cls, settings: Settings, tenant_id: str, text: bytes, renaming: int) -> _Plan:
@@ -163,7 +165,12 @@ class _Plan:
             entry = Entry.from_json(arrival.entry)
         except PoisonedBackup:
             return cls(text, text)
-        entry_text, signature, good = arrival.entry, arrival.signature, True
+        own_id, entry_text, signature, good = (
+            entry.backup_id,
+            arrival.entry,
+            arrival.signature,
+            True,
+        )
         try:
             check_signature(settings, tenant_id, arrival.entry.encode(), arrival.signature)
         except NotSigned:
@@ -174,7 +181,8 @@ class _Plan:
             entry_text = entry.to_json()
             keyring = settings.keyring
             signature = None if keyring is None else sign(keyring, tenant_id, entry_text)
-        return cls(text, entry_text, entry, signature, good, arrival.name, arrival.at_ms)
+        name, at_ms = arrival.name, arrival.at_ms
+        return cls(text, entry_text, entry, signature, good, name, at_ms, own_id)
 
 
 def _share_file(settings: Settings, tenant_id: str, refused: _Plan, renaming: int) -> None:
@@ -196,6 +204,7 @@ def _run(
         keys.DEAD,
         keys.LOAD,
         keys.TOTALS,
+        keys.arriving(tenant_id),
     ]
     life_ms = int(wakeups.FLAG_LIFE_S * 1000) if by_turn else 0
     arguments: list[Any] = [tenant_id, settings.receipt_ttl_s, life_ms]
@@ -218,6 +227,7 @@ def _run(
             0 if entry is None else entry.size_bytes,
             plan.signature or "",
             plan.at_ms,
+            plan.own_id,
         ]
     with broker_errors():
         found: Any = scripts.load("admit").run(client, names, arguments)

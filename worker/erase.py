@@ -62,7 +62,7 @@ def clear(
 def clear_tenant(client: redis.Redis, settings: Settings, tenant_id: str) -> int:
     """Delete every other key and file of a tenant, but for the lock that the caller holds."""
     names = {keys.backoff(tenant_id), keys.attempts(tenant_id), keys.replies(tenant_id)}
-    names |= {keys.wake(tenant_id), keys.repack(tenant_id)}
+    names |= {keys.wake(tenant_id), keys.repack(tenant_id), keys.arriving(tenant_id)}
     for name in (keys.staged, keys.handoff, keys.arrived):
         pattern = name(tenant_id, "*")
         names |= set(_scan(client, pattern))

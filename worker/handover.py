@@ -5,10 +5,11 @@ All of a call goes to the server in one transaction, of commands that can only a
 
     SETNX    confkeep:arrived:<tenant>:<uuid>   the bytes, under a name that was never there
     RPUSH    confkeep:arrivals:<tenant>         the arrival, behind all others of its tenant
+    HSETNX   confkeep:arriving:<tenant>         what its id stands for, until it has a record
     HINCRBY  confkeep:arriving                  what waits so, for the limits
 
 Before it, one look at what is known of the ids and at what waits. Two things differ from a script, which
-looks and writes in one step: calls at the same time may together go beyond a limit, and a backup whose
+looks and writes in one step: calls at the same moment may together go beyond a limit, and a backup whose
 id another call uses at that moment for another backup gets an id of its own when it is admitted.
 """
 
@@ -85,13 +86,18 @@ class _Look:
     @classmethod
     def at(cls, client: redis.Redis, submissions: Sequence[Submission]) -> _Look:
         ids = list(dict.fromkeys(one.entry.backup_id for one in submissions))
-        tenants = list(dict.fromkeys(one.tenant_id for one in submissions))
+        ids_of: dict[str, list[str]] = {}
+        for one in submissions:
+            ids_of.setdefault(one.tenant_id, []).append(one.entry.backup_id)
+        tenants = list(ids_of)
         with broker_errors():
             pipe = client.pipeline(transaction=False)
             pipe.time()
             # First, so that what is admitted meanwhile is known by its record.
             for tenant_id in tenants:
                 pipe.llen(keys.arrivals(tenant_id))
+            for tenant_id in tenants:
+                pipe.hmget(keys.arriving(tenant_id), ids_of[tenant_id])
             pipe.mget([keys.result(backup_id) for backup_id in ids])
             for name in (keys.LOAD, keys.ARRIVING):
                 pipe.hmget(name, ["entries", "bytes", *tenants])
@@ -99,14 +105,14 @@ class _Look:
                 pipe.xlen(keys.inbox(tenant_id))
             (seconds, micros), *answers = pipe.execute()
         count = len(tenants)
-        arrivals, inboxes = answers[:count], answers[count + 3 :]
-        records, load, arriving = answers[count : count + 3]
+        arrivals, digests = answers[:count], answers[count : 2 * count]
+        (records, load, arriving), inboxes = answers[2 * count :][:3], answers[2 * count :][3:]
         entries, size, *sizes = (
             int(one or 0) + int(other or 0) for one, other in zip(load, arriving, strict=True)
         )
         return cls(
             int(seconds) * 1000 + int(micros) // 1000,
-            _known(ids, records),
+            {**_handed_over(ids_of, digests), **_known(ids, records)},
             {
                 tenant_id: _Sizes(arrivals[n] + inboxes[n], sizes[n])
                 for n, tenant_id in enumerate(tenants)
@@ -147,6 +153,18 @@ class _Look:
         return Accepted("accepted")
 
 
+def _handed_over(
+    ids_of: dict[str, list[str]], digests: Sequence[Sequence[bytes | None]]
+) -> dict[str, tuple[str, str]]:
+    """What waits to be admitted. It is no more than a producer's word: the same is handed over again."""
+    return {
+        backup_id: (digest.decode("latin-1"), "FAILURE")
+        for ids, found in zip(ids_of.values(), digests, strict=True)
+        for backup_id, digest in zip(ids, found, strict=True)
+        if digest is not None
+    }
+
+
 def _known(ids: Sequence[str], records: Sequence[bytes | None]) -> dict[str, tuple[str, str]]:
     known = {}
     for backup_id, text in zip(ids, records, strict=True):
@@ -172,6 +190,7 @@ def _add(
             arrival = Arrival(text, signature, str(uuid.uuid4()), now_ms)
             if submission.data is not None:
                 pipe.setnx(keys.arrived(tenant_id, arrival.name), submission.data)
+            pipe.hsetnx(keys.arriving(tenant_id), entry.backup_id, entry.digest(tenant_id))
             first.setdefault(tenant_id, len(pipe))
             pipe.rpush(keys.arrivals(tenant_id), arrival.to_json())
             sizes[tenant_id] = sizes.get(tenant_id, 0) + entry.size_bytes

@@ -12,6 +12,8 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
                                                  worker.arrivals.Arrival as JSON. Gone when empty
     confkeep:arrived:<tenant>:<uuid>     string  the bytes of one of them; becomes `staged` when a
                                                  worker admits it (staging `redis` only)
+    confkeep:arriving:<tenant>           hash    backup -> digest of what was handed over first under
+                                                 that id and is not admitted; gone with the last
     confkeep:arriving                    hash    `entries` and `bytes` in all lists of arrivals, and
                                                  under each tenant's id its bytes; gone when all
                                                  are empty
@@ -85,6 +87,11 @@ def arrivals(tenant_id: str) -> str:
 def arrived(tenant_id: str, name: str) -> str:
     """The bytes of an arrival."""
     return f"{PREFIX}arrived:{tenant_id}:{name}"
+
+
+def arriving(tenant_id: str) -> str:
+    """The ids of a tenant's arrivals."""
+    return f"{ARRIVING}:{tenant_id}"
 
 
 def staged(tenant_id: str, backup_id: str) -> str:

@@ -230,6 +230,10 @@ CHANGING = [
     ),
     ("SETNX", keys.staged(OWN, str(uuid.UUID(int=4))), "x"),
     ("SETNX", keys.result("planted"), "x"),
+    ("HDEL", keys.arriving(OWN), BACKUP),
+    ("HSET", keys.arriving(OWN), BACKUP, "x"),
+    ("HINCRBY", keys.arriving(OWN), BACKUP, "1"),
+    ("DEL", keys.arriving(OWN)),
     ("HDEL", keys.ARRIVING, OWN),
     ("HSET", keys.ARRIVING, OWN, "x"),
     ("DEL", keys.ARRIVING),
@@ -287,7 +291,9 @@ SERVER = [
 ADDING = [
     ("SETNX", keys.arrived(OTHER, str(uuid.UUID(int=4))), "x"),
     ("RPUSH", keys.arrivals(OTHER), "x"),
+    ("HSETNX", keys.arriving(OTHER), str(uuid.UUID(int=4)), "x"),
     ("LLEN", keys.arrivals(OTHER)),
+    ("HMGET", keys.arriving(OTHER), BACKUP),
     ("XLEN", keys.inbox(OTHER)),
     ("EXISTS", keys.wake(OTHER)),
 ]
@@ -317,6 +323,7 @@ def full(owner: redis.Redis) -> redis.Redis:
         owner.xadd(keys.inbox(tenant), {"entry": "real"})
         owner.rpush(keys.arrivals(tenant), "arrival")
         owner.hset(keys.ARRIVING, tenant, 6)
+        owner.hset(keys.arriving(tenant), BACKUP, "digest")
     owner.set(keys.result(BACKUP), "record")
     owner.hset(keys.DEAD, BACKUP, "letter")
     owner.lpush(keys.RECEIVE_QUEUE, "message")
@@ -357,6 +364,7 @@ def test_what_a_producer_may_write_changes_nothing_that_is_there(
     before = everything(full)
     commands: list[tuple[str, ...]] = [
         *(("SETNX", name(OWN, BACKUP), "x") for name in (keys.arrived, keys.handoff)),
+        ("HSETNX", keys.arriving(OWN), BACKUP, "x"),
         ("RPUSH", keys.arrivals(OWN), "x", "y"),
         ("HINCRBY", keys.ARRIVING, OWN, "-9000000000000000000"),
         ("HINCRBY", keys.ARRIVING, "bytes", "9000000000000000000"),

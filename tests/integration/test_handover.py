@@ -125,6 +125,8 @@ def test_what_was_handed_over_while_nobody_works_waits_for_a_worker(
     broker.server.kill()
     broker.server.start("--aclfile", str(broker.path / "users.acl"))
     results.append(enqueue_backup(OWN, DEVICE, "/ip last", b"x", "45"))
+    with pytest.raises(BackupIdConflict):
+        enqueue_backup(OWN, DEVICE, "/other", None, "m", backup_id=results[3].id)
 
     act_as(broker, monkeypatch, "worker")
     waiting = CliRunner().invoke(cli, ["receipt", results[0].id])

@@ -9,21 +9,22 @@
 --       6 dead      confkeep:dead               hash
 --       7 load      confkeep:load               hash
 --       8 totals    confkeep:totals             hash
---       9...        for each arrival: its record (celery-task-meta-<backup>), its bytes in staging
+--       9 ids       confkeep:arriving:<tenant>  hash    backup -> digest of what was handed over first
+--       10...       for each arrival: its record (celery-task-meta-<backup>), its bytes in staging
 --                   (confkeep:staged:<tenant>:<backup>), its bytes as they came
 --                   (confkeep:arrived:<tenant>:<uuid>)
 -- ARGV  1 tenant  2 life of a record in seconds
 --       3 life of the wake flag in ms where a turn is under way, which finds what comes meanwhile; else 0
 --       4...        for each arrival: how it stands in the list, '1' when it is a backup or '0' when only
 --                   a person can say, backup_id, digest, entry, record while it waits or '', size in
---                   bytes, signature or '', ms of its hand-over or '0'
+--                   bytes, signature or '', ms of its hand-over or '0', the id that it came with
 --
 -- Returns for each: 'accepted'; 'waiting' or 'done' when the id was accepted before with the same
 -- digest; 'odd' what is in the inbox now for a person to look at. It ends at the first one that is not
 -- the oldest any more (another process was quicker), or with 'conflict': the id was accepted with another
 -- digest, and the arrival is where it was.
 
-local FIRST_KEY, KEYS_EACH, FIRST_ARG, ARGS_EACH = 9, 3, 4, 9
+local FIRST_KEY, KEYS_EACH, FIRST_ARG, ARGS_EACH = 10, 3, 4, 10
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -93,6 +94,8 @@ for i = 0, (#KEYS - FIRST_KEY + 1) / KEYS_EACH - 1 do
     break
   end
   redis.call('LPOP', KEYS[1])
+  -- From now on its record says what the id stands for.
+  redis.call('HDEL', KEYS[9], ARGV[a + 9])
   popped = popped + 1
   local size = tonumber(ARGV[a + 6])
   size_popped = size_popped + size
@@ -127,6 +130,9 @@ if popped > 0 and ARGV[3] ~= '0' then
   redis.call('SET', KEYS[5], string.format('%.0f', now), 'NX', 'PX', ARGV[3])
 end
 
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('DEL', KEYS[9])
+end
 -- Producers count what they hand over. What they may have counted wrong goes with the last one.
 if redis.call('EXISTS', KEYS[2]) == 1 then
   local counted = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or 0)

@@ -55,6 +55,13 @@ def hand_over(client: redis.Redis, settings: Settings, *given: Submission) -> li
     return [answer.outcome for answer in handover.hand_over(client, settings, given)]
 
 
+def at_the_same_moment(client: redis.Redis, settings: Settings, *given: Submission) -> None:
+    """Hand over as calls do that looked before any of them had written."""
+    for one in given:
+        client.delete(keys.arriving(one.tenant_id))
+        assert hand_over(client, settings, one) == ["accepted"]
+
+
 def admit(client: redis.Redis, settings: Settings, tenant: str = TENANT, **more: Any) -> int:
     return arrivals.admit(client, settings, tenant, **more)
 
@@ -144,14 +151,17 @@ def test_a_dead_letter_that_comes_again_starts_anew(
     assert not client.hlen(keys.DEAD)
 
 
+@pytest.mark.parametrize("admitted", [False, True])
 def test_another_backup_under_a_known_id_is_a_conflict(
-    client: redis.Redis, settings: Settings
+    client: redis.Redis, settings: Settings, admitted: bool
 ) -> None:
     hand_over(client, settings, submission(1))
-    admit(client, settings)
+    if admitted:
+        admit(client, settings)
     before = {key: client.dump(key) for key in all_keys(client)}
-    for other in (submission(1, b"/other"), submission(1, tenant=OTHER)):
-        assert hand_over(client, settings, other) == ["conflict"]
+    assert hand_over(client, settings, submission(1, b"/other")) == ["conflict"]
+    if admitted:
+        assert hand_over(client, settings, submission(1, tenant=OTHER)) == ["conflict"]
     assert {key: client.dump(key) for key in all_keys(client)} == before
     assert hand_over(client, settings, submission(2), submission(2, b"/x")) == [
         "accepted",
@@ -177,7 +187,7 @@ def test_an_id_used_for_two_at_once_loses_neither(
             volume.stage(TENANT, entry, Contents(data, None))
             one = Submission(TENANT, entry, None)
         given.append(one)
-        assert hand_over(client, settings, one) == ["accepted"]
+    at_the_same_moment(client, settings, *given)
     given.append(submission(2))
     hand_over(client, settings, given[-1])
     assert admit(client, settings) == 4
@@ -333,8 +343,8 @@ def test_what_no_key_signed_touches_no_backup_of_ours(
     client: redis.Redis, settings: Settings
 ) -> None:
     ours, stranger = with_key(settings, NEW), with_key(settings, OLD)
-    hand_over(client, ours, submission(1))
-    hand_over(client, stranger, submission(1, b"/planted"), submission(2, b"/planted"))
+    at_the_same_moment(client, ours, submission(1))
+    at_the_same_moment(client, stranger, submission(1, b"/planted"), submission(2, b"/planted"))
     hand_over(client, settings, submission(3))
     assert admit(client, ours) == 4
     found = inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999, settings=ours)
@@ -351,8 +361,7 @@ def test_what_no_key_signed_touches_no_backup_of_ours(
 
 def test_an_id_used_for_two_is_signed_anew(client: redis.Redis, settings: Settings) -> None:
     signed = with_key(settings, NEW)
-    hand_over(client, signed, submission(1))
-    hand_over(client, signed, submission(1, b"/second"))
+    at_the_same_moment(client, signed, submission(1), submission(1, b"/second"))
     admit(client, signed)
     found = inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999, settings=signed)
     assert (len(found.entries), found.unreadable) == (2, [])
