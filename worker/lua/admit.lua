@@ -43,22 +43,28 @@ local function into_inbox(a, size)
   end
   redis.call('XADD', KEYS[3], '*', unpack(fields))
   redis.call('ZADD', KEYS[4], 'NX', fields[4], ARGV[1])
-  redis.call('HINCRBY', KEYS[7], 'entries', 1)
+  -- Sizes are a producer's word too: a counter that would overflow must not end the script here.
+  redis.pcall('HINCRBY', KEYS[7], 'entries', 1)
   if size > 0 then
-    redis.call('HINCRBY', KEYS[7], 'bytes', size)
-    redis.call('HINCRBY', KEYS[7], ARGV[1], size)
+    redis.pcall('HINCRBY', KEYS[7], 'bytes', size)
+    redis.pcall('HINCRBY', KEYS[7], ARGV[1], size)
   end
 end
 
 -- Whether a dead letter is of this very backup; as in accept.lua.
 local function is_same(letter, tenant, entry)
-  local ours, theirs = cjson.decode(entry), cjson.decode(letter)
-  local known, other = pcall(cjson.decode, theirs['entry'])
-  return known
-    and theirs['tenant_id'] == tenant
-    and other['device_id'] == ours['device_id']
-    and other['export_sha256'] == ours['export_sha256']
-    and other['binary_sha256'] == ours['binary_sha256']
+  local known, theirs = pcall(cjson.decode, letter)
+  if not known or theirs['tenant_id'] ~= tenant then
+    return false
+  end
+  -- As text: a message may hold what cjson refuses. No quote in it stands without a backslash.
+  for _, name in ipairs({'device_id', 'export_sha256', 'binary_sha256'}) do
+    local value = string.match(entry, '"' .. name .. '":("?[%w-]*"?)')
+    if not value or string.match(theirs['entry'], '"' .. name .. '":("?[%w-]*"?)') ~= value then
+      return false
+    end
+  end
+  return true
 end
 
 local function outcome_of(k, a)
@@ -93,10 +99,6 @@ for i = 0, (#KEYS - FIRST_KEY + 1) / KEYS_EACH - 1 do
   if outcome == 'conflict' then
     break
   end
-  redis.call('LPOP', KEYS[1])
-  -- From now on its record says what the id stands for.
-  redis.call('HDEL', KEYS[9], ARGV[a + 9])
-  popped = popped + 1
   local size = tonumber(ARGV[a + 6])
   size_popped = size_popped + size
   local bytes = redis.call('EXISTS', KEYS[k + 2]) == 1
@@ -121,6 +123,11 @@ for i = 0, (#KEYS - FIRST_KEY + 1) / KEYS_EACH - 1 do
       end
     end
   end
+  -- Last, so that whatever ends the script before leaves it here, to be admitted again.
+  redis.call('LPOP', KEYS[1])
+  popped = popped + 1
+  -- From now on its record says what the id stands for.
+  redis.call('HDEL', KEYS[9], ARGV[a + 9])
 end
 
 if enqueued > 0 then

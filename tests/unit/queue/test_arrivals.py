@@ -441,6 +441,14 @@ def test_counters_that_a_producer_spoiled_hold_nothing_up(
     assert inbox.read_load(client) == inbox.Load(3, 9, {TENANT: 9})
 
 
+def test_a_counter_at_its_end_loses_no_arrival(client: redis.Redis, settings: Settings) -> None:
+    hand_over(client, settings, submission(1), submission(2))
+    client.hset(keys.LOAD, mapping={"entries": 2**63 - 1, "bytes": 2**63 - 1, TENANT: 2**63 - 1})
+    turn = drain.drain_inbox(client, settings, TENANT)
+    assert (turn.committed, turn.left) == (2, 0)
+    assert_all_readable(settings.git_store_path)
+
+
 def test_an_erasure_waits_for_what_was_handed_over(
     client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 
 import pytest
@@ -100,6 +101,8 @@ def test_another_backup_under_its_id_does_not_take_its_place(
 ) -> None:
     """Its record is forgotten after a while; it is kept until a person decides."""
     one = submission(1)
+    message = '\udce9 "device_id":"x" \\"export_sha256":"y\\'
+    one = dataclasses.replace(one, entry=dataclasses.replace(one.entry, message=message))
     acceptance.accept(client, settings, [one])
     [waiting] = inbox.peek(client, TENANT, 9)
     dead_letters.bury(client, TENANT, waiting.entry, PoisonedBackup("broken"))
