@@ -37,6 +37,9 @@ PAUSE_S = 3.0
 #: Seconds after which the broker gives a dead worker's messages to another. The product's 120 would
 #: make each run wait for them at its end.
 _VISIBILITY_S = 8
+#: Seconds after which a worker is killed that was asked to end, as every supervisor does. Celery waits for
+#: ever for a task whose process was killed while the broker was away.
+_GRACE_S = 15.0
 _DISK_BYTES = 192 * 1024 * 1024
 #: What a deployment may have: number of shards, of workers. Fewer workers run than three when the
 #: count says so, and the rest share.
@@ -53,6 +56,8 @@ class Slot:
     concurrency: int
     child: Child | None = None
     paused: list[int] = field(default_factory=list)
+    #: When it was asked to end, by the monotonic clock; None: it was not.
+    asked_s: float | None = None
 
     @property
     def name(self) -> str:
@@ -122,6 +127,10 @@ class Machine:
     def supervise(self) -> None:
         """Start what is not running: workers, and the producer when one was started."""
         for slot in self.slots:
+            late = slot.asked_s is not None and time.monotonic() > slot.asked_s + _GRACE_S
+            if slot.child is not None and slot.running() and late:
+                slot.child.process.kill()
+                slot.child.process.wait()
             if not slot.running():
                 self._start_worker(slot)
         if self.producer is not None and self.producer.poll() is not None:
@@ -143,6 +152,7 @@ class Machine:
             "CONFKEEP_WORKER_INDEX": str(slot.number % count),
         }
         slot.child = Child(command, log=self.log, env=environment)
+        slot.asked_s = None
 
     def environment(self, proxy: Proxy) -> dict[str, str]:
         """The settings of workers and producer."""
@@ -162,6 +172,7 @@ class Machine:
         for slot in self.slots:
             if slot.child is not None and not slot.paused:
                 end(slot.child)
+                slot.asked_s = slot.asked_s or time.monotonic()
 
     def kill_worker(self) -> bool:
         """Kill a worker's main process. False: none is running."""
