@@ -84,7 +84,7 @@ def _accept(
         its_names, its_arguments = _arguments(settings, submission)
         names += its_names
         arguments += its_arguments
-    names += [keys.ARRIVING, keys.TOTALS]
+    names += [keys.ROOM, keys.ARRIVING, keys.TOTALS]
     with broker_errors():
         replies = scripts.load("accept").run(client, names, arguments)
     return [

@@ -115,6 +115,7 @@ def producer(user: User, tenants: Sequence[str] = ()) -> str:
         f"(+hmget +hsetnx {on('~', *(keys.arriving(name) for name in names))})",
         f"(+hmget +hincrby ~{keys.ARRIVING})",
         f"(+hmget %R~{keys.LOAD})",
+        f"(+get %R~{keys.ROOM})",
         f"(+xlen +exists {on('%R~', *inboxes, *waits)})",
         *_messages(keys.shard_queues(), keys.RECEIVE_QUEUE),
     )
@@ -161,6 +162,7 @@ def monitor(user: User) -> str:
         f"(+get +exists +ttl %R~{keys.wake('*')} %R~{keys.lock('*')} %R~{keys.repack('*')})",
         f"(+llen %R~{keys.shard_queues()} %R~{keys.RECEIVE_QUEUE})",
         f"(+lrange %R~{keys.RECENT})",
+        f"(+get %R~{keys.ROOM})",
         f"(+get +mget %R~{keys.result('*')})",
     )
 

@@ -88,9 +88,6 @@ class BrokerCheckStep(bootsteps.StartStopStep):  # type: ignore[misc]
         try:
             for problem in check(client, settings):
                 log.warning(problem, action="broker.volatile")
-            tight = memory_problem(client, settings)
-            if tight is not None:
-                log.warning(tight, action="broker.tight")
         except BrokerVolatile as error:
             _refuse(parent, error)
         except BrokerUnavailable:
@@ -108,28 +105,3 @@ def _refuse(parent: Any, error: ConfkeepError) -> None:
     log.error(str(error), action="broker.refused", hint=error.hint)
     parent.exitcode = error.exit_code
     raise SystemExit(error.exit_code)
-
-
-def memory_problem(client: redis.Redis, settings: Settings) -> str | None:
-    """Why the server's memory may be full before enqueues are refused; None: it may not, or who knows.
-
-    At its limit a server refuses what workers need to commit, too: nothing goes on until a person
-    raises it.
-
-    Raises:
-        BrokerUnavailable: it did not answer.
-    """
-    try:
-        with broker_errors():
-            told: Any = client.info("memory")
-    except BrokerUnavailable as error:
-        if isinstance(error.__cause__, redis.ResponseError):
-            return None
-        raise
-    most = int(told.get("maxmemory", 0))
-    if not most or settings.staging != "redis" or settings.total_max_bytes < most:
-        return None
-    return (
-        f"maxmemory is {most} and CONFKEEP_TOTAL_MAX_BYTES {settings.total_max_bytes}: when so much "
-        "waits, the memory is full, and then nothing is committed either; lower the latter"
-    )

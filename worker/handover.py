@@ -78,6 +78,8 @@ class _Look:
     known: dict[str, tuple[str, str]]
     tenants: dict[str, _Sizes]
     all: _Sizes
+    #: Most bytes that may wait in the server's memory; None: no limit.
+    room: int | None
     #: The tenants who had arrivals before that.
     arriving: set[str]
     #: The tenants of whom one was refused: what comes behind it would overtake it.
@@ -93,6 +95,7 @@ class _Look:
         with broker_errors():
             pipe = client.pipeline(transaction=False)
             pipe.time()
+            pipe.get(keys.ROOM)
             # First, so that what is admitted meanwhile is known by its record.
             for tenant_id in tenants:
                 pipe.llen(keys.arrivals(tenant_id))
@@ -103,7 +106,7 @@ class _Look:
                 pipe.hmget(name, ["entries", "bytes", *tenants])
             for tenant_id in tenants:
                 pipe.xlen(keys.inbox(tenant_id))
-            (seconds, micros), *answers = pipe.execute()
+            (seconds, micros), room, *answers = pipe.execute()
         count = len(tenants)
         arrivals, digests = answers[:count], answers[count : 2 * count]
         (records, load, arriving), inboxes = answers[2 * count :][:3], answers[2 * count :][3:]
@@ -118,6 +121,7 @@ class _Look:
                 for n, tenant_id in enumerate(tenants)
             },
             _Sizes(entries, size),
+            None if room is None else int(room),
             {tenant_id for tenant_id, length in zip(tenants, arrivals, strict=True) if length},
             set(),
         )
@@ -133,6 +137,9 @@ class _Look:
             return Accepted("done" if status == "SUCCESS" else "waiting")
         if tenant_id in self.refused:
             return Accepted("behind")
+        total_bytes = settings.total_max_bytes
+        if submission.data is not None and self.room is not None:
+            total_bytes = min(total_bytes, self.room)
         for waits, outcome, most, most_bytes in (
             (
                 self.tenants[tenant_id],
@@ -140,7 +147,7 @@ class _Look:
                 settings.inbox_max_backups,
                 settings.inbox_max_bytes,
             ),
-            (self.all, "all full", settings.total_max_backups, settings.total_max_bytes),
+            (self.all, "all full", settings.total_max_backups, total_bytes),
         ):
             more = waits.bytes + entry.size_bytes
             if waits.entries + 1 > most or (waits.entries > 0 and more > most_bytes):

@@ -305,6 +305,20 @@ class Load:
     bytes: int
     #: The bytes that wait for each tenant.
     tenant_bytes: dict[str, int]
+    #: Most bytes that the server's memory has room for, as workers noted it; None: no limit.
+    room: int | None = None
+
+    def most_bytes(self, settings: Settings) -> int:
+        """Most bytes that may wait for all tenants."""
+        if self.room is None or settings.staging != "redis":
+            return settings.total_max_bytes
+        return min(self.room, settings.total_max_bytes)
+
+    def full(self, settings: Settings) -> float:
+        """The part of the limits on what may wait for all tenants that is taken."""
+        return max(
+            self.entries / settings.total_max_backups, self.bytes / self.most_bytes(settings)
+        )
 
 
 def read_load(client: redis.Redis) -> Load:
@@ -317,11 +331,13 @@ def read_load(client: redis.Redis) -> Load:
         pipe = client.pipeline(transaction=False)
         pipe.hgetall(keys.LOAD)
         pipe.hgetall(keys.ARRIVING)
+        pipe.get(keys.ROOM)
+        *counts, room = pipe.execute()
         numbers: Counter[str] = Counter()
-        for found in pipe.execute():
+        for found in counts:
             numbers.update({name.decode(): int(value) for name, value in found.items()})
     entries, size = numbers.pop("entries", 0), numbers.pop("bytes", 0)
-    return Load(entries, size, dict(numbers))
+    return Load(entries, size, dict(numbers), None if room is None else int(room))
 
 
 def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:

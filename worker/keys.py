@@ -34,6 +34,8 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
     confkeep:load                        hash    `entries` and `bytes` in all inboxes, and under
                                                  each tenant's id its bytes; gone when all are
                                                  empty
+    confkeep:room                        string  most bytes that may wait in the server's memory, a
+                                                 part of its `maxmemory`; none when it has none
     confkeep:dead                        hash    backup -> worker.dead_letters.DeadLetter as
                                                  JSON; its staged bytes are kept
     confkeep:workers                     hash    worker name -> JSON: its shards, last sweep
@@ -64,6 +66,7 @@ WORKERS = PREFIX + "workers"
 LOAD = PREFIX + "load"
 ARRIVING = PREFIX + "arriving"
 TIDY = PREFIX + "tidy"
+ROOM = PREFIX + "room"
 TOTALS = PREFIX + "totals"
 RECENT = PREFIX + "recent"
 

@@ -71,7 +71,10 @@ class Settings(BaseSettings):
         1_000_000, ge=1, description="Most backups that may wait for all tenants"
     )
     total_max_bytes: int = Field(
-        16_384 * _MIB, ge=1, description="Most bytes that may wait for all tenants"
+        16_384 * _MIB,
+        ge=1,
+        description="Most bytes that may wait for all tenants; in the server's memory at most 60 % of its "
+        "maxmemory, whatever this says",
     )
     allow_volatile_broker: bool = Field(
         False, description="Work with a server that may lose what it acknowledged"

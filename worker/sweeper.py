@@ -19,7 +19,7 @@ import redis
 from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
-from worker import arrivals, backoff, keys, measure, tidy, wakeups
+from worker import arrivals, backoff, keys, measure, room, tidy, wakeups
 from worker.broker_check import BrokerCheckStep
 from worker.connections import broker_errors, open_client
 from worker.errors import ConfkeepError
@@ -62,6 +62,7 @@ class Sweeper:
         #: The rest of a tidying that is under way, and what it has deleted so far.
         self._tidying: Iterator[int] | None = None
         self._deleted = 0
+        self._has_noted_room = False
         self._shards = frozenset(
             keys.shards_of_worker(settings.worker_index, settings.worker_count, settings.shards)
         )
@@ -84,13 +85,21 @@ class Sweeper:
         for shard, tenants in self._forgotten(now_ms).items():
             sent += self._wake(shard, tenants, now_ms)
         self._tidy()
+        if not self._has_noted_room:
+            self._note_room()
         return sent
+
+    def _note_room(self) -> None:
+        """At the first sweep and with each tidying: somebody may have given the server more memory."""
+        room.note(self._client, self._settings)
+        self._has_noted_room = True
 
     def _tidy(self) -> None:
         """Go on with the hourly tidying for a moment: it may be long, and the next sweep is due."""
         if self._tidying is None:
             if not tidy.is_due(self._client):
                 return
+            self._note_room()
             self._deleted = tidy.drop_foreign_queues(self._client, self._settings)
             self._tidying = tidy.steps(self._client, self._settings)
         end = time.monotonic() + _TIDY_S

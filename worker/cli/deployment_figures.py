@@ -52,7 +52,7 @@ class DeploymentFigures:
         yield Sample(metrics.UP, 1)
         yield from _totals(totals)
         yield from _by_shard(inboxes, load, settings.shards)
-        yield Sample(metrics.INBOX_FULL, _full(load, settings))
+        yield Sample(metrics.INBOX_FULL, load.full(settings))
         for box in inboxes[: self._worst]:
             labels = (box.tenant_id,)
             yield Sample(metrics.TENANT_BACKUPS, box.entries, labels)
@@ -96,10 +96,6 @@ def _by_shard(inboxes: list[InboxStatus], load: Load, shards: int) -> Iterator[S
         yield Sample(metrics.INBOX_BACKUPS, entries[shard], labels)
         yield Sample(metrics.INBOX_BYTES, size[shard], labels)
         yield Sample(metrics.INBOX_AGE, oldest_s.get(shard, 0.0), labels)
-
-
-def _full(load: Load, settings: Settings) -> float:
-    return max(load.entries / settings.total_max_backups, load.bytes / settings.total_max_bytes)
 
 
 def _unserved(workers: list[WorkerStatus], shards: int) -> int:

@@ -222,12 +222,11 @@ def _print_inboxes(
 
 
 def _print_load(terminal: Terminal, load: Load, settings: Settings) -> None:
-    full = max(load.entries / settings.total_max_backups, load.bytes / settings.total_max_bytes)
     terminal.line(
         f"  {load.entries:,} of at most {settings.total_max_backups:,} backups, "
-        f"{size_text(load.bytes)} of at most {size_text(settings.total_max_bytes)}; a tenant may "
+        f"{size_text(load.bytes)} of at most {size_text(load.most_bytes(settings))}; a tenant may "
         f"have {settings.inbox_max_backups:,} and {size_text(settings.inbox_max_bytes)}",
-        style="red" if full >= _NEARLY_FULL else "dim",
+        style="red" if load.full(settings) >= _NEARLY_FULL else "dim",
     )
 
 
@@ -275,7 +274,7 @@ def _load_json(load: Load, settings: Settings) -> dict[str, int]:
         "backups": load.entries,
         "bytes": load.bytes,
         "max_backups": settings.total_max_backups,
-        "max_bytes": settings.total_max_bytes,
+        "max_bytes": load.most_bytes(settings),
         "tenant_max_backups": settings.inbox_max_backups,
         "tenant_max_bytes": settings.inbox_max_bytes,
     }

@@ -144,7 +144,7 @@ def _summary(snapshot: Snapshot, pace: Pace, settings: Settings, bars: str) -> l
     taken.append(f"  {done.enqueued:,} in all", "not bold")
     for number, what in ((done.retried, "retried"), (done.suspect, "suspect"), (done.dead, "dead")):
         taken.append(f", {number:,} {what}", "not bold yellow" if number else "not bold")
-    full = max(load.entries / settings.total_max_backups, load.bytes / settings.total_max_bytes)
+    full = load.full(settings)
     waiting = Text("Waiting    ", "bold")
     if full >= _NEARLY_FULL:
         # First: a narrow terminal cuts the end.

@@ -1,8 +1,9 @@
 -- Accept backups: each whole or not at all, and the same backup_id once however often it is sent.
 --
 -- All in one call: the server syncs its file once for them. KEYS and ARGV hold for each backup, one
--- after the other, and the last two of KEYS are confkeep:arriving (hash), which marks the tenants that
--- have arrivals, and confkeep:totals (hash), which counts the accepted ones:
+-- after the other, and the last three of KEYS are confkeep:room (string), the most bytes that may wait
+-- in the server's memory, confkeep:arriving (hash), which marks the tenants that have arrivals, and
+-- confkeep:totals (hash), which counts the accepted ones:
 --
 -- KEYS  1 record    celery-task-meta-<backup>   string  the backup's one record (Celery's result)
 --       2 inbox     confkeep:inbox:<tenant>     stream
@@ -35,6 +36,7 @@ local KEYS_EACH, ARGV_EACH = 9, 16
 local refused = {}
 local enqueued = 0
 local arriving = redis.call('EXISTS', KEYS[#KEYS - 1]) == 1
+local room = tonumber(redis.call('GET', KEYS[#KEYS - 2]) or math.huge)
 
 -- Whether a dead letter is of this very backup. Letters are kept for longer than records.
 local function is_same(letter, tenant, entry)
@@ -93,7 +95,11 @@ local function accept(k, a)
     end
     local all = redis.call('HMGET', KEYS[k + 7], 'entries', 'bytes')
     entries, bytes = tonumber(all[1] or 0), tonumber(all[2] or 0)
-    if entries + 1 > tonumber(ARGV[a + 12]) or (entries > 0 and bytes + size > tonumber(ARGV[a + 13])) then
+    local most = tonumber(ARGV[a + 13])
+    if ARGV[a + 14] == '1' then
+      most = math.min(most, room)
+    end
+    if entries + 1 > tonumber(ARGV[a + 12]) or (entries > 0 and bytes + size > most) then
       refused[ARGV[a + 1]] = true
       return {'all full', 0, entries, bytes}
     end
@@ -149,7 +155,7 @@ local function accept(k, a)
 end
 
 local answers = {}
-for i = 0, (#KEYS - 2) / KEYS_EACH - 1 do
+for i = 0, (#KEYS - 3) / KEYS_EACH - 1 do
   answers[i + 1] = accept(i * KEYS_EACH, i * ARGV_EACH)
 end
 if enqueued > 0 then

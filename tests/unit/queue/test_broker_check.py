@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from tests.servers import wait_for
-from worker.broker_check import check, memory_problem
+from worker.broker_check import check
 from worker.errors import BrokerVolatile
 from worker.local import EmbeddedServer
 from worker.settings import load_settings
@@ -93,16 +93,3 @@ def test_a_user_without_config_is_told_what_info_tells(
         volatile.config_set("appendonly", "no")
         with pytest.raises(BrokerVolatile, match="appendonly is no"):
             check(one, load_settings())
-
-
-def test_a_limit_that_the_memory_does_not_hold_is_said(volatile: redis.Redis) -> None:
-    assert memory_problem(volatile, load_settings()) is None, "no limit of its own"
-    volatile.config_set("maxmemory", 100_000_000)
-    try:
-        said = memory_problem(volatile, load_settings())
-        assert said is not None
-        assert "CONFKEEP_TOTAL_MAX_BYTES" in said
-        assert memory_problem(volatile, load_settings(total_max_bytes=50_000_000)) is None
-        assert memory_problem(volatile, load_settings(staging="volume")) is None
-    finally:
-        volatile.config_set("maxmemory", 0)

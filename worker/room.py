@@ -1,0 +1,47 @@
+"""How much may wait in the server's memory, noted by workers, which may ask the server; it refuses nothing.
+
+A server at its `maxmemory` refuses what workers need too, so nothing would be committed until a person
+raises it. The scripts that accept, and producers that hand over, therefore look at this note beside the
+limit in their own settings: what is above a part of the memory is refused with `InboxFull`, and the rest
+stays for records, the workers and Celery.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import redis
+
+from worker import keys
+from worker.connections import broker_errors
+from worker.errors import BrokerUnavailable
+from worker.settings import Settings
+
+#: The part of the server's memory that waiting bytes may take. They are counted as they came; deflated
+#: they take less, but each backup takes some 2 kB more, and its record stays.
+PART: Final = 0.6
+
+
+def note(client: redis.Redis, settings: Settings) -> int | None:
+    """Note how many bytes may wait in the server's memory; where it has no limit, that there is none.
+
+    Returns:
+        The bytes; None: no limit, or it does not tell, or what waits is on a volume.
+
+    Raises:
+        BrokerUnavailable: it did not answer.
+    """
+    try:
+        with broker_errors():
+            told: Any = client.info("memory")
+    except BrokerUnavailable as error:
+        if isinstance(error.__cause__, redis.ResponseError):
+            return None
+        raise
+    most = int(int(told.get("maxmemory", 0)) * PART) if settings.staging == "redis" else 0
+    with broker_errors():
+        if most:
+            client.set(keys.ROOM, most)
+        else:
+            client.delete(keys.ROOM)
+    return most or None
