@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, Final
 
 import redis
+
+#: The line that stands for another file's text. The server offers scripts no way to share a function.
+_REQUIRES: Final = re.compile(r"^-- requires (\w+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,10 @@ class Script:
 
 @functools.cache
 def load(name: str) -> Script:
-    """The script `worker/lua/<name>.lua`."""
-    text = resources.files("worker").joinpath("lua", f"{name}.lua").read_text("utf-8")
+    """The script `worker/lua/<name>.lua`, with the parts that it requires in their places."""
+    text = _REQUIRES.sub(lambda found: _read(found[1]), _read(name))
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _read(name: str) -> str:
+    return resources.files("worker").joinpath("lua", f"{name}.lua").read_text("utf-8")

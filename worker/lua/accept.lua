@@ -31,28 +31,14 @@
 -- wake     0, or the ms with which the caller has to send a wake-up
 -- entries, bytes   what waits already where it is full, else 0
 
+-- requires same_backup
+
 local KEYS_EACH, ARGV_EACH = 9, 16
 -- The tenants of whom one was refused for want of room, or has to wait for arrivals.
 local refused = {}
 local enqueued = 0
 local arriving = redis.call('EXISTS', KEYS[#KEYS - 1]) == 1
 local room = tonumber(redis.call('GET', KEYS[#KEYS - 2]) or math.huge)
-
--- Whether a dead letter is of this very backup. Letters are kept for longer than records.
-local function is_same(letter, tenant, entry)
-  local known, theirs = pcall(cjson.decode, letter)
-  if not known or theirs['tenant_id'] ~= tenant then
-    return false
-  end
-  -- As text: a message may hold what cjson refuses. No quote in it stands without a backslash.
-  for _, name in ipairs({'device_id', 'export_sha256', 'binary_sha256'}) do
-    local value = string.match(entry, '"' .. name .. '":("?[%w-]*"?)')
-    if not value or string.match(theirs['entry'], '"' .. name .. '":("?[%w-]*"?)') ~= value then
-      return false
-    end
-  end
-  return true
-end
 
 local function accept(k, a)
   local outcome = 'accepted'

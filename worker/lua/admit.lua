@@ -24,6 +24,8 @@
 -- the oldest any more (another process was quicker), or with 'conflict': the id was accepted with another
 -- digest, and the arrival is where it was.
 
+-- requires same_backup
+
 local FIRST_KEY, KEYS_EACH, FIRST_ARG, ARGS_EACH = 10, 3, 4, 10
 
 local time = redis.call('TIME')
@@ -49,22 +51,6 @@ local function into_inbox(a, size)
     redis.pcall('HINCRBY', KEYS[7], 'bytes', size)
     redis.pcall('HINCRBY', KEYS[7], ARGV[1], size)
   end
-end
-
--- Whether a dead letter is of this very backup; as in accept.lua.
-local function is_same(letter, tenant, entry)
-  local known, theirs = pcall(cjson.decode, letter)
-  if not known or theirs['tenant_id'] ~= tenant then
-    return false
-  end
-  -- As text: a message may hold what cjson refuses. No quote in it stands without a backslash.
-  for _, name in ipairs({'device_id', 'export_sha256', 'binary_sha256'}) do
-    local value = string.match(entry, '"' .. name .. '":("?[%w-]*"?)')
-    if not value or string.match(theirs['entry'], '"' .. name .. '":("?[%w-]*"?)') ~= value then
-      return false
-    end
-  end
-  return true
 end
 
 local function outcome_of(k, a)
