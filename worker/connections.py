@@ -113,6 +113,8 @@ def broker_errors() -> Iterator[None]:
     """Turn redis-py's errors into `BrokerUnavailable`, or `NotPermitted`, without what they may quote."""
     try:
         yield
+    except redis.exceptions.AuthenticationError as error:
+        raise NotPermitted("Redis refuses the user's name or password, or wants one") from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise BrokerUnavailable(f"Redis did not answer ({type(error).__name__})") from error
     except redis.exceptions.NoPermissionError as error:

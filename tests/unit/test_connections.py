@@ -59,3 +59,11 @@ def test_a_refusal_names_its_code_and_repeats_no_payload(tmp_path: Path) -> None
         client.config_set("min-replicas-to-write", 0)
         client.acl_setuser("default", commands=["-set"])
         assert isinstance(refusal(), NotPermitted)
+        client.acl_setuser("default", reset_passwords=True, passwords=["+right"])
+        for password in (None, "wrong"):
+            with (
+                redis.Redis(unix_socket_path=str(server.socket), password=password) as stranger,
+                pytest.raises(NotPermitted, match="name or password"),
+                broker_errors(),
+            ):
+                stranger.ping()
