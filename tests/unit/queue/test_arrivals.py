@@ -111,6 +111,7 @@ def test_many_are_admitted_in_their_order(client: redis.Redis, settings: Setting
     for start in range(0, 500, 50):
         hand_over(client, settings, *order[start : start + 50])
     assert admit(client, settings, most=1) == 200, "in steps"
+    assert client.hlen(keys.arriving(TENANT)) == 300, "what is admitted has its record"
     assert admit(client, settings) == 300
     assert [one.entry for one in batch(client, 1000)] == [one.entry for one in order]
 
