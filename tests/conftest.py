@@ -43,9 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
     look at the calls. On a busy disk that took most of the time. What starts the whole program is
     on the disk all the same (`disk_path`).
     """
+    # A shell starts what runs in its background so, and nohup too; the processes of the tests inherit it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # A shell starts what runs in its background so, and the processes of the tests inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if hasattr(config, "workerinput") or config.option.basetemp is not None or not _has_room():
         return
     os.environ[DISK] = tempfile.gettempdir()
