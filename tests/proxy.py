@@ -36,6 +36,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._delay_s = 0.0
         self._refuse = False
+        self._withhold: Callable[[], bool] = lambda: False
         self.port = 0
 
     def __enter__(self) -> Self:
@@ -68,6 +69,18 @@ class Proxy:
         """Let nothing through on the present connections, ever, and close none of them."""
         return self._call(self._stall)
 
+    def withhold(self, when: Callable[[], bool] = lambda: True) -> None:
+        """Swallow what the server says while `when` holds; what clients say still reaches it.
+
+        Args:
+            when: asked before each answer gets through, in the proxy's thread.
+        """
+        self._withhold = when
+
+    def release(self) -> int:
+        """End all connections, and withhold nothing from new ones. Returns the number of those ended."""
+        return self._call(self._release)
+
     def delay(self, seconds: float) -> None:
         """Hold back each piece of data for so long, from now on."""
         self._delay_s = seconds
@@ -98,6 +111,12 @@ class Proxy:
             connection.stalled.set()
         return len(self._connections)
 
+    def _release(self) -> int:
+        # What was read before and not looked at yet is an answer that must not get through.
+        self._stall()
+        self._withhold = lambda: False
+        return self._cut()
+
     async def _end(self) -> None:
         self._server.close()
         self._cut()
@@ -118,7 +137,7 @@ class Proxy:
             try:
                 ways = [
                     asyncio.ensure_future(self._forward(connection, reader, to_server)),
-                    asyncio.ensure_future(self._forward(connection, behind, writer)),
+                    asyncio.ensure_future(self._forward(connection, behind, writer, answers=True)),
                 ]
                 try:
                     await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -137,13 +156,18 @@ class Proxy:
             writer.transport.abort()
 
     async def _forward(
-        self, connection: _Connection, source: asyncio.StreamReader, target: asyncio.StreamWriter
+        self,
+        connection: _Connection,
+        source: asyncio.StreamReader,
+        target: asyncio.StreamWriter,
+        *,
+        answers: bool = False,
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(_CHUNK_BYTES):
                 if self._delay_s:
                     await asyncio.sleep(self._delay_s)
-                if connection.stalled.is_set():
+                if connection.stalled.is_set() or (answers and self._withhold()):
                     # Until a side gives up: what it sends is swallowed.
                     continue
                 target.write(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Iterator
@@ -52,3 +53,21 @@ def test_it_forwards_cuts_stalls_delays_and_refuses(proxy: Proxy) -> None:
             client.ping()
         proxy.refuse(False)
         assert client.ping()
+
+
+def test_what_is_withheld_was_done_and_is_never_told(proxy: Proxy, tmp_path: Path) -> None:
+    with client_of(proxy) as client:
+        client.set("key", "before")
+        proxy.withhold()
+        with pytest.raises(redis.TimeoutError):
+            client.set("key", "unanswered")
+        with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as raw:
+            raw.sendall(b"GET key\r\n")
+            raw.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                raw.recv(100)
+            assert proxy.release() >= 1
+            raw.settimeout(10)
+            with contextlib.suppress(ConnectionResetError):
+                assert raw.recv(100) == b""
+        assert client.get("key") == b"unanswered"
