@@ -51,8 +51,8 @@ bench: $(VENV)/.dev-installed ## Measure the store against plain git and against
 
 .PHONY: chaos
 chaos: $(VENV)/.dev-installed ## Kill workers and brokers 1,000 times and time recoveries (half an hour)
-	@$(BIN)/python -m tests.chaos --seconds 600 --kills 1000 --recoveries 5
 	@$(BIN)/python -m pytest -m chaos tests
+	@$(BIN)/python -m tests.chaos --seconds 600 --kills 1000 --recoveries 5
 
 .PHONY: lint
 lint: $(VENV)/.dev-installed ## Check style and types

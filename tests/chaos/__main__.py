@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: the long form. Prints counts, complaints and recovery times."""
+"""`python -m tests.chaos`: the long form. Prints counts, complaints, recovery times and a verdict."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ import math
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
+import redis
+
 from tests.chaos import recovery
+from tests.chaos.faults import FAULTS
 from tests.chaos.machine import Machine
-from tests.chaos.run import Report, run_round
+from tests.chaos.report import Report
+from tests.chaos.run import run_round
+from tests.chaos.table import table
+from worker.errors import ConfkeepError
 
 #: Seconds of a round; after each all is judged, so that repositories stay small.
 _ROUND_S = 60.0
@@ -25,33 +32,52 @@ def main() -> int:
     parser.add_argument(
         "--recoveries", type=int, default=0, help="rounds in which recoveries are timed"
     )
+    for name, effect in (("--only", "play no other fault"), ("--without", "leave this fault out")):
+        parser.add_argument(
+            name,
+            action="append",
+            choices=sorted(FAULTS),
+            default=[],
+            metavar="FAULT",
+            help=f"{effect}; may stand several times, with one of: {', '.join(sorted(FAULTS))}",
+        )
     parser.add_argument("option", nargs="*", help="options of tests.chaos.worker")
     arguments = parser.parse_args()
+    faults = (frozenset(arguments.only) or FAULTS) - frozenset(arguments.without)
     report = Report()
     rounds = math.ceil(arguments.seconds / _ROUND_S)
     folder = Path(tempfile.mkdtemp(prefix="confkeep-chaos-"))
     machine = Machine(folder, arguments.seed, options=tuple(arguments.option))
     started = time.monotonic()
     print(f"seed {arguments.seed}, {rounds} rounds, logs in {folder}", flush=True)
-    with machine.running():
-        if not machine.has_disk:
-            print("SKIPPED: the full disk, which needs root to mount a tmpfs", flush=True)
-        for number in range(rounds):
-            before = len(report.complaints)
-            run_round(
-                machine,
-                folder / f"round{number}",
-                report,
-                seconds=arguments.seconds / rounds,
-                kills=arguments.kills * (number + 1) // rounds - arguments.kills * number // rounds,
-                staging=("redis", "volume")[number % 2],
-            )
-            print(
-                f"round {number + 1}: {report.kills} kills, {report.commits} commits, "
-                f"{len(report.complaints)} complaints, {time.monotonic() - started:.0f} s",
-                flush=True,
-            )
-            print("\n".join(report.complaints[before:]), end="", flush=True)
+    print(f"faults: {', '.join(sorted(faults))}", flush=True)
+    try:
+        with machine.running():
+            if not machine.has_disk:
+                print("SKIPPED: the full disk, which needs root to mount a tmpfs", flush=True)
+            for number in range(rounds):
+                before = len(report.complaints)
+                kills = arguments.kills
+                run_round(
+                    machine,
+                    folder / f"round{number}",
+                    report,
+                    seconds=arguments.seconds / rounds,
+                    kills=kills * (number + 1) // rounds - kills * number // rounds,
+                    staging=("redis", "volume")[number % 2],
+                    faults=faults,
+                )
+                print(
+                    f"round {number + 1}: {report.kills} kills, {report.commits} commits, "
+                    f"{len(report.complaints)} complaints, {time.monotonic() - started:.0f} s",
+                    flush=True,
+                )
+                for complaint in report.complaints[before:]:
+                    print(complaint, flush=True)
+    except (AssertionError, ConfkeepError, OSError, ValueError, redis.RedisError) as error:
+        # What was seen until here is worth its table, and the verdict.
+        traceback.print_exc()
+        report.complaints.append(f"the run ended before its time: {type(error).__name__}: {error}")
     print(report)
     slow = False
     if arguments.recoveries:
@@ -59,7 +85,13 @@ def main() -> int:
         for kind in recovery.measure(folder / "recovery", arguments.recoveries):
             print(kind, flush=True)
             slow = slow or max(kind.seconds) > recovery.MOST_S
-    return 1 if report.complaints or slow else 0
+    print(f"\n{table(report, arguments.seed, arguments.seconds)}\n")
+    if report.complaints or slow:
+        late = f", and a recovery took more than {recovery.MOST_S:.0f} s" if slow else ""
+        print(f"VERDICT: broken, {len(report.complaints)} complaints{late}")
+        return 1
+    print("VERDICT: every promise was kept")
+    return 0
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ class History:
     #: Along `main`, oldest first.
     commits: Sequence[Commit]
     records: Mapping[str, Record]
+    #: Ids that the producer gave up and sent again later: what came in between may be before or behind.
+    late: AbstractSet[str] = frozenset()
 
 
 def complaints(history: History) -> list[str]:
@@ -51,8 +53,9 @@ def complaints(history: History) -> list[str]:
     found += _list("never sent", [i for i in committed if i not in history.sent])
 
     # Where what is there came in another order than it was accepted.
-    there = [i for i in dict.fromkeys(committed) if i in accepted]
-    expected = [i for i in history.accepted if i in known]
+    in_order = accepted - history.late
+    there = [i for i in dict.fromkeys(committed) if i in in_order]
+    expected = [i for i in history.accepted if i in known and i in in_order]
     found += _list("out of order", [a for a, b in zip(there, expected, strict=True) if a != b])
 
     wrong = []

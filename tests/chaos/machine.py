@@ -18,6 +18,8 @@ from pathlib import Path
 import psutil
 import redis
 
+from tests.chaos import broker
+from tests.chaos.maintenance import Maintenance
 from tests.proxy import Proxy
 from tests.servers import wait_for
 from worker import keys
@@ -40,6 +42,8 @@ _VISIBILITY_S = 8
 #: Seconds after which a worker is killed that was asked to end, as every supervisor does. Celery waits for
 #: ever for a task whose process was killed while the broker was away.
 _GRACE_S = 15.0
+#: Most milliseconds of a sync: between two steps of a write there is time, as on a disk.
+_SYNC_MS = 5
 _DISK_BYTES = 192 * 1024 * 1024
 #: What a deployment may have: number of shards, of workers. Fewer workers run than three when the
 #: count says so, and the rest share.
@@ -84,6 +88,12 @@ class Machine:
         self.producer: subprocess.Popen[bytes] | None = None
         self.producers_started = 0
         self.unexpected: list[str] = []
+        #: Workers that ended though nobody killed them or asked them to.
+        self.ended: list[str] = []
+        # Chances of their own: how often they are asked depends on the time that all takes, and the
+        # plan of the next round must not.
+        self.maintenance = Maintenance(self.store, path / "git.log", random.Random(f"{seed} git"))
+        self._torn_chance = random.Random(f"{seed} torn")
         self._options = options
         self._wants_disk = disk
         self._ballast = self.store / "ballast"
@@ -101,6 +111,7 @@ class Machine:
                     yield
                 finally:
                     self.resume()
+                    self.maintenance.kill()
                     self._end_producer(signal.SIGKILL)
                     for slot in self.slots:
                         if slot.child is not None:
@@ -132,6 +143,10 @@ class Machine:
                 slot.child.process.kill()
                 slot.child.process.wait()
             if not slot.running():
+                if slot.child is not None and slot.asked_s is None:
+                    status = slot.child.process.returncode
+                    if status != -signal.SIGKILL:
+                        self.ended.append(f"worker {slot.name} ({slot.pool}) ended with {status}")
                 self._start_worker(slot)
         if self.producer is not None and self.producer.poll() is not None:
             if self.producer.returncode != -signal.SIGKILL:
@@ -143,7 +158,8 @@ class Machine:
         if slot.child is not None:
             slot.child.stop()
         command = [sys.executable, "-m", "tests.chaos.worker", slot.name, slot.pool]
-        command += [str(slot.concurrency), f"visibility={_VISIBILITY_S}", *self._options]
+        command += [str(slot.concurrency), f"visibility={_VISIBILITY_S}", f"sync={_SYNC_MS}"]
+        command += self._options
         environment = {
             **os.environ,
             **self.environment(self.proxy),
@@ -220,6 +236,24 @@ class Machine:
         time.sleep(away_s)
         self.server.start()
 
+    def tear_broker(self, away_s: float) -> str:
+        """Kill the broker and cut its append-only file where a power cut may. Returns what it struck."""
+        return broker.kill_and_tear(self.server, (self.proxy, self.own), self._torn_chance, away_s)
+
+    def restart_broker(self) -> None:
+        """End the broker in order, and start it again."""
+        broker.restart(self.server)
+
+    def refuse_writes(self, kind: str) -> None:
+        """Let the broker refuse to write; `kind` is one of `broker.REFUSALS`."""
+        with self.client() as client:
+            broker.refuse(client, kind, self.server.data)
+
+    def accept_writes(self) -> None:
+        """Undo `refuse_writes`."""
+        with self.client() as client:
+            broker.end_refusals(client)
+
     def client(self) -> redis.Redis:
         """A client that goes past the proxies."""
         return redis.Redis(unix_socket_path=str(self.server.socket), socket_timeout=10)
@@ -295,6 +329,8 @@ class Machine:
         """End all faults, and all workers, in order; the next ones have the producer's shards."""
         self.resume()
         self.free_disk()
+        self.accept_writes()
+        self.maintenance.end()
         for proxy in (self.proxy, self.own):
             proxy.delay(0)
             proxy.refuse(False)
@@ -314,7 +350,7 @@ class Machine:
                 names = [keys.WAITING, keys.ARRIVING, keys.RECEIVE_QUEUE, *queues]
                 names += ["unacked", "unacked_index"]
                 return not client.exists(*names) and not any(
-                    True for _ in client.scan_iter(f"{keys.PREFIX}inbox:*", count=10_000)
+                    client.xlen(name) for name in client.scan_iter(keys.inbox("*"), count=10_000)
                 )
 
             wait_for(drained, "the inboxes and queues to be empty", timeout_s)

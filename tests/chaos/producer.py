@@ -4,7 +4,8 @@ Usage: python -m tests.chaos.producer RECORD SEED TENANT...
 
 It ends in order at SIGTERM, after the call that it is in came through. The record has one JSON
 list a line: `["sent", tenant, ids]` before a call, `["accepted", tenant, ids]` after it. An id that
-was sent and not accepted has an unknown outcome.
+was sent and not accepted has an unknown outcome. `["late", tenant, ids]` comes before a call that was
+given up is made once more, some time later.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import signal
 import sys
 import time
 import uuid
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ from worker.errors import QueueError
 _DEVICES = 6
 #: Seconds that a call is repeated before the producer takes it that something is broken.
 _PATIENCE_S = 60.0
+#: Seconds until a call that was given up is made once more.
+_LATE_S = (1.0, 12.0)
 
 Values = dict[str, Any]
 
@@ -43,6 +47,8 @@ class Producer:
         self._tenants = tenants
         self._last: dict[str, Values] = {}
         self._earlier: list[Values] = []
+        #: Calls with an unknown outcome that are made once more, and when, by the monotonic clock.
+        self._given_up: list[tuple[float, list[Values]]] = []
         self._number = 0
         #: How often it hands over what it could accept by itself, as a producer with few rights does.
         self._handed_over = self._random.choice((0.0, 0.5, 1.0))
@@ -56,6 +62,10 @@ class Producer:
             if self._earlier and self._random.random() < 0.03:
                 # Once more, some time later: must change nothing.
                 self._send([self._random.choice(self._earlier)])
+            if self._given_up and self._given_up[0][0] < time.monotonic():
+                _, again = self._given_up.pop(0)
+                self._note("late", again[0]["tenant_id"], [v["backup_id"] for v in again])
+                self._send(again)
             if self._random.random() < 0.02:
                 self._send_by_name(self._backup(tenant))
             time.sleep(self._random.uniform(0, 0.06))
@@ -90,6 +100,7 @@ class Producer:
         ids = [values["backup_id"] for values in backups]
         self._note("sent", tenant, ids)
         deadline = time.monotonic() + _PATIENCE_S
+        patient = self._random.random() < 0.7
         while True:
             self._choose_the_way()
             try:
@@ -100,7 +111,12 @@ class Producer:
                     results = enqueue_backups(backups)
                 break
             except QueueError:
-                if self._random.random() < 0.03:
+                if not patient or self._random.random() < 0.03:
+                    if self._random.random() < 0.8:
+                        due_s = time.monotonic() + self._random.uniform(*_LATE_S)
+                        self._given_up = sorted(
+                            [*self._given_up, (due_s, backups)], key=itemgetter(0)
+                        )
                     return
                 if time.monotonic() > deadline:
                     raise

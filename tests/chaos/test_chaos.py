@@ -10,11 +10,21 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import recovery
+from tests.chaos.broker import REFUSALS
+from tests.chaos.faults import FAULTS
 from tests.chaos.machine import Machine
-from tests.chaos.run import Report, run_round
+from tests.chaos.report import Report
+from tests.chaos.run import run_round
 
 #: Any seed must do; this one makes a failure repeatable, as far as processes are.
 _SEED = 20_261
+#: Faults that come too seldom in a few seconds of all: each kind has rounds of its own.
+_ALONE = {
+    "git": {"git"},
+    "torn file": {"torn file", "worker"},
+    "refusals": set(REFUSALS),
+    "hostile": {"message", "garbage"},
+}
 
 
 def test_faults_at_random_lose_double_and_reorder_nothing(tmp_path: Path) -> None:
@@ -22,13 +32,45 @@ def test_faults_at_random_lose_double_and_reorder_nothing(tmp_path: Path) -> Non
     report = Report()
     with machine.running():
         for staging in ("redis", "volume"):
-            run_round(machine, tmp_path / staging, report, seconds=11, kills=13, staging=staging)
+            run_round(
+                machine,
+                tmp_path / staging,
+                report,
+                seconds=11,
+                kills=13,
+                staging=staging,
+                faults=FAULTS.difference(*_ALONE.values()) | {"worker"},
+            )
     print(report)
     assert not report.complaints, report
     assert report.kills >= 20
     assert report.accepted > 200
     if not machine.has_disk:
         pytest.skip("all but the full disk, which needs root to mount a tmpfs")
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", _ALONE)
+def test_a_kind_of_fault_alone_loses_doubles_and_reorders_nothing(
+    tmp_path: Path, kind: str
+) -> None:
+    machine = Machine(tmp_path, _SEED)
+    report = Report()
+    with machine.running():
+        for staging in ("redis", "volume"):
+            run_round(
+                machine,
+                tmp_path / staging,
+                report,
+                seconds=20,
+                kills=12,
+                staging=staging,
+                faults=_ALONE[kind],
+            )
+    print(report)
+    assert not report.complaints, report
+    assert report.accepted > 100
 
 
 def test_a_worker_that_settles_before_it_commits_is_caught(tmp_path: Path) -> None:
@@ -38,7 +80,15 @@ def test_a_worker_that_settles_before_it_commits_is_caught(tmp_path: Path) -> No
         # A kill must strike between two steps: on a busy machine one round may have none that does.
         for number in range(3):
             folder = tmp_path / f"round {number}"
-            run_round(machine, folder, report, seconds=8, kills=16, staging="redis")
+            run_round(
+                machine,
+                folder,
+                report,
+                seconds=8,
+                kills=16,
+                staging="redis",
+                faults={"pool child", "worker"},
+            )
             if any("lost: " in complaint for complaint in report.complaints):
                 return
     pytest.fail(f"was not caught: {report}")

@@ -5,12 +5,14 @@ Usage: python -m tests.chaos.worker NAME POOL CONCURRENCY [OPTION...]
     visibility=SECONDS   how long the broker waits for an acknowledgement
     hold-before=FILE     the first turn to come stands still before its commit, with FILE written
     hold-after=FILE      the same between its commit and its receipts
+    sync=MILLISECONDS    most time that a sync takes longer, at random: in memory it takes none
     mutant=settle-first  takes entries out of the inbox before they are committed
 """
 
 from __future__ import annotations
 
 import os
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -39,6 +41,16 @@ def _hold(marker: Path, *, after: bool) -> None:
     setattr(batch, "commit_backups", commit)  # noqa: B010 - not a name that it exports
 
 
+def _slow_syncs(most_s: float) -> None:
+    real = os.fsync
+
+    def fsync(fd: Any) -> None:
+        time.sleep(random.uniform(0, most_s))
+        real(fd)
+
+    os.fsync = fsync
+
+
 def _settle_first() -> None:
     real = inbox.read_batch
 
@@ -57,6 +69,8 @@ def main() -> None:
         match what, value:
             case "visibility", _:
                 worker.app.VISIBILITY_TIMEOUT_S = int(value)
+            case "sync", _:
+                _slow_syncs(int(value) / 1000)
             case "hold-before" | "hold-after", _:
                 _hold(Path(value), after=what == "hold-after")
             case "mutant", "settle-first":

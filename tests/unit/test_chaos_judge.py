@@ -52,3 +52,14 @@ def test_a_right_history_is_right() -> None:
 def test_each_broken_promise_is_a_complaint(change: dict[str, object], complaint: str) -> None:
     found = complaints(dataclasses.replace(RIGHT, **change))  # type: ignore[arg-type]
     assert any(complaint in one for one in found), found
+
+
+def test_what_was_sent_again_later_may_stand_anywhere_and_must_be_there() -> None:
+    late = dataclasses.replace(RIGHT, late={"id3"})
+    moved = [*COMMITS[:3], *COMMITS[4:8], COMMITS[3], *COMMITS[8:]]
+    assert complaints(dataclasses.replace(late, commits=moved)) == []
+    assert complaints(dataclasses.replace(RIGHT, commits=moved)) != []
+    [lost] = complaints(dataclasses.replace(late, commits=COMMITS[:3] + COMMITS[4:]))[:1]
+    assert "lost: id3" in lost
+    both_moved = [COMMITS[1], COMMITS[0], *moved[2:]]
+    assert "out of order: id1, id0" in complaints(dataclasses.replace(late, commits=both_moved))[0]
