@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import nullcontext
 
 from tests.chaos import hostile
 from tests.chaos.broker import REFUSALS
@@ -46,6 +47,13 @@ class Faults:
 
     def play(self, seconds: float, kills: int) -> None:
         """Kill so often in that time, evenly but for chance, with other faults between."""
+        maintenance = self._machine.maintenance
+        with maintenance.beside(self._tenants) if "git" in self._faults else nullcontext():
+            self._play(seconds, kills)
+        self._report.faults += maintenance.started
+        maintenance.started.clear()
+
+    def _play(self, seconds: float, kills: int) -> None:
         start = time.monotonic()
         plan = list(self._plan(seconds, kills))
         heapq.heapify(plan)
@@ -54,8 +62,6 @@ class Faults:
             while time.monotonic() < start + at_s:
                 self._end_what_is_over()
                 self._machine.supervise()
-                if "git" in self._faults:
-                    self._machine.maintenance.go_on(self._tenants)
                 time.sleep(_TICK_S)
             if self._begin(kind, what):
                 self._report.faults[f"{kind} {what}".strip()] += 1
@@ -64,8 +70,6 @@ class Faults:
                 heapq.heappush(plan, (at_s + _AGAIN_S, kind, what))
         for _, end in self._ends:
             end()
-        self._report.faults += self._machine.maintenance.started
-        self._machine.maintenance.started.clear()
 
     def _plan(self, seconds: float, kills: int) -> Iterator[tuple[float, str, str]]:
         for kind, number, all_weights in (

@@ -330,7 +330,6 @@ class Machine:
         self.resume()
         self.free_disk()
         self.accept_writes()
-        self.maintenance.end()
         for proxy in (self.proxy, self.own):
             proxy.delay(0)
             proxy.refuse(False)

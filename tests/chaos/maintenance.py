@@ -6,9 +6,11 @@ import os
 import random
 import signal
 import subprocess
+import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.judge import GIT_ENVIRONMENT
@@ -23,10 +25,11 @@ COMMANDS = (
 #: Most seconds between the end of a command and the next one.
 _MOST_BETWEEN_S = 0.1
 _END_S = 60.0
+_TICK_S = 0.01
 
 
 class Maintenance:
-    """Runs at most one command at a time."""
+    """Runs at most one command at a time. `beside` and `kill` may be called from different threads."""
 
     def __init__(self, store: Path, log: Path, chance: random.Random) -> None:
         self._store = store
@@ -34,11 +37,31 @@ class Maintenance:
         self._random = chance
         self._running: subprocess.Popen[bytes] | None = None
         self._next_s = 0.0
+        self._lock = threading.Lock()
         #: How often each command was started.
         self.started: Counter[str] = Counter()
 
-    def go_on(self, tenants: Sequence[str]) -> None:
-        """Start the next command when it is time, in the repository of one of the tenants."""
+    @contextmanager
+    def beside(self, tenants: Sequence[str]) -> Iterator[None]:
+        """Run commands all the time, each in the repository of one of the tenants, until the end of this."""
+        ended = threading.Event()
+
+        def run() -> None:
+            while not ended.wait(_TICK_S):
+                with self._lock:
+                    self._go_on(tenants)
+
+        # The faults wait for the broker and for dying processes; git does not wait for them.
+        thread = threading.Thread(target=run, name="git beside", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            self._end()
+
+    def _go_on(self, tenants: Sequence[str]) -> None:
         if self._is_running() or time.monotonic() < self._next_s:
             return
         path = self._store / f"{self._random.choice(tenants)}.git"
@@ -59,14 +82,13 @@ class Maintenance:
 
     def kill(self) -> bool:
         """Kill the command that runs. False: none does."""
-        if self._running is None or not self._is_running():
-            return False
-        os.killpg(self._running.pid, signal.SIGKILL)
-        self._running.wait()
-        return True
+        with self._lock:
+            if self._running is None or not self._is_running():
+                return False
+            os.killpg(self._running.pid, signal.SIGKILL)
+            return self._running.wait() == -signal.SIGKILL
 
-    def end(self) -> None:
-        """Wait until the last command is done."""
+    def _end(self) -> None:
         if self._running is None:
             return
         try:
