@@ -43,7 +43,7 @@ _VISIBILITY_S = 8
 #: ever for a task whose process was killed while the broker was away.
 _GRACE_S = 15.0
 #: Most milliseconds of a sync: between two steps of a write there is time, as on a disk.
-_SYNC_MS = 5
+_SYNC_MS = 40
 _DISK_BYTES = 192 * 1024 * 1024
 #: What a deployment may have: number of shards, of workers. Fewer workers run than three when the
 #: count says so, and the rest share.

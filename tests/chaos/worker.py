@@ -45,7 +45,8 @@ def _slow_syncs(most_s: float) -> None:
     real = os.fsync
 
     def fsync(fd: Any) -> None:
-        time.sleep(random.uniform(0, most_s))
+        # Most take a moment, and a few long.
+        time.sleep(most_s * random.random() ** 4)
         real(fd)
 
     os.fsync = fsync
