@@ -45,6 +45,8 @@ _BETWEEN_POLLS: Final = dt.timedelta(hours=6)
 _VERSIONS_SHOWN: Final = 6
 _DIFF_LINES: Final = 40
 _LOG_LINES: Final = 6
+#: Seconds after which git is ended.
+_GIT_S: Final = 30
 
 
 @click.command("demo")
@@ -255,11 +257,16 @@ def _show_git_log(terminal: Terminal, repository: TenantRepository) -> None:
     if git is None:
         terminal.note("There is no git on this machine; confkeep does not need it.")
         return
-    log = subprocess.run(
-        [git, "-C", str(repository.path), "log", "--oneline", f"-{_LOG_LINES}"],
-        capture_output=True,
-        check=False,
-    )
+    try:
+        log = subprocess.run(
+            [git, "-C", str(repository.path), "log", "--oneline", f"-{_LOG_LINES}"],
+            capture_output=True,
+            check=False,
+            timeout=_GIT_S,
+        )
+    except subprocess.TimeoutExpired:
+        terminal.note(f"git did not answer within {_GIT_S} seconds.")
+        return
     if log.returncode:
         terminal.note(printable(log.stderr.decode("utf-8", "replace").strip()))
     for line in log.stdout.decode("utf-8", "surrogateescape").splitlines():

@@ -39,6 +39,8 @@ SAMPLE: Final = 20
 #: Most devices, and newest versions of each, whose sizes are told.
 _CURVES: Final = 8
 _CURVE_VERSIONS: Final = 200
+#: Seconds in which a clone from under which packs went is begun anew.
+_CLONES_S: Final = 3600.0
 #: How reading a damaged repository ends; a missing object is a KeyError.
 _UNREADABLE: Final = (RepositoryDamaged, pygit2.GitError, KeyError)
 
@@ -137,23 +139,27 @@ class _Drill:
     def _clone(self) -> TenantRepository | None:
         self._tick("clone", 0, 1)
         path = self._source.path
-        needed = sum(
-            file.stat().st_size for file in (path / "objects").rglob("*") if file.is_file()
-        )
+        needed = _size_of(path / "objects")
         free = shutil.disk_usage(self._folder).free
         if free < needed:
             raise StoreUnavailable(
                 f"{path.name}: a clone needs {needed} bytes, and {self._folder.parent} has {free}"
             )
-        start = time.monotonic()
-        problem = clone_repository(path, self._folder / "clone.git", stop=self._stop)
+        start, number, again = time.monotonic(), 0, True
+        while again:
+            packs, number = _packs_of(path), number + 1
+            clone = self._folder / f"clone-{number}.git"
+            problem = clone_repository(path, clone, stop=self._stop)
+            if self._stop():
+                raise _Stopped
+            # A repack beside us may have removed a pack from under it; else it would fail again.
+            went = bool(packs - _packs_of(path))
+            again = problem is not None and went and time.monotonic() < start + _CLONES_S
         self._report.clone_s = time.monotonic() - start
-        if self._stop():
-            raise _Stopped
         if problem is not None:
             self._report.problems.append(f"the repository cannot be cloned: {problem}")
             return None
-        return open_repository(self._folder / "clone.git")
+        return open_repository(clone)
 
     def _restore(
         self,
@@ -279,6 +285,10 @@ def _choose(
     rest = min(sample - len(taken), len(more))
     for device, place in [*taken.items(), *rng.sample(more, rest)]:
         yield device, histories[device], place
+
+
+def _packs_of(path: Path) -> set[str]:
+    return {name for name in os.listdir(path / "objects" / "pack") if name.endswith(".idx")}
 
 
 def _size_of(folder: Path) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +18,12 @@ from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import drill_page
 from worker.errors import InvalidInput, NotInStore
+from worker.store import drill as drill_module
+from worker.store.clone import clone_repository
 from worker.store.drill import drill_repository
 from worker.store.drill_report import DrillReport, Point, Restored
 from worker.store.index import INDEX_NAME
+from worker.store.repack import repack
 from worker.store.repository import create_repository, repository_path
 
 PLAIN = bytes.fromhex("88aca1b1") + b"plain"
@@ -162,6 +168,65 @@ def test_it_works_without_git_and_without_an_index(
         patched.setenv("PATH", str(tmp_path))
         report = drill_repository(path, sample=99)
     assert (report.failed, report.problems, len(report.restored)) == (0, [], 5)
+
+
+def test_files_that_go_beside_a_drill_are_no_fault(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repack's temporary files and what it replaces: some go before, some after they are looked at."""
+    before, after = (path / "objects" / "pack" / f"tmp_pack_{name}" for name in ("a", "b"))
+    before.write_bytes(b"x")
+    after.write_bytes(b"x")
+    real = os.stat
+
+    def stat(file: Any, *arguments: Any, **named: Any) -> os.stat_result:
+        if str(file) == str(before):
+            before.unlink(missing_ok=True)
+        found = real(file, *arguments, **named)
+        if str(file) == str(after):
+            after.unlink()
+        return found
+
+    monkeypatch.setattr(os, "stat", stat)
+    report = drill_repository(path, sample=99)
+    assert (report.failed, report.problems, len(report.restored)) == (0, [], 5)
+    assert not before.exists()
+    assert not after.exists()
+
+
+def test_a_clone_from_under_which_packs_went_is_made_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Path] = []
+
+    def clone(source: Path, target: Path, *, stop: Callable[[], bool] | None = None) -> str | None:
+        tried.append(target)
+        if len(tried) > 7:
+            return clone_repository(source, target, stop=stop)
+        target.mkdir()
+        if len(tried) == 1:
+            repack(source, full=True)
+        else:
+            git(source, "repack", "-adfq", f"--depth={len(tried)}")
+            # Another name for the same pack, as if each repack made another one.
+            for kind in ("pack", "idx"):
+                (file,) = (source / "objects" / "pack").glob(f"*.{kind}")
+                file.rename(file.with_name(f"pack-{len(tried):040x}.{kind}"))
+        return "fatal: packfile cannot be accessed"
+
+    monkeypatch.setattr(drill_module, "clone_repository", clone)
+    report = drill_repository(path, sample=99)
+    assert (report.failed, report.problems, len(report.restored)) == (0, [], 5)
+    assert len(tried) == 8
+    tried.clear()
+
+    def fail(_source: Path, target: Path, *, stop: Callable[[], bool] | None = None) -> str:
+        tried.append(target)
+        return "it is damaged"
+
+    monkeypatch.setattr(drill_module, "clone_repository", fail)
+    assert drill_repository(path).problems == ["the repository cannot be cloned: it is damaged"]
+    assert len(tried) == 1
 
 
 def test_a_drill_that_is_stopped_says_so(path: Path, tmp_path: Path) -> None:
