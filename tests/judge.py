@@ -72,7 +72,9 @@ def assert_readable(path: Path) -> None:
     """All judges read the whole repository: `git fsck --strict`, `git verify-pack` of its packs,
     a `git clone` that gets every object anew, and dulwich. Costs 30 ms for a small one."""
     assert_sound(path)
-    packs = sorted(str(pack) for pack in (path / "objects" / "pack").glob("*.pack"))
+    # No reader looks at a pack without an idx.
+    idxs = (path / "objects" / "pack").glob("*.idx")
+    packs = sorted(str(pack) for idx in idxs if (pack := idx.with_suffix(".pack")).exists())
     if packs:
         # Outside of the repository: within, it opens all packs for each of them.
         git(Path("/"), "verify-pack", *packs)

@@ -12,7 +12,7 @@ for _ in 1 2 3 4 5; do
         --include='/*.git/confkeep.rewritten' --include='/*.git/confkeep.retention' \
         --exclude='/*.git/confkeep.*' "$store/" "$copy/" || status=$?
     if [ "$status" = 0 ]; then
-        rsync -a --delete --exclude='tmp_*' --include='/*.git/' \
+        rsync -a --delete --exclude='tmp_*' --exclude='.tmp_*' --exclude='*.keep' --include='/*.git/' \
             --include='/*.git/objects/***' --exclude='*' "$store/" "$copy/" || status=$?
     fi
     # 24: files went while they were copied, as in a repack. What they held is elsewhere now.

@@ -59,6 +59,8 @@ def problem_of(
         after = committed_ids(path)
         if after != [backup.backup_id for batch in given for backup in batch]:
             return f"after the retry main holds {len(after)} backups, not each once and in order"
+        if list(path.rglob("*.keep")):
+            return "after the retry a keep is left"
         (assert_readable if all_judges else assert_sound)(path)
         for backup in [backup for batch in given for backup in batch][-3:]:
             data = git(path, "show", f"main:{backup.device_id}/{EXPORT_NAME}")

@@ -22,6 +22,10 @@ _ALL = 64
 _SAMPLE = 24
 
 
+class Link(bytes):
+    """What a symbolic link holds: it is there with its name, whole, or not at all."""
+
+
 @dataclass(eq=False, slots=True)
 class File:
     """A file's bytes as they are and as they were when it was last synced."""
@@ -76,11 +80,13 @@ class Disk:
         for entry in os.scandir(path):
             if entry.name.startswith(self._ignored):
                 continue
-            folder.durable[entry.name] = (
-                self._load(Path(entry.path))
-                if entry.is_dir()
-                else File(*[Path(entry.path).read_bytes()] * 2)
-            )
+            if entry.is_symlink():
+                item: File | Folder = File(*[Link(os.fsencode(os.readlink(entry.path)))] * 2)
+            elif entry.is_dir():
+                item = self._load(Path(entry.path))
+            else:
+                item = File(*[Path(entry.path).read_bytes()] * 2)
+            folder.durable[entry.name] = item
         return folder
 
     def apply(self, call: Call) -> bool:
@@ -102,6 +108,8 @@ class Disk:
             elif isinstance(item, File):
                 self._write(item, call, name)
             return True
+        if name in ("symlink", "symlinkat"):
+            return self._linked(*call.strings)
         places = [self._place(string) for string in call.strings]
         if not places or any(place is None for place in places):
             assert all(place is None for place in places), call
@@ -122,6 +130,13 @@ class Disk:
                 folder.changes.append({base: None})
                 into.changes.append({new_base: item})
         return True
+
+    def _linked(self, target: bytes, link: bytes) -> bool:
+        place = self._place(link)
+        if place is not None:
+            folder, base = place
+            folder.changes.append({base: File(Link(target), Link(target))})
+        return place is not None
 
     def _opened(self, call: Call) -> bool:
         key = (call.pid, call.result)
@@ -260,4 +275,7 @@ def materialise(state: State, where: Path) -> None:
             target.mkdir(parents=True, exist_ok=True)
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+            if isinstance(data, Link):
+                target.symlink_to(os.fsdecode(data))
+            else:
+                target.write_bytes(data)

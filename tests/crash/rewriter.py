@@ -32,7 +32,7 @@ BATCHES = 4
 
 SYNCS = {
     "map not synced": lambda path: "/tmp_confkeep_" in path,
-    "pack not synced": lambda path: "/tmp_pack_" in path,
+    "pack not synced": lambda path: "/.tmp_pack_" in path,
     "objects/pack not synced": lambda path: path.endswith("/objects/pack"),
 }
 

@@ -16,8 +16,8 @@ import pytest
 from tests.judge import GIT_ENVIRONMENT
 
 _CALLS = (
-    "openat,creat,write,writev,pwrite64,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,"
-    "unlinkat,mkdir,mkdirat,rmdir,ftruncate"
+    "openat,creat,write,writev,pwrite64,fsync,fdatasync,rename,renameat,renameat2,link,linkat,symlink,"
+    "symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,ftruncate"
 )
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 _LINE = re.compile(r"(\d+) +(\w+)\((.*)\) += (-?\d+)")

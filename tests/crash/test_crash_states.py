@@ -34,7 +34,9 @@ SCENARIOS = {
     "append": Scenario(exists=True),
     "retry of one killed before the ref moved": Scenario(True, ("idx-renamed", None)),
     "retry of one killed when the ref had moved": Scenario(True, ("ref-moved", None)),
-    "recovery of leftovers": Scenario(True, ("pack-written", "pack-renamed", "ref-locked", None)),
+    "recovery of leftovers": Scenario(
+        True, ("pack-written", "pack-kept", "pack-renamed", "ref-locked", "ref-moved", None)
+    ),
     "first commit retried": Scenario(False, ("repository-initialised", "ref-moved", None)),
     "first commit in a repository that was only just named": Scenario(
         False, ("repository-named", None)

@@ -24,11 +24,13 @@ FAILPOINTS = (
     "repository-named",
     "pack-written",
     "idx-written",
+    "pack-kept",
     "pack-renamed",
     "idx-renamed",
     "pack-durable",
     "ref-locked",
     "ref-moved",
+    "pack-let-go",
     "committed",
 )
 
@@ -95,6 +97,7 @@ def test_a_fault_at_any_call_loses_nothing(fault: str, tmp_path: Path) -> None:
             assert done.returncode or len(ids) == 4, where
             assert [p.name for p in path.rglob("*confkeep_*")] == [], where
             assert not list(path.rglob("main.lock")), where
+            assert not list(path.rglob("*.keep")), where
         assert problem_of(path, ids, all_judges=True) is None, where
 
 

@@ -22,6 +22,7 @@ from worker.store.repository import create_repository, open_repository
 REWRITE = (
     "pack-written",
     "idx-written",
+    "pack-kept",
     "pack-renamed",
     "idx-renamed",
     "pack-durable",
@@ -31,6 +32,7 @@ REWRITE = (
     "ref-moved",
     "rewritten",
     "map-settled",
+    "pack-let-go",
 )
 PRUNE = ("pruned-pack-durable", "pack-pruned", "pruned")
 
@@ -97,7 +99,7 @@ def bad_states(
             continue
         for state in disk.states(chance):
             # What a temporary file holds is nobody's concern until it has its name.
-            known = {p: d for p, d in state.items() if "/tmp_" not in p}
+            known = {p: d for p, d in state.items() if "/tmp_" not in p and "/.tmp_" not in p}
             digest = digest_of(known) + bytes([least])
             if digest in seen:
                 continue

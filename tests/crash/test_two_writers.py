@@ -52,8 +52,8 @@ def test_two_writers_lose_nothing_in_a_thousand_rounds(tmp_path: Path) -> None:
     assert_readable(path)
 
 
-def _paused_at(path: Path, failpoint: str) -> subprocess.Popen[str]:
-    """A writer that stopped itself in the middle of a commit."""
+def paused_at(path: Path, failpoint: str, *options: str) -> subprocess.Popen[str]:
+    """A writer that stopped itself in the middle of a commit; `options` are those of the writer."""
     program = (
         "import os, signal, sys\n"
         "from worker.store import durable\n"
@@ -63,11 +63,11 @@ def _paused_at(path: Path, failpoint: str) -> subprocess.Popen[str]:
         "        durable.on_failpoint = None\n"
         "        os.kill(os.getpid(), signal.SIGSTOP)\n"
         "durable.on_failpoint = pause\n"
-        "sys.argv[1:] = [sys.argv[1], '--batches', '1']\n"
+        "sys.argv += ['--batches', '1']\n"
         "sys.exit(writer.main())\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", program, str(path)],
+        [sys.executable, "-c", program, str(path), *options],
         env=strace.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -78,7 +78,8 @@ def _paused_at(path: Path, failpoint: str) -> subprocess.Popen[str]:
     return process
 
 
-def _go_on(process: subprocess.Popen[str]) -> tuple[int, str]:
+def go_on(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Let it end; its exit code and what it said."""
     process.send_signal(signal.SIGCONT)
     _out, err = process.communicate(timeout=60)
     return process.returncode, err
@@ -90,12 +91,12 @@ def test_a_paused_writer_blocks_nobody_and_overwrites_nobody(
 ) -> None:
     path = tmp_path / TENANT
     create_repository(path)
-    paused = _paused_at(path, failpoint)
+    paused = paused_at(path, failpoint)
     try:
         other = batches()[1]
         commit_backups(create_repository(path), other)
     finally:
-        code, err = _go_on(paused)
+        code, err = go_on(paused)
     assert code == RepositoryBusy.exit_code, err
     assert committed_ids(path) == [backup.backup_id for backup in other]
     assert_readable(path)
@@ -103,16 +104,16 @@ def test_a_paused_writer_blocks_nobody_and_overwrites_nobody(
     assert len(committed_ids(path)) == 4
 
 
-def test_a_writer_paused_at_the_ref_keeps_its_lock(tmp_path: Path) -> None:
+def test_a_writerpaused_at_the_ref_keeps_its_lock(tmp_path: Path) -> None:
     path = tmp_path / TENANT
     create_repository(path)
     first, second = batches()
-    paused = _paused_at(path, "ref-locked")
+    paused = paused_at(path, "ref-locked")
     try:
         with pytest.raises(RepositoryBusy):
             commit_backups(create_repository(path), second)
     finally:
-        code, err = _go_on(paused)
+        code, err = go_on(paused)
     assert code == 0, err
     assert committed_ids(path) == [backup.backup_id for backup in first]
     commit_backups(create_repository(path), second)

@@ -13,11 +13,12 @@ import os
 import sys
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.failpoints import die_at
 from worker.errors import StoreError
-from worker.store import commit, pack, refs, repository
+from worker.store import commit, durable, keep, pack, refs, repository
 from worker.store.backup import Backup
 
 NOW_S = 1_760_000_000
@@ -25,8 +26,8 @@ DEVICES = [str(uuid.uuid5(uuid.NAMESPACE_OID, f"device {n}")) for n in range(3)]
 
 #: Which sync each mutant leaves out, by what the file's path holds or ends with.
 SYNCS = {
-    "pack not synced": lambda path: "/tmp_pack_" in path,
-    "idx not synced": lambda path: "/tmp_idx_" in path,
+    "pack not synced": lambda path: "/.tmp_pack_" in path,
+    "idx not synced": lambda path: "/.tmp_idx_" in path,
     "objects/pack not synced": lambda path: path.endswith("/objects/pack"),
     "ref not synced": lambda path: path.endswith("/main.lock"),
     "refs/heads not synced": lambda path: path.endswith("/refs/heads"),
@@ -62,6 +63,45 @@ def leave_out_syncs(matches: Callable[[str], bool]) -> None:
     os.fsync = fsync  # type: ignore[assignment]
 
 
+def _no_keep() -> None:
+    _replace_symlink(lambda target, link: None)
+
+
+def _replace_symlink(symlink: Callable[[str, Path], None]) -> None:
+    os.symlink = symlink  # type: ignore[assignment]
+
+
+def _keep_after_the_pack() -> None:
+    made: list[tuple[str, Path]] = []
+    symlink, sync = os.symlink, durable.sync_directory
+
+    def sync_and_keep(path: Path) -> None:
+        while made:
+            symlink(*made.pop())
+        sync(path)
+
+    _replace_symlink(lambda target, link: made.append((target, link)))
+    durable.sync_directory = sync_and_keep
+
+
+def _keep_gone_before_the_ref_moves() -> None:
+    real = keep.name_pack
+
+    def name_pack(folder: Path, name: str, pack: Path, idx: Path, keeps: ExitStack) -> None:
+        with ExitStack() as at_once:
+            real(folder, name, pack, idx, at_once)
+
+    keep.name_pack = name_pack
+
+
+#: What is wrong with the keep of each of these mutants. Git must be run beside them to see it.
+KEEPS: dict[str, Callable[[], None]] = {
+    "no keep": _no_keep,
+    "keep after the pack": _keep_after_the_pack,
+    "keep gone before the ref moves": _keep_gone_before_the_ref_moves,
+}
+
+
 def install(mutant: str) -> None:
     """Break the writer in one way."""
     if mutant in SYNCS:
@@ -69,15 +109,22 @@ def install(mutant: str) -> None:
     elif mutant == "a replay not finished":
         commit.finish = lambda path, shas: None
     elif mutant == "ref moved before the pack":
-        written: list[tuple[Path, pack.PackEncoder]] = []
+        written: list[tuple[Path, str, pack.PackEncoder, ExitStack]] = []
         write, move = commit.write_pack, refs.move_main
 
         def move_first(path: Path, expected: str | None, target: str) -> None:
             move(path, expected, target)
             write(*written.pop())
 
-        commit.write_pack = lambda folder, encoder: written.append((folder, encoder))
+        def write_later(
+            folder: Path, name: str, encoder: pack.PackEncoder, keeps: ExitStack
+        ) -> None:
+            written.append((folder, name, encoder, keeps))
+
+        commit.write_pack = write_later
         refs.move_main = move_first
+    elif mutant in KEEPS:
+        KEEPS[mutant]()
     else:
         raise SystemExit(f"no mutant {mutant!r}")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from typing import Final
 import pygit2
 
 from worker.errors import RepositoryDamaged
-from worker.store import durable, flock, pack, reader, recovery, refs
+from worker.store import durable, flock, keep, pack, reader, recovery, refs
 from worker.store.backup import (
     BACKUP_ID_HEADER,
     DEVICE_ID_HEADER,
@@ -136,12 +135,14 @@ def _commit(
     if parent is None:
         sync_repository(repository.path)
 
-    # 4. and 5. One pack and its idx, durable before anything refers to them.
-    write_pack(repository.path / "objects" / "pack", PackEncoder(batch.objects))
-    watch.lap("pack")
+    with ExitStack() as keeps:
+        # 4. and 5. One pack and its idx, durable before anything refers to them.
+        folder = repository.path / "objects" / "pack"
+        write_pack(folder, keep.new_name(), PackEncoder(batch.objects), keeps)
+        watch.lap("pack")
 
-    # 6. The commit point.
-    move_main(repository.path, parent, batch.tip)
+        # 6. The commit point. What git finds from now on it finds reachable.
+        move_main(repository.path, parent, batch.tip)
     watch.lap("ref")
     durable.failpoint("committed")
     repository.kept.root = batch.tip, batch.root
@@ -152,31 +153,30 @@ def _commit(
     return answers
 
 
-def write_pack(folder: Path, encoder: PackEncoder) -> None:
-    """Write a pack and its idx; both are durable and readers find them when this returns."""
+def write_pack(folder: Path, name: str, encoder: PackEncoder, keeps: ExitStack) -> None:
+    """Write a pack and its idx; both are durable and readers find them when this returns.
+
+    Args:
+        name: as `keep.new_name` gives it.
+        keeps: to be closed when a ref reaches the pack, as `keep.name_pack` says.
+
+    Raises:
+        OSError: the file system refused.
+    """
     with ExitStack() as undo:
         # 4. Both under names that no reader looks at.
-        temporary_pack = durable.temporary_name(folder, "tmp_pack_")
-        undo.callback(durable.remove, temporary_pack)
-        durable.create_file(temporary_pack, encoder, _PACK_MODE)
+        pack_path = durable.temporary_name(folder, recovery.PACK_PREFIX)
+        undo.callback(durable.remove, pack_path)
+        durable.create_file(pack_path, encoder, _PACK_MODE)
         durable.failpoint("pack-written")
-        checksum = encoder.checksum.hex()
-        temporary_idx = folder / f"{recovery.IDX_PREFIX}{checksum}_{secrets.token_hex(8)}"
-        undo.callback(durable.remove, temporary_idx)
-        durable.create_file(temporary_idx, [encoder.idx()], _PACK_MODE)
+        idx_path = durable.temporary_name(folder, recovery.IDX_PREFIX)
+        undo.callback(durable.remove, idx_path)
+        durable.create_file(idx_path, [encoder.idx()], _PACK_MODE)
         durable.failpoint("idx-written")
 
-        # 5. The idx last: readers find a pack by its idx. A pack of the same name has the same
-        # bytes, and gives way.
-        final_pack, final_idx = folder / f"pack-{checksum}.pack", folder / f"pack-{checksum}.idx"
-        undo.callback(lambda: None if final_idx.exists() else durable.remove(final_pack))
-        durable.rename(temporary_pack, final_pack)
-        durable.failpoint("pack-renamed")
-        durable.rename(temporary_idx, final_idx)
-        durable.failpoint("idx-renamed")
+        # 5.
+        keep.name_pack(folder, name, pack_path, idx_path, keeps)
         undo.pop_all()
-    durable.sync_directory(folder)
-    durable.failpoint("pack-durable")
 
 
 def move_main(path: Path, expected: str | None, target: str) -> None:

@@ -110,11 +110,12 @@ def no_maintenance(path: Path, *, wait_s: float = _WAIT_S) -> Iterator[bool]:
 
 
 @contextmanager
-def alone(path: Path, wait_s: float = _WAIT_S) -> Iterator[None]:
+def alone(path: Path, wait_s: float = _WAIT_S) -> Iterator[int]:
     """Hold both locks alone, waiting for living writers and for maintenance to end.
 
     For who removes packs by other rules than a repack: of two that do so at once, each may remove
-    what the other one relies on.
+    what the other one relies on. Gives the descriptor that holds the lock of maintenance, to be
+    inherited by git, as `maintenance` does.
 
     Raises:
         RepositoryBusy: one lived for all of `wait_s` seconds.
@@ -122,6 +123,7 @@ def alone(path: Path, wait_s: float = _WAIT_S) -> Iterator[None]:
     """
     deadline = time.monotonic() + wait_s
     with ExitStack() as opened:
+        descriptors = []
         # In this order, as a repack takes them.
         for name in (MAINTENANCE_FILE_NAME, FILE_NAME):
             descriptor = _open(path, name)
@@ -130,7 +132,8 @@ def alone(path: Path, wait_s: float = _WAIT_S) -> Iterator[None]:
                 if time.monotonic() >= deadline:
                     raise RepositoryBusy(f"{path.name} is being written by another process")
                 time.sleep(_POLL_S)
-        yield
+            descriptors.append(descriptor)
+        yield descriptors[0]
 
 
 def _open(path: Path, name: str = FILE_NAME) -> int:

@@ -17,6 +17,7 @@ import pygit2
 from worker.errors import ErasureIncomplete, NotInStore, RepositoryDamaged
 from worker.store import durable, flock, id_map, prune, reader, recovery, refs
 from worker.store.backup import DEVICE_ID_HEADER, MAIN_REF, checked_uuid
+from worker.store.git_process import require_git
 from worker.store.id_map import IdMap, Rewrite
 from worker.store.index import DAMAGE_MARK, INDEX_NAME, open_index
 from worker.store.index_build import pack_uuid
@@ -61,22 +62,22 @@ def forget_device(path: Path, device_id: str, *, now_s: int) -> Forgotten:
         RepositoryDamaged: an object that is needed is missing.
     """
     device = checked_uuid("device_id", device_id)
-    prune.git_program()
+    require_git()
     repository = open_repository(path)
     with durable.file_system_errors(path.name):
         try:
-            with flock.alone(path):
+            with flock.alone(path) as held:
                 for leftover in recovery.leftovers(path):
                     durable.remove(leftover)
                 id_map.settle(path)
                 prune.mark_due(path)
                 forgotten = _rewrite(repository, device, now_s)
                 _drop_traces(repository)
-                prune.prune(path)
+                prune.prune(path, held)
                 # Opened anew: libgit2 keeps packs that the prune removed.
                 with open_index(open_repository(path)) as index:
                     index.catch_up(refs.read_main(path), anew=True)
-                found = traces_of_device(path, device)
+                found = traces_of_device(path, device, held)
         except pygit2.GitError as error:
             raise RepositoryDamaged(f"{path.name}: {error}") from error
     if found:
@@ -87,25 +88,26 @@ def forget_device(path: Path, device_id: str, *, now_s: int) -> Forgotten:
 def _rewrite(repository: TenantRepository, device: str, now_s: int) -> Forgotten:
     path, git = repository.path, repository.git
     tip = refs.read_main(path)
-    with HistoryWriter(repository, tip) as writer:
-        eraser = Eraser(repository, writer, device)
-        found = Erasure() if tip is None else eraser.write(tip)
-        if tip is not None and found.made.tip != tip:
-            replace_history(
-                repository, tip, found.made, now_s=now_s, keep_old=False, forgotten=device
-            )
-        else:
-            _forget_in_map(path, device, tip, now_s)
-    commits, backup_ids = found.commits, found.backup_ids
-    targets = {}
-    for name, other in _other_branches(git).items():
-        also = eraser.write(other)
-        commits, backup_ids = commits + also.commits, backup_ids + also.backup_ids
-        if also.made.tip != other:
-            targets[name] = also.made.tip
-    if targets:
-        refs.point_refs(path, git, targets)
-    durable.failpoint("branches-moved")
+    with contextlib.ExitStack() as keeps:
+        with HistoryWriter(repository, tip, keeps) as writer:
+            eraser = Eraser(repository, writer, device)
+            found = Erasure() if tip is None else eraser.write(tip)
+            if tip is not None and found.made.tip != tip:
+                replace_history(
+                    repository, tip, found.made, now_s=now_s, keep_old=False, forgotten=device
+                )
+            else:
+                _forget_in_map(path, device, tip, now_s)
+        commits, backup_ids = found.commits, found.backup_ids
+        targets = {}
+        for name, other in _other_branches(git).items():
+            also = eraser.write(other)
+            commits, backup_ids = commits + also.commits, backup_ids + also.backup_ids
+            if also.made.tip != other:
+                targets[name] = also.made.tip
+        if targets:
+            refs.point_refs(path, git, targets)
+        durable.failpoint("branches-moved")
     return Forgotten(commits, backup_ids)
 
 
@@ -148,18 +150,21 @@ def _drop_traces(repository: TenantRepository) -> None:
     durable.failpoint("traces-dropped")
 
 
-def traces_of_device(path: Path, device_id: str) -> list[str]:
+def traces_of_device(path: Path, device_id: str, held: int | None = None) -> list[str]:
     """What there is of a device in a repository; `[]` proves that there is nothing.
 
     Reads every object. A file that only the device had is proven to be gone by there being no
     object that refs do not reach, and no commit or tree that leads to the device.
 
+    Args:
+        held: as `flock.alone` gives it; None: nobody holds it.
+
     Raises:
-        GitUnavailable, MaintenanceFailed: git is not there, or failed.
+        GitUnavailable, MaintenanceFailed: git is not there, failed or took too long.
         RepositoryDamaged: the map of ids cannot be read.
     """
     found: list[str] = []
-    reachable = prune.reachable_ids(path)
+    reachable = prune.reachable_ids(path, held)
     with contextlib.closing(ObjectReader(path / "objects")) as objects:
         for idx in sorted((path / "objects" / "pack").glob("*.idx")):
             try:
@@ -170,7 +175,7 @@ def traces_of_device(path: Path, device_id: str) -> list[str]:
     found += [
         f"objects/pack/{name} is there"
         for name in os.listdir(path / "objects" / "pack")
-        if name.startswith("tmp_")
+        if name.startswith(("tmp_", ".tmp"))
     ]
     refs_left = path / BEFORE_REFS.rstrip("/")
     if refs_left.is_dir() and os.listdir(refs_left):

@@ -1,6 +1,6 @@
 """Runs the git binary in a repository: bounded, at low priority, ended for certain; it decides nothing.
 
-Only maintenance needs git. Whatever the machine's, the user's and the repository's configuration
+Only maintenance and erasure need git. Whatever the machine's, the user's and the repository's configuration
 say, git runs with ours where it matters, and makes durable what it writes.
 """
 
@@ -107,7 +107,8 @@ class Git:
 
     path: Path
     #: A descriptor that every git inherits: the lock that it holds is held for as long as git runs.
-    held: int
+    #: None: there is no such lock.
+    held: int | None
     #: On the monotonic clock: when git is killed.
     deadline: float
     progress: Progress | None = None
@@ -138,7 +139,7 @@ class Git:
                 stderr=subprocess.PIPE,
                 env=_environment(self.path),
                 cwd=self.path,
-                pass_fds=[self.held],
+                pass_fds=() if self.held is None else (self.held,),
                 # A group of its own, to be ended with all that it started.
                 process_group=0,
                 # In the child only: ours has other threads.

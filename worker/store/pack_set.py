@@ -1,9 +1,12 @@
 """Which packs of a repository are superfluous, told from their idx files; it changes nothing.
 
-A pack is superfluous when each of its objects is in a pack above it. New packs stand above old ones,
-and among those the ones with more objects above those with fewer. So no two packs can each be the
-reason to remove the other, and what is unreachable counts as much as what is not: a pack that a
-writer has made durable and that `main` does not reach yet goes only when its objects are elsewhere.
+An old pack is superfluous when each of its objects is in a new one, which nobody had seen when the
+repack began. So no two packs can each be the reason to remove the other, and what is unreachable
+counts as much as what is not: a pack that a writer has made durable and that `main` does not reach yet
+goes only when its objects are elsewhere.
+
+An old pack is no reason to remove another, however much it holds: a `git repack -a -d` of somebody's
+may be about to remove it, and the other one may be what that repack has made in its place.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -28,8 +31,13 @@ _SAMPLES: Final = 8
 def names_of(folder: Path) -> dict[str, int]:
     """The packs that have an idx, as `pack-<checksum>`, and the bytes of their files."""
     names: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     with os.scandir(folder) as files:
-        sizes = {file.name: file.stat().st_size for file in files if _is_pack_or_idx(file.name)}
+        for file in files:
+            # Who repacks beside us removes what it replaced.
+            with suppress(FileNotFoundError):
+                if _is_pack_or_idx(file.name):
+                    sizes[file.name] = file.stat().st_size
     for name, size in sizes.items():
         stem, _, kind = name.rpartition(".")
         if kind == "idx" and f"{stem}.pack" in sizes:
@@ -88,8 +96,15 @@ class _Ids:
         return False
 
 
+def _open(folder: Path, names: Iterable[str], opened: ExitStack) -> Iterator[_Ids]:
+    for name in names:
+        # A `git repack` beside us may have removed it just now.
+        with suppress(FileNotFoundError):
+            yield _Ids(name, folder / f"{name}.idx", opened)
+
+
 def superfluous(folder: Path, old: Collection[str]) -> list[str]:
-    """Those of the packs `old` whose every object is in a pack above them.
+    """Those of the packs `old` whose every object is in a pack that is not one of them.
 
     Args:
         old: names as `names_of` gives them, from before new packs were written.
@@ -99,32 +114,19 @@ def superfluous(folder: Path, old: Collection[str]) -> list[str]:
         OSError: the file system refused.
     """
     with ExitStack() as opened:
-        packs = [_Ids(name, folder / f"{name}.idx", opened) for name in names_of(folder)]
-        packs.sort(key=lambda ids: (ids.name not in old, len(ids), ids.name))
-        suspects = [
-            (rank, ids)
-            for rank, ids in enumerate(packs)
-            if ids.name in old and _sampled(ids, packs[rank + 1 :])
-        ]
+        packs = list(_open(folder, names_of(folder), opened))
         new = [ids for ids in packs if ids.name not in old]
+        suspects = [ids for ids in packs if ids.name in old and _sampled(ids, new)]
         for byte in range(256):
             if not suspects:
                 break
             written = {id_ for ids in new for id_ in ids.beginning_with(byte)}
-            suspects = [
-                (rank, ids)
-                for rank, ids in suspects
-                if _covered(set(ids.beginning_with(byte)) - written, packs[rank + 1 :])
-            ]
-        return [ids.name for _rank, ids in suspects]
+            suspects = [ids for ids in suspects if written.issuperset(ids.beginning_with(byte))]
+        return [ids.name for ids in suspects]
 
 
-def _sampled(ids: _Ids, above: Sequence[_Ids]) -> bool:
-    return all(any(id_ in other for other in above) for id_ in ids.samples())
-
-
-def _covered(wanted: set[bytes], above: Sequence[_Ids]) -> bool:
-    return all(any(id_ in other for other in above) for id_ in wanted)
+def _sampled(ids: _Ids, new: Sequence[_Ids]) -> bool:
+    return all(any(id_ in other for other in new) for id_ in ids.samples())
 
 
 def missing_from(folder: Path, name: str, old: Collection[str]) -> Iterator[bytes]:
@@ -136,7 +138,7 @@ def missing_from(folder: Path, name: str, old: Collection[str]) -> Iterator[byte
     """
     with ExitStack() as opened:
         whole = _Ids(name, folder / f"{name}.idx", opened)
-        packs = [_Ids(one, folder / f"{one}.idx", opened) for one in old if one != name]
+        packs = list(_open(folder, set(old) - {name}, opened))
         for byte in range(256):
             known = set(whole.beginning_with(byte))
             for ids in packs:

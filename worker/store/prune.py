@@ -1,8 +1,9 @@
 """Removes what no ref of a repository reaches, by git's own program; it decides about no history.
 
 Only for who holds `flock.alone`: then no writer lives whose pack is durable and not yet referred
-to, and no repack runs that takes the new pack for one to be removed. `git repack -a -d` would do it,
-but removes the old packs without having synced the folder that names the new one.
+to, and no repack of ours runs that takes the new pack for one to be removed; git's own is kept from
+it by a keep. `git repack -a -d` would do it all, but removes the old packs without having synced the
+folder that names the new one.
 
 Whoever is about to leave objects without a ref notes it first (`mark_due`). The note goes with the
 next prune; so what is killed in between leaves nothing for ever.
@@ -13,19 +14,21 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
-import shutil
-import subprocess
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from worker import modes
-from worker.errors import GitUnavailable, MaintenanceFailed
-from worker.store import durable, id_map, recovery, refs
+from worker.store import durable, id_map, keep, recovery, refs
+from worker.store.git_process import Git, require_git
 from worker.store.repository import TenantRepository
 from worker.store.rewrite import BEFORE_REFS, TIME_FORMAT, before_refs, stamp_of
 
 #: Says that there may be objects that no ref reaches; empty.
 DUE_NAME: Final = "confkeep.prune-due"
+
+#: Seconds after which git is killed: as for a repack, all of a repository may be written anew.
+_TIMEOUT_S: Final = 6 * 3600.0
 
 #: What only makes reading faster, and may name objects that go.
 _HELPERS: Final = (
@@ -57,8 +60,11 @@ def unmark_due(path: Path) -> None:
     durable.remove(path / DUE_NAME)
 
 
-def prune_expired(repository: TenantRepository, *, oldest_s: int) -> int:
+def prune_expired(repository: TenantRepository, held: int, *, oldest_s: int) -> int:
     """Drop the histories that a rewrite before `oldest_s` (seconds since 1970) replaced.
+
+    Args:
+        held: as `flock.alone` gives it.
 
     Returns:
         How many; where there is none, and no prune is due, nothing is done.
@@ -74,11 +80,11 @@ def prune_expired(repository: TenantRepository, *, oldest_s: int) -> int:
         if (made := _made_s(name)) is not None and made <= oldest_s
     ]
     if expired or is_due(path):
-        git_program()
+        require_git()
         mark_due(path)
         refs.delete_refs(path, repository.git, expired)
         id_map.drop_before(path, [stamp_of(name) for name in before_refs(repository.git)])
-        prune(path)
+        prune(path, held)
     return len(expired)
 
 
@@ -89,42 +95,49 @@ def _made_s(name: str) -> float | None:
     return dt.datetime.strptime(found[1], TIME_FORMAT).replace(tzinfo=dt.UTC).timestamp()
 
 
-def git_program() -> str:
-    """Where git is.
-
-    Raises:
-        GitUnavailable: nowhere.
-    """
-    found = shutil.which("git")
-    if found is None:
-        raise GitUnavailable("git is not installed")
-    return found
-
-
-def prune(path: Path) -> None:
+def prune(path: Path, held: int, *, timeout_s: float = _TIMEOUT_S) -> None:
     """Let the objects be those that refs reach, in one pack; durable when this returns.
 
+    Args:
+        held: as `flock.alone` gives it.
+        timeout_s: seconds after which git is killed.
+
     Raises:
-        GitUnavailable, MaintenanceFailed: git is not there, or failed; no object was removed.
+        GitUnavailable, MaintenanceFailed: git is not there, failed or took too long; no object was
+            removed.
         OSError: the file system refused; what refs reach is there.
     """
     # Before any pack of ours has a name that the note of a repack that was killed might hold.
     recovery.remove_repack_leftovers(path)
     folder = path / "objects" / "pack"
     # Of a git that died, or failed for want of space; nobody's, since nobody else is alive.
-    for unfinished in folder.glob("tmp_*"):
-        durable.remove(unfinished)
+    for pattern in ("tmp_*", ".tmp_*"):
+        for unfinished in folder.glob(pattern):
+            durable.remove(unfinished)
+    git = Git(path, held, time.monotonic() + timeout_s)
+    with ExitStack() as keeps:
+        _keep_reachable(path, git, keeps)
+
+
+def _keep_reachable(path: Path, git: Git, keeps: ExitStack) -> None:
+    folder = path / "objects" / "pack"
     kept = ""
     # Without refs there is nothing to pack, and git would print no name.
-    if _run(path, "rev-list", "--all", "--max-count=1"):
-        options = ("--all", "--delta-base-offset", "--quiet")
-        kept = "pack-" + _run(path, "pack-objects", *options, str(folder / "pack")).strip()
-        for suffix in (".pack", ".idx"):
-            durable.sync_file(folder / f"{kept}{suffix}")
+    if git.run("rev-list", "--all", "--max-count=1"):
+        base = durable.temporary_name(folder, recovery.PACK_PREFIX)
+        said = git.run("pack-objects", "--all", "--delta-base-offset", "--quiet", str(base))
+        written = base.with_name(f"{base.name}-{said.decode('ascii').strip()}")
+        pack, idx = (written.with_name(f"{written.name}.{kind}") for kind in ("pack", "idx"))
+        for file in (pack, idx):
+            durable.sync_file(file)
+        # A `git repack` of somebody's may be about to remove the packs that there are now. With a
+        # name that it found it would remove this one too, while we remove the one that it makes.
+        kept = keep.new_name()
+        keep.name_pack(folder, kept, pack, idx, keeps)
     durable.sync_directory(folder)
     if (path / refs.PACKED_NAME).exists():
         # What a loose ref overrides there may name what goes. The loose ones stay, and count.
-        _run(path, "pack-refs", "--all", "--no-prune")
+        git.run("pack-refs", "--all", "--no-prune")
         durable.sync_file(path / refs.PACKED_NAME)
         durable.sync_directory(path)
     durable.failpoint("pruned-pack-durable")
@@ -145,39 +158,16 @@ def prune(path: Path) -> None:
     durable.failpoint("pruned")
 
 
-def reachable_ids(path: Path) -> set[bytes]:
+def reachable_ids(path: Path, held: int | None, *, timeout_s: float = _TIMEOUT_S) -> set[bytes]:
     """The ids of all objects that refs reach, as git tells.
 
+    Args:
+        held: as `flock.alone` gives it; None: nobody holds it.
+        timeout_s: seconds after which git is killed.
+
     Raises:
-        GitUnavailable, MaintenanceFailed: git is not there, or failed.
+        GitUnavailable, MaintenanceFailed: git is not there, failed or took too long.
     """
-    said = _run(path, "rev-list", "--objects", "--no-object-names", "--all")
-    return {bytes.fromhex(line) for line in said.split()}
-
-
-def _run(path: Path, *arguments: str) -> str:
-    """What git prints. The user's configuration does not count."""
-    environment = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
-    environment |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "LC_ALL": "C"}
-    done = subprocess.run(
-        [
-            git_program(),
-            "-C",
-            str(path),
-            "-c",
-            "core.fsync=all",
-            "-c",
-            "safe.directory=*",
-            *arguments,
-        ],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env=environment,
-        umask=modes.umask_for(path),
-        check=False,
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise MaintenanceFailed(f"{path.name}: git {arguments[0]}: {lines[-1]}")
-    return done.stdout
+    git = Git(path, held, time.monotonic() + timeout_s)
+    said = git.run("rev-list", "--objects", "--no-object-names", "--all")
+    return {bytes.fromhex(line.decode("ascii")) for line in said.split()}

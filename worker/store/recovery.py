@@ -2,9 +2,10 @@
 
 A writer that was killed, or a machine that lost power, leaves at most:
 
-    objects/pack/tmp_pack_confkeep_*   a pack that was not finished
-    objects/pack/tmp_idx_confkeep_*    its idx; the name goes on with the pack's checksum
-    objects/pack/pack-*.pack           without its .idx: ended between the two renames
+    objects/pack/.tmp_pack_confkeep_*  a pack that was not finished
+    objects/pack/.tmp_idx_confkeep_*   its idx
+    objects/pack/pack-*.keep           a link to the flock: ended before `main` had moved for good (`keep`)
+    objects/pack/pack-*.pack           with such a link and without its .idx: ended between two renames
     refs/heads/main.lock               ended while it moved `main`
     HEAD.lock, packed-refs.lock        ended while git or libgit2 changed those
     tmp_confkeep_*                     ended while it replaced HEAD, or made another file whole
@@ -14,12 +15,12 @@ A repack that was killed leaves its note `confkeep.repacking`, and beside it wha
 
     objects/pack/tmp_*, .tmp-*         packs and idx files that git did not finish
     objects/**/*.lock, tmp_graph_*     of the multi-pack-index and the commit-graph
-    objects/pack/pack-*                those that the note names: their objects are in other packs
+    objects/pack/pack-*                those that the note names, if their objects are in other packs
 
 None of these is reachable from `main` or, but for the last of the first list, needed: removing them
-loses nothing. A complete pack that `main`
-does not reach yet is left alone: a retry of the same backups does not need it, and repacks carry
-it along.
+loses nothing. Keeps of people and of `git receive-pack` stay. A complete pack that `main`
+does not reach yet is left alone: a retry of the same backups does not need it, our repacks carry
+it along, and git's own destroy it.
 """
 
 from __future__ import annotations
@@ -29,11 +30,17 @@ import re
 from pathlib import Path
 from typing import Final
 
-from worker.store import durable, flock, id_map
+from worker.errors import RepositoryDamaged
+from worker.store import durable, flock, id_map, keep, pack_set
 from worker.store.backup import MAIN_REF
 
-PACK_PREFIX: Final = f"tmp_pack_{durable.TEMPORARY_MARK}"
-IDX_PREFIX: Final = f"tmp_idx_{durable.TEMPORARY_MARK}"
+#: How the temporary names of packs and idx files begin. `git prune` removes what begins with `tmp_`.
+PACK_PREFIX: Final = ".tmp_pack_"
+IDX_PREFIX: Final = ".tmp_idx_"
+_UNFINISHED: Final = tuple(
+    f"{prefix}{durable.TEMPORARY_MARK}"
+    for prefix in (PACK_PREFIX, IDX_PREFIX, "tmp_pack_", "tmp_idx_")
+)
 _FILE_PREFIX: Final = f"tmp_{durable.TEMPORARY_MARK}"
 
 _LOCKS: Final = (f"{MAIN_REF}.lock", "HEAD.lock", "packed-refs.lock")
@@ -86,18 +93,9 @@ def leftovers(path: Path) -> list[Path]:
     found = [path / name for name in _LOCKS if (path / name).exists()]
     found += [path / name for name in os.listdir(path) if name.startswith(_FILE_PREFIX)]
     folder = path / "objects" / "pack"
-    names = set(os.listdir(folder))
-    for name in sorted(names):
-        if name.startswith(IDX_PREFIX):
-            # The pack goes first: its idx's temporary name is what tells that it is ours, and not
-            # that of a `git repack` whose idx is about to come.
-            checksum = name.removeprefix(IDX_PREFIX).partition("_")[0]
-            half = f"pack-{checksum}"
-            if f"{half}.pack" in names and f"{half}.idx" not in names:
-                found.append(folder / f"{half}.pack")
-            found.append(folder / name)
-        elif name.startswith(PACK_PREFIX):
-            found.append(folder / name)
+    names = sorted(os.listdir(folder))
+    found += keep.leftovers(folder, names)
+    found += [folder / name for name in names if name.startswith(_UNFINISHED)]
     return found
 
 
@@ -120,11 +118,24 @@ def repack_leftovers(path: Path) -> list[Path]:
         for file in sorted(objects.glob(pattern))
         if durable.TEMPORARY_MARK not in file.name and _is_younger(file, since_ns)
     ]
-    for name in names:
-        if _PACK_NAME.fullmatch(name):
-            files = (objects / "pack" / f"{name}.{kind}" for kind in _PACK_KINDS)
-            found += [file for file in files if file.exists()]
+    for name in _to_remove(objects / "pack", [n for n in names if _PACK_NAME.fullmatch(n)]):
+        files = (objects / "pack" / f"{name}.{kind}" for kind in _PACK_KINDS)
+        found += [file for file in files if file.exists()]
     return [*found, note]
+
+
+def _to_remove(folder: Path, names: list[str]) -> list[str]:
+    """Those of the packs that a note names whose removal began, or whose objects are elsewhere still.
+
+    A `git repack -a -d` of somebody's may have made a pack of the same bytes, and so of the same name,
+    since, and removed the packs that made the first one superfluous.
+    """
+    begun = [name for name in names if not (folder / f"{name}.idx").exists()]
+    try:
+        return begun + pack_set.superfluous(folder, names)
+    except RepositoryDamaged:
+        # Of an idx that makes no sense nobody can say what is elsewhere.
+        return begun
 
 
 def remove_repack_leftovers(path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -216,7 +217,7 @@ def apply_retention(
     path = repository.path
     with durable.file_system_errors(path.name):
         try:
-            with flock.alone(path):
+            with flock.alone(path) as held:
                 id_map.settle(path)
                 plan = plan_retention(repository, policy, now_s)
                 tip = None
@@ -224,13 +225,13 @@ def apply_retention(
                     assert plan.tip is not None
                     due = prune.is_due(path)
                     prune.mark_due(path)
-                    with HistoryWriter(repository, plan.tip) as writer:
+                    with ExitStack() as keeps, HistoryWriter(repository, plan.tip, keeps) as writer:
                         made = write_selection(repository, writer, plan.selection)
                         replace_history(repository, plan.tip, made, now_s=now_s, keep_old=True)
                     tip = made.tip
                     if not due:
                         prune.unmark_due(path)
-                pruned = prune.prune_expired(repository, oldest_s=now_s - grace_s)
+                pruned = prune.prune_expired(repository, held, oldest_s=now_s - grace_s)
             # Opened anew: libgit2 keeps packs that the prune removed.
             with flock.shared(path), open_index(open_repository(path)) as index:
                 index.catch_up(refs.read_main(path))

@@ -79,7 +79,7 @@ def _undo(repository: TenantRepository, now_s: int) -> Undone:
                     made.changed_ids.append((fate.new, fate.old))
     due = prune.is_due(path)
     prune.mark_due(path)
-    with HistoryWriter(repository, main) as writer:
+    with contextlib.ExitStack() as keeps, HistoryWriter(repository, main, keeps) as writer:
         made.tip = before
         for later in since:
             id_ = writer.add_on(later, made.tip)

@@ -7,8 +7,8 @@ are `rewrite_selection`, for retention, and `rewrite_erasure`.
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
@@ -16,7 +16,7 @@ from typing import Final, Self
 import pygit2
 
 from worker.errors import RepositoryDamaged, StoreError
-from worker.store import durable, id_map, index_build, pack, recovery, refs
+from worker.store import durable, id_map, index_build, keep, pack, recovery, refs
 from worker.store.backup import DEVICE_ID_HEADER
 from worker.store.commit import move_main, write_pack
 from worker.store.id_map import RemovedBackup, Rewrite
@@ -128,13 +128,17 @@ class HistoryWriter:
     what fails for want of space must not keep what it took. Only for who holds `flock.alone`.
     """
 
-    def __init__(self, repository: TenantRepository, main: str | None) -> None:
-        """Begin while `main` names the commit `main` (40 hex digits; None: there is none)."""
+    def __init__(self, repository: TenantRepository, main: str | None, keeps: ExitStack) -> None:
+        """Begin while `main` names the commit `main` (40 hex digits; None: there is none).
+
+        Args:
+            keeps: to be closed when refs reach all that was written, as `keep.name_pack` says.
+        """
         self._repository = repository
         self._main = main
         self._folder = repository.path / "objects" / "pack"
-        self._before = frozenset(os.listdir(self._folder))
         self._written: list[str] = []
+        self._keeps = keeps
         self._commits: list[PackObject] = []
         self._roots: list[PackObject] = []
         self._folders: list[PackObject] = []
@@ -154,8 +158,7 @@ class HistoryWriter:
         failed = isinstance(error, (OSError, StoreError, pygit2.GitError))
         if failed and refs.read_main(self._repository.path) == self._main:
             for name in self._written:
-                if f"{name}.idx" not in self._before:
-                    recovery.remove_pack(self._folder, name)
+                recovery.remove_pack(self._folder, name)
 
     def go_on_from(self, tip: str) -> None:
         """Take the root tree of a commit that stays as it is.
@@ -226,10 +229,8 @@ class HistoryWriter:
         """
         if self._commits:
             encoder = PackEncoder([*self._commits, *self._roots, *self._folders])
-            try:
-                write_pack(self._folder, encoder)
-            finally:
-                self._written.append(f"pack-{encoder.checksum.hex()}")
+            self._written.append(keep.new_name())
+            write_pack(self._folder, self._written[-1], encoder, self._keeps)
         self._commits, self._roots, self._folders = [], [], []
         self.root.begin_pack()
 

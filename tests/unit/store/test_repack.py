@@ -22,7 +22,16 @@ from worker.errors import (
     RepositoryBusy,
     StoreUnavailable,
 )
-from worker.store import commit, durable, flock, git_process, reader, recovery, refs, repack_state
+from worker.store import (
+    commit,
+    durable,
+    flock,
+    git_process,
+    reader,
+    recovery,
+    refs,
+    repack_state,
+)
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups
 from worker.store.index import open_index
@@ -307,6 +316,48 @@ def test_one_at_a_time(repository: TenantRepository, fleet: Fleet) -> None:
         assert verify_repository(repository.path, lock_wait_s=0.05).outcome == Outcome.LOCKED
     with flock.no_maintenance(repository.path), pytest.raises(RepositoryBusy):
         repack(repository.path)
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("full", [False, True])
+def test_what_a_git_repack_has_just_made_stays(
+    first: bool, full: bool, repository: TenantRepository, fleet: Fleet
+) -> None:
+    """Between its new pack and the removal of the old one, which holds the same, we repack."""
+    path, folder = repository.path, repository.path / "objects" / "pack"
+    kept = fill(repository, fleet, 6)
+    repack(path, full=True)
+    # Which of two packs of the same size would go depends on their names.
+    old = folder / f"pack-{'0' if first else 'f'}{'7' * 39}.pack"
+    for suffix in (".pack", ".idx"):
+        next(folder.glob(f"*{suffix}")).rename(old.with_suffix(suffix))
+    contents = {file: file.read_bytes() for file in (old, old.with_suffix(".idx"))}
+    git(path, "repack", "-adfq", "--depth=0")
+    assert not old.exists()
+    for file, data in contents.items():
+        file.write_bytes(data)
+    repack(path, full=full)
+    # The repack of git's goes on, and removes what it found when it began.
+    for file in contents:
+        file.unlink(missing_ok=True)
+    (folder / "multi-pack-index").unlink(missing_ok=True)
+    assert_sound(path)
+    assert_readable(path, kept)
+
+
+def test_a_note_does_not_remove_what_is_nowhere_else(
+    repository: TenantRepository, fleet: Fleet
+) -> None:
+    """A repack was killed; git made one pack of all since, of the bytes of one that was to go."""
+    path = repository.path
+    kept = fill(repository, fleet, 3)
+    git(path, "repack", "-adq")
+    (name,) = packs_of(path)
+    durable.replace_file(path / recovery.REPACKING_NAME, f"{name[:-5]}\n".encode())
+    create_repository(path)
+    assert packs_of(path) == [name]
+    assert not (path / recovery.REPACKING_NAME).exists()
+    assert_readable(path, kept)
 
 
 def test_a_git_that_takes_too_long_is_ended_with_all_it_began(

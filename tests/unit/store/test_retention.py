@@ -20,7 +20,7 @@ from worker.errors import (
     RepositoryDamaged,
     StoreUnavailable,
 )
-from worker.store import id_map, index_build, prune, rewrite
+from worker.store import flock, git_process, id_map, index_build, prune, rewrite
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.reader import find_commit, read_file
@@ -229,18 +229,39 @@ def test_a_prune_that_git_failed_is_done_by_the_next_run(
     backups = random_backups([ONE, TWO], 20, 5)
     commit_backups(create_repository(path), backups, now_s=NOW_S)
 
-    def fail(path: Path, *_arguments: str) -> str:
-        (path / "objects" / "pack" / "tmp_pack_Ab12Cd").write_bytes(b"half of one")
+    def fail(git: git_process.Git, *_arguments: str, stdin: object = ()) -> bytes:
+        (git.path / "objects" / "pack" / "tmp_pack_Ab12Cd").write_bytes(b"half of one")
         raise MaintenanceFailed("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(prune, "_run", fail)
+        patch.setattr(git_process.Git, "run", fail)
         with pytest.raises(MaintenanceFailed):
             apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
     assert len(unreachable(path)) > 20
     apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=86_400)
     assert unreachable(path) == set()
     assert len(os.listdir(path / "objects" / "pack")) == 2
+
+
+def test_a_git_that_hangs_does_not_hang_a_prune(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store / NAME
+    commit_backups(create_repository(path), random_backups([ONE, TWO], 20, 5), now_s=NOW_S)
+    hanging = tmp_path / "bin" / "git"
+    hanging.parent.mkdir()
+    hanging.write_text(
+        '#!/bin/sh\ncase "$*" in *version*) echo git version 2.40.0; exit;; esac\nexec sleep 300\n'
+    )
+    hanging.chmod(0o755)
+    before = sorted(os.listdir(path / "objects" / "pack"))
+    with monkeypatch.context() as patch, flock.alone(path) as held:
+        patch.setenv("PATH", f"{hanging.parent}:{os.environ['PATH']}")
+        with pytest.raises(MaintenanceFailed, match="took too long"):
+            prune.prune(path, held, timeout_s=0.2)
+        with pytest.raises(MaintenanceFailed, match="took too long"):
+            prune.reachable_ids(path, held, timeout_s=0.2)
+    assert sorted(os.listdir(path / "objects" / "pack")) == before
 
 
 def test_an_abbreviation_that_is_of_two_ids_is_refused(store: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.histories import device_ids, random_backups, write_linear, write_merged
 from tests.judge import git, log_of_device
-from worker.store import flock, reader
+from worker.store import flock, keep, reader
 from worker.store.commit import commit_backups
 from worker.store.index import INDEX_NAME, open_index
 from worker.store.index_seal import SEAL_NAME
@@ -315,13 +315,35 @@ def test_a_pack_without_idx_that_a_crash_left(store: Path) -> None:
     """Ended between the two renames: the pack is torn off, and its idx has its temporary name."""
     path = small_store(store)
     pack = the_pack(path)
-    checksum = pack.stem.removeprefix("pack-")
     # A copy under another name stands for the pack of a batch that never became visible.
-    torn = pack.with_name(f"pack-{checksum[::-1]}.pack")
+    torn = pack.with_name(f"{keep.new_name()}.pack")
     shutil.copy(pack, torn)
-    shutil.copy(pack.with_suffix(".idx"), pack.with_name(f"tmp_idx_confkeep_{checksum[::-1]}_1"))
+    shutil.copy(pack.with_suffix(".idx"), pack.with_name(".tmp_idx_confkeep_1"))
+    torn.with_suffix(".keep").symlink_to("../../confkeep.flock")
     report = verify_repository(path)
     assert {finding.kind for finding in report.findings} == {Kind.LEFTOVER}
+    assert len(report.findings) == 3
     repair_repository(report)
     assert verify_repository(path).outcome == Outcome.CLEAN
     assert not torn.exists()
+
+
+def test_of_keeps_only_ours_are_leftovers(store: Path) -> None:
+    path = small_store(store)
+    pack = the_pack(path)
+    people = [pack.with_name(f"{keep.new_name()}.keep") for _ in range(3)]
+    people[0].touch()
+    people[1].write_bytes(b"receive-pack 4711 on git.example.net\n")
+    people[2].symlink_to("../../HEAD")
+    ours = pack.with_suffix(".keep")
+    ours.symlink_to("../../confkeep.flock")
+    with flock.shared(path):
+        create_repository(path)
+        assert ours.is_symlink(), "a writer lives"
+    report = verify_repository(path)
+    assert [finding.place for finding in report.findings] == [ours.relative_to(path).as_posix()]
+    assert report.findings[0].kind == Kind.LEFTOVER
+    create_repository(path)
+    assert not ours.is_symlink()
+    assert all(file.exists() for file in people)
+    assert verify_repository(path).outcome == Outcome.CLEAN
