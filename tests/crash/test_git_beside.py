@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from worker.store.forget import forget_device
 from worker.store.repository import create_repository
 from worker.store.retention_undo import undo_retention
 from worker.store.verify import verify_repository
+from worker.store.verify_files import check_files
 
 COMMANDS = (
     "repack -adq",
@@ -179,6 +181,27 @@ def test_git_in_a_loop_beside_a_writer_loses_nothing(seconds: float, tmp_path: P
         git(path, "rev-list", "--count", "main").strip() == str(len(committed_ids(path))).encode()
     )
     assert verify_repository(path).findings == []
+
+
+@pytest.mark.parametrize("moment", ["pack-kept", "pack-renamed", "idx-renamed", "pack-durable"])
+def test_verify_does_not_alarm_about_a_living_writer(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / TENANT
+    commit_backups(create_repository(path), batches()[1], now_s=NOW_S)
+    writers: list[subprocess.Popen[str]] = []
+
+    def writer_first(*arguments: Any) -> None:
+        writers.append(paused_at(path, moment))
+        check_files(*arguments)
+
+    monkeypatch.setattr("worker.store.verify.check_files", writer_first)
+    try:
+        assert verify_repository(path).findings == []
+    finally:
+        code, err = go_on(writers[0])
+    assert code == 0, err
+    assert len(writers) == 1
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +41,9 @@ class ObjectReader:
         self._where: dict[bytes, tuple[int, int]] = {}
         self._cache: OrderedDict[tuple[int, int], tuple[int, bytes]] = OrderedDict()
         self._cached_bytes = 0
+        #: Asked before an object is called missing: adds packs that are new, and says whether there were
+        #: any. A repack may have packed it since.
+        self.look_again: Callable[[], bool] = lambda: False
 
     def add(self, pack: PackReader) -> None:
         """Read from this pack too."""
@@ -57,7 +60,11 @@ class ObjectReader:
     def loose_ids(self) -> Iterator[bytes]:
         """The ids of all loose objects, as their names give them."""
         for folder in sorted(self._objects.glob("[0-9a-f][0-9a-f]")):
-            for name in sorted(os.listdir(folder)):
+            try:
+                names = sorted(os.listdir(folder))
+            except FileNotFoundError:
+                continue  # Git removes folders that it empties.
+            for name in names:
                 if len(name) == 38 and not set(name) - set("0123456789abcdef"):
                     yield bytes.fromhex(folder.name + name)
 
@@ -83,7 +90,11 @@ class ObjectReader:
             raise BadObject("its bytes are not those that its id stands for")
 
     def __contains__(self, id_: bytes) -> bool:
-        return id_ in self._where or self._loose_path(id_).is_file()
+        return id_ in self._where or self._loose_path(id_).is_file() or self._is_new(id_)
+
+    def _is_new(self, id_: bytes) -> bool:
+        """Whether an object is in a pack after all."""
+        return id_ in self._where or (self.look_again() and id_ in self._where)
 
     def _loose_path(self, id_: bytes) -> Path:
         text = id_.hex()
@@ -97,6 +108,8 @@ class ObjectReader:
         try:
             packed = self._loose_path(id_).read_bytes()
         except FileNotFoundError as error:
+            if self._is_new(id_):
+                return self.read_at(*self._where[id_])
             raise BadObject("it is missing") from error
         header, _, data = inflate(packed, None).partition(b"\0")
         for kind, name in KIND_NAMES.items():

@@ -2,9 +2,9 @@
 
 What is looked at, in this order:
 
-1. Refs and HEAD, as bytes: a name that git would read leniently is a finding too.
-2. Every pack, idx, multi-pack-index, commit-graph, reverse index and bitmap against the checksum
+1. Every pack, idx, multi-pack-index, commit-graph, reverse index and bitmap against the checksum
    that it ends with; every idx against its pack; packs without idx and files of dead writers.
+2. Refs and HEAD, as bytes: a name that git would read leniently is a finding too.
 3. Every object: inflated, its deltas applied, and hashed.
 4. From each ref down: every commit, and of its root tree every entry that differs from its first
    parent's. No device may be in a commit's parent and not in the commit.
@@ -79,7 +79,8 @@ def verify_repository(
             everything else is looked at whole. t runs with all n see every object.
         max_duration_s: stop after so many seconds; the report then is not `complete`.
         lock_wait_s: how long to wait for a moment at which nobody writes, to tell leftover files
-            from those in use. The lock is not held any longer.
+            from those in use. The lock is not held any longer. So long it waits for a repack to end,
+            too, and then looks beside it; what it finds there it looks for once more.
         progress: is told what is looked at.
         stop: asked now and then; when it says so, it ends as if the time were over.
 
@@ -90,23 +91,29 @@ def verify_repository(
     if subset is not None and not 1 <= subset[0] <= subset[1]:
         raise ValueError("subset must be (n, t) with 1 <= n <= t")
     start = time.monotonic()
-    report = Report(path)
-    if not path.is_dir():
-        report.outcome = Outcome.MISSING
-    else:
+    end = None if max_duration_s is None else start + max_duration_s
+    for last in (False, True):
+        report = Report(path)
+        if not path.is_dir():
+            report.outcome = Outcome.MISSING
+            break
         with _maintenance_kept_away(path, lock_wait_s) as kept_away:
-            if kept_away and check_leftovers(report, start + lock_wait_s):
-                end = None if max_duration_s is None else start + max_duration_s
-                _run(_Verification(report, subset, end, progress, stop))
-            else:
+            deadline = time.monotonic() + lock_wait_s
+            if not check_leftovers(report, deadline, maintained=not kept_away):
                 report.outcome = Outcome.LOCKED
+                break
+            _run(_Verification(report, subset, end, progress, stop))
+        # A prune beside us removes objects whose refs we have seen. It has ended by the second look, or
+        # so much has changed that what is missing again is missing.
+        if last or kept_away or not report.findings or not report.complete:
+            break
     report.duration_s = time.monotonic() - start
     return report
 
 
 @contextmanager
 def _maintenance_kept_away(path: Path, wait_s: float) -> Iterator[bool]:
-    """Packs that a repack removes in the middle of it would look like lost ones."""
+    """Whether no pack goes meanwhile; else `verify_files` has to follow what a repack does."""
     with ExitStack() as held:
         try:
             kept_away = held.enter_context(flock.no_maintenance(path, wait_s=wait_s))
@@ -158,8 +165,9 @@ class _Verification:
 
     def run(self) -> None:
         """Look at everything."""
-        self._tips = check_refs(self.report)
+        # The packs first: what refs name at any later time is in those that are open, or in new ones.
         check_files(self.report, self.objects, lambda done, total: self._tick("packs", done, total))
+        self._tips = check_refs(self.report)
         self.check_objects()
         self.check_history()
         self.check_latest()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from worker.errors import RepositoryDamaged
-from worker.store import flock, id_map, recovery
+from worker.store import flock, id_map, keep, recovery
 from worker.store.object_reader import ObjectReader
 from worker.store.pack_reader import BadFile, PackReader, check_trailer, read_idx
 from worker.store.verify_report import Kind, Report
@@ -24,8 +25,12 @@ _HELPERS: Final = (
 )
 
 
-def check_leftovers(report: Report, deadline: float) -> bool:
-    """Note files of dead writers. Returns whether a moment without a living one was found."""
+def check_leftovers(report: Report, deadline: float, *, maintained: bool) -> bool:
+    """Note files of dead writers. Returns whether a moment without a living one was found.
+
+    Args:
+        maintained: whether maintenance runs, whose files look like those of one that died.
+    """
     path = report.path
     if not (path / "objects" / "pack").is_dir():
         report.add(Kind.PACK, "objects/pack", "the folder is missing")
@@ -34,7 +39,7 @@ def check_leftovers(report: Report, deadline: float) -> bool:
         try:
             with flock.exclusive(path) as alone:
                 if alone:
-                    _note_leftovers(report)
+                    _note_leftovers(report, maintained=maintained)
                     return True
         except PermissionError:
             # Who may not lock may not tell a leftover from a file in use.
@@ -44,8 +49,9 @@ def check_leftovers(report: Report, deadline: float) -> bool:
         time.sleep(0.02)
 
 
-def _note_leftovers(report: Report) -> None:
-    for leftover in (*recovery.leftovers(report.path), *recovery.repack_leftovers(report.path)):
+def _note_leftovers(report: Report, *, maintained: bool) -> None:
+    repack_leftovers = [] if maintained else recovery.repack_leftovers(report.path)
+    for leftover in (*recovery.leftovers(report.path), *repack_leftovers):
         name = leftover.relative_to(report.path).as_posix()
         report.add(Kind.LEFTOVER, name, "a writer that died left it; the next one removes it")
     if (report.path / id_map.PENDING_NAME).exists():
@@ -57,30 +63,73 @@ def check_files(report: Report, objects: ObjectReader, tick: Callable[[int, int]
     """Look at everything that ends with a checksum, and that packs and idx files come in pairs.
 
     Args:
-        objects: gets every pack that can be read.
+        objects: gets every pack that can be read, later ones too.
         tick: gets how many packs are done, and of how many.
     """
-    folder = report.path / "objects" / "pack"
-    if not folder.is_dir():
+    if not (report.path / "objects" / "pack").is_dir():
         return
-    packs = {file.stem: file for file in sorted(folder.glob("pack-*.pack"))}
-    idxs = {file.stem: file for file in sorted(folder.glob("pack-*.idx"))}
-    total = len(packs.keys() | idxs.keys())
-    for done, stem in enumerate(sorted(packs.keys() | idxs.keys())):
-        tick(done, total)
-        place = f"objects/pack/{stem}"
-        if stem not in packs:
-            report.add(Kind.PACK, f"{place}.pack", "it is missing; its idx is there")
-            continue
-        if stem not in idxs:
-            _check_trailer(report, packs[stem], Kind.PACK)
-            if not _is_leftover(report, f"{place}.pack"):
-                report.add(Kind.IDX, f"{place}.idx", "it is missing; its pack is there")
-            continue
-        _check_pair(report, objects, packs[stem], idxs[stem])
+    packs = _Packs(report, objects, tick)
+    while packs.look():
+        pass
+    packs.check_halves()
+    objects.look_again = packs.look
     helpers = [file for pattern in _HELPERS for file in sorted(report.path.glob(pattern))]
     for file in helpers:
         _check_trailer(report, file, Kind.HELPER)
+
+
+class _Packs:
+    """The packs of a repository, beside whoever makes some and removes others.
+
+    An object is in one pack or another at any time. A pack stays readable once it is open, and before
+    one goes its objects are in another. So all is open when two listings are the same and all that
+    they name is open.
+    """
+
+    def __init__(
+        self, report: Report, objects: ObjectReader, tick: Callable[[int, int], None]
+    ) -> None:
+        self._report = report
+        self._objects = objects
+        self._tick = tick
+        self._folder = report.path / "objects" / "pack"
+        self._names = set[str]()
+        self._seen = set[str]()
+
+    def look(self) -> bool:
+        """List the packs, and check and open those that are new; whether the listing is another one."""
+        names = {
+            name
+            for name in os.listdir(self._folder)
+            if name.startswith("pack-") and name.endswith((".pack", ".idx"))
+        }
+        if names == self._names:
+            return False
+        self._names = names
+        new = sorted(self._stems(".pack") & self._stems(".idx") - self._seen)
+        for done, stem in enumerate(new):
+            self._tick(done, len(new))
+            self._seen.add(stem)
+            pack, idx = (self._folder / f"{stem}{suffix}" for suffix in (".pack", ".idx"))
+            _check_pair(self._report, self._objects, pack, idx)
+        return True
+
+    def _stems(self, suffix: str) -> set[str]:
+        return {name.removesuffix(suffix) for name in self._names if name.endswith(suffix)}
+
+    def check_halves(self) -> None:
+        """Note the packs without idx and the idx files without pack of the last listing."""
+        packs, idxs = self._stems(".pack"), self._stems(".idx")
+        for stem in sorted(idxs - packs):
+            place = f"objects/pack/{stem}.pack"
+            self._report.add(Kind.PACK, place, "it is missing; its idx is there")
+        for stem in sorted(packs - idxs):
+            place = f"objects/pack/{stem}"
+            # A writer is at it, or died and is told of already.
+            if keep.is_kept(self._folder, stem) or _is_leftover(self._report, f"{place}.pack"):
+                continue
+            _check_trailer(self._report, self._folder / f"{stem}.pack", Kind.PACK)
+            self._report.add(Kind.IDX, f"{place}.idx", "it is missing; its pack is there")
 
 
 def _is_leftover(report: Report, place: str) -> bool:
@@ -96,9 +145,7 @@ def _check_pair(report: Report, objects: ObjectReader, pack: Path, idx: Path) ->
         place = idx if sound else pack
         report.add(kind, place.relative_to(report.path).as_posix(), str(error))
     except FileNotFoundError:
-        if pack.exists():
-            raise
-        # A repack dropped it meanwhile; its objects are in another pack.
+        pass  # A repack dropped it meanwhile; its objects are in another pack.
     else:
         objects.add(reader_of_pack)
 

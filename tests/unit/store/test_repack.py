@@ -35,11 +35,13 @@ from worker.store import (
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups
 from worker.store.index import open_index
+from worker.store.object_reader import ObjectReader
+from worker.store.pack_reader import Idx, read_idx
 from worker.store.repack import needs_repack, repack
 from worker.store.repack_state import State, read_state, why_no_full
 from worker.store.repository import TenantRepository, create_repository, open_repository
 from worker.store.verify import verify_repository
-from worker.store.verify_report import Outcome
+from worker.store.verify_report import Kind, Outcome
 
 DAY_S = 86_400.0
 
@@ -313,9 +315,68 @@ def test_one_at_a_time(repository: TenantRepository, fleet: Fleet) -> None:
         assert held is not None
         with pytest.raises(RepositoryBusy):
             repack(repository.path)
-        assert verify_repository(repository.path, lock_wait_s=0.05).outcome == Outcome.LOCKED
+        # Beside a repack of any length there is a verdict; what it is at is no leftover.
+        durable.replace_file(repository.path / recovery.REPACKING_NAME, b"")
+        report = verify_repository(repository.path, lock_wait_s=0.05)
+        assert (report.outcome, report.findings) == (Outcome.CLEAN, [])
+        (repository.path / recovery.REPACKING_NAME).unlink()
     with flock.no_maintenance(repository.path), pytest.raises(RepositoryBusy):
         repack(repository.path)
+
+
+def test_damage_is_told_beside_a_repack_too(repository: TenantRepository, fleet: Fleet) -> None:
+    fill(repository, fleet, 2)
+    (repository.path / "objects/info/commit-graph").write_bytes(b"x" * 40)
+    with flock.maintenance(repository.path):
+        report = verify_repository(repository.path, lock_wait_s=0.05)
+        assert [finding.kind for finding in report.findings] == [Kind.HELPER]
+    (repository.path / "objects/info/commit-graph").unlink()
+
+
+def test_verify_follows_packs_that_go(
+    repository: TenantRepository, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(repository, fleet, 10)
+    real, times = read_idx, list[Path]()
+
+    def repacked_first(file: Path) -> Idx:
+        times.append(file)
+        if len(times) in (1, 11):
+            fill(repository, fleet, 3)
+            git(repository.path, "repack", "-adq")
+        return real(file)
+
+    monkeypatch.setattr("worker.store.verify_files.read_idx", repacked_first)
+    report = verify_repository(repository.path)
+    assert (report.outcome, report.findings) == (Outcome.CLEAN, [])
+    assert len(times) == 12
+    assert report.commits == 16
+    assert len(packs_of(repository.path)) == 1
+
+
+def test_verify_follows_loose_objects_into_packs(
+    repository: TenantRepository, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = repository.path
+    fill(repository, fleet, 5)
+    for pack in (path / "objects/pack").glob("*.pack"):
+        outside = path / pack.name
+        pack.rename(outside)
+        pack.with_suffix(".idx").unlink()
+        git(path, "unpack-objects", "-q", stdin=outside.read_bytes())
+        outside.unlink()
+    real = ObjectReader.loose_ids
+
+    def packed_then(objects: ObjectReader) -> Iterator[bytes]:
+        ids = list(real(objects))
+        if ids:
+            git(path, "repack", "-adq")
+        return iter(ids)
+
+    monkeypatch.setattr(ObjectReader, "loose_ids", packed_then)
+    report = verify_repository(path)
+    assert (report.outcome, report.findings) == (Outcome.CLEAN, [])
+    assert not list((path / "objects").glob("[0-9a-f][0-9a-f]/*"))
 
 
 @pytest.mark.parametrize("first", [False, True])
