@@ -98,6 +98,7 @@ def test_a_paused_writer_blocks_nobody_and_overwrites_nobody(
     finally:
         code, err = go_on(paused)
     assert code == RepositoryBusy.exit_code, err
+    assert not list(path.rglob("*.keep"))
     assert committed_ids(path) == [backup.backup_id for backup in other]
     assert_readable(path)
     commit_backups(create_repository(path), batches()[0])

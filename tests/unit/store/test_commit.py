@@ -204,6 +204,22 @@ def test_a_missing_object_is_damage_and_changes_nothing(repository: TenantReposi
     assert _git(repository, "rev-parse", "main") == tip
 
 
+def test_a_batch_costs_five_syncs(
+    repository: TenantRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pack, its idx, their folder, the ref and its folder; what keeps git away needs none."""
+    commit_backups(repository, [_backup()])
+    real, synced = os.fsync, list[str]()
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    commit_backups(repository, [_backup(b"b\n")])
+    assert len(synced) == 5, synced
+
+
 def test_a_packed_ref_is_found_and_moved(repository: TenantRepository) -> None:
     commit_backups(repository, [_backup()])
     git(repository.path, "pack-refs", "--all", "--prune")
