@@ -1,0 +1,127 @@
+"""Which packs go: one goes only when each of its objects is in a pack that stays."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import pytest
+
+from worker.store import pack_set
+from worker.store.pack import IdxEntry, encode_idx
+
+#: Far more objects than are sampled, so that the samples of a pack can be elsewhere by chance.
+OBJECTS = 300
+
+
+def objects(rng: random.Random, count: int = OBJECTS) -> list[bytes]:
+    """Ids of which some begin with the least and some with the greatest byte."""
+    firsts = [0, 0, 255, 255, *(rng.randrange(256) for _ in range(count - 4))]
+    return sorted(bytes([first]) + rng.randbytes(19) for first in firsts)
+
+
+def write(folder: Path, ids: Iterable[bytes]) -> str:
+    """An idx of these objects, beside a pack that nobody looks into; the pack's name."""
+    known = sorted(ids)
+    name = f"pack-{random.Random(repr(known)).randbytes(20).hex()}"
+    (folder / f"{name}.pack").write_bytes(b"")
+    entries = [IdxEntry(id_, 0, 12 + number) for number, id_ in enumerate(known)]
+    (folder / f"{name}.idx").write_bytes(encode_idx(entries, bytes(20)))
+    return name
+
+
+def not_sampled(ids: Collection[bytes]) -> list[bytes]:
+    step = max(1, len(ids) // 8)
+    known = sorted(ids)
+    return sorted(set(known) - set(known[::step]))
+
+
+def test_the_one_object_that_is_nowhere_else_keeps_its_pack(tmp_path: Path) -> None:
+    ids = objects(random.Random(1))
+    for number, lost in enumerate([*not_sampled(ids)[::29], ids[1], ids[-1]]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        old = write(folder, ids)
+        write(folder, [id_ for id_ in ids if id_ != lost])
+        assert pack_set.superfluous(folder, [old]) == []
+        write(folder, [lost, ids[0]])
+        assert pack_set.superfluous(folder, [old]) == [old]
+
+
+@pytest.mark.parametrize("newer", [0, 1])
+def test_of_two_packs_that_cover_each_other_one_stays(newer: int, tmp_path: Path) -> None:
+    ids = objects(random.Random(2))
+    first = write(tmp_path, ids)
+    second = f"pack-{'e' * 40}"
+    for kind in ("pack", "idx"):
+        (tmp_path / f"{second}.{kind}").write_bytes((tmp_path / f"{first}.{kind}").read_bytes())
+    old = [first] if newer else [first, second]
+    assert len(pack_set.superfluous(tmp_path, old)) == 1
+    assert second not in pack_set.superfluous(tmp_path, [first])
+
+
+def test_packs_that_cover_each_other_in_a_ring_do_not_all_go(tmp_path: Path) -> None:
+    ids = objects(random.Random(3))
+    thirds = [set(ids[number::3]) for number in range(3)]
+    names = {
+        write(tmp_path, thirds[number] | thirds[(number + 1) % 3]): number for number in range(3)
+    }
+    gone = pack_set.superfluous(tmp_path, names)
+    assert len(gone) == 1
+
+
+def random_packs(rng: random.Random, ids: list[bytes]) -> list[set[bytes]]:
+    """Packs that nearly cover each other: copies, unions and parts, most with an object less."""
+    packs = [set(rng.sample(ids, rng.randrange(1, len(ids) + 1)))]
+    for _ in range(rng.randrange(1, 6)):
+        made = set(rng.choice(packs))
+        if rng.random() < 0.5:
+            made |= rng.choice(packs)
+        if rng.random() < 0.3:
+            made &= set(rng.sample(ids, len(ids) // 2))
+        if rng.random() < 0.3:
+            made |= set(rng.sample(ids, rng.randrange(4)))
+        missing = not_sampled(made) if rng.random() < 0.7 else sorted(made)
+        ends = [id_ for id_ in missing if id_[0] in (0, 255)]
+        for _ in range(rng.choice([0, 1, 1, 1, 2])):
+            if len(made) > 1 and missing:
+                made.discard(rng.choice(ends if ends and rng.random() < 0.5 else missing))
+        packs.append(made)
+    return packs
+
+
+def check_random_sets(folder: Path, seeds: Iterable[int]) -> None:
+    gone_at_all = 0
+    for seed in seeds:
+        rng = random.Random(seed)
+        here = folder / str(seed)
+        here.mkdir()
+        contents = {write(here, ids): ids for ids in random_packs(rng, objects(rng))}
+        names = sorted(contents)
+        old = rng.sample(names, rng.randrange(1, len(names) + 1))
+        gone = pack_set.superfluous(here, old)
+        assert set(gone) <= set(old), f"seed {seed}: a pack that was not there before goes"
+        staying: set[bytes] = set()
+        for name in names:
+            if name not in gone:
+                staying |= contents[name]
+        for name in gone:
+            assert contents[name] <= staying, f"seed {seed}: {name} holds what is nowhere else"
+        # What another pack holds whole, with more, is what a repack is there to remove.
+        for name in old:
+            if any(contents[name] < other for other in contents.values()):
+                assert name in gone, f"seed {seed}: {name} is in another pack, and stays"
+        gone_at_all += len(gone)
+    assert gone_at_all > 10
+
+
+def test_of_random_packs_none_goes_whose_objects_are_not_all_elsewhere(tmp_path: Path) -> None:
+    check_random_sets(tmp_path, range(150))
+
+
+@pytest.mark.chaos
+def test_of_very_many_random_packs_none_goes_whose_objects_are_not_all_elsewhere(
+    tmp_path: Path,
+) -> None:
+    check_random_sets(tmp_path, range(1000, 11_000))
