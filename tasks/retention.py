@@ -17,9 +17,9 @@ from worker.store.retention import (
     Applied,
     Plan,
     apply_retention,
-    load_rules,
     plan_retention,
 )
+from worker.store.retention_file import load_rules
 from worker.store.retention_rules import RULE_NAMES, policy_of
 from worker.store.retention_undo import Undone, undo_retention
 
@@ -37,7 +37,7 @@ def retention(tenant_id: str) -> dict[str, Any]:
 
     Raises:
         NotInStore: the tenant has no repository.
-        InvalidInput: an argument or the tenant's file of rules is not what it must be.
+        InvalidInput: an argument is not what it must be.
         QueueError, StoreError: a fault of the system; the next run goes on.
     """
     settings = get_settings()
@@ -63,7 +63,7 @@ def rules_of(settings: Settings, path: Path) -> dict[str, int | None]:
     """The rules that count for a tenant: its own before those of the settings, rule by rule.
 
     Raises:
-        InvalidInput: the tenant's file holds no rules.
+        SideFileDamaged: the tenant's file holds other rules than were set.
     """
     own = load_rules(path)
     return {name: own.get(name, getattr(settings, name)) for name in RULE_NAMES}
@@ -73,7 +73,7 @@ def plan(settings: Settings, tenant_id: str) -> Plan:
     """What would go of a tenant now.
 
     Raises:
-        NotInStore, RepositoryDamaged, InvalidInput: as `plan_retention`.
+        NotInStore, RepositoryDamaged: as `rules_of` and `plan_retention`.
     """
     path = repository_path(settings.git_store_path, tenant_id)
     policy = policy_of(rules_of(settings, path))
@@ -86,7 +86,7 @@ def apply(settings: Settings, tenant_id: str) -> Applied:
     Raises:
         TenantLocked: another process commits for the tenant all the time.
         BrokerUnavailable: Redis, which holds the lock, did not answer.
-        NotInStore, StoreError, InvalidInput: as `apply_retention`.
+        NotInStore, StoreError: as `rules_of` and `apply_retention`.
     """
     path = repository_path(settings.git_store_path, tenant_id)
     policy = policy_of(rules_of(settings, path))

@@ -30,6 +30,7 @@
         ├── ErasureIncomplete     something of a forgotten device is there still
         ├── RepositoryBusy        another writer moved the ref or holds its lock
         ├── RepositoryDamaged     what is on disk is not what git says
+        │   └── SideFileDamaged   a file beside git's own is not what was written
         ├── RestoreFailed         a drill restored something else than the history says
         ├── StoreUnavailable      the file system refused: full, read-only, not permitted
         ├── GitUnavailable        there is no git binary, or it is too old, for maintenance
@@ -305,6 +306,20 @@ class RepositoryDamaged(StoreError):
     hint = (
         "`confkeep verify` says what is damaged, and `confkeep repair` rebuilds what can be made "
         "from the rest; restore the other files from a copy. The inbox waits meanwhile."
+    )
+    exit_code = 33
+
+
+class SideFileDamaged(RepositoryDamaged):
+    """A file that cannot be made again from git is damaged: the map of ids, or a tenant's own rules.
+
+    Nothing was changed. What needs the damaged part waits: an answer without it could commit a backup
+    a second time, or remove what is to be kept.
+    """
+
+    hint = (
+        'Put the named file back from a copy of the store; docs/operate.md, "A file beside git is '
+        'damaged", says what to do without one. The inbox waits meanwhile, and nothing is lost.'
     )
     exit_code = 33
 

@@ -24,7 +24,8 @@ from worker.store.index import open_index
 from worker.store.repack import repack
 from worker.store.repair import repair_repository
 from worker.store.repository import create_repository
-from worker.store.retention import apply_retention, save_rules
+from worker.store.retention import apply_retention
+from worker.store.retention_file import save_rules
 from worker.store.retention_rules import policy_of
 from worker.store.verify import verify_repository
 

@@ -20,6 +20,9 @@ _ADVICE: Final = {
     Kind.OBJECT: "Restore the pack that holds it from a copy, or fetch it from a clone.",
     Kind.DEVICE: "Its earlier versions are in git: `confkeep history`, then `confkeep show --at`; "
     "the device's next backup holds it again.",
+    Kind.IDS: "Put the file back from a copy that is not older than the last retention; "
+    "docs/operate.md says what to do without one.",
+    Kind.RULES: "Put the file back from a copy, or move it away and set the rules anew.",
 }
 
 #: From the least to the most serious, as the exit code tells.

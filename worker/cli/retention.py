@@ -13,7 +13,7 @@ from worker.cli import running
 from worker.cli.lookup import open_tenant, paths_of
 from worker.cli.terminal import Terminal, count_text, pass_terminal, size_text
 from worker.settings import get_settings
-from worker.store.retention import load_rules, save_rules
+from worker.store.retention_file import load_rules, save_rules
 from worker.store.retention_rules import MOST, RULE_NAMES
 
 #: Most devices that a plan lists.

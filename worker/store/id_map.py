@@ -5,7 +5,8 @@ last and puts it beside as `confkeep.rewritten-pending`, before it moves `main`.
 pending file counts if the commit that the rewrite began with is neither `main` nor below it any
 more. `docs/retention.md` gives the steps.
 
-It is not derived from git, and it is kept for ever.
+It is not derived from git, and it is kept for ever. Its rows have checksums (`id_map_rows`): a flipped
+bit is an error where it would change an answer, so that no backup is committed a second time.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import pygit2
 
-from worker.errors import RepositoryDamaged
-from worker.store import durable, refs
+from worker.errors import SideFileDamaged
+from worker.store import durable, id_map_rows, refs
+from worker.store.id_map_rows import BadRow, Rows
 
 FILE_NAME: Final = "confkeep.rewritten"
 PENDING_NAME: Final = "confkeep.rewritten-pending"
@@ -33,23 +35,13 @@ PENDING_NAME: Final = "confkeep.rewritten-pending"
 #: Empty: there was none.
 BEFORE_PREFIX: Final = f"{FILE_NAME}-before-"
 
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS rewrite (old_tip BLOB NOT NULL, new_tip BLOB, made_s INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS commits (
-    old BLOB PRIMARY KEY, new BLOB, removed_s INTEGER, CHECK ((new IS NULL) = (removed_s IS NOT NULL))
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS commits_new ON commits (new);
-CREATE TABLE IF NOT EXISTS backups (
-    backup_id BLOB PRIMARY KEY, device_id BLOB, sha BLOB NOT NULL, committed_s INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS binaries (
-    backup_id BLOB PRIMARY KEY, removed_s INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TEMPORARY TABLE step (old BLOB PRIMARY KEY, new BLOB, removed_s INTEGER) WITHOUT ROWID;
-"""
-#: Most ids that one statement looks up.
-_MOST_AT_ONCE: Final = 500
 _COPY_BYTES: Final = 1 << 20
+_STEP: Final = (
+    "CREATE TEMPORARY TABLE step (old BLOB PRIMARY KEY, new BLOB, removed_s INTEGER) WITHOUT ROWID"
+)
+
+#: What reading a damaged file ends with: SQLite's texts may be damaged too.
+_DAMAGE: Final = (sqlite3.Error, UnicodeDecodeError, BadRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +92,14 @@ class IdMap:
         """Open it.
 
         Raises:
-            RepositoryDamaged: it is no such file.
+            SideFileDamaged: it is no such file. The methods raise it too.
         """
         self.file = file
         with _damage(file):
             self._db = sqlite3.connect(
                 f"file:{quote(str(file))}?mode=ro&immutable=1", uri=True, check_same_thread=False
             )
+            self.rows = Rows(self._db)
 
     def __del__(self) -> None:
         # A repository that was opened for reading has no end of its own.
@@ -122,54 +115,53 @@ class IdMap:
         low = bytes.fromhex(prefix.ljust(40, "0"))
         high = bytes.fromhex(prefix.ljust(40, "f"))
         with _damage(self.file):
-            rows = self._db.execute(
-                "SELECT old, new, removed_s FROM commits WHERE old BETWEEN ? AND ? LIMIT 3",
-                (low, high),
-            ).fetchall()
+            rows: list[Any] = self.rows.between("commits", low, high, 3)
         return [Fate(*row) for row in rows]
 
     def removed_backups(self, backup_ids: Collection[str]) -> dict[str, RemovedBackup]:
         """Those of the ids whose commits were removed."""
-        found, wanted = {}, [_packed(backup_id) for backup_id in backup_ids]
-        for start in range(0, len(wanted), _MOST_AT_ONCE):
-            some = wanted[start : start + _MOST_AT_ONCE]
-            wanted_here = f"backup_id IN ({','.join('?' * len(some))})"
-            query = "SELECT backup_id, device_id, sha, committed_s FROM backups WHERE "
+        found = {}
+        for text in backup_ids:
+            wanted = _packed(text)
             with _damage(self.file):
-                rows = self._db.execute(query + wanted_here, some).fetchall()
-            for backup_id, device_id, sha, committed_s in rows:
-                text = _text_of(backup_id)
-                device = None if device_id is None else _text_of(device_id)
-                found[text] = RemovedBackup(text, device, sha.hex(), committed_s)
+                rows: list[Any] = self.rows.between("backups", wanted, wanted)
+            for row in rows:
+                found[text] = _removed(row)
         return found
+
+    def every(self, table: str) -> Iterator[Any]:
+        """All rows of a table, in the order of their keys."""
+        with _damage(self.file):
+            yield from self.rows.every(table)
+
+    def every_removed_backup(self) -> Iterator[RemovedBackup]:
+        """All backups whose commits were removed."""
+        return map(_removed, self.every("backups"))
 
     def binary_removed_s(self, backup_id: str) -> int | None:
         """When the backup lost its binary, in seconds since 1970; None: it did not."""
+        wanted = _packed(backup_id)
         with _damage(self.file):
-            row = self._db.execute(
-                "SELECT removed_s FROM binaries WHERE backup_id = ?", (_packed(backup_id),)
-            ).fetchone()
-        return None if row is None else row[0]
+            rows: list[Any] = self.rows.between("binaries", wanted, wanted)
+        return rows[0][1] if rows else None
 
-    def current_ids(self) -> Iterator[bytes]:
-        """The ids that commits have now."""
-        with _damage(self.file):
-            for (new,) in self._db.execute("SELECT DISTINCT new FROM commits WHERE new NOTNULL"):
-                yield new
+    def every_fate(self) -> Iterator[Fate]:
+        """What became of all commits that were rewritten or removed."""
+        return (Fate(*row) for row in self.every("commits"))
 
     def names(self, device_id: str) -> bool:
         """Whether a row names the device."""
-        with _damage(self.file):
-            row = self._db.execute(
-                "SELECT 1 FROM backups WHERE device_id = ? LIMIT 1", (_packed(device_id),)
-            ).fetchone()
-        return row is not None
+        return any(gone.device_id == device_id for gone in self.every_removed_backup())
 
     def damage(self) -> str | None:
-        """What SQLite finds wrong with the file; None: nothing."""
+        """What is wrong with the file; None: nothing that changes an answer."""
         try:
             [(said,)] = self._db.execute("PRAGMA integrity_check(1)").fetchall()
-        except sqlite3.DatabaseError as error:
+            self.rows.rewrite()
+            for table in ("commits", "backups", "binaries"):
+                for _row in self.rows.every(table):
+                    pass
+        except _DAMAGE as error:
             return str(error)
         return None if said == "ok" else str(said)
 
@@ -184,18 +176,22 @@ class IdMap:
 
     def _tips(self) -> tuple[bytes, bytes | None]:
         with _damage(self.file):
-            row = self._db.execute("SELECT old_tip, new_tip FROM rewrite").fetchone()
-        if row is None:
-            raise RepositoryDamaged(f"{self.file.parent.name}: {self.file.name} is of no rewrite")
+            row: Any = self.rows.rewrite()
         return row[0], row[1]
+
+
+def _removed(row: Any) -> RemovedBackup:
+    backup_id, device_id, sha, committed_s = row
+    device = None if device_id is None else _text_of(device_id)
+    return RemovedBackup(_text_of(backup_id), device, sha.hex(), committed_s)
 
 
 @contextlib.contextmanager
 def _damage(file: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.DatabaseError as error:
-        raise RepositoryDamaged(f"{file.parent.name}: {file.name}: {error}") from error
+    except _DAMAGE as error:
+        raise SideFileDamaged(f"{file.parent.name}: {file.name}: {error}") from error
 
 
 class MapKeeper:
@@ -209,7 +205,7 @@ class MapKeeper:
         """The map that counts now; None: the history was never rewritten.
 
         Raises:
-            RepositoryDamaged: it cannot be read.
+            SideFileDamaged: it cannot be read.
         """
         while True:
             pending = _identity(path / PENDING_NAME)
@@ -222,7 +218,7 @@ class MapKeeper:
                 return None
             try:
                 self._open, self._known = IdMap(file), identity
-            except RepositoryDamaged:
+            except SideFileDamaged:
                 if _identity(file) == identity:
                     raise
                 # It was renamed since we looked.
@@ -246,7 +242,7 @@ def _counts(path: Path, git: pygit2.Repository) -> bool:
     """Whether the rewrite of the pending map took effect."""
     try:
         pending = IdMap(path / PENDING_NAME)
-    except RepositoryDamaged:
+    except SideFileDamaged:
         if (path / PENDING_NAME).exists():
             raise
         return False
@@ -265,15 +261,19 @@ def _counts(path: Path, git: pygit2.Repository) -> bool:
 
 
 def settle(path: Path) -> None:
-    """Rename or remove a pending map. Only for who holds the flock exclusively.
+    """Rename or remove a pending map, durably. Only for who holds the flock exclusively.
+
+    `main` becomes durable first: whoever moved it may have been killed before that, and a power cut
+    would bring the old one back beside the new map.
 
     Raises:
-        RepositoryDamaged: it cannot be read.
+        SideFileDamaged: it cannot be read.
         OSError: the file system refused.
     """
     pending = path / PENDING_NAME
     if not pending.exists():
         return
+    refs.sync_main(path)
     if _counts(path, pygit2.Repository(str(path))):
         durable.rename(pending, path / FILE_NAME)
     else:
@@ -312,39 +312,51 @@ def write_pending(path: Path, rewrite: Rewrite, *, before: str | None = None) ->
         before: go on from the map before the rewrite of this stamp; None: from the one that counts.
 
     Raises:
-        RepositoryDamaged: the map that there is cannot be read.
+        SideFileDamaged: the map that there is cannot be read.
         OSError: the file system refused.
     """
+    last = path / (FILE_NAME if before is None else f"{BEFORE_PREFIX}{before}")
+    # An empty one says that there was none.
+    there = last.exists() and (before is None or last.stat().st_size > 0)
     temporary = durable.temporary_name(path, "tmp_")
     try:
-        last = FILE_NAME if before is None else f"{BEFORE_PREFIX}{before}"
-        # SQLite takes an empty file for a new one.
-        durable.create_file(temporary, _pieces(path / last))
-        with contextlib.closing(sqlite3.connect(temporary)) as db:
-            _fill(db, rewrite)
+        durable.create_file(temporary, [])
+        with contextlib.ExitStack() as opened, _damage(last):
+            base = opened.enter_context(contextlib.closing(IdMap(last))) if there else None
+            db = opened.enter_context(contextlib.closing(sqlite3.connect(temporary)))
+            try:
+                _fill(db, base, rewrite)
+            except sqlite3.OperationalError as error:
+                number = errno.ENOSPC if "full" in str(error) else errno.EIO
+                raise OSError(number, str(error)) from error
         durable.sync_file(temporary)
         durable.rename(temporary, path / PENDING_NAME)
-    except sqlite3.OperationalError as error:
-        number = errno.ENOSPC if "full" in str(error) else errno.EIO
-        raise OSError(number, str(error)) from error
-    except sqlite3.DatabaseError as error:
-        raise RepositoryDamaged(f"{path.name}: {FILE_NAME}: {error}") from error
     finally:
         durable.remove(temporary)
     durable.sync_directory(path)
     durable.failpoint("map-written")
 
 
-def _fill(db: sqlite3.Connection, rewrite: Rewrite) -> None:
+def _fill(db: sqlite3.Connection, base: IdMap | None, rewrite: Rewrite) -> None:
     # The file has no reader yet, and is synced whole when it is complete.
     db.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA temp_store=MEMORY;")
-    db.executescript(_SCHEMA)
-    db.execute("DELETE FROM rewrite")
+    id_map_rows.create(db)
+    db.execute(_STEP)
+    if base is not None:
+        # Row by row, each proven: what is damaged does not get a new checksum.
+        for table in ("commits", "binaries"):
+            id_map_rows.put(db, table, base.every(table))
+        forgotten = None if rewrite.forgotten is None else _packed(rewrite.forgotten)
+        id_map_rows.put(
+            db,
+            "backups",
+            (
+                (row[0], None, *row[2:]) if forgotten is not None and row[1] == forgotten else row
+                for row in base.every("backups")
+            ),
+        )
     new_tip = None if rewrite.new_tip is None else bytes.fromhex(rewrite.new_tip)
-    db.execute(
-        "INSERT INTO rewrite VALUES (?, ?, ?)",
-        (bytes.fromhex(rewrite.old_tip), new_tip, rewrite.made_s),
-    )
+    id_map_rows.put(db, "rewrite", [(bytes.fromhex(rewrite.old_tip), new_tip, rewrite.made_s)])
     db.executemany(
         "INSERT INTO step VALUES (?, ?, ?)",
         ((old, new, rewrite.made_s if new is None else None) for old, new in rewrite.commits),
@@ -353,11 +365,12 @@ def _fill(db: sqlite3.Connection, rewrite: Rewrite) -> None:
         "UPDATE commits SET new = step.new, removed_s = step.removed_s"
         " FROM step WHERE commits.new = step.old"
     )
-    db.execute("INSERT OR REPLACE INTO commits SELECT old, new, removed_s FROM step")
+    id_map_rows.put(db, "commits", db.execute("SELECT old, new, removed_s FROM step"))
     # What an earlier rewrite replaced may be what this one makes again.
     db.execute("DELETE FROM commits WHERE old = new OR old IN (SELECT new FROM step)")
-    db.executemany(
-        "INSERT OR REPLACE INTO backups VALUES (?, ?, ?, ?)",
+    id_map_rows.put(
+        db,
+        "backups",
         (
             (
                 _packed(gone.backup_id),
@@ -368,17 +381,11 @@ def _fill(db: sqlite3.Connection, rewrite: Rewrite) -> None:
             for gone in rewrite.removed
         ),
     )
-    db.executemany(
-        "INSERT OR REPLACE INTO binaries VALUES (?, ?)",
-        ((_packed(backup_id), rewrite.made_s) for backup_id in rewrite.binaries),
+    id_map_rows.put(
+        db, "binaries", ((_packed(backup_id), rewrite.made_s) for backup_id in rewrite.binaries)
     )
-    if rewrite.forgotten is not None:
-        device = _packed(rewrite.forgotten)
-        db.execute("UPDATE backups SET device_id = NULL WHERE device_id = ?", (device,))
+    id_map_rows.seal(db)
     db.commit()
-    if rewrite.forgotten is not None:
-        # So that no freed page holds what was overwritten.
-        db.execute("VACUUM")
 
 
 def _packed(text: str) -> bytes:

@@ -5,28 +5,22 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import pygit2
 
-from worker.errors import InvalidInput, RepositoryDamaged
+from worker.errors import RepositoryDamaged
 from worker.store import durable, flock, id_map, prune, refs
 from worker.store.history_scan import Scan, Scanned, chain_of
 from worker.store.index import open_index
 from worker.store.pack_reader import BadFile, read_idx
 from worker.store.repository import TenantRepository, open_repository
-from worker.store.retention_rules import Capture, Policy, decide, policy_of
+from worker.store.retention_rules import Capture, Policy, decide
 from worker.store.rewrite import HistoryWriter, replace_history
 from worker.store.rewrite_selection import Selection, write_selection
-
-#: A tenant's own rules, in its repository.
-RULES_NAME: Final = "confkeep.retention"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,37 +74,6 @@ class Applied:
     tip: str | None
     #: Histories from before earlier rewrites that went.
     pruned: int
-
-
-def load_rules(path: Path) -> dict[str, int | None]:
-    """A tenant's own rules by name; `{}` where it has none.
-
-    Raises:
-        InvalidInput: the file holds anything else.
-    """
-    try:
-        text = (path / RULES_NAME).read_text("utf-8")
-    except FileNotFoundError:
-        return {}
-    try:
-        rules = json.loads(text)
-        policy_of(rules)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InvalidInput(RULES_NAME, f"the file in {path.name} holds no rules") from error
-    return dict(rules)
-
-
-def save_rules(path: Path, rules: Mapping[str, int | None]) -> None:
-    """Set a tenant's own rules; durable when this returns.
-
-    Raises:
-        InvalidInput: an unknown name, or a value out of range.
-        StoreUnavailable: the file system refused.
-    """
-    policy_of(rules)
-    with durable.file_system_errors(path.name):
-        data = json.dumps(dict(rules), indent=2, sort_keys=True) + "\n"
-        durable.replace_file(path / RULES_NAME, data.encode())
 
 
 def plan_retention(repository: TenantRepository, policy: Policy, now_s: int) -> Plan:

@@ -9,9 +9,10 @@ What is looked at, in this order:
 4. From each ref down: every commit, and of its root tree every entry that differs from its first
    parent's. No device may be in a commit's parent and not in the commit.
 5. Each device's latest pair, read by our own reader and by libgit2.
-6. The history index: every byte against its seal, and every row against git. Bytes that belong to no
+6. The maps of rewritten ids: every row against its checksum, and the map that counts against `main`.
+7. The history index: every byte against its seal, and every row against git. Bytes that belong to no
    row are not looked at while its writer is at work, or when the last one was killed (`index_seal`).
-7. The map of rewritten ids: SQLite's own check, and that every commit that it leads to is there.
+8. The tenant's own rules of retention against their checksum.
 
 Objects are read by `object_reader`, which damaged files cannot harm. libgit2 is asked only about a
 repository in which nothing was found.
@@ -37,7 +38,7 @@ from worker.store.index_build import RawCommit, compare_trees, entries_of, is_de
 from worker.store.object_reader import ObjectReader
 from worker.store.pack_reader import BLOB, TREE, BadObject
 from worker.store.repository import TenantRepository, open_repository
-from worker.store.verify_files import check_files, check_ids, check_leftovers
+from worker.store.verify_files import check_files, check_ids, check_leftovers, check_rules
 from worker.store.verify_index import GitSide, index_findings
 from worker.store.verify_refs import check_refs
 from worker.store.verify_report import Kind, Outcome, Report
@@ -162,6 +163,8 @@ class _Verification:
         #: For each device the commits that changed it, newest first; None: there are merges.
         self._changes: dict[bytes, list[bytes]] | None = defaultdict(list)
         self._ids: list[tuple[bytes, bytes]] = []
+        #: The ids of all commits of `main`.
+        self._main: set[bytes] = set()
 
     def run(self) -> None:
         """Look at everything."""
@@ -171,8 +174,10 @@ class _Verification:
         self.check_objects()
         self.check_history()
         self.check_latest()
+        # Before the index: that is read through the map.
+        check_ids(self.report, self.objects, self._tips, self._main, dict(self._ids))
         self.check_index()
-        check_ids(self.report, self.objects)
+        check_rules(self.report)
 
     def _tick(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -272,6 +277,8 @@ class _Verification:
             return None
 
     def _check_commit(self, id_: bytes, commit: RawCommit, *, of_main: bool) -> None:
+        if of_main:
+            self._main.add(id_)
         if of_main and len(commit.parents) > 1:
             self._changes = None
         backup_id = reader.id_in_header(commit.raw, BACKUP_ID_HEADER)
@@ -366,7 +373,7 @@ class _Verification:
                 return None
         return reader.Pair(*contents)
 
-    # 6
+    # 7
 
     def check_index(self) -> None:
         """Every byte and row of the history index, if it is there and git is sound."""

@@ -1,18 +1,21 @@
-"""Verifying a repository's files: leftovers, checksums at their ends, packs with their idx files."""
+"""Verifying a repository's files: leftovers, checksums, packs with their idx files, the map of ids."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
-from worker.errors import RepositoryDamaged
+from worker.errors import RepositoryDamaged, SideFileDamaged
 from worker.store import flock, id_map, keep, recovery
+from worker.store.index_build import pack_uuid
 from worker.store.object_reader import ObjectReader
 from worker.store.pack_reader import BadFile, PackReader, check_trailer, read_idx
+from worker.store.retention_file import RULES_NAME, load_rules
+from worker.store.rewrite import BEFORE_REFS
 from worker.store.verify_report import Kind, Report
 
 #: Files that only make reading faster: removing a damaged one loses nothing.
@@ -23,6 +26,10 @@ _HELPERS: Final = (
     "objects/info/commit-graph",
     "objects/info/commit-graphs/*.graph",
 )
+
+
+#: What `main` is read from: with one of these, it is not known what `main` holds.
+_GIT_SIDE: Final = frozenset({Kind.REF, Kind.PACK, Kind.IDX, Kind.OBJECT})
 
 
 def check_leftovers(report: Report, deadline: float, *, maintained: bool) -> bool:
@@ -161,18 +168,78 @@ def _check_trailer(report: Report, file: Path, kind: Kind) -> bool:
     return True
 
 
-def check_ids(report: Report, objects: ObjectReader) -> None:
-    """The map of rewritten ids can be read, and leads to commits that are there."""
-    file = report.path / id_map.FILE_NAME
-    if not file.exists():
+def check_rules(report: Report) -> None:
+    """The tenant's own rules of retention are those that were set."""
+    try:
+        load_rules(report.path)
+    except SideFileDamaged as error:
+        report.add(Kind.RULES, RULES_NAME, str(error))
+
+
+def check_ids(
+    report: Report,
+    objects: ObjectReader,
+    tips: Mapping[str, bytes],
+    main: Collection[bytes],
+    backup_ids: Mapping[bytes, bytes],
+) -> None:
+    """The maps of rewritten ids are what was written, and the one that counts agrees with `main`.
+
+    Args:
+        tips: the commits that refs name.
+        main: the ids of all commits of `main`.
+        backup_ids: of the backups in `main`, each with its commit's id.
+    """
+    path = report.path
+    for file in sorted(path.glob(f"{id_map.BEFORE_PREFIX}*")):
+        # An empty one says that there was no map.
+        if file.stat().st_size:
+            _check_map(report, file)
+    if (path / id_map.PENDING_NAME).exists():
+        # The next opening decides which of the two counts.
+        _check_map(report, path / id_map.PENDING_NAME)
+    file = path / id_map.FILE_NAME
+    if file.exists() and not _check_map(report, file):
         return
+    if (path / id_map.PENDING_NAME).exists() or not _GIT_SIDE.isdisjoint(
+        finding.kind for finding in report.findings
+    ):
+        return
+    fates: dict[bytes, bytes | None] = {}
+    if file.exists():
+        with contextlib.closing(id_map.IdMap(file)) as ids:
+            fates = {fate.old: fate.new for fate in ids.every_fate()}
+            back = sum(
+                pack_uuid(gone.backup_id) in backup_ids for gone in ids.every_removed_backup()
+            )
+        current = {new for new in fates.values() if new is not None}
+        lost = sum(id_ not in objects for id_ in current)
+        for count, text in (
+            (lost, "it leads to {} commits that git has not"),
+            (
+                len(current.difference(main)) - lost,
+                "it leads to {} commits that main does not hold",
+            ),
+            (
+                len(fates.keys() & main),
+                "main holds {} commits of which it says that they were replaced",
+            ),
+            (back, "main holds {} backups of which it says that they were removed"),
+        ):
+            if count:
+                report.add(Kind.IDS, file.name, text.format(count))
+    for name, tip in tips.items():
+        if name.startswith(BEFORE_REFS) and tip not in main and tip not in fates:
+            text = f"main does not hold the history of {name}, and no row tells what became of it"
+            report.add(Kind.IDS, file.name, text)
+
+
+def _check_map(report: Report, file: Path) -> bool:
     try:
         with contextlib.closing(id_map.IdMap(file)) as ids:
             damage = ids.damage()
-            lost = 0 if damage else sum(id_ not in objects for id_ in ids.current_ids())
     except RepositoryDamaged as error:
-        damage, lost = str(error), 0
+        damage = str(error)
     if damage:
         report.add(Kind.IDS, file.name, damage)
-    if lost:
-        report.add(Kind.IDS, file.name, f"it leads to {lost} commits that git has not")
+    return not damage

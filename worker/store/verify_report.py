@@ -32,6 +32,8 @@ class Kind(StrEnum):
     LEFTOVER = "leftover"
     #: The map of rewritten ids.
     IDS = "ids"
+    #: The tenant's own rules of retention.
+    RULES = "rules"
 
 
 #: What `repair_repository` can mend, since it is derived from the rest.

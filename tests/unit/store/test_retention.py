@@ -1,4 +1,4 @@
-"""Retention where it meets other programs' commits, a damaged map, and many commits."""
+"""Retention where it meets other programs' commits, a rewrite that died, and many commits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from tests.failpoints import killed_at, raising
 from tests.histories import START_S, Stream, device_ids, random_backups, write_linear
 from tests.judge import assert_sound, git
 from worker.errors import (
-    InvalidInput,
     MaintenanceFailed,
     RemovedByRetention,
-    RepositoryDamaged,
     StoreUnavailable,
 )
 from worker.store import flock, git_process, id_map, index_build, prune, rewrite
@@ -26,16 +24,9 @@ from worker.store.commit import commit_backups
 from worker.store.reader import find_commit, read_file
 from worker.store.repair import repair_repository
 from worker.store.repository import create_repository, open_repository
-from worker.store.retention import (
-    RULES_NAME,
-    apply_retention,
-    load_rules,
-    plan_retention,
-    save_rules,
-)
+from worker.store.retention import apply_retention, plan_retention
 from worker.store.retention_rules import Policy, policy_of
 from worker.store.verify import verify_repository
-from worker.store.verify_report import Kind
 
 NAME = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
 ONE, TWO = device_ids(2)
@@ -150,29 +141,6 @@ def rewritten(path: Path) -> list[str]:
     return shas
 
 
-def test_verify_finds_a_damaged_map_and_one_that_leads_nowhere(tmp_path: Path) -> None:
-    path = tmp_path / NAME
-    shas = rewritten(path)
-    assert verify_repository(path).findings == []
-    file = path / id_map.FILE_NAME
-    sound = file.read_bytes()
-    file.write_bytes(sound[:4096] + bytes(4096) + sound[8192:])
-    assert {found.kind for found in verify_repository(path).findings} == {Kind.IDS}
-    file.write_bytes(b"no database")
-    assert {found.kind for found in verify_repository(path).findings} == {Kind.IDS}
-    with pytest.raises(RepositoryDamaged):
-        find_commit(open_repository(path), shas[0])
-    lost = find_current(path, sound)
-    file.write_bytes(sound.replace(lost, bytes(20)))
-    (found,) = verify_repository(path).findings
-    assert (found.kind, "leads to" in found.text) == (Kind.IDS, True)
-
-
-def find_current(path: Path, sound: bytes) -> bytes:
-    (path / id_map.FILE_NAME).write_bytes(sound)
-    return next(iter(id_map.IdMap(path / id_map.FILE_NAME).current_ids()))
-
-
 @pytest.mark.parametrize("failpoint", ["map-written", "rewritten"])
 def test_repair_settles_what_a_dead_rewrite_left(failpoint: str, store: Path) -> None:
     path = store / NAME
@@ -277,20 +245,6 @@ def test_an_abbreviation_that_is_of_two_ids_is_refused(store: Path) -> None:
     assert gone == 18
     with pytest.raises(RemovedByRetention):
         read_file(repository, shas[0], ONE, "export.rsc")
-
-
-@pytest.mark.parametrize(
-    "text",
-    ['{"keep_last": 0}', '{"keep_last": true}', '{"keep_it": 1}', "[]", "{", '{"keep_days": 1.5}'],
-)
-def test_a_file_of_rules_that_makes_no_sense_removes_nothing(store: Path, text: str) -> None:
-    path = store / NAME
-    create_repository(path)
-    save_rules(path, {"keep_last": 3, "binary_keep_days": None})
-    assert load_rules(path) == {"keep_last": 3, "binary_keep_days": None}
-    (path / RULES_NAME).write_text(text)
-    with pytest.raises(InvalidInput):
-        load_rules(path)
 
 
 def test_a_packed_ref_that_a_loose_one_overrides_names_nothing_that_a_prune_removed(

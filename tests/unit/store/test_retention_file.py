@@ -1,0 +1,67 @@
+"""A tenant's own rules: what was set, or an error; never other rules."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.unit.store.test_id_map import flipped, kinds
+from worker.errors import SideFileDamaged
+from worker.store.repository import create_repository
+from worker.store.retention_file import RULES_NAME, load_rules, save_rules
+from worker.store.verify_report import Kind
+
+NAME = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
+RULES = {"keep_last": 3, "keep_daily": 31, "binary_keep_days": None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"keep_last": 0}',
+        '{"keep_last": true}',
+        '{"keep_it": 1}',
+        "[]",
+        "",
+        "{",
+        "[" * 100_000,
+        '{"keep_days": 1.5}',
+        '{"keep_last": 3, "checksum": 5}',
+    ],
+)
+def test_a_file_of_rules_that_makes_no_sense_removes_nothing(tmp_path: Path, text: str) -> None:
+    path = tmp_path / NAME
+    create_repository(path)
+    save_rules(path, RULES)
+    assert load_rules(path) == RULES
+    (path / RULES_NAME).write_text(text)
+    with pytest.raises(SideFileDamaged):
+        load_rules(path)
+    assert kinds(path) == {Kind.RULES}
+
+
+def test_no_flipped_bit_makes_other_rules(tmp_path: Path) -> None:
+    path = tmp_path / NAME
+    create_repository(path)
+    save_rules(path, RULES)
+    sound, told = (path / RULES_NAME).read_bytes(), 0
+    for bit in range(8 * len(sound)):
+        (path / RULES_NAME).write_bytes(flipped(sound, bit))
+        try:
+            assert load_rules(path) == RULES, f"bit {bit}"
+        except SideFileDamaged:
+            told += 1
+    assert told > 6 * len(sound)
+
+
+def test_rules_of_the_first_release_are_read_and_get_a_checksum(tmp_path: Path) -> None:
+    path = tmp_path / NAME
+    create_repository(path)
+    (path / RULES_NAME).write_text(json.dumps({"keep_last": 7}))
+    assert load_rules(path) == {"keep_last": 7}
+    assert kinds(path) == set()
+    save_rules(path, load_rules(path))
+    assert "checksum" in json.loads((path / RULES_NAME).read_text())
+    assert load_rules(path) == {"keep_last": 7}
