@@ -74,6 +74,7 @@ class Disk:
         self._ignored = tuple(ignored)
         self._top = self._load(root)
         self._open: dict[tuple[int, int], File | Folder | None] = {}
+        self._folder_of: dict[int, str] = {}
 
     def _load(self, path: Path) -> Folder:
         folder = Folder()
@@ -96,6 +97,9 @@ class Disk:
             name = name.removesuffix("2").removesuffix("at")
         if name == "open":
             return self._opened(call)
+        if name == "chdir":
+            (self._folder_of[call.pid],) = self._paths(call)
+            return False
         if name in ("write", "writev", "pwrite64", "fsync", "fdatasync", "ftruncate"):
             item = self._open.get((call.pid, call.descriptor))
             if item is None:
@@ -110,7 +114,7 @@ class Disk:
             return True
         if name in ("symlink", "symlinkat"):
             return self._linked(*call.strings)
-        places = [self._place(string) for string in call.strings]
+        places = [self._place(path) for path in self._paths(call)]
         if not places or any(place is None for place in places):
             assert all(place is None for place in places), call
             return False
@@ -141,7 +145,7 @@ class Disk:
     def _opened(self, call: Call) -> bool:
         key = (call.pid, call.result)
         self._open[key] = None
-        place = self._place(call.strings[0])
+        place = self._place(self._paths(call)[0])
         if place is None:
             return False
         folder, base = place
@@ -170,9 +174,12 @@ class Disk:
         now = item.current.ljust(offset, b"\0")
         item.current = now[:offset] + data + now[offset + len(data) :]
 
-    def _place(self, raw: bytes) -> tuple[Folder, str] | None:
+    def _paths(self, call: Call) -> list[str]:
+        # Git goes into the repository and names its files from there.
+        return call.paths(self._folder_of.get(call.pid, "/"))
+
+    def _place(self, path: str) -> tuple[Folder, str] | None:
         """The folder and the name of a path below the root; None: it is elsewhere or ignored."""
-        path = os.path.normpath(os.fsdecode(raw))
         root = str(self._root)
         if path == root:
             return self._top, ""

@@ -17,9 +17,11 @@ from tests.judge import GIT_ENVIRONMENT
 
 _CALLS = (
     "openat,creat,write,writev,pwrite64,fsync,fdatasync,rename,renameat,renameat2,link,linkat,symlink,"
-    "symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,ftruncate"
+    "symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,ftruncate,chdir"
 )
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
+#: A path, and in front of it the folder that it is relative to, if the call names one.
+_PATH = re.compile(r'(?:(?:AT_FDCWD|\d+)<((?:\\x[0-9a-f]{2})*)>, )?"((?:\\x[0-9a-f]{2})*)"')
 _LINE = re.compile(r"(\d+) +(\w+)\((.*)\) += (-?\d+)")
 _UNFINISHED = re.compile(r"(\d+) +(.*) <unfinished \.\.\.>$")
 _RESUMED = re.compile(r"(\d+) +<\.\.\. \w+ resumed>(.*)$")
@@ -61,10 +63,26 @@ class Call:
     strings: tuple[bytes, ...]
     result: int
 
+    def paths(self, folder: str) -> list[str]:
+        """The string arguments as absolute paths, for a process that is in `folder`."""
+        return [
+            os.path.normpath(os.path.join(folder, _decoded(base), _decoded(path)))
+            for base, path in _PATH.findall(self.arguments)
+        ]
+
+    def touched(self) -> list[str]:
+        """The paths that the call names, and that of its descriptor."""
+        shown = re.match(r"\d+<((?:\\x[0-9a-f]{2})*)>", self.arguments)
+        return [*([_decoded(shown[1])] if shown else []), *self.paths("/")[:2]]
+
     @property
     def descriptor(self) -> int:
         """The first argument as a file descriptor."""
         return int(self.arguments.split("<", 1)[0].split(",", 1)[0])
+
+
+def _decoded(text: str) -> str:
+    return os.fsdecode(bytes.fromhex(text.replace("\\x", "")))
 
 
 def trace(commands: Sequence[Sequence[str]], log: Path) -> list[Call]:

@@ -134,16 +134,22 @@ def _keep_reachable(path: Path, git: Git, keeps: ExitStack) -> None:
         # name that it found it would remove this one too, while we remove the one that it makes.
         kept = keep.new_name()
         keep.name_pack(folder, kept, pack, idx, keeps)
-    durable.sync_directory(folder)
     if (path / refs.PACKED_NAME).exists():
+        # Of a git that was killed here; with it there, git refuses.
+        durable.remove(path / f"{refs.PACKED_NAME}.new")
         # What a loose ref overrides there may name what goes. The loose ones stay, and count.
         git.run("pack-refs", "--all", "--no-prune")
         durable.sync_file(path / refs.PACKED_NAME)
         durable.sync_directory(path)
-    durable.failpoint("pruned-pack-durable")
     for pattern in _HELPERS:
         for file in path.glob(pattern):
             durable.remove(file)
+    # Before any other pack goes, the new one's name has to stay, and the helpers have to stay away:
+    # after a power cut they would name packs and commits that are not there.
+    for named in ("pack", "info", "info/commit-graphs"):
+        if (path / "objects" / named).is_dir():
+            durable.sync_directory(path / "objects" / named)
+    durable.failpoint("pruned-pack-durable")
     stems = {name.rpartition(".")[0] for name in os.listdir(folder) if name.startswith("pack-")}
     for stem in sorted(stems - {kept}):
         # The idx first: readers find a pack by it.

@@ -313,3 +313,45 @@ def test_verify_finds_a_map_that_leads_nowhere(tmp_path: Path) -> None:
     durable.rename(path / id_map.PENDING_NAME, path / id_map.FILE_NAME)
     (finding,) = verify_repository(path).findings
     assert (finding.kind, "leads to 1 commits" in finding.text) == (Kind.IDS, True)
+
+
+def test_no_flipped_bit_of_the_pages_above_leads_astray(tmp_path: Path) -> None:
+    rng = random.Random(11)
+    gone = [
+        id_map.RemovedBackup(str(uuid.UUID(int=rng.getrandbits(128))), None, "3" * 40, NOW_S)
+        for _ in range(3_000)
+    ]
+    commits = [(rng.randbytes(20), rng.choice([None, rng.randbytes(20)])) for _ in gone]
+    step = Rewrite("1" * 40, "2" * 40, NOW_S, commits, gone, ())
+    id_map.write_pending(tmp_path, step)
+    file = tmp_path / id_map.PENDING_NAME
+    assert damage_of(file) is None
+    sound = file.read_bytes()
+    asked = Asked([], [old.hex() for old, _new in commits[::300]])
+    asked.ids = [one.backup_id for one in gone[::150]]
+    asked.ids += [str(uuid.UUID(int=rng.getrandbits(128))) for _ in asked.ids]
+    truth = asked.answers(file)
+    assert len([a for a in truth.values() if a]) > 20
+    # Pages of an index that lead to other pages begin with a 2.
+    above = [at for at in range(0, len(sound), 4096) if sound[at] == 2]
+    assert above
+    bits = [at * 8 + bit for at in above for bit in chosen_bits(sound[at : at + 4096], rng, 120)]
+    refused = 0
+    for bit in bits:
+        file.write_bytes(flipped(sound, bit))
+        found = asked.answers(file)
+        assert found == {question: truth[question] for question in found}, f"bit {bit}"
+        if len(found) < len(truth):
+            assert damage_of(file), f"bit {bit}"
+            refused += 1
+    assert refused > 5
+
+
+def test_a_file_whose_tables_are_other_ones_is_no_map(tmp_path: Path) -> None:
+    path = tmp_path / NAME
+    rewritten(path)
+    file = path / id_map.FILE_NAME
+    # As the first release's: its rows would not be proven.
+    file.write_bytes(file.read_bytes().replace(b"sum BLOB NOT NULL", b"sux BLOB NOT NULL"))
+    with pytest.raises(SideFileDamaged, match="not those of a map"):
+        IdMap(file)

@@ -1,0 +1,73 @@
+"""The states that power cuts in a run of processes may leave, each once, and what a judge says of them."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.crash.posix import Disk, State, digest_of, materialise
+from tests.crash.strace import Call
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A state, and when it may be left."""
+
+    #: The call after which it may be left.
+    after: str
+    #: How many lines `ACK` were written before.
+    acknowledged: int
+    #: Whether it is what a kill of all processes leaves: nothing that was done is undone.
+    kill: bool
+    state: State
+
+
+#: Says what is wrong with a state that was made below a folder, after so many acknowledgements.
+Judge = Callable[[Path, int], str | None]
+
+
+def cuts_of(calls: Iterable[Call], disk: Disk) -> Iterator[Cut]:
+    """The states that differ, in the order of the calls; of each moment what a kill leaves first."""
+    chance, seen, acknowledged = random.Random(1), set[bytes](), 0
+    for number, call in enumerate(calls):
+        if call.name == "write" and call.strings[0].startswith(b"ACK"):
+            acknowledged += 1
+        elif not disk.apply(call):
+            continue
+        for place, state in enumerate(disk.states(chance)):
+            # What a temporary file holds is nobody's concern until it has its name.
+            known = {path: data for path, data in state.items() if "/tmp_" not in path}
+            digest = digest_of(known) + bytes([acknowledged])
+            if digest not in seen:
+                seen.add(digest)
+                yield Cut(f"call {number} ({call.name})", acknowledged, place == 0, state)
+
+
+def sample(cuts: Sequence[Cut], most: int) -> list[Cut]:
+    """At most so many: half of them what kills leave; always the last moment's."""
+    if len(cuts) <= most:
+        return list(cuts)
+    chance = random.Random(2)
+    kills = [cut for cut in cuts[:-1] if cut.kill]
+    others = [cut for cut in cuts[:-1] if not cut.kill]
+    chosen = chance.sample(kills, min(len(kills), most // 2))
+    left = min(len(others), most - len(chosen) - 1)
+    return [*chosen, *chance.sample(others, left), cuts[-1]]
+
+
+def problems_of(cuts: Iterable[Cut], judge: Judge, fresh: Path) -> Iterator[str]:
+    """What is wrong with each bad state.
+
+    Args:
+        fresh: a folder in which no state was made before.
+    """
+    for number, cut in enumerate(cuts):
+        where = fresh / str(number)
+        materialise(cut.state, where)
+        problem = judge(where, cut.acknowledged)
+        shutil.rmtree(where)
+        if problem is not None:
+            yield f"after {cut.after}: {problem}"

@@ -1,0 +1,116 @@
+"""Every state that a power cut may leave of staged files: what was staged is there, with its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.crash import strace
+from tests.crash.posix import Disk
+from tests.crash.power_cuts import cuts_of, problems_of
+from tests.crash.writer import leave_out_syncs
+from worker.entry import Entry
+from worker.errors import StagedBytesDamaged, StagedBytesMissing
+from worker.staged_bytes import Contents
+from worker.staging import VolumeStaging, checked
+
+TENANT = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10"
+CONTENTS = [Contents(b"/ip address\nadd\n" * 20, bytes(range(200))), Contents(b"/system\n", None)]
+
+SYNCS: dict[str, Callable[[str], bool]] = {
+    "the file not synced": lambda path: "/.tmp-" in path,
+    "the tenant's folder not synced": lambda path: path.endswith(f"/{TENANT}"),
+    "the folder above not synced": lambda path: path.endswith("/staged"),
+}
+
+
+def entry_of(number: int) -> Entry:
+    contents = CONTENTS[number % len(CONTENTS)]
+    binary = contents.binary
+    return Entry(
+        backup_id=f"8241bc24-49a6-4e8b-856f-ca55e1ce5a{number:02x}",
+        device_id="f3eb590c-a135-45eb-804f-98c57b2b1978",
+        message="poll",
+        captured_at=None,
+        export_bytes=len(contents.export),
+        export_sha256=hashlib.sha256(contents.export).hexdigest(),
+        binary_bytes=None if binary is None else len(binary),
+        binary_sha256=None if binary is None else hashlib.sha256(binary).hexdigest(),
+        staging="volume",
+    )
+
+
+def stage(folder: Path) -> None:
+    """Stage two backups, let the first one's bytes be those of a third too; an ACK after each."""
+    volume = VolumeStaging(folder)
+    for number, contents in enumerate(CONTENTS):
+        volume.stage(TENANT, entry_of(number), contents)
+        os.write(1, b"ACK\n")
+    volume.share(TENANT, entry_of(0), entry_of(2))
+    os.write(1, b"ACK\n")
+
+
+def problem_of(folder: Path, acknowledged: int) -> str | None:
+    volume = VolumeStaging(folder)
+    try:
+        for number in range(3):
+            entry = entry_of(number)
+            (found,) = volume.read(TENANT, [entry])
+            # Under its final name a file is whole, acknowledged or not.
+            if found is not None or number < acknowledged:
+                checked(entry, found)
+    except (StagedBytesMissing, StagedBytesDamaged) as error:
+        return str(error)
+    # Whoever repeats the call heals what is there.
+    shutil.copytree(folder, folder.with_name("again"), dirs_exist_ok=True)
+    for number, contents in enumerate(CONTENTS):
+        VolumeStaging(folder.with_name("again")).stage(TENANT, entry_of(number), contents)
+    return None
+
+
+def bad_states(tmp_path: Path, fresh: Path, mutant: str = "") -> tuple[int, list[str]]:
+    strace.need_strace()
+    root = tmp_path / "root"
+    root.mkdir()
+    command = [
+        sys.executable,
+        "-m",
+        "tests.crash.test_staging_states",
+        str(root / "staged"),
+        mutant,
+    ]
+    disk = Disk(root)
+    cuts = list(cuts_of(strace.trace([command], tmp_path / "strace.log"), disk))
+    assert cuts[-1].acknowledged == 3
+
+    def judge(where: Path, acknowledged: int) -> str | None:
+        (where / "staged").mkdir(exist_ok=True)
+        return problem_of(where / "staged", acknowledged)
+
+    return len(cuts), list(problems_of(cuts, judge, fresh))
+
+
+def test_no_state_after_a_power_cut_loses_staged_bytes(tmp_path: Path, fresh: Path) -> None:
+    count, problems = bad_states(tmp_path, fresh)
+    assert problems == []
+    assert count > 10
+    print(f"{count} states")
+
+
+@pytest.mark.parametrize("mutant", SYNCS)
+def test_the_check_finds_staging_that_leaves_a_sync_out(
+    mutant: str, tmp_path: Path, fresh: Path
+) -> None:
+    assert bad_states(tmp_path, fresh, mutant)[1]
+
+
+if __name__ == "__main__":
+    if sys.argv[2]:
+        leave_out_syncs(SYNCS[sys.argv[2]])
+    stage(Path(sys.argv[1]))
