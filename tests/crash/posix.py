@@ -197,17 +197,19 @@ class Disk:
         return folder, parts[-1]
 
     def states(self, chance: random.Random) -> Iterator[State]:
-        """What a power cut at this moment may leave: all of it, or a sample."""
+        """What a power cut at this moment may leave: all of it, or a sample; some of it twice.
+
+        The first is all that was done, the second nothing that was not synced.
+        """
         items: list[tuple[File | Folder, int]] = []
         ways: list[range] = []
         self._uncertain(self._top, items, ways, set())
         count = 1
         for way in ways:
             count *= len(way)
+        choices = self._sample(ways, chance)
         if count <= _ALL:
-            choices: Iterator[tuple[int, ...]] = itertools.product(*ways)
-        else:
-            choices = self._sample(ways, chance)
+            choices = itertools.chain(itertools.islice(choices, 2), itertools.product(*ways))
         for choice in choices:
             chosen = {
                 (id(item), number): c for (item, number), c in zip(items, choice, strict=True)

@@ -22,6 +22,8 @@ class Cut:
     acknowledged: int
     #: Whether it is what a kill of all processes leaves: nothing that was done is undone.
     kill: bool
+    #: Whether all is undone that was not synced.
+    undone: bool
     state: State
 
 
@@ -43,19 +45,19 @@ def cuts_of(calls: Iterable[Call], disk: Disk) -> Iterator[Cut]:
             digest = digest_of(known) + bytes([acknowledged])
             if digest not in seen:
                 seen.add(digest)
-                yield Cut(f"call {number} ({call.name})", acknowledged, place == 0, state)
+                after = f"call {number} ({call.name})"
+                yield Cut(after, acknowledged, place == 0, place == 1, state)
 
 
 def sample(cuts: Sequence[Cut], most: int) -> list[Cut]:
-    """At most so many: half of them what kills leave; always the last moment's."""
-    if len(cuts) <= most:
-        return list(cuts)
+    """Those in which all is undone, and of the others at most so many, half of them left by kills."""
     chance = random.Random(2)
-    kills = [cut for cut in cuts[:-1] if cut.kill]
-    others = [cut for cut in cuts[:-1] if not cut.kill]
-    chosen = chance.sample(kills, min(len(kills), most // 2))
-    left = min(len(others), most - len(chosen) - 1)
-    return [*chosen, *chance.sample(others, left), cuts[-1]]
+    kills = [cut for cut in cuts if cut.kill]
+    others = [cut for cut in cuts if not cut.kill and not cut.undone]
+    chosen = [cut for cut in cuts if cut.undone]
+    for some in (kills, others):
+        chosen += chance.sample(some, min(len(some), most // 2))
+    return chosen
 
 
 def problems_of(cuts: Iterable[Cut], judge: Judge, fresh: Path) -> Iterator[str]:
