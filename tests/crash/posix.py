@@ -113,7 +113,7 @@ class Disk:
                 self._write(item, call, name)
             return True
         if name in ("symlink", "symlinkat"):
-            return self._linked(*call.strings)
+            return self._linked(call.strings[0], self._paths(call)[-1])
         places = [self._place(path) for path in self._paths(call)]
         if not places or any(place is None for place in places):
             assert all(place is None for place in places), call
@@ -135,7 +135,7 @@ class Disk:
                 into.changes.append({new_base: item})
         return True
 
-    def _linked(self, target: bytes, link: bytes) -> bool:
+    def _linked(self, target: bytes, link: str) -> bool:
         place = self._place(link)
         if place is not None:
             folder, base = place

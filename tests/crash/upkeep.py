@@ -209,7 +209,9 @@ def had_effect(step: str, path: Path) -> bool:
     repository, main = open_repository(path), backup_ids(path)
     if step == "prune":
         every = git(path, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)").split()
-        return not before_refs(repository.git) and len(every) == len(prune.reachable_ids(path))
+        return not before_refs(repository.git) and len(every) == len(
+            prune.reachable_ids(path, None)
+        )
     if step == "forget":
         return not traces_of_device(path, DEVICES[0])
     if step == "undo":
