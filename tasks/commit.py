@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from celery import Task
+from celery.exceptions import Reject
+from kombu.exceptions import OperationalError
 
 from tasks import drain, repack
-from worker import backoff, wakeups
+from worker import backoff, waits, wakeups
 from worker.app import app
 from worker.connections import broker_errors, get_client
-from worker.errors import InvalidInput, QueueError, StoreError
+from worker.errors import BrokerUnavailable, InvalidInput, QueueError, StoreError
 from worker.ids import checked_uuid
 from worker.settings import get_settings
 
@@ -27,8 +30,13 @@ class CommitTask(Task):  # type: ignore[misc]
         einfo: Any,  # noqa: ARG002
     ) -> None:
         """Note the failure with the inbox; Celery logs it."""
-        if not isinstance(exc, InvalidInput):
-            backoff.failed(get_client(), str(args[0] if args else kwargs["tenant_id"]), exc)
+        if isinstance(exc, InvalidInput):
+            return
+        tenant_id = str(args[0] if args else kwargs["tenant_id"])
+        with contextlib.suppress(BrokerUnavailable):
+            waits.tell_failed(
+                get_settings(), tenant_id, backoff.failed(get_client(), tenant_id, exc)
+            )
 
 
 @app.task(
@@ -37,24 +45,31 @@ class CommitTask(Task):  # type: ignore[misc]
 def commit_inbox(self: Task, tenant_id: str, sent_ms: int | None = None) -> None:
     """Commit what waits in a tenant's inbox; goes on at the queue's tail when its slice is over.
 
-    A fault of the system keeps every entry where it is and tries again, later and later, for ever.
+    A fault of the system keeps every entry where it is and tries again, later and later, for ever. Where
+    the server itself is away nothing can be noted: the sweep wakes the tenant when it is back.
     """
     tenant_id = checked_uuid("tenant_id", tenant_id)
     settings = get_settings()
     client = get_client(settings)
-    if not drain.is_due(client, tenant_id, sent_ms, retry=bool(self.request.retries)):
-        return
     try:
-        turn = drain.drain_inbox(client, settings, tenant_id)
-    except (StoreError, QueueError) as error:
-        delay_s = backoff.failed(client, tenant_id, error)
-        drain.show_retrying(client, settings, tenant_id, error)
-        raise self.retry(exc=error, countdown=delay_s) from error
-    if turn.committed:
-        repack.ask_if_needed(client, settings, tenant_id)
-    if turn.had_lock and turn.left:
-        # Behind the shard's other tenants; unless a new enqueue has sent one since the last look.
-        with broker_errors():
-            own_ms = wakeups.flag_by_turn(client, tenant_id)
-        if own_ms is not None:
-            wakeups.send(app, settings, tenant_id, own_ms)
+        due = drain.look(client, tenant_id, sent_ms, retry=bool(self.request.retries))
+        if due is None:
+            return
+        try:
+            turn = drain.drain_inbox(client, settings, tenant_id)
+        except (StoreError, QueueError) as error:
+            delay_s = drain.note_fault(client, settings, tenant_id, error)
+            raise self.retry(exc=error, countdown=delay_s) from error
+        if turn.committed:
+            repack.ask_if_needed(client, settings, tenant_id)
+        if due.wait is not None and (turn.committed or turn.dead):
+            drain.tell_over(client, tenant_id, due.wait, turn)
+        if turn.had_lock and turn.left:
+            # Behind the shard's other tenants; unless a new enqueue has sent one since the last look.
+            with broker_errors():
+                own_ms = wakeups.flag_by_turn(client, tenant_id)
+            if own_ms is not None:
+                wakeups.send(app, settings, tenant_id, own_ms)
+    except (BrokerUnavailable, OperationalError, Reject) as error:
+        # Celery makes a `Reject` of a retry that it cannot send.
+        waits.tell_away(tenant_id, error)

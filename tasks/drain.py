@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,8 +20,10 @@ from worker import (
     metrics,
     receipts,
     shutdown,
+    waits,
     wakeups,
 )
+from worker.backoff import Backoff
 from worker.connections import broker_errors
 from worker.errors import BrokerUnavailable, ConfkeepError, QueueError, StoreError
 from worker.git_store import author_of
@@ -40,6 +41,9 @@ _MOST_ADMITTED = 20_000
 #: Most waiting backups whose results tell of a fault, and at a time.
 _MOST_SHOWN = 10_000
 _SHOWN_AT_ONCE = 500
+
+#: Tenants whose last turn in this process ended with a fault of the server, which kept its attempt.
+_unforgotten: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,7 @@ def drain_inbox(client: redis.Redis, settings: Settings, tenant_id: str) -> Turn
         committed, dead = _drain(client, settings, tenant_id, lock)
     except (StoreError, QueueError):
         # No entry is to blame, however often it comes.
-        with contextlib.suppress(BrokerUnavailable):
-            inbox.forget_attempts(client, tenant_id)
+        _forget_attempts(client, tenant_id)
         raise
     finally:
         lock.release()
@@ -82,11 +85,22 @@ def drain_inbox(client: redis.Redis, settings: Settings, tenant_id: str) -> Turn
     return Turn(True, committed, dead, inbox.depth(client, tenant_id))
 
 
+def _forget_attempts(client: redis.Redis, tenant_id: str) -> None:
+    """Count anew; where the server refuses that too, before this process's next turn for the tenant."""
+    try:
+        inbox.forget_attempts(client, tenant_id)
+    except BrokerUnavailable:
+        _unforgotten.add(tenant_id)
+
+
 def _drain(
     client: redis.Redis, settings: Settings, tenant_id: str, lock: TenantLock
 ) -> tuple[int, int]:
     committed = dead = 0
     end = time.monotonic() + settings.slice_s
+    if tenant_id in _unforgotten:
+        inbox.forget_attempts(client, tenant_id)
+        _unforgotten.discard(tenant_id)
     arrivals.admit(client, settings, tenant_id, by_turn=True, most=_MOST_ADMITTED)
     with ExitStack() as opened:
         committer: BatchCommitter | None = None
@@ -144,8 +158,16 @@ def _tell_unsigned(
         receipts.publish(client, tenant_id, [outcome], settings.receipt_ttl_s)
 
 
-def is_due(client: redis.Redis, tenant_id: str, sent_ms: int | None, *, retry: bool) -> bool:
-    """Whether a wake-up is to be answered now.
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A wake-up that is to be answered now."""
+
+    #: What the tenant waited for until now; None: its last turn did not fail.
+    wait: Backoff | None
+
+
+def look(client: redis.Redis, tenant_id: str, sent_ms: int | None, *, retry: bool) -> Due | None:
+    """Whether a wake-up is to be answered now; None when it is not.
 
     Not when a turn has sent one of its own since, nor while the tenant's next try is still to come:
     new enqueues must not bypass it.
@@ -163,9 +185,38 @@ def is_due(client: redis.Redis, tenant_id: str, sent_ms: int | None, *, retry: b
         pipe.hgetall(keys.backoff(tenant_id))
         flag, fields = pipe.execute()
     if wakeups.is_outdated(flag, sent_ms):
-        return False
+        return None
     wait = backoff.parse(fields)
-    return retry or wait is None or inbox.server_time_ms(client) >= wait.next_ms
+    if retry or wait is None or inbox.server_time_ms(client) >= wait.next_ms:
+        return Due(wait)
+    return None
+
+
+def note_fault(
+    client: redis.Redis, settings: Settings, tenant_id: str, error: ConfkeepError
+) -> float:
+    """Let a tenant wait whose turn failed, and tell why.
+
+    Returns:
+        Seconds until the next try.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer; nothing may be noted.
+    """
+    noted = backoff.failed(client, tenant_id, error)
+    waits.tell_failed(settings, tenant_id, noted)
+    show_retrying(client, settings, tenant_id, error)
+    return noted.delay_s
+
+
+def tell_over(client: redis.Redis, tenant_id: str, wait: Backoff, turn: Turn) -> None:
+    """Tell that a tenant goes on after a wait.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    waited = turn.committed + turn.dead + turn.left
+    waits.tell_over(tenant_id, wait, inbox.server_time_ms(client), waited)
 
 
 def show_retrying(

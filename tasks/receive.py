@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Task
+from celery.exceptions import Reject
 
 from tasks import enqueue, sign
 from tasks.models import (
@@ -48,7 +49,11 @@ def receive(self: Task, **backup: Any) -> None:
         accept(self.request.id, backup)
     except QueueError as error:
         delay = min(_LONGEST_DELAY_S, 2 ** min(self.request.retries, 6))
-        raise self.retry(exc=error, countdown=delay) from error
+        try:
+            raise self.retry(exc=error, countdown=delay) from error
+        except Reject as lost:
+            # The server does not take the retry either: the message goes back where it came from.
+            raise Reject(lost.reason, requeue=True) from error
 
 
 def accept(task_id: str, backup: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from celery import Celery, signals
 from kombu.entity import Queue
 
-from worker import closed_channel, keys, logs, measure, shutdown, urls
+from worker import closed_channel, keys, logs, measure, shutdown, urls, waits
 from worker.broker_check import BrokerCheckStep
 from worker.health import HeartbeatStep
 from worker.metrics_server import MetricsStep
@@ -77,6 +77,8 @@ def configuration() -> dict[str, Any]:
         "worker_send_task_events": True,
         "worker_consumer": "worker.consumer:Consumer",
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # A message that was taken is in `unacked`; fewer at a time would only add lines to the log.
+        "worker_enable_prefetch_count_reduction": False,
         "worker_hijack_root_logger": False,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -131,6 +133,7 @@ def _unbind_task(**_: Any) -> None:
 def _prepare_shutdown(**_: Any) -> None:
     shutdown.prepare()
     closed_channel.install()
+    waits.quiet_celery()
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]

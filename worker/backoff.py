@@ -42,6 +42,18 @@ class Backoff:
         return self.tries >= STALLED_TRIES
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A failed turn, as it was noted."""
+
+    #: Seconds until the next try.
+    delay_s: float
+    #: Failed tries since the last turn that succeeded.
+    tries: int
+    #: The error's class and text.
+    reason: str
+
+
 def get(client: redis.Redis, tenant_id: str) -> Backoff | None:
     """The tenant's wait; None when its last commit succeeded.
 
@@ -83,11 +95,8 @@ def parse(fields: dict[bytes, bytes]) -> Backoff | None:
     )
 
 
-def failed(client: redis.Redis, tenant_id: str, error: BaseException) -> float:
+def failed(client: redis.Redis, tenant_id: str, error: BaseException) -> Noted:
     """Note a failed commit, if anything waits still: another turn may have settled it all.
-
-    Returns:
-        Seconds until the next try.
 
     Raises:
         BrokerUnavailable: Redis did not answer; nothing was noted.
@@ -106,16 +115,16 @@ def failed(client: redis.Redis, tenant_id: str, error: BaseException) -> float:
         keys.arrivals(tenant_id),
     ]
     with broker_errors():
-        wait_ms = scripts.load("failed").run(client, names, arguments)
+        wait_ms, tries = scripts.load("failed").run(client, names, arguments)
     measure.count(metrics.WORKER_RETRIED)
-    return int(wait_ms) / 1000
+    return Noted(int(wait_ms) / 1000, int(tries), reason)
 
 
-def clear(client: redis.Redis, tenant_id: str) -> None:
-    """Let the next try come at once.
+def kick(client: redis.Redis, tenant_id: str) -> None:
+    """Let the next try come at once, and the tries be counted anew.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
     with broker_errors():
-        client.delete(keys.backoff(tenant_id))
+        scripts.load("kick").run(client, [keys.backoff(tenant_id)], [])

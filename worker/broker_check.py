@@ -1,7 +1,13 @@
-"""The check of the server before a worker starts: does it keep what it acknowledges? It changes nothing."""
+"""Looks whether the server keeps what it acknowledges: before a worker starts, and while one runs.
+
+A server that does not ends a worker that starts. A worker that runs goes on, and tells: what it commits is
+safe, and what it leaves in such a server is not.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import redis
@@ -10,6 +16,7 @@ from celery import bootsteps
 from worker.connections import broker_errors, open_client
 from worker.errors import BrokerUnavailable, BrokerVolatile, ConfkeepError
 from worker.logs import get_logger
+from worker.outage import CONSUMER, outage
 from worker.settings import Settings, get_settings
 
 _SILENT: Final = "The server does not tell its configuration"
@@ -29,18 +36,37 @@ def check(client: redis.Redis, settings: Settings) -> list[str]:
         BrokerUnavailable: it did not answer.
     """
     found, unknown = _ask(client)
+    problems = _problems(found)
+    if problems and not settings.allow_volatile_broker:
+        raise BrokerVolatile("; ".join(problems))
+    return unknown + (problems or _risks(found))
+
+
+def find_problems(client: redis.Redis) -> list[str]:
+    """What may make the server lose what it acknowledged, one sentence each; empty: nothing is known.
+
+    Raises:
+        BrokerUnavailable: it did not answer.
+    """
+    found, _unknown = _ask(client)
+    return _problems(found) or _risks(found)
+
+
+def _problems(found: dict[str, str]) -> list[str]:
     problems = []
     if found.get("maxmemory-policy", "noeviction") != "noeviction":
         problems.append(f"maxmemory-policy is {found['maxmemory-policy']}: it may evict backups")
     if found.get("appendonly") == "no":
         problems.append("appendonly is no: a restart loses every accepted backup")
-    if problems and not settings.allow_volatile_broker:
-        raise BrokerVolatile("; ".join(problems))
-    if found.get("appendfsync") in ("everysec", "no") and not problems:
-        problems.append(
-            f"appendfsync is {found['appendfsync']}: a crash loses what was accepted shortly before"
-        )
-    return unknown + problems
+    return problems
+
+
+def _risks(found: dict[str, str]) -> list[str]:
+    if found.get("appendfsync") not in ("everysec", "no"):
+        return []
+    return [
+        f"appendfsync is {found['appendfsync']}: a crash loses what was accepted shortly before"
+    ]
 
 
 def _ask(client: redis.Redis) -> tuple[dict[str, str], list[str]]:
@@ -78,20 +104,65 @@ def _ask_less(client: redis.Redis) -> tuple[dict[str, str], list[str]]:
     ]
 
 
+class BrokerWatch:
+    """Looks again while a worker runs: somebody may change the server, or bring another one back.
+
+    Args:
+        client: asks the server.
+        told: what was told when the worker started; None: nothing was.
+        note: called with what is wrong now, in one line, after each look.
+        interval_s: seconds between two looks.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        told: list[str] | None,
+        note: Callable[[str], None],
+        interval_s: float,
+    ) -> None:
+        self._client = client
+        self._told = told or []
+        self._note = note
+        self._interval_s = interval_s
+        self._next = 0.0
+
+    def look_if_due(self) -> None:
+        """Look, and tell what changed.
+
+        Raises:
+            BrokerUnavailable: it did not answer; the next call looks again.
+        """
+        if time.monotonic() < self._next:
+            return
+        problems = find_problems(self._client)
+        self._next = time.monotonic() + self._interval_s
+        self._note("; ".join(problems))
+        for problem in problems:
+            if problem not in self._told:
+                log.warning(problem, action="broker.volatile", hint=BrokerVolatile.hint)
+        if self._told and not problems:
+            log.warning("Redis keeps again what it acknowledges", action="broker.durable")
+        self._told = problems
+
+
 class BrokerCheckStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Ends the worker before it takes its first task from a server that is not durable."""
 
     def start(self, parent: Any) -> None:
         """Look once; a server that is away is for the consumer to wait for."""
         settings = get_settings()
+        parent.broker_problems = None
         client = open_client(settings)
         try:
-            for problem in check(client, settings):
+            parent.broker_problems = check(client, settings)
+            for problem in parent.broker_problems:
                 log.warning(problem, action="broker.volatile")
         except BrokerVolatile as error:
             _refuse(parent, error)
-        except BrokerUnavailable:
-            log.warning("the server is away; waiting for it", action="broker.away")
+        except BrokerUnavailable as error:
+            # The consumer waits for it, and says when it is back.
+            outage.met(CONSUMER, error)
         finally:
             client.close()
 

@@ -15,6 +15,11 @@ from typing import Any, Final
 import redis
 from kombu.transport.redis import Channel
 
+
+class ChannelClosed(redis.ConnectionError):
+    """The connection of this channel is closed; what was taken from it is in the queue again."""
+
+
 #: The method that looks for the address; kombu offers no other place.
 _NAME: Final = "_connparams"
 
@@ -29,7 +34,7 @@ def _telling(parameters: Any) -> Any:
     @functools.wraps(parameters)
     def told(channel: Any, *arguments: Any, **options: Any) -> Any:
         if channel.connection is None or channel.connection.client is None:
-            raise redis.ConnectionError("the connection of this channel is closed")
+            raise ChannelClosed("the connection of this channel is closed")
         return parameters(channel, *arguments, **options)
 
     return told

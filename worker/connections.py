@@ -15,7 +15,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from worker import urls
-from worker.errors import BrokerUnavailable, NotPermitted
+from worker.broker_faults import explain, strip_command
 from worker.settings import Settings, get_settings
 
 _lock = threading.Lock()
@@ -27,8 +27,6 @@ _clients: dict[tuple[int, str], redis.Redis] = {}
 #: in one piece, which the server reads at once.
 _LARGE_COMMAND_BYTES: Final = 512 * 1024
 _LARGE_BYTES: Final = 16 * 1024
-#: What redis-py puts between the command and the error.
-_QUOTED: Final = "of pipeline caused error: "
 
 
 class _Packer(HiredisRespSerializer):
@@ -113,22 +111,12 @@ def broker_errors() -> Iterator[None]:
     """Turn redis-py's errors into `BrokerUnavailable`, or `NotPermitted`, without what they may quote."""
     try:
         yield
-    except redis.exceptions.AuthenticationError as error:
-        raise NotPermitted("Redis refuses the user's name or password, or wants one") from error
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        raise BrokerUnavailable(f"Redis did not answer ({type(error).__name__})") from error
-    except redis.exceptions.NoPermissionError as error:
-        _strip_command(error)
-        raise NotPermitted("Redis does not allow this to its user") from error
-    except redis.ResponseError as error:
-        _strip_command(error)
-        # The server's error code (OOM, READONLY, MISCONF ...): redis-py takes those that it knows off
-        # the text, of the others it is the first word. The rest may quote.
-        code = getattr(error, "status_code", None) or str(error).split(" ", 1)[0][:40]
-        raise BrokerUnavailable(f"Redis refused the command ({code})") from error
-
-
-def _strip_command(error: redis.ResponseError) -> None:
-    """Leave of an error what the server said: for a pipeline redis-py quotes the command too, and that
-    may hold a payload, which a traceback would show."""
-    error.args = (str(error).rpartition(_QUOTED)[2],)
+    except (
+        redis.ConnectionError,
+        redis.TimeoutError,
+        redis.exceptions.InvalidResponse,
+        redis.ResponseError,
+    ) as error:
+        if isinstance(error, redis.ResponseError):
+            strip_command(error)
+        raise explain(error) from error

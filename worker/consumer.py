@@ -1,20 +1,99 @@
-"""Celery's consumer, which shows that its loop turns; workers load it by name, producers never.
+"""Celery's consumer: waits for a server that is away or refuses, and shows that its loop turns.
 
 Celery's configuration names it (`worker_consumer`).
+
+A server refuses writes for a while now and then: a failover, a full disk or memory, a user whose
+rights were taken away. To Celery that is a fault of its own, which ends the worker. Here it is an
+outage: the consumer gives up its connection, and connects anew when the server takes writes again.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import time
+import warnings
+from typing import Any, Final
 
+import redis
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer as CeleryConsumer
+from celery.worker.state import maybe_shutdown
+from kombu.transport.redis import Transport
+from kombu.utils.functional import retry_over_time
 
+from worker.closed_channel import ChannelClosed
+from worker.connections import broker_errors, open_client
+from worker.errors import BrokerUnavailable
 from worker.health import LOOP_INTERVAL_S
 from worker.heartbeat import Mark
+from worker.outage import CONSUMER, outage, quiet_celery
+from worker.settings import get_settings
+
+#: Seconds between two tries to connect, and from one loss of the connection to the next try.
+RETRY_S: Final = 1.0
+#: Most seconds to wait for an answer while it is away: what comes back is found soon.
+_PROBE_TIMEOUT_S: Final = 2.0
+#: Where kombu keeps the times of the messages that workers took.
+_UNACKED_INDEX: Final = "unacked_index"
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]
-    """Marks from a timer of its loop."""
+    """Reconnects within seconds of an outage's end, however long it was."""
+
+    #: Celery sets it: what it takes for a lost connection.
+    connection_errors: tuple[type[BaseException], ...]
+    _connected_at = 0.0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        _take_refusals_for_outages()
+        quiet_celery()
+        super().__init__(*arguments, **options)
+
+    def update_strategies(self) -> None:
+        """Let nothing be swallowed that goes wrong when a task is acknowledged.
+
+        Celery logs it and goes on, with a message less that this connection may take: one with a pool
+        of one never takes any again. Raised in its loop, it costs a new connection. What comes too
+        late for an old connection has its message back in the queue, and costs nothing.
+        """
+        errors, self.connection_errors = self.connection_errors, (ChannelClosed,)
+        try:
+            super().update_strategies()
+        finally:
+            self.connection_errors = errors
+
+    def connect(self) -> Any:
+        """Connect for consuming; not at once again when the last connection did not hold."""
+        if time.monotonic() - self._connected_at < RETRY_S:
+            maybe_shutdown()
+            time.sleep(RETRY_S)
+        connection = super().connect()
+        self._connected_at = time.monotonic()
+        return connection
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Wait, for as long as it takes, until the server answers and takes writes."""
+        retry_over_time(  # type: ignore[no-untyped-call]
+            _reach,
+            (BrokerUnavailable, *conn.recoverable_connection_errors),
+            (conn,),
+            errback=_told,
+            interval_max=RETRY_S,
+            callback=maybe_shutdown,
+        )
+        self.first_connection_attempt = False
+        return conn
+
+    def on_connection_error_before_connected(self, exc: BaseException) -> None:
+        """Celery calls this when it cannot connect."""
+        outage.met(CONSUMER, exc)
+
+    def on_connection_error_after_connected(self, exc: BaseException) -> None:
+        """Celery calls this when it lost the connection."""
+        outage.met(CONSUMER, exc)
+        with warnings.catch_warnings():
+            # It tells of each loss what Celery 6 will do by default, also who set it otherwise.
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)
+            super().on_connection_error_after_connected(exc)
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Celery calls this for each connection, and cancels the timer when that is lost."""
@@ -22,6 +101,27 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         hub.call_repeatedly(LOOP_INTERVAL_S, self._turned)
 
     def _turned(self) -> None:
+        outage.passed(CONSUMER)
         heartbeat = getattr(self.controller, "heartbeat", None)
         if heartbeat is not None:
             heartbeat.mark(Mark.LOOP)
+
+
+def _told(error: BaseException, _intervals: Any, _retries: int) -> float:
+    outage.met(CONSUMER, error)
+    return RETRY_S
+
+
+def _reach(connection: Any) -> None:
+    settings = get_settings()
+    timeout_s = min(_PROBE_TIMEOUT_S, settings.redis_timeout_s)
+    with open_client(settings, timeout_s=timeout_s) as client, broker_errors():
+        # Changes nothing, and is refused like all that needs memory and writes.
+        client.zadd(_UNACKED_INDEX, {"": 0}, xx=True)
+    connection.ensure_connection(max_retries=0)
+
+
+def _take_refusals_for_outages() -> None:
+    """Let kombu and Celery answer a command that the server refuses as they answer a lost connection."""
+    if redis.ResponseError not in Transport.connection_errors:
+        Transport.connection_errors = (*Transport.connection_errors, redis.ResponseError)

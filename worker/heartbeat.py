@@ -12,6 +12,7 @@ also when these hang. It loads neither pydantic nor redis-py: a probe runs every
     64      five doubles: loop turned, sweep done, sweep failed, store written, store failed; 0: never
     128     why the sweep failed, 64 bytes        192     why the store failed, 128 bytes
     320     the node's name, 256 bytes
+    576     why the server may lose what it acknowledged, 256 bytes; empty: nothing is known
 
 The worker holds a record lock on the file. Children that it forks do not have it, and the kernel
 gives it back however the worker ends: a file without the lock is a dead worker's.
@@ -39,7 +40,7 @@ _HEAD: Final = struct.Struct("<8sIIIId")
 _MARKS: Final = struct.Struct("<5d")
 _MARKS_AT: Final = 64
 _MARK: Final = struct.Struct("<d")
-_TEXTS: Final = {"sweep": (128, 64), "store": (192, 128), "name": (320, 256)}
+_TEXTS: Final = {"sweep": (128, 64), "store": (192, 128), "name": (320, 256), "broker": (576, 256)}
 _SIZE: Final = 1024
 _STATE_AT: Final = 16
 
@@ -77,6 +78,8 @@ class Vitals:
     #: Why the last try failed; None: it did not.
     sweep_error: str | None
     store_error: str | None
+    #: Why the server may lose what it acknowledged; None: nothing is known.
+    broker_problem: str | None = None
 
 
 def run_folder(run_path: Path | None, redis_url: str) -> Path:
@@ -125,6 +128,10 @@ class Heartbeat:
         elif what is Mark.STORE_FAILED:
             self._put_text("store", reason)
         _MARK.pack_into(self._memory, _MARKS_AT + what * _MARK.size, time.monotonic())
+
+    def note_broker(self, problem: str) -> None:
+        """Note why the server may lose what it acknowledged; empty: nothing is known."""
+        self._put_text("broker", problem)
 
     def enter(self, state: State) -> None:
         """Note what the process does from now on."""
@@ -188,6 +195,7 @@ def _read(path: Path) -> Vitals | None:
         store_age_s=_age(now, store),
         sweep_error=_text(data, "sweep") if sweep_failed > sweep else None,
         store_error=_text(data, "store") if store_failed > store else None,
+        broker_problem=_text(data, "broker") or None,
     )
 
 

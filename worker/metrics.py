@@ -145,6 +145,12 @@ OF_WORKER: Final = (
 )
 
 UP: Final = Metric("confkeep_up", "gauge", "Whether Redis answered (1) or not (0).")
+VOLATILE: Final = Metric(
+    "confkeep_broker_volatile",
+    "gauge",
+    "Whether Redis may lose what it acknowledged (1), as far as it tells: it keeps no append-only file, "
+    "does not sync it always, or evicts keys.",
+)
 ENQUEUED: Final = Metric(
     "confkeep_backups_enqueued_total",
     "counter",
@@ -259,6 +265,7 @@ STORE_AGE: Final = Metric(
 #: What the exporter reads from Redis at each scrape. All but `UP` are absent when it is away.
 OF_REDIS: Final = (
     UP,
+    VOLATILE,
     ENQUEUED,
     COMMITTED,
     UNCHANGED,

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import redis
@@ -20,12 +21,13 @@ from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
 from worker import arrivals, backoff, keys, measure, room, tidy, wakeups
-from worker.broker_check import BrokerCheckStep
+from worker.broker_check import BrokerCheckStep, BrokerWatch
 from worker.connections import broker_errors, open_client
-from worker.errors import ConfkeepError
+from worker.errors import BrokerUnavailable, ConfkeepError
 from worker.health import HeartbeatStep
 from worker.heartbeat import Heartbeat, Mark
 from worker.logs import get_logger
+from worker.outage import SWEEP, outage
 from worker.settings import Settings, get_settings
 
 log = get_logger("sweeper")
@@ -38,6 +40,9 @@ _TENANTS_AT_ONCE = 1_000
 _MOST_READ = 2_000
 #: Seconds of each sweep for the hourly tidying, while it is under way.
 _TIDY_S = 0.2
+#: Sweeps, and most seconds, from one look whether the server keeps what it acknowledges to the next.
+_SWEEPS_UNCHECKED = 15
+_MOST_UNCHECKED_S = 30.0
 #: Seconds after which a silent worker is forgotten.
 _FORGET_WORKER_S = 3_600
 
@@ -215,7 +220,7 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self._stop.clear()
         self._thread = threading.Thread(
             target=self._run,
-            args=(parent.app, settings, parent.hostname, parent.heartbeat),
+            args=(parent.app, settings, parent.hostname, parent.heartbeat, parent.broker_problems),
             name="sweeper",
             daemon=True,
         )
@@ -229,17 +234,31 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     terminate = stop
 
-    def _run(self, app: Celery, settings: Settings, name: str, heartbeat: Heartbeat | None) -> None:
+    def _run(
+        self,
+        app: Celery,
+        settings: Settings,
+        name: str,
+        heartbeat: Heartbeat | None,
+        told: list[str] | None,
+    ) -> None:
         client = open_client(settings, timeout_s=min(2.0, settings.redis_timeout_s))
         sweeper = Sweeper(app, settings, client, name)
+        interval_s = min(_MOST_UNCHECKED_S, _SWEEPS_UNCHECKED * settings.sweep_interval_s)
+        watch = BrokerWatch(client, told, partial(_note_broker, heartbeat), interval_s)
         while True:
             try:
                 sent = sweeper.sweep()
+                watch.look_if_due()
             except (redis.RedisError, OperationalError, ConfkeepError, OSError) as error:
-                log.warning("sweep failed", action="sweep.failed", error=type(error).__name__)
+                if isinstance(error, ConfkeepError) and not isinstance(error, BrokerUnavailable):
+                    log.warning("sweep failed", action="sweep.failed", error=type(error).__name__)
+                else:
+                    outage.met(SWEEP, error)
                 if heartbeat is not None:
                     heartbeat.mark(Mark.SWEEP_FAILED, type(error).__name__)
             else:
+                outage.passed(SWEEP)
                 if heartbeat is not None:
                     heartbeat.mark(Mark.SWEEP)
                 measure.note_sweep()
@@ -250,3 +269,8 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         with contextlib.suppress(redis.RedisError):
             sweeper.leave()
         client.close()
+
+
+def _note_broker(heartbeat: Heartbeat | None, problem: str) -> None:
+    if heartbeat is not None:
+        heartbeat.note_broker(problem)

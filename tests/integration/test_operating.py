@@ -86,7 +86,7 @@ def test_kick_commits_at_once_what_waits_for_its_next_try(deployed: Deployment) 
     with deployed.client() as client:
         backup_id = enqueue(tenant)
         for _ in range(9):
-            wait_s = backoff.failed(client, tenant, StoreUnavailable("no space left"))
+            wait_s = backoff.failed(client, tenant, StoreUnavailable("no space left")).delay_s
         assert wait_s > 30
         deployed.start_worker(pool="threads")
         waiting = confkeep("receipt", backup_id)

@@ -10,6 +10,7 @@ from typing import Final
 import redis
 
 from worker import backoff, keys, metrics
+from worker.broker_check import find_problems
 from worker.cli.metric_families import Sample
 from worker.connections import broker_errors
 from worker.errors import BrokerUnavailable
@@ -49,7 +50,9 @@ class DeploymentFigures:
             received = client.llen(keys.RECEIVE_QUEUE)
             dead = client.hlen(keys.DEAD)
         workers = list_workers(client)
+        volatile = bool(find_problems(client))
         yield Sample(metrics.UP, 1)
+        yield Sample(metrics.VOLATILE, int(volatile))
         yield from _totals(totals)
         yield from _by_shard(inboxes, load, settings.shards)
         yield Sample(metrics.INBOX_FULL, load.full(settings))

@@ -82,7 +82,7 @@ def command(
         else:
             terminal.line(payload.backup_id)
         return
-    receipts = Receipts(silence_s=timeout)
+    receipts = Receipts(silence_s=timeout, tenant_id=tenant_id)
     receipts.expect([payload.backup_id])
     started = time.monotonic()
     (answer,) = receipts.wait()

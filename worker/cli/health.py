@@ -66,6 +66,9 @@ def command(
     CONFKEEP_REDIS_URL, and asks neither the server nor the volume: it answers at once also when
     these hang. A worker with CONFKEEP_RUN_PATH is found with the same CONFKEEP_RUN_PATH.
 
+    A server that may lose what it acknowledged (it keeps no append-only file any more, or evicts) is a
+    warning: the worker commits what it finds there.
+
     It ends with 0, with 51 when a worker is not live or there is none, or with 52 when one is not
     ready.
 
@@ -74,7 +77,8 @@ def command(
       {"live", "ready": true or false,
        "workers": [{"name", "index", "pid", "state": "starting", "running" or "ending",
                     "loop_age_s", "sweep_age_s", "store_age_s": seconds, or null,
-                    "not_live": why, or null, "not_ready": [why]}]}
+                    "not_live": why, or null, "not_ready": [why],
+                    "broker_problem": why the server may lose what it acknowledged, or null}]}
     """
     workers = [
         worker
@@ -107,6 +111,8 @@ def command(
     said = "live and ready" if both else "live" if ask_live else "ready"
     for worker in workers:
         click.echo(f"{said}: {_printable(worker.name)} ({_ages(worker)})")
+        if worker.broker_problem is not None:
+            click.echo(f"warning: {_printable(worker.broker_problem)}", err=True)
 
 
 def _read() -> list[Vitals]:
@@ -174,4 +180,5 @@ def _json(worker: Vitals, not_live: str | None, not_ready: list[str]) -> dict[st
         **{name: None if age is None else round(age, 3) for name, age in ages.items()},
         "not_live": not_live,
         "not_ready": not_ready,
+        "broker_problem": worker.broker_problem,
     }

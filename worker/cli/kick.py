@@ -32,7 +32,7 @@ def command(terminal: Terminal, tenant: str) -> None:
         terminal.line(f"Nothing waits for tenant {tenant_id}.")
         return
     wait = backoff.get(client, tenant_id)
-    backoff.clear(client, tenant_id)
+    backoff.kick(client, tenant_id)
     wake(terminal, settings, tenant_id)
     terminal.line(
         f"Woke shard {shard_of(tenant_id, settings.shards):02d} for tenant {tenant_id}: "

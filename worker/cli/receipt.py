@@ -36,6 +36,7 @@ from worker.store.index import open_index
 from worker.store.reader import find_commit, id_in_header, read_pair
 from worker.store.repository import open_repository, repository_path, tenants_of
 from worker.suspect import warning_of, why_suspect
+from worker.waits import advice
 
 #: What the states of a record mean to a person.
 _MEANING: Final = {
@@ -82,6 +83,7 @@ def command(terminal: Terminal, backup_id: str, tenant: str | None, as_json: boo
     With --json:
       {"backup_id", "state": "PENDING", "RETRY", "SUCCESS" or "FAILURE", "source": "redis" or "git",
        "reason": why it waits or failed, or null,
+       "next_step": what to do about a commit that failed, or null,
        "receipt": null or {"backup_id", "tenant_id", "device_id", "sha", "lines_added",
                            "lines_removed", "unchanged", "export_changed", "committed_at",
                            "suspect", "warnings"}}
@@ -98,11 +100,12 @@ def command(terminal: Terminal, backup_id: str, tenant: str | None, as_json: boo
                 "state": answer.state,
                 "source": answer.source,
                 "reason": None if answer.error is None else str(answer.error),
+                "next_step": _next_step(answer, settings, tenant_id),
                 "receipt": answer.receipt,
             }
         )
     else:
-        _print(terminal, backup_id, answer)
+        _print(terminal, backup_id, answer, _next_step(answer, settings, tenant_id))
     if answer.state == "FAILURE":
         raise answer.error or PoisonedBackup("no reason is known")
     if answer.receipt is None:
@@ -214,11 +217,18 @@ def _in_repository(path: Path, tenant_id: str, backup_id: str) -> dict[str, Any]
     }
 
 
-def _print(terminal: Terminal, backup_id: str, answer: Answer) -> None:
+def _next_step(answer: Answer, settings: Settings, tenant_id: str | None) -> str | None:
+    if answer.error is None or answer.state != "RETRY":
+        return None
+    return advice(f"{type(answer.error).__name__}: {answer.error}", settings, tenant_id)
+
+
+def _print(terminal: Terminal, backup_id: str, answer: Answer, next_step: str | None) -> None:
     style = {"SUCCESS": "green", "FAILURE": "red"}.get(answer.state, "yellow")
     terminal.line(f"{backup_id} {_MEANING[answer.state]}", style=style)
     if answer.error is not None and answer.state == "RETRY":
         terminal.line(f"  reason     {printable(str(answer.error))}")
+        terminal.line(f"  next step  {printable(next_step or '')}")
     receipt = answer.receipt
     if receipt is None:
         return

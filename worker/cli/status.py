@@ -12,6 +12,7 @@ from rich.text import Text
 
 from worker import backoff, modes
 from worker.backoff import Backoff
+from worker.broker_check import find_problems
 from worker.cli import running
 from worker.cli import watch as watch_
 from worker.cli.terminal import (
@@ -33,6 +34,7 @@ from worker.store.git_process import git_problem
 from worker.store.repack_state import read_state
 from worker.store.repository import repository_path, tenants_of
 from worker.sweeper import WorkerStatus, list_workers
+from worker.waits import advice
 
 #: Most rows of a table that may have thousands.
 _ROWS: Final = 20
@@ -72,12 +74,13 @@ def command(
     \b
     With --json:
       {"tenants": [id],
+       "broker_problems": why the server may lose what it acknowledged, empty when nothing is known,
        "load": {"backups", "bytes": of all inboxes, "max_backups", "max_bytes",
                 "tenant_max_backups", "tenant_max_bytes": the limits at which an enqueue is refused},
        "workers": [{"name", "shards", "last_sweep_age_s"}],
        "inboxes": [{"tenant_id", "shard", "entries", "bytes", "oldest_age_s", "stalled",
                     "failed_tries", "reason": why the last commit failed, or null,
-                    "failing_since", "next_try": dates, or null}],
+                    "next_step": what to do about it, or null, "failing_since", "next_try": dates, or null}],
        "wakeups": {shard: waiting, ...}, the empty ones left out,
        "dead_letters": [{"backup_id", "tenant_id", "device_id", "reason", "died_at"}],
        "open_to_others": repositories that all users of the machine may enter,
@@ -99,15 +102,16 @@ def command(
     tenants = tenants_of(settings.git_store_path)
     skipped = _skipped_repacks(settings, tenants)
     exposed = _exposed(settings, tenants)
+    problems = find_problems(client)
     if as_json:
         terminal.json(
             {
                 "tenants": tenants,
+                "broker_problems": problems,
                 "load": _load_json(load, settings),
                 "workers": [dataclasses.asdict(worker) for worker in workers],
                 "inboxes": [
-                    _inbox_json(box, waits.get(box.tenant_id), load, settings.shards)
-                    for box in inboxes
+                    _inbox_json(box, waits.get(box.tenant_id), load, settings) for box in inboxes
                 ],
                 "wakeups": depths,
                 "dead_letters": [_dead_json(letter) for letter in dead],
@@ -116,10 +120,12 @@ def command(
             }
         )
         return
+    for problem in problems:
+        terminal.line(f"Redis may lose what it acknowledged: {problem}", style="red")
     _print_workers(terminal, workers, settings.shards)
     _print_inboxes(terminal, inboxes, load, settings.shards, depths)
     _print_load(terminal, load, settings)
-    _print_waits(terminal, waits, server_time_ms(client))
+    _print_waits(terminal, settings, waits, server_time_ms(client))
     _print_dead(terminal, dead)
     terminal.heading(f"Store {settings.git_store_path}: {count_text(len(tenants), 'tenant')}")
     for tenant_id in tenants[:_ROWS]:
@@ -230,7 +236,9 @@ def _print_load(terminal: Terminal, load: Load, settings: Settings) -> None:
     )
 
 
-def _print_waits(terminal: Terminal, waits: Mapping[str, Backoff], now_ms: int) -> None:
+def _print_waits(
+    terminal: Terminal, settings: Settings, waits: Mapping[str, Backoff], now_ms: int
+) -> None:
     """The tenants that wait after a fault, those first that a person should look at."""
     if not waits:
         return
@@ -249,6 +257,7 @@ def _print_waits(terminal: Terminal, waits: Mapping[str, Backoff], now_ms: int) 
             style="red" if wait.stalled else "yellow",
         )
         terminal.line(f"    {printable(wait.reason)}")
+        terminal.line(f"    {printable(advice(wait.reason, settings, tenant_id))}")
     _and_more(terminal, len(waits))
 
 
@@ -281,15 +290,16 @@ def _load_json(load: Load, settings: Settings) -> dict[str, int]:
 
 
 def _inbox_json(
-    box: InboxStatus, wait: Backoff | None, load: Load, shards: int
+    box: InboxStatus, wait: Backoff | None, load: Load, settings: Settings
 ) -> dict[str, object]:
     return {
         **dataclasses.asdict(box),
-        "shard": shard_of(box.tenant_id, shards),
+        "shard": shard_of(box.tenant_id, settings.shards),
         "bytes": load.tenant_bytes.get(box.tenant_id, 0),
         "stalled": wait is not None and wait.stalled,
         "failed_tries": 0 if wait is None else wait.tries,
         "reason": None if wait is None else wait.reason,
+        "next_step": None if wait is None else advice(wait.reason, settings, box.tenant_id),
         "failing_since": None if wait is None else _date(wait.since_ms),
         "next_try": None if wait is None else _date(wait.next_ms),
     }

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from worker import backoff
 from worker.app import app
-from worker.connections import broker_errors
+from worker.connections import broker_errors, get_client
 from worker.errors import ConfkeepError, NoReceipt
+from worker.settings import get_settings
+from worker.waits import advice
 
 #: Seconds without any receipt after which nobody seems to work.
 SILENCE_S: Final = 30.0
@@ -40,11 +43,17 @@ class Receipts:
     Args:
         silence_s: seconds without any answer after which waiting ends.
         check: called at each look; raises when nobody can answer any more, or to end the waiting.
+        tenant_id: whose backups they are; None: those of several.
     """
 
     def __init__(
-        self, *, silence_s: float = SILENCE_S, check: Callable[[], None] | None = None
+        self,
+        *,
+        silence_s: float = SILENCE_S,
+        check: Callable[[], None] | None = None,
+        tenant_id: str | None = None,
     ) -> None:
+        self._tenant_id = tenant_id
         self._silence_s = silence_s
         self._check = check
         self._open: dict[str, None] = {}
@@ -82,11 +91,27 @@ class Receipts:
             self._heard_at = now
             return answers
         if self._open and now - self._heard_at > self._silence_s:
+            waiting = f"{len(self._open)} accepted and waiting"
+            reason = self._why_not()
+            if reason is None:
+                raise NoReceipt(f"no worker answered for {self._silence_s:g} s; {waiting}")
             raise NoReceipt(
-                f"no worker answered for {self._silence_s:g} s; "
-                f"{len(self._open)} accepted and waiting"
+                f"no receipt for {self._silence_s:g} s; {waiting}. The last commit failed: {reason}. "
+                f"{advice(reason, get_settings(), self._tenant_id)}"
             )
         return answers
+
+    def _why_not(self) -> str | None:
+        """Why the last commit failed, of the tenant or at least of the oldest; None: it did not."""
+        if self._tenant_id is not None:
+            wait = backoff.get(get_client(), self._tenant_id)
+            return None if wait is None else wait.reason
+        with broker_errors():
+            meta = app.backend.get_task_meta(next(iter(self._open)))
+        error = meta.get("result")
+        if meta.get("status") != "RETRY" or not isinstance(error, ConfkeepError):
+            return None
+        return f"{type(error).__name__}: {error}"
 
     def wait(self) -> list[Answer]:
         """The next answers, at least one while any is to come; raises as `poll`."""

@@ -35,9 +35,10 @@ from worker.inbox import (
     read_load,
     server_time_ms,
 )
-from worker.settings import Settings
+from worker.settings import Settings, get_settings
 from worker.sweeper import WorkerStatus, list_workers
 from worker.totals import LATENCY_BOUNDS_MS, RecentCommit, Totals
+from worker.waits import advice
 
 #: Inboxes that are looked at, those with the oldest entries.
 _INBOXES: Final = 100
@@ -280,7 +281,16 @@ def _values(snapshot: Snapshot | None, pace: Pace, problem: str | None) -> dict[
         "dead": snapshot.dead_count,
         "workers": len(snapshot.workers),
     }
-    return values
+    return values | _worst_fault(snapshot)
+
+
+def _worst_fault(snapshot: Snapshot) -> dict[str, str]:
+    """Why the tenant waits that a person should look at first, and the next step."""
+    waits = snapshot.waits.items()
+    if not waits:
+        return {}
+    tenant_id, wait = min(waits, key=lambda item: (not item[1].stalled, item[1].since_ms))
+    return {"reason": wait.reason, "next_step": advice(wait.reason, get_settings(), tenant_id)}
 
 
 def _rounded(value: float | None) -> float | None:

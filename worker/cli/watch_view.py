@@ -17,6 +17,7 @@ from worker.cli.terminal import age_text, count_text, first_line, printable, ran
 from worker.cli.watch import Pace, Rates, Snapshot
 from worker.keys import shard_of
 from worker.settings import Settings
+from worker.waits import advice
 
 #: Seconds without a sweep after which a worker counts as silent.
 SILENT_S: Final = 15.0
@@ -65,7 +66,7 @@ class View:
             return found
         snapshot = self.snapshot
         found += [*_summary(snapshot, self.pace, self.settings, bars), Text()]
-        faults = _faults(snapshot)
+        faults = _faults(snapshot, self.settings)
         lists = [
             _workers(snapshot, self.settings.shards),
             _inboxes(snapshot, self.settings.shards),
@@ -217,8 +218,8 @@ def _inboxes(snapshot: Snapshot, shards: int) -> _List:
     return _List(Text(f"Inboxes, oldest first: {snapshot.inbox_count}", "bold"), titles, lines)
 
 
-def _faults(snapshot: Snapshot) -> _List | None:
-    """The tenants that wait after a fault, with why; the stalled ones first."""
+def _faults(snapshot: Snapshot, settings: Settings) -> _List | None:
+    """The tenants that wait after a fault, with why and what to do; the stalled ones first."""
     waits = sorted(snapshot.waits.items(), key=lambda item: (not item[1].stalled, item[1].since_ms))
     if not waits:
         return None
@@ -236,8 +237,9 @@ def _faults(snapshot: Snapshot) -> _List | None:
             )
         )
         rows.append(Text(f"    {printable(wait.reason)}"))
+        rows.append(Text(f"    {printable(advice(wait.reason, settings, tenant_id))}", "dim"))
     heading = Text(f"Waiting after a fault: {len(waits)}, {stalled} stalled", "bold red")
-    return _List(heading, [], rows, lines_a_row=2)
+    return _List(heading, [], rows, lines_a_row=3)
 
 
 def _commits(snapshot: Snapshot) -> _List:

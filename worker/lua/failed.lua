@@ -7,7 +7,8 @@
 -- ARGV  1 reason  2 ms before the second try  3 most ms between two tries
 --       4 jitter: the part of the wait that is kept, 0 to 1  5 seconds after which it is forgotten
 --
--- Returns the ms until the next try. Doubling: 1 s, 2 s, 4 s and so on, times the jitter.
+-- Returns the ms until the next try, and which failed try it was (0: nothing waits). Doubling: 1 s, 2 s,
+-- 4 s and so on, times the jitter.
 --
 -- Where nothing waits any more nothing is noted: another turn has settled it all meanwhile, and what
 -- comes next would wait for a fault that is over.
@@ -24,4 +25,4 @@ if waits then
   redis.call('EXPIRE', KEYS[1], ARGV[5])
 end
 redis.call('HINCRBY', KEYS[2], 'retried', 1)
-return wait
+return {wait, waits and tries or 0}

@@ -124,6 +124,7 @@ def test_a_receipt_of_redis_is_printed(store: Store, confkeep: Confkeep, queue: 
         "state": "SUCCESS",
         "source": "redis",
         "reason": None,
+        "next_step": None,
         "receipt": made,
     }
     assert f"{entry.backup_id} is in git" in done.stdout
@@ -248,7 +249,9 @@ def test_kick_ends_the_wait_and_wakes_the_tenant(
     assert done.exit_code == 0
     assert f"for tenant {TENANT}: 1 backup waiting" in done.stdout
     assert r"waited after 7 tries: StoreUnavailable: disk \x1b[31mfull" in done.stderr
-    assert backoff.get(queue.client, TENANT) is None
+    wait = backoff.get(queue.client, TENANT)
+    assert wait is not None
+    assert (wait.tries, wait.next_ms) == (0, 0)
     assert queue.woken == [TENANT]
     assert queue.waiting(), "it is the worker who commits"
 
@@ -426,4 +429,5 @@ def test_status_tells_load_and_limits_and_when_the_next_try_is(
     at = lines.index("Waiting after a fault: 2 tenants, 1 stalled")
     assert lines[at + 1].startswith(f"  {TENANT}: stalled, 6 failed tries in 3 h, next try in 4")
     assert lines[at + 2] == "    disk full"
-    assert lines[at + 3].startswith(f"  {OTHER}: 1 failed try in 0")
+    assert f"confkeep kick {TENANT}" in lines[at + 3]
+    assert lines[at + 4].startswith(f"  {OTHER}: 1 failed try in 0")

@@ -11,7 +11,7 @@ from tasks import drain
 from tests.judge import assert_all_readable
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker import acceptance, backoff, inbox, keys, wakeups
-from worker.errors import StoreUnavailable
+from worker.errors import BrokerUnavailable, StoreUnavailable
 from worker.settings import Settings
 
 
@@ -65,7 +65,7 @@ def test_a_wake_up_is_answered_when_its_time_has_come(
     client: redis.Redis, settings: Settings
 ) -> None:
     def due(sent_ms: int | None = None, *, retry: bool = False) -> bool:
-        return drain.is_due(client, TENANT, sent_ms, retry=retry)
+        return drain.look(client, TENANT, sent_ms, retry=retry) is not None
 
     assert due()
     acceptance.accept(client, settings, [submission(1)])
@@ -77,3 +77,34 @@ def test_a_wake_up_is_answered_when_its_time_has_come(
     own_ms = wakeups.flag_by_turn(client, TENANT)
     assert own_ms is not None
     assert (due(own_ms), due(own_ms - 1), due(own_ms - 1, retry=True)) == (True, False, False)
+
+
+def test_a_server_that_refuses_counts_no_attempt_though_it_cannot_be_taken_back_at_once(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acceptance.accept(client, settings, [submission(1)])
+
+    refuses = False
+    settle, forget = inbox.settle, inbox.forget_attempts
+
+    def begin(*_: Any, **__: Any) -> Any:
+        nonlocal refuses
+        refuses = True
+        raise BrokerUnavailable("Redis refused the command (READONLY)")
+
+    def refused(*arguments: Any) -> None:
+        if refuses:
+            raise BrokerUnavailable("Redis refused the command (READONLY)")
+        forget(*arguments)
+
+    monkeypatch.setattr(inbox, "forget_attempts", refused)
+    monkeypatch.setattr(inbox, "settle", begin)
+    for _ in range(30):
+        refuses = False
+        with pytest.raises(BrokerUnavailable):
+            drain.drain_inbox(client, settings, TENANT)
+        assert client.get(keys.attempts(TENANT)) == b"1", "that of the last turn alone"
+    refuses = False
+    monkeypatch.setattr(inbox, "settle", settle)
+    assert drain.drain_inbox(client, settings, TENANT).committed == 1
+    assert not client.exists(keys.DEAD)

@@ -11,6 +11,7 @@ import redis
 
 from tests.unit.queue.test_inbox import submission
 from worker import acceptance, backoff, keys, sweeper, tidy, wakeups
+from worker.backoff import Backoff
 from worker.broker_check import BrokerCheckStep
 from worker.errors import StoreUnavailable
 from worker.settings import Settings, load_settings
@@ -120,7 +121,9 @@ def test_a_lasting_fault_is_tried_later_and_later_for_ever(
     client: redis.Redis, settings: Settings
 ) -> None:
     tenant = wait_in(client, settings, 1)
-    delays = [backoff.failed(client, tenant, StoreUnavailable("no space")) for _ in range(40)]
+    delays = [
+        backoff.failed(client, tenant, StoreUnavailable("no space")).delay_s for _ in range(40)
+    ]
     for tries, delay in enumerate(delays, 1):
         longest = min(60.0, 2.0 ** (tries - 1))
         assert 0.75 * longest <= delay <= longest
@@ -129,8 +132,11 @@ def test_a_lasting_fault_is_tried_later_and_later_for_ever(
     assert (wait.tries, wait.stalled) == (40, True)
     assert wait.reason == "StoreUnavailable: no space"
     assert wait.since_ms < wait.next_ms
-    backoff.clear(client, tenant)
-    assert backoff.get(client, tenant) is None
+    backoff.kick(client, tenant)
+    assert backoff.get(client, tenant) == Backoff(0, wait.since_ms, 0, wait.reason)
+    assert backoff.failed(client, tenant, StoreUnavailable("no space")).tries == 1
+    backoff.kick(client, "another")
+    assert backoff.get(client, "another") is None
 
 
 def test_no_sweep_begins_before_the_server_was_checked() -> None:
@@ -141,7 +147,9 @@ def test_no_sweep_begins_before_the_server_was_checked() -> None:
 def test_a_turn_that_fails_when_all_is_settled_holds_nothing_up(client: redis.Redis) -> None:
     """Another turn may have committed all, where this one's lock has expired."""
     tenant = str(uuid.UUID(int=1))
-    delays = [backoff.failed(client, tenant, StoreUnavailable("no space")) for _ in range(3)]
+    delays = [
+        backoff.failed(client, tenant, StoreUnavailable("no space")).delay_s for _ in range(3)
+    ]
     assert all(0.75 <= delay <= 1 for delay in delays)
     assert backoff.get(client, tenant) is None
 

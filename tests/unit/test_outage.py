@@ -1,0 +1,117 @@
+"""An outage is told when it begins, once a minute, and when it is over; the way back is always short."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import redis
+from kombu.utils import functional
+
+from worker import consumer, outage, waits
+from worker.backoff import STALLED_TRIES, Backoff, Noted
+from worker.outage import Outage
+from worker.settings import load_settings
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, float]]:
+    return [(record.action, record.seconds) for record in caplog.records]  # type: ignore[attr-defined]
+
+
+def test_an_hours_outage_is_a_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    seen = Outage(clock=lambda: now[0])
+    for _ in range(1_800):
+        for who in (outage.CONSUMER, outage.SWEEP):
+            seen.met(who, redis.ConnectionError("refused"))
+        now[0] += 2
+    assert told(caplog)[0] == ("broker.away", 0)
+    assert len(caplog.records) == 60
+    seen.passed(outage.SWEEP)
+    assert seen.lasts, "the other one did not get through yet"
+    seen.passed(outage.CONSUMER)
+    seen.passed(outage.CONSUMER)
+    assert told(caplog)[60:] == [("broker.back", 3600)]
+
+
+def test_celery_is_quiet_while_an_outage_lasts_and_only_then(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Outage()
+    monkeypatch.setattr(outage, "outage", seen)
+    outage.quiet_celery()
+    logger = logging.getLogger("celery.worker.consumer.consumer")
+    said = ("%s (%r)", "consumer: Connection to broker lost. Trying to re-establish", OSError())
+    logger.warning(*said)
+    seen.met(outage.SWEEP, OSError())
+    logger.warning(*said)
+    logger.warning("something else")
+    assert [record.name for record in caplog.records if record.name == logger.name] == 2 * [
+        logger.name
+    ]
+
+
+class _Connection:
+    recoverable_connection_errors = (redis.ConnectionError,)
+
+
+def test_the_way_back_is_as_short_after_a_long_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    tries: list[Any] = []
+
+    def reach(connection: Any) -> None:
+        tries.append(connection)
+        if len(tries) < 500:
+            raise redis.ConnectionError("away")
+
+    monkeypatch.setattr(functional, "sleep", slept.append)
+    monkeypatch.setattr(consumer, "_reach", reach)
+    monkeypatch.setattr(consumer, "outage", Outage())
+    waiting = object.__new__(consumer.Consumer)
+    waiting.ensure_connected(_Connection())
+    assert len(tries) == 500
+    assert 499 <= sum(slept) <= 500 * consumer.RETRY_S
+
+
+def test_a_tenant_that_fails_and_goes_on_by_turns_is_told_once_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(waits, "_teller", waits._Teller(clock=lambda: now[0]))
+    settings = load_settings()
+    for _ in range(120):
+        waits.tell_failed(settings, "a", Noted(1.0, 1, "StoreUnavailable: no space left"))
+        waits.tell_over("a", Backoff(1, 0, 0, "no space left"), 1, 1)
+        now[0] += 1
+    assert [record.action for record in caplog.records] == 2 * ["tenant.waits", "tenant.goes_on"]  # type: ignore[attr-defined]
+    for tries in range(2, 100):
+        waits.tell_failed(settings, "a", Noted(1.0, tries, "StoreUnavailable: no space left"))
+    assert [record.tries for record in caplog.records[4:]] == [STALLED_TRIES]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("reason", "step"),
+    [
+        (
+            "StoreUnavailable: x.git: no space left on the device",
+            "Free space on the disk of /store.",
+        ),
+        ("StoreUnavailable: x.git: the disk quota is used up", "Raise the quota"),
+        ("StoreUnavailable: x.git: the file system is read-only", "Make /store writable again"),
+        ("StoreUnavailable: x.git: permission denied", "Let the workers' user write to /store."),
+        ("StoreUnavailable: x.git: operation not permitted", "Let the workers' user write"),
+        ("StoreUnavailable: x.git: input/output error", "Look at the disk of /store"),
+        ("StoreUnavailable: x.git: too many open files", "Raise the worker's limit"),
+        ("StagingUnavailable: staging: No space left on device", "on the disk of /staging."),
+        ("RepositoryDamaged: x.git: a pack is damaged", "`confkeep verify` says"),
+        ("RepositoryBusy: x.git: locked", "Try again in a few seconds"),
+        ("KeyError", "The worker's log says more."),
+        ("Exception: nonsense", "The worker's log says more."),
+    ],
+)
+def test_each_fault_has_a_next_step(reason: str, step: str) -> None:
+    settings = load_settings(git_store_path="/store", staging_path="/staging")
+    said = waits.advice(reason, settings, "11111111-0000-4000-8000-000000000001")
+    assert step in said
+    assert "within a minute, or at once with `confkeep kick 11111111-" in said

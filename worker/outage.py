@@ -1,0 +1,104 @@
+"""Tells of an outage of the server: a line when it begins, one a minute, and one when it is over.
+
+The consumer and the sweep of a worker meet the same outage many times a second; Celery would write a
+line for each. They say here what they meet, and `quiet_celery` holds back what Celery says of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from worker.broker_faults import explain
+from worker.logs import get_logger
+
+log = get_logger("outage")
+
+#: Seconds between two lines while it lasts.
+REPEAT_S: Final = 60.0
+
+
+#: Who meets it: the connection that takes messages, and the thread that sweeps.
+CONSUMER: Final = "consumer"
+SWEEP: Final = "sweep"
+
+
+class Outage:
+    """What a process knows of its server. Safe to share between threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        #: Who meets it; empty: there is none.
+        self._met_by: set[str] = set()
+        self._began = self._told = 0.0
+
+    @property
+    def lasts(self) -> bool:
+        """Whether somebody met it and did not get through since."""
+        return bool(self._met_by)
+
+    def met(self, who: str, error: BaseException) -> None:
+        """`who` was refused, or got no answer."""
+        now = self._clock()
+        with self._lock:
+            begins = not self._met_by
+            if begins:
+                self._began = now
+            self._met_by.add(who)
+            if not begins and now - self._told < REPEAT_S:
+                return
+            self._told = now
+        fault = explain(error)
+        log.warning(
+            "Redis is away; waiting for it",
+            action="broker.away",
+            error=str(fault),
+            hint=fault.hint,
+            seconds=round(now - self._began, 1),
+        )
+
+    def passed(self, who: str) -> None:
+        """`who` got through."""
+        if who not in self._met_by:
+            return
+        with self._lock:
+            self._met_by.discard(who)
+            if self._met_by:
+                return
+            lasted = self._clock() - self._began
+        log.warning("Redis is back", action="broker.back", seconds=round(lasted, 1))
+
+
+#: This process's.
+outage: Final = Outage()
+
+#: Loggers and beginnings of lines that Celery and kombu write for each try, or each loss.
+_OF_EACH_TRY: Final = {
+    "celery.worker.consumer.consumer": (
+        "consumer: Connection to broker lost",
+        "consumer: Cannot connect to",
+        "Frequent restarts detected",
+        "Temporarily reducing the prefetch count",
+        "Resuming normal operations",
+    ),
+    "celery.worker.consumer.connection": ("Connected to",),
+    "celery.worker.request": ("Couldn't ack", "Couldn't reject"),
+    "celery.bootsteps": ("Error on",),
+    "kombu.transport.redis": ("Redis BRPOP got no reply", "Redis pub/sub connection missed"),
+}
+
+
+def quiet_celery() -> None:
+    """Hold back, while an outage lasts, what Celery says of each of its tries. Once is enough."""
+    for name in _OF_EACH_TRY:
+        logger = logging.getLogger(name)
+        if _is_worth_it not in logger.filters:
+            logger.addFilter(_is_worth_it)
+
+
+def _is_worth_it(record: logging.LogRecord) -> bool:
+    return not outage.lasts or not record.getMessage().startswith(_OF_EACH_TRY[record.name])

@@ -1,0 +1,151 @@
+"""Tells people of a tenant that waits after a fault: why, what to do, and when it is over.
+
+A tenant's turn is tried again for ever, later and later. A line for each try would fill the log: there
+is a warning at the first one, an error when the tenant stalls, and a line when it goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from worker import errors, wakeups
+from worker.backoff import STALLED_TRIES, Backoff, Noted
+from worker.broker_faults import explain
+from worker.errors import ConfkeepError
+from worker.logs import get_logger
+from worker.settings import Settings
+
+log = get_logger("waits")
+
+#: Seconds in which a process tells the same of a tenant once: one that fails and goes on by turns, as on a
+#: disk that is all but full, does so every second.
+_ONCE_IN_S: Final = 60.0
+#: Tenants that are remembered for this.
+_MOST_REMEMBERED: Final = 10_000
+
+#: What a file system says -> the next step.
+_STEPS: Final = (
+    ("no space left", "Free space on the disk of {where}."),
+    ("quota", "Raise the quota of the workers' user on {where}, or free space there."),
+    ("read-only", "Make {where} writable again; the kernel's log says why it is not."),
+    ("not permitted", "Let the workers' user write to {where}."),
+    ("permission denied", "Let the workers' user write to {where}."),
+    ("input/output error", "Look at the disk of {where}; the kernel's log says more."),
+    ("too many open files", "Raise the worker's limit on open files (ulimit -n)."),
+)
+#: A tenant's id, as the names of its files begin.
+_TENANT: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UNFORESEEN: Final = "The worker's log says more."
+
+
+def advice(reason: str, settings: Settings, tenant_id: str | None = None) -> str:
+    """What a person can do about a fault.
+
+    Args:
+        reason: the error's class, a colon and its text, as a tenant's wait has it.
+        tenant_id: None: take the one that the reason names, if any.
+    """
+    found = _TENANT.search(reason)
+    tenant = tenant_id or (found[0] if found else "TENANT")
+    name, _, text = reason.partition(":")
+    where = settings.staging_path if name == "StagingUnavailable" else settings.git_store_path
+    kind = getattr(errors, name, None)
+    hint = _UNFORESEEN
+    if isinstance(kind, type) and issubclass(kind, ConfkeepError):
+        hint = kind.hint
+        if issubclass(kind, errors.StoreUnavailable | errors.StagingUnavailable):
+            steps = (step for said, step in _STEPS if said in text.lower())
+            hint = next(steps, hint).format(where=where)
+    return f"{hint} It goes on by itself within a minute, or at once with `confkeep kick {tenant}`."
+
+
+class _Teller:
+    """Remembers what this process told lately. Safe to share between threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._told: dict[tuple[str, str], float] = {}
+
+    def is_news(self, what: str, tenant_id: str) -> bool:
+        """Whether it was not told in the last minute; from now on it was."""
+        now = self._clock()
+        with self._lock:
+            # Again at the end: the oldest come first.
+            last = self._told.pop((what, tenant_id), None)
+            if last is not None and now - last < _ONCE_IN_S:
+                self._told[what, tenant_id] = last
+                return False
+            self._told[what, tenant_id] = now
+            if len(self._told) > _MOST_REMEMBERED:
+                del self._told[next(iter(self._told))]
+        return True
+
+
+_teller = _Teller()
+
+
+def tell_failed(settings: Settings, tenant_id: str, noted: Noted) -> None:
+    """Tell of a turn that failed, if it is the first one or the one that makes the tenant stall."""
+    if noted.tries == 1 and _teller.is_news("waits", tenant_id):
+        log.warning(
+            "a tenant waits after a fault",
+            action="tenant.waits",
+            tenant_id=tenant_id,
+            reason=noted.reason,
+            hint=advice(noted.reason, settings, tenant_id),
+        )
+    elif noted.tries == STALLED_TRIES:
+        log.error(
+            "a tenant is stalled",
+            action="tenant.stalled",
+            tenant_id=tenant_id,
+            tries=noted.tries,
+            reason=noted.reason,
+            hint=advice(noted.reason, settings, tenant_id),
+        )
+
+
+def tell_over(tenant_id: str, wait: Backoff, now_ms: int, waited: int) -> None:
+    """Tell that a tenant goes on after `wait`, and how many backups waited."""
+    if _teller.is_news("over", tenant_id) or wait.stalled:
+        log.warning(
+            "a tenant goes on",
+            action="tenant.goes_on",
+            tenant_id=tenant_id,
+            seconds=round(max(0, now_ms - wait.since_ms) / 1000, 1),
+            backups=waited,
+            reason=wait.reason,
+        )
+
+
+def tell_away(tenant_id: str, error: BaseException) -> None:
+    """Tell of a turn that ended since the server is away. The worker itself tells how long that lasts."""
+    if _teller.is_news("away", ""):
+        log.info(
+            "a turn ended, since Redis is away",
+            action="turn.away",
+            tenant_id=tenant_id,
+            error=str(explain(error)),
+        )
+
+
+def quiet_celery() -> None:
+    """Hold back Celery's line for each try. Once is enough."""
+    logger = logging.getLogger("celery.app.trace")
+    if _is_no_retry not in logger.filters:
+        logger.addFilter(_is_no_retry)
+
+
+def _is_no_retry(record: logging.LogRecord) -> bool:
+    told: Any = record.args
+    return not (
+        isinstance(told, dict)
+        and told.get("name") == wakeups.COMMIT_TASK
+        and record.msg.startswith("Task %(name)s[%(id)s] retry")
+    )
