@@ -187,7 +187,7 @@ def look(client: redis.Redis, tenant_id: str, sent_ms: int | None, *, retry: boo
     if wakeups.is_outdated(flag, sent_ms):
         return None
     wait = backoff.parse(fields)
-    if retry or wait is None or inbox.server_time_ms(client) >= wait.next_ms:
+    if retry or wait is None or wait.is_over(inbox.server_time_ms(client)):
         return Due(wait)
     return None
 

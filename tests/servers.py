@@ -21,6 +21,13 @@ from worker.local import Child, EmbeddedServer
 LASTING_KEYS = frozenset({keys.WORKERS, keys.TIDY, keys.TOTALS, keys.RECENT})
 
 
+def names_of(client: redis.Redis) -> set[str]:
+    """All keys but empty inboxes, which stay for as long as their tenant."""
+    prefix = keys.inbox("")
+    names = {name.decode() for name in client.scan_iter()}
+    return {name for name in names if not name.startswith(prefix) or client.xlen(name)}
+
+
 def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 30) -> None:
     """Return when `condition` holds; fail, naming what was waited for, when it does not in time."""
     deadline = time.monotonic() + timeout_s

@@ -113,7 +113,7 @@ def _arguments(settings: Settings, submission: Submission) -> tuple[list[str], l
         entry.backup_id,
         digest,
         text,
-        receipts.pending_record(entry.backup_id, digest),
+        receipts.pending_record(entry.backup_id, digest, tenant_id),
         settings.receipt_ttl_s,
         int(wakeups.FLAG_LIFE_S * 1000),
         submission.reply_to or "",

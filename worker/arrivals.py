@@ -30,8 +30,6 @@ log = get_logger("arrivals")
 
 #: Arrivals that are admitted in one step.
 _AT_ONCE: Final = 200
-#: Fields of `confkeep:arriving` that are no tenant.
-_SUMS: Final = frozenset({"entries", "bytes"})
 #: Under which ids are made for backups whose own id was accepted for another one (UUID version 5).
 _RENAMED: Final = uuid.UUID("0d8c1f0e-5a0c-4b57-9a0d-3a3a3f6f2b51")
 
@@ -223,7 +221,7 @@ def _run(
             backup_id,
             digest,
             plan.entry_text,
-            "" if entry is None else receipts.pending_record(backup_id, digest),
+            "" if entry is None else receipts.pending_record(backup_id, digest, tenant_id),
             0 if entry is None else entry.size_bytes,
             plan.signature or "",
             plan.at_ms,
@@ -247,7 +245,7 @@ def marked(client: redis.Redis) -> set[str]:
         try:
             name = field.decode()
             # Producers may write any field.
-            if name not in _SUMS and checked_uuid("tenant", name) == name:
+            if name not in keys.SUMS and checked_uuid("tenant", name) == name:
                 found.add(name)
         except (UnicodeDecodeError, InvalidId):
             continue

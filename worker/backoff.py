@@ -41,6 +41,11 @@ class Backoff:
         """Whether a person should look."""
         return self.tries >= STALLED_TRIES
 
+    def is_over(self, now_ms: int) -> bool:
+        """Whether the next try may come. One that is much further away than any wait lasts was noted
+        before the server's clock was set back."""
+        return not now_ms < self.next_ms <= now_ms + 2 * LONGEST_DELAY_S * 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Noted:

@@ -10,14 +10,17 @@ from typing import Any, Final
 
 import redis
 
-from worker import acceptance, inbox, keys, staging, totals
+from worker import acceptance, inbox, keys, receipts, scripts, staging, totals
 from worker.acceptance import Submission
 from worker.connections import broker_errors
 from worker.entry import Entry, check_signature
-from worker.errors import BackupIdConflict, ConfkeepError, InboxFull, InvalidId
+from worker.errors import BackupIdConflict, ConfkeepError, EntryMissing, InboxFull, InvalidId
 from worker.inbox import Unreadable
+from worker.receipts import Outcome
 from worker.settings import Settings
 
+#: Why a backup that waits without an entry cannot be committed.
+LOST: Final = "its entry is not in the inbox any more: hand the backup over again"
 #: How the ids of letters begin whose entries nobody of ours signed.
 _UNSIGNED: Final = "unsigned-"
 
@@ -106,6 +109,43 @@ def bury_unreadable(client: redis.Redis, tenant_id: str, found: Unreadable) -> N
     inbox.settle(client, tenant_id, [found], marks={found.stream_id: totals.DEAD})
 
 
+def lose(
+    client: redis.Redis, settings: Settings, tenant_id: str, backup_id: str, record: bytes
+) -> bool:
+    """Keep what is known of a backup that waits without an entry, unless it was accepted anew.
+
+    Args:
+        record: its record, as it was read.
+
+    Returns:
+        Whether it is a dead letter now.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    error = EntryMissing(LOST)
+    letter = DeadLetter(
+        tenant_id=tenant_id,
+        backup_id=backup_id,
+        device_id=None,
+        reason=str(error),
+        kind=type(error).__name__,
+        died_at=_now(),
+        entry="",
+    )
+    outcome = Outcome(backup_id, json.loads(record).get("accepted"), error)
+    names = [keys.result(backup_id), keys.inbox(tenant_id), keys.DEAD, keys.TOTALS]
+    arguments = [
+        backup_id,
+        record,
+        json.dumps(dataclasses.asdict(letter)),
+        receipts.final_record(backup_id, outcome),
+        settings.receipt_ttl_s,
+    ]
+    with broker_errors():
+        return bool(scripts.load("lose").run(client, names, arguments))
+
+
 def list_dead_letters(client: redis.Redis) -> list[DeadLetter]:
     """All dead letters, oldest first.
 
@@ -146,12 +186,15 @@ def retry(
     Raises:
         InvalidId: there is none of that id.
         PoisonedBackup: what stood in the inbox was no entry, so there is nothing to commit.
+        EntryMissing: what was to be committed is not known any more.
         NotSigned: none of the keys made its signature, and nobody vouches for it.
         InboxFull: too much waits already.
         BackupIdConflict: the id was accepted since for another backup.
         BrokerUnavailable: Redis did not answer.
     """
     letter = get(client, backup_id)
+    if letter.kind == EntryMissing.__name__:
+        raise EntryMissing(letter.reason)
     entry = Entry.from_json(letter.entry)
     if not vouch:
         text = letter.entry.encode("utf-8", "surrogateescape")
@@ -183,8 +226,9 @@ def discard(client: redis.Redis, settings: Settings, backup_id: str) -> DeadLett
             staging.of_entry(entry, settings, client).discard(letter.tenant_id, [entry])
     with broker_errors():
         pipe = client.pipeline(transaction=True)
-        pipe.delete(keys.staged(letter.tenant_id, backup_id))
+        # In this order: bytes that are left behind are tidied, a letter without bytes is not.
         pipe.hdel(keys.DEAD, backup_id)
+        pipe.delete(keys.staged(letter.tenant_id, backup_id))
         pipe.execute()
     return letter
 

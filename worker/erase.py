@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import dead_letters, keys, received, totals
+from worker import dead_letters, keys, received, scripts, totals
 from worker.connections import broker_errors
 from worker.dead_letters import DeadLetter
 from worker.errors import StagingUnavailable
@@ -68,6 +68,7 @@ def clear_tenant(client: redis.Redis, settings: Settings, tenant_id: str) -> int
         names |= set(_scan(client, pattern))
     deleted = _delete(client, names)
     with broker_errors():
+        deleted += int(scripts.load("drop_empty").run(client, [keys.inbox(tenant_id)], []))
         client.zrem(keys.WAITING, tenant_id)
         client.hdel(keys.LOAD, tenant_id)
     folders = (settings.staging_path / tenant_id, settings.staging_path / "handoff" / tenant_id)

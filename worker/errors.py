@@ -19,6 +19,7 @@
     ├── PoisonedBackup            this backup can never be committed; it becomes a dead letter
     │   ├── StagedBytesMissing    its bytes are not in staging
     │   ├── StagedBytesDamaged    its bytes are not those that were accepted
+    │   ├── EntryMissing          its entry is not in the inbox, so nobody commits it
     │   └── NotSigned             no key of ours signed its inbox entry
     ├── Unhealthy                 what a probe asked for is not so
     │   ├── NotAlive              no worker, or its loop hangs: start it again
@@ -212,6 +213,16 @@ class StagedBytesDamaged(PoisonedBackup):
     """A backup's staged bytes do not have the size and SHA-256 that were accepted."""
 
     exit_code = 22
+
+
+class EntryMissing(PoisonedBackup):
+    """A backup's record says that it waits, and no entry stands for it in its tenant's inbox."""
+
+    hint = (
+        "Hand the backup over again with the same backup_id: it is accepted anew. If nobody has it "
+        "any more, poll the device again and discard the dead letter."
+    )
+    exit_code = 24
 
 
 class NotSigned(PoisonedBackup):

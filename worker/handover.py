@@ -173,11 +173,14 @@ def _handed_over(
 
 
 def _known(ids: Sequence[str], records: Sequence[bytes | None]) -> dict[str, tuple[str, str]]:
+    """What has a record. What waits is handed over again: only a worker can see whether its entry is
+    there, and drops what is there twice."""
     known = {}
     for backup_id, text in zip(ids, records, strict=True):
         record = {} if text is None else json.loads(text)
         if record.get("accepted"):
-            known[backup_id] = (record["accepted"], record["status"])
+            done = record["status"] == "SUCCESS"
+            known[backup_id] = (record["accepted"], "SUCCESS" if done else "FAILURE")
     return known
 
 

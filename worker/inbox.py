@@ -16,7 +16,7 @@ import redis
 from worker import arrivals, keys, scripts, totals
 from worker.connections import broker_errors
 from worker.entry import Entry, check_signature
-from worker.errors import NotSigned, PoisonedBackup
+from worker.errors import NotPermitted, NotSigned, PoisonedBackup
 from worker.settings import Settings
 from worker.totals import Mark
 
@@ -32,8 +32,11 @@ class Waiting:
     entry: Entry
     #: That of the entry; None: it has none.
     signature: str | None = None
-    #: When it was handed over, before it came here; None: it was not.
+    #: When it was handed over or accepted; None: an earlier release, which tells it by the stream id,
+    #: accepted it.
     handed_over_ms: int | None = None
+    #: The field `entry` as it stands there.
+    raw: bytes = dataclasses.field(default=b"", repr=False)
 
     @property
     def enqueued_ms(self) -> int:
@@ -60,6 +63,8 @@ class Unreadable:
     )
     #: What it says, when only its signature is missing or wrong.
     entry: Entry | None = None
+    #: The field `entry` as it stands there; none: empty.
+    raw: bytes = dataclasses.field(default=b"", repr=False)
 
 
 #: Batches that may begin without one being settled before entries are tried alone.
@@ -106,8 +111,9 @@ def read_batch(
         pipe.incr(keys.attempts(tenant_id))
         pipe.expire(keys.attempts(tenant_id), _FORGET_ATTEMPTS_S)
         rows, attempts, _ = pipe.execute()
-        if not rows:
-            client.delete(keys.attempts(tenant_id))
+    if not rows:
+        # Nor does anything say any more that something waits.
+        settle(client, tenant_id, [])
     if attempts > ALONE_AFTER:
         rows = rows[:1]
     entries, unreadable = _parse(rows, tenant_id, settings)
@@ -147,13 +153,13 @@ def _parse(
         except PoisonedBackup as error:
             shown = text.decode("utf-8", "replace")
             if isinstance(error, NotSigned):
-                unreadable.append(Unreadable(stream_id, shown, error, entry))
+                unreadable.append(Unreadable(stream_id, shown, error, entry, raw=text))
             else:
-                unreadable.append(Unreadable(stream_id, shown))
+                unreadable.append(Unreadable(stream_id, shown, raw=text))
         else:
             at = fields.get(b"at", b"")
             handed_over_ms = int(at) if at.isdigit() else None
-            entries.append(Waiting(stream_id, entry, signature, handed_over_ms))
+            entries.append(Waiting(stream_id, entry, signature, handed_over_ms, text))
     return entries, unreadable
 
 
@@ -166,6 +172,25 @@ def peek(client: redis.Redis, tenant_id: str, limit: int) -> list[Waiting]:
     with broker_errors():
         rows: Any = client.xrange(keys.inbox(tenant_id), count=limit)
     return _parse(rows, tenant_id)[0]
+
+
+def has_entry(client: redis.Redis, backup_id: str, record: Mapping[str, Any]) -> bool:
+    """Whether the entry is there that a waiting backup's record names.
+
+    Also where nobody can tell: the record is an earlier release's, or this user may not look.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    tenant_id, stream_id = record.get("tenant"), record.get("entry")
+    if not isinstance(tenant_id, str) or not isinstance(stream_id, str):
+        return True
+    try:
+        with broker_errors():
+            rows: Any = client.xrange(keys.inbox(tenant_id), stream_id, stream_id)
+    except NotPermitted:
+        return True
+    return any(backup_id.encode() in fields.get(b"entry", b"") for _id, fields in rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +248,8 @@ def settle(
         # Of a long batch only the last ones stay.
         shown = mark.recent is not None and number >= len(settled) - totals.RECENT_ROWS
         row = mark.recent.to_json() if mark.recent is not None and shown else ""
-        arguments += [waiting.stream_id, name, size, " ".join(mark.words), row, enqueued_ms]
+        words = " ".join(mark.words)
+        arguments += [waiting.stream_id, waiting.raw, name, size, words, row, enqueued_ms]
     with broker_errors():
         left, at_ms = scripts.load("settle").run(client, names, arguments)
     return Settled(left, at_ms)

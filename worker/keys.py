@@ -5,8 +5,9 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
     key                                  type    holds
     confkeep:inbox:<tenant>              stream  accepted and not yet committed backups, in
                                                  order; field `entry` = worker.entry.Entry as
-                                                 JSON, and with a signing key `signature`. Gone
-                                                 when empty.
+                                                 JSON, `at` = ms of its enqueue, and with a
+                                                 signing key `signature`. Stays when empty, so
+                                                 that no id is given twice
     confkeep:arrivals:<tenant>           list    backups that producers handed over who may not
                                                  write to the inbox, in order:
                                                  worker.arrivals.Arrival as JSON. Gone when empty
@@ -52,7 +53,9 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
     celery-task-meta-<backup>            string  a backup's one record: Celery's result with the
                                                  extra field `accepted` (the digest of what was
                                                  accepted). PENDING from the enqueue, SUCCESS
-                                                 with the receipt, or FAILURE; expires
+                                                 with the receipt, or FAILURE; expires. While it
+                                                 waits, `tenant` and `entry` (its stream id) say
+                                                 where
 """
 
 from __future__ import annotations
@@ -69,6 +72,9 @@ TIDY = PREFIX + "tidy"
 ROOM = PREFIX + "room"
 TOTALS = PREFIX + "totals"
 RECENT = PREFIX + "recent"
+
+#: Fields of `confkeep:load` and `confkeep:arriving` that are no tenant.
+SUMS = frozenset({"entries", "bytes"})
 
 #: The queue that any Celery client may send `backups.receive` to.
 RECEIVE_QUEUE = "backups.receive"

@@ -32,9 +32,9 @@ class Outcome:
     value: Mapping[str, Any] | ConfkeepError
 
 
-def pending_record(backup_id: str, digest: str) -> str:
-    """The record of a backup that was accepted and waits."""
-    return _record(backup_id, digest, "PENDING", None, None)
+def pending_record(backup_id: str, digest: str, tenant_id: str) -> str:
+    """The record of a backup that was accepted and waits; the script adds the place of its entry."""
+    return _record(backup_id, digest, "PENDING", None, None, tenant_id)
 
 
 def final_record(result_id: str, outcome: Outcome) -> str:
@@ -75,7 +75,14 @@ def _as_result(error: BaseException) -> dict[str, Any]:
     }
 
 
-def _record(result_id: str, digest: str | None, status: str, result: Any, done: str | None) -> str:
+def _record(
+    result_id: str,
+    digest: str | None,
+    status: str,
+    result: Any,
+    done: str | None,
+    tenant_id: str | None = None,
+) -> str:
     record = {
         "status": status,
         "result": result,
@@ -86,6 +93,8 @@ def _record(result_id: str, digest: str | None, status: str, result: Any, done: 
     }
     if digest is not None:
         record["accepted"] = digest
+    if tenant_id is not None:
+        record["tenant"] = tenant_id
     return json.dumps(record)
 
 

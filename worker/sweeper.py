@@ -139,6 +139,8 @@ class Sweeper:
             # Two commands for all of them: asking each for itself took most of a sweep's time.
             flags: Any = self._client.mget([keys.wake(tenant) for _shard, tenant in chunk])
             locks: Any = self._client.mget([keys.lock(tenant) for _shard, tenant in chunk])
+            held = [tenant for (_shard, tenant), lock in zip(chunk, locks, strict=True) if lock]
+            self._shorten(held)
             alone = [
                 (shard, tenant, flag)
                 for (shard, tenant), flag, lock in zip(chunk, flags, locks, strict=True)
@@ -147,7 +149,7 @@ class Sweeper:
             waits = backoff.get_many(self._client, [tenant for _shard, tenant, _flag in alone])
             for shard, tenant, flag in alone:
                 wait = waits.get(tenant)
-                if wait is None or now_ms >= wait.next_ms + _RETRY_GRACE_MS:
+                if wait is None or wait.is_over(now_ms - _RETRY_GRACE_MS):
                     found.setdefault(shard, []).append((tenant, flag))
         return found
 
@@ -161,9 +163,20 @@ class Sweeper:
         return found
 
     def _is_fresh(self, flag: bytes | None, now_ms: int) -> bool:
-        return (
-            flag is not None and now_ms - wakeups.sent_at(flag) < self._settings.wake_ttl_s * 1000
-        )
+        """Whether its wake-up was sent just now; not one of a time that is still to come."""
+        if flag is None:
+            return False
+        return 0 <= now_ms - wakeups.sent_at(flag) < self._settings.wake_ttl_s * 1000
+
+    def _shorten(self, tenants: list[str]) -> None:
+        """Let no lock live longer than it was taken for: the server counts by its clock, which may have
+        been set back since. An owner that lives renews it."""
+        if not tenants:
+            return
+        pipe = self._client.pipeline(transaction=False)
+        for tenant in tenants:
+            pipe.pexpire(keys.lock(tenant), int(self._settings.lock_ttl_s * 1000), lt=True)
+        pipe.execute()
 
     def _wake(self, shard: int, tenants: list[tuple[str, bytes | None]], now_ms: int) -> int:
         """Wake those whose wake-up is not in the queue any more.
@@ -174,7 +187,10 @@ class Sweeper:
         queued = wakeups.queued(self._client, shard, _MOST_READ)
         sent = 0
         for tenant, flag in tenants:
-            lost = flag is None if queued is None else tenant not in queued
+            if queued is None:
+                lost = flag is None or wakeups.sent_at(flag) > now_ms
+            else:
+                lost = tenant not in queued
             if lost and wakeups.claim(self._client, tenant, flag, now_ms):
                 wakeups.send(self._app, self._settings, tenant, now_ms)
                 sent += 1
@@ -193,7 +209,8 @@ def list_workers(client: redis.Redis) -> list[WorkerStatus]:
     workers = []
     for name, text in found.items():
         report = json.loads(text)
-        age_s = max(0.0, now[0] + now[1] / 1e6 - report["swept_ms"] / 1000)
+        # One of a time that is still to come was written before the server's clock was set back.
+        age_s = abs(now[0] + now[1] / 1e6 - report["swept_ms"] / 1000)
         if age_s < _FORGET_WORKER_S:
             workers.append(WorkerStatus(name.decode(), report["shards"], age_s))
     return sorted(workers, key=lambda worker: worker.name)

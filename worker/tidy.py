@@ -1,9 +1,10 @@
-"""Abandoned staged bytes: found and deleted once an hour by one worker; it never touches an entry's.
+"""The hourly tidying, by one worker: it deletes abandoned staged bytes and counts anew what waits.
 
 Bytes are abandoned when no inbox entry and no dead letter refers to them and they are older than a
 day: a client staged them for a `backups.receive` that it never sent, or a producer was killed
-between writing a file and its entry. In Redis an entry and its bytes come and go together, so only
-handed-over bytes can be left there; the check of the others is for what nobody foresaw.
+between writing a file and its entry. In Redis an entry and its bytes come and go together, unless a
+power cut kept only the beginning of a script. Those of an entry are never touched; `worker.recount`
+does the counting.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import arrivals, dead_letters, inbox, keys, scripts
+from worker import arrivals, dead_letters, inbox, keys, recount, scripts
 from worker.settings import Settings
 
 #: Seconds after which bytes that nobody refers to are abandoned.
@@ -58,7 +59,12 @@ def steps(
         redis.RedisError: Redis did not answer.
         OSError: the volume refused.
     """
-    yield from _tidy_redis(client, abandoned_s)
+    counted: set[str] = set()
+    yield from _tidy_redis(client, abandoned_s, counted)
+    # What is lost counts as dead, before what is missing in the totals counts as committed.
+    yield from recount.bury_lost(client, settings)
+    recount.rest(client, counted)
+    yield 0
     if settings.staging_path.is_dir():
         yield from _tidy_volume(client, settings.staging_path, abandoned_s)
 
@@ -69,7 +75,11 @@ def is_due(client: redis.Redis) -> bool:
     Raises:
         redis.RedisError: Redis did not answer.
     """
-    return bool(client.set(keys.TIDY, "1", nx=True, ex=INTERVAL_S))
+    if client.set(keys.TIDY, "1", nx=True, ex=INTERVAL_S):
+        return True
+    # The server's clock may have been set back.
+    client.expire(keys.TIDY, INTERVAL_S, lt=True)
+    return False
 
 
 def drop_foreign_queues(client: redis.Redis, settings: Settings, most_shards: int = 1024) -> int:
@@ -84,15 +94,19 @@ def drop_foreign_queues(client: redis.Redis, settings: Settings, most_shards: in
     return int(client.delete(*names)) if names else 0
 
 
-def _tidy_redis(client: redis.Redis, abandoned_s: int) -> Iterator[int]:
-    """Delete orphans, and give what clients staged a life, so that it goes by itself unless it is
-    accepted."""
+def _tidy_redis(client: redis.Redis, abandoned_s: int, counted: set[str]) -> Iterator[int]:
+    """Delete orphans, give what clients staged a life, so that it goes by itself unless it is accepted,
+    and count what waits for each tenant, who is then in `counted`."""
     script = scripts.load("drop_orphan")
     waiting: dict[str, set[str]] = {}
     unsigned = dead_letters.unsigned_ids(client)
     for page in _scan(client):
         deleted = 0
         for name in page:
+            tenant = recount.tenant_of(name)
+            if tenant is not None and tenant not in counted:
+                counted.add(tenant)
+                recount.tenant(client, tenant)
             if name.startswith(_HANDOFF):
                 client.expire(name, abandoned_s, nx=True)
             if name.startswith(_ARRIVED):

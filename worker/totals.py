@@ -160,7 +160,8 @@ def read_recent(client: redis.Redis) -> list[RecentCommit]:
         BrokerUnavailable: Redis did not answer.
     """
     commits = []
-    for row in _rows(client):
+    # A settling that was interrupted and done again may have added a row twice.
+    for row in dict.fromkeys(_rows(client)):
         # What another release or somebody else wrote is left out: the list is only for show.
         with contextlib.suppress(KeyError, TypeError, ValueError):
             commits.append(RecentCommit.from_json(row))

@@ -28,7 +28,7 @@ from tasks import (
 from tasks.read import ANSWER_LIFE_S
 from tests.integration.conftest import become_producer
 from tests.judge import backup_ids, git
-from tests.servers import LASTING_KEYS, Deployment, deployment, wait_for
+from tests.servers import LASTING_KEYS, Deployment, deployment, names_of, wait_for
 from worker import git_store, keys, totals, wakeups
 from worker.app import app
 from worker.errors import StagedBytesDamaged, StagedBytesMissing, StoreUnavailable
@@ -43,8 +43,7 @@ def new_id() -> str:
 
 def remaining_keys(deployed: Deployment) -> set[str]:
     with deployed.client() as client:
-        found: Any = client.keys("*")
-    return {key.decode() for key in found}
+        return names_of(client)
 
 
 def own_keys(deployed: Deployment) -> set[str]:

@@ -98,7 +98,7 @@ def test_kick_commits_at_once_what_waits_for_its_next_try(deployed: Deployment) 
         assert confkeep("kick", tenant).exit_code == 0
 
         receipt = Receipt(**app.AsyncResult(backup_id).get(timeout=15))
-        wait_for(lambda: not client.exists(keys.inbox(tenant)), "the inbox to be empty")
+        wait_for(lambda: not client.xlen(keys.inbox(tenant)), "the inbox to be empty")
         assert "Waiting after a fault" not in confkeep("status").stdout
     said = json.loads(confkeep("receipt", backup_id, "--json").stdout)
     assert (said["source"], said["receipt"]) == ("redis", receipt.model_dump(mode="json"))

@@ -37,6 +37,7 @@ LAYERS = [
         "metrics_server",
         "receipts",
         "received",
+        "recount",
         "room",
         "staging",
         "sweeper",

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from worker import arrivals, dead_letters, errors, keys
+from worker import arrivals, dead_letters, errors, inbox, keys
 from worker.cli import running
 from worker.cli.lookup import find_tenant
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable
@@ -20,6 +20,7 @@ from worker.connections import broker_errors, get_client
 from worker.errors import (
     BrokerUnavailable,
     ConfkeepError,
+    EntryMissing,
     InvalidId,
     NoReceipt,
     NotInStore,
@@ -78,6 +79,7 @@ def command(terminal: Terminal, backup_id: str, tenant: str | None, as_json: boo
       2   nobody knows the id
       16  it was accepted and waits
       20, 21, 22  it became a dead letter
+      24  it waits without an entry, so nobody commits it: hand it over again
 
     \b
     With --json:
@@ -150,6 +152,12 @@ def _in_redis(settings: Settings, backup_id: str) -> Answer | None:
     state, result = record["status"], record["result"]
     if state == "SUCCESS":
         return Answer(state, "redis", receipt=result)
+    if state != "FAILURE" and not inbox.has_entry(client, backup_id, record):
+        with broker_errors():
+            # It may have been settled between the two looks.
+            if client.get(keys.result(backup_id)) == text:
+                return Answer("FAILURE", "redis", error=EntryMissing(dead_letters.LOST))
+        return _in_redis(settings, backup_id)
     return Answer(state, "redis", error=None if result is None else _error_of(result))
 
 

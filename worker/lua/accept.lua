@@ -1,6 +1,8 @@
 -- Accept backups: each whole or not at all, and the same backup_id once however often it is sent.
 --
--- All in one call: the server syncs its file once for them. KEYS and ARGV hold for each backup, one
+-- All in one call: the server syncs its file once for them. A power cut may keep only the first writes
+-- of it, which then appear two starts later: so the bytes come first, then the entry, then what the
+-- sweep looks at, then the record that says 'accepted', and last what would else say it. KEYS and ARGV hold for each backup, one
 -- after the other, and the last three of KEYS are confkeep:room (string), the most bytes that may wait
 -- in the server's memory, confkeep:arriving (hash), which marks the tenants that have arrivals, and
 -- confkeep:totals (hash), which counts the accepted ones:
@@ -32,6 +34,9 @@
 -- entries, bytes   what waits already where it is full, else 0
 
 -- requires same_backup
+-- requires numbers
+-- requires entry_at
+-- requires has_entry
 
 local KEYS_EACH, ARGV_EACH = 9, 16
 -- The tenants of whom one was refused for want of room, or has to wait for arrivals.
@@ -39,9 +44,26 @@ local refused = {}
 local enqueued = 0
 local arriving = redis.call('EXISTS', KEYS[#KEYS - 1]) == 1
 local room = tonumber(redis.call('GET', KEYS[#KEYS - 2]) or math.huge)
+local time = redis.call('TIME')
+local now = text(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+
+-- Note a further result id that wants the receipt.
+local function note_reply(k, a)
+  if ARGV[a + 8] == '' or ARGV[a + 8] == ARGV[a + 2] then
+    return
+  end
+  local before = redis.call('HGET', KEYS[k + 5], ARGV[a + 2])
+  local ids = before and cjson.decode(before) or {}
+  for _, id in ipairs(ids) do
+    if id == ARGV[a + 8] then
+      return
+    end
+  end
+  ids[#ids + 1] = ARGV[a + 8]
+  redis.call('HSET', KEYS[k + 5], ARGV[a + 2], cjson.encode(ids))
+end
 
 local function accept(k, a)
-  local outcome = 'accepted'
   local record = redis.call('GET', KEYS[k + 1])
   if record then
     local known = cjson.decode(record)
@@ -50,84 +72,74 @@ local function accept(k, a)
         return {'conflict', 0, 0, 0}
       end
       if known['status'] == 'SUCCESS' then
+        -- Nobody needs the letter any more that an interrupted transaction left.
+        redis.call('HDEL', KEYS[k + 6], ARGV[a + 2])
         return {'done', 0, 0, 0}
       end
-      -- A dead letter that comes again has its bytes again: it starts anew.
-      if known['status'] ~= 'FAILURE' then
-        outcome = 'waiting'
+      -- A dead letter that comes again has its bytes again: it starts anew. So does what has lost its
+      -- entry.
+      if known['status'] ~= 'FAILURE' and has_entry(known, KEYS[k + 2], ARGV[a + 2]) then
+        redis.call('ZADD', KEYS[k + 3], 'NX', now, ARGV[a + 1])
+        redis.call('HDEL', KEYS[k + 6], ARGV[a + 2])
+        note_reply(k, a)
+        return {'waiting', 0, 0, 0}
       end
     end
   end
 
-  local letter = outcome == 'accepted' and redis.call('HGET', KEYS[k + 6], ARGV[a + 2])
+  local letter = redis.call('HGET', KEYS[k + 6], ARGV[a + 2])
   if letter and not is_same(letter, ARGV[a + 1], ARGV[a + 4]) then
     return {'conflict', 0, 0, 0}
   end
-
+  if refused[ARGV[a + 1]] then
+    return {'behind', 0, 0, 0}
+  end
+  if arriving and redis.call('HEXISTS', KEYS[#KEYS - 1], ARGV[a + 1]) == 1 then
+    refused[ARGV[a + 1]] = true
+    return {'arrivals', 0, 0, 0}
+  end
   local size = tonumber(ARGV[a + 9])
-  if outcome == 'accepted' then
-    if refused[ARGV[a + 1]] then
-      return {'behind', 0, 0, 0}
-    end
-    if arriving and redis.call('HEXISTS', KEYS[#KEYS - 1], ARGV[a + 1]) == 1 then
-      refused[ARGV[a + 1]] = true
-      return {'arrivals', 0, 0, 0}
-    end
-    local entries = redis.call('XLEN', KEYS[k + 2])
-    local bytes = tonumber(redis.call('HGET', KEYS[k + 7], ARGV[a + 1]) or 0)
-    if entries + 1 > tonumber(ARGV[a + 10]) or (entries > 0 and bytes + size > tonumber(ARGV[a + 11])) then
-      refused[ARGV[a + 1]] = true
-      return {'tenant full', 0, entries, bytes}
-    end
-    local all = redis.call('HMGET', KEYS[k + 7], 'entries', 'bytes')
-    entries, bytes = tonumber(all[1] or 0), tonumber(all[2] or 0)
-    local most = tonumber(ARGV[a + 13])
-    if ARGV[a + 14] == '1' then
-      most = math.min(most, room)
-    end
-    if entries + 1 > tonumber(ARGV[a + 12]) or (entries > 0 and bytes + size > most) then
-      refused[ARGV[a + 1]] = true
-      return {'all full', 0, entries, bytes}
-    end
+  local held = redis.call('HMGET', KEYS[k + 7], 'entries', 'bytes', ARGV[a + 1])
+  local entries, bytes = redis.call('XLEN', KEYS[k + 2]), number(held[3])
+  if entries + 1 > tonumber(ARGV[a + 10]) or (entries > 0 and bytes + size > tonumber(ARGV[a + 11])) then
+    refused[ARGV[a + 1]] = true
+    return {'tenant full', 0, entries, bytes}
+  end
+  local all_entries, all_bytes = number(held[1]), number(held[2])
+  local most = tonumber(ARGV[a + 13])
+  if ARGV[a + 14] == '1' then
+    most = math.min(most, room)
+  end
+  if all_entries + 1 > tonumber(ARGV[a + 12]) or (all_entries > 0 and all_bytes + size > most) then
+    refused[ARGV[a + 1]] = true
+    return {'all full', 0, all_entries, all_bytes}
   end
 
-  if ARGV[a + 8] ~= '' and ARGV[a + 8] ~= ARGV[a + 2] then
-    local ids = {}
-    local before = redis.call('HGET', KEYS[k + 5], ARGV[a + 2])
-    if before then
-      ids = cjson.decode(before)
-    end
-    local there = false
-    for _, id in ipairs(ids) do
-      there = there or id == ARGV[a + 8]
-    end
-    if not there then
-      ids[#ids + 1] = ARGV[a + 8]
-      redis.call('HSET', KEYS[k + 5], ARGV[a + 2], cjson.encode(ids))
-    end
-  end
-  if outcome == 'waiting' then
-    return {'waiting', 0, 0, 0}
-  end
-
-  if letter then
-    redis.call('HDEL', KEYS[k + 6], ARGV[a + 2])
-  end
   if ARGV[a + 14] == '1' then
     redis.call('SET', KEYS[k + 9], ARGV[a + 15])
   end
   local id
   if ARGV[a + 16] == '' then
-    id = redis.call('XADD', KEYS[k + 2], '*', 'entry', ARGV[a + 4])
+    id = redis.call('XADD', KEYS[k + 2], '*', 'entry', ARGV[a + 4], 'at', now)
   else
-    id = redis.call('XADD', KEYS[k + 2], '*', 'entry', ARGV[a + 4], 'signature', ARGV[a + 16])
+    id = redis.call('XADD', KEYS[k + 2], '*', 'entry', ARGV[a + 4], 'at', now, 'signature', ARGV[a + 16])
   end
-  redis.call('SET', KEYS[k + 1], ARGV[a + 5], 'EX', ARGV[a + 6])
-  local now = string.match(id, '^%d+')
+  redis.call(
+    'HSET',
+    KEYS[k + 7],
+    'entries',
+    text(all_entries + 1),
+    'bytes',
+    text(all_bytes + size),
+    ARGV[a + 1],
+    text(bytes + size)
+  )
   redis.call('ZADD', KEYS[k + 3], 'NX', now, ARGV[a + 1])
-  redis.call('HINCRBY', KEYS[k + 7], 'entries', 1)
-  redis.call('HINCRBY', KEYS[k + 7], 'bytes', size)
-  redis.call('HINCRBY', KEYS[k + 7], ARGV[a + 1], size)
+  note_reply(k, a)
+  redis.call('SET', KEYS[k + 1], naming(ARGV[a + 5], id), 'EX', ARGV[a + 6])
+  if letter then
+    redis.call('HDEL', KEYS[k + 6], ARGV[a + 2])
+  end
   enqueued = enqueued + 1
   local wake = 0
   -- While a tenant waits after a fault, what comes meanwhile must not hasten its next try.
@@ -145,6 +157,6 @@ for i = 0, (#KEYS - 3) / KEYS_EACH - 1 do
   answers[i + 1] = accept(i * KEYS_EACH, i * ARGV_EACH)
 end
 if enqueued > 0 then
-  redis.call('HINCRBY', KEYS[#KEYS], 'enqueued', enqueued)
+  redis.call('HSET', KEYS[#KEYS], 'enqueued', text(number(redis.call('HGET', KEYS[#KEYS], 'enqueued')) + enqueued))
 end
 return answers

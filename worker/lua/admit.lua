@@ -23,8 +23,14 @@
 -- digest; 'odd' what is in the inbox now for a person to look at. It ends at the first one that is not
 -- the oldest any more (another process was quicker), or with 'conflict': the id was accepted with another
 -- digest, and the arrival is where it was.
+--
+-- The order of the writes is that of accept.lua; an arrival leaves the list by its own text, behind all
+-- that stands for it in the inbox.
 
 -- requires same_backup
+-- requires numbers
+-- requires entry_at
+-- requires has_entry
 
 local FIRST_KEY, KEYS_EACH, FIRST_ARG, ARGS_EACH = 10, 3, 4, 10
 
@@ -43,14 +49,20 @@ local function into_inbox(a, size)
   if ARGV[a + 7] ~= '' then
     fields[5], fields[6] = 'signature', ARGV[a + 7]
   end
-  redis.call('XADD', KEYS[3], '*', unpack(fields))
+  local id = redis.call('XADD', KEYS[3], '*', unpack(fields))
+  local held = redis.call('HMGET', KEYS[7], 'entries', 'bytes', ARGV[1])
+  redis.call(
+    'HSET',
+    KEYS[7],
+    'entries',
+    text(number(held[1]) + 1),
+    'bytes',
+    text(number(held[2]) + size),
+    ARGV[1],
+    text(number(held[3]) + size)
+  )
   redis.call('ZADD', KEYS[4], 'NX', fields[4], ARGV[1])
-  -- Sizes are a producer's word too: a counter that would overflow must not end the script here.
-  redis.pcall('HINCRBY', KEYS[7], 'entries', 1)
-  if size > 0 then
-    redis.pcall('HINCRBY', KEYS[7], 'bytes', size)
-    redis.pcall('HINCRBY', KEYS[7], ARGV[1], size)
-  end
+  return id
 end
 
 local function outcome_of(k, a)
@@ -63,8 +75,11 @@ local function outcome_of(k, a)
     if known['accepted'] ~= ARGV[a + 3] then
       return 'conflict'
     end
-    if known['status'] ~= 'FAILURE' then
-      return known['status'] == 'SUCCESS' and 'done' or 'waiting'
+    if known['status'] == 'SUCCESS' then
+      return 'done'
+    end
+    if known['status'] ~= 'FAILURE' and has_entry(known, KEYS[3], ARGV[a + 2]) then
+      return 'waiting'
     end
   end
   -- A dead letter that comes again has its bytes again: it starts anew. Another one's stays.
@@ -89,35 +104,41 @@ for i = 0, (#KEYS - FIRST_KEY + 1) / KEYS_EACH - 1 do
   size_popped = size_popped + size
   local bytes = redis.call('EXISTS', KEYS[k + 2]) == 1
   if outcome == 'accepted' then
-    redis.call('HDEL', KEYS[6], ARGV[a + 2])
     if bytes then
       redis.call('RENAME', KEYS[k + 2], KEYS[k + 1])
     end
-    into_inbox(a, size)
-    redis.call('SET', KEYS[k], ARGV[a + 5], 'EX', ARGV[2])
+    local id = into_inbox(a, size)
+    redis.call('SET', KEYS[k], naming(ARGV[a + 5], id), 'EX', ARGV[2])
+    redis.call('HDEL', KEYS[6], ARGV[a + 2])
     enqueued = enqueued + 1
   else
     -- What nobody vouches for may name the id of a real backup, whose bytes stay.
     if bytes and (outcome ~= 'odd' or redis.call('RENAMENX', KEYS[k + 2], KEYS[k + 1]) == 0) then
       redis.call('DEL', KEYS[k + 2])
     end
+    if outcome ~= 'odd' then
+      -- Nobody needs the letter any more that an interrupted transaction left.
+      redis.call('HDEL', KEYS[6], ARGV[a + 2])
+    end
     if outcome == 'odd' then
-      into_inbox(a, 0)
+      local id = into_inbox(a, 0)
       if ARGV[a + 5] ~= '' then
         -- Whoever waits for it is to be told. A record that is there is another backup's.
-        redis.call('SET', KEYS[k], ARGV[a + 5], 'NX', 'EX', ARGV[2])
+        redis.call('SET', KEYS[k], naming(ARGV[a + 5], id), 'NX', 'EX', ARGV[2])
       end
+    elseif outcome == 'waiting' then
+      redis.call('ZADD', KEYS[4], 'NX', text(now), ARGV[1])
     end
   end
   -- Last, so that whatever ends the script before leaves it here, to be admitted again.
-  redis.call('LPOP', KEYS[1])
+  redis.call('LREM', KEYS[1], 1, ARGV[a])
   popped = popped + 1
   -- From now on its record says what the id stands for.
   redis.call('HDEL', KEYS[9], ARGV[a + 9])
 end
 
 if enqueued > 0 then
-  redis.call('HINCRBY', KEYS[8], 'enqueued', enqueued)
+  redis.call('HSET', KEYS[8], 'enqueued', text(number(redis.call('HGET', KEYS[8], 'enqueued')) + enqueued))
 end
 if popped > 0 and ARGV[3] ~= '0' then
   redis.call('SET', KEYS[5], string.format('%.0f', now), 'NX', 'PX', ARGV[3])
@@ -128,17 +149,23 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
 end
 -- Producers count what they hand over. What they may have counted wrong goes with the last one.
 if redis.call('EXISTS', KEYS[2]) == 1 then
-  local counted = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or 0)
+  local held = redis.call('HMGET', KEYS[2], 'entries', 'bytes', ARGV[1])
+  local counted = number(held[3])
   local gone = math.min(counted, size_popped)
   if redis.call('EXISTS', KEYS[1]) == 0 then
     gone = counted
     redis.call('HDEL', KEYS[2], ARGV[1])
   else
-    redis.call('HINCRBY', KEYS[2], ARGV[1], string.format('%.0f', 0 - gone))
+    redis.call('HSET', KEYS[2], ARGV[1], text(counted - gone))
   end
-  -- A sum that would overflow stays: it hinders nobody here, and goes with the last tenant.
-  redis.pcall('HINCRBY', KEYS[2], 'entries', 0 - popped)
-  redis.pcall('HINCRBY', KEYS[2], 'bytes', string.format('%.0f', 0 - gone))
+  redis.call(
+    'HSET',
+    KEYS[2],
+    'entries',
+    text(number(held[1]) - popped),
+    'bytes',
+    text(number(held[2]) - gone)
+  )
   if redis.call('HLEN', KEYS[2]) == 2 then
     redis.call('DEL', KEYS[2])
   end

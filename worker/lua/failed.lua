@@ -13,16 +13,30 @@
 -- Where nothing waits any more nothing is noted: another turn has settled it all meanwhile, and what
 -- comes next would wait for a fault that is over.
 
+-- requires numbers
+
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local waits = redis.call('EXISTS', KEYS[3], KEYS[4]) > 0
-local tries = waits and redis.call('HINCRBY', KEYS[1], 'tries', 1) or 1
+local waits = redis.call('XLEN', KEYS[3]) + redis.call('LLEN', KEYS[4]) > 0
+local before = waits and redis.call('HMGET', KEYS[1], 'tries', 'since_ms') or {}
+local tries = number(before[1]) + 1
 local wait = tonumber(ARGV[2]) * 2 ^ math.min(tries - 1, 16)
 wait = math.floor(math.min(wait, tonumber(ARGV[3])) * tonumber(ARGV[4]))
 if waits then
-  redis.call('HSETNX', KEYS[1], 'since_ms', string.format('%.0f', now))
-  redis.call('HSET', KEYS[1], 'next_ms', string.format('%.0f', now + wait), 'reason', ARGV[1])
+  -- In one command: nobody can read the half of it.
+  redis.call(
+    'HSET',
+    KEYS[1],
+    'tries',
+    text(tries),
+    'since_ms',
+    before[2] or text(now),
+    'next_ms',
+    text(now + wait),
+    'reason',
+    ARGV[1]
+  )
   redis.call('EXPIRE', KEYS[1], ARGV[5])
 end
-redis.call('HINCRBY', KEYS[2], 'retried', 1)
+redis.call('HSET', KEYS[2], 'retried', text(number(redis.call('HGET', KEYS[2], 'retried')) + 1))
 return {wait, waits and tries or 0}

@@ -7,6 +7,10 @@ local function is_same(letter, tenant, entry)
   if not known or theirs['tenant_id'] ~= tenant then
     return false
   end
+  -- Nothing but its id is known of a backup that lost its entry; any that comes under it is welcome.
+  if theirs['entry'] == '' then
+    return true
+  end
   -- As text: a message may hold what cjson refuses. No quote in it stands without a backslash.
   for _, name in ipairs({'device_id', 'export_sha256', 'binary_sha256'}) do
     local value = string.match(entry, '"' .. name .. '":("?[%w-]*"?)')

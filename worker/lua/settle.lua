@@ -11,10 +11,18 @@
 --       9...        confkeep:staged:<tenant>:<backup> of each whose bytes are not needed any more
 -- ARGV  1 tenant  2 number n of backups  3 most rows of `recent`
 --       4 the upper bounds of the latency's buckets in ms, ascending, as JSON list
---       5...       n times: stream id, backup_id, size in bytes, the totals that count it (words
---                  such as 'committed unchanged'), its row of `recent` or '', ms of its enqueue
+--       5...       n times: stream id, the entry as it was read there, backup_id, size in bytes, the
+--                  totals that count it (words such as 'committed unchanged'), its row of `recent` or
+--                  '', ms of its enqueue
 --
 -- Returns {entries that are left, ms of the server's clock}.
+--
+-- An entry goes by its own id alone, and an empty inbox stays: deleted, it would take along what the
+-- beginning of an interrupted transaction had put there, and give ids a second time after the clock
+-- was set back. With n = 0 what says that an empty inbox holds something goes.
+
+-- requires numbers
+-- requires entry_at
 
 local n = tonumber(ARGV[2])
 local entries, bytes = 0, 0
@@ -22,24 +30,26 @@ local counts, rows = {}, {}
 local latencies = {}
 
 for i = 0, n - 1 do
-  local a = 5 + 6 * i
-  -- Settled twice (a turn that was killed, or two at once): counted once.
-  if redis.call('XDEL', KEYS[1], ARGV[a]) == 1 then
-    local size = tonumber(ARGV[a + 2])
+  local a = 5 + 7 * i
+  -- Settled twice (a turn that was killed, or two at once): counted once. Another entry may stand at
+  -- that id by now.
+  if entry_at(KEYS[1], ARGV[a]) == ARGV[a + 1] then
+    redis.call('XDEL', KEYS[1], ARGV[a])
+    local size = tonumber(ARGV[a + 3])
     entries = entries + 1
     bytes = bytes + size
-    for word in string.gmatch(ARGV[a + 3], '%a+') do
+    for word in string.gmatch(ARGV[a + 4], '%a+') do
       counts[word] = (counts[word] or 0) + 1
       if word == 'committed' then
         counts.committed_bytes = (counts.committed_bytes or 0) + size
-        latencies[#latencies + 1] = tonumber(ARGV[a + 5])
+        latencies[#latencies + 1] = tonumber(ARGV[a + 6])
       end
     end
-    if ARGV[a + 4] ~= '' then
-      rows[#rows + 1] = ARGV[a + 4]
+    if ARGV[a + 5] ~= '' then
+      rows[#rows + 1] = ARGV[a + 5]
     end
   end
-  redis.call('HDEL', KEYS[3], ARGV[a + 1])
+  redis.call('HDEL', KEYS[3], ARGV[a + 2])
 end
 for i = 9, #KEYS do
   redis.call('DEL', KEYS[i])
@@ -47,25 +57,30 @@ end
 redis.call('DEL', KEYS[4], KEYS[5])
 
 local left = redis.call('XLEN', KEYS[1])
-redis.call('HINCRBY', KEYS[6], 'bytes', -bytes)
+local held = redis.call('HMGET', KEYS[6], 'entries', 'bytes', ARGV[1])
+local mine = number(held[3])
+local rest = left > 0 and math.max(0, mine - bytes) or 0
 if left == 0 then
-  redis.call('DEL', KEYS[1])
   redis.call('ZREM', KEYS[2], ARGV[1])
   redis.call('HDEL', KEYS[6], ARGV[1])
 else
-  local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
-  local since = string.match(first[1][1], '^%d+')
-  for field = 1, #first[1][2], 2 do
-    -- What was handed over has waited before it was in the inbox.
-    if first[1][2][field] == 'at' and string.match(first[1][2][field + 1], '^%d+$') then
-      since = first[1][2][field + 1]
-    end
-  end
+  local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+  -- When it was handed over or accepted; one of an earlier release has its id alone.
+  local since = string.match(field_of(first[2], 'at') or '', '^%d+$') or string.match(first[1], '^%d+')
   redis.call('ZADD', KEYS[2], since, ARGV[1])
-  redis.call('HINCRBY', KEYS[6], ARGV[1], -bytes)
+  redis.call('HSET', KEYS[6], ARGV[1], text(rest))
 end
-if redis.call('HINCRBY', KEYS[6], 'entries', -entries) <= 0 then
+if redis.call('EXISTS', KEYS[2]) == 0 then
   redis.call('DEL', KEYS[6])
+elseif entries > 0 or mine ~= rest then
+  redis.call(
+    'HSET',
+    KEYS[6],
+    'entries',
+    text(number(held[1]) - entries),
+    'bytes',
+    text(number(held[2]) - (mine - rest))
+  )
 end
 
 local time = redis.call('TIME')
@@ -87,8 +102,17 @@ if #latencies > 0 then
     counts[bucket] = (counts[bucket] or 0) + 1
   end
 end
-for name, count in pairs(counts) do
-  redis.call('HINCRBY', KEYS[7], name, string.format('%.0f', count))
+local names = {}
+for name in pairs(counts) do
+  names[#names + 1] = name
+end
+if #names > 0 then
+  local before = redis.call('HMGET', KEYS[7], unpack(names))
+  local fields = {}
+  for i, name in ipairs(names) do
+    fields[2 * i - 1], fields[2 * i] = name, text(number(before[i]) + counts[name])
+  end
+  redis.call('HSET', KEYS[7], unpack(fields))
 end
 if #rows > 0 then
   redis.call('LPUSH', KEYS[8], unpack(rows))

@@ -9,6 +9,7 @@ import redis
 
 from tasks import drain
 from tests.judge import assert_all_readable
+from tests.servers import names_of
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker import acceptance, backoff, inbox, keys, wakeups
 from worker.errors import BrokerUnavailable, StoreUnavailable
@@ -37,7 +38,7 @@ def test_an_inbox_that_was_emptied_is_not_read_again(
     assert (turn.committed, turn.left) == (3, 0)
     assert reads == [2, 1]
     kept = {keys.result(submission(number).entry.backup_id) for number in range(3)}
-    assert {bytes(name).decode() for name in client.scan_iter()} == {
+    assert names_of(client) == {
         *kept,
         keys.TOTALS,
         keys.RECENT,

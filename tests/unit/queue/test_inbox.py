@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from tests.servers import names_of
 from worker import acceptance, backoff, inbox, keys, receipts
 from worker.acceptance import Submission
 from worker.entry import Entry
@@ -40,8 +41,7 @@ def submission(
 
 
 def all_keys(client: redis.Redis) -> set[str]:
-    found: Any = client.keys("*")
-    return {key.decode() for key in found}
+    return names_of(client)
 
 
 def batch(
@@ -143,8 +143,7 @@ def test_settling_takes_only_the_named_entries(client: redis.Redis, settings: Se
     assert [waiting.entry for waiting in batch(client)] == [sent[1].entry, sent[3].entry]
     assert client.exists(keys.staged(TENANT, sent[1].entry.backup_id))
     assert not client.exists(keys.staged(TENANT, sent[2].entry.backup_id))
-    oldest_ms = int(batch(client)[0].stream_id.split("-")[0])
-    assert client.zscore(keys.WAITING, TENANT) == oldest_ms
+    assert client.zscore(keys.WAITING, TENANT) == batch(client)[0].handed_over_ms
 
 
 def test_settling_again_does_no_harm(client: redis.Redis, settings: Settings) -> None:
@@ -337,3 +336,74 @@ def test_an_entry_that_no_enqueue_writes_is_refused(change: dict[str, Any]) -> N
     values = {**json.loads(submission(1).entry.to_json()), **change}
     with pytest.raises(PoisonedBackup):
         Entry.from_json(json.dumps(values))
+
+
+def test_a_stale_settling_leaves_another_entry_of_the_same_id(
+    client: redis.Redis, settings: Settings
+) -> None:
+    """As a server's clock leaves it that was set back: an id is given a second time."""
+    acceptance.accept(client, settings, [submission(1)])
+    stale = batch(client)
+    _settle(client, settings, stale)
+    client.delete(keys.inbox(TENANT))
+    acceptance.accept(client, settings, [submission(2)])
+    [now] = batch(client)
+    client.delete(keys.inbox(TENANT))
+    client.xadd(keys.inbox(TENANT), {"entry": now.raw}, id=stale[0].stream_id)
+    load = client.hgetall(keys.LOAD)
+    settled = inbox.settle(client, TENANT, stale)
+    assert settled.left == 1
+    assert [waiting.entry for waiting in batch(client)] == [submission(2).entry]
+    assert client.hgetall(keys.LOAD) == load
+    assert client.exists(keys.staged(TENANT, submission(2).entry.backup_id))
+
+
+def test_an_empty_inbox_stays_and_gives_no_id_twice(
+    client: redis.Redis, settings: Settings
+) -> None:
+    ahead = inbox.server_time_ms(client) + 60_000
+    client.xadd(keys.inbox(TENANT), {"entry": b"{"}, id=f"{ahead}-5")
+    client.xdel(keys.inbox(TENANT), f"{ahead}-5")
+    [answer] = acceptance.accept(client, settings, [submission(1)])
+    [waiting] = batch(client)
+    assert waiting.stream_id == f"{ahead}-6"
+    assert waiting.enqueued_ms == answer.wake_ms, "the clock as it is now"
+    [box] = inbox.list_inboxes(client)
+    assert 0 <= box.oldest_age_s < 30
+    inbox.settle(client, TENANT, [waiting])
+    assert client.exists(keys.inbox(TENANT))
+    assert client.xlen(keys.inbox(TENANT)) == 0
+
+
+def test_a_record_without_its_entry_is_not_believed(
+    client: redis.Redis, settings: Settings
+) -> None:
+    acceptance.accept(client, settings, [submission(1), submission(2)])
+    [lost, _] = batch(client)
+    client.xdel(keys.inbox(TENANT), lost.stream_id)
+    again = acceptance.accept(client, settings, [submission(1), submission(2)])
+    assert [answer.outcome for answer in again] == ["accepted", "waiting"]
+    assert [w.entry for w in batch(client)] == [submission(2).entry, submission(1).entry]
+
+
+def test_records_of_an_earlier_release_are_looked_for_in_the_whole_inbox(
+    client: redis.Redis, settings: Settings
+) -> None:
+    acceptance.accept(client, settings, [submission(1), submission(2)])
+    for number in (1, 2):
+        name = keys.result(submission(number).entry.backup_id)
+        record = json.loads(client.get(name) or b"")
+        del record["tenant"], record["entry"]
+        client.set(name, json.dumps(record))
+    client.xdel(keys.inbox(TENANT), batch(client)[0].stream_id)
+    again = acceptance.accept(client, settings, [submission(2), submission(1), submission(1)])
+    assert [answer.outcome for answer in again] == ["waiting", "accepted", "waiting"]
+
+
+def test_an_empty_inbox_that_counters_call_full_is_put_right_by_a_turn(
+    client: redis.Redis, settings: Settings
+) -> None:
+    acceptance.accept(client, settings, [submission(1)])
+    client.delete(keys.inbox(TENANT))
+    assert not inbox.read_batch(client, TENANT, max_backups=9, max_bytes=9)
+    assert not client.exists(keys.WAITING, keys.LOAD, keys.attempts(TENANT))

@@ -48,7 +48,7 @@ def rows(client: redis.Redis) -> list[dict[bytes, bytes]]:
 def test_without_a_key_nothing_is_signed(client: redis.Redis, settings: Settings) -> None:
     acceptance.accept(client, settings, [submission(1)])
     [fields] = rows(client)
-    assert set(fields) == {b"entry"}
+    assert set(fields) == {b"entry", b"at"}
 
 
 def test_only_the_very_entry_in_its_own_inbox_passes(client: redis.Redis, signed: Settings) -> None:

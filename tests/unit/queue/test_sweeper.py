@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from tasks import drain
 from tests.unit.queue.test_inbox import submission
 from worker import acceptance, backoff, keys, sweeper, tidy, wakeups
 from worker.backoff import Backoff
@@ -187,3 +188,54 @@ def test_a_long_tidying_keeps_no_inbox_waiting(
     for _ in range(100):
         sweeping.sweep()
     assert done == list(range(100)), "once an hour"
+
+
+def test_what_a_clock_that_was_set_back_left_holds_nothing_up(
+    client: redis.Redis, settings: Settings, sent: list[str]
+) -> None:
+    """An hour: flags, waits and locks of a time that is still to come."""
+    woken, turned, failed, locked = (wait_in(client, settings, n) for n in range(4))
+    seconds, _ = client.time()
+    later_ms = int(seconds) * 1000 + 3_600_000
+    client.set(keys.wake(woken), later_ms, px=3_660_000)
+    client.set(keys.wake(turned), f"{later_ms}t", px=3_660_000)
+    client.hset(
+        keys.backoff(failed),
+        mapping={"tries": 1, "since_ms": later_ms, "next_ms": later_ms + 1_000, "reason": "full"},
+    )
+    client.set(keys.lock(locked), "a dead owner's", px=3_608_000)
+    one = sweeper_of(client, settings)
+    assert one.sweep() == 3
+    assert set(sent) == {woken, turned, failed}
+    assert not wakeups.is_outdated(bytes(client.get(keys.wake(turned)) or b""), int(seconds) * 1000)
+    assert drain.is_due(client, failed, None, retry=False)
+    assert 0 < client.pttl(keys.lock(locked)) <= settings.lock_ttl_s * 1000
+    client.delete(keys.lock(locked))
+    assert one.sweep() == 1
+
+
+def test_a_flag_of_a_time_to_come_counts_for_nothing_in_a_very_long_queue(
+    client: redis.Redis, settings: Settings, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = wait_in(client, settings, 1)
+    seconds, _ = client.time()
+    client.set(keys.wake(tenant), int(seconds) * 1000 + 3_600_000)
+    monkeypatch.setattr(wakeups, "queued", lambda *_: None)
+    assert sweeper_of(client, settings).sweep() == 1
+    assert sent == [tenant]
+
+
+def test_a_report_of_a_time_to_come_is_no_sign_of_life(client: redis.Redis) -> None:
+    seconds, _ = client.time()
+    report = {"shards": [0], "swept_ms": (int(seconds) + 600) * 1000}
+    client.hset(keys.WORKERS, "w", json.dumps(report))
+    [worker] = sweeper.list_workers(client)
+    assert worker.last_sweep_age_s > 500
+
+
+def test_the_hourly_tidying_is_not_put_off_by_a_clock_that_was_set_back(
+    client: redis.Redis,
+) -> None:
+    client.set(keys.TIDY, "1", ex=86_400)
+    assert not tidy.is_due(client)
+    assert client.ttl(keys.TIDY) <= tidy.INTERVAL_S

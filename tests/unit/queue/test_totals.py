@@ -73,7 +73,7 @@ def test_the_latency_is_that_of_each_backup(client: redis.Redis, settings: Setti
     acceptance.accept(client, settings, [submission(n) for n in range(3)])
     now_ms = inbox.server_time_ms(client)
     read = [
-        Waiting(f"{now_ms - age_ms}-0", waiting.entry)
+        Waiting(f"{now_ms - age_ms}-0", waiting.entry, raw=waiting.raw)
         for waiting, age_ms in zip(batch(client), (700, 3_000, 9_000_000), strict=True)
     ]
     client.delete(keys.inbox(TENANT))
@@ -102,7 +102,7 @@ def test_a_clock_that_was_set_back_counts_as_no_time(
 ) -> None:
     acceptance.accept(client, settings, [submission(1)])
     [waiting] = batch(client)
-    later = Waiting(f"{inbox.server_time_ms(client) + 60_000}-0", waiting.entry)
+    later = Waiting(f"{inbox.server_time_ms(client) + 60_000}-0", waiting.entry, raw=b"x")
     client.xadd(keys.inbox(TENANT), {"entry": "x"}, id=later.stream_id)
     settle(client, [later])
     assert read_totals(client).latency.sum_s == 0

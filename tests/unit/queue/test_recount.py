@@ -1,0 +1,118 @@
+"""Counting anew: what is off is put right, what waits without an entry is found and told."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tasks import drain
+from tests.unit.queue.test_inbox import TENANT, batch, submission
+from worker import acceptance, dead_letters, handover, inbox, keys, tidy, totals
+from worker.errors import EntryMissing
+from worker.local import EmbeddedServer
+from worker.settings import Settings
+
+OTHER = str(uuid.UUID(int=9))
+
+
+@pytest.fixture
+def client(real_server: EmbeddedServer) -> Iterator[redis.Redis]:
+    with redis.Redis(unix_socket_path=str(real_server.socket)) as real:
+        real.flushall()
+        yield real
+
+
+def test_what_is_right_stays_as_it_is(client: redis.Redis, settings: Settings) -> None:
+    acceptance.accept(client, settings, [submission(1), submission(2, b"/ip/ad")])
+    handover.hand_over(client, settings, [submission(3, tenant=OTHER)])
+    batch(client)
+    before = {name: client.dump(name) for name in client.scan_iter()}
+    assert tidy.tidy(client, settings) == 0
+    assert {name: client.dump(name) for name in client.scan_iter()} == before
+
+
+def test_counters_and_marks_that_are_off_are_put_right(
+    client: redis.Redis, settings: Settings
+) -> None:
+    acceptance.accept(client, settings, [submission(1), submission(2, b"/ip/ad")])
+    handover.hand_over(client, settings, [submission(3, tenant=OTHER)])
+    right = {name: client.hgetall(name) for name in (keys.LOAD, keys.ARRIVING, keys.TOTALS)}
+    gone = str(uuid.uuid4())
+    client.zadd(keys.WAITING, {gone: 1})
+    client.zrem(keys.WAITING, TENANT)
+    client.hset(keys.LOAD, mapping={"entries": 7, "bytes": "many", TENANT: 1, gone: 99})
+    client.hset(keys.ARRIVING, mapping={"entries": -3, "bytes": 7, gone: 99})
+    client.hset(keys.arriving(gone), "an id", "a digest")
+    client.hset(keys.backoff(gone), "tries", 3)
+    client.hset(keys.TOTALS, "enqueued", 1)
+    tidy.tidy(client, settings)
+    assert client.zrange(keys.WAITING, 0, -1) == [TENANT.encode()]
+    for name, fields in right.items():
+        assert client.hgetall(name) == fields
+    assert not client.exists(keys.arriving(gone), keys.backoff(gone))
+
+
+def test_arrivals_that_nobody_marked_are_marked(client: redis.Redis, settings: Settings) -> None:
+    handover.hand_over(client, settings, [submission(1)])
+    client.delete(keys.ARRIVING)
+    tidy.tidy(client, settings)
+    assert client.hget(keys.ARRIVING, TENANT) == b"0"
+    assert drain.drain_inbox(client, settings, TENANT).committed == 1
+    assert not client.exists(keys.ARRIVING)
+
+
+def test_what_was_settled_and_not_counted_counts_as_committed(
+    client: redis.Redis, settings: Settings
+) -> None:
+    acceptance.accept(client, settings, [submission(1), submission(2)])
+    [first, _] = batch(client)
+    client.xdel(keys.inbox(TENANT), first.stream_id)
+    client.set(keys.result(first.entry.backup_id), "{}")
+    tidy.tidy(client, settings)
+    counted = totals.read_totals(client)
+    assert (counted.enqueued, counted.committed) == (2, 1)
+    load = inbox.read_load(client)
+    assert (load.entries, load.bytes, load.tenant_bytes) == (1, 3, {TENANT: 3})
+
+
+def test_a_backup_that_waits_without_an_entry_is_told_and_accepted_anew(
+    client: redis.Redis, settings: Settings
+) -> None:
+    lost = submission(1)
+    acceptance.accept(client, settings, [lost, submission(2)])
+    client.xdel(keys.inbox(TENANT), batch(client)[0].stream_id)
+    listener = client.pubsub()  # type: ignore[no-untyped-call]
+    listener.subscribe(keys.result(lost.entry.backup_id))
+    listener.get_message(timeout=5)
+    tidy.tidy(client, settings)
+    message = listener.get_message(timeout=5)
+    listener.close()
+    assert message is not None
+    assert json.loads(message["data"])["result"]["exc_type"] == "EntryMissing"
+    [letter] = dead_letters.list_dead_letters(client)
+    assert (letter.backup_id, letter.kind) == (lost.entry.backup_id, "EntryMissing")
+    with pytest.raises(EntryMissing, match="hand the backup over again"):
+        dead_letters.retry(client, settings, letter.backup_id)
+    tidy.tidy(client, settings)
+    assert totals.read_totals(client).dead == 1
+    [answer] = acceptance.accept(client, settings, [lost])
+    assert answer.outcome == "accepted"
+    assert dead_letters.list_dead_letters(client) == []
+    assert drain.drain_inbox(client, settings, TENANT).committed == 2
+    counted = totals.read_totals(client)
+    assert counted.enqueued == counted.committed + counted.dead == 3
+
+
+def test_keys_of_another_type_end_nothing(client: redis.Redis, settings: Settings) -> None:
+    acceptance.accept(client, settings, [submission(1)])
+    client.delete(keys.LOAD)
+    for name in (keys.inbox(OTHER), keys.arrivals(OTHER), keys.result("x")):
+        client.hset(name, "a", "b")
+    client.set(keys.result("y"), '{"status": "PENDING", "tenant": "x", "entry": {}')
+    client.zadd(keys.WAITING, {OTHER: 1})
+    tidy.tidy(client, settings)
+    assert inbox.read_load(client).entries == 1

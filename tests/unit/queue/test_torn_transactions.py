@@ -1,0 +1,470 @@
+"""A power cut keeps the first writes of a script or transaction, which appear two starts later.
+
+Each script and transaction is cut after each of its writes. What the server holds at the first start is
+played without these, then somebody works with it or not, and at the second start the beginning appears
+before what was done meanwhile. Then the call is repeated, all is drained and tidied, and judged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tasks import drain
+from tests import append_only
+from tests.judge import assert_readable, git
+from tests.servers import wait_for
+from tests.unit.queue.test_inbox import TENANT, submission
+from worker import (
+    acceptance,
+    arrivals,
+    backoff,
+    dead_letters,
+    handover,
+    inbox,
+    keys,
+    receipts,
+    scripts,
+    staging,
+    tidy,
+    totals,
+)
+from worker.acceptance import Accepted, Submission
+from worker.errors import ConfkeepError, StagedBytesMissing, StoreUnavailable
+from worker.local import EmbeddedServer
+from worker.settings import Settings
+from worker.staged_bytes import Contents
+from worker.store.repository import repository_path
+
+OTHER = str(uuid.UUID(int=9))
+FIRST = submission(1)
+SECOND = submission(2, b"/ip address")
+BEFORE = submission(3, b"/system")
+NEXT = submission(4, b"/interface")
+LAST = submission(5, b"/user")
+ELSEWHERE = submission(6, b"/queue", tenant=OTHER)
+
+
+class World:
+    """A server, a store, and what was promised of it."""
+
+    def __init__(self, client: redis.Redis, file: Path, settings: Settings) -> None:
+        self.client = client
+        self.settings = settings
+        self._file = file
+        #: Ids in the order in which their calls returned.
+        self.promised: list[str] = []
+        self.base: list[append_only.Command] = []
+        self._torn: list[append_only.Command] = []
+        self._restarted = 0
+        client.flushall()
+        self._began = file.stat().st_size
+
+    def accept(self, *ones: Submission, hand_over: bool = False) -> list[str]:
+        way: Callable[..., list[Accepted]] = handover.hand_over if hand_over else acceptance.accept
+        answers = [answer.outcome for answer in way(self.client, self.settings, ones)]
+        for one, answer in zip(ones, answers, strict=True):
+            assert answer in ("accepted", "waiting", "done")
+            if one.entry.backup_id not in self.promised:
+                self.promised.append(one.entry.backup_id)
+        return answers
+
+    def drain(self) -> None:
+        for tenant in (TENANT, OTHER):
+            drain.drain_inbox(self.client, self.settings, tenant)
+
+    def written(self, start: int) -> list[append_only.Written]:
+        return append_only.read(self._file, start)
+
+    @property
+    def size(self) -> int:
+        return self._file.stat().st_size
+
+    def cut(self, act: Callable[[World], object], kept: int, marker: bytes) -> int:
+        """Run `act`, and start again with `kept` writes of its transaction that has the command `marker`.
+
+        Returns:
+            How many writes the transaction has.
+        """
+        before = [one.command for one in self.written(self._began)]
+        if self.base:
+            before = [*self.base, *(one.command for one in self.written(self._restarted))]
+        promised = list(self.promised)
+        start = self.size
+        act(self)
+        commands = self.written(start)
+        at = next(n for n, one in enumerate(commands) if one.name == marker)
+        begin = max(n for n in range(at) if commands[n].name == b"MULTI")
+        end = next(n for n in range(at, len(commands)) if commands[n].name == b"EXEC")
+        writes = commands[begin + 1 : end]
+        self.promised = promised
+        self.base = [*before, *(one.command for one in commands[:begin])]
+        self._torn = [one.command for one in writes[:kept]]
+        self._start(self.base)
+        self._restarted = self.size
+        return len(writes)
+
+    def _start(self, commands: list[append_only.Command]) -> None:
+        append_only.play(self.client, commands)
+        # A start takes longer than a lock lives, and than a stream id's millisecond.
+        now_ms = inbox.server_time_ms(self.client)
+        wait_for(lambda: inbox.server_time_ms(self.client) > now_ms, "the next millisecond")
+        self.client.delete(keys.lock(TENANT), keys.lock(OTHER))
+
+    def start_again(self) -> None:
+        """The second start: what was torn comes first, then what was done since."""
+        later = self.written(self._restarted)
+        commands = self.base
+        # Where no transaction ended since, the server takes all back to before the torn one.
+        if any(one.name == b"EXEC" for one in later):
+            commands = [*self.base, *self._torn, *(one.command for one in later)]
+        self._start(commands)
+        self.base = commands
+        self._restarted = self.size
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A script or transaction, and what stands before it."""
+
+    act: Callable[[World], object]
+    #: A command that only this transaction has.
+    marker: bytes
+    before: Callable[[World], object] = lambda _: None
+    #: Ids that are dead letters at the end, or may be.
+    dead: tuple[str, ...] = ()
+
+
+def on_volume(world: World) -> None:
+    """What a producer with a shared volume does."""
+    staging.VolumeStaging(world.settings.staging_path).stage(
+        TENANT, VOLUME.entry, Contents(b"/ip", None)
+    )
+    world.accept(VOLUME)
+
+
+VOLUME = Submission(TENANT, dataclasses.replace(submission(7).entry, staging="volume"), None, None)
+
+
+def bury(world: World, one: Submission = FIRST, error: ConfkeepError | None = None) -> None:
+    """Let a backup be a dead letter whose bytes are there."""
+    world.accept(one)
+    batch = inbox.read_batch(world.client, TENANT, max_backups=9, max_bytes=10**6)
+    [waiting] = [w for w in batch.entries if w.entry.backup_id == one.entry.backup_id]
+    error = error or StagedBytesMissing("gone")
+    dead_letters.bury(world.client, TENANT, waiting.entry, error)
+    outcome = receipts.Outcome(one.entry.backup_id, one.entry.digest(TENANT), error)
+    receipts.publish(world.client, TENANT, [outcome], 3600)
+    inbox.settle(
+        world.client,
+        TENANT,
+        [waiting],
+        keep_bytes=True,
+        marks={one.entry.backup_id: totals.DEAD},
+    )
+
+
+def lose_bytes(world: World) -> None:
+    world.accept(BEFORE, FIRST)
+    world.client.delete(keys.staged(TENANT, FIRST.entry.backup_id))
+    world.promised.remove(FIRST.entry.backup_id)
+
+
+def lose_entry(world: World) -> None:
+    world.accept(FIRST)
+    world.client.delete(keys.inbox(TENANT))
+    world.promised.clear()
+
+
+def fail(world: World) -> None:
+    backoff.failed(world.client, TENANT, StoreUnavailable("no space"))
+
+
+def show(world: World) -> None:
+    drain.show_retrying(world.client, world.settings, TENANT, StoreUnavailable("no space"))
+
+
+WITH_REPLY = dataclasses.replace(SECOND, reply_to=str(uuid.UUID(int=77)))
+CASES = {
+    "accept": Case(lambda w: w.accept(FIRST), b"XADD"),
+    "accept behind others": Case(
+        lambda w: w.accept(FIRST), b"XADD", before=lambda w: w.accept(BEFORE)
+    ),
+    "accept two": Case(lambda w: w.accept(FIRST, WITH_REPLY), b"XADD"),
+    "accept from a volume": Case(on_volume, b"XADD"),
+    "accept a dead letter": Case(lambda w: w.accept(FIRST), b"XADD", before=bury),
+    "retry a dead letter": Case(
+        lambda w: dead_letters.retry(w.client, w.settings, FIRST.entry.backup_id),
+        b"XADD",
+        before=bury,
+    ),
+    "hand over": Case(lambda w: w.accept(FIRST, SECOND, hand_over=True), b"RPUSH"),
+    "admit": Case(
+        lambda w: arrivals.admit(w.client, w.settings, TENANT),
+        b"XADD",
+        before=lambda w: w.accept(BEFORE, FIRST, SECOND, hand_over=True),
+    ),
+    "settle": Case(lambda w: w.drain(), b"XDEL", before=lambda w: w.accept(BEFORE, FIRST)),
+    "settle what is dead": Case(
+        lambda w: w.drain(), b"XDEL", before=lose_bytes, dead=(FIRST.entry.backup_id,)
+    ),
+    "a fault": Case(fail, b"PEXPIREAT", before=lambda w: w.accept(BEFORE, FIRST)),
+    "show a fault": Case(show, b"SET", before=lambda w: w.accept(BEFORE, FIRST)),
+    "discard": Case(
+        lambda w: dead_letters.discard(w.client, w.settings, FIRST.entry.backup_id),
+        b"HDEL",
+        before=bury,
+    ),
+    "lose": Case(lambda w: tidy.tidy(w.client, w.settings), b"HSETNX", before=lose_entry),
+}
+
+
+def nothing(world: World) -> None:
+    """Only another tenant works."""
+    world.accept(ELSEWHERE)
+
+
+def another_waits(world: World) -> None:
+    world.accept(NEXT)
+
+
+def another_is_committed(world: World) -> None:
+    world.accept(NEXT)
+    world.drain()
+
+
+def it_is_repeated(world: World) -> None:
+    world.accept(FIRST)
+
+
+def it_is_committed(world: World) -> None:
+    world.accept(FIRST)
+    world.drain()
+    world.accept(NEXT)
+
+
+MEANWHILE = (nothing, another_waits, another_is_committed, it_is_repeated, it_is_committed)
+
+
+@pytest.fixture
+def world(real_server: EmbeddedServer, settings: Settings) -> Iterator[Callable[[], World]]:
+    with redis.Redis(unix_socket_path=str(real_server.socket)) as client:
+        file = append_only.newest(real_server.data)
+        made = 0
+
+        def make() -> World:
+            nonlocal made
+            made += 1
+            store = settings.git_store_path / str(made)
+            return World(client, file, settings.model_copy(update={"git_store_path": store}))
+
+        yield make
+
+
+def judge(world: World, case: Case, *, repeated: bool = True) -> None:
+    """Repeat what was not promised, let all drain, tidy, and look at everything."""
+    client, settings = world.client, world.settings
+    backoff.get(client, TENANT)
+    if repeated:
+        world.accept(FIRST)
+    world.accept(LAST)
+    for _ in range(2):
+        world.drain()
+        tidy.tidy(client, settings, abandoned_s=0)
+    letters = {letter.backup_id for letter in dead_letters.list_dead_letters(client)}
+    assert letters <= set(case.dead)
+    for tenant in (TENANT, OTHER):
+        path = repository_path(settings.git_store_path, tenant)
+        raw = git(path, "log", "--reverse", "--format=raw", "main") if path.exists() else b""
+        wanted = (b"commit ", b"backup-id ")
+        words = [line.decode().split() for line in raw.splitlines() if line.startswith(wanted)]
+        shas = [word[1] for word in words if word[0] == "commit"]
+        committed = [word[1] for word in words if word[0] == "backup-id"]
+        assert len(committed) == len(set(committed)), "committed twice"
+        for backup_id, sha in zip(committed, shas, strict=True):
+            record = json.loads(client.get(keys.result(backup_id)) or b"{}")
+            assert record.get("status") == "SUCCESS", f"{backup_id} has no receipt"
+            assert record["result"]["sha"] == sha
+        own = [i for i in world.promised if (i == ELSEWHERE.entry.backup_id) == (tenant == OTHER)]
+        own = [i for i in own if i not in letters]
+        assert set(own) <= set(committed), "promised and not committed"
+        # What was given twice has two places in the order.
+        once = [i for i in own if i != FIRST.entry.backup_id]
+        assert [i for i in committed if i in once] == once, "out of order"
+    counted = totals.read_totals(client)
+    assert counted.enqueued == counted.committed + counted.dead
+    lasting = {keys.TOTALS, keys.RECENT, keys.inbox(TENANT), keys.inbox(OTHER), keys.WORKERS}
+    left = {name.decode() for name in client.scan_iter(match="confkeep:*")}
+    left = {name for name in left if not name.startswith(keys.wake(""))}
+    if not letters:
+        assert left <= lasting, "left behind"
+    assert inbox.depth(client, TENANT) == inbox.depth(client, OTHER) == 0
+    files = [path for path in settings.staging_path.rglob("*") if path.is_file()]
+    assert files == [] or letters
+
+
+def run(
+    make: Callable[[], World],
+    case: Case,
+    meanwhile: Callable[[World], None],
+    *,
+    repeated: bool = True,
+) -> None:
+    kept, writes = 0, 1
+    while kept <= writes:
+        world = make()
+        case.before(world)
+        writes = world.cut(case.act, kept, case.marker)
+        meanwhile(world)
+        world.start_again()
+        try:
+            judge(world, case, repeated=repeated)
+        except AssertionError as error:
+            error.add_note(f"of {writes} writes {kept} were kept")
+            raise
+        kept += 1
+
+
+@pytest.mark.parametrize("meanwhile", MEANWHILE, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("name", CASES)
+def test_each_beginning_is_safe(
+    world: Callable[[], World], name: str, meanwhile: Callable[[World], None]
+) -> None:
+    run(world, CASES[name], meanwhile)
+
+
+def test_two_beginnings_in_a_row_are_safe(world: Callable[[], World]) -> None:
+    case = CASES["accept"]
+    for first in range(2, 8):
+        for second in (2, 6, 7):
+            one = world()
+            one.cut(case.act, first, case.marker)
+            one.accept(NEXT)
+            one.start_again()
+            one.cut(lambda w: w.accept(SECOND), second, case.marker)
+            one.accept(ELSEWHERE)
+            one.drain()
+            one.start_again()
+            judge(one, case)
+
+
+#: What scripts did once, and what the beginnings of them left behind.
+WRONG: dict[str, tuple[str, str, Callable[[str], str], Callable[[World], None]]] = {
+    "the record before the entry": (
+        "accept",
+        "accept",
+        lambda text: text.replace(
+            "  local id\n  if ARGV[a + 16]",
+            "  redis.call('SET', KEYS[k + 1], ARGV[a + 5], 'EX', ARGV[a + 6])\n"
+            "  local id\n  if ARGV[a + 16]",
+        ).replace("has_entry(known, KEYS[k + 2], ARGV[a + 2])", "true"),
+        nothing,
+    ),
+    "the inbox goes when it is empty": (
+        "accept a dead letter",
+        "settle",
+        lambda text: text.replace(
+            "if left == 0 then", "if left == 0 then\n  redis.call('DEL', KEYS[1])", 1
+        ),
+        another_is_committed,
+    ),
+    "a letter goes before its entry": (
+        "accept a dead letter",
+        "accept",
+        lambda text: text.replace(
+            "  if ARGV[a + 14] == '1' then\n    redis.call('SET'",
+            "  redis.call('HDEL', KEYS[k + 6], ARGV[a + 2])\n"
+            "  if ARGV[a + 14] == '1' then\n    redis.call('SET'",
+        ),
+        nothing,
+    ),
+    "the first arrival goes, whichever it is": (
+        "admit",
+        "admit",
+        lambda text: text.replace(
+            "  if outcome == 'accepted' then",
+            "  redis.call('LPOP', KEYS[1])\n  if outcome == 'accepted' then",
+        ),
+        nothing,
+    ),
+    "a fault in two commands": (
+        "a fault",
+        "failed",
+        lambda text: text.replace(
+            "  -- In one command",
+            "  redis.call('HSET', KEYS[1], 'tries', '1')\n  -- In one command",
+        ),
+        nothing,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_another_order_is_caught(
+    world: Callable[[], World], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    case, script, change, meanwhile = WRONG[name]
+    load = scripts.load
+
+    def changed(wanted: str) -> scripts.Script:
+        if wanted != script:
+            return load(wanted)
+        text = change(load(script).text)
+        assert text != load(script).text
+        return scripts.Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+    monkeypatch.setattr(scripts, "load", changed)
+    with pytest.raises((AssertionError, KeyError)):
+        run(world, CASES[case], meanwhile, repeated=case == "accept")
+
+
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_a_real_server_does_what_is_played_here(
+    tmp_path: Path, settings: Settings, rewritten: bool
+) -> None:
+    with EmbeddedServer(tmp_path / "torn") as server:
+        file = append_only.newest(server.data)
+        with redis.Redis(unix_socket_path=str(server.socket)) as client:
+            acceptance.accept(client, settings, [BEFORE])
+            acceptance.accept(client, settings, [FIRST])
+        commands = append_only.read(file)
+        begin, end = append_only.transaction(commands)
+        writes = commands[begin + 1 : end]
+        server.kill()
+        os.truncate(file, writes[4].end + 5)
+        server.start()
+        with redis.Redis(unix_socket_path=str(server.socket)) as client:
+            assert client.xlen(keys.inbox(TENANT)) == 1
+            if rewritten:
+                client.bgrewriteaof()
+                wait_for(
+                    lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the rewrite"
+                )
+            acceptance.accept(client, settings, [NEXT])
+            drain.drain_inbox(client, settings, TENANT)
+        later = append_only.read(append_only.newest(server.data))
+        server.kill()
+        server.start()
+        with redis.Redis(unix_socket_path=str(server.socket)) as client:
+            found = {name: client.dump(name) for name in client.scan_iter()}
+            if not rewritten:
+                assert b"XADD" in [one.name for one in later]
+                append_only.play(client, [one.command for one in later])
+                assert {name: client.dump(name) for name in client.scan_iter()} == found
+            assert client.xlen(keys.inbox(TENANT)) == (0 if rewritten else 1)
+            waiting = {waiting.entry.backup_id for waiting in inbox.peek(client, TENANT, 9)}
+            assert waiting == (set() if rewritten else {FIRST.entry.backup_id})
+            tidy.tidy(client, settings)
+            assert bool(client.zscore(keys.WAITING, TENANT)) is not rewritten
+            drain.drain_inbox(client, settings, TENANT)
+            counted = totals.read_totals(client)
+            assert counted.enqueued == counted.committed == (2 if rewritten else 3)
+    assert_readable(repository_path(settings.git_store_path, TENANT))

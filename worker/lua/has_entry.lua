@@ -1,0 +1,26 @@
+-- Whether a backup whose record says that it waits has its entry; part of other scripts.
+--
+-- Needs entry_at. The record names the place of its entry. One of an earlier release does not: for it
+-- the whole inbox is read, once in a script.
+
+local ids_of = {}
+
+local function has_entry(record, inbox, backup)
+  if type(record['entry']) == 'string' then
+    local entry = entry_at(inbox, record['entry'])
+    return entry ~= nil and string.find(entry, backup, 1, true) ~= nil
+  end
+  if not ids_of[inbox] then
+    local ids = {}
+    for _, row in ipairs(redis.call('XRANGE', inbox, '-', '+')) do
+      ids[string.match(field_of(row[2], 'entry') or '', '"backup_id": ?"([^"]*)"') or ''] = true
+    end
+    ids_of[inbox] = ids
+  end
+  return ids_of[inbox][backup] == true
+end
+
+-- The text of a waiting backup's record, with the place of its entry.
+local function naming(record, id)
+  return string.sub(record, 1, -2) .. ', "entry": "' .. id .. '"}'
+end

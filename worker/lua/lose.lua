@@ -1,0 +1,26 @@
+-- Make a dead letter of a backup that waits and has no entry.
+--
+-- KEYS  1 record  celery-task-meta-<backup>  string
+--       2 inbox   confkeep:inbox:<tenant>    stream
+--       3 dead    confkeep:dead              hash
+--       4 totals  confkeep:totals            hash
+-- ARGV  1 backup_id  2 the record as it was read  3 the dead letter  4 the record that says so
+--       5 its life in seconds
+--
+-- Returns 1 when it is one now. Looked at again here: it may have been accepted anew meanwhile.
+
+-- requires numbers
+-- requires entry_at
+-- requires has_entry
+
+if redis.call('GET', KEYS[1]) ~= ARGV[2] or has_entry(cjson.decode(ARGV[2]), KEYS[2], ARGV[1]) then
+  return 0
+end
+-- One that is there says more.
+local new = redis.call('HSETNX', KEYS[3], ARGV[1], ARGV[3])
+redis.call('SET', KEYS[1], ARGV[4], 'EX', ARGV[5])
+redis.call('PUBLISH', KEYS[1], ARGV[4])
+if new == 1 then
+  redis.call('HSET', KEYS[4], 'dead', text(number(redis.call('HGET', KEYS[4], 'dead')) + 1))
+end
+return 1

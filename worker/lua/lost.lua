@@ -1,0 +1,27 @@
+-- Find the backups whose records say that they wait, and that have no entry.
+--
+-- KEYS  celery-task-meta-<id>...   string   results, also those of other tasks
+-- ARGV  1 how the keys of inboxes begin: it looks into those that the records name
+--
+-- Returns {key, record} of each, one after the other. A record of an earlier release does not name its
+-- entry and is left out.
+
+-- requires entry_at
+-- requires has_entry
+
+local found = {}
+for _, key in ipairs(KEYS) do
+  local start = redis.pcall('GETRANGE', key, 0, 19)
+  if start == '{"status": "PENDING"' or start == '{"status": "RETRY", ' then
+    local text = redis.call('GET', key)
+    local good, record = pcall(cjson.decode, text)
+    if good and type(record['tenant']) == 'string' and type(record['entry']) == 'string' then
+      local looked, there = pcall(has_entry, record, ARGV[1] .. record['tenant'], record['task_id'])
+      if looked and not there then
+        found[#found + 1] = key
+        found[#found + 1] = text
+      end
+    end
+  end
+end
+return found

@@ -1,0 +1,55 @@
+-- Count anew what waits for one tenant, and let the sweep find it.
+--
+-- KEYS  1 inbox     confkeep:inbox:<tenant>     stream
+--       2 waiting   confkeep:waiting            zset
+--       3 load      confkeep:load               hash
+--       4 arrivals  confkeep:arrivals:<tenant>  list
+--       5 arriving  confkeep:arriving           hash
+--       6 ids       confkeep:arriving:<tenant>  hash
+--       7...        what a tenant has only while something waits for it
+-- ARGV  1 tenant  2 most entries whose sizes are added up; the bytes of more stay as they are until
+--       the inbox is shorter or empty
+--
+-- Nothing is written where all is right.
+
+-- requires numbers
+-- requires entry_at
+
+local entries = redis.call('XLEN', KEYS[1])
+local held = redis.call('HMGET', KEYS[3], 'bytes', ARGV[1])
+local mine = number(held[2])
+local bytes = mine
+if entries == 0 then
+  bytes = 0
+  redis.call('ZREM', KEYS[2], ARGV[1])
+  redis.call('HDEL', KEYS[3], ARGV[1])
+else
+  local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+  redis.call('ZADD', KEYS[2], 'NX', string.match(first[1], '^%d+'), ARGV[1])
+  if entries <= tonumber(ARGV[2]) then
+    bytes = 0
+    for _, row in ipairs(redis.call('XRANGE', KEYS[1], '-', '+')) do
+      local entry = field_of(row[2], 'entry') or ''
+      for _, name in ipairs({'export_bytes', 'binary_bytes'}) do
+        bytes = bytes + number(string.match(entry, '"' .. name .. '": ?(%d+)'))
+      end
+    end
+    if not held[2] or bytes ~= mine then
+      redis.call('HSET', KEYS[3], ARGV[1], text(bytes))
+    end
+  end
+end
+if bytes ~= mine then
+  redis.call('HSET', KEYS[3], 'bytes', text(number(held[1]) - mine + bytes))
+end
+
+if redis.call('EXISTS', KEYS[4]) == 1 then
+  redis.call('HSETNX', KEYS[5], ARGV[1], 0)
+else
+  redis.call('HDEL', KEYS[5], ARGV[1])
+  redis.call('DEL', KEYS[6])
+  if entries == 0 then
+    redis.call('DEL', unpack(KEYS, 7))
+  end
+end
+return redis.status_reply('OK')

@@ -1,0 +1,120 @@
+"""Counts anew what waits, and finds backups that wait without an entry; part of the hourly tidying.
+
+A power cut may keep only the first writes of a script. What such a beginning leaves behind is put right
+here: an inbox that no sweep knows of, a counter that is off, a record that says that a backup waits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import redis
+
+from worker import dead_letters, keys, scripts
+from worker.logs import get_logger
+from worker.settings import Settings
+
+log = get_logger("recount")
+
+#: Most entries of an inbox whose sizes are added up, in one step of some milliseconds.
+_MOST_ADDED: Final = 1_000
+#: Records that a step looks at.
+_RECORDS_AT_ONCE: Final = 1_000
+
+_INBOX: Final = keys.inbox("")
+_ARRIVALS: Final = keys.arrivals("")
+#: How the keys begin of what a tenant may have.
+_OF_TENANTS: Final = (_INBOX, _ARRIVALS, keys.arriving(""), keys.backoff(""), keys.attempts(""))
+
+
+def tenant_of(name: str) -> str | None:
+    """The tenant whose inbox, arrivals or wait a key is; None for every other key."""
+    for prefix in _OF_TENANTS:
+        if name.startswith(prefix):
+            return name.removeprefix(prefix)
+    return None
+
+
+def tenant(client: redis.Redis, tenant_id: str) -> None:
+    """Count what waits for a tenant, and let the sweep find it.
+
+    Raises:
+        redis.RedisError: Redis did not answer.
+    """
+    names = [
+        keys.inbox(tenant_id),
+        keys.WAITING,
+        keys.LOAD,
+        keys.arrivals(tenant_id),
+        keys.ARRIVING,
+        keys.arriving(tenant_id),
+        keys.backoff(tenant_id),
+        keys.attempts(tenant_id),
+        keys.replies(tenant_id),
+    ]
+    try:
+        scripts.load("recount").run(client, names, [tenant_id, _MOST_ADDED])
+    except redis.ResponseError as error:
+        # Another program's key under one of these names.
+        log.warning("not counted", action="recount.failed", tenant_id=tenant_id, error=str(error))
+
+
+def rest(client: redis.Redis, counted: set[str]) -> None:
+    """Count the tenants that only counters name, then all together.
+
+    Args:
+        counted: those that have been counted.
+
+    Raises:
+        redis.RedisError: Redis did not answer.
+    """
+    named: Any = [*client.zrange(keys.WAITING, 0, -1), *client.hkeys(keys.LOAD)]
+    for name in {name.decode("utf-8", "replace") for name in named} - counted - keys.SUMS:
+        tenant(client, name)
+    names = [keys.WAITING, keys.LOAD, keys.ARRIVING, keys.TOTALS]
+    found: Any = scripts.load("recount_all").run(client, names, [_INBOX, _ARRIVALS])
+    if any(found):
+        load, arriving, total = found
+        log.warning(
+            "counters were off and are right again",
+            action="recount.corrected",
+            load=load,
+            arriving=arriving,
+            totals=total,
+        )
+
+
+def bury_lost(client: redis.Redis, settings: Settings) -> Iterator[int]:
+    """Make dead letters of the backups that wait without an entry, in steps of some milliseconds.
+
+    Yields:
+        How many a step found.
+
+    Raises:
+        redis.RedisError: Redis did not answer.
+    """
+    cursor = 0
+    while True:
+        page: Any = client.scan(cursor, match=keys.result("*"), count=_RECORDS_AT_ONCE)
+        cursor, names = page
+        yield _bury(client, settings, names) if names else 0
+        if not cursor:
+            return
+
+
+def _bury(client: redis.Redis, settings: Settings, names: Sequence[bytes]) -> int:
+    found: Any = scripts.load("lost").run(client, list(names), [_INBOX])  # type: ignore[arg-type]
+    lost = 0
+    for text in found[1::2]:
+        record = json.loads(text)
+        if dead_letters.lose(client, settings, record["tenant"], record["task_id"], text):
+            lost += 1
+            log.warning(
+                "a backup waits without an entry; hand it over again",
+                action="backup.lost",
+                tenant_id=record["tenant"],
+                backup_id=record["task_id"],
+            )
+    return lost
