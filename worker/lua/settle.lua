@@ -29,12 +29,21 @@ local entries, bytes = 0, 0
 local counts, rows = {}, {}
 local latencies = {}
 
+-- As a rule they stand one behind the other: to look for each costs three times as much.
+local read = {}
+if n > 1 then
+  for _, row in ipairs(redis.call('XRANGE', KEYS[1], ARGV[5], ARGV[5 + 7 * (n - 1)], 'COUNT', n)) do
+    read[row[1]] = field_of(row[2], 'entry')
+  end
+end
+
 for i = 0, n - 1 do
   local a = 5 + 7 * i
   -- Settled twice (a turn that was killed, or two at once): counted once. Another entry may stand at
   -- that id by now.
-  if entry_at(KEYS[1], ARGV[a]) == ARGV[a + 1] then
+  if (read[ARGV[a]] or entry_at(KEYS[1], ARGV[a])) == ARGV[a + 1] then
     redis.call('XDEL', KEYS[1], ARGV[a])
+    read[ARGV[a]] = nil
     local size = tonumber(ARGV[a + 3])
     entries = entries + 1
     bytes = bytes + size

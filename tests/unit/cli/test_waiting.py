@@ -134,6 +134,18 @@ def test_a_receipt_of_redis_is_printed(store: Store, confkeep: Confkeep, queue: 
     assert confkeep("receipt", entry.backup_id, "--tenant", OTHER).exit_code == 2
 
 
+def test_a_record_without_its_entry_is_told_with_the_next_step(
+    store: Store, confkeep: Confkeep, queue: Queue
+) -> None:
+    entry = queue.accept(1)
+    assert confkeep("receipt", entry.backup_id).exit_code == 16
+    queue.client.xtrim(keys.inbox(TENANT), maxlen=0)
+    done = confkeep("receipt", entry.backup_id)
+    assert done.exit_code == 24
+    assert "its entry is not in the inbox any more" in done.stderr
+    assert "Hand the backup over again with the same backup_id" in " ".join(done.stderr.split())
+
+
 def test_git_gives_the_receipt_for_ever(
     filled: Store, confkeep: Confkeep, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:

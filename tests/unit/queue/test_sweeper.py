@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -207,7 +208,8 @@ def test_what_a_clock_that_was_set_back_left_holds_nothing_up(
     one = sweeper_of(client, settings)
     assert one.sweep() == 3
     assert set(sent) == {woken, turned, failed}
-    assert not wakeups.is_outdated(bytes(client.get(keys.wake(turned)) or b""), int(seconds) * 1000)
+    flag: Any = client.get(keys.wake(turned))
+    assert not wakeups.is_outdated(flag, int(seconds) * 1000)
     assert drain.is_due(client, failed, None, retry=False)
     assert 0 < client.pttl(keys.lock(locked)) <= settings.lock_ttl_s * 1000
     client.delete(keys.lock(locked))
