@@ -407,3 +407,12 @@ def test_an_empty_inbox_that_counters_call_full_is_put_right_by_a_turn(
     client.delete(keys.inbox(TENANT))
     assert not inbox.read_batch(client, TENANT, max_backups=9, max_bytes=9)
     assert not client.exists(keys.WAITING, keys.LOAD, keys.attempts(TENANT))
+
+
+def test_an_entry_that_is_named_twice_is_settled_once(
+    client: redis.Redis, settings: Settings
+) -> None:
+    acceptance.accept(client, settings, [submission(n) for n in range(3)])
+    first, *_ = batch(client)
+    assert inbox.settle(client, TENANT, [first, first]).left == 2
+    assert inbox.read_load(client).entries == 2
