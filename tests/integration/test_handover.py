@@ -27,7 +27,7 @@ from tasks import (
 from tests.integration.conftest import become_producer, forget_environment
 from tests.integration.test_acl import PASSWORD, refusals, url_of, write_rules
 from tests.judge import assert_all_readable, backup_ids, git
-from tests.servers import LASTING_KEYS, Deployment, wait_for
+from tests.servers import LASTING_KEYS, Deployment, names_of, wait_for
 from worker import keys, totals
 from worker.app import app
 from worker.cli import cli
@@ -69,8 +69,7 @@ def start_worker(broker: Deployment, name: str = "w") -> None:
 
 def own_keys(broker: Deployment) -> set[str]:
     with broker.client() as owner:
-        found: Any = owner.keys("*")
-    return {key.decode() for key in found if not key.startswith(b"_kombu.")}
+        return {name for name in names_of(owner) if not name.startswith("_kombu.")}
 
 
 def test_two_ways_into_the_same_inboxes_keep_every_backup_once_and_in_order(
