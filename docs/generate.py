@@ -152,7 +152,9 @@ def log_calls() -> list[LogCall]:
 
 
 def _log_call(where: str, level: str, node: ast.Call) -> LogCall:
-    named = {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
+    # `exc_info` is logging's own: the line gets the traceback.
+    keywords = [one for one in node.keywords if one.arg not in (None, "exc_info")]
+    named = {str(keyword.arg): keyword.value for keyword in keywords}
     event, action = (
         value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
         for value in (node.args[0], named.pop("action", None))

@@ -88,7 +88,9 @@ class BatchCommitter:
             error = poisoned.get(waiting.stream_id)
             value: dict[str, object] | ConfkeepError
             if error is not None:
-                dead_letters.bury(self._client, self._tenant_id, entry, error, waiting.signature)
+                dead_letters.bury(
+                    self._client, self._tenant_id, entry, error, waiting.signature, waiting.raw
+                )
                 dead.append(waiting)
                 value = error
                 log.warning(

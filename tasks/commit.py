@@ -32,11 +32,11 @@ class CommitTask(Task):  # type: ignore[misc]
         """Note the failure with the inbox; Celery logs it."""
         if isinstance(exc, InvalidInput):
             return
-        tenant_id = str(args[0] if args else kwargs["tenant_id"])
-        with contextlib.suppress(BrokerUnavailable):
-            waits.tell_failed(
-                get_settings(), tenant_id, backoff.failed(get_client(), tenant_id, exc)
-            )
+        tenant_id = args[0] if args else kwargs.get("tenant_id")
+        with contextlib.suppress(BrokerUnavailable, InvalidInput):
+            tenant_id = checked_uuid("tenant_id", tenant_id)
+            noted = backoff.failed(get_client(), tenant_id, exc)
+            waits.tell_failed(get_settings(), tenant_id, noted)
 
 
 @app.task(

@@ -19,6 +19,7 @@ from worker import (
     measure,
     metrics,
     receipts,
+    redis_values,
     shutdown,
     waits,
     wakeups,
@@ -179,11 +180,10 @@ def look(client: redis.Redis, tenant_id: str, sent_ms: int | None, *, retry: boo
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    with broker_errors():
-        pipe = client.pipeline(transaction=False)
-        pipe.get(keys.wake(tenant_id))
-        pipe.hgetall(keys.backoff(tenant_id))
-        flag, fields = pipe.execute()
+    pipe = client.pipeline(transaction=False)
+    pipe.get(keys.wake(tenant_id))
+    pipe.hgetall(keys.backoff(tenant_id))
+    flag, fields = redis_values.answers(pipe)
     if wakeups.is_outdated(flag, sent_ms):
         return None
     wait = backoff.parse(fields)

@@ -18,12 +18,19 @@ from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
 from tasks.models import BackupPayload
-from worker import acceptance, arrivals, handover, staging, tracing, wakeups
+from worker import acceptance, arrivals, handover, keys, receipts, staging, tracing, wakeups
 from worker.acceptance import Accepted, Submission
 from worker.app import app
 from worker.connections import get_client
 from worker.entry import Entry
-from worker.errors import BackupIdConflict, InboxFull, InvalidBackup, NotPermitted
+from worker.errors import (
+    BackupIdConflict,
+    ConfkeepError,
+    InboxFull,
+    InvalidBackup,
+    NotPermitted,
+    OddValue,
+)
 from worker.logs import get_logger
 from worker.settings import Settings, get_settings
 from worker.staged_bytes import Contents
@@ -69,6 +76,7 @@ def enqueue_backup(
         InvalidBackup: names the field and its limit; nothing is left behind.
         BackupIdConflict: the id was accepted before for other bytes or another device.
         InboxFull: too much waits already, for this tenant or for all; nothing was accepted.
+        OddValue: somebody else wrote under a key that it needs; nothing was accepted.
         BrokerUnavailable: Redis did not answer. Whether it was accepted is unknown: repeat the
             call with the same backup_id.
         StagingUnavailable: the shared volume refused; nothing was accepted.
@@ -237,7 +245,7 @@ class _Call:
 
     def finish(self, submissions: list[Submission], answers: list[Accepted]) -> list[str]:
         """Send the wake-ups, and raise the first refusal."""
-        refusal: BackupIdConflict | InboxFull | None = None
+        refusal: ConfkeepError | None = None
         for submission, answer in zip(submissions, answers, strict=True):
             tenant_id, entry = submission.tenant_id, submission.entry
             if answer.outcome not in ("accepted", "waiting"):
@@ -288,7 +296,7 @@ def _is_unneeded(client: redis.Redis, tenant_id: str, answer: Accepted) -> bool:
     return answer.outcome == "done" or not answer.arriving
 
 
-def _refusal(answer: Accepted, tenant_id: str, entry: Entry) -> BackupIdConflict | InboxFull | None:
+def _refusal(answer: Accepted, tenant_id: str, entry: Entry) -> ConfkeepError | None:
     waits = f"{answer.entries} backups with {answer.bytes} bytes wait"
     match answer.outcome:
         case "conflict":
@@ -299,6 +307,10 @@ def _refusal(answer: Accepted, tenant_id: str, entry: Entry) -> BackupIdConflict
             return InboxFull(f"the inbox of tenant {tenant_id} is full: {waits}")
         case "all full":
             return InboxFull(f"the inboxes are full: {waits} for all tenants")
+        case "garbled":
+            return receipts.garbled(entry.backup_id)
+        case "stuck":
+            return OddValue(f"{keys.inbox(tenant_id)} takes no entry")
     return None
 
 

@@ -16,7 +16,7 @@ from typing import Final
 import redis
 from kombu.exceptions import OperationalError
 
-from worker import keys, shutdown
+from worker import keys, shutdown, unforeseen
 from worker.app import app
 from worker.connections import get_client
 from worker.errors import ConfkeepError, InvalidInput
@@ -118,6 +118,8 @@ class _Queue:
                     tenant_id=request[0],
                     error=f"{type(error).__name__}: {error}",
                 )
+            except Exception as error:  # noqa: BLE001 - else this process would never repack again
+                unforeseen.note(log, "repack", "repack a tenant", error)
 
 
 _queue = _Queue()

@@ -163,6 +163,9 @@ def monitor(user: User) -> str:
         f"(+llen %R~{keys.shard_queues()} %R~{keys.RECEIVE_QUEUE})",
         f"(+lrange %R~{keys.RECENT})",
         f"(+get %R~{keys.ROOM})",
+        f"(+hgetall %R~{keys.ODD})",
+        # Whether what is there is of the type that it should be tells nothing of what it holds.
+        f"(+type +pttl +exists %R~{keys.PREFIX}*)",
         f"(+get +mget %R~{keys.result('*')})",
     )
 

@@ -6,13 +6,13 @@ The state lies beside the inbox, not in a message: a message may get lost with i
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import redis
 
-from worker import keys, measure, metrics, scripts
+from worker import keys, measure, metrics, redis_values, scripts
 from worker.connections import broker_errors
 from worker.errors import ConfkeepError
 
@@ -20,6 +20,10 @@ from worker.errors import ConfkeepError
 FIRST_DELAY_S: Final = 1.0
 #: Most seconds between two tries; far below the broker's visibility timeout.
 LONGEST_DELAY_S: Final = 60.0
+#: The same, with what a server's clock that is set back may add.
+_LONGEST_MS: Final = int(2 * LONGEST_DELAY_S * 1000)
+#: The last moment that is shown as a date: the end of the year 9999.
+_LAST_MS: Final = 253_402_300_799_000
 #: Seconds after which a wait is forgotten that no try has renewed.
 FORGET_S: Final = 86_400
 #: Tries after which an inbox is reported as stalled.
@@ -36,15 +40,15 @@ class Backoff:
     #: The error's class and text.
     reason: str
 
+    def is_over(self, now_ms: int, grace_ms: int = 0) -> bool:
+        """Whether the next try is due; what lies further ahead than we ever wait, nobody of ours noted."""
+        left_ms = self.next_ms + grace_ms - now_ms
+        return not 0 < left_ms <= _LONGEST_MS + grace_ms
+
     @property
     def stalled(self) -> bool:
         """Whether a person should look."""
         return self.tries >= STALLED_TRIES
-
-    def is_over(self, now_ms: int) -> bool:
-        """Whether the next try may come. One that is much further away than any wait lasts was noted
-        before the server's clock was set back."""
-        return not now_ms < self.next_ms <= now_ms + 2 * LONGEST_DELAY_S * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +69,7 @@ def get(client: redis.Redis, tenant_id: str) -> Backoff | None:
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    with broker_errors():
-        found: Any = client.hgetall(keys.backoff(tenant_id))
-    return parse(found)
+    return get_many(client, [tenant_id]).get(tenant_id)
 
 
 def get_many(client: redis.Redis, tenant_ids: Sequence[str]) -> dict[str, Backoff]:
@@ -76,11 +78,10 @@ def get_many(client: redis.Redis, tenant_ids: Sequence[str]) -> dict[str, Backof
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    with broker_errors():
-        pipe = client.pipeline(transaction=False)
-        for tenant_id in tenant_ids:
-            pipe.hgetall(keys.backoff(tenant_id))
-        waits = [parse(fields) for fields in pipe.execute()]
+    pipe = client.pipeline(transaction=False)
+    for tenant_id in tenant_ids:
+        pipe.hgetall(keys.backoff(tenant_id))
+    waits = [parse(fields) for fields in redis_values.answers(pipe)]
     return {
         tenant_id: wait
         for tenant_id, wait in zip(tenant_ids, waits, strict=True)
@@ -88,15 +89,19 @@ def get_many(client: redis.Redis, tenant_ids: Sequence[str]) -> dict[str, Backof
     }
 
 
-def parse(fields: dict[bytes, bytes]) -> Backoff | None:
-    """The hash's fields as a value; None when there are none."""
-    if not fields:
+def parse(fields: Mapping[bytes, bytes] | None) -> Backoff | None:
+    """The hash's fields as a value; None when there are none, or none that a failed try writes."""
+    if not fields or b"next_ms" not in fields:
         return None
+
+    def moment(name: bytes) -> int:
+        return min(max(0, redis_values.number_of(fields.get(name))), _LAST_MS)
+
     return Backoff(
-        tries=int(fields[b"tries"]),
-        since_ms=int(fields[b"since_ms"]),
-        next_ms=int(fields[b"next_ms"]),
-        reason=fields[b"reason"].decode("utf-8", "replace"),
+        tries=max(0, redis_values.number_of(fields.get(b"tries"))),
+        since_ms=moment(b"since_ms"),
+        next_ms=moment(b"next_ms"),
+        reason=fields.get(b"reason", b"")[:1_000].decode("utf-8", "replace"),
     )
 
 

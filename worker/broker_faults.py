@@ -7,7 +7,7 @@ from typing import Final
 
 import redis
 
-from worker.errors import BrokerUnavailable, NotPermitted
+from worker.errors import BrokerUnavailable, NotPermitted, OddValue
 from worker.log_scrub import chain_of
 
 #: What redis-py puts between the command and the error.
@@ -75,6 +75,8 @@ def explain(error: BaseException) -> BrokerUnavailable:
     # redis-py takes the codes that it knows off the text, of the others it is the first word. The
     # rest may quote.
     code = getattr(told, "status_code", None) or text.split(" ", 1)[0][:40].strip("-:")
+    if code == "WRONGTYPE":
+        return OddValue("a key of confkeep's in Redis is of another type")
     if isinstance(told, redis.ResponseError) or code in _REFUSALS:
         why = f": {_REFUSALS[code]}" if code in _REFUSALS else ""
         return BrokerUnavailable(f"Redis refused the command ({code}){why}")

@@ -6,21 +6,32 @@ import dataclasses
 import datetime as dt
 import json
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import redis
 
-from worker import acceptance, inbox, keys, receipts, scripts, staging, totals
+from worker import acceptance, inbox, keys, receipts, redis_values, scripts, staging, totals
 from worker.acceptance import Submission
 from worker.connections import broker_errors
 from worker.entry import Entry, check_signature
-from worker.errors import BackupIdConflict, ConfkeepError, EntryMissing, InboxFull, InvalidId
+from worker.errors import (
+    BackupIdConflict,
+    ConfkeepError,
+    EntryMissing,
+    InboxFull,
+    InvalidId,
+    OddValue,
+    PoisonedBackup,
+)
+from worker.ids import checked_uuid
 from worker.inbox import Unreadable
 from worker.receipts import Outcome
 from worker.settings import Settings
 
 #: Why a backup that waits without an entry cannot be committed.
 LOST: Final = "its entry is not in the inbox any more: hand the backup over again"
+#: Most bytes of a letter: of an entry as JSON in JSON.
+_MOST_BYTES: Final = 16 * redis_values.MOST_BYTES
 #: How the ids of letters begin whose entries nobody of ours signed.
 _UNSIGNED: Final = "unsigned-"
 
@@ -51,7 +62,8 @@ class DeadLetter:
         """
         if not self.backup_id.startswith(_UNSIGNED):
             return None
-        return Entry.from_json(self.entry).backup_id
+        entry = entry_of(self)
+        return None if entry is None else entry.backup_id
 
 
 def bury(
@@ -60,11 +72,14 @@ def bury(
     entry: Entry,
     error: ConfkeepError,
     signature: str | None = None,
+    text: bytes = b"",
 ) -> None:
     """Keep a backup as a dead letter. Repeating it does no harm.
 
     Args:
         signature: that of its entry, kept with it.
+        text: the entry as it stood in the inbox, which a later release may have written; empty: as
+            we write it.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -78,7 +93,7 @@ def bury(
             reason=str(error),
             kind=type(error).__name__,
             died_at=_now(),
-            entry=entry.to_json(),
+            entry=text.decode() or entry.to_json(),
             signature=signature,
         ),
     )
@@ -147,14 +162,15 @@ def lose(
 
 
 def list_dead_letters(client: redis.Redis) -> list[DeadLetter]:
-    """All dead letters, oldest first.
+    """All dead letters, oldest first. What is kept among them and is none comes as a letter that says so.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    with broker_errors():
-        found: Any = client.hvals(keys.DEAD)
-    letters = [DeadLetter(**json.loads(text)) for text in found]
+    pipe = client.pipeline(transaction=False)
+    pipe.hgetall(keys.DEAD)
+    (found,) = redis_values.answers(pipe)
+    letters = [_parse(name, text) or _odd(name) for name, text in (found or {}).items()]
     return sorted(letters, key=lambda letter: (letter.died_at, letter.backup_id))
 
 
@@ -165,11 +181,50 @@ def get(client: redis.Redis, backup_id: str) -> DeadLetter:
         InvalidId: there is none of that id.
         BrokerUnavailable: Redis did not answer.
     """
-    with broker_errors():
-        found: Any = client.hget(keys.DEAD, backup_id)
+    name = redis_values.raw_name(backup_id)
+    pipe = client.pipeline(transaction=False)
+    pipe.hget(keys.DEAD, name)
+    (found,) = redis_values.answers(pipe)
     if found is None:
         raise InvalidId("backup_id", "no dead letter has that id")
-    return DeadLetter(**json.loads(found))
+    return _parse(name, found) or _odd(name)
+
+
+def is_readable(name: bytes, text: bytes) -> bool:
+    """Whether what is kept under a name is a dead letter."""
+    return _parse(name, text) is not None
+
+
+def entry_of(letter: DeadLetter) -> Entry | None:
+    """The entry in a letter; None: what stood in the inbox was none."""
+    try:
+        return Entry.from_json(letter.entry)
+    except PoisonedBackup:
+        return None
+
+
+def _parse(name: bytes, text: bytes) -> DeadLetter | None:
+    """A letter; None for what confkeep did not write. Fields of a later release are left out."""
+    try:
+        values = redis_values.object_of(text, most_bytes=_MOST_BYTES)
+        letter = redis_values.record_of(DeadLetter, values)
+        checked_uuid("tenant_id", letter.tenant_id)
+    except ValueError:
+        return None
+    return letter if redis_values.raw_name(letter.backup_id) == name else None
+
+
+def _odd(name: bytes) -> DeadLetter:
+    """Stands for what is kept under a name and is no letter, so that a person sees it and may discard it."""
+    return DeadLetter(
+        tenant_id="unknown",
+        backup_id=redis_values.name_of(name),
+        device_id=None,
+        reason=f"what {keys.DEAD} holds under this id is no dead letter of confkeep's",
+        kind=OddValue.__name__,
+        died_at="unknown",
+        entry="",
+    )
 
 
 def retry(
@@ -206,9 +261,13 @@ def retry(
         raise InboxFull(f"{answer.entries} backups with {answer.bytes} bytes wait")
     if answer.outcome == "conflict":
         raise BackupIdConflict("backup_id", "its id was accepted since for another backup")
+    if answer.outcome == "garbled":
+        raise receipts.garbled(entry.backup_id)
+    if answer.outcome == "stuck":
+        raise OddValue(f"{keys.inbox(letter.tenant_id)} takes no entry")
     if entry.backup_id != backup_id:
         with broker_errors():
-            client.hdel(keys.DEAD, backup_id)
+            client.hdel(keys.DEAD, redis_values.raw_name(backup_id))
     return letter
 
 
@@ -221,14 +280,15 @@ def discard(client: redis.Redis, settings: Settings, backup_id: str) -> DeadLett
     """
     letter = get(client, backup_id)
     if letter.device_id is not None and letter.unsigned_id is None:
-        entry = Entry.from_json(letter.entry)
-        if entry.staging == "volume":
+        entry = entry_of(letter)
+        if entry is not None and entry.staging == "volume":
             staging.of_entry(entry, settings, client).discard(letter.tenant_id, [entry])
+    name = redis_values.raw_name(backup_id)
     with broker_errors():
         pipe = client.pipeline(transaction=True)
         # In this order: bytes that are left behind are tidied, a letter without bytes is not.
-        pipe.hdel(keys.DEAD, backup_id)
-        pipe.delete(keys.staged(letter.tenant_id, backup_id))
+        pipe.hdel(keys.DEAD, name)
+        pipe.delete(keys.staged(letter.tenant_id, "").encode() + name)
         pipe.execute()
     return letter
 
@@ -244,8 +304,9 @@ def unsigned_ids(client: redis.Redis) -> set[str]:
 
 
 def _put(client: redis.Redis, letter: DeadLetter) -> None:
+    text = json.dumps(dataclasses.asdict(letter))
     with broker_errors():
-        client.hset(keys.DEAD, letter.backup_id, json.dumps(dataclasses.asdict(letter)))
+        scripts.load("put").run(client, [keys.DEAD], [letter.backup_id, text])
 
 
 def _now() -> str:

@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from worker import signing
+from worker import redis_values, signing
 from worker.errors import NotSigned, PoisonedBackup
 from worker.ids import checked_uuid
 from worker.settings import Settings
@@ -57,15 +57,15 @@ class Entry:
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Entry:
-        """The inverse of `to_json`.
+        """The inverse of `to_json`; fields of a later release are left out.
 
         Raises:
             PoisonedBackup: written by something else.
         """
         try:
-            entry = cls(**json.loads(text))
+            entry = redis_values.record_of(cls, redis_values.object_of(text))
             entry.check()
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, ArithmeticError) as error:
             raise PoisonedBackup("the inbox entry cannot be read") from error
         return entry
 
@@ -73,7 +73,7 @@ class Entry:
         """Refuse what no enqueue writes: others may be able to write to the server too.
 
         Raises:
-            TypeError, ValueError: a field is not what it must be.
+            TypeError, ValueError, ArithmeticError: a field is not what it must be.
         """
         for name in ("backup_id", "device_id"):
             if checked_uuid(name, getattr(self, name)) != getattr(self, name):

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import dead_letters, keys, received, scripts, totals
+from worker import dead_letters, keys, oddities, received, redis_values, scripts, totals
 from worker.connections import broker_errors
 from worker.dead_letters import DeadLetter
 from worker.errors import StagingUnavailable
@@ -23,7 +23,8 @@ _AT_ONCE: Final = 500
 def unnamed_handoffs(client: redis.Redis, settings: Settings, tenant_id: str) -> int:
     """How many handed-over bytes of a tenant no waiting message refers to."""
     prefix = keys.handoff(tenant_id, "")
-    found = {name.removeprefix(prefix) for name in _scan(client, prefix + "*")}
+    names = _scan(client, prefix + "*")
+    found = {redis_values.name_of(name).removeprefix(prefix) for name in names}
     folder = settings.staging_path / "handoff" / tenant_id
     if folder.is_dir():
         found.update(file.name for file in folder.iterdir())
@@ -42,15 +43,18 @@ def clear(
     device_id: str | None,
 ) -> int:
     """Delete dead letters, and what is kept under the ids of backups or of callers that asked."""
+    # What is of another type would end the erasure half-way; and whose it is nobody knows.
+    oddities.set_aside(client, {**keys.TYPES, **keys.types_of(tenant_id)})
     for letter in letters:
         dead_letters.discard(client, settings, letter.backup_id)
-    names = {keys.result(backup_id) for backup_id in backup_ids}
-    names |= {keys.staged(tenant_id, backup_id) for backup_id in backup_ids}
+    names = {redis_values.raw_name(keys.result(backup_id)) for backup_id in backup_ids}
+    names |= {redis_values.raw_name(keys.staged(tenant_id, one)) for one in backup_ids}
     names |= set(_results_of(client, tenant_id, device_id))
+    names |= set(_scan(client, keys.odd(f"*{tenant_id}*")))
     deleted = _delete(client, names) + totals.forget(client, tenant_id, device_id)
     if backup_ids:
         with broker_errors():
-            client.hdel(keys.replies(tenant_id), *backup_ids)
+            client.hdel(keys.replies(tenant_id), *map(redis_values.raw_name, backup_ids))
     folder = settings.staging_path / tenant_id
     if backup_ids and folder.is_dir():
         for file in folder.iterdir():
@@ -61,8 +65,8 @@ def clear(
 
 def clear_tenant(client: redis.Redis, settings: Settings, tenant_id: str) -> int:
     """Delete every other key and file of a tenant, but for the lock that the caller holds."""
-    names = {keys.backoff(tenant_id), keys.attempts(tenant_id), keys.replies(tenant_id)}
-    names |= {keys.wake(tenant_id), keys.repack(tenant_id), keys.arriving(tenant_id)}
+    own = (keys.backoff, keys.attempts, keys.replies, keys.wake, keys.repack, keys.arriving)
+    names = {name(tenant_id).encode() for name in own}
     for name in (keys.staged, keys.handoff, keys.arrived):
         pattern = name(tenant_id, "*")
         names |= set(_scan(client, pattern))
@@ -82,7 +86,7 @@ def clear_tenant(client: redis.Redis, settings: Settings, tenant_id: str) -> int
     return deleted
 
 
-def _results_of(client: redis.Redis, tenant_id: str, device_id: str | None) -> Iterator[str]:
+def _results_of(client: redis.Redis, tenant_id: str, device_id: str | None) -> Iterator[bytes]:
     """The result records that name the device, or the tenant.
 
     An answer of a reading task is a file or a difference and does not say whose it is: none is
@@ -98,13 +102,13 @@ def _results_of(client: redis.Redis, tenant_id: str, device_id: str | None) -> I
                 yield name
 
 
-def _scan(client: redis.Redis, pattern: str) -> Iterator[str]:
+def _scan(client: redis.Redis, pattern: str) -> Iterator[bytes]:
+    """Names of keys; anybody may give one a name that is no UTF-8."""
     with broker_errors():
-        for name in client.scan_iter(match=pattern, count=1_000):
-            yield name.decode()
+        yield from client.scan_iter(match=pattern, count=1_000)
 
 
-def _delete(client: redis.Redis, names: Iterable[str]) -> int:
+def _delete(client: redis.Redis, names: Iterable[bytes]) -> int:
     left, deleted = iter(names), 0
     while some := list(islice(left, _AT_ONCE)):
         with broker_errors():

@@ -9,7 +9,8 @@
     │       └── UnknownBackup     nothing was ever accepted under that backup_id, as far as is known
     ├── QueueError                Redis, the inbox or the lock
     │   ├── BrokerUnavailable     Redis cannot be reached, or refuses to write
-    │   │   └── NotPermitted      the rules of the server do not allow it to this user
+    │   │   ├── NotPermitted      the rules of the server do not allow it to this user
+    │   │   └── OddValue          what stands under a key of confkeep's is not confkeep's
     │   ├── BrokerVolatile        Redis may lose what it acknowledged
     │   ├── InboxFull             a limit on what may wait is reached
     │   ├── TenantLocked          another process holds the tenant lock
@@ -139,6 +140,16 @@ class NotPermitted(BrokerUnavailable):
     )
     retryable = False
     exit_code = 18
+
+
+class OddValue(BrokerUnavailable):
+    """Under a key of confkeep's stands what confkeep did not write. Nothing was done."""
+
+    hint = (
+        "`confkeep status` names such keys and what to do about each. Workers set aside what is of "
+        "the wrong type, within seconds; then repeat the call."
+    )
+    exit_code = 19
 
 
 class BrokerVolatile(QueueError):

@@ -15,20 +15,23 @@ id another call uses at that moment for another backup gets an id of its own whe
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import redis
 
-from worker import keys
+from worker import keys, receipts, redis_values
 from worker.acceptance import Accepted, Submission
 from worker.arrivals import Arrival
 from worker.connections import broker_errors
 from worker.entry import sign
+from worker.errors import OddValue
 from worker.settings import Settings
+
+#: Instead of a status: what stands under an id is no record.
+_GARBLED: Final = "garbled"
 
 
 def hand_over(
@@ -92,36 +95,40 @@ class _Look:
         for one in submissions:
             ids_of.setdefault(one.tenant_id, []).append(one.entry.backup_id)
         tenants = list(ids_of)
-        with broker_errors():
-            pipe = client.pipeline(transaction=False)
-            pipe.time()
-            pipe.get(keys.ROOM)
-            # First, so that what is admitted meanwhile is known by its record.
-            for tenant_id in tenants:
-                pipe.llen(keys.arrivals(tenant_id))
-            for tenant_id in tenants:
-                pipe.hmget(keys.arriving(tenant_id), ids_of[tenant_id])
-            pipe.mget([keys.result(backup_id) for backup_id in ids])
-            for name in (keys.LOAD, keys.ARRIVING):
-                pipe.hmget(name, ["entries", "bytes", *tenants])
-            for tenant_id in tenants:
-                pipe.xlen(keys.inbox(tenant_id))
-            (seconds, micros), room, *answers = pipe.execute()
+        pipe = client.pipeline(transaction=False)
+        pipe.time()
+        pipe.get(keys.ROOM)
+        # First, so that what is admitted meanwhile is known by its record.
+        for tenant_id in tenants:
+            pipe.llen(keys.arrivals(tenant_id))
+        for tenant_id in tenants:
+            pipe.hmget(keys.arriving(tenant_id), ids_of[tenant_id])
+        pipe.mget([keys.result(backup_id) for backup_id in ids])
+        for name in (keys.LOAD, keys.ARRIVING):
+            pipe.hmget(name, ["entries", "bytes", *tenants])
+        for tenant_id in tenants:
+            pipe.xlen(keys.inbox(tenant_id))
+        (seconds, micros), room, *answers = redis_values.answers(pipe)
         count = len(tenants)
         arrivals, digests = answers[:count], answers[count : 2 * count]
         (records, load, arriving), inboxes = answers[2 * count :][:3], answers[2 * count :][3:]
+        # Only a worker may set aside what stands there; the sweep does it for those that are marked.
+        if arriving is None:
+            raise OddValue(f"{keys.ARRIVING} is no hash")
+        none = [None] * (2 + count)
         entries, size, *sizes = (
-            int(one or 0) + int(other or 0) for one, other in zip(load, arriving, strict=True)
+            redis_values.count_of(one) + redis_values.count_of(other)
+            for one, other in zip(load or none, arriving, strict=True)
         )
         return cls(
             int(seconds) * 1000 + int(micros) // 1000,
             {**_handed_over(ids_of, digests), **_known(ids, records)},
             {
-                tenant_id: _Sizes(arrivals[n] + inboxes[n], sizes[n])
+                tenant_id: _Sizes((arrivals[n] or 0) + (inboxes[n] or 0), sizes[n])
                 for n, tenant_id in enumerate(tenants)
             },
             _Sizes(entries, size),
-            None if room is None else int(room),
+            redis_values.room_of(room),
             {tenant_id for tenant_id, length in zip(tenants, arrivals, strict=True) if length},
             set(),
         )
@@ -131,6 +138,8 @@ class _Look:
         tenant_id, entry = submission.tenant_id, submission.entry
         digest = entry.digest(tenant_id)
         accepted, status = self.known.get(entry.backup_id, ("", "FAILURE"))
+        if status == _GARBLED:
+            return Accepted("garbled")
         if accepted and accepted != digest:
             return Accepted("conflict")
         if status != "FAILURE":
@@ -167,7 +176,7 @@ def _handed_over(
     return {
         backup_id: (digest.decode("latin-1"), "FAILURE")
         for ids, found in zip(ids_of.values(), digests, strict=True)
-        for backup_id, digest in zip(ids, found, strict=True)
+        for backup_id, digest in zip(ids, found or [None] * len(ids), strict=True)
         if digest is not None
     }
 
@@ -177,10 +186,16 @@ def _known(ids: Sequence[str], records: Sequence[bytes | None]) -> dict[str, tup
     there, and drops what is there twice."""
     known = {}
     for backup_id, text in zip(ids, records, strict=True):
-        record = {} if text is None else json.loads(text)
+        if text is None:
+            continue
+        try:
+            record = redis_values.object_of(text, most_bytes=receipts.MOST_RECORD_BYTES)
+        except redis_values.Unreadable:
+            known[backup_id] = ("", _GARBLED)
+            continue
         if record.get("accepted"):
-            done = record["status"] == "SUCCESS"
-            known[backup_id] = (record["accepted"], "SUCCESS" if done else "FAILURE")
+            done = record.get("status") == "SUCCESS"
+            known[backup_id] = (str(record["accepted"]), "SUCCESS" if done else "FAILURE")
     return known
 
 
@@ -191,6 +206,7 @@ def _add(
     keyring = settings.keyring
     sizes: dict[str, int] = {}
     first: dict[str, int] = {}
+    pushed: dict[int, str] = {}
     with broker_errors():
         pipe = client.pipeline(transaction=True)
         for submission in submissions:
@@ -202,6 +218,7 @@ def _add(
                 pipe.setnx(keys.arrived(tenant_id, arrival.name), submission.data)
             pipe.hsetnx(keys.arriving(tenant_id), entry.backup_id, entry.digest(tenant_id))
             first.setdefault(tenant_id, len(pipe))
+            pushed[len(pipe)] = tenant_id
             pipe.rpush(keys.arrivals(tenant_id), arrival.to_json())
             sizes[tenant_id] = sizes.get(tenant_id, 0) + entry.size_bytes
         pipe.hincrby(keys.ARRIVING, "entries", len(submissions))
@@ -212,9 +229,36 @@ def _add(
         for tenant_id in sizes:
             # While a tenant waits after a fault, what comes meanwhile must not hasten its next try.
             pipe.exists(keys.wake(tenant_id), keys.backoff(tenant_id))
-        answers: list[Any] = pipe.execute()
+        answers: list[Any] = pipe.execute(raise_on_error=False)
+    _check(answers, pushed, range(max(pushed) + 1, asked))
     return {
         tenant_id
         for number, tenant_id in enumerate(sizes)
         if answers[first[tenant_id]] == 1 and not answers[asked + number]
     }
+
+
+def _check(answers: Sequence[Any], pushed: Mapping[int, str], counted: range) -> None:
+    """Refuse a transaction of which an arrival, or the mark that tells of it, was not taken.
+
+    A count that would overflow is no loss; nor is it when what the ids stand for cannot be noted, since
+    somebody wrote something else there: a worker sets that aside when it admits.
+
+    Args:
+        pushed: the places of the arrivals among the answers, and their tenants.
+        counted: the places of the marks.
+
+    Raises:
+        OddValue, BrokerUnavailable: some may be handed over; repeating all is safe.
+    """
+    for number, answer in enumerate(answers):
+        if not isinstance(answer, Exception):
+            continue
+        is_wrong_type = redis_values.is_wrong_type(answer)
+        if number in pushed and is_wrong_type:
+            raise OddValue(f"{keys.arrivals(pushed[number])} is no list")
+        if number in counted and is_wrong_type:
+            raise OddValue(f"{keys.ARRIVING} is no hash")
+        if not is_wrong_type and not (number in counted and redis_values.is_no_number(answer)):
+            with broker_errors():
+                raise answer

@@ -20,6 +20,7 @@ from typing import Any, Final
 from celery import bootsteps, signals
 from kombu.utils.functional import retry_over_time
 
+from worker import unforeseen
 from worker.heartbeat import Heartbeat, Mark, State, run_folder
 from worker.logs import get_logger
 from worker.settings import Settings, get_settings
@@ -74,6 +75,7 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         heartbeat.mark(Mark.LOOP)
         for target, name in ((self._rest, "heartbeat"), (self._write_to_store, "store-probe")):
             threading.Thread(target=target, args=(settings,), name=name, daemon=True).start()
+        unforeseen.listen(lambda text: heartbeat.mark(Mark.TROUBLE, text))
         signals.task_prerun.connect(self._task_begins)
         signals.task_postrun.connect(self._task_ends)
         signals.worker_ready.connect(self._ready)
@@ -115,8 +117,11 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         heartbeat = self._heartbeat
         main = threading.main_thread().ident
         while heartbeat is not None and not self._stop.wait(LOOP_INTERVAL_S):
-            if self._busy.is_set() or waits_for_broker(main):
-                heartbeat.mark(Mark.LOOP)
+            try:
+                if self._busy.is_set() or waits_for_broker(main):
+                    heartbeat.mark(Mark.LOOP)
+            except Exception as error:  # noqa: BLE001 - else a probe would have the worker killed
+                unforeseen.note(log, "heartbeat", "mark for the loop", error)
 
     def _write_to_store(self, settings: Settings) -> None:
         heartbeat = self._heartbeat
@@ -125,6 +130,9 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 write_probe(settings.git_store_path)
             except OSError as error:
                 heartbeat.mark(Mark.STORE_FAILED, error.strerror or type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - a worker that is well would count as not ready
+                unforeseen.note(log, "store-probe", "write to the store", error)
+                heartbeat.mark(Mark.STORE_FAILED, type(error).__name__)
             else:
                 heartbeat.mark(Mark.STORE)
             if self._stop.wait(STORE_INTERVAL_S):

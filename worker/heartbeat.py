@@ -9,10 +9,12 @@ also when these hang. It loads neither pydantic nor redis-py: a probe runs every
 
     offset  content
     0       magic, pid, worker index, state; interval of the sweep in s
-    64      five doubles: loop turned, sweep done, sweep failed, store written, store failed; 0: never
+    64      six doubles: loop turned, sweep done, sweep failed, store written, store failed, a thread met
+            what nobody foresaw; 0: never
     128     why the sweep failed, 64 bytes        192     why the store failed, 128 bytes
     320     the node's name, 256 bytes
-    576     why the server may lose what it acknowledged, 256 bytes; empty: nothing is known
+    576     why the server may lose what it acknowledged, 192 bytes; empty: nothing is known
+    768     what the thread met, 192 bytes
 
 The worker holds a record lock on the file. Children that it forks do not have it, and the kernel
 gives it back however the worker ends: a file without the lock is a dead worker's.
@@ -37,10 +39,16 @@ from urllib.parse import quote
 
 _MAGIC: Final = b"confbeat"
 _HEAD: Final = struct.Struct("<8sIIIId")
-_MARKS: Final = struct.Struct("<5d")
+_MARKS: Final = struct.Struct("<6d")
 _MARKS_AT: Final = 64
 _MARK: Final = struct.Struct("<d")
-_TEXTS: Final = {"sweep": (128, 64), "store": (192, 128), "name": (320, 256), "broker": (576, 256)}
+_TEXTS: Final = {
+    "sweep": (128, 64),
+    "store": (192, 128),
+    "name": (320, 256),
+    "broker": (576, 192),
+    "trouble": (768, 192),
+}
 _SIZE: Final = 1024
 _STATE_AT: Final = 16
 
@@ -61,6 +69,7 @@ class Mark(IntEnum):
     SWEEP_FAILED = 2
     STORE = 3
     STORE_FAILED = 4
+    TROUBLE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,9 @@ class Vitals:
     #: Why the last try failed; None: it did not.
     sweep_error: str | None
     store_error: str | None
+    #: What a thread met last that nobody foresaw, and how long ago; None: nothing.
+    trouble: str | None = None
+    trouble_age_s: float | None = None
     #: Why the server may lose what it acknowledged; None: nothing is known.
     broker_problem: str | None = None
 
@@ -127,6 +139,8 @@ class Heartbeat:
             self._put_text("sweep", reason)
         elif what is Mark.STORE_FAILED:
             self._put_text("store", reason)
+        elif what is Mark.TROUBLE:
+            self._put_text("trouble", reason)
         _MARK.pack_into(self._memory, _MARKS_AT + what * _MARK.size, time.monotonic())
 
     def note_broker(self, problem: str) -> None:
@@ -182,7 +196,7 @@ def _read(path: Path) -> Vitals | None:
     if len(data) < _SIZE or not data.startswith(_MAGIC):
         return None
     _magic, pid, index, state, _pad, interval_s = _HEAD.unpack_from(data)
-    loop, sweep, sweep_failed, store, store_failed = _MARKS.unpack_from(data, _MARKS_AT)
+    loop, sweep, sweep_failed, store, store_failed, trouble = _MARKS.unpack_from(data, _MARKS_AT)
     now = time.monotonic()
     return Vitals(
         name=_text(data, "name"),
@@ -196,6 +210,8 @@ def _read(path: Path) -> Vitals | None:
         sweep_error=_text(data, "sweep") if sweep_failed > sweep else None,
         store_error=_text(data, "store") if store_failed > store else None,
         broker_problem=_text(data, "broker") or None,
+        trouble=_text(data, "trouble") if trouble else None,
+        trouble_age_s=_age(now, trouble),
     )
 
 

@@ -13,13 +13,15 @@ from typing import Any, Final
 
 import redis
 
-from worker import arrivals, keys, scripts, totals
+from worker import arrivals, keys, redis_values, scripts, totals
 from worker.connections import broker_errors
 from worker.entry import Entry, check_signature
 from worker.errors import NotPermitted, NotSigned, PoisonedBackup
 from worker.settings import Settings
 from worker.totals import Mark
 
+#: The last moment that is shown as a date: the end of the year 9999.
+_LAST_MS: Final = 253_402_300_799_000
 #: Seconds after which attempts are forgotten that nobody followed up.
 _FORGET_ATTEMPTS_S: Final = 3_600
 
@@ -35,7 +37,7 @@ class Waiting:
     #: When it was handed over or accepted; None: an earlier release, which tells it by the stream id,
     #: accepted it.
     handed_over_ms: int | None = None
-    #: The field `entry` as it stands there.
+    #: The entry as it stands there: a later release may have written more.
     raw: bytes = dataclasses.field(default=b"", repr=False)
 
     @property
@@ -110,7 +112,11 @@ def read_batch(
         pipe.xrange(keys.inbox(tenant_id), count=max_backups)
         pipe.incr(keys.attempts(tenant_id))
         pipe.expire(keys.attempts(tenant_id), _FORGET_ATTEMPTS_S)
-        rows, attempts, _ = pipe.execute()
+        # The count is no number, or would overflow, where somebody else wrote it.
+        rows, attempts, _ = redis_values.answers(pipe, or_refused=True)
+        if not rows or attempts is None or attempts < 1:
+            client.delete(keys.attempts(tenant_id))
+    rows, attempts = rows or [], max(1, attempts or 1)
     if not rows:
         # Nor does anything say any more that something waits.
         settle(client, tenant_id, [])
@@ -143,24 +149,30 @@ def _parse(
     unreadable: list[Unreadable] = []
     for raw_id, fields in rows:
         stream_id = raw_id.decode()
-        text = fields.get(b"entry", b"")
-        signature = fields[b"signature"].decode("latin-1") if b"signature" in fields else None
+        text = fields.get(b"entry", b"") if fields else b""
+        signature = _signature_of(fields)
         entry = None
         try:
             entry = Entry.from_json(text)
             if settings is not None:
                 check_signature(settings, tenant_id, text, signature)
         except PoisonedBackup as error:
-            shown = text.decode("utf-8", "replace")
+            # An entry of ours is a few kB; of something larger the beginning tells enough.
+            shown = text[: redis_values.MOST_BYTES].decode("utf-8", "replace")
             if isinstance(error, NotSigned):
                 unreadable.append(Unreadable(stream_id, shown, error, entry, raw=text))
             else:
                 unreadable.append(Unreadable(stream_id, shown, raw=text))
         else:
-            at = fields.get(b"at", b"")
-            handed_over_ms = int(at) if at.isdigit() else None
+            at_ms = redis_values.number_of(fields.get(b"at"), -1)
+            handed_over_ms = at_ms if 0 <= at_ms < _LAST_MS else None
             entries.append(Waiting(stream_id, entry, signature, handed_over_ms, text))
     return entries, unreadable
+
+
+def _signature_of(fields: Mapping[bytes, bytes]) -> str | None:
+    signature = fields.get(b"signature") if fields else None
+    return None if signature is None else signature.decode("latin-1")
 
 
 def peek(client: redis.Redis, tenant_id: str, limit: int) -> list[Waiting]:
@@ -169,9 +181,10 @@ def peek(client: redis.Redis, tenant_id: str, limit: int) -> list[Waiting]:
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    with broker_errors():
-        rows: Any = client.xrange(keys.inbox(tenant_id), count=limit)
-    return _parse(rows, tenant_id)[0]
+    pipe = client.pipeline(transaction=False)
+    pipe.xrange(keys.inbox(tenant_id), count=limit)
+    (rows,) = redis_values.answers(pipe)
+    return _parse(rows or [], tenant_id)[0]
 
 
 def has_entry(client: redis.Redis, backup_id: str, record: Mapping[str, Any]) -> bool:
@@ -257,11 +270,10 @@ def settle(
 
 def depth(client: redis.Redis, tenant_id: str) -> int:
     """The number of backups that wait, in the inbox or still to be admitted to it."""
-    with broker_errors():
-        pipe = client.pipeline(transaction=False)
-        pipe.xlen(keys.inbox(tenant_id))
-        pipe.llen(keys.arrivals(tenant_id))
-        return sum(pipe.execute())
+    pipe = client.pipeline(transaction=False)
+    pipe.xlen(keys.inbox(tenant_id))
+    pipe.llen(keys.arrivals(tenant_id))
+    return sum(length or 0 for length in redis_values.answers(pipe))
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,22 +293,20 @@ def list_inboxes(client: redis.Redis, limit: int | None = None) -> list[InboxSta
         BrokerUnavailable: Redis did not answer.
     """
     marked = arrivals.marked(client)
-    with broker_errors():
-        now_ms = server_time_ms(client)
-        last = -1 if limit is None else limit - 1
-        rows: Any = client.zrange(keys.WAITING, 0, last, withscores=True)
-        since_ms = {tenant.decode(): since for tenant, since in rows}
-        tenants = [*since_ms, *(marked - since_ms.keys())]
-        pipe = client.pipeline(transaction=False)
-        for tenant_id in tenants:
-            pipe.xlen(keys.inbox(tenant_id))
-        for tenant_id in marked:
-            pipe.llen(keys.arrivals(tenant_id))
-            pipe.lindex(keys.arrivals(tenant_id), 0)
-        found = iter(pipe.execute())
-    lengths = {tenant_id: next(found) for tenant_id in tenants}
+    now_ms = server_time_ms(client)
+    last = -1 if limit is None else limit - 1
+    since_ms = _since_ms(client, last)
+    tenants = [*since_ms, *(marked - since_ms.keys())]
+    pipe = client.pipeline(transaction=False)
+    for tenant_id in tenants:
+        pipe.xlen(keys.inbox(tenant_id))
     for tenant_id in marked:
-        lengths[tenant_id] += next(found)
+        pipe.llen(keys.arrivals(tenant_id))
+        pipe.lindex(keys.arrivals(tenant_id), 0)
+    found = iter(redis_values.answers(pipe))
+    lengths = {tenant_id: next(found) or 0 for tenant_id in tenants}
+    for tenant_id in marked:
+        lengths[tenant_id] += next(found) or 0
         handed_over_ms = arrivals.handed_over_ms(next(found))
         since_ms[tenant_id] = min(since_ms.get(tenant_id, now_ms), handed_over_ms or now_ms)
     inboxes = [
@@ -308,6 +318,24 @@ def list_inboxes(client: redis.Redis, limit: int | None = None) -> list[InboxSta
     return inboxes[:limit]
 
 
+def _since_ms(client: redis.Redis, last: int) -> dict[str, float]:
+    """The tenants that wait, and since when; what is no tenant is left out."""
+    pipe = client.pipeline(transaction=False)
+    pipe.zrange(keys.WAITING, 0, last, withscores=True)
+    (rows,) = redis_values.answers(pipe)
+    tenants = ((redis_values.tenant_of(name), since) for name, since in rows or ())
+    return {tenant: max(0, min(since, _LAST_MS)) for tenant, since in tenants if tenant is not None}
+
+
+def waiting_tenants(client: redis.Redis) -> list[str]:
+    """The tenants whose inboxes are not empty, those with the oldest entries first.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    return list(_since_ms(client, -1))
+
+
 def count_inboxes(client: redis.Redis) -> int:
     """How many inboxes are not empty, or have arrivals.
 
@@ -315,12 +343,12 @@ def count_inboxes(client: redis.Redis) -> int:
         BrokerUnavailable: Redis did not answer.
     """
     marked = arrivals.marked(client)
-    with broker_errors():
-        count = int(client.zcard(keys.WAITING))
-        if marked:
-            scores: Any = client.zmscore(keys.WAITING, list(marked))
-            count += scores.count(None)
-    return count
+    pipe = client.pipeline(transaction=False)
+    pipe.zcard(keys.WAITING)
+    if marked:
+        pipe.zmscore(keys.WAITING, list(marked))
+    count, *scores = redis_values.answers(pipe)
+    return int(count or 0) + sum((found or [None] * len(marked)).count(None) for found in scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,17 +381,21 @@ def read_load(client: redis.Redis) -> Load:
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    with broker_errors():
-        pipe = client.pipeline(transaction=False)
-        pipe.hgetall(keys.LOAD)
-        pipe.hgetall(keys.ARRIVING)
-        pipe.get(keys.ROOM)
-        *counts, room = pipe.execute()
-        numbers: Counter[str] = Counter()
-        for found in counts:
-            numbers.update({name.decode(): int(value) for name, value in found.items()})
-    entries, size = numbers.pop("entries", 0), numbers.pop("bytes", 0)
-    return Load(entries, size, dict(numbers), None if room is None else int(room))
+    pipe = client.pipeline(transaction=False)
+    pipe.hgetall(keys.LOAD)
+    pipe.hgetall(keys.ARRIVING)
+    pipe.get(keys.ROOM)
+    *counts, room = redis_values.answers(pipe)
+    sums: Counter[bytes] = Counter()
+    numbers: Counter[str] = Counter()
+    for found in counts:
+        for name, value in (found or {}).items():
+            tenant_id = redis_values.tenant_of(name)
+            if tenant_id is None:
+                sums[name] += redis_values.count_of(value)
+            else:
+                numbers[tenant_id] += redis_values.count_of(value)
+    return Load(sums[b"entries"], sums[b"bytes"], dict(numbers), redis_values.room_of(room))
 
 
 def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:
@@ -372,11 +404,10 @@ def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    with broker_errors():
-        pipe = client.pipeline(transaction=False)
-        for shard in range(settings.shards):
-            pipe.llen(keys.shard_queue(shard))
-        return dict(enumerate(pipe.execute()))
+    pipe = client.pipeline(transaction=False)
+    for shard in range(settings.shards):
+        pipe.llen(keys.shard_queue(shard))
+    return {shard: depth or 0 for shard, depth in enumerate(redis_values.answers(pipe))}
 
 
 def server_time_ms(client: redis.Redis) -> int:

@@ -1,6 +1,8 @@
 """Every Redis key and the shard function; it builds names and talks to nobody.
 
-All keys begin with `confkeep:`, but for the results, whose names Celery gives.
+All keys begin with `confkeep:`, but for the results, whose names Celery gives. A key's type never
+changes between releases: a later one that needs another takes another name. What is of another type is
+therefore nobody's of ours, and workers set it aside (`worker.oddities`).
 
     key                                  type    holds
     confkeep:inbox:<tenant>              stream  accepted and not yet committed backups, in
@@ -50,6 +52,9 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
                                                  worker.totals.RecentCommit as JSON
     confkeep:repack:<tenant>             string  a repack was asked for and has not run yet; expires
     confkeep:tidy                        string  a worker tidies the staging; expires
+    confkeep:odd                         hash    key -> type and ms of what was set aside since it
+                                                 was of another type than here; expires
+    confkeep:odd:<key>                   any     the same itself, for a person; expires
     celery-task-meta-<backup>            string  a backup's one record: Celery's result with the
                                                  extra field `accepted` (the digest of what was
                                                  accepted). PENDING from the enqueue, SUCCESS
@@ -61,6 +66,8 @@ All keys begin with `confkeep:`, but for the results, whose names Celery gives.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Final
 
 PREFIX = "confkeep:"
 WAITING = PREFIX + "waiting"
@@ -72,6 +79,22 @@ TIDY = PREFIX + "tidy"
 ROOM = PREFIX + "room"
 TOTALS = PREFIX + "totals"
 RECENT = PREFIX + "recent"
+ODD = PREFIX + "odd"
+
+#: In `TYPES` and `types_of`: a string that expires. One that does not is nobody's of ours.
+EXPIRING: Final = "expiring"
+#: Type of each key of the whole deployment.
+TYPES: Final[Mapping[str, str]] = {
+    WAITING: "zset",
+    DEAD: "hash",
+    WORKERS: "hash",
+    LOAD: "hash",
+    ARRIVING: "hash",
+    TIDY: EXPIRING,
+    ROOM: "string",
+    TOTALS: "hash",
+    RECENT: "list",
+}
 
 #: Fields of `confkeep:load` and `confkeep:arriving` that are no tenant.
 SUMS = frozenset({"entries", "bytes"})
@@ -141,6 +164,26 @@ def attempts(tenant_id: str) -> str:
 def replies(tenant_id: str) -> str:
     """Further result ids that wait for a backup's receipt."""
     return f"{PREFIX}replies:{tenant_id}"
+
+
+def odd(key: str) -> str:
+    """What stood under a key and was set aside."""
+    return f"{ODD}:{key}"
+
+
+def types_of(tenant_id: str) -> dict[str, str]:
+    """Type of each key that is a tenant's as a whole."""
+    return {
+        inbox(tenant_id): "stream",
+        arrivals(tenant_id): "list",
+        arriving(tenant_id): "hash",
+        wake(tenant_id): "string",
+        lock(tenant_id): EXPIRING,
+        backoff(tenant_id): "hash",
+        replies(tenant_id): "hash",
+        attempts(tenant_id): "string",
+        repack(tenant_id): EXPIRING,
+    }
 
 
 def result(task_id: str) -> str:

@@ -15,10 +15,13 @@ import redis
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from worker import keys, measure, metrics
+from worker import keys, measure, metrics, unforeseen
 from worker.connections import broker_errors, get_client
 from worker.errors import TenantLocked
+from worker.logs import get_logger
 from worker.settings import get_settings
+
+log = get_logger("locks")
 
 #: Seconds between two tries of a caller that waits.
 _POLL_S = 0.05
@@ -49,7 +52,10 @@ class TenantLock:
             except LockError:
                 self._lost.set()
                 return
-            except redis.RedisError:
+            except Exception as error:  # noqa: BLE001
+                if not isinstance(error, redis.RedisError):
+                    # A turn whose lock nobody renews goes on as if it held it: this thread must not end.
+                    unforeseen.note(log, "tenant-lock", "renew the lock", error)
                 # The server may be back before the lock expires; after that it is not ours.
                 if time.monotonic() - renewed > self._ttl_s:
                     self._lost.set()

@@ -144,7 +144,9 @@ OF_WORKER: Final = (
     WORKER_SWEEP_AGE,
 )
 
-UP: Final = Metric("confkeep_up", "gauge", "Whether Redis answered (1) or not (0).")
+UP: Final = Metric(
+    "confkeep_up", "gauge", "Whether Redis answered and could be read (1) or not (0)."
+)
 VOLATILE: Final = Metric(
     "confkeep_broker_volatile",
     "gauge",

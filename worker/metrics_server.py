@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery import bootsteps, signals
 
-from worker import measure, metrics
+from worker import measure, metrics, unforeseen
 from worker.logs import get_logger
 from worker.settings import get_settings, variable_of
 
@@ -116,6 +116,9 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]
                         "its own.",
                     )
                 told = True
+                self._stop.wait(_RETRY_S)
+            except Exception as error:  # noqa: BLE001 - else this worker would never have metrics
+                unforeseen.note(log, "metrics", "listen", error)
                 self._stop.wait(_RETRY_S)
             else:
                 log.info("serving metrics", action="metrics.serving", address=where)

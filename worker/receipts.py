@@ -12,13 +12,17 @@ import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import redis
 
-from worker import keys, scripts
+from worker import keys, redis_values, scripts
 from worker.connections import broker_errors
-from worker.errors import ConfkeepError
+from worker.errors import ConfkeepError, OddValue
+
+#: Most bytes of a record. One of ours has some kB; another task's result under such a name, such as a
+#: file that was read, may have many.
+MOST_RECORD_BYTES: Final = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +118,49 @@ def publish(client: redis.Redis, tenant_id: str, outcomes: Sequence[Outcome], tt
         for outcome in outcomes:
             _store(pipe, outcome.backup_id, outcome, ttl_s)
         pipe.hmget(keys.replies(tenant_id), [outcome.backup_id for outcome in outcomes])
-        further = pipe.execute()[-1]
+        further = redis_values.answers(pipe)[-1] or [None] * len(outcomes)
         if not any(further):
             return
         for outcome, ids in zip(outcomes, further, strict=True):
-            for result_id in json.loads(ids) if ids else ():
+            for result_id in _further(ids):
                 _store(pipe, result_id, outcome, ttl_s)
         pipe.execute()
+
+
+def read(client: redis.Redis, backup_id: str) -> dict[str, Any] | None:
+    """The record under an id; None: there is none.
+
+    Raises:
+        OddValue: what stands there is no record.
+        BrokerUnavailable: Redis did not answer.
+    """
+    name = keys.result(backup_id)
+    pipe = client.pipeline(transaction=False)
+    pipe.get(name)
+    pipe.exists(name)
+    text, exists = redis_values.answers(pipe)
+    if not exists and text is None:
+        return None
+    try:
+        return redis_values.object_of(text or b"", most_bytes=MOST_RECORD_BYTES)
+    except redis_values.Unreadable as error:
+        raise garbled(backup_id) from error
+
+
+def garbled(backup_id: str) -> OddValue:
+    """The error where what stands under a backup's id is no record."""
+    name = keys.result(backup_id)
+    return OddValue(f"{name} holds no record of confkeep's: look at it, then DEL {name}")
+
+
+def _further(ids: bytes | None) -> list[str]:
+    """The further ids that want a receipt; none where somebody else wrote there."""
+    if ids is None:
+        return []
+    try:
+        return redis_values.texts_of(ids)
+    except redis_values.Unreadable:
+        return []
 
 
 def waits_as(client: redis.Redis, backup_id: str, digest: str) -> bool:
@@ -129,21 +169,26 @@ def waits_as(client: redis.Redis, backup_id: str, digest: str) -> bool:
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    with broker_errors():
-        record = client.get(keys.result(backup_id))
-    meta = {} if record is None else json.loads(record)
+    try:
+        meta = read(client, backup_id) or {}
+    except OddValue:
+        return False
     return meta.get("accepted") == digest and meta.get("status") in ("PENDING", "RETRY")
 
 
 def copy(client: redis.Redis, backup_id: str, result_id: str, ttl_s: int) -> None:
-    """Give a further caller the outcome of a backup that ended before it asked."""
+    """Give a further caller the outcome of a backup that ended before it asked.
+
+    Raises:
+        OddValue: what stands under the backup's id is no record.
+        BrokerUnavailable: Redis did not answer.
+    """
+    meta = read(client, backup_id)
+    if meta is None:
+        return
+    meta["task_id"] = result_id
+    meta.pop("accepted", None)
     with broker_errors():
-        record = client.get(keys.result(backup_id))
-        if record is None:
-            return
-        meta = json.loads(record)
-        meta["task_id"] = result_id
-        meta.pop("accepted", None)
         pipe = client.pipeline(transaction=False)
         _set(pipe, result_id, json.dumps(meta), ttl_s)
         pipe.execute()

@@ -14,19 +14,28 @@ protocol an object with `task` and `kwargs`.
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Iterator
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
-from kombu.compression import decompress
 
-from worker import keys
-from worker.connections import broker_errors
+from worker import keys, redis_values
 
 RECEIVE_TASK: Final = "backups.receive"
 
+#: Most bytes of a message, and of what is packed in it: of a backup as base64 in base64.
+_MOST_BYTES: Final = 160 * 1024 * 1024
+#: What kombu compresses with, by the names that its headers have.
+_UNPACKERS: Final[Mapping[str, Callable[[], Any]]] = {
+    "application/x-gzip": zlib.decompressobj,
+    "application/x-bz2": bz2.BZ2Decompressor,
+    "application/x-lzma": lzma.LZMADecompressor,
+}
+_UNPACK_ERRORS: Final = (zlib.error, lzma.LZMAError, EOFError, OSError)
 #: Messages that are read at once; each may hold a backup.
 _AT_ONCE: Final = 8
 
@@ -49,19 +58,28 @@ def waiting(client: redis.Redis) -> Iterator[Waiting]:
         BrokerUnavailable: Redis did not answer.
     """
     yield from _in_queue(client)
-    with broker_errors():
-        for _tag, text in client.hscan_iter(keys.UNACKED, count=_AT_ONCE):
+    cursor = 0
+    while True:
+        pipe = client.pipeline(transaction=False)
+        pipe.hscan(keys.UNACKED, cursor, count=_AT_ONCE)
+        (answer,) = redis_values.answers(pipe)
+        cursor, messages = answer or (0, {})
+        for text in messages.values():
             found = _parse(text, wrapped=True)
             if found is not None:
                 yield found
+        if not cursor:
+            return
 
 
 def _in_queue(client: redis.Redis) -> Iterator[Waiting]:
     start = 0
     while True:
         # From the newest on: what comes meanwhile only lets us see some twice.
-        with broker_errors():
-            texts: Any = client.lrange(keys.RECEIVE_QUEUE, start, start + _AT_ONCE - 1)
+        pipe = client.pipeline(transaction=False)
+        pipe.lrange(keys.RECEIVE_QUEUE, start, start + _AT_ONCE - 1)
+        (found_there,) = redis_values.answers(pipe)
+        texts: list[bytes] = found_there or []
         for text in texts:
             found = _parse(text, wrapped=False)
             if found is not None:
@@ -74,7 +92,8 @@ def _in_queue(client: redis.Redis) -> Iterator[Waiting]:
 def _parse(text: bytes, *, wrapped: bool) -> Waiting | None:
     """What a message is for; None: it is another task's."""
     try:
-        message = json.loads(text)[0] if wrapped else json.loads(text)
+        message = redis_values.json_of(text, most_bytes=_MOST_BYTES)
+        message = message[0] if wrapped else message
         headers = message.get("headers") or {}
         task = headers.get("task")
         if task is not None and task != RECEIVE_TASK:
@@ -88,12 +107,9 @@ def _parse(text: bytes, *, wrapped: bool) -> Waiting | None:
             given = body[1]
         references = (given.get(name) for name in ("export_staged", "binary_staged"))
         ids = (reference.get("id") for reference in references if isinstance(reference, dict))
-        return Waiting(
-            str(given["tenant_id"]).lower(),
-            str(given["device_id"]).lower(),
-            frozenset(str(id_).lower() for id_ in ids),
-        )
-    except (ValueError, LookupError, TypeError, AttributeError, OSError):
+        tenant_id, device_id = str(given["tenant_id"]).lower(), str(given["device_id"]).lower()
+        return Waiting(tenant_id, device_id, frozenset(str(id_).lower() for id_ in ids))
+    except (ValueError, LookupError, TypeError, AttributeError, *_UNPACK_ERRORS):
         # Another program's, or damaged; a worker refuses it when it comes to it.
         return Waiting(None, None)
 
@@ -103,5 +119,7 @@ def _body(message: dict[str, Any], headers: dict[str, Any]) -> Any:
     if message.get("properties", {}).get("body_encoding") == "base64":
         body = base64.b64decode(body)
     if headers.get("compression"):
-        body = decompress(body, headers["compression"])  # type: ignore[no-untyped-call]
-    return json.loads(body)
+        unpacker: Any = _UNPACKERS[headers["compression"]]()
+        # Whoever packed it decides what comes out: no more than one byte too many.
+        body = unpacker.decompress(body, _MOST_BYTES + 1)
+    return redis_values.json_of(body, most_bytes=_MOST_BYTES)

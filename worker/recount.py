@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import dead_letters, keys, scripts
+from worker import dead_letters, keys, redis_values, scripts
 from worker.logs import get_logger
 from worker.settings import Settings
 
@@ -33,7 +33,7 @@ def tenant_of(name: str) -> str | None:
     """The tenant whose inbox, arrivals or wait a key is; None for every other key."""
     for prefix in _OF_TENANTS:
         if name.startswith(prefix):
-            return name.removeprefix(prefix)
+            return redis_values.tenant_of(redis_values.raw_name(name.removeprefix(prefix)))
     return None
 
 

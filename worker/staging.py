@@ -26,7 +26,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import keys, modes
+from worker import keys, modes, redis_values
 from worker.connections import broker_errors
 from worker.entry import Entry
 from worker.errors import InvalidBackup, StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
@@ -35,6 +35,8 @@ from worker.staged_bytes import LARGEST_DEFLATED, Contents, contents_of, staged_
 
 #: Staged bytes above this are as they are, and are read in pieces of this size.
 _LARGE_BYTES: Final = LARGEST_DEFLATED
+#: Bytes of which a client may have staged itself at most as many: those of a binary.
+_MOST_HANDED_OVER: Final = 64 * 1024 * 1024
 
 
 def checked(entry: Entry, contents: Contents | None) -> Contents:
@@ -86,8 +88,11 @@ class RedisStaging:
         found: dict[str, Contents | None] = {}
         if small:
             names = [keys.staged(tenant_id, entry.backup_id) for entry in small]
-            with broker_errors():
-                values: Any = self._client.mget(names)
+            pipe = self._client.pipeline(transaction=False)
+            # No more than one byte too many, however long it is.
+            for name, entry in zip(names, small, strict=True):
+                pipe.getrange(name, 0, entry.size_bytes)
+            values = [data or None for data in redis_values.answers(pipe)]
             for entry, data in zip(small, values, strict=True):
                 found[entry.backup_id] = _split(entry, data)
         for entry in entries:
@@ -98,10 +103,13 @@ class RedisStaging:
     def _read_large(self, tenant_id: str, entry: Entry) -> Contents | None:
         """In pieces: the client holds what it receives twice, and so would taking it apart."""
         name = keys.staged(tenant_id, entry.backup_id)
+        pipe = self._client.pipeline(transaction=False)
+        pipe.strlen(name)
+        (length,) = redis_values.answers(pipe)
+        size = min(length or 0, entry.size_bytes + 1)
+        if not size:
+            return None
         with broker_errors():
-            size = int(self._client.strlen(name))
-            if not size:
-                return None
             if entry.binary_bytes is None:
                 return Contents(self._read_range(name, 0, size), None)
             export = self._read_range(name, 0, min(size, entry.export_bytes))
@@ -124,9 +132,10 @@ class RedisStaging:
         Raises:
             BrokerUnavailable: Redis did not answer.
         """
-        with broker_errors():
-            found: Any = self._client.get(keys.handoff(tenant_id, name))
-        return None if found is None else bytes(found)
+        pipe = self._client.pipeline(transaction=False)
+        pipe.getrange(keys.handoff(tenant_id, name), 0, _MOST_HANDED_OVER)
+        (found,) = redis_values.answers(pipe)
+        return bytes(found) if found else None
 
     def discard_handoff(self, tenant_id: str, name: str) -> None:
         """Delete what a client staged itself, once it is accepted.

@@ -8,7 +8,6 @@ may sweep the same shards at once: the wake flag lets one of them send.
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 import time
 from collections.abc import Iterator
@@ -20,15 +19,29 @@ import redis
 from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
-from worker import arrivals, backoff, keys, measure, room, tidy, wakeups
+from worker import (
+    arrivals,
+    backoff,
+    inbox,
+    keys,
+    measure,
+    oddities,
+    redis_values,
+    room,
+    sweep_report,
+    tidy,
+    unforeseen,
+    wakeups,
+)
 from worker.broker_check import BrokerCheckStep, BrokerWatch
-from worker.connections import broker_errors, open_client
-from worker.errors import BrokerUnavailable, ConfkeepError
+from worker.connections import open_client
+from worker.errors import BrokerUnavailable, ConfkeepError, OddValue
 from worker.health import HeartbeatStep
 from worker.heartbeat import Heartbeat, Mark
 from worker.logs import get_logger
 from worker.outage import SWEEP, outage
 from worker.settings import Settings, get_settings
+from worker.sweep_report import SweepReport
 
 log = get_logger("sweeper")
 
@@ -36,6 +49,8 @@ log = get_logger("sweeper")
 _RETRY_GRACE_MS = 2_000
 #: Tenants that are asked about in one round trip.
 _TENANTS_AT_ONCE = 1_000
+#: Marks of arrivals that a sweep forgets: producers may write any number.
+_MARKS_AT_ONCE = 500
 #: Most messages of a queue that are looked through.
 _MOST_READ = 2_000
 #: Seconds of each sweep for the hourly tidying, while it is under way.
@@ -54,6 +69,8 @@ class WorkerStatus:
     name: str
     shards: list[int]
     last_sweep_age_s: float
+    #: What a thread of it met lately that nobody foresaw; None: nothing.
+    trouble: str | None = None
 
 
 class Sweeper:
@@ -68,6 +85,8 @@ class Sweeper:
         self._tidying: Iterator[int] | None = None
         self._deleted = 0
         self._has_noted_room = False
+        #: What was set aside, as far as the log told it.
+        self._told: frozenset[oddities.Note] = frozenset()
         self._shards = frozenset(
             keys.shards_of_worker(settings.worker_index, settings.worker_count, settings.shards)
         )
@@ -84,15 +103,49 @@ class Sweeper:
         """
         now: Any = self._client.time()
         now_ms = now[0] * 1000 + now[1] // 1000
-        report = json.dumps({"shards": sorted(self._shards), "swept_ms": now_ms})
-        self._client.hset(keys.WORKERS, self._name, report)
+        # First: what is of another type would end every command on it.
+        oddities.set_aside(self._client, keys.TYPES)
+        report = SweepReport(self._name, sorted(self._shards), now_ms, unforeseen.last())
+        self._client.hset(keys.WORKERS, self._name, report.to_json())
         sent = 0
         for shard, tenants in self._forgotten(now_ms).items():
-            sent += self._wake(shard, tenants, now_ms)
-        self._tidy()
+            with self._apart("wake the tenants of a shard"):
+                sent += self._wake(shard, tenants, now_ms)
+        with self._apart("tell what was set aside"):
+            self._tell_odd()
+        with self._apart("tidy the staging"):
+            self._tidy()
         if not self._has_noted_room:
             self._note_room()
         return sent
+
+    @contextlib.contextmanager
+    def _apart(self, what: str) -> Iterator[None]:
+        """Go on with the rest of the sweep, whatever this part meets: it must cost no other tenant.
+
+        Anybody may write to the server, so a part may meet what nobody foresaw; only when the server
+        is away, or refuses to write, no other part could do better.
+        """
+        try:
+            yield
+        except (redis.ConnectionError, redis.TimeoutError, OperationalError):
+            raise
+        except Exception as error:
+            if isinstance(error, BrokerUnavailable) and not isinstance(error, OddValue):
+                raise
+            unforeseen.note(log, "sweeper", what, error)
+
+    def _tell_odd(self) -> None:
+        """Log once what was set aside, by this worker or by a script."""
+        found = oddities.notes(self._client)
+        for note in found:
+            if note not in self._told:
+                log.error(
+                    f"{note.oddity.key}: {note.oddity.problem}",
+                    action="sweep.set_aside",
+                    hint=note.oddity.step,
+                )
+        self._told = frozenset(found)
 
     def _note_room(self) -> None:
         """At the first sweep and with each tidying: somebody may have given the server more memory."""
@@ -128,9 +181,8 @@ class Sweeper:
         """By shard, the tenants that wait without a fresh flag, a lock or a backoff; with their
         flags."""
         found: dict[int, list[tuple[str, bytes | None]]] = {}
-        waiting: Any = self._client.zrange(keys.WAITING, 0, -1)
         own = []
-        for tenant in dict.fromkeys([*(name.decode() for name in waiting), *self._arriving()]):
+        for tenant in dict.fromkeys([*inbox.waiting_tenants(self._client), *self._arriving()]):
             shard = keys.shard_of(tenant, self._settings.shards)
             if shard in self._shards:
                 own.append((shard, tenant))
@@ -140,7 +192,12 @@ class Sweeper:
             flags: Any = self._client.mget([keys.wake(tenant) for _shard, tenant in chunk])
             locks: Any = self._client.mget([keys.lock(tenant) for _shard, tenant in chunk])
             held = [tenant for (_shard, tenant), lock in zip(chunk, locks, strict=True) if lock]
-            self._shorten(held)
+            if held:
+                # One that would never expire is nobody's.
+                oddities.set_aside(
+                    self._client, {keys.lock(tenant): keys.EXPIRING for tenant in held}
+                )
+                self._shorten(held)
             alone = [
                 (shard, tenant, flag)
                 for (shard, tenant), flag, lock in zip(chunk, flags, locks, strict=True)
@@ -149,16 +206,19 @@ class Sweeper:
             waits = backoff.get_many(self._client, [tenant for _shard, tenant, _flag in alone])
             for shard, tenant, flag in alone:
                 wait = waits.get(tenant)
-                if wait is None or wait.is_over(now_ms - _RETRY_GRACE_MS):
+                if wait is None or wait.is_over(now_ms, _RETRY_GRACE_MS):
                     found.setdefault(shard, []).append((tenant, flag))
         return found
 
     def _arriving(self) -> set[str]:
         """The tenants who have arrivals. A mark without any is forgotten: producers may write marks."""
-        lengths = arrivals.lengths(self._client, arrivals.marked(self._client))
+        marked = arrivals.marked(self._client)
+        own = [t for t in marked if keys.shard_of(t, self._settings.shards) in self._shards]
+        lengths = arrivals.lengths(self._client, own)
         found = {tenant for tenant, length in lengths.items() if length}
-        for tenant in lengths.keys() - found:
-            if keys.shard_of(tenant, self._settings.shards) in self._shards:
+        for tenant in sorted(lengths.keys() - found)[:_MARKS_AT_ONCE]:
+            with self._apart("forget a mark of arrivals"):
+                # Where the list is none, what stands there is set aside.
                 arrivals.admit(self._client, self._settings, tenant)
         return found
 
@@ -171,8 +231,6 @@ class Sweeper:
     def _shorten(self, tenants: list[str]) -> None:
         """Let no lock live longer than it was taken for: the server counts by its clock, which may have
         been set back since. An owner that lives renews it."""
-        if not tenants:
-            return
         pipe = self._client.pipeline(transaction=False)
         for tenant in tenants:
             pipe.pexpire(keys.lock(tenant), int(self._settings.lock_ttl_s * 1000), lt=True)
@@ -191,9 +249,12 @@ class Sweeper:
                 lost = flag is None or wakeups.sent_at(flag) > now_ms
             else:
                 lost = tenant not in queued
-            if lost and wakeups.claim(self._client, tenant, flag, now_ms):
-                wakeups.send(self._app, self._settings, tenant, now_ms)
-                sent += 1
+            with self._apart("wake a tenant"):
+                if lost and wakeups.claim(self._client, tenant, flag, now_ms):
+                    # What is of another type would keep its turn from working.
+                    oddities.set_aside(self._client, keys.types_of(tenant))
+                    wakeups.send(self._app, self._settings, tenant, now_ms)
+                    sent += 1
         return sent
 
 
@@ -203,16 +264,19 @@ def list_workers(client: redis.Redis) -> list[WorkerStatus]:
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    with broker_errors():
-        now: Any = client.time()
-        found: Any = client.hgetall(keys.WORKERS)
+    pipe = client.pipeline(transaction=False)
+    pipe.time()
+    pipe.hgetall(keys.WORKERS)
+    now, found = redis_values.answers(pipe)
     workers = []
-    for name, text in found.items():
-        report = json.loads(text)
+    for name, text in (found or {}).items():
+        report = sweep_report.parse(name, text)
+        if report is None:
+            continue
         # One of a time that is still to come was written before the server's clock was set back.
-        age_s = abs(now[0] + now[1] / 1e6 - report["swept_ms"] / 1000)
+        age_s = abs(now[0] + now[1] / 1e6 - report.swept_ms / 1000)
         if age_s < _FORGET_WORKER_S:
-            workers.append(WorkerStatus(name.decode(), report["shards"], age_s))
+            workers.append(WorkerStatus(report.name, report.shards, age_s, report.trouble))
     return sorted(workers, key=lambda worker: worker.name)
 
 
@@ -272,6 +336,12 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
                     log.warning("sweep failed", action="sweep.failed", error=type(error).__name__)
                 else:
                     outage.met(SWEEP, error)
+                if heartbeat is not None:
+                    heartbeat.mark(Mark.SWEEP_FAILED, type(error).__name__)
+            except Exception as error:  # noqa: BLE001
+                # Without its sweep a worker finds no lost wake-up until somebody starts it again, and
+                # whoever may write to the server may make it meet anything: it goes on, and says so.
+                unforeseen.note(log, "sweeper", "sweep", error)
                 if heartbeat is not None:
                     heartbeat.mark(Mark.SWEEP_FAILED, type(error).__name__)
             else:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import arrivals, dead_letters, inbox, keys, recount, scripts
+from worker import arrivals, dead_letters, inbox, keys, recount, redis_values, scripts
 from worker.settings import Settings
 
 #: Seconds after which bytes that nobody refers to are abandoned.
@@ -102,36 +102,42 @@ def _tidy_redis(client: redis.Redis, abandoned_s: int, counted: set[str]) -> Ite
     unsigned = dead_letters.unsigned_ids(client)
     for page in _scan(client):
         deleted = 0
-        for name in page:
+        for key in page:
+            # Anybody may give a key a name that is no UTF-8, or whose tenant is none.
+            name = redis_values.name_of(key)
             tenant = recount.tenant_of(name)
             if tenant is not None and tenant not in counted:
                 counted.add(tenant)
                 recount.tenant(client, tenant)
             if name.startswith(_HANDOFF):
-                client.expire(name, abandoned_s, nx=True)
+                client.expire(key, abandoned_s, nx=True)
             if name.startswith(_ARRIVED):
-                deleted += _drop_arrived(client, name, abandoned_s)
+                deleted += _drop_arrived(client, key, abandoned_s)
             if not name.startswith(_STAGED):
                 continue
             tenant_id, _, backup_id = name.removeprefix(_STAGED).partition(":")
             if tenant_id not in waiting:
                 waiting[tenant_id] = _waiting_ids(client, tenant_id)
             if backup_id not in waiting[tenant_id] and backup_id not in unsigned:
-                names = [name, keys.result(backup_id), keys.DEAD]
-                deleted += script.run(client, names, [backup_id, abandoned_s])
+                own = redis_values.raw_name(backup_id)
+                names: list[Any] = [key, keys.result("").encode() + own, keys.DEAD]
+                deleted += script.run(client, names, [own, abandoned_s])
         yield deleted
 
 
-def _drop_arrived(client: redis.Redis, name: str, abandoned_s: int) -> int:
+def _drop_arrived(client: redis.Redis, key: bytes, abandoned_s: int) -> int:
     """Delete the bytes of no arrival. They come in one step with theirs: if it is not there now, after
     the bytes were seen, it never will be."""
-    tenant_id, _, own = name.removeprefix(_ARRIVED).partition(":")
-    idle_s: Any = client.object("IDLETIME", name)
+    name = redis_values.name_of(key).removeprefix(_ARRIVED)
+    tenant_id, _, own = name.partition(":")
+    idle_s: Any = client.object("IDLETIME", key)
     if idle_s is None or idle_s < abandoned_s:
         return 0
-    if any(arrival.name == own for arrival, _entry in arrivals.peek(client, tenant_id)):
+    if _is_tenant(tenant_id) and any(
+        arrival.name == own for arrival, _entry in arrivals.peek(client, tenant_id)
+    ):
         return 0
-    return int(client.delete(name))
+    return int(client.delete(key))
 
 
 def _tidy_volume(client: redis.Redis, path: Path, abandoned_s: int) -> Iterator[int]:
@@ -140,10 +146,10 @@ def _tidy_volume(client: redis.Redis, path: Path, abandoned_s: int) -> Iterator[
         if folder.name == "handoff":
             for tenant in folder.iterdir():
                 yield _unlink_old(tenant, oldest, keep=set())
-        elif folder.is_dir():
+        elif folder.is_dir() and _is_tenant(folder.name):
             keep = _waiting_ids(client, folder.name)
-            dead: Any = client.hkeys(keys.DEAD)
-            keep |= {name.decode() for name in dead} | dead_letters.unsigned_ids(client)
+            letters = dead_letters.list_dead_letters(client)
+            keep |= {letter.backup_id for letter in letters} | dead_letters.unsigned_ids(client)
             yield _unlink_old(folder, oldest, keep)
 
 
@@ -159,6 +165,8 @@ def _unlink_old(folder: Path, oldest: float, keep: set[str]) -> int:
 
 
 def _waiting_ids(client: redis.Redis, tenant_id: str) -> set[str]:
+    if not _is_tenant(tenant_id):
+        return set()
     # In the order in which a backup goes on, so that none is missed.
     handed_over = {entry.backup_id for _arrival, entry in arrivals.peek(client, tenant_id)}
     limit = 1_000_000
@@ -166,12 +174,16 @@ def _waiting_ids(client: redis.Redis, tenant_id: str) -> set[str]:
     return handed_over | waiting
 
 
-def _scan(client: redis.Redis) -> Iterator[list[str]]:
+def _is_tenant(name: str) -> bool:
+    return redis_values.tenant_of(os.fsencode(name)) is not None
+
+
+def _scan(client: redis.Redis) -> Iterator[list[bytes]]:
     """Our own keys in pages, most of them empty where most keys are receipts."""
     cursor = 0
     while True:
         found: Any = client.scan(cursor, match=f"{keys.PREFIX}*", count=_KEYS_AT_ONCE)
         cursor, names = found
-        yield [name.decode() for name in names]
+        yield names
         if not cursor:
             return

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import redis
 
-from worker import keys
+from worker import keys, redis_values
 from worker.connections import broker_errors
 
 #: Upper bounds in ms of the buckets from enqueue to receipt; above the last there is one more. Up
@@ -32,6 +33,7 @@ RECENT_ROWS: Final = 20
 
 _SUM: Final = "latency_ms"
 _BUCKET: Final = "latency_ms:"
+_BUCKET_NAME: Final = re.compile(r"latency_ms:(?:[0-9]{1,15}|inf)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,13 @@ class RecentCommit:
         """The inverse of `to_json`; fields of a later release are left out.
 
         Raises:
-            KeyError, TypeError, ValueError: written by something else.
+            TypeError, ValueError: written by something else.
         """
-        values: dict[str, Any] = json.loads(text)
-        known = {field: values[field] for field in cls.__slots__}
-        return cls(**known | {"committed_at": dt.datetime.fromisoformat(known["committed_at"])})
+        values = redis_values.object_of(text)
+        committed_at = dt.datetime.fromisoformat(values.get("committed_at"))  # type: ignore[arg-type]
+        if committed_at.utcoffset() is None or not 1 < committed_at.year < dt.MAXYEAR:
+            raise ValueError("committed_at")
+        return redis_values.record_of(cls, values | {"committed_at": committed_at})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +128,23 @@ def read_totals(client: redis.Redis) -> Totals:
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    with broker_errors():
-        found: Any = client.hgetall(keys.TOTALS)
-    return parse(found)
+    pipe = client.pipeline(transaction=False)
+    pipe.hgetall(keys.TOTALS)
+    (found,) = redis_values.answers(pipe)
+    return parse(found or {})
 
 
 def parse(fields: Mapping[bytes, bytes]) -> Totals:
-    """The hash's fields as a value; what was never counted is 0."""
-    numbers = {name.decode(): int(value) for name, value in fields.items()}
+    """The hash's fields as a value; what was never counted, or is no count, is 0."""
+    # A later release may have other buckets; their bounds are theirs.
+    names = {
+        redis_values.name_of(name): redis_values.number_of(value) for name, value in fields.items()
+    }
+    numbers = {name: max(0, number) for name, number in names.items()}
     per_bucket: dict[float, int] = {}
     for name, number in numbers.items():
-        if name.startswith(_BUCKET):
-            bound = name.removeprefix(_BUCKET)
-            per_bucket[float(bound)] = number
+        if _BUCKET_NAME.fullmatch(name):
+            per_bucket[float(name.removeprefix(_BUCKET))] = number
     buckets = {
         bound_ms / 1000: sum(n for most_ms, n in per_bucket.items() if most_ms <= bound_ms)
         for bound_ms in (*LATENCY_BOUNDS_MS, float("inf"))
@@ -153,6 +161,12 @@ def parse(fields: Mapping[bytes, bytes]) -> Totals:
     )
 
 
+def is_readable(name: bytes, value: bytes) -> bool:
+    """Whether a field of the hash is a counter."""
+    text = redis_values.name_of(name)
+    return re.fullmatch("[a-z_:0-9]{1,60}", text) is not None and redis_values.is_number(value)
+
+
 def read_recent(client: redis.Redis) -> list[RecentCommit]:
     """The last commits of the deployment, newest first, at most `RECENT_ROWS`.
 
@@ -163,7 +177,7 @@ def read_recent(client: redis.Redis) -> list[RecentCommit]:
     # A settling that was interrupted and done again may have added a row twice.
     for row in dict.fromkeys(_rows(client)):
         # What another release or somebody else wrote is left out: the list is only for show.
-        with contextlib.suppress(KeyError, TypeError, ValueError):
+        with contextlib.suppress(TypeError, ValueError):
             commits.append(RecentCommit.from_json(row))
     return commits
 
@@ -186,6 +200,7 @@ def forget(client: redis.Redis, tenant_id: str, device_id: str | None) -> int:
 
 
 def _rows(client: redis.Redis) -> list[bytes]:
-    with broker_errors():
-        rows: Any = client.lrange(keys.RECENT, 0, -1)
-    return list(rows)
+    pipe = client.pipeline(transaction=False)
+    pipe.lrange(keys.RECENT, 0, RECENT_ROWS - 1)
+    (rows,) = redis_values.answers(pipe)
+    return list(rows or [])

@@ -21,7 +21,7 @@ from typing import Any, Final
 import redis
 from celery import Celery
 
-from worker import keys, scripts
+from worker import keys, redis_values, scripts
 from worker.settings import Settings
 
 #: The task that a wake-up starts.
@@ -57,9 +57,12 @@ def queued(client: redis.Redis, shard: int, most: int) -> set[str] | None:
     """The tenants whose wake-ups wait in a shard's queue; None when more than `most` wait there.
 
     Raises:
-        redis.RedisError: Redis did not answer.
+        BrokerUnavailable: Redis did not answer.
     """
-    messages: Any = client.lrange(keys.shard_queue(shard), 0, most)
+    pipe = client.pipeline(transaction=False)
+    pipe.lrange(keys.shard_queue(shard), 0, most)
+    (found,) = redis_values.answers(pipe)
+    messages: list[bytes] = found or []
     if len(messages) > most:
         return None
     return {found[1].decode() for message in messages if (found := _TENANT.search(message))}
@@ -82,8 +85,8 @@ def flag_by_turn(client: redis.Redis, tenant_id: str) -> int | None:
 
 
 def sent_at(flag: bytes) -> int:
-    """The ms in a flag."""
-    return int(flag.rstrip(b"t"))
+    """The ms in a flag; 0 where it holds anything else."""
+    return redis_values.number_of(flag.removesuffix(b"t"))
 
 
 def is_outdated(flag: bytes | None, sent_ms: int | None) -> bool:

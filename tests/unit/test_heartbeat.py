@@ -21,6 +21,7 @@ from kombu.utils.functional import retry_over_time
 
 from tests.servers import wait_for
 from worker import health as worker_health
+from worker.cli import health as health_module
 from worker.cli.health import RECENT_S, why_not_live, why_not_ready
 from worker.heartbeat import Heartbeat, State, Vitals, read_all, run_folder
 from worker.settings import load_settings
@@ -322,3 +323,38 @@ def test_the_probe_of_the_store_is_refused_by_a_full_disk(
     with pytest.raises(OSError, match="No space"):
         worker_health.write_probe(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_threads_trouble_is_shown_and_costs_no_readiness(tmp_path: Path, worker: Worker) -> None:
+    worker.do("beat.mark(Mark.TROUBLE, 'sweeper: tidy: KeyError')")
+    [vitals] = read_all(run_folder(tmp_path, URL))
+    assert vitals.trouble == "sweeper: tidy: KeyError"
+    assert why_not_ready(vitals) == []
+    assert health_module._json(vitals, None, [])["trouble"] == "sweeper: tidy: KeyError"
+    old = replace(vitals, trouble_age_s=3600.0)
+    assert health_module._json(old, None, [])["trouble"] is None
+
+
+@pytest.mark.parametrize("name", ["_rest", "_write_to_store"])
+def test_its_threads_go_on_after_what_nobody_foresaw(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = []
+
+    def fail(*_: object) -> None:
+        calls.append(1)
+        raise RecursionError("nobody foresaw it")
+
+    monkeypatch.setattr(worker_health, "waits_for_broker", fail)
+    monkeypatch.setattr(worker_health, "write_probe", fail)
+    for interval in ("LOOP_INTERVAL_S", "STORE_INTERVAL_S"):
+        monkeypatch.setattr(worker_health, interval, 0.01)
+    step = worker_health.HeartbeatStep(SimpleNamespace())
+    step._heartbeat = SimpleNamespace(mark=lambda *_: None)  # type: ignore[assignment]
+    target = getattr(step, name)
+    thread = threading.Thread(target=target, args=(load_settings(git_store_path=tmp_path),))
+    thread.start()
+    wait_for(lambda: len(calls) > 2, "the thread to go on")
+    step._stop.set()
+    thread.join(20)
+    assert not thread.is_alive()

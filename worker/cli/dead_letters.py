@@ -91,7 +91,7 @@ def show(terminal: Terminal, backup_id: str, export: bool, as_json: bool) -> Non
     """
     settings, client = _open(terminal)
     letter = _find(client, backup_id)
-    entry = _entry_of(letter)
+    entry = dead_letters.entry_of(letter)
     found = None if entry is None else _staged(client, settings, letter, entry)
     there = None if found is None else len(found.export) + len(found.binary or b"")
     if export:
@@ -219,14 +219,6 @@ def _chosen(
         if click.prompt(f"Type `{words}` to go on", err=True, default="") != words:
             raise click.UsageError("Not confirmed; nothing was done. --yes does not ask.")
     return list(known.values())
-
-
-def _entry_of(letter: DeadLetter) -> Entry | None:
-    """None: what stood in the inbox was none."""
-    try:
-        return Entry.from_json(letter.entry)
-    except PoisonedBackup:
-        return None
 
 
 def _staged(

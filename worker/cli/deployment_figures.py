@@ -9,15 +9,17 @@ from typing import Final
 
 import redis
 
-from worker import backoff, keys, metrics
+from worker import backoff, keys, metrics, redis_values, unforeseen
 from worker.broker_check import find_problems
 from worker.cli.metric_families import Sample
-from worker.connections import broker_errors
 from worker.errors import BrokerUnavailable
 from worker.inbox import InboxStatus, Load, list_inboxes, queue_depths, read_load
+from worker.logs import get_logger
 from worker.settings import Settings
 from worker.sweeper import WorkerStatus, list_workers
 from worker.totals import Totals, read_totals
+
+log = get_logger("exporter")
 
 #: Seconds without a sweep after which a worker's shards count as unserved; as `confkeep status`.
 _SILENT_S: Final = 15.0
@@ -32,10 +34,15 @@ class DeploymentFigures:
         self._worst = worst
 
     def samples(self) -> list[Sample]:
-        """All of `metrics.OF_REDIS`; only that it is not up, when Redis does not answer."""
+        """All of `metrics.OF_REDIS`; only that it is not up, when Redis does not answer or cannot be
+        read."""
         try:
             return list(self._read())
         except BrokerUnavailable:
+            return [Sample(metrics.UP, 0)]
+        except Exception as error:  # noqa: BLE001
+            # A scrape that fails whole tells nobody why, and hides what the store's figures say.
+            unforeseen.note(log, "exporter", "read Redis", error)
             return [Sample(metrics.UP, 0)]
 
     def _read(self) -> Iterator[Sample]:
@@ -46,9 +53,10 @@ class DeploymentFigures:
         load = read_load(client)
         waits = backoff.get_many(client, [box.tenant_id for box in inboxes])
         depths = queue_depths(client, settings)
-        with broker_errors():
-            received = client.llen(keys.RECEIVE_QUEUE)
-            dead = client.hlen(keys.DEAD)
+        pipe = client.pipeline(transaction=False)
+        pipe.llen(keys.RECEIVE_QUEUE)
+        pipe.hlen(keys.DEAD)
+        received, dead = redis_values.answers(pipe)
         workers = list_workers(client)
         volatile = bool(find_problems(client))
         yield Sample(metrics.UP, 1)
@@ -64,10 +72,10 @@ class DeploymentFigures:
         yield Sample(metrics.WAITING, len(inboxes))
         yield Sample(metrics.FAILING, len(waits))
         yield Sample(metrics.STALLED, sum(wait.stalled for wait in waits.values()))
-        yield Sample(metrics.DEAD_LETTERS, int(dead))
+        yield Sample(metrics.DEAD_LETTERS, int(dead or 0))
         for shard, depth in depths.items():
             yield Sample(metrics.QUEUE, depth, (keys.shard_queue(shard),))
-        yield Sample(metrics.QUEUE, int(received), (keys.RECEIVE_QUEUE,))
+        yield Sample(metrics.QUEUE, int(received or 0), (keys.RECEIVE_QUEUE,))
         for worker in workers:
             yield Sample(metrics.SWEEP_AGE, worker.last_sweep_age_s, (worker.name,))
         yield Sample(metrics.UNSERVED, _unserved(workers, settings.shards))

@@ -21,6 +21,8 @@ from worker.heartbeat import State, Vitals, read_all, run_folder
 MAX_SILENCE_S: Final = 30.0
 #: Seconds after which a sweep, or a write to the store, is too old.
 RECENT_S: Final = 20.0
+#: Seconds for which a thread's trouble is shown.
+TROUBLE_S: Final = 600.0
 #: The same as a multiple of the sweep's interval, where that is more.
 _SWEEPS: Final = 3
 
@@ -77,6 +79,8 @@ def command(
       {"live", "ready": true or false,
        "workers": [{"name", "index", "pid", "state": "starting", "running" or "ending",
                     "loop_age_s", "sweep_age_s", "store_age_s": seconds, or null,
+                    "trouble": what one of its threads met in the last ten minutes that nobody
+                               foresaw (the log says more; the thread goes on), or null,
                     "not_live": why, or null, "not_ready": [why],
                     "broker_problem": why the server may lose what it acknowledged, or null}]}
     """
@@ -113,6 +117,8 @@ def command(
         click.echo(f"{said}: {_printable(worker.name)} ({_ages(worker)})")
         if worker.broker_problem is not None:
             click.echo(f"warning: {_printable(worker.broker_problem)}", err=True)
+        if (trouble := _trouble(worker)) is not None:
+            click.echo(f"  trouble, see its log: {_printable(trouble)}")
 
 
 def _read() -> list[Vitals]:
@@ -147,6 +153,12 @@ def why_not_ready(worker: Vitals) -> list[str]:
     return problems
 
 
+def _trouble(worker: Vitals) -> str | None:
+    """What a thread of the worker met lately."""
+    recent = worker.trouble_age_s is not None and worker.trouble_age_s < TROUBLE_S
+    return worker.trouble if recent else None
+
+
 def _is_old(age_s: float | None, limit_s: float) -> bool:
     return age_s is None or age_s > limit_s
 
@@ -178,6 +190,7 @@ def _json(worker: Vitals, not_live: str | None, not_ready: list[str]) -> dict[st
         "pid": worker.pid,
         "state": worker.state.name.lower(),
         **{name: None if age is None else round(age, 3) for name, age in ages.items()},
+        "trouble": _trouble(worker),
         "not_live": not_live,
         "not_ready": not_ready,
         "broker_problem": worker.broker_problem,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,12 +11,13 @@ from typing import Any, Final
 
 import click
 
-from worker import arrivals, dead_letters, errors, inbox, keys
+from tasks.models import Receipt
+from worker import arrivals, dead_letters, errors, inbox, receipts
 from worker.cli import running
 from worker.cli.lookup import find_tenant
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable
 from worker.cli.versions import changed_devices
-from worker.connections import broker_errors, get_client
+from worker.connections import get_client
 from worker.errors import (
     BrokerUnavailable,
     ConfkeepError,
@@ -24,6 +25,7 @@ from worker.errors import (
     InvalidId,
     NoReceipt,
     NotInStore,
+    OddValue,
     PoisonedBackup,
     RemovedByRetention,
     StoreError,
@@ -127,7 +129,10 @@ def _ask(terminal: Terminal, settings: Settings, backup_id: str, tenant_id: str 
         return answer
     receipt = _in_git(terminal, settings.git_store_path, backup_id, tenant_id)
     if receipt is not None:
-        terminal.note("Redis did not answer; this is from git" if away else "this is from git")
+        why = (
+            f"{away}; " if isinstance(away, OddValue) else "Redis did not answer; " if away else ""
+        )
+        terminal.note(f"{printable(why)}this is from git")
         return Answer("SUCCESS", "git", receipt)
     if away is not None:
         # It may well wait there.
@@ -137,9 +142,8 @@ def _ask(terminal: Terminal, settings: Settings, backup_id: str, tenant_id: str 
 
 def _in_redis(settings: Settings, backup_id: str) -> Answer | None:
     client = get_client(settings)
-    with broker_errors():
-        text: Any = client.get(keys.result(backup_id))
-    if text is None:
+    record = receipts.read(client, backup_id)
+    if record is None:
         try:
             letter = dead_letters.get(client, backup_id)
         except InvalidId:
@@ -148,25 +152,46 @@ def _in_redis(settings: Settings, backup_id: str) -> Answer | None:
         # Dead letters are kept for longer than records.
         error = {"exc_type": letter.kind, "exc_message": [letter.reason]}
         return Answer("FAILURE", "redis", error=_error_of(error))
-    record = json.loads(text)
-    state, result = record["status"], record["result"]
+    state, result = record.get("status"), record.get("result")
     if state == "SUCCESS":
-        return Answer(state, "redis", receipt=result)
+        try:
+            return Answer(state, "redis", receipt=_checked(result))
+        except ValueError as error:
+            raise receipts.garbled(backup_id) from error
+    if state not in _MEANING:
+        raise receipts.garbled(backup_id)
     if state != "FAILURE" and not inbox.has_entry(client, backup_id, record):
-        with broker_errors():
-            # It may have been settled between the two looks.
-            if client.get(keys.result(backup_id)) == text:
-                return Answer("FAILURE", "redis", error=EntryMissing(dead_letters.LOST))
+        # It may have been settled between the two looks.
+        if receipts.read(client, backup_id) == record:
+            return Answer("FAILURE", "redis", error=EntryMissing(dead_letters.LOST))
         return _in_redis(settings, backup_id)
-    return Answer(state, "redis", error=None if result is None else _error_of(result))
+    return Answer(state, "redis", error=_error_of(result) if isinstance(result, dict) else None)
+
+
+def _checked(result: Any) -> dict[str, Any]:
+    """A receipt, if it is one.
+
+    Raises:
+        ValueError: another task's result, or somebody else's.
+    """
+    if not isinstance(result, dict):
+        raise ValueError("it is no receipt")  # noqa: TRY004 - as pydantic's errors
+    # Fields of a later release are left out.
+    known = {name: result[name] for name in Receipt.model_fields if name in result}
+    receipt = Receipt.model_validate(known)
+    return receipt.model_dump(mode="json")
 
 
 def _error_of(result: Mapping[str, Any]) -> ConfkeepError:
     """The error as it was raised, or as one of ours that says the same."""
     kind = getattr(errors, str(result.get("exc_type")), None)
     arguments = result.get("exc_message") or []
+    if not isinstance(arguments, list):
+        arguments = [str(arguments)]
     if isinstance(kind, type) and issubclass(kind, ConfkeepError):
-        return kind(*arguments)
+        # With other arguments than it takes, it is not ours.
+        with contextlib.suppress(TypeError):
+            return kind(*arguments)
     return PoisonedBackup(f"{result.get('exc_type')}: {' '.join(map(str, arguments))}")
 
 

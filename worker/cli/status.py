@@ -10,7 +10,7 @@ from typing import Final
 import click
 from rich.text import Text
 
-from worker import backoff, modes
+from worker import backoff, modes, oddities
 from worker.backoff import Backoff
 from worker.broker_check import find_problems
 from worker.cli import running
@@ -29,6 +29,7 @@ from worker.connections import get_client
 from worker.dead_letters import DeadLetter, list_dead_letters
 from worker.inbox import InboxStatus, Load, list_inboxes, queue_depths, read_load, server_time_ms
 from worker.keys import shard_of
+from worker.oddities import Oddity
 from worker.settings import Settings, get_settings
 from worker.store.git_process import git_problem
 from worker.store.repack_state import read_state
@@ -77,12 +78,14 @@ def command(
        "broker_problems": why the server may lose what it acknowledged, empty when nothing is known,
        "load": {"backups", "bytes": of all inboxes, "max_backups", "max_bytes",
                 "tenant_max_backups", "tenant_max_bytes": the limits at which an enqueue is refused},
-       "workers": [{"name", "shards", "last_sweep_age_s"}],
+       "workers": [{"name", "shards", "last_sweep_age_s",
+                    "trouble": what a thread of it met lately that nobody foresaw, or null}],
        "inboxes": [{"tenant_id", "shard", "entries", "bytes", "oldest_age_s", "stalled",
                     "failed_tries", "reason": why the last commit failed, or null,
                     "next_step": what to do about it, or null, "failing_since", "next_try": dates, or null}],
        "wakeups": {shard: waiting, ...}, the empty ones left out,
        "dead_letters": [{"backup_id", "tenant_id", "device_id", "reason", "died_at"}],
+       "odd": [{"key", "problem", "step": what to do}]: what others wrote under confkeep's keys,
        "open_to_others": repositories that all users of the machine may enter,
        "maintenance": {"git": what is wrong with it, or null,
                        "skipped": {tenant_id: why its last repack, or the full one, did not run}}}
@@ -99,6 +102,7 @@ def command(
     load = read_load(client)
     depths = {shard: n for shard, n in queue_depths(client, settings).items() if n}
     dead = list_dead_letters(client)
+    odd = oddities.look(client, [box.tenant_id for box in inboxes])
     tenants = tenants_of(settings.git_store_path)
     skipped = _skipped_repacks(settings, tenants)
     exposed = _exposed(settings, tenants)
@@ -115,6 +119,7 @@ def command(
                 ],
                 "wakeups": depths,
                 "dead_letters": [_dead_json(letter) for letter in dead],
+                "odd": [dataclasses.asdict(one) for one in odd],
                 "open_to_others": exposed,
                 "maintenance": {"git": git_problem(), "skipped": skipped},
             }
@@ -127,6 +132,7 @@ def command(
     _print_load(terminal, load, settings)
     _print_waits(terminal, settings, waits, server_time_ms(client))
     _print_dead(terminal, dead)
+    _print_odd(terminal, odd)
     terminal.heading(f"Store {settings.git_store_path}: {count_text(len(tenants), 'tenant')}")
     for tenant_id in tenants[:_ROWS]:
         terminal.line(f"  {tenant_id}")
@@ -191,6 +197,12 @@ def _print_workers(terminal: Terminal, workers: Sequence[WorkerStatus], shards: 
                 for worker in workers
             ],
         )
+    for worker in workers:
+        if worker.trouble is not None:
+            terminal.line(
+                f"  {first_line(worker.name)}: trouble, see its log: {printable(worker.trouble)}",
+                style="yellow",
+            )
     alive = {s for w in workers if w.last_sweep_age_s <= _SILENT_S for s in w.shards}
     missing = sorted(set(range(shards)) - alive)
     if missing:
@@ -271,6 +283,16 @@ def _print_dead(terminal: Terminal, dead: Sequence[DeadLetter]) -> None:
         terminal.line(f"    tenant {tenant}, device {device}")
         terminal.line(f"    {first_line(letter.reason)}")
     _and_more(terminal, len(dead))
+
+
+def _print_odd(terminal: Terminal, odd: Sequence[Oddity]) -> None:
+    if not odd:
+        return
+    terminal.heading(f"Not written by confkeep: {count_text(len(odd), 'key')}")
+    for one in odd[:_ROWS]:
+        terminal.line(f"  {printable(one.key)}: {printable(one.problem)}", style="red")
+        terminal.line(f"    {printable(one.step)}")
+    _and_more(terminal, len(odd))
 
 
 def _and_more(terminal: Terminal, count: int) -> None:

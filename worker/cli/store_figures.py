@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker import metrics
+from worker import metrics, unforeseen
 from worker.cli.metric_families import Sample
 from worker.cli.stale import last_backups
 from worker.errors import StoreError
+from worker.logs import get_logger
 from worker.store import refs
 from worker.store.pack_set import names_of
 from worker.store.repack_state import free_bytes, read_state
 from worker.store.repository import repository_path, tenants_of
+
+log = get_logger("exporter")
 
 #: Times that a folder is listed while a repack removes files in it.
 _LISTINGS: Final = 3
@@ -60,7 +63,11 @@ class StoreFigures:
     def run(self, interval_s: float, stop: threading.Event) -> None:
         """Look now and then at every interval, until `stop` is set."""
         while True:
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # noqa: BLE001 - else they would stay as old as now
+                unforeseen.note(log, "store figures", "look through the store", error)
+                self._found = None
             if stop.wait(interval_s):
                 return
 

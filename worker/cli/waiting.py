@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from worker import backoff
+from celery import states
+
+from worker import backoff, keys, receipts, redis_values
 from worker.app import app
-from worker.connections import broker_errors, get_client
+from worker.connections import get_client
 from worker.errors import ConfkeepError, NoReceipt
 from worker.settings import get_settings
 from worker.waits import advice
@@ -81,9 +83,7 @@ class Receipts:
         ids = list(self._open)
         for start in range(0, len(ids), _CHUNK):
             chunk = ids[start : start + _CHUNK]
-            with broker_errors():
-                found = app.backend.get_many(chunk, interval=0, max_iterations=1)
-                answers += [_answer(backup_id, meta) for backup_id, meta in found]
+            answers += _read(chunk)
         for answer in answers:
             del self._open[answer.backup_id]
         now = time.monotonic()
@@ -106,12 +106,11 @@ class Receipts:
         if self._tenant_id is not None:
             wait = backoff.get(get_client(), self._tenant_id)
             return None if wait is None else wait.reason
-        with broker_errors():
-            meta = app.backend.get_task_meta(next(iter(self._open)))
-        error = meta.get("result")
-        if meta.get("status") != "RETRY" or not isinstance(error, ConfkeepError):
+        record = receipts.read(get_client(), next(iter(self._open)))
+        if record is None or record.get("status") != "RETRY":
             return None
-        return f"{type(error).__name__}: {error}"
+        error = app.backend.meta_from_decoded(record).get("result")
+        return f"{type(error).__name__}: {error}" if isinstance(error, ConfkeepError) else None
 
     def wait(self) -> list[Answer]:
         """The next answers, at least one while any is to come; raises as `poll`."""
@@ -120,6 +119,25 @@ class Receipts:
             if answers or not self._open:
                 return answers
             time.sleep(_POLL_S)
+
+
+def _read(backup_ids: list[str]) -> list[Answer]:
+    """The answers that are there."""
+    pipe = get_client().pipeline(transaction=False)
+    pipe.mget([keys.result(backup_id) for backup_id in backup_ids])
+    (found,) = redis_values.answers(pipe)
+    answers = []
+    for backup_id, text in zip(backup_ids, found, strict=True):
+        if text is None:
+            continue
+        try:
+            meta = redis_values.object_of(text, most_bytes=receipts.MOST_RECORD_BYTES)
+        except redis_values.Unreadable:
+            answers.append(Answer(backup_id, None, receipts.garbled(backup_id)))
+            continue
+        if meta.get("status") in states.READY_STATES:
+            answers.append(_answer(backup_id, app.backend.meta_from_decoded(meta)))
+    return answers
 
 
 def _answer(backup_id: str, meta: dict[str, Any]) -> Answer:

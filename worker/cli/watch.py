@@ -18,12 +18,12 @@ from typing import Any, Final
 
 import redis
 
-from worker import backoff, keys, totals
+from worker import backoff, keys, redis_values, totals
 from worker.backoff import Backoff
 from worker.cli import interrupts
 from worker.cli.interrupts import Interrupts
 from worker.cli.terminal import Terminal
-from worker.connections import broker_errors, open_client
+from worker.connections import open_client
 from worker.dead_letters import DeadLetter, list_dead_letters
 from worker.errors import BrokerUnavailable
 from worker.inbox import (
@@ -94,8 +94,9 @@ def look(client: redis.Redis, settings: Settings) -> Snapshot:
         BrokerUnavailable: Redis did not answer.
     """
     inboxes = list_inboxes(client, _INBOXES)
-    with broker_errors():
-        dead_count: Any = client.hlen(keys.DEAD)
+    pipe = client.pipeline(transaction=False)
+    pipe.hlen(keys.DEAD)
+    dead_count = redis_values.answers(pipe)[0] or 0
     return Snapshot(
         server_ms=server_time_ms(client),
         totals=totals.read_totals(client),

@@ -26,13 +26,15 @@
 --
 -- Returns {outcome, wake, entries, bytes} for each.
 -- outcome  'accepted'; 'waiting' or 'done' when the id was accepted before with the same digest;
---          'conflict' when it was with another; 'tenant full' or 'all full' at a limit; 'arrivals'
---          when something was handed over for its tenant and is to be admitted first; 'behind' when
+--          'conflict' when it was with another; 'garbled' when what stands under its id is no record;
+--          'stuck' when its inbox takes no entry until a worker has looked at it; 'tenant full' or 'all
+--          full' at a limit; 'arrivals' when something was handed over for its tenant and is to be admitted first; 'behind' when
 --          one of its tenant was refused so before it in this call: accepted, it would be out of
 --          order for ever
 -- wake     0, or the ms with which the caller has to send a wake-up
 -- entries, bytes   what waits already where it is full, else 0
 
+-- requires own_types
 -- requires same_backup
 -- requires numbers
 -- requires entry_at
@@ -41,9 +43,18 @@
 local KEYS_EACH, ARGV_EACH = 9, 16
 -- The tenants of whom one was refused for want of room, or has to wait for arrivals.
 local refused = {}
+-- Whether a tenant's inbox takes no entry.
+local exhausted = {}
 local enqueued = 0
+local KINDS = {false, 'stream', 'zset', 'string', 'hash', 'hash', 'hash', 'hash'}
+expect('string', KEYS[#KEYS - 2])
+expect('hash', KEYS[#KEYS - 1])
+expect('hash', KEYS[#KEYS])
 local arriving = redis.call('EXISTS', KEYS[#KEYS - 1]) == 1
-local room = tonumber(redis.call('GET', KEYS[#KEYS - 2]) or math.huge)
+local room = tonumber(redis.call('GET', KEYS[#KEYS - 2]) or math.huge) or math.huge
+if room <= 0 then
+  room = math.huge
+end
 local time = redis.call('TIME')
 local now = text(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
 
@@ -53,20 +64,28 @@ local function note_reply(k, a)
     return
   end
   local before = redis.call('HGET', KEYS[k + 5], ARGV[a + 2])
-  local ids = before and cjson.decode(before) or {}
-  for _, id in ipairs(ids) do
+  local ids = {}
+  for _, id in ipairs(before and object_of(before) or {}) do
     if id == ARGV[a + 8] then
       return
     end
+    ids[#ids + 1] = type(id) == 'string' and id or nil
   end
   ids[#ids + 1] = ARGV[a + 8]
   redis.call('HSET', KEYS[k + 5], ARGV[a + 2], cjson.encode(ids))
 end
 
 local function accept(k, a)
-  local record = redis.call('GET', KEYS[k + 1])
+  for n = 2, #KINDS do
+    expect(KINDS[n], KEYS[k + n])
+  end
+  local record = redis.pcall('GET', KEYS[k + 1])
   if record then
-    local known = cjson.decode(record)
+    -- Nobody knows what was accepted under an id whose record is gone: it is taken for no other backup.
+    local known = type(record) == 'string' and object_of(record)
+    if not known then
+      return {'garbled', 0, 0, 0}
+    end
     if known['accepted'] then
       if known['accepted'] ~= ARGV[a + 3] then
         return {'conflict', 0, 0, 0}
@@ -94,18 +113,26 @@ local function accept(k, a)
   if refused[ARGV[a + 1]] then
     return {'behind', 0, 0, 0}
   end
+  if exhausted[ARGV[a + 1]] == nil then
+    exhausted[ARGV[a + 1]] = is_exhausted(KEYS[k + 2])
+  end
+  if exhausted[ARGV[a + 1]] then
+    -- A worker takes out what somebody wrote there, and the inbox begins anew.
+    redis.call('ZADD', KEYS[k + 3], 'NX', now, ARGV[a + 1])
+    return {'stuck', 0, 0, 0}
+  end
   if arriving and redis.call('HEXISTS', KEYS[#KEYS - 1], ARGV[a + 1]) == 1 then
     refused[ARGV[a + 1]] = true
     return {'arrivals', 0, 0, 0}
   end
   local size = tonumber(ARGV[a + 9])
   local held = redis.call('HMGET', KEYS[k + 7], 'entries', 'bytes', ARGV[a + 1])
-  local entries, bytes = redis.call('XLEN', KEYS[k + 2]), number(held[3])
+  local entries, bytes = redis.call('XLEN', KEYS[k + 2]), count_of(held[3])
   if entries + 1 > tonumber(ARGV[a + 10]) or (entries > 0 and bytes + size > tonumber(ARGV[a + 11])) then
     refused[ARGV[a + 1]] = true
     return {'tenant full', 0, entries, bytes}
   end
-  local all_entries, all_bytes = number(held[1]), number(held[2])
+  local all_entries, all_bytes = count_of(held[1]), count_of(held[2])
   local most = tonumber(ARGV[a + 13])
   if ARGV[a + 14] == '1' then
     most = math.min(most, room)

@@ -22,17 +22,23 @@
 -- Returns for each: 'accepted'; 'waiting' or 'done' when the id was accepted before with the same
 -- digest; 'odd' what is in the inbox now for a person to look at. It ends at the first one that is not
 -- the oldest any more (another process was quicker), or with 'conflict': the id was accepted with another
--- digest, and the arrival is where it was.
+-- digest, and the arrival is where it was. So it is with 'stuck': the inbox takes no entry before what
+-- stands there is taken out.
 --
 -- The order of the writes is that of accept.lua; an arrival leaves the list by its own text, behind all
 -- that stands for it in the inbox.
 
+-- requires own_types
 -- requires same_backup
 -- requires numbers
 -- requires entry_at
 -- requires has_entry
 
 local FIRST_KEY, KEYS_EACH, FIRST_ARG, ARGS_EACH = 10, 3, 4, 10
+
+for n, kind in ipairs({'list', 'hash', 'stream', 'zset', 'string', 'hash', 'hash', 'hash', 'hash'}) do
+  expect(kind, KEYS[n])
+end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -55,11 +61,11 @@ local function into_inbox(a, size)
     'HSET',
     KEYS[7],
     'entries',
-    text(number(held[1]) + 1),
+    text(count_of(held[1]) + 1),
     'bytes',
-    text(number(held[2]) + size),
+    text(count_of(held[2]) + size),
     ARGV[1],
-    text(number(held[3]) + size)
+    text(count_of(held[3]) + size)
   )
   redis.call('ZADD', KEYS[4], 'NX', fields[4], ARGV[1])
   return id
@@ -69,8 +75,12 @@ local function outcome_of(k, a)
   if ARGV[a + 1] == '0' then
     return 'odd'
   end
-  local record = redis.call('GET', KEYS[k])
-  local known = record and cjson.decode(record)
+  local record = redis.pcall('GET', KEYS[k])
+  local known = type(record) == 'string' and object_of(record)
+  if record and not known then
+    -- No record of ours: nobody knows what was accepted under this id.
+    return 'conflict'
+  end
   if known and known['accepted'] then
     if known['accepted'] ~= ARGV[a + 3] then
       return 'conflict'
@@ -88,6 +98,11 @@ local function outcome_of(k, a)
     return 'conflict'
   end
   return 'accepted'
+end
+
+if #KEYS >= FIRST_KEY and is_exhausted(KEYS[3]) then
+  redis.call('ZADD', KEYS[4], 'NX', text(now), ARGV[1])
+  return {'stuck'}
 end
 
 for i = 0, (#KEYS - FIRST_KEY + 1) / KEYS_EACH - 1 do
@@ -150,7 +165,7 @@ end
 -- Producers count what they hand over. What they may have counted wrong goes with the last one.
 if redis.call('EXISTS', KEYS[2]) == 1 then
   local held = redis.call('HMGET', KEYS[2], 'entries', 'bytes', ARGV[1])
-  local counted = number(held[3])
+  local counted = count_of(held[3])
   local gone = math.min(counted, size_popped)
   if redis.call('EXISTS', KEYS[1]) == 0 then
     gone = counted
@@ -162,9 +177,9 @@ if redis.call('EXISTS', KEYS[2]) == 1 then
     'HSET',
     KEYS[2],
     'entries',
-    text(number(held[1]) - popped),
+    text(count_of(held[1]) - popped),
     'bytes',
-    text(number(held[2]) - gone)
+    text(count_of(held[2]) - gone)
   )
   if redis.call('HLEN', KEYS[2]) == 2 then
     redis.call('DEL', KEYS[2])

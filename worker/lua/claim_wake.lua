@@ -5,6 +5,9 @@
 --
 -- Returns 1 when the caller is the one that sends.
 
+-- requires own_types
+
+expect('string', KEYS[1])
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then
   return 0
 end

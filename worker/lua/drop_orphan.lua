@@ -8,10 +8,14 @@
 -- Returns 1 when they were deleted. Looked at again here: an enqueue may have come meanwhile.
 
 local idle = redis.call('OBJECT', 'IDLETIME', KEYS[1])
-if not idle or idle < tonumber(ARGV[2]) or redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then
+if not idle or idle < tonumber(ARGV[2]) or redis.pcall('HEXISTS', KEYS[3], ARGV[1]) ~= 0 then
   return 0
 end
-local record = redis.call('GET', KEYS[2])
+local record = redis.pcall('GET', KEYS[2])
+if type(record) == 'table' then
+  -- No record of ours: nobody knows.
+  return 0
+end
 if record and (string.find(record, '^{"status": "PENDING"') or string.find(record, '^{"status": "RETRY"')) then
   return 0
 end

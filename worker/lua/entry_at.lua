@@ -11,6 +11,7 @@ end
 
 -- The text of the entry at that stream id; '' when it has none, nil when nothing is there.
 local function entry_at(inbox, id)
-  local row = redis.call('XRANGE', inbox, id, id)[1]
+  -- An error, which a place that is none gives, has no first row.
+  local row = redis.pcall('XRANGE', inbox, id, id)[1]
   return row and (field_of(row[2], 'entry') or '')
 end

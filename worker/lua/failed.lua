@@ -13,13 +13,18 @@
 -- Where nothing waits any more nothing is noted: another turn has settled it all meanwhile, and what
 -- comes next would wait for a fault that is over.
 
+-- requires own_types
 -- requires numbers
+
+for n, kind in ipairs({'hash', 'hash', 'stream', 'list'}) do
+  expect(kind, KEYS[n])
+end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local waits = redis.call('XLEN', KEYS[3]) + redis.call('LLEN', KEYS[4]) > 0
 local before = waits and redis.call('HMGET', KEYS[1], 'tries', 'since_ms') or {}
-local tries = number(before[1]) + 1
+local tries = count_of(before[1]) + 1
 local wait = tonumber(ARGV[2]) * 2 ^ math.min(tries - 1, 16)
 wait = math.floor(math.min(wait, tonumber(ARGV[3])) * tonumber(ARGV[4]))
 if waits then
@@ -30,7 +35,7 @@ if waits then
     'tries',
     text(tries),
     'since_ms',
-    before[2] or text(now),
+    text(count_of(before[2]) > 0 and count_of(before[2]) or now),
     'next_ms',
     text(now + wait),
     'reason',

@@ -12,7 +12,7 @@ local function has_entry(record, inbox, backup)
   end
   if not ids_of[inbox] then
     local ids = {}
-    for _, row in ipairs(redis.call('XRANGE', inbox, '-', '+')) do
+    for _, row in ipairs(redis.pcall('XRANGE', inbox, '-', '+')) do
       ids[string.match(field_of(row[2], 'entry') or '', '"backup_id": ?"([^"]*)"') or ''] = true
     end
     ids_of[inbox] = ids

@@ -4,6 +4,9 @@
 --
 -- Since when and why it waits stays: it is told when it is over. A tenant that does not wait stays so.
 
+-- requires own_types
+
+expect('hash', KEYS[1])
 if redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('HSET', KEYS[1], 'tries', 0, 'next_ms', 0)
 end

@@ -9,11 +9,15 @@
 --
 -- Returns 1 when it is one now. Looked at again here: it may have been accepted anew meanwhile.
 
+-- requires own_types
 -- requires numbers
 -- requires entry_at
 -- requires has_entry
 
-if redis.call('GET', KEYS[1]) ~= ARGV[2] or has_entry(cjson.decode(ARGV[2]), KEYS[2], ARGV[1]) then
+for n, kind in ipairs({'stream', 'hash', 'hash'}) do
+  expect(kind, KEYS[n + 1])
+end
+if redis.pcall('GET', KEYS[1]) ~= ARGV[2] or has_entry(cjson.decode(ARGV[2]), KEYS[2], ARGV[1]) then
   return 0
 end
 -- One that is there says more.

@@ -5,8 +5,10 @@
 
 local LARGEST = 2 ^ 53
 
+-- A counter's value; 0 where somebody wrote what is none.
 local function number(value)
-  return tonumber(value or 0) or 0
+  local count = tonumber(value or 0) or 0
+  return count >= 0 and count <= LARGEST and count or 0
 end
 
 local function text(value)

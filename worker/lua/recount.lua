@@ -12,8 +12,13 @@
 --
 -- Nothing is written where all is right.
 
+-- requires own_types
 -- requires numbers
 -- requires entry_at
+
+for n, kind in ipairs({'stream', 'zset', 'hash', 'list', 'hash', 'hash'}) do
+  expect(kind, KEYS[n])
+end
 
 local entries = redis.call('XLEN', KEYS[1])
 local held = redis.call('HMGET', KEYS[3], 'bytes', ARGV[1])

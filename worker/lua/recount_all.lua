@@ -11,7 +11,12 @@
 -- The totals only grow: what is neither counted as committed, nor as dead, nor waits, was taken out by
 -- a settling whose beginning alone was kept, and counts as committed.
 
+-- requires own_types
 -- requires numbers
+
+for n, kind in ipairs({'zset', 'hash', 'hash', 'hash'}) do
+  expect(kind, KEYS[n])
+end
 
 local function length(command, key)
   -- Somebody else's key of another type counts as empty.

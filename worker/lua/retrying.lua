@@ -8,8 +8,8 @@
 -- '{"status": "PENDING", "result": null,' or with an earlier RETRY.
 
 for _, key in ipairs(KEYS) do
-  local record = redis.call('GET', key)
-  if record then
+  local record = redis.pcall('GET', key)
+  if type(record) == 'string' then
     local rest = string.match(record, '^{"status": "PENDING", "result": null(,.*)$')
     if not rest and string.sub(record, 1, 18) == '{"status": "RETRY"' then
       rest = string.match(record, '(, "traceback": .*)$')

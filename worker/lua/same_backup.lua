@@ -4,7 +4,7 @@
 
 local function is_same(letter, tenant, entry)
   local known, theirs = pcall(cjson.decode, letter)
-  if not known or theirs['tenant_id'] ~= tenant then
+  if not known or type(theirs) ~= 'table' or type(theirs['entry']) ~= 'string' or theirs['tenant_id'] ~= tenant then
     return false
   end
   -- Nothing but its id is known of a backup that lost its entry; any that comes under it is welcome.

@@ -19,10 +19,15 @@
 --
 -- An entry goes by its own id alone, and an empty inbox stays: deleted, it would take along what the
 -- beginning of an interrupted transaction had put there, and give ids a second time after the clock
--- was set back. With n = 0 what says that an empty inbox holds something goes.
+-- was set back. Only one that takes no entry any more goes, to begin anew. With n = 0 what says that an empty inbox holds something goes.
 
+-- requires own_types
 -- requires numbers
 -- requires entry_at
+
+for n, kind in ipairs({'stream', 'zset', 'hash', 'hash', 'string', 'hash', 'hash', 'list'}) do
+  expect(kind, KEYS[n])
+end
 
 local n = tonumber(ARGV[2])
 local entries, bytes = 0, 0
@@ -67,15 +72,20 @@ redis.call('DEL', KEYS[4], KEYS[5])
 
 local left = redis.call('XLEN', KEYS[1])
 local held = redis.call('HMGET', KEYS[6], 'entries', 'bytes', ARGV[1])
-local mine = number(held[3])
+local mine = count_of(held[3])
 local rest = left > 0 and math.max(0, mine - bytes) or 0
 if left == 0 then
+  if is_exhausted(KEYS[1]) then
+    -- Nothing could ever be put there again, nor did an interrupted transaction put anything.
+    redis.call('DEL', KEYS[1])
+  end
   redis.call('ZREM', KEYS[2], ARGV[1])
   redis.call('HDEL', KEYS[6], ARGV[1])
 else
   local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
   -- When it was handed over or accepted; one of an earlier release has its id alone.
-  local since = string.match(field_of(first[2], 'at') or '', '^%d+$') or string.match(first[1], '^%d+')
+  local at = field_of(first[2], 'at') or ''
+  local since = #at <= 15 and string.match(at, '^%d+$') or string.match(first[1], '^%d+')
   redis.call('ZADD', KEYS[2], since, ARGV[1])
   redis.call('HSET', KEYS[6], ARGV[1], text(rest))
 end
@@ -86,9 +96,9 @@ elseif entries > 0 or mine ~= rest then
     'HSET',
     KEYS[6],
     'entries',
-    text(number(held[1]) - entries),
+    text(count_of(held[1]) - entries),
     'bytes',
-    text(number(held[2]) - (mine - rest))
+    text(count_of(held[2]) - (mine - rest))
   )
 end
 

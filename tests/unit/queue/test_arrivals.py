@@ -422,7 +422,7 @@ def test_age_and_latency_begin_with_the_hand_over(client: redis.Redis, settings:
 def test_the_sweep_wakes_arrivals_and_forgets_marks_without_any(
     client: redis.Redis, settings: Settings, sent: list[str]
 ) -> None:
-    client.set(keys.TIDY, "not now")
+    client.set(keys.TIDY, "not now", ex=60)
     hand_over(client, settings, submission(1))
     junk = str(uuid.UUID(int=5))
     client.hset(keys.ARRIVING, mapping={junk: 5, "x": 5, b"\xff": 1})

@@ -329,7 +329,11 @@ def test_a_new_backup_does_not_hasten_the_next_try(client: redis.Redis, settings
         {"export_sha256": "../"},
         {"binary_sha256": "0" * 64},
         {"staging": "elsewhere"},
-        {"surprise": 1},
+        {"message": "\ud800"},
+        {"binary_sha256": 0},
+        {"export_bytes": True},
+        {"export_bytes": 10**30},
+        {"captured_at": 7},
     ],
 )
 def test_an_entry_that_no_enqueue_writes_is_refused(change: dict[str, Any]) -> None:

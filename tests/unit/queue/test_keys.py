@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections import Counter
 
 import pytest
 
+from tests.garbage import all_keys
 from worker import keys
 
 
@@ -36,3 +38,20 @@ def test_results_lie_where_celery_looks() -> None:
     from celery.backends.redis import RedisBackend
 
     assert keys.result("x") == RedisBackend.task_keyprefix + "x"
+
+
+def test_the_schema_gives_each_key_and_its_type() -> None:
+    rows = re.findall(
+        r"^    (\S+:\S+) +(string|hash|zset|list|stream|any) ", keys.__doc__ or "", re.MULTILINE
+    )
+    schema = {name.replace("<tenant>", "T"): kind for name, kind in rows}
+    typed = {**keys.TYPES, **keys.types_of("T")}
+    for name, kind in typed.items():
+        assert schema[name] == ("string" if kind == keys.EXPIRING else kind), name
+    # Those of single backups, and what was set aside, are of one type each and bear any.
+    rest = schema.keys() - typed.keys()
+    assert {name.split(":")[1] for name in rest} == {"staged", "arrived", "handoff", "odd"}
+    named = {key.decode() for names in all_keys("T", "B").values() for key in names[:1]}
+    assert {":".join(name.split(":")[:2]) for name in schema} == {
+        ":".join(name.split(":")[:2]) for name in named if name.startswith(keys.PREFIX)
+    }

@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 import redis
+from redis.lock import Lock
 
 from tests.servers import wait_for
 from worker import keys, locks
@@ -66,3 +67,23 @@ def test_it_expires_when_its_holder_dies(client: redis.Redis, ttl_s: float) -> N
 
     wait_for(take, "the dead holder's lock to expire")
     taken[0].release()
+
+
+def test_a_renewal_that_meets_what_nobody_foresaw_goes_on(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = locks.try_lock(client, TENANT, 1.0)
+    assert held is not None
+    reacquire, calls = Lock.reacquire, []
+
+    def fail_twice(self: Lock) -> bool:
+        calls.append(1)
+        if len(calls) <= 2:
+            raise RecursionError("nobody foresaw it")
+        return reacquire(self)
+
+    monkeypatch.setattr(Lock, "reacquire", fail_twice)
+    wait_for(lambda: len(calls) > 3, "the renewals to go on")
+    assert not held.lost
+    held.release()
+    assert not client.exists(keys.lock(TENANT))

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 
 from tasks import drain
+from tests.servers import wait_for
 from tests.unit.queue.test_inbox import submission
-from worker import acceptance, backoff, keys, sweeper, tidy, wakeups
+from worker import acceptance, backoff, keys, sweeper, tidy, unforeseen, wakeups
 from worker.backoff import Backoff
 from worker.broker_check import BrokerCheckStep
 from worker.errors import StoreUnavailable
+from worker.heartbeat import Mark
 from worker.settings import Settings, load_settings
 from worker.sweeper import Sweeper, SweeperStep
 
@@ -58,7 +61,7 @@ def test_inboxes_that_somebody_cares_for_are_left_alone(
     woken, locked, failed = (wait_in(client, settings, n) for n in range(3))
     seconds, _ = client.time()
     client.set(keys.wake(woken), int(seconds) * 1000)
-    client.set(keys.lock(locked), "token")
+    client.set(keys.lock(locked), "token", px=60_000)
     backoff.failed(client, failed, StoreUnavailable("no space"))
     assert sweeper_of(client, settings).sweep() == 0
     client.hset(keys.backoff(failed), "next_ms", "1")
@@ -241,3 +244,36 @@ def test_the_hourly_tidying_is_not_put_off_by_a_clock_that_was_set_back(
     client.set(keys.TIDY, "1", ex=86_400)
     assert not tidy.is_due(client)
     assert client.ttl(keys.TIDY) <= tidy.INTERVAL_S
+
+
+def test_the_thread_goes_on_after_what_nobody_foresaw_and_says_so(
+    client: redis.Redis,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    marks: list[Mark] = []
+    swept: list[int] = []
+
+    def sweep(self: Sweeper) -> int:
+        swept.append(1)
+        if len(swept) < 4:
+            raise RecursionError("nobody foresaw it")
+        return 0
+
+    monkeypatch.setattr(Sweeper, "sweep", sweep)
+    monkeypatch.setattr(sweeper, "open_client", lambda *_, **__: client)
+    monkeypatch.setattr(unforeseen, "_logged", {})
+    quick = settings.model_copy(update={"sweep_interval_s": 0.01})
+    monkeypatch.setattr(sweeper, "get_settings", lambda: quick)
+    heartbeat = SimpleNamespace(
+        mark=lambda what, _reason="": marks.append(what), note_broker=lambda _problem: None
+    )
+    step = SweeperStep(SimpleNamespace())
+    parent = SimpleNamespace(app=None, hostname="w@test", heartbeat=heartbeat, broker_problems=None)
+    step.start(parent)
+    wait_for(lambda: Mark.SWEEP in marks, "a sweep that succeeds")
+    step.stop(SimpleNamespace())
+    assert marks[:4] == [Mark.SWEEP_FAILED] * 3 + [Mark.SWEEP]
+    told = [one for one in caplog.records if getattr(one, "action", "") == "thread.trouble"]
+    assert len(told) == 1, "the same is logged once a minute"

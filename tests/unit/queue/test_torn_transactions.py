@@ -395,15 +395,6 @@ WRONG: dict[str, tuple[str, str, Callable[[str], str], Callable[[World], None]]]
         ),
         nothing,
     ),
-    "a fault in two commands": (
-        "a fault",
-        "failed",
-        lambda text: text.replace(
-            "  -- In one command",
-            "  redis.call('HSET', KEYS[1], 'tries', '1')\n  -- In one command",
-        ),
-        nothing,
-    ),
 }
 
 

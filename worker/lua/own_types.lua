@@ -1,0 +1,67 @@
+-- Keys of the right type, and what was read from them if it makes sense; part of other scripts.
+--
+-- What somebody else wrote under a key of ours must not end a script, least of all half-way through.
+--
+--   confkeep:odd          hash   key -> its type, and the ms at which it was set aside
+--   confkeep:odd:<key>    what stood there, whole; expires
+
+local ODD, ODD_LIFE_S, ODD_MOST = 'confkeep:odd', 2592000, 1000
+local known_types = {}
+
+local function type_of(key)
+  local found = redis.call('TYPE', key)
+  return type(found) == 'table' and found['ok'] or found
+end
+
+-- Set a key aside that is of another type, for a person to look at. It is then as if it had been missing.
+local function expect(kind, key)
+  if known_types[key] then
+    return
+  end
+  known_types[key] = true
+  local found = type_of(key)
+  if found == kind or found == 'none' then
+    return
+  end
+  local time = redis.call('TIME')
+  local aside = ODD .. ':' .. key
+  redis.call('DEL', aside)
+  redis.call('RENAME', key, aside)
+  redis.call('EXPIRE', aside, ODD_LIFE_S)
+  if type_of(ODD) ~= 'hash' then
+    redis.call('DEL', ODD)
+  end
+  if redis.call('HLEN', ODD) < ODD_MOST then
+    redis.call('HSET', ODD, key, found .. ' ' .. time[1] .. '000')
+    redis.call('EXPIRE', ODD, ODD_LIFE_S)
+  end
+end
+
+-- A count of what waits; 0 where somebody wrote what no server could hold.
+local function count_of(text)
+  local count = tonumber(text or 0) or 0
+  return count >= 0 and count < 2 ^ 48 and count or 0
+end
+
+-- The JSON object in a text, or nil.
+local function object_of(text)
+  local is_json, value = pcall(cjson.decode, text)
+  if is_json and type(value) == 'table' then
+    return value
+  end
+  return nil
+end
+
+-- Whether a stream takes no further entry, since one has the last of all ids.
+local function is_exhausted(stream)
+  if redis.call('EXISTS', stream) == 0 then
+    return false
+  end
+  local info = redis.call('XINFO', 'STREAM', stream)
+  for n = 1, #info, 2 do
+    if info[n] == 'last-generated-id' then
+      return info[n + 1] == '18446744073709551615-18446744073709551615'
+    end
+  end
+  return false
+end

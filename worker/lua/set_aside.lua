@@ -1,0 +1,23 @@
+-- Set keys aside that are not what confkeep writes under them, each whole, for a person to look at.
+--
+-- KEYS  any of confkeep's
+-- ARGV  the type of each; 'expiring' for a string that expires
+--
+-- Returns those that were set aside.
+
+-- requires own_types
+
+local odd = {}
+for n, key in ipairs(KEYS) do
+  local kind = ARGV[n]
+  if kind == 'expiring' then
+    -- One without a life would stand for ever: whoever sets it gives it one in the same step.
+    kind = redis.call('PTTL', key) == -1 and 'none of ours' or 'string'
+  end
+  local found = type_of(key)
+  if found ~= kind and found ~= 'none' then
+    expect(kind, key)
+    odd[#odd + 1] = key
+  end
+end
+return odd

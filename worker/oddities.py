@@ -1,0 +1,195 @@
+"""Finds what stands in Redis in the place of confkeep's own state, and sets aside what is in the way.
+
+What is of another type than `worker.keys` says would end every command on its key. Scripts set it
+aside before they write, and so does the sweep: it is then under `confkeep:odd:<key>`, whole, and the
+key is as if it had been missing. Nothing accepted can be in it: we write none of that type. What is of
+the right type and cannot be read stays where it is; readers leave it out, and `confkeep status` tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+
+from worker import dead_letters, keys, redis_values, scripts, sweep_report, totals
+from worker.connections import broker_errors
+from worker.errors import NotPermitted
+
+#: Fields of hashes that are sums and no tenant.
+_SUMS: Final = (b"entries", b"bytes")
+#: Fields or members of a key that are looked at.
+_MOST_READ: Final = 10_000
+#: Tenants whose own keys are looked at.
+_MOST_TENANTS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Oddity:
+    """A key that holds something that is not confkeep's."""
+
+    #: As a person types it into `redis-cli`.
+    key: str
+    problem: str
+    #: What to do about it.
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What was set aside."""
+
+    key: str
+    #: Its type.
+    kind: str
+
+    @property
+    def oddity(self) -> Oddity:
+        """The same for a person."""
+        aside = shown(keys.odd(self.key))
+        article = "an" if self.kind[0] in "aeiou" else "a"
+        return Oddity(
+            shown(self.key),
+            f"{article} {self.kind} stood there, which confkeep does not write; it is set aside",
+            f"find out who writes to the server, look at it, then DEL {aside}",
+        )
+
+
+def set_aside(client: redis.Redis, types: Mapping[str, str]) -> list[str]:
+    """Set those of some keys aside that are of another type.
+
+    Args:
+        types: the type of each key, as in `worker.keys`.
+
+    Returns:
+        The keys that were.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer; call again.
+    """
+    with broker_errors():
+        found: Any = scripts.load("set_aside").run(client, list(types), list(types.values()))
+    return [redis_values.name_of(key) for key in found]
+
+
+def notes(client: redis.Redis) -> list[Note]:
+    """What was set aside and is there still, by key.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    pipe = client.pipeline(transaction=False)
+    pipe.hgetall(keys.ODD)
+    (fields,) = redis_values.answers(pipe)
+    found = sorted((fields or {}).items())[:_MOST_READ]
+    if not found:
+        return []
+    pipe = client.pipeline(transaction=False)
+    for key, _text in found:
+        pipe.exists(keys.odd("").encode() + key)
+    there = redis_values.answers(pipe)
+    return [
+        Note(redis_values.name_of(key), redis_values.shown(text.split(b" ")[0][:20]) or "value")
+        for (key, text), is_there in zip(found, there, strict=True)
+        if is_there
+    ]
+
+
+def look(client: redis.Redis, tenant_ids: Iterable[str]) -> list[Oddity]:
+    """All that is odd: set aside, of a wrong type, or unreadable. Changes nothing.
+
+    Args:
+        tenant_ids: those whose own keys are looked at too; of very many the first ones.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    types = dict(keys.TYPES)
+    for tenant_id in list(tenant_ids)[:_MOST_TENANTS]:
+        types.update(keys.types_of(tenant_id))
+    try:
+        found = [note.oddity for note in notes(client)]
+        odd = _of_wrong_type(client, types)
+    except NotPermitted:
+        # The rules of an earlier release let no monitor ask for types.
+        found, odd = [], []
+    return [*found, *odd, *_unreadable(client)]
+
+
+def _of_wrong_type(client: redis.Redis, types: Mapping[str, str]) -> list[Oddity]:
+    pipe = client.pipeline(transaction=False)
+    for key in types:
+        pipe.type(key)
+        pipe.pttl(key)
+    answers = redis_values.answers(pipe)
+    found = []
+    for number, (key, kind) in enumerate(types.items()):
+        there, life_ms = answers[2 * number].decode(), answers[2 * number + 1]
+        wanted = "string" if kind == keys.EXPIRING else kind
+        if there not in (wanted, "none"):
+            problem = f"is of the type {there}, not {wanted}"
+        elif there != "none" and kind == keys.EXPIRING and life_ms == -1:
+            problem = "never expires, so no process of confkeep set it"
+        else:
+            continue
+        step = "a worker sets it aside; where none runs, look at it and DEL it"
+        found.append(Oddity(shown(key), problem, step))
+    return found
+
+
+def _unreadable(client: redis.Redis) -> list[Oddity]:
+    """What is of the right type and has fields that confkeep did not write."""
+    pipe = client.pipeline(transaction=False)
+    for key in (keys.WORKERS, keys.LOAD, keys.ARRIVING, keys.DEAD, keys.TOTALS):
+        pipe.hgetall(key)
+    pipe.zrange(keys.WAITING, 0, _MOST_READ)
+    pipe.get(keys.ROOM)
+    workers, load, arriving, dead, counted, waiting, room = redis_values.answers(pipe)
+    found: list[Oddity] = []
+
+    def tell(
+        key: str, fields: Any, is_good: Callable[[bytes, bytes], bool], command: str = "HDEL"
+    ) -> None:
+        bad = [name for name, value in (fields or {}).items() if not is_good(name, value)]
+        if bad:
+            what = "member" if command == "ZREM" else "field"
+            count = f"1 {what}" if len(bad) == 1 else f"{len(bad):,} {what}s"
+            found.append(
+                Oddity(
+                    key,
+                    f"{count} that confkeep did not write, such as {shown(bad[0])}: left out",
+                    f"look at it, then {command} {key} {shown(bad[0])}",
+                )
+            )
+
+    tell(keys.WORKERS, workers, lambda name, text: sweep_report.parse(name, text) is not None)
+    tell(keys.LOAD, load, _is_sum)
+    tell(keys.ARRIVING, arriving, _is_sum)
+    tell(keys.DEAD, dead, dead_letters.is_readable)
+    tell(keys.TOTALS, counted, totals.is_readable)
+    tell(keys.WAITING, dict.fromkeys(waiting or (), b""), _is_tenant, "ZREM")
+    if room is not None and redis_values.number_of(room) <= 0:
+        found.append(
+            Oddity(
+                keys.ROOM, "is no number of bytes: left out", f"look at it, then DEL {keys.ROOM}"
+            )
+        )
+    return found
+
+
+def _is_tenant(name: bytes, _value: bytes) -> bool:
+    return redis_values.tenant_of(name) is not None
+
+
+def _is_sum(name: bytes, value: bytes) -> bool:
+    known = name in _SUMS or redis_values.tenant_of(name) is not None
+    number = redis_values.number_of(value, -1)
+    return known and redis_values.count_of(value) == number
+
+
+def shown(name: str | bytes) -> str:
+    """A key or field as `redis-cli` takes it: in quotes where it needs them."""
+    text = redis_values.shown(name if isinstance(name, bytes) else redis_values.raw_name(name))
+    return text if text and not set(text) & set(" \\\"'") else f'"{text}"'

@@ -1,0 +1,43 @@
+"""What a worker's sweep reports of itself in `confkeep:workers`, written and read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from worker import redis_values
+
+#: Most shards that there can be, and most milliseconds that fit the server's clock.
+_MOST_SHARDS: Final = 1024
+_MOST_MS: Final = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """One worker's report."""
+
+    name: str
+    shards: list[int]
+    swept_ms: int
+    #: What a thread of it met lately that nobody foresaw; None: nothing.
+    trouble: str | None = None
+
+    def to_json(self) -> str:
+        """The text that stands under the worker's name; ASCII."""
+        return json.dumps(
+            {"shards": self.shards, "swept_ms": self.swept_ms, "trouble": self.trouble}
+        )
+
+
+def parse(name: bytes, text: bytes) -> SweepReport | None:
+    """A report; None for what no worker wrote."""
+    try:
+        values = {"trouble": None, **redis_values.object_of(text)}
+        report = redis_values.record_of(SweepReport, {**values, "name": name.decode()})
+    except ValueError:
+        return None
+    numbers = (shard for shard in report.shards)
+    if not all(type(shard) is int and 0 <= shard < _MOST_SHARDS for shard in numbers):
+        return None
+    return report if 0 <= report.swept_ms < _MOST_MS else None

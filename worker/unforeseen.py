@@ -1,0 +1,100 @@
+"""Logs what nobody foresaw in a thread of ours, once a minute for the same, and remembers the last.
+
+A thread that ends with an error is not missed by anybody: the sweep that wakes lost tenants, the
+renewal of a lock, the figures of a scrape would just be gone until the worker is started again. So
+each of our threads catches whatever comes, notes it here and goes on; health and `status` show it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from worker.log_scrub import describe
+
+#: Seconds within which the same is logged once.
+_AGAIN_S: Final = 60.0
+#: Different ones that are remembered.
+_MOST: Final = 100
+#: Seconds for which the last one is shown.
+SHOWN_S: Final = 600.0
+
+_lock = threading.Lock()
+_logged: dict[tuple[str, str, int], float] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What a thread met."""
+
+    #: The thread, what it did, and the error.
+    text: str
+    at_s: float
+
+
+_last: Trouble | None = None
+_listeners: list[Callable[[str], None]] = []
+
+
+def note(log: Any, thread: str, what: str, error: Exception) -> None:
+    """Log an error with where it comes from, and remember it. Never raises.
+
+    Args:
+        log: the logger of the thread's module.
+        thread: the thread's name.
+        what: what it was about to do, without any payload.
+    """
+    global _last
+    now = time.monotonic()
+    text = f"{thread}: {what}: {describe(error)}"
+    with _lock:
+        _last = Trouble(text, now)
+        is_new = _is_new(_place(error, what), now)
+    for listener in _listeners:
+        listener(text)
+    if is_new:
+        log.error(
+            "a thread met what nobody foresaw, and goes on",
+            action="thread.trouble",
+            in_thread=thread,
+            what=what,
+            error=describe(error),
+            exc_info=error,
+        )
+
+
+def last() -> str | None:
+    """The last trouble of this process, while it is recent."""
+    with _lock:
+        recent = _last is not None and time.monotonic() - _last.at_s < SHOWN_S
+        return _last.text if recent and _last is not None else None
+
+
+def listen(listener: Callable[[str], None]) -> None:
+    """Let `listener` know of each trouble of this process from now on."""
+    _listeners[:] = [listener]
+
+
+def _is_new(place: tuple[str, str, int], now: float) -> bool:
+    for known in [known for known, at in _logged.items() if now - at >= _AGAIN_S]:
+        del _logged[known]
+    if place in _logged or len(_logged) >= _MOST:
+        return False
+    _logged[place] = now
+    return True
+
+
+def _place(error: Exception, what: str) -> tuple[str, str, int]:
+    """What makes two errors the same: their class, where they come from, and what was done."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    line = 0 if trace is None else trace.tb_lineno
+    return (
+        f"{type(error).__name__} {what}",
+        "" if trace is None else trace.tb_frame.f_code.co_filename,
+        line,
+    )
