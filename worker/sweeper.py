@@ -191,7 +191,9 @@ class Sweeper:
             # Two commands for all of them: asking each for itself took most of a sweep's time.
             flags: Any = self._client.mget([keys.wake(tenant) for _shard, tenant in chunk])
             locks: Any = self._client.mget([keys.lock(tenant) for _shard, tenant in chunk])
-            held = [tenant for (_shard, tenant), lock in zip(chunk, locks, strict=True) if lock]
+            held = [
+                tenant for (_, tenant), lock in zip(chunk, locks, strict=True) if lock is not None
+            ]
             if held:
                 # One that would never expire is nobody's.
                 oddities.set_aside(

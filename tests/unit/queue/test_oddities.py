@@ -181,7 +181,7 @@ def test_a_lock_that_never_expires_and_moments_of_the_future_stop_no_tenant(
     client: redis.Redis, settings: Settings, sent: list[str]
 ) -> None:
     locked, flagged, waits = (wait_in(client, settings, number) for number in range(3))
-    client.set(keys.lock(locked), "x")
+    client.set(keys.lock(locked), "")
     client.set(keys.wake(flagged), "99999999999999t")
     client.hset(keys.backoff(waits), mapping={"tries": "x", "next_ms": 2**60})
     sweeping = sweeper_of(client, settings)
