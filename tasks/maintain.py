@@ -10,7 +10,8 @@ from worker.errors import InvalidInput
 from worker.settings import get_settings
 from worker.store.durable import file_system_errors
 from worker.store.repository import repository_path
-from worker.store.verify import parse_subset, verify_repository
+from worker.store.verify import verify_repository
+from worker.store.verify_report import parse_subset
 
 #: Most findings in a result; `finding_count` says how many there are.
 MOST_FINDINGS: Final = 1_000

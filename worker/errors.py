@@ -35,6 +35,7 @@
         │   └── SideFileDamaged   a file beside git's own is not what was written
         ├── RestoreFailed         a drill restored something else than the history says
         ├── StoreUnavailable      the file system refused: full, read-only, not permitted
+        │   └── NotOwner          the files are another user's
         ├── GitUnavailable        there is no git binary, or it is too old, for maintenance
         └── MaintenanceFailed     git failed or took too long; nothing was removed
 
@@ -315,8 +316,8 @@ class RepositoryBusy(StoreError):
     """Another writer moved the ref or holds its lock. Nothing was acknowledged."""
 
     hint = (
-        "Try again in a few seconds; a task retries by itself. A lock whose owner died is removed "
-        "at the next opening."
+        "Try again in a few seconds; a task retries by itself. A lock that a dead process left is "
+        "removed by the next opening, at most some seconds later; `confkeep verify` lists it."
     )
     retryable = True
     exit_code = 32
@@ -362,6 +363,17 @@ class StoreUnavailable(StoreError):
     hint = "Free space or repair the permissions; what was accepted waits in the inbox."
     retryable = True
     exit_code = 34
+
+
+class NotOwner(StoreUnavailable):
+    """The repository, or a file of it, belongs to another user. Nothing was changed."""
+
+    hint = (
+        "Run the command as that user: `sudo -u '#UID' confkeep ...`, with systemd "
+        "`confkeep-as-service ...`, in containers `docker compose exec worker-0 confkeep ...` or "
+        "`kubectl exec`; docs/deploy/README.md."
+    )
+    exit_code = 35
 
 
 class GitUnavailable(StoreError):

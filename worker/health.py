@@ -20,7 +20,7 @@ from typing import Any, Final
 from celery import bootsteps, signals
 from kombu.utils.functional import retry_over_time
 
-from worker import unforeseen
+from worker import modes, unforeseen
 from worker.heartbeat import Heartbeat, Mark, State, run_folder
 from worker.logs import get_logger
 from worker.settings import Settings, get_settings
@@ -158,7 +158,7 @@ def write_probe(store: Path) -> None:
     Raises:
         OSError: the file system refused.
     """
-    store.mkdir(mode=0o700, parents=True, exist_ok=True)
+    modes.make_folders(store)
     try:
         descriptor = os.open(store, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except OSError as error:

@@ -4,6 +4,7 @@
     new file      the permissions of its folder without `x`: 0600 in 0700, 0660 in 2770
 
 What others made stays as they made it: in a repository with 0755 new files are 0644, as before.
+What root creates in another user's folder belongs to that user, who else could not go on with it.
 Modes are given outright: a process has one umask for all its threads, so none is set, and only in a
 shared folder is it overruled.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -30,12 +32,44 @@ def create(path: Path, flags: int, most: int = 0o666) -> int:
     Raises:
         OSError: as `os.open`.
     """
-    around = os.stat(path.parent).st_mode
-    mode = _file_mode(around) & most
+    folder = os.stat(path.parent)
+    mode = _file_mode(folder.st_mode) & most
     descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, mode)
-    if _is_shared(around):
-        _widen(descriptor, mode)
+    try:
+        if _is_roots(folder, os.fstat(descriptor)):
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+        if _is_shared(folder.st_mode):
+            _widen(descriptor, mode)
+    except OSError:
+        os.close(descriptor)
+        if flags & os.O_EXCL:
+            os.unlink(path)
+        raise
     return descriptor
+
+
+def copy(source: Path, descriptor: int, most: int = 0o666) -> None:
+    """Give a new file the permissions, and as far as we may the owner, of the one that it replaces.
+
+    Args:
+        most: the permissions that it gets at most.
+    """
+    try:
+        found = os.stat(source)
+    except FileNotFoundError:
+        return
+    new = os.fstat(descriptor)
+    if os.geteuid() == 0:
+        # A file that root once left among another user's is no example.
+        if found.st_uid != 0 and (new.st_uid, new.st_gid) != (found.st_uid, found.st_gid):
+            os.fchown(descriptor, found.st_uid, found.st_gid)
+    elif new.st_gid != found.st_gid:
+        # Only a member may give a file to a group.
+        with suppress(PermissionError):
+            os.fchown(descriptor, -1, found.st_gid)
+    mode = stat.S_IMODE(found.st_mode) & most
+    if stat.S_ISREG(found.st_mode) and stat.S_IMODE(new.st_mode) != mode:
+        os.fchmod(descriptor, mode)
 
 
 def widen(descriptor: int, folder: Path) -> None:
@@ -71,6 +105,7 @@ def make_folder(path: Path) -> None:
     """
     mode = folder_mode(path.parent)
     os.mkdir(path, mode)
+    give_to_owner_of(path.parent, path)
     if mode == SHARED:
         os.chmod(path, mode)
 
@@ -81,18 +116,33 @@ def folder_mode(parent: Path) -> int:
 
 
 def set_tree(path: Path, mode: int) -> None:
-    """Give a new folder and all that is in it `mode`; files get it without `x`."""
+    """Give a new folder and all that is in it `mode`; files get it without `x`.
+
+    As root, also the owner of the folder in which it is.
+    """
     for folder, _folders, files in os.walk(path):
+        give_to_owner_of(path.parent, Path(folder))
         os.chmod(folder, mode)
         for name in files:
+            give_to_owner_of(path.parent, Path(folder, name))
             os.chmod(os.path.join(folder, name), mode & 0o666)
 
 
-def narrow(path: Path) -> None:
-    """Take from a file what its folder does not grant; for what a library made by the umask."""
-    allowed, found = _file_mode(os.stat(path.parent).st_mode), stat.S_IMODE(os.stat(path).st_mode)
-    if found & ~allowed & 0o077:
-        os.chmod(path, found & (allowed | 0o700))
+def give_to_owner_of(folder: Path, path: Path) -> None:
+    """Let what root made for another user's folder belong to that user; for others does nothing."""
+    if os.geteuid() == 0:
+        around = os.stat(folder)
+        if _is_roots(around, os.stat(path)):
+            os.chown(path, around.st_uid, around.st_gid)
+
+
+def user_of(folder: Path) -> tuple[int, int] | None:
+    """User and group as whom root starts programs that write into a folder; None: as ourselves.
+
+    Such a program obeys the folder's configuration, which must not give its owner root's rights.
+    """
+    found = os.stat(folder)
+    return (found.st_uid, found.st_gid) if os.geteuid() == 0 and found.st_uid != 0 else None
 
 
 def umask_for(folder: Path) -> int:
@@ -100,9 +150,19 @@ def umask_for(folder: Path) -> int:
     return 0o777 & ~(0o700 | os.stat(folder).st_mode)
 
 
+def is_shared(folder: Path) -> bool:
+    """Whether somebody shared a folder with a group that may write."""
+    return _is_shared(os.stat(folder).st_mode)
+
+
 def is_open_to_others(folder: Path) -> bool:
     """Whether users beside the owner and its group may enter a folder."""
     return bool(os.stat(folder).st_mode & stat.S_IXOTH)
+
+
+def _is_roots(folder: os.stat_result, made: os.stat_result) -> bool:
+    """Whether root made something in the folder of somebody else."""
+    return os.geteuid() == 0 and made.st_uid == 0 and folder.st_uid != 0
 
 
 def _is_shared(mode: int) -> bool:

@@ -191,9 +191,9 @@ def test_verify_does_not_alarm_about_a_living_writer(
     commit_backups(create_repository(path), batches()[1], now_s=NOW_S)
     writers: list[subprocess.Popen[str]] = []
 
-    def writer_first(*arguments: Any) -> None:
+    def writer_first(*arguments: Any) -> Any:
         writers.append(paused_at(path, moment))
-        check_files(*arguments)
+        return check_files(*arguments)
 
     monkeypatch.setattr("worker.store.verify.check_files", writer_first)
     try:

@@ -29,7 +29,7 @@ SYNCS = {
     "pack not synced": lambda path: "/.tmp_pack_" in path,
     "idx not synced": lambda path: "/.tmp_idx_" in path,
     "objects/pack not synced": lambda path: path.endswith("/objects/pack"),
-    "ref not synced": lambda path: path.endswith("/main.lock"),
+    "ref not synced": lambda path: "/tmp_confkeep_" in path,
     "refs/heads not synced": lambda path: path.endswith("/refs/heads"),
     "nothing of a new repository synced": lambda path: "/." in path,
     "the store's folder not synced": lambda path: path.endswith("/store"),

@@ -132,18 +132,28 @@ def staged(root: Path) -> VolumeStaging:
     return volume
 
 
-def test_refs_that_libgit2_writes_are_no_wider(tmp_path: Path) -> None:
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
     path, fleet = tmp_path / "store" / NAME, Fleet(1)
     repository = create_repository(path)
     [made] = commit_backups(repository, [fleet.backup(fleet.device_ids[0])])
     for name in ("refs/confkeep/a", "refs/confkeep/b"):
         refs.create_ref(path, name, made.sha)
-    git(path, "pack-refs", "--all")
-    repository.git.references.create("refs/confkeep/c", made.sha)
-    before = (path / "packed-refs").stat().st_ino
-    refs.delete_refs(path, create_repository(path).git, ["refs/confkeep/a"])
-    assert (path / "packed-refs").stat().st_ino != before, "it was written anew"
-    assert {name: oct(mode) for name, mode in modes(path).items() if mode & 0o077} == {}
+    git(path, "pack-refs", "--all", "--no-prune")
+    save_rules(path, {"keep_last": 3})
+    names = ("packed-refs", "HEAD", "refs/heads/main", "confkeep.retention")
+    before = {}
+    for name in names:
+        (path / name).chmod(0o640)
+        before[name] = (path / name).stat().st_ino
+    refs.delete_refs(path, ["refs/confkeep/a"])
+    commit_backups(repository, [fleet.backup(fleet.device_ids[0])])
+    save_rules(path, {"keep_last": 2})
+    git(path, "symbolic-ref", "HEAD", "refs/heads/other")
+    (path / "HEAD").chmod(0o640)
+    create_repository(path)
+    for name in names:
+        assert (path / name).stat().st_ino != before[name], f"{name} was written anew"
+        assert oct(stat.S_IMODE((path / name).stat().st_mode)) == "0o640", name
 
 
 def test_a_staging_volume_is_its_users_alone_or_its_groups(tmp_path: Path) -> None:

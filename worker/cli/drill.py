@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from worker.cli import drill_page, running
+from worker.cli.each import Failures
 from worker.cli.lookup import paths_of
 from worker.cli.terminal import (
     Terminal,
@@ -97,7 +98,8 @@ def command(
                     "restored": [{"device_id", "commit", "captured_at", "export_bytes",
                                   "binary_bytes", "lines_added", "lines_removed",
                                   "unrecognised_share": 0 to 1, "binary_kind",
-                                  "problems": [text]}]}]}
+                                  "problems": [text]}]}],
+       "errors": [{"tenant_id", "error": why it could not be drilled at all}]}
     """
     running.adopt(terminal)
     paths = paths_of(get_settings().git_store_path, tenant)
@@ -107,14 +109,15 @@ def command(
         rng = random.Random(seed)  # noqa: S311 - a sample, and no secret
         chosen = rng.sample(chosen, most_tenants)
     reports: list[DrillReport] = []
+    failures = Failures(terminal, chosen)
     for tenant_id in chosen:
-        with terminal.phases(tenant_id) as tell:
+        with failures.noted(tenant_id, paths[tenant_id]), terminal.phases(tenant_id) as tell:
             report = drill_repository(
                 paths[tenant_id], sample=sample, seed=seed, scratch=scratch, progress=tell
             )
-        reports.append(report)
-        if not as_json:
-            _print(terminal, report)
+            reports.append(report)
+            if not as_json:
+                _print(terminal, report)
     failed = [report for report in reports if report.failed]
     if page is not None:
         with file_system_errors(str(page)):
@@ -123,15 +126,17 @@ def command(
     if as_json:
         terminal.json(
             {
-                "outcome": "failed" if failed else "proven",
+                "outcome": "failed" if failed or failures.reasons else "proven",
                 "seed": seed,
                 "tenants": [report.to_json() for report in reports],
+                "errors": failures.to_json(),
             }
         )
     else:
         terminal.note(f"seed {seed}" + (f"; {page} written" if page is not None else ""))
     if failed:
         raise RestoreFailed(_failure(failed))
+    failures.end()
 
 
 def _failure(failed: Sequence[DrillReport]) -> str:

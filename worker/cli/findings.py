@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from worker.cli.terminal import Terminal, count_text, first_line
-from worker.errors import ConfkeepError, NotInStore, RepositoryBusy, RepositoryDamaged
+from worker.errors import ConfkeepError, NotInStore, NotOwner, RepositoryBusy, RepositoryDamaged
 from worker.store.verify_report import Finding, Kind, Outcome, Report
 
 #: Most findings of a tenant that are printed; --json prints all.
@@ -23,10 +23,18 @@ _ADVICE: Final = {
     Kind.IDS: "Put the file back from a copy that is not older than the last retention; "
     "docs/operate.md says what to do without one.",
     Kind.RULES: "Put the file back from a copy, or move it away and set the rules anew.",
+    Kind.UNREADABLE: "Run it as the owner of the files, repair their permissions, or restore from a "
+    "copy what the text names.",
 }
 
 #: From the least to the most serious, as the exit code tells.
-_GRAVITY: Final = (Outcome.CLEAN, Outcome.MISSING, Outcome.LOCKED, Outcome.DAMAGED)
+_GRAVITY: Final = (
+    Outcome.CLEAN,
+    Outcome.MISSING,
+    Outcome.LOCKED,
+    Outcome.UNREADABLE,
+    Outcome.DAMAGED,
+)
 
 
 def print_report(terminal: Terminal, tenant_id: str, report: Report) -> None:
@@ -83,6 +91,10 @@ def error_of(reports: dict[str, Report]) -> ConfkeepError | None:
         case Outcome.DAMAGED:
             count = sum(len(reports[name].findings) for name in tenants)
             return RepositoryDamaged(f"{which}: {count_text(count, 'finding')}")
+        case Outcome.UNREADABLE:
+            return NotOwner(
+                next(found.text for name in tenants for found in reports[name].findings)
+            )
         case Outcome.LOCKED:
             return RepositoryBusy(f"{which}: another process is writing all the time")
         case Outcome.MISSING:

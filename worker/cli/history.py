@@ -10,6 +10,7 @@ from typing import Final, TypedDict
 import click
 from rich.text import Text
 
+from worker.cli.each import Failures
 from worker.cli.lookup import find_device, open_tenant
 from worker.cli.terminal import Terminal, count_text, date_text, first_line, pass_terminal
 from worker.cli.versions import DeviceRow, Row, Wanted, device_rows, last_versions, rows_of
@@ -81,7 +82,9 @@ def command(
                      "suspect": why the capture looks bad or failed, or null}]}
     and without DEVICE:
       {"tenant_id", "devices": [{"device_id", "versions", "sha", "message", "committed_at"}]}
-    and without TENANT: {"tenants": [{"tenant_id", "devices": how many}]}
+    and without TENANT:
+      {"tenants": [{"tenant_id", "devices": how many}],
+       "errors": [{"tenant_id", "error": why its repository cannot be read}]}
     """
     if tenant is None:
         _list_tenants(terminal, get_settings().git_store_path, as_json)
@@ -115,13 +118,25 @@ def _start_of(before: str | None) -> _Start:
 
 
 def _list_tenants(terminal: Terminal, store: Path, as_json: bool) -> None:
-    counts = {
-        tenant_id: len(devices_of(open_repository(repository_path(store, tenant_id))))
-        for tenant_id in tenants_of(store)
-    }
+    counts: dict[str, int] = {}
+    tenants = tenants_of(store)
+    failures = Failures(terminal, tenants)
+    for tenant_id in tenants:
+        path = repository_path(store, tenant_id)
+        with failures.noted(tenant_id, path):
+            counts[tenant_id] = len(devices_of(open_repository(path)))
+    _print_tenants(terminal, store, counts, failures, as_json)
+    failures.end()
+
+
+def _print_tenants(
+    terminal: Terminal, store: Path, counts: dict[str, int], failures: Failures, as_json: bool
+) -> None:
     if as_json:
         tenants = [{"tenant_id": tenant, "devices": count} for tenant, count in counts.items()]
-        terminal.json({"tenants": tenants})
+        terminal.json({"tenants": tenants, "errors": failures.to_json()})
+    elif failures.reasons and not counts:
+        return
     elif not counts:
         terminal.line(f"No tenant has a repository in {store}.")
     else:

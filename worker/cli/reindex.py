@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Final
 
 import click
 
 from worker.cli import running
+from worker.cli.each import Failures
 from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.errors import StoreUnavailable
 from worker.settings import get_settings
-from worker.store import flock
+from worker.store import flock, ownership
 from worker.store.durable import file_system_errors
 from worker.store.index import open_index
 from worker.store.index_build import Progress
@@ -35,16 +37,25 @@ def command(terminal: Terminal, tenant: str | None, all_tenants: bool) -> None:
     if (tenant is None) != all_tenants:
         raise click.UsageError("Give either TENANT or --all.")
     running.adopt(terminal)
-    for tenant_id, path in paths_of(get_settings().git_store_path, tenant).items():
-        repository = open_repository(path)
-        with (
-            file_system_errors(path.name),
-            flock.shared(path),
-            terminal.phases(tenant_id) as tell,
-        ):
-            started = time.monotonic()
-            _rebuild(repository, lambda done, total: tell("commits", done, total))
-        terminal.line(f"{tenant_id}: index built in {time.monotonic() - started:.1f} s")
+    paths = paths_of(get_settings().git_store_path, tenant)
+    failures = Failures(terminal, paths)
+    for tenant_id, path in paths.items():
+        with failures.noted(tenant_id, path):
+            _reindex(terminal, tenant_id, path)
+    failures.end()
+
+
+def _reindex(terminal: Terminal, tenant_id: str, path: Path) -> None:
+    ownership.require_writer(path)
+    repository = open_repository(path)
+    with (
+        file_system_errors(path.name),
+        flock.shared(path),
+        terminal.phases(tenant_id) as tell,
+    ):
+        started = time.monotonic()
+        _rebuild(repository, lambda done, total: tell("commits", done, total))
+    terminal.line(f"{tenant_id}: index built in {time.monotonic() - started:.1f} s")
 
 
 def _rebuild(repository: TenantRepository, progress: Progress) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from worker.cli import running
+from worker.cli.each import Failures
 from worker.cli.findings import error_of, print_findings
 from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, first_line, pass_terminal
@@ -46,14 +47,20 @@ def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
     With --json:
       {"tenants": [{"tenant_id", "outcome": as it is now,
                     "mended": [{"kind", "place", "text", "repairable"}],
-                    "left": [{"kind", "place", "text", "repairable"}]}]}
+                    "left": [{"kind", "place", "text", "repairable"}]}],
+       "errors": [{"tenant_id", "error": why nothing could be done}]}
     """
     running.adopt(terminal)
     reports: dict[str, Report] = {}
     done = []
-    for tenant_id, path in paths_of(get_settings().git_store_path, tenant).items():
-        with file_system_errors(path.name):
+    paths = paths_of(get_settings().git_store_path, tenant)
+    failures = Failures(terminal, paths)
+    for tenant_id, path in paths.items():
+        report = None
+        with failures.noted(tenant_id, path), file_system_errors(path.name):
             report, mended = _repair(terminal, tenant_id, path)
+        if report is None:
+            continue
         reports[tenant_id] = report
         done.append(
             {
@@ -66,10 +73,11 @@ def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
         if not as_json:
             _print(terminal, tenant_id, report, mended)
     if as_json:
-        terminal.json({"tenants": done})
+        terminal.json({"tenants": done, "errors": failures.to_json()})
     error = error_of(reports)
     if error is not None:
         raise error
+    failures.end()
 
 
 def _repair(terminal: Terminal, tenant_id: str, path: Path) -> tuple[Report, list[Finding]]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import click
 
 from tasks import retention
 from worker.cli import running
+from worker.cli.each import Failures
 from worker.cli.lookup import open_tenant, paths_of
 from worker.cli.terminal import Terminal, count_text, pass_terminal, size_text
 from worker.settings import get_settings
+from worker.store.retention import Plan
 from worker.store.retention_file import load_rules, save_rules
 from worker.store.retention_rules import MOST, RULE_NAMES
 
@@ -45,18 +47,25 @@ def plan_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
       {"tenants": [{"tenant_id", "captures_removed", "binaries_removed", "freed_bytes",
                     "merge": id of the newest merge, which and below which all stays, or null,
                     "devices": [{"device_id", "captures", "captures_removed",
-                                 "binaries", "binaries_removed"}]}]}
+                                 "binaries", "binaries_removed"}]}],
+       "errors": [{"tenant_id", "error": why its repository cannot be read}]}
     """
     running.adopt(terminal)
     settings = get_settings()
-    plans = {
-        tenant_id: retention.plan(settings, tenant_id)
-        for tenant_id in paths_of(settings.git_store_path, tenant)
-    }
+    paths, plans = paths_of(settings.git_store_path, tenant), {}
+    failures = Failures(terminal, paths)
+    for tenant_id, path in paths.items():
+        with failures.noted(tenant_id, path):
+            plans[tenant_id] = retention.plan(settings, tenant_id)
     if as_json:
         found = [retention.plan_json(tenant_id, plan) for tenant_id, plan in plans.items()]
-        terminal.json({"tenants": found})
-        return
+        terminal.json({"tenants": found, "errors": failures.to_json()})
+    else:
+        _print_plans(terminal, plans)
+    failures.end()
+
+
+def _print_plans(terminal: Terminal, plans: Mapping[str, Plan]) -> None:
     for tenant_id, plan in plans.items():
         if plan.merge is not None:
             terminal.note(f"{tenant_id}: merge {plan.merge[:12]} and all below it stay as they are")
@@ -99,8 +108,14 @@ def apply_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None
     running.adopt(terminal)
     settings = get_settings()
     done = []
-    for tenant_id in paths_of(settings.git_store_path, tenant):
-        applied = retention.apply(settings, tenant_id)
+    paths = paths_of(settings.git_store_path, tenant)
+    failures = Failures(terminal, paths)
+    for tenant_id, path in paths.items():
+        applied = None
+        with failures.noted(tenant_id, path):
+            applied = retention.apply(settings, tenant_id)
+        if applied is None:
+            continue
         done.append(retention.to_json(tenant_id, applied))
         if not as_json:
             captures = count_text(applied.plan.captures_removed, "capture")
@@ -109,7 +124,8 @@ def apply_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None
                 f" binaries alone; pruned {applied.pruned} earlier"
             )
     if as_json:
-        terminal.json({"tenants": done})
+        terminal.json({"tenants": done, "errors": failures.to_json()})
+    failures.end()
 
 
 @command.command("undo")

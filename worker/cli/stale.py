@@ -12,6 +12,7 @@ import click
 from rich.text import Text
 
 from worker.cli import running
+from worker.cli.each import Failures
 from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_terminal
 from worker.settings import get_settings
@@ -75,19 +76,24 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
       0   no device is stale
       3   at least one is
       31  the tenant has no repository, or the store has none at all
-    and otherwise with the error's status.
+    and otherwise with the error's status, also when only one of many tenants cannot be read: the
+    others are listed all the same.
 
     \b
     With --json:
       {"older_than_s", "devices": how many were looked at,
-       "stale": [{"tenant_id", "device_id", "last_backup_at", "age_s"}]}
+       "stale": [{"tenant_id", "device_id", "last_backup_at", "age_s"}],
+       "errors": [{"tenant_id", "error": why its repository cannot be read}]}
     """
     running.adopt(terminal)
     now = dt.datetime.now(dt.UTC)
     devices, stale = 0, []
     paths = paths_of(get_settings().git_store_path, tenant)
+    failures = Failures(terminal, paths)
     for tenant_id, path in paths.items():
-        found = last_backups(path)
+        found: dict[str, dt.datetime | None] = {}
+        with failures.noted(tenant_id, path):
+            found = last_backups(path)
         devices += len(found)
         for device_id, last in found.items():
             age_s = None if last is None else max(0.0, (now - last).total_seconds())
@@ -108,6 +114,7 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
                     }
                     for one in stale
                 ],
+                "errors": failures.to_json(),
             }
         )
     elif stale:
@@ -125,6 +132,7 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
         )
     if not as_json:
         terminal.note(f"{len(stale)} of {count_text(devices, 'device')} stale")
+    failures.end()
     if stale:
         click.get_current_context().exit(STALE)
 

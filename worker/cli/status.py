@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import click
@@ -27,10 +28,13 @@ from worker.cli.terminal import (
 )
 from worker.connections import get_client
 from worker.dead_letters import DeadLetter, list_dead_letters
+from worker.errors import StoreError
 from worker.inbox import InboxStatus, Load, list_inboxes, queue_depths, read_load, server_time_ms
 from worker.keys import shard_of
 from worker.oddities import Oddity
 from worker.settings import Settings, get_settings
+from worker.store import refs
+from worker.store.durable import file_system_errors
 from worker.store.git_process import git_problem
 from worker.store.repack_state import read_state
 from worker.store.repository import repository_path, tenants_of
@@ -88,7 +92,8 @@ def command(
        "odd": [{"key", "problem", "step": what to do}]: what others wrote under confkeep's keys,
        "open_to_others": repositories that all users of the machine may enter,
        "maintenance": {"git": what is wrong with it, or null,
-                       "skipped": {tenant_id: why its last repack, or the full one, did not run}}}
+                       "skipped": {tenant_id: why its last repack, or the full one, did not run}},
+       "unreadable": {tenant_id, or "store": why it cannot be read}}
     """
     running.adopt(terminal)
     settings = get_settings()
@@ -102,9 +107,10 @@ def command(
     load = read_load(client)
     depths = {shard: n for shard, n in queue_depths(client, settings).items() if n}
     dead = list_dead_letters(client)
+    tenants, closed = _tenants(settings)
+    skipped, unreadable = _skipped_repacks(settings, tenants)
+    unreadable |= closed
     odd = oddities.look(client, [box.tenant_id for box in inboxes])
-    tenants = tenants_of(settings.git_store_path)
-    skipped = _skipped_repacks(settings, tenants)
     exposed = _exposed(settings, tenants)
     problems = find_problems(client)
     if as_json:
@@ -122,6 +128,7 @@ def command(
                 "odd": [dataclasses.asdict(one) for one in odd],
                 "open_to_others": exposed,
                 "maintenance": {"git": git_problem(), "skipped": skipped},
+                "unreadable": unreadable,
             }
         )
         return
@@ -139,15 +146,37 @@ def command(
     _and_more(terminal, len(tenants))
     _print_exposed(terminal, settings, exposed)
     _print_maintenance(terminal, skipped)
+    for tenant_id, reason in list(unreadable.items())[:_ROWS]:
+        terminal.line(f"  {tenant_id}: cannot be read: {printable(reason)}", style="red")
+    _and_more(terminal, len(unreadable))
 
 
-def _skipped_repacks(settings: Settings, tenants: Sequence[str]) -> dict[str, str]:
-    """Why tenants' last repacks did not run; `confkeep repack` would say the same."""
-    found = {
-        tenant_id: read_state(repository_path(settings.git_store_path, tenant_id)).skipped
-        for tenant_id in tenants
-    }
-    return {tenant_id: reason for tenant_id, reason in found.items() if reason}
+def _skipped_repacks(
+    settings: Settings, tenants: Sequence[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Why tenants' last repacks did not run, and why repositories cannot be read."""
+    skipped: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
+    for tenant_id in tenants:
+        path = repository_path(settings.git_store_path, tenant_id)
+        try:
+            with file_system_errors(path.name):
+                reason = read_state(path).skipped
+                refs.read_main(path)
+        except StoreError as error:
+            unreadable[tenant_id] = str(error)
+        else:
+            skipped |= {tenant_id: reason} if reason else {}
+    return skipped, unreadable
+
+
+def _tenants(settings: Settings) -> tuple[list[str], dict[str, str]]:
+    """The tenants of the store, or why it cannot be looked into."""
+    try:
+        with file_system_errors(str(settings.git_store_path)):
+            return tenants_of(settings.git_store_path), {}
+    except StoreError as error:
+        return [], {"store": str(error)}
 
 
 def _exposed(settings: Settings, tenants: Sequence[str]) -> int:
@@ -155,8 +184,12 @@ def _exposed(settings: Settings, tenants: Sequence[str]) -> int:
     store = settings.git_store_path
     if not tenants or not modes.is_open_to_others(store):
         return 0
-    paths = (repository_path(store, tenant) for tenant in tenants)
-    return sum(path.is_dir() and modes.is_open_to_others(path) for path in paths)
+    found = 0
+    for tenant in tenants:
+        # One that went meanwhile, or may not be looked at, is not open to others.
+        with suppress(OSError):
+            found += modes.is_open_to_others(repository_path(store, tenant))
+    return found
 
 
 def _print_exposed(terminal: Terminal, settings: Settings, exposed: int) -> None:

@@ -13,8 +13,8 @@ from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, count_text, pass_terminal
 from worker.settings import get_settings
 from worker.store.durable import file_system_errors
-from worker.store.verify import parse_subset, verify_repository
-from worker.store.verify_report import Report
+from worker.store.verify import verify_repository
+from worker.store.verify_report import Report, parse_subset
 
 
 @click.command("verify")
@@ -53,11 +53,12 @@ def command(
       31  missing: the tenant has no repository, or the store has none at all
       32  locked: another process was writing all the time
       33  damaged: something was found
+      35  unreadable: it is another user's, who keeps this one out
     or, of several tenants, with the greatest that applies.
 
     \b
     With --json:
-      {"outcome": "clean", "missing", "locked" or "damaged": the most serious,
+      {"outcome": "clean", "missing", "locked", "unreadable" or "damaged": the most serious,
        "tenants": [{"tenant_id", "outcome", "complete": whether all was looked at in time,
                     "objects", "commits", "devices", "duration_s", "finding_count",
                     "findings": [{"kind", "place", "text", "repairable"}]}],

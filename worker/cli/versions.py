@@ -26,7 +26,7 @@ from worker.store.reader import (
     read_pair,
     version_of,
 )
-from worker.store.repository import TenantRepository
+from worker.store.repository import TenantRepository, tells_damage
 from worker.suspect import why_suspect
 
 #: Bytes of a file above which a version is listed without a look into it.
@@ -59,6 +59,7 @@ class DeviceRow:
     last: Version
 
 
+@tells_damage
 def last_versions(repository: TenantRepository, device_id: str, count: int) -> list[Version]:
     """At most `count` versions of a device, newest first.
 
@@ -86,6 +87,7 @@ class Wanted:
     config_changes_only: bool = False
 
 
+@tells_damage
 def rows_of(repository: TenantRepository, device_id: str, wanted: Wanted) -> list[Row]:
     """A device's versions with what each changed, newest first.
 
@@ -154,6 +156,7 @@ def captured_at(commit: pygit2.Commit) -> dt.datetime:
     return dt.datetime.fromtimestamp(commit.author.time, dt.UTC)
 
 
+@tells_damage
 def pair_at(repository: TenantRepository, device_id: str, sha: str) -> tuple[pygit2.Commit, Pair]:
     """Both files of a device as of a commit.
 
@@ -168,6 +171,7 @@ def pair_at(repository: TenantRepository, device_id: str, sha: str) -> tuple[pyg
     return commit, pair
 
 
+@tells_damage
 def device_rows(repository: TenantRepository) -> list[DeviceRow]:
     """The devices of the newest commit, the last changed one first. Costs the whole history.
 
@@ -206,6 +210,7 @@ def changed_devices(commit: pygit2.Commit) -> set[str]:
     return {path.split("/", 1)[0] for path in paths}
 
 
+@tells_damage
 def backup_ids_of(repository: TenantRepository) -> set[str]:
     """The ids of all backups that are in git. Costs the whole history."""
     tip = repository.tip()

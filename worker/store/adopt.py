@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.store import flock, reader
+from worker.store import flock, ownership, reader
 from worker.store.durable import file_system_errors
 from worker.store.index import open_index
 from worker.store.repack import repack
@@ -69,10 +69,12 @@ def adopt(path: Path, *, pack: bool = False, progress: Progress | None = None) -
 
     Raises:
         NotInStore: there is no repository.
+        NotOwner: it is another user's; nothing was changed.
         StoreUnavailable: the file system refused.
         GitUnavailable, MaintenanceFailed, RepositoryBusy: with `pack`, as `repack`.
         RepositoryDamaged: git cannot read it. Lesser damage stands in the report.
     """
+    ownership.require_writer(path)
     before = look(path)
     repository = create_repository(path)
     with file_system_errors(path.name):

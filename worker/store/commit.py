@@ -16,7 +16,6 @@ from typing import Final
 
 import pygit2
 
-from worker.errors import RepositoryDamaged
 from worker.store import durable, flock, keep, pack, reader, recovery, refs
 from worker.store.backup import (
     BACKUP_ID_HEADER,
@@ -29,7 +28,7 @@ from worker.store.batch import Batch, describe
 from worker.store.id_map import RemovedBackup
 from worker.store.index import HistoryIndex, open_index
 from worker.store.pack import PackEncoder
-from worker.store.repository import TenantRepository, sync_repository
+from worker.store.repository import TenantRepository, damage, sync_repository
 from worker.store.stopwatch import Stopwatch
 
 #: Permissions of packs: git writes them read-only too.
@@ -70,13 +69,13 @@ def commit_backups(
     """
     now_s = int(time.time()) if now_s is None else now_s
     watch = watch or Stopwatch()
-    with durable.file_system_errors(repository.path.name):
-        try:
-            with flock.shared(repository.path):
-                watch.lap("flock")
-                return _commit(repository, backups, now_s, watch)
-        except pygit2.GitError as error:
-            raise RepositoryDamaged(f"{repository.path.name}: {error}") from error
+    with (
+        damage(repository.path),
+        durable.file_system_errors(repository.path.name),
+        flock.shared(repository.path),
+    ):
+        watch.lap("flock")
+        return _commit(repository, backups, now_s, watch)
 
 
 def find_committed(
@@ -91,14 +90,15 @@ def find_committed(
         StoreUnavailable: the file system refused.
         RepositoryDamaged: an object that the branch needs is not there.
     """
-    with durable.file_system_errors(repository.path.name), flock.shared(repository.path):
-        try:
-            tip = refs.read_main(repository.path)
-            found = _find_committed(repository, _index_of(repository), tip, device_ids)
-            if found:
-                finish(repository.path, [answer.sha for answer in found.values()])
-        except pygit2.GitError as error:
-            raise RepositoryDamaged(f"{repository.path.name}: {error}") from error
+    with (
+        damage(repository.path),
+        durable.file_system_errors(repository.path.name),
+        flock.shared(repository.path),
+    ):
+        tip = refs.read_main(repository.path)
+        found = _find_committed(repository, _index_of(repository), tip, device_ids)
+        if found:
+            finish(repository.path, [answer.sha for answer in found.values()])
     return found
 
 

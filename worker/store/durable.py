@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Final
 
 import pygit2
+from pygit2.enums import ConfigLevel
 
 from worker import modes
 from worker.errors import StoreUnavailable
+from worker.store import ownership
 
 #: How every temporary file of ours begins, after what git's own begin with, so that recovery can
 #: tell them from those of a `git repack` that runs beside.
@@ -39,24 +42,36 @@ _REFUSALS = {
     errno.EMFILE: "too many open files",
     errno.ENFILE: "too many open files in the system",
 }
+#: How a file system says that its files have one name each.
+_NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
-def enable_fsync_of_git() -> None:
-    """Make libgit2 sync what it writes.
+@functools.cache
+def set_up_libgit2() -> None:
+    """Make libgit2 sync what it writes, read what is another user's, and obey no user's configuration.
 
-    libgit2 latches this when it opens a repository's references, so it must come before any
-    `pygit2.Repository` of the process.
+    libgit2 latches the first when it opens a repository's references, so this must come before any
+    `pygit2.Repository` of the process. Its check of owners would keep nobody from anything: it runs
+    no program that a repository's configuration names. A home that may not be read ends it.
     """
     pygit2.settings.enable_fsync_gitdir(True)
+    pygit2.settings.owner_validation = False
+    for level in (ConfigLevel.SYSTEM, ConfigLevel.XDG, ConfigLevel.GLOBAL):
+        pygit2.settings.search_path[level] = ""
 
 
 @contextmanager
 def file_system_errors(name: str) -> Iterator[None]:
-    """Turn the file system's refusals into `StoreUnavailable`; `name` says what was written."""
+    """Turn the file system's refusals into `StoreUnavailable`; `name` says what was written.
+
+    Those that meet another user than the file's owner become its `NotOwner`.
+    """
     try:
         yield
     except OSError as error:
-        reason = _REFUSALS.get(error.errno or 0) or os.strerror(error.errno or 0)
+        if (refusal := ownership.refusal_of(error)) is not None:
+            raise refusal from error
+        reason = _REFUSALS.get(error.errno or 0) or error.strerror or str(error)
         raise StoreUnavailable(f"{name}: {reason}") from error
 
 
@@ -120,13 +135,20 @@ def failpoint(name: str) -> None:
         on_failpoint(name)
 
 
-def create_file(path: Path, pieces: Iterable[bytes | memoryview], mode: int = 0o666) -> None:
+def create_file(
+    path: Path,
+    pieces: Iterable[bytes | memoryview],
+    mode: int = 0o666,
+    *,
+    like: Path | None = None,
+) -> None:
     """Create a file with these bytes, durable when this returns except for its name.
 
     The file is not there if this raises; a descriptor whose sync failed is never used again.
 
     Args:
         mode: the most permissions; `worker.modes` says which of them.
+        like: a file that this one is to replace, and whose permissions it gets if it is there.
 
     Raises:
         FileExistsError: there is such a file; it is left as it is.
@@ -135,6 +157,8 @@ def create_file(path: Path, pieces: Iterable[bytes | memoryview], mode: int = 0o
     descriptor = modes.create(path, os.O_WRONLY | os.O_EXCL, mode)
     try:
         try:
+            if like is not None:
+                modes.copy(like, descriptor, mode)
             gathered: list[bytes | memoryview] = []
             size = 0
             for piece in pieces:
@@ -167,16 +191,48 @@ def rename(source: Path, target: Path) -> None:
     os.rename(source, target)
 
 
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, which nothing may have; durable only after `sync_directory`.
+
+    Where the file system knows no second names, `target` becomes a file of its own.
+
+    Raises:
+        FileExistsError: there is something of that name.
+        OSError: the file system refused.
+    """
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        create_file(target, [source.read_bytes()], like=source)
+
+
 def remove(path: Path) -> None:
     """Remove a file if it is there. What comes back after a power cut, recovery removes again."""
     with suppress(FileNotFoundError):
         os.unlink(path)
 
 
+def remove_folder(path: Path) -> None:
+    """Remove an empty folder; durable only after `sync_directory`.
+
+    Raises:
+        OSError: it is not empty, or the file system refused.
+    """
+    os.rmdir(path)
+
+
 def replace_file(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
-    """Put `data` into `path`, whole or not at all, and durable when this returns."""
+    """Put `data` into `path`, whole or not at all, and durable when this returns.
+
+    A file that was there keeps its owner and its permissions.
+
+    Args:
+        mode: the most permissions that a new file gets.
+    """
     temporary = temporary_name(path.parent, "tmp_")
-    create_file(temporary, [data] if isinstance(data, bytes) else data, mode)
+    create_file(temporary, [data] if isinstance(data, bytes) else data, mode, like=path)
     try:
         rename(temporary, path)
     except BaseException:

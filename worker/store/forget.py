@@ -15,7 +15,7 @@ from typing import Final
 import pygit2
 
 from worker.errors import ErasureIncomplete, NotInStore, RepositoryDamaged
-from worker.store import durable, flock, id_map, prune, reader, recovery, refs
+from worker.store import durable, flock, id_map, ownership, prune, reader, recovery, refs
 from worker.store.backup import DEVICE_ID_HEADER, MAIN_REF, checked_uuid
 from worker.store.git_process import require_git
 from worker.store.id_map import IdMap, Rewrite
@@ -63,6 +63,7 @@ def forget_device(path: Path, device_id: str, *, now_s: int) -> Forgotten:
     """
     device = checked_uuid("device_id", device_id)
     require_git()
+    ownership.require_writer(path)
     repository = open_repository(path)
     with durable.file_system_errors(path.name):
         try:
@@ -106,7 +107,7 @@ def _rewrite(repository: TenantRepository, device: str, now_s: int) -> Forgotten
             if also.made.tip != other:
                 targets[name] = also.made.tip
         if targets:
-            refs.point_refs(path, git, targets)
+            refs.point_refs(path, targets)
         durable.failpoint("branches-moved")
     return Forgotten(commits, backup_ids)
 
@@ -137,7 +138,7 @@ def _forget_in_map(path: Path, device: str, tip: str | None, now_s: int) -> None
 
 def _drop_traces(repository: TenantRepository) -> None:
     path = repository.path
-    refs.delete_refs(path, repository.git, before_refs(repository.git))
+    refs.delete_refs(path, before_refs(repository.git))
     id_map.drop_before(path)
     for name in _TRACES:
         if (path / name).is_dir():
@@ -246,6 +247,7 @@ def forget_tenant(path: Path) -> bool:
             raise NotInStore(f"no repository {path.name}")
         if path.is_dir():
             there = True
+            ownership.require_writer(path)
             with flock.alone(path):
                 durable.rename(path, durable.temporary_name(path.parent, f".{path.name}."))
                 durable.sync_directory(path.parent)

@@ -23,6 +23,7 @@ from typing import Final
 
 from worker import modes
 from worker.errors import GitUnavailable, MaintenanceFailed
+from worker.store import ownership
 
 #: `core.fsync` is since then.
 OLDEST_GIT: Final = (2, 36)
@@ -129,6 +130,7 @@ class Git:
         command = ["git"]
         for setting in _CONFIGURATION:
             command += ["-c", setting]
+        rights = ownership.rights_for(self.path)
         with tempfile.TemporaryFile() as given:
             given.writelines(stdin)
             given.seek(0)
@@ -137,7 +139,10 @@ class Git:
                 stdin=given,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=_environment(self.path),
+                env=_environment(self.path) | rights.environment,
+                user=rights.user,
+                group=rights.group,
+                extra_groups=rights.extra_groups,
                 cwd=self.path,
                 pass_fds=() if self.held is None else (self.held,),
                 # A group of its own, to be ended with all that it started.

@@ -320,7 +320,7 @@ def write_pending(path: Path, rewrite: Rewrite, *, before: str | None = None) ->
     there = last.exists() and (before is None or last.stat().st_size > 0)
     temporary = durable.temporary_name(path, "tmp_")
     try:
-        durable.create_file(temporary, [])
+        durable.create_file(temporary, [], like=path / FILE_NAME)
         with contextlib.ExitStack() as opened, _damage(last):
             base = opened.enter_context(contextlib.closing(IdMap(last))) if there else None
             db = opened.enter_context(contextlib.closing(sqlite3.connect(temporary)))

@@ -43,7 +43,7 @@ from worker.store.index_file import IndexFile
 from worker.store.index_format import Detail, Row, Unusable
 from worker.store.index_keeper import DAMAGE_MARK as DAMAGE_MARK
 from worker.store.index_keeper import INDEX_NAME as INDEX_NAME
-from worker.store.index_keeper import IndexKeeper, raw_id
+from worker.store.index_keeper import IndexKeeper, raw_id, tells_damage_of_git
 from worker.store.index_rows import detail_of, row_of, version_of
 from worker.store.index_writer import IndexWriter
 from worker.store.repository import TenantRepository
@@ -61,6 +61,7 @@ class HistoryIndex(IndexKeeper):
     holds the repository's writer lock.
     """
 
+    @tells_damage_of_git
     def find_backup_ids(
         self, backup_ids: Collection[str], tip: pygit2.Oid | str | None
     ) -> dict[str, str]:
@@ -137,6 +138,7 @@ class HistoryIndex(IndexKeeper):
             return None
         return None if seen_s is None else dt.datetime.fromtimestamp(seen_s, dt.UTC)
 
+    @tells_damage_of_git
     def all_last_seen(self, tip: pygit2.Oid | str | None) -> dict[str, dt.datetime]:
         """When each device was last backed up, changed or not, up to `tip` or a later commit.
 
@@ -167,6 +169,7 @@ class HistoryIndex(IndexKeeper):
             for device, at_s in seen_s.items()
         }
 
+    @tells_damage_of_git
     def versions(
         self,
         device_id: str,

@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
 import pygit2
 
+from worker import modes
 from worker.store import index_build
 from worker.store.index_build import Progress
 from worker.store.index_file import IndexFile
 from worker.store.index_format import Damaged, Unusable
 from worker.store.index_rows import IndexedCommit
 from worker.store.index_writer import IndexWriter, delete_file
-from worker.store.repository import TenantRepository
+from worker.store.repository import TenantRepository, damage
 
 INDEX_NAME: Final = "confkeep.index"
 DAMAGE_MARK: Final = "confkeep.index-damaged"
 
 #: Commits a transaction of the catch-up: what a killed one loses.
 _CATCH_UP_BATCH: Final = 2_000
+
+
+_Arguments = ParamSpec("_Arguments")
+_Answer = TypeVar("_Answer")
+_Index = TypeVar("_Index", bound="IndexKeeper")
+
+
+def tells_damage_of_git(
+    method: Callable[Concatenate[_Index, _Arguments], _Answer],
+) -> Callable[Concatenate[_Index, _Arguments], _Answer]:
+    """For methods that also read the repository: its damage becomes `RepositoryDamaged`."""
+
+    @functools.wraps(method)
+    def wrapper(self: _Index, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Answer:
+        with damage(self._repository.path):
+            return method(self, *args, **kwargs)
+
+    return wrapper
 
 
 class IndexKeeper:
@@ -83,6 +104,7 @@ class IndexKeeper:
             self._note(error)
             return False
 
+    @tells_damage_of_git
     def catch_up(
         self, tip: pygit2.Oid | str | None, progress: Progress | None = None, *, anew: bool = False
     ) -> bool:
@@ -189,7 +211,7 @@ class IndexKeeper:
         if isinstance(error, Damaged):
             self.close()
             try:
-                self._mark.touch()
+                os.close(modes.create(self._mark, os.O_WRONLY))
             except OSError:
                 return
 

@@ -71,7 +71,7 @@ def prune_expired(repository: TenantRepository, held: int, *, oldest_s: int) -> 
 
     Raises:
         GitUnavailable, MaintenanceFailed: git is not there, or failed; the next call prunes.
-        OSError, pygit2.GitError: as `refs.delete_refs`.
+        RepositoryBusy, OSError: as `refs.delete_refs`.
     """
     path = repository.path
     expired = [
@@ -82,7 +82,7 @@ def prune_expired(repository: TenantRepository, held: int, *, oldest_s: int) -> 
     if expired or is_due(path):
         require_git()
         mark_due(path)
-        refs.delete_refs(path, repository.git, expired)
+        refs.delete_refs(path, expired)
         id_map.drop_before(path, [stamp_of(name) for name in before_refs(repository.git)])
         prune(path, held)
     return len(expired)

@@ -24,7 +24,7 @@ from worker.store.backup import (
     checked_uuid,
     decode_text,
 )
-from worker.store.repository import TenantRepository
+from worker.store.repository import TenantRepository, damage, tells_damage
 
 _ID_DIGITS: Final = 40
 
@@ -37,6 +37,7 @@ class Pair:
     binary: bytes | None
 
 
+@tells_damage
 def find_commit(repository: TenantRepository, commit_sha: str) -> pygit2.Commit:
     """The commit with that full or abbreviated id.
 
@@ -89,6 +90,7 @@ def _existing(repository: TenantRepository, wanted: str) -> pygit2.Commit:
     return found
 
 
+@tells_damage
 def read_file(
     repository: TenantRepository, commit_sha: str, device_id: str, filename: str
 ) -> bytes:
@@ -123,12 +125,14 @@ def _binary_removed_s(
     return ids.binary_removed_s(backup_id)
 
 
+@tells_damage
 def read_pair(repository: TenantRepository, commit: pygit2.Commit, device_id: str) -> Pair:
     """Both files of a device as they were in a commit; of an unknown device neither is there."""
     tree_id = _device_tree_id(commit, device_id)
     return Pair(*(_file_in(repository, tree_id, name) for name in (EXPORT_NAME, BINARY_NAME)))
 
 
+@tells_damage
 def devices_of(repository: TenantRepository) -> list[str]:
     """The ids of all devices in the newest commit, sorted."""
     tip = repository.tip()
@@ -162,7 +166,11 @@ def walk_versions(
         tip: where to begin; None: at the newest commit.
     """
     device = checked_uuid("device_id", device_id)
-    tip = repository.tip() if tip is None else tip
+    with damage(repository.path):
+        yield from _walk(repository, device, repository.tip() if tip is None else tip)
+
+
+def _walk(repository: TenantRepository, device: str, tip: pygit2.Oid | None) -> Iterator[Version]:
     if tip is None:
         return
     seen = {tip}
@@ -215,6 +223,7 @@ def id_in_header(raw_commit: bytes, header: bytes) -> str | None:
     return None
 
 
+@tells_damage
 def find_backup_ids(
     repository: TenantRepository, backup_ids: frozenset[str], *, tip: pygit2.Oid | None = None
 ) -> dict[str, pygit2.Commit]:

@@ -6,8 +6,7 @@ A writer that was killed, or a machine that lost power, leaves at most:
     objects/pack/.tmp_idx_confkeep_*   its idx
     objects/pack/pack-*.keep           a link to the flock: ended before `main` had moved for good (`keep`)
     objects/pack/pack-*.pack           with such a link and without its .idx: ended between two renames
-    refs/heads/main.lock               ended while it moved `main`
-    HEAD.lock, packed-refs.lock        ended while git or libgit2 changed those
+    refs/**/*.lock, packed-refs.lock   ended while it moved or deleted a ref
     tmp_confkeep_*                     ended while it replaced HEAD, or made another file whole
     confkeep.rewritten-pending         a map of ids; `main` tells whether it counts (`id_map`)
 
@@ -16,6 +15,9 @@ A repack that was killed leaves its note `confkeep.repacking`, and beside it wha
     objects/pack/tmp_*, .tmp-*         packs and idx files that git did not finish
     objects/**/*.lock, tmp_graph_*     of the multi-pack-index and the commit-graph
     objects/pack/pack-*                those that the note names, if their objects are in other packs
+
+A git that was started by hand or by cron, and died, leaves locks of the same names and others
+(`lock_files` knows them, and which have no owner any more).
 
 None of these is reachable from `main` or, but for the last of the first list, needed: removing them
 loses nothing. Keeps of people and of `git receive-pack` stay. A complete pack that `main`
@@ -31,8 +33,7 @@ from pathlib import Path
 from typing import Final
 
 from worker.errors import RepositoryDamaged
-from worker.store import durable, flock, id_map, keep, pack_set
-from worker.store.backup import MAIN_REF
+from worker.store import durable, flock, id_map, keep, lock_files, pack_set
 
 #: How the temporary names of packs and idx files begin. `git prune` removes what begins with `tmp_`.
 PACK_PREFIX: Final = ".tmp_pack_"
@@ -42,8 +43,6 @@ _UNFINISHED: Final = tuple(
     for prefix in (PACK_PREFIX, IDX_PREFIX, "tmp_pack_", "tmp_idx_")
 )
 _FILE_PREFIX: Final = f"tmp_{durable.TEMPORARY_MARK}"
-
-_LOCKS: Final = (f"{MAIN_REF}.lock", "HEAD.lock", "packed-refs.lock")
 
 #: Says that a repack runs, or was killed; holds a line for each pack that it is about to remove.
 REPACKING_NAME: Final = "confkeep.repacking"
@@ -90,7 +89,8 @@ def leftovers(path: Path) -> list[Path]:
 
     Only meaningful while no writer lives: a live one's files look the same.
     """
-    found = [path / name for name in _LOCKS if (path / name).exists()]
+    # Locks go first: a temporary file of ours is what tells that a lock is ours.
+    found = lock_files.ownerless(path)
     found += [path / name for name in os.listdir(path) if name.startswith(_FILE_PREFIX)]
     folder = path / "objects" / "pack"
     names = sorted(os.listdir(folder))
@@ -112,9 +112,11 @@ def repack_leftovers(path: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     objects = path / "objects"
+    # Beside a git of somebody else's nobody can tell whose they are.
+    patterns = () if lock_files.is_used_by_git(path) else _GIT_LEAVES
     found = [
         file
-        for pattern in _GIT_LEAVES
+        for pattern in patterns
         for file in sorted(objects.glob(pattern))
         if durable.TEMPORARY_MARK not in file.name and _is_younger(file, since_ns)
     ]

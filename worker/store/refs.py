@@ -1,21 +1,19 @@
-"""Reading and moving `main` by compare-and-swap under git's own lock file; it writes no object.
+"""Reading, moving and deleting refs under git's own lock files; `main` by compare-and-swap.
 
 This is the protocol of git's files backend: whoever creates `main.lock` may change `main`; the
 old value is compared under that lock, and the lock file, written and synced, is renamed to be the
-new value. libgit2 does the same, but hides which step failed, and looks the target up in every
-pack first.
+new value. libgit2 does the same, but hides which step failed, looks the target up in every pack
+first, and leaves lock files of which nobody can tell whose they were.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
-
-import pygit2
 
 from worker import modes
 from worker.errors import RepositoryBusy, RepositoryDamaged
@@ -54,86 +52,133 @@ def move_main(path: Path, expected: str | None, target: str) -> None:
         OSError: the file system refused. Whether `main` was moved is unknown.
     """
     ref = path / MAIN_REF
-    lock = path / f"{MAIN_REF}.lock"
-    try:
-        durable.create_file(lock, [target.encode() + b"\n"])
-    except FileExistsError as error:
-        raise RepositoryBusy("main is locked by another writer") from error
-    ours = os.stat(lock).st_ino
-    durable.failpoint("ref-locked")
-    try:
+    with _locked(path, MAIN_REF, target.encode() + b"\n") as lock:
+        durable.failpoint("ref-locked")
         _compare(path, expected)
         durable.rename(lock, ref)
-    except BaseException:
-        # After a rename that took effect the lock's name may be another writer's already, and go.
-        with suppress(FileNotFoundError):
-            if os.stat(lock).st_ino == ours:
-                durable.remove(lock)
-        raise
     durable.failpoint("ref-moved")
     durable.sync_directory(ref.parent)
 
 
+@contextmanager
+def _locked(path: Path, name: str, data: bytes = b"") -> Iterator[Path]:
+    """Hold git's lock of a ref, or of `packed-refs`, until the block ends or renames its file.
+
+    The lock file is a second name of a temporary file of ours, which tells recovery whose it is.
+
+    Raises:
+        RepositoryBusy: another program holds it, or died and left it.
+        OSError: the file system refused.
+    """
+    lock, temporary = path / f"{name}.lock", durable.temporary_name(path, "tmp_")
+    durable.create_file(temporary, [data], like=path / name)
+    try:
+        try:
+            durable.link(temporary, lock)
+        except FileExistsError as error:
+            raise RepositoryBusy(f"{path.name}: {name} is locked by another program") from error
+        ours = os.stat(lock).st_ino
+        try:
+            yield lock
+        finally:
+            # After a rename the lock's name may be another writer's already.
+            with suppress(FileNotFoundError):
+                if os.stat(lock).st_ino == ours:
+                    durable.remove(lock)
+    finally:
+        durable.remove(temporary)
+
+
 def create_ref(path: Path, name: str, target: str) -> None:
     """Create a ref that there is not yet; durable on return. For who holds the flock exclusively."""
-    folder = (path / name).parent
-    modes.make_folders(folder)
+    modes.make_folders((path / name).parent)
     temporary = durable.temporary_name(path, "tmp_")
     try:
         durable.create_file(temporary, [target.encode() + b"\n"])
         durable.rename(temporary, path / name)
     finally:
         durable.remove(temporary)
+    _sync_folders(path, name)
+
+
+def delete_refs(path: Path, names: Iterable[str]) -> None:
+    """Delete refs, loose and packed; durable on return. For who holds the flock exclusively.
+
+    Raises:
+        RepositoryBusy: another program holds the lock of a ref or of `packed-refs`.
+        OSError: the file system refused.
+    """
+    gone = list(names)
+    with ExitStack() as held:
+        for name in gone:
+            modes.make_folders((path / name).parent)
+            held.enter_context(_locked(path, name))
+        _drop_refs(path, gone)
+
+
+def _drop_refs(path: Path, gone: Collection[str]) -> None:
+    """Delete refs whose locks are held: packed first, so that no older value appears meanwhile."""
+    if any(_packed_name(line) in gone for line in _packed_lines(path)):
+        with _locked(path, PACKED_NAME):
+            kept, dropped = [], False
+            for line in _packed_lines(path):
+                # A line that begins with `^` belongs to the ref above it.
+                dropped = dropped if line.startswith(b"^") else _packed_name(line) in gone
+                if not dropped:
+                    kept.append(line)
+            durable.replace_file(path / PACKED_NAME, b"".join(kept))
+    for name in gone:
+        durable.remove(path / name)
+        durable.remove(path / "logs" / name)
+        _sync_folders(path, name)
+
+
+def _packed_lines(path: Path) -> list[bytes]:
+    try:
+        return (path / PACKED_NAME).read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+
+
+def _packed_name(line: bytes) -> str:
+    return line.rstrip(b"\r\n").partition(b" ")[2].decode("utf-8", "replace")
+
+
+def _sync_folders(path: Path, name: str) -> None:
+    folder = (path / name).parent
     while folder != path:
         durable.sync_directory(folder)
         folder = folder.parent
 
 
-def delete_refs(path: Path, git: pygit2.Repository, names: Iterable[str]) -> None:
-    """Delete refs, loose and packed; durable on return. For who holds the flock exclusively.
-
-    Raises:
-        pygit2.GitError: another program holds a ref's lock.
-        OSError: the file system refused.
-    """
-    for name in names:
-        git.references.delete(name)
-    # libgit2 removes folders that it empties.
-    modes.make_folders((path / MAIN_REF).parent)
-    # Libgit2 goes by the process's umask.
-    for folder, _folders, files in os.walk(path / "refs"):
-        for name in files:
-            modes.narrow(Path(folder, name))
-        durable.sync_directory(Path(folder))
-    if (path / PACKED_NAME).exists():
-        modes.narrow(path / PACKED_NAME)
-    durable.sync_directory(path)
-
-
-def point_refs(path: Path, git: pygit2.Repository, targets: Mapping[str, str | None]) -> None:
+def point_refs(path: Path, targets: Mapping[str, str | None]) -> None:
     """Let refs other than `main` name other commits; None: delete it. Durable on return.
 
     For who holds the flock exclusively.
 
     Raises:
-        pygit2.GitError: another program holds a ref's lock.
+        RepositoryBusy: another program holds a ref's lock.
         OSError: the file system refused.
     """
     for name, target in targets.items():
         if target is not None:
-            git.references[name].set_target(pygit2.Oid(hex=target))
-    delete_refs(path, git, [name for name, target in targets.items() if target is None])
+            modes.make_folders((path / name).parent)
+            with _locked(path, name, target.encode() + b"\n") as lock:
+                durable.rename(lock, path / name)
+            _sync_folders(path, name)
+    delete_refs(path, [name for name, target in targets.items() if target is None])
 
 
-def delete_main(path: Path, git: pygit2.Repository, expected: str) -> None:
+def delete_main(path: Path, expected: str) -> None:
     """Let there be no `main`, if it still names `expected`. For who holds the flock exclusively.
 
     Raises:
-        RepositoryBusy: another writer moved `main`.
-        pygit2.GitError, OSError: as `delete_refs`.
+        RepositoryBusy: another program moved `main`, or holds a lock.
+        OSError: the file system refused.
     """
-    _compare(path, expected)
-    delete_refs(path, git, [MAIN_REF])
+    with _locked(path, MAIN_REF):
+        _compare(path, expected)
+        _drop_refs(path, [MAIN_REF])
     durable.failpoint("ref-moved")
 
 
@@ -158,6 +203,8 @@ def _read_loose(path: Path) -> str | None:
         text = (path / MAIN_REF).read_bytes().decode("ascii", "replace").rstrip()
     except FileNotFoundError:
         return None
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise RepositoryDamaged(f"{path.name}: {MAIN_REF} is no file") from error
     if not _OBJECT_ID.fullmatch(text):
         raise RepositoryDamaged(f"{path.name}: {MAIN_REF} holds no commit id")
     return text
@@ -168,6 +215,8 @@ def _read_packed(path: Path) -> str | None:
         lines = (path / PACKED_NAME).read_bytes().decode("utf-8", "replace").splitlines()
     except FileNotFoundError:
         return None
+    except IsADirectoryError as error:
+        raise RepositoryDamaged(f"{path.name}: {PACKED_NAME} is no file") from error
     for line in lines:
         value, _, name = line.partition(" ")
         if name == MAIN_REF and _OBJECT_ID.fullmatch(value):

@@ -35,7 +35,7 @@ from worker.errors import (
     RepositoryBusy,
     StoreUnavailable,
 )
-from worker.store import durable, flock, pack_set, recovery, repack_state
+from worker.store import durable, flock, ownership, pack_set, recovery, repack_state
 from worker.store.git_process import Git, Progress, require_git
 
 #: The full repack's search for deltas, by measurement (`docs/maintenance.md`): as small as that of
@@ -103,12 +103,14 @@ def repack(
 
     Raises:
         NotInStore: there is no repository.
+        NotOwner: it is another user's; nothing was changed.
         GitUnavailable: there is no usable git.
         RepositoryBusy: another process repacks, or keeps the packs as they are.
         StoreUnavailable: too little free space, or the file system refused. Nothing was removed.
         MaintenanceFailed: git failed, took too long or was stopped. Nothing was removed.
         RepositoryDamaged: an idx makes no sense. Nothing was removed.
     """
+    ownership.require_writer(path)
     if not (path / _PACKS).is_dir():
         raise NotInStore(f"no repository {path.name}")
     with durable.file_system_errors(path.name), flock.maintenance(path) as held:

@@ -1,17 +1,20 @@
-"""Rebuilding what is derived in a repository; it never touches packs, objects or refs.
+"""Rebuilding what is derived in a repository; it touches no ref and no object that a ref needs.
 
-Mended are the history index, an idx whose pack is intact, HEAD, files of dead writers, and files
-that only make reading faster (multi-pack-index, commit-graph, bitmaps, reverse indexes), which are
-removed. What cannot be made from the rest is left for a person, with all that is there of it.
+Mended are the history index, an idx whose pack is intact, HEAD, the configuration (the damaged one
+is kept as `config.damaged`), files of dead writers, halves of packs of which no ref needs anything,
+and files that only make reading faster (multi-pack-index, commit-graph, bitmaps, reverse indexes),
+which are removed. What cannot be made from the rest is left for a person, with all that is there of it.
 """
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from worker.errors import ConfkeepError, RepositoryBusy
-from worker.store import durable, flock, id_map, recovery
+from worker.store import durable, flock, git_config, id_map, ownership, recovery
 from worker.store.backup import MAIN_REF
 from worker.store.index import open_index
 from worker.store.index_build import Progress
@@ -20,6 +23,9 @@ from worker.store.pack_reader import BadFile, BadObject
 from worker.store.pack_scan import entries_without_idx
 from worker.store.repository import open_repository
 from worker.store.verify_report import REPAIRABLE, Finding, Kind, Report
+
+#: How the file system refuses to take a folder for a file.
+_FOLDERS: Final = (errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY)
 
 
 @dataclass(slots=True)
@@ -39,10 +45,12 @@ def repair_repository(report: Report, progress: Progress | None = None) -> Repai
         progress: is told how far the history index is.
 
     Raises:
+        NotOwner: it is another user's; nothing was changed.
         RepositoryBusy: another process writes.
         OSError: the file system refused.
     """
     path, done = report.path, Repaired()
+    ownership.require_writer(path)
     with flock.maintenance(path) as held, flock.exclusive(path) as alone:
         if held is None:
             raise RepositoryBusy(f"{path.name} is being repacked")
@@ -50,7 +58,14 @@ def repair_repository(report: Report, progress: Progress | None = None) -> Repai
             raise RepositoryBusy(f"{path.name} is being written")
         for finding in report.findings:
             mend = finding.kind in REPAIRABLE and finding.kind != Kind.INDEX
-            (done.mended if mend and _mend(path, finding) else done.left).append(finding)
+            try:
+                mended = mend and _mend(path, finding)
+            except OSError as error:
+                # A folder in the place of a file is for a person: there may be something in it.
+                if error.errno not in _FOLDERS:
+                    raise
+                mended = False
+            (done.mended if mended else done.left).append(finding)
     index = [finding for finding in done.left if finding.kind == Kind.INDEX]
     if index and _rebuild_index(path, progress):
         done.left = [finding for finding in done.left if finding.kind != Kind.INDEX]
@@ -65,7 +80,13 @@ def _mend(path: Path, finding: Finding) -> bool:
             id_map.settle(path)
         elif file in [*recovery.leftovers(path), *recovery.repack_leftovers(path)]:
             durable.remove(file)
+        elif file.parent == path / "objects" / "pack" and _is_half(file):
+            durable.remove(file)
+            durable.sync_directory(file.parent)
         return not file.exists()
+    if finding.kind == Kind.CONFIG:
+        git_config.mend(path)
+        return git_config.problem_of(path) is None
     if finding.kind == Kind.HELPER:
         durable.remove(file)
         durable.sync_directory(file.parent)
@@ -73,6 +94,12 @@ def _mend(path: Path, finding: Finding) -> bool:
     if finding.kind == Kind.IDX:
         return _rebuild_idx(file)
     return _mend_head(path)
+
+
+def _is_half(file: Path) -> bool:
+    """Whether it is an idx without its pack, or a pack without its idx, still."""
+    other = {".idx": ".pack", ".pack": ".idx"}.get(file.suffix)
+    return other is not None and not file.with_suffix(other).exists()
 
 
 def _mend_head(path: Path) -> bool:

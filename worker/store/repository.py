@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
+import sqlite3
+import struct
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 import pygit2
 from pygit2.enums import ObjectType
 
 from worker import modes
-from worker.errors import NotInStore, RepositoryBusy, RepositoryDamaged, StoreUnavailable
-from worker.store import durable, flock, recovery, refs
+from worker.errors import (
+    ConfkeepError,
+    NotInStore,
+    RepositoryBusy,
+    RepositoryDamaged,
+    StoreUnavailable,
+)
+from worker.store import durable, flock, ownership, recovery, refs
 from worker.store.backup import MAIN_REF, Signature, checked_uuid
 from worker.store.id_map import MapKeeper
 from worker.store.root_tree import RootTree
@@ -25,10 +35,25 @@ from worker.store.root_tree import RootTree
 if TYPE_CHECKING:
     from worker.store.index import HistoryIndex
 
+_Arguments = ParamSpec("_Arguments")
+_Answer = TypeVar("_Answer")
+
 DEFAULT_AUTHOR: Final = Signature("The Other Dude", "backup@tod.local")
 
 #: Seconds after which a repository that was not given its name has no creator any more.
 _ABANDONED_S: Final = 3600.0
+
+_OF_DAMAGE: Final = (
+    pygit2.GitError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AssertionError,
+    ArithmeticError,
+    sqlite3.Error,
+    struct.error,
+    zlib.error,
+)
 
 _HEAD_OF_MAIN = f"ref: {MAIN_REF}\n".encode()
 _TENANT_FOLDER = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.git")
@@ -58,21 +83,68 @@ class TenantRepository:
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
 
     def tip(self) -> pygit2.Oid | None:
-        """The newest commit: that of `main`, or of HEAD's branch in a store older than `main`."""
-        for name in (MAIN_REF, "HEAD"):
-            try:
-                target = self.git.references[name].resolve().target
-            except KeyError:
-                continue
-            if isinstance(target, pygit2.Oid) and self._is_commit(target):
-                return target
-        return None
+        """The newest commit: that of `main`, or of HEAD's branch in a store older than `main`.
 
-    def _is_commit(self, target: pygit2.Oid) -> bool:
+        Raises:
+            NotOwner: it may not be read.
+            RepositoryDamaged: the branch names no commit that is there.
+        """
+        with damage(self.path):
+            main = refs.read_main(self.path)
+            if main is not None:
+                return self._commit(pygit2.Oid(hex=main))
+            try:
+                target = self.git.references["HEAD"].resolve().target
+            except KeyError:
+                return None
+            return self._commit(target) if isinstance(target, pygit2.Oid) else None
+
+    def _commit(self, target: pygit2.Oid) -> pygit2.Oid:
         found = self.git.get(target)
         if found is None:
             raise RepositoryDamaged(f"{self.path.name}: the branch names a missing commit")
-        return found.type == ObjectType.COMMIT
+        if found.type != ObjectType.COMMIT:
+            raise RepositoryDamaged(
+                f"{self.path.name}: the branch names something else than a commit"
+            )
+        return target
+
+
+@contextmanager
+def damage(path: Path) -> Iterator[None]:
+    """Turn what reading a damaged repository raises into `RepositoryDamaged`, or its `NotOwner`.
+
+    libgit2 tells of a missing object by `KeyError` and of a name that is none by `ValueError`; what
+    a damaged object says ends in whatever its reader did not expect.
+    """
+    try:
+        yield
+    except ConfkeepError:
+        raise
+    except OSError as error:
+        refusal = ownership.refusal_of(error)
+        reason = error.strerror or str(error)
+        raise refusal or RepositoryDamaged(f"{path.name}: {reason}") from error
+    except _OF_DAMAGE as error:
+        reason = str(error) or type(error).__name__
+        if isinstance(error, KeyError):
+            reason = f"object {error.args[0] if error.args else ''} is missing"
+        raise RepositoryDamaged(f"{path.name}: {reason}") from error
+
+
+def tells_damage(
+    function: Callable[Concatenate[TenantRepository, _Arguments], _Answer],
+) -> Callable[Concatenate[TenantRepository, _Arguments], _Answer]:
+    """For functions that read a repository: `damage` around the whole call."""
+
+    @functools.wraps(function)
+    def wrapper(
+        repository: TenantRepository, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs
+    ) -> _Answer:
+        with damage(repository.path):
+            return function(repository, *args, **kwargs)
+
+    return wrapper
 
 
 def repository_path(store: Path, tenant_id: str) -> Path:
@@ -85,11 +157,18 @@ def repository_path(store: Path, tenant_id: str) -> Path:
 
 
 def tenants_of(store: Path) -> list[str]:
-    """The ids of all tenants that have a repository, sorted."""
+    """The ids of all tenants that have a repository, sorted.
+
+    Raises:
+        NotOwner: the store is another user's, who lets nobody in.
+        OSError: the file system refused.
+    """
     try:
         names = os.listdir(store)
     except FileNotFoundError:
         return []
+    except PermissionError as error:
+        raise ownership.refusal_of(error) or error from error
     return sorted(m.group(1) for name in names if (m := _TENANT_FOLDER.fullmatch(name)))
 
 
@@ -98,15 +177,23 @@ def open_repository(path: Path, author: Signature = DEFAULT_AUTHOR) -> TenantRep
 
     Raises:
         NotInStore: there is none.
+        NotOwner: it is another user's, who lets nobody read it.
         RepositoryDamaged: git cannot open it.
     """
-    durable.enable_fsync_of_git()
-    if not path.is_dir():
-        raise NotInStore(f"no repository {path.name}")
+    durable.set_up_libgit2()
+    with damage(path):
+        if not path.is_dir():
+            raise NotInStore(f"no repository {path.name}")
+        # libgit2 would not tell that they may not be read.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            (path / "HEAD").read_bytes()
+            os.listdir(path / "objects" / "pack")
+            os.listdir(path / "refs" / "heads")
     try:
         repository = pygit2.Repository(str(path), pygit2.enums.RepositoryOpenFlag.NO_SEARCH)
     except pygit2.GitError as error:
-        raise RepositoryDamaged(f"{path.name} cannot be opened as a git repository") from error
+        text = f"{path.name} cannot be opened as a git repository: {error}"
+        raise RepositoryDamaged(text) from error
     return TenantRepository(path, repository, author)
 
 
@@ -119,11 +206,13 @@ def create_repository(path: Path, author: Signature = DEFAULT_AUTHOR) -> TenantR
 
     Raises:
         RepositoryBusy: another process was at its recovery for too long.
+        NotOwner: it is another user's.
         StoreUnavailable: the file system refused.
         RepositoryDamaged: something else is in its place.
     """
-    durable.enable_fsync_of_git()
+    durable.set_up_libgit2()
     with durable.file_system_errors(path.name):
+        ownership.require_writer(path)
         if not (path / "HEAD").exists() or not (path / "objects").is_dir():
             _init(path)
         recovery.recover(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from worker.errors import InvalidInput, SideFileDamaged
-from worker.store import durable
+from worker.store import durable, ownership
 from worker.store.retention_rules import policy_of
 
 RULES_NAME: Final = "confkeep.retention"
@@ -47,6 +47,7 @@ def save_rules(path: Path, rules: Mapping[str, int | None]) -> None:
     """
     policy_of(rules)
     with durable.file_system_errors(path.name):
+        ownership.require_writer(path)
         text = json.dumps({**rules, _CHECKSUM: _checksum(rules)}, indent=2, sort_keys=True) + "\n"
         durable.replace_file(path / RULES_NAME, text.encode())
 

@@ -94,7 +94,7 @@ def replace_history(
         refs.create_ref(repository.path, name, tip)
         durable.failpoint("old-kept")
     if made.tip is None:
-        refs.delete_main(repository.path, repository.git, tip)
+        refs.delete_main(repository.path, tip)
     else:
         move_main(repository.path, tip, made.tip)
     durable.failpoint("rewritten")

@@ -1,10 +1,12 @@
 """Verifying a tenant's repository, bit by bit; it changes nothing and needs no git binary.
 
+What ends one part of it unforeseen is a finding, and the other parts go on.
+
 What is looked at, in this order:
 
 1. Every pack, idx, multi-pack-index, commit-graph, reverse index and bitmap against the checksum
    that it ends with; every idx against its pack; packs without idx and files of dead writers.
-2. Refs and HEAD, as bytes: a name that git would read leniently is a finding too.
+2. The configuration; refs and HEAD, as bytes: a name that git would read leniently is a finding too.
 3. Every object: inflated, its deltas applied, and hashed.
 4. From each ref down: every commit, and of its root tree every entry that differs from its first
    parent's. No device may be in a commit's parent and not in the commit.
@@ -12,6 +14,7 @@ What is looked at, in this order:
 6. The maps of rewritten ids: every row against its checksum, and the map that counts against `main`.
 7. The history index: every byte against its seal, and every row against git. Bytes that belong to no
    row are not looked at while its writer is at work, or when the last one was killed (`index_seal`).
+   An index that is complete for a commit which `main` does not reach proves that `main` was set back.
 8. The tenant's own rules of retention against their checksum.
 
 Objects are read by `object_reader`, which damaged files cannot harm. libgit2 is asked only about a
@@ -20,26 +23,33 @@ repository in which nothing was found.
 
 from __future__ import annotations
 
-import errno
-import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pygit2
 
-from worker.errors import ConfkeepError, InvalidInput
-from worker.store import flock, index_build, reader
+from worker.errors import ConfkeepError
+from worker.store import index_build, reader
 from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME, MAIN_REF
 from worker.store.index import INDEX_NAME
 from worker.store.index_build import RawCommit, compare_trees, entries_of, is_device, is_uniform
 from worker.store.object_reader import ObjectReader
 from worker.store.pack_reader import BLOB, TREE, BadObject
 from worker.store.repository import TenantRepository, open_repository
-from worker.store.verify_files import check_files, check_ids, check_leftovers, check_rules
-from worker.store.verify_index import GitSide, index_findings
+from worker.store.verify_files import (
+    Half,
+    check_config,
+    check_files,
+    check_ids,
+    check_leftovers,
+    check_rules,
+    judge_halves,
+    look_into_folders,
+    maintenance_kept_away,
+)
+from worker.store.verify_index import GitSide, index_findings, set_back
 from worker.store.verify_refs import check_refs
 from worker.store.verify_report import Kind, Outcome, Report
 
@@ -51,19 +61,6 @@ class _TimeIsOver(Exception):
     """The caller's limit is reached."""
 
 
-def parse_subset(text: str) -> tuple[int, int]:
-    """The `subset` that `N/T` names.
-
-    Raises:
-        InvalidInput: something else.
-    """
-    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
-    part, parts = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 1 <= part <= parts:
-        raise InvalidInput("subset", "must be N/T, such as 1/7, with 1 <= N <= T")
-    return part, parts
-
-
 def verify_repository(
     path: Path,
     *,
@@ -73,7 +70,7 @@ def verify_repository(
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Report:
-    """Verify the repository at `path`. Finds; never raises for damage, and changes nothing.
+    """Verify the repository at `path`. Finds; never raises for what it meets, and changes nothing.
 
     Args:
         subset: `(n, t)`: inflate and hash only the n-th of t parts of the objects, n from 1;
@@ -87,7 +84,6 @@ def verify_repository(
 
     Raises:
         ValueError: `subset` is not `1 <= n <= t`.
-        OSError: the file system refused to let a file be read.
     """
     if subset is not None and not 1 <= subset[0] <= subset[1]:
         raise ValueError("subset must be (n, t) with 1 <= n <= t")
@@ -95,35 +91,27 @@ def verify_repository(
     end = None if max_duration_s is None else start + max_duration_s
     for last in (False, True):
         report = Report(path)
-        if not path.is_dir():
-            report.outcome = Outcome.MISSING
-            break
-        with _maintenance_kept_away(path, lock_wait_s) as kept_away:
-            deadline = time.monotonic() + lock_wait_s
-            if not check_leftovers(report, deadline, maintained=not kept_away):
-                report.outcome = Outcome.LOCKED
+        kept_away = True
+        try:
+            if not path.is_dir():
+                report.outcome = Outcome.MISSING
                 break
-            _run(_Verification(report, subset, end, progress, stop))
+            look_into_folders(path)
+            with maintenance_kept_away(path, lock_wait_s) as kept_away:
+                deadline = time.monotonic() + lock_wait_s
+                if not check_leftovers(report, deadline, maintained=not kept_away):
+                    report.outcome = Outcome.LOCKED
+                    break
+                _run(_Verification(report, subset, end, progress, stop))
+        except Exception as error:  # noqa: BLE001 - a finding, whatever it is: others are to be looked at
+            report.fail(path.name, error)
+            report.complete = False
         # A prune beside us removes objects whose refs we have seen. It has ended by the second look, or
         # so much has changed that what is missing again is missing.
         if last or kept_away or not report.findings or not report.complete:
             break
     report.duration_s = time.monotonic() - start
     return report
-
-
-@contextmanager
-def _maintenance_kept_away(path: Path, wait_s: float) -> Iterator[bool]:
-    """Whether no pack goes meanwhile; else `verify_files` has to follow what a repack does."""
-    with ExitStack() as held:
-        try:
-            kept_away = held.enter_context(flock.no_maintenance(path, wait_s=wait_s))
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise
-            # Who may not lock looks all the same.
-            kept_away = True
-        yield kept_away
 
 
 def _run(verification: _Verification) -> None:
@@ -163,21 +151,50 @@ class _Verification:
         #: For each device the commits that changed it, newest first; None: there are merges.
         self._changes: dict[bytes, list[bytes]] | None = defaultdict(list)
         self._ids: list[tuple[bytes, bytes]] = []
-        #: The ids of all commits of `main`.
-        self._main: set[bytes] = set()
+        #: The commits that `main` reaches.
+        self._reached: set[bytes] = set()
+        self._halves: list[Half] = []
 
     def run(self) -> None:
         """Look at everything."""
-        # The packs first: what refs name at any later time is in those that are open, or in new ones.
-        check_files(self.report, self.objects, lambda done, total: self._tick("packs", done, total))
+        for part in (
+            # The packs first: what refs name at any later time is in those that are open, or in new ones.
+            self.check_packs,
+            self.check_names,
+            self.check_objects,
+            self.check_history,
+            lambda: judge_halves(self.report, self._halves),
+            self.check_latest,
+            # Before the index: that is read through the map.
+            self.check_map,
+            self.check_index,
+            lambda: check_rules(self.report),
+        ):
+            try:
+                part()
+            except _TimeIsOver:
+                raise
+            except Exception as error:  # noqa: BLE001 - one part's end is no reason to stop
+                self.report.fail(self.path.name, error)
+                if self.report.outcome == Outcome.UNREADABLE:
+                    # All else would seem to be missing.
+                    self.report.complete = False
+                    return
+
+    def check_names(self) -> None:
+        """The configuration, HEAD and refs."""
+        check_config(self.report)
         self._tips = check_refs(self.report)
-        self.check_objects()
-        self.check_history()
-        self.check_latest()
-        # Before the index: that is read through the map.
-        check_ids(self.report, self.objects, self._tips, self._main, dict(self._ids))
-        self.check_index()
-        check_rules(self.report)
+
+    def check_packs(self) -> None:
+        """Files that end with a checksum."""
+        self._halves = check_files(
+            self.report, self.objects, lambda done, total: self._tick("packs", done, total)
+        )
+
+    def check_map(self) -> None:
+        """The maps of rewritten ids."""
+        check_ids(self.report, self.objects, self._tips, self._reached, dict(self._ids))
 
     def _tick(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -252,6 +269,10 @@ class _Verification:
                     if packed not in seen:
                         seen.add(packed)
                         stack.append(packed)
+            if tip == main:
+                self._reached = set(seen)
+                if not self.report.commits and not self._bad:
+                    self.report.add(Kind.REF, MAIN_REF, "it names something else than a commit")
         self._tick("commits", self.report.commits, self.report.commits)
 
     def _has_commits(self) -> bool:
@@ -277,8 +298,6 @@ class _Verification:
             return None
 
     def _check_commit(self, id_: bytes, commit: RawCommit, *, of_main: bool) -> None:
-        if of_main:
-            self._main.add(id_)
         if of_main and len(commit.parents) > 1:
             self._changes = None
         backup_id = reader.id_in_header(commit.raw, BACKUP_ID_HEADER)
@@ -353,7 +372,7 @@ class _Verification:
         try:
             repository = open_repository(self.path)
         except ConfkeepError as error:
-            self.report.add(Kind.HEAD, self.path.name, str(error))
+            self.report.fail(self.path.name, error)
             return None
         return repository
 
@@ -373,7 +392,7 @@ class _Verification:
                 return None
         return reader.Pair(*contents)
 
-    # 7
+    # 6
 
     def check_index(self) -> None:
         """Every byte and row of the history index, if it is there and git is sound."""
@@ -392,3 +411,6 @@ class _Verification:
             self.path / INDEX_NAME, side, lambda done, total: self._tick("index", done, total)
         ):
             self.report.add(Kind.INDEX, INDEX_NAME, text)
+        lost = set_back(git, self._tips.get(MAIN_REF), self._reached, self.objects.__contains__)
+        if lost is not None:
+            self.report.add(Kind.REF, MAIN_REF, lost)

@@ -1,16 +1,18 @@
-"""Verifying a repository's files: leftovers, checksums, packs with their idx files, the map of ids."""
+"""Verifying a repository's files: leftovers, checksums at their ends, packs with their idx files."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from worker.errors import RepositoryDamaged, SideFileDamaged
-from worker.store import flock, id_map, keep, recovery
+from worker.store import flock, git_config, id_map, keep, recovery
 from worker.store.index_build import pack_uuid
 from worker.store.object_reader import ObjectReader
 from worker.store.pack_reader import BadFile, PackReader, check_trailer, read_idx
@@ -30,6 +32,27 @@ _HELPERS: Final = (
 
 #: What `main` is read from: with one of these, it is not known what `main` holds.
 _GIT_SIDE: Final = frozenset({Kind.REF, Kind.PACK, Kind.IDX, Kind.OBJECT})
+
+
+@contextlib.contextmanager
+def maintenance_kept_away(path: Path, wait_s: float) -> Iterator[bool]:
+    """Whether no pack goes meanwhile; else what a repack does has to be followed."""
+    with contextlib.ExitStack() as held:
+        try:
+            kept_away = held.enter_context(flock.no_maintenance(path, wait_s=wait_s))
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            # Who may not lock looks all the same.
+            kept_away = True
+        yield kept_away
+
+
+def look_into_folders(path: Path) -> None:
+    """Looking for files passes over folders that may not be read, as if they were empty."""
+    for name in ("", "refs", "refs/heads", "objects", "objects/pack"):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.listdir(path / name)
 
 
 def check_leftovers(report: Report, deadline: float, *, maintained: bool) -> bool:
@@ -66,23 +89,52 @@ def _note_leftovers(report: Report, *, maintained: bool) -> None:
         report.add(Kind.LEFTOVER, id_map.PENDING_NAME, text)
 
 
-def check_files(report: Report, objects: ObjectReader, tick: Callable[[int, int], None]) -> None:
+def check_config(report: Report) -> None:
+    """The repository's configuration is one that git can work with."""
+    problem = git_config.problem_of(report.path)
+    if problem is not None:
+        report.add(Kind.CONFIG, git_config.NAME, problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """A pack without its idx, or an idx without its pack."""
+
+    #: The file that is there.
+    found: str
+    #: What it is a finding of, if a ref needs what it holds.
+    kind: Kind
+    place: str
+    text: str
+
+
+def check_files(
+    report: Report, objects: ObjectReader, tick: Callable[[int, int], None]
+) -> list[Half]:
     """Look at everything that ends with a checksum, and that packs and idx files come in pairs.
 
     Args:
         objects: gets every pack that can be read, later ones too.
         tick: gets how many packs are done, and of how many.
+
+    Returns:
+        Those that do not, and that may be all that a crash left: whether refs need what they hold
+        is not known yet.
     """
     if not (report.path / "objects" / "pack").is_dir():
-        return
+        return []
     packs = _Packs(report, objects, tick)
     while packs.look():
         pass
-    packs.check_halves()
+    halves = packs.halves()
     objects.look_again = packs.look
     helpers = [file for pattern in _HELPERS for file in sorted(report.path.glob(pattern))]
     for file in helpers:
+        # A lock, and the folder of git's incremental form.
+        if file.suffix in (".lock", ".d"):
+            continue
         _check_trailer(report, file, Kind.HELPER)
+    return halves
 
 
 class _Packs:
@@ -124,19 +176,39 @@ class _Packs:
     def _stems(self, suffix: str) -> set[str]:
         return {name.removesuffix(suffix) for name in self._names if name.endswith(suffix)}
 
-    def check_halves(self) -> None:
-        """Note the packs without idx and the idx files without pack of the last listing."""
+    def halves(self) -> list[Half]:
+        """The packs without idx and the idx files without pack of the last listing; those whose pack is
+        whole are noted."""
         packs, idxs = self._stems(".pack"), self._stems(".idx")
+        found = []
         for stem in sorted(idxs - packs):
-            place = f"objects/pack/{stem}.pack"
-            self._report.add(Kind.PACK, place, "it is missing; its idx is there")
+            place = f"objects/pack/{stem}"
+            text = "it is missing; its idx is there"
+            found.append(Half(f"{place}.idx", Kind.PACK, f"{place}.pack", text))
         for stem in sorted(packs - idxs):
             place = f"objects/pack/{stem}"
             # A writer is at it, or died and is told of already.
             if keep.is_kept(self._folder, stem) or _is_leftover(self._report, f"{place}.pack"):
                 continue
-            _check_trailer(self._report, self._folder / f"{stem}.pack", Kind.PACK)
-            self._report.add(Kind.IDX, f"{place}.idx", "it is missing; its pack is there")
+            problem = _trailer_problem(self._folder / f"{stem}.pack")
+            if problem is None:
+                self._report.add(Kind.IDX, f"{place}.idx", "it is missing; its pack is there")
+            else:
+                text = f"{problem}, and its idx is missing"
+                found.append(Half(f"{place}.pack", Kind.PACK, f"{place}.pack", text))
+        return found
+
+
+def judge_halves(report: Report, halves: Sequence[Half]) -> None:
+    """Note each half when all refs were followed: as left by a crash if none needs anything."""
+    harmless = {Kind.LEFTOVER, Kind.INDEX, Kind.HELPER, Kind.CONFIG}
+    needed = any(finding.kind not in harmless for finding in report.findings)
+    for half in halves:
+        if needed:
+            report.add(half.kind, half.place, half.text)
+        else:
+            text = "its pack is missing" if half.found.endswith(".idx") else half.text
+            report.add(Kind.LEFTOVER, half.found, f"{text}; no ref needs it")
 
 
 def _is_leftover(report: Report, place: str) -> bool:
@@ -152,20 +224,32 @@ def _check_pair(report: Report, objects: ObjectReader, pack: Path, idx: Path) ->
         place = idx if sound else pack
         report.add(kind, place.relative_to(report.path).as_posix(), str(error))
     except FileNotFoundError:
-        pass  # A repack dropped it meanwhile; its objects are in another pack.
+        if pack.exists():
+            raise
+        # A repack dropped it meanwhile; its objects are in another pack.
+    except IsADirectoryError:
+        report.add(Kind.IDX, idx.relative_to(report.path).as_posix(), "it is a folder")
     else:
         objects.add(reader_of_pack)
 
 
 def _check_trailer(report: Report, file: Path, kind: Kind) -> bool:
+    problem = _trailer_problem(file)
+    if problem is not None:
+        report.add(kind, file.relative_to(report.path).as_posix(), problem)
+    return problem is None
+
+
+def _trailer_problem(file: Path) -> str | None:
     try:
         check_trailer(file)
     except BadFile as error:
-        report.add(kind, file.relative_to(report.path).as_posix(), str(error))
-        return False
+        return str(error)
     except FileNotFoundError:
-        return True
-    return True
+        return None
+    except IsADirectoryError:
+        return "it is a folder"
+    return None
 
 
 def check_rules(report: Report) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.store import index_build
+from worker.store import index_build, refs
+from worker.store.backup import MAIN_REF
+from worker.store.index import INDEX_NAME
 from worker.store.index_build import RawCommit
 from worker.store.index_file import IndexFile
 from worker.store.index_format import NO_MERGE, Damaged, Unusable
@@ -57,6 +59,52 @@ def index_findings(path: Path, side: GitSide, tick: Callable[[int, int], None]) 
         # What a writer that was killed left half written, the next one rolls back.
         if not file.has_journal():
             yield str(error)
+    finally:
+        file.close()
+
+
+def set_back(
+    git: TenantRepository,
+    main: bytes | None,
+    reached: Container[bytes],
+    holds: Callable[[bytes], bool],
+) -> str | None:
+    """Whether `main` was set back, with the way back; None: it was not, as far as the index tells.
+
+    The index is made complete for a commit after `main` names it, and never before.
+
+    Args:
+        reached: the commits that `main` reaches.
+        holds: whether an object is there.
+    """
+    tip = _tip_of_index(git.path / INDEX_NAME)
+    if tip is None or tip in reached or not holds(tip):
+        return None
+    ids = git.kept.ids.get(git.path, git.git)
+    if ids is not None and (ids.fates(tip.hex()) or ids.old_tip() == tip.hex()):
+        return None  # a rewrite that was killed before the index followed
+    now = refs.read_main(git.path)
+    if now != (None if main is None else main.hex()):
+        return None  # a writer moved it meanwhile
+    old = f" {now}" if now else ""
+    return (
+        f"it was set back: the history index is complete for {tip.hex()}, which it does not reach. "
+        f"`git update-ref {MAIN_REF} {tip.hex()}{old}` in {git.path.name} brings back what is lost; "
+        "`confkeep reindex` accepts it as it is"
+    )
+
+
+def _tip_of_index(path: Path) -> bytes | None:
+    """The commit for which the index is complete; None: it does not say, or is damaged."""
+    try:
+        file = IndexFile(path)
+    except Unusable:
+        return None
+    try:
+        with file.reading() as root:
+            return root.tip
+    except Unusable:
+        return None
     finally:
         file.close()
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from worker.store.backup import MAIN_REF
 from worker.store.verify_report import Kind, Report
 
 _ID_LINE = re.compile(rb"[0-9a-f]{40}\n")
@@ -29,6 +30,8 @@ def check_refs(report: Report) -> dict[str, bytes]:
         The ids that they name. What a packed ref names that a loose one overrides is there as well.
     """
     path, tips = report.path, dict[str, bytes]()
+    if (path / MAIN_REF).is_dir():
+        report.add(Kind.REF, MAIN_REF, "it is a folder")
     for folder, _folders, names in sorted(os.walk(path / "refs")):
         for name in sorted(names):
             file = Path(folder, name)
@@ -38,7 +41,7 @@ def check_refs(report: Report) -> dict[str, bytes]:
             data = _bytes_of(file)
             if data is not None and _ID_LINE.fullmatch(data):
                 tips[place] = bytes.fromhex(data.decode("ascii"))
-            elif data is not None and not data.startswith(b"ref: refs/"):
+            elif data is not None and (place == MAIN_REF or not data.startswith(b"ref: refs/")):
                 report.add(Kind.REF, place, "it does not hold an object's id")
     _check_packed_refs(report, tips)
     head = _bytes_of(path / "HEAD")
@@ -68,5 +71,5 @@ def _check_packed_refs(report: Report, tips: dict[str, bytes]) -> None:
 def _bytes_of(file: Path) -> bytes | None:
     try:
         return file.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
+
+from worker.errors import ConfkeepError, InvalidInput, NotOwner
+from worker.store import ownership
 
 
 class Outcome(StrEnum):
@@ -13,6 +17,8 @@ class Outcome(StrEnum):
 
     CLEAN = "clean"
     DAMAGED = "damaged"
+    #: It is another user's, who does not let this one read all of it.
+    UNREADABLE = "unreadable"
     #: Another process held the repository's lock for longer than the caller wanted to wait.
     LOCKED = "locked"
     MISSING = "missing"
@@ -34,10 +40,15 @@ class Kind(StrEnum):
     IDS = "ids"
     #: The tenant's own rules of retention.
     RULES = "rules"
+    CONFIG = "config"
+    #: What could not be looked at, and why.
+    UNREADABLE = "unreadable"
 
 
 #: What `repair_repository` can mend, since it is derived from the rest.
-REPAIRABLE: Final = frozenset({Kind.HEAD, Kind.IDX, Kind.HELPER, Kind.INDEX, Kind.LEFTOVER})
+REPAIRABLE: Final = frozenset(
+    {Kind.HEAD, Kind.IDX, Kind.HELPER, Kind.INDEX, Kind.LEFTOVER, Kind.CONFIG}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,19 @@ class Finding:
         }
 
 
+def parse_subset(text: str) -> tuple[int, int]:
+    """The `subset` that `N/T` names.
+
+    Raises:
+        InvalidInput: something else.
+    """
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    part, parts = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= part <= parts:
+        raise InvalidInput("subset", "must be N/T, such as 1/7, with 1 <= N <= T")
+    return part, parts
+
+
 @dataclass(slots=True)
 class Report:
     """What a verification found."""
@@ -84,6 +108,19 @@ class Report:
         """Note a finding."""
         self.findings.append(Finding(kind, place, text))
         self.outcome = Outcome.DAMAGED
+
+    def fail(self, what: str, error: Exception) -> None:
+        """Note that something could not be looked at, whatever the reason is."""
+        refusal = ownership.refusal_of(error) if isinstance(error, OSError) else None
+        if isinstance(error, NotOwner) or refusal is not None:
+            self.findings.append(Finding(Kind.UNREADABLE, what, str(refusal or error)))
+            if self.outcome == Outcome.CLEAN:
+                self.outcome = Outcome.UNREADABLE
+        elif isinstance(error, ConfkeepError):
+            self.add(Kind.UNREADABLE, what, str(error))
+        else:
+            # Its type says more than its text, which may be empty.
+            self.add(Kind.UNREADABLE, what, f"{type(error).__name__}: {error}")
 
     def to_json(self, most_findings: int | None = None) -> dict[str, object]:
         """As JSON values, without the path; of very many findings only the first."""

@@ -1,0 +1,53 @@
+"""Going through many tenants: one whose repository cannot be read keeps no other from its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from worker.cli.terminal import Terminal
+from worker.errors import ConfkeepError, StoreError
+from worker.store.repository import damage
+
+
+class Failures:
+    """The tenants that could not be looked at, each with why."""
+
+    def __init__(self, terminal: Terminal, tenants: Collection[str]) -> None:
+        """Begin to go through `tenants`; an error of a single one ends the command at once."""
+        self._terminal = terminal
+        self._many = len(tenants) > 1
+        self._errors: dict[str, ConfkeepError] = {}
+
+    @contextmanager
+    def noted(self, tenant_id: str, path: Path) -> Iterator[None]:
+        """Note and tell the store's error that ends the block."""
+        try:
+            with damage(path):
+                yield
+        except StoreError as error:
+            if not self._many:
+                raise
+            self._errors[tenant_id] = error
+            self._terminal.error(f"{tenant_id}: {error}", None)
+
+    @property
+    def reasons(self) -> Mapping[str, str]:
+        """Why, for each of them."""
+        return {tenant_id: str(error) for tenant_id, error in self._errors.items()}
+
+    def to_json(self) -> list[dict[str, str]]:
+        """As JSON values."""
+        return [
+            {"tenant_id": tenant_id, "error": reason} for tenant_id, reason in self.reasons.items()
+        ]
+
+    def end(self) -> None:
+        """End the command when there was one, with the error of the first.
+
+        Raises:
+            StoreError: that error.
+        """
+        for error in self._errors.values():
+            raise error
