@@ -49,6 +49,8 @@ def commit_inbox(self: Task, tenant_id: str, sent_ms: int | None = None) -> None
     the server itself is away nothing can be noted: the sweep wakes the tenant when it is back.
     """
     tenant_id = checked_uuid("tenant_id", tenant_id)
+    if sent_ms is not None and type(sent_ms) is not int:
+        raise InvalidInput("sent_ms", "must be a whole number of milliseconds")
     settings = get_settings()
     client = get_client(settings)
     try:

@@ -10,9 +10,9 @@ from typing import Any, Final
 from celery import Task
 
 from tasks.models import HistoryEntry
-from worker import keys
+from worker import receipts
 from worker.app import app
-from worker.connections import broker_errors, get_client
+from worker.connections import get_client
 from worker.errors import BrokerUnavailable, InvalidInput
 from worker.ids import checked_uuid
 from worker.settings import get_settings
@@ -44,8 +44,8 @@ class ReadTask(Task):  # type: ignore[misc]
     ) -> None:
         """Shorten the life of the answer, which Celery has stored by now."""
         # A broker that went away just now keeps it as long as any result: that is no failure.
-        with contextlib.suppress(BrokerUnavailable), broker_errors():
-            get_client().expire(keys.result(task_id), ANSWER_LIFE_S)
+        with contextlib.suppress(BrokerUnavailable):
+            receipts.shorten_answer(get_client(), task_id, ANSWER_LIFE_S)
 
 
 @app.task(  # type: ignore[untyped-decorator]

@@ -41,7 +41,7 @@ _LONGEST_DELAY_S = 60
     # A client's mistake is its own to see; the worker logs a line and no traceback.
     throws=(InvalidInput,),
 )
-def receive(self: Task, **backup: Any) -> None:
+def receive(self: Task, /, **backup: Any) -> None:
     """Accept one backup from any Celery client."""
     # What lands under the task's id is the receipt, once there is one, and not our return.
     self.request.ignore_result = True

@@ -12,7 +12,17 @@ from typing import Any
 from celery import Celery, signals
 from kombu.entity import Queue
 
-from worker import closed_channel, keys, logs, measure, shutdown, urls, waits
+from worker import (
+    closed_channel,
+    gated_channel,
+    keys,
+    logs,
+    measure,
+    own_records,
+    shutdown,
+    urls,
+    waits,
+)
 from worker.broker_check import BrokerCheckStep
 from worker.health import HeartbeatStep
 from worker.metrics_server import MetricsStep
@@ -130,10 +140,12 @@ def _unbind_task(**_: Any) -> None:
 
 
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
-def _prepare_shutdown(**_: Any) -> None:
+def _prepare_worker(sender: Any, **_: Any) -> None:
     shutdown.prepare()
     closed_channel.install()
     waits.quiet_celery()
+    gated_channel.install(sender.app)
+    own_records.install()
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import dead_letters, keys, oddities, received, redis_values, scripts, totals
+from worker import dead_letters, keys, oddities, received, redis_values, refused, scripts, totals
 from worker.connections import broker_errors
 from worker.dead_letters import DeadLetter
 from worker.errors import StagingUnavailable
@@ -52,6 +52,7 @@ def clear(
     names |= set(_results_of(client, tenant_id, device_id))
     names |= set(_scan(client, keys.odd(f"*{tenant_id}*")))
     deleted = _delete(client, names) + totals.forget(client, tenant_id, device_id)
+    deleted += refused.forget(client, tenant_id, device_id)
     if backup_ids:
         with broker_errors():
             client.hdel(keys.replies(tenant_id), *map(redis_values.raw_name, backup_ids))

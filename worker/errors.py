@@ -4,6 +4,7 @@
     ├── InvalidInput              what the caller gave is wrong; the message names field and limit
     │   ├── InvalidBackup         a backup that no enqueue accepts
     │   │   └── BackupIdConflict  the backup_id was used before, for other bytes
+    │   ├── MessageRefused        a Celery message that no worker acts on
     │   ├── InvalidSettings       an environment variable is missing or wrong
     │   └── InvalidId             not an id, or a prefix of none or of several (also a KeyError)
     │       └── UnknownBackup     nothing was ever accepted under that backup_id, as far as is known
@@ -89,6 +90,15 @@ class BackupIdConflict(InvalidBackup):
     """The backup_id was accepted before, for another device or for other bytes."""
 
     hint = "Use a new backup_id for a new capture; repeat an id only with the very same backup."
+
+
+class MessageRefused(InvalidInput):
+    """A Celery message that no worker acts on. It was set aside, and nothing of it was done."""
+
+    hint = (
+        "Send it as docs/integrate.md shows, without callbacks, compression and time limits; "
+        "`confkeep refused list` shows what was set aside."
+    )
 
 
 class InvalidSettings(InvalidInput):

@@ -41,10 +41,12 @@ therefore nobody's of ours, and workers set it aside (`worker.oddities`).
                                                  part of its `maxmemory`; none when it has none
     confkeep:dead                        hash    backup -> worker.dead_letters.DeadLetter as
                                                  JSON; its staged bytes are kept
+    confkeep:refused                     stream  messages that no worker acts on, set aside whole:
+                                                 worker.refused.Refused; bounded. Gone when empty
     confkeep:workers                     hash    worker name -> JSON: its shards, last sweep
     confkeep:totals                      hash    counters of the whole deployment that only grow:
                                                  `enqueued`, `committed`, `unchanged`, `suspect`,
-                                                 `dead`, `retried`, `committed_bytes`,
+                                                 `dead`, `retried`, `refused`, `committed_bytes`,
                                                  `latency_ms` (the sum from enqueue to receipt) and
                                                  `latency_ms:<most ms>` (backups of each bucket, the
                                                  last one `latency_ms:inf`). Holds no id; stays
@@ -72,6 +74,7 @@ from typing import Final
 PREFIX = "confkeep:"
 WAITING = PREFIX + "waiting"
 DEAD = PREFIX + "dead"
+REFUSED = PREFIX + "refused"
 WORKERS = PREFIX + "workers"
 LOAD = PREFIX + "load"
 ARRIVING = PREFIX + "arriving"
@@ -94,6 +97,7 @@ TYPES: Final[Mapping[str, str]] = {
     ROOM: "string",
     TOTALS: "hash",
     RECENT: "list",
+    REFUSED: "stream",
 }
 
 #: Fields of `confkeep:load` and `confkeep:arriving` that are no tenant.
@@ -101,9 +105,13 @@ SUMS = frozenset({"entries", "bytes"})
 
 #: The queue that any Celery client may send `backups.receive` to.
 RECEIVE_QUEUE = "backups.receive"
+#: Where kombu's clients put those to which they give a priority, and look for them.
+RECEIVE_QUEUES = (RECEIVE_QUEUE, *(f"{RECEIVE_QUEUE}\x06\x16{step}" for step in (3, 6, 9)))
 
 #: Where kombu keeps the messages of all queues that a worker took and did not acknowledge.
 UNACKED = "unacked"
+#: Where it keeps since when.
+UNACKED_INDEX = "unacked_index"
 
 
 def inbox(tenant_id: str) -> str:

@@ -97,6 +97,11 @@ WORKER_ENQUEUED: Final = Metric(
     "counter",
     "Backups that this worker accepted for other Celery clients (backups.receive).",
 )
+WORKER_REFUSED: Final = Metric(
+    "confkeep_worker_messages_refused_total",
+    "counter",
+    "Messages that this worker set aside: no worker acts on them.",
+)
 (
     WORKER_COMMITTED,
     WORKER_UNCHANGED,
@@ -132,6 +137,7 @@ WORKER_SWEEP_AGE: Final = Metric(
 #: What each worker serves at CONFKEEP_METRICS_PORT.
 OF_WORKER: Final = (
     WORKER_ENQUEUED,
+    WORKER_REFUSED,
     WORKER_COMMITTED,
     WORKER_UNCHANGED,
     WORKER_SUSPECT,
@@ -163,6 +169,11 @@ COMMITTED_BYTES: Final = Metric(
     "confkeep_committed_bytes_total",
     "counter",
     "Bytes of the committed backups, as they were handed over.",
+)
+REFUSED: Final = Metric(
+    "confkeep_messages_refused_total",
+    "counter",
+    "Messages that all workers set aside: no worker acts on them.",
 )
 INBOX_BACKUPS: Final = Metric(
     "confkeep_inbox_backups", "gauge", "Backups that wait in the inboxes of a shard.", ("shard",)
@@ -274,6 +285,7 @@ OF_REDIS: Final = (
     SUSPECT,
     DEAD,
     RETRIED,
+    REFUSED,
     COMMITTED_BYTES,
     LATENCY,
     INBOX_BACKUPS,

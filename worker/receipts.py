@@ -116,15 +116,16 @@ def publish(client: redis.Redis, tenant_id: str, outcomes: Sequence[Outcome], tt
     with broker_errors():
         pipe = client.pipeline(transaction=False)
         for outcome in outcomes:
-            _store(pipe, outcome.backup_id, outcome, ttl_s)
+            _store(pipe, outcome, ttl_s)
         pipe.hmget(keys.replies(tenant_id), [outcome.backup_id for outcome in outcomes])
         further = redis_values.answers(pipe)[-1] or [None] * len(outcomes)
         if not any(further):
             return
         for outcome, ids in zip(outcomes, further, strict=True):
             for result_id in _further(ids):
-                _store(pipe, result_id, outcome, ttl_s)
-        pipe.execute()
+                if result_id != outcome.backup_id:
+                    record = final_record(result_id, Outcome(result_id, None, outcome.value))
+                    store_answer(client, keys.result(result_id), record, ttl_s)
 
 
 def read(client: redis.Redis, backup_id: str) -> dict[str, Any] | None:
@@ -189,16 +190,35 @@ def copy(client: redis.Redis, backup_id: str, result_id: str, ttl_s: int) -> Non
     meta["task_id"] = result_id
     meta.pop("accepted", None)
     with broker_errors():
-        pipe = client.pipeline(transaction=False)
-        _set(pipe, result_id, json.dumps(meta), ttl_s)
-        pipe.execute()
+        store_answer(client, keys.result(result_id), json.dumps(meta), ttl_s)
 
 
-def _store(pipe: redis.client.Pipeline, result_id: str, outcome: Outcome, ttl_s: int) -> None:
-    digest = outcome.digest if result_id == outcome.backup_id else None
-    _set(pipe, result_id, final_record(result_id, Outcome(result_id, digest, outcome.value)), ttl_s)
+def store_answer(client: redis.Redis, name: str, record: str | bytes, ttl_s: int) -> None:
+    """Store what is no backup's own record, and wake who waits for it; nothing, where one is.
+
+    Who sends a task, or asks for a receipt, chooses the id that the answer is stored under. A backup's
+    record guards its id, and gives way to nobody's answer.
+
+    Args:
+        name: the record's key.
+
+    Raises:
+        redis.RedisError: it may be stored.
+    """
+    scripts.load("answer").run(client, [name], [record, ttl_s])
 
 
-def _set(pipe: redis.client.Pipeline, result_id: str, record: str, ttl_s: int) -> None:
-    pipe.set(keys.result(result_id), record, ex=ttl_s)
-    pipe.publish(keys.result(result_id), record)
+def shorten_answer(client: redis.Redis, result_id: str, life_s: int) -> None:
+    """Let an answer live shorter; a backup's record stays as it is.
+
+    Raises:
+        BrokerUnavailable: it may live as long as before.
+    """
+    with broker_errors():
+        scripts.load("answer").run(client, [keys.result(result_id)], ["", life_s])
+
+
+def _store(pipe: redis.client.Pipeline, outcome: Outcome, ttl_s: int) -> None:
+    name, record = keys.result(outcome.backup_id), final_record(outcome.backup_id, outcome)
+    pipe.set(name, record, ex=ttl_s)
+    pipe.publish(name, record)

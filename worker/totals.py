@@ -117,6 +117,8 @@ class Totals:
     dead: int
     #: Turns that ended with a fault of the system; each is tried again.
     retried: int
+    #: Messages that no worker acts on; no backups.
+    refused: int
     #: Bytes of the committed backups, as they were handed over.
     committed_bytes: int
     latency: Latency
@@ -156,6 +158,7 @@ def parse(fields: Mapping[bytes, bytes]) -> Totals:
         suspect=numbers.get("suspect", 0),
         dead=numbers.get("dead", 0),
         retried=numbers.get("retried", 0),
+        refused=numbers.get("refused", 0),
         committed_bytes=numbers.get("committed_bytes", 0),
         latency=Latency(numbers.get(_SUM, 0) / 1000, buckets[float("inf")], buckets),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from celery.app.base import PendingConfiguration
 from celery.app.utils import Settings, _new_key_to_old, _old_key_to_new
+from kombu import pools
 
 from tests.servers import Deployment, deployment
 from worker import connections
@@ -41,6 +42,8 @@ def forget_environment() -> None:
     if app.configured:
         if app._pool is not None:
             app._pool.force_close_all()
+            # kombu keeps them by their address, and would hand out closed ones.
+            pools.reset()  # type: ignore[no-untyped-call]
         app._pool = app._backend_cache = None
         pending = PendingConfiguration(app._preconf, app._finalize_pending_conf)
         app._conf = Settings(pending, prefix=app.namespace, keys=(_old_key_to_new, _new_key_to_old))

@@ -24,7 +24,7 @@ from worker.app import app
 from worker.arrivals import Arrival
 from worker.cli import cli
 from worker.entry import Entry
-from worker.errors import InvalidInput, NotSigned
+from worker.errors import InvalidInput, MessageRefused, NotSigned
 from worker.local import EmbeddedServer
 
 OLD, NEW = "the-old-key-" + "o" * 32, "the-new-key-" + "n" * 32
@@ -114,9 +114,12 @@ def test_only_what_was_signed_is_committed(
         send(5).get(timeout=30)
     with pytest.raises(InvalidBackup, match="none of the keys, or for another backup"):
         send(6, **{**_signature(6), "export_text": "/planted"}).get(timeout=30)
-    with pytest.raises(InvalidInput, match="CONFKEEP_READ_TASKS"):
-        read = ("backups.read_file", (TENANT, "HEAD", DEVICE, "export.rsc"))
+    read = ("backups.read_file", (TENANT, "HEAD", DEVICE, "export.rsc"))
+    with pytest.raises(MessageRefused, match="does not belong to this queue"):
         app.send_task(read[0], args=read[1], queue=keys.RECEIVE_QUEUE).get(timeout=30)
+    act_as(broker, monkeypatch, "producer", None)
+    with pytest.raises(InvalidInput, match="CONFKEEP_READ_TASKS"):
+        app.send_task(read[0], args=read[1], queue=keys.queue_of(TENANT, 16)).get(timeout=30)
 
     # An operator looks at what was not signed, and vouches for the one that is real.
     act_as(broker, monkeypatch, "worker", f"{NEW},{OLD}")

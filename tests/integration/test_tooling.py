@@ -21,6 +21,7 @@ from tests.planted import SECRET, forms_of
 from tests.servers import deployment, wait_for
 from worker import keys
 from worker.app import TASK_MODULES, app
+from worker.errors import MessageRefused
 from worker.local import Child
 
 
@@ -101,12 +102,11 @@ def test_flower_and_inspect_show_workers_and_tasks_without_payload(
                 queue=keys.queue_of(tenant, 16),
             )
             assert SECRET.encode() in base64.b64decode(read.get(timeout=30))
-            # Celery tells monitors of it, by its id.
-            app.send_task("backups.recieve", kwargs=backup, queue=keys.RECEIVE_QUEUE)
-            wait_for(
-                lambda: "a task that does not exist here" in deployed.log.read_text(),
-                "the misspelt task to be discarded",
-            )
+            misspelt = app.send_task("backups.recieve", kwargs=backup, queue=keys.RECEIVE_QUEUE)
+            with pytest.raises(MessageRefused, match="task: is none of ours"):
+                misspelt.get(timeout=30)
+            told = "task: is none of ours"
+            wait_for(lambda: told in deployed.log.read_text(), "the log to tell of it")
 
             def succeeded() -> set[str]:
                 tasks = flower.get("/api/tasks").values()

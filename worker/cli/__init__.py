@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "exporter": "Serve metrics of the whole deployment to Prometheus.",
     "kick": "Try a tenant that waits after a fault now.",
     "dead-letters": "List, show, retry and discard what cannot be committed.",
+    "refused": "List, show and discard messages that no worker acts on.",
     "stale": "List the devices whose newest backup is too old.",
     "verify": "Read all that is kept and say whether it is sound.",
     "drill": "Restore a random sample from a fresh clone and prove that it is right.",

@@ -89,6 +89,7 @@ def _totals(totals: Totals) -> Iterator[Sample]:
     yield Sample(metrics.SUSPECT, totals.suspect)
     yield Sample(metrics.DEAD, totals.dead)
     yield Sample(metrics.RETRIED, totals.retried)
+    yield Sample(metrics.REFUSED, totals.refused)
     yield Sample(metrics.COMMITTED_BYTES, totals.committed_bytes)
     yield Sample(metrics.LATENCY, totals.latency)
 

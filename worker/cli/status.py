@@ -11,7 +11,7 @@ from typing import Final
 import click
 from rich.text import Text
 
-from worker import backoff, modes, oddities
+from worker import backoff, modes, oddities, refused
 from worker.backoff import Backoff
 from worker.broker_check import find_problems
 from worker.cli import running
@@ -90,6 +90,7 @@ def command(
        "wakeups": {shard: waiting, ...}, the empty ones left out,
        "dead_letters": [{"backup_id", "tenant_id", "device_id", "reason", "died_at"}],
        "odd": [{"key", "problem", "step": what to do}]: what others wrote under confkeep's keys,
+       "refused_messages": how many messages no worker acts on,
        "open_to_others": repositories that all users of the machine may enter,
        "maintenance": {"git": what is wrong with it, or null,
                        "skipped": {tenant_id: why its last repack, or the full one, did not run}},
@@ -107,6 +108,7 @@ def command(
     load = read_load(client)
     depths = {shard: n for shard, n in queue_depths(client, settings).items() if n}
     dead = list_dead_letters(client)
+    refused_messages = refused.count(client)
     tenants, closed = _tenants(settings)
     skipped, unreadable = _skipped_repacks(settings, tenants)
     unreadable |= closed
@@ -126,6 +128,7 @@ def command(
                 "wakeups": depths,
                 "dead_letters": [_dead_json(letter) for letter in dead],
                 "odd": [dataclasses.asdict(one) for one in odd],
+                "refused_messages": refused_messages,
                 "open_to_others": exposed,
                 "maintenance": {"git": git_problem(), "skipped": skipped},
                 "unreadable": unreadable,
@@ -140,6 +143,11 @@ def command(
     _print_waits(terminal, settings, waits, server_time_ms(client))
     _print_dead(terminal, dead)
     _print_odd(terminal, odd)
+    if refused_messages:
+        terminal.line(
+            f"Refused messages: {refused_messages:,}; `confkeep refused list` says why",
+            style="yellow",
+        )
     terminal.heading(f"Store {settings.git_store_path}: {count_text(len(tenants), 'tenant')}")
     for tenant_id in tenants[:_ROWS]:
         terminal.line(f"  {tenant_id}")

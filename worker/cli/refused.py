@@ -1,0 +1,144 @@
+"""`confkeep refused`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from worker import refused
+from worker.cli import running
+from worker.cli.lookup import find_one
+from worker.cli.terminal import (
+    Terminal,
+    count_text,
+    first_line,
+    pass_terminal,
+    printable,
+    size_text,
+)
+from worker.connections import get_client
+from worker.refused import Refused
+from worker.settings import get_settings
+
+
+@click.group("refused")
+def command() -> None:
+    """List, show and discard messages that no worker acts on.
+
+    Workers act only on Celery messages that confkeep and plain clients send: others, such as one with
+    callbacks, a task that does not exist, or no JSON at all, are set aside. They were never accepted, and
+    their senders are told with a FAILURE where that is possible. The newest 1,000, with together 32 MiB,
+    are kept until they are discarded. REFUSED_ID is what `list` prints.
+    """
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def list_(terminal: Terminal, as_json: bool) -> None:
+    """List what was set aside, oldest first.
+
+    \b
+    With --json: {"refused": [{"refused_id", "queue", "reason", "refused_at", "size_bytes", "sha256",
+                  "task": one of confkeep's, or "", "task_id": the sender's, or "",
+                  "whole": whether all of it is kept}]}
+    """
+    running.adopt(terminal)
+    found = list(refused.list_refused(get_client(get_settings())))
+    if as_json:
+        terminal.json({"refused": [_json(one) for one in found]})
+        return
+    if not found:
+        terminal.line("No refused messages.")
+        return
+    terminal.table(
+        ["message", "since (UTC)", "queue", "size", "reason"],
+        [
+            [
+                printable(one.refused_id),
+                first_line(one.refused_at[:19].replace("T", " ")),
+                first_line(one.queue),
+                size_text(one.size_bytes),
+                first_line(one.reason),
+            ]
+            for one in found
+        ],
+        right="size",
+    )
+    terminal.note(count_text(len(found), "refused message"))
+
+
+@command.command("show")
+@click.argument("refused_id")
+@click.option("--message", is_flag=True, help="Write the message's bytes; they may hold a backup.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def show(terminal: Terminal, refused_id: str, message: bool, as_json: bool) -> None:
+    """Show why a message was refused, but not the message itself.
+
+    \b
+    With --json: an object as `list --json` has it.
+    """
+    running.adopt(terminal)
+    one = _find(refused_id)
+    if message:
+        if not one.is_whole:
+            terminal.note(f"The first {size_text(len(one.message))} of it are kept.")
+        if sys.stdout.isatty():
+            terminal.line(printable(one.message.decode("utf-8", "replace")))
+        else:
+            terminal.bytes(one.message)
+        return
+    if as_json:
+        terminal.json(_json(one))
+        return
+    size = size_text(one.size_bytes) + ("" if one.is_whole else ", of which the first are kept")
+    for name, value in (
+        ("message", one.refused_id),
+        ("queue", one.queue),
+        ("reason", one.reason),
+        ("since", one.refused_at),
+        ("size", size),
+        ("sha256", one.sha256),
+        ("task", one.task),
+        ("task id", one.task_id),
+    ):
+        terminal.line(f"{name:<9} {printable(value or 'unknown')}")
+
+
+@command.command("discard")
+@click.argument("refused_ids", metavar="REFUSED_ID...", nargs=-1)
+@click.option("--all", "all_", is_flag=True, help="All refused messages.")
+@pass_terminal
+def discard(terminal: Terminal, refused_ids: tuple[str, ...], all_: bool) -> None:
+    """Delete refused messages for good."""
+    if bool(refused_ids) == all_:
+        raise click.UsageError("Give either ids of messages or --all.")
+    running.adopt(terminal)
+    client = get_client(get_settings())
+    if all_:
+        chosen = [one.refused_id for one in refused.list_refused(client)]
+    else:
+        chosen = [_find(given).refused_id for given in refused_ids]
+    done = refused.discard(client, list(dict.fromkeys(chosen)))
+    terminal.line(f"{count_text(done, 'refused message')} discarded.")
+
+
+def _find(given: str) -> Refused:
+    known = {one.refused_id: one for one in refused.list_refused(get_client(get_settings()))}
+    return known[given if given in known else find_one("REFUSED_ID", given, list(known))]
+
+
+def _json(one: Refused) -> dict[str, object]:
+    return {
+        "refused_id": one.refused_id,
+        "queue": one.queue,
+        "reason": one.reason,
+        "refused_at": one.refused_at,
+        "size_bytes": one.size_bytes,
+        "sha256": one.sha256,
+        "task": one.task,
+        "task_id": one.task_id,
+        "whole": one.is_whole,
+    }

@@ -1,0 +1,215 @@
+"""Puts the gate into a worker's connections: what leaves a queue, or comes back to it, passes there first.
+
+kombu's Redis channel (5.7) takes a message's bytes from a queue, decodes them and hands them to Celery. It
+notes them in `unacked` until they are acknowledged, and puts them back from there when their worker died.
+Both are read here before anything is decoded. What is refused is set aside durably; where it lay in
+`unacked`, it goes from there in the same step. Only what goes on in a process that runs a worker changes:
+producers, Flower and remote control have kombu's own channels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from queue import Empty
+from typing import Any, Final
+
+import redis
+from celery import Celery
+from kombu.transport import redis as kombu_redis
+from kombu.utils.json import loads as kombu_loads
+
+from worker import gate, keys, measure, metrics, refused
+from worker.connections import get_client
+from worker.errors import MessageRefused
+from worker.gate import Gate, Refusal
+from worker.logs import get_logger
+from worker.settings import get_settings
+
+log = get_logger("gate")
+
+#: Lines that tell of refused messages in one minute; the next one tells how many it left out.
+_MOST_LINES: Final = 20
+_MINUTE_S: Final = 60.0
+
+_gate: Gate | None = None
+
+
+def install(app: Celery) -> None:
+    """Let the connections that this process opens from now on have the gate. Once is enough.
+
+    Args:
+        app: has all of its tasks by now.
+    """
+    global _gate
+    _gate = Gate(
+        {name: task.run for name, task in app.tasks.items() if name.startswith("backups.")}
+    )
+    kombu_redis.Transport.Channel = GatedChannel
+    kombu_redis.SentinelTransport.Channel = GatedSentinelChannel
+
+
+class GatedQoS(kombu_redis.QoS):
+    """Looks at what comes back from `unacked`; Redis may hold anything there."""
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+        """Put a message back, or set it aside when no worker may act on it."""
+        with self.channel.conn_or_acquire(client) as opened:
+            text = opened.hget(self.unacked_key, tag)
+            if text is not None and not _may_come_back(text, tag):
+                return
+            super().restore_by_tag(tag, opened, leftmost)  # type: ignore[no-untyped-call]
+
+
+class _Gated:
+    """What both of kombu's kinds of channel get."""
+
+    QoS = GatedQoS
+
+    def _brpop_start(self: Any, timeout: float | None = None) -> None:
+        """As kombu's own; also where plain clients put what they give a priority."""
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        if not queues:
+            return
+        names: list[str] = []
+        for queue in queues:
+            names += keys.RECEIVE_QUEUES if queue == keys.RECEIVE_QUEUE else [queue]
+        self._in_poll = self.client.connection
+        self._brpop_sent_at = time.monotonic()
+        wait_s = self.brpop_timeout if timeout is None else timeout
+        self.client.connection.send_command("BRPOP", *names, wait_s or 0)
+
+    def _brpop_read(self: Any, **options: Any) -> bool:
+        """As kombu's own, with the gate in front of its decoder."""
+        try:
+            try:
+                reply = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            except self.connection_errors:
+                self.client.connection.disconnect()
+                raise
+            if not reply:
+                raise Empty
+            queue = reply[0].decode().rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)
+            message = _passed(reply[1], queue)
+            if message is None:
+                raise Empty
+            self.connection._deliver(message, queue)  # noqa: SLF001 - its own
+            return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+    def _do_restore_message(
+        self: Any, payload: Any, exchange: str, routing_key: str, pipe: Any, leftmost: bool = False
+    ) -> None:
+        """Into the queue itself, where it is ours: the table of bindings may say something else."""
+        if gate.is_ours(routing_key):
+            exchange, payload["properties"]["priority"] = "", 0
+        super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)  # type: ignore[misc]
+
+    def get_table(self: Any, exchange: str) -> list[tuple[str, ...]]:
+        """The bindings that are some; who may send a message may write others."""
+        with self.conn_or_acquire() as client:
+            members = client.smembers(self.keyprefix_queue % exchange)
+        table: list[tuple[str, ...]] = []
+        for member in members:
+            with contextlib.suppress(UnicodeDecodeError):
+                parts = tuple(member.decode().split(self.sep))
+                if len(parts) == 3:
+                    table.append(parts)
+        return table
+
+
+class GatedChannel(_Gated, kombu_redis.Channel):  # type: ignore[misc]
+    """The gate and kombu's channel."""
+
+
+class GatedSentinelChannel(_Gated, kombu_redis.SentinelChannel):  # type: ignore[misc]
+    """The gate and kombu's channel to a server that sentinels name."""
+
+
+def _passed(raw: bytes, queue: str) -> Any:
+    """The message, as Celery may have it; None: it was set aside."""
+    assert _gate is not None
+    if not gate.is_ours(queue):
+        # An operator let this worker serve another queue too.
+        return kombu_loads(raw)  # type: ignore[no-untyped-call]
+    found = _gate.judge(raw, queue)
+    if not isinstance(found, Refusal):
+        return found
+    _set_aside(raw, queue, found, None)
+    return None
+
+
+def _may_come_back(text: bytes, tag: bytes) -> bool:
+    """Whether kombu may put this back where it was; else it is set aside by now."""
+    assert _gate is not None
+    taken = gate.parse_unacked(text)
+    if taken is None:
+        refusal = Refusal(MessageRefused("message", "is none that a worker took"))
+        _set_aside(text, keys.UNACKED, refusal, tag)
+        return False
+    message, _exchange, routing_key = taken
+    if not gate.is_ours(routing_key):
+        # Of another program that shares this database, as its own workers would.
+        return True
+    found = _gate.judge(json.dumps(message).encode(), routing_key)
+    if isinstance(found, Refusal):
+        _set_aside(text, routing_key, found, tag)
+        return False
+    return True
+
+
+def _set_aside(raw: bytes, queue: str, refusal: Refusal, tag: bytes | None) -> None:
+    settings = get_settings()
+    kept: str | None = None
+    reason = None
+    try:
+        kept = refused.set_aside(
+            get_client(settings), raw, queue, refusal, settings.receipt_ttl_s, unacked_tag=tag
+        )
+    except redis.ResponseError as error:
+        # Redis has no room, or something else under that key: it is dropped, and the worker goes on.
+        reason = str(error).split(" ", 1)[0][:40]
+    measure.count(metrics.WORKER_REFUSED)
+    _lines.tell(queue, refusal, len(raw), kept, reason)
+
+
+class _Lines:
+    """Logs a refused message each, and only counts them beyond some in a minute."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since_s = float("-inf")
+        self._told = self._untold = 0
+
+    def tell(
+        self, queue: str, refusal: Refusal, size: int, kept: str | None, problem: str | None
+    ) -> None:
+        """A line without anything that a sender wrote."""
+        with self._lock:
+            now_s = time.monotonic()
+            if now_s - self._since_s > _MINUTE_S:
+                self._since_s, self._told = now_s, 0
+            if self._told >= _MOST_LINES:
+                self._untold += 1
+                return
+            self._told, untold, self._untold = self._told + 1, self._untold, 0
+        log.warning(
+            "a message was set aside: no worker acts on it"
+            if problem is None
+            else "a message was dropped that no worker acts on: it could not be kept",
+            action="message.refused",
+            queue=queue,
+            reason=str(refusal.error),
+            bytes=size,
+            refused_id=kept,
+            problem=problem,
+            untold=untold,
+        )
+
+
+_lines: Final = _Lines()

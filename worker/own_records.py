@@ -1,0 +1,26 @@
+"""Keeps a backup's record where a task's result would be stored over it; workers install it.
+
+Whoever sends a task chooses its id, and Celery stores its result under that id. A record that says what
+was accepted guards that id and becomes the receipt: no task's result, and no answer to a further caller,
+takes its place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.backends.redis import RedisBackend
+
+from worker import receipts
+
+
+def install() -> None:
+    """Let Celery's results in this process, and in its children, give way to backups' records."""
+    RedisBackend._set = _set  # noqa: SLF001 - it offers no other place
+
+
+def _set(backend: Any, key: Any, value: Any, expires: Any = None) -> None:
+    """In place of `RedisBackend._set`."""
+    receipts.store_answer(
+        backend.client, key, value, int(backend.expires if expires is None else expires)
+    )

@@ -1,0 +1,193 @@
+"""Messages that no worker acts on, set aside whole until a person looks at them or others take their place.
+
+They are bounded: at most 1,000 with together 32 MiB, of which the newest stay. One that is longer than
+4 MiB is kept as its beginning.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+
+from worker import keys, receipts, received, redis_values, scripts
+from worker.connections import broker_errors
+from worker.gate import Refusal
+from worker.receipts import Outcome
+
+#: Most messages, and bytes of them, that are kept.
+MOST: Final = 1_000
+MOST_BYTES: Final = 32 * 1024 * 1024
+#: Most bytes of one that is kept whole, and how many are kept of a longer one.
+MOST_WHOLE_BYTES: Final = 4 * 1024 * 1024
+_BEGINNING_BYTES: Final = 64 * 1024
+
+#: Read at once; each may have 4 MiB.
+_AT_ONCE: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message that was set aside."""
+
+    #: The id of its entry in the stream.
+    refused_id: str
+    queue: str
+    reason: str
+    #: ISO 8601, UTC.
+    refused_at: str
+    #: Of the whole message.
+    size_bytes: int
+    sha256: str
+    #: One of ours; else ''.
+    task: str
+    #: The sender's; '' where it was none.
+    task_id: str
+    #: The message as it lay there, or its beginning.
+    message: bytes = dataclasses.field(repr=False)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is kept."""
+        return len(self.message) == self.size_bytes
+
+
+def set_aside(
+    client: redis.Redis,
+    raw: bytes,
+    queue: str,
+    refusal: Refusal,
+    ttl_s: int,
+    *,
+    unacked_tag: bytes | None = None,
+) -> str:
+    """Keep a message that was refused, give its sender a result, and count it, in one step.
+
+    Args:
+        ttl_s: seconds that the sender's result lives.
+        unacked_tag: it lies among the messages that a worker took, and goes from there.
+
+    Returns:
+        The id that it is kept under.
+
+    Raises:
+        redis.RedisError: it is not kept.
+    """
+    kept = raw if len(raw) <= MOST_WHOLE_BYTES else raw[:_BEGINNING_BYTES]
+    record = ""
+    if refusal.task_id is not None:
+        outcome = Outcome(refusal.task_id, None, refusal.error)
+        record = receipts.final_record(refusal.task_id, outcome)
+    values = {
+        "queue": queue,
+        "reason": str(refusal.error),
+        "at": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
+        "bytes": len(raw),
+        "kept": len(kept),
+        "sha256": hashlib.sha256(raw).hexdigest(),
+        "task": refusal.task or "",
+        "id": refusal.task_id or "",
+        "message": kept,
+    }
+    names = [keys.REFUSED, keys.TOTALS, keys.result(refusal.task_id or "")]
+    arguments: list[Any] = [MOST, MOST_BYTES, len(kept), record, ttl_s]
+    arguments += ["0", ""] if unacked_tag is None else ["1", unacked_tag]
+    for name, value in values.items():
+        arguments += [name, value]
+    found: Any = scripts.load("refuse").run(
+        client, [*names, keys.UNACKED, keys.UNACKED_INDEX], arguments
+    )
+    return str(found.decode())
+
+
+def count(client: redis.Redis) -> int:
+    """How many are kept.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    pipe = client.pipeline(transaction=False)
+    pipe.xlen(keys.REFUSED)
+    (found,) = redis_values.answers(pipe)
+    return found or 0
+
+
+def list_refused(client: redis.Redis) -> Iterator[Refused]:
+    """All of them, oldest first.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    start = "-"
+    while True:
+        pipe = client.pipeline(transaction=False)
+        pipe.xrange(keys.REFUSED, start, "+", count=_AT_ONCE)
+        rows = redis_values.answers(pipe)[0] or []
+        for refused_id, fields in rows:
+            yield _of(refused_id, fields)
+        if len(rows) < _AT_ONCE:
+            return
+        start = "(" + rows[-1][0].decode()
+
+
+def discard(client: redis.Redis, refused_ids: list[str]) -> int:
+    """Delete some for good.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    if not refused_ids:
+        return 0
+    with broker_errors():
+        gone = int(client.xdel(keys.REFUSED, *refused_ids))
+        if not client.xlen(keys.REFUSED):
+            client.delete(keys.REFUSED)
+    return gone
+
+
+def forget(client: redis.Redis, tenant_id: str, device_id: str | None) -> int:
+    """Delete those that may hold a backup of a device, or of a tenant: also what cannot be read.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer; call again.
+    """
+    found = []
+    for one in list_refused(client):
+        message = received.parse(one.message, wrapped=one.queue == keys.UNACKED)
+        if message is not None and (
+            message.tenant_id in (None, tenant_id)
+            and (device_id is None or message.device_id in (None, device_id))
+        ):
+            found.append(one.refused_id)
+    return discard(client, found)
+
+
+def _of(refused_id: bytes, fields: dict[bytes, bytes]) -> Refused:
+    """Somebody else's entry has what is there of it."""
+
+    def text(name: bytes) -> str:
+        return fields.get(name, b"").decode("utf-8", "replace")
+
+    message, size = fields.get(b"message", b""), text(b"bytes")
+    return Refused(
+        refused_id=refused_id.decode(),
+        queue=text(b"queue"),
+        reason=text(b"reason"),
+        refused_at=text(b"at"),
+        size_bytes=int(size) if size.isdecimal() and len(size) < 20 else len(message),
+        sha256=text(b"sha256"),
+        task=text(b"task"),
+        task_id=text(b"id"),
+        message=message,
+    )
