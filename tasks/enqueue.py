@@ -45,6 +45,8 @@ _CHUNK_BACKUPS = 500
 
 #: The clients whose users may only hand over: to try the script anew would send all bytes in vain.
 _hand_over: WeakSet[redis.Redis] = WeakSet()
+#: The clients whose users may send no messages: the sweep finds what they hand over.
+_sends_nothing: WeakSet[redis.Redis] = WeakSet()
 
 
 def enqueue_backup(
@@ -261,7 +263,7 @@ class _Call:
                     backup_id=entry.backup_id,
                 )
             if answer.wake_ms is not None:
-                _wake(self._settings, tenant_id, answer.wake_ms)
+                _wake(self._client, self._settings, tenant_id, answer.wake_ms)
         if refusal is not None:
             raise refusal
         return [answer.outcome for answer in answers]
@@ -314,10 +316,15 @@ def _refusal(answer: Accepted, tenant_id: str, entry: Entry) -> ConfkeepError | 
     return None
 
 
-def _wake(settings: Settings, tenant_id: str, sent_ms: int) -> None:
+def _wake(client: redis.Redis, settings: Settings, tenant_id: str, sent_ms: int) -> None:
+    if client in _sends_nothing:
+        return
     try:
         wakeups.send(app, settings, tenant_id, sent_ms)
-    except OperationalError:
+    except OperationalError as error:
+        if isinstance(error.__cause__, redis.exceptions.NoPermissionError):
+            _sends_nothing.add(client)
+            return
         # Accepted all the same: the sweep sends the wake-up that got lost.
         log.warning("wake-up was not sent", action="wakeup.lost", tenant_id=tenant_id)
 

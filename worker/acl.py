@@ -39,6 +39,9 @@ _WATCHED: Final = (
     keys.backoff("*"),
 )
 
+#: With the lists of each priority: kombu's clients ask for the length of all of them.
+_RECEIVE: Final = keys.RECEIVE_QUEUE + "*"
+
 #: Where kombu notes which queue gets a message.
 _BINDINGS: Final = ("_kombu.binding.backups.*", "_kombu.binding_permanent.backups.*")
 
@@ -71,22 +74,27 @@ class User:
 
 
 def sender(user: User, tenants: Sequence[str] = ()) -> str:
-    """A user that may send `backups.receive` and ask for what became of it: it reaches no inbox.
+    """A user that may send `backups.receive` for every tenant and ask for what became of it: it reaches
+    no inbox.
 
     Args:
-        tenants: the only ones for which it may stage bytes itself; none: all. Whom a message is for
-            the server cannot tell: that is what a signing key is for.
+        tenants: must be none. Whom a message is for the server cannot tell.
 
     Raises:
-        InvalidId: a tenant is no UUID.
+        InvalidInput: a sender cannot be confined.
     """
-    handoffs = [keys.handoff(name, "*") for name in _names(tenants)]
+    if tenants:
+        raise InvalidInput(
+            "--tenant",
+            "confines no sender, since the server cannot tell whom a message is for: "
+            "use the role `producer`, or signatures (docs/security.md)",
+        )
     return user.line(
         _CONNECTION,
         *_RESULTS,
         f"(+get +mget %R~{keys.result('*')})",
-        f"(+setnx {on('%W~', *handoffs)})",
-        *_messages(keys.RECEIVE_QUEUE),
+        f"(+setnx {on('%W~', keys.handoff('*', '*'))})",
+        *_messages(_RECEIVE),
     )
 
 
@@ -95,14 +103,18 @@ def producer(user: User, tenants: Sequence[str] = ()) -> str:
     nor change or take out anything.
 
     Args:
-        tenants: the only ones for which it may; none: all.
+        tenants: the only ones for which it may; none: all. It then sends no messages, for whose tenant
+            the server cannot tell: no wake-ups, and no `backups.receive`. The sweep finds what it hands
+            over.
 
     Raises:
         InvalidId: a tenant is no UUID.
     """
     names = _names(tenants)
     arrivals = [keys.arrivals(name) for name in names]
-    bytes_ = [name(tenant, "*") for tenant in names for name in (keys.arrived, keys.handoff)]
+    # Bytes that it stages itself are for messages.
+    staged = (keys.arrived,) if tenants else (keys.arrived, keys.handoff)
+    bytes_ = [name(tenant, "*") for tenant in names for name in staged]
     inboxes = [keys.inbox(name) for name in names]
     waits = [name(tenant) for tenant in names for name in (keys.wake, keys.backoff)]
     return user.line(
@@ -117,7 +129,7 @@ def producer(user: User, tenants: Sequence[str] = ()) -> str:
         f"(+hmget %R~{keys.LOAD})",
         f"(+get %R~{keys.ROOM})",
         f"(+xlen +exists {on('%R~', *inboxes, *waits)})",
-        *_messages(keys.shard_queues(), keys.RECEIVE_QUEUE),
+        *(() if tenants else _messages(keys.shard_queues(), _RECEIVE)),
     )
 
 
@@ -138,7 +150,7 @@ def worker(user: User) -> str:
     and nothing that changes the server."""
     return user.line(
         "+@all -@admin -@dangerous +info",
-        f"~{keys.PREFIX}* ~{keys.result('*')} ~{keys.shard_queues()} ~{keys.RECEIVE_QUEUE}",
+        f"~{keys.PREFIX}* ~{keys.result('*')} ~{keys.shard_queues()} ~{_RECEIVE}",
         # Celery's bookkeeping: messages that are being worked on, bindings, remote control.
         "~_kombu.* ~unacked* ~*.pidbox ~*.reply.celery.pidbox ~celeryev*",
         # Remote control and events subscribe to patterns, which must be named letter by letter and
@@ -161,6 +173,7 @@ def monitor(user: User) -> str:
         f"(+hgetall +hget +hmget +hlen +hvals +hkeys {on('%R~', *_WATCHED)})",
         f"(+get +exists +ttl %R~{keys.wake('*')} %R~{keys.lock('*')} %R~{keys.repack('*')})",
         f"(+llen %R~{keys.shard_queues()} %R~{keys.RECEIVE_QUEUE})",
+        f"(+xlen %R~{keys.REFUSED})",
         f"(+lrange %R~{keys.RECENT})",
         f"(+get %R~{keys.ROOM})",
         f"(+hgetall %R~{keys.ODD})",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import uuid
@@ -11,21 +12,24 @@ from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 from click.testing import CliRunner
 
 from docs import generate
-from tasks import enqueue_backup, enqueue_backups
+from tasks import BackupPayload, enqueue, enqueue_backup, enqueue_backups
 from tests.integration.conftest import become_producer, forget_environment
 from tests.servers import Deployment
 from worker import acl, arrivals, keys
 from worker.app import app
 from worker.cli import cli
 from worker.local import EmbeddedServer
-from worker.settings import get_settings
+from worker.settings import Settings, get_settings
 
 PASSWORD = "a password of the tests"
 OWN, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 BACKUP = str(uuid.UUID(int=3))
+#: What Celery does first when it is to send a message.
+QUEUE_LENGTH = f"{keys.queue_of(OWN, 16)} in multi"
 
 
 def rules(*arguments: str) -> str:
@@ -42,7 +46,7 @@ def users(*roles: str) -> list[str]:
 def write_rules(path: Path) -> None:
     """All roles, as a file; the tests' own clients stay the user `default`."""
     text = rules(*users(*acl.ROLES))
-    text += rules(*users("producer"), "--tenant", OWN).replace("user producer", "user tenants")
+    text += rules(*users("producer"), "--tenant", OWN).replace("user producer", "user confined")
     lines = [line for line in text.splitlines() if line != acl.DEFAULT_OFF]
     path.write_text("\n".join(["user default on nopass ~* &* +@all", *lines, ""]))
 
@@ -105,13 +109,21 @@ def test_the_file_in_the_docs_is_what_the_command_prints() -> None:
     assert " on " not in written, "no user without a password"
 
 
-@pytest.mark.parametrize("user", ["producer", "tenants"])
+def test_a_sender_cannot_be_confined() -> None:
+    done = CliRunner().invoke(cli, ["acl", *users("sender"), "--tenant", OWN])
+    assert done.exit_code == 2
+    assert "use the role `producer`" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("user", ["producer", "confined"])
 def test_a_producer_enqueues_and_waits_for_the_receipt(
     server: EmbeddedServer,
     owner: redis.Redis,
     user: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     act_as(server, user, tmp_path, monkeypatch)
     first = enqueue_backup(OWN, OTHER, "/ip\n", b"x", "m")
@@ -120,20 +132,35 @@ def test_a_producer_enqueues_and_waits_for_the_receipt(
         for n in range(3)
     )
     again = enqueue_backup(OWN, OTHER, "/ip\n", b"x", "m", backup_id=first.id)
-    sent = app.send_task("backups.receive", queue=keys.RECEIVE_QUEUE, kwargs={}, kwargsrepr="")
+    sent = []
+    if user == "producer":
+        sent = [
+            app.send_task("backups.receive", queue=keys.RECEIVE_QUEUE, kwargs={}, kwargsrepr="")
+        ]
+        # As clients do that have settings of their own.
+        plain = Celery("plain", broker=app.conf.broker_url, set_as_current=False)
+        plain.send_task("backups.receive", queue=keys.RECEIVE_QUEUE, priority=5)
     assert again.id == first.id
-    assert owner.llen(keys.RECEIVE_QUEUE) == 1
-    assert owner.llen(keys.queue_of(OWN, 16)) == 1, "one wake-up for all that is handed over"
+    assert owner.llen(keys.RECEIVE_QUEUE) == len(sent)
+    assert owner.llen(keys.RECEIVE_QUEUES[1]) == len(sent)
+    wakeups = 1 if user == "producer" else 0
+    assert owner.llen(keys.queue_of(OWN, 16)) == wakeups, "one for all that is handed over"
     arrivals.admit(owner, get_settings(), OWN)
     assert owner.xlen(keys.inbox(OWN)) == 1 + len(many), "what came twice is admitted once"
     # What a worker does when it is done.
-    for result in (first, *many, sent):
+    for result in (first, *many, *sent):
         record = record_of(result.id)
         owner.set(keys.result(result.id), record)
         owner.publish(keys.result(result.id), record)
         assert result.get(timeout=10) == 1
-    # It finds out once that it may not accept by itself.
-    assert refusals(owner) == ["evalsha in toplevel"]
+    # It finds out once that it may not accept by itself; if it is confined, that it may not wake.
+    tried = {"evalsha in toplevel"} if user == "producer" else {"evalsha in toplevel", QUEUE_LENGTH}
+    assert set(refusals(owner)) == tried
+    quiet = "wake-up was not sent" not in capsys.readouterr().err + caplog.text
+    owner.acl_log_reset()
+    enqueue_backup(OWN, OTHER, "/ip another\n", None, "m")
+    assert refusals(owner) == [], "once"
+    assert quiet
 
 
 def test_a_sender_sends_and_waits_for_the_receipt(
@@ -301,6 +328,30 @@ QUEUEING = [
     ("HINCRBY", keys.ARRIVING, OWN, "1"),
     ("LPUSH", keys.shard_queue(0), "x"),
 ]
+#: Nor does a producer for some tenants send a message, or stage bytes for one.
+MESSAGES = [
+    *(
+        (command, name, *arguments)
+        for name in (*keys.RECEIVE_QUEUES, keys.shard_queue(0), keys.queue_of(OWN, 16))
+        for command, *arguments in (
+            *(("LPUSH", "x"), ("RPUSH", "x"), ("LPUSHX", "x"), ("LLEN",), ("SADD", "x")),
+            *(("LINSERT", "BEFORE", "message", "x"), ("LMOVE", keys.arrivals(OWN), "LEFT", "LEFT")),
+        )
+    ),
+    ("LMOVE", keys.arrivals(OWN), keys.RECEIVE_QUEUE, "LEFT", "LEFT"),
+    ("RPOPLPUSH", keys.arrivals(OWN), keys.RECEIVE_QUEUE),
+    ("RENAME", keys.arrivals(OWN), keys.RECEIVE_QUEUE),
+    ("COPY", keys.arrivals(OWN), keys.RECEIVE_QUEUE, "REPLACE"),
+    ("SORT", keys.arrivals(OWN), "ALPHA", "STORE", keys.RECEIVE_QUEUE),
+    *((c, "_kombu.binding.backups.receive", "x") for c in ("SADD", "SREM")),
+    ("SMEMBERS", "_kombu.binding.backups.receive"),
+    ("SADD", "_kombu.binding_permanent.backups.receive", "x"),
+    ("HSET", keys.UNACKED, "tag", "x"),
+    ("ZADD", keys.UNACKED_INDEX, "0", "tag"),
+    ("SETNX", keys.handoff(OWN, str(uuid.UUID(int=4))), "x"),
+    ("SETNX", keys.handoff(OTHER, str(uuid.UUID(int=4))), "x"),
+    ("XADD", keys.REFUSED, "*", "a", "b"),
+]
 #: Nobody but workers reads bytes that wait.
 STAGED = [c for c in READING if {"staged", "arrived", "handoff"} & set(" ".join(c).split(":"))]
 ALL = READING + CHANGING + SERVER
@@ -334,7 +385,7 @@ def full(owner: redis.Redis) -> redis.Redis:
     ("user", "commands"),
     [
         ("producer", ALL),
-        ("tenants", ALL + ADDING),
+        ("confined", ALL + ADDING + MESSAGES),
         ("sender", ALL + ADDING[:2] + QUEUEING),
         (
             "monitor",
@@ -382,6 +433,72 @@ def test_what_a_producer_may_write_changes_nothing_that_is_there(
         before.pop(name.encode(), None)
         del after[name.encode()]
     assert after == before
+
+
+def test_a_confined_producer_commits_nothing_for_another_tenant(
+    server: EmbeddedServer,
+    owner: redis.Redis,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Each command of the server, on each key that could lead there; then what it is for."""
+    deployed = Deployment(tmp_path, server)
+    become_producer(deployed, monkeypatch)
+    worker = deployed.start_worker(pool="threads")
+    request.addfinalizer(worker.stop)
+    theirs = enqueue_backup(OTHER, OTHER, "/theirs", None, "m")
+    receipt = theirs.get(timeout=30)
+    arrival, entry = planted(get_settings())
+    commands = {name.upper() for name in (owner.command() or {})}
+    assert len(commands) > 200
+    names = [
+        *(keys.inbox(OTHER), keys.arrivals(OTHER), keys.arriving(OTHER), keys.wake(OTHER)),
+        *(keys.RECEIVE_QUEUE, keys.queue_of(OTHER, 16), keys.WAITING, keys.LOAD, keys.ARRIVING),
+        *(keys.result(theirs.id), keys.staged(OTHER, BACKUP), keys.UNACKED, keys.REFUSED),
+    ]
+    may = []
+    with as_user(server, "confined") as client:
+        for command in sorted(commands - STOPS):
+            for name in names:
+                for arguments in ((arrival,), (BACKUP, entry), (BACKUP, "1"), ("0", "1", arrival)):
+                    with contextlib.suppress(redis.exceptions.RedisError):
+                        client.execute_command(command, name, *arguments)
+                        may.append((command, name))
+    allowed = {
+        *((c, keys.ARRIVING) for c in ("HINCRBY", "HMGET")),
+        ("HMGET", keys.LOAD),
+        *((c, keys.result(theirs.id)) for c in ("GET", "MGET")),
+    }
+    on_keys = {(c, name) for c, name in may if c not in ("HELLO", "PING", "COMMAND", "TIME")}
+    assert on_keys <= allowed, on_keys - allowed
+    # The same producer does its work, without a message, and the sweep finds it.
+    act_as(server, "confined", tmp_path, monkeypatch)
+    own = enqueue_backup(OWN, OWN, "/own", None, "m")
+    assert own.get(timeout=30)["tenant_id"] == OWN
+    become_producer(deployed, monkeypatch)
+    again = enqueue_backup(OTHER, OTHER, "/theirs again", None, "m")
+    assert again.get(timeout=30)["tenant_id"] == OTHER
+    assert theirs.get(timeout=30) == receipt
+    history = CliRunner().invoke(cli, ["history", OTHER, OTHER, "--json"]).stdout
+    assert {found["backup_id"] for found in json.loads(history)["versions"]} == {
+        theirs.id,
+        again.id,
+    }
+
+
+#: Commands that end or block the connection, or the server.
+STOPS = {"SHUTDOWN", "MONITOR", "SYNC", "PSYNC", "QUIT", "RESET", "DEBUG", "FAILOVER", "MULTI"} | {
+    *("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"),
+    *("SELECT", "CLIENT", "AUTH"),
+}
+
+
+def planted(settings: Settings) -> tuple[str, str]:
+    """An arrival, and its entry, that would be committed where they lay for another tenant."""
+    payload = BackupPayload(tenant_id=OTHER, device_id=OTHER, export_text="/planted", message="m")
+    entry = enqueue.entry_of(payload, settings.staging).to_json()
+    return arrivals.Arrival(entry, None, str(uuid.UUID(int=5)), 1).to_json(), entry
 
 
 def test_a_monitor_sees_what_status_and_exporter_show(

@@ -22,7 +22,10 @@ DEFAULT_USERS = tuple(f"{role}:confkeep-{role}" for role in acl.ROLES)
     help="A user: admin, sender, producer, worker or monitor; its name; its password's SHA-256.",
 )
 @click.option(
-    "--tenant", "tenants", multiple=True, help="Let producers enqueue for this tenant only."
+    "--tenant",
+    "tenants",
+    multiple=True,
+    help="Let producers enqueue for this tenant only, and send no messages.",
 )
 @pass_terminal
 def command(terminal: Terminal, users: tuple[str, ...], tenants: tuple[str, ...]) -> None:
