@@ -46,7 +46,7 @@ def users(*roles: str) -> list[str]:
 def write_rules(path: Path) -> None:
     """All roles, as a file; the tests' own clients stay the user `default`."""
     text = rules(*users(*acl.ROLES))
-    text += rules(*users("producer"), "--tenant", OWN).replace("user producer", "user confined")
+    text += rules(*users("producer"), "--tenant", OWN).replace("user producer", "user tenants")
     lines = [line for line in text.splitlines() if line != acl.DEFAULT_OFF]
     path.write_text("\n".join(["user default on nopass ~* &* +@all", *lines, ""]))
 
@@ -115,7 +115,7 @@ def test_a_sender_cannot_be_confined() -> None:
     assert "use the role `producer`" in " ".join(done.stderr.split())
 
 
-@pytest.mark.parametrize("user", ["producer", "confined"])
+@pytest.mark.parametrize("user", ["producer", "tenants"])
 def test_a_producer_enqueues_and_waits_for_the_receipt(
     server: EmbeddedServer,
     owner: redis.Redis,
@@ -385,7 +385,7 @@ def full(owner: redis.Redis) -> redis.Redis:
     ("user", "commands"),
     [
         ("producer", ALL),
-        ("confined", ALL + ADDING + MESSAGES),
+        ("tenants", ALL + ADDING + MESSAGES),
         ("sender", ALL + ADDING[:2] + QUEUEING),
         (
             "monitor",
@@ -458,7 +458,7 @@ def test_a_confined_producer_commits_nothing_for_another_tenant(
         *(keys.result(theirs.id), keys.staged(OTHER, BACKUP), keys.UNACKED, keys.REFUSED),
     ]
     may = []
-    with as_user(server, "confined") as client:
+    with as_user(server, "tenants") as client:
         for command in sorted(commands - STOPS):
             for name in names:
                 for arguments in ((arrival,), (BACKUP, entry), (BACKUP, "1"), ("0", "1", arrival)):
@@ -473,7 +473,7 @@ def test_a_confined_producer_commits_nothing_for_another_tenant(
     on_keys = {(c, name) for c, name in may if c not in ("HELLO", "PING", "COMMAND", "TIME")}
     assert on_keys <= allowed, on_keys - allowed
     # The same producer does its work, without a message, and the sweep finds it.
-    act_as(server, "confined", tmp_path, monkeypatch)
+    act_as(server, "tenants", tmp_path, monkeypatch)
     own = enqueue_backup(OWN, OWN, "/own", None, "m")
     assert own.get(timeout=30)["tenant_id"] == OWN
     become_producer(deployed, monkeypatch)
