@@ -229,3 +229,14 @@ def test_whatever_comes_there_is_an_answer_that_names_nothing_of_it(seed: int) -
         else:
             assert found["headers"]["group"] is None
             assert set(found["headers"]["timelimit"]) == {None}
+
+
+@pytest.mark.parametrize(("depth", "passes"), [(29, True), (31, False), (400, False)])
+def test_nesting_is_counted_before_it_is_decoded(own: Gate, depth: int, passes: bool) -> None:
+    value: Any = "x"
+    for _ in range(depth):
+        value = [value]
+    found = judged(own, built(kwargs={"export_text": value}))
+    assert isinstance(found, Refusal) != passes
+    if isinstance(found, Refusal):
+        assert "nested at most 32" in str(found.error)
