@@ -66,7 +66,12 @@ def refused(own: Gate, message: Any, queue: str = QUEUE) -> Refusal:
         {"priority": 9},
         {"ignore_result": True},
         {"headers": {"traceparent": "00-1-1-01", "mine": {"a": [1]}}},
-        {"kwargs": {"captured_at": dt.datetime.now(dt.UTC), "tenant_id": uuid.UUID(int=1)}},
+        {
+            "kwargs": {
+                "captured_at": dt.datetime(2026, 11, 25, tzinfo=dt.UTC),
+                "tenant_id": uuid.UUID(int=1),
+            }
+        },
         {"kwargs": {"export_text": "/ip [find] \udce9 {}" * 10_000}},
         {"kwargs": {"cls": 2}},
         {"parent_id": "a portal's task", "root_id": "another"},
