@@ -42,13 +42,17 @@ def check(client: redis.Redis, settings: Settings) -> list[str]:
     return unknown + (problems or _risks(found))
 
 
-def find_problems(client: redis.Redis) -> list[str]:
+def find_problems(client: redis.Redis, *, ask_all: bool = True) -> list[str]:
     """What may make the server lose what it acknowledged, one sentence each; empty: nothing is known.
+
+    Args:
+        ask_all: also for what monitors may not ask, of which the server would note each try. It is
+            how the server syncs, which workers look at.
 
     Raises:
         BrokerUnavailable: it did not answer.
     """
-    found, _unknown = _ask(client)
+    found, _unknown = _ask(client) if ask_all else _ask_less(client)
     return _problems(found) or _risks(found)
 
 
@@ -94,11 +98,14 @@ def _ask_less(client: redis.Redis) -> tuple[dict[str, str], list[str]]:
     except BrokerUnavailable as error:
         if isinstance(error.__cause__, redis.exceptions.NoPermissionError):
             return {}, [f"{_SILENT} to this user: check yourself that it is durable."]
+        if isinstance(error.__cause__, redis.ResponseError):
+            return {}, [f"{_SILENT}: check yourself that it is durable."]
         raise
-    found = {
-        "maxmemory-policy": str(told["maxmemory_policy"]),
-        "appendonly": "yes" if told["aof_enabled"] else "no",
-    }
+    found = {}
+    if "maxmemory_policy" in told:
+        found["maxmemory-policy"] = str(told["maxmemory_policy"])
+    if "aof_enabled" in told:
+        found["appendonly"] = "yes" if told["aof_enabled"] else "no"
     return found, [
         "This user may not ask how the server syncs: check yourself that appendfsync is always."
     ]

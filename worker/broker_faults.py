@@ -59,7 +59,8 @@ def explain(error: BaseException) -> BrokerUnavailable:
             return BrokerUnavailable(f"TLS with Redis failed: {_tls_problem(cause)}")
     # Kombu raises errors of its own from those of redis-py.
     told = next((one for one in found if isinstance(one, redis.RedisError)), error)
-    text = str(told)
+    # In front of it redis-py quotes the command of a pipeline.
+    text = str(told).rpartition(_QUOTED)[2]
     if _MAX_CLIENTS in text:
         return BrokerUnavailable(
             f"Redis refused the connection ({_MAX_CLIENTS}); end some, or raise maxclients"

@@ -68,11 +68,16 @@ def rest(client: redis.Redis, counted: set[str]) -> None:
         counted: those that have been counted.
 
     Raises:
-        redis.RedisError: Redis did not answer.
+        redis.RedisError, BrokerUnavailable: Redis did not answer.
     """
-    named: Any = [*client.zrange(keys.WAITING, 0, -1), *client.hkeys(keys.LOAD)]
-    for name in {name.decode("utf-8", "replace") for name in named} - counted - keys.SUMS:
-        tenant(client, name)
+    pipe = client.pipeline(transaction=False)
+    pipe.zrange(keys.WAITING, 0, -1)
+    pipe.hkeys(keys.LOAD)
+    named = {
+        redis_values.tenant_of(name) for found in redis_values.answers(pipe) for name in found or ()
+    }
+    for tenant_id in named - counted - {None}:
+        tenant(client, str(tenant_id))
     names = [keys.WAITING, keys.LOAD, keys.ARRIVING, keys.TOTALS]
     found: Any = scripts.load("recount_all").run(client, names, [_INBOX, _ARRIVALS])
     if any(found):

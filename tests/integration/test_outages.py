@@ -193,7 +193,7 @@ class Producer:
         repository = running.store / f"{self.tenant}.git"
         with running.client() as client:
             wait_for(
-                lambda: not client.exists(keys.inbox(self.tenant)),
+                lambda: not client.xlen(keys.inbox(self.tenant)),
                 f"all to be committed after {what}: {running.log.read_text()[-3000:]}",
                 RECOVERY_S,
             )

@@ -114,7 +114,7 @@ def command(
     unreadable |= closed
     odd = oddities.look(client, [box.tenant_id for box in inboxes])
     exposed = _exposed(settings, tenants)
-    problems = find_problems(client)
+    problems = find_problems(client, ask_all=False)
     if as_json:
         terminal.json(
             {
