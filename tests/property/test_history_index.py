@@ -8,13 +8,16 @@ import sqlite3
 import tempfile
 import uuid
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
+import pygit2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.histories import (
+    START_S,
     Stream,
     device_ids,
     ids_of_main,
@@ -32,9 +35,13 @@ from worker.store.index import (
     HistoryIndex,
     open_index,
 )
+from worker.store.index_build import pack_uuid
 from worker.store.index_file import IndexFile
+from worker.store.index_format import Detail
 from worker.store.index_rows import IndexedCommit, detail_of
+from worker.store.index_writer import IndexWriter
 from worker.store.repository import TenantRepository, create_repository, open_repository
+from worker.store.verify import verify_repository
 
 UNKNOWN = "ffffffff-ffff-4fff-bfff-ffffffffffff"
 
@@ -277,6 +284,82 @@ def test_configuration_changes_only(store: Path) -> None:
         assert len(expected) < len(walked(path, device))
         limited = listed(path, device, config_changes_only=True, limit=2)
         assert [version.sha for version in limited] == expected[:2]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_foreign_commit_has_each_devices_own_line_counts(store: Path, order: int) -> None:
+    """One commit may change several devices, and a merge may be a version of several."""
+    path, devices = store / f"{uuid.uuid4()}.git", device_ids(3)
+    stream = Stream()
+
+    def commit(when_s: int, lines: Sequence[int], parents: list[int] | None = None) -> int:
+        files: dict[str, bytes | None] = {
+            f"{device}/export.rsc": b"".join(b"%d %d\n" % (when_s, n) for n in range(count))
+            for device, count in zip(devices, lines, strict=True)
+            if count
+        }
+        return stream.commit(files, when_s=START_S + when_s, parents=parents)
+
+    root = commit(0, [1, 2, 3])
+    commit(10, [4, 1, 7])
+    main = commit(20, [0, 6, 2])
+    side = commit(30, [3, 0, 9], parents=[root])
+    commit(40, [5, 8, 1], parents=[main, side])
+    commit(50, [2, 2, 0])
+    stream.write(path)
+    expected = {
+        device: [detail_of(open_repository(path), v.sha, device) for v in walked(path, device)]
+        for device in devices
+    }
+    assert len({detail for details in expected.values() for detail in details}) > 10
+    assert catch_up(path)
+    for device in [*devices[::order], *devices]:  # looked up; then kept
+        found = listed(path, device, details=True)
+        assert [
+            Detail(
+                bool(v.export_changed),
+                v.lines_added or 0,
+                v.lines_removed or 0,
+                v.export_bytes,
+                v.binary_bytes,
+            )
+            for v in found
+        ] == expected[device]
+    assert verify_repository(path).findings == []
+
+
+def test_line_counts_that_were_kept_wrong_are_found(store: Path) -> None:
+    path, devices = store / f"{uuid.uuid4()}.git", device_ids(1)
+    write_linear(path, devices, 5)
+    assert catch_up(path)
+    [newest, *_] = listed(path, devices[0], details=True)
+    with closing(IndexWriter(path / INDEX_NAME)) as file:
+        file.add_details(
+            pack_uuid(devices[0]), {bytes.fromhex(newest.sha): Detail(True, 77, 0, 1, None)}
+        )
+    assert [finding.kind for finding in verify_repository(path).findings] == ["index"]
+    (path / INDEX_NAME).unlink()
+
+
+def test_a_tip_that_is_older_than_the_newest_merge(store: Path, uncached: list[str]) -> None:
+    """Rows up to a merge stand in git's order of that merge, which is not that of an older tip."""
+    path, devices = store / f"{uuid.uuid4()}.git", device_ids(4)
+    write_linear(path, devices, 40)
+    older = ids_of_main(path)
+    side = git(path, "commit-tree", "-m", "side", "-p", older[20], f"{older[10]}^{{tree}}")
+    merge = git(
+        path, "commit-tree", "-m", "merge", "-p", older[0], "-p", side.decode().strip(),
+        f"{older[3]}^{{tree}}",
+    )  # fmt: skip
+    git(path, "update-ref", "refs/heads/main", merge.decode().strip())
+    assert catch_up(path)
+    repository = open_repository(path)
+    for tip in older[::3]:
+        with open_index(repository) as index:
+            for device in devices:
+                oracle = [v.sha for v in _walk(repository, device, tip=pygit2.Oid(hex=tip))]
+                assert [v.sha for v in index.versions(device, tip=tip)] == oracle
+    assert uncached, "the rows answered for a tip of which they do not know the order"
 
 
 def test_a_merge_above_the_index(store: Path, uncached: list[str]) -> None:

@@ -136,7 +136,8 @@ def test_any_history_has_no_false_alarm_and_no_missed_bit(
                 other.close()
             elif kind == "details":
                 found = Detail(True, count, 0, None, count)
-                writer.file.add_details({rng.randbytes(20): found for _ in range(count)})
+                details = {rng.randbytes(20): found for _ in range(count)}
+                writer.file.add_details(rng.randbytes(16), details)
             elif kind == "roll back":
                 with pytest.MonkeyPatch.context() as patch, pytest.raises(Unusable):
                     patch.setattr(IndexWriter, "_append_ids", _refuse)
@@ -192,7 +193,7 @@ def test_a_writer_does_not_seal_a_damaged_header(tmp_path: Path) -> None:
     path.write_bytes(damaged)
     writer = IndexWriter(path)
     with pytest.raises(Unusable, match="header"):
-        writer.add_details({rng.randbytes(20): Detail(True, 1, 0, None, 1)})
+        writer.add_details(rng.randbytes(16), {rng.randbytes(20): Detail(True, 1, 0, None, 1)})
     writer.close()
     assert said_of(path) is not None
 
@@ -221,7 +222,7 @@ def test_a_large_index_is_sealed_transaction_by_transaction(tmp_path: Path) -> N
     # What was computed piece by piece is what a whole computation gives.
     (tmp_path / SEAL_NAME).unlink()
     again = IndexWriter(path)
-    again.add_details({})
+    again.add_details(bytes(16), {})
     again.close()
     assert (tmp_path / SEAL_NAME).read_bytes()[16:] == sealed[16:]
 

@@ -147,3 +147,43 @@ def test_a_large_text_has_the_lines_of_a_small_one(data: bytes) -> None:
         lines = line_delta._lines_of(data, known)
     assert lines == data.splitlines()
     assert {id(line) for line in lines} == {id(line) for line in known.values()}
+
+
+def _with_frequent_lines(rng: random.Random) -> tuple[str, str]:
+    """Two texts that share lines, some of them very often, each with lines of its own between."""
+    often = ["}", "", "exit"][: rng.choice([1, 2, 3])]
+    share = rng.choice([0.5, 0.9, 1])
+    common = [
+        rng.choice(often) if rng.random() < share else f"common {number}"
+        for number in range(rng.choice([30, 80, 200]))
+    ]
+
+    def spread(side: str, chance: float, run: int) -> str:
+        lines = []
+        for number, line in enumerate(common):
+            if rng.random() < chance:
+                lines += [f"{side} {number} {more}" for more in range(rng.randrange(1, run))]
+            lines.append(line)
+        return "\n".join(lines)
+
+    return (
+        spread("old", rng.choice([0, 0.1, 0.5, 0.9]), rng.choice([2, 4, 12])),
+        spread("new", rng.choice([0.1, 0.5, 0.9]), rng.choice([2, 4, 12])),
+    )
+
+
+def test_lines_that_stand_very_often_are_counted_as_git_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """git may set such a line aside although both texts have it, and then calls it changed."""
+    rng = random.Random(5)
+    texts = [_with_frequent_lines(rng) for _ in range(600)]
+    counted = [compute_line_delta(*pair) for pair in texts]
+    monkeypatch.setattr(line_delta, "_count_distinct", lambda *_lines: None)
+    assert counted == [compute_line_delta(*pair) for pair in texts]
+    monkeypatch.undo()
+    monkeypatch.setattr(line_delta, "_rare", lambda *_arguments: True)
+    odd = [n for n, pair in enumerate(texts) if compute_line_delta(*pair) != counted[n]]
+    assert odd, "no text here is one of which git sets lines aside"
+    for number in odd[:5]:
+        assert counted[number] == numstat(tmp_path, *texts[number])

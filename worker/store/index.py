@@ -240,7 +240,8 @@ class HistoryIndex(IndexKeeper):
         """Rows with details; looks up what is unknown, and keeps it if it can."""
         filled: list[Row] = []
         learnt: dict[bytes, Detail] = {}
-        kept = self._kept_details(rows)
+        packed = pack_uuid(device)
+        kept = self._kept_details(packed, rows)
         for row in rows:
             if limit is not None and len(filled) >= limit:
                 break
@@ -250,27 +251,27 @@ class HistoryIndex(IndexKeeper):
             if detail.export_changed or not only_changed:
                 filled.append(replace(row, detail=detail))
         if learnt:
-            self._keep(learnt)
+            self._keep(packed, learnt)
         return filled
 
-    def _kept_details(self, rows: Sequence[Row]) -> dict[bytes, Detail]:
+    def _kept_details(self, device: bytes, rows: Sequence[Row]) -> dict[bytes, Detail]:
         lacking = [row.sha for row in rows if row.detail is None]
         if not lacking:
             return {}
         try:
             with self._reading() as file:
-                found = {sha: file.detail(sha) for sha in lacking}
+                found = {sha: file.detail(device, sha) for sha in lacking}
         except Unusable as error:
             self._note(error)
             return {}
         return {sha: detail for sha, detail in found.items() if detail is not None}
 
-    def _keep(self, learnt: dict[bytes, Detail]) -> None:
+    def _keep(self, device: bytes, learnt: dict[bytes, Detail]) -> None:
         # A reader may write these rows: each stands for itself.
         try:
             if not self._path.exists():
                 return
             with closing(IndexWriter(self._path)) as file:
-                file.add_details(learnt)
+                file.add_details(device, learnt)
         except Unusable as error:
             self._note(error)

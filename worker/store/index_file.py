@@ -19,7 +19,8 @@ sync: what a power cut leaves is found by the checksums below and then built ane
     block     first hashes and CRC-32s, the root lists the segments' CRC-32s: absence can be
               proved as presence can. A new run absorbs those before it that are not over twice as
               long, so there are as many runs as the logarithm of the number of commits.
-    detail    line counts and sizes of versions that were indexed without, each with its CRC-32.
+    detail    (device, commit): line counts and sizes of a version that was indexed without, each
+              with its CRC-32. A commit may be a version of several devices.
 
 Everything is reached from the root by checksums, like objects in git: a page of an older or
 younger state, a lost row, a flipped bit show as `Unusable`, never as another answer.
@@ -272,15 +273,17 @@ class IndexFile:
             if count or expected != FIRST:
                 raise Damaged("versions are missing")
 
-    def detail(self, sha: bytes) -> Detail | None:
-        """Details that were added later; None: not here, or not to be trusted."""
+    def detail(self, device: bytes, sha: bytes) -> Detail | None:
+        """Details of a version that were added later; None: not here, or not to be trusted."""
         with sqlite_errors():
-            found = self._db.execute("SELECT record FROM detail WHERE sha=?", (sha,)).fetchone()
+            found = self._db.execute(
+                "SELECT record FROM detail WHERE device=? AND sha=?", (device, sha)
+            ).fetchone()
             if found is None:
                 return None
             record = _as_bytes(found[0])
             data, crc = record[:-4], record[-4:]
-            if int(crc32(sha + data)).to_bytes(4, "little") != crc:
+            if int(crc32(device + sha + data)).to_bytes(4, "little") != crc:
                 return None
             return Detail.unpack(*DETAIL.unpack(data))
 

@@ -13,7 +13,7 @@ from typing import Final
 from isal import isal_zlib
 
 #: Raised with every change of what the rows mean; a file of another format is built anew.
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 NO_MERGE: Final = -1
 

@@ -47,7 +47,8 @@ CREATE TABLE IF NOT EXISTS version (device BLOB, position INTEGER, record BLOB N
 CREATE TABLE IF NOT EXISTS log (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS segment (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS block (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS detail (sha BLOB PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS detail (device BLOB, sha BLOB, record BLOB NOT NULL,
+    PRIMARY KEY (device, sha)) WITHOUT ROWID;
 """
 
 
@@ -102,13 +103,15 @@ class IndexWriter(IndexFile):
                 heads.seen(device, seen.get(device, 0))
             self._finish(commits, heads, base=len(commits) - 1)
 
-    def add_details(self, details: Mapping[bytes, Detail]) -> None:
-        """Keep details that were looked up after their versions were indexed."""
+    def add_details(self, device: bytes, details: Mapping[bytes, Detail]) -> None:
+        """Keep details, by commit, that were looked up after a device's versions were indexed."""
         with self._writing(len(details)):
             for sha, detail in details.items():
                 data = DETAIL.pack(*detail.pack())
-                crc = int(crc32(sha + data)).to_bytes(4, "little")
-                self._db.execute("INSERT OR REPLACE INTO detail VALUES (?,?)", (sha, data + crc))
+                crc = int(crc32(device + sha + data)).to_bytes(4, "little")
+                self._db.execute(
+                    "INSERT OR REPLACE INTO detail VALUES (?,?,?)", (device, sha, data + crc)
+                )
 
     @contextmanager
     def _writing(self, commits: int) -> Iterator[None]:

@@ -136,7 +136,8 @@ def _row_findings(
                 yield f"its row of commit {row.sha.hex()} is not what git says"
         newest = rows[0]
         name = index_build.unpack_uuid(device)
-        if newest.detail and newest.detail != detail_of(side.git, newest.sha.hex(), name):
+        detail = newest.detail or file.detail(device, newest.sha)
+        if detail and detail != detail_of(side.git, newest.sha.hex(), name):
             yield f"its line counts of commit {newest.sha.hex()} are not what git says"
     found = file.numbers_of({backup_id for backup_id, _sha in side.backup_ids})
     for backup_id, sha in side.backup_ids:
