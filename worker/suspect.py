@@ -14,6 +14,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from worker.store.routeros import comments_below_opening, without_escapes
+
 #: Lines at the top and at the end of an export in which a failure may stand.
 _EDGE_LINES: Final = 20
 #: Bytes at the top and at the end that are looked at for them, at most.
@@ -34,11 +36,19 @@ _FAILURES: Final = re.compile(
     rb"(?:login|authentication) fail(?:ed|ure).*|too many authentication failures.*|"
     rb"permission denied\b.*|"
     rb"ssh: .*|kex_exchange_identification: .*|connection (?:closed|refused|reset|timed out).*|"
-    rb"traceback \(most recent call last\):|"
-    rb"#error exporting .*\((?:timeout|interrupted).*"
+    rb"traceback \(most recent call last\):"
     rb")",
     re.IGNORECASE,
 )
+#: How RouterOS says within an export that it is not whole: `#error exporting /ip address` (6),
+#: `#error exporting "/ip/address" (timeout)` (7), `#interrupted`.
+_NOT_WHOLE: Final = re.compile(
+    rb"#(?:error exporting\b.*|(?:export )?(?:interrupted|timed out|timeout|aborted)\b.*|"
+    rb"(?:action timed out|failure: |error: ).*)",
+    re.IGNORECASE,
+)
+#: Said by every RouterOS 6 without a package that hardly any device has: nothing is missing.
+_CALEA: Final = re.compile(rb"#error exporting \"?/(?:interface bridge|ip firewall) calea\"?\s*")
 _BANNERS: Final = re.compile(
     rb"(?:"
     rb"MMM +MMM +KKK.*|MikroTik RouterOS \d.*\(c\).*|"
@@ -91,6 +101,14 @@ def _of_export(export: bytes) -> str | None:
         return "the export is an HTML page"
     if _REST_ERROR.match(export):
         return "the export is an error of an HTTP interface"
+    if b"\x1b[" in export[:_EDGE_BYTES] and _BY_ROUTEROS.search(
+        without_escapes(export[:_EDGE_BYTES])
+    ):
+        return "the export holds what a terminal shows: colours"
+    for start, stop in comments_below_opening(export):
+        line = export[start:stop].strip()
+        if _NOT_WHOLE.fullmatch(line) and not _CALEA.fullmatch(line):
+            return f"RouterOS says that the export is not whole: {_quoted(line)}"
     top = export[:_EDGE_BYTES].splitlines()[:_EDGE_LINES]
     end = export[-_EDGE_BYTES:].splitlines()[-_EDGE_LINES:]
     for line in (*top, *end):

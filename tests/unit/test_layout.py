@@ -94,6 +94,8 @@ STORE_USERS = {
     "tasks.repack",
     "tasks.retention",
     "worker.git_store",
+    # Only what an export looks like, which knows no git.
+    "worker.suspect",
 }
 
 

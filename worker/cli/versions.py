@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, replace
-from typing import Final
 
 import pygit2
 
@@ -29,9 +28,6 @@ from worker.store.reader import (
 from worker.store.repository import TenantRepository, tells_damage
 from worker.suspect import why_suspect
 
-#: Bytes of a file above which a version is listed without a look into it.
-_LOOKED_AT_BYTES: Final = 4 << 20
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -40,7 +36,7 @@ class Row:
     version: Version
     #: The author's date: when the device was asked, as far as that is known.
     captured_at: dt.datetime
-    #: Why the capture looks bad or failed; None: it does not. A large binary is not looked at.
+    #: Why the capture looks bad or failed; None: it does not.
     suspect: str | None = None
 
     @property
@@ -129,9 +125,7 @@ def _page(
 
 def _row_of(repository: TenantRepository, device_id: str, version: Version) -> Row:
     commit = find_commit(repository, version.sha)
-    pair = Pair(None, None)
-    if max(version.export_bytes or 0, version.binary_bytes or 0) <= _LOOKED_AT_BYTES:
-        pair = read_pair(repository, commit, device_id)
+    pair = read_pair(repository, commit, device_id)
     return Row(version, captured_at(commit), why_suspect(pair.export, pair.binary))
 
 

@@ -56,6 +56,20 @@ def test_history_as_json(filled: Store, confkeep: Confkeep) -> None:
     }
 
 
+def test_history_judges_large_files_as_the_receipt_did(filled: Store, confkeep: Confkeep) -> None:
+    size = 5_000_000
+    binary = b"\x88\xac\xa1\xb1" + size.to_bytes(4, "little") + bytes(size - 8)
+    filled.add(ROUTER, b"Bus error\n", binary, "failed")
+    filled.add(ROUTER, b"/ip address\n", binary[:-1], "cut off")
+
+    found = json.loads(confkeep("history", TENANT, ROUTER, "--json", "--limit", "2").stdout)
+
+    assert [version["suspect"] for version in found["versions"]] == [
+        "the binary has 4999999 bytes and says that it has 5000000",
+        "the export holds an error: Bus error",
+    ]
+
+
 def test_history_of_configuration_changes_leaves_out_the_others(
     filled: Store, confkeep: Confkeep
 ) -> None:
