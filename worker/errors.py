@@ -358,7 +358,7 @@ class SideFileDamaged(RepositoryDamaged):
 
 
 class RestoreFailed(StoreError):
-    """A drill restored something else than the history says, or nothing that a router would take."""
+    """A drill restored something else than the history says."""
 
     hint = (
         "The report names each version and what is wrong; `confkeep verify` says whether the "

@@ -78,9 +78,10 @@ def command(
 
     Without TENANT: all tenants of the store, or --tenants of them. The repository is cloned as over
     a network; of random devices random versions are written into an empty folder, read back, and
-    compared with what the history says: names, sizes, object ids and line counts. An export must
-    hold lines of a RouterOS script, and how many are not recognised is told; a binary is told plain,
-    encrypted or unknown by its first bytes. Nothing in the store is changed, and workers may go on.
+    compared with what the history says: names, sizes, object ids and line counts. Only that decides.
+    Of an export is told besides how many lines RouterOS would not write, and whether it has any other;
+    a binary is told plain, encrypted or unknown by its first bytes. Nothing in the store is changed,
+    and workers may go on.
 
     \b
     Ends with
@@ -97,8 +98,8 @@ def command(
                     "duration_s", "last_seen": {device_id: date},
                     "restored": [{"device_id", "commit", "captured_at", "export_bytes",
                                   "binary_bytes", "lines_added", "lines_removed",
-                                  "unrecognised_share": 0 to 1, "binary_kind",
-                                  "problems": [text]}]}],
+                                  "unrecognised_share": 0 to 1, "looks_like_routeros",
+                                  "binary_kind", "problems": [text]}]}],
        "errors": [{"tenant_id", "error": why it could not be drilled at all}]}
     """
     running.adopt(terminal)

@@ -50,11 +50,7 @@ def render(reports: Sequence[DrillReport], now: dt.datetime) -> str:
     """
     restored = sum(len(report.restored) for report in reports)
     failed = sum(report.failed for report in reports)
-    verdict = (
-        f'<p class="bad">{count_text(failed, "restore")} failed.</p>'
-        if failed
-        else '<p class="ok">Every restore is right.</p>'
-    )
+    verdict = _failures(reports) if failed else '<p class="ok">Every restore is right.</p>'
     body = "".join(_report(report, now) for report in reports)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -67,19 +63,46 @@ def render(reports: Sequence[DrillReport], now: dt.datetime) -> str:
     )
 
 
+def _failures(reports: Sequence[DrillReport]) -> str:
+    """What failed, each with a link to where the page says more."""
+    failed = sum(report.failed for report in reports)
+    rows = []
+    for report in reports:
+        rows += [
+            (report.tenant_id, f"tenant {report.tenant_id}: {first_line(problem)}")
+            for problem in report.problems
+        ]
+        rows += [
+            (_anchor(one), f"device {one.device_id}, commit {one.sha[:10]}: {result_of(one)}")
+            for one in report.restored
+            if one.problems
+        ]
+    items = "".join(
+        f'<li><a href="#{escape(anchor)}">{escape(text)}</a></li>\n' for anchor, text in rows
+    )
+    return f'<p class="bad">{count_text(failed, "restore")} failed:</p>\n<ul>\n{items}</ul>'
+
+
+def _anchor(one: Restored) -> str:
+    return f"{one.device_id}-{one.sha}"
+
+
 def result_of(one: Restored) -> str:
     """How a restore ended, in a few words."""
     if one.problems:
         return "FAILED: " + "; ".join(first_line(problem) for problem in one.problems)
     if one.unrecognised_share is None:
         return "ok, no export"
+    if not one.looks_like_routeros:
+        return "ok, does not look like RouterOS"
     if one.unrecognised_share == 0:
         return "ok"
     return f"ok, {max(one.unrecognised_share, 0.001):.1%} of lines not recognised"
 
 
 def _report(report: DrillReport, now: dt.datetime) -> str:
-    parts = [f"<h2>Tenant <code>{escape(report.tenant_id)}</code></h2>\n"]
+    tenant = escape(report.tenant_id)
+    parts = [f'<h2 id="{tenant}">Tenant <code>{tenant}</code></h2>\n']
     parts += [f'<p class="bad">{escape(first_line(problem))}</p>\n' for problem in report.problems]
     parts.append(
         f'<p class="dim">{count_text(report.devices, "device")}, clone in {report.clone_s:.1f} s, '
@@ -103,7 +126,7 @@ def _table(restored: Iterable[Restored]) -> str:
         binary = "" if one.binary_bytes is None else size_text(one.binary_bytes)
         lines = "" if one.lines_added is None else f"+{one.lines_added} -{one.lines_removed}"
         rows.append(
-            f"<tr><td><code>{escape(one.device_id)}</code></td>"
+            f'<tr id="{escape(_anchor(one))}"><td><code>{escape(one.device_id)}</code></td>'
             f"<td><code>{escape(one.sha[:10])}</code></td>"
             f"<td>{date_text(one.captured_at)}</td>"
             f'<td class="n">{"" if one.export_bytes is None else size_text(one.export_bytes)}</td>'

@@ -214,12 +214,7 @@ class _Drill:
                 f"+{added} -{removed} lines, and the history says "
                 f"+{said.lines_added} -{said.lines_removed}"
             )
-        share = None
-        if export is not None:
-            script = parse_script(export)
-            share = round(script.unrecognised_share, 4)
-            if not script.recognised:
-                problems.append(f"{EXPORT_NAME} holds no line of a RouterOS script")
+        script = None if export is None else parse_script(export)
         shutil.rmtree(folder)
         return Restored(
             device_id=device,
@@ -229,7 +224,8 @@ class _Drill:
             binary_bytes=None if binary is None else len(binary),
             lines_added=added,
             lines_removed=removed,
-            unrecognised_share=share,
+            unrecognised_share=None if script is None else round(script.unrecognised_share, 4),
+            looks_like_routeros=None if script is None else script.recognised > 0,
             binary_kind=None if binary is None else binary_kind(binary),
             problems=tuple(problems),
         )

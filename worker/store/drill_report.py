@@ -22,6 +22,9 @@ class Restored:
     lines_removed: int | None = None
     #: How much of the export is no line of a RouterOS script, from 0 to 1.
     unrecognised_share: float | None = None
+    #: Whether the export has a line that RouterOS might have written; None: there is no export. Says
+    #: nothing about the restore: another maker's text is restored as exactly as any.
+    looks_like_routeros: bool | None = None
     #: `plain`, `encrypted` or `unknown`.
     binary_kind: str | None = None
     #: Why the restore failed; empty: it is proven.
@@ -38,6 +41,7 @@ class Restored:
             "lines_added": self.lines_added,
             "lines_removed": self.lines_removed,
             "unrecognised_share": self.unrecognised_share,
+            "looks_like_routeros": self.looks_like_routeros,
             "binary_kind": self.binary_kind,
             "problems": list(self.problems),
         }

@@ -153,11 +153,21 @@ def test_other_line_counts_than_those_of_the_history_fail(
     }
 
 
-def test_an_export_without_any_line_of_a_script_fails(store: Store, confkeep: Confkeep) -> None:
-    store.add(ROUTER, b"Bus error\n")
+@pytest.mark.parametrize(
+    "export", [b"Bus error\n", b"hostname sw1\ninterface Vlan1\n no shutdown\n", b"\n"]
+)
+def test_an_exact_restore_is_right_whatever_the_text_is(
+    store: Store, confkeep: Confkeep, export: bytes
+) -> None:
+    store.add(ROUTER, export)
     done = confkeep("drill")
-    assert done.exit_code == 43
-    assert "no line of a RouterOS script" in done.stdout
+    assert done.exit_code == 0
+    assert "1 version of 1 device restored, 0 failed" in done.stdout
+    assert "does not look like RouterOS" in drill_page.result_of(
+        drill_repository(repository_path(store.path, TENANT)).restored[0]
+    )
+    [tenant] = json.loads(confkeep("drill", "--json").stdout)["tenants"]
+    assert (tenant["outcome"], tenant["restored"][0]["looks_like_routeros"]) == ("proven", False)
 
 
 def test_it_works_without_git_and_without_an_index(
@@ -290,7 +300,11 @@ def test_the_page_of_a_failure_escapes_what_it_shows() -> None:
     page = Page(text)
     assert "script" not in page.seen
     assert "b" not in page.seen
-    assert "2 restores failed." in text
+    # What failed stands at the top, and leads to where more is said.
+    top, _, rest = text.partition("<h2")
+    assert "2 restores failed:" in top
+    assert page.links == [f"#{TENANT}", f"#{ROUTER}-{bad.sha}"]
+    assert all(f'id="{link.removeprefix("#")}"' in rest for link in page.links)
     assert "FAILED: &lt;script&gt;" in text
     assert ">3 d</text>" in text
 
