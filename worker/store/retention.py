@@ -111,6 +111,10 @@ def plan_retention(repository: TenantRepository, policy: Policy, now_s: int) -> 
                 binaries_removed=sum(drop[number] for number in own),
             )
         )
+    for number, commit in enumerate(commits[1:], start=1):
+        if commit.device is None and not commit.changes:
+            # It shows what the commit before it shows: another program's unchanged capture, as a rule.
+            keep[number] = keep[number - 1]
     selection = Selection(commits, keep, drop, chain.merge)
     return Plan(tip, devices, _freed_bytes(repository.path, selection), selection)
 

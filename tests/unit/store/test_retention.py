@@ -70,6 +70,34 @@ def test_commits_that_are_no_captures_stay_with_all_that_they_changed(store: Pat
     assert_sound(path)
 
 
+def test_another_programs_commit_that_changed_nothing_goes_with_the_one_before_it(
+    store: Path,
+) -> None:
+    """It is an unchanged capture, as a rule; kept alone it would show an older version, or none."""
+    path = store / NAME
+    stream = Stream()
+    steps: list[dict[str, bytes | None]] = [
+        {}, {f"{ONE}/export.rsc": b"1\n"}, {}, {},
+        {f"{TWO}/export.rsc": b"a\n"}, {},
+        {f"{ONE}/export.rsc": b"2\n"}, {},
+    ]  # fmt: skip
+    for number, files in enumerate(steps):
+        stream.commit(files, when_s=START_S + number)
+    stream.write(path)
+    shas = git(path, "rev-list", "--reverse", "main").decode().split()
+    applied = apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+    assert applied.plan.captures_removed == 1
+    repository = open_repository(path)
+    for gone in shas[1:4]:
+        with pytest.raises(RemovedByRetention):
+            read_file(repository, gone, ONE, "export.rsc")
+    times = [int(line) - START_S for line in git(path, "log", "--format=%ct", "main").split()]
+    assert times == [7, 6, 5, 4, 0]
+    assert read_file(repository, shas[5], TWO, "export.rsc") == b"a\n"
+    assert read_file(repository, shas[7], ONE, "export.rsc") == b"2\n"
+    assert_sound(path)
+
+
 def test_what_is_below_the_newest_merge_stays_and_the_rules_count_above_it(store: Path) -> None:
     path = store / NAME
     stream = Stream()
