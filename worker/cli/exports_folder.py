@@ -2,7 +2,8 @@
 
     TENANT/DEVICE/*.rsc      and beside an export its binary: the same name with `.backup`
 
-Which tenant and device a folder's name stands for: `worker.cli.sources.names`.
+Which tenant and device a folder's name stands for: `worker.cli.sources.names`. What is nowhere in
+that layout is listed as left out.
 """
 
 from __future__ import annotations
@@ -10,41 +11,22 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import heapq
-import re
+import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
+from worker.cli import capture_order
+from worker.cli.capture_dates import CERTAIN, DAY_FIRST, MONTH_FIRST
+from worker.cli.capture_order import Export, order_of, read_export, readings_of
 from worker.cli.sources.names import NAMESPACE as NAMESPACE
-from worker.cli.sources.names import Names
+from worker.cli.sources.names import Names, Row
 from worker.errors import InvalidBackup, InvalidInput
 
-#: How captures of one device may be ordered; see `order_of`.
-ORDERS: Final = ("date", "number", "mtime", "name")
-
-#: Bytes at the start of an export among which its header is looked for.
-_HEADER_BYTES: Final = 1024
-#: Dates before this are of a device without a clock.
-_EARLIEST: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
-_LATEST: Final = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
-
-_NAME_DATE = re.compile(
-    r"(?<!\d)((?:19|20)\d\d)([-_.]?)(\d\d)\2(\d\d)"
-    r"(?:[-_. T]*([01]\d|2[0-3])[-_.:hH]?([0-5]\d)(?:[-_.:mM]?([0-5]\d))?)?(?!\d)"
-)
-_HEADER_DATE = re.compile(
-    rb"^#[ \t]+(?:(\d{4})-(\d\d)-(\d\d)|([a-z]{3})/(\d\d)/(\d{4}))[ \t]+(\d\d):(\d\d):(\d\d)"
-    rb"[ \t]+by RouterOS\b",
-    re.IGNORECASE | re.MULTILINE,
-)
-_MONTHS: Final = {
-    name: number
-    for number, name in enumerate(
-        b"jan feb mar apr may jun jul aug sep oct nov dec".split(), start=1
-    )
-}
+#: Orders in which all files of a flat folder are the captures of one device.
+_SERIES: Final = (CERTAIN, DAY_FIRST, MONTH_FIRST, "number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +82,10 @@ class ExportsFolder:
     captures: list[Capture]
     #: Names that are no UUIDs -> the tenant's id; a device stands as `TENANT/DEVICE`.
     named_ids: dict[str, str] = field(default_factory=dict)
+    #: Files that were left out, and why; a line each.
+    left_out: list[str] = field(default_factory=list)
+    #: What else a person should know; a line each.
+    notes: list[str] = field(default_factory=list)
 
 
 def backup_id_of(capture: Capture, export: bytes, binary: bytes | None) -> str:
@@ -128,28 +114,36 @@ def scan(
     """Look through a folder; reads no more than the start of each export.
 
     Args:
-        order: one of `ORDERS` for all devices; None: the first that fits a device, see `order_of`.
+        order: one of `capture_order.ORDERS` for all devices; None: the first that fits a device.
         tenant: `folder` holds DEVICE/*.rsc, all of this tenant.
         names: whose each device is; None: as its names say.
 
     Raises:
-        InvalidInput: no export is where one belongs.
+        InvalidInput: no export is where one belongs, or nothing tells a device's newest export.
     """
+    layout = "DEVICE/*.rsc" if tenant is not None else "TENANT/DEVICE/*.rsc"
     tenants = [(tenant, folder)] if tenant is not None else _folders(folder)
     names = names or Names()
-    captures: list[Capture] = []
+    devices: dict[str, list[_Device]] = {}
+    taken: set[Path] = set()
     for tenant_name, tenant_folder in tenants:
-        devices = []
         for device_name, device_folder in _folders(tenant_folder):
             exports = exports_in(device_folder)
-            row = names.find(tenant_name, device_name) if exports else None
-            if row is not None and not row.skip:
-                devices.append(_captures(row.tenant_id, row.device_id, exports, order))
-        captures += interleaved(devices)
+            if not exports:
+                continue
+            row = names.find(tenant_name, device_name)
+            taken.update(exports)
+            if not row.skip:
+                found = [read_export(path) for path in exports]
+                devices.setdefault(tenant_name, []).append(_Device(row, found))
     if not names.rows:
-        layout = "DEVICE/*.rsc" if tenant is not None else "TENANT/DEVICE/*.rsc"
         raise InvalidInput("DIR", f"no export in {folder}: they are looked for as {layout}")
-    return ExportsFolder(captures, names.made)
+    every = [device for each in devices.values() for device in each]
+    known, notes = _known_readings(every) if order is None else (set(), [])
+    captures: list[Capture] = []
+    for each in devices.values():
+        captures += interleaved([device.captures(order, known) for device in each])
+    return ExportsFolder(captures, names.made, _left_out(folder, taken, layout), notes)
 
 
 def scan_any(folder: Path, *, tenant: str) -> ExportsFolder:
@@ -166,15 +160,18 @@ def scan_any(folder: Path, *, tenant: str) -> ExportsFolder:
         has_devices = any(exports_in(path) for _name, path in _folders(folder))
         return scan(folder, tenant=tenant if has_devices else None)
     names = Names()
-    if len(flat) > 1 and order_of(flat) in ("date", "number"):
-        groups = {folder.resolve().name: flat}
+    exports = [read_export(path) for path in flat]
+    if len(flat) > 1 and _is_series(exports):
+        groups = {folder.resolve().name: exports}
     else:
-        groups = {path.stem: [path] for path in flat}
-    devices = [
-        _captures(row.tenant_id, row.device_id, paths, None)
-        for row, paths in ((names.find(tenant, name), paths) for name, paths in groups.items())
-    ]
-    return ExportsFolder(list(interleaved(devices)), names.made)
+        groups = {export.path.stem: [export] for export in exports}
+    devices = [_Device(names.find(tenant, name), group) for name, group in groups.items()]
+    captures = interleaved([device.captures(None, set()) for device in devices])
+    return ExportsFolder(list(captures), names.made)
+
+
+def _is_series(exports: Sequence[Export]) -> bool:
+    return bool(readings_of(exports)) or all(export.path.stem.isdecimal() for export in exports)
 
 
 def exports_in(folder: Path) -> list[Path]:
@@ -182,83 +179,64 @@ def exports_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".rsc" and p.is_file())
 
 
-def order_of(exports: Sequence[Path]) -> str:
-    """The order that fits a device's exports.
+@dataclass(frozen=True, slots=True)
+class _Device:
+    row: Row
+    exports: list[Export]
 
-    `date` when all names carry one (20240131, 2024-01-31, with or without a time), else `number`
-    when all names are numbers, else `mtime`: when the file was changed, to the second, and by
-    name among those of one second.
-    """
-    if all(date_in_name(path.stem) for path in exports):
-        return "date"
-    if all(path.stem.isdecimal() for path in exports):
-        return "number"
-    return "mtime"
-
-
-def date_in_name(stem: str) -> dt.datetime | None:
-    """The date that a file's name carries, taken as UTC."""
-    match = _NAME_DATE.search(stem)
-    if match is None:
-        return None
-    year, _separator, month, day, hour, minute, second = match.groups()
-    return _date(year, month, day, hour or 0, minute or 0, second or 0)
-
-
-def date_in_header(export: bytes) -> dt.datetime | None:
-    """The date in an export's header line, taken as UTC; None for that of an unset clock."""
-    match = _HEADER_DATE.search(export[:_HEADER_BYTES])
-    if match is None:
-        return None
-    year, month, day, month_name, day_2, year_2, *time = match.groups()
-    if month_name is None:
-        return _date(year, month, day, *time)
-    return _date(year_2, _MONTHS.get(month_name.lower(), 0), day_2, *time)
+    def captures(self, order: str | None, known: Collection[str]) -> list[Capture]:
+        """Its captures in their order."""
+        order = order or order_of(self.exports, known)
+        found = capture_order.sort(self.exports, order)
+        captures = []
+        for export, when in zip(found, capture_order.captured_at(found, order), strict=True):
+            binary = export.path.with_suffix(".backup")
+            captures.append(
+                Capture(
+                    self.row.tenant_id,
+                    self.row.device_id,
+                    export.path,
+                    binary if binary.is_file() else None,
+                    when,
+                )
+            )
+        return captures
 
 
-def _date(*parts: str | bytes | int) -> dt.datetime | None:
-    year, month, day, hour, minute, second = (int(part) for part in parts)
-    try:
-        found = dt.datetime(year, month, day, hour, minute, second, tzinfo=dt.UTC)
-    except ValueError:
-        return None
-    return found if _EARLIEST < found < _LATEST else None
+def _known_readings(devices: Iterable[_Device]) -> tuple[set[str], list[str]]:
+    """In which readings names are dates where only one is left, and a line about it."""
+    known: dict[str, Path] = {}
+    for device in devices:
+        readings = readings_of(device.exports)
+        if len(readings) == 1 and readings != [CERTAIN]:
+            for export in device.exports:
+                # The one whose day is no month tells.
+                if len(export.named) == 1 and CERTAIN not in export.named:
+                    known.setdefault(readings[0], export.path)
+    notes = [
+        f"dates in names are read {reading}, as {known[reading].name} says" for reading in known
+    ]
+    return set(known), notes
 
 
-def _captures(
-    tenant_id: str, device_id: str, exports: Iterable[Path], order: str | None
-) -> list[Capture]:
-    """One device's captures in their order."""
-    found = list(exports)
-    order = order or order_of(found)
-    found.sort(key=_SORT_KEYS[order])
-    captures: list[Capture] = []
-    for path in reversed(found):
-        binary = path.with_suffix(".backup")
-        when = _stated_date(path)
-        if when is None:
-            # A file's time may be that of a copy; no capture is later than the one after it.
-            when = _file_date(path)
-            if captures:
-                when = min(when, captures[-1].captured_at)
-        captures.append(
-            Capture(tenant_id, device_id, path, binary if binary.is_file() else None, when)
-        )
-    return captures[::-1]
-
-
-def _stated_date(export: Path) -> dt.datetime | None:
-    """The date in the file's name, else in its header."""
-    found = date_in_name(export.stem)
-    if found is None:
-        with export.open("rb") as file:
-            found = date_in_header(file.read(_HEADER_BYTES))
+def _left_out(folder: Path, taken: Collection[Path], layout: str) -> list[str]:
+    """A line for each file below the folder that is no capture, nor beside one."""
+    beside = {path.with_suffix(".backup") for path in taken}
+    found = []
+    for below, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(below, name)
+            if name.startswith(".") or path in taken or path in beside:
+                continue
+            place = path.relative_to(folder)
+            if path.suffix.lower() == ".backup":
+                found.append(f"{place} has no export beside it and was left out")
+            elif path.suffix.lower() == ".rsc":
+                found.append(f"{place} was left out: exports are looked for as {layout}")
+            else:
+                found.append(f"{place} was left out: it is no .rsc")
     return found
-
-
-def _file_date(export: Path) -> dt.datetime:
-    changed = dt.datetime.fromtimestamp(int(export.stat().st_mtime), dt.UTC)
-    return min(max(changed, _EARLIEST), _LATEST)
 
 
 class _Dated(Protocol):
@@ -277,20 +255,5 @@ def interleaved(devices: Iterable[Sequence[_DatedT]]) -> Iterator[_DatedT]:
     return heapq.merge(*devices, key=lambda capture: (capture.captured_at, capture.device_id))
 
 
-def _natural(stem: str) -> list[tuple[int, str]]:
-    """`router10` behind `router9`."""
-    parts = re.findall(r"\d+|\D+", stem)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
-
-
 def _folders(folder: Path) -> list[tuple[str, Path]]:
     return sorted((path.name, path) for path in folder.iterdir() if path.is_dir())
-
-
-#: What a device's exports are sorted by.
-_SORT_KEYS: Final[dict[str, Callable[[Path], Any]]] = {
-    "date": lambda path: (date_in_name(path.stem) or _EARLIEST, _natural(path.stem)),
-    "number": lambda path: _natural(path.stem),
-    "mtime": lambda path: (int(path.stat().st_mtime), _natural(path.stem)),
-    "name": lambda path: _natural(path.stem),
-}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -9,17 +10,16 @@ from typing import Final
 
 import click
 
-from worker.cli import exports_folder, running, sources
+from worker.cli import capture_order, exports_folder, import_kept, running, sources
+from worker.cli.import_kept import Kept, Older
 from worker.cli.sending import Capture, Sender, Sent
 from worker.cli.sources import adopt, oxidized, rancid
 from worker.cli.sources.found import Found
 from worker.cli.sources.names import Names
 from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, printable
-from worker.cli.versions import backup_ids_of
 from worker.cli.waiting import SILENCE_S
-from worker.errors import NotInStore, PoisonedBackup
+from worker.errors import InvalidInput, PoisonedBackup
 from worker.settings import get_settings
-from worker.store.repository import open_repository, repository_path
 
 #: Most refused files that are listed.
 _LISTED: Final = 20
@@ -49,14 +49,21 @@ _IDS_LISTED: Final = 50
 @click.option("--pack", is_flag=True, help="Of a store: put loose objects into packs, with git.")
 @click.option(
     "--order",
-    type=click.Choice(["auto", *exports_folder.ORDERS]),
+    type=click.Choice(["auto", *capture_order.ORDERS]),
     default="auto",
     show_default=True,
     help="Of exports: what tells a device's older one from the newer.",
 )
 @click.option("--tenant", help="All devices are this tenant's: a UUID or a name.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be imported.")
-@click.option("--strict", is_flag=True, help="End with status 1 when a file was refused.")
+@click.option(
+    "--strict", is_flag=True, help="End with status 1 when anything was refused or left out."
+)
+@click.option(
+    "--allow-older",
+    is_flag=True,
+    help="Also import captures older than what a device has: they become its newest versions.",
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0.1),
@@ -79,6 +86,7 @@ def command(
     tenant: str | None,
     dry_run: bool,
     strict: bool,
+    allow_older: bool,
     timeout: float,
     as_json: bool,
 ) -> None:
@@ -90,9 +98,9 @@ def command(
                 With --tenant: DIR/DEVICE/*.rsc
       oxidized  Oxidized's git repository, or a folder of them, one for each group. A group, or
                 else the repository's name, is the tenant
-      rancid    RANCID's folder, or one group's, with configs/ and router.db. A group is a tenant.
-                Without git history each file is one version. What router.db does not list is
-                left out, unless the mapping says else
+      rancid    RANCID's folder, or one group's, with configs/ and router.db, or its bare
+                repositories. A group is a tenant. Without git history each file is one version.
+                What router.db does not list is left out, unless the mapping says else
       store     bare repositories named by tenants' UUIDs. They are adopted where they are: HEAD is
                 made to name main, the history index is built, all is verified, and no commit is
                 rewritten. Nothing is sent, and no worker is needed
@@ -104,21 +112,25 @@ def command(
 
     From git come all versions, as `git log -- FILE` lists them, with their authors' dates and
     messages, to which a line says who they are by. A renamed file is two devices, unless the mapping
-    gives both the same id. Binary files are left out.
+    gives both the same id. Versions before a file first held anything are passed over.
 
     A device's exports are taken in the order of the dates in their names when all have one, else
-    of their numbers when all names are numbers, else of the files' times. The commit's author
-    date is the date in the name, else in the export's header, else the file's time, but not later
-    than that of the next.
+    of their numbers when all names are numbers, else of the dates in their headers when all have
+    one, else of the files' times. Where day and month may be either, the headers tell, or the names
+    of other devices; where two orders remain, the import stops and says how --order decides. The
+    commit's author date is the date in the name, else in the export's header, else the file's time,
+    but not later than that of the next.
 
     Importing again, also after an import that was cut off, imports what is new: the backup_id is
     made from device, file name and bytes, or from device, commit and path. Blank and too large files
-    are refused and listed; the others are imported.
+    are refused and listed; the others are imported. Captures that are older than what the store on
+    this machine has of their device would become its newest versions: the import says so and stops.
 
     \b
     With --json: {"found", "imported", "already_there", "unchanged", "refused": [{"path",
     "reason"}], "dead_letters": [{"path", "reason"}], "ids": {name: id}, "tenants": {id: devices},
-    "source", "notes": [what was left out]}; of a store {"adopted", "tenants": {id: {"head", "tip",
+    "source", "left_out": [what was not imported], "notes": [what else to know], "older":
+    [{"device_id", "captures", "place", "captured_at", "newest_kept"}]}; of a store {"adopted", "tenants": {id: {"head", "tip",
     "commits", "devices", "loose_objects", "packs", "indexed", "outcome"}}, "failed": {id: reason},
     "left_out": [names]}
     """
@@ -139,19 +151,27 @@ def command(
     )
     if mapping is not None and names.write():
         terminal.note(f"wrote {mapping}")
+    kept = import_kept.look(get_settings().git_store_path, found.captures)
+    if kept.other_ids:
+        found.notes.append(
+            f"{count_text(kept.other_ids, 'version')} of the same date and text came before under "
+            "other ids: the source's history was rewritten, or its files renamed"
+        )
     if dry_run:
-        _print_plan(terminal, source, found, as_json)
-        return
+        _print_plan(terminal, source, found, kept, as_json)
+        ctx.exit(1 if strict and found.left_out else 0)
+    if kept.older and not allow_older:
+        raise _on_top(kept.older)
     with terminal.progress("importing", len(found.captures)) as advance:
-        sender = Sender(_in_git(found.captures), advance, silence_s=timeout)
+        sender = Sender(kept.ids, advance, silence_s=timeout)
         sent = sender.send(found.captures)
     if as_json:
-        terminal.json(_summary_json(source, found, sent))
+        terminal.json(_summary_json(source, found, kept, sent))
     else:
         _print_summary(terminal, found, sent)
     if sent.dead:
         ctx.exit(PoisonedBackup.exit_code)
-    if strict and sent.refused:
+    if strict and (sent.refused or found.left_out):
         ctx.exit(1)
 
 
@@ -164,25 +184,27 @@ def _read(
     if source == sources.RANCID:
         return rancid.read(folder, tenant=tenant, names=names)
     exports = exports_folder.scan(folder, order=order, tenant=tenant, names=names)
-    return Found(exports.captures, exports.named_ids)
+    return Found(exports.captures, exports.named_ids, exports.left_out, exports.notes)
 
 
-def _in_git(captures: Sequence[Capture]) -> set[str]:
-    """The backup_ids in the repositories that are on this machine."""
-    store = get_settings().git_store_path
-    ids: set[str] = set()
-    for tenant_id in {capture.tenant_id for capture in captures}:
-        try:
-            ids |= backup_ids_of(open_repository(repository_path(store, tenant_id)))
-        except NotInStore:
-            continue
-    return ids
+def _on_top(older: Sequence[Older]) -> InvalidInput:
+    """What says that old captures would become the newest versions."""
+    first = older[0]
+    count = sum(device.captures for device in older)
+    return InvalidInput(
+        "DIR",
+        f"{count_text(count, 'capture')} of {count_text(len(older), 'device')} would be put on top of "
+        f"newer ones: {first.place} is of {date_text(first.captured_at)}, and device "
+        f"{first.device_id} has one of {date_text(first.newest_kept)}. Nothing was imported. Give "
+        "them a tenant of their own with --tenant NAME, or say --allow-older if they shall be the "
+        "newest versions",
+    )
 
 
-def _print_plan(terminal: Terminal, source: str, found: Found, as_json: bool) -> None:
+def _print_plan(terminal: Terminal, source: str, found: Found, kept: Kept, as_json: bool) -> None:
     tenants = _devices_by_tenant(found.captures)
     if as_json:
-        terminal.json(_summary_json(source, found, None))
+        terminal.json(_summary_json(source, found, kept, None))
         return
     dates: dict[str, list[Capture]] = {}
     for capture in found.captures:
@@ -207,6 +229,8 @@ def _print_plan(terminal: Terminal, source: str, found: Found, as_json: bool) ->
         f"Would import from {source} {count_text(len(found.captures), 'backup')} of "
         f"{count_text(len(dates), 'device')} of {count_text(len(tenants), 'tenant')}."
     )
+    if kept.older:
+        terminal.line(f"  {_on_top(kept.older).problem}", style="yellow")
 
 
 def _print_summary(terminal: Terminal, found: Found, sent: Sent) -> None:
@@ -215,6 +239,7 @@ def _print_summary(terminal: Terminal, found: Found, sent: Sent) -> None:
     terminal.line(
         f"{count_text(sent.imported, 'backup')} imported, {sent.already_there} already there, "
         f"{len(sent.refused)} refused"
+        + (f", {len(found.left_out)} left out" if found.left_out else "")
         + (f", {count_text(len(sent.dead), 'dead letter')}" if sent.dead else "")
         + "."
     )
@@ -226,10 +251,11 @@ def _print_summary(terminal: Terminal, found: Found, sent: Sent) -> None:
 
 
 def _print_notes(terminal: Terminal, found: Found) -> None:
-    for note in found.notes[:_LISTED]:
-        terminal.line(f"  {printable(note)}", style="yellow")
-    if len(found.notes) > _LISTED:
-        terminal.line(f"  and {len(found.notes) - _LISTED} more; --json lists all", style="dim")
+    for lines in (found.left_out, found.notes):
+        for line in lines[:_LISTED]:
+            terminal.line(f"  {printable(line)}", style="yellow")
+        if len(lines) > _LISTED:
+            terminal.line(f"  and {len(lines) - _LISTED} more; --json lists all", style="dim")
 
 
 def _print_ids(terminal: Terminal, found: Found) -> None:
@@ -251,7 +277,7 @@ def _devices_by_tenant(captures: Sequence[Capture]) -> dict[str, set[str]]:
     return found
 
 
-def _summary_json(source: str, found: Found, sent: Sent | None) -> dict[str, object]:
+def _summary_json(source: str, found: Found, kept: Kept, sent: Sent | None) -> dict[str, object]:
     tenants = _devices_by_tenant(found.captures)
     sent = sent or Sent()
     return {
@@ -262,6 +288,17 @@ def _summary_json(source: str, found: Found, sent: Sent | None) -> dict[str, obj
         "refused": [{"path": path, "reason": reason} for path, reason in sent.refused],
         "dead_letters": [{"path": path, "reason": reason} for path, reason in sent.dead],
         "source": source,
+        "left_out": found.left_out,
+        "older": [
+            {
+                "device_id": device.device_id,
+                "captures": device.captures,
+                "place": device.place,
+                "captured_at": device.captured_at.astimezone(dt.UTC).isoformat(),
+                "newest_kept": device.newest_kept.isoformat(),
+            }
+            for device in kept.older
+        ],
         "notes": found.notes,
         "ids": found.named_ids,
         "tenants": {tenant_id: len(devices) for tenant_id, devices in tenants.items()},

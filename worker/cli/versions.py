@@ -9,7 +9,6 @@ import pygit2
 
 from worker.errors import NotInStore
 from worker.store.backup import (
-    BACKUP_ID_HEADER,
     BINARY_NAME,
     DEVICE_ID_HEADER,
     EXPORT_NAME,
@@ -202,15 +201,3 @@ def changed_devices(commit: pygit2.Commit) -> set[str]:
     )
     paths = (delta.new_file.path or delta.old_file.path for delta in diff.deltas)
     return {path.split("/", 1)[0] for path in paths}
-
-
-@tells_damage
-def backup_ids_of(repository: TenantRepository) -> set[str]:
-    """The ids of all backups that are in git. Costs the whole history."""
-    tip = repository.tip()
-    if tip is None:
-        return set()
-    found = (
-        id_in_header(commit.read_raw(), BACKUP_ID_HEADER) for commit in repository.git.walk(tip)
-    )
-    return {backup_id for backup_id in found if backup_id is not None}

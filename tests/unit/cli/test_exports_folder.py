@@ -9,15 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.cli.exports_folder import (
-    NAMESPACE,
-    backup_id_of,
-    date_in_header,
-    date_in_name,
-    order_of,
-    scan,
-    scan_any,
-)
+from worker.cli import capture_order
+from worker.cli.capture_dates import CERTAIN, DAY_FIRST, MONTH_FIRST, date_in_header, dates_in_name
+from worker.cli.exports_folder import NAMESPACE, backup_id_of, scan, scan_any
 from worker.errors import InvalidInput
 
 TENANT = "aaaa1111-0000-4000-8000-000000000001"
@@ -54,7 +48,47 @@ def names(folder: Path, order: str | None = None) -> list[str]:
     ],
 )
 def test_dates_in_names(stem: str, date: dt.datetime | None) -> None:
-    assert date_in_name(stem) == date
+    assert dates_in_name(stem) == ({} if date is None else {CERTAIN: date})
+
+
+@pytest.mark.parametrize(
+    ("stem", "day_first", "month_first"),
+    [
+        ("rtr1_30012024", "2024-01-30", None),
+        ("01302024", None, "2024-01-30"),
+        ("01022024-0301", "2024-02-01T03:01", "2024-01-02T03:01"),
+        ("30-01-2024", "2024-01-30", None),
+        ("1.2.2024", "2024-02-01", "2024-01-02"),
+        ("5_5_2024 23-59-58", "2024-05-05T23:59:58", "2024-05-05T23:59:58"),
+        ("31-04-2024", None, None),
+        ("32012024", None, None),
+        ("130012024", None, None),
+    ],
+)
+def test_names_that_may_mean_two_dates(
+    stem: str, day_first: str | None, month_first: str | None
+) -> None:
+    expected = {
+        reading: dt.datetime.fromisoformat(date).replace(tzinfo=UTC)
+        for reading, date in ((DAY_FIRST, day_first), (MONTH_FIRST, month_first))
+        if date is not None
+    }
+    assert dates_in_name(stem) == expected
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [
+        "2021.feb.28",
+        "28feb2021",
+        "rtr1-Feb-28-2021",
+        "28-february-2021",
+        "2021-FEB-28",
+        "Feb_28_2021",
+    ],
+)
+def test_months_by_their_names(stem: str) -> None:
+    assert dates_in_name(stem) == {CERTAIN: dt.datetime(2021, 2, 28, tzinfo=UTC)}
 
 
 @pytest.mark.parametrize(
@@ -97,15 +131,122 @@ def test_numbers_are_compared_as_numbers(tmp_path: Path) -> None:
     assert names(tmp_path) == ["9.rsc", "10.rsc", "0011.rsc"]
 
 
-def test_else_the_files_times_then_the_names(tmp_path: Path) -> None:
+HEADER = "# {} 03:00:00 by RouterOS 7.16\n".format
+
+
+@pytest.mark.parametrize(
+    "stems",
+    [
+        ("30012024", "31012024", "01022024", "02022024"),
+        ("r1_30-01-2024", "r1_31-01-2024", "r1_01-02-2024", "r1_02-02-2024"),
+        ("30.1.2024", "31.1.2024", "1.2.2024", "2.2.2024"),
+        ("2024.jan.30", "2024.jan.31", "2024.feb.01", "2024.feb.02"),
+        ("30Jan2024", "31Jan2024", "01Feb2024", "02Feb2024"),
+        ("01302024", "01312024", "02012024", "02022024"),
+    ],
+)
+def test_dates_in_names_of_any_form(tmp_path: Path, stems: tuple[str, ...]) -> None:
+    for stem in stems:
+        put(tmp_path / TENANT / DEVICE / f"{stem}.rsc")
+    found = scan(tmp_path).captures
+    assert [capture.export_path.stem for capture in found] == list(stems)
+    assert [f"{capture.captured_at:%m-%d}" for capture in found] == [
+        "01-30", "01-31", "02-01", "02-02",
+    ]  # fmt: skip
+
+
+def test_the_headers_tell_what_day_and_month_are(tmp_path: Path) -> None:
     device = tmp_path / TENANT / DEVICE
-    put(device / "r10.rsc", mtime=1_000)
+    put(device / "01022024.rsc", HEADER("2024-02-01").encode())
+    put(device / "02012024.rsc", HEADER("2024-01-02").encode())
+    assert names(tmp_path) == ["02012024.rsc", "01022024.rsc"]
+    put(device / "02012024.rsc", HEADER("2024-02-01").encode())
+    put(device / "01022024.rsc", HEADER("2024-01-02").encode())
+    assert names(tmp_path) == ["01022024.rsc", "02012024.rsc"]
+
+
+def test_other_devices_tell_what_day_and_month_are(tmp_path: Path) -> None:
+    put(tmp_path / TENANT / "one" / "01022024.rsc")
+    put(tmp_path / TENANT / "one" / "02012024.rsc")
+    put(tmp_path / "other" / "two" / "31012024.rsc")
+    found = scan(tmp_path)
+    its = [c.export_path.name for c in found.captures if c.export_path.parent.name == "one"]
+    assert its == ["02012024.rsc", "01022024.rsc"]
+    assert found.notes == ["dates in names are read day-first, as 31012024.rsc says"]
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        # Nothing tells day from month.
+        ({"01022024": "", "02012024": ""}, "--order day-first or --order month-first"),
+        ({"01-02-2024": ""}, "of 2024-02-01 or of 2024-01-02"),
+        # Two devices of a source were named in two ways.
+        ({"../two/31012024": "", "../three/01312024": "", "01022024": ""}, "--order day-first"),
+        # Numbers that the headers say are dates with a year of two digits.
+        (
+            {"300124": HEADER("2024-01-30"), "010224": HEADER("2024-02-01")},
+            "--order number or --order header",
+        ),
+        # Files of one time, such as of a copy.
+        ({"before": "", "after": ""}, "--order name"),
+    ],
+)
+def test_where_two_orders_remain_nothing_is_guessed(
+    tmp_path: Path, files: dict[str, str], problem: str
+) -> None:
+    for stem, header in files.items():
+        put(tmp_path / TENANT / "one" / f"{stem}.rsc", f"{header}{stem}\n".encode())
+    with pytest.raises(InvalidInput, match=problem):
+        scan(tmp_path)
+    for order in capture_order.ORDERS:
+        assert len(scan(tmp_path, order=order).captures) == len(files)
+
+
+def test_headers_come_before_the_files_times(tmp_path: Path) -> None:
+    device = tmp_path / TENANT / DEVICE
+    put(device / "a.rsc", HEADER("2024-01-30").encode(), mtime=2_000)
+    put(device / "b.rsc", HEADER("jan/29/2024").encode(), mtime=2_000)
+    put(device / "c.rsc", b"# model = x\n" * 40 + HEADER("2024-01-28").encode(), mtime=3_000)
+    assert names(tmp_path) == ["c.rsc", "b.rsc", "a.rsc"]
+
+
+def test_a_header_gives_the_time_to_the_date_in_a_name(tmp_path: Path) -> None:
+    device = tmp_path / TENANT / DEVICE
+    put(device / "2024-01-30-b.rsc", b"# 2024-01-30 03:00:00 by RouterOS 7.16\n")
+    put(device / "2024-01-30-a.rsc", b"# 2024-01-30 09:00:00 by RouterOS 7.16\n")
+    put(device / "2024-01-29.rsc", b"# 2024-06-30 09:00:00 by RouterOS 7.16\n")
+    found = scan(tmp_path).captures
+    assert [c.export_path.stem[-2:] for c in found] == ["29", "-b", "-a"]
+    assert [c.captured_at.hour for c in found] == [0, 3, 9]
+
+
+def test_else_the_files_times(tmp_path: Path) -> None:
+    device = tmp_path / TENANT / DEVICE
+    put(device / "r10.rsc", mtime=1_001)
     put(device / "r9.rsc", mtime=1_000)
     put(device / "a.rsc", mtime=2_000)
 
-    assert order_of(sorted(device.iterdir())) == "mtime"
     assert names(tmp_path) == ["r9.rsc", "r10.rsc", "a.rsc"]
     assert names(tmp_path, "name") == ["a.rsc", "r9.rsc", "r10.rsc"]
+
+
+def test_what_is_no_capture_is_told(tmp_path: Path) -> None:
+    for name in (
+        "acme/rtr1/rtr1-20240130.rsc", "acme/rtr1/rtr1-20240130.backup", "acme/rtr1/.hidden",
+        "acme/.git/config", "acme/rtr1/old/rtr1-20230130.rsc", "acme/rtr1/x.rsc.gz",
+        "acme/rtr2.rsc", "acme/sw1/sw1.cfg", "acme/rtr3/rtr3.backup",
+    ):  # fmt: skip
+        put(tmp_path / name)
+    found = scan(tmp_path)
+    assert len(found.captures) == 1
+    assert found.left_out == [
+        "acme/rtr2.rsc was left out: exports are looked for as TENANT/DEVICE/*.rsc",
+        "acme/rtr1/x.rsc.gz was left out: it is no .rsc",
+        "acme/rtr1/old/rtr1-20230130.rsc was left out: exports are looked for as TENANT/DEVICE/*.rsc",
+        "acme/rtr3/rtr3.backup has no export beside it and was left out",
+        "acme/sw1/sw1.cfg was left out: it is no .rsc",
+    ]
 
 
 def test_an_order_can_be_forced(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from tests.histories import device_ids, write_merged
 from tests.judge import GIT_ENVIRONMENT, git
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
-from worker.cli import sources
+from worker.cli import exports_folder, import_kept, sources
 from worker.cli.sources import oxidized, rancid
 from worker.cli.sources.found import Found
 from worker.cli.sources.git_history import read_history
@@ -26,6 +26,8 @@ from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.index import open_index
 from worker.store.repository import create_repository, open_repository, repository_path
+from worker.store.retention import apply_retention
+from worker.store.retention_rules import policy_of
 
 MIB = 1024 * 1024
 
@@ -187,9 +189,9 @@ def test_a_shallow_clone_gives_what_it_has(tmp_path: Path) -> None:
     assert contents(found, "t/r1") == [b"2", b"3"]
 
 
-def test_renamed_removed_and_binary_files(tmp_path: Path) -> None:
+def test_renamed_and_removed_files_and_bad_captures(tmp_path: Path) -> None:
     source = Source(tmp_path / "oxidized").init()
-    source.commit("first", {"old": b"a\n" * 50, "blob": b"\x88\0\1", "gone": b"x"})
+    source.commit("first", {"old": b"a\n" * 50, "gone": b"x"})
     source.commit("renamed", {"old": None, "new": b"a\n" * 50})
     source.commit("removed", {"gone": None})
     source.commit("bad capture", {"new": b"a\0b"})
@@ -201,13 +203,12 @@ def test_renamed_removed_and_binary_files(tmp_path: Path) -> None:
     found = oxidized.read(source.path, tenant="t", names=(names := Names(mapping)))
 
     assert contents(found, "t/gone") == [b"x"]
-    assert "oxidized: blob is binary and was left out" in found.notes
-    assert "oxidized: link is no file and was left out" in found.notes
+    assert found.left_out == ["oxidized: link is no file and was left out"]
     assert any(note.startswith("old was removed in ") for note in found.notes)
     assert "t/link" not in found.named_ids
+    # What the store accepts comes in, and is marked as suspect there.
     (bad,) = [c for c in found.captures if c.message.startswith("bad")]
-    with pytest.raises(InvalidBackup, match="binary"):
-        bad.read(MIB, MIB)
+    assert bad.read(MIB, MIB) == (b"a\0b", None)
     with pytest.raises(InvalidBackup, match="at most 10 bytes"):
         found.captures[0].read(10, 10)
 
@@ -259,7 +260,7 @@ def test_rancid_under_git_gives_its_history(tmp_path: Path) -> None:
     assert contents(found, "core/r2") == [b"9"]
     assert found.captures[0].message == "new\n\nBy Oxi <oxi@example.net>"
     assert "core: r3 has no configuration" in found.notes
-    assert "core: left is not in router.db and was left out" in found.notes
+    assert found.left_out == ["core: left is not in router.db and was left out"]
     assert "core/left" not in found.named_ids
 
     names.write()
@@ -313,16 +314,18 @@ def test_a_dry_run_writes_the_mapping_and_lists_what_is_left_out(
     tmp_path: Path, confkeep: Confkeep
 ) -> None:
     source = Source(tmp_path / "oxidized").init()
-    source.commit("first", {"r1": b"1\n", "blob": b"\0"})
+    source.commit("first", {"r1": b"1\n"})
+    (source.path / "link").symlink_to("r1")
     source.commit("second", {"r1": b"2\n"})
     planned = confkeep("import", source.path, "--dry-run", "--mapping", tmp_path / "map.json")
     assert planned.exit_code == 0, planned.output
     assert "Would import from oxidized 2 backups of 1 device of 1 tenant" in planned.stdout
-    assert "blob is binary" in planned.stdout
+    assert "link is no file" in planned.stdout
     (row,) = json.loads((tmp_path / "map.json").read_text())
     assert (row["source"], row["device_id"]) == ("oxidized/r1", made("oxidized/r1"))
     said = json.loads(confkeep("import", source.path, "--dry-run", "--json").stdout)
-    assert (said["found"], said["source"], len(said["notes"])) == (2, "oxidized", 1)
+    assert (said["found"], said["source"], len(said["left_out"])) == (2, "oxidized", 1)
+    assert confkeep("import", source.path, "--dry-run", "--strict").exit_code == 1
 
 
 def test_a_mapping_decides_about_exports_too(tmp_path: Path, confkeep: Confkeep) -> None:
@@ -343,6 +346,180 @@ def test_a_folder_of_exports_under_git_is_still_one_of_exports(tmp_path: Path) -
     source = Source(tmp_path / "exports").init()
     source.commit("mine", {"acme/r1/1.rsc": b"1"})
     assert sources.detect(source.path) == sources.EXPORTS
+
+
+def test_rancid_lower_cases_the_names_of_files(tmp_path: Path) -> None:
+    source = Source(tmp_path / "core").init()
+    listed = b"CORE-SW1.Example.net;cisco;up\nlan-sw;cisco;up\n"
+    source.commit(
+        "new", {"router.db": listed, "configs/core-sw1.example.net": b"", "configs/lan-sw": b""}
+    )
+    source.commit(
+        "updates", {"configs/core-sw1.example.net": b"hostname a\n", "configs/lan-sw": b"b\n"}
+    )
+    found = rancid.read(source.path, tenant=None, names=Names())
+    assert contents(found, "core/core-sw1.example.net") == [b"hostname a\n"]
+    # The empty files with which RANCID begins are no failure.
+    assert contents(found, "core/lan-sw") == [b"b\n"]
+    assert (found.left_out, found.notes) == ([], [])
+
+
+def test_rancids_bare_repositories_are_its_groups(tmp_path: Path) -> None:
+    for group in ("core", "edge"):
+        source = Source(tmp_path / "work" / group).init()
+        files = {"router.db": b"lan-sw;cisco;up\n", "configs/lan-sw": group.encode()}
+        source.commit("updates", {**files, "configs/x": b"1"})
+        bare_copy(source, tmp_path / "CVS" / group)
+    assert sources.detect(tmp_path / "CVS") == sources.RANCID
+    assert sources.detect(tmp_path / "CVS" / "core") == sources.RANCID
+    found = rancid.read(tmp_path / "CVS", tenant=None, names=Names())
+    assert sorted(found.named_ids) == ["core", "core/lan-sw", "edge", "edge/lan-sw"]
+    assert contents(found, "edge/lan-sw") == [b"edge"]
+    assert found.left_out == [
+        f"{group}: x is not in router.db and was left out" for group in ("core", "edge")
+    ]
+
+
+def test_one_device_of_two_repositories_is_asked_about(tmp_path: Path) -> None:
+    source = Source(tmp_path / "all" / "core").init()
+    source.commit("new", {"r1": b"1"})
+    bare_copy(source, tmp_path / "all" / "core.git")
+    with pytest.raises(InvalidInput, match=r"core and core\.git both hold core/r1"):
+        oxidized.read(tmp_path / "all", tenant=None, names=Names())
+
+
+def test_a_head_that_names_no_branch(tmp_path: Path) -> None:
+    source = Source(tmp_path / "work").init()
+    source.commit("new", {"r1": b"1"})
+    bare = bare_copy(source, tmp_path / "groups" / "core.git")
+    git(bare, "symbolic-ref", "HEAD", "refs/heads/main")
+    found = oxidized.read(tmp_path / "groups", tenant=None, names=Names())
+    assert contents(found, "core/r1") == [b"1"], "there is one branch only"
+    git(bare, "branch", "other", "master")
+    with pytest.raises(
+        InvalidInput, match=r"names refs/heads/main, which is not there.*symbolic-ref"
+    ):
+        oxidized.read(tmp_path / "groups", tenant=None, names=Names())
+    git(tmp_path / "groups", "init", "-q", "--bare", "empty.git")
+    git(bare, "symbolic-ref", "HEAD", "refs/heads/other")
+    found = oxidized.read(tmp_path / "groups", tenant=None, names=Names())
+    assert found.notes == ["empty.git has no commit"]
+
+
+# --- into a store that has some of it
+
+
+def committed(found: Found, store: Store, count: int | None = None) -> str:
+    """Let the store have the first captures of what was found; the tenant's id."""
+    [tenant] = {capture.tenant_id for capture in found.captures}
+    backups = [
+        Backup(
+            c.backup_id(*c.read(MIB, MIB)), c.device_id, *c.read(MIB, MIB), c.message, c.captured_at
+        )
+        for c in list(found.captures)[:count]
+    ]
+    commit_backups(create_repository(repository_path(store.path, tenant)), backups)
+    return tenant
+
+
+def test_old_captures_are_not_put_on_top_of_newer_ones(
+    tmp_path: Path, store: Store, confkeep: Confkeep
+) -> None:
+    source = Source(tmp_path / "oxidized").init()
+    for number in (1, 2):
+        source.commit("update", {"r1": b"v%d" % number, "r2": b"%d" % number})
+    first = oxidized.read(source.path, tenant=None, names=Names())
+    tenant = committed(first, store)
+    store.captured_at = dt.datetime.fromtimestamp(source.clock + 3600, dt.UTC)
+    live = first.named_ids["oxidized/r1"]
+    store.add(live, b"live", tenant_id=tenant)
+    # Oxidized ran once more before it was switched off.
+    source.commit("update", {"r1": b"v3", "r2": b"3"})
+    whole = oxidized.read(source.path, tenant=None, names=Names())
+
+    [older] = import_kept.look(store.path, whole.captures).older
+    assert (older.device_id, older.captures, older.newest_kept) == (live, 1, store.captured_at)
+    assert older.place.startswith("r1 at ")
+    done = confkeep("import", source.path)
+    assert done.exit_code == 2
+    assert "1 capture of 1 device would be put on top of newer ones" in done.stderr
+    assert "--allow-older" in done.stderr
+    said = json.loads(confkeep("import", source.path, "--dry-run", "--json").stdout)
+    assert [each["device_id"] for each in said["older"]] == [live]
+    assert "would be put on top" in confkeep("import", source.path, "--dry-run").stdout
+
+
+def test_an_unchanged_live_capture_is_newer_too(tmp_path: Path, store: Store) -> None:
+    source = Source(tmp_path / "oxidized").init()
+    source.commit("update", {"r1": b"same"})
+    first = oxidized.read(source.path, tenant=None, names=Names())
+    tenant = committed(first, store)
+    store.captured_at = dt.datetime.fromtimestamp(source.clock + 3600, dt.UTC)
+    store.add(first.named_ids["oxidized/r1"], b"same", tenant_id=tenant)
+    source.commit("update", {"r1": b"older"})
+    whole = oxidized.read(source.path, tenant=None, names=Names())
+    assert len(import_kept.look(store.path, whole.captures).older) == 1
+
+
+def test_the_whole_after_a_shallow_clone_is_told(tmp_path: Path, store: Store) -> None:
+    source = Source(tmp_path / "oxidized").init()
+    for number in range(4):
+        source.commit("update", {"r1": b"v%d" % number})
+    shallow = tmp_path / "shallow" / "oxidized"
+    git(source.path, "clone", "-q", "--depth", "2", source.path.as_uri(), str(shallow))
+    committed(oxidized.read(shallow, tenant=None, names=Names()), store)
+    whole = oxidized.read(source.path, tenant=None, names=Names())
+    [older] = import_kept.look(store.path, whole.captures).older
+    assert older.captures == 2
+
+
+def test_a_rewritten_history_is_recognised(
+    tmp_path: Path, store: Store, confkeep: Confkeep
+) -> None:
+    for place, message in (("before", "update"), ("after", "rewritten")):
+        source = Source(tmp_path / place / "oxidized").init()
+        for number in range(3):
+            source.commit(message, {"r1": b"v%d" % number})
+        if place == "before":
+            committed(oxidized.read(source.path, tenant=None, names=Names()), store)
+    source.commit("update", {"r1": b"v3"})
+    found = oxidized.read(source.path, tenant=None, names=Names())
+    kept = import_kept.look(store.path, found.captures)
+    assert (kept.older, kept.other_ids) == ([], 2)
+    new = [c for c in found.captures if c.known_id not in kept.ids]
+    assert [c.read(MIB, MIB)[0] for c in new[-1:]] == [b"v3"]
+    assert "rewritten" in confkeep("import", source.path, "--dry-run").stdout
+
+
+def test_what_retention_removed_is_not_imported_again(tmp_path: Path, store: Store) -> None:
+    source = Source(tmp_path / "oxidized").init()
+    for number in range(4):
+        source.commit("update", {"r1": b"v%d" % number})
+    found = oxidized.read(source.path, tenant=None, names=Names())
+    tenant = committed(found, store)
+    path = repository_path(store.path, tenant)
+    apply_retention(
+        create_repository(path), policy_of({"keep_last": 1}), now_s=source.clock, grace_s=0
+    )
+    kept = import_kept.look(store.path, found.captures)
+    assert (kept.older, kept.other_ids) == ([], 0)
+    assert {c.known_id for c in found.captures} <= kept.ids
+
+
+def test_an_import_that_was_cut_off_goes_on(tmp_path: Path, store: Store) -> None:
+    for number in range(1, 6):
+        path = tmp_path / "exports" / "acme" / "r1" / f"2024010{number}.rsc"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"/ip %d\n" % number)
+    scanned = exports_folder.scan(tmp_path / "exports")
+    found = Found(scanned.captures, scanned.named_ids)
+    committed(found, store, 3)
+    kept = import_kept.look(store.path, found.captures)
+    assert (kept.older, kept.other_ids) == ([], 0)
+    # A renamed file is the same version under another id.
+    (tmp_path / "exports/acme/r1/20240101.rsc").rename(tmp_path / "exports/acme/r1/2024-01-01.rsc")
+    renamed = import_kept.look(store.path, exports_folder.scan(tmp_path / "exports").captures)
+    assert (renamed.older, renamed.other_ids) == ([], 1)
 
 
 # --- an existing store

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import pygit2
+
+from worker.cli.sources.git_history import tip_of
+from worker.errors import InvalidInput
 from worker.store.repository import tenants_of
 
 EXPORTS: Final = "exports"
@@ -19,7 +23,8 @@ def detect(folder: Path) -> str:
     """What a folder looks like; `exports` when it is nothing else, or has some, git or not.
 
     A store holds bare repositories named by UUIDs; RANCID's folder, or each group's below it, holds
-    `configs` and `router.db`; any other git repository, or a folder of bare ones, is Oxidized's.
+    `configs` and `router.db`, and so do its bare repositories; any other git repository, or a folder
+    of such, is Oxidized's.
     """
     if tenants_of(folder):
         return STORE
@@ -40,7 +45,20 @@ def rancid_groups(folder: Path) -> list[Path]:
 
 
 def _is_rancid_group(folder: Path) -> bool:
-    return (folder / "configs").is_dir() and (folder / "router.db").is_file()
+    if (folder / "configs").is_dir() and (folder / "router.db").is_file():
+        return True
+    return is_bare(folder) and _holds(folder, "configs", "router.db")
+
+
+def _holds(repository: Path, *names: str) -> bool:
+    """Whether the newest commit of a repository has these files or folders."""
+    try:
+        git = pygit2.Repository(str(repository), pygit2.enums.RepositoryOpenFlag.NO_SEARCH)
+        tip = tip_of(git)
+        tree = git[tip].peel(pygit2.Tree) if tip is not None else None
+    except (pygit2.GitError, KeyError, InvalidInput):
+        return False
+    return tree is not None and all(name in tree for name in names)
 
 
 def oxidized_repositories(folder: Path) -> list[Path]:
@@ -57,5 +75,9 @@ def name_of(folder: Path) -> str:
 
 def is_git(folder: Path) -> bool:
     """Whether the folder itself is a git repository, bare or with a working copy."""
-    bare = (folder / "HEAD").is_file() and (folder / "objects").is_dir()
-    return bare or (folder / ".git").exists()
+    return is_bare(folder) or (folder / ".git").exists()
+
+
+def is_bare(folder: Path) -> bool:
+    """Whether the folder itself is a git repository without a working copy."""
+    return (folder / "HEAD").is_file() and (folder / "objects").is_dir()

@@ -24,7 +24,9 @@ class Found:
     captures: Sequence[Capture]
     #: Names that are no UUIDs -> the id; a device stands as `TENANT/DEVICE`.
     named_ids: dict[str, str]
-    #: What was left out, and why; a line each.
+    #: What is in the source and is not imported, and why; a line each.
+    left_out: list[str] = field(default_factory=list)
+    #: What else a person should know; a line each.
     notes: list[str] = field(default_factory=list)
 
 
@@ -52,7 +54,7 @@ class GitCapture:
         """The file's bytes.
 
         Raises:
-            InvalidBackup: too large, or binary.
+            InvalidBackup: too large.
             OSError: git cannot read it.
         """
         try:
@@ -63,8 +65,6 @@ class GitCapture:
         if blob.size > max_export_bytes:
             problem = f"must be at most {max_export_bytes} bytes, is {blob.size}"
             raise InvalidBackup("export_text", problem)
-        if blob.is_binary:
-            raise InvalidBackup("export_text", "must be text, is binary")
         return blob.data, None
 
     def backup_id(self, export: bytes, binary: bytes | None) -> str:  # noqa: ARG002
@@ -77,8 +77,17 @@ def id_of(row: Row, commit: str, path: str) -> str:
     return str(uuid.uuid5(NAMESPACE, f"{row.tenant_id}/{row.device_id}/{commit}/{path}"))
 
 
+@dataclass(slots=True)
+class Told:
+    """What a source tells besides its captures, as it is read; a line each."""
+
+    #: What is not imported, and why.
+    left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
 def found_in(
-    devices: Iterable[Sequence[Capture]], names: Names, notes: list[str], *, problem: str
+    devices: Iterable[Sequence[Capture]], names: Names, told: Told, *, problem: str
 ) -> Found:
     """All devices' captures, by date.
 
@@ -87,8 +96,5 @@ def found_in(
     """
     captures = list(interleaved(devices))
     if not names.rows:
-        raise InvalidInput("DIR", problem)
-    skipped = sum(row.skip for row in names.rows)
-    if skipped:
-        notes = [*notes, f"{skipped} skipped, as the mapping says or because not listed"]
-    return Found(captures, names.made, notes)
+        raise InvalidInput("DIR", "; ".join([problem, *told.left_out, *told.notes]))
+    return Found(captures, names.made, told.left_out, told.notes)

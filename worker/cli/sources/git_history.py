@@ -26,6 +26,8 @@ from worker.store.reader import raw_message
 _LATEST_S: Final = int(LATEST_CAPTURE.timestamp())
 #: Most bytes of who a commit is by.
 _MOST_WHO_BYTES: Final = 1024
+#: Bytes from which on a file is not blank.
+_BLANK_BYTES: Final = 64
 _REGULAR: Final = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
 
 
@@ -69,7 +71,7 @@ _Changes = dict[str, pygit2.Oid | None]
 
 @dataclass
 class GitHistory:
-    """What HEAD reaches; oldest commits first."""
+    """What the newest commit reaches; oldest commits first."""
 
     git: pygit2.Repository
     commits: list[str] = field(default_factory=list)
@@ -138,39 +140,69 @@ class GitHistory:
                     chain.changed.setdefault(path, []).append(number)
         return chains, [chain_of[number] for number in range(len(self.commits))]
 
-    def why_not(self, versions: Iterable[FileVersion]) -> str | None:
-        """Why a path is not imported; None: it is.
+    def is_file(self, versions: Iterable[FileVersion]) -> bool:
+        """Whether a path was ever a file, and not a link or another repository."""
+        return any(version.blob is not None for version in versions)
 
-        Its newest version decides whether it is binary, as git tells it: by a NUL.
-        """
-        blobs = [version.blob for version in versions if version.blob is not None]
-        if not blobs:
-            return "is no file"
-        newest = self.git.get(blobs[-1])
-        return "is binary" if isinstance(newest, pygit2.Blob) and newest.is_binary else None
+    def is_blank(self, version: FileVersion) -> bool:
+        """Whether a version holds nothing, as pollers commit it when they first hear of a device."""
+        blob = None if version.blob is None else self.git.get(version.blob)
+        return isinstance(blob, pygit2.Blob) and blob.size < _BLANK_BYTES and not blob.data.strip()
+
+    def read_head(self, path: str) -> bytes | None:
+        """A file as the newest commit has it; None: it has none."""
+        try:
+            found = self.git[self.commits[-1]].tree[path] if self.commits else None
+        except KeyError:
+            return None
+        return found.data if isinstance(found, pygit2.Blob) else None
+
+
+def tip_of(git: pygit2.Repository) -> pygit2.Oid | None:
+    """The commit whose history counts: that of HEAD, or of the only branch; None: none is there.
+
+    Raises:
+        InvalidInput: HEAD names no branch, and there are several.
+    """
+    if not git.head_is_unborn:
+        return git.head.peel(pygit2.Commit).id
+    branches = sorted(git.branches.local)
+    if not branches:
+        return None
+    if len(branches) > 1:
+        head = git.lookup_reference("HEAD").target
+        raise InvalidInput(
+            "DIR",
+            f"HEAD of {git.path} names {head}, which is not there, and there are several branches "
+            f"({', '.join(branches[:5])}): say which one counts with `git symbolic-ref HEAD "
+            f"refs/heads/{branches[0]}`",
+        )
+    return git.branches.local[branches[0]].peel(pygit2.Commit).id
 
 
 def read_history(path: Path) -> GitHistory:
-    """The history that a repository's HEAD reaches; costs a comparison of trees for each commit.
+    """The history that a repository's HEAD, or its only branch, reaches; costs a comparison of trees
+    for each commit.
 
     Raises:
-        InvalidInput: git cannot open or read it.
+        InvalidInput: git cannot open or read it, or which branch counts is not told.
     """
     try:
         git = pygit2.Repository(str(path), pygit2.enums.RepositoryOpenFlag.NO_SEARCH)
         history = GitHistory(git)
-        if not git.head_is_unborn:
-            _read(history)
+        tip = tip_of(git)
+        if tip is not None:
+            _read(history, tip)
     except (pygit2.GitError, KeyError) as error:
         raise InvalidInput("DIR", f"git cannot read {path}: {error}") from error
     return history
 
 
-def _read(history: GitHistory) -> None:
+def _read(history: GitHistory, tip: pygit2.Oid) -> None:
     git = history.git
     numbers: dict[pygit2.Oid, int] = {}
     order = SortMode.TOPOLOGICAL | SortMode.TIME | SortMode.REVERSE
-    for number, commit in enumerate(git.walk(git.head.target, order)):
+    for number, commit in enumerate(git.walk(tip, order)):
         # A shallow clone lacks the parents of its oldest commits.
         known = [parent for parent in commit.parent_ids if parent in numbers]
         trees = [_tree(git, parent) for parent in known]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import dropwhile
 from pathlib import Path
 
 from worker.cli.sources import name_of, oxidized_repositories
-from worker.cli.sources.found import Found, GitCapture, found_in, id_of
+from worker.cli.sources.found import Found, GitCapture, Told, found_in, id_of
 from worker.cli.sources.git_history import CommitText, GitHistory, read_history, text_of
 from worker.cli.sources.names import Names, Row
+from worker.errors import InvalidInput
 
 
 def read(folder: Path, *, tenant: str | None, names: Names) -> Found:
@@ -27,17 +29,18 @@ def read(folder: Path, *, tenant: str | None, names: Names) -> Found:
     """
     repositories = oxidized_repositories(folder)
     devices: list[list[GitCapture]] = []
-    notes: list[str] = []
+    told, place_of = Told(), Places()
     for path in repositories:
         stem = name_of(path)
         history = read_history(path)
+        if not history.commits:
+            told.notes.append(f"{path.name} has no commit")
         files: dict[str, Row] = {}
         for file, versions in history.versions.items():
             if file.rpartition("/")[2].startswith("."):
                 continue
-            problem = history.why_not(versions)
-            if problem is not None:
-                notes.append(f"{stem}: {file} {problem} and was left out")
+            if not history.is_file(versions):
+                told.left_out.append(f"{stem}: {file} is no file and was left out")
                 continue
             group, _, node = file.rpartition("/")
             if tenant is None:
@@ -46,27 +49,55 @@ def read(folder: Path, *, tenant: str | None, names: Names) -> Found:
                 files[file] = names.find(
                     tenant, file if len(repositories) == 1 else f"{stem}/{file}"
                 )
-        devices += captures_of(history, files, notes)
-    return found_in(devices, names, notes, problem=f"no file in a git repository in {folder}")
+            place_of.note(files[file], path)
+        devices += captures_of(history, files, told)
+    return found_in(devices, names, told, problem=f"no file in a git repository in {folder}")
+
+
+class Places:
+    """Which repository each device of a source is in."""
+
+    def __init__(self) -> None:
+        self._path_of: dict[str, Path] = {}
+
+    def note(self, row: Row, path: Path) -> None:
+        """A device was found in a repository, or a group's folder.
+
+        Raises:
+            InvalidInput: another one has a device of the same name. As one device their versions
+                would be mixed.
+        """
+        before = self._path_of.setdefault(row.source, path)
+        if before != path and not row.skip:
+            raise InvalidInput(
+                "DIR",
+                f"{before.name} and {path.name} both hold {row.source}: import them one by one, and "
+                "the second with --tenant NAME or --mapping FILE if these are two devices",
+            )
 
 
 def captures_of(
-    history: GitHistory, files: dict[str, Row], notes: list[str]
+    history: GitHistory, files: dict[str, Row], told: Told
 ) -> Iterable[list[GitCapture]]:
     """The versions of some files, by device; those that the names skip are left out.
 
+    What a file held before it first held something is no version.
+
     Args:
         files: path -> whose it is.
-        notes: gets a line about each file that ended.
+        told: gets a line about each file that ended.
     """
     devices: defaultdict[tuple[str, str], list[tuple[int, GitCapture]]] = defaultdict(list)
     texts: dict[str, CommitText] = {}
     for file, row in files.items():
         if row.skip:
             continue
-        versions = history.versions[file]
+        versions = list(dropwhile(history.is_blank, history.versions[file]))
+        if not versions:
+            told.notes.append(f"{file} holds nothing in all its versions")
+            continue
         if versions[-1].blob is None:
-            notes.append(
+            told.notes.append(
                 f"{file} was removed in {versions[-1].commit[:10]}; its versions are taken"
             )
         for version in versions:

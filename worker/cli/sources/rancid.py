@@ -1,7 +1,8 @@
 """RANCID's folder as captures: `GROUP/configs/DEVICE` as `GROUP/router.db` lists them; it only reads.
 
-A group under git gives its history. Of one under CVS or Subversion the working copy's files are
-taken as they are, one version each, by the files' times. A group is a tenant.
+A group under git gives its history, also from RANCID's bare repository of it. Of one under CVS or
+Subversion the working copy's files are taken as they are, one version each, by the files' times. A
+group is a tenant. RANCID makes file names of the names in router.db by lower-casing them.
 """
 
 from __future__ import annotations
@@ -10,23 +11,19 @@ import datetime as dt
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
 
 from worker.cli.exports_folder import Capture
-from worker.cli.sources import is_git, name_of, rancid_groups
-from worker.cli.sources.found import Found, GitCapture, found_in
+from worker.cli.sources import is_bare, is_git, name_of, rancid_groups
+from worker.cli.sources.found import Found, GitCapture, Told, found_in
 from worker.cli.sources.git_history import GitHistory, read_history
 from worker.cli.sources.names import Names, Row
-from worker.cli.sources.oxidized import captures_of
-
-#: How git tells a binary file: a NUL among so many first bytes.
-_SNIFFED_BYTES: Final = 8000
+from worker.cli.sources.oxidized import Places, captures_of
 
 
 def read(folder: Path, *, tenant: str | None, names: Names) -> Found:
     """What RANCID's folder, or that of one group, holds.
 
-    A file that router.db does not list is skipped, unless a mapping file says else.
+    A file that router.db does not list is left out, unless a mapping file says else.
 
     Args:
         tenant: whose all devices are; a device then is called `GROUP/DEVICE` if there are groups.
@@ -36,31 +33,47 @@ def read(folder: Path, *, tenant: str | None, names: Names) -> Found:
     """
     groups = rancid_groups(folder)
     devices: list[list[Capture] | list[GitCapture]] = []
-    notes: list[str] = []
+    told, places = Told(), Places()
     for group_folder in groups:
         group = name_of(group_folder)
-        listed = listed_in((group_folder / "router.db").read_bytes())
         prefix, history = _history_of(group_folder)
+        listed = listed_in(_router_db(group_folder, history))
         if history is None:
-            notes.append(f"{group} has no git history: its files are taken as one version each")
-            present = _files_of(group_folder / "configs", notes)
+            told.notes.append(f"{group} has no git history: its files are one version each")
+            present = _files_of(group_folder / "configs", told)
         else:
-            present = _paths_of(history, prefix, notes)
-        notes += [f"{group}: {name} has no configuration" for name in sorted(listed - set(present))]
+            present = _paths_of(history, prefix, told)
+        there = {device.lower() for device in present}
+        told.notes += [
+            f"{group}: {name} has no configuration"
+            for name in sorted(listed)
+            if name.lower() not in there
+        ]
+        known = {name.lower() for name in listed}
         rows: dict[str, Row] = {}
         for device in present:
             name = device if tenant is None or len(groups) == 1 else f"{group}/{device}"
-            rows[device] = names.find(tenant or group, name, skip=device not in listed)
-            if device not in listed:
-                taken = "left out" if rows[device].skip else "taken, as the mapping says"
-                notes.append(f"{group}: {device} is not in router.db and was {taken}")
+            is_listed = device.lower() in known
+            row = rows[device] = names.find(tenant or group, name, skip=not is_listed)
+            places.note(row, group_folder)
+            if row.skip and not is_listed:
+                told.left_out.append(f"{group}: {device} is not in router.db and was left out")
+            elif not is_listed:
+                told.notes.append(f"{group}: {device} is not in router.db: the mapping takes it")
         if history is None:
             devices += _captures(group_folder / "configs", rows)
         else:
             paths = {prefix + device: row for device, row in rows.items()}
-            devices += captures_of(history, paths, notes)
+            devices += captures_of(history, paths, told)
     problem = f"no configs with a router.db beside it in {folder}"
-    return found_in(devices, names, notes, problem=problem)
+    return found_in(devices, names, told, problem=problem)
+
+
+def _router_db(group: Path, history: GitHistory | None) -> bytes:
+    """The list of a group's devices; of a bare repository that of its newest commit."""
+    if history is not None and is_bare(group):
+        return history.read_head("router.db") or b""
+    return (group / "router.db").read_bytes()
 
 
 def listed_in(router_db: bytes) -> set[str]:
@@ -84,28 +97,29 @@ def _history_of(group: Path) -> tuple[str, GitHistory | None]:
     return "", None
 
 
-def _paths_of(history: GitHistory, prefix: str, notes: list[str]) -> list[str]:
+def _paths_of(history: GitHistory, prefix: str, told: Told) -> list[str]:
     found = []
     for path, versions in history.versions.items():
         name = path.removeprefix(prefix)
-        if path.startswith(prefix) and "/" not in name and not name.startswith("."):
-            problem = history.why_not(versions)
-            if problem is None:
-                found.append(name)
-            else:
-                notes.append(f"{path} {problem} and was left out")
+        if not path.startswith(prefix) or name.startswith("."):
+            continue
+        if "/" in name:
+            told.left_out.append(f"{path} was left out: a device's file is looked for in configs/")
+        elif not history.is_file(versions):
+            told.left_out.append(f"{path} is no file and was left out")
+        else:
+            found.append(name)
     return found
 
 
-def _files_of(configs: Path, notes: list[str]) -> list[str]:
+def _files_of(configs: Path, told: Told) -> list[str]:
     found = []
     for path in sorted(configs.iterdir()):
-        if path.name.startswith(".") or path.is_symlink() or not path.is_file():
+        # `CVS` is where CVS keeps its own files.
+        if path.name.startswith(".") or (path.name == "CVS" and path.is_dir()):
             continue
-        with path.open("rb") as file:
-            binary = b"\0" in file.read(_SNIFFED_BYTES)
-        if binary:
-            notes.append(f"{path.name} is binary and was left out")
+        if path.is_symlink() or not path.is_file():
+            told.left_out.append(f"{path.name} is no file and was left out")
         else:
             found.append(path.name)
     return found

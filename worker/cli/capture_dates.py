@@ -1,0 +1,113 @@
+"""When an export was captured, as its name and its header line say.
+
+A name may be read in several ways: `05-03-2024` is a day of March to one and of May to another. All
+readings are given, and `worker.cli.capture_order` decides by what else there is. Dates are taken as
+UTC; those before 2000 are of a device without a clock.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Final
+
+#: A date that can be read in one way only: the year first, or the month by its name.
+CERTAIN: Final = "date"
+DAY_FIRST: Final = "day-first"
+MONTH_FIRST: Final = "month-first"
+
+#: Bytes at the start of an export among which its header is looked for: pollers put what other
+#: commands print before it.
+HEADER_BYTES: Final = 16 * 1024
+
+EARLIEST: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+LATEST: Final = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
+
+_LONG_MONTHS: Final = (
+    "january", "february", "march", "april", "may", "june",
+    "july", "august", "september", "october", "november", "december",
+)  # fmt: skip
+_MONTHS: Final = tuple(name[:3] for name in _LONG_MONTHS)
+_MONTH: Final = f"(?P<name>{'|'.join([*_LONG_MONTHS, 'sept', *_MONTHS])})"
+_TIME: Final = (
+    r"(?:[-_. T]*(?P<hour>[01]\d|2[0-3])[-_.:hH]?(?P<minute>[0-5]\d)"
+    r"(?:[-_.:mM]?(?P<second>[0-5]\d))?)?(?!\d)"
+)
+_YEAR: Final = r"(?P<year>(?:19|20)\d\d)"
+_YEAR_FIRST = re.compile(rf"(?<!\d){_YEAR}([-_. ]?)(?P<month>\d\d)\2(?P<day>\d\d){_TIME}")
+_YEAR_LAST = re.compile(
+    # Without anything between them, day and month have two digits each.
+    rf"(?<!\d)(?:(?P<a>\d\d)(?P<b>\d\d)|(?P<c>\d\d?)([-_. ])(?P<d>\d\d?)\4){_YEAR}{_TIME}"
+)
+_BY_NAME: Final = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"(?<!\d){_YEAR}([-_. ]?){_MONTH}\2(?P<day>\d\d?){_TIME}",
+        rf"(?<!\d)(?P<day>\d\d?)([-_. ]?){_MONTH}\2{_YEAR}{_TIME}",
+        rf"(?<![a-z]){_MONTH}([-_. ]?)(?P<day>\d\d?)\2{_YEAR}{_TIME}",
+    )
+)
+_HEADER = re.compile(
+    rb"^#[ \t]+(?:(\d{4})-(\d\d)-(\d\d)|([a-z]{3})/(\d\d)/(\d{4}))[ \t]+(\d\d):(\d\d):(\d\d)"
+    rb"[ \t]+by RouterOS\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def dates_in_name(stem: str) -> dict[str, dt.datetime]:
+    """The dates that a file's name without its ending may mean, by reading; `{}`: none.
+
+    `CERTAIN` stands alone.
+    """
+    for pattern in (_YEAR_FIRST, *_BY_NAME):
+        found = pattern.search(stem)
+        if found is not None:
+            parts = found.groupdict()
+            month = parts.get("month") or 1 + _MONTHS.index(parts["name"][:3].lower())
+            date = _date(parts["year"], month, parts["day"], *_time_of(parts))
+            if date is not None:
+                return {CERTAIN: date}
+    found = _YEAR_LAST.search(stem)
+    if found is None:
+        return {}
+    parts = found.groupdict()
+    one, other = parts["a"] or parts["c"], parts["b"] or parts["d"]
+    readings = {
+        DAY_FIRST: _date(parts["year"], other, one, *_time_of(parts)),
+        MONTH_FIRST: _date(parts["year"], one, other, *_time_of(parts)),
+    }
+    return {reading: date for reading, date in readings.items() if date is not None}
+
+
+def has_time(stem: str) -> bool:
+    """Whether the date in a name goes on with a time of day."""
+    for pattern in (_YEAR_FIRST, *_BY_NAME, _YEAR_LAST):
+        found = pattern.search(stem)
+        if found is not None:
+            return found["hour"] is not None
+    return False
+
+
+def date_in_header(export: bytes) -> dt.datetime | None:
+    """The date in an export's header line; None for that of an unset clock."""
+    match = _HEADER.search(export[:HEADER_BYTES])
+    if match is None:
+        return None
+    year, month, day, month_name, day_2, year_2, *time = match.groups()
+    if month_name is None:
+        return _date(year, month, day, *time)
+    name = month_name.lower().decode()
+    return _date(year_2, 1 + _MONTHS.index(name), day_2, *time) if name in _MONTHS else None
+
+
+def _time_of(parts: dict[str, str]) -> tuple[str | int, ...]:
+    return parts["hour"] or 0, parts["minute"] or 0, parts["second"] or 0
+
+
+def _date(*parts: str | bytes | int) -> dt.datetime | None:
+    year, month, day, hour, minute, second = (int(part) for part in parts)
+    try:
+        found = dt.datetime(year, month, day, hour, minute, second, tzinfo=dt.UTC)
+    except ValueError:
+        return None
+    return found if EARLIEST < found < LATEST else None

@@ -1,0 +1,160 @@
+"""What the store on this machine has of an import already, and what the import would put on top of it.
+
+Backups are committed in the order in which they are handed over. A capture that is older than its
+device's newest one in the store would become the newest version there, which `show`, `restore` and
+`diff` then give.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pygit2
+
+from tasks.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
+from worker.cli.sending import Capture
+from worker.errors import InvalidBackup, NotInStore
+from worker.store.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER, EXPORT_NAME
+from worker.store.index import open_index
+from worker.store.reader import find_commit, id_in_header
+from worker.store.repository import TenantRepository, open_repository, repository_path
+
+
+@dataclass(frozen=True, slots=True)
+class Older:
+    """New captures of a device that are older than the newest one that is kept."""
+
+    device_id: str
+    captures: int
+    #: Where the oldest of them is in the source.
+    place: str
+    captured_at: dt.datetime
+    newest_kept: dt.datetime
+
+
+@dataclass(slots=True)
+class Kept:
+    """What the store has of an import's captures."""
+
+    #: The backup_ids in it.
+    ids: set[str] = field(default_factory=set)
+    older: list[Older] = field(default_factory=list)
+    #: Captures whose date and text a version has that came under another id: the history of the
+    #: source was rewritten, or its files renamed.
+    other_ids: int = 0
+
+
+def look(store: Path, captures: Sequence[Capture]) -> Kept:
+    """Compare an import with the repositories below `store`; costs their whole history.
+
+    Of an export whose id its bytes make, those are read where it may be older than what is kept.
+    """
+    kept = Kept()
+    by_tenant: defaultdict[str, list[Capture]] = defaultdict(list)
+    for capture in captures:
+        by_tenant[capture.tenant_id].append(capture)
+    for tenant_id, its in by_tenant.items():
+        try:
+            repository = open_repository(repository_path(store, tenant_id))
+        except NotInStore:
+            continue
+        _look(repository, its, kept)
+    return kept
+
+
+def _look(repository: TenantRepository, captures: Iterable[Capture], kept: Kept) -> None:
+    ids, newest = _read(repository)
+    kept.ids |= ids
+    by_device: defaultdict[str, list[Capture]] = defaultdict(list)
+    for capture in captures:
+        by_device[capture.device_id].append(capture)
+    gone = repository.kept.ids.get(repository.path, repository.git)
+    for device_id, its in by_device.items():
+        latest = newest.get(device_id) or _newest_version(repository, device_id)
+        if latest is None:
+            continue
+        older: dict[str, Capture] = {}
+        for capture in its:
+            if capture.captured_at < latest:
+                backup_id = _id_of(capture)
+                if backup_id is not None and backup_id not in ids:
+                    older[backup_id] = capture
+        removed = gone.removed_backups(older) if gone is not None and older else {}
+        kept.ids |= removed.keys()
+        for backup_id in removed:
+            del older[backup_id]
+        if older:
+            known = _versions(repository, device_id)
+            for backup_id, capture in list(older.items()):
+                if (capture.captured_at, _blob_of(capture)) in known:
+                    kept.ids.add(backup_id)
+                    kept.other_ids += 1
+                    del older[backup_id]
+        if older:
+            oldest = min(older.values(), key=lambda capture: capture.captured_at)
+            kept.older.append(
+                Older(device_id, len(older), oldest.place, oldest.captured_at, latest)
+            )
+
+
+def _read(repository: TenantRepository) -> tuple[set[str], dict[str, dt.datetime]]:
+    """The ids of all backups in git, and each device's newest capture's date, changed or not."""
+    ids: set[str] = set()
+    newest: dict[str, dt.datetime] = {}
+    tip = repository.tip()
+    for commit in repository.git.walk(tip) if tip is not None else ():
+        raw = commit.read_raw()
+        backup_id = id_in_header(raw, BACKUP_ID_HEADER)
+        device_id = id_in_header(raw, DEVICE_ID_HEADER)
+        if backup_id is not None:
+            ids.add(backup_id)
+        if device_id is not None and device_id not in newest:
+            newest[device_id] = dt.datetime.fromtimestamp(commit.author.time, dt.UTC)
+    return ids, newest
+
+
+def _newest_version(repository: TenantRepository, device_id: str) -> dt.datetime | None:
+    """The date of a device's newest version, for commits that name no device."""
+    with open_index(repository) as index:
+        for version in index.versions(device_id, tip=repository.tip(), limit=1):
+            author = find_commit(repository, version.sha).author
+            return dt.datetime.fromtimestamp(author.time, dt.UTC)
+    return None
+
+
+def _versions(repository: TenantRepository, device_id: str) -> set[tuple[dt.datetime, str]]:
+    """The dates of a device's versions with their exports' object ids."""
+    found = set()
+    with open_index(repository) as index:
+        versions = index.versions(device_id, tip=repository.tip())
+    for version in versions:
+        commit = find_commit(repository, version.sha)
+        try:
+            blob = commit.tree[f"{device_id}/{EXPORT_NAME}"]
+        except KeyError:
+            continue
+        when = dt.datetime.fromtimestamp(commit.author.time, dt.UTC)
+        found.add((when, str(blob.id)))
+    return found
+
+
+def _id_of(capture: Capture) -> str | None:
+    """A capture's backup_id; None: it cannot be read, or is refused anyway."""
+    if capture.known_id is not None:
+        return capture.known_id
+    try:
+        return capture.backup_id(*capture.read(MAX_EXPORT_BYTES, MAX_BINARY_BYTES))
+    except (InvalidBackup, OSError):
+        return None
+
+
+def _blob_of(capture: Capture) -> str | None:
+    try:
+        export, _binary = capture.read(MAX_EXPORT_BYTES, MAX_BINARY_BYTES)
+    except (InvalidBackup, OSError):
+        return None
+    return str(pygit2.hash(export))
