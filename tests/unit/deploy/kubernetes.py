@@ -1,12 +1,14 @@
 """The manifests of docs/deploy/kubernetes: read as kustomize does, and what must hold among them.
 
-Only what these files use of kustomize is known: resources, generated ConfigMaps and replacements.
+Only what these files use of kustomize is known: resources, generated ConfigMaps, images and
+replacements.
 The types of the fields are checked by the API server; here it is what refers to what.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -39,7 +41,45 @@ def read(folder: Path) -> list[Document]:
         documents.append(
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
         )
+    for image in kustomization.get("images", []):
+        for container in containers(documents):
+            if container["image"] == image["name"]:
+                container["image"] = f"{image['newName']}:{image['newTag']}"
+    for replacement in kustomization.get("replacements", []):
+        source = replacement["source"]
+        found = find(documents, source["kind"], source["name"])
+        for target in replacement["targets"] if found else []:
+            other = find(documents, target["select"]["kind"], target["select"]["name"])
+            for path in target["fieldPaths"] if other else []:
+                _put(other, path, _at(found, source["fieldPath"]))
     return documents
+
+
+def containers(documents: Iterable[Document]) -> Iterator[Document]:
+    """The containers of all workloads."""
+    for document in documents:
+        if document["kind"] in _WORKLOADS:
+            yield from document["spec"]["template"]["spec"]["containers"]
+
+
+def _step(place: Any, name: str) -> Any:
+    """What a word of a path leads to; `[name=worker]` leads to the element of that name."""
+    element = re.fullmatch(r"\[name=(.*)\]", name)
+    if element is None:
+        return place[name]
+    [found] = [each for each in place if each["name"] == element[1]]
+    return found
+
+
+def _at(document: Any, path: str) -> Any:
+    return functools.reduce(_step, path.split("."), document)
+
+
+def _put(document: Any, path: str, value: Any) -> None:
+    head, _, last = path.rpartition(".")
+    place = _at(document, head)
+    # kustomize keeps the type that the place had.
+    place[last] = type(place[last])(value)
 
 
 def read_file(path: Path) -> list[Document]:
@@ -140,6 +180,8 @@ def _workload(documents: list[Document], document: Document) -> Iterator[str]:
         yield f"its service {spec['serviceName']} is not there"
     pod = template["spec"]
     [container] = pod["containers"]
+    if not re.fullmatch(r".+:\d+\.\d+\.\d+", container["image"]):
+        yield f"the image {container['image']} has no version"
     yield from _closed(pod, container)
     yield from _volumes(documents, spec, pod, container)
     environment = dict(_environment(documents, container))

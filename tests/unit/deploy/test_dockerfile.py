@@ -84,10 +84,9 @@ def test_the_interpreter_and_the_version_are_the_projects() -> None:
     document = compose.read(facts.ROOT / "docker-compose.yml")
     for name in ("worker-0", "worker-1", "exporter", "flower"):
         assert document["services"][name]["image"].endswith(f":{version}")
-    for folder in ("base", "autoscaling", "own-volumes"):
-        path = facts.ROOT / "docs/deploy/kubernetes" / folder / "kustomization.yaml"
-        [kustomization] = kubernetes.read_file(path)
-        assert [image["newTag"] for image in kustomization["images"]] == [version]
+    path = facts.ROOT / "docs/deploy/kubernetes/base/kustomization.yaml"
+    [kustomization] = kubernetes.read_file(path)
+    assert [image["newTag"] for image in kustomization["images"]] == [version]
 
 
 def test_the_full_image_has_the_pins_of_the_slim_one_and_of_the_tests() -> None:

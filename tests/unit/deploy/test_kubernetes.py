@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.unit.deploy import facts, kubernetes
 from tests.unit.deploy.kubernetes import Document, find, the
@@ -195,6 +198,10 @@ BROKEN: dict[str, tuple[Callable[[list[Document]], Any], str]] = {
         lambda d: the(d, "Service", "confkeep-worker")["metadata"].update(namespace="default"),
         "names a namespace",
     ),
+    "an image without a version": (
+        lambda d: container(d, "confkeep-helper").update(image="confkeep"),
+        "Deployment confkeep-helper: the image confkeep has no version",
+    ),
     "a name twice": (lambda d: d.append(d[0]), ": twice"),
 }  # fmt: skip
 
@@ -206,6 +213,18 @@ def test_broken_manifests_have_a_problem(name: str) -> None:
     change(broken)
     found = kubernetes.problems_of(broken)
     assert any(problem in each for each in found), found
+
+
+@pytest.mark.parametrize("name", ["base", "autoscaling", "own-volumes"])
+def test_the_image_stands_in_one_place(name: str, tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "base/kustomization.yaml"
+    [kustomization] = kubernetes.read_file(path)
+    kustomization["images"] = [{"name": "confkeep", "newName": "there/ours", "newTag": "9.9.9"}]
+    path.write_text(yaml.safe_dump(kustomization))
+    images = [each["image"] for each in kubernetes.containers(kubernetes.read(tmp_path / name))]
+    assert len(images) >= 2
+    assert set(images) == {"there/ours:9.9.9"}
 
 
 def test_own_volumes_take_the_shared_one_away_and_scale_nothing() -> None:
