@@ -43,8 +43,8 @@ ENV PATH=/opt/confkeep/bin:$PATH \
     REMAP_SIGTERM=SIGQUIT
 # A number: Kubernetes' runAsNonRoot does not believe names.
 USER 10001:10001
+# No VOLUME: each container would get one without a name for what its deployment does not mount.
 WORKDIR /data
-VOLUME /data
 STOPSIGNAL SIGTERM
 # A worker's. The exporter answers over HTTP instead; see docker-compose.yml.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["confkeep", "health"]

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from tests.unit.deploy import facts
+from tests.unit.deploy import dockerfile, facts
 
 Duration = Annotated[str, StringConstraints(pattern=r"^(\d+(ms|s|m|h))+$")]
 Size = Annotated[str, StringConstraints(pattern=r"^\d+[KMG]$")]
@@ -25,6 +25,10 @@ _VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(:?[-?+])?[^}]*\}")
 _DEFAULT = re.compile(r"(?<!\$)\$\{\w+:-([^}]*)\}")
 _SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|_AUTH$|_KEY$")
 _LOOPBACK = "127.0.0.1:"
+#: Images of this project.
+_OURS = re.compile(r"^confkeep(-full)?:")
+#: Folders that others' images declare as volumes.
+_DECLARED = {"valkey/valkey": ["/data"], "prom/prometheus": ["/prometheus"], "grafana/grafana": []}
 
 
 class Strict(BaseModel):
@@ -67,6 +71,10 @@ class Condition(Strict):
     condition: Literal["service_started", "service_healthy", "service_completed_successfully"]
 
 
+class Network(Strict):
+    aliases: list[str] = []
+
+
 class Logging(Strict):
     driver: Literal["json-file", "local", "journald"]
     options: dict[str, str]
@@ -82,6 +90,9 @@ class Service(Strict):
     stop_grace_period: Duration
     deploy: Deploy
     build: Build | None = None
+    pull_policy: Literal["never"] | None = None
+    hostname: str | None = None
+    networks: dict[str, Network] = {}
     user: str | None = None
     entrypoint: list[str] | None = None
     command: list[str] = []
@@ -95,7 +106,7 @@ class Service(Strict):
 
     @property
     def is_ours(self) -> bool:
-        return self.build is not None
+        return _OURS.match(self.image) is not None
 
     @property
     def runs_confkeep(self) -> bool:
@@ -138,13 +149,14 @@ def problems_of(document: Any, root: Path) -> list[str]:
             *_volumes(compose, service, root),
             *_outside(service),
             *_secrets(service),
+            *_anonymous(service, root),
         ]
         if service.is_ours:
             found += facts.problems_of_environment(_with_defaults(service.environment))
         if service.runs_confkeep:
             found += facts.problems_of_command(service.command)
         problems += [f"{name}: {problem}" for problem in found]
-    return [*problems, *_workers(compose), *_memory(compose)]
+    return [*problems, *_builds(compose), *_workers(compose), *_memory(compose)]
 
 
 def _dependencies(compose: Compose, service: Service) -> list[str]:
@@ -173,6 +185,35 @@ def _volumes(compose: Compose, service: Service, root: Path) -> list[str]:
             problems.append(f"mounts the volume {source}, which is not declared")
         if not target.startswith("/"):
             problems.append(f"mounts {source} at {target}")
+    return problems
+
+
+def _anonymous(service: Service, root: Path) -> list[str]:
+    """Folders for which the engine would make a volume without a name, a new one for each container."""
+    if service.is_ours:
+        declared = dockerfile.volumes((root / "Dockerfile").read_text("utf-8"))
+    else:
+        declared = _DECLARED[service.image.split(":")[0]]
+    mounted = {volume.split(":")[1] for volume in service.volumes}
+    mounted |= {folder.split(":")[0] for folder in service.tmpfs}
+    return [
+        f"{folder} gets a volume without a name" for folder in declared if folder not in mounted
+    ]
+
+
+def _builds(compose: Compose) -> list[str]:
+    """Each of our images is built by one service: an image holds the name of the one that built it."""
+    problems = []
+    for image in sorted({each.image for each in compose.services.values() if each.is_ours}):
+        services = {name: each for name, each in compose.services.items() if each.image == image}
+        builders = [name for name, each in services.items() if each.build is not None]
+        if len(builders) != 1:
+            problems.append(f"{image}: built by {builders}")
+        problems += [
+            f"{name}: would look for {image} in a registry"
+            for name, each in services.items()
+            if each.build is None and each.pull_policy != "never"
+        ]
     return problems
 
 
@@ -208,6 +249,8 @@ def _workers(compose: Compose) -> list[str]:
     for name, service in workers.items():
         if seconds(service.stop_grace_period) < facts.shortest_grace_s():
             problems.append(f"{name}: is killed while it ends in order")
+        if service.hostname != name:
+            problems.append(f"{name}: another container of it would be another worker")
     counts = {service.environment.get("CONFKEEP_WORKER_COUNT", "1") for service in workers.values()}
     if len(counts) != 1:
         return [*problems, f"workers do not agree on their number: {sorted(counts)}"]

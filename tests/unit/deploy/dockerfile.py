@@ -79,6 +79,16 @@ def problems_of(text: str, root: Path) -> list[str]:
     return [*_stages(stages, root), *_final(stages[-1])]
 
 
+def volumes(text: str) -> list[str]:
+    """The folders that the image declares as volumes."""
+    return [folder for line in parse(text)[-1].all("VOLUME") for folder in _listed(line)]
+
+
+def _listed(line: str) -> list[str]:
+    """Both forms of a list: JSON, and words."""
+    return list(json.loads(line)) if line.startswith("[") else line.split()
+
+
 def _stages(stages: Sequence[Stage], root: Path) -> Iterator[str]:
     names = {stage.name for stage in stages}
     ignored = (root / ".dockerignore").read_text("utf-8").splitlines()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,6 +138,30 @@ BROKEN: dict[str, tuple[Callable[[Any], Any], str]] = {
         "worker-0: accepts more than the server keeps",
     ),
     "root": (lambda d: services(d)["broker"].update(user="root"), "broker: runs as root"),
+    "two that build the same image": (
+        lambda d: services(d)["worker-0"].update(build={"context": "."}),
+        "confkeep:0.1.0: built by ['worker-0', 'exporter']",
+    ),
+    "nobody who builds an image": (
+        lambda d: services(d)["flower"].pop("build"),
+        "confkeep-full:0.1.0: built by []",
+    ),
+    "an image that is looked for elsewhere": (
+        lambda d: services(d)["worker-1"].pop("pull_policy"),
+        "worker-1: would look for confkeep:0.1.0 in a registry",
+    ),
+    "a worker whose name changes": (
+        lambda d: services(d)["worker-0"].pop("hostname"),
+        "worker-0: another container of it would be another worker",
+    ),
+    "two workers of the same name": (
+        lambda d: services(d)["worker-1"].update(hostname="worker-0"),
+        "worker-1: another container of it would be another worker",
+    ),
+    "a volume without a name": (
+        lambda d: services(d)["prometheus"]["volumes"].pop(),
+        "prometheus: /prometheus gets a volume without a name",
+    ),
 }
 
 
@@ -161,22 +186,40 @@ def test_env_example_names_every_variable_and_holds_no_value() -> None:
     }
 
 
+def test_a_volume_of_our_image_would_be_one_without_a_name(tmp_path: Path) -> None:
+    text = (facts.ROOT / "Dockerfile").read_text("utf-8")
+    (tmp_path / "Dockerfile").write_text(text.replace("WORKDIR /data", 'VOLUME ["/data", "/tmp"]'))
+    (tmp_path / "docs").symlink_to(facts.ROOT / "docs")
+    found = compose.problems_of(DOCUMENT, tmp_path)
+    names = ("worker-0", "worker-1", "exporter", "flower")
+    assert found == [f"{name}: /data gets a volume without a name" for name in names]
+
+
 def test_prometheus_asks_who_is_there() -> None:
-    services = DOCUMENT["services"]
+    """The exporter by its name, and each worker by the one that all have."""
     config = compose.read(facts.ROOT / "docs/deploy/compose/prometheus.yml")
-    asked = {
-        target
-        for job in config["scrape_configs"]
-        for each in job["static_configs"]
-        for target in each["targets"]
-    }
-    ours = {target for target in asked if not target.startswith("127.0.0.1")}
-    expected = {
-        f"{name}:{service['environment']['CONFKEEP_METRICS_PORT']}"
-        for name, service in services.items()
-        if "CONFKEEP_METRICS_PORT" in service.get("environment", {})
-    }
-    assert ours == expected
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    [asked] = jobs["confkeep"]["static_configs"]
+    environment = DOCUMENT["services"]["exporter"]["environment"]
+    assert asked["targets"] == [f"exporter:{environment['CONFKEEP_METRICS_PORT']}"]
+    [found] = jobs["confkeep-worker"]["dns_sd_configs"]
+    [alias] = found["names"]
+    assert found["type"] == "A"
+    for name, service in DOCUMENT["services"].items():
+        aliases = service.get("networks", {}).get("default", {}).get("aliases", [])
+        assert (alias in aliases) == name.startswith("worker-"), name
+        if alias in aliases:
+            assert service["environment"]["CONFKEEP_METRICS_PORT"] == str(found["port"])
+    # A service of this name would answer to it too.
+    assert alias not in DOCUMENT["services"]
+
+
+@pytest.mark.parametrize(
+    "path", [PATH, facts.ROOT / "docs/deploy/README.md", facts.ROOT / "README.md"], ids=str
+)
+def test_no_page_builds_whenever_it_starts(path: Path) -> None:
+    """A new image, though it holds the same, replaces every container that runs."""
+    assert re.findall(r"compose.* up .*--build", path.read_text("utf-8")) == []
 
 
 def test_the_rules_and_the_dashboard_are_where_the_services_look() -> None:
