@@ -63,19 +63,20 @@ def processes_of(running: Deployment) -> list[psutil.Process]:
 
 
 @contextmanager
-def honcho(running: Deployment, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def honcho(running: Deployment, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     """`honcho start`, in a folder of its own, so that no `.env` of a developer takes part."""
     folder = running.path / "app"
     folder.mkdir()
     environment = {
         **os.environ,
         **running.environment,
+        **variables,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     command = [sys.executable, "-m", "honcho", "-f", str(ROOT / "Procfile"), "-d", str(folder)]
     with (running.path / "honcho.log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, "start", "-p", str(port)],
+            [*command, "start"],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -93,8 +94,12 @@ def honcho(running: Deployment, port: int) -> Iterator[subprocess.Popen[bytes]]:
 def test_the_procfile_runs_a_worker_and_the_exporter(deployed: Deployment) -> None:
     port = free_port()
     log = deployed.path / "honcho.log"
-    # The second process of the file gets the base port and 100.
-    with honcho(deployed, port - 100) as process, deployed.client() as client:
+    # honcho counts from PORT, 5000 by default: 100 for each line of the file. Nobody listens there.
+    counted = {"PORT": str(free_port())}
+    with (
+        honcho(deployed, EXPORTER_PORT=str(port), **counted) as process,
+        deployed.client() as client,
+    ):
         wait_for(lambda: process.poll() is not None or client.exists(keys.WORKERS), "the worker")
         assert process.poll() is None, log.read_text()
 

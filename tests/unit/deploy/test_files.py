@@ -57,13 +57,16 @@ def processes(text: str) -> dict[str, str]:
 def problems_of_procfile(text: str) -> list[str]:
     problems = []
     for name, line in processes(text).items():
+        if re.search(r"\bPORT\b", line):
+            problems.append(f"{name}: listens where honcho counts, which depends on the line")
+        # What it is without a variable of the environment.
+        line = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", line)
         match = re.fullmatch(r"((?:[A-Z_]+=\S+ )*)exec confkeep (.*)", line)
         if match is None:
             problems.append(f"{name}: a shell stays between the signal and confkeep")
             continue
         values = dict(word.split("=", 1) for word in match[1].split())
-        names = {key: None if "$" in value else value for key, value in values.items()}
-        problems += facts.problems_of_environment(names)
+        problems += facts.problems_of_environment(values)
         problems += facts.problems_of_command(match[2].split())
         if match[2].startswith("worker") and values.get("REMAP_SIGTERM") != "SIGQUIT":
             problems.append(f"{name}: a SIGTERM to all processes ends the pool in mid-batch")
@@ -88,7 +91,9 @@ def test_honcho_finds_both_processes(tmp_path: Path) -> None:
         ("exec confkeep worker", "confkeep worker", "a shell stays between"),
         ("REMAP_SIGTERM=SIGQUIT ", "", "ends the pool in mid-batch"),
         ("confkeep exporter", "confkeep export", "confkeep export: no such command"),
-        ("CONFKEEP_METRICS_PORT", "CONFKEEP_PORT", "CONFKEEP_PORT: no such setting"),
+        ("REMAP_SIGTERM", "CONFKEEP_PORT=1 REMAP_SIGTERM", "CONFKEEP_PORT: no such setting"),
+        ("EXPORTER_PORT", "PORT", "listens where honcho counts"),
+        (":-9108", ":-x", "is not a valid integer"),
     ],
 )
 def test_a_broken_procfile_has_a_problem(before: str, after: str, problem: str) -> None:
