@@ -167,7 +167,7 @@ def actions_table() -> str:
     rows = ["| action | level | says | fields |", "|---|---|---|---|"]
     for call in sorted(log_calls(), key=lambda call: call.action):
         fields = ", ".join(f"`{name}`" for name in call.fields)
-        says = call.event or "what is wrong"
+        says = call.event or ("what it does" if call.level == "info" else "what is wrong")
         rows.append(f"| `{call.action}` | {call.level} | {says} | {fields} |")
     return "\n".join(rows) + "\n"
 

@@ -20,6 +20,7 @@ from worker import (
     measure,
     own_records,
     shutdown,
+    stray_lines,
     urls,
     waits,
 )
@@ -126,7 +127,11 @@ app.steps["worker"].add(MetricsStep)
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
 def _set_up_logging(**_: Any) -> None:
     """Replace Celery's own logging; the signal fires in processes that run workers only."""
-    logs.configure(get_settings())
+    settings = get_settings()
+    logs.configure(settings)
+    if settings.log_format == "json":
+        stray_lines.catch()
+        stray_lines.catch_celerys()
 
 
 @signals.task_prerun.connect  # type: ignore[untyped-decorator]

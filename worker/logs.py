@@ -15,7 +15,7 @@ import re
 import sys
 import uuid
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import structlog
 
@@ -47,9 +47,14 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 def configure(settings: Settings) -> None:
     """Send all log lines of the process to stderr, in the form that the settings name."""
+    install(settings.log_format, settings.log_level)
+
+
+def install(form: Literal["console", "json"], level: str) -> None:
+    """Send all log lines of the process to stderr, in this form and from this level on."""
     renderer: Any = (
         structlog.processors.JSONRenderer()
-        if settings.log_format == "json"
+        if form == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -69,7 +74,7 @@ def configure(settings: Settings) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.log_level.upper())
+    root.setLevel(level.upper())
 
 
 _add_extra: Final = structlog.stdlib.ExtraAdder()

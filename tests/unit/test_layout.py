@@ -66,6 +66,7 @@ LAYERS = [
         "scripts",
         "settings",
         "shutdown",
+        "stray_lines",
         "tracing",
         "unforeseen",
     ),

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from worker.cli import running
+from worker.cli import service
 from worker.cli.deployment_figures import DeploymentFigures
 from worker.cli.metric_families import families
 from worker.cli.stale import Age
@@ -17,7 +17,7 @@ from worker.cli.store_figures import StoreFigures
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.connections import open_client
 from worker.errors import InvalidSettings
-from worker.settings import get_settings, variable_of
+from worker.settings import variable_of
 
 #: The port, where neither the option nor CONFKEEP_METRICS_PORT gives one.
 DEFAULT_PORT: Final = 9108
@@ -80,8 +80,7 @@ def command(
       0   SIGTERM or Ctrl-C, or after --once
       2   it cannot listen on the port
     """
-    running.adopt(terminal)
-    settings = get_settings()
+    settings = service.begin(terminal)
     client = open_client(settings, timeout_s=min(_REDIS_TIMEOUT_S, settings.redis_timeout_s))
     store = StoreFigures(settings.git_store_path, stale_after_s=stale_after_s, worst=worst)
     collector = _Collector(DeploymentFigures(client, settings, worst=worst), store)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 import click
 
@@ -97,6 +97,9 @@ class Terminal:
         self._no_color = no_color
         #: Whether errors show where they come from.
         self.debug = debug
+        #: Where notes and errors go instead, of a command whose output is a log: the level, the text,
+        #: and what to do.
+        self.log: Callable[[Literal["info", "error"], str, str | None], None] | None = None
 
     @classmethod
     def of(cls, ctx: click.Context) -> Terminal:
@@ -143,10 +146,16 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """One dimmed line on standard error: of interest to a person, not to a pipe."""
+        if self.log is not None:
+            self.log("info", text, None)
+            return
         self.err.print(text, style="dim", soft_wrap=not self.err.is_terminal)
 
     def error(self, problem: str, hint: str | None) -> None:
         """The two lines of an error, on standard error."""
+        if self.log is not None:
+            self.log("error", problem, hint)
+            return
         from rich.text import Text
 
         text = Text("error: ", style="bold red")

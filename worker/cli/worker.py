@@ -10,11 +10,11 @@ from celery import signals
 
 from worker import broker_check, keys, telemetry
 from worker.app import app
-from worker.cli import running
+from worker.cli import service
 from worker.cli.terminal import Terminal, count_text, pass_terminal
 from worker.connections import open_client
 from worker.errors import BrokerUnavailable
-from worker.settings import Settings, get_settings, variable_of
+from worker.settings import Settings, variable_of
 
 
 @click.command("worker")
@@ -56,10 +56,9 @@ def command(
     It ends with 14 when the server may lose what it acknowledged: when it evicts keys, or keeps no
     append-only file.
     """
-    running.adopt(terminal)
     if loglevel is not None:
         os.environ[variable_of("log_level")] = loglevel
-    settings = get_settings()
+    settings = service.begin(terminal)
     telemetry.start(settings)
     _refuse_volatile(settings)
     name = name or f"worker-{settings.worker_index}"

@@ -1,0 +1,40 @@
+"""Begins a command that runs for long: all that it says is a log where the log is JSON."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from worker import logs, stray_lines
+from worker.cli import running
+from worker.cli.terminal import Terminal
+from worker.settings import Settings, get_settings, variable_of
+
+log = logs.get_logger("command")
+
+
+def begin(terminal: Terminal) -> Settings:
+    """Find a `confkeep up` and read the settings.
+
+    Raises:
+        InvalidSettings: in JSON too where the environment says so.
+    """
+    if running.probe_variable(variable_of("log_format")) == "json":
+        _speak_json(terminal, "info")
+    running.adopt(terminal)
+    settings = get_settings()
+    if settings.log_format == "json":
+        _speak_json(terminal, settings.log_level)
+    return settings
+
+
+def _speak_json(terminal: Terminal, level: str) -> None:
+    logs.install("json", level)
+    stray_lines.catch()
+    terminal.log = _tell
+
+
+def _tell(level: Literal["info", "error"], text: str, hint: str | None) -> None:
+    if level == "error":
+        log.error(text, action="command.failed", hint=hint)
+    else:
+        log.info(text, action="command.note")
