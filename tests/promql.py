@@ -189,13 +189,23 @@ class _Parser:
                 self._matcher(name, labels)
             self._next()
         if self._peek() != "[":
+            self._offset()
             return Value(labels)
         self._next()
+        self._duration()
+        self._expect("]")
+        self._offset()
+        return Value(labels, metric, name)
+
+    def _offset(self) -> None:
+        if self._peek() == "offset":
+            self._next()
+            self._duration()
+
+    def _duration(self) -> None:
         kind, text = self._next()
         if kind != "duration":
             raise Wrong(f"'{text}' is no duration")
-        self._expect("]")
-        return Value(labels, metric, name)
 
     def _matcher(self, metric: str, labels: frozenset[str]) -> None:
         kind, label = self._next()

@@ -259,6 +259,9 @@ STORE_BYTES: Final = Metric(
 STORE_FREE: Final = Metric(
     "confkeep_store_free_bytes", "gauge", "Bytes that may still be written to the store's disk."
 )
+STORE_DISK: Final = Metric(
+    "confkeep_store_disk_bytes", "gauge", "Bytes that the store's disk holds, taken and free."
+)
 SKIPPED: Final = Metric(
     "confkeep_repacks_skipped",
     "gauge",
@@ -313,6 +316,7 @@ OF_STORE: Final = (
     REPOSITORY_BYTES,
     STORE_BYTES,
     STORE_FREE,
+    STORE_DISK,
     SKIPPED,
     UNREADABLE,
     STORE_AGE,

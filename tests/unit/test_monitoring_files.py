@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -100,6 +102,79 @@ def test_no_metric_of_the_deployment_is_left_unseen() -> None:
     assert unseen == [metrics.TENANTS.name]
 
 
+GB = 1e9
+HOUR_S, DAY_S = 3_600, 86_400
+#: Seconds between two looks at a disk.
+STEP_S = 600
+
+
+def fires_at(
+    free_bytes: Callable[[float], float], disk_bytes: float, until_s: float
+) -> list[float]:
+    """The seconds at which the expression of ConfkeepStoreNearlyFull gives something.
+
+    The disk is first seen at 0. Python takes the expression once PromQL's own forms are replaced.
+    """
+    [expression] = [rule["expr"] for rule in rules() if rule["alert"] == "ConfkeepStoreNearlyFull"]
+    name = r"(confkeep_store_\w+)"
+    expression = re.sub(rf"predict_linear\({name}\[(\w+)\],", r"predict('\1', '\2',", expression)
+    expression = re.sub(rf"(?<!'){name}(?: offset (\w+))?", r"value('\1', '\2')", expression)
+    series: dict[str, Callable[[float], float]] = {
+        "confkeep_store_free_bytes": free_bytes,
+        "confkeep_store_disk_bytes": lambda _: disk_bytes,
+    }
+    seconds = {"": 0, "1d": DAY_S, "6h": 6 * HOUR_S}
+    found: list[float] = []
+    for now in range(STEP_S, int(until_s), STEP_S):
+
+        def value(name: str, before: str, now: int = now) -> float | None:
+            at = now - seconds[before]
+            return series[name](at) if at >= 0 else None
+
+        def predict(name: str, window: str, ahead_s: float, now: int = now) -> float:
+            times = range(max(0, now - seconds[window]), now + 1, STEP_S)
+            slope, now_bytes = statistics.linear_regression(
+                [at - now for at in times], [series[name](at) for at in times]
+            )
+            return now_bytes + slope * ahead_s
+
+        known = {"__builtins__": {}, "value": value, "predict": predict}
+        if eval(" ".join(expression.split()), known):
+            found.append(now)
+    return found
+
+
+def test_a_first_import_does_not_fill_the_disk_by_prediction() -> None:
+    """An import of 30 GB in the first hours, then the polls of a fleet."""
+
+    def free(at: float) -> float:
+        return 90 * GB - min(at / (3 * HOUR_S), 1) * 30 * GB - at / DAY_S * GB
+
+    assert fires_at(free, 100 * GB, 4 * DAY_S) == []
+
+
+def test_a_later_import_does_not_either() -> None:
+    def free(at: float) -> float:
+        return 80 * GB - min(max(at - 2 * DAY_S, 0) / (4 * HOUR_S), 1) * 25 * GB
+
+    assert fires_at(free, 100 * GB, 4 * DAY_S) == []
+
+
+def test_a_small_disk_with_room_is_not_nearly_full() -> None:
+    assert fires_at(lambda _: 3 * GB, 4 * GB, 2 * DAY_S) == []
+
+
+def test_a_disk_that_is_nearly_full_is_told_at_once() -> None:
+    assert fires_at(lambda _: 9 * GB, 100 * GB, 2 * STEP_S) == [STEP_S]
+
+
+def test_a_disk_that_fills_up_is_told_a_day_before() -> None:
+    full_s = 80 * HOUR_S
+    fired = fires_at(lambda at: max(0.0, 80 * GB * (1 - at / full_s)), 100 * GB, full_s)
+    assert DAY_S < fired[0] < full_s - DAY_S
+    assert fired == list(range(int(fired[0]), full_s, STEP_S)), "it stays until somebody makes room"
+
+
 A_GAUGE = "confkeep_dead_letters"
 A_COUNTER = "confkeep_backups_dead_total"
 BUCKETS = "confkeep_commit_latency_seconds_bucket"
@@ -118,6 +193,8 @@ BUCKETS = "confkeep_commit_latency_seconds_bucket"
         (f"rate({A_COUNTER}[5 minutes])", "no duration"),
         (f"rate({A_GAUGE}[5m])", "rate of a gauge"),
         (f"predict_linear({A_COUNTER}[5m], 60)", "predict_linear of a counter"),
+        (f"{A_GAUGE} offset 1", "no duration"),
+        (f"{A_GAUGE} and confkeep_inbox_backups offset 1d", "never matches"),
         (f"rates({A_COUNTER}[5m])", "no function rates"),
         (f"sum by (shards) ({A_GAUGE})", "no label shards"),
         ('confkeep_inbox_backups{shrad="01"}', "no label shrad"),

@@ -18,7 +18,7 @@ from worker.errors import StoreError
 from worker.logs import get_logger
 from worker.store import refs
 from worker.store.pack_set import names_of
-from worker.store.repack_state import free_bytes, read_state
+from worker.store.repack_state import disk_bytes, free_bytes, read_state
 from worker.store.repository import repository_path, tenants_of
 
 log = get_logger("exporter")
@@ -110,6 +110,7 @@ class StoreFigures:
         yield Sample(metrics.SKIPPED, sum(one.skipped for one in repositories.values()))
         yield Sample(metrics.STORE_BYTES, sum(one.bytes for one in repositories.values()))
         yield Sample(metrics.STORE_FREE, free_bytes(self._store))
+        yield Sample(metrics.STORE_DISK, disk_bytes(self._store))
         by_packs = sorted(repositories.items(), key=lambda item: item[1].packs, reverse=True)
         for tenant_id, one in by_packs[: self._worst]:
             yield Sample(metrics.PACKS, one.packs, (tenant_id,))

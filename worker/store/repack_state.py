@@ -103,3 +103,9 @@ def free_bytes(path: Path) -> int:
     """Bytes that this process may still write to the file system of `path`."""
     found = os.statvfs(path)
     return found.f_bavail * found.f_frsize
+
+
+def disk_bytes(path: Path) -> int:
+    """Bytes that the file system of `path` holds, without what it keeps for root."""
+    found = os.statvfs(path)
+    return (found.f_blocks - found.f_bfree + found.f_bavail) * found.f_frsize

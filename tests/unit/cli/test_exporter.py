@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fakeredis
+import psutil
 import pytest
 import redis
 
@@ -61,6 +62,16 @@ def test_without_a_store_its_figures_are_absent(
     assert value(found, metrics.UP.name) == 1
     assert value(found, metrics.COMMITTED.name) == 0, "what never happened is 0, not absent"
     assert value(found, metrics.UNSERVED.name) == 16
+
+
+def test_the_disk_is_what_is_taken_and_what_may_be_written(
+    filled: Store, confkeep: Confkeep, client: redis.Redis
+) -> None:
+    found = scraped(confkeep)
+    # As `df` has it: what is kept for root is neither.
+    usage = psutil.disk_usage(str(get_settings().git_store_path))
+    assert value(found, metrics.STORE_DISK.name) == usage.used + usage.free
+    assert 0 < value(found, metrics.STORE_FREE.name) <= value(found, metrics.STORE_DISK.name)
 
 
 def test_labels_are_bounded(store: Store, confkeep: Confkeep, client: redis.Redis) -> None:
