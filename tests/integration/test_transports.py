@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import os
+import re
 import socket
 import ssl
+import subprocess
 import threading
 import uuid
 from collections.abc import Iterator
@@ -16,17 +16,17 @@ from pathlib import Path
 
 import pytest
 import redis
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tasks import enqueue_backup
 from tests.integration.conftest import become_producer
 from tests.servers import Deployment, wait_for
 from worker.app import app
+from worker.connections import open_client
 from worker.errors import BrokerUnavailable
 from worker.local import Child, EmbeddedServer, find_server
+from worker.settings import get_settings
+
+SCRIPT = Path(__file__).parents[2] / "docs/examples/private_ca.sh"
 
 
 def free_port() -> int:
@@ -94,61 +94,26 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority of the test's own, and what it signed for a name or an address."""
+    """A certificate authority of the test's own, made as docs/security.md says."""
 
     folder: Path
-    name: str
-    key: ec.EllipticCurvePrivateKey
 
     @classmethod
     def found(cls, folder: Path, name: str) -> Authority:
-        folder.mkdir(exist_ok=True)
-        authority = cls(folder, name, ec.generate_private_key(ec.SECP256R1()))
-        authority._write("ca", authority.key, x509.BasicConstraints(ca=True, path_length=None))
+        """One with its certificate; several may share a folder."""
+        authority = cls(folder / name)
+        authority.sign("nobody")
         return authority
 
     @property
     def certificate(self) -> Path:
-        return self.folder / f"{self.name}-ca.pem"
+        return self.folder / "ca.pem"
 
-    def sign(self, host: str) -> tuple[Path, Path]:
-        """A certificate and its key; `host` is an address, or a name that is none."""
-        try:
-            san: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
-        except ValueError:
-            san = x509.DNSName(host)
-        names = x509.SubjectAlternativeName([san])
-        return self._write(host, ec.generate_private_key(ec.SECP256R1()), names)
-
-    def _write(
-        self, host: str, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType
-    ) -> tuple[Path, Path]:
-        now = dt.datetime.now(dt.UTC)
-        made = (
-            x509.CertificateBuilder()
-            .subject_name(_named(f"{self.name} {host}"))
-            .issuer_name(_named(f"{self.name} ca"))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + dt.timedelta(days=1))
-            .add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
-            .sign(self.key, hashes.SHA256())
-        )
-        certificate, secret = (self.folder / f"{self.name}-{host}.{end}" for end in ("pem", "key"))
-        certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-        secret.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        return certificate, secret
-
-
-def _named(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    def sign(self, name: str) -> tuple[Path, Path]:
+        """A certificate for a host's name, an address or a client, and its key."""
+        command = [str(SCRIPT), str(self.folder), name]
+        subprocess.run(command, check=True, capture_output=True)
+        return self.folder / f"{name}.pem", self.folder / f"{name}.key"
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +144,64 @@ def test_tls_with_certificates_of_ones_own_on_both_sides(
     finally:
         for worker in deployed.workers:
             worker.stop()
+        front.close()
+
+
+@pytest.fixture
+def strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let clients check certificates as those of Python 3.13 do."""
+    usual = ssl.create_default_context
+
+    def create() -> ssl.SSLContext:
+        context = usual()
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", create)
+
+
+def ping_by_both(deployed: Deployment) -> None:
+    """By redis-py, which confkeep uses, and by Celery, which opens connections of its own."""
+    with open_client(get_settings()) as client:
+        assert client.ping()
+    with app.connection_for_write() as broker:
+        assert broker.channel().client.ping()
+
+
+@pytest.mark.usefixtures("strict")
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_python_3_13_takes_the_certificates_of_the_page(
+    deployed: Deployment, ours: Authority, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    front = TlsFront(deployed.server, *ours.sign(name), clients=ours.certificate)
+    url = url_of(front, ours, ours.sign("portal")).replace("127.0.0.1", name)
+    deployed.variables["CONFKEEP_REDIS_URL"] = url
+    become_producer(deployed, monkeypatch)
+    try:
+        ping_by_both(deployed)
+    finally:
+        front.close()
+
+
+@pytest.mark.usefixtures("strict")
+def test_python_3_13_refuses_an_authority_that_does_not_say_what_it_is_for(
+    deployed: Deployment, ours: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the page warns of. Were it taken, the page would send people on errands."""
+    shown = SCRIPT.read_text("utf-8")
+    loose = tmp_path / "loose.sh"
+    loose.write_text(re.sub(r"(?m)^keyUsage = critical, keyCertSign.*\n|-x509_strict ", "", shown))
+    loose.chmod(0o755)
+    old = Authority(tmp_path / "old")
+    subprocess.run([str(loose), str(old.folder), "127.0.0.1"], check=True, capture_output=True)
+    server = (old.folder / "127.0.0.1.pem", old.folder / "127.0.0.1.key")
+    front = TlsFront(deployed.server, *server, clients=ours.certificate)
+    deployed.variables["CONFKEEP_REDIS_URL"] = url_of(front, old, ours.sign("portal"))
+    become_producer(deployed, monkeypatch)
+    try:
+        with pytest.raises(redis.ConnectionError, match="CA cert does not include key usage"):
+            ping_by_both(deployed)
+    finally:
         front.close()
 
 
