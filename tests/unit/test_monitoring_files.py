@@ -153,6 +153,15 @@ def test_a_first_import_does_not_fill_the_disk_by_prediction() -> None:
     assert fires_at(free, 100 * GB, 4 * DAY_S) == []
 
 
+def test_what_is_seen_for_less_than_a_day_tells_no_trend() -> None:
+    """A disk that others filled by half before the import."""
+
+    def free(at: float) -> float:
+        return 45 * GB - min(at / (3 * HOUR_S), 1) * 15 * GB
+
+    assert fires_at(free, 100 * GB, 4 * DAY_S) == []
+
+
 def test_a_later_import_does_not_either() -> None:
     def free(at: float) -> float:
         return 80 * GB - min(max(at - 2 * DAY_S, 0) / (4 * HOUR_S), 1) * 25 * GB

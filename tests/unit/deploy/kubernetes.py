@@ -43,7 +43,7 @@ def read(folder: Path) -> list[Document]:
         )
     for image in kustomization.get("images", []):
         for container in containers(documents):
-            if container["image"] == image["name"]:
+            if re.sub(r":[\w.-]+$", "", container["image"]) == image["name"]:
                 container["image"] = f"{image['newName']}:{image['newTag']}"
     for replacement in kustomization.get("replacements", []):
         source = replacement["source"]

@@ -218,6 +218,8 @@ def test_broken_manifests_have_a_problem(name: str) -> None:
 @pytest.mark.parametrize("name", ["base", "autoscaling", "own-volumes"])
 def test_the_image_stands_in_one_place(name: str, tmp_path: Path) -> None:
     shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
+    [own] = kubernetes.read_file(tmp_path / name / "kustomization.yaml")
+    assert ("images" in own) == (name == "base")
     path = tmp_path / "base/kustomization.yaml"
     [kustomization] = kubernetes.read_file(path)
     kustomization["images"] = [{"name": "confkeep", "newName": "there/ours", "newTag": "9.9.9"}]
