@@ -21,7 +21,12 @@ from worker.errors import InvalidBackup, NotInStore
 from worker.store.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER, EXPORT_NAME
 from worker.store.index import open_index
 from worker.store.reader import find_commit, id_in_header
-from worker.store.repository import TenantRepository, open_repository, repository_path
+from worker.store.repository import (
+    TenantRepository,
+    open_repository,
+    repository_path,
+    tells_damage,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ def look(store: Path, captures: Sequence[Capture]) -> Kept:
     return kept
 
 
+@tells_damage
 def _look(repository: TenantRepository, captures: Iterable[Capture], kept: Kept) -> None:
     ids, newest = _read(repository)
     kept.ids |= ids
