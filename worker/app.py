@@ -51,6 +51,13 @@ def configuration() -> dict[str, Any]:
     """Celery's configuration for the environment's settings."""
     settings = get_settings()
     url, options = urls.for_celery(settings.redis_url)
+    if "sentinel_kwargs" in options:
+        options["sentinel_kwargs"] |= {
+            "socket_timeout": settings.redis_timeout_s,
+            "socket_connect_timeout": settings.redis_timeout_s,
+            # The next sentinel is the next try: redis-py asks a dead one for four seconds by default.
+            "retry": None,
+        }
     shards = keys.shards_of_worker(settings.worker_index, settings.worker_count, settings.shards)
     queues = [Queue(keys.shard_queue(shard)) for shard in shards]
     transport: dict[str, Any] = {

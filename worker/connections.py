@@ -68,18 +68,20 @@ def open_client(settings: Settings, *, timeout_s: float | None = None) -> redis.
         timeout_s: seconds to wait for a connection and for each answer; None: the setting's.
     """
     timeout = settings.redis_timeout_s if timeout_s is None else timeout_s
-    options = {
+    plain = {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         # redis-py repeats a command up to ten times by default, and a slow server runs each.
         "retry": Retry(NoBackoff(), 0),
         "decode_responses": False,
-        "command_packer": _Packer(),
     }
+    options = {**plain, "command_packer": _Packer()}
     url = settings.redis_url
     sentinels = urls.parse_sentinels(url)
     if sentinels is not None:
-        watchers = Sentinel(sentinels.hosts, **options)  # type: ignore[no-untyped-call]
+        watchers = Sentinel(  # type: ignore[no-untyped-call]
+            sentinels.hosts, sentinel_kwargs={**plain, **sentinels.credentials}, **options
+        )
         master: redis.Redis = watchers.master_for(  # type: ignore[no-untyped-call]
             sentinels.master_name,
             db=sentinels.db,

@@ -102,7 +102,7 @@ def run_folder(run_path: Path | None, redis_url: str) -> Path:
         redis_url: tells deployments apart. The name depends on no user and no password in it.
     """
     base = run_path or Path(f"/tmp/confkeep-{os.getuid()}")  # noqa: S108 - see `_make_private`
-    address = re.sub(r"//[^/@;]*@", "//", redis_url)
+    address = re.sub(r"(?<=//)[^/@;]*@|[?&]sentinel_(username|password)=[^&;]*", "", redis_url)
     return base / hashlib.sha256(address.encode()).hexdigest()[:12]
 
 

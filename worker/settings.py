@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import InvalidSettings
 from worker.signing import Keyring
-from worker.urls import DEFAULT_REDIS_URL
+from worker.urls import DEFAULT_REDIS_URL, parse_sentinels
 
 _MIB = 1024 * 1024
 _SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://")
@@ -197,6 +197,13 @@ class Settings(BaseSettings):
         if not value.startswith(_SCHEMES):
             # The URL may hold a password: the message must not repeat it.
             raise ValueError(f"must start with one of {', '.join(_SCHEMES)}")
+        try:
+            parse_sentinels(value)
+        except ValueError:
+            raise ValueError(
+                "must be sentinel://host:port;sentinel://host:port/db?master_name=name, and what has a "
+                "meaning in a URL must be written as %40 and so on"
+            ) from None
         return value
 
     @field_validator("signing_key")

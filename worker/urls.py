@@ -5,15 +5,18 @@
     unix://[user:password@]/path?db=0
     sentinel://[user:password@]host:port;sentinel://host:port/db?master_name=mymaster
 
+User and password are the master's. The sentinels' own stand behind it, `sentinel_username=` and
+`sentinel_password=`. What has a meaning in a URL, such as `@`, `/`, `;`, is written as `%40` and so on.
+
 redis-py and Celery each know their own spelling of some of these: Celery calls a unix socket
 `redis+socket`, wants `CERT_REQUIRED` for `required`, and takes the master's name as an option.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlencode, urlsplit
 
 #: Where the server is when nothing says so.
 DEFAULT_REDIS_URL: Final = "redis://localhost:6379/0"
@@ -28,24 +31,40 @@ class Sentinels:
     hosts: tuple[tuple[str, int], ...]
     master_name: str
     db: int
+    #: The master's.
     username: str | None
-    password: str | None
+    password: str | None = field(repr=False)
+    #: `username` and `password` of the sentinels themselves; empty: they want none.
+    credentials: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 def parse_sentinels(url: str) -> Sentinels | None:
-    """The sentinels of a `sentinel://` URL; None for a URL of another kind."""
+    """The sentinels of a `sentinel://` URL; None for a URL of another kind.
+
+    Raises:
+        ValueError: it is none; the text may quote a password.
+    """
     if not url.startswith("sentinel://"):
         return None
     parts = [urlsplit(part) for part in url.split(";")]
-    last = parts[-1]
+    if any(part.scheme != "sentinel" for part in parts):
+        raise ValueError("each part must begin with sentinel://")
+    query = parse_qs("&".join(part.query for part in parts))
+    # Each may stand in any part: some write them in the first one, some in the last, some in all.
+    db = next((path for part in parts if (path := part.path.strip("/"))), "0")
     return Sentinels(
         hosts=tuple(
             (part.hostname or "localhost", part.port or _DEFAULT_SENTINEL_PORT) for part in parts
         ),
-        master_name=parse_qs(last.query).get("master_name", ["mymaster"])[0],
-        db=int(last.path.strip("/") or 0),
-        username=parts[0].username or None,
-        password=parts[0].password or None,
+        master_name=query.get("master_name", ["mymaster"])[0],
+        db=int(db),
+        username=next((unquote(part.username) for part in parts if part.username), None),
+        password=next((unquote(part.password) for part in parts if part.password), None),
+        credentials={
+            name: query[f"sentinel_{name}"][0]
+            for name in ("username", "password")
+            if f"sentinel_{name}" in query
+        },
     )
 
 
@@ -53,9 +72,16 @@ def for_celery(url: str) -> tuple[str, dict[str, Any]]:
     """The URL for Celery's broker and result backend, and the options that go with it."""
     sentinels = parse_sentinels(url)
     if sentinels is not None:
-        parts = [urlsplit(part) for part in url.split(";")]
-        hosts = (f"sentinel://{part.netloc}/{sentinels.db}" for part in parts)
-        return ";".join(hosts), {"master_name": sentinels.master_name}
+        user, password = (
+            quote(one or "", safe="") for one in (sentinels.username, sentinels.password)
+        )
+        named = f"{user}:{password}@" if user or password else ""
+        hosts = (
+            f"sentinel://{named}{f'[{host}]' if ':' in host else host}:{port}/{sentinels.db}"
+            for host, port in sentinels.hosts
+        )
+        options = {"master_name": sentinels.master_name, "sentinel_kwargs": sentinels.credentials}
+        return ";".join(hosts), options
     parts_ = urlsplit(url)
     if parts_.scheme == "unix":
         db = parse_qs(parts_.query).get("db", ["0"])[0]

@@ -9,8 +9,7 @@ import ssl
 import subprocess
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,20 +18,15 @@ import redis
 
 from tasks import enqueue_backup
 from tests.integration.conftest import become_producer
-from tests.servers import Deployment, wait_for
+from tests.replicated import free_port, nodes, sentinels
+from tests.servers import Deployment
 from worker.app import app
 from worker.connections import open_client
 from worker.errors import BrokerUnavailable
-from worker.local import Child, EmbeddedServer, find_server
+from worker.local import EmbeddedServer
 from worker.settings import get_settings
 
 SCRIPT = Path(__file__).parents[2] / "docs/examples/private_ca.sh"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def keeps_a_backup(deployed: Deployment) -> None:
@@ -237,44 +231,33 @@ def test_tls_keeps_out_who_is_not_who_it_should_be(
         front.close()
 
 
-@contextmanager
-def sentinel_of(path: Path, port: int) -> Iterator[int]:
-    """A sentinel that watches the master on a loopback port."""
-    own = free_port()
-    configuration = path / "sentinel.conf"
-    configuration.write_text(
-        f"port {own}\nbind 127.0.0.1\nsentinel monitor keeper 127.0.0.1 {port} 1\n"
-    )
-    child = Child([find_server(), str(configuration), "--sentinel"], log=path / "sentinel.log")
-    try:
-        with redis.Redis(port=own) as client:
-
-            def knows_its_master() -> bool:
-                try:
-                    return bool(client.execute_command("SENTINEL", "CKQUORUM", "keeper"))
-                except redis.RedisError:
-                    return False
-
-            wait_for(knows_its_master, "the sentinel")
-        yield own
-    finally:
-        child.stop()
+class InDatabase3(Deployment):
+    def client(self) -> redis.Redis:
+        return redis.Redis(
+            unix_socket_path=str(self.server.socket), username="portal", password="p@ss/word", db=3
+        )
 
 
-def test_sentinel_names_the_master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    port = free_port()
-    server = EmbeddedServer(tmp_path / "server")
-    server.start("--port", str(port), "--bind", "127.0.0.1")
-    deployed = Deployment(tmp_path, server)
-    try:
-        with sentinel_of(tmp_path, port) as sentinel:
-            deployed.variables["CONFKEEP_REDIS_URL"] = (
-                f"sentinel://127.0.0.1:{sentinel}/0?master_name=keeper"
-            )
+def test_sentinels_name_the_master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several of them, one of them dead, with a password for them and another one for the master."""
+    with (
+        nodes(tmp_path, 0, "user portal on >p@ss/word ~* &* +@all") as (master,),
+        sentinels(tmp_path, master, 1, password="s;cret") as (sentinel,),
+    ):
+        url = (
+            f"sentinel://portal:p%40ss%2Fword@127.0.0.1:{free_port()};sentinel://127.0.0.1:{sentinel}/3"
+            "?master_name=keeper&sentinel_password=s%3Bcret"
+        )
+        deployed = InDatabase3(tmp_path, master.server, {"CONFKEEP_REDIS_URL": url})
+        try:
             become_producer(deployed, monkeypatch)
-            keeps_a_backup(deployed)
-            for worker in deployed.workers:
-                worker.stop()
-    finally:
-        deployed.stop()
+            deployed.start_worker()
+            result = enqueue_backup(str(uuid.uuid4()), str(uuid.uuid4()), "/ip", b"x", "m")
+            assert result.get(timeout=30)["backup_id"] == result.id
+            with master.client() as client:
+                assert set(client.info("keyspace")) == {"db3"}
+                here = {one["user"] for one in client.client_list() if one["db"] == "3"}
+            assert here == {"portal"}
+        finally:
+            deployed.stop()
     assert os.listdir(tmp_path / "store")

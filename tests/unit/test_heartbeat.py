@@ -138,11 +138,12 @@ def test_deployments_are_told_apart_but_not_by_a_password() -> None:
             "redis://host:2/0",
             "sentinel://:one@a;sentinel://:one@b",
             "sentinel://a;sentinel://:two@b",
+            "sentinel://a;sentinel://b?sentinel_password=three",
         )
     ]
     assert len(set(folders[:3])) == 1
     assert len(set(folders)) == 3
-    assert folders[4] == folders[5]
+    assert folders[4] == folders[5] == folders[6]
 
 
 def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:

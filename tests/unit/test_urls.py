@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from worker import urls
+from worker.errors import InvalidSettings
+from worker.settings import load_settings
 
 
 @pytest.mark.parametrize(
@@ -22,8 +24,13 @@ from worker import urls
         ),
         (
             "sentinel://:p@a:1;sentinel://b/4?master_name=m",
-            "sentinel://:p@a:1/4;sentinel://b/4",
-            {"master_name": "m"},
+            "sentinel://:p@a:1/4;sentinel://:p@b:26379/4",
+            {"master_name": "m", "sentinel_kwargs": {}},
+        ),
+        (
+            "sentinel://u:p%40%3B%2F@a/4?master_name=m&sentinel_password=q%40;sentinel://[::1]:2",
+            "sentinel://u:p%40%3B%2F@a:26379/4;sentinel://u:p%40%3B%2F@[::1]:2/4",
+            {"master_name": "m", "sentinel_kwargs": {"password": "q@"}},
         ),
     ],
 )
@@ -35,3 +42,27 @@ def test_sentinels_are_taken_apart() -> None:
     found = urls.parse_sentinels("sentinel://u:p@a:1;sentinel://b/4?master_name=m")
     assert found == urls.Sentinels((("a", 1), ("b", 26379)), "m", 4, "u", "p")
     assert urls.parse_sentinels("redis://a") is None
+    quoted = "sentinel://u:p%40@a/4?sentinel_username=s&sentinel_password=q%2F;sentinel://b"
+    found = urls.parse_sentinels(quoted)
+    assert found is not None
+    assert (found.password, found.db, found.master_name) == ("p@", 4, "mymaster")
+    assert found.credentials == {"username": "s", "password": "q/"}
+    assert "p@" not in repr(found)
+    assert "q/" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sentinel://a:1;b:2/0",
+        "sentinel://:planted/secret@a:1/0",
+        "sentinel://a:1/planted-secret",
+        "sentinel://a:planted-secret/0",
+    ],
+)
+def test_what_names_no_sentinels_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(
+        InvalidSettings, match=r"CONFKEEP_REDIS_URL: .*sentinel://host:port"
+    ) as raised:
+        load_settings(redis_url=url)
+    assert "secret" not in str(raised.value)
