@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import arrivals, keys, receipts, scripts, wakeups
+from worker import arrivals, keys, receipts, replicas, scripts, wakeups
 from worker.connections import broker_errors
 from worker.entry import Entry, sign
 from worker.errors import BrokerUnavailable
@@ -86,7 +86,7 @@ def _accept(
         arguments += its_arguments
     names += [keys.ROOM, keys.ARRIVING, keys.TOTALS]
     with broker_errors():
-        replies = scripts.load("accept").run(client, names, arguments)
+        replies = replicas.run(client, settings, scripts.load("accept"), names, arguments)
     return [
         Accepted(outcome.decode(), wake or None, entries, size)
         for outcome, wake, entries, size in replies

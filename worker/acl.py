@@ -121,6 +121,8 @@ def producer(user: User, tenants: Sequence[str] = ()) -> str:
         _CONNECTION,
         "+time",
         *_RESULTS,
+        # What CONFKEEP_REPLICAS needs.
+        f"+wait (resetchannels +publish &{keys.MARK})",
         f"(+get +mget %R~{keys.result('*')})",
         f"(+setnx {on('%W~', *bytes_)})",
         f"(+rpush +llen {on('%W~', *arrivals)})",
@@ -151,6 +153,8 @@ def worker(user: User) -> str:
     return user.line(
         "+@all -@admin -@dangerous +info",
         f"~{keys.PREFIX}* ~{keys.result('*')} ~{keys.shard_queues()} ~{_RECEIVE}",
+        # Where backups may have gone that were sent without a queue.
+        f"%R~{keys.DEFAULT_QUEUE}",
         # Celery's bookkeeping: messages that are being worked on, bindings, remote control.
         "~_kombu.* ~unacked* ~*.pidbox ~*.reply.celery.pidbox ~celeryev*",
         # Remote control and events subscribe to patterns, which must be named letter by letter and
@@ -174,6 +178,7 @@ def monitor(user: User) -> str:
         f"(+get +exists +ttl %R~{keys.wake('*')} %R~{keys.lock('*')} %R~{keys.repack('*')})",
         f"(+llen %R~{keys.shard_queues()} %R~{keys.RECEIVE_QUEUE})",
         f"(+xlen %R~{keys.REFUSED})",
+        f"(+llen +lindex %R~{keys.DEFAULT_QUEUE})",
         f"(+lrange %R~{keys.RECENT})",
         f"(+get %R~{keys.ROOM})",
         f"(+hgetall %R~{keys.ODD})",

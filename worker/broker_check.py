@@ -14,7 +14,7 @@ import redis
 from celery import bootsteps
 
 from worker.connections import broker_errors, open_client
-from worker.errors import BrokerUnavailable, BrokerVolatile, ConfkeepError
+from worker.errors import BrokerUnavailable, BrokerVolatile, ConfkeepError, NotPermitted
 from worker.logs import get_logger
 from worker.outage import CONSUMER, outage
 from worker.settings import Settings, get_settings
@@ -39,7 +39,7 @@ def check(client: redis.Redis, settings: Settings) -> list[str]:
     problems = _problems(found)
     if problems and not settings.allow_volatile_broker:
         raise BrokerVolatile("; ".join(problems))
-    return unknown + (problems or _risks(found))
+    return unknown + (problems or _risks(found)) + _replicas(client, settings)
 
 
 def find_problems(client: redis.Redis, *, ask_all: bool = True) -> list[str]:
@@ -108,6 +108,22 @@ def _ask_less(client: redis.Redis) -> tuple[dict[str, str], list[str]]:
         found["appendonly"] = "yes" if told["aof_enabled"] else "no"
     return found, [
         "This user may not ask how the server syncs: check yourself that appendfsync is always."
+    ]
+
+
+def _replicas(client: redis.Redis, settings: Settings) -> list[str]:
+    """Whether a failover may promote a replica that lacks what was accepted, as these settings say."""
+    try:
+        with broker_errors():
+            told: Any = client.info("replication")
+    except NotPermitted:
+        return []
+    there, wanted = int(told.get("connected_slaves", 0)), settings.replicas
+    if there == wanted:
+        return []
+    meaning = "a failover may lose accepted backups" if there > wanted else "no enqueue is accepted"
+    return [
+        f"the server has {there} replica{'' if there == 1 else 's'} and CONFKEEP_REPLICAS is {wanted}: {meaning}"
     ]
 
 

@@ -11,7 +11,8 @@
     ├── QueueError                Redis, the inbox or the lock
     │   ├── BrokerUnavailable     Redis cannot be reached, or refuses to write
     │   │   ├── NotPermitted      the rules of the server do not allow it to this user
-    │   │   └── OddValue          what stands under a key of confkeep's is not confkeep's
+    │   │   ├── OddValue          what stands under a key of confkeep's is not confkeep's
+    │   │   └── TooFewReplicas    the server has it, and not as many replicas as are wanted
     │   ├── BrokerVolatile        Redis may lose what it acknowledged
     │   ├── InboxFull             a limit on what may wait is reached
     │   ├── TenantLocked          another process holds the tenant lock
@@ -161,6 +162,18 @@ class OddValue(BrokerUnavailable):
         "the wrong type, within seconds; then repeat the call."
     )
     exit_code = 19
+
+
+class TooFewReplicas(BrokerUnavailable):
+    """Too few replicas of the server answered for a backup in time: a failover could lose it now.
+
+    Whether it is accepted is unknown, as for every `BrokerUnavailable`.
+    """
+
+    hint = (
+        "Repeat the call with the same backup_id: it is never committed twice. If this goes on, start the "
+        "replicas (`INFO replication` on the server shows them) or lower CONFKEEP_REPLICAS."
+    )
 
 
 class BrokerVolatile(QueueError):

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import redis
 
-from worker import keys, receipts, redis_values
+from worker import keys, receipts, redis_values, replicas
 from worker.acceptance import Accepted, Submission
 from worker.arrivals import Arrival
 from worker.connections import broker_errors
@@ -46,7 +46,7 @@ def hand_over(
         NotPermitted: not even that; nothing was handed over.
         BrokerUnavailable: they may have been handed over; repeating all with the same ids is safe.
     """
-    look = _Look.at(client, submissions)
+    look = _Look.at(client, settings, submissions)
     answers = [
         replace(look.judge(settings, one), arriving=one.tenant_id in look.arriving)
         for one in submissions
@@ -89,7 +89,9 @@ class _Look:
     refused: set[str]
 
     @classmethod
-    def at(cls, client: redis.Redis, submissions: Sequence[Submission]) -> _Look:
+    def at(
+        cls, client: redis.Redis, settings: Settings, submissions: Sequence[Submission]
+    ) -> _Look:
         ids = list(dict.fromkeys(one.entry.backup_id for one in submissions))
         ids_of: dict[str, list[str]] = {}
         for one in submissions:
@@ -108,7 +110,10 @@ class _Look:
             pipe.hmget(name, ["entries", "bytes", *tenants])
         for tenant_id in tenants:
             pipe.xlen(keys.inbox(tenant_id))
-        (seconds, micros), room, *answers = redis_values.answers(pipe)
+        # Replicas must have what is known already: its caller is told that it is accepted.
+        replicas.ask(pipe, settings)
+        found = replicas.confirmed(redis_values.answers(pipe), settings)
+        (seconds, micros), room, *answers = found
         count = len(tenants)
         arrivals, digests = answers[:count], answers[count : 2 * count]
         (records, load, arriving), inboxes = answers[2 * count :][:3], answers[2 * count :][3:]
@@ -229,7 +234,7 @@ def _add(
         for tenant_id in sizes:
             # While a tenant waits after a fault, what comes meanwhile must not hasten its next try.
             pipe.exists(keys.wake(tenant_id), keys.backoff(tenant_id))
-        answers: list[Any] = pipe.execute(raise_on_error=False)
+        answers = replicas.execute_transaction(client, settings, pipe)
     _check(answers, pushed, range(max(pushed) + 1, asked))
     return {
         tenant_id

@@ -103,10 +103,16 @@ TYPES: Final[Mapping[str, str]] = {
 #: Fields of `confkeep:load` and `confkeep:arriving` that are no tenant.
 SUMS = frozenset({"entries", "bytes"})
 
+#: A channel that nobody listens to: what is published there only lets replicas be waited for.
+MARK = PREFIX + "mark"
+
 #: The queue that any Celery client may send `backups.receive` to.
 RECEIVE_QUEUE = "backups.receive"
 #: Where kombu's clients put those to which they give a priority, and look for them.
 RECEIVE_QUEUES = (RECEIVE_QUEUE, *(f"{RECEIVE_QUEUE}\x06\x16{step}" for step in (3, 6, 9)))
+
+#: Where Celery sends what names no queue: another program's, in which we only look.
+DEFAULT_QUEUE = "celery"
 
 #: Where kombu keeps the messages of all queues that a worker took and did not acknowledge.
 UNACKED = "unacked"

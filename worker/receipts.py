@@ -164,6 +164,23 @@ def _further(ids: bytes | None) -> list[str]:
         return []
 
 
+def end_unknown(client: redis.Redis, outcome: Outcome, ttl_s: int) -> bool:
+    """Store the outcome of a task that no result is known of, and wake who waits for it.
+
+    Returns:
+        False: it has a result, which stays.
+
+    Raises:
+        BrokerUnavailable: it may be stored.
+    """
+    name, record = keys.result(outcome.backup_id), final_record(outcome.backup_id, outcome)
+    with broker_errors():
+        if not client.set(name, record, ex=ttl_s, nx=True):
+            return False
+        client.publish(name, record)
+    return True
+
+
 def waits_as(client: redis.Redis, backup_id: str, digest: str) -> bool:
     """Whether a backup was accepted under that digest and has not ended.
 

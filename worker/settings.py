@@ -76,6 +76,13 @@ class Settings(BaseSettings):
         description="Most bytes that may wait for all tenants; in the server's memory at most 60 % of its "
         "maxmemory, whatever this says",
     )
+    replicas: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="Replicas that must have a backup before its enqueue returns: all that the server has, if a "
+        "failover is to lose nothing (docs/operate.md)",
+    )
     allow_volatile_broker: bool = Field(
         False, description="Work with a server that may lose what it acknowledged"
     )

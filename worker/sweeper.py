@@ -28,6 +28,7 @@ from worker import (
     oddities,
     redis_values,
     room,
+    strays,
     sweep_report,
     tidy,
     unforeseen,
@@ -58,6 +59,8 @@ _TIDY_S = 0.2
 #: Sweeps, and most seconds, from one look whether the server keeps what it acknowledges to the next.
 _SWEEPS_UNCHECKED = 15
 _MOST_UNCHECKED_S = 30.0
+#: Seconds between two looks for backups that came the wrong way.
+_STRAYS_EVERY_S = 10.0
 #: Seconds after which a silent worker is forgotten.
 _FORGET_WORKER_S = 3_600
 
@@ -87,6 +90,7 @@ class Sweeper:
         self._has_noted_room = False
         #: What was set aside, as far as the log told it.
         self._told: frozenset[oddities.Note] = frozenset()
+        self._look_for_strays_at = 0.0
         self._shards = frozenset(
             keys.shards_of_worker(settings.worker_index, settings.worker_count, settings.shards)
         )
@@ -117,6 +121,8 @@ class Sweeper:
             self._tidy()
         if not self._has_noted_room:
             self._note_room()
+        with self._apart("look for strays"):
+            self._look_for_strays()
         return sent
 
     @contextlib.contextmanager
@@ -146,6 +152,13 @@ class Sweeper:
                     hint=note.oddity.step,
                 )
         self._told = frozenset(found)
+
+    def _look_for_strays(self) -> None:
+        """Only one worker of all: that of the first shard."""
+        if 0 not in self._shards or time.monotonic() < self._look_for_strays_at:
+            return
+        self._look_for_strays_at = time.monotonic() + _STRAYS_EVERY_S
+        strays.tell(self._client, self._settings.receipt_ttl_s)
 
     def _note_room(self) -> None:
         """At the first sweep and with each tidying: somebody may have given the server more memory."""

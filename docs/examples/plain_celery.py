@@ -24,6 +24,7 @@ def hand_over(
     """Send one backup."""
     return portal.send_task(
         "backups.receive",
+        # Without it Celery sends to its default queue, where no worker of confkeep reads.
         queue="backups.receive",
         kwargs={
             "backup_id": backup_id,
@@ -56,6 +57,7 @@ def main() -> None:
         try:
             print(json.dumps(result.get(timeout=30)))
         except NoAnswer:
+            # Time and again: no worker runs, or the queue's name is wrong. `confkeep status` shows both.
             print("no receipt yet; sending it again")
         except Exception as error:  # noqa: BLE001 - confkeep's classes are not known here
             if type(error).__name__ == "BackupIdConflict":

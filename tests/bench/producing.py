@@ -14,13 +14,19 @@ from tests.servers import Deployment, deployment
 @contextmanager
 def producing(**variables: str) -> Iterator[Deployment]:
     """A server whose producer this process is."""
+    with folder() as where, deployment(where, **variables) as deployed, producer_of(deployed):
+        yield deployed
+
+
+@contextmanager
+def producer_of(deployed: Deployment) -> Iterator[None]:
+    """Let this process produce for a deployment for a while."""
     before = dict(os.environ)
-    with folder() as where, deployment(where, **variables) as deployed:
-        os.environ.update(deployed.environment)
+    os.environ.update(deployed.environment)
+    forget_environment()
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
         forget_environment()
-        try:
-            yield deployed
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-            forget_environment()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import statistics
 import sys
 import time
@@ -15,12 +16,14 @@ from celery.result import AsyncResult
 
 from tasks import enqueue, enqueue_backup, enqueue_backups
 from tests.bench import noop
-from tests.bench.fleet import Fleet
-from tests.bench.producing import producing
+from tests.bench.fleet import Fleet, folder
+from tests.bench.producing import producer_of, producing
 from tests.bench.table import Row, alternate, median_costs, timed
+from tests.replicated import nodes
 from tests.servers import Deployment
 from worker.connections import get_client
 from worker.local import Child
+from worker.settings import get_settings
 
 _BACKUPS = 2_000
 #: Backups that the plain writer gets: it takes long.
@@ -41,6 +44,7 @@ def rows() -> Iterator[Row]:
         with _noop_worker(deployed):
             yield from _throughput()
             yield from _latency()
+    yield from _replicated()
 
 
 @contextmanager
@@ -157,18 +161,20 @@ def _throughput() -> Iterator[Row]:
         )
 
 
-def _enqueue(deployed: Deployment) -> Iterator[Row]:
+def _fresh(deployed: Deployment, run: Callable[[], float]) -> Callable[[], float]:
+    """What waits from one round must not make the server's next one dearer."""
+
+    def in_turn() -> float:
+        with deployed.client() as client:
+            client.flushall()
+        return run()
+
+    return in_turn
+
+
+def _enqueues() -> tuple[Callable[[], float], Callable[[], float]]:
+    """What a backup costs its producer, one by one and by 100."""
     backups = _Backups(1)
-
-    def fresh(run: Callable[[], float]) -> Callable[[], float]:
-        """What waits from one round must not make the server's next one dearer."""
-
-        def in_turn() -> float:
-            with deployed.client() as client:
-                client.flushall()
-            return run()
-
-        return in_turn
 
     def single() -> float:
         wanted = backups.next(_CALLS)
@@ -178,6 +184,12 @@ def _enqueue(deployed: Deployment) -> Iterator[Row]:
         wanted = backups.next(_CALLS)
         parts = [wanted[start : start + 100] for start in range(0, _CALLS, 100)]
         return timed(lambda: [enqueue_backups(part) for part in parts]) / _CALLS
+
+    return single, chunks
+
+
+def _enqueue(deployed: Deployment) -> Iterator[Row]:
+    single, chunks = _enqueues()
 
     def empty() -> float:
         return timed(lambda: [noop.noop.delay() for _ in range(_CALLS)]) / _CALLS
@@ -196,7 +208,7 @@ def _enqueue(deployed: Deployment) -> Iterator[Row]:
         return in_turn
 
     ways = (single, empty, chunks, handed_over(single), handed_over(chunks))
-    rounds = alternate(tuple(map(fresh, ways)), 2 * _ROUNDS + 1)
+    rounds = alternate([_fresh(deployed, way) for way in ways], 2 * _ROUNDS + 1)
     one, delay, hundred, one_added, hundred_added = median_costs(rounds)
     yield Row(
         "enqueue_backup calls/s, 68 kB each, against noop.delay()",
@@ -222,6 +234,36 @@ def _enqueue(deployed: Deployment) -> Iterator[Row]:
             None,
             None,
             detail=f"{1 / added:,.0f}/s and {1 / accepted:,.0f}/s",
+        )
+
+
+def _replicated() -> Iterator[Row]:
+    """What it costs to wait for a replica on the same disk, against not to; both have one."""
+    with folder() as where, nodes(where, 1) as (master, _replica):
+        deployed = Deployment(where, master.server)
+
+        def waiting(replicas: int, run: Callable[[], float]) -> Callable[[], float]:
+            def in_turn() -> float:
+                os.environ["CONFKEEP_REPLICAS"] = str(replicas)
+                get_settings.cache_clear()
+                return run()
+
+            return _fresh(deployed, in_turn)
+
+        ways = [waiting(n, run) for run in _enqueues() for n in (0, 1)]
+        with producer_of(deployed):
+            rounds = alternate(ways, 2 * _ROUNDS + 1)
+    one, one_waiting, hundred, hundred_waiting = median_costs(rounds)
+    for name, without, with_one in (
+        ("one by one", one, one_waiting),
+        ("by 100", hundred, hundred_waiting),
+    ):
+        yield Row(
+            f"enqueued {name}, 68 kB each, waiting for one replica, against not waiting",
+            without / with_one,
+            None,
+            None,
+            detail=f"{1 / with_one:,.0f}/s and {1 / without:,.0f}/s",
         )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from worker import urls
+from worker.app import configuration
 from worker.errors import InvalidSettings
-from worker.settings import load_settings
+from worker.settings import get_settings, load_settings
 
 
 @pytest.mark.parametrize(
@@ -66,3 +67,19 @@ def test_what_names_no_sentinels_is_refused_and_not_repeated(url: str) -> None:
     ) as raised:
         load_settings(redis_url=url)
     assert "secret" not in str(raised.value)
+
+
+def test_celery_asks_each_sentinel_once_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONFKEEP_REDIS_URL", "sentinel://a?sentinel_password=q")
+    get_settings.cache_clear()
+    try:
+        found = configuration()
+    finally:
+        get_settings.cache_clear()
+    for name in ("broker_transport_options", "result_backend_transport_options"):
+        assert found[name]["sentinel_kwargs"] == {
+            "password": "q",
+            "socket_timeout": 5.0,
+            "socket_connect_timeout": 5.0,
+            "retry": None,
+        }

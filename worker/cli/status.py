@@ -11,7 +11,7 @@ from typing import Final
 import click
 from rich.text import Text
 
-from worker import backoff, modes, oddities, refused
+from worker import backoff, keys, modes, oddities, refused, strays
 from worker.backoff import Backoff
 from worker.broker_check import find_problems
 from worker.cli import running
@@ -91,6 +91,7 @@ def command(
        "dead_letters": [{"backup_id", "tenant_id", "device_id", "reason", "died_at"}],
        "odd": [{"key", "problem", "step": what to do}]: what others wrote under confkeep's keys,
        "refused_messages": how many messages no worker acts on,
+       "astray": [id of a task `backups.receive` in the queue `celery`, where no worker reads],
        "open_to_others": repositories that all users of the machine may enter,
        "maintenance": {"git": what is wrong with it, or null,
                        "skipped": {tenant_id: why its last repack, or the full one, did not run}},
@@ -108,6 +109,7 @@ def command(
     load = read_load(client)
     depths = {shard: n for shard, n in queue_depths(client, settings).items() if n}
     dead = list_dead_letters(client)
+    astray = strays.find(client)
     refused_messages = refused.count(client)
     tenants, closed = _tenants(settings)
     skipped, unreadable = _skipped_repacks(settings, tenants)
@@ -129,6 +131,7 @@ def command(
                 "dead_letters": [_dead_json(letter) for letter in dead],
                 "odd": [dataclasses.asdict(one) for one in odd],
                 "refused_messages": refused_messages,
+                "astray": astray,
                 "open_to_others": exposed,
                 "maintenance": {"git": git_problem(), "skipped": skipped},
                 "unreadable": unreadable,
@@ -148,6 +151,7 @@ def command(
             f"Refused messages: {refused_messages:,}; `confkeep refused list` says why",
             style="yellow",
         )
+    _print_astray(terminal, astray)
     terminal.heading(f"Store {settings.git_store_path}: {count_text(len(tenants), 'tenant')}")
     for tenant_id in tenants[:_ROWS]:
         terminal.line(f"  {tenant_id}")
@@ -334,6 +338,20 @@ def _print_odd(terminal: Terminal, odd: Sequence[Oddity]) -> None:
         terminal.line(f"  {printable(one.key)}: {printable(one.problem)}", style="red")
         terminal.line(f"    {printable(one.step)}")
     _and_more(terminal, len(odd))
+
+
+def _print_astray(terminal: Terminal, astray: Sequence[str]) -> None:
+    if not astray:
+        return
+    terminal.heading(
+        f"Sent to the queue {keys.DEFAULT_QUEUE!r}, where no worker of confkeep reads: "
+        f"{count_text(len(astray), 'backup')}"
+    )
+    terminal.line(
+        f"  Their clients must send them with queue={keys.RECEIVE_QUEUE!r}, or set task_routes; then again, "
+        "with the same backup_ids. docs/integrate.md says how.",
+        style="yellow",
+    )
 
 
 def _and_more(terminal: Terminal, count: int) -> None:

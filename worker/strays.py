@@ -1,0 +1,104 @@
+"""Finds backups that plain Celery clients sent to where no worker of ours reads, so that none waits unseen.
+
+A client that names no queue sends `backups.receive` to Celery's default one, `celery`. Other programs'
+tasks may be there, so we take nothing out of it: the sender's result says what is wrong.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import redis
+
+from worker import keys, receipts, redis_values
+from worker.connections import broker_errors
+from worker.errors import BrokerUnavailable, InvalidBackup
+from worker.logs import get_logger
+from worker.receipts import Outcome
+
+log = get_logger("strays")
+
+#: The task that hands a backup over.
+_TASK: Final = "backups.receive"
+#: Most messages of the default queue that are looked at, the oldest ones, and most bytes of them: it may
+#: be another program's, and long.
+_MOST_MESSAGES: Final = 20
+_MOST_BYTES: Final = 4_000_000
+
+WRONG_QUEUE: Final = InvalidBackup(
+    "queue",
+    f"it was sent to {keys.DEFAULT_QUEUE!r}, where no worker of confkeep reads: send it with "
+    f"queue={keys.RECEIVE_QUEUE!r}, or set task_routes",
+)
+
+
+@contextmanager
+def _where_we_may() -> Iterator[None]:
+    """Let be what the server refuses: we may not look there, or the key is no queue."""
+    try:
+        with broker_errors():
+            yield
+    except BrokerUnavailable as error:
+        if not isinstance(error.__cause__, redis.ResponseError):
+            raise
+
+
+def find(client: redis.Redis) -> list[str]:
+    """The tasks' ids of the backups among the oldest messages of Celery's default queue.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    found: list[str] = []
+    size = 0
+    with _where_we_may():
+        length: Any = client.llen(keys.DEFAULT_QUEUE)
+        for number in range(min(_MOST_MESSAGES, length)):
+            message: Any = client.lindex(keys.DEFAULT_QUEUE, -1 - number)
+            if message is None or size > _MOST_BYTES:
+                break
+            size += len(message)
+            task_id = _id_of_backup(message)
+            if task_id is not None:
+                found.append(task_id)
+    return found
+
+
+def _id_of_backup(message: bytes) -> str | None:
+    """The task's id in a message that is a backup for us; another program's may have any form."""
+    try:
+        envelope = redis_values.json_of(message, most_bytes=_MOST_BYTES)
+        if envelope["headers"]["task"] != _TASK:
+            return None
+        body = base64.b64decode(envelope["body"])
+        _args, arguments, _embed = redis_values.json_of(body, most_bytes=_MOST_BYTES)
+        is_backup = "tenant_id" in arguments and "device_id" in arguments
+        return str(envelope["headers"]["id"]) if is_backup else None
+    except (ValueError, TypeError, LookupError):
+        return None
+
+
+def tell(client: redis.Redis, ttl_s: int) -> int:
+    """Let the results of such backups say what is wrong, each once.
+
+    Returns:
+        How many were told now.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    told = 0
+    for task_id in find(client):
+        if receipts.end_unknown(client, Outcome(task_id, None, WRONG_QUEUE), ttl_s):
+            told += 1
+            log.warning(
+                "a backup was sent to a queue that no worker of confkeep reads",
+                action="receive.stray",
+                task_id=task_id,
+                queue=keys.DEFAULT_QUEUE,
+                hint=f"its client must send it with queue={keys.RECEIVE_QUEUE!r}, or set task_routes",
+            )
+    return told
