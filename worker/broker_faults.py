@@ -6,6 +6,7 @@ import ssl
 from typing import Final
 
 import redis
+from kombu.exceptions import OperationalError
 
 from worker.errors import BrokerUnavailable, NotPermitted, OddValue
 from worker.log_scrub import chain_of
@@ -59,8 +60,7 @@ def explain(error: BaseException) -> BrokerUnavailable:
             return BrokerUnavailable(f"TLS with Redis failed: {_tls_problem(cause)}")
     # Kombu raises errors of its own from those of redis-py.
     told = next((one for one in found if isinstance(one, redis.RedisError)), error)
-    # In front of it redis-py quotes the command of a pipeline.
-    text = str(told).rpartition(_QUOTED)[2]
+    text = _said(told)
     if _MAX_CLIENTS in text:
         return BrokerUnavailable(
             f"Redis refused the connection ({_MAX_CLIENTS}); end some, or raise maxclients"
@@ -73,9 +73,7 @@ def explain(error: BaseException) -> BrokerUnavailable:
         return BrokerUnavailable(
             "what answers does not speak Redis' protocol; does the port want TLS (rediss://)?"
         )
-    # redis-py takes the codes that it knows off the text, of the others it is the first word. The
-    # rest may quote.
-    code = getattr(told, "status_code", None) or text.split(" ", 1)[0][:40].strip("-:")
+    code = _code_of(told)
     if code == "WRONGTYPE":
         return OddValue("a key of confkeep's in Redis is of another type")
     if isinstance(told, redis.ResponseError) or code in _REFUSALS:
@@ -90,10 +88,29 @@ def explain(error: BaseException) -> BrokerUnavailable:
     return BrokerUnavailable(f"Redis did not answer ({type(told).__name__})")
 
 
+def is_outage(error: BaseException) -> bool:
+    """Whether the server is away, or refuses whatever is asked of it: the next command fares no better."""
+    if isinstance(error, redis.ResponseError):
+        return _code_of(error) in _REFUSALS
+    if isinstance(error, BrokerUnavailable):
+        return not isinstance(error, OddValue)
+    return isinstance(error, redis.ConnectionError | redis.TimeoutError | OperationalError)
+
+
 def strip_command(error: redis.ResponseError) -> None:
     """Leave of an error what the server said: for a pipeline redis-py quotes the command too, and that
     may hold a payload, which a traceback would show."""
-    error.args = (str(error).rpartition(_QUOTED)[2],)
+    error.args = (_said(error),)
+
+
+def _said(error: BaseException) -> str:
+    """The error's text without the command that redis-py quotes in front of a pipeline's."""
+    return str(error).rpartition(_QUOTED)[2]
+
+
+def _code_of(error: BaseException) -> str:
+    """The server's error code, which quotes nothing: redis-py takes those that it knows off the text."""
+    return getattr(error, "status_code", None) or _said(error).split(" ", 1)[0][:40].strip("-:")
 
 
 def _login_problem(error: redis.exceptions.AuthenticationError) -> str:

@@ -22,6 +22,7 @@ from kombu.exceptions import OperationalError
 from worker import (
     arrivals,
     backoff,
+    broker_faults,
     inbox,
     keys,
     measure,
@@ -36,7 +37,7 @@ from worker import (
 )
 from worker.broker_check import BrokerCheckStep, BrokerWatch
 from worker.connections import open_client
-from worker.errors import BrokerUnavailable, ConfkeepError, OddValue
+from worker.errors import BrokerUnavailable, ConfkeepError
 from worker.health import HeartbeatStep
 from worker.heartbeat import Heartbeat, Mark
 from worker.logs import get_logger
@@ -134,10 +135,8 @@ class Sweeper:
         """
         try:
             yield
-        except (redis.ConnectionError, redis.TimeoutError, OperationalError):
-            raise
         except Exception as error:
-            if isinstance(error, BrokerUnavailable) and not isinstance(error, OddValue):
+            if broker_faults.is_outage(error):
                 raise
             unforeseen.note(log, "sweeper", what, error)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis
+from redis._parsers.base import BaseParser
 
 from tests.garbage import KINDS, TEXTS
 from tests.unit.queue.test_inbox import TENANT, submission
@@ -190,6 +191,36 @@ def test_a_lock_that_never_expires_and_moments_of_the_future_stop_no_tenant(
     sweeping.sweep()
     assert {locked, flagged, waits} == set(sent)
     assert not client.exists(keys.lock(locked))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "READONLY You can't write against a read only replica.",
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "MISCONF Redis is configured to save RDB snapshots, but cannot.",
+        "NOREPLICAS Not enough good replicas to write.",
+    ],
+    ids=lambda told: told.split()[0],
+)
+def test_a_server_that_refuses_ends_a_sweep(
+    client: redis.Redis,
+    settings: Settings,
+    sent: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    told: str,
+) -> None:
+    """It is an outage, which is told as one, and nothing that nobody foresaw."""
+    wait_in(client, settings, 0)
+
+    def refuse(*_: Any) -> bool:
+        parse: Any = BaseParser.parse_error
+        raise parse(told)  # as redis-py makes it of an answer
+
+    monkeypatch.setattr(wakeups, "claim", refuse)
+    with pytest.raises(redis.ResponseError):
+        sweeper_of(client, settings).sweep()
+    assert unforeseen.last() is None
 
 
 def test_one_tenants_trouble_costs_no_other_its_wake_up(
