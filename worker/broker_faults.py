@@ -90,6 +90,9 @@ def explain(error: BaseException) -> BrokerUnavailable:
 
 def is_outage(error: BaseException) -> bool:
     """Whether the server is away, or refuses whatever is asked of it: the next command fares no better."""
+    if isinstance(error, redis.exceptions.NoPermissionError | redis.exceptions.ExecAbortError):
+        # EXECABORT: a command within a transaction was refused before.
+        return True
     if isinstance(error, redis.ResponseError):
         return _code_of(error) in _REFUSALS
     if isinstance(error, BrokerUnavailable):
