@@ -54,13 +54,17 @@ _CONFIGURATION: Final = (
 
 
 @functools.cache
-def _version(binary: str) -> tuple[int, int] | None:
-    try:
-        done = subprocess.run([binary, "version"], capture_output=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
+def _version(binary: str) -> tuple[int, int]:
+    """The binary's version, kept for the process once it is known.
+
+    Raises:
+        OSError, ValueError, subprocess.TimeoutExpired: it does not say, this time.
+    """
+    done = subprocess.run([binary, "version"], capture_output=True, timeout=10, check=False)
     found = re.match(rb"git version (\d+)\.(\d+)", done.stdout)
-    return None if found is None else (int(found[1]), int(found[2]))
+    if found is None:
+        raise ValueError("no version")
+    return int(found[1]), int(found[2])
 
 
 def git_problem() -> str | None:
@@ -68,8 +72,9 @@ def git_problem() -> str | None:
     binary = shutil.which("git")
     if binary is None:
         return "there is no git on PATH: repositories are not repacked"
-    version = _version(binary)
-    if version is None:
+    try:
+        version = _version(binary)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
         return "git does not run: repositories are not repacked"
     if version < OLDEST_GIT:
         needed, found = (".".join(map(str, numbers)) for numbers in (OLDEST_GIT, version))

@@ -309,6 +309,19 @@ def test_without_git_everything_else_works(
     assert git_process.git_problem() is None
 
 
+def test_a_git_that_did_not_run_once_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A worker goes on repacking after its machine was short of memory for a moment."""
+    git = tmp_path / "git"
+    git.write_text("#!/bin/sh\nkill -9 $$\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.defpath}")
+    assert "does not run" in (git_process.git_problem() or "")
+    git.write_text("#!/bin/sh\necho git version 2.40.0\n")
+    assert git_process.git_problem() is None
+
+
 def test_one_at_a_time(repository: TenantRepository, fleet: Fleet) -> None:
     fill(repository, fleet, 1)
     with flock.maintenance(repository.path) as held:
