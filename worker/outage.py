@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from worker.broker_faults import explain
+from worker.broker_faults import explain, is_outage
 from worker.logs import get_logger
 
 log = get_logger("outage")
@@ -90,6 +90,8 @@ _OF_EACH_TRY: Final = {
     "celery.bootsteps": ("Error on",),
     "kombu.transport.redis": ("Redis BRPOP got no reply", "Redis pub/sub connection missed"),
 }
+#: What Celery says, with a traceback, before it hands the error that it met to the consumer.
+_LOOPS: Final = "celery.worker.loops"
 
 
 def quiet_celery() -> None:
@@ -98,7 +100,16 @@ def quiet_celery() -> None:
         logger = logging.getLogger(name)
         if _is_worth_it not in logger.filters:
             logger.addFilter(_is_worth_it)
+    loops = logging.getLogger(_LOOPS)
+    if _is_no_outage not in loops.filters:
+        loops.addFilter(_is_no_outage)
 
 
 def _is_worth_it(record: logging.LogRecord) -> bool:
     return not outage.lasts or not record.getMessage().startswith(_OF_EACH_TRY[record.name])
+
+
+def _is_no_outage(record: logging.LogRecord) -> bool:
+    """Celery cleans up after the loop before the consumer can tell of the outage that ended it."""
+    error = record.exc_info[1] if record.exc_info else None
+    return error is None or not is_outage(error)

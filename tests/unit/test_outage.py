@@ -52,6 +52,25 @@ def test_celery_is_quiet_while_an_outage_lasts_and_only_then(
     ]
 
 
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [
+        (redis.exceptions.NoPermissionError("no"), 0),
+        (redis.ConnectionError("gone"), 0),
+        (KeyError("ours"), 1),
+    ],
+)
+def test_celery_shows_no_traceback_of_an_outage_that_is_not_told_yet(
+    error: Exception, lines: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    outage.quiet_celery()
+    try:
+        raise error
+    except type(error):
+        logging.getLogger("celery.worker.loops").exception("Error cleaning up after event loop")
+    assert len(caplog.records) == lines
+
+
 class _Connection:
     recoverable_connection_errors = (redis.ConnectionError,)
 
