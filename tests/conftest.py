@@ -35,6 +35,17 @@ def _has_room() -> bool:
     return programs and free >= _ROOM_BYTES and os.access(_MEMORY, os.W_OK)
 
 
+#: Seconds that a test of `make chaos` may take that says no bound of its own.
+_CHAOS_TIMEOUT_S = 1_800
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bound the long forms by what they take: at the bound of all others, pytest ends their process."""
+    for item in items:
+        if item.get_closest_marker("chaos") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_CHAOS_TIMEOUT_S))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the tests' files in memory where there is room, unless `--basetemp` says where.
