@@ -2,6 +2,7 @@
 
 from tasks.enqueue import enqueue_backup, enqueue_backups
 from tasks.models import BackupPayload, HistoryEntry, Receipt, ReceivedBackup, StagedReference
+from tasks.results import BackupResult
 from tasks.sign import signed_receive
 from worker.errors import (
     BackupIdConflict,
@@ -16,6 +17,7 @@ from worker.errors import (
 __all__ = [
     "BackupIdConflict",
     "BackupPayload",
+    "BackupResult",
     "BrokerUnavailable",
     "ConfkeepError",
     "HistoryEntry",

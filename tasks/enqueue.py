@@ -14,10 +14,10 @@ from typing import Any
 from weakref import WeakSet
 
 import redis
-from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
 from tasks.models import BackupPayload
+from tasks.results import BackupResult
 from worker import acceptance, arrivals, handover, keys, receipts, staging, tracing, wakeups
 from worker.acceptance import Accepted, Submission
 from worker.app import app
@@ -58,7 +58,7 @@ def enqueue_backup(
     *,
     backup_id: str | uuid.UUID | None = None,
     captured_at: dt.datetime | None = None,
-) -> AsyncResult:
+) -> BackupResult:
     """Accept one backup. Once this returns it is committed exactly once, whatever dies.
 
     Args:
@@ -98,7 +98,7 @@ def enqueue_backup(
 
 def enqueue_backups(
     backups: Iterable[BackupPayload | Mapping[str, Any]],
-) -> list[AsyncResult]:
+) -> list[BackupResult]:
     """Accept many backups, in their order; one round trip to Redis for up to 500, or 1.5 MB, of them.
 
     While the server works on one round trip, a thread of this call waits for it and the next one is
@@ -124,7 +124,7 @@ def enqueue_backups(
     ]
     refuse_suspects(payloads)
     _submit_all(list(_chunks(payloads)))
-    return [AsyncResult(payload.backup_id, app=app) for payload in payloads]
+    return [BackupResult(payload.backup_id, app=app) for payload in payloads]
 
 
 def refuse_suspects(payloads: Iterable[BackupPayload]) -> None:

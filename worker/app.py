@@ -2,28 +2,17 @@
 
 `celery -A worker.app worker` starts a worker of the shards that the settings give it. Importing
 this module reads no environment and opens nothing: the configuration is made when Celery first
-asks for it.
+asks for it. What acts on a whole process is in `worker.loader`, for workers of this app alone.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery
 from kombu.entity import Queue
 
-from worker import (
-    closed_channel,
-    gated_channel,
-    keys,
-    logs,
-    measure,
-    own_records,
-    shutdown,
-    stray_lines,
-    urls,
-    waits,
-)
+from worker import keys, urls
 from worker.broker_check import BrokerCheckStep
 from worker.health import HeartbeatStep
 from worker.metrics_server import MetricsStep
@@ -122,54 +111,10 @@ def configuration() -> dict[str, Any]:
 
 
 # Not the process's current app: producers import this beside an app of their own.
-app = Celery("confkeep", set_as_current=False)
+app = Celery("confkeep", loader="worker.loader:Loader", set_as_current=False)
 app.add_defaults(configuration)
 app.steps["worker"].add(TelemetryStep)
 app.steps["worker"].add(HeartbeatStep)
 app.steps["worker"].add(BrokerCheckStep)
 app.steps["worker"].add(SweeperStep)
 app.steps["worker"].add(MetricsStep)
-
-
-@signals.setup_logging.connect  # type: ignore[untyped-decorator]
-def _set_up_logging(**_: Any) -> None:
-    """Replace Celery's own logging; the signal fires in processes that run workers only."""
-    settings = get_settings()
-    logs.configure(settings)
-    if settings.log_format == "json":
-        stray_lines.catch()
-        stray_lines.catch_celerys()
-
-
-@signals.task_prerun.connect  # type: ignore[untyped-decorator]
-def _bind_task(task: Any, task_id: str, args: Any, kwargs: Any, **_: Any) -> None:
-    logs.bind_task(task, task_id, args, kwargs)
-
-
-@signals.task_postrun.connect  # type: ignore[untyped-decorator]
-def _unbind_task(**_: Any) -> None:
-    logs.unbind_task()
-
-
-@signals.worker_init.connect  # type: ignore[untyped-decorator]
-def _prepare_worker(sender: Any, **_: Any) -> None:
-    shutdown.prepare()
-    closed_channel.install()
-    waits.quiet_celery()
-    gated_channel.install(sender.app)
-    own_records.install()
-
-
-@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
-def _after_fork(**_: Any) -> None:
-    measure.after_fork()
-
-
-@signals.worker_ready.connect  # type: ignore[untyped-decorator]
-def _watch_signals(**_: Any) -> None:
-    shutdown.watch_signals()
-
-
-@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
-def _request_shutdown(**_: Any) -> None:
-    shutdown.request()

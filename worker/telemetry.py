@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import bootsteps, signals
+from celery import bootsteps
 
 from worker import error_reports, tracing
 from worker.errors import InvalidSettings
@@ -24,6 +24,11 @@ def start(settings: Settings) -> None:
     tracing.start(settings, tasks=True)
 
 
+def stop() -> None:
+    """Send what was gathered."""
+    tracing.stop()
+
+
 class TelemetryStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Ends the worker when what is asked for is not installed."""
 
@@ -36,7 +41,7 @@ class TelemetryStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Send what was gathered."""
-        tracing.stop()
+        stop()
 
     terminate = stop
 
@@ -45,13 +50,3 @@ def _refuse(parent: Any, error: InvalidSettings) -> None:
     log.error(str(error), action="telemetry.refused", hint=error.hint)
     parent.exitcode = error.exit_code
     raise SystemExit(error.exit_code)
-
-
-@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
-def _start_in_child(**_: Any) -> None:
-    start(get_settings())
-
-
-@signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
-def _stop_in_child(**_: Any) -> None:
-    tracing.stop()

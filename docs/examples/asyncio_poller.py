@@ -8,12 +8,15 @@ import datetime as dt
 import json
 import sys
 import uuid
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-
-from celery.result import AsyncResult
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 from tasks import (
     BackupIdConflict,
+    BackupResult,
     BrokerUnavailable,
     InboxFull,
     InvalidBackup,
@@ -21,6 +24,19 @@ from tasks import (
     enqueue_backup,
 )
 from worker.app import app
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+AT_ONCE = 50
+
+#: Threads of its own: asyncio's few would be all taken while Redis is away, for names to look up too.
+threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="confkeep")
+
+
+def beside(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+    """Run a call that waits for Redis, while the loop goes on."""
+    return asyncio.get_running_loop().run_in_executor(threads, partial(call, *args, **kwargs))
 
 
 @dataclass(frozen=True)
@@ -44,8 +60,7 @@ async def hand_over(router: Router, polled_at: dt.datetime) -> str | None:
     wait_s = 1.0
     while True:
         try:
-            # In a thread: the call waits for Redis, and must not stop the loop meanwhile.
-            await asyncio.to_thread(
+            await beside(
                 enqueue_backup,
                 router.tenant_id,
                 router.device_id,
@@ -72,16 +87,16 @@ async def hand_over(router: Router, polled_at: dt.datetime) -> str | None:
             return backup_id
 
 
-def finished(backup_ids: set[str]) -> dict[str, AsyncResult]:
+def finished(backup_ids: set[str]) -> dict[str, BackupResult]:
     """Those of the backups that are committed, or never will be."""
-    results = {backup_id: AsyncResult(backup_id, app=app) for backup_id in backup_ids}
+    results = {backup_id: BackupResult(backup_id, app=app) for backup_id in backup_ids}
     return {backup_id: result for backup_id, result in results.items() if result.ready()}
 
 
 async def collect(waiting: set[str]) -> None:
     """Print each receipt. Not collecting loses nothing: receipts wait in Redis for 8 days."""
     while waiting:
-        done = await asyncio.to_thread(finished, waiting)
+        done = await beside(finished, waiting)
         for backup_id, result in done.items():
             if result.successful():
                 print(json.dumps(result.result))
@@ -94,7 +109,7 @@ async def collect(waiting: set[str]) -> None:
 
 async def poll(routers: list[Router], polled_at: dt.datetime) -> None:
     """Poll all routers, up to 50 at once."""
-    at_once = asyncio.Semaphore(50)
+    at_once = asyncio.Semaphore(AT_ONCE)
 
     async def one(router: Router) -> str | None:
         async with at_once:

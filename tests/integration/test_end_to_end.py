@@ -364,8 +364,8 @@ def test_reading_tasks_answer_where_the_repository_is(deployed: Deployment) -> N
         wait_for(lambda: 0 < life_s() <= ANSWER_LIFE_S, "the answer's life to be shortened")
 
 
-def test_the_readmes_example_keeps_what_it_polls(deployed: Deployment) -> None:
-    deployed.start_worker()
+def readmes_example() -> dict[str, Any]:
+    """What the README's program defines."""
     [example] = re.findall(
         r"```python\n(.*?)```",
         (Path(__file__).parents[2] / "README.md").read_text("utf-8"),
@@ -373,6 +373,12 @@ def test_the_readmes_example_keeps_what_it_polls(deployed: Deployment) -> None:
     )
     scope: dict[str, Any] = {}
     exec(example, scope)
+    return scope
+
+
+def test_the_readmes_example_keeps_what_it_polls(deployed: Deployment) -> None:
+    deployed.start_worker()
+    scope = readmes_example()
     tenant = new_id()
 
     class Router:

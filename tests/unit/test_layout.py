@@ -34,6 +34,7 @@ LAYERS = [
         "handover",
         "health",
         "inbox",
+        "loader",
         "locks",
         "oddities",
         "quiet_request",
@@ -228,6 +229,7 @@ def test_the_public_names() -> None:
     assert sorted(tasks.__all__) == [
         "BackupIdConflict",
         "BackupPayload",
+        "BackupResult",
         "BrokerUnavailable",
         "ConfkeepError",
         "HistoryEntry",

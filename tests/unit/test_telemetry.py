@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from celery import signals
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 
 from tests.planted import SECRET
-from worker import error_reports, logs, telemetry, tracing
+from worker import error_reports, loader, logs, telemetry, tracing
 from worker.app import app
 from worker.errors import InvalidInput, InvalidSettings, StoreUnavailable
 from worker.settings import Settings, load_settings
@@ -105,10 +106,15 @@ def fails(tenant_id: str, kind: str, payload: str) -> None:
 def test_sentry_gets_the_failure_and_no_payload() -> None:
     kept = Kept()
     error_reports.start(load_settings(sentry_dsn=DSN), transport=kept)
+    # As in a worker of ours.
+    signals.task_prerun.connect(loader._bind_task)
+    signals.task_postrun.connect(loader._unbind_task)
     try:
         for kind in ("foreseen", "ours", "surprise"):
             fails.apply(args=(TENANT, kind, SECRET))
     finally:
+        signals.task_prerun.disconnect(loader._bind_task)
+        signals.task_postrun.disconnect(loader._unbind_task)
         import sentry_sdk
 
         sentry_sdk.get_client().close(timeout=0)

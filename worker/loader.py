@@ -1,0 +1,82 @@
+"""What a worker of our app does to its process: logging, signals, and kombu's channels with the gate.
+
+Celery asks an app's loader when a worker of that very app starts. A program that imports `tasks` beside
+an app of its own, and runs its own worker, keeps its logging, its structlog context and its kombu.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import signals
+from celery.loaders.app import AppLoader
+
+from worker import (
+    closed_channel,
+    gated_channel,
+    logs,
+    measure,
+    own_records,
+    shutdown,
+    stray_lines,
+    telemetry,
+    waits,
+)
+from worker.settings import get_settings
+
+
+class Loader(AppLoader):  # type: ignore[misc]
+    """Connects Celery's signals when a worker of this app starts; they are the whole process's."""
+
+    def on_worker_init(self) -> None:
+        """Connect them, before Celery sets up its logging and forks."""
+        signals.setup_logging.connect(_set_up_logging)
+        signals.worker_init.connect(_prepare_worker)
+        signals.worker_process_init.connect(_after_fork)
+        signals.worker_process_shutdown.connect(_before_exit)
+        signals.worker_ready.connect(_watch_signals)
+        signals.worker_shutting_down.connect(_request_shutdown)
+        signals.task_prerun.connect(_bind_task)
+        signals.task_postrun.connect(_unbind_task)
+
+
+def _set_up_logging(**_: Any) -> None:
+    """Replace Celery's own logging."""
+    settings = get_settings()
+    logs.configure(settings)
+    if settings.log_format == "json":
+        stray_lines.catch()
+        stray_lines.catch_celerys()
+
+
+def _prepare_worker(sender: Any, **_: Any) -> None:
+    shutdown.prepare()
+    closed_channel.install()
+    waits.quiet_celery()
+    gated_channel.install(sender.app)
+    own_records.install()
+
+
+def _after_fork(**_: Any) -> None:
+    measure.after_fork()
+    telemetry.start(get_settings())
+
+
+def _before_exit(**_: Any) -> None:
+    telemetry.stop()
+
+
+def _watch_signals(**_: Any) -> None:
+    shutdown.watch_signals()
+
+
+def _request_shutdown(**_: Any) -> None:
+    shutdown.request()
+
+
+def _bind_task(task: Any, task_id: str, args: Any, kwargs: Any, **_: Any) -> None:
+    logs.bind_task(task, task_id, args, kwargs)
+
+
+def _unbind_task(**_: Any) -> None:
+    logs.unbind_task()
