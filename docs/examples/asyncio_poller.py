@@ -49,7 +49,8 @@ class Router:
 async def capture(router: Router) -> tuple[str, bytes | None]:
     """Your code: SSH, API ... This one makes something up."""
     export = f"# by RouterOS 7.16\n/system identity\nset name={router.name}\n"
-    return export, b"\x88\xac\xa1\xb1" + router.name.encode()
+    binary = router.name.encode()
+    return export, b"\x88\xac\xa1\xb1" + (8 + len(binary)).to_bytes(4, "little") + binary
 
 
 async def hand_over(router: Router, polled_at: dt.datetime) -> str | None:

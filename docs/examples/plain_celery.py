@@ -46,7 +46,8 @@ def main() -> None:
     portal = Celery("portal", broker=url, backend=url, set_as_current=False)
     hour = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
     polled_at = dt.datetime.fromisoformat(sys.argv[1]) if sys.argv[1:] else hour
-    binary = b"\x88\xac\xa1\xb1" + os.urandom(8)  # never the same twice, as with real ones
+    # A binary backup begins with its kind and its size, and is never the same twice.
+    binary = b"\x88\xac\xa1\xb1" + (16).to_bytes(4, "little") + os.urandom(8)
     export = b"# by RouterOS 7.16\n/system identity\nset name=caf\xe9\n"
     # The same poll always has the same id, and is committed once.
     backup_id = str(uuid.uuid5(uuid.UUID(DEVICE), polled_at.isoformat()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,9 +105,33 @@ def refusals(owner: redis.Redis) -> list[str]:
 
 def test_the_file_in_the_docs_is_what_the_command_prints() -> None:
     written = (generate.ROOT / "docs/deploy/users.acl").read_text("utf-8")
-    assert written == rules(), "run `confkeep acl > docs/deploy/users.acl`"
+    assert written == rules(), "run `confkeep acl -o docs/deploy/users.acl`"
     assert written.startswith("user default reset off\n")
     assert " on " not in written, "no user without a password"
+
+
+def test_the_oldest_server_that_the_page_names_knows_every_word(owner: Any) -> None:
+    """One word that it does not know, and it does not start."""
+    named = set(re.findall(r"(?<=[ (])[+-]([a-z]+(?:\|[a-z]+)?)(?=[\s)])", rules()))
+    assert {"client|tracking", "get", "wait"} <= named
+    for name in named:
+        [facts] = owner.execute_command("COMMAND DOCS", name).values()
+        since = facts.get("since", facts.get(b"since"))
+        assert tuple(map(int, re.findall(r"\d+", str(since)))) <= (7, 0, 0), name
+
+
+def test_a_typo_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    written = tmp_path / "users.acl"
+    done = CliRunner().invoke(cli, ["acl", *users("producer", "worker"), "-o", str(written)])
+    assert done.exit_code == 0
+    assert written.read_text() == rules(*users("producer", "worker"))
+    before = written.read_bytes()
+    for typo in (["--user", "wroker:x"], ["--tenant", "nobody"], ["--tenat", OWN]):
+        arguments = [*users("producer"), *typo]
+        done = CliRunner().invoke(cli, ["acl", *arguments, "-o", str(written)])
+        assert done.exit_code == 2
+        assert written.read_bytes() == before
+        assert "user " not in CliRunner().invoke(cli, ["acl", *arguments]).stdout
 
 
 def test_a_sender_cannot_be_confined() -> None:
@@ -208,6 +233,8 @@ READING = [
     ("MONITOR",),
     ("PSUBSCRIBE", "*"),
     ("SUBSCRIBE", "/0.celery.pidbox"),
+    ("CLIENT", "LIST"),
+    ("CLIENT", "TRACKING", "ON", "BCAST"),
 ]
 CHANGING = [
     *(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import hashlib
 import json
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -20,24 +23,62 @@ from celery import Celery
 from docs.examples.plain_celery import DEVICE, TENANT, hand_over
 from tests.judge import backup_ids, git
 from tests.servers import Deployment, deployment
+from worker import acl
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 POLLED_AT = "2026-09-30T10:00:00+00:00"
 
 
+#: The role of `confkeep acl` that the page gives to each way in.
+ROLES = {
+    "asyncio_poller.py": "producer",
+    "wait_for_commit.py": "producer",
+    "django_portal/manage.py": "producer",
+    "read_back.py": "producer",
+    "plain_celery.py": "sender",
+}
+PASSWORD = "of-the-tests"
+
+
+def url_of(running: Deployment, role: str, scheme: str = "unix", database: str = "db") -> str:
+    """The server's address for a user of a role."""
+    return f"{scheme}://{role}:{PASSWORD}@{running.server.socket}?{database}=0"
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A server with the rules of `confkeep acl`, and a worker as one of its users."""
+    digest = hashlib.sha256(PASSWORD.encode()).hexdigest()
     with deployment(tmp_path_factory.mktemp("examples")) as running:
-        running.start_worker(pool="threads", concurrency=4)
+        with running.client() as client:
+            for role in sorted({*ROLES.values(), "worker"}):
+                line = acl.ROLES[role](acl.User(role, digest))
+                client.execute_command("ACL", "SETUSER", *re.findall(r"\([^)]*\)|\S+", line)[1:])
+        running.start_worker(
+            pool="threads",
+            concurrency=4,
+            variables={"CONFKEEP_REDIS_URL": url_of(running, "worker")},
+        )
         yield running
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_refused(running: Deployment) -> Iterator[None]:
+    """But the script that a producer tries once, to find out what it may."""
+    with running.client() as client:
+        client.acl_log_reset()
+        yield
+        log: Any = client.acl_log()
+    assert {(entry["username"], entry["object"]) for entry in log} <= {("producer", "evalsha")}
+
+
 def run(running: Deployment, program: str, *arguments: str, **variables: str) -> list[str]:
-    """The lines that an example prints."""
+    """The lines that an example prints, as a user of the role that it has."""
+    url = {"CONFKEEP_REDIS_URL": url_of(running, ROLES[program])}
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / program), *arguments],
         cwd=running.path,
-        env={**os.environ, **running.environment, **variables},
+        env={**os.environ, **running.environment, **url, **variables},
         capture_output=True,
         text=True,
         timeout=60,
@@ -52,6 +93,7 @@ def test_the_asyncio_poller_commits_each_poll_once_and_prints_its_receipts(
 ) -> None:
     receipts = [json.loads(line) for line in run(running, "asyncio_poller.py", POLLED_AT)]
     assert len({receipt["device_id"] for receipt in receipts}) == 20
+    assert {receipt["suspect"] for receipt in receipts} == {None}
     # The same hour again, as after a crash of the scheduler: nothing is committed twice.
     again = [json.loads(line) for line in run(running, "asyncio_poller.py", POLLED_AT)]
     by_id = {receipt["backup_id"]: receipt for receipt in receipts}
@@ -68,11 +110,12 @@ def test_the_asyncio_poller_commits_each_poll_once_and_prints_its_receipts(
 
 
 def test_plain_celery_hands_over_any_bytes_once(running: Deployment) -> None:
-    url = f"redis+socket://{running.server.socket}?virtual_host=0"
+    url = url_of(running, "sender", "redis+socket", "virtual_host")
     lines = run(running, "plain_celery.py", POLLED_AT, BROKER_URL=url)
     again = run(running, "plain_celery.py", POLLED_AT, BROKER_URL=url)
     assert lines == again
     receipt = json.loads(lines[0])
+    assert receipt["suspect"] is None
     assert (receipt["tenant_id"], receipt["device_id"]) == (TENANT, DEVICE)
     repository = running.store / f"{TENANT}.git"
     assert backup_ids(repository) == [receipt["backup_id"]]
@@ -115,6 +158,8 @@ def test_the_django_portal_stores_receipts_and_sends_again_what_a_crash_left(
     rows = database.execute(query).fetchall()
     database.close()
     assert [(accepted, empty, problem) for accepted, empty, _, problem in rows] == [(1, 1, "")] * 2
+    messages = git(running.store / f"{tenant}.git", "log", "--format=%B", "main").decode()
+    assert "Confkeep-Suspect" not in messages
     log = git(running.store / f"{tenant}.git", "log", "--format=%H", "main").decode().split()
     assert sorted(sha for _, _, sha, _ in rows) == sorted(log)
 
@@ -123,3 +168,40 @@ def test_the_page_shows_the_examples_as_they_are() -> None:
     page = (EXAMPLES.parent / "integrate.md").read_text("utf-8")
     shown = set(re.findall(r"<!-- generated: file docs/examples/(\S+) -->", page))
     assert {"asyncio_poller.py", "plain_celery.py", "django_portal/portal/handover.py"} <= shown
+
+
+def test_the_page_names_the_role_of_each_way_in() -> None:
+    page = (EXAMPLES.parent / "integrate.md").read_text("utf-8")
+    for program, role in ROLES.items():
+        assert re.search(
+            rf"^\| .*`{re.escape(program.partition('/')[0])}`.* \| `{role}` \|$", page, re.MULTILINE
+        )
+    programs = {path.name for path in EXAMPLES.glob("*.py")} | {"django_portal/manage.py"}
+    assert programs == ROLES.keys()
+
+
+def test_the_django_portal_runs_by_the_steps_of_the_page(
+    running: Deployment, tmp_path: Path
+) -> None:
+    """In a folder of its own, by the commands of the page and nothing else."""
+    page = (EXAMPLES.parent / "integrate.md").read_text("utf-8")
+    section = page.partition("\n## Django\n")[2].partition("\n## ")[0]
+    [steps] = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    shutil.copytree(EXAMPLES / "django_portal", tmp_path / "docs/examples/django_portal")
+    script = tmp_path / "steps.sh"
+    script.write_text("set -e\n" + steps)
+    variables = {"CONFKEEP_REDIS_URL": url_of(running, "producer")}
+    variables["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", str(script)],
+        cwd=tmp_path,
+        env={**os.environ, **running.environment, **variables},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    [(device, sha)] = re.findall(r"(\S+) (?:is )?committed as ([0-9a-f]{40})", done.stdout)
+    assert device
+    assert sha

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from worker import acl
 from worker.acl import User
-from worker.cli.terminal import Terminal, pass_terminal
+from worker.cli.terminal import Terminal, count_text, pass_terminal
 from worker.errors import InvalidInput
+from worker.store import durable
 
 #: The users of a file when none is named: switched off, until each has a password.
 DEFAULT_USERS = tuple(f"{role}:confkeep-{role}" for role in acl.ROLES)
@@ -27,8 +30,17 @@ DEFAULT_USERS = tuple(f"{role}:confkeep-{role}" for role in acl.ROLES)
     multiple=True,
     help="Let producers enqueue for this tenant only, and send no messages.",
 )
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write them to this file, whole or not at all. '>' would leave it empty after a typo, and a "
+    "server that loads an empty file lets everybody in.",
+)
 @pass_terminal
-def command(terminal: Terminal, users: tuple[str, ...], tenants: tuple[str, ...]) -> None:
+def command(
+    terminal: Terminal, users: tuple[str, ...], tenants: tuple[str, ...], output: Path | None
+) -> None:
     """Print rules for the server's users, to be loaded as its `aclfile`.
 
     Producers may enqueue and see what becomes of it; senders too, but by `backups.receive` alone.
@@ -38,19 +50,29 @@ def command(terminal: Terminal, users: tuple[str, ...], tenants: tuple[str, ...]
 
     \b
         hash=$(printf %s "$PASSWORD" | sha256sum | cut -c1-64)
-        confkeep acl --user admin:ops:$hash --user producer:portal:... > users.acl
+        confkeep acl --user admin:ops:$hash --user producer:portal:... -o users.acl
 
     Needs Redis 7 or Valkey 7.2 or later. docs/security.md says what the rules keep away.
     """
-    terminal.line(acl.DEFAULT_OFF)
-    for given in users or DEFAULT_USERS:
-        role, _, rest = given.partition(":")
-        name, _, digest = rest.partition(":")
-        if role not in acl.ROLES:
-            raise InvalidInput("role", f"must be one of {', '.join(acl.ROLES)}")
-        user = User(name, digest or None)
-        if role in ("producer", "sender"):
-            rules = acl.producer if role == "producer" else acl.sender
-            terminal.line(rules(user, tenants))
-        else:
-            terminal.line(acl.ROLES[role](user))
+    lines = [acl.DEFAULT_OFF, *(_rules(given, tenants) for given in users or DEFAULT_USERS)]
+    if output is None:
+        for line in lines:
+            terminal.line(line)
+        return
+    try:
+        durable.replace_file(output, "".join(f"{line}\n" for line in lines).encode())
+    except OSError as error:
+        raise InvalidInput("--output", f"cannot be written: {error.strerror}") from error
+    terminal.note(f"wrote {count_text(len(lines) - 1, 'user')} to {output}")
+
+
+def _rules(given: str, tenants: tuple[str, ...]) -> str:
+    """The line of a user that is given as ROLE:NAME[:SHA256]."""
+    role, _, rest = given.partition(":")
+    name, _, digest = rest.partition(":")
+    if role not in acl.ROLES:
+        raise InvalidInput("role", f"must be one of {', '.join(acl.ROLES)}")
+    user = User(name, digest or None)
+    if role in ("producer", "sender"):
+        return (acl.producer if role == "producer" else acl.sender)(user, tenants)
+    return acl.ROLES[role](user)

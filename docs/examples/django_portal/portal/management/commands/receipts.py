@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from portal.handover import collect_receipts, resend
+from portal.models import Capture
 
 
 class Command(BaseCommand):
@@ -24,3 +25,5 @@ class Command(BaseCommand):
         until = time.monotonic() + wait
         while collect_receipts() and time.monotonic() < until:
             time.sleep(0.1)
+        for capture in Capture.objects.exclude(sha="").select_related("device"):
+            self.stdout.write(f"{capture.device.name} is committed as {capture.sha}")
