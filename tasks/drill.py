@@ -10,7 +10,7 @@ from worker.app import app
 from worker.errors import InvalidInput, NotInStore
 from worker.settings import get_settings
 from worker.store.drill import SAMPLE, drill_repository
-from worker.store.repository import repository_path, tenants_of
+from worker.store.repository import repository_path, require_store, tenants_of
 
 #: Most versions that one task restores.
 MOST_SAMPLED: Final = 1_000
@@ -35,6 +35,7 @@ def drill(
 
     Raises:
         InvalidInput: an argument is not of its kind.
+        StoreMissing: the store is not there.
         NotInStore: there is no such repository, or none at all.
         StoreUnavailable: too little free space for the clone, or the file system refused.
     """
@@ -44,6 +45,7 @@ def drill(
         raise InvalidInput("seed", "must be a whole number")
     store = get_settings().git_store_path
     if tenant_id is None:
+        require_store(store)
         tenants = tenants_of(store)
         if not tenants:
             raise NotInStore("no tenant has a repository here")

@@ -28,6 +28,7 @@
     │   ├── NotAlive              no worker, or its loop hangs: start it again
     │   └── NotReady              the worker lives and cannot commit now: wait
     └── StoreError                a tenant's git repository
+        ├── StoreMissing          the folder of all repositories is not there
         ├── NotInStore            no such repository, commit, device or file (also a KeyError)
         │   └── RemovedByRetention    it was there, and rules or an erasure removed it
         ├── UndoImpossible        a rewrite by retention cannot be undone any more
@@ -297,6 +298,19 @@ class StoreError(ConfkeepError):
     """A tenant's git repository."""
 
     exit_code = 30
+
+
+class StoreMissing(StoreError):
+    """There is no folder where the store should be, so nothing is known of any history.
+
+    No `NotInStore`: callers take that for "this device has no backups".
+    """
+
+    hint = (
+        "Check CONFKEEP_GIT_STORE_PATH (a relative one begins at the working directory) and that the "
+        "volume is mounted. The first commit makes the folder of a new store."
+    )
+    exit_code = 36
 
 
 class NotInStore(StoreError, KeyError):

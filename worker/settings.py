@@ -1,14 +1,15 @@
 """The settings: the only reader of the environment; it opens no client and creates no file.
 
 Every value comes from a variable `CONFKEEP_<NAME>`; the README's table is generated from here.
-Settings are read once per process, at the first call of `get_settings`.
+A file `.env` in the working directory is read too, and the environment wins over it. Settings are
+read once per process, at the first call of `get_settings`.
 """
 
 from __future__ import annotations
 
 import functools
 import pathlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AliasChoices,
@@ -24,6 +25,9 @@ from worker.errors import InvalidSettings
 from worker.signing import Keyring
 from worker.urls import DEFAULT_REDIS_URL, parse_sentinels
 
+#: What holds variables that the environment has not, in the working directory.
+ENV_FILE: Final = ".env"
+
 _MIB = 1024 * 1024
 _SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://")
 
@@ -32,7 +36,12 @@ class Settings(BaseSettings):
     """What a deployment may set. Immutable; safe to share between threads."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CONFKEEP_", frozen=True, extra="ignore", populate_by_name=True
+        env_prefix="CONFKEEP_",
+        env_file=ENV_FILE,
+        env_file_encoding="utf-8",
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
     )
 
     redis_url: str = Field(
@@ -248,13 +257,17 @@ def variable_of(field: str) -> str:
 
 
 def load_settings(**values: Any) -> Settings:
-    """Read the environment; `values` win over it.
+    """Read the environment and `.env`; `values` win over both.
 
     Raises:
-        InvalidSettings: names the variable and what is wrong, never its value.
+        InvalidSettings: names the variable and what is wrong, never its value; or `.env` cannot be read.
     """
     try:
         return Settings(**values)
+    except OSError as error:
+        raise InvalidSettings(ENV_FILE, error.strerror or "cannot be read") from None
+    except UnicodeDecodeError:
+        raise InvalidSettings(ENV_FILE, "must be UTF-8") from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "worker_index"
@@ -264,5 +277,5 @@ def load_settings(**values: Any) -> Settings:
 
 @functools.cache
 def get_settings() -> Settings:
-    """The process's settings, read from the environment at the first call."""
+    """The process's settings, read from the environment and `.env` at the first call."""
     return load_settings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import random
@@ -74,10 +75,12 @@ def command(terminal: Terminal, source: Path | None, data: Path) -> None:
     """
     one_machine.empty_for_demo(data)
     _isolate()
-    with interrupts.noted() as asked:
+    folder, source = data.resolve(), source and source.resolve()
+    # There no `.env` of the user is read, neither here nor by the worker.
+    with contextlib.chdir(folder), interrupts.noted() as asked:
         terminal.note("starting a server and a worker ...")
         concurrency = min(TENANTS, os.cpu_count() or 1)
-        with one_machine.run(data, workers=1, concurrency=concurrency, interrupts=asked) as machine:
+        with one_machine.run(folder, workers=1, concurrency=concurrency, interrupts=asked) as machine:
             os.environ.update(machine.environment)
             get_settings.cache_clear()
             if source is None:

@@ -12,7 +12,7 @@ from tasks import BackupPayload, enqueue_backups
 from worker.cli import lookup, running
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.cli.waiting import Receipts
-from worker.errors import InvalidInput, NotInStore
+from worker.errors import InvalidInput, NotInStore, StoreMissing
 from worker.settings import get_settings
 
 
@@ -109,7 +109,7 @@ def _ids(tenant: str, device: str) -> tuple[str, str]:
     tenant_id = lookup.find_tenant(store, tenant)
     try:
         return tenant_id, lookup.find_device_of(store, tenant_id, device)
-    except NotInStore:
+    except (StoreMissing, NotInStore):
         # A tenant without a repository has no devices yet.
         raise InvalidInput(
             "DEVICE", "must be a whole UUID: the tenant has no devices yet"

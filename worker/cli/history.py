@@ -21,6 +21,7 @@ from worker.store.repository import (
     TenantRepository,
     open_repository,
     repository_path,
+    require_store,
     tenants_of,
 )
 
@@ -119,6 +120,7 @@ def _start_of(before: str | None) -> _Start:
 
 def _list_tenants(terminal: Terminal, store: Path, as_json: bool) -> None:
     counts: dict[str, int] = {}
+    require_store(store)
     tenants = tenants_of(store)
     failures = Failures(terminal, tenants)
     for tenant_id in tenants:

@@ -17,7 +17,7 @@ import pygit2
 
 from tasks.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from worker.cli.sending import Capture
-from worker.errors import InvalidBackup, NotInStore
+from worker.errors import InvalidBackup, NotInStore, StoreMissing
 from worker.store.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER, EXPORT_NAME
 from worker.store.index import open_index
 from worker.store.reader import find_commit, id_in_header
@@ -65,7 +65,7 @@ def look(store: Path, captures: Sequence[Capture]) -> Kept:
     for tenant_id, its in by_tenant.items():
         try:
             repository = open_repository(repository_path(store, tenant_id))
-        except NotInStore:
+        except (StoreMissing, NotInStore):
             continue
         _look(repository, its, kept)
     return kept

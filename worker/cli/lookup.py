@@ -14,6 +14,7 @@ from worker.store.repository import (
     TenantRepository,
     open_repository,
     repository_path,
+    require_store,
     tenants_of,
 )
 
@@ -50,7 +51,7 @@ def find_device_of(store: Path, tenant_id: str, given: str) -> str:
     """As `find_device`; opens the tenant's repository only for a prefix.
 
     Raises:
-        NotInStore: a prefix, and the tenant has no repository.
+        StoreMissing, NotInStore: a prefix, and the store or the tenant's repository is not there.
     """
     return _whole(given) or find_device(open_repository(repository_path(store, tenant_id)), given)
 
@@ -59,9 +60,11 @@ def open_tenant(store: Path, given: str) -> tuple[str, TenantRepository]:
     """The tenant that `given` names, and its repository.
 
     Raises:
+        StoreMissing: the store is not there.
         InvalidId: as `find_tenant`.
         NotInStore: a whole UUID that has no repository.
     """
+    require_store(store)
     tenant_id = find_tenant(store, given)
     return tenant_id, open_repository(repository_path(store, tenant_id))
 
@@ -70,9 +73,11 @@ def paths_of(store: Path, given: str | None) -> dict[str, Path]:
     """The repository's path of the tenant that `given` names; None: of all tenants of the store.
 
     Raises:
+        StoreMissing: the store is not there.
         InvalidId: as `find_tenant`.
         NotInStore: there is not one tenant: the folder may not be mounted.
     """
+    require_store(store)
     tenants = tenants_of(store) if given is None else [find_tenant(store, given)]
     if not tenants:
         raise NotInStore(f"no tenant has a repository in {store}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,8 @@ from worker.urls import DEFAULT_REDIS_URL
 DEFAULT_DATA: Final = Path("confkeep-data")
 
 _FILE: Final = "up.json"
+#: As the settings read it; `worker.settings` takes long to import.
+_ENV_FILE: Final = Path(".env")
 #: Seconds for a server on this machine to answer.
 _ANSWER_S: Final = 1.0
 #: Any of these means that the user has chosen a server or a store.
@@ -81,13 +84,26 @@ def _read(data: Path) -> RunningUp | None:
 
 def probe_variable(name: str) -> str | None:
     """One of the variables that a probe needs, which cannot wait for all settings to be read."""
-    return os.environ.get(name) or None
+    if name in os.environ:
+        return os.environ[name] or None
+    # What cannot be read is told by who reads all settings.
+    with suppress(OSError, UnicodeDecodeError):
+        if _ENV_FILE.is_file():
+            # Half the time that a probe takes, and few have the file.
+            from dotenv import dotenv_values
+
+            return dotenv_values(_ENV_FILE, encoding="utf-8").get(name) or None
+    return None
+
+
+def _is_chosen() -> bool:
+    return any(probe_variable(name) for name in _CHOICES)
 
 
 def probe_url() -> str:
     """The server's address that `adopt` and the settings would give; asks the server nothing."""
     chosen = probe_variable("CONFKEEP_REDIS_URL")
-    if chosen is None and not any(os.environ.get(name) for name in _CHOICES):
+    if chosen is None and not _is_chosen():
         found = _read(DEFAULT_DATA)
         if found is not None:
             return found.url
@@ -99,7 +115,7 @@ def adopt(terminal: Terminal) -> None:
 
     To be called before the settings are read.
     """
-    if any(os.environ.get(name) for name in _CHOICES):
+    if _is_chosen():
         return
     found = find(DEFAULT_DATA)
     if found is not None:

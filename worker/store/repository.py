@@ -25,6 +25,7 @@ from worker.errors import (
     NotInStore,
     RepositoryBusy,
     RepositoryDamaged,
+    StoreMissing,
     StoreUnavailable,
 )
 from worker.store import durable, flock, ownership, recovery, refs
@@ -156,8 +157,24 @@ def repository_path(store: Path, tenant_id: str) -> Path:
     return store / f"{checked_uuid('tenant_id', tenant_id)}.git"
 
 
+def require_store(store: Path) -> None:
+    """For who reads: a store that is not there is no empty one.
+
+    Raises:
+        StoreMissing: there is no such folder.
+        NotOwner: it is another user's, who lets nobody look.
+        OSError: the file system refused.
+    """
+    try:
+        there = store.is_dir()
+    except PermissionError as error:
+        raise ownership.refusal_of(error) or error from error
+    if not there:
+        raise StoreMissing(f"there is no folder {store.absolute()}")
+
+
 def tenants_of(store: Path) -> list[str]:
-    """The ids of all tenants that have a repository, sorted.
+    """The ids of all tenants that have a repository, sorted; none where the store is not there yet.
 
     Raises:
         NotOwner: the store is another user's, who lets nobody in.
@@ -176,6 +193,7 @@ def open_repository(path: Path, author: Signature = DEFAULT_AUTHOR) -> TenantRep
     """Open an existing repository; changes nothing on disk.
 
     Raises:
+        StoreMissing: the store around it is not there.
         NotInStore: there is none.
         NotOwner: it is another user's, who lets nobody read it.
         RepositoryDamaged: git cannot open it.
@@ -183,6 +201,7 @@ def open_repository(path: Path, author: Signature = DEFAULT_AUTHOR) -> TenantRep
     durable.set_up_libgit2()
     with damage(path):
         if not path.is_dir():
+            require_store(path.parent)
             raise NotInStore(f"no repository {path.name}")
         # libgit2 would not tell that they may not be read.
         with suppress(FileNotFoundError, NotADirectoryError):
