@@ -308,7 +308,7 @@ class StoreMissing(StoreError):
 
     hint = (
         "Check CONFKEEP_GIT_STORE_PATH (a relative one begins at the working directory) and that the "
-        "volume is mounted. The first commit makes the folder of a new store."
+        "volume is mounted. A worker or the first commit makes the folder of a new store; so does mkdir."
     )
     exit_code = 36
 

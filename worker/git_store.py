@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from pathlib import Path
 from typing import TypedDict
@@ -9,13 +10,12 @@ from typing import TypedDict
 import pygit2
 
 from worker import locks
-from worker.errors import InvalidInput, NotInStore
+from worker.errors import InvalidInput, NotInStore, RepositoryBusy
 from worker.settings import Settings, get_settings
-from worker.store import reader
+from worker.store import line_delta, reader
 from worker.store.backup import Backup, Signature, checked_uuid, encode_text
 from worker.store.commit import commit_backups
 from worker.store.index import open_index
-from worker.store.line_delta import compute_line_delta
 from worker.store.repository import (
     TenantRepository,
     create_repository,
@@ -34,6 +34,11 @@ __all__ = [
 
 #: Seconds to wait for another process that commits for the tenant.
 _LOCK_WAIT_S = 60.0
+
+#: Seconds to try again beside a program that commits without the tenant lock, such as a replica that
+#: still runs the old module, and seconds between two tries.
+_BUSY_WAIT_S = 30.0
+_BUSY_POLL_S = 0.02
 
 
 class DeviceCommit(TypedDict):
@@ -73,6 +78,7 @@ def commit_backup(
         InvalidInput: an id is no UUID, or a text cannot be encoded.
         TenantLocked: another process committed for the tenant for more than a minute.
         BrokerUnavailable: Redis, which holds the lock, did not answer.
+        RepositoryBusy: a program that does not take that lock was in the way for half a minute.
         StoreError: the repository could not be written; nothing was committed.
     """
     try:
@@ -88,10 +94,20 @@ def commit_backup(
     except UnicodeEncodeError as error:
         raise InvalidInput("export_text or message", "holds a lone surrogate") from error
     tenant = checked_uuid("tenant_id", tenant_id)
-    with (
-        locks.tenant_lock(tenant, wait_s=_LOCK_WAIT_S),
-        open_for_writing(_path(tenant), author_of(get_settings())) as repository,
-    ):
+    with locks.tenant_lock(tenant, wait_s=_LOCK_WAIT_S):
+        deadline = time.monotonic() + _BUSY_WAIT_S
+        while True:
+            try:
+                return _commit(tenant, backup)
+            except RepositoryBusy:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(_BUSY_POLL_S)
+
+
+def _commit(tenant_id: str, backup: Backup) -> str:
+    # Opened at each try: that removes the lock file of a writer that died.
+    with open_for_writing(_path(tenant_id), author_of(get_settings())) as repository:
         return commit_backups(repository, [backup])[0].sha
 
 
@@ -104,6 +120,7 @@ def read_file(tenant_id: str, commit_sha: str, device_id: str, filename: str) ->
 
     Raises:
         KeyError: (as `NotInStore` or `InvalidId`) the commit, device or file is not there.
+        StoreMissing: the store is not there.
     """
     return reader.read_file(_open(tenant_id), commit_sha, device_id, filename)
 
@@ -111,8 +128,11 @@ def read_file(tenant_id: str, commit_sha: str, device_id: str, filename: str) ->
 def list_device_commits(tenant_id: str, device_id: str) -> list[DeviceCommit]:
     """The commits that changed a device's subtree, newest first; `[]` when it is unknown.
 
+    Messages come without the white space around them.
+
     Raises:
         InvalidId: an id is no UUID.
+        StoreMissing: the store is not there, which says nothing of the device.
     """
     device = checked_uuid("device_id", device_id)
     try:
@@ -124,11 +144,20 @@ def list_device_commits(tenant_id: str, device_id: str) -> list[DeviceCommit]:
     return [
         DeviceCommit(
             sha=version.sha,
-            message=version.message,
+            message=version.message.strip(),
             timestamp=int(version.committed_at.timestamp()),
         )
         for version in versions
     ]
+
+
+def compute_line_delta(old_text: str | None, new_text: str | None) -> tuple[int, int]:
+    """Lines added and removed from `old_text` to `new_text`, as git counts them; None: no text.
+
+    Returns:
+        `(added, removed)`.
+    """
+    return line_delta.compute_line_delta(old_text or "", new_text or "")
 
 
 def _path(tenant_id: str) -> Path:

@@ -80,7 +80,9 @@ def command(terminal: Terminal, source: Path | None, data: Path) -> None:
     with contextlib.chdir(folder), interrupts.noted() as asked:
         terminal.note("starting a server and a worker ...")
         concurrency = min(TENANTS, os.cpu_count() or 1)
-        with one_machine.run(folder, workers=1, concurrency=concurrency, interrupts=asked) as machine:
+        with one_machine.run(
+            folder, workers=1, concurrency=concurrency, interrupts=asked
+        ) as machine:
             os.environ.update(machine.environment)
             get_settings.cache_clear()
             if source is None:
