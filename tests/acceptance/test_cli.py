@@ -334,6 +334,8 @@ def test_the_demo_shows_what_it_promises(folder: Path) -> None:
 
 
 def test_a_demo_of_real_exports(folder: Path) -> None:
+    # The user's own settings reach neither the demo nor its workers.
+    (folder / ".env").write_text("CONFKEEP_SHARDS=many\nGIT_STORE_PATH=/nowhere\n")
     exports_of(folder / "exports", devices=2, versions=3)
 
     said = run(folder, "demo", "--from", "exports/acme")

@@ -38,7 +38,7 @@ from worker.store.backup import DEVICE_ID_HEADER
 from worker.store.commit import describe_commit
 from worker.store.index import open_index
 from worker.store.reader import find_commit, id_in_header, read_pair
-from worker.store.repository import open_repository, repository_path, require_store, tenants_of
+from worker.store.repository import open_repository, repository_path, tenants_of
 from worker.suspect import warning_of, why_suspect
 from worker.waits import advice
 
@@ -138,7 +138,6 @@ def _ask(terminal: Terminal, settings: Settings, backup_id: str, tenant_id: str 
     if away is not None:
         # It may well wait there.
         raise away
-    require_store(settings.git_store_path)
     raise UnknownBackup("BACKUP_ID", f"{backup_id} is not known to Redis and not in git")
 
 

@@ -181,10 +181,35 @@ def test_history_alone_lists_the_tenants(filled: Store, confkeep: Confkeep) -> N
 
 
 def test_an_empty_store_is_said_so(store: Store, confkeep: Confkeep) -> None:
+    store.path.mkdir(parents=True)
     done = confkeep("history")
 
     assert done.exit_code == 0
     assert "No tenant" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("history",),
+        ("history", TENANT),
+        ("history", "aaaa", ROUTER),
+        ("show", TENANT, ROUTER),
+        ("diff", TENANT, ROUTER),
+        ("stale", "--older-than", "1d"),
+        ("drill",),
+        ("retention", "plan"),
+    ],
+    ids=" ".join,
+)
+def test_a_store_that_is_not_there_is_no_empty_one(
+    store: Store, confkeep: Confkeep, command: tuple[str, ...]
+) -> None:
+    done = confkeep(*command)
+
+    assert done.exit_code == 36
+    assert str(store.path) in done.stderr
+    assert "CONFKEEP_GIT_STORE_PATH" in done.stderr
 
 
 class TestPrefixes:

@@ -90,9 +90,9 @@ def test_what_is_missing_is_told_from_what_is_clean(filled: Store, confkeep: Con
     assert json.loads(confkeep("verify", OTHER, "--json").stdout)["outcome"] == "missing"
     filled.path.rename(filled.path.with_name("unmounted"))
 
-    assert confkeep("verify").exit_code == 31
-    assert confkeep("repair").exit_code == 31
-    assert confkeep("reindex", "--all").exit_code == 31
+    assert confkeep("verify").exit_code == 36
+    assert confkeep("repair").exit_code == 36
+    assert confkeep("reindex", "--all").exit_code == 36
 
 
 def test_a_repository_that_is_always_written_is_locked(
