@@ -1,0 +1,1 @@
+"""A small portal as it was before confkeep: it commits backups in its own process."""
