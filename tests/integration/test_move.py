@@ -137,8 +137,9 @@ def test_the_page_moves_a_portal_and_its_histories_go_on(tmp_path: Path) -> None
 
 def test_the_page_changes_as_few_lines_and_files_as_it_says() -> None:
     text = "".join(re.findall(r"```diff\n(.*?)```", PAGE, re.DOTALL))
-    assert len(re.findall(r"^\+(?!\+\+)", text, re.MULTILINE)) <= 10
+    assert len(re.findall(r"^\+(?!\+\+)", text, re.MULTILINE)) == 8
     assert len(set(re.findall(r"^\+\+\+ b/(.*)$", text, re.MULTILINE))) == 5
+    assert "Eight lines\nchange, in five files" in PAGE
 
 
 @pytest.fixture

@@ -108,6 +108,7 @@ def test_the_first_line_has_the_form_that_the_file_names(folder: Path) -> None:
         [sys.executable, "-P", "-m", "worker.cli", "exporter"],
         capture_output=True,
         text=True,
+        timeout=30,
         check=False,
     )
     assert done.returncode == 2
