@@ -8,6 +8,7 @@ read once per process, at the first call of `get_settings`.
 from __future__ import annotations
 
 import functools
+import os
 import pathlib
 from typing import Annotated, Any, Final, Literal
 
@@ -37,7 +38,6 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="CONFKEEP_",
-        env_file=ENV_FILE,
         env_file_encoding="utf-8",
         frozen=True,
         extra="ignore",
@@ -262,10 +262,13 @@ def load_settings(**values: Any) -> Settings:
     Raises:
         InvalidSettings: names the variable and what is wrong, never its value; or `.env` cannot be read.
     """
+    # Who may not enter the working directory, as after `sudo -u` in another's home, has no file there.
+    env_file = ENV_FILE if os.access(".", os.X_OK) else None
     try:
-        return Settings(**values)
+        return Settings(_env_file=env_file, **values)
     except OSError as error:
-        raise InvalidSettings(ENV_FILE, error.strerror or "cannot be read") from None
+        problem = f"{error.strerror}: let this user read it, or work in another folder"
+        raise InvalidSettings(ENV_FILE, problem) from None
     except UnicodeDecodeError:
         raise InvalidSettings(ENV_FILE, "must be UTF-8") from None
     except ValidationError as error:

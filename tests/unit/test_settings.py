@@ -78,6 +78,14 @@ def test_a_file_that_cannot_be_read_is_told(folder: Path) -> None:
             load_settings()
 
 
+def test_who_may_not_enter_the_working_directory_has_no_file_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / ".env").write_text("CONFKEEP_SHARDS=3\n")
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != ".")
+    assert load_settings().shards == Settings.model_fields["shards"].default
+
+
 def test_a_folder_of_that_name_is_none_of_ours(folder: Path) -> None:
     (folder / ".env").mkdir()
     assert load_settings().shards == Settings.model_fields["shards"].default
