@@ -10,14 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from worker import totals
-
 Kind = Literal["counter", "gauge", "histogram"]
 
 #: Upper bounds in seconds of a step's or a lock's buckets.
 STEP_BOUNDS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0)
+#: Upper bounds in ms of the buckets from enqueue to receipt; above the last there is one more. Up
+#: to hours: what waited out a fault is counted too.
+LATENCY_BOUNDS_MS: Final = (
+    *(10, 25, 50, 100, 250, 500),
+    *(1_000, 2_500, 5_000, 10_000, 30_000, 60_000),
+    *(300_000, 1_800_000, 7_200_000),
+)
 #: The same of a backup's way from enqueue to receipt.
-LATENCY_BOUNDS_S: Final = tuple(bound_ms / 1000 for bound_ms in totals.LATENCY_BOUNDS_MS)
+LATENCY_BOUNDS_S: Final = tuple(bound_ms / 1000 for bound_ms in LATENCY_BOUNDS_MS)
 
 #: The steps of a batch, in their order, and what each does.
 STEPS: Final = {

@@ -18,14 +18,8 @@ import redis
 
 from worker import keys, redis_values
 from worker.connections import broker_errors
+from worker.metrics import LATENCY_BOUNDS_MS
 
-#: Upper bounds in ms of the buckets from enqueue to receipt; above the last there is one more. Up
-#: to hours: what waited out a fault is counted too.
-LATENCY_BOUNDS_MS: Final = (
-    *(10, 25, 50, 100, 250, 500),
-    *(1_000, 2_500, 5_000, 10_000, 30_000, 60_000),
-    *(300_000, 1_800_000, 7_200_000),
-)
 #: The same, as `worker/lua/settle.lua` wants them.
 BOUNDS_JSON: Final = json.dumps(LATENCY_BOUNDS_MS)
 #: Last commits that are kept.

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.judge import GIT_ENVIRONMENT
-from worker.store.backup import BINARY_NAME, EXPORT_NAME, MAIN_REF, Backup
+from worker.store.backup import BINARY_NAME, EXPORT_NAME, Backup
+from worker.store.refs import MAIN_REF
 
 
 def commit_batch(path: Path, backups: Sequence[Backup]) -> None:

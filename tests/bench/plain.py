@@ -12,8 +12,9 @@ import time
 import pygit2
 from pygit2.enums import FileMode, ObjectType
 
-from worker.store.backup import BINARY_NAME, EXPORT_NAME, MAIN_REF, Backup, Committed
+from worker.store.backup import BINARY_NAME, EXPORT_NAME, Backup, Committed
 from worker.store.batch import describe, encode_commit
+from worker.store.refs import MAIN_REF
 from worker.store.repository import TenantRepository
 
 

@@ -35,9 +35,10 @@ from worker.inbox import (
     read_load,
     server_time_ms,
 )
+from worker.metrics import LATENCY_BOUNDS_MS
 from worker.settings import Settings, get_settings
 from worker.sweeper import WorkerStatus, list_workers
-from worker.totals import LATENCY_BOUNDS_MS, RecentCommit, Totals
+from worker.totals import RecentCommit, Totals
 from worker.waits import advice
 
 #: Inboxes that are looked at, those with the oldest entries.

@@ -16,7 +16,7 @@ import pygit2
 
 from worker.errors import ErasureIncomplete, NotInStore, RepositoryDamaged
 from worker.store import durable, flock, id_map, ownership, prune, reader, recovery, refs
-from worker.store.backup import DEVICE_ID_HEADER, MAIN_REF, checked_uuid
+from worker.store.backup import DEVICE_ID_HEADER, checked_uuid
 from worker.store.git_process import require_git
 from worker.store.id_map import IdMap, Rewrite
 from worker.store.index import DAMAGE_MARK, INDEX_NAME, open_index
@@ -26,6 +26,7 @@ from worker.store.index_format import Unusable
 from worker.store.index_writer import delete_file
 from worker.store.object_reader import ObjectReader
 from worker.store.pack_reader import COMMIT, TREE, BadFile, BadObject, PackReader, read_idx
+from worker.store.refs import MAIN_REF
 from worker.store.repository import TenantRepository, open_repository
 from worker.store.rewrite import BEFORE_REFS, HistoryWriter, before_refs, replace_history
 from worker.store.rewrite_erasure import Eraser, Erasure

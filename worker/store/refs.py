@@ -18,10 +18,11 @@ from typing import Final
 from worker import modes
 from worker.errors import RepositoryBusy, RepositoryDamaged
 from worker.store import durable
-from worker.store.backup import MAIN_REF
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}")
 
+#: The branch that holds a tenant's backups.
+MAIN_REF: Final = "refs/heads/main"
 PACKED_NAME: Final = "packed-refs"
 
 

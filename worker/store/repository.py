@@ -29,8 +29,9 @@ from worker.errors import (
     StoreUnavailable,
 )
 from worker.store import durable, flock, ownership, recovery, refs
-from worker.store.backup import MAIN_REF, Signature, checked_uuid
+from worker.store.backup import Signature, checked_uuid
 from worker.store.id_map import MapKeeper
+from worker.store.refs import MAIN_REF
 from worker.store.root_tree import RootTree
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.store import index_build, refs
-from worker.store.backup import MAIN_REF
 from worker.store.index import INDEX_NAME
 from worker.store.index_build import RawCommit
 from worker.store.index_file import IndexFile
 from worker.store.index_format import NO_MERGE, Damaged, Unusable
 from worker.store.index_rows import detail_of
+from worker.store.refs import MAIN_REF
 from worker.store.repository import TenantRepository
 
 
