@@ -16,6 +16,7 @@ from worker.errors import ConfkeepError, PoisonedBackup, RepositoryBusy
 from worker.inbox import Batch, Waiting
 from worker.logs import get_logger
 from worker.receipts import Outcome
+from worker.routeros.suspect import warning_of, why_suspect
 from worker.settings import Settings
 from worker.staged_bytes import Contents
 from worker.store import reader
@@ -23,7 +24,6 @@ from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups, find_committed
 from worker.store.repository import TenantRepository
 from worker.store.stopwatch import Stopwatch
-from worker.suspect import warning_of, why_suspect
 from worker.totals import Mark, RecentCommit
 
 log = get_logger("drain")

@@ -32,9 +32,9 @@ from worker.errors import (
     OddValue,
 )
 from worker.logs import get_logger
+from worker.routeros.suspect import why_suspect
 from worker.settings import Settings, get_settings
 from worker.staged_bytes import Contents
-from worker.suspect import why_suspect
 
 log = get_logger("enqueue")
 

@@ -15,12 +15,12 @@ from worker.app import app
 from worker.connections import get_client
 from worker.errors import BrokerUnavailable, InvalidInput
 from worker.ids import checked_uuid
+from worker.routeros.suspect import why_suspect
 from worker.settings import get_settings
 from worker.store import reader
 from worker.store.backup import Version, decode_text
 from worker.store.index import open_index
 from worker.store.repository import TenantRepository, open_repository, repository_path
-from worker.suspect import why_suspect
 
 #: Characters of the result that logs and monitors repeat: none, since it is a backup's content.
 _UNSHOWN: Final = 0

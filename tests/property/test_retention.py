@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.histories import device_ids, random_backups
 from tests.judge import assert_sound, git
 from worker.errors import RemovedByRetention
+from worker.routeros.export import same_configuration
 from worker.store.backup import BINARY_NAME, EXPORT_NAME, Backup
 from worker.store.commit import commit_backups
 from worker.store.index import open_index
@@ -22,7 +23,6 @@ from worker.store.reader import find_commit, read_file, read_pair, walk_versions
 from worker.store.repository import TenantRepository, create_repository, open_repository
 from worker.store.retention import apply_retention, plan_retention
 from worker.store.retention_rules import Capture, Policy, Rules, decide
-from worker.store.routeros import same_configuration
 from worker.store.verify import verify_repository
 
 DAY_S = 86_400

@@ -99,7 +99,7 @@ STORE_USERS = {
     "tasks.retention",
     "worker.git_store",
     # Only what an export looks like, which knows no git.
-    "worker.suspect",
+    "worker.routeros.suspect",
 }
 
 

@@ -33,13 +33,13 @@ from worker.errors import (
     UnknownBackup,
 )
 from worker.ids import checked_uuid
+from worker.routeros.suspect import warning_of, why_suspect
 from worker.settings import Settings, get_settings
 from worker.store.backup import DEVICE_ID_HEADER
 from worker.store.commit import describe_commit
 from worker.store.index import open_index
 from worker.store.reader import find_commit, id_in_header, read_pair
 from worker.store.repository import open_repository, repository_path, tenants_of
-from worker.suspect import warning_of, why_suspect
 from worker.waits import advice
 
 #: What the states of a record mean to a person.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import pygit2
 
 from worker.errors import NotInStore
+from worker.routeros.suspect import why_suspect
 from worker.store.backup import (
     BINARY_NAME,
     DEVICE_ID_HEADER,
@@ -25,7 +26,6 @@ from worker.store.reader import (
     version_of,
 )
 from worker.store.repository import TenantRepository, tells_damage
-from worker.suspect import why_suspect
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pygit2
 
 from worker.errors import RepositoryDamaged
+from worker.routeros.export import same_configuration
 from worker.store import pack
 from worker.store.backup import (
     BACKUP_ID_HEADER,
@@ -24,7 +25,6 @@ from worker.store.line_delta import count_changed_lines
 from worker.store.pack import PackObject, TreeEntry
 from worker.store.repository import TenantRepository
 from worker.store.root_tree import RootTree
-from worker.store.routeros import same_configuration
 
 _FILE_MODE = b"100644"
 _EXPORT = EXPORT_NAME.encode()

@@ -9,11 +9,11 @@ from typing import Final
 import pygit2
 
 from worker.errors import RepositoryDamaged
+from worker.routeros.export import same_configuration
 from worker.store import index_build, pack, reader
 from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, DEVICE_ID_HEADER, EXPORT_NAME
 from worker.store.index_build import compare_trees, is_device
 from worker.store.repository import TenantRepository
-from worker.store.routeros import same_configuration
 
 _FOLDER: Final = b"40000"
 _EXPORT: Final = EXPORT_NAME.encode()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
+from worker.routeros.export import same_configuration
 from worker.store import reader
 from worker.store.backup import Version, decode_text, encode_text
 from worker.store.index_build import pack_uuid, unpack_uuid
 from worker.store.index_format import Detail, Entry, Row
 from worker.store.line_delta import count_changed_lines
 from worker.store.repository import TenantRepository
-from worker.store.routeros import same_configuration
 
 
 @dataclass(frozen=True, slots=True)

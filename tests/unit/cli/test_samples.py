@@ -6,8 +6,8 @@ import datetime as dt
 from itertools import pairwise
 
 from worker.cli.samples import SampleDevice
+from worker.routeros.export import same_configuration
 from worker.store.line_delta import compute_line_delta
-from worker.store.routeros import same_configuration
 
 NOON = dt.datetime(2026, 9, 30, 12, tzinfo=dt.UTC)
 
