@@ -19,9 +19,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from docs.cli_reference import cli_commands, cli_exit_codes
-from worker import errors, metrics
+from worker import errors
 from worker.errors import ConfkeepError
-from worker.metrics import Metric
+from worker.observe import metrics
+from worker.observe.metrics import Metric
 from worker.settings import Settings, variable_of
 
 ROOT = Path(__file__).parents[1]

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import redis
 
 from tasks.models import Receipt
-from worker import dead_letters, inbox, measure, metrics, receipts, staging, totals, tracing
+from worker import dead_letters, inbox, receipts, staging, totals
 from worker.entry import Entry
 from worker.errors import ConfkeepError, PoisonedBackup, RepositoryBusy
 from worker.inbox import Batch, Waiting
-from worker.logs import get_logger
+from worker.observe import measure, metrics, tracing
+from worker.observe.logs import get_logger
 from worker.receipts import Outcome
 from worker.routeros.suspect import warning_of, why_suspect
 from worker.settings import Settings

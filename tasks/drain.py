@@ -16,8 +16,6 @@ from worker import (
     inbox,
     keys,
     locks,
-    measure,
-    metrics,
     receipts,
     redis_values,
     shutdown,
@@ -30,7 +28,8 @@ from worker.errors import BrokerUnavailable, ConfkeepError, QueueError, StoreErr
 from worker.git_store import author_of
 from worker.inbox import Unreadable
 from worker.locks import TenantLock
-from worker.logs import get_logger
+from worker.observe import measure, metrics
+from worker.observe.logs import get_logger
 from worker.receipts import Outcome
 from worker.settings import Settings
 from worker.store.repository import open_for_writing, repository_path

@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError
 
 from tasks.models import BackupPayload
 from tasks.results import BackupResult
-from worker import acceptance, arrivals, handover, keys, receipts, staging, tracing, wakeups
+from worker import acceptance, arrivals, handover, keys, receipts, staging, wakeups
 from worker.acceptance import Accepted, Submission
 from worker.app import app
 from worker.connections import get_client
@@ -31,7 +31,8 @@ from worker.errors import (
     NotPermitted,
     OddValue,
 )
-from worker.logs import get_logger
+from worker.observe import tracing
+from worker.observe.logs import get_logger
 from worker.routeros.suspect import why_suspect
 from worker.settings import Settings, get_settings
 from worker.staged_bytes import Contents

@@ -14,7 +14,7 @@ from worker import arrivals, dead_letters, erase, inbox, keys, locks, received
 from worker.connections import get_client
 from worker.errors import BackupsWaiting, NotInStore
 from worker.ids import checked_uuid
-from worker.logs import get_logger
+from worker.observe.logs import get_logger
 from worker.settings import Settings
 from worker.store import audit, forget
 from worker.store.repository import repository_path

@@ -20,10 +20,11 @@ from tasks.models import (
     StagedReference,
     decode_base64,
 )
-from worker import measure, metrics, receipts, staging
+from worker import receipts, staging
 from worker.app import app
 from worker.connections import get_client
 from worker.errors import InvalidInput, QueueError
+from worker.observe import measure, metrics
 from worker.settings import get_settings
 from worker.staging import Staging
 

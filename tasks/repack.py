@@ -16,12 +16,13 @@ from typing import Final
 import redis
 from kombu.exceptions import OperationalError
 
-from worker import keys, shutdown, unforeseen
+from worker import keys, shutdown
 from worker.app import app
 from worker.connections import get_client
 from worker.errors import ConfkeepError, InvalidInput
 from worker.ids import checked_uuid
-from worker.logs import get_logger
+from worker.observe import unforeseen
+from worker.observe.logs import get_logger
 from worker.settings import Settings, get_settings
 from worker.store.git_process import git_problem
 from worker.store.repack import needs_repack

@@ -13,7 +13,7 @@ from celery.result import AsyncResult
 
 from worker.broker_faults import explain
 from worker.connections import broker_errors
-from worker.log_scrub import chain_of
+from worker.observe.log_scrub import chain_of
 
 #: The backends whose connection some `get()` of this process waits on, or waited on.
 _waited_on: WeakSet[Any] = WeakSet()

@@ -10,7 +10,7 @@ from worker import locks
 from worker.app import app
 from worker.errors import InvalidInput, TenantLocked
 from worker.git_store import author_of
-from worker.logs import get_logger
+from worker.observe.logs import get_logger
 from worker.settings import Settings, get_settings
 from worker.store.repository import create_repository, open_repository, repository_path
 from worker.store.retention import (

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from worker.metrics import Metric
+from worker.observe.metrics import Metric
 
 #: Labels that Prometheus gives to every series that it scrapes.
 TARGET_LABELS: Final = frozenset({"job", "instance"})

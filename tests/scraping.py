@@ -8,7 +8,7 @@ import urllib.request
 from prometheus_client import Metric as Family
 from prometheus_client.parser import text_string_to_metric_families
 
-from worker.metrics import Metric
+from worker.observe.metrics import Metric
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -16,9 +16,9 @@ from worker import keys, urls
 from worker.broker_check import BrokerCheckStep
 from worker.health import HeartbeatStep
 from worker.metrics_server import MetricsStep
+from worker.observe.telemetry import TelemetryStep
 from worker.settings import get_settings
 from worker.sweeper import SweeperStep
-from worker.telemetry import TelemetryStep
 
 #: The modules that hold the tasks; names, since the runtime does not import what producers see.
 TASK_MODULES = (

@@ -22,7 +22,7 @@ from worker.connections import broker_errors
 from worker.entry import Entry, check_signature, sign
 from worker.errors import NotSigned, OddValue, PoisonedBackup
 from worker.ids import checked_uuid
-from worker.logs import get_logger
+from worker.observe.logs import get_logger
 from worker.settings import Settings
 from worker.staging import VolumeStaging
 

@@ -12,9 +12,10 @@ from typing import Final
 
 import redis
 
-from worker import keys, measure, metrics, redis_values, scripts
+from worker import keys, redis_values, scripts
 from worker.connections import broker_errors
 from worker.errors import ConfkeepError
+from worker.observe import measure, metrics
 
 #: Seconds before the second try; doubled at each further one.
 FIRST_DELAY_S: Final = 1.0

@@ -15,7 +15,7 @@ from celery import bootsteps
 
 from worker.connections import broker_errors, open_client
 from worker.errors import BrokerUnavailable, BrokerVolatile, ConfkeepError, NotPermitted
-from worker.logs import get_logger
+from worker.observe.logs import get_logger
 from worker.outage import CONSUMER, outage
 from worker.settings import Settings, get_settings
 

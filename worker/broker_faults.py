@@ -9,7 +9,7 @@ import redis
 from kombu.exceptions import OperationalError
 
 from worker.errors import BrokerUnavailable, NotPermitted, OddValue
-from worker.log_scrub import chain_of
+from worker.observe.log_scrub import chain_of
 
 #: What redis-py puts between the command and the error.
 _QUOTED: Final = "of pipeline caused error: "

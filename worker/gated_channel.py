@@ -21,11 +21,12 @@ from celery import Celery
 from kombu.transport import redis as kombu_redis
 from kombu.utils.json import loads as kombu_loads
 
-from worker import gate, keys, measure, metrics, refused
+from worker import gate, keys, refused
 from worker.connections import get_client
 from worker.errors import MessageRefused
 from worker.gate import Gate, Refusal
-from worker.logs import get_logger
+from worker.observe import measure, metrics
+from worker.observe.logs import get_logger
 from worker.settings import get_settings
 
 log = get_logger("gate")

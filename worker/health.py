@@ -20,9 +20,10 @@ from typing import Any, Final
 from celery import bootsteps, signals
 from kombu.utils.functional import retry_over_time
 
-from worker import modes, unforeseen
+from worker import modes
 from worker.heartbeat import Heartbeat, Mark, State, run_folder
-from worker.logs import get_logger
+from worker.observe import unforeseen
+from worker.observe.logs import get_logger
 from worker.settings import Settings, get_settings
 
 log = get_logger("health")

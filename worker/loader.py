@@ -11,17 +11,8 @@ from typing import Any
 from celery import signals
 from celery.loaders.app import AppLoader
 
-from worker import (
-    closed_channel,
-    gated_channel,
-    logs,
-    measure,
-    own_records,
-    shutdown,
-    stray_lines,
-    telemetry,
-    waits,
-)
+from worker import closed_channel, gated_channel, own_records, shutdown, waits
+from worker.observe import logs, measure, stray_lines, telemetry
 from worker.settings import get_settings
 
 

@@ -15,10 +15,11 @@ import redis
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from worker import keys, measure, metrics, unforeseen
+from worker import keys
 from worker.connections import broker_errors, get_client
 from worker.errors import TenantLocked
-from worker.logs import get_logger
+from worker.observe import measure, metrics, unforeseen
+from worker.observe.logs import get_logger
 from worker.settings import get_settings
 
 log = get_logger("locks")

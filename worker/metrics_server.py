@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery import bootsteps, signals
 
-from worker import measure, metrics, unforeseen
-from worker.logs import get_logger
+from worker.observe import measure, metrics, unforeseen
+from worker.observe.logs import get_logger
 from worker.settings import get_settings, variable_of
 
 if TYPE_CHECKING:

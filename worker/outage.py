@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from worker.broker_faults import explain, is_outage
-from worker.logs import get_logger
+from worker.observe.logs import get_logger
 
 log = get_logger("outage")
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import redis
 
 from worker import dead_letters, keys, redis_values, scripts
-from worker.logs import get_logger
+from worker.observe.logs import get_logger
 from worker.settings import Settings
 
 log = get_logger("recount")

@@ -16,7 +16,7 @@ import redis
 from worker import keys, receipts, redis_values
 from worker.connections import broker_errors
 from worker.errors import BrokerUnavailable, InvalidBackup
-from worker.logs import get_logger
+from worker.observe.logs import get_logger
 from worker.receipts import Outcome
 
 log = get_logger("strays")

@@ -25,14 +25,12 @@ from worker import (
     broker_faults,
     inbox,
     keys,
-    measure,
     oddities,
     redis_values,
     room,
     strays,
     sweep_report,
     tidy,
-    unforeseen,
     wakeups,
 )
 from worker.broker_check import BrokerCheckStep, BrokerWatch
@@ -40,7 +38,8 @@ from worker.connections import open_client
 from worker.errors import BrokerUnavailable, ConfkeepError
 from worker.health import HeartbeatStep
 from worker.heartbeat import Heartbeat, Mark
-from worker.logs import get_logger
+from worker.observe import measure, unforeseen
+from worker.observe.logs import get_logger
 from worker.outage import SWEEP, outage
 from worker.settings import Settings, get_settings
 from worker.sweep_report import SweepReport

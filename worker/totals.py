@@ -18,7 +18,7 @@ import redis
 
 from worker import keys, redis_values
 from worker.connections import broker_errors
-from worker.metrics import LATENCY_BOUNDS_MS
+from worker.observe.metrics import LATENCY_BOUNDS_MS
 
 #: The same, as `worker/lua/settle.lua` wants them.
 BOUNDS_JSON: Final = json.dumps(LATENCY_BOUNDS_MS)

@@ -17,7 +17,7 @@ from worker import errors, wakeups
 from worker.backoff import STALLED_TRIES, Backoff, Noted
 from worker.broker_faults import explain
 from worker.errors import ConfkeepError
-from worker.logs import get_logger
+from worker.observe.logs import get_logger
 from worker.settings import Settings
 
 log = get_logger("waits")

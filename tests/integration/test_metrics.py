@@ -21,9 +21,10 @@ from tasks import PoisonedBackup, enqueue_backup
 from tests.integration.conftest import become_producer
 from tests.scraping import Series, assert_declared, counted, scrape, series, value
 from tests.servers import Deployment, deployment, wait_for
-from worker import backoff, keys, metrics, totals
+from worker import backoff, keys, totals
 from worker.cli import cli
 from worker.local import Child
+from worker.observe import metrics
 
 EXPORT = "# 2026-01-02 03:04:05 by RouterOS 7.16\n/ip address\nadd address=10.0.0.1\n"
 

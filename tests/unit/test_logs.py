@@ -18,8 +18,8 @@ from docs.generate import log_calls
 from tasks.commit import commit_inbox
 from tasks.read import read_file
 from tasks.receive import receive
-from worker import logs
 from worker.errors import StoreUnavailable
+from worker.observe import logs
 from worker.settings import load_settings
 
 SECRET = "/ip address add address=10.9.8.7"

@@ -16,7 +16,8 @@ import pytest
 from prometheus_client import CollectorRegistry, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from worker import measure, metrics, metrics_server
+from worker import metrics_server
+from worker.observe import measure, metrics
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import yaml
 
 from docs.generate import ROOT
 from tests import promql
-from worker import metrics
 from worker.cli import COMMANDS
-from worker.metrics import Metric
+from worker.observe import metrics
+from worker.observe.metrics import Metric
 from worker.settings import Settings, variable_of
 
 RULES = ROOT / "docs" / "alerts" / "confkeep.rules.yml"

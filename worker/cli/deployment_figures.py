@@ -9,12 +9,13 @@ from typing import Final
 
 import redis
 
-from worker import backoff, keys, metrics, redis_values, unforeseen
+from worker import backoff, keys, redis_values
 from worker.broker_check import find_problems
 from worker.cli.metric_families import Sample
 from worker.errors import BrokerUnavailable
 from worker.inbox import InboxStatus, Load, list_inboxes, queue_depths, read_load
-from worker.logs import get_logger
+from worker.observe import metrics, unforeseen
+from worker.observe.logs import get_logger
 from worker.settings import Settings
 from worker.sweeper import WorkerStatus, list_workers
 from worker.totals import Totals, read_totals

@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from tasks import forget
-from worker import logs
 from worker.cli import running
 from worker.cli.forget_device import confirm
 from worker.cli.lookup import find_tenant
 from worker.cli.terminal import Terminal, count_text, pass_terminal
+from worker.observe import logs
 from worker.settings import get_settings
 
 

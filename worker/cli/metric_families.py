@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from worker.metrics import Metric
+from worker.observe.metrics import Metric
 from worker.totals import Latency
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from worker import logs, stray_lines
 from worker.cli import running
 from worker.cli.terminal import Terminal
+from worker.observe import logs, stray_lines
 from worker.settings import Settings, get_settings, variable_of
 
 log = logs.get_logger("command")

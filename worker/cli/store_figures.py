@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker import metrics, unforeseen
 from worker.cli.metric_families import Sample
 from worker.cli.stale import last_backups
 from worker.errors import StoreError
-from worker.logs import get_logger
+from worker.observe import metrics, unforeseen
+from worker.observe.logs import get_logger
 from worker.store import refs
 from worker.store.pack_set import names_of
 from worker.store.repack_state import disk_bytes, free_bytes, read_state

@@ -35,7 +35,7 @@ from worker.inbox import (
     read_load,
     server_time_ms,
 )
-from worker.metrics import LATENCY_BOUNDS_MS
+from worker.observe.metrics import LATENCY_BOUNDS_MS
 from worker.settings import Settings, get_settings
 from worker.sweeper import WorkerStatus, list_workers
 from worker.totals import RecentCommit, Totals

@@ -15,10 +15,10 @@ from click.testing import CliRunner, Result
 
 from tests.judge import git
 from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, SWITCH, TENANT, Confkeep, Store
-from worker import metrics
 from worker.cli import cli
 from worker.cli.store_figures import StoreFigures
 from worker.errors import ConfkeepError, RepositoryDamaged
+from worker.observe import metrics
 from worker.settings import get_settings
 from worker.store import verify_refs
 from worker.store.commit import commit_backups

@@ -12,9 +12,10 @@ from click.testing import CliRunner
 
 from tasks import forget, retention
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
-from worker import locks, logs
+from worker import locks
 from worker.cli import cli, receipt
 from worker.errors import NotInStore, RemovedByRetention, TenantLocked, UndoImpossible
+from worker.observe import logs
 
 
 @pytest.fixture(autouse=True)

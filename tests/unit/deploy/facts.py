@@ -10,10 +10,11 @@ from pathlib import Path
 
 import click
 
-from worker import keys, metrics
+from worker import keys
 from worker.app import TASK_MODULES, app, configuration
 from worker.cli import COMMANDS, cli
 from worker.errors import InvalidSettings
+from worker.observe import metrics
 from worker.settings import Settings, load_settings, variable_of
 
 ROOT = Path(__file__).parents[3]

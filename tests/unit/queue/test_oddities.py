@@ -24,10 +24,10 @@ from worker import (
     oddities,
     receipts,
     sweeper,
-    unforeseen,
     wakeups,
 )
 from worker.errors import OddValue, StagedBytesMissing, StoreUnavailable
+from worker.observe import unforeseen
 from worker.settings import Settings
 
 __all__ = ["sent"]

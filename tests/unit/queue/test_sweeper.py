@@ -14,11 +14,12 @@ import redis
 from tasks import drain
 from tests.servers import wait_for
 from tests.unit.queue.test_inbox import submission
-from worker import acceptance, backoff, keys, sweeper, tidy, unforeseen, wakeups
+from worker import acceptance, backoff, keys, sweeper, tidy, wakeups
 from worker.backoff import Backoff
 from worker.broker_check import BrokerCheckStep
 from worker.errors import StoreUnavailable
 from worker.heartbeat import Mark
+from worker.observe import unforeseen
 from worker.settings import Settings, load_settings
 from worker.sweeper import Sweeper, SweeperStep
 

@@ -12,7 +12,7 @@ from typing import Any
 from celery import signals
 
 from worker.errors import ConfkeepError, InvalidSettings
-from worker.log_scrub import chain_of, says
+from worker.observe.log_scrub import chain_of, says
 from worker.settings import Settings
 
 #: Everything else of an event is left out.

@@ -17,9 +17,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from worker import metrics
-from worker.logs import get_logger
-from worker.metrics import Metric
+from worker.observe import metrics
+from worker.observe.logs import get_logger
+from worker.observe.metrics import Metric
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram

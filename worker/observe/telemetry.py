@@ -6,9 +6,9 @@ from typing import Any
 
 from celery import bootsteps
 
-from worker import error_reports, tracing
 from worker.errors import InvalidSettings
-from worker.logs import get_logger
+from worker.observe import error_reports, tracing
+from worker.observe.logs import get_logger
 from worker.settings import Settings, get_settings
 
 log = get_logger("telemetry")

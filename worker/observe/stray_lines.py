@@ -14,7 +14,7 @@ import threading
 from types import TracebackType
 from typing import Any
 
-from worker.logs import get_logger
+from worker.observe.logs import get_logger
 
 log = get_logger("process")
 

@@ -1,0 +1,1 @@
+"""What a process tells: logs, metrics, traces, and errors that nobody foresaw."""
