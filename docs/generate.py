@@ -91,7 +91,7 @@ _PACKAGES = {
     "worker/cli/sources": "What `confkeep import` reads",
     "tasks": "What producers call, and what Celery runs",
     "worker": "The queue: one concept each",
-    "worker/lua": "The atomic steps in the server",
+    "worker/broker/lua": "The atomic steps in the server",
     "worker/store": "Git; knows no Redis, no Celery, no settings",
 }
 

@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 from tasks import drain, repack
 from worker import backoff, waits, wakeups
 from worker.app import app
-from worker.connections import broker_errors, get_client
+from worker.broker.connections import broker_errors, get_client
 from worker.errors import BrokerUnavailable, InvalidInput, QueueError, StoreError
 from worker.ids import checked_uuid
 from worker.settings import get_settings

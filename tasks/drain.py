@@ -9,25 +9,14 @@ from dataclasses import dataclass
 import redis
 
 from tasks.batch import BatchCommitter
-from worker import (
-    arrivals,
-    backoff,
-    dead_letters,
-    inbox,
-    keys,
-    locks,
-    receipts,
-    redis_values,
-    shutdown,
-    waits,
-    wakeups,
-)
+from worker import arrivals, backoff, dead_letters, inbox, receipts, shutdown, waits, wakeups
 from worker.backoff import Backoff
-from worker.connections import broker_errors
+from worker.broker import keys, locks, redis_values
+from worker.broker.connections import broker_errors
+from worker.broker.locks import TenantLock
 from worker.errors import BrokerUnavailable, ConfkeepError, QueueError, StoreError
 from worker.git_store import author_of
 from worker.inbox import Unreadable
-from worker.locks import TenantLock
 from worker.observe import measure, metrics
 from worker.observe.logs import get_logger
 from worker.receipts import Outcome

@@ -18,10 +18,11 @@ from kombu.exceptions import OperationalError
 
 from tasks.models import BackupPayload
 from tasks.results import BackupResult
-from worker import acceptance, arrivals, handover, keys, receipts, staging, wakeups
+from worker import acceptance, arrivals, handover, receipts, staging, wakeups
 from worker.acceptance import Accepted, Submission
 from worker.app import app
-from worker.connections import get_client
+from worker.broker import keys
+from worker.broker.connections import get_client
 from worker.entry import Entry
 from worker.errors import (
     BackupIdConflict,

@@ -10,8 +10,9 @@ from typing import Final
 
 import redis
 
-from worker import arrivals, dead_letters, erase, inbox, keys, locks, received
-from worker.connections import get_client
+from worker import arrivals, dead_letters, erase, inbox
+from worker.broker import keys, locks, received
+from worker.broker.connections import get_client
 from worker.errors import BackupsWaiting, NotInStore
 from worker.ids import checked_uuid
 from worker.observe.logs import get_logger

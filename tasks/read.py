@@ -12,7 +12,7 @@ from celery import Task
 from tasks.models import HistoryEntry
 from worker import receipts
 from worker.app import app
-from worker.connections import get_client
+from worker.broker.connections import get_client
 from worker.errors import BrokerUnavailable, InvalidInput
 from worker.ids import checked_uuid
 from worker.routeros.suspect import why_suspect

@@ -22,7 +22,7 @@ from tasks.models import (
 )
 from worker import receipts, staging
 from worker.app import app
-from worker.connections import get_client
+from worker.broker.connections import get_client
 from worker.errors import InvalidInput, QueueError
 from worker.observe import measure, metrics
 from worker.settings import get_settings

@@ -16,9 +16,10 @@ from typing import Final
 import redis
 from kombu.exceptions import OperationalError
 
-from worker import keys, shutdown
+from worker import shutdown
 from worker.app import app
-from worker.connections import get_client
+from worker.broker import keys
+from worker.broker.connections import get_client
 from worker.errors import ConfkeepError, InvalidInput
 from worker.ids import checked_uuid
 from worker.observe import unforeseen

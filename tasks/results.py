@@ -11,8 +11,8 @@ import redis
 from celery.exceptions import BackendError
 from celery.result import AsyncResult
 
-from worker.broker_faults import explain
-from worker.connections import broker_errors
+from worker.broker.broker_faults import explain
+from worker.broker.connections import broker_errors
 from worker.observe.log_scrub import chain_of
 
 #: The backends whose connection some `get()` of this process waits on, or waited on.

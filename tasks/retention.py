@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from worker import locks
 from worker.app import app
+from worker.broker import locks
 from worker.errors import InvalidInput, TenantLocked
 from worker.git_store import author_of
 from worker.observe.logs import get_logger

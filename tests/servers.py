@@ -14,7 +14,7 @@ import redis
 
 from tests.judge import assert_all_readable
 from tests.planted import assert_nothing_repeated
-from worker import keys
+from worker.broker import keys
 from worker.local import Child, EmbeddedServer
 
 #: What stays in Redis, beside the results, once all is committed.

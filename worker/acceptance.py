@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import redis
 
-from worker import arrivals, keys, receipts, replicas, scripts, wakeups
-from worker.connections import broker_errors
+from worker import arrivals, receipts, wakeups
+from worker.broker import keys, replicas, scripts
+from worker.broker.connections import broker_errors
 from worker.entry import Entry, sign
 from worker.errors import BrokerUnavailable
 from worker.settings import Settings
@@ -37,7 +38,7 @@ class Submission:
 class Accepted:
     """What became of an enqueue."""
 
-    #: As in `worker/lua/accept.lua`.
+    #: As in `worker/broker/lua/accept.lua`.
     outcome: str
     #: The ms with which the caller has to send a wake-up; None: none.
     wake_ms: int | None = None

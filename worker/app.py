@@ -12,7 +12,8 @@ from typing import Any
 from celery import Celery
 from kombu.entity import Queue
 
-from worker import keys, urls
+from worker import urls
+from worker.broker import keys
 from worker.broker_check import BrokerCheckStep
 from worker.health import HeartbeatStep
 from worker.metrics_server import MetricsStep

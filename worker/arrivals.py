@@ -1,7 +1,7 @@
 """Arrivals: backups that producers handed over who may not write to an inbox; it admits them and commits none.
 
 Who may write to a stream may also trim it, and who may set a key may overwrite it: the server's rules
-cannot tell these apart. So a producer with rules of its own (`worker.acl`) only adds: bytes under a name
+cannot tell these apart. So a producer with rules of its own (`worker.broker.acl`) only adds: bytes under a name
 that is new, and an arrival to the tail of its tenant's list, in one transaction. A worker at the begin of
 a turn, or whoever accepts a backup of that tenant directly, admits them to the inbox, in order.
 """
@@ -17,8 +17,9 @@ from typing import Any, Final
 
 import redis
 
-from worker import keys, receipts, redis_values, scripts, wakeups
-from worker.connections import broker_errors
+from worker import receipts, wakeups
+from worker.broker import keys, redis_values, scripts
+from worker.broker.connections import broker_errors
 from worker.entry import Entry, check_signature, sign
 from worker.errors import NotSigned, OddValue, PoisonedBackup
 from worker.ids import checked_uuid

@@ -12,8 +12,8 @@ from typing import Final
 
 import redis
 
-from worker import keys, redis_values, scripts
-from worker.connections import broker_errors
+from worker.broker import keys, redis_values, scripts
+from worker.broker.connections import broker_errors
 from worker.errors import ConfkeepError
 from worker.observe import measure, metrics
 

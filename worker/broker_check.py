@@ -13,7 +13,7 @@ from typing import Any, Final
 import redis
 from celery import bootsteps
 
-from worker.connections import broker_errors, open_client
+from worker.broker.connections import broker_errors, open_client
 from worker.errors import BrokerUnavailable, BrokerVolatile, ConfkeepError, NotPermitted
 from worker.observe.logs import get_logger
 from worker.outage import CONSUMER, outage

@@ -20,8 +20,8 @@ from celery.worker.state import maybe_shutdown
 from kombu.transport.redis import Transport
 from kombu.utils.functional import retry_over_time
 
+from worker.broker.connections import broker_errors, open_client
 from worker.closed_channel import ChannelClosed
-from worker.connections import broker_errors, open_client
 from worker.errors import BrokerUnavailable
 from worker.health import LOOP_INTERVAL_S
 from worker.heartbeat import Mark

@@ -10,9 +10,10 @@ from typing import Final
 
 import redis
 
-from worker import acceptance, inbox, keys, receipts, redis_values, scripts, staging, totals
+from worker import acceptance, inbox, receipts, staging, totals
 from worker.acceptance import Submission
-from worker.connections import broker_errors
+from worker.broker import keys, redis_values, scripts
+from worker.broker.connections import broker_errors
 from worker.entry import Entry, check_signature
 from worker.errors import (
     BackupIdConflict,

@@ -8,7 +8,8 @@ import json
 import re
 from dataclasses import dataclass
 
-from worker import redis_values, signing
+from worker import signing
+from worker.broker import redis_values
 from worker.errors import NotSigned, PoisonedBackup
 from worker.ids import checked_uuid
 from worker.settings import Settings

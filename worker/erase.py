@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import redis
 
-from worker import dead_letters, keys, oddities, received, redis_values, refused, scripts, totals
-from worker.connections import broker_errors
+from worker import dead_letters, oddities, refused, totals
+from worker.broker import keys, received, redis_values, scripts
+from worker.broker.connections import broker_errors
 from worker.dead_letters import DeadLetter
 from worker.errors import StagingUnavailable
 from worker.settings import Settings

@@ -9,7 +9,7 @@ from typing import TypedDict
 
 import pygit2
 
-from worker import locks
+from worker.broker import locks
 from worker.errors import InvalidInput, NotInStore, RepositoryBusy
 from worker.settings import Settings, get_settings
 from worker.store import line_delta, reader

@@ -1,6 +1,6 @@
 """Handing backups over for an inbox that this user may not write to; it admits none and deletes nothing.
 
-It is what a producer with rules of its own (`worker.acl.producer`) does in place of `worker.acceptance`.
+It is what a producer with rules of its own (`worker.broker.acl.producer`) does in place of `worker.acceptance`.
 All of a call goes to the server in one transaction, of commands that can only add:
 
     SETNX    confkeep:arrived:<tenant>:<uuid>   the bytes, under a name that was never there
@@ -22,10 +22,11 @@ from typing import Any, Final
 
 import redis
 
-from worker import keys, receipts, redis_values, replicas
+from worker import receipts
 from worker.acceptance import Accepted, Submission
 from worker.arrivals import Arrival
-from worker.connections import broker_errors
+from worker.broker import keys, redis_values, replicas
+from worker.broker.connections import broker_errors
 from worker.entry import sign
 from worker.errors import OddValue
 from worker.settings import Settings

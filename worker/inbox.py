@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import redis
 
-from worker import arrivals, keys, redis_values, scripts, totals
-from worker.connections import broker_errors
+from worker import arrivals, totals
+from worker.broker import keys, redis_values, scripts
+from worker.broker.connections import broker_errors
 from worker.entry import Entry, check_signature
 from worker.errors import NotPermitted, NotSigned, PoisonedBackup
 from worker.settings import Settings

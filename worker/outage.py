@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from worker.broker_faults import explain, is_outage
+from worker.broker.broker_faults import explain, is_outage
 from worker.observe.logs import get_logger
 
 log = get_logger("outage")

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import redis
 
-from worker import dead_letters, keys, redis_values, scripts
+from worker import dead_letters
+from worker.broker import keys, redis_values, scripts
 from worker.observe.logs import get_logger
 from worker.settings import Settings
 

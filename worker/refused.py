@@ -15,9 +15,10 @@ from typing import Any, Final
 
 import redis
 
-from worker import keys, receipts, received, redis_values, scripts
-from worker.connections import broker_errors
-from worker.gate import Refusal
+from worker import receipts
+from worker.broker import keys, received, redis_values, scripts
+from worker.broker.connections import broker_errors
+from worker.broker.gate import Refusal
 from worker.receipts import Outcome
 
 #: Most messages, and bytes of them, that are kept.

@@ -26,8 +26,9 @@ from typing import Any, Final
 
 import redis
 
-from worker import keys, modes, redis_values
-from worker.connections import broker_errors
+from worker import modes
+from worker.broker import keys, redis_values
+from worker.broker.connections import broker_errors
 from worker.entry import Entry
 from worker.errors import InvalidBackup, StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
 from worker.settings import Settings

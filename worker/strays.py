@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import redis
 
-from worker import keys, receipts, redis_values
-from worker.connections import broker_errors
+from worker import receipts
+from worker.broker import keys, redis_values
+from worker.broker.connections import broker_errors
 from worker.errors import BrokerUnavailable, InvalidBackup
 from worker.observe.logs import get_logger
 from worker.receipts import Outcome

@@ -19,22 +19,10 @@ import redis
 from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
-from worker import (
-    arrivals,
-    backoff,
-    broker_faults,
-    inbox,
-    keys,
-    oddities,
-    redis_values,
-    room,
-    strays,
-    sweep_report,
-    tidy,
-    wakeups,
-)
+from worker import arrivals, backoff, inbox, oddities, strays, sweep_report, tidy, wakeups
+from worker.broker import broker_faults, keys, redis_values, room
+from worker.broker.connections import open_client
 from worker.broker_check import BrokerCheckStep, BrokerWatch
-from worker.connections import open_client
 from worker.errors import BrokerUnavailable, ConfkeepError
 from worker.health import HeartbeatStep
 from worker.heartbeat import Heartbeat, Mark

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import redis
 
-from worker import arrivals, dead_letters, inbox, keys, recount, redis_values, scripts
+from worker import arrivals, dead_letters, inbox, recount
+from worker.broker import keys, redis_values, scripts
 from worker.settings import Settings
 
 #: Seconds after which bytes that nobody refers to are abandoned.

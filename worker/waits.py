@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from worker import errors, wakeups
 from worker.backoff import STALLED_TRIES, Backoff, Noted
-from worker.broker_faults import explain
+from worker.broker.broker_faults import explain
 from worker.errors import ConfkeepError
 from worker.observe.logs import get_logger
 from worker.settings import Settings

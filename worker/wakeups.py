@@ -21,7 +21,7 @@ from typing import Any, Final
 import redis
 from celery import Celery
 
-from worker import keys, redis_values, scripts
+from worker.broker import keys, redis_values, scripts
 from worker.settings import Settings
 
 #: The task that a wake-up starts.

@@ -7,8 +7,8 @@ import base64
 import sys
 from typing import Any
 
-from worker import keys
 from worker.app import app
+from worker.broker import keys
 from worker.settings import get_settings
 
 

@@ -21,7 +21,7 @@ from tests.bench.producing import producer_of, producing
 from tests.bench.table import Row, alternate, median_costs, timed
 from tests.replicated import nodes
 from tests.servers import Deployment
-from worker.connections import get_client
+from worker.broker.connections import get_client
 from worker.local import Child
 from worker.settings import get_settings
 

@@ -23,7 +23,7 @@ from typing import Any
 from tests.bench.costs import drain, values_of
 from tests.bench.fleet import Fleet
 from tests.bench.producing import producing
-from worker import keys
+from worker.broker import keys
 
 HOUR_S = 3_600.0
 #: Of the comparison with a real run.

@@ -22,7 +22,7 @@ from tests.chaos import broker
 from tests.chaos.maintenance import Maintenance
 from tests.proxy import Proxy
 from tests.servers import wait_for
-from worker import keys
+from worker.broker import keys
 from worker.local import Child, EmbeddedServer
 
 #: Times to live that let a minute hold many recoveries. Recoveries are timed with the defaults.

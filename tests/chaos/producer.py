@@ -26,7 +26,7 @@ from kombu.exceptions import OperationalError
 
 from tasks import enqueue, enqueue_backup, enqueue_backups
 from worker.app import app
-from worker.connections import get_client
+from worker.broker.connections import get_client
 from worker.errors import QueueError
 
 _DEVICES = 6

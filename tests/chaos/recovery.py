@@ -19,7 +19,7 @@ import redis
 
 from tests.judge import assert_sound, backup_ids
 from tests.servers import wait_for
-from worker import keys
+from worker.broker import keys
 from worker.local import Child, EmbeddedServer
 
 #: The promise.

@@ -16,7 +16,7 @@ from tests.chaos.report import Report
 from tests.chaos.table import table
 from tests.judge import assert_sound, git
 from tests.servers import wait_for
-from worker import keys
+from worker.broker import keys
 from worker.local import EmbeddedServer
 
 

@@ -12,8 +12,8 @@ from celery.app.utils import Settings, _new_key_to_old, _old_key_to_new
 from kombu import pools
 
 from tests.servers import Deployment, deployment
-from worker import connections
 from worker.app import app, configuration
+from worker.broker import connections
 from worker.settings import get_settings
 
 

@@ -16,8 +16,8 @@ from tasks import Receipt, enqueue_backup, receive
 from tests.integration.conftest import become_producer, forget_environment
 from tests.planted import SECRET
 from tests.servers import Deployment, deployment, wait_for
-from worker import keys
 from worker.app import app
+from worker.broker import keys
 from worker.errors import InvalidInput
 
 #: Payloads in one of hypothesis's examples: it costs more than the call.

@@ -15,9 +15,9 @@ from celery.exceptions import OperationalError
 from click.testing import CliRunner
 
 from tests.integration.test_transports import Authority, TlsFront
-from worker.broker_faults import explain
+from worker.broker.broker_faults import explain
+from worker.broker.connections import broker_errors, open_client
 from worker.cli import cli
-from worker.connections import broker_errors, open_client
 from worker.errors import BrokerUnavailable, NotPermitted
 from worker.local import EmbeddedServer
 from worker.settings import load_settings

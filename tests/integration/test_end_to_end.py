@@ -29,8 +29,9 @@ from tasks.read import ANSWER_LIFE_S
 from tests.integration.conftest import become_producer
 from tests.judge import backup_ids, git
 from tests.servers import LASTING_KEYS, Deployment, deployment, names_of, wait_for
-from worker import git_store, keys, totals, wakeups
+from worker import git_store, totals, wakeups
 from worker.app import app
+from worker.broker import keys
 from worker.errors import StagedBytesDamaged, StagedBytesMissing, StoreUnavailable
 from worker.settings import get_settings
 

@@ -23,7 +23,7 @@ from celery import Celery
 from docs.examples.plain_celery import DEVICE, TENANT, hand_over
 from tests.judge import backup_ids, git
 from tests.servers import Deployment, deployment
-from worker import acl
+from worker.broker import acl
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 POLLED_AT = "2026-09-30T10:00:00+00:00"

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from tasks import enqueue_backup
 from tests.integration.failing_store_app import VARIABLE
 from tests.servers import Deployment, wait_for
-from worker import keys
 from worker.backoff import STALLED_TRIES
+from worker.broker import keys
 from worker.cli import cli
 
 

@@ -21,7 +21,8 @@ from tasks import PoisonedBackup, enqueue_backup
 from tests.integration.conftest import become_producer
 from tests.scraping import Series, assert_declared, counted, scrape, series, value
 from tests.servers import Deployment, deployment, wait_for
-from worker import backoff, keys, totals
+from worker import backoff, totals
+from worker.broker import keys
 from worker.cli import cli
 from worker.local import Child
 from worker.observe import metrics

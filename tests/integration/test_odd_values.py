@@ -17,7 +17,8 @@ from tasks import enqueue_backup
 from tests.garbage import KINDS, TEXTS, all_keys
 from tests.integration.conftest import become_producer, forget_environment
 from tests.servers import Deployment, deployment, wait_for
-from worker import keys, tidy
+from worker import tidy
+from worker.broker import keys
 from worker.cli import cli
 from worker.errors import ConfkeepError, OddValue
 

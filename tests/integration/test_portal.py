@@ -21,7 +21,7 @@ from celery.exceptions import TimeoutError as NotYetCommitted
 from tasks import BrokerUnavailable, enqueue_backup
 from tests.judge import git
 from tests.servers import Deployment, wait_for
-from worker import keys
+from worker.broker import keys
 from worker.local import Child
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"

@@ -13,7 +13,7 @@ from tests.bench.fleet import Fleet
 from tests.integration.conftest import become_producer
 from tests.judge import backup_ids, git
 from tests.servers import Deployment, deployment, wait_for
-from worker import keys
+from worker.broker import keys
 from worker.settings import get_settings
 from worker.store.repack_state import read_state
 

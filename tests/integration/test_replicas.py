@@ -21,9 +21,9 @@ from tests.integration.conftest import become_producer, forget_environment
 from tests.judge import backup_ids
 from tests.replicated import SERVICE, Node, follows, master_of, nodes, sentinels
 from tests.servers import Deployment, wait_for
-from worker import acl, keys, replicas
+from worker.broker import acl, keys, replicas
+from worker.broker.connections import get_client
 from worker.broker_check import check
-from worker.connections import get_client
 from worker.errors import BrokerUnavailable, TooFewReplicas
 from worker.settings import get_settings, load_settings
 

@@ -12,7 +12,7 @@ from celery.result import AsyncResult
 from tasks import InboxFull, enqueue_backup
 from tests.integration.conftest import become_producer
 from tests.servers import deployment, wait_for
-from worker import keys
+from worker.broker import keys
 
 _MEMORY = 64 * 1024 * 1024
 

@@ -11,7 +11,7 @@ import pytest
 from tasks import enqueue_backups
 from tests.judge import backup_ids
 from tests.servers import Deployment, wait_for
-from worker import keys
+from worker.broker import keys
 
 #: What `docker stop` waits by default.
 _GRACE_S = 10.0

@@ -12,7 +12,7 @@ from celery import Celery
 from click.testing import CliRunner
 
 from tests.servers import Deployment
-from worker import acl, keys
+from worker.broker import acl, keys
 from worker.cli import cli
 from worker.local import EmbeddedServer
 

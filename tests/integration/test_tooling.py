@@ -19,8 +19,8 @@ import pytest
 from tests.integration.conftest import become_producer, forget_environment
 from tests.planted import SECRET, forms_of
 from tests.servers import deployment, wait_for
-from worker import keys
 from worker.app import TASK_MODULES, app
+from worker.broker import keys
 from worker.errors import MessageRefused
 from worker.local import Child
 

@@ -21,7 +21,7 @@ from tests.integration.conftest import become_producer
 from tests.replicated import free_port, nodes, sentinels
 from tests.servers import Deployment
 from worker.app import app
-from worker.connections import open_client
+from worker.broker.connections import open_client
 from worker.errors import BrokerUnavailable
 from worker.local import EmbeddedServer
 from worker.settings import get_settings

@@ -18,7 +18,7 @@ import pytest
 
 from tests.old_portal.portal import git_store as old
 from worker import git_store as new
-from worker import locks
+from worker.broker import locks
 from worker.errors import InvalidId, InvalidInput
 from worker.settings import get_settings
 

@@ -10,7 +10,7 @@ import hiredis
 import pytest
 import redis
 
-from worker.connections import broker_errors, open_client
+from worker.broker.connections import broker_errors, open_client
 from worker.errors import BrokerUnavailable, NotPermitted
 from worker.local import EmbeddedServer
 from worker.settings import load_settings

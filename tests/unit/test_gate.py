@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.hostile_messages import TARGETS, TENANTS, Hostile
-from worker import gate, keys
 from worker.app import app
+from worker.broker import gate, keys
+from worker.broker.gate import Gate, Refusal
 from worker.errors import InvalidBackup
-from worker.gate import Gate, Refusal
 
 QUEUE = keys.RECEIVE_QUEUE
 SHARD = keys.shard_queue(0)

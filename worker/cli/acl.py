@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from worker import acl
-from worker.acl import User
+from worker.broker import acl
+from worker.broker.acl import User
 from worker.cli.terminal import Terminal, count_text, pass_terminal
 from worker.errors import InvalidInput
 from worker.store import durable

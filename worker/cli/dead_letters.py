@@ -10,6 +10,7 @@ import click
 import redis
 
 from worker import dead_letters, staging
+from worker.broker.connections import get_client
 from worker.cli import running
 from worker.cli.lookup import find_one
 from worker.cli.show import print_export
@@ -22,7 +23,6 @@ from worker.cli.terminal import (
     size_text,
 )
 from worker.cli.waking import wake
-from worker.connections import get_client
 from worker.dead_letters import DeadLetter
 from worker.entry import Entry
 from worker.errors import ConfkeepError, PoisonedBackup, StagedBytesDamaged

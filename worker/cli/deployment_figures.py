@@ -9,7 +9,8 @@ from typing import Final
 
 import redis
 
-from worker import backoff, keys, redis_values
+from worker import backoff
+from worker.broker import keys, redis_values
 from worker.broker_check import find_problems
 from worker.cli.metric_families import Sample
 from worker.errors import BrokerUnavailable

@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import click
 
+from worker.broker.connections import open_client
 from worker.cli import service
 from worker.cli.deployment_figures import DeploymentFigures
 from worker.cli.metric_families import families
 from worker.cli.stale import Age
 from worker.cli.store_figures import StoreFigures
 from worker.cli.terminal import Terminal, pass_terminal
-from worker.connections import open_client
 from worker.errors import InvalidSettings
 from worker.settings import variable_of
 

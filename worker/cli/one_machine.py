@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Final
 
 from worker import modes
+from worker.broker.connections import get_client
 from worker.cli import running
 from worker.cli.interrupts import Interrupts
 from worker.cli.running import RunningUp
-from worker.connections import get_client
 from worker.errors import ConfkeepError
 from worker.local import Child, EmbeddedServer, start_worker
 from worker.settings import get_settings, load_settings, variable_of

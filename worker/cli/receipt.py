@@ -13,11 +13,11 @@ import click
 
 from tasks.models import Receipt
 from worker import arrivals, dead_letters, errors, inbox, receipts
+from worker.broker.connections import get_client
 from worker.cli import running
 from worker.cli.lookup import find_tenant
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable
 from worker.cli.versions import changed_devices
-from worker.connections import get_client
 from worker.errors import (
     BrokerUnavailable,
     ConfkeepError,

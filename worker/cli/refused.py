@@ -7,6 +7,7 @@ import sys
 import click
 
 from worker import refused
+from worker.broker.connections import get_client
 from worker.cli import running
 from worker.cli.lookup import find_one
 from worker.cli.terminal import (
@@ -17,7 +18,6 @@ from worker.cli.terminal import (
     printable,
     size_text,
 )
-from worker.connections import get_client
 from worker.refused import Refused
 from worker.settings import get_settings
 

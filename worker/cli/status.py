@@ -11,8 +11,11 @@ from typing import Final
 import click
 from rich.text import Text
 
-from worker import backoff, keys, modes, oddities, refused, strays
+from worker import backoff, modes, oddities, refused, strays
 from worker.backoff import Backoff
+from worker.broker import keys
+from worker.broker.connections import get_client
+from worker.broker.keys import shard_of
 from worker.broker_check import find_problems
 from worker.cli import running
 from worker.cli import watch as watch_
@@ -26,11 +29,9 @@ from worker.cli.terminal import (
     ranges,
     size_text,
 )
-from worker.connections import get_client
 from worker.dead_letters import DeadLetter, list_dead_letters
 from worker.errors import StoreError
 from worker.inbox import InboxStatus, Load, list_inboxes, queue_depths, read_load, server_time_ms
-from worker.keys import shard_of
 from worker.oddities import Oddity
 from worker.settings import Settings, get_settings
 from worker.store import refs

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from celery import states
 
-from worker import backoff, keys, receipts, redis_values
+from worker import backoff, receipts
 from worker.app import app
-from worker.connections import get_client
+from worker.broker import keys, redis_values
+from worker.broker.connections import get_client
 from worker.errors import ConfkeepError, NoReceipt
 from worker.settings import get_settings
 from worker.waits import advice

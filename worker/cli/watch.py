@@ -18,12 +18,13 @@ from typing import Any, Final
 
 import redis
 
-from worker import backoff, keys, redis_values, totals
+from worker import backoff, totals
 from worker.backoff import Backoff
+from worker.broker import keys, redis_values
+from worker.broker.connections import open_client
 from worker.cli import interrupts
 from worker.cli.interrupts import Interrupts
 from worker.cli.terminal import Terminal
-from worker.connections import open_client
 from worker.dead_letters import DeadLetter, list_dead_letters
 from worker.errors import BrokerUnavailable
 from worker.inbox import (

@@ -13,9 +13,9 @@ from typing import Final
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from worker.broker.keys import shard_of
 from worker.cli.terminal import age_text, count_text, first_line, printable, ranges, size_text
 from worker.cli.watch import Pace, Rates, Snapshot
-from worker.keys import shard_of
 from worker.settings import Settings
 from worker.waits import advice
 

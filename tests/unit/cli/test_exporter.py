@@ -18,7 +18,7 @@ import redis
 
 from tests.scraping import Series, families, series, value
 from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, SWITCH, TENANT, Confkeep, Store
-from worker import keys
+from worker.broker import keys
 from worker.cli import deployment_figures, exporter, one_machine, store_figures
 from worker.cli.interrupts import Interrupts
 from worker.cli.stale import last_backups

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from tasks import forget, retention
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
-from worker import locks
+from worker.broker import locks
 from worker.cli import cli, receipt
 from worker.errors import NotInStore, RemovedByRetention, TenantLocked, UndoImpossible
 from worker.observe import logs

@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
-from worker import acceptance, backoff, dead_letters, keys
+from worker import acceptance, backoff, dead_letters
+from worker.broker import keys
 from worker.cli import status
 from worker.cli.terminal import ranges
 from worker.entry import Entry

@@ -15,8 +15,9 @@ from kombu.exceptions import OperationalError
 
 from tasks import Receipt
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
-from worker import acceptance, backoff, dead_letters, inbox, keys, receipts, wakeups
+from worker import acceptance, backoff, dead_letters, inbox, receipts, wakeups
 from worker.acceptance import Submission
+from worker.broker import keys
 from worker.cli import dead_letters as dead_letters_command
 from worker.cli import kick, receipt, status
 from worker.entry import Entry

@@ -25,8 +25,9 @@ import redis
 from rich.console import Console
 
 from tests.unit.cli.conftest import Confkeep, Store
-from worker import inbox, keys, totals
+from worker import inbox, totals
 from worker.backoff import Backoff
+from worker.broker import keys
 from worker.cli import watch
 from worker.cli.watch import Pace, Snapshot
 from worker.cli.watch_view import View

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from worker import keys
 from worker.app import TASK_MODULES, app, configuration
+from worker.broker import keys
 from worker.cli import COMMANDS, cli
 from worker.errors import InvalidSettings
 from worker.observe import metrics

@@ -23,8 +23,6 @@ from worker import (
     dead_letters,
     handover,
     inbox,
-    keys,
-    locks,
     receipts,
     staging,
     tidy,
@@ -32,6 +30,7 @@ from worker import (
     wakeups,
 )
 from worker.acceptance import Accepted, Submission
+from worker.broker import keys, locks
 from worker.entry import Entry
 from worker.errors import (
     BackupIdConflict,

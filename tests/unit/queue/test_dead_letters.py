@@ -9,16 +9,8 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import TENANT, all_keys, batch, submission
-from worker import (
-    acceptance,
-    arrivals,
-    dead_letters,
-    handover,
-    inbox,
-    keys,
-    receipts,
-    totals,
-)
+from worker import acceptance, arrivals, dead_letters, handover, inbox, receipts, totals
+from worker.broker import keys
 from worker.errors import InvalidId, PoisonedBackup, StagedBytesDamaged
 from worker.inbox import Waiting
 from worker.receipts import Outcome

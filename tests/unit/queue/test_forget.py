@@ -17,8 +17,9 @@ from celery import Celery
 
 from tasks import forget
 from tests.judge import assert_all_readable
-from worker import acceptance, dead_letters, inbox, keys, locks, receipts, totals
+from worker import acceptance, dead_letters, inbox, receipts, totals
 from worker.acceptance import Submission
+from worker.broker import keys, locks
 from worker.entry import Entry
 from worker.errors import BackupsWaiting, NotInStore, PoisonedBackup
 from worker.local import EmbeddedServer

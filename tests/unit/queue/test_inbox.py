@@ -12,8 +12,9 @@ import pytest
 import redis
 
 from tests.servers import names_of
-from worker import acceptance, backoff, inbox, keys, receipts
+from worker import acceptance, backoff, inbox, receipts
 from worker.acceptance import Submission
+from worker.broker import keys
 from worker.entry import Entry
 from worker.errors import PoisonedBackup, StagedBytesMissing
 from worker.receipts import Outcome

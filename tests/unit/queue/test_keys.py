@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from tests.garbage import all_keys
-from worker import keys
+from worker.broker import keys
 
 
 def test_a_tenants_shard_never_changes_between_releases() -> None:

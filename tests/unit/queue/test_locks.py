@@ -9,7 +9,7 @@ import redis
 from redis.lock import Lock
 
 from tests.servers import wait_for
-from worker import keys, locks
+from worker.broker import keys, locks
 
 TENANT = str(uuid.UUID(int=1))
 

@@ -20,12 +20,12 @@ from worker import (
     dead_letters,
     handover,
     inbox,
-    keys,
     oddities,
     receipts,
     sweeper,
     wakeups,
 )
+from worker.broker import keys
 from worker.errors import OddValue, StagedBytesMissing, StoreUnavailable
 from worker.observe import unforeseen
 from worker.settings import Settings

@@ -11,7 +11,8 @@ import redis
 
 from tasks import drain
 from tests.unit.queue.test_inbox import TENANT, batch, submission
-from worker import acceptance, dead_letters, handover, inbox, keys, tidy, totals
+from worker import acceptance, dead_letters, handover, inbox, tidy, totals
+from worker.broker import keys
 from worker.errors import EntryMissing
 from worker.local import EmbeddedServer
 from worker.settings import Settings

@@ -12,8 +12,8 @@ from kombu.exceptions import OperationalError
 
 from tasks import repack
 from tests.bench.fleet import Fleet
-from worker import keys
 from worker.app import app
+from worker.broker import keys
 from worker.settings import Settings, load_settings
 from worker.store.commit import commit_backups
 from worker.store.repository import create_repository, repository_path

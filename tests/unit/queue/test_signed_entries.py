@@ -10,8 +10,9 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import DEVICE, TENANT, submission
-from worker import acceptance, dead_letters, inbox, keys
+from worker import acceptance, dead_letters, inbox
 from worker.acceptance import Submission
+from worker.broker import keys
 from worker.errors import NotSigned
 from worker.inbox import Batch
 from worker.settings import Settings, load_settings

@@ -11,7 +11,8 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker import acceptance, keys, staging
+from worker import acceptance, staging
+from worker.broker import keys
 from worker.entry import Entry
 from worker.errors import StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
 from worker.settings import Settings, load_settings

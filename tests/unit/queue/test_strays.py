@@ -11,7 +11,8 @@ import fakeredis
 import pytest
 import redis
 
-from worker import keys, strays
+from worker import strays
+from worker.broker import keys
 from worker.errors import BrokerUnavailable
 from worker.settings import load_settings
 from worker.sweeper import Sweeper

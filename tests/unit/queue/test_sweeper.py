@@ -14,8 +14,9 @@ import redis
 from tasks import drain
 from tests.servers import wait_for
 from tests.unit.queue.test_inbox import submission
-from worker import acceptance, backoff, keys, sweeper, tidy, wakeups
+from worker import acceptance, backoff, sweeper, tidy, wakeups
 from worker.backoff import Backoff
+from worker.broker import keys
 from worker.broker_check import BrokerCheckStep
 from worker.errors import StoreUnavailable
 from worker.heartbeat import Mark

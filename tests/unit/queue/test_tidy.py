@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker import acceptance, arrivals, dead_letters, handover, inbox, keys, tidy
+from worker import acceptance, arrivals, dead_letters, handover, inbox, tidy
+from worker.broker import keys
 from worker.local import EmbeddedServer
 from worker.settings import Settings, load_settings
 from worker.staged_bytes import Contents

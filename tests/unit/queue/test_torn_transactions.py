@@ -30,14 +30,13 @@ from worker import (
     dead_letters,
     handover,
     inbox,
-    keys,
     receipts,
-    scripts,
     staging,
     tidy,
     totals,
 )
 from worker.acceptance import Accepted, Submission
+from worker.broker import keys, scripts
 from worker.errors import ConfkeepError, StagedBytesMissing, StoreUnavailable
 from worker.local import EmbeddedServer
 from worker.settings import Settings

@@ -11,7 +11,8 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import DEVICE, TENANT, batch, submission
-from worker import acceptance, backoff, dead_letters, inbox, keys, receipts, totals
+from worker import acceptance, backoff, dead_letters, inbox, receipts, totals
+from worker.broker import keys
 from worker.errors import StagedBytesMissing, StoreUnavailable
 from worker.inbox import Waiting
 from worker.receipts import Outcome

@@ -7,7 +7,8 @@ from typing import Any
 
 import redis
 
-from worker import keys, wakeups
+from worker import wakeups
+from worker.broker import keys
 
 TENANT = str(uuid.UUID(int=1))
 

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 
 import redis
 
-from worker.connections import broker_errors
+from worker.broker.connections import broker_errors
 from worker.errors import InvalidId
 from worker.ids import checked_uuid
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import redis
 
-from worker import keys
-from worker.connections import broker_errors
+from worker.broker import keys
+from worker.broker.connections import broker_errors
 from worker.errors import BrokerUnavailable
 from worker.settings import Settings
 

@@ -1,6 +1,6 @@
 """Rules for the server's users: who may do what there; it talks to no server.
 
-The rules follow `worker.keys`, and for producers the commands of `worker.handover`. Each rule in
+The rules follow `worker.broker.keys`, and for producers the commands of `worker.handover`. Each rule in
 parentheses gives some commands on some keys, and a command must be allowed by one of them whole.
 A script runs with its caller's permissions, so a producer that might run `accept.lua` would need
 commands that can also take away: XADD trims where it is asked to, SET overwrites. Producers therefore
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from worker import keys
+from worker.broker import keys
 from worker.errors import InvalidInput
 from worker.ids import checked_uuid
 

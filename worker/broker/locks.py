@@ -15,8 +15,8 @@ import redis
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from worker import keys
-from worker.connections import broker_errors, get_client
+from worker.broker import keys
+from worker.broker.connections import broker_errors, get_client
 from worker.errors import TenantLocked
 from worker.observe import measure, metrics, unforeseen
 from worker.observe.logs import get_logger

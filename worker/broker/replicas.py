@@ -20,9 +20,9 @@ from typing import Any, Final
 
 import redis
 
-from worker import keys
+from worker.broker import keys
+from worker.broker.scripts import Script
 from worker.errors import TooFewReplicas
-from worker.scripts import Script
 from worker.settings import Settings
 
 #: The part of CONFKEEP_REDIS_TIMEOUT_S that replicas get, so that the server answers before we give up.

@@ -32,7 +32,7 @@ class Script:
 
 @functools.cache
 def load(name: str) -> Script:
-    """The script `worker/lua/<name>.lua`, with the parts that it requires in their places."""
+    """The script `worker/broker/lua/<name>.lua`, with the parts that it requires in their places."""
     text = _REQUIRES.sub(lambda found: _read(found[1]), _read(name))
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 

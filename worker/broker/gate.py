@@ -31,7 +31,7 @@ from typing import Any, Final
 
 from kombu.utils.json import loads as kombu_loads
 
-from worker import keys, received
+from worker.broker import keys, received
 from worker.errors import InvalidBackup, InvalidInput, MessageRefused
 
 _MIB: Final = 1024 * 1024

@@ -15,7 +15,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from worker import urls
-from worker.broker_faults import explain, strip_command
+from worker.broker.broker_faults import explain, strip_command
 from worker.settings import Settings, get_settings
 
 _lock = threading.Lock()

@@ -1,0 +1,1 @@
+"""Redis as confkeep talks to it: connections, keys, scripts, locks, and which messages are ours."""
