@@ -10,22 +10,22 @@ from dataclasses import dataclass
 import redis
 
 from tasks.models import Receipt
-from worker import dead_letters, inbox, receipts, staging, totals
-from worker.entry import Entry
 from worker.errors import ConfkeepError, PoisonedBackup, RepositoryBusy
-from worker.inbox import Batch, Waiting
 from worker.observe import measure, metrics, tracing
 from worker.observe.logs import get_logger
-from worker.receipts import Outcome
+from worker.queue import dead_letters, inbox, receipts, staging, totals
+from worker.queue.entry import Entry
+from worker.queue.inbox import Batch, Waiting
+from worker.queue.receipts import Outcome
+from worker.queue.staged_bytes import Contents
+from worker.queue.totals import Mark, RecentCommit
 from worker.routeros.suspect import warning_of, why_suspect
 from worker.settings import Settings
-from worker.staged_bytes import Contents
 from worker.store import reader
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups, find_committed
 from worker.store.repository import TenantRepository
 from worker.store.stopwatch import Stopwatch
-from worker.totals import Mark, RecentCommit
 
 log = get_logger("drain")
 

@@ -9,17 +9,18 @@ from dataclasses import dataclass
 import redis
 
 from tasks.batch import BatchCommitter
-from worker import arrivals, backoff, dead_letters, inbox, receipts, shutdown, waits, wakeups
-from worker.backoff import Backoff
+from worker import shutdown, waits
 from worker.broker import keys, locks, redis_values
 from worker.broker.connections import broker_errors
 from worker.broker.locks import TenantLock
 from worker.errors import BrokerUnavailable, ConfkeepError, QueueError, StoreError
 from worker.git_store import author_of
-from worker.inbox import Unreadable
 from worker.observe import measure, metrics
 from worker.observe.logs import get_logger
-from worker.receipts import Outcome
+from worker.queue import arrivals, backoff, dead_letters, inbox, receipts, wakeups
+from worker.queue.backoff import Backoff
+from worker.queue.inbox import Unreadable
+from worker.queue.receipts import Outcome
 from worker.settings import Settings
 from worker.store.repository import open_for_writing, repository_path
 

@@ -18,12 +18,9 @@ from kombu.exceptions import OperationalError
 
 from tasks.models import BackupPayload
 from tasks.results import BackupResult
-from worker import acceptance, arrivals, handover, receipts, staging, wakeups
-from worker.acceptance import Accepted, Submission
 from worker.app import app
 from worker.broker import keys
 from worker.broker.connections import get_client
-from worker.entry import Entry
 from worker.errors import (
     BackupIdConflict,
     ConfkeepError,
@@ -34,9 +31,12 @@ from worker.errors import (
 )
 from worker.observe import tracing
 from worker.observe.logs import get_logger
+from worker.queue import acceptance, arrivals, handover, receipts, staging, wakeups
+from worker.queue.acceptance import Accepted, Submission
+from worker.queue.entry import Entry
+from worker.queue.staged_bytes import Contents
 from worker.routeros.suspect import why_suspect
 from worker.settings import Settings, get_settings
-from worker.staged_bytes import Contents
 
 log = get_logger("enqueue")
 

@@ -10,12 +10,12 @@ from typing import Final
 
 import redis
 
-from worker import arrivals, dead_letters, erase, inbox
 from worker.broker import keys, locks, received
 from worker.broker.connections import get_client
 from worker.errors import BackupsWaiting, NotInStore
 from worker.ids import checked_uuid
 from worker.observe.logs import get_logger
+from worker.queue import arrivals, dead_letters, erase, inbox
 from worker.settings import Settings
 from worker.store import audit, forget
 from worker.store.repository import repository_path

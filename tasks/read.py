@@ -10,11 +10,11 @@ from typing import Any, Final
 from celery import Task
 
 from tasks.models import HistoryEntry
-from worker import receipts
 from worker.app import app
 from worker.broker.connections import get_client
 from worker.errors import BrokerUnavailable, InvalidInput
 from worker.ids import checked_uuid
+from worker.queue import receipts
 from worker.routeros.suspect import why_suspect
 from worker.settings import get_settings
 from worker.store import reader

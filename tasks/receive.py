@@ -20,13 +20,13 @@ from tasks.models import (
     StagedReference,
     decode_base64,
 )
-from worker import receipts, staging
 from worker.app import app
 from worker.broker.connections import get_client
 from worker.errors import InvalidInput, QueueError
 from worker.observe import measure, metrics
+from worker.queue import receipts, staging
+from worker.queue.staging import Staging
 from worker.settings import get_settings
-from worker.staging import Staging
 
 #: Most seconds between two tries while Redis or the volume refuses.
 _LONGEST_DELAY_S = 60

@@ -75,7 +75,7 @@ def configuration() -> dict[str, Any]:
         "include": TASK_MODULES,
         "task_queues": [*queues, Queue(keys.RECEIVE_QUEUE)],
         "task_default_queue": keys.RECEIVE_QUEUE,
-        # Each backup's receipt is stored under its own id (worker.receipts).
+        # Each backup's receipt is stored under its own id (worker.queue.receipts).
         "task_ignore_result": True,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,

@@ -21,13 +21,13 @@ from celery import Celery
 from kombu.transport import redis as kombu_redis
 from kombu.utils.json import loads as kombu_loads
 
-from worker import refused
 from worker.broker import gate, keys
 from worker.broker.connections import get_client
 from worker.broker.gate import Gate, Refusal
 from worker.errors import MessageRefused
 from worker.observe import measure, metrics
 from worker.observe.logs import get_logger
+from worker.queue import refused
 from worker.settings import get_settings
 
 log = get_logger("gate")

@@ -19,7 +19,6 @@ import redis
 from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
-from worker import arrivals, backoff, inbox, oddities, strays, sweep_report, tidy, wakeups
 from worker.broker import broker_faults, keys, redis_values, room
 from worker.broker.connections import open_client
 from worker.broker_check import BrokerCheckStep, BrokerWatch
@@ -29,8 +28,9 @@ from worker.heartbeat import Heartbeat, Mark
 from worker.observe import measure, unforeseen
 from worker.observe.logs import get_logger
 from worker.outage import SWEEP, outage
+from worker.queue import arrivals, backoff, inbox, oddities, strays, sweep_report, tidy, wakeups
+from worker.queue.sweep_report import SweepReport
 from worker.settings import Settings, get_settings
-from worker.sweep_report import SweepReport
 
 log = get_logger("sweeper")
 

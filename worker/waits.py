@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from worker import errors, wakeups
-from worker.backoff import STALLED_TRIES, Backoff, Noted
+from worker import errors
 from worker.broker.broker_faults import explain
 from worker.errors import ConfkeepError
 from worker.observe.logs import get_logger
+from worker.queue import wakeups
+from worker.queue.backoff import STALLED_TRIES, Backoff, Noted
 from worker.settings import Settings
 
 log = get_logger("waits")

@@ -26,9 +26,9 @@ from tests.bench.fleet import Fleet, folder
 from tests.bench.producing import producing
 from tests.bench.table import timed
 from tests.servers import Deployment, wait_for
-from worker import backoff, inbox
 from worker.app import app
 from worker.broker import keys
+from worker.queue import backoff, inbox
 from worker.settings import get_settings
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups

@@ -17,8 +17,8 @@ from tests.chaos.machine import LAYOUTS, Machine
 from tests.chaos.report import Report
 from tests.judge import assert_sound, backup_ids, git
 from tests.servers import LASTING_KEYS, wait_for
-from worker import tidy
 from worker.broker import keys
+from worker.queue import tidy
 from worker.settings import load_settings
 from worker.store.repository import open_for_writing
 from worker.store.verify import verify_repository

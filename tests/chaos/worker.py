@@ -21,7 +21,7 @@ from typing import Any
 
 import worker.app
 from tasks import batch
-from worker import inbox
+from worker.queue import inbox
 from worker.store.commit import commit_backups
 
 

@@ -20,11 +20,11 @@ from docs import generate
 from tasks import BackupPayload, enqueue, enqueue_backup, enqueue_backups
 from tests.integration.conftest import become_producer, forget_environment
 from tests.servers import Deployment
-from worker import arrivals
 from worker.app import app
 from worker.broker import acl, keys
 from worker.cli import cli
 from worker.local import EmbeddedServer
+from worker.queue import arrivals
 from worker.settings import Settings, get_settings
 
 PASSWORD = "a password of the tests"

@@ -29,10 +29,11 @@ from tasks.read import ANSWER_LIFE_S
 from tests.integration.conftest import become_producer
 from tests.judge import backup_ids, git
 from tests.servers import LASTING_KEYS, Deployment, deployment, names_of, wait_for
-from worker import git_store, totals, wakeups
+from worker import git_store
 from worker.app import app
 from worker.broker import keys
 from worker.errors import StagedBytesDamaged, StagedBytesMissing, StoreUnavailable
+from worker.queue import totals, wakeups
 from worker.settings import get_settings
 
 EXPORT = "# 2026-01-02 03:04:05 by RouterOS 7.16\r\n/ip address\nadd address=10.0.0.1 \udce9\n"

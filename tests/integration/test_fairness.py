@@ -11,9 +11,9 @@ import pytest
 from tasks import enqueue_backup, enqueue_backups
 from tests.integration.conftest import become_producer, forget_environment
 from tests.servers import deployment, wait_for
-from worker import wakeups
 from worker.app import app
 from worker.broker import keys
+from worker.queue import wakeups
 from worker.settings import get_settings
 
 

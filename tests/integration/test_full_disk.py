@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 from tasks import enqueue_backup
 from tests.integration.failing_store_app import VARIABLE
 from tests.servers import Deployment, wait_for
-from worker.backoff import STALLED_TRIES
 from worker.broker import keys
 from worker.cli import cli
+from worker.queue.backoff import STALLED_TRIES
 
 
 def confkeep(*arguments: str) -> Result:

@@ -20,12 +20,12 @@ from click.testing import CliRunner
 from tasks import enqueue_backup
 from tests.hostile_messages import DEVICE, TARGETS, TENANTS, Hostile, bombs
 from tests.servers import Deployment, wait_for
-from worker import refused
 from worker.app import app
 from worker.broker import keys
 from worker.cli import cli
 from worker.errors import InvalidBackup, MessageRefused
 from worker.local import Child
+from worker.queue import refused
 
 #: A generous bound; what is measured is printed.
 _MOST_S = 20.0

@@ -28,12 +28,12 @@ from tests.integration.conftest import become_producer, forget_environment
 from tests.integration.test_acl import PASSWORD, refusals, url_of, write_rules
 from tests.judge import assert_all_readable, backup_ids, git
 from tests.servers import LASTING_KEYS, Deployment, names_of, wait_for
-from worker import totals
 from worker.app import app
 from worker.broker import keys
 from worker.cli import cli
 from worker.errors import NotPermitted
 from worker.local import EmbeddedServer
+from worker.queue import totals
 
 #: The one that the rules in `test_acl` let the user `tenants` enqueue for.
 OWN = str(uuid.UUID(int=1))

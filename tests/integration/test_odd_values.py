@@ -17,10 +17,10 @@ from tasks import enqueue_backup
 from tests.garbage import KINDS, TEXTS, all_keys
 from tests.integration.conftest import become_producer, forget_environment
 from tests.servers import Deployment, deployment, wait_for
-from worker import tidy
 from worker.broker import keys
 from worker.cli import cli
 from worker.errors import ConfkeepError, OddValue
+from worker.queue import tidy
 
 #: Seconds within which another tenant's receipt must come; the sweep and a lock's life are shorter.
 _BOUND_S = 30

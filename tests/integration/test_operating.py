@@ -16,12 +16,12 @@ from click.testing import CliRunner, Result
 
 from tasks import Receipt, enqueue_backup
 from tests.servers import Deployment, wait_for
-from worker import backoff
 from worker.app import app
 from worker.broker import keys
 from worker.cli import cli
 from worker.errors import InvalidInput, StoreUnavailable
 from worker.local import EmbeddedServer
+from worker.queue import backoff
 
 SHARDS = 16
 

@@ -19,14 +19,14 @@ from tests.integration.conftest import become_producer, forget_environment
 from tests.integration.test_acl import PASSWORD, as_user, refusals, url_of, write_rules
 from tests.judge import assert_all_readable, git
 from tests.servers import Deployment, wait_for
-from worker import inbox
 from worker.app import app
-from worker.arrivals import Arrival
 from worker.broker import keys
 from worker.cli import cli
-from worker.entry import Entry
 from worker.errors import InvalidInput, MessageRefused, NotSigned
 from worker.local import EmbeddedServer
+from worker.queue import inbox
+from worker.queue.arrivals import Arrival
+from worker.queue.entry import Entry
 
 OLD, NEW = "the-old-key-" + "o" * 32, "the-new-key-" + "n" * 32
 SECRET = "a-routers-password"

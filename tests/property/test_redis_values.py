@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from tests.garbage import TEXTS
 from tests.unit.queue.test_inbox import submission
-from worker import backoff, dead_letters, sweep_report, totals, wakeups
-from worker.arrivals import Arrival
 from worker.broker import redis_values
 from worker.broker.redis_values import Unreadable
-from worker.dead_letters import DeadLetter
-from worker.entry import Entry
 from worker.errors import PoisonedBackup
-from worker.totals import RecentCommit
+from worker.queue import backoff, dead_letters, sweep_report, totals, wakeups
+from worker.queue.arrivals import Arrival
+from worker.queue.dead_letters import DeadLetter
+from worker.queue.entry import Entry
+from worker.queue.totals import RecentCommit
 
 #: JSON values, with odd numbers, odd texts and nesting.
 values = st.recursive(

@@ -15,8 +15,8 @@ from tests.judge import git
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker.cli import running
 from worker.local import EmbeddedServer
-from worker.staged_bytes import Contents
-from worker.staging import VolumeStaging
+from worker.queue.staged_bytes import Contents
+from worker.queue.staging import VolumeStaging
 from worker.store import audit, refs
 from worker.store.commit import commit_backups
 from worker.store.forget import forget_device

@@ -10,8 +10,8 @@ import redis
 from kombu.utils import functional
 
 from worker import consumer, outage, waits
-from worker.backoff import STALLED_TRIES, Backoff, Noted
 from worker.outage import Outage
+from worker.queue.backoff import STALLED_TRIES, Backoff, Noted
 from worker.settings import load_settings
 
 

@@ -1,6 +1,6 @@
 """Rules for the server's users: who may do what there; it talks to no server.
 
-The rules follow `worker.broker.keys`, and for producers the commands of `worker.handover`. Each rule in
+The rules follow `worker.broker.keys`, and for producers the commands of `worker.queue.handover`. Each rule in
 parentheses gives some commands on some keys, and a command must be allowed by one of them whole.
 A script runs with its caller's permissions, so a producer that might run `accept.lua` would need
 commands that can also take away: XADD trims where it is asked to, SET overwrites. Producers therefore

@@ -2,17 +2,17 @@
 
 All keys begin with `confkeep:`, but for the results, whose names Celery gives. A key's type never
 changes between releases: a later one that needs another takes another name. What is of another type is
-therefore nobody's of ours, and workers set it aside (`worker.oddities`).
+therefore nobody's of ours, and workers set it aside (`worker.queue.oddities`).
 
     key                                  type    holds
     confkeep:inbox:<tenant>              stream  accepted and not yet committed backups, in
-                                                 order; field `entry` = worker.entry.Entry as
+                                                 order; field `entry` = worker.queue.entry.Entry as
                                                  JSON, `at` = ms of its enqueue, and with a
                                                  signing key `signature`. Stays when empty, so
                                                  that no id is given twice
     confkeep:arrivals:<tenant>           list    backups that producers handed over who may not
                                                  write to the inbox, in order:
-                                                 worker.arrivals.Arrival as JSON. Gone when empty
+                                                 worker.queue.arrivals.Arrival as JSON. Gone when empty
     confkeep:arrived:<tenant>:<uuid>     string  the bytes of one of them; becomes `staged` when a
                                                  worker admits it (staging `redis` only)
     confkeep:arriving:<tenant>           hash    backup -> digest of what was handed over first under
@@ -39,10 +39,10 @@ therefore nobody's of ours, and workers set it aside (`worker.oddities`).
                                                  empty
     confkeep:room                        string  most bytes that may wait in the server's memory, a
                                                  part of its `maxmemory`; none when it has none
-    confkeep:dead                        hash    backup -> worker.dead_letters.DeadLetter as
+    confkeep:dead                        hash    backup -> worker.queue.dead_letters.DeadLetter as
                                                  JSON; its staged bytes are kept
     confkeep:refused                     stream  messages that no worker acts on, set aside whole:
-                                                 worker.refused.Refused; bounded. Gone when empty
+                                                 worker.queue.refused.Refused; bounded. Gone when empty
     confkeep:workers                     hash    worker name -> JSON: its shards, last sweep
     confkeep:totals                      hash    counters of the whole deployment that only grow:
                                                  `enqueued`, `committed`, `unchanged`, `suspect`,
@@ -51,7 +51,7 @@ therefore nobody's of ours, and workers set it aside (`worker.oddities`).
                                                  `latency_ms:<most ms>` (backups of each bucket, the
                                                  last one `latency_ms:inf`). Holds no id; stays
     confkeep:recent                      list    the last 20 commits, newest first:
-                                                 worker.totals.RecentCommit as JSON
+                                                 worker.queue.totals.RecentCommit as JSON
     confkeep:repack:<tenant>             string  a repack was asked for and has not run yet; expires
     confkeep:tidy                        string  a worker tidies the staging; expires
     confkeep:odd                         hash    key -> type and ms of what was set aside since it

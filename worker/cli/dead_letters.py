@@ -9,7 +9,6 @@ from typing import Any
 import click
 import redis
 
-from worker import dead_letters, staging
 from worker.broker.connections import get_client
 from worker.cli import running
 from worker.cli.lookup import find_one
@@ -23,11 +22,12 @@ from worker.cli.terminal import (
     size_text,
 )
 from worker.cli.waking import wake
-from worker.dead_letters import DeadLetter
-from worker.entry import Entry
 from worker.errors import ConfkeepError, PoisonedBackup, StagedBytesDamaged
+from worker.queue import dead_letters, staging
+from worker.queue.dead_letters import DeadLetter
+from worker.queue.entry import Entry
+from worker.queue.staged_bytes import Contents
 from worker.settings import Settings, get_settings
-from worker.staged_bytes import Contents
 
 _yes = click.option("--yes", is_flag=True, help="With --all: do not ask.")
 

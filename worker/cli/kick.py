@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from worker import backoff, inbox
 from worker.broker.connections import get_client
 from worker.broker.keys import shard_of
 from worker.cli import running
 from worker.cli.lookup import find_tenant
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.cli.waking import wake
+from worker.queue import backoff, inbox
 from worker.settings import get_settings
 
 

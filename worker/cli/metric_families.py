@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.observe.metrics import Metric
-from worker.totals import Latency
+from worker.queue.totals import Latency
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from tasks.models import Receipt
-from worker import arrivals, dead_letters, errors, inbox, receipts
+from worker import errors
 from worker.broker.connections import get_client
 from worker.cli import running
 from worker.cli.lookup import find_tenant
@@ -33,6 +33,7 @@ from worker.errors import (
     UnknownBackup,
 )
 from worker.ids import checked_uuid
+from worker.queue import arrivals, dead_letters, inbox, receipts
 from worker.routeros.suspect import warning_of, why_suspect
 from worker.settings import Settings, get_settings
 from worker.store.backup import DEVICE_ID_HEADER

@@ -6,7 +6,6 @@ import sys
 
 import click
 
-from worker import refused
 from worker.broker.connections import get_client
 from worker.cli import running
 from worker.cli.lookup import find_one
@@ -18,7 +17,8 @@ from worker.cli.terminal import (
     printable,
     size_text,
 )
-from worker.refused import Refused
+from worker.queue import refused
+from worker.queue.refused import Refused
 from worker.settings import get_settings
 
 

@@ -11,8 +11,7 @@ from typing import Final
 import click
 from rich.text import Text
 
-from worker import backoff, modes, oddities, refused, strays
-from worker.backoff import Backoff
+from worker import modes
 from worker.broker import keys
 from worker.broker.connections import get_client
 from worker.broker.keys import shard_of
@@ -29,10 +28,19 @@ from worker.cli.terminal import (
     ranges,
     size_text,
 )
-from worker.dead_letters import DeadLetter, list_dead_letters
 from worker.errors import StoreError
-from worker.inbox import InboxStatus, Load, list_inboxes, queue_depths, read_load, server_time_ms
-from worker.oddities import Oddity
+from worker.queue import backoff, oddities, refused, strays
+from worker.queue.backoff import Backoff
+from worker.queue.dead_letters import DeadLetter, list_dead_letters
+from worker.queue.inbox import (
+    InboxStatus,
+    Load,
+    list_inboxes,
+    queue_depths,
+    read_load,
+    server_time_ms,
+)
+from worker.queue.oddities import Oddity
 from worker.settings import Settings, get_settings
 from worker.store import refs
 from worker.store.durable import file_system_errors

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from celery import states
 
-from worker import backoff, receipts
 from worker.app import app
 from worker.broker import keys, redis_values
 from worker.broker.connections import get_client
 from worker.errors import ConfkeepError, NoReceipt
+from worker.queue import backoff, receipts
 from worker.settings import get_settings
 from worker.waits import advice
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from kombu.exceptions import OperationalError
 
-from worker import wakeups
 from worker.app import app
 from worker.cli.terminal import Terminal
+from worker.queue import wakeups
 from worker.settings import Settings
 
 

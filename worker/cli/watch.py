@@ -18,16 +18,17 @@ from typing import Any, Final
 
 import redis
 
-from worker import backoff, totals
-from worker.backoff import Backoff
 from worker.broker import keys, redis_values
 from worker.broker.connections import open_client
 from worker.cli import interrupts
 from worker.cli.interrupts import Interrupts
 from worker.cli.terminal import Terminal
-from worker.dead_letters import DeadLetter, list_dead_letters
 from worker.errors import BrokerUnavailable
-from worker.inbox import (
+from worker.observe.metrics import LATENCY_BOUNDS_MS
+from worker.queue import backoff, totals
+from worker.queue.backoff import Backoff
+from worker.queue.dead_letters import DeadLetter, list_dead_letters
+from worker.queue.inbox import (
     InboxStatus,
     Load,
     count_inboxes,
@@ -36,10 +37,9 @@ from worker.inbox import (
     read_load,
     server_time_ms,
 )
-from worker.observe.metrics import LATENCY_BOUNDS_MS
+from worker.queue.totals import RecentCommit, Totals
 from worker.settings import Settings, get_settings
 from worker.sweeper import WorkerStatus, list_workers
-from worker.totals import RecentCommit, Totals
 from worker.waits import advice
 
 #: Inboxes that are looked at, those with the oldest entries.

@@ -10,12 +10,12 @@ import pytest
 import redis
 
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
-from worker import acceptance, backoff, dead_letters
 from worker.broker import keys
 from worker.cli import status
 from worker.cli.terminal import ranges
-from worker.entry import Entry
 from worker.errors import StagedBytesMissing, StoreUnavailable
+from worker.queue import acceptance, backoff, dead_letters
+from worker.queue.entry import Entry
 from worker.settings import load_settings
 
 OTHER = "aaaa2222-0000-4000-8000-000000000002"

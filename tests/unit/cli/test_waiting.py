@@ -15,12 +15,9 @@ from kombu.exceptions import OperationalError
 
 from tasks import Receipt
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
-from worker import acceptance, backoff, dead_letters, inbox, receipts, wakeups
-from worker.acceptance import Submission
 from worker.broker import keys
 from worker.cli import dead_letters as dead_letters_command
 from worker.cli import kick, receipt, status
-from worker.entry import Entry
 from worker.errors import (
     BrokerUnavailable,
     ConfkeepError,
@@ -28,8 +25,11 @@ from worker.errors import (
     StagedBytesDamaged,
     StoreUnavailable,
 )
-from worker.inbox import Unreadable
-from worker.receipts import Outcome
+from worker.queue import acceptance, backoff, dead_letters, inbox, receipts, wakeups
+from worker.queue.acceptance import Submission
+from worker.queue.entry import Entry
+from worker.queue.inbox import Unreadable
+from worker.queue.receipts import Outcome
 from worker.settings import load_settings
 
 OTHER = "bbbb2222-0000-4000-8000-000000000002"

@@ -25,19 +25,19 @@ import redis
 from rich.console import Console
 
 from tests.unit.cli.conftest import Confkeep, Store
-from worker import inbox, totals
-from worker.backoff import Backoff
 from worker.broker import keys
 from worker.cli import watch
 from worker.cli.watch import Pace, Snapshot
 from worker.cli.watch_view import View
-from worker.dead_letters import DeadLetter
 from worker.errors import BrokerUnavailable
-from worker.inbox import InboxStatus, Load
 from worker.local import EmbeddedServer
+from worker.queue import inbox, totals
+from worker.queue.backoff import Backoff
+from worker.queue.dead_letters import DeadLetter
+from worker.queue.inbox import InboxStatus, Load
+from worker.queue.totals import RecentCommit
 from worker.settings import load_settings
 from worker.sweeper import WorkerStatus
-from worker.totals import RecentCommit
 
 TENANT = "aaaa1111-0000-4000-8000-{:012d}"
 DEVICE = "beef0001-0000-4000-8000-000000000001"

@@ -16,7 +16,17 @@ from tests.judge import assert_all_readable
 from tests.unit.queue.test_inbox import DEVICE, TENANT, all_keys, batch, submission
 from tests.unit.queue.test_signed_entries import NEW, OLD, with_key
 from tests.unit.queue.test_sweeper import sent, sweeper_of
-from worker import (
+from worker.broker import keys, locks
+from worker.errors import (
+    BackupIdConflict,
+    BackupsWaiting,
+    BrokerUnavailable,
+    InboxFull,
+    NotPermitted,
+    PoisonedBackup,
+    StoreUnavailable,
+)
+from worker.queue import (
     acceptance,
     arrivals,
     backoff,
@@ -29,21 +39,11 @@ from worker import (
     totals,
     wakeups,
 )
-from worker.acceptance import Accepted, Submission
-from worker.broker import keys, locks
-from worker.entry import Entry
-from worker.errors import (
-    BackupIdConflict,
-    BackupsWaiting,
-    BrokerUnavailable,
-    InboxFull,
-    NotPermitted,
-    PoisonedBackup,
-    StoreUnavailable,
-)
-from worker.receipts import Outcome
+from worker.queue.acceptance import Accepted, Submission
+from worker.queue.entry import Entry
+from worker.queue.receipts import Outcome
+from worker.queue.staged_bytes import Contents
 from worker.settings import Settings
-from worker.staged_bytes import Contents
 
 OTHER = str(uuid.UUID(int=77))
 

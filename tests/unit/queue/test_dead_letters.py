@@ -9,11 +9,11 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import TENANT, all_keys, batch, submission
-from worker import acceptance, arrivals, dead_letters, handover, inbox, receipts, totals
 from worker.broker import keys
 from worker.errors import InvalidId, PoisonedBackup, StagedBytesDamaged
-from worker.inbox import Waiting
-from worker.receipts import Outcome
+from worker.queue import acceptance, arrivals, dead_letters, handover, inbox, receipts, totals
+from worker.queue.inbox import Waiting
+from worker.queue.receipts import Outcome
 from worker.settings import Settings
 
 ERROR = StagedBytesDamaged("the staged bytes have another SHA-256")

@@ -11,9 +11,9 @@ from tasks import drain
 from tests.judge import assert_all_readable
 from tests.servers import names_of
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker import acceptance, backoff, inbox, wakeups
 from worker.broker import keys
 from worker.errors import BrokerUnavailable, StoreUnavailable
+from worker.queue import acceptance, backoff, inbox, wakeups
 from worker.settings import Settings
 
 

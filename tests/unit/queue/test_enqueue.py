@@ -12,9 +12,9 @@ import redis
 
 from tasks import enqueue
 from tests.unit.queue.test_inbox import DEVICE, TENANT
-from worker import acceptance, inbox, staging, wakeups
-from worker.acceptance import Accepted, Submission
 from worker.errors import BrokerUnavailable, InboxFull, StagingUnavailable
+from worker.queue import acceptance, inbox, staging, wakeups
+from worker.queue.acceptance import Accepted, Submission
 from worker.settings import Settings
 
 Accept = Callable[[redis.Redis, Settings, list[Submission]], list[Accepted]]

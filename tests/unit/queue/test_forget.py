@@ -17,18 +17,18 @@ from celery import Celery
 
 from tasks import forget
 from tests.judge import assert_all_readable
-from worker import acceptance, dead_letters, inbox, receipts, totals
-from worker.acceptance import Submission
 from worker.broker import keys, locks
-from worker.entry import Entry
 from worker.errors import BackupsWaiting, NotInStore, PoisonedBackup
 from worker.local import EmbeddedServer
-from worker.receipts import Outcome
+from worker.queue import acceptance, dead_letters, inbox, receipts, totals
+from worker.queue.acceptance import Submission
+from worker.queue.entry import Entry
+from worker.queue.receipts import Outcome
+from worker.queue.totals import RecentCommit
 from worker.settings import Settings
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.repository import create_repository, repository_path
-from worker.totals import RecentCommit
 
 TENANT, OTHER = str(uuid.uuid4()), str(uuid.uuid4())
 DEVICE, STAYS = str(uuid.uuid4()), str(uuid.uuid4())

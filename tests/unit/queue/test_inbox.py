@@ -12,12 +12,12 @@ import pytest
 import redis
 
 from tests.servers import names_of
-from worker import acceptance, backoff, inbox, receipts
-from worker.acceptance import Submission
 from worker.broker import keys
-from worker.entry import Entry
 from worker.errors import PoisonedBackup, StagedBytesMissing
-from worker.receipts import Outcome
+from worker.queue import acceptance, backoff, inbox, receipts
+from worker.queue.acceptance import Submission
+from worker.queue.entry import Entry
+from worker.queue.receipts import Outcome
 from worker.settings import Settings, load_settings
 
 TENANT = str(uuid.UUID(int=1))

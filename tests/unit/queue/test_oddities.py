@@ -13,7 +13,11 @@ from redis._parsers.base import BaseParser
 from tests.garbage import KINDS, TEXTS
 from tests.unit.queue.test_inbox import TENANT, submission
 from tests.unit.queue.test_sweeper import sent, sweeper_of, wait_in
-from worker import (
+from worker import sweeper
+from worker.broker import keys
+from worker.errors import OddValue, StagedBytesMissing, StoreUnavailable
+from worker.observe import unforeseen
+from worker.queue import (
     acceptance,
     arrivals,
     backoff,
@@ -22,12 +26,8 @@ from worker import (
     inbox,
     oddities,
     receipts,
-    sweeper,
     wakeups,
 )
-from worker.broker import keys
-from worker.errors import OddValue, StagedBytesMissing, StoreUnavailable
-from worker.observe import unforeseen
 from worker.settings import Settings
 
 __all__ = ["sent"]

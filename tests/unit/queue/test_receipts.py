@@ -11,11 +11,11 @@ from celery import Celery
 from celery.result import AsyncResult
 
 from tests.unit.queue.test_inbox import TENANT, batch, submission
-from worker import acceptance, inbox, receipts
 from worker.broker import keys
 from worker.errors import StagedBytesMissing, StoreUnavailable
 from worker.local import EmbeddedServer
-from worker.receipts import Outcome
+from worker.queue import acceptance, inbox, receipts
+from worker.queue.receipts import Outcome
 from worker.settings import Settings
 
 

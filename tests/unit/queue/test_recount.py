@@ -11,10 +11,10 @@ import redis
 
 from tasks import drain
 from tests.unit.queue.test_inbox import TENANT, batch, submission
-from worker import acceptance, dead_letters, handover, inbox, tidy, totals
 from worker.broker import keys
 from worker.errors import EntryMissing
 from worker.local import EmbeddedServer
+from worker.queue import acceptance, dead_letters, handover, inbox, tidy, totals
 from worker.settings import Settings
 
 OTHER = str(uuid.UUID(int=9))

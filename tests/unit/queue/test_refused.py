@@ -8,10 +8,10 @@ import uuid
 import pytest
 import redis
 
-from worker import receipts, refused, totals
 from worker.broker import keys
 from worker.broker.gate import Refusal
 from worker.errors import MessageRefused
+from worker.queue import receipts, refused, totals
 
 ERROR = MessageRefused("task", "is none of ours")
 ID = str(uuid.UUID(int=1))

@@ -9,10 +9,10 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker import acceptance, handover, inbox
-from worker.acceptance import Accepted, Submission
 from worker.broker import keys, room
 from worker.local import EmbeddedServer
+from worker.queue import acceptance, handover, inbox
+from worker.queue.acceptance import Accepted, Submission
 from worker.settings import Settings
 from worker.sweeper import Sweeper
 

@@ -10,14 +10,14 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import DEVICE, TENANT, submission
-from worker import acceptance, dead_letters, inbox
-from worker.acceptance import Submission
 from worker.broker import keys
 from worker.errors import NotSigned
-from worker.inbox import Batch
+from worker.queue import acceptance, dead_letters, inbox
+from worker.queue.acceptance import Submission
+from worker.queue.inbox import Batch
+from worker.queue.staged_bytes import Contents
+from worker.queue.staging import VolumeStaging
 from worker.settings import Settings, load_settings
-from worker.staged_bytes import Contents
-from worker.staging import VolumeStaging
 
 OLD, NEW = "old-" + "o" * 32, "new-" + "n" * 32
 OTHER_TENANT = str(uuid.UUID(int=7))

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker import acceptance, staged_bytes, staging
-from worker.entry import Entry
 from worker.errors import StagedBytesDamaged
+from worker.queue import acceptance, staged_bytes, staging
+from worker.queue.entry import Entry
+from worker.queue.staged_bytes import Contents, contents_of, staged_export
+from worker.queue.staging import RedisStaging, VolumeStaging
 from worker.settings import Settings
-from worker.staged_bytes import Contents, contents_of, staged_export
-from worker.staging import RedisStaging, VolumeStaging
 
 EXPORT = (
     b"# by RouterOS 7.16\r\n" + b"/ip address add address=10.0.0.1/24 interface=ether1\r\n" * 300

@@ -11,13 +11,13 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker import acceptance, staging
 from worker.broker import keys
-from worker.entry import Entry
 from worker.errors import StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
+from worker.queue import acceptance, staging
+from worker.queue.entry import Entry
+from worker.queue.staged_bytes import Contents
+from worker.queue.staging import RedisStaging, VolumeStaging
 from worker.settings import Settings, load_settings
-from worker.staged_bytes import Contents
-from worker.staging import RedisStaging, VolumeStaging
 
 BINARY = b"\x88\xac\xa1\xb1" + bytes(range(256))
 

@@ -11,9 +11,9 @@ import fakeredis
 import pytest
 import redis
 
-from worker import strays
 from worker.broker import keys
 from worker.errors import BrokerUnavailable
+from worker.queue import strays
 from worker.settings import load_settings
 from worker.sweeper import Sweeper
 

@@ -14,13 +14,14 @@ import redis
 from tasks import drain
 from tests.servers import wait_for
 from tests.unit.queue.test_inbox import submission
-from worker import acceptance, backoff, sweeper, tidy, wakeups
-from worker.backoff import Backoff
+from worker import sweeper
 from worker.broker import keys
 from worker.broker_check import BrokerCheckStep
 from worker.errors import StoreUnavailable
 from worker.heartbeat import Mark
 from worker.observe import unforeseen
+from worker.queue import acceptance, backoff, tidy, wakeups
+from worker.queue.backoff import Backoff
 from worker.settings import Settings, load_settings
 from worker.sweeper import Sweeper, SweeperStep
 

@@ -10,12 +10,12 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker import acceptance, arrivals, dead_letters, handover, inbox, tidy
 from worker.broker import keys
 from worker.local import EmbeddedServer
+from worker.queue import acceptance, arrivals, dead_letters, handover, inbox, tidy
+from worker.queue.staged_bytes import Contents
+from worker.queue.staging import VolumeStaging
 from worker.settings import Settings, load_settings
-from worker.staged_bytes import Contents
-from worker.staging import VolumeStaging
 
 
 @pytest.fixture(params=["real"])

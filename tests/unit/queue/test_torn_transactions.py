@@ -23,7 +23,10 @@ from tests import append_only
 from tests.judge import assert_readable, git
 from tests.servers import wait_for
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker import (
+from worker.broker import keys, scripts
+from worker.errors import ConfkeepError, StagedBytesMissing, StoreUnavailable
+from worker.local import EmbeddedServer
+from worker.queue import (
     acceptance,
     arrivals,
     backoff,
@@ -35,12 +38,9 @@ from worker import (
     tidy,
     totals,
 )
-from worker.acceptance import Accepted, Submission
-from worker.broker import keys, scripts
-from worker.errors import ConfkeepError, StagedBytesMissing, StoreUnavailable
-from worker.local import EmbeddedServer
+from worker.queue.acceptance import Accepted, Submission
+from worker.queue.staged_bytes import Contents
 from worker.settings import Settings
-from worker.staged_bytes import Contents
 from worker.store.repository import repository_path
 
 OTHER = str(uuid.UUID(int=9))

@@ -11,13 +11,13 @@ import pytest
 import redis
 
 from tests.unit.queue.test_inbox import DEVICE, TENANT, batch, submission
-from worker import acceptance, backoff, dead_letters, inbox, receipts, totals
 from worker.broker import keys
 from worker.errors import StagedBytesMissing, StoreUnavailable
-from worker.inbox import Waiting
-from worker.receipts import Outcome
+from worker.queue import acceptance, backoff, dead_letters, inbox, receipts, totals
+from worker.queue.inbox import Waiting
+from worker.queue.receipts import Outcome
+from worker.queue.totals import RecentCommit, mark_of, read_recent, read_totals
 from worker.settings import Settings, load_settings
-from worker.totals import RecentCommit, mark_of, read_recent, read_totals
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import redis
 
-from worker import wakeups
 from worker.broker import keys
+from worker.queue import wakeups
 
 TENANT = str(uuid.UUID(int=1))
 

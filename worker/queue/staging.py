@@ -1,10 +1,10 @@
 """Where a backup's bytes wait: in Redis or in files on a shared volume; it knows no inbox.
 
-Staged bytes are the export, deflated or not (`worker.staged_bytes`), followed by the binary. Sizes and
+Staged bytes are the export, deflated or not (`worker.queue.staged_bytes`), followed by the binary. Sizes and
 SHA-256 of the two files stand in the inbox entry and are checked when they are read.
 
     redis    key  confkeep:staged:<tenant>:<backup>
-    volume   file <path>/<tenant>/<backup>-<first 16 digits of worker.entry.Entry.digest>
+    volume   file <path>/<tenant>/<backup>-<first 16 digits of worker.queue.entry.Entry.digest>
 
 A file's name depends on its content and device, so that an id that is used again for something
 else can neither overwrite nor remove what was accepted. Bytes that a client staged itself lie beside, under ids of its own:
@@ -29,10 +29,10 @@ import redis
 from worker import modes
 from worker.broker import keys, redis_values
 from worker.broker.connections import broker_errors
-from worker.entry import Entry
 from worker.errors import InvalidBackup, StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
+from worker.queue.entry import Entry
+from worker.queue.staged_bytes import LARGEST_DEFLATED, Contents, contents_of, staged_export
 from worker.settings import Settings
-from worker.staged_bytes import LARGEST_DEFLATED, Contents, contents_of, staged_export
 
 #: Staged bytes above this are as they are, and are read in pieces of this size.
 _LARGE_BYTES: Final = LARGEST_DEFLATED

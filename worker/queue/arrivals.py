@@ -17,15 +17,15 @@ from typing import Any, Final
 
 import redis
 
-from worker import receipts, wakeups
 from worker.broker import keys, redis_values, scripts
 from worker.broker.connections import broker_errors
-from worker.entry import Entry, check_signature, sign
 from worker.errors import NotSigned, OddValue, PoisonedBackup
 from worker.ids import checked_uuid
 from worker.observe.logs import get_logger
+from worker.queue import receipts, wakeups
+from worker.queue.entry import Entry, check_signature, sign
+from worker.queue.staging import VolumeStaging
 from worker.settings import Settings
-from worker.staging import VolumeStaging
 
 log = get_logger("arrivals")
 

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import redis
 
-from worker import receipts
 from worker.broker import keys, received, redis_values, scripts
 from worker.broker.connections import broker_errors
 from worker.broker.gate import Refusal
-from worker.receipts import Outcome
+from worker.queue import receipts
+from worker.queue.receipts import Outcome
 
 #: Most messages, and bytes of them, that are kept.
 MOST: Final = 1_000

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import redis
 
-from worker import dead_letters, oddities, refused, totals
 from worker.broker import keys, received, redis_values, scripts
 from worker.broker.connections import broker_errors
-from worker.dead_letters import DeadLetter
 from worker.errors import StagingUnavailable
+from worker.queue import dead_letters, oddities, refused, totals
+from worker.queue.dead_letters import DeadLetter
 from worker.settings import Settings
 
 _RESULTS: Final = keys.result("*")

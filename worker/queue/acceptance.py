@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import redis
 
-from worker import arrivals, receipts, wakeups
 from worker.broker import keys, replicas, scripts
 from worker.broker.connections import broker_errors
-from worker.entry import Entry, sign
 from worker.errors import BrokerUnavailable
+from worker.queue import arrivals, receipts, wakeups
+from worker.queue.entry import Entry, sign
 from worker.settings import Settings
 
 #: What comes of a backup whose tenant has arrivals, and of those of that tenant behind it.

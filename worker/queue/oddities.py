@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import redis
 
-from worker import dead_letters, sweep_report, totals
 from worker.broker import keys, redis_values, scripts
 from worker.broker.connections import broker_errors
 from worker.errors import NotPermitted
+from worker.queue import dead_letters, sweep_report, totals
 
 #: Fields of hashes that are sums and no tenant.
 _SUMS: Final = (b"entries", b"bytes")

@@ -3,7 +3,7 @@
 Bytes are abandoned when no inbox entry and no dead letter refers to them and they are older than a
 day: a client staged them for a `backups.receive` that it never sent, or a producer was killed
 between writing a file and its entry. In Redis an entry and its bytes come and go together, unless a
-power cut kept only the beginning of a script. Those of an entry are never touched; `worker.recount`
+power cut kept only the beginning of a script. Those of an entry are never touched; `worker.queue.recount`
 does the counting.
 """
 
@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import redis
 
-from worker import arrivals, dead_letters, inbox, recount
 from worker.broker import keys, redis_values, scripts
+from worker.queue import arrivals, dead_letters, inbox, recount
 from worker.settings import Settings
 
 #: Seconds after which bytes that nobody refers to are abandoned.

@@ -10,11 +10,8 @@ from typing import Final
 
 import redis
 
-from worker import acceptance, inbox, receipts, staging, totals
-from worker.acceptance import Submission
 from worker.broker import keys, redis_values, scripts
 from worker.broker.connections import broker_errors
-from worker.entry import Entry, check_signature
 from worker.errors import (
     BackupIdConflict,
     ConfkeepError,
@@ -25,8 +22,11 @@ from worker.errors import (
     PoisonedBackup,
 )
 from worker.ids import checked_uuid
-from worker.inbox import Unreadable
-from worker.receipts import Outcome
+from worker.queue import acceptance, inbox, receipts, staging, totals
+from worker.queue.acceptance import Submission
+from worker.queue.entry import Entry, check_signature
+from worker.queue.inbox import Unreadable
+from worker.queue.receipts import Outcome
 from worker.settings import Settings
 
 #: Why a backup that waits without an entry cannot be committed.

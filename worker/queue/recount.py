@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import redis
 
-from worker import dead_letters
 from worker.broker import keys, redis_values, scripts
 from worker.observe.logs import get_logger
+from worker.queue import dead_letters
 from worker.settings import Settings
 
 log = get_logger("recount")

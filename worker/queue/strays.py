@@ -13,12 +13,12 @@ from typing import Any, Final
 
 import redis
 
-from worker import receipts
 from worker.broker import keys, redis_values
 from worker.broker.connections import broker_errors
 from worker.errors import BrokerUnavailable, InvalidBackup
 from worker.observe.logs import get_logger
-from worker.receipts import Outcome
+from worker.queue import receipts
+from worker.queue.receipts import Outcome
 
 log = get_logger("strays")
 

@@ -1,6 +1,6 @@
 """Handing backups over for an inbox that this user may not write to; it admits none and deletes nothing.
 
-It is what a producer with rules of its own (`worker.broker.acl.producer`) does in place of `worker.acceptance`.
+It is what a producer with rules of its own (`worker.broker.acl.producer`) does in place of `worker.queue.acceptance`.
 All of a call goes to the server in one transaction, of commands that can only add:
 
     SETNX    confkeep:arrived:<tenant>:<uuid>   the bytes, under a name that was never there
@@ -22,13 +22,13 @@ from typing import Any, Final
 
 import redis
 
-from worker import receipts
-from worker.acceptance import Accepted, Submission
-from worker.arrivals import Arrival
 from worker.broker import keys, redis_values, replicas
 from worker.broker.connections import broker_errors
-from worker.entry import sign
 from worker.errors import OddValue
+from worker.queue import receipts
+from worker.queue.acceptance import Accepted, Submission
+from worker.queue.arrivals import Arrival
+from worker.queue.entry import sign
 from worker.settings import Settings
 
 #: Instead of a status: what stands under an id is no record.
@@ -41,7 +41,7 @@ def hand_over(
     """Add backups to the arrivals of their tenants, in order; either all that find room, or none.
 
     Returns:
-        What became of each, as `worker.acceptance.accept`.
+        What became of each, as `worker.queue.acceptance.accept`.
 
     Raises:
         NotPermitted: not even that; nothing was handed over.

@@ -1,0 +1,1 @@
+"""A tenant's inbox in Redis, from the door to the receipt."""
