@@ -10,11 +10,11 @@ from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
 from tasks import drain, repack
-from worker import waits
 from worker.app import app
 from worker.broker.connections import broker_errors, get_client
 from worker.errors import BrokerUnavailable, InvalidInput, QueueError, StoreError
 from worker.ids import checked_uuid
+from worker.process import waits
 from worker.queue import backoff, wakeups
 from worker.settings import get_settings
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import redis
 
 from tasks.batch import BatchCommitter
-from worker import shutdown, waits
 from worker.broker import keys, locks, redis_values
 from worker.broker.connections import broker_errors
 from worker.broker.locks import TenantLock
@@ -17,6 +16,7 @@ from worker.errors import BrokerUnavailable, ConfkeepError, QueueError, StoreErr
 from worker.git_store import author_of
 from worker.observe import measure, metrics
 from worker.observe.logs import get_logger
+from worker.process import shutdown, waits
 from worker.queue import arrivals, backoff, dead_letters, inbox, receipts, wakeups
 from worker.queue.backoff import Backoff
 from worker.queue.inbox import Unreadable

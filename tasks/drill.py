@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from typing import Any, Final
 
-from worker import shutdown
 from worker.app import app
 from worker.errors import InvalidInput, NotInStore
+from worker.process import shutdown
 from worker.settings import get_settings
 from worker.store.drill import SAMPLE, drill_repository
 from worker.store.repository import repository_path, require_store, tenants_of

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from worker import shutdown
 from worker.app import app
 from worker.errors import InvalidInput
+from worker.process import shutdown
 from worker.settings import get_settings
 from worker.store.durable import file_system_errors
 from worker.store.repository import repository_path

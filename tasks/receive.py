@@ -37,7 +37,7 @@ _LONGEST_DELAY_S = 60
     bind=True,
     max_retries=None,
     # Monitors see ids in place of the backup.
-    Request="worker.quiet_request:QuietRequest",
+    Request="worker.process.quiet_request:QuietRequest",
     store_errors_even_if_ignored=True,
     # A client's mistake is its own to see; the worker logs a line and no traceback.
     throws=(InvalidInput,),

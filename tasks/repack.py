@@ -16,7 +16,6 @@ from typing import Final
 import redis
 from kombu.exceptions import OperationalError
 
-from worker import shutdown
 from worker.app import app
 from worker.broker import keys
 from worker.broker.connections import get_client
@@ -24,6 +23,7 @@ from worker.errors import ConfkeepError, InvalidInput
 from worker.ids import checked_uuid
 from worker.observe import unforeseen
 from worker.observe.logs import get_logger
+from worker.process import shutdown
 from worker.settings import Settings, get_settings
 from worker.store.git_process import git_problem
 from worker.store.repack import needs_repack

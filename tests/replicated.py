@@ -11,7 +11,7 @@ from pathlib import Path
 import redis
 
 from tests.servers import wait_for
-from worker.local import Child, EmbeddedServer, find_server
+from worker.process.local import Child, EmbeddedServer, find_server
 
 SERVICE = "keeper"
 

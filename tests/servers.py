@@ -15,7 +15,7 @@ import redis
 from tests.judge import assert_all_readable
 from tests.planted import assert_nothing_repeated
 from worker.broker import keys
-from worker.local import Child, EmbeddedServer
+from worker.process.local import Child, EmbeddedServer
 
 #: What stays in Redis, beside the results, once all is committed.
 LASTING_KEYS = frozenset({keys.WORKERS, keys.TIDY, keys.TOTALS, keys.RECENT})

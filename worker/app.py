@@ -2,7 +2,7 @@
 
 `celery -A worker.app worker` starts a worker of the shards that the settings give it. Importing
 this module reads no environment and opens nothing: the configuration is made when Celery first
-asks for it. What acts on a whole process is in `worker.loader`, for workers of this app alone.
+asks for it. What acts on a whole process is in `worker.process.loader`, for workers of this app alone.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from kombu.entity import Queue
 
 from worker import urls
 from worker.broker import keys
-from worker.broker_check import BrokerCheckStep
-from worker.health import HeartbeatStep
-from worker.metrics_server import MetricsStep
 from worker.observe.telemetry import TelemetryStep
+from worker.process.broker_check import BrokerCheckStep
+from worker.process.health import HeartbeatStep
+from worker.process.metrics_server import MetricsStep
+from worker.process.sweeper import SweeperStep
 from worker.settings import get_settings
-from worker.sweeper import SweeperStep
 
 #: The modules that hold the tasks; names, since the runtime does not import what producers see.
 TASK_MODULES = (
@@ -83,7 +83,7 @@ def configuration() -> dict[str, Any]:
         # For Flower and `celery events`. To nobody's ears they are a PUBLISH each, and kept nowhere.
         # `task_send_sent_event` stays off: what a producer sends then would tell arguments.
         "worker_send_task_events": True,
-        "worker_consumer": "worker.consumer:Consumer",
+        "worker_consumer": "worker.process.consumer:Consumer",
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # A message that was taken is in `unacked`; fewer at a time would only add lines to the log.
         "worker_enable_prefetch_count_reduction": False,
@@ -112,7 +112,7 @@ def configuration() -> dict[str, Any]:
 
 
 # Not the process's current app: producers import this beside an app of their own.
-app = Celery("confkeep", loader="worker.loader:Loader", set_as_current=False)
+app = Celery("confkeep", loader="worker.process.loader:Loader", set_as_current=False)
 app.add_defaults(configuration)
 app.steps["worker"].add(TelemetryStep)
 app.steps["worker"].add(HeartbeatStep)

@@ -26,9 +26,9 @@ from tasks import enqueue_backup, enqueue_backups
 from tests.integration.conftest import become_producer, forget_environment
 from tests.judge import backup_ids
 from tests.servers import Deployment, deployment, wait_for
-from worker import broker_check
 from worker.broker import keys
-from worker.local import find_server
+from worker.process import broker_check
+from worker.process.local import find_server
 from worker.settings import load_settings
 
 ROOT = Path(__file__).parents[2]

@@ -28,13 +28,13 @@ from tests.bench.table import timed
 from tests.servers import Deployment, wait_for
 from worker.app import app
 from worker.broker import keys
+from worker.process.sweeper import Sweeper
 from worker.queue import backoff, inbox
 from worker.settings import get_settings
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.repack import repack
 from worker.store.repository import create_repository, repository_path, tenants_of
-from worker.sweeper import Sweeper
 
 #: Backups of a tenant that one turn finds.
 BATCHES = (1, 10, 50, 100)

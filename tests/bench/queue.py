@@ -22,7 +22,7 @@ from tests.bench.table import Row, alternate, median_costs, timed
 from tests.replicated import nodes
 from tests.servers import Deployment
 from worker.broker.connections import get_client
-from worker.local import Child
+from worker.process.local import Child
 from worker.settings import get_settings
 
 _BACKUPS = 2_000

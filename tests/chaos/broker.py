@@ -15,7 +15,7 @@ import redis
 from tests.chaos import aof
 from tests.proxy import Proxy
 from tests.servers import wait_for
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 
 #: Seconds that are waited for a command that writes. Shorter than any client's patience, so that none
 #: sends a second one.

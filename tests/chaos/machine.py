@@ -23,7 +23,7 @@ from tests.chaos.maintenance import Maintenance
 from tests.proxy import Proxy
 from tests.servers import wait_for
 from worker.broker import keys
-from worker.local import Child, EmbeddedServer
+from worker.process.local import Child, EmbeddedServer
 
 #: Times to live that let a minute hold many recoveries. Recoveries are timed with the defaults.
 QUICK = {

@@ -20,7 +20,7 @@ import redis
 from tests.judge import assert_sound, backup_ids
 from tests.servers import wait_for
 from worker.broker import keys
-from worker.local import Child, EmbeddedServer
+from worker.process.local import Child, EmbeddedServer
 
 #: The promise.
 MOST_S = 15.0

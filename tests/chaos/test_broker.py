@@ -15,7 +15,7 @@ from redis.retry import Retry
 from tests.chaos import broker
 from tests.proxy import Proxy
 from tests.servers import wait_for
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 
 _STEPS = 4
 _MOST_TEARS = 12

@@ -17,7 +17,7 @@ from tests.chaos.table import table
 from tests.judge import assert_sound, git
 from tests.servers import wait_for
 from worker.broker import keys
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 
 
 def test_gits_commands_run_one_after_the_other_and_can_be_killed(tmp_path: Path) -> None:

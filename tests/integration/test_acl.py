@@ -23,7 +23,7 @@ from tests.servers import Deployment
 from worker.app import app
 from worker.broker import acl, keys
 from worker.cli import cli
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 from worker.queue import arrivals
 from worker.settings import Settings, get_settings
 

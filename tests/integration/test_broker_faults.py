@@ -19,7 +19,7 @@ from worker.broker.broker_faults import explain
 from worker.broker.connections import broker_errors, open_client
 from worker.cli import cli
 from worker.errors import BrokerUnavailable, NotPermitted
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 from worker.settings import load_settings
 
 SECRET = "hunter2-hunter2"

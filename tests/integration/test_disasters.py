@@ -14,7 +14,7 @@ from tasks import enqueue_backups
 from tests.judge import assert_all_readable, backup_ids
 from tests.servers import Deployment
 from worker.app import app
-from worker.local import find_server
+from worker.process.local import find_server
 from worker.store.verify import verify_repository
 
 EXAMPLES = ROOT / "docs" / "examples"

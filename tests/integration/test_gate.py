@@ -24,7 +24,7 @@ from worker.app import app
 from worker.broker import keys
 from worker.cli import cli
 from worker.errors import InvalidBackup, MessageRefused
-from worker.local import Child
+from worker.process.local import Child
 from worker.queue import refused
 
 #: A generous bound; what is measured is printed.

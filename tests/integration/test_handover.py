@@ -32,7 +32,7 @@ from worker.app import app
 from worker.broker import keys
 from worker.cli import cli
 from worker.errors import NotPermitted
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 from worker.queue import totals
 
 #: The one that the rules in `test_acl` let the user `tenants` enqueue for.

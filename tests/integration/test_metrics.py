@@ -23,8 +23,8 @@ from tests.scraping import Series, assert_declared, counted, scrape, series, val
 from tests.servers import Deployment, deployment, wait_for
 from worker.broker import keys
 from worker.cli import cli
-from worker.local import Child
 from worker.observe import metrics
+from worker.process.local import Child
 from worker.queue import backoff, totals
 
 EXPORT = "# 2026-01-02 03:04:05 by RouterOS 7.16\n/ip address\nadd address=10.0.0.1\n"

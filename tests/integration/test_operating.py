@@ -20,7 +20,7 @@ from worker.app import app
 from worker.broker import keys
 from worker.cli import cli
 from worker.errors import InvalidInput, StoreUnavailable
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 from worker.queue import backoff
 
 SHARDS = 16

@@ -22,7 +22,7 @@ from tasks import BrokerUnavailable, enqueue_backup
 from tests.judge import git
 from tests.servers import Deployment, wait_for
 from worker.broker import keys
-from worker.local import Child
+from worker.process.local import Child
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 

@@ -23,8 +23,8 @@ from tests.replicated import SERVICE, Node, follows, master_of, nodes, sentinels
 from tests.servers import Deployment, wait_for
 from worker.broker import acl, keys, replicas
 from worker.broker.connections import get_client
-from worker.broker_check import check
 from worker.errors import BrokerUnavailable, TooFewReplicas
+from worker.process.broker_check import check
 from worker.settings import get_settings, load_settings
 
 TENANT, DEVICE = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))

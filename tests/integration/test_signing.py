@@ -23,7 +23,7 @@ from worker.app import app
 from worker.broker import keys
 from worker.cli import cli
 from worker.errors import InvalidInput, MessageRefused, NotSigned
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 from worker.queue import inbox
 from worker.queue.arrivals import Arrival
 from worker.queue.entry import Entry

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from tests.servers import Deployment
 from worker.broker import acl, keys
 from worker.cli import cli
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 
 TENANT, DEVICE = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 

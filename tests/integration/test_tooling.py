@@ -22,7 +22,7 @@ from tests.servers import deployment, wait_for
 from worker.app import TASK_MODULES, app
 from worker.broker import keys
 from worker.errors import MessageRefused
-from worker.local import Child
+from worker.process.local import Child
 
 
 def free_port() -> int:

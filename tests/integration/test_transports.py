@@ -23,7 +23,7 @@ from tests.servers import Deployment
 from worker.app import app
 from worker.broker.connections import open_client
 from worker.errors import BrokerUnavailable
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 from worker.settings import get_settings
 
 SCRIPT = Path(__file__).parents[2] / "docs/examples/private_ca.sh"

@@ -10,8 +10,8 @@ import pytest
 from kombu.connection import Connection
 from kombu.transport.redis import Channel
 
-from worker import closed_channel
-from worker.local import EmbeddedServer
+from worker.process import closed_channel
+from worker.process.local import EmbeddedServer
 
 
 @pytest.fixture(autouse=True)

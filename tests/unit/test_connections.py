@@ -12,7 +12,7 @@ import redis
 
 from worker.broker.connections import broker_errors, open_client
 from worker.errors import BrokerUnavailable, NotPermitted
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 from worker.settings import load_settings
 
 #: Enough for a command that is large, thrice.

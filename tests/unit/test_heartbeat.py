@@ -20,10 +20,10 @@ from celery import signals
 from kombu.utils.functional import retry_over_time
 
 from tests.servers import wait_for
-from worker import health as worker_health
 from worker.cli import health as health_module
 from worker.cli.health import RECENT_S, why_not_live, why_not_ready
-from worker.heartbeat import Heartbeat, State, Vitals, read_all, run_folder
+from worker.process import health as worker_health
+from worker.process.heartbeat import Heartbeat, State, Vitals, read_all, run_folder
 from worker.settings import load_settings
 
 URL = "redis://:planted-secret@localhost:7/3"
@@ -32,7 +32,7 @@ URL = "redis://:planted-secret@localhost:7/3"
 WORKER = """
 import os, sys
 from pathlib import Path
-from worker.heartbeat import Heartbeat, Mark, State, run_folder
+from worker.process.heartbeat import Heartbeat, Mark, State, run_folder
 folder = run_folder(Path(sys.argv[1]), sys.argv[2])
 beat = Heartbeat(folder, sys.argv[3], int(sys.argv[4]), 2.0)
 for mark in (Mark.LOOP, Mark.SWEEP, Mark.STORE): beat.mark(mark)

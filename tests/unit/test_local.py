@@ -11,14 +11,14 @@ from pathlib import Path
 import psutil
 
 from tests.servers import wait_for
-from worker.local import Child
-from worker.tied import command_tied_to_this_process
+from worker.process.local import Child
+from worker.process.tied import command_tied_to_this_process
 
 #: A parent with a thread that dies by SIGSEGV as soon as its child runs.
 _PARENT = """
 import os, signal, sys, threading
 from pathlib import Path
-from worker.local import Child
+from worker.process.local import Child
 
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 child = Child(["sleep", "600"], log=Path(sys.argv[1]))

@@ -16,8 +16,8 @@ import pytest
 from prometheus_client import CollectorRegistry, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from worker import metrics_server
 from worker.observe import measure, metrics
+from worker.process import metrics_server
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.bench.fleet import Fleet
 from tests.judge import git
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker.cli import running
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 from worker.queue.staged_bytes import Contents
 from worker.queue.staging import VolumeStaging
 from worker.store import audit, refs

@@ -9,8 +9,8 @@ import pytest
 import redis
 from kombu.utils import functional
 
-from worker import consumer, outage, waits
-from worker.outage import Outage
+from worker.process import consumer, outage, waits
+from worker.process.outage import Outage
 from worker.queue.backoff import STALLED_TRIES, Backoff, Noted
 from worker.settings import load_settings
 

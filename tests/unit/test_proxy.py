@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.proxy import Proxy
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.receive import receive
 from worker.app import app
-from worker.quiet_request import QuietRequest
+from worker.process.quiet_request import QuietRequest
 
 TENANT, DEVICE = str(uuid.UUID(int=1, version=4)), str(uuid.UUID(int=2, version=4))
 SECRET = "/ip address add comment=secret"
@@ -59,4 +59,4 @@ def test_monitors_see_ids(args: list[Any], kwargs: dict[str, Any], shown: dict[s
 
 
 def test_the_task_is_run_by_it() -> None:
-    assert receive.Request == "worker.quiet_request:QuietRequest"
+    assert receive.Request == "worker.process.quiet_request:QuietRequest"

@@ -16,10 +16,10 @@ from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 
 from tests.planted import SECRET
-from worker import loader
 from worker.app import app
 from worker.errors import InvalidInput, InvalidSettings, StoreUnavailable
 from worker.observe import error_reports, logs, telemetry, tracing
+from worker.process import loader
 from worker.settings import Settings, load_settings
 
 DSN = "https://key@sentry.invalid/1"

@@ -10,16 +10,16 @@ from typing import Final
 import redis
 
 from worker.broker import keys, redis_values
-from worker.broker_check import find_problems
 from worker.cli.metric_families import Sample
 from worker.errors import BrokerUnavailable
 from worker.observe import metrics, unforeseen
 from worker.observe.logs import get_logger
+from worker.process.broker_check import find_problems
+from worker.process.sweeper import WorkerStatus, list_workers
 from worker.queue import backoff
 from worker.queue.inbox import InboxStatus, Load, list_inboxes, queue_depths, read_load
 from worker.queue.totals import Totals, read_totals
 from worker.settings import Settings
-from worker.sweeper import WorkerStatus, list_workers
 
 log = get_logger("exporter")
 

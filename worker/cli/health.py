@@ -14,7 +14,7 @@ import click
 
 from worker.cli import running
 from worker.errors import NotAlive, NotReady
-from worker.heartbeat import State, Vitals, read_all, run_folder
+from worker.process.heartbeat import State, Vitals, read_all, run_folder
 
 #: Seconds without a turn after which the loop counts as hung. A half-open connection keeps it busy
 #: for about ten.

@@ -25,9 +25,9 @@ from worker.cli import running
 from worker.cli.interrupts import Interrupts
 from worker.cli.running import RunningUp
 from worker.errors import ConfkeepError
-from worker.local import Child, EmbeddedServer, start_worker
+from worker.process.local import Child, EmbeddedServer, start_worker
+from worker.process.sweeper import list_workers
 from worker.settings import get_settings, load_settings, variable_of
-from worker.sweeper import list_workers
 
 #: Seconds for a worker to report.
 _READY_S: Final = 60.0

@@ -33,6 +33,7 @@ from worker.errors import (
     UnknownBackup,
 )
 from worker.ids import checked_uuid
+from worker.process.waits import advice
 from worker.queue import arrivals, dead_letters, inbox, receipts
 from worker.routeros.suspect import warning_of, why_suspect
 from worker.settings import Settings, get_settings
@@ -41,7 +42,6 @@ from worker.store.commit import describe_commit
 from worker.store.index import open_index
 from worker.store.reader import find_commit, id_in_header, read_pair
 from worker.store.repository import open_repository, repository_path, tenants_of
-from worker.waits import advice
 
 #: What the states of a record mean to a person.
 _MEANING: Final = {

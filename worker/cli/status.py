@@ -15,7 +15,6 @@ from worker import modes
 from worker.broker import keys
 from worker.broker.connections import get_client
 from worker.broker.keys import shard_of
-from worker.broker_check import find_problems
 from worker.cli import running
 from worker.cli import watch as watch_
 from worker.cli.terminal import (
@@ -29,6 +28,9 @@ from worker.cli.terminal import (
     size_text,
 )
 from worker.errors import StoreError
+from worker.process.broker_check import find_problems
+from worker.process.sweeper import WorkerStatus, list_workers
+from worker.process.waits import advice
 from worker.queue import backoff, oddities, refused, strays
 from worker.queue.backoff import Backoff
 from worker.queue.dead_letters import DeadLetter, list_dead_letters
@@ -47,8 +49,6 @@ from worker.store.durable import file_system_errors
 from worker.store.git_process import git_problem
 from worker.store.repack_state import read_state
 from worker.store.repository import repository_path, tenants_of
-from worker.sweeper import WorkerStatus, list_workers
-from worker.waits import advice
 
 #: Most rows of a table that may have thousands.
 _ROWS: Final = 20

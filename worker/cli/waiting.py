@@ -13,9 +13,9 @@ from worker.app import app
 from worker.broker import keys, redis_values
 from worker.broker.connections import get_client
 from worker.errors import ConfkeepError, NoReceipt
+from worker.process.waits import advice
 from worker.queue import backoff, receipts
 from worker.settings import get_settings
-from worker.waits import advice
 
 #: Seconds without any receipt after which nobody seems to work.
 SILENCE_S: Final = 30.0

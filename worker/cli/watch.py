@@ -25,6 +25,8 @@ from worker.cli.interrupts import Interrupts
 from worker.cli.terminal import Terminal
 from worker.errors import BrokerUnavailable
 from worker.observe.metrics import LATENCY_BOUNDS_MS
+from worker.process.sweeper import WorkerStatus, list_workers
+from worker.process.waits import advice
 from worker.queue import backoff, totals
 from worker.queue.backoff import Backoff
 from worker.queue.dead_letters import DeadLetter, list_dead_letters
@@ -39,8 +41,6 @@ from worker.queue.inbox import (
 )
 from worker.queue.totals import RecentCommit, Totals
 from worker.settings import Settings, get_settings
-from worker.sweeper import WorkerStatus, list_workers
-from worker.waits import advice
 
 #: Inboxes that are looked at, those with the oldest entries.
 _INBOXES: Final = 100

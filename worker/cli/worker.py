@@ -8,7 +8,6 @@ from typing import Any
 import click
 from celery import signals
 
-from worker import broker_check
 from worker.app import app
 from worker.broker import keys
 from worker.broker.connections import open_client
@@ -16,6 +15,7 @@ from worker.cli import service
 from worker.cli.terminal import Terminal, count_text, pass_terminal
 from worker.errors import BrokerUnavailable
 from worker.observe import telemetry
+from worker.process import broker_check
 from worker.settings import Settings, variable_of
 
 

@@ -30,14 +30,14 @@ from worker.cli import watch
 from worker.cli.watch import Pace, Snapshot
 from worker.cli.watch_view import View
 from worker.errors import BrokerUnavailable
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
+from worker.process.sweeper import WorkerStatus
 from worker.queue import inbox, totals
 from worker.queue.backoff import Backoff
 from worker.queue.dead_letters import DeadLetter
 from worker.queue.inbox import InboxStatus, Load
 from worker.queue.totals import RecentCommit
 from worker.settings import load_settings
-from worker.sweeper import WorkerStatus
 
 TENANT = "aaaa1111-0000-4000-8000-{:012d}"
 DEVICE = "beef0001-0000-4000-8000-000000000001"

@@ -9,7 +9,7 @@ import fakeredis
 import pytest
 import redis
 
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 from worker.settings import Settings, load_settings
 
 

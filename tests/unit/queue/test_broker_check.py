@@ -9,9 +9,9 @@ import pytest
 import redis
 
 from tests.servers import wait_for
-from worker.broker_check import check
 from worker.errors import BrokerVolatile
-from worker.local import EmbeddedServer
+from worker.process.broker_check import check
+from worker.process.local import EmbeddedServer
 from worker.settings import load_settings
 
 

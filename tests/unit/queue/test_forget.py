@@ -19,7 +19,7 @@ from tasks import forget
 from tests.judge import assert_all_readable
 from worker.broker import keys, locks
 from worker.errors import BackupsWaiting, NotInStore, PoisonedBackup
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 from worker.queue import acceptance, dead_letters, inbox, receipts, totals
 from worker.queue.acceptance import Submission
 from worker.queue.entry import Entry

@@ -13,10 +13,10 @@ from redis._parsers.base import BaseParser
 from tests.garbage import KINDS, TEXTS
 from tests.unit.queue.test_inbox import TENANT, submission
 from tests.unit.queue.test_sweeper import sent, sweeper_of, wait_in
-from worker import sweeper
 from worker.broker import keys
 from worker.errors import OddValue, StagedBytesMissing, StoreUnavailable
 from worker.observe import unforeseen
+from worker.process import sweeper
 from worker.queue import (
     acceptance,
     arrivals,

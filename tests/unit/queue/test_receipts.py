@@ -13,7 +13,7 @@ from celery.result import AsyncResult
 from tests.unit.queue.test_inbox import TENANT, batch, submission
 from worker.broker import keys
 from worker.errors import StagedBytesMissing, StoreUnavailable
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 from worker.queue import acceptance, inbox, receipts
 from worker.queue.receipts import Outcome
 from worker.settings import Settings

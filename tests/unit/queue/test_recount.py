@@ -13,7 +13,7 @@ from tasks import drain
 from tests.unit.queue.test_inbox import TENANT, batch, submission
 from worker.broker import keys
 from worker.errors import EntryMissing
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 from worker.queue import acceptance, dead_letters, handover, inbox, tidy, totals
 from worker.settings import Settings
 

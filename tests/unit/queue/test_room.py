@@ -10,11 +10,11 @@ import redis
 
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker.broker import keys, room
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
+from worker.process.sweeper import Sweeper
 from worker.queue import acceptance, handover, inbox
 from worker.queue.acceptance import Accepted, Submission
 from worker.settings import Settings
-from worker.sweeper import Sweeper
 
 
 @pytest.fixture

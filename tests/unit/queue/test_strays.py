@@ -13,9 +13,9 @@ import redis
 
 from worker.broker import keys
 from worker.errors import BrokerUnavailable
+from worker.process.sweeper import Sweeper
 from worker.queue import strays
 from worker.settings import load_settings
-from worker.sweeper import Sweeper
 
 BACKUP = {"tenant_id": "t", "device_id": "d"}
 

@@ -14,16 +14,16 @@ import redis
 from tasks import drain
 from tests.servers import wait_for
 from tests.unit.queue.test_inbox import submission
-from worker import sweeper
 from worker.broker import keys
-from worker.broker_check import BrokerCheckStep
 from worker.errors import StoreUnavailable
-from worker.heartbeat import Mark
 from worker.observe import unforeseen
+from worker.process import sweeper
+from worker.process.broker_check import BrokerCheckStep
+from worker.process.heartbeat import Mark
+from worker.process.sweeper import Sweeper, SweeperStep
 from worker.queue import acceptance, backoff, tidy, wakeups
 from worker.queue.backoff import Backoff
 from worker.settings import Settings, load_settings
-from worker.sweeper import Sweeper, SweeperStep
 
 
 @pytest.fixture

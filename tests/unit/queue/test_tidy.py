@@ -11,7 +11,7 @@ import redis
 
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker.broker import keys
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 from worker.queue import acceptance, arrivals, dead_letters, handover, inbox, tidy
 from worker.queue.staged_bytes import Contents
 from worker.queue.staging import VolumeStaging

@@ -25,7 +25,7 @@ from tests.servers import wait_for
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker.broker import keys, scripts
 from worker.errors import ConfkeepError, StagedBytesMissing, StoreUnavailable
-from worker.local import EmbeddedServer
+from worker.process.local import EmbeddedServer
 from worker.queue import (
     acceptance,
     arrivals,

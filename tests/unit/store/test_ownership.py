@@ -23,7 +23,7 @@ from tests.bench.fleet import Fleet
 from tests.judge import GIT_ENVIRONMENT
 from worker.cli import cli
 from worker.errors import NotOwner
-from worker.health import write_probe
+from worker.process.health import write_probe
 from worker.settings import get_settings
 from worker.store import audit
 from worker.store.adopt import adopt

@@ -4,7 +4,7 @@ The loop's mark comes from a timer of the consumer's loop. While that rests, sin
 waits for a broker that is away, runs a task (solo pool) or waits for the last ones, a thread marks
 in its place: such a worker is alive. The store's comes from a thread, which writes a few bytes
 every few seconds; when the volume hangs, that thread hangs and nothing else. The sweep marks for
-itself (`worker.sweeper`).
+itself (`worker.process.sweeper`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from celery import bootsteps, signals
 from kombu.utils.functional import retry_over_time
 
 from worker import modes
-from worker.heartbeat import Heartbeat, Mark, State, run_folder
 from worker.observe import unforeseen
 from worker.observe.logs import get_logger
+from worker.process.heartbeat import Heartbeat, Mark, State, run_folder
 from worker.settings import Settings, get_settings
 
 log = get_logger("health")

@@ -19,7 +19,7 @@ import redis
 
 from worker import modes
 from worker.errors import BrokerUnavailable, ConfkeepError
-from worker.tied import command_tied_to_this_process
+from worker.process.tied import command_tied_to_this_process
 
 #: Seconds for a server to answer after its start, a large append-only file included.
 _START_S = 30.0

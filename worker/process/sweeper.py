@@ -21,13 +21,13 @@ from kombu.exceptions import OperationalError
 
 from worker.broker import broker_faults, keys, redis_values, room
 from worker.broker.connections import open_client
-from worker.broker_check import BrokerCheckStep, BrokerWatch
 from worker.errors import BrokerUnavailable, ConfkeepError
-from worker.health import HeartbeatStep
-from worker.heartbeat import Heartbeat, Mark
 from worker.observe import measure, unforeseen
 from worker.observe.logs import get_logger
-from worker.outage import SWEEP, outage
+from worker.process.broker_check import BrokerCheckStep, BrokerWatch
+from worker.process.health import HeartbeatStep
+from worker.process.heartbeat import Heartbeat, Mark
+from worker.process.outage import SWEEP, outage
 from worker.queue import arrivals, backoff, inbox, oddities, strays, sweep_report, tidy, wakeups
 from worker.queue.sweep_report import SweepReport
 from worker.settings import Settings, get_settings

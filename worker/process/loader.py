@@ -11,8 +11,8 @@ from typing import Any
 from celery import signals
 from celery.loaders.app import AppLoader
 
-from worker import closed_channel, gated_channel, own_records, shutdown, waits
 from worker.observe import logs, measure, stray_lines, telemetry
+from worker.process import closed_channel, gated_channel, own_records, shutdown, waits
 from worker.settings import get_settings
 
 

@@ -21,11 +21,11 @@ from kombu.transport.redis import Transport
 from kombu.utils.functional import retry_over_time
 
 from worker.broker.connections import broker_errors, open_client
-from worker.closed_channel import ChannelClosed
 from worker.errors import BrokerUnavailable
-from worker.health import LOOP_INTERVAL_S
-from worker.heartbeat import Mark
-from worker.outage import CONSUMER, outage, quiet_celery
+from worker.process.closed_channel import ChannelClosed
+from worker.process.health import LOOP_INTERVAL_S
+from worker.process.heartbeat import Mark
+from worker.process.outage import CONSUMER, outage, quiet_celery
 from worker.settings import get_settings
 
 #: Seconds between two tries to connect, and from one loss of the connection to the next try.

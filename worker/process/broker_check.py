@@ -16,7 +16,7 @@ from celery import bootsteps
 from worker.broker.connections import broker_errors, open_client
 from worker.errors import BrokerUnavailable, BrokerVolatile, ConfkeepError, NotPermitted
 from worker.observe.logs import get_logger
-from worker.outage import CONSUMER, outage
+from worker.process.outage import CONSUMER, outage
 from worker.settings import Settings, get_settings
 
 _SILENT: Final = "The server does not tell its configuration"

@@ -1,0 +1,1 @@
+"""How a worker process starts, lives, tells of itself and ends."""
