@@ -8,7 +8,7 @@ from worker.app import app
 from worker.errors import InvalidInput
 from worker.process import shutdown
 from worker.settings import get_settings
-from worker.store.durable import file_system_errors
+from worker.store.git.durable import file_system_errors
 from worker.store.repository import repository_path
 from worker.store.verify import verify_repository
 from worker.store.verify_report import parse_subset

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from worker.store import durable
+from worker.store.git import durable
 
 
 class Killed(BaseException):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.judge import GIT_ENVIRONMENT
 from worker.store.backup import BINARY_NAME, EXPORT_NAME, Backup
-from worker.store.refs import MAIN_REF
+from worker.store.git.refs import MAIN_REF
 
 
 def commit_batch(path: Path, backups: Sequence[Backup]) -> None:

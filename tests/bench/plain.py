@@ -14,7 +14,7 @@ from pygit2.enums import FileMode, ObjectType
 
 from worker.store.backup import BINARY_NAME, EXPORT_NAME, Backup, Committed
 from worker.store.batch import describe, encode_commit
-from worker.store.refs import MAIN_REF
+from worker.store.git.refs import MAIN_REF
 from worker.store.repository import TenantRepository
 
 

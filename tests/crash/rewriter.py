@@ -17,9 +17,10 @@ from tests.crash.writer import NOW_S, batches, leave_out_syncs
 from tests.failpoints import die_at
 from tests.judge import assert_sound, backup_ids
 from worker.errors import RemovedByRetention
-from worker.store import id_map, refs, rewrite
+from worker.store import id_map, rewrite
 from worker.store.backup import BINARY_NAME, EXPORT_NAME, Backup
 from worker.store.commit import commit_backups
+from worker.store.git import refs
 from worker.store.reader import read_file
 from worker.store.repository import create_repository, open_repository
 from worker.store.retention import apply_retention

@@ -121,7 +121,7 @@ def test_a_kill_at_any_failpoint_is_mended_at_the_next_opening(
 
 
 def test_the_lock_file_of_a_dead_writer_stays_while_another_lives(tmp_path: Path) -> None:
-    from worker.store import flock
+    from worker.store.git import flock
 
     path = tmp_path / TENANT
     repository = create_repository(path)

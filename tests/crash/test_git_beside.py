@@ -19,9 +19,9 @@ from tests.crash.test_crash_states import TENANT
 from tests.crash.test_two_writers import go_on, paused_at
 from tests.crash.writer import DEVICES, KEEPS, NOW_S, batches
 from tests.judge import GIT_ENVIRONMENT, assert_readable, backup_ids, git
-from worker.store import durable
 from worker.store.commit import commit_backups
 from worker.store.forget import forget_device
+from worker.store.git import durable
 from worker.store.repository import create_repository
 from worker.store.retention_undo import undo_retention
 from worker.store.verify import verify_repository

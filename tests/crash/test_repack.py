@@ -24,8 +24,9 @@ from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import NOW_S, batches
 from tests.judge import assert_sound, git
 from tests.servers import wait_for
-from worker.store import flock, recovery
+from worker.store import recovery
 from worker.store.commit import commit_backups
+from worker.store.git import flock
 from worker.store.repack import repack
 from worker.store.repository import create_repository
 from worker.store.verify import verify_repository

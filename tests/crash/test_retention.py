@@ -15,8 +15,8 @@ from tests.crash.posix import Disk, digest_of, materialise
 from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import NOW_S, batches
 from tests.judge import backup_ids
-from worker.store import flock
 from worker.store.commit import commit_backups
+from worker.store.git import flock
 from worker.store.repository import create_repository, open_repository
 
 REWRITE = (

@@ -23,10 +23,11 @@ from tests.crash.writer import DEVICES, NOW_S, batches
 from tests.failpoints import die_at
 from tests.judge import assert_sound, backup_ids, git
 from worker.errors import RemovedByRetention, StoreError
-from worker.store import commit, durable, id_map, prune, refs
+from worker.store import commit, id_map, prune
 from worker.store.backup import EXPORT_NAME, Backup
 from worker.store.commit import commit_backups
 from worker.store.forget import forget_device, traces_of_device
+from worker.store.git import durable, refs
 from worker.store.reader import read_file
 from worker.store.repack import repack
 from worker.store.repository import create_repository, open_for_writing, open_repository

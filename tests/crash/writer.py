@@ -18,8 +18,9 @@ from pathlib import Path
 
 from tests.failpoints import die_at
 from worker.errors import StoreError
-from worker.store import commit, durable, keep, pack, refs, repository
+from worker.store import commit, repository
 from worker.store.backup import Backup
+from worker.store.git import durable, keep, pack, refs
 
 NOW_S = 1_760_000_000
 DEVICES = [str(uuid.uuid5(uuid.NAMESPACE_OID, f"device {n}")) for n in range(3)]

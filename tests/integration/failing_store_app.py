@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from worker.app import app
-from worker.store import durable
+from worker.store.git import durable
 
 __all__ = ["VARIABLE", "app"]
 

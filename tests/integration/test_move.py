@@ -23,8 +23,8 @@ from tests.judge import assert_all_readable, git
 from tests.servers import Deployment, deployment
 from worker import git_store
 from worker.errors import RepositoryBusy, StoreMissing
-from worker.store import flock
 from worker.store.commit import commit_backups
+from worker.store.git import flock
 
 PAGE = (ROOT / "docs" / "move-from-in-process.md").read_text("utf-8")
 PORTAL = Path(old_portal.__file__).parent

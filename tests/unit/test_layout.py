@@ -248,7 +248,7 @@ def test_the_public_names() -> None:
 
 
 def test_only_the_store_and_the_staging_sync_and_rename() -> None:
-    allowed = {"worker.store.durable", "worker.queue.staging"}
+    allowed = {"worker.store.git.durable", "worker.queue.staging"}
     forbidden = {"fsync", "fdatasync", "rename", "replace", "renames", "sync"}
     for name, path in modules().items():
         if name in allowed:

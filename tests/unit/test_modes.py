@@ -17,9 +17,10 @@ from worker.cli import running
 from worker.process.local import EmbeddedServer
 from worker.queue.staged_bytes import Contents
 from worker.queue.staging import VolumeStaging
-from worker.store import audit, refs
+from worker.store import audit
 from worker.store.commit import commit_backups
 from worker.store.forget import forget_device
+from worker.store.git import refs
 from worker.store.index import open_index
 from worker.store.repack import repack
 from worker.store.repair import repair_repository

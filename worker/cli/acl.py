@@ -10,7 +10,7 @@ from worker.broker import acl
 from worker.broker.acl import User
 from worker.cli.terminal import Terminal, count_text, pass_terminal
 from worker.errors import InvalidInput
-from worker.store import durable
+from worker.store.git import durable
 
 #: The users of a file when none is named: switched off, until each has a password.
 DEFAULT_USERS = tuple(f"{role}:confkeep-{role}" for role in acl.ROLES)

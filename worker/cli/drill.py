@@ -26,7 +26,7 @@ from worker.errors import RestoreFailed
 from worker.settings import get_settings
 from worker.store.drill import SAMPLE, drill_repository
 from worker.store.drill_report import DrillReport, Restored
-from worker.store.durable import file_system_errors, replace_file
+from worker.store.git.durable import file_system_errors, replace_file
 
 _ABSENT: Final = "-"
 

@@ -14,8 +14,8 @@ from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.errors import StoreUnavailable
 from worker.settings import get_settings
-from worker.store import flock, ownership
-from worker.store.durable import file_system_errors
+from worker.store.git import flock, ownership
+from worker.store.git.durable import file_system_errors
 from worker.store.index import open_index
 from worker.store.index_build import Progress
 from worker.store.repository import TenantRepository, open_repository

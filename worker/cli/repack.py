@@ -9,7 +9,7 @@ from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, count_text, pass_terminal, size_text
 from worker.errors import ConfkeepError, StoreError
 from worker.settings import get_settings
-from worker.store.git_process import require_git
+from worker.store.git.git_process import require_git
 from worker.store.repack import Repacked, repack
 
 

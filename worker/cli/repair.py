@@ -15,7 +15,7 @@ from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, first_line, pass_terminal
 from worker.errors import RepositoryBusy
 from worker.settings import get_settings
-from worker.store.durable import file_system_errors
+from worker.store.git.durable import file_system_errors
 from worker.store.index_build import Progress
 from worker.store.repair import Repaired, repair_repository
 from worker.store.verify import verify_repository

@@ -11,7 +11,7 @@ from worker.cli.terminal import Terminal, date_text, pass_terminal, size_text
 from worker.cli.versions import captured_at, last_versions, pair_at
 from worker.settings import get_settings
 from worker.store.backup import BINARY_NAME, EXPORT_NAME
-from worker.store.durable import file_system_errors, replace_file
+from worker.store.git.durable import file_system_errors, replace_file
 
 
 @click.command("restore")

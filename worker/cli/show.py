@@ -13,7 +13,7 @@ from worker.cli.versions import captured_at, last_versions, pair_at
 from worker.errors import NotInStore
 from worker.settings import get_settings
 from worker.store.backup import BINARY_NAME, EXPORT_NAME, decode_text
-from worker.store.durable import replace_file
+from worker.store.git.durable import replace_file
 from worker.store.reader import version_of
 
 

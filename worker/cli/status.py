@@ -44,9 +44,9 @@ from worker.queue.inbox import (
 )
 from worker.queue.oddities import Oddity
 from worker.settings import Settings, get_settings
-from worker.store import refs
-from worker.store.durable import file_system_errors
-from worker.store.git_process import git_problem
+from worker.store.git import refs
+from worker.store.git.durable import file_system_errors
+from worker.store.git.git_process import git_problem
 from worker.store.repack_state import read_state
 from worker.store.repository import repository_path, tenants_of
 

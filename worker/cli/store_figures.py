@@ -16,8 +16,8 @@ from worker.cli.stale import last_backups
 from worker.errors import StoreError
 from worker.observe import metrics, unforeseen
 from worker.observe.logs import get_logger
-from worker.store import refs
-from worker.store.pack_set import names_of
+from worker.store.git import refs
+from worker.store.git.pack_set import names_of
 from worker.store.repack_state import disk_bytes, free_bytes, read_state
 from worker.store.repository import repository_path, tenants_of
 

@@ -12,7 +12,7 @@ from worker.cli.findings import error_of, print_report, worst
 from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, count_text, pass_terminal
 from worker.settings import get_settings
-from worker.store.durable import file_system_errors
+from worker.store.git.durable import file_system_errors
 from worker.store.verify import verify_repository
 from worker.store.verify_report import Report, parse_subset
 

@@ -12,8 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.store import flock, ownership, reader
-from worker.store.durable import file_system_errors
+from worker.store import reader
+from worker.store.git import flock, ownership
+from worker.store.git.durable import file_system_errors
 from worker.store.index import open_index
 from worker.store.repack import repack
 from worker.store.repository import TenantRepository, create_repository, open_repository

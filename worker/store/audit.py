@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from worker.store import durable
+from worker.store.git import durable
 
 FILE_NAME: Final = "confkeep.audit"
 

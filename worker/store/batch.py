@@ -9,7 +9,6 @@ import pygit2
 
 from worker.errors import RepositoryDamaged
 from worker.routeros.export import same_configuration
-from worker.store import pack
 from worker.store.backup import (
     BACKUP_ID_HEADER,
     BINARY_NAME,
@@ -20,11 +19,12 @@ from worker.store.backup import (
     Signature,
     encode_text,
 )
+from worker.store.git import pack
+from worker.store.git.pack import PackObject, TreeEntry
+from worker.store.git.root_tree import RootTree
 from worker.store.index_rows import IndexedCommit
 from worker.store.line_delta import count_changed_lines
-from worker.store.pack import PackObject, TreeEntry
 from worker.store.repository import TenantRepository
-from worker.store.root_tree import RootTree
 
 _FILE_MODE = b"100644"
 _EXPORT = EXPORT_NAME.encode()

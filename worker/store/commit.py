@@ -16,7 +16,7 @@ from typing import Final
 
 import pygit2
 
-from worker.store import durable, flock, keep, pack, reader, recovery, refs
+from worker.store import reader, recovery
 from worker.store.backup import (
     BACKUP_ID_HEADER,
     DEVICE_ID_HEADER,
@@ -25,9 +25,10 @@ from worker.store.backup import (
     decode_text,
 )
 from worker.store.batch import Batch, describe
+from worker.store.git import durable, flock, keep, pack, refs
+from worker.store.git.pack import PackEncoder
 from worker.store.id_map import RemovedBackup
 from worker.store.index import HistoryIndex, open_index
-from worker.store.pack import PackEncoder
 from worker.store.repository import TenantRepository, damage, sync_repository
 from worker.store.stopwatch import Stopwatch
 

@@ -26,7 +26,7 @@ from worker.store import reader
 from worker.store.backup import BINARY_NAME, EXPORT_NAME, FILE_NAMES, Version
 from worker.store.clone import clone_repository
 from worker.store.drill_report import DrillReport, Point, Restored
-from worker.store.durable import file_system_errors
+from worker.store.git.durable import file_system_errors
 from worker.store.index import HistoryIndex, open_index
 from worker.store.line_delta import count_changed_lines
 from worker.store.repository import TenantRepository, open_repository

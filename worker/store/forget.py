@@ -15,18 +15,19 @@ from typing import Final
 import pygit2
 
 from worker.errors import ErasureIncomplete, NotInStore, RepositoryDamaged
-from worker.store import durable, flock, id_map, ownership, prune, reader, recovery, refs
+from worker.store import id_map, prune, reader, recovery
 from worker.store.backup import DEVICE_ID_HEADER, checked_uuid
-from worker.store.git_process import require_git
+from worker.store.git import durable, flock, ownership, refs
+from worker.store.git.git_process import require_git
+from worker.store.git.object_reader import ObjectReader
+from worker.store.git.pack_reader import COMMIT, TREE, BadFile, BadObject, PackReader, read_idx
+from worker.store.git.refs import MAIN_REF
 from worker.store.id_map import IdMap, Rewrite
 from worker.store.index import DAMAGE_MARK, INDEX_NAME, open_index
 from worker.store.index_build import pack_uuid
 from worker.store.index_file import IndexFile
 from worker.store.index_format import Unusable
 from worker.store.index_writer import delete_file
-from worker.store.object_reader import ObjectReader
-from worker.store.pack_reader import COMMIT, TREE, BadFile, BadObject, PackReader, read_idx
-from worker.store.refs import MAIN_REF
 from worker.store.repository import TenantRepository, open_repository
 from worker.store.rewrite import BEFORE_REFS, HistoryWriter, before_refs, replace_history
 from worker.store.rewrite_erasure import Eraser, Erasure

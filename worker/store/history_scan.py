@@ -10,8 +10,9 @@ import pygit2
 
 from worker.errors import RepositoryDamaged
 from worker.routeros.export import same_configuration
-from worker.store import index_build, pack, reader
+from worker.store import index_build, reader
 from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, DEVICE_ID_HEADER, EXPORT_NAME
+from worker.store.git import pack
 from worker.store.index_build import compare_trees, is_device
 from worker.store.repository import TenantRepository
 

@@ -25,7 +25,8 @@ from urllib.parse import quote
 import pygit2
 
 from worker.errors import SideFileDamaged
-from worker.store import durable, id_map_rows, refs
+from worker.store import id_map_rows
+from worker.store.git import durable, refs
 from worker.store.id_map_rows import BadRow, Rows
 
 FILE_NAME: Final = "confkeep.rewritten"

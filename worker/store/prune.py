@@ -19,8 +19,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from worker.store import durable, id_map, keep, recovery, refs
-from worker.store.git_process import Git, require_git
+from worker.store import id_map, recovery
+from worker.store.git import durable, keep, refs
+from worker.store.git.git_process import Git, require_git
 from worker.store.repository import TenantRepository
 from worker.store.rewrite import BEFORE_REFS, TIME_FORMAT, before_refs, stamp_of
 

@@ -35,8 +35,9 @@ from worker.errors import (
     RepositoryBusy,
     StoreUnavailable,
 )
-from worker.store import durable, flock, ownership, pack_set, recovery, repack_state
-from worker.store.git_process import Git, Progress, require_git
+from worker.store import recovery, repack_state
+from worker.store.git import durable, flock, ownership, pack_set
+from worker.store.git.git_process import Git, Progress, require_git
 
 #: The full repack's search for deltas, by measurement (`docs/maintenance.md`): as small as that of
 #: `git gc --aggressive` (250 and 50), at a quarter of its time.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker.store import durable
+from worker.store.git import durable
 
 STATE_NAME: Final = "confkeep.maintenance"
 

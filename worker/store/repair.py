@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Final
 
 from worker.errors import ConfkeepError, RepositoryBusy
-from worker.store import durable, flock, git_config, id_map, ownership, recovery
+from worker.store import id_map, recovery
+from worker.store.git import durable, flock, git_config, ownership
+from worker.store.git.pack import IdxEntry, encode_idx
+from worker.store.git.pack_reader import BadFile, BadObject
+from worker.store.git.pack_scan import entries_without_idx
+from worker.store.git.refs import MAIN_REF
 from worker.store.index import open_index
 from worker.store.index_build import Progress
-from worker.store.pack import IdxEntry, encode_idx
-from worker.store.pack_reader import BadFile, BadObject
-from worker.store.pack_scan import entries_without_idx
-from worker.store.refs import MAIN_REF
 from worker.store.repository import open_repository
 from worker.store.verify_report import REPAIRABLE, Finding, Kind, Report
 

@@ -28,11 +28,12 @@ from worker.errors import (
     StoreMissing,
     StoreUnavailable,
 )
-from worker.store import durable, flock, ownership, recovery, refs
+from worker.store import recovery
 from worker.store.backup import Signature, checked_uuid
+from worker.store.git import durable, flock, ownership, refs
+from worker.store.git.refs import MAIN_REF
+from worker.store.git.root_tree import RootTree
 from worker.store.id_map import MapKeeper
-from worker.store.refs import MAIN_REF
-from worker.store.root_tree import RootTree
 
 if TYPE_CHECKING:
     from worker.store.index import HistoryIndex

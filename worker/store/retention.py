@@ -13,10 +13,11 @@ from pathlib import Path
 import pygit2
 
 from worker.errors import RepositoryDamaged
-from worker.store import durable, flock, id_map, prune, refs
+from worker.store import id_map, prune
+from worker.store.git import durable, flock, refs
+from worker.store.git.pack_reader import BadFile, read_idx
 from worker.store.history_scan import Scan, Scanned, chain_of
 from worker.store.index import open_index
-from worker.store.pack_reader import BadFile, read_idx
 from worker.store.repository import TenantRepository, open_repository
 from worker.store.retention_rules import Capture, Policy, decide
 from worker.store.rewrite import HistoryWriter, replace_history

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from worker.errors import InvalidInput, SideFileDamaged
-from worker.store import durable, ownership
+from worker.store.git import durable, ownership
 from worker.store.retention_rules import policy_of
 
 RULES_NAME: Final = "confkeep.retention"

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import pygit2
 
 from worker.errors import RepositoryDamaged, UndoImpossible
-from worker.store import durable, flock, id_map, index_build, prune, refs
+from worker.store import id_map, index_build, prune
+from worker.store.git import durable, flock, refs
 from worker.store.id_map import IdMap
 from worker.store.index import open_index
 from worker.store.index_build import RawCommit

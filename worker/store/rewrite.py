@@ -16,14 +16,15 @@ from typing import Final, Self
 import pygit2
 
 from worker.errors import RepositoryDamaged, StoreError
-from worker.store import durable, id_map, index_build, keep, pack, recovery, refs
+from worker.store import id_map, index_build, recovery
 from worker.store.backup import DEVICE_ID_HEADER
 from worker.store.commit import move_main, write_pack
+from worker.store.git import durable, keep, pack, refs
+from worker.store.git.pack import PackEncoder, PackObject
+from worker.store.git.root_tree import RootTree
 from worker.store.id_map import RemovedBackup, Rewrite
 from worker.store.index_build import RawCommit
-from worker.store.pack import PackEncoder, PackObject
 from worker.store.repository import TenantRepository
-from worker.store.root_tree import RootTree
 
 #: Where the histories before a rewrite stay for the grace time; the name goes on with the time.
 BEFORE_REFS: Final = "refs/confkeep/before-retention/"

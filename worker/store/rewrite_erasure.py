@@ -8,8 +8,9 @@ from typing import Final
 import pygit2
 from pygit2.enums import SortMode
 
-from worker.store import index_build, pack, reader
+from worker.store import index_build, reader
 from worker.store.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER
+from worker.store.git import pack
 from worker.store.id_map import RemovedBackup
 from worker.store.index_build import RawCommit, compare_trees
 from worker.store.repository import TenantRepository

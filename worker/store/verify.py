@@ -33,11 +33,11 @@ import pygit2
 from worker.errors import ConfkeepError
 from worker.store import index_build, reader
 from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME
+from worker.store.git.object_reader import ObjectReader
+from worker.store.git.pack_reader import BLOB, TREE, BadObject
+from worker.store.git.refs import MAIN_REF
 from worker.store.index import INDEX_NAME
 from worker.store.index_build import RawCommit, compare_trees, entries_of, is_device, is_uniform
-from worker.store.object_reader import ObjectReader
-from worker.store.pack_reader import BLOB, TREE, BadObject
-from worker.store.refs import MAIN_REF
 from worker.store.repository import TenantRepository, open_repository
 from worker.store.verify_files import (
     Half,

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from worker.errors import RepositoryDamaged, SideFileDamaged
-from worker.store import flock, git_config, id_map, keep, recovery
+from worker.store import id_map, recovery
+from worker.store.git import flock, git_config, keep
+from worker.store.git.object_reader import ObjectReader
+from worker.store.git.pack_reader import BadFile, PackReader, check_trailer, read_idx
 from worker.store.index_build import pack_uuid
-from worker.store.object_reader import ObjectReader
-from worker.store.pack_reader import BadFile, PackReader, check_trailer, read_idx
 from worker.store.retention_file import RULES_NAME, load_rules
 from worker.store.rewrite import BEFORE_REFS
 from worker.store.verify_report import Kind, Report

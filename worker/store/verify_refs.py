@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from worker.store.refs import MAIN_REF
+from worker.store.git.refs import MAIN_REF
 from worker.store.verify_report import Kind, Report
 
 _ID_LINE = re.compile(rb"[0-9a-f]{40}\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from worker.errors import ConfkeepError, InvalidInput, NotOwner
-from worker.store import ownership
+from worker.store.git import ownership
 
 
 class Outcome(StrEnum):

@@ -13,9 +13,10 @@ from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import status
 from worker.errors import GitUnavailable, NotInStore, RepositoryBusy, StoreUnavailable
-from worker.store import flock, repack_state
+from worker.store import repack_state
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
+from worker.store.git import flock
 from worker.store.index import INDEX_NAME
 from worker.store.repository import create_repository, repository_path
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import repair, verify
-from worker.store import flock
+from worker.store.git import flock
 from worker.store.index import INDEX_NAME, open_index
 from worker.store.repository import open_repository, repository_path
 from worker.store.verify import verify_repository

@@ -14,9 +14,9 @@ from dulwich.repo import Repo
 
 from tests.judge import assert_sound, git
 from worker.errors import RepositoryDamaged, StoreUnavailable
-from worker.store import durable
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
+from worker.store.git import durable
 from worker.store.repository import TenantRepository, create_repository, open_for_writing
 
 NOW_S = 1_760_000_000

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from worker.errors import StoreUnavailable
-from worker.store import durable
+from worker.store.git import durable
 
 STORE = Path(durable.__file__).parent
 

@@ -16,9 +16,10 @@ from tests.failpoints import killed_at
 from tests.histories import START_S, device_ids, random_backups
 from tests.judge import backup_ids, git
 from worker.errors import SideFileDamaged
-from worker.store import durable, id_map
+from worker.store import id_map
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
+from worker.store.git import durable
 from worker.store.id_map import IdMap, Rewrite
 from worker.store.reader import find_commit
 from worker.store.repository import create_repository, open_repository

@@ -16,9 +16,9 @@ from tests.failpoints import killed_at
 from tests.histories import device_ids, random_backups
 from tests.judge import GIT_ENVIRONMENT, git
 from worker.errors import RepositoryBusy
-from worker.store import durable, flock, lock_files, refs
 from worker.store.commit import commit_backups
 from worker.store.forget import forget_device
+from worker.store.git import durable, flock, lock_files, refs
 from worker.store.repair import repair_repository
 from worker.store.repository import create_repository, open_repository
 from worker.store.retention import apply_retention

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.judge import GIT_ENVIRONMENT, git
-from worker.store import pack
-from worker.store.pack import Edit, IdxEntry, PackEncoder, PackObject
+from worker.store.git import pack
+from worker.store.git.pack import Edit, IdxEntry, PackEncoder, PackObject
 
 CHANCE = random.Random(1)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.store import pack_set
-from worker.store.pack import IdxEntry, encode_idx
+from worker.store.git import pack_set
+from worker.store.git.pack import IdxEntry, encode_idx
 
 #: Far more objects than are sampled, so that the samples of a pack can be elsewhere by chance.
 OBJECTS = 300

@@ -22,21 +22,13 @@ from worker.errors import (
     RepositoryBusy,
     StoreUnavailable,
 )
-from worker.store import (
-    commit,
-    durable,
-    flock,
-    git_process,
-    reader,
-    recovery,
-    refs,
-    repack_state,
-)
+from worker.store import commit, reader, recovery, repack_state
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups
+from worker.store.git import durable, flock, git_process, refs
+from worker.store.git.object_reader import ObjectReader
+from worker.store.git.pack_reader import Idx, read_idx
 from worker.store.index import open_index
-from worker.store.object_reader import ObjectReader
-from worker.store.pack_reader import Idx, read_idx
 from worker.store.repack import needs_repack, repack
 from worker.store.repack_state import State, read_state, why_no_full
 from worker.store.repository import TenantRepository, create_repository, open_repository

@@ -18,9 +18,10 @@ from worker.errors import (
     RemovedByRetention,
     StoreUnavailable,
 )
-from worker.store import flock, git_process, id_map, index_build, prune, rewrite
+from worker.store import id_map, index_build, prune, rewrite
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
+from worker.store.git import flock, git_process
 from worker.store.reader import find_commit, read_file
 from worker.store.repair import repair_repository
 from worker.store.repository import create_repository, open_repository

@@ -9,9 +9,9 @@ from dulwich.pack import apply_delta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.store import pack
-from worker.store.pack import TreeEntry
-from worker.store.root_tree import RootTree
+from worker.store.git import pack
+from worker.store.git.pack import TreeEntry
+from worker.store.git.root_tree import RootTree
 
 NAMES = [str(uuid.uuid5(uuid.NAMESPACE_OID, str(number))).encode() for number in range(12)]
 

@@ -13,8 +13,9 @@ import pytest
 
 from tests.histories import device_ids, random_backups, write_linear, write_merged
 from tests.judge import git, log_of_device
-from worker.store import flock, keep, reader
+from worker.store import reader
 from worker.store.commit import commit_backups
+from worker.store.git import flock, keep
 from worker.store.index import INDEX_NAME, open_index
 from worker.store.index_seal import SEAL_NAME
 from worker.store.index_writer import IndexWriter

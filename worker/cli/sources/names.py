@@ -28,7 +28,7 @@ from typing import Final
 
 from worker.errors import InvalidId, InvalidInput
 from worker.ids import checked_uuid
-from worker.store.durable import file_system_errors, replace_file
+from worker.store.git.durable import file_system_errors, replace_file
 
 #: The namespace of ids made from names: version 5 of the name `confkeep` under the nil UUID.
 NAMESPACE: Final = uuid.uuid5(uuid.UUID(int=0), "confkeep")

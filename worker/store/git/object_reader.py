@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from worker.store.pack_reader import (
+from worker.store.git.pack_reader import (
     BLOB,
     HASH_BYTES,
     KIND_NAMES,

@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from worker.store import durable, flock
+from worker.store.git import durable, flock
 
 _SUFFIX: Final = ".keep"
 #: What the link holds. Git takes a link that leads nowhere for none; the flock is always there.

@@ -6,7 +6,7 @@ import hashlib
 import zlib
 from pathlib import Path
 
-from worker.store.pack_reader import (
+from worker.store.git.pack_reader import (
     HASH_BYTES,
     KIND_NAMES,
     OFS_DELTA,

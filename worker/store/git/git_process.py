@@ -23,7 +23,7 @@ from typing import Final
 
 from worker import modes
 from worker.errors import GitUnavailable, MaintenanceFailed
-from worker.store import ownership
+from worker.store.git import ownership
 
 #: `core.fsync` is since then.
 OLDEST_GIT: Final = (2, 36)

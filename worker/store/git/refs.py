@@ -17,7 +17,7 @@ from typing import Final
 
 from worker import modes
 from worker.errors import RepositoryBusy, RepositoryDamaged
-from worker.store import durable
+from worker.store.git import durable
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}")
 

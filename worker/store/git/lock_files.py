@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from worker.store import durable, flock
+from worker.store.git import durable, flock
 
 #: Seconds after which a lock may be taken for one that a dead program left. Git holds those of refs
 #: for milliseconds, also where it cannot be seen from here: on another machine, in another container.

@@ -16,7 +16,7 @@ from pygit2.enums import ConfigLevel
 
 from worker import modes
 from worker.errors import StoreUnavailable
-from worker.store import ownership
+from worker.store.git import ownership
 
 #: How every temporary file of ours begins, after what git's own begin with, so that recovery can
 #: tell them from those of a `git repack` that runs beside.

@@ -11,8 +11,8 @@ import bisect
 import hashlib
 from typing import Final
 
-from worker.store import pack
-from worker.store.pack import Edit, PackObject
+from worker.store.git import pack
+from worker.store.git.pack import Edit, PackObject
 
 #: Bytes of an entry whose name is a UUID: "40000 ", 36, NUL and 20.
 _STRIDE: Final = 63

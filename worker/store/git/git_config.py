@@ -7,7 +7,7 @@ from typing import Final
 
 import pygit2
 
-from worker.store import durable
+from worker.store.git import durable
 
 NAME: Final = "config"
 #: Where a damaged one is kept.

@@ -1,0 +1,1 @@
+"""Git's files and formats, durable; it knows no backup."""
