@@ -17,8 +17,9 @@ from worker.ids import checked_uuid
 from worker.observe.logs import get_logger
 from worker.queue import arrivals, dead_letters, erase, inbox
 from worker.settings import Settings
-from worker.store import audit, forget
+from worker.store import audit
 from worker.store.repository import repository_path
+from worker.store.rewriting import forget
 
 log = get_logger("forget")
 
@@ -56,7 +57,7 @@ def forget_device(
             was erased.
         TenantLocked, BrokerUnavailable, StagingUnavailable: call again.
         NotInStore: the tenant has no repository.
-        StoreError: as `worker.store.forget.forget_device`.
+        StoreError: as `worker.store.rewriting.forget.forget_device`.
     """
     tenant, device = checked_uuid("tenant_id", tenant_id), checked_uuid("device_id", device_id)
     client = get_client(settings)

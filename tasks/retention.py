@@ -13,15 +13,15 @@ from worker.git_store import author_of
 from worker.observe.logs import get_logger
 from worker.settings import Settings, get_settings
 from worker.store.repository import create_repository, open_repository, repository_path
-from worker.store.retention import (
+from worker.store.rewriting.retention import (
     Applied,
     Plan,
     apply_retention,
     plan_retention,
 )
-from worker.store.retention_file import load_rules
-from worker.store.retention_rules import RULE_NAMES, policy_of
-from worker.store.retention_undo import Undone, undo_retention
+from worker.store.rewriting.retention_file import load_rules
+from worker.store.rewriting.retention_rules import RULE_NAMES, policy_of
+from worker.store.rewriting.retention_undo import Undone, undo_retention
 
 log = get_logger("retention")
 

@@ -17,14 +17,15 @@ from tests.crash.writer import NOW_S, batches, leave_out_syncs
 from tests.failpoints import die_at
 from tests.judge import assert_sound, backup_ids
 from worker.errors import RemovedByRetention
-from worker.store import id_map, rewrite
+from worker.store import id_map
 from worker.store.backup import BINARY_NAME, EXPORT_NAME, Backup
 from worker.store.commit import commit_backups
 from worker.store.git import refs
 from worker.store.reader import read_file
 from worker.store.repository import create_repository, open_repository
-from worker.store.retention import apply_retention
-from worker.store.retention_rules import policy_of
+from worker.store.rewriting import rewrite
+from worker.store.rewriting.retention import apply_retention
+from worker.store.rewriting.retention_rules import policy_of
 from worker.store.verify import verify_repository
 
 #: Of 3 devices with 8 captures in turn: the last 2 captures of each, the last binary of each.

@@ -20,10 +20,10 @@ from tests.crash.test_two_writers import go_on, paused_at
 from tests.crash.writer import DEVICES, KEEPS, NOW_S, batches
 from tests.judge import GIT_ENVIRONMENT, assert_readable, backup_ids, git
 from worker.store.commit import commit_backups
-from worker.store.forget import forget_device
 from worker.store.git import durable
 from worker.store.repository import create_repository
-from worker.store.retention_undo import undo_retention
+from worker.store.rewriting.forget import forget_device
+from worker.store.rewriting.retention_undo import undo_retention
 from worker.store.verify import verify_repository
 from worker.store.verify_files import check_files
 
@@ -130,7 +130,7 @@ from worker.errors import RepositoryBusy
 from worker.store import durable
 from worker.store import durable
 from worker.store.commit import commit_backups
-from worker.store.forget import forget_device
+from worker.store.rewriting.forget import forget_device
 from worker.store.repository import open_for_writing
 durable.on_failpoint = lambda name: time.sleep(0.02) if name == "pack-durable" else None
 fleet = Fleet(3)

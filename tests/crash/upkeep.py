@@ -23,19 +23,20 @@ from tests.crash.writer import DEVICES, NOW_S, batches
 from tests.failpoints import die_at
 from tests.judge import assert_sound, backup_ids, git
 from worker.errors import RemovedByRetention, StoreError
-from worker.store import commit, id_map, prune
+from worker.store import commit, id_map
 from worker.store.backup import EXPORT_NAME, Backup
 from worker.store.commit import commit_backups
-from worker.store.forget import forget_device, traces_of_device
 from worker.store.git import durable, refs
 from worker.store.reader import read_file
 from worker.store.repack import repack
 from worker.store.repository import create_repository, open_for_writing, open_repository
-from worker.store.retention import apply_retention
-from worker.store.retention_file import load_rules, save_rules
-from worker.store.retention_rules import policy_of
-from worker.store.retention_undo import undo_retention
-from worker.store.rewrite import before_refs
+from worker.store.rewriting import prune
+from worker.store.rewriting.forget import forget_device, traces_of_device
+from worker.store.rewriting.retention import apply_retention
+from worker.store.rewriting.retention_file import load_rules, save_rules
+from worker.store.rewriting.retention_rules import policy_of
+from worker.store.rewriting.retention_undo import undo_retention
+from worker.store.rewriting.rewrite import before_refs
 from worker.store.verify import verify_repository
 from worker.store.verify_report import Kind
 

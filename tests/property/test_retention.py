@@ -21,8 +21,8 @@ from worker.store.commit import commit_backups
 from worker.store.index import open_index
 from worker.store.reader import find_commit, read_file, read_pair, walk_versions
 from worker.store.repository import TenantRepository, create_repository, open_repository
-from worker.store.retention import apply_retention, plan_retention
-from worker.store.retention_rules import Capture, Policy, Rules, decide
+from worker.store.rewriting.retention import apply_retention, plan_retention
+from worker.store.rewriting.retention_rules import Capture, Policy, Rules, decide
 from worker.store.verify import verify_repository
 
 DAY_S = 86_400

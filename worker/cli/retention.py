@@ -14,9 +14,9 @@ from worker.cli.each import Failures
 from worker.cli.lookup import open_tenant, paths_of
 from worker.cli.terminal import Terminal, count_text, pass_terminal, size_text
 from worker.settings import get_settings
-from worker.store.retention import Plan
-from worker.store.retention_file import load_rules, save_rules
-from worker.store.retention_rules import MOST, RULE_NAMES
+from worker.store.rewriting.retention import Plan
+from worker.store.rewriting.retention_file import load_rules, save_rules
+from worker.store.rewriting.retention_rules import MOST, RULE_NAMES
 
 #: Most devices that a plan lists.
 _ROWS: Final = 50

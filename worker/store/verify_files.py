@@ -17,8 +17,8 @@ from worker.store.git import flock, git_config, keep
 from worker.store.git.object_reader import ObjectReader
 from worker.store.git.pack_reader import BadFile, PackReader, check_trailer, read_idx
 from worker.store.index_build import pack_uuid
-from worker.store.retention_file import RULES_NAME, load_rules
-from worker.store.rewrite import BEFORE_REFS
+from worker.store.rewriting.retention_file import RULES_NAME, load_rules
+from worker.store.rewriting.rewrite import BEFORE_REFS
 from worker.store.verify_report import Kind, Report
 
 #: Files that only make reading faster: removing a damaged one loses nothing.

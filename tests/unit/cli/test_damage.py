@@ -25,8 +25,8 @@ from worker.store.commit import commit_backups
 from worker.store.id_map import FILE_NAME
 from worker.store.repack import repack
 from worker.store.repository import open_repository, repository_path
-from worker.store.retention import apply_retention
-from worker.store.retention_rules import policy_of
+from worker.store.rewriting.retention import apply_retention
+from worker.store.rewriting.retention_rules import policy_of
 from worker.store.verify import verify_repository
 from worker.store.verify_report import Report
 

@@ -26,8 +26,8 @@ from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.index import open_index
 from worker.store.repository import create_repository, open_repository, repository_path
-from worker.store.retention import apply_retention
-from worker.store.retention_rules import policy_of
+from worker.store.rewriting.retention import apply_retention
+from worker.store.rewriting.retention_rules import policy_of
 
 MIB = 1024 * 1024
 

@@ -13,12 +13,12 @@ from tests.judge import assert_sound, backup_ids, git
 from worker.errors import ErasureIncomplete, NotInStore, RemovedByRetention
 from worker.store.backup import EXPORT_NAME, Backup
 from worker.store.commit import commit_backups
-from worker.store.forget import forget_device, forget_tenant, traces_of_device
 from worker.store.index import open_index
 from worker.store.reader import devices_of, find_commit, read_file
 from worker.store.repository import create_repository, open_repository, tenants_of
-from worker.store.retention import apply_retention
-from worker.store.retention_rules import policy_of
+from worker.store.rewriting.forget import forget_device, forget_tenant, traces_of_device
+from worker.store.rewriting.retention import apply_retention
+from worker.store.rewriting.retention_rules import policy_of
 
 TENANT = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10"
 NOW_S = 1_760_000_000

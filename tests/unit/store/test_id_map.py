@@ -23,9 +23,9 @@ from worker.store.git import durable
 from worker.store.id_map import IdMap, Rewrite
 from worker.store.reader import find_commit
 from worker.store.repository import create_repository, open_repository
-from worker.store.retention import apply_retention
-from worker.store.retention_rules import policy_of
-from worker.store.retention_undo import undo_retention
+from worker.store.rewriting.retention import apply_retention
+from worker.store.rewriting.retention_rules import policy_of
+from worker.store.rewriting.retention_undo import undo_retention
 from worker.store.verify import verify_repository
 from worker.store.verify_report import Kind
 

@@ -17,13 +17,13 @@ from tests.histories import device_ids, random_backups
 from tests.judge import GIT_ENVIRONMENT, git
 from worker.errors import RepositoryBusy
 from worker.store.commit import commit_backups
-from worker.store.forget import forget_device
 from worker.store.git import durable, flock, lock_files, refs
 from worker.store.repair import repair_repository
 from worker.store.repository import create_repository, open_repository
-from worker.store.retention import apply_retention
-from worker.store.retention_rules import policy_of
-from worker.store.rewrite import before_refs
+from worker.store.rewriting.forget import forget_device
+from worker.store.rewriting.retention import apply_retention
+from worker.store.rewriting.retention_rules import policy_of
+from worker.store.rewriting.rewrite import before_refs
 from worker.store.verify import verify_repository
 from worker.store.verify_report import Kind
 

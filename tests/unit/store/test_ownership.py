@@ -29,15 +29,15 @@ from worker.store import audit
 from worker.store.adopt import adopt
 from worker.store.commit import commit_backups
 from worker.store.drill import drill_repository
-from worker.store.forget import forget_device, forget_tenant
 from worker.store.index import INDEX_NAME
 from worker.store.repack import repack
 from worker.store.repair import repair_repository
 from worker.store.repository import create_repository
-from worker.store.retention import apply_retention
-from worker.store.retention_file import save_rules
-from worker.store.retention_rules import policy_of
-from worker.store.retention_undo import undo_retention
+from worker.store.rewriting.forget import forget_device, forget_tenant
+from worker.store.rewriting.retention import apply_retention
+from worker.store.rewriting.retention_file import save_rules
+from worker.store.rewriting.retention_rules import policy_of
+from worker.store.rewriting.retention_undo import undo_retention
 from worker.store.verify import verify_repository
 from worker.store.verify_report import Outcome
 

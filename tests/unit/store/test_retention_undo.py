@@ -13,13 +13,13 @@ from worker.errors import RemovedByRetention, UndoImpossible
 from worker.store import id_map
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
-from worker.store.forget import forget_device
 from worker.store.index import open_index
 from worker.store.reader import find_commit, read_pair
 from worker.store.repository import create_repository, open_repository
-from worker.store.retention import apply_retention
-from worker.store.retention_rules import policy_of
-from worker.store.retention_undo import undo_retention
+from worker.store.rewriting.forget import forget_device
+from worker.store.rewriting.retention import apply_retention
+from worker.store.rewriting.retention_rules import policy_of
+from worker.store.rewriting.retention_undo import undo_retention
 from worker.store.verify import verify_repository
 
 NAME = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from worker.store import index_build
-from worker.store.history_scan import Scanned, without_binary
 from worker.store.id_map import RemovedBackup
 from worker.store.repository import TenantRepository
-from worker.store.rewrite import HistoryWriter, Made
+from worker.store.rewriting.history_scan import Scanned, without_binary
+from worker.store.rewriting.rewrite import HistoryWriter, Made
 
 
 @dataclass(frozen=True, slots=True)

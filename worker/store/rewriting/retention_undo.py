@@ -13,13 +13,20 @@ from dataclasses import dataclass
 import pygit2
 
 from worker.errors import RepositoryDamaged, UndoImpossible
-from worker.store import id_map, index_build, prune
+from worker.store import id_map, index_build
 from worker.store.git import durable, flock, refs
 from worker.store.id_map import IdMap
 from worker.store.index import open_index
 from worker.store.index_build import RawCommit
 from worker.store.repository import TenantRepository, open_repository
-from worker.store.rewrite import HistoryWriter, Made, before_refs, replace_history, stamp_of
+from worker.store.rewriting import prune
+from worker.store.rewriting.rewrite import (
+    HistoryWriter,
+    Made,
+    before_refs,
+    replace_history,
+    stamp_of,
+)
 
 
 @dataclass(frozen=True, slots=True)

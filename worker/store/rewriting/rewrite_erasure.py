@@ -14,7 +14,7 @@ from worker.store.git import pack
 from worker.store.id_map import RemovedBackup
 from worker.store.index_build import RawCommit, compare_trees
 from worker.store.repository import TenantRepository
-from worker.store.rewrite import HistoryWriter, Made
+from worker.store.rewriting.rewrite import HistoryWriter, Made
 
 _EMPTY: Final = pack.object_id(pack.TREE, b"").hex()
 _ENTRY_BYTES: Final = 63

@@ -10,7 +10,7 @@ from typing import Final
 
 from worker.errors import InvalidInput, SideFileDamaged
 from worker.store.git import durable, ownership
-from worker.store.retention_rules import policy_of
+from worker.store.rewriting.retention_rules import policy_of
 
 RULES_NAME: Final = "confkeep.retention"
 #: Beside the rules; files of the first release have none.

@@ -15,7 +15,7 @@ from typing import Final
 import pygit2
 
 from worker.errors import ErasureIncomplete, NotInStore, RepositoryDamaged
-from worker.store import id_map, prune, reader, recovery
+from worker.store import id_map, reader, recovery
 from worker.store.backup import DEVICE_ID_HEADER, checked_uuid
 from worker.store.git import durable, flock, ownership, refs
 from worker.store.git.git_process import require_git
@@ -29,8 +29,9 @@ from worker.store.index_file import IndexFile
 from worker.store.index_format import Unusable
 from worker.store.index_writer import delete_file
 from worker.store.repository import TenantRepository, open_repository
-from worker.store.rewrite import BEFORE_REFS, HistoryWriter, before_refs, replace_history
-from worker.store.rewrite_erasure import Eraser, Erasure
+from worker.store.rewriting import prune
+from worker.store.rewriting.rewrite import BEFORE_REFS, HistoryWriter, before_refs, replace_history
+from worker.store.rewriting.rewrite_erasure import Eraser, Erasure
 
 #: Files of git's that name commits that were once fetched or reset to.
 _TRACES: Final = ("logs", "ORIG_HEAD", "FETCH_HEAD")

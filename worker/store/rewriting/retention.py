@@ -13,15 +13,16 @@ from pathlib import Path
 import pygit2
 
 from worker.errors import RepositoryDamaged
-from worker.store import id_map, prune
+from worker.store import id_map
 from worker.store.git import durable, flock, refs
 from worker.store.git.pack_reader import BadFile, read_idx
-from worker.store.history_scan import Scan, Scanned, chain_of
 from worker.store.index import open_index
 from worker.store.repository import TenantRepository, open_repository
-from worker.store.retention_rules import Capture, Policy, decide
-from worker.store.rewrite import HistoryWriter, replace_history
-from worker.store.rewrite_selection import Selection, write_selection
+from worker.store.rewriting import prune
+from worker.store.rewriting.history_scan import Scan, Scanned, chain_of
+from worker.store.rewriting.retention_rules import Capture, Policy, decide
+from worker.store.rewriting.rewrite import HistoryWriter, replace_history
+from worker.store.rewriting.rewrite_selection import Selection, write_selection
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Taking versions out of a history: rules, rewrites, erasure and undo."""
