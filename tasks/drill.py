@@ -9,8 +9,8 @@ from worker.app import app
 from worker.errors import InvalidInput, NotInStore
 from worker.process import shutdown
 from worker.settings import get_settings
-from worker.store.drill import SAMPLE, drill_repository
 from worker.store.repository import repository_path, require_store, tenants_of
+from worker.store.upkeep.drill import SAMPLE, drill_repository
 
 #: Most versions that one task restores.
 MOST_SAMPLED: Final = 1_000

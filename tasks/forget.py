@@ -17,9 +17,9 @@ from worker.ids import checked_uuid
 from worker.observe.logs import get_logger
 from worker.queue import arrivals, dead_letters, erase, inbox
 from worker.settings import Settings
-from worker.store import audit
 from worker.store.repository import repository_path
 from worker.store.rewriting import forget
+from worker.store.upkeep import audit
 
 log = get_logger("forget")
 

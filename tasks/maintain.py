@@ -10,8 +10,8 @@ from worker.process import shutdown
 from worker.settings import get_settings
 from worker.store.git.durable import file_system_errors
 from worker.store.repository import repository_path
-from worker.store.verify import verify_repository
-from worker.store.verify_report import parse_subset
+from worker.store.upkeep.verify import verify_repository
+from worker.store.upkeep.verify_report import parse_subset
 
 #: Most findings in a result; `finding_count` says how many there are.
 MOST_FINDINGS: Final = 1_000

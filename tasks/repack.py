@@ -26,9 +26,9 @@ from worker.observe.logs import get_logger
 from worker.process import shutdown
 from worker.settings import Settings, get_settings
 from worker.store.git.git_process import git_problem
-from worker.store.repack import needs_repack
-from worker.store.repack import repack as repack_repository
 from worker.store.repository import repository_path
+from worker.store.upkeep.repack import needs_repack
+from worker.store.upkeep.repack import repack as repack_repository
 
 log = get_logger("repack")
 

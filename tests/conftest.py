@@ -13,7 +13,7 @@ import pytest
 
 from tests.judge import judged
 from tests.planted import assert_no_secrets, logs_below
-from worker.store.verify import verify_repository
+from worker.store.upkeep.verify import verify_repository
 
 #: The variable that says where temporary files were before.
 DISK = "TESTS_DISK"

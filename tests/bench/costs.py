@@ -33,8 +33,8 @@ from worker.queue import backoff, inbox
 from worker.settings import get_settings
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
-from worker.store.repack import repack
 from worker.store.repository import create_repository, repository_path, tenants_of
+from worker.store.upkeep.repack import repack
 
 #: Backups of a tenant that one turn finds.
 BATCHES = (1, 10, 50, 100)

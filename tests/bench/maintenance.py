@@ -17,8 +17,8 @@ from tests.bench.table import Row, timed
 from tests.judge import git
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
-from worker.store.repack import needs_repack, repack
 from worker.store.repository import TenantRepository, create_repository
+from worker.store.upkeep.repack import needs_repack, repack
 
 #: A folder of real histories: one folder for each device, in it its exports in the order of names.
 DATA_VARIABLE = "CONFKEEP_BENCH_DATA"

@@ -21,7 +21,7 @@ from worker.broker import keys
 from worker.queue import tidy
 from worker.settings import load_settings
 from worker.store.repository import open_for_writing
-from worker.store.verify import verify_repository
+from worker.store.upkeep.verify import verify_repository
 
 _TENANTS = 6
 

@@ -26,7 +26,7 @@ from worker.store.repository import create_repository, open_repository
 from worker.store.rewriting import rewrite
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
-from worker.store.verify import verify_repository
+from worker.store.upkeep.verify import verify_repository
 
 #: Of 3 devices with 8 captures in turn: the last 2 captures of each, the last binary of each.
 POLICY = policy_of({"keep_last": 2, "binary_keep_last": 1})

@@ -24,8 +24,8 @@ from worker.store.git import durable
 from worker.store.repository import create_repository
 from worker.store.rewriting.forget import forget_device
 from worker.store.rewriting.retention_undo import undo_retention
-from worker.store.verify import verify_repository
-from worker.store.verify_files import check_files
+from worker.store.upkeep.verify import verify_repository
+from worker.store.upkeep.verify_files import check_files
 
 COMMANDS = (
     "repack -adq",
@@ -195,7 +195,7 @@ def test_verify_does_not_alarm_about_a_living_writer(
         writers.append(paused_at(path, moment))
         return check_files(*arguments)
 
-    monkeypatch.setattr("worker.store.verify.check_files", writer_first)
+    monkeypatch.setattr("worker.store.upkeep.verify.check_files", writer_first)
     try:
         assert verify_repository(path).findings == []
     finally:

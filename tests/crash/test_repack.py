@@ -27,10 +27,10 @@ from tests.servers import wait_for
 from worker.store import recovery
 from worker.store.commit import commit_backups
 from worker.store.git import flock
-from worker.store.repack import repack
 from worker.store.repository import create_repository
-from worker.store.verify import verify_repository
-from worker.store.verify_report import Outcome
+from worker.store.upkeep.repack import repack
+from worker.store.upkeep.verify import verify_repository
+from worker.store.upkeep.verify_report import Outcome
 
 ROUNDS = 30
 SEED = 5
@@ -51,7 +51,7 @@ _REPACKER = """
 import os, signal, sys
 from pathlib import Path
 from worker.store import durable
-from worker.store.repack import repack
+from worker.store.upkeep.repack import repack
 path, kill_at = Path(sys.argv[1]), sys.argv[2]
 def at_failpoint(name):
     if name == kill_at:
@@ -182,7 +182,7 @@ _ONCE = """
 import sys
 from pathlib import Path
 from tests.crash.writer import leave_out_syncs
-from worker.store.repack import repack
+from worker.store.upkeep.repack import repack
 if sys.argv[3]:
     leave_out_syncs(lambda path: path.endswith(sys.argv[3]))
 repack(Path(sys.argv[1]), full=sys.argv[2] == "full")

@@ -28,7 +28,6 @@ from worker.store.backup import EXPORT_NAME, Backup
 from worker.store.commit import commit_backups
 from worker.store.git import durable, refs
 from worker.store.reader import read_file
-from worker.store.repack import repack
 from worker.store.repository import create_repository, open_for_writing, open_repository
 from worker.store.rewriting import prune
 from worker.store.rewriting.forget import forget_device, traces_of_device
@@ -37,8 +36,9 @@ from worker.store.rewriting.retention_file import load_rules, save_rules
 from worker.store.rewriting.retention_rules import policy_of
 from worker.store.rewriting.retention_undo import undo_retention
 from worker.store.rewriting.rewrite import before_refs
-from worker.store.verify import verify_repository
-from worker.store.verify_report import Kind
+from worker.store.upkeep.repack import repack
+from worker.store.upkeep.verify import verify_repository
+from worker.store.upkeep.verify_report import Kind
 
 LATER_S = NOW_S + 1_000_000
 RULES = {"keep_last": 3}

@@ -15,7 +15,7 @@ from tests.judge import assert_all_readable, backup_ids
 from tests.servers import Deployment
 from worker.app import app
 from worker.process.local import find_server
-from worker.store.verify import verify_repository
+from worker.store.upkeep.verify import verify_repository
 
 EXAMPLES = ROOT / "docs" / "examples"
 TENANTS = [str(uuid.UUID(int=n + 1)) for n in range(2)]

@@ -15,7 +15,7 @@ from tests.judge import backup_ids, git
 from tests.servers import Deployment, deployment, wait_for
 from worker.broker import keys
 from worker.settings import get_settings
-from worker.store.repack_state import read_state
+from worker.store.upkeep.repack_state import read_state
 
 
 def test_a_worker_repacks_beside_its_commits(

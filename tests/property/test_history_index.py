@@ -41,7 +41,7 @@ from worker.store.index_format import Detail
 from worker.store.index_rows import IndexedCommit, detail_of
 from worker.store.index_writer import IndexWriter
 from worker.store.repository import TenantRepository, create_repository, open_repository
-from worker.store.verify import verify_repository
+from worker.store.upkeep.verify import verify_repository
 
 UNKNOWN = "ffffffff-ffff-4fff-bfff-ffffffffffff"
 

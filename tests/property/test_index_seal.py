@@ -23,8 +23,8 @@ from worker.store.index_format import Detail, Entry, Unusable
 from worker.store.index_seal import SEAL_NAME, Seal
 from worker.store.index_writer import IndexWriter, delete_file
 from worker.store.repository import create_repository
-from worker.store.verify import verify_repository
-from worker.store.verify_report import Outcome
+from worker.store.upkeep.verify import verify_repository
+from worker.store.upkeep.verify_report import Outcome
 
 STEPS = ["append", "append", "append", "other", "details", "roll back", "kill", "reopen", "anew"]
 

@@ -23,7 +23,7 @@ from worker.store.reader import find_commit, read_file, read_pair, walk_versions
 from worker.store.repository import TenantRepository, create_repository, open_repository
 from worker.store.rewriting.retention import apply_retention, plan_retention
 from worker.store.rewriting.retention_rules import Capture, Policy, Rules, decide
-from worker.store.verify import verify_repository
+from worker.store.upkeep.verify import verify_repository
 
 DAY_S = 86_400
 NOW_S = 1_760_000_000

@@ -17,18 +17,18 @@ from worker.cli import running
 from worker.process.local import EmbeddedServer
 from worker.queue.staged_bytes import Contents
 from worker.queue.staging import VolumeStaging
-from worker.store import audit
 from worker.store.commit import commit_backups
 from worker.store.git import refs
 from worker.store.index import open_index
-from worker.store.repack import repack
-from worker.store.repair import repair_repository
 from worker.store.repository import create_repository
 from worker.store.rewriting.forget import forget_device
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_file import save_rules
 from worker.store.rewriting.retention_rules import policy_of
-from worker.store.verify import verify_repository
+from worker.store.upkeep import audit
+from worker.store.upkeep.repack import repack
+from worker.store.upkeep.repair import repair_repository
+from worker.store.upkeep.verify import verify_repository
 
 NAME = f"{TENANT}.git"
 

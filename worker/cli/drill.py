@@ -24,9 +24,9 @@ from worker.cli.terminal import (
 )
 from worker.errors import RestoreFailed
 from worker.settings import get_settings
-from worker.store.drill import SAMPLE, drill_repository
-from worker.store.drill_report import DrillReport, Restored
 from worker.store.git.durable import file_system_errors, replace_file
+from worker.store.upkeep.drill import SAMPLE, drill_repository
+from worker.store.upkeep.drill_report import DrillReport, Restored
 
 _ABSENT: Final = "-"
 

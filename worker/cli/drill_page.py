@@ -8,7 +8,7 @@ from html import escape
 from typing import Final
 
 from worker.cli.terminal import age_text, count_text, date_text, first_line, size_text
-from worker.store.drill_report import DrillReport, Point, Restored
+from worker.store.upkeep.drill_report import DrillReport, Point, Restored
 
 _WIDTH: Final = 720
 _HEIGHT: Final = 180

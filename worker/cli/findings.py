@@ -7,7 +7,7 @@ from typing import Final
 
 from worker.cli.terminal import Terminal, count_text, first_line
 from worker.errors import ConfkeepError, NotInStore, NotOwner, RepositoryBusy, RepositoryDamaged
-from worker.store.verify_report import Finding, Kind, Outcome, Report
+from worker.store.upkeep.verify_report import Finding, Kind, Outcome, Report
 
 #: Most findings of a tenant that are printed; --json prints all.
 _LISTED: Final = 20

@@ -10,7 +10,7 @@ from worker.cli.terminal import Terminal, count_text, pass_terminal, size_text
 from worker.errors import ConfkeepError, StoreError
 from worker.settings import get_settings
 from worker.store.git.git_process import require_git
-from worker.store.repack import Repacked, repack
+from worker.store.upkeep.repack import Repacked, repack
 
 
 @click.command("repack")

@@ -17,9 +17,9 @@ from worker.errors import RepositoryBusy
 from worker.settings import get_settings
 from worker.store.git.durable import file_system_errors
 from worker.store.index_build import Progress
-from worker.store.repair import Repaired, repair_repository
-from worker.store.verify import verify_repository
-from worker.store.verify_report import Finding, Outcome, Report
+from worker.store.upkeep.repair import Repaired, repair_repository
+from worker.store.upkeep.verify import verify_repository
+from worker.store.upkeep.verify_report import Finding, Outcome, Report
 
 #: Rounds of looking and mending: a mended idx lets more be looked at.
 _ROUNDS: Final = 4

@@ -47,8 +47,8 @@ from worker.settings import Settings, get_settings
 from worker.store.git import refs
 from worker.store.git.durable import file_system_errors
 from worker.store.git.git_process import git_problem
-from worker.store.repack_state import read_state
 from worker.store.repository import repository_path, tenants_of
+from worker.store.upkeep.repack_state import read_state
 
 #: Most rows of a table that may have thousands.
 _ROWS: Final = 20

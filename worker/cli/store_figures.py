@@ -18,8 +18,8 @@ from worker.observe import metrics, unforeseen
 from worker.observe.logs import get_logger
 from worker.store.git import refs
 from worker.store.git.pack_set import names_of
-from worker.store.repack_state import disk_bytes, free_bytes, read_state
 from worker.store.repository import repository_path, tenants_of
+from worker.store.upkeep.repack_state import disk_bytes, free_bytes, read_state
 
 log = get_logger("exporter")
 

@@ -13,8 +13,8 @@ from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, count_text, pass_terminal
 from worker.settings import get_settings
 from worker.store.git.durable import file_system_errors
-from worker.store.verify import verify_repository
-from worker.store.verify_report import Report, parse_subset
+from worker.store.upkeep.verify import verify_repository
+from worker.store.upkeep.verify_report import Report, parse_subset
 
 
 @click.command("verify")

@@ -20,15 +20,15 @@ from worker.cli.store_figures import StoreFigures
 from worker.errors import ConfkeepError, RepositoryDamaged
 from worker.observe import metrics
 from worker.settings import get_settings
-from worker.store import verify_refs
 from worker.store.commit import commit_backups
 from worker.store.id_map import FILE_NAME
-from worker.store.repack import repack
 from worker.store.repository import open_repository, repository_path
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
-from worker.store.verify import verify_repository
-from worker.store.verify_report import Report
+from worker.store.upkeep import verify_refs
+from worker.store.upkeep.repack import repack
+from worker.store.upkeep.verify import verify_repository
+from worker.store.upkeep.verify_report import Report
 
 LOST = "0123456789abcdef0123456789abcdef01234567"
 
@@ -223,7 +223,7 @@ def test_what_nobody_foresaw_is_a_finding_of_its_repository_and_the_next_goes_on
             raise ZeroDivisionError("nobody foresaw it")
         return real(report)
 
-    monkeypatch.setattr("worker.store.verify.check_refs", fail)
+    monkeypatch.setattr("worker.store.upkeep.verify.check_refs", fail)
     done = run("verify", "--json")
     said = {each["tenant_id"]: each for each in json.loads(done.stdout)["tenants"]}
     assert done.exit_code == RepositoryDamaged.exit_code

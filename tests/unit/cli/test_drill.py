@@ -18,13 +18,13 @@ from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import drill_page
 from worker.errors import InvalidInput, NotInStore
-from worker.store import drill as drill_module
-from worker.store.clone import clone_repository
-from worker.store.drill import drill_repository
-from worker.store.drill_report import DrillReport, Point, Restored
 from worker.store.index import INDEX_NAME
-from worker.store.repack import repack
 from worker.store.repository import create_repository, repository_path
+from worker.store.upkeep import drill as drill_module
+from worker.store.upkeep.clone import clone_repository
+from worker.store.upkeep.drill import drill_repository
+from worker.store.upkeep.drill_report import DrillReport, Point, Restored
+from worker.store.upkeep.repack import repack
 
 PLAIN = bytes.fromhex("88aca1b1") + b"plain"
 OTHER = "aaaa2222-0000-4000-8000-000000000002"
@@ -145,7 +145,7 @@ def test_other_bytes_than_those_of_the_history_fail(
 def test_other_line_counts_than_those_of_the_history_fail(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.store.drill.count_changed_lines", lambda _old, _new: (9, 9))
+    monkeypatch.setattr("worker.store.upkeep.drill.count_changed_lines", lambda _old, _new: (9, 9))
     report = drill_repository(path)
     assert report.failed == 5
     assert "+9 -9 lines, and the history says +1 -0" in {

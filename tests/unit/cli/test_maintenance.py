@@ -13,12 +13,12 @@ from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import status
 from worker.errors import GitUnavailable, NotInStore, RepositoryBusy, StoreUnavailable
-from worker.store import repack_state
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.git import flock
 from worker.store.index import INDEX_NAME
 from worker.store.repository import create_repository, repository_path
+from worker.store.upkeep import repack_state
 
 OTHER = "aaaa2222-0000-4000-8000-000000000002"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.store.clone import clone_repository
+from worker.store.upkeep.clone import clone_repository
 
 #: A git whose helper writes on when git itself is gone.
 _GIT = """#!/bin/sh

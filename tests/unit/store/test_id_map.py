@@ -26,8 +26,8 @@ from worker.store.repository import create_repository, open_repository
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
 from worker.store.rewriting.retention_undo import undo_retention
-from worker.store.verify import verify_repository
-from worker.store.verify_report import Kind
+from worker.store.upkeep.verify import verify_repository
+from worker.store.upkeep.verify_report import Kind
 
 NAME = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
 DEVICES = device_ids(2)

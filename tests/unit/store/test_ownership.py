@@ -25,21 +25,21 @@ from worker.cli import cli
 from worker.errors import NotOwner
 from worker.process.health import write_probe
 from worker.settings import get_settings
-from worker.store import audit
-from worker.store.adopt import adopt
 from worker.store.commit import commit_backups
-from worker.store.drill import drill_repository
 from worker.store.index import INDEX_NAME
-from worker.store.repack import repack
-from worker.store.repair import repair_repository
 from worker.store.repository import create_repository
 from worker.store.rewriting.forget import forget_device, forget_tenant
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_file import save_rules
 from worker.store.rewriting.retention_rules import policy_of
 from worker.store.rewriting.retention_undo import undo_retention
-from worker.store.verify import verify_repository
-from worker.store.verify_report import Outcome
+from worker.store.upkeep import audit
+from worker.store.upkeep.adopt import adopt
+from worker.store.upkeep.drill import drill_repository
+from worker.store.upkeep.repack import repack
+from worker.store.upkeep.repair import repair_repository
+from worker.store.upkeep.verify import verify_repository
+from worker.store.upkeep.verify_report import Outcome
 
 OWNER, STRANGER, GROUP = 10_001, 10_002, 10_003
 TENANT = "11111111-2222-4333-8444-555555555555"

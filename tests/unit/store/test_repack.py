@@ -22,18 +22,19 @@ from worker.errors import (
     RepositoryBusy,
     StoreUnavailable,
 )
-from worker.store import commit, reader, recovery, repack_state
+from worker.store import commit, reader, recovery
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups
 from worker.store.git import durable, flock, git_process, refs
 from worker.store.git.object_reader import ObjectReader
 from worker.store.git.pack_reader import Idx, read_idx
 from worker.store.index import open_index
-from worker.store.repack import needs_repack, repack
-from worker.store.repack_state import State, read_state, why_no_full
 from worker.store.repository import TenantRepository, create_repository, open_repository
-from worker.store.verify import verify_repository
-from worker.store.verify_report import Kind, Outcome
+from worker.store.upkeep import repack_state
+from worker.store.upkeep.repack import needs_repack, repack
+from worker.store.upkeep.repack_state import State, read_state, why_no_full
+from worker.store.upkeep.verify import verify_repository
+from worker.store.upkeep.verify_report import Kind, Outcome
 
 DAY_S = 86_400.0
 
@@ -351,7 +352,7 @@ def test_verify_follows_packs_that_go(
             git(repository.path, "repack", "-adq")
         return real(file)
 
-    monkeypatch.setattr("worker.store.verify_files.read_idx", repacked_first)
+    monkeypatch.setattr("worker.store.upkeep.verify_files.read_idx", repacked_first)
     report = verify_repository(repository.path)
     assert (report.outcome, report.findings) == (Outcome.CLEAN, [])
     assert len(times) == 12

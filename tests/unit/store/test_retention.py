@@ -23,12 +23,12 @@ from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.git import flock, git_process
 from worker.store.reader import find_commit, read_file
-from worker.store.repair import repair_repository
 from worker.store.repository import create_repository, open_repository
 from worker.store.rewriting import prune, rewrite
 from worker.store.rewriting.retention import apply_retention, plan_retention
 from worker.store.rewriting.retention_rules import Policy, policy_of
-from worker.store.verify import verify_repository
+from worker.store.upkeep.repair import repair_repository
+from worker.store.upkeep.verify import verify_repository
 
 NAME = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
 ONE, TWO = device_ids(2)

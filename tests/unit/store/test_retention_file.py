@@ -11,7 +11,7 @@ from tests.unit.store.test_id_map import flipped, kinds
 from worker.errors import SideFileDamaged
 from worker.store.repository import create_repository
 from worker.store.rewriting.retention_file import RULES_NAME, load_rules, save_rules
-from worker.store.verify_report import Kind
+from worker.store.upkeep.verify_report import Kind
 
 NAME = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
 RULES = {"keep_last": 3, "keep_daily": 31, "binary_keep_days": None}

@@ -20,7 +20,7 @@ from worker.store.rewriting.forget import forget_device
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
 from worker.store.rewriting.retention_undo import undo_retention
-from worker.store.verify import verify_repository
+from worker.store.upkeep.verify import verify_repository
 
 NAME = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
 DEVICES = device_ids(2)

@@ -19,10 +19,10 @@ from worker.store.git import flock, keep
 from worker.store.index import INDEX_NAME, open_index
 from worker.store.index_seal import SEAL_NAME
 from worker.store.index_writer import IndexWriter
-from worker.store.repair import repair_repository
 from worker.store.repository import create_repository, open_for_writing, open_repository
-from worker.store.verify import verify_repository
-from worker.store.verify_report import Kind, Outcome, Report
+from worker.store.upkeep.repair import repair_repository
+from worker.store.upkeep.verify import verify_repository
+from worker.store.upkeep.verify_report import Kind, Outcome, Report
 
 
 def small_store(folder: Path, *, first_seed: int = 0) -> Path:

@@ -16,10 +16,10 @@ from worker.store import reader
 from worker.store.git import flock, ownership
 from worker.store.git.durable import file_system_errors
 from worker.store.index import open_index
-from worker.store.repack import repack
 from worker.store.repository import TenantRepository, create_repository, open_repository
-from worker.store.verify import verify_repository
-from worker.store.verify_report import Report
+from worker.store.upkeep.repack import repack
+from worker.store.upkeep.verify import verify_repository
+from worker.store.upkeep.verify_report import Report
 
 #: Is told what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -66,7 +66,7 @@ def adopt(path: Path, *, pack: bool = False, progress: Progress | None = None) -
     """Take over the repository at `path`. May be repeated, and run beside workers.
 
     Args:
-        pack: put loose objects into packs, as `worker.store.repack` does.
+        pack: put loose objects into packs, as `worker.store.upkeep.repack` does.
 
     Raises:
         NotInStore: there is no repository.

@@ -23,7 +23,7 @@ from worker.store.git.refs import MAIN_REF
 from worker.store.index import open_index
 from worker.store.index_build import Progress
 from worker.store.repository import open_repository
-from worker.store.verify_report import REPAIRABLE, Finding, Kind, Report
+from worker.store.upkeep.verify_report import REPAIRABLE, Finding, Kind, Report
 
 #: How the file system refuses to take a folder for a file.
 _FOLDERS: Final = (errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY)

@@ -24,12 +24,12 @@ from worker.errors import NotInStore, RepositoryDamaged, StoreUnavailable
 from worker.routeros.script import binary_kind, parse_script
 from worker.store import reader
 from worker.store.backup import BINARY_NAME, EXPORT_NAME, FILE_NAMES, Version
-from worker.store.clone import clone_repository
-from worker.store.drill_report import DrillReport, Point, Restored
 from worker.store.git.durable import file_system_errors
 from worker.store.index import HistoryIndex, open_index
 from worker.store.line_delta import count_changed_lines
 from worker.store.repository import TenantRepository, open_repository
+from worker.store.upkeep.clone import clone_repository
+from worker.store.upkeep.drill_report import DrillReport, Point, Restored
 
 #: Is told what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]

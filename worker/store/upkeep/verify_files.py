@@ -19,7 +19,7 @@ from worker.store.git.pack_reader import BadFile, PackReader, check_trailer, rea
 from worker.store.index_build import pack_uuid
 from worker.store.rewriting.retention_file import RULES_NAME, load_rules
 from worker.store.rewriting.rewrite import BEFORE_REFS
-from worker.store.verify_report import Kind, Report
+from worker.store.upkeep.verify_report import Kind, Report
 
 #: Files that only make reading faster: removing a damaged one loses nothing.
 _HELPERS: Final = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from worker.store.git.refs import MAIN_REF
-from worker.store.verify_report import Kind, Report
+from worker.store.upkeep.verify_report import Kind, Report
 
 _ID_LINE = re.compile(rb"[0-9a-f]{40}\n")
 _HEAD_LINE = re.compile(rb"ref: (refs/heads/[!-~]+)\n|[0-9a-f]{40}\n")

@@ -39,7 +39,7 @@ from worker.store.git.refs import MAIN_REF
 from worker.store.index import INDEX_NAME
 from worker.store.index_build import RawCommit, compare_trees, entries_of, is_device, is_uniform
 from worker.store.repository import TenantRepository, open_repository
-from worker.store.verify_files import (
+from worker.store.upkeep.verify_files import (
     Half,
     check_config,
     check_files,
@@ -50,9 +50,9 @@ from worker.store.verify_files import (
     look_into_folders,
     maintenance_kept_away,
 )
-from worker.store.verify_index import GitSide, index_findings, set_back
-from worker.store.verify_refs import check_refs
-from worker.store.verify_report import Kind, Outcome, Report
+from worker.store.upkeep.verify_index import GitSide, index_findings, set_back
+from worker.store.upkeep.verify_refs import check_refs
+from worker.store.upkeep.verify_report import Kind, Outcome, Report
 
 #: What is checked at the moment, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]

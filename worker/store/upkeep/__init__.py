@@ -1,0 +1,1 @@
+"""What is done to a repository beside its commits: verify, repair, repack, drill, adopt."""
