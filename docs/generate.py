@@ -85,26 +85,27 @@ def errors_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-#: Package -> what it is, in the order in which imports run.
-_PACKAGES = {
-    "worker/cli": "The command line; one command is one module",
-    "worker/cli/sources": "What `confkeep import` reads",
-    "tasks": "What producers call, and what Celery runs",
-    "worker": "The queue: one concept each",
-    "worker/broker/lua": "The atomic steps in the server",
-    "worker/store": "Git; knows no Redis, no Celery, no settings",
-}
+#: The rooms, in the order in which imports run.
+_ROOMS = (
+    *("worker/cli", "worker/cli/sources", "tasks", "worker"),
+    *("worker/process", "worker/queue", "worker/broker", "worker/broker/lua", "worker/observe"),
+    *("worker/store/upkeep", "worker/store/rewriting", "worker/store", "worker/store/git"),
+    "worker/routeros",
+)
+_LUA = "The atomic steps in the server."
 
 
 def modules_table() -> str:
     """Every module with its first line."""
     parts = []
-    for package, what in _PACKAGES.items():
-        parts.append(f"## {package}\n\n{what}.\n\n| module | is |\n|---|---|")
+    for room in _ROOMS:
+        door = ROOT / room / "__init__.py"
+        what = _first_line(door) if door.exists() else _LUA
+        parts.append(f"## {room}\n\n{what}\n\n| module | is |\n|---|---|")
         parts += [
             f"| `{path.name}` | {_first_line(path)} |"
-            for path in sorted((ROOT / package).iterdir())
-            if path.suffix in (".py", ".lua") and path.name != "__main__.py"
+            for path in sorted((ROOT / room).iterdir())
+            if path.suffix in (".py", ".lua") and not path.name.startswith("__")
         ]
         parts.append("")
     return "\n".join(parts)

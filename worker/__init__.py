@@ -1,3 +1,3 @@
-"""The runtime of confkeep: store, queue and command line; it imports `tasks` only in `cli` and `local`."""
+"""The runtime of confkeep: store, queue and command line; only `cli` imports `tasks`."""
 
 __version__ = "0.1.0"

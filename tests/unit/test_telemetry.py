@@ -32,7 +32,7 @@ def test_nothing_is_imported_unless_it_is_asked_for() -> None:
         "import sys, redis, redis.asyncio, redis.sentinel\n"
         "before = set(sys.modules)\n"
         "import tasks\n"
-        "from worker import error_reports, telemetry, tracing\n"
+        "from worker.observe import error_reports, telemetry, tracing\n"
         "from worker.settings import load_settings\n"
         "settings = load_settings()\n"
         "telemetry.start(settings)\n"

@@ -38,4 +38,4 @@ def load(name: str) -> Script:
 
 
 def _read(name: str) -> str:
-    return resources.files("worker").joinpath("lua", f"{name}.lua").read_text("utf-8")
+    return resources.files("worker.broker").joinpath("lua", f"{name}.lua").read_text("utf-8")
