@@ -56,7 +56,7 @@ def paused_at(path: Path, failpoint: str, *options: str) -> subprocess.Popen[str
     """A writer that stopped itself in the middle of a commit; `options` are those of the writer."""
     program = (
         "import os, signal, sys\n"
-        "from worker.store import durable\n"
+        "from worker.store.git import durable\n"
         "from tests.crash import writer\n"
         "def pause(name):\n"
         f"    if name == {failpoint!r}:\n"
