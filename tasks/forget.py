@@ -17,7 +17,7 @@ from worker.ids import checked_uuid
 from worker.observe.logs import get_logger
 from worker.queue import arrivals, dead_letters, erase, inbox
 from worker.settings import Settings
-from worker.store.repository import repository_path
+from worker.store.repository import repository_path, require_store
 from worker.store.rewriting import forget
 from worker.store.upkeep import audit
 
@@ -53,6 +53,7 @@ def forget_device(
         wait_s: how long to wait for its backups to be committed.
 
     Raises:
+        StoreMissing: the store is not there, so nobody knows what is in it; nothing was erased.
         BackupsWaiting: some wait still, in the inbox or as messages to `backups.receive`; nothing
             was erased.
         TenantLocked, BrokerUnavailable, StagingUnavailable: call again.
@@ -76,6 +77,8 @@ def forget_device(
     with locks.tenant_lock(tenant, wait_s=_LOCK_WAIT_S):
         if (found := what_waits()) is not None:
             raise BackupsWaiting(found)
+        # A volume that is not mounted holds backups still.
+        require_store(settings.git_store_path)
         _note(settings, "device.forget", tenant, device, state="begun")
         gone = forget.forget_device(path, device, now_s=int(time.time()))
         letters = [
@@ -104,6 +107,7 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
         wait_s: how long to wait for its backups to be committed.
 
     Raises:
+        StoreMissing: the store is not there, so nobody knows what is in it; nothing was erased.
         BackupsWaiting: some wait still, in the inbox or as messages to `backups.receive`; nothing
             was erased.
         TenantLocked, BrokerUnavailable, StagingUnavailable, StoreError: call again.
@@ -123,6 +127,8 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
     with locks.tenant_lock(tenant, wait_s=_LOCK_WAIT_S):
         if (found := what_waits()) is not None:
             raise BackupsWaiting(found)
+        # A volume that is not mounted holds backups still.
+        require_store(settings.git_store_path)
         if path.parent.is_dir():
             _note(settings, "tenant.forget", tenant, None, state="begun")
         there = path.parent.is_dir() and forget.forget_tenant(path)

@@ -1,6 +1,6 @@
 """The five functions of `worker.git_store` beside the module that they replace: results and exceptions.
 
-The old module is that of `tests.old_portal`, written from the contract. Where the two differ on purpose,
+The old module is that of `tests.old_portal`, which answers as the callers of the real one know it. Where the two differ on purpose,
 `docs/move-from-in-process.md` says so and a test here shows both.
 """
 

@@ -1,6 +1,6 @@
-"""The module that commits in process, as confkeep's contract describes it.
+"""A module that commits in process, and answers as the callers of the one that confkeep replaces know it.
 
-Built by the tests from that contract: one bare repository for each tenant, `DEVICE/export.rsc` and
+The tests' own construction: one bare repository for each tenant, `DEVICE/export.rsc` and
 `DEVICE/backup.bin` in it, a lock of this process alone, and libgit2's own errors.
 """
 

@@ -18,7 +18,7 @@ from celery import Celery
 from tasks import forget
 from tests.judge import assert_all_readable
 from worker.broker import keys, locks
-from worker.errors import BackupsWaiting, NotInStore, PoisonedBackup
+from worker.errors import BackupsWaiting, NotInStore, PoisonedBackup, StoreMissing
 from worker.process.local import EmbeddedServer
 from worker.queue import acceptance, dead_letters, inbox, receipts, totals
 from worker.queue.acceptance import Submission
@@ -283,3 +283,17 @@ def test_messages_that_are_not_accepted_yet_are_waited_out_or_refused(
     client.lpush(keys.RECEIVE_QUEUE, b"nonsense")
     with pytest.raises(BackupsWaiting, match="cannot be read"):
         forget.forget_tenant(settings, TENANT)
+
+
+def test_where_the_store_is_not_mounted_nothing_is_erased(
+    client: redis.Redis, settings: Settings
+) -> None:
+    """Else an erasure would report success while the repository is on the volume still."""
+    fill(client, settings, TENANT)
+    settings.git_store_path.rename(settings.git_store_path.with_name("not mounted"))
+    before = sorted(client.keys())
+    with pytest.raises(StoreMissing):
+        forget.forget_tenant(settings, TENANT)
+    with pytest.raises(StoreMissing):
+        forget.forget_device(settings, TENANT, DEVICE)
+    assert sorted(client.keys()) == before
