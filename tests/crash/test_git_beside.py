@@ -127,8 +127,7 @@ import sys, time
 from pathlib import Path
 from tests.bench.fleet import Fleet
 from worker.errors import RepositoryBusy
-from worker.store import durable
-from worker.store import durable
+from worker.store.git import durable
 from worker.store.commit import commit_backups
 from worker.store.rewriting.forget import forget_device
 from worker.store.repository import open_for_writing

@@ -50,7 +50,7 @@ FAILPOINTS = [
 _REPACKER = """
 import os, signal, sys
 from pathlib import Path
-from worker.store import durable
+from worker.store.git import durable
 from worker.store.upkeep.repack import repack
 path, kill_at = Path(sys.argv[1]), sys.argv[2]
 def at_failpoint(name):
