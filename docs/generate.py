@@ -35,10 +35,18 @@ _PLACEHOLDER = re.compile(r"\{\{.*?\}\}")
 _LANGUAGES = {".py": "python", ".sh": "sh", ".yml": "yaml", ".yaml": "yaml"}
 
 
+#: What a deployment sets, or a reader looks for first.
+_SETTINGS_THAT_MATTER = (
+    *("redis_url", "git_store_path", "staging", "staging_path", "shards", "worker_index"),
+    *("worker_count", "replicas", "metrics_port", "log_format"),
+)
+
+
 def settings_table() -> str:
-    """Every variable with its default and meaning."""
+    """The variables that matter most, each with its default and meaning."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
+    for name in _SETTINGS_THAT_MATTER:
+        field = Settings.model_fields[name]
         default = "" if field.default is PydanticUndefined else f"`{field.default}`"
         rows.append(f"| `{variable_of(name)}` | {default} | {field.description} |")
     return "\n".join(rows) + "\n"

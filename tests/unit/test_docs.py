@@ -23,6 +23,7 @@ def test_the_readme_holds_the_settings_and_the_two_commands() -> None:
     assert "<!-- generated: settings -->" in README
     assert "make demo" in README
     assert "make test" in README
+    assert len(README.splitlines()) < 150
 
 
 def test_the_readmes_example_is_python_of_at_most_20_lines() -> None:
