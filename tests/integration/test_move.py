@@ -160,7 +160,7 @@ for number in range(150):
     while True:
         try:
             git_store.commit_backup(tenant, device, f"/old {number}\\n", b"b", f"old {number}")
-        except (pygit2.GitError, ValueError):
+        except (pygit2.GitError, OSError, ValueError):
             time.sleep(0.001)
         else:
             break
