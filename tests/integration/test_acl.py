@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import uuid
 from collections.abc import Iterator
@@ -135,6 +136,28 @@ def test_a_typo_leaves_the_file_as_it_was(tmp_path: Path) -> None:
         assert "user " not in CliRunner().invoke(cli, ["acl", *arguments]).stdout
 
 
+def test_a_link_stays_and_what_it_names_is_replaced(tmp_path: Path) -> None:
+    real, link = tmp_path / "users.acl", tmp_path / "link.acl"
+    real.write_text("before")
+    real.chmod(0o640)
+    link.symlink_to(real)
+    done = CliRunner().invoke(cli, ["acl", "-o", str(link)])
+    assert done.exit_code == 0
+    assert link.is_symlink()
+    assert real.read_text() == rules()
+    assert real.stat().st_mode & 0o777 == 0o640
+
+
+def test_nothing_takes_the_place_of_what_is_no_file(tmp_path: Path) -> None:
+    """As root, `-o /dev/stdout` would else leave a file there for the whole machine."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    done = CliRunner().invoke(cli, ["acl", "-o", str(pipe)])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "must be a file" in done.stderr
+    assert pipe.is_fifo()
+
+
 def test_a_sender_cannot_be_confined() -> None:
     done = CliRunner().invoke(cli, ["acl", *users("sender"), "--tenant", OWN])
     assert done.exit_code == 2
@@ -187,6 +210,26 @@ def test_a_producer_enqueues_and_waits_for_the_receipt(
     enqueue_backup(OWN, OTHER, "/ip another\n", None, "m")
     assert refusals(owner) == [], "once"
     assert quiet
+
+
+@pytest.mark.parametrize("user", ["producer", "tenants"])
+def test_who_waits_in_vain_is_told_that_no_worker_answers(
+    server: EmbeddedServer,
+    owner: redis.Redis,
+    user: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    act_as(server, user, tmp_path, monkeypatch)
+    export = tmp_path / "r1.rsc"
+    export.write_text("/ip\n")
+    arguments = ["enqueue", OWN, OTHER, "--export", str(export), "--message", "m", "--wait"]
+    done = CliRunner().invoke(cli, [*arguments, "--timeout", "0.1"])
+    assert "no worker answered for 0.1 s" in done.stderr
+    assert "hgetall in toplevel" not in refusals(owner)
+    owner.hset(keys.backoff(OWN), mapping={"tries": 1, "since_ms": 1, "next_ms": 1, "reason": "x"})
+    done = CliRunner().invoke(cli, [*arguments, "--timeout", "0.1"])
+    assert "The last commit failed: x" in done.stderr
 
 
 def test_a_sender_sends_and_waits_for_the_receipt(
@@ -351,6 +394,7 @@ ADDING = [
     ("HMGET", keys.arriving(OTHER), BACKUP),
     ("XLEN", keys.inbox(OTHER)),
     ("EXISTS", keys.wake(OTHER)),
+    ("HGETALL", keys.backoff(OTHER)),
 ]
 QUEUEING = [
     ("HINCRBY", keys.ARRIVING, OWN, "1"),
@@ -537,7 +581,13 @@ def test_a_monitor_sees_what_status_and_exporter_show(
     full.zadd(keys.WAITING, {OWN: 1})
     full.hset(keys.backoff(OWN), mapping={"tries": 1, "since_ms": 1, "next_ms": 1, "reason": "x"})
     act_as(server, "monitor", tmp_path, monkeypatch)
-    for arguments in (["status"], ["exporter", "--once"], ["dead-letters", "list"]):
+    for arguments in (
+        ["status"],
+        ["status", "--json"],
+        ["status", "--watch", "--count", "2", "--interval", "0.2"],
+        ["exporter", "--once"],
+        ["dead-letters", "list"],
+    ):
         done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
         assert done.exit_code == 0, done.output
         assert refusals(full) == [], arguments

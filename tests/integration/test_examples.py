@@ -166,6 +166,34 @@ def test_the_django_portal_stores_receipts_and_sends_again_what_a_crash_left(
     assert sorted(sha for _, _, sha, _ in rows) == sorted(log)
 
 
+def test_a_shell_hands_over_and_imports_as_a_producer(running: Deployment, tmp_path: Path) -> None:
+    page = (EXAMPLES.parent / "integrate.md").read_text("utf-8")
+    assert re.search(
+        r"^\| .*`confkeep enqueue`, `confkeep import`.* \| `producer` \|$", page, re.MULTILINE
+    )
+    device, tenants = str(uuid.uuid4()), [str(uuid.uuid4()) for _ in range(2)]
+    export = tmp_path / "exports" / device / "r1.rsc"
+    export.parent.mkdir(parents=True)
+    export.write_text("# by RouterOS 7.16\n/system identity\nset name=r1\n")
+    for arguments in (
+        ["enqueue", tenants[0], device, "--export", str(export), "--message", "m", "--wait"],
+        ["import", str(tmp_path / "exports"), "--tenant", tenants[1]],
+    ):
+        subprocess.run(
+            [sys.executable, "-P", "-m", "worker.cli", *arguments],
+            cwd=running.path,
+            env={
+                **os.environ,
+                **running.environment,
+                "CONFKEEP_REDIS_URL": url_of(running, "producer"),
+            },
+            check=True,
+            timeout=60,
+        )
+    for tenant in tenants:
+        assert len(backup_ids(running.store / f"{tenant}.git")) == 1
+
+
 def test_the_page_shows_the_examples_as_they_are() -> None:
     page = (EXAMPLES.parent / "integrate.md").read_text("utf-8")
     shown = set(re.findall(r"<!-- generated: file docs/examples/(\S+) -->", page))

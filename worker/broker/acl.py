@@ -118,7 +118,8 @@ def producer(user: User, tenants: Sequence[str] = ()) -> str:
     staged = (keys.arrived,) if tenants else (keys.arrived, keys.handoff)
     bytes_ = [name(tenant, "*") for tenant in names for name in staged]
     inboxes = [keys.inbox(name) for name in names]
-    waits = [name(tenant) for tenant in names for name in (keys.wake, keys.backoff)]
+    backoffs = [keys.backoff(name) for name in names]
+    waits = [*(keys.wake(name) for name in names), *backoffs]
     return user.line(
         _CONNECTION,
         "+time",
@@ -133,6 +134,8 @@ def producer(user: User, tenants: Sequence[str] = ()) -> str:
         f"(+hmget %R~{keys.LOAD})",
         f"(+get %R~{keys.ROOM})",
         f"(+xlen +exists {on('%R~', *inboxes, *waits)})",
+        # Why there is no receipt yet, which a backup's record says too once it is admitted.
+        f"(+hgetall {on('%R~', *backoffs)})",
         *(() if tenants else _messages(keys.shard_queues(), _RECEIVE)),
     )
 

@@ -59,8 +59,12 @@ def command(
         for line in lines:
             terminal.line(line)
         return
+    if output.exists() and not output.is_file():
+        # Such as /dev/stdout, which a file would take the place of.
+        raise InvalidInput("--output", "must be a file")
     try:
-        durable.replace_file(output, "".join(f"{line}\n" for line in lines).encode())
+        # What a link names is replaced, not the link: the server reads the file behind it.
+        durable.replace_file(output.resolve(), "".join(f"{line}\n" for line in lines).encode())
     except OSError as error:
         raise InvalidInput("--output", f"cannot be written: {error.strerror}") from error
     terminal.note(f"wrote {count_text(len(lines) - 1, 'user')} to {output}")
