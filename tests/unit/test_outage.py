@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import redis
+from kombu.exceptions import OperationalError
 from kombu.utils import functional
 
 from worker.process import consumer, outage, waits
@@ -75,14 +76,17 @@ class _Connection:
     recoverable_connection_errors = (redis.ConnectionError,)
 
 
-def test_the_way_back_is_as_short_after_a_long_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [redis.ConnectionError("away"), OperationalError("away")])
+def test_the_way_back_is_as_short_after_a_long_outage(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     slept: list[float] = []
     tries: list[Any] = []
 
     def reach(connection: Any) -> None:
         tries.append(connection)
         if len(tries) < 500:
-            raise redis.ConnectionError("away")
+            raise error
 
     monkeypatch.setattr(functional, "sleep", slept.append)
     monkeypatch.setattr(consumer, "_reach", reach)

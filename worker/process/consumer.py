@@ -17,6 +17,7 @@ import redis
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.state import maybe_shutdown
+from kombu.exceptions import OperationalError
 from kombu.transport.redis import Transport
 from kombu.utils.functional import retry_over_time
 
@@ -74,7 +75,8 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         """Wait, for as long as it takes, until the server answers and takes writes."""
         retry_over_time(  # type: ignore[no-untyped-call]
             _reach,
-            (BrokerUnavailable, *conn.recoverable_connection_errors),
+            # kombu's own: the server went away between our question and its.
+            (BrokerUnavailable, OperationalError, *conn.recoverable_connection_errors),
             (conn,),
             errback=_told,
             interval_max=RETRY_S,
