@@ -11,6 +11,7 @@ COPY requirements/${REQUIREMENTS}.txt requirements.txt
 RUN python -m venv /opt/confkeep \
     && /opt/confkeep/bin/pip install --no-cache-dir --require-hashes -r requirements.txt
 COPY pyproject.toml README.md LICENSE ./
+COPY confkeep confkeep
 COPY worker worker
 COPY tasks tasks
 # What only builds and installs stays out of the image that runs.

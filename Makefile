@@ -83,4 +83,4 @@ pins: $(VENV)/.dev-installed ## Resolve the pinned versions anew
 .PHONY: clean
 clean: ## Remove the virtual environment and what the tools left
 	@rm -rf $(VENV) dist build site .mypy_cache .ruff_cache .hypothesis
-	@find worker tasks tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find confkeep worker tasks tests -name __pycache__ -type d -prune -exec rm -rf {} +

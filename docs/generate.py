@@ -95,7 +95,7 @@ def errors_table() -> str:
 
 #: The rooms, in the order in which imports run.
 _ROOMS = (
-    *("worker/cli", "worker/cli/sources", "tasks", "worker"),
+    *("worker/cli", "worker/cli/sources", "tasks", "confkeep", "worker"),
     *("worker/process", "worker/queue", "worker/broker", "worker/broker/lua", "worker/observe"),
     *("worker/store/upkeep", "worker/store/rewriting", "worker/store", "worker/store/git"),
     "worker/routeros",
@@ -150,7 +150,7 @@ def log_calls() -> list[LogCall]:
     """Every call that writes a line by a module's `log`."""
     return [
         _log_call(str(path.relative_to(ROOT)), node.func.attr, node)
-        for package in ("tasks", "worker")
+        for package in ("confkeep", "tasks", "worker")
         for path in sorted((ROOT / package).rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Call)

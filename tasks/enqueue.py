@@ -16,9 +16,9 @@ from weakref import WeakSet
 import redis
 from kombu.exceptions import OperationalError
 
+from confkeep.app import app
 from tasks.models import BackupPayload
 from tasks.results import BackupResult
-from worker.app import app
 from worker.broker import keys
 from worker.broker.connections import get_client
 from worker.errors import (

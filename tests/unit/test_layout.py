@@ -21,6 +21,7 @@ FLOORS = (
     "tasks",
     # The doors that have names of their own: `worker.app`, `worker.git_store`.
     "doors",
+    "confkeep",
     "worker/process",
     "worker/queue",
     "worker/broker",
@@ -45,7 +46,7 @@ STORE_KNOWS = {"worker.errors", "worker.ids", "worker.modes"}
 @functools.cache
 def modules() -> dict[str, Path]:
     found = {}
-    for package in ("worker", "tasks"):
+    for package in ("confkeep", "worker", "tasks"):
         for path in sorted((ROOT / package).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from celery import states
 
-from worker.app import app
+from confkeep.app import app
 from worker.broker import keys, redis_values
 from worker.broker.connections import get_client
 from worker.errors import ConfkeepError, NoReceipt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kombu.exceptions import OperationalError
 
-from worker.app import app
+from confkeep.app import app
 from worker.cli.terminal import Terminal
 from worker.queue import wakeups
 from worker.settings import Settings

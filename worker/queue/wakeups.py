@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import redis
 from celery import Celery
+from kombu.entity import Queue
 
 from worker.broker import keys, redis_values, scripts
 from worker.settings import Settings
@@ -45,7 +46,8 @@ def send(app: Celery, settings: Settings, tenant_id: str, sent_ms: int | None = 
     app.send_task(
         COMMIT_TASK,
         args=(tenant_id, sent_ms),
-        queue=keys.queue_of(tenant_id, settings.shards),
+        # Without an exchange of its own: Celery would make one, and a key, for a name it does not know.
+        queue=Queue(keys.queue_of(tenant_id, settings.shards)),  # type: ignore[no-untyped-call]
         ignore_result=True,
         retry=False,
         # What `queued` finds in the message's headers.
