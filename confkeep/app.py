@@ -10,8 +10,8 @@ from typing import Any
 
 from celery import Celery
 
-from worker import urls
-from worker.settings import Settings, get_settings
+from confkeep import urls
+from confkeep.settings import Settings, get_settings
 
 
 def configuration() -> dict[str, Any]:

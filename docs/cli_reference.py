@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import click
 
 import worker.cli
+from confkeep.errors import ConfkeepError
 from worker.cli import COMMANDS, INTERRUPTED, cli
 from worker.cli.stale import STALE
-from worker.errors import ConfkeepError
 
 #: Statuses that belong to no error of ours.
 _OTHER_CODES = {
@@ -52,7 +52,11 @@ def _all_errors() -> set[type[ConfkeepError]]:
     for module in pkgutil.walk_packages(worker.cli.__path__, "worker.cli."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    return {kind for kind in _below(ConfkeepError) if kind.__module__.startswith("worker.")}
+    return {
+        kind
+        for kind in _below(ConfkeepError)
+        if kind.__module__.startswith(("confkeep.", "worker."))
+    }
 
 
 def _below(kind: type[ConfkeepError]) -> Iterator[type[ConfkeepError]]:

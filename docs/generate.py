@@ -18,12 +18,12 @@ import yaml
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from confkeep import errors
+from confkeep.errors import ConfkeepError
+from confkeep.settings import Settings, variable_of
 from docs.cli_reference import cli_commands, cli_exit_codes
-from worker import errors
-from worker.errors import ConfkeepError
 from worker.observe import metrics
 from worker.observe.metrics import Metric
-from worker.settings import Settings, variable_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -95,10 +95,11 @@ def errors_table() -> str:
 
 #: The rooms, in the order in which imports run.
 _ROOMS = (
-    *("worker/cli", "worker/cli/sources", "tasks", "confkeep", "worker"),
-    *("worker/process", "worker/queue", "worker/broker", "worker/broker/lua", "worker/observe"),
+    *("worker/cli", "worker/cli/sources", "tasks", "worker"),
+    *("worker/process", "worker/queue", "worker/broker", "worker/observe"),
     *("worker/store/upkeep", "worker/store/rewriting", "worker/store", "worker/store/git"),
-    "worker/routeros",
+    *("confkeep", "confkeep/queue", "confkeep/broker", "confkeep/broker/lua"),
+    *("confkeep/observe", "confkeep/routeros"),
 )
 _LUA = "The atomic steps in the server."
 

@@ -1,10 +1,7 @@
 """What producers use: enqueue backups and wait for their receipts; importing it loads no git."""
 
-from tasks.enqueue import enqueue_backup, enqueue_backups
-from tasks.models import BackupPayload, HistoryEntry, Receipt, ReceivedBackup, StagedReference
-from tasks.results import BackupResult
-from tasks.sign import signed_receive
-from worker.errors import (
+from confkeep.enqueue import enqueue_backup, enqueue_backups
+from confkeep.errors import (
     BackupIdConflict,
     BrokerUnavailable,
     ConfkeepError,
@@ -13,6 +10,9 @@ from worker.errors import (
     PoisonedBackup,
     StagingUnavailable,
 )
+from confkeep.models import BackupPayload, HistoryEntry, Receipt, ReceivedBackup, StagedReference
+from confkeep.results import BackupResult
+from confkeep.sign import signed_receive
 
 __all__ = [
     "BackupIdConflict",

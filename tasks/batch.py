@@ -9,18 +9,20 @@ from dataclasses import dataclass
 
 import redis
 
-from tasks.models import Receipt
-from worker.errors import ConfkeepError, PoisonedBackup, RepositoryBusy
-from worker.observe import measure, metrics, tracing
-from worker.observe.logs import get_logger
-from worker.queue import dead_letters, inbox, receipts, staging, totals
-from worker.queue.entry import Entry
+from confkeep.errors import ConfkeepError, PoisonedBackup, RepositoryBusy
+from confkeep.models import Receipt
+from confkeep.observe import tracing
+from confkeep.observe.logs import get_logger
+from confkeep.queue import receipts, staging
+from confkeep.queue.entry import Entry
+from confkeep.queue.receipts import Outcome
+from confkeep.queue.staged_bytes import Contents
+from confkeep.routeros.suspect import warning_of, why_suspect
+from confkeep.settings import Settings
+from worker.observe import measure, metrics
+from worker.queue import dead_letters, inbox, totals
 from worker.queue.inbox import Batch, Waiting
-from worker.queue.receipts import Outcome
-from worker.queue.staged_bytes import Contents
 from worker.queue.totals import Mark, RecentCommit
-from worker.routeros.suspect import warning_of, why_suspect
-from worker.settings import Settings
 from worker.store import reader
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups, find_committed

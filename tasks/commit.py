@@ -9,14 +9,15 @@ from celery import Task
 from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
+from confkeep.broker.connections import broker_errors, get_client
+from confkeep.errors import BrokerUnavailable, InvalidInput, QueueError, StoreError
+from confkeep.ids import checked_uuid
+from confkeep.queue import wakeups
+from confkeep.settings import get_settings
 from tasks import drain, repack
 from worker.app import app
-from worker.broker.connections import broker_errors, get_client
-from worker.errors import BrokerUnavailable, InvalidInput, QueueError, StoreError
-from worker.ids import checked_uuid
 from worker.process import waits
-from worker.queue import backoff, wakeups
-from worker.settings import get_settings
+from worker.queue import backoff
 
 
 class CommitTask(Task):  # type: ignore[misc]

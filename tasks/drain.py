@@ -8,20 +8,22 @@ from dataclasses import dataclass
 
 import redis
 
+from confkeep.broker import keys, redis_values
+from confkeep.broker.connections import broker_errors
+from confkeep.errors import BrokerUnavailable, ConfkeepError, QueueError, StoreError
+from confkeep.observe.logs import get_logger
+from confkeep.queue import arrivals, receipts, wakeups
+from confkeep.queue.receipts import Outcome
+from confkeep.settings import Settings
 from tasks.batch import BatchCommitter
-from worker.broker import keys, locks, redis_values
-from worker.broker.connections import broker_errors
+from worker.broker import locks
 from worker.broker.locks import TenantLock
-from worker.errors import BrokerUnavailable, ConfkeepError, QueueError, StoreError
 from worker.git_store import author_of
 from worker.observe import measure, metrics
-from worker.observe.logs import get_logger
 from worker.process import shutdown, waits
-from worker.queue import arrivals, backoff, dead_letters, inbox, receipts, wakeups
+from worker.queue import backoff, dead_letters, inbox
 from worker.queue.backoff import Backoff
 from worker.queue.inbox import Unreadable
-from worker.queue.receipts import Outcome
-from worker.settings import Settings
 from worker.store.repository import open_for_writing, repository_path
 
 log = get_logger("drain")

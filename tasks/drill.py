@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any, Final
 
+from confkeep.errors import InvalidInput, NotInStore
+from confkeep.settings import get_settings
 from worker.app import app
-from worker.errors import InvalidInput, NotInStore
 from worker.process import shutdown
-from worker.settings import get_settings
 from worker.store.repository import repository_path, require_store, tenants_of
 from worker.store.upkeep.drill import SAMPLE, drill_repository
 

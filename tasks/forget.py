@@ -10,13 +10,15 @@ from typing import Final
 
 import redis
 
-from worker.broker import keys, locks, received
-from worker.broker.connections import get_client
-from worker.errors import BackupsWaiting, NotInStore
-from worker.ids import checked_uuid
-from worker.observe.logs import get_logger
-from worker.queue import arrivals, dead_letters, erase, inbox
-from worker.settings import Settings
+from confkeep.broker import keys
+from confkeep.broker.connections import get_client
+from confkeep.errors import BackupsWaiting, NotInStore
+from confkeep.ids import checked_uuid
+from confkeep.observe.logs import get_logger
+from confkeep.queue import arrivals
+from confkeep.settings import Settings
+from worker.broker import locks, received
+from worker.queue import dead_letters, erase, inbox
 from worker.store.repository import repository_path, require_store
 from worker.store.rewriting import forget
 from worker.store.upkeep import audit

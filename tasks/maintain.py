@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from confkeep.errors import InvalidInput
+from confkeep.settings import get_settings
 from worker.app import app
-from worker.errors import InvalidInput
 from worker.process import shutdown
-from worker.settings import get_settings
 from worker.store.git.durable import file_system_errors
 from worker.store.repository import repository_path
 from worker.store.upkeep.verify import verify_repository

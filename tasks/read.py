@@ -9,14 +9,14 @@ from typing import Any, Final
 
 from celery import Task
 
-from tasks.models import HistoryEntry
+from confkeep.broker.connections import get_client
+from confkeep.errors import BrokerUnavailable, InvalidInput
+from confkeep.ids import checked_uuid
+from confkeep.models import HistoryEntry
+from confkeep.queue import receipts
+from confkeep.routeros.suspect import why_suspect
+from confkeep.settings import get_settings
 from worker.app import app
-from worker.broker.connections import get_client
-from worker.errors import BrokerUnavailable, InvalidInput
-from worker.ids import checked_uuid
-from worker.queue import receipts
-from worker.routeros.suspect import why_suspect
-from worker.settings import get_settings
 from worker.store import reader
 from worker.store.backup import Version, decode_text
 from worker.store.index import open_index

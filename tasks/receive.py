@@ -1,6 +1,6 @@
 """The Celery task `backups.receive`, for producers with only a broker URL; it commits nothing.
 
-Send it to the queue `backups.receive` with the keyword arguments of `tasks.models.ReceivedBackup`.
+Send it to the queue `backups.receive` with the keyword arguments of `confkeep.models.ReceivedBackup`.
 The receipt, or the error, lands under the task's own id.
 """
 
@@ -11,8 +11,10 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Reject
 
-from tasks import enqueue, sign
-from tasks.models import (
+from confkeep import enqueue, sign
+from confkeep.broker.connections import get_client
+from confkeep.errors import InvalidInput, QueueError
+from confkeep.models import (
     MAX_BINARY_BYTES,
     MAX_EXPORT_BYTES,
     BackupPayload,
@@ -20,13 +22,11 @@ from tasks.models import (
     StagedReference,
     decode_base64,
 )
+from confkeep.queue import receipts, staging
+from confkeep.queue.staging import Staging
+from confkeep.settings import get_settings
 from worker.app import app
-from worker.broker.connections import get_client
-from worker.errors import InvalidInput, QueueError
 from worker.observe import measure, metrics
-from worker.queue import receipts, staging
-from worker.queue.staging import Staging
-from worker.settings import get_settings
 
 #: Most seconds between two tries while Redis or the volume refuses.
 _LONGEST_DELAY_S = 60

@@ -16,15 +16,15 @@ from typing import Final
 import redis
 from kombu.exceptions import OperationalError
 
+from confkeep.broker import keys
+from confkeep.broker.connections import get_client
+from confkeep.errors import ConfkeepError, InvalidInput
+from confkeep.ids import checked_uuid
+from confkeep.observe.logs import get_logger
+from confkeep.settings import Settings, get_settings
 from worker.app import app
-from worker.broker import keys
-from worker.broker.connections import get_client
-from worker.errors import ConfkeepError, InvalidInput
-from worker.ids import checked_uuid
 from worker.observe import unforeseen
-from worker.observe.logs import get_logger
 from worker.process import shutdown
-from worker.settings import Settings, get_settings
 from worker.store.git.git_process import git_problem
 from worker.store.repository import repository_path
 from worker.store.upkeep.repack import needs_repack

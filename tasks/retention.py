@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from confkeep.errors import InvalidInput, TenantLocked
+from confkeep.observe.logs import get_logger
+from confkeep.settings import Settings, get_settings
 from worker.app import app
 from worker.broker import locks
-from worker.errors import InvalidInput, TenantLocked
 from worker.git_store import author_of
-from worker.observe.logs import get_logger
-from worker.settings import Settings, get_settings
 from worker.store.repository import create_repository, open_repository, repository_path
 from worker.store.rewriting.retention import (
     Applied,

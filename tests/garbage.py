@@ -1,4 +1,4 @@
-"""Garbage of every type for every key of `worker.broker.keys`, and the keys themselves, found in that module."""
+"""Garbage of every type for every key of `confkeep.broker.keys`, and the keys themselves, found in that module."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 import redis
 
-from worker.broker import keys
+from confkeep.broker import keys
 
 #: Texts that no reader of ours may choke on.
 TEXTS: Final[Mapping[str, bytes]] = {
@@ -104,7 +104,7 @@ _SHARED_BY_CELERY: Final = {"shard_queue", "shard_queues", "queue_of"}
 
 
 def all_keys(tenant_id: str, backup_id: str) -> dict[str, list[bytes]]:
-    """By constant or function of `worker.broker.keys`, keys of that kind; also with names that are no ids.
+    """By constant or function of `confkeep.broker.keys`, keys of that kind; also with names that are no ids.
 
     Those of Celery's queues are left out: kombu reads them before us.
     """

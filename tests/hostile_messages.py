@@ -15,7 +15,7 @@ from typing import Any
 
 from celery.app.task import Context
 
-from worker.broker import keys
+from confkeep.broker import keys
 
 TENANTS = [str(uuid.UUID(int=0xF000 + number, version=4)) for number in range(4)]
 DEVICE = str(uuid.UUID(int=0xD0, version=4))

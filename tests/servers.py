@@ -12,9 +12,9 @@ from pathlib import Path
 
 import redis
 
+from confkeep.broker import keys
 from tests.judge import assert_all_readable
 from tests.planted import assert_nothing_repeated
-from worker.broker import keys
 from worker.process.local import Child, EmbeddedServer
 
 #: What stays in Redis, beside the results, once all is committed.

@@ -13,13 +13,13 @@ from celery import Celery
 from kombu.entity import Queue
 
 from confkeep import app as client
-from worker.broker import keys
+from confkeep.broker import keys
+from confkeep.settings import get_settings
 from worker.observe.telemetry import TelemetryStep
 from worker.process.broker_check import BrokerCheckStep
 from worker.process.health import HeartbeatStep
 from worker.process.metrics_server import MetricsStep
 from worker.process.sweeper import SweeperStep
-from worker.settings import get_settings
 
 #: The modules that hold the tasks; names, since the runtime does not import what producers see.
 TASK_MODULES = (
@@ -57,7 +57,7 @@ def configuration() -> dict[str, Any]:
         "include": TASK_MODULES,
         "task_queues": [*queues, Queue(keys.RECEIVE_QUEUE)],
         "task_default_queue": keys.RECEIVE_QUEUE,
-        # Each backup's receipt is stored under its own id (worker.queue.receipts).
+        # Each backup's receipt is stored under its own id (confkeep.queue.receipts).
         "task_ignore_result": True,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,

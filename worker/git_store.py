@@ -9,9 +9,9 @@ from typing import TypedDict
 
 import pygit2
 
+from confkeep.errors import InvalidInput, NotInStore, RepositoryBusy
+from confkeep.settings import Settings, get_settings
 from worker.broker import locks
-from worker.errors import InvalidInput, NotInStore, RepositoryBusy
-from worker.settings import Settings, get_settings
 from worker.store import line_delta, reader
 from worker.store.backup import Backup, Signature, checked_uuid, encode_text
 from worker.store.commit import commit_backups

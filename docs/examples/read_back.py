@@ -7,9 +7,9 @@ import base64
 import sys
 from typing import Any
 
+from confkeep.broker import keys
+from confkeep.settings import get_settings
 from worker.app import app
-from worker.broker import keys
-from worker.settings import get_settings
 
 
 def ask(task: str, tenant_id: str, *arguments: object) -> Any:

@@ -22,14 +22,14 @@ import yaml
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from confkeep.broker import keys
+from confkeep.settings import load_settings
 from tasks import enqueue_backup, enqueue_backups
 from tests.integration.conftest import become_producer, forget_environment
 from tests.judge import backup_ids
 from tests.servers import Deployment, deployment, wait_for
-from worker.broker import keys
 from worker.process import broker_check
 from worker.process.local import find_server
-from worker.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 

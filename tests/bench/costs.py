@@ -21,16 +21,16 @@ from typing import Any
 import psutil
 import redis
 
+from confkeep.broker import keys
+from confkeep.settings import get_settings
 from tasks import enqueue_backup, enqueue_backups
 from tests.bench.fleet import Fleet, folder
 from tests.bench.producing import producing
 from tests.bench.table import timed
 from tests.servers import Deployment, wait_for
 from worker.app import app
-from worker.broker import keys
 from worker.process.sweeper import Sweeper
 from worker.queue import backoff, inbox
-from worker.settings import get_settings
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.repository import create_repository, repository_path, tenants_of

@@ -10,9 +10,9 @@ from typing import Any
 
 from celery import Celery
 
+from confkeep.settings import get_settings
 from tests.bench import plain
 from worker.app import configuration
-from worker.settings import get_settings
 from worker.store.backup import Backup
 from worker.store.repository import create_repository, repository_path
 

@@ -14,16 +14,17 @@ from typing import Any
 
 from celery.result import AsyncResult
 
-from tasks import enqueue, enqueue_backup, enqueue_backups
+from confkeep import enqueue
+from confkeep.broker.connections import get_client
+from confkeep.settings import get_settings
+from tasks import enqueue_backup, enqueue_backups
 from tests.bench import noop
 from tests.bench.fleet import Fleet, folder
 from tests.bench.producing import producer_of, producing
 from tests.bench.table import Row, alternate, median_costs, timed
 from tests.replicated import nodes
 from tests.servers import Deployment
-from worker.broker.connections import get_client
 from worker.process.local import Child
-from worker.settings import get_settings
 
 _BACKUPS = 2_000
 #: Backups that the plain writer gets: it takes long.

@@ -20,10 +20,10 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
+from confkeep.broker import keys
 from tests.bench.costs import drain, values_of
 from tests.bench.fleet import Fleet
 from tests.bench.producing import producing
-from worker.broker import keys
 
 HOUR_S = 3_600.0
 #: Of the comparison with a real run.

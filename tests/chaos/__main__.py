@@ -12,13 +12,13 @@ from pathlib import Path
 
 import redis
 
+from confkeep.errors import ConfkeepError
 from tests.chaos import recovery
 from tests.chaos.faults import FAULTS
 from tests.chaos.machine import Machine
 from tests.chaos.report import Report
 from tests.chaos.run import run_round
 from tests.chaos.table import table
-from worker.errors import ConfkeepError
 
 #: Seconds of a round; after each all is judged, so that repositories stay small.
 _ROUND_S = 60.0

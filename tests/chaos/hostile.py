@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-from worker.broker import keys
+from confkeep.broker import keys
 
 _NO_UTF8 = b"\xff\xfe\x00 no text"
 _IDS = "bad00000-0000-4000-8000-"

@@ -18,11 +18,11 @@ from pathlib import Path
 import psutil
 import redis
 
+from confkeep.broker import keys
 from tests.chaos import broker
 from tests.chaos.maintenance import Maintenance
 from tests.proxy import Proxy
 from tests.servers import wait_for
-from worker.broker import keys
 from worker.process.local import Child, EmbeddedServer
 
 #: Times to live that let a minute hold many recoveries. Recoveries are timed with the defaults.

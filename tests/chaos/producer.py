@@ -24,10 +24,11 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from tasks import enqueue, enqueue_backup, enqueue_backups
+from confkeep import enqueue
+from confkeep.broker.connections import get_client
+from confkeep.errors import QueueError
+from tasks import enqueue_backup, enqueue_backups
 from worker.app import app
-from worker.broker.connections import get_client
-from worker.errors import QueueError
 
 _DEVICES = 6
 #: Seconds that a call is repeated before the producer takes it that something is broken.

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import redis
 
+from confkeep.broker import keys
 from tests.judge import assert_sound, backup_ids
 from tests.servers import wait_for
-from worker.broker import keys
 from worker.process.local import Child, EmbeddedServer
 
 #: The promise.

@@ -10,6 +10,8 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
+from confkeep.broker import keys
+from confkeep.settings import load_settings
 from tests.chaos.faults import FAULTS, Faults
 from tests.chaos.history import Commit, History, Record, complaints
 from tests.chaos.hostile import left_by_hostility
@@ -17,9 +19,7 @@ from tests.chaos.machine import LAYOUTS, Machine
 from tests.chaos.report import Report
 from tests.judge import assert_sound, backup_ids, git
 from tests.servers import LASTING_KEYS, wait_for
-from worker.broker import keys
 from worker.queue import tidy
-from worker.settings import load_settings
 from worker.store.repository import open_for_writing
 from worker.store.upkeep.verify import verify_repository
 

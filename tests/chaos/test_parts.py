@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from confkeep.broker import keys
 from tests.chaos import hostile
 from tests.chaos.faults import FAULTS, Faults
 from tests.chaos.machine import Machine
@@ -16,7 +17,6 @@ from tests.chaos.report import Report
 from tests.chaos.table import table
 from tests.judge import assert_sound, git
 from tests.servers import wait_for
-from worker.broker import keys
 from worker.process.local import EmbeddedServer
 
 

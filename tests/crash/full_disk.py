@@ -12,9 +12,9 @@ import sys
 import uuid
 from pathlib import Path
 
+from confkeep.errors import StoreUnavailable
 from tests.crash.test_crash_states import TENANT
 from tests.judge import assert_readable, assert_sound, git
-from worker.errors import StoreUnavailable
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups
 from worker.store.repository import create_repository

@@ -13,10 +13,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from confkeep.errors import RemovedByRetention
 from tests.crash.writer import NOW_S, batches, leave_out_syncs
 from tests.failpoints import die_at
 from tests.judge import assert_sound, backup_ids
-from worker.errors import RemovedByRetention
 from worker.store import id_map
 from worker.store.backup import BINARY_NAME, EXPORT_NAME, Backup
 from worker.store.commit import commit_backups

@@ -12,7 +12,7 @@ import sys
 import uuid
 from pathlib import Path
 
-from worker.errors import RepositoryBusy
+from confkeep.errors import RepositoryBusy
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.repository import create_repository

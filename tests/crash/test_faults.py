@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from confkeep.errors import RepositoryBusy, StoreUnavailable
 from tests.crash import strace
 from tests.crash.check import committed_ids, problem_of
 from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import batches
-from worker.errors import RepositoryBusy, StoreUnavailable
 from worker.store.commit import commit_backups
 from worker.store.repository import create_repository
 

@@ -126,7 +126,7 @@ _WRITER = """
 import sys, time
 from pathlib import Path
 from tests.bench.fleet import Fleet
-from worker.errors import RepositoryBusy
+from confkeep.errors import RepositoryBusy
 from worker.store.git import durable
 from worker.store.commit import commit_backups
 from worker.store.rewriting.forget import forget_device

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from confkeep.errors import StagedBytesDamaged, StagedBytesMissing
+from confkeep.queue.entry import Entry
+from confkeep.queue.staged_bytes import Contents
+from confkeep.queue.staging import VolumeStaging, checked
 from tests.crash import strace
 from tests.crash.posix import Disk
 from tests.crash.power_cuts import cuts_of, problems_of
 from tests.crash.writer import leave_out_syncs
-from worker.errors import StagedBytesDamaged, StagedBytesMissing
-from worker.queue.entry import Entry
-from worker.queue.staged_bytes import Contents
-from worker.queue.staging import VolumeStaging, checked
 
 TENANT = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10"
 CONTENTS = [Contents(b"/ip address\nadd\n" * 20, bytes(range(200))), Contents(b"/system\n", None)]

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from confkeep.errors import RepositoryBusy
 from tests.crash import strace
 from tests.crash.check import committed_ids, problem_of
 from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import batches
 from tests.judge import assert_readable, git
-from worker.errors import RepositoryBusy
 from worker.store.commit import commit_backups
 from worker.store.repository import create_repository
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from confkeep.errors import GitUnavailable, MaintenanceFailed, RepositoryDamaged, StoreUnavailable
 from tests.crash import strace, upkeep
 from tests.crash.posix import Disk
 from tests.crash.power_cuts import Cut, cuts_of, problems_of, sample
 from tests.crash.test_crash_states import TENANT
-from worker.errors import GitUnavailable, MaintenanceFailed, RepositoryDamaged, StoreUnavailable
 
 #: States of each scenario that are judged beside those in which all is undone, all in the long form;
 #: and of how many one is followed by retention and a prune.

@@ -17,12 +17,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from confkeep.errors import RemovedByRetention, StoreError
 from tests.crash import rewriter
 from tests.crash.rewriter import BATCHES, POLICY, given
 from tests.crash.writer import DEVICES, NOW_S, batches
 from tests.failpoints import die_at
 from tests.judge import assert_sound, backup_ids, git
-from worker.errors import RemovedByRetention, StoreError
 from worker.store import commit, id_map
 from worker.store.backup import EXPORT_NAME, Backup
 from worker.store.commit import commit_backups

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from confkeep.errors import StoreError
 from tests.failpoints import die_at
-from worker.errors import StoreError
 from worker.store import commit, repository
 from worker.store.backup import Backup
 from worker.store.git import durable, keep, pack, refs

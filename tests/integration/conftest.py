@@ -11,10 +11,10 @@ from celery.app.base import PendingConfiguration
 from celery.app.utils import Settings, _new_key_to_old, _old_key_to_new
 from kombu import pools
 
+from confkeep.broker import connections
+from confkeep.settings import get_settings
 from tests.servers import Deployment, deployment
 from worker.app import app, configuration
-from worker.broker import connections
-from worker.settings import get_settings
 
 
 @pytest.fixture

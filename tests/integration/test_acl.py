@@ -17,16 +17,18 @@ import redis
 from celery import Celery
 from click.testing import CliRunner
 
+from confkeep import enqueue
+from confkeep.broker import keys
+from confkeep.queue import arrivals
+from confkeep.settings import Settings, get_settings
 from docs import generate
-from tasks import BackupPayload, enqueue, enqueue_backup, enqueue_backups
+from tasks import BackupPayload, enqueue_backup, enqueue_backups
 from tests.integration.conftest import become_producer, forget_environment
 from tests.servers import Deployment
 from worker.app import app
-from worker.broker import acl, keys
+from worker.broker import acl
 from worker.cli import cli
 from worker.process.local import EmbeddedServer
-from worker.queue import arrivals
-from worker.settings import Settings, get_settings
 
 PASSWORD = "a password of the tests"
 OWN, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))

@@ -12,13 +12,13 @@ from celery.result import AsyncResult
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from confkeep.broker import keys
+from confkeep.errors import InvalidInput
 from tasks import Receipt, enqueue_backup, receive
 from tests.integration.conftest import become_producer, forget_environment
 from tests.planted import SECRET
 from tests.servers import Deployment, deployment, wait_for
 from worker.app import app
-from worker.broker import keys
-from worker.errors import InvalidInput
 
 #: Payloads in one of hypothesis's examples: it costs more than the call.
 _AT_ONCE = 10

@@ -14,13 +14,13 @@ import redis
 from celery.exceptions import OperationalError
 from click.testing import CliRunner
 
+from confkeep.broker.broker_faults import explain
+from confkeep.broker.connections import broker_errors, open_client
+from confkeep.errors import BrokerUnavailable, NotPermitted
+from confkeep.settings import load_settings
 from tests.integration.test_transports import Authority, TlsFront
-from worker.broker.broker_faults import explain
-from worker.broker.connections import broker_errors, open_client
 from worker.cli import cli
-from worker.errors import BrokerUnavailable, NotPermitted
 from worker.process.local import EmbeddedServer
-from worker.settings import load_settings
 
 SECRET = "hunter2-hunter2"
 
@@ -129,7 +129,7 @@ def test_what_kombu_makes_of_an_error_is_told_as_its_cause() -> None:
 def test_commands_tell_it_in_two_lines(monkeypatch: pytest.MonkeyPatch, deployed: object) -> None:
     with answering(b"-DENIED Redis is running in protected mode because\r\n") as address:
         monkeypatch.setenv("CONFKEEP_REDIS_URL", f"redis://user:{SECRET}@{address}/0")
-        from worker.settings import get_settings
+        from confkeep.settings import get_settings
 
         get_settings.cache_clear()
         done = CliRunner().invoke(cli, ["status"])

@@ -17,6 +17,10 @@ from typing import Any
 import pytest
 from celery.result import AsyncResult
 
+from confkeep.broker import keys
+from confkeep.errors import StagedBytesDamaged, StagedBytesMissing, StoreUnavailable
+from confkeep.queue import wakeups
+from confkeep.settings import get_settings
 from tasks import (
     BackupIdConflict,
     InvalidBackup,
@@ -31,10 +35,7 @@ from tests.judge import backup_ids, git
 from tests.servers import LASTING_KEYS, Deployment, deployment, names_of, wait_for
 from worker import git_store
 from worker.app import app
-from worker.broker import keys
-from worker.errors import StagedBytesDamaged, StagedBytesMissing, StoreUnavailable
-from worker.queue import totals, wakeups
-from worker.settings import get_settings
+from worker.queue import totals
 
 EXPORT = "# 2026-01-02 03:04:05 by RouterOS 7.16\r\n/ip address\nadd address=10.0.0.1 \udce9\n"
 

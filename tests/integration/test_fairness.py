@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from confkeep.broker import keys
+from confkeep.queue import wakeups
+from confkeep.settings import get_settings
 from tasks import enqueue_backup, enqueue_backups
 from tests.integration.conftest import become_producer, forget_environment
 from tests.servers import deployment, wait_for
 from worker.app import app
-from worker.broker import keys
-from worker.queue import wakeups
-from worker.settings import get_settings
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from confkeep.broker import keys
+from confkeep.settings import get_settings
 from tasks import BrokerUnavailable, InboxFull, enqueue_backup, enqueue_backups
 from tests.integration.conftest import become_producer
 from tests.judge import backup_ids
 from tests.servers import Deployment, deployment, wait_for
 from worker.app import app
-from worker.broker import keys
-from worker.settings import get_settings
 
 #: Seconds that an enqueue may take when the server is away: the default time-out and a bit.
 BOUND_S = 5.5

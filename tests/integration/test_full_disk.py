@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from confkeep.broker import keys
 from tasks import enqueue_backup
 from tests.integration.failing_store_app import VARIABLE
 from tests.servers import Deployment, wait_for
-from worker.broker import keys
 from worker.cli import cli
 from worker.queue.backoff import STALLED_TRIES
 

@@ -17,13 +17,13 @@ from celery import Celery
 from celery.result import AsyncResult
 from click.testing import CliRunner
 
+from confkeep.broker import keys
+from confkeep.errors import InvalidBackup, MessageRefused
 from tasks import enqueue_backup
 from tests.hostile_messages import DEVICE, TARGETS, TENANTS, Hostile, bombs
 from tests.servers import Deployment, wait_for
 from worker.app import app
-from worker.broker import keys
 from worker.cli import cli
-from worker.errors import InvalidBackup, MessageRefused
 from worker.process.local import Child
 from worker.queue import refused
 

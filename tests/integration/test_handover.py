@@ -16,6 +16,8 @@ import pytest
 from celery.result import AsyncResult
 from click.testing import CliRunner
 
+from confkeep.broker import keys
+from confkeep.errors import NotPermitted
 from tasks import (
     BackupIdConflict,
     BrokerUnavailable,
@@ -29,9 +31,7 @@ from tests.integration.test_acl import PASSWORD, refusals, url_of, write_rules
 from tests.judge import assert_all_readable, backup_ids, git
 from tests.servers import LASTING_KEYS, Deployment, names_of, wait_for
 from worker.app import app
-from worker.broker import keys
 from worker.cli import cli
-from worker.errors import NotPermitted
 from worker.process.local import EmbeddedServer
 from worker.queue import totals
 

@@ -9,9 +9,9 @@ import subprocess
 import sys
 from typing import Any
 
+from confkeep.errors import NotAlive, NotReady
 from tests.servers import Deployment, wait_for
 from worker.app import app
-from worker.errors import NotAlive, NotReady
 
 
 def health(deployed: Deployment, *options: str) -> tuple[int, dict[str, Any]]:

@@ -17,11 +17,11 @@ from celery import Celery
 from celery.result import AsyncResult
 from click.testing import CliRunner
 
+from confkeep.broker import keys
 from tasks import PoisonedBackup, enqueue_backup
 from tests.integration.conftest import become_producer
 from tests.scraping import Series, assert_declared, counted, scrape, series, value
 from tests.servers import Deployment, deployment, wait_for
-from worker.broker import keys
 from worker.cli import cli
 from worker.observe import metrics
 from worker.process.local import Child

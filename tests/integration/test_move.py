@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
+from confkeep.errors import RepositoryBusy, StoreMissing
 from docs.generate import ROOT
 from tests import old_portal
 from tests.integration.conftest import become_producer
 from tests.judge import assert_all_readable, git
 from tests.servers import Deployment, deployment
 from worker import git_store
-from worker.errors import RepositoryBusy, StoreMissing
 from worker.store.commit import commit_backups
 from worker.store.git import flock
 

@@ -13,13 +13,13 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
+from confkeep.broker import keys
+from confkeep.errors import ConfkeepError, OddValue
 from tasks import enqueue_backup
 from tests.garbage import KINDS, TEXTS, all_keys
 from tests.integration.conftest import become_producer, forget_environment
 from tests.servers import Deployment, deployment, wait_for
-from worker.broker import keys
 from worker.cli import cli
-from worker.errors import ConfkeepError, OddValue
 from worker.queue import tidy
 
 #: Seconds within which another tenant's receipt must come; the sweep and a lock's life are shorter.

@@ -14,12 +14,12 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
+from confkeep.broker import keys
+from confkeep.errors import InvalidInput, StoreUnavailable
 from tasks import Receipt, enqueue_backup
 from tests.servers import Deployment, wait_for
 from worker.app import app
-from worker.broker import keys
 from worker.cli import cli
-from worker.errors import InvalidInput, StoreUnavailable
 from worker.process.local import EmbeddedServer
 from worker.queue import backoff
 

@@ -13,11 +13,11 @@ import pytest
 import redis
 from click.testing import CliRunner
 
+from confkeep.broker import keys
 from tasks import BrokerUnavailable, enqueue_backup
 from tests.integration.conftest import become_producer, forget_environment
 from tests.judge import backup_ids
 from tests.servers import Deployment, deployment, wait_for
-from worker.broker import keys
 from worker.cli import cli
 
 #: Recoveries wait for these; in a test they are short.

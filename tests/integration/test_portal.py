@@ -18,10 +18,10 @@ import pytest
 from celery import Celery
 from celery.exceptions import TimeoutError as NotYetCommitted
 
+from confkeep.broker import keys
 from tasks import BrokerUnavailable, enqueue_backup
 from tests.judge import git
 from tests.servers import Deployment, wait_for
-from worker.broker import keys
 from worker.process.local import Child
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"

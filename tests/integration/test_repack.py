@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from confkeep.broker import keys
+from confkeep.settings import get_settings
 from tasks import InvalidBackup, Receipt, enqueue_backup
 from tasks.read import history
 from tests.bench.fleet import Fleet
 from tests.integration.conftest import become_producer
 from tests.judge import backup_ids, git
 from tests.servers import Deployment, deployment, wait_for
-from worker.broker import keys
-from worker.settings import get_settings
 from worker.store.upkeep.repack_state import read_state
 
 

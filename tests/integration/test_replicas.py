@@ -16,16 +16,18 @@ from typing import Any, Self
 import pytest
 import redis
 
-from tasks import enqueue, enqueue_backup, enqueue_backups
+from confkeep import enqueue
+from confkeep.broker import keys, replicas
+from confkeep.broker.connections import get_client
+from confkeep.errors import BrokerUnavailable, TooFewReplicas
+from confkeep.settings import get_settings, load_settings
+from tasks import enqueue_backup, enqueue_backups
 from tests.integration.conftest import become_producer, forget_environment
 from tests.judge import backup_ids
 from tests.replicated import SERVICE, Node, follows, master_of, nodes, sentinels
 from tests.servers import Deployment, wait_for
-from worker.broker import acl, keys, replicas
-from worker.broker.connections import get_client
-from worker.errors import BrokerUnavailable, TooFewReplicas
+from worker.broker import acl
 from worker.process.broker_check import check
-from worker.settings import get_settings, load_settings
 
 TENANT, DEVICE = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 PASSWORD = "a password of the tests"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from celery.result import AsyncResult
 
+from confkeep.broker import keys
 from tasks import InboxFull, enqueue_backup
 from tests.integration.conftest import become_producer
 from tests.servers import deployment, wait_for
-from worker.broker import keys
 
 _MEMORY = 64 * 1024 * 1024
 

@@ -8,10 +8,10 @@ import uuid
 
 import pytest
 
+from confkeep.broker import keys
 from tasks import enqueue_backups
 from tests.judge import backup_ids
 from tests.servers import Deployment, wait_for
-from worker.broker import keys
 
 #: What `docker stop` waits by default.
 _GRACE_S = 10.0

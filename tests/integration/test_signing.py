@@ -14,19 +14,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from confkeep.broker import keys
+from confkeep.errors import InvalidInput, MessageRefused, NotSigned
+from confkeep.queue.arrivals import Arrival
+from confkeep.queue.entry import Entry
 from tasks import InvalidBackup, PoisonedBackup, Receipt, enqueue_backup, signed_receive
 from tests.integration.conftest import become_producer, forget_environment
 from tests.integration.test_acl import PASSWORD, as_user, refusals, url_of, write_rules
 from tests.judge import assert_all_readable, git
 from tests.servers import Deployment, wait_for
 from worker.app import app
-from worker.broker import keys
 from worker.cli import cli
-from worker.errors import InvalidInput, MessageRefused, NotSigned
 from worker.process.local import EmbeddedServer
 from worker.queue import inbox
-from worker.queue.arrivals import Arrival
-from worker.queue.entry import Entry
 
 OLD, NEW = "the-old-key-" + "o" * 32, "the-new-key-" + "n" * 32
 SECRET = "a-routers-password"

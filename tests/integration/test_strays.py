@@ -11,8 +11,9 @@ import pytest
 from celery import Celery
 from click.testing import CliRunner
 
+from confkeep.broker import keys
 from tests.servers import Deployment
-from worker.broker import acl, keys
+from worker.broker import acl
 from worker.cli import cli
 from worker.process.local import EmbeddedServer
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
+from confkeep.broker import keys
+from confkeep.errors import MessageRefused
 from tests.integration.conftest import become_producer, forget_environment
 from tests.planted import SECRET, forms_of
 from tests.servers import deployment, wait_for
 from worker.app import TASK_MODULES, app
-from worker.broker import keys
-from worker.errors import MessageRefused
 from worker.process.local import Child
 
 

@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 import redis
 
+from confkeep.broker.connections import open_client
+from confkeep.errors import BrokerUnavailable
+from confkeep.settings import get_settings
 from tasks import enqueue_backup
 from tests.integration.conftest import become_producer
 from tests.replicated import free_port, nodes, sentinels
 from tests.servers import Deployment
 from worker.app import app
-from worker.broker.connections import open_client
-from worker.errors import BrokerUnavailable
 from worker.process.local import EmbeddedServer
-from worker.settings import get_settings
 
 SCRIPT = Path(__file__).parents[2] / "docs/examples/private_ca.sh"
 

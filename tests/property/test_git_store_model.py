@@ -16,11 +16,11 @@ from typing import Any
 import fakeredis
 import pytest
 
+from confkeep.errors import InvalidId, InvalidInput
+from confkeep.settings import get_settings
 from tests.old_portal.portal import git_store as old
 from worker import git_store as new
 from worker.broker import locks
-from worker.errors import InvalidId, InvalidInput
-from worker.settings import get_settings
 
 CALLS = 4_000
 SEED = 20_260_930

@@ -11,15 +11,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from confkeep.broker import redis_values
+from confkeep.broker.redis_values import Unreadable
+from confkeep.errors import PoisonedBackup
+from confkeep.queue import wakeups
+from confkeep.queue.arrivals import Arrival
+from confkeep.queue.entry import Entry
 from tests.garbage import TEXTS
 from tests.unit.queue.test_inbox import submission
-from worker.broker import redis_values
-from worker.broker.redis_values import Unreadable
-from worker.errors import PoisonedBackup
-from worker.queue import backoff, dead_letters, sweep_report, totals, wakeups
-from worker.queue.arrivals import Arrival
+from worker.queue import backoff, dead_letters, sweep_report, totals
 from worker.queue.dead_letters import DeadLetter
-from worker.queue.entry import Entry
 from worker.queue.totals import RecentCommit
 
 #: JSON values, with odd numbers, odd texts and nesting.

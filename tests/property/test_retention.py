@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from confkeep.errors import RemovedByRetention
+from confkeep.routeros.export import same_configuration
 from tests.histories import device_ids, random_backups
 from tests.judge import assert_sound, git
-from worker.errors import RemovedByRetention
-from worker.routeros.export import same_configuration
 from worker.store.backup import BINARY_NAME, EXPORT_NAME, Backup
 from worker.store.commit import commit_backups
 from worker.store.index import open_index

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from confkeep.errors import NotInStore
 from tests.judge import git, judged, log_of_device
-from worker.errors import NotInStore
 from worker.store import reader
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups

@@ -10,10 +10,10 @@ import hiredis
 import pytest
 import redis
 
-from worker.broker.connections import broker_errors, open_client
-from worker.errors import BrokerUnavailable, NotPermitted
+from confkeep.broker.connections import broker_errors, open_client
+from confkeep.errors import BrokerUnavailable, NotPermitted
+from confkeep.settings import load_settings
 from worker.process.local import EmbeddedServer
-from worker.settings import load_settings
 
 #: Enough for a command that is large, thrice.
 _LARGE = bytes(range(256)) * 2048

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from worker import errors
-from worker.errors import ConfkeepError, InvalidInput
+from confkeep import errors
+from confkeep.errors import ConfkeepError, InvalidInput
 
 
 def tree(root: type[ConfkeepError] = ConfkeepError) -> list[type[ConfkeepError]]:
@@ -15,7 +15,8 @@ def tree(root: type[ConfkeepError] = ConfkeepError) -> list[type[ConfkeepError]]
 
 
 CLASSES = sorted(
-    {kind for kind in tree() if kind.__module__ == "worker.errors"}, key=lambda kind: kind.__name__
+    {kind for kind in tree() if kind.__module__ == "confkeep.errors"},
+    key=lambda kind: kind.__name__,
 )
 
 

@@ -13,11 +13,12 @@ from celery import Celery
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from confkeep.broker import keys
+from confkeep.errors import InvalidBackup
 from tests.hostile_messages import TARGETS, TENANTS, Hostile
 from worker.app import app
-from worker.broker import gate, keys
+from worker.broker import gate
 from worker.broker.gate import Gate, Refusal
-from worker.errors import InvalidBackup
 
 QUEUE = keys.RECEIVE_QUEUE
 SHARD = keys.shard_queue(0)

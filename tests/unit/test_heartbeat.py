@@ -19,12 +19,12 @@ import pytest
 from celery import signals
 from kombu.utils.functional import retry_over_time
 
+from confkeep.settings import load_settings
 from tests.servers import wait_for
 from worker.cli import health as health_module
 from worker.cli.health import RECENT_S, why_not_live, why_not_ready
 from worker.process import health as worker_health
 from worker.process.heartbeat import Heartbeat, State, Vitals, read_all, run_folder
-from worker.settings import load_settings
 
 URL = "redis://:planted-secret@localhost:7/3"
 

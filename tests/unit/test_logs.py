@@ -14,13 +14,13 @@ import pytest
 from celery.app import trace
 from celery.worker.consumer import consumer as celery_consumer
 
+from confkeep.errors import StoreUnavailable
+from confkeep.observe import logs
+from confkeep.settings import load_settings
 from docs.generate import log_calls
 from tasks.commit import commit_inbox
 from tasks.read import read_file
 from tasks.receive import receive
-from worker.errors import StoreUnavailable
-from worker.observe import logs
-from worker.settings import load_settings
 
 SECRET = "/ip address add address=10.9.8.7"
 TENANT, DEVICE, BACKUP = (str(uuid.UUID(int=number, version=4)) for number in (1, 2, 3))

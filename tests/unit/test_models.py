@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.models import (
+from confkeep.errors import InvalidBackup
+from confkeep.models import (
     MAX_BINARY_BYTES,
     MAX_EXPORT_BYTES,
     MAX_MESSAGE_BYTES,
     BackupPayload,
     ReceivedBackup,
 )
-from worker.errors import InvalidBackup
 
 GOOD: dict[str, Any] = {
     "tenant_id": "6fa459ea-ee8a-3ca4-894e-db77e160355e",

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from confkeep.queue.staged_bytes import Contents
+from confkeep.queue.staging import VolumeStaging
 from tests.bench.fleet import Fleet
 from tests.judge import git
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker.cli import running
 from worker.process.local import EmbeddedServer
-from worker.queue.staged_bytes import Contents
-from worker.queue.staging import VolumeStaging
 from worker.store.commit import commit_backups
 from worker.store.git import refs
 from worker.store.index import open_index

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
+from confkeep.settings import Settings, variable_of
 from docs.generate import ROOT
 from tests import promql
 from worker.cli import COMMANDS
 from worker.observe import metrics
 from worker.observe.metrics import Metric
-from worker.settings import Settings, variable_of
 
 RULES = ROOT / "docs" / "alerts" / "confkeep.rules.yml"
 DASHBOARD = ROOT / "docs" / "grafana" / "confkeep.json"

@@ -10,10 +10,10 @@ import redis
 from kombu.exceptions import OperationalError
 from kombu.utils import functional
 
+from confkeep.settings import load_settings
 from worker.process import consumer, outage, waits
 from worker.process.outage import Outage
 from worker.queue.backoff import STALLED_TRIES, Backoff, Noted
-from worker.settings import load_settings
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, float]]:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from confkeep.errors import InvalidSettings
+from confkeep.settings import Settings, load_settings
 from worker.cli import running
 from worker.cli.terminal import Terminal
-from worker.errors import InvalidSettings
-from worker.settings import Settings, load_settings
 
 #: As a portal keeps its own beside ours.
 PORTAL = """\

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from confkeep.broker import keys
 from tests.bench.shards import (
     HOUR_S,
     Costs,
@@ -18,7 +19,6 @@ from tests.bench.shards import (
     simulate,
     zipf_sizes,
 )
-from worker.broker import keys
 
 #: A turn 1 s, a batch 2 s and 0.5 s for each backup.
 COSTS = Costs(turn_s=1.0, batch_s=2.0, backup_s=0.5, batch_max=4, slice_s=5.0)

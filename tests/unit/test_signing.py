@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from confkeep.errors import InvalidBackup, InvalidInput, InvalidSettings
+from confkeep.models import BackupPayload
+from confkeep.settings import Settings, load_settings
+from confkeep.sign import check_receive
+from confkeep.signing import ENTRY, RECEIVE, Keyring
 from tasks import signed_receive
-from tasks.models import BackupPayload
-from tasks.sign import check_receive
-from worker.errors import InvalidBackup, InvalidInput, InvalidSettings
-from worker.settings import Settings, load_settings
-from worker.signing import ENTRY, RECEIVE, Keyring
 
 OLD, NEW, OTHER = ("old-" + "o" * 32, "new-" + "n" * 32, "bad-" + "b" * 32)
 

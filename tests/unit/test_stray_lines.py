@@ -14,7 +14,7 @@ def lines_of(code: str) -> list[dict[str, Any]]:
     """The lines that a process writes, in which everything is caught."""
     begin = (
         "import os, signal, sys, threading, warnings\n"
-        "from worker.observe import logs, stray_lines\n"
+        "from confkeep.observe import logs; from worker.observe import stray_lines\n"
         "logs.install('json', 'info')\n"
         "stray_lines.catch()\n"
         f"SECRET = {SECRET!r}\n"

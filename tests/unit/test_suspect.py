@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from confkeep.routeros.suspect import why_suspect
 from tests.bench.fleet import Fleet
-from worker.routeros.suspect import why_suspect
 
 HEADER = b"# 2026-01-02 03:04:05 by RouterOS 7.16\n# software id = AB\n"
 GOOD = HEADER + b'/ip address\nadd address=10.0.0.1/24 comment="say \\"no\\"" interface=ether1\n'

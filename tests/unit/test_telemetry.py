@@ -15,12 +15,13 @@ from celery import signals
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 
+from confkeep.errors import InvalidInput, InvalidSettings, StoreUnavailable
+from confkeep.observe import logs, tracing
+from confkeep.settings import Settings, load_settings
 from tests.planted import SECRET
 from worker.app import app
-from worker.errors import InvalidInput, InvalidSettings, StoreUnavailable
-from worker.observe import error_reports, logs, telemetry, tracing
+from worker.observe import error_reports, telemetry
 from worker.process import loader
-from worker.settings import Settings, load_settings
 
 DSN = "https://key@sentry.invalid/1"
 TENANT, DEVICE, BACKUP = (str(uuid.UUID(int=number, version=4)) for number in (1, 2, 3))
@@ -32,8 +33,8 @@ def test_nothing_is_imported_unless_it_is_asked_for() -> None:
         "import sys, redis, redis.asyncio, redis.sentinel\n"
         "before = set(sys.modules)\n"
         "import tasks\n"
-        "from worker.observe import error_reports, telemetry, tracing\n"
-        "from worker.settings import load_settings\n"
+        "from worker.observe import error_reports, telemetry; from confkeep.observe import tracing\n"
+        "from confkeep.settings import load_settings\n"
         "settings = load_settings()\n"
         "telemetry.start(settings)\n"
         "tracing.enqueued(settings, 0, 't', device_id='d', backup_id='b')\n"

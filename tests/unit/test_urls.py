@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from worker import urls
+from confkeep import urls
+from confkeep.errors import InvalidSettings
+from confkeep.settings import get_settings, load_settings
 from worker.app import configuration
-from worker.errors import InvalidSettings
-from worker.settings import get_settings, load_settings
 
 
 @pytest.mark.parametrize(

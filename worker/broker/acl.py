@@ -1,6 +1,6 @@
 """Rules for the server's users: who may do what there; it talks to no server.
 
-The rules follow `worker.broker.keys`, and for producers the commands of `worker.queue.handover`. Each rule in
+The rules follow `confkeep.broker.keys`, and for producers the commands of `confkeep.queue.handover`. Each rule in
 parentheses gives some commands on some keys, and a command must be allowed by one of them whole.
 A script runs with its caller's permissions, so a producer that might run `accept.lua` would need
 commands that can also take away: XADD trims where it is asked to, SET overwrites. Producers therefore
@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from worker.broker import keys
-from worker.errors import InvalidInput
-from worker.ids import checked_uuid
+from confkeep.broker import keys
+from confkeep.errors import InvalidInput
+from confkeep.ids import checked_uuid
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

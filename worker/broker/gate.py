@@ -31,8 +31,9 @@ from typing import Any, Final
 
 from kombu.utils.json import loads as kombu_loads
 
-from worker.broker import keys, received
-from worker.errors import InvalidBackup, InvalidInput, MessageRefused
+from confkeep.broker import keys
+from confkeep.errors import InvalidBackup, InvalidInput, MessageRefused
+from worker.broker import received
 
 _MIB: Final = 1024 * 1024
 #: Most bytes of a message to `backups.receive`: an export of 16 MiB of which each character is written as

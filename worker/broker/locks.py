@@ -15,12 +15,12 @@ import redis
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from worker.broker import keys
-from worker.broker.connections import broker_errors, get_client
-from worker.errors import TenantLocked
+from confkeep.broker import keys
+from confkeep.broker.connections import broker_errors, get_client
+from confkeep.errors import TenantLocked
+from confkeep.observe.logs import get_logger
+from confkeep.settings import get_settings
 from worker.observe import measure, metrics, unforeseen
-from worker.observe.logs import get_logger
-from worker.settings import get_settings
 
 log = get_logger("locks")
 

@@ -4,7 +4,7 @@ They are Celery's, and lie where kombu's Redis transport puts them:
 
     key               type   holds
     backups.receive   list   messages that no worker has taken, the newest first; more lists for
-                             those with a priority (worker.broker.keys.RECEIVE_QUEUES)
+                             those with a priority (confkeep.broker.keys.RECEIVE_QUEUES)
     unacked           hash   delivery tag -> [message, exchange, routing key], of any queue: taken and
                              not acknowledged, such as those that are tried again later
 
@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import redis
 
-from worker.broker import keys, redis_values
+from confkeep.broker import keys, redis_values
 
 RECEIVE_TASK: Final = "backups.receive"
 

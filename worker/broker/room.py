@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import redis
 
-from worker.broker import keys
-from worker.broker.connections import broker_errors
-from worker.errors import BrokerUnavailable
-from worker.settings import Settings
+from confkeep.broker import keys
+from confkeep.broker.connections import broker_errors
+from confkeep.errors import BrokerUnavailable
+from confkeep.settings import Settings
 
 #: The part of the server's memory that waiting bytes may take. They are counted as they came; deflated
 #: they take less, but each backup takes some 2 kB more, and its record stays.

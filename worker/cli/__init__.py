@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import click
 
+from confkeep.errors import ConfkeepError
 from worker.cli.terminal import Terminal
-from worker.errors import ConfkeepError
 
 #: Name -> what it does, as `confkeep --help` lists them. Equals the first line of the command's help.
 COMMANDS: Final = {

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
+from confkeep.errors import InvalidInput
 from worker.broker import acl
 from worker.broker.acl import User
 from worker.cli.terminal import Terminal, count_text, pass_terminal
-from worker.errors import InvalidInput
 from worker.store.git import durable
 
 #: The users of a file when none is named: switched off, until each has a password.

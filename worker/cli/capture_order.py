@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from confkeep.errors import InvalidInput
 from worker.cli.capture_dates import (
     CERTAIN,
     DAY_FIRST,
@@ -24,7 +25,6 @@ from worker.cli.capture_dates import (
     dates_in_name,
     has_time,
 )
-from worker.errors import InvalidInput
 
 #: What may tell a device's older export from the newer one; see `order_of`.
 ORDERS: Final = (CERTAIN, DAY_FIRST, MONTH_FIRST, "number", "header", "mtime", "name")

@@ -9,7 +9,12 @@ from typing import Any
 import click
 import redis
 
-from worker.broker.connections import get_client
+from confkeep.broker.connections import get_client
+from confkeep.errors import ConfkeepError, PoisonedBackup, StagedBytesDamaged
+from confkeep.queue import staging
+from confkeep.queue.entry import Entry
+from confkeep.queue.staged_bytes import Contents
+from confkeep.settings import Settings, get_settings
 from worker.cli import running
 from worker.cli.lookup import find_one
 from worker.cli.show import print_export
@@ -22,12 +27,8 @@ from worker.cli.terminal import (
     size_text,
 )
 from worker.cli.waking import wake
-from worker.errors import ConfkeepError, PoisonedBackup, StagedBytesDamaged
-from worker.queue import dead_letters, staging
+from worker.queue import dead_letters
 from worker.queue.dead_letters import DeadLetter
-from worker.queue.entry import Entry
-from worker.queue.staged_bytes import Contents
-from worker.settings import Settings, get_settings
 
 _yes = click.option("--yes", is_flag=True, help="With --all: do not ask.")
 

@@ -18,6 +18,8 @@ from typing import Final
 
 import click
 
+from confkeep.errors import NoReceipt, PoisonedBackup
+from confkeep.settings import get_settings
 from tasks import BackupPayload, enqueue_backups
 from worker.cli import exports_folder, interrupts, one_machine
 from worker.cli.diff import print_diff
@@ -29,8 +31,6 @@ from worker.cli.sending import Sender
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.cli.versions import Wanted, device_rows, rows_of
 from worker.cli.waiting import SILENCE_S, Receipts
-from worker.errors import NoReceipt, PoisonedBackup
-from worker.settings import get_settings
 from worker.store.reader import devices_of
 from worker.store.repository import TenantRepository, open_repository, repository_path, tenants_of
 

@@ -9,17 +9,17 @@ from typing import Final
 
 import redis
 
-from worker.broker import keys, redis_values
+from confkeep.broker import keys, redis_values
+from confkeep.errors import BrokerUnavailable
+from confkeep.observe.logs import get_logger
+from confkeep.settings import Settings
 from worker.cli.metric_families import Sample
-from worker.errors import BrokerUnavailable
 from worker.observe import metrics, unforeseen
-from worker.observe.logs import get_logger
 from worker.process.broker_check import find_problems
 from worker.process.sweeper import WorkerStatus, list_workers
 from worker.queue import backoff
 from worker.queue.inbox import InboxStatus, Load, list_inboxes, queue_depths, read_load
 from worker.queue.totals import Totals, read_totals
-from worker.settings import Settings
 
 log = get_logger("exporter")
 

@@ -11,6 +11,8 @@ from typing import Final
 
 import click
 
+from confkeep.errors import RestoreFailed
+from confkeep.settings import get_settings
 from worker.cli import drill_page, running
 from worker.cli.each import Failures
 from worker.cli.lookup import paths_of
@@ -22,8 +24,6 @@ from worker.cli.terminal import (
     pass_terminal,
     size_text,
 )
-from worker.errors import RestoreFailed
-from worker.settings import get_settings
 from worker.store.git.durable import file_system_errors, replace_file
 from worker.store.upkeep.drill import SAMPLE, drill_repository
 from worker.store.upkeep.drill_report import DrillReport, Restored

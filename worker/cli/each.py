@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from confkeep.errors import ConfkeepError, StoreError
 from worker.cli.terminal import Terminal
-from worker.errors import ConfkeepError, StoreError
 from worker.store.repository import damage
 
 

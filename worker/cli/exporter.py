@@ -9,15 +9,15 @@ from typing import Any, Final
 
 import click
 
-from worker.broker.connections import open_client
+from confkeep.broker.connections import open_client
+from confkeep.errors import InvalidSettings
+from confkeep.settings import variable_of
 from worker.cli import service
 from worker.cli.deployment_figures import DeploymentFigures
 from worker.cli.metric_families import families
 from worker.cli.stale import Age
 from worker.cli.store_figures import StoreFigures
 from worker.cli.terminal import Terminal, pass_terminal
-from worker.errors import InvalidSettings
-from worker.settings import variable_of
 
 #: The port, where neither the option nor CONFKEEP_METRICS_PORT gives one.
 DEFAULT_PORT: Final = 9108

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
+from confkeep.errors import InvalidBackup, InvalidInput
 from worker.cli import capture_order
 from worker.cli.capture_dates import CERTAIN, DAY_FIRST, MONTH_FIRST
 from worker.cli.capture_order import Export, order_of, read_export, readings_of
 from worker.cli.sources.names import NAMESPACE as NAMESPACE
 from worker.cli.sources.names import Names, Row
-from worker.errors import InvalidBackup, InvalidInput
 
 #: Orders in which all files of a flat folder are the captures of one device.
 _SERIES: Final = (CERTAIN, DAY_FIRST, MONTH_FIRST, "number")

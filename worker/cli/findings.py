@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from confkeep.errors import ConfkeepError, NotInStore, NotOwner, RepositoryBusy, RepositoryDamaged
 from worker.cli.terminal import Terminal, count_text, first_line
-from worker.errors import ConfkeepError, NotInStore, NotOwner, RepositoryBusy, RepositoryDamaged
 from worker.store.upkeep.verify_report import Finding, Kind, Outcome, Report
 
 #: Most findings of a tenant that are printed; --json prints all.

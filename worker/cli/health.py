@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import click
 
+from confkeep.errors import NotAlive, NotReady
 from worker.cli import running
-from worker.errors import NotAlive, NotReady
 from worker.process.heartbeat import State, Vitals, read_all, run_folder
 
 #: Seconds without a turn after which the loop counts as hung. A half-open connection keeps it busy

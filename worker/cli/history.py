@@ -10,12 +10,12 @@ from typing import Final, TypedDict
 import click
 from rich.text import Text
 
+from confkeep.errors import InvalidInput
+from confkeep.settings import get_settings
 from worker.cli.each import Failures
 from worker.cli.lookup import find_device, open_tenant
 from worker.cli.terminal import Terminal, count_text, date_text, first_line, pass_terminal
 from worker.cli.versions import DeviceRow, Row, Wanted, device_rows, last_versions, rows_of
-from worker.errors import InvalidInput
-from worker.settings import get_settings
 from worker.store.reader import devices_of
 from worker.store.repository import (
     TenantRepository,

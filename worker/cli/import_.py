@@ -10,6 +10,8 @@ from typing import Final
 
 import click
 
+from confkeep.errors import InvalidInput, PoisonedBackup
+from confkeep.settings import get_settings
 from worker.cli import capture_order, exports_folder, import_kept, running, sources
 from worker.cli.import_kept import Kept, Older
 from worker.cli.sending import Capture, Sender, Sent
@@ -18,8 +20,6 @@ from worker.cli.sources.found import Found
 from worker.cli.sources.names import Names
 from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, printable
 from worker.cli.waiting import SILENCE_S
-from worker.errors import InvalidInput, PoisonedBackup
-from worker.settings import get_settings
 
 #: Most refused files that are listed.
 _LISTED: Final = 20

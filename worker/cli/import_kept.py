@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pygit2
 
-from tasks.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
+from confkeep.errors import InvalidBackup, NotInStore, StoreMissing
+from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from worker.cli.sending import Capture
-from worker.errors import InvalidBackup, NotInStore, StoreMissing
 from worker.store.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER, EXPORT_NAME
 from worker.store.index import open_index
 from worker.store.reader import find_commit, id_in_header

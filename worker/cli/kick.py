@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from worker.broker.connections import get_client
-from worker.broker.keys import shard_of
+from confkeep.broker.connections import get_client
+from confkeep.broker.keys import shard_of
+from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.lookup import find_tenant
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.cli.waking import wake
 from worker.queue import backoff, inbox
-from worker.settings import get_settings
 
 
 @click.command("kick")

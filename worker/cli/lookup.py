@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from worker.errors import InvalidId, NotInStore
-from worker.ids import checked_uuid
+from confkeep.errors import InvalidId, NotInStore
+from confkeep.ids import checked_uuid
 from worker.store.reader import devices_of
 from worker.store.repository import (
     TenantRepository,

@@ -19,15 +19,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from worker import modes
-from worker.broker.connections import get_client
+from confkeep import modes
+from confkeep.broker.connections import get_client
+from confkeep.errors import ConfkeepError
+from confkeep.settings import get_settings, load_settings, variable_of
 from worker.cli import running
 from worker.cli.interrupts import Interrupts
 from worker.cli.running import RunningUp
-from worker.errors import ConfkeepError
 from worker.process.local import Child, EmbeddedServer, start_worker
 from worker.process.sweeper import list_workers
-from worker.settings import get_settings, load_settings, variable_of
 
 #: Seconds for a worker to report.
 _READY_S: Final = 60.0

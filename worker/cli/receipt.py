@@ -11,14 +11,9 @@ from typing import Any, Final
 
 import click
 
-from tasks.models import Receipt
-from worker import errors
-from worker.broker.connections import get_client
-from worker.cli import running
-from worker.cli.lookup import find_tenant
-from worker.cli.terminal import Terminal, date_text, pass_terminal, printable
-from worker.cli.versions import changed_devices
-from worker.errors import (
+from confkeep import errors
+from confkeep.broker.connections import get_client
+from confkeep.errors import (
     BrokerUnavailable,
     ConfkeepError,
     EntryMissing,
@@ -32,11 +27,17 @@ from worker.errors import (
     StoreMissing,
     UnknownBackup,
 )
-from worker.ids import checked_uuid
+from confkeep.ids import checked_uuid
+from confkeep.models import Receipt
+from confkeep.queue import arrivals, receipts
+from confkeep.routeros.suspect import warning_of, why_suspect
+from confkeep.settings import Settings, get_settings
+from worker.cli import running
+from worker.cli.lookup import find_tenant
+from worker.cli.terminal import Terminal, date_text, pass_terminal, printable
+from worker.cli.versions import changed_devices
 from worker.process.waits import advice
-from worker.queue import arrivals, dead_letters, inbox, receipts
-from worker.routeros.suspect import warning_of, why_suspect
-from worker.settings import Settings, get_settings
+from worker.queue import dead_letters, inbox
 from worker.store.backup import DEVICE_ID_HEADER
 from worker.store.commit import describe_commit
 from worker.store.index import open_index

@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from worker.broker.connections import get_client
+from confkeep.broker.connections import get_client
+from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.lookup import find_one
 from worker.cli.terminal import (
@@ -19,7 +20,6 @@ from worker.cli.terminal import (
 )
 from worker.queue import refused
 from worker.queue.refused import Refused
-from worker.settings import get_settings
 
 
 @click.group("refused")

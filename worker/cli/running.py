@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from worker import modes
+from confkeep import modes
+from confkeep.urls import DEFAULT_REDIS_URL
 from worker.cli.terminal import Terminal
-from worker.urls import DEFAULT_REDIS_URL
 
 #: The data folder of `up` unless it is told another.
 DEFAULT_DATA: Final = Path("confkeep-data")
 
 _FILE: Final = "up.json"
-#: As the settings read it; `worker.settings` takes long to import.
+#: As the settings read it; `confkeep.settings` takes long to import.
 _ENV_FILE: Final = Path(".env")
 #: Seconds for a server on this machine to answer.
 _ANSWER_S: Final = 1.0

@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from confkeep.errors import InboxFull
+from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from tasks import BackupPayload, InvalidBackup, enqueue_backups
-from tasks.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from worker.cli.waiting import Receipts
-from worker.errors import InboxFull
 
 #: Most bytes, and backups, that are handed over in one go.
 _CHUNK_BYTES: Final = 4 * 1024 * 1024

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from confkeep.observe import logs
+from confkeep.settings import Settings, get_settings, variable_of
 from worker.cli import running
 from worker.cli.terminal import Terminal
-from worker.observe import logs, stray_lines
-from worker.settings import Settings, get_settings, variable_of
+from worker.observe import stray_lines
 
 log = logs.get_logger("command")
 

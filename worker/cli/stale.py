@@ -11,11 +11,11 @@ from typing import Final
 import click
 from rich.text import Text
 
+from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.each import Failures
 from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_terminal
-from worker.settings import get_settings
 from worker.store.index import open_index
 from worker.store.reader import devices_of
 from worker.store.repository import open_repository

@@ -11,10 +11,12 @@ from typing import Final
 import click
 from rich.text import Text
 
-from worker import modes
-from worker.broker import keys
-from worker.broker.connections import get_client
-from worker.broker.keys import shard_of
+from confkeep import modes
+from confkeep.broker import keys
+from confkeep.broker.connections import get_client
+from confkeep.broker.keys import shard_of
+from confkeep.errors import StoreError
+from confkeep.settings import Settings, get_settings
 from worker.cli import running
 from worker.cli import watch as watch_
 from worker.cli.terminal import (
@@ -27,7 +29,6 @@ from worker.cli.terminal import (
     ranges,
     size_text,
 )
-from worker.errors import StoreError
 from worker.process.broker_check import find_problems
 from worker.process.sweeper import WorkerStatus, list_workers
 from worker.process.waits import advice
@@ -43,7 +44,6 @@ from worker.queue.inbox import (
     server_time_ms,
 )
 from worker.queue.oddities import Oddity
-from worker.settings import Settings, get_settings
 from worker.store.git import refs
 from worker.store.git.durable import file_system_errors
 from worker.store.git.git_process import git_problem

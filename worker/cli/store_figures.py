@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from confkeep.errors import StoreError
+from confkeep.observe.logs import get_logger
 from worker.cli.metric_families import Sample
 from worker.cli.stale import last_backups
-from worker.errors import StoreError
 from worker.observe import metrics, unforeseen
-from worker.observe.logs import get_logger
 from worker.store.git import refs
 from worker.store.git.pack_set import names_of
 from worker.store.repository import repository_path, tenants_of

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import pygit2
 
-from worker.errors import NotInStore
-from worker.routeros.suspect import why_suspect
+from confkeep.errors import NotInStore
+from confkeep.routeros.suspect import why_suspect
 from worker.store.backup import (
     BINARY_NAME,
     DEVICE_ID_HEADER,

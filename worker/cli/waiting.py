@@ -10,12 +10,13 @@ from typing import Any, Final
 from celery import states
 
 from confkeep.app import app
-from worker.broker import keys, redis_values
-from worker.broker.connections import get_client
-from worker.errors import ConfkeepError, NoReceipt
+from confkeep.broker import keys, redis_values
+from confkeep.broker.connections import get_client
+from confkeep.errors import ConfkeepError, NoReceipt
+from confkeep.queue import receipts
+from confkeep.settings import get_settings
 from worker.process.waits import advice
-from worker.queue import backoff, receipts
-from worker.settings import get_settings
+from worker.queue import backoff
 
 #: Seconds without any receipt after which nobody seems to work.
 SILENCE_S: Final = 30.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from kombu.exceptions import OperationalError
 
 from confkeep.app import app
+from confkeep.queue import wakeups
+from confkeep.settings import Settings
 from worker.cli.terminal import Terminal
-from worker.queue import wakeups
-from worker.settings import Settings
 
 
 def wake(terminal: Terminal, settings: Settings, tenant_id: str) -> None:

@@ -18,12 +18,13 @@ from typing import Any, Final
 
 import redis
 
-from worker.broker import keys, redis_values
-from worker.broker.connections import open_client
+from confkeep.broker import keys, redis_values
+from confkeep.broker.connections import open_client
+from confkeep.errors import BrokerUnavailable
+from confkeep.settings import Settings, get_settings
 from worker.cli import interrupts
 from worker.cli.interrupts import Interrupts
 from worker.cli.terminal import Terminal
-from worker.errors import BrokerUnavailable
 from worker.observe.metrics import LATENCY_BOUNDS_MS
 from worker.process.sweeper import WorkerStatus, list_workers
 from worker.process.waits import advice
@@ -40,7 +41,6 @@ from worker.queue.inbox import (
     server_time_ms,
 )
 from worker.queue.totals import RecentCommit, Totals
-from worker.settings import Settings, get_settings
 
 #: Inboxes that are looked at, those with the oldest entries.
 _INBOXES: Final = 100

@@ -13,11 +13,11 @@ from typing import Final
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from worker.broker.keys import shard_of
+from confkeep.broker.keys import shard_of
+from confkeep.settings import Settings
 from worker.cli.terminal import age_text, count_text, first_line, printable, ranges, size_text
 from worker.cli.watch import Pace, Rates, Snapshot
 from worker.process.waits import advice
-from worker.settings import Settings
 
 #: Seconds without a sweep after which a worker counts as silent.
 SILENT_S: Final = 15.0

@@ -8,15 +8,15 @@ from typing import Any
 import click
 from celery import signals
 
+from confkeep.broker import keys
+from confkeep.broker.connections import open_client
+from confkeep.errors import BrokerUnavailable
+from confkeep.settings import Settings, variable_of
 from worker.app import app
-from worker.broker import keys
-from worker.broker.connections import open_client
 from worker.cli import service
 from worker.cli.terminal import Terminal, count_text, pass_terminal
-from worker.errors import BrokerUnavailable
 from worker.observe import telemetry
 from worker.process import broker_check
-from worker.settings import Settings, variable_of
 
 
 @click.command("worker")

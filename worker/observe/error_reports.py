@@ -11,9 +11,9 @@ from typing import Any
 
 from celery import signals
 
-from worker.errors import ConfkeepError, InvalidSettings
-from worker.observe.log_scrub import chain_of, says
-from worker.settings import Settings
+from confkeep.errors import ConfkeepError, InvalidSettings
+from confkeep.observe.log_scrub import chain_of, says
+from confkeep.settings import Settings
 
 #: Everything else of an event is left out.
 _KEPT = {

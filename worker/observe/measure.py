@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from confkeep.observe.logs import get_logger
 from worker.observe import metrics
-from worker.observe.logs import get_logger
 from worker.observe.metrics import Metric
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import threading
 from types import TracebackType
 from typing import Any
 
-from worker.observe.logs import get_logger
+from confkeep.observe.logs import get_logger
 
 log = get_logger("process")
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from celery import bootsteps
 
-from worker.errors import InvalidSettings
-from worker.observe import error_reports, tracing
-from worker.observe.logs import get_logger
-from worker.settings import Settings, get_settings
+from confkeep.errors import InvalidSettings
+from confkeep.observe import tracing
+from confkeep.observe.logs import get_logger
+from confkeep.settings import Settings, get_settings
+from worker.observe import error_reports
 
 log = get_logger("telemetry")
 

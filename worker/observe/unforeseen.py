@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from worker.observe.log_scrub import describe
+from confkeep.observe.log_scrub import describe
 
 #: Seconds within which the same is logged once.
 _AGAIN_S: Final = 60.0

@@ -13,11 +13,11 @@ from typing import Any, Final
 import redis
 from celery import bootsteps
 
-from worker.broker.connections import broker_errors, open_client
-from worker.errors import BrokerUnavailable, BrokerVolatile, ConfkeepError, NotPermitted
-from worker.observe.logs import get_logger
+from confkeep.broker.connections import broker_errors, open_client
+from confkeep.errors import BrokerUnavailable, BrokerVolatile, ConfkeepError, NotPermitted
+from confkeep.observe.logs import get_logger
+from confkeep.settings import Settings, get_settings
 from worker.process.outage import CONSUMER, outage
-from worker.settings import Settings, get_settings
 
 _SILENT: Final = "The server does not tell its configuration"
 

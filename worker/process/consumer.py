@@ -21,13 +21,13 @@ from kombu.exceptions import OperationalError
 from kombu.transport.redis import Transport
 from kombu.utils.functional import retry_over_time
 
-from worker.broker.connections import broker_errors, open_client
-from worker.errors import BrokerUnavailable
+from confkeep.broker.connections import broker_errors, open_client
+from confkeep.errors import BrokerUnavailable
+from confkeep.settings import get_settings
 from worker.process.closed_channel import ChannelClosed
 from worker.process.health import LOOP_INTERVAL_S
 from worker.process.heartbeat import Mark
 from worker.process.outage import CONSUMER, outage, quiet_celery
-from worker.settings import get_settings
 
 #: Seconds between two tries to connect, and from one loss of the connection to the next try.
 RETRY_S: Final = 1.0

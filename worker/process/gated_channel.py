@@ -21,14 +21,15 @@ from celery import Celery
 from kombu.transport import redis as kombu_redis
 from kombu.utils.json import loads as kombu_loads
 
-from worker.broker import gate, keys
-from worker.broker.connections import get_client
+from confkeep.broker import keys
+from confkeep.broker.connections import get_client
+from confkeep.errors import MessageRefused
+from confkeep.observe.logs import get_logger
+from confkeep.settings import get_settings
+from worker.broker import gate
 from worker.broker.gate import Gate, Refusal
-from worker.errors import MessageRefused
 from worker.observe import measure, metrics
-from worker.observe.logs import get_logger
 from worker.queue import refused
-from worker.settings import get_settings
 
 log = get_logger("gate")
 

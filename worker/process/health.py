@@ -20,11 +20,11 @@ from typing import Any, Final
 from celery import bootsteps, signals
 from kombu.utils.functional import retry_over_time
 
-from worker import modes
+from confkeep import modes
+from confkeep.observe.logs import get_logger
+from confkeep.settings import Settings, get_settings
 from worker.observe import unforeseen
-from worker.observe.logs import get_logger
 from worker.process.heartbeat import Heartbeat, Mark, State, run_folder
-from worker.settings import Settings, get_settings
 
 log = get_logger("health")
 

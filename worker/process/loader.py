@@ -11,9 +11,10 @@ from typing import Any
 from celery import signals
 from celery.loaders.app import AppLoader
 
-from worker.observe import logs, measure, stray_lines, telemetry
+from confkeep.observe import logs
+from confkeep.settings import get_settings
+from worker.observe import measure, stray_lines, telemetry
 from worker.process import closed_channel, gated_channel, own_records, shutdown, waits
-from worker.settings import get_settings
 
 
 class Loader(AppLoader):  # type: ignore[misc]

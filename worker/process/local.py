@@ -17,8 +17,8 @@ from typing import Self
 
 import redis
 
-from worker import modes
-from worker.errors import BrokerUnavailable, ConfkeepError
+from confkeep import modes
+from confkeep.errors import BrokerUnavailable, ConfkeepError
 from worker.process.tied import command_tied_to_this_process
 
 #: Seconds for a server to answer after its start, a large append-only file included.

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery import bootsteps, signals
 
+from confkeep.observe.logs import get_logger
+from confkeep.settings import get_settings, variable_of
 from worker.observe import measure, metrics, unforeseen
-from worker.observe.logs import get_logger
-from worker.settings import get_settings, variable_of
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from worker.broker.broker_faults import explain, is_outage
-from worker.observe.logs import get_logger
+from confkeep.broker.broker_faults import explain, is_outage
+from confkeep.observe.logs import get_logger
 
 log = get_logger("outage")
 

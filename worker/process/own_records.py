@@ -11,7 +11,7 @@ from typing import Any
 
 from celery.backends.redis import RedisBackend
 
-from worker.queue import receipts
+from confkeep.queue import receipts
 
 
 def install() -> None:

@@ -19,18 +19,20 @@ import redis
 from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
-from worker.broker import broker_faults, keys, redis_values, room
-from worker.broker.connections import open_client
-from worker.errors import BrokerUnavailable, ConfkeepError
+from confkeep.broker import broker_faults, keys, redis_values
+from confkeep.broker.connections import open_client
+from confkeep.errors import BrokerUnavailable, ConfkeepError
+from confkeep.observe.logs import get_logger
+from confkeep.queue import arrivals, wakeups
+from confkeep.settings import Settings, get_settings
+from worker.broker import room
 from worker.observe import measure, unforeseen
-from worker.observe.logs import get_logger
 from worker.process.broker_check import BrokerCheckStep, BrokerWatch
 from worker.process.health import HeartbeatStep
 from worker.process.heartbeat import Heartbeat, Mark
 from worker.process.outage import SWEEP, outage
-from worker.queue import arrivals, backoff, inbox, oddities, strays, sweep_report, tidy, wakeups
+from worker.queue import backoff, inbox, oddities, strays, sweep_report, tidy
 from worker.queue.sweep_report import SweepReport
-from worker.settings import Settings, get_settings
 
 log = get_logger("sweeper")
 

@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from worker import errors
-from worker.broker.broker_faults import explain
-from worker.errors import ConfkeepError
-from worker.observe.logs import get_logger
-from worker.queue import wakeups
+from confkeep import errors
+from confkeep.broker.broker_faults import explain
+from confkeep.errors import ConfkeepError
+from confkeep.observe.logs import get_logger
+from confkeep.queue import wakeups
+from confkeep.settings import Settings
 from worker.queue.backoff import STALLED_TRIES, Backoff, Noted
-from worker.settings import Settings
 
 log = get_logger("waits")
 

@@ -12,9 +12,9 @@ from typing import Final
 
 import redis
 
-from worker.broker import keys, redis_values, scripts
-from worker.broker.connections import broker_errors
-from worker.errors import ConfkeepError
+from confkeep.broker import keys, redis_values, scripts
+from confkeep.broker.connections import broker_errors
+from confkeep.errors import ConfkeepError
 from worker.observe import measure, metrics
 
 #: Seconds before the second try; doubled at each further one.

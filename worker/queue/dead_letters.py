@@ -10,9 +10,9 @@ from typing import Final
 
 import redis
 
-from worker.broker import keys, redis_values, scripts
-from worker.broker.connections import broker_errors
-from worker.errors import (
+from confkeep.broker import keys, redis_values, scripts
+from confkeep.broker.connections import broker_errors
+from confkeep.errors import (
     BackupIdConflict,
     ConfkeepError,
     EntryMissing,
@@ -21,13 +21,14 @@ from worker.errors import (
     OddValue,
     PoisonedBackup,
 )
-from worker.ids import checked_uuid
-from worker.queue import acceptance, inbox, receipts, staging, totals
-from worker.queue.acceptance import Submission
-from worker.queue.entry import Entry, check_signature
+from confkeep.ids import checked_uuid
+from confkeep.queue import acceptance, receipts, staging
+from confkeep.queue.acceptance import Submission
+from confkeep.queue.entry import Entry, check_signature
+from confkeep.queue.receipts import Outcome
+from confkeep.settings import Settings
+from worker.queue import inbox, totals
 from worker.queue.inbox import Unreadable
-from worker.queue.receipts import Outcome
-from worker.settings import Settings
 
 #: Why a backup that waits without an entry cannot be committed.
 LOST: Final = "its entry is not in the inbox any more: hand the backup over again"

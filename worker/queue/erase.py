@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import redis
 
-from worker.broker import keys, received, redis_values, scripts
-from worker.broker.connections import broker_errors
-from worker.errors import StagingUnavailable
+from confkeep.broker import keys, redis_values, scripts
+from confkeep.broker.connections import broker_errors
+from confkeep.errors import StagingUnavailable
+from confkeep.settings import Settings
+from worker.broker import received
 from worker.queue import dead_letters, oddities, refused, totals
 from worker.queue.dead_letters import DeadLetter
-from worker.settings import Settings
 
 _RESULTS: Final = keys.result("*")
 _AT_ONCE: Final = 500

@@ -13,13 +13,14 @@ from typing import Any, Final
 
 import redis
 
-from worker.broker import keys, redis_values, scripts
-from worker.broker.connections import broker_errors
-from worker.errors import NotPermitted, NotSigned, PoisonedBackup
-from worker.queue import arrivals, totals
-from worker.queue.entry import Entry, check_signature
+from confkeep.broker import keys, redis_values, scripts
+from confkeep.broker.connections import broker_errors
+from confkeep.errors import NotPermitted, NotSigned, PoisonedBackup
+from confkeep.queue import arrivals
+from confkeep.queue.entry import Entry, check_signature
+from confkeep.settings import Settings
+from worker.queue import totals
 from worker.queue.totals import Mark
-from worker.settings import Settings
 
 #: The last moment that is shown as a date: the end of the year 9999.
 _LAST_MS: Final = 253_402_300_799_000

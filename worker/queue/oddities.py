@@ -1,6 +1,6 @@
 """Finds what stands in Redis in the place of confkeep's own state, and sets aside what is in the way.
 
-What is of another type than `worker.broker.keys` says would end every command on its key. Scripts set it
+What is of another type than `confkeep.broker.keys` says would end every command on its key. Scripts set it
 aside before they write, and so does the sweep: it is then under `confkeep:odd:<key>`, whole, and the
 key is as if it had been missing. Nothing accepted can be in it: we write none of that type. What is of
 the right type and cannot be read stays where it is; readers leave it out, and `confkeep status` tells.
@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import redis
 
-from worker.broker import keys, redis_values, scripts
-from worker.broker.connections import broker_errors
-from worker.errors import NotPermitted
+from confkeep.broker import keys, redis_values, scripts
+from confkeep.broker.connections import broker_errors
+from confkeep.errors import NotPermitted
 from worker.queue import dead_letters, sweep_report, totals
 
 #: Fields of hashes that are sums and no tenant.
@@ -62,7 +62,7 @@ def set_aside(client: redis.Redis, types: Mapping[str, str]) -> list[str]:
     """Set those of some keys aside that are of another type.
 
     Args:
-        types: the type of each key, as in `worker.broker.keys`.
+        types: the type of each key, as in `confkeep.broker.keys`.
 
     Returns:
         The keys that were.

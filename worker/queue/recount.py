@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import redis
 
-from worker.broker import keys, redis_values, scripts
-from worker.observe.logs import get_logger
+from confkeep.broker import keys, redis_values, scripts
+from confkeep.observe.logs import get_logger
+from confkeep.settings import Settings
 from worker.queue import dead_letters
-from worker.settings import Settings
 
 log = get_logger("recount")
 

@@ -15,11 +15,12 @@ from typing import Any, Final
 
 import redis
 
-from worker.broker import keys, received, redis_values, scripts
-from worker.broker.connections import broker_errors
+from confkeep.broker import keys, redis_values, scripts
+from confkeep.broker.connections import broker_errors
+from confkeep.queue import receipts
+from confkeep.queue.receipts import Outcome
+from worker.broker import received
 from worker.broker.gate import Refusal
-from worker.queue import receipts
-from worker.queue.receipts import Outcome
 
 #: Most messages, and bytes of them, that are kept.
 MOST: Final = 1_000

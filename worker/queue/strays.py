@@ -13,12 +13,12 @@ from typing import Any, Final
 
 import redis
 
-from worker.broker import keys, redis_values
-from worker.broker.connections import broker_errors
-from worker.errors import BrokerUnavailable, InvalidBackup
-from worker.observe.logs import get_logger
-from worker.queue import receipts
-from worker.queue.receipts import Outcome
+from confkeep.broker import keys, redis_values
+from confkeep.broker.connections import broker_errors
+from confkeep.errors import BrokerUnavailable, InvalidBackup
+from confkeep.observe.logs import get_logger
+from confkeep.queue import receipts
+from confkeep.queue.receipts import Outcome
 
 log = get_logger("strays")
 

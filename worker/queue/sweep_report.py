@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from worker.broker import redis_values
+from confkeep.broker import redis_values
 
 #: Most shards that there can be, and most milliseconds that fit the server's clock.
 _MOST_SHARDS: Final = 1024

@@ -17,9 +17,10 @@ from typing import Any, Final
 
 import redis
 
-from worker.broker import keys, redis_values, scripts
-from worker.queue import arrivals, dead_letters, inbox, recount
-from worker.settings import Settings
+from confkeep.broker import keys, redis_values, scripts
+from confkeep.queue import arrivals
+from confkeep.settings import Settings
+from worker.queue import dead_letters, inbox, recount
 
 #: Seconds after which bytes that nobody refers to are abandoned.
 ABANDONED_S: Final = 86_400

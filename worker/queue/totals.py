@@ -16,11 +16,11 @@ from typing import Final
 
 import redis
 
-from worker.broker import keys, redis_values
-from worker.broker.connections import broker_errors
+from confkeep.broker import keys, redis_values
+from confkeep.broker.connections import broker_errors
 from worker.observe.metrics import LATENCY_BOUNDS_MS
 
-#: The same, as `worker/broker/lua/settle.lua` wants them.
+#: The same, as `confkeep/broker/lua/settle.lua` wants them.
 BOUNDS_JSON: Final = json.dumps(LATENCY_BOUNDS_MS)
 #: Last commits that are kept.
 RECENT_ROWS: Final = 20

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from worker.errors import InvalidId
-from worker.ids import checked_uuid as checked_uuid
+from confkeep.errors import InvalidId
+from confkeep.ids import checked_uuid as checked_uuid
 
 #: The two files of a device's subtree.
 EXPORT_NAME: Final = "export.rsc"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pygit2
 
-from worker.errors import RepositoryDamaged
-from worker.routeros.export import same_configuration
+from confkeep.errors import RepositoryDamaged
+from confkeep.routeros.export import same_configuration
 from worker.store.backup import (
     BACKUP_ID_HEADER,
     BINARY_NAME,

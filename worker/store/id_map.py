@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 import pygit2
 
-from worker.errors import SideFileDamaged
+from confkeep.errors import SideFileDamaged
 from worker.store import id_map_rows
 from worker.store.git import durable, refs
 from worker.store.id_map_rows import BadRow, Rows

@@ -31,7 +31,7 @@ from itertools import islice
 
 import pygit2
 
-from worker.errors import NotInStore
+from confkeep.errors import NotInStore
 from worker.store import index_build, reader
 from worker.store.backup import (
     BACKUP_ID_HEADER,

@@ -17,7 +17,7 @@ from typing import Final
 import pygit2
 from pygit2.enums import SortMode
 
-from worker.errors import RepositoryDamaged
+from confkeep.errors import RepositoryDamaged
 from worker.store import reader
 from worker.store.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER
 from worker.store.index_format import Entry

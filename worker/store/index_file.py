@@ -41,7 +41,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar, Final
 
-from worker import modes
+from confkeep import modes
 from worker.store.index_format import (
     BUCKETS,
     DETAIL,

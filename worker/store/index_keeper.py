@@ -12,7 +12,7 @@ from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
 import pygit2
 
-from worker import modes
+from confkeep import modes
 from worker.store import index_build
 from worker.store.index_build import Progress
 from worker.store.index_file import IndexFile

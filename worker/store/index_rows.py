@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-from worker.routeros.export import same_configuration
+from confkeep.routeros.export import same_configuration
 from worker.store import reader
 from worker.store.backup import Version, decode_text, encode_text
 from worker.store.index_build import pack_uuid, unpack_uuid

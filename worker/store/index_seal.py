@@ -36,7 +36,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from worker import modes
+from confkeep import modes
 from worker.store.index_format import Damaged, crc32
 
 SEAL_NAME: Final = "confkeep.index-seal"

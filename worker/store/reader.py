@@ -11,7 +11,7 @@ from typing import Final
 import pygit2
 from pygit2.enums import ObjectType
 
-from worker.errors import NotInStore, RemovedByRetention, RepositoryDamaged
+from confkeep.errors import NotInStore, RemovedByRetention, RepositoryDamaged
 from worker.store.backup import (
     BACKUP_ID_HEADER,
     BINARY_NAME,

@@ -32,7 +32,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from worker.errors import RepositoryDamaged
+from confkeep.errors import RepositoryDamaged
 from worker.store import id_map
 from worker.store.git import durable, flock, keep, lock_files, pack_set
 

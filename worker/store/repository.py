@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 import pygit2
 from pygit2.enums import ObjectType
 
-from worker import modes
-from worker.errors import (
+from confkeep import modes
+from confkeep.errors import (
     ConfkeepError,
     NotInStore,
     RepositoryBusy,

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from confkeep.settings import get_settings
 from tests.judge import assert_all_readable
 from worker.cli import cli
-from worker.settings import get_settings
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups
 from worker.store.repository import create_repository, repository_path

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from confkeep.errors import ConfkeepError, RepositoryDamaged
+from confkeep.settings import get_settings
 from tests.judge import git
 from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import cli
 from worker.cli.store_figures import StoreFigures
-from worker.errors import ConfkeepError, RepositoryDamaged
 from worker.observe import metrics
-from worker.settings import get_settings
 from worker.store.commit import commit_backups
 from worker.store.id_map import FILE_NAME
 from worker.store.repository import open_repository, repository_path

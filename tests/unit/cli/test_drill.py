@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from confkeep.errors import InvalidInput, NotInStore
 from tasks.drill import drill
 from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import drill_page
-from worker.errors import InvalidInput, NotInStore
 from worker.store.index import INDEX_NAME
 from worker.store.repository import create_repository, repository_path
 from worker.store.upkeep import drill as drill_module

@@ -16,15 +16,15 @@ import fakeredis
 import pytest
 import redis
 
+from confkeep.broker import keys
+from confkeep.settings import get_settings
 from tests.scraping import Series, families, series, value
 from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, SWITCH, TENANT, Confkeep, Store
-from worker.broker import keys
 from worker.cli import deployment_figures, exporter, one_machine, store_figures
 from worker.cli.interrupts import Interrupts
 from worker.cli.stale import last_backups
 from worker.cli.store_figures import StoreFigures
 from worker.observe import metrics
-from worker.settings import get_settings
 from worker.store.repository import repository_path
 
 

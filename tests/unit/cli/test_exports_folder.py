@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from confkeep.errors import InvalidInput
 from worker.cli import capture_order
 from worker.cli.capture_dates import CERTAIN, DAY_FIRST, MONTH_FIRST, date_in_header, dates_in_name
 from worker.cli.exports_folder import NAMESPACE, backup_id_of, scan, scan_any
-from worker.errors import InvalidInput
 
 TENANT = "aaaa1111-0000-4000-8000-000000000001"
 DEVICE = "beef0001-0000-4000-8000-000000000001"

@@ -69,8 +69,8 @@ def test_what_nohup_ignores_stays_ignored() -> None:
 #: Packs commands full of numbers while a signal comes again and again whose handler raises.
 _PACK = """
 import random, signal, time
-from worker.broker import connections
-from worker.settings import load_settings
+from confkeep.broker import connections
+from confkeep.settings import load_settings
 
 client = connections.open_client(load_settings(redis_url="unix:///nowhere"))
 pack = client.connection_pool.make_connection().pack_command

@@ -9,10 +9,10 @@ import uuid
 import fakeredis
 import pytest
 
+from confkeep.errors import GitUnavailable, NotInStore, RepositoryBusy, StoreUnavailable
 from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import status
-from worker.errors import GitUnavailable, NotInStore, RepositoryBusy, StoreUnavailable
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.git import flock

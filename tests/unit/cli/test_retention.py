@@ -10,12 +10,12 @@ from contextlib import contextmanager
 import pytest
 from click.testing import CliRunner
 
+from confkeep.errors import NotInStore, RemovedByRetention, TenantLocked, UndoImpossible
+from confkeep.observe import logs
 from tasks import forget, retention
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker.broker import locks
 from worker.cli import cli, receipt
-from worker.errors import NotInStore, RemovedByRetention, TenantLocked, UndoImpossible
-from worker.observe import logs
 
 
 @pytest.fixture(autouse=True)

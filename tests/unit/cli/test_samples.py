@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from itertools import pairwise
 
+from confkeep.routeros.export import same_configuration
 from worker.cli.samples import SampleDevice
-from worker.routeros.export import same_configuration
 from worker.store.line_delta import compute_line_delta
 
 NOON = dt.datetime(2026, 9, 30, 12, tzinfo=dt.UTC)

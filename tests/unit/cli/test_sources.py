@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from confkeep.errors import InvalidBackup, InvalidInput
 from tests.histories import device_ids, write_merged
 from tests.judge import GIT_ENVIRONMENT, git
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
@@ -21,7 +22,6 @@ from worker.cli.sources import oxidized, rancid
 from worker.cli.sources.found import Found
 from worker.cli.sources.git_history import read_history
 from worker.cli.sources.names import NAMESPACE, Names
-from worker.errors import InvalidBackup, InvalidInput
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.index import open_index

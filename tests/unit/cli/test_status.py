@@ -9,14 +9,15 @@ import fakeredis
 import pytest
 import redis
 
+from confkeep.broker import keys
+from confkeep.errors import StagedBytesMissing, StoreUnavailable
+from confkeep.queue import acceptance
+from confkeep.queue.entry import Entry
+from confkeep.settings import load_settings
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
-from worker.broker import keys
 from worker.cli import status
 from worker.cli.terminal import ranges
-from worker.errors import StagedBytesMissing, StoreUnavailable
-from worker.queue import acceptance, backoff, dead_letters
-from worker.queue.entry import Entry
-from worker.settings import load_settings
+from worker.queue import backoff, dead_letters
 
 OTHER = "aaaa2222-0000-4000-8000-000000000002"
 BACKUP = "00000000-0000-4000-8000-00000000000{}"

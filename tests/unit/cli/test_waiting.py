@@ -13,24 +13,25 @@ import pytest
 import redis
 from kombu.exceptions import OperationalError
 
-from tasks import Receipt
-from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
-from worker.broker import keys
-from worker.cli import dead_letters as dead_letters_command
-from worker.cli import kick, receipt, status
-from worker.errors import (
+from confkeep.broker import keys
+from confkeep.errors import (
     BrokerUnavailable,
     ConfkeepError,
     PoisonedBackup,
     StagedBytesDamaged,
     StoreUnavailable,
 )
-from worker.queue import acceptance, backoff, dead_letters, inbox, receipts, wakeups
-from worker.queue.acceptance import Submission
-from worker.queue.entry import Entry
+from confkeep.queue import acceptance, receipts, wakeups
+from confkeep.queue.acceptance import Submission
+from confkeep.queue.entry import Entry
+from confkeep.queue.receipts import Outcome
+from confkeep.settings import load_settings
+from tasks import Receipt
+from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
+from worker.cli import dead_letters as dead_letters_command
+from worker.cli import kick, receipt, status
+from worker.queue import backoff, dead_letters, inbox
 from worker.queue.inbox import Unreadable
-from worker.queue.receipts import Outcome
-from worker.settings import load_settings
 
 OTHER = "bbbb2222-0000-4000-8000-000000000002"
 EXPORT = b"/ip address\n\x1b[31madd\n"

@@ -24,12 +24,13 @@ import pytest
 import redis
 from rich.console import Console
 
+from confkeep.broker import keys
+from confkeep.errors import BrokerUnavailable
+from confkeep.settings import load_settings
 from tests.unit.cli.conftest import Confkeep, Store
-from worker.broker import keys
 from worker.cli import watch
 from worker.cli.watch import Pace, Snapshot
 from worker.cli.watch_view import View
-from worker.errors import BrokerUnavailable
 from worker.process.local import EmbeddedServer
 from worker.process.sweeper import WorkerStatus
 from worker.queue import inbox, totals
@@ -37,7 +38,6 @@ from worker.queue.backoff import Backoff
 from worker.queue.dead_letters import DeadLetter
 from worker.queue.inbox import InboxStatus, Load
 from worker.queue.totals import RecentCommit
-from worker.settings import load_settings
 
 TENANT = "aaaa1111-0000-4000-8000-{:012d}"
 DEVICE = "beef0001-0000-4000-8000-000000000001"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import click
 
+from confkeep.broker import keys
+from confkeep.errors import InvalidSettings
+from confkeep.settings import Settings, load_settings, variable_of
 from worker.app import TASK_MODULES, app, configuration
-from worker.broker import keys
 from worker.cli import COMMANDS, cli
-from worker.errors import InvalidSettings
 from worker.observe import metrics
-from worker.settings import Settings, load_settings, variable_of
 
 ROOT = Path(__file__).parents[3]
 

@@ -58,7 +58,7 @@ def test_a_broken_file_has_a_problem(name: str) -> None:
     ("path", "ignored"),
     [
         ("worker", False),
-        ("worker/broker/lua/accept.lua", False),
+        ("confkeep/broker/lua/accept.lua", False),
         ("worker/cli/__pycache__/a.pyc", True),
         ("requirements/run.txt", False),
         ("requirements/build.in", True),

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from honcho.environ import parse_procfile
 
+from confkeep.errors import BrokerVolatile, InvalidSettings
 from tests.unit.deploy import facts
-from worker.errors import BrokerVolatile, InvalidSettings
 
 UNIT = facts.ROOT / "docs/deploy/systemd/confkeep-worker@.service"
 PROCFILE = (facts.ROOT / "Procfile").read_text("utf-8")

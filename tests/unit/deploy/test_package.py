@@ -68,7 +68,7 @@ def test_the_wheel_holds_all_that_runs(tmp_path: Path) -> None:
     # `-I`: neither this folder nor the environment lends it anything.
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'installed')!r})\n"
-        "import tasks, worker.broker.scripts, worker.cli\n"
+        "import tasks, confkeep.broker.scripts, worker.cli\n"
         "print(tasks.__file__); worker.cli.cli(['--version'], prog_name='confkeep')\n"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, check=True)

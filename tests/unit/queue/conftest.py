@@ -9,8 +9,8 @@ import fakeredis
 import pytest
 import redis
 
+from confkeep.settings import Settings, load_settings
 from worker.process.local import EmbeddedServer
-from worker.settings import Settings, load_settings
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,9 @@ from typing import Any
 import pytest
 import redis
 
-from tasks import drain, enqueue, forget
-from tasks.models import BackupPayload
-from tests.judge import assert_all_readable
-from tests.unit.queue.test_inbox import DEVICE, TENANT, all_keys, batch, submission
-from tests.unit.queue.test_signed_entries import NEW, OLD, with_key
-from tests.unit.queue.test_sweeper import sent, sweeper_of
-from worker.broker import keys, locks
-from worker.errors import (
+from confkeep import enqueue
+from confkeep.broker import keys
+from confkeep.errors import (
     BackupIdConflict,
     BackupsWaiting,
     BrokerUnavailable,
@@ -26,24 +21,20 @@ from worker.errors import (
     PoisonedBackup,
     StoreUnavailable,
 )
-from worker.queue import (
-    acceptance,
-    arrivals,
-    backoff,
-    dead_letters,
-    handover,
-    inbox,
-    receipts,
-    staging,
-    tidy,
-    totals,
-    wakeups,
-)
-from worker.queue.acceptance import Accepted, Submission
-from worker.queue.entry import Entry
-from worker.queue.receipts import Outcome
-from worker.queue.staged_bytes import Contents
-from worker.settings import Settings
+from confkeep.models import BackupPayload
+from confkeep.queue import acceptance, arrivals, handover, receipts, staging, wakeups
+from confkeep.queue.acceptance import Accepted, Submission
+from confkeep.queue.entry import Entry
+from confkeep.queue.receipts import Outcome
+from confkeep.queue.staged_bytes import Contents
+from confkeep.settings import Settings
+from tasks import drain, forget
+from tests.judge import assert_all_readable
+from tests.unit.queue.test_inbox import DEVICE, TENANT, all_keys, batch, submission
+from tests.unit.queue.test_signed_entries import NEW, OLD, with_key
+from tests.unit.queue.test_sweeper import sent, sweeper_of
+from worker.broker import locks
+from worker.queue import backoff, dead_letters, inbox, tidy, totals
 
 OTHER = str(uuid.UUID(int=77))
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import redis
 
+from confkeep.errors import BrokerVolatile
+from confkeep.settings import load_settings
 from tests.servers import wait_for
-from worker.errors import BrokerVolatile
 from worker.process.broker_check import check
 from worker.process.local import EmbeddedServer
-from worker.settings import load_settings
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,14 @@ import uuid
 import pytest
 import redis
 
+from confkeep.broker import keys
+from confkeep.errors import InvalidId, PoisonedBackup, StagedBytesDamaged
+from confkeep.queue import acceptance, arrivals, handover, receipts
+from confkeep.queue.receipts import Outcome
+from confkeep.settings import Settings
 from tests.unit.queue.test_inbox import TENANT, all_keys, batch, submission
-from worker.broker import keys
-from worker.errors import InvalidId, PoisonedBackup, StagedBytesDamaged
-from worker.queue import acceptance, arrivals, dead_letters, handover, inbox, receipts, totals
+from worker.queue import dead_letters, inbox, totals
 from worker.queue.inbox import Waiting
-from worker.queue.receipts import Outcome
-from worker.settings import Settings
 
 ERROR = StagedBytesDamaged("the staged bytes have another SHA-256")
 

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 import redis
 
+from confkeep.broker import keys
+from confkeep.errors import BrokerUnavailable, StoreUnavailable
+from confkeep.queue import acceptance, wakeups
+from confkeep.settings import Settings
 from tasks import drain
 from tests.judge import assert_all_readable
 from tests.servers import names_of
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker.broker import keys
-from worker.errors import BrokerUnavailable, StoreUnavailable
-from worker.queue import acceptance, backoff, inbox, wakeups
-from worker.settings import Settings
+from worker.queue import backoff, inbox
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import redis
 
-from tasks import enqueue
+from confkeep import enqueue
+from confkeep.errors import BrokerUnavailable, InboxFull, StagingUnavailable
+from confkeep.queue import acceptance, staging, wakeups
+from confkeep.queue.acceptance import Accepted, Submission
+from confkeep.settings import Settings
 from tests.unit.queue.test_inbox import DEVICE, TENANT
-from worker.errors import BrokerUnavailable, InboxFull, StagingUnavailable
-from worker.queue import acceptance, inbox, staging, wakeups
-from worker.queue.acceptance import Accepted, Submission
-from worker.settings import Settings
+from worker.queue import inbox
 
 Accept = Callable[[redis.Redis, Settings, list[Submission]], list[Accepted]]
 

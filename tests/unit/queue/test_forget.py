@@ -15,17 +15,19 @@ import pytest
 import redis
 from celery import Celery
 
+from confkeep.broker import keys
+from confkeep.errors import BackupsWaiting, NotInStore, PoisonedBackup, StoreMissing
+from confkeep.queue import acceptance, receipts
+from confkeep.queue.acceptance import Submission
+from confkeep.queue.entry import Entry
+from confkeep.queue.receipts import Outcome
+from confkeep.settings import Settings
 from tasks import forget
 from tests.judge import assert_all_readable
-from worker.broker import keys, locks
-from worker.errors import BackupsWaiting, NotInStore, PoisonedBackup, StoreMissing
+from worker.broker import locks
 from worker.process.local import EmbeddedServer
-from worker.queue import acceptance, dead_letters, inbox, receipts, totals
-from worker.queue.acceptance import Submission
-from worker.queue.entry import Entry
-from worker.queue.receipts import Outcome
+from worker.queue import dead_letters, inbox, totals
 from worker.queue.totals import RecentCommit
-from worker.settings import Settings
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.repository import create_repository, repository_path

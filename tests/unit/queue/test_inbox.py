@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 import redis
 
+from confkeep.broker import keys
+from confkeep.errors import PoisonedBackup, StagedBytesMissing
+from confkeep.queue import acceptance, receipts
+from confkeep.queue.acceptance import Submission
+from confkeep.queue.entry import Entry
+from confkeep.queue.receipts import Outcome
+from confkeep.settings import Settings, load_settings
 from tests.servers import names_of
-from worker.broker import keys
-from worker.errors import PoisonedBackup, StagedBytesMissing
-from worker.queue import acceptance, backoff, inbox, receipts
-from worker.queue.acceptance import Submission
-from worker.queue.entry import Entry
-from worker.queue.receipts import Outcome
-from worker.settings import Settings, load_settings
+from worker.queue import backoff, inbox
 
 TENANT = str(uuid.UUID(int=1))
 DEVICE = str(uuid.UUID(int=2))

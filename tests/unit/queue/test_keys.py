@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
+from confkeep.broker import keys
 from tests.garbage import all_keys
-from worker.broker import keys
 
 
 def test_a_tenants_shard_never_changes_between_releases() -> None:

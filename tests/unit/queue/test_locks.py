@@ -8,8 +8,9 @@ import pytest
 import redis
 from redis.lock import Lock
 
+from confkeep.broker import keys
 from tests.servers import wait_for
-from worker.broker import keys, locks
+from worker.broker import locks
 
 TENANT = str(uuid.UUID(int=1))
 

@@ -10,25 +10,16 @@ import pytest
 import redis
 from redis._parsers.base import BaseParser
 
+from confkeep.broker import keys
+from confkeep.errors import OddValue, StagedBytesMissing, StoreUnavailable
+from confkeep.queue import acceptance, arrivals, handover, receipts, wakeups
+from confkeep.settings import Settings
 from tests.garbage import KINDS, TEXTS
 from tests.unit.queue.test_inbox import TENANT, submission
 from tests.unit.queue.test_sweeper import sent, sweeper_of, wait_in
-from worker.broker import keys
-from worker.errors import OddValue, StagedBytesMissing, StoreUnavailable
 from worker.observe import unforeseen
 from worker.process import sweeper
-from worker.queue import (
-    acceptance,
-    arrivals,
-    backoff,
-    dead_letters,
-    handover,
-    inbox,
-    oddities,
-    receipts,
-    wakeups,
-)
-from worker.settings import Settings
+from worker.queue import backoff, dead_letters, inbox, oddities
 
 __all__ = ["sent"]
 

@@ -10,13 +10,14 @@ import redis
 from celery import Celery
 from celery.result import AsyncResult
 
+from confkeep.broker import keys
+from confkeep.errors import StagedBytesMissing, StoreUnavailable
+from confkeep.queue import acceptance, receipts
+from confkeep.queue.receipts import Outcome
+from confkeep.settings import Settings
 from tests.unit.queue.test_inbox import TENANT, batch, submission
-from worker.broker import keys
-from worker.errors import StagedBytesMissing, StoreUnavailable
 from worker.process.local import EmbeddedServer
-from worker.queue import acceptance, inbox, receipts
-from worker.queue.receipts import Outcome
-from worker.settings import Settings
+from worker.queue import inbox
 
 
 @pytest.fixture

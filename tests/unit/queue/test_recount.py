@@ -9,13 +9,14 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from confkeep.broker import keys
+from confkeep.errors import EntryMissing
+from confkeep.queue import acceptance, handover
+from confkeep.settings import Settings
 from tasks import drain
 from tests.unit.queue.test_inbox import TENANT, batch, submission
-from worker.broker import keys
-from worker.errors import EntryMissing
 from worker.process.local import EmbeddedServer
-from worker.queue import acceptance, dead_letters, handover, inbox, tidy, totals
-from worker.settings import Settings
+from worker.queue import dead_letters, inbox, tidy, totals
 
 OTHER = str(uuid.UUID(int=9))
 

@@ -8,10 +8,11 @@ import uuid
 import pytest
 import redis
 
-from worker.broker import keys
+from confkeep.broker import keys
+from confkeep.errors import MessageRefused
+from confkeep.queue import receipts
 from worker.broker.gate import Refusal
-from worker.errors import MessageRefused
-from worker.queue import receipts, refused, totals
+from worker.queue import refused, totals
 
 ERROR = MessageRefused("task", "is none of ours")
 ID = str(uuid.UUID(int=1))

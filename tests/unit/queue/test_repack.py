@@ -10,11 +10,11 @@ import pytest
 import redis
 from kombu.exceptions import OperationalError
 
+from confkeep.broker import keys
+from confkeep.settings import Settings, load_settings
 from tasks import repack
 from tests.bench.fleet import Fleet
 from worker.app import app
-from worker.broker import keys
-from worker.settings import Settings, load_settings
 from worker.store.commit import commit_backups
 from worker.store.repository import create_repository, repository_path
 

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
+from confkeep.broker import keys
+from confkeep.queue import acceptance, handover
+from confkeep.queue.acceptance import Accepted, Submission
+from confkeep.settings import Settings
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker.broker import keys, room
+from worker.broker import room
 from worker.process.local import EmbeddedServer
 from worker.process.sweeper import Sweeper
-from worker.queue import acceptance, handover, inbox
-from worker.queue.acceptance import Accepted, Submission
-from worker.settings import Settings
+from worker.queue import inbox
 
 
 @pytest.fixture

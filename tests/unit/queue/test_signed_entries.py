@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 import redis
 
+from confkeep.broker import keys
+from confkeep.errors import NotSigned
+from confkeep.queue import acceptance
+from confkeep.queue.acceptance import Submission
+from confkeep.queue.staged_bytes import Contents
+from confkeep.queue.staging import VolumeStaging
+from confkeep.settings import Settings, load_settings
 from tests.unit.queue.test_inbox import DEVICE, TENANT, submission
-from worker.broker import keys
-from worker.errors import NotSigned
-from worker.queue import acceptance, dead_letters, inbox
-from worker.queue.acceptance import Submission
+from worker.queue import dead_letters, inbox
 from worker.queue.inbox import Batch
-from worker.queue.staged_bytes import Contents
-from worker.queue.staging import VolumeStaging
-from worker.settings import Settings, load_settings
 
 OLD, NEW = "old-" + "o" * 32, "new-" + "n" * 32
 OTHER_TENANT = str(uuid.UUID(int=7))

@@ -12,13 +12,13 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confkeep.errors import StagedBytesDamaged
+from confkeep.queue import acceptance, staged_bytes, staging
+from confkeep.queue.entry import Entry
+from confkeep.queue.staged_bytes import Contents, contents_of, staged_export
+from confkeep.queue.staging import RedisStaging, VolumeStaging
+from confkeep.settings import Settings
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker.errors import StagedBytesDamaged
-from worker.queue import acceptance, staged_bytes, staging
-from worker.queue.entry import Entry
-from worker.queue.staged_bytes import Contents, contents_of, staged_export
-from worker.queue.staging import RedisStaging, VolumeStaging
-from worker.settings import Settings
 
 EXPORT = (
     b"# by RouterOS 7.16\r\n" + b"/ip address add address=10.0.0.1/24 interface=ether1\r\n" * 300

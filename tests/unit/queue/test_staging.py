@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import redis
 
+from confkeep.broker import keys
+from confkeep.errors import StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
+from confkeep.queue import acceptance, staging
+from confkeep.queue.entry import Entry
+from confkeep.queue.staged_bytes import Contents
+from confkeep.queue.staging import RedisStaging, VolumeStaging
+from confkeep.settings import Settings, load_settings
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker.broker import keys
-from worker.errors import StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
-from worker.queue import acceptance, staging
-from worker.queue.entry import Entry
-from worker.queue.staged_bytes import Contents
-from worker.queue.staging import RedisStaging, VolumeStaging
-from worker.settings import Settings, load_settings
 
 BINARY = b"\x88\xac\xa1\xb1" + bytes(range(256))
 

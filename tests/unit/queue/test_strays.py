@@ -11,11 +11,11 @@ import fakeredis
 import pytest
 import redis
 
-from worker.broker import keys
-from worker.errors import BrokerUnavailable
+from confkeep.broker import keys
+from confkeep.errors import BrokerUnavailable
+from confkeep.settings import load_settings
 from worker.process.sweeper import Sweeper
 from worker.queue import strays
-from worker.settings import load_settings
 
 BACKUP = {"tenant_id": "t", "device_id": "d"}
 

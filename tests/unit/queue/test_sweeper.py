@@ -11,19 +11,20 @@ from typing import Any
 import pytest
 import redis
 
+from confkeep.broker import keys
+from confkeep.errors import StoreUnavailable
+from confkeep.queue import acceptance, wakeups
+from confkeep.settings import Settings, load_settings
 from tasks import drain
 from tests.servers import wait_for
 from tests.unit.queue.test_inbox import submission
-from worker.broker import keys
-from worker.errors import StoreUnavailable
 from worker.observe import unforeseen
 from worker.process import sweeper
 from worker.process.broker_check import BrokerCheckStep
 from worker.process.heartbeat import Mark
 from worker.process.sweeper import Sweeper, SweeperStep
-from worker.queue import acceptance, backoff, tidy, wakeups
+from worker.queue import backoff, tidy
 from worker.queue.backoff import Backoff
-from worker.settings import Settings, load_settings
 
 
 @pytest.fixture

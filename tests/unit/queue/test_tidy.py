@@ -9,13 +9,14 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from confkeep.broker import keys
+from confkeep.queue import acceptance, arrivals, handover
+from confkeep.queue.staged_bytes import Contents
+from confkeep.queue.staging import VolumeStaging
+from confkeep.settings import Settings, load_settings
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker.broker import keys
 from worker.process.local import EmbeddedServer
-from worker.queue import acceptance, arrivals, dead_letters, handover, inbox, tidy
-from worker.queue.staged_bytes import Contents
-from worker.queue.staging import VolumeStaging
-from worker.settings import Settings, load_settings
+from worker.queue import dead_letters, inbox, tidy
 
 
 @pytest.fixture(params=["real"])

@@ -18,29 +18,19 @@ from pathlib import Path
 import pytest
 import redis
 
+from confkeep.broker import keys, scripts
+from confkeep.errors import ConfkeepError, StagedBytesMissing, StoreUnavailable
+from confkeep.queue import acceptance, arrivals, handover, receipts, staging
+from confkeep.queue.acceptance import Accepted, Submission
+from confkeep.queue.staged_bytes import Contents
+from confkeep.settings import Settings
 from tasks import drain
 from tests import append_only
 from tests.judge import assert_readable, git
 from tests.servers import wait_for
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker.broker import keys, scripts
-from worker.errors import ConfkeepError, StagedBytesMissing, StoreUnavailable
 from worker.process.local import EmbeddedServer
-from worker.queue import (
-    acceptance,
-    arrivals,
-    backoff,
-    dead_letters,
-    handover,
-    inbox,
-    receipts,
-    staging,
-    tidy,
-    totals,
-)
-from worker.queue.acceptance import Accepted, Submission
-from worker.queue.staged_bytes import Contents
-from worker.settings import Settings
+from worker.queue import backoff, dead_letters, inbox, tidy, totals
 from worker.store.repository import repository_path
 
 OTHER = str(uuid.UUID(int=9))

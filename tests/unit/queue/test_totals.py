@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 import redis
 
+from confkeep.broker import keys
+from confkeep.errors import StagedBytesMissing, StoreUnavailable
+from confkeep.queue import acceptance, receipts
+from confkeep.queue.receipts import Outcome
+from confkeep.settings import Settings, load_settings
 from tests.unit.queue.test_inbox import DEVICE, TENANT, batch, submission
-from worker.broker import keys
-from worker.errors import StagedBytesMissing, StoreUnavailable
-from worker.queue import acceptance, backoff, dead_letters, inbox, receipts, totals
+from worker.queue import backoff, dead_letters, inbox, totals
 from worker.queue.inbox import Waiting
-from worker.queue.receipts import Outcome
 from worker.queue.totals import RecentCommit, mark_of, read_recent, read_totals
-from worker.settings import Settings, load_settings
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 

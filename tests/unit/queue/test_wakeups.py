@@ -7,8 +7,8 @@ from typing import Any
 
 import redis
 
-from worker.broker import keys
-from worker.queue import wakeups
+from confkeep.broker import keys
+from confkeep.queue import wakeups
 
 TENANT = str(uuid.UUID(int=1))
 

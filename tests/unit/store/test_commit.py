@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from dulwich.repo import Repo
 
+from confkeep.errors import RepositoryDamaged, StoreUnavailable
 from tests.judge import assert_sound, git
-from worker.errors import RepositoryDamaged, StoreUnavailable
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.git import durable

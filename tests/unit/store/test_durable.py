@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.errors import StoreUnavailable
+from confkeep.errors import StoreUnavailable
 from worker.store.git import durable
 
 STORE = Path(durable.__file__).parent

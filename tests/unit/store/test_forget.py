@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from confkeep.errors import ErasureIncomplete, NotInStore, RemovedByRetention
 from tests.failpoints import killed_at
 from tests.histories import Stream, device_ids, ids_of_main, random_backups, write_merged
 from tests.judge import assert_sound, backup_ids, git
-from worker.errors import ErasureIncomplete, NotInStore, RemovedByRetention
 from worker.store.backup import EXPORT_NAME, Backup
 from worker.store.commit import commit_backups
 from worker.store.index import open_index

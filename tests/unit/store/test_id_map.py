@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from confkeep.errors import SideFileDamaged
 from tests.failpoints import killed_at
 from tests.histories import START_S, device_ids, random_backups
 from tests.judge import backup_ids, git
-from worker.errors import SideFileDamaged
 from worker.store import id_map
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from confkeep.errors import RepositoryBusy
 from tests.failpoints import killed_at
 from tests.histories import device_ids, random_backups
 from tests.judge import GIT_ENVIRONMENT, git
-from worker.errors import RepositoryBusy
 from worker.store.commit import commit_backups
 from worker.store.git import durable, flock, lock_files, refs
 from worker.store.repository import create_repository, open_repository
@@ -259,7 +259,7 @@ def test_refs_are_deleted_wherever_they_are_and_no_others(store: Path, packed: s
 
 
 def test_an_error_without_a_number_keeps_its_words() -> None:
-    from worker.errors import StoreUnavailable
+    from confkeep.errors import StoreUnavailable
 
     with (
         pytest.raises(StoreUnavailable, match="it is locked"),

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confkeep.errors import InvalidId, NotInStore
 from tests.judge import git
-from worker.errors import InvalidId, NotInStore
 from worker.store import reader
 from worker.store.backup import Backup, checked_commit_id, checked_file_name, checked_uuid
 from worker.store.commit import commit_backups

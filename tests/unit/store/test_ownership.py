@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from confkeep.errors import NotOwner
+from confkeep.settings import get_settings
 from tests.bench.fleet import Fleet
 from tests.judge import GIT_ENVIRONMENT
 from worker.cli import cli
-from worker.errors import NotOwner
 from worker.process.health import write_probe
-from worker.settings import get_settings
 from worker.store.commit import commit_backups
 from worker.store.index import INDEX_NAME
 from worker.store.repository import create_repository

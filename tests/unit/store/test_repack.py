@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.fleet import Fleet
-from tests.judge import assert_sound, git
-from worker.errors import (
+from confkeep.errors import (
     GitUnavailable,
     MaintenanceFailed,
     NotInStore,
     RepositoryBusy,
     StoreUnavailable,
 )
+from tests.bench.fleet import Fleet
+from tests.judge import assert_sound, git
 from worker.store import commit, reader, recovery
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups
@@ -194,7 +194,7 @@ _BESIDE = """
 import sys
 from pathlib import Path
 from tests.bench.fleet import Fleet
-from worker.errors import RepositoryBusy
+from confkeep.errors import RepositoryBusy
 from worker.store import reader
 from worker.store.commit import commit_backups, find_committed
 from worker.store.repository import open_for_writing

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.failpoints import killed_at, raising
-from tests.histories import START_S, Stream, device_ids, random_backups, write_linear
-from tests.judge import assert_sound, git
-from worker.errors import (
+from confkeep.errors import (
     MaintenanceFailed,
     RemovedByRetention,
     StoreUnavailable,
 )
+from tests.failpoints import killed_at, raising
+from tests.histories import START_S, Stream, device_ids, random_backups, write_linear
+from tests.judge import assert_sound, git
 from worker.store import id_map, index_build
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups

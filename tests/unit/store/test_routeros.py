@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.routeros.export import same_configuration, without_volatile_header
+from confkeep.routeros.export import same_configuration, without_volatile_header
 
 DATED = [
     b"# jan/17/2022 10:00:00 by RouterOS 6.49",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.routeros.script import binary_kind, parse_script
+from confkeep.routeros.script import binary_kind, parse_script
 
 EXPORT = rb"""# 2025-09-30 10:00:00 by RouterOS 7.16
 # software id = AAAA-BBBB

@@ -7,8 +7,8 @@ from typing import Final
 
 import pygit2
 
+from confkeep.errors import InvalidInput
 from worker.cli.sources.git_history import tip_of
-from worker.errors import InvalidInput
 from worker.store.repository import tenants_of
 
 EXPORTS: Final = "exports"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from confkeep.errors import InvalidInput, StoreError
 from worker.cli.findings import error_of, print_report
 from worker.cli.terminal import Terminal, count_text, first_line
-from worker.errors import InvalidInput, StoreError
 from worker.store.repository import repository_path, tenants_of
 from worker.store.upkeep.adopt import Adopted, State, adopt, look
 

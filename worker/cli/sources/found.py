@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import pygit2
 
+from confkeep.errors import InvalidBackup, InvalidInput
 from worker.cli.exports_folder import interleaved
 from worker.cli.sending import Capture
 from worker.cli.sources.names import NAMESPACE, Names, Row
-from worker.errors import InvalidBackup, InvalidInput
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from typing import Final
 import pygit2
 from pygit2.enums import FileMode, SortMode
 
-from tasks.models import LATEST_CAPTURE, MAX_MESSAGE_BYTES
-from worker.errors import InvalidInput
+from confkeep.errors import InvalidInput
+from confkeep.models import LATEST_CAPTURE, MAX_MESSAGE_BYTES
 from worker.store.backup import decode_text
 from worker.store.reader import raw_message
 

@@ -26,8 +26,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
-from worker.errors import InvalidId, InvalidInput
-from worker.ids import checked_uuid
+from confkeep.errors import InvalidId, InvalidInput
+from confkeep.ids import checked_uuid
 from worker.store.git.durable import file_system_errors, replace_file
 
 #: The namespace of ids made from names: version 5 of the name `confkeep` under the nil UUID.

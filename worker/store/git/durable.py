@@ -14,8 +14,8 @@ from typing import Final
 import pygit2
 from pygit2.enums import ConfigLevel
 
-from worker import modes
-from worker.errors import StoreUnavailable
+from confkeep import modes
+from confkeep.errors import StoreUnavailable
 from worker.store.git import ownership
 
 #: How every temporary file of ours begins, after what git's own begin with, so that recovery can
@@ -147,7 +147,7 @@ def create_file(
     The file is not there if this raises; a descriptor whose sync failed is never used again.
 
     Args:
-        mode: the most permissions; `worker.modes` says which of them.
+        mode: the most permissions; `confkeep.modes` says which of them.
         like: a file that this one is to replace, and whose permissions it gets if it is there.
 
     Raises:

@@ -19,8 +19,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from worker import modes
-from worker.errors import RepositoryBusy
+from confkeep import modes
+from confkeep.errors import RepositoryBusy
 
 #: The file in the repository that is locked. Its content says nothing.
 FILE_NAME: Final = "confkeep.flock"

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker import modes
-from worker.errors import GitUnavailable, MaintenanceFailed
+from confkeep import modes
+from confkeep.errors import GitUnavailable, MaintenanceFailed
 from worker.store.git import ownership
 
 #: `core.fsync` is since then.

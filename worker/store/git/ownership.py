@@ -7,8 +7,8 @@ import pwd
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from worker import modes
-from worker.errors import NotOwner
+from confkeep import modes
+from confkeep.errors import NotOwner
 
 
 def require_writer(path: Path) -> None:

@@ -19,7 +19,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
-from worker.errors import RepositoryDamaged
+from confkeep.errors import RepositoryDamaged
 
 _HEADER: Final = b"\xfftOc\0\0\0\2"
 _IDS_AT: Final = 8 + 1024

@@ -15,8 +15,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from worker import modes
-from worker.errors import RepositoryBusy, RepositoryDamaged
+from confkeep import modes
+from confkeep.errors import RepositoryBusy, RepositoryDamaged
 from worker.store.git import durable
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}")

@@ -14,7 +14,7 @@ from typing import Final
 
 import pygit2
 
-from worker.errors import ErasureIncomplete, NotInStore, RepositoryDamaged
+from confkeep.errors import ErasureIncomplete, NotInStore, RepositoryDamaged
 from worker.store import id_map, reader, recovery
 from worker.store.backup import DEVICE_ID_HEADER, checked_uuid
 from worker.store.git import durable, flock, ownership, refs

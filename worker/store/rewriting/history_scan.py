@@ -8,8 +8,8 @@ from typing import Final
 
 import pygit2
 
-from worker.errors import RepositoryDamaged
-from worker.routeros.export import same_configuration
+from confkeep.errors import RepositoryDamaged
+from confkeep.routeros.export import same_configuration
 from worker.store import index_build, reader
 from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, DEVICE_ID_HEADER, EXPORT_NAME
 from worker.store.git import pack

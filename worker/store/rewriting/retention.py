@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pygit2
 
-from worker.errors import RepositoryDamaged
+from confkeep.errors import RepositoryDamaged
 from worker.store import id_map
 from worker.store.git import durable, flock, refs
 from worker.store.git.pack_reader import BadFile, read_idx

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from worker.errors import InvalidInput, SideFileDamaged
+from confkeep.errors import InvalidInput, SideFileDamaged
 from worker.store.git import durable, ownership
 from worker.store.rewriting.retention_rules import policy_of
 

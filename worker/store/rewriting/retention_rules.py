@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Final
 
-from worker.errors import InvalidInput
+from confkeep.errors import InvalidInput
 
 #: Largest value of a rule.
 MOST: Final = 1_000_000

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pygit2
 
-from worker.errors import RepositoryDamaged, UndoImpossible
+from confkeep.errors import RepositoryDamaged, UndoImpossible
 from worker.store import id_map, index_build
 from worker.store.git import durable, flock, refs
 from worker.store.id_map import IdMap

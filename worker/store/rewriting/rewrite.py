@@ -15,7 +15,7 @@ from typing import Final, Self
 
 import pygit2
 
-from worker.errors import RepositoryDamaged, StoreError
+from confkeep.errors import RepositoryDamaged, StoreError
 from worker.store import id_map, index_build, recovery
 from worker.store.backup import DEVICE_ID_HEADER
 from worker.store.commit import move_main, write_pack

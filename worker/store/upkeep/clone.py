@@ -16,7 +16,7 @@ from typing import Final
 
 import pygit2
 
-from worker import modes
+from confkeep import modes
 
 #: Seconds after which a clone is given up.
 _CLONE_S: Final = 3600.0

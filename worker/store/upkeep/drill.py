@@ -20,8 +20,8 @@ from typing import Final
 
 import pygit2
 
-from worker.errors import NotInStore, RepositoryDamaged, StoreUnavailable
-from worker.routeros.script import binary_kind, parse_script
+from confkeep.errors import NotInStore, RepositoryDamaged, StoreUnavailable
+from confkeep.routeros.script import binary_kind, parse_script
 from worker.store import reader
 from worker.store.backup import BINARY_NAME, EXPORT_NAME, FILE_NAMES, Version
 from worker.store.git.durable import file_system_errors

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker.errors import (
+from confkeep.errors import (
     GitUnavailable,
     MaintenanceFailed,
     NotInStore,

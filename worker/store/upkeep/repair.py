@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from worker.errors import ConfkeepError, RepositoryBusy
+from confkeep.errors import ConfkeepError, RepositoryBusy
 from worker.store import id_map, recovery
 from worker.store.git import durable, flock, git_config, ownership
 from worker.store.git.pack import IdxEntry, encode_idx

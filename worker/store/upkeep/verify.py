@@ -30,7 +30,7 @@ from pathlib import Path
 
 import pygit2
 
-from worker.errors import ConfkeepError
+from confkeep.errors import ConfkeepError
 from worker.store import index_build, reader
 from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME
 from worker.store.git.object_reader import ObjectReader

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker.errors import RepositoryDamaged, SideFileDamaged
+from confkeep.errors import RepositoryDamaged, SideFileDamaged
 from worker.store import id_map, recovery
 from worker.store.git import flock, git_config, keep
 from worker.store.git.object_reader import ObjectReader

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from worker.errors import ConfkeepError, InvalidInput, NotOwner
+from confkeep.errors import ConfkeepError, InvalidInput, NotOwner
 from worker.store.git import ownership
 
 

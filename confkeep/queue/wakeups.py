@@ -22,8 +22,8 @@ import redis
 from celery import Celery
 from kombu.entity import Queue
 
-from worker.broker import keys, redis_values, scripts
-from worker.settings import Settings
+from confkeep.broker import keys, redis_values, scripts
+from confkeep.settings import Settings
 
 #: The task that a wake-up starts.
 COMMIT_TASK: Final = "backups.commit_inbox"

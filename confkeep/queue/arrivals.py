@@ -17,15 +17,15 @@ from typing import Any, Final
 
 import redis
 
-from worker.broker import keys, redis_values, scripts
-from worker.broker.connections import broker_errors
-from worker.errors import NotSigned, OddValue, PoisonedBackup
-from worker.ids import checked_uuid
-from worker.observe.logs import get_logger
-from worker.queue import receipts, wakeups
-from worker.queue.entry import Entry, check_signature, sign
-from worker.queue.staging import VolumeStaging
-from worker.settings import Settings
+from confkeep.broker import keys, redis_values, scripts
+from confkeep.broker.connections import broker_errors
+from confkeep.errors import NotSigned, OddValue, PoisonedBackup
+from confkeep.ids import checked_uuid
+from confkeep.observe.logs import get_logger
+from confkeep.queue import receipts, wakeups
+from confkeep.queue.entry import Entry, check_signature, sign
+from confkeep.queue.staging import VolumeStaging
+from confkeep.settings import Settings
 
 log = get_logger("arrivals")
 

@@ -6,13 +6,13 @@ therefore nobody's of ours, and workers set it aside (`worker.queue.oddities`).
 
     key                                  type    holds
     confkeep:inbox:<tenant>              stream  accepted and not yet committed backups, in
-                                                 order; field `entry` = worker.queue.entry.Entry as
+                                                 order; field `entry` = confkeep.queue.entry.Entry as
                                                  JSON, `at` = ms of its enqueue, and with a
                                                  signing key `signature`. Stays when empty, so
                                                  that no id is given twice
     confkeep:arrivals:<tenant>           list    backups that producers handed over who may not
                                                  write to the inbox, in order:
-                                                 worker.queue.arrivals.Arrival as JSON. Gone when empty
+                                                 confkeep.queue.arrivals.Arrival as JSON. Gone when empty
     confkeep:arrived:<tenant>:<uuid>     string  the bytes of one of them; becomes `staged` when a
                                                  worker admits it (staging `redis` only)
     confkeep:arriving:<tenant>           hash    backup -> digest of what was handed over first under

@@ -8,8 +8,8 @@ from typing import Final
 import redis
 from kombu.exceptions import OperationalError
 
-from worker.errors import BrokerUnavailable, NotPermitted, OddValue
-from worker.observe.log_scrub import chain_of
+from confkeep.errors import BrokerUnavailable, NotPermitted, OddValue
+from confkeep.observe.log_scrub import chain_of
 
 #: What redis-py puts between the command and the error.
 _QUOTED: Final = "of pipeline caused error: "

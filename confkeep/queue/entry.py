@@ -8,12 +8,12 @@ import json
 import re
 from dataclasses import dataclass
 
-from worker import signing
-from worker.broker import redis_values
-from worker.errors import NotSigned, PoisonedBackup
-from worker.ids import checked_uuid
-from worker.settings import Settings
-from worker.signing import Keyring
+from confkeep import signing
+from confkeep.broker import redis_values
+from confkeep.errors import NotSigned, PoisonedBackup
+from confkeep.ids import checked_uuid
+from confkeep.settings import Settings
+from confkeep.signing import Keyring
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: More than any file of a backup may have; what is larger would overflow the server's counters.

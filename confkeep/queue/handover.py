@@ -1,6 +1,6 @@
 """Handing backups over for an inbox that this user may not write to; it admits none and deletes nothing.
 
-It is what a producer with rules of its own (`worker.broker.acl.producer`) does in place of `worker.queue.acceptance`.
+It is what a producer with rules of its own (`worker.broker.acl.producer`) does in place of `confkeep.queue.acceptance`.
 All of a call goes to the server in one transaction, of commands that can only add:
 
     SETNX    confkeep:arrived:<tenant>:<uuid>   the bytes, under a name that was never there
@@ -22,14 +22,14 @@ from typing import Any, Final
 
 import redis
 
-from worker.broker import keys, redis_values, replicas
-from worker.broker.connections import broker_errors
-from worker.errors import OddValue
-from worker.queue import receipts
-from worker.queue.acceptance import Accepted, Submission
-from worker.queue.arrivals import Arrival
-from worker.queue.entry import sign
-from worker.settings import Settings
+from confkeep.broker import keys, redis_values, replicas
+from confkeep.broker.connections import broker_errors
+from confkeep.errors import OddValue
+from confkeep.queue import receipts
+from confkeep.queue.acceptance import Accepted, Submission
+from confkeep.queue.arrivals import Arrival
+from confkeep.queue.entry import sign
+from confkeep.settings import Settings
 
 #: Instead of a status: what stands under an id is no record.
 _GARBLED: Final = "garbled"
@@ -41,7 +41,7 @@ def hand_over(
     """Add backups to the arrivals of their tenants, in order; either all that find room, or none.
 
     Returns:
-        What became of each, as `worker.queue.acceptance.accept`.
+        What became of each, as `confkeep.queue.acceptance.accept`.
 
     Raises:
         NotPermitted: not even that; nothing was handed over.

@@ -19,8 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from worker.errors import InvalidBackup, InvalidId
-from worker.ids import checked_uuid
+from confkeep.errors import InvalidBackup, InvalidId
+from confkeep.ids import checked_uuid
 
 _MIB: Final = 1024 * 1024
 #: Most bytes of an export, encoded as UTF-8.

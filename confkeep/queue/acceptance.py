@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import redis
 
-from worker.broker import keys, replicas, scripts
-from worker.broker.connections import broker_errors
-from worker.errors import BrokerUnavailable
-from worker.queue import arrivals, receipts, wakeups
-from worker.queue.entry import Entry, sign
-from worker.settings import Settings
+from confkeep.broker import keys, replicas, scripts
+from confkeep.broker.connections import broker_errors
+from confkeep.errors import BrokerUnavailable
+from confkeep.queue import arrivals, receipts, wakeups
+from confkeep.queue.entry import Entry, sign
+from confkeep.settings import Settings
 
 #: What comes of a backup whose tenant has arrivals, and of those of that tenant behind it.
 _TO_REPEAT: Final = ("arrivals", "behind")
@@ -38,7 +38,7 @@ class Submission:
 class Accepted:
     """What became of an enqueue."""
 
-    #: As in `worker/broker/lua/accept.lua`.
+    #: As in `confkeep/broker/lua/accept.lua`.
     outcome: str
     #: The ms with which the caller has to send a wake-up; None: none.
     wake_ms: int | None = None

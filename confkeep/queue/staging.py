@@ -1,10 +1,10 @@
 """Where a backup's bytes wait: in Redis or in files on a shared volume; it knows no inbox.
 
-Staged bytes are the export, deflated or not (`worker.queue.staged_bytes`), followed by the binary. Sizes and
+Staged bytes are the export, deflated or not (`confkeep.queue.staged_bytes`), followed by the binary. Sizes and
 SHA-256 of the two files stand in the inbox entry and are checked when they are read.
 
     redis    key  confkeep:staged:<tenant>:<backup>
-    volume   file <path>/<tenant>/<backup>-<first 16 digits of worker.queue.entry.Entry.digest>
+    volume   file <path>/<tenant>/<backup>-<first 16 digits of confkeep.queue.entry.Entry.digest>
 
 A file's name depends on its content and device, so that an id that is used again for something
 else can neither overwrite nor remove what was accepted. Bytes that a client staged itself lie beside, under ids of its own:
@@ -26,13 +26,18 @@ from typing import Any, Final
 
 import redis
 
-from worker import modes
-from worker.broker import keys, redis_values
-from worker.broker.connections import broker_errors
-from worker.errors import InvalidBackup, StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
-from worker.queue.entry import Entry
-from worker.queue.staged_bytes import LARGEST_DEFLATED, Contents, contents_of, staged_export
-from worker.settings import Settings
+from confkeep import modes
+from confkeep.broker import keys, redis_values
+from confkeep.broker.connections import broker_errors
+from confkeep.errors import (
+    InvalidBackup,
+    StagedBytesDamaged,
+    StagedBytesMissing,
+    StagingUnavailable,
+)
+from confkeep.queue.entry import Entry
+from confkeep.queue.staged_bytes import LARGEST_DEFLATED, Contents, contents_of, staged_export
+from confkeep.settings import Settings
 
 #: Staged bytes above this are as they are, and are read in pieces of this size.
 _LARGE_BYTES: Final = LARGEST_DEFLATED

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Final
 
-from worker.errors import ConfkeepError
+from confkeep.errors import ConfkeepError
 
 #: Beginnings of Celery's lines that repeat a message -> what is said in their place. None of the
 #: arguments is known to be harmless.

@@ -32,10 +32,10 @@ class Script:
 
 @functools.cache
 def load(name: str) -> Script:
-    """The script `worker/broker/lua/<name>.lua`, with the parts that it requires in their places."""
+    """The script `confkeep/broker/lua/<name>.lua`, with the parts that it requires in their places."""
     text = _REQUIRES.sub(lambda found: _read(found[1]), _read(name))
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 def _read(name: str) -> str:
-    return resources.files("worker.broker").joinpath("lua", f"{name}.lua").read_text("utf-8")
+    return resources.files("confkeep.broker").joinpath("lua", f"{name}.lua").read_text("utf-8")

@@ -20,10 +20,10 @@ from typing import Any, Final
 
 import redis
 
-from worker.broker import keys
-from worker.broker.scripts import Script
-from worker.errors import TooFewReplicas
-from worker.settings import Settings
+from confkeep.broker import keys
+from confkeep.broker.scripts import Script
+from confkeep.errors import TooFewReplicas
+from confkeep.settings import Settings
 
 #: The part of CONFKEEP_REDIS_TIMEOUT_S that replicas get, so that the server answers before we give up.
 _PART: Final = 0.5

@@ -1,6 +1,6 @@
 """Results under the backup's id, as Celery's Redis backend keeps them; it decides nothing.
 
-A backup's record is written once by `worker/broker/lua/accept.lua` (PENDING) and ends here. It is what
+A backup's record is written once by `confkeep/broker/lua/accept.lua` (PENDING) and ends here. It is what
 `AsyncResult(backup_id).get()` waits for: Celery's JSON, stored and then published in that order,
 so that a waiter that subscribed before or after sees it. One pipeline for a batch costs a tenth of
 Celery's own `store_result` for each.
@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import redis
 
-from worker.broker import keys, redis_values, scripts
-from worker.broker.connections import broker_errors
-from worker.errors import ConfkeepError, OddValue
+from confkeep.broker import keys, redis_values, scripts
+from confkeep.broker.connections import broker_errors
+from confkeep.errors import ConfkeepError, OddValue
 
 #: Most bytes of a record. One of ours has some kB; another task's result under such a name, such as a
 #: file that was read, may have many.

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from worker.errors import InvalidSettings
-from worker.settings import Settings
+from confkeep.errors import InvalidSettings
+from confkeep.settings import Settings
 
 _lock = threading.Lock()
 _forced = threading.local()

@@ -22,9 +22,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from worker.errors import InvalidSettings
-from worker.signing import Keyring
-from worker.urls import DEFAULT_REDIS_URL, parse_sentinels
+from confkeep.errors import InvalidSettings
+from confkeep.signing import Keyring
+from confkeep.urls import DEFAULT_REDIS_URL, parse_sentinels
 
 #: What holds variables that the environment has not, in the working directory.
 ENV_FILE: Final = ".env"

@@ -11,9 +11,9 @@ import redis
 from celery.exceptions import BackendError
 from celery.result import AsyncResult
 
-from worker.broker.broker_faults import explain
-from worker.broker.connections import broker_errors
-from worker.observe.log_scrub import chain_of
+from confkeep.broker.broker_faults import explain
+from confkeep.broker.connections import broker_errors
+from confkeep.observe.log_scrub import chain_of
 
 #: The backends whose connection some `get()` of this process waits on, or waited on.
 _waited_on: WeakSet[Any] = WeakSet()

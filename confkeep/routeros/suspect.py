@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from worker.routeros.export import comments_below_opening, without_escapes
+from confkeep.routeros.export import comments_below_opening, without_escapes
 
 #: Lines at the top and at the end of an export in which a failure may stand.
 _EDGE_LINES: Final = 20

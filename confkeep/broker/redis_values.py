@@ -20,9 +20,9 @@ from typing import Any, Final, TypeVar
 
 import redis
 
-from worker.broker.connections import broker_errors
-from worker.errors import InvalidId
-from worker.ids import checked_uuid
+from confkeep.broker.connections import broker_errors
+from confkeep.errors import InvalidId
+from confkeep.ids import checked_uuid
 
 #: Most bytes of a JSON text, unless a caller knows better. What we write takes a few KiB.
 MOST_BYTES: Final = 256 * 1024

@@ -17,11 +17,9 @@ import redis
 from kombu.exceptions import OperationalError
 
 from confkeep.app import app
-from tasks.models import BackupPayload
-from tasks.results import BackupResult
-from worker.broker import keys
-from worker.broker.connections import get_client
-from worker.errors import (
+from confkeep.broker import keys
+from confkeep.broker.connections import get_client
+from confkeep.errors import (
     BackupIdConflict,
     ConfkeepError,
     InboxFull,
@@ -29,14 +27,16 @@ from worker.errors import (
     NotPermitted,
     OddValue,
 )
-from worker.observe import tracing
-from worker.observe.logs import get_logger
-from worker.queue import acceptance, arrivals, handover, receipts, staging, wakeups
-from worker.queue.acceptance import Accepted, Submission
-from worker.queue.entry import Entry
-from worker.queue.staged_bytes import Contents
-from worker.routeros.suspect import why_suspect
-from worker.settings import Settings, get_settings
+from confkeep.models import BackupPayload
+from confkeep.observe import tracing
+from confkeep.observe.logs import get_logger
+from confkeep.queue import acceptance, arrivals, handover, receipts, staging, wakeups
+from confkeep.queue.acceptance import Accepted, Submission
+from confkeep.queue.entry import Entry
+from confkeep.queue.staged_bytes import Contents
+from confkeep.results import BackupResult
+from confkeep.routeros.suspect import why_suspect
+from confkeep.settings import Settings, get_settings
 
 log = get_logger("enqueue")
 

@@ -14,9 +14,9 @@ from redis.connection import HiredisRespSerializer
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from worker import urls
-from worker.broker.broker_faults import explain, strip_command
-from worker.settings import Settings, get_settings
+from confkeep import urls
+from confkeep.broker.broker_faults import explain, strip_command
+from confkeep.settings import Settings, get_settings
 
 _lock = threading.Lock()
 _clients: dict[tuple[int, str], redis.Redis] = {}

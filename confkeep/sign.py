@@ -7,17 +7,17 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.models import (
+from confkeep import signing
+from confkeep.errors import InvalidBackup, InvalidInput
+from confkeep.models import (
     MAX_BINARY_BYTES,
     MAX_EXPORT_BYTES,
     BackupPayload,
     ReceivedBackup,
     decode_base64,
 )
-from worker import signing
-from worker.errors import InvalidBackup, InvalidInput
-from worker.settings import Settings
-from worker.signing import Keyring
+from confkeep.settings import Settings
+from confkeep.signing import Keyring
 
 
 def signed_receive(signing_key: str, **backup: Any) -> dict[str, Any]:

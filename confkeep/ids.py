@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from worker.errors import InvalidId
+from confkeep.errors import InvalidId
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 

@@ -3,7 +3,7 @@
 Every line of ours carries a stable `action` (docs/logs.md lists them), and while a task runs the ids
 that its arguments name. Lines go through the standard library's logging: a program that imports
 `tasks` has its own handlers, and finds our fields as attributes of the record. Neither payloads nor
-secrets are ever given to a log; `worker.observe.log_scrub` keeps them out of Celery's lines too.
+secrets are ever given to a log; `confkeep.observe.log_scrub` keeps them out of Celery's lines too.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, Final, Literal
 
 import structlog
 
-from worker.observe.log_scrub import Scrub, exception_text
-from worker.settings import Settings
+from confkeep.observe.log_scrub import Scrub, exception_text
+from confkeep.settings import Settings
 
 #: How the names of our loggers begin.
 PREFIX: Final = "confkeep."

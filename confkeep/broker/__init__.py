@@ -1,0 +1,1 @@
+"""The server: its keys, its scripts, and how a client reaches it."""

@@ -1,0 +1,1 @@
+"""From the door into a tenant's inbox, and to the receipt."""
