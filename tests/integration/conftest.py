@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from celery import Celery
 from celery.app.base import PendingConfiguration
 from celery.app.utils import Settings, _new_key_to_old, _old_key_to_new
 from kombu import pools
 
+from confkeep import app as producer
 from confkeep.broker import connections
 from confkeep.settings import get_settings
 from tests.servers import Deployment, deployment
-from worker.app import app, configuration
+from worker import app as worker
 
 
 @pytest.fixture
@@ -39,15 +41,20 @@ def forget_environment() -> None:
     for client in connections._clients.values():
         client.close()
     connections._clients.clear()
-    if app.configured:
-        if app._pool is not None:
-            app._pool.force_close_all()
-            # kombu keeps them by their address, and would hand out closed ones.
-            pools.reset()  # type: ignore[no-untyped-call]
-        app._pool = app._backend_cache = None
-        pending = PendingConfiguration(app._preconf, app._finalize_pending_conf)
-        app._conf = Settings(pending, prefix=app.namespace, keys=(_old_key_to_new, _new_key_to_old))
-        app._local = threading.local()
-        app.__dict__.pop("amqp", None)
-        app.configured = False
-        app.add_defaults(configuration)
+    for of in (producer, worker):
+        if of.app.configured:
+            _forget_configuration(of.app)
+            of.app.add_defaults(of.configuration)
+    # kombu keeps them by their address, and would hand out closed ones.
+    pools.reset()  # type: ignore[no-untyped-call]
+
+
+def _forget_configuration(app: Celery) -> None:
+    if app._pool is not None:
+        app._pool.force_close_all()
+    app._pool = app._backend_cache = None
+    pending = PendingConfiguration(app._preconf, app._finalize_pending_conf)
+    app._conf = Settings(pending, prefix=app.namespace, keys=(_old_key_to_new, _new_key_to_old))
+    app._local = threading.local()
+    app.__dict__.pop("amqp", None)
+    app.configured = False

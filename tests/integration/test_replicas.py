@@ -311,8 +311,18 @@ def by_sentinels(servers: list[Node], ports: list[int], load: Load) -> None:
     """`SENTINEL FAILOVER`, until the old master follows the new one."""
     wait_for(lambda: len({master_of(port) for port in ports}) == 1, "the sentinels to agree", 60)
     before = master_of(ports[0])
-    with redis.Redis(port=ports[0]) as sentinel:
-        sentinel.sentinel_failover(SERVICE)
+
+    def begun() -> bool:
+        with redis.Redis(port=ports[0]) as sentinel:
+            try:
+                return bool(sentinel.sentinel_failover(SERVICE))
+            except redis.ResponseError as error:
+                # A sentinel on a busy machine has not heard of the replica for a while.
+                if "NOGOODSLAVE" not in str(error):
+                    raise
+                return False
+
+    wait_for(begun, "a replica that the sentinels take for good", 60)
     wait_for(lambda: all(master_of(port) != before for port in ports), "the new master", 60)
 
     def all_follow() -> bool:

@@ -60,7 +60,7 @@ def test_the_wheel_holds_all_that_runs(tmp_path: Path) -> None:
         opened.extractall(tmp_path / "installed")
     expected = {
         str(path.relative_to(facts.ROOT))
-        for package in ("tasks", "worker")
+        for package in ("confkeep", "tasks", "worker")
         for path in (facts.ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
