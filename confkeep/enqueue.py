@@ -7,10 +7,9 @@ import hashlib
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from functools import partial
-from typing import Any
 from weakref import WeakSet
 
 import redis
@@ -27,7 +26,7 @@ from confkeep.errors import (
     NotPermitted,
     OddValue,
 )
-from confkeep.models import BackupPayload
+from confkeep.models import BackupFields, BackupPayload
 from confkeep.observe import tracing
 from confkeep.observe.logs import get_logger
 from confkeep.queue import acceptance, arrivals, handover, receipts, staging, wakeups
@@ -54,7 +53,7 @@ _sends_nothing: WeakSet[redis.Redis] = WeakSet()
 def enqueue_backup(
     tenant_id: str | uuid.UUID,
     device_id: str | uuid.UUID,
-    export_text: str,
+    export_text: str | bytes,
     binary_backup: bytes | None,
     message: str,
     *,
@@ -64,8 +63,8 @@ def enqueue_backup(
     """Accept one backup. Once this returns it is committed exactly once, whatever dies.
 
     Args:
-        export_text: the text export, at most 16 MiB as UTF-8 and not blank. Text that was read
-            with `errors="surrogateescape"` comes back byte for byte.
+        export_text: the text export, at most 16 MiB as UTF-8 and not blank. Bytes, and text that
+            was read with `errors="surrogateescape"`, come back byte for byte.
         binary_backup: the `.backup` file, at most 64 MiB; None when the capture has none.
         message: the commit's message, at most 4 KiB as UTF-8.
         backup_id: names this backup for ever. Give one of your own if you want to repeat the call
@@ -73,8 +72,8 @@ def enqueue_backup(
         captured_at: when the device was asked, with a time zone; becomes the author's date.
 
     Returns:
-        A result whose id is the backup_id and whose `.get()` waits for the receipt, a dict with the
-        fields of `tasks.Receipt`.
+        A result whose id is the backup_id and whose `.receipt(timeout)` waits for the receipt, as
+        `await` does in asyncio.
 
     Raises:
         InvalidBackup: names the field and its limit; nothing is left behind.
@@ -85,7 +84,7 @@ def enqueue_backup(
             call with the same backup_id.
         StagingUnavailable: the shared volume refused; nothing was accepted.
     """
-    values: dict[str, Any] = {
+    values: BackupFields = {
         "tenant_id": tenant_id,
         "device_id": device_id,
         "export_text": export_text,
@@ -99,7 +98,7 @@ def enqueue_backup(
 
 
 def enqueue_backups(
-    backups: Iterable[BackupPayload | Mapping[str, Any]],
+    backups: Iterable[BackupPayload | BackupFields],
 ) -> list[BackupResult]:
     """Accept many backups, in their order; one round trip to Redis for up to 500, or 1.5 MB, of them.
 
@@ -126,7 +125,7 @@ def enqueue_backups(
     ]
     refuse_suspects(payloads)
     _submit_all(list(_chunks(payloads)))
-    return [BackupResult(payload.backup_id, app=app) for payload in payloads]
+    return [BackupResult(payload.backup_id) for payload in payloads]
 
 
 def refuse_suspects(payloads: Iterable[BackupPayload]) -> None:

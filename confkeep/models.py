@@ -6,7 +6,7 @@ import base64
 import binascii
 import datetime as dt
 import uuid
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Required, Self, TypedDict
 
 from pydantic import (
     AfterValidator,
@@ -112,6 +112,21 @@ class _Model(BaseModel):
             raise InvalidBackup(field, problem) from None
 
 
+class _Answer(_Model):
+    @classmethod
+    def of(cls, answer: Any) -> Self:
+        """What a worker answered; fields of a later release are left out.
+
+        Raises:
+            ValueError: it is something else, such as another task's result.
+        """
+        if not isinstance(answer, dict):
+            raise ValueError("it is no JSON object")  # noqa: TRY004 - as pydantic's errors
+        return cls.model_validate(
+            {name: answer[name] for name in cls.model_fields if name in answer}
+        )
+
+
 class BackupPayload(_Model):
     """One capture of one device, as a producer hands it over."""
 
@@ -127,6 +142,18 @@ class BackupPayload(_Model):
     backup_id: Identifier = Field(default_factory=lambda: str(uuid.uuid4()))
     #: When the device was asked; needs a time zone. Becomes the commit's author date.
     captured_at: CaptureDate | None = None
+
+
+class BackupFields(TypedDict, total=False):
+    """The keys of a backup in `enqueue_backups`: the arguments of `enqueue_backup`."""
+
+    tenant_id: Required[str | uuid.UUID]
+    device_id: Required[str | uuid.UUID]
+    export_text: Required[str | bytes]
+    binary_backup: bytes | None
+    message: Required[str]
+    backup_id: str | uuid.UUID
+    captured_at: dt.datetime | None
 
 
 class StagedReference(_Model):
@@ -185,7 +212,7 @@ def decode_base64(field: str, text: str, limit_bytes: int) -> bytes:
         raise InvalidBackup(field, "must be base64") from None
 
 
-class Receipt(_Model):
+class Receipt(_Answer):
     """What became of a backup. It exists only once the commit is durable."""
 
     backup_id: Identifier
@@ -208,7 +235,7 @@ class Receipt(_Model):
     warnings: list[str] = Field(default_factory=list)
 
 
-class HistoryEntry(_Model):
+class HistoryEntry(_Answer):
     """One version of a device."""
 
     sha: str

@@ -1,34 +1,4 @@
-"""What producers use: enqueue backups and wait for their receipts; importing it loads no git."""
+"""What Celery runs; for producers an alias of the package `confkeep`, which they install."""
 
-from confkeep.enqueue import enqueue_backup, enqueue_backups
-from confkeep.errors import (
-    BackupIdConflict,
-    BrokerUnavailable,
-    ConfkeepError,
-    InboxFull,
-    InvalidBackup,
-    PoisonedBackup,
-    StagingUnavailable,
-)
-from confkeep.models import BackupPayload, HistoryEntry, Receipt, ReceivedBackup, StagedReference
-from confkeep.results import BackupResult
-from confkeep.sign import signed_receive
-
-__all__ = [
-    "BackupIdConflict",
-    "BackupPayload",
-    "BackupResult",
-    "BrokerUnavailable",
-    "ConfkeepError",
-    "HistoryEntry",
-    "InboxFull",
-    "InvalidBackup",
-    "PoisonedBackup",
-    "Receipt",
-    "ReceivedBackup",
-    "StagedReference",
-    "StagingUnavailable",
-    "enqueue_backup",
-    "enqueue_backups",
-    "signed_receive",
-]
+from confkeep import *  # noqa: F403
+from confkeep import __all__ as __all__

@@ -71,6 +71,14 @@ def history(tenant_id: str, device_id: str, limit: int = 100) -> list[dict[str, 
     ]
 
 
+@app.task(  # type: ignore[untyped-decorator]
+    name="backups.devices", base=ReadTask, ignore_result=False, resultrepr_maxsize=_UNSHOWN
+)
+def devices(tenant_id: str) -> list[str]:
+    """The ids of a tenant's devices in its newest commit, sorted."""
+    return reader.devices_of(_open(tenant_id))
+
+
 def _entry_of(repository: TenantRepository, device_id: str, version: Version) -> HistoryEntry:
     commit = reader.find_commit(repository, version.sha)
     pair = reader.read_pair(repository, commit, device_id)

@@ -15,6 +15,8 @@ from tests.judge import judged
 from tests.planted import assert_no_secrets, logs_below
 from worker.store.upkeep.verify import verify_repository
 
+pytest_plugins = ["confkeep.testing"]
+
 #: The variable that says where temporary files were before.
 DISK = "TESTS_DISK"
 _MEMORY = Path("/dev/shm")

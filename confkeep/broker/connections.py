@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncioRetry
+from redis.asyncio.sentinel import Sentinel as AsyncioSentinel
 from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
 from redis.retry import Retry
@@ -67,14 +70,8 @@ def open_client(settings: Settings, *, timeout_s: float | None = None) -> redis.
     Args:
         timeout_s: seconds to wait for a connection and for each answer; None: the setting's.
     """
-    timeout = settings.redis_timeout_s if timeout_s is None else timeout_s
-    plain = {
-        "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
-        # redis-py repeats a command up to ten times by default, and a slow server runs each.
-        "retry": Retry(NoBackoff(), 0),
-        "decode_responses": False,
-    }
+    # redis-py repeats a command up to ten times by default, and a slow server runs each.
+    plain = {**_plain(settings, timeout_s), "retry": Retry(NoBackoff(), 0)}
     options = {**plain, "command_packer": _Packer()}
     url = settings.redis_url
     sentinels = urls.parse_sentinels(url)
@@ -92,6 +89,34 @@ def open_client(settings: Settings, *, timeout_s: float | None = None) -> redis.
         return master
     client: redis.Redis = redis.Redis.from_url(url, **options)
     return client
+
+
+def open_asyncio_client(settings: Settings) -> redis.asyncio.Redis:
+    """A new client for the running event loop; as `open_client`."""
+    plain = {**_plain(settings, None), "retry": AsyncioRetry(NoBackoff(), 0)}
+    sentinels = urls.parse_sentinels(settings.redis_url)
+    if sentinels is None:
+        return redis.asyncio.Redis.from_url(settings.redis_url, **plain)
+    watchers = AsyncioSentinel(  # type: ignore[no-untyped-call]
+        sentinels.hosts, sentinel_kwargs={**plain, **sentinels.credentials}, **plain
+    )
+    master: redis.asyncio.Redis = watchers.master_for(
+        sentinels.master_name,
+        db=sentinels.db,
+        username=sentinels.username,
+        password=sentinels.password,
+        **plain,
+    )
+    return master
+
+
+def _plain(settings: Settings, timeout_s: float | None) -> dict[str, Any]:
+    timeout = settings.redis_timeout_s if timeout_s is None else timeout_s
+    return {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "decode_responses": False,
+    }
 
 
 def get_client(settings: Settings | None = None) -> redis.Redis:

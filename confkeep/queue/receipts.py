@@ -8,6 +8,7 @@ Celery's own `store_result` for each.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,10 @@ from typing import Any, Final
 
 import redis
 
+from confkeep import errors
 from confkeep.broker import keys, redis_values, scripts
 from confkeep.broker.connections import broker_errors
-from confkeep.errors import ConfkeepError, OddValue
+from confkeep.errors import ConfkeepError, OddValue, PoisonedBackup
 
 #: Most bytes of a record. One of ours has some kB; another task's result under such a name, such as a
 #: file that was read, may have many.
@@ -77,6 +79,21 @@ def _as_result(error: BaseException) -> dict[str, Any]:
         "exc_message": [arg for arg in error.args if isinstance(arg, str | int | None)],
         "exc_module": type(error).__module__,
     }
+
+
+def error_of(result: Any) -> ConfkeepError:
+    """The error that a record tells of, as it was raised, or as one of ours that says the same."""
+    told = result if isinstance(result, dict) else {"exc_message": [result]}
+    kind = getattr(errors, str(told.get("exc_type")), None)
+    arguments = told.get("exc_message") or []
+    if not isinstance(arguments, list):
+        arguments = [str(arguments)]
+    if isinstance(kind, type) and issubclass(kind, ConfkeepError):
+        # With other arguments than it takes, it is not ours.
+        with contextlib.suppress(TypeError):
+            return kind(*arguments)
+    name = f"{told['exc_type']}: " if told.get("exc_type") else ""
+    return PoisonedBackup(f"{name}{' '.join(map(str, arguments))}")
 
 
 def _record(

@@ -60,7 +60,7 @@ class Tenants:
         for tenant_id in self.ids:
             self.fleet.found(repository_path(store, tenant_id)).git.free()
 
-    def backups(self, of_each: int) -> list[dict[str, Any]]:
+    def backups(self, of_each: int) -> list[Any]:
         """So many new backups of each tenant, tenant after tenant, as a producer hands them over."""
         return [
             values_of(tenant_id, self.fleet.backup(self.fleet.random.choice(self.fleet.device_ids)))
@@ -69,7 +69,7 @@ class Tenants:
         ]
 
 
-def values_of(tenant_id: str, backup: Backup) -> dict[str, Any]:
+def values_of(tenant_id: str, backup: Backup) -> Any:
     """A backup as arguments of `enqueue_backup`."""
     return {
         "tenant_id": tenant_id,
@@ -118,7 +118,7 @@ def workers_cpu_s(workers: Sequence[psutil.Process]) -> float:
     return total
 
 
-def drain(deployed: Deployment, waiting: Sequence[dict[str, Any]]) -> Turns:
+def drain(deployed: Deployment, waiting: Sequence[Any]) -> Turns:
     """Enqueue all while the workers are stopped, and let them commit it."""
     processes = [psutil.Process(worker.pid) for worker in deployed.workers]
     everyone = [p for worker in processes for p in (worker, *worker.children(recursive=True))]
@@ -220,7 +220,7 @@ def sweeps() -> None:
         settings = get_settings()
         fleet = Fleet(1)
         export = "/ip\n"
-        small = [
+        small: list[Any] = [
             {**values_of(fleet.uuid(), fleet.backup(fleet.device_ids[0])), "export_text": export}
             for _ in range(_TENANTS_WAITING)
         ]

@@ -75,10 +75,10 @@ class _Backups:
         self._tenants = [str(uuid.uuid4()) for _ in range(tenants)]
         self._number = 0
 
-    def next(self, number: int) -> list[dict[str, Any]]:
+    def next(self, number: int) -> list[Any]:
         return [self._one() for _ in range(number)]
 
-    def _one(self) -> dict[str, Any]:
+    def _one(self) -> Any:
         self._number += 1
         backup = self._fleet.backup(self._fleet.random.choice(self._fleet.device_ids))
         return {

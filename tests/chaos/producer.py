@@ -36,7 +36,7 @@ _PATIENCE_S = 60.0
 #: Seconds until a call that was given up is made once more.
 _LATE_S = (1.0, 12.0)
 
-Values = dict[str, Any]
+Values = Any
 
 
 class Producer:

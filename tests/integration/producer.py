@@ -9,6 +9,7 @@ import json
 import sys
 import uuid
 
+from confkeep.models import BackupFields
 from tasks import enqueue_backup, enqueue_backups
 
 
@@ -22,7 +23,7 @@ def main() -> None:
     sent: dict[str, list[str]] = {tenant: [] for tenant in tenants}
     for number in range(backups):
         tenant = tenants[number % len(tenants)]
-        values = {
+        values: BackupFields = {
             "tenant_id": tenant,
             "device_id": device_of(tenant, producer, number),
             # Every fourth is what the device had before: an unchanged backup.
@@ -31,7 +32,7 @@ def main() -> None:
             "message": f"{producer} {number}",
         }
         # Both ways in, mixed.
-        result = enqueue_backups([values])[0] if number % 2 else enqueue_backup(**values)  # type: ignore[arg-type]
+        result = enqueue_backups([values])[0] if number % 2 else enqueue_backup(**values)
         sent[tenant].append(result.id)
     json.dump(sent, sys.stdout)
 

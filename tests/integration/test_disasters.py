@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from confkeep.models import BackupFields
 from docs.generate import ROOT
 from tasks import enqueue_backups
 from tests.judge import assert_all_readable, backup_ids
@@ -21,7 +22,7 @@ EXAMPLES = ROOT / "docs" / "examples"
 TENANTS = [str(uuid.UUID(int=n + 1)) for n in range(2)]
 
 
-def polled(numbers: range) -> list[dict[str, Any]]:
+def polled(numbers: range) -> list[BackupFields]:
     """What a producer would hand over again, in its order: the same ids, the same bytes."""
     return [
         {
@@ -37,11 +38,11 @@ def polled(numbers: range) -> list[dict[str, Any]]:
     ]
 
 
-def ids_of(backups: list[dict[str, Any]], tenant: str) -> list[str]:
+def ids_of(backups: list[Any], tenant: str) -> list[str]:
     return [backup["backup_id"] for backup in backups if backup["tenant_id"] == tenant]
 
 
-def receipts_of(backups: list[dict[str, Any]]) -> list[Any]:
+def receipts_of(backups: list[BackupFields]) -> list[Any]:
     return [result.get(timeout=30) for result in enqueue_backups(backups)]
 
 

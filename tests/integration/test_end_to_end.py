@@ -135,7 +135,7 @@ def test_receipts_say_what_happened(deployed: Deployment) -> None:
 
 def test_a_backup_enqueued_again_is_committed_once_with_one_receipt(deployed: Deployment) -> None:
     tenant, device, backup = new_id(), new_id(), new_id()
-    values = {
+    values: Any = {
         "tenant_id": tenant,
         "device_id": device,
         "export_text": "/ip",
@@ -147,12 +147,12 @@ def test_a_backup_enqueued_again_is_committed_once_with_one_receipt(deployed: De
     assert [result.id for result in twice] == [backup, backup]
     deployed.start_worker(pool="threads")
     first = twice[0].get(timeout=30)
-    again = enqueue_backup(**values)  # type: ignore[arg-type]
+    again = enqueue_backup(**values)
     assert again.get(timeout=30) == first
     # And when Redis has forgotten the id, git has not.
     with deployed.client() as client:
         client.delete(keys.result(backup))
-    assert enqueue_backup(**values).get(timeout=30) == first  # type: ignore[arg-type]
+    assert enqueue_backup(**values).get(timeout=30) == first
     with pytest.raises(BackupIdConflict):
         enqueue_backup(tenant, device, "/other", None, "m", backup_id=backup)
     assert backup_ids(deployed.store / f"{tenant}.git") == [backup]
@@ -175,7 +175,7 @@ def test_bad_input_names_its_field_and_leaves_nothing(
 ) -> None:
     with deployment(tmp_path, CONFKEEP_STAGING=staging) as deployed:
         become_producer(deployed, monkeypatch)
-        good: dict[str, Any] = {
+        good: Any = {
             "tenant_id": new_id(),
             "device_id": new_id(),
             "export_text": "/ip",
@@ -183,7 +183,7 @@ def test_bad_input_names_its_field_and_leaves_nothing(
             "message": "m",
         }
         with pytest.raises(InvalidBackup) as raised:
-            enqueue_backups([good, {**good, name: value}])
+            enqueue_backups([good, good | {name: value}])
         assert raised.value.field == name
         assert remaining_keys(deployed) == set()
         assert not (tmp_path / "staging").exists()

@@ -77,7 +77,7 @@ def test_a_full_inbox_is_an_error_with_figures_and_empties_again(
     with deployment(tmp_path, CONFKEEP_INBOX_MAX_BACKUPS="3", CONFKEEP_STAGING="volume") as running:
         become_producer(running, monkeypatch)
         tenant, device = new_id(), new_id()
-        sent = [
+        sent: list[Any] = [
             {
                 "tenant_id": tenant,
                 "device_id": device,

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from confkeep.broker import keys
 from confkeep.errors import NotPermitted
+from confkeep.models import BackupFields
 from tasks import (
     BackupIdConflict,
     BrokerUnavailable,
@@ -116,7 +117,7 @@ def test_what_was_handed_over_while_nobody_works_waits_for_a_worker(
     broker: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     act_as(broker, monkeypatch, "producer")
-    backups: list[dict[str, Any]] = [
+    backups: list[BackupFields] = [
         {"tenant_id": OWN, "device_id": DEVICE, "export_text": f"/ip {n}", "message": f"{n}"}
         for n in range(45)
     ]
@@ -142,17 +143,17 @@ def test_what_was_handed_over_while_nobody_works_waits_for_a_worker(
     log = git(broker.store / f"{OWN}.git", "log", "--reverse", "--format=%s", "main")
     assert log.decode().split() == [f"{n}" for n in range(46)]
 
-    same: dict[str, Any] = {**backups[0], "backup_id": results[0].id}
+    same: Any = {**backups[0], "backup_id": results[0].id}
     assert enqueue_backups([same])[0].get(timeout=30) == results[0].get(timeout=30)
     with pytest.raises(BackupIdConflict):
-        enqueue_backups([{**same, "export_text": "/other"}])
+        enqueue_backups([same | {"export_text": "/other"}])
     assert len(backup_ids(broker.store / f"{OWN}.git")) == 46
 
 
 def test_refusals_leave_nothing_behind(broker: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     act_as(broker, monkeypatch, "tenants", CONFKEEP_INBOX_MAX_BACKUPS="2")
     given: Any = {"tenant_id": OWN, "device_id": DEVICE, "message": "m"}
-    full = [{**given, "export_text": f"/ip {n}"} for n in range(3)]
+    full: list[Any] = [{**given, "export_text": f"/ip {n}"} for n in range(3)]
     with pytest.raises(InboxFull, match="2 backups"):
         enqueue_backups(full)
     before = own_keys(broker)
@@ -162,7 +163,7 @@ def test_refusals_leave_nothing_behind(broker: Deployment, monkeypatch: pytest.M
         enqueue_backups(full[:1])
     # For another's tenant, and while the server takes nothing more: as a whole, or not at all.
     with pytest.raises(NotPermitted) as refused:
-        enqueue_backups([{**full[0], "tenant_id": TENANTS[1]}])
+        enqueue_backups([full[0] | {"tenant_id": TENANTS[1]}])
     assert "confkeep acl" in refused.value.hint
     assert PASSWORD not in str(refused.value)
     with broker.client() as owner:

@@ -6,6 +6,7 @@ import os
 import uuid
 from pathlib import Path
 
+from confkeep.models import BackupFields
 from tasks import enqueue_backups
 from tests.servers import Deployment
 
@@ -31,7 +32,7 @@ def peak_mib(worker: int) -> int:
 def test_the_largest_backups_and_full_batches_fit(deployed: Deployment) -> None:
     worker = deployed.start_worker()
     tenant, device = str(uuid.uuid4()), str(uuid.uuid4())
-    many = [
+    many: list[BackupFields] = [
         {
             "tenant_id": tenant,
             "device_id": str(uuid.uuid4()),
@@ -41,7 +42,7 @@ def test_the_largest_backups_and_full_batches_fit(deployed: Deployment) -> None:
         }
         for number in range(300)
     ]
-    largest = [
+    largest: list[BackupFields] = [
         {
             "tenant_id": tenant,
             "device_id": device,

@@ -20,6 +20,7 @@ from confkeep import enqueue
 from confkeep.broker import keys, replicas
 from confkeep.broker.connections import get_client
 from confkeep.errors import BrokerUnavailable, TooFewReplicas
+from confkeep.models import BackupFields
 from confkeep.settings import get_settings, load_settings
 from tasks import enqueue_backup, enqueue_backups
 from tests.integration.conftest import become_producer, forget_environment
@@ -162,7 +163,7 @@ def test_a_call_of_many_waits_once_for_each_round_trip(
 def test_what_was_accepted_before_is_told_only_when_the_replica_has_it(pair: Pair) -> None:
     """By a producer that does not ask for replicas, such as one of another release."""
     pair.replica.follow(None)
-    backup = {
+    backup: BackupFields = {
         "tenant_id": TENANT,
         "device_id": DEVICE,
         "export_text": "/ip",

@@ -181,8 +181,8 @@ def _collect(receipts: Receipts, advance: Callable[[int], None], *, wait: bool) 
         answers = receipts.wait() if wait else receipts.poll()
         for answer in answers:
             if answer.receipt is None:
-                raise PoisonedBackup(answer.problem())
-            unchanged += answer.receipt["unchanged"]
+                raise PoisonedBackup(str(answer.error))
+            unchanged += answer.receipt.unchanged
         advance(len(answers))
         if not wait or not len(receipts):
             return unchanged

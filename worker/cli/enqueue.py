@@ -90,16 +90,16 @@ def command(
         assert answer.error is not None
         raise answer.error
     if as_json:
-        terminal.json(answer.receipt)
+        terminal.json(answer.receipt.model_dump(mode="json"))
         return
     receipt = answer.receipt
     changes = (
         "unchanged"
-        if receipt["unchanged"]
-        else f"+{receipt['lines_added']} -{receipt['lines_removed']} lines"
+        if receipt.unchanged
+        else f"+{receipt.lines_added} -{receipt.lines_removed} lines"
     )
-    terminal.line(f"{payload.backup_id} is commit {receipt['sha']} ({changes})")
-    for warning in receipt["warnings"]:
+    terminal.line(f"{payload.backup_id} is commit {receipt.sha} ({changes})")
+    for warning in receipt.warnings:
         terminal.note(f"warning: {warning}")
     terminal.note(f"after {time.monotonic() - started:.2f} s")
 

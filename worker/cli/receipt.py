@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,7 +10,6 @@ from typing import Any, Final
 
 import click
 
-from confkeep import errors
 from confkeep.broker.connections import get_client
 from confkeep.errors import (
     BrokerUnavailable,
@@ -154,11 +152,11 @@ def _in_redis(settings: Settings, backup_id: str) -> Answer | None:
             return Answer("PENDING", "redis") if arrivals.holds(client, backup_id) else None
         # Dead letters are kept for longer than records.
         error = {"exc_type": letter.kind, "exc_message": [letter.reason]}
-        return Answer("FAILURE", "redis", error=_error_of(error))
+        return Answer("FAILURE", "redis", error=receipts.error_of(error))
     state, result = record.get("status"), record.get("result")
     if state == "SUCCESS":
         try:
-            return Answer(state, "redis", receipt=_checked(result))
+            return Answer(state, "redis", receipt=Receipt.of(result).model_dump(mode="json"))
         except ValueError as error:
             raise receipts.garbled(backup_id) from error
     if state not in _MEANING:
@@ -168,34 +166,9 @@ def _in_redis(settings: Settings, backup_id: str) -> Answer | None:
         if receipts.read(client, backup_id) == record:
             return Answer("FAILURE", "redis", error=EntryMissing(dead_letters.LOST))
         return _in_redis(settings, backup_id)
-    return Answer(state, "redis", error=_error_of(result) if isinstance(result, dict) else None)
-
-
-def _checked(result: Any) -> dict[str, Any]:
-    """A receipt, if it is one.
-
-    Raises:
-        ValueError: another task's result, or somebody else's.
-    """
-    if not isinstance(result, dict):
-        raise ValueError("it is no receipt")  # noqa: TRY004 - as pydantic's errors
-    # Fields of a later release are left out.
-    known = {name: result[name] for name in Receipt.model_fields if name in result}
-    receipt = Receipt.model_validate(known)
-    return receipt.model_dump(mode="json")
-
-
-def _error_of(result: Mapping[str, Any]) -> ConfkeepError:
-    """The error as it was raised, or as one of ours that says the same."""
-    kind = getattr(errors, str(result.get("exc_type")), None)
-    arguments = result.get("exc_message") or []
-    if not isinstance(arguments, list):
-        arguments = [str(arguments)]
-    if isinstance(kind, type) and issubclass(kind, ConfkeepError):
-        # With other arguments than it takes, it is not ours.
-        with contextlib.suppress(TypeError):
-            return kind(*arguments)
-    return PoisonedBackup(f"{result.get('exc_type')}: {' '.join(map(str, arguments))}")
+    return Answer(
+        state, "redis", error=receipts.error_of(result) if isinstance(result, dict) else None
+    )
 
 
 def _in_git(

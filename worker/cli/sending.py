@@ -6,10 +6,11 @@ import datetime as dt
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from confkeep.errors import InboxFull
 from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
+from confkeep.queue.answers import Answer
 from tasks import BackupPayload, InvalidBackup, enqueue_backups
 from worker.cli.waiting import Receipts
 
@@ -173,19 +174,19 @@ class Sender:
             else:
                 return
 
-    def _collect(self, answers: Iterable[Any]) -> None:
+    def _collect(self, answers: Iterable[Answer]) -> None:
         done = 0
         for answer in answers:
             place, size = self._on_the_way.pop(answer.backup_id)
             self._bytes_on_the_way -= size
             done += 1
             if answer.receipt is None:
-                self.sent.dead.append((place, answer.problem()))
-            elif dt.datetime.fromisoformat(answer.receipt["committed_at"]) < self._started:
+                self.sent.dead.append((place, str(answer.error)))
+            elif answer.receipt.committed_at < self._started:
                 self.sent.already_there += 1
             else:
                 self.sent.imported += 1
-                self.sent.unchanged += answer.receipt["unchanged"]
+                self.sent.unchanged += answer.receipt.unchanged
         if done:
             self._advance(done)
 

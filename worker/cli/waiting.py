@@ -1,19 +1,15 @@
-"""Waiting for many receipts at once, with a bound on silence; it sends nothing."""
+"""Waiting for many receipts at once, with a bound on silence."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from celery import states
-
-from confkeep.app import app
-from confkeep.broker import keys, redis_values
 from confkeep.broker.connections import get_client
-from confkeep.errors import ConfkeepError, NoReceipt
+from confkeep.errors import NoReceipt
 from confkeep.queue import receipts
+from confkeep.queue.answers import Answer, read
 from confkeep.settings import get_settings
 from worker.process.waits import advice
 from worker.queue import backoff
@@ -22,23 +18,6 @@ from worker.queue import backoff
 SILENCE_S: Final = 30.0
 #: Seconds between two looks.
 _POLL_S: Final = 0.05
-#: Most results asked for at once.
-_CHUNK: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of one backup."""
-
-    backup_id: str
-    #: The receipt's fields; None when the backup became a dead letter.
-    receipt: dict[str, Any] | None
-    error: BaseException | None = None
-
-    def problem(self) -> str:
-        """Why there is no receipt."""
-        kind = "" if isinstance(self.error, ConfkeepError) else f"{type(self.error).__name__}: "
-        return f"{kind}{self.error}"
 
 
 class Receipts:
@@ -81,11 +60,7 @@ class Receipts:
         """
         if self._check is not None:
             self._check()
-        answers = []
-        ids = list(self._open)
-        for start in range(0, len(ids), _CHUNK):
-            chunk = ids[start : start + _CHUNK]
-            answers += _read(chunk)
+        answers = read(get_client(), list(self._open))
         for answer in answers:
             del self._open[answer.backup_id]
         now = time.monotonic()
@@ -111,8 +86,8 @@ class Receipts:
         record = receipts.read(get_client(), next(iter(self._open)))
         if record is None or record.get("status") != "RETRY":
             return None
-        error = app.backend.meta_from_decoded(record).get("result")
-        return f"{type(error).__name__}: {error}" if isinstance(error, ConfkeepError) else None
+        error = receipts.error_of(record.get("result"))
+        return f"{type(error).__name__}: {error}"
 
     def wait(self) -> list[Answer]:
         """The next answers, at least one while any is to come; raises as `poll`."""
@@ -121,30 +96,3 @@ class Receipts:
             if answers or not self._open:
                 return answers
             time.sleep(_POLL_S)
-
-
-def _read(backup_ids: list[str]) -> list[Answer]:
-    """The answers that are there."""
-    pipe = get_client().pipeline(transaction=False)
-    pipe.mget([keys.result(backup_id) for backup_id in backup_ids])
-    (found,) = redis_values.answers(pipe)
-    answers = []
-    for backup_id, text in zip(backup_ids, found, strict=True):
-        if text is None:
-            continue
-        try:
-            meta = redis_values.object_of(text, most_bytes=receipts.MOST_RECORD_BYTES)
-        except redis_values.Unreadable:
-            answers.append(Answer(backup_id, None, receipts.garbled(backup_id)))
-            continue
-        if meta.get("status") in states.READY_STATES:
-            answers.append(_answer(backup_id, app.backend.meta_from_decoded(meta)))
-    return answers
-
-
-def _answer(backup_id: str, meta: dict[str, Any]) -> Answer:
-    result = meta.get("result")
-    if meta.get("status") == "SUCCESS" and isinstance(result, dict):
-        return Answer(backup_id, result)
-    error = result if isinstance(result, BaseException) else RuntimeError(str(result))
-    return Answer(backup_id, None, error)

@@ -506,7 +506,7 @@ def test_a_repeated_call_that_is_refused_takes_no_file_from_what_was_handed_over
         enqueue.enqueue_backups([one])
     monkeypatch.setattr(enqueue, "_hand_over", set())
     with pytest.raises(BackupIdConflict):
-        enqueue.enqueue_backups([{**one, "device_id": OTHER}])
+        enqueue.enqueue_backups([one | {"device_id": OTHER}])
     turn = drain.drain_inbox(client, volume, TENANT)
     assert (turn.committed, turn.dead) == (1, 0)
     enqueue.enqueue_backups([one])

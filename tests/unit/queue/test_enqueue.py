@@ -12,6 +12,7 @@ import redis
 
 from confkeep import enqueue
 from confkeep.errors import BrokerUnavailable, InboxFull, StagingUnavailable
+from confkeep.models import BackupFields
 from confkeep.queue import acceptance, staging, wakeups
 from confkeep.queue.acceptance import Accepted, Submission
 from confkeep.settings import Settings
@@ -35,7 +36,7 @@ def small_chunks(
     assert threading.active_count() == before, "a call leaves no thread"
 
 
-def backups(count: int) -> list[dict[str, Any]]:
+def backups(count: int) -> list[BackupFields]:
     return [
         {
             "tenant_id": TENANT,

@@ -1,0 +1,65 @@
+"""What became of backups: the receipt or the error that each one's record holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import redis
+from celery import states
+
+from confkeep.broker import keys, redis_values
+from confkeep.errors import ConfkeepError
+from confkeep.models import Receipt
+from confkeep.queue import receipts
+
+#: Most records asked for in one command: the server answers nobody else meanwhile.
+CHUNK: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How one backup ended."""
+
+    backup_id: str
+    #: None: it was not committed, and `error` says why.
+    receipt: Receipt | None
+    error: ConfkeepError | None = None
+
+
+def read(client: redis.Redis, backup_ids: Sequence[str]) -> list[Answer]:
+    """The answers that are there; a backup that waits has none.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    found: list[Answer] = []
+    for start in range(0, len(backup_ids), CHUNK):
+        chunk = backup_ids[start : start + CHUNK]
+        pipe = client.pipeline(transaction=False)
+        pipe.mget([keys.result(backup_id) for backup_id in chunk])
+        (records,) = redis_values.answers(pipe)
+        found += of_records(chunk, records)
+    return found
+
+
+def of_records(backup_ids: Sequence[str], records: Sequence[bytes | None]) -> list[Answer]:
+    """The answers that records hold, as Redis gave them."""
+    found = (
+        None if record is None else _of(backup_id, record)
+        for backup_id, record in zip(backup_ids, records, strict=True)
+    )
+    return [answer for answer in found if answer is not None]
+
+
+def _of(backup_id: str, record: bytes) -> Answer | None:
+    try:
+        meta = redis_values.object_of(record, most_bytes=receipts.MOST_RECORD_BYTES)
+        if meta.get("status") not in states.READY_STATES:
+            return None
+        if meta.get("status") != states.SUCCESS:
+            return Answer(backup_id, None, receipts.error_of(meta.get("result")))
+        return Answer(backup_id, Receipt.of(meta.get("result")))
+    except (redis_values.Unreadable, ValueError):
+        return Answer(backup_id, None, receipts.garbled(backup_id))

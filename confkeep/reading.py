@@ -1,0 +1,145 @@
+"""Questions about what is kept: the workers answer them, where the repositories are."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from typing import Any, Final
+
+from celery.exceptions import TimeoutError as NotAnswered
+from kombu.entity import Queue
+from kombu.exceptions import OperationalError
+
+from confkeep.app import app
+from confkeep.broker import keys
+from confkeep.broker.broker_faults import explain
+from confkeep.broker.connections import get_client
+from confkeep.errors import NoReceipt, UnknownBackup
+from confkeep.ids import checked_uuid
+from confkeep.models import HistoryEntry, Receipt
+from confkeep.queue import answers, arrivals, receipts
+from confkeep.results import BackupResult
+from confkeep.settings import get_settings
+
+#: Seconds that an answer is waited for, unless the caller says otherwise.
+TIMEOUT_S: Final = 30.0
+
+
+def history(
+    tenant_id: str | uuid.UUID,
+    device_id: str | uuid.UUID,
+    limit: int = 100,
+    *,
+    timeout: float = TIMEOUT_S,
+) -> list[HistoryEntry]:
+    """The newest versions of a device, newest first.
+
+    Args:
+        limit: most versions.
+        timeout: seconds to wait for a worker.
+
+    Raises:
+        InvalidId: an id is no UUID.
+        NotInStore: the tenant has no repository.
+        NoReceipt: no worker answered in time.
+        BrokerUnavailable: Redis did not answer.
+    """
+    device_id = checked_uuid("device_id", device_id)
+    found = _ask("backups.history", tenant_id, device_id, limit, timeout=timeout)
+    return [HistoryEntry.of(entry) for entry in found]
+
+
+def read_file(
+    tenant_id: str | uuid.UUID,
+    commit_sha: str,
+    device_id: str | uuid.UUID,
+    filename: str,
+    *,
+    timeout: float = TIMEOUT_S,
+) -> bytes:
+    """One file of a device as it was in a commit, byte for byte.
+
+    Args:
+        commit_sha: the commit's id, or its first four or more digits.
+        filename: `export.rsc` or `backup.bin`.
+        timeout: seconds to wait for a worker.
+
+    Raises:
+        InvalidId: an argument is not of its kind.
+        NotInStore: the tenant, the commit, the device or the file is not there.
+        RemovedByRetention: it was there, and is not any more.
+        NoReceipt, BrokerUnavailable: as for `history`.
+    """
+    device_id = checked_uuid("device_id", device_id)
+    text = _ask("backups.read_file", tenant_id, commit_sha, device_id, filename, timeout=timeout)
+    return base64.b64decode(text)
+
+
+def diff(
+    tenant_id: str | uuid.UUID,
+    device_id: str | uuid.UUID,
+    old_sha: str,
+    new_sha: str,
+    *,
+    timeout: float = TIMEOUT_S,
+) -> str:
+    """The unified difference between a device's exports in two commits.
+
+    Raises:
+        as `read_file`.
+    """
+    device_id = checked_uuid("device_id", device_id)
+    return str(_ask("backups.diff", tenant_id, device_id, old_sha, new_sha, timeout=timeout))
+
+
+def devices(tenant_id: str | uuid.UUID, *, timeout: float = TIMEOUT_S) -> list[str]:
+    """The ids of a tenant's devices in its newest commit, sorted.
+
+    Raises:
+        as `history`.
+    """
+    return [str(device) for device in _ask("backups.devices", tenant_id, timeout=timeout)]
+
+
+def receipt_of(backup_id: str | uuid.UUID) -> Receipt | None:
+    """The receipt of a backup, as Redis keeps it for 8 days (CONFKEEP_RECEIPT_TTL_S); does not wait.
+
+    Returns:
+        None: it was accepted, and waits.
+
+    Raises:
+        InvalidId: it is no UUID.
+        UnknownBackup: Redis knows no such backup. `confkeep receipt` looks in git too.
+        PoisonedBackup: it became a dead letter.
+        BrokerUnavailable: Redis did not answer.
+    """
+    answer = _find(checked_uuid("backup_id", backup_id))
+    if answer is not None and answer.error is not None:
+        raise answer.error
+    return None if answer is None else answer.receipt
+
+
+def _find(backup_id: str) -> answers.Answer | None:
+    """How a backup ended; None: it waits."""
+    client = get_client()
+    found = answers.read(client, [backup_id])
+    if found:
+        return found[0]
+    if receipts.read(client, backup_id) is None and not arrivals.holds(client, backup_id):
+        raise UnknownBackup("backup_id", f"{backup_id} is not known to Redis")
+    return None
+
+
+def _ask(task: str, tenant_id: str | uuid.UUID, *arguments: Any, timeout: float) -> Any:
+    """What a task answers, on the tenant's own queue: there its repository is."""
+    tenant_id = checked_uuid("tenant_id", tenant_id)
+    queue = Queue(keys.queue_of(tenant_id, get_settings().shards))  # type: ignore[no-untyped-call]
+    try:
+        # Nobody needs an answer that comes later.
+        sent = app.send_task(task, args=[tenant_id, *arguments], queue=queue, expires=timeout)
+    except OperationalError as error:
+        raise explain(error) from error
+    try:
+        return BackupResult(sent.id).get(timeout)
+    except NotAnswered:
+        raise NoReceipt(f"no worker answered for {timeout:g} s") from None

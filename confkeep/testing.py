@@ -1,0 +1,344 @@
+"""A stand-in for confkeep in your own tests: no server, no worker, no git, and the same promises.
+
+With pytest, in your `conftest.py`:
+
+    pytest_plugins = ["confkeep.testing"]
+
+and in a test:
+
+    def test_the_poller_hands_over_each_router_once(fake_confkeep):
+        poll(routers)                                  # your code, which calls enqueue_backup
+        assert [each.message for each in fake_confkeep.accepted] == ["poll of core1"]
+        assert receipt_of(id_of(core1)).lines_added == 3
+
+Without pytest: `with confkeep.testing.fake() as fake_confkeep:`.
+
+What holds as in real life: arguments and their limits, `backup_id`s (the same one is committed once; with
+other bytes it is a conflict), full inboxes, receipts, dead letters, the order, and what the reading
+functions answer. What differs: a backup is committed at once unless `hold()` was called, commits have
+made-up ids, and line counts are difflib's, which now and then are not git's.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import difflib
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+from unittest import mock
+
+from celery import Celery
+from celery.backends.base import KeyValueStoreBackend
+
+from confkeep import awaiting, enqueue, reading, results
+from confkeep.app import app
+from confkeep.errors import (
+    BackupIdConflict,
+    ConfkeepError,
+    InboxFull,
+    InvalidId,
+    NotInStore,
+    PoisonedBackup,
+    UnknownBackup,
+)
+from confkeep.ids import checked_uuid
+from confkeep.models import BackupPayload, HistoryEntry, Receipt
+from confkeep.queue import receipts
+from confkeep.queue.answers import Answer
+from confkeep.queue.receipts import Outcome
+from confkeep.routeros.export import same_configuration
+from confkeep.routeros.suspect import warning_of, why_suspect
+from confkeep.settings import get_settings
+
+try:
+    import pytest
+except ImportError:  # without it there is no fixture
+    pytest = None  # type: ignore[assignment]
+
+#: The files of a device.
+_EXPORT: Final = "export.rsc"
+_BINARY: Final = "backup.bin"
+_SHA: Final = re.compile(r"[0-9a-f]{4,40}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    payload: BackupPayload
+    receipt: Receipt
+    #: What the device's folder holds since.
+    files: dict[str, bytes]
+
+
+@dataclass
+class FakeConfkeep:
+    """What your code talks to within `fake()`; safe for threads."""
+
+    #: All that was accepted, in order; what was accepted twice stands once.
+    accepted: list[BackupPayload] = field(default_factory=list)
+    #: Raised by whatever asks Redis, such as `BrokerUnavailable("away")`; None: it is there.
+    outage: ConfkeepError | None = None
+    _waiting: list[BackupPayload] = field(default_factory=list)
+    _by_id: dict[str, BackupPayload] = field(default_factory=dict)
+    _answers: dict[str, Answer] = field(default_factory=dict)
+    _commits: list[_Commit] = field(default_factory=list)
+    _holds: bool = False
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def hold(self) -> None:
+        """From now on let backups wait in their inboxes, as when no worker runs."""
+        self._holds = True
+
+    def commit(self, backup_id: str | None = None) -> list[Receipt]:
+        """Commit what waits, or one of it, in order; without an id `hold` ends too.
+
+        Raises:
+            InvalidId: no such backup waits.
+        """
+        with self._lock:
+            if backup_id is None:
+                self._holds = False
+                chosen = list(self._waiting)
+            else:
+                chosen = [self._waiting_one(backup_id)]
+            return [self._commit(payload) for payload in chosen]
+
+    def poison(self, backup_id: str, error: PoisonedBackup | None = None) -> None:
+        """Let one that waits become a dead letter.
+
+        Raises:
+            InvalidId: no such backup waits.
+        """
+        with self._lock:
+            self._waiting.remove(self._waiting_one(backup_id))
+            reason = error or PoisonedBackup("it was poisoned by a test")
+            self._answers[backup_id] = Answer(backup_id, None, reason)
+
+    def _waiting_one(self, backup_id: str) -> BackupPayload:
+        for payload in self._waiting:
+            if payload.backup_id == backup_id:
+                return payload
+        raise InvalidId("backup_id", f"{backup_id} does not wait")
+
+    def _submit(self, chunks: list[list[BackupPayload]]) -> None:
+        for chunk in chunks:
+            for payload in chunk:
+                self._accept(payload)
+
+    def _accept(self, payload: BackupPayload) -> None:
+        self._reach()
+        with self._lock:
+            known = self._by_id.get(payload.backup_id)
+            if known is not None:
+                if _identity(known) != _identity(payload):
+                    raise BackupIdConflict(
+                        "backup_id",
+                        f"{payload.backup_id} was accepted before for another device or bytes",
+                    )
+                return
+            self._check_room(payload)
+            self._by_id[payload.backup_id] = payload
+            self.accepted.append(payload)
+            self._waiting.append(payload)
+            if not self._holds:
+                self._commit(payload)
+
+    def _check_room(self, payload: BackupPayload) -> None:
+        settings = get_settings()
+        own = [one for one in self._waiting if one.tenant_id == payload.tenant_id]
+        for waiting, most, most_bytes, whose in (
+            (own, settings.inbox_max_backups, settings.inbox_max_bytes, "the inbox of the tenant"),
+            (self._waiting, settings.total_max_backups, settings.total_max_bytes, "the inboxes"),
+        ):
+            size = sum(map(_size, waiting))
+            if len(waiting) + 1 > most or size + _size(payload) > most_bytes:
+                raise InboxFull(f"{whose} full: {len(waiting)} backups with {size} bytes wait")
+
+    def _commit(self, payload: BackupPayload) -> Receipt:
+        self._waiting.remove(payload)
+        before = self._files(payload.tenant_id, payload.device_id)
+        old, new = before.get(_EXPORT), payload.export_text
+        files = {_EXPORT: new}
+        if payload.binary_backup is not None:
+            files[_BINARY] = payload.binary_backup
+        changed = _changed_lines(_text(old or b""), _text(new))
+        suspect = why_suspect(payload.export_text, payload.binary_backup)
+        receipt = Receipt(
+            backup_id=payload.backup_id,
+            tenant_id=payload.tenant_id,
+            device_id=payload.device_id,
+            sha=hashlib.sha1(payload.backup_id.encode(), usedforsecurity=False).hexdigest(),
+            lines_added=changed.count("+"),
+            lines_removed=changed.count("-"),
+            unchanged=files == before,
+            export_changed=old is None or not same_configuration(old, new),
+            committed_at=dt.datetime.now(dt.UTC).replace(microsecond=0),
+            suspect=suspect,
+            warnings=[] if suspect is None else [warning_of(suspect)],
+        )
+        self._commits.append(_Commit(payload, receipt, files))
+        self._answers[payload.backup_id] = Answer(payload.backup_id, receipt)
+        return receipt
+
+    def _files(self, tenant_id: str, device_id: str) -> dict[str, bytes]:
+        versions = self._versions(tenant_id, device_id)
+        return versions[-1].files if versions else {}
+
+    def _versions(self, tenant_id: str, device_id: str) -> list[_Commit]:
+        return [each for each in self._of(tenant_id) if each.payload.device_id == device_id]
+
+    def _of(self, tenant_id: str) -> list[_Commit]:
+        return [each for each in self._commits if each.payload.tenant_id == tenant_id]
+
+    def _reach(self) -> None:
+        if self.outage is not None:
+            raise self.outage
+
+    def _read(self, _client: object, backup_ids: Sequence[str]) -> list[Answer]:
+        self._reach()
+        with self._lock:
+            return [self._answers[each] for each in backup_ids if each in self._answers]
+
+    async def _read_async(self, client: object, backup_ids: Sequence[str]) -> list[Answer]:
+        return self._read(client, backup_ids)
+
+    def _find(self, backup_id: str) -> Answer | None:
+        if backup_id not in self._by_id:
+            self._reach()
+            raise UnknownBackup("backup_id", f"{backup_id} is not known to Redis")
+        return next(iter(self._read(None, [backup_id])), None)
+
+    def _ask(self, task: str, tenant_id: Any, *arguments: Any, timeout: float) -> Any:  # noqa: ARG002 - as the real one
+        self._reach()
+        answers: dict[str, Callable[..., Any]] = {
+            "backups.history": self._history,
+            "backups.read_file": self._read_file,
+            "backups.diff": self._diff,
+            "backups.devices": self._devices,
+        }
+        tenant_id = checked_uuid("tenant_id", tenant_id)
+        with self._lock:
+            if not self._of(tenant_id):
+                raise NotInStore(f"no repository {tenant_id}.git")
+            return answers[task](tenant_id, *arguments)
+
+    def _devices(self, tenant_id: str) -> list[str]:
+        return sorted({each.payload.device_id for each in self._of(tenant_id)})
+
+    def _history(self, tenant_id: str, device_id: str, limit: int) -> list[dict[str, Any]]:
+        return [
+            HistoryEntry(
+                sha=each.receipt.sha,
+                message=each.payload.message,
+                committed_at=each.receipt.committed_at,
+                backup_id=each.payload.backup_id,
+                suspect=each.receipt.suspect,
+            ).model_dump(mode="json")
+            for each in reversed(self._versions(tenant_id, device_id))
+            if not each.receipt.unchanged
+        ][:limit]
+
+    def _read_file(self, tenant_id: str, sha: str, device_id: str, filename: str) -> str:
+        if filename not in (_EXPORT, _BINARY):
+            raise InvalidId("filename", f"must be {_EXPORT} or {_BINARY}")
+        data = self._files_in(tenant_id, sha, device_id).get(filename)
+        if data is None:
+            raise NotInStore(f"no {filename} of device {device_id} in commit {sha}")
+        return base64.b64encode(data).decode("ascii")
+
+    def _diff(self, tenant_id: str, device_id: str, old_sha: str, new_sha: str) -> str:
+        old, new = (
+            self._files_in(tenant_id, sha, device_id).get(_EXPORT, b"").decode("utf-8", "replace")
+            for sha in (old_sha, new_sha)
+        )
+        lines = difflib.unified_diff(
+            old.splitlines(), new.splitlines(), old_sha, new_sha, lineterm=""
+        )
+        return "\n".join(lines)
+
+    def _files_in(self, tenant_id: str, sha: str, device_id: str) -> dict[str, bytes]:
+        """A device's files as they were after a commit, which may be another device's."""
+        if not _SHA.fullmatch(sha):
+            raise InvalidId("commit_sha", "must be 4 to 40 hexadecimal digits")
+        commits = self._of(tenant_id)
+        places = [n for n, each in enumerate(commits) if each.receipt.sha.startswith(sha)]
+        if not places:
+            raise NotInStore(f"no commit {sha} in {tenant_id}.git")
+        before = [each for each in commits[: places[0] + 1] if each.payload.device_id == device_id]
+        return before[-1].files if before else {}
+
+
+def _identity(payload: BackupPayload) -> tuple[object, ...]:
+    """What an id was accepted for."""
+    return payload.tenant_id, payload.device_id, payload.export_text, payload.binary_backup
+
+
+def _size(payload: BackupPayload) -> int:
+    return len(payload.export_text) + len(payload.binary_backup or b"")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _changed_lines(old: str, new: str) -> str:
+    """`+` for each line that came, `-` for each that went."""
+    return "".join(
+        line[0] for line in difflib.ndiff(old.splitlines(), new.splitlines()) if line[0] in "+-"
+    )
+
+
+class _Backend(KeyValueStoreBackend):  # type: ignore[misc]
+    """Celery's results, as the stand-in answers them."""
+
+    def __init__(self, service: FakeConfkeep, celery: Celery) -> None:
+        super().__init__(app=celery)
+        self._service = service
+
+    def get(self, key: str | bytes) -> bytes | None:
+        """The record under a key."""
+        name = key.decode() if isinstance(key, bytes) else key
+        backup_id = name.removeprefix(self.task_keyprefix.decode())
+        for answer in self._service._read(None, [backup_id]):  # noqa: SLF001 - two halves of one thing
+            value: Any = answer.error
+            if answer.receipt is not None:
+                value = answer.receipt.model_dump(mode="json")
+            return receipts.final_record(backup_id, Outcome(backup_id, None, value)).encode()
+        return None
+
+    def get_task_meta(self, task_id: str, cache: bool = True) -> Any:  # noqa: ARG002 - what waits may be committed
+        """A result as it is now."""
+        return super().get_task_meta(task_id, cache=False)
+
+    def wait_for_pending(self, result: Any, timeout: float | None = None, **options: Any) -> Any:
+        """Wait as short as tests like it."""
+        return super().wait_for_pending(result, timeout, **{**options, "interval": 0.01})
+
+
+@contextmanager
+def fake() -> Iterator[FakeConfkeep]:
+    """Let this process's confkeep be a stand-in, for all that imported it before too."""
+    service = FakeConfkeep()
+    backend = _Backend(service, app)
+    with (
+        mock.patch.object(enqueue, "_submit_all", service._submit),  # noqa: SLF001
+        mock.patch.object(results, "_backend", return_value=backend),
+        mock.patch.object(reading, "_ask", service._ask),  # noqa: SLF001
+        mock.patch.object(reading, "_find", service._find),  # noqa: SLF001
+        mock.patch.object(awaiting, "_read", service._read_async),  # noqa: SLF001
+    ):
+        yield service
+
+
+if pytest is not None:
+
+    @pytest.fixture
+    def fake_confkeep() -> Iterator[FakeConfkeep]:
+        """A stand-in for confkeep: what your code enqueues and reads in this test."""
+        with fake() as service:
+            yield service
