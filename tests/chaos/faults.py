@@ -44,6 +44,7 @@ class Faults:
         self._random: random.Random = machine.random
         #: When to end a fault, and how.
         self._ends: list[tuple[float, Callable[[], object]]] = []
+        self._garbage: list[hostile.Garbage] = []
 
     def play(self, seconds: float, kills: int) -> None:
         """Kill so often in that time, evenly but for chance, with other faults between."""
@@ -70,6 +71,10 @@ class Faults:
                 heapq.heappush(plan, (at_s + _AGAIN_S, kind, what))
         for _, end in self._ends:
             end()
+        # A file that was torn since may have lost that it was taken away.
+        with self._machine.client() as client:
+            for garbage in self._garbage:
+                garbage.remove(client)
 
     def _plan(self, seconds: float, kills: int) -> Iterator[tuple[float, str, str]]:
         for kind, number, all_weights in (
@@ -171,6 +176,7 @@ class Faults:
             return False
         with self._machine.client() as client:
             garbage = hostile.Garbage(client, self._random)
+        self._garbage.append(garbage)
 
         def end() -> None:
             self._machine.accept_writes()
