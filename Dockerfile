@@ -14,8 +14,10 @@ COPY pyproject.toml README.md LICENSE ./
 COPY confkeep confkeep
 COPY worker worker
 COPY tasks tasks
+COPY packaging packaging
 # What only builds and installs stays out of the image that runs.
-RUN /opt/confkeep/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
+RUN /opt/confkeep/bin/pip install --no-cache-dir --no-deps --no-build-isolation \
+        . ./packaging/confkeep-worker \
     && /opt/confkeep/bin/pip uninstall --yes hatchling editables trove-classifiers setuptools pip
 
 FROM ${PYTHON_IMAGE}

@@ -76,9 +76,11 @@ site: $(VENV)/.dev-installed ## Build the pages as a site into site/, which load
 .PHONY: pins
 pins: $(VENV)/.dev-installed ## Resolve the pinned versions anew
 	@$(PIP) install pip-tools
-	@$(PIP_COMPILE) --upgrade --extra local -o requirements/run.txt pyproject.toml requirements/build.in
-	@$(PIP_COMPILE) --upgrade --extra local --extra flower --extra otel --extra sentry -o requirements/full.txt pyproject.toml requirements/build.in
-	@$(PIP_COMPILE) --upgrade --extra local --extra dev --extra docs --extra flower --extra otel --extra sentry -o requirements/dev.txt pyproject.toml requirements/build.in
+	@sed -n '/^dependencies/,/^]/s/^    "\(.*\)",$$/\1/p' packaging/confkeep-worker/pyproject.toml \
+		| grep -v '^confkeep==' > $(VENV)/worker.in
+	@$(PIP_COMPILE) --upgrade --extra local -o requirements/run.txt pyproject.toml $(VENV)/worker.in requirements/build.in
+	@$(PIP_COMPILE) --upgrade --extra local --extra flower --extra otel --extra sentry -o requirements/full.txt pyproject.toml $(VENV)/worker.in requirements/build.in
+	@$(PIP_COMPILE) --upgrade --extra local --extra dev --extra docs --extra flower --extra otel --extra sentry -o requirements/dev.txt pyproject.toml $(VENV)/worker.in requirements/build.in
 
 .PHONY: clean
 clean: ## Remove the virtual environment and what the tools left

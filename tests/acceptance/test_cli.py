@@ -37,7 +37,7 @@ def fresh_environment() -> dict[str, str]:
 def run(folder: Path, *arguments: str, status: int = 0, stdin: bytes = b"") -> str:
     """What a command prints on standard output; it must end with `status`."""
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "worker.cli", *arguments],
+        [sys.executable, "-P", "-m", "confkeep", *arguments],
         cwd=folder,
         input=stdin,
         capture_output=True,
@@ -66,7 +66,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """A command that runs on; its output goes to `out` and `err` in the folder."""
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "worker.cli", *arguments],
+            [sys.executable, "-P", "-m", "confkeep", *arguments],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -151,7 +151,7 @@ def test_up_is_found_by_the_other_commands_and_ends_without_a_trace(folder: Path
             re.findall(r"^export (\w+)='(.*)'$", (folder / "out").read_text(), re.MULTILINE)
         )
         elsewhere = subprocess.run(
-            [sys.executable, "-P", "-m", "worker.cli", "status", "--json"],
+            [sys.executable, "-P", "-m", "confkeep", "status", "--json"],
             cwd="/",
             env={**fresh_environment(), **printed},
             capture_output=True,
@@ -175,7 +175,7 @@ def test_what_was_accepted_while_no_worker_ran_is_committed_by_the_next_up(folde
     arguments = ("enqueue", TENANT, DEVICE, "--export", "-", "-m", "m")
     with running_up(folder) as up:
         (worker,) = [
-            p for p in psutil.Process(up.pid).children() if "worker.cli" in " ".join(p.cmdline())
+            p for p in psutil.Process(up.pid).children() if "confkeep" in " ".join(p.cmdline())
         ]
         worker.suspend()
         try:
@@ -275,7 +275,7 @@ def test_an_import_that_nobody_answers_says_so(folder: Path) -> None:
     exports_of(folder / "exports", devices=1, versions=1)
     with running_up(folder) as up:
         (worker,) = [
-            p for p in psutil.Process(up.pid).children() if "worker.cli" in " ".join(p.cmdline())
+            p for p in psutil.Process(up.pid).children() if "confkeep" in " ".join(p.cmdline())
         ]
         worker.suspend()
         try:
@@ -295,7 +295,7 @@ def test_the_demo_shows_what_it_promises(folder: Path) -> None:
         "CONFKEEP_SHARDS": "nonsense",
     }
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "worker.cli", "demo"],
+        [sys.executable, "-P", "-m", "confkeep", "demo"],
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,

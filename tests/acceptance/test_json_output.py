@@ -38,7 +38,7 @@ def started(
     output = running.path / "output"
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "worker.cli", *arguments],
+            [sys.executable, "-P", "-m", "confkeep", *arguments],
             cwd=running.path,
             env={**os.environ, **running.environment, **variables},
             stdin=subprocess.DEVNULL,

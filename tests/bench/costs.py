@@ -257,7 +257,7 @@ def sweeps() -> None:
             os.makedirs(empty / f"{values['tenant_id']}.git")
         measured("list of the tenants", lambda: tenants_of(empty))
         os.environ["CONFKEEP_GIT_STORE_PATH"] = str(empty)
-        command = [sys.executable, "-m", "worker.cli", "status", "--json"]
+        command = [sys.executable, "-m", "confkeep", "status", "--json"]
         wall = timed(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
         say(f"confkeep status --json, {_TENANTS_WAITING:,} tenants wait", f"{wall * 1e3:.0f} ms")
 

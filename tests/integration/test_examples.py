@@ -180,7 +180,7 @@ def test_a_shell_hands_over_and_imports_as_a_producer(running: Deployment, tmp_p
         ["import", str(tmp_path / "exports"), "--tenant", tenants[1]],
     ):
         subprocess.run(
-            [sys.executable, "-P", "-m", "worker.cli", *arguments],
+            [sys.executable, "-P", "-m", "confkeep", *arguments],
             cwd=running.path,
             env={
                 **os.environ,

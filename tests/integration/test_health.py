@@ -17,7 +17,7 @@ from worker.app import app
 def health(deployed: Deployment, *options: str) -> tuple[int, dict[str, Any]]:
     """Its exit status and what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "worker.cli", "health", "--json", *options],
+        [sys.executable, "-m", "confkeep", "health", "--json", *options],
         env={**os.environ, **deployed.environment},
         capture_output=True,
         text=True,

@@ -184,7 +184,7 @@ def test_threads_count_too_and_the_exporter_serves_while_the_server_is_away(
     # The receipt comes before the counting.
     wait_for(lambda: counted(port, metrics.WORKER_COMMITTED) == 1, "the commit to be counted")
     exporter = Child(
-        [sys.executable, "-m", "worker.cli", "exporter", "--port", str(exporter_port)],
+        [sys.executable, "-m", "confkeep", "exporter", "--port", str(exporter_port)],
         log=deployed.log,
         env={**os.environ, **deployed.environment},
     )

@@ -151,7 +151,7 @@ UNSEEN = (
 @pytest.mark.parametrize(
     "program",
     [
-        ["-m", "worker.cli", "worker"],
+        ["-m", "confkeep", "worker"],
         ["-c", UNSEEN, "worker"],
         ["-m", "celery", "-A", "worker.app", "worker"],
     ],
@@ -178,7 +178,7 @@ def test_a_worker_refuses_a_server_that_loses_what_it_acknowledged(
     assert "appendonly is no: a restart loses every accepted backup" in done.stderr
     assert "Set appendonly yes" in done.stderr
     assert "Traceback" not in done.stderr
-    if program[1] == "worker.cli":
+    if program[1] == "confkeep":
         assert [line.split(": ")[0] for line in done.stderr.splitlines()] == ["error", "hint"]
     with redis.Redis(unix_socket_path=str(volatile.socket)) as client:
         # No worker is listed, and nothing was swept.

@@ -78,7 +78,7 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
 def confkeep_health(run: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {name: text for name, text in os.environ.items() if "CONFKEEP" not in name}
     return subprocess.run(
-        [sys.executable, "-P", "-m", "worker.cli", "health", *options],
+        [sys.executable, "-P", "-m", "confkeep", "health", *options],
         env={
             **environment,
             "CONFKEEP_RUN_PATH": str(run),

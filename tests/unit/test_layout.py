@@ -90,6 +90,8 @@ def room_of(module: str) -> str:
         return "doors"
     if module in WORDS:
         return "words"
+    if module == "confkeep.__main__":  # the command `confkeep`, which finds the command line
+        return "worker/cli"
     path = modules()[module].relative_to(ROOT)
     folder = path.parent.as_posix()
     return "worker/cli" if folder.startswith("worker/cli") else folder

@@ -113,7 +113,7 @@ def test_who_chose_a_store_in_the_file_is_not_sent_to_another(
 def test_the_first_line_has_the_form_that_the_file_names(folder: Path) -> None:
     (folder / ".env").write_text("CONFKEEP_LOG_FORMAT=json\nCONFKEEP_SHARDS=many\n")
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "worker.cli", "exporter"],
+        [sys.executable, "-P", "-m", "confkeep", "exporter"],
         capture_output=True,
         text=True,
         timeout=30,

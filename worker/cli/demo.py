@@ -290,7 +290,7 @@ def _own_name() -> str:
     """How the user can call this program again from where he stands."""
     called = Path(sys.argv[0])
     if called.name != "confkeep":
-        return f"{sys.executable} -m worker.cli"
+        return f"{sys.executable} -m confkeep"
     found = shutil.which("confkeep")
     if found is not None and os.path.samefile(found, called):
         return "confkeep"

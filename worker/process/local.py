@@ -241,7 +241,7 @@ def start_worker(
     log: Path | None = None,
 ) -> Child:
     """Start `confkeep worker` as a child with `environment` on top of ours."""
-    # -P: a folder `worker` where the user stands must not be taken for ours.
-    command = [sys.executable, "-P", "-m", "worker.cli", "worker"]
+    # -P: nothing of where the user stands must be taken for ours.
+    command = [sys.executable, "-P", "-m", "confkeep", "worker"]
     command += ["--concurrency", str(concurrency), "--pool", pool, "--name", name]
     return Child(command, log=log, env={**os.environ, **environment})

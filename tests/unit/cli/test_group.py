@@ -74,7 +74,7 @@ def test_an_error_is_two_lines_and_its_own_status(filled: Store, confkeep: Confk
 
 
 def test_debug_shows_where_an_error_comes_from(filled: Store) -> None:
-    command = [sys.executable, "-m", "worker.cli", "--debug", "history", "nothing"]
+    command = [sys.executable, "-m", "confkeep", "--debug", "history", "nothing"]
 
     done = subprocess.run(command, capture_output=True, check=False)
 
@@ -101,7 +101,7 @@ def test_wrong_usage_ends_with_2(confkeep: Confkeep) -> None:
 def test_all_bytes_arrive_when_python_does_not_buffer(filled: Store) -> None:
     export = b"add some line\n" * 100_000
     filled.add(ROUTER, export, None, "large")
-    command = [sys.executable, "-u", "-m", "worker.cli", "show", TENANT, ROUTER]
+    command = [sys.executable, "-u", "-m", "confkeep", "show", TENANT, ROUTER]
 
     done = subprocess.run(command, capture_output=True, check=True)
 
@@ -112,7 +112,7 @@ def test_all_bytes_arrive_when_python_does_not_buffer(filled: Store) -> None:
 def test_a_reader_that_goes_away_is_no_error(filled: Store, unbuffered: str) -> None:
     filled.add(ROUTER, b"add some line\n" * 100_000, None, "large")
     read_end, write_end = os.pipe()
-    command = [sys.executable, "-m", "worker.cli", "show", TENANT, ROUTER]
+    command = [sys.executable, "-m", "confkeep", "show", TENANT, ROUTER]
 
     with subprocess.Popen(
         command,

@@ -490,7 +490,7 @@ def on_a_terminal(*arguments: str, **variables: str) -> str:
     """What a command prints, both streams, when it runs on a terminal."""
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "worker.cli", *arguments],
+        [sys.executable, "-m", "confkeep", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=terminal,
         stderr=terminal,

@@ -270,7 +270,7 @@ class OnTerminal:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 80, 0, 0))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "worker.cli", *arguments],
+            [sys.executable, "-m", "confkeep", *arguments],
             stdin=slave,
             stdout=slave,
             stderr=slave,

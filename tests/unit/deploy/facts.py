@@ -26,7 +26,8 @@ DEPLOYED = ("Dockerfile", "docker-compose.yml", "Procfile", "docs/deploy")
 VARIABLES = {variable_of(field): field for field in Settings.model_fields}
 
 _VARIABLE = re.compile(r"\bCONFKEEP_[A-Z0-9_]*[A-Z0-9]")
-_METRIC = re.compile(r"\bconfkeep_[a-z_]+")
+#: Not the file of the second wheel, confkeep_worker-0.1.0.
+_METRIC = re.compile(r"\bconfkeep_[a-z_]++(?!-\d)")
 #: A pattern of keys, such as `backups.shard.*` in rules of the broker's users, names no queue.
 _QUEUE = re.compile(r"\bbackups\.[a-z_]+(?:\.\d+)?(?![a-z_]|\.[\d*])")
 

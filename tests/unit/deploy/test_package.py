@@ -1,21 +1,35 @@
-"""The package installs as the pages say: from a wheel of the project, which is whole."""
+"""The two distributions: what each holds and wants, and that the pages install them as they are built."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests import installs
 from tests.unit.deploy import facts
 
 PAGES = sorted([*facts.ROOT.glob("*.md"), *(facts.ROOT / "docs").rglob("*.md")])
 #: `pip install confkeep`, in all its spellings; with an extra it finds the one that is installed.
 _BY_NAME = re.compile(r"pip install (?:-\S+ )*['\"]?confkeep(?![\[\w.-])")
+#: What a portal gets besides `confkeep`.
+SLIM = {"celery", "isal", "pydantic", "pydantic-settings", "python-dotenv", "redis", "structlog"}
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return installs.build_wheels(tmp_path_factory.mktemp("wheels"))
+
+
+def projects() -> Iterator[dict[str, Any]]:
+    for folder in installs.PROJECTS:
+        yield tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(facts.ROOT)))
@@ -31,48 +45,68 @@ def test_installing_by_name_is_noticed(line: str) -> None:
 
 
 def test_every_extra_that_is_named_is_there() -> None:
-    project = tomllib.loads((facts.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    sources = [*PAGES, *(facts.ROOT / "worker").rglob("*.py")]
+    extras = next(projects())["optional-dependencies"].keys()
+    sources = [*PAGES]
+    for package in ("confkeep", "worker"):
+        sources += (facts.ROOT / package).rglob("*.py")
     named = {
         extra
         for path in sources
         for extra in re.findall(r"(?:confkeep|\.whl)\[(\w+)\]", path.read_text("utf-8"))
     }
-    assert {"flower", "otel", "sentry", "local"} <= named <= project["optional-dependencies"].keys()
+    assert {"flower", "otel", "sentry", "local", "worker"} <= named <= extras
 
 
-def test_the_wheel_holds_all_that_runs(tmp_path: Path) -> None:
-    page = (facts.ROOT / "docs/deploy/README.md").read_text("utf-8")
-    [line] = re.findall(r"python3 -m (pip wheel .*) --wheel-dir dist \.\n", page)
-    version = tomllib.loads((facts.ROOT / "pyproject.toml").read_text("utf-8"))["project"][
-        "version"
-    ]
-    name = f"confkeep-{version}-py3-none-any.whl"
-    assert f"pip install dist/{name}\n" in page
-    # What builds is installed already: a test asks no index.
-    command = [sys.executable, "-m", *line.split(), "--no-build-isolation", "--quiet"]
-    command += ["--disable-pip-version-check", "--wheel-dir", str(tmp_path), str(facts.ROOT)]
-    subprocess.run(command, check=True)
-    [wheel] = tmp_path.iterdir()
-    assert wheel.name == name
-    with zipfile.ZipFile(wheel) as opened:
-        packed = {each for each in opened.namelist() if ".dist-info/" not in each}
-        opened.extractall(tmp_path / "installed")
+def test_both_are_of_one_version_and_want_each_other() -> None:
+    client, worker = projects()
+    version = client["version"]
+    assert worker["version"] == version
+    assert f"confkeep=={version}" in worker["dependencies"]
+    assert client["optional-dependencies"]["worker"] == [f"confkeep-worker=={version}"]
+    assert worker["requires-python"] == client["requires-python"]
+
+
+def test_a_portal_installs_little() -> None:
+    client = next(projects())
+    assert {re.split(r"[\[>]", each)[0] for each in client["dependencies"]} == SLIM
+
+
+@pytest.mark.parametrize(
+    ("name", "packages"), [("confkeep", ["confkeep"]), ("confkeep-worker", ["tasks", "worker"])]
+)
+def test_each_wheel_holds_its_packages_whole_and_nothing_else(
+    wheels: dict[str, Path], name: str, packages: list[str]
+) -> None:
     expected = {
         str(path.relative_to(facts.ROOT))
-        for package in ("confkeep", "tasks", "worker")
+        for package in packages
         for path in (facts.ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+    with zipfile.ZipFile(wheels[name]) as opened:
+        packed = {each for each in opened.namelist() if ".dist-info/" not in each}
     assert packed == expected
-    # `-I`: neither this folder nor the environment lends it anything.
-    code = (
-        f"import sys; sys.path.insert(0, {str(tmp_path / 'installed')!r})\n"
-        "import tasks, confkeep.broker.scripts, worker.cli\n"
-        "print(tasks.__file__); worker.cli.cli(['--version'], prog_name='confkeep')\n"
+
+
+def test_the_page_builds_and_installs_these(wheels: dict[str, Path], tmp_path: Path) -> None:
+    page = (facts.ROOT / "docs/deploy/README.md").read_text("utf-8")
+    [line] = re.findall(r"python3 -m pip wheel (.*)\n", page)
+    assert line == "--no-deps --wheel-dir dist . ./packaging/confkeep-worker"
+    client, worker = wheels["confkeep"].name, wheels["confkeep-worker"].name
+    assert f"pip install dist/{client}\n" in page
+    assert f"pip install dist/{client} dist/{worker}\n" in page
+
+
+def test_the_command_is_whole_where_both_are_installed(
+    wheels: dict[str, Path], tmp_path: Path
+) -> None:
+    environment = installs.create(tmp_path / "env")
+    environment.install(*wheels.values())
+    done = subprocess.run(
+        [environment.path / "bin" / "confkeep", "--version"], capture_output=True, check=True
     )
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, check=True)
-    assert done.stdout.decode().splitlines() == [
-        str(tmp_path / "installed/tasks/__init__.py"),
-        f"confkeep {version}",
-    ]
+    assert done.stdout.decode() == f"confkeep {next(projects())['version']}\n"
+    code = "import tasks.receive, worker; print(tasks.__file__, worker.__file__)"
+    done = subprocess.run([environment.python, "-I", "-c", code], capture_output=True, check=True)
+    homes = [Path(text).parents[1] for text in done.stdout.decode().split()]
+    assert homes == [environment.packages] * 2

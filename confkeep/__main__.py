@@ -1,0 +1,63 @@
+"""The command `confkeep`: finds the worker that belongs to this package, whatever else has its name."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Iterator
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+from pathlib import Path
+from typing import Final
+
+#: Top-level packages of confkeep-worker, which other projects have by these names too.
+_PACKAGES: Final = ("tasks", "worker")
+
+
+def main() -> None:
+    """Run the command line.
+
+    A folder or file of the user's that is called `tasks` or `worker`, where he stands or on his
+    PYTHONPATH, is found first by Python. So both are loaded from where they were installed.
+    """
+    for home in _homes():
+        if all((home / name / "__init__.py").is_file() for name in _PACKAGES):
+            for name in _PACKAGES:
+                _load(name, home)
+            from worker.cli import main as run
+
+            run()
+            return
+    sys.exit(
+        "error: the command line and the workers are not installed\n"
+        "hint: pip install 'confkeep[worker]'"
+    )
+
+
+def _homes() -> Iterator[Path]:
+    """Where confkeep-worker may be: beside this package, else where pip says."""
+    yield Path(__file__).parents[1]
+    try:
+        yield Path(str(importlib.metadata.distribution("confkeep-worker").locate_file("")))
+    except importlib.metadata.PackageNotFoundError:
+        return
+
+
+def _load(name: str, home: Path) -> None:
+    known = sys.modules.get(name)
+    if known is not None:
+        if Path(known.__file__ or "").parent == home / name:
+            return
+        sys.exit(
+            f"error: {known.__file__} is loaded in place of confkeep's own package `{name}`\n"
+            "hint: something imports it when Python starts; take it off PYTHONPATH"
+        )
+    spec = PathFinder.find_spec(name, [str(home)])
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+if __name__ == "__main__":
+    main()
