@@ -15,6 +15,13 @@ from confkeep.broker import keys
 
 _NO_UTF8 = b"\xff\xfe\x00 no text"
 _IDS = "bad00000-0000-4000-8000-"
+#: How the ids of tenants begin that nobody has.
+_NOBODY = "badbadba-"
+
+
+def made_of_garbage(backup_id: str) -> bool:
+    """Whether a dead letter is what a worker made of an arrival that it could not read."""
+    return backup_id.startswith(f"unreadable-{_NOBODY}")
 
 
 def left_by_hostility(name: str) -> bool:
@@ -36,7 +43,7 @@ class Garbage:
 
     def __init__(self, client: redis.Redis, chance: random.Random) -> None:
         self._random = chance
-        self._tenant = str(uuid.UUID(int=chance.getrandbits(128), version=4))
+        self._tenant = _NOBODY + str(uuid.UUID(int=chance.getrandbits(96)))[len(_NOBODY) :]
         self._field = f"garbage {self._tenant}"
         self._keys: list[bytes] = []
         self._plant(client)

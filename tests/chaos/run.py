@@ -14,7 +14,7 @@ from confkeep.broker import keys
 from confkeep.settings import load_settings
 from tests.chaos.faults import FAULTS, Faults
 from tests.chaos.history import Commit, History, Record, complaints
-from tests.chaos.hostile import left_by_hostility
+from tests.chaos.hostile import left_by_hostility, made_of_garbage
 from tests.chaos.machine import LAYOUTS, Machine
 from tests.chaos.report import Report
 from tests.judge import assert_sound, backup_ids, git
@@ -205,4 +205,5 @@ def _foreign_keys(client: Any, committed: set[str], unknown: set[str]) -> list[s
 
 
 def _dead(client: Any) -> set[str]:
-    return {name.decode() for name in client.hkeys(keys.DEAD)}
+    names = {name.decode() for name in client.hkeys(keys.DEAD)}
+    return {name for name in names if not made_of_garbage(name)}
