@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
 
 import redis
 
@@ -16,15 +15,12 @@ from confkeep.settings import Settings
 from worker.cli.metric_families import Sample
 from worker.observe import metrics, unforeseen
 from worker.process.broker_check import find_problems
-from worker.process.sweeper import WorkerStatus, list_workers
+from worker.process.sweeper import list_workers, unserved
 from worker.queue import backoff
 from worker.queue.inbox import InboxStatus, Load, list_inboxes, queue_depths, read_load
 from worker.queue.totals import Totals, read_totals
 
 log = get_logger("exporter")
-
-#: Seconds without a sweep after which a worker's shards count as unserved; as `confkeep status`.
-_SILENT_S: Final = 15.0
 
 
 class DeploymentFigures:
@@ -80,7 +76,7 @@ class DeploymentFigures:
         yield Sample(metrics.QUEUE, int(received or 0), (keys.RECEIVE_QUEUE,))
         for worker in workers:
             yield Sample(metrics.SWEEP_AGE, worker.last_sweep_age_s, (worker.name,))
-        yield Sample(metrics.UNSERVED, _unserved(workers, settings.shards))
+        yield Sample(metrics.UNSERVED, len(unserved(workers, settings.shards)))
         yield Sample(metrics.SCRAPE, time.perf_counter() - began)
 
 
@@ -110,8 +106,3 @@ def _by_shard(inboxes: list[InboxStatus], load: Load, shards: int) -> Iterator[S
         yield Sample(metrics.INBOX_BACKUPS, entries[shard], labels)
         yield Sample(metrics.INBOX_BYTES, size[shard], labels)
         yield Sample(metrics.INBOX_AGE, oldest_s.get(shard, 0.0), labels)
-
-
-def _unserved(workers: list[WorkerStatus], shards: int) -> int:
-    served = {s for w in workers if w.last_sweep_age_s <= _SILENT_S for s in w.shards}
-    return len(set(range(shards)) - served)

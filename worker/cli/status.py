@@ -30,7 +30,7 @@ from worker.cli.terminal import (
     size_text,
 )
 from worker.process.broker_check import find_problems
-from worker.process.sweeper import WorkerStatus, list_workers
+from worker.process.sweeper import WorkerStatus, list_workers, unserved
 from worker.process.waits import advice
 from worker.queue import backoff, oddities, refused, strays
 from worker.queue.backoff import Backoff
@@ -52,10 +52,6 @@ from worker.store.upkeep.repack_state import read_state
 
 #: Most rows of a table that may have thousands.
 _ROWS: Final = 20
-#: Seconds without a sweep after which a worker is shown as silent.
-_SILENT_S: Final = 15.0
-#: Part of a limit from which on it stands out.
-_NEARLY_FULL: Final = 0.8
 
 
 @click.command("status")
@@ -245,7 +241,7 @@ def _print_workers(terminal: Terminal, workers: Sequence[WorkerStatus], shards: 
                     ranges(worker.shards),
                     Text(
                         f"{age_text(worker.last_sweep_age_s)} ago",
-                        style="red" if worker.last_sweep_age_s > _SILENT_S else "green",
+                        style="red" if worker.silent else "green",
                     ),
                 ]
                 for worker in workers
@@ -257,9 +253,7 @@ def _print_workers(terminal: Terminal, workers: Sequence[WorkerStatus], shards: 
                 f"  {first_line(worker.name)}: trouble, see its log: {printable(worker.trouble)}",
                 style="yellow",
             )
-    alive = {s for w in workers if w.last_sweep_age_s <= _SILENT_S for s in w.shards}
-    missing = sorted(set(range(shards)) - alive)
-    if missing:
+    if missing := unserved(workers, shards):
         terminal.line(f"  No worker serves shards {ranges(missing)}.", style="yellow")
 
 
@@ -298,7 +292,7 @@ def _print_load(terminal: Terminal, load: Load, settings: Settings) -> None:
         f"  {load.entries:,} of at most {settings.total_max_backups:,} backups, "
         f"{size_text(load.bytes)} of at most {size_text(load.most_bytes(settings))}; a tenant may "
         f"have {settings.inbox_max_backups:,} and {size_text(settings.inbox_max_bytes)}",
-        style="red" if load.full(settings) >= _NEARLY_FULL else "dim",
+        style="red" if load.nearly_full(settings) else "dim",
     )
 
 
@@ -312,8 +306,7 @@ def _print_waits(
     terminal.heading(
         f"Waiting after a fault: {count_text(len(waits), 'tenant')}, {stalled} stalled"
     )
-    by_since = sorted(waits.items(), key=lambda item: (not item[1].stalled, item[1].since_ms))
-    for tenant_id, wait in by_since[:_ROWS]:
+    for tenant_id, wait in backoff.urgent_first(waits)[:_ROWS]:
         tries = f"{wait.tries} failed {'try' if wait.tries == 1 else 'tries'}"
         next_s = (wait.next_ms - now_ms) / 1000
         terminal.line(

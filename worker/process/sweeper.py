@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -51,6 +51,8 @@ _SWEEPS_UNCHECKED = 15
 _MOST_UNCHECKED_S = 30.0
 #: Seconds between two looks for backups that came the wrong way.
 _STRAYS_EVERY_S = 10.0
+#: Seconds without a sweep after which a worker counts as silent.
+_SILENT_S = 15.0
 #: Seconds after which a silent worker is forgotten.
 _FORGET_WORKER_S = 3_600
 
@@ -64,6 +66,17 @@ class WorkerStatus:
     last_sweep_age_s: float
     #: What a thread of it met lately that nobody foresaw; None: nothing.
     trouble: str | None = None
+
+    @property
+    def silent(self) -> bool:
+        """Whether its sweep is so long ago that its shards count as unserved."""
+        return self.last_sweep_age_s > _SILENT_S
+
+
+def unserved(workers: Sequence[WorkerStatus], shards: int) -> list[int]:
+    """The shards that no worker serves whose sweep runs, in order."""
+    served = {shard for worker in workers if not worker.silent for shard in worker.shards}
+    return sorted(set(range(shards)) - served)
 
 
 class Sweeper:

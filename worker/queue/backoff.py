@@ -90,6 +90,11 @@ def get_many(client: redis.Redis, tenant_ids: Sequence[str]) -> dict[str, Backof
     }
 
 
+def urgent_first(waits: Mapping[str, Backoff]) -> list[tuple[str, Backoff]]:
+    """The waits in the order in which a person should look: stalled ones, then by their age."""
+    return sorted(waits.items(), key=lambda item: (not item[1].stalled, item[1].since_ms))
+
+
 def parse(fields: Mapping[bytes, bytes] | None) -> Backoff | None:
     """The hash's fields as a value; None when there are none, or none that a failed try writes."""
     if not fields or b"next_ms" not in fields:

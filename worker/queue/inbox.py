@@ -24,6 +24,8 @@ from worker.queue.totals import Mark
 
 #: The last moment that is shown as a date: the end of the year 9999.
 _LAST_MS: Final = 253_402_300_799_000
+#: Part of the limits from which on a person should look.
+_NEARLY_FULL: Final = 0.8
 #: Seconds after which attempts are forgotten that nobody followed up.
 _FORGET_ATTEMPTS_S: Final = 3_600
 
@@ -369,6 +371,10 @@ class Load:
         if self.room is None or settings.staging != "redis":
             return settings.total_max_bytes
         return min(self.room, settings.total_max_bytes)
+
+    def nearly_full(self, settings: Settings) -> bool:
+        """Whether so much of the limits is taken that a person should look."""
+        return self.full(settings) >= _NEARLY_FULL
 
     def full(self, settings: Settings) -> float:
         """The part of the limits on what may wait for all tenants that is taken."""

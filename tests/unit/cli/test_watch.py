@@ -28,8 +28,8 @@ from confkeep.broker import keys
 from confkeep.errors import BrokerUnavailable
 from confkeep.settings import load_settings
 from tests.unit.cli.conftest import Confkeep, Store
-from worker.cli import watch
-from worker.cli.watch import Pace, Snapshot
+from worker.cli import watch, watch_state
+from worker.cli.watch_state import Pace, Snapshot
 from worker.cli.watch_view import View
 from worker.process.local import EmbeddedServer
 from worker.process.sweeper import WorkerStatus
@@ -256,7 +256,7 @@ def test_a_pipe_is_told_of_an_outage_and_of_its_end(
             raise BrokerUnavailable("Redis did not answer (TimeoutError)")
         return inbox.read_load(client)
 
-    monkeypatch.setattr(watch, "read_load", away_once)
+    monkeypatch.setattr(watch_state, "read_load", away_once)
     done = confkeep("status", "--watch", "--interval", "0.2", "--count", "2")
     first, second = done.stdout.splitlines()
     assert first.endswith('problem="Redis did not answer (TimeoutError)"')
