@@ -11,8 +11,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from confkeep.errors import InvalidSettings
 from confkeep.settings import Settings
@@ -21,13 +20,16 @@ _lock = threading.Lock()
 _forced = threading.local()
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    provider: Any
-    tracer: Any
+#: What a span keeps when it is scrubbed.
+_SAME: Final = (
+    *("name", "context", "parent", "resource", "attributes", "links", "kind"),
+    *("start_time", "end_time", "instrumentation_scope"),
+)
+#: What an exception says.
+_SAID: Final = ("exception.message", "exception.stacktrace")
 
-
-_running: _Running | None = None
+#: What gives out spans and sends them; None: nothing is traced.
+_provider: Any = None
 
 
 def start(
@@ -42,16 +44,18 @@ def start(
     Raises:
         InvalidSettings: the extra is not installed.
     """
-    global _running
+    global _provider
     with _lock:
-        if not settings.otel or (_running is not None):
+        if not settings.otel or _provider is not None:
             return
         # A child made by fork goes on with its parent's: the SDK renews its thread.
         try:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
             from opentelemetry.sdk.resources import Resource
             from opentelemetry.sdk.trace import TracerProvider
-            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+            if tasks:
+                from opentelemetry.instrumentation.celery import CeleryInstrumentor
         except ImportError:
             raise InvalidSettings(
                 "CONFKEEP_OTEL", "needs the extra: pip install 'confkeep[otel]'"
@@ -61,30 +65,18 @@ def start(
         if str(resource.attributes["service.name"]).startswith("unknown_service"):
             resource = resource.merge(Resource({"service.name": "confkeep"}))
         provider = TracerProvider(resource=resource, id_generator=_id_generator())
-        provider.add_span_processor(
-            BatchSpanProcessor(_scrubbing((exporter or OTLPSpanExporter)()))
-        )
+        provider.add_span_processor(_scrubbing((exporter or OTLPSpanExporter)()))
         if tasks:
-            _trace_tasks(provider)
-        _running = _Running(provider, provider.get_tracer("confkeep"))
-
-
-def _trace_tasks(provider: Any) -> None:
-    try:
-        from opentelemetry.instrumentation.celery import CeleryInstrumentor
-    except ImportError:
-        raise InvalidSettings(
-            "CONFKEEP_OTEL", "needs the extra: pip install 'confkeep[otel]'"
-        ) from None
-    CeleryInstrumentor().instrument(tracer_provider=provider)  # type: ignore[no-untyped-call]
+            CeleryInstrumentor().instrument(tracer_provider=provider)  # type: ignore[no-untyped-call]
+        _provider = provider
 
 
 def stop() -> None:
     """Send what was gathered, and trace no more."""
-    global _running
-    running, _running = _running, None
-    if running is not None:
-        running.provider.shutdown()
+    global _provider
+    provider, _provider = _provider, None
+    if provider is not None:
+        provider.shutdown()
 
 
 def enqueued(settings: Settings, began_ns: int, tenant_id: str, **ids: str) -> None:
@@ -114,11 +106,10 @@ def _span(name: str, began_ns: int, tenant_id: str, ids: dict[str, str]) -> None
     from opentelemetry import trace
     from opentelemetry.context import Context
 
-    assert _running is not None
     here = trace.get_current_span().get_span_context()
     _forced.trace_id = uuid.UUID(ids["backup_id"]).int
     try:
-        span = _running.tracer.start_span(
+        span = _provider.get_tracer("confkeep").start_span(
             name,
             context=Context(),
             attributes={
@@ -146,53 +137,27 @@ def _id_generator() -> Any:
 
 
 def _scrubbing(exporter: Any) -> Any:
-    """An exporter that leaves out what exceptions say, which may be payload."""
+    """Sends spans without what exceptions say, which may be payload: Celery's instrumentation records it."""
     from opentelemetry.sdk.trace import Event, ReadableSpan
-    from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.trace import Status
 
-    def scrubbed(span: ReadableSpan) -> ReadableSpan:
-        if not span.events and not span.status.description:
-            return span
-        kind = next(
-            (dict(e.attributes or {}).get("exception.type") for e in span.events if e.attributes),
-            None,
-        )
-        events = [
-            Event(
-                event.name,
-                {
-                    name: value
-                    for name, value in (event.attributes or {}).items()
-                    if name not in ("exception.message", "exception.stacktrace")
-                },
-                event.timestamp,
-            )
-            for event in span.events
-        ]
-        return ReadableSpan(
-            name=span.name,
-            context=span.context,
-            parent=span.parent,
-            resource=span.resource,
-            attributes=span.attributes,
-            events=events,
-            links=span.links,
-            kind=span.kind,
-            status=Status(span.status.status_code, None if kind is None else str(kind)),
-            start_time=span.start_time,
-            end_time=span.end_time,
-            instrumentation_scope=span.instrumentation_scope,
-        )
+    class Scrubbing(BatchSpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            if not span.events and not span.status.description:
+                return super().on_end(span)
+            events = [
+                Event(
+                    event.name,
+                    {n: v for n, v in (event.attributes or {}).items() if n not in _SAID},
+                    event.timestamp,
+                )
+                for event in span.events
+            ]
+            kinds = (dict(event.attributes or {}).get("exception.type") for event in events)
+            kind = next((str(kind) for kind in kinds if kind), None)
+            same: dict[str, Any] = {name: getattr(span, name) for name in _SAME}
+            status = Status(span.status.status_code, kind)
+            return super().on_end(ReadableSpan(**same, events=events, status=status))
 
-    class Scrubbing(SpanExporter):
-        def export(self, spans: Any) -> Any:
-            return exporter.export([scrubbed(span) for span in spans])
-
-        def shutdown(self) -> None:
-            exporter.shutdown()
-
-        def force_flush(self, timeout_millis: int = 30_000) -> bool:
-            return bool(exporter.force_flush(timeout_millis))
-
-    return Scrubbing()
+    return Scrubbing(exporter)

@@ -148,9 +148,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     tracing.start(load_settings(otel=True), tasks=True, exporter=lambda: exporter)
 
     def finished() -> list[Any]:
-        running = tracing._running
-        assert running is not None
-        running.provider.force_flush()
+        tracing._provider.force_flush()
         return list(exporter.get_finished_spans())
 
     yield finished
