@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -268,7 +269,7 @@ class OnTerminal:
 
     def __init__(self, *arguments: str, **variables: str) -> None:
         self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 80, 0, 0))
+        self.resize(30)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "confkeep", *arguments],
             stdin=slave,
@@ -278,6 +279,9 @@ class OnTerminal:
             start_new_session=True,
         )
         os.close(slave)
+
+    def resize(self, rows: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 80, 0, 0))
 
     def until(self, wanted: Callable[[str], bool], what: str) -> str:
         """What was written since the last call, up to where `wanted` holds."""
@@ -328,5 +332,31 @@ def test_on_a_terminal_it_goes_on_through_an_outage_and_restores_the_screen(
             assert "\x1b[?25h" in ended, "the cursor"
             assert shown.process.wait(30) == 0
             assert "Traceback" not in ended
+        finally:
+            shown.close()
+
+
+def test_on_a_terminal_it_follows_a_resize_and_heeds_no_color(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as server:
+        shown = OnTerminal(
+            *("status", "--watch", "--interval", "0.2"),
+            CONFKEEP_REDIS_URL=server.url,
+            NO_COLOR="1",
+        )
+
+        def last_picture(text: str) -> str:
+            """The last one that was written to its end."""
+            return "".join(text.split("confkeep status")[1:][-2:-1])
+
+        try:
+            said = shown.until(lambda text: "Dead letters: 0" in last_picture(text), "the view")
+            shown.resize(6)
+            said += shown.until(
+                lambda text: "Waiting" in last_picture(text) and "Dead" not in last_picture(text),
+                "six lines",
+            )
+            shown.resize(30)
+            said += shown.until(lambda text: "Dead letters: 0" in last_picture(text), "all of it")
+            assert not re.search(r"\x1b\[[0-9;]*m", said), "no colour"
         finally:
             shown.close()
