@@ -270,12 +270,14 @@ class OnTerminal:
     def __init__(self, *arguments: str, **variables: str) -> None:
         self.master, slave = pty.openpty()
         self.resize(30)
+        # These two win over the terminal's own size; runners of tests in parallel set them.
+        inherited = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "confkeep", *arguments],
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env={**os.environ, "TERM": "xterm-256color", **variables},
+            env={**inherited, "TERM": "xterm-256color", **variables},
             start_new_session=True,
         )
         os.close(slave)
