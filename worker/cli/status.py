@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from typing import Final
 
 import click
 
@@ -17,6 +18,9 @@ from worker.cli.status_view import print_status
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.process.waits import advice
 from worker.queue.inbox import InboxStatus
+
+#: What --json says of a dead letter.
+_OF_DEAD: Final = ("backup_id", "tenant_id", "device_id", "reason", "died_at")
 
 
 @click.command("status")
@@ -96,14 +100,7 @@ def _json(settings: Settings, status: Status) -> dict[str, object]:
         "inboxes": [_inbox_json(box, settings, status) for box in status.inboxes],
         "wakeups": status.depths,
         "dead_letters": [
-            {
-                "backup_id": letter.backup_id,
-                "tenant_id": letter.tenant_id,
-                "device_id": letter.device_id,
-                "reason": letter.reason,
-                "died_at": letter.died_at,
-            }
-            for letter in status.dead
+            {name: getattr(letter, name) for name in _OF_DEAD} for letter in status.dead
         ],
         "odd": [dataclasses.asdict(one) for one in status.odd],
         "refused_messages": status.refused_messages,

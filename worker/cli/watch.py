@@ -130,11 +130,11 @@ def _values(
         "committed": snapshot.totals.committed,
         "committed_per_s": rates and round(rates.committed_per_s, 2),
         "enqueued_per_s": rates and round(rates.enqueued_per_s, 2),
-        "latency_s": _rounded(None if rates is None else rates.latency_mean_s),
+        "latency_s": rates and rates.latency_mean_s and round(rates.latency_mean_s, 3),
         "waiting": snapshot.load.entries,
         "waiting_bytes": snapshot.load.bytes,
         "tenants": snapshot.inbox_count,
-        "oldest_s": _rounded(oldest),
+        "oldest_s": oldest and round(oldest, 3),
         "stalled": sum(wait.stalled for wait in snapshot.waits.values()),
         "wakeups": snapshot.wakeups,
         "dead": snapshot.dead_count,
@@ -144,7 +144,3 @@ def _values(
         values["reason"] = wait.reason
         values["next_step"] = advice(wait.reason, settings, tenant_id)
     return values
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)

@@ -156,18 +156,12 @@ def _summary(snapshot: Snapshot, pace: Pace, settings: Settings, bars: str) -> I
         f"  {done.committed:,} in all, {done.unchanged:,} unchanged",
     )
     yield _latency(rates)
+    asks = {"retried": done.retried, "suspect": done.suspect, "dead": done.dead}
     yield Text.assemble(
         ("Enqueued   ", "bold"),
         "-" if rates is None else f"{rates.enqueued_per_s:,.1f}/s",
         f"  {done.enqueued:,} in all",
-        *(
-            (f", {number:,} {what}", "yellow" if number else "")
-            for number, what in (
-                (done.retried, "retried"),
-                (done.suspect, "suspect"),
-                (done.dead, "dead"),
-            )
-        ),
+        *((f", {n:,} {what}", "yellow" if n else "") for what, n in asks.items()),
     )
     full = f"{load.full(settings):.0%} of the limit, " if load.nearly_full(settings) else ""
     yield Text.assemble(
