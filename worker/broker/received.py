@@ -1,4 +1,4 @@
-"""The messages to `backups.receive` that no worker has accepted yet; it reads them and takes none.
+"""Celery's messages where kombu keeps them: those that no worker has accepted yet, and those left over.
 
 They are Celery's, and lie where kombu's Redis transport puts them:
 
@@ -7,6 +7,7 @@ They are Celery's, and lie where kombu's Redis transport puts them:
                              those with a priority (confkeep.broker.keys.RECEIVE_QUEUES)
     unacked           hash   delivery tag -> [message, exchange, routing key], of any queue: taken and
                              not acknowledged, such as those that are tried again later
+    unacked_index     zset   delivery tag -> seconds since it was taken
 
 A message is JSON; its `body`, base64 as a rule, is `[args, kwargs, embed]`, or with Celery's older
 protocol an object with `task` and `kwargs`.
@@ -15,6 +16,7 @@ protocol an object with `task` and `kwargs`.
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +24,7 @@ from typing import Any, Final
 import redis
 
 from confkeep.broker import keys, redis_values
+from confkeep.broker.connections import broker_errors
 
 RECEIVE_TASK: Final = "backups.receive"
 
@@ -61,6 +64,38 @@ def waiting(client: redis.Redis) -> Iterator[Waiting]:
                 yield found
         if not cursor:
             return
+
+
+def bring_back(client: redis.Redis) -> int:
+    """Let kombu find the messages in `unacked` that its index does not name, so that they come back.
+
+    kombu acknowledges a message by a transaction that takes it first out of the index. A file that was
+    torn there brings back the beginning of it: the message would lie in `unacked` for ever, and with it
+    a backup that may have been erased since.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    pipe = client.pipeline(transaction=False)
+    pipe.hlen(keys.UNACKED)
+    pipe.zcard(keys.UNACKED_INDEX)
+    taken, indexed = redis_values.answers(pipe)
+    if not taken or indexed is None or taken <= indexed:
+        return 0
+    # At one moment: a message comes and goes in both together.
+    pipe = client.pipeline(transaction=True)
+    pipe.hkeys(keys.UNACKED)
+    pipe.zrange(keys.UNACKED_INDEX, 0, -1)
+    tags, known = redis_values.answers(pipe)
+    lost = set(tags or ()) - set(known or ())
+    if lost:
+        with broker_errors():
+            # One that is acknowledged just now leaves its tag, which kombu drops when its time is over.
+            client.zadd(keys.UNACKED_INDEX, dict.fromkeys(lost, time.time()), nx=True)
+    return len(lost)
 
 
 def _in_queue(client: redis.Redis) -> Iterator[Waiting]:

@@ -25,7 +25,7 @@ from confkeep.errors import BrokerUnavailable, ConfkeepError
 from confkeep.observe.logs import get_logger
 from confkeep.queue import arrivals, wakeups
 from confkeep.settings import Settings, get_settings
-from worker.broker import room
+from worker.broker import received, room
 from worker.observe import measure, unforeseen
 from worker.process.broker_check import BrokerCheckStep, BrokerWatch
 from worker.process.health import HeartbeatStep
@@ -160,6 +160,9 @@ class Sweeper:
             return
         self._look_for_strays_at = time.monotonic() + _STRAYS_EVERY_S
         strays.tell(self._client, self._settings.receipt_ttl_s)
+        lost = received.bring_back(self._client)
+        if lost:
+            log.warning("taken messages that nobody would find", action="sweep.unacked", lost=lost)
 
     def _note_room(self) -> None:
         """At the first sweep and with each tidying: somebody may have given the server more memory."""
