@@ -185,7 +185,7 @@ class ReceivedBackup(_Model):
     binary_staged: StagedReference | None = None
     backup_id: Identifier | None = None
     captured_at: CaptureDate | None = None
-    #: As `tasks.signed_receive` makes it; wanted where CONFKEEP_SIGNING_KEY is set.
+    #: As `confkeep.signed_receive` makes it; wanted where CONFKEEP_SIGNING_KEY is set.
     signature: str | None = Field(None, repr=False, max_length=64)
 
     @model_validator(mode="after")

@@ -38,7 +38,7 @@ def signed_receive(signing_key: str, **backup: Any) -> dict[str, Any]:
 
     Args:
         signing_key: the value of CONFKEEP_SIGNING_KEY; of several keys the first one signs.
-        backup: the arguments of `tasks.ReceivedBackup`, as JSON values. Without a backup_id it gets
+        backup: the arguments of `confkeep.ReceivedBackup`, as JSON values. Without a backup_id it gets
             a new one.
 
     Raises:

@@ -4,7 +4,7 @@
     signature   HMAC-SHA256(key, message) as 64 hexadecimal digits
 
     inbox entry        purpose `confkeep entry 1`; tenant, the entry's text as it stands in the stream
-    backups.receive    purpose `confkeep receive 1`; as in `tasks.signed_receive`
+    backups.receive    purpose `confkeep receive 1`; as in `confkeep.signed_receive`
 
 The text of an entry holds the sizes and the SHA-256s of the bytes: so the signature binds those too.
 The purpose keeps a signature of one kind from passing for one of the other kind. A signature has no

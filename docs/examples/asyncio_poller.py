@@ -5,7 +5,6 @@ python asyncio_poller.py [DATE]     with CONFKEEP_REDIS_URL set
 
 import asyncio
 import datetime as dt
-import json
 import sys
 import uuid
 from collections.abc import Awaitable, Callable
@@ -14,16 +13,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from tasks import (
+from confkeep import (
     BackupIdConflict,
     BackupResult,
     BrokerUnavailable,
     InboxFull,
     InvalidBackup,
+    PoisonedBackup,
     StagingUnavailable,
     enqueue_backup,
 )
-from worker.app import app
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,15 +52,15 @@ async def capture(router: Router) -> tuple[str, bytes | None]:
     return export, b"\x88\xac\xa1\xb1" + (8 + len(binary)).to_bytes(4, "little") + binary
 
 
-async def hand_over(router: Router, polled_at: dt.datetime) -> str | None:
-    """Capture a router and enqueue it; the backup's id, or None when the capture is no backup."""
+async def hand_over(router: Router, polled_at: dt.datetime) -> BackupResult | None:
+    """Capture a router and enqueue it; None when the capture is no backup."""
     export, binary = await capture(router)
     # The same poll always has the same id: repeated, also by a new process, it is committed once.
     backup_id = str(uuid.uuid5(router.device_id, polled_at.isoformat()))
     wait_s = 1.0
     while True:
         try:
-            await beside(
+            return await beside(
                 enqueue_backup,
                 router.tenant_id,
                 router.device_id,
@@ -79,45 +78,35 @@ async def hand_over(router: Router, polled_at: dt.datetime) -> str | None:
             wait_s = min(2 * wait_s, 60.0)
         except BackupIdConflict:
             # This poll was handed over before, with another capture: by a process that crashed.
-            return backup_id
+            return BackupResult(backup_id)
         except InvalidBackup as error:
             # Such as an empty export. It would be refused again: poll the router again instead.
             print(f"{router.name}: {error}")
             return None
-        else:
-            return backup_id
 
 
-def finished(backup_ids: set[str]) -> dict[str, BackupResult]:
-    """Those of the backups that are committed, or never will be."""
-    results = {backup_id: BackupResult(backup_id, app=app) for backup_id in backup_ids}
-    return {backup_id: result for backup_id, result in results.items() if result.ready()}
-
-
-async def collect(waiting: set[str]) -> None:
-    """Print each receipt. Not collecting loses nothing: receipts wait in Redis for 8 days."""
-    while waiting:
-        done = await beside(finished, waiting)
-        for backup_id, result in done.items():
-            if result.successful():
-                print(json.dumps(result.result))
-            else:
-                # A dead letter: `confkeep dead-letters show` has it whole. Capture it again.
-                print(f"{backup_id} cannot be committed: {result.result}")
-        waiting -= done.keys()
-        await asyncio.sleep(0.2)
+async def collect(result: BackupResult) -> None:
+    """Print the receipt. Not collecting loses nothing: receipts wait in Redis for 8 days."""
+    try:
+        receipt = await result
+    except PoisonedBackup as error:
+        # A dead letter: `confkeep dead-letters show` has it whole. Capture it again.
+        print(f"{result.backup_id} cannot be committed: {error}")
+    else:
+        print(receipt.model_dump_json())
 
 
 async def poll(routers: list[Router], polled_at: dt.datetime) -> None:
     """Poll all routers, up to 50 at once."""
     at_once = asyncio.Semaphore(AT_ONCE)
 
-    async def one(router: Router) -> str | None:
+    async def one(router: Router) -> BackupResult | None:
         async with at_once:
             return await hand_over(router, polled_at)
 
     handed_over = await asyncio.gather(*(one(router) for router in routers))
-    await collect({backup_id for backup_id in handed_over if backup_id is not None})
+    # However many wait, they hold one connection and no thread.
+    await asyncio.gather(*(collect(result) for result in handed_over if result is not None))
 
 
 if __name__ == "__main__":

@@ -11,15 +11,12 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from celery.exceptions import TimeoutError as NotYetCommitted
-
-from tasks import enqueue_backup
+from confkeep import NoReceipt, enqueue_backup, receipt
 
 TENANT = "aaaa1111-0000-4000-8000-000000000002"
 
-#: As many as may wait at once. A wait in asyncio's own executor would keep the portal's other reads
-#: from it; once all of these are taken, further triggers queue here and nowhere else.
-waits = ThreadPoolExecutor(32, thread_name_prefix="confkeep-wait")
+#: A program's own: an enqueue waits for Redis, and in asyncio's own executor would keep others from it.
+senders = ThreadPoolExecutor(8, thread_name_prefix="confkeep")
 
 
 def capture(device_id: str) -> tuple[str, bytes | None]:
@@ -34,15 +31,14 @@ async def back_up(database: sqlite3.Connection, device_id: str, wait_s: float) -
     # The row is first: whatever dies from here on, the portal knows which id to ask for.
     with database:
         database.execute("insert into captures values (?, ?, 'sending')", (backup_id, device_id))
-    beside = partial(asyncio.get_running_loop().run_in_executor, waits)
+    beside = partial(asyncio.get_running_loop().run_in_executor, senders)
     export, binary = await beside(capture, device_id)
     send = partial(enqueue_backup, TENANT, device_id, export, binary, "asked for")
     # An error here is the caller's to see: docs/integrate.md says which may be repeated.
-    result = await beside(partial(send, backup_id=backup_id))
+    await beside(partial(send, backup_id=backup_id))
     try:
-        receipt = await beside(partial(result.get, timeout=wait_s))
-        state = str(receipt["sha"])
-    except NotYetCommitted:
+        state = (await receipt(backup_id, timeout=wait_s)).sha
+    except NoReceipt:
         # No failure: it is accepted, and a worker commits it. Answer 202, and write the commit's id into
         # the row when the receipt is there (`collect` of asyncio_poller.py).
         state = "accepted"

@@ -394,7 +394,7 @@ def test_the_readmes_example_keeps_what_it_polls(deployed: Deployment) -> None:
 
     routers = [Router(number) for number in range(5)]
     receipts = asyncio.run(scope["poll_all"](routers))
-    assert {receipt["sha"] for receipt in receipts.values()} == set(
+    assert {receipt.sha for receipt in receipts.values()} == set(
         git(deployed.store / f"{tenant}.git", "log", "--format=%H").decode().split()
     )
     assert set(receipts) == {router.poll_id for router in routers}

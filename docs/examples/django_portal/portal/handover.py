@@ -3,11 +3,16 @@
 import datetime as dt
 import uuid
 
-from celery.result import AsyncResult
 from django.db import transaction
 
-from tasks import BrokerUnavailable, InboxFull, InvalidBackup, StagingUnavailable, enqueue_backup
-from worker.app import app
+from confkeep import (
+    BackupResult,
+    BrokerUnavailable,
+    InboxFull,
+    InvalidBackup,
+    StagingUnavailable,
+    enqueue_backup,
+)
 
 from .models import Capture, Device
 
@@ -79,7 +84,7 @@ def collect_receipts() -> int:
     """Write into the database what became of accepted captures; how many still wait."""
     waiting = 0
     for capture in Capture.objects.filter(accepted=True, sha="", problem=""):
-        result = AsyncResult(str(capture.id), app=app)
+        result = BackupResult(str(capture.id))
         if result.successful():
             receipt = result.result
             finish(capture, **{name: receipt[name] for name in KEPT})
