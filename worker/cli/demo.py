@@ -7,7 +7,6 @@ import datetime as dt
 import os
 import random
 import shutil
-import subprocess
 import sys
 import time
 import uuid
@@ -18,7 +17,7 @@ from typing import Final
 
 import click
 
-from confkeep.errors import NoReceipt, PoisonedBackup
+from confkeep.errors import GitUnavailable, MaintenanceFailed, NoReceipt, PoisonedBackup
 from confkeep.settings import get_settings
 from tasks import BackupPayload, enqueue_backups
 from worker.cli import exports_folder, interrupts, one_machine
@@ -31,6 +30,7 @@ from worker.cli.sending import Sender
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.cli.versions import Wanted, device_rows, rows_of
 from worker.cli.waiting import SILENCE_S, Receipts
+from worker.store.git.git_process import Git
 from worker.store.reader import devices_of
 from worker.store.repository import TenantRepository, open_repository, repository_path, tenants_of
 
@@ -258,23 +258,16 @@ def _show_device(terminal: Terminal, repository: TenantRepository, device_id: st
 
 def _show_git_log(terminal: Terminal, repository: TenantRepository) -> None:
     terminal.heading(f"git log --oneline -{_LOG_LINES}, straight from git")
-    git = shutil.which("git")
-    if git is None:
-        terminal.note("There is no git on this machine; confkeep does not need it.")
-        return
+    git = Git(repository.path, None, time.monotonic() + _GIT_S)
     try:
-        log = subprocess.run(
-            [git, "-C", str(repository.path), "log", "--oneline", f"-{_LOG_LINES}"],
-            capture_output=True,
-            check=False,
-            timeout=_GIT_S,
-        )
-    except subprocess.TimeoutExpired:
-        terminal.note(f"git did not answer within {_GIT_S} seconds.")
+        log = git.run("log", "--oneline", f"-{_LOG_LINES}")
+    except GitUnavailable:
+        terminal.note("There is no usable git on this machine; the demo does not need it.")
         return
-    if log.returncode:
-        terminal.note(printable(log.stderr.decode("utf-8", "replace").strip()))
-    for line in log.stdout.decode("utf-8", "surrogateescape").splitlines():
+    except MaintenanceFailed as error:
+        terminal.note(printable(str(error)))
+        return
+    for line in log.decode("utf-8", "surrogateescape").splitlines():
         terminal.line(printable(line))
 
 

@@ -12,6 +12,7 @@ from worker.store.upkeep.clone import clone_repository
 
 #: A git whose helper writes on when git itself is gone.
 _GIT = """#!/bin/sh
+[ "$1" = version ] && exec echo git version 2.39.5
 for target; do :; done
 (while :; do mkdir -p "$target/objects/$$"; rmdir "$target/objects/$$"; : > "$target/busy"; done) &
 wait

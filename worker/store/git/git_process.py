@@ -1,6 +1,6 @@
 """Runs the git binary in a repository: bounded, at low priority, ended for certain; it decides nothing.
 
-Only maintenance and erasure need git. Whatever the machine's, the user's and the repository's configuration
+Every git that confkeep starts is started here. Whatever the machine's, the user's and the repository's configuration
 say, git runs with ours where it matters, and makes durable what it writes.
 """
 
@@ -15,11 +15,11 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from confkeep import modes
 from confkeep.errors import GitUnavailable, MaintenanceFailed
@@ -31,6 +31,8 @@ OLDEST_GIT: Final = (2, 36)
 #: How git's own priority is lessened: commits go before.
 _NICE: Final = 10
 _POLL_S: Final = 0.25
+#: Seconds in which what was killed has ended.
+_END_S: Final = 30.0
 #: Most characters of git's complaint that an error quotes.
 _MOST_SAID: Final = 300
 
@@ -108,6 +110,16 @@ def _environment(path: Path) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Finished:
+    """A git that has ended."""
+
+    code: int
+    printed: bytes
+    #: The end of what it said on its error output, without progress.
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
 class Git:
     """Git for one repository, until a deadline."""
 
@@ -120,6 +132,8 @@ class Git:
     progress: Progress | None = None
     #: Asked now and then; when it says so, git is killed.
     stop: Callable[[], bool] | None = None
+    #: Variables that count more than ours.
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str, stdin: Iterable[bytes] = ()) -> bytes:
         """What git prints, which must be short.
@@ -131,42 +145,63 @@ class Git:
             MaintenanceFailed: git failed, the deadline was reached, or it was asked to stop.
             OSError: the file system refused.
         """
+        done = self.finish(*arguments, stdin=stdin)
+        if done.code:
+            words = done.said.strip()[-_MOST_SAID:]
+            raise MaintenanceFailed(
+                f"{self.path.name}: git {arguments[0]} ended with {done.code}: {words}"
+            )
+        return done.printed
+
+    def finish(self, *arguments: str, stdin: Iterable[bytes] = ()) -> Finished:
+        """As `run`, for a git whose failure is an answer.
+
+        Raises:
+            GitUnavailable, OSError: as `run`.
+            MaintenanceFailed: the deadline was reached, or it was asked to stop.
+        """
+        with tempfile.TemporaryFile() as given:
+            given.writelines(stdin)
+            given.seek(0)
+            process = self.start(*arguments, stdin=given, stderr=subprocess.PIPE)
+        try:
+            printed, said = self._follow(process)
+        finally:
+            end(process)
+        return Finished(process.returncode, printed, said.decode("utf-8", "replace"))
+
+    def start(
+        self, *arguments: str, stdin: IO[bytes] | int, stderr: int
+    ) -> subprocess.Popen[bytes]:
+        """A git that runs; the caller has to `end` it.
+
+        Raises:
+            GitUnavailable, OSError: as `run`.
+        """
         require_git()
         command = ["git"]
         for setting in _CONFIGURATION:
             command += ["-c", setting]
         rights = ownership.rights_for(self.path)
-        with tempfile.TemporaryFile() as given:
-            given.writelines(stdin)
-            given.seek(0)
-            process = subprocess.Popen(
-                [*command, *arguments],
-                stdin=given,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=_environment(self.path) | rights.environment,
-                user=rights.user,
-                group=rights.group,
-                extra_groups=rights.extra_groups,
-                cwd=self.path,
-                pass_fds=() if self.held is None else (self.held,),
-                # A group of its own, to be ended with all that it started.
-                process_group=0,
-                # In the child only: ours has other threads.
-                umask=modes.umask_for(self.path),
-            )
-        try:
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PGRP, process.pid, _NICE)
-            printed, said = self._follow(process)
-        finally:
-            _end(process)
-        if process.returncode:
-            words = said.decode("utf-8", "replace").strip()[-_MOST_SAID:]
-            raise MaintenanceFailed(
-                f"{self.path.name}: git {arguments[0]} ended with {process.returncode}: {words}"
-            )
-        return printed
+        process = subprocess.Popen(
+            [*command, *arguments],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env={**_environment(self.path), **rights.environment, **self.environment},
+            user=rights.user,
+            group=rights.group,
+            extra_groups=rights.extra_groups,
+            cwd=self.path,
+            pass_fds=() if self.held is None else (self.held,),
+            # A group of its own, to be ended with all that it started.
+            process_group=0,
+            # In the child only: ours has other threads.
+            umask=modes.umask_for(self.path),
+        )
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PGRP, process.pid, _NICE)
+        return process
 
     def _follow(self, process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
         """All that git prints and says, until it closes both."""
@@ -209,12 +244,26 @@ class Git:
         said[:] = kept[-65_536:] + rest
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """Let nothing of git's live on."""
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    for stream in (process.stdout, process.stderr):
+    for stream in (process.stdin, process.stdout):
         if stream is not None:
-            stream.close()
+            with suppress(BrokenPipeError):
+                stream.close()
+    if process.stderr is not None:
+        with process.stderr:
+            _await_descendants(process.stderr.fileno())
+
+
+def _await_descendants(said: int) -> None:
+    """Wait until nobody has the other end: whoever still writes would be in the caller's way."""
+    deadline = time.monotonic() + _END_S
+    with selectors.DefaultSelector() as selector:
+        selector.register(said, selectors.EVENT_READ)
+        while selector.select(max(0.0, deadline - time.monotonic())):
+            if not os.read(said, 65_536):
+                return
