@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,8 @@ from worker.store import commit, reader, recovery
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups
 from worker.store.git import durable, flock, git_process, refs
-from worker.store.git.object_reader import ObjectReader
-from worker.store.git.pack_reader import Idx, read_idx
+from worker.store.git.git_objects import GitObjects
+from worker.store.git.git_process import Finished
 from worker.store.index import open_index
 from worker.store.repository import TenantRepository, create_repository, open_repository
 from worker.store.upkeep import repack_state
@@ -193,6 +194,7 @@ def test_a_pack_that_somebody_keeps_stays(repository: TenantRepository, fleet: F
 _BESIDE = """
 import sys
 from pathlib import Path
+from typing import Any
 from tests.bench.fleet import Fleet
 from confkeep.errors import RepositoryBusy
 from worker.store import reader
@@ -343,20 +345,28 @@ def test_verify_follows_packs_that_go(
     repository: TenantRepository, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(repository, fleet, 10)
-    real, times = read_idx, list[Path]()
+    real, times = GitObjects.fsck, list[int]()
 
-    def repacked_first(file: Path) -> Idx:
-        times.append(file)
-        if len(times) in (1, 11):
+    def repacked_meanwhile(objects: GitObjects, *tips: Any, **how: Any) -> Finished:
+        times.append(len(times))
+        if len(times) > 2:
+            return real(objects, *tips, **how)
+        # Git has listed packs that go before it opens them.
+        (pack,) = sorted((repository.path / "objects/pack").glob("*.pack"))[:1]
+        kept = pack.read_bytes()
+        pack.write_bytes(kept[:100])
+        try:
+            return real(objects, *tips, **how)
+        finally:
+            pack.write_bytes(kept)
             fill(repository, fleet, 3)
             git(repository.path, "repack", "-adq")
-        return real(file)
 
-    monkeypatch.setattr("worker.store.upkeep.verify_files.read_idx", repacked_first)
+    monkeypatch.setattr(GitObjects, "fsck", repacked_meanwhile)
     report = verify_repository(repository.path)
     assert (report.outcome, report.findings) == (Outcome.CLEAN, [])
-    assert len(times) == 12
-    assert report.commits == 16
+    assert len(times) == 3
+    assert report.commits == 10
     assert len(packs_of(repository.path)) == 1
 
 
@@ -371,15 +381,14 @@ def test_verify_follows_loose_objects_into_packs(
         pack.with_suffix(".idx").unlink()
         git(path, "unpack-objects", "-q", stdin=outside.read_bytes())
         outside.unlink()
-    real = ObjectReader.loose_ids
+    real = GitObjects.ids
 
-    def packed_then(objects: ObjectReader) -> Iterator[bytes]:
-        ids = list(real(objects))
-        if ids:
-            git(path, "repack", "-adq")
-        return iter(ids)
+    def packed_then(objects: GitObjects) -> list[bytes]:
+        ids = real(objects)
+        git(path, "repack", "-adq")
+        return ids
 
-    monkeypatch.setattr(ObjectReader, "loose_ids", packed_then)
+    monkeypatch.setattr(GitObjects, "ids", packed_then)
     report = verify_repository(path)
     assert (report.outcome, report.findings) == (Outcome.CLEAN, [])
     assert not list((path / "objects").glob("[0-9a-f][0-9a-f]/*"))

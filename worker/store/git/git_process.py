@@ -134,6 +134,8 @@ class Git:
     stop: Callable[[], bool] | None = None
     #: Variables that count more than ours.
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: Whether root starts git as the repository's owner.
+    as_owner: bool = True
 
     def run(self, *arguments: str, stdin: Iterable[bytes] = ()) -> bytes:
         """What git prints, which must be short.
@@ -147,10 +149,10 @@ class Git:
         """
         done = self.finish(*arguments, stdin=stdin)
         if done.code:
+            # Options, and the settings of `-c`, come before what git is to do.
+            name = next(word for word in arguments if word[0] != "-" and "=" not in word)
             words = done.said.strip()[-_MOST_SAID:]
-            raise MaintenanceFailed(
-                f"{self.path.name}: git {arguments[0]} ended with {done.code}: {words}"
-            )
+            raise MaintenanceFailed(f"{self.path.name}: git {name} ended with {done.code}: {words}")
         return done.printed
 
     def finish(self, *arguments: str, stdin: Iterable[bytes] = ()) -> Finished:
@@ -182,7 +184,7 @@ class Git:
         command = ["git"]
         for setting in _CONFIGURATION:
             command += ["-c", setting]
-        rights = ownership.rights_for(self.path)
+        rights = ownership.rights_for(self.path) if self.as_owner else ownership.Rights()
         process = subprocess.Popen(
             [*command, *arguments],
             stdin=stdin,

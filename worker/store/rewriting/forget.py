@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,9 +19,15 @@ from confkeep.errors import ErasureIncomplete, NotInStore, RepositoryDamaged
 from worker.store import id_map, reader, recovery
 from worker.store.backup import DEVICE_ID_HEADER, checked_uuid
 from worker.store.git import durable, flock, ownership, refs
+from worker.store.git.git_objects import (
+    COMMIT,
+    TREE,
+    BadObject,
+    GitObjects,
+    git_for_objects,
+    loose_ids,
+)
 from worker.store.git.git_process import require_git
-from worker.store.git.object_reader import ObjectReader
-from worker.store.git.pack_reader import COMMIT, TREE, BadFile, BadObject, PackReader, read_idx
 from worker.store.git.refs import MAIN_REF
 from worker.store.id_map import IdMap, Rewrite
 from worker.store.index import DAMAGE_MARK, INDEX_NAME, open_index
@@ -35,6 +42,8 @@ from worker.store.rewriting.rewrite_erasure import Eraser, Erasure
 
 #: Files of git's that name commits that were once fetched or reset to.
 _TRACES: Final = ("logs", "ORIG_HEAD", "FETCH_HEAD")
+#: Seconds after which a git that proves is killed.
+_PROOF_S: Final = 6 * 3600.0
 #: In the place of a commit with which nothing began.
 _NO_COMMIT: Final = "0" * 40
 
@@ -169,13 +178,14 @@ def traces_of_device(path: Path, device_id: str, held: int | None = None) -> lis
     """
     found: list[str] = []
     reachable = prune.reachable_ids(path, held)
-    with contextlib.closing(ObjectReader(path / "objects")) as objects:
+    with git_for_objects(path, held=held, deadline=time.monotonic() + _PROOF_S) as git:
         for idx in sorted((path / "objects" / "pack").glob("*.idx")):
-            try:
-                objects.add(PackReader(idx.with_suffix(".pack"), read_idx(idx)))
-            except (BadFile, FileNotFoundError) as error:
-                found.append(f"{idx.name} cannot be read: {error}")
-        found += _in_objects(objects, reachable, device_id)
+            checked = git.finish("verify-pack", str(idx.absolute()))
+            if checked.code:
+                found.append(f"{idx.name} cannot be read: {checked.said.strip()[:300]}")
+        with GitObjects(git) as objects:
+            found += _in_objects(objects, reachable, device_id)
+    found += [f"object {id_} is there, loose" for id_ in loose_ids(path)]
     found += [
         f"objects/pack/{name} is there"
         for name in os.listdir(path / "objects" / "pack")
@@ -197,24 +207,21 @@ def traces_of_device(path: Path, device_id: str, held: int | None = None) -> lis
     return found
 
 
-def _in_objects(objects: ObjectReader, reachable: set[bytes], device_id: str) -> list[str]:
-    found = []
+def _in_objects(objects: GitObjects, reachable: set[bytes], device_id: str) -> list[str]:
+    found = [
+        f"object {id_.hex()} is there, and no ref reaches it"
+        for id_ in objects.ids()
+        if id_ not in reachable
+    ]
     entry = b" %s\0" % device_id.encode()
-    for number, pack in enumerate(objects.packs):
-        for at in pack.order:
-            id_ = pack.idx.id_at(at)
-            try:
-                kind, data = objects.read_at(number, pack.idx.offsets[at])
-            except BadObject as error:
-                found.append(f"object {id_.hex()} cannot be read: {error}")
-                continue
-            if id_ not in reachable:
-                found.append(f"object {id_.hex()} is there, and no ref reaches it")
-            elif (kind == TREE and entry in data) or (
-                kind == COMMIT and reader.id_in_header(data, DEVICE_ID_HEADER) == device_id
-            ):
-                found.append(f"object {id_.hex()} names it; is there a tag?")
-    found += [f"object {id_.hex()} is there, loose" for id_ in objects.loose_ids()]
+    for id_, kind, data in objects.each(objects.ids((COMMIT, TREE))):
+        if isinstance(data, BadObject):
+            found.append(f"object {id_.hex()} cannot be read: {data}")
+        elif id_ in reachable and (
+            (kind == TREE and entry in data)
+            or (kind == COMMIT and reader.id_in_header(data, DEVICE_ID_HEADER) == device_id)
+        ):
+            found.append(f"object {id_.hex()} names it; is there a tag?")
     return found
 
 

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from confkeep.errors import ConfkeepError, RepositoryBusy
+from confkeep.errors import ConfkeepError, MaintenanceFailed, RepositoryBusy
 from worker.store import id_map, recovery
 from worker.store.git import durable, flock, git_config, ownership
-from worker.store.git.pack import IdxEntry, encode_idx
-from worker.store.git.pack_reader import BadFile, BadObject
-from worker.store.git.pack_scan import entries_without_idx
+from worker.store.git.git_objects import git_for_objects
 from worker.store.git.refs import MAIN_REF
 from worker.store.index import open_index
 from worker.store.index_build import Progress
@@ -48,6 +46,7 @@ def repair_repository(report: Report, progress: Progress | None = None) -> Repai
     Raises:
         NotOwner: it is another user's; nothing was changed.
         RepositoryBusy: another process writes.
+        GitUnavailable: an idx is to be made, and there is no usable git.
         OSError: the file system refused.
     """
     path, done = report.path, Repaired()
@@ -93,7 +92,7 @@ def _mend(path: Path, finding: Finding) -> bool:
         durable.sync_directory(file.parent)
         return True
     if finding.kind == Kind.IDX:
-        return _rebuild_idx(file)
+        return _rebuild_idx(path, file)
     return _mend_head(path)
 
 
@@ -119,18 +118,19 @@ def _packed_refs(path: Path) -> list[bytes]:
     return [line[41:] for line in lines]
 
 
-def _rebuild_idx(idx: Path) -> bool:
+def _rebuild_idx(path: Path, idx: Path) -> bool:
     """Make an idx from its pack. The damaged one is replaced, not changed."""
-    pack = idx.with_suffix(".pack")
+    made = durable.temporary_name(idx.parent, recovery.IDX_PREFIX)
     try:
-        entries = entries_without_idx(pack)
-    except (BadFile, BadObject, FileNotFoundError):
+        with git_for_objects(path) as git:
+            git.run(
+                "index-pack", "-o", str(made.absolute()), str(idx.with_suffix(".pack").absolute())
+            )
+        durable.replace_file(idx, made.read_bytes())
+    except MaintenanceFailed:
         return False
-    with pack.open("rb") as file:
-        file.seek(-20, 2)
-        checksum = file.read()
-    written = [IdxEntry(id=id_, crc32=crc32, offset=offset) for id_, offset, crc32 in entries]
-    durable.replace_file(idx, encode_idx(written, checksum))
+    finally:
+        made.unlink(missing_ok=True)
     return True
 
 

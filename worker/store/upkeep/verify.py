@@ -1,4 +1,4 @@
-"""Verifying a tenant's repository, bit by bit; it changes nothing and needs no git binary.
+"""Verifying a tenant's repository, bit by bit, with git's own programs; it changes nothing.
 
 What ends one part of it unforeseen is a finding, and the other parts go on.
 
@@ -7,34 +7,38 @@ What is looked at, in this order:
 1. Every pack, idx, multi-pack-index, commit-graph, reverse index and bitmap against the checksum
    that it ends with; every idx against its pack; packs without idx and files of dead writers.
 2. The configuration; refs and HEAD, as bytes: a name that git would read leniently is a finding too.
-3. Every object: inflated, its deltas applied, and hashed.
+3. Every object: `git fsck` inflates, applies deltas and hashes, and follows all links from each ref.
 4. From each ref down: every commit, and of its root tree every entry that differs from its first
    parent's. No device may be in a commit's parent and not in the commit.
-5. Each device's latest pair, read by our own reader and by libgit2.
+5. Each device's latest pair, read by git and by libgit2.
 6. The maps of rewritten ids: every row against its checksum, and the map that counts against `main`.
 7. The history index: every byte against its seal, and every row against git. Bytes that belong to no
    row are not looked at while its writer is at work, or when the last one was killed (`index_seal`).
    An index that is complete for a commit which `main` does not reach proves that `main` was set back.
 8. The tenant's own rules of retention against their checksum.
 
-Objects are read by `object_reader`, which damaged files cannot harm. libgit2 is asked only about a
-repository in which nothing was found.
+Git runs in processes of its own, which damaged files may end, and reads nothing but objects.
+libgit2 is asked only about a repository in which nothing was found.
 """
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import pygit2
 
-from confkeep.errors import ConfkeepError
+from confkeep.errors import ConfkeepError, MaintenanceFailed
 from worker.store import index_build, reader
 from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME
-from worker.store.git.object_reader import ObjectReader
-from worker.store.git.pack_reader import BLOB, TREE, BadObject
+from worker.store.git import pack_set
+from worker.store.git.git_objects import BLOB, TREE, BadObject, GitObjects, git_for_objects
+from worker.store.git.git_process import require_git
 from worker.store.git.refs import MAIN_REF
 from worker.store.index import INDEX_NAME
 from worker.store.index_build import RawCommit, compare_trees, entries_of, is_device, is_uniform
@@ -58,6 +62,13 @@ from worker.store.upkeep.verify_report import Kind, Outcome, Report
 Progress = Callable[[str, int, int], None]
 
 
+#: How often `git fsck` is run while packs come and go.
+_ATTEMPTS: Final = 4
+#: The object that a complaint of `git fsck` is about.
+_NAMED = re.compile(r"^(?:missing \w+ |error: (?:.*?[^-/0-9a-f])?)([0-9a-f]{40})\b")
+_STYLE: Final = ("error in ", "warning in ")
+
+
 class _TimeIsOver(Exception):
     """The caller's limit is reached."""
 
@@ -71,7 +82,7 @@ def verify_repository(
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Report:
-    """Verify the repository at `path`. Finds; never raises for what it meets, and changes nothing.
+    """Verify the repository at `path`. It never raises for what it finds, and changes nothing.
 
     Args:
         subset: `(n, t)`: inflate and hash only the n-th of t parts of the objects, n from 1;
@@ -85,11 +96,13 @@ def verify_repository(
 
     Raises:
         ValueError: `subset` is not `1 <= n <= t`.
+        GitUnavailable: there is no usable git; nothing was looked at.
     """
     if subset is not None and not 1 <= subset[0] <= subset[1]:
         raise ValueError("subset must be (n, t) with 1 <= n <= t")
+    require_git()
     start = time.monotonic()
-    end = None if max_duration_s is None else start + max_duration_s
+    end = math.inf if max_duration_s is None else start + max_duration_s
     for last in (False, True):
         report = Report(path)
         kept_away = True
@@ -103,7 +116,11 @@ def verify_repository(
                 if not check_leftovers(report, deadline, maintained=not kept_away):
                     report.outcome = Outcome.LOCKED
                     break
-                _run(_Verification(report, subset, end, progress, stop))
+                with (
+                    git_for_objects(path, deadline=end, stop=stop) as git,
+                    GitObjects(git) as objects,
+                ):
+                    _run(_Verification(report, objects, subset, end, progress, stop))
         except Exception as error:  # noqa: BLE001 - a finding, whatever it is: others are to be looked at
             report.fail(path.name, error)
             report.complete = False
@@ -120,8 +137,6 @@ def _run(verification: _Verification) -> None:
         verification.run()
     except _TimeIsOver:
         verification.report.complete = False
-    finally:
-        verification.objects.close()
 
 
 class _Verification:
@@ -130,14 +145,15 @@ class _Verification:
     def __init__(
         self,
         report: Report,
+        objects: GitObjects,
         subset: tuple[int, int] | None,
-        end: float | None,
+        end: float,
         progress: Progress | None,
         stop: Callable[[], bool] | None,
     ) -> None:
         self.report = report
         self.path = report.path
-        self.objects = ObjectReader(report.path / "objects")
+        self.objects = objects
         self._subset = subset
         self._end = end
         self._progress = progress
@@ -145,7 +161,7 @@ class _Verification:
         self._said = 0.0
         #: The commits that refs point to.
         self._tips: dict[str, bytes] = {}
-        self._entries_seen: set[bytes] = set()
+        self._any_commit = False
         self._bad: set[bytes] = set()
         #: A root tree's id and whether it holds devices alone.
         self._uniform = ("", False)
@@ -159,7 +175,7 @@ class _Verification:
     def run(self) -> None:
         """Look at everything."""
         for part in (
-            # The packs first: what refs name at any later time is in those that are open, or in new ones.
+            # What may not be read shows here, before all of it would seem to be missing.
             self.check_packs,
             self.check_names,
             self.check_objects,
@@ -190,7 +206,7 @@ class _Verification:
     def check_packs(self) -> None:
         """Files that end with a checksum."""
         self._halves = check_files(
-            self.report, self.objects, lambda done, total: self._tick("packs", done, total)
+            self.report, lambda done, total: self._tick("packs", done, total)
         )
 
     def check_map(self) -> None:
@@ -199,7 +215,7 @@ class _Verification:
 
     def _tick(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if self._end is not None and now >= self._end:
+        if now >= self._end:
             raise _TimeIsOver
         if self._stop is not None and self._stop():
             raise _TimeIsOver
@@ -210,32 +226,57 @@ class _Verification:
     # 3
 
     def check_objects(self) -> None:
-        """Inflate and hash every object, in the order in which it stands on disk."""
-        total = sum(len(pack.idx) for pack in self.objects.packs)
-        done = 0
-        for number, pack in enumerate(self.objects.packs):
-            for at in pack.order:
-                done += 1
-                self._tick("objects", done, total)
-                id_ = pack.idx.id_at(at)
-                if self._is_chosen(id_):
-                    try:
-                        self.objects.check(id_, *self.objects.read_at(number, pack.idx.offsets[at]))
-                    except BadObject as error:
-                        self._bad_object(id_, f"in {pack.path.name}: {error}")
-                    self.report.objects += 1
-        for id_ in self.objects.loose_ids():
-            self._tick("objects", done, total)
-            if self._is_chosen(id_):
-                try:
-                    self.objects.read_loose(id_)
-                except BadObject as error:
-                    self._bad_object(id_, f"loose: {error}")
-                self.report.objects += 1
+        """Inflate and hash every object, or the chosen ones, and follow all links."""
+        ids = self.objects.ids()
+        self._any_commit = bool(ids)
+        folder = self.path / "objects" / "pack"
+        for attempt in range(_ATTEMPTS):
+            packs = pack_set.names_of(folder)
+            found = self._fsck()
+            # A repack of somebody's removes packs that git has listed, not what is in them.
+            if not found or pack_set.names_of(folder) == packs or attempt == _ATTEMPTS - 1:
+                break
+        for id_, text in found.items():
+            if id_:
+                self._bad_object(id_, text)
+            elif not self.report.findings:
+                self.report.add(Kind.PACK, "objects", text)
+        chosen = ids if self._subset is None else [id_ for id_ in ids if self._is_chosen(id_)]
+        self.report.objects = len(chosen)
+        if self._subset is not None:
+            for done, (id_, _kind, data) in enumerate(self.objects.each(chosen)):
+                self._tick("objects", done + 1, len(chosen))
+                if isinstance(data, BadObject):
+                    self._bad_object(id_, str(data))
+
+    def _fsck(self) -> dict[bytes, str]:
+        """The objects that `git fsck` complains of, with its words; b"" for what is about none."""
+        try:
+            done = self.objects.fsck(
+                sorted(set(self._tips.values())),
+                links_only=self._subset is not None,
+                progress=lambda _what, done, total: self._tick("objects", done, total),
+            )
+        except MaintenanceFailed as error:
+            raise _TimeIsOver from error
+        found: dict[bytes, str] = {}
+        told = 0
+        for line in [
+            *done.said.splitlines(),
+            *done.printed.decode("utf-8", "replace").splitlines(),
+        ]:
+            # How an object of somebody else's is written is no damage: its hash is right.
+            if line.startswith(_STYLE):
+                told += 1
+            elif named := _NAMED.search(line):
+                text = line.removeprefix("error: ").replace(f"{self.path.absolute()}/", "")
+                found.setdefault(bytes.fromhex(named[1]), f"git fsck: {text}")
+        if done.code and not found and not told:
+            found[b""] = f"git fsck ended with {done.code}: {done.said.strip()[-300:]}"
+        return found
 
     def _is_chosen(self, id_: bytes) -> bool:
-        if self._subset is None:
-            return True
+        assert self._subset is not None
         part, parts = self._subset
         return int.from_bytes(id_[-4:], "big") % parts == part - 1
 
@@ -248,7 +289,7 @@ class _Verification:
 
     def check_history(self) -> None:
         """Follow all commits from the refs; newest first."""
-        if not self._tips and self._has_commits():
+        if not self._tips and self._any_commit:
             self.report.add(Kind.REF, MAIN_REF, "it is missing, although there are commits")
         main = self._tips.get(MAIN_REF)
         order = [main] if main else []
@@ -276,12 +317,9 @@ class _Verification:
                     self.report.add(Kind.REF, MAIN_REF, "it names something else than a commit")
         self._tick("commits", self.report.commits, self.report.commits)
 
-    def _has_commits(self) -> bool:
-        return any(len(pack.idx) for pack in self.objects.packs) or any(
-            True for _id in self.objects.loose_ids()
-        )
-
     def _commit(self, id_: bytes) -> RawCommit | None:
+        if id_ in self._bad:
+            return None
         try:
             raw = self.objects.read(id_)
         except BadObject as error:
@@ -292,6 +330,8 @@ class _Verification:
         return index_build.parse_commit(id_.hex(), raw)
 
     def _tree(self, id_: str) -> bytes | None:
+        if bytes.fromhex(id_) in self._bad:
+            return None
         try:
             return self.objects.read(bytes.fromhex(id_), TREE)
         except BadObject as error:
@@ -320,27 +360,12 @@ class _Verification:
         differences, uniform_parent = compare_trees(tree, old, uniform)
         self._uniform = (parent_tree, uniform_parent)
         for name, entry, _before in differences:
-            if entry is not None:
-                self._check_entry(entry)
-            elif is_device(name) and backup_id is not None:
+            if entry is None and is_device(name) and backup_id is not None:
                 # Others may remove a device on purpose; no backup does.
                 text = f"commit {id_.hex()} lost it from its tree"
                 self.report.add(Kind.DEVICE, name.decode(), text)
             if of_main and self._changes is not None and is_device(name):
                 self._changes[index_build.pack_uuid(name.decode())].append(id_)
-
-    def _check_entry(self, entry: bytes) -> None:
-        """An entry of a tree, given as mode and id, and all below it."""
-        mode, id_ = entry[:-20], entry[-20:]
-        if mode == b"160000" or id_ in self._entries_seen:
-            return
-        self._entries_seen.add(id_)
-        if mode in (b"40000", b"040000"):
-            data = self._tree(id_.hex())
-            for below in entries_of(data or b"").values():
-                self._check_entry(below)
-        elif id_ not in self.objects:
-            self._bad_object(id_, "a file that is needed: it is missing")
 
     # 5
 

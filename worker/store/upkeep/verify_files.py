@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -14,8 +15,7 @@ from typing import Final
 from confkeep.errors import RepositoryDamaged, SideFileDamaged
 from worker.store import id_map, recovery
 from worker.store.git import flock, git_config, keep
-from worker.store.git.object_reader import ObjectReader
-from worker.store.git.pack_reader import BadFile, PackReader, check_trailer, read_idx
+from worker.store.git.git_objects import GitObjects
 from worker.store.index_build import pack_uuid
 from worker.store.rewriting.retention_file import RULES_NAME, load_rules
 from worker.store.rewriting.rewrite import BEFORE_REFS
@@ -109,13 +109,10 @@ class Half:
     text: str
 
 
-def check_files(
-    report: Report, objects: ObjectReader, tick: Callable[[int, int], None]
-) -> list[Half]:
+def check_files(report: Report, tick: Callable[[int, int], None]) -> list[Half]:
     """Look at everything that ends with a checksum, and that packs and idx files come in pairs.
 
     Args:
-        objects: gets every pack that can be read, later ones too.
         tick: gets how many packs are done, and of how many.
 
     Returns:
@@ -124,11 +121,10 @@ def check_files(
     """
     if not (report.path / "objects" / "pack").is_dir():
         return []
-    packs = _Packs(report, objects, tick)
+    packs = _Packs(report, tick)
     while packs.look():
         pass
     halves = packs.halves()
-    objects.look_again = packs.look
     helpers = [file for pattern in _HELPERS for file in sorted(report.path.glob(pattern))]
     for file in helpers:
         # A lock, and the folder of git's incremental form.
@@ -141,23 +137,18 @@ def check_files(
 class _Packs:
     """The packs of a repository, beside whoever makes some and removes others.
 
-    An object is in one pack or another at any time. A pack stays readable once it is open, and before
-    one goes its objects are in another. So all is open when two listings are the same and all that
-    they name is open.
+    Before a pack goes its objects are in another. So all was looked at when two listings are the same.
     """
 
-    def __init__(
-        self, report: Report, objects: ObjectReader, tick: Callable[[int, int], None]
-    ) -> None:
+    def __init__(self, report: Report, tick: Callable[[int, int], None]) -> None:
         self._report = report
-        self._objects = objects
         self._tick = tick
         self._folder = report.path / "objects" / "pack"
         self._names = set[str]()
         self._seen = set[str]()
 
     def look(self) -> bool:
-        """List the packs, and check and open those that are new; whether the listing is another one."""
+        """List the packs, and check those that are new; whether the listing is another one."""
         names = {
             name
             for name in os.listdir(self._folder)
@@ -171,7 +162,7 @@ class _Packs:
             self._tick(done, len(new))
             self._seen.add(stem)
             pack, idx = (self._folder / f"{stem}{suffix}" for suffix in (".pack", ".idx"))
-            _check_pair(self._report, self._objects, pack, idx)
+            _check_pair(self._report, pack, idx)
         return True
 
     def _stems(self, suffix: str) -> set[str]:
@@ -216,22 +207,20 @@ def _is_leftover(report: Report, place: str) -> bool:
     return any(f.kind == Kind.LEFTOVER and f.place == place for f in report.findings)
 
 
-def _check_pair(report: Report, objects: ObjectReader, pack: Path, idx: Path) -> None:
-    sound = _check_trailer(report, pack, Kind.PACK)
-    try:
-        reader_of_pack = PackReader(pack, read_idx(idx))
-    except BadFile as error:
-        kind = Kind.IDX if sound else Kind.PACK
-        place = idx if sound else pack
-        report.add(kind, place.relative_to(report.path).as_posix(), str(error))
-    except FileNotFoundError:
-        if pack.exists():
-            raise
-        # A repack dropped it meanwhile; its objects are in another pack.
-    except IsADirectoryError:
-        report.add(Kind.IDX, idx.relative_to(report.path).as_posix(), "it is a folder")
-    else:
-        objects.add(reader_of_pack)
+def _check_pair(report: Report, pack: Path, idx: Path) -> None:
+    _check_trailer(report, pack, Kind.PACK)
+    if _check_trailer(report, idx, Kind.IDX):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            # Before its own checksum an idx has that of its pack.
+            if _end_of(pack, 20) != _end_of(idx, 40)[:20]:
+                place = idx.relative_to(report.path).as_posix()
+                report.add(Kind.IDX, place, "it is of another pack")
+
+
+def _end_of(file: Path, size: int) -> bytes:
+    with file.open("rb") as opened:
+        opened.seek(-min(size, os.fstat(opened.fileno()).st_size), os.SEEK_END)
+        return opened.read()
 
 
 def _check_trailer(report: Report, file: Path, kind: Kind) -> bool:
@@ -242,15 +231,21 @@ def _check_trailer(report: Report, file: Path, kind: Kind) -> bool:
 
 
 def _trailer_problem(file: Path) -> str | None:
+    """Why a file does not end with the checksum of what stands before; None: it does, or is gone."""
+    hasher = hashlib.sha1(usedforsecurity=False)
     try:
-        check_trailer(file)
-    except BadFile as error:
-        return str(error)
+        with file.open("rb") as opened:
+            rest = os.fstat(opened.fileno()).st_size - 20
+            if rest < 0:
+                return "too short"
+            while rest and (chunk := opened.read(min(1 << 20, rest))):
+                hasher.update(chunk)
+                rest -= len(chunk)
+            return None if opened.read() == hasher.digest() else "its checksum is wrong"
     except FileNotFoundError:
         return None
     except IsADirectoryError:
         return "it is a folder"
-    return None
 
 
 def check_rules(report: Report) -> None:
@@ -263,7 +258,7 @@ def check_rules(report: Report) -> None:
 
 def check_ids(
     report: Report,
-    objects: ObjectReader,
+    objects: GitObjects,
     tips: Mapping[str, bytes],
     main: Collection[bytes],
     backup_ids: Mapping[bytes, bytes],

@@ -1,0 +1,212 @@
+"""Reads and judges git's objects by git's own programs; damaged files can end only those."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self
+
+from worker.store.git.git_process import Finished, Git, Progress, end
+
+BLOB, COMMIT, TREE = b"blob", b"commit", b"tree"
+
+#: What only makes reading faster is not believed: it may be damaged.
+_PLAINLY: Final = ("-c", "core.commitGraph=false", "-c", "core.multiPackIndex=false")
+#: Objects that are kept, since a history asks for each commit and root tree twice.
+_KEPT: Final = 8
+_MOST_KEPT_BYTES: Final = 4 << 20
+_LOOSE: Final = re.compile(r"[0-9a-f]{38}")
+
+
+class BadObject(Exception):
+    """An object is missing, or its bytes are not those that its id stands for."""
+
+
+@contextmanager
+def git_for_objects(
+    path: Path,
+    *,
+    deadline: float = float("inf"),
+    stop: Callable[[], bool] | None = None,
+    held: int | None = None,
+) -> Iterator[Git]:
+    """A git that reads the objects of the repository at `path`, and nothing else of it.
+
+    So it reads them too when HEAD, refs or configuration are damaged; and since it obeys nothing of
+    the owner's, root runs it as itself.
+    """
+    with tempfile.TemporaryDirectory(prefix="confkeep-") as folder:
+        for name in ("objects", "refs"):
+            os.mkdir(os.path.join(folder, name))
+        Path(folder, "HEAD").write_bytes(b"ref: refs/heads/main\n")
+        own = {"GIT_DIR": folder, "GIT_OBJECT_DIRECTORY": str(path.absolute() / "objects")}
+        yield Git(path, held, deadline, stop=stop, environment=own, as_owner=False)
+
+
+def loose_ids(path: Path) -> Iterator[str]:
+    """The ids of all loose objects of a repository, as their names give them."""
+    for folder in sorted((path / "objects").glob("[0-9a-f][0-9a-f]")):
+        for name in sorted(os.listdir(folder)):
+            if _LOOSE.fullmatch(name):
+                yield folder.name + name
+
+
+class GitObjects:
+    """All objects of one repository, each checked against its id as it is read."""
+
+    def __init__(self, git: Git) -> None:
+        self._git = git
+        self._process: subprocess.Popen[bytes] | None = None
+        self._kept: dict[bytes, tuple[bytes, bytes]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._process is not None:
+            end(self._process)
+            self._process = None
+
+    def ids(self, kinds: Sequence[bytes] = (BLOB, COMMIT, TREE, b"tag")) -> list[bytes]:
+        """The ids of all objects of these kinds, each once, about as they stand on disk.
+
+        Raises:
+            GitUnavailable, MaintenanceFailed, OSError: as `Git.run`.
+        """
+        asked = ("--batch-all-objects", "--unordered", "--batch-check=%(objecttype) %(objectname)")
+        found = self._git.run(*_PLAINLY, "cat-file", *asked).splitlines()
+        listed = (line.split(b" ") for line in found)
+        return list(
+            dict.fromkeys(bytes.fromhex(id_.decode()) for kind, id_ in listed if kind in kinds)
+        )
+
+    def read(self, id_: bytes, kind: bytes | None = None) -> bytes:
+        """An object's bytes.
+
+        Raises:
+            BadObject: it is missing, damaged or not of that kind.
+            GitUnavailable, OSError: as `Git.run`.
+        """
+        real, data = self._kept.get(id_) or self._read(id_)
+        if kind is not None and real != kind:
+            raise BadObject(f"it is a {real.decode()}")
+        return data
+
+    def _read(self, id_: bytes) -> tuple[bytes, bytes]:
+        header = self._ask(b"contents", id_)
+        assert self._process is not None
+        assert self._process.stdout is not None
+        found = _next_object(self._process.stdout, header)
+        if found is None:
+            # Git ends at an object that is damaged. The next one has a git of its own.
+            self._end()
+            raise BadObject("git cannot read it")
+        kind, data = found
+        _check(id_, kind, data)
+        if kind in (COMMIT, TREE) and len(data) <= _MOST_KEPT_BYTES:
+            if len(self._kept) >= _KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[id_] = found
+        return found
+
+    def __contains__(self, id_: bytes) -> bool:
+        return id_ in self._kept or len(self._ask(b"info", id_).split()) == 3
+
+    def _ask(self, what: bytes, id_: bytes) -> bytes:
+        """The first line of git's answer; empty where git has ended."""
+        if self._process is None:
+            arguments = (*_PLAINLY, "cat-file", "--batch-command")
+            self._process = self._git.start(
+                *arguments, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(b"%s %s\n" % (what, id_.hex().encode()))
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return b""
+        return self._process.stdout.readline()
+
+    def each(self, ids: Sequence[bytes]) -> Iterator[tuple[bytes, bytes, bytes | BadObject]]:
+        """Each object's id, kind and bytes, or what is wrong with it.
+
+        Raises:
+            GitUnavailable, OSError: as `Git.run`.
+        """
+        done = 0
+        while done < len(ids):
+            with tempfile.TemporaryFile() as asked:
+                asked.writelines(b"%s\n" % id_.hex().encode() for id_ in ids[done:])
+                asked.seek(0)
+                arguments = (*_PLAINLY, "cat-file", "--batch", "--buffer")
+                process = self._git.start(*arguments, stdin=asked, stderr=subprocess.DEVNULL)
+            assert process.stdout is not None
+            try:
+                while done < len(ids):
+                    id_ = ids[done]
+                    done += 1
+                    try:
+                        found = _next_object(process.stdout, process.stdout.readline())
+                        if found is None:
+                            yield id_, b"", BadObject("git cannot read it")
+                            break
+                        _check(id_, *found)
+                    except BadObject as error:
+                        yield id_, b"", error
+                    else:
+                        yield id_, *found
+            finally:
+                end(process)
+
+    def fsck(self, tips: Sequence[bytes], *, links_only: bool, progress: Progress) -> Finished:
+        """What `git fsck` says of all objects, and of what the tips lead to.
+
+        Args:
+            links_only: look whether what the tips need is there, and hash nothing.
+
+        Raises:
+            GitUnavailable, MaintenanceFailed, OSError: as `Git.finish`.
+        """
+        how = ("--connectivity-only",) if links_only else ("--full", "--strict")
+        heads = [tip.hex() for tip in tips]
+        git = dataclasses.replace(self._git, progress=progress)
+        return git.finish(*_PLAINLY, "fsck", *how, "--no-dangling", "--progress", *heads)
+
+
+def _next_object(answers: IO[bytes], header: bytes) -> tuple[bytes, bytes] | None:
+    """Kind and bytes of the object that git prints; None: git ended.
+
+    Raises:
+        BadObject: it is missing.
+    """
+    words = header.split()
+    if len(words) == 2:
+        raise BadObject("it is missing")
+    if len(words) != 3:
+        return None
+    data = answers.read(int(words[2]) + 1)
+    return (words[1], data[:-1]) if len(data) == int(words[2]) + 1 else None
+
+
+def _check(id_: bytes, kind: bytes, data: bytes) -> None:
+    hasher = hashlib.sha1(b"%s %d\0" % (kind, len(data)), usedforsecurity=False)
+    hasher.update(data)
+    if hasher.digest() != id_:
+        raise BadObject("its bytes are not those that its id stands for")
