@@ -291,6 +291,8 @@ class _Verification:
         """Follow all commits from the refs; newest first."""
         if not self._tips and self._any_commit:
             self.report.add(Kind.REF, MAIN_REF, "it is missing, although there are commits")
+        sound = None if self._halves else self._open_git()
+        self.objects.sound = None if sound is None else sound.git
         main = self._tips.get(MAIN_REF)
         order = [main] if main else []
         order += sorted(set(self._tips.values()) - set(order))
@@ -371,6 +373,8 @@ class _Verification:
 
     def check_latest(self) -> None:
         """Each device's latest pair: restorable, and what libgit2 reads is the same."""
+        # Two witnesses.
+        self.objects.sound = None
         main = self._tips.get(MAIN_REF)
         commit = None if main is None else self._commit(main)
         tree = None if commit is None else self._tree(commit.tree)
@@ -425,6 +429,7 @@ class _Verification:
         git = self._open_git()
         if git is None or not (self.path / INDEX_NAME).exists():
             return
+        self.objects.sound = git.git
         side = GitSide(
             git,
             self._tips.get(MAIN_REF),
