@@ -25,6 +25,8 @@ _KINDS: Final = {1: COMMIT, 2: TREE, 3: BLOB, 4: b"tag"}
 _PLAINLY: Final = ("-c", "core.commitGraph=false", "-c", "core.multiPackIndex=false")
 #: Objects that are kept, since a history asks for each commit and root tree twice.
 _KEPT: Final = 8
+#: Objects that one git is asked for.
+_ASKED: Final = 20_000
 #: Objects after which what libgit2 keeps is dropped.
 _LET_GO: Final = 4_096
 _MOST_KEPT_BYTES: Final = 4 << 20
@@ -177,14 +179,16 @@ class GitObjects:
         """
         done = 0
         while done < len(ids):
+            # Git ends at each damaged object, and is asked for the rest anew.
+            end_at = min(done + _ASKED, len(ids))
             with tempfile.TemporaryFile() as asked:
-                asked.writelines(b"%s\n" % id_.hex().encode() for id_ in ids[done:])
+                asked.writelines(b"%s\n" % id_.hex().encode() for id_ in ids[done:end_at])
                 asked.seek(0)
                 arguments = (*_PLAINLY, "cat-file", "--batch", "--buffer")
                 process = self._git.start(*arguments, stdin=asked, stderr=subprocess.DEVNULL)
             assert process.stdout is not None
             try:
-                while done < len(ids):
+                while done < end_at:
                     id_ = ids[done]
                     done += 1
                     try:
@@ -200,19 +204,16 @@ class GitObjects:
             finally:
                 end(process)
 
-    def fsck(self, tips: Sequence[bytes], *, links_only: bool, progress: Progress) -> Finished:
-        """What `git fsck` says of all objects, and of what the tips lead to.
-
-        Args:
-            links_only: look whether what the tips need is there, and hash nothing.
+    def fsck(self, tips: Sequence[bytes], progress: Progress) -> Finished:
+        """What `git fsck` says of whether all that the tips lead to is there; it hashes nothing.
 
         Raises:
             GitUnavailable, MaintenanceFailed, OSError: as `Git.finish`.
         """
-        how = ("--connectivity-only",) if links_only else ("--full", "--strict")
         heads = [tip.hex() for tip in tips]
         git = dataclasses.replace(self._git, progress=progress)
-        return git.finish(*_PLAINLY, "fsck", *how, "--no-dangling", "--progress", *heads)
+        how = ("--connectivity-only", "--no-dangling", "--progress")
+        return git.finish(*_PLAINLY, "fsck", *how, *heads)
 
 
 def _next_object(answers: IO[bytes], header: bytes) -> tuple[bytes, bytes] | None:

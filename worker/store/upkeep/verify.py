@@ -7,7 +7,8 @@ What is looked at, in this order:
 1. Every pack, idx, multi-pack-index, commit-graph, reverse index and bitmap against the checksum
    that it ends with; every idx against its pack; packs without idx and files of dead writers.
 2. The configuration; refs and HEAD, as bytes: a name that git would read leniently is a finding too.
-3. Every object: `git fsck` inflates, applies deltas and hashes, and follows all links from each ref.
+3. Every object: `git fsck` follows all links from each ref, and `git cat-file` inflates each object
+   and applies its deltas; what comes out is hashed.
 4. From each ref down: every commit, and of its root tree every entry that differs from its first
    parent's. No device may be in a commit's parent and not in the commit.
 5. Each device's latest pair, read by git and by libgit2.
@@ -243,19 +244,17 @@ class _Verification:
                 self.report.add(Kind.PACK, "objects", text)
         chosen = ids if self._subset is None else [id_ for id_ in ids if self._is_chosen(id_)]
         self.report.objects = len(chosen)
-        if self._subset is not None:
-            for done, (id_, _kind, data) in enumerate(self.objects.each(chosen)):
-                self._tick("objects", done + 1, len(chosen))
-                if isinstance(data, BadObject):
-                    self._bad_object(id_, str(data))
+        for done, (id_, _kind, data) in enumerate(self.objects.each(chosen)):
+            self._tick("objects", done + 1, len(chosen))
+            if isinstance(data, BadObject):
+                self._bad_object(id_, str(data))
 
     def _fsck(self) -> dict[bytes, str]:
         """The objects that `git fsck` complains of, with its words; b"" for what is about none."""
         try:
             done = self.objects.fsck(
                 sorted(set(self._tips.values())),
-                links_only=self._subset is not None,
-                progress=lambda _what, done, total: self._tick("objects", done, total),
+                lambda _what, done, total: self._tick("links", done, total),
             )
         except MaintenanceFailed as error:
             raise _TimeIsOver from error
