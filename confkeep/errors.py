@@ -414,10 +414,11 @@ class NotOwner(StoreUnavailable):
 
 
 class GitUnavailable(StoreError):
-    """Maintenance needs a git binary, and there is none, or it is too old."""
+    """Maintenance and checks need a git binary, and there is none, or it is too old."""
 
     hint = (
-        "Install git 2.36 or later on the workers' PATH; everything but maintenance works without."
+        "Install git 2.36 or later on PATH; commits, histories and restores work without, but nothing is "
+        "verified, repaired or repacked."
     )
     exit_code = 41
 
