@@ -17,13 +17,12 @@ from confkeep.queue import receipts, staging
 from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.queue.staged_bytes import Contents
-from confkeep.routeros.suspect import warning_of, why_suspect
+from confkeep.routeros.suspect import warning_of
 from confkeep.settings import Settings
 from worker.observe import measure, metrics
 from worker.queue import dead_letters, inbox, totals
 from worker.queue.inbox import Batch, Waiting
 from worker.queue.totals import Mark, RecentCommit
-from worker.store import reader
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups, find_committed
 from worker.store.repository import TenantRepository
@@ -77,11 +76,6 @@ class BatchCommitter:
             poisoned[batch.entries[0].stream_id] = PoisonedBackup(
                 f"{batch.attempts} tries to commit it did not come to an end"
             )
-        suspects = {
-            backup.backup_id: why_suspect(backup.export, backup.binary)
-            for backup in backups
-            if backup.export
-        }
         watch.lap("check")
         committed = {answer.backup_id: answer for answer in self._commit(backups, watch)}
         outcomes, done, dead = [], [], []
@@ -106,7 +100,7 @@ class BatchCommitter:
                 )
             else:
                 done.append(waiting)
-                receipt = self._receipt(committed[entry.backup_id], suspects)
+                receipt = self._receipt(committed[entry.backup_id])
                 marks[entry.backup_id] = totals.mark_of(_recent(receipt))
                 value = receipt.model_dump(mode="json")
                 tracing.commit(
@@ -200,9 +194,8 @@ class BatchCommitter:
                 time.sleep(0.02)
         raise AssertionError("unreachable")
 
-    def _receipt(self, committed: Committed, suspects: Mapping[str, str | None]) -> Receipt:
-        backup_id = committed.backup_id
-        suspect = suspects[backup_id] if backup_id in suspects else self._in_git(committed)
+    def _receipt(self, committed: Committed) -> Receipt:
+        suspect = committed.suspect
         receipt = Receipt(
             backup_id=committed.backup_id,
             tenant_id=self._tenant_id,
@@ -222,16 +215,10 @@ class BatchCommitter:
                 action="backup.suspect",
                 tenant_id=self._tenant_id,
                 device_id=committed.device_id,
-                backup_id=backup_id,
+                backup_id=committed.backup_id,
                 reason=suspect,
             )
         return receipt
-
-    def _in_git(self, committed: Committed) -> str | None:
-        """Why a backup whose bytes only git has any more looks bad or failed."""
-        commit = reader.find_commit(self._repository, committed.sha)
-        pair = reader.read_pair(self._repository, commit, committed.device_id)
-        return why_suspect(pair.export, pair.binary)
 
 
 def _measure(

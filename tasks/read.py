@@ -14,7 +14,6 @@ from confkeep.errors import BrokerUnavailable, InvalidInput
 from confkeep.ids import checked_uuid
 from confkeep.models import HistoryEntry
 from confkeep.queue import receipts
-from confkeep.routeros.suspect import why_suspect
 from confkeep.settings import get_settings
 from worker.app import app
 from worker.store import reader
@@ -65,10 +64,8 @@ def history(tenant_id: str, device_id: str, limit: int = 100) -> list[dict[str, 
     device_id = checked_uuid("device_id", device_id)
     repository = _open(tenant_id)
     with open_index(repository) as index:
-        versions = index.versions(device_id, tip=repository.tip(), limit=limit)
-    return [
-        _entry_of(repository, device_id, version).model_dump(mode="json") for version in versions
-    ]
+        versions = index.versions(device_id, tip=repository.tip(), limit=limit, details=True)
+    return [_entry_of(version).model_dump(mode="json") for version in versions]
 
 
 @app.task(  # type: ignore[untyped-decorator]
@@ -79,15 +76,13 @@ def devices(tenant_id: str) -> list[str]:
     return reader.devices_of(_open(tenant_id))
 
 
-def _entry_of(repository: TenantRepository, device_id: str, version: Version) -> HistoryEntry:
-    commit = reader.find_commit(repository, version.sha)
-    pair = reader.read_pair(repository, commit, device_id)
+def _entry_of(version: Version) -> HistoryEntry:
     return HistoryEntry(
         sha=version.sha,
         message=version.message.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
         committed_at=version.committed_at,
         backup_id=version.backup_id,
-        suspect=why_suspect(pair.export, pair.binary),
+        suspect=version.suspect,
     )
 
 

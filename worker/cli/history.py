@@ -197,8 +197,8 @@ def print_versions(terminal: Terminal, rows: list[Row]) -> None:
 
 def _message_of(row: Row) -> Text:
     text = Text(first_line(row.version.message))
-    if row.suspect is not None:
-        text = Text.assemble((f"[suspect: {row.suspect}] ", "red"), text)
+    if row.version.suspect is not None:
+        text = Text.assemble((f"[suspect: {row.version.suspect}] ", "red"), text)
     return text
 
 
@@ -215,7 +215,7 @@ def _version_json(row: Row) -> dict[str, object]:
         "export_bytes": row.version.export_bytes,
         "binary_bytes": row.version.binary_bytes,
         "removed": row.removed,
-        "suspect": row.suspect,
+        "suspect": row.version.suspect,
     }
 
 

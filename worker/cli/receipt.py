@@ -28,7 +28,7 @@ from confkeep.errors import (
 from confkeep.ids import checked_uuid
 from confkeep.models import Receipt
 from confkeep.queue import arrivals, receipts
-from confkeep.routeros.suspect import warning_of, why_suspect
+from confkeep.routeros.suspect import warning_of
 from confkeep.settings import Settings, get_settings
 from worker.cli import running
 from worker.cli.lookup import find_tenant
@@ -39,7 +39,7 @@ from worker.queue import dead_letters, inbox
 from worker.store.backup import DEVICE_ID_HEADER
 from worker.store.commit import describe_commit
 from worker.store.index import open_index
-from worker.store.reader import find_commit, id_in_header, read_pair
+from worker.store.reader import find_commit, id_in_header
 from worker.store.repository import open_repository, repository_path, tenants_of
 
 #: What the states of a record mean to a person.
@@ -216,12 +216,10 @@ def _in_repository(path: Path, tenant_id: str, backup_id: str) -> dict[str, Any]
         device_id = min(changed_devices(commit), default="")
     committed = asdict(describe_commit(repository, commit, device_id))
     del committed["replayed"]
-    pair = read_pair(repository, commit, device_id)
-    reason = why_suspect(pair.export, pair.binary)
+    reason = committed["suspect"]
     return {
         "tenant_id": tenant_id,
         **committed,
-        "suspect": reason,
         "warnings": [] if reason is None else [warning_of(reason)],
     }
 

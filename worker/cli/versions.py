@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import pygit2
 
 from confkeep.errors import NotInStore
-from confkeep.routeros.suspect import why_suspect
 from worker.store.backup import (
     BINARY_NAME,
     DEVICE_ID_HEADER,
@@ -23,7 +22,6 @@ from worker.store.reader import (
     find_commit,
     id_in_header,
     read_pair,
-    version_of,
 )
 from worker.store.repository import TenantRepository, tells_damage
 
@@ -35,8 +33,6 @@ class Row:
     version: Version
     #: The author's date: when the device was asked, as far as that is known.
     captured_at: dt.datetime
-    #: Why the capture looks bad or failed; None: it does not.
-    suspect: str | None = None
 
     @property
     def removed(self) -> bool:
@@ -49,7 +45,7 @@ class DeviceRow:
     """A device as `confkeep history TENANT` lists it."""
 
     device_id: str
-    #: Commits that changed it.
+    #: How many it has.
     versions: int
     last: Version
 
@@ -119,13 +115,7 @@ def _page(
         config_changes_only=wanted.config_changes_only,
         details=True,
     )
-    return [_row_of(repository, device_id, version) for version in versions]
-
-
-def _row_of(repository: TenantRepository, device_id: str, version: Version) -> Row:
-    commit = find_commit(repository, version.sha)
-    pair = read_pair(repository, commit, device_id)
-    return Row(version, captured_at(commit), why_suspect(pair.export, pair.binary))
+    return [Row(version, captured_at(find_commit(repository, version.sha))) for version in versions]
 
 
 def _last_not_before(
@@ -166,23 +156,11 @@ def pair_at(repository: TenantRepository, device_id: str, sha: str) -> tuple[pyg
 
 @tells_damage
 def device_rows(repository: TenantRepository) -> list[DeviceRow]:
-    """The devices of the newest commit, the last changed one first. Costs the whole history.
-
-    A merge counts for what it changed against its first parent.
-    """
-    tip = repository.tip()
-    if tip is None:
-        return []
+    """The devices of the newest commit, the last changed one first."""
+    with open_index(repository) as index:
+        found = index.devices(repository.tip())
     current = set(devices_of(repository))
-    counts = dict.fromkeys(current, 0)
-    last: dict[str, Version] = {}
-    for commit in repository.git.walk(tip):
-        for device_id in changed_devices(commit):
-            if device_id in current:
-                counts[device_id] += 1
-                if device_id not in last:
-                    last[device_id] = version_of(commit)
-    return [DeviceRow(device_id, counts[device_id], version) for device_id, version in last.items()]
+    return [DeviceRow(device, *row) for device, row in found.items() if device in current]
 
 
 def changed_devices(commit: pygit2.Commit) -> set[str]:

@@ -102,6 +102,8 @@ class Committed:
     export_changed: bool
     #: The committer's date, in UTC, whole seconds.
     committed_at: dt.datetime
+    #: Why the capture looks bad or failed; None: it does not, or retention removed it.
+    suspect: str | None
     #: The id was in git already; this call did not write it.
     replayed: bool = False
 
@@ -124,3 +126,5 @@ class Version:
     #: Sizes of the two files; None also: the version does not hold that file.
     export_bytes: int | None = None
     binary_bytes: int | None = None
+    #: Why the capture looks bad or failed; None also: it does not.
+    suspect: str | None = None

@@ -9,6 +9,7 @@ import pygit2
 
 from confkeep.errors import RepositoryDamaged
 from confkeep.routeros.export import same_configuration
+from confkeep.routeros.suspect import why_suspect
 from worker.store.backup import (
     BACKUP_ID_HEADER,
     BINARY_NAME,
@@ -22,7 +23,8 @@ from worker.store.backup import (
 from worker.store.git import pack
 from worker.store.git.pack import PackObject, TreeEntry
 from worker.store.git.root_tree import RootTree
-from worker.store.index_rows import IndexedCommit
+from worker.store.index_build import pack_uuid
+from worker.store.index_file import Detail, Entry
 from worker.store.line_delta import count_changed_lines
 from worker.store.repository import TenantRepository
 
@@ -70,7 +72,7 @@ class Batch:
         #: Ids of objects that need not be stored (again).
         self._known = {self._root_id}
         #: What the history index is to learn of the batch.
-        self.indexed: list[IndexedCommit] = []
+        self.indexed: list[Entry] = []
         # A pack's order: what history walks read comes first and lies together.
         self._commits: list[PackObject] = []
         self._roots: list[PackObject] = []
@@ -125,19 +127,23 @@ class Batch:
         self._commits.append(PackObject(pack.COMMIT, commit_id, commit))
         self.tip = commit_id.hex()
         answer = describe(backup, self.tip, old_export, unchanged, self._now_s)
+        packed = pack_uuid(backup.device_id)
         self.indexed.append(
-            IndexedCommit(
-                sha=answer.sha,
-                backup_id=backup.backup_id,
-                device_id=backup.device_id,
-                message=backup.message,
-                committed_at_s=self._now_s,
-                unchanged=unchanged,
-                export_changed=answer.export_changed,
-                lines_added=answer.lines_added,
-                lines_removed=answer.lines_removed,
-                export_bytes=len(backup.export),
-                binary_bytes=None if backup.binary is None else len(backup.binary),
+            Entry(
+                sha=commit_id,
+                committed_s=self._now_s,
+                backup_id=pack_uuid(backup.backup_id),
+                message=encode_text(backup.message),
+                changed=() if unchanged else (packed,),
+                seen=packed,
+                detail=Detail(
+                    export_changed=answer.export_changed,
+                    lines_added=answer.lines_added,
+                    lines_removed=answer.lines_removed,
+                    export_bytes=len(backup.export),
+                    binary_bytes=None if backup.binary is None else len(backup.binary),
+                    suspect=answer.suspect,
+                ),
             )
         )
         return answer
@@ -252,4 +258,5 @@ def describe(
         unchanged=unchanged,
         export_changed=old_export is None or not same_configuration(old_export, backup.export),
         committed_at=dt.datetime.fromtimestamp(now_s, dt.UTC),
+        suspect=why_suspect(backup.export, backup.binary),
     )

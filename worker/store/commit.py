@@ -263,6 +263,7 @@ def _describe_removed(gone: RemovedBackup, device_id: str) -> Committed:
         unchanged=False,
         export_changed=False,
         committed_at=dt.datetime.fromtimestamp(gone.committed_s, dt.UTC),
+        suspect=None,
         replayed=True,
     )
 

@@ -24,10 +24,11 @@ here is synced, nothing here is the truth, and no error of the file reaches the 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
+from typing import TypeVar
 
 import pygit2
 
@@ -38,15 +39,15 @@ from worker.store.backup import (
     Version,
     checked_uuid,
 )
-from worker.store.index_build import pack_uuid, unpack_uuid
-from worker.store.index_file import IndexFile
-from worker.store.index_format import Detail, Row, Unusable
+from worker.store.index_build import MergedHistory, pack_uuid, unpack_uuid
+from worker.store.index_file import Detail, Entry, IndexFile, Row, Unusable
 from worker.store.index_keeper import DAMAGE_MARK as DAMAGE_MARK
 from worker.store.index_keeper import INDEX_NAME as INDEX_NAME
 from worker.store.index_keeper import IndexKeeper, raw_id, tells_damage_of_git
 from worker.store.index_rows import detail_of, row_of, version_of
-from worker.store.index_writer import IndexWriter
 from worker.store.repository import TenantRepository
+
+_Value = TypeVar("_Value")
 
 
 def open_index(repository: TenantRepository) -> HistoryIndex:
@@ -150,24 +151,62 @@ class HistoryIndex(IndexKeeper):
         raw_tip = raw_id(tip)
         if raw_tip is None:
             return {}
-        try:
-            with self._reading() as file:
-                _newest, missing = self._locate(file, raw_tip)
-                seen_s = file.all_last_seen()
-                parent = None if file.root.tip is None else file.root.tip.hex()
-        except Unusable as error:
-            self._note(error)
-            missing, bottom = self._below(raw_tip, b"")
-            parent, seen_s = None if bottom is None else bottom.hex(), {}
-            if parent is not None:
-                seen_s = dict(index_build.read_merged(self._git, parent, None).seen)
-        for entry in index_build.linear_entries(self._git, parent, missing):
+        seen_s, above = self._known(
+            raw_tip,
+            lambda file, _newest: file.all_last_seen(),
+            lambda history: dict(history.seen),
+        )
+        for entry in above:
             devices = entry.changed if entry.seen is None else (*entry.changed, entry.seen)
             seen_s.update(dict.fromkeys(devices, entry.committed_s))
         return {
             unpack_uuid(device): dt.datetime.fromtimestamp(at_s, dt.UTC)
             for device, at_s in seen_s.items()
         }
+
+    @tells_damage_of_git
+    def devices(self, tip: pygit2.Oid | str | None) -> dict[str, tuple[int, Version]]:
+        """All devices that have versions, with how many and the newest, the last changed one first.
+
+        Costs a row for each version, and the commits that the file lacks; without a file the whole
+        history.
+
+        Raises:
+            RepositoryDamaged: git itself cannot be read.
+        """
+        raw_tip = raw_id(tip)
+        if raw_tip is None:
+            return {}
+        found, above = self._known(raw_tip, IndexFile.devices, _devices_of)
+        for entry in above:
+            for device in entry.changed:
+                many, _older = found.pop(device, (0, None))
+                found[device] = many + 1, entry.as_row()
+        return {
+            unpack_uuid(device): (many, version_of(newest))
+            for device, (many, newest) in reversed(found.items())
+        }
+
+    def _known(
+        self,
+        tip: bytes,
+        of_file: Callable[[IndexFile, int | None], dict[bytes, _Value]],
+        of_history: Callable[[MergedHistory], dict[bytes, _Value]],
+    ) -> tuple[dict[bytes, _Value], Iterator[Entry]]:
+        """What the file says or, without it, the history up to the newest merge; and the commits above."""
+        try:
+            with self._reading() as file:
+                newest, missing = self._locate(file, tip)
+                known = of_file(file, newest)
+                below = file.root.tip
+        except Unusable as error:
+            self._note(error)
+            missing, below = self._below(tip, b"")
+            known = {}
+            if below is not None:
+                known = of_history(index_build.read_merged(self._git, below.hex(), None))
+        parent = None if below is None else below.hex()
+        return known, index_build.linear_entries(self._git, parent, missing)
 
     @tells_damage_of_git
     def versions(
@@ -187,8 +226,8 @@ class HistoryIndex(IndexKeeper):
             before: the full or abbreviated id of a version: only those that come after it in the
                 list, which are older.
             config_changes_only: only those whose export differs in more than volatile lines.
-            details: also fill line counts, sizes and `export_changed`. Costs two blobs a version
-                that was not written by confkeep; what was looked up is kept if the file may be
+            details: also fill line counts, sizes, `export_changed` and `suspect`. Costs the blobs of each
+                version that was not written by confkeep; what was looked up is kept if the file may be
                 written.
 
         Raises:
@@ -240,38 +279,31 @@ class HistoryIndex(IndexKeeper):
         """Rows with details; looks up what is unknown, and keeps it if it can."""
         filled: list[Row] = []
         learnt: dict[bytes, Detail] = {}
-        packed = pack_uuid(device)
-        kept = self._kept_details(packed, rows)
         for row in rows:
             if limit is not None and len(filled) >= limit:
                 break
-            detail = row.detail or kept.get(row.sha)
+            detail = row.detail
             if detail is None:
                 detail = learnt[row.sha] = detail_of(self._repository, row.sha.hex(), device)
             if detail.export_changed or not only_changed:
                 filled.append(replace(row, detail=detail))
         if learnt:
-            self._keep(packed, learnt)
+            self._keep(pack_uuid(device), learnt)
         return filled
-
-    def _kept_details(self, device: bytes, rows: Sequence[Row]) -> dict[bytes, Detail]:
-        lacking = [row.sha for row in rows if row.detail is None]
-        if not lacking:
-            return {}
-        try:
-            with self._reading() as file:
-                found = {sha: file.detail(device, sha) for sha in lacking}
-        except Unusable as error:
-            self._note(error)
-            return {}
-        return {sha: detail for sha, detail in found.items() if detail is not None}
 
     def _keep(self, device: bytes, learnt: dict[bytes, Detail]) -> None:
         # A reader may write these rows: each stands for itself.
         try:
             if not self._path.exists():
                 return
-            with closing(IndexWriter(self._path)) as file:
+            with closing(IndexFile(self._path, write=True)) as file:
                 file.add_details(device, learnt)
         except Unusable as error:
             self._note(error)
+
+
+def _devices_of(history: MergedHistory) -> dict[bytes, tuple[int, Row]]:
+    """As `IndexFile.devices`."""
+    numbers = {entry.sha: number for number, entry in enumerate(history.commits)}
+    listed = sorted(history.versions.items(), key=lambda found: numbers[found[1][-1].sha])
+    return {device: (len(entries), entries[-1].as_row()) for device, entries in listed}

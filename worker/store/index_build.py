@@ -20,7 +20,7 @@ from pygit2.enums import SortMode
 from confkeep.errors import RepositoryDamaged
 from worker.store import reader
 from worker.store.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER
-from worker.store.index_format import Entry
+from worker.store.index_file import Entry
 
 #: A callback that gets how many commits are done and how many there are.
 Progress = Callable[[int, int], None]

@@ -1,73 +1,53 @@
-"""The history index's file: its SQLite tables and how they are read; it never looks into git.
+"""The history index's file: plain SQLite tables, a checksum in each row; it never looks into git.
 
-Format
-------
-`confkeep.index` in the repository's folder, with a rollback journal (it works on network file
-systems, and for readers who may not write, where a write-ahead log does not) and without any
-sync: what a power cut leaves is found by the checksums below and then built anew.
+`confkeep.index` in the repository's folder has a rollback journal: that works on network file systems, and
+for readers who may not write, where a write-ahead log does not.
 
-    root      one row: format, the commit that the rest is complete for, the number of commits,
-              the base (below), the checksum of each bucket of heads, and the list of segments.
-              BLAKE2b over all of it.
-    head      256 buckets by CRC-32 of the device. A bucket holds for each of its devices: newest
-              position, number of versions, digest of the newest version, time last seen.
-    version   (device, position): one commit that changed the device. The record begins with the
-              digest of the device's version before, so that the digest of the newest one vouches
-              for every row, their order, and that none is missing.
-    log       the ids of all commits, 256 a row, CRC-32 of number and content.
-    segment,  the backup ids, as 64-bit hashes in sorted runs. A segment row lists its blocks'
-    block     first hashes and CRC-32s, the root lists the segments' CRC-32s: absence can be
-              proved as presence can. A new run absorbs those before it that are not over twice as
-              long, so there are as many runs as the logarithm of the number of commits.
-    detail    (device, commit): line counts and sizes of a version that was indexed without, each
-              with its CRC-32. A commit may be a version of several devices.
+    state     one row: the format, the commit that the rest is complete for, how many commits there
+              are, the newest merge (`base`), and the boot of the machine that writes it (below)
+    commits   every commit by its number, parents first
+    versions  a device and a position: a commit that changed the device, and what its files tell
+    devices   when each device was last backed up, changed or not
 
-Everything is reached from the root by checksums, like objects in git: a page of an older or
-younger state, a lost row, a flipped bit show as `Unusable`, never as another answer.
+In a history without merges a version's position is its commit's number. Up to the newest merge, the
+base, it only says where the version stands in the order of `git log -- DEVICE`.
 
-Commits are numbered from 0, parents first. In a history without merges a version's position is
-its commit's number. Up to the newest merge, which is the `base`, a version's position only says
-where it stands in the order of `git log -- DEVICE`; it is at most the base's number.
+Power cuts: a batch is not synced when the file is marked with the machine's present boot. A file that
+has the mark of another boot went down unfinished, so the next writer builds it anew. Setting the mark,
+taking it away, and what is written without it are synced. So a turn of one batch, which is the common
+one, ends with a file that is durable and without mark, and longer ones take it away when they close.
+
+SQLite's journal takes back what a killed process left half done. A row whose bytes changed is told by
+its checksum when it is read, and one that is lost by `confkeep verify`, which compares all with git.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import struct
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, Final
+from zlib import crc32
 
 from confkeep import modes
-from worker.store.index_format import (
-    BUCKETS,
-    DETAIL,
-    FIRST,
-    HAS_BACKUP_ID,
-    HEAD,
-    LOG_ROW,
-    VERSION,
-    Damaged,
-    Detail,
-    Root,
-    Row,
-    Segment,
-    Unusable,
-    bucket_crc,
-    bucket_of,
-    crc32,
-    find_head,
-    hash_of,
-    integers,
-    version_digest,
-)
-from worker.store.index_seal import Seal
+
+#: Raised with every change of what the rows mean; a file of another format is built anew.
+FORMAT: Final = 3
+
+NO_MERGE: Final = -1
 
 #: How long a reader waits while the writer's transaction is being written.
 _BUSY_S: Final = 2.0
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+#: What earlier formats kept beside the file.
+_OLD_NAME: Final = "confkeep.index-seal"
 
 #: SQLite's words for a file that time or permission may mend; all others are damage.
 _NOT_DAMAGE: Final = frozenset(
@@ -83,10 +63,112 @@ _NOT_DAMAGE: Final = frozenset(
     }
 )
 
+_SCHEMA: Final = """
+CREATE TABLE state (id INTEGER PRIMARY KEY, format INTEGER, tip BLOB, commits INTEGER, base INTEGER,
+    boot BLOB, crc INTEGER);
+CREATE TABLE commits (number INTEGER PRIMARY KEY, sha BLOB, committed_s INTEGER, backup_id BLOB,
+    message BLOB, crc INTEGER);
+CREATE INDEX commits_by_backup ON commits (backup_id) WHERE backup_id NOTNULL;
+CREATE TABLE versions (device BLOB, position INTEGER, number INTEGER, export_changed INTEGER,
+    lines_added INTEGER, lines_removed INTEGER, export_bytes INTEGER, binary_bytes INTEGER,
+    suspect TEXT, crc INTEGER, PRIMARY KEY (device, position)) WITHOUT ROWID;
+CREATE TABLE devices (device BLOB PRIMARY KEY, seen_s INTEGER, crc INTEGER) WITHOUT ROWID
+"""
+_PUT_STATE: Final = "INSERT OR REPLACE INTO state VALUES (?,?,?,?,?,?,?)"
+_PUT_COMMIT: Final = "INSERT INTO commits VALUES (?,?,?,?,?,?)"
+_PUT_VERSION: Final = "INSERT OR REPLACE INTO versions VALUES (?,?,?,?,?,?,?,?,?,?)"
+_PUT_DEVICE: Final = "INSERT OR REPLACE INTO devices VALUES (?,?,?)"
+#: Columns of a version with its checksum; those of its commit follow.
+_VERSION_COLUMNS: Final = 10
+
+
+class Unusable(Exception):
+    """The file is absent, locked, full or not permitted. Never leaves the index."""
+
+
+class Unfinished(Unusable):
+    """The machine went down while the file was open, or another machine has it."""
+
+
+class Damaged(Unusable):
+    """What the file holds is not what was written, or is of another format: build it anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What only a look into the blobs tells about a version of a device."""
+
+    export_changed: bool
+    lines_added: int
+    lines_removed: int
+    export_bytes: int | None
+    binary_bytes: int | None
+    #: Why the capture looks bad or failed; None: it does not.
+    suspect: str | None
+
+
+_NO_DETAIL: Final = (None,) * 6
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One version of a device as the index holds it."""
+
+    sha: bytes
+    committed_s: int
+    backup_id: bytes | None
+    message: bytes
+    detail: Detail | None = None
+
+    def without_detail(self) -> Row:
+        """What the commit alone tells."""
+        return replace(self, detail=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One commit to be added."""
+
+    sha: bytes
+    committed_s: int
+    backup_id: bytes | None
+    message: bytes
+    #: The devices that the commit changed.
+    changed: Sequence[bytes]
+    #: The device that a backup is of.
+    seen: bytes | None = None
+    #: Of the one device that it changed.
+    detail: Detail | None = None
+
+    def as_row(self) -> Row:
+        """The version that it is of each device that it changed."""
+        return Row(self.sha, self.committed_s, self.backup_id, self.message, self.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What the file is complete for."""
+
+    tip: bytes | None = None
+    commits: int = 0
+    base: int = NO_MERGE
+    #: The boot whose writes are not synced; None: all is.
+    boot: bytes | None = None
+
+
+@cache
+def boot_id() -> bytes:
+    """What tells one start of this machine from another."""
+    try:
+        return _BOOT_ID.read_bytes().strip()
+    except OSError:
+        # Nobody else takes a file for whole that this process did not close.
+        return uuid.uuid4().bytes
+
 
 @contextmanager
-def sqlite_errors() -> Iterator[None]:
-    """Whatever SQLite or a record's shape makes of damaged bytes becomes `Unusable`."""
+def _sqlite_errors() -> Iterator[None]:
+    """Whatever SQLite or a row's shape makes of damaged bytes becomes `Unusable`."""
     try:
         yield
     except sqlite3.Error as error:
@@ -94,60 +176,80 @@ def sqlite_errors() -> Iterator[None]:
         if code is not None and code & 0xFF in _NOT_DAMAGE:
             raise Unusable(str(error)) from error
         raise Damaged(str(error)) from error
-    except (struct.error, OverflowError, UnicodeError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
+        # Damage may change a cell's type too.
         raise Damaged(str(error)) from error
 
 
-def _as_bytes(value: object) -> bytes:
-    # Damage may change a cell's type too.
-    if not isinstance(value, bytes):
-        raise Damaged("a record is not a blob")
-    return value
+def _with_crc(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (*row, crc32(repr(row).encode()))
+
+
+def _checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row that was read, without its checksum, which must be right."""
+    if crc32(repr(row[:-1]).encode()) != row[-1]:
+        raise Damaged("a row's checksum is wrong")
+    return row[:-1]
+
+
+def _cells(detail: Detail | None) -> tuple[Any, ...]:
+    if detail is None:
+        return _NO_DETAIL
+    return (int(detail.export_changed), *astuple(detail)[1:])
+
+
+def _row_of(found: tuple[Any, ...]) -> Row:
+    """A row of `versions` and that of its commit, behind each other."""
+    _device, _position, number, changed, *rest = _checked(found[:_VERSION_COLUMNS])
+    commit, sha, committed_s, backup_id, message = _checked(found[_VERSION_COLUMNS:])
+    if commit != number:
+        raise Damaged("a version is of another commit")
+    detail = None if changed is None else Detail(bool(changed), *rest)
+    return Row(sha, committed_s, backup_id, message, detail)
 
 
 class IndexFile:
-    """An open index file, to be read. Every method raises `Unusable`, and nothing else, for a bad one."""
+    """An open index file. Every method raises `Unusable`, and nothing else, for a bad one."""
 
-    #: How SQLite is to open it.
-    _MODE: ClassVar[str] = "ro"
-
-    def __init__(self, path: Path) -> None:
-        with sqlite_errors():
-            if self._MODE == "rwc":
+    def __init__(self, path: Path, *, write: bool = False) -> None:
+        """Open the file; one that is to be written is created if there is none."""
+        self.root = Root()
+        self._path = path
+        self._write = write
+        #: This connection added commits; it is to take the mark away.
+        self._appended = self._marked = False
+        with _sqlite_errors():
+            if write:
                 # SQLite would go by the umask. What it creates beside takes this one's permissions.
                 # Never an existing file: closing it would drop the locks of this process on it.
                 with suppress(OSError):
                     os.close(modes.create(path, os.O_RDWR | os.O_EXCL))
             quoted = str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
             self._db = sqlite3.connect(
-                f"file:{quoted}?mode={self._MODE}",
+                f"file:{quoted}?mode={'rwc' if write else 'ro'}",
                 uri=True,
                 timeout=_BUSY_S,
                 isolation_level=None,
                 check_same_thread=False,
             )
-            self._db.text_factory = bytes
             try:
-                self._prepare()
+                if write:
+                    self._db.execute("PRAGMA journal_mode=TRUNCATE").fetchall()
             except sqlite3.Error:
                 self._db.close()
                 raise
-        self.root = Root()
-        self._path = path
         self._place = _place_of(path)
-        try:
-            self._seal = Seal(path)
-        except OSError as error:
-            self._db.close()
-            raise Unusable(str(error)) from error
 
-    def _prepare(self) -> None:
-        """What is to be said to SQLite before the file is used."""
+    def close(self, *, sound: bool = True) -> None:
+        """Release the file, durable.
 
-    def close(self) -> None:
-        """Release the file."""
+        Args:
+            sound: False: leave its mark, if it has one.
+        """
+        if sound and self._marked:
+            with suppress(Unusable), self._writing(synced=True):
+                self._store_root(replace(self.root, boot=None))
         self._db.close()
-        self._seal.close()
 
     def __del__(self) -> None:
         # Repositories may be dropped without being closed; SQLite's connection must not.
@@ -165,13 +267,15 @@ class IndexFile:
         """Whether the open file is the one that now has that name."""
         return self._place is not None and self._place == _place_of(path)
 
+    # --- reading
+
     @contextmanager
     def reading(self) -> Iterator[Root]:
-        """Read the root, and see the state that it stands for until the block ends.
+        """Read what the file is complete for, and see that state until the block ends.
 
         No writer can commit meanwhile, so the block is short.
         """
-        with sqlite_errors():
+        with _sqlite_errors():
             self._db.execute("BEGIN")
             try:
                 self.root = self._read_root()
@@ -183,59 +287,55 @@ class IndexFile:
     def _read_root(self) -> Root:
         if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             return Root()
-        return Root.unpack(self._record("SELECT record FROM root WHERE id=1"))
-
-    def _record(self, query: str, *arguments: object) -> bytes:
-        found = self._db.execute(query, arguments).fetchone()
+        found = self._db.execute("SELECT * FROM state").fetchone()
         if found is None:
-            raise Damaged("a row is missing")
-        return _as_bytes(found[0])
-
-    # --- devices
-
-    def _bucket(self, number: int) -> bytes:
-        expected = self.root.buckets[number]
-        if not expected:
-            return b""
-        record = self._record("SELECT record FROM head WHERE bucket=?", number)
-        if bucket_crc(number, record) != expected:
-            raise Damaged("a bucket's checksum is wrong")
-        return record
+            return Root()
+        _id, version, *state = _checked(found)
+        if version != FORMAT:
+            raise Damaged("another format")
+        root = Root(*state)
+        if root.boot not in (None, boot_id()):
+            # A reader does not know: the file may be open on another machine that lives.
+            raise (Damaged if self._write else Unfinished)("another boot of a machine has it open")
+        return root
 
     def last_seen(self, device: bytes) -> int | None:
         """When the device was last backed up, changed or not; None: unknown to the index."""
-        with sqlite_errors():
-            bucket = self._bucket(bucket_of(device))
-            at = find_head(bucket, device)
-            return None if at < 0 else int(HEAD.unpack_from(bucket, at)[4])
+        with _sqlite_errors():
+            found = self._db.execute("SELECT * FROM devices WHERE device=?", (device,)).fetchone()
+            return None if found is None else int(_checked(found)[1])
 
     def all_last_seen(self) -> dict[bytes, int]:
         """All devices with when each was last backed up, changed or not."""
-        with sqlite_errors():
-            return {
-                head[0]: head[4]
-                for number in range(BUCKETS)
-                for head in HEAD.iter_unpack(self._bucket(number))
-            }
+        with _sqlite_errors():
+            return dict(map(_checked, self._db.execute("SELECT * FROM devices")))
 
-    def check_structure(self) -> str | None:
-        """What SQLite finds wrong with its pages; None: nothing."""
-        with sqlite_errors():
-            found = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-            return None if found == b"ok" or found == "ok" else _text_of(found)
+    def knows(self, device: bytes) -> bool:
+        """Whether any row names the device."""
+        with _sqlite_errors():
+            found = self._db.execute(
+                "SELECT 1 FROM devices WHERE device=?1 UNION SELECT 1 FROM versions WHERE device=?1",
+                (device,),
+            )
+            return found.fetchone() is not None
 
-    def check_bytes(self) -> str | None:
-        """What is wrong with the file, also where no row is; None: nothing. While `reading`."""
-        return self._seal.check()
+    def devices(self, newest: int | None = None) -> dict[bytes, tuple[int, Row]]:
+        """All devices that have versions, with how many and the newest of them.
 
-    def devices(self) -> dict[bytes, int]:
-        """All devices with the number of their versions."""
-        with sqlite_errors():
-            return {
-                head[0]: head[2]
-                for number in range(BUCKETS)
-                for head in HEAD.iter_unpack(self._bucket(number))
-            }
+        The last changed device is last.
+
+        Args:
+            newest: leave out versions at higher positions.
+        """
+        with _sqlite_errors():
+            found = self._db.execute(
+                "SELECT many, v.*, c.* FROM (SELECT device AS name, count(*) AS many, max(position)"
+                " AS last FROM versions WHERE position<=? GROUP BY device)"
+                " JOIN versions AS v ON v.device=name AND v.position=last"
+                " JOIN commits AS c ON c.number=v.number ORDER BY c.number",
+                (self.root.commits if newest is None else newest,),
+            )
+            return {bytes(row[1]): (row[0], _row_of(row[1:])) for row in found}
 
     def versions(self, device: bytes, newest: int | None = None) -> Iterator[Row]:
         """A device's versions, newest first; each is checked before it is given.
@@ -243,124 +343,189 @@ class IndexFile:
         Args:
             newest: leave out those at higher positions.
         """
-        with sqlite_errors():
-            bucket = self._bucket(bucket_of(device))
-            at = find_head(bucket, device)
-            if at < 0:
-                return
-            _device, position, count, expected, _seen = HEAD.unpack_from(bucket, at)
-            rows = self._db.execute(
-                "SELECT position, record FROM version WHERE device=? AND position<=?"
-                " ORDER BY position DESC",
-                (device, position),
-            )
-            for found, value in rows:
-                record = _as_bytes(value)
-                if not count or not isinstance(found, int):
-                    raise Damaged("a version too many")
-                if version_digest(device, found, record) != expected:
-                    raise Damaged("a version's digest is wrong")
-                expected, sha, committed_s, backup_id, *detail = VERSION.unpack_from(record)
-                count -= 1
-                if newest is None or found <= newest:
-                    yield Row(
-                        sha,
-                        committed_s,
-                        backup_id if detail[0] & HAS_BACKUP_ID else None,
-                        record[VERSION.size :],
-                        Detail.unpack(*detail),
-                    )
-            if count or expected != FIRST:
-                raise Damaged("versions are missing")
+        with _sqlite_errors():
+            for found in self._db.execute(
+                "SELECT v.*, c.* FROM versions AS v JOIN commits AS c ON c.number=v.number"
+                " WHERE device=? AND position<=? ORDER BY position DESC",
+                (device, self.root.commits if newest is None else newest),
+            ):
+                yield _row_of(found)
 
-    def detail(self, device: bytes, sha: bytes) -> Detail | None:
-        """Details of a version that were added later; None: not here, or not to be trusted."""
-        with sqlite_errors():
-            found = self._db.execute(
-                "SELECT record FROM detail WHERE device=? AND sha=?", (device, sha)
-            ).fetchone()
-            if found is None:
-                return None
-            record = _as_bytes(found[0])
-            data, crc = record[:-4], record[-4:]
-            if int(crc32(device + sha + data)).to_bytes(4, "little") != crc:
-                return None
-            return Detail.unpack(*DETAIL.unpack(data))
-
-    # --- commits
+    def commits(self) -> Iterator[Row]:
+        """All commits, parents first."""
+        with _sqlite_errors():
+            for number, found in enumerate(
+                self._db.execute("SELECT * FROM commits ORDER BY number")
+            ):
+                kept, *cells = _checked(found)
+                if kept != number:
+                    raise Damaged("a commit is missing")
+                yield Row(*cells)
 
     def sha_of(self, number: int) -> bytes:
         """The id of the commit with that number."""
-        with sqlite_errors():
-            shas = self._log_row(number // LOG_ROW)
-            at = number % LOG_ROW * 20
-            return shas[at : at + 20]
-
-    def _log_row(self, number: int) -> bytes:
-        record = self._record("SELECT record FROM log WHERE number=?", number)
-        shas, crc = record[:-4], record[-4:]
-        if int(crc32(number.to_bytes(8, "little") + shas)).to_bytes(4, "little") != crc:
-            raise Damaged("the log's checksum is wrong")
-        expected = min(LOG_ROW, self.root.commits - number * LOG_ROW)
-        if len(shas) != 20 * expected:
-            raise Damaged("the log is not as long as the root says")
-        return shas
+        with _sqlite_errors():
+            found = self._db.execute("SELECT * FROM commits WHERE number=?", (number,)).fetchone()
+            if found is None:
+                raise Damaged("a commit is missing")
+            return bytes(_checked(found)[1])
 
     def number_of(self, sha: bytes, *, most: int = 100_000) -> int | None:
         """The number of a commit, looked for among the newest `most`; None: not there."""
-        with sqlite_errors():
-            last = (self.root.commits - 1) // LOG_ROW
-            for row in range(last, max(-1, last - most // LOG_ROW - 1), -1):
-                shas = self._log_row(row)
-                at = shas.find(sha)
-                while at >= 0 and at % 20:
-                    at = shas.find(sha, at + 1)
-                if at >= 0:
-                    return row * LOG_ROW + at // 20
-            return None
+        with _sqlite_errors():
+            found = self._db.execute(
+                "SELECT number FROM commits WHERE number>=? AND sha=? ORDER BY number DESC LIMIT 1",
+                (self.root.commits - most, sha),
+            ).fetchone()
+            return None if found is None else int(found[0])
 
     def numbers_of(self, backup_ids: Iterable[bytes]) -> dict[bytes, list[int]]:
-        """The commits that may have these backup ids; all that have one of them are here."""
+        """The commits that have one of these backup ids."""
         numbers: dict[bytes, list[int]] = {}
-        with sqlite_errors():
-            wanted = sorted((hash_of(backup_id), backup_id) for backup_id in backup_ids)
-            for segment in self.root.segments:
-                firsts, crcs = self._directory(segment)
-                read, block = -1, 0
-                for value, backup_id in wanted:
-                    # Equal hashes may begin in the block before the one that begins with them.
-                    block = max(0, bisect_left(firsts, value) - 1)
-                    while block < segment.blocks and firsts[block] <= value:
-                        if block != read:
-                            hashes, found = self._block(segment.number, block, crcs[block])
-                            read = block
-                        at = bisect_left(hashes, value)
-                        while at < len(hashes) and hashes[at] == value:
-                            numbers.setdefault(backup_id, []).append(found[at])
-                            at += 1
-                        block += 1
+        with _sqlite_errors():
+            for backup_id in backup_ids:
+                found = self._db.execute(
+                    "SELECT number FROM commits WHERE backup_id=?", (backup_id,)
+                ).fetchall()
+                if found:
+                    numbers[backup_id] = [number for (number,) in found]
         return numbers
 
-    def _directory(self, segment: Segment) -> tuple[Sequence[int], Sequence[int]]:
-        record = self._record("SELECT record FROM segment WHERE number=?", segment.number)
-        if crc32(record) != segment.crc or len(record) != 12 * segment.blocks:
-            raise Damaged("a segment's checksum is wrong")
-        return integers(record)
+    def check_structure(self) -> str | None:
+        """What SQLite finds wrong with its pages; None: nothing."""
+        with _sqlite_errors():
+            found = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            return None if found == "ok" else str(found)
 
-    def _block(self, segment: int, block: int, crc: int) -> tuple[Sequence[int], Sequence[int]]:
-        record = self._record("SELECT record FROM block WHERE number=?", segment << 32 | block)
-        if crc32(record) != crc:
-            raise Damaged("a block's checksum is wrong")
-        return integers(record)
+    # --- writing
+
+    def append(self, parent: bytes | None, entries: Sequence[Entry]) -> bool:
+        """Add commits in their order, in one transaction.
+
+        Returns:
+            Whether the file was complete for `parent`; if not, nothing is added.
+        """
+        with self._writing() as synced:
+            if self.root.tip != parent:
+                return False
+            versions: list[tuple[Any, ...]] = []
+            seen: dict[bytes, int] = {}
+            for number, entry in enumerate(entries, self.root.commits):
+                versions += (
+                    (name, number, number, *_cells(entry.detail)) for name in entry.changed
+                )
+                names = entry.changed if entry.seen is None else (*entry.changed, entry.seen)
+                seen.update(dict.fromkeys(names, entry.committed_s))
+            if entries:
+                self._add(entries, versions, seen, self.root.base, synced=synced)
+        return True
+
+    def append_base(
+        self,
+        commits: Sequence[Entry],
+        versions: Mapping[bytes, Sequence[Entry]],
+        seen: Mapping[bytes, int],
+    ) -> None:
+        """Begin an empty index with a history that has merges.
+
+        Args:
+            commits: all of them, parents first; the last one is the base.
+            versions: what `git log -- DEVICE` lists for each device, oldest first.
+            seen: when each device was last backed up.
+        """
+        with self._writing() as synced:
+            if self.root.commits:
+                raise Unusable("another process wrote meanwhile")
+            number_of = {entry.sha: number for number, entry in enumerate(commits)}
+            rows = (
+                (device, position, number_of[entry.sha], *_NO_DETAIL)
+                for device, listed in versions.items()
+                for position, entry in enumerate(listed)
+            )
+            self._add(commits, rows, seen, len(commits) - 1, synced=synced)
+
+    def _add(
+        self,
+        entries: Sequence[Entry],
+        versions: Iterable[tuple[Any, ...]],
+        seen: Mapping[bytes, int],
+        base: int,
+        *,
+        synced: bool,
+    ) -> None:
+        first = self.root.commits
+        rows = (
+            (number, entry.sha, entry.committed_s, entry.backup_id, entry.message)
+            for number, entry in enumerate(entries, first)
+        )
+        self._db.executemany(_PUT_COMMIT, map(_with_crc, rows))
+        self._db.executemany(_PUT_VERSION, map(_with_crc, versions))
+        self._db.executemany(_PUT_DEVICE, map(_with_crc, seen.items()))
+        # The first one that is synced needs no mark. Of a writer who goes on the next ones do.
+        self._marked = not synced or self._appended
+        self._appended = True
+        boot = boot_id() if self._marked else None
+        self._store_root(Root(entries[-1].sha, first + len(entries), base, boot))
+
+    def _store_root(self, root: Root) -> None:
+        self.root = root
+        row = (1, FORMAT, root.tip, root.commits, root.base, root.boot)
+        self._db.execute(_PUT_STATE, _with_crc(row))
+
+    def add_details(self, device: bytes, details: Mapping[bytes, Detail]) -> None:
+        """Keep details, by commit, that were looked up after a device's versions were indexed."""
+        with self._writing():
+            wanted = dict(details)
+            rows = []
+            for *cells, sha in self._db.execute(
+                "SELECT v.*, c.sha FROM versions AS v JOIN commits AS c ON c.number=v.number"
+                " WHERE device=? ORDER BY position DESC",
+                (device,),
+            ):
+                detail = wanted.pop(sha, None)
+                if detail is not None:
+                    rows.append((*_checked(tuple(cells))[:3], *_cells(detail)))
+                if not wanted:
+                    break
+            self._db.executemany(_PUT_VERSION, map(_with_crc, rows))
+
+    @contextmanager
+    def _writing(self, *, synced: bool = False) -> Iterator[bool]:
+        """A transaction; its tables are there. Gives whether it is going to be synced."""
+        with _sqlite_errors():
+            try:
+                synced = self._begin(synced=synced)
+                yield synced
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+
+    def _begin(self, *, synced: bool) -> bool:
+        """Begin to write; what has no mark only with syncs, which must be said before."""
+        self._db.execute(f"PRAGMA synchronous={'FULL' if synced else 'OFF'}")
+        self._db.execute("BEGIN IMMEDIATE")
+        self.root = self._read_root()
+        if self.root == Root():
+            if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                for statement in _SCHEMA.split(";"):
+                    self._db.execute(statement)
+        elif self.root.boot is None and not synced:
+            self._db.execute("ROLLBACK")
+            return self._begin(synced=True)
+        return synced
+
+
+def delete_file(path: Path) -> None:
+    """Remove an index file, and its journal, which must not be played into the next one."""
+    for name in (journal_of(path), path, path.with_name(_OLD_NAME)):
+        with suppress(FileNotFoundError):
+            os.unlink(name)
 
 
 def journal_of(path: Path) -> Path:
     """Where SQLite keeps what the transaction that is running replaced."""
     return path.with_name(f"{path.name}-journal")
-
-
-def _text_of(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _place_of(path: Path) -> tuple[int, int] | None:

@@ -15,10 +15,7 @@ import pygit2
 from confkeep import modes
 from worker.store import index_build
 from worker.store.index_build import Progress
-from worker.store.index_file import IndexFile
-from worker.store.index_format import Damaged, Unusable
-from worker.store.index_rows import IndexedCommit
-from worker.store.index_writer import IndexWriter, delete_file
+from worker.store.index_file import Damaged, Entry, IndexFile, Unusable, delete_file
 from worker.store.repository import TenantRepository, damage
 
 INDEX_NAME: Final = "confkeep.index"
@@ -57,7 +54,7 @@ class IndexKeeper:
         self._git = repository.git
         self._path: Path = repository.path / INDEX_NAME
         self._mark: Path = repository.path / DAMAGE_MARK
-        self._writer: IndexWriter | None = None
+        self._writer: IndexFile | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -70,22 +67,25 @@ class IndexKeeper:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Release the file."""
+    def close(self, *, sound: bool = True) -> None:
+        """Release the file.
+
+        Args:
+            sound: False: the file may be damaged, so it is not made out to be whole.
+        """
         if self._writer is not None:
-            self._writer.close()
+            self._writer.close(sound=sound)
             self._writer = None
 
-    def append(self, parent_sha: str | None, commits: Sequence[IndexedCommit]) -> None:
+    def append(self, parent_sha: str | None, entries: Sequence[Entry]) -> None:
         """Add a batch that the branch points to by now.
 
         An index that is not complete for `parent_sha` is left to `catch_up`. No error of the file
         leaves this method; a damaged file is marked for being built anew.
 
         Args:
-            parent_sha: the commit below the first of `commits`; None: there is none.
+            parent_sha: the commit below the first of `entries`; None: there is none.
         """
-        entries = [commit.entry() for commit in commits]
         try:
             if self._mark.exists():
                 return
@@ -135,7 +135,7 @@ class IndexKeeper:
         return True
 
     def _start_anew(self) -> None:
-        self.close()
+        self.close(sound=False)
         delete_file(self._path)
         self._mark.unlink(missing_ok=True)
 
@@ -184,12 +184,12 @@ class IndexKeeper:
             at = bytes.fromhex(parents[0])
         return bytes(chain), at
 
-    def _open_writer(self) -> IndexWriter:
+    def _open_writer(self) -> IndexFile:
         if self._writer is not None and not self._writer.is_at(self._path):
             # Another process began it anew.
             self.close()
         if self._writer is None:
-            self._writer = IndexWriter(self._path)
+            self._writer = IndexFile(self._path, write=True)
         return self._writer
 
     @contextmanager
@@ -209,7 +209,7 @@ class IndexKeeper:
     def _note(self, error: Unusable) -> None:
         """Remember damage for the next writer; who may not write leaves it to the next who may."""
         if isinstance(error, Damaged):
-            self.close()
+            self.close(sound=False)
             try:
                 os.close(modes.create(self._mark, os.O_WRONLY))
             except OSError:

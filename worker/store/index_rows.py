@@ -3,54 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
 
 from confkeep.routeros.export import same_configuration
+from confkeep.routeros.suspect import why_suspect
 from worker.store import reader
 from worker.store.backup import Version, decode_text, encode_text
 from worker.store.index_build import pack_uuid, unpack_uuid
-from worker.store.index_format import Detail, Entry, Row
+from worker.store.index_file import Detail, Row
 from worker.store.line_delta import count_changed_lines
 from worker.store.repository import TenantRepository
-
-
-@dataclass(frozen=True, slots=True)
-class IndexedCommit:
-    """One commit that a writer adds to the index."""
-
-    sha: str
-    backup_id: str | None
-    device_id: str | None
-    message: str
-    #: The committer's date in seconds since 1970.
-    committed_at_s: int
-    #: The device's entry in the root tree is that of the parent.
-    unchanged: bool
-    export_changed: bool
-    lines_added: int
-    lines_removed: int
-    #: None: the commit does not hold that file.
-    export_bytes: int | None
-    binary_bytes: int | None
-
-    def entry(self) -> Entry:
-        """As the file keeps it."""
-        device = None if self.device_id is None else pack_uuid(self.device_id)
-        return Entry(
-            sha=bytes.fromhex(self.sha),
-            committed_s=self.committed_at_s,
-            backup_id=None if self.backup_id is None else pack_uuid(self.backup_id),
-            message=encode_text(self.message),
-            changed=() if self.unchanged or device is None else (device,),
-            seen=device,
-            detail=Detail(
-                export_changed=self.export_changed,
-                lines_added=self.lines_added,
-                lines_removed=self.lines_removed,
-                export_bytes=self.export_bytes,
-                binary_bytes=self.binary_bytes,
-            ),
-        )
 
 
 def detail_of(repository: TenantRepository, sha: str, device_id: str) -> Detail:
@@ -68,6 +29,7 @@ def detail_of(repository: TenantRepository, sha: str, device_id: str) -> Detail:
         lines_removed=removed,
         export_bytes=None if new.export is None else len(new.export),
         binary_bytes=None if new.binary is None else len(new.binary),
+        suspect=why_suspect(new.export, new.binary),
     )
 
 
@@ -78,7 +40,6 @@ def row_of(version: Version) -> Row:
         committed_s=int(version.committed_at.timestamp()),
         backup_id=None if version.backup_id is None else pack_uuid(version.backup_id),
         message=encode_text(version.message),
-        detail=None,
     )
 
 
@@ -95,4 +56,5 @@ def version_of(row: Row) -> Version:
         export_changed=None if detail is None else detail.export_changed,
         export_bytes=None if detail is None else detail.export_bytes,
         binary_bytes=None if detail is None else detail.binary_bytes,
+        suspect=None if detail is None else detail.suspect,
     )

@@ -17,8 +17,7 @@ from worker.store import reader
 from worker.store.commit import commit_backups
 from worker.store.git import flock, keep
 from worker.store.index import INDEX_NAME, open_index
-from worker.store.index_seal import SEAL_NAME
-from worker.store.index_writer import IndexWriter
+from worker.store.index_file import IndexFile
 from worker.store.repository import create_repository, open_for_writing, open_repository
 from worker.store.upkeep.repair import repair_repository
 from worker.store.upkeep.verify import verify_repository
@@ -93,11 +92,11 @@ def test_repositories_of_plain_git_are_clean(store: Path, keep: str) -> None:
 
 
 def test_no_flipped_bit_is_missed(tmp_path: Path) -> None:
-    """500 bits, anywhere in packs, idx files, refs, HEAD, the index and its seal; none does harm."""
+    """500 bits, anywhere in packs, idx files, refs, HEAD, and the index; none does harm."""
     path = small_store(tmp_path)
     sound = contents_of(path)
     places = [name for name in sound if name.endswith((".pack", ".idx"))]
-    places += ["HEAD", "refs/heads/main", INDEX_NAME, SEAL_NAME]
+    places += ["HEAD", "refs/heads/main"]
     rng = random.Random(11)
     for number in range(500):
         # Half of them in each file alike, half by the files' sizes.
@@ -228,10 +227,11 @@ def test_a_device_that_a_commit_lost_is_named(tmp_path: Path) -> None:
 def test_an_index_whose_writer_was_killed_is_no_alarm(tmp_path: Path) -> None:
     """Pages of its transaction are in the file already, and the journal that takes them back."""
     path, killed = small_store(tmp_path), tmp_path / "killed.git"
-    file = IndexWriter(path / INDEX_NAME)
+    file = IndexFile(path / INDEX_NAME, write=True)
     file._db.execute("PRAGMA cache_size=1")
     file._db.execute("BEGIN IMMEDIATE")
-    file._db.execute("UPDATE version SET record=zeroblob(3000)")
+    for change in ("commits SET committed_s=1", "versions SET number=1", "devices SET seen_s=1"):
+        file._db.execute(f"UPDATE {change}")
     shutil.copytree(path, killed)
     file.close()
     assert contents_of(killed)[INDEX_NAME] != contents_of(path)[INDEX_NAME]

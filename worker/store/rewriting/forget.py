@@ -32,9 +32,7 @@ from worker.store.git.refs import MAIN_REF
 from worker.store.id_map import IdMap, Rewrite
 from worker.store.index import DAMAGE_MARK, INDEX_NAME, open_index
 from worker.store.index_build import pack_uuid
-from worker.store.index_file import IndexFile
-from worker.store.index_format import Unusable
-from worker.store.index_writer import delete_file
+from worker.store.index_file import IndexFile, Unusable, delete_file
 from worker.store.repository import TenantRepository, open_repository
 from worker.store.rewriting import prune
 from worker.store.rewriting.rewrite import BEFORE_REFS, HistoryWriter, before_refs, replace_history
@@ -228,7 +226,7 @@ def _in_objects(objects: GitObjects, reachable: set[bytes], device_id: str) -> l
 def _index_names(file: Path, device_id: str) -> bool:
     try:
         with contextlib.closing(IndexFile(file)) as index, index.reading():
-            return pack_uuid(device_id) in index.devices()
+            return index.knows(pack_uuid(device_id))
     except Unusable:
         # Nobody can say; it is derived, and goes.
         delete_file(file)

@@ -13,8 +13,8 @@ What is looked at, in this order:
    parent's. No device may be in a commit's parent and not in the commit.
 5. Each device's latest pair, read by git and by libgit2.
 6. The maps of rewritten ids: every row against its checksum, and the map that counts against `main`.
-7. The history index: every byte against its seal, and every row against git. Bytes that belong to no
-   row are not looked at while its writer is at work, or when the last one was killed (`index_seal`).
+7. The history index: every row against git, of each device's versions the newest one's line counts
+   too, and SQLite's pages.
    An index that is complete for a commit which `main` does not reach proves that `main` was set back.
 8. The tenant's own rules of retention against their checksum.
 
@@ -424,7 +424,7 @@ class _Verification:
     # 6
 
     def check_index(self) -> None:
-        """Every byte and row of the history index, if it is there and git is sound."""
+        """Every row of the history index, if it is there and git is sound."""
         git = self._open_git()
         if git is None or not (self.path / INDEX_NAME).exists():
             return
