@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench.table import Row, alternate, median_costs, timed
 from tests.histories import START_S, Stream, device_ids
+from worker.cli.versions import changed_devices, device_rows
 from worker.store import reader
 from worker.store.index import INDEX_NAME, open_index
 from worker.store.line_delta import compute_line_delta
@@ -32,6 +34,7 @@ def rows() -> Iterator[Row]:
         write_polls(path)
         yield index_build(path)
         yield history(path)
+        yield devices(path)
 
 
 def write_polls(path: Path) -> None:
@@ -94,6 +97,36 @@ def history(path: Path) -> Row:
         10_000,
         None,
         detail=f"{ours * 1e3:.2f} ms, walk {theirs:.1f} s; to be under 3 ms",
+    )
+
+
+def devices(path: Path) -> Row:
+    """What `confkeep history TENANT` lists, from opening the repository."""
+
+    def by_index() -> None:
+        assert len(device_rows(open_repository(path))) == DEVICES
+
+    def by_walk() -> None:
+        repository = open_repository(path)
+        found: Counter[str] = Counter()
+        for commit in repository.git.walk(repository.tip()):
+            found.update(changed_devices(commit))
+        assert len(found) == DEVICES
+
+    def some_by_index() -> None:
+        for _ in range(READS):
+            by_index()
+
+    # A walk takes minutes: one of it is enough for a ratio of thousands.
+    walk = timed(by_walk)
+    (ours,) = median_costs(alternate([lambda: timed(some_by_index) / READS], WALKS))
+    return Row(
+        f"all {DEVICES:,} devices of a tenant with their newest versions, among {COMMITS:,} foreign "
+        "commits, against walk",
+        walk / ours,
+        1_000,
+        None,
+        detail=f"{ours * 1e3:.1f} ms, walk {walk:.0f} s",
     )
 
 
