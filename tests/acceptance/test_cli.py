@@ -175,7 +175,9 @@ def test_what_was_accepted_while_no_worker_ran_is_committed_by_the_next_up(folde
     arguments = ("enqueue", TENANT, DEVICE, "--export", "-", "-m", "m")
     with running_up(folder) as up:
         (worker,) = [
-            p for p in psutil.Process(up.pid).children() if "confkeep" in " ".join(p.cmdline())
+            p
+            for p in psutil.Process(up.pid).children()
+            if "-m confkeep worker" in " ".join(p.cmdline())
         ]
         worker.suspend()
         try:
@@ -275,7 +277,9 @@ def test_an_import_that_nobody_answers_says_so(folder: Path) -> None:
     exports_of(folder / "exports", devices=1, versions=1)
     with running_up(folder) as up:
         (worker,) = [
-            p for p in psutil.Process(up.pid).children() if "confkeep" in " ".join(p.cmdline())
+            p
+            for p in psutil.Process(up.pid).children()
+            if "-m confkeep worker" in " ".join(p.cmdline())
         ]
         worker.suspend()
         try:

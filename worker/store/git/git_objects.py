@@ -96,15 +96,21 @@ class GitObjects:
     def ids(self, kinds: Sequence[bytes] = (BLOB, COMMIT, TREE, b"tag")) -> list[bytes]:
         """The ids of all objects of these kinds, each once, about as they stand on disk.
 
+        Those that are so damaged that git cannot tell their kind are among them.
+
         Raises:
             GitUnavailable, MaintenanceFailed, OSError: as `Git.run`.
         """
         asked = ("--batch-all-objects", "--unordered", "--batch-check=%(objecttype) %(objectname)")
         found = self._git.run(*_PLAINLY, "cat-file", *asked).splitlines()
         listed = (line.split(b" ") for line in found)
-        return list(
-            dict.fromkeys(bytes.fromhex(id_.decode()) for kind, id_ in listed if kind in kinds)
+        # Of an object whose kind it cannot tell, git says `ID missing`.
+        chosen = (
+            first if second == b"missing" else second
+            for first, second in listed
+            if first in kinds or second == b"missing"
         )
+        return list(dict.fromkeys(bytes.fromhex(id_.decode()) for id_ in chosen))
 
     def read(self, id_: bytes, kind: bytes | None = None) -> bytes:
         """An object's bytes.
