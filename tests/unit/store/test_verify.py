@@ -63,6 +63,32 @@ def test_a_sound_repository_is_clean_and_stays_as_it_is(store: Path) -> None:
     assert contents_of(path) == before
 
 
+@pytest.mark.parametrize("kind", ["commit", "tree", "blob"])
+@pytest.mark.parametrize("damage", ["empty", "header", "cut off"])
+def test_a_damaged_loose_object_is_found_whatever_it_is(
+    store: Path, kind: str, damage: str
+) -> None:
+    path = store / f"{uuid.uuid4()}.git"
+    write_linear(path, device_ids(3), 10)
+    pack = the_pack(path)
+    loosened = pack.read_bytes()
+    for file in (path / "objects" / "pack").iterdir():
+        file.unlink()
+    git(path, "unpack-objects", "-q", stdin=loosened)
+    assert verify_repository(path).outcome == Outcome.CLEAN
+    listed = git(
+        path, "cat-file", "--batch-all-objects", "--batch-check=%(objecttype) %(objectname)"
+    )
+    id_ = next(line.split()[1] for line in listed.decode().splitlines() if line.startswith(kind))
+    file = path / "objects" / id_[:2] / id_[2:]
+    whole = file.read_bytes()
+    file.chmod(0o644)
+    file.write_bytes({"empty": b"", "header": b"\0" + whole[1:], "cut off": whole[:-6]}[damage])
+    assert ("object", id_) in found(verify_repository(path))
+    file.write_bytes(whole)
+    assert verify_repository(path).outcome == Outcome.CLEAN
+
+
 @pytest.mark.parametrize("keep", ["loose", "repacked", "graph and index", "merged", "empty"])
 def test_repositories_of_plain_git_are_clean(store: Path, keep: str) -> None:
     path = store / f"{uuid.uuid4()}.git"
