@@ -472,37 +472,31 @@ def test_no_flipped_bit_that_changes_an_answer_is_missed(store: Path) -> None:
     path, devices = small_store(store, commits=400, devices=6)
     repository = open_repository(path)
     tip = repository.tip()
-    ids = sorted(ids_of_main(path))
+    ids = [each.backup_id for device in devices for each in walked(path, device) if each.backup_id]
 
     def answers() -> object:
         with open_index(repository) as index:
-            by_id = {version.sha: version.backup_id for d in devices for version in walked(path, d)}
-            known = [by_id[sha] for sha in rng.sample(ids, 40) if by_id.get(sha)]
             return (
                 [index.versions(device, tip=tip, details=True) for device in [*devices, UNKNOWN]],
-                index.find_backup_ids([backup_id for backup_id in known if backup_id], tip),
+                index.find_backup_ids(ids, tip),
                 index.devices(tip),
                 index.all_last_seen(tip),
             )
 
     place, rng = path / INDEX_NAME, random.Random(7)
+    expected = answers()
+    # Read once before: what an answer looks up is kept in the file.
     sound = place.read_bytes()
-    noticed = changed = 0
+    noticed = 0
     for number in range(200):
         damaged = bytearray(sound)
         for _ in range(rng.choice([1, 1, 1, 30])):
             damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
-        seed = rng.getrandbits(32)
-        place.write_bytes(sound)
-        rng.seed(seed)
-        expected = answers()
         place.write_bytes(damaged)
         (path / DAMAGE_MARK).unlink(missing_ok=True)
-        rng.seed(seed)
         found = answers()
         noticed += (path / DAMAGE_MARK).exists()
         if found != expected:
-            changed += 1
             findings = verify_repository(path).findings
             assert {finding.kind for finding in findings} == {"index"}, number
     assert noticed > 50
