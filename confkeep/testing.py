@@ -151,9 +151,15 @@ class FakeConfkeep:
     def _check_room(self, payload: BackupPayload) -> None:
         settings = get_settings()
         own = [one for one in self._waiting if one.tenant_id == payload.tenant_id]
+        tenant = f"the inbox of tenant {payload.tenant_id} is"
         for waiting, most, most_bytes, whose in (
-            (own, settings.inbox_max_backups, settings.inbox_max_bytes, "the inbox of the tenant"),
-            (self._waiting, settings.total_max_backups, settings.total_max_bytes, "the inboxes"),
+            (own, settings.inbox_max_backups, settings.inbox_max_bytes, tenant),
+            (
+                self._waiting,
+                settings.total_max_backups,
+                settings.total_max_bytes,
+                "the inboxes are",
+            ),
         ):
             size = sum(map(_size, waiting))
             if len(waiting) + 1 > most or size + _size(payload) > most_bytes:

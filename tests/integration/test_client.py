@@ -121,7 +121,7 @@ def test_receipts_say_what_changed() -> None:
 def test_an_id_is_committed_once() -> None:
     tenant, device, backup_id = new_id(), new_id(), new_id()
     first = confkeep.enqueue_backup(tenant, device, EXPORT, None, "m", backup_id=backup_id)
-    again = confkeep.enqueue_backup(tenant, device, EXPORT, None, "m", backup_id=backup_id)
+    again = confkeep.enqueue_backup(tenant, device, EXPORT, None, "again", backup_id=backup_id)
     assert first.receipt(timeout=30) == again.receipt(timeout=30)
     for other in ((tenant, device, LATER, None), (tenant, new_id(), EXPORT, None)):
         with pytest.raises(confkeep.BackupIdConflict):
@@ -204,7 +204,9 @@ def test_errors_are_of_the_one_tree(
 def test_what_waits_is_waited_for(idle: Work) -> None:
     tenant, device = new_id(), new_id()
     results = [confkeep.enqueue_backup(tenant, device, f"/ip {n}", None, f"{n}") for n in range(5)]
-    with pytest.raises(confkeep.InboxFull, match="5 backups") as full:
+    with pytest.raises(
+        confkeep.InboxFull, match=f"inbox of tenant {tenant} is full: 5 back"
+    ) as full:
         confkeep.enqueue_backup(tenant, device, "/ip", None, "m")
     assert full.value.retryable
     assert confkeep.receipt_of(results[0].backup_id) is None

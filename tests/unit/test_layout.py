@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -183,6 +184,19 @@ def test_tasks_is_an_alias_of_the_package_for_producers() -> None:
     assert tasks.__all__ == confkeep.__all__
     for name in confkeep.__all__:
         assert getattr(tasks, name) is getattr(confkeep, name)
+
+
+def test_the_public_names_are_what_type_checkers_take_them_for() -> None:
+    """They are found when they are asked for; what the checkers read is written beside."""
+    tree = ast.parse((ROOT / "confkeep" / "__init__.py").read_text("utf-8"))
+    seen = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("confkeep."):
+            module = importlib.import_module(node.module or "")
+            for alias in node.names:
+                assert getattr(confkeep, alias.name) is getattr(module, alias.name)
+                seen.add(alias.name)
+    assert sorted(seen) == sorted(confkeep.__all__)
 
 
 def test_only_the_store_and_the_staging_sync_and_rename() -> None:

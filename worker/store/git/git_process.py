@@ -1,4 +1,4 @@
-"""Runs the git binary in a repository: bounded, at low priority, ended for certain; it decides nothing.
+"""Runs the git binary in a repository: bounded, at low priority, ended for certain.
 
 Every git that confkeep starts is started here. Whatever the machine's, the user's and the repository's configuration
 say, git runs with ours where it matters, and makes durable what it writes.
