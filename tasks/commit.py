@@ -1,4 +1,4 @@
-"""The Celery task `backups.commit_inbox`: thin; the turn itself is `tasks.drain`."""
+"""The Celery task `backups.commit_inbox`: thin; the turn itself is `worker.engine.drain`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from confkeep.errors import BrokerUnavailable, InvalidInput, QueueError, StoreEr
 from confkeep.ids import checked_uuid
 from confkeep.queue import wakeups
 from confkeep.settings import get_settings
-from tasks import drain, repack
+from tasks import repack
 from worker.app import app
+from worker.engine import drain
 from worker.process import waits
 from worker.queue import backoff
 

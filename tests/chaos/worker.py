@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import worker.app
-from tasks import batch
+from worker.engine import batch
 from worker.queue import inbox
 from worker.store.commit import commit_backups
 

@@ -21,20 +21,14 @@ from confkeep.broker import keys
 from confkeep.errors import StagedBytesDamaged, StagedBytesMissing, StoreUnavailable
 from confkeep.queue import wakeups
 from confkeep.settings import get_settings
-from tasks import (
-    BackupIdConflict,
-    InvalidBackup,
-    Receipt,
-    drain,
-    enqueue_backup,
-    enqueue_backups,
-)
+from tasks import BackupIdConflict, InvalidBackup, Receipt, enqueue_backup, enqueue_backups
 from tasks.read import ANSWER_LIFE_S
 from tests.integration.conftest import become_producer
 from tests.judge import backup_ids, git
 from tests.servers import LASTING_KEYS, Deployment, deployment, names_of, wait_for
 from worker import git_store
 from worker.app import app
+from worker.engine import drain
 from worker.queue import totals
 
 EXPORT = "# 2026-01-02 03:04:05 by RouterOS 7.16\r\n/ip address\nadd address=10.0.0.1 \udce9\n"

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     "worker/cli",
     "tasks",
+    "worker/engine",
     # The doors that have names of their own: `worker.app`, `worker.git_store`.
     "doors",
     "worker/process",
@@ -50,7 +51,7 @@ STORE_FLOORS = (
     "worker/store/git",
 )
 #: Who works with the store.
-STORE_USERS = {"worker/cli", "tasks", "doors"}
+STORE_USERS = {"worker/cli", "tasks", "worker/engine", "doors"}
 STORE_KNOWS = {"confkeep.errors", "confkeep.ids", "confkeep.modes"}
 
 

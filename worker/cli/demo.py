@@ -28,8 +28,8 @@ from worker.cli.running import DEFAULT_DATA
 from worker.cli.samples import SampleDevice
 from worker.cli.sending import Sender
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
-from worker.cli.versions import Wanted, device_rows, rows_of
 from worker.cli.waiting import SILENCE_S, Receipts
+from worker.engine.versions import Wanted, device_rows, rows_of
 from worker.store.git.git_process import Git
 from worker.store.reader import devices_of
 from worker.store.repository import TenantRepository, open_repository, repository_path, tenants_of

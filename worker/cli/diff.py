@@ -14,7 +14,7 @@ from confkeep.errors import NotInStore
 from confkeep.settings import get_settings
 from worker.cli.lookup import find_device, open_tenant
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable, size_text
-from worker.cli.versions import captured_at, last_versions
+from worker.engine.versions import captured_at, last_versions
 from worker.store.backup import BINARY_NAME, EXPORT_NAME, decode_text
 from worker.store.reader import Pair, find_commit, read_pair
 from worker.store.repository import TenantRepository

@@ -33,7 +33,7 @@ from confkeep.settings import Settings, get_settings
 from worker.cli import running
 from worker.cli.lookup import find_tenant
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable
-from worker.cli.versions import changed_devices
+from worker.engine.versions import changed_devices
 from worker.process.waits import advice
 from worker.queue import dead_letters, inbox
 from worker.store.backup import DEVICE_ID_HEADER

@@ -12,10 +12,11 @@ from click.testing import CliRunner
 
 from confkeep.errors import NotInStore, RemovedByRetention, TenantLocked, UndoImpossible
 from confkeep.observe import logs
-from tasks import forget, retention
+from tasks import retention
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker.broker import locks
 from worker.cli import cli, receipt
+from worker.engine import forget
 
 
 @pytest.fixture(autouse=True)

@@ -28,12 +28,12 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.queue.staged_bytes import Contents
 from confkeep.settings import Settings
-from tasks import drain, forget
 from tests.judge import assert_all_readable
 from tests.unit.queue.test_inbox import DEVICE, TENANT, all_keys, batch, submission
 from tests.unit.queue.test_signed_entries import NEW, OLD, with_key
 from tests.unit.queue.test_sweeper import sent, sweeper_of
 from worker.broker import locks
+from worker.engine import drain, forget
 from worker.queue import backoff, dead_letters, inbox, tidy, totals
 
 OTHER = str(uuid.UUID(int=77))

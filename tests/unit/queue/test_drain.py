@@ -11,10 +11,10 @@ from confkeep.broker import keys
 from confkeep.errors import BrokerUnavailable, StoreUnavailable
 from confkeep.queue import acceptance, wakeups
 from confkeep.settings import Settings
-from tasks import drain
 from tests.judge import assert_all_readable
 from tests.servers import names_of
 from tests.unit.queue.test_inbox import TENANT, submission
+from worker.engine import drain
 from worker.queue import backoff, inbox
 
 

@@ -22,9 +22,9 @@ from confkeep.queue.acceptance import Submission
 from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
-from tasks import forget
 from tests.judge import assert_all_readable
 from worker.broker import locks
+from worker.engine import forget
 from worker.process.local import EmbeddedServer
 from worker.queue import dead_letters, inbox, totals
 from worker.queue.totals import RecentCommit

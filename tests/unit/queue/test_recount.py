@@ -13,8 +13,8 @@ from confkeep.broker import keys
 from confkeep.errors import EntryMissing
 from confkeep.queue import acceptance, handover
 from confkeep.settings import Settings
-from tasks import drain
 from tests.unit.queue.test_inbox import TENANT, batch, submission
+from worker.engine import drain
 from worker.process.local import EmbeddedServer
 from worker.queue import dead_letters, inbox, tidy, totals
 

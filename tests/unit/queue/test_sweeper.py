@@ -15,9 +15,9 @@ from confkeep.broker import keys
 from confkeep.errors import StoreUnavailable
 from confkeep.queue import acceptance, wakeups
 from confkeep.settings import Settings, load_settings
-from tasks import drain
 from tests.servers import wait_for
 from tests.unit.queue.test_inbox import submission
+from worker.engine import drain
 from worker.observe import unforeseen
 from worker.process import sweeper
 from worker.process.broker_check import BrokerCheckStep

@@ -24,11 +24,11 @@ from confkeep.queue import acceptance, arrivals, handover, receipts, staging
 from confkeep.queue.acceptance import Accepted, Submission
 from confkeep.queue.staged_bytes import Contents
 from confkeep.settings import Settings
-from tasks import drain
 from tests import append_only
 from tests.judge import assert_readable, git
 from tests.servers import wait_for
 from tests.unit.queue.test_inbox import TENANT, submission
+from worker.engine import drain
 from worker.process.local import EmbeddedServer
 from worker.queue import backoff, dead_letters, inbox, tidy, totals
 from worker.store.repository import repository_path

@@ -15,9 +15,9 @@ from confkeep.observe.logs import get_logger
 from confkeep.queue import arrivals, receipts, wakeups
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
-from tasks.batch import BatchCommitter
 from worker.broker import locks
 from worker.broker.locks import TenantLock
+from worker.engine.batch import BatchCommitter
 from worker.git_store import author_of
 from worker.observe import measure, metrics
 from worker.process import shutdown, waits
