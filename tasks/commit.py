@@ -14,9 +14,8 @@ from confkeep.errors import BrokerUnavailable, InvalidInput, QueueError, StoreEr
 from confkeep.ids import checked_uuid
 from confkeep.queue import wakeups
 from confkeep.settings import get_settings
-from tasks import repack
 from worker.app import app
-from worker.engine import drain
+from worker.engine import drain, repack
 from worker.process import waits
 from worker.queue import backoff
 

@@ -10,10 +10,11 @@ from typing import TypedDict
 import pygit2
 
 from confkeep.errors import InvalidInput, NotInStore, RepositoryBusy
-from confkeep.settings import Settings, get_settings
+from confkeep.settings import get_settings
 from worker.broker import locks
+from worker.engine.author import author_of
 from worker.store import line_delta, reader
-from worker.store.backup import Backup, Signature, checked_uuid, encode_text
+from worker.store.backup import Backup, checked_uuid, encode_text
 from worker.store.commit import commit_backups
 from worker.store.index import open_index
 from worker.store.repository import (
@@ -48,11 +49,6 @@ class DeviceCommit(TypedDict):
     message: str
     #: The committer's date in seconds since 1970.
     timestamp: int
-
-
-def author_of(settings: Settings) -> Signature:
-    """Author and committer of every commit."""
-    return Signature(settings.author_name, settings.author_email)
 
 
 def get_or_create_repo(tenant_id: str) -> pygit2.Repository:

@@ -21,9 +21,10 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     "worker/cli",
     "tasks",
+    # Two have names that others rely on.
+    "worker.git_store",
     "worker/engine",
-    # The doors that have names of their own: `worker.app`, `worker.git_store`.
-    "doors",
+    "worker.app",
     "worker/process",
     "worker/queue",
     "worker/broker",
@@ -37,7 +38,6 @@ FLOORS = (
     "words",
     "confkeep/routeros",
 )
-DOORS = {"worker.app", "worker.git_store"}
 #: Words that all use.
 WORDS = {
     f"confkeep.{name}"
@@ -51,7 +51,7 @@ STORE_FLOORS = (
     "worker/store/git",
 )
 #: Who works with the store.
-STORE_USERS = {"worker/cli", "tasks", "worker/engine", "doors"}
+STORE_USERS = {"worker/cli", "tasks", "worker.git_store", "worker/engine"}
 STORE_KNOWS = {"confkeep.errors", "confkeep.ids", "confkeep.modes"}
 
 
@@ -88,8 +88,8 @@ def project_imports() -> list[tuple[str, str]]:
 
 def room_of(module: str) -> str:
     """The folder that a module is in; folders below the command line's are its rooms too."""
-    if module in DOORS:
-        return "doors"
+    if module in FLOORS:
+        return module
     if module in WORDS:
         return "words"
     if module == "confkeep.__main__":  # the command `confkeep`, which finds the command line

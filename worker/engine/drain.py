@@ -17,8 +17,8 @@ from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
 from worker.broker import locks
 from worker.broker.locks import TenantLock
+from worker.engine.author import author_of
 from worker.engine.batch import BatchCommitter
-from worker.git_store import author_of
 from worker.observe import measure, metrics
 from worker.process import shutdown, waits
 from worker.queue import backoff, dead_letters, inbox

@@ -29,7 +29,8 @@ from confkeep.settings import load_settings
 from tasks import Receipt
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import dead_letters as dead_letters_command
-from worker.cli import kick, receipt, status
+from worker.cli import kick, status
+from worker.engine import receipt
 from worker.queue import backoff, dead_letters, inbox
 from worker.queue.inbox import Unreadable
 

@@ -12,9 +12,9 @@ from kombu.exceptions import OperationalError
 
 from confkeep.broker import keys
 from confkeep.settings import Settings, load_settings
-from tasks import repack
 from tests.bench.fleet import Fleet
 from worker.app import app
+from worker.engine import repack
 from worker.store.commit import commit_backups
 from worker.store.repository import create_repository, repository_path
 
