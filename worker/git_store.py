@@ -13,10 +13,10 @@ from confkeep.errors import InvalidInput, NotInStore, RepositoryBusy
 from confkeep.settings import get_settings
 from worker.broker import locks
 from worker.engine.author import author_of
+from worker.engine.versions import versions_of
 from worker.store import line_delta, reader
 from worker.store.backup import Backup, checked_uuid, encode_text
 from worker.store.commit import commit_backups
-from worker.store.index import open_index
 from worker.store.repository import (
     TenantRepository,
     create_repository,
@@ -135,15 +135,13 @@ def list_device_commits(tenant_id: str, device_id: str) -> list[DeviceCommit]:
         repository = _open(tenant_id)
     except NotInStore:
         return []
-    with open_index(repository) as index:
-        versions = index.versions(device, tip=repository.tip())
     return [
         DeviceCommit(
             sha=version.sha,
             message=version.message.strip(),
             timestamp=int(version.committed_at.timestamp()),
         )
-        for version in versions
+        for version in versions_of(repository, device)
     ]
 
 

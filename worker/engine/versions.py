@@ -1,4 +1,4 @@
-"""The command line's one reader of histories: versions with dates and line counts; it only reads."""
+"""A tenant's devices and their versions: what each changed, when, and its files."""
 
 from __future__ import annotations
 
@@ -51,14 +51,34 @@ class DeviceRow:
 
 
 @tells_damage
+def versions_of(
+    repository: TenantRepository,
+    device_id: str,
+    count: int | None = None,
+    *,
+    details: bool = False,
+) -> list[Version]:
+    """A device's versions, newest first; none if it has none.
+
+    Args:
+        count: at most so many; None: all.
+        details: with what each changed and how large it is.
+
+    Raises:
+        InvalidId: the device's id is no UUID.
+        RepositoryDamaged: git itself cannot be read.
+    """
+    with open_index(repository) as index:
+        return index.versions(device_id, tip=repository.tip(), limit=count, details=details)
+
+
 def last_versions(repository: TenantRepository, device_id: str, count: int) -> list[Version]:
-    """At most `count` versions of a device, newest first.
+    """As `versions_of`.
 
     Raises:
         NotInStore: the device has none.
     """
-    with open_index(repository) as index:
-        found = index.versions(device_id, tip=repository.tip(), limit=count)
+    found = versions_of(repository, device_id, count)
     if not found:
         raise NotInStore(f"no version of device {device_id} in {repository.path.name}")
     return found
