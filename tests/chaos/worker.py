@@ -21,7 +21,7 @@ from typing import Any
 
 import worker.app
 from worker.engine import batch
-from worker.queue import inbox
+from worker.queue.inbox import Batch, Inbox
 from worker.store.commit import commit_backups
 
 
@@ -53,14 +53,14 @@ def _slow_syncs(most_s: float) -> None:
 
 
 def _settle_first() -> None:
-    real = inbox.read_batch
+    real = Inbox.read_batch
 
-    def read_batch(client: Any, tenant_id: str, **limits: Any) -> inbox.Batch:
-        batch = real(client, tenant_id, **limits)
-        inbox.settle(client, tenant_id, batch.entries, keep_bytes=True)
+    def read_batch(self: Inbox) -> Batch:
+        batch = real(self)
+        self.settle(batch.entries, keep_bytes=True)
         return batch
 
-    inbox.read_batch = read_batch
+    Inbox.read_batch = read_batch  # type: ignore[method-assign]
 
 
 def main() -> None:

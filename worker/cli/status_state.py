@@ -16,7 +16,7 @@ from worker.process.sweeper import WorkerStatus, list_workers
 from worker.queue import backoff, oddities, refused, strays
 from worker.queue.backoff import Backoff
 from worker.queue.dead_letters import DeadLetter, list_dead_letters
-from worker.queue.inbox import (
+from worker.queue.inboxes import (
     InboxStatus,
     Load,
     list_inboxes,

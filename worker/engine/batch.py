@@ -7,8 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import redis
-
 from confkeep.errors import ConfkeepError, PoisonedBackup, RepositoryBusy
 from confkeep.models import Receipt
 from confkeep.observe import tracing
@@ -18,10 +16,9 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.queue.staged_bytes import Contents
 from confkeep.routeros.suspect import warning_of
-from confkeep.settings import Settings
 from worker.observe import measure, metrics
-from worker.queue import dead_letters, inbox, totals
-from worker.queue.inbox import Batch, Waiting
+from worker.queue import dead_letters, totals
+from worker.queue.inbox import Batch, Inbox, Waiting
 from worker.queue.totals import Mark, RecentCommit
 from worker.store.backup import Backup, Committed
 from worker.store.commit import commit_backups, find_committed
@@ -52,14 +49,13 @@ class BatchCommitter:
 
     def __init__(
         self,
-        client: redis.Redis,
-        settings: Settings,
-        tenant_id: str,
+        inbox: Inbox,
         repository: TenantRepository,
     ) -> None:
-        self._client = client
-        self._settings = settings
-        self._tenant_id = tenant_id
+        self._inbox = inbox
+        self._client = inbox.client
+        self._settings = inbox.settings
+        self._tenant_id = inbox.tenant_id
         self._repository = repository
 
     def run(self, batch: Batch) -> Done:
@@ -85,9 +81,7 @@ class BatchCommitter:
             error = poisoned.get(waiting.stream_id)
             value: dict[str, object] | ConfkeepError
             if error is not None:
-                dead_letters.bury(
-                    self._client, self._tenant_id, entry, error, waiting.signature, waiting.raw
-                )
+                dead_letters.bury(self._inbox, entry, error, waiting.signature, waiting.raw)
                 dead.append(waiting)
                 value = error
                 log.warning(
@@ -123,14 +117,12 @@ class BatchCommitter:
             outcomes.append(Outcome(entry.backup_id, entry.digest(self._tenant_id), value))
         receipts.publish(self._client, self._tenant_id, outcomes, self._settings.receipt_ttl_s)
         watch.lap("receipts")
-        settled = inbox.settle(self._client, self._tenant_id, done, marks=marks)
+        settled = self._inbox.settle(done, marks=marks)
         for entry in (waiting.entry for waiting in done):
             staging.of_entry(entry, self._settings, self._client).discard(self._tenant_id, [entry])
         if dead:
             buried = {waiting.entry.backup_id: totals.DEAD for waiting in dead}
-            settled = inbox.settle(
-                self._client, self._tenant_id, dead, keep_bytes=True, marks=buried
-            )
+            settled = self._inbox.settle(dead, keep_bytes=True, marks=buried)
         watch.lap("settle")
         _measure(done, len(dead), marks, settled.at_ms, watch)
         log.info(

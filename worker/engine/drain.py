@@ -6,24 +6,21 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import redis
-
 from confkeep.broker import keys, redis_values
 from confkeep.broker.connections import broker_errors
 from confkeep.errors import BrokerUnavailable, ConfkeepError, QueueError, StoreError
 from confkeep.observe.logs import get_logger
 from confkeep.queue import arrivals, receipts, wakeups
 from confkeep.queue.receipts import Outcome
-from confkeep.settings import Settings
 from worker.broker import locks
 from worker.broker.locks import TenantLock
 from worker.engine.author import author_of
 from worker.engine.batch import BatchCommitter
 from worker.observe import measure, metrics
 from worker.process import shutdown, waits
-from worker.queue import backoff, dead_letters, inbox
+from worker.queue import backoff, dead_letters, inboxes
 from worker.queue.backoff import Backoff
-from worker.queue.inbox import Unreadable
+from worker.queue.inbox import Inbox, Unreadable
 from worker.store.repository import open_for_writing, repository_path
 
 log = get_logger("drain")
@@ -50,7 +47,7 @@ class Turn:
     left: int = 0
 
 
-def drain_inbox(client: redis.Redis, settings: Settings, tenant_id: str) -> Turn:
+def drain_inbox(inbox: Inbox) -> Turn:
     """Commit what waits in a tenant's inbox until it is empty or the time slice is over.
 
     Safe beside another turn of the same tenant: the lock lets one of them work, and where it
@@ -59,56 +56,49 @@ def drain_inbox(client: redis.Redis, settings: Settings, tenant_id: str) -> Turn
     Raises:
         StoreError, QueueError: a fault of the system; what is not settled is in the inbox still.
     """
-    lock = locks.try_lock(client, tenant_id, settings.lock_ttl_s)
+    lock = locks.try_lock(inbox.client, inbox.tenant_id, inbox.settings.lock_ttl_s)
     if lock is None:
         return Turn(had_lock=False)
     try:
-        committed, dead = _drain(client, settings, tenant_id, lock)
+        committed, dead = _drain(inbox, lock)
     except (StoreError, QueueError):
         # No entry is to blame, however often it comes.
-        _forget_attempts(client, tenant_id)
+        _forget_attempts(inbox)
         raise
     finally:
         lock.release()
     # In this order: who was refused the lock meanwhile, and who found the flag set, relies on this
     # last look.
     with broker_errors():
-        wakeups.clear(client, tenant_id)
-    return Turn(True, committed, dead, inbox.depth(client, tenant_id))
+        wakeups.clear(inbox.client, inbox.tenant_id)
+    return Turn(True, committed, dead, inbox.depth())
 
 
-def _forget_attempts(client: redis.Redis, tenant_id: str) -> None:
+def _forget_attempts(inbox: Inbox) -> None:
     """Count anew; where the server refuses that too, before this process's next turn for the tenant."""
     try:
-        inbox.forget_attempts(client, tenant_id)
+        inbox.forget_attempts()
     except BrokerUnavailable:
-        _unforgotten.add(tenant_id)
+        _unforgotten.add(inbox.tenant_id)
 
 
-def _drain(
-    client: redis.Redis, settings: Settings, tenant_id: str, lock: TenantLock
-) -> tuple[int, int]:
+def _drain(inbox: Inbox, lock: TenantLock) -> tuple[int, int]:
+    client, settings, tenant_id = inbox.client, inbox.settings, inbox.tenant_id
     committed = dead = 0
     end = time.monotonic() + settings.slice_s
     if tenant_id in _unforgotten:
-        inbox.forget_attempts(client, tenant_id)
+        inbox.forget_attempts()
         _unforgotten.discard(tenant_id)
     arrivals.admit(client, settings, tenant_id, by_turn=True, most=_MOST_ADMITTED)
     with ExitStack() as opened:
         committer: BatchCommitter | None = None
         while time.monotonic() < end and not lock.lost and not shutdown.requested():
-            batch = inbox.read_batch(
-                client,
-                tenant_id,
-                max_backups=settings.batch_max_backups,
-                max_bytes=settings.batch_max_bytes,
-                settings=settings,
-            )
+            batch = inbox.read_batch()
             if not batch:
                 break
             for found in batch.unreadable:
-                _tell_unsigned(client, settings, tenant_id, found)
-                dead_letters.bury_unreadable(client, tenant_id, found)
+                _tell_unsigned(inbox, found)
+                dead_letters.bury_unreadable(inbox, found)
                 log.warning(
                     "no entry of ours in an inbox",
                     action="inbox.refused",
@@ -122,7 +112,7 @@ def _drain(
             if committer is None:
                 path = repository_path(settings.git_store_path, tenant_id)
                 repository = opened.enter_context(open_for_writing(path, author_of(settings)))
-                committer = BatchCommitter(client, settings, tenant_id, repository)
+                committer = BatchCommitter(inbox, repository)
             done = committer.run(batch)
             committed += done.committed
             dead += done.dead
@@ -133,9 +123,7 @@ def _drain(
     return committed, dead
 
 
-def _tell_unsigned(
-    client: redis.Redis, settings: Settings, tenant_id: str, found: Unreadable
-) -> None:
+def _tell_unsigned(inbox: Inbox, found: Unreadable) -> None:
     """Let the result of a backup whose producer did not sign it say so.
 
     Only while it waits under that very digest: a planted entry may name the id of a backup that
@@ -144,10 +132,10 @@ def _tell_unsigned(
     entry = found.entry
     if entry is None:
         return
-    digest = entry.digest(tenant_id)
-    if receipts.waits_as(client, entry.backup_id, digest):
+    digest = entry.digest(inbox.tenant_id)
+    if receipts.waits_as(inbox.client, entry.backup_id, digest):
         outcome = Outcome(entry.backup_id, digest, found.error)
-        receipts.publish(client, tenant_id, [outcome], settings.receipt_ttl_s)
+        receipts.publish(inbox.client, inbox.tenant_id, [outcome], inbox.settings.receipt_ttl_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +146,7 @@ class Due:
     wait: Backoff | None
 
 
-def look(client: redis.Redis, tenant_id: str, sent_ms: int | None, *, retry: bool) -> Due | None:
+def look(inbox: Inbox, sent_ms: int | None, *, retry: bool) -> Due | None:
     """Whether a wake-up is to be answered now; None when it is not.
 
     Not when a turn has sent one of its own since, nor while the tenant's next try is still to come:
@@ -171,21 +159,19 @@ def look(client: redis.Redis, tenant_id: str, sent_ms: int | None, *, retry: boo
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    pipe = client.pipeline(transaction=False)
-    pipe.get(keys.wake(tenant_id))
-    pipe.hgetall(keys.backoff(tenant_id))
+    pipe = inbox.client.pipeline(transaction=False)
+    pipe.get(keys.wake(inbox.tenant_id))
+    pipe.hgetall(keys.backoff(inbox.tenant_id))
     flag, fields = redis_values.answers(pipe)
     if wakeups.is_outdated(flag, sent_ms):
         return None
     wait = backoff.parse(fields)
-    if retry or wait is None or wait.is_over(inbox.server_time_ms(client)):
+    if retry or wait is None or wait.is_over(inboxes.server_time_ms(inbox.client)):
         return Due(wait)
     return None
 
 
-def note_fault(
-    client: redis.Redis, settings: Settings, tenant_id: str, error: ConfkeepError
-) -> float:
+def note_fault(inbox: Inbox, error: ConfkeepError) -> float:
     """Let a tenant wait whose turn failed, and tell why.
 
     Returns:
@@ -194,32 +180,30 @@ def note_fault(
     Raises:
         BrokerUnavailable: Redis did not answer; nothing may be noted.
     """
-    noted = backoff.failed(client, tenant_id, error)
-    waits.tell_failed(settings, tenant_id, noted)
-    show_retrying(client, settings, tenant_id, error)
+    noted = backoff.failed(inbox, error)
+    waits.tell_failed(inbox.settings, inbox.tenant_id, noted)
+    show_retrying(inbox, error)
     return noted.delay_s
 
 
-def tell_over(client: redis.Redis, tenant_id: str, wait: Backoff, turn: Turn) -> None:
+def tell_over(inbox: Inbox, wait: Backoff, turn: Turn) -> None:
     """Tell that a tenant goes on after a wait.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
     waited = turn.committed + turn.dead + turn.left
-    waits.tell_over(tenant_id, wait, inbox.server_time_ms(client), waited)
+    waits.tell_over(inbox.tenant_id, wait, inboxes.server_time_ms(inbox.client), waited)
 
 
-def show_retrying(
-    client: redis.Redis, settings: Settings, tenant_id: str, error: ConfkeepError
-) -> None:
+def show_retrying(inbox: Inbox, error: ConfkeepError) -> None:
     """Let the results of a tenant's waiting backups, the oldest ones of a great many, say why they
     wait.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    batch = inbox.peek(client, tenant_id, _MOST_SHOWN)
+    batch = inbox.peek(_MOST_SHOWN)
     for start in range(0, len(batch), _SHOWN_AT_ONCE):
         ids = [waiting.entry.backup_id for waiting in batch[start : start + _SHOWN_AT_ONCE]]
-        receipts.show_retrying(client, ids, error, settings.receipt_ttl_s)
+        receipts.show_retrying(inbox.client, ids, error, inbox.settings.receipt_ttl_s)

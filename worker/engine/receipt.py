@@ -25,7 +25,7 @@ from confkeep.queue import arrivals, receipts
 from confkeep.routeros.suspect import warning_of
 from confkeep.settings import Settings
 from worker.engine.versions import changed_devices
-from worker.queue import dead_letters, inbox
+from worker.queue import dead_letters, inboxes
 from worker.store.backup import DEVICE_ID_HEADER
 from worker.store.commit import describe_commit
 from worker.store.index import open_index
@@ -108,7 +108,7 @@ def _in_redis(settings: Settings, backup_id: str) -> Answer | None:
             raise receipts.garbled(backup_id) from error
     if state not in _STATES:
         raise receipts.garbled(backup_id)
-    if state != "FAILURE" and not inbox.has_entry(client, backup_id, record):
+    if state != "FAILURE" and not inboxes.has_entry(client, backup_id, record):
         # It may have been settled between the two looks.
         if receipts.read(client, backup_id) == record:
             return Answer("FAILURE", "redis", error=EntryMissing(dead_letters.LOST))

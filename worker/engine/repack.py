@@ -18,10 +18,11 @@ from confkeep.broker import keys
 from confkeep.broker.connections import get_client
 from confkeep.errors import ConfkeepError
 from confkeep.observe.logs import get_logger
-from confkeep.settings import Settings, get_settings
+from confkeep.settings import get_settings
 from worker.app import app
 from worker.observe import unforeseen
 from worker.process import shutdown
+from worker.queue.inbox import Inbox
 from worker.store.git.git_process import git_problem
 from worker.store.repository import repository_path
 from worker.store.upkeep.repack import needs_repack
@@ -35,7 +36,7 @@ REPACK_TASK: Final = "backups.repack"
 _ASK_AGAIN_S: Final = 600
 
 
-def ask_if_needed(client: redis.Redis, settings: Settings, tenant_id: str) -> bool:
+def ask_if_needed(inbox: Inbox) -> bool:
     """Queue a repack of a tenant that has too many packs or loose objects, once.
 
     Costs two listings of folders. No error of the queue leaves this: a later drain asks again.
@@ -43,6 +44,7 @@ def ask_if_needed(client: redis.Redis, settings: Settings, tenant_id: str) -> bo
     Returns:
         Whether one was queued.
     """
+    client, settings, tenant_id = inbox.client, inbox.settings, inbox.tenant_id
     path = repository_path(settings.git_store_path, tenant_id)
     if not settings.repack_packs or not needs_repack(
         path, most_packs=settings.repack_packs, most_loose=settings.repack_loose_objects

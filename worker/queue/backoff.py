@@ -16,6 +16,7 @@ from confkeep.broker import keys, redis_values, scripts
 from confkeep.broker.connections import broker_errors
 from confkeep.errors import ConfkeepError
 from worker.observe import measure, metrics
+from worker.queue.inbox import Inbox
 
 #: Seconds before the second try; doubled at each further one.
 FIRST_DELAY_S: Final = 1.0
@@ -23,8 +24,6 @@ FIRST_DELAY_S: Final = 1.0
 LONGEST_DELAY_S: Final = 60.0
 #: The same, with what a server's clock that is set back may add.
 _LONGEST_MS: Final = int(2 * LONGEST_DELAY_S * 1000)
-#: The last moment that is shown as a date: the end of the year 9999.
-_LAST_MS: Final = 253_402_300_799_000
 #: Seconds after which a wait is forgotten that no try has renewed.
 FORGET_S: Final = 86_400
 #: Tries after which an inbox is reported as stalled.
@@ -101,7 +100,7 @@ def parse(fields: Mapping[bytes, bytes] | None) -> Backoff | None:
         return None
 
     def moment(name: bytes) -> int:
-        return min(max(0, redis_values.number_of(fields.get(name))), _LAST_MS)
+        return min(max(0, redis_values.number_of(fields.get(name))), redis_values.LAST_MS)
 
     return Backoff(
         tries=max(0, redis_values.number_of(fields.get(b"tries"))),
@@ -111,7 +110,7 @@ def parse(fields: Mapping[bytes, bytes] | None) -> Backoff | None:
     )
 
 
-def failed(client: redis.Redis, tenant_id: str, error: BaseException) -> Noted:
+def failed(inbox: Inbox, error: BaseException) -> Noted:
     """Note a failed commit, if anything waits still: another turn may have settled it all.
 
     Raises:
@@ -125,13 +124,13 @@ def failed(client: redis.Redis, tenant_id: str, error: BaseException) -> Noted:
     jitter = random.uniform(0.75, 1.0)  # noqa: S311
     arguments = [reason, int(FIRST_DELAY_S * 1000), int(LONGEST_DELAY_S * 1000), jitter, FORGET_S]
     names = [
-        keys.backoff(tenant_id),
+        keys.backoff(inbox.tenant_id),
         keys.TOTALS,
-        keys.inbox(tenant_id),
-        keys.arrivals(tenant_id),
+        keys.inbox(inbox.tenant_id),
+        keys.arrivals(inbox.tenant_id),
     ]
     with broker_errors():
-        wait_ms, tries = scripts.load("failed").run(client, names, arguments)
+        wait_ms, tries = scripts.load("failed").run(inbox.client, names, arguments)
     measure.count(metrics.WORKER_RETRIED)
     return Noted(int(wait_ms) / 1000, int(tries), reason)
 

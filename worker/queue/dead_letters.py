@@ -27,8 +27,8 @@ from confkeep.queue.acceptance import Submission
 from confkeep.queue.entry import Entry, check_signature
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
-from worker.queue import inbox, totals
-from worker.queue.inbox import Unreadable
+from worker.queue import totals
+from worker.queue.inbox import Inbox, Unreadable
 
 #: Why a backup that waits without an entry cannot be committed.
 LOST: Final = "its entry is not in the inbox any more: hand the backup over again"
@@ -69,8 +69,7 @@ class DeadLetter:
 
 
 def bury(
-    client: redis.Redis,
-    tenant_id: str,
+    inbox: Inbox,
     entry: Entry,
     error: ConfkeepError,
     signature: str | None = None,
@@ -87,9 +86,9 @@ def bury(
         BrokerUnavailable: Redis did not answer.
     """
     _put(
-        client,
+        inbox.client,
         DeadLetter(
-            tenant_id=tenant_id,
+            tenant_id=inbox.tenant_id,
             backup_id=entry.backup_id,
             device_id=entry.device_id,
             reason=str(error),
@@ -101,7 +100,7 @@ def bury(
     )
 
 
-def bury_unreadable(client: redis.Redis, tenant_id: str, found: Unreadable) -> None:
+def bury_unreadable(inbox: Inbox, found: Unreadable) -> None:
     """Keep what stood in an inbox and was no entry of ours, and take it out of there.
 
     It gets an id of its own and touches nothing of the backup that it may name: neither that one's
@@ -112,10 +111,10 @@ def bury_unreadable(client: redis.Redis, tenant_id: str, found: Unreadable) -> N
     """
     kind = "unreadable-" if found.entry is None else _UNSIGNED
     _put(
-        client,
+        inbox.client,
         DeadLetter(
-            tenant_id=tenant_id,
-            backup_id=f"{kind}{tenant_id}-{found.stream_id}",
+            tenant_id=inbox.tenant_id,
+            backup_id=f"{kind}{inbox.tenant_id}-{found.stream_id}",
             device_id=None if found.entry is None else found.entry.device_id,
             reason=str(found.error),
             kind=type(found.error).__name__,
@@ -123,7 +122,7 @@ def bury_unreadable(client: redis.Redis, tenant_id: str, found: Unreadable) -> N
             entry=found.text,
         ),
     )
-    inbox.settle(client, tenant_id, [found], marks={found.stream_id: totals.DEAD})
+    inbox.settle([found], marks={found.stream_id: totals.DEAD})
 
 
 def lose(

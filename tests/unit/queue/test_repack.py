@@ -15,6 +15,7 @@ from confkeep.settings import Settings, load_settings
 from tests.bench.fleet import Fleet
 from worker.app import app
 from worker.engine import repack
+from worker.queue.inbox import Inbox
 from worker.store.commit import commit_backups
 from worker.store.repository import create_repository, repository_path
 
@@ -51,8 +52,8 @@ def settings(tmp_path: Path) -> Settings:
 def test_a_repack_is_queued_once_where_the_commits_are(
     client: redis.Redis, settings: Settings, sent: list[tuple[str, str]]
 ) -> None:
-    assert repack.ask_if_needed(client, settings, TENANT)
-    assert not repack.ask_if_needed(client, settings, TENANT)
+    assert repack.ask_if_needed(Inbox(client, settings, TENANT))
+    assert not repack.ask_if_needed(Inbox(client, settings, TENANT))
     assert sent == [(TENANT, keys.queue_of(TENANT, settings.shards))]
     assert 0 < int(client.ttl(keys.repack(TENANT))) <= 600
 
@@ -62,8 +63,8 @@ def test_who_has_few_packs_is_left_alone(
 ) -> None:
     for packs in (4, 0):
         changed = settings.model_copy(update={"repack_packs": packs})
-        assert not repack.ask_if_needed(client, changed, TENANT)
-    assert not repack.ask_if_needed(client, settings, "aaaa2222-0000-4000-8000-000000000002")
+        assert not repack.ask_if_needed(Inbox(client, changed, TENANT))
+    assert not repack.ask_if_needed(Inbox(client, settings, "aaaa2222-0000-4000-8000-000000000002"))
     assert sent == []
     assert client.keys("*") == []
 
@@ -76,7 +77,7 @@ def test_without_git_nothing_is_queued(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert not repack.ask_if_needed(client, settings, TENANT)
+    assert not repack.ask_if_needed(Inbox(client, settings, TENANT))
     assert sent == []
 
 
@@ -87,6 +88,6 @@ def test_a_broker_that_is_away_does_not_harm_the_drain(
         raise OperationalError("away")
 
     monkeypatch.setattr(app, "send_task", fail)
-    assert not repack.ask_if_needed(client, settings, TENANT)
+    assert not repack.ask_if_needed(Inbox(client, settings, TENANT))
     monkeypatch.setattr(client, "set", fail)
-    assert not repack.ask_if_needed(client, settings, TENANT)
+    assert not repack.ask_if_needed(Inbox(client, settings, TENANT))
