@@ -1,4 +1,4 @@
-"""The Celery task `backups.commit_inbox`: thin; the turn itself is `worker.engine.drain`."""
+"""The Celery task `backups.commit_inbox`: lets `worker.engine.drain` do a turn, and retries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from worker.queue.inbox import Inbox
 
 
 class CommitTask(Task):  # type: ignore[misc]
-    """Lets a tenant wait also after an error that nobody foresaw: the sweep tries again then."""
+    """Lets a tenant wait after an unforeseen error too; the sweep then tries again."""
 
     def on_failure(
         self,
@@ -47,10 +47,10 @@ class CommitTask(Task):  # type: ignore[misc]
     name=wakeups.COMMIT_TASK, base=CommitTask, bind=True, max_retries=None, throws=(InvalidInput,)
 )  # type: ignore[untyped-decorator]
 def commit_inbox(self: Task, tenant_id: str, sent_ms: int | None = None) -> None:
-    """Commit what waits in a tenant's inbox; goes on at the queue's tail when its slice is over.
+    """Commit what waits in a tenant's inbox. When the slice is over, go on at the queue's tail.
 
-    A fault of the system keeps every entry where it is and tries again, later and later, for ever. Where
-    the server itself is away nothing can be noted: the sweep wakes the tenant when it is back.
+    After a fault of the system every entry stays and the task tries again, later and later, for ever. If
+    Redis is away nothing can be noted; the sweep wakes the tenant when it is back.
     """
     tenant_id = checked_uuid("tenant_id", tenant_id)
     if sent_ms is not None and type(sent_ms) is not int:

@@ -1,4 +1,4 @@
-"""The Celery task that proves restores where the repository is, for beat; it changes no backup."""
+"""The Celery task `backups.drill`: proves restores where the repository is; for beat."""
 
 from __future__ import annotations
 

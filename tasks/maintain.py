@@ -1,4 +1,4 @@
-"""Celery tasks that look after a repository where it is, routed like commits; they change no backup."""
+"""The Celery task `backups.verify`, routed like commits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Celery tasks that read where the repository is, routed like commits; they change nothing."""
+"""Celery tasks that answer questions where the repository is, routed like commits."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from worker.store.repository import TenantRepository, open_repository, repositor
 #: Characters of the result that logs and monitors repeat: none, since it is a backup's content.
 _UNSHOWN: Final = 0
 
-#: Seconds for which an answer can be fetched. It is a backup's content and does not say whose: it must
-#: neither fill Redis as long as receipts stay, nor outlive an erasure by more than this.
+#: An answer can be fetched for so many seconds. It is a backup's content and does not say whose, so it must
+#: not fill Redis as long as receipts do, nor outlive an erasure by more than this.
 ANSWER_LIFE_S: Final = 600
 
 

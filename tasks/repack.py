@@ -1,4 +1,4 @@
-"""The Celery task `backups.repack`, routed like commits; git works beside the commits, not before them."""
+"""The Celery task `backups.repack`, routed like commits. It returns at once; git works beside the commits."""
 
 from __future__ import annotations
 

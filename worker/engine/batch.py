@@ -1,4 +1,4 @@
-"""One batch of one tenant: staged bytes to commits to receipts; it takes no lock and reads no inbox."""
+"""One batch of one tenant: from staged bytes to commits to receipts."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from worker.store.stopwatch import Stopwatch
 
 log = get_logger("drain")
 
-#: Tries of one backup alone that end with their process before it becomes a dead letter.
+#: A backup becomes a dead letter after so many tries, alone, that ended with their process.
 _GIVE_UP_AFTER = 10
 
-#: Tries of a batch whose branch somebody else moves meanwhile.
+#: Try a batch so often whose branch somebody else moves meanwhile.
 _BUSY_TRIES = 5
 
 
@@ -139,7 +139,7 @@ class BatchCommitter:
     def _build(
         self, batch: list[Waiting], watch: Stopwatch
     ) -> tuple[list[Backup], dict[str, PoisonedBackup]]:
-        """The backups that can be committed, and why the others (by stream id) cannot."""
+        """The backups that can be committed, and by stream id why the others cannot."""
         entries = [waiting.entry for waiting in batch]
         backups: list[Backup] = []
         poisoned: dict[str, PoisonedBackup] = {}

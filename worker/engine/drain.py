@@ -1,4 +1,4 @@
-"""One turn for one tenant: inbox to git, in batches, for a time slice; it retries and wakes nobody."""
+"""One turn for one tenant: from its inbox to git, in batches, for a slice of time."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ from worker.store.repository import open_for_writing, repository_path
 
 log = get_logger("drain")
 
-#: Arrivals that a turn admits at its begin: far more than it can commit.
+#: A turn first admits so many arrivals: far more than it can commit.
 _MOST_ADMITTED = 20_000
-#: Most waiting backups whose results tell of a fault, and at a time.
+#: The results of so many waiting backups tell of a fault; so many are written at a time.
 _MOST_SHOWN = 10_000
 _SHOWN_AT_ONCE = 500
 
-#: Tenants whose last turn in this process ended with a fault of the server, which kept its attempt.
+#: Tenants whose last turn in this process ended with a fault of the server, so that its attempt still
+#: counts.
 _unforgotten: set[str] = set()
 
 
@@ -39,11 +40,11 @@ _unforgotten: set[str] = set()
 class Turn:
     """What a turn did."""
 
-    #: False: another process holds the tenant lock and nothing was done.
+    #: False if another process holds the tenant lock; then nothing was done.
     had_lock: bool
     committed: int = 0
     dead: int = 0
-    #: Entries that wait still.
+    #: Entries that still wait.
     left: int = 0
 
 
@@ -75,7 +76,7 @@ def drain_inbox(inbox: Inbox) -> Turn:
 
 
 def _forget_attempts(inbox: Inbox) -> None:
-    """Count anew; where the server refuses that too, before this process's next turn for the tenant."""
+    """Count attempts from zero; if the server refuses that too, before this process's next turn."""
     try:
         inbox.forget_attempts()
     except BrokerUnavailable:
@@ -124,10 +125,9 @@ def _drain(inbox: Inbox, lock: TenantLock) -> tuple[int, int]:
 
 
 def _tell_unsigned(inbox: Inbox, found: Unreadable) -> None:
-    """Let the result of a backup whose producer did not sign it say so.
+    """Publish for a backup that its producer did not sign.
 
-    Only while it waits under that very digest: a planted entry may name the id of a backup that
-    was committed.
+    Only while a backup waits under that digest: a planted entry may name one that was committed.
     """
     entry = found.entry
     if entry is None:
@@ -140,20 +140,20 @@ def _tell_unsigned(inbox: Inbox, found: Unreadable) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A wake-up that is to be answered now."""
+    """A wake-up that needs an answer now."""
 
-    #: What the tenant waited for until now; None: its last turn did not fail.
+    #: The tenant's wait; None if its last turn did not fail.
     wait: Backoff | None
 
 
 def look(inbox: Inbox, sent_ms: int | None, *, retry: bool) -> Due | None:
-    """Whether a wake-up is to be answered now; None when it is not.
+    """Decide whether to answer a wake-up now; None if not.
 
-    Not when a turn has sent one of its own since, nor while the tenant's next try is still to come:
-    new enqueues must not bypass it.
+    It is not answered if a turn has sent one of its own since, nor before the tenant's next try is
+    due: new enqueues must not bypass the wait.
 
     Args:
-        sent_ms: when the wake-up was sent; None: it is never outdated.
+        sent_ms: when the wake-up was sent; None if it is never outdated.
         retry: it is that next try.
 
     Raises:
@@ -172,7 +172,7 @@ def look(inbox: Inbox, sent_ms: int | None, *, retry: bool) -> Due | None:
 
 
 def note_fault(inbox: Inbox, error: ConfkeepError) -> float:
-    """Let a tenant wait whose turn failed, and tell why.
+    """Let a tenant whose turn failed wait, and tell why.
 
     Returns:
         Seconds until the next try.
@@ -197,8 +197,8 @@ def tell_over(inbox: Inbox, wait: Backoff, turn: Turn) -> None:
 
 
 def show_retrying(inbox: Inbox, error: ConfkeepError) -> None:
-    """Let the results of a tenant's waiting backups, the oldest ones of a great many, say why they
-    wait.
+    """Write into the results of a tenant's waiting backups why they wait; of very many, into the
+    oldest ones' results.
 
     Raises:
         BrokerUnavailable: Redis did not answer.

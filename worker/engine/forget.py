@@ -1,4 +1,4 @@
-"""Erasing a device or a tenant everywhere: the inbox is looked at, git and Redis are cleared; it asks nobody."""
+"""Erases a device or a tenant everywhere: in git, in Redis and in the staging."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _MOST: Final = 10_000_000
 class Erased:
     """What an erasure removed."""
 
-    #: Of a device, its commits; None: a tenant's repository went whole.
+    #: The device's commits; None if a tenant's whole repository went.
     commits: int | None
     dead_letters: int
     #: Result records, rows of the last commits and staged bytes in Redis, and files on the volume.
     records: int
-    #: Of a device: bytes that some client has handed over for the tenant and that no message refers
-    #: to. Whose they are nobody can tell; those that no message comes for go within a day.
+    #: Bytes that a client staged for the tenant and that no message refers to. Nobody can tell whether
+    #: they are the device's; the tidying deletes them after a day.
     handed_over: int = 0
 
 
@@ -150,7 +150,7 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
 
 
 def _wait(what_waits: Callable[[], str | None], wait_s: float) -> None:
-    """Until nothing waits, or the time is over; the caller looks again under the lock."""
+    """Wait until nothing waits or the time is over; the caller looks again under the lock."""
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline and what_waits() is not None:
         time.sleep(_POLL_S)

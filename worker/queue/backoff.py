@@ -1,6 +1,6 @@
-"""Why and until when a tenant's commits wait after a fault of the system; it sends nothing.
+"""Why, and until when, a tenant's commits wait after a fault of the system.
 
-The state lies beside the inbox, not in a message: a message may get lost with its worker.
+Redis keeps this beside the inbox and not in a message, since a message may be lost with its worker.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from confkeep.errors import ConfkeepError
 from worker.observe import measure, metrics
 from worker.queue.inbox import Inbox
 
-#: Seconds before the second try; doubled at each further one.
+#: Seconds before the second try. Each further try doubles them.
 FIRST_DELAY_S: Final = 1.0
 #: Most seconds between two tries; far below the broker's visibility timeout.
 LONGEST_DELAY_S: Final = 60.0
-#: The same, with what a server's clock that is set back may add.
+#: The same in ms, doubled in case the server's clock is set back.
 _LONGEST_MS: Final = int(2 * LONGEST_DELAY_S * 1000)
-#: Seconds after which a wait is forgotten that no try has renewed.
+#: Redis forgets a wait that no try renews for so many seconds.
 FORGET_S: Final = 86_400
 #: Tries after which an inbox is reported as stalled.
 STALLED_TRIES: Final = 5
@@ -41,7 +41,7 @@ class Backoff:
     reason: str
 
     def is_over(self, now_ms: int, grace_ms: int = 0) -> bool:
-        """Whether the next try is due; what lies further ahead than we ever wait, nobody of ours noted."""
+        """Whether the next try is due. A time further ahead than we ever wait is not ours and counts as past."""
         left_ms = self.next_ms + grace_ms - now_ms
         return not 0 < left_ms <= _LONGEST_MS + grace_ms
 
@@ -64,7 +64,7 @@ class Noted:
 
 
 def get(client: redis.Redis, tenant_id: str) -> Backoff | None:
-    """The tenant's wait; None when its last commit succeeded.
+    """The tenant's wait; None if its last turn succeeded.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -90,12 +90,12 @@ def get_many(client: redis.Redis, tenant_ids: Sequence[str]) -> dict[str, Backof
 
 
 def urgent_first(waits: Mapping[str, Backoff]) -> list[tuple[str, Backoff]]:
-    """The waits in the order in which a person should look: stalled ones, then by their age."""
+    """Sort waits as a person should look at them: stalled ones first, then the oldest."""
     return sorted(waits.items(), key=lambda item: (not item[1].stalled, item[1].since_ms))
 
 
 def parse(fields: Mapping[bytes, bytes] | None) -> Backoff | None:
-    """The hash's fields as a value; None when there are none, or none that a failed try writes."""
+    """The hash's fields as a value; None if no failed try wrote them."""
     if not fields or b"next_ms" not in fields:
         return None
 
@@ -136,7 +136,7 @@ def failed(inbox: Inbox, error: BaseException) -> Noted:
 
 
 def kick(client: redis.Redis, tenant_id: str) -> None:
-    """Let the next try come at once, and the tries be counted anew.
+    """Make the next try due at once and count the tries from zero.
 
     Raises:
         BrokerUnavailable: Redis did not answer.

@@ -1,4 +1,4 @@
-"""What Redis and the staging hold of a device or a tenant: found and deleted; it looks at no inbox."""
+"""Deletes what Redis and the staging hold of a device or a tenant."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AT_ONCE: Final = 500
 
 
 def unnamed_handoffs(inbox: Inbox) -> int:
-    """How many handed-over bytes of a tenant no waiting message refers to."""
+    """Count the staged hand-overs of a tenant that no waiting message refers to."""
     prefix = keys.handoff(inbox.tenant_id, "")
     names = _scan(inbox.client, prefix + "*")
     found = {redis_values.name_of(name).removeprefix(prefix) for name in names}
@@ -42,9 +42,9 @@ def clear(
     backup_ids: set[str],
     device_id: str | None,
 ) -> int:
-    """Delete dead letters, and what is kept under the ids of backups or of callers that asked."""
+    """Delete dead letters, and all records and bytes under some backup_ids."""
     client, settings, tenant_id = inbox.client, inbox.settings, inbox.tenant_id
-    # What is of another type would end the erasure half-way; and whose it is nobody knows.
+    # A key of another type would end the erasure half-way.
     oddities.set_aside(client, {**keys.TYPES, **keys.types_of(tenant_id)})
     for letter in letters:
         dead_letters.discard(client, settings, letter.backup_id)
@@ -66,7 +66,7 @@ def clear(
 
 
 def clear_tenant(inbox: Inbox) -> int:
-    """Delete every other key and file of a tenant, but for the lock that the caller holds."""
+    """Delete every other key and file of a tenant, except the lock, which the caller holds."""
     client, settings, tenant_id = inbox.client, inbox.settings, inbox.tenant_id
     own = (keys.backoff, keys.attempts, keys.replies, keys.wake, keys.repack, keys.arriving)
     names = {name(tenant_id).encode() for name in own}
@@ -106,7 +106,7 @@ def _results_of(client: redis.Redis, tenant_id: str, device_id: str | None) -> I
 
 
 def _scan(client: redis.Redis, pattern: str) -> Iterator[bytes]:
-    """Names of keys; anybody may give one a name that is no UTF-8."""
+    """Names of keys, as bytes: not every name is UTF-8."""
     with broker_errors():
         yield from client.scan_iter(match=pattern, count=1_000)
 

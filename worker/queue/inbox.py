@@ -20,7 +20,7 @@ from confkeep.settings import Settings
 from worker.queue import totals
 from worker.queue.totals import Mark
 
-#: Seconds after which attempts are forgotten that nobody followed up.
+#: Redis forgets attempts that nobody follows up for so many seconds.
 _FORGET_ATTEMPTS_S: Final = 3_600
 
 
@@ -30,12 +30,12 @@ class Waiting:
 
     stream_id: str
     entry: Entry
-    #: That of the entry; None: it has none.
+    #: The entry's signature; None if it has none.
     signature: str | None = None
-    #: When it was handed over or accepted; None: an earlier release, which tells it by the stream id,
-    #: accepted it.
+    #: When it was handed over or accepted, in ms; None if an earlier release accepted it: then the
+    #: stream id says when.
     handed_over_ms: int | None = None
-    #: The entry as it stands there: a later release may have written more.
+    #: The entry's text; a later release may have written more than `entry` has.
     raw: bytes = dataclasses.field(default=b"", repr=False)
 
     @property
@@ -53,21 +53,21 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """What stands in the stream and is no entry of ours: written by something else."""
+    """Something in the stream that is no entry of ours."""
 
     stream_id: str
     text: str = dataclasses.field(repr=False)
-    #: Why it is none.
+    #: Why it is no entry.
     error: PoisonedBackup = dataclasses.field(
         default_factory=lambda: PoisonedBackup("what stood in the inbox is no entry")
     )
-    #: What it says, when only its signature is missing or wrong.
+    #: The entry, if only its signature is missing or wrong.
     entry: Entry | None = None
-    #: The field `entry` as it stands there; none: empty.
+    #: The text of the field `entry`; empty if there is none.
     raw: bytes = dataclasses.field(default=b"", repr=False)
 
 
-#: Batches that may begin without one being settled before entries are tried alone.
+#: After so many batches in a row that were not settled, entries are tried alone.
 ALONE_AFTER: Final = 3
 
 
@@ -76,7 +76,7 @@ class Batch:
     """What is to be committed next."""
 
     entries: list[Waiting]
-    #: What is in the stream but is no entry of ours.
+    #: What stands in the stream and is no entry of ours.
     unreadable: list[Unreadable]
     #: How many batches have started and not finished since the last one that was settled.
     attempts: int
@@ -91,23 +91,23 @@ class Settled:
 
     #: Entries that are left.
     left: int
-    #: When, by the server's clock.
+    #: When it was, in ms of the server's clock.
     at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """One tenant's inbox, and with what its backups are handled."""
+    """One tenant's inbox, with the client and the settings to work on it."""
 
     client: redis.Redis
     settings: Settings
     tenant_id: str
 
     def read_batch(self) -> Batch:
-        """The oldest entries, bounded by count and by bytes; a larger one comes alone.
+        """Read the oldest entries, up to the settings' bounds on count and bytes.
 
-        Also after some attempts that settled nothing, the oldest entry comes alone: it may be what
-        kills them.
+        An entry above the bound on bytes comes alone. So does the oldest entry after some batches that
+        were not settled: it may be what kills the worker.
 
         Raises:
             BrokerUnavailable: Redis did not answer.
@@ -123,7 +123,7 @@ class Inbox:
                 self.client.delete(keys.attempts(self.tenant_id))
         rows, attempts = rows or [], max(1, attempts or 1)
         if not rows:
-            # Nor does anything say any more that something waits.
+            # Then no counter or mark says any more that something waits.
             self.settle([])
         if attempts > ALONE_AFTER:
             rows = rows[:1]
@@ -137,7 +137,7 @@ class Inbox:
         return Batch(entries, unreadable, attempts - 1)
 
     def forget_attempts(self) -> None:
-        """Count anew: the last batches failed for a reason that lies in no entry.
+        """Count batches from zero, since no entry is to blame for the last ones.
 
         Raises:
             BrokerUnavailable: Redis did not answer.
@@ -146,7 +146,7 @@ class Inbox:
             self.client.delete(keys.attempts(self.tenant_id))
 
     def peek(self, limit: int) -> list[Waiting]:
-        """The oldest entries, without beginning an attempt; what is no entry is left out.
+        """Read the oldest entries without counting a batch. Leaves out what is no entry.
 
         Raises:
             BrokerUnavailable: Redis did not answer.
@@ -163,12 +163,12 @@ class Inbox:
         keep_bytes: bool = False,
         marks: Mapping[str, Mark] | None = None,
     ) -> Settled:
-        """Take entries out, whose outcomes are published, with what belongs to them, and count them.
+        """Settle entries whose receipts are published: remove them with their bytes, and count them.
 
         Args:
-            keep_bytes: leave their staged bytes, as for dead letters.
-            marks: by backup_id (of what is no entry: by stream id), how the totals count it. Each is
-                counted once, however often it is settled.
+            keep_bytes: leave their staged bytes, which dead letters need.
+            marks: how the totals count each, by backup_id, or by stream id for what is no entry. Each
+                counts once, however often it is settled.
 
         Raises:
             BrokerUnavailable: they may be out; repeating does no harm.
@@ -202,7 +202,7 @@ class Inbox:
                 name, size = waiting.entry.backup_id, waiting.entry.size_bytes
                 enqueued_ms = waiting.enqueued_ms
             mark = marks.get(name or waiting.stream_id, totals.UNCOUNTED)
-            # Of a long batch only the last ones stay.
+            # The list of last commits keeps only these.
             shown = mark.recent is not None and number >= len(settled) - totals.RECENT_ROWS
             row = mark.recent.to_json() if mark.recent is not None and shown else ""
             words = " ".join(mark.words)
@@ -212,7 +212,7 @@ class Inbox:
         return Settled(left, at_ms)
 
     def depth(self) -> int:
-        """The number of backups that wait, in the inbox or still to be admitted to it."""
+        """Count the backups that wait, in the inbox or as arrivals."""
         pipe = self.client.pipeline(transaction=False)
         pipe.xlen(keys.inbox(self.tenant_id))
         pipe.llen(keys.arrivals(self.tenant_id))

@@ -30,7 +30,7 @@ class InboxStatus:
 
 
 def list_inboxes(client: redis.Redis, limit: int | None = None) -> list[InboxStatus]:
-    """The non-empty inboxes, those with the oldest entries first; with what was handed over for them.
+    """The non-empty inboxes with their arrivals, those with the oldest entries first.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -62,7 +62,7 @@ def list_inboxes(client: redis.Redis, limit: int | None = None) -> list[InboxSta
 
 
 def _since_ms(client: redis.Redis, last: int) -> dict[str, float]:
-    """The tenants that wait, and since when; what is no tenant is left out."""
+    """The tenants that wait, and since when."""
     pipe = client.pipeline(transaction=False)
     pipe.zrange(keys.WAITING, 0, last, withscores=True)
     (rows,) = redis_values.answers(pipe)
@@ -84,7 +84,7 @@ def waiting_tenants(client: redis.Redis) -> list[str]:
 
 
 def count_inboxes(client: redis.Redis) -> int:
-    """How many inboxes are not empty, or have arrivals.
+    """Count the inboxes that have entries or arrivals.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -100,13 +100,13 @@ def count_inboxes(client: redis.Redis) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What waits in all inboxes, and what was handed over for them."""
+    """How much waits in all inboxes and arrivals."""
 
     entries: int
     bytes: int
     #: The bytes that wait for each tenant.
     tenant_bytes: dict[str, int]
-    #: Most bytes that the server's memory has room for, as workers noted it; None: no limit.
+    #: Most bytes that fit the server's memory, as workers noted it; None if it has no limit.
     room: int | None = None
 
     def most_bytes(self, settings: Settings) -> int:
@@ -116,11 +116,11 @@ class Load:
         return min(self.room, settings.total_max_bytes)
 
     def nearly_full(self, settings: Settings) -> bool:
-        """Whether so much of the limits is taken that a person should look."""
+        """Whether a person should look: little is left of the limits."""
         return self.full(settings) >= _NEARLY_FULL
 
     def full(self, settings: Settings) -> float:
-        """The part of the limits on what may wait for all tenants that is taken."""
+        """The part of the limits on all tenants that is taken; 1 is full."""
         return max(
             self.entries / settings.total_max_backups, self.bytes / self.most_bytes(settings)
         )
@@ -150,7 +150,7 @@ def read_load(client: redis.Redis) -> Load:
 
 
 def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:
-    """The wake-ups that wait in each shard's queue.
+    """Count the wake-ups in each shard's queue.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -162,7 +162,7 @@ def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:
 
 
 def server_time_ms(client: redis.Redis) -> int:
-    """The server's clock, which all dates in Redis go by: ms since 1970.
+    """The server's clock in ms since 1970; all times in Redis use it.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -173,9 +173,9 @@ def server_time_ms(client: redis.Redis) -> int:
 
 
 def has_entry(client: redis.Redis, backup_id: str, record: Mapping[str, Any]) -> bool:
-    """Whether the entry is there that a waiting backup's record names.
+    """Whether the entry that a waiting backup's record names is there.
 
-    Also where nobody can tell: the record is an earlier release's, or this user may not look.
+    True also if nobody can tell: an earlier release wrote the record, or this user may not look.
 
     Raises:
         BrokerUnavailable: Redis did not answer.

@@ -1,10 +1,9 @@
-"""The hourly tidying, by one worker: it deletes abandoned staged bytes and counts anew what waits.
+"""The hourly tidying, which one worker does: it deletes abandoned staged bytes and corrects counters.
 
 Bytes are abandoned when no inbox entry and no dead letter refers to them and they are older than a
 day: a client staged them for a `backups.receive` that it never sent, or a producer was killed
-between writing a file and its entry. In Redis an entry and its bytes come and go together, unless a
-power cut kept only the beginning of a script. Those of an entry are never touched; `worker.queue.recount`
-does the counting.
+between writing a file and its entry. In Redis, an entry and its bytes come and go together, unless a
+power cut kept only the beginning of a script. `worker.queue.recount` corrects the counters.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from worker.queue.inbox import Inbox
 ABANDONED_S: Final = 86_400
 #: Seconds between two looks.
 INTERVAL_S: Final = 3_600
-#: Keys that a step looks at.
+#: Look at so many keys in a step.
 _KEYS_AT_ONCE: Final = 1_000
 
 _HANDOFF: Final = keys.handoff("", "").removesuffix(":")
@@ -36,7 +35,7 @@ _STAGED: Final = keys.staged("", "").removesuffix(":")
 
 
 def tidy(client: redis.Redis, settings: Settings, *, abandoned_s: int = ABANDONED_S) -> int:
-    """Delete abandoned bytes in Redis and on the volume, all in one go.
+    """Do all `steps` at once.
 
     Returns:
         The number of keys and files that were deleted.
@@ -73,7 +72,7 @@ def steps(
 
 
 def is_due(client: redis.Redis) -> bool:
-    """Whether no worker has looked for an hour; the caller is then the one that does.
+    """Whether the tidying is due. The first worker that asks within the hour gets True and does it.
 
     Raises:
         redis.RedisError: Redis did not answer.
@@ -86,7 +85,7 @@ def is_due(client: redis.Redis) -> bool:
 
 
 def drop_foreign_queues(client: redis.Redis, settings: Settings, most_shards: int = 1024) -> int:
-    """Delete the queues of shards that there are no more, after their number was lowered.
+    """Delete the queues of shards that no longer exist, after their number was lowered.
 
     They hold wake-ups only: the sweep sends those whose inboxes still have entries.
 
@@ -100,8 +99,8 @@ def drop_foreign_queues(client: redis.Redis, settings: Settings, most_shards: in
 def _tidy_redis(
     client: redis.Redis, settings: Settings, abandoned_s: int, counted: set[str]
 ) -> Iterator[int]:
-    """Delete orphans, give what clients staged a life, so that it goes by itself unless it is accepted,
-    and count what waits for each tenant, who is then in `counted`."""
+    """Delete orphans, let what clients staged expire unless it is accepted, and count what waits for
+    each tenant, who is then in `counted`."""
     script = scripts.load("drop_orphan")
     waiting: dict[str, set[str]] = {}
     unsigned = dead_letters.unsigned_ids(client)
@@ -131,8 +130,8 @@ def _tidy_redis(
 
 
 def _drop_arrived(client: redis.Redis, key: bytes, abandoned_s: int) -> int:
-    """Delete the bytes of no arrival. They come in one step with theirs: if it is not there now, after
-    the bytes were seen, it never will be."""
+    """Delete bytes that belong to no arrival. Both come in one step: an arrival that is not there now,
+    after its bytes were seen, never comes."""
     name = redis_values.name_of(key).removeprefix(_ARRIVED)
     tenant_id, _, own = name.partition(":")
     idle_s: Any = client.object("IDLETIME", key)
