@@ -17,9 +17,9 @@ from typing import Final
 
 import click
 
+from confkeep import BackupPayload, enqueue_backups
 from confkeep.errors import GitUnavailable, MaintenanceFailed, NoReceipt, PoisonedBackup
 from confkeep.settings import get_settings
-from tasks import BackupPayload, enqueue_backups
 from worker.cli import exports_folder, interrupts, one_machine
 from worker.cli.diff import print_diff
 from worker.cli.history import print_versions
