@@ -16,11 +16,10 @@ from worker.engine.author import author_of
 from worker.engine.versions import versions_of
 from worker.store import line_delta, reader
 from worker.store.backup import Backup, checked_uuid, encode_text
-from worker.store.commit import commit_backups
+from worker.store.commit import open_for_writing
 from worker.store.repository import (
     TenantRepository,
     create_repository,
-    open_for_writing,
     open_repository,
     repository_path,
 )
@@ -103,8 +102,8 @@ def commit_backup(
 
 def _commit(tenant_id: str, backup: Backup) -> str:
     # Opened at each try: that removes the lock file of a writer that died.
-    with open_for_writing(_path(tenant_id), author_of(get_settings())) as repository:
-        return commit_backups(repository, [backup])[0].sha
+    with open_for_writing(_path(tenant_id), author_of(get_settings())) as writer:
+        return writer.commit_backups([backup])[0].sha
 
 
 def read_file(tenant_id: str, commit_sha: str, device_id: str, filename: str) -> bytes:

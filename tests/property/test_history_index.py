@@ -27,7 +27,7 @@ from tests.histories import (
 from tests.judge import git, log_of_device
 from worker.store import index_file, index_keeper, reader
 from worker.store.backup import Backup, Committed, Version, encode_text
-from worker.store.commit import commit_backups
+from worker.store.commit import Writer, open_for_writing
 from worker.store.index import (
     DAMAGE_MARK,
     INDEX_NAME,
@@ -37,12 +37,7 @@ from worker.store.index import (
 from worker.store.index_build import pack_uuid
 from worker.store.index_file import Detail, Entry, IndexFile
 from worker.store.index_rows import detail_of
-from worker.store.repository import (
-    TenantRepository,
-    create_repository,
-    open_for_writing,
-    open_repository,
-)
+from worker.store.repository import TenantRepository, create_repository, open_repository
 from worker.store.upkeep.verify import verify_repository
 
 UNKNOWN = "ffffffff-ffff-4fff-bfff-ffffffffffff"
@@ -126,7 +121,7 @@ def commit_without_index(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HistoryIndex, "append", lambda *_arguments: None)
         patch.setattr(HistoryIndex, "catch_up", lambda *_arguments: True)
-        return commit_backups(repository, backups)
+        return Writer(repository).commit_backups(backups)
 
 
 @pytest.fixture
@@ -215,8 +210,8 @@ def test_any_order_of_appends_losses_and_catching_up(
 def small_store(store: Path, *, commits: int = 120, devices: int = 5) -> tuple[Path, list[str]]:
     """A repository written by the store, with its index."""
     path, names = store / f"{uuid.uuid4()}.git", device_ids(devices)
-    with open_for_writing(path) as repository:
-        commit_backups(repository, random_backups(names, commits, 1))
+    with open_for_writing(path) as writer:
+        writer.commit_backups(random_backups(names, commits, 1))
     assert catch_up(path)
     return path, names
 
@@ -382,7 +377,7 @@ def test_a_merge_above_the_index(store: Path, uncached: list[str]) -> None:
     assert catch_up(path)
     repository = create_repository(path)
     backups = random_backups(devices, 10, 5)
-    commit_backups(repository, backups)
+    Writer(repository).commit_backups(backups)
     assert_equals_git(path, devices)
     assert catch_up(path)
     uncached.clear()
@@ -597,10 +592,10 @@ def test_what_was_closed_is_whole_after_a_reboot(
             if boot:
                 # A rebuild would begin with it.
                 patch.setattr(index_keeper, "delete_file", None)
-            with open_for_writing(path) as repository:
+            with open_for_writing(path) as writer:
                 for _ in range(batches):
-                    commit_backups(repository, random_backups(devices, 4, 10 * boot))
-            tip = repository.tip()
+                    writer.commit_backups(random_backups(devices, 4, 10 * boot))
+            tip = writer.repository.tip()
         another_boot(monkeypatch)
         with open_index(open_repository(path)) as index:
             assert index.is_complete(tip), batches
@@ -648,9 +643,9 @@ def test_what_is_written_without_a_mark_is_synced(
         said.append((level, before and root.boot is not None))
 
     monkeypatch.setattr(IndexFile, "_store_root", noted)
-    with open_for_writing(path) as repository:
+    with open_for_writing(path) as writer:
         for number in range(4):
-            commit_backups(repository, random_backups(devices, 4, 100 + number))
+            writer.commit_backups(random_backups(devices, 4, 100 + number))
     full, off = 2, 0
     assert said == [(full, False), (full, False), (off, True), (off, True), (full, False)]
 
@@ -661,10 +656,10 @@ def test_no_history_reads_files_whose_versions_are_known(
     """What looks suspect is kept when it is known, as line counts are."""
     path, devices = store / f"{uuid.uuid4()}.git", device_ids(2)
     exports = [b"", b"# by RouterOS 7\n/ip address\nadd address=10.0.0.1/24\n", b"<html>"]
-    with open_for_writing(path) as repository:
+    with open_for_writing(path) as writer:
         for device in devices:
             for export in exports:
-                commit_backups(repository, [Backup(str(uuid.uuid4()), device, export, None, "m")])
+                writer.commit_backups([Backup(str(uuid.uuid4()), device, export, None, "m")])
     monkeypatch.setattr(reader, "read_pair", None)
     for device in devices:
         said = [version.suspect for version in listed(path, device, details=True)]
@@ -676,7 +671,7 @@ def test_the_devices_of_a_tenant_in_any_state(store: Path) -> None:
     path, devices = store / f"{uuid.uuid4()}.git", device_ids(5)
     write_merged(path, devices, 50, 3)
     repository = create_repository(path)
-    commit_backups(repository, random_backups(devices, 30, 1))
+    Writer(repository).commit_backups(random_backups(devices, 30, 1))
     shas = ids_of_main(path)
     for known in (None, shas[20], shas[0]):
         (path / INDEX_NAME).unlink(missing_ok=True)

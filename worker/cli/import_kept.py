@@ -78,7 +78,7 @@ def _look(repository: TenantRepository, captures: Iterable[Capture], kept: Kept)
     by_device: defaultdict[str, list[Capture]] = defaultdict(list)
     for capture in captures:
         by_device[capture.device_id].append(capture)
-    gone = repository.kept.ids.get(repository.path, repository.git)
+    gone = repository.ids.get(repository.path, repository.git)
     for device_id, its in by_device.items():
         latest = newest.get(device_id) or _newest_version(repository, device_id)
         if latest is None:

@@ -21,8 +21,7 @@ from worker.queue import dead_letters, totals
 from worker.queue.inbox import Batch, Inbox, Waiting
 from worker.queue.totals import Mark, RecentCommit
 from worker.store.backup import Backup, Committed
-from worker.store.commit import commit_backups, find_committed
-from worker.store.repository import TenantRepository
+from worker.store.commit import Writer
 from worker.store.stopwatch import Stopwatch
 
 log = get_logger("drain")
@@ -50,13 +49,13 @@ class BatchCommitter:
     def __init__(
         self,
         inbox: Inbox,
-        repository: TenantRepository,
+        writer: Writer,
     ) -> None:
         self._inbox = inbox
         self._client = inbox.client
         self._settings = inbox.settings
         self._tenant_id = inbox.tenant_id
-        self._repository = repository
+        self._writer = writer
 
     def run(self, batch: Batch) -> Done:
         """Commit, publish, settle, in this order.
@@ -156,8 +155,8 @@ class BatchCommitter:
             # A turn that was killed between commit and settling may have left entries whose bytes
             # are gone: what is in git needs none.
             suspects = [w.entry for w in batch if w.stream_id in poisoned]
-            in_git = find_committed(
-                self._repository, {entry.backup_id: entry.device_id for entry in suspects}
+            in_git = self._writer.find_committed(
+                {entry.backup_id: entry.device_id for entry in suspects}
             )
             for waiting in batch:
                 if waiting.stream_id in poisoned and waiting.entry.backup_id in in_git:
@@ -179,7 +178,7 @@ class BatchCommitter:
             return []
         for tries_left in range(_BUSY_TRIES - 1, -1, -1):
             try:
-                return commit_backups(self._repository, backups, watch=watch)
+                return self._writer.commit_backups(backups, watch=watch)
             except RepositoryBusy:
                 if not tries_left:
                     raise

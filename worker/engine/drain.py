@@ -21,7 +21,8 @@ from worker.process import shutdown, waits
 from worker.queue import backoff, dead_letters, inboxes
 from worker.queue.backoff import Backoff
 from worker.queue.inbox import Inbox, Unreadable
-from worker.store.repository import open_for_writing, repository_path
+from worker.store.commit import open_for_writing
+from worker.store.repository import repository_path
 
 log = get_logger("drain")
 
@@ -112,8 +113,8 @@ def _drain(inbox: Inbox, lock: TenantLock) -> tuple[int, int]:
                 continue
             if committer is None:
                 path = repository_path(settings.git_store_path, tenant_id)
-                repository = opened.enter_context(open_for_writing(path, author_of(settings)))
-                committer = BatchCommitter(inbox, repository)
+                writer = opened.enter_context(open_for_writing(path, author_of(settings)))
+                committer = BatchCommitter(inbox, writer)
             done = committer.run(batch)
             committed += done.committed
             dead += done.dead

@@ -157,7 +157,7 @@ def receipt_in(path: Path, tenant_id: str, backup_id: str) -> dict[str, Any] | N
     with open_index(repository) as index:
         sha = index.find_backup_ids({backup_id}, repository.tip()).get(backup_id)
     if sha is None:
-        ids = repository.kept.ids.get(path, repository.git)
+        ids = repository.ids.get(path, repository.git)
         gone = {} if ids is None else ids.removed_backups({backup_id})
         if backup_id in gone:
             find_commit(repository, gone[backup_id].sha)

@@ -53,8 +53,17 @@ class Batch:
     look-up costs a search of all packs.
     """
 
-    def __init__(self, repository: TenantRepository, parent: str | None, now_s: int) -> None:
+    def __init__(
+        self,
+        repository: TenantRepository,
+        parent: str | None,
+        now_s: int,
+        kept: tuple[str, RootTree] | None = None,
+    ) -> None:
         """Start on the commit `parent` (40 hex digits; None: an empty repository).
+
+        Args:
+            kept: a commit and its root tree, which this batch may change.
 
         Raises:
             RepositoryDamaged: the commit or its tree cannot be read.
@@ -67,7 +76,7 @@ class Batch:
         if parent is not None:
             commit = self._read(bytes.fromhex(parent), pack.COMMIT)
             self._root_id = bytes.fromhex(commit[5:45].decode("ascii", "replace"))
-        self.root = self._root_of(parent)
+        self.root = self._root_of(parent, kept)
         self._devices: dict[str, _Device] = {}
         #: Ids of objects that need not be stored (again).
         self._known = {self._root_id}
@@ -158,9 +167,7 @@ class Batch:
         deflated = list(pack.deflate(data)) if small else None
         self._files.append(PackObject(pack.BLOB, id_, data, deflated=deflated))
 
-    def _root_of(self, parent: str | None) -> RootTree:
-        # Taken out for good: if this batch fails, what it made of the tree is of no use.
-        kept, self._repository.kept.root = self._repository.kept.root, None
+    def _root_of(self, parent: str | None, kept: tuple[str, RootTree] | None) -> RootTree:
         if kept is not None and kept[0] == parent:
             kept[1].begin_pack()
             return kept[1]

@@ -30,7 +30,7 @@ from worker.queue import dead_letters, inbox, totals
 from worker.queue.inbox import Inbox
 from worker.queue.totals import RecentCommit
 from worker.store.backup import Backup
-from worker.store.commit import commit_backups
+from worker.store.commit import Writer
 from worker.store.repository import create_repository, repository_path
 
 TENANT, OTHER = str(uuid.uuid4()), str(uuid.uuid4())
@@ -67,7 +67,7 @@ def settle(client: redis.Redis, settings: Settings, tenant_id: str, *, dead: boo
         else:
             repository = create_repository(repository_path(settings.git_store_path, tenant_id))
             backup = Backup(each.backup_id, each.device_id, b"x\n", None, "poll")
-            commit_backups(repository, [backup])
+            Writer(repository).commit_backups([backup])
             value = {"tenant_id": tenant_id, "device_id": each.device_id}
         digest = each.digest(tenant_id)
         receipts.publish(client, tenant_id, [Outcome(each.backup_id, digest, value)], 3600)

@@ -16,7 +16,7 @@ from tests.bench.fleet import Fleet
 from worker.app import app
 from worker.engine import repack
 from worker.queue.inbox import Inbox
-from worker.store.commit import commit_backups
+from worker.store.commit import Writer
 from worker.store.repository import create_repository, repository_path
 
 TENANT = "aaaa1111-0000-4000-8000-000000000001"
@@ -45,7 +45,7 @@ def settings(tmp_path: Path) -> Settings:
     settings = load_settings(git_store_path=tmp_path, repack_packs=3)
     repository = create_repository(repository_path(tmp_path, TENANT))
     for backup in Fleet(1).batch(4):
-        commit_backups(repository, [backup])
+        Writer(repository).commit_backups([backup])
     return settings
 
 
