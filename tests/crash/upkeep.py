@@ -138,10 +138,9 @@ def _within(module: ModuleType, name: str, matches: Callable[[str], bool] = os.p
     setattr(module, name, without)
 
 
-def _nothing_done(module: ModuleType, name: str, within: str) -> None:
-    """Let a function do nothing within another one of the same module."""
-    outer: Callable[..., Any] = getattr(id_map if module is refs else module, within)
-    owner = id_map if module is refs else module
+def _nothing_done(module: ModuleType, name: str, owner: object, within: str) -> None:
+    """Let a module's function do nothing within another one, or within a method."""
+    outer: Callable[..., Any] = getattr(owner, within)
 
     def without(*arguments: Any, **named: Any) -> Any:
         real = getattr(module, name)
@@ -167,9 +166,13 @@ def _in_prune(folder: str, *, gone: bool) -> None:
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
-    "main not synced before the map is settled": lambda: _nothing_done(refs, "sync_main", "settle"),
-    "what was found not finished": lambda: _nothing_done(commit, "finish", "find_committed"),
-    "an unknown outcome not finished": lambda: _nothing_done(commit, "finish", "move_main"),
+    "main not synced before the map is settled": lambda: _nothing_done(
+        refs, "sync_main", id_map, "settle"
+    ),
+    "what was found not finished": lambda: _nothing_done(
+        commit, "finish", commit.Writer, "find_committed"
+    ),
+    "an unknown outcome not finished": lambda: _nothing_done(commit, "finish", commit, "move_main"),
     "the folder of packs not synced before old ones go": lambda: _in_prune("/pack", gone=False),
     "the folder of the commit-graph not synced before packs go": lambda: _in_prune(
         "/info", gone=False
