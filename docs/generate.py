@@ -97,7 +97,8 @@ def errors_table() -> str:
 _ROOMS = (
     *("worker/cli", "worker/cli/sources", "tasks", "worker"),
     *("worker/engine", "worker/process", "worker/queue", "worker/broker", "worker/observe"),
-    *("worker/store/upkeep", "worker/store/rewriting", "worker/store", "worker/store/git"),
+    *("worker/store/upkeep", "worker/store/rewriting", "worker/store/writing"),
+    *("worker/store/history", "worker/store/repository", "worker/store/git"),
     *("confkeep", "confkeep/queue", "confkeep/broker", "confkeep/broker/lua"),
     *("confkeep/observe", "confkeep/routeros"),
 )

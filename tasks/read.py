@@ -17,9 +17,13 @@ from confkeep.settings import get_settings
 from worker.app import app
 from worker.engine.diff import hunks
 from worker.engine.versions import versions_of
-from worker.store import reader
-from worker.store.backup import Version
-from worker.store.repository import TenantRepository, open_repository, repository_path
+from worker.store.repository import reader
+from worker.store.repository.backup import Version
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    open_repository,
+    repository_path,
+)
 
 #: Characters of the result that logs and monitors repeat: none, since it is a backup's content.
 _UNSHOWN: Final = 0

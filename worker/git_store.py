@@ -14,15 +14,15 @@ from confkeep.settings import get_settings
 from worker.broker import locks
 from worker.engine.author import author_of
 from worker.engine.versions import versions_of
-from worker.store import line_delta, reader
-from worker.store.backup import Backup, checked_uuid, encode_text
-from worker.store.commit import open_for_writing
-from worker.store.repository import (
+from worker.store.repository import line_delta, reader
+from worker.store.repository.backup import Backup, checked_uuid, encode_text
+from worker.store.repository.tenant_repository import (
     TenantRepository,
     create_repository,
     open_repository,
     repository_path,
 )
+from worker.store.writing.commit import open_for_writing
 
 __all__ = [
     "commit_backup",

@@ -10,9 +10,9 @@ from pathlib import Path
 from tests.bench import fast_import, plain
 from tests.bench.fleet import Fleet, folder
 from tests.bench.table import Row, alternate, median_costs, timed
-from worker.store.backup import Backup
-from worker.store.commit import Writer
-from worker.store.repository import TenantRepository, create_repository
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import TenantRepository, create_repository
+from worker.store.writing.commit import Writer
 
 _Commit = Callable[[Sequence[Backup]], object]
 

@@ -31,10 +31,10 @@ from tests.servers import Deployment, wait_for
 from worker.app import app
 from worker.process.sweeper import Sweeper
 from worker.queue import backoff, inboxes
-from worker.store.backup import Backup
-from worker.store.commit import Writer
-from worker.store.repository import create_repository, repository_path, tenants_of
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository, repository_path, tenants_of
 from worker.store.upkeep.repack import repack
+from worker.store.writing.commit import Writer
 
 #: Backups of a tenant that one turn finds.
 BATCHES = (1, 10, 50, 100)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from worker.store.backup import Backup
-from worker.store.commit import Writer
-from worker.store.repository import TenantRepository, create_repository
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import TenantRepository, create_repository
+from worker.store.writing.commit import Writer
 
 EXPORT_BYTES = 18_000
 BINARY_BYTES = 50_000

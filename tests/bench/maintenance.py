@@ -15,10 +15,10 @@ from pathlib import Path
 from tests.bench.fleet import Fleet, folder
 from tests.bench.table import Row, timed
 from tests.judge import git
-from worker.store.backup import Backup
-from worker.store.commit import Writer
-from worker.store.repository import create_repository
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository
 from worker.store.upkeep.repack import needs_repack, repack
+from worker.store.writing.commit import Writer
 
 #: A folder of real histories: one folder for each device, in it its exports in the order of names.
 DATA_VARIABLE = "CONFKEEP_BENCH_DATA"

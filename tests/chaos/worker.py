@@ -21,7 +21,7 @@ from typing import Any
 
 import worker.app
 from worker.queue.inbox import Batch, Inbox
-from worker.store.commit import Writer
+from worker.store.writing.commit import Writer
 
 
 def _hold(marker: Path, *, after: bool) -> None:

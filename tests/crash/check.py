@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tests.crash.writer import NOW_S, batches
 from tests.judge import GIT_ENVIRONMENT, assert_readable, assert_sound, git
-from worker.store.backup import EXPORT_NAME
-from worker.store.commit import Writer
-from worker.store.repository import create_repository
+from worker.store.repository.backup import EXPORT_NAME
+from worker.store.repository.tenant_repository import create_repository
+from worker.store.writing.commit import Writer
 
 _ID = re.compile(rb"^backup-id (\S+)$", re.MULTILINE)
 

@@ -25,20 +25,25 @@ from tests.histories import (
     write_merged,
 )
 from tests.judge import git, log_of_device
-from worker.store import index_file, index_keeper, reader
-from worker.store.backup import Backup, Committed, Version, encode_text
-from worker.store.commit import Writer, open_for_writing
-from worker.store.index import (
+from worker.store.history import index_file, index_keeper
+from worker.store.history.index import (
     DAMAGE_MARK,
     INDEX_NAME,
     HistoryIndex,
     open_index,
 )
-from worker.store.index_build import pack_uuid
-from worker.store.index_file import Detail, Entry, IndexFile
-from worker.store.index_rows import detail_of
-from worker.store.repository import TenantRepository, create_repository, open_repository
+from worker.store.history.index_build import pack_uuid
+from worker.store.history.index_file import Detail, Entry, IndexFile
+from worker.store.history.index_rows import detail_of
+from worker.store.repository import reader
+from worker.store.repository.backup import Backup, Committed, Version, encode_text
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    create_repository,
+    open_repository,
+)
 from worker.store.upkeep.verify import verify_repository
+from worker.store.writing.commit import Writer, open_for_writing
 
 UNKNOWN = "ffffffff-ffff-4fff-bfff-ffffffffffff"
 
@@ -712,7 +717,7 @@ def test_a_file_that_another_process_is_writing(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, devices = small_store(store, commits=60)
-    monkeypatch.setattr("worker.store.index_file._BUSY_S", 0.05)
+    monkeypatch.setattr("worker.store.history.index_file._BUSY_S", 0.05)
     db = sqlite3.connect(path / INDEX_NAME, isolation_level=None)
     db.execute("BEGIN EXCLUSIVE")
     try:

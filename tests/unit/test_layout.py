@@ -47,6 +47,9 @@ WORDS = {
 STORE_FLOORS = (
     "worker/store/upkeep",
     "worker/store/rewriting",
+    "worker/store/writing",
+    "worker/store/history",
+    "worker/store/repository",
     "worker/store",
     "worker/store/git",
 )

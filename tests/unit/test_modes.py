@@ -17,10 +17,9 @@ from tests.judge import git
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker.cli import running
 from worker.process.local import EmbeddedServer
-from worker.store.commit import Writer
 from worker.store.git import refs
-from worker.store.index import open_index
-from worker.store.repository import create_repository
+from worker.store.history.index import open_index
+from worker.store.repository.tenant_repository import create_repository
 from worker.store.rewriting.forget import forget_device
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_file import save_rules
@@ -29,6 +28,7 @@ from worker.store.upkeep import audit
 from worker.store.upkeep.repack import repack
 from worker.store.upkeep.repair import repair_repository
 from worker.store.upkeep.verify import verify_repository
+from worker.store.writing.commit import Writer
 
 NAME = f"{TENANT}.git"
 

@@ -31,8 +31,13 @@ from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.cli.waiting import SILENCE_S, Receipts
 from worker.engine.versions import Wanted, device_rows, rows_of
 from worker.store.git.git_process import Git
-from worker.store.reader import devices_of
-from worker.store.repository import TenantRepository, open_repository, repository_path, tenants_of
+from worker.store.repository.reader import devices_of
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    open_repository,
+    repository_path,
+    tenants_of,
+)
 
 TENANTS: Final = 3
 DEVICES: Final = 40

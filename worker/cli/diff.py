@@ -15,9 +15,9 @@ from worker.cli.lookup import find_device, open_tenant
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable, size_text
 from worker.engine.diff import hunks
 from worker.engine.versions import captured_at, last_versions
-from worker.store.backup import BINARY_NAME, EXPORT_NAME, decode_text
-from worker.store.reader import Pair, find_commit, read_pair
-from worker.store.repository import TenantRepository
+from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, decode_text
+from worker.store.repository.reader import Pair, find_commit, read_pair
+from worker.store.repository.tenant_repository import TenantRepository
 
 _STYLES: Final = {"+": "green", "-": "red", "@": "cyan"}
 _NOTHING: Final = Pair(None, None)

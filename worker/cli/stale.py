@@ -16,9 +16,9 @@ from worker.cli import running
 from worker.cli.each import Failures
 from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_terminal
-from worker.store.index import open_index
-from worker.store.reader import devices_of
-from worker.store.repository import open_repository
+from worker.store.history.index import open_index
+from worker.store.repository.reader import devices_of
+from worker.store.repository.tenant_repository import open_repository
 
 #: The status when a device is stale.
 STALE: Final = 3

@@ -28,7 +28,7 @@ from worker.queue.oddities import Oddity
 from worker.store.git import refs
 from worker.store.git.durable import file_system_errors
 from worker.store.git.git_process import git_problem
-from worker.store.repository import repository_path, tenants_of
+from worker.store.repository.tenant_repository import repository_path, tenants_of
 from worker.store.upkeep.repack_state import read_state
 
 

@@ -1,7 +1,7 @@
 """Whose name every commit carries."""
 
 from confkeep.settings import Settings
-from worker.store.backup import Signature
+from worker.store.repository.backup import Signature
 
 
 def author_of(settings: Settings) -> Signature:

@@ -20,9 +20,9 @@ from worker.observe import measure, metrics
 from worker.queue import dead_letters, totals
 from worker.queue.inbox import Batch, Inbox, Waiting
 from worker.queue.totals import Mark, RecentCommit
-from worker.store.backup import Backup, Committed
-from worker.store.commit import Writer
-from worker.store.stopwatch import Stopwatch
+from worker.store.repository.backup import Backup, Committed
+from worker.store.writing.commit import Writer
+from worker.store.writing.stopwatch import Stopwatch
 
 log = get_logger("drain")
 

@@ -21,8 +21,8 @@ from worker.process import shutdown, waits
 from worker.queue import backoff, dead_letters, inboxes
 from worker.queue.backoff import Backoff
 from worker.queue.inbox import Inbox, Unreadable
-from worker.store.commit import open_for_writing
-from worker.store.repository import repository_path
+from worker.store.repository.tenant_repository import repository_path
+from worker.store.writing.commit import open_for_writing
 
 log = get_logger("drain")
 

@@ -20,7 +20,7 @@ from confkeep.settings import Settings
 from worker.broker import locks, received
 from worker.queue import dead_letters, erase
 from worker.queue.inbox import Inbox
-from worker.store.repository import repository_path, require_store
+from worker.store.repository.tenant_repository import repository_path, require_store
 from worker.store.rewriting import forget
 from worker.store.upkeep import audit
 

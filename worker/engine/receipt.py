@@ -26,11 +26,11 @@ from confkeep.routeros.suspect import warning_of
 from confkeep.settings import Settings
 from worker.engine.versions import changed_devices
 from worker.queue import dead_letters, inboxes
-from worker.store.backup import DEVICE_ID_HEADER
-from worker.store.commit import describe_commit
-from worker.store.index import open_index
-from worker.store.reader import find_commit, id_in_header
-from worker.store.repository import open_repository, repository_path, tenants_of
+from worker.store.history.index import open_index
+from worker.store.repository.backup import DEVICE_ID_HEADER
+from worker.store.repository.reader import find_commit, id_in_header
+from worker.store.repository.tenant_repository import open_repository, repository_path, tenants_of
+from worker.store.writing.commit import describe_commit
 
 _STATES: Final = frozenset({"PENDING", "RETRY", "FAILURE", "SUCCESS"})
 

@@ -24,7 +24,7 @@ from worker.observe import unforeseen
 from worker.process import shutdown
 from worker.queue.inbox import Inbox
 from worker.store.git.git_process import git_problem
-from worker.store.repository import repository_path
+from worker.store.repository.tenant_repository import repository_path
 from worker.store.upkeep.repack import needs_repack
 from worker.store.upkeep.repack import repack as repack_repository
 

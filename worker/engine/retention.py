@@ -9,7 +9,11 @@ from typing import Any, Final
 from confkeep.settings import Settings
 from worker.broker import locks
 from worker.engine.author import author_of
-from worker.store.repository import create_repository, open_repository, repository_path
+from worker.store.repository.tenant_repository import (
+    create_repository,
+    open_repository,
+    repository_path,
+)
 from worker.store.rewriting.retention import (
     Applied,
     Plan,

@@ -8,22 +8,22 @@ from dataclasses import dataclass, replace
 import pygit2
 
 from confkeep.errors import NotInStore
-from worker.store.backup import (
+from worker.store.history.index import HistoryIndex, open_index
+from worker.store.repository.backup import (
     BINARY_NAME,
     DEVICE_ID_HEADER,
     EXPORT_NAME,
     Version,
     checked_uuid,
 )
-from worker.store.index import HistoryIndex, open_index
-from worker.store.reader import (
+from worker.store.repository.reader import (
     Pair,
     devices_of,
     find_commit,
     id_in_header,
     read_pair,
 )
-from worker.store.repository import TenantRepository, tells_damage
+from worker.store.repository.tenant_repository import TenantRepository, tells_damage
 
 
 @dataclass(frozen=True, slots=True)

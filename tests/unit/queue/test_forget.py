@@ -29,9 +29,9 @@ from worker.process.local import EmbeddedServer
 from worker.queue import dead_letters, inbox, totals
 from worker.queue.inbox import Inbox
 from worker.queue.totals import RecentCommit
-from worker.store.backup import Backup
-from worker.store.commit import Writer
-from worker.store.repository import create_repository, repository_path
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository, repository_path
+from worker.store.writing.commit import Writer
 
 TENANT, OTHER = str(uuid.uuid4()), str(uuid.uuid4())
 DEVICE, STAYS = str(uuid.uuid4()), str(uuid.uuid4())

@@ -16,8 +16,8 @@ from tests.bench.fleet import Fleet
 from worker.app import app
 from worker.engine import repack
 from worker.queue.inbox import Inbox
-from worker.store.commit import Writer
-from worker.store.repository import create_repository, repository_path
+from worker.store.repository.tenant_repository import create_repository, repository_path
+from worker.store.writing.commit import Writer
 
 TENANT = "aaaa1111-0000-4000-8000-000000000001"
 

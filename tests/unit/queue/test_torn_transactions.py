@@ -32,7 +32,7 @@ from worker.engine import drain
 from worker.process.local import EmbeddedServer
 from worker.queue import backoff, dead_letters, inboxes, tidy, totals
 from worker.queue.inbox import Inbox
-from worker.store.repository import repository_path
+from worker.store.repository.tenant_repository import repository_path
 
 OTHER = str(uuid.UUID(int=9))
 FIRST = submission(1)

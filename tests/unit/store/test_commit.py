@@ -14,10 +14,10 @@ from dulwich.repo import Repo
 
 from confkeep.errors import RepositoryDamaged, StoreUnavailable
 from tests.judge import assert_sound, git
-from worker.store.backup import Backup
-from worker.store.commit import Writer, open_for_writing
 from worker.store.git import durable
-from worker.store.repository import TenantRepository, create_repository
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import TenantRepository, create_repository
+from worker.store.writing.commit import Writer, open_for_writing
 
 NOW_S = 1_760_000_000
 DEVICE = "11111111-2222-3333-4444-555555555555"

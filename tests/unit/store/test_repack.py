@@ -23,19 +23,24 @@ from confkeep.errors import (
 )
 from tests.bench.fleet import Fleet
 from tests.judge import assert_sound, git
-from worker.store import commit, reader, recovery
-from worker.store.backup import Backup, Committed
-from worker.store.commit import Writer
 from worker.store.git import durable, flock, git_process, refs
 from worker.store.git.git_objects import GitObjects
 from worker.store.git.git_process import Finished
-from worker.store.index import open_index
-from worker.store.repository import TenantRepository, create_repository, open_repository
+from worker.store.history.index import open_index
+from worker.store.repository import reader, recovery
+from worker.store.repository.backup import Backup, Committed
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    create_repository,
+    open_repository,
+)
 from worker.store.upkeep import repack_state
 from worker.store.upkeep.repack import needs_repack, repack
 from worker.store.upkeep.repack_state import State, read_state, why_no_full
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Kind, Outcome
+from worker.store.writing import commit
+from worker.store.writing.commit import Writer
 
 DAY_S = 86_400.0
 
@@ -198,9 +203,9 @@ from pathlib import Path
 from typing import Any
 from tests.bench.fleet import Fleet
 from confkeep.errors import RepositoryBusy
-from worker.store import reader
-from worker.store.commit import Writer
-from worker.store.commit import open_for_writing
+from worker.store.repository import reader
+from worker.store.writing.commit import Writer
+from worker.store.writing.commit import open_for_writing
 fleet, kept = Fleet(4, seed=int(sys.argv[2])), []
 with open_for_writing(Path(sys.argv[1])) as writer:
     while len(kept) < 150:

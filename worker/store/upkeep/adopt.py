@@ -12,11 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.store import reader
 from worker.store.git import flock, ownership
 from worker.store.git.durable import file_system_errors
-from worker.store.index import open_index
-from worker.store.repository import TenantRepository, create_repository, open_repository
+from worker.store.history.index import open_index
+from worker.store.repository import reader
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    create_repository,
+    open_repository,
+)
 from worker.store.upkeep.repack import repack
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Report

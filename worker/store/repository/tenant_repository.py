@@ -28,11 +28,11 @@ from confkeep.errors import (
     StoreMissing,
     StoreUnavailable,
 )
-from worker.store import recovery
-from worker.store.backup import Signature, checked_uuid
 from worker.store.git import durable, flock, ownership, refs
 from worker.store.git.refs import MAIN_REF
-from worker.store.id_map import MapKeeper
+from worker.store.repository import recovery
+from worker.store.repository.backup import Signature, checked_uuid
+from worker.store.repository.id_map import MapKeeper
 
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")

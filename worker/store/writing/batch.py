@@ -10,7 +10,12 @@ import pygit2
 from confkeep.errors import RepositoryDamaged
 from confkeep.routeros.export import same_configuration
 from confkeep.routeros.suspect import why_suspect
-from worker.store.backup import (
+from worker.store.git import pack
+from worker.store.git.pack import PackObject, TreeEntry
+from worker.store.git.root_tree import RootTree
+from worker.store.history.index_build import pack_uuid
+from worker.store.history.index_file import Detail, Entry
+from worker.store.repository.backup import (
     BACKUP_ID_HEADER,
     BINARY_NAME,
     DEVICE_ID_HEADER,
@@ -20,13 +25,8 @@ from worker.store.backup import (
     Signature,
     encode_text,
 )
-from worker.store.git import pack
-from worker.store.git.pack import PackObject, TreeEntry
-from worker.store.git.root_tree import RootTree
-from worker.store.index_build import pack_uuid
-from worker.store.index_file import Detail, Entry
-from worker.store.line_delta import count_changed_lines
-from worker.store.repository import TenantRepository
+from worker.store.repository.line_delta import count_changed_lines
+from worker.store.repository.tenant_repository import TenantRepository
 
 _FILE_MODE = b"100644"
 _EXPORT = EXPORT_NAME.encode()

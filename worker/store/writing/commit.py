@@ -16,8 +16,12 @@ from typing import Final
 
 import pygit2
 
-from worker.store import reader, recovery
-from worker.store.backup import (
+from worker.store.git import durable, flock, keep, pack, refs
+from worker.store.git.pack import PackEncoder
+from worker.store.git.root_tree import RootTree
+from worker.store.history.index import HistoryIndex, open_index
+from worker.store.repository import reader, recovery
+from worker.store.repository.backup import (
     BACKUP_ID_HEADER,
     DEVICE_ID_HEADER,
     Backup,
@@ -25,20 +29,16 @@ from worker.store.backup import (
     Signature,
     decode_text,
 )
-from worker.store.batch import Batch, describe
-from worker.store.git import durable, flock, keep, pack, refs
-from worker.store.git.pack import PackEncoder
-from worker.store.git.root_tree import RootTree
-from worker.store.id_map import RemovedBackup
-from worker.store.index import HistoryIndex, open_index
-from worker.store.repository import (
+from worker.store.repository.id_map import RemovedBackup
+from worker.store.repository.tenant_repository import (
     DEFAULT_AUTHOR,
     TenantRepository,
     create_repository,
     damage,
     sync_repository,
 )
-from worker.store.stopwatch import Stopwatch
+from worker.store.writing.batch import Batch, describe
+from worker.store.writing.stopwatch import Stopwatch
 
 #: Permissions of packs: git writes them read-only too.
 _PACK_MODE: Final = 0o444
