@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import graphlib
 import importlib
 import subprocess
 import sys
@@ -124,6 +125,14 @@ def test_imports_run_one_way(importer: str, imported: str) -> None:
         return
     floors = STORE_FLOORS if above in STORE_FLOORS else FLOORS
     assert floors.index(above) <= floors.index(below)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not even for types."""
+    graph: dict[str, set[str]] = {}
+    for importer, imported in project_imports():
+        graph.setdefault(importer, set()).add(imported)
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 def test_the_store_is_free_of_the_queues_libraries() -> None:
