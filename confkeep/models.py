@@ -1,4 +1,4 @@
-"""What producers hand over and get back, checked by pydantic; it sends nothing anywhere."""
+"""What producers hand over and get back, checked by pydantic."""
 
 from __future__ import annotations
 

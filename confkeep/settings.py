@@ -1,4 +1,4 @@
-"""The settings: the only reader of the environment; it opens no client and creates no file.
+"""The settings: the only reader of the environment.
 
 Every value comes from a variable `CONFKEEP_<NAME>`; the README's table is generated from here.
 A file `.env` in the working directory is read too, and the environment wins over it. Settings are

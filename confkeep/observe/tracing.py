@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry: of tasks, and of each backup from its enqueue to its commit; off by default.
+"""Traces by OpenTelemetry: of tasks, and of each backup from its enqueue to its commit. Off by default.
 
 A backup's trace has the backup's own id: the producer's span `backup.enqueue` and the worker's span
 `backup.commit` meet in it, though nothing of the trace travels with the backup. Both have the ids as

@@ -1,4 +1,4 @@
-"""Arrivals: backups that producers handed over who may not write to an inbox; it admits them and commits none.
+"""Arrivals: backups of producers who may not write to an inbox; a worker admits them.
 
 Who may write to a stream may also trim it, and who may set a key may overwrite it: the server's rules
 cannot tell these apart. So a producer with rules of its own (`worker.broker.acl`) only adds: bytes under a name

@@ -1,4 +1,4 @@
-"""The form in which a backup's bytes wait: encoders over bytes; it talks to nobody.
+"""The form in which a backup's bytes wait.
 
     as they are   export, then binary
     deflated      a zlib stream (RFC 1950) of the export, then the binary as it is

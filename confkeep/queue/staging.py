@@ -1,4 +1,4 @@
-"""Where a backup's bytes wait: in Redis or in files on a shared volume; it knows no inbox.
+"""Where a backup's bytes wait: in Redis, or in files on a shared volume.
 
 Staged bytes are the export, deflated or not (`confkeep.queue.staged_bytes`), followed by the binary. Sizes and
 SHA-256 of the two files stand in the inbox entry and are checked when they are read.

@@ -1,4 +1,4 @@
-"""Wake-ups: hints that an inbox has entries; they carry no data and may get lost.
+"""Wake-ups: hints that an inbox has entries. They carry no data and may get lost.
 
 A flag notes when a tenant's wake-up was sent, so that a burst sends one. It is cleared when a turn
 ends, before the turn looks at the inbox for the last time: what is accepted later sends its own.

@@ -1,4 +1,4 @@
-"""Recognises captures that look bad or failed, by their bytes alone; pure, and it refuses nothing.
+"""Recognises captures that look bad or failed, by their bytes alone.
 
 What users of backup tools found among their versions: a binary of 0 bytes, the words `Bus error`, a
 login banner, an export that was cut off. A reason is given only for what no real export has: a

@@ -1,4 +1,4 @@
-"""A folder of exports as a list of captures in the order to commit them; it sends nothing.
+"""A folder of exports as a list of captures in the order to commit them.
 
     TENANT/DEVICE/*.rsc      and beside an export its binary: the same name with `.backup`
 

@@ -1,4 +1,4 @@
-"""What a verification found, as a person and as a machine reads it; it looks for nothing itself."""
+"""What a verification found, as a person and as a machine reads it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`confkeep health`; reads files of the workers on this machine, and loads neither pydantic nor redis-py.
+"""`confkeep health`: reads the files of this machine's workers. Loads neither pydantic nor redis-py.
 
 What it says is the worker's own view: its sweep has just asked Redis, its thread has just written
 to the store. So it asks nobody, and cannot hang with them.

@@ -1,4 +1,4 @@
-"""What the exporter knows of the store: sizes and stale devices, looked up in the background; it only reads."""
+"""What the exporter knows of the store: sizes and stale devices, looked up in the background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker's signs of life: a small file that it maps and marks, and that a probe reads; it judges nothing.
+"""A worker's signs of life: a small file that it maps and marks, and that a probe reads.
 
 The worker's threads mark by the system's monotonic clock when its loop turned, when its sweep came
 through and when its store took a write. A mark is a store into mapped memory: it cannot block, and a

@@ -1,4 +1,4 @@
-"""Another tool's git repository as the versions of each file in it; it only reads.
+"""Another tool's git repository as the versions of each file in it.
 
 A file's versions are those that `git log -- FILE` lists: of a merge that took the file from one
 parent whole, only that parent is followed. A renamed file is one that ended and one that began.

@@ -1,4 +1,4 @@
-"""Reads and judges git's objects by git's own programs; damaged files can end only those."""
+"""Reads and checks git's objects by git's own programs, which alone a damaged file can crash."""
 
 from __future__ import annotations
 

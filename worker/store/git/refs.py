@@ -1,4 +1,4 @@
-"""Reading, moving and deleting refs under git's own lock files; `main` by compare-and-swap.
+"""Reads, moves and deletes refs under git's own lock files; moves `main` by compare-and-swap.
 
 This is the protocol of git's files backend: whoever creates `main.lock` may change `main`; the
 old value is compared under that lock, and the lock file, written and synced, is renamed to be the

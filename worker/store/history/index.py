@@ -1,4 +1,4 @@
-"""The history index: a device's versions at the cost of the answer; derived from git, never trusted over it.
+"""The history index: answers a device's history at the cost of the answer. Derived from git.
 
 The reader's algorithm
 ----------------------

@@ -1,4 +1,4 @@
-"""What the history index is built from: the commits and which devices each changed; only reads git.
+"""Reads from git what the history index holds: the commits, and which devices each changed.
 
 Two root trees are compared as bytes: what they begin and end with alike is skipped, and only the
 entries between are taken apart. That makes the cost of a commit that of reading its root tree.

@@ -1,4 +1,4 @@
-"""The history index's file: plain SQLite tables, a checksum in each row; it never looks into git.
+"""The history index's file: plain SQLite tables with a checksum in each row.
 
 `confkeep.index` in the repository's folder has a rollback journal: that works on network file systems, and
 for readers who may not write, where a write-ahead log does not.

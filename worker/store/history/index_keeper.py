@@ -1,4 +1,4 @@
-"""Keeps the history index complete, or has it built anew; `worker.store.history.index` answers from it."""
+"""Keeps the history index complete, or rebuilds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes into the history index and comes out of it, as the rest of the store says it; no file."""
+"""Converts between rows of the history index and the store's versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes into the store and what comes back, as plain data; it reads and writes nothing."""
+"""What goes into the store and what comes out of it, as plain data."""
 
 from __future__ import annotations
 

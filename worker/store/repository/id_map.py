@@ -1,4 +1,4 @@
-"""What became of commits that were rewritten or removed, and whose backups those were; it moves no ref.
+"""What became of commits that were rewritten or removed, and whose backups those were.
 
 One SQLite file, `confkeep.rewritten`, never written in place: each rewrite makes a new one from the
 last and puts it beside as `confkeep.rewritten-pending`, before it moves `main`. `main` decides: the

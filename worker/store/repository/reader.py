@@ -1,4 +1,4 @@
-"""Reading a tenant's repository: files, versions and differences; it never writes."""
+"""Reads a tenant's repository: files, versions and devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Erasing a device or a tenant from the store, and the proof of it; it knows no queue and asks nobody.
+"""Erases a device or a tenant from the store, and proves it.
 
 `docs/retention.md`, Erasure, explains the steps. All of them may be done again after a crash.
 """

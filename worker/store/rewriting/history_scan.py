@@ -1,4 +1,4 @@
-"""A chain of commits, oldest first, with the device that each captured; it only reads git."""
+"""Reads a chain of commits, oldest first, with the device that each captured."""
 
 from __future__ import annotations
 

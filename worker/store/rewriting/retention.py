@@ -1,4 +1,4 @@
-"""Retention of one repository: what the rules would remove, and removing it; it reads no settings.
+"""Retention of one repository: plans what the rules remove, and removes it.
 
 `docs/retention.md` explains the rules and the protocol.
 """

@@ -1,4 +1,4 @@
-"""Which captures of one device retention keeps, as pure functions; it reads no clock and no history."""
+"""Which captures of a device retention keeps, as pure functions."""
 
 from __future__ import annotations
 

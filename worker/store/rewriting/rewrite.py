@@ -1,4 +1,4 @@
-"""Replaces a history by another one in one durable step; what the other one holds, its makers decide.
+"""Replaces a history by another one in one durable step.
 
 `docs/retention.md` explains the steps and what a crash between each two of them leaves. The makers
 are `rewrite_selection`, for retention, and `rewrite_erasure`.

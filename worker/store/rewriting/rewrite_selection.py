@@ -1,4 +1,4 @@
-"""The history that is left when rules remove captures and binaries of a chain; it moves no ref."""
+"""Makes the history that is left when rules remove captures and binaries of a chain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fresh clone of a repository, in which nothing is shared with it; it changes neither's history."""
+"""Makes a fresh clone of a repository that shares nothing with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a drill did in one repository; it restores nothing."""
+"""What a drill did in one repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repacking a tenant's repository beside its writers; it moves no ref and loses no object.
+"""Repacks a tenant's repository beside its writers.
 
 Git only ever adds: it writes packs, a multi-pack-index and a commit-graph, all synced. What has
 become superfluous is removed by us, after the folder's names are durable (git does not sync those)

@@ -1,4 +1,4 @@
-"""What maintenance remembers of a repository, and when a full repack pays; it runs nothing.
+"""What maintenance remembers of a repository, and when a full repack pays.
 
 `confkeep.maintenance` holds the state as JSON. It is a memory and no truth: without it, or when it
 makes no sense, the next repack acts as the first one.

@@ -1,4 +1,4 @@
-"""Verifying a tenant's repository, bit by bit, with git's own programs; it changes nothing.
+"""Verifies a tenant's repository, bit by bit, with git's own programs.
 
 What ends one part of it unforeseen is a finding, and the other parts go on.
 

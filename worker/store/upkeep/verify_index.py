@@ -1,4 +1,4 @@
-"""Verifying the history index against git; it changes nothing."""
+"""Verifies the history index against git."""
 
 from __future__ import annotations
 
