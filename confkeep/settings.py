@@ -245,7 +245,7 @@ class Settings(BaseSettings):
 
     @functools.cached_property
     def keyring(self) -> Keyring | None:
-        """The keys of `signing_key`; None: nothing is signed and no signature is looked at."""
+        """The keys of `signing_key`; None if nothing is signed and no signature is looked at."""
         if self.signing_key is None:
             return None
         return Keyring.parse(self.signing_key.get_secret_value())

@@ -28,7 +28,7 @@ _SAME: Final = (
 #: What an exception says.
 _SAID: Final = ("exception.message", "exception.stacktrace")
 
-#: What gives out spans and sends them; None: nothing is traced.
+#: What gives out spans and sends them; None if nothing is traced.
 _provider: Any = None
 
 

@@ -146,7 +146,7 @@ def publish(client: redis.Redis, tenant_id: str, outcomes: Sequence[Outcome], tt
 
 
 def read(client: redis.Redis, backup_id: str) -> dict[str, Any] | None:
-    """The record under an id; None: there is none.
+    """The record under an id; None if there is none.
 
     Raises:
         OddValue: what stands there is no record.

@@ -54,7 +54,7 @@ def contents_of(data: bytes, export_bytes: int, binary_bytes: int | None) -> Con
 
     Args:
         export_bytes: size of the export itself; as the next, what the inbox entry says.
-        binary_bytes: size of the binary; None: there is none.
+        binary_bytes: size of the binary; None if there is none.
     """
     size = export_bytes + (binary_bytes or 0)
     if len(data) < size:

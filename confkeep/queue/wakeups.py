@@ -74,7 +74,7 @@ def flag_by_turn(client: redis.Redis, tenant_id: str) -> int | None:
     """Note that a turn whose slice is over sends a wake-up now.
 
     Returns:
-        The ms to send it with; None: an enqueue has sent one since the turn's last look.
+        The ms to send it with; None if an enqueue has sent one since the turn's last look.
 
     Raises:
         redis.RedisError: Redis did not answer.

@@ -74,10 +74,10 @@ _BY_ROUTEROS: Final = re.compile(rb"^#[^\r\n]*\bby RouterOS\b", re.MULTILINE)
 
 
 def why_suspect(export: bytes | None, binary: bytes | None) -> str | None:
-    """Why a capture looks bad or failed, as one sentence; None: it does not.
+    """Why a capture looks bad or failed, as one sentence; None if it does not.
 
     Args:
-        export: None: the capture has none, which is not looked at. So for `binary`.
+        export: None if the capture has none, which is not looked at. So for `binary`.
     """
     reason = None if export is None else _of_export(export)
     if reason is None and binary is not None:

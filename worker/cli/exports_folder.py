@@ -36,7 +36,7 @@ class Capture:
     tenant_id: str
     device_id: str
     export_path: Path
-    #: None: there is none beside the export.
+    #: None if there is none beside the export.
     binary_path: Path | None
     captured_at: dt.datetime
     #: The backup_id is made from the bytes.

@@ -131,7 +131,7 @@ def _read() -> list[Vitals]:
 
 
 def why_not_live(worker: Vitals, max_silence_s: float) -> str | None:
-    """Why a worker should be started again; None: it should not."""
+    """Why a worker should be started again; None if it should not."""
     if worker.loop_age_s is None or worker.loop_age_s > max_silence_s:
         return f"its loop has not turned for {_seconds(worker.loop_age_s)}"
     return None

@@ -132,7 +132,7 @@ class BrokerWatch:
 
     Args:
         client: asks the server.
-        told: what was told when the worker started; None: nothing was.
+        told: what was told when the worker started; None if nothing was.
         note: called with what is wrong now, in one line, after each look.
         interval_s: seconds between two looks.
     """

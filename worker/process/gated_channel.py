@@ -135,7 +135,7 @@ class GatedSentinelChannel(_Gated, kombu_redis.SentinelChannel):  # type: ignore
 
 
 def _passed(raw: bytes, queue: str) -> Any:
-    """The message, as Celery may have it; None: it was set aside."""
+    """The message, as Celery may have it; None if it was set aside."""
     assert _gate is not None
     if not gate.is_ours(queue):
         # An operator let this worker serve another queue too.

@@ -64,7 +64,7 @@ class WorkerStatus:
     name: str
     shards: list[int]
     last_sweep_age_s: float
-    #: What a thread of it met lately that nobody foresaw; None: nothing.
+    #: What a thread of it met lately that nobody foresaw; None if there was nothing.
     trouble: str | None = None
 
     @property

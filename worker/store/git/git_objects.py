@@ -223,7 +223,7 @@ class GitObjects:
 
 
 def _next_object(answers: IO[bytes], header: bytes) -> tuple[bytes, bytes] | None:
-    """Kind and bytes of the object that git prints; None: git ended.
+    """Kind and bytes of the object that git prints; None if git ended.
 
     Raises:
         BadObject: it is missing.

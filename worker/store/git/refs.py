@@ -46,7 +46,7 @@ def move_main(path: Path, expected: str | None, target: str) -> None:
     """Let `main` name `target` if it still names what `read_main` returned; durable on return.
 
     Args:
-        expected: what `read_main` gave when the parent was read; None: there was no `main`.
+        expected: what `read_main` gave when the parent was read; None if there was no `main`.
 
     Raises:
         RepositoryBusy: another writer moved `main` or holds its lock. `main` was not moved.

@@ -84,7 +84,7 @@ class IndexKeeper:
         leaves this method; a damaged file is marked for being built anew.
 
         Args:
-            parent_sha: the commit below the first of `entries`; None: there is none.
+            parent_sha: the commit below the first of `entries`; None if there is none.
         """
         try:
             if self._mark.exists():

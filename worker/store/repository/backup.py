@@ -75,7 +75,7 @@ class Backup:
     backup_id: str
     device_id: str
     export: bytes
-    #: None: the capture has no binary; then the commit holds `export.rsc` alone.
+    #: None if the capture has no binary; then the commit holds `export.rsc` alone.
     binary: bytes | None
     message: str
     #: Becomes the author's date; None: the time of the commit.
@@ -102,7 +102,7 @@ class Committed:
     export_changed: bool
     #: The committer's date, in UTC, whole seconds.
     committed_at: dt.datetime
-    #: Why the capture looks bad or failed; None: it does not, or retention removed it.
+    #: Why the capture looks bad or failed; None if it does not, or retention removed it.
     suspect: str | None
     #: The id was in git already; this call did not write it.
     replayed: bool = False
@@ -116,7 +116,7 @@ class Version:
     message: str
     #: The committer's date, in UTC, whole seconds.
     committed_at: dt.datetime
-    #: None: written by something that knows no backup ids.
+    #: None if written by something that knows no backup ids.
     backup_id: str | None
     #: Lines added and removed in the export; None, as all below: not asked for.
     lines_added: int | None = None

@@ -168,7 +168,7 @@ def traces_of_device(path: Path, device_id: str, held: int | None = None) -> lis
     object that refs do not reach, and no commit or tree that leads to the device.
 
     Args:
-        held: as `flock.alone` gives it; None: nobody holds it.
+        held: as `flock.alone` gives it; None if nobody holds it.
 
     Raises:
         GitUnavailable, MaintenanceFailed: git is not there, failed or took too long.

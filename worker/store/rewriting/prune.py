@@ -169,7 +169,7 @@ def reachable_ids(path: Path, held: int | None, *, timeout_s: float = _TIMEOUT_S
     """The ids of all objects that refs reach, as git tells.
 
     Args:
-        held: as `flock.alone` gives it; None: nobody holds it.
+        held: as `flock.alone` gives it; None if nobody holds it.
         timeout_s: seconds after which git is killed.
 
     Raises:

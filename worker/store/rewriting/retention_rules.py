@@ -80,7 +80,7 @@ class Capture:
     config_changed: bool
     #: A file differs from the capture before.
     changed: bool
-    #: What tells one binary from another; None: the capture has none.
+    #: What tells one binary from another; None if the capture has none.
     binary: Hashable | None
 
 

@@ -35,7 +35,7 @@ class State:
 
     #: What HEAD names: a ref, or a commit's id when it is detached.
     head: str
-    #: The newest commit; None: there is none.
+    #: The newest commit; None if there is none.
     tip: str | None
     commits: int
     devices: int

@@ -67,7 +67,7 @@ class Repacked:
     bytes_after: int
     loose_before: int
     duration_s: float
-    #: Why it was not a full one; None: it was.
+    #: Why it was not a full one; None if it was.
     no_full: str | None
 
 

@@ -73,7 +73,7 @@ def write_state(path: Path, state: State) -> None:
 
 
 def why_no_full(state: State, size_bytes: int, now: float) -> str | None:
-    """Why a full repack would come too early or save too little; None: it pays.
+    """Why a full repack would come too early or save too little; None if it pays.
 
     The estimate: what was added since the last one shrinks as what was added before that one did.
     Whatever the estimate says, a repository that has doubled is repacked.
