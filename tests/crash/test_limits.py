@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,9 @@ import pytest
 
 from tests.crash import strace
 from tests.crash.test_crash_states import TENANT
+from tests.judge import git
+from worker.store.git.git_objects import GitObjects, git_for_objects
+from worker.store.repository.tenant_repository import create_repository
 
 #: The test's own exit code where the disk cannot be mounted.
 _NO_DISK = 77
@@ -42,7 +47,6 @@ def test_a_full_disk_is_a_clear_error_and_harms_nothing(options: str, tmp_path: 
 _PEAK = """
 import random, re, sys, uuid
 from pathlib import Path
-from worker.store.repository.backup import Backup
 from worker.store.writing.commit import Writer
 from worker.store.repository.tenant_repository import create_repository
 count, size = int(sys.argv[2]), int(sys.argv[3])
@@ -73,3 +77,30 @@ def test_memory_stays_bounded(count: int, size: int, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 300, f"{done.stdout.strip()} MiB at its peak"
     print(f"{count} of {size} bytes: {done.stdout.strip()} MiB")
+
+
+def test_git_reads_a_large_pack_in_bounded_memory(tmp_path: Path) -> None:
+    """It would map all of it: 120 MB here."""
+    path = tmp_path / TENANT
+    create_repository(path)
+    chance, size = random.Random(1), 12_000_000
+    blobs = b"".join(b"blob\ndata %d\n%b\n" % (size, chance.randbytes(size)) for _ in range(10))
+    git(
+        path,
+        "-c",
+        "core.compression=0",
+        "-c",
+        "fastimport.unpackLimit=1",
+        "fast-import",
+        "--quiet",
+        stdin=blobs,
+    )
+    assert sum(pack.stat().st_size for pack in path.glob("objects/pack/*.pack")) > 10 * size
+    with git_for_objects(path) as reading, GitObjects(reading) as objects:
+        for id_ in objects.ids():
+            objects.read(id_)
+        assert objects._process is not None
+        status = Path(f"/proc/{objects._process.pid}/status").read_text()
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert peak is not None
+    assert int(peak[1]) // 1024 < 110

@@ -23,6 +23,8 @@ _KINDS: Final = {1: COMMIT, 2: TREE, 3: BLOB, 4: b"tag"}
 
 #: What only makes reading faster is not believed: it may be damaged.
 _PLAINLY: Final = ("-c", "core.commitGraph=false", "-c", "core.multiPackIndex=false")
+#: Git maps whole packs otherwise: 681 MB for one of 656 MB, and no quicker.
+_BOUNDED: Final = ("-c", "core.packedGitLimit=64m", "-c", "core.packedGitWindowSize=8m")
 #: Objects that are kept, since a history asks for each commit and root tree twice.
 _KEPT: Final = 8
 #: Objects that one git is asked for.
@@ -164,7 +166,7 @@ class GitObjects:
     def _ask(self, what: bytes, id_: bytes) -> bytes:
         """The first line of git's answer; empty where git has ended."""
         if self._process is None:
-            arguments = (*_PLAINLY, "cat-file", "--batch-command")
+            arguments = (*_PLAINLY, *_BOUNDED, "cat-file", "--batch-command")
             self._process = self._git.start(
                 *arguments, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
@@ -190,7 +192,7 @@ class GitObjects:
             with tempfile.TemporaryFile() as asked:
                 asked.writelines(b"%s\n" % id_.hex().encode() for id_ in ids[done:end_at])
                 asked.seek(0)
-                arguments = (*_PLAINLY, "cat-file", "--batch", "--buffer")
+                arguments = (*_PLAINLY, *_BOUNDED, "cat-file", "--batch", "--buffer")
                 process = self._git.start(*arguments, stdin=asked, stderr=subprocess.DEVNULL)
             assert process.stdout is not None
             try:
@@ -219,7 +221,7 @@ class GitObjects:
         heads = [tip.hex() for tip in tips]
         git = dataclasses.replace(self._git, progress=progress)
         how = ("--connectivity-only", "--no-dangling", "--progress")
-        return git.finish(*_PLAINLY, "fsck", *how, *heads)
+        return git.finish(*_PLAINLY, *_BOUNDED, "fsck", *how, *heads)
 
 
 def _next_object(answers: IO[bytes], header: bytes) -> tuple[bytes, bytes] | None:
