@@ -24,8 +24,7 @@ from worker.queue import dead_letters, inbox, totals
 from worker.queue.inbox import Batch, Waiting
 from worker.queue.totals import Mark, RecentCommit
 from worker.store.backup import Backup, Committed
-from worker.store.commit import commit_backups, find_committed
-from worker.store.repository import TenantRepository
+from worker.store.commit import Writer
 from worker.store.stopwatch import Stopwatch
 
 log = get_logger("drain")
@@ -55,12 +54,12 @@ class BatchCommitter:
         client: redis.Redis,
         settings: Settings,
         tenant_id: str,
-        repository: TenantRepository,
+        writer: Writer,
     ) -> None:
         self._client = client
         self._settings = settings
         self._tenant_id = tenant_id
-        self._repository = repository
+        self._writer = writer
 
     def run(self, batch: Batch) -> Done:
         """Commit, publish, settle, in this order.
@@ -164,8 +163,8 @@ class BatchCommitter:
             # A turn that was killed between commit and settling may have left entries whose bytes
             # are gone: what is in git needs none.
             suspects = [w.entry for w in batch if w.stream_id in poisoned]
-            in_git = find_committed(
-                self._repository, {entry.backup_id: entry.device_id for entry in suspects}
+            in_git = self._writer.find_committed(
+                {entry.backup_id: entry.device_id for entry in suspects}
             )
             for waiting in batch:
                 if waiting.stream_id in poisoned and waiting.entry.backup_id in in_git:
@@ -187,7 +186,7 @@ class BatchCommitter:
             return []
         for tries_left in range(_BUSY_TRIES - 1, -1, -1):
             try:
-                return commit_backups(self._repository, backups, watch=watch)
+                return self._writer.commit_backups(backups, watch=watch)
             except RepositoryBusy:
                 if not tries_left:
                     raise

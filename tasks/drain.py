@@ -24,7 +24,8 @@ from worker.process import shutdown, waits
 from worker.queue import backoff, dead_letters, inbox
 from worker.queue.backoff import Backoff
 from worker.queue.inbox import Unreadable
-from worker.store.repository import open_for_writing, repository_path
+from worker.store.commit import open_for_writing
+from worker.store.repository import repository_path
 
 log = get_logger("drain")
 
@@ -121,8 +122,8 @@ def _drain(
                 continue
             if committer is None:
                 path = repository_path(settings.git_store_path, tenant_id)
-                repository = opened.enter_context(open_for_writing(path, author_of(settings)))
-                committer = BatchCommitter(client, settings, tenant_id, repository)
+                writer = opened.enter_context(open_for_writing(path, author_of(settings)))
+                committer = BatchCommitter(client, settings, tenant_id, writer)
             done = committer.run(batch)
             committed += done.committed
             dead += done.dead

@@ -18,7 +18,7 @@ from confkeep.settings import get_settings
 from worker.app import app
 from worker.store import reader
 from worker.store.backup import Version, decode_text
-from worker.store.index import open_index
+from worker.store.index import HistoryIndex
 from worker.store.repository import TenantRepository, open_repository, repository_path
 
 #: Characters of the result that logs and monitors repeat: none, since it is a backup's content.
@@ -63,7 +63,7 @@ def history(tenant_id: str, device_id: str, limit: int = 100) -> list[dict[str, 
     """The newest `limit` versions of a device, newest first."""
     device_id = checked_uuid("device_id", device_id)
     repository = _open(tenant_id)
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
         versions = index.versions(device_id, tip=repository.tip(), limit=limit, details=True)
     return [_entry_of(version).model_dump(mode="json") for version in versions]
 

@@ -14,12 +14,11 @@ from confkeep.settings import Settings, get_settings
 from worker.broker import locks
 from worker.store import line_delta, reader
 from worker.store.backup import Backup, Signature, checked_uuid, encode_text
-from worker.store.commit import commit_backups
-from worker.store.index import open_index
+from worker.store.commit import open_for_writing
+from worker.store.index import HistoryIndex
 from worker.store.repository import (
     TenantRepository,
     create_repository,
-    open_for_writing,
     open_repository,
     repository_path,
 )
@@ -107,8 +106,8 @@ def commit_backup(
 
 def _commit(tenant_id: str, backup: Backup) -> str:
     # Opened at each try: that removes the lock file of a writer that died.
-    with open_for_writing(_path(tenant_id), author_of(get_settings())) as repository:
-        return commit_backups(repository, [backup])[0].sha
+    with open_for_writing(_path(tenant_id), author_of(get_settings())) as writer:
+        return writer.commit_backups([backup])[0].sha
 
 
 def read_file(tenant_id: str, commit_sha: str, device_id: str, filename: str) -> bytes:
@@ -139,7 +138,7 @@ def list_device_commits(tenant_id: str, device_id: str) -> list[DeviceCommit]:
         repository = _open(tenant_id)
     except NotInStore:
         return []
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
         versions = index.versions(device, tip=repository.tip())
     return [
         DeviceCommit(

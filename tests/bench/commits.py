@@ -11,7 +11,7 @@ from tests.bench import fast_import, plain
 from tests.bench.fleet import Fleet, folder
 from tests.bench.table import Row, alternate, median_costs, timed
 from worker.store.backup import Backup
-from worker.store.commit import commit_backups
+from worker.store.commit import Writer
 from worker.store.repository import TenantRepository, create_repository
 
 #: Devices of the tenants; at least and aim against plain, then against fast-import.
@@ -36,31 +36,31 @@ class Tenant:
         return create_repository(path)
 
     def contender(
-        self, size: int, commit: Callable[[TenantRepository, Sequence[Backup]], object]
+        self, size: int, commit: Callable[[Writer, Sequence[Backup]], object]
     ) -> Callable[[], float]:
         """Seconds per commit of `commit`, given a new batch of `size` in each round."""
-        repository = self.copy()
-        commit(repository, self.fleet.batch(size))
+        writer = Writer(self.copy())
+        commit(writer, self.fleet.batch(size))
 
         def run() -> float:
             backups = self.fleet.batch(size)
-            return timed(lambda: commit(repository, backups)) / size
+            return timed(lambda: commit(writer, backups)) / size
 
         return run
 
 
-def _plain(repository: TenantRepository, backups: Sequence[Backup]) -> None:
+def _plain(writer: Writer, backups: Sequence[Backup]) -> None:
     for backup in backups:
-        plain.commit_backup(repository, backup)
+        plain.commit_backup(writer.repository, backup)
 
 
-def _fast_import(repository: TenantRepository, backups: Sequence[Backup]) -> None:
-    fast_import.commit_batch(repository.path, backups)
+def _fast_import(writer: Writer, backups: Sequence[Backup]) -> None:
+    fast_import.commit_batch(writer.repository.path, backups)
 
 
-def _one_by_one(repository: TenantRepository, backups: Sequence[Backup]) -> None:
+def _one_by_one(writer: Writer, backups: Sequence[Backup]) -> None:
     for backup in backups:
-        commit_backups(repository, [backup])
+        writer.commit_backups([backup])
 
 
 def rows() -> Iterator[Row]:
@@ -69,7 +69,7 @@ def rows() -> Iterator[Row]:
         ours: dict[int, Callable[[], float]] = {}
         for devices, (plain_bound, plain_aim, import_bound, import_aim) in _BATCH_100.items():
             tenant = Tenant(where, devices)
-            ours[devices] = tenant.contender(100, commit_backups)
+            ours[devices] = tenant.contender(100, Writer.commit_backups)
             costs = median_costs(
                 alternate(
                     (
@@ -123,12 +123,12 @@ def _bytes_on_disk() -> Row:
     with folder() as where:
         tenant = Tenant(where, 1_000)
         grown = []
-        for commit in (commit_backups, _plain):
-            repository = tenant.copy()
-            before = _disk_bytes(repository.path)
+        for commit in (Writer.commit_backups, _plain):
+            writer = Writer(tenant.copy())
+            before = _disk_bytes(writer.repository.path)
             for _ in range(3):
-                commit(repository, tenant.fleet.batch(100))
-            grown.append((_disk_bytes(repository.path) - before) / 300)
+                commit(writer, tenant.fleet.batch(100))
+            grown.append((_disk_bytes(writer.repository.path) - before) / 300)
         mine, one = grown
         return Row(
             "bytes on disk per version, batch 100, 1,000 devices, against plain",
@@ -146,9 +146,9 @@ def _after_a_long_history() -> Row:
         tenant = Tenant(where, 1_000)
         long, short = tenant.copy(), tenant.copy()
         fleet = tenant.fleet
+        writer = Writer(long)
         for _ in range(1_000):
-            commit_backups(
-                long,
+            writer.commit_backups(
                 [
                     Backup(fleet.uuid(), fleet.random.choice(fleet.device_ids), export, None, "m")
                     for export in (b"%d\n" % number for number in range(100))
@@ -157,9 +157,9 @@ def _after_a_long_history() -> Row:
         runs = []
         for repository in (long, short):
             # Opened anew, as by a worker that comes to this tenant.
-            opened = create_repository(repository.path)
+            opened = Writer(create_repository(repository.path))
             # All have a full version again, so that both count the same lines.
-            commit_backups(opened, [fleet.backup(device_id) for device_id in fleet.device_ids])
+            opened.commit_backups([fleet.backup(device_id) for device_id in fleet.device_ids])
             runs.append(_batches(opened, fleet))
         many, few = median_costs(alternate(runs, 15))
         return Row(
@@ -172,10 +172,10 @@ def _after_a_long_history() -> Row:
         )
 
 
-def _batches(repository: TenantRepository, fleet: Fleet) -> Callable[[], float]:
+def _batches(writer: Writer, fleet: Fleet) -> Callable[[], float]:
     def run() -> float:
         backups = fleet.batch(100)
-        return timed(lambda: commit_backups(repository, backups)) / 100
+        return timed(lambda: writer.commit_backups(backups)) / 100
 
     return run
 

@@ -32,7 +32,7 @@ from worker.app import app
 from worker.process.sweeper import Sweeper
 from worker.queue import backoff, inbox
 from worker.store.backup import Backup
-from worker.store.commit import commit_backups
+from worker.store.commit import Writer
 from worker.store.repository import create_repository, repository_path, tenants_of
 from worker.store.upkeep.repack import repack
 
@@ -280,8 +280,9 @@ def repositories() -> None:
         say("a new repository", f"{inodes} inodes", f"{size:,} B")
         fleet = Fleet(_DEVICES)
         repository = fleet.found(where / "a.git")
+        writer = Writer(repository)
         for number in range(40):
-            commit_backups(repository, fleet.batch(1))
+            writer.commit_backups(fleet.batch(1))
             if number in (0, 19, 38):
                 times = [timed(lambda: create_repository(repository.path)) for _ in range(9)]
                 inodes, size = _files_and_bytes(repository.path)
@@ -351,13 +352,14 @@ def versions() -> None:
         for batch in (1, 50):
             with folder() as where:
                 repository = create_repository(where / "a.git")
+                writer = Writer(repository)
 
                 def polled(ids: Sequence[str]) -> None:
                     backups = [
                         Backup(str(uuid.uuid4()), d, export(d), binary(d), "m")  # noqa: B023
                         for d in ids
                     ]
-                    commit_backups(repository, backups)  # noqa: B023
+                    writer.commit_backups(backups)  # noqa: B023
 
                 polled(fleet.device_ids)
                 repack(repository.path, full=True)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from worker.store.backup import Backup
-from worker.store.commit import commit_backups
+from worker.store.commit import Writer
 from worker.store.repository import TenantRepository, create_repository
 
 EXPORT_BYTES = 18_000
@@ -80,13 +80,14 @@ class Fleet:
     def found(self, path: Path) -> TenantRepository:
         """A repository in which each device has one version; all have the same, to be quick."""
         repository = create_repository(path)
+        writer = Writer(repository)
         binary = self.random.randbytes(BINARY_BYTES)
         backups = [
             Backup(self.uuid(), device_id, self.first_export, binary, "first")
             for device_id in self.device_ids
         ]
         for start in range(0, len(backups), 2500):
-            commit_backups(repository, backups[start : start + 2500])
+            writer.commit_backups(backups[start : start + 2500])
         return repository
 
 

@@ -20,7 +20,7 @@ from tests.chaos.report import Report
 from tests.judge import assert_sound, backup_ids, git
 from tests.servers import LASTING_KEYS, wait_for
 from worker.queue import tidy
-from worker.store.repository import open_for_writing
+from worker.store.commit import open_for_writing
 from worker.store.upkeep.verify import verify_repository
 
 _TENANTS = 6

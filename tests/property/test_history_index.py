@@ -27,22 +27,16 @@ from tests.histories import (
 from tests.judge import git, log_of_device
 from worker.store import index_file, index_keeper, reader
 from worker.store.backup import Backup, Committed, Version, encode_text
-from worker.store.commit import commit_backups
+from worker.store.commit import Writer, open_for_writing
 from worker.store.index import (
     DAMAGE_MARK,
     INDEX_NAME,
     HistoryIndex,
-    open_index,
 )
 from worker.store.index_build import pack_uuid
 from worker.store.index_file import Detail, Entry, IndexFile
 from worker.store.index_rows import detail_of
-from worker.store.repository import (
-    TenantRepository,
-    create_repository,
-    open_for_writing,
-    open_repository,
-)
+from worker.store.repository import TenantRepository, create_repository, open_repository
 from worker.store.upkeep.verify import verify_repository
 
 UNKNOWN = "ffffffff-ffff-4fff-bfff-ffffffffffff"
@@ -59,7 +53,7 @@ def walked(path: Path, device: str) -> list[Version]:
 def listed(path: Path, device: str, **options: object) -> list[Version]:
     """As a reader in another process: a new repository, a new index."""
     repository = open_repository(path)
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
         return index.versions(device, tip=repository.tip(), **options)  # type: ignore[arg-type]
 
 
@@ -85,7 +79,7 @@ def bare(versions: Sequence[Version]) -> list[Version]:
 
 def catch_up(path: Path, **options: object) -> bool:
     repository = open_repository(path)
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
         return index.catch_up(repository.tip(), **options)  # type: ignore[arg-type]
 
 
@@ -126,7 +120,7 @@ def commit_without_index(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HistoryIndex, "append", lambda *_arguments: None)
         patch.setattr(HistoryIndex, "catch_up", lambda *_arguments: True)
-        return commit_backups(repository, backups)
+        return Writer(repository).commit_backups(backups)
 
 
 @pytest.fixture
@@ -184,7 +178,7 @@ def test_any_order_of_appends_losses_and_catching_up(
                 answers = commit_without_index(repository, backups)
                 ids.update({answer.backup_id: answer.sha for answer in answers})
                 if kind == "append":
-                    with open_index(repository) as index:
+                    with HistoryIndex(repository) as index:
                         index.append(
                             None if parent is None else str(parent), indexed(backups, answers)
                         )
@@ -201,7 +195,7 @@ def test_any_order_of_appends_losses_and_catching_up(
             tip = repository.tip()
             for device in [*devices, UNKNOWN]:
                 assert bare(listed(path, device)) == walked(path, device)
-            with open_index(repository) as index:
+            with HistoryIndex(repository) as index:
                 absent = [str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(3)]
                 assert index.find_backup_ids([*ids, *absent], tip) == ids
         for device in devices:
@@ -215,8 +209,8 @@ def test_any_order_of_appends_losses_and_catching_up(
 def small_store(store: Path, *, commits: int = 120, devices: int = 5) -> tuple[Path, list[str]]:
     """A repository written by the store, with its index."""
     path, names = store / f"{uuid.uuid4()}.git", device_ids(devices)
-    with open_for_writing(path) as repository:
-        commit_backups(repository, random_backups(names, commits, 1))
+    with open_for_writing(path) as writer:
+        writer.commit_backups(random_backups(names, commits, 1))
     assert catch_up(path)
     return path, names
 
@@ -233,8 +227,8 @@ def test_built_while_it_is_behind_ahead_and_elsewhere(store: Path, uncached: lis
     write_linear(path, devices, 300)
     shas = ids_of_main(path)
     main = open_repository(path)
-    assert not open_index(main).is_complete(main.tip())
-    with open_index(main) as index:
+    assert not HistoryIndex(main).is_complete(main.tip())
+    with HistoryIndex(main) as index:
         assert index.catch_up(shas[100])
         # Behind: the rows and the walk are merged. Ahead: the rows up to the tip.
         for tip in (shas[0], shas[60], shas[100], shas[101], shas[250], shas[-1]):
@@ -360,7 +354,7 @@ def test_a_tip_that_is_older_than_the_newest_merge(store: Path, uncached: list[s
     assert catch_up(path)
     repository = open_repository(path)
     for tip in older[::3]:
-        with open_index(repository) as index:
+        with HistoryIndex(repository) as index:
             for device in devices:
                 oracle = [v.sha for v in _walk(repository, device, tip=pygit2.Oid(hex=tip))]
                 assert [v.sha for v in index.versions(device, tip=tip)] == oracle
@@ -382,7 +376,7 @@ def test_a_merge_above_the_index(store: Path, uncached: list[str]) -> None:
     assert catch_up(path)
     repository = create_repository(path)
     backups = random_backups(devices, 10, 5)
-    commit_backups(repository, backups)
+    Writer(repository).commit_backups(backups)
     assert_equals_git(path, devices)
     assert catch_up(path)
     uncached.clear()
@@ -421,7 +415,7 @@ def test_damage_is_marked_and_mended_by_the_next_writer(store: Path, uncached: l
     parent = str(repository.tip())
     backups = random_backups(devices, 5, 9)
     answers = commit_without_index(repository, backups)
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
         index.append(parent, indexed(backups, answers))  # left to the catch-up
         assert not index.is_complete(repository.tip())
         assert index.catch_up(repository.tip())
@@ -458,7 +452,7 @@ def test_whatever_stands_in_its_place(store: Path, what: str) -> None:
     repository = open_repository(path)
     parent = str(repository.tip())
     answers = commit_without_index(repository, backups) if what != "directory" else []
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
         index.append(parent, indexed(backups, answers) if answers else [])
     assert_equals_git(path, devices)
     assert catch_up(path) is (what != "directory")
@@ -475,7 +469,7 @@ def test_no_flipped_bit_that_changes_an_answer_is_missed(store: Path) -> None:
     ids = [each.backup_id for device in devices for each in walked(path, device) if each.backup_id]
 
     def answers() -> object:
-        with open_index(repository) as index:
+        with HistoryIndex(repository) as index:
             return (
                 [index.versions(device, tip=tip, details=True) for device in [*devices, UNKNOWN]],
                 index.find_backup_ids(ids, tip),
@@ -553,7 +547,7 @@ def test_a_power_cut_never_changes_an_answer(store: Path, monkeypatch: pytest.Mo
     place, rng = path / INDEX_NAME, random.Random(3)
     repository = open_repository(path)
     ids: dict[str, str] = {}
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
 
         def batch() -> None:
             parent = str(repository.tip())
@@ -576,12 +570,12 @@ def test_a_power_cut_never_changes_an_answer(store: Path, monkeypatch: pytest.Mo
         place.write_bytes(torn(old, new, rng))
         (path / DAMAGE_MARK).unlink(missing_ok=True)
         device = rng.choice(devices)
-        with open_index(repository) as index:
+        with HistoryIndex(repository) as index:
             assert [v.sha for v in index.versions(device, tip=tip)] == expected[device]
             assert index.find_backup_ids(list(ids), tip) == ids
         assert verify_repository(path).findings == []
     assert catch_up(path)
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
         assert index.is_complete(tip)
     assert_equals_git(path, devices)
 
@@ -597,12 +591,12 @@ def test_what_was_closed_is_whole_after_a_reboot(
             if boot:
                 # A rebuild would begin with it.
                 patch.setattr(index_keeper, "delete_file", None)
-            with open_for_writing(path) as repository:
+            with open_for_writing(path) as writer:
                 for _ in range(batches):
-                    commit_backups(repository, random_backups(devices, 4, 10 * boot))
-            tip = repository.tip()
+                    writer.commit_backups(random_backups(devices, 4, 10 * boot))
+            tip = writer.repository.tip()
         another_boot(monkeypatch)
-        with open_index(open_repository(path)) as index:
+        with HistoryIndex(open_repository(path)) as index:
             assert index.is_complete(tip), batches
     assert_equals_git(path, devices)
     assert uncached == []
@@ -615,16 +609,16 @@ def test_what_is_not_closed_after_several_batches_is_built_anew(
     """A writer that was killed, and then the machine: what was synced is whole, and no more."""
     path, devices = small_store(store, commits=20)
     repository = open_repository(path)
-    index = open_index(repository)
+    index = HistoryIndex(repository)
     for number in range(batches):
         parent = str(repository.tip())
         backups = random_backups(devices, 4, 100 + number)
         index.append(parent, indexed(backups, commit_without_index(repository, backups)))
     # The same boot: nothing is lost with the process.
-    with open_index(open_repository(path)) as other:
+    with HistoryIndex(open_repository(path)) as other:
         assert other.is_complete(repository.tip())
     another_boot(monkeypatch)
-    with open_index(open_repository(path)) as other:
+    with HistoryIndex(open_repository(path)) as other:
         assert other.is_complete(repository.tip()) == (batches == 1)
     assert not (path / DAMAGE_MARK).exists()
     before = (path / INDEX_NAME).stat().st_ino
@@ -648,9 +642,9 @@ def test_what_is_written_without_a_mark_is_synced(
         said.append((level, before and root.boot is not None))
 
     monkeypatch.setattr(IndexFile, "_store_root", noted)
-    with open_for_writing(path) as repository:
+    with open_for_writing(path) as writer:
         for number in range(4):
-            commit_backups(repository, random_backups(devices, 4, 100 + number))
+            writer.commit_backups(random_backups(devices, 4, 100 + number))
     full, off = 2, 0
     assert said == [(full, False), (full, False), (off, True), (off, True), (full, False)]
 
@@ -661,10 +655,10 @@ def test_no_history_reads_files_whose_versions_are_known(
     """What looks suspect is kept when it is known, as line counts are."""
     path, devices = store / f"{uuid.uuid4()}.git", device_ids(2)
     exports = [b"", b"# by RouterOS 7\n/ip address\nadd address=10.0.0.1/24\n", b"<html>"]
-    with open_for_writing(path) as repository:
+    with open_for_writing(path) as writer:
         for device in devices:
             for export in exports:
-                commit_backups(repository, [Backup(str(uuid.uuid4()), device, export, None, "m")])
+                writer.commit_backups([Backup(str(uuid.uuid4()), device, export, None, "m")])
     monkeypatch.setattr(reader, "read_pair", None)
     for device in devices:
         said = [version.suspect for version in listed(path, device, details=True)]
@@ -676,11 +670,11 @@ def test_the_devices_of_a_tenant_in_any_state(store: Path) -> None:
     path, devices = store / f"{uuid.uuid4()}.git", device_ids(5)
     write_merged(path, devices, 50, 3)
     repository = create_repository(path)
-    commit_backups(repository, random_backups(devices, 30, 1))
+    Writer(repository).commit_backups(random_backups(devices, 30, 1))
     shas = ids_of_main(path)
     for known in (None, shas[20], shas[0]):
         (path / INDEX_NAME).unlink(missing_ok=True)
-        with open_index(repository) as index:
+        with HistoryIndex(repository) as index:
             if known is not None:
                 assert index.catch_up(known)
             for tip in (shas[0], shas[10], shas[25]):
@@ -695,7 +689,7 @@ def test_the_devices_of_a_tenant_in_any_state(store: Path) -> None:
                 }
                 at = [shas.index(newest.sha) for _many, newest in found.values()]
                 assert at == sorted(at)
-    assert open_index(repository).devices(None) == {}
+    assert HistoryIndex(repository).devices(None) == {}
 
 
 def test_readers_who_may_not_write(store: Path, uncached: list[str]) -> None:
@@ -723,7 +717,7 @@ def test_a_file_that_another_process_is_writing(
     try:
         assert_equals_git(path, devices)
         repository = open_repository(path)
-        with open_index(repository) as index:
+        with HistoryIndex(repository) as index:
             index.append(str(repository.tip()), [])
             assert not index.is_complete(repository.tip())
         # Being busy is no damage.
@@ -736,7 +730,7 @@ def test_a_writer_whose_file_was_begun_anew(store: Path, uncached: list[str]) ->
     """A worker keeps the file open between batches; `confkeep reindex` replaces it meanwhile."""
     path, devices = small_store(store, commits=30)
     repository = open_repository(path)
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
         for round_number in range(3):
             parent = str(repository.tip())
             if round_number == 1:
@@ -764,10 +758,10 @@ def test_many_ids_in_many_batches(store: Path) -> None:
         backups = random_backups(devices, size, rng.getrandbits(32))
         answers = commit_without_index(repository, backups)
         ids.update({answer.backup_id: answer.sha for answer in answers})
-        with open_index(repository) as index:
+        with HistoryIndex(repository) as index:
             index.append(None if parent is None else str(parent), indexed(backups, answers))
             assert index.is_complete(repository.tip())
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
         assert index.find_backup_ids(list(ids), repository.tip()) == ids
         assert index.find_backup_ids([str(uuid.uuid4())], repository.tip()) == {}
 

@@ -22,7 +22,7 @@ from confkeep.errors import NotInStore
 from tests.judge import git, judged, log_of_device
 from worker.store import reader
 from worker.store.backup import Backup, Committed
-from worker.store.commit import commit_backups
+from worker.store.commit import Writer
 from worker.store.repository import create_repository, open_repository
 
 DEVICES = [f"00000000-0000-4000-8000-{number:012x}" for number in (1, 2, 3, 0xABCDEF)]
@@ -149,7 +149,7 @@ def play(model: Model, path: Path, now_s: int, steps: list[Step]) -> None:
         backups.append(
             Backup(backup_id, step.device, step.export, step.binary, step.message, step.captured_at)
         )
-    answers = commit_backups(repository, backups, now_s=now_s)
+    answers = Writer(repository).commit_backups(backups, now_s=now_s)
     assert [answer.backup_id for answer in answers] == [backup.backup_id for backup in backups]
 
     new = {entry.backup_id: entry for entry in keep}

@@ -19,7 +19,7 @@ from confkeep.errors import InvalidBackup, NotInStore, StoreMissing
 from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from worker.cli.sending import Capture
 from worker.store.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER, EXPORT_NAME
-from worker.store.index import open_index
+from worker.store.index import HistoryIndex
 from worker.store.reader import find_commit, id_in_header
 from worker.store.repository import (
     TenantRepository,
@@ -78,7 +78,7 @@ def _look(repository: TenantRepository, captures: Iterable[Capture], kept: Kept)
     by_device: defaultdict[str, list[Capture]] = defaultdict(list)
     for capture in captures:
         by_device[capture.device_id].append(capture)
-    gone = repository.kept.ids.get(repository.path, repository.git)
+    gone = repository.ids.get(repository.path, repository.git)
     for device_id, its in by_device.items():
         latest = newest.get(device_id) or _newest_version(repository, device_id)
         if latest is None:
@@ -125,7 +125,7 @@ def _read(repository: TenantRepository) -> tuple[set[str], dict[str, dt.datetime
 
 def _newest_version(repository: TenantRepository, device_id: str) -> dt.datetime | None:
     """The date of a device's newest version, for commits that name no device."""
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
         for version in index.versions(device_id, tip=repository.tip(), limit=1):
             author = find_commit(repository, version.sha).author
             return dt.datetime.fromtimestamp(author.time, dt.UTC)
@@ -135,7 +135,7 @@ def _newest_version(repository: TenantRepository, device_id: str) -> dt.datetime
 def _versions(repository: TenantRepository, device_id: str) -> set[tuple[dt.datetime, str]]:
     """The dates of a device's versions with their exports' object ids."""
     found = set()
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
         versions = index.versions(device_id, tip=repository.tip())
     for version in versions:
         commit = find_commit(repository, version.sha)

@@ -38,7 +38,7 @@ from worker.process.waits import advice
 from worker.queue import dead_letters, inbox
 from worker.store.backup import DEVICE_ID_HEADER
 from worker.store.commit import describe_commit
-from worker.store.index import open_index
+from worker.store.index import HistoryIndex
 from worker.store.reader import find_commit, id_in_header
 from worker.store.repository import open_repository, repository_path, tenants_of
 
@@ -201,10 +201,10 @@ def _in_git(
 
 def _in_repository(path: Path, tenant_id: str, backup_id: str) -> dict[str, Any] | None:
     repository = open_repository(path)
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
         sha = index.find_backup_ids({backup_id}, repository.tip()).get(backup_id)
     if sha is None:
-        ids = repository.kept.ids.get(path, repository.git)
+        ids = repository.ids.get(path, repository.git)
         gone = {} if ids is None else ids.removed_backups({backup_id})
         if backup_id in gone:
             find_commit(repository, gone[backup_id].sha)

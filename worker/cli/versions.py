@@ -15,7 +15,7 @@ from worker.store.backup import (
     Version,
     checked_uuid,
 )
-from worker.store.index import HistoryIndex, open_index
+from worker.store.index import HistoryIndex
 from worker.store.reader import (
     Pair,
     devices_of,
@@ -57,7 +57,7 @@ def last_versions(repository: TenantRepository, device_id: str, count: int) -> l
     Raises:
         NotInStore: the device has none.
     """
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
         found = index.versions(device_id, tip=repository.tip(), limit=count)
     if not found:
         raise NotInStore(f"no version of device {device_id} in {repository.path.name}")
@@ -85,7 +85,7 @@ def rows_of(repository: TenantRepository, device_id: str, wanted: Wanted) -> lis
     Raises:
         InvalidId, NotInStore: `before` is no version of the device.
     """
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
         tip = repository.tip()
         if wanted.captured_before is None:
             return list(_page(repository, index, device_id, tip, wanted))
@@ -157,7 +157,7 @@ def pair_at(repository: TenantRepository, device_id: str, sha: str) -> tuple[pyg
 @tells_damage
 def device_rows(repository: TenantRepository) -> list[DeviceRow]:
     """The devices of the newest commit, the last changed one first."""
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
         found = index.devices(repository.tip())
     current = set(devices_of(repository))
     return [DeviceRow(device, *row) for device, row in found.items() if device in current]

@@ -53,8 +53,17 @@ class Batch:
     look-up costs a search of all packs.
     """
 
-    def __init__(self, repository: TenantRepository, parent: str | None, now_s: int) -> None:
+    def __init__(
+        self,
+        repository: TenantRepository,
+        parent: str | None,
+        now_s: int,
+        root: RootTree | None = None,
+    ) -> None:
         """Start on the commit `parent` (40 hex digits; None: an empty repository).
+
+        Args:
+            root: the tree of `parent` if an earlier batch has it: it is changed.
 
         Raises:
             RepositoryDamaged: the commit or its tree cannot be read.
@@ -67,7 +76,11 @@ class Batch:
         if parent is not None:
             commit = self._read(bytes.fromhex(parent), pack.COMMIT)
             self._root_id = bytes.fromhex(commit[5:45].decode("ascii", "replace"))
-        self.root = self._root_of(parent)
+        if root is None:
+            root = self._read_root(parent)
+        else:
+            root.begin_pack()
+        self.root = root
         self._devices: dict[str, _Device] = {}
         #: Ids of objects that need not be stored (again).
         self._known = {self._root_id}
@@ -158,12 +171,7 @@ class Batch:
         deflated = list(pack.deflate(data)) if small else None
         self._files.append(PackObject(pack.BLOB, id_, data, deflated=deflated))
 
-    def _root_of(self, parent: str | None) -> RootTree:
-        # Taken out for good: if this batch fails, what it made of the tree is of no use.
-        kept, self._repository.kept.root = self._repository.kept.root, None
-        if kept is not None and kept[0] == parent:
-            kept[1].begin_pack()
-            return kept[1]
+    def _read_root(self, parent: str | None) -> RootTree:
         try:
             return RootTree(b"" if parent is None else self._read(self._root_id, pack.TREE))
         except ValueError as error:

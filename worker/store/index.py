@@ -45,14 +45,8 @@ from worker.store.index_keeper import DAMAGE_MARK as DAMAGE_MARK
 from worker.store.index_keeper import INDEX_NAME as INDEX_NAME
 from worker.store.index_keeper import IndexKeeper, raw_id, tells_damage_of_git
 from worker.store.index_rows import detail_of, row_of, version_of
-from worker.store.repository import TenantRepository
 
 _Value = TypeVar("_Value")
-
-
-def open_index(repository: TenantRepository) -> HistoryIndex:
-    """The repository's index, whatever its state. Nothing is read or written before it is used."""
-    return HistoryIndex(repository)
 
 
 class HistoryIndex(IndexKeeper):

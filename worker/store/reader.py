@@ -47,7 +47,7 @@ def find_commit(repository: TenantRepository, commit_sha: str) -> pygit2.Commit:
         RemovedByRetention: it was in the history, and is not any more.
     """
     wanted = checked_commit_id(commit_sha)
-    ids = repository.kept.ids.get(repository.path, repository.git)
+    ids = repository.ids.get(repository.path, repository.git)
     fates = [] if ids is None else ids.fates(wanted)
     if not fates:
         return _existing(repository, wanted)
@@ -119,7 +119,7 @@ def _binary_removed_s(
 ) -> int | None:
     raw = commit.read_raw()
     backup_id = id_in_header(raw, BACKUP_ID_HEADER)
-    ids = repository.kept.ids.get(repository.path, repository.git)
+    ids = repository.ids.get(repository.path, repository.git)
     if ids is None or backup_id is None or id_in_header(raw, DEVICE_ID_HEADER) != device_id:
         return None
     return ids.binary_removed_s(backup_id)

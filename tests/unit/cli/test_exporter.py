@@ -148,13 +148,13 @@ def test_workers_stalled_inboxes_and_room(
 
 def commit_at(store: Store, device_id: str, hours_ago: int, tenant: str = TENANT) -> None:
     from worker.store.backup import Backup
-    from worker.store.commit import commit_backups
+    from worker.store.commit import Writer
     from worker.store.repository import create_repository
 
     repository = create_repository(repository_path(store.path, tenant))
     at = dt.datetime.now(dt.UTC) - dt.timedelta(hours=hours_ago)
     backup = Backup(str(uuid.uuid4()), device_id, b"/ip\n", None, "m")
-    commit_backups(repository, [backup], now_s=int(at.timestamp()))
+    Writer(repository).commit_backups([backup], now_s=int(at.timestamp()))
 
 
 def test_stale_devices_are_those_of_confkeep_stale(

@@ -29,7 +29,7 @@ from worker.process.local import EmbeddedServer
 from worker.queue import dead_letters, inbox, totals
 from worker.queue.totals import RecentCommit
 from worker.store.backup import Backup
-from worker.store.commit import commit_backups
+from worker.store.commit import Writer
 from worker.store.repository import create_repository, repository_path
 
 TENANT, OTHER = str(uuid.uuid4()), str(uuid.uuid4())
@@ -64,9 +64,9 @@ def settle(client: redis.Redis, settings: Settings, tenant_id: str, *, dead: boo
         if dead:
             dead_letters.bury(client, tenant_id, each, PoisonedBackup("broken"))
         else:
-            repository = create_repository(repository_path(settings.git_store_path, tenant_id))
+            writer = Writer(create_repository(repository_path(settings.git_store_path, tenant_id)))
             backup = Backup(each.backup_id, each.device_id, b"x\n", None, "poll")
-            commit_backups(repository, [backup])
+            writer.commit_backups([backup])
             value = {"tenant_id": tenant_id, "device_id": each.device_id}
         digest = each.digest(tenant_id)
         receipts.publish(client, tenant_id, [Outcome(each.backup_id, digest, value)], 3600)

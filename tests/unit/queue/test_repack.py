@@ -15,7 +15,7 @@ from confkeep.settings import Settings, load_settings
 from tasks import repack
 from tests.bench.fleet import Fleet
 from worker.app import app
-from worker.store.commit import commit_backups
+from worker.store.commit import Writer
 from worker.store.repository import create_repository, repository_path
 
 TENANT = "aaaa1111-0000-4000-8000-000000000001"
@@ -42,9 +42,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     settings = load_settings(git_store_path=tmp_path, repack_packs=3)
-    repository = create_repository(repository_path(tmp_path, TENANT))
+    writer = Writer(create_repository(repository_path(tmp_path, TENANT)))
     for backup in Fleet(1).batch(4):
-        commit_backups(repository, [backup])
+        writer.commit_backups([backup])
     return settings
 
 

@@ -14,7 +14,7 @@ from confkeep.errors import InvalidId, NotInStore
 from tests.judge import git
 from worker.store import reader
 from worker.store.backup import Backup, checked_commit_id, checked_file_name, checked_uuid
-from worker.store.commit import commit_backups
+from worker.store.commit import Writer
 from worker.store.repository import (
     create_repository,
     open_repository,
@@ -142,9 +142,9 @@ def _two_tenants(store: Path) -> tuple[str, str]:
     """Commit ids of two tenants that have the same device."""
     shas = []
     for tenant in (TENANT, OTHER_TENANT):
-        repository = create_repository(repository_path(store, tenant))
+        writer = Writer(create_repository(repository_path(store, tenant)))
         backup = Backup(str(uuid.uuid4()), DEVICE, f"of {tenant}\n".encode(), b"\1", "poll")
-        shas.append(commit_backups(repository, [backup])[0].sha)
+        shas.append(writer.commit_backups([backup])[0].sha)
     return shas[0], shas[1]
 
 

@@ -12,8 +12,8 @@ from tests.histories import START_S, device_ids, random_backups
 from tests.judge import assert_sound, backup_ids, git
 from worker.store import id_map
 from worker.store.backup import Backup
-from worker.store.commit import commit_backups
-from worker.store.index import open_index
+from worker.store.commit import Writer
+from worker.store.index import HistoryIndex
 from worker.store.reader import find_commit, read_pair
 from worker.store.repository import create_repository, open_repository
 from worker.store.rewriting.forget import forget_device
@@ -35,7 +35,7 @@ Given = dict[str, tuple[Backup, list[str]]]
 def commit(path: Path, given: Given, count: int, seed: int) -> None:
     backups = random_backups(DEVICES, count, seed)
     for backup, answer in zip(
-        backups, commit_backups(create_repository(path), backups, now_s=NOW_S), strict=True
+        backups, Writer(create_repository(path)).commit_backups(backups, now_s=NOW_S), strict=True
     ):
         given[backup.backup_id] = (backup, [answer.sha])
 
@@ -60,14 +60,14 @@ def assert_all_there(path: Path, given: Given) -> None:
     assert verify_repository(path).findings == []
     assert backup_ids(path) == list(given)
     repository = open_repository(path)
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
         assert index.is_complete(repository.tip())
     for backup, shas in given.values():
         for sha in shas:
             pair = read_pair(repository, find_commit(repository, sha), backup.device_id)
             assert (pair.export, pair.binary) == (backup.export, backup.binary)
     again = [backup for backup, _shas in given.values()]
-    assert all(answer.replayed for answer in commit_backups(create_repository(path), again))
+    assert all(answer.replayed for answer in Writer(create_repository(path)).commit_backups(again))
 
 
 def test_what_went_is_back_and_what_came_since_stays(store: Path) -> None:

@@ -14,11 +14,11 @@ import pytest
 from tests.histories import device_ids, random_backups, write_linear, write_merged
 from tests.judge import git, log_of_device
 from worker.store import reader
-from worker.store.commit import commit_backups
+from worker.store.commit import open_for_writing
 from worker.store.git import flock, keep
-from worker.store.index import INDEX_NAME, open_index
+from worker.store.index import INDEX_NAME, HistoryIndex
 from worker.store.index_file import IndexFile
-from worker.store.repository import create_repository, open_for_writing, open_repository
+from worker.store.repository import create_repository, open_repository
 from worker.store.upkeep.repair import repair_repository
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Kind, Outcome, Report
@@ -27,10 +27,10 @@ from worker.store.upkeep.verify_report import Kind, Outcome, Report
 def small_store(folder: Path, *, first_seed: int = 0) -> Path:
     """Some batches, an index, main loose and, as it was before, packed."""
     path = folder / f"{uuid.uuid4()}.git"
-    with open_for_writing(path) as repository:
+    with open_for_writing(path) as writer:
         for seed in range(first_seed, first_seed + 4):
             git(path, "pack-refs", "--all")
-            commit_backups(repository, random_backups(device_ids(4), 8, seed))
+            writer.commit_backups(random_backups(device_ids(4), 8, seed))
     return path
 
 
@@ -111,7 +111,7 @@ def test_repositories_of_plain_git_are_clean(store: Path, keep: str) -> None:
         git(path, "commit-graph", "write", "--reachable", "--changed-paths")
         git(path, "tag", "-a", "-m", "x", "v1", "main")
     repository = open_repository(path)
-    with open_index(repository) as index:
+    with HistoryIndex(repository) as index:
         assert index.catch_up(repository.tip())
     report = verify_repository(path)
     assert (report.outcome, report.findings) == (Outcome.CLEAN, [])

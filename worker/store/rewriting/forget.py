@@ -30,7 +30,7 @@ from worker.store.git.git_objects import (
 from worker.store.git.git_process import require_git
 from worker.store.git.refs import MAIN_REF
 from worker.store.id_map import IdMap, Rewrite
-from worker.store.index import DAMAGE_MARK, INDEX_NAME, open_index
+from worker.store.index import DAMAGE_MARK, INDEX_NAME, HistoryIndex
 from worker.store.index_build import pack_uuid
 from worker.store.index_file import IndexFile, Unusable, delete_file
 from worker.store.repository import TenantRepository, open_repository
@@ -86,7 +86,7 @@ def forget_device(path: Path, device_id: str, *, now_s: int) -> Forgotten:
                 _drop_traces(repository)
                 prune.prune(path, held)
                 # Opened anew: libgit2 keeps packs that the prune removed.
-                with open_index(open_repository(path)) as index:
+                with HistoryIndex(open_repository(path)) as index:
                     index.catch_up(refs.read_main(path), anew=True)
                 found = traces_of_device(path, device, held)
         except pygit2.GitError as error:

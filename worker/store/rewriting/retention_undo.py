@@ -16,7 +16,7 @@ from confkeep.errors import RepositoryDamaged, UndoImpossible
 from worker.store import id_map, index_build
 from worker.store.git import durable, flock, refs
 from worker.store.id_map import IdMap
-from worker.store.index import open_index
+from worker.store.index import HistoryIndex
 from worker.store.index_build import RawCommit
 from worker.store.repository import TenantRepository, open_repository
 from worker.store.rewriting import prune
@@ -59,7 +59,7 @@ def undo_retention(repository: TenantRepository, *, now_s: int) -> Undone:
             with flock.alone(path):
                 id_map.settle(path)
                 undone = _undo(repository, now_s)
-            with flock.shared(path), open_index(open_repository(path)) as index:
+            with flock.shared(path), HistoryIndex(open_repository(path)) as index:
                 index.catch_up(refs.read_main(path))
         except pygit2.GitError as error:
             raise RepositoryDamaged(f"{path.name}: {error}") from error

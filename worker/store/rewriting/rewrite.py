@@ -100,7 +100,6 @@ def replace_history(
         move_main(repository.path, tip, made.tip)
     durable.failpoint("rewritten")
     id_map.settle(repository.path)
-    repository.kept.root = None
 
 
 def _free_name(repository: TenantRepository, now_s: int) -> str:

@@ -79,7 +79,7 @@ def set_back(
     tip = _tip_of_index(git.path / INDEX_NAME)
     if tip is None or tip in reached or not holds(tip):
         return None
-    ids = git.kept.ids.get(git.path, git.git)
+    ids = git.ids.get(git.path, git.git)
     if ids is not None and (ids.fates(tip.hex()) or ids.old_tip() == tip.hex()):
         return None  # a rewrite that was killed before the index followed
     now = refs.read_main(git.path)
