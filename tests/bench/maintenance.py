@@ -15,10 +15,10 @@ from pathlib import Path
 from tests.bench.fleet import Fleet, folder
 from tests.bench.table import Row, timed
 from tests.judge import git
-from worker.store.backup import Backup
-from worker.store.commit import Writer
-from worker.store.repository import create_repository
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository
 from worker.store.upkeep.repack import needs_repack, repack
+from worker.store.writing.commit import Writer
 
 #: A folder of real histories: one folder for each device, in it its exports in the order of names.
 DATA_VARIABLE = "CONFKEEP_BENCH_DATA"
@@ -127,8 +127,8 @@ def files_after_single_commits() -> Row:
     """One commit at a time, and a repack beside them whenever the worker would ask for one."""
     with folder() as where:
         fleet, repository = Fleet(100), create_repository(where / "a.git")
-        writer = Writer(repository)
         path, repacks, most = repository.path, 0, 0
+        writer = Writer(repository)
         beside: threading.Thread | None = None
         for number in range(SINGLE_COMMITS):
             device_id = fleet.device_ids[number % 100]
@@ -161,8 +161,7 @@ def files_of_loose_objects() -> Row:
     """A repository of another program's, which never packed: one repack, as a worker asks for it."""
     with folder() as where:
         path = where / "a.git"
-        repository = create_repository(path)
-        writer = Writer(repository)
+        writer = Writer(create_repository(path))
         backups = generated(100, LOOSE_COMMITS)
         for start in range(0, len(backups), 256):
             writer.commit_backups(backups[start : start + 256])
@@ -186,8 +185,7 @@ def files_of_loose_objects() -> Row:
 def latency() -> Iterator[Row]:
     """Single commits while a repack runs, and while none does."""
     with folder() as where:
-        repository = create_repository(where / "a.git")
-        writer = Writer(repository)
+        writer = Writer(create_repository(where / "a.git"))
         backups = generated(60, 1_200)
         for start in range(0, len(backups), 256):
             writer.commit_backups(backups[start : start + 256])
@@ -200,7 +198,7 @@ def latency() -> Iterator[Row]:
                 running = threading.Event()
                 stop = threading.Event()
                 thread = threading.Thread(
-                    target=_repack_until, args=(repository.path, full, running, stop)
+                    target=_repack_until, args=(writer.repository.path, full, running, stop)
                 )
                 thread.start()
                 running.wait()

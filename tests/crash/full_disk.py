@@ -15,9 +15,9 @@ from pathlib import Path
 from confkeep.errors import StoreUnavailable
 from tests.crash.test_crash_states import TENANT
 from tests.judge import assert_readable, assert_sound, git
-from worker.store.backup import Backup, Committed
-from worker.store.commit import Writer
-from worker.store.repository import create_repository
+from worker.store.repository.backup import Backup, Committed
+from worker.store.repository.tenant_repository import create_repository
+from worker.store.writing.commit import Writer
 
 DEVICE = "0f6a8a0e-7d5c-4a43-8c1c-3f1f2a4f9b11"
 

@@ -13,9 +13,9 @@ import uuid
 from pathlib import Path
 
 from confkeep.errors import RepositoryBusy
-from worker.store.backup import Backup
-from worker.store.commit import Writer
-from worker.store.repository import create_repository
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository
+from worker.store.writing.commit import Writer
 
 
 def main(path: Path, number: int, commits: int) -> None:

@@ -13,8 +13,8 @@ from tests.crash import strace
 from tests.crash.check import problem_of
 from tests.crash.posix import Disk, digest_of, materialise
 from tests.crash.writer import SYNCS, batches
-from worker.store.commit import Writer
-from worker.store.repository import create_repository
+from worker.store.repository.tenant_repository import create_repository
+from worker.store.writing.commit import Writer
 
 TENANT = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
 

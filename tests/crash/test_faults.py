@@ -14,8 +14,8 @@ from tests.crash import strace
 from tests.crash.check import committed_ids, problem_of
 from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import batches
-from worker.store.commit import Writer
-from worker.store.repository import create_repository
+from worker.store.repository.tenant_repository import create_repository
+from worker.store.writing.commit import Writer
 
 _FAULTS = ("signal=KILL", "error=EIO", "error=ENOSPC")
 

@@ -19,13 +19,13 @@ from tests.crash.test_crash_states import TENANT
 from tests.crash.test_two_writers import go_on, paused_at
 from tests.crash.writer import DEVICES, KEEPS, NOW_S, batches
 from tests.judge import GIT_ENVIRONMENT, assert_readable, backup_ids, git
-from worker.store.commit import Writer
 from worker.store.git import durable
-from worker.store.repository import create_repository
+from worker.store.repository.tenant_repository import create_repository
 from worker.store.rewriting.forget import forget_device
 from worker.store.rewriting.retention_undo import undo_retention
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_files import check_files
+from worker.store.writing.commit import Writer
 
 COMMANDS = (
     "repack -adq",
@@ -128,8 +128,9 @@ from pathlib import Path
 from tests.bench.fleet import Fleet
 from confkeep.errors import RepositoryBusy
 from worker.store.git import durable
-from worker.store.commit import open_for_writing
+from worker.store.writing.commit import Writer
 from worker.store.rewriting.forget import forget_device
+from worker.store.writing.commit import open_for_writing
 durable.on_failpoint = lambda name: time.sleep(0.02) if name == "pack-durable" else None
 fleet = Fleet(3)
 with open_for_writing(Path(sys.argv[1])) as writer:

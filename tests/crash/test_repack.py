@@ -24,13 +24,13 @@ from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import NOW_S, batches
 from tests.judge import assert_sound, git
 from tests.servers import wait_for
-from worker.store import recovery
-from worker.store.commit import Writer
 from worker.store.git import flock
-from worker.store.repository import create_repository
+from worker.store.repository import recovery
+from worker.store.repository.tenant_repository import create_repository
 from worker.store.upkeep.repack import repack
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Outcome
+from worker.store.writing.commit import Writer
 
 ROUNDS = 30
 SEED = 5
@@ -68,7 +68,8 @@ _WRITER = """
 import sys, time
 from pathlib import Path
 from tests.bench.fleet import Fleet
-from worker.store.commit import open_for_writing
+from worker.store.writing.commit import Writer
+from worker.store.writing.commit import open_for_writing
 fleet = Fleet(3, seed=int(sys.argv[2]))
 while True:
     with open_for_writing(Path(sys.argv[1])) as writer:
@@ -117,10 +118,10 @@ def assert_mended(path: Path) -> None:
 @pytest.mark.parametrize("failpoint", FAILPOINTS)
 def test_a_repack_that_is_killed_between_its_steps(failpoint: str, tmp_path: Path) -> None:
     path, fleet = tmp_path / TENANT, Fleet(3)
-    writer = Writer(create_repository(path))
+    repository = create_repository(path)
     backups = fleet.batch(6)
     for backup in backups:
-        writer.commit_backups([backup])
+        Writer(repository).commit_backups([backup])
     repacker = start(_REPACKER, path, failpoint)
     _out, err = repacker.communicate(timeout=60)
     assert repacker.returncode == -signal.SIGKILL, err

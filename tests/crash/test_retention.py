@@ -15,9 +15,9 @@ from tests.crash.posix import Disk, digest_of, materialise
 from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import NOW_S, batches
 from tests.judge import backup_ids
-from worker.store.commit import Writer
 from worker.store.git import flock
-from worker.store.repository import create_repository, open_repository
+from worker.store.repository.tenant_repository import create_repository, open_repository
+from worker.store.writing.commit import Writer
 
 REWRITE = (
     "pack-written",

@@ -16,8 +16,8 @@ from tests.crash.check import committed_ids, problem_of
 from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import batches
 from tests.judge import assert_readable, git
-from worker.store.commit import Writer
-from worker.store.repository import create_repository
+from worker.store.repository.tenant_repository import create_repository
+from worker.store.writing.commit import Writer
 
 ROUNDS = 1_000
 

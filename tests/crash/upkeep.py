@@ -23,12 +23,11 @@ from tests.crash.rewriter import BATCHES, POLICY, given
 from tests.crash.writer import DEVICES, NOW_S, batches
 from tests.failpoints import die_at
 from tests.judge import assert_sound, backup_ids, git
-from worker.store import commit, id_map
-from worker.store.backup import EXPORT_NAME, Backup
-from worker.store.commit import Writer, open_for_writing
 from worker.store.git import durable, refs
-from worker.store.reader import read_file
-from worker.store.repository import create_repository, open_repository
+from worker.store.repository import id_map
+from worker.store.repository.backup import EXPORT_NAME, Backup
+from worker.store.repository.reader import read_file
+from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.rewriting import prune
 from worker.store.rewriting.forget import forget_device, traces_of_device
 from worker.store.rewriting.retention import apply_retention
@@ -39,6 +38,8 @@ from worker.store.rewriting.rewrite import before_refs
 from worker.store.upkeep.repack import repack
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Kind
+from worker.store.writing import commit
+from worker.store.writing.commit import Writer, open_for_writing
 
 LATER_S = NOW_S + 1_000_000
 RULES = {"keep_last": 3}
@@ -138,10 +139,8 @@ def _within(module: ModuleType, name: str, matches: Callable[[str], bool] = os.p
     setattr(module, name, without)
 
 
-def _nothing_done(
-    module: ModuleType, name: str, owner: ModuleType | type[Writer], within: str
-) -> None:
-    """Let a module's function do nothing within another function, of `owner`."""
+def _nothing_done(module: ModuleType, name: str, owner: object, within: str) -> None:
+    """Let a module's function do nothing within another one, or within a method."""
     outer: Callable[..., Any] = getattr(owner, within)
 
     def without(*arguments: Any, **named: Any) -> Any:
@@ -172,7 +171,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
         refs, "sync_main", id_map, "settle"
     ),
     "what was found not finished": lambda: _nothing_done(
-        commit, "finish", Writer, "find_committed"
+        commit, "finish", commit.Writer, "find_committed"
     ),
     "an unknown outcome not finished": lambda: _nothing_done(commit, "finish", commit, "move_main"),
     "the folder of packs not synced before old ones go": lambda: _in_prune("/pack", gone=False),

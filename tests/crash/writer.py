@@ -18,9 +18,9 @@ from pathlib import Path
 
 from confkeep.errors import StoreError
 from tests.failpoints import die_at
-from worker.store import commit
-from worker.store.backup import Backup
 from worker.store.git import durable, keep, pack, refs
+from worker.store.repository.backup import Backup
+from worker.store.writing import commit
 
 NOW_S = 1_760_000_000
 DEVICES = [str(uuid.uuid5(uuid.NAMESPACE_OID, f"device {n}")) for n in range(3)]

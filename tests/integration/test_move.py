@@ -23,8 +23,8 @@ from tests.integration.conftest import become_producer
 from tests.judge import assert_all_readable, git
 from tests.servers import Deployment, deployment
 from worker import git_store
-from worker.store.commit import Writer
 from worker.store.git import flock
+from worker.store.writing.commit import Writer
 
 PAGE = (ROOT / "docs" / "move-from-in-process.md").read_text("utf-8")
 PORTAL = Path(old_portal.__file__).parent

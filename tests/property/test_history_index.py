@@ -25,19 +25,25 @@ from tests.histories import (
     write_merged,
 )
 from tests.judge import git, log_of_device
-from worker.store import index_file, index_keeper, reader
-from worker.store.backup import Backup, Committed, Version, encode_text
-from worker.store.commit import Writer, open_for_writing
-from worker.store.index import (
+from worker.store.history import index_file, index_keeper
+from worker.store.history.index import (
     DAMAGE_MARK,
     INDEX_NAME,
     HistoryIndex,
+    open_index,
 )
-from worker.store.index_build import pack_uuid
-from worker.store.index_file import Detail, Entry, IndexFile
-from worker.store.index_rows import detail_of
-from worker.store.repository import TenantRepository, create_repository, open_repository
+from worker.store.history.index_build import pack_uuid
+from worker.store.history.index_file import Detail, Entry, IndexFile
+from worker.store.history.index_rows import detail_of
+from worker.store.repository import reader
+from worker.store.repository.backup import Backup, Committed, Version, encode_text
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    create_repository,
+    open_repository,
+)
 from worker.store.upkeep.verify import verify_repository
+from worker.store.writing.commit import Writer, open_for_writing
 
 UNKNOWN = "ffffffff-ffff-4fff-bfff-ffffffffffff"
 
@@ -53,7 +59,7 @@ def walked(path: Path, device: str) -> list[Version]:
 def listed(path: Path, device: str, **options: object) -> list[Version]:
     """As a reader in another process: a new repository, a new index."""
     repository = open_repository(path)
-    with HistoryIndex(repository) as index:
+    with open_index(repository) as index:
         return index.versions(device, tip=repository.tip(), **options)  # type: ignore[arg-type]
 
 
@@ -79,7 +85,7 @@ def bare(versions: Sequence[Version]) -> list[Version]:
 
 def catch_up(path: Path, **options: object) -> bool:
     repository = open_repository(path)
-    with HistoryIndex(repository) as index:
+    with open_index(repository) as index:
         return index.catch_up(repository.tip(), **options)  # type: ignore[arg-type]
 
 
@@ -178,7 +184,7 @@ def test_any_order_of_appends_losses_and_catching_up(
                 answers = commit_without_index(repository, backups)
                 ids.update({answer.backup_id: answer.sha for answer in answers})
                 if kind == "append":
-                    with HistoryIndex(repository) as index:
+                    with open_index(repository) as index:
                         index.append(
                             None if parent is None else str(parent), indexed(backups, answers)
                         )
@@ -195,7 +201,7 @@ def test_any_order_of_appends_losses_and_catching_up(
             tip = repository.tip()
             for device in [*devices, UNKNOWN]:
                 assert bare(listed(path, device)) == walked(path, device)
-            with HistoryIndex(repository) as index:
+            with open_index(repository) as index:
                 absent = [str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(3)]
                 assert index.find_backup_ids([*ids, *absent], tip) == ids
         for device in devices:
@@ -227,8 +233,8 @@ def test_built_while_it_is_behind_ahead_and_elsewhere(store: Path, uncached: lis
     write_linear(path, devices, 300)
     shas = ids_of_main(path)
     main = open_repository(path)
-    assert not HistoryIndex(main).is_complete(main.tip())
-    with HistoryIndex(main) as index:
+    assert not open_index(main).is_complete(main.tip())
+    with open_index(main) as index:
         assert index.catch_up(shas[100])
         # Behind: the rows and the walk are merged. Ahead: the rows up to the tip.
         for tip in (shas[0], shas[60], shas[100], shas[101], shas[250], shas[-1]):
@@ -354,7 +360,7 @@ def test_a_tip_that_is_older_than_the_newest_merge(store: Path, uncached: list[s
     assert catch_up(path)
     repository = open_repository(path)
     for tip in older[::3]:
-        with HistoryIndex(repository) as index:
+        with open_index(repository) as index:
             for device in devices:
                 oracle = [v.sha for v in _walk(repository, device, tip=pygit2.Oid(hex=tip))]
                 assert [v.sha for v in index.versions(device, tip=tip)] == oracle
@@ -415,7 +421,7 @@ def test_damage_is_marked_and_mended_by_the_next_writer(store: Path, uncached: l
     parent = str(repository.tip())
     backups = random_backups(devices, 5, 9)
     answers = commit_without_index(repository, backups)
-    with HistoryIndex(repository) as index:
+    with open_index(repository) as index:
         index.append(parent, indexed(backups, answers))  # left to the catch-up
         assert not index.is_complete(repository.tip())
         assert index.catch_up(repository.tip())
@@ -452,7 +458,7 @@ def test_whatever_stands_in_its_place(store: Path, what: str) -> None:
     repository = open_repository(path)
     parent = str(repository.tip())
     answers = commit_without_index(repository, backups) if what != "directory" else []
-    with HistoryIndex(repository) as index:
+    with open_index(repository) as index:
         index.append(parent, indexed(backups, answers) if answers else [])
     assert_equals_git(path, devices)
     assert catch_up(path) is (what != "directory")
@@ -469,7 +475,7 @@ def test_no_flipped_bit_that_changes_an_answer_is_missed(store: Path) -> None:
     ids = [each.backup_id for device in devices for each in walked(path, device) if each.backup_id]
 
     def answers() -> object:
-        with HistoryIndex(repository) as index:
+        with open_index(repository) as index:
             return (
                 [index.versions(device, tip=tip, details=True) for device in [*devices, UNKNOWN]],
                 index.find_backup_ids(ids, tip),
@@ -547,7 +553,7 @@ def test_a_power_cut_never_changes_an_answer(store: Path, monkeypatch: pytest.Mo
     place, rng = path / INDEX_NAME, random.Random(3)
     repository = open_repository(path)
     ids: dict[str, str] = {}
-    with HistoryIndex(repository) as index:
+    with open_index(repository) as index:
 
         def batch() -> None:
             parent = str(repository.tip())
@@ -570,12 +576,12 @@ def test_a_power_cut_never_changes_an_answer(store: Path, monkeypatch: pytest.Mo
         place.write_bytes(torn(old, new, rng))
         (path / DAMAGE_MARK).unlink(missing_ok=True)
         device = rng.choice(devices)
-        with HistoryIndex(repository) as index:
+        with open_index(repository) as index:
             assert [v.sha for v in index.versions(device, tip=tip)] == expected[device]
             assert index.find_backup_ids(list(ids), tip) == ids
         assert verify_repository(path).findings == []
     assert catch_up(path)
-    with HistoryIndex(repository) as index:
+    with open_index(repository) as index:
         assert index.is_complete(tip)
     assert_equals_git(path, devices)
 
@@ -596,7 +602,7 @@ def test_what_was_closed_is_whole_after_a_reboot(
                     writer.commit_backups(random_backups(devices, 4, 10 * boot))
             tip = writer.repository.tip()
         another_boot(monkeypatch)
-        with HistoryIndex(open_repository(path)) as index:
+        with open_index(open_repository(path)) as index:
             assert index.is_complete(tip), batches
     assert_equals_git(path, devices)
     assert uncached == []
@@ -609,16 +615,16 @@ def test_what_is_not_closed_after_several_batches_is_built_anew(
     """A writer that was killed, and then the machine: what was synced is whole, and no more."""
     path, devices = small_store(store, commits=20)
     repository = open_repository(path)
-    index = HistoryIndex(repository)
+    index = open_index(repository)
     for number in range(batches):
         parent = str(repository.tip())
         backups = random_backups(devices, 4, 100 + number)
         index.append(parent, indexed(backups, commit_without_index(repository, backups)))
     # The same boot: nothing is lost with the process.
-    with HistoryIndex(open_repository(path)) as other:
+    with open_index(open_repository(path)) as other:
         assert other.is_complete(repository.tip())
     another_boot(monkeypatch)
-    with HistoryIndex(open_repository(path)) as other:
+    with open_index(open_repository(path)) as other:
         assert other.is_complete(repository.tip()) == (batches == 1)
     assert not (path / DAMAGE_MARK).exists()
     before = (path / INDEX_NAME).stat().st_ino
@@ -674,7 +680,7 @@ def test_the_devices_of_a_tenant_in_any_state(store: Path) -> None:
     shas = ids_of_main(path)
     for known in (None, shas[20], shas[0]):
         (path / INDEX_NAME).unlink(missing_ok=True)
-        with HistoryIndex(repository) as index:
+        with open_index(repository) as index:
             if known is not None:
                 assert index.catch_up(known)
             for tip in (shas[0], shas[10], shas[25]):
@@ -689,7 +695,7 @@ def test_the_devices_of_a_tenant_in_any_state(store: Path) -> None:
                 }
                 at = [shas.index(newest.sha) for _many, newest in found.values()]
                 assert at == sorted(at)
-    assert HistoryIndex(repository).devices(None) == {}
+    assert open_index(repository).devices(None) == {}
 
 
 def test_readers_who_may_not_write(store: Path, uncached: list[str]) -> None:
@@ -711,13 +717,13 @@ def test_a_file_that_another_process_is_writing(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, devices = small_store(store, commits=60)
-    monkeypatch.setattr("worker.store.index_file._BUSY_S", 0.05)
+    monkeypatch.setattr("worker.store.history.index_file._BUSY_S", 0.05)
     db = sqlite3.connect(path / INDEX_NAME, isolation_level=None)
     db.execute("BEGIN EXCLUSIVE")
     try:
         assert_equals_git(path, devices)
         repository = open_repository(path)
-        with HistoryIndex(repository) as index:
+        with open_index(repository) as index:
             index.append(str(repository.tip()), [])
             assert not index.is_complete(repository.tip())
         # Being busy is no damage.
@@ -730,7 +736,7 @@ def test_a_writer_whose_file_was_begun_anew(store: Path, uncached: list[str]) ->
     """A worker keeps the file open between batches; `confkeep reindex` replaces it meanwhile."""
     path, devices = small_store(store, commits=30)
     repository = open_repository(path)
-    with HistoryIndex(repository) as index:
+    with open_index(repository) as index:
         for round_number in range(3):
             parent = str(repository.tip())
             if round_number == 1:
@@ -758,10 +764,10 @@ def test_many_ids_in_many_batches(store: Path) -> None:
         backups = random_backups(devices, size, rng.getrandbits(32))
         answers = commit_without_index(repository, backups)
         ids.update({answer.backup_id: answer.sha for answer in answers})
-        with HistoryIndex(repository) as index:
+        with open_index(repository) as index:
             index.append(None if parent is None else str(parent), indexed(backups, answers))
             assert index.is_complete(repository.tip())
-    with HistoryIndex(repository) as index:
+    with open_index(repository) as index:
         assert index.find_backup_ids(list(ids), repository.tip()) == ids
         assert index.find_backup_ids([str(uuid.uuid4())], repository.tip()) == {}
 

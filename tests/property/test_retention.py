@@ -16,14 +16,18 @@ from confkeep.errors import RemovedByRetention
 from confkeep.routeros.export import same_configuration
 from tests.histories import device_ids, random_backups
 from tests.judge import assert_sound, git
-from worker.store.backup import BINARY_NAME, EXPORT_NAME, Backup
-from worker.store.commit import Writer
-from worker.store.index import HistoryIndex
-from worker.store.reader import find_commit, read_file, read_pair, walk_versions
-from worker.store.repository import TenantRepository, create_repository, open_repository
+from worker.store.history.index import open_index
+from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, Backup
+from worker.store.repository.reader import find_commit, read_file, read_pair, walk_versions
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    create_repository,
+    open_repository,
+)
 from worker.store.rewriting.retention import apply_retention, plan_retention
 from worker.store.rewriting.retention_rules import Capture, Policy, Rules, decide
 from worker.store.upkeep.verify import verify_repository
+from worker.store.writing.commit import Writer
 
 DAY_S = 86_400
 NOW_S = 1_760_000_000
@@ -183,7 +187,7 @@ def judge(
     assert [line.split()[1] for line in raw] == [str(s) for _b, s, _has in model]
     shas = [line.split()[0] for line in raw]
     repository = open_repository(path)
-    with HistoryIndex(repository) as index:
+    with open_index(repository) as index:
         tip = repository.tip()
         assert index.is_complete(tip)
         for device in {backup.device_id for backup, _s, _has in model}:

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from confkeep.errors import NotInStore
 from tests.judge import git, judged, log_of_device
-from worker.store import reader
-from worker.store.backup import Backup, Committed
-from worker.store.commit import Writer
-from worker.store.repository import create_repository, open_repository
+from worker.store.repository import reader
+from worker.store.repository.backup import Backup, Committed
+from worker.store.repository.tenant_repository import create_repository, open_repository
+from worker.store.writing.commit import Writer
 
 DEVICES = [f"00000000-0000-4000-8000-{number:012x}" for number in (1, 2, 3, 0xABCDEF)]
 UNKNOWN_DEVICE = "ffffffff-0000-4000-8000-000000000000"

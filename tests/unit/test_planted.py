@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.planted import SECRET, assert_no_secrets, assert_nothing_repeated
-from worker.store.backup import Backup
-from worker.store.commit import Writer
-from worker.store.repository import create_repository
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository
+from worker.store.writing.commit import Writer
 
 EXPORT = b"/ip address\nadd address=10.20.30.40/24 interface=ether7\n"
 BINARY = bytes(range(136, 176))

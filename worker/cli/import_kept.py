@@ -18,10 +18,10 @@ import pygit2
 from confkeep.errors import InvalidBackup, NotInStore, StoreMissing
 from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from worker.cli.sending import Capture
-from worker.store.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER, EXPORT_NAME
-from worker.store.index import HistoryIndex
-from worker.store.reader import find_commit, id_in_header
-from worker.store.repository import (
+from worker.engine.versions import captured_at, versions_of
+from worker.store.repository.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER, EXPORT_NAME
+from worker.store.repository.reader import find_commit, id_in_header
+from worker.store.repository.tenant_repository import (
     TenantRepository,
     open_repository,
     repository_path,
@@ -119,32 +119,27 @@ def _read(repository: TenantRepository) -> tuple[set[str], dict[str, dt.datetime
         if backup_id is not None:
             ids.add(backup_id)
         if device_id is not None and device_id not in newest:
-            newest[device_id] = dt.datetime.fromtimestamp(commit.author.time, dt.UTC)
+            newest[device_id] = captured_at(commit)
     return ids, newest
 
 
 def _newest_version(repository: TenantRepository, device_id: str) -> dt.datetime | None:
     """The date of a device's newest version, for commits that name no device."""
-    with HistoryIndex(repository) as index:
-        for version in index.versions(device_id, tip=repository.tip(), limit=1):
-            author = find_commit(repository, version.sha).author
-            return dt.datetime.fromtimestamp(author.time, dt.UTC)
+    for version in versions_of(repository, device_id, 1):
+        return captured_at(find_commit(repository, version.sha))
     return None
 
 
 def _versions(repository: TenantRepository, device_id: str) -> set[tuple[dt.datetime, str]]:
     """The dates of a device's versions with their exports' object ids."""
     found = set()
-    with HistoryIndex(repository) as index:
-        versions = index.versions(device_id, tip=repository.tip())
-    for version in versions:
+    for version in versions_of(repository, device_id):
         commit = find_commit(repository, version.sha)
         try:
             blob = commit.tree[f"{device_id}/{EXPORT_NAME}"]
         except KeyError:
             continue
-        when = dt.datetime.fromtimestamp(commit.author.time, dt.UTC)
-        found.add((when, str(blob.id)))
+        found.add((captured_at(commit), str(blob.id)))
     return found
 
 

@@ -18,7 +18,7 @@ from worker.cli.stale import last_backups
 from worker.observe import metrics, unforeseen
 from worker.store.git import refs
 from worker.store.git.pack_set import names_of
-from worker.store.repository import repository_path, tenants_of
+from worker.store.repository.tenant_repository import repository_path, tenants_of
 from worker.store.upkeep.repack_state import disk_bytes, free_bytes, read_state
 
 log = get_logger("exporter")

@@ -19,7 +19,7 @@ from worker.process.sweeper import WorkerStatus, list_workers
 from worker.queue import backoff, totals
 from worker.queue.backoff import Backoff
 from worker.queue.dead_letters import DeadLetter, list_dead_letters
-from worker.queue.inbox import (
+from worker.queue.inboxes import (
     InboxStatus,
     Load,
     count_inboxes,

@@ -31,7 +31,7 @@ from worker.process.broker_check import BrokerCheckStep, BrokerWatch
 from worker.process.health import HeartbeatStep
 from worker.process.heartbeat import Heartbeat, Mark
 from worker.process.outage import SWEEP, outage
-from worker.queue import backoff, inbox, oddities, strays, sweep_report, tidy
+from worker.queue import backoff, inboxes, oddities, strays, sweep_report, tidy
 from worker.queue.sweep_report import SweepReport
 
 log = get_logger("sweeper")
@@ -199,7 +199,7 @@ class Sweeper:
         flags."""
         found: dict[int, list[tuple[str, bytes | None]]] = {}
         own = []
-        for tenant in dict.fromkeys([*inbox.waiting_tenants(self._client), *self._arriving()]):
+        for tenant in dict.fromkeys([*inboxes.waiting_tenants(self._client), *self._arriving()]):
             shard = keys.shard_of(tenant, self._settings.shards)
             if shard in self._shards:
                 own.append((shard, tenant))

@@ -20,15 +20,15 @@ from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, SWITCH, TENANT, Confke
 from worker.cli import cli
 from worker.cli.store_figures import StoreFigures
 from worker.observe import metrics
-from worker.store.commit import Writer
-from worker.store.id_map import FILE_NAME
-from worker.store.repository import open_repository, repository_path
+from worker.store.repository.id_map import FILE_NAME
+from worker.store.repository.tenant_repository import open_repository, repository_path
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
 from worker.store.upkeep import verify_refs
 from worker.store.upkeep.repack import repack
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Report
+from worker.store.writing.commit import Writer
 
 LOST = "0123456789abcdef0123456789abcdef01234567"
 

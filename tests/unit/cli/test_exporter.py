@@ -25,7 +25,7 @@ from worker.cli.interrupts import Interrupts
 from worker.cli.stale import last_backups
 from worker.cli.store_figures import StoreFigures
 from worker.observe import metrics
-from worker.store.repository import repository_path
+from worker.store.repository.tenant_repository import repository_path
 
 
 @pytest.fixture
@@ -147,9 +147,9 @@ def test_workers_stalled_inboxes_and_room(
 
 
 def commit_at(store: Store, device_id: str, hours_ago: int, tenant: str = TENANT) -> None:
-    from worker.store.backup import Backup
-    from worker.store.commit import Writer
-    from worker.store.repository import create_repository
+    from worker.store.repository.backup import Backup
+    from worker.store.repository.tenant_repository import create_repository
+    from worker.store.writing.commit import Writer
 
     repository = create_repository(repository_path(store.path, tenant))
     at = dt.datetime.now(dt.UTC) - dt.timedelta(hours=hours_ago)

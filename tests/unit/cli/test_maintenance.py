@@ -13,12 +13,12 @@ from confkeep.errors import GitUnavailable, NotInStore, RepositoryBusy, StoreUna
 from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import status
-from worker.store.backup import Backup
-from worker.store.commit import Writer
 from worker.store.git import flock
-from worker.store.index import INDEX_NAME
-from worker.store.repository import create_repository, repository_path
+from worker.store.history.index import INDEX_NAME
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository, repository_path
 from worker.store.upkeep import repack_state
+from worker.store.writing.commit import Writer
 
 OTHER = "aaaa2222-0000-4000-8000-000000000002"
 

@@ -22,12 +22,16 @@ from worker.cli.sources import oxidized, rancid
 from worker.cli.sources.found import Found
 from worker.cli.sources.git_history import read_history
 from worker.cli.sources.names import NAMESPACE, Names
-from worker.store.backup import Backup
-from worker.store.commit import Writer
-from worker.store.index import HistoryIndex
-from worker.store.repository import create_repository, open_repository, repository_path
+from worker.store.history.index import open_index
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import (
+    create_repository,
+    open_repository,
+    repository_path,
+)
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
+from worker.store.writing.commit import Writer
 
 MIB = 1024 * 1024
 
@@ -552,7 +556,7 @@ def test_a_store_is_adopted_in_place(store: Store, confkeep: Confkeep) -> None:
     assert git(path, "symbolic-ref", "HEAD").decode().strip() == "refs/heads/main"
     assert git(path, "log", "--format=raw", "main") == before
     repository = open_repository(path)
-    with HistoryIndex(repository) as index:
+    with open_index(repository) as index:
         assert index.is_complete(repository.tip())
         assert len(index.versions(ROUTER, tip=repository.tip())) == 5
 

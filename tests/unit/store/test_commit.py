@@ -14,10 +14,10 @@ from dulwich.repo import Repo
 
 from confkeep.errors import RepositoryDamaged, StoreUnavailable
 from tests.judge import assert_sound, git
-from worker.store.backup import Backup
-from worker.store.commit import Writer, open_for_writing
 from worker.store.git import durable
-from worker.store.repository import TenantRepository, create_repository
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import TenantRepository, create_repository
+from worker.store.writing.commit import Writer, open_for_writing
 
 NOW_S = 1_760_000_000
 DEVICE = "11111111-2222-3333-4444-555555555555"
@@ -26,6 +26,11 @@ DEVICE = "11111111-2222-3333-4444-555555555555"
 @pytest.fixture
 def repository(store: Path) -> TenantRepository:
     return create_repository(store / f"{uuid.uuid4()}.git")
+
+
+@pytest.fixture
+def writer(repository: TenantRepository) -> Writer:
+    return Writer(repository)
 
 
 def _backup(export: bytes = b"a\n", binary: bytes | None = b"b", device: str = DEVICE) -> Backup:
@@ -48,14 +53,14 @@ def _packs(repository: TenantRepository) -> list[Path]:
 
 
 def test_a_batch_is_one_pack_that_all_tools_read(
-    repository: TenantRepository, tmp_path: Path
+    repository: TenantRepository, writer: Writer, tmp_path: Path
 ) -> None:
     devices = [str(uuid.uuid4()) for _ in range(40)]
     backups = [
         _backup(b"export %d\n" % number, bytes([number]) * 50, devices[number * 7 % 40])
         for number in range(200)
     ]
-    answers = Writer(repository).commit_backups(backups, now_s=NOW_S)
+    answers = writer.commit_backups(backups, now_s=NOW_S)
     pack, idx = _packs(repository)[1], _packs(repository)[0]
     assert [idx.suffix, pack.suffix] == [".idx", ".pack"]
     assert len(_packs(repository)) == 2
@@ -81,8 +86,7 @@ def test_a_batch_is_one_pack_that_all_tools_read(
             dulwich[commit.tree].check()
 
 
-def test_what_git_has_is_not_written_again(repository: TenantRepository) -> None:
-    writer = Writer(repository)
+def test_what_git_has_is_not_written_again(repository: TenantRepository, writer: Writer) -> None:
     first = _backup()
     writer.commit_backups([first])
     before = _objects(repository)
@@ -106,13 +110,13 @@ def test_what_git_has_is_not_written_again(repository: TenantRepository) -> None
 
 
 @pytest.mark.parametrize("reopened", [False, True])
-def test_a_retry_gets_the_same_answers(repository: TenantRepository, reopened: bool) -> None:
+def test_a_retry_gets_the_same_answers(
+    repository: TenantRepository, writer: Writer, reopened: bool
+) -> None:
     backups = [_backup(b"a\nb\n"), _backup(b"a\nc\n"), _backup(b"a\nc\n")]
-    writer = Writer(repository)
     answers = writer.commit_backups(backups, now_s=NOW_S)
     if reopened:
         repository = create_repository(repository.path)
-        writer = Writer(repository)
     new = _backup(b"a\nc\nd\n")
     again = writer.commit_backups([backups[2], *backups, new], now_s=NOW_S + 5)
     assert again[:4] == [replace(answers[n], replayed=True) for n in (2, 0, 1, 2)]
@@ -120,8 +124,9 @@ def test_a_retry_gets_the_same_answers(repository: TenantRepository, reopened: b
     assert _git(repository, "rev-list", "--count", "main").strip() == "4"
 
 
-def test_an_id_twice_in_a_batch_is_committed_once(repository: TenantRepository) -> None:
-    writer = Writer(repository)
+def test_an_id_twice_in_a_batch_is_committed_once(
+    repository: TenantRepository, writer: Writer
+) -> None:
     backup = _backup()
     first, second = writer.commit_backups([backup, backup])
     assert second == replace(first, replayed=True)
@@ -129,8 +134,9 @@ def test_an_id_twice_in_a_batch_is_committed_once(repository: TenantRepository) 
     assert _git(repository, "rev-list", "--count", "main").strip() == "1"
 
 
-def test_what_others_put_there_is_carried_over(repository: TenantRepository) -> None:
-    writer = Writer(repository)
+def test_what_others_put_there_is_carried_over(
+    repository: TenantRepository, writer: Writer
+) -> None:
     writer.commit_backups([_backup()])
     blob = git(repository.path, "hash-object", "-w", "--stdin", stdin=b"a note").decode().strip()
     script = (
@@ -158,11 +164,13 @@ def test_what_others_put_there_is_carried_over(repository: TenantRepository) -> 
     )
 
 
-def test_headers_and_dates_stand_in_the_commit(repository: TenantRepository) -> None:
+def test_headers_and_dates_stand_in_the_commit(
+    repository: TenantRepository, writer: Writer
+) -> None:
     zone = dt.timezone(dt.timedelta(hours=-3, minutes=-30))
     captured = dt.datetime(2025, 1, 2, 3, 4, 5, tzinfo=zone)
     backup = replace(_backup(b"", None), captured_at=captured, message="no newline")
-    (answer,) = Writer(repository).commit_backups([backup], now_s=NOW_S)
+    (answer,) = writer.commit_backups([backup], now_s=NOW_S)
     raw = _git(repository, "cat-file", "commit", "main")
     head, _, message = raw.partition("\n\n")
     assert head.split("\n")[1:] == [
@@ -176,9 +184,8 @@ def test_headers_and_dates_stand_in_the_commit(repository: TenantRepository) -> 
 
 
 def test_a_failed_batch_leaves_nothing_in_memory_that_a_later_one_trusts(
-    repository: TenantRepository, monkeypatch: pytest.MonkeyPatch
+    repository: TenantRepository, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = Writer(repository)
     writer.commit_backups([_backup()])
 
     def refuse(name: str) -> None:
@@ -194,8 +201,10 @@ def test_a_failed_batch_leaves_nothing_in_memory_that_a_later_one_trusts(
     assert answer.sha == _git(repository, "rev-parse", "main").strip()
 
 
-def test_a_missing_object_is_damage_and_changes_nothing(repository: TenantRepository) -> None:
-    Writer(repository).commit_backups([_backup()])
+def test_a_missing_object_is_damage_and_changes_nothing(
+    repository: TenantRepository, writer: Writer
+) -> None:
+    writer.commit_backups([_backup()])
     tip = _git(repository, "rev-parse", "main")
     hidden = repository.path / "hidden"
     for file in _packs(repository):
@@ -210,11 +219,8 @@ def test_a_missing_object_is_damage_and_changes_nothing(repository: TenantReposi
     assert _git(repository, "rev-parse", "main") == tip
 
 
-def test_a_batch_costs_five_syncs(
-    repository: TenantRepository, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_costs_five_syncs(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pack, its idx, their folder, the ref and its folder; what keeps git away needs none."""
-    writer = Writer(repository)
     writer.commit_backups([_backup()])
     real, synced = os.fsync, list[str]()
 
@@ -227,8 +233,8 @@ def test_a_batch_costs_five_syncs(
     assert len(synced) == 5, synced
 
 
-def test_a_packed_ref_is_found_and_moved(repository: TenantRepository) -> None:
-    Writer(repository).commit_backups([_backup()])
+def test_a_packed_ref_is_found_and_moved(repository: TenantRepository, writer: Writer) -> None:
+    writer.commit_backups([_backup()])
     git(repository.path, "pack-refs", "--all", "--prune")
     assert not (repository.path / "refs" / "heads" / "main").exists()
     with open_for_writing(repository.path) as writer:
@@ -238,7 +244,7 @@ def test_a_packed_ref_is_found_and_moved(repository: TenantRepository) -> None:
 
 
 def test_a_first_commit_passes_over_what_maintenance_removes_beside_it(
-    repository: TenantRepository, monkeypatch: pytest.MonkeyPatch
+    repository: TenantRepository, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = repository.path
     note, pack = path / "confkeep.repacking", path / "objects" / "pack" / "tmp_pack_git"
@@ -260,7 +266,7 @@ def test_a_first_commit_passes_over_what_maintenance_removes_beside_it(
             synced.append(file)
 
         monkeypatch.setattr(durable, name, gone_by_now)
-    Writer(repository).commit_backups([_backup()])
+    writer.commit_backups([_backup()])
     names = {"HEAD", "config", ".", "refs", "refs/heads", "objects", "objects/pack"}
     assert {path / name for name in names} <= set(synced)
     assert path.parent in synced
@@ -268,7 +274,7 @@ def test_a_first_commit_passes_over_what_maintenance_removes_beside_it(
 
 
 def test_a_first_commit_is_refused_when_head_vanishes(
-    repository: TenantRepository, monkeypatch: pytest.MonkeyPatch
+    repository: TenantRepository, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = durable.sync_file
 
@@ -279,7 +285,7 @@ def test_a_first_commit_is_refused_when_head_vanishes(
 
     monkeypatch.setattr(durable, "sync_file", remove_head)
     with pytest.raises(StoreUnavailable, match="No such file"):
-        Writer(repository).commit_backups([_backup()])
+        writer.commit_backups([_backup()])
     (repository.path / "HEAD").write_text("ref: refs/heads/main\n")
     assert _objects(repository) == 0
 

@@ -9,10 +9,10 @@ import pygit2
 import pytest
 
 from tests.judge import git, log_of_device
-from worker.store import reader
-from worker.store.backup import Backup
-from worker.store.commit import Writer
-from worker.store.repository import create_repository, open_repository
+from worker.store.repository import reader
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository, open_repository
+from worker.store.writing.commit import Writer
 
 D1, D2, D3 = (f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2, 3))
 

@@ -11,14 +11,14 @@ from confkeep.errors import ErasureIncomplete, NotInStore, RemovedByRetention
 from tests.failpoints import killed_at
 from tests.histories import Stream, device_ids, ids_of_main, random_backups, write_merged
 from tests.judge import assert_sound, backup_ids, git
-from worker.store.backup import EXPORT_NAME, Backup
-from worker.store.commit import Writer
-from worker.store.index import HistoryIndex
-from worker.store.reader import devices_of, find_commit, read_file
-from worker.store.repository import create_repository, open_repository, tenants_of
+from worker.store.history.index import open_index
+from worker.store.repository.backup import EXPORT_NAME, Backup
+from worker.store.repository.reader import devices_of, find_commit, read_file
+from worker.store.repository.tenant_repository import create_repository, open_repository, tenants_of
 from worker.store.rewriting.forget import forget_device, forget_tenant, traces_of_device
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
+from worker.store.writing.commit import Writer
 
 TENANT = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10"
 NOW_S = 1_760_000_000
@@ -72,7 +72,7 @@ def test_nothing_of_a_device_is_left(store: Path) -> None:
     assert_gone(path, filled)
     repository = open_repository(path)
     assert devices_of(repository) == sorted(set(DEVICES) - {GONE})
-    with HistoryIndex(repository) as index:
+    with open_index(repository) as index:
         assert index.is_complete(repository.tip())
         assert index.versions(GONE, tip=repository.tip()) == []
     # The same backups once more: none is committed again, the forgotten ones neither.

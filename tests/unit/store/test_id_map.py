@@ -16,18 +16,18 @@ from confkeep.errors import SideFileDamaged
 from tests.failpoints import killed_at
 from tests.histories import START_S, device_ids, random_backups
 from tests.judge import backup_ids, git
-from worker.store import id_map
-from worker.store.backup import Backup
-from worker.store.commit import Writer
 from worker.store.git import durable
-from worker.store.id_map import IdMap, Rewrite
-from worker.store.reader import find_commit
-from worker.store.repository import create_repository, open_repository
+from worker.store.repository import id_map
+from worker.store.repository.backup import Backup
+from worker.store.repository.id_map import IdMap, Rewrite
+from worker.store.repository.reader import find_commit
+from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
 from worker.store.rewriting.retention_undo import undo_retention
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Kind
+from worker.store.writing.commit import Writer
 
 NAME = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
 DEVICES = device_ids(2)

@@ -16,9 +16,8 @@ from confkeep.errors import RepositoryBusy
 from tests.failpoints import killed_at
 from tests.histories import device_ids, random_backups
 from tests.judge import GIT_ENVIRONMENT, git
-from worker.store.commit import Writer
 from worker.store.git import durable, flock, lock_files, refs
-from worker.store.repository import create_repository, open_repository
+from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.rewriting.forget import forget_device
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
@@ -26,6 +25,7 @@ from worker.store.rewriting.rewrite import before_refs
 from worker.store.upkeep.repair import repair_repository
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Kind
+from worker.store.writing.commit import Writer
 
 NAME = "11111111-2222-4333-8444-555555555555.git"
 NOW_S = 1_760_000_000
@@ -57,9 +57,9 @@ PLACES = [
 
 def filled(store: Path, batches: int = 3) -> Path:
     path = store / NAME
-    writer = Writer(create_repository(path))
+    repository = create_repository(path)
     for seed in range(batches):
-        writer.commit_backups(random_backups(device_ids(2), 4, seed), now_s=NOW_S)
+        Writer(repository).commit_backups(random_backups(device_ids(2), 4, seed), now_s=NOW_S)
     return path
 
 

@@ -25,9 +25,8 @@ from tests.bench.fleet import Fleet
 from tests.judge import GIT_ENVIRONMENT
 from worker.cli import cli
 from worker.process.health import write_probe
-from worker.store.commit import Writer
-from worker.store.index import INDEX_NAME
-from worker.store.repository import create_repository
+from worker.store.history.index import INDEX_NAME
+from worker.store.repository.tenant_repository import create_repository
 from worker.store.rewriting.forget import forget_device, forget_tenant
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_file import save_rules
@@ -40,6 +39,7 @@ from worker.store.upkeep.repack import repack
 from worker.store.upkeep.repair import repair_repository
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Outcome
+from worker.store.writing.commit import Writer
 
 OWNER, STRANGER, GROUP = 10_001, 10_002, 10_003
 TENANT = "11111111-2222-4333-8444-555555555555"

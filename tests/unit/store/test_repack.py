@@ -23,19 +23,24 @@ from confkeep.errors import (
 )
 from tests.bench.fleet import Fleet
 from tests.judge import assert_sound, git
-from worker.store import commit, reader, recovery
-from worker.store.backup import Backup, Committed
-from worker.store.commit import Writer
 from worker.store.git import durable, flock, git_process, refs
 from worker.store.git.git_objects import GitObjects
 from worker.store.git.git_process import Finished
-from worker.store.index import HistoryIndex
-from worker.store.repository import TenantRepository, create_repository, open_repository
+from worker.store.history.index import open_index
+from worker.store.repository import reader, recovery
+from worker.store.repository.backup import Backup, Committed
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    create_repository,
+    open_repository,
+)
 from worker.store.upkeep import repack_state
 from worker.store.upkeep.repack import needs_repack, repack
 from worker.store.upkeep.repack_state import State, read_state, why_no_full
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Kind, Outcome
+from worker.store.writing import commit
+from worker.store.writing.commit import Writer
 
 DAY_S = 86_400.0
 
@@ -62,8 +67,8 @@ def text_backup(fleet: Fleet) -> Backup:
 
 def fill(repository: TenantRepository, fleet: Fleet, count: int) -> list[tuple[Backup, Committed]]:
     """One pack for each backup."""
-    writer = Writer(repository)
     backups = [text_backup(fleet) for _ in range(count)]
+    writer = Writer(repository)
     return [(backup, writer.commit_backups([backup])[0]) for backup in backups]
 
 
@@ -94,7 +99,7 @@ def test_many_packs_become_few_and_small(
     assert done.full is full
     assert_readable(repository.path, kept)
     assert len(files_of(repository.path)) < 10
-    with HistoryIndex(repository) as index:
+    with open_index(repository) as index:
         versions = index.versions(fleet.device_ids[0], tip=repository.tip())
     assert [version.sha for version in versions] == [c.sha for _, c in reversed(kept)]
 
@@ -110,13 +115,12 @@ def test_a_full_repack_has_good_deltas(repository: TenantRepository, fleet: Flee
 
 
 def test_loose_objects_are_taken_into_packs(repository: TenantRepository, fleet: Fleet) -> None:
-    writer = Writer(repository)
     path = repository.path
     kept = fill(repository, fleet, 3)
     kept += [
         (backup, answer)
         for batch in [[text_backup(fleet) for _ in range(400)] for _ in range(2)]
-        for backup, answer in zip(batch, writer.commit_backups(batch), strict=True)
+        for backup, answer in zip(batch, Writer(repository).commit_backups(batch), strict=True)
     ]
     for pack in sorted((path / "objects/pack").glob("*.pack")):
         outside = path / pack.name
@@ -199,8 +203,9 @@ from pathlib import Path
 from typing import Any
 from tests.bench.fleet import Fleet
 from confkeep.errors import RepositoryBusy
-from worker.store import reader
-from worker.store.commit import open_for_writing
+from worker.store.repository import reader
+from worker.store.writing.commit import Writer
+from worker.store.writing.commit import open_for_writing
 fleet, kept = Fleet(4, seed=int(sys.argv[2])), []
 with open_for_writing(Path(sys.argv[1])) as writer:
     while len(kept) < 150:

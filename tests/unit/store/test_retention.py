@@ -18,17 +18,18 @@ from confkeep.errors import (
 from tests.failpoints import killed_at, raising
 from tests.histories import START_S, Stream, device_ids, random_backups, write_linear
 from tests.judge import assert_sound, git
-from worker.store import id_map, index_build
-from worker.store.backup import Backup
-from worker.store.commit import Writer
 from worker.store.git import flock, git_process
-from worker.store.reader import find_commit, read_file
-from worker.store.repository import create_repository, open_repository
+from worker.store.history import index_build
+from worker.store.repository import id_map
+from worker.store.repository.backup import Backup
+from worker.store.repository.reader import find_commit, read_file
+from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.rewriting import prune, rewrite
 from worker.store.rewriting.retention import apply_retention, plan_retention
 from worker.store.rewriting.retention_rules import Policy, policy_of
 from worker.store.upkeep.repair import repair_repository
 from worker.store.upkeep.verify import verify_repository
+from worker.store.writing.commit import Writer
 
 NAME = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
 ONE, TWO = device_ids(2)
@@ -132,9 +133,9 @@ def test_what_is_below_the_newest_merge_stays_and_the_rules_count_above_it(store
 
 def test_what_stays_before_the_first_that_goes_keeps_its_ids(store: Path) -> None:
     path = store / NAME
-    writer = Writer(create_repository(path))
+    repository = create_repository(path)
     backups = random_backups([ONE], 1, 1) + random_backups([TWO], 6, 2)
-    shas = [answer.sha for answer in writer.commit_backups(backups, now_s=NOW_S)]
+    shas = [answer.sha for answer in Writer(repository).commit_backups(backups, now_s=NOW_S)]
     apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
     ids = git(path, "rev-list", "--reverse", "main").decode().split()
     assert ids[0] == shas[0]

@@ -10,17 +10,17 @@ from confkeep.errors import RemovedByRetention, UndoImpossible
 from tests.failpoints import killed_at
 from tests.histories import START_S, device_ids, random_backups
 from tests.judge import assert_sound, backup_ids, git
-from worker.store import id_map
-from worker.store.backup import Backup
-from worker.store.commit import Writer
-from worker.store.index import HistoryIndex
-from worker.store.reader import find_commit, read_pair
-from worker.store.repository import create_repository, open_repository
+from worker.store.history.index import open_index
+from worker.store.repository import id_map
+from worker.store.repository.backup import Backup
+from worker.store.repository.reader import find_commit, read_pair
+from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.rewriting.forget import forget_device
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
 from worker.store.rewriting.retention_undo import undo_retention
 from worker.store.upkeep.verify import verify_repository
+from worker.store.writing.commit import Writer
 
 NAME = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
 DEVICES = device_ids(2)
@@ -60,7 +60,7 @@ def assert_all_there(path: Path, given: Given) -> None:
     assert verify_repository(path).findings == []
     assert backup_ids(path) == list(given)
     repository = open_repository(path)
-    with HistoryIndex(repository) as index:
+    with open_index(repository) as index:
         assert index.is_complete(repository.tip())
     for backup, shas in given.values():
         for sha in shas:

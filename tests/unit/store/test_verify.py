@@ -13,15 +13,15 @@ import pytest
 
 from tests.histories import device_ids, random_backups, write_linear, write_merged
 from tests.judge import git, log_of_device
-from worker.store import reader
-from worker.store.commit import open_for_writing
 from worker.store.git import flock, keep
-from worker.store.index import INDEX_NAME, HistoryIndex
-from worker.store.index_file import IndexFile
-from worker.store.repository import create_repository, open_repository
+from worker.store.history.index import INDEX_NAME, open_index
+from worker.store.history.index_file import IndexFile
+from worker.store.repository import reader
+from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.upkeep.repair import repair_repository
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Kind, Outcome, Report
+from worker.store.writing.commit import open_for_writing
 
 
 def small_store(folder: Path, *, first_seed: int = 0) -> Path:
@@ -111,7 +111,7 @@ def test_repositories_of_plain_git_are_clean(store: Path, keep: str) -> None:
         git(path, "commit-graph", "write", "--reachable", "--changed-paths")
         git(path, "tag", "-a", "-m", "x", "v1", "main")
     repository = open_repository(path)
-    with HistoryIndex(repository) as index:
+    with open_index(repository) as index:
         assert index.catch_up(repository.tip())
     report = verify_repository(path)
     assert (report.outcome, report.findings) == (Outcome.CLEAN, [])

@@ -9,7 +9,7 @@ import pygit2
 
 from confkeep.errors import InvalidInput
 from worker.cli.sources.git_history import tip_of
-from worker.store.repository import tenants_of
+from worker.store.repository.tenant_repository import tenants_of
 
 EXPORTS: Final = "exports"
 OXIDIZED: Final = "oxidized"

@@ -16,8 +16,6 @@ from typing import Final
 import pygit2
 
 from confkeep.errors import ErasureIncomplete, NotInStore, RepositoryDamaged
-from worker.store import id_map, reader, recovery
-from worker.store.backup import DEVICE_ID_HEADER, checked_uuid
 from worker.store.git import durable, flock, ownership, refs
 from worker.store.git.git_objects import (
     COMMIT,
@@ -29,11 +27,13 @@ from worker.store.git.git_objects import (
 )
 from worker.store.git.git_process import require_git
 from worker.store.git.refs import MAIN_REF
-from worker.store.id_map import IdMap, Rewrite
-from worker.store.index import DAMAGE_MARK, INDEX_NAME, HistoryIndex
-from worker.store.index_build import pack_uuid
-from worker.store.index_file import IndexFile, Unusable, delete_file
-from worker.store.repository import TenantRepository, open_repository
+from worker.store.history.index import DAMAGE_MARK, INDEX_NAME, open_index
+from worker.store.history.index_build import pack_uuid
+from worker.store.history.index_file import IndexFile, Unusable, delete_file
+from worker.store.repository import id_map, reader, recovery
+from worker.store.repository.backup import DEVICE_ID_HEADER, checked_uuid
+from worker.store.repository.id_map import IdMap, Rewrite
+from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.rewriting import prune
 from worker.store.rewriting.rewrite import BEFORE_REFS, HistoryWriter, before_refs, replace_history
 from worker.store.rewriting.rewrite_erasure import Eraser, Erasure
@@ -86,7 +86,7 @@ def forget_device(path: Path, device_id: str, *, now_s: int) -> Forgotten:
                 _drop_traces(repository)
                 prune.prune(path, held)
                 # Opened anew: libgit2 keeps packs that the prune removed.
-                with HistoryIndex(open_repository(path)) as index:
+                with open_index(open_repository(path)) as index:
                     index.catch_up(refs.read_main(path), anew=True)
                 found = traces_of_device(path, device, held)
         except pygit2.GitError as error:

@@ -10,11 +10,17 @@ import pygit2
 
 from confkeep.errors import RepositoryDamaged
 from confkeep.routeros.export import same_configuration
-from worker.store import index_build, reader
-from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, DEVICE_ID_HEADER, EXPORT_NAME
 from worker.store.git import pack
-from worker.store.index_build import compare_trees, is_device
-from worker.store.repository import TenantRepository
+from worker.store.history import index_build
+from worker.store.history.index_build import compare_trees, is_device
+from worker.store.repository import reader
+from worker.store.repository.backup import (
+    BACKUP_ID_HEADER,
+    BINARY_NAME,
+    DEVICE_ID_HEADER,
+    EXPORT_NAME,
+)
+from worker.store.repository.tenant_repository import TenantRepository
 
 _FOLDER: Final = b"40000"
 _EXPORT: Final = EXPORT_NAME.encode()

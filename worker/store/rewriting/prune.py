@@ -19,10 +19,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from worker.store import id_map, recovery
 from worker.store.git import durable, keep, refs
 from worker.store.git.git_process import Git, require_git
-from worker.store.repository import TenantRepository
+from worker.store.repository import id_map, recovery
+from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.rewriting.rewrite import BEFORE_REFS, TIME_FORMAT, before_refs, stamp_of
 
 #: Says that there may be objects that no ref reaches; empty.

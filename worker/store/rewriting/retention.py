@@ -13,11 +13,11 @@ from pathlib import Path
 import pygit2
 
 from confkeep.errors import RepositoryDamaged
-from worker.store import id_map
 from worker.store.git import durable, flock, refs
 from worker.store.git.pack_reader import BadFile, read_idx
-from worker.store.index import HistoryIndex
-from worker.store.repository import TenantRepository, open_repository
+from worker.store.history.index import open_index
+from worker.store.repository import id_map
+from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.rewriting import prune
 from worker.store.rewriting.history_scan import Scan, Scanned, chain_of
 from worker.store.rewriting.retention_rules import Capture, Policy, decide
@@ -202,7 +202,7 @@ def apply_retention(
                         prune.unmark_due(path)
                 pruned = prune.prune_expired(repository, held, oldest_s=now_s - grace_s)
             # Opened anew: libgit2 keeps packs that the prune removed.
-            with flock.shared(path), HistoryIndex(open_repository(path)) as index:
+            with flock.shared(path), open_index(open_repository(path)) as index:
                 index.catch_up(refs.read_main(path))
         except pygit2.GitError as error:
             raise RepositoryDamaged(f"{path.name}: {error}") from error

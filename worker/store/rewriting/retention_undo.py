@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import pygit2
 
 from confkeep.errors import RepositoryDamaged, UndoImpossible
-from worker.store import id_map, index_build
 from worker.store.git import durable, flock, refs
-from worker.store.id_map import IdMap
-from worker.store.index import HistoryIndex
-from worker.store.index_build import RawCommit
-from worker.store.repository import TenantRepository, open_repository
+from worker.store.history import index_build
+from worker.store.history.index import open_index
+from worker.store.history.index_build import RawCommit
+from worker.store.repository import id_map
+from worker.store.repository.id_map import IdMap
+from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.rewriting import prune
 from worker.store.rewriting.rewrite import (
     HistoryWriter,
@@ -59,7 +60,7 @@ def undo_retention(repository: TenantRepository, *, now_s: int) -> Undone:
             with flock.alone(path):
                 id_map.settle(path)
                 undone = _undo(repository, now_s)
-            with flock.shared(path), HistoryIndex(open_repository(path)) as index:
+            with flock.shared(path), open_index(open_repository(path)) as index:
                 index.catch_up(refs.read_main(path))
         except pygit2.GitError as error:
             raise RepositoryDamaged(f"{path.name}: {error}") from error

@@ -16,15 +16,16 @@ from typing import Final, Self
 import pygit2
 
 from confkeep.errors import RepositoryDamaged, StoreError
-from worker.store import id_map, index_build, recovery
-from worker.store.backup import DEVICE_ID_HEADER
-from worker.store.commit import move_main, write_pack
 from worker.store.git import durable, keep, pack, refs
 from worker.store.git.pack import PackEncoder, PackObject
 from worker.store.git.root_tree import RootTree
-from worker.store.id_map import RemovedBackup, Rewrite
-from worker.store.index_build import RawCommit
-from worker.store.repository import TenantRepository
+from worker.store.history import index_build
+from worker.store.history.index_build import RawCommit
+from worker.store.repository import id_map, recovery
+from worker.store.repository.backup import DEVICE_ID_HEADER
+from worker.store.repository.id_map import RemovedBackup, Rewrite
+from worker.store.repository.tenant_repository import TenantRepository
+from worker.store.writing.commit import move_main, write_pack
 
 #: Where the histories before a rewrite stay for the grace time; the name goes on with the time.
 BEFORE_REFS: Final = "refs/confkeep/before-retention/"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.store import index_build
-from worker.store.id_map import RemovedBackup
-from worker.store.repository import TenantRepository
+from worker.store.history import index_build
+from worker.store.repository.id_map import RemovedBackup
+from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.rewriting.history_scan import Scanned, without_binary
 from worker.store.rewriting.rewrite import HistoryWriter, Made
 

@@ -12,11 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.store import reader
 from worker.store.git import flock, ownership
 from worker.store.git.durable import file_system_errors
-from worker.store.index import HistoryIndex
-from worker.store.repository import TenantRepository, create_repository, open_repository
+from worker.store.history.index import open_index
+from worker.store.repository import reader
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    create_repository,
+    open_repository,
+)
 from worker.store.upkeep.repack import repack
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Report
@@ -82,7 +86,7 @@ def adopt(path: Path, *, pack: bool = False, progress: Progress | None = None) -
         if pack:
             repack(path)
         tell = progress or (lambda _what, _done, _total: None)
-        with flock.shared(path), HistoryIndex(repository) as index:
+        with flock.shared(path), open_index(repository) as index:
             index.catch_up(repository.tip(), lambda done, total: tell("commits", done, total))
         report = verify_repository(path, progress=progress)
         return Adopted(before, _look(open_repository(path)), report)
@@ -97,7 +101,7 @@ def _look(repository: TenantRepository) -> State:
         with suppress(FileNotFoundError):
             loose += len(os.listdir(objects / name)) if len(name) == 2 else 0
     commits = 0 if tip is None else sum(1 for _ in repository.git.walk(tip))
-    with HistoryIndex(repository) as index:
+    with open_index(repository) as index:
         indexed = index.is_complete(tip)
     return State(
         head=(path / "HEAD").read_text("ascii", "replace").strip().removeprefix("ref: "),

@@ -22,12 +22,12 @@ import pygit2
 
 from confkeep.errors import NotInStore, RepositoryDamaged, StoreUnavailable
 from confkeep.routeros.script import binary_kind, parse_script
-from worker.store import reader
-from worker.store.backup import BINARY_NAME, EXPORT_NAME, FILE_NAMES, Version
 from worker.store.git.durable import file_system_errors
-from worker.store.index import HistoryIndex
-from worker.store.line_delta import count_changed_lines
-from worker.store.repository import TenantRepository, open_repository
+from worker.store.history.index import HistoryIndex, open_index
+from worker.store.repository import reader
+from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, FILE_NAMES, Version
+from worker.store.repository.line_delta import count_changed_lines
+from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.upkeep.clone import clone_repository
 from worker.store.upkeep.drill_report import DrillReport, Point, Restored
 
@@ -118,7 +118,7 @@ class _Drill:
         report.tip = str(tip)
         devices = reader.devices_of(source)
         report.devices = len(devices)
-        with HistoryIndex(source) as index:
+        with open_index(source) as index:
             rng = random.Random(report.seed)  # noqa: S311 - a sample, and no secret
             chosen = list(_choose(index, tip, devices, sample, rng))
             clone = self._clone()

@@ -35,9 +35,9 @@ from confkeep.errors import (
     RepositoryBusy,
     StoreUnavailable,
 )
-from worker.store import recovery
 from worker.store.git import durable, flock, ownership, pack_set
 from worker.store.git.git_process import Git, Progress, require_git
+from worker.store.repository import recovery
 from worker.store.upkeep import repack_state
 
 #: The full repack's search for deltas, by measurement (`docs/maintenance.md`): as small as that of

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from confkeep.errors import ConfkeepError, MaintenanceFailed, RepositoryBusy
-from worker.store import id_map, recovery
 from worker.store.git import durable, flock, git_config, ownership
 from worker.store.git.git_objects import git_for_objects
 from worker.store.git.refs import MAIN_REF
-from worker.store.index import HistoryIndex
-from worker.store.index_build import Progress
-from worker.store.repository import open_repository
+from worker.store.history.index import open_index
+from worker.store.history.index_build import Progress
+from worker.store.repository import id_map, recovery
+from worker.store.repository.tenant_repository import open_repository
 from worker.store.upkeep.verify_report import REPAIRABLE, Finding, Kind, Report
 
 #: How the file system refuses to take a folder for a file.
@@ -137,7 +137,7 @@ def _rebuild_idx(path: Path, idx: Path) -> bool:
 def _rebuild_index(path: Path, progress: Progress | None) -> bool:
     try:
         repository = open_repository(path)
-        with flock.shared(path), HistoryIndex(repository) as index:
+        with flock.shared(path), open_index(repository) as index:
             return index.catch_up(repository.tip(), progress, anew=True)
     except ConfkeepError:
         # Git itself is damaged; the finding stays with those that say so.

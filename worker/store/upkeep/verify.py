@@ -35,15 +35,22 @@ from typing import Final
 import pygit2
 
 from confkeep.errors import ConfkeepError, MaintenanceFailed
-from worker.store import index_build, reader
-from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME
 from worker.store.git import pack_set
 from worker.store.git.git_objects import BLOB, TREE, BadObject, GitObjects, git_for_objects
 from worker.store.git.git_process import require_git
 from worker.store.git.refs import MAIN_REF
-from worker.store.index import INDEX_NAME
-from worker.store.index_build import RawCommit, compare_trees, entries_of, is_device, is_uniform
-from worker.store.repository import TenantRepository, open_repository
+from worker.store.history import index_build
+from worker.store.history.index import INDEX_NAME
+from worker.store.history.index_build import (
+    RawCommit,
+    compare_trees,
+    entries_of,
+    is_device,
+    is_uniform,
+)
+from worker.store.repository import reader
+from worker.store.repository.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME
+from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.upkeep.verify_files import (
     Half,
     check_config,

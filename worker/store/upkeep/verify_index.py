@@ -6,14 +6,14 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.store import index_build
 from worker.store.git import refs
 from worker.store.git.refs import MAIN_REF
-from worker.store.index import INDEX_NAME
-from worker.store.index_build import RawCommit
-from worker.store.index_file import NO_MERGE, Damaged, IndexFile, Unfinished, Unusable
-from worker.store.index_rows import detail_of
-from worker.store.repository import TenantRepository
+from worker.store.history import index_build
+from worker.store.history.index import INDEX_NAME
+from worker.store.history.index_build import RawCommit
+from worker.store.history.index_file import NO_MERGE, Damaged, IndexFile, Unfinished, Unusable
+from worker.store.history.index_rows import detail_of
+from worker.store.repository.tenant_repository import TenantRepository
 
 
 @dataclass(frozen=True, slots=True)

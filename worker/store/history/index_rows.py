@@ -6,12 +6,12 @@ import datetime as dt
 
 from confkeep.routeros.export import same_configuration
 from confkeep.routeros.suspect import why_suspect
-from worker.store import reader
-from worker.store.backup import Version, decode_text, encode_text
-from worker.store.index_build import pack_uuid, unpack_uuid
-from worker.store.index_file import Detail, Row
-from worker.store.line_delta import count_changed_lines
-from worker.store.repository import TenantRepository
+from worker.store.history.index_build import pack_uuid, unpack_uuid
+from worker.store.history.index_file import Detail, Row
+from worker.store.repository import reader
+from worker.store.repository.backup import Version, decode_text, encode_text
+from worker.store.repository.line_delta import count_changed_lines
+from worker.store.repository.tenant_repository import TenantRepository
 
 
 def detail_of(repository: TenantRepository, sha: str, device_id: str) -> Detail:

@@ -28,11 +28,11 @@ from confkeep.errors import (
     StoreMissing,
     StoreUnavailable,
 )
-from worker.store import recovery
-from worker.store.backup import Signature, checked_uuid
 from worker.store.git import durable, flock, ownership, refs
 from worker.store.git.refs import MAIN_REF
-from worker.store.id_map import MapKeeper
+from worker.store.repository import recovery
+from worker.store.repository.backup import Signature, checked_uuid
+from worker.store.repository.id_map import MapKeeper
 
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
@@ -65,7 +65,7 @@ class TenantRepository:
     path: Path
     git: pygit2.Repository
     author: Signature = DEFAULT_AUTHOR
-    #: The map of the ids that were rewritten.
+    #: The map of ids that were rewritten.
     ids: MapKeeper = field(default_factory=MapKeeper, repr=False, compare=False)
 
     def tip(self) -> pygit2.Oid | None:

@@ -25,9 +25,9 @@ from urllib.parse import quote
 import pygit2
 
 from confkeep.errors import SideFileDamaged
-from worker.store import id_map_rows
 from worker.store.git import durable, refs
-from worker.store.id_map_rows import BadRow, Rows
+from worker.store.repository import id_map_rows
+from worker.store.repository.id_map_rows import BadRow, Rows
 
 FILE_NAME: Final = "confkeep.rewritten"
 PENDING_NAME: Final = "confkeep.rewritten-pending"

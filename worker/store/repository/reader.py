@@ -12,7 +12,7 @@ import pygit2
 from pygit2.enums import ObjectType
 
 from confkeep.errors import NotInStore, RemovedByRetention, RepositoryDamaged
-from worker.store.backup import (
+from worker.store.repository.backup import (
     BACKUP_ID_HEADER,
     BINARY_NAME,
     DEVICE_ID_HEADER,
@@ -24,7 +24,7 @@ from worker.store.backup import (
     checked_uuid,
     decode_text,
 )
-from worker.store.repository import TenantRepository, damage, tells_damage
+from worker.store.repository.tenant_repository import TenantRepository, damage, tells_damage
 
 _ID_DIGITS: Final = 40
 

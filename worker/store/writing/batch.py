@@ -10,7 +10,12 @@ import pygit2
 from confkeep.errors import RepositoryDamaged
 from confkeep.routeros.export import same_configuration
 from confkeep.routeros.suspect import why_suspect
-from worker.store.backup import (
+from worker.store.git import pack
+from worker.store.git.pack import PackObject, TreeEntry
+from worker.store.git.root_tree import RootTree
+from worker.store.history.index_build import pack_uuid
+from worker.store.history.index_file import Detail, Entry
+from worker.store.repository.backup import (
     BACKUP_ID_HEADER,
     BINARY_NAME,
     DEVICE_ID_HEADER,
@@ -20,13 +25,8 @@ from worker.store.backup import (
     Signature,
     encode_text,
 )
-from worker.store.git import pack
-from worker.store.git.pack import PackObject, TreeEntry
-from worker.store.git.root_tree import RootTree
-from worker.store.index_build import pack_uuid
-from worker.store.index_file import Detail, Entry
-from worker.store.line_delta import count_changed_lines
-from worker.store.repository import TenantRepository
+from worker.store.repository.line_delta import count_changed_lines
+from worker.store.repository.tenant_repository import TenantRepository
 
 _FILE_MODE = b"100644"
 _EXPORT = EXPORT_NAME.encode()
@@ -58,12 +58,12 @@ class Batch:
         repository: TenantRepository,
         parent: str | None,
         now_s: int,
-        root: RootTree | None = None,
+        kept: tuple[str, RootTree] | None = None,
     ) -> None:
         """Start on the commit `parent` (40 hex digits; None: an empty repository).
 
         Args:
-            root: the tree of `parent` if an earlier batch has it: it is changed.
+            kept: a commit and its root tree, which this batch may change.
 
         Raises:
             RepositoryDamaged: the commit or its tree cannot be read.
@@ -76,11 +76,7 @@ class Batch:
         if parent is not None:
             commit = self._read(bytes.fromhex(parent), pack.COMMIT)
             self._root_id = bytes.fromhex(commit[5:45].decode("ascii", "replace"))
-        if root is None:
-            root = self._read_root(parent)
-        else:
-            root.begin_pack()
-        self.root = root
+        self.root = self._root_of(parent, kept)
         self._devices: dict[str, _Device] = {}
         #: Ids of objects that need not be stored (again).
         self._known = {self._root_id}
@@ -171,7 +167,10 @@ class Batch:
         deflated = list(pack.deflate(data)) if small else None
         self._files.append(PackObject(pack.BLOB, id_, data, deflated=deflated))
 
-    def _read_root(self, parent: str | None) -> RootTree:
+    def _root_of(self, parent: str | None, kept: tuple[str, RootTree] | None) -> RootTree:
+        if kept is not None and kept[0] == parent:
+            kept[1].begin_pack()
+            return kept[1]
         try:
             return RootTree(b"" if parent is None else self._read(self._root_id, pack.TREE))
         except ValueError as error:

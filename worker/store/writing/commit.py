@@ -16,8 +16,12 @@ from typing import Final
 
 import pygit2
 
-from worker.store import reader, recovery
-from worker.store.backup import (
+from worker.store.git import durable, flock, keep, pack, refs
+from worker.store.git.pack import PackEncoder
+from worker.store.git.root_tree import RootTree
+from worker.store.history.index import HistoryIndex, open_index
+from worker.store.repository import reader, recovery
+from worker.store.repository.backup import (
     BACKUP_ID_HEADER,
     DEVICE_ID_HEADER,
     Backup,
@@ -25,20 +29,16 @@ from worker.store.backup import (
     Signature,
     decode_text,
 )
-from worker.store.batch import Batch, describe
-from worker.store.git import durable, flock, keep, pack, refs
-from worker.store.git.pack import PackEncoder
-from worker.store.git.root_tree import RootTree
-from worker.store.id_map import RemovedBackup
-from worker.store.index import HistoryIndex
-from worker.store.repository import (
+from worker.store.repository.id_map import RemovedBackup
+from worker.store.repository.tenant_repository import (
     DEFAULT_AUTHOR,
     TenantRepository,
     create_repository,
     damage,
     sync_repository,
 )
-from worker.store.stopwatch import Stopwatch
+from worker.store.writing.batch import Batch, describe
+from worker.store.writing.stopwatch import Stopwatch
 
 #: Permissions of packs: git writes them read-only too.
 _PACK_MODE: Final = 0o444
@@ -50,23 +50,22 @@ _PASS_S: Final = 0.01
 
 
 class Writer:
-    """Commits to one open repository, and keeps what the next batch would have to make again.
+    """Commits batches to one repository, and keeps between two of them what takes time to make again.
 
     Not safe to share between threads.
     """
 
     def __init__(self, repository: TenantRepository) -> None:
         self.repository = repository
-        self._index = HistoryIndex(repository)
-        #: The newest commit that was written here, and its root tree, which takes 4 ms to inflate
-        #: at 10,000 devices.
+        #: The history index, open for writing once it is needed.
+        self.index: HistoryIndex = open_index(repository)
+        #: The newest commit that was written here, and its root tree, which takes 4 ms to inflate at
+        #: 10,000 devices.
         self._root: tuple[str, RootTree] | None = None
 
     def close(self) -> None:
-        """Release the files of the index and of the repository."""
-        self._index.close()
-        # Else its packs stay open until the garbage collector comes by.
-        self.repository.git.free()
+        """Release the history index."""
+        self.index.close()
 
     def commit_backups(
         self,
@@ -102,6 +101,7 @@ class Writer:
             durable.file_system_errors(self.repository.path.name),
             flock.shared(self.repository.path),
         ):
+            # 0. The flock is held: no recovery runs meanwhile.
             watch.lap("flock")
             return self._commit(backups, now_s, watch)
 
@@ -121,29 +121,29 @@ class Writer:
             flock.shared(self.repository.path),
         ):
             tip = refs.read_main(self.repository.path)
-            found = self._find(tip, device_ids)
+            found = self._find_committed(tip, device_ids)
             if found:
                 finish(self.repository.path, [answer.sha for answer in found.values()])
         return found
 
     def _commit(self, backups: Sequence[Backup], now_s: int, watch: Stopwatch) -> list[Committed]:
-        # 1. The ref is read once: this value is the parent, and what step 6 compares with.
-        parent = refs.read_main(self.repository.path)
+        repository = self.repository
+        # 1. The ref is read once: this value is the parent, and what step 7 compares with.
+        parent = refs.read_main(repository.path)
 
         # 2. What is in git already is answered from git, after it is durable for certain.
-        self._index.catch_up(parent)
+        self.index.catch_up(parent)
         device_ids = {backup.backup_id: backup.device_id for backup in backups}
-        done = self._find(parent, device_ids)
+        done = self._find_committed(parent, device_ids)
         if done:
-            finish(self.repository.path, [answer.sha for answer in done.values()])
+            finish(repository.path, [answer.sha for answer in done.values()])
 
         watch.lap("find")
 
         # 3. Blobs, trees and commits, in memory.
-        # The tree is taken out for good: if this batch fails, what it made of it is of no use.
+        # The kept tree is taken out for good: if this batch fails, what it made of the tree is of no use.
         kept, self._root = self._root, None
-        root = kept[1] if kept is not None and kept[0] == parent else None
-        batch = Batch(self.repository, parent, now_s, root)
+        batch = Batch(repository, parent, now_s, kept)
         answers = []
         for backup in backups:
             answer = done.get(backup.backup_id)
@@ -156,33 +156,37 @@ class Writer:
         if batch.tip is None or batch.tip == parent:
             return answers
 
+        # 4. Whoever created the repository may have been killed before it was durable.
         if parent is None:
-            sync_repository(self.repository.path)
+            sync_repository(repository.path)
 
         with ExitStack() as keeps:
-            # 4. and 5. One pack and its idx, durable before anything refers to them.
-            folder = self.repository.path / "objects" / "pack"
+            # 5. and 6. One pack and its idx, durable before anything refers to them.
+            folder = repository.path / "objects" / "pack"
             write_pack(folder, keep.new_name(), PackEncoder(batch.objects), keeps)
             watch.lap("pack")
 
-            # 6. The commit point. What git finds from now on it finds reachable.
-            move_main(self.repository.path, parent, batch.tip)
+            # 7. The commit point.
+            move_main(repository.path, parent, batch.tip)
+        # 8. The keep is gone: what git finds from now on it finds reachable.
         watch.lap("ref")
         durable.failpoint("committed")
         self._root = batch.tip, batch.root
 
-        # 7. What is derived. It fails without harm: the next batch finds it behind, and catches up.
-        self._index.append(parent, batch.indexed)
+        # 9. What is derived. It fails without harm: the next batch finds it behind, and catches up.
+        self.index.append(parent, batch.indexed)
         watch.lap("index")
         return answers
 
-    def _find(self, tip: str | None, device_ids: Mapping[str, str]) -> dict[str, Committed]:
+    def _find_committed(
+        self, tip: str | None, device_ids: Mapping[str, str]
+    ) -> dict[str, Committed]:
         """The answers for those backup ids that are in the history of `tip`."""
-        found = {}
-        for backup_id, sha in self._index.find_backup_ids(device_ids.keys(), tip).items():
-            commit = reader.find_commit(self.repository, sha)
-            found[backup_id] = describe_commit(self.repository, commit, device_ids[backup_id])
-        ids = self.repository.ids.get(self.repository.path, self.repository.git)
+        repository, found = self.repository, {}
+        for backup_id, sha in self.index.find_backup_ids(device_ids.keys(), tip).items():
+            commit = reader.find_commit(repository, sha)
+            found[backup_id] = describe_commit(repository, commit, device_ids[backup_id])
+        ids = repository.ids.get(repository.path, repository.git)
         if ids is not None:
             # Retention removed their commits, but each was committed once, and that is enough.
             for backup_id, gone in ids.removed_backups(device_ids.keys() - found.keys()).items():
@@ -192,19 +196,24 @@ class Writer:
 
 @contextmanager
 def open_for_writing(path: Path, author: Signature = DEFAULT_AUTHOR) -> Iterator[Writer]:
-    """A writer upon `create_repository`, and the flock held shared until the end of the block.
+    """`create_repository`, and its writer, with the flock held shared until the end of the block.
 
     `commit_backups` takes the flock by itself; this keeps others' recovery away in between too.
 
     Raises:
         RepositoryBusy, StoreUnavailable, RepositoryDamaged: as `create_repository`.
     """
-    writer = Writer(create_repository(path, author))
+    repository = create_repository(path, author)
     with ExitStack() as held:
         with durable.file_system_errors(path.name):
             held.enter_context(flock.shared(path))
-        held.callback(writer.close)
-        yield writer
+        writer = Writer(repository)
+        try:
+            yield writer
+        finally:
+            writer.close()
+            # Else its packs stay open until the garbage collector comes by.
+            repository.git.free()
 
 
 def write_pack(folder: Path, name: str, encoder: PackEncoder, keeps: ExitStack) -> None:
@@ -218,7 +227,7 @@ def write_pack(folder: Path, name: str, encoder: PackEncoder, keeps: ExitStack) 
         OSError: the file system refused.
     """
     with ExitStack() as undo:
-        # 4. Both under names that no reader looks at.
+        # 5. Both under names that no reader looks at.
         pack_path = durable.temporary_name(folder, recovery.PACK_PREFIX)
         undo.callback(durable.remove, pack_path)
         durable.create_file(pack_path, encoder, _PACK_MODE)
@@ -228,7 +237,7 @@ def write_pack(folder: Path, name: str, encoder: PackEncoder, keeps: ExitStack) 
         durable.create_file(idx_path, [encoder.idx()], _PACK_MODE)
         durable.failpoint("idx-written")
 
-        # 5.
+        # 6. Under the names that readers look for.
         keep.name_pack(folder, name, pack_path, idx_path, keeps)
         undo.pop_all()
 
@@ -299,7 +308,7 @@ def _describe_removed(gone: RemovedBackup, device_id: str) -> Committed:
 def describe_commit(
     repository: TenantRepository, commit: pygit2.Commit, device_id: str
 ) -> Committed:
-    """The answer that `commit_backups` gave, made again from a commit that has a `backup-id`."""
+    """The answer that `Writer.commit_backups` gave, made again from a commit that has a `backup-id`."""
     raw = commit.read_raw()
     device_id = reader.id_in_header(raw, DEVICE_ID_HEADER) or device_id
     new = reader.read_pair(repository, commit, device_id)

@@ -1,4 +1,4 @@
-"""One turn for one tenant: inbox to git, in batches, for a time slice; it retries and wakes nobody."""
+"""One turn for one tenant: from its inbox to git, in batches, for a slice of time."""
 
 from __future__ import annotations
 
@@ -6,36 +6,34 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import redis
-
 from confkeep.broker import keys, redis_values
 from confkeep.broker.connections import broker_errors
 from confkeep.errors import BrokerUnavailable, ConfkeepError, QueueError, StoreError
 from confkeep.observe.logs import get_logger
 from confkeep.queue import arrivals, receipts, wakeups
 from confkeep.queue.receipts import Outcome
-from confkeep.settings import Settings
-from tasks.batch import BatchCommitter
 from worker.broker import locks
 from worker.broker.locks import TenantLock
-from worker.git_store import author_of
+from worker.engine.author import author_of
+from worker.engine.batch import BatchCommitter
 from worker.observe import measure, metrics
 from worker.process import shutdown, waits
-from worker.queue import backoff, dead_letters, inbox
+from worker.queue import backoff, dead_letters, inboxes
 from worker.queue.backoff import Backoff
-from worker.queue.inbox import Unreadable
-from worker.store.commit import open_for_writing
-from worker.store.repository import repository_path
+from worker.queue.inbox import Inbox, Unreadable
+from worker.store.repository.tenant_repository import repository_path
+from worker.store.writing.commit import open_for_writing
 
 log = get_logger("drain")
 
-#: Arrivals that a turn admits at its begin: far more than it can commit.
+#: A turn first admits so many arrivals: far more than it can commit.
 _MOST_ADMITTED = 20_000
-#: Most waiting backups whose results tell of a fault, and at a time.
+#: The results of so many waiting backups tell of a fault; so many are written at a time.
 _MOST_SHOWN = 10_000
 _SHOWN_AT_ONCE = 500
 
-#: Tenants whose last turn in this process ended with a fault of the server, which kept its attempt.
+#: Tenants whose last turn in this process ended with a fault of the server, so that its attempt still
+#: counts.
 _unforgotten: set[str] = set()
 
 
@@ -43,15 +41,15 @@ _unforgotten: set[str] = set()
 class Turn:
     """What a turn did."""
 
-    #: False: another process holds the tenant lock and nothing was done.
+    #: False if another process holds the tenant lock; then nothing was done.
     had_lock: bool
     committed: int = 0
     dead: int = 0
-    #: Entries that wait still.
+    #: Entries that still wait.
     left: int = 0
 
 
-def drain_inbox(client: redis.Redis, settings: Settings, tenant_id: str) -> Turn:
+def drain_inbox(inbox: Inbox) -> Turn:
     """Commit what waits in a tenant's inbox until it is empty or the time slice is over.
 
     Safe beside another turn of the same tenant: the lock lets one of them work, and where it
@@ -60,56 +58,49 @@ def drain_inbox(client: redis.Redis, settings: Settings, tenant_id: str) -> Turn
     Raises:
         StoreError, QueueError: a fault of the system; what is not settled is in the inbox still.
     """
-    lock = locks.try_lock(client, tenant_id, settings.lock_ttl_s)
+    lock = locks.try_lock(inbox.client, inbox.tenant_id, inbox.settings.lock_ttl_s)
     if lock is None:
         return Turn(had_lock=False)
     try:
-        committed, dead = _drain(client, settings, tenant_id, lock)
+        committed, dead = _drain(inbox, lock)
     except (StoreError, QueueError):
         # No entry is to blame, however often it comes.
-        _forget_attempts(client, tenant_id)
+        _forget_attempts(inbox)
         raise
     finally:
         lock.release()
     # In this order: who was refused the lock meanwhile, and who found the flag set, relies on this
     # last look.
     with broker_errors():
-        wakeups.clear(client, tenant_id)
-    return Turn(True, committed, dead, inbox.depth(client, tenant_id))
+        wakeups.clear(inbox.client, inbox.tenant_id)
+    return Turn(True, committed, dead, inbox.depth())
 
 
-def _forget_attempts(client: redis.Redis, tenant_id: str) -> None:
-    """Count anew; where the server refuses that too, before this process's next turn for the tenant."""
+def _forget_attempts(inbox: Inbox) -> None:
+    """Count attempts from zero; if the server refuses that too, before this process's next turn."""
     try:
-        inbox.forget_attempts(client, tenant_id)
+        inbox.forget_attempts()
     except BrokerUnavailable:
-        _unforgotten.add(tenant_id)
+        _unforgotten.add(inbox.tenant_id)
 
 
-def _drain(
-    client: redis.Redis, settings: Settings, tenant_id: str, lock: TenantLock
-) -> tuple[int, int]:
+def _drain(inbox: Inbox, lock: TenantLock) -> tuple[int, int]:
+    client, settings, tenant_id = inbox.client, inbox.settings, inbox.tenant_id
     committed = dead = 0
     end = time.monotonic() + settings.slice_s
     if tenant_id in _unforgotten:
-        inbox.forget_attempts(client, tenant_id)
+        inbox.forget_attempts()
         _unforgotten.discard(tenant_id)
     arrivals.admit(client, settings, tenant_id, by_turn=True, most=_MOST_ADMITTED)
     with ExitStack() as opened:
         committer: BatchCommitter | None = None
         while time.monotonic() < end and not lock.lost and not shutdown.requested():
-            batch = inbox.read_batch(
-                client,
-                tenant_id,
-                max_backups=settings.batch_max_backups,
-                max_bytes=settings.batch_max_bytes,
-                settings=settings,
-            )
+            batch = inbox.read_batch()
             if not batch:
                 break
             for found in batch.unreadable:
-                _tell_unsigned(client, settings, tenant_id, found)
-                dead_letters.bury_unreadable(client, tenant_id, found)
+                _tell_unsigned(inbox, found)
+                dead_letters.bury_unreadable(inbox, found)
                 log.warning(
                     "no entry of ours in an inbox",
                     action="inbox.refused",
@@ -123,7 +114,7 @@ def _drain(
             if committer is None:
                 path = repository_path(settings.git_store_path, tenant_id)
                 writer = opened.enter_context(open_for_writing(path, author_of(settings)))
-                committer = BatchCommitter(client, settings, tenant_id, writer)
+                committer = BatchCommitter(inbox, writer)
             done = committer.run(batch)
             committed += done.committed
             dead += done.dead
@@ -134,60 +125,55 @@ def _drain(
     return committed, dead
 
 
-def _tell_unsigned(
-    client: redis.Redis, settings: Settings, tenant_id: str, found: Unreadable
-) -> None:
-    """Let the result of a backup whose producer did not sign it say so.
+def _tell_unsigned(inbox: Inbox, found: Unreadable) -> None:
+    """Publish for a backup that its producer did not sign.
 
-    Only while it waits under that very digest: a planted entry may name the id of a backup that
-    was committed.
+    Only while a backup waits under that digest: a planted entry may name one that was committed.
     """
     entry = found.entry
     if entry is None:
         return
-    digest = entry.digest(tenant_id)
-    if receipts.waits_as(client, entry.backup_id, digest):
+    digest = entry.digest(inbox.tenant_id)
+    if receipts.waits_as(inbox.client, entry.backup_id, digest):
         outcome = Outcome(entry.backup_id, digest, found.error)
-        receipts.publish(client, tenant_id, [outcome], settings.receipt_ttl_s)
+        receipts.publish(inbox.client, inbox.tenant_id, [outcome], inbox.settings.receipt_ttl_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A wake-up that is to be answered now."""
+    """A wake-up that needs an answer now."""
 
-    #: What the tenant waited for until now; None: its last turn did not fail.
+    #: The tenant's wait; None if its last turn did not fail.
     wait: Backoff | None
 
 
-def look(client: redis.Redis, tenant_id: str, sent_ms: int | None, *, retry: bool) -> Due | None:
-    """Whether a wake-up is to be answered now; None when it is not.
+def look(inbox: Inbox, sent_ms: int | None, *, retry: bool) -> Due | None:
+    """Decide whether to answer a wake-up now; None if not.
 
-    Not when a turn has sent one of its own since, nor while the tenant's next try is still to come:
-    new enqueues must not bypass it.
+    It is not answered if a turn has sent one of its own since, nor before the tenant's next try is
+    due: new enqueues must not bypass the wait.
 
     Args:
-        sent_ms: when the wake-up was sent; None: it is never outdated.
+        sent_ms: when the wake-up was sent; None if it is never outdated.
         retry: it is that next try.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    pipe = client.pipeline(transaction=False)
-    pipe.get(keys.wake(tenant_id))
-    pipe.hgetall(keys.backoff(tenant_id))
+    pipe = inbox.client.pipeline(transaction=False)
+    pipe.get(keys.wake(inbox.tenant_id))
+    pipe.hgetall(keys.backoff(inbox.tenant_id))
     flag, fields = redis_values.answers(pipe)
     if wakeups.is_outdated(flag, sent_ms):
         return None
     wait = backoff.parse(fields)
-    if retry or wait is None or wait.is_over(inbox.server_time_ms(client)):
+    if retry or wait is None or wait.is_over(inboxes.server_time_ms(inbox.client)):
         return Due(wait)
     return None
 
 
-def note_fault(
-    client: redis.Redis, settings: Settings, tenant_id: str, error: ConfkeepError
-) -> float:
-    """Let a tenant wait whose turn failed, and tell why.
+def note_fault(inbox: Inbox, error: ConfkeepError) -> float:
+    """Let a tenant whose turn failed wait, and tell why.
 
     Returns:
         Seconds until the next try.
@@ -195,32 +181,30 @@ def note_fault(
     Raises:
         BrokerUnavailable: Redis did not answer; nothing may be noted.
     """
-    noted = backoff.failed(client, tenant_id, error)
-    waits.tell_failed(settings, tenant_id, noted)
-    show_retrying(client, settings, tenant_id, error)
+    noted = backoff.failed(inbox, error)
+    waits.tell_failed(inbox.settings, inbox.tenant_id, noted)
+    show_retrying(inbox, error)
     return noted.delay_s
 
 
-def tell_over(client: redis.Redis, tenant_id: str, wait: Backoff, turn: Turn) -> None:
+def tell_over(inbox: Inbox, wait: Backoff, turn: Turn) -> None:
     """Tell that a tenant goes on after a wait.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
     waited = turn.committed + turn.dead + turn.left
-    waits.tell_over(tenant_id, wait, inbox.server_time_ms(client), waited)
+    waits.tell_over(inbox.tenant_id, wait, inboxes.server_time_ms(inbox.client), waited)
 
 
-def show_retrying(
-    client: redis.Redis, settings: Settings, tenant_id: str, error: ConfkeepError
-) -> None:
-    """Let the results of a tenant's waiting backups, the oldest ones of a great many, say why they
-    wait.
+def show_retrying(inbox: Inbox, error: ConfkeepError) -> None:
+    """Write into the results of a tenant's waiting backups why they wait; of very many, into the
+    oldest ones' results.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    batch = inbox.peek(client, tenant_id, _MOST_SHOWN)
+    batch = inbox.peek(_MOST_SHOWN)
     for start in range(0, len(batch), _SHOWN_AT_ONCE):
         ids = [waiting.entry.backup_id for waiting in batch[start : start + _SHOWN_AT_ONCE]]
-        receipts.show_retrying(client, ids, error, settings.receipt_ttl_s)
+        receipts.show_retrying(inbox.client, ids, error, inbox.settings.receipt_ttl_s)

@@ -1,4 +1,4 @@
-"""The command line's one reader of histories: versions with dates and line counts; it only reads."""
+"""A tenant's devices and their versions: what each changed, when, and its files."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass, replace
 import pygit2
 
 from confkeep.errors import NotInStore
-from worker.store.backup import (
+from worker.store.history.index import HistoryIndex, open_index
+from worker.store.repository.backup import (
     BINARY_NAME,
     DEVICE_ID_HEADER,
     EXPORT_NAME,
     Version,
     checked_uuid,
 )
-from worker.store.index import HistoryIndex
-from worker.store.reader import (
+from worker.store.repository.reader import (
     Pair,
     devices_of,
     find_commit,
     id_in_header,
     read_pair,
 )
-from worker.store.repository import TenantRepository, tells_damage
+from worker.store.repository.tenant_repository import TenantRepository, tells_damage
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +51,34 @@ class DeviceRow:
 
 
 @tells_damage
+def versions_of(
+    repository: TenantRepository,
+    device_id: str,
+    count: int | None = None,
+    *,
+    details: bool = False,
+) -> list[Version]:
+    """A device's versions, newest first; none if it has none.
+
+    Args:
+        count: at most so many; None: all.
+        details: with what each changed and how large it is.
+
+    Raises:
+        InvalidId: the device's id is no UUID.
+        RepositoryDamaged: git itself cannot be read.
+    """
+    with open_index(repository) as index:
+        return index.versions(device_id, tip=repository.tip(), limit=count, details=details)
+
+
 def last_versions(repository: TenantRepository, device_id: str, count: int) -> list[Version]:
-    """At most `count` versions of a device, newest first.
+    """As `versions_of`.
 
     Raises:
         NotInStore: the device has none.
     """
-    with HistoryIndex(repository) as index:
-        found = index.versions(device_id, tip=repository.tip(), limit=count)
+    found = versions_of(repository, device_id, count)
     if not found:
         raise NotInStore(f"no version of device {device_id} in {repository.path.name}")
     return found
@@ -85,7 +105,7 @@ def rows_of(repository: TenantRepository, device_id: str, wanted: Wanted) -> lis
     Raises:
         InvalidId, NotInStore: `before` is no version of the device.
     """
-    with HistoryIndex(repository) as index:
+    with open_index(repository) as index:
         tip = repository.tip()
         if wanted.captured_before is None:
             return list(_page(repository, index, device_id, tip, wanted))
@@ -157,7 +177,7 @@ def pair_at(repository: TenantRepository, device_id: str, sha: str) -> tuple[pyg
 @tells_damage
 def device_rows(repository: TenantRepository) -> list[DeviceRow]:
     """The devices of the newest commit, the last changed one first."""
-    with HistoryIndex(repository) as index:
+    with open_index(repository) as index:
         found = index.devices(repository.tip())
     current = set(devices_of(repository))
     return [DeviceRow(device, *row) for device, row in found.items() if device in current]

@@ -33,20 +33,27 @@ from typing import TypeVar
 import pygit2
 
 from confkeep.errors import NotInStore
-from worker.store import index_build, reader
-from worker.store.backup import (
+from worker.store.history import index_build
+from worker.store.history.index_build import MergedHistory, pack_uuid, unpack_uuid
+from worker.store.history.index_file import Detail, Entry, IndexFile, Row, Unusable
+from worker.store.history.index_keeper import DAMAGE_MARK as DAMAGE_MARK
+from worker.store.history.index_keeper import INDEX_NAME as INDEX_NAME
+from worker.store.history.index_keeper import IndexKeeper, raw_id, tells_damage_of_git
+from worker.store.history.index_rows import detail_of, row_of, version_of
+from worker.store.repository import reader
+from worker.store.repository.backup import (
     BACKUP_ID_HEADER,
     Version,
     checked_uuid,
 )
-from worker.store.index_build import MergedHistory, pack_uuid, unpack_uuid
-from worker.store.index_file import Detail, Entry, IndexFile, Row, Unusable
-from worker.store.index_keeper import DAMAGE_MARK as DAMAGE_MARK
-from worker.store.index_keeper import INDEX_NAME as INDEX_NAME
-from worker.store.index_keeper import IndexKeeper, raw_id, tells_damage_of_git
-from worker.store.index_rows import detail_of, row_of, version_of
+from worker.store.repository.tenant_repository import TenantRepository
 
 _Value = TypeVar("_Value")
+
+
+def open_index(repository: TenantRepository) -> HistoryIndex:
+    """The repository's index, whatever its state. Nothing is read or written before it is used."""
+    return HistoryIndex(repository)
 
 
 class HistoryIndex(IndexKeeper):

@@ -18,9 +18,9 @@ import pygit2
 from pygit2.enums import SortMode
 
 from confkeep.errors import RepositoryDamaged
-from worker.store import reader
-from worker.store.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER
-from worker.store.index_file import Entry
+from worker.store.history.index_file import Entry
+from worker.store.repository import reader
+from worker.store.repository.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER
 
 #: A callback that gets how many commits are done and how many there are.
 Progress = Callable[[int, int], None]

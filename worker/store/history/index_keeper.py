@@ -1,4 +1,4 @@
-"""Keeps the history index complete, or has it built anew; `worker.store.index` answers from it."""
+"""Keeps the history index complete, or has it built anew; `worker.store.history.index` answers from it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 import pygit2
 
 from confkeep import modes
-from worker.store import index_build
-from worker.store.index_build import Progress
-from worker.store.index_file import Damaged, Entry, IndexFile, Unusable, delete_file
-from worker.store.repository import TenantRepository, damage
+from worker.store.history import index_build
+from worker.store.history.index_build import Progress
+from worker.store.history.index_file import Damaged, Entry, IndexFile, Unusable, delete_file
+from worker.store.repository.tenant_repository import TenantRepository, damage
 
 INDEX_NAME: Final = "confkeep.index"
 DAMAGE_MARK: Final = "confkeep.index-damaged"
