@@ -163,7 +163,7 @@ class IndexKeeper:
             if len(batch) == _CATCH_UP_BATCH or done == total:
                 if not file.append(known, batch):
                     raise Unusable("another process wrote meanwhile")
-                known, batch = batch[-1].sha, []
+                known, batch = batch[-1].version.id, []
             if progress is not None and (done % 100 == 0 or done == total):
                 progress(done, total)
 

@@ -49,7 +49,7 @@ from worker.store.history.index_build import (
     is_uniform,
 )
 from worker.store.repository import reader
-from worker.store.repository.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME
+from worker.store.repository.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME, pack_uuid
 from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.upkeep.verify_files import (
     Half,
@@ -351,7 +351,7 @@ class _Verification:
             self._changes = None
         backup_id = reader.id_in_header(commit.raw, BACKUP_ID_HEADER)
         if of_main and backup_id is not None:
-            self._ids.append((index_build.pack_uuid(backup_id), id_))
+            self._ids.append((pack_uuid(backup_id), id_))
         tree = self._tree(commit.tree)
         old: bytes | None = b""
         parent_tree = ""
@@ -373,7 +373,7 @@ class _Verification:
                 text = f"commit {id_.hex()} lost it from its tree"
                 self.report.add(Kind.DEVICE, name.decode(), text)
             if of_main and self._changes is not None and is_device(name):
-                self._changes[index_build.pack_uuid(name.decode())].append(id_)
+                self._changes[pack_uuid(name.decode())].append(id_)
 
     # 5
 
