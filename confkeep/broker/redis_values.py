@@ -169,7 +169,7 @@ def shown(name: bytes) -> str:
 
 
 def room_of(text: bytes | None) -> int | None:
-    """The bytes in `confkeep:room`; None: there is no limit, or what stands there is none."""
+    """The bytes in `confkeep:room`; None if there is no limit, or what stands there is none."""
     number = number_of(text)
     return number if number > 0 else None
 

@@ -1,4 +1,4 @@
-"""What the exporter reads from Redis at each scrape, in a few round trips; it changes nothing."""
+"""What the exporter reads from Redis at each scrape, in a few round trips."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def _versions(repository: TenantRepository, device_id: str) -> set[tuple[dt.date
 
 
 def _id_of(capture: Capture) -> str | None:
-    """A capture's backup_id; None: it cannot be read, or is refused anyway."""
+    """A capture's backup_id; None if it cannot be read, or is refused anyway."""
     if capture.known_id is not None:
         return capture.known_id
     try:

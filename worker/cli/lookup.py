@@ -1,4 +1,4 @@
-"""From what a person types to ids: tenants and devices by unambiguous prefix; it only reads."""
+"""Finds tenants and devices by the beginning of an id."""
 
 from __future__ import annotations
 

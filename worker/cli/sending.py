@@ -1,4 +1,4 @@
-"""Many captures through the queue, in order, with bounded bytes on the way; it prints nothing."""
+"""Sends many captures through the queue, in order, with a bound on the bytes on the way."""
 
 from __future__ import annotations
 

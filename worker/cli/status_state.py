@@ -39,7 +39,7 @@ class StoreStatus:
     tenants: list[str]
     #: How many repositories every user of the machine may enter; of those we create, none.
     exposed: int
-    #: What is wrong with the machine's git; None: nothing.
+    #: What is wrong with the machine's git; None if nothing is.
     git: str | None
     #: Why tenants' last repacks did not run.
     skipped: dict[str, str]

@@ -1,4 +1,4 @@
-"""What the exporter knows of the store: sizes and stale devices, looked up in the background; it only reads."""
+"""What the exporter knows of the store: sizes and stale devices, looked up in the background."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class StoreFigures:
         self._stale_after_s = stale_after_s
         self._worst = worst
         self._devices: dict[str, _Devices] = {}
-        #: None: there is no store, or it was not looked through yet.
+        #: None if there is no store, or it was not looked through yet.
         self._found: list[Sample] | None = None
         self._looked_s = 0.0
 

@@ -1,4 +1,4 @@
-"""The sweep: each worker looks for forgotten inboxes of its shards and wakes them; it commits none.
+"""The sweep: each worker looks for forgotten inboxes of its shards and wakes them.
 
 Wake-ups get lost with killed workers and brokers. The sweep makes that cost seconds: an inbox with
 entries, without a fresh wake-up, a held lock or a running backoff, is woken. Any number of workers
@@ -64,7 +64,7 @@ class WorkerStatus:
     name: str
     shards: list[int]
     last_sweep_age_s: float
-    #: What a thread of it met lately that nobody foresaw; None: nothing.
+    #: What a thread of it met lately that nobody foresaw; None if there was nothing.
     trouble: str | None = None
 
     @property

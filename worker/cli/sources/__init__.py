@@ -1,4 +1,4 @@
-"""Where an import may come from, and how a folder is recognised; it reads no history and sends nothing."""
+"""Where an import may come from, and how a folder is recognised."""
 
 from __future__ import annotations
 

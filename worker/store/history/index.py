@@ -1,4 +1,4 @@
-"""The history index: a device's versions at the cost of the answer; derived from git, never trusted over it.
+"""The history index: answers a device's history at the cost of the answer. Derived from git.
 
 The reader's algorithm
 ----------------------
@@ -128,7 +128,7 @@ class HistoryIndex(IndexKeeper):
         return None, missing
 
     def last_seen(self, device_id: str, *, tip: pygit2.Oid | str | None) -> dt.datetime | None:
-        """When a device was last backed up, changed or not; None: not known to the index.
+        """When a device was last backed up, changed or not; None if not known to the index.
 
         Only says what the index knows when it is complete for `tip`.
         """

@@ -1,4 +1,4 @@
-"""What the history index is built from: the commits and which devices each changed; only reads git.
+"""Reads from git what the history index holds: the commits, and which devices each changed.
 
 Two root trees are compared as bytes: what they begin and end with alike is skipped, and only the
 entries between are taken apart. That makes the cost of a commit that of reading its root tree.
@@ -118,7 +118,7 @@ def read_tree(git: pygit2.Repository, tree: str) -> bytes:
         raise RepositoryDamaged(f"tree {tree} cannot be read") from error
 
 
-#: An entry that differs between two trees: its name, and mode and id in each; None: not there.
+#: An entry that differs between two trees: its name, and mode and id in each; None if not there.
 Difference = tuple[bytes, bytes | None, bytes | None]
 
 
@@ -197,7 +197,7 @@ def linear_entries(git: pygit2.Repository, parent: str | None, shas: bytes) -> I
     """What the commits of a chain changed.
 
     Args:
-        parent: the commit before the first; None: there is none.
+        parent: the commit before the first; None if there is none.
         shas: the ids, 20 bytes each, newest first.
     """
     tree_id = "" if parent is None else read_commit(git, parent).tree

@@ -1,4 +1,4 @@
-"""The history index's file: plain SQLite tables, a checksum in each row; it never looks into git.
+"""The history index's file: plain SQLite tables with a checksum in each row.
 
 `confkeep.index` in the repository's folder has a rollback journal: that works on network file systems, and
 for readers who may not write, where a write-ahead log does not.
@@ -120,7 +120,7 @@ class Root:
     tip: bytes | None = None
     commits: int = 0
     base: int = NO_MERGE
-    #: The boot whose writes are not synced; None: all is.
+    #: The boot whose writes are not synced; None if all is.
     boot: bytes | None = None
 
 
@@ -268,7 +268,7 @@ class IndexFile:
         return root
 
     def last_seen(self, device: bytes) -> int | None:
-        """When the device was last backed up, changed or not; None: unknown to the index."""
+        """When the device was last backed up, changed or not; None if unknown to the index."""
         with _sqlite_errors():
             found = self._db.execute("SELECT * FROM devices WHERE device=?", (device,)).fetchone()
             return None if found is None else int(_checked(found)[1])
@@ -339,7 +339,7 @@ class IndexFile:
             return bytes(_checked(found)[1])
 
     def number_of(self, sha: bytes, *, most: int = 100_000) -> int | None:
-        """The number of a commit, looked for among the newest `most`; None: not there."""
+        """The number of a commit, looked for among the newest `most`; None if not there."""
         with _sqlite_errors():
             found = self._db.execute(
                 "SELECT number FROM commits WHERE number>=? AND sha=? ORDER BY number DESC LIMIT 1",
@@ -360,7 +360,7 @@ class IndexFile:
         return numbers
 
     def check_structure(self) -> str | None:
-        """What SQLite finds wrong with its pages; None: nothing."""
+        """What SQLite finds wrong with its pages; None if nothing is."""
         with _sqlite_errors():
             found = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
             return None if found == "ok" else str(found)

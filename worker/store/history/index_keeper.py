@@ -1,4 +1,4 @@
-"""Keeps the history index complete, or has it built anew; `worker.store.history.index` answers from it."""
+"""Keeps the history index complete, or rebuilds it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class IndexKeeper:
         leaves this method; a damaged file is marked for being built anew.
 
         Args:
-            parent_sha: the commit below the first of `entries`; None: there is none.
+            parent_sha: the commit below the first of `entries`; None if there is none.
         """
         try:
             if self._mark.exists():

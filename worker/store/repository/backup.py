@@ -1,4 +1,4 @@
-"""What goes into the store and what comes back, as plain data; it reads and writes nothing."""
+"""What goes into the store and what comes out of it, as plain data."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Backup:
     backup_id: str
     device_id: str
     export: bytes
-    #: None: the capture has no binary; then the commit holds `export.rsc` alone.
+    #: None if the capture has no binary; then the commit holds `export.rsc` alone.
     binary: bytes | None
     message: str
     #: Becomes the author's date; None: the time of the commit.
@@ -107,10 +107,10 @@ class Detail:
     #: Of the export.
     lines_added: int
     lines_removed: int
-    #: Sizes of the two files; None: the version does not hold that file.
+    #: Sizes of the two files; None if the version does not hold that file.
     export_bytes: int | None
     binary_bytes: int | None
-    #: Why the capture looks bad or failed; None: it does not.
+    #: Why the capture looks bad or failed; None if it does not.
     suspect: str | None
 
 
@@ -142,10 +142,10 @@ class Version:
     id: bytes
     #: The committer's date, in seconds since 1970.
     committed_s: int
-    #: `pack_uuid` of it; None: written by something that knows no backup ids.
+    #: `pack_uuid` of it; None if written by something that knows no backup ids.
     packed_backup_id: bytes | None
     raw_message: bytes
-    #: None: not known, or not asked for.
+    #: None if not known, or not asked for.
     detail: Detail | None = None
 
     @property
@@ -160,7 +160,7 @@ class Version:
 
     @property
     def backup_id(self) -> str | None:
-        """None: written by something that knows no backup ids."""
+        """None if written by something that knows no backup ids."""
         return None if self.packed_backup_id is None else unpack_uuid(self.packed_backup_id)
 
     @property

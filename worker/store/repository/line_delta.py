@@ -1,4 +1,4 @@
-"""Lines added and removed between two texts, as git counts them; pure.
+"""Counts lines added and removed between two texts, as git counts them.
 
 git does not always find the smallest edit, so no count of our own may stand in for its diff,
 with one exception: lines that stand in one text only are set aside by git before it compares, and

@@ -1,4 +1,4 @@
-"""Reading a tenant's repository: files, versions and differences; it never writes."""
+"""Reads a tenant's repository: files, versions and devices."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ID_DIGITS: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The two files of a device in one commit; None: the commit does not hold that file."""
+    """The two files of a device in one commit; None if the commit does not hold that file."""
 
     export: bytes | None
     binary: bytes | None
@@ -264,7 +264,7 @@ def _commit(repository: TenantRepository, commit_id: pygit2.Oid) -> pygit2.Commi
 
 
 def _entry(commit: pygit2.Commit, device_id: str) -> tuple[pygit2.Oid, int] | None:
-    """What stands under the device's name in a commit: its id and mode; None: nothing."""
+    """What stands under the device's name in a commit: its id and mode; None if nothing is."""
     try:
         entry = commit.tree[device_id]
     except KeyError:

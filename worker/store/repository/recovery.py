@@ -1,4 +1,4 @@
-"""What opening a repository for writing puts right; it touches nothing that a live process owns.
+"""Repairs what dead writers left, when a repository is opened for writing.
 
 A writer that was killed, or a machine that lost power, leaves at most:
 

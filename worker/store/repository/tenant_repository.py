@@ -1,4 +1,4 @@
-"""Opening and creating a tenant's bare repository; it writes no backup and moves no branch."""
+"""Opens and creates a tenant's bare repository."""
 
 from __future__ import annotations
 

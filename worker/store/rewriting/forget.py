@@ -1,4 +1,4 @@
-"""Erasing a device or a tenant from the store, and the proof of it; it knows no queue and asks nobody.
+"""Erases a device or a tenant from the store, and proves it.
 
 `docs/retention.md`, Erasure, explains the steps. All of them may be done again after a crash.
 """
@@ -167,7 +167,7 @@ def traces_of_device(path: Path, device_id: str, held: int | None = None) -> lis
     object that refs do not reach, and no commit or tree that leads to the device.
 
     Args:
-        held: as `flock.alone` gives it; None: nobody holds it.
+        held: as `flock.alone` gives it; None if nobody holds it.
 
     Raises:
         GitUnavailable, MaintenanceFailed: git is not there, failed or took too long.

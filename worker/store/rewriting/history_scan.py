@@ -1,4 +1,4 @@
-"""A chain of commits, oldest first, with the device that each captured; it only reads git."""
+"""Reads a chain of commits, oldest first, with the device that each captured."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Scanned:
     #: 20 bytes, as all ids here.
     id: bytes
     committed_s: int
-    #: The device's name of 36 bytes; None: the commit is no capture.
+    #: The device's name of 36 bytes; None if the commit is no capture.
     device: bytes | None
     #: The device's folder in this commit; None like `device`.
     folder: Folder | None = None
@@ -64,7 +64,7 @@ class Chain:
 
     #: The ids, oldest first, 20 bytes each.
     ids: bytes
-    #: The merge, 40 hex digits; None: there is none.
+    #: The merge, 40 hex digits; None if there is none.
     merge: str | None
 
 

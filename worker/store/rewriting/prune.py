@@ -1,4 +1,4 @@
-"""Removes what no ref of a repository reaches, by git's own program; it decides about no history.
+"""Removes what no ref of a repository reaches, by git's own program.
 
 Only for who holds `flock.alone`: then no writer lives whose pack is durable and not yet referred
 to, and no repack of ours runs that takes the new pack for one to be removed; git's own is kept from
@@ -169,7 +169,7 @@ def reachable_ids(path: Path, held: int | None, *, timeout_s: float = _TIMEOUT_S
     """The ids of all objects that refs reach, as git tells.
 
     Args:
-        held: as `flock.alone` gives it; None: nobody holds it.
+        held: as `flock.alone` gives it; None if nobody holds it.
         timeout_s: seconds after which git is killed.
 
     Raises:

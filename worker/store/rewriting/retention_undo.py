@@ -1,4 +1,4 @@
-"""Undoing the newest rewrite by retention, with what was committed since; it decides no rule.
+"""Undoes the newest rewrite by retention, and keeps what was committed since.
 
 An undoing is a rewrite as any other, by the same steps: `main` becomes the history of before, and
 on top of it the commits since, which have the same trees. What it replaces is kept as well: to undo

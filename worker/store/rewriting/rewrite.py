@@ -1,4 +1,4 @@
-"""Replaces a history by another one in one durable step; what the other one holds, its makers decide.
+"""Replaces a history by another one in one durable step.
 
 `docs/retention.md` explains the steps and what a crash between each two of them leaves. The makers
 are `rewrite_selection`, for retention, and `rewrite_erasure`.
@@ -45,9 +45,9 @@ _NAME_BYTES: Final = 36
 class Made:
     """Another history, whose objects are durable and which nothing refers to yet."""
 
-    #: 40 hex digits; None: nothing is left.
+    #: 40 hex digits; None if nothing is left.
     tip: str | None = None
-    #: The old and the new id of each commit whose id changed; None: it goes.
+    #: The old and the new id of each commit whose id changed; None if it goes.
     changed_ids: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     removed: list[RemovedBackup] = field(default_factory=list)
     #: The ids of backups whose binary goes.
@@ -130,7 +130,7 @@ class HistoryWriter:
     """
 
     def __init__(self, repository: TenantRepository, main: str | None, keeps: ExitStack) -> None:
-        """Begin while `main` names the commit `main` (40 hex digits; None: there is none).
+        """Begin while `main` names the commit `main` (40 hex digits; None if there is none).
 
         Args:
             keeps: to be closed when refs reach all that was written, as `keep.name_pack` says.

@@ -1,4 +1,4 @@
-"""A history, of any shape, without one device; it moves no ref and removes nothing."""
+"""Makes a history, of any shape, without one device."""
 
 from __future__ import annotations
 

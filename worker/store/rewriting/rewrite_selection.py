@@ -1,4 +1,4 @@
-"""The history that is left when rules remove captures and binaries of a chain; it moves no ref."""
+"""Makes the history that is left when rules remove captures and binaries of a chain."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Selection:
     keep: Sequence[bool]
     #: Captures that stay without their binary.
     drop_binary: Sequence[bool]
-    #: The commit below the first one, 40 hex digits; None: there is none.
+    #: The commit below the first one, 40 hex digits; None if there is none.
     base: str | None = None
 
     def first_affected(self) -> int | None:
-        """The number of the first commit that is not to stay as it is; None: all stay."""
+        """The number of the first commit that is not to stay as it is; None if all stay."""
         for number, (keep, drop) in enumerate(zip(self.keep, self.drop_binary, strict=True)):
             if not keep or drop:
                 return number

@@ -1,4 +1,4 @@
-"""Taking over bare tenant repositories that something else wrote, in place; it rewrites no history.
+"""Takes over, in place, bare tenant repositories that something else wrote.
 
 HEAD is made to point to `main`, and `main` to go on where HEAD's branch stopped when there is no
 `main`; the history index is built; all is verified. Loose objects are packed only when asked.
@@ -35,7 +35,7 @@ class State:
 
     #: What HEAD names: a ref, or a commit's id when it is detached.
     head: str
-    #: The newest commit; None: there is none.
+    #: The newest commit; None if there is none.
     tip: str | None
     commits: int
     devices: int

@@ -1,4 +1,4 @@
-"""Proving that a restore works: a random sample restored from a fresh clone; it changes no backup.
+"""Proves that a restore works: restores a random sample from a fresh clone.
 
 For each version of the sample, two witnesses must agree: the files that come out of the clone, read
 back from a folder that was empty, and what the repository's own history says about them.

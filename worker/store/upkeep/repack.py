@@ -1,4 +1,4 @@
-"""Repacking a tenant's repository beside its writers; it moves no ref and loses no object.
+"""Repacks a tenant's repository beside its writers.
 
 Git only ever adds: it writes packs, a multi-pack-index and a commit-graph, all synced. What has
 become superfluous is removed by us, after the folder's names are durable (git does not sync those)
@@ -67,7 +67,7 @@ class Repacked:
     bytes_after: int
     loose_before: int
     duration_s: float
-    #: Why it was not a full one; None: it was.
+    #: Why it was not a full one; None if it was.
     no_full: str | None
 
 

@@ -1,4 +1,4 @@
-"""Rebuilding what is derived in a repository; it touches no ref and no object that a ref needs.
+"""Rebuilds damaged files that can be derived from git.
 
 Mended are the history index, an idx whose pack is intact, HEAD, the configuration (the damaged one
 is kept as `config.damaged`), files of dead writers, halves of packs of which no ref needs anything,

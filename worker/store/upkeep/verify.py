@@ -1,4 +1,4 @@
-"""Verifying a tenant's repository, bit by bit, with git's own programs; it changes nothing.
+"""Verifies a tenant's repository, bit by bit, with git's own programs.
 
 What ends one part of it unforeseen is a finding, and the other parts go on.
 
@@ -173,7 +173,7 @@ class _Verification:
         self._bad: set[bytes] = set()
         #: A root tree's id and whether it holds devices alone.
         self._uniform = ("", False)
-        #: For each device the commits that changed it, newest first; None: there are merges.
+        #: For each device the commits that changed it, newest first; None if there are merges.
         self._changes: dict[bytes, list[bytes]] | None = defaultdict(list)
         self._ids: list[tuple[bytes, bytes]] = []
         #: The commits that `main` reaches.

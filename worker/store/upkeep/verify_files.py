@@ -231,7 +231,7 @@ def _check_trailer(report: Report, file: Path, kind: Kind) -> bool:
 
 
 def _trailer_problem(file: Path) -> str | None:
-    """Why a file does not end with the checksum of what stands before; None: it does, or is gone."""
+    """Why a file does not end with the checksum of what stands before; None if it does, or is gone."""
     hasher = hashlib.sha1(usedforsecurity=False)
     try:
         with file.open("rb") as opened:

@@ -1,4 +1,4 @@
-"""Verifying the history index against git; it changes nothing."""
+"""Verifies the history index against git."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class GitSide:
     git: TenantRepository
     #: The commit of `main`.
     tip: bytes | None
-    #: For each device the commits that changed it, newest first; None: there is a merge.
+    #: For each device the commits that changed it, newest first; None if there is a merge.
     changes: Mapping[bytes, Sequence[bytes]] | None
     #: The backup ids in `main`, each with its commit.
     backup_ids: Sequence[tuple[bytes, bytes]]
@@ -69,7 +69,7 @@ def set_back(
     reached: Container[bytes],
     holds: Callable[[bytes], bool],
 ) -> str | None:
-    """Whether `main` was set back, with the way back; None: it was not, as far as the index tells.
+    """Whether `main` was set back, with the way back; None if it was not, as far as the index tells.
 
     The index is made complete for a commit after `main` names it, and never before.
 
@@ -95,7 +95,7 @@ def set_back(
 
 
 def _tip_of_index(path: Path) -> bytes | None:
-    """The commit for which the index is complete; None: it does not say, or is damaged."""
+    """The commit for which the index is complete; None if it does not say, or is damaged."""
     try:
         file = IndexFile(path)
     except Unusable:

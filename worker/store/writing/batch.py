@@ -1,4 +1,4 @@
-"""A batch of backups as git objects on top of a parent commit; it reads the repository, writes nothing."""
+"""Makes a batch of backups into git objects on top of a parent commit, in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The write protocol: a batch of backups becomes commits in one durable step; it reads no history.
+"""The write protocol: a batch of backups becomes commits in one durable step.
 
 `docs/write-path.md` explains the steps and what a crash between each two of them leaves.
 """
