@@ -26,14 +26,15 @@ from tests.histories import (
     write_merged,
 )
 from tests.judge import git, log_of_device
-from worker.store.history import index_file, index_keeper
+from worker.store.history import index_file, index_keeper, index_rows
 from worker.store.history.index import (
     DAMAGE_MARK,
     INDEX_NAME,
     HistoryIndex,
     open_index,
 )
-from worker.store.history.index_file import Entry, IndexFile
+from worker.store.history.index_file import IndexFile
+from worker.store.history.index_rows import Entry, Root
 from worker.store.repository import reader
 from worker.store.repository.backup import (
     Backup,
@@ -513,7 +514,8 @@ def test_rows_that_fit_their_checksums_but_not_git(
     path, _devices = small_store(store)
     assert verify_repository(path).findings == []
     # Each row's checksum is taken for right, as if the row had been written so.
-    monkeypatch.setattr(index_file, "_checked", lambda row: row[:-1])
+    for module in (index_file, index_rows):
+        monkeypatch.setattr(module, "checked", lambda row: row[:-1])
     with closing(sqlite3.connect(path / INDEX_NAME)) as db, db:
         assert db.execute(change).rowcount
     assert {finding.kind for finding in verify_repository(path).findings} == {"index"}
@@ -628,7 +630,7 @@ def test_what_is_written_without_a_mark_is_synced(
     said: list[tuple[int, bool]] = []
     store_root = IndexFile._store_root
 
-    def noted(file: IndexFile, root: index_file.Root) -> None:
+    def noted(file: IndexFile, root: Root) -> None:
         before = file.root.boot is not None
         store_root(file, root)
         (level,) = file._db.execute("PRAGMA synchronous").fetchone()

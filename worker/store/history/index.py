@@ -35,10 +35,11 @@ import pygit2
 from confkeep.errors import NotInStore
 from worker.store.history import index_build
 from worker.store.history.index_build import MergedHistory
-from worker.store.history.index_file import Entry, IndexFile, Unusable
+from worker.store.history.index_file import IndexFile
 from worker.store.history.index_keeper import DAMAGE_MARK as DAMAGE_MARK
 from worker.store.history.index_keeper import INDEX_NAME as INDEX_NAME
 from worker.store.history.index_keeper import IndexKeeper, raw_id, tells_damage_of_git
+from worker.store.history.index_rows import Entry, Unusable
 from worker.store.repository import reader
 from worker.store.repository.backup import (
     BACKUP_ID_HEADER,

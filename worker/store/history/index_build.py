@@ -18,7 +18,7 @@ import pygit2
 from pygit2.enums import SortMode
 
 from confkeep.errors import RepositoryDamaged
-from worker.store.history.index_file import Entry
+from worker.store.history.index_rows import Entry
 from worker.store.repository import reader
 from worker.store.repository.backup import (
     BACKUP_ID_HEADER,

@@ -23,6 +23,7 @@ import pygit2
 from confkeep.errors import NotInStore, RepositoryDamaged, StoreUnavailable
 from confkeep.routeros.script import binary_kind, parse_script
 from worker.store.git.durable import file_system_errors
+from worker.store.git.git_process import Progress
 from worker.store.history.index import HistoryIndex, open_index
 from worker.store.repository import reader
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, FILE_NAMES, Version
@@ -30,9 +31,6 @@ from worker.store.repository.line_delta import count_changed_lines
 from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.upkeep.clone import clone_repository
 from worker.store.upkeep.drill_report import DrillReport, Point, Restored
-
-#: Is told what is being done, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
 
 #: How many versions are restored unless told else.
 SAMPLE: Final = 20

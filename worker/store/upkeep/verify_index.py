@@ -11,7 +11,8 @@ from worker.store.git.refs import MAIN_REF
 from worker.store.history import index_build
 from worker.store.history.index import INDEX_NAME
 from worker.store.history.index_build import RawCommit
-from worker.store.history.index_file import NO_MERGE, Damaged, IndexFile, Unfinished, Unusable
+from worker.store.history.index_file import IndexFile
+from worker.store.history.index_rows import NO_MERGE, Damaged, Unfinished, Unusable
 from worker.store.repository.backup import unpack_uuid
 from worker.store.repository.detail import read_detail
 from worker.store.repository.tenant_repository import TenantRepository

@@ -11,7 +11,7 @@ from confkeep.errors import RepositoryDamaged
 from worker.store.git import pack
 from worker.store.git.pack import PackObject, TreeEntry
 from worker.store.git.root_tree import RootTree
-from worker.store.history.index_file import Entry
+from worker.store.history.index_rows import Entry
 from worker.store.repository.backup import (
     BACKUP_ID_HEADER,
     BINARY_NAME,
