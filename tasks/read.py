@@ -84,7 +84,7 @@ def _entry_of(version: Version) -> HistoryEntry:
         message=version.message.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
         committed_at=version.committed_at,
         backup_id=version.backup_id,
-        suspect=version.suspect,
+        suspect=None if version.detail is None else version.detail.suspect,
     )
 
 

@@ -8,6 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pygit2
@@ -25,18 +26,25 @@ from tests.histories import (
     write_merged,
 )
 from tests.judge import git, log_of_device
-from worker.store.history import index_file, index_keeper
+from worker.store.history import index_file, index_keeper, index_rows
 from worker.store.history.index import (
     DAMAGE_MARK,
     INDEX_NAME,
     HistoryIndex,
     open_index,
 )
-from worker.store.history.index_build import pack_uuid
-from worker.store.history.index_file import Detail, Entry, IndexFile
-from worker.store.history.index_rows import detail_of
+from worker.store.history.index_file import IndexFile
+from worker.store.history.index_rows import Entry, Root
 from worker.store.repository import reader
-from worker.store.repository.backup import Backup, Committed, Version, encode_text
+from worker.store.repository.backup import (
+    Backup,
+    Committed,
+    Detail,
+    Version,
+    encode_text,
+    pack_uuid,
+)
+from worker.store.repository.detail import read_detail
 from worker.store.repository.tenant_repository import (
     TenantRepository,
     create_repository,
@@ -63,24 +71,9 @@ def listed(path: Path, device: str, **options: object) -> list[Version]:
         return index.versions(device, tip=repository.tip(), **options)  # type: ignore[arg-type]
 
 
-def detail_in(version: Version) -> Detail:
-    """What a version says that was asked for with details."""
-    assert version.export_changed is not None
-    assert version.lines_added is not None
-    assert version.lines_removed is not None
-    return Detail(
-        version.export_changed,
-        version.lines_added,
-        version.lines_removed,
-        version.export_bytes,
-        version.binary_bytes,
-        version.suspect,
-    )
-
-
 def bare(versions: Sequence[Version]) -> list[Version]:
     """Without what the oracle does not know."""
-    return [Version(v.sha, v.message, v.committed_at, v.backup_id) for v in versions]
+    return [replace(version, detail=None) for version in versions]
 
 
 def catch_up(path: Path, **options: object) -> bool:
@@ -100,20 +93,15 @@ def indexed(backups: Sequence[Backup], answers: Sequence[Committed]) -> list[Ent
     """What a writer tells the index about a batch."""
     return [
         Entry(
-            sha=bytes.fromhex(answer.sha),
-            committed_s=int(answer.committed_at.timestamp()),
-            backup_id=pack_uuid(answer.backup_id),
-            message=encode_text(backup.message),
+            Version(
+                bytes.fromhex(answer.sha),
+                int(answer.committed_at.timestamp()),
+                pack_uuid(answer.backup_id),
+                encode_text(backup.message),
+                answer.detail,
+            ),
             changed=() if answer.unchanged else (pack_uuid(answer.device_id),),
             seen=pack_uuid(answer.device_id),
-            detail=Detail(
-                export_changed=answer.export_changed,
-                lines_added=answer.lines_added,
-                lines_removed=answer.lines_removed,
-                export_bytes=len(backup.export),
-                binary_bytes=None if backup.binary is None else len(backup.binary),
-                suspect=answer.suspect,
-            ),
         )
         for backup, answer in zip(backups, answers, strict=True)
     ]
@@ -209,7 +197,7 @@ def test_any_order_of_appends_losses_and_catching_up(
                 log_of_device(path, device) if repository.tip() else []
             )
             for version in listed(path, device, details=True):
-                assert detail_in(version) == detail_of(repository, version.sha, device)
+                assert version.detail == read_detail(repository, version.sha, device)
 
 
 def small_store(store: Path, *, commits: int = 120, devices: int = 5) -> tuple[Path, list[str]]:
@@ -289,12 +277,12 @@ def test_configuration_changes_only(store: Path) -> None:
         expected = [
             version.sha
             for version in walked(path, device)
-            if detail_of(repository, version.sha, device).export_changed
+            if read_detail(repository, version.sha, device).export_changed
         ]
         for _ in range(2):  # looked up; then kept
             found = listed(path, device, config_changes_only=True)
             assert [version.sha for version in found] == expected
-            assert all(version.export_changed for version in found)
+            assert all(version.detail and version.detail.export_changed for version in found)
         assert len(expected) < len(walked(path, device))
         limited = listed(path, device, config_changes_only=True, limit=2)
         assert [version.sha for version in limited] == expected[:2]
@@ -322,14 +310,14 @@ def test_a_foreign_commit_has_each_devices_own_line_counts(store: Path, order: i
     commit(50, [2, 2, 0])
     stream.write(path)
     expected = {
-        device: [detail_of(open_repository(path), v.sha, device) for v in walked(path, device)]
+        device: [read_detail(open_repository(path), v.sha, device) for v in walked(path, device)]
         for device in devices
     }
     assert len({detail for details in expected.values() for detail in details}) > 10
     assert catch_up(path)
     for device in [*devices[::order], *devices]:  # looked up; then kept
         found = listed(path, device, details=True)
-        assert [detail_in(version) for version in found] == expected[device]
+        assert [version.detail for version in found] == expected[device]
     assert verify_repository(path).findings == []
 
 
@@ -526,7 +514,8 @@ def test_rows_that_fit_their_checksums_but_not_git(
     path, _devices = small_store(store)
     assert verify_repository(path).findings == []
     # Each row's checksum is taken for right, as if the row had been written so.
-    monkeypatch.setattr(index_file, "_checked", lambda row: row[:-1])
+    for module in (index_file, index_rows):
+        monkeypatch.setattr(module, "checked", lambda row: row[:-1])
     with closing(sqlite3.connect(path / INDEX_NAME)) as db, db:
         assert db.execute(change).rowcount
     assert {finding.kind for finding in verify_repository(path).findings} == {"index"}
@@ -641,7 +630,7 @@ def test_what_is_written_without_a_mark_is_synced(
     said: list[tuple[int, bool]] = []
     store_root = IndexFile._store_root
 
-    def noted(file: IndexFile, root: index_file.Root) -> None:
+    def noted(file: IndexFile, root: Root) -> None:
         before = file.root.boot is not None
         store_root(file, root)
         (level,) = file._db.execute("PRAGMA synchronous").fetchone()
@@ -667,7 +656,10 @@ def test_no_history_reads_files_whose_versions_are_known(
                 writer.commit_backups([Backup(str(uuid.uuid4()), device, export, None, "m")])
     monkeypatch.setattr(reader, "read_pair", None)
     for device in devices:
-        said = [version.suspect for version in listed(path, device, details=True)]
+        said = [
+            version.detail and version.detail.suspect
+            for version in listed(path, device, details=True)
+        ]
         assert said == ["the export is an HTML page", None, "the export is empty"]
 
 

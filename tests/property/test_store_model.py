@@ -158,10 +158,10 @@ def play(model: Model, path: Path, now_s: int, steps: list[Step]) -> None:
             first = model.answers[answer.backup_id]
             assert answer.replayed
             assert (answer.sha, answer.device_id) == (first.sha, first.device_id)
-            assert (answer.lines_added, answer.lines_removed, answer.unchanged) == (
-                first.lines_added, first.lines_removed, first.unchanged
+            assert (answer.detail.lines_added, answer.detail.lines_removed, answer.unchanged) == (
+                first.detail.lines_added, first.detail.lines_removed, first.unchanged
             )  # fmt: skip
-            assert answer.export_changed == first.export_changed
+            assert answer.detail.export_changed == first.detail.export_changed
             assert answer.committed_at == first.committed_at
             continue
         entry = new[answer.backup_id]
@@ -174,10 +174,10 @@ def play(model: Model, path: Path, now_s: int, steps: list[Step]) -> None:
         assert answer.device_id == entry.device
         assert answer.unchanged == entry.unchanged
         assert answer.committed_at == dt.datetime.fromtimestamp(now_s, dt.UTC)
-        assert (answer.lines_added, answer.lines_removed) == delta_of(
+        assert (answer.detail.lines_added, answer.detail.lines_removed) == delta_of(
             lines_of(old_export or b""), lines_of(entry.export)
         )
-        assert answer.export_changed == (
+        assert answer.detail.export_changed == (
             old_export is None or configuration(old_export) != configuration(entry.export)
         )
 

@@ -186,16 +186,17 @@ class BatchCommitter:
         raise AssertionError("unreachable")
 
     def _receipt(self, committed: Committed) -> Receipt:
-        suspect = committed.suspect
+        detail = committed.detail
+        suspect = detail.suspect
         receipt = Receipt(
             backup_id=committed.backup_id,
             tenant_id=self._tenant_id,
             device_id=committed.device_id,
             sha=committed.sha,
-            lines_added=committed.lines_added,
-            lines_removed=committed.lines_removed,
+            lines_added=detail.lines_added,
+            lines_removed=detail.lines_removed,
             unchanged=committed.unchanged,
-            export_changed=committed.export_changed,
+            export_changed=detail.export_changed,
             committed_at=committed.committed_at,
             suspect=suspect,
             warnings=[] if suspect is None else [warning_of(suspect)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -167,11 +167,18 @@ def receipt_in(path: Path, tenant_id: str, backup_id: str) -> dict[str, Any] | N
     if device_id is None:
         # Written by something that names the backup only.
         device_id = min(changed_devices(commit), default="")
-    committed = asdict(describe_commit(repository, commit, device_id))
-    del committed["replayed"]
-    reason = committed["suspect"]
+    made = describe_commit(repository, commit, device_id)
+    detail = made.detail
     return {
         "tenant_id": tenant_id,
-        **committed,
-        "warnings": [] if reason is None else [warning_of(reason)],
+        "backup_id": made.backup_id,
+        "device_id": made.device_id,
+        "sha": made.sha,
+        "lines_added": detail.lines_added,
+        "lines_removed": detail.lines_removed,
+        "unchanged": made.unchanged,
+        "export_changed": detail.export_changed,
+        "committed_at": made.committed_at,
+        "suspect": detail.suspect,
+        "warnings": [] if detail.suspect is None else [warning_of(detail.suspect)],
     }

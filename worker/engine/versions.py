@@ -13,6 +13,7 @@ from worker.store.repository.backup import (
     BINARY_NAME,
     DEVICE_ID_HEADER,
     EXPORT_NAME,
+    Detail,
     Version,
     checked_uuid,
 )
@@ -35,9 +36,15 @@ class Row:
     captured_at: dt.datetime
 
     @property
+    def detail(self) -> Detail:
+        """What the version's files tell: every listed one was asked for with it."""
+        assert self.version.detail is not None
+        return self.version.detail
+
+    @property
     def removed(self) -> bool:
         """The device is not in this version any more."""
-        return self.version.export_bytes is None and self.version.binary_bytes is None
+        return self.detail.export_bytes is None and self.detail.binary_bytes is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ def test_what_git_has_is_not_written_again(repository: TenantRepository, writer:
     (answer,) = writer.commit_backups([_backup(binary=b"other")])
     assert _objects(repository) == before + 4 + 4 + 1 + 1
     assert answer.unchanged
-    assert not answer.export_changed
+    assert not answer.detail.export_changed
     assert _git(repository, "rev-parse", "main^{tree}") == _git(
         repository, "rev-parse", "main~1^{tree}"
     )
@@ -120,7 +120,11 @@ def test_a_retry_gets_the_same_answers(
     new = _backup(b"a\nc\nd\n")
     again = writer.commit_backups([backups[2], *backups, new], now_s=NOW_S + 5)
     assert again[:4] == [replace(answers[n], replayed=True) for n in (2, 0, 1, 2)]
-    assert (again[4].lines_added, again[4].lines_removed, again[4].replayed) == (1, 0, False)
+    assert (again[4].detail.lines_added, again[4].detail.lines_removed, again[4].replayed) == (
+        1,
+        0,
+        False,
+    )
     assert _git(repository, "rev-list", "--count", "main").strip() == "4"
 
 

@@ -57,7 +57,7 @@ _COPY_MAX: Final = 0xFFFFFF
 #: Offsets from here on stand in the idx's table of 8-byte offsets.
 _OFFSET_31_BITS: Final = 0x80000000
 
-_FOLDER_MODE: Final = b"40000"
+FOLDER_MODE: Final = b"40000"
 
 
 def object_id(kind: int, data: bytes | bytearray) -> bytes:
@@ -301,7 +301,7 @@ class TreeEntry:
 
     @property
     def is_folder(self) -> bool:
-        return self.mode in (_FOLDER_MODE, b"040000")
+        return self.mode in (FOLDER_MODE, b"040000")
 
     @property
     def is_blob(self) -> bool:
@@ -342,4 +342,4 @@ def encode_tree(entries: Iterable[TreeEntry]) -> bytes:
 
 def folder_entry(name: bytes, id_: bytes) -> bytes:
     """The bytes of one folder's entry."""
-    return b"%s %s\0%s" % (_FOLDER_MODE, name, id_)
+    return b"%s %s\0%s" % (FOLDER_MODE, name, id_)

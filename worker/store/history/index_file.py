@@ -28,18 +28,34 @@ import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
-from zlib import crc32
 
 from confkeep import modes
+from worker.store.history.index_rows import (
+    NO_DETAIL,
+    PUT_COMMIT,
+    PUT_DEVICE,
+    PUT_STATE,
+    PUT_VERSION,
+    SCHEMA,
+    Damaged,
+    Entry,
+    Root,
+    Unfinished,
+    Unusable,
+    cells_of,
+    checked,
+    sqlite_errors,
+    version_of,
+    with_crc,
+)
+from worker.store.repository.backup import Detail, Version
 
 #: Raised with every change of what the rows mean; a file of another format is built anew.
 FORMAT: Final = 3
-
-NO_MERGE: Final = -1
 
 #: How long a reader waits while the writer's transaction is being written.
 _BUSY_S: Final = 2.0
@@ -48,112 +64,6 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 #: What earlier formats kept beside the file.
 _OLD_NAME: Final = "confkeep.index-seal"
-
-#: SQLite's words for a file that time or permission may mend; all others are damage.
-_NOT_DAMAGE: Final = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_INTERRUPT,
-    }
-)
-
-_SCHEMA: Final = """
-CREATE TABLE state (id INTEGER PRIMARY KEY, format INTEGER, tip BLOB, commits INTEGER, base INTEGER,
-    boot BLOB, crc INTEGER);
-CREATE TABLE commits (number INTEGER PRIMARY KEY, sha BLOB, committed_s INTEGER, backup_id BLOB,
-    message BLOB, crc INTEGER);
-CREATE INDEX commits_by_backup ON commits (backup_id) WHERE backup_id NOTNULL;
-CREATE TABLE versions (device BLOB, position INTEGER, number INTEGER, export_changed INTEGER,
-    lines_added INTEGER, lines_removed INTEGER, export_bytes INTEGER, binary_bytes INTEGER,
-    suspect TEXT, crc INTEGER, PRIMARY KEY (device, position)) WITHOUT ROWID;
-CREATE TABLE devices (device BLOB PRIMARY KEY, seen_s INTEGER, crc INTEGER) WITHOUT ROWID
-"""
-_PUT_STATE: Final = "INSERT OR REPLACE INTO state VALUES (?,?,?,?,?,?,?)"
-_PUT_COMMIT: Final = "INSERT INTO commits VALUES (?,?,?,?,?,?)"
-_PUT_VERSION: Final = "INSERT OR REPLACE INTO versions VALUES (?,?,?,?,?,?,?,?,?,?)"
-_PUT_DEVICE: Final = "INSERT OR REPLACE INTO devices VALUES (?,?,?)"
-#: Columns of a version with its checksum; those of its commit follow.
-_VERSION_COLUMNS: Final = 10
-
-
-class Unusable(Exception):
-    """The file is absent, locked, full or not permitted. Never leaves the index."""
-
-
-class Unfinished(Unusable):
-    """The machine went down while the file was open, or another machine has it."""
-
-
-class Damaged(Unusable):
-    """What the file holds is not what was written, or is of another format: build it anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Detail:
-    """What only a look into the blobs tells about a version of a device."""
-
-    export_changed: bool
-    lines_added: int
-    lines_removed: int
-    export_bytes: int | None
-    binary_bytes: int | None
-    #: Why the capture looks bad or failed; None if it does not.
-    suspect: str | None
-
-
-_NO_DETAIL: Final = (None,) * 6
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One version of a device as the index holds it."""
-
-    sha: bytes
-    committed_s: int
-    backup_id: bytes | None
-    message: bytes
-    detail: Detail | None = None
-
-    def without_detail(self) -> Row:
-        """What the commit alone tells."""
-        return replace(self, detail=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One commit to be added."""
-
-    sha: bytes
-    committed_s: int
-    backup_id: bytes | None
-    message: bytes
-    #: The devices that the commit changed.
-    changed: Sequence[bytes]
-    #: The device that a backup is of.
-    seen: bytes | None = None
-    #: Of the one device that it changed.
-    detail: Detail | None = None
-
-    def as_row(self) -> Row:
-        """The version that it is of each device that it changed."""
-        return Row(self.sha, self.committed_s, self.backup_id, self.message, self.detail)
-
-
-@dataclass(frozen=True, slots=True)
-class Root:
-    """What the file is complete for."""
-
-    tip: bytes | None = None
-    commits: int = 0
-    base: int = NO_MERGE
-    #: The boot whose writes are not synced; None if all is.
-    boot: bytes | None = None
 
 
 @cache
@@ -166,48 +76,6 @@ def boot_id() -> bytes:
         return uuid.uuid4().bytes
 
 
-@contextmanager
-def _sqlite_errors() -> Iterator[None]:
-    """Whatever SQLite or a row's shape makes of damaged bytes becomes `Unusable`."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", None)
-        if code is not None and code & 0xFF in _NOT_DAMAGE:
-            raise Unusable(str(error)) from error
-        raise Damaged(str(error)) from error
-    except (TypeError, ValueError, OverflowError) as error:
-        # Damage may change a cell's type too.
-        raise Damaged(str(error)) from error
-
-
-def _with_crc(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (*row, crc32(repr(row).encode()))
-
-
-def _checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row that was read, without its checksum, which must be right."""
-    if crc32(repr(row[:-1]).encode()) != row[-1]:
-        raise Damaged("a row's checksum is wrong")
-    return row[:-1]
-
-
-def _cells(detail: Detail | None) -> tuple[Any, ...]:
-    if detail is None:
-        return _NO_DETAIL
-    return (int(detail.export_changed), *astuple(detail)[1:])
-
-
-def _row_of(found: tuple[Any, ...]) -> Row:
-    """A row of `versions` and that of its commit, behind each other."""
-    _device, _position, number, changed, *rest = _checked(found[:_VERSION_COLUMNS])
-    commit, sha, committed_s, backup_id, message = _checked(found[_VERSION_COLUMNS:])
-    if commit != number:
-        raise Damaged("a version is of another commit")
-    detail = None if changed is None else Detail(bool(changed), *rest)
-    return Row(sha, committed_s, backup_id, message, detail)
-
-
 class IndexFile:
     """An open index file. Every method raises `Unusable`, and nothing else, for a bad one."""
 
@@ -218,7 +86,7 @@ class IndexFile:
         self._write = write
         #: This connection added commits; it is to take the mark away.
         self._appended = self._marked = False
-        with _sqlite_errors():
+        with sqlite_errors():
             if write:
                 # SQLite would go by the umask. What it creates beside takes this one's permissions.
                 # Never an existing file: closing it would drop the locks of this process on it.
@@ -275,7 +143,7 @@ class IndexFile:
 
         No writer can commit meanwhile, so the block is short.
         """
-        with _sqlite_errors():
+        with sqlite_errors():
             self._db.execute("BEGIN")
             try:
                 self.root = self._read_root()
@@ -290,7 +158,7 @@ class IndexFile:
         found = self._db.execute("SELECT * FROM state").fetchone()
         if found is None:
             return Root()
-        _id, version, *state = _checked(found)
+        _id, version, *state = checked(found)
         if version != FORMAT:
             raise Damaged("another format")
         root = Root(*state)
@@ -301,25 +169,25 @@ class IndexFile:
 
     def last_seen(self, device: bytes) -> int | None:
         """When the device was last backed up, changed or not; None if unknown to the index."""
-        with _sqlite_errors():
+        with sqlite_errors():
             found = self._db.execute("SELECT * FROM devices WHERE device=?", (device,)).fetchone()
-            return None if found is None else int(_checked(found)[1])
+            return None if found is None else int(checked(found)[1])
 
     def all_last_seen(self) -> dict[bytes, int]:
         """All devices with when each was last backed up, changed or not."""
-        with _sqlite_errors():
-            return dict(map(_checked, self._db.execute("SELECT * FROM devices")))
+        with sqlite_errors():
+            return dict(map(checked, self._db.execute("SELECT * FROM devices")))
 
     def knows(self, device: bytes) -> bool:
         """Whether any row names the device."""
-        with _sqlite_errors():
+        with sqlite_errors():
             found = self._db.execute(
                 "SELECT 1 FROM devices WHERE device=?1 UNION SELECT 1 FROM versions WHERE device=?1",
                 (device,),
             )
             return found.fetchone() is not None
 
-    def devices(self, newest: int | None = None) -> dict[bytes, tuple[int, Row]]:
+    def devices(self, newest: int | None = None) -> dict[bytes, tuple[int, Version]]:
         """All devices that have versions, with how many and the newest of them.
 
         The last changed device is last.
@@ -327,7 +195,7 @@ class IndexFile:
         Args:
             newest: leave out versions at higher positions.
         """
-        with _sqlite_errors():
+        with sqlite_errors():
             found = self._db.execute(
                 "SELECT many, v.*, c.* FROM (SELECT device AS name, count(*) AS many, max(position)"
                 " AS last FROM versions WHERE position<=? GROUP BY device)"
@@ -335,44 +203,44 @@ class IndexFile:
                 " JOIN commits AS c ON c.number=v.number ORDER BY c.number",
                 (self.root.commits if newest is None else newest,),
             )
-            return {bytes(row[1]): (row[0], _row_of(row[1:])) for row in found}
+            return {bytes(row[1]): (row[0], version_of(row[1:])) for row in found}
 
-    def versions(self, device: bytes, newest: int | None = None) -> Iterator[Row]:
+    def versions(self, device: bytes, newest: int | None = None) -> Iterator[Version]:
         """A device's versions, newest first; each is checked before it is given.
 
         Args:
             newest: leave out those at higher positions.
         """
-        with _sqlite_errors():
+        with sqlite_errors():
             for found in self._db.execute(
                 "SELECT v.*, c.* FROM versions AS v JOIN commits AS c ON c.number=v.number"
                 " WHERE device=? AND position<=? ORDER BY position DESC",
                 (device, self.root.commits if newest is None else newest),
             ):
-                yield _row_of(found)
+                yield version_of(found)
 
-    def commits(self) -> Iterator[Row]:
+    def commits(self) -> Iterator[Version]:
         """All commits, parents first."""
-        with _sqlite_errors():
+        with sqlite_errors():
             for number, found in enumerate(
                 self._db.execute("SELECT * FROM commits ORDER BY number")
             ):
-                kept, *cells = _checked(found)
+                kept, *cells = checked(found)
                 if kept != number:
                     raise Damaged("a commit is missing")
-                yield Row(*cells)
+                yield Version(*cells)
 
     def sha_of(self, number: int) -> bytes:
         """The id of the commit with that number."""
-        with _sqlite_errors():
+        with sqlite_errors():
             found = self._db.execute("SELECT * FROM commits WHERE number=?", (number,)).fetchone()
             if found is None:
                 raise Damaged("a commit is missing")
-            return bytes(_checked(found)[1])
+            return bytes(checked(found)[1])
 
     def number_of(self, sha: bytes, *, most: int = 100_000) -> int | None:
         """The number of a commit, looked for among the newest `most`; None if not there."""
-        with _sqlite_errors():
+        with sqlite_errors():
             found = self._db.execute(
                 "SELECT number FROM commits WHERE number>=? AND sha=? ORDER BY number DESC LIMIT 1",
                 (self.root.commits - most, sha),
@@ -382,7 +250,7 @@ class IndexFile:
     def numbers_of(self, backup_ids: Iterable[bytes]) -> dict[bytes, list[int]]:
         """The commits that have one of these backup ids."""
         numbers: dict[bytes, list[int]] = {}
-        with _sqlite_errors():
+        with sqlite_errors():
             for backup_id in backup_ids:
                 found = self._db.execute(
                     "SELECT number FROM commits WHERE backup_id=?", (backup_id,)
@@ -393,7 +261,7 @@ class IndexFile:
 
     def check_structure(self) -> str | None:
         """What SQLite finds wrong with its pages; None if nothing is."""
-        with _sqlite_errors():
+        with sqlite_errors():
             found = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
             return None if found == "ok" else str(found)
 
@@ -411,11 +279,9 @@ class IndexFile:
             versions: list[tuple[Any, ...]] = []
             seen: dict[bytes, int] = {}
             for number, entry in enumerate(entries, self.root.commits):
-                versions += (
-                    (name, number, number, *_cells(entry.detail)) for name in entry.changed
-                )
-                names = entry.changed if entry.seen is None else (*entry.changed, entry.seen)
-                seen.update(dict.fromkeys(names, entry.committed_s))
+                cells = cells_of(entry.version.detail)
+                versions += ((name, number, number, *cells) for name in entry.changed)
+                seen.update(dict.fromkeys(entry.devices, entry.version.committed_s))
             if entries:
                 self._add(entries, versions, seen, self.root.base, synced=synced)
         return True
@@ -423,7 +289,7 @@ class IndexFile:
     def append_base(
         self,
         commits: Sequence[Entry],
-        versions: Mapping[bytes, Sequence[Entry]],
+        versions: Mapping[bytes, Sequence[Version]],
         seen: Mapping[bytes, int],
     ) -> None:
         """Begin an empty index with a history that has merges.
@@ -436,11 +302,11 @@ class IndexFile:
         with self._writing() as synced:
             if self.root.commits:
                 raise Unusable("another process wrote meanwhile")
-            number_of = {entry.sha: number for number, entry in enumerate(commits)}
+            number_of = {entry.version.id: number for number, entry in enumerate(commits)}
             rows = (
-                (device, position, number_of[entry.sha], *_NO_DETAIL)
+                (device, position, number_of[version.id], *NO_DETAIL)
                 for device, listed in versions.items()
-                for position, entry in enumerate(listed)
+                for position, version in enumerate(listed)
             )
             self._add(commits, rows, seen, len(commits) - 1, synced=synced)
 
@@ -455,22 +321,22 @@ class IndexFile:
     ) -> None:
         first = self.root.commits
         rows = (
-            (number, entry.sha, entry.committed_s, entry.backup_id, entry.message)
-            for number, entry in enumerate(entries, first)
+            (number, made.id, made.committed_s, made.packed_backup_id, made.raw_message)
+            for number, made in enumerate((entry.version for entry in entries), first)
         )
-        self._db.executemany(_PUT_COMMIT, map(_with_crc, rows))
-        self._db.executemany(_PUT_VERSION, map(_with_crc, versions))
-        self._db.executemany(_PUT_DEVICE, map(_with_crc, seen.items()))
+        self._db.executemany(PUT_COMMIT, map(with_crc, rows))
+        self._db.executemany(PUT_VERSION, map(with_crc, versions))
+        self._db.executemany(PUT_DEVICE, map(with_crc, seen.items()))
         # The first one that is synced needs no mark. Of a writer who goes on the next ones do.
         self._marked = not synced or self._appended
         self._appended = True
         boot = boot_id() if self._marked else None
-        self._store_root(Root(entries[-1].sha, first + len(entries), base, boot))
+        self._store_root(Root(entries[-1].version.id, first + len(entries), base, boot))
 
     def _store_root(self, root: Root) -> None:
         self.root = root
         row = (1, FORMAT, root.tip, root.commits, root.base, root.boot)
-        self._db.execute(_PUT_STATE, _with_crc(row))
+        self._db.execute(PUT_STATE, with_crc(row))
 
     def add_details(self, device: bytes, details: Mapping[bytes, Detail]) -> None:
         """Keep details, by commit, that were looked up after a device's versions were indexed."""
@@ -484,15 +350,15 @@ class IndexFile:
             ):
                 detail = wanted.pop(sha, None)
                 if detail is not None:
-                    rows.append((*_checked(tuple(cells))[:3], *_cells(detail)))
+                    rows.append((*checked(tuple(cells))[:3], *cells_of(detail)))
                 if not wanted:
                     break
-            self._db.executemany(_PUT_VERSION, map(_with_crc, rows))
+            self._db.executemany(PUT_VERSION, map(with_crc, rows))
 
     @contextmanager
     def _writing(self, *, synced: bool = False) -> Iterator[bool]:
         """A transaction; its tables are there. Gives whether it is going to be synced."""
-        with _sqlite_errors():
+        with sqlite_errors():
             try:
                 synced = self._begin(synced=synced)
                 yield synced
@@ -508,7 +374,7 @@ class IndexFile:
         self.root = self._read_root()
         if self.root == Root():
             if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                for statement in _SCHEMA.split(";"):
+                for statement in SCHEMA.split(";"):
                     self._db.execute(statement)
         elif self.root.boot is None and not synced:
             self._db.execute("ROLLBACK")
@@ -519,8 +385,7 @@ class IndexFile:
 def delete_file(path: Path) -> None:
     """Remove an index file, and its journal, which must not be played into the next one."""
     for name in (journal_of(path), path, path.with_name(_OLD_NAME)):
-        with suppress(FileNotFoundError):
-            os.unlink(name)
+        name.unlink(missing_ok=True)
 
 
 def journal_of(path: Path) -> Path:
@@ -529,8 +394,7 @@ def journal_of(path: Path) -> Path:
 
 
 def _place_of(path: Path) -> tuple[int, int] | None:
-    try:
+    with suppress(OSError):
         found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+        return found.st_dev, found.st_ino
+    return None

@@ -15,7 +15,8 @@ import pygit2
 from confkeep import modes
 from worker.store.history import index_build
 from worker.store.history.index_build import Progress
-from worker.store.history.index_file import Damaged, Entry, IndexFile, Unusable, delete_file
+from worker.store.history.index_file import IndexFile, delete_file
+from worker.store.history.index_rows import Damaged, Entry, Unusable
 from worker.store.repository.tenant_repository import TenantRepository, damage
 
 INDEX_NAME: Final = "confkeep.index"
@@ -163,7 +164,7 @@ class IndexKeeper:
             if len(batch) == _CATCH_UP_BATCH or done == total:
                 if not file.append(known, batch):
                     raise Unusable("another process wrote meanwhile")
-                known, batch = batch[-1].sha, []
+                known, batch = batch[-1].version.id, []
             if progress is not None and (done % 100 == 0 or done == total):
                 progress(done, total)
 

@@ -1,60 +1,131 @@
-"""Converts between rows of the history index and the store's versions."""
+"""The rows of the history index: what they hold, and how each proves itself."""
 
 from __future__ import annotations
 
-import datetime as dt
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from typing import Any, Final
+from zlib import crc32
 
-from confkeep.routeros.export import same_configuration
-from confkeep.routeros.suspect import why_suspect
-from worker.store.history.index_build import pack_uuid, unpack_uuid
-from worker.store.history.index_file import Detail, Row
-from worker.store.repository import reader
-from worker.store.repository.backup import Version, decode_text, encode_text
-from worker.store.repository.line_delta import count_changed_lines
-from worker.store.repository.tenant_repository import TenantRepository
+from worker.store.repository.backup import Detail, Version
+
+NO_MERGE: Final = -1
+
+#: SQLite's words for a file that time or permission may mend; all others are damage.
+_NOT_DAMAGE: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_INTERRUPT,
+    }
+)
+
+SCHEMA: Final = """
+CREATE TABLE state (id INTEGER PRIMARY KEY, format INTEGER, tip BLOB, commits INTEGER, base INTEGER,
+    boot BLOB, crc INTEGER);
+CREATE TABLE commits (number INTEGER PRIMARY KEY, sha BLOB, committed_s INTEGER, backup_id BLOB,
+    message BLOB, crc INTEGER);
+CREATE INDEX commits_by_backup ON commits (backup_id) WHERE backup_id NOTNULL;
+CREATE TABLE versions (device BLOB, position INTEGER, number INTEGER, export_changed INTEGER,
+    lines_added INTEGER, lines_removed INTEGER, export_bytes INTEGER, binary_bytes INTEGER,
+    suspect TEXT, crc INTEGER, PRIMARY KEY (device, position)) WITHOUT ROWID;
+CREATE TABLE devices (device BLOB PRIMARY KEY, seen_s INTEGER, crc INTEGER) WITHOUT ROWID
+"""
+PUT_STATE: Final = "INSERT OR REPLACE INTO state VALUES (?,?,?,?,?,?,?)"
+PUT_COMMIT: Final = "INSERT INTO commits VALUES (?,?,?,?,?,?)"
+PUT_VERSION: Final = "INSERT OR REPLACE INTO versions VALUES (?,?,?,?,?,?,?,?,?,?)"
+PUT_DEVICE: Final = "INSERT OR REPLACE INTO devices VALUES (?,?,?)"
+#: Columns of a version with its checksum; those of its commit follow.
+_VERSION_COLUMNS: Final = 10
 
 
-def detail_of(repository: TenantRepository, sha: str, device_id: str) -> Detail:
-    """What the blobs of a device tell about a commit that changed it, against its first parent."""
-    commit = reader.find_commit(repository, sha)
-    new = reader.read_pair(repository, commit, device_id)
-    old = reader.Pair(None, None)
-    if commit.parents:
-        old = reader.read_pair(repository, commit.parents[0], device_id)
-    added, removed = count_changed_lines(old.export or b"", new.export or b"")
-    return Detail(
-        export_changed=(old.export is None) != (new.export is None)
-        or not same_configuration(old.export or b"", new.export or b""),
-        lines_added=added,
-        lines_removed=removed,
-        export_bytes=None if new.export is None else len(new.export),
-        binary_bytes=None if new.binary is None else len(new.binary),
-        suspect=why_suspect(new.export, new.binary),
-    )
+class Unusable(Exception):
+    """The file is absent, locked, full or not permitted. Never leaves the index."""
 
 
-def row_of(version: Version) -> Row:
-    """A version that was found by walking git, as a row without details."""
-    return Row(
-        sha=bytes.fromhex(version.sha),
-        committed_s=int(version.committed_at.timestamp()),
-        backup_id=None if version.backup_id is None else pack_uuid(version.backup_id),
-        message=encode_text(version.message),
-    )
+class Unfinished(Unusable):
+    """The machine went down while the file was open, or another machine has it."""
 
 
-def version_of(row: Row) -> Version:
-    """A row as the caller gets it."""
-    detail = row.detail
-    return Version(
-        sha=row.sha.hex(),
-        message=decode_text(row.message),
-        committed_at=dt.datetime.fromtimestamp(row.committed_s, dt.UTC),
-        backup_id=None if row.backup_id is None else unpack_uuid(row.backup_id),
-        lines_added=None if detail is None else detail.lines_added,
-        lines_removed=None if detail is None else detail.lines_removed,
-        export_changed=None if detail is None else detail.export_changed,
-        export_bytes=None if detail is None else detail.export_bytes,
-        binary_bytes=None if detail is None else detail.binary_bytes,
-        suspect=None if detail is None else detail.suspect,
-    )
+class Damaged(Unusable):
+    """What the file holds is not what was written, or is of another format: build it anew."""
+
+
+NO_DETAIL: Final = (None,) * 6
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One commit to be added, as a version of each device that it changed."""
+
+    version: Version
+    changed: Sequence[bytes]
+    #: The device that a backup is of.
+    seen: bytes | None = None
+
+    @property
+    def devices(self) -> Sequence[bytes]:
+        """Those that it says something about."""
+        return self.changed if self.seen is None else (*self.changed, self.seen)
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What the file is complete for."""
+
+    tip: bytes | None = None
+    commits: int = 0
+    base: int = NO_MERGE
+    #: The boot whose writes are not synced; None if all is.
+    boot: bytes | None = None
+
+
+@contextmanager
+def sqlite_errors() -> Iterator[None]:
+    """Whatever SQLite or a row's shape makes of damaged bytes becomes `Unusable`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is not None and code & 0xFF in _NOT_DAMAGE:
+            raise Unusable(str(error)) from error
+        raise Damaged(str(error)) from error
+    except (TypeError, ValueError, OverflowError) as error:
+        # Damage may change a cell's type too.
+        raise Damaged(str(error)) from error
+
+
+def with_crc(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row to be written, with its checksum behind it."""
+    return (*row, crc32(repr(row).encode()))
+
+
+def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row that was read, without its checksum, which must be right."""
+    if crc32(repr(row[:-1]).encode()) != row[-1]:
+        raise Damaged("a row's checksum is wrong")
+    return row[:-1]
+
+
+def cells_of(detail: Detail | None) -> tuple[Any, ...]:
+    """The columns of a version that its files tell; NULL where they are not known."""
+    if detail is None:
+        return NO_DETAIL
+    return (int(detail.export_changed), *astuple(detail)[1:])
+
+
+def version_of(found: tuple[Any, ...]) -> Version:
+    """A row of `versions` and that of its commit, behind each other."""
+    _device, _position, number, changed, *rest = checked(found[:_VERSION_COLUMNS])
+    commit, id_, committed_s, backup_id, message = checked(found[_VERSION_COLUMNS:])
+    if commit != number:
+        raise Damaged("a version is of another commit")
+    detail = None if changed is None else Detail(bool(changed), *rest)
+    return Version(id_, committed_s, backup_id, message, detail)

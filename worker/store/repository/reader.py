@@ -22,7 +22,7 @@ from worker.store.repository.backup import (
     checked_commit_id,
     checked_file_name,
     checked_uuid,
-    decode_text,
+    pack_uuid,
 )
 from worker.store.repository.tenant_repository import TenantRepository, damage, tells_damage
 
@@ -132,6 +132,16 @@ def read_pair(repository: TenantRepository, commit: pygit2.Commit, device_id: st
     return Pair(*(_file_in(repository, tree_id, name) for name in (EXPORT_NAME, BINARY_NAME)))
 
 
+def read_change(
+    repository: TenantRepository, commit: pygit2.Commit, device_id: str
+) -> tuple[Pair, Pair]:
+    """Both files of a device before a commit, in its first parent, and in it."""
+    new = read_pair(repository, commit, device_id)
+    if not commit.parent_ids:
+        return Pair(None, None), new
+    return read_pair(repository, commit.parents[0], device_id), new
+
+
 @tells_damage
 def devices_of(repository: TenantRepository) -> list[str]:
     """The ids of all devices in the newest commit, sorted."""
@@ -197,11 +207,12 @@ def _walk(repository: TenantRepository, device: str, tip: pygit2.Oid | None) -> 
 def version_of(commit: pygit2.Commit) -> Version:
     """What a commit says about itself."""
     raw = commit.read_raw()
+    backup_id = id_in_header(raw, BACKUP_ID_HEADER)
     return Version(
-        sha=str(commit.id),
-        message=decode_text(raw_message(raw)),
-        committed_at=dt.datetime.fromtimestamp(commit.commit_time, dt.UTC),
-        backup_id=id_in_header(raw, BACKUP_ID_HEADER),
+        commit.id.raw,
+        commit.commit_time,
+        None if backup_id is None else pack_uuid(backup_id),
+        raw_message(raw),
     )
 
 

@@ -28,10 +28,10 @@ from worker.store.git.git_objects import (
 from worker.store.git.git_process import require_git
 from worker.store.git.refs import MAIN_REF
 from worker.store.history.index import DAMAGE_MARK, INDEX_NAME, open_index
-from worker.store.history.index_build import pack_uuid
-from worker.store.history.index_file import IndexFile, Unusable, delete_file
+from worker.store.history.index_file import IndexFile, delete_file
+from worker.store.history.index_rows import Unusable
 from worker.store.repository import id_map, reader, recovery
-from worker.store.repository.backup import DEVICE_ID_HEADER, checked_uuid
+from worker.store.repository.backup import DEVICE_ID_HEADER, checked_uuid, pack_uuid
 from worker.store.repository.id_map import IdMap, Rewrite
 from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.rewriting import prune

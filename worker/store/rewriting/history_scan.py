@@ -22,7 +22,6 @@ from worker.store.repository.backup import (
 )
 from worker.store.repository.tenant_repository import TenantRepository
 
-_FOLDER: Final = b"40000"
 _EXPORT: Final = EXPORT_NAME.encode()
 _BINARY: Final = BINARY_NAME.encode()
 
@@ -155,7 +154,7 @@ class Scan:
 
     def _note(self, changes: Sequence[Change]) -> None:
         for name, entry in changes:
-            if entry is None or not is_device(name) or entry[:-20] != _FOLDER:
+            if entry is None or not is_device(name) or entry[:-20] != pack.FOLDER_MODE:
                 self._folders.pop(name, None)
             else:
                 self._folders[name] = self._folder(entry[-20:])

@@ -37,7 +37,6 @@ _PACK_COMMITS: Final = 8_192
 #: Most changed entries of a root tree that are stored as a delta.
 _DELTA_ENTRIES: Final = 64
 
-_FOLDER_MODE: Final = b"40000"
 _NAME_BYTES: Final = 36
 
 
@@ -173,7 +172,7 @@ class HistoryWriter:
     def change(self, changes: Sequence[tuple[bytes, bytes | None]]) -> None:
         """Put entries, each a name with mode and id, into the root tree, or remove some (None)."""
         if len(changes) <= _DELTA_ENTRIES and all(
-            entry is not None and entry[:-20] == _FOLDER_MODE and len(name) == _NAME_BYTES
+            entry is not None and entry[:-20] == pack.FOLDER_MODE and len(name) == _NAME_BYTES
             for name, entry in changes
         ):
             for name, entry in changes:

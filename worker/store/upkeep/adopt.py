@@ -7,13 +7,13 @@ HEAD is made to point to `main`, and `main` to go on where HEAD's branch stopped
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from worker.store.git import flock, ownership
 from worker.store.git.durable import file_system_errors
+from worker.store.git.git_process import Progress
 from worker.store.history.index import open_index
 from worker.store.repository import reader
 from worker.store.repository.tenant_repository import (
@@ -24,9 +24,6 @@ from worker.store.repository.tenant_repository import (
 from worker.store.upkeep.repack import repack
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Report
-
-#: Is told what is being done, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,6 @@
 """Verifies a tenant's repository, bit by bit, with git's own programs.
 
-What ends one part of it unforeseen is a finding, and the other parts go on.
-
-What is looked at, in this order:
+What is looked at, in this order; what ends one part unforeseen is a finding, and the others go on:
 
 1. Every pack, idx, multi-pack-index, commit-graph, reverse index and bitmap against the checksum
    that it ends with; every idx against its pack; packs without idx and files of dead writers.
@@ -13,9 +11,9 @@ What is looked at, in this order:
    parent's. No device may be in a commit's parent and not in the commit.
 5. Each device's latest pair, read by git and by libgit2.
 6. The maps of rewritten ids: every row against its checksum, and the map that counts against `main`.
-7. The history index: every row against git, of each device's versions the newest one's line counts
-   too, and SQLite's pages.
-   An index that is complete for a commit which `main` does not reach proves that `main` was set back.
+7. The history index: every row against git, the line counts of each device's newest version too,
+   and SQLite's pages. One that is complete for a commit which `main` does not reach proves that
+   `main` was set back.
 8. The tenant's own rules of retention against their checksum.
 
 Git runs in processes of its own, which damaged files may end, and reads nothing but objects.
@@ -25,7 +23,6 @@ libgit2 is asked only about a repository in which nothing was found.
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -37,7 +34,7 @@ import pygit2
 from confkeep.errors import ConfkeepError, MaintenanceFailed
 from worker.store.git import pack_set
 from worker.store.git.git_objects import BLOB, TREE, BadObject, GitObjects, git_for_objects
-from worker.store.git.git_process import require_git
+from worker.store.git.git_process import Progress, require_git
 from worker.store.git.refs import MAIN_REF
 from worker.store.history import index_build
 from worker.store.history.index import INDEX_NAME
@@ -49,7 +46,7 @@ from worker.store.history.index_build import (
     is_uniform,
 )
 from worker.store.repository import reader
-from worker.store.repository.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME
+from worker.store.repository.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME, pack_uuid
 from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.upkeep.verify_files import (
     Half,
@@ -62,19 +59,13 @@ from worker.store.upkeep.verify_files import (
     look_into_folders,
     maintenance_kept_away,
 )
+from worker.store.upkeep.verify_fsck import complaints_of
 from worker.store.upkeep.verify_index import GitSide, index_findings, set_back
 from worker.store.upkeep.verify_refs import check_refs
 from worker.store.upkeep.verify_report import Kind, Outcome, Report
 
-#: What is checked at the moment, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
-
-
 #: How often `git fsck` is run while packs come and go.
 _ATTEMPTS: Final = 4
-#: The object that a complaint of `git fsck` is about.
-_NAMED = re.compile(r"^(?:missing \w+ |error: (?:.*?[^-/0-9a-f])?)([0-9a-f]{40})\b")
-_STYLE: Final = ("error in ", "warning in ")
 
 
 class _TimeIsOver(Exception):
@@ -128,7 +119,7 @@ def verify_repository(
                     git_for_objects(path, deadline=end, stop=stop) as git,
                     GitObjects(git) as objects,
                 ):
-                    _run(_Verification(report, objects, subset, end, progress, stop))
+                    _Verification(report, objects, subset, end, progress, stop).run()
         except Exception as error:  # noqa: BLE001 - a finding, whatever it is: others are to be looked at
             report.fail(path.name, error)
             report.complete = False
@@ -138,13 +129,6 @@ def verify_repository(
             break
     report.duration_s = time.monotonic() - start
     return report
-
-
-def _run(verification: _Verification) -> None:
-    try:
-        verification.run()
-    except _TimeIsOver:
-        verification.report.complete = False
 
 
 class _Verification:
@@ -191,14 +175,17 @@ class _Verification:
             lambda: judge_halves(self.report, self._halves),
             self.check_latest,
             # Before the index: that is read through the map.
-            self.check_map,
+            lambda: check_ids(
+                self.report, self.objects, self._tips, self._reached, dict(self._ids)
+            ),
             self.check_index,
             lambda: check_rules(self.report),
         ):
             try:
                 part()
             except _TimeIsOver:
-                raise
+                self.report.complete = False
+                return
             except Exception as error:  # noqa: BLE001 - one part's end is no reason to stop
                 self.report.fail(self.path.name, error)
                 if self.report.outcome == Outcome.UNREADABLE:
@@ -217,15 +204,9 @@ class _Verification:
             self.report, lambda done, total: self._tick("packs", done, total)
         )
 
-    def check_map(self) -> None:
-        """The maps of rewritten ids."""
-        check_ids(self.report, self.objects, self._tips, self._reached, dict(self._ids))
-
     def _tick(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if now >= self._end:
-            raise _TimeIsOver
-        if self._stop is not None and self._stop():
+        if now >= self._end or (self._stop is not None and self._stop()):
             raise _TimeIsOver
         if self._progress is not None and (now - self._said > 0.1 or done == total):
             self._said = now
@@ -240,7 +221,15 @@ class _Verification:
         folder = self.path / "objects" / "pack"
         for attempt in range(_ATTEMPTS):
             packs = pack_set.names_of(folder)
-            found = self._fsck()
+            try:
+                found = complaints_of(
+                    self.objects,
+                    self._tips.values(),
+                    self.path,
+                    lambda _what, done, total: self._tick("links", done, total),
+                )
+            except MaintenanceFailed as error:
+                raise _TimeIsOver from error
             # A repack of somebody's removes packs that git has listed, not what is in them.
             if not found or pack_set.names_of(folder) == packs or attempt == _ATTEMPTS - 1:
                 break
@@ -249,42 +238,15 @@ class _Verification:
                 self._bad_object(id_, text)
             elif not self.report.findings:
                 self.report.add(Kind.PACK, "objects", text)
-        chosen = ids if self._subset is None else [id_ for id_ in ids if self._is_chosen(id_)]
+        chosen = ids
+        if self._subset is not None:
+            part, parts = self._subset
+            chosen = [id_ for id_ in ids if int.from_bytes(id_[-4:], "big") % parts == part - 1]
         self.report.objects = len(chosen)
         for done, (id_, _kind, data) in enumerate(self.objects.each(chosen)):
             self._tick("objects", done + 1, len(chosen))
             if isinstance(data, BadObject):
                 self._bad_object(id_, str(data))
-
-    def _fsck(self) -> dict[bytes, str]:
-        """The objects that `git fsck` complains of, with its words; b"" for what is about none."""
-        try:
-            done = self.objects.fsck(
-                sorted(set(self._tips.values())),
-                lambda _what, done, total: self._tick("links", done, total),
-            )
-        except MaintenanceFailed as error:
-            raise _TimeIsOver from error
-        found: dict[bytes, str] = {}
-        told = 0
-        for line in [
-            *done.said.splitlines(),
-            *done.printed.decode("utf-8", "replace").splitlines(),
-        ]:
-            # How an object of somebody else's is written is no damage: its hash is right.
-            if line.startswith(_STYLE):
-                told += 1
-            elif named := _NAMED.search(line):
-                text = line.removeprefix("error: ").replace(f"{self.path.absolute()}/", "")
-                found.setdefault(bytes.fromhex(named[1]), f"git fsck: {text}")
-        if done.code and not found and not told:
-            found[b""] = f"git fsck ended with {done.code}: {done.said.strip()[-300:]}"
-        return found
-
-    def _is_chosen(self, id_: bytes) -> bool:
-        assert self._subset is not None
-        part, parts = self._subset
-        return int.from_bytes(id_[-4:], "big") % parts == part - 1
 
     def _bad_object(self, id_: bytes, text: str) -> None:
         if id_ not in self._bad:
@@ -314,8 +276,7 @@ class _Verification:
                     continue
                 self.report.commits += 1
                 self._check_commit(id_, commit, of_main=tip == main)
-                for parent in reversed(commit.parents):
-                    packed = bytes.fromhex(parent)
+                for packed in map(bytes.fromhex, reversed(commit.parents)):
                     if packed not in seen:
                         seen.add(packed)
                         stack.append(packed)
@@ -351,7 +312,7 @@ class _Verification:
             self._changes = None
         backup_id = reader.id_in_header(commit.raw, BACKUP_ID_HEADER)
         if of_main and backup_id is not None:
-            self._ids.append((index_build.pack_uuid(backup_id), id_))
+            self._ids.append((pack_uuid(backup_id), id_))
         tree = self._tree(commit.tree)
         old: bytes | None = b""
         parent_tree = ""
@@ -373,7 +334,7 @@ class _Verification:
                 text = f"commit {id_.hex()} lost it from its tree"
                 self.report.add(Kind.DEVICE, name.decode(), text)
             if of_main and self._changes is not None and is_device(name):
-                self._changes[index_build.pack_uuid(name.decode())].append(id_)
+                self._changes[pack_uuid(name.decode())].append(id_)
 
     # 5
 
@@ -387,12 +348,11 @@ class _Verification:
         if main is None or tree is None:
             return
         git = self._open_git()
-        entries = entries_of(tree)
-        devices = [name for name in entries if is_device(name)]
-        for done, name in enumerate(devices):
+        devices = [found for found in entries_of(tree).items() if is_device(found[0])]
+        for done, (name, entry) in enumerate(devices):
             self._tick("devices", done + 1, len(devices))
             self.report.devices += 1
-            ours = self._pair(name, entries[name])
+            ours = self._pair(name, entry)
             if git is None or ours is None:
                 continue
             found = git.git.get(pygit2.Oid(raw=main))
@@ -406,11 +366,10 @@ class _Verification:
         if any(found.kind != Kind.LEFTOVER for found in self.report.findings):
             return None
         try:
-            repository = open_repository(self.path)
+            return open_repository(self.path)
         except ConfkeepError as error:
             self.report.fail(self.path.name, error)
             return None
-        return repository
 
     def _pair(self, name: bytes, entry: bytes) -> reader.Pair | None:
         if not entry.startswith(b"40000"):
@@ -436,18 +395,12 @@ class _Verification:
         if git is None or not (self.path / INDEX_NAME).exists():
             return
         self.objects.sound = git.git
-        side = GitSide(
-            git,
-            self._tips.get(MAIN_REF),
-            self._changes,
-            self._ids,
-            self._commit,
-            self.objects.__contains__,
-        )
+        main, holds = self._tips.get(MAIN_REF), self.objects.__contains__
+        side = GitSide(git, main, self._changes, self._ids, self._commit, holds)
         for text in index_findings(
             self.path / INDEX_NAME, side, lambda done, total: self._tick("index", done, total)
         ):
             self.report.add(Kind.INDEX, INDEX_NAME, text)
-        lost = set_back(git, self._tips.get(MAIN_REF), self._reached, self.objects.__contains__)
+        lost = set_back(git, main, self._reached, holds)
         if lost is not None:
             self.report.add(Kind.REF, MAIN_REF, lost)

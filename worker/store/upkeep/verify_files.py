@@ -15,8 +15,8 @@ from typing import Final
 from confkeep.errors import RepositoryDamaged, SideFileDamaged
 from worker.store.git import flock, git_config, keep
 from worker.store.git.git_objects import GitObjects
-from worker.store.history.index_build import pack_uuid
 from worker.store.repository import id_map, recovery
+from worker.store.repository.backup import pack_uuid
 from worker.store.rewriting.retention_file import RULES_NAME, load_rules
 from worker.store.rewriting.rewrite import BEFORE_REFS
 from worker.store.upkeep.verify_report import Kind, Report

@@ -8,13 +8,10 @@ from dataclasses import dataclass, field
 import pygit2
 
 from confkeep.errors import RepositoryDamaged
-from confkeep.routeros.export import same_configuration
-from confkeep.routeros.suspect import why_suspect
 from worker.store.git import pack
 from worker.store.git.pack import PackObject, TreeEntry
 from worker.store.git.root_tree import RootTree
-from worker.store.history.index_build import pack_uuid
-from worker.store.history.index_file import Detail, Entry
+from worker.store.history.index_rows import Entry
 from worker.store.repository.backup import (
     BACKUP_ID_HEADER,
     BINARY_NAME,
@@ -23,9 +20,12 @@ from worker.store.repository.backup import (
     Backup,
     Committed,
     Signature,
+    Version,
     encode_text,
+    pack_uuid,
 )
-from worker.store.repository.line_delta import count_changed_lines
+from worker.store.repository.detail import detail_of
+from worker.store.repository.reader import Pair
 from worker.store.repository.tenant_repository import TenantRepository
 
 _FILE_MODE = b"100644"
@@ -139,20 +139,15 @@ class Batch:
         packed = pack_uuid(backup.device_id)
         self.indexed.append(
             Entry(
-                sha=commit_id,
-                committed_s=self._now_s,
-                backup_id=pack_uuid(backup.backup_id),
-                message=encode_text(backup.message),
+                version=Version(
+                    commit_id,
+                    self._now_s,
+                    pack_uuid(backup.backup_id),
+                    encode_text(backup.message),
+                    answer.detail,
+                ),
                 changed=() if unchanged else (packed,),
                 seen=packed,
-                detail=Detail(
-                    export_changed=answer.export_changed,
-                    lines_added=answer.lines_added,
-                    lines_removed=answer.lines_removed,
-                    export_bytes=len(backup.export),
-                    binary_bytes=None if backup.binary is None else len(backup.binary),
-                    suspect=answer.suspect,
-                ),
             )
         )
         return answer
@@ -253,17 +248,11 @@ def describe(
     backup: Backup, sha: str, old_export: bytes | None, unchanged: bool, now_s: int
 ) -> Committed:
     """The answer for a backup that became the commit `sha`."""
-    added = removed = 0
-    if old_export != backup.export:
-        added, removed = count_changed_lines(old_export or b"", backup.export)
     return Committed(
         backup_id=backup.backup_id,
         device_id=backup.device_id,
         sha=sha,
-        lines_added=added,
-        lines_removed=removed,
         unchanged=unchanged,
-        export_changed=old_export is None or not same_configuration(old_export, backup.export),
         committed_at=dt.datetime.fromtimestamp(now_s, dt.UTC),
-        suspect=why_suspect(backup.export, backup.binary),
+        detail=detail_of(old_export, Pair(backup.export, backup.binary)),
     )

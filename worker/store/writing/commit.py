@@ -24,11 +24,12 @@ from worker.store.repository import reader, recovery
 from worker.store.repository.backup import (
     BACKUP_ID_HEADER,
     DEVICE_ID_HEADER,
+    NOTHING_KNOWN,
     Backup,
     Committed,
     Signature,
-    decode_text,
 )
+from worker.store.repository.detail import detail_of
 from worker.store.repository.id_map import RemovedBackup
 from worker.store.repository.tenant_repository import (
     DEFAULT_AUTHOR,
@@ -37,7 +38,7 @@ from worker.store.repository.tenant_repository import (
     damage,
     sync_repository,
 )
-from worker.store.writing.batch import Batch, describe
+from worker.store.writing.batch import Batch
 from worker.store.writing.stopwatch import Stopwatch
 
 #: Permissions of packs: git writes them read-only too.
@@ -295,12 +296,9 @@ def _describe_removed(gone: RemovedBackup, device_id: str) -> Committed:
         backup_id=gone.backup_id,
         device_id=gone.device_id or device_id,
         sha=gone.sha,
-        lines_added=0,
-        lines_removed=0,
         unchanged=False,
-        export_changed=False,
         committed_at=dt.datetime.fromtimestamp(gone.committed_s, dt.UTC),
-        suspect=None,
+        detail=NOTHING_KNOWN,
         replayed=True,
     )
 
@@ -311,15 +309,12 @@ def describe_commit(
     """The answer that `Writer.commit_backups` gave, made again from a commit that has a `backup-id`."""
     raw = commit.read_raw()
     device_id = reader.id_in_header(raw, DEVICE_ID_HEADER) or device_id
-    new = reader.read_pair(repository, commit, device_id)
-    old = reader.Pair(None, None)
-    if commit.parents:
-        old = reader.read_pair(repository, commit.parents[0], device_id)
-    backup = Backup(
+    old, new = reader.read_change(repository, commit, device_id)
+    return Committed(
         backup_id=reader.id_in_header(raw, BACKUP_ID_HEADER) or "",
         device_id=device_id,
-        export=new.export or b"",
-        binary=new.binary,
-        message=decode_text(commit.raw_message),
+        sha=str(commit.id),
+        unchanged=old == new,
+        committed_at=dt.datetime.fromtimestamp(commit.commit_time, dt.UTC),
+        detail=detail_of(old.export, new),
     )
-    return describe(backup, str(commit.id), old.export, old == new, commit.commit_time)
