@@ -11,11 +11,12 @@ from confkeep.broker import keys
 from confkeep.errors import BrokerUnavailable, StoreUnavailable
 from confkeep.queue import acceptance, wakeups
 from confkeep.settings import Settings
-from tasks import drain
 from tests.judge import assert_all_readable
 from tests.servers import names_of
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker.queue import backoff, inbox
+from worker.engine import drain
+from worker.queue import backoff
+from worker.queue.inbox import Batch, Inbox
 
 
 @pytest.fixture
@@ -28,15 +29,15 @@ def test_an_inbox_that_was_emptied_is_not_read_again(
 ) -> None:
     acceptance.accept(client, small, [submission(number) for number in range(3)])
     reads: list[int] = []
-    read_batch = inbox.read_batch
+    read_batch = Inbox.read_batch
 
-    def counted(*args: Any, **options: Any) -> inbox.Batch:
-        batch = read_batch(*args, **options)
+    def counted(box: Inbox) -> Batch:
+        batch = read_batch(box)
         reads.append(len(batch.entries))
         return batch
 
-    monkeypatch.setattr(inbox, "read_batch", counted)
-    turn = drain.drain_inbox(client, small, TENANT)
+    monkeypatch.setattr(Inbox, "read_batch", counted)
+    turn = drain.drain_inbox(Inbox(client, small, TENANT))
     assert (turn.committed, turn.left) == (3, 0)
     assert reads == [2, 1]
     kept = {keys.result(submission(number).entry.backup_id) for number in range(3)}
@@ -60,7 +61,7 @@ def test_what_comes_after_the_last_batch_is_left_and_not_forgotten(
         clear(*args)
 
     monkeypatch.setattr(wakeups, "clear", late)
-    turn = drain.drain_inbox(client, small, TENANT)
+    turn = drain.drain_inbox(Inbox(client, small, TENANT))
     assert (turn.committed, turn.left) == (1, 1)
 
 
@@ -68,11 +69,11 @@ def test_a_wake_up_is_answered_when_its_time_has_come(
     client: redis.Redis, settings: Settings
 ) -> None:
     def due(sent_ms: int | None = None, *, retry: bool = False) -> bool:
-        return drain.look(client, TENANT, sent_ms, retry=retry) is not None
+        return drain.look(Inbox(client, settings, TENANT), sent_ms, retry=retry) is not None
 
     assert due()
     acceptance.accept(client, settings, [submission(1)])
-    backoff.failed(client, TENANT, StoreUnavailable("no space"))
+    backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space"))
     assert (due(), due(retry=True)) == (False, True)
     client.hset(keys.backoff(TENANT), "next_ms", "1")
     assert due()
@@ -88,7 +89,7 @@ def test_a_server_that_refuses_counts_no_attempt_though_it_cannot_be_taken_back_
     acceptance.accept(client, settings, [submission(1)])
 
     refuses = False
-    settle, forget = inbox.settle, inbox.forget_attempts
+    settle, forget = Inbox.settle, Inbox.forget_attempts
 
     def begin(*_: Any, **__: Any) -> Any:
         nonlocal refuses
@@ -100,14 +101,14 @@ def test_a_server_that_refuses_counts_no_attempt_though_it_cannot_be_taken_back_
             raise BrokerUnavailable("Redis refused the command (READONLY)")
         forget(*arguments)
 
-    monkeypatch.setattr(inbox, "forget_attempts", refused)
-    monkeypatch.setattr(inbox, "settle", begin)
+    monkeypatch.setattr(Inbox, "forget_attempts", refused)
+    monkeypatch.setattr(Inbox, "settle", begin)
     for _ in range(30):
         refuses = False
         with pytest.raises(BrokerUnavailable):
-            drain.drain_inbox(client, settings, TENANT)
+            drain.drain_inbox(Inbox(client, settings, TENANT))
         assert client.get(keys.attempts(TENANT)) == b"1", "that of the last turn alone"
     refuses = False
-    monkeypatch.setattr(inbox, "settle", settle)
-    assert drain.drain_inbox(client, settings, TENANT).committed == 1
+    monkeypatch.setattr(Inbox, "settle", settle)
+    assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 1
     assert not client.exists(keys.DEAD)

@@ -16,7 +16,8 @@ from confkeep.queue.staging import VolumeStaging
 from confkeep.settings import Settings, load_settings
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker.process.local import EmbeddedServer
-from worker.queue import dead_letters, inbox, tidy
+from worker.queue import dead_letters, tidy
+from worker.queue.inbox import Inbox
 
 
 @pytest.fixture(params=["real"])
@@ -107,10 +108,8 @@ def test_the_bytes_of_an_unsigned_entry_stay_until_a_person_decides(
     acceptance.accept(client, settings, [submission(1)])
     backup_id = submission(1).entry.backup_id
     wants_signatures = load_settings(signing_key="k" * 32)
-    [found] = inbox.read_batch(
-        client, TENANT, max_backups=9, max_bytes=999, settings=wants_signatures
-    ).unreadable
-    dead_letters.bury_unreadable(client, TENANT, found)
+    [found] = Inbox(client, wants_signatures, TENANT).read_batch().unreadable
+    dead_letters.bury_unreadable(Inbox(client, settings, TENANT), found)
     client.delete(keys.result(backup_id))
     tidy.tidy(client, settings, abandoned_s=0)
     assert client.exists(keys.staged(TENANT, backup_id))
