@@ -26,8 +26,7 @@ def committed_ids(path: Path) -> list[str]:
     )
     if done.returncode == 1:
         return []
-    shas = git(path, "rev-list", "--reverse", "main")
-    raw = git(path, "cat-file", "--batch", stdin=shas)
+    raw = git(path, "rev-list", "--reverse", "--header", "main")
     return [found.decode() for found in _ID.findall(raw)]
 
 
@@ -62,10 +61,11 @@ def problem_of(
         if list(path.rglob("*.keep")):
             return "after the retry a keep is left"
         (assert_readable if all_judges else assert_sound)(path)
-        for backup in [backup for batch in given for backup in batch][-3:]:
-            data = git(path, "show", f"main:{backup.device_id}/{EXPORT_NAME}")
-            if data != backup.export:
-                return f"the bytes of {backup.backup_id} changed"
+        newest = [backup for batch in given for backup in batch][-3:]
+        names = "".join(f"main:{backup.device_id}/{EXPORT_NAME}\n" for backup in newest)
+        held = git(path, "cat-file", "--batch=%(objecttype) %(objectsize)", stdin=names.encode())
+        if held != b"".join(b"blob %d\n%b\n" % (len(b.export), b.export) for b in newest):
+            return "the bytes of a device's newest export changed"
     except Exception as error:  # any failure is a finding
         return f"{type(error).__name__}: {error}"
     return None

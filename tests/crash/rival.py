@@ -1,9 +1,10 @@
 """One of several writers of the same tenant that know nothing of each other.
 
-    python -m tests.crash.rival PATH NUMBER COMMITS
+    python -m tests.crash.rival NUMBER COMMITS
 
-Each commit adds a backup of the writer's own device; one that another writer got ahead of is tried
-again with the same backup.
+For each path that it reads, a line each, it commits to the repository there and says how often another
+was faster. Each commit adds a backup of the writer's own device; one that another writer got ahead of is
+tried again with the same backup.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from worker.store.writing.commit import Writer
 
 
 def main(path: Path, number: int, commits: int) -> None:
-    """Commit, and say how often another was faster."""
+    """Commit to one repository, and say how often another was faster."""
     device_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"rival {number}"))
     writer = Writer(create_repository(path))
     busy = 0
@@ -32,7 +33,8 @@ def main(path: Path, number: int, commits: int) -> None:
                 break
             except RepositoryBusy:
                 busy += 1
-    print(busy)
+    print(busy, flush=True)
 
 
-main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+for line in sys.stdin:
+    main(Path(line.rstrip("\n")), int(sys.argv[1]), int(sys.argv[2]))

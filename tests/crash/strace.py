@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -136,6 +137,27 @@ def run_with_fault(
         check=False,
         timeout=60,
     )  # fmt: skip
+    _assert_met(call, number, fault, log)
+    return done
+
+
+def _assert_met(call: str, number: int, fault: str, log: Path) -> None:
     happened = "killed by SIGKILL" if fault.startswith("signal") else "(INJECTED)"
     assert happened in log.read_text(), f"{fault} did not come to {call} {number}"
-    return done
+
+
+def put_fault_into(pid: int, call: str, number: int, fault: str, log: Path) -> None:
+    """The same for a process that stands still: let it go on with the fault, to its end."""
+    with subprocess.Popen(
+        ["strace", "-f", "-o", str(log), "-e", f"trace={call}",
+         "-e", f"inject={call}:{fault}:when={number}", "-p", str(pid)],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as tracer:  # fmt: skip
+        assert tracer.stderr is not None
+        said = tracer.stderr.readline()
+        # It goes on whether it is traced or not: nobody else would end it.
+        os.kill(pid, signal.SIGCONT)
+        tracer.communicate(timeout=60)
+    assert "attached" in said, said
+    _assert_met(call, number, fault, log)

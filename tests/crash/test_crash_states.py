@@ -84,7 +84,6 @@ def bad_states(
             seen.add(digest)
             where = fresh / str(len(seen))
             materialise(state, where)
-            # All judges for one in fifty of the thousands.
             problem = problem_of(where / "store" / TENANT, acknowledged, all_judges=True)
             shutil.rmtree(where)
             if problem is not None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
+import signal
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from confkeep.errors import RepositoryBusy, StoreUnavailable
 from tests.crash import strace
 from tests.crash.check import committed_ids, problem_of
+from tests.crash.ready import Ready, ready
 from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import batches
 from worker.store.repository.tenant_repository import create_repository
@@ -33,6 +35,12 @@ FAILPOINTS = (
     "pack-let-go",
     "committed",
 )
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ready]:
+    with ready(tmp_path_factory.mktemp("ready")) as found:
+        yield found
 
 
 def acknowledged(stdout: str) -> list[str]:
@@ -70,7 +78,7 @@ def _path_of(call: strace.Call) -> bytes:
 
 
 @pytest.mark.parametrize("fault", _FAULTS)
-def test_a_fault_at_any_call_loses_nothing(fault: str, tmp_path: Path) -> None:
+def test_a_fault_at_any_call_loses_nothing(fault: str, tmp_path: Path, writer: Ready) -> None:
     strace.need_strace()
     first = tmp_path / "first" / TENANT
     Writer(create_repository(first)).commit_backups(batches()[0])
@@ -84,13 +92,11 @@ def test_a_fault_at_any_call_loses_nothing(fault: str, tmp_path: Path) -> None:
     for name, number in calls:
         path = tmp_path / f"{name}-{number}" / TENANT
         shutil.copytree(first, path)
-        done = strace.run_with_fault(
-            strace.writer_command(path), name, number, fault, tmp_path / "fault"
-        )
+        done = writer.run(path, fault=(name, number, fault))
         where = f"{fault} at {name} {number}: {done.stderr}"
         ids = acknowledged(done.stdout)
         if fault == "signal=KILL":
-            assert done.returncode != 0, where
+            assert done.returncode == -signal.SIGKILL, where
         else:
             assert done.returncode in (0, StoreUnavailable.exit_code), where
             assert "Traceback" not in done.stderr, where
@@ -103,17 +109,10 @@ def test_a_fault_at_any_call_loses_nothing(fault: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failpoint", FAILPOINTS)
 def test_a_kill_at_any_failpoint_is_mended_at_the_next_opening(
-    failpoint: str, tmp_path: Path
+    failpoint: str, tmp_path: Path, writer: Ready
 ) -> None:
     path = tmp_path / TENANT
-    done = subprocess.run(
-        strace.writer_command(path, "--kill-at", failpoint),
-        env=strace.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = writer.run(path, "--kill-at", failpoint)
     assert done.returncode == -9, f"the writer did not come to {failpoint}: {done.stderr}"
     assert problem_of(path, acknowledged(done.stdout), all_judges=True) is None
     assert [p.name for p in path.rglob("*confkeep_*")] == []
