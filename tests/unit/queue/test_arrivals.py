@@ -34,6 +34,7 @@ from tests.unit.queue.test_inbox import DEVICE, TENANT, all_keys, batch, submiss
 from tests.unit.queue.test_signed_entries import NEW, OLD, with_key
 from tests.unit.queue.test_sweeper import sent, sweeper_of
 from worker.broker import locks
+from worker.process.local import EmbeddedServer
 from worker.queue import backoff, dead_letters, inbox, tidy, totals
 
 OTHER = str(uuid.UUID(int=77))
@@ -520,3 +521,25 @@ def test_an_arrival_comes_back_as_it_was_written() -> None:
         arrival = arrivals.Arrival(text, signature, str(uuid.uuid4()), 1_700_000_000_000)
         assert arrivals.Arrival.from_json(arrival.to_json().encode()) == arrival
         assert Entry.from_json(arrival.entry) == submission(1).entry
+
+
+@pytest.mark.parametrize("refused", ["setnx", "hsetnx", "rpush", "hincrby", "exists"])
+def test_a_hand_over_of_which_a_part_is_refused_leaves_nothing(
+    real_server: EmbeddedServer, settings: Settings, refused: str
+) -> None:
+    """Half of it would wait where no worker looks, or keep its place in the limits for ever."""
+    name = f"without-{refused}"
+    with redis.Redis(unix_socket_path=str(real_server.socket)) as client:
+        client.flushall()
+        client.execute_command(
+            "ACL", "SETUSER", name, "on", "nopass", "~*", "&*", "+@all", f"-{refused}"
+        )
+        try:
+            with (
+                redis.Redis(unix_socket_path=str(real_server.socket), username=name) as producer,
+                pytest.raises(NotPermitted),
+            ):
+                handover.hand_over(producer, settings, [submission(1), submission(2)])
+            assert client.keys() == []
+        finally:
+            client.execute_command("ACL", "DELUSER", name)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 
 from confkeep.broker import keys
-from confkeep.errors import BrokerUnavailable, StoreUnavailable
-from confkeep.queue import acceptance, wakeups
+from confkeep.errors import BrokerUnavailable, RepositoryBusy, StoreUnavailable
+from confkeep.queue import acceptance, receipts, wakeups
 from confkeep.settings import Settings
-from tasks import drain
-from tests.judge import assert_all_readable
+from tasks import batch, commit, drain
+from tasks.batch import BatchCommitter
+from tests.judge import assert_all_readable, git
 from tests.servers import names_of
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker.queue import backoff, inbox
+from worker.broker import locks
+from worker.broker.locks import TenantLock
+from worker.process import shutdown
+from worker.queue import backoff, dead_letters, inbox
+from worker.store.commit import commit_backups
+from worker.store.repository import repository_path
 
 
 @pytest.fixture
@@ -111,3 +119,232 @@ def test_a_server_that_refuses_counts_no_attempt_though_it_cannot_be_taken_back_
     monkeypatch.setattr(inbox, "settle", settle)
     assert drain.drain_inbox(client, settings, TENANT).committed == 1
     assert not client.exists(keys.DEAD)
+
+
+def commits_of(settings: Settings) -> list[str]:
+    """The messages on the tenant's `main` as git tells them, oldest first."""
+    path = repository_path(settings.git_store_path, TENANT)
+    return git(path, "log", "--reverse", "--format=%s", "main").decode().splitlines()
+
+
+@pytest.mark.parametrize("ends", ["the lock is lost", "the worker stops", "the slice is over"])
+def test_a_turn_begins_no_batch_that_it_may_not_begin(
+    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    acceptance.accept(client, small, [submission(number) for number in range(5)])
+    run, over = BatchCommitter.run, list[bool]()
+
+    def run_and_end(self: BatchCommitter, found: inbox.Batch) -> batch.Done:
+        over.append(True)
+        return run(self, found)
+
+    monkeypatch.setattr(BatchCommitter, "run", run_and_end)
+    if ends == "the lock is lost":
+        monkeypatch.setattr(TenantLock, "lost", property(lambda _lock: bool(over)))
+    elif ends == "the worker stops":
+        monkeypatch.setattr(shutdown, "requested", lambda: bool(over))
+    else:
+        ends_s = iter([0.0, small.slice_s - 1, small.slice_s])
+        clock = SimpleNamespace(monotonic=lambda: next(ends_s))
+        monkeypatch.setattr("tasks.drain.time", clock)
+    turn = drain.drain_inbox(client, small, TENANT)
+    assert (turn.committed, turn.left) == (2, 3)
+    monkeypatch.undo()
+    assert drain.drain_inbox(client, small, TENANT).committed == 3
+    assert commits_of(small) == [f"message {number}" for number in range(5)]
+
+
+def test_a_turn_that_is_refused_the_lock_changes_nothing(
+    client: redis.Redis, small: Settings
+) -> None:
+    held = locks.try_lock(client, TENANT, 60)
+    assert held is not None
+    acceptance.accept(client, small, [submission(1)])
+    before = {name: client.dump(name) for name in names_of(client)}
+    assert drain.drain_inbox(client, small, TENANT) == drain.Turn(had_lock=False)
+    assert {name: client.dump(name) for name in names_of(client)} == before
+    held.release()
+
+
+def test_the_lock_is_free_before_the_last_look(
+    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is refused it relies on that look, so nobody may be refused it later."""
+    acceptance.accept(client, small, [submission(1)])
+    depth, free = inbox.depth, []
+
+    def looked(*arguments: Any) -> int:
+        free.append(not client.exists(keys.lock(TENANT), keys.wake(TENANT)))
+        return depth(*arguments)
+
+    monkeypatch.setattr(inbox, "depth", looked)
+    drain.drain_inbox(client, small, TENANT)
+    assert free == [True]
+
+
+def killed_before_it_settles(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn that ends between the commit and the settling."""
+
+    def killed(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "settle", killed)
+        patch.setattr(receipts, "publish", lambda *_: None)
+        with pytest.raises(KeyboardInterrupt):
+            drain.drain_inbox(client, settings, TENANT)
+
+
+def test_entries_whose_bytes_are_gone_are_answered_from_git(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acceptance.accept(client, settings, [submission(1), submission(2)])
+    killed_before_it_settles(client, settings, monkeypatch)
+    acceptance.accept(client, settings, [submission(3), submission(4)])
+    gone = [submission(number).entry.backup_id for number in (1, 3)]
+    client.delete(*(keys.staged(TENANT, backup_id) for backup_id in gone))
+    turn = drain.drain_inbox(client, settings, TENANT)
+    assert (turn.committed, turn.dead, turn.left) == (3, 1, 0)
+    assert commits_of(settings) == ["message 1", "message 2", "message 4"]
+    [letter] = dead_letters.list_dead_letters(client)
+    assert (letter.backup_id, letter.kind) == (gone[1], "StagedBytesMissing")
+    record: Any = client.get(keys.result(gone[0]))
+    path = repository_path(settings.git_store_path, TENANT)
+    oldest = git(path, "rev-parse", "main~2").decode().strip()
+    assert json.loads(record)["result"]["sha"] == oldest
+    assert_all_readable(settings.git_store_path)
+
+
+def test_a_receipt_is_there_before_the_entry_goes(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acceptance.accept(client, settings, [submission(1)])
+    settle, states = inbox.settle, []
+
+    def looked(*arguments: Any, **options: Any) -> inbox.Settled:
+        record: Any = client.get(keys.result(submission(1).entry.backup_id))
+        states.append(json.loads(record)["status"])
+        return settle(*arguments, **options)
+
+    monkeypatch.setattr(inbox, "settle", looked)
+    drain.drain_inbox(client, settings, TENANT)
+    assert states == ["SUCCESS"]
+
+
+@pytest.mark.parametrize(("busy", "committed"), [(4, 1), (5, 0)])
+def test_a_branch_that_others_move_is_tried_again_and_not_for_ever(
+    client: redis.Redis,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    busy: int,
+    committed: int,
+) -> None:
+    acceptance.accept(client, settings, [submission(1)])
+    tries = list[int]()
+
+    def moved(*arguments: Any, **options: Any) -> Any:
+        tries.append(1)
+        if len(tries) <= busy:
+            raise RepositoryBusy("main was moved by another writer")
+        return commit_backups(*arguments, **options)
+
+    monkeypatch.setattr(batch, "commit_backups", moved)
+    if committed:
+        assert drain.drain_inbox(client, settings, TENANT).committed == 1
+    else:
+        with pytest.raises(RepositoryBusy):
+            drain.drain_inbox(client, settings, TENANT)
+    assert (len(tries), client.xlen(keys.inbox(TENANT))) == (5, 1 - committed)
+    assert not client.exists(keys.DEAD)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "backups", "dead"), [(9, 1, 0), (10, 1, 1), (11, 1, 1), (10, 2, 1)]
+)
+def test_only_what_ended_ten_tries_alone_is_given_up(
+    client: redis.Redis, settings: Settings, attempts: int, backups: int, dead: int
+) -> None:
+    acceptance.accept(client, settings, [submission(number) for number in range(backups)])
+    client.set(keys.attempts(TENANT), attempts)
+    turn = drain.drain_inbox(client, settings, TENANT)
+    assert (turn.committed, turn.dead, turn.left) == (backups - dead, dead, 0)
+    kinds = [letter.kind for letter in dead_letters.list_dead_letters(client)]
+    assert kinds == ["PoisonedBackup"] * dead
+    # Its bytes stay for a person, those of the others go.
+    assert client.exists(keys.staged(TENANT, submission(0).entry.backup_id)) == dead
+
+
+def test_a_fault_of_the_store_counts_no_attempt(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acceptance.accept(client, settings, [submission(1)])
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("no space left on the device")
+
+    monkeypatch.setattr(batch, "commit_backups", full)
+    for _ in range(12):
+        with pytest.raises(StoreUnavailable):
+            drain.drain_inbox(client, settings, TENANT)
+        assert not client.exists(keys.attempts(TENANT), keys.lock(TENANT))
+    monkeypatch.undo()
+    assert drain.drain_inbox(client, settings, TENANT).committed == 1
+
+
+@pytest.fixture
+def woken(
+    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
+) -> list[tuple[str, int]]:
+    """The wake-ups that the task sent: tenant, and the ms in it."""
+    found: list[tuple[str, int]] = []
+    monkeypatch.setattr(commit, "get_settings", lambda: small)
+    monkeypatch.setattr(commit, "get_client", lambda _settings: client)
+    monkeypatch.setattr(
+        wakeups, "send", lambda _app, _settings, tenant, ms: found.append((tenant, ms))
+    )
+    return found
+
+
+def test_what_a_slice_leaves_gets_a_wake_up_at_the_tail(
+    client: redis.Redis,
+    small: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    woken: list[tuple[str, int]],
+) -> None:
+    acceptance.accept(client, small, [submission(number) for number in range(5)])
+    with monkeypatch.context() as patch:
+        # Whatever ends a turn early: here it learns of a loss behind the first batch.
+        lost = iter([False, True])
+        patch.setattr(TenantLock, "lost", property(lambda _lock: next(lost)))
+        commit.commit_inbox(TENANT)
+    assert client.xlen(keys.inbox(TENANT)) == 3
+    [(tenant, own_ms)] = woken
+    assert (tenant, client.get(keys.wake(TENANT))) == (TENANT, f"{own_ms}t".encode())
+    commit.commit_inbox(TENANT, own_ms)
+    assert client.xlen(keys.inbox(TENANT)) == 0
+    assert (len(woken), client.exists(keys.wake(TENANT))) == (1, 0), "nothing is left"
+
+
+def test_a_turn_sends_no_wake_up_where_an_enqueue_or_another_turn_is_on_it(
+    client: redis.Redis,
+    small: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    woken: list[tuple[str, int]],
+) -> None:
+    acceptance.accept(client, small, [submission(1)])
+    held = locks.try_lock(client, TENANT, 60)
+    assert held is not None
+    commit.commit_inbox(TENANT)
+    held.release()
+    depth = inbox.depth
+
+    def late(*arguments: Any) -> int:
+        [answer] = acceptance.accept(client, small, [submission(2)])
+        assert answer.wake_ms is not None, "its producer sends one"
+        return depth(*arguments)
+
+    monkeypatch.setattr(inbox, "depth", late)
+    commit.commit_inbox(TENANT)
+    assert (client.xlen(keys.inbox(TENANT)), woken) == (1, [])

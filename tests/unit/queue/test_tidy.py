@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
 
 from confkeep.broker import keys
-from confkeep.queue import acceptance, arrivals, handover
+from confkeep.errors import StagedBytesMissing, StoreUnavailable
+from confkeep.queue import acceptance, arrivals, handover, receipts
 from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import VolumeStaging
 from confkeep.settings import Settings, load_settings
@@ -117,3 +118,58 @@ def test_the_bytes_of_an_unsigned_entry_stay_until_a_person_decides(
     dead_letters.discard(client, settings, dead_letters.list_dead_letters(client)[0].backup_id)
     tidy.tidy(client, settings, abandoned_s=0)
     assert not client.exists(keys.staged(TENANT, backup_id))
+
+
+def _waits(client: redis.Redis, settings: Settings) -> None:
+    acceptance.accept(client, settings, [submission(1)])
+
+
+def _waits_after_a_fault(client: redis.Redis, settings: Settings) -> None:
+    _waits(client, settings)
+    ids = [submission(1).entry.backup_id]
+    receipts.show_retrying(client, ids, StoreUnavailable("no space"), settings.receipt_ttl_s)
+
+
+def _is_a_dead_letter(client: redis.Redis, settings: Settings) -> None:
+    _waits(client, settings)
+    dead_letters.bury(client, TENANT, submission(1).entry, StagedBytesMissing("gone"))
+    client.delete(keys.result(submission(1).entry.backup_id))
+
+
+def _has_no_record_of_ours(client: redis.Redis, settings: Settings) -> None:
+    _waits(client, settings)
+    name = keys.result(submission(1).entry.backup_id)
+    client.delete(name)
+    client.lpush(name, b"somebody's")
+
+
+@pytest.mark.parametrize(
+    "happens", [_waits, _waits_after_a_fault, _is_a_dead_letter, _has_no_record_of_ours]
+)
+def test_bytes_that_are_needed_since_the_inbox_was_read_stay(
+    client: redis.Redis,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    happens: Callable[[redis.Redis, Settings], None],
+) -> None:
+    staged = keys.staged(TENANT, submission(1).entry.backup_id)
+    client.set(staged, b"left by an interrupted transaction")
+    look = tidy._waiting_ids
+
+    def before_it_happens(*arguments: redis.Redis | str) -> set[str]:
+        found = look(*arguments)  # type: ignore[arg-type]
+        happens(client, settings)
+        return found
+
+    monkeypatch.setattr(tidy, "_waiting_ids", before_it_happens)
+    assert tidy.tidy(client, settings, abandoned_s=0) == 0
+    assert client.get(staged) == b"/ip"
+
+
+def test_the_bytes_of_an_entry_stay_whatever_became_of_its_record(
+    client: redis.Redis, settings: Settings
+) -> None:
+    acceptance.accept(client, settings, [submission(1)])
+    client.delete(keys.result(submission(1).entry.backup_id))
+    assert tidy.tidy(client, settings, abandoned_s=0) == 0
+    assert client.exists(keys.staged(TENANT, submission(1).entry.backup_id))
