@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from confkeep.errors import (
     MaintenanceFailed,
     RemovedByRetention,
+    RepositoryDamaged,
     StoreUnavailable,
 )
 from tests.failpoints import killed_at, raising
@@ -22,9 +24,11 @@ from worker.store import id_map, index_build
 from worker.store.backup import Backup
 from worker.store.commit import commit_backups
 from worker.store.git import flock, git_process
+from worker.store.git.root_tree import RootTree
 from worker.store.reader import find_commit, read_file
 from worker.store.repository import create_repository, open_repository
 from worker.store.rewriting import prune, rewrite
+from worker.store.rewriting.forget import forget_device
 from worker.store.rewriting.retention import apply_retention, plan_retention
 from worker.store.rewriting.retention_rules import Policy, policy_of
 from worker.store.upkeep.repair import repair_repository
@@ -300,3 +304,64 @@ def test_a_packed_ref_that_a_loose_one_overrides_names_nothing_that_a_prune_remo
     apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
     assert verify_repository(path).findings == []
     assert git(path, "rev-parse", "main") == (path / "refs/heads/main").read_bytes()
+
+
+@pytest.mark.parametrize("how", ["retention", "erasure"])
+def test_a_rewrite_that_would_lose_a_device_is_refused_and_leaves_nothing(
+    store: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Whatever goes wrong on the way: the newest state of every device that stays is what it was."""
+    path = store / NAME
+    backups = random_backups([ONE, TWO, *device_ids(3, 7)], 30, 5)
+    commit_backups(create_repository(path), backups, now_s=NOW_S)
+    before, packs = git(path, "rev-parse", "main"), sorted(os.listdir(path / "objects" / "pack"))
+    put, change = RootTree.put, rewrite.HistoryWriter.change
+
+    def forgets_one(self: RootTree, name: bytes, id_: bytes) -> None:
+        if name != TWO.encode():
+            put(self, name, id_)
+
+    def forgets_a_change(
+        self: rewrite.HistoryWriter, changes: Sequence[tuple[bytes, bytes | None]]
+    ) -> None:
+        change(self, [one for one in changes if one[0] != TWO.encode()])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RootTree, "put", forgets_one)
+        patch.setattr(rewrite.HistoryWriter, "change", forgets_a_change)
+        with pytest.raises(RepositoryDamaged, match="does not end with the tree"):
+            if how == "retention":
+                apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+            else:
+                forget_device(path, ONE, now_s=NOW_S)
+    assert git(path, "rev-parse", "main") == before
+    assert sorted(os.listdir(path / "objects" / "pack")) == packs
+    assert not (path / id_map.FILE_NAME).exists()
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_packs_stay_if_main_moved_although_the_rewrite_failed(store: Path, moved: bool) -> None:
+    path = store / NAME
+    commit_backups(create_repository(path), random_backups([ONE, TWO], 20, 5), now_s=NOW_S)
+    before = git(path, "rev-parse", "main")
+    with (
+        raising("rewritten" if moved else "old-kept", OSError(errno.EIO, "injected")),
+        pytest.raises(StoreUnavailable, match="input/output error"),
+    ):
+        apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=86_400)
+    assert (git(path, "rev-parse", "main") != before) == moved
+    assert_sound(path)
+    assert apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=86_400).plan.tip
+    assert_sound(path)
+
+
+@pytest.mark.parametrize(("later_s", "pruned"), [(0, 0), (86_399, 0), (86_400, 1)])
+def test_a_history_of_before_stays_for_the_whole_grace_time(
+    store: Path, later_s: int, pruned: int
+) -> None:
+    path = store / NAME
+    commit_backups(create_repository(path), random_backups([ONE, TWO], 20, 5), now_s=NOW_S)
+    apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=86_400)
+    applied = apply_retention(create_repository(path), LAST, now_s=NOW_S + later_s, grace_s=86_400)
+    assert applied.pruned == pruned
+    assert len(rewrite.before_refs(open_repository(path).git)) == 1 - pruned
