@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,8 @@ import redis
 from confkeep.broker import keys
 from confkeep.errors import BrokerUnavailable, RepositoryBusy, StoreUnavailable
 from confkeep.queue import acceptance, receipts, wakeups
+from confkeep.queue.staged_bytes import Contents
+from confkeep.queue.staging import VolumeStaging
 from confkeep.settings import Settings
 from tasks import batch, commit, drain
 from tasks.batch import BatchCommitter
@@ -217,20 +220,25 @@ def test_entries_whose_bytes_are_gone_are_answered_from_git(
     assert_all_readable(settings.git_store_path)
 
 
-def test_a_receipt_is_there_before_the_entry_goes(
+def test_an_entry_goes_when_its_receipt_is_there_and_its_bytes_go_last(
     client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    acceptance.accept(client, settings, [submission(1)])
+    one = submission(1)
+    entry = dataclasses.replace(one.entry, staging="volume")
+    volume = VolumeStaging(settings.staging_path)
+    volume.stage(TENANT, entry, Contents(b"/ip", None))
+    acceptance.accept(client, settings, [acceptance.Submission(TENANT, entry, data=None)])
     settle, states = inbox.settle, []
 
     def looked(*arguments: Any, **options: Any) -> inbox.Settled:
-        record: Any = client.get(keys.result(submission(1).entry.backup_id))
-        states.append(json.loads(record)["status"])
+        record: Any = client.get(keys.result(entry.backup_id))
+        states.append((json.loads(record)["status"], volume.read(TENANT, [entry])))
         return settle(*arguments, **options)
 
     monkeypatch.setattr(inbox, "settle", looked)
     drain.drain_inbox(client, settings, TENANT)
-    assert states == ["SUCCESS"]
+    assert states == [("SUCCESS", [Contents(b"/ip", None)])]
+    assert volume.read(TENANT, [entry]) == [None]
 
 
 @pytest.mark.parametrize(("busy", "committed"), [(4, 1), (5, 0)])
