@@ -543,3 +543,13 @@ def test_a_hand_over_of_which_a_part_is_refused_leaves_nothing(
             assert client.keys() == []
         finally:
             client.execute_command("ACL", "DELUSER", name)
+
+
+def test_a_turn_that_fails_before_it_admits_lets_the_arrivals_wait(
+    client: redis.Redis, settings: Settings
+) -> None:
+    hand_over(client, settings, submission(1))
+    assert backoff.failed(client, TENANT, StoreUnavailable("no space")).tries == 1
+    wait = backoff.get(client, TENANT)
+    assert wait is not None
+    assert not wait.is_over(inbox.server_time_ms(client))

@@ -356,3 +356,16 @@ def test_a_turn_sends_no_wake_up_where_an_enqueue_or_another_turn_is_on_it(
     monkeypatch.setattr(inbox, "depth", late)
     commit.commit_inbox(TENANT)
     assert (client.xlen(keys.inbox(TENANT)), woken) == (1, [])
+
+
+def test_a_batch_that_is_settled_ends_the_wait_after_a_fault(
+    client: redis.Redis, settings: Settings
+) -> None:
+    acceptance.accept(client, settings, [submission(1)])
+    for tries in (1, 2, 3):
+        assert backoff.failed(client, TENANT, StoreUnavailable("no space")).tries == tries
+    assert drain.drain_inbox(client, settings, TENANT).committed == 1
+    assert backoff.get(client, TENANT) is None
+    [answer] = acceptance.accept(client, settings, [submission(2)])
+    assert answer.wake_ms is not None, "what comes now need not wait"
+    assert backoff.failed(client, TENANT, StoreUnavailable("no space")).tries == 1
