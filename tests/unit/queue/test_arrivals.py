@@ -553,3 +553,25 @@ def test_a_turn_that_fails_before_it_admits_lets_the_arrivals_wait(
     wait = backoff.get(client, TENANT)
     assert wait is not None
     assert not wait.is_over(inbox.server_time_ms(client))
+
+
+def test_what_another_process_admitted_just_now_is_not_admitted_again(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_over(client, settings, submission(1))
+    client.rpush(keys.arrivals(TENANT), b"{nonsense", b"{other nonsense")
+    read = arrivals._texts
+    late = [lambda: admit(client, settings)]
+
+    def overtaken(*arguments: Any) -> list[bytes]:
+        found = read(*arguments)
+        if late:
+            late.pop()()
+        return found
+
+    monkeypatch.setattr(arrivals, "_texts", overtaken)
+    assert admit(client, settings) == 0
+    assert client.xlen(keys.inbox(TENANT)) == 3
+    turn = drain.drain_inbox(client, settings, TENANT)
+    assert (turn.committed, turn.dead, turn.left) == (1, 2, 0)
+    assert len(dead_letters.list_dead_letters(client)) == 2

@@ -364,6 +364,12 @@ def test_a_batch_that_is_settled_ends_the_wait_after_a_fault(
     acceptance.accept(client, settings, [submission(1)])
     for tries in (1, 2, 3):
         assert backoff.failed(client, TENANT, StoreUnavailable("no space")).tries == tries
+        # Since when it waits is told to the end.
+        client.hset(keys.backoff(TENANT), "since_ms", 12_345)
+    assert backoff.failed(client, TENANT, StoreUnavailable("no space")).tries == 4
+    wait = backoff.get(client, TENANT)
+    assert wait is not None
+    assert wait.since_ms == 12_345
     assert drain.drain_inbox(client, settings, TENANT).committed == 1
     assert backoff.get(client, TENANT) is None
     [answer] = acceptance.accept(client, settings, [submission(2)])

@@ -17,6 +17,7 @@ from worker.store.backup import Backup
 from worker.store.commit import commit_backups, find_committed
 from worker.store.git import durable, refs
 from worker.store.repository import create_repository
+from worker.store.upkeep.repack import repack
 
 NAME = "11111111-2222-4333-8444-555555555555.git"
 MAIN = "refs/heads/main"
@@ -200,3 +201,31 @@ def test_a_replay_is_durable_before_it_is_answered(
         synced = synced_by(patch)
         find_committed(repository, asked)
         assert str(path / "packed-refs") in synced
+
+
+def test_a_replay_is_durable_although_a_repack_removes_its_pack(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The objects are in a pack that is newer than the list of packs that was read."""
+    path = store / NAME
+    written(path, 1, 2, 3)
+    asked = {backup.backup_id: backup.device_id for backup in backups(1)}
+    repository = create_repository(path)
+    # What was read of the packs so far must not name them.
+    find_committed(repository, asked)
+    listdir, left = os.listdir, [True]
+
+    def stale(where: Any = ".") -> list[str]:
+        names = listdir(where)
+        if where == path / "objects" / "pack" and left:
+            left.clear()
+            repack(path, full=True)
+        return names
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", stale)
+        synced = synced_by(patch)
+        find_committed(repository, asked)
+    assert not left
+    [pack] = (path / "objects" / "pack").glob("*.pack")
+    assert {str(pack), str(pack.with_suffix(".idx"))} <= set(synced)
