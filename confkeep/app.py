@@ -1,4 +1,4 @@
-"""The Celery app with which producers send and wait: it has no task, no queue and no part of a worker.
+"""The Celery app with which producers send and wait. It has no tasks.
 
 Importing this module reads no environment and opens nothing: the configuration is made when Celery first
 asks for it. The workers' app, `worker.app`, is made from the same configuration.

@@ -1,4 +1,4 @@
-"""Enqueue: validate, stage, put into the inbox, wake; it returns only what is accepted for good."""
+"""Enqueue: validate, stage, accept, wake."""
 
 from __future__ import annotations
 

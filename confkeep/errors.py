@@ -1,4 +1,4 @@
-"""The one tree of errors; it imports nothing of the project and does nothing but describe.
+"""The one tree of errors.
 
     ConfkeepError
     ├── InvalidInput              what the caller gave is wrong; the message names field and limit

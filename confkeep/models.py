@@ -1,4 +1,4 @@
-"""What producers hand over and get back, checked by pydantic; it sends nothing anywhere."""
+"""What producers hand over and get back, checked by pydantic."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ class HistoryEntry(_Answer):
     message: str
     #: The committer's date.
     committed_at: dt.datetime
-    #: None: written by something that knows no backup ids.
+    #: None if written by something that knows no backup ids.
     backup_id: str | None
-    #: Why the capture looks bad or failed; None: it does not.
+    #: Why the capture looks bad or failed; None if it does not.
     suspect: str | None = None

@@ -1,4 +1,4 @@
-"""The permissions of what is created: its own user's alone, or what the folder around it says; it syncs nothing.
+"""The permissions of new files and folders: private, or those of the folder around them.
 
     new folder    0700; 2770 in a folder that somebody shared with a group (setgid, group-writable)
     new file      the permissions of its folder without `x`: 0600 in 0700, 0660 in 2770

@@ -1,4 +1,4 @@
-"""The settings: the only reader of the environment; it opens no client and creates no file.
+"""The settings: the only reader of the environment.
 
 Every value comes from a variable `CONFKEEP_<NAME>`; the README's table is generated from here.
 A file `.env` in the working directory is read too, and the environment wins over it. Settings are
@@ -245,7 +245,7 @@ class Settings(BaseSettings):
 
     @functools.cached_property
     def keyring(self) -> Keyring | None:
-        """The keys of `signing_key`; None: nothing is signed and no signature is looked at."""
+        """The keys of `signing_key`; None if nothing is signed and no signature is looked at."""
         if self.signing_key is None:
             return None
         return Keyring.parse(self.signing_key.get_secret_value())

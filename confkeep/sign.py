@@ -1,4 +1,4 @@
-"""The signature of a `backups.receive` message: made by its sender, checked by the task; it sends nothing."""
+"""The signature of a `backups.receive` message: its sender makes it, the task checks it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signatures of what is enqueued: HMAC-SHA256 with the deployment's keys; it knows no Redis and no settings.
+"""Signs what is enqueued: HMAC-SHA256 with the deployment's keys.
 
     message     purpose, then the parts, joined by a newline; no part but the last one holds one
     signature   HMAC-SHA256(key, message) as 64 hexadecimal digits

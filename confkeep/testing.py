@@ -81,7 +81,7 @@ class FakeConfkeep:
 
     #: All that was accepted, in order; what was accepted twice stands once.
     accepted: list[BackupPayload] = field(default_factory=list)
-    #: Raised by whatever asks Redis, such as `BrokerUnavailable("away")`; None: it is there.
+    #: Raised by whatever asks Redis, such as `BrokerUnavailable("away")`; None if it is there.
     outage: ConfkeepError | None = None
     _waiting: list[BackupPayload] = field(default_factory=list)
     _by_id: dict[str, BackupPayload] = field(default_factory=dict)

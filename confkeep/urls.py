@@ -1,4 +1,4 @@
-"""CONFKEEP_REDIS_URL in the forms that redis-py and Celery want; it opens nothing.
+"""CONFKEEP_REDIS_URL in the forms that redis-py and Celery want.
 
     redis://[user:password@]host:port/db
     rediss://...?ssl_ca_certs=/path&ssl_cert_reqs=required      TLS; `required` is the default

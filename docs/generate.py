@@ -96,12 +96,43 @@ def errors_table() -> str:
 #: The rooms, in the order in which imports run.
 _ROOMS = (
     *("worker/cli", "worker/cli/sources", "tasks", "worker"),
-    *("worker/process", "worker/queue", "worker/broker", "worker/observe"),
-    *("worker/store/upkeep", "worker/store/rewriting", "worker/store", "worker/store/git"),
+    *("worker/engine", "worker/process", "worker/queue", "worker/broker", "worker/observe"),
+    *("worker/store/upkeep", "worker/store/rewriting", "worker/store/writing"),
+    *("worker/store/history", "worker/store/repository", "worker/store/git"),
     *("confkeep", "confkeep/queue", "confkeep/broker", "confkeep/broker/lua"),
     *("confkeep/observe", "confkeep/routeros"),
 )
 _LUA = "The atomic steps in the server."
+#: Who imports whom, as far as it helps to see it: from a room to the next one below.
+_ABOVE = (
+    ("worker/cli", "worker/engine"),
+    ("tasks", "worker/engine"),
+    ("worker/engine", "worker/process"),
+    ("worker/process", "worker/queue"),
+    ("worker/queue", "worker/broker"),
+    ("worker/broker", "worker/observe"),
+    ("worker/observe", "confkeep"),
+    ("worker/engine", "worker/store/upkeep"),
+    ("worker/store/upkeep", "worker/store/rewriting"),
+    ("worker/store/rewriting", "worker/store/writing"),
+    ("worker/store/writing", "worker/store/history"),
+    ("worker/store/history", "worker/store/repository"),
+    ("worker/store/repository", "worker/store/git"),
+    ("worker/store/git", "confkeep"),
+    ("confkeep", "confkeep/queue"),
+    ("confkeep/queue", "confkeep/broker"),
+    ("confkeep/broker", "confkeep/routeros"),
+)
+
+
+def rooms_picture() -> str:
+    """The rooms, each with its first line, above those that it imports from."""
+    lines = ["```mermaid", "flowchart TD", "    accTitle: The rooms of the code"]
+    for room in dict.fromkeys(room for pair in _ABOVE for room in pair):
+        what = _first_line(ROOT / room / "__init__.py").removesuffix(".").replace('"', "'")
+        lines.append(f'    {room.replace("/", "_")}["{room}: {what.replace("`", "")}"]')
+    lines += [f"    {a} --> {b}".replace("/", "_") for a, b in _ABOVE]
+    return "\n".join([*lines, "```"]) + "\n"
 
 
 def modules_table() -> str:
@@ -217,6 +248,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings_limits": settings_limits,
     "errors": errors_table,
     "modules": modules_table,
+    "rooms": rooms_picture,
     "cli_commands": cli_commands,
     "cli_exit_codes": cli_exit_codes,
     "alerts": alerts_table,

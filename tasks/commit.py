@@ -1,4 +1,4 @@
-"""The Celery task `backups.commit_inbox`: thin; the turn itself is `tasks.drain`."""
+"""The Celery task `backups.commit_inbox`: lets `worker.engine.drain` do a turn, and retries."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from confkeep.errors import BrokerUnavailable, InvalidInput, QueueError, StoreEr
 from confkeep.ids import checked_uuid
 from confkeep.queue import wakeups
 from confkeep.settings import get_settings
-from tasks import drain, repack
 from worker.app import app
+from worker.engine import drain, repack
 from worker.process import waits
 from worker.queue import backoff
+from worker.queue.inbox import Inbox
 
 
 class CommitTask(Task):  # type: ignore[misc]
-    """Lets a tenant wait also after an error that nobody foresaw: the sweep tries again then."""
+    """Lets a tenant wait after an unforeseen error too; the sweep then tries again."""
 
     def on_failure(
         self,
@@ -37,41 +38,42 @@ class CommitTask(Task):  # type: ignore[misc]
         tenant_id = args[0] if args else kwargs.get("tenant_id")
         with contextlib.suppress(BrokerUnavailable, InvalidInput):
             tenant_id = checked_uuid("tenant_id", tenant_id)
-            noted = backoff.failed(get_client(), tenant_id, exc)
-            waits.tell_failed(get_settings(), tenant_id, noted)
+            settings = get_settings()
+            noted = backoff.failed(Inbox(get_client(settings), settings, tenant_id), exc)
+            waits.tell_failed(settings, tenant_id, noted)
 
 
 @app.task(
     name=wakeups.COMMIT_TASK, base=CommitTask, bind=True, max_retries=None, throws=(InvalidInput,)
 )  # type: ignore[untyped-decorator]
 def commit_inbox(self: Task, tenant_id: str, sent_ms: int | None = None) -> None:
-    """Commit what waits in a tenant's inbox; goes on at the queue's tail when its slice is over.
+    """Commit what waits in a tenant's inbox. When the slice is over, go on at the queue's tail.
 
-    A fault of the system keeps every entry where it is and tries again, later and later, for ever. Where
-    the server itself is away nothing can be noted: the sweep wakes the tenant when it is back.
+    After a fault of the system every entry stays and the task tries again, later and later, for ever. If
+    Redis is away nothing can be noted; the sweep wakes the tenant when it is back.
     """
     tenant_id = checked_uuid("tenant_id", tenant_id)
     if sent_ms is not None and type(sent_ms) is not int:
         raise InvalidInput("sent_ms", "must be a whole number of milliseconds")
     settings = get_settings()
-    client = get_client(settings)
+    inbox = Inbox(get_client(settings), settings, tenant_id)
     try:
-        due = drain.look(client, tenant_id, sent_ms, retry=bool(self.request.retries))
+        due = drain.look(inbox, sent_ms, retry=bool(self.request.retries))
         if due is None:
             return
         try:
-            turn = drain.drain_inbox(client, settings, tenant_id)
+            turn = drain.drain_inbox(inbox)
         except (StoreError, QueueError) as error:
-            delay_s = drain.note_fault(client, settings, tenant_id, error)
+            delay_s = drain.note_fault(inbox, error)
             raise self.retry(exc=error, countdown=delay_s) from error
         if turn.committed:
-            repack.ask_if_needed(client, settings, tenant_id)
+            repack.ask_if_needed(inbox)
         if due.wait is not None and (turn.committed or turn.dead):
-            drain.tell_over(client, tenant_id, due.wait, turn)
+            drain.tell_over(inbox, due.wait, turn)
         if turn.had_lock and turn.left:
             # Behind the shard's other tenants; unless a new enqueue has sent one since the last look.
             with broker_errors():
-                own_ms = wakeups.flag_by_turn(client, tenant_id)
+                own_ms = wakeups.flag_by_turn(inbox.client, tenant_id)
             if own_ms is not None:
                 wakeups.send(app, settings, tenant_id, own_ms)
     except (BrokerUnavailable, OperationalError, Reject) as error:

@@ -1,4 +1,4 @@
-"""The Celery task that proves restores where the repository is, for beat; it changes no backup."""
+"""The Celery task `backups.drill`: proves restores where the repository is; for beat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from confkeep.errors import InvalidInput, NotInStore
 from confkeep.settings import get_settings
 from worker.app import app
 from worker.process import shutdown
-from worker.store.repository import repository_path, require_store, tenants_of
+from worker.store.repository.tenant_repository import repository_path, require_store, tenants_of
 from worker.store.upkeep.drill import SAMPLE, drill_repository
 
 #: Most versions that one task restores.

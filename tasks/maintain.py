@@ -1,4 +1,4 @@
-"""Celery tasks that look after a repository where it is, routed like commits; they change no backup."""
+"""The Celery task `backups.verify`, routed like commits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from confkeep.settings import get_settings
 from worker.app import app
 from worker.process import shutdown
 from worker.store.git.durable import file_system_errors
-from worker.store.repository import repository_path
+from worker.store.repository.tenant_repository import repository_path
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import parse_subset
 

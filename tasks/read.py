@@ -1,10 +1,9 @@
-"""Celery tasks that read where the repository is, routed like commits; they change nothing."""
+"""Celery tasks that answer questions where the repository is, routed like commits."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import difflib
 from typing import Any, Final
 
 from celery import Task
@@ -16,16 +15,21 @@ from confkeep.models import HistoryEntry
 from confkeep.queue import receipts
 from confkeep.settings import get_settings
 from worker.app import app
-from worker.store import reader
-from worker.store.backup import Version, decode_text
-from worker.store.index import open_index
-from worker.store.repository import TenantRepository, open_repository, repository_path
+from worker.engine.diff import hunks
+from worker.engine.versions import versions_of
+from worker.store.repository import reader
+from worker.store.repository.backup import Version
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    open_repository,
+    repository_path,
+)
 
 #: Characters of the result that logs and monitors repeat: none, since it is a backup's content.
 _UNSHOWN: Final = 0
 
-#: Seconds for which an answer can be fetched. It is a backup's content and does not say whose: it must
-#: neither fill Redis as long as receipts stay, nor outlive an erasure by more than this.
+#: An answer can be fetched for so many seconds. It is a backup's content and does not say whose, so it must
+#: not fill Redis as long as receipts do, nor outlive an erasure by more than this.
 ANSWER_LIFE_S: Final = 600
 
 
@@ -62,9 +66,7 @@ def read_file(tenant_id: str, commit_sha: str, device_id: str, filename: str) ->
 def history(tenant_id: str, device_id: str, limit: int = 100) -> list[dict[str, Any]]:
     """The newest `limit` versions of a device, newest first."""
     device_id = checked_uuid("device_id", device_id)
-    repository = _open(tenant_id)
-    with open_index(repository) as index:
-        versions = index.versions(device_id, tip=repository.tip(), limit=limit, details=True)
+    versions = versions_of(_open(tenant_id), device_id, limit, details=True)
     return [_entry_of(version).model_dump(mode="json") for version in versions]
 
 
@@ -82,7 +84,7 @@ def _entry_of(version: Version) -> HistoryEntry:
         message=version.message.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
         committed_at=version.committed_at,
         backup_id=version.backup_id,
-        suspect=version.suspect,
+        suspect=None if version.detail is None else version.detail.suspect,
     )
 
 
@@ -92,15 +94,13 @@ def _entry_of(version: Version) -> HistoryEntry:
 def diff(tenant_id: str, device_id: str, old_sha: str, new_sha: str) -> str:
     """The unified difference of a device's exports in two commits."""
     repository = _open(tenant_id)
-    texts = []
-    for sha in (old_sha, new_sha):
-        pair = reader.read_pair(repository, reader.find_commit(repository, sha), device_id)
-        text = decode_text(pair.export or b"")
-        texts.append(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
-    lines = difflib.unified_diff(
-        texts[0].splitlines(), texts[1].splitlines(), old_sha, new_sha, lineterm=""
+    old, new = (
+        reader.read_pair(repository, reader.find_commit(repository, sha), device_id).export or b""
+        for sha in (old_sha, new_sha)
     )
-    return "\n".join(lines)
+    body = hunks(old, new)
+    text = b"--- %b\n+++ %b\n%b" % (old_sha.encode(), new_sha.encode(), body) if body else b""
+    return text.decode("utf-8", "replace").removesuffix("\n")
 
 
 def _open(tenant_id: str) -> TenantRepository:

@@ -1,4 +1,4 @@
-"""The Celery task `backups.receive`, for producers with only a broker URL; it commits nothing.
+"""The Celery task `backups.receive`, for producers with only a broker URL.
 
 Send it to the queue `backups.receive` with the keyword arguments of `confkeep.models.ReceivedBackup`.
 The receipt, or the error, lands under the task's own id.
@@ -11,22 +11,9 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Reject
 
-from confkeep import enqueue, sign
-from confkeep.broker.connections import get_client
 from confkeep.errors import InvalidInput, QueueError
-from confkeep.models import (
-    MAX_BINARY_BYTES,
-    MAX_EXPORT_BYTES,
-    BackupPayload,
-    ReceivedBackup,
-    StagedReference,
-    decode_base64,
-)
-from confkeep.queue import receipts, staging
-from confkeep.queue.staging import Staging
-from confkeep.settings import get_settings
 from worker.app import app
-from worker.observe import measure, metrics
+from worker.engine.receive import accept
 
 #: Most seconds between two tries while Redis or the volume refuses.
 _LONGEST_DELAY_S = 60
@@ -55,58 +42,3 @@ def receive(self: Task, /, **backup: Any) -> None:
         except Reject as lost:
             # The server does not take the retry either: the message goes back where it came from.
             raise Reject(lost.reason, requeue=True) from error
-
-
-def accept(task_id: str, backup: dict[str, Any]) -> None:
-    """Check, stage and accept what the client sent; a repetition is accepted once.
-
-    Raises:
-        InvalidBackup: names the field and its limit; nothing is left behind.
-        QueueError: Redis or the volume refused; the same call may succeed later.
-    """
-    settings = get_settings()
-    client = get_client(settings)
-    store = staging.of_settings(settings, client)
-    received = ReceivedBackup.checked(**backup)
-    payload = BackupPayload.checked(
-        tenant_id=received.tenant_id,
-        device_id=received.device_id,
-        export_text=_export(received, store),
-        binary_backup=_binary(received, store),
-        message=received.message,
-        # The task's id names the backup: a redelivered message is the same backup.
-        backup_id=received.backup_id or task_id,
-        captured_at=received.captured_at,
-    )
-    sign.check_receive(settings, payload, backup)
-    enqueue.refuse_suspects([payload])
-    [outcome] = enqueue.submit([payload], reply_to=task_id)
-    if outcome == "accepted":
-        measure.count(metrics.WORKER_ENQUEUED)
-    if outcome == "done" and task_id != payload.backup_id:
-        receipts.copy(client, payload.backup_id, task_id, settings.receipt_ttl_s)
-    for reference in (received.export_staged, received.binary_staged):
-        if reference is not None:
-            store.discard_handoff(received.tenant_id, reference.id)
-
-
-def _export(received: ReceivedBackup, store: Staging) -> bytes | str:
-    if received.export_staged is not None:
-        return _staged("export_staged", received.tenant_id, received.export_staged, store)
-    if received.export_base64 is not None:
-        return decode_base64("export_base64", received.export_base64, MAX_EXPORT_BYTES)
-    assert received.export_text is not None
-    return received.export_text
-
-
-def _binary(received: ReceivedBackup, store: Staging) -> bytes | None:
-    if received.binary_staged is not None:
-        return _staged("binary_staged", received.tenant_id, received.binary_staged, store)
-    if received.binary_base64 is not None:
-        return decode_base64("binary_base64", received.binary_base64, MAX_BINARY_BYTES)
-    return None
-
-
-def _staged(field: str, tenant_id: str, reference: StagedReference, store: Staging) -> bytes:
-    data = store.read_handoff(tenant_id, reference.id)
-    return staging.checked_handoff(field, data, reference.size_bytes, reference.sha256)

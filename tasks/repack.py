@@ -1,78 +1,11 @@
-"""The Celery task `backups.repack`, routed like commits; git works beside the commits, not before them.
-
-A repack takes seconds, a full one of a large tenant many minutes. The task only puts the tenant
-into this process's queue and returns, so that the shard's commits go on; one thread of the process
-takes the tenants in turn. What a process that ends had in its queue is asked for again by a later
-drain: the flag of the request expires.
-"""
+"""The Celery task `backups.repack`, routed like commits. It returns at once; git works beside the commits."""
 
 from __future__ import annotations
 
-import os
-import threading
-from collections import deque
-from typing import Final
-
-import redis
-from kombu.exceptions import OperationalError
-
-from confkeep.broker import keys
-from confkeep.broker.connections import get_client
-from confkeep.errors import ConfkeepError, InvalidInput
+from confkeep.errors import InvalidInput
 from confkeep.ids import checked_uuid
-from confkeep.observe.logs import get_logger
-from confkeep.settings import Settings, get_settings
 from worker.app import app
-from worker.observe import unforeseen
-from worker.process import shutdown
-from worker.store.git.git_process import git_problem
-from worker.store.repository import repository_path
-from worker.store.upkeep.repack import needs_repack
-from worker.store.upkeep.repack import repack as repack_repository
-
-log = get_logger("repack")
-
-REPACK_TASK: Final = "backups.repack"
-
-#: Seconds until a repack is asked for again that did not run, or failed.
-_ASK_AGAIN_S: Final = 600
-
-
-def ask_if_needed(client: redis.Redis, settings: Settings, tenant_id: str) -> bool:
-    """Queue a repack of a tenant that has too many packs or loose objects, once.
-
-    Costs two listings of folders. No error of the queue leaves this: a later drain asks again.
-
-    Returns:
-        Whether one was queued.
-    """
-    path = repository_path(settings.git_store_path, tenant_id)
-    if not settings.repack_packs or not needs_repack(
-        path, most_packs=settings.repack_packs, most_loose=settings.repack_loose_objects
-    ):
-        return False
-    if git_problem() is not None:
-        # `confkeep status` says so; asking for what cannot be done would only fill the log.
-        return False
-    try:
-        if not client.set(keys.repack(tenant_id), "1", nx=True, ex=_ASK_AGAIN_S):
-            return False
-        app.send_task(
-            REPACK_TASK,
-            args=(tenant_id,),
-            queue=keys.queue_of(tenant_id, settings.shards),
-            ignore_result=True,
-            retry=False,
-        )
-    except (redis.RedisError, OperationalError) as error:
-        log.warning(
-            "repack was not queued",
-            action="repack.not_queued",
-            tenant_id=tenant_id,
-            error=type(error).__name__,
-        )
-        return False
-    return True
+from worker.engine.repack import REPACK_TASK, put
 
 
 @app.task(name=REPACK_TASK, throws=(InvalidInput,))  # type: ignore[untyped-decorator]
@@ -82,70 +15,4 @@ def repack(tenant_id: str, full: bool = False) -> None:
     Args:
         full: make one pack of all, with good deltas; else only when that pays, once a week at most.
     """
-    _queue.put(checked_uuid("tenant_id", tenant_id), bool(full))
-
-
-class _Queue:
-    """The tenants that this process is to repack, and the thread that does while there are any."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: deque[tuple[str, bool]] = deque()
-        #: The process whose thread runs; a child made by fork has none.
-        self._runs_in: int | None = None
-
-    def put(self, tenant_id: str, full: bool) -> None:
-        with self._lock:
-            if (tenant_id, full) not in self._waiting:
-                self._waiting.append((tenant_id, full))
-            if self._runs_in != os.getpid():
-                self._runs_in = os.getpid()
-                threading.Thread(target=self._run, name="repack", daemon=True).start()
-
-    def _next(self) -> tuple[str, bool] | None:
-        with self._lock:
-            if not self._waiting or shutdown.requested():
-                self._runs_in = None
-                return None
-            return self._waiting.popleft()
-
-    def _run(self) -> None:
-        while (request := self._next()) is not None:
-            try:
-                _repack(*request)
-            except (ConfkeepError, OSError, redis.RedisError) as error:
-                log.warning(
-                    "repack failed",
-                    action="repack.failed",
-                    tenant_id=request[0],
-                    error=f"{type(error).__name__}: {error}",
-                )
-            except Exception as error:  # noqa: BLE001 - else this process would never repack again
-                unforeseen.note(log, "repack", "repack a tenant", error)
-
-
-_queue = _Queue()
-
-
-def _repack(tenant_id: str, full: bool) -> None:
-    settings = get_settings()
-    done = repack_repository(
-        repository_path(settings.git_store_path, tenant_id),
-        full=True if full else None,
-        stop=shutdown.requested,
-    )
-    # Only now: what failed is not asked for again at once.
-    get_client(settings).delete(keys.repack(tenant_id))
-    log.info(
-        "repacked",
-        action="repack.done",
-        tenant_id=tenant_id,
-        full=done.full,
-        packs_before=done.packs_before,
-        packs_after=done.packs_after,
-        bytes_before=done.bytes_before,
-        bytes_after=done.bytes_after,
-        loose_before=done.loose_before,
-        seconds=round(done.duration_s, 3),
-        no_full=done.no_full,
-    )
+    put(checked_uuid("tenant_id", tenant_id), full=bool(full))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pygit2
 
 from tests.judge import GIT_ENVIRONMENT, git
-from worker.store.backup import Backup
+from worker.store.repository.backup import Backup
 
 _FAST_IMPORT = (
     "-c fastimport.unpackLimit=1 -c core.fsync=none fast-import --quiet --force --date-format=raw"

@@ -1,3 +1,3 @@
-"""The runtime of confkeep: store, queue and command line; only `cli` imports `tasks`."""
+"""The runtime of confkeep: engine, store, queue and command line."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The Celery app: queues, routes and how messages are acknowledged; it holds no task.
+"""The Celery app: queues, routes and how messages are acknowledged.
 
 `celery -A worker.app worker` starts a worker of the shards that the settings give it. Importing
 this module reads no environment and opens nothing: the configuration is made when Celery first

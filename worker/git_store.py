@@ -10,19 +10,19 @@ from typing import TypedDict
 import pygit2
 
 from confkeep.errors import InvalidInput, NotInStore, RepositoryBusy
-from confkeep.settings import Settings, get_settings
+from confkeep.settings import get_settings
 from worker.broker import locks
-from worker.store import line_delta, reader
-from worker.store.backup import Backup, Signature, checked_uuid, encode_text
-from worker.store.commit import commit_backups
-from worker.store.index import open_index
-from worker.store.repository import (
+from worker.engine.author import author_of
+from worker.engine.versions import versions_of
+from worker.store.repository import line_delta, reader
+from worker.store.repository.backup import Backup, checked_uuid, encode_text
+from worker.store.repository.tenant_repository import (
     TenantRepository,
     create_repository,
-    open_for_writing,
     open_repository,
     repository_path,
 )
+from worker.store.writing.commit import open_for_writing
 
 __all__ = [
     "commit_backup",
@@ -48,11 +48,6 @@ class DeviceCommit(TypedDict):
     message: str
     #: The committer's date in seconds since 1970.
     timestamp: int
-
-
-def author_of(settings: Settings) -> Signature:
-    """Author and committer of every commit."""
-    return Signature(settings.author_name, settings.author_email)
 
 
 def get_or_create_repo(tenant_id: str) -> pygit2.Repository:
@@ -107,8 +102,8 @@ def commit_backup(
 
 def _commit(tenant_id: str, backup: Backup) -> str:
     # Opened at each try: that removes the lock file of a writer that died.
-    with open_for_writing(_path(tenant_id), author_of(get_settings())) as repository:
-        return commit_backups(repository, [backup])[0].sha
+    with open_for_writing(_path(tenant_id), author_of(get_settings())) as writer:
+        return writer.commit_backups([backup])[0].sha
 
 
 def read_file(tenant_id: str, commit_sha: str, device_id: str, filename: str) -> bytes:
@@ -139,15 +134,13 @@ def list_device_commits(tenant_id: str, device_id: str) -> list[DeviceCommit]:
         repository = _open(tenant_id)
     except NotInStore:
         return []
-    with open_index(repository) as index:
-        versions = index.versions(device, tip=repository.tip())
     return [
         DeviceCommit(
             sha=version.sha,
             message=version.message.strip(),
             timestamp=int(version.committed_at.timestamp()),
         )
-        for version in versions
+        for version in versions_of(repository, device)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Redis clients, one for each process and made after fork; it knows no key and sends no command."""
+"""Redis clients: one for each process, made after fork."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every Redis key and the shard function; it builds names and talks to nobody.
+"""Every Redis key, and the shard function.
 
 All keys begin with `confkeep:`, but for the results, whose names Celery gives. A key's type never
 changes between releases: a later one that needs another takes another name. What is of another type is

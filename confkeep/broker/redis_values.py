@@ -26,6 +26,8 @@ from confkeep.ids import checked_uuid
 
 #: Most bytes of a JSON text, unless a caller knows better. What we write takes a few KiB.
 MOST_BYTES: Final = 256 * 1024
+#: The last moment that can be shown as a date, in ms: the end of the year 9999.
+LAST_MS: Final = 253_402_300_799_000
 #: Deepest nesting of a JSON text. What we write is 4 deep.
 MOST_DEPTH: Final = 16
 #: Most bytes of a name that are shown to a person.
@@ -167,7 +169,7 @@ def shown(name: bytes) -> str:
 
 
 def room_of(text: bytes | None) -> int | None:
-    """The bytes in `confkeep:room`; None: there is no limit, or what stands there is none."""
+    """The bytes in `confkeep:room`; None if there is no limit, or what stands there is none."""
     number = number_of(text)
     return number if number > 0 else None
 

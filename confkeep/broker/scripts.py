@@ -1,4 +1,4 @@
-"""The Lua scripts as text, read from the package once; it sends none of them."""
+"""The Lua scripts as text, read from the package once."""
 
 from __future__ import annotations
 

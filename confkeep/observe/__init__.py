@@ -1,1 +1,1 @@
-"""Logs and traces of whoever imports us; they configure nothing by themselves."""
+"""Logs and traces. Importing them configures nothing."""

@@ -1,4 +1,4 @@
-"""Keeps payloads and secrets out of the lines that Celery and others write; it writes none.
+"""Keeps payloads and secrets out of the lines that Celery and others write.
 
 Celery's lines repeat what tasks return, the exceptions that they raise, and whole messages that it
 cannot read. A producer that misspells a task's name would find its exports in the log.

@@ -1,4 +1,4 @@
-"""How log lines look, and what stands in them; it says nothing itself.
+"""How log lines look, and what stands in them.
 
 Every line of ours carries a stable `action` (docs/logs.md lists them), and while a task runs the ids
 that its arguments name. Lines go through the standard library's logging: a program that imports

@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry: of tasks, and of each backup from its enqueue to its commit; off by default.
+"""Traces by OpenTelemetry: of tasks, and of each backup from its enqueue to its commit. Off by default.
 
 A backup's trace has the backup's own id: the producer's span `backup.enqueue` and the worker's span
 `backup.commit` meet in it, though nothing of the trace travels with the backup. Both have the ids as
@@ -28,7 +28,7 @@ _SAME: Final = (
 #: What an exception says.
 _SAID: Final = ("exception.message", "exception.stacktrace")
 
-#: What gives out spans and sends them; None: nothing is traced.
+#: What gives out spans and sends them; None if nothing is traced.
 _provider: Any = None
 
 

@@ -1,4 +1,4 @@
-"""Accepting backups into their inboxes, each whole or not at all; it stages no files and wakes nobody."""
+"""Accepts backups into their inboxes, each whole or not at all."""
 
 from __future__ import annotations
 

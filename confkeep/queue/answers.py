@@ -23,7 +23,7 @@ class Answer:
     """How one backup ended."""
 
     backup_id: str
-    #: None: it was not committed, and `error` says why.
+    #: None if it was not committed, and `error` says why.
     receipt: Receipt | None
     error: ConfkeepError | None = None
 

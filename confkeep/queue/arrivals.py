@@ -1,4 +1,4 @@
-"""Arrivals: backups that producers handed over who may not write to an inbox; it admits them and commits none.
+"""Arrivals: backups of producers who may not write to an inbox; a worker admits them.
 
 Who may write to a stream may also trim it, and who may set a key may overwrite it: the server's rules
 cannot tell these apart. So a producer with rules of its own (`worker.broker.acl`) only adds: bytes under a name
@@ -39,7 +39,7 @@ _RENAMED: Final = uuid.UUID("0d8c1f0e-5a0c-4b57-9a0d-3a3a3f6f2b51")
 class Arrival:
     """A backup as it was handed over."""
 
-    #: The entry's text, and its signature; None: it has none.
+    #: The entry's text, and its signature; None if it has none.
     entry: str = dataclasses.field(repr=False)
     signature: str | None
     #: A UUID of its own, under which its bytes are.
@@ -144,7 +144,7 @@ class _Plan:
     text: bytes
     #: What is to stand in the inbox.
     entry_text: str | bytes
-    #: None: it cannot be read.
+    #: None if it cannot be read.
     entry: Entry | None = None
     signature: str | None = None
     #: False: only a person can say whether it is a backup.
@@ -265,7 +265,7 @@ def lengths(client: redis.Redis, tenant_ids: Collection[str]) -> dict[str, int]:
 
 
 def handed_over_ms(text: bytes | None) -> int | None:
-    """When an arrival was handed over, in ms of the server's clock; None: it does not say."""
+    """When an arrival was handed over, in ms of the server's clock; None if it does not say."""
     try:
         return None if text is None else Arrival.from_json(text).at_ms
     except PoisonedBackup:

@@ -1,4 +1,4 @@
-"""What an inbox knows of a backup, its text and its signature; it reads and writes no inbox."""
+"""What an inbox holds of a backup: its entry and its signature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Handing backups over for an inbox that this user may not write to; it admits none and deletes nothing.
+"""Hands backups over as arrivals, for an inbox that this user may not write to.
 
 It is what a producer with rules of its own (`worker.broker.acl.producer`) does in place of `confkeep.queue.acceptance`.
 All of a call goes to the server in one transaction, of commands that can only add:

@@ -1,4 +1,4 @@
-"""Results under the backup's id, as Celery's Redis backend keeps them; it decides nothing.
+"""Receipts under the backup's id, as Celery's Redis backend keeps results.
 
 A backup's record is written once by `confkeep/broker/lua/accept.lua` (PENDING) and ends here. It is what
 `AsyncResult(backup_id).get()` waits for: Celery's JSON, stored and then published in that order,
@@ -146,7 +146,7 @@ def publish(client: redis.Redis, tenant_id: str, outcomes: Sequence[Outcome], tt
 
 
 def read(client: redis.Redis, backup_id: str) -> dict[str, Any] | None:
-    """The record under an id; None: there is none.
+    """The record under an id; None if there is none.
 
     Raises:
         OddValue: what stands there is no record.

@@ -1,4 +1,4 @@
-"""The form in which a backup's bytes wait: encoders over bytes; it talks to nobody.
+"""The form in which a backup's bytes wait.
 
     as they are   export, then binary
     deflated      a zlib stream (RFC 1950) of the export, then the binary as it is
@@ -54,7 +54,7 @@ def contents_of(data: bytes, export_bytes: int, binary_bytes: int | None) -> Con
 
     Args:
         export_bytes: size of the export itself; as the next, what the inbox entry says.
-        binary_bytes: size of the binary; None: there is none.
+        binary_bytes: size of the binary; None if there is none.
     """
     size = export_bytes + (binary_bytes or 0)
     if len(data) < size:

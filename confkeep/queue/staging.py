@@ -1,4 +1,4 @@
-"""Where a backup's bytes wait: in Redis or in files on a shared volume; it knows no inbox.
+"""Where a backup's bytes wait: in Redis, or in files on a shared volume.
 
 Staged bytes are the export, deflated or not (`confkeep.queue.staged_bytes`), followed by the binary. Sizes and
 SHA-256 of the two files stand in the inbox entry and are checked when they are read.
@@ -85,7 +85,7 @@ class RedisStaging:
         return staged_export(contents) + (contents.binary or b"")
 
     def read(self, tenant_id: str, entries: Sequence[Entry]) -> list[Contents | None]:
-        """The staged bytes of each entry; None: there are none.
+        """The staged bytes of each entry; None if there are none.
 
         Raises:
             BrokerUnavailable: Redis did not answer.
@@ -133,7 +133,7 @@ class RedisStaging:
         """Delete the bytes of entries that are settled; those in Redis went with the entry."""
 
     def read_handoff(self, tenant_id: str, name: str) -> bytes | None:
-        """What a client staged itself; None: nothing.
+        """What a client staged itself; None if nothing is.
 
         Raises:
             BrokerUnavailable: Redis did not answer.
@@ -209,7 +209,7 @@ class VolumeStaging:
         _sync_folder(folder.parent)
 
     def read(self, tenant_id: str, entries: Sequence[Entry]) -> list[Contents | None]:
-        """The staged bytes of each entry; None: there are none.
+        """The staged bytes of each entry; None if there are none.
 
         Raises:
             StagingUnavailable: the file system refused.
@@ -239,7 +239,7 @@ class VolumeStaging:
             _unlink(self._file(tenant_id, entry))
 
     def read_handoff(self, tenant_id: str, name: str) -> bytes | None:
-        """What a client staged itself; None: nothing.
+        """What a client staged itself; None if nothing is.
 
         Raises:
             StagingUnavailable: the file system refused.

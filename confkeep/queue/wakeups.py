@@ -1,4 +1,4 @@
-"""Wake-ups: hints that an inbox has entries; they carry no data and may get lost.
+"""Wake-ups: hints that an inbox has entries. They carry no data and may get lost.
 
 A flag notes when a tenant's wake-up was sent, so that a burst sends one. It is cleared when a turn
 ends, before the turn looks at the inbox for the last time: what is accepted later sends its own.
@@ -74,7 +74,7 @@ def flag_by_turn(client: redis.Redis, tenant_id: str) -> int | None:
     """Note that a turn whose slice is over sends a wake-up now.
 
     Returns:
-        The ms to send it with; None: an enqueue has sent one since the turn's last look.
+        The ms to send it with; None if an enqueue has sent one since the turn's last look.
 
     Raises:
         redis.RedisError: Redis did not answer.

@@ -1,4 +1,4 @@
-"""RouterOS exports: what in them is configuration and what is not; pure.
+"""RouterOS exports: which lines are configuration and which are not.
 
 An export opens with comment lines, one of which says when and by which version it was made:
 

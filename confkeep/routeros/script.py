@@ -1,4 +1,4 @@
-"""Whether bytes look like what RouterOS writes: scripts line by line, binaries by their first bytes; pure.
+"""Whether bytes look like what RouterOS writes: scripts line by line, binaries by their first bytes.
 
 This is no parser of the language. It tells an export from a login banner, an error message, another
 vendor's configuration or half a file, and forgives what it does not know.

@@ -1,4 +1,4 @@
-"""Recognises captures that look bad or failed, by their bytes alone; pure, and it refuses nothing.
+"""Recognises captures that look bad or failed, by their bytes alone.
 
 What users of backup tools found among their versions: a binary of 0 bytes, the words `Bus error`, a
 login banner, an export that was cut off. A reason is given only for what no real export has: a
@@ -74,10 +74,10 @@ _BY_ROUTEROS: Final = re.compile(rb"^#[^\r\n]*\bby RouterOS\b", re.MULTILINE)
 
 
 def why_suspect(export: bytes | None, binary: bytes | None) -> str | None:
-    """Why a capture looks bad or failed, as one sentence; None: it does not.
+    """Why a capture looks bad or failed, as one sentence; None if it does not.
 
     Args:
-        export: None: the capture has none, which is not looked at. So for `binary`.
+        export: None if the capture has none, which is not looked at. So for `binary`.
     """
     reason = None if export is None else _of_export(export)
     if reason is None and binary is not None:

@@ -10,9 +10,11 @@ from pathlib import Path
 from tests.bench import fast_import, plain
 from tests.bench.fleet import Fleet, folder
 from tests.bench.table import Row, alternate, median_costs, timed
-from worker.store.backup import Backup
-from worker.store.commit import commit_backups
-from worker.store.repository import TenantRepository, create_repository
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import TenantRepository, create_repository
+from worker.store.writing.commit import Writer
+
+_Commit = Callable[[Sequence[Backup]], object]
 
 #: Devices of the tenants; at least and aim against plain, then against fast-import.
 _BATCH_100 = {10: (12, 22, 3, 6), 1_000: (14, 22, 4, 7), 10_000: (20, 30, 6, 9)}
@@ -36,31 +38,43 @@ class Tenant:
         return create_repository(path)
 
     def contender(
-        self, size: int, commit: Callable[[TenantRepository, Sequence[Backup]], object]
+        self, size: int, contender: Callable[[TenantRepository], _Commit]
     ) -> Callable[[], float]:
-        """Seconds per commit of `commit`, given a new batch of `size` in each round."""
-        repository = self.copy()
-        commit(repository, self.fleet.batch(size))
+        """Seconds per commit of a contender, given a new batch of `size` in each round."""
+        commit = contender(self.copy())
+        commit(self.fleet.batch(size))
 
         def run() -> float:
             backups = self.fleet.batch(size)
-            return timed(lambda: commit(repository, backups)) / size
+            return timed(lambda: commit(backups)) / size
 
         return run
 
 
-def _plain(repository: TenantRepository, backups: Sequence[Backup]) -> None:
-    for backup in backups:
-        plain.commit_backup(repository, backup)
+def _ours(repository: TenantRepository) -> _Commit:
+    return Writer(repository).commit_backups
 
 
-def _fast_import(repository: TenantRepository, backups: Sequence[Backup]) -> None:
-    fast_import.commit_batch(repository.path, backups)
+def _plain(repository: TenantRepository) -> _Commit:
+    def commit(backups: Sequence[Backup]) -> None:
+        for backup in backups:
+            plain.commit_backup(repository, backup)
+
+    return commit
 
 
-def _one_by_one(repository: TenantRepository, backups: Sequence[Backup]) -> None:
-    for backup in backups:
-        commit_backups(repository, [backup])
+def _fast_import(repository: TenantRepository) -> _Commit:
+    return lambda backups: fast_import.commit_batch(repository.path, backups)
+
+
+def _one_by_one(repository: TenantRepository) -> _Commit:
+    writer = Writer(repository)
+
+    def commit(backups: Sequence[Backup]) -> None:
+        for backup in backups:
+            writer.commit_backups([backup])
+
+    return commit
 
 
 def rows() -> Iterator[Row]:
@@ -69,7 +83,7 @@ def rows() -> Iterator[Row]:
         ours: dict[int, Callable[[], float]] = {}
         for devices, (plain_bound, plain_aim, import_bound, import_aim) in _BATCH_100.items():
             tenant = Tenant(where, devices)
-            ours[devices] = tenant.contender(100, commit_backups)
+            ours[devices] = tenant.contender(100, _ours)
             costs = median_costs(
                 alternate(
                     (
@@ -123,11 +137,11 @@ def _bytes_on_disk() -> Row:
     with folder() as where:
         tenant = Tenant(where, 1_000)
         grown = []
-        for commit in (commit_backups, _plain):
+        for contender in (_ours, _plain):
             repository = tenant.copy()
-            before = _disk_bytes(repository.path)
+            before, commit = _disk_bytes(repository.path), contender(repository)
             for _ in range(3):
-                commit(repository, tenant.fleet.batch(100))
+                commit(tenant.fleet.batch(100))
             grown.append((_disk_bytes(repository.path) - before) / 300)
         mine, one = grown
         return Row(
@@ -146,9 +160,9 @@ def _after_a_long_history() -> Row:
         tenant = Tenant(where, 1_000)
         long, short = tenant.copy(), tenant.copy()
         fleet = tenant.fleet
+        commit = _ours(long)
         for _ in range(1_000):
-            commit_backups(
-                long,
+            commit(
                 [
                     Backup(fleet.uuid(), fleet.random.choice(fleet.device_ids), export, None, "m")
                     for export in (b"%d\n" % number for number in range(100))
@@ -157,10 +171,10 @@ def _after_a_long_history() -> Row:
         runs = []
         for repository in (long, short):
             # Opened anew, as by a worker that comes to this tenant.
-            opened = create_repository(repository.path)
+            commit = _ours(create_repository(repository.path))
             # All have a full version again, so that both count the same lines.
-            commit_backups(opened, [fleet.backup(device_id) for device_id in fleet.device_ids])
-            runs.append(_batches(opened, fleet))
+            commit([fleet.backup(device_id) for device_id in fleet.device_ids])
+            runs.append(_batches(commit, fleet))
         many, few = median_costs(alternate(runs, 15))
         return Row(
             "cost of a commit after 100,000 commits over after 100",
@@ -172,10 +186,10 @@ def _after_a_long_history() -> Row:
         )
 
 
-def _batches(repository: TenantRepository, fleet: Fleet) -> Callable[[], float]:
+def _batches(commit: _Commit, fleet: Fleet) -> Callable[[], float]:
     def run() -> float:
         backups = fleet.batch(100)
-        return timed(lambda: commit_backups(repository, backups)) / 100
+        return timed(lambda: commit(backups)) / 100
 
     return run
 

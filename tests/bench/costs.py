@@ -30,11 +30,11 @@ from tests.bench.table import timed
 from tests.servers import Deployment, wait_for
 from worker.app import app
 from worker.process.sweeper import Sweeper
-from worker.queue import backoff, inbox
-from worker.store.backup import Backup
-from worker.store.commit import commit_backups
-from worker.store.repository import create_repository, repository_path, tenants_of
+from worker.queue import backoff, inboxes
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository, repository_path, tenants_of
 from worker.store.upkeep.repack import repack
+from worker.store.writing.commit import Writer
 
 #: Backups of a tenant that one turn finds.
 BATCHES = (1, 10, 50, 100)
@@ -248,10 +248,10 @@ def sweeps() -> None:
             app, settings.model_copy(update={"worker_count": 16}), client, "bench of 16"
         )
         measured("sweep of one worker of 16", other.sweep)
-        boxes = inbox.list_inboxes(client)
-        measured("list of the inboxes", lambda: inbox.list_inboxes(client))
+        boxes = inboxes.list_inboxes(client)
+        measured("list of the inboxes", lambda: inboxes.list_inboxes(client))
         measured("the waits", lambda: backoff.get_many(client, [box.tenant_id for box in boxes]))
-        measured("the load", lambda: inbox.read_load(client))
+        measured("the load", lambda: inboxes.read_load(client))
         empty = deployed.path / "many"
         for values in small:
             os.makedirs(empty / f"{values['tenant_id']}.git")
@@ -280,8 +280,9 @@ def repositories() -> None:
         say("a new repository", f"{inodes} inodes", f"{size:,} B")
         fleet = Fleet(_DEVICES)
         repository = fleet.found(where / "a.git")
+        writer = Writer(repository)
         for number in range(40):
-            commit_backups(repository, fleet.batch(1))
+            writer.commit_backups(fleet.batch(1))
             if number in (0, 19, 38):
                 times = [timed(lambda: create_repository(repository.path)) for _ in range(9)]
                 inodes, size = _files_and_bytes(repository.path)
@@ -351,13 +352,14 @@ def versions() -> None:
         for batch in (1, 50):
             with folder() as where:
                 repository = create_repository(where / "a.git")
+                writer = Writer(repository)
 
                 def polled(ids: Sequence[str]) -> None:
                     backups = [
                         Backup(str(uuid.uuid4()), d, export(d), binary(d), "m")  # noqa: B023
                         for d in ids
                     ]
-                    commit_backups(repository, backups)  # noqa: B023
+                    writer.commit_backups(backups)  # noqa: B023
 
                 polled(fleet.device_ids)
                 repack(repository.path, full=True)

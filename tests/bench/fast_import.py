@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.judge import GIT_ENVIRONMENT
-from worker.store.backup import BINARY_NAME, EXPORT_NAME, Backup
 from worker.store.git.refs import MAIN_REF
+from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, Backup
 
 
 def commit_batch(path: Path, backups: Sequence[Backup]) -> None:

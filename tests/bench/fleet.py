@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from worker.store.backup import Backup
-from worker.store.commit import commit_backups
-from worker.store.repository import TenantRepository, create_repository
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import TenantRepository, create_repository
+from worker.store.writing.commit import Writer
 
 EXPORT_BYTES = 18_000
 BINARY_BYTES = 50_000
@@ -79,15 +79,15 @@ class Fleet:
 
     def found(self, path: Path) -> TenantRepository:
         """A repository in which each device has one version; all have the same, to be quick."""
-        repository = create_repository(path)
+        writer = Writer(create_repository(path))
         binary = self.random.randbytes(BINARY_BYTES)
         backups = [
             Backup(self.uuid(), device_id, self.first_export, binary, "first")
             for device_id in self.device_ids
         ]
         for start in range(0, len(backups), 2500):
-            commit_backups(repository, backups[start : start + 2500])
-        return repository
+            writer.commit_backups(backups[start : start + 2500])
+        return writer.repository
 
 
 @contextmanager

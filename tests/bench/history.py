@@ -12,11 +12,11 @@ from pathlib import Path
 
 from tests.bench.table import Row, alternate, median_costs, timed
 from tests.histories import START_S, Stream, device_ids
-from worker.cli.versions import changed_devices, device_rows
-from worker.store import reader
-from worker.store.index import INDEX_NAME, open_index
-from worker.store.line_delta import compute_line_delta
-from worker.store.repository import open_repository
+from worker.engine.versions import changed_devices, device_rows
+from worker.store.history.index import INDEX_NAME, open_index
+from worker.store.repository import reader
+from worker.store.repository.line_delta import compute_line_delta
+from worker.store.repository.tenant_repository import open_repository
 
 COMMITS = 100_000
 DEVICES = 1_000

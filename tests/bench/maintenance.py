@@ -15,10 +15,10 @@ from pathlib import Path
 from tests.bench.fleet import Fleet, folder
 from tests.bench.table import Row, timed
 from tests.judge import git
-from worker.store.backup import Backup
-from worker.store.commit import commit_backups
-from worker.store.repository import TenantRepository, create_repository
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository
 from worker.store.upkeep.repack import needs_repack, repack
+from worker.store.writing.commit import Writer
 
 #: A folder of real histories: one folder for each device, in it its exports in the order of names.
 DATA_VARIABLE = "CONFKEEP_BENCH_DATA"
@@ -92,9 +92,9 @@ def sizes(name: str, backups: Sequence[Backup], *, text: bool = True) -> Iterato
     """Bytes per version after maintenance, against `git gc --aggressive` and loose objects."""
     with folder() as where:
         ours, theirs, loose = (where / f"{part}.git" for part in ("ours", "theirs", "loose"))
-        repository = create_repository(ours)
+        writer = Writer(create_repository(ours))
         for start in range(0, len(backups), BATCH):
-            commit_backups(repository, backups[start : start + BATCH])
+            writer.commit_backups(backups[start : start + BATCH])
         written = _size(ours / "objects")
         shutil.copytree(ours, theirs)
         shutil.copytree(ours, loose)
@@ -128,11 +128,12 @@ def files_after_single_commits() -> Row:
     with folder() as where:
         fleet, repository = Fleet(100), create_repository(where / "a.git")
         path, repacks, most = repository.path, 0, 0
+        writer = Writer(repository)
         beside: threading.Thread | None = None
         for number in range(SINGLE_COMMITS):
             device_id = fleet.device_ids[number % 100]
             backup = Backup(fleet.uuid(), device_id, b"/ip\nadd a=%d\n" % number, None, "m")
-            commit_backups(repository, [backup])
+            writer.commit_backups([backup])
             if needs_repack(path, most_packs=REPACK_PACKS, most_loose=REPACK_LOOSE) and (
                 beside is None or not beside.is_alive()
             ):
@@ -160,10 +161,10 @@ def files_of_loose_objects() -> Row:
     """A repository of another program's, which never packed: one repack, as a worker asks for it."""
     with folder() as where:
         path = where / "a.git"
-        repository = create_repository(path)
+        writer = Writer(create_repository(path))
         backups = generated(100, LOOSE_COMMITS)
         for start in range(0, len(backups), 256):
-            commit_backups(repository, backups[start : start + 256])
+            writer.commit_backups(backups[start : start + 256])
         _loosen(path)
         before, size = _files(path), _size(path / "objects")
         assert needs_repack(path, most_packs=REPACK_PACKS, most_loose=REPACK_LOOSE)
@@ -184,24 +185,24 @@ def files_of_loose_objects() -> Row:
 def latency() -> Iterator[Row]:
     """Single commits while a repack runs, and while none does."""
     with folder() as where:
-        repository = create_repository(where / "a.git")
+        writer = Writer(create_repository(where / "a.git"))
         backups = generated(60, 1_200)
         for start in range(0, len(backups), 256):
-            commit_backups(repository, backups[start : start + 256])
+            writer.commit_backups(backups[start : start + 256])
         fleet = Fleet(60, seed=2)
         for full in (False, True):
             alone: list[float] = []
             beside: list[float] = []
             for _ in range(ROUNDS):
-                alone += _commits(repository, fleet, lambda: True)
+                alone += _commits(writer, fleet, lambda: True)
                 running = threading.Event()
                 stop = threading.Event()
                 thread = threading.Thread(
-                    target=_repack_until, args=(repository.path, full, running, stop)
+                    target=_repack_until, args=(writer.repository.path, full, running, stop)
                 )
                 thread.start()
                 running.wait()
-                beside += _commits(repository, fleet, thread.is_alive)
+                beside += _commits(writer, fleet, thread.is_alive)
                 stop.set()
                 thread.join()
             without, during = statistics.median(alone), statistics.median(beside)
@@ -217,13 +218,13 @@ def latency() -> Iterator[Row]:
             )
 
 
-def _commits(repository: TenantRepository, fleet: Fleet, while_: Callable[[], bool]) -> list[float]:
+def _commits(writer: Writer, fleet: Fleet, while_: Callable[[], bool]) -> list[float]:
     times = []
     for _ in range(TIMED):
         if not while_():
             break
         backup = fleet.batch(1)
-        times.append(timed(lambda backup=backup: commit_backups(repository, backup)))  # type: ignore[misc]
+        times.append(timed(lambda backup=backup: writer.commit_backups(backup)))  # type: ignore[misc]
         # Git, too, is to get its turn: a poller does not commit without pause.
         time.sleep(0.002)
     return times

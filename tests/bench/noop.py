@@ -13,8 +13,8 @@ from celery import Celery
 from confkeep.settings import get_settings
 from tests.bench import plain
 from worker.app import configuration
-from worker.store.backup import Backup
-from worker.store.repository import create_repository, repository_path
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository, repository_path
 
 app = Celery("noop", set_as_current=False)
 

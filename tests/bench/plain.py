@@ -12,10 +12,10 @@ import time
 import pygit2
 from pygit2.enums import FileMode, ObjectType
 
-from worker.store.backup import BINARY_NAME, EXPORT_NAME, Backup, Committed
-from worker.store.batch import describe, encode_commit
 from worker.store.git.refs import MAIN_REF
-from worker.store.repository import TenantRepository
+from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, Backup, Committed
+from worker.store.repository.tenant_repository import TenantRepository
+from worker.store.writing.batch import describe, encode_commit
 
 
 def commit_backup(repository: TenantRepository, backup: Backup) -> Committed:

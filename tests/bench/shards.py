@@ -2,7 +2,7 @@
 
 Tenants have sizes by Zipf's law. Their devices are polled once an hour, all at the full hour or
 spread over it. Each worker is one process that serves the tenants of its shards in the order of
-their wake-ups, a turn each, as `tasks.drain` does: batches until the inbox is empty or the slice is
+their wake-ups, a turn each, as `worker.engine.drain` does: batches until the inbox is empty or the slice is
 over. A batch takes what `costs.py` measured. `--validate` compares with a real run of two workers.
 """
 

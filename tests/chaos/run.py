@@ -20,8 +20,8 @@ from tests.chaos.report import Report
 from tests.judge import assert_sound, backup_ids, git
 from tests.servers import LASTING_KEYS, wait_for
 from worker.queue import tidy
-from worker.store.repository import open_for_writing
 from worker.store.upkeep.verify import verify_repository
+from worker.store.writing.commit import open_for_writing
 
 _TENANTS = 6
 

@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import worker.app
-from tasks import batch
-from worker.queue import inbox
-from worker.store.commit import commit_backups
+from worker.queue.inbox import Batch, Inbox
+from worker.store.writing.commit import Writer
 
 
 def _hold(marker: Path, *, after: bool) -> None:
-    real: Callable[..., Any] = commit_backups
+    real: Callable[..., Any] = Writer.commit_backups
 
     def commit(*arguments: Any, **options: Any) -> Any:
         answer = real(*arguments, **options) if after else None
@@ -38,7 +37,7 @@ def _hold(marker: Path, *, after: bool) -> None:
         time.sleep(600)
         raise AssertionError("nobody killed it")
 
-    setattr(batch, "commit_backups", commit)  # noqa: B010 - not a name that it exports
+    Writer.commit_backups = commit  # type: ignore[method-assign]
 
 
 def _slow_syncs(most_s: float) -> None:
@@ -53,14 +52,14 @@ def _slow_syncs(most_s: float) -> None:
 
 
 def _settle_first() -> None:
-    real = inbox.read_batch
+    real = Inbox.read_batch
 
-    def read_batch(client: Any, tenant_id: str, **limits: Any) -> inbox.Batch:
-        batch = real(client, tenant_id, **limits)
-        inbox.settle(client, tenant_id, batch.entries, keep_bytes=True)
+    def read_batch(self: Inbox) -> Batch:
+        batch = real(self)
+        self.settle(batch.entries, keep_bytes=True)
         return batch
 
-    inbox.read_batch = read_batch
+    Inbox.read_batch = read_batch  # type: ignore[method-assign]
 
 
 def main() -> None:

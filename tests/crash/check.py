@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tests.crash.writer import NOW_S, batches
 from tests.judge import GIT_ENVIRONMENT, assert_readable, assert_sound, git
-from worker.store.backup import EXPORT_NAME
-from worker.store.commit import commit_backups
-from worker.store.repository import create_repository
+from worker.store.repository.backup import EXPORT_NAME
+from worker.store.repository.tenant_repository import create_repository
+from worker.store.writing.commit import Writer
 
 _ID = re.compile(rb"^backup-id (\S+)$", re.MULTILINE)
 
@@ -55,7 +55,7 @@ def problem_of(
         given = batches(batch_count)
         repository = create_repository(path)
         for batch in given:
-            commit_backups(repository, batch, now_s=NOW_S)
+            Writer(repository).commit_backups(batch, now_s=NOW_S)
         after = committed_ids(path)
         if after != [backup.backup_id for batch in given for backup in batch]:
             return f"after the retry main holds {len(after)} backups, not each once and in order"

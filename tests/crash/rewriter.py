@@ -17,16 +17,16 @@ from confkeep.errors import RemovedByRetention
 from tests.crash.writer import NOW_S, batches, leave_out_syncs
 from tests.failpoints import die_at
 from tests.judge import assert_sound, backup_ids
-from worker.store import id_map
-from worker.store.backup import BINARY_NAME, EXPORT_NAME, Backup
-from worker.store.commit import commit_backups
 from worker.store.git import refs
-from worker.store.reader import read_file
-from worker.store.repository import create_repository, open_repository
+from worker.store.repository import id_map
+from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, Backup
+from worker.store.repository.reader import read_file
+from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.rewriting import rewrite
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
 from worker.store.upkeep.verify import verify_repository
+from worker.store.writing.commit import Writer
 
 #: Of 3 devices with 8 captures in turn: the last 2 captures of each, the last binary of each.
 POLICY = policy_of({"keep_last": 2, "binary_keep_last": 1})
@@ -47,7 +47,7 @@ def given() -> list[Backup]:
 def prepare(path: Path) -> list[str]:
     """Commit them; returns their commits' ids."""
     repository = create_repository(path)
-    return [answer.sha for answer in commit_backups(repository, given(), now_s=NOW_S)]
+    return [answer.sha for answer in Writer(repository).commit_backups(given(), now_s=NOW_S)]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def problem_of(path: Path, old_ids: list[str], least: int = 0) -> str | None:
         if _rewrites(path, old_ids) < least:
             return "an acknowledged rewrite is not there"
         later = batches(BATCHES + 1)[-1]
-        commit_backups(create_repository(path), [*later, *given()], now_s=NOW_S)
+        Writer(create_repository(path)).commit_backups([*later, *given()], now_s=NOW_S)
         if (path / id_map.PENDING_NAME).exists():
             return "a pending map is left"
         _rewrites(path, old_ids)

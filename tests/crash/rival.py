@@ -13,22 +13,22 @@ import uuid
 from pathlib import Path
 
 from confkeep.errors import RepositoryBusy
-from worker.store.backup import Backup
-from worker.store.commit import commit_backups
-from worker.store.repository import create_repository
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository
+from worker.store.writing.commit import Writer
 
 
 def main(path: Path, number: int, commits: int) -> None:
     """Commit, and say how often another was faster."""
     device_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"rival {number}"))
-    repository = create_repository(path)
+    writer = Writer(create_repository(path))
     busy = 0
     for commit in range(commits):
         text = f"/system identity set name=w{number}c{commit}\n".encode()
         backup = Backup(str(uuid.uuid4()), device_id, text, None, f"{number} {commit}")
         while True:
             try:
-                commit_backups(repository, [backup])
+                writer.commit_backups([backup])
                 break
             except RepositoryBusy:
                 busy += 1

@@ -13,8 +13,8 @@ from tests.crash import strace
 from tests.crash.check import problem_of
 from tests.crash.posix import Disk, digest_of, materialise
 from tests.crash.writer import SYNCS, batches
-from worker.store.commit import commit_backups
-from worker.store.repository import create_repository
+from worker.store.repository.tenant_repository import create_repository
+from worker.store.writing.commit import Writer
 
 TENANT = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
 
@@ -57,7 +57,7 @@ def bad_states(
     store = root / "store"
     root.mkdir()
     if scenario.exists:
-        commit_backups(create_repository(store / TENANT), batches()[0])
+        Writer(create_repository(store / TENANT)).commit_backups(batches()[0])
     # The index is derived, and SQLite stores through memory maps that no log shows.
     disk = Disk(root, ignored=["confkeep.index"])
     options = ["--mutant", mutant] if mutant else []

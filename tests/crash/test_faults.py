@@ -14,8 +14,8 @@ from tests.crash import strace
 from tests.crash.check import committed_ids, problem_of
 from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import batches
-from worker.store.commit import commit_backups
-from worker.store.repository import create_repository
+from worker.store.repository.tenant_repository import create_repository
+from worker.store.writing.commit import Writer
 
 _FAULTS = ("signal=KILL", "error=EIO", "error=ENOSPC")
 
@@ -73,7 +73,7 @@ def _path_of(call: strace.Call) -> bytes:
 def test_a_fault_at_any_call_loses_nothing(fault: str, tmp_path: Path) -> None:
     strace.need_strace()
     first = tmp_path / "first" / TENANT
-    commit_backups(create_repository(first), batches()[0])
+    Writer(create_repository(first)).commit_backups(batches()[0])
     traced = tmp_path / "traced" / TENANT
     shutil.copytree(first, traced)
     calls = calls_of_a_commit(traced, tmp_path / "log")
@@ -126,17 +126,17 @@ def test_the_lock_file_of_a_dead_writer_stays_while_another_lives(tmp_path: Path
     path = tmp_path / TENANT
     repository = create_repository(path)
     first, second = batches()
-    commit_backups(repository, first)
+    Writer(repository).commit_backups(first)
     lock = path / "refs" / "heads" / "main.lock"
     lock.touch()
     with flock.shared(path):
         # Whose lock file it is cannot be known: perhaps the living writer's.
         with pytest.raises(RepositoryBusy) as caught:
-            commit_backups(create_repository(path), second)
+            Writer(create_repository(path)).commit_backups(second)
         assert caught.value.retryable
         assert lock.exists()
     assert committed_ids(path) == [backup.backup_id for backup in first]
-    commit_backups(create_repository(path), second)
+    Writer(create_repository(path)).commit_backups(second)
     assert (
         problem_of(path, [backup.backup_id for backup in (*first, *second)], all_judges=True)
         is None

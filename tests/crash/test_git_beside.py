@@ -19,13 +19,13 @@ from tests.crash.test_crash_states import TENANT
 from tests.crash.test_two_writers import go_on, paused_at
 from tests.crash.writer import DEVICES, KEEPS, NOW_S, batches
 from tests.judge import GIT_ENVIRONMENT, assert_readable, backup_ids, git
-from worker.store.commit import commit_backups
 from worker.store.git import durable
-from worker.store.repository import create_repository
+from worker.store.repository.tenant_repository import create_repository
 from worker.store.rewriting.forget import forget_device
 from worker.store.rewriting.retention_undo import undo_retention
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_files import check_files
+from worker.store.writing.commit import Writer
 
 COMMANDS = (
     "repack -adq",
@@ -70,7 +70,7 @@ def keeps_of(path: Path) -> list[str]:
 def problem_of(path: Path, moment: str, command: str, *options: str) -> str | None:
     """What is wrong after a git command at that moment of a commit."""
     first, second = batches()
-    commit_backups(create_repository(path), second, now_s=NOW_S)
+    Writer(create_repository(path)).commit_backups(second, now_s=NOW_S)
     writer = paused_at(path, moment, *options)
     try:
         said = run(path, command)
@@ -128,17 +128,17 @@ from pathlib import Path
 from tests.bench.fleet import Fleet
 from confkeep.errors import RepositoryBusy
 from worker.store.git import durable
-from worker.store.commit import commit_backups
+from worker.store.writing.commit import Writer
 from worker.store.rewriting.forget import forget_device
-from worker.store.repository import open_for_writing
+from worker.store.writing.commit import open_for_writing
 durable.on_failpoint = lambda name: time.sleep(0.02) if name == "pack-durable" else None
 fleet = Fleet(3)
-with open_for_writing(Path(sys.argv[1])) as repository:
+with open_for_writing(Path(sys.argv[1])) as writer:
     while True:
         backups = fleet.batch(1)
         while True:
             try:
-                commit_backups(repository, backups)
+                writer.commit_backups(backups)
                 break
             except RepositoryBusy:
                 # Git holds `main.lock` while it packs the refs.
@@ -187,7 +187,7 @@ def test_verify_does_not_alarm_about_a_living_writer(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / TENANT
-    commit_backups(create_repository(path), batches()[1], now_s=NOW_S)
+    Writer(create_repository(path)).commit_backups(batches()[1], now_s=NOW_S)
     writers: list[subprocess.Popen[str]] = []
 
     def writer_first(*arguments: Any) -> Any:

@@ -42,15 +42,15 @@ def test_a_full_disk_is_a_clear_error_and_harms_nothing(options: str, tmp_path: 
 _PEAK = """
 import random, re, sys, uuid
 from pathlib import Path
-from worker.store.backup import Backup
-from worker.store.commit import commit_backups
-from worker.store.repository import create_repository
+from worker.store.repository.backup import Backup
+from worker.store.writing.commit import Writer
+from worker.store.repository.tenant_repository import create_repository
 count, size = int(sys.argv[2]), int(sys.argv[3])
 chance = random.Random(1)
-repository = create_repository(Path(sys.argv[1]))
+writer = Writer(create_repository(Path(sys.argv[1])))
 export = b"/system identity set name=r1\\n" * 700
 for _ in range(3):
-    commit_backups(repository, [
+    writer.commit_backups([
         Backup(str(uuid.uuid4()), str(uuid.uuid4()), export, chance.randbytes(size), "m")
         for _ in range(count)
     ])

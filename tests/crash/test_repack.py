@@ -24,13 +24,13 @@ from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import NOW_S, batches
 from tests.judge import assert_sound, git
 from tests.servers import wait_for
-from worker.store import recovery
-from worker.store.commit import commit_backups
 from worker.store.git import flock
-from worker.store.repository import create_repository
+from worker.store.repository import recovery
+from worker.store.repository.tenant_repository import create_repository
 from worker.store.upkeep.repack import repack
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Outcome
+from worker.store.writing.commit import Writer
 
 ROUNDS = 30
 SEED = 5
@@ -68,14 +68,14 @@ _WRITER = """
 import sys, time
 from pathlib import Path
 from tests.bench.fleet import Fleet
-from worker.store.commit import commit_backups
-from worker.store.repository import open_for_writing
+from worker.store.writing.commit import Writer
+from worker.store.writing.commit import open_for_writing
 fleet = Fleet(3, seed=int(sys.argv[2]))
 while True:
-    with open_for_writing(Path(sys.argv[1])) as repository:
+    with open_for_writing(Path(sys.argv[1])) as writer:
         for _ in range(5):
             backups = fleet.batch(1)
-            commit_backups(repository, backups)
+            writer.commit_backups(backups)
             print(backups[0].backup_id, flush=True)
             # As on a disk: in memory it makes thousands of packs, which only keep the judges busy.
             time.sleep(0.005)
@@ -121,13 +121,13 @@ def test_a_repack_that_is_killed_between_its_steps(failpoint: str, tmp_path: Pat
     repository = create_repository(path)
     backups = fleet.batch(6)
     for backup in backups:
-        commit_backups(repository, [backup])
+        Writer(repository).commit_backups([backup])
     repacker = start(_REPACKER, path, failpoint)
     _out, err = repacker.communicate(timeout=60)
     assert repacker.returncode == -signal.SIGKILL, err
     assert_sound(path)
     assert committed_ids(path) == [backup.backup_id for backup in backups]
-    commit_backups(create_repository(path), fleet.batch(1))
+    Writer(create_repository(path)).commit_backups(fleet.batch(1))
     assert_mended(path)
 
 
@@ -164,17 +164,17 @@ def test_repacks_that_are_killed_at_random_beside_a_writer(tmp_path: Path) -> No
     assert len(committed) - len(acknowledged.split()) <= 1
     assert len(committed) > ROUNDS
     assert_mended(path)
-    commit_backups(create_repository(path), Fleet(3, seed=2).batch(2))
+    Writer(create_repository(path)).commit_backups(Fleet(3, seed=2).batch(2))
     assert git(path, "rev-list", "--count", "main").strip() == str(len(committed) + 2).encode()
     assert_sound(path)
 
 
 def test_recovery_does_not_wait_for_a_repack(tmp_path: Path) -> None:
     path = tmp_path / TENANT
-    commit_backups(create_repository(path), Fleet(3).batch(1))
+    Writer(create_repository(path)).commit_backups(Fleet(3).batch(1))
     with flock.maintenance(path):
         (path / "refs" / "heads" / "main.lock").touch()
-        commit_backups(create_repository(path), Fleet(3, seed=2).batch(1))
+        Writer(create_repository(path)).commit_backups(Fleet(3, seed=2).batch(1))
     assert_sound(path)
 
 
@@ -197,7 +197,7 @@ def states_after_power_cuts(
     path = tmp_path / "root" / TENANT
     backups = [backup for batch in batches() for backup in batch]
     for backup in backups:
-        commit_backups(create_repository(path), [backup], now_s=NOW_S)
+        Writer(create_repository(path)).commit_backups([backup], now_s=NOW_S)
     disk = Disk(path.parent, ignored=["confkeep.index"])
     command = [sys.executable, "-c", _ONCE, str(path), kind, not_synced]
     chance, seen = random.Random(1), set()

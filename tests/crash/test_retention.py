@@ -15,9 +15,9 @@ from tests.crash.posix import Disk, digest_of, materialise
 from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import NOW_S, batches
 from tests.judge import backup_ids
-from worker.store.commit import commit_backups
 from worker.store.git import flock
-from worker.store.repository import create_repository, open_repository
+from worker.store.repository.tenant_repository import create_repository, open_repository
+from worker.store.writing.commit import Writer
 
 REWRITE = (
     "pack-written",
@@ -71,7 +71,7 @@ def test_commits_beside_a_pending_map_are_not_lost(failpoint: str, tmp_path: Pat
         # A writer lives, so nobody may settle the map; commits go on all the same.
         repository = create_repository(path)
         assert (path / "confkeep.rewritten-pending").exists()
-        answers = commit_backups(repository, [*later, *rewriter.given()], now_s=NOW_S)
+        answers = Writer(repository).commit_backups([*later, *rewriter.given()], now_s=NOW_S)
     assert [answer.replayed for answer in answers] == [False] * 2 + [True] * 8
     moved = failpoint in ("ref-moved", "rewritten")
     assert len(backup_ids(path)) == 2 + (6 if moved else 8)
@@ -87,7 +87,9 @@ def bad_states(
     old_ids = rewriter.prepare(path)
     if again:
         rewriter.run(path, grace_s=86_400)
-        commit_backups(create_repository(path), batches(rewriter.BATCHES + 1)[-1], now_s=NOW_S)
+        Writer(create_repository(path)).commit_backups(
+            batches(rewriter.BATCHES + 1)[-1], now_s=NOW_S
+        )
     disk = Disk(tmp_path / "root", ignored=["confkeep.index"])
     options = ["--mutant", mutant] if mutant else []
     calls = strace.trace([command(path, *options)], tmp_path / "strace.log")

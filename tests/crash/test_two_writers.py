@@ -16,8 +16,8 @@ from tests.crash.check import committed_ids, problem_of
 from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import batches
 from tests.judge import assert_readable, git
-from worker.store.commit import commit_backups
-from worker.store.repository import create_repository
+from worker.store.repository.tenant_repository import create_repository
+from worker.store.writing.commit import Writer
 
 ROUNDS = 1_000
 
@@ -94,14 +94,14 @@ def test_a_paused_writer_blocks_nobody_and_overwrites_nobody(
     paused = paused_at(path, failpoint)
     try:
         other = batches()[1]
-        commit_backups(create_repository(path), other)
+        Writer(create_repository(path)).commit_backups(other)
     finally:
         code, err = go_on(paused)
     assert code == RepositoryBusy.exit_code, err
     assert not list(path.rglob("*.keep"))
     assert committed_ids(path) == [backup.backup_id for backup in other]
     assert_readable(path)
-    commit_backups(create_repository(path), batches()[0])
+    Writer(create_repository(path)).commit_backups(batches()[0])
     assert len(committed_ids(path)) == 4
 
 
@@ -112,12 +112,12 @@ def test_a_writerpaused_at_the_ref_keeps_its_lock(tmp_path: Path) -> None:
     paused = paused_at(path, "ref-locked")
     try:
         with pytest.raises(RepositoryBusy):
-            commit_backups(create_repository(path), second)
+            Writer(create_repository(path)).commit_backups(second)
     finally:
         code, err = go_on(paused)
     assert code == 0, err
     assert committed_ids(path) == [backup.backup_id for backup in first]
-    commit_backups(create_repository(path), second)
+    Writer(create_repository(path)).commit_backups(second)
     assert (
         problem_of(path, [backup.backup_id for backup in (*first, *second)], all_judges=True)
         is None

@@ -23,12 +23,11 @@ from tests.crash.rewriter import BATCHES, POLICY, given
 from tests.crash.writer import DEVICES, NOW_S, batches
 from tests.failpoints import die_at
 from tests.judge import assert_sound, backup_ids, git
-from worker.store import commit, id_map
-from worker.store.backup import EXPORT_NAME, Backup
-from worker.store.commit import commit_backups
 from worker.store.git import durable, refs
-from worker.store.reader import read_file
-from worker.store.repository import create_repository, open_for_writing, open_repository
+from worker.store.repository import id_map
+from worker.store.repository.backup import EXPORT_NAME, Backup
+from worker.store.repository.reader import read_file
+from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.rewriting import prune
 from worker.store.rewriting.forget import forget_device, traces_of_device
 from worker.store.rewriting.retention import apply_retention
@@ -39,6 +38,8 @@ from worker.store.rewriting.rewrite import before_refs
 from worker.store.upkeep.repack import repack
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Kind
+from worker.store.writing import commit
+from worker.store.writing.commit import Writer, open_for_writing
 
 LATER_S = NOW_S + 1_000_000
 RULES = {"keep_last": 3}
@@ -65,19 +66,19 @@ def undo(path: Path) -> None:
 
 
 def commit_later(path: Path) -> None:
-    with open_for_writing(path) as repository:
-        commit_backups(repository, later(), now_s=LATER_S)
+    with open_for_writing(path) as writer:
+        writer.commit_backups(later(), now_s=LATER_S)
 
 
 def find(path: Path) -> None:
-    with open_for_writing(path) as repository:
+    with open_for_writing(path) as writer:
         wanted = {backup.backup_id: backup.device_id for backup in later()}
-        assert commit.find_committed(repository, wanted).keys() == wanted.keys()
+        assert writer.find_committed(wanted).keys() == wanted.keys()
 
 
 def commit_with_an_unknown_outcome(path: Path) -> None:
     """The sync after the rename of `main` fails, once."""
-    with open_for_writing(path) as repository:
+    with open_for_writing(path) as writer:
         real, failed = os.fsync, False
 
         def fsync(descriptor: int) -> None:
@@ -88,7 +89,7 @@ def commit_with_an_unknown_outcome(path: Path) -> None:
             real(descriptor)
 
         os.fsync = fsync  # type: ignore[assignment]
-        commit_backups(repository, later(), now_s=LATER_S)
+        writer.commit_backups(later(), now_s=LATER_S)
         assert failed
 
 
@@ -138,10 +139,9 @@ def _within(module: ModuleType, name: str, matches: Callable[[str], bool] = os.p
     setattr(module, name, without)
 
 
-def _nothing_done(module: ModuleType, name: str, within: str) -> None:
-    """Let a function do nothing within another one of the same module."""
-    outer: Callable[..., Any] = getattr(id_map if module is refs else module, within)
-    owner = id_map if module is refs else module
+def _nothing_done(module: ModuleType, name: str, owner: object, within: str) -> None:
+    """Let a module's function do nothing within another one, or within a method."""
+    outer: Callable[..., Any] = getattr(owner, within)
 
     def without(*arguments: Any, **named: Any) -> Any:
         real = getattr(module, name)
@@ -167,9 +167,13 @@ def _in_prune(folder: str, *, gone: bool) -> None:
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
-    "main not synced before the map is settled": lambda: _nothing_done(refs, "sync_main", "settle"),
-    "what was found not finished": lambda: _nothing_done(commit, "finish", "find_committed"),
-    "an unknown outcome not finished": lambda: _nothing_done(commit, "finish", "move_main"),
+    "main not synced before the map is settled": lambda: _nothing_done(
+        refs, "sync_main", id_map, "settle"
+    ),
+    "what was found not finished": lambda: _nothing_done(
+        commit, "finish", commit.Writer, "find_committed"
+    ),
+    "an unknown outcome not finished": lambda: _nothing_done(commit, "finish", commit, "move_main"),
     "the folder of packs not synced before old ones go": lambda: _in_prune("/pack", gone=False),
     "the folder of the commit-graph not synced before packs go": lambda: _in_prune(
         "/info", gone=False
@@ -197,12 +201,12 @@ def prepare(path: Path, *, rewritten: bool = False) -> list[str]:
     """
     ids = rewriter.prepare(path)
     # So that there are a multi-pack-index, a commit-graph and packed refs.
-    commit_backups(create_repository(path), batches(BATCHES + 2)[-1], now_s=NOW_S)
+    Writer(create_repository(path)).commit_backups(batches(BATCHES + 2)[-1], now_s=NOW_S)
     repack(path, full=False)
     git(path, "pack-refs", "--all")
     if rewritten:
         rewriter.run(path, 86_400)
-        commit_backups(create_repository(path), later(), now_s=LATER_S)
+        Writer(create_repository(path)).commit_backups(later(), now_s=LATER_S)
     return ids
 
 
@@ -231,7 +235,7 @@ def check(path: Path, old_ids: list[str]) -> list[str]:
     main, repository = backup_ids(path), open_repository(path)
     if len(main) != len(set(main)):
         raise Problem("a backup is in main twice")
-    ids = repository.kept.ids.get(path, repository.git)
+    ids = repository.ids.get(path, repository.git)
     gone = {} if ids is None else ids.removed_backups([b.backup_id for b in given()])
     for backup, sha in zip(given(), old_ids, strict=True):
         there = backup.backup_id in main
@@ -245,7 +249,7 @@ def check(path: Path, old_ids: list[str]) -> list[str]:
         else:
             if not there or data != backup.export:
                 raise Problem(f"{sha} answers with something else")
-    repository.kept.ids.close()
+    repository.ids.close()
     return main
 
 
@@ -272,7 +276,9 @@ def problem_of(
         if acknowledged and not had_effect(step, path):
             return "what was acknowledged is not so"
         create_repository(path)
-        answers = commit_backups(create_repository(path), [*later(), *given()], now_s=LATER_S)
+        answers = Writer(create_repository(path)).commit_backups(
+            [*later(), *given()], now_s=LATER_S
+        )
         if not all(answer.replayed for answer in answers[len(later()) :]):
             return "a backup was committed a second time"
         main = check(path, old_ids)

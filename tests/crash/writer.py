@@ -18,9 +18,9 @@ from pathlib import Path
 
 from confkeep.errors import StoreError
 from tests.failpoints import die_at
-from worker.store import commit, repository
-from worker.store.backup import Backup
 from worker.store.git import durable, keep, pack, refs
+from worker.store.repository.backup import Backup
+from worker.store.writing import commit
 
 NOW_S = 1_760_000_000
 DEVICES = [str(uuid.uuid5(uuid.NAMESPACE_OID, f"device {n}")) for n in range(3)]
@@ -143,9 +143,9 @@ def main() -> int:
     if arguments.kill_at:
         die_at(arguments.kill_at)
     try:
-        with repository.open_for_writing(arguments.path) as opened:
+        with commit.open_for_writing(arguments.path) as writer:
             for batch in batches(arguments.batches):
-                answers = commit.commit_backups(opened, batch, now_s=NOW_S)
+                answers = writer.commit_backups(batch, now_s=NOW_S)
                 line = "ACK " + " ".join(answer.backup_id for answer in answers) + "\n"
                 os.write(1, line.encode())
     except StoreError as error:

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from confkeep.broker import keys
 from confkeep.errors import InvalidInput
-from tasks import Receipt, enqueue_backup, receive
+from tasks import Receipt, enqueue_backup
 from tests.integration.conftest import become_producer, forget_environment
 from tests.planted import SECRET
 from tests.servers import Deployment, deployment, wait_for
 from worker.app import app
+from worker.engine import receive
 
 #: Payloads in one of hypothesis's examples: it costs more than the call.
 _AT_ONCE = 10

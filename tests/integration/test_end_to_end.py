@@ -21,21 +21,16 @@ from confkeep.broker import keys
 from confkeep.errors import StagedBytesDamaged, StagedBytesMissing, StoreUnavailable
 from confkeep.queue import wakeups
 from confkeep.settings import get_settings
-from tasks import (
-    BackupIdConflict,
-    InvalidBackup,
-    Receipt,
-    drain,
-    enqueue_backup,
-    enqueue_backups,
-)
+from tasks import BackupIdConflict, InvalidBackup, Receipt, enqueue_backup, enqueue_backups
 from tasks.read import ANSWER_LIFE_S
 from tests.integration.conftest import become_producer
 from tests.judge import backup_ids, git
 from tests.servers import LASTING_KEYS, Deployment, deployment, names_of, wait_for
 from worker import git_store
 from worker.app import app
+from worker.engine import drain
 from worker.queue import totals
+from worker.queue.inbox import Inbox
 
 EXPORT = "# 2026-01-02 03:04:05 by RouterOS 7.16\r\n/ip address\nadd address=10.0.0.1 \udce9\n"
 
@@ -321,9 +316,9 @@ def test_a_fault_of_the_system_makes_no_dead_letter_however_long_it_lasts(
     with deployed.client() as client:
         for _ in range(15):
             with pytest.raises(StoreUnavailable):
-                drain.drain_inbox(client, get_settings(), tenant)
+                drain.drain_inbox(Inbox(client, get_settings(), tenant))
         deployed.store.unlink()
-        assert drain.drain_inbox(client, get_settings(), tenant).committed == 3
+        assert drain.drain_inbox(Inbox(client, get_settings(), tenant)).committed == 3
     for result in results:
         assert result.get(timeout=5)["backup_id"] == result.id
 

@@ -23,8 +23,8 @@ from tests.integration.conftest import become_producer
 from tests.judge import assert_all_readable, git
 from tests.servers import Deployment, deployment
 from worker import git_store
-from worker.store.commit import commit_backups
 from worker.store.git import flock
+from worker.store.writing.commit import Writer
 
 PAGE = (ROOT / "docs" / "move-from-in-process.md").read_text("utf-8")
 PORTAL = Path(old_portal.__file__).parent
@@ -198,7 +198,7 @@ def test_a_commit_waits_for_who_is_in_the_way_and_not_for_ever(
     repository = Path(git_store.get_or_create_repo(tenant).path)
     tries: list[int] = []
     gone = threading.Event()
-    commit = commit_backups
+    commit = Writer.commit_backups
 
     def busy(*arguments: Any) -> Any:
         tries.append(1)
@@ -207,7 +207,7 @@ def test_a_commit_waits_for_who_is_in_the_way_and_not_for_ever(
         gone.set()
         return commit(*arguments)
 
-    monkeypatch.setattr(git_store, "commit_backups", busy)
+    monkeypatch.setattr(Writer, "commit_backups", busy)
     sha = git_store.commit_backup(tenant, device, "/ip\n", None, "m")
     assert gone.is_set()
     assert [each["sha"] for each in git_store.list_device_commits(tenant, device)] == [sha]
@@ -215,7 +215,7 @@ def test_a_commit_waits_for_who_is_in_the_way_and_not_for_ever(
     def always(*_arguments: Any) -> Any:
         raise RepositoryBusy("main was moved by another writer")
 
-    monkeypatch.setattr(git_store, "commit_backups", always)
+    monkeypatch.setattr(Writer, "commit_backups", always)
     monkeypatch.setattr(git_store, "_BUSY_WAIT_S", 0.1)
     with pytest.raises(RepositoryBusy):
         git_store.commit_backup(tenant, device, "/ip\n", None, "m")

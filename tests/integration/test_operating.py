@@ -16,12 +16,14 @@ from click.testing import CliRunner, Result
 
 from confkeep.broker import keys
 from confkeep.errors import InvalidInput, StoreUnavailable
+from confkeep.settings import get_settings
 from tasks import Receipt, enqueue_backup
 from tests.servers import Deployment, wait_for
 from worker.app import app
 from worker.cli import cli
 from worker.process.local import EmbeddedServer
 from worker.queue import backoff
+from worker.queue.inbox import Inbox
 
 SHARDS = 16
 
@@ -87,7 +89,9 @@ def test_kick_commits_at_once_what_waits_for_its_next_try(deployed: Deployment) 
     with deployed.client() as client:
         backup_id = enqueue(tenant)
         for _ in range(9):
-            wait_s = backoff.failed(client, tenant, StoreUnavailable("no space left")).delay_s
+            wait_s = backoff.failed(
+                Inbox(client, get_settings(), tenant), StoreUnavailable("no space left")
+            ).delay_s
         assert wait_s > 30
         deployed.start_worker(pool="threads")
         waiting = confkeep("receipt", backup_id)

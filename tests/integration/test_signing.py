@@ -18,6 +18,7 @@ from confkeep.broker import keys
 from confkeep.errors import InvalidInput, MessageRefused, NotSigned
 from confkeep.queue.arrivals import Arrival
 from confkeep.queue.entry import Entry
+from confkeep.settings import get_settings
 from tasks import InvalidBackup, PoisonedBackup, Receipt, enqueue_backup, signed_receive
 from tests.integration.conftest import become_producer, forget_environment
 from tests.integration.test_acl import PASSWORD, as_user, refusals, url_of, write_rules
@@ -26,7 +27,7 @@ from tests.servers import Deployment, wait_for
 from worker.app import app
 from worker.cli import cli
 from worker.process.local import EmbeddedServer
-from worker.queue import inbox
+from worker.queue.inbox import Inbox
 
 OLD, NEW = "the-old-key-" + "o" * 32, "the-new-key-" + "n" * 32
 SECRET = "a-routers-password"
@@ -136,7 +137,7 @@ def test_only_what_was_signed_is_committed(
     messages = git(broker.store / f"{TENANT}.git", "log", "--format=%s", "main").decode().split()
     assert messages == ["2", "4", "3", "1"]
     with broker.client() as owner:
-        wait_for(lambda: not inbox.depth(owner, TENANT), "the inbox to be empty")
+        wait_for(lambda: not Inbox(owner, get_settings(), TENANT).depth(), "the inbox to be empty")
         assert owner.hlen(keys.DEAD) == 1
         # What the users were refused on the way: the worker asked for the configuration, and the
         # producer whether it may accept by itself.

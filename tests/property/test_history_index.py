@@ -8,6 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pygit2
@@ -25,25 +26,31 @@ from tests.histories import (
     write_merged,
 )
 from tests.judge import git, log_of_device
-from worker.store import index_file, index_keeper, reader
-from worker.store.backup import Backup, Committed, Version, encode_text
-from worker.store.commit import commit_backups
-from worker.store.index import (
+from worker.store.history import index_file, index_keeper
+from worker.store.history.index import (
     DAMAGE_MARK,
     INDEX_NAME,
     HistoryIndex,
     open_index,
 )
-from worker.store.index_build import pack_uuid
-from worker.store.index_file import Detail, Entry, IndexFile
-from worker.store.index_rows import detail_of
-from worker.store.repository import (
+from worker.store.history.index_file import Entry, IndexFile
+from worker.store.repository import reader
+from worker.store.repository.backup import (
+    Backup,
+    Committed,
+    Detail,
+    Version,
+    encode_text,
+    pack_uuid,
+)
+from worker.store.repository.detail import read_detail
+from worker.store.repository.tenant_repository import (
     TenantRepository,
     create_repository,
-    open_for_writing,
     open_repository,
 )
 from worker.store.upkeep.verify import verify_repository
+from worker.store.writing.commit import Writer, open_for_writing
 
 UNKNOWN = "ffffffff-ffff-4fff-bfff-ffffffffffff"
 
@@ -63,24 +70,9 @@ def listed(path: Path, device: str, **options: object) -> list[Version]:
         return index.versions(device, tip=repository.tip(), **options)  # type: ignore[arg-type]
 
 
-def detail_in(version: Version) -> Detail:
-    """What a version says that was asked for with details."""
-    assert version.export_changed is not None
-    assert version.lines_added is not None
-    assert version.lines_removed is not None
-    return Detail(
-        version.export_changed,
-        version.lines_added,
-        version.lines_removed,
-        version.export_bytes,
-        version.binary_bytes,
-        version.suspect,
-    )
-
-
 def bare(versions: Sequence[Version]) -> list[Version]:
     """Without what the oracle does not know."""
-    return [Version(v.sha, v.message, v.committed_at, v.backup_id) for v in versions]
+    return [replace(version, detail=None) for version in versions]
 
 
 def catch_up(path: Path, **options: object) -> bool:
@@ -100,20 +92,15 @@ def indexed(backups: Sequence[Backup], answers: Sequence[Committed]) -> list[Ent
     """What a writer tells the index about a batch."""
     return [
         Entry(
-            sha=bytes.fromhex(answer.sha),
-            committed_s=int(answer.committed_at.timestamp()),
-            backup_id=pack_uuid(answer.backup_id),
-            message=encode_text(backup.message),
+            Version(
+                bytes.fromhex(answer.sha),
+                int(answer.committed_at.timestamp()),
+                pack_uuid(answer.backup_id),
+                encode_text(backup.message),
+                answer.detail,
+            ),
             changed=() if answer.unchanged else (pack_uuid(answer.device_id),),
             seen=pack_uuid(answer.device_id),
-            detail=Detail(
-                export_changed=answer.export_changed,
-                lines_added=answer.lines_added,
-                lines_removed=answer.lines_removed,
-                export_bytes=len(backup.export),
-                binary_bytes=None if backup.binary is None else len(backup.binary),
-                suspect=answer.suspect,
-            ),
         )
         for backup, answer in zip(backups, answers, strict=True)
     ]
@@ -126,7 +113,7 @@ def commit_without_index(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HistoryIndex, "append", lambda *_arguments: None)
         patch.setattr(HistoryIndex, "catch_up", lambda *_arguments: True)
-        return commit_backups(repository, backups)
+        return Writer(repository).commit_backups(backups)
 
 
 @pytest.fixture
@@ -209,14 +196,14 @@ def test_any_order_of_appends_losses_and_catching_up(
                 log_of_device(path, device) if repository.tip() else []
             )
             for version in listed(path, device, details=True):
-                assert detail_in(version) == detail_of(repository, version.sha, device)
+                assert version.detail == read_detail(repository, version.sha, device)
 
 
 def small_store(store: Path, *, commits: int = 120, devices: int = 5) -> tuple[Path, list[str]]:
     """A repository written by the store, with its index."""
     path, names = store / f"{uuid.uuid4()}.git", device_ids(devices)
-    with open_for_writing(path) as repository:
-        commit_backups(repository, random_backups(names, commits, 1))
+    with open_for_writing(path) as writer:
+        writer.commit_backups(random_backups(names, commits, 1))
     assert catch_up(path)
     return path, names
 
@@ -289,12 +276,12 @@ def test_configuration_changes_only(store: Path) -> None:
         expected = [
             version.sha
             for version in walked(path, device)
-            if detail_of(repository, version.sha, device).export_changed
+            if read_detail(repository, version.sha, device).export_changed
         ]
         for _ in range(2):  # looked up; then kept
             found = listed(path, device, config_changes_only=True)
             assert [version.sha for version in found] == expected
-            assert all(version.export_changed for version in found)
+            assert all(version.detail and version.detail.export_changed for version in found)
         assert len(expected) < len(walked(path, device))
         limited = listed(path, device, config_changes_only=True, limit=2)
         assert [version.sha for version in limited] == expected[:2]
@@ -322,14 +309,14 @@ def test_a_foreign_commit_has_each_devices_own_line_counts(store: Path, order: i
     commit(50, [2, 2, 0])
     stream.write(path)
     expected = {
-        device: [detail_of(open_repository(path), v.sha, device) for v in walked(path, device)]
+        device: [read_detail(open_repository(path), v.sha, device) for v in walked(path, device)]
         for device in devices
     }
     assert len({detail for details in expected.values() for detail in details}) > 10
     assert catch_up(path)
     for device in [*devices[::order], *devices]:  # looked up; then kept
         found = listed(path, device, details=True)
-        assert [detail_in(version) for version in found] == expected[device]
+        assert [version.detail for version in found] == expected[device]
     assert verify_repository(path).findings == []
 
 
@@ -382,7 +369,7 @@ def test_a_merge_above_the_index(store: Path, uncached: list[str]) -> None:
     assert catch_up(path)
     repository = create_repository(path)
     backups = random_backups(devices, 10, 5)
-    commit_backups(repository, backups)
+    Writer(repository).commit_backups(backups)
     assert_equals_git(path, devices)
     assert catch_up(path)
     uncached.clear()
@@ -597,10 +584,10 @@ def test_what_was_closed_is_whole_after_a_reboot(
             if boot:
                 # A rebuild would begin with it.
                 patch.setattr(index_keeper, "delete_file", None)
-            with open_for_writing(path) as repository:
+            with open_for_writing(path) as writer:
                 for _ in range(batches):
-                    commit_backups(repository, random_backups(devices, 4, 10 * boot))
-            tip = repository.tip()
+                    writer.commit_backups(random_backups(devices, 4, 10 * boot))
+            tip = writer.repository.tip()
         another_boot(monkeypatch)
         with open_index(open_repository(path)) as index:
             assert index.is_complete(tip), batches
@@ -648,9 +635,9 @@ def test_what_is_written_without_a_mark_is_synced(
         said.append((level, before and root.boot is not None))
 
     monkeypatch.setattr(IndexFile, "_store_root", noted)
-    with open_for_writing(path) as repository:
+    with open_for_writing(path) as writer:
         for number in range(4):
-            commit_backups(repository, random_backups(devices, 4, 100 + number))
+            writer.commit_backups(random_backups(devices, 4, 100 + number))
     full, off = 2, 0
     assert said == [(full, False), (full, False), (off, True), (off, True), (full, False)]
 
@@ -661,13 +648,16 @@ def test_no_history_reads_files_whose_versions_are_known(
     """What looks suspect is kept when it is known, as line counts are."""
     path, devices = store / f"{uuid.uuid4()}.git", device_ids(2)
     exports = [b"", b"# by RouterOS 7\n/ip address\nadd address=10.0.0.1/24\n", b"<html>"]
-    with open_for_writing(path) as repository:
+    with open_for_writing(path) as writer:
         for device in devices:
             for export in exports:
-                commit_backups(repository, [Backup(str(uuid.uuid4()), device, export, None, "m")])
+                writer.commit_backups([Backup(str(uuid.uuid4()), device, export, None, "m")])
     monkeypatch.setattr(reader, "read_pair", None)
     for device in devices:
-        said = [version.suspect for version in listed(path, device, details=True)]
+        said = [
+            version.detail and version.detail.suspect
+            for version in listed(path, device, details=True)
+        ]
         assert said == ["the export is an HTML page", None, "the export is empty"]
 
 
@@ -676,7 +666,7 @@ def test_the_devices_of_a_tenant_in_any_state(store: Path) -> None:
     path, devices = store / f"{uuid.uuid4()}.git", device_ids(5)
     write_merged(path, devices, 50, 3)
     repository = create_repository(path)
-    commit_backups(repository, random_backups(devices, 30, 1))
+    Writer(repository).commit_backups(random_backups(devices, 30, 1))
     shas = ids_of_main(path)
     for known in (None, shas[20], shas[0]):
         (path / INDEX_NAME).unlink(missing_ok=True)
@@ -717,7 +707,7 @@ def test_a_file_that_another_process_is_writing(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, devices = small_store(store, commits=60)
-    monkeypatch.setattr("worker.store.index_file._BUSY_S", 0.05)
+    monkeypatch.setattr("worker.store.history.index_file._BUSY_S", 0.05)
     db = sqlite3.connect(path / INDEX_NAME, isolation_level=None)
     db.execute("BEGIN EXCLUSIVE")
     try:

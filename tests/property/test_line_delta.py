@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.judge import GIT_ENVIRONMENT
-from worker.store import line_delta
-from worker.store.backup import decode_text
-from worker.store.line_delta import compute_line_delta, count_changed_lines
+from worker.store.repository import line_delta
+from worker.store.repository.backup import decode_text
+from worker.store.repository.line_delta import compute_line_delta, count_changed_lines
 
 #: Every character that `splitlines` breaks at, and some that only look so.
 _ENDS = ["\n", "\r\n", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]

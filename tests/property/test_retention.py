@@ -16,14 +16,18 @@ from confkeep.errors import RemovedByRetention
 from confkeep.routeros.export import same_configuration
 from tests.histories import device_ids, random_backups
 from tests.judge import assert_sound, git
-from worker.store.backup import BINARY_NAME, EXPORT_NAME, Backup
-from worker.store.commit import commit_backups
-from worker.store.index import open_index
-from worker.store.reader import find_commit, read_file, read_pair, walk_versions
-from worker.store.repository import TenantRepository, create_repository, open_repository
+from worker.store.history.index import open_index
+from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, Backup
+from worker.store.repository.reader import find_commit, read_file, read_pair, walk_versions
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    create_repository,
+    open_repository,
+)
 from worker.store.rewriting.retention import apply_retention, plan_retention
 from worker.store.rewriting.retention_rules import Capture, Policy, Rules, decide
 from worker.store.upkeep.verify import verify_repository
+from worker.store.writing.commit import Writer
 
 DAY_S = 86_400
 NOW_S = 1_760_000_000
@@ -132,10 +136,10 @@ def commit(
     now_s: int,
     skip: int,
 ) -> int:
-    repository = create_repository(path)
+    writer = Writer(create_repository(path))
     for backup in backups:
         now_s += DAY_S * skip // 3
-        (answer,) = commit_backups(repository, [backup], now_s=now_s)
+        (answer,) = writer.commit_backups([backup], now_s=now_s)
         ids[backup.backup_id].append(answer.sha)
         model.append((backup, now_s, backup.binary is not None))
     return now_s
@@ -212,7 +216,7 @@ def judge(
                 with pytest.raises(RemovedByRetention, match="removed by retention on 20"):
                     read_file(repository, old, backup.device_id, EXPORT_NAME)
     # Enqueued once more, nothing is committed twice, whether it was removed or not.
-    answers = commit_backups(create_repository(path), done)
+    answers = Writer(create_repository(path)).commit_backups(done)
     assert all(answer.replayed for answer in answers)
     assert [answer.backup_id for answer in answers] == [backup.backup_id for backup in done]
     for answer in answers:

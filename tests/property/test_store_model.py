@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from confkeep.errors import NotInStore
 from tests.judge import git, judged, log_of_device
-from worker.store import reader
-from worker.store.backup import Backup, Committed
-from worker.store.commit import commit_backups
-from worker.store.repository import create_repository, open_repository
+from worker.store.repository import reader
+from worker.store.repository.backup import Backup, Committed
+from worker.store.repository.tenant_repository import create_repository, open_repository
+from worker.store.writing.commit import Writer
 
 DEVICES = [f"00000000-0000-4000-8000-{number:012x}" for number in (1, 2, 3, 0xABCDEF)]
 UNKNOWN_DEVICE = "ffffffff-0000-4000-8000-000000000000"
@@ -149,7 +149,7 @@ def play(model: Model, path: Path, now_s: int, steps: list[Step]) -> None:
         backups.append(
             Backup(backup_id, step.device, step.export, step.binary, step.message, step.captured_at)
         )
-    answers = commit_backups(repository, backups, now_s=now_s)
+    answers = Writer(repository).commit_backups(backups, now_s=now_s)
     assert [answer.backup_id for answer in answers] == [backup.backup_id for backup in backups]
 
     new = {entry.backup_id: entry for entry in keep}
@@ -158,10 +158,10 @@ def play(model: Model, path: Path, now_s: int, steps: list[Step]) -> None:
             first = model.answers[answer.backup_id]
             assert answer.replayed
             assert (answer.sha, answer.device_id) == (first.sha, first.device_id)
-            assert (answer.lines_added, answer.lines_removed, answer.unchanged) == (
-                first.lines_added, first.lines_removed, first.unchanged
+            assert (answer.detail.lines_added, answer.detail.lines_removed, answer.unchanged) == (
+                first.detail.lines_added, first.detail.lines_removed, first.unchanged
             )  # fmt: skip
-            assert answer.export_changed == first.export_changed
+            assert answer.detail.export_changed == first.detail.export_changed
             assert answer.committed_at == first.committed_at
             continue
         entry = new[answer.backup_id]
@@ -174,10 +174,10 @@ def play(model: Model, path: Path, now_s: int, steps: list[Step]) -> None:
         assert answer.device_id == entry.device
         assert answer.unchanged == entry.unchanged
         assert answer.committed_at == dt.datetime.fromtimestamp(now_s, dt.UTC)
-        assert (answer.lines_added, answer.lines_removed) == delta_of(
+        assert (answer.detail.lines_added, answer.detail.lines_removed) == delta_of(
             lines_of(old_export or b""), lines_of(entry.export)
         )
-        assert answer.export_changed == (
+        assert answer.detail.export_changed == (
             old_export is None or configuration(old_export) != configuration(entry.export)
         )
 

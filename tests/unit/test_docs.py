@@ -36,3 +36,11 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in generate.PAGES:
         for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_the_steps_of_a_commit_have_the_numbers_of_the_code() -> None:
+    page = (generate.ROOT / "docs/write-path.md").read_text("utf-8")
+    code = (generate.ROOT / "worker/store/writing/commit.py").read_text("utf-8")
+    steps = re.findall(r"^\| (\d) \|", page, re.MULTILINE)
+    assert steps == sorted(steps)
+    assert set(steps) == set(re.findall(r"(?:# |and )(\d)\. ", code))

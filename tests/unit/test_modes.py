@@ -17,10 +17,9 @@ from tests.judge import git
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker.cli import running
 from worker.process.local import EmbeddedServer
-from worker.store.commit import commit_backups
 from worker.store.git import refs
-from worker.store.index import open_index
-from worker.store.repository import create_repository
+from worker.store.history.index import open_index
+from worker.store.repository.tenant_repository import create_repository
 from worker.store.rewriting.forget import forget_device
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_file import save_rules
@@ -29,6 +28,7 @@ from worker.store.upkeep import audit
 from worker.store.upkeep.repack import repack
 from worker.store.upkeep.repair import repair_repository
 from worker.store.upkeep.verify import verify_repository
+from worker.store.writing.commit import Writer
 
 NAME = f"{TENANT}.git"
 
@@ -52,16 +52,16 @@ def live(path: Path) -> None:
     fleet = Fleet(3)
     repository = create_repository(path)
     for _ in range(6):
-        commit_backups(repository, [fleet.backup(device) for device in fleet.device_ids])
+        Writer(repository).commit_backups([fleet.backup(device) for device in fleet.device_ids])
     with open_index(repository) as index:
         index.catch_up(repository.tip())
     forget_device(path, fleet.device_ids[2], now_s=int(time.time()))
     audit.append(path.parent, action="test")
     repository = create_repository(path)
     for _ in range(6):
-        commit_backups(repository, [fleet.backup(fleet.device_ids[0])])
+        Writer(repository).commit_backups([fleet.backup(fleet.device_ids[0])])
     repack(path, full=False)
-    commit_backups(repository, [fleet.backup(fleet.device_ids[0])])
+    Writer(repository).commit_backups([fleet.backup(fleet.device_ids[0])])
     repack(path, full=True)
     save_rules(path, {"keep_last": 3})
     apply_retention(
@@ -71,10 +71,10 @@ def live(path: Path) -> None:
         grace_s=86_400,
     )
     repository = create_repository(path)
-    commit_backups(repository, [fleet.backup(fleet.device_ids[1])])
-    commit_backups(create_repository(path), [fleet.backup(fleet.device_ids[0])])
+    Writer(repository).commit_backups([fleet.backup(fleet.device_ids[1])])
+    Writer(create_repository(path)).commit_backups([fleet.backup(fleet.device_ids[0])])
     for _ in range(3):
-        commit_backups(create_repository(path), [fleet.backup(fleet.device_ids[0])])
+        Writer(create_repository(path)).commit_backups([fleet.backup(fleet.device_ids[0])])
     repack(path, full=False)
     assert verify_repository(path).findings == []
     for name in os.listdir(path):
@@ -136,7 +136,7 @@ def staged(root: Path) -> VolumeStaging:
 def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
     path, fleet = tmp_path / "store" / NAME, Fleet(1)
     repository = create_repository(path)
-    [made] = commit_backups(repository, [fleet.backup(fleet.device_ids[0])])
+    [made] = Writer(repository).commit_backups([fleet.backup(fleet.device_ids[0])])
     for name in ("refs/confkeep/a", "refs/confkeep/b"):
         refs.create_ref(path, name, made.sha)
     git(path, "pack-refs", "--all", "--no-prune")
@@ -147,7 +147,7 @@ def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
         (path / name).chmod(0o640)
         before[name] = (path / name).stat().st_ino
     refs.delete_refs(path, ["refs/confkeep/a"])
-    commit_backups(repository, [fleet.backup(fleet.device_ids[0])])
+    Writer(repository).commit_backups([fleet.backup(fleet.device_ids[0])])
     save_rules(path, {"keep_last": 2})
     git(path, "symbolic-ref", "HEAD", "refs/heads/other")
     (path / "HEAD").chmod(0o640)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.planted import SECRET, assert_no_secrets, assert_nothing_repeated
-from worker.store.backup import Backup
-from worker.store.commit import commit_backups
-from worker.store.repository import create_repository
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository
+from worker.store.writing.commit import Writer
 
 EXPORT = b"/ip address\nadd address=10.20.30.40/24 interface=ether7\n"
 BINARY = bytes(range(136, 176))
@@ -55,7 +55,7 @@ def test_a_planted_secret_is_found(log: Path, text: str) -> None:
 def test_what_a_repository_keeps_is_found(tmp_path: Path, log: Path, text: str) -> None:
     store = tmp_path / "store"
     backup = Backup(str(uuid.uuid4()), str(uuid.uuid4()), EXPORT, BINARY, MESSAGE, captured_at=None)
-    commit_backups(create_repository(store / "tenant.git"), [backup])
+    Writer(create_repository(store / "tenant.git")).commit_backups([backup])
     log.write_text("2026-11-24 [info] batch committed [confkeep.drain] backups=1\n")
     assert_nothing_repeated([log], store)
     log.write_text(f"2026-11-24 [info] something {text}\n")

@@ -1,1 +1,1 @@
-"""Redis as confkeep talks to it: connections, keys, scripts, locks, and which messages are ours."""
+"""The server for workers: tenant locks, rules for users, and which messages are ours."""

@@ -1,4 +1,4 @@
-"""Rules for the server's users: who may do what there; it talks to no server.
+"""The server's rules for users: who may run which commands on which keys.
 
 The rules follow `confkeep.broker.keys`, and for producers the commands of `confkeep.queue.handover`. Each rule in
 parentheses gives some commands on some keys, and a command must be allowed by one of them whole.

@@ -178,7 +178,7 @@ def is_ours(queue: str) -> bool:
 
 
 def parse_unacked(text: bytes) -> tuple[Any, str, str] | None:
-    """What kombu notes of a message that it took: message, exchange, routing key; None: it is none."""
+    """What kombu notes of a message that it took: message, exchange, routing key; None if it is none."""
     try:
         _count("unacked", text, outside=None)
         # As kombu will, with its own types.

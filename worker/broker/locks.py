@@ -1,4 +1,4 @@
-"""The tenant lock: one process at a time commits for a tenant; it reads and writes no inbox.
+"""The tenant lock: one process at a time commits for a tenant.
 
 The lock is what keeps writers apart as a rule; when it expires under a process that was paused,
 the compare-and-swap of the tenant's branch decides (`worker.store.git.refs`).

@@ -121,7 +121,7 @@ def _in_list(client: redis.Redis, queue: str) -> Iterator[Waiting]:
 
 
 def parse(text: bytes, *, wrapped: bool) -> Waiting | None:
-    """What a message is for; None: it is another task's."""
+    """What a message is for; None if it is another task's."""
     try:
         message = redis_values.json_of(text, most_bytes=_MOST_BYTES)
         message = message[0] if wrapped else message

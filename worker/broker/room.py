@@ -1,4 +1,4 @@
-"""How much may wait in the server's memory, noted by workers, which may ask the server; it refuses nothing.
+"""How much may wait in the server's memory: workers note it, producers keep to it.
 
 A server at its `maxmemory` refuses what workers need too, so nothing would be committed until a person
 raises it. The scripts that accept, and producers that hand over, therefore look at this note beside the

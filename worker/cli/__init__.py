@@ -1,4 +1,4 @@
-"""The command line: finds a command's module when it is run and ends with the error's status.
+"""The command line: what people type; one command, one module.
 
 One command is one module of this package with a click command named `command`, and one line in
 `COMMANDS`. Modules are imported when their command runs, so that `confkeep --help` needs none of

@@ -40,7 +40,7 @@ class Export:
     path: Path
     #: The dates that its name may mean, by reading.
     named: dict[str, dt.datetime]
-    #: The date in its header; None: there is none.
+    #: The date in its header; None if there is none.
     header: dt.datetime | None
     #: When the file was changed, to the second.
     changed: dt.datetime

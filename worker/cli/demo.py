@@ -17,9 +17,9 @@ from typing import Final
 
 import click
 
+from confkeep import BackupPayload, enqueue_backups
 from confkeep.errors import GitUnavailable, MaintenanceFailed, NoReceipt, PoisonedBackup
 from confkeep.settings import get_settings
-from tasks import BackupPayload, enqueue_backups
 from worker.cli import exports_folder, interrupts, one_machine
 from worker.cli.diff import print_diff
 from worker.cli.history import print_versions
@@ -28,11 +28,16 @@ from worker.cli.running import DEFAULT_DATA
 from worker.cli.samples import SampleDevice
 from worker.cli.sending import Sender
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
-from worker.cli.versions import Wanted, device_rows, rows_of
 from worker.cli.waiting import SILENCE_S, Receipts
+from worker.engine.versions import Wanted, device_rows, rows_of
 from worker.store.git.git_process import Git
-from worker.store.reader import devices_of
-from worker.store.repository import TenantRepository, open_repository, repository_path, tenants_of
+from worker.store.repository.reader import devices_of
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    open_repository,
+    repository_path,
+    tenants_of,
+)
 
 TENANTS: Final = 3
 DEVICES: Final = 40

@@ -1,4 +1,4 @@
-"""What the exporter reads from Redis at each scrape, in a few round trips; it changes nothing."""
+"""What the exporter reads from Redis at each scrape, in a few round trips."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.observe import metrics, unforeseen
 from worker.process.broker_check import find_problems
 from worker.process.sweeper import list_workers, unserved
 from worker.queue import backoff
-from worker.queue.inbox import InboxStatus, Load, list_inboxes, queue_depths, read_load
+from worker.queue.inboxes import InboxStatus, Load, list_inboxes, queue_depths, read_load
 from worker.queue.totals import Totals, read_totals
 
 log = get_logger("exporter")

@@ -8,16 +8,16 @@ from typing import Final
 
 import click
 import pygit2
-from pygit2.enums import DiffOption
 
 from confkeep.errors import NotInStore
 from confkeep.settings import get_settings
 from worker.cli.lookup import find_device, open_tenant
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable, size_text
-from worker.cli.versions import captured_at, last_versions
-from worker.store.backup import BINARY_NAME, EXPORT_NAME, decode_text
-from worker.store.reader import Pair, find_commit, read_pair
-from worker.store.repository import TenantRepository
+from worker.engine.diff import hunks
+from worker.engine.versions import captured_at, last_versions
+from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, decode_text
+from worker.store.repository.reader import Pair, find_commit, read_pair
+from worker.store.repository.tenant_repository import TenantRepository
 
 _STYLES: Final = {"+": "green", "-": "red", "@": "cyan"}
 _NOTHING: Final = Pair(None, None)
@@ -108,20 +108,11 @@ def print_diff(
 def _print_patch(
     terminal: Terminal, old: _Side, new: _Side, context: int, max_lines: int | None
 ) -> None:
-    patch = pygit2.Patch.create_from(
-        old.pair.export or b"",
-        new.pair.export or b"",
-        flag=DiffOption.FORCE_TEXT,
-        context_lines=context,
-    )
     names = [
         f"--- {old.label('a')}",
         f"+++ {new.label('b')}",
     ]
-    # libgit2's own names are dropped: everything before the first hunk.
-    data = patch.data
-    start = data.find(b"\n@@ ") + 1
-    body = data[start:]
+    body = hunks(old.pair.export or b"", new.pair.export or b"", context)
     if max_lines is not None and body.count(b"\n") > max_lines:
         lines = body.split(b"\n")
         left_out = len(lines) - 1 - max_lines

@@ -1,4 +1,4 @@
-"""A drill's report as one HTML page that needs nothing else; pure."""
+"""A drill's report as one HTML page that needs nothing else."""
 
 from __future__ import annotations
 

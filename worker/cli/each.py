@@ -8,7 +8,7 @@ from pathlib import Path
 
 from confkeep.errors import ConfkeepError, StoreError
 from worker.cli.terminal import Terminal
-from worker.store.repository import damage
+from worker.store.repository.tenant_repository import damage
 
 
 class Failures:

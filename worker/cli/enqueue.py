@@ -8,9 +8,9 @@ from typing import IO
 
 import click
 
+from confkeep import BackupPayload, enqueue_backups
 from confkeep.errors import InvalidInput, NotInStore, StoreMissing
 from confkeep.settings import get_settings
-from tasks import BackupPayload, enqueue_backups
 from worker.cli import lookup, running
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.cli.waiting import Receipts

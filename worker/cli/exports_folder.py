@@ -1,4 +1,4 @@
-"""A folder of exports as a list of captures in the order to commit them; it sends nothing.
+"""A folder of exports as a list of captures in the order to commit them.
 
     TENANT/DEVICE/*.rsc      and beside an export its binary: the same name with `.backup`
 
@@ -36,7 +36,7 @@ class Capture:
     tenant_id: str
     device_id: str
     export_path: Path
-    #: None: there is none beside the export.
+    #: None if there is none beside the export.
     binary_path: Path | None
     captured_at: dt.datetime
     #: The backup_id is made from the bytes.

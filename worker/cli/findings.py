@@ -1,4 +1,4 @@
-"""What a verification found, as a person and as a machine reads it; it looks for nothing itself."""
+"""What a verification found, as a person and as a machine reads it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def worst(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def error_of(reports: dict[str, Report]) -> ConfkeepError | None:
-    """The error that the command line ends with; None: all are clean."""
+    """The error that the command line ends with; None if all are clean."""
     outcome = worst([report.outcome for report in reports.values()])
     tenants = [name for name, report in reports.items() if report.outcome == outcome]
     which = f"tenant {tenants[0]}" if len(tenants) == 1 else f"{len(tenants)} tenants"

@@ -6,11 +6,11 @@ import click
 
 from confkeep.observe import logs
 from confkeep.settings import get_settings
-from tasks import forget
 from worker.cli import running
 from worker.cli.forget_device import confirm
 from worker.cli.lookup import find_tenant
 from worker.cli.terminal import Terminal, count_text, pass_terminal
+from worker.engine import forget
 
 
 @click.command("forget-tenant")

@@ -1,4 +1,4 @@
-"""`confkeep health`; reads files of the workers on this machine, and loads neither pydantic nor redis-py.
+"""`confkeep health`: reads the files of this machine's workers. Loads neither pydantic nor redis-py.
 
 What it says is the worker's own view: its sweep has just asked Redis, its thread has just written
 to the store. So it asks nobody, and cannot hang with them.
@@ -131,7 +131,7 @@ def _read() -> list[Vitals]:
 
 
 def why_not_live(worker: Vitals, max_silence_s: float) -> str | None:
-    """Why a worker should be started again; None: it should not."""
+    """Why a worker should be started again; None if it should not."""
     if worker.loop_age_s is None or worker.loop_age_s > max_silence_s:
         return f"its loop has not turned for {_seconds(worker.loop_age_s)}"
     return None

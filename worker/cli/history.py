@@ -15,9 +15,9 @@ from confkeep.settings import get_settings
 from worker.cli.each import Failures
 from worker.cli.lookup import find_device, open_tenant
 from worker.cli.terminal import Terminal, count_text, date_text, first_line, pass_terminal
-from worker.cli.versions import DeviceRow, Row, Wanted, device_rows, last_versions, rows_of
-from worker.store.reader import devices_of
-from worker.store.repository import (
+from worker.engine.versions import DeviceRow, Row, Wanted, device_rows, last_versions, rows_of
+from worker.store.repository.reader import devices_of
+from worker.store.repository.tenant_repository import (
     TenantRepository,
     open_repository,
     repository_path,
@@ -185,8 +185,8 @@ def print_versions(terminal: Terminal, rows: list[Row]) -> None:
             [
                 Text(row.version.sha[:SHORT], style="yellow"),
                 date_text(row.captured_at),
-                Text(str(row.version.lines_added), style="green"),
-                Text(str(row.version.lines_removed), style="red"),
+                Text(str(row.detail.lines_added), style="green"),
+                Text(str(row.detail.lines_removed), style="red"),
                 _message_of(row),
             ]
             for row in rows
@@ -197,8 +197,8 @@ def print_versions(terminal: Terminal, rows: list[Row]) -> None:
 
 def _message_of(row: Row) -> Text:
     text = Text(first_line(row.version.message))
-    if row.version.suspect is not None:
-        text = Text.assemble((f"[suspect: {row.version.suspect}] ", "red"), text)
+    if row.detail.suspect is not None:
+        text = Text.assemble((f"[suspect: {row.detail.suspect}] ", "red"), text)
     return text
 
 
@@ -209,13 +209,13 @@ def _version_json(row: Row) -> dict[str, object]:
         "captured_at": row.captured_at,
         "committed_at": row.version.committed_at,
         "backup_id": row.version.backup_id,
-        "lines_added": row.version.lines_added,
-        "lines_removed": row.version.lines_removed,
-        "export_changed": row.version.export_changed,
-        "export_bytes": row.version.export_bytes,
-        "binary_bytes": row.version.binary_bytes,
+        "lines_added": row.detail.lines_added,
+        "lines_removed": row.detail.lines_removed,
+        "export_changed": row.detail.export_changed,
+        "export_bytes": row.detail.export_bytes,
+        "binary_bytes": row.detail.binary_bytes,
         "removed": row.removed,
-        "suspect": row.version.suspect,
+        "suspect": row.detail.suspect,
     }
 
 

@@ -18,10 +18,10 @@ import pygit2
 from confkeep.errors import InvalidBackup, NotInStore, StoreMissing
 from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from worker.cli.sending import Capture
-from worker.store.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER, EXPORT_NAME
-from worker.store.index import open_index
-from worker.store.reader import find_commit, id_in_header
-from worker.store.repository import (
+from worker.engine.versions import captured_at, versions_of
+from worker.store.repository.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER, EXPORT_NAME
+from worker.store.repository.reader import find_commit, id_in_header
+from worker.store.repository.tenant_repository import (
     TenantRepository,
     open_repository,
     repository_path,
@@ -78,7 +78,7 @@ def _look(repository: TenantRepository, captures: Iterable[Capture], kept: Kept)
     by_device: defaultdict[str, list[Capture]] = defaultdict(list)
     for capture in captures:
         by_device[capture.device_id].append(capture)
-    gone = repository.kept.ids.get(repository.path, repository.git)
+    gone = repository.ids.get(repository.path, repository.git)
     for device_id, its in by_device.items():
         latest = newest.get(device_id) or _newest_version(repository, device_id)
         if latest is None:
@@ -119,37 +119,32 @@ def _read(repository: TenantRepository) -> tuple[set[str], dict[str, dt.datetime
         if backup_id is not None:
             ids.add(backup_id)
         if device_id is not None and device_id not in newest:
-            newest[device_id] = dt.datetime.fromtimestamp(commit.author.time, dt.UTC)
+            newest[device_id] = captured_at(commit)
     return ids, newest
 
 
 def _newest_version(repository: TenantRepository, device_id: str) -> dt.datetime | None:
     """The date of a device's newest version, for commits that name no device."""
-    with open_index(repository) as index:
-        for version in index.versions(device_id, tip=repository.tip(), limit=1):
-            author = find_commit(repository, version.sha).author
-            return dt.datetime.fromtimestamp(author.time, dt.UTC)
+    for version in versions_of(repository, device_id, 1):
+        return captured_at(find_commit(repository, version.sha))
     return None
 
 
 def _versions(repository: TenantRepository, device_id: str) -> set[tuple[dt.datetime, str]]:
     """The dates of a device's versions with their exports' object ids."""
     found = set()
-    with open_index(repository) as index:
-        versions = index.versions(device_id, tip=repository.tip())
-    for version in versions:
+    for version in versions_of(repository, device_id):
         commit = find_commit(repository, version.sha)
         try:
             blob = commit.tree[f"{device_id}/{EXPORT_NAME}"]
         except KeyError:
             continue
-        when = dt.datetime.fromtimestamp(commit.author.time, dt.UTC)
-        found.add((when, str(blob.id)))
+        found.add((captured_at(commit), str(blob.id)))
     return found
 
 
 def _id_of(capture: Capture) -> str | None:
-    """A capture's backup_id; None: it cannot be read, or is refused anyway."""
+    """A capture's backup_id; None if it cannot be read, or is refused anyway."""
     if capture.known_id is not None:
         return capture.known_id
     try:

@@ -11,7 +11,7 @@ from worker.cli import running
 from worker.cli.lookup import find_tenant
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.cli.waking import wake
-from worker.queue import backoff, inbox
+from worker.queue import backoff, inboxes
 
 
 @click.command("kick")
@@ -26,7 +26,7 @@ def command(terminal: Terminal, tenant: str) -> None:
     running.adopt(terminal)
     settings = get_settings()
     client = get_client(settings)
-    waiting = {box.tenant_id: box for box in inbox.list_inboxes(client)}
+    waiting = {box.tenant_id: box for box in inboxes.list_inboxes(client)}
     tenant_id = find_tenant(settings.git_store_path, tenant, waiting)
     if tenant_id not in waiting:
         terminal.line(f"Nothing waits for tenant {tenant_id}.")

@@ -1,4 +1,4 @@
-"""From what a person types to ids: tenants and devices by unambiguous prefix; it only reads."""
+"""Finds tenants and devices by the beginning of an id."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Final
 
 from confkeep.errors import InvalidId, NotInStore
 from confkeep.ids import checked_uuid
-from worker.store.reader import devices_of
-from worker.store.repository import (
+from worker.store.repository.reader import devices_of
+from worker.store.repository.tenant_repository import (
     TenantRepository,
     open_repository,
     repository_path,

@@ -1,4 +1,4 @@
-"""Samples of the declared metrics in the form that prometheus-client prints; it reads nothing."""
+"""Samples of the declared metrics in the form that prometheus-client prints."""
 
 from __future__ import annotations
 

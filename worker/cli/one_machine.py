@@ -1,4 +1,4 @@
-"""An embedded server and its workers on one data folder, ended in order; it enqueues nothing.
+"""An embedded server and its workers on one data folder, ended in order.
 
 DATA/store/       the tenants' repositories
 DATA/redis/       the server's append-only file

@@ -16,9 +16,9 @@ from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.store.git import flock, ownership
 from worker.store.git.durable import file_system_errors
-from worker.store.index import open_index
-from worker.store.index_build import Progress
-from worker.store.repository import TenantRepository, open_repository
+from worker.store.history.index import open_index
+from worker.store.history.index_build import Progress
+from worker.store.repository.tenant_repository import TenantRepository, open_repository
 
 #: Tries beside a worker that writes into the index meanwhile.
 _TRIES: Final = 5

@@ -16,7 +16,7 @@ from worker.cli.findings import error_of, print_findings
 from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, first_line, pass_terminal
 from worker.store.git.durable import file_system_errors
-from worker.store.index_build import Progress
+from worker.store.history.index_build import Progress
 from worker.store.upkeep.repair import Repaired, repair_repository
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Finding, Outcome, Report

@@ -1,4 +1,4 @@
-"""Where a running `confkeep up` is found: a small file in its data folder; it starts nothing."""
+"""Finds a running `confkeep up` by a small file in its data folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Made-up but realistic captures of RouterOS devices, the same for the same seed; it stores nothing.
+"""Made-up but realistic captures of RouterOS devices, the same for the same seed.
 
 The exports look like `/export` of RouterOS 7: a header with date, version, software id, model and
 serial number, then sections with `add` and `set` lines, long ones continued behind a backslash.

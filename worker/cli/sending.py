@@ -1,4 +1,4 @@
-"""Many captures through the queue, in order, with bounded bytes on the way; it prints nothing."""
+"""Sends many captures through the queue, in order, with a bound on the bytes on the way."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from confkeep import BackupPayload, InvalidBackup, enqueue_backups
 from confkeep.errors import InboxFull
 from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from confkeep.queue.answers import Answer
-from tasks import BackupPayload, InvalidBackup, enqueue_backups
 from worker.cli.waiting import Receipts
 
 #: Most bytes, and backups, that are handed over in one go.

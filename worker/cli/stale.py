@@ -16,9 +16,9 @@ from worker.cli import running
 from worker.cli.each import Failures
 from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_terminal
-from worker.store.index import open_index
-from worker.store.reader import devices_of
-from worker.store.repository import open_repository
+from worker.store.history.index import open_index
+from worker.store.repository.reader import devices_of
+from worker.store.repository.tenant_repository import open_repository
 
 #: The status when a device is stale.
 STALE: Final = 3
@@ -31,7 +31,7 @@ _AGE = re.compile(r"(\d{1,6}(?:\.\d+)?)([smhdw])")
 class _Stale:
     tenant_id: str
     device_id: str
-    #: None: git does not tell.
+    #: None if git does not tell.
     last: dt.datetime | None
     age_s: float | None
 
@@ -138,7 +138,7 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
 
 
 def last_backups(path: Path) -> dict[str, dt.datetime | None]:
-    """When each device of the newest commit was last backed up; None: git does not tell."""
+    """When each device of the newest commit was last backed up; None if git does not tell."""
     repository = open_repository(path)
     with open_index(repository) as index:
         seen = index.all_last_seen(repository.tip())

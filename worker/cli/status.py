@@ -17,7 +17,7 @@ from worker.cli.status_state import Status, read_status
 from worker.cli.status_view import print_status
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.process.waits import advice
-from worker.queue.inbox import InboxStatus
+from worker.queue.inboxes import InboxStatus
 
 #: What --json says of a dead letter.
 _OF_DEAD: Final = ("backup_id", "tenant_id", "device_id", "reason", "died_at")

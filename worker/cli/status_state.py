@@ -16,7 +16,7 @@ from worker.process.sweeper import WorkerStatus, list_workers
 from worker.queue import backoff, oddities, refused, strays
 from worker.queue.backoff import Backoff
 from worker.queue.dead_letters import DeadLetter, list_dead_letters
-from worker.queue.inbox import (
+from worker.queue.inboxes import (
     InboxStatus,
     Load,
     list_inboxes,
@@ -28,7 +28,7 @@ from worker.queue.oddities import Oddity
 from worker.store.git import refs
 from worker.store.git.durable import file_system_errors
 from worker.store.git.git_process import git_problem
-from worker.store.repository import repository_path, tenants_of
+from worker.store.repository.tenant_repository import repository_path, tenants_of
 from worker.store.upkeep.repack_state import read_state
 
 
@@ -39,7 +39,7 @@ class StoreStatus:
     tenants: list[str]
     #: How many repositories every user of the machine may enter; of those we create, none.
     exposed: int
-    #: What is wrong with the machine's git; None: nothing.
+    #: What is wrong with the machine's git; None if nothing is.
     git: str | None
     #: Why tenants' last repacks did not run.
     skipped: dict[str, str]

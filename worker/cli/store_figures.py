@@ -1,4 +1,4 @@
-"""What the exporter knows of the store: sizes and stale devices, looked up in the background; it only reads."""
+"""What the exporter knows of the store: sizes and stale devices, looked up in the background."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.cli.stale import last_backups
 from worker.observe import metrics, unforeseen
 from worker.store.git import refs
 from worker.store.git.pack_set import names_of
-from worker.store.repository import repository_path, tenants_of
+from worker.store.repository.tenant_repository import repository_path, tenants_of
 from worker.store.upkeep.repack_state import disk_bytes, free_bytes, read_state
 
 log = get_logger("exporter")
@@ -56,7 +56,7 @@ class StoreFigures:
         self._stale_after_s = stale_after_s
         self._worst = worst
         self._devices: dict[str, _Devices] = {}
-        #: None: there is no store, or it was not looked through yet.
+        #: None if there is no store, or it was not looked through yet.
         self._found: list[Sample] | None = None
         self._looked_s = 0.0
 

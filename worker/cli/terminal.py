@@ -1,4 +1,4 @@
-"""What a person sees: colours, tables, progress, errors; it knows nothing about backups.
+"""What a person sees: colours, tables, progress, errors.
 
 Colours are for a terminal only, and not there when NO_COLOR is set or TERM is `dumb`. In a pipe
 a table is plain columns, and nothing is cut off or wrapped.

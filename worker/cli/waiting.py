@@ -79,7 +79,7 @@ class Receipts:
         return answers
 
     def _why_not(self) -> str | None:
-        """Why the last commit failed, of the tenant or at least of the oldest; None: it did not."""
+        """Why the last commit failed, of the tenant or at least of the oldest; None if it did not."""
         if self._tenant_id is not None:
             wait = backoff.get(get_client(), self._tenant_id)
             return None if wait is None else wait.reason

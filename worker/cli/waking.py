@@ -1,4 +1,4 @@
-"""Waking a tenant's workers from the command line; it changes no inbox."""
+"""Wakes a tenant's workers from the command line."""
 
 from __future__ import annotations
 

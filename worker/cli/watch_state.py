@@ -19,7 +19,7 @@ from worker.process.sweeper import WorkerStatus, list_workers
 from worker.queue import backoff, totals
 from worker.queue.backoff import Backoff
 from worker.queue.dead_letters import DeadLetter, list_dead_letters
-from worker.queue.inbox import (
+from worker.queue.inboxes import (
     InboxStatus,
     Load,
     count_inboxes,
@@ -66,7 +66,7 @@ class Rates:
     seconds: float
     committed_per_s: float
     enqueued_per_s: float
-    #: From enqueue to receipt; None: nothing was committed.
+    #: From enqueue to receipt; None if nothing was committed.
     latency_mean_s: float | None
     #: At most this long for half, and for 95 of 100, of them: the bounds of a histogram.
     latency_half_s: float | None
@@ -121,7 +121,7 @@ class Pace:
             self._looks.popleft()
 
     def rates(self) -> Rates | None:
-        """Those of the window; None: there was only one look."""
+        """Those of the window; None if there was only one look."""
         if len(self._looks) < 2:
             return None
         (first_ms, first), (last_ms, last) = self._looks[0], self._looks[-1]

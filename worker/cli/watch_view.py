@@ -51,7 +51,7 @@ class View:
     pace: Pace
     settings: Settings
     interval_s: float
-    #: Why Redis does not answer, and for how many seconds; None: it does.
+    #: Why Redis does not answer, and for how many seconds; None if it does.
     outage: tuple[str, float] | None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

@@ -1,4 +1,4 @@
-"""Reports of tasks that failed in a way that nobody foresaw, to Sentry; off unless a DSN is set.
+"""Reports unforeseen failures of tasks to Sentry, if a DSN is set.
 
 What leaves the machine: the exception's class, the places in the code, the task's name and the ids
 that its arguments name. Neither local variables nor arguments, nor what an exception says, unless it

@@ -1,4 +1,4 @@
-"""What this process counts and times, if metrics are on; it serves nothing.
+"""What this process counts and times, if metrics are on.
 
 Off, as it is by default and in every producer, a call costs a look-up and nothing of Prometheus
 is imported. On, the values are in files that the worker's main process reads (prometheus-client's

@@ -1,4 +1,4 @@
-"""Every metric by name: what a worker counts and what the exporter reads; it measures nothing itself.
+"""Every metric by name: what a worker counts and what the exporter reads.
 
 The tables of docs/metrics.md, the dashboard's and the alerts' checks and both sources of metrics go
 by this module. What one worker did is called `confkeep_worker_...`; the rest is of the whole

@@ -1,4 +1,4 @@
-"""Looks whether the server keeps what it acknowledges: before a worker starts, and while one runs.
+"""Checks that the server keeps what it acknowledges: before a worker starts, and while it runs.
 
 A server that does not ends a worker that starts. A worker that runs goes on, and tells: what it commits is
 safe, and what it leaves in such a server is not.
@@ -132,7 +132,7 @@ class BrokerWatch:
 
     Args:
         client: asks the server.
-        told: what was told when the worker started; None: nothing was.
+        told: what was told when the worker started; None if nothing was.
         note: called with what is wrong now, in one line, after each look.
         interval_s: seconds between two looks.
     """

@@ -1,4 +1,4 @@
-"""A worker's late answers on a connection that is gone: Celery is told so, and goes on; it opens none.
+"""Tells Celery when a worker answers late, on a connection that is gone, so that the worker goes on.
 
 A task that ends after the connection to the broker was lost, or whose process was killed then, is
 acknowledged or rejected on the old channel. kombu's Redis channel (5.7) then looks for the address of a

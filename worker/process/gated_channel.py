@@ -1,4 +1,4 @@
-"""Puts the gate into a worker's connections: what leaves a queue, or comes back to it, passes there first.
+"""Puts the gate into a worker's connections: messages pass it when they leave a queue or come back to it.
 
 kombu's Redis channel (5.7) takes a message's bytes from a queue, decodes them and hands them to Celery. It
 notes them in `unacked` until they are acknowledged, and puts them back from there when their worker died.
@@ -135,7 +135,7 @@ class GatedSentinelChannel(_Gated, kombu_redis.SentinelChannel):  # type: ignore
 
 
 def _passed(raw: bytes, queue: str) -> Any:
-    """The message, as Celery may have it; None: it was set aside."""
+    """The message, as Celery may have it; None if it was set aside."""
     assert _gate is not None
     if not gate.is_ours(queue):
         # An operator let this worker serve another queue too.

@@ -1,4 +1,4 @@
-"""What a worker shows of itself to probes: marks of its loop and its store; it asks and judges nobody.
+"""What a worker shows of itself to probes: marks of its loop and of its store.
 
 The loop's mark comes from a timer of the consumer's loop. While that rests, since the main thread
 waits for a broker that is away, runs a task (solo pool) or waits for the last ones, a thread marks

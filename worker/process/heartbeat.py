@@ -1,4 +1,4 @@
-"""A worker's signs of life: a small file that it maps and marks, and that a probe reads; it judges nothing.
+"""A worker's signs of life: a small file that it maps and marks, and that a probe reads.
 
 The worker's threads mark by the system's monotonic clock when its loop turned, when its sweep came
 through and when its store took a write. A mark is a store into mapped memory: it cannot block, and a
@@ -84,13 +84,13 @@ class Vitals:
     loop_age_s: float | None
     sweep_age_s: float | None
     store_age_s: float | None
-    #: Why the last try failed; None: it did not.
+    #: Why the last try failed; None if it did not.
     sweep_error: str | None
     store_error: str | None
-    #: What a thread met last that nobody foresaw, and how long ago; None: nothing.
+    #: What a thread met last that nobody foresaw, and how long ago; None if there was nothing.
     trouble: str | None = None
     trouble_age_s: float | None = None
-    #: Why the server may lose what it acknowledged; None: nothing is known.
+    #: Why the server may lose what it acknowledged; None if nothing is known.
     broker_problem: str | None = None
 
 

@@ -1,4 +1,4 @@
-"""One machine, nothing installed: an embedded server and workers as children; no part of a deployment."""
+"""One machine, nothing installed: an embedded server, and workers as children."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Serves a worker's metrics at CONFKEEP_METRICS_PORT; it counts nothing, and no backup waits for it.
+"""Serves a worker's metrics at CONFKEEP_METRICS_PORT.
 
 Off unless the port is set. One folder of a worker's own takes the files of its processes; the main
 process adds them up at each scrape. What goes wrong here is logged and the worker works on: a port

@@ -1,4 +1,4 @@
-"""Keeps a backup's record where a task's result would be stored over it; workers install it.
+"""Keeps a backup's record where Celery would store a task's result over it; workers install it.
 
 Whoever sends a task chooses its id, and Celery stores its result under that id. A record that says what
 was accepted guards that id and becomes the receipt: no task's result, and no answer to a further caller,

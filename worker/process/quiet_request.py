@@ -1,4 +1,4 @@
-"""Celery's request of a task whose arguments are payload; it shows monitors who sent it, and no bytes.
+"""Celery's request of a task whose arguments are payload: monitors see who sent it, and no bytes.
 
 `celery inspect active`, events and Flower repeat a task's arguments, and clients write what they
 like into the headers that describe them.

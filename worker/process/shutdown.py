@@ -1,4 +1,4 @@
-"""Whether the worker was asked to end; a byte that the main process shares with its pool's children.
+"""Whether the worker was asked to end: a byte that the main process shares with its pool's children.
 
 Only the main process receives the signal. A turn looks between two batches, so that a warm
 shutdown costs the batch in hand and not the rest of a slice.

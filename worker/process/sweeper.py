@@ -1,4 +1,4 @@
-"""The sweep: each worker looks for forgotten inboxes of its shards and wakes them; it commits none.
+"""The sweep: each worker looks for forgotten inboxes of its shards and wakes them.
 
 Wake-ups get lost with killed workers and brokers. The sweep makes that cost seconds: an inbox with
 entries, without a fresh wake-up, a held lock or a running backoff, is woken. Any number of workers
@@ -31,7 +31,7 @@ from worker.process.broker_check import BrokerCheckStep, BrokerWatch
 from worker.process.health import HeartbeatStep
 from worker.process.heartbeat import Heartbeat, Mark
 from worker.process.outage import SWEEP, outage
-from worker.queue import backoff, inbox, oddities, strays, sweep_report, tidy
+from worker.queue import backoff, inboxes, oddities, strays, sweep_report, tidy
 from worker.queue.sweep_report import SweepReport
 
 log = get_logger("sweeper")
@@ -64,7 +64,7 @@ class WorkerStatus:
     name: str
     shards: list[int]
     last_sweep_age_s: float
-    #: What a thread of it met lately that nobody foresaw; None: nothing.
+    #: What a thread of it met lately that nobody foresaw; None if there was nothing.
     trouble: str | None = None
 
     @property
@@ -199,7 +199,7 @@ class Sweeper:
         flags."""
         found: dict[int, list[tuple[str, bytes | None]]] = {}
         own = []
-        for tenant in dict.fromkeys([*inbox.waiting_tenants(self._client), *self._arriving()]):
+        for tenant in dict.fromkeys([*inboxes.waiting_tenants(self._client), *self._arriving()]):
             shard = keys.shard_of(tenant, self._settings.shards)
             if shard in self._shards:
                 own.append((shard, tenant))

@@ -1,4 +1,4 @@
-"""Runs a command that the kernel ends when its parent ends; started as a program, imports nothing of ours.
+"""Runs a command that the kernel ends when its parent ends. Imports nothing of ours, since it runs as a program.
 
 `python -I -S tied.py PARENT_PID COMMAND ...` becomes the command: same process id, same open
 files. It stands between fork and exec, where the parent cannot do it for the child: Python code

@@ -1,6 +1,6 @@
-"""Why and until when a tenant's commits wait after a fault of the system; it sends nothing.
+"""Why, and until when, a tenant's commits wait after a fault of the system.
 
-The state lies beside the inbox, not in a message: a message may get lost with its worker.
+Redis keeps this beside the inbox and not in a message, since a message may be lost with its worker.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ from confkeep.broker import keys, redis_values, scripts
 from confkeep.broker.connections import broker_errors
 from confkeep.errors import ConfkeepError
 from worker.observe import measure, metrics
+from worker.queue.inbox import Inbox
 
-#: Seconds before the second try; doubled at each further one.
+#: Seconds before the second try. Each further try doubles them.
 FIRST_DELAY_S: Final = 1.0
 #: Most seconds between two tries; far below the broker's visibility timeout.
 LONGEST_DELAY_S: Final = 60.0
-#: The same, with what a server's clock that is set back may add.
+#: The same in ms, doubled in case the server's clock is set back.
 _LONGEST_MS: Final = int(2 * LONGEST_DELAY_S * 1000)
-#: The last moment that is shown as a date: the end of the year 9999.
-_LAST_MS: Final = 253_402_300_799_000
-#: Seconds after which a wait is forgotten that no try has renewed.
+#: Redis forgets a wait that no try renews for so many seconds.
 FORGET_S: Final = 86_400
 #: Tries after which an inbox is reported as stalled.
 STALLED_TRIES: Final = 5
@@ -42,7 +41,7 @@ class Backoff:
     reason: str
 
     def is_over(self, now_ms: int, grace_ms: int = 0) -> bool:
-        """Whether the next try is due; what lies further ahead than we ever wait, nobody of ours noted."""
+        """Whether the next try is due. A time further ahead than we ever wait is not ours and counts as past."""
         left_ms = self.next_ms + grace_ms - now_ms
         return not 0 < left_ms <= _LONGEST_MS + grace_ms
 
@@ -65,7 +64,7 @@ class Noted:
 
 
 def get(client: redis.Redis, tenant_id: str) -> Backoff | None:
-    """The tenant's wait; None when its last commit succeeded.
+    """The tenant's wait; None if its last turn succeeded.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -91,17 +90,17 @@ def get_many(client: redis.Redis, tenant_ids: Sequence[str]) -> dict[str, Backof
 
 
 def urgent_first(waits: Mapping[str, Backoff]) -> list[tuple[str, Backoff]]:
-    """The waits in the order in which a person should look: stalled ones, then by their age."""
+    """Sort waits as a person should look at them: stalled ones first, then the oldest."""
     return sorted(waits.items(), key=lambda item: (not item[1].stalled, item[1].since_ms))
 
 
 def parse(fields: Mapping[bytes, bytes] | None) -> Backoff | None:
-    """The hash's fields as a value; None when there are none, or none that a failed try writes."""
+    """The hash's fields as a value; None if no failed try wrote them."""
     if not fields or b"next_ms" not in fields:
         return None
 
     def moment(name: bytes) -> int:
-        return min(max(0, redis_values.number_of(fields.get(name))), _LAST_MS)
+        return min(max(0, redis_values.number_of(fields.get(name))), redis_values.LAST_MS)
 
     return Backoff(
         tries=max(0, redis_values.number_of(fields.get(b"tries"))),
@@ -111,7 +110,7 @@ def parse(fields: Mapping[bytes, bytes] | None) -> Backoff | None:
     )
 
 
-def failed(client: redis.Redis, tenant_id: str, error: BaseException) -> Noted:
+def failed(inbox: Inbox, error: BaseException) -> Noted:
     """Note a failed commit, if anything waits still: another turn may have settled it all.
 
     Raises:
@@ -125,19 +124,19 @@ def failed(client: redis.Redis, tenant_id: str, error: BaseException) -> Noted:
     jitter = random.uniform(0.75, 1.0)  # noqa: S311
     arguments = [reason, int(FIRST_DELAY_S * 1000), int(LONGEST_DELAY_S * 1000), jitter, FORGET_S]
     names = [
-        keys.backoff(tenant_id),
+        keys.backoff(inbox.tenant_id),
         keys.TOTALS,
-        keys.inbox(tenant_id),
-        keys.arrivals(tenant_id),
+        keys.inbox(inbox.tenant_id),
+        keys.arrivals(inbox.tenant_id),
     ]
     with broker_errors():
-        wait_ms, tries = scripts.load("failed").run(client, names, arguments)
+        wait_ms, tries = scripts.load("failed").run(inbox.client, names, arguments)
     measure.count(metrics.WORKER_RETRIED)
     return Noted(int(wait_ms) / 1000, int(tries), reason)
 
 
 def kick(client: redis.Redis, tenant_id: str) -> None:
-    """Let the next try come at once, and the tries be counted anew.
+    """Make the next try due at once and count the tries from zero.
 
     Raises:
         BrokerUnavailable: Redis did not answer.

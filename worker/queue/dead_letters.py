@@ -1,4 +1,4 @@
-"""Backups that cannot be committed, kept whole with their reason until a person decides; it judges none."""
+"""Dead letters: backups that cannot be committed, kept whole with the reason until a person decides."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from confkeep.queue.acceptance import Submission
 from confkeep.queue.entry import Entry, check_signature
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
-from worker.queue import inbox, totals
-from worker.queue.inbox import Unreadable
+from worker.queue import totals
+from worker.queue.inbox import Inbox, Unreadable
 
 #: Why a backup that waits without an entry cannot be committed.
 LOST: Final = "its entry is not in the inbox any more: hand the backup over again"
@@ -44,7 +44,7 @@ class DeadLetter:
 
     tenant_id: str
     backup_id: str
-    #: None, like `entry`: what stood in the inbox was no entry.
+    #: None if what stood in the inbox was no entry.
     device_id: str | None
     reason: str
     #: The error's class.
@@ -53,12 +53,12 @@ class DeadLetter:
     died_at: str
     #: The inbox entry, as it stood there.
     entry: str = dataclasses.field(repr=False)
-    #: The entry's signature; None: it has none.
+    #: The entry's signature; None if it has none.
     signature: str | None = None
 
     @property
     def unsigned_id(self) -> str | None:
-        """The backup_id that an entry names which nobody of ours signed; None for all others.
+        """The backup_id in an entry that none of our keys signed; None for all other letters.
 
         It may be the id of a real backup: such a letter has an id of its own and owns no bytes.
         """
@@ -69,14 +69,13 @@ class DeadLetter:
 
 
 def bury(
-    client: redis.Redis,
-    tenant_id: str,
+    inbox: Inbox,
     entry: Entry,
     error: ConfkeepError,
     signature: str | None = None,
     text: bytes = b"",
 ) -> None:
-    """Keep a backup as a dead letter. Repeating it does no harm.
+    """Keep a backup as a dead letter. Calling it again changes nothing.
 
     Args:
         signature: that of its entry, kept with it.
@@ -87,9 +86,9 @@ def bury(
         BrokerUnavailable: Redis did not answer.
     """
     _put(
-        client,
+        inbox.client,
         DeadLetter(
-            tenant_id=tenant_id,
+            tenant_id=inbox.tenant_id,
             backup_id=entry.backup_id,
             device_id=entry.device_id,
             reason=str(error),
@@ -101,8 +100,8 @@ def bury(
     )
 
 
-def bury_unreadable(client: redis.Redis, tenant_id: str, found: Unreadable) -> None:
-    """Keep what stood in an inbox and was no entry of ours, and take it out of there.
+def bury_unreadable(inbox: Inbox, found: Unreadable) -> None:
+    """Move what stood in an inbox and is no entry of ours to the dead letters.
 
     It gets an id of its own and touches nothing of the backup that it may name: neither that one's
     dead letter nor its bytes.
@@ -112,10 +111,10 @@ def bury_unreadable(client: redis.Redis, tenant_id: str, found: Unreadable) -> N
     """
     kind = "unreadable-" if found.entry is None else _UNSIGNED
     _put(
-        client,
+        inbox.client,
         DeadLetter(
-            tenant_id=tenant_id,
-            backup_id=f"{kind}{tenant_id}-{found.stream_id}",
+            tenant_id=inbox.tenant_id,
+            backup_id=f"{kind}{inbox.tenant_id}-{found.stream_id}",
             device_id=None if found.entry is None else found.entry.device_id,
             reason=str(found.error),
             kind=type(found.error).__name__,
@@ -123,13 +122,13 @@ def bury_unreadable(client: redis.Redis, tenant_id: str, found: Unreadable) -> N
             entry=found.text,
         ),
     )
-    inbox.settle(client, tenant_id, [found], marks={found.stream_id: totals.DEAD})
+    inbox.settle([found], marks={found.stream_id: totals.DEAD})
 
 
 def lose(
     client: redis.Redis, settings: Settings, tenant_id: str, backup_id: str, record: bytes
 ) -> bool:
-    """Keep what is known of a backup that waits without an entry, unless it was accepted anew.
+    """Make a dead letter of a backup whose entry is lost, unless it was accepted again.
 
     Args:
         record: its record, as it was read.
@@ -164,7 +163,7 @@ def lose(
 
 
 def list_dead_letters(client: redis.Redis) -> list[DeadLetter]:
-    """All dead letters, oldest first. What is kept among them and is none comes as a letter that says so.
+    """All dead letters, oldest first. Anything else among them comes as a letter that says so.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -198,7 +197,7 @@ def is_readable(name: bytes, text: bytes) -> bool:
 
 
 def entry_of(letter: DeadLetter) -> Entry | None:
-    """The entry in a letter; None: what stood in the inbox was none."""
+    """The entry in a letter; None if what stood in the inbox was no entry."""
     try:
         return Entry.from_json(letter.entry)
     except PoisonedBackup:
@@ -206,7 +205,7 @@ def entry_of(letter: DeadLetter) -> Entry | None:
 
 
 def _parse(name: bytes, text: bytes) -> DeadLetter | None:
-    """A letter; None for what confkeep did not write. Fields of a later release are left out."""
+    """A letter; None if confkeep did not write it. Ignores fields of a later release."""
     try:
         values = redis_values.object_of(text, most_bytes=_MOST_BYTES)
         letter = redis_values.record_of(DeadLetter, values)
@@ -217,7 +216,7 @@ def _parse(name: bytes, text: bytes) -> DeadLetter | None:
 
 
 def _odd(name: bytes) -> DeadLetter:
-    """Stands for what is kept under a name and is no letter, so that a person sees it and may discard it."""
+    """A letter that stands for something else, so that a person sees it and can discard it."""
     return DeadLetter(
         tenant_id="unknown",
         backup_id=redis_values.name_of(name),
@@ -232,13 +231,13 @@ def _odd(name: bytes) -> DeadLetter:
 def retry(
     client: redis.Redis, settings: Settings, backup_id: str, *, vouch: bool = False
 ) -> DeadLetter:
-    """Put a dead letter back at the tail of its tenant's inbox, under its own backup_id.
+    """Put a dead letter back at the tail of its tenant's inbox, under the same backup_id.
 
-    It is no dead letter from then on; when nothing has changed it becomes one again. With a signing
-    key it is signed anew, by the first key, if its signature is good.
+    If nothing has changed, it becomes a dead letter again. With signing keys, the first key signs it
+    anew, if its signature is good.
 
     Args:
-        vouch: sign it whatever its signature is: a person has looked at it.
+        vouch: sign it even if its signature is wrong, since a person has looked at it.
 
     Raises:
         InvalidId: there is none of that id.
@@ -296,7 +295,7 @@ def discard(client: redis.Redis, settings: Settings, backup_id: str) -> DeadLett
 
 
 def unsigned_ids(client: redis.Redis) -> set[str]:
-    """The backup_ids that unsigned entries name: whose bytes a person may still want.
+    """The backup_ids in unsigned dead letters: a person may still want their bytes.
 
     Raises:
         BrokerUnavailable: Redis did not answer.

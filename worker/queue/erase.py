@@ -1,4 +1,4 @@
-"""What Redis and the staging hold of a device or a tenant: found and deleted; it looks at no inbox."""
+"""Deletes what Redis and the staging hold of a device or a tenant."""
 
 from __future__ import annotations
 
@@ -13,39 +13,38 @@ import redis
 from confkeep.broker import keys, redis_values, scripts
 from confkeep.broker.connections import broker_errors
 from confkeep.errors import StagingUnavailable
-from confkeep.settings import Settings
 from worker.broker import received
 from worker.queue import dead_letters, oddities, refused, totals
 from worker.queue.dead_letters import DeadLetter
+from worker.queue.inbox import Inbox
 
 _RESULTS: Final = keys.result("*")
 _AT_ONCE: Final = 500
 
 
-def unnamed_handoffs(client: redis.Redis, settings: Settings, tenant_id: str) -> int:
-    """How many handed-over bytes of a tenant no waiting message refers to."""
-    prefix = keys.handoff(tenant_id, "")
-    names = _scan(client, prefix + "*")
+def unnamed_handoffs(inbox: Inbox) -> int:
+    """Count the staged hand-overs of a tenant that no waiting message refers to."""
+    prefix = keys.handoff(inbox.tenant_id, "")
+    names = _scan(inbox.client, prefix + "*")
     found = {redis_values.name_of(name).removeprefix(prefix) for name in names}
-    folder = settings.staging_path / "handoff" / tenant_id
+    folder = inbox.settings.staging_path / "handoff" / inbox.tenant_id
     if folder.is_dir():
         found.update(file.name for file in folder.iterdir())
     if not found:
         return 0
-    named = (message.handed_over for message in received.waiting(client))
+    named = (message.handed_over for message in received.waiting(inbox.client))
     return len(found.difference(*named))
 
 
 def clear(
-    client: redis.Redis,
-    settings: Settings,
-    tenant_id: str,
+    inbox: Inbox,
     letters: Iterable[DeadLetter],
     backup_ids: set[str],
     device_id: str | None,
 ) -> int:
-    """Delete dead letters, and what is kept under the ids of backups or of callers that asked."""
-    # What is of another type would end the erasure half-way; and whose it is nobody knows.
+    """Delete dead letters, and all records and bytes under some backup_ids."""
+    client, settings, tenant_id = inbox.client, inbox.settings, inbox.tenant_id
+    # A key of another type would end the erasure half-way.
     oddities.set_aside(client, {**keys.TYPES, **keys.types_of(tenant_id)})
     for letter in letters:
         dead_letters.discard(client, settings, letter.backup_id)
@@ -66,8 +65,9 @@ def clear(
     return deleted
 
 
-def clear_tenant(client: redis.Redis, settings: Settings, tenant_id: str) -> int:
-    """Delete every other key and file of a tenant, but for the lock that the caller holds."""
+def clear_tenant(inbox: Inbox) -> int:
+    """Delete every other key and file of a tenant, except the lock, which the caller holds."""
+    client, settings, tenant_id = inbox.client, inbox.settings, inbox.tenant_id
     own = (keys.backoff, keys.attempts, keys.replies, keys.wake, keys.repack, keys.arriving)
     names = {name(tenant_id).encode() for name in own}
     for name in (keys.staged, keys.handoff, keys.arrived):
@@ -106,7 +106,7 @@ def _results_of(client: redis.Redis, tenant_id: str, device_id: str | None) -> I
 
 
 def _scan(client: redis.Redis, pattern: str) -> Iterator[bytes]:
-    """Names of keys; anybody may give one a name that is no UTF-8."""
+    """Names of keys, as bytes: not every name is UTF-8."""
     with broker_errors():
         yield from client.scan_iter(match=pattern, count=1_000)
 

@@ -1,9 +1,9 @@
-"""Finds what stands in Redis in the place of confkeep's own state, and sets aside what is in the way.
+"""Finds keys in Redis that confkeep did not write, and sets aside those that are in the way.
 
-What is of another type than `confkeep.broker.keys` says would end every command on its key. Scripts set it
-aside before they write, and so does the sweep: it is then under `confkeep:odd:<key>`, whole, and the
-key is as if it had been missing. Nothing accepted can be in it: we write none of that type. What is of
-the right type and cannot be read stays where it is; readers leave it out, and `confkeep status` tells.
+A key of another type than `confkeep.broker.keys` says makes every command on it fail. The scripts, before
+they write, and the sweep rename it to `confkeep:odd:<key>` and go on as if the key were missing. No
+accepted backup can be in it, since we write none of that type. A key of the right type that cannot be
+read stays where it is; readers skip it, and `confkeep status` tells of it.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from confkeep.broker.connections import broker_errors
 from confkeep.errors import NotPermitted
 from worker.queue import dead_letters, sweep_report, totals
 
-#: Fields of hashes that are sums and no tenant.
+#: Fields of hashes that hold a sum and not a tenant's count.
 _SUMS: Final = (b"entries", b"bytes")
-#: Fields or members of a key that are looked at.
+#: Look at so many fields or members of a key.
 _MOST_READ: Final = 10_000
-#: Tenants whose own keys are looked at.
+#: Look at the own keys of so many tenants.
 _MOST_TENANTS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Oddity:
-    """A key that holds something that is not confkeep's."""
+    """A key that holds what confkeep did not write."""
 
     #: As a person types it into `redis-cli`.
     key: str
@@ -40,7 +40,7 @@ class Oddity:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What was set aside."""
+    """A key that was set aside."""
 
     key: str
     #: Its type.
@@ -48,7 +48,7 @@ class Note:
 
     @property
     def oddity(self) -> Oddity:
-        """The same for a person."""
+        """The note as a person reads it."""
         aside = shown(keys.odd(self.key))
         article = "an" if self.kind[0] in "aeiou" else "a"
         return Oddity(
@@ -59,7 +59,7 @@ class Note:
 
 
 def set_aside(client: redis.Redis, types: Mapping[str, str]) -> list[str]:
-    """Set those of some keys aside that are of another type.
+    """Set aside those keys that have a wrong type.
 
     Args:
         types: the type of each key, as in `confkeep.broker.keys`.
@@ -76,7 +76,7 @@ def set_aside(client: redis.Redis, types: Mapping[str, str]) -> list[str]:
 
 
 def notes(client: redis.Redis) -> list[Note]:
-    """What was set aside and is there still, by key.
+    """The keys that were set aside and still exist.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -99,10 +99,10 @@ def notes(client: redis.Redis) -> list[Note]:
 
 
 def look(client: redis.Redis, tenant_ids: Iterable[str]) -> list[Oddity]:
-    """All that is odd: set aside, of a wrong type, or unreadable. Changes nothing.
+    """List all oddities: set aside, of a wrong type, or unreadable. Changes nothing.
 
     Args:
-        tenant_ids: those whose own keys are looked at too; of very many the first ones.
+        tenant_ids: look at their own keys too, at most at 200 tenants'.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -141,7 +141,7 @@ def _of_wrong_type(client: redis.Redis, types: Mapping[str, str]) -> list[Oddity
 
 
 def _unreadable(client: redis.Redis) -> list[Oddity]:
-    """What is of the right type and has fields that confkeep did not write."""
+    """Keys of the right type with fields that confkeep did not write."""
     pipe = client.pipeline(transaction=False)
     for key in (keys.WORKERS, keys.LOAD, keys.ARRIVING, keys.DEAD, keys.TOTALS):
         pipe.hgetall(key)

@@ -1,7 +1,7 @@
-"""Counts anew what waits, and finds backups that wait without an entry; part of the hourly tidying.
+"""The part of the hourly tidying that corrects counters and finds backups whose entry is lost.
 
-A power cut may keep only the first writes of a script. What such a beginning leaves behind is put right
-here: an inbox that no sweep knows of, a counter that is off, a record that says that a backup waits.
+A power cut may keep only the first writes of a script. This module repairs what that leaves: an inbox that
+no sweep knows of, a wrong counter, a record of a backup that waits nowhere.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from worker.queue import dead_letters
 
 log = get_logger("recount")
 
-#: Most entries of an inbox whose sizes are added up, in one step of some milliseconds.
+#: Add up the sizes of so many entries of an inbox, which takes some milliseconds.
 _MOST_ADDED: Final = 1_000
-#: Records that a step looks at.
+#: Look at so many records in a step.
 _RECORDS_AT_ONCE: Final = 1_000
 
 _INBOX: Final = keys.inbox("")
 _ARRIVALS: Final = keys.arrivals("")
-#: How the keys begin of what a tenant may have.
+#: Prefixes of the keys that a tenant may have.
 _OF_TENANTS: Final = (_INBOX, _ARRIVALS, keys.arriving(""), keys.backoff(""), keys.attempts(""))
 
 
 def tenant_of(name: str) -> str | None:
-    """The tenant whose inbox, arrivals or wait a key is; None for every other key."""
+    """The tenant that a key is about; None for other keys."""
     for prefix in _OF_TENANTS:
         if name.startswith(prefix):
             return redis_values.tenant_of(redis_values.raw_name(name.removeprefix(prefix)))
@@ -63,7 +63,7 @@ def tenant(client: redis.Redis, tenant_id: str) -> None:
 
 
 def rest(client: redis.Redis, counted: set[str]) -> None:
-    """Count the tenants that only counters name, then all together.
+    """Count the tenants that only counters name, then the sums over all tenants.
 
     Args:
         counted: those that have been counted.
@@ -93,7 +93,7 @@ def rest(client: redis.Redis, counted: set[str]) -> None:
 
 
 def bury_lost(client: redis.Redis, settings: Settings) -> Iterator[int]:
-    """Make dead letters of the backups that wait without an entry, in steps of some milliseconds.
+    """Make dead letters of backups whose entry is lost, in steps of some milliseconds.
 
     Yields:
         How many a step found.

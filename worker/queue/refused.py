@@ -1,7 +1,7 @@
-"""Messages that no worker acts on, set aside whole until a person looks at them or others take their place.
+"""Refused messages: no worker acts on them; they are kept until a person looks or newer ones replace them.
 
-They are bounded: at most 1,000 with together 32 MiB, of which the newest stay. One that is longer than
-4 MiB is kept as its beginning.
+At most 1,000 messages with 32 MiB in all are kept, the newest ones. Of a message above 4 MiB only the
+beginning is kept.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from worker.broker.gate import Refusal
 #: Most messages, and bytes of them, that are kept.
 MOST: Final = 1_000
 MOST_BYTES: Final = 32 * 1024 * 1024
-#: Most bytes of one that is kept whole, and how many are kept of a longer one.
+#: A message up to this length is kept whole; of a longer one, so many bytes.
 MOST_WHOLE_BYTES: Final = 4 * 1024 * 1024
 _BEGINNING_BYTES: Final = 64 * 1024
 
-#: Read at once; each may have 4 MiB.
+#: Read so many at once; each may have 4 MiB.
 _AT_ONCE: Final = 16
 
 
@@ -46,11 +46,11 @@ class Refused:
     #: Of the whole message.
     size_bytes: int
     sha256: str
-    #: One of ours; else ''.
+    #: The task's name if it is one of ours; else ''.
     task: str
-    #: The sender's; '' where it was none.
+    #: The sender's task id; '' if it is no UUID.
     task_id: str
-    #: The message as it lay there, or its beginning.
+    #: The message, or its beginning.
     message: bytes = dataclasses.field(repr=False)
 
     @property
@@ -68,11 +68,11 @@ def set_aside(
     *,
     unacked_tag: bytes | None = None,
 ) -> str:
-    """Keep a message that was refused, give its sender a result, and count it, in one step.
+    """Keep a refused message, give its sender a result, and count it, in one step.
 
     Args:
         ttl_s: seconds that the sender's result lives.
-        unacked_tag: it lies among the messages that a worker took, and goes from there.
+        unacked_tag: remove it from the messages that a worker took.
 
     Returns:
         The id that it is kept under.
@@ -156,7 +156,7 @@ def discard(client: redis.Redis, refused_ids: list[str]) -> int:
 
 
 def forget(client: redis.Redis, tenant_id: str, device_id: str | None) -> int:
-    """Delete those that may hold a backup of a device, or of a tenant: also what cannot be read.
+    """Delete messages that may hold a backup of a device or a tenant, unreadable ones too.
 
     Returns:
         How many there were.
@@ -176,7 +176,7 @@ def forget(client: redis.Redis, tenant_id: str, device_id: str | None) -> int:
 
 
 def _of(refused_id: bytes, fields: dict[bytes, bytes]) -> Refused:
-    """Somebody else's entry has what is there of it."""
+    """Missing fields become empty: anybody may have written the entry."""
 
     def text(name: bytes) -> str:
         return fields.get(name, b"").decode("utf-8", "replace")

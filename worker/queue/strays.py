@@ -1,7 +1,7 @@
-"""Finds backups that plain Celery clients sent to where no worker of ours reads, so that none waits unseen.
+"""Finds backups that plain Celery clients sent to a queue that no worker of ours reads.
 
-A client that names no queue sends `backups.receive` to Celery's default one, `celery`. Other programs'
-tasks may be there, so we take nothing out of it: the sender's result says what is wrong.
+A client that names no queue sends `backups.receive` to Celery's default queue, `celery`. Other programs may
+use it too, so we take nothing out of it. The sender's result says what is wrong.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ log = get_logger("strays")
 
 #: The task that hands a backup over.
 _TASK: Final = "backups.receive"
-#: Most messages of the default queue that are looked at, the oldest ones, and most bytes of them: it may
-#: be another program's, and long.
+#: Look at so many of the default queue's oldest messages, up to so many bytes. The queue may be another
+#: program's, and long.
 _MOST_MESSAGES: Final = 20
 _MOST_BYTES: Final = 4_000_000
 
@@ -38,7 +38,7 @@ WRONG_QUEUE: Final = InvalidBackup(
 
 @contextmanager
 def _where_we_may() -> Iterator[None]:
-    """Let be what the server refuses: we may not look there, or the key is no queue."""
+    """Ignore that the server refuses: we may not look there, or the key is no queue."""
     try:
         with broker_errors():
             yield
@@ -69,7 +69,7 @@ def find(client: redis.Redis) -> list[str]:
 
 
 def _id_of_backup(message: bytes) -> str | None:
-    """The task's id in a message that is a backup for us; another program's may have any form."""
+    """The task's id if a message is a backup for us; another program's may have any form."""
     try:
         envelope = redis_values.json_of(message, most_bytes=_MOST_BYTES)
         if envelope["headers"]["task"] != _TASK:
@@ -83,7 +83,7 @@ def _id_of_backup(message: bytes) -> str | None:
 
 
 def tell(client: redis.Redis, ttl_s: int) -> int:
-    """Let the results of such backups say what is wrong, each once.
+    """Tell the senders of such backups what is wrong, each once.
 
     Returns:
         How many were told now.

@@ -20,7 +20,7 @@ class SweepReport:
     name: str
     shards: list[int]
     swept_ms: int
-    #: What a thread of it met lately that nobody foresaw; None: nothing.
+    #: The last unforeseen error of one of its threads; None if there was none.
     trouble: str | None = None
 
     def to_json(self) -> str:
@@ -31,7 +31,7 @@ class SweepReport:
 
 
 def parse(name: bytes, text: bytes) -> SweepReport | None:
-    """A report; None for what no worker wrote."""
+    """A report; None if no worker wrote it."""
     try:
         values = {"trouble": None, **redis_values.object_of(text)}
         report = redis_values.record_of(SweepReport, {**values, "name": name.decode()})

@@ -1,10 +1,9 @@
-"""The hourly tidying, by one worker: it deletes abandoned staged bytes and counts anew what waits.
+"""The hourly tidying, which one worker does: it deletes abandoned staged bytes and corrects counters.
 
 Bytes are abandoned when no inbox entry and no dead letter refers to them and they are older than a
 day: a client staged them for a `backups.receive` that it never sent, or a producer was killed
-between writing a file and its entry. In Redis an entry and its bytes come and go together, unless a
-power cut kept only the beginning of a script. Those of an entry are never touched; `worker.queue.recount`
-does the counting.
+between writing a file and its entry. In Redis, an entry and its bytes come and go together, unless a
+power cut kept only the beginning of a script. `worker.queue.recount` corrects the counters.
 """
 
 from __future__ import annotations
@@ -20,13 +19,14 @@ import redis
 from confkeep.broker import keys, redis_values, scripts
 from confkeep.queue import arrivals
 from confkeep.settings import Settings
-from worker.queue import dead_letters, inbox, recount
+from worker.queue import dead_letters, recount
+from worker.queue.inbox import Inbox
 
 #: Seconds after which bytes that nobody refers to are abandoned.
 ABANDONED_S: Final = 86_400
 #: Seconds between two looks.
 INTERVAL_S: Final = 3_600
-#: Keys that a step looks at.
+#: Look at so many keys in a step.
 _KEYS_AT_ONCE: Final = 1_000
 
 _HANDOFF: Final = keys.handoff("", "").removesuffix(":")
@@ -35,7 +35,7 @@ _STAGED: Final = keys.staged("", "").removesuffix(":")
 
 
 def tidy(client: redis.Redis, settings: Settings, *, abandoned_s: int = ABANDONED_S) -> int:
-    """Delete abandoned bytes in Redis and on the volume, all in one go.
+    """Do all `steps` at once.
 
     Returns:
         The number of keys and files that were deleted.
@@ -62,17 +62,17 @@ def steps(
         OSError: the volume refused.
     """
     counted: set[str] = set()
-    yield from _tidy_redis(client, abandoned_s, counted)
+    yield from _tidy_redis(client, settings, abandoned_s, counted)
     # What is lost counts as dead, before what is missing in the totals counts as committed.
     yield from recount.bury_lost(client, settings)
     recount.rest(client, counted)
     yield 0
     if settings.staging_path.is_dir():
-        yield from _tidy_volume(client, settings.staging_path, abandoned_s)
+        yield from _tidy_volume(client, settings, abandoned_s)
 
 
 def is_due(client: redis.Redis) -> bool:
-    """Whether no worker has looked for an hour; the caller is then the one that does.
+    """Whether the tidying is due. The first worker that asks within the hour gets True and does it.
 
     Raises:
         redis.RedisError: Redis did not answer.
@@ -85,7 +85,7 @@ def is_due(client: redis.Redis) -> bool:
 
 
 def drop_foreign_queues(client: redis.Redis, settings: Settings, most_shards: int = 1024) -> int:
-    """Delete the queues of shards that there are no more, after their number was lowered.
+    """Delete the queues of shards that no longer exist, after their number was lowered.
 
     They hold wake-ups only: the sweep sends those whose inboxes still have entries.
 
@@ -96,9 +96,11 @@ def drop_foreign_queues(client: redis.Redis, settings: Settings, most_shards: in
     return int(client.delete(*names)) if names else 0
 
 
-def _tidy_redis(client: redis.Redis, abandoned_s: int, counted: set[str]) -> Iterator[int]:
-    """Delete orphans, give what clients staged a life, so that it goes by itself unless it is accepted,
-    and count what waits for each tenant, who is then in `counted`."""
+def _tidy_redis(
+    client: redis.Redis, settings: Settings, abandoned_s: int, counted: set[str]
+) -> Iterator[int]:
+    """Delete orphans, let what clients staged expire unless it is accepted, and count what waits for
+    each tenant, who is then in `counted`."""
     script = scripts.load("drop_orphan")
     waiting: dict[str, set[str]] = {}
     unsigned = dead_letters.unsigned_ids(client)
@@ -119,7 +121,7 @@ def _tidy_redis(client: redis.Redis, abandoned_s: int, counted: set[str]) -> Ite
                 continue
             tenant_id, _, backup_id = name.removeprefix(_STAGED).partition(":")
             if tenant_id not in waiting:
-                waiting[tenant_id] = _waiting_ids(client, tenant_id)
+                waiting[tenant_id] = _waiting_ids(client, settings, tenant_id)
             if backup_id not in waiting[tenant_id] and backup_id not in unsigned:
                 own = redis_values.raw_name(backup_id)
                 names: list[Any] = [key, keys.result("").encode() + own, keys.DEAD]
@@ -128,8 +130,8 @@ def _tidy_redis(client: redis.Redis, abandoned_s: int, counted: set[str]) -> Ite
 
 
 def _drop_arrived(client: redis.Redis, key: bytes, abandoned_s: int) -> int:
-    """Delete the bytes of no arrival. They come in one step with theirs: if it is not there now, after
-    the bytes were seen, it never will be."""
+    """Delete bytes that belong to no arrival. Both come in one step: an arrival that is not there now,
+    after its bytes were seen, never comes."""
     name = redis_values.name_of(key).removeprefix(_ARRIVED)
     tenant_id, _, own = name.partition(":")
     idle_s: Any = client.object("IDLETIME", key)
@@ -142,14 +144,14 @@ def _drop_arrived(client: redis.Redis, key: bytes, abandoned_s: int) -> int:
     return int(client.delete(key))
 
 
-def _tidy_volume(client: redis.Redis, path: Path, abandoned_s: int) -> Iterator[int]:
+def _tidy_volume(client: redis.Redis, settings: Settings, abandoned_s: int) -> Iterator[int]:
     oldest = time.time() - abandoned_s
-    for folder in path.iterdir():
+    for folder in settings.staging_path.iterdir():
         if folder.name == "handoff":
             for tenant in folder.iterdir():
                 yield _unlink_old(tenant, oldest, keep=set())
         elif folder.is_dir() and _is_tenant(folder.name):
-            keep = _waiting_ids(client, folder.name)
+            keep = _waiting_ids(client, settings, folder.name)
             letters = dead_letters.list_dead_letters(client)
             keep |= {letter.backup_id for letter in letters} | dead_letters.unsigned_ids(client)
             yield _unlink_old(folder, oldest, keep)
@@ -166,13 +168,15 @@ def _unlink_old(folder: Path, oldest: float, keep: set[str]) -> int:
     return deleted
 
 
-def _waiting_ids(client: redis.Redis, tenant_id: str) -> set[str]:
+def _waiting_ids(client: redis.Redis, settings: Settings, tenant_id: str) -> set[str]:
     if not _is_tenant(tenant_id):
         return set()
     # In the order in which a backup goes on, so that none is missed.
     handed_over = {entry.backup_id for _arrival, entry in arrivals.peek(client, tenant_id)}
     limit = 1_000_000
-    waiting = {waiting.entry.backup_id for waiting in inbox.peek(client, tenant_id, limit)}
+    waiting = {
+        waiting.entry.backup_id for waiting in Inbox(client, settings, tenant_id).peek(limit)
+    }
     return handed_over | waiting
 
 

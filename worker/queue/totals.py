@@ -1,7 +1,7 @@
-"""The whole deployment's counters and its last commits, as Redis keeps them; it counts nothing itself.
+"""The deployment's counters and its last commits, as Redis keeps them.
 
-The scripts that accept, settle and back off do the counting, in the step that they take anyway. The
-counters only grow; they begin anew with an empty server.
+The scripts that accept, settle and back off count, in the step that they take anyway. Counters only grow;
+an empty server starts them at zero.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BUCKET_NAME: Final = re.compile(r"latency_ms:(?:[0-9]{1,15}|inf)")
 
 @dataclass(frozen=True, slots=True)
 class RecentCommit:
-    """A commit of the last ones; what `confkeep status --watch` lists."""
+    """One of the last commits, as `confkeep status --watch` lists it."""
 
     tenant_id: str
     device_id: str
@@ -43,7 +43,7 @@ class RecentCommit:
     lines_added: int
     lines_removed: int
     unchanged: bool
-    #: Why the capture looks bad or failed; None: it does not.
+    #: Why the capture looks bad or failed; None if it looks good.
     suspect: str | None
 
     def to_json(self) -> str:
@@ -88,7 +88,7 @@ def mark_of(commit: RecentCommit) -> Mark:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """From enqueue to receipt, of all committed backups."""
+    """The time from enqueue to receipt, of all committed backups."""
 
     sum_s: float
     count: int
@@ -131,8 +131,8 @@ def read_totals(client: redis.Redis) -> Totals:
 
 
 def parse(fields: Mapping[bytes, bytes]) -> Totals:
-    """The hash's fields as a value; what was never counted, or is no count, is 0."""
-    # A later release may have other buckets; their bounds are theirs.
+    """The hash's fields as a value; 0 for a counter that is missing or no number."""
+    # A later release may have buckets of other bounds.
     names = {
         redis_values.name_of(name): redis_values.number_of(value) for name, value in fields.items()
     }

@@ -1,1 +1,1 @@
-"""A tenant's git repository: takes paths and limits; knows no Redis, no Celery and no settings."""
+"""A tenant's git repository. Knows no Redis, no Celery and no settings."""

@@ -15,9 +15,9 @@ from click.testing import CliRunner, Result
 from confkeep.settings import get_settings
 from tests.judge import assert_all_readable
 from worker.cli import cli
-from worker.store.backup import Backup, Committed
-from worker.store.commit import commit_backups
-from worker.store.repository import create_repository, repository_path
+from worker.store.repository.backup import Backup, Committed
+from worker.store.repository.tenant_repository import create_repository, repository_path
+from worker.store.writing.commit import Writer
 
 Confkeep = Callable[..., Result]
 
@@ -50,7 +50,7 @@ class Store:
             str(uuid.uuid4()), device_id, export, binary, message, captured_at=self.captured_at
         )
         repository = create_repository(repository_path(self.path, tenant_id))
-        (committed,) = commit_backups(repository, [backup])
+        (committed,) = Writer(repository).commit_backups([backup])
         self.commits.append(committed)
         return committed
 

@@ -20,15 +20,15 @@ from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, SWITCH, TENANT, Confke
 from worker.cli import cli
 from worker.cli.store_figures import StoreFigures
 from worker.observe import metrics
-from worker.store.commit import commit_backups
-from worker.store.id_map import FILE_NAME
-from worker.store.repository import open_repository, repository_path
+from worker.store.repository.id_map import FILE_NAME
+from worker.store.repository.tenant_repository import open_repository, repository_path
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
 from worker.store.upkeep import verify_refs
 from worker.store.upkeep.repack import repack
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Report
+from worker.store.writing.commit import Writer
 
 LOST = "0123456789abcdef0123456789abcdef01234567"
 
@@ -208,7 +208,7 @@ def test_a_damaged_main_is_told_by_its_tenant_alone(what: str, damaged: Callable
         assert TENANT in done.output, words
     assert run("verify").exit_code == RepositoryDamaged.exit_code
     with pytest.raises(ConfkeepError):
-        commit_backups(open_repository(path), [])
+        Writer(open_repository(path)).commit_backups([])
         open_repository(path).tip()
 
 

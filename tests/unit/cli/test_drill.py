@@ -18,8 +18,8 @@ from tasks.drill import drill
 from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import drill_page
-from worker.store.index import INDEX_NAME
-from worker.store.repository import create_repository, repository_path
+from worker.store.history.index import INDEX_NAME
+from worker.store.repository.tenant_repository import create_repository, repository_path
 from worker.store.upkeep import drill as drill_module
 from worker.store.upkeep.clone import clone_repository
 from worker.store.upkeep.drill import drill_repository

@@ -25,7 +25,7 @@ from worker.cli.interrupts import Interrupts
 from worker.cli.stale import last_backups
 from worker.cli.store_figures import StoreFigures
 from worker.observe import metrics
-from worker.store.repository import repository_path
+from worker.store.repository.tenant_repository import repository_path
 
 
 @pytest.fixture
@@ -147,14 +147,14 @@ def test_workers_stalled_inboxes_and_room(
 
 
 def commit_at(store: Store, device_id: str, hours_ago: int, tenant: str = TENANT) -> None:
-    from worker.store.backup import Backup
-    from worker.store.commit import commit_backups
-    from worker.store.repository import create_repository
+    from worker.store.repository.backup import Backup
+    from worker.store.repository.tenant_repository import create_repository
+    from worker.store.writing.commit import Writer
 
     repository = create_repository(repository_path(store.path, tenant))
     at = dt.datetime.now(dt.UTC) - dt.timedelta(hours=hours_ago)
     backup = Backup(str(uuid.uuid4()), device_id, b"/ip\n", None, "m")
-    commit_backups(repository, [backup], now_s=int(at.timestamp()))
+    Writer(repository).commit_backups([backup], now_s=int(at.timestamp()))
 
 
 def test_stale_devices_are_those_of_confkeep_stale(

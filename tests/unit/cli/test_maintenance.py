@@ -13,12 +13,12 @@ from confkeep.errors import GitUnavailable, NotInStore, RepositoryBusy, StoreUna
 from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import status
-from worker.store.backup import Backup
-from worker.store.commit import commit_backups
 from worker.store.git import flock
-from worker.store.index import INDEX_NAME
-from worker.store.repository import create_repository, repository_path
+from worker.store.history.index import INDEX_NAME
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository, repository_path
 from worker.store.upkeep import repack_state
+from worker.store.writing.commit import Writer
 
 OTHER = "aaaa2222-0000-4000-8000-000000000002"
 
@@ -27,7 +27,9 @@ def commit_at(store: Store, device_id: str, age_h: float, export: bytes = b"/ip\
     """A backup that was committed so many hours ago."""
     backup = Backup(str(uuid.uuid4()), device_id, export, None, "m")
     when_s = int(dt.datetime.now(dt.UTC).timestamp() - age_h * 3600)
-    commit_backups(create_repository(repository_path(store.path, TENANT)), [backup], now_s=when_s)
+    Writer(create_repository(repository_path(store.path, TENANT))).commit_backups(
+        [backup], now_s=when_s
+    )
 
 
 def test_repack_of_one_tenant(filled: Store, confkeep: Confkeep) -> None:

@@ -12,10 +12,11 @@ from click.testing import CliRunner
 
 from confkeep.errors import NotInStore, RemovedByRetention, TenantLocked, UndoImpossible
 from confkeep.observe import logs
-from tasks import forget, retention
+from tasks import retention
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker.broker import locks
-from worker.cli import cli, receipt
+from worker.cli import cli
+from worker.engine import forget, receipt
 
 
 @pytest.fixture(autouse=True)
@@ -165,7 +166,7 @@ def test_the_receipt_of_a_removed_backup_says_so(
     confkeep("retention", "apply")
     first, last = filled.commits[0], filled.commits[-1]
     path = filled.path / f"{TENANT}.git"
-    assert receipt._in_repository(path, TENANT, last.backup_id) is not None
+    assert receipt.receipt_in(path, TENANT, last.backup_id) is not None
     with pytest.raises(RemovedByRetention):
-        receipt._in_repository(path, TENANT, first.backup_id)
-    assert receipt._in_repository(path, TENANT, TENANT) is None
+        receipt.receipt_in(path, TENANT, first.backup_id)
+    assert receipt.receipt_in(path, TENANT, TENANT) is None

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from confkeep.routeros.export import same_configuration
 from worker.cli.samples import SampleDevice
-from worker.store.line_delta import compute_line_delta
+from worker.store.repository.line_delta import compute_line_delta
 
 NOON = dt.datetime(2026, 9, 30, 12, tzinfo=dt.UTC)
 

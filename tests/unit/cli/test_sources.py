@@ -22,12 +22,16 @@ from worker.cli.sources import oxidized, rancid
 from worker.cli.sources.found import Found
 from worker.cli.sources.git_history import read_history
 from worker.cli.sources.names import NAMESPACE, Names
-from worker.store.backup import Backup
-from worker.store.commit import commit_backups
-from worker.store.index import open_index
-from worker.store.repository import create_repository, open_repository, repository_path
+from worker.store.history.index import open_index
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import (
+    create_repository,
+    open_repository,
+    repository_path,
+)
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
+from worker.store.writing.commit import Writer
 
 MIB = 1024 * 1024
 
@@ -116,8 +120,7 @@ def test_oxidizeds_versions_come_with_dates_and_messages(tmp_path: Path, store: 
 
     # As the store commits them, the author's dates are git's own.
     repository = create_repository(repository_path(store.path, tenant))
-    commit_backups(
-        repository,
+    Writer(repository).commit_backups(
         [
             Backup(str(c.known_id), c.device_id, *c.read(MIB, MIB), c.message, c.captured_at)
             for c in found.captures
@@ -418,7 +421,7 @@ def committed(found: Found, store: Store, count: int | None = None) -> str:
         )
         for c in list(found.captures)[:count]
     ]
-    commit_backups(create_repository(repository_path(store.path, tenant)), backups)
+    Writer(create_repository(repository_path(store.path, tenant))).commit_backups(backups)
     return tenant
 
 

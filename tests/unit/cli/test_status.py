@@ -18,6 +18,7 @@ from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker.cli import status
 from worker.cli.terminal import ranges
 from worker.queue import backoff, dead_letters
+from worker.queue.inbox import Inbox
 
 OTHER = "aaaa2222-0000-4000-8000-000000000002"
 BACKUP = "00000000-0000-4000-8000-00000000000{}"
@@ -57,9 +58,11 @@ def test_what_waits_and_why(store: Store, confkeep: Confkeep, client: redis.Redi
         accept(client, TENANT, number)
     accept(client, OTHER, 4)
     for _ in range(backoff.STALLED_TRIES):
-        backoff.failed(client, TENANT, StoreUnavailable("disk \x1b[31mfull"))
+        backoff.failed(
+            Inbox(client, load_settings(), TENANT), StoreUnavailable("disk \x1b[31mfull")
+        )
     client.rpush(keys.shard_queue(7), "wake-up")
-    dead_letters.bury(client, OTHER, entry(9), StagedBytesMissing("gone"))
+    dead_letters.bury(Inbox(client, load_settings(), OTHER), entry(9), StagedBytesMissing("gone"))
 
     said = json.loads(confkeep("status", "--json").stdout)
     done = confkeep("status")

@@ -13,8 +13,8 @@ import pytest
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import repair, verify
 from worker.store.git import flock
-from worker.store.index import INDEX_NAME, open_index
-from worker.store.repository import open_repository, repository_path
+from worker.store.history.index import INDEX_NAME, open_index
+from worker.store.repository.tenant_repository import open_repository, repository_path
 from worker.store.upkeep.verify import verify_repository
 
 OTHER = "aaaa2222-0000-4000-8000-000000000002"

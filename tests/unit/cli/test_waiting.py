@@ -29,9 +29,10 @@ from confkeep.settings import load_settings
 from tasks import Receipt
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import dead_letters as dead_letters_command
-from worker.cli import kick, receipt, status
-from worker.queue import backoff, dead_letters, inbox
-from worker.queue.inbox import Unreadable
+from worker.cli import kick, status
+from worker.engine import receipt
+from worker.queue import backoff, dead_letters, inboxes
+from worker.queue.inbox import Inbox, Unreadable
 
 OTHER = "bbbb2222-0000-4000-8000-000000000002"
 EXPORT = b"/ip address\n\x1b[31madd\n"
@@ -67,10 +68,10 @@ class Queue:
         """A backup that was accepted and became a dead letter."""
         entry = self.accept(number, tenant_id)
         error = StagedBytesDamaged("a \x1b[31m reason")
-        batch = inbox.read_batch(self.client, tenant_id, max_backups=9, max_bytes=10**9)
-        dead_letters.bury(self.client, tenant_id, entry, error)
+        batch = Inbox(self.client, load_settings(), tenant_id).read_batch()
+        dead_letters.bury(Inbox(self.client, load_settings(), tenant_id), entry, error)
         self.end(entry, error, tenant_id)
-        inbox.settle(self.client, tenant_id, batch.entries, keep_bytes=True)
+        Inbox(self.client, load_settings(), tenant_id).settle(batch.entries, keep_bytes=True)
         return entry
 
     def end(self, entry: Entry, value: dict[str, object] | ConfkeepError, tenant_id: str) -> None:
@@ -81,7 +82,10 @@ class Queue:
         return [letter.backup_id for letter in dead_letters.list_dead_letters(self.client)]
 
     def waiting(self, tenant_id: str = TENANT) -> list[str]:
-        return [waiting.entry.backup_id for waiting in inbox.peek(self.client, tenant_id, 100)]
+        return [
+            waiting.entry.backup_id
+            for waiting in Inbox(self.client, load_settings(), tenant_id).peek(100)
+        ]
 
 
 @pytest.fixture
@@ -255,7 +259,9 @@ def test_kick_ends_the_wait_and_wakes_the_tenant(
 ) -> None:
     queue.accept(1)
     for _ in range(7):
-        backoff.failed(queue.client, TENANT, StoreUnavailable("disk \x1b[31mfull"))
+        backoff.failed(
+            Inbox(queue.client, load_settings(), TENANT), StoreUnavailable("disk \x1b[31mfull")
+        )
     queue.client.delete(keys.wake(TENANT))
 
     done = confkeep("kick", TENANT[:6])
@@ -357,7 +363,9 @@ def test_retry_puts_back_under_the_same_id_and_wakes(
 def test_what_is_no_entry_does_not_keep_the_others_from_being_retried(
     store: Store, confkeep: Confkeep, queue: Queue
 ) -> None:
-    dead_letters.bury_unreadable(queue.client, TENANT, Unreadable("1-1", "nonsense"))
+    dead_letters.bury_unreadable(
+        Inbox(queue.client, load_settings(), TENANT), Unreadable("1-1", "nonsense")
+    )
     entry = queue.bury(1)
     (unreadable,) = {*queue.letters()} - {entry.backup_id}
 
@@ -421,8 +429,8 @@ def test_status_tells_load_and_limits_and_when_the_next_try_is(
     monkeypatch.setenv("CONFKEEP_TOTAL_MAX_BACKUPS", "20")
     queue.accept(1)
     queue.accept(2, OTHER)
-    backoff.failed(queue.client, OTHER, BrokerUnavailable("away"))
-    now_ms = inbox.server_time_ms(queue.client)
+    backoff.failed(Inbox(queue.client, load_settings(), OTHER), BrokerUnavailable("away"))
+    now_ms = inboxes.server_time_ms(queue.client)
     wait = keys.backoff(TENANT)
     queue.client.hset(wait, "tries", 6)
     queue.client.hset(wait, "since_ms", now_ms - 3 * 3_600_000)

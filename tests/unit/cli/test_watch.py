@@ -34,10 +34,10 @@ from worker.cli.watch_state import Pace, Snapshot
 from worker.cli.watch_view import View
 from worker.process.local import EmbeddedServer
 from worker.process.sweeper import WorkerStatus
-from worker.queue import inbox, totals
+from worker.queue import inboxes, totals
 from worker.queue.backoff import Backoff
 from worker.queue.dead_letters import DeadLetter
-from worker.queue.inbox import InboxStatus, Load
+from worker.queue.inboxes import InboxStatus, Load
 from worker.queue.totals import RecentCommit
 
 TENANT = "aaaa1111-0000-4000-8000-{:012d}"
@@ -255,7 +255,7 @@ def test_a_pipe_is_told_of_an_outage_and_of_its_end(
         calls.append(None)
         if len(calls) == 1:
             raise BrokerUnavailable("Redis did not answer (TimeoutError)")
-        return inbox.read_load(client)
+        return inboxes.read_load(client)
 
     monkeypatch.setattr(watch_state, "read_load", away_once)
     done = confkeep("status", "--watch", "--interval", "0.2", "--count", "2")

@@ -28,14 +28,15 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.queue.staged_bytes import Contents
 from confkeep.settings import Settings
-from tasks import drain, forget
 from tests.judge import assert_all_readable
 from tests.unit.queue.test_inbox import DEVICE, TENANT, all_keys, batch, submission
 from tests.unit.queue.test_signed_entries import NEW, OLD, with_key
 from tests.unit.queue.test_sweeper import sent, sweeper_of
 from worker.broker import locks
+from worker.engine import drain, forget
 from worker.process.local import EmbeddedServer
-from worker.queue import backoff, dead_letters, inbox, tidy, totals
+from worker.queue import backoff, dead_letters, inboxes, tidy, totals
+from worker.queue.inbox import Inbox
 
 OTHER = str(uuid.UUID(int=77))
 
@@ -63,11 +64,11 @@ def settle(client: redis.Redis, settings: Settings, *, dead: bool = False) -> No
         entry = waiting.entry
         value: Any = PoisonedBackup("broken") if dead else {"sha": "0" * 40}
         if dead:
-            dead_letters.bury(client, TENANT, entry, value)
+            dead_letters.bury(Inbox(client, settings, TENANT), entry, value)
         receipts.publish(
             client, TENANT, [Outcome(entry.backup_id, entry.digest(TENANT), value)], 60
         )
-    inbox.settle(client, TENANT, settled, keep_bytes=dead)
+    Inbox(client, settings, TENANT).settle(settled, keep_bytes=dead)
     client.delete(keys.wake(TENANT))
 
 
@@ -83,7 +84,7 @@ def test_what_was_handed_over_becomes_what_an_enqueue_leaves(
     given = [submission(1), submission(2, b"/ip\n" * 900)]
     assert hand_over(client, settings, *given) == ["accepted"] * 2
     assert client.hgetall(keys.ARRIVING) == load
-    assert inbox.depth(client, TENANT) == 2
+    assert Inbox(client, settings, TENANT).depth() == 2
     assert not client.exists(keys.inbox(TENANT))
     assert admit(client, settings) == 2
     assert all_keys(client) == wanted
@@ -240,7 +241,7 @@ def test_a_burst_asks_for_one_wake_up_and_none_where_somebody_is_on_the_way(
     assert asks(6) == [False], "the turn looks again at its end"
     admit(client, settings)
     client.delete(keys.wake(TENANT))
-    backoff.failed(client, TENANT, StoreUnavailable("no space"))
+    backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space"))
     assert asks(7) == [False], "it must not hasten the next try"
 
 
@@ -263,7 +264,7 @@ def test_what_is_accepted_directly_stays_behind_what_was_handed_over(
     assert [answer.outcome for answer in answers] == ["accepted"] * 3 + ["tenant full"]
     assert [answer.wake_ms is None for answer in answers] == [False, False, True, True]
     assert [one.entry for one in batch(client)] == [submission(n).entry for n in (1, 2, 4, 6)]
-    assert len(inbox.peek(client, OTHER, 9)) == 2
+    assert len(Inbox(client, settings, OTHER).peek(9)) == 2
     assert not client.exists(keys.ARRIVING)
     # A mark that nothing stands behind holds nobody up.
     client.hset(keys.ARRIVING, TENANT, 5)
@@ -324,7 +325,7 @@ def test_what_is_no_backup_is_left_to_a_person_and_holds_nothing_up(
     hand_over(client, settings, submission(1))
     client.rpush(keys.arrivals(TENANT), text)
     hand_over(client, settings, submission(2))
-    turn = drain.drain_inbox(client, settings, TENANT)
+    turn = drain.drain_inbox(Inbox(client, settings, TENANT))
     assert (turn.committed, turn.dead, turn.left) == (2, 1, 0)
     [letter] = dead_letters.list_dead_letters(client)
     assert letter.backup_id.startswith("unreadable-")
@@ -341,7 +342,7 @@ def test_what_no_key_signed_touches_no_backup_of_ours(
     at_the_same_moment(client, stranger, submission(1, b"/planted"), submission(2, b"/planted"))
     hand_over(client, settings, submission(3))
     assert admit(client, ours) == 4
-    found = inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999, settings=ours)
+    found = Inbox(client, ours, TENANT).read_batch()
     assert [one.entry for one in found.entries] == [submission(1).entry]
     assert [one.error.__class__.__name__ for one in found.unreadable] == ["NotSigned"] * 3
     assert client.get(keys.staged(TENANT, submission(1).entry.backup_id)) == b"/ip"
@@ -357,7 +358,7 @@ def test_an_id_used_for_two_is_signed_anew(client: redis.Redis, settings: Settin
     signed = with_key(settings, NEW)
     at_the_same_moment(client, signed, submission(1), submission(1, b"/second"))
     admit(client, signed)
-    found = inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999, settings=signed)
+    found = Inbox(client, signed, TENANT).read_batch()
     assert (len(found.entries), found.unreadable) == (2, [])
 
 
@@ -373,10 +374,10 @@ def test_a_turn_commits_what_was_handed_over_and_sees_what_comes_meanwhile(
         clear(*args)
 
     monkeypatch.setattr(wakeups, "clear", late)
-    turn = drain.drain_inbox(client, settings, TENANT)
+    turn = drain.drain_inbox(Inbox(client, settings, TENANT))
     assert (turn.committed, turn.left) == (2, 1)
     monkeypatch.undo()
-    turn = drain.drain_inbox(client, settings, TENANT)
+    turn = drain.drain_inbox(Inbox(client, settings, TENANT))
     assert (turn.committed, turn.left) == (1, 0)
     ids = {keys.result(submission(n).entry.backup_id) for n in (1, 2, 3)}
     assert all_keys(client) == {*ids, keys.TOTALS, keys.RECENT}
@@ -384,7 +385,7 @@ def test_a_turn_commits_what_was_handed_over_and_sees_what_comes_meanwhile(
 
 
 def test_age_and_latency_begin_with_the_hand_over(client: redis.Redis, settings: Settings) -> None:
-    now_ms = inbox.server_time_ms(client)
+    now_ms = inboxes.server_time_ms(client)
     for number, ago_s in ((1, 500), (2, -900)):
         name = str(uuid.uuid4())
         at_ms = now_ms - ago_s * 1000
@@ -392,21 +393,21 @@ def test_age_and_latency_begin_with_the_hand_over(client: redis.Redis, settings:
         client.rpush(keys.arrivals(TENANT), arrival.to_json())
         client.hincrby(keys.ARRIVING, TENANT, 3)
         client.set(keys.arrived(TENANT, name), b"/ip")
-    [box] = inbox.list_inboxes(client)
+    [box] = inboxes.list_inboxes(client)
     assert (box.entries, 500 <= box.oldest_age_s < 530) == (2, True)
-    assert inbox.count_inboxes(client) == 1
-    assert inbox.read_load(client).tenant_bytes == {TENANT: 6}
+    assert inboxes.count_inboxes(client) == 1
+    assert inboxes.read_load(client).tenant_bytes == {TENANT: 6}
     admit(client, settings)
-    [box] = inbox.list_inboxes(client)
+    [box] = inboxes.list_inboxes(client)
     assert (box.entries, 500 <= box.oldest_age_s < 530) == (2, True)
-    assert inbox.count_inboxes(client) == 1
+    assert inboxes.count_inboxes(client) == 1
     first, second = batch(client)
     assert first.age_s(now_ms) == 500
-    assert second.age_s(inbox.server_time_ms(client)) < 30, "not before it was there"
+    assert second.age_s(inboxes.server_time_ms(client)) < 30, "not before it was there"
     marks = {one.entry.backup_id: totals.Mark(("committed",), None) for one in (first, second)}
-    inbox.settle(client, TENANT, [first], marks=marks)
+    Inbox(client, settings, TENANT).settle([first], marks=marks)
     assert totals.read_totals(client).latency.sum_s >= 500
-    [box] = inbox.list_inboxes(client)
+    [box] = inboxes.list_inboxes(client)
     assert box.oldest_age_s < 30, "that of the one that is left"
 
 
@@ -432,13 +433,13 @@ def test_counters_that_a_producer_spoiled_hold_nothing_up(
     client.hset(keys.ARRIVING, mapping={"bytes": -(2**63), "entries": 2**63 - 1, TENANT: 2**62})
     assert admit(client, settings, most=1) == 3
     assert not client.exists(keys.ARRIVING)
-    assert inbox.read_load(client) == inbox.Load(3, 9, {TENANT: 9})
+    assert inboxes.read_load(client) == inboxes.Load(3, 9, {TENANT: 9})
 
 
 def test_a_counter_at_its_end_loses_no_arrival(client: redis.Redis, settings: Settings) -> None:
     hand_over(client, settings, submission(1), submission(2))
     client.hset(keys.LOAD, mapping={"entries": 2**63 - 1, "bytes": 2**63 - 1, TENANT: 2**63 - 1})
-    turn = drain.drain_inbox(client, settings, TENANT)
+    turn = drain.drain_inbox(Inbox(client, settings, TENANT))
     assert (turn.committed, turn.left) == (2, 0)
     assert_all_readable(settings.git_store_path)
 
@@ -464,7 +465,7 @@ def test_tidying_keeps_the_files_of_what_was_handed_over(
     for entry in entries:
         volume.stage(TENANT, entry, Contents(b"/ip", None))
     hand_over(client, settings, Submission(TENANT, entries[0], None))
-    deleted = list(tidy._tidy_volume(client, settings.staging_path, -60))
+    deleted = list(tidy._tidy_volume(client, settings, -60))
     assert sum(deleted) == 1
     assert volume.read(TENANT, entries) == [Contents(b"/ip", None), None]
 
@@ -508,7 +509,7 @@ def test_a_repeated_call_that_is_refused_takes_no_file_from_what_was_handed_over
     monkeypatch.setattr(enqueue, "_hand_over", set())
     with pytest.raises(BackupIdConflict):
         enqueue.enqueue_backups([one | {"device_id": OTHER}])
-    turn = drain.drain_inbox(client, volume, TENANT)
+    turn = drain.drain_inbox(Inbox(client, volume, TENANT))
     assert (turn.committed, turn.dead) == (1, 0)
     enqueue.enqueue_backups([one])
     assert not [path for path in settings.staging_path.rglob("*-*") if path.is_file()]
@@ -549,10 +550,10 @@ def test_a_turn_that_fails_before_it_admits_lets_the_arrivals_wait(
     client: redis.Redis, settings: Settings
 ) -> None:
     hand_over(client, settings, submission(1))
-    assert backoff.failed(client, TENANT, StoreUnavailable("no space")).tries == 1
+    assert backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space")).tries == 1
     wait = backoff.get(client, TENANT)
     assert wait is not None
-    assert not wait.is_over(inbox.server_time_ms(client))
+    assert not wait.is_over(inboxes.server_time_ms(client))
 
 
 def test_what_another_process_admitted_just_now_is_not_admitted_again(
@@ -572,6 +573,6 @@ def test_what_another_process_admitted_just_now_is_not_admitted_again(
     monkeypatch.setattr(arrivals, "_texts", overtaken)
     assert admit(client, settings) == 0
     assert client.xlen(keys.inbox(TENANT)) == 3
-    turn = drain.drain_inbox(client, settings, TENANT)
+    turn = drain.drain_inbox(Inbox(client, settings, TENANT))
     assert (turn.committed, turn.dead, turn.left) == (1, 2, 0)
     assert len(dead_letters.list_dead_letters(client)) == 2

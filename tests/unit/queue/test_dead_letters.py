@@ -14,8 +14,8 @@ from confkeep.queue import acceptance, arrivals, handover, receipts
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
 from tests.unit.queue.test_inbox import TENANT, all_keys, batch, submission
-from worker.queue import dead_letters, inbox, totals
-from worker.queue.inbox import Waiting
+from worker.queue import dead_letters, totals
+from worker.queue.inbox import Inbox, Waiting
 
 ERROR = StagedBytesDamaged("the staged bytes have another SHA-256")
 
@@ -24,10 +24,10 @@ ERROR = StagedBytesDamaged("the staged bytes have another SHA-256")
 def dead(client: redis.Redis, settings: Settings) -> Waiting:
     acceptance.accept(client, settings, [submission(1)])
     [waiting] = batch(client)
-    dead_letters.bury(client, TENANT, waiting.entry, ERROR)
+    dead_letters.bury(Inbox(client, settings, TENANT), waiting.entry, ERROR)
     outcome = Outcome(waiting.entry.backup_id, waiting.entry.digest(TENANT), ERROR)
     receipts.publish(client, TENANT, [outcome], 60)
-    inbox.settle(client, TENANT, [waiting], keep_bytes=True)
+    Inbox(client, settings, TENANT).settle([waiting], keep_bytes=True)
     client.delete(keys.wake(TENANT))
     return waiting
 
@@ -76,8 +76,8 @@ def test_what_was_no_entry_is_kept_and_cannot_be_retried(
 ) -> None:
     client.xadd(keys.inbox(TENANT), {"entry": b"{nonsense"})
     client.zadd(keys.WAITING, {TENANT: 1})
-    [found] = inbox.read_batch(client, TENANT, max_backups=9, max_bytes=9).unreadable
-    dead_letters.bury_unreadable(client, TENANT, found)
+    [found] = Inbox(client, settings, TENANT).read_batch().unreadable
+    dead_letters.bury_unreadable(Inbox(client, settings, TENANT), found)
     assert all_keys(client) == {keys.DEAD, keys.TOTALS}
     assert totals.read_totals(client).dead == 1
     [letter] = dead_letters.list_dead_letters(client)
@@ -97,9 +97,9 @@ def test_another_backup_under_its_id_does_not_take_its_place(
     message = '\udce9 "device_id":"x" \\"export_sha256":"y\\'
     one = dataclasses.replace(one, entry=dataclasses.replace(one.entry, message=message))
     acceptance.accept(client, settings, [one])
-    [waiting] = inbox.peek(client, TENANT, 9)
-    dead_letters.bury(client, TENANT, waiting.entry, PoisonedBackup("broken"))
-    inbox.settle(client, TENANT, [waiting], keep_bytes=True)
+    [waiting] = Inbox(client, settings, TENANT).peek(9)
+    dead_letters.bury(Inbox(client, settings, TENANT), waiting.entry, PoisonedBackup("broken"))
+    Inbox(client, settings, TENANT).settle([waiting], keep_bytes=True)
     client.delete(keys.result(one.entry.backup_id))
     other = str(uuid.UUID(int=9))
     for given in (submission(1, b"/other"), submission(1, tenant=other)):
@@ -109,7 +109,7 @@ def test_another_backup_under_its_id_does_not_take_its_place(
         else:
             handover.hand_over(client, settings, [given])
             assert arrivals.admit(client, settings, given.tenant_id) == 1
-            [waiting] = inbox.peek(client, given.tenant_id, 9)
+            [waiting] = Inbox(client, settings, given.tenant_id).peek(9)
             assert waiting.entry.backup_id != one.entry.backup_id
     assert dead_letters.get(client, one.entry.backup_id).tenant_id == TENANT
     assert client.get(keys.staged(TENANT, one.entry.backup_id)) == one.data
@@ -120,4 +120,4 @@ def test_another_backup_under_its_id_does_not_take_its_place(
         handover.hand_over(client, settings, [one])
         arrivals.admit(client, settings, TENANT)
     assert not client.hlen(keys.DEAD)
-    assert inbox.peek(client, TENANT, 9)[-1].entry == one.entry
+    assert Inbox(client, settings, TENANT).peek(9)[-1].entry == one.entry

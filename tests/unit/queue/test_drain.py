@@ -16,17 +16,19 @@ from confkeep.queue import acceptance, receipts, wakeups
 from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import VolumeStaging
 from confkeep.settings import Settings
-from tasks import batch, commit, drain
-from tasks.batch import BatchCommitter
+from tasks import commit
 from tests.judge import assert_all_readable, git
 from tests.servers import names_of
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker.broker import locks
 from worker.broker.locks import TenantLock
+from worker.engine import batch, drain
+from worker.engine.batch import BatchCommitter
 from worker.process import shutdown
-from worker.queue import backoff, dead_letters, inbox
-from worker.store.commit import commit_backups
-from worker.store.repository import repository_path
+from worker.queue import backoff, dead_letters
+from worker.queue.inbox import Batch, Inbox, Settled
+from worker.store.repository.tenant_repository import repository_path
+from worker.store.writing.commit import Writer
 
 
 @pytest.fixture
@@ -39,15 +41,15 @@ def test_an_inbox_that_was_emptied_is_not_read_again(
 ) -> None:
     acceptance.accept(client, small, [submission(number) for number in range(3)])
     reads: list[int] = []
-    read_batch = inbox.read_batch
+    read_batch = Inbox.read_batch
 
-    def counted(*args: Any, **options: Any) -> inbox.Batch:
-        batch = read_batch(*args, **options)
+    def counted(box: Inbox) -> Batch:
+        batch = read_batch(box)
         reads.append(len(batch.entries))
         return batch
 
-    monkeypatch.setattr(inbox, "read_batch", counted)
-    turn = drain.drain_inbox(client, small, TENANT)
+    monkeypatch.setattr(Inbox, "read_batch", counted)
+    turn = drain.drain_inbox(Inbox(client, small, TENANT))
     assert (turn.committed, turn.left) == (3, 0)
     assert reads == [2, 1]
     kept = {keys.result(submission(number).entry.backup_id) for number in range(3)}
@@ -71,7 +73,7 @@ def test_what_comes_after_the_last_batch_is_left_and_not_forgotten(
         clear(*args)
 
     monkeypatch.setattr(wakeups, "clear", late)
-    turn = drain.drain_inbox(client, small, TENANT)
+    turn = drain.drain_inbox(Inbox(client, small, TENANT))
     assert (turn.committed, turn.left) == (1, 1)
 
 
@@ -79,11 +81,11 @@ def test_a_wake_up_is_answered_when_its_time_has_come(
     client: redis.Redis, settings: Settings
 ) -> None:
     def due(sent_ms: int | None = None, *, retry: bool = False) -> bool:
-        return drain.look(client, TENANT, sent_ms, retry=retry) is not None
+        return drain.look(Inbox(client, settings, TENANT), sent_ms, retry=retry) is not None
 
     assert due()
     acceptance.accept(client, settings, [submission(1)])
-    backoff.failed(client, TENANT, StoreUnavailable("no space"))
+    backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space"))
     assert (due(), due(retry=True)) == (False, True)
     client.hset(keys.backoff(TENANT), "next_ms", "1")
     assert due()
@@ -99,7 +101,7 @@ def test_a_server_that_refuses_counts_no_attempt_though_it_cannot_be_taken_back_
     acceptance.accept(client, settings, [submission(1)])
 
     refuses = False
-    settle, forget = inbox.settle, inbox.forget_attempts
+    settle, forget = Inbox.settle, Inbox.forget_attempts
 
     def begin(*_: Any, **__: Any) -> Any:
         nonlocal refuses
@@ -111,16 +113,16 @@ def test_a_server_that_refuses_counts_no_attempt_though_it_cannot_be_taken_back_
             raise BrokerUnavailable("Redis refused the command (READONLY)")
         forget(*arguments)
 
-    monkeypatch.setattr(inbox, "forget_attempts", refused)
-    monkeypatch.setattr(inbox, "settle", begin)
+    monkeypatch.setattr(Inbox, "forget_attempts", refused)
+    monkeypatch.setattr(Inbox, "settle", begin)
     for _ in range(30):
         refuses = False
         with pytest.raises(BrokerUnavailable):
-            drain.drain_inbox(client, settings, TENANT)
+            drain.drain_inbox(Inbox(client, settings, TENANT))
         assert client.get(keys.attempts(TENANT)) == b"1", "that of the last turn alone"
     refuses = False
-    monkeypatch.setattr(inbox, "settle", settle)
-    assert drain.drain_inbox(client, settings, TENANT).committed == 1
+    monkeypatch.setattr(Inbox, "settle", settle)
+    assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 1
     assert not client.exists(keys.DEAD)
 
 
@@ -137,7 +139,7 @@ def test_a_turn_begins_no_batch_that_it_may_not_begin(
     acceptance.accept(client, small, [submission(number) for number in range(5)])
     run, over = BatchCommitter.run, list[bool]()
 
-    def run_and_end(self: BatchCommitter, found: inbox.Batch) -> batch.Done:
+    def run_and_end(self: BatchCommitter, found: Batch) -> batch.Done:
         over.append(True)
         return run(self, found)
 
@@ -149,11 +151,11 @@ def test_a_turn_begins_no_batch_that_it_may_not_begin(
     else:
         ends_s = iter([0.0, small.slice_s - 1, small.slice_s])
         clock = SimpleNamespace(monotonic=lambda: next(ends_s))
-        monkeypatch.setattr("tasks.drain.time", clock)
-    turn = drain.drain_inbox(client, small, TENANT)
+        monkeypatch.setattr("worker.engine.drain.time", clock)
+    turn = drain.drain_inbox(Inbox(client, small, TENANT))
     assert (turn.committed, turn.left) == (2, 3)
     monkeypatch.undo()
-    assert drain.drain_inbox(client, small, TENANT).committed == 3
+    assert drain.drain_inbox(Inbox(client, small, TENANT)).committed == 3
     assert commits_of(small) == [f"message {number}" for number in range(5)]
 
 
@@ -164,7 +166,7 @@ def test_a_turn_that_is_refused_the_lock_changes_nothing(
     assert held is not None
     acceptance.accept(client, small, [submission(1)])
     before = {name: client.dump(name) for name in names_of(client)}
-    assert drain.drain_inbox(client, small, TENANT) == drain.Turn(had_lock=False)
+    assert drain.drain_inbox(Inbox(client, small, TENANT)) == drain.Turn(had_lock=False)
     assert {name: client.dump(name) for name in names_of(client)} == before
     held.release()
 
@@ -174,14 +176,14 @@ def test_the_lock_is_free_before_the_last_look(
 ) -> None:
     """Whoever is refused it relies on that look, so nobody may be refused it later."""
     acceptance.accept(client, small, [submission(1)])
-    depth, free = inbox.depth, []
+    depth, free = Inbox.depth, []
 
     def looked(*arguments: Any) -> int:
         free.append(not client.exists(keys.lock(TENANT), keys.wake(TENANT)))
         return depth(*arguments)
 
-    monkeypatch.setattr(inbox, "depth", looked)
-    drain.drain_inbox(client, small, TENANT)
+    monkeypatch.setattr(Inbox, "depth", looked)
+    drain.drain_inbox(Inbox(client, small, TENANT))
     assert free == [True]
 
 
@@ -194,10 +196,10 @@ def killed_before_it_settles(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(inbox, "settle", killed)
+        patch.setattr(Inbox, "settle", killed)
         patch.setattr(receipts, "publish", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
-            drain.drain_inbox(client, settings, TENANT)
+            drain.drain_inbox(Inbox(client, settings, TENANT))
 
 
 def test_entries_whose_bytes_are_gone_are_answered_from_git(
@@ -208,7 +210,7 @@ def test_entries_whose_bytes_are_gone_are_answered_from_git(
     acceptance.accept(client, settings, [submission(3), submission(4)])
     gone = [submission(number).entry.backup_id for number in (1, 3)]
     client.delete(*(keys.staged(TENANT, backup_id) for backup_id in gone))
-    turn = drain.drain_inbox(client, settings, TENANT)
+    turn = drain.drain_inbox(Inbox(client, settings, TENANT))
     assert (turn.committed, turn.dead, turn.left) == (3, 1, 0)
     assert commits_of(settings) == ["message 1", "message 2", "message 4"]
     [letter] = dead_letters.list_dead_letters(client)
@@ -228,15 +230,15 @@ def test_an_entry_goes_when_its_receipt_is_there_and_its_bytes_go_last(
     volume = VolumeStaging(settings.staging_path)
     volume.stage(TENANT, entry, Contents(b"/ip", None))
     acceptance.accept(client, settings, [acceptance.Submission(TENANT, entry, data=None)])
-    settle, states = inbox.settle, []
+    settle, states = Inbox.settle, []
 
-    def looked(*arguments: Any, **options: Any) -> inbox.Settled:
+    def looked(*arguments: Any, **options: Any) -> Settled:
         record: Any = client.get(keys.result(entry.backup_id))
         states.append((json.loads(record)["status"], volume.read(TENANT, [entry])))
         return settle(*arguments, **options)
 
-    monkeypatch.setattr(inbox, "settle", looked)
-    drain.drain_inbox(client, settings, TENANT)
+    monkeypatch.setattr(Inbox, "settle", looked)
+    drain.drain_inbox(Inbox(client, settings, TENANT))
     assert states == [("SUCCESS", [Contents(b"/ip", None)])]
     assert volume.read(TENANT, [entry]) == [None]
 
@@ -250,7 +252,7 @@ def test_a_branch_that_others_move_is_tried_again_and_not_for_ever(
     committed: int,
 ) -> None:
     acceptance.accept(client, settings, [submission(1)])
-    tries = list[int]()
+    commit_backups, tries = Writer.commit_backups, list[int]()
 
     def moved(*arguments: Any, **options: Any) -> Any:
         tries.append(1)
@@ -258,12 +260,12 @@ def test_a_branch_that_others_move_is_tried_again_and_not_for_ever(
             raise RepositoryBusy("main was moved by another writer")
         return commit_backups(*arguments, **options)
 
-    monkeypatch.setattr(batch, "commit_backups", moved)
+    monkeypatch.setattr(Writer, "commit_backups", moved)
     if committed:
-        assert drain.drain_inbox(client, settings, TENANT).committed == 1
+        assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 1
     else:
         with pytest.raises(RepositoryBusy):
-            drain.drain_inbox(client, settings, TENANT)
+            drain.drain_inbox(Inbox(client, settings, TENANT))
     assert (len(tries), client.xlen(keys.inbox(TENANT))) == (5, 1 - committed)
     assert not client.exists(keys.DEAD)
 
@@ -276,7 +278,7 @@ def test_only_what_ended_ten_tries_alone_is_given_up(
 ) -> None:
     acceptance.accept(client, settings, [submission(number) for number in range(backups)])
     client.set(keys.attempts(TENANT), attempts)
-    turn = drain.drain_inbox(client, settings, TENANT)
+    turn = drain.drain_inbox(Inbox(client, settings, TENANT))
     assert (turn.committed, turn.dead, turn.left) == (backups - dead, dead, 0)
     kinds = [letter.kind for letter in dead_letters.list_dead_letters(client)]
     assert kinds == ["PoisonedBackup"] * dead
@@ -292,13 +294,13 @@ def test_a_fault_of_the_store_counts_no_attempt(
     def full(*_: Any, **__: Any) -> Any:
         raise StoreUnavailable("no space left on the device")
 
-    monkeypatch.setattr(batch, "commit_backups", full)
+    monkeypatch.setattr(Writer, "commit_backups", full)
     for _ in range(12):
         with pytest.raises(StoreUnavailable):
-            drain.drain_inbox(client, settings, TENANT)
+            drain.drain_inbox(Inbox(client, settings, TENANT))
         assert not client.exists(keys.attempts(TENANT), keys.lock(TENANT))
     monkeypatch.undo()
-    assert drain.drain_inbox(client, settings, TENANT).committed == 1
+    assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 1
 
 
 @pytest.fixture
@@ -346,14 +348,14 @@ def test_a_turn_sends_no_wake_up_where_an_enqueue_or_another_turn_is_on_it(
     assert held is not None
     commit.commit_inbox(TENANT)
     held.release()
-    depth = inbox.depth
+    depth = Inbox.depth
 
     def late(*arguments: Any) -> int:
         [answer] = acceptance.accept(client, small, [submission(2)])
         assert answer.wake_ms is not None, "its producer sends one"
         return depth(*arguments)
 
-    monkeypatch.setattr(inbox, "depth", late)
+    monkeypatch.setattr(Inbox, "depth", late)
     commit.commit_inbox(TENANT)
     assert (client.xlen(keys.inbox(TENANT)), woken) == (1, [])
 
@@ -363,15 +365,18 @@ def test_a_batch_that_is_settled_ends_the_wait_after_a_fault(
 ) -> None:
     acceptance.accept(client, settings, [submission(1)])
     for tries in (1, 2, 3):
-        assert backoff.failed(client, TENANT, StoreUnavailable("no space")).tries == tries
+        assert (
+            backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space")).tries
+            == tries
+        )
         # Since when it waits is told to the end.
         client.hset(keys.backoff(TENANT), "since_ms", 12_345)
-    assert backoff.failed(client, TENANT, StoreUnavailable("no space")).tries == 4
+    assert backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space")).tries == 4
     wait = backoff.get(client, TENANT)
     assert wait is not None
     assert wait.since_ms == 12_345
-    assert drain.drain_inbox(client, settings, TENANT).committed == 1
+    assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 1
     assert backoff.get(client, TENANT) is None
     [answer] = acceptance.accept(client, settings, [submission(2)])
     assert answer.wake_ms is not None, "what comes now need not wait"
-    assert backoff.failed(client, TENANT, StoreUnavailable("no space")).tries == 1
+    assert backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space")).tries == 1

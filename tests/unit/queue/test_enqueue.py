@@ -15,9 +15,9 @@ from confkeep.errors import BrokerUnavailable, InboxFull, StagingUnavailable
 from confkeep.models import BackupFields
 from confkeep.queue import acceptance, staging, wakeups
 from confkeep.queue.acceptance import Accepted, Submission
-from confkeep.settings import Settings
+from confkeep.settings import Settings, load_settings
 from tests.unit.queue.test_inbox import DEVICE, TENANT
-from worker.queue import inbox
+from worker.queue.inbox import Inbox
 
 Accept = Callable[[redis.Redis, Settings, list[Submission]], list[Accepted]]
 
@@ -50,7 +50,7 @@ def backups(count: int) -> list[BackupFields]:
 
 
 def waiting(client: redis.Redis) -> list[str]:
-    return [one.entry.message for one in inbox.peek(client, TENANT, 99)]
+    return [one.entry.message for one in Inbox(client, load_settings(), TENANT).peek(99)]
 
 
 def slowly(monkeypatch: pytest.MonkeyPatch, before: Callable[[int], None]) -> list[int]:

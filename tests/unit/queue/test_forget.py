@@ -22,15 +22,16 @@ from confkeep.queue.acceptance import Submission
 from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
-from tasks import forget
 from tests.judge import assert_all_readable
 from worker.broker import locks
+from worker.engine import forget
 from worker.process.local import EmbeddedServer
 from worker.queue import dead_letters, inbox, totals
+from worker.queue.inbox import Inbox
 from worker.queue.totals import RecentCommit
-from worker.store.backup import Backup
-from worker.store.commit import commit_backups
-from worker.store.repository import create_repository, repository_path
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository, repository_path
+from worker.store.writing.commit import Writer
 
 TENANT, OTHER = str(uuid.uuid4()), str(uuid.uuid4())
 DEVICE, STAYS = str(uuid.uuid4()), str(uuid.uuid4())
@@ -58,15 +59,15 @@ def accept(client: redis.Redis, settings: Settings, tenant_id: str, given: Entry
 
 def settle(client: redis.Redis, settings: Settings, tenant_id: str, *, dead: bool) -> None:
     """What a turn does: commit or bury, publish, settle."""
-    for waiting in inbox.peek(client, tenant_id, 100):
+    for waiting in Inbox(client, settings, tenant_id).peek(100):
         each = waiting.entry
         value: dict[str, object] | PoisonedBackup = PoisonedBackup("broken")
         if dead:
-            dead_letters.bury(client, tenant_id, each, PoisonedBackup("broken"))
+            dead_letters.bury(Inbox(client, settings, tenant_id), each, PoisonedBackup("broken"))
         else:
             repository = create_repository(repository_path(settings.git_store_path, tenant_id))
             backup = Backup(each.backup_id, each.device_id, b"x\n", None, "poll")
-            commit_backups(repository, [backup])
+            Writer(repository).commit_backups([backup])
             value = {"tenant_id": tenant_id, "device_id": each.device_id}
         digest = each.digest(tenant_id)
         receipts.publish(client, tenant_id, [Outcome(each.backup_id, digest, value)], 3600)
@@ -74,7 +75,7 @@ def settle(client: redis.Redis, settings: Settings, tenant_id: str, *, dead: boo
             receipts.copy(client, each.backup_id, str(uuid.uuid4()), 3600)
         mark = totals.DEAD if dead else totals.mark_of(row(tenant_id, each))
         marks = {each.backup_id: mark}
-        inbox.settle(client, tenant_id, [waiting], keep_bytes=dead, marks=marks)
+        Inbox(client, settings, tenant_id).settle([waiting], keep_bytes=dead, marks=marks)
 
 
 def row(tenant_id: str, entry: Entry) -> RecentCommit:
@@ -155,7 +156,7 @@ def test_backups_in_the_inbox_are_waited_out_or_refused(
     settle(client, settings, TENANT, dead=False)
     accept(client, settings, TENANT, entry(STAYS))
     assert forget.forget_device(settings, TENANT, DEVICE).commits == 2
-    assert inbox.depth(client, TENANT) == 1
+    assert Inbox(client, settings, TENANT).depth() == 1
 
 
 @pytest.mark.parametrize("staging", ["redis", "volume"])
@@ -188,9 +189,9 @@ def test_a_dead_letter_without_an_entry_goes_if_it_names_the_device(
 ) -> None:
     fill(client, settings, TENANT)
     found = inbox.Unreadable("1-1", f"nonsense of {DEVICE}")
-    dead_letters.bury_unreadable(client, TENANT, found)
+    dead_letters.bury_unreadable(Inbox(client, settings, TENANT), found)
     dead_letters.bury_unreadable(
-        client, TENANT, dataclasses.replace(found, stream_id="1-2", text="?")
+        Inbox(client, settings, TENANT), dataclasses.replace(found, stream_id="1-2", text="?")
     )
     assert forget.forget_device(settings, TENANT, DEVICE).dead_letters == 2
     assert DEVICE not in everything(client)

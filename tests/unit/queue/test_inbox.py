@@ -19,7 +19,8 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings, load_settings
 from tests.servers import names_of
-from worker.queue import backoff, inbox
+from worker.queue import backoff, inbox, inboxes
+from worker.queue.inbox import Inbox
 
 TENANT = str(uuid.UUID(int=1))
 DEVICE = str(uuid.UUID(int=2))
@@ -49,7 +50,8 @@ def all_keys(client: redis.Redis) -> set[str]:
 def batch(
     client: redis.Redis, max_backups: int = 100, max_bytes: int = 10**9
 ) -> list[inbox.Waiting]:
-    read = inbox.read_batch(client, TENANT, max_backups=max_backups, max_bytes=max_bytes)
+    settings = load_settings(batch_max_backups=max_backups, batch_max_bytes=max_bytes)
+    read = Inbox(client, settings, TENANT).read_batch()
     client.delete(keys.attempts(TENANT))
     assert not read.unreadable
     return read.entries
@@ -120,7 +122,7 @@ def _settle(client: redis.Redis, settings: Settings, settled: list[inbox.Waiting
         Outcome(one.entry.backup_id, one.entry.digest(TENANT), {"sha": "0" * 40}) for one in settled
     ]
     receipts.publish(client, TENANT, outcomes, settings.receipt_ttl_s)
-    return inbox.settle(client, TENANT, settled).left
+    return Inbox(client, settings, TENANT).settle(settled).left
 
 
 def test_settling_the_last_entry_leaves_its_record_alone(
@@ -175,7 +177,7 @@ def test_a_dead_letter_that_comes_again_starts_anew(
         one.entry.backup_id, one.entry.digest(TENANT), StagedBytesMissing("the bytes are gone")
     )
     receipts.publish(client, TENANT, [outcome], 60)
-    inbox.settle(client, TENANT, batch(client))
+    Inbox(client, settings, TENANT).settle(batch(client))
     [answer] = acceptance.accept(client, settings, [submission(1)])
     assert answer.outcome == "accepted"
     assert [waiting.entry for waiting in batch(client)] == [one.entry]
@@ -201,10 +203,10 @@ def test_what_is_no_entry_is_told_apart(client: redis.Redis, settings: Settings)
     client.xadd(keys.inbox(TENANT), {"entry": b"{"})
     client.xadd(keys.inbox(TENANT), {"other": b"1"})
     acceptance.accept(client, settings, [submission(1)])
-    read = inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999)
+    read = Inbox(client, settings, TENANT).read_batch()
     assert [waiting.entry for waiting in read.entries] == [submission(1).entry]
     assert [found.text for found in read.unreadable] == ["{", ""]
-    assert inbox.settle(client, TENANT, read.unreadable).left == 1
+    assert Inbox(client, settings, TENANT).settle(read.unreadable).left == 1
 
 
 def test_inboxes_are_listed_by_the_age_of_their_oldest_entry(
@@ -214,11 +216,11 @@ def test_inboxes_are_listed_by_the_age_of_their_oldest_entry(
     acceptance.accept(client, settings, [submission(1), submission(2)])
     acceptance.accept(client, settings, [submission(3, tenant=other)])
     client.zadd(keys.WAITING, {other: 0})
-    first, second = inbox.list_inboxes(client)
+    first, second = inboxes.list_inboxes(client)
     assert (first.tenant_id, first.entries) == (other, 1)
     assert (second.tenant_id, second.entries) == (TENANT, 2)
     assert first.oldest_age_s > second.oldest_age_s >= 0
-    assert len(inbox.list_inboxes(client, limit=1)) == 1
+    assert len(inboxes.list_inboxes(client, limit=1)) == 1
 
 
 def test_entries_survive_their_json() -> None:
@@ -297,7 +299,7 @@ def test_after_attempts_that_settled_nothing_entries_come_alone(
     acceptance.accept(client, settings, [submission(n) for n in range(3)])
 
     def read() -> inbox.Batch:
-        return inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999)
+        return Inbox(client, settings, TENANT).read_batch()
 
     sizes = [(found.attempts, len(found.entries)) for found in (read() for _ in range(5))]
     assert sizes == [(0, 3), (1, 3), (2, 3), (3, 1), (4, 1)]
@@ -305,15 +307,15 @@ def test_after_attempts_that_settled_nothing_entries_come_alone(
     assert (read().attempts, len(read().entries)) == (0, 2)
 
 
-def test_reading_an_empty_inbox_leaves_no_key(client: redis.Redis) -> None:
-    assert not inbox.read_batch(client, TENANT, max_backups=9, max_bytes=999)
+def test_reading_an_empty_inbox_leaves_no_key(client: redis.Redis, settings: Settings) -> None:
+    assert not Inbox(client, settings, TENANT).read_batch()
     assert all_keys(client) == set()
 
 
 def test_a_new_backup_does_not_hasten_the_next_try(client: redis.Redis, settings: Settings) -> None:
     acceptance.accept(client, settings, [submission(1)])
     client.delete(keys.wake(TENANT))
-    backoff.failed(client, TENANT, StagedBytesMissing("gone"))
+    backoff.failed(Inbox(client, settings, TENANT), StagedBytesMissing("gone"))
     assert acceptance.accept(client, settings, [submission(2)]) == [acceptance.Accepted("accepted")]
 
 
@@ -357,7 +359,7 @@ def test_a_stale_settling_leaves_another_entry_of_the_same_id(
     client.delete(keys.inbox(TENANT))
     client.xadd(keys.inbox(TENANT), {"entry": now.raw}, id=stale[0].stream_id)
     load = client.hgetall(keys.LOAD)
-    settled = inbox.settle(client, TENANT, stale)
+    settled = Inbox(client, settings, TENANT).settle(stale)
     assert settled.left == 1
     assert [waiting.entry for waiting in batch(client)] == [submission(2).entry]
     assert client.hgetall(keys.LOAD) == load
@@ -367,16 +369,16 @@ def test_a_stale_settling_leaves_another_entry_of_the_same_id(
 def test_an_empty_inbox_stays_and_gives_no_id_twice(
     client: redis.Redis, settings: Settings
 ) -> None:
-    ahead = inbox.server_time_ms(client) + 60_000
+    ahead = inboxes.server_time_ms(client) + 60_000
     client.xadd(keys.inbox(TENANT), {"entry": b"{"}, id=f"{ahead}-5")
     client.xdel(keys.inbox(TENANT), f"{ahead}-5")
     [answer] = acceptance.accept(client, settings, [submission(1)])
     [waiting] = batch(client)
     assert waiting.stream_id == f"{ahead}-6"
     assert waiting.enqueued_ms == answer.wake_ms, "the clock as it is now"
-    [box] = inbox.list_inboxes(client)
+    [box] = inboxes.list_inboxes(client)
     assert 0 <= box.oldest_age_s < 30
-    inbox.settle(client, TENANT, [waiting])
+    Inbox(client, settings, TENANT).settle([waiting])
     assert client.exists(keys.inbox(TENANT))
     assert client.xlen(keys.inbox(TENANT)) == 0
 
@@ -411,7 +413,7 @@ def test_an_empty_inbox_that_counters_call_full_is_put_right_by_a_turn(
 ) -> None:
     acceptance.accept(client, settings, [submission(1)])
     client.delete(keys.inbox(TENANT))
-    assert not inbox.read_batch(client, TENANT, max_backups=9, max_bytes=9)
+    assert not Inbox(client, settings, TENANT).read_batch()
     assert not client.exists(keys.WAITING, keys.LOAD, keys.attempts(TENANT))
 
 
@@ -420,5 +422,5 @@ def test_an_entry_that_is_named_twice_is_settled_once(
 ) -> None:
     acceptance.accept(client, settings, [submission(n) for n in range(3)])
     first, *_ = batch(client)
-    assert inbox.settle(client, TENANT, [first, first]).left == 2
-    assert inbox.read_load(client).entries == 2
+    assert Inbox(client, settings, TENANT).settle([first, first]).left == 2
+    assert inboxes.read_load(client).entries == 2

@@ -13,13 +13,14 @@ from redis._parsers.base import BaseParser
 from confkeep.broker import keys
 from confkeep.errors import OddValue, StagedBytesMissing, StoreUnavailable
 from confkeep.queue import acceptance, arrivals, handover, receipts, wakeups
-from confkeep.settings import Settings
+from confkeep.settings import Settings, load_settings
 from tests.garbage import KINDS, TEXTS
 from tests.unit.queue.test_inbox import TENANT, submission
 from tests.unit.queue.test_sweeper import sent, sweeper_of, wait_in
 from worker.observe import unforeseen
 from worker.process import sweeper
-from worker.queue import backoff, dead_letters, inbox, oddities
+from worker.queue import backoff, dead_letters, inboxes, oddities
+from worker.queue.inbox import Inbox
 
 __all__ = ["sent"]
 
@@ -32,7 +33,7 @@ def accept(client: redis.Redis, settings: Settings, number: int = 1) -> str:
 
 
 def waiting_ids(client: redis.Redis) -> list[str]:
-    return [waiting.entry.backup_id for waiting in inbox.peek(client, TENANT, 100)]
+    return [waiting.entry.backup_id for waiting in Inbox(client, load_settings(), TENANT).peek(100)]
 
 
 @pytest.mark.parametrize("key", [*keys.TYPES, *keys.types_of(TENANT)])
@@ -43,13 +44,13 @@ def test_no_key_of_another_type_keeps_a_backup_out(
     KINDS[kind](client, key.encode(), TENANT, str(uuid.uuid4()))
     assert accept(client, settings) == "accepted"
     assert waiting_ids(client) == [BACKUP]
-    read = inbox.read_batch(client, TENANT, max_backups=10, max_bytes=1000)
+    read = Inbox(client, settings, TENANT).read_batch()
     assert len(read.entries) == 1
     receipts.publish(
         client, TENANT, [receipts.Outcome(BACKUP, "d", {"sha": "0" * 40})], settings.receipt_ttl_s
     )
-    assert inbox.settle(client, TENANT, read.entries).left == 0
-    backoff.failed(client, TENANT, StoreUnavailable("no space"))
+    assert Inbox(client, settings, TENANT).settle(read.entries).left == 0
+    backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space"))
     arrivals.admit(client, settings, TENANT)
 
 
@@ -98,8 +99,8 @@ def test_an_inbox_that_takes_no_entry_begins_anew_when_a_worker_has_looked(
     assert client.zscore(keys.WAITING, TENANT) is not None, "a sweep finds it"
     handover.hand_over(client, settings, [submission(2)])
     arrivals.admit(client, settings, TENANT, by_turn=True)
-    [found] = inbox.read_batch(client, TENANT, max_backups=10, max_bytes=1000).unreadable
-    dead_letters.bury_unreadable(client, TENANT, found)
+    [found] = Inbox(client, settings, TENANT).read_batch().unreadable
+    dead_letters.bury_unreadable(Inbox(client, settings, TENANT), found)
     assert arrivals.admit(client, settings, TENANT, by_turn=True) == 1
     assert accept(client, settings) == "accepted"
     assert waiting_ids(client) == [submission(2).entry.backup_id, BACKUP]
@@ -114,7 +115,7 @@ def test_counters_that_are_no_numbers_begin_anew(client: redis.Redis, settings: 
     [answer] = acceptance.accept(client, settings, [submission(1, reply_to="another")])
     assert answer.outcome == "accepted"
     assert json.loads(client.hget(keys.replies(TENANT), BACKUP) or b"") == ["another"]
-    assert inbox.read_load(client).entries == 1
+    assert inboxes.read_load(client).entries == 1
     assert client.hget(keys.TOTALS, "enqueued") == b"1"
 
 
@@ -125,11 +126,11 @@ def test_a_garbled_inbox_entry_and_its_bytes_cost_only_themselves(
     client.xadd(keys.inbox(TENANT), {"at": TEXTS["digits"], b"\xff": "x"})
     accept(client, settings)
     client.set(keys.attempts(TENANT), "x")
-    read = inbox.read_batch(client, TENANT, max_backups=10, max_bytes=1000, settings=settings)
+    read = Inbox(client, settings, TENANT).read_batch()
     assert len(read.unreadable) == 2
     assert [waiting.entry.backup_id for waiting in read.entries] == [BACKUP]
     for found in read.unreadable:
-        dead_letters.bury_unreadable(client, TENANT, found)
+        dead_letters.bury_unreadable(Inbox(client, settings, TENANT), found)
     assert len(dead_letters.list_dead_letters(client)) == 2
     assert waiting_ids(client) == [BACKUP]
 
@@ -137,7 +138,9 @@ def test_a_garbled_inbox_entry_and_its_bytes_cost_only_themselves(
 def test_a_letter_of_a_later_release_is_read_and_others_are_shown_and_discarded(
     client: redis.Redis, settings: Settings
 ) -> None:
-    dead_letters.bury(client, TENANT, submission(1).entry, StagedBytesMissing("gone"))
+    dead_letters.bury(
+        Inbox(client, settings, TENANT), submission(1).entry, StagedBytesMissing("gone")
+    )
     letter = json.loads(client.hget(keys.DEAD, BACKUP) or b"")
     client.hset(keys.DEAD, BACKUP, json.dumps({**letter, "seen_by": "a later release"}))
     client.hset(keys.DEAD, b"\xff", TEXTS["deep"])
@@ -255,8 +258,8 @@ def test_a_mark_of_no_tenant_is_left_out_and_told(client: redis.Redis) -> None:
     client.zadd(keys.WAITING, {b"\xfe": 1})
     client.zadd(keys.WAITING, {str(uuid.UUID(int=5)): float("inf")})
     client.hset(keys.WORKERS, "w", TEXTS["deep"])
-    assert inbox.read_load(client).entries == 0
-    assert inbox.list_inboxes(client) == []
+    assert inboxes.read_load(client).entries == 0
+    assert inboxes.list_inboxes(client) == []
     told = {one.key: one.step for one in oddities.look(client, [])}
     assert told == {
         keys.ARRIVING: 'look at it, then HDEL confkeep:arriving "\\xff"',

@@ -17,7 +17,7 @@ from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
 from tests.unit.queue.test_inbox import TENANT, batch, submission
 from worker.process.local import EmbeddedServer
-from worker.queue import inbox
+from worker.queue.inbox import Inbox
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_every_further_caller_gets_the_receipt_under_its_own_id(
     assert answer.outcome == "waiting"
     backup_id = submission(1).entry.backup_id
     receipts.publish(client, TENANT, [Outcome(backup_id, "digest", {"sha": "2" * 40})], 60)
-    inbox.settle(client, TENANT, batch(client))
+    Inbox(client, settings, TENANT).settle(batch(client))
     receipts.copy(client, backup_id, latest, 60)
     for result_id in (backup_id, early, late, latest):
         result = AsyncResult(result_id, app=app)

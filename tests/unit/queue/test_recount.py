@@ -13,10 +13,11 @@ from confkeep.broker import keys
 from confkeep.errors import EntryMissing
 from confkeep.queue import acceptance, handover
 from confkeep.settings import Settings
-from tasks import drain
 from tests.unit.queue.test_inbox import TENANT, batch, submission
+from worker.engine import drain
 from worker.process.local import EmbeddedServer
-from worker.queue import dead_letters, inbox, tidy, totals
+from worker.queue import dead_letters, inboxes, tidy, totals
+from worker.queue.inbox import Inbox
 
 OTHER = str(uuid.UUID(int=9))
 
@@ -63,7 +64,7 @@ def test_arrivals_that_nobody_marked_are_marked(client: redis.Redis, settings: S
     client.delete(keys.ARRIVING)
     tidy.tidy(client, settings)
     assert client.hget(keys.ARRIVING, TENANT) == b"0"
-    assert drain.drain_inbox(client, settings, TENANT).committed == 1
+    assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 1
     assert not client.exists(keys.ARRIVING)
 
 
@@ -77,7 +78,7 @@ def test_what_was_settled_and_not_counted_counts_as_committed(
     tidy.tidy(client, settings)
     counted = totals.read_totals(client)
     assert (counted.enqueued, counted.committed) == (2, 1)
-    load = inbox.read_load(client)
+    load = inboxes.read_load(client)
     assert (load.entries, load.bytes, load.tenant_bytes) == (1, 3, {TENANT: 3})
 
 
@@ -104,7 +105,7 @@ def test_a_backup_that_waits_without_an_entry_is_told_and_accepted_anew(
     [answer] = acceptance.accept(client, settings, [lost])
     assert answer.outcome == "accepted"
     assert dead_letters.list_dead_letters(client) == []
-    assert drain.drain_inbox(client, settings, TENANT).committed == 2
+    assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 2
     counted = totals.read_totals(client)
     assert counted.enqueued == counted.committed + counted.dead == 3
 
@@ -117,4 +118,4 @@ def test_keys_of_another_type_end_nothing(client: redis.Redis, settings: Setting
     client.set(keys.result("y"), '{"status": "PENDING", "tenant": "x", "entry": {}')
     client.zadd(keys.WAITING, {OTHER: 1})
     tidy.tidy(client, settings)
-    assert inbox.read_load(client).entries == 1
+    assert inboxes.read_load(client).entries == 1

@@ -12,11 +12,12 @@ from kombu.exceptions import OperationalError
 
 from confkeep.broker import keys
 from confkeep.settings import Settings, load_settings
-from tasks import repack
 from tests.bench.fleet import Fleet
 from worker.app import app
-from worker.store.commit import commit_backups
-from worker.store.repository import create_repository, repository_path
+from worker.engine import repack
+from worker.queue.inbox import Inbox
+from worker.store.repository.tenant_repository import create_repository, repository_path
+from worker.store.writing.commit import Writer
 
 TENANT = "aaaa1111-0000-4000-8000-000000000001"
 
@@ -44,15 +45,15 @@ def settings(tmp_path: Path) -> Settings:
     settings = load_settings(git_store_path=tmp_path, repack_packs=3)
     repository = create_repository(repository_path(tmp_path, TENANT))
     for backup in Fleet(1).batch(4):
-        commit_backups(repository, [backup])
+        Writer(repository).commit_backups([backup])
     return settings
 
 
 def test_a_repack_is_queued_once_where_the_commits_are(
     client: redis.Redis, settings: Settings, sent: list[tuple[str, str]]
 ) -> None:
-    assert repack.ask_if_needed(client, settings, TENANT)
-    assert not repack.ask_if_needed(client, settings, TENANT)
+    assert repack.ask_if_needed(Inbox(client, settings, TENANT))
+    assert not repack.ask_if_needed(Inbox(client, settings, TENANT))
     assert sent == [(TENANT, keys.queue_of(TENANT, settings.shards))]
     assert 0 < int(client.ttl(keys.repack(TENANT))) <= 600
 
@@ -62,8 +63,8 @@ def test_who_has_few_packs_is_left_alone(
 ) -> None:
     for packs in (4, 0):
         changed = settings.model_copy(update={"repack_packs": packs})
-        assert not repack.ask_if_needed(client, changed, TENANT)
-    assert not repack.ask_if_needed(client, settings, "aaaa2222-0000-4000-8000-000000000002")
+        assert not repack.ask_if_needed(Inbox(client, changed, TENANT))
+    assert not repack.ask_if_needed(Inbox(client, settings, "aaaa2222-0000-4000-8000-000000000002"))
     assert sent == []
     assert client.keys("*") == []
 
@@ -76,7 +77,7 @@ def test_without_git_nothing_is_queued(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert not repack.ask_if_needed(client, settings, TENANT)
+    assert not repack.ask_if_needed(Inbox(client, settings, TENANT))
     assert sent == []
 
 
@@ -87,6 +88,6 @@ def test_a_broker_that_is_away_does_not_harm_the_drain(
         raise OperationalError("away")
 
     monkeypatch.setattr(app, "send_task", fail)
-    assert not repack.ask_if_needed(client, settings, TENANT)
+    assert not repack.ask_if_needed(Inbox(client, settings, TENANT))
     monkeypatch.setattr(client, "set", fail)
-    assert not repack.ask_if_needed(client, settings, TENANT)
+    assert not repack.ask_if_needed(Inbox(client, settings, TENANT))

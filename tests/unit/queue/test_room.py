@@ -16,7 +16,7 @@ from tests.unit.queue.test_inbox import TENANT, submission
 from worker.broker import room
 from worker.process.local import EmbeddedServer
 from worker.process.sweeper import Sweeper
-from worker.queue import inbox
+from worker.queue import inboxes
 
 
 @pytest.fixture
@@ -69,10 +69,10 @@ def test_no_more_is_accepted_than_there_is_room_for(
     # On a volume the memory is not what limits it.
     on_volume = Submission(TENANT, submission(9).entry, None)
     assert way(client, settings, [on_volume])[0].outcome == "accepted"
-    load = inbox.read_load(client)
+    load = inboxes.read_load(client)
     assert (load.room, load.most_bytes(settings)) == (7, 7)
     assert load.full(settings) > 1
     assert load.most_bytes(settings.model_copy(update={"staging": "volume"})) > 7
     client.set(keys.ROOM, 2**60)
     assert way(client, settings, given[2:])[0].outcome == "accepted"
-    assert inbox.read_load(client).most_bytes(settings) == settings.total_max_bytes
+    assert inboxes.read_load(client).most_bytes(settings) == settings.total_max_bytes

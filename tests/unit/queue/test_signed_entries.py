@@ -17,8 +17,8 @@ from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import VolumeStaging
 from confkeep.settings import Settings, load_settings
 from tests.unit.queue.test_inbox import DEVICE, TENANT, submission
-from worker.queue import dead_letters, inbox
-from worker.queue.inbox import Batch
+from worker.queue import dead_letters
+from worker.queue.inbox import Batch, Inbox
 
 OLD, NEW = "old-" + "o" * 32, "new-" + "n" * 32
 OTHER_TENANT = str(uuid.UUID(int=7))
@@ -39,7 +39,7 @@ def signed(settings: Settings) -> Settings:
 
 
 def read(client: redis.Redis, settings: Settings, tenant: str = TENANT) -> Batch:
-    return inbox.read_batch(client, tenant, max_backups=99, max_bytes=10**9, settings=settings)
+    return Inbox(client, settings, tenant).read_batch()
 
 
 def rows(client: redis.Redis) -> list[dict[bytes, bytes]]:
@@ -105,7 +105,7 @@ def plant(client: redis.Redis, signed: Settings) -> str:
     entry = dataclasses.replace(submission(1).entry, message="planted")
     client.xadd(keys.inbox(TENANT), {"entry": entry.to_json()})
     [found] = read(client, signed).unreadable
-    dead_letters.bury_unreadable(client, TENANT, found)
+    dead_letters.bury_unreadable(Inbox(client, signed, TENANT), found)
     [letter] = dead_letters.list_dead_letters(client)
     return letter.backup_id
 
@@ -138,7 +138,7 @@ def test_discarding_a_planted_entry_leaves_the_real_ones_file(
     # The file's name is made of what it holds: a planted entry may name the same.
     client.xadd(keys.inbox(TENANT), {"entry": entry.to_json()})
     [found] = read(client, signed).unreadable
-    dead_letters.bury_unreadable(client, TENANT, found)
+    dead_letters.bury_unreadable(Inbox(client, signed, TENANT), found)
     [letter] = dead_letters.list_dead_letters(client)
     dead_letters.discard(client, signed, letter.backup_id)
     assert volume.read(TENANT, [entry]) == [Contents(b"/ip", None)]
@@ -170,8 +170,8 @@ def test_a_dead_letter_keeps_its_signature_and_gets_one_by_the_first_key(
     both = with_key(settings, f"{NEW},{OLD}")
     [waiting] = read(client, both).entries
     error = NotSigned("any")
-    dead_letters.bury(client, TENANT, waiting.entry, error, waiting.signature)
-    inbox.settle(client, TENANT, [waiting], keep_bytes=True)
+    dead_letters.bury(Inbox(client, settings, TENANT), waiting.entry, error, waiting.signature)
+    Inbox(client, settings, TENANT).settle([waiting], keep_bytes=True)
     client.delete(keys.result(waiting.entry.backup_id))
     with pytest.raises(NotSigned):
         dead_letters.retry(client, with_key(settings, NEW), waiting.entry.backup_id)

@@ -15,9 +15,9 @@ from confkeep.broker import keys
 from confkeep.errors import StoreUnavailable
 from confkeep.queue import acceptance, wakeups
 from confkeep.settings import Settings, load_settings
-from tasks import drain
 from tests.servers import wait_for
 from tests.unit.queue.test_inbox import submission
+from worker.engine import drain
 from worker.observe import unforeseen
 from worker.process import sweeper
 from worker.process.broker_check import BrokerCheckStep
@@ -25,6 +25,7 @@ from worker.process.heartbeat import Mark
 from worker.process.sweeper import Sweeper, SweeperStep
 from worker.queue import backoff, tidy
 from worker.queue.backoff import Backoff
+from worker.queue.inbox import Inbox
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_inboxes_that_somebody_cares_for_are_left_alone(
     seconds, _ = client.time()
     client.set(keys.wake(woken), int(seconds) * 1000)
     client.set(keys.lock(locked), "token", px=60_000)
-    backoff.failed(client, failed, StoreUnavailable("no space"))
+    backoff.failed(Inbox(client, settings, failed), StoreUnavailable("no space"))
     assert sweeper_of(client, settings).sweep() == 0
     client.hset(keys.backoff(failed), "next_ms", "1")
     assert sweeper_of(client, settings).sweep() == 1, "the sweep takes over a dead worker's retry"
@@ -131,7 +132,8 @@ def test_a_lasting_fault_is_tried_later_and_later_for_ever(
 ) -> None:
     tenant = wait_in(client, settings, 1)
     delays = [
-        backoff.failed(client, tenant, StoreUnavailable("no space")).delay_s for _ in range(40)
+        backoff.failed(Inbox(client, settings, tenant), StoreUnavailable("no space")).delay_s
+        for _ in range(40)
     ]
     for tries, delay in enumerate(delays, 1):
         longest = min(60.0, 2.0 ** (tries - 1))
@@ -143,7 +145,7 @@ def test_a_lasting_fault_is_tried_later_and_later_for_ever(
     assert wait.since_ms < wait.next_ms
     backoff.kick(client, tenant)
     assert backoff.get(client, tenant) == Backoff(0, wait.since_ms, 0, wait.reason)
-    assert backoff.failed(client, tenant, StoreUnavailable("no space")).tries == 1
+    assert backoff.failed(Inbox(client, settings, tenant), StoreUnavailable("no space")).tries == 1
     backoff.kick(client, "another")
     assert backoff.get(client, "another") is None
 
@@ -153,11 +155,14 @@ def test_no_sweep_begins_before_the_server_was_checked() -> None:
     assert BrokerCheckStep in SweeperStep.requires
 
 
-def test_a_turn_that_fails_when_all_is_settled_holds_nothing_up(client: redis.Redis) -> None:
+def test_a_turn_that_fails_when_all_is_settled_holds_nothing_up(
+    client: redis.Redis, settings: Settings
+) -> None:
     """Another turn may have committed all, where this one's lock has expired."""
     tenant = str(uuid.UUID(int=1))
     delays = [
-        backoff.failed(client, tenant, StoreUnavailable("no space")).delay_s for _ in range(3)
+        backoff.failed(Inbox(client, settings, tenant), StoreUnavailable("no space")).delay_s
+        for _ in range(3)
     ]
     assert all(0.75 <= delay <= 1 for delay in delays)
     assert backoff.get(client, tenant) is None
@@ -167,7 +172,7 @@ def test_the_reason_of_an_unforeseen_error_repeats_nothing_of_it(
     client: redis.Redis, settings: Settings
 ) -> None:
     tenant = wait_in(client, settings, 1)
-    backoff.failed(client, tenant, ValueError("an export full of passwords"))
+    backoff.failed(Inbox(client, settings, tenant), ValueError("an export full of passwords"))
     wait = backoff.get(client, tenant)
     assert wait is not None
     assert wait.reason == "ValueError"
@@ -217,7 +222,7 @@ def test_what_a_clock_that_was_set_back_left_holds_nothing_up(
     assert set(sent) == {woken, turned, failed}
     flag: Any = client.get(keys.wake(turned))
     assert not wakeups.is_outdated(flag, int(seconds) * 1000)
-    assert drain.look(client, failed, None, retry=False) is not None
+    assert drain.look(Inbox(client, settings, failed), None, retry=False) is not None
     assert 0 < client.pttl(keys.lock(locked)) <= settings.lock_ttl_s * 1000
     client.delete(keys.lock(locked))
     assert one.sweep() == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -17,7 +18,8 @@ from confkeep.queue.staging import VolumeStaging
 from confkeep.settings import Settings, load_settings
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker.process.local import EmbeddedServer
-from worker.queue import dead_letters, inbox, tidy
+from worker.queue import dead_letters, tidy
+from worker.queue.inbox import Inbox
 
 
 @pytest.fixture(params=["real"])
@@ -108,10 +110,8 @@ def test_the_bytes_of_an_unsigned_entry_stay_until_a_person_decides(
     acceptance.accept(client, settings, [submission(1)])
     backup_id = submission(1).entry.backup_id
     wants_signatures = load_settings(signing_key="k" * 32)
-    [found] = inbox.read_batch(
-        client, TENANT, max_backups=9, max_bytes=999, settings=wants_signatures
-    ).unreadable
-    dead_letters.bury_unreadable(client, TENANT, found)
+    [found] = Inbox(client, wants_signatures, TENANT).read_batch().unreadable
+    dead_letters.bury_unreadable(Inbox(client, settings, TENANT), found)
     client.delete(keys.result(backup_id))
     tidy.tidy(client, settings, abandoned_s=0)
     assert client.exists(keys.staged(TENANT, backup_id))
@@ -132,7 +132,9 @@ def _waits_after_a_fault(client: redis.Redis, settings: Settings) -> None:
 
 def _is_a_dead_letter(client: redis.Redis, settings: Settings) -> None:
     _waits(client, settings)
-    dead_letters.bury(client, TENANT, submission(1).entry, StagedBytesMissing("gone"))
+    dead_letters.bury(
+        Inbox(client, settings, TENANT), submission(1).entry, StagedBytesMissing("gone")
+    )
     client.delete(keys.result(submission(1).entry.backup_id))
 
 
@@ -156,8 +158,8 @@ def test_bytes_that_are_needed_since_the_inbox_was_read_stay(
     client.set(staged, b"left by an interrupted transaction")
     look = tidy._waiting_ids
 
-    def before_it_happens(*arguments: redis.Redis | str) -> set[str]:
-        found = look(*arguments)  # type: ignore[arg-type]
+    def before_it_happens(*arguments: Any) -> set[str]:
+        found = look(*arguments)
         happens(client, settings)
         return found
 

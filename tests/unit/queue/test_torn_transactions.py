@@ -24,14 +24,15 @@ from confkeep.queue import acceptance, arrivals, handover, receipts, staging
 from confkeep.queue.acceptance import Accepted, Submission
 from confkeep.queue.staged_bytes import Contents
 from confkeep.settings import Settings
-from tasks import drain
 from tests import append_only
 from tests.judge import assert_readable, git
 from tests.servers import wait_for
 from tests.unit.queue.test_inbox import TENANT, submission
+from worker.engine import drain
 from worker.process.local import EmbeddedServer
-from worker.queue import backoff, dead_letters, inbox, tidy, totals
-from worker.store.repository import repository_path
+from worker.queue import backoff, dead_letters, inboxes, tidy, totals
+from worker.queue.inbox import Inbox
+from worker.store.repository.tenant_repository import repository_path
 
 OTHER = str(uuid.UUID(int=9))
 FIRST = submission(1)
@@ -68,7 +69,7 @@ class World:
 
     def drain(self) -> None:
         for tenant in (TENANT, OTHER):
-            drain.drain_inbox(self.client, self.settings, tenant)
+            drain.drain_inbox(Inbox(self.client, self.settings, tenant))
 
     def written(self, start: int) -> list[append_only.Written]:
         return append_only.read(self._file, start)
@@ -104,8 +105,8 @@ class World:
     def _start(self, commands: list[append_only.Command]) -> None:
         append_only.play(self.client, commands)
         # A start takes longer than a lock lives, and than a stream id's millisecond.
-        now_ms = inbox.server_time_ms(self.client)
-        wait_for(lambda: inbox.server_time_ms(self.client) > now_ms, "the next millisecond")
+        now_ms = inboxes.server_time_ms(self.client)
+        wait_for(lambda: inboxes.server_time_ms(self.client) > now_ms, "the next millisecond")
         self.client.delete(keys.lock(TENANT), keys.lock(OTHER))
 
     def start_again(self) -> None:
@@ -146,15 +147,13 @@ VOLUME = Submission(TENANT, dataclasses.replace(submission(7).entry, staging="vo
 def bury(world: World, one: Submission = FIRST, error: ConfkeepError | None = None) -> None:
     """Let a backup be a dead letter whose bytes are there."""
     world.accept(one)
-    batch = inbox.read_batch(world.client, TENANT, max_backups=9, max_bytes=10**6)
+    batch = Inbox(world.client, world.settings, TENANT).read_batch()
     [waiting] = [w for w in batch.entries if w.entry.backup_id == one.entry.backup_id]
     error = error or StagedBytesMissing("gone")
-    dead_letters.bury(world.client, TENANT, waiting.entry, error)
+    dead_letters.bury(Inbox(world.client, world.settings, TENANT), waiting.entry, error)
     outcome = receipts.Outcome(one.entry.backup_id, one.entry.digest(TENANT), error)
     receipts.publish(world.client, TENANT, [outcome], 3600)
-    inbox.settle(
-        world.client,
-        TENANT,
+    Inbox(world.client, world.settings, TENANT).settle(
         [waiting],
         keep_bytes=True,
         marks={one.entry.backup_id: totals.DEAD},
@@ -174,11 +173,11 @@ def lose_entry(world: World) -> None:
 
 
 def fail(world: World) -> None:
-    backoff.failed(world.client, TENANT, StoreUnavailable("no space"))
+    backoff.failed(Inbox(world.client, world.settings, TENANT), StoreUnavailable("no space"))
 
 
 def show(world: World) -> None:
-    drain.show_retrying(world.client, world.settings, TENANT, StoreUnavailable("no space"))
+    drain.show_retrying(Inbox(world.client, world.settings, TENANT), StoreUnavailable("no space"))
 
 
 WITH_REPLY = dataclasses.replace(SECOND, reply_to=str(uuid.UUID(int=77)))
@@ -295,7 +294,7 @@ def judge(world: World, case: Case, *, repeated: bool = True) -> None:
     left = {name for name in left if not name.startswith(keys.wake(""))}
     if not letters:
         assert left <= lasting, "left behind"
-    assert inbox.depth(client, TENANT) == inbox.depth(client, OTHER) == 0
+    assert Inbox(client, settings, TENANT).depth() == Inbox(client, settings, OTHER).depth() == 0
     files = [path for path in settings.staging_path.rglob("*") if path.is_file()]
     assert files == [] or letters
 
@@ -429,7 +428,7 @@ def test_a_real_server_does_what_is_played_here(
                     lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the rewrite"
                 )
             acceptance.accept(client, settings, [NEXT])
-            drain.drain_inbox(client, settings, TENANT)
+            drain.drain_inbox(Inbox(client, settings, TENANT))
         later = append_only.read(append_only.newest(server.data))
         server.kill()
         server.start()
@@ -440,11 +439,13 @@ def test_a_real_server_does_what_is_played_here(
                 append_only.play(client, [one.command for one in later])
                 assert {name: client.dump(name) for name in client.scan_iter()} == found
             assert client.xlen(keys.inbox(TENANT)) == (0 if rewritten else 1)
-            waiting = {waiting.entry.backup_id for waiting in inbox.peek(client, TENANT, 9)}
+            waiting = {
+                waiting.entry.backup_id for waiting in Inbox(client, settings, TENANT).peek(9)
+            }
             assert waiting == (set() if rewritten else {FIRST.entry.backup_id})
             tidy.tidy(client, settings)
             assert bool(client.zscore(keys.WAITING, TENANT)) is not rewritten
-            drain.drain_inbox(client, settings, TENANT)
+            drain.drain_inbox(Inbox(client, settings, TENANT))
             counted = totals.read_totals(client)
             assert counted.enqueued == counted.committed == (2 if rewritten else 3)
     assert_readable(repository_path(settings.git_store_path, TENANT))

@@ -16,8 +16,8 @@ from confkeep.queue import acceptance, receipts
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings, load_settings
 from tests.unit.queue.test_inbox import DEVICE, TENANT, batch, submission
-from worker.queue import backoff, dead_letters, inbox, totals
-from worker.queue.inbox import Waiting
+from worker.queue import backoff, dead_letters, inboxes, totals
+from worker.queue.inbox import Inbox, Waiting
 from worker.queue.totals import RecentCommit, mark_of, read_recent, read_totals
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
@@ -37,7 +37,7 @@ def commit(backup_id: str, **values: Any) -> RecentCommit:
 
 def settle(client: redis.Redis, read: list[Waiting], **values: Any) -> None:
     marks = {w.entry.backup_id: mark_of(commit(w.entry.backup_id, **values)) for w in read}
-    inbox.settle(client, TENANT, read, marks=marks)
+    Inbox(client, load_settings(), TENANT).settle(read, marks=marks)
 
 
 def test_what_is_accepted_is_counted_once(client: redis.Redis) -> None:
@@ -55,25 +55,23 @@ def test_what_is_settled_is_counted_once_however_often_it_is_settled(
     settle(client, read[:2])
     settle(client, read[1:3], unchanged=True)
     settle(client, read[3:4], suspect="ends in the middle", unchanged=True)
-    inbox.settle(
-        client,
-        TENANT,
+    Inbox(client, settings, TENANT).settle(
         read[4:5],
         keep_bytes=True,
         marks={read[4].entry.backup_id: totals.DEAD},
     )
-    inbox.settle(client, TENANT, read[:5])
+    Inbox(client, settings, TENANT).settle(read[:5])
     found = read_totals(client)
     assert (found.enqueued, found.committed, found.unchanged) == (6, 4, 2)
     assert (found.suspect, found.dead, found.retried) == (1, 1, 0)
     assert found.committed_bytes == 4 * len(b"/ip")
     assert found.latency.count == 4
-    assert found.enqueued == found.committed + found.dead + inbox.depth(client, TENANT)
+    assert found.enqueued == found.committed + found.dead + Inbox(client, settings, TENANT).depth()
 
 
 def test_the_latency_is_that_of_each_backup(client: redis.Redis, settings: Settings) -> None:
     acceptance.accept(client, settings, [submission(n) for n in range(3)])
-    now_ms = inbox.server_time_ms(client)
+    now_ms = inboxes.server_time_ms(client)
     read = [
         Waiting(f"{now_ms - age_ms}-0", waiting.entry, raw=waiting.raw)
         for waiting, age_ms in zip(batch(client), (700, 3_000, 9_000_000), strict=True)
@@ -104,16 +102,16 @@ def test_a_clock_that_was_set_back_counts_as_no_time(
 ) -> None:
     acceptance.accept(client, settings, [submission(1)])
     [waiting] = batch(client)
-    later = Waiting(f"{inbox.server_time_ms(client) + 60_000}-0", waiting.entry, raw=b"x")
+    later = Waiting(f"{inboxes.server_time_ms(client) + 60_000}-0", waiting.entry, raw=b"x")
     client.xadd(keys.inbox(TENANT), {"entry": "x"}, id=later.stream_id)
     settle(client, [later])
     assert read_totals(client).latency.sum_s == 0
     assert read_totals(client).latency.buckets[0.01] == 1
 
 
-def test_tries_that_failed_are_counted(client: redis.Redis) -> None:
+def test_tries_that_failed_are_counted(client: redis.Redis, settings: Settings) -> None:
     for _ in range(3):
-        backoff.failed(client, TENANT, StoreUnavailable("no space"))
+        backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space"))
     assert read_totals(client).retried == 3
 
 
@@ -123,13 +121,13 @@ def test_a_dead_letter_that_is_put_back_is_enqueued_again(
     acceptance.accept(client, settings, [submission(1)])
     [waiting] = batch(client)
     error = StagedBytesMissing("gone")
-    dead_letters.bury(client, TENANT, waiting.entry, error)
+    dead_letters.bury(Inbox(client, settings, TENANT), waiting.entry, error)
     outcome = Outcome(waiting.entry.backup_id, waiting.entry.digest(TENANT), error)
     receipts.publish(client, TENANT, [outcome], 60)
-    inbox.settle(client, TENANT, [waiting], marks={waiting.entry.backup_id: totals.DEAD})
+    Inbox(client, settings, TENANT).settle([waiting], marks={waiting.entry.backup_id: totals.DEAD})
     dead_letters.retry(client, settings, waiting.entry.backup_id)
     found = read_totals(client)
-    assert (found.enqueued, found.dead, inbox.depth(client, TENANT)) == (2, 1, 1)
+    assert (found.enqueued, found.dead, Inbox(client, settings, TENANT).depth()) == (2, 1, 1)
 
 
 def test_the_last_commits_are_kept_newest_first_and_once(

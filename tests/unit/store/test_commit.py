@@ -14,10 +14,10 @@ from dulwich.repo import Repo
 
 from confkeep.errors import RepositoryDamaged, StoreUnavailable
 from tests.judge import assert_sound, git
-from worker.store.backup import Backup
-from worker.store.commit import commit_backups
 from worker.store.git import durable
-from worker.store.repository import TenantRepository, create_repository, open_for_writing
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import TenantRepository, create_repository
+from worker.store.writing.commit import Writer, open_for_writing
 
 NOW_S = 1_760_000_000
 DEVICE = "11111111-2222-3333-4444-555555555555"
@@ -26,6 +26,11 @@ DEVICE = "11111111-2222-3333-4444-555555555555"
 @pytest.fixture
 def repository(store: Path) -> TenantRepository:
     return create_repository(store / f"{uuid.uuid4()}.git")
+
+
+@pytest.fixture
+def writer(repository: TenantRepository) -> Writer:
+    return Writer(repository)
 
 
 def _backup(export: bytes = b"a\n", binary: bytes | None = b"b", device: str = DEVICE) -> Backup:
@@ -48,14 +53,14 @@ def _packs(repository: TenantRepository) -> list[Path]:
 
 
 def test_a_batch_is_one_pack_that_all_tools_read(
-    repository: TenantRepository, tmp_path: Path
+    repository: TenantRepository, writer: Writer, tmp_path: Path
 ) -> None:
     devices = [str(uuid.uuid4()) for _ in range(40)]
     backups = [
         _backup(b"export %d\n" % number, bytes([number]) * 50, devices[number * 7 % 40])
         for number in range(200)
     ]
-    answers = commit_backups(repository, backups, now_s=NOW_S)
+    answers = writer.commit_backups(backups, now_s=NOW_S)
     pack, idx = _packs(repository)[1], _packs(repository)[0]
     assert [idx.suffix, pack.suffix] == [".idx", ".pack"]
     assert len(_packs(repository)) == 2
@@ -81,52 +86,62 @@ def test_a_batch_is_one_pack_that_all_tools_read(
             dulwich[commit.tree].check()
 
 
-def test_what_git_has_is_not_written_again(repository: TenantRepository) -> None:
+def test_what_git_has_is_not_written_again(repository: TenantRepository, writer: Writer) -> None:
     first = _backup()
-    commit_backups(repository, [first])
+    writer.commit_backups([first])
     before = _objects(repository)
     # The same export, another binary: a blob, two trees and a commit.
-    commit_backups(repository, [_backup(binary=b"other")])
+    writer.commit_backups([_backup(binary=b"other")])
     assert _objects(repository) == before + 4
     # There and back within a batch: the second needs neither blob nor tree.
-    commit_backups(repository, [_backup(b"new\n", b"other"), _backup(binary=b"other")])
+    writer.commit_backups([_backup(b"new\n", b"other"), _backup(binary=b"other")])
     assert _objects(repository) == before + 4 + 4 + 1
     # Nothing changed: a commit alone, with the parent's very tree.
-    (answer,) = commit_backups(repository, [_backup(binary=b"other")])
+    (answer,) = writer.commit_backups([_backup(binary=b"other")])
     assert _objects(repository) == before + 4 + 4 + 1 + 1
     assert answer.unchanged
-    assert not answer.export_changed
+    assert not answer.detail.export_changed
     assert _git(repository, "rev-parse", "main^{tree}") == _git(
         repository, "rev-parse", "main~1^{tree}"
     )
     # What comes back later is stored again at worst; git is content with that.
-    commit_backups(repository, [_backup(b"new\n", b"other")])
+    writer.commit_backups([_backup(b"new\n", b"other")])
     assert_sound(repository.path)
 
 
 @pytest.mark.parametrize("reopened", [False, True])
-def test_a_retry_gets_the_same_answers(repository: TenantRepository, reopened: bool) -> None:
+def test_a_retry_gets_the_same_answers(
+    repository: TenantRepository, writer: Writer, reopened: bool
+) -> None:
     backups = [_backup(b"a\nb\n"), _backup(b"a\nc\n"), _backup(b"a\nc\n")]
-    answers = commit_backups(repository, backups, now_s=NOW_S)
+    answers = writer.commit_backups(backups, now_s=NOW_S)
     if reopened:
         repository = create_repository(repository.path)
     new = _backup(b"a\nc\nd\n")
-    again = commit_backups(repository, [backups[2], *backups, new], now_s=NOW_S + 5)
+    again = writer.commit_backups([backups[2], *backups, new], now_s=NOW_S + 5)
     assert again[:4] == [replace(answers[n], replayed=True) for n in (2, 0, 1, 2)]
-    assert (again[4].lines_added, again[4].lines_removed, again[4].replayed) == (1, 0, False)
+    assert (again[4].detail.lines_added, again[4].detail.lines_removed, again[4].replayed) == (
+        1,
+        0,
+        False,
+    )
     assert _git(repository, "rev-list", "--count", "main").strip() == "4"
 
 
-def test_an_id_twice_in_a_batch_is_committed_once(repository: TenantRepository) -> None:
+def test_an_id_twice_in_a_batch_is_committed_once(
+    repository: TenantRepository, writer: Writer
+) -> None:
     backup = _backup()
-    first, second = commit_backups(repository, [backup, backup])
+    first, second = writer.commit_backups([backup, backup])
     assert second == replace(first, replayed=True)
-    assert commit_backups(repository, []) == []
+    assert writer.commit_backups([]) == []
     assert _git(repository, "rev-list", "--count", "main").strip() == "1"
 
 
-def test_what_others_put_there_is_carried_over(repository: TenantRepository) -> None:
-    commit_backups(repository, [_backup()])
+def test_what_others_put_there_is_carried_over(
+    repository: TenantRepository, writer: Writer
+) -> None:
+    writer.commit_backups([_backup()])
     blob = git(repository.path, "hash-object", "-w", "--stdin", stdin=b"a note").decode().strip()
     script = (
         f"commit refs/heads/main\ncommitter P <p@example.net> 1 +0000\ndata 1\nm\n"
@@ -136,7 +151,7 @@ def test_what_others_put_there_is_carried_over(repository: TenantRepository) -> 
     )
     git(repository.path, "fast-import", "--quiet", stdin=script.encode())
     other = str(uuid.uuid4())
-    commit_backups(repository, [_backup(b"new\n", None), _backup(b"x", b"", other)])
+    writer.commit_backups([_backup(b"new\n", None), _backup(b"x", b"", other)])
     assert _git(repository, "ls-tree", "-r", "--format=%(objectmode) %(path)", "main").split("\n")[
         :-1
     ] == sorted(
@@ -153,11 +168,13 @@ def test_what_others_put_there_is_carried_over(repository: TenantRepository) -> 
     )
 
 
-def test_headers_and_dates_stand_in_the_commit(repository: TenantRepository) -> None:
+def test_headers_and_dates_stand_in_the_commit(
+    repository: TenantRepository, writer: Writer
+) -> None:
     zone = dt.timezone(dt.timedelta(hours=-3, minutes=-30))
     captured = dt.datetime(2025, 1, 2, 3, 4, 5, tzinfo=zone)
     backup = replace(_backup(b"", None), captured_at=captured, message="no newline")
-    (answer,) = commit_backups(repository, [backup], now_s=NOW_S)
+    (answer,) = writer.commit_backups([backup], now_s=NOW_S)
     raw = _git(repository, "cat-file", "commit", "main")
     head, _, message = raw.partition("\n\n")
     assert head.split("\n")[1:] == [
@@ -171,9 +188,9 @@ def test_headers_and_dates_stand_in_the_commit(repository: TenantRepository) -> 
 
 
 def test_a_failed_batch_leaves_nothing_in_memory_that_a_later_one_trusts(
-    repository: TenantRepository, monkeypatch: pytest.MonkeyPatch
+    repository: TenantRepository, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit_backups(repository, [_backup()])
+    writer.commit_backups([_backup()])
 
     def refuse(name: str) -> None:
         if name == "pack-durable":
@@ -181,22 +198,24 @@ def test_a_failed_batch_leaves_nothing_in_memory_that_a_later_one_trusts(
 
     monkeypatch.setattr(durable, "on_failpoint", refuse)
     with pytest.raises(Exception, match="input/output error"):
-        commit_backups(repository, [_backup(b"lost\n")])
+        writer.commit_backups([_backup(b"lost\n")])
     monkeypatch.setattr(durable, "on_failpoint", None)
-    (answer,) = commit_backups(repository, [_backup(b"kept\n", device=str(uuid.uuid4()))])
+    (answer,) = writer.commit_backups([_backup(b"kept\n", device=str(uuid.uuid4()))])
     assert git(repository.path, "show", f"main:{DEVICE}/export.rsc") == b"a\n"
     assert answer.sha == _git(repository, "rev-parse", "main").strip()
 
 
-def test_a_missing_object_is_damage_and_changes_nothing(repository: TenantRepository) -> None:
-    commit_backups(repository, [_backup()])
+def test_a_missing_object_is_damage_and_changes_nothing(
+    repository: TenantRepository, writer: Writer
+) -> None:
+    writer.commit_backups([_backup()])
     tip = _git(repository, "rev-parse", "main")
     hidden = repository.path / "hidden"
     for file in _packs(repository):
         file.rename(hidden.with_suffix(file.suffix))
     opened = create_repository(repository.path)
     with pytest.raises(RepositoryDamaged):
-        commit_backups(opened, [_backup(b"b\n")])
+        Writer(opened).commit_backups([_backup(b"b\n")])
     for suffix in (".pack", ".idx"):
         hidden.with_suffix(suffix).rename(
             repository.path / "objects" / "pack" / f"pack-{'0' * 40}{suffix}"
@@ -204,11 +223,9 @@ def test_a_missing_object_is_damage_and_changes_nothing(repository: TenantReposi
     assert _git(repository, "rev-parse", "main") == tip
 
 
-def test_a_batch_costs_five_syncs(
-    repository: TenantRepository, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_costs_five_syncs(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pack, its idx, their folder, the ref and its folder; what keeps git away needs none."""
-    commit_backups(repository, [_backup()])
+    writer.commit_backups([_backup()])
     real, synced = os.fsync, list[str]()
 
     def fsync(descriptor: int) -> None:
@@ -216,22 +233,22 @@ def test_a_batch_costs_five_syncs(
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    commit_backups(repository, [_backup(b"b\n")])
+    writer.commit_backups([_backup(b"b\n")])
     assert len(synced) == 5, synced
 
 
-def test_a_packed_ref_is_found_and_moved(repository: TenantRepository) -> None:
-    commit_backups(repository, [_backup()])
+def test_a_packed_ref_is_found_and_moved(repository: TenantRepository, writer: Writer) -> None:
+    writer.commit_backups([_backup()])
     git(repository.path, "pack-refs", "--all", "--prune")
     assert not (repository.path / "refs" / "heads" / "main").exists()
-    with open_for_writing(repository.path) as opened:
-        (answer,) = commit_backups(opened, [_backup(b"b\n")])
+    with open_for_writing(repository.path) as writer:
+        (answer,) = writer.commit_backups([_backup(b"b\n")])
     assert _git(repository, "rev-list", "--count", "main").strip() == "2"
     assert _git(repository, "rev-parse", "main").strip() == answer.sha
 
 
 def test_a_first_commit_passes_over_what_maintenance_removes_beside_it(
-    repository: TenantRepository, monkeypatch: pytest.MonkeyPatch
+    repository: TenantRepository, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = repository.path
     note, pack = path / "confkeep.repacking", path / "objects" / "pack" / "tmp_pack_git"
@@ -253,7 +270,7 @@ def test_a_first_commit_passes_over_what_maintenance_removes_beside_it(
             synced.append(file)
 
         monkeypatch.setattr(durable, name, gone_by_now)
-    commit_backups(repository, [_backup()])
+    writer.commit_backups([_backup()])
     names = {"HEAD", "config", ".", "refs", "refs/heads", "objects", "objects/pack"}
     assert {path / name for name in names} <= set(synced)
     assert path.parent in synced
@@ -261,7 +278,7 @@ def test_a_first_commit_passes_over_what_maintenance_removes_beside_it(
 
 
 def test_a_first_commit_is_refused_when_head_vanishes(
-    repository: TenantRepository, monkeypatch: pytest.MonkeyPatch
+    repository: TenantRepository, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = durable.sync_file
 
@@ -272,7 +289,7 @@ def test_a_first_commit_is_refused_when_head_vanishes(
 
     monkeypatch.setattr(durable, "sync_file", remove_head)
     with pytest.raises(StoreUnavailable, match="No such file"):
-        commit_backups(repository, [_backup()])
+        writer.commit_backups([_backup()])
     (repository.path / "HEAD").write_text("ref: refs/heads/main\n")
     assert _objects(repository) == 0
 
@@ -284,4 +301,4 @@ def test_a_creator_beside_another_that_names_its_repository(
     real = os.listdir
     others = f".{path.name}.confkeep_0123456789abcdef"
     monkeypatch.setattr(os, "listdir", lambda name: [*real(name), *([others] * (name == store))])
-    commit_backups(create_repository(path), [_backup()])
+    Writer(create_repository(path)).commit_backups([_backup()])

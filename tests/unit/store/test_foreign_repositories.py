@@ -9,10 +9,10 @@ import pygit2
 import pytest
 
 from tests.judge import git, log_of_device
-from worker.store import reader
-from worker.store.backup import Backup
-from worker.store.commit import commit_backups
-from worker.store.repository import create_repository, open_repository
+from worker.store.repository import reader
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository, open_repository
+from worker.store.writing.commit import Writer
 
 D1, D2, D3 = (f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2, 3))
 
@@ -87,7 +87,7 @@ def take_commits(path: Path, before_tip: str) -> None:
         Backup(str(uuid.uuid4()), device, export, b"\0binary", "from the store")
         for device, export in ((D1, b"new\n"), (D3, b"third\n"), (D3, b"third\n"))
     ]
-    answers = commit_backups(repository, backups, now_s=1_700_000_000)
+    answers = Writer(repository).commit_backups(backups, now_s=1_700_000_000)
     reopened = open_repository(path)
     assert (path / "HEAD").read_text() == "ref: refs/heads/main\n"
     assert git(path, "rev-parse", "main~3", "main").decode().split() == [

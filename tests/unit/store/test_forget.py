@@ -11,14 +11,14 @@ from confkeep.errors import ErasureIncomplete, NotInStore, RemovedByRetention
 from tests.failpoints import killed_at
 from tests.histories import Stream, device_ids, ids_of_main, random_backups, write_merged
 from tests.judge import assert_sound, backup_ids, git
-from worker.store.backup import EXPORT_NAME, Backup
-from worker.store.commit import commit_backups
-from worker.store.index import open_index
-from worker.store.reader import devices_of, find_commit, read_file
-from worker.store.repository import create_repository, open_repository, tenants_of
+from worker.store.history.index import open_index
+from worker.store.repository.backup import EXPORT_NAME, Backup
+from worker.store.repository.reader import devices_of, find_commit, read_file
+from worker.store.repository.tenant_repository import create_repository, open_repository, tenants_of
 from worker.store.rewriting.forget import forget_device, forget_tenant, traces_of_device
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
+from worker.store.writing.commit import Writer
 
 TENANT = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10"
 NOW_S = 1_760_000_000
@@ -30,7 +30,7 @@ SECRET = b"# only its own\nadd name=f0cbd6\n"
 def fill(path: Path, *, seed: int = 3, count: int = 30) -> dict[str, tuple[Backup, str]]:
     backups = random_backups(DEVICES, count, seed)
     backups.append(Backup(str(backups[0].backup_id)[:-1] + "0", GONE, SECRET, b"\1", "its last"))
-    answers = commit_backups(create_repository(path), backups, now_s=NOW_S)
+    answers = Writer(create_repository(path)).commit_backups(backups, now_s=NOW_S)
     return {b.backup_id: (b, a.sha) for b, a in zip(backups, answers, strict=True)}
 
 
@@ -77,7 +77,7 @@ def test_nothing_of_a_device_is_left(store: Path) -> None:
         assert index.versions(GONE, tip=repository.tip()) == []
     # The same backups once more: none is committed again, the forgotten ones neither.
     again = [backup for backup, _sha in filled.values()]
-    assert all(a.replayed for a in commit_backups(create_repository(path), again))
+    assert all(a.replayed for a in Writer(create_repository(path)).commit_backups(again))
     assert backup_ids(path) == [id_ for id_ in filled if id_ not in own]
     assert_gone(path, filled)
 
@@ -88,7 +88,7 @@ def test_a_file_that_another_device_has_too_stays(store: Path) -> None:
         Backup(f"00000000-0000-4000-8000-00000000000{n}", DEVICES[n], b"same\n", None, "poll")
         for n in (0, 1)
     )
-    commit_backups(create_repository(path), [one, other])
+    Writer(create_repository(path)).commit_backups([one, other])
     forget_device(path, GONE, now_s=NOW_S)
     assert git(path, "show", f"main:{DEVICES[0]}/{EXPORT_NAME}") == b"same\n"
 
@@ -105,17 +105,17 @@ def test_after_retention_the_old_history_goes_too(store: Path) -> None:
     assert GONE.encode() not in found
     assert bytes.fromhex(GONE.replace("-", "")) not in found
     again = [backup for backup, _sha in filled.values()]
-    assert all(a.replayed for a in commit_backups(create_repository(path), again))
+    assert all(a.replayed for a in Writer(create_repository(path)).commit_backups(again))
 
 
 def test_the_last_device_of_a_tenant_leaves_an_empty_repository(store: Path) -> None:
     path = store / f"{TENANT}.git"
     backup = Backup(TENANT, GONE, SECRET, None, "poll")
-    commit_backups(create_repository(path), [backup])
+    Writer(create_repository(path)).commit_backups([backup])
     assert forget_device(path, GONE, now_s=NOW_S).commits == 1
     assert traces_of_device(path, GONE) == []
     assert devices_of(open_repository(path)) == []
-    (answer,) = commit_backups(create_repository(path), [backup])
+    (answer,) = Writer(create_repository(path)).commit_backups([backup])
     assert answer.replayed
     fill(path)
     assert len(backup_ids(path)) == 31

@@ -16,18 +16,18 @@ from confkeep.errors import SideFileDamaged
 from tests.failpoints import killed_at
 from tests.histories import START_S, device_ids, random_backups
 from tests.judge import backup_ids, git
-from worker.store import id_map
-from worker.store.backup import Backup
-from worker.store.commit import commit_backups
 from worker.store.git import durable
-from worker.store.id_map import IdMap, Rewrite
-from worker.store.reader import find_commit
-from worker.store.repository import create_repository, open_repository
+from worker.store.repository import id_map
+from worker.store.repository.backup import Backup
+from worker.store.repository.id_map import IdMap, Rewrite
+from worker.store.repository.reader import find_commit
+from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
 from worker.store.rewriting.retention_undo import undo_retention
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Kind
+from worker.store.writing.commit import Writer
 
 NAME = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
 DEVICES = device_ids(2)
@@ -57,7 +57,7 @@ def rewritten(path: Path, count: int = 30, runs: int = 2) -> tuple[list[Backup],
     shas: list[str] = []
     for run in range(runs):
         some = backups[run * count // runs : (run + 1) * count // runs]
-        answers = commit_backups(create_repository(path), some, now_s=NOW_S + run)
+        answers = Writer(create_repository(path)).commit_backups(some, now_s=NOW_S + run)
         shas += [answer.sha for answer in answers]
         apply_retention(create_repository(path), POLICY, now_s=NOW_S + run, grace_s=GRACE_S)
     return backups, shas
@@ -157,7 +157,7 @@ def test_with_a_flipped_bit_nothing_is_committed_twice_and_verify_tells_it(tmp_p
         file.write_bytes(flipped(sound, bit))
         told = Kind.IDS in kinds(path)
         try:
-            answers = commit_backups(create_repository(path), backups, now_s=NOW_S)
+            answers = Writer(create_repository(path)).commit_backups(backups, now_s=NOW_S)
         except SideFileDamaged as error:
             assert told, f"bit {bit}"
             assert "operate.md" in error.hint
@@ -167,7 +167,7 @@ def test_with_a_flipped_bit_nothing_is_committed_twice_and_verify_tells_it(tmp_p
         assert backup_ids(path) == before, f"bit {bit}"
     assert refused > 5
     file.write_bytes(sound)
-    answers = commit_backups(create_repository(path), backups, now_s=NOW_S)
+    answers = Writer(create_repository(path)).commit_backups(backups, now_s=NOW_S)
     assert all(answer.replayed for answer in answers)
     assert verify_repository(path).findings == []
 
@@ -182,7 +182,7 @@ def test_what_needs_no_damaged_row_is_answered(tmp_path: Path) -> None:
     answered = 0
     for backup in removed:
         with contextlib.suppress(SideFileDamaged):
-            (answer,) = commit_backups(create_repository(path), [backup], now_s=NOW_S)
+            (answer,) = Writer(create_repository(path)).commit_backups([backup], now_s=NOW_S)
             assert answer.replayed
             answered += 1
     assert len(removed) - 3 <= answered < len(removed)
@@ -197,7 +197,7 @@ def test_a_damaged_map_is_not_carried_on_with_new_checksums(tmp_path: Path) -> N
     packed = uuid.UUID(gone.backup_id).bytes
     damaged = sound.replace(packed, packed[:-1] + bytes([packed[-1] ^ 1]))
     later = random_backups(DEVICES, 8, 6)
-    commit_backups(create_repository(path), later, now_s=NOW_S)
+    Writer(create_repository(path)).commit_backups(later, now_s=NOW_S)
     tip = git(path, "rev-parse", "main")
     for data in (damaged, b"", b"no database"):
         file.write_bytes(data)
@@ -218,7 +218,7 @@ def test_a_damaged_map_beside_the_one_that_counts_is_told(tmp_path: Path) -> Non
     with pytest.raises(SideFileDamaged):
         undo_retention(create_repository(path), now_s=NOW_S + 9)
     kept.write_bytes(sound)
-    commit_backups(create_repository(path), random_backups(DEVICES, 8, 6), now_s=NOW_S)
+    Writer(create_repository(path)).commit_backups(random_backups(DEVICES, 8, 6), now_s=NOW_S)
     with killed_at("rewritten"):
         apply_retention(create_repository(path), POLICY, now_s=NOW_S + 9, grace_s=GRACE_S)
     pending = path / id_map.PENDING_NAME
@@ -235,11 +235,11 @@ def test_a_map_of_the_first_release_is_read_and_gets_checksums(tmp_path: Path) -
     turn_back(file)
     assert asked.answers(file) == truth
     assert verify_repository(path).findings == []
-    commit_backups(create_repository(path), random_backups(DEVICES, 8, 6), now_s=NOW_S)
+    Writer(create_repository(path)).commit_backups(random_backups(DEVICES, 8, 6), now_s=NOW_S)
     apply_retention(create_repository(path), POLICY, now_s=NOW_S + 9, grace_s=GRACE_S)
     with contextlib.closing(IdMap(file)) as ids:
         assert ids.rows.summed
-    answers = commit_backups(create_repository(path), backups, now_s=NOW_S)
+    answers = Writer(create_repository(path)).commit_backups(backups, now_s=NOW_S)
     assert all(answer.replayed for answer in answers)
     repository = open_repository(path)
     assert {k for k, v in asked.answers(file).items() if v} >= {k for k, v in truth.items() if v}

@@ -16,9 +16,8 @@ from confkeep.errors import RepositoryBusy
 from tests.failpoints import killed_at
 from tests.histories import device_ids, random_backups
 from tests.judge import GIT_ENVIRONMENT, git
-from worker.store.commit import commit_backups
 from worker.store.git import durable, flock, lock_files, refs
-from worker.store.repository import create_repository, open_repository
+from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.rewriting.forget import forget_device
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
@@ -26,6 +25,7 @@ from worker.store.rewriting.rewrite import before_refs
 from worker.store.upkeep.repair import repair_repository
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Kind
+from worker.store.writing.commit import Writer
 
 NAME = "11111111-2222-4333-8444-555555555555.git"
 NOW_S = 1_760_000_000
@@ -59,7 +59,7 @@ def filled(store: Path, batches: int = 3) -> Path:
     path = store / NAME
     repository = create_repository(path)
     for seed in range(batches):
-        commit_backups(repository, random_backups(device_ids(2), 4, seed), now_s=NOW_S)
+        Writer(repository).commit_backups(random_backups(device_ids(2), 4, seed), now_s=NOW_S)
     return path
 
 
@@ -123,7 +123,7 @@ def test_the_next_opening_removes_every_lock_that_was_left(store: Path) -> None:
     locks = [plant(path, place) for place in PLACES]
     repository = create_repository(path)
     assert [lock.name for lock in locks if lock.exists()] == []
-    commit_backups(repository, random_backups(device_ids(2), 2, 9), now_s=NOW_S)
+    Writer(repository).commit_backups(random_backups(device_ids(2), 2, 9), now_s=NOW_S)
     shutil.rmtree(path / "objects/pack/multi-pack-index.d")
 
 
@@ -138,9 +138,9 @@ def test_the_lock_of_a_living_git_stays_for_as_long_as_it_lives(store: Path, ref
         assert lock.exists()
         if ref == "refs/heads/main":
             with pytest.raises(RepositoryBusy, match="refs/heads/main is locked"):
-                commit_backups(create_repository(path), random_backups(device_ids(2), 2, 9))
+                Writer(create_repository(path)).commit_backups(random_backups(device_ids(2), 2, 9))
     assert lock.exists(), "it was killed"
-    commit_backups(create_repository(path), random_backups(device_ids(2), 2, 9))
+    Writer(create_repository(path)).commit_backups(random_backups(device_ids(2), 2, 9))
     assert not lock.exists()
 
 
@@ -195,10 +195,10 @@ def test_our_own_lock_goes_at_once(store: Path, monkeypatch: pytest.MonkeyPatch)
         # What a killed process would have removed.
         patch.setattr(durable, "remove", lambda _path: None)
         with killed_at("ref-locked"):
-            commit_backups(create_repository(path), random_backups(device_ids(2), 2, 9))
+            Writer(create_repository(path)).commit_backups(random_backups(device_ids(2), 2, 9))
     assert durable.remove is real
     assert (path / "refs/heads/main.lock").exists()
-    commit_backups(create_repository(path), random_backups(device_ids(2), 2, 9))
+    Writer(create_repository(path)).commit_backups(random_backups(device_ids(2), 2, 9))
     assert not list(path.rglob("*.lock"))
     assert not list(path.glob("tmp_confkeep_*"))
 
@@ -212,7 +212,9 @@ def test_a_lock_on_a_history_of_before_blocks_neither_retention_nor_erasure(
     [ref] = before_refs(open_repository(path).git)
     plant(path, f"{ref}.lock", age_s=0)
     assert retain(path, after_s=20, grace_s=0) == 1
-    commit_backups(create_repository(path), random_backups(device_ids(2), 4, 9), now_s=NOW_S + 30)
+    Writer(create_repository(path)).commit_backups(
+        random_backups(device_ids(2), 4, 9), now_s=NOW_S + 30
+    )
     assert retain(path, after_s=40, grace_s=86_400) == 0
     [ref] = before_refs(open_repository(path).git)
     plant(path, f"{ref}.lock", age_s=0)

@@ -12,15 +12,20 @@ from hypothesis import strategies as st
 
 from confkeep.errors import InvalidId, NotInStore
 from tests.judge import git
-from worker.store import reader
-from worker.store.backup import Backup, checked_commit_id, checked_file_name, checked_uuid
-from worker.store.commit import commit_backups
-from worker.store.repository import (
+from worker.store.repository import reader
+from worker.store.repository.backup import (
+    Backup,
+    checked_commit_id,
+    checked_file_name,
+    checked_uuid,
+)
+from worker.store.repository.tenant_repository import (
     create_repository,
     open_repository,
     repository_path,
     tenants_of,
 )
+from worker.store.writing.commit import Writer
 
 TENANT = "5f6e1f2a-5a0e-4c06-8a53-2f3a1e6f0001"
 OTHER_TENANT = "5f6e1f2a-5a0e-4c06-8a53-2f3a1e6f0002"
@@ -144,7 +149,7 @@ def _two_tenants(store: Path) -> tuple[str, str]:
     for tenant in (TENANT, OTHER_TENANT):
         repository = create_repository(repository_path(store, tenant))
         backup = Backup(str(uuid.uuid4()), DEVICE, f"of {tenant}\n".encode(), b"\1", "poll")
-        shas.append(commit_backups(repository, [backup])[0].sha)
+        shas.append(Writer(repository).commit_backups([backup])[0].sha)
     return shas[0], shas[1]
 
 

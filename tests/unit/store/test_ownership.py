@@ -25,9 +25,8 @@ from tests.bench.fleet import Fleet
 from tests.judge import GIT_ENVIRONMENT
 from worker.cli import cli
 from worker.process.health import write_probe
-from worker.store.commit import commit_backups
-from worker.store.index import INDEX_NAME
-from worker.store.repository import create_repository
+from worker.store.history.index import INDEX_NAME
+from worker.store.repository.tenant_repository import create_repository
 from worker.store.rewriting.forget import forget_device, forget_tenant
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_file import save_rules
@@ -40,6 +39,7 @@ from worker.store.upkeep.repack import repack
 from worker.store.upkeep.repair import repair_repository
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Outcome
+from worker.store.writing.commit import Writer
 
 OWNER, STRANGER, GROUP = 10_001, 10_002, 10_003
 TENANT = "11111111-2222-4333-8444-555555555555"
@@ -103,7 +103,7 @@ def path(place: Path) -> Path:
 def fill(path: Path, *, seed: int = 1) -> None:
     fleet = Fleet(2, seed=seed)
     for _ in range(4):
-        commit_backups(create_repository(path), [fleet.backup(d) for d in fleet.device_ids])
+        Writer(create_repository(path)).commit_backups([fleet.backup(d) for d in fleet.device_ids])
 
 
 def owners(folder: Path) -> dict[str, str]:
@@ -138,7 +138,7 @@ def command(path: Path, *words: str) -> tuple[int, str]:
 def everything_that_writes(path: Path, now_s: int) -> None:
     """All that root may do to a store that is another's."""
     fleet = Fleet(2)
-    commit_backups(create_repository(path), [fleet.backup(fleet.device_ids[0])])
+    Writer(create_repository(path)).commit_backups([fleet.backup(fleet.device_ids[0])])
     for name in ("HEAD", INDEX_NAME, "config"):
         (path / name).write_bytes(b"damaged")
     for _ in range(2):

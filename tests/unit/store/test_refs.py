@@ -13,11 +13,11 @@ import pytest
 from confkeep.errors import RepositoryBusy, StoreUnavailable
 from tests.histories import device_ids, random_backups
 from tests.judge import git
-from worker.store.backup import Backup
-from worker.store.commit import commit_backups, find_committed
 from worker.store.git import durable, refs
-from worker.store.repository import create_repository
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository
 from worker.store.upkeep.repack import repack
+from worker.store.writing.commit import Writer
 
 NAME = "11111111-2222-4333-8444-555555555555.git"
 MAIN = "refs/heads/main"
@@ -29,8 +29,8 @@ def backups(seed: int) -> list[Backup]:
 
 def written(path: Path, *seeds: int) -> list[str]:
     """A batch for each seed; the tip after each."""
-    repository = create_repository(path)
-    return [commit_backups(repository, backups(seed))[-1].sha for seed in seeds]
+    writer = Writer(create_repository(path))
+    return [writer.commit_backups(backups(seed))[-1].sha for seed in seeds]
 
 
 def main_of(path: Path) -> str:
@@ -88,7 +88,7 @@ def test_who_is_overtaken_at_the_lock_moves_nothing(
     git(path, "update-ref", MAIN, old)
     before(monkeypatch, durable, "link", lambda: git(path, "update-ref", MAIN, others))
     with pytest.raises(RepositoryBusy, match="moved by another writer"):
-        commit_backups(create_repository(path), backups(3))
+        Writer(create_repository(path)).commit_backups(backups(3))
     assert main_of(path) == others
     assert not list(path.rglob("*.lock"))
 
@@ -150,7 +150,7 @@ def test_an_error_of_the_last_step_says_what_main_is(
     """The file system refuses: if `main` moved all the same, the batch is committed, and durable."""
     path = store / NAME
     [old] = written(path, 1)
-    repository = create_repository(path)
+    writer = Writer(create_repository(path))
     rename, synced = durable.rename, synced_by(monkeypatch)
 
     def refuse(source: Path, target: Path) -> None:
@@ -164,10 +164,10 @@ def test_an_error_of_the_last_step_says_what_main_is(
     monkeypatch.setattr(durable, "rename", refuse)
     if not moved:
         with pytest.raises(StoreUnavailable, match="input/output error"):
-            commit_backups(repository, backups(2))
+            writer.commit_backups(backups(2))
         assert main_of(path) == old
         return
-    answers = commit_backups(repository, backups(2))
+    answers = writer.commit_backups(backups(2))
     assert main_of(path) == answers[-1].sha
     assert_durable(path, synced)
 
@@ -187,19 +187,19 @@ def test_a_replay_is_durable_before_it_is_answered(
     path = store / NAME
     written(path, 1)
     asked = {backup.backup_id: backup.device_id for backup in backups(1)}
-    repository = create_repository(path)
+    writer = Writer(create_repository(path))
     with monkeypatch.context() as patch:
         synced = synced_by(patch)
-        assert len(find_committed(repository, asked)) == 2
+        assert len(writer.find_committed(asked)) == 2
         assert_durable(path, synced)
     with monkeypatch.context() as patch:
         synced = synced_by(patch)
-        assert all(answer.replayed for answer in commit_backups(repository, backups(1)))
+        assert all(answer.replayed for answer in writer.commit_backups(backups(1)))
         assert_durable(path, synced)
     git(path, "pack-refs", "--all", "--prune")
     with monkeypatch.context() as patch:
         synced = synced_by(patch)
-        find_committed(repository, asked)
+        writer.find_committed(asked)
         assert str(path / "packed-refs") in synced
 
 
@@ -210,9 +210,9 @@ def test_a_replay_is_durable_although_a_repack_removes_its_pack(
     path = store / NAME
     written(path, 1, 2, 3)
     asked = {backup.backup_id: backup.device_id for backup in backups(1)}
-    repository = create_repository(path)
+    writer = Writer(create_repository(path))
     # What was read of the packs so far must not name them.
-    find_committed(repository, asked)
+    writer.find_committed(asked)
     listdir, left = os.listdir, [True]
 
     def stale(where: Any = ".") -> list[str]:
@@ -225,7 +225,7 @@ def test_a_replay_is_durable_although_a_repack_removes_its_pack(
     with monkeypatch.context() as patch:
         patch.setattr(os, "listdir", stale)
         synced = synced_by(patch)
-        find_committed(repository, asked)
+        writer.find_committed(asked)
     assert not left
     [pack] = (path / "objects" / "pack").glob("*.pack")
     assert {str(pack), str(pack.with_suffix(".idx"))} <= set(synced)

@@ -23,19 +23,24 @@ from confkeep.errors import (
 )
 from tests.bench.fleet import Fleet
 from tests.judge import assert_sound, git
-from worker.store import commit, reader, recovery
-from worker.store.backup import Backup, Committed
-from worker.store.commit import commit_backups
 from worker.store.git import durable, flock, git_process, refs
 from worker.store.git.git_objects import GitObjects
 from worker.store.git.git_process import Finished
-from worker.store.index import open_index
-from worker.store.repository import TenantRepository, create_repository, open_repository
+from worker.store.history.index import open_index
+from worker.store.repository import reader, recovery
+from worker.store.repository.backup import Backup, Committed
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    create_repository,
+    open_repository,
+)
 from worker.store.upkeep import repack_state
 from worker.store.upkeep.repack import needs_repack, repack
 from worker.store.upkeep.repack_state import State, read_state, why_no_full
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Kind, Outcome
+from worker.store.writing import commit
+from worker.store.writing.commit import Writer
 
 DAY_S = 86_400.0
 
@@ -63,7 +68,8 @@ def text_backup(fleet: Fleet) -> Backup:
 def fill(repository: TenantRepository, fleet: Fleet, count: int) -> list[tuple[Backup, Committed]]:
     """One pack for each backup."""
     backups = [text_backup(fleet) for _ in range(count)]
-    return [(backup, commit_backups(repository, [backup])[0]) for backup in backups]
+    writer = Writer(repository)
+    return [(backup, writer.commit_backups([backup])[0]) for backup in backups]
 
 
 def files_of(path: Path) -> list[str]:
@@ -114,7 +120,7 @@ def test_loose_objects_are_taken_into_packs(repository: TenantRepository, fleet:
     kept += [
         (backup, answer)
         for batch in [[text_backup(fleet) for _ in range(400)] for _ in range(2)]
-        for backup, answer in zip(batch, commit_backups(repository, batch), strict=True)
+        for backup, answer in zip(batch, Writer(repository).commit_backups(batch), strict=True)
     ]
     for pack in sorted((path / "objects/pack").glob("*.pack")):
         outside = path / pack.name
@@ -156,7 +162,7 @@ def test_a_pack_that_main_does_not_reach_yet_stays(
         real(path, expected, target)
 
     monkeypatch.setattr(refs, "move_main", repack_first)
-    kept = commit_backups(repository, [late])
+    kept = Writer(repository).commit_backups([late])
     monkeypatch.undo()
     assert_sound(repository.path)
     assert_readable(repository.path, [(late, kept[0])])
@@ -174,7 +180,7 @@ def test_what_no_ref_reaches_stays_beside_the_full_pack(
 
     monkeypatch.setattr(refs, "move_main", busy)
     with pytest.raises(RepositoryBusy):
-        commit_backups(repository, [text_backup(fleet)])
+        Writer(repository).commit_backups([text_backup(fleet)])
     monkeypatch.undo()
     lost = git(repository.path, "fsck", "--lost-found", "--no-progress").split()[2].decode()
     repack(repository.path, full=False)
@@ -197,21 +203,21 @@ from pathlib import Path
 from typing import Any
 from tests.bench.fleet import Fleet
 from confkeep.errors import RepositoryBusy
-from worker.store import reader
-from worker.store.commit import commit_backups, find_committed
-from worker.store.repository import open_for_writing
+from worker.store.repository import reader
+from worker.store.writing.commit import Writer
+from worker.store.writing.commit import open_for_writing
 fleet, kept = Fleet(4, seed=int(sys.argv[2])), []
-with open_for_writing(Path(sys.argv[1])) as repository:
+with open_for_writing(Path(sys.argv[1])) as writer:
     while len(kept) < 150:
         backup = fleet.batch(1)[0]
         try:
-            kept.append((backup, commit_backups(repository, [backup])[0].sha))
+            kept.append((backup, writer.commit_backups([backup])[0].sha))
         except RepositoryBusy:
             continue
         for backup, sha in kept[:: max(1, len(kept) // 5)]:
-            data = reader.read_file(repository, sha, backup.device_id, "export.rsc")
+            data = reader.read_file(writer.repository, sha, backup.device_id, "export.rsc")
             assert data == backup.export
-        found = find_committed(repository, {b.backup_id: b.device_id for b, _ in kept[-2:]})
+        found = writer.find_committed({b.backup_id: b.device_id for b, _ in kept[-2:]})
         assert len(found) == len(kept[-2:])
 """
 
@@ -252,7 +258,7 @@ def test_a_replay_is_found_while_packs_go(
         return real(folder, wanted) and len(tries) == 2
 
     monkeypatch.setattr(commit, "_sync_packs_with", one_went)
-    assert commit_backups(repository, [kept[2][0]])[0].replayed
+    assert Writer(repository).commit_backups([kept[2][0]])[0].replayed
     assert len(tries) == 2
 
 

@@ -20,19 +20,20 @@ from confkeep.errors import (
 from tests.failpoints import killed_at, raising
 from tests.histories import START_S, Stream, device_ids, random_backups, write_linear
 from tests.judge import assert_sound, git
-from worker.store import id_map, index_build
-from worker.store.backup import Backup
-from worker.store.commit import commit_backups
 from worker.store.git import flock, git_process
 from worker.store.git.root_tree import RootTree
-from worker.store.reader import find_commit, read_file
-from worker.store.repository import create_repository, open_repository
+from worker.store.history import index_build
+from worker.store.repository import id_map
+from worker.store.repository.backup import Backup
+from worker.store.repository.reader import find_commit, read_file
+from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.rewriting import prune, rewrite
 from worker.store.rewriting.forget import forget_device
 from worker.store.rewriting.retention import apply_retention, plan_retention
 from worker.store.rewriting.retention_rules import Policy, policy_of
 from worker.store.upkeep.repair import repair_repository
 from worker.store.upkeep.verify import verify_repository
+from worker.store.writing.commit import Writer
 
 NAME = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
 ONE, TWO = device_ids(2)
@@ -119,7 +120,7 @@ def test_what_is_below_the_newest_merge_stays_and_the_rules_count_above_it(store
     again = Backup(str(uuid.uuid4()), ONE, tree(path, "main")[f"{ONE}/export.rsc"], None, "poll")
     backups = [again, *random_backups([ONE], 3, 1)]
     backups.insert(2, *random_backups([TWO], 1, 2))
-    shas = [a.sha for a in commit_backups(create_repository(path), backups, now_s=NOW_S)]
+    shas = [a.sha for a in Writer(create_repository(path)).commit_backups(backups, now_s=NOW_S)]
     before = tree(path, "main")
     plan = plan_retention(open_repository(path), policy_of({"keep_last": 4}), NOW_S)
     # The first one above the merge is compared with what the merge holds.
@@ -138,7 +139,7 @@ def test_what_stays_before_the_first_that_goes_keeps_its_ids(store: Path) -> Non
     path = store / NAME
     repository = create_repository(path)
     backups = random_backups([ONE], 1, 1) + random_backups([TWO], 6, 2)
-    shas = [answer.sha for answer in commit_backups(repository, backups, now_s=NOW_S)]
+    shas = [answer.sha for answer in Writer(repository).commit_backups(backups, now_s=NOW_S)]
     apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
     ids = git(path, "rev-list", "--reverse", "main").decode().split()
     assert ids[0] == shas[0]
@@ -170,7 +171,7 @@ def test_a_history_of_several_packs_is_one_history(
 
 def rewritten(path: Path) -> list[str]:
     backups = random_backups([ONE, TWO], 20, 5)
-    shas = [a.sha for a in commit_backups(create_repository(path), backups, now_s=NOW_S)]
+    shas = [a.sha for a in Writer(create_repository(path)).commit_backups(backups, now_s=NOW_S)]
     apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
     return shas
 
@@ -211,7 +212,7 @@ def test_a_rewrite_that_fails_takes_its_packs_along(
 ) -> None:
     path = store / NAME
     backups = random_backups([ONE, TWO], 20, 5)
-    commit_backups(create_repository(path), backups, now_s=NOW_S)
+    Writer(create_repository(path)).commit_backups(backups, now_s=NOW_S)
     before = sorted(os.listdir(path / "objects" / "pack"))
 
     monkeypatch.setattr(rewrite, "_PACK_COMMITS", 3)
@@ -229,7 +230,7 @@ def test_a_prune_that_git_failed_is_done_by_the_next_run(
 ) -> None:
     path = store / NAME
     backups = random_backups([ONE, TWO], 20, 5)
-    commit_backups(create_repository(path), backups, now_s=NOW_S)
+    Writer(create_repository(path)).commit_backups(backups, now_s=NOW_S)
 
     def fail(git: git_process.Git, *_arguments: str, stdin: object = ()) -> bytes:
         (git.path / "objects" / "pack" / "tmp_pack_Ab12Cd").write_bytes(b"half of one")
@@ -249,7 +250,7 @@ def test_a_git_that_hangs_does_not_hang_a_prune(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = store / NAME
-    commit_backups(create_repository(path), random_backups([ONE, TWO], 20, 5), now_s=NOW_S)
+    Writer(create_repository(path)).commit_backups(random_backups([ONE, TWO], 20, 5), now_s=NOW_S)
     hanging = tmp_path / "bin" / "git"
     hanging.parent.mkdir()
     hanging.write_text(
@@ -294,10 +295,9 @@ def test_a_packed_ref_that_a_loose_one_overrides_names_nothing_that_a_prune_remo
             message="poll",
             captured_at=None,
         )
-        commit_backups(create_repository(path), [backup], now_s=START_S + number)
+        Writer(create_repository(path)).commit_backups([backup], now_s=START_S + number)
         git(path, "pack-refs", "--all")
-    commit_backups(
-        create_repository(path),
+    Writer(create_repository(path)).commit_backups(
         [dataclasses.replace(backup, backup_id=str(uuid.uuid4()), export=b"/ip address\nadd 9\n")],
         now_s=START_S + 9,
     )
@@ -313,7 +313,7 @@ def test_a_rewrite_that_would_lose_a_device_is_refused_and_leaves_nothing(
     """Whatever goes wrong on the way: the newest state of every device that stays is what it was."""
     path = store / NAME
     backups = random_backups([ONE, TWO, *device_ids(3, 7)], 30, 5)
-    commit_backups(create_repository(path), backups, now_s=NOW_S)
+    Writer(create_repository(path)).commit_backups(backups, now_s=NOW_S)
     before, packs = git(path, "rev-parse", "main"), sorted(os.listdir(path / "objects" / "pack"))
     put, change = RootTree.put, rewrite.HistoryWriter.change
 
@@ -342,7 +342,7 @@ def test_a_rewrite_that_would_lose_a_device_is_refused_and_leaves_nothing(
 @pytest.mark.parametrize("moved", [False, True])
 def test_packs_stay_if_main_moved_although_the_rewrite_failed(store: Path, moved: bool) -> None:
     path = store / NAME
-    commit_backups(create_repository(path), random_backups([ONE, TWO], 20, 5), now_s=NOW_S)
+    Writer(create_repository(path)).commit_backups(random_backups([ONE, TWO], 20, 5), now_s=NOW_S)
     before = git(path, "rev-parse", "main")
     with (
         raising("rewritten" if moved else "old-kept", OSError(errno.EIO, "injected")),
@@ -360,7 +360,7 @@ def test_a_history_of_before_stays_for_the_whole_grace_time(
     store: Path, later_s: int, pruned: int
 ) -> None:
     path = store / NAME
-    commit_backups(create_repository(path), random_backups([ONE, TWO], 20, 5), now_s=NOW_S)
+    Writer(create_repository(path)).commit_backups(random_backups([ONE, TWO], 20, 5), now_s=NOW_S)
     apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=86_400)
     applied = apply_retention(create_repository(path), LAST, now_s=NOW_S + later_s, grace_s=86_400)
     assert applied.pruned == pruned

@@ -9,7 +9,7 @@ import pytest
 
 from confkeep.errors import SideFileDamaged
 from tests.unit.store.test_id_map import flipped, kinds
-from worker.store.repository import create_repository
+from worker.store.repository.tenant_repository import create_repository
 from worker.store.rewriting.retention_file import RULES_NAME, load_rules, save_rules
 from worker.store.upkeep.verify_report import Kind
 

@@ -10,17 +10,17 @@ from confkeep.errors import RemovedByRetention, UndoImpossible
 from tests.failpoints import killed_at
 from tests.histories import START_S, device_ids, random_backups
 from tests.judge import assert_sound, backup_ids, git
-from worker.store import id_map
-from worker.store.backup import Backup
-from worker.store.commit import commit_backups
-from worker.store.index import open_index
-from worker.store.reader import find_commit, read_pair
-from worker.store.repository import create_repository, open_repository
+from worker.store.history.index import open_index
+from worker.store.repository import id_map
+from worker.store.repository.backup import Backup
+from worker.store.repository.reader import find_commit, read_pair
+from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.rewriting.forget import forget_device
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
 from worker.store.rewriting.retention_undo import undo_retention
 from worker.store.upkeep.verify import verify_repository
+from worker.store.writing.commit import Writer
 
 NAME = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
 DEVICES = device_ids(2)
@@ -35,7 +35,7 @@ Given = dict[str, tuple[Backup, list[str]]]
 def commit(path: Path, given: Given, count: int, seed: int) -> None:
     backups = random_backups(DEVICES, count, seed)
     for backup, answer in zip(
-        backups, commit_backups(create_repository(path), backups, now_s=NOW_S), strict=True
+        backups, Writer(create_repository(path)).commit_backups(backups, now_s=NOW_S), strict=True
     ):
         given[backup.backup_id] = (backup, [answer.sha])
 
@@ -67,7 +67,7 @@ def assert_all_there(path: Path, given: Given) -> None:
             pair = read_pair(repository, find_commit(repository, sha), backup.device_id)
             assert (pair.export, pair.binary) == (backup.export, backup.binary)
     again = [backup for backup, _shas in given.values()]
-    assert all(answer.replayed for answer in commit_backups(create_repository(path), again))
+    assert all(answer.replayed for answer in Writer(create_repository(path)).commit_backups(again))
 
 
 def test_what_went_is_back_and_what_came_since_stays(store: Path) -> None:

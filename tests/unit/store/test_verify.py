@@ -13,24 +13,24 @@ import pytest
 
 from tests.histories import device_ids, random_backups, write_linear, write_merged
 from tests.judge import git, log_of_device
-from worker.store import reader
-from worker.store.commit import commit_backups
 from worker.store.git import flock, keep
-from worker.store.index import INDEX_NAME, open_index
-from worker.store.index_file import IndexFile
-from worker.store.repository import create_repository, open_for_writing, open_repository
+from worker.store.history.index import INDEX_NAME, open_index
+from worker.store.history.index_file import IndexFile
+from worker.store.repository import reader
+from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.upkeep.repair import repair_repository
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Kind, Outcome, Report
+from worker.store.writing.commit import open_for_writing
 
 
 def small_store(folder: Path, *, first_seed: int = 0) -> Path:
     """Some batches, an index, main loose and, as it was before, packed."""
     path = folder / f"{uuid.uuid4()}.git"
-    with open_for_writing(path) as repository:
+    with open_for_writing(path) as writer:
         for seed in range(first_seed, first_seed + 4):
             git(path, "pack-refs", "--all")
-            commit_backups(repository, random_backups(device_ids(4), 8, seed))
+            writer.commit_backups(random_backups(device_ids(4), 8, seed))
     return path
 
 

@@ -1,4 +1,4 @@
-"""Where an import may come from, and how a folder is recognised; it reads no history and sends nothing."""
+"""Where an import may come from, and how a folder is recognised."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pygit2
 
 from confkeep.errors import InvalidInput
 from worker.cli.sources.git_history import tip_of
-from worker.store.repository import tenants_of
+from worker.store.repository.tenant_repository import tenants_of
 
 EXPORTS: Final = "exports"
 OXIDIZED: Final = "oxidized"

@@ -8,7 +8,7 @@ from pathlib import Path
 from confkeep.errors import InvalidInput, StoreError
 from worker.cli.findings import error_of, print_report
 from worker.cli.terminal import Terminal, count_text, first_line
-from worker.store.repository import repository_path, tenants_of
+from worker.store.repository.tenant_repository import repository_path, tenants_of
 from worker.store.upkeep.adopt import Adopted, State, adopt, look
 
 

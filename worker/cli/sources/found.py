@@ -1,4 +1,4 @@
-"""What an import found in a source, and captures of files in git; it sends nothing."""
+"""What an import found in a source, and captures of files in git."""
 
 from __future__ import annotations
 

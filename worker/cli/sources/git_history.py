@@ -1,4 +1,4 @@
-"""Another tool's git repository as the versions of each file in it; it only reads.
+"""Another tool's git repository as the versions of each file in it.
 
 A file's versions are those that `git log -- FILE` lists: of a merge that took the file from one
 parent whole, only that parent is followed. A renamed file is one that ended and one that began.
@@ -19,8 +19,8 @@ from pygit2.enums import FileMode, SortMode
 
 from confkeep.errors import InvalidInput
 from confkeep.models import LATEST_CAPTURE, MAX_MESSAGE_BYTES
-from worker.store.backup import decode_text
-from worker.store.reader import raw_message
+from worker.store.repository.backup import decode_text
+from worker.store.repository.reader import raw_message
 
 #: Seconds since 1970 of the last date that a capture may have.
 _LATEST_S: Final = int(LATEST_CAPTURE.timestamp())
@@ -38,7 +38,7 @@ class FileVersion:
     #: The commit's place in the history, oldest first.
     number: int
     commit: str
-    #: None: the commit removed the file, or made it something other than a file.
+    #: None if the commit removed the file, or made it something other than a file.
     blob: pygit2.Oid | None
 
 
@@ -150,7 +150,7 @@ class GitHistory:
         return isinstance(blob, pygit2.Blob) and blob.size < _BLANK_BYTES and not blob.data.strip()
 
     def read_head(self, path: str) -> bytes | None:
-        """A file as the newest commit has it; None: it has none."""
+        """A file as the newest commit has it; None if it has none."""
         try:
             found = self.git[self.commits[-1]].tree[path] if self.commits else None
         except KeyError:

@@ -1,4 +1,4 @@
-"""From the names of a source to ids, by a rule or by a person's mapping file; it opens no source.
+"""From the names of a source to ids, by a rule or by a person's mapping file.
 
 A UUID stands for itself. Any other name stands for the UUID of version 5 made from it under a
 namespace of confkeep's own: from `TENANT`, or from `TENANT/DEVICE`; the same on every machine.

@@ -1,4 +1,4 @@
-"""Oxidized's git repositories as captures: one repository, or one for each group; it only reads.
+"""Oxidized's git repositories as captures: one repository, or one for each group.
 
 A file is a node, `NODE` or `GROUP/NODE`. A group is a tenant; nodes without one belong to a tenant
 named as the repository (`default.git`: `default`).

@@ -1,4 +1,4 @@
-"""RANCID's folder as captures: `GROUP/configs/DEVICE` as `GROUP/router.db` lists them; it only reads.
+"""RANCID's folder as captures: `GROUP/configs/DEVICE` as `GROUP/router.db` lists them.
 
 A group under git gives its history, also from RANCID's bare repository of it. Of one under CVS or
 Subversion the working copy's files are taken as they are, one version each, by the files' times. A

@@ -1,1 +1,1 @@
-"""Git's files and formats, durable; it knows no backup."""
+"""Git's files and formats. Knows no backup."""

@@ -1,4 +1,4 @@
-"""The only place of the store that syncs and renames; it knows files and folders, not git."""
+"""Syncs and renames: the only place of the store that does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The repository's flock: the proof of who is alive; it changes no file of git's.
+"""The repository's flock: the proof of who is alive.
 
 Whoever writes holds it shared for as long as it writes. Recovery wants it exclusive: getting it
 proves that no writer lives, so every leftover lock and temporary file has a dead owner. A time-out

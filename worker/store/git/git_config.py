@@ -18,7 +18,7 @@ _STANDARD: Final = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\
 
 
 def problem_of(path: Path) -> str | None:
-    """What is wrong with the configuration of the repository at `path`; None: nothing.
+    """What is wrong with the configuration of the repository at `path`; None if nothing is.
 
     Raises:
         PermissionError: it may not be read.

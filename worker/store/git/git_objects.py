@@ -1,4 +1,4 @@
-"""Reads and judges git's objects by git's own programs; damaged files can end only those."""
+"""Reads and checks git's objects by git's own programs, which alone a damaged file can crash."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ class GitObjects:
 
 
 def _next_object(answers: IO[bytes], header: bytes) -> tuple[bytes, bytes] | None:
-    """Kind and bytes of the object that git prints; None: git ended.
+    """Kind and bytes of the object that git prints; None if git ended.
 
     Raises:
         BadObject: it is missing.

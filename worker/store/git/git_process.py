@@ -70,7 +70,7 @@ def _version(binary: str) -> tuple[int, int]:
 
 
 def git_problem() -> str | None:
-    """Why maintenance cannot run on this machine: a sentence; None: git is there and new enough."""
+    """Why maintenance cannot run on this machine: a sentence; None if git is there and new enough."""
     binary = shutil.which("git")
     if binary is None:
         return "there is no git on PATH: repositories are not repacked"
@@ -125,7 +125,7 @@ class Git:
 
     path: Path
     #: A descriptor that every git inherits: the lock that it holds is held for as long as git runs.
-    #: None: there is no such lock.
+    #: None if there is no such lock.
     held: int | None
     #: On the monotonic clock: when git is killed.
     deadline: float

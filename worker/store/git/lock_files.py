@@ -84,7 +84,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
-    """What two names of one file have in common; None: it went meanwhile."""
+    """What two names of one file have in common; None if it went meanwhile."""
     try:
         found = os.lstat(file)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Git's pack, idx and tree formats as pure functions over bytes; it opens, reads and writes no file.
+"""Git's pack, idx and tree formats as pure functions over bytes.
 
 A pack is `PACK`, version 2, a count, that many entries and the SHA-1 of all that. An entry is a
 header (kind and inflated size), for a delta the distance back to its base's entry, and a zlib

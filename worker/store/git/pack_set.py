@@ -1,4 +1,4 @@
-"""Which packs of a repository are superfluous, told from their idx files; it changes nothing.
+"""Which packs of a repository are superfluous, told from their idx files.
 
 An old pack is superfluous when each of its objects is in a new one, which nobody had seen when the
 repack began. So no two packs can each be the reason to remove the other, and what is unreachable

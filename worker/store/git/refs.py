@@ -1,4 +1,4 @@
-"""Reading, moving and deleting refs under git's own lock files; `main` by compare-and-swap.
+"""Reads, moves and deletes refs under git's own lock files; moves `main` by compare-and-swap.
 
 This is the protocol of git's files backend: whoever creates `main.lock` may change `main`; the
 old value is compared under that lock, and the lock file, written and synced, is renamed to be the
@@ -46,7 +46,7 @@ def move_main(path: Path, expected: str | None, target: str) -> None:
     """Let `main` name `target` if it still names what `read_main` returned; durable on return.
 
     Args:
-        expected: what `read_main` gave when the parent was read; None: there was no `main`.
+        expected: what `read_main` gave when the parent was read; None if there was no `main`.
 
     Raises:
         RepositoryBusy: another writer moved `main` or holds its lock. `main` was not moved.

@@ -1,4 +1,4 @@
-"""A tenant's root tree as it grows commit by commit: spliced in place, never rebuilt; no I/O.
+"""A tenant's root tree, spliced in place as it grows commit by commit.
 
 A root tree has one entry per device: 63 bytes each, 630 KB at 10,000 devices. A commit changes 20
 of them, or inserts one entry. So the bytes stay in place, the hash goes on from a checkpoint before

@@ -1,4 +1,4 @@
-"""Erasing a device or a tenant from the store, and the proof of it; it knows no queue and asks nobody.
+"""Erases a device or a tenant from the store, and proves it.
 
 `docs/retention.md`, Erasure, explains the steps. All of them may be done again after a crash.
 """
@@ -16,8 +16,6 @@ from typing import Final
 import pygit2
 
 from confkeep.errors import ErasureIncomplete, NotInStore, RepositoryDamaged
-from worker.store import id_map, reader, recovery
-from worker.store.backup import DEVICE_ID_HEADER, checked_uuid
 from worker.store.git import durable, flock, ownership, refs
 from worker.store.git.git_objects import (
     COMMIT,
@@ -29,11 +27,12 @@ from worker.store.git.git_objects import (
 )
 from worker.store.git.git_process import require_git
 from worker.store.git.refs import MAIN_REF
-from worker.store.id_map import IdMap, Rewrite
-from worker.store.index import DAMAGE_MARK, INDEX_NAME, open_index
-from worker.store.index_build import pack_uuid
-from worker.store.index_file import IndexFile, Unusable, delete_file
-from worker.store.repository import TenantRepository, open_repository
+from worker.store.history.index import DAMAGE_MARK, INDEX_NAME, open_index
+from worker.store.history.index_file import IndexFile, Unusable, delete_file
+from worker.store.repository import id_map, reader, recovery
+from worker.store.repository.backup import DEVICE_ID_HEADER, checked_uuid, pack_uuid
+from worker.store.repository.id_map import IdMap, Rewrite
+from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.rewriting import prune
 from worker.store.rewriting.rewrite import BEFORE_REFS, HistoryWriter, before_refs, replace_history
 from worker.store.rewriting.rewrite_erasure import Eraser, Erasure
@@ -168,7 +167,7 @@ def traces_of_device(path: Path, device_id: str, held: int | None = None) -> lis
     object that refs do not reach, and no commit or tree that leads to the device.
 
     Args:
-        held: as `flock.alone` gives it; None: nobody holds it.
+        held: as `flock.alone` gives it; None if nobody holds it.
 
     Raises:
         GitUnavailable, MaintenanceFailed: git is not there, failed or took too long.

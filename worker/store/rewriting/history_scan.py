@@ -1,4 +1,4 @@
-"""A chain of commits, oldest first, with the device that each captured; it only reads git."""
+"""Reads a chain of commits, oldest first, with the device that each captured."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ import pygit2
 
 from confkeep.errors import RepositoryDamaged
 from confkeep.routeros.export import same_configuration
-from worker.store import index_build, reader
-from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, DEVICE_ID_HEADER, EXPORT_NAME
 from worker.store.git import pack
-from worker.store.index_build import compare_trees, is_device
-from worker.store.repository import TenantRepository
+from worker.store.history import index_build
+from worker.store.history.index_build import compare_trees, is_device
+from worker.store.repository import reader
+from worker.store.repository.backup import (
+    BACKUP_ID_HEADER,
+    BINARY_NAME,
+    DEVICE_ID_HEADER,
+    EXPORT_NAME,
+)
+from worker.store.repository.tenant_repository import TenantRepository
 
 _FOLDER: Final = b"40000"
 _EXPORT: Final = EXPORT_NAME.encode()
@@ -40,7 +46,7 @@ class Scanned:
     #: 20 bytes, as all ids here.
     id: bytes
     committed_s: int
-    #: The device's name of 36 bytes; None: the commit is no capture.
+    #: The device's name of 36 bytes; None if the commit is no capture.
     device: bytes | None
     #: The device's folder in this commit; None like `device`.
     folder: Folder | None = None
@@ -58,7 +64,7 @@ class Chain:
 
     #: The ids, oldest first, 20 bytes each.
     ids: bytes
-    #: The merge, 40 hex digits; None: there is none.
+    #: The merge, 40 hex digits; None if there is none.
     merge: str | None
 
 

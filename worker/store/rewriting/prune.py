@@ -1,4 +1,4 @@
-"""Removes what no ref of a repository reaches, by git's own program; it decides about no history.
+"""Removes what no ref of a repository reaches, by git's own program.
 
 Only for who holds `flock.alone`: then no writer lives whose pack is durable and not yet referred
 to, and no repack of ours runs that takes the new pack for one to be removed; git's own is kept from
@@ -19,10 +19,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from worker.store import id_map, recovery
 from worker.store.git import durable, keep, refs
 from worker.store.git.git_process import Git, require_git
-from worker.store.repository import TenantRepository
+from worker.store.repository import id_map, recovery
+from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.rewriting.rewrite import BEFORE_REFS, TIME_FORMAT, before_refs, stamp_of
 
 #: Says that there may be objects that no ref reaches; empty.
@@ -169,7 +169,7 @@ def reachable_ids(path: Path, held: int | None, *, timeout_s: float = _TIMEOUT_S
     """The ids of all objects that refs reach, as git tells.
 
     Args:
-        held: as `flock.alone` gives it; None: nobody holds it.
+        held: as `flock.alone` gives it; None if nobody holds it.
         timeout_s: seconds after which git is killed.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Retention of one repository: what the rules would remove, and removing it; it reads no settings.
+"""Retention of one repository: plans what the rules remove, and removes it.
 
 `docs/retention.md` explains the rules and the protocol.
 """
@@ -13,11 +13,11 @@ from pathlib import Path
 import pygit2
 
 from confkeep.errors import RepositoryDamaged
-from worker.store import id_map
 from worker.store.git import durable, flock, refs
 from worker.store.git.pack_reader import BadFile, read_idx
-from worker.store.index import open_index
-from worker.store.repository import TenantRepository, open_repository
+from worker.store.history.index import open_index
+from worker.store.repository import id_map
+from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.rewriting import prune
 from worker.store.rewriting.history_scan import Scan, Scanned, chain_of
 from worker.store.rewriting.retention_rules import Capture, Policy, decide
@@ -41,7 +41,7 @@ class DevicePlan:
 class Plan:
     """What would go of one repository."""
 
-    #: The commit that it was made for; None: there is none.
+    #: The commit that it was made for; None if there is none.
     tip: str | None
     devices: list[DevicePlan]
     #: Bytes on disk of the commits and files that would go, as they are packed now.
@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def merge(self) -> str | None:
-        """The newest merge, which and below which all stays; None: there is none."""
+        """The newest merge, which and below which all stays; None if there is none."""
         return self.selection.base
 
     def __bool__(self) -> bool:
@@ -72,7 +72,7 @@ class Applied:
     """What was done."""
 
     plan: Plan
-    #: The new tip; None: nothing was rewritten.
+    #: The new tip; None if nothing was rewritten.
     tip: str | None
     #: Histories from before earlier rewrites that went.
     pruned: int

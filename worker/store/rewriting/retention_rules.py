@@ -1,4 +1,4 @@
-"""Which captures of one device retention keeps, as pure functions; it reads no clock and no history."""
+"""Which captures of a device retention keeps, as pure functions."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Capture:
     config_changed: bool
     #: A file differs from the capture before.
     changed: bool
-    #: What tells one binary from another; None: the capture has none.
+    #: What tells one binary from another; None if the capture has none.
     binary: Hashable | None
 
 

@@ -1,4 +1,4 @@
-"""Undoing the newest rewrite by retention, with what was committed since; it decides no rule.
+"""Undoes the newest rewrite by retention, and keeps what was committed since.
 
 An undoing is a rewrite as any other, by the same steps: `main` becomes the history of before, and
 on top of it the commits since, which have the same trees. What it replaces is kept as well: to undo
@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import pygit2
 
 from confkeep.errors import RepositoryDamaged, UndoImpossible
-from worker.store import id_map, index_build
 from worker.store.git import durable, flock, refs
-from worker.store.id_map import IdMap
-from worker.store.index import open_index
-from worker.store.index_build import RawCommit
-from worker.store.repository import TenantRepository, open_repository
+from worker.store.history import index_build
+from worker.store.history.index import open_index
+from worker.store.history.index_build import RawCommit
+from worker.store.repository import id_map
+from worker.store.repository.id_map import IdMap
+from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.rewriting import prune
 from worker.store.rewriting.rewrite import (
     HistoryWriter,

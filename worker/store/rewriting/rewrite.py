@@ -1,4 +1,4 @@
-"""Replaces a history by another one in one durable step; what the other one holds, its makers decide.
+"""Replaces a history by another one in one durable step.
 
 `docs/retention.md` explains the steps and what a crash between each two of them leaves. The makers
 are `rewrite_selection`, for retention, and `rewrite_erasure`.
@@ -16,15 +16,16 @@ from typing import Final, Self
 import pygit2
 
 from confkeep.errors import RepositoryDamaged, StoreError
-from worker.store import id_map, index_build, recovery
-from worker.store.backup import DEVICE_ID_HEADER
-from worker.store.commit import move_main, write_pack
 from worker.store.git import durable, keep, pack, refs
 from worker.store.git.pack import PackEncoder, PackObject
 from worker.store.git.root_tree import RootTree
-from worker.store.id_map import RemovedBackup, Rewrite
-from worker.store.index_build import RawCommit
-from worker.store.repository import TenantRepository
+from worker.store.history import index_build
+from worker.store.history.index_build import RawCommit
+from worker.store.repository import id_map, recovery
+from worker.store.repository.backup import DEVICE_ID_HEADER
+from worker.store.repository.id_map import RemovedBackup, Rewrite
+from worker.store.repository.tenant_repository import TenantRepository
+from worker.store.writing.commit import move_main, write_pack
 
 #: Where the histories before a rewrite stay for the grace time; the name goes on with the time.
 BEFORE_REFS: Final = "refs/confkeep/before-retention/"
@@ -44,9 +45,9 @@ _NAME_BYTES: Final = 36
 class Made:
     """Another history, whose objects are durable and which nothing refers to yet."""
 
-    #: 40 hex digits; None: nothing is left.
+    #: 40 hex digits; None if nothing is left.
     tip: str | None = None
-    #: The old and the new id of each commit whose id changed; None: it goes.
+    #: The old and the new id of each commit whose id changed; None if it goes.
     changed_ids: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     removed: list[RemovedBackup] = field(default_factory=list)
     #: The ids of backups whose binary goes.
@@ -100,7 +101,6 @@ def replace_history(
         move_main(repository.path, tip, made.tip)
     durable.failpoint("rewritten")
     id_map.settle(repository.path)
-    repository.kept.root = None
 
 
 def _free_name(repository: TenantRepository, now_s: int) -> str:
@@ -130,7 +130,7 @@ class HistoryWriter:
     """
 
     def __init__(self, repository: TenantRepository, main: str | None, keeps: ExitStack) -> None:
-        """Begin while `main` names the commit `main` (40 hex digits; None: there is none).
+        """Begin while `main` names the commit `main` (40 hex digits; None if there is none).
 
         Args:
             keeps: to be closed when refs reach all that was written, as `keep.name_pack` says.

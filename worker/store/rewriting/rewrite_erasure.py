@@ -1,4 +1,4 @@
-"""A history, of any shape, without one device; it moves no ref and removes nothing."""
+"""Makes a history, of any shape, without one device."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Final
 import pygit2
 from pygit2.enums import SortMode
 
-from worker.store import index_build, reader
-from worker.store.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER
 from worker.store.git import pack
-from worker.store.id_map import RemovedBackup
-from worker.store.index_build import RawCommit, compare_trees
-from worker.store.repository import TenantRepository
+from worker.store.history import index_build
+from worker.store.history.index_build import RawCommit, compare_trees
+from worker.store.repository import reader
+from worker.store.repository.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER
+from worker.store.repository.id_map import RemovedBackup
+from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.rewriting.rewrite import HistoryWriter, Made
 
 _EMPTY: Final = pack.object_id(pack.TREE, b"").hex()

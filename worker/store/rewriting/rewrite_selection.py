@@ -1,13 +1,13 @@
-"""The history that is left when rules remove captures and binaries of a chain; it moves no ref."""
+"""Makes the history that is left when rules remove captures and binaries of a chain."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.store import index_build
-from worker.store.id_map import RemovedBackup
-from worker.store.repository import TenantRepository
+from worker.store.history import index_build
+from worker.store.repository.id_map import RemovedBackup
+from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.rewriting.history_scan import Scanned, without_binary
 from worker.store.rewriting.rewrite import HistoryWriter, Made
 
@@ -21,11 +21,11 @@ class Selection:
     keep: Sequence[bool]
     #: Captures that stay without their binary.
     drop_binary: Sequence[bool]
-    #: The commit below the first one, 40 hex digits; None: there is none.
+    #: The commit below the first one, 40 hex digits; None if there is none.
     base: str | None = None
 
     def first_affected(self) -> int | None:
-        """The number of the first commit that is not to stay as it is; None: all stay."""
+        """The number of the first commit that is not to stay as it is; None if all stay."""
         for number, (keep, drop) in enumerate(zip(self.keep, self.drop_binary, strict=True)):
             if not keep or drop:
                 return number

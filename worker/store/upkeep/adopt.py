@@ -1,4 +1,4 @@
-"""Taking over bare tenant repositories that something else wrote, in place; it rewrites no history.
+"""Takes over, in place, bare tenant repositories that something else wrote.
 
 HEAD is made to point to `main`, and `main` to go on where HEAD's branch stopped when there is no
 `main`; the history index is built; all is verified. Loose objects are packed only when asked.
@@ -12,11 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.store import reader
 from worker.store.git import flock, ownership
 from worker.store.git.durable import file_system_errors
-from worker.store.index import open_index
-from worker.store.repository import TenantRepository, create_repository, open_repository
+from worker.store.history.index import open_index
+from worker.store.repository import reader
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    create_repository,
+    open_repository,
+)
 from worker.store.upkeep.repack import repack
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Report
@@ -31,7 +35,7 @@ class State:
 
     #: What HEAD names: a ref, or a commit's id when it is detached.
     head: str
-    #: The newest commit; None: there is none.
+    #: The newest commit; None if there is none.
     tip: str | None
     commits: int
     devices: int

@@ -1,4 +1,4 @@
-"""The audit file of a store: one line for each erasure, never changed; it holds ids and no payload."""
+"""The audit file of a store: one line for each erasure, with ids and no payload."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fresh clone of a repository, in which nothing is shared with it; it changes neither's history."""
+"""Makes a fresh clone of a repository that shares nothing with it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def clone_repository(
         stop: asked while git runs; when it says so, git is killed, with all that it started.
 
     Returns:
-        Why it failed; None: it did not.
+        Why it failed; None if it did not.
     """
     # Root starts no program that obeys another user's configuration.
     if git_problem() is not None or modes.user_of(path) is not None:

@@ -1,4 +1,4 @@
-"""Proving that a restore works: a random sample restored from a fresh clone; it changes no backup.
+"""Proves that a restore works: restores a random sample from a fresh clone.
 
 For each version of the sample, two witnesses must agree: the files that come out of the clone, read
 back from a folder that was empty, and what the repository's own history says about them.
@@ -22,12 +22,12 @@ import pygit2
 
 from confkeep.errors import NotInStore, RepositoryDamaged, StoreUnavailable
 from confkeep.routeros.script import binary_kind, parse_script
-from worker.store import reader
-from worker.store.backup import BINARY_NAME, EXPORT_NAME, FILE_NAMES, Version
 from worker.store.git.durable import file_system_errors
-from worker.store.index import HistoryIndex, open_index
-from worker.store.line_delta import count_changed_lines
-from worker.store.repository import TenantRepository, open_repository
+from worker.store.history.index import HistoryIndex, open_index
+from worker.store.repository import reader
+from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, FILE_NAMES, Version
+from worker.store.repository.line_delta import count_changed_lines
+from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.upkeep.clone import clone_repository
 from worker.store.upkeep.drill_report import DrillReport, Point, Restored
 
@@ -182,7 +182,8 @@ class _Drill:
             )
 
     def _compare(self, clone: TenantRepository, said: Version, found: Restored) -> Restored:
-        device, problems = found.device_id, []
+        device, problems, detail = found.device_id, [], said.detail
+        assert detail is not None
         here = reader.find_commit(self._source, said.sha)
         there = reader.find_commit(clone, said.sha)
         pair = reader.read_pair(clone, there, device)
@@ -199,8 +200,8 @@ class _Drill:
             restored = files.get(name)
             problems += _differences(name, restored, blobs.get(name))
         for name, restored, size in (
-            (EXPORT_NAME, export, said.export_bytes),
-            (BINARY_NAME, binary, said.binary_bytes),
+            (EXPORT_NAME, export, detail.export_bytes),
+            (BINARY_NAME, binary, detail.binary_bytes),
         ):
             if (None if restored is None else len(restored)) != size:
                 problems.append(f"{name} has not the size that the history says: {size}")
@@ -209,10 +210,10 @@ class _Drill:
             parent = reader.find_commit(clone, str(there.parent_ids[0]))
             old = reader.read_pair(clone, parent, device).export
         added, removed = count_changed_lines(old or b"", export or b"")
-        if (added, removed) != (said.lines_added, said.lines_removed):
+        if (added, removed) != (detail.lines_added, detail.lines_removed):
             problems.append(
                 f"+{added} -{removed} lines, and the history says "
-                f"+{said.lines_added} -{said.lines_removed}"
+                f"+{detail.lines_added} -{detail.lines_removed}"
             )
         script = None if export is None else parse_script(export)
         shutil.rmtree(folder)
@@ -241,10 +242,11 @@ class _Drill:
             self._report.curves[device] = [
                 Point(
                     _captured_at(reader.find_commit(self._source, version.sha)),
-                    version.export_bytes or 0,
-                    version.binary_bytes or 0,
+                    version.detail.export_bytes or 0,
+                    version.detail.binary_bytes or 0,
                 )
                 for version in reversed(versions)
+                if version.detail is not None
             ]
         # Without a complete index each answer would cost the tenant's whole history.
         known = devices if index.is_complete(tip) else distinct

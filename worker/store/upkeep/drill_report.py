@@ -1,4 +1,4 @@
-"""What a drill did in one repository; it restores nothing."""
+"""What a drill did in one repository."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Restored:
     sha: str
     #: The author's date.
     captured_at: dt.datetime
-    #: Sizes of the files that were restored; None: the version does not hold that file.
+    #: Sizes of the files that were restored; None if the version does not hold that file.
     export_bytes: int | None = None
     binary_bytes: int | None = None
     #: Against the version before, recomputed.
@@ -22,7 +22,7 @@ class Restored:
     lines_removed: int | None = None
     #: How much of the export is no line of a RouterOS script, from 0 to 1.
     unrecognised_share: float | None = None
-    #: Whether the export has a line that RouterOS might have written; None: there is no export. Says
+    #: Whether the export has a line that RouterOS might have written; None if there is no export. Says
     #: nothing about the restore: another maker's text is restored as exactly as any.
     looks_like_routeros: bool | None = None
     #: `plain`, `encrypted` or `unknown`.
@@ -63,7 +63,7 @@ class DrillReport:
     tenant_id: str
     #: The same seed on the same history takes the same sample.
     seed: int
-    #: The commit whose history was sampled; None: there is none, so there is nothing to restore.
+    #: The commit whose history was sampled; None if there is none, so there is nothing to restore.
     tip: str | None = None
     #: Devices in the newest commit.
     devices: int = 0

@@ -1,4 +1,4 @@
-"""Repacking a tenant's repository beside its writers; it moves no ref and loses no object.
+"""Repacks a tenant's repository beside its writers.
 
 Git only ever adds: it writes packs, a multi-pack-index and a commit-graph, all synced. What has
 become superfluous is removed by us, after the folder's names are durable (git does not sync those)
@@ -35,9 +35,9 @@ from confkeep.errors import (
     RepositoryBusy,
     StoreUnavailable,
 )
-from worker.store import recovery
 from worker.store.git import durable, flock, ownership, pack_set
 from worker.store.git.git_process import Git, Progress, require_git
+from worker.store.repository import recovery
 from worker.store.upkeep import repack_state
 
 #: The full repack's search for deltas, by measurement (`docs/maintenance.md`): as small as that of
@@ -67,7 +67,7 @@ class Repacked:
     bytes_after: int
     loose_before: int
     duration_s: float
-    #: Why it was not a full one; None: it was.
+    #: Why it was not a full one; None if it was.
     no_full: str | None
 
 

@@ -1,4 +1,4 @@
-"""What maintenance remembers of a repository, and when a full repack pays; it runs nothing.
+"""What maintenance remembers of a repository, and when a full repack pays.
 
 `confkeep.maintenance` holds the state as JSON. It is a memory and no truth: without it, or when it
 makes no sense, the next repack acts as the first one.
@@ -73,7 +73,7 @@ def write_state(path: Path, state: State) -> None:
 
 
 def why_no_full(state: State, size_bytes: int, now: float) -> str | None:
-    """Why a full repack would come too early or save too little; None: it pays.
+    """Why a full repack would come too early or save too little; None if it pays.
 
     The estimate: what was added since the last one shrinks as what was added before that one did.
     Whatever the estimate says, a repository that has doubled is repacked.

@@ -1,4 +1,4 @@
-"""Rebuilding what is derived in a repository; it touches no ref and no object that a ref needs.
+"""Rebuilds damaged files that can be derived from git.
 
 Mended are the history index, an idx whose pack is intact, HEAD, the configuration (the damaged one
 is kept as `config.damaged`), files of dead writers, halves of packs of which no ref needs anything,
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from confkeep.errors import ConfkeepError, MaintenanceFailed, RepositoryBusy
-from worker.store import id_map, recovery
 from worker.store.git import durable, flock, git_config, ownership
 from worker.store.git.git_objects import git_for_objects
 from worker.store.git.refs import MAIN_REF
-from worker.store.index import open_index
-from worker.store.index_build import Progress
-from worker.store.repository import open_repository
+from worker.store.history.index import open_index
+from worker.store.history.index_build import Progress
+from worker.store.repository import id_map, recovery
+from worker.store.repository.tenant_repository import open_repository
 from worker.store.upkeep.verify_report import REPAIRABLE, Finding, Kind, Report
 
 #: How the file system refuses to take a folder for a file.

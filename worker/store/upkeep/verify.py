@@ -1,4 +1,4 @@
-"""Verifying a tenant's repository, bit by bit, with git's own programs; it changes nothing.
+"""Verifies a tenant's repository, bit by bit, with git's own programs.
 
 What ends one part of it unforeseen is a finding, and the other parts go on.
 
@@ -35,15 +35,22 @@ from typing import Final
 import pygit2
 
 from confkeep.errors import ConfkeepError, MaintenanceFailed
-from worker.store import index_build, reader
-from worker.store.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME
 from worker.store.git import pack_set
 from worker.store.git.git_objects import BLOB, TREE, BadObject, GitObjects, git_for_objects
 from worker.store.git.git_process import require_git
 from worker.store.git.refs import MAIN_REF
-from worker.store.index import INDEX_NAME
-from worker.store.index_build import RawCommit, compare_trees, entries_of, is_device, is_uniform
-from worker.store.repository import TenantRepository, open_repository
+from worker.store.history import index_build
+from worker.store.history.index import INDEX_NAME
+from worker.store.history.index_build import (
+    RawCommit,
+    compare_trees,
+    entries_of,
+    is_device,
+    is_uniform,
+)
+from worker.store.repository import reader
+from worker.store.repository.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME, pack_uuid
+from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.upkeep.verify_files import (
     Half,
     check_config,
@@ -166,7 +173,7 @@ class _Verification:
         self._bad: set[bytes] = set()
         #: A root tree's id and whether it holds devices alone.
         self._uniform = ("", False)
-        #: For each device the commits that changed it, newest first; None: there are merges.
+        #: For each device the commits that changed it, newest first; None if there are merges.
         self._changes: dict[bytes, list[bytes]] | None = defaultdict(list)
         self._ids: list[tuple[bytes, bytes]] = []
         #: The commits that `main` reaches.
@@ -344,7 +351,7 @@ class _Verification:
             self._changes = None
         backup_id = reader.id_in_header(commit.raw, BACKUP_ID_HEADER)
         if of_main and backup_id is not None:
-            self._ids.append((index_build.pack_uuid(backup_id), id_))
+            self._ids.append((pack_uuid(backup_id), id_))
         tree = self._tree(commit.tree)
         old: bytes | None = b""
         parent_tree = ""
@@ -366,7 +373,7 @@ class _Verification:
                 text = f"commit {id_.hex()} lost it from its tree"
                 self.report.add(Kind.DEVICE, name.decode(), text)
             if of_main and self._changes is not None and is_device(name):
-                self._changes[index_build.pack_uuid(name.decode())].append(id_)
+                self._changes[pack_uuid(name.decode())].append(id_)
 
     # 5
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from confkeep.errors import RepositoryDamaged, SideFileDamaged
-from worker.store import id_map, recovery
 from worker.store.git import flock, git_config, keep
 from worker.store.git.git_objects import GitObjects
-from worker.store.index_build import pack_uuid
+from worker.store.repository import id_map, recovery
+from worker.store.repository.backup import pack_uuid
 from worker.store.rewriting.retention_file import RULES_NAME, load_rules
 from worker.store.rewriting.rewrite import BEFORE_REFS
 from worker.store.upkeep.verify_report import Kind, Report
@@ -231,7 +231,7 @@ def _check_trailer(report: Report, file: Path, kind: Kind) -> bool:
 
 
 def _trailer_problem(file: Path) -> str | None:
-    """Why a file does not end with the checksum of what stands before; None: it does, or is gone."""
+    """Why a file does not end with the checksum of what stands before; None if it does, or is gone."""
     hasher = hashlib.sha1(usedforsecurity=False)
     try:
         with file.open("rb") as opened:

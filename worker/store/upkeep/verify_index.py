@@ -1,4 +1,4 @@
-"""Verifying the history index against git; it changes nothing."""
+"""Verifies the history index against git."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.store import index_build
 from worker.store.git import refs
 from worker.store.git.refs import MAIN_REF
-from worker.store.index import INDEX_NAME
-from worker.store.index_build import RawCommit
-from worker.store.index_file import NO_MERGE, Damaged, IndexFile, Unfinished, Unusable
-from worker.store.index_rows import detail_of
-from worker.store.repository import TenantRepository
+from worker.store.history import index_build
+from worker.store.history.index import INDEX_NAME
+from worker.store.history.index_build import RawCommit
+from worker.store.history.index_file import NO_MERGE, Damaged, IndexFile, Unfinished, Unusable
+from worker.store.repository.backup import unpack_uuid
+from worker.store.repository.detail import read_detail
+from worker.store.repository.tenant_repository import TenantRepository
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class GitSide:
     git: TenantRepository
     #: The commit of `main`.
     tip: bytes | None
-    #: For each device the commits that changed it, newest first; None: there is a merge.
+    #: For each device the commits that changed it, newest first; None if there is a merge.
     changes: Mapping[bytes, Sequence[bytes]] | None
     #: The backup ids in `main`, each with its commit.
     backup_ids: Sequence[tuple[bytes, bytes]]
@@ -68,7 +69,7 @@ def set_back(
     reached: Container[bytes],
     holds: Callable[[bytes], bool],
 ) -> str | None:
-    """Whether `main` was set back, with the way back; None: it was not, as far as the index tells.
+    """Whether `main` was set back, with the way back; None if it was not, as far as the index tells.
 
     The index is made complete for a commit after `main` names it, and never before.
 
@@ -79,7 +80,7 @@ def set_back(
     tip = _tip_of_index(git.path / INDEX_NAME)
     if tip is None or tip in reached or not holds(tip):
         return None
-    ids = git.kept.ids.get(git.path, git.git)
+    ids = git.ids.get(git.path, git.git)
     if ids is not None and (ids.fates(tip.hex()) or ids.old_tip() == tip.hex()):
         return None  # a rewrite that was killed before the index followed
     now = refs.read_main(git.path)
@@ -94,7 +95,7 @@ def set_back(
 
 
 def _tip_of_index(path: Path) -> bytes | None:
-    """The commit for which the index is complete; None: it does not say, or is damaged."""
+    """The commit for which the index is complete; None if it does not say, or is damaged."""
     try:
         file = IndexFile(path)
     except Unusable:
@@ -119,7 +120,7 @@ def _row_findings(
     if changes is None or file.root.base != NO_MERGE:
         merged = index_build.read_merged(side.git.git, (file.root.tip or b"").hex(), None)
         changes = {
-            device: [entry.sha for entry in reversed(listed)]
+            device: [version.id for version in reversed(listed)]
             for device, listed in merged.versions.items()
         }
     newest = {listed[0] for listed in changes.values()}
@@ -130,23 +131,23 @@ def _row_findings(
     last: str | None = None
     for number, row in enumerate(file.commits()):
         tick(number + 1, file.root.commits)
-        commit = side.commit(row.sha)
+        commit = side.commit(row.id)
         entry = None if commit is None else commit.entry(())
-        if commit is None or entry is None or entry.as_row() != row:
-            yield f"its row of commit {row.sha.hex()} is not what git says"
+        if commit is None or entry is None or entry.version != row:
+            yield f"its row of commit {row.sha} is not what git says"
             return
         if number > file.root.base and commit.parents != ([] if last is None else [last]):
-            yield f"commit {row.sha.hex()} is not where git has it"
+            yield f"commit {row.sha} is not where git has it"
         last = commit.sha
         when = number, row.committed_s
         if entry.seen is not None:
             seen[entry.seen] = when
-        if row.sha in newest:
-            changed[row.sha] = when
+        if row.id in newest:
+            changed[row.id] = when
         if merged is not None:
-            shas.add(row.sha)
+            shas.add(row.id)
     if last != (file.root.tip or b"").hex() or (
-        merged is not None and shas != {entry.sha for entry in merged.commits}
+        merged is not None and shas != {entry.version.id for entry in merged.commits}
     ):
         yield "it does not list the commits that git has"
         return
@@ -154,13 +155,13 @@ def _row_findings(
         yield "it does not list the devices that git has"
     for device, expected in changes.items():
         rows = list(file.versions(device))
-        if [row.sha for row in rows] != list(expected):
+        if [row.id for row in rows] != list(expected):
             yield f"it does not list the versions of {device.hex()} that git has"
             continue
-        name, detail = index_build.unpack_uuid(device), rows[0].detail
-        if detail and detail != detail_of(side.git, rows[0].sha.hex(), name):
-            yield f"its line counts of commit {rows[0].sha.hex()} are not what git says"
-        when = changed[rows[0].sha]
+        detail = rows[0].detail
+        if detail and detail != read_detail(side.git, rows[0].sha, unpack_uuid(device)):
+            yield f"its line counts of commit {rows[0].sha} are not what git says"
+        when = changed[rows[0].id]
         # Up to the base a backup's own word goes before any change.
         if device not in seen or when[0] > max(seen[device][0], file.root.base):
             seen[device] = when

@@ -1,4 +1,4 @@
-"""Verifying refs and HEAD as bytes: what git would read leniently is a finding too; reads no object."""
+"""Verifies refs and HEAD as bytes: what git reads leniently is a finding too."""
 
 from __future__ import annotations
 

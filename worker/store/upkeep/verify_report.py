@@ -1,4 +1,4 @@
-"""What a verification tells: findings, what each is about, and how it ended; plain data."""
+"""What a verification tells: its findings, what each is about, and how it ended."""
 
 from __future__ import annotations
 

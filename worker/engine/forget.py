@@ -1,4 +1,4 @@
-"""Erasing a device or a tenant everywhere: the inbox is looked at, git and Redis are cleared; it asks nobody."""
+"""Erases a device or a tenant everywhere: in git, in Redis and in the staging."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from confkeep.observe.logs import get_logger
 from confkeep.queue import arrivals
 from confkeep.settings import Settings
 from worker.broker import locks, received
-from worker.queue import dead_letters, erase, inbox
-from worker.store.repository import repository_path, require_store
+from worker.queue import dead_letters, erase
+from worker.queue.inbox import Inbox
+from worker.store.repository.tenant_repository import repository_path, require_store
 from worker.store.rewriting import forget
 from worker.store.upkeep import audit
 
@@ -36,13 +37,13 @@ _MOST: Final = 10_000_000
 class Erased:
     """What an erasure removed."""
 
-    #: Of a device, its commits; None: a tenant's repository went whole.
+    #: The device's commits; None if a tenant's whole repository went.
     commits: int | None
     dead_letters: int
     #: Result records, rows of the last commits and staged bytes in Redis, and files on the volume.
     records: int
-    #: Of a device: bytes that some client has handed over for the tenant and that no message refers
-    #: to. Whose they are nobody can tell; those that no message comes for go within a day.
+    #: Bytes that a client staged for the tenant and that no message refers to. Nobody can tell whether
+    #: they are the device's; the tidying deletes them after a day.
     handed_over: int = 0
 
 
@@ -64,13 +65,14 @@ def forget_device(
     """
     tenant, device = checked_uuid("tenant_id", tenant_id), checked_uuid("device_id", device_id)
     client = get_client(settings)
+    inbox = Inbox(client, settings, tenant)
     path = repository_path(settings.git_store_path, tenant)
 
     def what_waits() -> str | None:
         # In the order in which a backup goes on, so that none is missed.
         messages = _messages(client, tenant, device)
         entries = [entry for _arrival, entry in arrivals.peek(client, tenant)]
-        entries += [waiting.entry for waiting in inbox.peek(client, tenant, _MOST)]
+        entries += [waiting.entry for waiting in inbox.peek(_MOST)]
         if any(entry.device_id == device for entry in entries):
             return f"the inbox of tenant {tenant} holds backups of device {device}"
         return messages
@@ -94,9 +96,9 @@ def forget_device(
         ids = {*gone.backup_ids, *(letter.backup_id for letter in letters)}
         # Nobody knows whether these are the device's: what waits under such an id stays.
         unsigned = {letter.unsigned_id for letter in letters if letter.unsigned_id is not None}
-        ids |= unsigned - {w.entry.backup_id for w in inbox.peek(client, tenant, _MOST)}
-        records = erase.clear(client, settings, tenant, letters, ids, device)
-        handed_over = erase.unnamed_handoffs(client, settings, tenant)
+        ids |= unsigned - {w.entry.backup_id for w in inbox.peek(_MOST)}
+        records = erase.clear(inbox, letters, ids, device)
+        handed_over = erase.unnamed_handoffs(inbox)
         erased = Erased(gone.commits, len(letters), records, handed_over)
         _note(settings, "device.forget", tenant, device, state="done", commits=erased.commits)
     return erased
@@ -117,11 +119,12 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
     """
     tenant = checked_uuid("tenant_id", tenant_id)
     client = get_client(settings)
+    inbox = Inbox(client, settings, tenant)
     path = repository_path(settings.git_store_path, tenant)
 
     def what_waits() -> str | None:
         messages = _messages(client, tenant, None)
-        if inbox.depth(client, tenant):
+        if inbox.depth():
             return f"the inbox of tenant {tenant} is not empty"
         return messages
 
@@ -137,8 +140,8 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
         every = dead_letters.list_dead_letters(client)
         letters = [letter for letter in every if letter.tenant_id == tenant]
         ids = {letter.backup_id for letter in letters}
-        records = erase.clear(client, settings, tenant, letters, ids, None)
-        records += erase.clear_tenant(client, settings, tenant)
+        records = erase.clear(inbox, letters, ids, None)
+        records += erase.clear_tenant(inbox)
         if path.parent.is_dir():
             _note(settings, "tenant.forget", tenant, None, state="done")
     if not there and not letters and not records:
@@ -147,7 +150,7 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
 
 
 def _wait(what_waits: Callable[[], str | None], wait_s: float) -> None:
-    """Until nothing waits, or the time is over; the caller looks again under the lock."""
+    """Wait until nothing waits or the time is over; the caller looks again under the lock."""
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline and what_waits() is not None:
         time.sleep(_POLL_S)

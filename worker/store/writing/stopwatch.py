@@ -1,4 +1,4 @@
-"""How long the steps of a batch take; it reports to nobody."""
+"""How long the steps of a batch take."""
 
 from __future__ import annotations
 

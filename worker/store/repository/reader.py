@@ -1,4 +1,4 @@
-"""Reading a tenant's repository: files, versions and differences; it never writes."""
+"""Reads a tenant's repository: files, versions and devices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pygit2
 from pygit2.enums import ObjectType
 
 from confkeep.errors import NotInStore, RemovedByRetention, RepositoryDamaged
-from worker.store.backup import (
+from worker.store.repository.backup import (
     BACKUP_ID_HEADER,
     BINARY_NAME,
     DEVICE_ID_HEADER,
@@ -22,16 +22,16 @@ from worker.store.backup import (
     checked_commit_id,
     checked_file_name,
     checked_uuid,
-    decode_text,
+    pack_uuid,
 )
-from worker.store.repository import TenantRepository, damage, tells_damage
+from worker.store.repository.tenant_repository import TenantRepository, damage, tells_damage
 
 _ID_DIGITS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The two files of a device in one commit; None: the commit does not hold that file."""
+    """The two files of a device in one commit; None if the commit does not hold that file."""
 
     export: bytes | None
     binary: bytes | None
@@ -47,7 +47,7 @@ def find_commit(repository: TenantRepository, commit_sha: str) -> pygit2.Commit:
         RemovedByRetention: it was in the history, and is not any more.
     """
     wanted = checked_commit_id(commit_sha)
-    ids = repository.kept.ids.get(repository.path, repository.git)
+    ids = repository.ids.get(repository.path, repository.git)
     fates = [] if ids is None else ids.fates(wanted)
     if not fates:
         return _existing(repository, wanted)
@@ -119,7 +119,7 @@ def _binary_removed_s(
 ) -> int | None:
     raw = commit.read_raw()
     backup_id = id_in_header(raw, BACKUP_ID_HEADER)
-    ids = repository.kept.ids.get(repository.path, repository.git)
+    ids = repository.ids.get(repository.path, repository.git)
     if ids is None or backup_id is None or id_in_header(raw, DEVICE_ID_HEADER) != device_id:
         return None
     return ids.binary_removed_s(backup_id)
@@ -130,6 +130,16 @@ def read_pair(repository: TenantRepository, commit: pygit2.Commit, device_id: st
     """Both files of a device as they were in a commit; of an unknown device neither is there."""
     tree_id = _device_tree_id(commit, device_id)
     return Pair(*(_file_in(repository, tree_id, name) for name in (EXPORT_NAME, BINARY_NAME)))
+
+
+def read_change(
+    repository: TenantRepository, commit: pygit2.Commit, device_id: str
+) -> tuple[Pair, Pair]:
+    """Both files of a device before a commit, in its first parent, and in it."""
+    new = read_pair(repository, commit, device_id)
+    if not commit.parent_ids:
+        return Pair(None, None), new
+    return read_pair(repository, commit.parents[0], device_id), new
 
 
 @tells_damage
@@ -197,11 +207,12 @@ def _walk(repository: TenantRepository, device: str, tip: pygit2.Oid | None) -> 
 def version_of(commit: pygit2.Commit) -> Version:
     """What a commit says about itself."""
     raw = commit.read_raw()
+    backup_id = id_in_header(raw, BACKUP_ID_HEADER)
     return Version(
-        sha=str(commit.id),
-        message=decode_text(raw_message(raw)),
-        committed_at=dt.datetime.fromtimestamp(commit.commit_time, dt.UTC),
-        backup_id=id_in_header(raw, BACKUP_ID_HEADER),
+        commit.id.raw,
+        commit.commit_time,
+        None if backup_id is None else pack_uuid(backup_id),
+        raw_message(raw),
     )
 
 
@@ -253,7 +264,7 @@ def _commit(repository: TenantRepository, commit_id: pygit2.Oid) -> pygit2.Commi
 
 
 def _entry(commit: pygit2.Commit, device_id: str) -> tuple[pygit2.Oid, int] | None:
-    """What stands under the device's name in a commit: its id and mode; None: nothing."""
+    """What stands under the device's name in a commit: its id and mode; None if nothing is."""
     try:
         entry = commit.tree[device_id]
     except KeyError:

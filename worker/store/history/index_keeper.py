@@ -1,4 +1,4 @@
-"""Keeps the history index complete, or has it built anew; `worker.store.index` answers from it."""
+"""Keeps the history index complete, or rebuilds it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 import pygit2
 
 from confkeep import modes
-from worker.store import index_build
-from worker.store.index_build import Progress
-from worker.store.index_file import Damaged, Entry, IndexFile, Unusable, delete_file
-from worker.store.repository import TenantRepository, damage
+from worker.store.history import index_build
+from worker.store.history.index_build import Progress
+from worker.store.history.index_file import Damaged, Entry, IndexFile, Unusable, delete_file
+from worker.store.repository.tenant_repository import TenantRepository, damage
 
 INDEX_NAME: Final = "confkeep.index"
 DAMAGE_MARK: Final = "confkeep.index-damaged"
@@ -84,7 +84,7 @@ class IndexKeeper:
         leaves this method; a damaged file is marked for being built anew.
 
         Args:
-            parent_sha: the commit below the first of `entries`; None: there is none.
+            parent_sha: the commit below the first of `entries`; None if there is none.
         """
         try:
             if self._mark.exists():
@@ -163,7 +163,7 @@ class IndexKeeper:
             if len(batch) == _CATCH_UP_BATCH or done == total:
                 if not file.append(known, batch):
                     raise Unusable("another process wrote meanwhile")
-                known, batch = batch[-1].sha, []
+                known, batch = batch[-1].version.id, []
             if progress is not None and (done % 100 == 0 or done == total):
                 progress(done, total)
 

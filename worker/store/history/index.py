@@ -1,4 +1,4 @@
-"""The history index: a device's versions at the cost of the answer; derived from git, never trusted over it.
+"""The history index: answers a device's history at the cost of the answer. Derived from git.
 
 The reader's algorithm
 ----------------------
@@ -33,19 +33,23 @@ from typing import TypeVar
 import pygit2
 
 from confkeep.errors import NotInStore
-from worker.store import index_build, reader
-from worker.store.backup import (
+from worker.store.history import index_build
+from worker.store.history.index_build import MergedHistory
+from worker.store.history.index_file import Entry, IndexFile, Unusable
+from worker.store.history.index_keeper import DAMAGE_MARK as DAMAGE_MARK
+from worker.store.history.index_keeper import INDEX_NAME as INDEX_NAME
+from worker.store.history.index_keeper import IndexKeeper, raw_id, tells_damage_of_git
+from worker.store.repository import reader
+from worker.store.repository.backup import (
     BACKUP_ID_HEADER,
+    Detail,
     Version,
     checked_uuid,
+    pack_uuid,
+    unpack_uuid,
 )
-from worker.store.index_build import MergedHistory, pack_uuid, unpack_uuid
-from worker.store.index_file import Detail, Entry, IndexFile, Row, Unusable
-from worker.store.index_keeper import DAMAGE_MARK as DAMAGE_MARK
-from worker.store.index_keeper import INDEX_NAME as INDEX_NAME
-from worker.store.index_keeper import IndexKeeper, raw_id, tells_damage_of_git
-from worker.store.index_rows import detail_of, row_of, version_of
-from worker.store.repository import TenantRepository
+from worker.store.repository.detail import read_detail
+from worker.store.repository.tenant_repository import TenantRepository
 
 _Value = TypeVar("_Value")
 
@@ -124,7 +128,7 @@ class HistoryIndex(IndexKeeper):
         return None, missing
 
     def last_seen(self, device_id: str, *, tip: pygit2.Oid | str | None) -> dt.datetime | None:
-        """When a device was last backed up, changed or not; None: not known to the index.
+        """When a device was last backed up, changed or not; None if not known to the index.
 
         Only says what the index knows when it is complete for `tip`.
         """
@@ -157,8 +161,7 @@ class HistoryIndex(IndexKeeper):
             lambda history: dict(history.seen),
         )
         for entry in above:
-            devices = entry.changed if entry.seen is None else (*entry.changed, entry.seen)
-            seen_s.update(dict.fromkeys(devices, entry.committed_s))
+            seen_s.update(dict.fromkeys(entry.devices, entry.version.committed_s))
         return {
             unpack_uuid(device): dt.datetime.fromtimestamp(at_s, dt.UTC)
             for device, at_s in seen_s.items()
@@ -181,11 +184,8 @@ class HistoryIndex(IndexKeeper):
         for entry in above:
             for device in entry.changed:
                 many, _older = found.pop(device, (0, None))
-                found[device] = many + 1, entry.as_row()
-        return {
-            unpack_uuid(device): (many, version_of(newest))
-            for device, (many, newest) in reversed(found.items())
-        }
+                found[device] = many + 1, entry.version
+        return {unpack_uuid(device): row for device, row in reversed(found.items())}
 
     def _known(
         self,
@@ -247,24 +247,24 @@ class HistoryIndex(IndexKeeper):
         except Unusable as error:
             self._note(error)
             walk = reader.walk_versions(self._repository, device, tip=pygit2.Oid(raw=raw_tip))
-            rows = [row_of(version) for version in islice(walk, most)]
+            rows = list(islice(walk, most))
         if start is not None:
-            shas = [row.sha for row in rows]
-            if start not in shas:
+            ids = [row.id for row in rows]
+            if start not in ids:
                 raise NotInStore(f"commit {before} is no version of device {device}")
-            rows = rows[shas.index(start) + 1 :]
+            rows = rows[ids.index(start) + 1 :]
         if details or config_changes_only:
             rows = self._with_details(device, rows, limit, only_changed=config_changes_only)
-        return [version_of(row) for row in rows[:limit]]
+        return rows[:limit]
 
-    def _rows(self, device: bytes, tip: bytes, most: int | None) -> list[Row]:
+    def _rows(self, device: bytes, tip: bytes, most: int | None) -> list[Version]:
         with self._reading() as file:
             newest, missing = self._locate(file, tip)
             rows = []
             if missing:
                 parent = None if file.root.tip is None else file.root.tip.hex()
                 rows = [
-                    entry.as_row()
+                    entry.version
                     for entry in index_build.linear_entries(self._git, parent, missing)
                     if device in entry.changed
                 ]
@@ -274,17 +274,17 @@ class HistoryIndex(IndexKeeper):
             return rows
 
     def _with_details(
-        self, device: str, rows: list[Row], limit: int | None, *, only_changed: bool
-    ) -> list[Row]:
+        self, device: str, rows: list[Version], limit: int | None, *, only_changed: bool
+    ) -> list[Version]:
         """Rows with details; looks up what is unknown, and keeps it if it can."""
-        filled: list[Row] = []
+        filled: list[Version] = []
         learnt: dict[bytes, Detail] = {}
         for row in rows:
             if limit is not None and len(filled) >= limit:
                 break
             detail = row.detail
             if detail is None:
-                detail = learnt[row.sha] = detail_of(self._repository, row.sha.hex(), device)
+                detail = learnt[row.id] = read_detail(self._repository, row.sha, device)
             if detail.export_changed or not only_changed:
                 filled.append(replace(row, detail=detail))
         if learnt:
@@ -302,8 +302,8 @@ class HistoryIndex(IndexKeeper):
             self._note(error)
 
 
-def _devices_of(history: MergedHistory) -> dict[bytes, tuple[int, Row]]:
+def _devices_of(history: MergedHistory) -> dict[bytes, tuple[int, Version]]:
     """As `IndexFile.devices`."""
-    numbers = {entry.sha: number for number, entry in enumerate(history.commits)}
-    listed = sorted(history.versions.items(), key=lambda found: numbers[found[1][-1].sha])
-    return {device: (len(entries), entries[-1].as_row()) for device, entries in listed}
+    numbers = {entry.version.id: number for number, entry in enumerate(history.commits)}
+    listed = sorted(history.versions.items(), key=lambda found: numbers[found[1][-1].id])
+    return {device: (len(versions), versions[-1]) for device, versions in listed}

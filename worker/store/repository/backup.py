@@ -1,4 +1,4 @@
-"""What goes into the store and what comes back, as plain data; it reads and writes nothing."""
+"""What goes into the store and what comes out of it, as plain data."""
 
 from __future__ import annotations
 
@@ -60,6 +60,17 @@ def decode_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def pack_uuid(text: str) -> bytes:
+    """The 16 bytes of a canonical UUID."""
+    return bytes.fromhex(text.replace("-", ""))
+
+
+def unpack_uuid(packed: bytes) -> str:
+    """The canonical UUID of 16 bytes."""
+    text = packed.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
     """Who the commits are by."""
@@ -75,7 +86,7 @@ class Backup:
     backup_id: str
     device_id: str
     export: bytes
-    #: None: the capture has no binary; then the commit holds `export.rsc` alone.
+    #: None if the capture has no binary; then the commit holds `export.rsc` alone.
     binary: bytes | None
     message: str
     #: Becomes the author's date; None: the time of the commit.
@@ -88,43 +99,71 @@ class Backup:
 
 
 @dataclass(frozen=True, slots=True)
+class Detail:
+    """What only a look into its files tells about a device's version."""
+
+    #: The export differs in more than RouterOS's volatile header lines.
+    export_changed: bool
+    #: Of the export.
+    lines_added: int
+    lines_removed: int
+    #: Sizes of the two files; None if the version does not hold that file.
+    export_bytes: int | None
+    binary_bytes: int | None
+    #: Why the capture looks bad or failed; None if it does not.
+    suspect: str | None
+
+
+#: Of what is not there any more.
+NOTHING_KNOWN: Final = Detail(False, 0, 0, None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
 class Committed:
     """What became of a backup in git."""
 
     backup_id: str
     device_id: str
     sha: str
-    lines_added: int
-    lines_removed: int
     #: Both files are byte-identical to the device's last ones.
     unchanged: bool
-    #: The export differs in more than RouterOS's volatile header lines.
-    export_changed: bool
     #: The committer's date, in UTC, whole seconds.
     committed_at: dt.datetime
-    #: Why the capture looks bad or failed; None: it does not, or retention removed it.
-    suspect: str | None
+    #: `NOTHING_KNOWN` once retention removed the commit.
+    detail: Detail
     #: The id was in git already; this call did not write it.
     replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One commit that changed a device's subtree."""
+    """A commit that changed a device, in the bytes that git and the history index have."""
 
-    sha: str
-    message: str
-    #: The committer's date, in UTC, whole seconds.
-    committed_at: dt.datetime
-    #: None: written by something that knows no backup ids.
-    backup_id: str | None
-    #: Lines added and removed in the export; None, as all below: not asked for.
-    lines_added: int | None = None
-    lines_removed: int | None = None
-    #: The export differs in more than RouterOS's volatile header lines.
-    export_changed: bool | None = None
-    #: Sizes of the two files; None also: the version does not hold that file.
-    export_bytes: int | None = None
-    binary_bytes: int | None = None
-    #: Why the capture looks bad or failed; None also: it does not.
-    suspect: str | None = None
+    id: bytes
+    #: The committer's date, in seconds since 1970.
+    committed_s: int
+    #: `pack_uuid` of it; None if written by something that knows no backup ids.
+    packed_backup_id: bytes | None
+    raw_message: bytes
+    #: None if not known, or not asked for.
+    detail: Detail | None = None
+
+    @property
+    def sha(self) -> str:
+        """The commit's id, 40 hexadecimal digits."""
+        return self.id.hex()
+
+    @property
+    def committed_at(self) -> dt.datetime:
+        """The committer's date, in UTC, whole seconds."""
+        return dt.datetime.fromtimestamp(self.committed_s, dt.UTC)
+
+    @property
+    def backup_id(self) -> str | None:
+        """None if written by something that knows no backup ids."""
+        return None if self.packed_backup_id is None else unpack_uuid(self.packed_backup_id)
+
+    @property
+    def message(self) -> str:
+        """The message as it was written."""
+        return decode_text(self.raw_message)

@@ -1,4 +1,4 @@
-"""What became of commits that were rewritten or removed, and whose backups those were; it moves no ref.
+"""What became of commits that were rewritten or removed, and whose backups those were.
 
 One SQLite file, `confkeep.rewritten`, never written in place: each rewrite makes a new one from the
 last and puts it beside as `confkeep.rewritten-pending`, before it moves `main`. `main` decides: the
@@ -25,9 +25,9 @@ from urllib.parse import quote
 import pygit2
 
 from confkeep.errors import SideFileDamaged
-from worker.store import id_map_rows
 from worker.store.git import durable, refs
-from worker.store.id_map_rows import BadRow, Rows
+from worker.store.repository import id_map_rows
+from worker.store.repository.id_map_rows import BadRow, Rows
 
 FILE_NAME: Final = "confkeep.rewritten"
 PENDING_NAME: Final = "confkeep.rewritten-pending"
@@ -50,9 +50,9 @@ class Fate:
     """What became of a commit."""
 
     old: bytes
-    #: The id that it has now; None: it was removed.
+    #: The id that it has now; None if it was removed.
     new: bytes | None
-    #: When, in seconds since 1970; None: it was not.
+    #: When, in seconds since 1970; None if it was not.
     removed_s: int | None
 
 
@@ -61,7 +61,7 @@ class RemovedBackup:
     """A backup that was committed and whose commit was removed."""
 
     backup_id: str
-    #: None: the device was forgotten.
+    #: None if the device was forgotten.
     device_id: str | None
     #: The commit's id at its removal.
     sha: str
@@ -77,7 +77,7 @@ class Rewrite:
     old_tip: str
     new_tip: str | None
     made_s: int
-    #: The old and the new id of each commit whose id changed; None: it goes.
+    #: The old and the new id of each commit whose id changed; None if it goes.
     commits: Iterable[tuple[bytes, bytes | None]]
     removed: Iterable[RemovedBackup]
     #: Backups whose binary goes.
@@ -140,7 +140,7 @@ class IdMap:
         return map(_removed, self.every("backups"))
 
     def binary_removed_s(self, backup_id: str) -> int | None:
-        """When the backup lost its binary, in seconds since 1970; None: it did not."""
+        """When the backup lost its binary, in seconds since 1970; None if it did not."""
         wanted = _packed(backup_id)
         with _damage(self.file):
             rows: list[Any] = self.rows.between("binaries", wanted, wanted)
@@ -155,7 +155,7 @@ class IdMap:
         return any(gone.device_id == device_id for gone in self.every_removed_backup())
 
     def damage(self) -> str | None:
-        """What is wrong with the file; None: nothing that changes an answer."""
+        """What is wrong with the file; None if nothing changes an answer."""
         try:
             [(said,)] = self._db.execute("PRAGMA integrity_check(1)").fetchall()
             self.rows.rewrite()
@@ -171,7 +171,7 @@ class IdMap:
         return self._tips()[0].hex()
 
     def new_tip(self) -> str | None:
-        """The commit that the newest rewrite made the tip; None: nothing was left."""
+        """The commit that the newest rewrite made the tip; None if nothing was left."""
         tip = self._tips()[1]
         return None if tip is None else tip.hex()
 
@@ -203,7 +203,7 @@ class MapKeeper:
         self._known: tuple[int, ...] = ()
 
     def get(self, path: Path, git: pygit2.Repository) -> IdMap | None:
-        """The map that counts now; None: the history was never rewritten.
+        """The map that counts now; None if the history was never rewritten.
 
         Raises:
             SideFileDamaged: it cannot be read.

@@ -1,4 +1,4 @@
-"""Opening and creating a tenant's bare repository; it writes no backup and moves no branch."""
+"""Opens and creates a tenant's bare repository."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import pygit2
 from pygit2.enums import ObjectType
@@ -28,15 +28,11 @@ from confkeep.errors import (
     StoreMissing,
     StoreUnavailable,
 )
-from worker.store import recovery
-from worker.store.backup import Signature, checked_uuid
 from worker.store.git import durable, flock, ownership, refs
 from worker.store.git.refs import MAIN_REF
-from worker.store.git.root_tree import RootTree
-from worker.store.id_map import MapKeeper
-
-if TYPE_CHECKING:
-    from worker.store.index import HistoryIndex
+from worker.store.repository import recovery
+from worker.store.repository.backup import Signature, checked_uuid
+from worker.store.repository.id_map import MapKeeper
 
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
@@ -62,19 +58,6 @@ _HEAD_OF_MAIN = f"ref: {MAIN_REF}\n".encode()
 _TENANT_FOLDER = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.git")
 
 
-@dataclass(slots=True)
-class Kept:
-    """What a writer keeps between two batches only because making it again takes time."""
-
-    #: The newest commit that was written here, and its root tree, which takes 4 ms to inflate at
-    #: 10,000 devices.
-    root: tuple[str, RootTree] | None = None
-    #: The index, open for writing.
-    index: HistoryIndex | None = None
-    #: The map of ids that were rewritten; readers keep it too.
-    ids: MapKeeper = field(default_factory=MapKeeper)
-
-
 @dataclass(frozen=True, slots=True)
 class TenantRepository:
     """An open repository of one tenant. Not safe to share between threads."""
@@ -82,8 +65,8 @@ class TenantRepository:
     path: Path
     git: pygit2.Repository
     author: Signature = DEFAULT_AUTHOR
-    #: What is kept from one batch to the next.
-    kept: Kept = field(default_factory=Kept, repr=False, compare=False)
+    #: The map of ids that were rewritten.
+    ids: MapKeeper = field(default_factory=MapKeeper, repr=False, compare=False)
 
     def tip(self) -> pygit2.Oid | None:
         """The newest commit: that of `main`, or of HEAD's branch in a store older than `main`.
@@ -243,29 +226,6 @@ def create_repository(path: Path, author: Signature = DEFAULT_AUTHOR) -> TenantR
             if (path / "HEAD").read_bytes() != _HEAD_OF_MAIN:
                 durable.replace_file(path / "HEAD", _HEAD_OF_MAIN)
     return repository
-
-
-@contextmanager
-def open_for_writing(path: Path, author: Signature = DEFAULT_AUTHOR) -> Iterator[TenantRepository]:
-    """`create_repository`, and the flock held shared until the end of the block.
-
-    `commit_backups` takes the flock by itself; this keeps others' recovery away in between too.
-
-    Raises:
-        RepositoryBusy, StoreUnavailable, RepositoryDamaged: as `create_repository`.
-    """
-    repository = create_repository(path, author)
-    with ExitStack() as held:
-        with durable.file_system_errors(path.name):
-            held.enter_context(flock.shared(path))
-        try:
-            yield repository
-        finally:
-            if repository.kept.index is not None:
-                repository.kept.index.close()
-                repository.kept.index = None
-            # Else its packs stay open until the garbage collector comes by.
-            repository.git.free()
 
 
 def _init(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""One batch of one tenant: staged bytes to commits to receipts; it takes no lock and reads no inbox."""
+"""One batch of one tenant: from staged bytes to commits to receipts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import datetime as dt
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import redis
 
 from confkeep.errors import ConfkeepError, PoisonedBackup, RepositoryBusy
 from confkeep.models import Receipt
@@ -18,22 +16,20 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.queue.staged_bytes import Contents
 from confkeep.routeros.suspect import warning_of
-from confkeep.settings import Settings
 from worker.observe import measure, metrics
-from worker.queue import dead_letters, inbox, totals
-from worker.queue.inbox import Batch, Waiting
+from worker.queue import dead_letters, totals
+from worker.queue.inbox import Batch, Inbox, Waiting
 from worker.queue.totals import Mark, RecentCommit
-from worker.store.backup import Backup, Committed
-from worker.store.commit import commit_backups, find_committed
-from worker.store.repository import TenantRepository
-from worker.store.stopwatch import Stopwatch
+from worker.store.repository.backup import Backup, Committed
+from worker.store.writing.commit import Writer
+from worker.store.writing.stopwatch import Stopwatch
 
 log = get_logger("drain")
 
-#: Tries of one backup alone that end with their process before it becomes a dead letter.
+#: A backup becomes a dead letter after so many tries, alone, that ended with their process.
 _GIVE_UP_AFTER = 10
 
-#: Tries of a batch whose branch somebody else moves meanwhile.
+#: Try a batch so often whose branch somebody else moves meanwhile.
 _BUSY_TRIES = 5
 
 
@@ -52,15 +48,14 @@ class BatchCommitter:
 
     def __init__(
         self,
-        client: redis.Redis,
-        settings: Settings,
-        tenant_id: str,
-        repository: TenantRepository,
+        inbox: Inbox,
+        writer: Writer,
     ) -> None:
-        self._client = client
-        self._settings = settings
-        self._tenant_id = tenant_id
-        self._repository = repository
+        self._inbox = inbox
+        self._client = inbox.client
+        self._settings = inbox.settings
+        self._tenant_id = inbox.tenant_id
+        self._writer = writer
 
     def run(self, batch: Batch) -> Done:
         """Commit, publish, settle, in this order.
@@ -85,9 +80,7 @@ class BatchCommitter:
             error = poisoned.get(waiting.stream_id)
             value: dict[str, object] | ConfkeepError
             if error is not None:
-                dead_letters.bury(
-                    self._client, self._tenant_id, entry, error, waiting.signature, waiting.raw
-                )
+                dead_letters.bury(self._inbox, entry, error, waiting.signature, waiting.raw)
                 dead.append(waiting)
                 value = error
                 log.warning(
@@ -123,14 +116,12 @@ class BatchCommitter:
             outcomes.append(Outcome(entry.backup_id, entry.digest(self._tenant_id), value))
         receipts.publish(self._client, self._tenant_id, outcomes, self._settings.receipt_ttl_s)
         watch.lap("receipts")
-        settled = inbox.settle(self._client, self._tenant_id, done, marks=marks)
+        settled = self._inbox.settle(done, marks=marks)
         for entry in (waiting.entry for waiting in done):
             staging.of_entry(entry, self._settings, self._client).discard(self._tenant_id, [entry])
         if dead:
             buried = {waiting.entry.backup_id: totals.DEAD for waiting in dead}
-            settled = inbox.settle(
-                self._client, self._tenant_id, dead, keep_bytes=True, marks=buried
-            )
+            settled = self._inbox.settle(dead, keep_bytes=True, marks=buried)
         watch.lap("settle")
         _measure(done, len(dead), marks, settled.at_ms, watch)
         log.info(
@@ -147,7 +138,7 @@ class BatchCommitter:
     def _build(
         self, batch: list[Waiting], watch: Stopwatch
     ) -> tuple[list[Backup], dict[str, PoisonedBackup]]:
-        """The backups that can be committed, and why the others (by stream id) cannot."""
+        """The backups that can be committed, and by stream id why the others cannot."""
         entries = [waiting.entry for waiting in batch]
         backups: list[Backup] = []
         poisoned: dict[str, PoisonedBackup] = {}
@@ -164,8 +155,8 @@ class BatchCommitter:
             # A turn that was killed between commit and settling may have left entries whose bytes
             # are gone: what is in git needs none.
             suspects = [w.entry for w in batch if w.stream_id in poisoned]
-            in_git = find_committed(
-                self._repository, {entry.backup_id: entry.device_id for entry in suspects}
+            in_git = self._writer.find_committed(
+                {entry.backup_id: entry.device_id for entry in suspects}
             )
             for waiting in batch:
                 if waiting.stream_id in poisoned and waiting.entry.backup_id in in_git:
@@ -187,7 +178,7 @@ class BatchCommitter:
             return []
         for tries_left in range(_BUSY_TRIES - 1, -1, -1):
             try:
-                return commit_backups(self._repository, backups, watch=watch)
+                return self._writer.commit_backups(backups, watch=watch)
             except RepositoryBusy:
                 if not tries_left:
                     raise
@@ -195,16 +186,17 @@ class BatchCommitter:
         raise AssertionError("unreachable")
 
     def _receipt(self, committed: Committed) -> Receipt:
-        suspect = committed.suspect
+        detail = committed.detail
+        suspect = detail.suspect
         receipt = Receipt(
             backup_id=committed.backup_id,
             tenant_id=self._tenant_id,
             device_id=committed.device_id,
             sha=committed.sha,
-            lines_added=committed.lines_added,
-            lines_removed=committed.lines_removed,
+            lines_added=detail.lines_added,
+            lines_removed=detail.lines_removed,
             unchanged=committed.unchanged,
-            export_changed=committed.export_changed,
+            export_changed=detail.export_changed,
             committed_at=committed.committed_at,
             suspect=suspect,
             warnings=[] if suspect is None else [warning_of(suspect)],

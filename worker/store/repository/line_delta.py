@@ -1,4 +1,4 @@
-"""Lines added and removed between two texts, as git counts them; pure.
+"""Counts lines added and removed between two texts, as git counts them.
 
 git does not always find the smallest edit, so no count of our own may stand in for its diff,
 with one exception: lines that stand in one text only are set aside by git before it compares, and
@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 import pygit2
 from pygit2.enums import DiffOption
 
-from worker.store.backup import decode_text
+from worker.store.repository.backup import decode_text
 
 #: Where `str.splitlines` breaks and `bytes.splitlines` does not: in ASCII, and beyond it.
 _OTHER_ENDS: Final = (b"\v", b"\f", b"\x1c", b"\x1d", b"\x1e")

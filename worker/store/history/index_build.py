@@ -1,4 +1,4 @@
-"""What the history index is built from: the commits and which devices each changed; only reads git.
+"""Reads from git what the history index holds: the commits, and which devices each changed.
 
 Two root trees are compared as bytes: what they begin and end with alike is skipped, and only the
 entries between are taken apart. That makes the cost of a commit that of reading its root tree.
@@ -18,9 +18,14 @@ import pygit2
 from pygit2.enums import SortMode
 
 from confkeep.errors import RepositoryDamaged
-from worker.store import reader
-from worker.store.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER
-from worker.store.index_file import Entry
+from worker.store.history.index_file import Entry
+from worker.store.repository import reader
+from worker.store.repository.backup import (
+    BACKUP_ID_HEADER,
+    DEVICE_ID_HEADER,
+    Version,
+    pack_uuid,
+)
 
 #: A callback that gets how many commits are done and how many there are.
 Progress = Callable[[int, int], None]
@@ -50,24 +55,15 @@ class RawCommit:
         backup_id = reader.id_in_header(self.raw, BACKUP_ID_HEADER)
         device_id = reader.id_in_header(self.raw, DEVICE_ID_HEADER)
         return Entry(
-            sha=bytes.fromhex(self.sha),
-            committed_s=self.committed_s,
-            backup_id=None if backup_id is None else pack_uuid(backup_id),
-            message=reader.raw_message(self.raw),
+            version=Version(
+                bytes.fromhex(self.sha),
+                self.committed_s,
+                None if backup_id is None else pack_uuid(backup_id),
+                reader.raw_message(self.raw),
+            ),
             changed=changed,
             seen=None if device_id is None else pack_uuid(device_id),
         )
-
-
-def pack_uuid(text: str) -> bytes:
-    """The 16 bytes of a canonical UUID."""
-    return bytes.fromhex(text.replace("-", ""))
-
-
-def unpack_uuid(packed: bytes) -> str:
-    """The canonical UUID of 16 bytes."""
-    text = packed.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def read_commit(git: pygit2.Repository, sha: str) -> RawCommit:
@@ -122,7 +118,7 @@ def read_tree(git: pygit2.Repository, tree: str) -> bytes:
         raise RepositoryDamaged(f"tree {tree} cannot be read") from error
 
 
-#: An entry that differs between two trees: its name, and mode and id in each; None: not there.
+#: An entry that differs between two trees: its name, and mode and id in each; None if not there.
 Difference = tuple[bytes, bytes | None, bytes | None]
 
 
@@ -201,7 +197,7 @@ def linear_entries(git: pygit2.Repository, parent: str | None, shas: bytes) -> I
     """What the commits of a chain changed.
 
     Args:
-        parent: the commit before the first; None: there is none.
+        parent: the commit before the first; None if there is none.
         shas: the ids, 20 bytes each, newest first.
     """
     tree_id = "" if parent is None else read_commit(git, parent).tree
@@ -225,7 +221,7 @@ class MergedHistory:
 
     commits: list[Entry]
     #: What `git log -- DEVICE` lists, oldest first.
-    versions: dict[bytes, list[Entry]]
+    versions: dict[bytes, list[Version]]
     seen: dict[bytes, int]
 
 
@@ -252,13 +248,13 @@ def read_merged(git: pygit2.Repository, tip: str, progress: Progress | None) -> 
         every.update(*changed)
         entries.append(entry)
         if entry.seen is not None:
-            seen[entry.seen] = entry.committed_s
+            seen[entry.seen] = commit.committed_s
         if progress is not None:
             progress(number + 1, len(ids))
     graph.prepare()
     versions = {}
     for device in every:
-        listed = [entries[number] for number in graph.log_of(device)]
+        listed = [entries[number].version for number in graph.log_of(device)]
         listed.reverse()
         if listed:
             versions[device] = listed

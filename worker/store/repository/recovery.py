@@ -1,4 +1,4 @@
-"""What opening a repository for writing puts right; it touches nothing that a live process owns.
+"""Repairs what dead writers left, when a repository is opened for writing.
 
 A writer that was killed, or a machine that lost power, leaves at most:
 
@@ -33,8 +33,8 @@ from pathlib import Path
 from typing import Final
 
 from confkeep.errors import RepositoryDamaged
-from worker.store import id_map
 from worker.store.git import durable, flock, keep, lock_files, pack_set
+from worker.store.repository import id_map
 
 #: How the temporary names of packs and idx files begin. `git prune` removes what begins with `tmp_`.
 PACK_PREFIX: Final = ".tmp_pack_"

@@ -1,4 +1,4 @@
-"""The command line's one reader of histories: versions with dates and line counts; it only reads."""
+"""A tenant's devices and their versions: what each changed, when, and its files."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from dataclasses import dataclass, replace
 import pygit2
 
 from confkeep.errors import NotInStore
-from worker.store.backup import (
+from worker.store.history.index import HistoryIndex, open_index
+from worker.store.repository.backup import (
     BINARY_NAME,
     DEVICE_ID_HEADER,
     EXPORT_NAME,
+    Detail,
     Version,
     checked_uuid,
 )
-from worker.store.index import HistoryIndex, open_index
-from worker.store.reader import (
+from worker.store.repository.reader import (
     Pair,
     devices_of,
     find_commit,
     id_in_header,
     read_pair,
 )
-from worker.store.repository import TenantRepository, tells_damage
+from worker.store.repository.tenant_repository import TenantRepository, tells_damage
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,15 @@ class Row:
     captured_at: dt.datetime
 
     @property
+    def detail(self) -> Detail:
+        """What the version's files tell: every listed one was asked for with it."""
+        assert self.version.detail is not None
+        return self.version.detail
+
+    @property
     def removed(self) -> bool:
         """The device is not in this version any more."""
-        return self.version.export_bytes is None and self.version.binary_bytes is None
+        return self.detail.export_bytes is None and self.detail.binary_bytes is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +58,34 @@ class DeviceRow:
 
 
 @tells_damage
+def versions_of(
+    repository: TenantRepository,
+    device_id: str,
+    count: int | None = None,
+    *,
+    details: bool = False,
+) -> list[Version]:
+    """A device's versions, newest first; none if it has none.
+
+    Args:
+        count: at most so many; None: all.
+        details: with what each changed and how large it is.
+
+    Raises:
+        InvalidId: the device's id is no UUID.
+        RepositoryDamaged: git itself cannot be read.
+    """
+    with open_index(repository) as index:
+        return index.versions(device_id, tip=repository.tip(), limit=count, details=details)
+
+
 def last_versions(repository: TenantRepository, device_id: str, count: int) -> list[Version]:
-    """At most `count` versions of a device, newest first.
+    """As `versions_of`.
 
     Raises:
         NotInStore: the device has none.
     """
-    with open_index(repository) as index:
-        found = index.versions(device_id, tip=repository.tip(), limit=count)
+    found = versions_of(repository, device_id, count)
     if not found:
         raise NotInStore(f"no version of device {device_id} in {repository.path.name}")
     return found
@@ -125,7 +152,7 @@ def _last_not_before(
     tip: pygit2.Oid | None,
     date: dt.datetime,
 ) -> str | None:
-    """The version above the newest that was captured before a date; None: that is the first."""
+    """The version above the newest that was captured before a date; None if that is the first."""
     above = None
     for version in index.versions(device_id, tip=tip):
         if captured_at(find_commit(repository, version.sha)) < date:

@@ -1,4 +1,4 @@
-"""A batch of backups as git objects on top of a parent commit; it reads the repository, writes nothing."""
+"""Makes a batch of backups into git objects on top of a parent commit, in memory."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import pygit2
 
 from confkeep.errors import RepositoryDamaged
-from confkeep.routeros.export import same_configuration
-from confkeep.routeros.suspect import why_suspect
-from worker.store.backup import (
+from worker.store.git import pack
+from worker.store.git.pack import PackObject, TreeEntry
+from worker.store.git.root_tree import RootTree
+from worker.store.history.index_file import Entry
+from worker.store.repository.backup import (
     BACKUP_ID_HEADER,
     BINARY_NAME,
     DEVICE_ID_HEADER,
@@ -18,15 +20,13 @@ from worker.store.backup import (
     Backup,
     Committed,
     Signature,
+    Version,
     encode_text,
+    pack_uuid,
 )
-from worker.store.git import pack
-from worker.store.git.pack import PackObject, TreeEntry
-from worker.store.git.root_tree import RootTree
-from worker.store.index_build import pack_uuid
-from worker.store.index_file import Detail, Entry
-from worker.store.line_delta import count_changed_lines
-from worker.store.repository import TenantRepository
+from worker.store.repository.detail import detail_of
+from worker.store.repository.reader import Pair
+from worker.store.repository.tenant_repository import TenantRepository
 
 _FILE_MODE = b"100644"
 _EXPORT = EXPORT_NAME.encode()
@@ -53,8 +53,17 @@ class Batch:
     look-up costs a search of all packs.
     """
 
-    def __init__(self, repository: TenantRepository, parent: str | None, now_s: int) -> None:
+    def __init__(
+        self,
+        repository: TenantRepository,
+        parent: str | None,
+        now_s: int,
+        kept: tuple[str, RootTree] | None = None,
+    ) -> None:
         """Start on the commit `parent` (40 hex digits; None: an empty repository).
+
+        Args:
+            kept: a commit and its root tree, which this batch may change.
 
         Raises:
             RepositoryDamaged: the commit or its tree cannot be read.
@@ -67,7 +76,7 @@ class Batch:
         if parent is not None:
             commit = self._read(bytes.fromhex(parent), pack.COMMIT)
             self._root_id = bytes.fromhex(commit[5:45].decode("ascii", "replace"))
-        self.root = self._root_of(parent)
+        self.root = self._root_of(parent, kept)
         self._devices: dict[str, _Device] = {}
         #: Ids of objects that need not be stored (again).
         self._known = {self._root_id}
@@ -130,20 +139,15 @@ class Batch:
         packed = pack_uuid(backup.device_id)
         self.indexed.append(
             Entry(
-                sha=commit_id,
-                committed_s=self._now_s,
-                backup_id=pack_uuid(backup.backup_id),
-                message=encode_text(backup.message),
+                version=Version(
+                    commit_id,
+                    self._now_s,
+                    pack_uuid(backup.backup_id),
+                    encode_text(backup.message),
+                    answer.detail,
+                ),
                 changed=() if unchanged else (packed,),
                 seen=packed,
-                detail=Detail(
-                    export_changed=answer.export_changed,
-                    lines_added=answer.lines_added,
-                    lines_removed=answer.lines_removed,
-                    export_bytes=len(backup.export),
-                    binary_bytes=None if backup.binary is None else len(backup.binary),
-                    suspect=answer.suspect,
-                ),
             )
         )
         return answer
@@ -158,9 +162,7 @@ class Batch:
         deflated = list(pack.deflate(data)) if small else None
         self._files.append(PackObject(pack.BLOB, id_, data, deflated=deflated))
 
-    def _root_of(self, parent: str | None) -> RootTree:
-        # Taken out for good: if this batch fails, what it made of the tree is of no use.
-        kept, self._repository.kept.root = self._repository.kept.root, None
+    def _root_of(self, parent: str | None, kept: tuple[str, RootTree] | None) -> RootTree:
         if kept is not None and kept[0] == parent:
             kept[1].begin_pack()
             return kept[1]
@@ -246,17 +248,11 @@ def describe(
     backup: Backup, sha: str, old_export: bytes | None, unchanged: bool, now_s: int
 ) -> Committed:
     """The answer for a backup that became the commit `sha`."""
-    added = removed = 0
-    if old_export != backup.export:
-        added, removed = count_changed_lines(old_export or b"", backup.export)
     return Committed(
         backup_id=backup.backup_id,
         device_id=backup.device_id,
         sha=sha,
-        lines_added=added,
-        lines_removed=removed,
         unchanged=unchanged,
-        export_changed=old_export is None or not same_configuration(old_export, backup.export),
         committed_at=dt.datetime.fromtimestamp(now_s, dt.UTC),
-        suspect=why_suspect(backup.export, backup.binary),
+        detail=detail_of(old_export, Pair(backup.export, backup.binary)),
     )

@@ -1,4 +1,4 @@
-"""The history index's file: plain SQLite tables, a checksum in each row; it never looks into git.
+"""The history index's file: plain SQLite tables with a checksum in each row.
 
 `confkeep.index` in the repository's folder has a rollback journal: that works on network file systems, and
 for readers who may not write, where a write-ahead log does not.
@@ -35,6 +35,7 @@ from typing import Any, Final
 from zlib import crc32
 
 from confkeep import modes
+from worker.store.repository.backup import Detail, Version
 
 #: Raised with every change of what the rows mean; a file of another format is built anew.
 FORMAT: Final = 3
@@ -94,55 +95,22 @@ class Damaged(Unusable):
     """What the file holds is not what was written, or is of another format: build it anew."""
 
 
-@dataclass(frozen=True, slots=True)
-class Detail:
-    """What only a look into the blobs tells about a version of a device."""
-
-    export_changed: bool
-    lines_added: int
-    lines_removed: int
-    export_bytes: int | None
-    binary_bytes: int | None
-    #: Why the capture looks bad or failed; None: it does not.
-    suspect: str | None
-
-
 _NO_DETAIL: Final = (None,) * 6
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One version of a device as the index holds it."""
-
-    sha: bytes
-    committed_s: int
-    backup_id: bytes | None
-    message: bytes
-    detail: Detail | None = None
-
-    def without_detail(self) -> Row:
-        """What the commit alone tells."""
-        return replace(self, detail=None)
-
-
-@dataclass(frozen=True, slots=True)
 class Entry:
-    """One commit to be added."""
+    """One commit to be added, as a version of each device that it changed."""
 
-    sha: bytes
-    committed_s: int
-    backup_id: bytes | None
-    message: bytes
-    #: The devices that the commit changed.
+    version: Version
     changed: Sequence[bytes]
     #: The device that a backup is of.
     seen: bytes | None = None
-    #: Of the one device that it changed.
-    detail: Detail | None = None
 
-    def as_row(self) -> Row:
-        """The version that it is of each device that it changed."""
-        return Row(self.sha, self.committed_s, self.backup_id, self.message, self.detail)
+    @property
+    def devices(self) -> Sequence[bytes]:
+        """Those that it says something about."""
+        return self.changed if self.seen is None else (*self.changed, self.seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +120,7 @@ class Root:
     tip: bytes | None = None
     commits: int = 0
     base: int = NO_MERGE
-    #: The boot whose writes are not synced; None: all is.
+    #: The boot whose writes are not synced; None if all is.
     boot: bytes | None = None
 
 
@@ -198,14 +166,14 @@ def _cells(detail: Detail | None) -> tuple[Any, ...]:
     return (int(detail.export_changed), *astuple(detail)[1:])
 
 
-def _row_of(found: tuple[Any, ...]) -> Row:
+def _version_of(found: tuple[Any, ...]) -> Version:
     """A row of `versions` and that of its commit, behind each other."""
     _device, _position, number, changed, *rest = _checked(found[:_VERSION_COLUMNS])
-    commit, sha, committed_s, backup_id, message = _checked(found[_VERSION_COLUMNS:])
+    commit, id_, committed_s, backup_id, message = _checked(found[_VERSION_COLUMNS:])
     if commit != number:
         raise Damaged("a version is of another commit")
     detail = None if changed is None else Detail(bool(changed), *rest)
-    return Row(sha, committed_s, backup_id, message, detail)
+    return Version(id_, committed_s, backup_id, message, detail)
 
 
 class IndexFile:
@@ -300,7 +268,7 @@ class IndexFile:
         return root
 
     def last_seen(self, device: bytes) -> int | None:
-        """When the device was last backed up, changed or not; None: unknown to the index."""
+        """When the device was last backed up, changed or not; None if unknown to the index."""
         with _sqlite_errors():
             found = self._db.execute("SELECT * FROM devices WHERE device=?", (device,)).fetchone()
             return None if found is None else int(_checked(found)[1])
@@ -319,7 +287,7 @@ class IndexFile:
             )
             return found.fetchone() is not None
 
-    def devices(self, newest: int | None = None) -> dict[bytes, tuple[int, Row]]:
+    def devices(self, newest: int | None = None) -> dict[bytes, tuple[int, Version]]:
         """All devices that have versions, with how many and the newest of them.
 
         The last changed device is last.
@@ -335,9 +303,9 @@ class IndexFile:
                 " JOIN commits AS c ON c.number=v.number ORDER BY c.number",
                 (self.root.commits if newest is None else newest,),
             )
-            return {bytes(row[1]): (row[0], _row_of(row[1:])) for row in found}
+            return {bytes(row[1]): (row[0], _version_of(row[1:])) for row in found}
 
-    def versions(self, device: bytes, newest: int | None = None) -> Iterator[Row]:
+    def versions(self, device: bytes, newest: int | None = None) -> Iterator[Version]:
         """A device's versions, newest first; each is checked before it is given.
 
         Args:
@@ -349,9 +317,9 @@ class IndexFile:
                 " WHERE device=? AND position<=? ORDER BY position DESC",
                 (device, self.root.commits if newest is None else newest),
             ):
-                yield _row_of(found)
+                yield _version_of(found)
 
-    def commits(self) -> Iterator[Row]:
+    def commits(self) -> Iterator[Version]:
         """All commits, parents first."""
         with _sqlite_errors():
             for number, found in enumerate(
@@ -360,7 +328,7 @@ class IndexFile:
                 kept, *cells = _checked(found)
                 if kept != number:
                     raise Damaged("a commit is missing")
-                yield Row(*cells)
+                yield Version(*cells)
 
     def sha_of(self, number: int) -> bytes:
         """The id of the commit with that number."""
@@ -371,7 +339,7 @@ class IndexFile:
             return bytes(_checked(found)[1])
 
     def number_of(self, sha: bytes, *, most: int = 100_000) -> int | None:
-        """The number of a commit, looked for among the newest `most`; None: not there."""
+        """The number of a commit, looked for among the newest `most`; None if not there."""
         with _sqlite_errors():
             found = self._db.execute(
                 "SELECT number FROM commits WHERE number>=? AND sha=? ORDER BY number DESC LIMIT 1",
@@ -392,7 +360,7 @@ class IndexFile:
         return numbers
 
     def check_structure(self) -> str | None:
-        """What SQLite finds wrong with its pages; None: nothing."""
+        """What SQLite finds wrong with its pages; None if nothing is."""
         with _sqlite_errors():
             found = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
             return None if found == "ok" else str(found)
@@ -411,11 +379,9 @@ class IndexFile:
             versions: list[tuple[Any, ...]] = []
             seen: dict[bytes, int] = {}
             for number, entry in enumerate(entries, self.root.commits):
-                versions += (
-                    (name, number, number, *_cells(entry.detail)) for name in entry.changed
-                )
-                names = entry.changed if entry.seen is None else (*entry.changed, entry.seen)
-                seen.update(dict.fromkeys(names, entry.committed_s))
+                cells = _cells(entry.version.detail)
+                versions += ((name, number, number, *cells) for name in entry.changed)
+                seen.update(dict.fromkeys(entry.devices, entry.version.committed_s))
             if entries:
                 self._add(entries, versions, seen, self.root.base, synced=synced)
         return True
@@ -423,7 +389,7 @@ class IndexFile:
     def append_base(
         self,
         commits: Sequence[Entry],
-        versions: Mapping[bytes, Sequence[Entry]],
+        versions: Mapping[bytes, Sequence[Version]],
         seen: Mapping[bytes, int],
     ) -> None:
         """Begin an empty index with a history that has merges.
@@ -436,11 +402,11 @@ class IndexFile:
         with self._writing() as synced:
             if self.root.commits:
                 raise Unusable("another process wrote meanwhile")
-            number_of = {entry.sha: number for number, entry in enumerate(commits)}
+            number_of = {entry.version.id: number for number, entry in enumerate(commits)}
             rows = (
-                (device, position, number_of[entry.sha], *_NO_DETAIL)
+                (device, position, number_of[version.id], *_NO_DETAIL)
                 for device, listed in versions.items()
-                for position, entry in enumerate(listed)
+                for position, version in enumerate(listed)
             )
             self._add(commits, rows, seen, len(commits) - 1, synced=synced)
 
@@ -455,8 +421,8 @@ class IndexFile:
     ) -> None:
         first = self.root.commits
         rows = (
-            (number, entry.sha, entry.committed_s, entry.backup_id, entry.message)
-            for number, entry in enumerate(entries, first)
+            (number, made.id, made.committed_s, made.packed_backup_id, made.raw_message)
+            for number, made in enumerate((entry.version for entry in entries), first)
         )
         self._db.executemany(_PUT_COMMIT, map(_with_crc, rows))
         self._db.executemany(_PUT_VERSION, map(_with_crc, versions))
@@ -465,7 +431,7 @@ class IndexFile:
         self._marked = not synced or self._appended
         self._appended = True
         boot = boot_id() if self._marked else None
-        self._store_root(Root(entries[-1].sha, first + len(entries), base, boot))
+        self._store_root(Root(entries[-1].version.id, first + len(entries), base, boot))
 
     def _store_root(self, root: Root) -> None:
         self.root = root

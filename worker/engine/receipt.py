@@ -1,0 +1,184 @@
+"""What became of a backup: Redis knows it for a while, git for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from confkeep.broker.connections import get_client
+from confkeep.errors import (
+    BrokerUnavailable,
+    ConfkeepError,
+    EntryMissing,
+    InvalidId,
+    NotInStore,
+    OddValue,
+    RemovedByRetention,
+    StoreError,
+    StoreMissing,
+    UnknownBackup,
+)
+from confkeep.models import Receipt
+from confkeep.queue import arrivals, receipts
+from confkeep.routeros.suspect import warning_of
+from confkeep.settings import Settings
+from worker.engine.versions import changed_devices
+from worker.queue import dead_letters, inboxes
+from worker.store.history.index import open_index
+from worker.store.repository.backup import DEVICE_ID_HEADER
+from worker.store.repository.reader import find_commit, id_in_header
+from worker.store.repository.tenant_repository import open_repository, repository_path, tenants_of
+from worker.store.writing.commit import describe_commit
+
+_STATES: Final = frozenset({"PENDING", "RETRY", "FAILURE", "SUCCESS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is known of a backup."""
+
+    #: As Celery names it: PENDING, RETRY, SUCCESS or FAILURE.
+    state: str
+    #: `redis` or `git`.
+    source: str
+    #: The fields of `confkeep.Receipt`; None if there is none.
+    receipt: Mapping[str, Any] | None = None
+    #: Why it waits or failed.
+    error: ConfkeepError | None = None
+
+
+def find_receipt(
+    settings: Settings, backup_id: str, tenant_id: str | None, note: Callable[[str], None]
+) -> Answer:
+    """Ask Redis first and then the repositories; one of the two may be away.
+
+    Args:
+        tenant_id: look in this tenant's repository only; None: in all.
+        note: gets what a person should know of the way to the answer.
+
+    Raises:
+        UnknownBackup: neither knows it.
+        BrokerUnavailable: Redis did not answer, and git does not know it.
+        OddValue: its record is none of ours, and git does not know it.
+        RemovedByRetention: it was in git.
+        StoreError: it was not found in what could be read, and something could not.
+    """
+    away: BrokerUnavailable | None = None
+    answer = None
+    try:
+        answer = _in_redis(settings, backup_id)
+    except BrokerUnavailable as error:
+        away = error
+    if answer is not None and (
+        tenant_id is None or answer.receipt is None or answer.receipt["tenant_id"] == tenant_id
+    ):
+        return answer
+    receipt = _in_git(settings.git_store_path, backup_id, tenant_id, note)
+    if receipt is not None:
+        why = (
+            f"{away}; " if isinstance(away, OddValue) else "Redis did not answer; " if away else ""
+        )
+        note(f"{why}this is from git")
+        return Answer("SUCCESS", "git", receipt)
+    if away is not None:
+        # It may well wait there.
+        raise away
+    raise UnknownBackup("BACKUP_ID", f"{backup_id} is not known to Redis and not in git")
+
+
+def _in_redis(settings: Settings, backup_id: str) -> Answer | None:
+    client = get_client(settings)
+    record = receipts.read(client, backup_id)
+    if record is None:
+        try:
+            letter = dead_letters.get(client, backup_id)
+        except InvalidId:
+            # What was handed over gets its record when a worker admits it.
+            return Answer("PENDING", "redis") if arrivals.holds(client, backup_id) else None
+        # Dead letters are kept for longer than records.
+        error = {"exc_type": letter.kind, "exc_message": [letter.reason]}
+        return Answer("FAILURE", "redis", error=receipts.error_of(error))
+    state, result = record.get("status"), record.get("result")
+    if state == "SUCCESS":
+        try:
+            return Answer(state, "redis", receipt=Receipt.of(result).model_dump(mode="json"))
+        except ValueError as error:
+            raise receipts.garbled(backup_id) from error
+    if state not in _STATES:
+        raise receipts.garbled(backup_id)
+    if state != "FAILURE" and not inboxes.has_entry(client, backup_id, record):
+        # It may have been settled between the two looks.
+        if receipts.read(client, backup_id) == record:
+            return Answer("FAILURE", "redis", error=EntryMissing(dead_letters.LOST))
+        return _in_redis(settings, backup_id)
+    return Answer(
+        state, "redis", error=receipts.error_of(result) if isinstance(result, dict) else None
+    )
+
+
+def _in_git(
+    store: Path, backup_id: str, tenant_id: str | None, note: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """The receipt, made again from the commit.
+
+    Raises:
+        RemovedByRetention: it was in git.
+        StoreError: it was not found in what could be read, and something could not.
+    """
+    unread: StoreError | None = None
+    for tenant in tenants_of(store) if tenant_id is None else [tenant_id]:
+        try:
+            receipt = receipt_in(repository_path(store, tenant), tenant, backup_id)
+        except RemovedByRetention:
+            raise
+        except (StoreMissing, NotInStore):
+            continue
+        except StoreError as error:
+            note(f"tenant {tenant} cannot be read: {error}")
+            unread = error
+            continue
+        if receipt is not None:
+            return receipt
+    if unread is not None:
+        raise unread
+    return None
+
+
+def receipt_in(path: Path, tenant_id: str, backup_id: str) -> dict[str, Any] | None:
+    """The receipt that one repository tells; None if it never had the backup.
+
+    Raises:
+        RemovedByRetention: it had it.
+        StoreError: it cannot be read.
+    """
+    repository = open_repository(path)
+    with open_index(repository) as index:
+        sha = index.find_backup_ids({backup_id}, repository.tip()).get(backup_id)
+    if sha is None:
+        ids = repository.ids.get(path, repository.git)
+        gone = {} if ids is None else ids.removed_backups({backup_id})
+        if backup_id in gone:
+            find_commit(repository, gone[backup_id].sha)
+        return None
+    commit = find_commit(repository, sha)
+    device_id = id_in_header(commit.read_raw(), DEVICE_ID_HEADER)
+    if device_id is None:
+        # Written by something that names the backup only.
+        device_id = min(changed_devices(commit), default="")
+    made = describe_commit(repository, commit, device_id)
+    detail = made.detail
+    return {
+        "tenant_id": tenant_id,
+        "backup_id": made.backup_id,
+        "device_id": made.device_id,
+        "sha": made.sha,
+        "lines_added": detail.lines_added,
+        "lines_removed": detail.lines_removed,
+        "unchanged": made.unchanged,
+        "export_changed": detail.export_changed,
+        "committed_at": made.committed_at,
+        "suspect": detail.suspect,
+        "warnings": [] if detail.suspect is None else [warning_of(detail.suspect)],
+    }

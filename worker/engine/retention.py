@@ -1,0 +1,116 @@
+"""What a tenant's retention rules remove: planned, applied and undone under the tenant lock."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from confkeep.settings import Settings
+from worker.broker import locks
+from worker.engine.author import author_of
+from worker.store.repository.tenant_repository import (
+    create_repository,
+    open_repository,
+    repository_path,
+)
+from worker.store.rewriting.retention import (
+    Applied,
+    Plan,
+    apply_retention,
+    plan_retention,
+)
+from worker.store.rewriting.retention_file import load_rules
+from worker.store.rewriting.retention_rules import RULE_NAMES, policy_of
+from worker.store.rewriting.retention_undo import Undone, undo_retention
+
+#: Seconds to wait for a turn of commits to end: longer than its slice.
+_LOCK_WAIT_S: Final = 45.0
+_DAY_S: Final = 86_400
+
+
+def rules_of(settings: Settings, path: Path) -> dict[str, int | None]:
+    """The rules that count for a tenant: its own before those of the settings, rule by rule.
+
+    Raises:
+        SideFileDamaged: the tenant's file holds other rules than were set.
+    """
+    own = load_rules(path)
+    return {name: own.get(name, getattr(settings, name)) for name in RULE_NAMES}
+
+
+def plan(settings: Settings, tenant_id: str) -> Plan:
+    """What would go of a tenant now.
+
+    Raises:
+        NotInStore, RepositoryDamaged: as `rules_of` and `plan_retention`.
+    """
+    path = repository_path(settings.git_store_path, tenant_id)
+    policy = policy_of(rules_of(settings, path))
+    return plan_retention(open_repository(path), policy, int(time.time()))
+
+
+def apply(settings: Settings, tenant_id: str) -> Applied:
+    """Remove it, under the tenant lock.
+
+    Raises:
+        TenantLocked: another process commits for the tenant all the time.
+        BrokerUnavailable: Redis, which holds the lock, did not answer.
+        NotInStore, StoreError: as `rules_of` and `apply_retention`.
+    """
+    path = repository_path(settings.git_store_path, tenant_id)
+    policy = policy_of(rules_of(settings, path))
+    open_repository(path)  # creating one would be wrong here
+    with locks.tenant_lock(tenant_id, wait_s=_LOCK_WAIT_S):
+        return apply_retention(
+            create_repository(path, author_of(settings)),
+            policy,
+            now_s=int(time.time()),
+            grace_s=int(settings.retention_grace_days * _DAY_S),
+        )
+
+
+def undo(settings: Settings, tenant_id: str) -> Undone:
+    """Undo the newest rewrite, under the tenant lock.
+
+    Raises:
+        TenantLocked: another process commits for the tenant all the time.
+        BrokerUnavailable: Redis, which holds the lock, did not answer.
+        NotInStore, StoreError: as `undo_retention`.
+    """
+    path = repository_path(settings.git_store_path, tenant_id)
+    open_repository(path)  # creating one would be wrong here
+    with locks.tenant_lock(tenant_id, wait_s=_LOCK_WAIT_S):
+        return undo_retention(create_repository(path, author_of(settings)), now_s=int(time.time()))
+
+
+def plan_json(tenant_id: str, plan: Plan) -> dict[str, Any]:
+    """A plan as JSON values."""
+    return {
+        "tenant_id": tenant_id,
+        "captures_removed": plan.captures_removed,
+        "binaries_removed": plan.binaries_removed,
+        "freed_bytes": plan.freed_bytes,
+        "merge": plan.merge,
+        "devices": [
+            {
+                "device_id": device.device_id,
+                "captures": device.captures,
+                "captures_removed": device.captures_removed,
+                "binaries": device.binaries,
+                "binaries_removed": device.binaries_removed,
+            }
+            for device in plan.devices
+            if device.captures_removed or device.binaries_removed
+        ],
+    }
+
+
+def to_json(tenant_id: str, applied: Applied) -> dict[str, Any]:
+    """What was done as JSON values."""
+    return {
+        **plan_json(tenant_id, applied.plan),
+        "outcome": "nothing to do" if applied.tip is None else "rewritten",
+        "tip": applied.tip,
+        "histories_pruned": applied.pruned,
+    }

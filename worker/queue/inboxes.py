@@ -1,0 +1,191 @@
+"""All inboxes: which have entries, since when, and how much waits in them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+
+from confkeep.broker import keys, redis_values
+from confkeep.broker.connections import broker_errors
+from confkeep.errors import NotPermitted
+from confkeep.queue import arrivals
+from confkeep.settings import Settings
+
+#: Part of the limits from which on a person should look.
+_NEARLY_FULL: Final = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class InboxStatus:
+    """A non-empty inbox."""
+
+    tenant_id: str
+    entries: int
+    #: Seconds that its oldest entry has waited, by the server's clock.
+    oldest_age_s: float
+
+
+def list_inboxes(client: redis.Redis, limit: int | None = None) -> list[InboxStatus]:
+    """The non-empty inboxes with their arrivals, those with the oldest entries first.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    marked = arrivals.marked(client)
+    now_ms = server_time_ms(client)
+    last = -1 if limit is None else limit - 1
+    since_ms = _since_ms(client, last)
+    tenants = [*since_ms, *(marked - since_ms.keys())]
+    pipe = client.pipeline(transaction=False)
+    for tenant_id in tenants:
+        pipe.xlen(keys.inbox(tenant_id))
+    for tenant_id in marked:
+        pipe.llen(keys.arrivals(tenant_id))
+        pipe.lindex(keys.arrivals(tenant_id), 0)
+    found = iter(redis_values.answers(pipe))
+    lengths = {tenant_id: next(found) or 0 for tenant_id in tenants}
+    for tenant_id in marked:
+        lengths[tenant_id] += next(found) or 0
+        handed_over_ms = arrivals.handed_over_ms(next(found))
+        since_ms[tenant_id] = min(since_ms.get(tenant_id, now_ms), handed_over_ms or now_ms)
+    inboxes = [
+        InboxStatus(tenant_id, length, max(0.0, (now_ms - since_ms.get(tenant_id, now_ms)) / 1000))
+        for tenant_id, length in lengths.items()
+        if length
+    ]
+    inboxes.sort(key=lambda box: -box.oldest_age_s)
+    return inboxes[:limit]
+
+
+def _since_ms(client: redis.Redis, last: int) -> dict[str, float]:
+    """The tenants that wait, and since when."""
+    pipe = client.pipeline(transaction=False)
+    pipe.zrange(keys.WAITING, 0, last, withscores=True)
+    (rows,) = redis_values.answers(pipe)
+    tenants = ((redis_values.tenant_of(name), since) for name, since in rows or ())
+    return {
+        tenant: max(0, min(since, redis_values.LAST_MS))
+        for tenant, since in tenants
+        if tenant is not None
+    }
+
+
+def waiting_tenants(client: redis.Redis) -> list[str]:
+    """The tenants whose inboxes are not empty, those with the oldest entries first.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    return list(_since_ms(client, -1))
+
+
+def count_inboxes(client: redis.Redis) -> int:
+    """Count the inboxes that have entries or arrivals.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    marked = arrivals.marked(client)
+    pipe = client.pipeline(transaction=False)
+    pipe.zcard(keys.WAITING)
+    if marked:
+        pipe.zmscore(keys.WAITING, list(marked))
+    count, *scores = redis_values.answers(pipe)
+    return int(count or 0) + sum((found or [None] * len(marked)).count(None) for found in scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much waits in all inboxes and arrivals."""
+
+    entries: int
+    bytes: int
+    #: The bytes that wait for each tenant.
+    tenant_bytes: dict[str, int]
+    #: Most bytes that fit the server's memory, as workers noted it; None if it has no limit.
+    room: int | None = None
+
+    def most_bytes(self, settings: Settings) -> int:
+        """Most bytes that may wait for all tenants."""
+        if self.room is None or settings.staging != "redis":
+            return settings.total_max_bytes
+        return min(self.room, settings.total_max_bytes)
+
+    def nearly_full(self, settings: Settings) -> bool:
+        """Whether a person should look: little is left of the limits."""
+        return self.full(settings) >= _NEARLY_FULL
+
+    def full(self, settings: Settings) -> float:
+        """The part of the limits on all tenants that is taken; 1 is full."""
+        return max(
+            self.entries / settings.total_max_backups, self.bytes / self.most_bytes(settings)
+        )
+
+
+def read_load(client: redis.Redis) -> Load:
+    """What waits in all.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    pipe = client.pipeline(transaction=False)
+    pipe.hgetall(keys.LOAD)
+    pipe.hgetall(keys.ARRIVING)
+    pipe.get(keys.ROOM)
+    *counts, room = redis_values.answers(pipe)
+    sums: Counter[bytes] = Counter()
+    numbers: Counter[str] = Counter()
+    for found in counts:
+        for name, value in (found or {}).items():
+            tenant_id = redis_values.tenant_of(name)
+            if tenant_id is None:
+                sums[name] += redis_values.count_of(value)
+            else:
+                numbers[tenant_id] += redis_values.count_of(value)
+    return Load(sums[b"entries"], sums[b"bytes"], dict(numbers), redis_values.room_of(room))
+
+
+def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:
+    """Count the wake-ups in each shard's queue.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    pipe = client.pipeline(transaction=False)
+    for shard in range(settings.shards):
+        pipe.llen(keys.shard_queue(shard))
+    return {shard: depth or 0 for shard, depth in enumerate(redis_values.answers(pipe))}
+
+
+def server_time_ms(client: redis.Redis) -> int:
+    """The server's clock in ms since 1970; all times in Redis use it.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with broker_errors():
+        now: Any = client.time()
+    return int(now[0]) * 1000 + int(now[1]) // 1000
+
+
+def has_entry(client: redis.Redis, backup_id: str, record: Mapping[str, Any]) -> bool:
+    """Whether the entry that a waiting backup's record names is there.
+
+    True also if nobody can tell: an earlier release wrote the record, or this user may not look.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    tenant_id, stream_id = record.get("tenant"), record.get("entry")
+    if not isinstance(tenant_id, str) or not isinstance(stream_id, str):
+        return True
+    try:
+        with broker_errors():
+            rows: Any = client.xrange(keys.inbox(tenant_id), stream_id, stream_id)
+    except NotPermitted:
+        return True
+    return any(backup_id.encode() in fields.get(b"entry", b"") for _id, fields in rows)

@@ -1,0 +1,1 @@
+"""The history index: answers that git gives only by walking."""

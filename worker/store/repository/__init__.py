@@ -1,0 +1,1 @@
+"""One tenant's repository: opened, recovered, read."""

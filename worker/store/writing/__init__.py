@@ -1,0 +1,1 @@
+"""From a batch to `main` in one durable step."""

@@ -1,0 +1,320 @@
+"""The write protocol: a batch of backups becomes commits in one durable step.
+
+`docs/write-path.md` explains the steps and what a crash between each two of them leaves.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pygit2
+
+from worker.store.git import durable, flock, keep, pack, refs
+from worker.store.git.pack import PackEncoder
+from worker.store.git.root_tree import RootTree
+from worker.store.history.index import HistoryIndex, open_index
+from worker.store.repository import reader, recovery
+from worker.store.repository.backup import (
+    BACKUP_ID_HEADER,
+    DEVICE_ID_HEADER,
+    NOTHING_KNOWN,
+    Backup,
+    Committed,
+    Signature,
+)
+from worker.store.repository.detail import detail_of
+from worker.store.repository.id_map import RemovedBackup
+from worker.store.repository.tenant_repository import (
+    DEFAULT_AUTHOR,
+    TenantRepository,
+    create_repository,
+    damage,
+    sync_repository,
+)
+from worker.store.writing.batch import Batch
+from worker.store.writing.stopwatch import Stopwatch
+
+#: Permissions of packs: git writes them read-only too.
+_PACK_MODE: Final = 0o444
+
+#: Times that the packs are gone through while a repack removes some, and seconds in between. An
+#: idx whose pack is not there (a crash may leave one) has to end it too.
+_PASSES: Final = 20
+_PASS_S: Final = 0.01
+
+
+class Writer:
+    """Commits batches to one repository, and keeps between two of them what takes time to make again.
+
+    Not safe to share between threads.
+    """
+
+    def __init__(self, repository: TenantRepository) -> None:
+        self.repository = repository
+        #: The history index, open for writing once it is needed.
+        self.index: HistoryIndex = open_index(repository)
+        #: The newest commit that was written here, and its root tree, which takes 4 ms to inflate at
+        #: 10,000 devices.
+        self._root: tuple[str, RootTree] | None = None
+
+    def close(self) -> None:
+        """Release the history index."""
+        self.index.close()
+
+    def commit_backups(
+        self,
+        backups: Sequence[Backup],
+        *,
+        now_s: int | None = None,
+        watch: Stopwatch | None = None,
+    ) -> list[Committed]:
+        """Commit `backups` in their order, one commit each; durable when this returns.
+
+        A backup whose id is in git already, or that stands twice in `backups`, is not written again:
+        its answer is that of the first. All or none of the others are committed. Memory: the backups
+        themselves, one old export and one piece being written; callers bound the batch.
+
+        Args:
+            now_s: the committer's date in seconds since 1970; None: now.
+            watch: gets the laps `flock`, `find`, `objects`, `pack`, `ref` and `index`.
+
+        Returns:
+            One answer for each of `backups`, in the same order.
+
+        Raises:
+            RepositoryBusy: another writer moved the branch meanwhile, or a dead one left its lock, which
+                the next opening removes; nothing was committed.
+            StoreUnavailable: the file system refused. Whether the batch was committed is unknown, as a
+                rule it was not; the same backups may be given again.
+            RepositoryDamaged: an object that the branch needs is not there.
+        """
+        now_s = int(time.time()) if now_s is None else now_s
+        watch = watch or Stopwatch()
+        with (
+            damage(self.repository.path),
+            durable.file_system_errors(self.repository.path.name),
+            flock.shared(self.repository.path),
+        ):
+            # 0. The flock is held: no recovery runs meanwhile.
+            watch.lap("flock")
+            return self._commit(backups, now_s, watch)
+
+    def find_committed(self, device_ids: Mapping[str, str]) -> dict[str, Committed]:
+        """The answers for those backup ids that are in git, durable when this returns.
+
+        Args:
+            device_ids: the device of each backup id, for commits that do not name theirs.
+
+        Raises:
+            StoreUnavailable: the file system refused.
+            RepositoryDamaged: an object that the branch needs is not there.
+        """
+        with (
+            damage(self.repository.path),
+            durable.file_system_errors(self.repository.path.name),
+            flock.shared(self.repository.path),
+        ):
+            tip = refs.read_main(self.repository.path)
+            found = self._find_committed(tip, device_ids)
+            if found:
+                finish(self.repository.path, [answer.sha for answer in found.values()])
+        return found
+
+    def _commit(self, backups: Sequence[Backup], now_s: int, watch: Stopwatch) -> list[Committed]:
+        repository = self.repository
+        # 1. The ref is read once: this value is the parent, and what step 7 compares with.
+        parent = refs.read_main(repository.path)
+
+        # 2. What is in git already is answered from git, after it is durable for certain.
+        self.index.catch_up(parent)
+        device_ids = {backup.backup_id: backup.device_id for backup in backups}
+        done = self._find_committed(parent, device_ids)
+        if done:
+            finish(repository.path, [answer.sha for answer in done.values()])
+
+        watch.lap("find")
+
+        # 3. Blobs, trees and commits, in memory.
+        # The kept tree is taken out for good: if this batch fails, what it made of the tree is of no use.
+        kept, self._root = self._root, None
+        batch = Batch(repository, parent, now_s, kept)
+        answers = []
+        for backup in backups:
+            answer = done.get(backup.backup_id)
+            if answer is None:
+                answer = done[backup.backup_id] = batch.add(backup)
+            else:
+                answer = replace(answer, replayed=True)
+            answers.append(answer)
+        watch.lap("objects")
+        if batch.tip is None or batch.tip == parent:
+            return answers
+
+        # 4. Whoever created the repository may have been killed before it was durable.
+        if parent is None:
+            sync_repository(repository.path)
+
+        with ExitStack() as keeps:
+            # 5. and 6. One pack and its idx, durable before anything refers to them.
+            folder = repository.path / "objects" / "pack"
+            write_pack(folder, keep.new_name(), PackEncoder(batch.objects), keeps)
+            watch.lap("pack")
+
+            # 7. The commit point.
+            move_main(repository.path, parent, batch.tip)
+        # 8. The keep is gone: what git finds from now on it finds reachable.
+        watch.lap("ref")
+        durable.failpoint("committed")
+        self._root = batch.tip, batch.root
+
+        # 9. What is derived. It fails without harm: the next batch finds it behind, and catches up.
+        self.index.append(parent, batch.indexed)
+        watch.lap("index")
+        return answers
+
+    def _find_committed(
+        self, tip: str | None, device_ids: Mapping[str, str]
+    ) -> dict[str, Committed]:
+        """The answers for those backup ids that are in the history of `tip`."""
+        repository, found = self.repository, {}
+        for backup_id, sha in self.index.find_backup_ids(device_ids.keys(), tip).items():
+            commit = reader.find_commit(repository, sha)
+            found[backup_id] = describe_commit(repository, commit, device_ids[backup_id])
+        ids = repository.ids.get(repository.path, repository.git)
+        if ids is not None:
+            # Retention removed their commits, but each was committed once, and that is enough.
+            for backup_id, gone in ids.removed_backups(device_ids.keys() - found.keys()).items():
+                found[backup_id] = _describe_removed(gone, device_ids[backup_id])
+        return found
+
+
+@contextmanager
+def open_for_writing(path: Path, author: Signature = DEFAULT_AUTHOR) -> Iterator[Writer]:
+    """`create_repository`, and its writer, with the flock held shared until the end of the block.
+
+    `commit_backups` takes the flock by itself; this keeps others' recovery away in between too.
+
+    Raises:
+        RepositoryBusy, StoreUnavailable, RepositoryDamaged: as `create_repository`.
+    """
+    repository = create_repository(path, author)
+    with ExitStack() as held:
+        with durable.file_system_errors(path.name):
+            held.enter_context(flock.shared(path))
+        writer = Writer(repository)
+        try:
+            yield writer
+        finally:
+            writer.close()
+            # Else its packs stay open until the garbage collector comes by.
+            repository.git.free()
+
+
+def write_pack(folder: Path, name: str, encoder: PackEncoder, keeps: ExitStack) -> None:
+    """Write a pack and its idx; both are durable and readers find them when this returns.
+
+    Args:
+        name: as `keep.new_name` gives it.
+        keeps: to be closed when a ref reaches the pack, as `keep.name_pack` says.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    with ExitStack() as undo:
+        # 5. Both under names that no reader looks at.
+        pack_path = durable.temporary_name(folder, recovery.PACK_PREFIX)
+        undo.callback(durable.remove, pack_path)
+        durable.create_file(pack_path, encoder, _PACK_MODE)
+        durable.failpoint("pack-written")
+        idx_path = durable.temporary_name(folder, recovery.IDX_PREFIX)
+        undo.callback(durable.remove, idx_path)
+        durable.create_file(idx_path, [encoder.idx()], _PACK_MODE)
+        durable.failpoint("idx-written")
+
+        # 6. Under the names that readers look for.
+        keep.name_pack(folder, name, pack_path, idx_path, keeps)
+        undo.pop_all()
+
+
+def move_main(path: Path, expected: str | None, target: str) -> None:
+    """`refs.move_main`; when it fails and `main` names `target` all the same, it is made durable.
+
+    Raises:
+        RepositoryBusy: as there; `main` was not moved.
+        OSError: the file system refused, and `main` does not name `target`.
+    """
+    try:
+        refs.move_main(path, expected, target)
+    except OSError:
+        # The outcome is unknown, so look.
+        if refs.read_main(path) != target:
+            raise
+        finish(path, [target])
+
+
+def finish(path: Path, shas: Sequence[str]) -> None:
+    """Make commits that are in `main`, and `main`, durable: whoever wrote them may have been killed
+    before the last sync, so that they are there now and would not be after a power cut."""
+    folder = path / "objects" / "pack"
+    wanted = [bytes.fromhex(sha) for sha in shas]
+    for _ in range(_PASSES):
+        if _sync_packs_with(folder, wanted):
+            break
+        # A repack is removing packs; their objects are in one that is new.
+        time.sleep(_PASS_S)
+    durable.sync_directory(folder)
+    refs.sync_main(path)
+    durable.sync_parents(path)
+    durable.failpoint("finished")
+
+
+def _sync_packs_with(folder: Path, wanted: Sequence[bytes]) -> bool:
+    """Sync the packs that hold one of the objects; False: one of all was removed meanwhile."""
+    all_there = True
+    for name in os.listdir(folder):
+        if not name.endswith(".idx"):
+            continue
+        try:
+            if pack.idx_holds_any((folder / name).read_bytes(), wanted):
+                durable.sync_file(folder / name)
+                durable.sync_file(folder / f"{name.removesuffix('.idx')}.pack")
+        except FileNotFoundError:
+            all_there = False
+    return all_there
+
+
+def _describe_removed(gone: RemovedBackup, device_id: str) -> Committed:
+    """The answer for a backup whose commit is not there any more; what it changed is not known."""
+    return Committed(
+        backup_id=gone.backup_id,
+        device_id=gone.device_id or device_id,
+        sha=gone.sha,
+        unchanged=False,
+        committed_at=dt.datetime.fromtimestamp(gone.committed_s, dt.UTC),
+        detail=NOTHING_KNOWN,
+        replayed=True,
+    )
+
+
+def describe_commit(
+    repository: TenantRepository, commit: pygit2.Commit, device_id: str
+) -> Committed:
+    """The answer that `Writer.commit_backups` gave, made again from a commit that has a `backup-id`."""
+    raw = commit.read_raw()
+    device_id = reader.id_in_header(raw, DEVICE_ID_HEADER) or device_id
+    old, new = reader.read_change(repository, commit, device_id)
+    return Committed(
+        backup_id=reader.id_in_header(raw, BACKUP_ID_HEADER) or "",
+        device_id=device_id,
+        sha=str(commit.id),
+        unchanged=old == new,
+        committed_at=dt.datetime.fromtimestamp(commit.commit_time, dt.UTC),
+        detail=detail_of(old.export, new),
+    )
