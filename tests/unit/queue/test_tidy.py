@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -175,3 +176,30 @@ def test_the_bytes_of_an_entry_stay_whatever_became_of_its_record(
     client.delete(keys.result(submission(1).entry.backup_id))
     assert tidy.tidy(client, settings, abandoned_s=0) == 0
     assert client.exists(keys.staged(TENANT, submission(1).entry.backup_id))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_files_that_a_dead_letter_may_need_stay(
+    client: redis.Redis, settings: Settings, signed: bool
+) -> None:
+    volume = VolumeStaging(settings.staging_path)
+    entry = dataclasses.replace(submission(1).entry, staging="volume")
+    volume.stage(TENANT, entry, Contents(b"/ip", None))
+    acceptance.accept(client, settings, [acceptance.Submission(TENANT, entry, data=None)])
+    waiting = Inbox(client, settings, TENANT)
+    if signed:
+        dead_letters.bury(waiting, entry, StagedBytesMissing("gone"))
+        waiting.settle(waiting.peek(1), keep_bytes=True)
+    else:
+        wants_signatures = load_settings(signing_key="k" * 32)
+        [found] = Inbox(client, wants_signatures, TENANT).read_batch().unreadable
+        dead_letters.bury_unreadable(waiting, found)
+    # Letters are kept for longer than records.
+    client.delete(keys.result(entry.backup_id))
+    for file in settings.staging_path.rglob("*"):
+        os.utime(file, (1, 1))
+    assert waiting.depth() == tidy.tidy(client, settings) == 0
+    assert volume.read(TENANT, [entry]) == [Contents(b"/ip", None)]
+    dead_letters.discard(client, settings, dead_letters.list_dead_letters(client)[0].backup_id)
+    tidy.tidy(client, settings)
+    assert volume.read(TENANT, [entry]) == [None]

@@ -229,3 +229,27 @@ def test_a_replay_is_durable_although_a_repack_removes_its_pack(
     assert not left
     [pack] = (path / "objects" / "pack").glob("*.pack")
     assert {str(pack), str(pack.with_suffix(".idx"))} <= set(synced)
+
+
+def test_no_idx_is_ever_there_without_its_pack(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers find a pack by its idx."""
+    path = store / NAME
+    folder = path / "objects" / "pack"
+    torn: list[str] = []
+
+    def look() -> None:
+        names = set(os.listdir(folder)) if folder.exists() else set()
+        torn.extend(
+            name
+            for name in names
+            if name.startswith("pack-") and name.endswith(".idx")
+            if f"{name.removesuffix('.idx')}.pack" not in names
+        )
+
+    for name in ("rename", "remove", "sync_directory"):
+        after(monkeypatch, durable, name, look)
+    written(path, 1, 2)
+    repack(path, full=True)
+    assert torn == []
