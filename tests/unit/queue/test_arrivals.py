@@ -34,6 +34,7 @@ from tests.unit.queue.test_signed_entries import NEW, OLD, with_key
 from tests.unit.queue.test_sweeper import sent, sweeper_of
 from worker.broker import locks
 from worker.engine import drain, forget
+from worker.process.local import EmbeddedServer
 from worker.queue import backoff, dead_letters, inboxes, tidy, totals
 from worker.queue.inbox import Inbox
 
@@ -521,3 +522,57 @@ def test_an_arrival_comes_back_as_it_was_written() -> None:
         arrival = arrivals.Arrival(text, signature, str(uuid.uuid4()), 1_700_000_000_000)
         assert arrivals.Arrival.from_json(arrival.to_json().encode()) == arrival
         assert Entry.from_json(arrival.entry) == submission(1).entry
+
+
+@pytest.mark.parametrize("refused", ["setnx", "hsetnx", "rpush", "hincrby", "exists"])
+def test_a_hand_over_of_which_a_part_is_refused_leaves_nothing(
+    real_server: EmbeddedServer, settings: Settings, refused: str
+) -> None:
+    """Half of it would wait where no worker looks, or keep its place in the limits for ever."""
+    name = f"without-{refused}"
+    with redis.Redis(unix_socket_path=str(real_server.socket)) as client:
+        client.flushall()
+        client.execute_command(
+            "ACL", "SETUSER", name, "on", "nopass", "~*", "&*", "+@all", f"-{refused}"
+        )
+        try:
+            with (
+                redis.Redis(unix_socket_path=str(real_server.socket), username=name) as producer,
+                pytest.raises(NotPermitted),
+            ):
+                handover.hand_over(producer, settings, [submission(1), submission(2)])
+            assert client.keys() == []
+        finally:
+            client.execute_command("ACL", "DELUSER", name)
+
+
+def test_a_turn_that_fails_before_it_admits_lets_the_arrivals_wait(
+    client: redis.Redis, settings: Settings
+) -> None:
+    hand_over(client, settings, submission(1))
+    assert backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space")).tries == 1
+    wait = backoff.get(client, TENANT)
+    assert wait is not None
+    assert not wait.is_over(inboxes.server_time_ms(client))
+
+
+def test_what_another_process_admitted_just_now_is_not_admitted_again(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_over(client, settings, submission(1))
+    client.rpush(keys.arrivals(TENANT), b"{nonsense", b"{other nonsense")
+    read = arrivals._texts
+    late = [lambda: admit(client, settings)]
+
+    def overtaken(*arguments: Any) -> list[bytes]:
+        found = read(*arguments)
+        if late:
+            late.pop()()
+        return found
+
+    monkeypatch.setattr(arrivals, "_texts", overtaken)
+    assert admit(client, settings) == 0
+    assert client.xlen(keys.inbox(TENANT)) == 3
+    turn = drain.drain_inbox(Inbox(client, settings, TENANT))
+    assert (turn.committed, turn.dead, turn.left) == (1, 2, 0)
+    assert len(dead_letters.list_dead_letters(client)) == 2

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 
 from confkeep.broker import keys
-from confkeep.errors import BrokerUnavailable, StoreUnavailable
-from confkeep.queue import acceptance, wakeups
+from confkeep.errors import BrokerUnavailable, RepositoryBusy, StoreUnavailable
+from confkeep.queue import acceptance, receipts, wakeups
+from confkeep.queue.staged_bytes import Contents
+from confkeep.queue.staging import VolumeStaging
 from confkeep.settings import Settings
-from tests.judge import assert_all_readable
+from tasks import commit
+from tests.judge import assert_all_readable, git
 from tests.servers import names_of
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker.engine import drain
-from worker.queue import backoff
-from worker.queue.inbox import Batch, Inbox
+from worker.broker import locks
+from worker.broker.locks import TenantLock
+from worker.engine import batch, drain
+from worker.engine.batch import BatchCommitter
+from worker.process import shutdown
+from worker.queue import backoff, dead_letters
+from worker.queue.inbox import Batch, Inbox, Settled
+from worker.store.repository.tenant_repository import repository_path
+from worker.store.writing.commit import Writer
 
 
 @pytest.fixture
@@ -112,3 +124,259 @@ def test_a_server_that_refuses_counts_no_attempt_though_it_cannot_be_taken_back_
     monkeypatch.setattr(Inbox, "settle", settle)
     assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 1
     assert not client.exists(keys.DEAD)
+
+
+def commits_of(settings: Settings) -> list[str]:
+    """The messages on the tenant's `main` as git tells them, oldest first."""
+    path = repository_path(settings.git_store_path, TENANT)
+    return git(path, "log", "--reverse", "--format=%s", "main").decode().splitlines()
+
+
+@pytest.mark.parametrize("ends", ["the lock is lost", "the worker stops", "the slice is over"])
+def test_a_turn_begins_no_batch_that_it_may_not_begin(
+    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    acceptance.accept(client, small, [submission(number) for number in range(5)])
+    run, over = BatchCommitter.run, list[bool]()
+
+    def run_and_end(self: BatchCommitter, found: Batch) -> batch.Done:
+        over.append(True)
+        return run(self, found)
+
+    monkeypatch.setattr(BatchCommitter, "run", run_and_end)
+    if ends == "the lock is lost":
+        monkeypatch.setattr(TenantLock, "lost", property(lambda _lock: bool(over)))
+    elif ends == "the worker stops":
+        monkeypatch.setattr(shutdown, "requested", lambda: bool(over))
+    else:
+        ends_s = iter([0.0, small.slice_s - 1, small.slice_s])
+        clock = SimpleNamespace(monotonic=lambda: next(ends_s))
+        monkeypatch.setattr("worker.engine.drain.time", clock)
+    turn = drain.drain_inbox(Inbox(client, small, TENANT))
+    assert (turn.committed, turn.left) == (2, 3)
+    monkeypatch.undo()
+    assert drain.drain_inbox(Inbox(client, small, TENANT)).committed == 3
+    assert commits_of(small) == [f"message {number}" for number in range(5)]
+
+
+def test_a_turn_that_is_refused_the_lock_changes_nothing(
+    client: redis.Redis, small: Settings
+) -> None:
+    held = locks.try_lock(client, TENANT, 60)
+    assert held is not None
+    acceptance.accept(client, small, [submission(1)])
+    before = {name: client.dump(name) for name in names_of(client)}
+    assert drain.drain_inbox(Inbox(client, small, TENANT)) == drain.Turn(had_lock=False)
+    assert {name: client.dump(name) for name in names_of(client)} == before
+    held.release()
+
+
+def test_the_lock_is_free_before_the_last_look(
+    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is refused it relies on that look, so nobody may be refused it later."""
+    acceptance.accept(client, small, [submission(1)])
+    depth, free = Inbox.depth, []
+
+    def looked(*arguments: Any) -> int:
+        free.append(not client.exists(keys.lock(TENANT), keys.wake(TENANT)))
+        return depth(*arguments)
+
+    monkeypatch.setattr(Inbox, "depth", looked)
+    drain.drain_inbox(Inbox(client, small, TENANT))
+    assert free == [True]
+
+
+def killed_before_it_settles(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn that ends between the commit and the settling."""
+
+    def killed(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Inbox, "settle", killed)
+        patch.setattr(receipts, "publish", lambda *_: None)
+        with pytest.raises(KeyboardInterrupt):
+            drain.drain_inbox(Inbox(client, settings, TENANT))
+
+
+def test_entries_whose_bytes_are_gone_are_answered_from_git(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acceptance.accept(client, settings, [submission(1), submission(2)])
+    killed_before_it_settles(client, settings, monkeypatch)
+    acceptance.accept(client, settings, [submission(3), submission(4)])
+    gone = [submission(number).entry.backup_id for number in (1, 3)]
+    client.delete(*(keys.staged(TENANT, backup_id) for backup_id in gone))
+    turn = drain.drain_inbox(Inbox(client, settings, TENANT))
+    assert (turn.committed, turn.dead, turn.left) == (3, 1, 0)
+    assert commits_of(settings) == ["message 1", "message 2", "message 4"]
+    [letter] = dead_letters.list_dead_letters(client)
+    assert (letter.backup_id, letter.kind) == (gone[1], "StagedBytesMissing")
+    record: Any = client.get(keys.result(gone[0]))
+    path = repository_path(settings.git_store_path, TENANT)
+    oldest = git(path, "rev-parse", "main~2").decode().strip()
+    assert json.loads(record)["result"]["sha"] == oldest
+    assert_all_readable(settings.git_store_path)
+
+
+def test_an_entry_goes_when_its_receipt_is_there_and_its_bytes_go_last(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = submission(1)
+    entry = dataclasses.replace(one.entry, staging="volume")
+    volume = VolumeStaging(settings.staging_path)
+    volume.stage(TENANT, entry, Contents(b"/ip", None))
+    acceptance.accept(client, settings, [acceptance.Submission(TENANT, entry, data=None)])
+    settle, states = Inbox.settle, []
+
+    def looked(*arguments: Any, **options: Any) -> Settled:
+        record: Any = client.get(keys.result(entry.backup_id))
+        states.append((json.loads(record)["status"], volume.read(TENANT, [entry])))
+        return settle(*arguments, **options)
+
+    monkeypatch.setattr(Inbox, "settle", looked)
+    drain.drain_inbox(Inbox(client, settings, TENANT))
+    assert states == [("SUCCESS", [Contents(b"/ip", None)])]
+    assert volume.read(TENANT, [entry]) == [None]
+
+
+@pytest.mark.parametrize(("busy", "committed"), [(4, 1), (5, 0)])
+def test_a_branch_that_others_move_is_tried_again_and_not_for_ever(
+    client: redis.Redis,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    busy: int,
+    committed: int,
+) -> None:
+    acceptance.accept(client, settings, [submission(1)])
+    commit_backups, tries = Writer.commit_backups, list[int]()
+
+    def moved(*arguments: Any, **options: Any) -> Any:
+        tries.append(1)
+        if len(tries) <= busy:
+            raise RepositoryBusy("main was moved by another writer")
+        return commit_backups(*arguments, **options)
+
+    monkeypatch.setattr(Writer, "commit_backups", moved)
+    if committed:
+        assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 1
+    else:
+        with pytest.raises(RepositoryBusy):
+            drain.drain_inbox(Inbox(client, settings, TENANT))
+    assert (len(tries), client.xlen(keys.inbox(TENANT))) == (5, 1 - committed)
+    assert not client.exists(keys.DEAD)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "backups", "dead"), [(9, 1, 0), (10, 1, 1), (11, 1, 1), (10, 2, 1)]
+)
+def test_only_what_ended_ten_tries_alone_is_given_up(
+    client: redis.Redis, settings: Settings, attempts: int, backups: int, dead: int
+) -> None:
+    acceptance.accept(client, settings, [submission(number) for number in range(backups)])
+    client.set(keys.attempts(TENANT), attempts)
+    turn = drain.drain_inbox(Inbox(client, settings, TENANT))
+    assert (turn.committed, turn.dead, turn.left) == (backups - dead, dead, 0)
+    kinds = [letter.kind for letter in dead_letters.list_dead_letters(client)]
+    assert kinds == ["PoisonedBackup"] * dead
+    # Its bytes stay for a person, those of the others go.
+    assert client.exists(keys.staged(TENANT, submission(0).entry.backup_id)) == dead
+
+
+def test_a_fault_of_the_store_counts_no_attempt(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acceptance.accept(client, settings, [submission(1)])
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("no space left on the device")
+
+    monkeypatch.setattr(Writer, "commit_backups", full)
+    for _ in range(12):
+        with pytest.raises(StoreUnavailable):
+            drain.drain_inbox(Inbox(client, settings, TENANT))
+        assert not client.exists(keys.attempts(TENANT), keys.lock(TENANT))
+    monkeypatch.undo()
+    assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 1
+
+
+@pytest.fixture
+def woken(
+    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
+) -> list[tuple[str, int]]:
+    """The wake-ups that the task sent: tenant, and the ms in it."""
+    found: list[tuple[str, int]] = []
+    monkeypatch.setattr(commit, "get_settings", lambda: small)
+    monkeypatch.setattr(commit, "get_client", lambda _settings: client)
+    monkeypatch.setattr(
+        wakeups, "send", lambda _app, _settings, tenant, ms: found.append((tenant, ms))
+    )
+    return found
+
+
+def test_what_a_slice_leaves_gets_a_wake_up_at_the_tail(
+    client: redis.Redis,
+    small: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    woken: list[tuple[str, int]],
+) -> None:
+    acceptance.accept(client, small, [submission(number) for number in range(5)])
+    with monkeypatch.context() as patch:
+        # Whatever ends a turn early: here it learns of a loss behind the first batch.
+        lost = iter([False, True])
+        patch.setattr(TenantLock, "lost", property(lambda _lock: next(lost)))
+        commit.commit_inbox(TENANT)
+    assert client.xlen(keys.inbox(TENANT)) == 3
+    [(tenant, own_ms)] = woken
+    assert (tenant, client.get(keys.wake(TENANT))) == (TENANT, f"{own_ms}t".encode())
+    commit.commit_inbox(TENANT, own_ms)
+    assert client.xlen(keys.inbox(TENANT)) == 0
+    assert (len(woken), client.exists(keys.wake(TENANT))) == (1, 0), "nothing is left"
+
+
+def test_a_turn_sends_no_wake_up_where_an_enqueue_or_another_turn_is_on_it(
+    client: redis.Redis,
+    small: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    woken: list[tuple[str, int]],
+) -> None:
+    acceptance.accept(client, small, [submission(1)])
+    held = locks.try_lock(client, TENANT, 60)
+    assert held is not None
+    commit.commit_inbox(TENANT)
+    held.release()
+    depth = Inbox.depth
+
+    def late(*arguments: Any) -> int:
+        [answer] = acceptance.accept(client, small, [submission(2)])
+        assert answer.wake_ms is not None, "its producer sends one"
+        return depth(*arguments)
+
+    monkeypatch.setattr(Inbox, "depth", late)
+    commit.commit_inbox(TENANT)
+    assert (client.xlen(keys.inbox(TENANT)), woken) == (1, [])
+
+
+def test_a_batch_that_is_settled_ends_the_wait_after_a_fault(
+    client: redis.Redis, settings: Settings
+) -> None:
+    acceptance.accept(client, settings, [submission(1)])
+    for tries in (1, 2, 3):
+        assert (
+            backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space")).tries
+            == tries
+        )
+        # Since when it waits is told to the end.
+        client.hset(keys.backoff(TENANT), "since_ms", 12_345)
+    assert backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space")).tries == 4
+    wait = backoff.get(client, TENANT)
+    assert wait is not None
+    assert wait.since_ms == 12_345
+    assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 1
+    assert backoff.get(client, TENANT) is None
+    [answer] = acceptance.accept(client, settings, [submission(2)])
+    assert answer.wake_ms is not None, "what comes now need not wait"
+    assert backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space")).tries == 1

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import redis
+from redis.exceptions import ConnectionError as NotConnected
 from redis.lock import Lock
 
 from confkeep.broker import keys
@@ -13,6 +16,8 @@ from tests.servers import wait_for
 from worker.broker import locks
 
 TENANT = str(uuid.UUID(int=1))
+#: A lock's life by a clock of the test's own.
+_SHORT_S = 0.02
 
 
 def test_one_process_at_a_time_holds_it(client: redis.Redis) -> None:
@@ -88,3 +93,37 @@ def test_a_renewal_that_meets_what_nobody_foresaw_goes_on(
     assert not held.lost
     held.release()
     assert not client.exists(keys.lock(TENANT))
+
+
+class _Away:
+    """A lock whose server is away at each second renewal, or at all; each takes most of its life."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, always: bool) -> None:
+        self.calls = 0
+        self._always = always
+        monkeypatch.setattr(
+            locks, "time", SimpleNamespace(monotonic=lambda: self.calls * 0.75 * _SHORT_S)
+        )
+
+    def reacquire(self) -> None:
+        self.calls += 1
+        if self._always or self.calls % 2:
+            raise NotConnected("the server is away")
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_server_that_is_away_ends_it_only_when_it_must_have_expired(
+    monkeypatch: pytest.MonkeyPatch, always: bool
+) -> None:
+    away = _Away(monkeypatch, always=always)
+    held = locks.TenantLock(cast("Lock", away), _SHORT_S)
+    if always:
+        wait_for(lambda: held.lost, "the loss to be assumed")
+        assert away.calls == 2, "it was tried for as long as it might have been ours"
+    else:
+        wait_for(lambda: away.calls > 8, "the renewals to go on")
+        assert not held.lost
+    held.release()

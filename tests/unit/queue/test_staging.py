@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import uuid
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def test_missing_and_damaged_bytes_are_told_apart(settings: Settings) -> None:
     ):
         with pytest.raises(StagedBytesDamaged):
             staging.checked(entry, damaged)
+    with pytest.raises(StagedBytesDamaged):
+        staging.checked(submission(1).entry, Contents(b"/ip", b"a binary that nobody sent"))
 
 
 @pytest.mark.parametrize("large", [2, 10**9])
@@ -136,3 +139,22 @@ def test_new_backups_go_where_the_settings_say(client: redis.Redis, tmp_path: Pa
     assert isinstance(staging.of_settings(load_settings(), client), RedisStaging)
     # Entries that were accepted before the setting changed are found where they are.
     assert isinstance(staging.of_entry(submission(1).entry, volume, client), RedisStaging)
+
+
+@pytest.mark.parametrize("step", ["fsync", "rename"])
+def test_nothing_is_left_of_a_file_that_could_not_be_staged(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    volume, entry = VolumeStaging(settings.staging_path), submission(1).entry
+    # The folder is there, so that the file alone is refused.
+    volume.stage(TENANT, submission(2).entry, Contents(b"/ip", None))
+    before = list(settings.staging_path.rglob("*"))
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, refuse)
+        with pytest.raises(StagingUnavailable, match="No space left"):
+            volume.stage(TENANT, entry, Contents(b"/ip", None))
+    assert list(settings.staging_path.rglob("*")) == before

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
 
 from confkeep.broker import keys
-from confkeep.queue import acceptance, arrivals, handover
+from confkeep.errors import StagedBytesMissing, StoreUnavailable
+from confkeep.queue import acceptance, arrivals, handover, receipts
 from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import VolumeStaging
 from confkeep.settings import Settings, load_settings
@@ -116,3 +119,87 @@ def test_the_bytes_of_an_unsigned_entry_stay_until_a_person_decides(
     dead_letters.discard(client, settings, dead_letters.list_dead_letters(client)[0].backup_id)
     tidy.tidy(client, settings, abandoned_s=0)
     assert not client.exists(keys.staged(TENANT, backup_id))
+
+
+def _waits(client: redis.Redis, settings: Settings) -> None:
+    acceptance.accept(client, settings, [submission(1)])
+
+
+def _waits_after_a_fault(client: redis.Redis, settings: Settings) -> None:
+    _waits(client, settings)
+    ids = [submission(1).entry.backup_id]
+    receipts.show_retrying(client, ids, StoreUnavailable("no space"), settings.receipt_ttl_s)
+
+
+def _is_a_dead_letter(client: redis.Redis, settings: Settings) -> None:
+    _waits(client, settings)
+    dead_letters.bury(
+        Inbox(client, settings, TENANT), submission(1).entry, StagedBytesMissing("gone")
+    )
+    client.delete(keys.result(submission(1).entry.backup_id))
+
+
+def _has_no_record_of_ours(client: redis.Redis, settings: Settings) -> None:
+    _waits(client, settings)
+    name = keys.result(submission(1).entry.backup_id)
+    client.delete(name)
+    client.lpush(name, b"somebody's")
+
+
+@pytest.mark.parametrize(
+    "happens", [_waits, _waits_after_a_fault, _is_a_dead_letter, _has_no_record_of_ours]
+)
+def test_bytes_that_are_needed_since_the_inbox_was_read_stay(
+    client: redis.Redis,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    happens: Callable[[redis.Redis, Settings], None],
+) -> None:
+    staged = keys.staged(TENANT, submission(1).entry.backup_id)
+    client.set(staged, b"left by an interrupted transaction")
+    look = tidy._waiting_ids
+
+    def before_it_happens(*arguments: Any) -> set[str]:
+        found = look(*arguments)
+        happens(client, settings)
+        return found
+
+    monkeypatch.setattr(tidy, "_waiting_ids", before_it_happens)
+    assert tidy.tidy(client, settings, abandoned_s=0) == 0
+    assert client.get(staged) == b"/ip"
+
+
+def test_the_bytes_of_an_entry_stay_whatever_became_of_its_record(
+    client: redis.Redis, settings: Settings
+) -> None:
+    acceptance.accept(client, settings, [submission(1)])
+    client.delete(keys.result(submission(1).entry.backup_id))
+    assert tidy.tidy(client, settings, abandoned_s=0) == 0
+    assert client.exists(keys.staged(TENANT, submission(1).entry.backup_id))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_files_that_a_dead_letter_may_need_stay(
+    client: redis.Redis, settings: Settings, signed: bool
+) -> None:
+    volume = VolumeStaging(settings.staging_path)
+    entry = dataclasses.replace(submission(1).entry, staging="volume")
+    volume.stage(TENANT, entry, Contents(b"/ip", None))
+    acceptance.accept(client, settings, [acceptance.Submission(TENANT, entry, data=None)])
+    waiting = Inbox(client, settings, TENANT)
+    if signed:
+        dead_letters.bury(waiting, entry, StagedBytesMissing("gone"))
+        waiting.settle(waiting.peek(1), keep_bytes=True)
+    else:
+        wants_signatures = load_settings(signing_key="k" * 32)
+        [found] = Inbox(client, wants_signatures, TENANT).read_batch().unreadable
+        dead_letters.bury_unreadable(waiting, found)
+    # Letters are kept for longer than records.
+    client.delete(keys.result(entry.backup_id))
+    for file in settings.staging_path.rglob("*"):
+        os.utime(file, (1, 1))
+    assert waiting.depth() == tidy.tidy(client, settings) == 0
+    assert volume.read(TENANT, [entry]) == [Contents(b"/ip", None)]
+    dead_letters.discard(client, settings, dead_letters.list_dead_letters(client)[0].backup_id)
+    tidy.tidy(client, settings)
+    assert volume.read(TENANT, [entry]) == [None]

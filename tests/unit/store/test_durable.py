@@ -78,3 +78,13 @@ def test_nothing_is_left_of_a_replacement_that_failed(
         durable.replace_file(tmp_path / "HEAD", b"new")
     assert [file.name for file in tmp_path.iterdir()] == ["HEAD"]
     assert (tmp_path / "HEAD").read_bytes() == b"old"
+
+
+def test_a_line_that_a_crash_cut_short_is_ended_before_the_next_one(tmp_path: Path) -> None:
+    file = tmp_path / "audit"
+    for line in (b"one\n", b"two\n"):
+        durable.append_to_file(file, line)
+    assert file.read_bytes() == b"one\ntwo\n"
+    os.truncate(file, 6)
+    durable.append_to_file(file, b"three\n")
+    assert file.read_bytes() == b"one\ntw\nthree\n"

@@ -189,6 +189,52 @@ def test_what_no_ref_reaches_stays_beside_the_full_pack(
     assert git(repository.path, "cat-file", "-t", lost) == b"commit\n"
 
 
+def test_what_no_ref_reaches_is_in_one_pack_after_a_full_repack(
+    repository: TenantRepository, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(repository, fleet, 3)
+
+    def busy(path: Path, expected: str | None, target: str) -> None:
+        raise RepositoryBusy("for the test")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(refs, "move_main", busy)
+        for _ in range(3):
+            with pytest.raises(RepositoryBusy):
+                Writer(repository).commit_backups([text_backup(fleet)])
+    said = git(repository.path, "fsck", "--unreachable", "--no-progress").split()
+    repack(repository.path, full=True)
+    assert len(packs_of(repository.path)) == 2
+    after = git(repository.path, "fsck", "--unreachable", "--no-progress").split()
+    assert sorted(after) == sorted(said)
+
+
+def test_the_note_of_a_repack_goes_when_what_it_names_cannot_come_back(
+    repository: TenantRepository,
+    fleet: Fleet,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fill(repository, fleet, 3)
+    path, folder = repository.path, repository.path / "objects" / "pack"
+    durable.replace_file(path / recovery.REPACKING_NAME, b"")
+    (folder / "tmp_pack_x").touch()
+    steps: list[str] = []
+    sync, remove = durable.sync_directory, durable.remove
+
+    def synced(what: Path) -> None:
+        sync(what)
+        steps.append(f"sync {what.name}")
+
+    def removed(what: Path) -> None:
+        remove(what)
+        steps.append(f"remove {what.name}")
+
+    monkeypatch.setattr(durable, "sync_directory", synced)
+    monkeypatch.setattr(durable, "remove", removed)
+    recovery.remove_repack_leftovers(path)
+    assert steps == ["remove tmp_pack_x", "sync pack", f"remove {recovery.REPACKING_NAME}"]
+
+
 def test_a_pack_that_somebody_keeps_stays(repository: TenantRepository, fleet: Fleet) -> None:
     fill(repository, fleet, 3)
     name = packs_of(repository.path)[0].removesuffix(".pack")
@@ -558,3 +604,47 @@ def test_progress_is_told(repository: TenantRepository, fleet: Fleet) -> None:
     repack(repository.path, full=True, progress=lambda *step: said.append(step))
     assert {what for what, _done, _total in said} >= {"Counting objects", "Writing objects"}
     assert said[-1][1] == said[-1][2] > 0
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_names_are_durable_before_anything_relies_on_them(
+    repository: TenantRepository, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    """The multi-pack-index names new packs, and what is removed is in them alone."""
+    path, folder = repository.path, repository.path / "objects" / "pack"
+    fill(repository, fleet, 4)
+    (folder / packs_of(path)[0]).with_suffix(".keep").touch()
+    # There is a multi-pack-index of before.
+    repack(path, full=full)
+    fill(repository, fleet, 4)
+    durable_names: set[tuple[str, int]] = set()
+    moments: list[str] = []
+
+    def names() -> set[tuple[str, int]]:
+        with os.scandir(folder) as files:
+            return {(file.name, file.inode()) for file in files}
+
+    def synced(what: Path, real: Any = durable.sync_directory) -> None:
+        real(what)
+        if what == folder:
+            durable_names.clear()
+            durable_names.update(names())
+
+    def relies(moment: str) -> None:
+        moments.append(moment)
+        assert names() <= durable_names, moment
+
+    def run(self: Any, *arguments: str, real: Any = git_process.Git.run, **more: Any) -> Any:
+        if arguments[0] in ("multi-pack-index", "prune-packed"):
+            relies(arguments[0])
+        return real(self, *arguments, **more)
+
+    def remove_pack(where: Path, name: str, real: Any = recovery.remove_pack) -> None:
+        relies("removal")
+        real(where, name)
+
+    monkeypatch.setattr(durable, "sync_directory", synced)
+    monkeypatch.setattr(git_process.Git, "run", run)
+    monkeypatch.setattr(recovery, "remove_pack", remove_pack)
+    repack(path, full=full)
+    assert {"multi-pack-index", "removal", "prune-packed"} == set(moments)

@@ -6,25 +6,30 @@ import dataclasses
 import errno
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from confkeep.errors import (
     MaintenanceFailed,
     RemovedByRetention,
+    RepositoryDamaged,
     StoreUnavailable,
 )
 from tests.failpoints import killed_at, raising
 from tests.histories import START_S, Stream, device_ids, random_backups, write_linear
 from tests.judge import assert_sound, git
-from worker.store.git import flock, git_process
+from worker.store.git import durable, flock, git_process
+from worker.store.git.root_tree import RootTree
 from worker.store.history import index_build
 from worker.store.repository import id_map
 from worker.store.repository.backup import Backup
 from worker.store.repository.reader import find_commit, read_file
 from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.rewriting import prune, rewrite
+from worker.store.rewriting.forget import forget_device
 from worker.store.rewriting.retention import apply_retention, plan_retention
 from worker.store.rewriting.retention_rules import Policy, policy_of
 from worker.store.upkeep.repair import repair_repository
@@ -300,3 +305,127 @@ def test_a_packed_ref_that_a_loose_one_overrides_names_nothing_that_a_prune_remo
     apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
     assert verify_repository(path).findings == []
     assert git(path, "rev-parse", "main") == (path / "refs/heads/main").read_bytes()
+
+
+@pytest.mark.parametrize("how", ["retention", "erasure"])
+def test_a_rewrite_that_would_lose_a_device_is_refused_and_leaves_nothing(
+    store: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Whatever goes wrong on the way: the newest state of every device that stays is what it was."""
+    path = store / NAME
+    backups = random_backups([ONE, TWO, *device_ids(3, 7)], 30, 5)
+    Writer(create_repository(path)).commit_backups(backups, now_s=NOW_S)
+    before, packs = git(path, "rev-parse", "main"), sorted(os.listdir(path / "objects" / "pack"))
+    put, change = RootTree.put, rewrite.HistoryWriter.change
+
+    def forgets_one(self: RootTree, name: bytes, id_: bytes) -> None:
+        if name != TWO.encode():
+            put(self, name, id_)
+
+    def forgets_a_change(
+        self: rewrite.HistoryWriter, changes: Sequence[tuple[bytes, bytes | None]]
+    ) -> None:
+        change(self, [one for one in changes if one[0] != TWO.encode()])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RootTree, "put", forgets_one)
+        patch.setattr(rewrite.HistoryWriter, "change", forgets_a_change)
+        with pytest.raises(RepositoryDamaged, match="does not end with the tree"):
+            if how == "retention":
+                apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+            else:
+                forget_device(path, ONE, now_s=NOW_S)
+    assert git(path, "rev-parse", "main") == before
+    assert sorted(os.listdir(path / "objects" / "pack")) == packs
+    assert not (path / id_map.FILE_NAME).exists()
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_packs_stay_if_main_moved_although_the_rewrite_failed(store: Path, moved: bool) -> None:
+    path = store / NAME
+    Writer(create_repository(path)).commit_backups(random_backups([ONE, TWO], 20, 5), now_s=NOW_S)
+    before = git(path, "rev-parse", "main")
+    with (
+        raising("rewritten" if moved else "old-kept", OSError(errno.EIO, "injected")),
+        pytest.raises(StoreUnavailable, match="input/output error"),
+    ):
+        apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=86_400)
+    assert (git(path, "rev-parse", "main") != before) == moved
+    assert_sound(path)
+    assert apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=86_400).plan.tip
+    assert_sound(path)
+
+
+@pytest.mark.parametrize(("later_s", "pruned"), [(0, 0), (86_399, 0), (86_400, 1)])
+def test_a_history_of_before_stays_for_the_whole_grace_time(
+    store: Path, later_s: int, pruned: int
+) -> None:
+    path = store / NAME
+    Writer(create_repository(path)).commit_backups(random_backups([ONE, TWO], 20, 5), now_s=NOW_S)
+    apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=86_400)
+    applied = apply_retention(create_repository(path), LAST, now_s=NOW_S + later_s, grace_s=86_400)
+    assert applied.pruned == pruned
+    assert len(rewrite.before_refs(open_repository(path).git)) == 1 - pruned
+
+
+def steps_of(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Path]]:
+    """What is synced, renamed (by its new name) and removed from now on."""
+    steps: list[tuple[str, Path]] = []
+    for name in ("sync_file", "sync_directory", "rename", "remove"):
+        real = getattr(durable, name)
+
+        def call(*paths: Path, name: str = name, real: Any = real) -> None:
+            real(*paths)
+            steps.append((name, paths[-1]))
+
+        monkeypatch.setattr(durable, name, call)
+    return steps
+
+
+def test_main_is_durable_before_a_map_counts_that_a_dead_rewrite_left(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut would bring the old `main` back beside the new map."""
+    path = store / NAME
+    commit_all = Writer(create_repository(path)).commit_backups
+    commit_all(random_backups([ONE, TWO], 20, 5), now_s=NOW_S)
+    with killed_at("ref-moved"):
+        apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=86_400)
+    steps = steps_of(monkeypatch)
+    create_repository(path)
+    counts = steps.index(("rename", path / id_map.FILE_NAME))
+    for step in (
+        ("sync_file", path / "refs" / "heads" / "main"),
+        ("sync_directory", path / "refs" / "heads"),
+    ):
+        assert step in steps[:counts], step
+
+
+def test_helpers_are_gone_for_good_before_a_prune_removes_what_they_name(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store / NAME
+    writer = Writer(create_repository(path))
+    for seed in range(3):
+        writer.commit_backups(random_backups([ONE, TWO], 6, seed), now_s=NOW_S)
+    git(path, "commit-graph", "write", "--reachable", "--split")
+    git(path, "multi-pack-index", "write")
+    steps = steps_of(monkeypatch)
+    apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=0)
+    folder = path / "objects" / "pack"
+    first = next(
+        number
+        for number, (name, what) in enumerate(steps)
+        if name == "remove"
+        and what.parent == folder
+        and what.name.startswith("pack-")
+        and what.suffix == ".idx"
+    )
+    for helper in (folder / "multi-pack-index", *(path / "objects" / "info").glob("*")):
+        assert not helper.is_file(), helper
+    gone = [what for name, what in steps[:first] if name == "remove" and "objects" in what.parts]
+    assert folder / "multi-pack-index" in gone
+    assert any("commit-graphs" in what.parts for what in gone)
+    for helper in gone:
+        after = steps[steps.index(("remove", helper)) : first]
+        assert ("sync_directory", helper.parent) in after, helper

@@ -174,3 +174,16 @@ def test_a_killed_undoing_leaves_the_one_or_the_other(failpoint: str, store: Pat
         undo_retention(create_repository(path), now_s=NOW_S + 2 * DAY_S)
     assert_all_there(path, given)
     apply(path, given, days=20, keep_days=3_650)
+
+
+def test_a_merge_above_what_retention_made_is_not_undone(store: Path) -> None:
+    path, given = store / NAME, Given()
+    commit(path, given, 12, 1)
+    apply(path, given)
+    main = git(path, "rev-parse", "main").decode().strip()
+    side = git(path, "commit-tree", "-m", "side", "-p", main, "main^{tree}").decode().strip()
+    merge = git(path, "commit-tree", "-m", "merge", "-p", main, "-p", side, "main^{tree}")
+    git(path, "update-ref", "refs/heads/main", merge.decode().strip())
+    with pytest.raises(UndoImpossible, match="another program moved main"):
+        undo_retention(open_repository(path), now_s=NOW_S)
+    assert git(path, "rev-parse", "main") == merge
