@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import uuid
@@ -164,7 +163,12 @@ def test_git_gives_the_receipt_for_ever(
         assert (said["state"], said["source"]) == ("SUCCESS", "git")
         expected = Receipt(
             tenant_id=tenant_id,
-            **{k: v for k, v in dataclasses.asdict(committed).items() if k != "replayed"},
+            **{
+                name: getattr(part, name)
+                for part in (committed, committed.detail)
+                for name in Receipt.model_fields
+                if hasattr(part, name)
+            },
         )
         assert said["receipt"] == expected.model_dump(mode="json")
         assert "this is from git" in done.stderr

@@ -245,6 +245,11 @@ MEANWHILE = (nothing, another_waits, another_is_committed, it_is_repeated, it_is
 @pytest.fixture
 def world(real_server: EmbeddedServer, settings: Settings) -> Iterator[Callable[[], World]]:
     with redis.Redis(unix_socket_path=str(real_server.socket)) as client:
+        # Else the server begins another file at some size, in the midst of a test.
+        client.config_set("auto-aof-rewrite-percentage", 0)
+        wait_for(
+            lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the last rewrite"
+        )
         file = append_only.newest(real_server.data)
         made = 0
 
