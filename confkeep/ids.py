@@ -1,4 +1,4 @@
-"""The check of ids that become names of folders and keys; pure."""
+"""Check the ids that become names of folders and keys."""
 
 from __future__ import annotations
 
