@@ -35,14 +35,13 @@ from confkeep.errors import (
     StagedBytesMissing,
     StagingUnavailable,
 )
+from confkeep.models import MAX_BINARY_BYTES
 from confkeep.queue.entry import Entry
 from confkeep.queue.staged_bytes import LARGEST_DEFLATED, Contents, contents_of, staged_export
 from confkeep.settings import Settings
 
 #: Larger staged bytes are never deflated, and are read in pieces of this size.
 _LARGE_BYTES: Final = LARGEST_DEFLATED
-#: Most bytes that a client may stage itself: the limit of a binary.
-_MOST_HANDED_OVER: Final = 64 * 1024 * 1024
 
 
 def checked(entry: Entry, contents: Contents | None) -> Contents:
@@ -138,7 +137,7 @@ class RedisStaging:
             BrokerUnavailable: Redis did not answer.
         """
         pipe = self._client.pipeline(transaction=False)
-        pipe.getrange(keys.handoff(tenant_id, name), 0, _MOST_HANDED_OVER)
+        pipe.getrange(keys.handoff(tenant_id, name), 0, MAX_BINARY_BYTES)
         (found,) = redis_values.answers(pipe)
         return bytes(found) if found else None
 
@@ -262,16 +261,16 @@ Staging = RedisStaging | VolumeStaging
 
 def of_settings(settings: Settings, client: redis.Redis) -> Staging:
     """The staging for new backups."""
-    if settings.staging == "volume":
-        return VolumeStaging(settings.staging_path)
-    return RedisStaging(client)
+    return _of(settings.staging, settings, client)
 
 
 def of_entry(entry: Entry, settings: Settings, client: redis.Redis) -> Staging:
     """The staging that holds an entry's bytes."""
-    if entry.staging == "volume":
-        return VolumeStaging(settings.staging_path)
-    return RedisStaging(client)
+    return _of(entry.staging, settings, client)
+
+
+def _of(where: str, settings: Settings, client: redis.Redis) -> Staging:
+    return VolumeStaging(settings.staging_path) if where == "volume" else RedisStaging(client)
 
 
 def checked_handoff(field: str, data: bytes | None, size_bytes: int, sha256: str) -> bytes:
