@@ -1,4 +1,4 @@
-"""The command `confkeep`: finds the worker that belongs to this package, whatever else has its name."""
+"""Start the command `confkeep` with the `worker` package that belongs to this installation."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from importlib.util import module_from_spec
 from pathlib import Path
 from typing import Final
 
-#: Top-level packages of confkeep-worker, which other projects have by these names too.
+#: Top-level packages of confkeep-worker; other projects use these names too.
 _PACKAGES: Final = ("tasks", "worker")
 
 
 def main() -> None:
     """Run the command line.
 
-    A folder or file of the user's that is called `tasks` or `worker`, where he stands or on his
-    PYTHONPATH, is found first by Python. So both are loaded from where they were installed.
+    Python would first find the user's own `tasks` or `worker` in the working directory or on
+    PYTHONPATH, so both are loaded from where they were installed.
     """
     for home in _homes():
         if all((home / name / "__init__.py").is_file() for name in _PACKAGES):

@@ -1,7 +1,7 @@
-"""The Celery app with which producers send and wait. It has no tasks.
+"""The Celery app with which producers send backups and wait for receipts.
 
-Importing this module reads no environment and opens nothing: the configuration is made when Celery first
-asks for it. The workers' app, `worker.app`, is made from the same configuration.
+Importing it reads no environment and opens no connection: Celery asks for the configuration on first
+use. The workers' app, `worker.app`, uses the same configuration.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def configuration() -> dict[str, Any]:
 
 
 def configuration_of(settings: Settings) -> dict[str, Any]:
-    """What everybody needs who sends through the broker and waits for results."""
+    """Celery's configuration for sending messages and waiting for results."""
     url, options = urls.for_celery(settings.redis_url)
     if "sentinel_kwargs" in options:
         options["sentinel_kwargs"] |= {

@@ -1,4 +1,4 @@
-"""Receipts for asyncio: one connection of each event loop waits for all of them, and no thread."""
+"""Wait for receipts in asyncio: one connection per event loop polls for all of them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from confkeep.models import Receipt
 from confkeep.queue.answers import CHUNK, Answer, of_records
 from confkeep.settings import get_settings
 
-#: Seconds between two looks, and most records that are asked for in a second: with many that wait,
-#: looks become rarer. 20,000 records take the server about 10 ms.
+#: Seconds between two polls, and most records polled in a second: the more that wait, the rarer the
+#: polls. 20,000 records take the server about 10 ms.
 _POLL_S: Final = 0.05
 _MOST_PER_S: Final = 20_000
-#: Seconds for which an outage is waited out: a server that is started anew is back by then.
+#: Seconds to wait out an outage: a restarted server is back by then.
 _OUTAGE_S: Final = 10.0
-#: What no waiting mends: the user's name, password or rules.
+#: Errors that waiting does not fix: the user's name, password or rules.
 _REFUSED: Final = (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError)
 
 
@@ -34,7 +34,7 @@ async def receipt(backup_id: str, timeout: float | None = None) -> Receipt:  # n
     """Wait until a backup is committed, without holding a thread.
 
     Args:
-        backup_id: of a backup that was accepted. One that nobody handed over is waited for too.
+        backup_id: of an accepted backup; an unknown id is waited for too.
         timeout: seconds; None waits for ever.
 
     Raises:
@@ -58,19 +58,19 @@ async def receipt(backup_id: str, timeout: float | None = None) -> Receipt:  # n
 
 
 def not_yet(backup_id: str, timeout: float | None) -> NoReceipt:
-    """The error of a wait that was too short."""
+    """The error after `timeout` seconds without a receipt."""
     return NoReceipt(f"backup {backup_id} is not committed after {timeout:g} s; it waits")
 
 
 class _Waiters:
-    """All that wait in one event loop, and the task that looks for their answers."""
+    """The waiters of one event loop, and the task that polls for their answers."""
 
     def __init__(self) -> None:
         self._futures: dict[str, list[asyncio.Future[Answer]]] = {}
         self._looking: asyncio.Task[None] | None = None
 
     def expect(self, backup_id: str) -> asyncio.Future[Answer]:
-        """What gets the answer of a backup."""
+        """A future for the answer of a backup."""
         future = asyncio.get_running_loop().create_future()
         self._futures.setdefault(backup_id, []).append(future)
         if self._looking is None:
@@ -102,13 +102,13 @@ class _Waiters:
 
     def _waited_for(self) -> list[str]:
         for backup_id, futures in list(self._futures.items()):
-            # Who waited no longer than a timeout, or was cancelled, is done.
+            # A waiter that timed out or was cancelled is done.
             if all(future.done() for future in futures):
                 del self._futures[backup_id]
         return list(self._futures)
 
     def _ended(self, looking: asyncio.Task[None]) -> None:
-        """Let nobody wait for a task that is over, and begin anew for who came at its very end."""
+        """Pass the polling task's error to all waiters; restart it for waiters that came at its end."""
         self._looking = None
         error = asyncio.CancelledError() if looking.cancelled() else looking.exception()
         waiting = [future for futures in self._futures.values() for future in futures]
@@ -124,7 +124,7 @@ class _Waiters:
             if isinstance(error, asyncio.CancelledError):
                 future.cancel()
             elif isinstance(error, ConfkeepError):
-                # One instance for each: a raised one grows a traceback.
+                # One instance each: raising an error extends its traceback.
                 future.set_exception(type(error)(*error.args))
             else:
                 future.set_exception(error)

@@ -1,4 +1,4 @@
-"""Enqueue: validate, stage, accept, wake."""
+"""Enqueue backups: validate, stage, put into the inbox and wake a worker."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from confkeep.settings import Settings, get_settings
 
 log = get_logger("enqueue")
 
-#: Most bytes, and backups, that are sent to Redis in one go: large enough that a sync of its file for
-#: each costs little, and small enough that the next ones are prepared meanwhile.
+#: Most bytes and backups in one call to Redis: enough that its fsync per call costs little, and few
+#: enough that the next chunk is prepared meanwhile.
 _CHUNK_BYTES = 1_500_000
 _CHUNK_BACKUPS = 500
 
-#: The clients whose users may only hand over: to try the script anew would send all bytes in vain.
+#: Clients whose user may only hand over: trying the script again would send all bytes in vain.
 _hand_over: WeakSet[redis.Redis] = WeakSet()
-#: The clients whose users may send no messages: the sweep finds what they hand over.
+#: Clients whose user may not send messages: the sweep finds what they hand over.
 _sends_nothing: WeakSet[redis.Redis] = WeakSet()
 
 
@@ -60,16 +60,16 @@ def enqueue_backup(
     backup_id: str | uuid.UUID | None = None,
     captured_at: dt.datetime | None = None,
 ) -> BackupResult:
-    """Accept one backup. Once this returns it is committed exactly once, whatever dies.
+    """Accept one backup. Once this returns, it is committed exactly once, whichever process dies.
 
     Args:
         export_text: the text export, at most 16 MiB as UTF-8 and not blank. Bytes, and text that
             was read with `errors="surrogateescape"`, come back byte for byte.
         binary_backup: the `.backup` file, at most 64 MiB; None when the capture has none.
         message: the commit's message, at most 4 KiB as UTF-8.
-        backup_id: names this backup for ever. Give one of your own if you want to repeat the call
-            after an error: the same id is committed once. None: a new one.
-        captured_at: when the device was asked, with a time zone; becomes the author's date.
+        backup_id: identifies this backup for ever; None makes a new one. Choose your own to be able
+            to repeat the call after an error: the same id is committed once.
+        captured_at: when the device was polled, with a time zone; becomes the author date.
 
     Returns:
         A result whose id is the backup_id and whose `.receipt(timeout)` waits for the receipt, as
@@ -78,8 +78,8 @@ def enqueue_backup(
     Raises:
         InvalidBackup: names the field and its limit; nothing is left behind.
         BackupIdConflict: the id was accepted before for other bytes or another device.
-        InboxFull: too much waits already, for this tenant or for all; nothing was accepted.
-        OddValue: somebody else wrote under a key that it needs; nothing was accepted.
+        InboxFull: too many backups wait already, for this tenant or in all; nothing was accepted.
+        OddValue: a key that it needs holds a foreign value; nothing was accepted.
         BrokerUnavailable: Redis did not answer. Whether it was accepted is unknown: repeat the
             call with the same backup_id.
         StagingUnavailable: the shared volume refused; nothing was accepted.
@@ -102,15 +102,14 @@ def enqueue_backups(
 ) -> list[BackupResult]:
     """Accept many backups, in their order; one round trip to Redis for up to 500, or 1.5 MB, of them.
 
-    While the server works on one round trip, a thread of this call waits for it and the next one is
-    prepared.
+    A thread waits for each round trip while the next one is prepared.
 
     Args:
         backups: `BackupPayload`s, or mappings with the names of `enqueue_backup`'s arguments. All
             are checked before the first is sent.
 
     Returns:
-        A result for each, as `enqueue_backup` returns it.
+        One result per backup, in order.
 
     Raises:
         InvalidBackup: as for `enqueue_backup`; none was accepted.
@@ -129,7 +128,7 @@ def enqueue_backups(
 
 
 def refuse_suspects(payloads: Iterable[BackupPayload]) -> None:
-    """Refuse captures that look bad or failed, where the settings say so.
+    """Refuse captures that look bad or failed, if CONFKEEP_REJECT_SUSPECT is set.
 
     Raises:
         InvalidBackup: names the reason; none was accepted.
@@ -163,7 +162,7 @@ def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> lis
     """Stage and accept checked backups, and wake their tenants.
 
     Args:
-        reply_to: a further result id that wants the receipt.
+        reply_to: a further result id to store the receipt under.
 
     Returns:
         What became of each: `accepted`, `waiting` or `done` (accepted before).
@@ -179,7 +178,7 @@ def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> lis
 def _submit_all(chunks: list[list[BackupPayload]]) -> None:
     """Submit chunk after chunk; the next one is prepared while the server works on one.
 
-    A chunk is sent when the one before it was accepted whole, so the order is that of the call.
+    A chunk is sent after the one before it was accepted whole, which keeps the order of the call.
     """
     if len(chunks) < 2:
         for chunk in chunks:
@@ -197,14 +196,14 @@ def _submit_all(chunks: list[list[BackupPayload]]) -> None:
             call.finish(sent[0], sent[1].result())
     finally:
         if sent is not None:
-            # Also when the next one could not be prepared: who repeats the call must find this one known.
+            # Even if preparing the next one failed: a repeated call must find this one known.
             wait([sent[1]])
 
 
 def _beside(run: Callable[[], list[Accepted]]) -> Future[list[Accepted]]:
-    """Run it in a thread of its own, if there may be one more.
+    """Run it in a new thread, if the process may start one.
 
-    No pool: those refuse work as soon as the main thread has ended, and others may still enqueue.
+    Not in a pool: pools refuse work once the main thread has ended, and others may still enqueue.
     """
     future: Future[list[Accepted]] = Future()
 
@@ -232,7 +231,7 @@ class _Call:
         self._began_ns = time.time_ns()
 
     def prepare(self, payloads: list[BackupPayload]) -> list[Submission]:
-        """Hash, deflate and, on a volume, stage them; the server does not know of them yet."""
+        """Hash and deflate the backups and, on a volume, stage them."""
         submissions = []
         for payload in payloads:
             entry = entry_of(payload, self._settings.staging)
@@ -242,7 +241,7 @@ class _Call:
         return submissions
 
     def accept(self, submissions: list[Submission]) -> list[Accepted]:
-        """Let the server accept them."""
+        """Send them to the server."""
         may_hand_over = self._reply_to is None
         return _accept(self._client, self._settings, submissions, may_hand_over=may_hand_over)
 
@@ -277,7 +276,7 @@ def _accept(
     *,
     may_hand_over: bool,
 ) -> list[Accepted]:
-    """Accept directly, or where the server's rules do not let us, hand over what a worker accepts."""
+    """Accept directly, or hand over to a worker if the server's rules forbid that."""
     if client not in _hand_over:
         try:
             return acceptance.accept(client, settings, submissions)
@@ -290,9 +289,9 @@ def _accept(
 
 
 def _is_unneeded(client: redis.Redis, tenant_id: str, answer: Accepted) -> bool:
-    """Whether nothing refers to the file of a backup that was not accepted now; the others are tidied.
+    """Whether the staged file of a refused backup can be deleted now; otherwise tidying does it later.
 
-    The same backup may have been handed over before, unknown to this call: then its arrival does.
+    The same backup may have been handed over before: then its arrival refers to the file.
     """
     if answer.outcome == "conflict" and client not in _hand_over:
         return not arrivals.lengths(client, [tenant_id])[tenant_id]
@@ -326,12 +325,12 @@ def _wake(client: redis.Redis, settings: Settings, tenant_id: str, sent_ms: int)
         if isinstance(error.__cause__, redis.exceptions.NoPermissionError):
             _sends_nothing.add(client)
             return
-        # Accepted all the same: the sweep sends the wake-up that got lost.
+        # It is accepted all the same: the sweep sends the lost wake-up.
         log.warning("wake-up was not sent", action="wakeup.lost", tenant_id=tenant_id)
 
 
 def entry_of(payload: BackupPayload, where: str) -> Entry:
-    """The inbox entry of a checked backup whose bytes are staged in `where`."""
+    """The inbox entry of a checked backup; `where` is its staging: `redis` or `volume`."""
     binary = payload.binary_backup
     return Entry(
         backup_id=payload.backup_id,

@@ -1,51 +1,49 @@
-"""The one tree of errors.
+"""The one tree of errors that confkeep raises, with hints and exit codes.
 
     ConfkeepError
     ├── InvalidInput              what the caller gave is wrong; the message names field and limit
-    │   ├── InvalidBackup         a backup that no enqueue accepts
+    │   ├── InvalidBackup         a backup that enqueue refuses
     │   │   └── BackupIdConflict  the backup_id was used before, for other bytes
-    │   ├── MessageRefused        a Celery message that no worker acts on
+    │   ├── MessageRefused        a Celery message that workers refuse
     │   ├── InvalidSettings       an environment variable is missing or wrong
-    │   └── InvalidId             not an id, or a prefix of none or of several (also a KeyError)
-    │       └── UnknownBackup     nothing was ever accepted under that backup_id, as far as is known
+    │   └── InvalidId             not an id, or a prefix that matches none or several (also a KeyError)
+    │       └── UnknownBackup     no backup of that backup_id is known
     ├── QueueError                Redis, the inbox or the lock
     │   ├── BrokerUnavailable     Redis cannot be reached, or refuses to write
-    │   │   ├── NotPermitted      the rules of the server do not allow it to this user
-    │   │   ├── OddValue          what stands under a key of confkeep's is not confkeep's
-    │   │   └── TooFewReplicas    the server has it, and not as many replicas as are wanted
-    │   ├── BrokerVolatile        Redis may lose what it acknowledged
-    │   ├── InboxFull             a limit on what may wait is reached
+    │   │   ├── NotPermitted      the server's rules forbid it to this user
+    │   │   ├── OddValue          a key of confkeep's holds a foreign value
+    │   │   └── TooFewReplicas    fewer replicas confirmed than are required
+    │   ├── BrokerVolatile        Redis is configured so that it may lose data
+    │   ├── InboxFull             a limit on waiting backups is reached
     │   ├── TenantLocked          another process holds the tenant lock
-    │   ├── StagingUnavailable    the shared volume refused: full, read-only, not permitted
-    │   ├── BackupsWaiting        what is to be erased has backups that are not committed yet
-    │   └── NoReceipt             what was accepted is not in git yet, or nobody answers for it
+    │   ├── StagingUnavailable    the shared volume is full, read-only or forbidden
+    │   ├── BackupsWaiting        the device or tenant to erase has uncommitted backups
+    │   └── NoReceipt             an accepted backup is not in git yet, or no worker answered
     ├── PoisonedBackup            this backup can never be committed; it becomes a dead letter
     │   ├── StagedBytesMissing    its bytes are not in staging
-    │   ├── StagedBytesDamaged    its bytes are not those that were accepted
-    │   ├── EntryMissing          its entry is not in the inbox, so nobody commits it
-    │   └── NotSigned             no key of ours signed its inbox entry
-    ├── Unhealthy                 what a probe asked for is not so
-    │   ├── NotAlive              no worker, or its loop hangs: start it again
-    │   └── NotReady              the worker lives and cannot commit now: wait
+    │   ├── StagedBytesDamaged    its bytes differ from those that were accepted
+    │   ├── EntryMissing          the inbox has lost its entry
+    │   └── NotSigned             its inbox entry has no valid signature
+    ├── Unhealthy                 a health probe failed
+    │   ├── NotAlive              no worker runs, or its loop hangs: restart it
+    │   └── NotReady              the worker runs and cannot commit now: wait
     └── StoreError                a tenant's git repository
-        ├── StoreMissing          the folder of all repositories is not there
+        ├── StoreMissing          the folder of all repositories is missing
         ├── NotInStore            no such repository, commit, device or file (also a KeyError)
-        │   └── RemovedByRetention    it was there, and rules or an erasure removed it
-        ├── UndoImpossible        a rewrite by retention cannot be undone any more
-        ├── ErasureIncomplete     something of a forgotten device is there still
+        │   └── RemovedByRetention    retention or an erasure removed it
+        ├── UndoImpossible        retention's rewrite can no longer be undone
+        ├── ErasureIncomplete     data of a forgotten device is still there
         ├── RepositoryBusy        another writer moved the ref or holds its lock
-        ├── RepositoryDamaged     what is on disk is not what git says
-        │   └── SideFileDamaged   a file beside git's own is not what was written
-        ├── RestoreFailed         a drill restored something else than the history says
-        ├── StoreUnavailable      the file system refused: full, read-only, not permitted
-        │   └── NotOwner          the files are another user's
-        ├── GitUnavailable        there is no git binary, or it is too old, for maintenance
-        └── MaintenanceFailed     git failed or took too long; nothing was removed
+        ├── RepositoryDamaged     files on disk contradict git
+        │   └── SideFileDamaged   a file beside git's own is damaged
+        ├── RestoreFailed         a drill's restored file differs from the history
+        ├── StoreUnavailable      the file system is full, read-only or forbidden
+        │   └── NotOwner          the files belong to another user
+        ├── GitUnavailable        git is missing or too old for maintenance
+        └── MaintenanceFailed     git failed or timed out; nothing was removed
 
-Each class says what a person can do (`hint`), whether the same call may succeed later
-(`retryable`), and which status the command line ends with (`exit_code`). Every error can be
-rebuilt from its `args`, which are JSON: Celery carries errors to other processes that way.
-No message ever holds a payload, a password or a secret.
+`args` are JSON values from which Celery rebuilds the error in another process.
+No message holds a payload, a password or a secret.
 """
 
 from __future__ import annotations
@@ -56,20 +54,20 @@ from typing import ClassVar
 class ConfkeepError(Exception):
     """Any error that confkeep raises on purpose."""
 
-    #: What a person can do about it.
+    #: What the reader can do about it.
     hint: ClassVar[str] = "Run the command again with --debug and report what it prints."
-    #: Whether the same call may succeed later without any change by the caller.
+    #: Whether repeating the same call may succeed later.
     retryable: ClassVar[bool] = False
     #: The exit status of the command line.
     exit_code: ClassVar[int] = 1
 
 
 class InvalidInput(ConfkeepError, ValueError):
-    """What the caller gave is wrong.
+    """The caller's input is wrong.
 
     Args:
-        field: the name of the field, argument or variable at fault.
-        problem: what is wrong with it, naming the limit; never the value itself.
+        field: name of the field, argument or variable.
+        problem: what is wrong, and the limit; never the value.
     """
 
     hint = "Correct the named field; the same input will be refused again."
@@ -85,17 +83,17 @@ class InvalidInput(ConfkeepError, ValueError):
 
 
 class InvalidBackup(InvalidInput):
-    """A backup that no enqueue accepts. Nothing of it was kept."""
+    """A backup that enqueue refuses. Nothing of it was kept."""
 
 
 class BackupIdConflict(InvalidBackup):
-    """The backup_id was accepted before, for another device or for other bytes."""
+    """The backup_id was accepted before for another device or other bytes."""
 
-    hint = "Use a new backup_id for a new capture; repeat an id only with the very same backup."
+    hint = "Use a new backup_id for each capture; repeat an id only with the identical backup."
 
 
 class MessageRefused(InvalidInput):
-    """A Celery message that no worker acts on. It was set aside, and nothing of it was done."""
+    """Workers refuse this Celery message: they set it aside and did nothing of it."""
 
     hint = (
         "Send it as docs/integrate.md shows, without callbacks, compression and time limits; "
@@ -110,32 +108,26 @@ class InvalidSettings(InvalidInput):
 
 
 class InvalidId(InvalidInput, KeyError):
-    """Not an id of the kind that is wanted, or a prefix that names nothing or more than one thing.
-
-    Also a `KeyError`: what is no id names nothing, and callers of `read_file` expect that.
-    """
+    """Not an id, or a prefix that matches none or several. A `KeyError` for callers of `read_file`."""
 
     hint = "`confkeep history` lists the tenants; `confkeep history TENANT` lists its devices."
 
 
 class UnknownBackup(InvalidId):
-    """No backup of that id waits, has a receipt or is a dead letter, and none is in git."""
+    """No backup of that id waits, has a receipt, is a dead letter or is in git."""
 
-    hint = (
-        "Check the id: what an enqueue did not accept has no receipt. "
-        "`confkeep history TENANT DEVICE --json` lists the ids that are in git."
-    )
+    hint = "Check the id: `confkeep history TENANT DEVICE --json` lists those that are in git."
 
 
 class QueueError(ConfkeepError):
-    """Redis, the inbox or the lock."""
+    """Redis, an inbox or a lock failed."""
 
     retryable = True
     exit_code = 10
 
 
 class BrokerUnavailable(QueueError):
-    """Redis cannot be reached, or refuses to write. Whether the last call took effect is unknown."""
+    """Redis cannot be reached or refuses writes. The last call may have taken effect."""
 
     hint = (
         "Check that the server runs and that CONFKEEP_REDIS_URL names it, then repeat the call: "
@@ -145,10 +137,10 @@ class BrokerUnavailable(QueueError):
 
 
 class NotPermitted(BrokerUnavailable):
-    """The rules for the server's users do not allow it to this one. Nothing was done."""
+    """The server's rules forbid the call to this user. Nothing was done."""
 
     hint = (
-        "Look at the name in CONFKEEP_REDIS_URL and at what the server lets it do: `confkeep acl` "
+        "Check the user name in CONFKEEP_REDIS_URL and its rights on the server: `confkeep acl` "
         "prints the rules of each role, docs/security.md explains them."
     )
     retryable = False
@@ -156,20 +148,14 @@ class NotPermitted(BrokerUnavailable):
 
 
 class OddValue(BrokerUnavailable):
-    """Under a key of confkeep's stands what confkeep did not write. Nothing was done."""
+    """A key of confkeep's holds a foreign value. Nothing was done."""
 
-    hint = (
-        "`confkeep status` names such keys and what to do about each. Workers set aside what is of "
-        "the wrong type, within seconds; then repeat the call."
-    )
+    hint = "`confkeep status` names such keys and what to do about each; then repeat the call."
     exit_code = 19
 
 
 class TooFewReplicas(BrokerUnavailable):
-    """Too few replicas of the server answered for a backup in time: a failover could lose it now.
-
-    Whether it is accepted is unknown, as for every `BrokerUnavailable`.
-    """
+    """Too few replicas confirmed a backup in time: it may be accepted, but a failover could lose it."""
 
     hint = (
         "Repeat the call with the same backup_id: it is never committed twice. If this goes on, start the "
@@ -178,7 +164,7 @@ class TooFewReplicas(BrokerUnavailable):
 
 
 class BrokerVolatile(QueueError):
-    """Redis is set up to lose what it acknowledged: it evicts keys, or keeps no append-only file."""
+    """Redis may lose acknowledged data: it evicts keys, or keeps no append-only file."""
 
     hint = (
         "Set appendonly yes, appendfsync always and maxmemory-policy noeviction on the server, or "
@@ -189,48 +175,45 @@ class BrokerVolatile(QueueError):
 
 
 class InboxFull(QueueError):
-    """A limit on the backups or bytes that may wait is reached; nothing of this one was kept."""
+    """A limit on waiting backups or bytes is reached. Nothing of this backup was kept."""
 
     hint = "Enqueue again when the workers have caught up; `confkeep status` shows what waits."
     exit_code = 15
 
 
 class TenantLocked(QueueError):
-    """Another process holds the tenant lock for longer than the caller wanted to wait."""
+    """Another process held the tenant lock for as long as the caller waited."""
 
     hint = "Another worker is committing for this tenant; try again in a few seconds."
     exit_code = 12
 
 
 class StagingUnavailable(QueueError):
-    """The shared volume of staged bytes refused: full, read-only, not permitted, not mounted."""
+    """The staging volume is full, read-only, forbidden or not mounted."""
 
-    hint = "Check the volume that CONFKEEP_STAGING_PATH names; nothing was accepted meanwhile."
+    hint = "Check the volume that CONFKEEP_STAGING_PATH names; nothing was accepted."
     exit_code = 13
 
 
 class NoReceipt(QueueError):
-    """What was accepted is not in git yet, or no worker answered in time. It waits, and is not lost."""
+    """An accepted backup is not in git yet, or no worker answered in time. It is not lost."""
 
     hint = (
         "`confkeep status` shows whether a worker runs; start one with `confkeep up` or "
-        "`confkeep worker`. What was accepted is committed as soon as one works."
+        "`confkeep worker`. Workers commit everything that was accepted."
     )
     exit_code = 16
 
 
 class BackupsWaiting(QueueError):
-    """What is to be erased has backups that are not committed yet; nothing was erased."""
+    """The device or tenant to erase has uncommitted backups. Nothing was erased."""
 
     hint = "Let the workers commit them, or stop the device's polling, and run the command again."
     exit_code = 17
 
 
 class PoisonedBackup(ConfkeepError):
-    """This backup can never be committed; it becomes a dead letter and the others go on.
-
-    Also the failure that waits under such a backup's result.
-    """
+    """This backup can never be committed: it becomes a dead letter, and its result fails with this."""
 
     hint = (
         "`confkeep dead-letters list` shows it with its reason; retry or discard it there, and "
@@ -240,75 +223,72 @@ class PoisonedBackup(ConfkeepError):
 
 
 class StagedBytesMissing(PoisonedBackup):
-    """A backup's bytes are not in staging any more."""
+    """A backup's bytes are no longer in staging."""
 
     exit_code = 21
 
 
 class StagedBytesDamaged(PoisonedBackup):
-    """A backup's staged bytes do not have the size and SHA-256 that were accepted."""
+    """A backup's staged bytes differ in size or SHA-256 from what was accepted."""
 
     exit_code = 22
 
 
 class EntryMissing(PoisonedBackup):
-    """A backup's record says that it waits, and no entry stands for it in its tenant's inbox."""
+    """A backup's record says that it waits, but its tenant's inbox has no entry for it."""
 
     hint = (
-        "Hand the backup over again with the same backup_id: it is accepted anew. If nobody has it "
-        "any more, poll the device again and discard the dead letter."
+        "Hand the backup over again with the same backup_id. If no copy is left, poll the device "
+        "again and discard the dead letter."
     )
     exit_code = 24
 
 
 class NotSigned(PoisonedBackup):
-    """An inbox entry has no signature, or one that none of our keys made: it may be planted."""
+    """An inbox entry has no signature, or none of our keys made it: it may be forged."""
 
     hint = (
-        "If you know where it comes from (a producer without CONFKEEP_SIGNING_KEY, or with a key "
-        "that was retired), `confkeep dead-letters retry --sign BACKUP_ID` vouches for it; if not, "
-        "discard it and see docs/security.md: somebody else may write to the server."
+        "If you know its producer (it has no CONFKEEP_SIGNING_KEY, or a retired one), "
+        "`confkeep dead-letters retry --sign BACKUP_ID` vouches for it; if not, discard it and see "
+        "docs/security.md: somebody else may write to the server."
     )
     exit_code = 23
 
 
 class Unhealthy(ConfkeepError):
-    """What a probe asked for is not so."""
+    """A health probe failed."""
 
     hint = "`confkeep health --json` says which worker and why."
     exit_code = 50
 
 
 class NotAlive(Unhealthy):
-    """No worker of this deployment runs on this machine, or the loop of one hangs."""
+    """No worker of this deployment runs on this machine, or its loop hangs."""
 
-    hint = "Start the worker again; what was accepted waits in the inboxes."
+    hint = "Restart the worker; accepted backups wait in the inboxes."
     exit_code = 51
 
 
 class NotReady(Unhealthy):
-    """A worker lives, but Redis does not answer it, or its store takes no write."""
+    """A worker runs, but Redis does not answer it, or its store refuses writes."""
 
-    hint = "A restart does not help: look at the server, the network and the store's volume."
+    hint = "A restart does not help: check the server, the network and the store's volume."
     retryable = True
     exit_code = 52
 
 
 class StoreError(ConfkeepError):
-    """A tenant's git repository."""
+    """A tenant's git repository failed."""
 
     exit_code = 30
 
 
 class StoreMissing(StoreError):
-    """There is no folder where the store should be, so nothing is known of any history.
-
-    No `NotInStore`: callers take that for "this device has no backups".
-    """
+    """The store's folder is missing. No `NotInStore`, which means "this device has no backups"."""
 
     hint = (
-        "Check CONFKEEP_GIT_STORE_PATH (a relative one begins at the working directory) and that the "
-        "volume is mounted. A worker or the first commit makes the folder of a new store; so does mkdir."
+        "Check CONFKEEP_GIT_STORE_PATH (relative to the working directory) and that the volume is "
+        "mounted. A worker or the first commit makes the folder of a new store; so does mkdir."
     )
     exit_code = 36
 
@@ -316,7 +296,7 @@ class StoreMissing(StoreError):
 class NotInStore(StoreError, KeyError):
     """No such repository, commit, device or file."""
 
-    hint = "`confkeep history TENANT DEVICE` lists the commits that there are."
+    hint = "`confkeep history TENANT DEVICE` lists the commits."
     exit_code = 31
 
     def __str__(self) -> str:
@@ -324,86 +304,77 @@ class NotInStore(StoreError, KeyError):
 
 
 class RemovedByRetention(NotInStore):
-    """The version, or its binary, was in the store; retention or an erasure removed it."""
+    """Retention or an erasure removed the version, or its binary."""
 
-    hint = (
-        "`confkeep history TENANT DEVICE` lists what was kept; docs/retention.md tells the rules."
-    )
+    hint = "`confkeep history TENANT DEVICE` lists what was kept; docs/retention.md has the rules."
     exit_code = 37
 
 
 class UndoImpossible(StoreError):
-    """What retention removed cannot be brought back: it is pruned, or another program moved `main`."""
+    """Retention's rewrite can no longer be undone: it is pruned, or another program moved `main`."""
 
-    hint = (
-        "Within CONFKEEP_RETENTION_GRACE_DAYS the newest rewrite can be undone; "
-        "`git for-each-ref refs/confkeep` in the repository shows which histories are there."
-    )
+    hint = "`git for-each-ref refs/confkeep` in the repository lists the histories still kept."
     exit_code = 38
 
 
 class ErasureIncomplete(StoreError):
-    """An erasure's proof found something of the device. The message says what."""
+    """The check after an erasure still found data of the device; the message says what."""
 
-    hint = "Run the command again; if that finds it too, keep the message and ask for help."
+    hint = "Run the command again; if it fails again, keep the message and ask for help."
     exit_code = 40
 
 
 class RepositoryBusy(StoreError):
     """Another writer moved the ref or holds its lock. Nothing was acknowledged."""
 
-    hint = (
-        "Try again in a few seconds; a task retries by itself. A lock that a dead process left is "
-        "removed by the next opening, at most some seconds later; `confkeep verify` lists it."
-    )
+    hint = "Try again in a few seconds; tasks retry by themselves. `confkeep verify` lists locks."
     retryable = True
     exit_code = 32
 
 
 class RepositoryDamaged(StoreError):
-    """What is on disk is not what git says. Nothing was changed."""
+    """Files on disk contradict git. Nothing was changed."""
 
     hint = (
-        "`confkeep verify` says what is damaged, and `confkeep repair` rebuilds what can be made "
-        "from the rest; restore the other files from a copy. The inbox waits meanwhile."
+        "`confkeep verify` says what is damaged, and `confkeep repair` rebuilds what git can "
+        "derive; restore the other files from a copy. The inbox waits meanwhile."
     )
     exit_code = 33
 
 
 class SideFileDamaged(RepositoryDamaged):
-    """A file that cannot be made again from git is damaged: the map of ids, or a tenant's own rules.
+    """The map of ids or a tenant's rules are damaged, and git cannot rebuild them.
 
-    Nothing was changed. What needs the damaged part waits: an answer without it could commit a backup
-    a second time, or remove what is to be kept.
+    Whatever needs the damaged part waits: otherwise a backup could be committed twice, or removed
+    against the rules. Nothing was changed.
     """
 
     hint = (
         'Put the named file back from a copy of the store; docs/operate.md, "A file beside git is '
         'damaged", says what to do without one. The inbox waits meanwhile, and nothing is lost.'
     )
-    exit_code = 33
 
 
 class RestoreFailed(StoreError):
-    """A drill restored something else than the history says."""
+    """A drill's restored file differs from the history."""
 
     hint = (
-        "The report names each version and what is wrong; `confkeep verify` says whether the "
-        "repository is damaged. --seed with the report's seed takes the same sample again."
+        "The report names each version and its fault; `confkeep verify` says whether the repository "
+        "is damaged. --seed with the report's seed takes the same sample again."
     )
     exit_code = 43
 
 
 class StoreUnavailable(StoreError):
-    """The file system refused: no space, read-only, or not permitted."""
+    """The file system is full, read-only or forbidden."""
 
-    hint = "Free space or repair the permissions; what was accepted waits in the inbox."
+    hint = "Free space or repair the permissions; accepted backups wait in the inbox."
     retryable = True
     exit_code = 34
 
 
 class NotOwner(StoreUnavailable):
-    """The repository, or a file of it, belongs to another user. Nothing was changed."""
+    """The repository, or one of its files, belongs to another user. Nothing was changed."""
 
     hint = (
         "Run the command as that user: `sudo -u '#UID' confkeep ...`, with systemd "
@@ -414,18 +385,15 @@ class NotOwner(StoreUnavailable):
 
 
 class GitUnavailable(StoreError):
-    """Maintenance and checks need a git binary, and there is none, or it is too old."""
+    """Maintenance and checks need git 2.36, and it is missing or older."""
 
-    hint = (
-        "Install git 2.36 or later on PATH; commits, histories and restores work without, but nothing is "
-        "verified, repaired or repacked."
-    )
+    hint = "Install git 2.36 or later on PATH; commits, histories and restores work without it."
     exit_code = 41
 
 
 class MaintenanceFailed(StoreError):
-    """A git that maintenance started failed or took too long. Nothing was removed."""
+    """Git failed or timed out during maintenance. Nothing was removed."""
 
-    hint = "Run `confkeep verify` on the tenant; the repack is tried again by itself."
+    hint = "Run `confkeep verify` on the tenant; the repack is retried by itself."
     retryable = True
     exit_code = 42

@@ -1,4 +1,4 @@
-"""Checks ids that become names of folders and keys."""
+"""Check the ids that become names of folders and keys."""
 
 from __future__ import annotations
 

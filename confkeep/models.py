@@ -1,4 +1,4 @@
-"""What producers hand over and get back, checked by pydantic."""
+"""The pydantic models of what producers hand over and get back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_EXPORT_BYTES: Final = 16 * _MIB
 MAX_BINARY_BYTES: Final = 64 * _MIB
 #: Most bytes of a message, encoded as UTF-8.
 MAX_MESSAGE_BYTES: Final = 4 * 1024
-#: Git's dates begin in 1970; those after 2100 are a broken clock's.
+#: Git's dates begin in 1970; a later one than 2100 comes from a broken clock.
 EARLIEST_CAPTURE: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 LATEST_CAPTURE: Final = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 
@@ -51,7 +51,7 @@ def _encoded(value: str) -> bytes:
 
 
 def _export(value: object) -> bytes:
-    """Exports are bytes to us; text is encoded, with `surrogateescape` for undecodable bytes."""
+    """An export as bytes; text is encoded as UTF-8 with `surrogateescape`."""
     if isinstance(value, str):
         value = _encoded(value)
     if not isinstance(value, bytes | bytearray):
@@ -115,10 +115,10 @@ class _Model(BaseModel):
 class _Answer(_Model):
     @classmethod
     def of(cls, answer: Any) -> Self:
-        """What a worker answered; fields of a later release are left out.
+        """Parse a worker's answer; fields of later releases are ignored.
 
         Raises:
-            ValueError: it is something else, such as another task's result.
+            ValueError: it is not such an answer.
         """
         if not isinstance(answer, dict):
             raise ValueError("it is no JSON object")  # noqa: TRY004 - as pydantic's errors
@@ -128,7 +128,7 @@ class _Answer(_Model):
 
 
 class BackupPayload(_Model):
-    """One capture of one device, as a producer hands it over."""
+    """One capture of one device, from a producer."""
 
     tenant_id: Identifier
     device_id: Identifier
@@ -140,7 +140,7 @@ class BackupPayload(_Model):
     message: Annotated[str, AfterValidator(_message)] = Field(repr=False)
     #: The same id is committed once, ever.
     backup_id: Identifier = Field(default_factory=lambda: str(uuid.uuid4()))
-    #: When the device was asked; needs a time zone. Becomes the commit's author date.
+    #: When the device was polled, with a time zone. Becomes the commit's author date.
     captured_at: CaptureDate | None = None
 
 
@@ -160,8 +160,8 @@ class StagedReference(_Model):
     """Bytes that a client staged itself, for `backups.receive`.
 
     In Redis under `confkeep:handoff:<tenant_id>:<id>`, or in the file `handoff/<tenant_id>/<id>`
-    of the shared volume, as CONFKEEP_STAGING says. Only the id is named, so that a reference
-    cannot reach outside the tenant's own place.
+    of the shared volume, as CONFKEEP_STAGING says. It holds only an id, so that it cannot point
+    outside the tenant's own folder.
     """
 
     id: Identifier
@@ -185,7 +185,7 @@ class ReceivedBackup(_Model):
     binary_staged: StagedReference | None = None
     backup_id: Identifier | None = None
     captured_at: CaptureDate | None = None
-    #: As `confkeep.signed_receive` makes it; wanted where CONFKEEP_SIGNING_KEY is set.
+    #: From `confkeep.signed_receive`; required if CONFKEEP_SIGNING_KEY is set.
     signature: str | None = Field(None, repr=False, max_length=64)
 
     @model_validator(mode="after")
@@ -199,7 +199,7 @@ class ReceivedBackup(_Model):
 
 
 def decode_base64(field: str, text: str, limit_bytes: int) -> bytes:
-    """The bytes of a base64 text.
+    """Decode a base64 text.
 
     Raises:
         InvalidBackup: not base64, or more than `limit_bytes`.
@@ -213,7 +213,7 @@ def decode_base64(field: str, text: str, limit_bytes: int) -> bytes:
 
 
 class Receipt(_Answer):
-    """What became of a backup. It exists only once the commit is durable."""
+    """What became of a backup. It exists only after the commit is durable."""
 
     backup_id: Identifier
     tenant_id: Identifier
@@ -228,8 +228,8 @@ class Receipt(_Answer):
     export_changed: bool
     #: The committer's date.
     committed_at: dt.datetime
-    #: Why the capture looks bad or failed, such as an error message in place of an export; None: it
-    #: does not. It is committed all the same, and the reason stands in `warnings` too.
+    #: Why the capture looks bad or failed, such as an error message in place of an export; None if it
+    #: looks good. It is committed all the same; `warnings` has the reason too.
     suspect: str | None = None
     #: What a person should know about this backup, one sentence each.
     warnings: list[str] = Field(default_factory=list)
@@ -242,7 +242,7 @@ class HistoryEntry(_Answer):
     message: str
     #: The committer's date.
     committed_at: dt.datetime
-    #: None if written by something that knows no backup ids.
+    #: None if another program made the commit.
     backup_id: str | None
-    #: Why the capture looks bad or failed; None if it does not.
+    #: Why the capture looks bad or failed; None if it looks good.
     suspect: str | None = None

@@ -1,12 +1,11 @@
-"""The permissions of new files and folders: private, or those of the folder around them.
+"""Create files and folders with the right permissions: private, or those of a shared folder.
 
     new folder    0700; 2770 in a folder that somebody shared with a group (setgid, group-writable)
     new file      the permissions of its folder without `x`: 0600 in 0700, 0660 in 2770
 
-What others made stays as they made it: in a repository with 0755 new files are 0644, as before.
-What root creates in another user's folder belongs to that user, who else could not go on with it.
-Modes are given outright: a process has one umask for all its threads, so none is set, and only in a
-shared folder is it overruled.
+Existing folders keep their permissions: in a repository with 0755 new files get 0644. A file that root
+creates in another user's folder belongs to that user. The umask stays as it is, since all threads of a
+process share it; only in a shared folder is it overruled, by chmod.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from typing import Final
 
 #: A folder that nobody else can enter.
 PRIVATE: Final = 0o700
-#: A folder whose group may do what its owner may, as may that of all below it.
+#: A folder whose group has its owner's rights; folders in it inherit the group.
 SHARED: Final = 0o2770
 
 
 def create(path: Path, flags: int, most: int = 0o666) -> int:
-    """A descriptor of a file; when it is not there it is created.
+    """Open a file; create it if it is missing.
 
     Args:
-        most: the permissions that it gets at most.
+        most: upper bound of its permissions.
 
     Raises:
         OSError: as `os.open`.
@@ -49,10 +48,10 @@ def create(path: Path, flags: int, most: int = 0o666) -> int:
 
 
 def copy(source: Path, descriptor: int, most: int = 0o666) -> None:
-    """Give a new file the permissions, and as far as we may the owner, of the one that it replaces.
+    """Give a new file the permissions, and if allowed the owner, of the file that it replaces.
 
     Args:
-        most: the permissions that it gets at most.
+        most: upper bound of its permissions.
     """
     try:
         found = os.stat(source)
@@ -60,7 +59,7 @@ def copy(source: Path, descriptor: int, most: int = 0o666) -> None:
         return
     new = os.fstat(descriptor)
     if os.geteuid() == 0:
-        # A file that root once left among another user's is no example.
+        # Do not copy root's ownership from a file that root once left in another user's folder.
         if found.st_uid != 0 and (new.st_uid, new.st_gid) != (found.st_uid, found.st_gid):
             os.fchown(descriptor, found.st_uid, found.st_gid)
     elif new.st_gid != found.st_gid:
@@ -73,14 +72,14 @@ def copy(source: Path, descriptor: int, most: int = 0o666) -> None:
 
 
 def widen(descriptor: int, folder: Path) -> None:
-    """Give a file that was made for its own user alone the permissions of its folder, if that is shared."""
+    """Give a private new file the permissions of its folder, if that is shared."""
     around = os.stat(folder).st_mode
     if _is_shared(around):
         _widen(descriptor, _file_mode(around))
 
 
 def make_folders(path: Path) -> None:
-    """Create a folder and those above it, as far as they are missing.
+    """Create a folder and its missing parents.
 
     Raises:
         OSError: as `os.mkdir`.
@@ -91,16 +90,16 @@ def make_folders(path: Path) -> None:
     try:
         make_folder(path)
     except FileExistsError:
-        # Somebody else made it meanwhile.
+        # Another process made it meanwhile.
         if not path.is_dir():
             raise
 
 
 def make_folder(path: Path) -> None:
-    """Create one folder; the one above it must be there.
+    """Create one folder; its parent must exist.
 
     Raises:
-        FileExistsError: it is there already, and stays as it is.
+        FileExistsError: it exists already, and is unchanged.
         OSError: as `os.mkdir`.
     """
     mode = folder_mode(path.parent)
@@ -116,9 +115,9 @@ def folder_mode(parent: Path) -> int:
 
 
 def set_tree(path: Path, mode: int) -> None:
-    """Give a new folder and all that is in it `mode`; files get it without `x`.
+    """Give a new folder and its contents `mode`; files get it without `x`.
 
-    As root, also the owner of the folder in which it is.
+    As root, also give them the owner of the parent folder.
     """
     for folder, _folders, files in os.walk(path):
         give_to_owner_of(path.parent, Path(folder))
@@ -129,7 +128,7 @@ def set_tree(path: Path, mode: int) -> None:
 
 
 def give_to_owner_of(folder: Path, path: Path) -> None:
-    """Let what root made for another user's folder belong to that user; for others does nothing."""
+    """As root, give `path` to the owner of `folder`; as another user, do nothing."""
     if os.geteuid() == 0:
         around = os.stat(folder)
         if _is_roots(around, os.stat(path)):
@@ -137,31 +136,31 @@ def give_to_owner_of(folder: Path, path: Path) -> None:
 
 
 def user_of(folder: Path) -> tuple[int, int] | None:
-    """User and group as whom root starts programs that write into a folder; None: as ourselves.
+    """User and group as which root starts programs that write into a folder; None: do not switch.
 
-    Such a program obeys the folder's configuration, which must not give its owner root's rights.
+    Such a program obeys the folder's configuration, through which its owner must not get root's rights.
     """
     found = os.stat(folder)
     return (found.st_uid, found.st_gid) if os.geteuid() == 0 and found.st_uid != 0 else None
 
 
 def umask_for(folder: Path) -> int:
-    """The umask with which another program creates in `folder` what we would."""
+    """The umask that makes another program create files in `folder` with our permissions."""
     return 0o777 & ~(0o700 | os.stat(folder).st_mode)
 
 
 def is_shared(folder: Path) -> bool:
-    """Whether somebody shared a folder with a group that may write."""
+    """Whether a folder is shared: setgid and group-writable."""
     return _is_shared(os.stat(folder).st_mode)
 
 
 def is_open_to_others(folder: Path) -> bool:
-    """Whether users beside the owner and its group may enter a folder."""
+    """Whether users other than the owner and the group may enter a folder."""
     return bool(os.stat(folder).st_mode & stat.S_IXOTH)
 
 
 def _is_roots(folder: os.stat_result, made: os.stat_result) -> bool:
-    """Whether root made something in the folder of somebody else."""
+    """Whether root made something in another user's folder."""
     return os.geteuid() == 0 and made.st_uid == 0 and folder.st_uid != 0
 
 
@@ -175,6 +174,6 @@ def _file_mode(around: int) -> int:
 
 def _widen(descriptor: int, mode: int) -> None:
     found = os.fstat(descriptor)
-    # Another user's file, which was there before, is not ours to change.
+    # Leave another user's existing file alone.
     if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & mode != mode:
         os.fchmod(descriptor, mode)

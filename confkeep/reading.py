@@ -1,4 +1,4 @@
-"""Questions about what is kept: the workers answer them, where the repositories are."""
+"""Read histories, files and receipts by asking the workers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from confkeep.queue import answers, arrivals, receipts
 from confkeep.results import BackupResult
 from confkeep.settings import get_settings
 
-#: Seconds that an answer is waited for, unless the caller says otherwise.
+#: Seconds to wait for an answer by default.
 TIMEOUT_S: Final = 30.0
 
 
@@ -57,7 +57,7 @@ def read_file(
     *,
     timeout: float = TIMEOUT_S,
 ) -> bytes:
-    """One file of a device as it was in a commit, byte for byte.
+    """The bytes of a device's file in a commit.
 
     Args:
         commit_sha: the commit's id, or its first four or more digits.
@@ -65,9 +65,9 @@ def read_file(
         timeout: seconds to wait for a worker.
 
     Raises:
-        InvalidId: an argument is not of its kind.
-        NotInStore: the tenant, the commit, the device or the file is not there.
-        RemovedByRetention: it was there, and is not any more.
+        InvalidId: an argument is malformed.
+        NotInStore: no such tenant, commit, device or file.
+        RemovedByRetention: retention or an erasure removed it.
         NoReceipt, BrokerUnavailable: as for `history`.
     """
     device_id = checked_uuid("device_id", device_id)
@@ -102,13 +102,12 @@ def devices(tenant_id: str | uuid.UUID, *, timeout: float = TIMEOUT_S) -> list[s
 
 
 def receipt_of(backup_id: str | uuid.UUID) -> Receipt | None:
-    """The receipt of a backup, as Redis keeps it for 8 days (CONFKEEP_RECEIPT_TTL_S); does not wait.
+    """The receipt of a backup, without waiting; None if it waits to be committed.
 
-    Returns:
-        None: it was accepted, and waits.
+    Redis keeps receipts for 8 days (CONFKEEP_RECEIPT_TTL_S).
 
     Raises:
-        InvalidId: it is no UUID.
+        InvalidId: `backup_id` is no UUID.
         UnknownBackup: Redis knows no such backup. `confkeep receipt` looks in git too.
         PoisonedBackup: it became a dead letter.
         BrokerUnavailable: Redis did not answer.
@@ -120,7 +119,7 @@ def receipt_of(backup_id: str | uuid.UUID) -> Receipt | None:
 
 
 def _find(backup_id: str) -> answers.Answer | None:
-    """How a backup ended; None: it waits."""
+    """How a backup ended; None if it waits."""
     client = get_client()
     found = answers.read(client, [backup_id])
     if found:
@@ -131,11 +130,11 @@ def _find(backup_id: str) -> answers.Answer | None:
 
 
 def _ask(task: str, tenant_id: str | uuid.UUID, *arguments: Any, timeout: float) -> Any:
-    """What a task answers, on the tenant's own queue: there its repository is."""
+    """Run a task on the tenant's queue, whose worker has its repository."""
     tenant_id = checked_uuid("tenant_id", tenant_id)
     queue = Queue(keys.queue_of(tenant_id, get_settings().shards))  # type: ignore[no-untyped-call]
     try:
-        # Nobody needs an answer that comes later.
+        # Nobody reads an answer that comes later.
         sent = app.send_task(task, args=[tenant_id, *arguments], queue=queue, expires=timeout)
     except OperationalError as error:
         raise explain(error) from error

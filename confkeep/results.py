@@ -1,4 +1,4 @@
-"""What an enqueue returns: a result under the backup's id, to be asked, waited for or awaited."""
+"""`BackupResult`, which an enqueue returns: ask it for the receipt, or await it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from confkeep.broker.connections import broker_errors
 from confkeep.models import Receipt
 from confkeep.observe.log_scrub import chain_of
 
-#: The backends whose connection some `get()` of this process waits on, or waited on.
+#: Backends on whose connection a `get()` of this process has waited.
 _waited_on: WeakSet[Any] = WeakSet()
 
 
 class BackupResult(AsyncResult):  # type: ignore[misc]
     """The state of a backup: Celery's `AsyncResult` under the `backup_id`.
 
-    Made of an id alone it is the result of a backup that was enqueued before:
-    `BackupResult(backup_id).receipt(timeout=60)`. `await` it in asyncio, which holds no thread.
+    For a backup that was enqueued before, make one from its id:
+    `BackupResult(backup_id).receipt(timeout=60)`. In asyncio, `await` it.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class BackupResult(AsyncResult):  # type: ignore[misc]
         Raises:
             NoReceipt: it is not committed yet. It is accepted all the same.
             PoisonedBackup: it became a dead letter.
-            BrokerUnavailable: Redis went away meanwhile. It is accepted all the same.
+            BrokerUnavailable: Redis failed meanwhile. It is accepted all the same.
         """
         try:
             return Receipt.of(self.get(timeout))
@@ -67,8 +67,8 @@ class BackupResult(AsyncResult):  # type: ignore[misc]
     def get(self, timeout: float | None = None, **options: Any) -> Any:
         """Wait for the receipt, as a dict with the fields of `confkeep.Receipt`.
 
-        May be called in a task of your own workers too, where Celery forbids to wait for tasks: it
-        is confkeep's workers that commit, and none of yours is needed for that.
+        You may call it in a task of your own, where Celery usually forbids waiting: confkeep's
+        workers commit, so your task blocks nothing that it waits for.
 
         Args:
             timeout: seconds; None waits for ever.
@@ -76,7 +76,7 @@ class BackupResult(AsyncResult):  # type: ignore[misc]
         Raises:
             celery.exceptions.TimeoutError: it is not committed yet. It is accepted all the same.
             PoisonedBackup: it became a dead letter.
-            BrokerUnavailable: Redis went away meanwhile. It is accepted all the same.
+            BrokerUnavailable: Redis failed meanwhile. It is accepted all the same.
         """
         _mind_forks()
         _waited_on.add(self.backend)
@@ -84,7 +84,7 @@ class BackupResult(AsyncResult):  # type: ignore[misc]
             with broker_errors():
                 return super().get(timeout, **{"disable_sync_subtasks": False, **options})
         except (RuntimeError, BackendError) as error:
-            # What Celery makes of an outage that outlasts its tries.
+            # Celery raises these after an outage that outlasts its retries.
             if any(isinstance(cause, redis.RedisError) for cause in chain_of(error)):
                 raise explain(error) from error
             raise
@@ -96,9 +96,9 @@ def _backend() -> Any:
 
 @functools.cache
 def _mind_forks() -> None:
-    """Let children of this process wait on connections of their own.
+    """Give forked children their own connections.
 
-    Celery does so for the children that multiprocessing makes; gunicorn's come from a bare fork.
+    Celery does so only for multiprocessing's children; gunicorn uses a bare fork.
     """
     os.register_at_fork(after_in_child=_renew)
 

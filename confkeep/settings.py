@@ -1,8 +1,7 @@
-"""The settings: the only reader of the environment.
+"""The settings, read from the environment.
 
-Every value comes from a variable `CONFKEEP_<NAME>`; the README's table is generated from here.
-A file `.env` in the working directory is read too, and the environment wins over it. Settings are
-read once per process, at the first call of `get_settings`.
+Every value comes from a variable `CONFKEEP_<NAME>`, else from the file `.env` in the working directory.
+`get_settings` reads them once per process. The tables in the docs are generated from here.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from confkeep.errors import InvalidSettings
 from confkeep.signing import Keyring
 from confkeep.urls import DEFAULT_REDIS_URL, parse_sentinels
 
-#: What holds variables that the environment has not, in the working directory.
+#: A file in the working directory with variables that the environment lacks.
 ENV_FILE: Final = ".env"
 
 _MIB = 1024 * 1024
@@ -34,7 +33,7 @@ _SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://")
 
 
 class Settings(BaseSettings):
-    """What a deployment may set. Immutable; safe to share between threads."""
+    """A deployment's settings. Immutable."""
 
     model_config = SettingsConfigDict(
         env_prefix="CONFKEEP_",
@@ -245,7 +244,7 @@ class Settings(BaseSettings):
 
     @functools.cached_property
     def keyring(self) -> Keyring | None:
-        """The keys of `signing_key`; None if nothing is signed and no signature is looked at."""
+        """The keys of `signing_key`; None turns signing and checking off."""
         if self.signing_key is None:
             return None
         return Keyring.parse(self.signing_key.get_secret_value())
@@ -262,7 +261,7 @@ def load_settings(**values: Any) -> Settings:
     Raises:
         InvalidSettings: names the variable and what is wrong, never its value; or `.env` cannot be read.
     """
-    # Who may not enter the working directory, as after `sudo -u` in another's home, has no file there.
+    # After `sudo -u` in another user's home, the working directory cannot be entered.
     env_file = ENV_FILE if os.access(".", os.X_OK) else None
     try:
         return Settings(_env_file=env_file, **values)

@@ -1,4 +1,4 @@
-"""The signature of a `backups.receive` message: its sender makes it, the task checks it."""
+"""Sign `backups.receive` messages, and check their signatures."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def signed_receive(signing_key: str, **backup: Any) -> dict[str, Any]:
         SHA-256 of the export's bytes
         SHA-256 of the binary's bytes           or `-` when there is none
 
-    The signature is 64 hexadecimal digits. The backup_id must be sent along: a message that is
-    repeated under another task id is then the same backup.
+    The signature is 64 hexadecimal digits. Send the backup_id along, so that a repeated message is
+    the same backup.
 
     Args:
         signing_key: the value of CONFKEEP_SIGNING_KEY; of several keys the first one signs.
@@ -43,7 +43,7 @@ def signed_receive(signing_key: str, **backup: Any) -> dict[str, Any]:
 
     Raises:
         InvalidBackup: names the field and its limit.
-        InvalidInput: the key is none.
+        InvalidInput: the key is malformed.
     """
     try:
         keyring = Keyring.parse(signing_key)
@@ -66,7 +66,7 @@ def signed_receive(signing_key: str, **backup: Any) -> dict[str, Any]:
 
 
 def check_receive(settings: Settings, payload: BackupPayload, sent: Mapping[str, Any]) -> None:
-    """Refuse a message that no key of ours signed. Without a key: nothing.
+    """Refuse a message that none of our keys signed; without a key, accept all.
 
     Args:
         payload: what the message holds, checked.

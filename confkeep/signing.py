@@ -1,4 +1,4 @@
-"""Signs what is enqueued: HMAC-SHA256 with the deployment's keys.
+"""Make and verify signatures: HMAC-SHA256 with the deployment's keys.
 
     message     purpose, then the parts, joined by a newline; no part but the last one holds one
     signature   HMAC-SHA256(key, message) as 64 hexadecimal digits
@@ -6,9 +6,9 @@
     inbox entry        purpose `confkeep entry 1`; tenant, the entry's text as it stands in the stream
     backups.receive    purpose `confkeep receive 1`; as in `confkeep.signed_receive`
 
-The text of an entry holds the sizes and the SHA-256s of the bytes: so the signature binds those too.
-The purpose keeps a signature of one kind from passing for one of the other kind. A signature has no
-date: who repeats what was signed repeats its backup_id, and that is committed once.
+An entry's text holds the sizes and SHA-256s of the bytes, so the signature covers those too. The purpose
+keeps the two kinds apart. A signature has no date: a replayed message repeats its backup_id, which is
+committed once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-#: Least bytes of a key: as many as the digest has.
+#: Least bytes of a key: the size of the digest.
 LEAST_KEY_BYTES: Final = 32
 
 ENTRY: Final = b"confkeep entry 1"

@@ -1,4 +1,4 @@
-"""A stand-in for confkeep in your own tests: no server, no worker, no git, and the same promises.
+"""A fake confkeep for your own tests, with the same promises and without a server.
 
 With pytest, in your `conftest.py`:
 
@@ -58,7 +58,7 @@ from confkeep.settings import get_settings
 
 try:
     import pytest
-except ImportError:  # without it there is no fixture
+except ImportError:  # no pytest, no fixture
     pytest = None  # type: ignore[assignment]
 
 #: The files of a device.
@@ -71,17 +71,17 @@ _SHA: Final = re.compile(r"[0-9a-f]{4,40}")
 class _Commit:
     payload: BackupPayload
     receipt: Receipt
-    #: What the device's folder holds since.
+    #: The device's files after the commit.
     files: dict[str, bytes]
 
 
 @dataclass
 class FakeConfkeep:
-    """What your code talks to within `fake()`; safe for threads."""
+    """The fake that your code talks to within `fake()`; thread-safe."""
 
-    #: All that was accepted, in order; what was accepted twice stands once.
+    #: Every accepted backup once, in order.
     accepted: list[BackupPayload] = field(default_factory=list)
-    #: Raised by whatever asks Redis, such as `BrokerUnavailable("away")`; None if it is there.
+    #: The error of every call to Redis, such as `BrokerUnavailable("away")`; None: no outage.
     outage: ConfkeepError | None = None
     _waiting: list[BackupPayload] = field(default_factory=list)
     _by_id: dict[str, BackupPayload] = field(default_factory=dict)
@@ -91,11 +91,11 @@ class FakeConfkeep:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def hold(self) -> None:
-        """From now on let backups wait in their inboxes, as when no worker runs."""
+        """From now on backups wait in their inboxes, as if no worker ran."""
         self._holds = True
 
     def commit(self, backup_id: str | None = None) -> list[Receipt]:
-        """Commit what waits, or one of it, in order; without an id `hold` ends too.
+        """Commit one waiting backup; without an id commit all, in order, and end `hold`.
 
         Raises:
             InvalidId: no such backup waits.
@@ -109,7 +109,7 @@ class FakeConfkeep:
             return [self._commit(payload) for payload in chosen]
 
     def poison(self, backup_id: str, error: PoisonedBackup | None = None) -> None:
-        """Let one that waits become a dead letter.
+        """Turn a waiting backup into a dead letter.
 
         Raises:
             InvalidId: no such backup waits.
@@ -280,7 +280,7 @@ class FakeConfkeep:
 
 
 def _identity(payload: BackupPayload) -> tuple[object, ...]:
-    """What an id was accepted for."""
+    """What makes two backups of one id the same."""
     return payload.tenant_id, payload.device_id, payload.export_text, payload.binary_backup
 
 
@@ -293,14 +293,14 @@ def _text(data: bytes) -> str:
 
 
 def _changed_lines(old: str, new: str) -> str:
-    """`+` for each line that came, `-` for each that went."""
+    """`+` for each added line, `-` for each removed one."""
     return "".join(
         line[0] for line in difflib.ndiff(old.splitlines(), new.splitlines()) if line[0] in "+-"
     )
 
 
 class _Backend(KeyValueStoreBackend):  # type: ignore[misc]
-    """Celery's results, as the stand-in answers them."""
+    """A result backend that reads from the fake."""
 
     def __init__(self, service: FakeConfkeep, celery: Celery) -> None:
         super().__init__(app=celery)
@@ -318,17 +318,17 @@ class _Backend(KeyValueStoreBackend):  # type: ignore[misc]
         return None
 
     def get_task_meta(self, task_id: str, cache: bool = True) -> Any:  # noqa: ARG002 - what waits may be committed
-        """A result as it is now."""
+        """The current state of a result."""
         return super().get_task_meta(task_id, cache=False)
 
     def wait_for_pending(self, result: Any, timeout: float | None = None, **options: Any) -> Any:
-        """Wait as short as tests like it."""
+        """Wait with a polling interval short enough for tests."""
         return super().wait_for_pending(result, timeout, **{**options, "interval": 0.01})
 
 
 @contextmanager
 def fake() -> Iterator[FakeConfkeep]:
-    """Let this process's confkeep be a stand-in, for all that imported it before too."""
+    """Replace confkeep in this process by a fake, also for modules that imported it before."""
     service = FakeConfkeep()
     backend = _Backend(service, app)
     with (
@@ -345,6 +345,6 @@ if pytest is not None:
 
     @pytest.fixture
     def fake_confkeep() -> Iterator[FakeConfkeep]:
-        """A stand-in for confkeep: what your code enqueues and reads in this test."""
+        """A fake confkeep for what your code enqueues and reads in this test."""
         with fake() as service:
             yield service

@@ -1,14 +1,14 @@
-"""CONFKEEP_REDIS_URL in the forms that redis-py and Celery want.
+"""Convert CONFKEEP_REDIS_URL into the forms that redis-py and Celery want.
 
     redis://[user:password@]host:port/db
     rediss://...?ssl_ca_certs=/path&ssl_cert_reqs=required      TLS; `required` is the default
     unix://[user:password@]/path?db=0
     sentinel://[user:password@]host:port;sentinel://host:port/db?master_name=mymaster
 
-User and password are the master's. The sentinels' own stand behind it, `sentinel_username=` and
-`sentinel_password=`. What has a meaning in a URL, such as `@`, `/`, `;`, is written as `%40` and so on.
+User and password are the master's; `sentinel_username=` and `sentinel_password=` in the query are the
+sentinels' own. Percent-encode characters with a meaning in URLs, such as `@`, `/` and `;`.
 
-redis-py and Celery each know their own spelling of some of these: Celery calls a unix socket
+Celery spells some of these differently: it calls a unix socket
 `redis+socket`, wants `CERT_REQUIRED` for `required`, and takes the master's name as an option.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlencode, urlsplit
 
-#: Where the server is when nothing says so.
+#: The default server.
 DEFAULT_REDIS_URL: Final = "redis://localhost:6379/0"
 
 _DEFAULT_SENTINEL_PORT: Final = 26379
@@ -26,7 +26,7 @@ _DEFAULT_SENTINEL_PORT: Final = 26379
 
 @dataclass(frozen=True, slots=True)
 class Sentinels:
-    """Who knows where the master is."""
+    """The sentinels of a master."""
 
     hosts: tuple[tuple[str, int], ...]
     master_name: str
@@ -34,7 +34,7 @@ class Sentinels:
     #: The master's.
     username: str | None
     password: str | None = field(repr=False)
-    #: `username` and `password` of the sentinels themselves; empty: they want none.
+    #: `username` and `password` of the sentinels; empty if they need none.
     credentials: dict[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -42,7 +42,7 @@ def parse_sentinels(url: str) -> Sentinels | None:
     """The sentinels of a `sentinel://` URL; None for a URL of another kind.
 
     Raises:
-        ValueError: it is none; the text may quote a password.
+        ValueError: it is malformed; the message may quote a password.
     """
     if not url.startswith("sentinel://"):
         return None
@@ -50,7 +50,7 @@ def parse_sentinels(url: str) -> Sentinels | None:
     if any(part.scheme != "sentinel" for part in parts):
         raise ValueError("each part must begin with sentinel://")
     query = parse_qs("&".join(part.query for part in parts))
-    # Each may stand in any part: some write them in the first one, some in the last, some in all.
+    # Users write each of them in the first part, in the last or in all.
     db = next((path for part in parts if (path := part.path.strip("/"))), "0")
     return Sentinels(
         hosts=tuple(

@@ -1,1 +1,1 @@
-"""From the door into a tenant's inbox, and to the receipt."""
+"""What producers need of the queue: staging, acceptance, wake-ups and receipts."""

@@ -1,4 +1,4 @@
-"""Accepts backups into their inboxes, each whole or not at all."""
+"""Accept backups into their inboxes, each whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from confkeep.queue import arrivals, receipts, wakeups
 from confkeep.queue.entry import Entry, sign
 from confkeep.settings import Settings
 
-#: What comes of a backup whose tenant has arrivals, and of those of that tenant behind it.
+#: Outcomes to repeat: the tenant has arrivals, or an earlier backup of the tenant was refused.
 _TO_REPEAT: Final = ("arrivals", "behind")
-#: How often arrivals are admitted before a call gives up: each time more came meanwhile.
+#: How often a call admits arrivals before it gives up because more keep coming.
 _TRIES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A backup on its way into an inbox."""
+    """A backup to put into an inbox."""
 
     tenant_id: str
     entry: Entry
-    #: The staged bytes for Redis; None: they are on the volume already.
+    #: The staged bytes for Redis; None if they are on the volume.
     data: bytes | None = dataclasses.field(repr=False)
-    #: A result id other than the backup's that wants the receipt too.
+    #: A further result id to store the receipt under.
     reply_to: str | None = None
 
 
@@ -40,21 +40,21 @@ class Accepted:
 
     #: As in `confkeep/broker/lua/accept.lua`.
     outcome: str
-    #: The ms with which the caller has to send a wake-up; None: none.
+    #: The ms to send a wake-up with; None if the caller need not send one.
     wake_ms: int | None = None
-    #: What waits already where it is full, else 0.
+    #: What waits already, if a limit is reached; else 0.
     entries: int = 0
     bytes: int = 0
-    #: Of one that was to be handed over and was not: the tenant had arrivals before.
+    #: Whether the tenant already had arrivals when the backup was handed over.
     arriving: bool = False
 
 
 def accept(
     client: redis.Redis, settings: Settings, submissions: Sequence[Submission]
 ) -> list[Accepted]:
-    """Put backups into their inboxes, in order; each is accepted whole or not.
+    """Put backups into their inboxes, in order, each whole or not at all.
 
-    All in one step, unless something was handed over for one of the tenants: that is admitted first.
+    One script does all, unless a tenant has arrivals: those are admitted first.
 
     Raises:
         NotPermitted: the user may not run scripts; nothing was accepted.
@@ -64,7 +64,7 @@ def accept(
     for _ in range(_TRIES):
         left = [n for n, answer in enumerate(answers) if answer.outcome in _TO_REPEAT]
         behind = {submissions[n].tenant_id for n in left if answers[n].outcome == "arrivals"}
-        # Behind one that found no room stands what must not overtake it.
+        # A backup behind one that a limit refused must not overtake it.
         left = [n for n in left if submissions[n].tenant_id in behind]
         if not left:
             return answers

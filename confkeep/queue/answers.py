@@ -1,4 +1,4 @@
-"""What became of backups: the receipt or the error that each one's record holds."""
+"""Read what became of backups: the receipt or the error in each record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from confkeep.errors import ConfkeepError
 from confkeep.models import Receipt
 from confkeep.queue import receipts
 
-#: Most records asked for in one command: the server answers nobody else meanwhile.
+#: Most records read in one command, which blocks the server for everybody else.
 CHUNK: Final = 500
 
 
@@ -23,13 +23,13 @@ class Answer:
     """How one backup ended."""
 
     backup_id: str
-    #: None if it was not committed, and `error` says why.
+    #: None if it was not committed; `error` says why.
     receipt: Receipt | None
     error: ConfkeepError | None = None
 
 
 def read(client: redis.Redis, backup_ids: Sequence[str]) -> list[Answer]:
-    """The answers that are there; a backup that waits has none.
+    """The answers of the backups that have ended.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -45,7 +45,7 @@ def read(client: redis.Redis, backup_ids: Sequence[str]) -> list[Answer]:
 
 
 def of_records(backup_ids: Sequence[str], records: Sequence[bytes | None]) -> list[Answer]:
-    """The answers that records hold, as Redis gave them."""
+    """The answers in records as Redis returned them; waiting backups have none."""
     found = (
         None if record is None else _of(backup_id, record)
         for backup_id, record in zip(backup_ids, records, strict=True)

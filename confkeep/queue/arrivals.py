@@ -1,9 +1,9 @@
-"""Arrivals: backups of producers who may not write to an inbox; a worker admits them.
+"""Admit arrivals to the inboxes: backups from producers that may not write to an inbox.
 
-Who may write to a stream may also trim it, and who may set a key may overwrite it: the server's rules
-cannot tell these apart. So a producer with rules of its own (`worker.broker.acl`) only adds: bytes under a name
-that is new, and an arrival to the tail of its tenant's list, in one transaction. A worker at the begin of
-a turn, or whoever accepts a backup of that tenant directly, admits them to the inbox, in order.
+The server's rules cannot allow writing to a stream without trimming it, or setting a key without
+overwriting it. So a producer with rules of its own (`worker.broker.acl`) only adds, in one transaction: bytes
+under a new name, and an arrival to the tail of its tenant's list. Each turn, and each producer that accepts
+a backup of that tenant directly, first admits them to the inbox, in order.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from confkeep.settings import Settings
 
 log = get_logger("arrivals")
 
-#: Arrivals that are admitted in one step.
+#: Most arrivals to admit in one step.
 _AT_ONCE: Final = 200
-#: Under which ids are made for backups whose own id was accepted for another one (UUID version 5).
+#: Namespace (UUID version 5) of new ids for backups whose id was accepted for another backup.
 _RENAMED: Final = uuid.UUID("0d8c1f0e-5a0c-4b57-9a0d-3a3a3f6f2b51")
 
 
@@ -39,10 +39,10 @@ _RENAMED: Final = uuid.UUID("0d8c1f0e-5a0c-4b57-9a0d-3a3a3f6f2b51")
 class Arrival:
     """A backup as it was handed over."""
 
-    #: The entry's text, and its signature; None if it has none.
+    #: The entry's text, and its signature or None.
     entry: str = dataclasses.field(repr=False)
     signature: str | None
-    #: A UUID of its own, under which its bytes are.
+    #: A UUID that names its bytes in Redis.
     name: str
     #: When it was handed over, in ms of the server's clock.
     at_ms: int
@@ -53,10 +53,10 @@ class Arrival:
 
     @classmethod
     def from_json(cls, text: bytes) -> Arrival:
-        """The inverse of `to_json`; fields of a later release are left out.
+        """Parse the text of `to_json`; fields of later releases are ignored.
 
         Raises:
-            PoisonedBackup: written by something else.
+            PoisonedBackup: the text is not ours.
         """
         try:
             arrival = redis_values.record_of(cls, redis_values.object_of(text))
@@ -66,10 +66,10 @@ class Arrival:
         return arrival
 
     def check(self) -> None:
-        """Refuse what no producer of ours writes.
+        """Refuse values that our producers never write.
 
         Raises:
-            ValueError: a field is not what it must be.
+            ValueError: a field is invalid.
         """
         if checked_uuid("name", self.name) != self.name:
             raise ValueError("name")
@@ -87,17 +87,17 @@ def admit(
     by_turn: bool = False,
     most: int | None = None,
 ) -> int:
-    """Move what was handed over for a tenant into its inbox, oldest first.
+    """Move a tenant's arrivals into its inbox, oldest first.
 
-    Safe beside another process that does the same. A backup whose id was accepted meanwhile for
-    another one is admitted under an id of its own: its producer was told that it is kept.
+    Several processes may do so at once. A backup whose id was meanwhile accepted for another backup
+    gets a new id, since its producer was told that it is kept.
 
     Args:
-        by_turn: a turn is under way and finds what comes meanwhile: it needs no wake-up.
-        most: about how many; None: all.
+        by_turn: called by a turn, which needs no wake-up to find new entries.
+        most: about how many; None for all.
 
     Returns:
-        How many it took out of the list.
+        How many arrivals left the list.
 
     Raises:
         BrokerUnavailable, StagingUnavailable: some may be admitted; call again.
@@ -111,10 +111,10 @@ def admit(
         plans = [_Plan.of(settings, tenant_id, text, renamings.get(text, 0)) for text in texts]
         outcomes = _run(client, settings, tenant_id, plans, by_turn=by_turn)
         if not texts:
-            # Only the mark was left.
+            # The list was empty; the script removed the tenant's mark.
             break
         if outcomes and outcomes[-1] == "stuck":
-            # The turn takes out what somebody else wrote there, and the next one admits the rest.
+            # This turn removes the foreign entry, and the next one admits the rest.
             if by_turn:
                 break
             raise OddValue(f"{keys.inbox(tenant_id)} takes no entry")
@@ -138,28 +138,28 @@ def admit(
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is to become of an arrival."""
+    """How to admit one arrival."""
 
-    #: How it stands in the list.
+    #: Its text in the list.
     text: bytes
-    #: What is to stand in the inbox.
+    #: The text for the inbox.
     entry_text: str | bytes
     #: None if it cannot be read.
     entry: Entry | None = None
     signature: str | None = None
-    #: False: only a person can say whether it is a backup.
+    #: False if only a person can tell whether it is a backup.
     good: bool = False
     name: str = ""
     at_ms: int = 0
-    #: The id that it came with.
+    #: The id that its producer gave it.
     own_id: str = ""
 
     @classmethod
     def of(cls, settings: Settings, tenant_id: str, text: bytes, renaming: int) -> _Plan:
-        """A plan; what cannot be read, or is not signed, gets its dead letter when its turn comes.
+        """Plan one arrival. Unreadable or unsigned ones become dead letters when a turn reads them.
 
         Args:
-            renaming: how often its id was found to be another backup's.
+            renaming: how many of its ids so far belonged to another backup.
         """
         try:
             arrival = Arrival.from_json(text)
@@ -187,7 +187,7 @@ class _Plan:
 
 
 def _share_file(settings: Settings, tenant_id: str, refused: _Plan, renaming: int) -> None:
-    """Let the file of a backup whose id is another's be found under the id that it gets."""
+    """Make a renamed backup's staged file available under its new id."""
     renamed = _Plan.of(settings, tenant_id, refused.text, renaming).entry
     if refused.entry is not None and renamed is not None and renamed.staging == "volume":
         VolumeStaging(settings.staging_path).share(tenant_id, refused.entry, renamed)
@@ -236,7 +236,7 @@ def _run(
 
 
 def marked(client: redis.Redis) -> set[str]:
-    """The tenants for whom something was handed over and is not admitted, as producers marked them.
+    """The tenants that producers marked as having arrivals.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -244,13 +244,13 @@ def marked(client: redis.Redis) -> set[str]:
     pipe = client.pipeline(transaction=False)
     pipe.hkeys(keys.ARRIVING)
     (fields,) = redis_values.answers(pipe)
-    # Producers may write any field.
+    # Producers may write any field name.
     tenants = (redis_values.tenant_of(field) for field in fields or ())
     return {tenant_id for tenant_id in tenants if tenant_id is not None}
 
 
 def lengths(client: redis.Redis, tenant_ids: Collection[str]) -> dict[str, int]:
-    """How many arrivals some tenants have, in one round trip.
+    """The number of arrivals of each tenant, in one round trip.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -265,7 +265,7 @@ def lengths(client: redis.Redis, tenant_ids: Collection[str]) -> dict[str, int]:
 
 
 def handed_over_ms(text: bytes | None) -> int | None:
-    """When an arrival was handed over, in ms of the server's clock; None if it does not say."""
+    """When an arrival was handed over, in ms of the server's clock; None if unreadable."""
     try:
         return None if text is None else Arrival.from_json(text).at_ms
     except PoisonedBackup:
@@ -273,7 +273,7 @@ def handed_over_ms(text: bytes | None) -> int | None:
 
 
 def peek(client: redis.Redis, tenant_id: str) -> list[tuple[Arrival, Entry]]:
-    """All arrivals of a tenant, oldest first; what cannot be read is left out.
+    """A tenant's readable arrivals, oldest first.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -289,7 +289,7 @@ def peek(client: redis.Redis, tenant_id: str) -> list[tuple[Arrival, Entry]]:
 
 
 def _texts(client: redis.Redis, tenant_id: str, most: int = 0) -> list[bytes]:
-    """The oldest texts in a tenant's list; none where it is no list."""
+    """A tenant's oldest `most` arrivals, or all; empty if the key holds no list."""
     pipe = client.pipeline(transaction=False)
     pipe.lrange(keys.arrivals(tenant_id), 0, most - 1)
     (texts,) = redis_values.answers(pipe)
@@ -297,7 +297,7 @@ def _texts(client: redis.Redis, tenant_id: str, most: int = 0) -> list[bytes]:
 
 
 def holds(client: redis.Redis, backup_id: str) -> bool:
-    """Whether a backup was handed over, for any tenant, and is not admitted yet. Reads all arrivals.
+    """Whether a backup is among the arrivals of any tenant. Reads all arrivals.
 
     Raises:
         BrokerUnavailable: Redis did not answer.

@@ -1,4 +1,4 @@
-"""What an inbox holds of a backup: its entry and its signature."""
+"""The inbox entry of a backup: its fields, its JSON text and its signature."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from confkeep.settings import Settings
 from confkeep.signing import Keyring
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-#: More than any file of a backup may have; what is larger would overflow the server's counters.
+#: More than any file of a backup may have, and small enough for the server's counters.
 _LARGEST_BYTES = 2**40
 
 
@@ -31,7 +31,7 @@ class Entry:
     captured_at: str | None
     export_bytes: int
     export_sha256: str
-    #: None, like the next: the capture has no binary.
+    #: Both None if the capture has no binary.
     binary_bytes: int | None
     binary_sha256: str | None
     #: Where the bytes are: `redis` or `volume`.
@@ -43,10 +43,9 @@ class Entry:
         return self.export_bytes + (self.binary_bytes or 0)
 
     def digest(self, tenant_id: str) -> str:
-        """What makes two backups of one id the same: tenant, device and bytes.
+        """The SHA-256 of tenant, device and bytes: two calls with one id and one digest are one backup.
 
-        Not the message and the time of the capture: a producer that repeats a call may well make
-        them anew.
+        It leaves out message and capture time, which a producer may make anew for a repeated call.
         """
         parts = (tenant_id, self.device_id, self.export_sha256, self.binary_sha256 or "-")
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
@@ -58,10 +57,10 @@ class Entry:
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Entry:
-        """The inverse of `to_json`; fields of a later release are left out.
+        """Parse the text of `to_json`; fields of later releases are ignored.
 
         Raises:
-            PoisonedBackup: written by something else.
+            PoisonedBackup: the text is not ours.
         """
         try:
             entry = redis_values.record_of(cls, redis_values.object_of(text))
@@ -71,10 +70,10 @@ class Entry:
         return entry
 
     def check(self) -> None:
-        """Refuse what no enqueue writes: others may be able to write to the server too.
+        """Refuse values that enqueue never writes: others may write to the server too.
 
         Raises:
-            TypeError, ValueError, ArithmeticError: a field is not what it must be.
+            TypeError, ValueError, ArithmeticError: a field is invalid.
         """
         for name in ("backup_id", "device_id"):
             if checked_uuid(name, getattr(self, name)) != getattr(self, name):
@@ -103,10 +102,10 @@ def sign(keyring: Keyring, tenant_id: str, text: str) -> str:
 
 
 def check_signature(settings: Settings, tenant_id: str, text: bytes, signature: str | None) -> None:
-    """Refuse an entry that no key of ours signed for this tenant. Without a key: nothing.
+    """Refuse an entry that none of our keys signed for this tenant; without a key, accept all.
 
     Raises:
-        NotSigned: it may be planted.
+        NotSigned: the entry may be forged.
     """
     keyring = settings.keyring
     if keyring is None or (signature is None and not settings.signing_required):

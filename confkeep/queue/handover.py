@@ -1,16 +1,16 @@
-"""Hands backups over as arrivals, for an inbox that this user may not write to.
+"""Hand backups over to a worker, for producers that may not write to an inbox.
 
-It is what a producer with rules of its own (`worker.broker.acl.producer`) does in place of `confkeep.queue.acceptance`.
-All of a call goes to the server in one transaction, of commands that can only add:
+A producer with rules of its own (`worker.broker.acl.producer`) does this in place of `confkeep.queue.acceptance`.
+Each call sends one transaction of commands that can only add:
 
-    SETNX    confkeep:arrived:<tenant>:<uuid>   the bytes, under a name that was never there
-    RPUSH    confkeep:arrivals:<tenant>         the arrival, behind all others of its tenant
-    HSETNX   confkeep:arriving:<tenant>         what its id stands for, until it has a record
-    HINCRBY  confkeep:arriving                  what waits so, for the limits
+    SETNX    confkeep:arrived:<tenant>:<uuid>   the bytes, under a new name
+    RPUSH    confkeep:arrivals:<tenant>         the arrival, at the tail of its tenant's list
+    HSETNX   confkeep:arriving:<tenant>         its id's digest, until it has a record
+    HINCRBY  confkeep:arriving                  what waits, for the limits
 
-Before it, one look at what is known of the ids and at what waits. Two things differ from a script, which
-looks and writes in one step: calls at the same moment may together go beyond a limit, and a backup whose
-id another call uses at that moment for another backup gets an id of its own when it is admitted.
+Before it, one round trip reads the ids' records and what waits. A script would read and write in one step;
+here concurrent calls may together exceed a limit, and when two of them use one id for two backups, the
+second gets a new id when it is admitted.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from confkeep.queue.arrivals import Arrival
 from confkeep.queue.entry import sign
 from confkeep.settings import Settings
 
-#: Instead of a status: what stands under an id is no record.
+#: The status of an id whose key holds no record.
 _GARBLED: Final = "garbled"
 
 
 def hand_over(
     client: redis.Redis, settings: Settings, submissions: Sequence[Submission]
 ) -> list[Accepted]:
-    """Add backups to the arrivals of their tenants, in order; either all that find room, or none.
+    """Add backups to their tenants' arrivals, in order: all that the limits allow, or none.
 
     Returns:
-        What became of each, as `confkeep.queue.acceptance.accept`.
+        The outcome of each, as `confkeep.queue.acceptance.accept` returns it.
 
     Raises:
-        NotPermitted: not even that; nothing was handed over.
+        NotPermitted: the user may not hand over either; nothing was handed over.
         BrokerUnavailable: they may have been handed over; repeating all with the same ids is safe.
     """
     look = _Look.at(client, settings, submissions)
@@ -75,18 +75,18 @@ class _Sizes:
 
 @dataclass(slots=True)
 class _Look:
-    """What was known before: of the ids, and of what waits."""
+    """What Redis knew before the hand-over: of the ids, and of what waits."""
 
     now_ms: int
-    #: By backup_id, the digest that it was accepted with and its status.
+    #: Digest and status of each known backup_id.
     known: dict[str, tuple[str, str]]
     tenants: dict[str, _Sizes]
     all: _Sizes
-    #: Most bytes that may wait in the server's memory; None: no limit.
+    #: Most bytes that may wait in the server's memory; None for no limit.
     room: int | None
-    #: The tenants who had arrivals before that.
+    #: Tenants that already had arrivals.
     arriving: set[str]
-    #: The tenants of whom one was refused: what comes behind it would overtake it.
+    #: Tenants with a refused backup, which later ones must not overtake.
     refused: set[str]
 
     @classmethod
@@ -101,7 +101,7 @@ class _Look:
         pipe = client.pipeline(transaction=False)
         pipe.time()
         pipe.get(keys.ROOM)
-        # First, so that what is admitted meanwhile is known by its record.
+        # Before the records: a backup that is admitted meanwhile then has its record.
         for tenant_id in tenants:
             pipe.llen(keys.arrivals(tenant_id))
         for tenant_id in tenants:
@@ -111,14 +111,14 @@ class _Look:
             pipe.hmget(name, ["entries", "bytes", *tenants])
         for tenant_id in tenants:
             pipe.xlen(keys.inbox(tenant_id))
-        # Replicas must have what is known already: its caller is told that it is accepted.
+        # Replicas must have the known ones too, since we report them as accepted.
         replicas.ask(pipe, settings)
         found = replicas.confirmed(redis_values.answers(pipe), settings)
         (seconds, micros), room, *answers = found
         count = len(tenants)
         arrivals, digests = answers[:count], answers[count : 2 * count]
         (records, load, arriving), inboxes = answers[2 * count :][:3], answers[2 * count :][3:]
-        # Only a worker may set aside what stands there; the sweep does it for those that are marked.
+        # Only a worker may set the foreign value aside; the sweep does so.
         if arriving is None:
             raise OddValue(f"{keys.ARRIVING} is no hash")
         none = [None] * (2 + count)
@@ -140,7 +140,7 @@ class _Look:
         )
 
     def judge(self, settings: Settings, submission: Submission) -> Accepted:
-        """Whether a backup is to be handed over: what `accept.lua` would say to it."""
+        """Whether to hand a backup over: the outcome that `accept.lua` would give."""
         tenant_id, entry = submission.tenant_id, submission.entry
         digest = entry.digest(tenant_id)
         accepted, status = self.known.get(entry.backup_id, ("", "FAILURE"))
@@ -178,7 +178,7 @@ class _Look:
 def _handed_over(
     ids_of: dict[str, list[str]], digests: Sequence[Sequence[bytes | None]]
 ) -> dict[str, tuple[str, str]]:
-    """What waits to be admitted. It is no more than a producer's word: the same is handed over again."""
+    """The ids among the arrivals. Only producers vouch for them, so the same backup is handed over again."""
     return {
         backup_id: (digest.decode("latin-1"), "FAILURE")
         for ids, found in zip(ids_of.values(), digests, strict=True)
@@ -188,8 +188,8 @@ def _handed_over(
 
 
 def _known(ids: Sequence[str], records: Sequence[bytes | None]) -> dict[str, tuple[str, str]]:
-    """What has a record. What waits is handed over again: only a worker can see whether its entry is
-    there, and drops what is there twice."""
+    """The ids with a record. Waiting ones are handed over again: only a worker sees whether the entry
+    still exists, and it drops duplicates."""
     known = {}
     for backup_id, text in zip(ids, records, strict=True):
         if text is None:
@@ -208,7 +208,7 @@ def _known(ids: Sequence[str], records: Sequence[bytes | None]) -> dict[str, tup
 def _add(
     client: redis.Redis, settings: Settings, submissions: Sequence[Submission], now_ms: int
 ) -> set[str]:
-    """Add them all, and say whose tenants need a wake-up: nobody is on the way to their arrivals."""
+    """Add all arrivals; return the tenants that need a wake-up because none is on its way."""
     keyring = settings.keyring
     sizes: dict[str, int] = {}
     first: dict[str, int] = {}
@@ -233,7 +233,7 @@ def _add(
             pipe.hincrby(keys.ARRIVING, tenant_id, size)
         asked = len(pipe)
         for tenant_id in sizes:
-            # While a tenant waits after a fault, what comes meanwhile must not hasten its next try.
+            # New arrivals must not shorten a tenant's wait after a fault.
             pipe.exists(keys.wake(tenant_id), keys.backoff(tenant_id))
         answers = replicas.execute_transaction(client, settings, pipe)
     _check(answers, pushed, range(max(pushed) + 1, asked))
@@ -245,14 +245,14 @@ def _add(
 
 
 def _check(answers: Sequence[Any], pushed: Mapping[int, str], counted: range) -> None:
-    """Refuse a transaction of which an arrival, or the mark that tells of it, was not taken.
+    """Fail if the transaction did not take an arrival or its tenant's mark.
 
-    A count that would overflow is no loss; nor is it when what the ids stand for cannot be noted, since
-    somebody wrote something else there: a worker sets that aside when it admits.
+    Harmless are counts that would overflow, and digests that a foreign value keeps from being stored:
+    a worker sets that value aside when it admits.
 
     Args:
-        pushed: the places of the arrivals among the answers, and their tenants.
-        counted: the places of the marks.
+        pushed: index of each arrival's answer, and its tenant.
+        counted: indexes of the marks' answers.
 
     Raises:
         OddValue, BrokerUnavailable: some may be handed over; repeating all is safe.

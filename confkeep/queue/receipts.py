@@ -1,9 +1,8 @@
-"""Receipts under the backup's id, as Celery's Redis backend keeps results.
+"""Read and write the results of backups, as Celery's Redis backend stores them.
 
-A backup's record is written once by `confkeep/broker/lua/accept.lua` (PENDING) and ends here. It is what
-`AsyncResult(backup_id).get()` waits for: Celery's JSON, stored and then published in that order,
-so that a waiter that subscribed before or after sees it. One pipeline for a batch costs a tenth of
-Celery's own `store_result` for each.
+`confkeep/broker/lua/accept.lua` writes a backup's record (PENDING), and this module its end. It is what
+`AsyncResult(backup_id).get()` waits for: Celery's JSON, first stored and then published, so that every
+waiter sees it. One pipeline for a batch costs a tenth of Celery's `store_result` for each.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ from confkeep.broker import keys, redis_values, scripts
 from confkeep.broker.connections import broker_errors
 from confkeep.errors import ConfkeepError, OddValue, PoisonedBackup
 
-#: Most bytes of a record. One of ours has some kB; another task's result under such a name, such as a
-#: file that was read, may have many.
+#: Most bytes of a record. Ours have some kB; another task's result, such as a file, may be large.
 MOST_RECORD_BYTES: Final = 128 * 1024 * 1024
 
 
@@ -32,19 +30,19 @@ class Outcome:
     """How a backup ended."""
 
     backup_id: str
-    #: The digest of what was accepted; None for a result that no backup stands behind.
+    #: The digest of the accepted backup; None for a result of no backup.
     digest: str | None
     #: The receipt as JSON values, or the error that made the backup a dead letter.
     value: Mapping[str, Any] | ConfkeepError
 
 
 def pending_record(backup_id: str, digest: str, tenant_id: str) -> str:
-    """The record of a backup that was accepted and waits; the script adds the place of its entry."""
+    """The record of a waiting backup; the script adds its entry's id."""
     return _record(backup_id, digest, "PENDING", None, None, tenant_id)
 
 
 def final_record(result_id: str, outcome: Outcome) -> str:
-    """The record of a backup that ended, under its own id or that of a further caller."""
+    """The record of a backup that ended, under its own id or a further result id."""
     value = outcome.value
     status, result = "SUCCESS", value
     if isinstance(value, ConfkeepError):
@@ -56,12 +54,12 @@ def final_record(result_id: str, outcome: Outcome) -> str:
 def show_retrying(
     client: redis.Redis, backup_ids: Sequence[str], error: BaseException, ttl_s: int
 ) -> None:
-    """Let the results of waiting backups say `RETRY`, with the error as the reason.
+    """Set the results of waiting backups to `RETRY`, with the error as the reason.
 
-    Their life begins anew: what waits for a disk to be repaired must not be forgotten meanwhile.
+    Also renews their time to live, so that none expires during a long outage.
 
     Raises:
-        BrokerUnavailable: some may not say it.
+        BrokerUnavailable: some may be unchanged.
     """
     result = json.dumps(_as_result(error))
     with broker_errors():
@@ -73,7 +71,7 @@ def show_retrying(
 
 
 def _as_result(error: BaseException) -> dict[str, Any]:
-    """The form from which Celery makes an exception again, in the caller's process."""
+    """The form from which Celery rebuilds an exception in the caller's process."""
     return {
         "exc_type": type(error).__name__,
         "exc_message": [arg for arg in error.args if isinstance(arg, str | int | None)],
@@ -82,14 +80,14 @@ def _as_result(error: BaseException) -> dict[str, Any]:
 
 
 def error_of(result: Any) -> ConfkeepError:
-    """The error that a record tells of, as it was raised, or as one of ours that says the same."""
+    """The error in a record; a foreign one becomes a `PoisonedBackup` with the same text."""
     told = result if isinstance(result, dict) else {"exc_message": [result]}
     kind = getattr(errors, str(told.get("exc_type")), None)
     arguments = told.get("exc_message") or []
     if not isinstance(arguments, list):
         arguments = [str(arguments)]
     if isinstance(kind, type) and issubclass(kind, ConfkeepError):
-        # With other arguments than it takes, it is not ours.
+        # Arguments that do not fit are not ours.
         with contextlib.suppress(TypeError):
             return kind(*arguments)
     name = f"{told['exc_type']}: " if told.get("exc_type") else ""
@@ -120,13 +118,13 @@ def _record(
 
 
 def publish(client: redis.Redis, tenant_id: str, outcomes: Sequence[Outcome], ttl_s: int) -> None:
-    """Store the outcomes and wake all who wait for them.
+    """Store the outcomes and wake their waiters; repeating it is safe.
 
-    First under the backups' own ids: from then on nobody adds a further id. Then under the further
-    ids that asked meanwhile. Repeating it does no harm.
+    First under the backups' own ids, after which no further result ids are added; then under the
+    further ids.
 
     Raises:
-        BrokerUnavailable: some may be stored; the caller repeats all.
+        BrokerUnavailable: some may be stored; repeat all.
     """
     if not outcomes:
         return
@@ -149,7 +147,7 @@ def read(client: redis.Redis, backup_id: str) -> dict[str, Any] | None:
     """The record under an id; None if there is none.
 
     Raises:
-        OddValue: what stands there is no record.
+        OddValue: the key holds no record.
         BrokerUnavailable: Redis did not answer.
     """
     name = keys.result(backup_id)
@@ -166,13 +164,13 @@ def read(client: redis.Redis, backup_id: str) -> dict[str, Any] | None:
 
 
 def garbled(backup_id: str) -> OddValue:
-    """The error where what stands under a backup's id is no record."""
+    """The error for a backup's key that holds no record."""
     name = keys.result(backup_id)
     return OddValue(f"{name} holds no record of confkeep's: look at it, then DEL {name}")
 
 
 def _further(ids: bytes | None) -> list[str]:
-    """The further ids that want a receipt; none where somebody else wrote there."""
+    """The further result ids; none if the value is foreign."""
     if ids is None:
         return []
     try:
@@ -182,10 +180,10 @@ def _further(ids: bytes | None) -> list[str]:
 
 
 def end_unknown(client: redis.Redis, outcome: Outcome, ttl_s: int) -> bool:
-    """Store the outcome of a task that no result is known of, and wake who waits for it.
+    """Store the outcome of a task without a result, and wake its waiters.
 
     Returns:
-        False: it has a result, which stays.
+        False if it has a result, which stays.
 
     Raises:
         BrokerUnavailable: it may be stored.
@@ -199,7 +197,7 @@ def end_unknown(client: redis.Redis, outcome: Outcome, ttl_s: int) -> bool:
 
 
 def waits_as(client: redis.Redis, backup_id: str, digest: str) -> bool:
-    """Whether a backup was accepted under that digest and has not ended.
+    """Whether a backup with that digest was accepted and has not ended.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -212,10 +210,10 @@ def waits_as(client: redis.Redis, backup_id: str, digest: str) -> bool:
 
 
 def copy(client: redis.Redis, backup_id: str, result_id: str, ttl_s: int) -> None:
-    """Give a further caller the outcome of a backup that ended before it asked.
+    """Copy the outcome of an ended backup to a further result id.
 
     Raises:
-        OddValue: what stands under the backup's id is no record.
+        OddValue: the backup's key holds no record.
         BrokerUnavailable: Redis did not answer.
     """
     meta = read(client, backup_id)
@@ -228,10 +226,10 @@ def copy(client: redis.Redis, backup_id: str, result_id: str, ttl_s: int) -> Non
 
 
 def store_answer(client: redis.Redis, name: str, record: str | bytes, ttl_s: int) -> None:
-    """Store what is no backup's own record, and wake who waits for it; nothing, where one is.
+    """Store an answer and wake its waiters; do nothing if the key holds a backup's record.
 
-    Who sends a task, or asks for a receipt, chooses the id that the answer is stored under. A backup's
-    record guards its id, and gives way to nobody's answer.
+    Callers choose the id that their answer is stored under, and must not overwrite the record that
+    guards a backup's id.
 
     Args:
         name: the record's key.
@@ -243,10 +241,10 @@ def store_answer(client: redis.Redis, name: str, record: str | bytes, ttl_s: int
 
 
 def shorten_answer(client: redis.Redis, result_id: str, life_s: int) -> None:
-    """Let an answer live shorter; a backup's record stays as it is.
+    """Shorten an answer's time to live, in seconds; a backup's record is unchanged.
 
     Raises:
-        BrokerUnavailable: it may live as long as before.
+        BrokerUnavailable: it may be unchanged.
     """
     with broker_errors():
         scripts.load("answer").run(client, [keys.result(result_id)], ["", life_s])

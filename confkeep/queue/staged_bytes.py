@@ -1,14 +1,14 @@
-"""The form in which a backup's bytes wait.
+"""Encode and decode the staged bytes of a backup.
 
     as they are   export, then binary
     deflated      a zlib stream (RFC 1950) of the export, then the binary as it is
 
-The second is used only where it is shorter. So its length tells them apart: what is as long as the
-sizes in the inbox entry say is as it is, what is shorter begins with a stream that says itself where
-it ends. Sizes and SHA-256 of the entry are always those of the export and the binary themselves.
+The second is used only if it is shorter. So the length tells them apart: bytes shorter than the sizes in
+the inbox entry begin with a stream, which marks its own end. The entry's sizes and SHA-256s are always those
+of the original files.
 
-A reader inflates whatever the stream holds, up to the size in the entry: a later release may deflate
-the binary in the same stream.
+A reader inflates all of the stream, up to the size in the entry: a later release may deflate the binary in
+the same stream.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ def staged_export(contents: Contents) -> bytes:
 def contents_of(data: bytes, export_bytes: int, binary_bytes: int | None) -> Contents:
     """The two files in staged bytes, in either form.
 
-    Checks nothing: of damaged bytes it makes files of another size or content.
+    Checks nothing: damaged bytes give files of another size or content.
 
     Args:
-        export_bytes: size of the export itself; as the next, what the inbox entry says.
+        export_bytes: size of the export, from the inbox entry.
         binary_bytes: size of the binary; None if there is none.
     """
     size = export_bytes + (binary_bytes or 0)
     if len(data) < size:
         inflater = zlib.decompressobj()
-        # What somebody cut short is no stream: it stays as it is, and its size shows it.
+        # Truncated bytes may be no stream: their size shows the damage later.
         with contextlib.suppress(zlib.error):
             data = inflater.decompress(data, size) + inflater.unused_data
     if binary_bytes is None:

@@ -1,13 +1,13 @@
-"""Where a backup's bytes wait: in Redis, or in files on a shared volume.
+"""Store the bytes of waiting backups in Redis or in files on a shared volume.
 
 Staged bytes are the export, deflated or not (`confkeep.queue.staged_bytes`), followed by the binary. Sizes and
-SHA-256 of the two files stand in the inbox entry and are checked when they are read.
+SHA-256 of the two files stand in the inbox entry and are checked on reading.
 
     redis    key  confkeep:staged:<tenant>:<backup>
     volume   file <path>/<tenant>/<backup>-<first 16 digits of confkeep.queue.entry.Entry.digest>
 
-A file's name depends on its content and device, so that an id that is used again for something
-else can neither overwrite nor remove what was accepted. Bytes that a client staged itself lie beside, under ids of its own:
+A file's name depends on content and device, so that reusing an id can neither overwrite nor remove an
+accepted backup. Bytes that a client staged itself are stored beside, under ids of the client's choice:
 
     redis    key  confkeep:handoff:<tenant>:<id>
     volume   file <path>/handoff/<tenant>/<id>
@@ -35,22 +35,21 @@ from confkeep.errors import (
     StagedBytesMissing,
     StagingUnavailable,
 )
+from confkeep.models import MAX_BINARY_BYTES
 from confkeep.queue.entry import Entry
 from confkeep.queue.staged_bytes import LARGEST_DEFLATED, Contents, contents_of, staged_export
 from confkeep.settings import Settings
 
-#: Staged bytes above this are as they are, and are read in pieces of this size.
+#: Larger staged bytes are never deflated, and are read in pieces of this size.
 _LARGE_BYTES: Final = LARGEST_DEFLATED
-#: Bytes of which a client may have staged itself at most as many: those of a binary.
-_MOST_HANDED_OVER: Final = 64 * 1024 * 1024
 
 
 def checked(entry: Entry, contents: Contents | None) -> Contents:
-    """The two files of an entry, if they are what was accepted.
+    """The two files of an entry, checked against its sizes and SHA-256s.
 
     Raises:
-        StagedBytesMissing: there are none.
-        StagedBytesDamaged: a size or a SHA-256 is another.
+        StagedBytesMissing: `contents` is None.
+        StagedBytesDamaged: a size or a SHA-256 differs.
     """
     if contents is None:
         raise StagedBytesMissing(f"the staged bytes of backup {entry.backup_id} are gone")
@@ -74,8 +73,7 @@ def _split(entry: Entry, data: bytes | None) -> Contents | None:
 
 
 class RedisStaging:
-    """Bytes in Redis; they are written and deleted by the inbox's own scripts, in one step with
-    the entry."""
+    """Staging in Redis: the inbox's scripts write and delete the bytes together with the entry."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -95,7 +93,7 @@ class RedisStaging:
         if small:
             names = [keys.staged(tenant_id, entry.backup_id) for entry in small]
             pipe = self._client.pipeline(transaction=False)
-            # No more than one byte too many, however long it is.
+            # One byte more than expected shows that a value is too long.
             for name, entry in zip(names, small, strict=True):
                 pipe.getrange(name, 0, entry.size_bytes)
             values = [data or None for data in redis_values.answers(pipe)]
@@ -107,7 +105,7 @@ class RedisStaging:
         return [found[entry.backup_id] for entry in entries]
 
     def _read_large(self, tenant_id: str, entry: Entry) -> Contents | None:
-        """In pieces: the client holds what it receives twice, and so would taking it apart."""
+        """Read in pieces: redis-py holds each reply twice, and splitting it would copy it again."""
         name = keys.staged(tenant_id, entry.backup_id)
         pipe = self._client.pipeline(transaction=False)
         pipe.strlen(name)
@@ -122,7 +120,7 @@ class RedisStaging:
             return Contents(export, self._read_range(name, entry.export_bytes, size))
 
     def _read_range(self, name: str, start: int, end: int) -> bytes:
-        # Its value is the buffer itself, not a copy.
+        # `getvalue` returns the buffer without a copy.
         gathered = io.BytesIO()
         for at in range(start, end, _LARGE_BYTES):
             piece: Any = self._client.getrange(name, at, min(end, at + _LARGE_BYTES) - 1)
@@ -130,21 +128,21 @@ class RedisStaging:
         return gathered.getvalue()
 
     def discard(self, tenant_id: str, entries: Sequence[Entry]) -> None:
-        """Delete the bytes of entries that are settled; those in Redis went with the entry."""
+        """Do nothing: the script that settled the entries deleted their bytes."""
 
     def read_handoff(self, tenant_id: str, name: str) -> bytes | None:
-        """What a client staged itself; None if nothing is.
+        """The bytes that a client staged itself; None if there are none.
 
         Raises:
             BrokerUnavailable: Redis did not answer.
         """
         pipe = self._client.pipeline(transaction=False)
-        pipe.getrange(keys.handoff(tenant_id, name), 0, _MOST_HANDED_OVER)
+        pipe.getrange(keys.handoff(tenant_id, name), 0, MAX_BINARY_BYTES)
         (found,) = redis_values.answers(pipe)
         return bytes(found) if found else None
 
     def discard_handoff(self, tenant_id: str, name: str) -> None:
-        """Delete what a client staged itself, once it is accepted.
+        """Delete the bytes that a client staged itself.
 
         Raises:
             BrokerUnavailable: Redis did not answer.
@@ -154,13 +152,13 @@ class RedisStaging:
 
 
 class VolumeStaging:
-    """Bytes in files of a folder that producers and workers share."""
+    """Staging in files of a folder that producers and workers share."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def stage(self, tenant_id: str, entry: Entry, contents: Contents) -> None:
-        """Write the bytes durably, before the entry that needs them. Repeating it does no harm.
+        """Write the bytes durably; the entry must follow only then. Repeating it is safe.
 
         Raises:
             StagingUnavailable: the file system refused.
@@ -186,7 +184,7 @@ class VolumeStaging:
             raise StagingUnavailable(f"staging: {os.strerror(error.errno or 0)}") from error
 
     def share(self, tenant_id: str, entry: Entry, other: Entry) -> None:
-        """Let the bytes of an entry also be those of another, durably. Repeating it does no harm.
+        """Link the bytes of an entry to another entry, durably. Repeating it is safe.
 
         Raises:
             StagingUnavailable: the file system refused.
@@ -200,7 +198,7 @@ class VolumeStaging:
             raise StagingUnavailable(f"staging: {os.strerror(error.errno or 0)}") from error
 
     def _make_folder(self, folder: Path) -> None:
-        """Create a folder with its parents, each name durable before anything relies on it."""
+        """Create a folder and its parents durably."""
         if folder.is_dir():
             return
         self._make_folder(folder.parent)
@@ -230,7 +228,7 @@ class VolumeStaging:
             raise StagingUnavailable(f"staging: {os.strerror(error.errno or 0)}") from error
 
     def discard(self, tenant_id: str, entries: Sequence[Entry]) -> None:
-        """Delete the bytes of entries that are settled.
+        """Delete the bytes of settled entries.
 
         Raises:
             StagingUnavailable: the file system refused.
@@ -239,7 +237,7 @@ class VolumeStaging:
             _unlink(self._file(tenant_id, entry))
 
     def read_handoff(self, tenant_id: str, name: str) -> bytes | None:
-        """What a client staged itself; None if nothing is.
+        """The bytes that a client staged itself; None if there are none.
 
         Raises:
             StagingUnavailable: the file system refused.
@@ -247,7 +245,7 @@ class VolumeStaging:
         return _read_file(self._path / "handoff" / tenant_id / name)
 
     def discard_handoff(self, tenant_id: str, name: str) -> None:
-        """Delete what a client staged itself, once it is accepted.
+        """Delete the bytes that a client staged itself.
 
         Raises:
             StagingUnavailable: the file system refused.
@@ -262,24 +260,24 @@ Staging = RedisStaging | VolumeStaging
 
 
 def of_settings(settings: Settings, client: redis.Redis) -> Staging:
-    """The staging that new backups go to."""
-    if settings.staging == "volume":
-        return VolumeStaging(settings.staging_path)
-    return RedisStaging(client)
+    """The staging for new backups."""
+    return _of(settings.staging, settings, client)
 
 
 def of_entry(entry: Entry, settings: Settings, client: redis.Redis) -> Staging:
-    """The staging that an entry's bytes are in, whatever new ones go to."""
-    if entry.staging == "volume":
-        return VolumeStaging(settings.staging_path)
-    return RedisStaging(client)
+    """The staging that holds an entry's bytes."""
+    return _of(entry.staging, settings, client)
+
+
+def _of(where: str, settings: Settings, client: redis.Redis) -> Staging:
+    return VolumeStaging(settings.staging_path) if where == "volume" else RedisStaging(client)
 
 
 def checked_handoff(field: str, data: bytes | None, size_bytes: int, sha256: str) -> bytes:
-    """What a client staged itself, if it is what it says.
+    """The bytes that a client staged itself, checked against their reference.
 
     Raises:
-        InvalidBackup: missing, or of another size or SHA-256.
+        InvalidBackup: they are missing, or differ in size or SHA-256.
     """
     if data is None:
         raise InvalidBackup(field, "nothing is staged under that id for that tenant")

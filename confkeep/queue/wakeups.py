@@ -1,16 +1,15 @@
-"""Wake-ups: hints that an inbox has entries. They carry no data and may get lost.
+"""Send wake-ups: hints that an inbox has entries, which may get lost.
 
-A flag notes when a tenant's wake-up was sent, so that a burst sends one. It is cleared when a turn
-ends, before the turn looks at the inbox for the last time: what is accepted later sends its own.
-While a turn lasts the flag stays, since the turn finds what comes meanwhile. The flag says nothing
-of the message itself; whether that is lost, the sweep finds out by looking into the queue.
+A flag holds the time of a tenant's last wake-up, so that a burst of backups sends only one. A turn keeps the
+flag, since it finds new entries by itself, and clears it before its last look at the inbox: entries accepted
+later send their own wake-up. The message itself may still be lost; the sweep then misses it in the queue.
 
     value of the flag   set by
     <ms>                an enqueue or a sweep
-    <ms>t               a turn whose slice was over: the tenant's place is now at the tail
+    <ms>t               a turn whose slice ended: the tenant is now at the tail of the queue
 
-A wake-up carries the ms at which it was sent. One that is older than a turn's own is outdated: it
-was sent while nobody answered, and would give the tenant a further slice before it is others' turn.
+A wake-up carries the ms at which it was sent. One that is older than the flag of a turn is outdated: it
+would give the tenant an extra slice before the others' turn.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ from confkeep.settings import Settings
 #: The task that a wake-up starts.
 COMMIT_TASK: Final = "backups.commit_inbox"
 
-#: Seconds for which a flag keeps producers from sending another one, if nothing clears it.
+#: Seconds until an uncleared flag expires and producers send another wake-up.
 FLAG_LIFE_S: Final = 60.0
 
 _TENANT = re.compile(rb'"argsrepr": "([0-9a-f-]{36})"')
 
 
 def send(app: Celery, settings: Settings, tenant_id: str, sent_ms: int | None = None) -> None:
-    """Put a wake-up at the tail of the tenant's queue. Tried once: the sweep sends what got lost.
+    """Put a wake-up at the tail of the tenant's queue. No retries: the sweep replaces lost ones.
 
     Args:
-        sent_ms: the value of the flag; None: a wake-up that is never outdated.
+        sent_ms: the value of the flag; None makes a wake-up that is never outdated.
 
     Raises:
         kombu.exceptions.OperationalError: the broker did not take it.
@@ -46,11 +45,11 @@ def send(app: Celery, settings: Settings, tenant_id: str, sent_ms: int | None = 
     app.send_task(
         COMMIT_TASK,
         args=(tenant_id, sent_ms),
-        # Without an exchange of its own: Celery would make one, and a key, for a name it does not know.
+        # A queue without an exchange: for an unknown name Celery would create one, and a key.
         queue=Queue(keys.queue_of(tenant_id, settings.shards)),  # type: ignore[no-untyped-call]
         ignore_result=True,
         retry=False,
-        # What `queued` finds in the message's headers.
+        # `queued` finds it in the message's headers.
         argsrepr=tenant_id,
     )
 
@@ -71,7 +70,7 @@ def queued(client: redis.Redis, shard: int, most: int) -> set[str] | None:
 
 
 def flag_by_turn(client: redis.Redis, tenant_id: str) -> int | None:
-    """Note that a turn whose slice is over sends a wake-up now.
+    """Set the flag for the wake-up that a turn sends when its slice is over.
 
     Returns:
         The ms to send it with; None if an enqueue has sent one since the turn's last look.
@@ -87,19 +86,19 @@ def flag_by_turn(client: redis.Redis, tenant_id: str) -> int | None:
 
 
 def sent_at(flag: bytes) -> int:
-    """The ms in a flag; 0 where it holds anything else."""
+    """The ms in a flag; 0 if the value is foreign."""
     return redis_values.number_of(flag.removesuffix(b"t"))
 
 
 def is_outdated(flag: bytes | None, sent_ms: int | None) -> bool:
-    """Whether a turn has sent a wake-up of its own since this one was sent, as its flag says."""
+    """Whether the flag says that a turn has sent a wake-up after this one."""
     if sent_ms is None or flag is None or not flag.endswith(b"t"):
         return False
     return sent_at(flag) > sent_ms
 
 
 def claim(client: redis.Redis, tenant_id: str, read: bytes | None, now_ms: int) -> bool:
-    """Note that a wake-up is sent again, if the flag still is what was read before.
+    """Set the flag for another wake-up, if it is unchanged since it was read.
 
     Raises:
         redis.RedisError: Redis did not answer.
@@ -109,7 +108,7 @@ def claim(client: redis.Redis, tenant_id: str, read: bytes | None, now_ms: int) 
 
 
 def clear(client: redis.Redis, tenant_id: str) -> None:
-    """Forget the wake-up that was answered: what is accepted from now on sends its own.
+    """Clear the flag: the next accepted backup sends a wake-up.
 
     Raises:
         redis.RedisError: Redis did not answer.

@@ -1,11 +1,12 @@
--- Accept backups: each whole or not at all, and the same backup_id once however often it is sent.
+-- Accept backups: each whole or not at all, and each backup_id once.
 --
--- All in one call: the server syncs its file once for them. A power cut may keep only the first writes
--- of it, which then appear two starts later: so the bytes come first, then the entry, then what the
--- sweep looks at, then the record that says 'accepted', and last what would else say it. KEYS and ARGV hold for each backup, one
--- after the other, and the last three of KEYS are confkeep:room (string), the most bytes that may wait
--- in the server's memory, confkeep:arriving (hash), which marks the tenants that have arrivals, and
--- confkeep:totals (hash), which counts the accepted ones:
+-- One call for all, so that the server syncs its file once. A power cut may keep only the first writes of
+-- a call, which then appear two starts later. So the bytes are written first, then the entry, the sweep's
+-- mark and the record that says 'accepted'; a dead letter of the same id is deleted last.
+--
+-- KEYS and ARGV list these for each backup. The last three of KEYS are confkeep:room (string), the most
+-- bytes that may wait in the server's memory; confkeep:arriving (hash), the tenants with arrivals;
+-- confkeep:totals (hash), which counts accepted backups.
 --
 -- KEYS  1 record    celery-task-meta-<backup>   string  the backup's one record (Celery's result)
 --       2 inbox     confkeep:inbox:<tenant>     stream
@@ -41,7 +42,7 @@
 -- requires has_entry
 
 local KEYS_EACH, ARGV_EACH = 9, 16
--- The tenants of whom one was refused for want of room, or has to wait for arrivals.
+-- Tenants with a backup that was refused at a limit or has to wait for arrivals.
 local refused = {}
 -- Whether a tenant's inbox takes no entry.
 local exhausted = {}
@@ -58,7 +59,7 @@ end
 local time = redis.call('TIME')
 local now = text(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
 
--- Note a further result id that wants the receipt.
+-- Add a further result id for the receipt.
 local function note_reply(k, a)
   if ARGV[a + 8] == '' or ARGV[a + 8] == ARGV[a + 2] then
     return
@@ -81,7 +82,6 @@ local function accept(k, a)
   end
   local record = redis.pcall('GET', KEYS[k + 1])
   if record then
-    -- Nobody knows what was accepted under an id whose record is gone: it is taken for no other backup.
     local known = type(record) == 'string' and object_of(record)
     if not known then
       return {'garbled', 0, 0, 0}
@@ -91,12 +91,11 @@ local function accept(k, a)
         return {'conflict', 0, 0, 0}
       end
       if known['status'] == 'SUCCESS' then
-        -- Nobody needs the letter any more that an interrupted transaction left.
+        -- An interrupted transaction left this letter, which is obsolete.
         redis.call('HDEL', KEYS[k + 6], ARGV[a + 2])
         return {'done', 0, 0, 0}
       end
-      -- A dead letter that comes again has its bytes again: it starts anew. So does what has lost its
-      -- entry.
+      -- A dead letter, or a backup without its entry, starts anew: this call brings its bytes.
       if known['status'] ~= 'FAILURE' and has_entry(known, KEYS[k + 2], ARGV[a + 2]) then
         redis.call('ZADD', KEYS[k + 3], 'NX', now, ARGV[a + 1])
         redis.call('HDEL', KEYS[k + 6], ARGV[a + 2])
@@ -117,7 +116,7 @@ local function accept(k, a)
     exhausted[ARGV[a + 1]] = is_exhausted(KEYS[k + 2])
   end
   if exhausted[ARGV[a + 1]] then
-    -- A worker takes out what somebody wrote there, and the inbox begins anew.
+    -- The sweep sends a worker, which removes the foreign entry.
     redis.call('ZADD', KEYS[k + 3], 'NX', now, ARGV[a + 1])
     return {'stuck', 0, 0, 0}
   end
@@ -169,7 +168,7 @@ local function accept(k, a)
   end
   enqueued = enqueued + 1
   local wake = 0
-  -- While a tenant waits after a fault, what comes meanwhile must not hasten its next try.
+  -- New backups must not shorten a tenant's wait after a fault.
   if
     redis.call('EXISTS', KEYS[k + 8]) == 0
     and redis.call('SET', KEYS[k + 4], now, 'NX', 'PX', ARGV[a + 7])

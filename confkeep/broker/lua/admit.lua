@@ -1,4 +1,4 @@
--- Admit a tenant's oldest arrivals to its inbox, each whole or not at all and the same backup_id once.
+-- Admit a tenant's oldest arrivals to its inbox: each whole or not at all, and each backup_id once.
 --
 -- KEYS  1 arrivals  confkeep:arrivals:<tenant>  list
 --       2 arriving  confkeep:arriving           hash    entries and bytes in all lists of arrivals, and
@@ -78,7 +78,7 @@ local function outcome_of(k, a)
   local record = redis.pcall('GET', KEYS[k])
   local known = type(record) == 'string' and object_of(record)
   if record and not known then
-    -- No record of ours: nobody knows what was accepted under this id.
+    -- A foreign value: the id may have been accepted for another backup.
     return 'conflict'
   end
   if known and known['accepted'] then
@@ -92,7 +92,7 @@ local function outcome_of(k, a)
       return 'waiting'
     end
   end
-  -- A dead letter that comes again has its bytes again: it starts anew. Another one's stays.
+  -- A dead letter that arrives again starts anew, with its bytes. Another backup's letter stays.
   local letter = redis.call('HGET', KEYS[6], ARGV[a + 2])
   if letter and not is_same(letter, ARGV[1], ARGV[a + 4]) then
     return 'conflict'
@@ -127,28 +127,28 @@ for i = 0, (#KEYS - FIRST_KEY + 1) / KEYS_EACH - 1 do
     redis.call('HDEL', KEYS[6], ARGV[a + 2])
     enqueued = enqueued + 1
   else
-    -- What nobody vouches for may name the id of a real backup, whose bytes stay.
+    -- An unsigned arrival may name the id of a real backup, whose bytes must stay.
     if bytes and (outcome ~= 'odd' or redis.call('RENAMENX', KEYS[k + 2], KEYS[k + 1]) == 0) then
       redis.call('DEL', KEYS[k + 2])
     end
     if outcome ~= 'odd' then
-      -- Nobody needs the letter any more that an interrupted transaction left.
+      -- An interrupted transaction left this letter, which is obsolete.
       redis.call('HDEL', KEYS[6], ARGV[a + 2])
     end
     if outcome == 'odd' then
       local id = into_inbox(a, 0)
       if ARGV[a + 5] ~= '' then
-        -- Whoever waits for it is to be told. A record that is there is another backup's.
+        -- Its waiters are told later. An existing record is another backup's.
         redis.call('SET', KEYS[k], naming(ARGV[a + 5], id), 'NX', 'EX', ARGV[2])
       end
     elseif outcome == 'waiting' then
       redis.call('ZADD', KEYS[4], 'NX', text(now), ARGV[1])
     end
   end
-  -- Last, so that whatever ends the script before leaves it here, to be admitted again.
+  -- Last: if the script is interrupted before, the arrival is admitted again.
   redis.call('LREM', KEYS[1], 1, ARGV[a])
   popped = popped + 1
-  -- From now on its record says what the id stands for.
+  -- From now on the record holds the digest.
   redis.call('HDEL', KEYS[9], ARGV[a + 9])
 end
 

@@ -1,4 +1,4 @@
--- Count anew what waits for one tenant, and let the sweep find it.
+-- Recount what waits for one tenant, and mark it for the sweep.
 --
 -- KEYS  1 inbox     confkeep:inbox:<tenant>     stream
 --       2 waiting   confkeep:waiting            zset
@@ -10,7 +10,7 @@
 -- ARGV  1 tenant  2 most entries whose sizes are added up; the bytes of more stay as they are until
 --       the inbox is shorter or empty
 --
--- Nothing is written where all is right.
+-- Writes only corrections.
 
 -- requires own_types
 -- requires numbers

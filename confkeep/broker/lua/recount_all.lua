@@ -1,4 +1,4 @@
--- Count anew what waits for all tenants, and let the totals agree with it.
+-- Recount what waits for all tenants, and correct the totals.
 --
 -- KEYS  1 waiting   confkeep:waiting   zset
 --       2 load      confkeep:load      hash
@@ -19,7 +19,7 @@ for n, kind in ipairs({'zset', 'hash', 'hash', 'hash'}) do
 end
 
 local function length(command, key)
-  -- Somebody else's key of another type counts as empty.
+  -- A key of a foreign type counts as empty.
   local found = redis.pcall(command, key)
   return type(found) == 'number' and found or 0
 end

@@ -1,4 +1,4 @@
--- Set a message aside that no worker acts on, tell its sender, and only then let go of it.
+-- Set a refused message aside, tell its sender, and then acknowledge it.
 --
 -- KEYS  1 refused  confkeep:refused           stream  what was set aside, oldest first
 --       2 totals   confkeep:totals            hash
@@ -52,7 +52,7 @@ while true do
   redis.call('XDEL', KEYS[1], first[1])
 end
 redis.call('HSET', KEYS[2], 'refused', text(number(redis.call('HGET', KEYS[2], 'refused')) + 1))
--- Whoever waits is told; a record that is there is another's.
+-- Tell its waiters; an existing record belongs to another message.
 if ARGV[4] ~= '' and redis.call('SET', KEYS[3], ARGV[4], 'NX', 'EX', ARGV[5]) then
   redis.call('PUBLISH', KEYS[3], ARGV[4])
 end

@@ -1,4 +1,4 @@
--- Show under waiting backups' results that their tenant waits after a fault, and why.
+-- Set waiting backups' results to RETRY, with the fault that their tenant waits after.
 --
 -- KEYS  celery-task-meta-<backup>...   string   the records
 -- ARGV  1 the RETRY part of a record: '"status": "RETRY", "result": {...}'

@@ -1,6 +1,6 @@
--- Whether a dead letter is of the very backup that an entry is of; part of other scripts.
+-- Whether a dead letter and an entry are of the same backup; part of other scripts.
 --
--- Letters are kept for longer than records, which else would say it.
+-- Letters outlive the records that would otherwise say so.
 
 local function is_same(letter, tenant, entry)
   local known, theirs = pcall(cjson.decode, letter)

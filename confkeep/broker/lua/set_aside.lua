@@ -1,9 +1,9 @@
--- Set keys aside that are not what confkeep writes under them, each whole, for a person to look at.
+-- Set keys of a foreign type aside, each whole, for a person to look at.
 --
 -- KEYS  any of confkeep's
 -- ARGV  the type of each; 'expiring' for a string that expires
 --
--- Returns those that were set aside.
+-- Returns the keys that were set aside.
 
 -- requires own_types
 

@@ -1,4 +1,4 @@
--- Take settled backups out of an inbox, with all that belongs to them, in one step, and count them.
+-- Remove settled backups and what belongs to them from an inbox, and count them.
 --
 -- KEYS  1 inbox     confkeep:inbox:<tenant>     stream
 --       2 waiting   confkeep:waiting            zset
@@ -34,7 +34,7 @@ local entries, bytes = 0, 0
 local counts, rows = {}, {}
 local latencies = {}
 
--- As a rule they stand one behind the other: to look for each costs three times as much.
+-- The entries are usually consecutive: one range costs a third of a look-up for each.
 local read = {}
 if n > 1 then
   for _, row in ipairs(redis.call('XRANGE', KEYS[1], ARGV[5], ARGV[5 + 7 * (n - 1)], 'COUNT', n)) do
