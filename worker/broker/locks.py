@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import redis
 from redis.exceptions import LockError
@@ -25,7 +26,9 @@ from worker.observe import measure, metrics, unforeseen
 log = get_logger("locks")
 
 #: Seconds between two tries of a caller that waits.
-_POLL_S = 0.05
+_POLL_S: Final = 0.05
+#: Seconds to wait for a turn of commits to end: longer than its slice.
+TURN_WAIT_S: Final = 45.0
 
 
 class TenantLock:

@@ -11,6 +11,8 @@ import datetime as dt
 import re
 from typing import Final
 
+from confkeep.models import LATEST_CAPTURE
+
 #: A date that can be read in one way only: the year first, or the month by its name.
 CERTAIN: Final = "date"
 DAY_FIRST: Final = "day-first"
@@ -21,7 +23,6 @@ MONTH_FIRST: Final = "month-first"
 HEADER_BYTES: Final = 16 * 1024
 
 EARLIEST: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
-LATEST: Final = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 
 _LONG_MONTHS: Final = (
     "january", "february", "march", "april", "may", "june",
@@ -110,4 +111,4 @@ def _date(*parts: str | bytes | int) -> dt.datetime | None:
         found = dt.datetime(year, month, day, hour, minute, second, tzinfo=dt.UTC)
     except ValueError:
         return None
-    return found if EARLIEST < found < LATEST else None
+    return found if EARLIEST < found < LATEST_CAPTURE else None

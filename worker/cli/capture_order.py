@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from confkeep.errors import InvalidInput
+from confkeep.models import LATEST_CAPTURE
 from worker.cli.capture_dates import (
     CERTAIN,
     DAY_FIRST,
     EARLIEST,
     HEADER_BYTES,
-    LATEST,
     MONTH_FIRST,
     date_in_header,
     dates_in_name,
@@ -176,7 +176,7 @@ def captured_at(exports: Sequence[Export], order: str) -> list[dt.datetime]:
     for export in reversed(exports):
         when = export.named_date(order) or export.header
         if when is None:
-            when = min(max(export.changed, EARLIEST), dates[-1] if dates else LATEST)
+            when = min(max(export.changed, EARLIEST), dates[-1] if dates else LATEST_CAPTURE)
         dates.append(when)
     return dates[::-1]
 

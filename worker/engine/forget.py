@@ -26,8 +26,6 @@ from worker.store.upkeep import audit
 
 log = get_logger("forget")
 
-#: Seconds to wait for a turn of commits to end: longer than its slice.
-_LOCK_WAIT_S: Final = 45.0
 _POLL_S: Final = 0.2
 #: Most entries that an inbox may hold.
 _MOST: Final = 10_000_000
@@ -78,7 +76,7 @@ def forget_device(
         return messages
 
     _wait(what_waits, wait_s)
-    with locks.tenant_lock(tenant, wait_s=_LOCK_WAIT_S):
+    with locks.tenant_lock(tenant, wait_s=locks.TURN_WAIT_S):
         if (found := what_waits()) is not None:
             raise BackupsWaiting(found)
         # A volume that is not mounted holds backups still.
@@ -129,7 +127,7 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
         return messages
 
     _wait(what_waits, wait_s)
-    with locks.tenant_lock(tenant, wait_s=_LOCK_WAIT_S):
+    with locks.tenant_lock(tenant, wait_s=locks.TURN_WAIT_S):
         if (found := what_waits()) is not None:
             raise BackupsWaiting(found)
         # A volume that is not mounted holds backups still.

@@ -24,8 +24,6 @@ from worker.store.rewriting.retention_file import load_rules
 from worker.store.rewriting.retention_rules import RULE_NAMES, policy_of
 from worker.store.rewriting.retention_undo import Undone, undo_retention
 
-#: Seconds to wait for a turn of commits to end: longer than its slice.
-_LOCK_WAIT_S: Final = 45.0
 _DAY_S: Final = 86_400
 
 
@@ -61,7 +59,7 @@ def apply(settings: Settings, tenant_id: str) -> Applied:
     path = repository_path(settings.git_store_path, tenant_id)
     policy = policy_of(rules_of(settings, path))
     open_repository(path)  # creating one would be wrong here
-    with locks.tenant_lock(tenant_id, wait_s=_LOCK_WAIT_S):
+    with locks.tenant_lock(tenant_id, wait_s=locks.TURN_WAIT_S):
         return apply_retention(
             create_repository(path, author_of(settings)),
             policy,
@@ -80,7 +78,7 @@ def undo(settings: Settings, tenant_id: str) -> Undone:
     """
     path = repository_path(settings.git_store_path, tenant_id)
     open_repository(path)  # creating one would be wrong here
-    with locks.tenant_lock(tenant_id, wait_s=_LOCK_WAIT_S):
+    with locks.tenant_lock(tenant_id, wait_s=locks.TURN_WAIT_S):
         return undo_retention(create_repository(path, author_of(settings)), now_s=int(time.time()))
 
 

@@ -21,6 +21,7 @@ from kombu.exceptions import OperationalError
 from kombu.transport.redis import Transport
 from kombu.utils.functional import retry_over_time
 
+from confkeep.broker import keys
 from confkeep.broker.connections import broker_errors, open_client
 from confkeep.errors import BrokerUnavailable
 from confkeep.settings import get_settings
@@ -33,8 +34,6 @@ from worker.process.outage import CONSUMER, outage, quiet_celery
 RETRY_S: Final = 1.0
 #: Most seconds to wait for an answer while it is away: what comes back is found soon.
 _PROBE_TIMEOUT_S: Final = 2.0
-#: Where kombu keeps the times of the messages that workers took.
-_UNACKED_INDEX: Final = "unacked_index"
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]
@@ -119,7 +118,7 @@ def _reach(connection: Any) -> None:
     timeout_s = min(_PROBE_TIMEOUT_S, settings.redis_timeout_s)
     with open_client(settings, timeout_s=timeout_s) as client, broker_errors():
         # Changes nothing, and is refused like all that needs memory and writes.
-        client.zadd(_UNACKED_INDEX, {"": 0}, xx=True)
+        client.zadd(keys.UNACKED_INDEX, {"": 0}, xx=True)
     connection.ensure_connection(max_retries=0)
 
 

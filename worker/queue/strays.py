@@ -19,11 +19,10 @@ from confkeep.errors import BrokerUnavailable, InvalidBackup
 from confkeep.observe.logs import get_logger
 from confkeep.queue import receipts
 from confkeep.queue.receipts import Outcome
+from worker.broker import received
 
 log = get_logger("strays")
 
-#: The task that hands a backup over.
-_TASK: Final = "backups.receive"
 #: Look at so many of the default queue's oldest messages, up to so many bytes. The queue may be another
 #: program's, and long.
 _MOST_MESSAGES: Final = 20
@@ -72,7 +71,7 @@ def _id_of_backup(message: bytes) -> str | None:
     """The task's id if a message is a backup for us; another program's may have any form."""
     try:
         envelope = redis_values.json_of(message, most_bytes=_MOST_BYTES)
-        if envelope["headers"]["task"] != _TASK:
+        if envelope["headers"]["task"] != received.RECEIVE_TASK:
             return None
         body = base64.b64decode(envelope["body"])
         _args, arguments, _embed = redis_values.json_of(body, most_bytes=_MOST_BYTES)

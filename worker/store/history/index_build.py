@@ -34,7 +34,7 @@ _DEVICE = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: The entry of one device in a root tree: mode, name, NUL, id.
 _DEVICE_ENTRY: Final = re.compile(rb"40000 (" + _DEVICE.pattern + rb")\0.{20}", re.DOTALL)
 _UNIFORM_TREE: Final = re.compile(rb"(?:" + _DEVICE_ENTRY.pattern + rb")*+", re.DOTALL)
-_ENTRY_BYTES: Final = 63
+ENTRY_BYTES: Final = 63
 _HEXADECIMAL: Final = 40
 #: Commits after which what libgit2 keeps is dropped.
 _LET_GO_COMMITS: Final = 2_048
@@ -140,8 +140,8 @@ def compare_trees(one: bytes, other: bytes, uniform: bool) -> tuple[list[Differe
     if one == other:
         return [], uniform
     if uniform:
-        at = _common_prefix(one, other) // _ENTRY_BYTES * _ENTRY_BYTES
-        end = at + _ENTRY_BYTES
+        at = _common_prefix(one, other) // ENTRY_BYTES * ENTRY_BYTES
+        end = at + ENTRY_BYTES
         found = _DEVICE_ENTRY.fullmatch(other[at:end])
         if found is not None:
             name, value = found[1], b"40000" + other[end - 20 : end]

@@ -18,7 +18,6 @@ from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.rewriting.rewrite import HistoryWriter, Made
 
 _EMPTY: Final = pack.object_id(pack.TREE, b"").hex()
-_ENTRY_BYTES: Final = 63
 
 
 @dataclass(slots=True)
@@ -139,6 +138,6 @@ def _less(tree: bytes, name: bytes) -> bytes:
     at = tree.find(b" %s\0" % name) - 5
     if at < -5:
         return tree
-    if at % _ENTRY_BYTES == 0 and index_build.is_uniform(tree):
-        return tree[:at] + tree[at + _ENTRY_BYTES :]
+    if at % index_build.ENTRY_BYTES == 0 and index_build.is_uniform(tree):
+        return tree[:at] + tree[at + index_build.ENTRY_BYTES :]
     return pack.encode_tree(entry for entry in pack.parse_tree(tree) if entry.name != name)
