@@ -26,6 +26,12 @@ def test_the_readme_holds_the_settings_and_the_two_commands() -> None:
     assert len(README.splitlines()) < 150
 
 
+def test_the_readmes_promise_has_the_figure_of_the_last_long_run() -> None:
+    page = (generate.ROOT / "docs/reliability.md").read_text("utf-8")
+    [accepted] = re.findall(r"^\| backups accepted \| ([\d,]+), ", page, re.MULTILINE)
+    assert f"doubled none of {accepted} accepted backups" in README
+
+
 def test_the_readmes_example_is_python_of_at_most_20_lines() -> None:
     [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     ast.parse(example)
