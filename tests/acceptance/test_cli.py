@@ -81,7 +81,9 @@ def running_up(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes
     process = start(folder, "up", "--concurrency", "1", *arguments)
     try:
         wait_for(
-            lambda: process.poll() is not None or b"export" in (folder / "out").read_bytes(),
+            lambda: (
+                process.poll() is not None or (folder / "out").read_bytes().count(b"export ") == 2
+            ),
             "confkeep up",
         )
         assert process.poll() is None, (folder / "err").read_text()

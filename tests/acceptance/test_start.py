@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.acceptance.test_cli import fresh_environment, running_up
+from tests.servers import wait_for
 
 PAGE = Path(__file__).parents[2] / "docs" / "start.md"
 _BLOCK = re.compile(r"^```(?P<kind>sh|text)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -52,7 +53,12 @@ def test_every_command_works_and_prints_what_the_page_shows(tmp_path: Path) -> N
     binaries = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     scripts = 0
     with running_up(tmp_path):
-        printed = (tmp_path / "out").read_text() + (tmp_path / "err").read_text()
+
+        def printed_by_now() -> str:
+            return (tmp_path / "out").read_text() + (tmp_path / "err").read_text()
+
+        wait_for(lambda: "Ctrl-C" in printed_by_now(), "all that `confkeep up` prints")
+        printed = printed_by_now()
         exports = dict(re.findall(r"export (\w+)='(.*)'", printed))
         output = "\n".join(line for line in printed.splitlines() if "[info" not in line) + "\n"
         environment = {"PATH": binaries}

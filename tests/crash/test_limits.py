@@ -47,6 +47,7 @@ def test_a_full_disk_is_a_clear_error_and_harms_nothing(options: str, tmp_path: 
 _PEAK = """
 import random, re, sys, uuid
 from pathlib import Path
+from worker.store.repository.backup import Backup
 from worker.store.writing.commit import Writer
 from worker.store.repository.tenant_repository import create_repository
 count, size = int(sys.argv[2]), int(sys.argv[3])
