@@ -18,20 +18,20 @@ from confkeep import modes
 from confkeep.errors import StoreUnavailable
 from worker.store.git import ownership
 
-#: How every temporary file of ours begins, after what git's own begin with, so that recovery can
-#: tell them from those of a `git repack` that runs beside.
+#: Follows git's own prefix in the name of each temporary file of ours, so that recovery can tell
+#: them from those of a `git repack` that runs beside.
 TEMPORARY_MARK: Final = "confkeep_"
 
-#: Bytes that are gathered before a write.
+#: Gather so many bytes before a write.
 _WRITE_BYTES: Final = 1 << 20
 
-#: Pieces that are gathered before a write; the system takes 1,024.
+#: Gather so many pieces before a write; the system takes 1,024.
 _WRITE_PIECES: Final = 1000
 
 #: Called with each failpoint's name; set by crash tests only.
 on_failpoint: Callable[[str], None] | None = None
 
-#: What the file system says when it cannot take any more, or not from us.
+#: What the file system says when it is full, or refuses us.
 _REFUSALS = {
     errno.ENOSPC: "no space left on the device",
     errno.EDQUOT: "the disk quota is used up",
@@ -42,7 +42,7 @@ _REFUSALS = {
     errno.EMFILE: "too many open files",
     errno.ENFILE: "too many open files in the system",
 }
-#: How a file system says that its files have one name each.
+#: How a file system says that it knows no second names.
 _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -116,13 +116,13 @@ def sync_parents(path: Path) -> None:
     Which of them were made just now, perhaps by a process that was killed since, cannot be known.
     """
     for parent in path.parents:
-        # A folder that we may not read is one in which we made nothing.
+        # We made nothing in a folder that we may not read.
         with suppress(PermissionError):
             sync_directory(parent)
 
 
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
-    """Write every byte: a short write is not an error to the system, but to us."""
+    """Write every byte: to the system, a short write is no error."""
     with memoryview(data) as view:
         written = 0
         while written < len(view):

@@ -28,7 +28,7 @@ FILE_NAME: Final = "confkeep.flock"
 #: That of maintenance.
 MAINTENANCE_FILE_NAME: Final = "confkeep.maintenance-flock"
 
-#: Seconds to wait for a recovery that another process is at.
+#: Wait so many seconds for another process's recovery.
 _WAIT_S: Final = 10.0
 _POLL_S: Final = 0.005
 

@@ -1,4 +1,4 @@
-"""A repository's own configuration: whether git can work with it, and one that it can."""
+"""Checks a repository's own configuration, and replaces one that git cannot work with."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def problem_of(path: Path) -> str | None:
 
 
 def mend(path: Path) -> None:
-    """Put the standard configuration in its place, and keep the damaged one beside it.
+    """Replace the configuration by the standard one, and keep the damaged one beside it.
 
     Raises:
         OSError: the file system refused.

@@ -21,15 +21,15 @@ from worker.store.git.git_process import Finished, Git, Progress, end
 BLOB, COMMIT, TREE = b"blob", b"commit", b"tree"
 _KINDS: Final = {1: COMMIT, 2: TREE, 3: BLOB, 4: b"tag"}
 
-#: What only makes reading faster is not believed: it may be damaged.
+#: Do not use what only makes reading faster: it may be damaged.
 _PLAINLY: Final = ("-c", "core.commitGraph=false", "-c", "core.multiPackIndex=false")
 #: Git maps whole packs otherwise: 681 MB for one of 656 MB, and no quicker.
 _BOUNDED: Final = ("-c", "core.packedGitLimit=64m", "-c", "core.packedGitWindowSize=8m")
-#: Objects that are kept, since a history asks for each commit and root tree twice.
+#: Keep so many objects, since a history asks for each commit and root tree twice.
 _KEPT: Final = 8
-#: Objects that one git is asked for.
+#: Ask one git for so many objects.
 _ASKED: Final = 20_000
-#: Objects after which what libgit2 keeps is dropped.
+#: Drop what libgit2 keeps after so many objects.
 _LET_GO: Final = 4_096
 _MOST_KEPT_BYTES: Final = 4 << 20
 _LOOSE: Final = re.compile(r"[0-9a-f]{38}")
@@ -75,7 +75,7 @@ class GitObjects:
         self._git = git
         self._process: subprocess.Popen[bytes] | None = None
         self._kept: dict[bytes, tuple[bytes, bytes]] = {}
-        #: Where nothing is damaged: libgit2's view, which answers sooner than another process does.
+        #: libgit2's view, if nothing is damaged: it answers sooner than another process.
         self.sound: pygit2.Repository | None = None
         self._read_soundly = 0
 
@@ -134,7 +134,7 @@ class GitObjects:
             # It keeps up to 16 MB of trees for each pack.
             self.sound.free()
         try:
-            # It too compares an object with its id.
+            # libgit2, too, compares an object with its id.
             kind, data = self.sound.odb.read(pygit2.Oid(raw=id_))
         except (KeyError, pygit2.GitError):
             return None
@@ -153,7 +153,7 @@ class GitObjects:
         assert self._process.stdout is not None
         found = _next_object(self._process.stdout, header)
         if found is None:
-            # Git ends at an object that is damaged. The next one has a git of its own.
+            # Git ends at a damaged object. The next object gets another git.
             self._end()
             raise BadObject("git cannot read it")
         kind, data = found

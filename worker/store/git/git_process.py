@@ -28,15 +28,15 @@ from worker.store.git import ownership
 #: `core.fsync` is since then.
 OLDEST_GIT: Final = (2, 36)
 
-#: How git's own priority is lessened: commits go before.
+#: Git runs at this niceness, so that commits go first.
 _NICE: Final = 10
 _POLL_S: Final = 0.25
-#: Seconds in which what was killed has ended.
+#: A killed process has ended after so many seconds.
 _END_S: Final = 30.0
 #: Most characters of git's complaint that an error quotes.
 _MOST_SAID: Final = 300
 
-#: Is told what git is at, how much of it is done, and how much there is.
+#: A callback that gets what git is doing, how much is done, and how much there is.
 Progress = Callable[[str, int, int], None]
 
 _PROGRESS = re.compile(rb"(?:remote: )?([A-Z][A-Za-z ]+): +\d+% \((\d+)/(\d+)\)")
@@ -130,9 +130,9 @@ class Git:
     #: On the monotonic clock: when git is killed.
     deadline: float
     progress: Progress | None = None
-    #: Asked now and then; when it says so, git is killed.
+    #: Asked now and then whether to kill git.
     stop: Callable[[], bool] | None = None
-    #: Variables that count more than ours.
+    #: Variables that override ours.
     environment: Mapping[str, str] = field(default_factory=dict)
     #: Whether root starts git as the repository's owner.
     as_owner: bool = True

@@ -84,7 +84,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
-    """What two names of one file have in common; None if it went meanwhile."""
+    """What tells one file, by whichever of its names; None if it went meanwhile."""
     try:
         found = os.lstat(file)
     except FileNotFoundError:
@@ -98,7 +98,7 @@ def _guards_refs(path: Path, lock: Path) -> bool:
 
 
 def _is_young(path: Path, lock: Path) -> bool:
-    """Whether a lock is there and too young to be judged."""
+    """Whether a lock is there and too young to judge."""
     # By the clock of the file system, which may be another machine's.
     mark = path / flock.FILE_NAME
     try:

@@ -1,4 +1,4 @@
-"""Whose a repository is: who may write in it, and what those are told who may not."""
+"""Whose a repository is: checks who may write in it, and explains to others why they may not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def not_owner(path: Path, owner: int) -> NotOwner:
 
 
 def refusal_of(error: OSError) -> NotOwner | None:
-    """The error of somebody whom the file system keeps out of what another user owns; None: of others."""
+    """The error for somebody whom the file system keeps out of another user's files; None for others."""
     if not isinstance(error, PermissionError) or not isinstance(error.filename, str | os.PathLike):
         return None
     path = Path(os.path.abspath(error.filename))

@@ -36,7 +36,7 @@ _DEVICE_ENTRY: Final = re.compile(rb"40000 (" + _DEVICE.pattern + rb")\0.{20}", 
 _UNIFORM_TREE: Final = re.compile(rb"(?:" + _DEVICE_ENTRY.pattern + rb")*+", re.DOTALL)
 ENTRY_BYTES: Final = 63
 _HEXADECIMAL: Final = 40
-#: Commits after which what libgit2 keeps is dropped.
+#: Drop what libgit2 keeps after so many commits.
 _LET_GO_COMMITS: Final = 2_048
 
 

@@ -54,10 +54,10 @@ from worker.store.history.index_rows import (
 )
 from worker.store.repository.backup import Detail, Version
 
-#: Raised with every change of what the rows mean; a file of another format is built anew.
+#: Grows with every change of what the rows mean. A file of another format is rebuilt.
 FORMAT: Final = 3
 
-#: How long a reader waits while the writer's transaction is being written.
+#: A reader waits so long for the writer's transaction.
 _BUSY_S: Final = 2.0
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -77,14 +77,14 @@ def boot_id() -> bytes:
 
 
 class IndexFile:
-    """An open index file. Every method raises `Unusable`, and nothing else, for a bad one."""
+    """An open index file. For a bad one, every method raises `Unusable` and nothing else."""
 
     def __init__(self, path: Path, *, write: bool = False) -> None:
         """Open the file; one that is to be written is created if there is none."""
         self.root = Root()
         self._path = path
         self._write = write
-        #: This connection added commits; it is to take the mark away.
+        #: Whether this connection added commits, and so takes the mark away.
         self._appended = self._marked = False
         with sqlite_errors():
             if write:

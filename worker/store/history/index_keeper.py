@@ -22,7 +22,7 @@ from worker.store.repository.tenant_repository import TenantRepository, damage
 INDEX_NAME: Final = "confkeep.index"
 DAMAGE_MARK: Final = "confkeep.index-damaged"
 
-#: Commits a transaction of the catch-up: what a killed one loses.
+#: Commits in a transaction of the catch-up: a kill loses at most these.
 _CATCH_UP_BATCH: Final = 2_000
 
 
@@ -151,7 +151,7 @@ class IndexKeeper:
             return
         missing, bottom = self._below(tip, known)
         if bottom != known:
-            # Rewritten, or there is a merge above what is known.
+            # The history was rewritten, or there is a merge above what is known.
             self._start_anew()
             file, known = self._open_writer(), bottom
             if bottom is not None:
@@ -208,7 +208,7 @@ class IndexKeeper:
             file.close()
 
     def _note(self, error: Unusable) -> None:
-        """Remember damage for the next writer; who may not write leaves it to the next who may."""
+        """Mark the index as damaged so that the next writer rebuilds it. Does nothing if we cannot write."""
         if isinstance(error, Damaged):
             self.close(sound=False)
             try:

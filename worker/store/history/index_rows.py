@@ -51,7 +51,7 @@ class Unusable(Exception):
 
 
 class Unfinished(Unusable):
-    """The machine went down while the file was open, or another machine has it."""
+    """The machine went down while the file was open, or another machine has it open."""
 
 
 class Damaged(Unusable):
@@ -72,7 +72,7 @@ class Entry:
 
     @property
     def devices(self) -> Sequence[bytes]:
-        """Those that it says something about."""
+        """The devices that it says something about."""
         return self.changed if self.seen is None else (*self.changed, self.seen)
 
 

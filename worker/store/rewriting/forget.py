@@ -40,15 +40,15 @@ from worker.store.rewriting.rewrite_erasure import Eraser, Erasure
 
 #: Files of git's that name commits that were once fetched or reset to.
 _TRACES: Final = ("logs", "ORIG_HEAD", "FETCH_HEAD")
-#: Seconds after which a git that proves is killed.
+#: Kill the git that proves after so many seconds.
 _PROOF_S: Final = 6 * 3600.0
-#: In the place of a commit with which nothing began.
+#: Stands for a commit that there is not.
 _NO_COMMIT: Final = "0" * 40
 
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What of a device was in the history."""
+    """What the history held of a device."""
 
     commits: int
     backup_ids: list[str]
@@ -85,7 +85,7 @@ def forget_device(path: Path, device_id: str, *, now_s: int) -> Forgotten:
                 forgotten = _rewrite(repository, device, now_s)
                 _drop_traces(repository)
                 prune.prune(path, held)
-                # Opened anew: libgit2 keeps packs that the prune removed.
+                # Open it again: libgit2 keeps packs that the prune removed.
                 with open_index(open_repository(path)) as index:
                     index.catch_up(refs.read_main(path), anew=True)
                 found = traces_of_device(path, device, held)
@@ -228,7 +228,7 @@ def _index_names(file: Path, device_id: str) -> bool:
         with contextlib.closing(IndexFile(file)) as index, index.reading():
             return index.knows(pack_uuid(device_id))
     except Unusable:
-        # Nobody can say; it is derived, and goes.
+        # Nobody can tell what it holds. It is derived, so remove it.
         delete_file(file)
         return False
 

@@ -25,7 +25,7 @@ from worker.store.repository import id_map, recovery
 from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.rewriting.rewrite import BEFORE_REFS, TIME_FORMAT, before_refs, stamp_of
 
-#: Says that there may be objects that no ref reaches; empty.
+#: An empty file: there may be objects that no ref reaches.
 DUE_NAME: Final = "confkeep.prune-due"
 
 #: Seconds after which git is killed: as for a repack, all of a repository may be written anew.
@@ -57,7 +57,7 @@ def mark_due(path: Path) -> None:
 
 
 def unmark_due(path: Path) -> None:
-    """Take the note back. If it is there again after a power cut, there is a prune too many."""
+    """Take the note back. If a power cut brings it back, one prune too many runs."""
     durable.remove(path / DUE_NAME)
 
 

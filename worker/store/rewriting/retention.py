@@ -33,7 +33,7 @@ class DevicePlan:
     captures: int
     captures_removed: int
     binaries: int
-    #: Without those of the captures that go.
+    #: Not counting binaries of captures that go.
     binaries_removed: int
 
 
@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def merge(self) -> str | None:
-        """The newest merge, which and below which all stays; None if there is none."""
+        """The newest merge; it stays, and all below it. None if there is none."""
         return self.selection.base
 
     def __bool__(self) -> bool:
@@ -115,7 +115,7 @@ def plan_retention(repository: TenantRepository, policy: Policy, now_s: int) -> 
         )
     for number, commit in enumerate(commits[1:], start=1):
         if commit.device is None and not commit.changes:
-            # It shows what the commit before it shows: another program's unchanged capture, as a rule.
+            # It has the same files as the commit before: mostly another program's unchanged capture.
             keep[number] = keep[number - 1]
     selection = Selection(commits, keep, drop, chain.merge)
     return Plan(tip, devices, _freed_bytes(repository.path, selection), selection)
@@ -201,7 +201,7 @@ def apply_retention(
                     if not due:
                         prune.unmark_due(path)
                 pruned = prune.prune_expired(repository, held, oldest_s=now_s - grace_s)
-            # Opened anew: libgit2 keeps packs that the prune removed.
+            # Open it again: libgit2 keeps packs that the prune removed.
             with flock.shared(path), open_index(open_repository(path)) as index:
                 index.catch_up(refs.read_main(path))
         except pygit2.GitError as error:

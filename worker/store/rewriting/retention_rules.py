@@ -18,7 +18,7 @@ _LAST_S: Final = 253_402_300_799
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What to keep; None: that rule keeps nothing. Without any rule everything is kept."""
+    """What to keep. None: this rule keeps nothing. Without any rule everything stays."""
 
     keep_last: int | None = None
     keep_days: int | None = None
@@ -86,7 +86,7 @@ class Capture:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """For each capture whether it is kept, and whether its binary is."""
+    """Whether each capture is kept, and whether its binary is."""
 
     keep: list[bool]
     #: False also where a capture is not kept or has no binary.

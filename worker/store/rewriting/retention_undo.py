@@ -38,7 +38,7 @@ class Undone:
     tip: str
     #: Commits that are in the history again.
     back: int
-    #: Commits that came after the rewrite and stay.
+    #: Commits made after the rewrite, which stay.
     since: int
 
 
@@ -80,7 +80,7 @@ def _undo(repository: TenantRepository, now_s: int) -> Undone:
         since = _since(repository, main, rewritten)
         made, back = Made(), 0
         for commit in git.walk(pygit2.Oid(hex=before)):
-            # None: a commit that the rewrite left as it was.
+            # None: the rewrite left this commit as it was.
             for fate in ids.fates(str(commit.id)):
                 if fate.new is None:
                     back += 1

@@ -27,7 +27,7 @@ from worker.store.repository.id_map import RemovedBackup, Rewrite
 from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.writing.commit import move_main, write_pack
 
-#: Where the histories before a rewrite stay for the grace time; the name goes on with the time.
+#: The refs that keep the history from before a rewrite for the grace time; the time follows.
 BEFORE_REFS: Final = "refs/confkeep/before-retention/"
 TIME_FORMAT: Final = "%Y%m%dT%H%M%SZ"
 
@@ -42,7 +42,7 @@ _NAME_BYTES: Final = 36
 
 @dataclass(slots=True)
 class Made:
-    """Another history, whose objects are durable and which nothing refers to yet."""
+    """A new history: its objects are durable, and no ref names it yet."""
 
     #: 40 hex digits; None if nothing is left.
     tip: str | None = None

@@ -34,9 +34,8 @@ class Erasure:
 class Eraser:
     """Writes histories of one repository without a device; what they have in common, once.
 
-    A commit that has only to do with the device gives way to its parent. Each other one keeps its
-    parents, or what those gave way to; so a merge stays a merge, unless all of its sides gave way
-    to the same commit. The same history becomes the same commits, however often it is done.
+    Commits that only touch this device are dropped. The others stay; a dropped parent is replaced by
+    its nearest kept ancestor. So a merge stays a merge, unless all its sides lead to the same commit. The same history becomes the same commits, however often it is done.
     """
 
     def __init__(self, repository: TenantRepository, writer: HistoryWriter, device_id: str) -> None:
@@ -44,7 +43,7 @@ class Eraser:
         self._device = device_id
         self._writer = writer
         self._found = Erasure()
-        #: What each commit became: its id now, or that of what it gave way to; None: of nothing.
+        #: What each commit became: its new id, or that of the parent that replaces it; None if none does.
         self._now: dict[str, str | None] = {}
         #: The root trees of the commits as they are now, and as they were.
         self._tree_now: dict[str | None, str] = {None: _EMPTY}
@@ -110,7 +109,7 @@ class Eraser:
         self._tree_now[now] = tree
 
     def _gives_way(self, commit: RawCommit, tree: str, parents: list[str], *, own: bool) -> bool:
-        """Whether the commit has only to do with the device."""
+        """Whether the commit touches only this device."""
         if len(parents) > 1 or tree != self._tree_now[parents[0] if parents else None]:
             return False
         before = self._tree_before[commit.parents[0]] if commit.parents else _EMPTY

@@ -25,7 +25,7 @@ class Selection:
     base: str | None = None
 
     def first_affected(self) -> int | None:
-        """The number of the first commit that is not to stay as it is; None if all stay."""
+        """The number of the first commit that changes; None if all stay."""
         for number, (keep, drop) in enumerate(zip(self.keep, self.drop_binary, strict=True)):
             if not keep or drop:
                 return number

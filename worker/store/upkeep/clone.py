@@ -32,7 +32,7 @@ def clone_repository(
     Returns:
         Why it failed; None if it did not.
     """
-    # Root starts no program that obeys another user's configuration.
+    # Root must not start a program that obeys another user's configuration.
     if git_problem() is not None or modes.user_of(path) is not None:
         return _by_libgit2(path, target)
     # Git takes the repository that it makes for its own, and nothing of the sender's configuration.

@@ -45,7 +45,7 @@ from worker.store.upkeep import repack_state
 WINDOW: Final = 50
 DEPTH: Final = 100
 
-#: Bytes that stay free, for the backups that come meanwhile.
+#: Keep so many bytes free for backups that come meanwhile.
 _RESERVE_BYTES: Final = 64 << 20
 #: A full pack may be larger than the packs of which it is made by this much, and by no more.
 _GROWTH: Final = 1.05
@@ -67,7 +67,7 @@ class Repacked:
     bytes_after: int
     loose_before: int
     duration_s: float
-    #: Why it was not a full one; None if it was.
+    #: Why it was no full repack; None if it was one.
     no_full: str | None
 
 

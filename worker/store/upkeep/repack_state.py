@@ -17,7 +17,7 @@ from worker.store.git import durable
 
 STATE_NAME: Final = "confkeep.maintenance"
 
-#: Seconds between two full repacks that nobody asked for.
+#: Seconds between two full repacks, unless somebody asks for one.
 FULL_INTERVAL_S: Final = 7 * 86_400.0
 
 #: What a full repack is expected to leave of what was added, before the first one has shown it.
@@ -29,7 +29,7 @@ _LEAST_SAVING: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """When what was done, in seconds since 1970; 0: never."""
+    """When each was last done, in seconds since 1970; 0 if never."""
 
     repacked_at: float = 0.0
     full_at: float = 0.0

@@ -32,7 +32,7 @@ class Repaired:
     """What a repair did, and what it left."""
 
     mended: list[Finding] = field(default_factory=list)
-    #: Not derived from anything else, or from something that is damaged too.
+    #: Findings that cannot be mended: what they need is damaged too, or nothing else holds it.
     left: list[Finding] = field(default_factory=list)
 
 

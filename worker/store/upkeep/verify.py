@@ -69,7 +69,7 @@ _ATTEMPTS: Final = 4
 
 
 class _TimeIsOver(Exception):
-    """The caller's limit is reached."""
+    """The caller's time limit is reached."""
 
 
 def verify_repository(
@@ -189,7 +189,7 @@ class _Verification:
             except Exception as error:  # noqa: BLE001 - one part's end is no reason to stop
                 self.report.fail(self.path.name, error)
                 if self.report.outcome == Outcome.UNREADABLE:
-                    # All else would seem to be missing.
+                    # Else everything would seem to be missing.
                     self.report.complete = False
                     return
 

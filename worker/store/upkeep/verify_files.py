@@ -1,4 +1,4 @@
-"""Verifying a repository's files: leftovers, checksums at their ends, packs with their idx files."""
+"""Verifies a repository's files: leftovers, checksums at their ends, packs with their idx files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _GIT_SIDE: Final = frozenset({Kind.REF, Kind.PACK, Kind.IDX, Kind.OBJECT})
 
 @contextlib.contextmanager
 def maintenance_kept_away(path: Path, wait_s: float) -> Iterator[bool]:
-    """Whether no pack goes meanwhile; else what a repack does has to be followed."""
+    """Whether no pack can go meanwhile. Else this has to follow what a repack does."""
     with contextlib.ExitStack() as held:
         try:
             kept_away = held.enter_context(flock.no_maintenance(path, wait_s=wait_s))

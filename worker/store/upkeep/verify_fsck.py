@@ -1,4 +1,4 @@
-"""Takes what `git fsck` says apart: which objects are bad, and why."""
+"""Reads what `git fsck` says: which objects are bad, and why."""
 
 from __future__ import annotations
 

@@ -41,12 +41,12 @@ class _Device:
     export_id: bytes | None = None
     #: The export's bytes where this batch has them.
     export: bytes | None = None
-    #: What else is in the folder; it is carried over.
+    #: What else is in the folder, which stays.
     others: list[TreeEntry] = field(default_factory=list)
 
 
 class Batch:
-    """Commits one upon the other, made in memory.
+    """Makes commits on top of each other, in memory.
 
     Objects that the parent's tree has at the same device are not stored again, nor is any twice in
     the batch. Whether some other pack has an object is not looked up: a wrong "no" costs bytes, the
@@ -78,7 +78,7 @@ class Batch:
             self._root_id = bytes.fromhex(commit[5:45].decode("ascii", "replace"))
         self.root = self._root_of(parent, kept)
         self._devices: dict[str, _Device] = {}
-        #: Ids of objects that need not be stored (again).
+        #: Ids of objects that need not be stored.
         self._known = {self._root_id}
         #: What the history index is to learn of the batch.
         self.indexed: list[Entry] = []

@@ -44,8 +44,8 @@ from worker.store.writing.stopwatch import Stopwatch
 #: Permissions of packs: git writes them read-only too.
 _PACK_MODE: Final = 0o444
 
-#: Times that the packs are gone through while a repack removes some, and seconds in between. An
-#: idx whose pack is not there (a crash may leave one) has to end it too.
+#: Go through the packs at most so often while a repack removes some, with so many seconds in
+#: between. An idx without its pack, which a crash may leave, must end it too.
 _PASSES: Final = 20
 _PASS_S: Final = 0.01
 
@@ -174,7 +174,7 @@ class Writer:
         durable.failpoint("committed")
         self._root = batch.tip, batch.root
 
-        # 9. What is derived. It fails without harm: the next batch finds it behind, and catches up.
+        # 9. The history index. It may fail without harm: the next batch finds it behind, and catches up.
         self.index.append(parent, batch.indexed)
         watch.lap("index")
         return answers
@@ -260,8 +260,8 @@ def move_main(path: Path, expected: str | None, target: str) -> None:
 
 
 def finish(path: Path, shas: Sequence[str]) -> None:
-    """Make commits that are in `main`, and `main`, durable: whoever wrote them may have been killed
-    before the last sync, so that they are there now and would not be after a power cut."""
+    """Make `main`, and commits that are in it, durable. Whoever wrote them may have been killed before
+    the last sync: then they are there now, and would be gone after a power cut."""
     folder = path / "objects" / "pack"
     wanted = [bytes.fromhex(sha) for sha in shas]
     for _ in range(_PASSES):
@@ -276,7 +276,7 @@ def finish(path: Path, shas: Sequence[str]) -> None:
 
 
 def _sync_packs_with(folder: Path, wanted: Sequence[bytes]) -> bool:
-    """Sync the packs that hold one of the objects; False: one of all was removed meanwhile."""
+    """Sync the packs that hold one of the objects; False if a pack was removed meanwhile."""
     all_there = True
     for name in os.listdir(folder):
         if not name.endswith(".idx"):
