@@ -53,7 +53,7 @@ _RESULTS: Final = ("+subscribe +unsubscribe", f"&{keys.result('*')}")
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user of the server: a name and the SHA-256 of its password; None: switched off."""
+    """A user of the server: a name and the SHA-256 of its password; None if it is switched off."""
 
     name: str
     password_sha256: str | None = None

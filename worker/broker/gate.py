@@ -164,7 +164,7 @@ class Gate:
                 problem = "must be empty: a backup is given as keyword arguments"
                 raise _Refused("args", problem, InvalidBackup)
             if "self" in kwargs:
-                # Celery could not hand it over.
+                # Celery could not hand it to the task.
                 raise _Refused("self", "is no field of a backup", InvalidBackup)
         try:
             self._signatures[name].bind(*args, **kwargs)
@@ -178,7 +178,7 @@ def is_ours(queue: str) -> bool:
 
 
 def parse_unacked(text: bytes) -> tuple[Any, str, str] | None:
-    """What kombu notes of a message that it took: message, exchange, routing key; None if it is none."""
+    """What kombu notes of a message that it took: message, exchange, routing key; None if it is no such note."""
     try:
         _count("unacked", text, outside=None)
         # As kombu will, with its own types.

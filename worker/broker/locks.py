@@ -58,7 +58,7 @@ class TenantLock:
                 return
             except Exception as error:  # noqa: BLE001
                 if not isinstance(error, redis.RedisError):
-                    # A turn whose lock nobody renews goes on as if it held it: this thread must not end.
+                    # A turn goes on as if it held the lock, so the thread that renews it must not end.
                     unforeseen.note(log, "tenant-lock", "renew the lock", error)
                 # The server may be back before the lock expires; after that it is not ours.
                 if time.monotonic() - renewed > self._ttl_s:
@@ -79,7 +79,7 @@ class TenantLock:
 
 
 def try_lock(client: redis.Redis, tenant_id: str, ttl_s: float) -> TenantLock | None:
-    """Take the tenant lock; None when another process holds it.
+    """Take the tenant lock; None if another process holds it.
 
     Raises:
         BrokerUnavailable: Redis did not answer; the lock may be held until it expires.

@@ -30,7 +30,7 @@ RECEIVE_TASK: Final = "backups.receive"
 
 #: Most bytes of a message, and of what is packed in it: of a backup as base64 in base64.
 _MOST_BYTES: Final = 160 * 1024 * 1024
-#: Messages that are read at once; each may hold a backup.
+#: Read so many messages at once; each may hold a backup.
 _AT_ONCE: Final = 8
 
 

@@ -39,7 +39,7 @@ COMMANDS: Final = {
     "stale": "List the devices whose newest backup is too old.",
     "verify": "Read all that is kept and say whether it is sound.",
     "drill": "Restore a random sample from a fresh clone and prove that it is right.",
-    "repair": "Make anew what is derived and damaged, and nothing else.",
+    "repair": "Rebuild damaged files that can be derived from git.",
     "repack": "Put packs and loose objects together, so that repositories stay small.",
     "reindex": "Build the history index anew from git.",
     "retention": "Remove old versions by rules, or show what would go.",

@@ -1,4 +1,4 @@
-"""When an export was captured, as its name and its header line say.
+"""Reads when an export was captured, from its name and its header line.
 
 A name may be read in several ways: `05-03-2024` is a day of March to one and of May to another. All
 readings are given, and `worker.cli.capture_order` decides by what else there is. Dates are taken as

@@ -1,4 +1,4 @@
-"""In which order a device's exports were captured: told by their names, headers and file times.
+"""Finds the order in which a device's exports were captured, by their names, headers and file times.
 
 Where two orders remain, `InvalidInput` names both: an older version on top of a newer one would be
 what `show` and `restore` give.
@@ -111,7 +111,7 @@ def order_of(exports: Sequence[Export], known: Iterable[str] = ()) -> str:
 
 
 def _decided(exports: Sequence[Export], readings: list[str], known: set[str]) -> list[str]:
-    """Those of the readings that are left when headers and other devices' names have spoken."""
+    """The readings that are left after headers and other devices' names."""
     if all(export.named[DAY_FIRST] == export.named[MONTH_FIRST] for export in exports):
         return readings[:1]
     agreeing = [

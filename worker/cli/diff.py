@@ -54,7 +54,7 @@ def command(
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One of the two versions that are compared; without a commit it is the time before all."""
+    """One of the two versions that are compared; without a commit, the time before the first one."""
 
     commit: pygit2.Commit | None
     pair: Pair
@@ -124,7 +124,7 @@ def _print_patch(
         terminal.line(name.expandtabs(2), style="bold")
     crlf = _has_crlf(old.pair.export) and _has_crlf(new.pair.export)
     for raw in body.split(b"\n")[:-1]:
-        # Where both have such line ends they say nothing; else they are the difference.
+        # If both have such line ends they say nothing; else they are the difference.
         line = decode_text(raw[:-1] if crlf and raw.endswith(b"\r") else raw)
         terminal.line(printable(line.expandtabs()), style=_STYLES.get(line[:1]))
 

@@ -1,4 +1,4 @@
-"""Going through many tenants: one whose repository cannot be read keeps no other from its turn."""
+"""Goes through many tenants: one whose repository cannot be read does not stop the others."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Failures:
     """The tenants that could not be looked at, each with why."""
 
     def __init__(self, terminal: Terminal, tenants: Collection[str]) -> None:
-        """Begin to go through `tenants`; an error of a single one ends the command at once."""
+        """Begin with `tenants`. If there is only one, its error ends the command at once."""
         self._terminal = terminal
         self._many = len(tenants) > 1
         self._errors: dict[str, ConfkeepError] = {}
 
     @contextmanager
     def noted(self, tenant_id: str, path: Path) -> Iterator[None]:
-        """Note and tell the store's error that ends the block."""
+        """Note and print the store's error that ends the block."""
         try:
             with damage(path):
                 yield
@@ -34,7 +34,7 @@ class Failures:
 
     @property
     def reasons(self) -> Mapping[str, str]:
-        """Why, for each of them."""
+        """Why each could not be looked at."""
         return {tenant_id: str(error) for tenant_id, error in self._errors.items()}
 
     def to_json(self) -> list[dict[str, str]]:
@@ -44,7 +44,7 @@ class Failures:
         ]
 
     def end(self) -> None:
-        """End the command when there was one, with the error of the first.
+        """If there was an error, end the command with the first one.
 
         Raises:
             StoreError: that error.

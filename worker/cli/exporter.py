@@ -19,7 +19,7 @@ from worker.cli.stale import Age
 from worker.cli.store_figures import StoreFigures
 from worker.cli.terminal import Terminal, pass_terminal
 
-#: The port, where neither the option nor CONFKEEP_METRICS_PORT gives one.
+#: The port if neither the option nor CONFKEEP_METRICS_PORT gives one.
 DEFAULT_PORT: Final = 9108
 #: Most seconds to wait for each answer of Redis: a scrape must not time out over it.
 _REDIS_TIMEOUT_S: Final = 2.0
@@ -111,7 +111,7 @@ class _Collector:
         self._store = store
 
     def describe(self) -> list[Any]:
-        """Nothing: so it is not asked when it is registered."""
+        """Nothing, so that registering does not ask for the values."""
         return []
 
     def collect(self) -> Iterator[Any]:

@@ -185,7 +185,7 @@ class _Device:
     exports: list[Export]
 
     def captures(self, order: str | None, known: Collection[str]) -> list[Capture]:
-        """Its captures in their order."""
+        """A device's captures in their order."""
         order = order or order_of(self.exports, known)
         found = capture_order.sort(self.exports, order)
         captures = []
@@ -210,7 +210,7 @@ def _known_readings(devices: Iterable[_Device]) -> tuple[set[str], list[str]]:
         readings = readings_of(device.exports)
         if len(readings) == 1 and readings != [CERTAIN]:
             for export in device.exports:
-                # The one whose day is no month tells.
+                # The name whose day cannot be a month tells.
                 if len(export.named) == 1 and CERTAIN not in export.named:
                     known.setdefault(readings[0], export.path)
     notes = [
@@ -220,7 +220,7 @@ def _known_readings(devices: Iterable[_Device]) -> tuple[set[str], list[str]]:
 
 
 def _left_out(folder: Path, taken: Collection[Path], layout: str) -> list[str]:
-    """A line for each file below the folder that is no capture, nor beside one."""
+    """A line for each file below the folder that is neither a capture nor beside one."""
     beside = {path.with_suffix(".backup") for path in taken}
     found = []
     for below, folders, files in os.walk(folder):

@@ -12,7 +12,7 @@ from worker.store.upkeep.verify_report import Finding, Kind, Outcome, Report
 #: Most findings of a tenant that are printed; --json prints all.
 _LISTED: Final = 20
 
-#: What a person can do about that which `confkeep repair` cannot make from the rest.
+#: What a person can do about what `confkeep repair` cannot rebuild.
 _ADVICE: Final = {
     Kind.REF: "Restore the file from a copy, or write the newest commit's id into it; a clone, "
     "receipts and `git fsck --lost-found` name it.",
@@ -55,7 +55,7 @@ def print_report(terminal: Terminal, tenant_id: str, report: Report) -> None:
 
 
 def print_findings(terminal: Terminal, tenant_id: str, findings: Sequence[Finding]) -> None:
-    """Each finding; what to do stands once below those of a kind."""
+    """Print each finding; what to do stands once below those of a kind."""
     listed = findings[:_LISTED]
     for number, finding in enumerate(listed):
         terminal.line(

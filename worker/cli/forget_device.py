@@ -68,7 +68,7 @@ def command(
 
 
 def confirm(id_: str, text: str, *, yes: bool) -> None:
-    """Let a person type the id that is to be erased.
+    """Ask the person to type the id that will be erased.
 
     Raises:
         click.UsageError: something else was typed.

@@ -16,7 +16,7 @@ from confkeep.errors import NotAlive, NotReady
 from worker.cli import running
 from worker.process.heartbeat import State, Vitals, read_all, run_folder
 
-#: Seconds without a turn after which the loop counts as hung. A half-open connection keeps it busy
+#: After so many seconds without a turn the loop counts as hung. A half-open connection keeps it busy
 #: for about ten.
 MAX_SILENCE_S: Final = 30.0
 #: Seconds after which a sweep, or a write to the store, is too old.
@@ -138,7 +138,7 @@ def why_not_live(worker: Vitals, max_silence_s: float) -> str | None:
 
 
 def why_not_ready(worker: Vitals) -> list[str]:
-    """Why a worker cannot commit now; empty: it can."""
+    """Why a worker cannot commit now; empty if it can."""
     problems = []
     if worker.state is not State.RUNNING:
         problems.append(f"it is {worker.state.name.lower()}")

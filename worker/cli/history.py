@@ -154,7 +154,7 @@ def _list_versions(
     wanted: Wanted,
     as_json: bool,
 ) -> None:
-    """Print a device's versions; one more than is printed is wanted, to tell whether there is."""
+    """Print a device's versions. Ask for one more than is printed, to tell whether there are more."""
     rows = rows_of(repository, device_id, wanted)
     if not rows:
         last_versions(repository, device_id, 1)

@@ -21,9 +21,9 @@ from worker.store.upkeep.repair import Repaired, repair_repository
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Finding, Outcome, Report
 
-#: Rounds of looking and mending: a mended idx lets more be looked at.
+#: Look and mend so often: a mended idx lets more be looked at.
 _ROUNDS: Final = 4
-#: Seconds to wait for a moment when nobody writes.
+#: Wait so many seconds for a moment when nobody writes.
 _WAIT_S: Final = 10.0
 
 
@@ -32,7 +32,7 @@ _WAIT_S: Final = 10.0
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
-    """Make anew what is derived and damaged, and nothing else.
+    """Rebuild damaged files that can be derived from git.
 
     Without TENANT: all tenants of the store. Verifies, makes anew the history index, an idx whose
     pack is sound, and HEAD; removes damaged files that only make git faster and files of writers
@@ -81,7 +81,7 @@ def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
 
 
 def _repair(terminal: Terminal, tenant_id: str, path: Path) -> tuple[Report, list[Finding]]:
-    """How it is afterwards, and what was mended."""
+    """How the repository is afterwards, and what was mended."""
     mended: list[Finding] = []
     with terminal.phases(tenant_id) as tell:
         for _ in range(_ROUNDS):

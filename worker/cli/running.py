@@ -70,7 +70,7 @@ def forget(data: Path) -> None:
 
 
 def find(data: Path) -> RunningUp | None:
-    """What runs with this data folder; None when nothing does."""
+    """What runs with this data folder; None if nothing does."""
     found = _read(data)
     return found if found is not None and found.answers() else None
 
@@ -86,10 +86,10 @@ def probe_variable(name: str) -> str | None:
     """One of the variables that a probe needs, which cannot wait for all settings to be read."""
     if name in os.environ:
         return os.environ[name] or None
-    # What cannot be read is told by who reads all settings.
+    # Whoever reads all settings tells what cannot be read.
     with suppress(OSError, UnicodeDecodeError):
         if _ENV_FILE.is_file():
-            # Half the time that a probe takes, and few have the file.
+            # Importing it takes half of a probe's time, and few have the file.
             from dotenv import dotenv_values
 
             return dotenv_values(_ENV_FILE, encoding="utf-8").get(name) or None

@@ -17,7 +17,7 @@ from worker.cli.waiting import Receipts
 #: Most bytes, and backups, that are handed over in one go.
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _CHUNK_BACKUPS: Final = 100
-#: Bytes on the way, accepted but without a receipt, from which on the sender waits.
+#: From so many bytes on the way, accepted and without a receipt, the sender waits.
 _WINDOW_BYTES: Final = 32 * 1024 * 1024
 #: Seconds between two tries while the inboxes are full.
 _FULL_POLL_S: Final = 0.25
@@ -161,7 +161,7 @@ class Sender:
             self._collect(self._receipts.wait())
 
     def _enqueue(self) -> None:
-        """Hand the chunk over; while too much waits already, wait too."""
+        """Hand the chunk over; wait while too much waits already."""
         began = time.monotonic()
         while True:
             try:

@@ -31,7 +31,7 @@ _ROWS: Final = 20
 
 
 def print_status(terminal: Terminal, settings: Settings, status: Status) -> None:
-    """Print all of it; what asks for a person stands out."""
+    """Print all of it; what needs a person stands out."""
     for problem in status.broker_problems:
         terminal.line(f"Redis may lose what it acknowledged: {problem}", style="red")
     _print_workers(terminal, settings, status)
@@ -113,7 +113,7 @@ def _print_waits(terminal: Terminal, settings: Settings, status: Status) -> None
 
 
 def _print_refused(terminal: Terminal, status: Status) -> None:
-    """What cannot be committed, or is none of ours."""
+    """What cannot be committed, or is not ours."""
     terminal.heading(f"Dead letters: {len(status.dead)}")
     for letter in status.dead[-_ROWS:]:
         terminal.line(

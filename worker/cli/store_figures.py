@@ -23,7 +23,7 @@ from worker.store.upkeep.repack_state import disk_bytes, free_bytes, read_state
 
 log = get_logger("exporter")
 
-#: Times that a folder is listed while a repack removes files in it.
+#: List a folder at most so often while a repack removes files in it.
 _LISTINGS: Final = 3
 
 
@@ -122,7 +122,7 @@ class StoreFigures:
         tip = refs.read_main(path)
         known = self._devices.get(tenant_id)
         if known is None or tip is None or known.tip != tip:
-            # The tip was read before: what is committed meanwhile is read again next time.
+            # The tip was read first: the next look reads what is committed meanwhile.
             found = last_backups(path).values()
             seen_s = sorted(0.0 if last is None else last.timestamp() for last in found)
             known = self._devices[tenant_id] = _Devices(tip, array("d", seen_s))

@@ -1,4 +1,4 @@
-"""Waiting for many receipts at once, with a bound on silence."""
+"""Waits for many receipts at once, with a bound on silence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POLL_S: Final = 0.05
 
 
 class Receipts:
-    """The backups whose receipts are still to come.
+    """The backups whose receipts have not come yet.
 
     Args:
         silence_s: seconds without any answer after which waiting ends.

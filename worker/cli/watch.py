@@ -31,7 +31,7 @@ _NOTICE_S: Final = 0.1
 #: Seconds to wait for an answer of Redis.
 _TIMEOUT_S: Final = 2.0
 
-#: What was seen, the pace up to it, and why nothing was seen, if so.
+#: What a look saw, the pace up to it, and why it saw nothing.
 Look = tuple[Snapshot | None, Pace, str | None]
 
 

@@ -78,7 +78,7 @@ def after_fork() -> None:
 
 
 def stop() -> None:
-    """Count no more in this process."""
+    """Stop counting in this process."""
     global _folder
     _folder = None
     _on.clear()

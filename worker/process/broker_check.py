@@ -1,6 +1,6 @@
 """Checks that the server keeps what it acknowledges: before a worker starts, and while it runs.
 
-A server that does not ends a worker that starts. A worker that runs goes on, and tells: what it commits is
+With a server that does not, no worker starts. A worker that runs goes on and warns: what it commits is
 safe, and what it leaves in such a server is not.
 """
 
@@ -43,7 +43,7 @@ def check(client: redis.Redis, settings: Settings) -> list[str]:
 
 
 def find_problems(client: redis.Redis, *, ask_all: bool = True) -> list[str]:
-    """What may make the server lose what it acknowledged, one sentence each; empty: nothing is known.
+    """What may make the server lose what it acknowledged, one sentence each; empty if nothing is known.
 
     Args:
         ask_all: also for what monitors may not ask, of which the server would note each try. It is
@@ -128,7 +128,7 @@ def _replicas(client: redis.Redis, settings: Settings) -> list[str]:
 
 
 class BrokerWatch:
-    """Looks again while a worker runs: somebody may change the server, or bring another one back.
+    """Checks again while a worker runs: somebody may change the server, or replace it.
 
     Args:
         client: asks the server.

@@ -32,7 +32,7 @@ from worker.process.outage import CONSUMER, outage, quiet_celery
 
 #: Seconds between two tries to connect, and from one loss of the connection to the next try.
 RETRY_S: Final = 1.0
-#: Most seconds to wait for an answer while it is away: what comes back is found soon.
+#: Wait at most so long for an answer while the server is away, so as to find it soon when it is back.
 _PROBE_TIMEOUT_S: Final = 2.0
 
 
@@ -51,8 +51,8 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
     def update_strategies(self) -> None:
         """Let nothing be swallowed that goes wrong when a task is acknowledged.
 
-        Celery logs it and goes on, with a message less that this connection may take: one with a pool
-        of one never takes any again. Raised in its loop, it costs a new connection. What comes too
+        Celery would log the error and go on, and this connection could take one message less: a worker
+        with a pool of one never takes any again. Raised in its loop, it costs a new connection. What comes too
         late for an old connection has its message back in the queue, and costs nothing.
         """
         errors, self.connection_errors = self.connection_errors, (ChannelClosed,)
@@ -62,7 +62,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
             self.connection_errors = errors
 
     def connect(self) -> Any:
-        """Connect for consuming; not at once again when the last connection did not hold."""
+        """Connect for consuming. Wait a moment if the last connection did not hold."""
         if time.monotonic() - self._connected_at < RETRY_S:
             maybe_shutdown()
             time.sleep(RETRY_S)

@@ -33,7 +33,7 @@ from worker.queue import refused
 
 log = get_logger("gate")
 
-#: Lines that tell of refused messages in one minute; the next one tells how many it left out.
+#: Log so many refused messages a minute; the next line says how many were left out.
 _MOST_LINES: Final = 20
 _MINUTE_S: Final = 60.0
 
@@ -108,13 +108,13 @@ class _Gated:
     def _do_restore_message(
         self: Any, payload: Any, exchange: str, routing_key: str, pipe: Any, leftmost: bool = False
     ) -> None:
-        """Into the queue itself, where it is ours: the table of bindings may say something else."""
+        """Put the message into the queue itself if that is ours: the table of bindings may say something else."""
         if gate.is_ours(routing_key):
             exchange, payload["properties"]["priority"] = "", 0
         super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)  # type: ignore[misc]
 
     def get_table(self: Any, exchange: str) -> list[tuple[str, ...]]:
-        """The bindings that are some; who may send a message may write others."""
+        """The bindings that are valid: who may send a message may write others."""
         with self.conn_or_acquire() as client:
             members = client.smembers(self.keyprefix_queue % exchange)
         table: list[tuple[str, ...]] = []
@@ -182,7 +182,7 @@ def _set_aside(raw: bytes, queue: str, refusal: Refusal, tag: bytes | None) -> N
 
 
 class _Lines:
-    """Logs a refused message each, and only counts them beyond some in a minute."""
+    """Logs refused messages, and only counts those beyond some in a minute."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -84,7 +84,7 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         signals.worker_shutdown.connect(self._ended)
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """The worker ends; it lives until its pool has finished the last tasks."""
+        """Note that the worker ends; it lives until its pool has finished the last tasks."""
         self._ending()
 
     terminate = stop
@@ -99,7 +99,7 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self._busy.set()
 
     def _ended(self, **_: Any) -> None:
-        """Remove the file: all is done. Whoever ends without this leaves it, without its lock."""
+        """Remove the file. A worker that ends without this leaves it, without its lock."""
         self._stop.set()
         if self._heartbeat is not None:
             self._heartbeat.close()

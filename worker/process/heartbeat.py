@@ -74,7 +74,7 @@ class Mark(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What a worker's file says. Ages in seconds; None: never."""
+    """What a worker's file says. Ages in seconds; None if it never happened."""
 
     name: str
     pid: int
@@ -122,7 +122,7 @@ class Heartbeat:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._descriptor = os.open(self._path, flags, 0o600)
         fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
-        # Bytes that are there: a mark must not need space on a disk that got full.
+        # Write the bytes now: a mark must not need space on a full disk.
         os.write(self._descriptor, bytes(_SIZE))
         self._memory = mmap.mmap(self._descriptor, _SIZE)
         self._put_text("name", name)
@@ -248,7 +248,7 @@ def _drop_dead(folder: Path) -> None:
         except FileNotFoundError:
             continue
         try:
-            # One that is made right now is empty still, and not locked yet.
+            # A file that is just being made is still empty, and not locked yet.
             if os.fstat(descriptor).st_size == _SIZE and not _is_held(descriptor):
                 path.unlink(missing_ok=True)
         finally:

@@ -75,7 +75,7 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self._thread.start()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """Give the port back; the folder stays while children may write."""
+        """Give the port back. The folder stays, since children may still write."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=_RETRY_S)
@@ -87,7 +87,7 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]
     terminate = stop
 
     def _remove_folder(self, **_: Any) -> None:
-        """When the pool has ended too."""
+        """Remove the folder when the pool has ended too."""
         if self._folder is not None:
             shutil.rmtree(self._folder.path, ignore_errors=True)
 

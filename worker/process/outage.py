@@ -32,7 +32,7 @@ class Outage:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        #: Who meets it; empty: there is none.
+        #: Who meets the outage; empty if there is none.
         self._met_by: set[str] = set()
         self._began = self._told = 0.0
 
@@ -42,7 +42,7 @@ class Outage:
         return bool(self._met_by)
 
     def met(self, who: str, error: BaseException) -> None:
-        """`who` was refused, or got no answer."""
+        """Note that `who` was refused, or got no answer."""
         now = self._clock()
         with self._lock:
             begins = not self._met_by
@@ -62,7 +62,7 @@ class Outage:
         )
 
     def passed(self, who: str) -> None:
-        """`who` got through."""
+        """Note that `who` got through."""
         if who not in self._met_by:
             return
         with self._lock:
@@ -73,7 +73,7 @@ class Outage:
         log.warning("Redis is back", action="broker.back", seconds=round(lasted, 1))
 
 
-#: This process's.
+#: What this process knows.
 outage: Final = Outage()
 
 #: Loggers and beginnings of lines that Celery and kombu write for each try, or each loss.

@@ -52,5 +52,5 @@ class _Watched:
 
 
 def requested() -> bool:
-    """Whether they were asked."""
+    """Whether the turns were asked to end."""
     return _shared is not None and _shared[0] == 1

@@ -74,7 +74,7 @@ class _Teller:
         self._told: dict[tuple[str, str], float] = {}
 
     def is_news(self, what: str, tenant_id: str) -> bool:
-        """Whether it was not told in the last minute; from now on it was."""
+        """Whether it was not told in the last minute. It counts as told from now on."""
         now = self._clock()
         with self._lock:
             # Again at the end: the oldest come first.
@@ -126,7 +126,7 @@ def tell_over(tenant_id: str, wait: Backoff, now_ms: int, waited: int) -> None:
 
 
 def tell_away(tenant_id: str, error: BaseException) -> None:
-    """Tell of a turn that ended since the server is away. The worker itself tells how long that lasts."""
+    """Tell of a turn that ended because the server is away. The worker tells how long that lasts."""
     if _teller.is_news("away", ""):
         log.info(
             "a turn ended, since Redis is away",
