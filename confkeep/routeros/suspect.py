@@ -68,6 +68,8 @@ _COMMANDS: Final = (b"reboot", b"shutdown", b"print", b"export", b"quit")
 _HALF_ARGUMENT: Final = re.compile(rb"add .*(?: [a-z0-9.-]+|=)", re.DOTALL)
 #: Bytes at the end in which the last command is looked for: a script in it may have hundreds of lines.
 _COMMAND_BYTES: Final = 256 * 1024
+#: Enough for the first or the last lines of most exports.
+_SHORT_BYTES: Final = 4 * 1024
 #: What stands on a line that is neither blank nor a comment.
 _COMMAND: Final = re.compile(rb"(?:\A|[\r\n])[^\S\r\n]*[^\s#]")
 _BY_ROUTEROS: Final = re.compile(rb"^#[^\r\n]*\bby RouterOS\b", re.MULTILINE)
@@ -109,9 +111,8 @@ def _of_export(export: bytes) -> str | None:
         line = export[start:stop].strip()
         if _NOT_WHOLE.fullmatch(line) and not _CALEA.fullmatch(line):
             return f"RouterOS says that the export is not whole: {_quoted(line)}"
-    top = export[:_EDGE_BYTES].splitlines()[:_EDGE_LINES]
-    end = export[-_EDGE_BYTES:].splitlines()[-_EDGE_LINES:]
-    for line in (*top, *end):
+    top = _edge(export, slice(None, _EDGE_LINES))
+    for line in (*top, *_edge(export, slice(-_EDGE_LINES, None))):
         if _FAILURES.fullmatch(line.strip()):
             return f"the export holds an error: {_quoted(line)}"
     for line in top:
@@ -120,17 +121,30 @@ def _of_export(export: bytes) -> str | None:
     return _cut_off(export)
 
 
+def _edge(export: bytes, which: slice) -> list[bytes]:
+    """The first or the last lines; mostly they stand in far fewer bytes than they may."""
+    for size in (_SHORT_BYTES, _EDGE_BYTES):
+        part = export[:size] if which.start is None else export[-size:]
+        lines = part.splitlines()
+        if len(lines) > _EDGE_LINES:
+            break
+    return lines[which]
+
+
 def _cut_off(export: bytes) -> str | None:
     # Only the end is taken apart: all lines of a large export would take more memory than it has.
-    lines = export[-_COMMAND_BYTES:].rstrip().splitlines() or [b""]
+    for size in (_SHORT_BYTES, _COMMAND_BYTES):
+        lines = export[-size:].rstrip().splitlines() or [b""]
+        # The last command, whose lines a backslash continues each.
+        first = len(lines) - 1
+        while first > 0 and _is_continued(lines[first - 1]):
+            first -= 1
+        if first > 1:
+            break
     if not lines[-1].lstrip().startswith(b"#") and _is_continued(lines[-1]):
         return "the export is cut off: it ends within a line"
     if not _BY_ROUTEROS.search(export[:_EDGE_BYTES]):
         return None
-    # The last command, whose lines a backslash continues each.
-    first = len(lines) - 1
-    while first > 0 and _is_continued(lines[first - 1]):
-        first -= 1
     if first == 0 and len(export) > _COMMAND_BYTES:
         return None  # it begins before what is looked at
     command = b"".join(line.rstrip().removesuffix(b"\\") for line in lines[first:-1]) + lines[-1]
@@ -165,7 +179,7 @@ def _of_binary(binary: bytes) -> str | None:
         return None
     if _HTML.match(binary):
         return "the binary is an HTML page"
-    first = binary[:_EDGE_BYTES].splitlines()[0].strip()
+    first = binary[:_EDGE_BYTES].split(b"\n", 1)[0].split(b"\r", 1)[0].strip()
     if _FAILURES.fullmatch(first) or _BANNERS.fullmatch(first):
         return f"the binary is a message: {_quoted(first)}"
     return None

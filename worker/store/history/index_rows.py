@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, Final
 from zlib import crc32
 
@@ -59,6 +60,7 @@ class Damaged(Unusable):
 
 
 NO_DETAIL: Final = (None,) * 6
+_CELLS: Final = attrgetter(*[each.name for each in fields(Detail)][1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,8 @@ def cells_of(detail: Detail | None) -> tuple[Any, ...]:
     """The columns of a version that its files tell; NULL where they are not known."""
     if detail is None:
         return NO_DETAIL
-    return (int(detail.export_changed), *astuple(detail)[1:])
+    # Not `astuple`, which copies each value for itself.
+    return (int(detail.export_changed), *_CELLS(detail))
 
 
 def version_of(found: tuple[Any, ...]) -> Version:
