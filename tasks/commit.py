@@ -70,7 +70,7 @@ def commit_inbox(self: Task, tenant_id: str, sent_ms: int | None = None) -> None
             repack.ask_if_needed(inbox)
         if due.wait is not None and (turn.committed or turn.dead):
             drain.tell_over(inbox, due.wait, turn)
-        if turn.had_lock and turn.left:
+        if turn.left:
             # Behind the shard's other tenants; unless a new enqueue has sent one since the last look.
             with broker_errors():
                 own_ms = wakeups.flag_by_turn(inbox.client, tenant_id)
