@@ -39,10 +39,8 @@ _unforgotten: set[str] = set()
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a turn did."""
+    """What a turn did; nothing if another process holds the tenant lock."""
 
-    #: False if another process holds the tenant lock; then nothing was done.
-    had_lock: bool
     committed: int = 0
     dead: int = 0
     #: Entries that still wait.
@@ -60,7 +58,7 @@ def drain_inbox(inbox: Inbox) -> Turn:
     """
     lock = locks.try_lock(inbox.client, inbox.tenant_id, inbox.settings.lock_ttl_s)
     if lock is None:
-        return Turn(had_lock=False)
+        return Turn()
     try:
         committed, dead = _drain(inbox, lock)
     except (StoreError, QueueError):
@@ -73,7 +71,7 @@ def drain_inbox(inbox: Inbox) -> Turn:
     # last look.
     with broker_errors():
         wakeups.clear(inbox.client, inbox.tenant_id)
-    return Turn(True, committed, dead, inbox.depth())
+    return Turn(committed, dead, inbox.depth())
 
 
 def _forget_attempts(inbox: Inbox) -> None:
