@@ -26,7 +26,7 @@ def note(client: redis.Redis, settings: Settings) -> int | None:
     """Note how many bytes may wait in the server's memory; where it has no limit, that there is none.
 
     Returns:
-        The bytes; None: no limit, or it does not tell, or what waits is on a volume.
+        The bytes; None if there is no limit, the server does not tell, or what waits is on a volume.
 
     Raises:
         BrokerUnavailable: it did not answer.
