@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 from confkeep.app import app
 from confkeep.broker import keys
 from confkeep.broker.broker_faults import explain
-from confkeep.broker.connections import get_client
+from confkeep.broker.connections import broker_errors, get_client
 from confkeep.errors import NoReceipt, UnknownBackup
 from confkeep.ids import checked_uuid
 from confkeep.models import HistoryEntry, Receipt
@@ -133,6 +133,9 @@ def _ask(task: str, tenant_id: str | uuid.UUID, *arguments: Any, timeout: float)
     """Run a task on the tenant's queue, whose worker has its repository."""
     tenant_id = checked_uuid("tenant_id", tenant_id)
     queue = Queue(keys.queue_of(tenant_id, get_settings().shards))  # type: ignore[no-untyped-call]
+    # Celery subscribes to the answer before it sends, and tells of a server that is away by a RuntimeError.
+    with broker_errors():
+        get_client().ping()
     try:
         # Nobody reads an answer that comes later.
         sent = app.send_task(task, args=[tenant_id, *arguments], queue=queue, expires=timeout)

@@ -325,8 +325,14 @@ def test_after_the_stand_in_the_real_one_is_back(monkeypatch: pytest.MonkeyPatch
         confkeep.enqueue_backup(new_id(), new_id(), EXPORT, None, "m")
     monkeypatch.setenv("CONFKEEP_REDIS_URL", "unix:///nowhere")
     forget_environment()
-    with pytest.raises(confkeep.BrokerUnavailable):
-        confkeep.enqueue_backup(new_id(), new_id(), EXPORT, None, "m")
+    for call in (
+        lambda: confkeep.enqueue_backup(new_id(), new_id(), EXPORT, None, "m"),
+        lambda: confkeep.history(new_id(), new_id()),
+        lambda: confkeep.devices(new_id()),
+        lambda: confkeep.receipt_of(new_id()),
+    ):
+        with pytest.raises(confkeep.BrokerUnavailable):
+            call()
     forget_environment()
 
 
