@@ -19,8 +19,9 @@ from confkeep.errors import InvalidBackup, NotInStore, StoreMissing
 from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from worker.cli.sending import Capture
 from worker.engine.versions import captured_at, versions_of
-from worker.store.repository.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER, EXPORT_NAME
-from worker.store.repository.reader import find_commit, id_in_header
+from worker.store.repository.backup import EXPORT_NAME
+from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER, id_in_header
+from worker.store.repository.reader import find_commit
 from worker.store.repository.tenant_repository import (
     TenantRepository,
     open_repository,

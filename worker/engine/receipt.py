@@ -27,8 +27,8 @@ from confkeep.settings import Settings
 from worker.engine.versions import changed_devices
 from worker.queue import dead_letters, inboxes
 from worker.store.history.index import open_index
-from worker.store.repository.backup import DEVICE_ID_HEADER
-from worker.store.repository.reader import find_commit, id_in_header
+from worker.store.repository.headers import DEVICE_ID_HEADER, id_in_header
+from worker.store.repository.reader import find_commit
 from worker.store.repository.tenant_repository import open_repository, repository_path, tenants_of
 from worker.store.writing.commit import describe_commit
 

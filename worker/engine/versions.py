@@ -9,21 +9,9 @@ import pygit2
 
 from confkeep.errors import NotInStore
 from worker.store.history.index import HistoryIndex, open_index
-from worker.store.repository.backup import (
-    BINARY_NAME,
-    DEVICE_ID_HEADER,
-    EXPORT_NAME,
-    Detail,
-    Version,
-    checked_uuid,
-)
-from worker.store.repository.reader import (
-    Pair,
-    devices_of,
-    find_commit,
-    id_in_header,
-    read_pair,
-)
+from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, Detail, Version, checked_uuid
+from worker.store.repository.headers import DEVICE_ID_HEADER, id_in_header
+from worker.store.repository.reader import Pair, devices_of, find_commit, read_pair
 from worker.store.repository.tenant_repository import TenantRepository, tells_damage
 
 

@@ -20,7 +20,7 @@ from pygit2.enums import FileMode, SortMode
 from confkeep.errors import InvalidInput
 from confkeep.models import LATEST_CAPTURE, MAX_MESSAGE_BYTES
 from worker.store.repository.backup import decode_text
-from worker.store.repository.reader import raw_message
+from worker.store.repository.headers import raw_message
 
 #: Seconds since 1970 of the last date that a capture may have.
 _LATEST_S: Final = int(LATEST_CAPTURE.timestamp())

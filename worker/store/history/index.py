@@ -40,16 +40,10 @@ from worker.store.history.index_keeper import DAMAGE_MARK as DAMAGE_MARK
 from worker.store.history.index_keeper import INDEX_NAME as INDEX_NAME
 from worker.store.history.index_keeper import IndexKeeper, raw_id, tells_damage_of_git
 from worker.store.history.index_rows import Entry, Unusable
-from worker.store.repository import reader
-from worker.store.repository.backup import (
-    BACKUP_ID_HEADER,
-    Detail,
-    Version,
-    checked_uuid,
-    pack_uuid,
-    unpack_uuid,
-)
+from worker.store.repository import headers, reader
+from worker.store.repository.backup import Detail, Version, checked_uuid, pack_uuid, unpack_uuid
 from worker.store.repository.detail import read_detail
+from worker.store.repository.headers import BACKUP_ID_HEADER
 from worker.store.repository.tenant_repository import TenantRepository
 
 _Value = TypeVar("_Value")
@@ -94,7 +88,7 @@ class HistoryIndex(IndexKeeper):
             found: dict[str, str] = {}
             for at in range(0, len(missing), 20):
                 commit = index_build.read_commit(self._git, missing[at : at + 20].hex())
-                backup_id = reader.id_in_header(commit.raw, BACKUP_ID_HEADER)
+                backup_id = headers.id_in_header(commit.raw, BACKUP_ID_HEADER)
                 if backup_id in backup_ids:
                     found.setdefault(backup_id, commit.sha)
             wanted = {pack_uuid(backup_id): backup_id for backup_id in backup_ids - found.keys()}
@@ -104,7 +98,7 @@ class HistoryIndex(IndexKeeper):
                         continue
                     commit = index_build.read_commit(self._git, file.sha_of(number).hex())
                     # Two ids may share a hash: the commit decides.
-                    if reader.id_in_header(commit.raw, BACKUP_ID_HEADER) == wanted[packed]:
+                    if headers.id_in_header(commit.raw, BACKUP_ID_HEADER) == wanted[packed]:
                         found[wanted[packed]] = commit.sha
                         break
         return found

@@ -19,13 +19,9 @@ from pygit2.enums import SortMode
 
 from confkeep.errors import RepositoryDamaged
 from worker.store.history.index_rows import Entry
-from worker.store.repository import reader
-from worker.store.repository.backup import (
-    BACKUP_ID_HEADER,
-    DEVICE_ID_HEADER,
-    Version,
-    pack_uuid,
-)
+from worker.store.repository import headers
+from worker.store.repository.backup import Version, pack_uuid
+from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER
 
 #: A callback that gets how many commits are done and how many there are.
 Progress = Callable[[int, int], None]
@@ -52,14 +48,14 @@ class RawCommit:
 
     def entry(self, changed: Sequence[bytes]) -> Entry:
         """What the index keeps of it."""
-        backup_id = reader.id_in_header(self.raw, BACKUP_ID_HEADER)
-        device_id = reader.id_in_header(self.raw, DEVICE_ID_HEADER)
+        backup_id = headers.id_in_header(self.raw, BACKUP_ID_HEADER)
+        device_id = headers.id_in_header(self.raw, DEVICE_ID_HEADER)
         return Entry(
             version=Version(
                 bytes.fromhex(self.sha),
                 self.committed_s,
                 None if backup_id is None else pack_uuid(backup_id),
-                reader.raw_message(self.raw),
+                headers.raw_message(self.raw),
             ),
             changed=changed,
             seen=None if device_id is None else pack_uuid(device_id),

@@ -15,11 +15,6 @@ EXPORT_NAME: Final = "export.rsc"
 BINARY_NAME: Final = "backup.bin"
 FILE_NAMES: Final = (EXPORT_NAME, BINARY_NAME)
 
-#: The extra header lines of a commit: its backup's id and device. The device stands there too
-#: because an unchanged backup has its parent's very tree, which does not tell whose it is.
-BACKUP_ID_HEADER: Final = b"backup-id"
-DEVICE_ID_HEADER: Final = b"device-id"
-
 _COMMIT_ID = re.compile(r"[0-9a-f]{4,40}")
 
 

@@ -13,9 +13,7 @@ from pygit2.enums import ObjectType
 
 from confkeep.errors import NotInStore, RemovedByRetention, RepositoryDamaged
 from worker.store.repository.backup import (
-    BACKUP_ID_HEADER,
     BINARY_NAME,
-    DEVICE_ID_HEADER,
     EXPORT_NAME,
     FILE_NAMES,
     Version,
@@ -23,6 +21,12 @@ from worker.store.repository.backup import (
     checked_file_name,
     checked_uuid,
     pack_uuid,
+)
+from worker.store.repository.headers import (
+    BACKUP_ID_HEADER,
+    DEVICE_ID_HEADER,
+    id_in_header,
+    raw_message,
 )
 from worker.store.repository.tenant_repository import TenantRepository, damage, tells_damage
 
@@ -214,24 +218,6 @@ def version_of(commit: pygit2.Commit) -> Version:
         None if backup_id is None else pack_uuid(backup_id),
         raw_message(raw),
     )
-
-
-def raw_message(raw_commit: bytes) -> bytes:
-    """The message of a raw commit as it was written; libgit2's drops newlines at its start."""
-    return raw_commit.partition(b"\n\n")[2]
-
-
-def id_in_header(raw_commit: bytes, header: bytes) -> str | None:
-    """The UUID in an extra header line of a raw commit; None when there is none."""
-    headers, _, _message = raw_commit.partition(b"\n\n")
-    for line in headers.split(b"\n"):
-        name, _, value = line.partition(b" ")
-        if name == header:
-            try:
-                return checked_uuid("header", value.decode("ascii", "replace"))
-            except ValueError:
-                return None
-    return None
 
 
 @tells_damage

@@ -30,8 +30,9 @@ from worker.store.git.refs import MAIN_REF
 from worker.store.history.index import DAMAGE_MARK, INDEX_NAME, open_index
 from worker.store.history.index_file import IndexFile, delete_file
 from worker.store.history.index_rows import Unusable
-from worker.store.repository import id_map, reader, recovery
-from worker.store.repository.backup import DEVICE_ID_HEADER, checked_uuid, pack_uuid
+from worker.store.repository import headers, id_map, recovery
+from worker.store.repository.backup import checked_uuid, pack_uuid
+from worker.store.repository.headers import DEVICE_ID_HEADER
 from worker.store.repository.id_map import IdMap, Rewrite
 from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.rewriting import prune
@@ -217,7 +218,7 @@ def _in_objects(objects: GitObjects, reachable: set[bytes], device_id: str) -> l
             found.append(f"object {id_.hex()} cannot be read: {data}")
         elif id_ in reachable and (
             (kind == TREE and entry in data)
-            or (kind == COMMIT and reader.id_in_header(data, DEVICE_ID_HEADER) == device_id)
+            or (kind == COMMIT and headers.id_in_header(data, DEVICE_ID_HEADER) == device_id)
         ):
             found.append(f"object {id_.hex()} names it; is there a tag?")
     return found

@@ -13,13 +13,9 @@ from confkeep.routeros.export import same_configuration
 from worker.store.git import pack
 from worker.store.history import index_build
 from worker.store.history.index_build import compare_trees, is_device
-from worker.store.repository import reader
-from worker.store.repository.backup import (
-    BACKUP_ID_HEADER,
-    BINARY_NAME,
-    DEVICE_ID_HEADER,
-    EXPORT_NAME,
-)
+from worker.store.repository import headers
+from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME
+from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER
 from worker.store.repository.tenant_repository import TenantRepository
 
 _EXPORT: Final = EXPORT_NAME.encode()
@@ -122,7 +118,7 @@ class Scan:
                 )
                 differences, uniform = compare_trees(old, tree, uniform)
                 changes = [(name, entry) for name, _old, entry in differences]
-            own = reader.id_in_header(commit.raw, DEVICE_ID_HEADER)
+            own = headers.id_in_header(commit.raw, DEVICE_ID_HEADER)
             device = self._captured(own, changes)
             before = folders.get(device) if device is not None else None
             self._note(changes)
@@ -137,7 +133,7 @@ class Scan:
                 committed_s=commit.committed_s,
                 device=device,
                 folder=folder,
-                backup_id=reader.id_in_header(commit.raw, BACKUP_ID_HEADER),
+                backup_id=headers.id_in_header(commit.raw, BACKUP_ID_HEADER),
                 changed=before is None or before.id != folder.id,
                 config_changed=self._config_changed(before, folder),
             )

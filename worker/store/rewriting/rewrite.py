@@ -22,7 +22,7 @@ from worker.store.git.root_tree import RootTree
 from worker.store.history import index_build
 from worker.store.history.index_build import RawCommit
 from worker.store.repository import id_map, recovery
-from worker.store.repository.backup import DEVICE_ID_HEADER
+from worker.store.repository.headers import DEVICE_ID_HEADER
 from worker.store.repository.id_map import RemovedBackup, Rewrite
 from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.writing.commit import move_main, write_pack

@@ -13,9 +13,7 @@ from worker.store.git.pack import PackObject, TreeEntry
 from worker.store.git.root_tree import RootTree
 from worker.store.history.index_rows import Entry
 from worker.store.repository.backup import (
-    BACKUP_ID_HEADER,
     BINARY_NAME,
-    DEVICE_ID_HEADER,
     EXPORT_NAME,
     Backup,
     Committed,
@@ -25,6 +23,7 @@ from worker.store.repository.backup import (
     pack_uuid,
 )
 from worker.store.repository.detail import detail_of
+from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER
 from worker.store.repository.reader import Pair
 from worker.store.repository.tenant_repository import TenantRepository
 

@@ -20,16 +20,10 @@ from worker.store.git import durable, flock, keep, pack, refs
 from worker.store.git.pack import PackEncoder
 from worker.store.git.root_tree import RootTree
 from worker.store.history.index import HistoryIndex, open_index
-from worker.store.repository import reader, recovery
-from worker.store.repository.backup import (
-    BACKUP_ID_HEADER,
-    DEVICE_ID_HEADER,
-    NOTHING_KNOWN,
-    Backup,
-    Committed,
-    Signature,
-)
+from worker.store.repository import headers, reader, recovery
+from worker.store.repository.backup import NOTHING_KNOWN, Backup, Committed, Signature
 from worker.store.repository.detail import detail_of
+from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER
 from worker.store.repository.id_map import RemovedBackup
 from worker.store.repository.tenant_repository import (
     DEFAULT_AUTHOR,
@@ -308,10 +302,10 @@ def describe_commit(
 ) -> Committed:
     """The answer that `Writer.commit_backups` gave, made again from a commit that has a `backup-id`."""
     raw = commit.read_raw()
-    device_id = reader.id_in_header(raw, DEVICE_ID_HEADER) or device_id
+    device_id = headers.id_in_header(raw, DEVICE_ID_HEADER) or device_id
     old, new = reader.read_change(repository, commit, device_id)
     return Committed(
-        backup_id=reader.id_in_header(raw, BACKUP_ID_HEADER) or "",
+        backup_id=headers.id_in_header(raw, BACKUP_ID_HEADER) or "",
         device_id=device_id,
         sha=str(commit.id),
         unchanged=old == new,
