@@ -21,6 +21,7 @@ from pydantic import (
 
 from confkeep.errors import InvalidBackup, InvalidId
 from confkeep.ids import checked_uuid
+from confkeep.labels import Labels, checked_label
 
 _MIB: Final = 1024 * 1024
 #: Most bytes of an export, encoded as UTF-8.
@@ -83,6 +84,10 @@ def _message(value: str) -> str:
     return value
 
 
+def _label(value: str | None) -> str | None:
+    return None if value is None else checked_label(value)
+
+
 def _capture_date(value: dt.datetime) -> dt.datetime:
     if not EARLIEST_CAPTURE <= value <= LATEST_CAPTURE:
         raise ValueError("must lie between 1970 and 2100")
@@ -90,6 +95,8 @@ def _capture_date(value: dt.datetime) -> dt.datetime:
 
 
 Identifier = Annotated[str, BeforeValidator(_canonical_id)]
+#: An empty one takes the label away; None leaves it as it is.
+Label = Annotated[str | None, AfterValidator(_label)]
 CaptureDate = Annotated[AwareDatetime, AfterValidator(_capture_date)]
 
 
@@ -127,7 +134,21 @@ class _Answer(_Model):
         )
 
 
-class BackupPayload(_Model):
+class _Labelled(_Model):
+    """What people call the device. At most 253 characters each; no control characters."""
+
+    device_name: Label = None
+    device_address: Label = None
+    device_model: Label = None
+    device_group: Label = None
+
+    @property
+    def labels(self) -> Labels:
+        """The labels that were given."""
+        return Labels(self.device_name, self.device_address, self.device_model, self.device_group)
+
+
+class BackupPayload(_Labelled):
     """One capture of one device, from a producer."""
 
     tenant_id: Identifier
@@ -144,6 +165,16 @@ class BackupPayload(_Model):
     captured_at: CaptureDate | None = None
 
 
+class NamingPayload(_Labelled):
+    """What people call a device from now on. It is no capture."""
+
+    tenant_id: Identifier
+    device_id: Identifier
+    message: Annotated[str, AfterValidator(_message)] = Field(repr=False)
+    #: The same id is committed once, ever.
+    backup_id: Identifier = Field(default_factory=lambda: str(uuid.uuid4()))
+
+
 class BackupFields(TypedDict, total=False):
     """The keys of a backup in `enqueue_backups`: the arguments of `enqueue_backup`."""
 
@@ -154,6 +185,10 @@ class BackupFields(TypedDict, total=False):
     message: Required[str]
     backup_id: str | uuid.UUID
     captured_at: dt.datetime | None
+    device_name: str | None
+    device_address: str | None
+    device_model: str | None
+    device_group: str | None
 
 
 class StagedReference(_Model):
@@ -169,7 +204,7 @@ class StagedReference(_Model):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class ReceivedBackup(_Model):
+class ReceivedBackup(_Labelled):
     """The keyword arguments of `backups.receive`: JSON, from any Celery client.
 
     The export is given in one of three ways, the binary in one of two or not at all.

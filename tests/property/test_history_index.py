@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from confkeep.routeros.own_name import own_name
 from tests.histories import (
     START_S,
     Stream,
@@ -101,7 +102,10 @@ def indexed(backups: Sequence[Backup], answers: Sequence[Committed]) -> list[Ent
                 answer.detail,
             ),
             changed=() if answer.unchanged else (pack_uuid(answer.device_id),),
-            seen=pack_uuid(answer.device_id),
+            device=pack_uuid(answer.device_id),
+            own_names={}
+            if answer.unchanged
+            else {pack_uuid(answer.device_id): own_name(backup.export)},
         )
         for backup, answer in zip(backups, answers, strict=True)
     ]
@@ -506,6 +510,10 @@ def test_no_flipped_bit_that_changes_an_answer_is_missed(store: Path) -> None:
         "UPDATE commits SET backup_id=NULL WHERE number=3",
         "UPDATE commits SET committed_s=committed_s+1 WHERE number=3",
         "INSERT INTO versions SELECT min(device), 119, 119, 0, 0, 0, 0, 0, NULL, 0 FROM versions",
+        "UPDATE own_names SET name='core2'",
+        "UPDATE labels SET name='core2'",
+        "DELETE FROM labels",
+        "INSERT INTO labels VALUES (x'00', 'core2', NULL, NULL, NULL, 0)",
     ],
 )
 def test_rows_that_fit_their_checksums_but_not_git(

@@ -56,7 +56,7 @@ STORE_FLOORS = (
 )
 #: Who works with the store.
 STORE_USERS = {"worker/cli", "tasks", "worker.git_store", "worker/engine"}
-STORE_KNOWS = {"confkeep.errors", "confkeep.ids", "confkeep.modes"}
+STORE_KNOWS = {"confkeep.errors", "confkeep.ids", "confkeep.labels", "confkeep.modes"}
 
 
 @functools.cache

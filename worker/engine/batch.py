@@ -12,7 +12,7 @@ from confkeep.models import Receipt
 from confkeep.observe import tracing
 from confkeep.observe.logs import get_logger
 from confkeep.queue import receipts, staging
-from confkeep.queue.entry import Entry
+from confkeep.queue.entry import NOWHERE, Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.queue.staged_bytes import Contents
 from confkeep.routeros.suspect import warning_of
@@ -20,7 +20,7 @@ from worker.observe import measure, metrics
 from worker.queue import dead_letters, totals
 from worker.queue.inbox import Batch, Inbox, Waiting
 from worker.queue.totals import Mark, RecentCommit
-from worker.store.repository.backup import Backup, Committed
+from worker.store.repository.backup import Backup, Committed, Naming
 from worker.store.writing.commit import Writer
 from worker.store.writing.stopwatch import Stopwatch
 
@@ -137,10 +137,10 @@ class BatchCommitter:
 
     def _build(
         self, batch: list[Waiting], watch: Stopwatch
-    ) -> tuple[list[Backup], dict[str, PoisonedBackup]]:
+    ) -> tuple[list[Backup | Naming], dict[str, PoisonedBackup]]:
         """The backups that can be committed, and by stream id why the others cannot."""
         entries = [waiting.entry for waiting in batch]
-        backups: list[Backup] = []
+        backups: list[Backup | Naming] = []
         poisoned: dict[str, PoisonedBackup] = {}
         read = self._read(entries)
         watch.lap("read")
@@ -166,14 +166,15 @@ class BatchCommitter:
 
     def _read(self, entries: list[Entry]) -> list[Contents | None]:
         found: dict[str, Contents | None] = {}
-        for where in sorted({entry.staging for entry in entries}):
+        for where in sorted({entry.staging for entry in entries} - {NOWHERE}):
             there = [entry for entry in entries if entry.staging == where]
             store = staging.of_entry(there[0], self._settings, self._client)
             ids = [entry.backup_id for entry in there]
             found.update(zip(ids, store.read(self._tenant_id, there), strict=True))
-        return [found[entry.backup_id] for entry in entries]
+        nothing = Contents(b"", None)
+        return [nothing if e.is_naming else found[e.backup_id] for e in entries]
 
-    def _commit(self, backups: list[Backup], watch: Stopwatch) -> list[Committed]:
+    def _commit(self, backups: list[Backup | Naming], watch: Stopwatch) -> list[Committed]:
         if not backups:
             return []
         for tries_left in range(_BUSY_TRIES - 1, -1, -1):
@@ -242,7 +243,9 @@ def _recent(receipt: Receipt) -> RecentCommit:
     )
 
 
-def _backup(entry: Entry, export: bytes, binary: bytes | None) -> Backup:
+def _backup(entry: Entry, export: bytes, binary: bytes | None) -> Backup | Naming:
+    if entry.is_naming:
+        return Naming(entry.backup_id, entry.device_id, entry.labels, entry.message)
     return Backup(
         backup_id=entry.backup_id,
         device_id=entry.device_id,
@@ -252,4 +255,5 @@ def _backup(entry: Entry, export: bytes, binary: bytes | None) -> Backup:
         captured_at=(
             None if entry.captured_at is None else dt.datetime.fromisoformat(entry.captured_at)
         ),
+        labels=entry.labels,
     )

@@ -24,22 +24,24 @@ here is synced, nothing here is the truth, and no error of the file reaches the 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
 
 import pygit2
+from pygit2.enums import SortMode
 
 from confkeep.errors import NotInStore
+from confkeep.labels import Labels
 from worker.store.history import index_build
 from worker.store.history.index_build import MergedHistory
 from worker.store.history.index_file import IndexFile
 from worker.store.history.index_keeper import DAMAGE_MARK as DAMAGE_MARK
 from worker.store.history.index_keeper import INDEX_NAME as INDEX_NAME
 from worker.store.history.index_keeper import IndexKeeper, raw_id, tells_damage_of_git
-from worker.store.history.index_rows import Entry, Unusable
+from worker.store.history.index_rows import Entry, Unusable, labels_of
 from worker.store.repository import headers, reader
 from worker.store.repository.backup import Detail, Version, checked_uuid, pack_uuid, unpack_uuid
 from worker.store.repository.detail import read_detail
@@ -156,11 +158,79 @@ class HistoryIndex(IndexKeeper):
             lambda history: dict(history.seen),
         )
         for entry in above:
-            seen_s.update(dict.fromkeys(entry.devices, entry.version.committed_s))
+            seen_s.update(dict.fromkeys(entry.seen, entry.version.committed_s))
         return {
             unpack_uuid(device): dt.datetime.fromtimestamp(at_s, dt.UTC)
             for device, at_s in seen_s.items()
         }
+
+    @tells_damage_of_git
+    def labels(
+        self, device_ids: Collection[str], tip: pygit2.Oid | str | None
+    ) -> dict[str, Labels]:
+        """What those devices are called that ever had labels, up to `tip` or a later commit.
+
+        Raises:
+            RepositoryDamaged: git itself cannot be read.
+        """
+        wanted = {pack_uuid(device_id): device_id for device_id in device_ids}
+        found = self._labels(tip, lambda file: file.labels(wanted))
+        return {wanted[device]: labels for device, labels in found.items() if device in wanted}
+
+    @tells_damage_of_git
+    def all_labels(self, tip: pygit2.Oid | str | None) -> dict[str, Labels]:
+        """As `labels`, of all devices."""
+        found = self._labels(tip, IndexFile.all_labels)
+        return {unpack_uuid(device): labels for device, labels in found.items()}
+
+    def _labels(
+        self,
+        tip: pygit2.Oid | str | None,
+        of_file: Callable[[IndexFile], dict[bytes, Labels]],
+    ) -> dict[bytes, Labels]:
+        raw_tip = raw_id(tip)
+        if raw_tip is None:
+            return {}
+        try:
+            with self._reading() as file:
+                _newest, missing = self._locate(file, raw_tip)
+                known = of_file(file)
+        except Unusable as error:
+            self._note(error)
+            order = SortMode.TOPOLOGICAL | SortMode.REVERSE
+            walk = self._git.walk(pygit2.Oid(raw=raw_tip), order)
+            return labels_of(self._heads(str(commit.id) for commit in walk))
+        oldest_first = range(len(missing) - 20, -1, -20)
+        return known | labels_of(self._heads(missing[at : at + 20].hex() for at in oldest_first))
+
+    @tells_damage_of_git
+    def own_names(self, tip: pygit2.Oid | str | None) -> dict[str, str | None]:
+        """What the newest export of each device calls it, up to `tip` or a later commit; None for one
+        that does not.
+
+        Raises:
+            RepositoryDamaged: git itself cannot be read.
+        """
+        raw_tip = raw_id(tip)
+        if raw_tip is None:
+            return {}
+        try:
+            with self._reading() as file:
+                _newest, missing = self._locate(file, raw_tip)
+                found, below = file.own_names(), file.root.tip
+        except Unusable as error:
+            self._note(error)
+            found = index_build.own_names(self._git, raw_tip)
+        else:
+            parent = None if below is None else below.hex()
+            above = index_build.linear_entries(self._git, parent, missing)
+            changed = {device for entry in above for device in entry.changed}
+            found |= index_build.own_names(self._git, raw_tip, changed)
+        return {unpack_uuid(device): name for device, name in found.items()}
+
+    def _heads(self, shas: Iterable[str]) -> Iterator[Entry]:
+        """What commits say in their headers; which devices they changed is not looked at."""
+        return (index_build.read_commit(self._git, sha).entry(()) for sha in shas)
 
     @tells_damage_of_git
     def devices(self, tip: pygit2.Oid | str | None) -> dict[str, tuple[int, Version]]:

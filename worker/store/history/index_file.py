@@ -8,6 +8,8 @@ for readers who may not write, where a write-ahead log does not.
     commits   every commit by its number, parents first
     versions  a device and a position: a commit that changed the device, and what its files tell
     devices   when each device was last backed up, changed or not
+    labels    what people call each device
+    own_names what the newest export of each device calls it
 
 In a history without merges a version's position is its commit's number. Up to the newest merge, the
 base, it only says where the version stands in the order of `git log -- DEVICE`.
@@ -28,16 +30,19 @@ import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from confkeep import modes
+from confkeep.labels import Labels
 from worker.store.history.index_rows import (
     NO_DETAIL,
     PUT_COMMIT,
     PUT_DEVICE,
+    PUT_LABELS,
+    PUT_OWN_NAME,
     PUT_STATE,
     PUT_VERSION,
     SCHEMA,
@@ -48,6 +53,8 @@ from worker.store.history.index_rows import (
     Unusable,
     cells_of,
     checked,
+    labels_of,
+    labels_of_row,
     sqlite_errors,
     version_of,
     with_crc,
@@ -55,7 +62,7 @@ from worker.store.history.index_rows import (
 from worker.store.repository.backup import Detail, Version
 
 #: Grows with every change of what the rows mean. A file of another format is rebuilt.
-FORMAT: Final = 3
+FORMAT: Final = 4
 
 #: A reader waits so long for the writer's transaction.
 _BUSY_S: Final = 2.0
@@ -178,11 +185,33 @@ class IndexFile:
         with sqlite_errors():
             return dict(map(checked, self._db.execute("SELECT * FROM devices")))
 
+    def labels(self, devices: Iterable[bytes]) -> dict[bytes, Labels]:
+        """Those of the devices that have any."""
+        found = {}
+        with sqlite_errors():
+            for device in devices:
+                row = self._db.execute("SELECT * FROM labels WHERE device=?", (device,)).fetchone()
+                if row is not None:
+                    found[device] = labels_of_row(row)
+        return found
+
+    def all_labels(self) -> dict[bytes, Labels]:
+        """Those of all devices that have any."""
+        with sqlite_errors():
+            return {row[0]: labels_of_row(row) for row in self._db.execute("SELECT * FROM labels")}
+
+    def own_names(self) -> dict[bytes, str | None]:
+        """What the newest export of each device calls it; None for one that does not."""
+        with sqlite_errors():
+            return dict(map(checked, self._db.execute("SELECT * FROM own_names")))
+
     def knows(self, device: bytes) -> bool:
         """Whether any row names the device."""
         with sqlite_errors():
             found = self._db.execute(
-                "SELECT 1 FROM devices WHERE device=?1 UNION SELECT 1 FROM versions WHERE device=?1",
+                "SELECT 1 FROM devices WHERE device=?1 UNION SELECT 1 FROM versions WHERE device=?1"
+                " UNION SELECT 1 FROM labels WHERE device=?1"
+                " UNION SELECT 1 FROM own_names WHERE device=?1",
                 (device,),
             )
             return found.fetchone() is not None
@@ -281,9 +310,10 @@ class IndexFile:
             for number, entry in enumerate(entries, self.root.commits):
                 cells = cells_of(entry.version.detail)
                 versions += ((name, number, number, *cells) for name in entry.changed)
-                seen.update(dict.fromkeys(entry.devices, entry.version.committed_s))
+                seen.update(dict.fromkeys(entry.seen, entry.version.committed_s))
             if entries:
-                self._add(entries, versions, seen, self.root.base, synced=synced)
+                labels = labels_of(entries)
+                self._add(entries, versions, seen, labels, self.root.base, synced=synced)
         return True
 
     def append_base(
@@ -291,6 +321,7 @@ class IndexFile:
         commits: Sequence[Entry],
         versions: Mapping[bytes, Sequence[Version]],
         seen: Mapping[bytes, int],
+        labels: Mapping[bytes, Labels],
     ) -> None:
         """Begin an empty index with a history that has merges.
 
@@ -298,6 +329,7 @@ class IndexFile:
             commits: all of them, parents first; the last one is the base.
             versions: what `git log -- DEVICE` lists for each device, oldest first.
             seen: when each device was last backed up.
+            labels: what each device is called.
         """
         with self._writing() as synced:
             if self.root.commits:
@@ -308,13 +340,14 @@ class IndexFile:
                 for device, listed in versions.items()
                 for position, version in enumerate(listed)
             )
-            self._add(commits, rows, seen, len(commits) - 1, synced=synced)
+            self._add(commits, rows, seen, labels, len(commits) - 1, synced=synced)
 
     def _add(
         self,
         entries: Sequence[Entry],
         versions: Iterable[tuple[Any, ...]],
         seen: Mapping[bytes, int],
+        labels: Mapping[bytes, Labels],
         base: int,
         *,
         synced: bool,
@@ -327,6 +360,12 @@ class IndexFile:
         self._db.executemany(PUT_COMMIT, map(with_crc, rows))
         self._db.executemany(PUT_VERSION, map(with_crc, versions))
         self._db.executemany(PUT_DEVICE, map(with_crc, seen.items()))
+        rows_of_labels = ((device, *astuple(each)) for device, each in labels.items())
+        self._db.executemany(PUT_LABELS, map(with_crc, rows_of_labels))
+        own_names: dict[bytes, str | None] = {}
+        for entry in entries:
+            own_names.update(entry.own_names)
+        self._db.executemany(PUT_OWN_NAME, map(with_crc, own_names.items()))
         # The first one that is synced needs no mark. Of a writer who goes on the next ones do.
         self._marked = not synced or self._appended
         self._appended = True

@@ -9,6 +9,7 @@ from typing import Final
 
 from confkeep.errors import InvalidId
 from confkeep.ids import checked_uuid as checked_uuid
+from confkeep.labels import NO_LABELS, Labels
 
 #: The two files of a device's subtree.
 EXPORT_NAME: Final = "export.rsc"
@@ -86,11 +87,23 @@ class Backup:
     message: str
     #: Becomes the author's date; None: the time of the commit.
     captured_at: dt.datetime | None = None
+    #: Where they say nothing, the device's last ones stay.
+    labels: Labels = NO_LABELS
 
     @property
     def size_bytes(self) -> int:
         """Bytes of both files."""
         return len(self.export) + len(self.binary or b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """New labels of a device, committed like a backup. It is no capture."""
+
+    backup_id: str
+    device_id: str
+    labels: Labels
+    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ class Scanned:
     config_changed: bool = False
     #: What a commit that is no capture changed.
     changes: tuple[Change, ...] = ()
+    #: It changed a device's labels.
+    naming: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +121,18 @@ class Scan:
                 differences, uniform = compare_trees(old, tree, uniform)
                 changes = [(name, entry) for name, _old, entry in differences]
             own = headers.id_in_header(commit.raw, DEVICE_ID_HEADER)
-            device = self._captured(own, changes)
+            naming = headers.is_naming(commit.raw)
+            device = None if naming else self._captured(own, changes)
             before = folders.get(device) if device is not None else None
             self._note(changes)
             folder = folders.get(device) if device is not None else None
             if device is None or folder is None:
                 yield Scanned(
-                    bytes.fromhex(commit.sha), commit.committed_s, None, changes=tuple(changes)
+                    bytes.fromhex(commit.sha),
+                    commit.committed_s,
+                    None,
+                    changes=tuple(changes),
+                    naming=naming,
                 )
                 continue
             yield Scanned(

@@ -21,8 +21,7 @@ from worker.store.git.pack import PackEncoder, PackObject
 from worker.store.git.root_tree import RootTree
 from worker.store.history import index_build
 from worker.store.history.index_build import RawCommit
-from worker.store.repository import id_map, recovery
-from worker.store.repository.headers import DEVICE_ID_HEADER
+from worker.store.repository import headers, id_map, recovery
 from worker.store.repository.id_map import RemovedBackup, Rewrite
 from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.writing.commit import move_main, write_pack
@@ -254,9 +253,7 @@ def _with(raw: bytes, tree: str, parents: Sequence[str], *, nameless: bool) -> b
         at = raw.index(b"\n", at) + 1
     rest = raw[at:]
     if nameless:
-        headers, separator, message = rest.partition(b"\n\n")
-        lines = headers.split(b"\n")
-        kept = (line for line in lines if not line.startswith(DEVICE_ID_HEADER + b" "))
-        rest = b"\n".join(kept) + separator + message
+        lines, separator, message = rest.partition(b"\n\n")
+        rest = b"\n".join(headers.without_device(lines.split(b"\n"))) + separator + message
     parent_lines = b"".join(b"parent %s\n" % parent.encode() for parent in parents)
     return b"tree %s\n%s%s" % (tree.encode(), parent_lines, rest)

@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
 import pygit2
 
 from confkeep.errors import RepositoryDamaged
+from confkeep.labels import NO_LABELS, Labels
+from confkeep.routeros.own_name import own_name
 from worker.store.git import pack
 from worker.store.git.pack import PackObject, TreeEntry
 from worker.store.git.root_tree import RootTree
 from worker.store.history.index_rows import Entry
+from worker.store.repository import headers
 from worker.store.repository.backup import (
     BINARY_NAME,
     EXPORT_NAME,
+    NOTHING_KNOWN,
     Backup,
     Committed,
+    Detail,
+    Naming,
     Signature,
     Version,
     encode_text,
     pack_uuid,
 )
 from worker.store.repository.detail import detail_of
-from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER
 from worker.store.repository.reader import Pair
 from worker.store.repository.tenant_repository import TenantRepository
 
 _FILE_MODE = b"100644"
 _EXPORT = EXPORT_NAME.encode()
 _BINARY = BINARY_NAME.encode()
+_NO_LABELS: Final[Mapping[str, Labels]] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -58,11 +67,13 @@ class Batch:
         parent: str | None,
         now_s: int,
         kept: tuple[str, RootTree] | None = None,
+        labels: Mapping[str, Labels] = _NO_LABELS,
     ) -> None:
         """Start on the commit `parent` (40 hex digits; None: an empty repository).
 
         Args:
             kept: a commit and its root tree, which this batch may change.
+            labels: those that the devices have in `parent`; a device that never had any is not there.
 
         Raises:
             RepositoryDamaged: the commit or its tree cannot be read.
@@ -77,6 +88,7 @@ class Batch:
             self._root_id = bytes.fromhex(commit[5:45].decode("ascii", "replace"))
         self.root = self._root_of(parent, kept)
         self._devices: dict[str, _Device] = {}
+        self._labels = dict(labels)
         #: Ids of objects that need not be stored.
         self._known = {self._root_id}
         #: What the history index is to learn of the batch.
@@ -92,12 +104,15 @@ class Batch:
         """What the pack of the batch holds; a base comes before its deltas."""
         return [*self._commits, *self._roots, *self._folders, *self._files]
 
-    def add(self, backup: Backup) -> Committed:
+    def add(self, backup: Backup | Naming) -> Committed:
         """Make the commit of `backup` on top of those before it.
 
         Raises:
             RepositoryDamaged: the device's last version cannot be read.
         """
+        if isinstance(backup, Naming):
+            self._commit(backup)
+            return describe(backup, self.tip or "", NOTHING_KNOWN, self._now_s, unchanged=True)
         device = self._devices.get(backup.device_id)
         if device is None:
             device = self._devices[backup.device_id] = self._last_version(backup.device_id)
@@ -128,28 +143,44 @@ class Batch:
                 self._known.add(self._root_id)
                 self._roots.append(self.root.to_store(self._root_id))
         device.folder_id, device.export_id, device.export = folder_id, export_id, backup.export
-        commit = encode_commit(
-            self._root_id.hex(), self.tip, backup, self._repository.author, self._now_s
+        detail = detail_of(old_export, Pair(backup.export, backup.binary))
+        self._commit(backup, detail, unchanged=unchanged)
+        return describe(backup, self.tip or "", detail, self._now_s, unchanged=unchanged)
+
+    def _commit(
+        self, backup: Backup | Naming, detail: Detail | None = None, *, unchanged: bool = True
+    ) -> None:
+        """Make the commit with the root tree as it is now."""
+        before = self._labels.get(backup.device_id)
+        labels = before
+        if backup.labels:
+            labels = backup.labels.over(before or NO_LABELS)
+            self._labels[backup.device_id] = labels
+        data = encode_commit(
+            self._root_id.hex(), self.tip, backup, labels, self._repository.author, self._now_s
         )
-        commit_id = pack.object_id(pack.COMMIT, commit)
-        self._commits.append(PackObject(pack.COMMIT, commit_id, commit))
-        self.tip = commit_id.hex()
-        answer = describe(backup, self.tip, old_export, unchanged, self._now_s)
-        packed = pack_uuid(backup.device_id)
+        id_ = pack.object_id(pack.COMMIT, data)
+        self._commits.append(PackObject(pack.COMMIT, id_, data))
+        self.tip = id_.hex()
+        device, own_names = pack_uuid(backup.device_id), {}
+        if isinstance(backup, Backup) and not unchanged:
+            own_names[device] = own_name(backup.export)
         self.indexed.append(
             Entry(
                 version=Version(
-                    commit_id,
+                    id_,
                     self._now_s,
                     pack_uuid(backup.backup_id),
                     encode_text(backup.message),
-                    answer.detail,
+                    detail,
                 ),
-                changed=() if unchanged else (packed,),
-                seen=packed,
+                changed=() if unchanged else (device,),
+                device=device,
+                captured=isinstance(backup, Backup),
+                labels=None if labels == before else labels,
+                own_names=own_names,
             )
         )
-        return answer
 
     def _store_file(self, id_: bytes, data: bytes) -> None:
         if id_ in self._known:
@@ -217,26 +248,35 @@ def _encode_folder(export_id: bytes, binary_id: bytes | None, others: list[TreeE
 
 
 def encode_commit(
-    tree: str, parent: str | None, backup: Backup, author: Signature, now_s: int
+    tree: str,
+    parent: str | None,
+    backup: Backup | Naming,
+    labels: Labels | None,
+    author: Signature,
+    now_s: int,
 ) -> bytes:
-    """A raw commit object with the backup's id and device as extra header lines.
+    """A raw commit object with the backup's extra header lines (`worker.store.repository.headers`).
 
     Format: header lines (tree, parent, author, committer), then extra headers, an empty line, and
     the message as it came.
+
+    Args:
+        labels: all that the device has from now on; None if it never had any.
     """
     who = f"{author.name} <{author.email}>".encode()
+    captured_at = backup.captured_at if isinstance(backup, Backup) else None
     author_s, offset = now_s, b"+0000"
-    if backup.captured_at is not None:
-        author_s = int(backup.captured_at.timestamp())
-        offset = backup.captured_at.strftime("%z")[:5].encode()
+    if captured_at is not None:
+        author_s = int(captured_at.timestamp())
+        offset = captured_at.strftime("%z")[:5].encode()
+    naming = isinstance(backup, Naming)
     return b"".join(
         (
             b"tree %s\n" % tree.encode(),
             b"parent %s\n" % parent.encode() if parent is not None else b"",
             b"author %s %d %s\n" % (who, author_s, offset),
             b"committer %s %d +0000\n" % (who, now_s),
-            b"%s %s\n" % (DEVICE_ID_HEADER, backup.device_id.encode()),
-            b"%s %s\n" % (BACKUP_ID_HEADER, backup.backup_id.encode()),
+            headers.encode(backup.device_id, backup.backup_id, labels, naming=naming),
             b"\n",
             encode_text(backup.message),
         )
@@ -244,7 +284,7 @@ def encode_commit(
 
 
 def describe(
-    backup: Backup, sha: str, old_export: bytes | None, unchanged: bool, now_s: int
+    backup: Backup | Naming, sha: str, detail: Detail, now_s: int, *, unchanged: bool
 ) -> Committed:
     """The answer for a backup that became the commit `sha`."""
     return Committed(
@@ -253,5 +293,5 @@ def describe(
         sha=sha,
         unchanged=unchanged,
         committed_at=dt.datetime.fromtimestamp(now_s, dt.UTC),
-        detail=detail_of(old_export, Pair(backup.export, backup.binary)),
+        detail=detail,
     )

@@ -21,7 +21,7 @@ from worker.store.git.pack import PackEncoder
 from worker.store.git.root_tree import RootTree
 from worker.store.history.index import HistoryIndex, open_index
 from worker.store.repository import headers, reader, recovery
-from worker.store.repository.backup import NOTHING_KNOWN, Backup, Committed, Signature
+from worker.store.repository.backup import NOTHING_KNOWN, Backup, Committed, Naming, Signature
 from worker.store.repository.detail import detail_of
 from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER
 from worker.store.repository.id_map import RemovedBackup
@@ -64,7 +64,7 @@ class Writer:
 
     def commit_backups(
         self,
-        backups: Sequence[Backup],
+        backups: Sequence[Backup | Naming],
         *,
         now_s: int | None = None,
         watch: Stopwatch | None = None,
@@ -121,7 +121,9 @@ class Writer:
                 finish(self.repository.path, [answer.sha for answer in found.values()])
         return found
 
-    def _commit(self, backups: Sequence[Backup], now_s: int, watch: Stopwatch) -> list[Committed]:
+    def _commit(
+        self, backups: Sequence[Backup | Naming], now_s: int, watch: Stopwatch
+    ) -> list[Committed]:
         repository = self.repository
         # 1. The ref is read once: this value is the parent, and what step 7 compares with.
         parent = refs.read_main(repository.path)
@@ -138,7 +140,8 @@ class Writer:
         # 3. Blobs, trees and commits, in memory.
         # The kept tree is taken out for good: if this batch fails, what it made of the tree is of no use.
         kept, self._root = self._root, None
-        batch = Batch(repository, parent, now_s, kept)
+        labels = self.index.labels(set(device_ids.values()), parent)
+        batch = Batch(repository, parent, now_s, kept, labels)
         answers = []
         for backup in backups:
             answer = done.get(backup.backup_id)
@@ -303,12 +306,16 @@ def describe_commit(
     """The answer that `Writer.commit_backups` gave, made again from a commit that has a `backup-id`."""
     raw = commit.read_raw()
     device_id = headers.id_in_header(raw, DEVICE_ID_HEADER) or device_id
-    old, new = reader.read_change(repository, commit, device_id)
+    if headers.is_naming(raw):
+        unchanged, detail = True, NOTHING_KNOWN
+    else:
+        old, new = reader.read_change(repository, commit, device_id)
+        unchanged, detail = old == new, detail_of(old.export, new)
     return Committed(
         backup_id=headers.id_in_header(raw, BACKUP_ID_HEADER) or "",
         device_id=device_id,
         sha=str(commit.id),
-        unchanged=old == new,
+        unchanged=unchanged,
         committed_at=dt.datetime.fromtimestamp(commit.commit_time, dt.UTC),
-        detail=detail_of(old.export, new),
+        detail=detail,
     )

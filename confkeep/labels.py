@@ -1,0 +1,54 @@
+"""Labels: what people call a device, whose identity is a UUID."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import astuple, dataclass, fields
+from typing import Final
+
+#: Most characters of a label: those of a host name (RFC 1035, 2.3.4).
+MAX_LABEL_CHARACTERS: Final = 253
+
+#: Unicode's categories that no label may have: control characters, halves of characters, ends of
+#: lines and paragraphs.
+_FORBIDDEN: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+#: Characters that turn the direction of text around: they let one name look like another.
+_TURNS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """A device's labels; None where nothing is said, an empty text where one is taken away."""
+
+    name: str | None = None
+    address: str | None = None
+    model: str | None = None
+    group: str | None = None
+
+    def __bool__(self) -> bool:
+        return any(value is not None for value in astuple(self))
+
+    def over(self, older: Labels) -> Labels:
+        """These labels, and the older ones where these say nothing."""
+        pairs = zip(astuple(self), astuple(older), strict=True)
+        return Labels(*((old if new is None else new) or None for new, old in pairs))
+
+
+NO_LABELS: Final = Labels()
+
+#: The names of the four, as they stand in `Labels`.
+LABEL_NAMES: Final = tuple(each.name for each in fields(Labels))
+
+
+def checked_label(value: str) -> str:
+    """A label without the white space around it.
+
+    Raises:
+        ValueError: says the limit that it breaks, and repeats nothing of it.
+    """
+    text = value.strip()
+    if len(text) > MAX_LABEL_CHARACTERS:
+        raise ValueError(f"must be at most {MAX_LABEL_CHARACTERS} characters, is {len(text)}")
+    if any(c in _TURNS or unicodedata.category(c) in _FORBIDDEN for c in text):
+        raise ValueError("must not contain control characters")
+    return text

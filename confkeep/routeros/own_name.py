@@ -1,0 +1,53 @@
+"""What an export calls its device: RouterOS's identity, or another maker's host name."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from confkeep.labels import checked_label
+
+#: RouterOS, on one line or below its menu: `/system identity set name="core 1"`. Between the two there
+#: may be a line's end, comments, and the white space of a line that goes on.
+_IDENTITY: Final = re.compile(
+    rb"""^/system[ ]identity (?:\s|\#[^\n]*\n|\\\r?\n)+
+    set \b (?:[^\n]*?\s)?? name= (?: "((?:[^"\\]|\\.)*)" | ([^\s"]+) )""",
+    re.MULTILINE | re.VERBOSE | re.DOTALL,
+)
+#: `hostname core1` of IOS and its like, FortiOS's `set hostname "core1"`, Junos's `host-name core1;`.
+_HOST_NAME: Final = re.compile(
+    rb"""^[ \t]*(?:set[ \t]+)?(?:system[ \t]+)?host-?name[ \t]+"?([^\s";]+)"?;?[ \t\r]*$""",
+    re.MULTILINE,
+)
+#: RouterOS's escapes within quotes, and two hexadecimal digits for any byte (manual, "Scripting").
+_ESCAPE: Final = re.compile(rb"\\(?:\r?\n[ ]*|([0-9A-F]{2})|(.))", re.DOTALL)
+_ESCAPED: Final = {b"_": b" ", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b"}
+
+
+def own_name(export: bytes | None) -> str | None:
+    """The name; None if the export has none that can be a label."""
+    if export is None:
+        return None
+    found = None
+    # By `find`: an expression takes many times as long to see that it is not there.
+    if b"/system identity" in export:
+        found = _IDENTITY.search(export)
+    if found is not None:
+        raw = found[2] if found[1] is None else _ESCAPE.sub(_unescaped, found[1])
+    else:
+        if b"name " not in export:
+            return None
+        found = _HOST_NAME.search(export)
+        if found is None:
+            return None
+        raw = found[1]
+    try:
+        return checked_label(raw.decode("utf-8")) or None
+    except ValueError:
+        return None
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    if found[1] is not None:
+        return bytes.fromhex(found[1].decode())
+    return b"" if found[2] is None else _ESCAPED.get(found[2], found[2])
