@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from confkeep.labels import checked_label
-
 #: RouterOS, on one line or below its menu: `/system identity set name="core 1"`. Between the two there
 #: may be a line's end, comments, and the white space of a line that goes on.
 _IDENTITY: Final = re.compile(
@@ -19,13 +17,15 @@ _HOST_NAME: Final = re.compile(
     rb"""^[ \t]*(?:set[ \t]+)?(?:system[ \t]+)?host-?name[ \t]+"?([^\s";]+)"?;?[ \t\r]*$""",
     re.MULTILINE,
 )
+#: Longer than any device takes: RouterOS's identity has at most 64, a host name 253.
+_MOST_CHARACTERS: Final = 253
 #: RouterOS's escapes within quotes, and two hexadecimal digits for any byte (manual, "Scripting").
 _ESCAPE: Final = re.compile(rb"\\(?:\r?\n[ ]*|([0-9A-F]{2})|(.))", re.DOTALL)
 _ESCAPED: Final = {b"_": b" ", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b"}
 
 
 def own_name(export: bytes | None) -> str | None:
-    """The name; None if the export has none that can be a label."""
+    """The name; None if the export has none, or one that is no text to be shown."""
     if export is None:
         return None
     found = None
@@ -42,9 +42,10 @@ def own_name(export: bytes | None) -> str | None:
             return None
         raw = found[1]
     try:
-        return checked_label(raw.decode("utf-8")) or None
-    except ValueError:
+        name = raw.decode("utf-8").strip()
+    except UnicodeDecodeError:
         return None
+    return name if name.isprintable() and 0 < len(name) <= _MOST_CHARACTERS else None
 
 
 def _unescaped(found: re.Match[bytes]) -> bytes:

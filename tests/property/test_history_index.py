@@ -208,7 +208,7 @@ def small_store(store: Path, *, commits: int = 120, devices: int = 5) -> tuple[P
     """A repository written by the store, with its index."""
     path, names = store / f"{uuid.uuid4()}.git", device_ids(devices)
     with open_for_writing(path) as writer:
-        writer.commit_backups(random_backups(names, commits, 1))
+        writer.commit_backups(random_backups(names, commits, 1, labelled=True))
     assert catch_up(path)
     return path, names
 
