@@ -16,7 +16,6 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.staged_bytes import Contents
 from confkeep.settings import Settings, get_settings
 from worker.cli import running
-from worker.cli.lookup import find_one
 from worker.cli.show import print_export
 from worker.cli.terminal import (
     Terminal,
@@ -27,6 +26,7 @@ from worker.cli.terminal import (
     size_text,
 )
 from worker.cli.waking import wake
+from worker.engine.resolver import find_one
 from worker.queue import dead_letters
 from worker.queue.dead_letters import DeadLetter
 

@@ -23,12 +23,12 @@ from confkeep.settings import get_settings
 from worker.cli import exports_folder, interrupts, one_machine
 from worker.cli.diff import print_diff
 from worker.cli.history import print_versions
-from worker.cli.lookup import MIN_PREFIX
 from worker.cli.running import DEFAULT_DATA
 from worker.cli.samples import SampleDevice
 from worker.cli.sending import Sender
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.cli.waiting import SILENCE_S, Receipts
+from worker.engine.resolver import MIN_PREFIX
 from worker.engine.versions import Wanted, device_rows, rows_of
 from worker.store.git.git_process import Git
 from worker.store.repository.reader import devices_of

@@ -11,9 +11,9 @@ import pygit2
 
 from confkeep.errors import NotInStore
 from confkeep.settings import get_settings
-from worker.cli.lookup import find_device, open_tenant
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable, size_text
 from worker.engine.diff import hunks
+from worker.engine.resolver import find_device, open_tenant
 from worker.engine.versions import captured_at, last_versions
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, decode_text
 from worker.store.repository.reader import Pair, find_commit, read_pair

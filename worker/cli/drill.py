@@ -15,7 +15,6 @@ from confkeep.errors import RestoreFailed
 from confkeep.settings import get_settings
 from worker.cli import drill_page, running
 from worker.cli.each import Failures
-from worker.cli.lookup import paths_of
 from worker.cli.terminal import (
     Terminal,
     count_text,
@@ -24,6 +23,7 @@ from worker.cli.terminal import (
     pass_terminal,
     size_text,
 )
+from worker.engine.resolver import paths_of
 from worker.store.git.durable import file_system_errors, replace_file
 from worker.store.upkeep.drill import SAMPLE, drill_repository
 from worker.store.upkeep.drill_report import DrillReport, Restored

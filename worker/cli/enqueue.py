@@ -11,9 +11,10 @@ import click
 from confkeep import BackupPayload, enqueue_backups
 from confkeep.errors import InvalidInput, NotInStore, StoreMissing
 from confkeep.settings import get_settings
-from worker.cli import lookup, running
+from worker.cli import running
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.cli.waiting import Receipts
+from worker.engine import resolver
 
 
 @click.command("enqueue")
@@ -106,9 +107,9 @@ def command(
 
 def _ids(tenant: str, device: str) -> tuple[str, str]:
     store = get_settings().git_store_path
-    tenant_id = lookup.find_tenant(store, tenant)
+    tenant_id = resolver.find_tenant(store, tenant)
     try:
-        return tenant_id, lookup.find_device_of(store, tenant_id, device)
+        return tenant_id, resolver.find_device_of(store, tenant_id, device)
     except (StoreMissing, NotInStore):
         # A tenant without a repository has no devices yet.
         raise InvalidInput(

@@ -7,9 +7,9 @@ import click
 from confkeep.observe import logs
 from confkeep.settings import get_settings
 from worker.cli import running
-from worker.cli.lookup import find_device_of, find_tenant
 from worker.cli.terminal import Terminal, count_text, pass_terminal
 from worker.engine import forget
+from worker.engine.resolver import find_device_of, find_tenant
 
 
 @click.command("forget-device")

@@ -8,9 +8,9 @@ from confkeep.observe import logs
 from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.forget_device import confirm
-from worker.cli.lookup import find_tenant
 from worker.cli.terminal import Terminal, count_text, pass_terminal
 from worker.engine import forget
+from worker.engine.resolver import find_tenant
 
 
 @click.command("forget-tenant")

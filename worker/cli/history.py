@@ -13,8 +13,8 @@ from rich.text import Text
 from confkeep.errors import InvalidInput
 from confkeep.settings import get_settings
 from worker.cli.each import Failures
-from worker.cli.lookup import find_device, open_tenant
 from worker.cli.terminal import Terminal, count_text, date_text, first_line, pass_terminal
+from worker.engine.resolver import find_device, open_tenant
 from worker.engine.versions import DeviceRow, Row, Wanted, device_rows, last_versions, rows_of
 from worker.store.repository.reader import devices_of
 from worker.store.repository.tenant_repository import (

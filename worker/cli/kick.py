@@ -8,9 +8,9 @@ from confkeep.broker.connections import get_client
 from confkeep.broker.keys import shard_of
 from confkeep.settings import get_settings
 from worker.cli import running
-from worker.cli.lookup import find_tenant
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.cli.waking import wake
+from worker.engine.resolver import find_tenant
 from worker.queue import backoff, inboxes
 
 

@@ -11,9 +11,9 @@ from confkeep.errors import NoReceipt, PoisonedBackup
 from confkeep.ids import checked_uuid
 from confkeep.settings import Settings, get_settings
 from worker.cli import running
-from worker.cli.lookup import find_tenant
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable
 from worker.engine.receipt import Answer, find_receipt
+from worker.engine.resolver import find_tenant
 from worker.process.waits import advice
 
 #: What the states of a record mean to a person.

@@ -9,7 +9,6 @@ import click
 from confkeep.broker.connections import get_client
 from confkeep.settings import get_settings
 from worker.cli import running
-from worker.cli.lookup import find_one
 from worker.cli.terminal import (
     Terminal,
     count_text,
@@ -18,6 +17,7 @@ from worker.cli.terminal import (
     printable,
     size_text,
 )
+from worker.engine.resolver import find_one
 from worker.queue import refused
 from worker.queue.refused import Refused
 

@@ -12,8 +12,8 @@ from confkeep.errors import StoreUnavailable
 from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.each import Failures
-from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, pass_terminal
+from worker.engine.resolver import paths_of
 from worker.store.git import flock, ownership
 from worker.store.git.durable import file_system_errors
 from worker.store.history.index import open_index

@@ -7,8 +7,8 @@ import click
 from confkeep.errors import ConfkeepError, StoreError
 from confkeep.settings import get_settings
 from worker.cli import running
-from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, count_text, pass_terminal, size_text
+from worker.engine.resolver import paths_of
 from worker.store.git.git_process import require_git
 from worker.store.upkeep.repack import Repacked, repack
 

@@ -13,8 +13,8 @@ from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.each import Failures
 from worker.cli.findings import error_of, print_findings
-from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, first_line, pass_terminal
+from worker.engine.resolver import paths_of
 from worker.store.git.durable import file_system_errors
 from worker.store.history.index_build import Progress
 from worker.store.upkeep.repair import Repaired, repair_repository

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from confkeep.settings import get_settings
-from worker.cli.lookup import find_device, open_tenant
 from worker.cli.terminal import Terminal, date_text, pass_terminal, size_text
+from worker.engine.resolver import find_device, open_tenant
 from worker.engine.versions import captured_at, last_versions, pair_at
 from worker.store.git.durable import file_system_errors, replace_file
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME

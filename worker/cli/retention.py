@@ -11,9 +11,9 @@ import click
 from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.each import Failures
-from worker.cli.lookup import open_tenant, paths_of
 from worker.cli.terminal import Terminal, count_text, pass_terminal, size_text
 from worker.engine import retention
+from worker.engine.resolver import open_tenant, paths_of
 from worker.store.rewriting.retention import Plan
 from worker.store.rewriting.retention_file import load_rules, save_rules
 from worker.store.rewriting.retention_rules import MOST, RULE_NAMES

@@ -9,8 +9,8 @@ import click
 
 from confkeep.errors import NotInStore
 from confkeep.settings import get_settings
-from worker.cli.lookup import find_device, open_tenant
 from worker.cli.terminal import Terminal, pass_terminal, printable, size_text
+from worker.engine.resolver import find_device, open_tenant
 from worker.engine.versions import captured_at, last_versions, pair_at
 from worker.store.git.durable import replace_file
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, decode_text

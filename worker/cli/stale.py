@@ -14,8 +14,8 @@ from rich.text import Text
 from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.each import Failures
-from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_terminal
+from worker.engine.resolver import paths_of
 from worker.store.history.index import open_index
 from worker.store.repository.reader import devices_of
 from worker.store.repository.tenant_repository import open_repository

@@ -10,8 +10,8 @@ import click
 from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.findings import error_of, print_report, worst
-from worker.cli.lookup import paths_of
 from worker.cli.terminal import Terminal, count_text, pass_terminal
+from worker.engine.resolver import paths_of
 from worker.store.git.durable import file_system_errors
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Report, parse_subset
