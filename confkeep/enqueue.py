@@ -135,45 +135,8 @@ def enqueue_backups(
         for backup in backups
     ]
     refuse_suspects(payloads)
-    _submit_all(list(_chunks(payloads)))
+    submit_all(list(_chunks(payloads)))
     return [BackupResult(payload.backup_id) for payload in payloads]
-
-
-def name_device(
-    tenant_id: str | uuid.UUID,
-    device_id: str | uuid.UUID,
-    name: str | None = None,
-    *,
-    address: str | None = None,
-    model: str | None = None,
-    group: str | None = None,
-    backup_id: str | uuid.UUID | None = None,
-) -> BackupResult:
-    """Say what people call a device, in order with its backups; accepted and committed like one.
-
-    Args:
-        name, address, model, group: at most 253 characters each. None leaves one as it is; an empty
-            text takes it away.
-        backup_id: as for `enqueue_backup`.
-
-    Returns:
-        As `enqueue_backup`.
-
-    Raises:
-        as `enqueue_backup`.
-    """
-    labels = {"name": name, "address": address, "model": model, "group": group}
-    said = ", ".join(f"{which} {value!r}" for which, value in labels.items() if value is not None)
-    values = {f"device_{which}": value for which, value in labels.items()}
-    if backup_id is not None:
-        values["backup_id"] = str(backup_id)
-    naming = NamingPayload.checked(
-        tenant_id=tenant_id, device_id=device_id, message=f"label: {said}", **values
-    )
-    if not naming.labels:
-        raise InvalidBackup("name", "give at least one label")
-    _submit_all([[naming]])
-    return BackupResult(naming.backup_id)
 
 
 def refuse_suspects(payloads: Iterable[BackupPayload]) -> None:
@@ -224,8 +187,8 @@ def submit(payloads: Sequence[_Payload], *, reply_to: str | None = None) -> list
     return call.finish(submissions, call.accept(submissions))
 
 
-def _submit_all(chunks: Sequence[Sequence[_Payload]]) -> None:
-    """Submit chunk after chunk; the next one is prepared while the server works on one.
+def submit_all(chunks: Sequence[Sequence[_Payload]]) -> None:
+    """Submit chunk after chunk, of checked backups; the next one is prepared while the server works on one.
 
     A chunk is sent after the one before it was accepted whole, which keeps the order of the call.
     """

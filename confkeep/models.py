@@ -266,6 +266,9 @@ class Receipt(_Answer):
     #: Why the capture looks bad or failed, such as an error message in place of an export; None if it
     #: looks good. It is committed all the same; `warnings` has the reason too.
     suspect: str | None = None
+    #: What people call the device: its label, or without one the name in the export; None if neither
+    #: is known.
+    device_name: str | None = None
     #: What a person should know about this backup, one sentence each.
     warnings: list[str] = Field(default_factory=list)
 

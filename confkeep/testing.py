@@ -332,7 +332,7 @@ def fake() -> Iterator[FakeConfkeep]:
     service = FakeConfkeep()
     backend = _Backend(service, app)
     with (
-        mock.patch.object(enqueue, "_submit_all", service._submit),  # noqa: SLF001
+        mock.patch.object(enqueue, "submit_all", service._submit),  # noqa: SLF001
         mock.patch.object(results, "_backend", return_value=backend),
         mock.patch.object(reading, "_ask", service._ask),  # noqa: SLF001
         mock.patch.object(reading, "_find", service._find),  # noqa: SLF001

@@ -57,4 +57,4 @@ def commit_backup(repository: TenantRepository, backup: Backup) -> Committed:
         ref.set_target(commit_id)
     unchanged = old is not None and old.id == device_tree_id
     detail = detail_of(old_export, Pair(backup.export, backup.binary))
-    return describe(backup, str(commit_id), detail, now_s, unchanged=unchanged)
+    return describe(backup, str(commit_id), detail, None, now_s, unchanged=unchanged)

@@ -25,6 +25,8 @@ COMMANDS: Final = {
     "worker": "Run a worker that commits what is enqueued.",
     "enqueue": "Hand over one backup of one device.",
     "import": "Hand over a folder of exports, oldest first, or another tool's history.",
+    "devices": "List a tenant's devices with what people call them.",
+    "name": "Say what a device, or a tenant, is called.",
     "history": "List the versions of a device, or the devices of a tenant.",
     "show": "Print a device's export as it is or was.",
     "diff": "Show what changed between two versions of a device.",

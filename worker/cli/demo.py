@@ -28,8 +28,9 @@ from worker.cli.samples import SampleDevice
 from worker.cli.sending import Sender
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.cli.waiting import SILENCE_S, Receipts
+from worker.engine.directory import directory_of
 from worker.engine.resolver import MIN_PREFIX
-from worker.engine.versions import Wanted, device_rows, rows_of
+from worker.engine.versions import Wanted, rows_of
 from worker.store.git.git_process import Git
 from worker.store.repository.reader import devices_of
 from worker.store.repository.tenant_repository import (
@@ -213,9 +214,9 @@ def _show(terminal: Terminal, store: Path, done: _Done) -> None:
         raise NoReceipt("nothing was accepted")
     if done.best is None:
         best = max(
-            (row.versions, tenant, row.device_id)
+            (row.versions, tenant, row.called.id)
             for tenant in tenants
-            for row in device_rows(open_repository(repository_path(store, tenant)))
+            for row in directory_of(open_repository(repository_path(store, tenant)))
         )
         tenant_id, device_id = best[1:]
     else:

@@ -48,8 +48,8 @@ def command(
     between the two. They are commit ids or their first digits. In a pipe the lines are exact, so
     that `patch` takes them; on a terminal, control characters are shown as escapes.
     """
-    _tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
-    print_diff(terminal, repository, find_device(repository, device), old, new, context)
+    _tenant, repository = open_tenant(get_settings().git_store_path, tenant)
+    print_diff(terminal, repository, find_device(repository, device).id, old, new, context)
 
 
 @dataclass(frozen=True, slots=True)

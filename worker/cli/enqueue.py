@@ -107,9 +107,9 @@ def command(
 
 def _ids(tenant: str, device: str) -> tuple[str, str]:
     store = get_settings().git_store_path
-    tenant_id = resolver.find_tenant(store, tenant)
+    tenant_id = resolver.find_tenant(store, tenant).id
     try:
-        return tenant_id, resolver.find_device_of(store, tenant_id, device)
+        return tenant_id, resolver.find_device_of(store, tenant_id, device).id
     except (StoreMissing, NotInStore):
         # A tenant without a repository has no devices yet.
         raise InvalidInput(

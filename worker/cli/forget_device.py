@@ -7,8 +7,9 @@ import click
 from confkeep.observe import logs
 from confkeep.settings import get_settings
 from worker.cli import running
-from worker.cli.terminal import Terminal, count_text, pass_terminal
+from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.engine import forget
+from worker.engine.directory import Called
 from worker.engine.resolver import find_device_of, find_tenant
 
 
@@ -39,9 +40,10 @@ def command(
     running.adopt(terminal)
     settings = get_settings()
     logs.configure(settings)
-    tenant_id = find_tenant(settings.git_store_path, tenant)
-    device_id = find_device_of(settings.git_store_path, tenant_id, device)
-    confirm(device_id, f"This erases all backups of device {device_id}.", yes=yes)
+    tenant_id = find_tenant(settings.git_store_path, tenant).id
+    found = find_device_of(settings.git_store_path, tenant_id, device)
+    device_id = found.id
+    confirm(found, f"This erases all backups of device {found}.", yes=yes)
     erased = forget.forget_device(settings, tenant_id, device_id, wait_s=wait_s)
     if as_json:
         terminal.json(
@@ -56,7 +58,7 @@ def command(
         )
         return
     terminal.line(
-        f"Erased device {device_id}: {count_text(erased.commits or 0, 'commit')},"
+        f"Erased device {printable(str(found))}: {count_text(erased.commits or 0, 'commit')},"
         f" {count_text(erased.dead_letters, 'dead letter')},"
         f" {count_text(erased.records, 'record')}. No object of it is left."
     )
@@ -67,15 +69,16 @@ def command(
         )
 
 
-def confirm(id_: str, text: str, *, yes: bool) -> None:
-    """Ask the person to type the id that will be erased.
+def confirm(what: Called, text: str, *, yes: bool) -> None:
+    """Ask the person to type the name, or the id, of what will be erased.
 
     Raises:
         click.UsageError: something else was typed.
     """
     if yes:
         return
-    click.echo(f"{text} There is no way back.", err=True)
-    typed = click.prompt("Type its whole id to go on", default="", show_default=False, err=True)
-    if typed.strip().lower() != id_:
+    click.echo(f"{printable(text)} There is no way back.", err=True)
+    asked = "its whole id" if what.name is None else f"{printable(what.name)}, or its whole id,"
+    typed = click.prompt(f"Type {asked} to go on", default="", show_default=False, err=True)
+    if typed.strip().lower() != what.id and (what.name is None or typed.strip() != what.name):
         raise click.UsageError("Not confirmed; nothing was done. --yes does not ask.")

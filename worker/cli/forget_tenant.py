@@ -8,7 +8,7 @@ from confkeep.observe import logs
 from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.forget_device import confirm
-from worker.cli.terminal import Terminal, count_text, pass_terminal
+from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.engine import forget
 from worker.engine.resolver import find_tenant
 
@@ -33,15 +33,16 @@ def command(terminal: Terminal, tenant: str, yes: bool, wait_s: float, as_json: 
     running.adopt(terminal)
     settings = get_settings()
     logs.configure(settings)
-    tenant_id = find_tenant(settings.git_store_path, tenant)
-    confirm(tenant_id, f"This erases all backups of tenant {tenant_id}.", yes=yes)
+    found = find_tenant(settings.git_store_path, tenant)
+    tenant_id = found.id
+    confirm(found, f"This erases all backups of tenant {found}.", yes=yes)
     erased = forget.forget_tenant(settings, tenant_id, wait_s=wait_s)
     if as_json:
         value = {"dead_letters": erased.dead_letters, "records": erased.records}
         terminal.json({"tenant_id": tenant_id, **value})
         return
     terminal.line(
-        f"Erased tenant {tenant_id}: its repository,"
+        f"Erased tenant {printable(str(found))}: its repository,"
         f" {count_text(erased.dead_letters, 'dead letter')},"
         f" {count_text(erased.records, 'record')}."
     )

@@ -13,9 +13,17 @@ from rich.text import Text
 from confkeep.errors import InvalidInput
 from confkeep.settings import get_settings
 from worker.cli.each import Failures
-from worker.cli.terminal import Terminal, count_text, date_text, first_line, pass_terminal
+from worker.cli.terminal import (
+    Terminal,
+    count_text,
+    date_text,
+    first_line,
+    pass_terminal,
+    printable,
+)
+from worker.engine.directory import Called, Device, directory_of
 from worker.engine.resolver import find_device, open_tenant
-from worker.engine.versions import DeviceRow, Row, Wanted, device_rows, last_versions, rows_of
+from worker.engine.versions import Row, Wanted, last_versions, rows_of
 from worker.store.repository.reader import devices_of
 from worker.store.repository.tenant_repository import (
     TenantRepository,
@@ -69,20 +77,21 @@ def command(
 ) -> None:
     """List the versions of a device, or the devices of a tenant.
 
-    Without TENANT: the tenants of the store. Newest first. TENANT and DEVICE are UUIDs or their
-    first 4 or more digits. A version is a commit that changed one of the device's two files;
+    Without TENANT: the tenants of the store. Newest first. TENANT and DEVICE are names, UUIDs, or
+    the first 4 or more digits of one. A version is a commit that changed one of the device's two files;
     `captured` is when the device was asked, `+` and `-` are the lines of the export that came and
     went.
 
     \b
     With --json:
-      {"tenant_id", "device_id", "more": whether older versions were left out,
+      {"tenant_id", "device_id", "device_name", "more": whether older versions were left out,
        "versions": [{"sha", "message", "captured_at", "committed_at", "backup_id",
                      "lines_added", "lines_removed", "export_changed", "export_bytes",
                      "binary_bytes", "removed",
                      "suspect": why the capture looks bad or failed, or null}]}
     and without DEVICE:
-      {"tenant_id", "devices": [{"device_id", "versions", "sha", "message", "committed_at"}]}
+      {"tenant_id", "devices": [{"device_id", "device_name", "versions", "sha", "message",
+                               "committed_at"}]}
     and without TENANT:
       {"tenants": [{"tenant_id", "devices": how many}],
        "errors": [{"tenant_id", "error": why its repository cannot be read}]}
@@ -90,17 +99,17 @@ def command(
     if tenant is None:
         _list_tenants(terminal, get_settings().git_store_path, as_json)
         return
-    tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
+    found, repository = open_tenant(get_settings().git_store_path, tenant)
     if device is None:
-        _list_devices(terminal, tenant_id, device_rows(repository), as_json)
+        _list_devices(terminal, found, directory_of(repository), as_json)
         return
-    device_id = find_device(repository, device)
+    called = find_device(repository, device)
     wanted = Wanted(
         limit=limit + 1 if limit else None,
         config_changes_only=config_changes_only,
         **_start_of(before),
     )
-    _list_versions(terminal, tenant_id, repository, device_id, wanted, as_json)
+    _list_versions(terminal, found, repository, called, wanted, as_json)
 
 
 def _start_of(before: str | None) -> _Start:
@@ -148,16 +157,16 @@ def _print_tenants(
 
 def _list_versions(
     terminal: Terminal,
-    tenant_id: str,
+    tenant: Called,
     repository: TenantRepository,
-    device_id: str,
+    device: Called,
     wanted: Wanted,
     as_json: bool,
 ) -> None:
     """Print a device's versions. Ask for one more than is printed, to tell whether there are more."""
-    rows = rows_of(repository, device_id, wanted)
+    rows = rows_of(repository, device.id, wanted)
     if not rows:
-        last_versions(repository, device_id, 1)
+        last_versions(repository, device.id, 1)
         if not as_json:
             terminal.note("The device has versions, but none like that.")
             return
@@ -167,9 +176,17 @@ def _list_versions(
     if as_json:
         versions = [_version_json(row) for row in rows]
         terminal.json(
-            {"tenant_id": tenant_id, "device_id": device_id, "more": more, "versions": versions}
+            {
+                "tenant_id": tenant.id,
+                "device_id": device.id,
+                "device_name": device.name,
+                "more": more,
+                "versions": versions,
+            }
         )
         return
+    if device.name is not None:
+        terminal.note(f"device {device} of tenant {tenant}")
     print_versions(terminal, rows)
     if more and limit is not None:
         terminal.note(
@@ -219,34 +236,35 @@ def _version_json(row: Row) -> dict[str, object]:
     }
 
 
-def _list_devices(terminal: Terminal, tenant_id: str, rows: list[DeviceRow], as_json: bool) -> None:
+def _list_devices(terminal: Terminal, tenant: Called, devices: list[Device], as_json: bool) -> None:
     if as_json:
-        devices = [
-            {
-                "device_id": row.device_id,
-                "versions": row.versions,
-                "sha": row.last.sha,
-                "message": row.last.message,
-                "committed_at": row.last.committed_at,
-            }
-            for row in rows
-        ]
-        terminal.json({"tenant_id": tenant_id, "devices": devices})
+        terminal.json({"tenant_id": tenant.id, "devices": [_device_json(each) for each in devices]})
         return
-    if not rows:
-        terminal.line(f"Tenant {tenant_id} has no devices.")
+    if not devices:
+        terminal.line(f"Tenant {tenant} has no devices.")
         return
     terminal.table(
         ["device", "versions", "last change (UTC)", "message"],
         [
             [
-                Text(row.device_id, style="cyan"),
-                str(row.versions),
-                date_text(row.last.committed_at),
-                first_line(row.last.message),
+                Text(printable(str(device.called)), style="cyan"),
+                str(device.versions),
+                date_text(device.last.committed_at),
+                first_line(device.last.message),
             ]
-            for row in rows
+            for device in devices
         ],
         right="versions",
     )
-    terminal.note(f"{count_text(len(rows), 'device')} of tenant {tenant_id}")
+    terminal.note(f"{count_text(len(devices), 'device')} of tenant {tenant}")
+
+
+def _device_json(device: Device) -> dict[str, object]:
+    return {
+        "device_id": device.called.id,
+        "device_name": device.called.name,
+        "versions": device.versions,
+        "sha": device.last.sha,
+        "message": device.last.message,
+        "committed_at": device.last.committed_at,
+    }

@@ -27,7 +27,7 @@ def command(terminal: Terminal, tenant: str) -> None:
     settings = get_settings()
     client = get_client(settings)
     waiting = {box.tenant_id: box for box in inboxes.list_inboxes(client)}
-    tenant_id = find_tenant(settings.git_store_path, tenant, waiting)
+    tenant_id = find_tenant(settings.git_store_path, tenant, waiting).id
     if tenant_id not in waiting:
         terminal.line(f"Nothing waits for tenant {tenant_id}.")
         return

@@ -56,7 +56,7 @@ def command(terminal: Terminal, backup_id: str, tenant: str | None, as_json: boo
     running.adopt(terminal)
     settings = get_settings()
     backup_id = checked_uuid("BACKUP_ID", backup_id)
-    tenant_id = None if tenant is None else find_tenant(settings.git_store_path, tenant)
+    tenant_id = None if tenant is None else find_tenant(settings.git_store_path, tenant).id
     answer = find_receipt(
         settings, backup_id, tenant_id, lambda text: terminal.note(printable(text))
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from confkeep.settings import get_settings
-from worker.cli.terminal import Terminal, date_text, pass_terminal, size_text
+from worker.cli.terminal import Terminal, date_text, pass_terminal, printable, size_text
 from worker.engine.resolver import find_device, open_tenant
 from worker.engine.versions import captured_at, last_versions, pair_at
 from worker.store.git.durable import file_system_errors, replace_file
@@ -37,11 +37,11 @@ def command(
     temporary name first, so that no half file is ever there. They are for /import and
     /system backup load on the router.
     """
-    _tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
-    device_id = find_device(repository, device)
+    _tenant, repository = open_tenant(get_settings().git_store_path, tenant)
+    called = find_device(repository, device)
     if at is None:
-        at = last_versions(repository, device_id, 1)[0].sha
-    commit, pair = pair_at(repository, device_id, at)
+        at = last_versions(repository, called.id, 1)[0].sha
+    commit, pair = pair_at(repository, called.id, at)
     files = {
         output / name: data
         for name, data in ((EXPORT_NAME, pair.export), (BINARY_NAME, pair.binary))
@@ -60,7 +60,7 @@ def command(
             if path not in files:
                 path.unlink()
     terminal.line(
-        f"Device {device_id} as captured {date_text(captured_at(commit))} UTC "
+        f"Device {printable(str(called))} as captured {date_text(captured_at(commit))} UTC "
         f"(commit {str(commit.id)[:10]}):"
     )
     for path, data in files.items():

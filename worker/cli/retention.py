@@ -145,7 +145,8 @@ def undo_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
        "since": commits that were made since and stay}
     """
     running.adopt(terminal)
-    tenant_id, _repository = open_tenant(get_settings().git_store_path, tenant)
+    found, _repository = open_tenant(get_settings().git_store_path, tenant)
+    tenant_id = found.id
     undone = retention.undo(get_settings(), tenant_id)
     if as_json:
         terminal.json({"tenant_id": tenant_id, **dataclasses.asdict(undone)})
@@ -177,7 +178,8 @@ def set_command(terminal: Terminal, /, tenant: str, **given: str | None) -> None
     Rules that are not named stay as they are. Nothing goes before `apply`.
     """
     running.adopt(terminal)
-    tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
+    found, repository = open_tenant(get_settings().git_store_path, tenant)
+    tenant_id = found.id
     rules = load_rules(repository.path)
     for name, text in given.items():
         if text == "default":
@@ -211,7 +213,8 @@ def show_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
       {"tenant_id", "rules": {name: number or null}, "own": the tenant's own ones}
     """
     running.adopt(terminal)
-    tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
+    found, repository = open_tenant(get_settings().git_store_path, tenant)
+    tenant_id = found.id
     own = load_rules(repository.path)
     rules = retention.rules_of(get_settings(), repository.path)
     if as_json:

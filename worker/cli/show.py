@@ -41,25 +41,26 @@ def command(
 ) -> None:
     """Print a device's export as it is or was.
 
-    TENANT and DEVICE are UUIDs or their first 4 or more digits. In a pipe and with -o the bytes
+    TENANT and DEVICE are names, UUIDs, or the first 4 or more digits of one. In a pipe and with -o the bytes
     are exactly those that were handed over; on a terminal, control characters are shown as
     escapes.
 
     \b
-    With --json: {"tenant_id", "device_id", "sha", "message", "captured_at", "committed_at",
-                  "backup_id", "export_bytes", "binary_bytes"}
+    With --json: {"tenant_id", "device_id", "device_name", "sha", "message", "captured_at",
+                  "committed_at", "backup_id", "export_bytes", "binary_bytes"}
     """
-    tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
-    device_id = find_device(repository, device)
+    found, repository = open_tenant(get_settings().git_store_path, tenant)
+    called = find_device(repository, device)
     if at is None:
-        at = last_versions(repository, device_id, 1)[0].sha
-    commit, pair = pair_at(repository, device_id, at)
+        at = last_versions(repository, called.id, 1)[0].sha
+    commit, pair = pair_at(repository, called.id, at)
     if as_json:
         version = version_of(commit)
         terminal.json(
             {
-                "tenant_id": tenant_id,
-                "device_id": device_id,
+                "tenant_id": found.id,
+                "device_id": called.id,
+                "device_name": called.name,
                 "sha": version.sha,
                 "message": version.message,
                 "captured_at": captured_at(commit),
@@ -73,7 +74,7 @@ def command(
     data = pair.binary if binary else pair.export
     if data is None:
         name = BINARY_NAME if binary else EXPORT_NAME
-        raise NotInStore(f"no {name} of device {device_id} in commit {commit.id}")
+        raise NotInStore(f"no {name} of device {called} in commit {commit.id}")
     if output is not None:
         if output.exists():
             raise click.UsageError(f"{output} exists.")

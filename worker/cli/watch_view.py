@@ -278,7 +278,7 @@ def _commits(snapshot: Snapshot) -> _List:
             [
                 f"{commit.committed_at.astimezone(dt.UTC):%H:%M:%S}",
                 printable(commit.tenant_id[:_SHORT]),
-                printable(commit.device_id[:_SHORT]),
+                printable(commit.device_name or commit.device_id[:_SHORT]),
                 printable(commit.sha[:10]),
                 what,
             ]

@@ -88,6 +88,7 @@ class BatchCommitter:
                     action="backup.dead",
                     tenant_id=self._tenant_id,
                     device_id=entry.device_id,
+                    device_name=entry.device_name,
                     backup_id=entry.backup_id,
                     reason=f"{type(error).__name__}: {error}",
                 )
@@ -110,6 +111,7 @@ class BatchCommitter:
                     tenant_id=self._tenant_id,
                     device_id=entry.device_id,
                     backup_id=entry.backup_id,
+                    device_name=receipt.device_name,
                     sha=receipt.sha,
                     unchanged=receipt.unchanged,
                 )
@@ -200,6 +202,7 @@ class BatchCommitter:
             export_changed=detail.export_changed,
             committed_at=committed.committed_at,
             suspect=suspect,
+            device_name=committed.device_name,
             warnings=[] if suspect is None else [warning_of(suspect)],
         )
         if suspect is not None:
@@ -208,6 +211,7 @@ class BatchCommitter:
                 action="backup.suspect",
                 tenant_id=self._tenant_id,
                 device_id=committed.device_id,
+                device_name=committed.device_name,
                 backup_id=committed.backup_id,
                 reason=suspect,
             )
@@ -240,6 +244,7 @@ def _recent(receipt: Receipt) -> RecentCommit:
         lines_removed=receipt.lines_removed,
         unchanged=receipt.unchanged,
         suspect=receipt.suspect,
+        device_name=receipt.device_name,
     )
 
 

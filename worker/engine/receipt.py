@@ -180,5 +180,6 @@ def receipt_in(path: Path, tenant_id: str, backup_id: str) -> dict[str, Any] | N
         "export_changed": detail.export_changed,
         "committed_at": made.committed_at,
         "suspect": detail.suspect,
+        "device_name": made.device_name,
         "warnings": [] if detail.suspect is None else [warning_of(detail.suspect)],
     }

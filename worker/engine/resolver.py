@@ -1,15 +1,18 @@
-"""Finds tenants and devices by the beginning of an id."""
+"""Finds tenants and devices by what people type: an id, its beginning, a name, or `group/name`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from confkeep.errors import InvalidId, NotInStore
+from confkeep.errors import InvalidId, NotInStore, StoreMissing
 from confkeep.ids import checked_uuid
-from worker.store.repository.reader import devices_of
+from confkeep.labels import MAX_LABEL_CHARACTERS, Labels
+from worker.engine.directory import Called, called, names_of
+from worker.store.repository import description
 from worker.store.repository.tenant_repository import (
     TenantRepository,
     open_repository,
@@ -18,7 +21,7 @@ from worker.store.repository.tenant_repository import (
     tenants_of,
 )
 
-#: Least hexadecimal digits of a prefix.
+#: Least hexadecimal digits of a beginning.
 MIN_PREFIX: Final = 4
 #: Most candidates that an error lists.
 _CANDIDATES: Final = 5
@@ -26,37 +29,54 @@ _CANDIDATES: Final = 5
 _PREFIX = re.compile(r"[0-9a-f][0-9a-f-]*")
 
 
-def find_tenant(store: Path, given: str, others: Iterable[str] = ()) -> str:
-    """The tenant that `given` names: a whole UUID as it is, known or not, or a prefix of one.
+def find_tenant(store: Path, given: str, others: Iterable[str] = ()) -> Called:
+    """The tenant that `given` names; a whole UUID as it is, known or not.
 
     Args:
         others: tenants that are known too, such as those that have an inbox and no repository yet.
 
     Raises:
-        InvalidId: neither, or a prefix of none or of several tenants.
+        InvalidId: none is called so, or several are.
     """
-    return _whole(given) or find_one("TENANT", given, sorted({*tenants_of(store), *others}))
+    whole = _whole(given)
+    if whole is not None:
+        return _tenant(store, whole)
+    known = sorted({*tenants_of(store), *others})
+    return _find("TENANT", given, [_tenant(store, tenant_id) for tenant_id in known])
 
 
-def find_device(repository: TenantRepository, given: str) -> str:
-    """The device that `given` names: a whole UUID as it is, known or not, or a prefix of one.
+def _tenant(store: Path, tenant_id: str) -> Called:
+    return Called(tenant_id, Labels(description.read_name(repository_path(store, tenant_id))))
+
+
+def find_device(repository: TenantRepository, given: str) -> Called:
+    """The device that `given` names; a whole UUID as it is, known or not.
 
     Raises:
-        InvalidId: neither, or a prefix of none or of several devices of the newest commit.
+        InvalidId: no device of the newest commit is called so, or several are.
     """
-    return _whole(given) or find_one("DEVICE", given, devices_of(repository))
+    whole = _whole(given)
+    if whole is not None:
+        return called(repository, whole)
+    return _find("DEVICE", given, names_of(repository).values())
 
 
-def find_device_of(store: Path, tenant_id: str, given: str) -> str:
-    """As `find_device`; opens the tenant's repository only for a prefix.
+def find_device_of(store: Path, tenant_id: str, given: str) -> Called:
+    """As `find_device`, also where the tenant has no repository yet.
 
     Raises:
-        StoreMissing, NotInStore: a prefix, and the store or the tenant's repository is not there.
+        StoreMissing, NotInStore: no whole UUID, and the store or the tenant's repository is not there.
     """
-    return _whole(given) or find_device(open_repository(repository_path(store, tenant_id)), given)
+    try:
+        return find_device(open_repository(repository_path(store, tenant_id)), given)
+    except (StoreMissing, NotInStore):
+        whole = _whole(given)
+        if whole is None:
+            raise
+        return Called(whole)
 
 
-def open_tenant(store: Path, given: str) -> tuple[str, TenantRepository]:
+def open_tenant(store: Path, given: str) -> tuple[Called, TenantRepository]:
     """The tenant that `given` names, and its repository.
 
     Raises:
@@ -65,8 +85,8 @@ def open_tenant(store: Path, given: str) -> tuple[str, TenantRepository]:
         NotInStore: a whole UUID that has no repository.
     """
     require_store(store)
-    tenant_id = find_tenant(store, given)
-    return tenant_id, open_repository(repository_path(store, tenant_id))
+    tenant = find_tenant(store, given)
+    return tenant, open_repository(repository_path(store, tenant.id))
 
 
 def paths_of(store: Path, given: str | None) -> dict[str, Path]:
@@ -78,7 +98,7 @@ def paths_of(store: Path, given: str | None) -> dict[str, Path]:
         NotInStore: there is not one tenant: the folder may not be mounted.
     """
     require_store(store)
-    tenants = tenants_of(store) if given is None else [find_tenant(store, given)]
+    tenants = tenants_of(store) if given is None else [find_tenant(store, given).id]
     if not tenants:
         raise NotInStore(f"no tenant has a repository in {store}")
     return {tenant_id: repository_path(store, tenant_id) for tenant_id in tenants}
@@ -91,29 +111,75 @@ def _whole(given: str) -> str | None:
         return None
 
 
-def find_one(field: str, given: str, known: Sequence[str]) -> str:
+def find_one(field: str, given: str, known: Collection[str]) -> str:
     """The one of `known` that begins with `given`, with its dashes or without.
 
     Raises:
-        InvalidId: no prefix, or one of none or of several; names `field` and some of `known`.
+        InvalidId: no beginning, or one of none or of several; names `field` and some of `known`.
     """
-    prefix = given.lower()
-    digits = prefix.replace("-", "")
-    if not _PREFIX.fullmatch(prefix) or not MIN_PREFIX <= len(digits) <= 32:
+    if not _is_beginning(given):
         raise InvalidId(field, f"must be a UUID, or its first {MIN_PREFIX} or more digits")
-    found = [one for one in known if one.startswith(prefix) or _digits(one).startswith(digits)]
+    return _find(field, given, [Called(one) for one in known]).id
+
+
+def _find(field: str, given: str, known: Collection[Called]) -> Called:
+    kind = field.lower().replace("_", " ")
+    found = _called(given, known)
+    given = given[:MAX_LABEL_CHARACTERS] if given.isprintable() and given else ascii(given)
     if len(found) == 1:
         return found[0]
-    kind = field.lower().replace("_", " ")
     if found:
-        more = ", ..." if len(found) > _CANDIDATES else ""
-        names = ", ".join(found[:_CANDIDATES])
-        raise InvalidId(field, f"{prefix} begins the ids of {len(found)} {kind}s: {names}{more}")
+        names = _some(sorted(_shown(one) for one in found))
+        if all(one.id.startswith(given.lower()[:MIN_PREFIX]) for one in found):
+            raise InvalidId(
+                field, f"{given.lower()} begins the ids of {len(found)} {kind}s: {names}"
+            )
+        raise InvalidId(field, f"{given} names {len(found)} {kind}s: {names}")
+    word = "begins with" if _is_beginning(given) else "is called"
+    problem = f"no {kind} {word} {given}"
     if not known:
-        raise InvalidId(field, f"no {kind} begins with {prefix}: there are none here yet")
-    more = ", ..." if len(known) > _CANDIDATES else ""
-    names = ", ".join(known[:_CANDIDATES])
-    raise InvalidId(field, f"no {kind} begins with {prefix}; there are {names}{more}")
+        raise InvalidId(field, f"{problem}: there are none here yet")
+    names_there = sorted({one.name for one in known if one.name is not None})
+    close = get_close_matches(given, names_there, _CANDIDATES, 0.7)
+    if close:
+        raise InvalidId(field, f"{problem}; did you mean {' or '.join(close)}?")
+    raise InvalidId(field, f"{problem}; there are {_some(_shown(one) for one in known)}")
+
+
+def _called(given: str, known: Collection[Called]) -> list[Called]:
+    """Those that `given` names. A name is looked for as it is, then in any case of letters."""
+    by_name = [one for one in known if given in _names(one)] or [
+        one for one in known if given.casefold() in {name.casefold() for name in _names(one)}
+    ]
+    if not _is_beginning(given):
+        return by_name
+    prefix = given.lower()
+    digits = _digits(prefix)
+    by_id = [
+        one for one in known if one.id.startswith(prefix) or _digits(one.id).startswith(digits)
+    ]
+    return by_name + [one for one in by_id if one not in by_name]
+
+
+def _names(one: Called) -> set[str]:
+    if one.name is None:
+        return set()
+    return {one.name} if one.labels.group is None else {one.name, f"{one.labels.group}/{one.name}"}
+
+
+def _shown(one: Called) -> str:
+    return f"{one.labels.group}/{one}" if one.labels.group is not None and one.name else str(one)
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:_CANDIDATES]) + (", ..." if len(listed) > _CANDIDATES else "")
+
+
+def _is_beginning(given: str) -> bool:
+    """Whether it may be the beginning of an id."""
+    prefix = given.lower()
+    return _PREFIX.fullmatch(prefix) is not None and MIN_PREFIX <= len(_digits(prefix)) <= 32
 
 
 def _digits(uuid_text: str) -> str:

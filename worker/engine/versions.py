@@ -11,7 +11,7 @@ from confkeep.errors import NotInStore
 from worker.store.history.index import HistoryIndex, open_index
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, Detail, Version, checked_uuid
 from worker.store.repository.headers import DEVICE_ID_HEADER, id_in_header
-from worker.store.repository.reader import Pair, devices_of, find_commit, read_pair
+from worker.store.repository.reader import Pair, find_commit, read_pair
 from worker.store.repository.tenant_repository import TenantRepository, tells_damage
 
 
@@ -33,16 +33,6 @@ class Row:
     def removed(self) -> bool:
         """The device is not in this version any more."""
         return self.detail.export_bytes is None and self.detail.binary_bytes is None
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceRow:
-    """A device as `confkeep history TENANT` lists it."""
-
-    device_id: str
-    #: How many it has.
-    versions: int
-    last: Version
 
 
 @tells_damage
@@ -167,15 +157,6 @@ def pair_at(repository: TenantRepository, device_id: str, sha: str) -> tuple[pyg
     if pair == Pair(None, None):
         raise NotInStore(f"no {EXPORT_NAME} or {BINARY_NAME} of device {device_id} in {sha}")
     return commit, pair
-
-
-@tells_damage
-def device_rows(repository: TenantRepository) -> list[DeviceRow]:
-    """The devices of the newest commit, the last changed one first."""
-    with open_index(repository) as index:
-        found = index.devices(repository.tip())
-    current = set(devices_of(repository))
-    return [DeviceRow(device, *row) for device, row in found.items() if device in current]
 
 
 def changed_devices(commit: pygit2.Commit) -> set[str]:

@@ -36,6 +36,7 @@ def test_history_as_json(filled: Store, confkeep: Confkeep) -> None:
     assert json.loads(done.stdout) == {
         "tenant_id": TENANT,
         "device_id": ROUTER,
+        "device_name": None,
         "more": True,
         "versions": [
             {
@@ -255,13 +256,14 @@ class TestPrefixes:
     @pytest.mark.parametrize(
         "text", ["bee", "../x", "", "beef*", "main^{tree}", "\u0661\u0662\u0663\u0664"]
     )
-    def test_what_is_no_prefix_is_refused(
+    def test_what_is_neither_a_beginning_nor_a_name_is_refused(
         self, filled: Store, confkeep: Confkeep, text: str
     ) -> None:
         done = confkeep("history", TENANT, text)
 
         assert done.exit_code == 2
-        assert "first 4 or more digits" in done.stderr
+        shown = text or "''"
+        assert f"no device is called {shown}" in done.stderr
 
 
 class TestHostileMessages:

@@ -111,8 +111,7 @@ class Batch:
             RepositoryDamaged: the device's last version cannot be read.
         """
         if isinstance(backup, Naming):
-            self._commit(backup)
-            return describe(backup, self.tip or "", NOTHING_KNOWN, self._now_s, unchanged=True)
+            return self._commit(backup, NOTHING_KNOWN, None, unchanged=True)
         device = self._devices.get(backup.device_id)
         if device is None:
             device = self._devices[backup.device_id] = self._last_version(backup.device_id)
@@ -144,12 +143,11 @@ class Batch:
                 self._roots.append(self.root.to_store(self._root_id))
         device.folder_id, device.export_id, device.export = folder_id, export_id, backup.export
         detail = detail_of(old_export, Pair(backup.export, backup.binary))
-        self._commit(backup, detail, unchanged=unchanged)
-        return describe(backup, self.tip or "", detail, self._now_s, unchanged=unchanged)
+        return self._commit(backup, detail, own_name(backup.export), unchanged=unchanged)
 
     def _commit(
-        self, backup: Backup | Naming, detail: Detail | None = None, *, unchanged: bool = True
-    ) -> None:
+        self, backup: Backup | Naming, detail: Detail, own_name: str | None, *, unchanged: bool
+    ) -> Committed:
         """Make the commit with the root tree as it is now."""
         before = self._labels.get(backup.device_id)
         labels = before
@@ -162,9 +160,7 @@ class Batch:
         id_ = pack.object_id(pack.COMMIT, data)
         self._commits.append(PackObject(pack.COMMIT, id_, data))
         self.tip = id_.hex()
-        device, own_names = pack_uuid(backup.device_id), {}
-        if isinstance(backup, Backup) and not unchanged:
-            own_names[device] = own_name(backup.export)
+        device = pack_uuid(backup.device_id)
         self.indexed.append(
             Entry(
                 version=Version(
@@ -178,9 +174,11 @@ class Batch:
                 device=device,
                 captured=isinstance(backup, Backup),
                 labels=None if labels == before else labels,
-                own_names=own_names,
+                own_names={} if unchanged else {device: own_name},
             )
         )
+        name = (None if labels is None else labels.name) or own_name
+        return describe(backup, self.tip, detail, name, self._now_s, unchanged=unchanged)
 
     def _store_file(self, id_: bytes, data: bytes) -> None:
         if id_ in self._known:
@@ -284,7 +282,13 @@ def encode_commit(
 
 
 def describe(
-    backup: Backup | Naming, sha: str, detail: Detail, now_s: int, *, unchanged: bool
+    backup: Backup | Naming,
+    sha: str,
+    detail: Detail,
+    device_name: str | None,
+    now_s: int,
+    *,
+    unchanged: bool,
 ) -> Committed:
     """The answer for a backup that became the commit `sha`."""
     return Committed(
@@ -294,4 +298,5 @@ def describe(
         unchanged=unchanged,
         committed_at=dt.datetime.fromtimestamp(now_s, dt.UTC),
         detail=detail,
+        device_name=device_name,
     )

@@ -16,6 +16,7 @@ from typing import Final
 
 import pygit2
 
+from confkeep.routeros.own_name import own_name
 from worker.store.git import durable, flock, keep, pack, refs
 from worker.store.git.pack import PackEncoder
 from worker.store.git.root_tree import RootTree
@@ -307,10 +308,11 @@ def describe_commit(
     raw = commit.read_raw()
     device_id = headers.id_in_header(raw, DEVICE_ID_HEADER) or device_id
     if headers.is_naming(raw):
-        unchanged, detail = True, NOTHING_KNOWN
+        unchanged, detail, own = True, NOTHING_KNOWN, None
     else:
         old, new = reader.read_change(repository, commit, device_id)
-        unchanged, detail = old == new, detail_of(old.export, new)
+        unchanged, detail, own = old == new, detail_of(old.export, new), own_name(new.export)
+    labels = headers.labels_in(raw)
     return Committed(
         backup_id=headers.id_in_header(raw, BACKUP_ID_HEADER) or "",
         device_id=device_id,
@@ -318,4 +320,5 @@ def describe_commit(
         unchanged=unchanged,
         committed_at=dt.datetime.fromtimestamp(commit.commit_time, dt.UTC),
         detail=detail,
+        device_name=(None if labels is None else labels.name) or own,
     )

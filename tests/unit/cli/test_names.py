@@ -1,0 +1,141 @@
+"""People type names, and see them: devices and tenants by name, ambiguity, the directory."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+
+import pytest
+
+from confkeep.labels import Labels
+from tests.unit.cli.conftest import Confkeep, Store
+from worker.store.repository.backup import Backup, Naming
+from worker.store.repository.description import read_name, write_name
+from worker.store.repository.tenant_repository import repository_path
+from worker.store.writing.commit import open_for_writing
+
+ACME = "aaaa1111-0000-4000-8000-000000000001"
+OTHER = "bbbb1111-0000-4000-8000-000000000002"
+CORE = "cafe0001-0000-4000-8000-000000000001"
+EDGE = "beef0002-0000-4000-8000-000000000002"
+TWIN = "beef0003-0000-4000-8000-000000000003"
+BARE = "dead0004-0000-4000-8000-000000000004"
+
+
+def backup(device_id: str, text: str, **labels: str) -> Backup:
+    return Backup(
+        str(uuid.uuid4()), device_id, text.encode(), None, "poll", labels=Labels(**labels)
+    )
+
+
+@pytest.fixture
+def named(store: Store) -> Path:
+    """A tenant called acme with devices: one labelled, two of one name, one named by its export."""
+    path = repository_path(store.path, ACME)
+    with open_for_writing(path) as writer:
+        writer.commit_backups(
+            [
+                backup(CORE, "a\n", name="core1", group="core", address="10.0.0.1"),
+                backup(EDGE, "b\n", name="office", group="north"),
+                backup(TWIN, "c\n", name="office", group="south"),
+                backup(BARE, "/system identity\nset name=Cellar\n"),
+            ]
+        )
+    write_name(path, "acme")
+    return store.path
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("core1", CORE),
+        ("CORE1", CORE),
+        ("core/core1", CORE),
+        ("north/office", EDGE),
+        ("south/office", TWIN),
+        ("Cellar", BARE),
+        ("cafe", CORE),
+        (CORE.upper(), CORE),
+        (CORE.replace("-", ""), CORE),
+    ],
+)
+def test_a_device_by_what_people_type(
+    named: Path, confkeep: Confkeep, typed: str, found: str
+) -> None:
+    for tenant in ("acme", "ACME", ACME, "aaaa"):
+        done = confkeep("show", tenant, typed, "--json")
+        assert done.exit_code == 0, done.stderr
+        assert json.loads(done.stdout)["device_id"] == found
+
+
+def test_an_ambiguous_name_lists_the_candidates(named: Path, confkeep: Confkeep) -> None:
+    done = confkeep("show", "acme", "office")
+    assert done.exit_code == 2
+    assert "north/office (beef0002)" in done.stderr
+    assert "south/office (beef0003)" in done.stderr
+
+
+def test_a_name_that_begins_another_id_is_ambiguous(named: Path, confkeep: Confkeep) -> None:
+    with open_for_writing(repository_path(named, ACME)) as writer:
+        writer.commit_backups([Naming(str(uuid.uuid4()), BARE, Labels("cafe"), "m")])
+    done = confkeep("show", "acme", "cafe")
+    assert done.exit_code == 2
+    assert "cafe (dead0004)" in done.stderr
+    assert "core1 (cafe0001)" in done.stderr
+
+
+def test_a_wrong_name_gets_the_nearest(named: Path, confkeep: Confkeep) -> None:
+    done = confkeep("show", "acme", "cor1")
+    assert done.exit_code == 2
+    assert "did you mean core1?" in done.stderr
+    done = confkeep("show", "acne", "core1")
+    assert "no tenant is called acne; did you mean acme?" in done.stderr
+
+
+def test_the_directory(named: Path, confkeep: Confkeep) -> None:
+    text = confkeep("devices", "acme")
+    assert text.exit_code == 0, text.stderr
+    lines = text.stdout.splitlines()
+    assert lines[0].split() == [
+        "device", "id", "versions", "changed", "(UTC)", "seen", "ago", "group", "address",
+    ]  # fmt: skip
+    assert [line.split()[0] for line in lines[1:]] == ["(Cellar)", "office", "office", "core1"]
+    assert "4 devices of tenant acme (aaaa1111)" in text.stderr
+    found = json.loads(confkeep("devices", "acme", "--group", "core", "--json").stdout)
+    assert (found["tenant_id"], found["tenant_name"]) == (ACME, "acme")
+    [device] = found["devices"]
+    assert device["name"] == "core1"
+    assert (device["address"], device["group"], device["own_name"]) == ("10.0.0.1", "core", None)
+    assert json.loads(confkeep("devices", "acme", "--stale", "--json").stdout)["devices"] == []
+    assert len(json.loads(confkeep("devices", "acme", "--stale", "0s", "--json").stdout)["devices"])
+    changed = json.loads(confkeep("devices", "acme", "--changed-since", "1h", "--json").stdout)
+    assert len(changed["devices"]) == 4
+
+
+def test_history_and_restore_show_names(named: Path, confkeep: Confkeep, tmp_path: Path) -> None:
+    assert "office (beef0002)" in confkeep("history", "acme").stdout
+    one = confkeep("history", "acme", "core1")
+    assert "device core1 (cafe0001) of tenant acme (aaaa1111)" in one.stderr
+    restored = confkeep("restore", "acme", "core1", "-o", str(tmp_path / "out"))
+    assert "Device core1 (cafe0001) as captured" in restored.stdout
+
+
+def test_a_tenant_gets_a_name_and_loses_it(named: Path, confkeep: Confkeep) -> None:
+    path = repository_path(named, ACME)
+    assert confkeep("name", "acme", "Acme Ltd").exit_code == 0
+    assert read_name(path) == "Acme Ltd"
+    assert confkeep("name", "Acme Ltd", "").exit_code == 0
+    assert read_name(path) is None
+    wrong = confkeep("name", ACME, "a\x1bb")
+    assert wrong.exit_code == 2
+    assert "must not contain control characters" in wrong.stderr
+
+
+def test_a_new_repository_has_no_name(store: Store) -> None:
+    path = repository_path(store.path, OTHER)
+    with open_for_writing(path) as writer:
+        writer.commit_backups([backup(CORE, "a\n")])
+    assert read_name(path) is None
+    (path / "description").write_text("Unnamed repository; edit this file 'description' to ...\n")
+    assert read_name(path) is None

@@ -1,0 +1,96 @@
+"""`confkeep name`."""
+
+from __future__ import annotations
+
+import click
+
+from confkeep.errors import InvalidInput
+from confkeep.labels import checked_label
+from confkeep.naming import name_device
+from confkeep.settings import get_settings
+from worker.cli import running
+from worker.cli.terminal import Terminal, pass_terminal, printable
+from worker.engine.resolver import find_device, open_tenant
+from worker.store.git import ownership
+from worker.store.repository import description
+
+
+@click.command("name")
+@click.argument("tenant")
+@click.argument("words", nargs=-1, metavar="[DEVICE] [NAME]")
+@click.option("--address", help="The device's address.")
+@click.option("--model", help="The device's model.")
+@click.option("--group", help="The group that it belongs to.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Wait so long until it is in git.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def command(
+    terminal: Terminal,
+    tenant: str,
+    words: tuple[str, ...],
+    address: str | None,
+    model: str | None,
+    group: str | None,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Say what a device, or a tenant, is called.
+
+    A device's labels stand in git: they are committed in order with its backups, and stay until
+    others are given; an empty text takes one away. With TENANT and NAME alone the tenant gets the
+    name, which stands in its repository's description.
+
+    \b
+    Examples:
+      confkeep name acme 6b44cde1 core1 --group core
+      confkeep name acme core1 --address 10.0.0.1
+      confkeep name 1f7c3a52 acme
+
+    \b
+    With --json: {"tenant_id", "device_id": null for a tenant, "name", "sha": null for a tenant}
+    """
+    running.adopt(terminal)
+    found, repository = open_tenant(get_settings().git_store_path, tenant)
+    labels = {"address": address, "model": model, "group": group}
+    given = any(value is not None for value in labels.values())
+    if len(words) > 2 or (not words and not given) or (not words and given):
+        raise click.UsageError("Give TENANT NAME, or TENANT DEVICE NAME.")
+    if len(words) == 1 and not given:
+        name = _checked(words[0])
+        ownership.require_writer(repository.path)
+        description.write_name(repository.path, name)
+        if as_json:
+            terminal.json({"tenant_id": found.id, "device_id": None, "name": name, "sha": None})
+        else:
+            terminal.line(f"Tenant {found.id} is called {printable(name)}")
+        return
+    device = find_device(repository, words[0])
+    wanted = words[1] if len(words) == 2 else None
+    result = name_device(found.id, device.id, wanted, **labels)
+    receipt = result.receipt(timeout)
+    if as_json:
+        terminal.json(
+            {
+                "tenant_id": found.id,
+                "device_id": device.id,
+                "name": wanted,
+                "sha": receipt.sha,
+            }
+        )
+        return
+    called = f"is called {printable(wanted)}" if wanted else "has its labels"
+    terminal.line(f"Device {device} {called} from commit {receipt.sha[:10]} on")
+
+
+def _checked(name: str) -> str:
+    try:
+        return checked_label(name)
+    except ValueError as error:
+        raise InvalidInput("NAME", str(error)) from None

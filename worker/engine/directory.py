@@ -1,0 +1,89 @@
+"""A tenant's directory: its devices, what people call them, and when each was last seen and changed."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Final
+
+from confkeep.labels import NO_LABELS, Labels
+from worker.store.history.index import open_index
+from worker.store.repository.backup import Version
+from worker.store.repository.reader import devices_of
+from worker.store.repository.tenant_repository import TenantRepository, tells_damage
+
+#: Digits of an id behind a name.
+SHORT_ID: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A device, or a tenant, and what people call it."""
+
+    id: str
+    labels: Labels = NO_LABELS
+    #: What the newest export calls the device; None if it does not.
+    own_name: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The label, or without one the export's name; None if there is neither."""
+        return self.labels.name or self.own_name
+
+    @property
+    def short(self) -> str:
+        """The first digits of the id."""
+        return self.id[:SHORT_ID]
+
+    def __str__(self) -> str:
+        """The name with the first digits of the id behind it; without a name the id."""
+        return self.id if self.name is None else f"{self.name} ({self.short})"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device of the newest commit."""
+
+    called: Called
+    #: How many it has.
+    versions: int
+    #: The newest one.
+    last: Version
+    #: When it was last backed up, changed or not; None if git does not tell.
+    seen_at: dt.datetime | None
+
+
+@tells_damage
+def names_of(repository: TenantRepository) -> dict[str, Called]:
+    """What the devices of the newest commit are called, by id."""
+    tip = repository.tip()
+    with open_index(repository) as index:
+        labels, own_names = index.all_labels(tip), index.own_names(tip)
+    return {
+        device: Called(device, labels.get(device, NO_LABELS), own_names.get(device))
+        for device in devices_of(repository)
+    }
+
+
+@tells_damage
+def called(repository: TenantRepository, device_id: str) -> Called:
+    """What people call a device, known or not."""
+    tip = repository.tip()
+    with open_index(repository) as index:
+        labels = index.labels([device_id], tip).get(device_id, NO_LABELS)
+        own_name = None if labels.name else index.own_names(tip).get(device_id)
+    return Called(device_id, labels, own_name)
+
+
+@tells_damage
+def directory_of(repository: TenantRepository) -> list[Device]:
+    """The devices of the newest commit, the last changed one first."""
+    tip = repository.tip()
+    names = names_of(repository)
+    with open_index(repository) as index:
+        found, seen = index.devices(tip), index.all_last_seen(tip)
+    return [
+        Device(called, *row, seen.get(device))
+        for device, row in found.items()
+        if (called := names.get(device)) is not None
+    ]
