@@ -273,6 +273,27 @@ class Receipt(_Answer):
     warnings: list[str] = Field(default_factory=list)
 
 
+class Device(_Answer):
+    """A device of a tenant's directory."""
+
+    device_id: Identifier
+    #: What people call it: its label, or without one the name in its newest export; None if there is
+    #: neither.
+    name: str | None
+    #: The name in its newest export.
+    own_name: str | None
+    address: str | None
+    model: str | None
+    group: str | None
+    #: How many it has.
+    versions: int
+    #: The commit of the newest one, and its committer's date.
+    sha: str
+    changed_at: dt.datetime
+    #: When it was last backed up, changed or not; None if git does not tell.
+    last_backup_at: dt.datetime | None
+
+
 class HistoryEntry(_Answer):
     """One version of a device."""
 

@@ -29,6 +29,10 @@ from worker.engine import resolver
 @click.option(
     "--captured-at", metavar="DATE", help="When the device was asked: ISO 8601 with a time zone."
 )
+@click.option("--name", "device_name", metavar="NAME", help="What people call the device.")
+@click.option("--address", "device_address", metavar="ADDRESS", help="The device's address.")
+@click.option("--model", "device_model", metavar="MODEL", help="The device's model.")
+@click.option("--group", "device_group", metavar="GROUP", help="The group that it belongs to.")
 @click.option("--wait", is_flag=True, help="Wait for the receipt.")
 @click.option(
     "--timeout",
@@ -42,6 +46,7 @@ from worker.engine import resolver
 @pass_terminal
 def command(
     terminal: Terminal,
+    /,
     tenant: str,
     device: str,
     export: IO[bytes],
@@ -52,16 +57,17 @@ def command(
     wait: bool,
     timeout: float,
     as_json: bool,
+    **labels: str | None,
 ) -> None:
     """Hand over one backup of one device.
 
     Prints the backup_id: from then on the backup is committed exactly once. TENANT and DEVICE
-    are UUIDs, or the first 4 or more digits of some that are in the store.
+    are UUIDs; names, or the first 4 or more digits, of some that are in the store.
 
     \b
     With --json: {"backup_id"}; with --wait too, the receipt: {"backup_id", "tenant_id",
     "device_id", "sha", "lines_added", "lines_removed", "unchanged", "export_changed",
-    "committed_at", "suspect", "warnings"}.
+    "committed_at", "suspect", "device_name", "warnings"}.
     """
     running.adopt(terminal)
     tenant_id, device_id = _ids(tenant, device)
@@ -72,6 +78,7 @@ def command(
         "binary_backup": None if binary is None else binary.read(),
         "message": message,
         "captured_at": None if captured_at is None else _date(captured_at),
+        **labels,
     }
     if backup_id is not None:
         values["backup_id"] = backup_id
