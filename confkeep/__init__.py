@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         ReceivedBackup,
         StagedReference,
     )
-    from confkeep.naming import name_device
+    from confkeep.naming import name_device, name_tenant
     from confkeep.reading import devices, diff, directory, history, read_file, receipt_of
     from confkeep.results import BackupResult
     from confkeep.sign import signed_receive
@@ -64,6 +64,7 @@ __all__ = [
     "enqueue_backups",
     "history",
     "name_device",
+    "name_tenant",
     "read_file",
     "receipt",
     "receipt_of",

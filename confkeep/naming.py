@@ -1,4 +1,4 @@
-"""Say what people call a device, in order with its backups."""
+"""Say what people call devices and tenants, in order with their backups."""
 
 from __future__ import annotations
 
@@ -33,7 +33,39 @@ def name_device(
     Raises:
         as `enqueue_backup`; InvalidBackup too if no label is given.
     """
-    labels = {"name": name, "address": address, "model": model, "group": group}
+    return _send(
+        tenant_id,
+        device_id,
+        {"name": name, "address": address, "model": model, "group": group},
+        backup_id,
+    )
+
+
+def name_tenant(
+    tenant_id: str | uuid.UUID, name: str, *, backup_id: str | uuid.UUID | None = None
+) -> BackupResult:
+    """Give a tenant a name. It stands in git as that of a device with the tenant's own id, and in the
+    repository's `description`.
+
+    Args:
+        name: at most 253 characters; an empty text takes it away.
+        backup_id: as for `enqueue_backup`.
+
+    Returns:
+        As `enqueue_backup`.
+
+    Raises:
+        as `enqueue_backup`.
+    """
+    return _send(tenant_id, tenant_id, {"name": name}, backup_id)
+
+
+def _send(
+    tenant_id: str | uuid.UUID,
+    device_id: str | uuid.UUID,
+    labels: dict[str, str | None],
+    backup_id: str | uuid.UUID | None,
+) -> BackupResult:
     said = {which: value for which, value in labels.items() if value is not None}
     if not said:
         raise InvalidBackup("name", "or another label must be given")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,3 +125,24 @@ def test_the_command_line_names_a_device(deployed: Deployment) -> None:
     repository = open_repository(repository_path(deployed.store, TENANT))
     found = called(repository, DEVICE)
     assert dataclasses.astuple(found.labels) == ("core-one", None, None, "core")
+
+
+def test_an_import_brings_names_and_takes_none_back(deployed: Deployment) -> None:
+    deployed.start_worker()
+    folder = deployed.path / "exports"
+    for device in ("core1", "edge1"):
+        (folder / "acme" / device).mkdir(parents=True)
+        for day in (1, 2):
+            text = f"# 2026-10-0{day} 10:00:00 by RouterOS 7.16\n/ip address\n"
+            (folder / "acme" / device / f"{device}_2026-10-0{day}.rsc").write_text(text)
+    run = CliRunner().invoke
+    assert run(cli, ["import", str(folder)]).exit_code == 0
+    assert run(cli, ["history", "acme", "core1"]).exit_code == 0
+    assert run(cli, ["name", "acme", "core1", "core-one"]).exit_code == 0
+    assert run(cli, ["name", "acme", "Acme Ltd"]).exit_code == 0
+    newer = "# 2026-10-03 10:00:00 by RouterOS 7.16\n/ip address\n"
+    (folder / "acme" / "core1" / "core1_2026-10-03.rsc").write_text(newer)
+    assert run(cli, ["import", str(folder)]).exit_code == 0
+    found = json.loads(run(cli, ["devices", "Acme Ltd", "--json"]).stdout)
+    names = {device["name"]: device["versions"] for device in found["devices"]}
+    assert names == {"core-one": 3, "edge1": 2}

@@ -35,6 +35,8 @@ class Capture:
 
     tenant_id: str
     device_id: str
+    #: What the device is called; None if its folder's name is its UUID.
+    device_name: str | None
     export_path: Path
     #: None if there is none beside the export.
     binary_path: Path | None
@@ -195,6 +197,7 @@ class _Device:
                 Capture(
                     self.row.tenant_id,
                     self.row.device_id,
+                    self.row.label,
                     export.path,
                     binary if binary.is_file() else None,
                     when,

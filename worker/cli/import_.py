@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import click
 
-from confkeep.errors import InvalidInput, PoisonedBackup
+from confkeep.errors import InvalidBackup, InvalidInput, PoisonedBackup
+from confkeep.naming import name_tenant
 from confkeep.settings import get_settings
 from worker.cli import capture_order, exports_folder, import_kept, running, sources
 from worker.cli.import_kept import Kept, Older
 from worker.cli.sending import Capture, Sender, Sent
 from worker.cli.sources import adopt, oxidized, rancid
 from worker.cli.sources.found import Found
-from worker.cli.sources.names import Names
+from worker.cli.sources.names import NAMESPACE, Names
 from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, printable
 from worker.cli.waiting import SILENCE_S
 
@@ -165,6 +168,7 @@ def command(
     with terminal.progress("importing", len(found.captures)) as advance:
         sender = Sender(kept.ids, advance, silence_s=timeout)
         sent = sender.send(found.captures)
+    _name_tenants(names, sent, timeout)
     if as_json:
         terminal.json(_summary_json(source, found, kept, sent))
     else:
@@ -173,6 +177,19 @@ def command(
         ctx.exit(PoisonedBackup.exit_code)
     if strict and (sent.refused or found.left_out):
         ctx.exit(1)
+
+
+def _name_tenants(names: Names, sent: Sent, timeout: float) -> None:
+    """Give the tenants the source's names, once: a name that a person gave meanwhile stays."""
+    if not sent.imported:
+        return
+    results = []
+    for tenant_id, name in names.tenants.items():
+        naming_id = str(uuid.uuid5(NAMESPACE, f"tenant {tenant_id} {name}"))
+        with suppress(InvalidBackup):  # a folder's name that is no label
+            results.append(name_tenant(tenant_id, name, backup_id=naming_id))
+    for result in results:
+        result.receipt(timeout)
 
 
 def _read(

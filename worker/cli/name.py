@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import click
 
-from confkeep.errors import InvalidInput
-from confkeep.labels import checked_label
-from confkeep.naming import name_device
+from confkeep.naming import name_device, name_tenant
 from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.terminal import Terminal, pass_terminal, printable
 from worker.engine.resolver import find_device, open_tenant
-from worker.store.git import ownership
-from worker.store.repository import description
 
 
 @click.command("name")
@@ -54,22 +50,22 @@ def command(
       confkeep name 1f7c3a52 acme
 
     \b
-    With --json: {"tenant_id", "device_id": null for a tenant, "name", "sha": null for a tenant}
+    With --json: {"tenant_id", "device_id": null for a tenant, "name", "sha"}
     """
     running.adopt(terminal)
     found, repository = open_tenant(get_settings().git_store_path, tenant)
     labels = {"address": address, "model": model, "group": group}
     given = any(value is not None for value in labels.values())
-    if len(words) > 2 or (not words and not given) or (not words and given):
-        raise click.UsageError("Give TENANT NAME, or TENANT DEVICE NAME.")
+    if not words or len(words) > 2:
+        raise click.UsageError(
+            "Give TENANT NAME, TENANT DEVICE NAME, or TENANT DEVICE and a label."
+        )
     if len(words) == 1 and not given:
-        name = _checked(words[0])
-        ownership.require_writer(repository.path)
-        description.write_name(repository.path, name)
+        sha = name_tenant(found.id, words[0]).receipt(timeout).sha
         if as_json:
-            terminal.json({"tenant_id": found.id, "device_id": None, "name": name, "sha": None})
+            terminal.json({"tenant_id": found.id, "device_id": None, "name": words[0], "sha": sha})
         else:
-            terminal.line(f"Tenant {found.id} is called {printable(name)}")
+            terminal.line(f"Tenant {found.id} is called {printable(words[0])}")
         return
     device = find_device(repository, words[0])
     wanted = words[1] if len(words) == 2 else None
@@ -87,10 +83,3 @@ def command(
         return
     called = f"is called {printable(wanted)}" if wanted else "has its labels"
     terminal.line(f"Device {device} {called} from commit {receipt.sha[:10]} on")
-
-
-def _checked(name: str) -> str:
-    try:
-        return checked_label(name)
-    except ValueError as error:
-        raise InvalidInput("NAME", str(error)) from None

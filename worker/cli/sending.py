@@ -35,6 +35,10 @@ class Capture(Protocol):
         """Of which device."""
 
     @property
+    def device_name(self) -> str | None:
+        """What the source calls it; None if by its UUID."""
+
+    @property
     def captured_at(self) -> dt.datetime:
         """Becomes the author's date."""
 
@@ -101,6 +105,9 @@ class Sender:
         self._receipts = Receipts(silence_s=silence_s, check=check)
         self._on_the_way: dict[str, tuple[str, int]] = {}
         self._bytes_on_the_way = 0
+        #: Devices of which a capture was looked at. Only the first one brings the label: when the same
+        #: source is imported again, it takes back no name that a person gave meanwhile.
+        self._labelled: set[str] = set()
         self._chunk: list[BackupPayload] = []
         self._chunk_bytes = 0
         # Receipts carry whole seconds. An older one is of an earlier import.
@@ -123,11 +130,13 @@ class Sender:
 
     def _add(self, capture: Capture) -> None:
         place = capture.place
+        first = capture.device_id not in self._labelled
+        self._labelled.add(capture.device_id)
         if capture.known_id in self._already_there:
             self._skip()
             return
         try:
-            payload = _payload(capture)
+            payload = _payload(capture, capture.device_name if first else None)
         except InvalidBackup as error:
             self.sent.refused.append((place, str(error)))
             self._advance(1)
@@ -191,7 +200,7 @@ class Sender:
             self._advance(done)
 
 
-def _payload(capture: Capture) -> BackupPayload:
+def _payload(capture: Capture, device_name: str | None) -> BackupPayload:
     export, binary = capture.read(MAX_EXPORT_BYTES, MAX_BINARY_BYTES)
     return BackupPayload.checked(
         tenant_id=capture.tenant_id,
@@ -201,4 +210,5 @@ def _payload(capture: Capture) -> BackupPayload:
         message=capture.message,
         backup_id=capture.backup_id(export, binary),
         captured_at=capture.captured_at,
+        device_name=device_name,
     )

@@ -11,7 +11,7 @@ import pytest
 from confkeep.labels import Labels
 from tests.unit.cli.conftest import Confkeep, Store
 from worker.store.repository.backup import Backup, Naming
-from worker.store.repository.description import read_name, write_name
+from worker.store.repository.description import read_name
 from worker.store.repository.tenant_repository import repository_path
 from worker.store.writing.commit import open_for_writing
 
@@ -42,7 +42,7 @@ def named(store: Store) -> Path:
                 backup(BARE, "/system identity\nset name=Cellar\n"),
             ]
         )
-    write_name(path, "acme")
+        writer.commit_backups([Naming(str(uuid.uuid4()), ACME, Labels("acme"), "m")])
     return store.path
 
 
@@ -121,15 +121,18 @@ def test_history_and_restore_show_names(named: Path, confkeep: Confkeep, tmp_pat
     assert "Device core1 (cafe0001) as captured" in restored.stdout
 
 
-def test_a_tenant_gets_a_name_and_loses_it(named: Path, confkeep: Confkeep) -> None:
+def test_a_tenant_has_its_name_in_git_and_in_the_description(named: Path) -> None:
     path = repository_path(named, ACME)
-    assert confkeep("name", "acme", "Acme Ltd").exit_code == 0
-    assert read_name(path) == "Acme Ltd"
-    assert confkeep("name", "Acme Ltd", "").exit_code == 0
+    assert (path / "description").read_text() == "acme\n"
+    with open_for_writing(path) as writer:
+        naming = Naming(str(uuid.uuid4()), ACME, Labels("Acme Ltd"), "m")
+        writer.commit_backups([naming])
+        assert read_name(path) == "Acme Ltd"
+        (path / "description").unlink()
+        writer.commit_backups([naming])
+        assert read_name(path) == "Acme Ltd"
+        writer.commit_backups([Naming(str(uuid.uuid4()), ACME, Labels(""), "m")])
     assert read_name(path) is None
-    wrong = confkeep("name", ACME, "a\x1bb")
-    assert wrong.exit_code == 2
-    assert "must not contain control characters" in wrong.stderr
 
 
 def test_a_new_repository_has_no_name(store: Store) -> None:

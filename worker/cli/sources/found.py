@@ -36,6 +36,7 @@ class GitCapture:
 
     tenant_id: str
     device_id: str
+    device_name: str | None
     #: The author's date.
     captured_at: dt.datetime
     message: str

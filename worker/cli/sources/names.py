@@ -48,6 +48,11 @@ class Row:
     device_id: str
     skip: bool = False
 
+    @property
+    def label(self) -> str | None:
+        """What the device is called; None if the source has its UUID."""
+        return None if _is_uuid(self.device) else self.device
+
 
 class Names:
     """The devices that a source holds, by name; those of a mapping file go first.
@@ -94,6 +99,15 @@ class Names:
             if not _is_uuid(row.device):
                 ids[f"{row.tenant}/{row.device}"] = row.device_id
         return ids
+
+    @property
+    def tenants(self) -> dict[str, str]:
+        """What the tenants are called, by id, but for those of which the source has the UUIDs."""
+        return {
+            row.tenant_id: row.tenant
+            for row in self._found.values()
+            if not row.skip and not _is_uuid(row.tenant)
+        }
 
     def write(self) -> bool:
         """Write the mapping file if devices were found that it lacks; its own rows stay.

@@ -109,6 +109,7 @@ def captures_of(
             capture = GitCapture(
                 tenant_id=row.tenant_id,
                 device_id=row.device_id,
+                device_name=row.label,
                 captured_at=text.authored_at,
                 message=text.message,
                 place=f"{file} at {version.commit[:10]}",

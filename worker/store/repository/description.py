@@ -1,7 +1,12 @@
-"""A tenant's name, which stands in its repository's `description` file: gitweb, cgit and klaus show it."""
+"""A tenant's name in its repository's `description` file: gitweb, cgit and klaus show it.
+
+The file is derived: the name stands in git as the label of a device with the tenant's own id, which no
+device has.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -23,11 +28,7 @@ def read_name(path: Path) -> str | None:
     return None if not name or name.startswith(_UNNAMED) else name
 
 
-def write_name(path: Path, name: str) -> None:
-    """Name the tenant; durable when this returns. An empty name takes the old one away.
-
-    Raises:
-        StoreUnavailable: the file system refused.
-    """
-    with durable.file_system_errors(path.name):
-        durable.replace_file(path / _FILE_NAME, f"{name}\n".encode())
+def write_name(path: Path, name: str | None) -> None:
+    """Let the file say what git says. Who may not write it leaves it as it is: it is derived."""
+    with suppress(OSError):
+        durable.replace_file(path / _FILE_NAME, f"{name or ''}\n".encode())

@@ -16,12 +16,13 @@ from typing import Final
 
 import pygit2
 
+from confkeep.labels import NO_LABELS
 from confkeep.routeros.own_name import own_name
 from worker.store.git import durable, flock, keep, pack, refs
 from worker.store.git.pack import PackEncoder
 from worker.store.git.root_tree import RootTree
 from worker.store.history.index import HistoryIndex, open_index
-from worker.store.repository import headers, reader, recovery
+from worker.store.repository import description, headers, reader, recovery
 from worker.store.repository.backup import NOTHING_KNOWN, Backup, Committed, Naming, Signature
 from worker.store.repository.detail import detail_of
 from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER
@@ -153,6 +154,7 @@ class Writer:
             answers.append(answer)
         watch.lap("objects")
         if batch.tip is None or batch.tip == parent:
+            self._describe(backups)
             return answers
 
         # 4. Whoever created the repository may have been killed before it was durable.
@@ -175,7 +177,16 @@ class Writer:
         # 9. The history index. It may fail without harm: the next batch finds it behind, and catches up.
         self.index.append(parent, batch.indexed)
         watch.lap("index")
+        self._describe(backups)
         return answers
+
+    def _describe(self, backups: Sequence[Backup | Naming]) -> None:
+        """Write the tenant's name beside the repository, if it was given one."""
+        path = self.repository.path
+        tenant_id = path.name.removesuffix(".git")
+        if any(backup.device_id == tenant_id for backup in backups):
+            labels = self.index.labels([tenant_id], refs.read_main(path))
+            description.write_name(path, labels.get(tenant_id, NO_LABELS).name)
 
     def _find_committed(
         self, tip: str | None, device_ids: Mapping[str, str]
