@@ -135,14 +135,19 @@ def test_an_import_brings_names_and_takes_none_back(deployed: Deployment) -> Non
         for day in (1, 2):
             text = f"# 2026-10-0{day} 10:00:00 by RouterOS 7.16\n/ip address\n"
             (folder / "acme" / device / f"{device}_2026-10-0{day}.rsc").write_text(text)
-    run = CliRunner().invoke
-    assert run(cli, ["import", str(folder)]).exit_code == 0
-    assert run(cli, ["history", "acme", "core1"]).exit_code == 0
-    assert run(cli, ["name", "acme", "core1", "core-one"]).exit_code == 0
-    assert run(cli, ["name", "acme", "Acme Ltd"]).exit_code == 0
+
+    def run(*arguments: str) -> str:
+        done = CliRunner().invoke(cli, arguments)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    run("import", str(folder))
+    run("history", "acme", "core1")
+    run("name", "acme", "core1", "core-one")
+    run("name", "acme", "Acme Ltd")
     newer = "# 2026-10-03 10:00:00 by RouterOS 7.16\n/ip address\n"
     (folder / "acme" / "core1" / "core1_2026-10-03.rsc").write_text(newer)
-    assert run(cli, ["import", str(folder)]).exit_code == 0
-    found = json.loads(run(cli, ["devices", "Acme Ltd", "--json"]).stdout)
+    run("import", str(folder))
+    found = json.loads(run("devices", "Acme Ltd", "--json"))
     names = {device["name"]: device["versions"] for device in found["devices"]}
     assert names == {"core-one": 3, "edge1": 2}
