@@ -13,6 +13,7 @@ from confkeep.errors import NotInStore
 from confkeep.settings import get_settings
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable, size_text
 from worker.engine.diff import hunks
+from worker.engine.moments import version_at
 from worker.engine.resolver import find_device, open_tenant
 from worker.engine.versions import captured_at, last_versions
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, decode_text
@@ -45,11 +46,17 @@ def command(
     """Show what changed between two versions of a device.
 
     Without OLD and NEW: the last change. With OLD: everything since that commit. With both:
-    between the two. They are commit ids or their first digits. In a pipe the lines are exact, so
+    between the two. They are commits, `latest~1`, dates or durations such as '2 days ago', which
+    mean the version that was valid then. In a pipe the lines are exact, so
     that `patch` takes them; on a terminal, control characters are shown as escapes.
     """
     _tenant, repository = open_tenant(get_settings().git_store_path, tenant)
-    print_diff(terminal, repository, find_device(repository, device).id, old, new, context)
+    device_id = find_device(repository, device).id
+    old_sha, new_sha = (
+        None if text is None else version_at(repository, device_id, text, field=field).sha
+        for field, text in (("OLD", old), ("NEW", new))
+    )
+    print_diff(terminal, repository, device_id, old_sha, new_sha, context)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypedDict
 
 import click
 from rich.text import Text
 
-from confkeep.errors import InvalidInput
 from confkeep.settings import get_settings
 from worker.cli.each import Failures
 from worker.cli.terminal import (
@@ -22,8 +22,10 @@ from worker.cli.terminal import (
     printable,
 )
 from worker.engine.directory import Called, Device, directory_of
+from worker.engine.moments import moment_of
 from worker.engine.resolver import find_device, open_tenant
 from worker.engine.versions import Row, Wanted, last_versions, rows_of
+from worker.store.repository.backup import Detail
 from worker.store.repository.reader import devices_of
 from worker.store.repository.tenant_repository import (
     TenantRepository,
@@ -60,6 +62,12 @@ class _Start(TypedDict, total=False):
     "this date, such as 2026-09-30 or 2026-09-30T10:00 (UTC).",
 )
 @click.option(
+    "--since", metavar="WHEN", help="Only versions captured since then: 2026-10-03, '2 days ago'."
+)
+@click.option(
+    "--until", metavar="WHEN", help="Only versions captured until then; a date means its whole day."
+)
+@click.option(
     "--config-changes-only",
     is_flag=True,
     help="Only versions whose configuration changed, not just the export's date or the binary.",
@@ -72,6 +80,8 @@ def command(
     device: str | None,
     limit: int,
     before: str | None,
+    since: str | None,
+    until: str | None,
     config_changes_only: bool,
     as_json: bool,
 ) -> None:
@@ -85,8 +95,8 @@ def command(
     \b
     With --json:
       {"tenant_id", "device_id", "device_name", "more": whether older versions were left out,
-       "versions": [{"sha", "message", "captured_at", "committed_at", "backup_id",
-                     "lines_added", "lines_removed", "export_changed", "export_bytes",
+       "versions": [{"sha", "message", "captured_at", "valid_until": when the next
+                     was captured, or null, "committed_at", "backup_id", "lines_added", "lines_removed", "export_changed", "export_bytes",
                      "binary_bytes", "removed",
                      "suspect": why the capture looks bad or failed, or null}]}
     and without DEVICE:
@@ -109,6 +119,15 @@ def command(
         config_changes_only=config_changes_only,
         **_start_of(before),
     )
+    now = dt.datetime.now(dt.UTC)
+    if until is not None:
+        if before is not None:
+            raise click.UsageError("--until and --before are two ways to say the same.")
+        end = moment_of("--until", until, now, end_of_day=True)
+        wanted = replace(wanted, captured_before=end + dt.timedelta(microseconds=1))
+    if since is not None:
+        start = moment_of("--since", since, now, end_of_day=False)
+        wanted = replace(wanted, captured_since=start)
     _list_versions(terminal, found, repository, called, wanted, as_json)
 
 
@@ -118,13 +137,8 @@ def _start_of(before: str | None) -> _Start:
         return {}
     if re.fullmatch(r"[0-9A-Fa-f]{4,40}", before):
         return {"before": before}
-    try:
-        date = dt.datetime.fromisoformat(before)
-    except ValueError:
-        raise InvalidInput(
-            "--before", "must be 4 or more digits of a commit id, or a date such as 2026-09-30"
-        ) from None
-    return {"captured_before": date if date.tzinfo else date.replace(tzinfo=dt.UTC)}
+    now = dt.datetime.now(dt.UTC)
+    return {"captured_before": moment_of("--before", before, now, end_of_day=False)}
 
 
 def _list_tenants(terminal: Terminal, store: Path, as_json: bool) -> None:
@@ -197,11 +211,12 @@ def _list_versions(
 def print_versions(terminal: Terminal, rows: list[Row]) -> None:
     """The table of a device's versions."""
     terminal.table(
-        ["commit", "captured (UTC)", "+", "-", "message"],
+        ["commit", "captured (UTC)", "changed", "+", "-", "message"],
         [
             [
                 Text(row.version.sha[:SHORT], style="yellow"),
                 date_text(row.captured_at),
+                _changed(row.detail),
                 Text(str(row.detail.lines_added), style="green"),
                 Text(str(row.detail.lines_removed), style="red"),
                 _message_of(row),
@@ -210,6 +225,14 @@ def print_versions(terminal: Terminal, rows: list[Row]) -> None:
         ],
         right="+ -",
     )
+
+
+def _changed(detail: Detail) -> Text:
+    """What of the device changed: its configuration, only volatile lines of its export, or only its binary."""
+    if detail.export_changed:
+        return Text("config", style="bold")
+    lines = detail.lines_added or detail.lines_removed
+    return Text("header" if lines else "binary", style="dim")
 
 
 def _message_of(row: Row) -> Text:
@@ -224,6 +247,7 @@ def _version_json(row: Row) -> dict[str, object]:
         "sha": row.version.sha,
         "message": row.version.message,
         "captured_at": row.captured_at,
+        "valid_until": row.valid_until,
         "committed_at": row.version.committed_at,
         "backup_id": row.version.backup_id,
         "lines_added": row.detail.lines_added,

@@ -8,8 +8,9 @@ import click
 
 from confkeep.settings import get_settings
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable, size_text
+from worker.engine.moments import version_at
 from worker.engine.resolver import find_device, open_tenant
-from worker.engine.versions import captured_at, last_versions, pair_at
+from worker.engine.versions import captured_at, pair_at
 from worker.store.git.durable import file_system_errors, replace_file
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME
 
@@ -17,7 +18,12 @@ from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME
 @click.command("restore")
 @click.argument("tenant")
 @click.argument("device")
-@click.option("--at", metavar="COMMIT", help="As of this commit (an id or its first digits).")
+@click.option(
+    "--at",
+    metavar="WHEN",
+    default="latest",
+    help="As it was then: 2026-10-03, '2 days ago', latest~1, or a commit.",
+)
 @click.option(
     "-o",
     "--output",
@@ -28,7 +34,7 @@ from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @pass_terminal
 def command(
-    terminal: Terminal, tenant: str, device: str, at: str | None, output: Path, force: bool
+    terminal: Terminal, tenant: str, device: str, at: str, output: Path, force: bool
 ) -> None:
     """Write a device's two files into a folder.
 
@@ -39,9 +45,8 @@ def command(
     """
     _tenant, repository = open_tenant(get_settings().git_store_path, tenant)
     called = find_device(repository, device)
-    if at is None:
-        at = last_versions(repository, called.id, 1)[0].sha
-    commit, pair = pair_at(repository, called.id, at)
+    version = version_at(repository, called.id, at)
+    commit, pair = pair_at(repository, called.id, version.sha)
     files = {
         output / name: data
         for name, data in ((EXPORT_NAME, pair.export), (BINARY_NAME, pair.binary))

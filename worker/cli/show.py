@@ -10,17 +10,22 @@ import click
 from confkeep.errors import NotInStore
 from confkeep.settings import get_settings
 from worker.cli.terminal import Terminal, pass_terminal, printable, size_text
+from worker.engine.moments import version_at
 from worker.engine.resolver import find_device, open_tenant
-from worker.engine.versions import captured_at, last_versions, pair_at
+from worker.engine.versions import captured_at, pair_at
 from worker.store.git.durable import replace_file
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, decode_text
-from worker.store.repository.reader import version_of
 
 
 @click.command("show")
 @click.argument("tenant")
 @click.argument("device")
-@click.option("--at", metavar="COMMIT", help="As of this commit (an id or its first digits).")
+@click.option(
+    "--at",
+    metavar="WHEN",
+    default="latest",
+    help="As it was then: 2026-10-03, '2 days ago', latest~1, or a commit.",
+)
 @click.option("--binary", is_flag=True, help="The binary backup instead of the export.")
 @click.option(
     "-o",
@@ -34,7 +39,7 @@ def command(
     terminal: Terminal,
     tenant: str,
     device: str,
-    at: str | None,
+    at: str,
     binary: bool,
     output: Path | None,
     as_json: bool,
@@ -51,11 +56,9 @@ def command(
     """
     found, repository = open_tenant(get_settings().git_store_path, tenant)
     called = find_device(repository, device)
-    if at is None:
-        at = last_versions(repository, called.id, 1)[0].sha
-    commit, pair = pair_at(repository, called.id, at)
+    version = version_at(repository, called.id, at)
+    commit, pair = pair_at(repository, called.id, version.sha)
     if as_json:
-        version = version_of(commit)
         terminal.json(
             {
                 "tenant_id": found.id,

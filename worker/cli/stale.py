@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,7 @@ from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.each import Failures
 from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_terminal
+from worker.engine.moments import seconds_of
 from worker.engine.resolver import paths_of
 from worker.store.history.index import open_index
 from worker.store.repository.reader import devices_of
@@ -22,9 +22,6 @@ from worker.store.repository.tenant_repository import open_repository
 
 #: The status when a device is stale.
 STALE: Final = 3
-
-_UNITS_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
-_AGE = re.compile(r"(\d{1,6}(?:\.\d+)?)([smhdw])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +44,10 @@ class Age(click.ParamType):  # type: ignore[type-arg]
         """The seconds; a wrong text ends the command."""
         if isinstance(value, float):
             return value
-        found = _AGE.fullmatch(str(value))
+        found = seconds_of(str(value))
         if found is None:
             self.fail("must be a number with s, m, h, d or w behind it, such as 26h", param, ctx)
-        return float(found[1]) * _UNITS_S[found[2]]
+        return found
 
 
 @click.command("stale")

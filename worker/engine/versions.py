@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, replace
+from typing import Final
 
 import pygit2
 
@@ -14,14 +15,19 @@ from worker.store.repository.headers import DEVICE_ID_HEADER, id_in_header
 from worker.store.repository.reader import Pair, find_commit, read_pair
 from worker.store.repository.tenant_repository import TenantRepository, tells_damage
 
+#: Versions that are looked at together where dates choose among them.
+_PAGE: Final = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A version as `confkeep history` lists it."""
 
     version: Version
-    #: The author's date: when the device was asked, as far as that is known.
+    #: The author's date: when the device was asked, as far as that is known. It is valid from then on.
     captured_at: dt.datetime
+    #: When the next one was captured; None for the newest.
+    valid_until: dt.datetime | None = None
 
     @property
     def detail(self) -> Detail:
@@ -77,8 +83,9 @@ class Wanted:
     limit: int | None = None
     #: The full or abbreviated id of a version: only those that are older in the list.
     before: str | None = None
-    #: Only those that were captured before.
+    #: Only those that were captured before, and not before.
     captured_before: dt.datetime | None = None
+    captured_since: dt.datetime | None = None
     #: Only those whose export differs in more than volatile lines.
     config_changes_only: bool = False
 
@@ -92,15 +99,28 @@ def rows_of(repository: TenantRepository, device_id: str, wanted: Wanted) -> lis
     """
     with open_index(repository) as index:
         tip = repository.tip()
-        if wanted.captured_before is None:
-            return list(_page(repository, index, device_id, tip, wanted))
-        before = _last_not_before(repository, index, device_id, tip, wanted.captured_before)
+        since, until = wanted.captured_since, wanted.captured_before
+        if since is None and until is None:
+            return _page(repository, index, device_id, tip, wanted)
+        before = wanted.before
+        if until is not None:
+            before = _last_not_before(repository, index, device_id, tip, until)
+        size = wanted.limit or _PAGE
         rows: list[Row] = []
         # Dates are as a rule in order; those that are not are left out one by one.
         while True:
-            page = _page(repository, index, device_id, tip, replace(wanted, before=before))
-            rows += [row for row in page if row.captured_at < wanted.captured_before]
-            if wanted.limit is None or len(rows) >= wanted.limit or len(page) < wanted.limit:
+            page = _page(
+                repository, index, device_id, tip, replace(wanted, before=before, limit=size)
+            )
+            found = [
+                row
+                for row in page
+                if (until is None or row.captured_at < until)
+                and (since is None or row.captured_at >= since)
+            ]
+            rows += found
+            is_past = since is not None and not found
+            if is_past or len(page) < size or len(rows) >= (wanted.limit or len(rows) + 1):
                 return rows[: wanted.limit]
             before = page[-1].version.sha
 
@@ -112,15 +132,22 @@ def _page(
     tip: pygit2.Oid | None,
     wanted: Wanted,
 ) -> list[Row]:
-    versions = index.versions(
+    rows: list[Row] = []
+    above = None
+    if wanted.before is not None:
+        above = captured_at(find_commit(repository, wanted.before))
+    for version in index.versions(
         device_id,
         tip=tip,
         limit=wanted.limit,
         before=wanted.before,
         config_changes_only=wanted.config_changes_only,
         details=True,
-    )
-    return [Row(version, captured_at(find_commit(repository, version.sha))) for version in versions]
+    ):
+        when = captured_at(find_commit(repository, version.sha))
+        rows.append(Row(version, when, above))
+        above = when
+    return rows
 
 
 def _last_not_before(
