@@ -48,11 +48,12 @@ _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 @functools.cache
 def set_up_libgit2() -> None:
-    """Make libgit2 sync what it writes, read what is another user's, and obey no user's configuration.
+    """Make libgit2 sync what it writes, read other users' files, and ignore users' configuration.
 
-    libgit2 latches the first when it opens a repository's references, so this must come before any
-    `pygit2.Repository` of the process. Its check of owners would keep nobody from anything: it runs
-    no program that a repository's configuration names. A home that may not be read ends it.
+    libgit2 fixes the first when it opens a repository's references, so call this before any
+    `pygit2.Repository` of the process. Its check of owners protects nothing here, since it runs no
+    program that a repository's configuration names. With users' configuration, a home that may not
+    be read would make it fail.
     """
     pygit2.settings.enable_fsync_gitdir(True)
     pygit2.settings.owner_validation = False

@@ -17,8 +17,8 @@ An answer is always what git would answer for one given commit, the `tip`:
 A process that finds damage creates `confkeep.index-damaged` beside the file, if it may write. The
 next writer then rebuilds the index.
 
-The writer adds a batch's rows after the ref has moved, in one transaction with the root. Nothing
-here is synced, nothing here is the truth, and no error of the file reaches the caller.
+The writer adds a batch's rows after the ref has moved, in one transaction with the root. The index
+is never the truth, and no error of its file reaches the caller.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class HistoryIndex(IndexKeeper):
         of_file: Callable[[IndexFile, int | None], dict[bytes, _Value]],
         of_history: Callable[[MergedHistory], dict[bytes, _Value]],
     ) -> tuple[dict[bytes, _Value], Iterator[Entry]]:
-        """What the file says or, without it, the history up to the newest merge; and the commits above."""
+        """What the file says, or else the history up to the newest merge; and the commits above."""
         try:
             with self._reading() as file:
                 newest, missing = self._locate(file, tip)
@@ -228,8 +228,8 @@ class HistoryIndex(IndexKeeper):
             before: the full or abbreviated id of a version: return only the versions after it in
                 the list, which are older.
             config_changes_only: only versions whose export differs in more than volatile lines.
-            details: also fill line counts, sizes, `export_changed` and `suspect`. Costs the blobs of each
-                version that was not written by confkeep; what was looked up is kept if the file may be
+            details: also fill line counts, sizes, `export_changed` and `suspect`. Reads the files
+                of each version that confkeep did not write; the result is stored if the file may be
                 written.
 
         Raises:

@@ -1,7 +1,7 @@
 """The history index's file: plain SQLite tables with a checksum in each row.
 
-`confkeep.index` in the repository's folder has a rollback journal: that works on network file systems, and
-for readers who may not write, where a write-ahead log does not.
+`confkeep.index` in the repository's folder has a rollback journal. Unlike a write-ahead log, that
+works on network file systems, and for readers who may not write.
 
     state     one row: the format, the commit that the rest is complete for, how many commits there
               are, the newest merge (`base`), and the boot of the machine that writes it (below)
@@ -10,15 +10,15 @@ for readers who may not write, where a write-ahead log does not.
     devices   when each device was last backed up, changed or not
 
 In a history without merges a version's position is its commit's number. Up to the newest merge, the
-base, it only says where the version stands in the order of `git log -- DEVICE`.
+base, it only gives the version's place in the order of `git log -- DEVICE`.
 
-Power cuts: a batch is not synced when the file is marked with the machine's present boot. A file that
-has the mark of another boot went down unfinished, so the next writer builds it anew. Setting the mark,
-taking it away, and what is written without it are synced. So a turn of one batch, which is the common
-one, ends with a file that is durable and without mark, and longer ones take it away when they close.
+Power cuts: a batch is not synced while the file is marked with the machine's present boot. A file
+with another boot's mark was not closed, so the next writer rebuilds it. Setting and removing the
+mark, and writes to a file without mark, are synced. So a turn of one batch, the usual case, leaves
+a durable file without mark; longer turns remove the mark when they close the file.
 
-SQLite's journal takes back what a killed process left half done. A row whose bytes changed is told by
-its checksum when it is read, and one that is lost by `confkeep verify`, which compares all with git.
+SQLite's journal undoes what a killed process left half done. A changed row fails its checksum when
+it is read; `confkeep verify`, which compares everything with git, finds lost rows.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What became of commits that were rewritten or removed, and whose backups those were.
+"""Maps ids of rewritten and removed commits to what became of them and of their backups.
 
-One SQLite file, `confkeep.rewritten`, never written in place: each rewrite makes a new one from the
-last and puts it beside as `confkeep.rewritten-pending`, before it moves `main`. `main` decides: the
-pending file counts if the commit that the rewrite began with is neither `main` nor below it any
-more. `docs/retention.md` gives the steps.
+One SQLite file, `confkeep.rewritten`, never changed in place: before a rewrite moves `main`, it
+makes a new file from the last one, `confkeep.rewritten-pending`. `main` decides which one is
+current: the pending file, if the commit that the rewrite began with is neither `main` nor below it
+any more. `docs/retention.md` gives the steps.
 
-It is not derived from git, and it is kept for ever. Its rows have checksums (`id_map_rows`): a flipped
-bit is an error where it would change an answer, so that no backup is committed a second time.
+It is not derived from git, and is kept for ever. Its rows have checksums (`id_map_rows`): a flipped
+bit that would change an answer is an error, so that no backup is committed a second time.
 """
 
 from __future__ import annotations

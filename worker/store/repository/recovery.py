@@ -1,6 +1,6 @@
-"""Repairs what dead writers left, when a repository is opened for writing.
+"""Cleans up what dead writers left, when a repository is opened for writing.
 
-A writer that was killed, or a machine that lost power, leaves at most:
+A killed writer, or a power cut, leaves at most:
 
     objects/pack/.tmp_pack_confkeep_*  a pack that was not finished
     objects/pack/.tmp_idx_confkeep_*   its idx
@@ -10,19 +10,19 @@ A writer that was killed, or a machine that lost power, leaves at most:
     tmp_confkeep_*                     ended while it replaced HEAD, or made another file whole
     confkeep.rewritten-pending         a map of ids; `main` tells whether it counts (`id_map`)
 
-A repack that was killed leaves its note `confkeep.repacking`, and beside it what git left since:
+A killed repack leaves its note `confkeep.repacking`, and files that git wrote since:
 
     objects/pack/tmp_*, .tmp-*         packs and idx files that git did not finish
     objects/**/*.lock, tmp_graph_*     of the multi-pack-index and the commit-graph
     objects/pack/pack-*                those that the note names, if their objects are in other packs
 
-A git that was started by hand or by cron, and died, leaves locks of the same names and others
-(`lock_files` knows them, and which have no owner any more).
+A git that somebody or cron started, and that died, leaves locks of these and other names
+(`lock_files` tells which have a dead owner).
 
-None of these is reachable from `main` or, but for the last of the first list, needed: removing them
-loses nothing. Keeps of people and of `git receive-pack` stay. A complete pack that `main`
-does not reach yet is left alone: a retry of the same backups does not need it, our repacks carry
-it along, and git's own destroy it.
+None of these is reachable from `main` or needed, except for `confkeep.rewritten-pending`: removing
+them loses nothing. Keeps of people and of `git receive-pack` stay. A complete pack that `main` does
+not reach yet is left alone: a retry of the same backups does not need it, our repacks keep its
+objects, and git's own deletes it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Repacks a tenant's repository beside its writers.
 
-Git only ever adds: it writes packs, a multi-pack-index and a commit-graph, all synced. What has
-become superfluous is removed by us, after the folder's names are durable (git does not sync those)
-and only what is elsewhere, object by object (`pack_set`). So a pack that a writer has just made and
-that `main` does not reach yet stays whole, whatever git thought of it.
+Git only adds: it writes packs, a multi-pack-index and a commit-graph, all synced. We remove what is
+superfluous, after the folder's names are durable (git does not sync those), and only packs whose
+every object is elsewhere (`pack_set`). So a pack that a writer has just made and that `main` does
+not reach yet stays whole.
 
 The steps; `docs/maintenance.md` says what a crash between them leaves:
 

@@ -1,6 +1,7 @@
 """Verifies every byte of a tenant's repository, with git's own programs.
 
-What is looked at, in this order; what ends one part unforeseen is a finding, and the others go on:
+Checks the following, in this order. An unforeseen error in one part is a finding, and the others go
+on:
 
 1. Every pack, idx, multi-pack-index, commit-graph, reverse index and bitmap against the checksum
    that it ends with; every idx against its pack; packs without idx and files of dead writers.
@@ -16,8 +17,8 @@ What is looked at, in this order; what ends one part unforeseen is a finding, an
    `main` was set back.
 8. The tenant's own rules of retention against their checksum.
 
-Git runs in processes of its own, which damaged files may end, and reads nothing but objects.
-libgit2 is asked only about a repository in which nothing was found.
+Git runs in separate processes, which damaged files may crash, and reads only objects. libgit2 is
+used only on a repository in which nothing was found.
 """
 
 from __future__ import annotations
