@@ -208,7 +208,7 @@ class IndexKeeper:
             file.close()
 
     def _note(self, error: Unusable) -> None:
-        """Mark the index as damaged so that the next writer rebuilds it. Does nothing if we cannot write."""
+        """Mark the index as damaged, for the next writer to rebuild. Does nothing if we cannot write."""
         if isinstance(error, Damaged):
             self.close(sound=False)
             try:

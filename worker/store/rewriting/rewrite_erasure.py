@@ -34,8 +34,9 @@ class Erasure:
 class Eraser:
     """Writes the histories of one repository without a device. Shared commits are written once.
 
-    Commits that only touch this device are dropped. The others stay; a dropped parent is replaced by
-    its nearest kept ancestor. So a merge stays a merge, unless all its sides lead to the same commit. The same history becomes the same commits, however often it is done.
+    Commits that only touch this device are dropped. The others stay; a dropped parent is replaced
+    by its nearest kept ancestor. So a merge stays a merge, unless all its sides lead to the same
+    commit. The same history always becomes the same commits.
     """
 
     def __init__(self, repository: TenantRepository, writer: HistoryWriter, device_id: str) -> None:

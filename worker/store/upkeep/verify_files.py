@@ -170,8 +170,7 @@ class _Packs:
         return {name.removesuffix(suffix) for name in self._names if name.endswith(suffix)}
 
     def halves(self) -> list[Half]:
-        """The packs without idx and the idx files without pack of the last listing; those whose pack is
-        whole are noted."""
+        """The packs and idx files without partner in the last listing. Notes packs that are whole."""
         packs, idxs = self._stems(".pack"), self._stems(".idx")
         found = []
         for stem in sorted(idxs - packs):
