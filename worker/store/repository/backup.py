@@ -15,8 +15,8 @@ EXPORT_NAME: Final = "export.rsc"
 BINARY_NAME: Final = "backup.bin"
 FILE_NAMES: Final = (EXPORT_NAME, BINARY_NAME)
 
-#: The extra header lines of a commit: its backup's id and device. The device stands there too
-#: because an unchanged backup has its parent's very tree, which does not tell whose it is.
+#: The extra header lines of a commit: the ids of its backup and device. The device is needed
+#: because an unchanged backup has its parent's tree, which does not tell the device.
 BACKUP_ID_HEADER: Final = b"backup-id"
 DEVICE_ID_HEADER: Final = b"device-id"
 
@@ -73,7 +73,7 @@ def unpack_uuid(packed: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Who the commits are by."""
+    """The author and committer of the commits."""
 
     name: str
     email: str
@@ -89,7 +89,7 @@ class Backup:
     #: None if the capture has no binary; then the commit holds `export.rsc` alone.
     binary: bytes | None
     message: str
-    #: Becomes the author's date; None: the time of the commit.
+    #: The author's date; None: the time of the commit.
     captured_at: dt.datetime | None = None
 
     @property
@@ -100,7 +100,7 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """What only a look into its files tells about a device's version."""
+    """What is known of a device's version only by reading its files."""
 
     #: The export differs in more than RouterOS's volatile header lines.
     export_changed: bool
@@ -114,7 +114,7 @@ class Detail:
     suspect: str | None
 
 
-#: Of what is not there any more.
+#: The detail of a version that was removed.
 NOTHING_KNOWN: Final = Detail(False, 0, 0, None, None, None)
 
 
@@ -129,23 +129,23 @@ class Committed:
     unchanged: bool
     #: The committer's date, in UTC, whole seconds.
     committed_at: dt.datetime
-    #: `NOTHING_KNOWN` once retention removed the commit.
+    #: `NOTHING_KNOWN` if retention has removed the commit.
     detail: Detail
-    #: The id was in git already; this call did not write it.
+    #: Whether the id was in git already, so that this call did not write it.
     replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A commit that changed a device, in the bytes that git and the history index have."""
+    """A commit that changed a device, in the bytes that git and the history index store."""
 
     id: bytes
     #: The committer's date, in seconds since 1970.
     committed_s: int
-    #: `pack_uuid` of it; None if written by something that knows no backup ids.
+    #: `pack_uuid` of the backup id; None if the program that wrote the commit knows no backup ids.
     packed_backup_id: bytes | None
     raw_message: bytes
-    #: None if not known, or not asked for.
+    #: None if unknown, or not asked for.
     detail: Detail | None = None
 
     @property
@@ -160,7 +160,7 @@ class Version:
 
     @property
     def backup_id(self) -> str | None:
-        """None if written by something that knows no backup ids."""
+        """None if the program that wrote the commit knows no backup ids."""
         return None if self.packed_backup_id is None else unpack_uuid(self.packed_backup_id)
 
     @property
