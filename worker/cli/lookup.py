@@ -18,7 +18,7 @@ from worker.store.repository.tenant_repository import (
     tenants_of,
 )
 
-#: Least hexadecimal digits of a prefix.
+#: Fewest hexadecimal digits of a prefix.
 MIN_PREFIX: Final = 4
 #: Most candidates that an error lists.
 _CANDIDATES: Final = 5
@@ -27,22 +27,22 @@ _PREFIX = re.compile(r"[0-9a-f][0-9a-f-]*")
 
 
 def find_tenant(store: Path, given: str, others: Iterable[str] = ()) -> str:
-    """The tenant that `given` names: a whole UUID as it is, known or not, or a prefix of one.
+    """The tenant that `given` names: a whole UUID, known or not, or the prefix of a known one.
 
     Args:
-        others: tenants that are known too, such as those that have an inbox and no repository yet.
+        others: further known tenants, such as those with an inbox and no repository yet.
 
     Raises:
-        InvalidId: neither, or a prefix of none or of several tenants.
+        InvalidId: `given` is neither, or no tenant or several begin with it.
     """
     return _whole(given) or find_one("TENANT", given, sorted({*tenants_of(store), *others}))
 
 
 def find_device(repository: TenantRepository, given: str) -> str:
-    """The device that `given` names: a whole UUID as it is, known or not, or a prefix of one.
+    """The device that `given` names: a whole UUID, known or not, or the prefix of a known one.
 
     Raises:
-        InvalidId: neither, or a prefix of none or of several devices of the newest commit.
+        InvalidId: `given` is neither, or no device of the newest commit or several begin with it.
     """
     return _whole(given) or find_one("DEVICE", given, devices_of(repository))
 
@@ -70,12 +70,12 @@ def open_tenant(store: Path, given: str) -> tuple[str, TenantRepository]:
 
 
 def paths_of(store: Path, given: str | None) -> dict[str, Path]:
-    """The repository's path of the tenant that `given` names; None: of all tenants of the store.
+    """Tenant -> its repository's path: of the tenant that `given` names, or of all if it is None.
 
     Raises:
         StoreMissing: the store is not there.
         InvalidId: as `find_tenant`.
-        NotInStore: there is not one tenant: the folder may not be mounted.
+        NotInStore: the store holds no tenant; its volume may not be mounted.
     """
     require_store(store)
     tenants = tenants_of(store) if given is None else [find_tenant(store, given)]
@@ -92,10 +92,10 @@ def _whole(given: str) -> str | None:
 
 
 def find_one(field: str, given: str, known: Sequence[str]) -> str:
-    """The one of `known` that begins with `given`, with its dashes or without.
+    """The only one of `known` that begins with `given`; dashes may be left out.
 
     Raises:
-        InvalidId: no prefix, or one of none or of several; names `field` and some of `known`.
+        InvalidId: `given` is no prefix, or fits none or several; names `field` and some of `known`.
     """
     prefix = given.lower()
     digits = prefix.replace("-", "")
