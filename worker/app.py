@@ -46,10 +46,10 @@ def configuration() -> dict[str, Any]:
     transport: dict[str, Any] = {
         **common["broker_transport_options"],
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
-        # A dead worker's messages come back in seconds; by default after up to 100.
+        # A dead worker's messages come back within seconds; by default after up to 100.
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
-        # A worker that dies while it restores them keeps all others from it so long; else 300.
+        # How long a worker that dies while it restores them blocks the others; by default 300 s.
         "unacked_mutex_expire": 10,
     }
     return {
@@ -62,8 +62,8 @@ def configuration() -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
-        # For Flower and `celery events`. To nobody's ears they are a PUBLISH each, and kept nowhere.
-        # `task_send_sent_event` stays off: what a producer sends then would tell arguments.
+        # For Flower and `celery events`; each costs one PUBLISH and is stored nowhere.
+        # `task_send_sent_event` stays off: a producer's events would show arguments.
         "worker_send_task_events": True,
         "worker_consumer": "worker.process.consumer:Consumer",
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -73,7 +73,7 @@ def configuration() -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": transport,
-        # Slept whole, also when the tasks are done: with a batch and the rest, well below 10 seconds.
+        # Celery sleeps all of it even when tasks are done: keep the shutdown well below 10 s.
         "worker_soft_shutdown_timeout": 3,
     }
 

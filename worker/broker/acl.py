@@ -24,8 +24,8 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 #: What every client sends when it connects, and pipelines. Of CLIENT what is about the connection itself:
-#: Redis 7.0 does not start with a file that names `client|setinfo`, which came with 7.2. TRACKING would
-#: tell the names of other users' keys.
+#: Redis 7.0 does not start with a file that names `client|setinfo`, which came with 7.2. TRACKING
+#: would reveal the names of other users' keys.
 _CONNECTION: Final = (
     "+client -@admin -@dangerous -client|tracking"
     " +auth +hello +ping +quit +reset +select +multi +exec +discard +command"
@@ -59,7 +59,7 @@ class User:
     password_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what would be another rule.
+        """Refuse names and hashes that would be read as further rules.
 
         Raises:
             InvalidInput: names what is wrong.
@@ -76,11 +76,11 @@ class User:
 
 
 def sender(user: User, tenants: Sequence[str] = ()) -> str:
-    """A user that may send `backups.receive` for every tenant and ask for what became of it: it reaches
-    no inbox.
+    """A user that may send `backups.receive` for every tenant and read results, but reaches no
+    inbox.
 
     Args:
-        tenants: must be none. Whom a message is for the server cannot tell.
+        tenants: must be empty: the server cannot tell which tenant a message is for.
 
     Raises:
         InvalidInput: a sender cannot be confined.
@@ -101,20 +101,20 @@ def sender(user: User, tenants: Sequence[str] = ()) -> str:
 
 
 def producer(user: User, tenants: Sequence[str] = ()) -> str:
-    """A user that may enqueue and ask for what became of it: it adds, and can neither read what waits
-    nor change or take out anything.
+    """A user that may enqueue and read results; it cannot read what waits, change or remove
+    anything.
 
     Args:
-        tenants: the only ones for which it may; none: all. It then sends no messages, for whose tenant
-            the server cannot tell: no wake-ups, and no `backups.receive`. The sweep finds what it hands
-            over.
+        tenants: the only ones it may enqueue for; empty for all. A producer for certain tenants may
+        send no wake-ups and no `backups.receive`, since the server cannot tell which tenant a
+        message is for; the sweep finds what it hands over.
 
     Raises:
         InvalidId: a tenant is no UUID.
     """
     names = _names(tenants)
     arrivals = [keys.arrivals(name) for name in names]
-    # Bytes that it stages itself are for messages.
+    # Only messages refer to bytes that the producer stages itself.
     staged = (keys.arrived,) if tenants else (keys.arrived, keys.handoff)
     bytes_ = [name(tenant, "*") for tenant in names for name in staged]
     inboxes = [keys.inbox(name) for name in names]
@@ -124,7 +124,7 @@ def producer(user: User, tenants: Sequence[str] = ()) -> str:
         _CONNECTION,
         "+time",
         *_RESULTS,
-        # What CONFKEEP_REPLICAS needs.
+        # Needed for CONFKEEP_REPLICAS.
         f"+wait (resetchannels +publish &{keys.MARK})",
         f"(+get +mget %R~{keys.result('*')})",
         f"(+setnx {on('%W~', *bytes_)})",
@@ -134,7 +134,7 @@ def producer(user: User, tenants: Sequence[str] = ()) -> str:
         f"(+hmget %R~{keys.LOAD})",
         f"(+get %R~{keys.ROOM})",
         f"(+xlen +exists {on('%R~', *inboxes, *waits)})",
-        # Why there is no receipt yet, which a backup's record says too once it is admitted.
+        # Why there is no receipt yet. Once a backup is admitted, its record says so too.
         f"(+hgetall {on('%R~', *backoffs)})",
         *(() if tenants else _messages(keys.shard_queues(), _RECEIVE)),
     )
@@ -145,7 +145,7 @@ def _names(tenants: Sequence[str]) -> list[str]:
 
 
 def _messages(*queues: str) -> tuple[str, ...]:
-    """Celery's messages: to a queue's tail, and no reading of it."""
+    """Rules to append Celery's messages to queues, not to read them."""
     return (
         f"(+lpush +llen {on('%W~', *queues)})",
         f"(+sadd +smembers {on('~', *_BINDINGS)})",
@@ -158,7 +158,7 @@ def worker(user: User) -> str:
     return user.line(
         "+@all -@admin -@dangerous +info",
         f"~{keys.PREFIX}* ~{keys.result('*')} ~{keys.shard_queues()} ~{_RECEIVE}",
-        # Where backups may have gone that were sent without a queue.
+        # Backups that were sent without naming a queue end up here.
         f"%R~{keys.DEFAULT_QUEUE}",
         # Celery's bookkeeping: messages that are being worked on, bindings, remote control.
         "~_kombu.* ~unacked* ~*.pidbox ~*.reply.celery.pidbox ~celeryev*",
@@ -187,18 +187,18 @@ def monitor(user: User) -> str:
         f"(+lrange %R~{keys.RECENT})",
         f"(+get %R~{keys.ROOM})",
         f"(+hgetall %R~{keys.ODD})",
-        # Whether what is there is of the type that it should be tells nothing of what it holds.
+        # To find keys of a wrong type; reveals nothing of what they hold.
         f"(+type +pttl +exists %R~{keys.PREFIX}*)",
         f"(+get +mget %R~{keys.result('*')})",
     )
 
 
 def admin(user: User) -> str:
-    """A user for the server's owner: everything. The one that has no password is switched off."""
+    """A user for the server's owner, who may do everything; switched off without a password."""
     return user.line("+@all ~* allchannels")
 
 
-#: What a user can be, and the rules that make it so.
+#: Role -> what writes its line of rules.
 ROLES: Final = {
     "admin": admin,
     "sender": sender,
@@ -207,10 +207,10 @@ ROLES: Final = {
     "monitor": monitor,
 }
 
-#: Closes the user that needs neither name nor password.
+#: Switches off the server's user that needs neither name nor password.
 DEFAULT_OFF: Final = "user default reset off"
 
 
 def on(kind: str, *patterns: str) -> str:
-    """The patterns, each with what it allows in front: `~`, `%R~` or `%W~`."""
+    """The patterns, each behind `kind`: `~` (read and write), `%R~` or `%W~`."""
     return " ".join(f"{kind}{pattern}" for pattern in patterns)

@@ -45,7 +45,7 @@ MOST_SHARD_BYTES: Final = 64 * 1024
 MOST_ID: Final = 255
 #: Deepest nesting. Our own messages and those of plain clients have 5.
 MOST_DEPTH: Final = 32
-#: Most bytes outside of strings, and most strings: each is an object in memory.
+#: Most bytes outside of strings, and most strings: each becomes an object in memory.
 _MOST_OUTSIDE: Final = 16 * 1024
 _MOST_STRINGS: Final = 2_000
 #: Most escapes: an export of 16 MiB that is all quotes has so many.
@@ -53,7 +53,7 @@ _MOST_ESCAPES: Final = 40 * _MIB
 #: Most seconds that an `eta` may lie ahead. Our own retries ask for 60 at most; until then a message is
 #: held in the worker's memory.
 MOST_AHEAD_S: Final = 120
-#: A task that is tried again each minute for two years.
+#: Enough for a task that is tried again each minute for two years.
 _MOST_RETRIES: Final = 1_000_000
 #: Most characters of a header that monitors show.
 _MOST_SHOWN: Final = 2_048
@@ -63,7 +63,7 @@ _TEXTS: Final = (
     *("argsrepr", "kwargsrepr", "origin", "root_id", "parent_id"),
     *("traceparent", "tracestate", "baggage"),
 )
-#: Headers, and parts of `embed`, by which a message asks for further ones.
+#: Headers, and parts of `embed`, by which a message asks Celery to send others.
 _FURTHER: Final = ("callbacks", "errbacks", "chain", "chord", "group")
 _EMBED: Final = frozenset({"callbacks", "errbacks", "chain", "chord"})
 
@@ -83,7 +83,7 @@ class Refusal:
     """Why a message does not pass."""
 
     error: InvalidInput
-    #: Its task, if it is one of ours; its id, if it may be a key's name.
+    #: The message's task, if it is one of ours, and its id, if it may be a key's name.
     task: str | None = None
     task_id: str | None = None
 
@@ -95,7 +95,7 @@ class _Refused(Exception):
 
 
 class Gate:
-    """Knows the tasks of a worker. Safe to share between threads."""
+    """Judges messages for the tasks of a worker. Thread-safe."""
 
     def __init__(self, tasks: Mapping[str, Callable[..., Any]]) -> None:
         """
@@ -105,7 +105,7 @@ class Gate:
         self._signatures = {name: inspect.signature(run) for name, run in tasks.items()}
 
     def judge(self, raw: bytes, queue: str) -> dict[str, Any] | Refusal:
-        """A message that a worker may act on, or why there is none.
+        """The message that a worker may act on, or why it is refused.
 
         Args:
             raw: what lay in the queue.
@@ -130,7 +130,7 @@ class Gate:
     def _body(
         self, message: dict[str, Any], headers: Any, properties: dict[str, Any], name: str
     ) -> tuple[str, str]:
-        """The body as it came, once it is known to be what the task takes, and how it is encoded."""
+        """The body as it came and its encoding, once it is checked against what the task takes."""
         if headers.get("compression") is not None:
             raise _Refused("compression", "is not taken")
         if message.get("content-type") != "application/json":
@@ -173,15 +173,16 @@ class Gate:
 
 
 def is_ours(queue: str) -> bool:
-    """Whether a queue is one that confkeep's workers serve."""
+    """Whether confkeep's workers serve the queue."""
     return queue == keys.RECEIVE_QUEUE or _SHARD.fullmatch(queue) is not None
 
 
 def parse_unacked(text: bytes) -> tuple[Any, str, str] | None:
-    """What kombu notes of a message that it took: message, exchange, routing key; None if it is no such note."""
+    """The message, exchange and routing key of kombu's note of a taken message; None if it is
+    none."""
     try:
         _count("unacked", text, outside=None)
-        # As kombu will, with its own types.
+        # Decode as kombu will, with its own types.
         message, exchange, routing_key = kombu_loads(text)  # type: ignore[no-untyped-call]
         there = isinstance(message["headers"], dict), isinstance(message["properties"], dict)
         info = message["properties"]["delivery_info"]
@@ -215,7 +216,7 @@ def _count(what: str, data: bytes, *, outside: int | None) -> None:
     """Refuse what would cost a decoder its stack, its memory or its time; looks at each byte once.
 
     Args:
-        outside: most bytes outside of strings; None: any number.
+        outside: most bytes outside of strings; None for any number.
     """
     if data.count(b"\\") > _MOST_ESCAPES:
         raise _Refused(what, "has too many escapes")
@@ -236,7 +237,7 @@ _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def _deeper(what: str, depth: int, text: bytes) -> int:
-    """The depth behind a text without strings."""
+    """The nesting depth after a text without strings."""
     for bracket in text.translate(None, _NO_BRACKETS):
         depth += 1 if bracket in b"[{" else -1
         if depth > MOST_DEPTH:
@@ -268,7 +269,7 @@ def _sound_id(given: object) -> str | None:
 
 
 def _headers(given: dict[str, Any]) -> dict[str, Any]:
-    """Those headers that go on, each of its kind.
+    """The headers that are passed on, each checked for its type.
 
     Raises:
         _Refused: one asks for what no message may.
@@ -313,7 +314,7 @@ def _date(name: str, given: Any) -> dt.datetime | None:
         return None
     try:
         date = dt.datetime.fromisoformat(given)
-        # As Celery has it: what names no zone is UTC.
+        # As in Celery, a date without a time zone is UTC.
         return date.replace(tzinfo=dt.UTC) if date.tzinfo is None else date.astimezone(dt.UTC)
     except (TypeError, ValueError, OverflowError):
         raise _Refused(name, "must be a date in ISO 8601") from None
@@ -322,7 +323,7 @@ def _date(name: str, given: Any) -> dt.datetime | None:
 def _made_anew(
     headers: dict[str, Any], body: str, encoding: str, queue: str, *, redelivered: bool
 ) -> dict[str, Any]:
-    """The message as kombu wants it, with nothing of a sender's in what decides where it goes."""
+    """The message as kombu expects it; nothing that decides where it goes is the sender's."""
     task_id = headers["id"]
     if redelivered:
         headers["redelivered"] = True
@@ -335,7 +336,7 @@ def _made_anew(
             "correlation_id": task_id,
             "reply_to": "",
             "delivery_mode": 2,
-            # What comes back goes to the queue itself, and not where a table of bindings says.
+            # A restored message goes to its queue, not where a table of bindings says.
             "delivery_info": {"exchange": "", "routing_key": queue, "redelivered": redelivered},
             "priority": 0,
             "body_encoding": encoding,

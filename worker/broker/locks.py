@@ -1,7 +1,7 @@
 """The tenant lock: one process at a time commits for a tenant.
 
-The lock is what keeps writers apart as a rule; when it expires under a process that was paused,
-the compare-and-swap of the tenant's branch decides (`worker.store.git.refs`).
+If the lock of a paused process expires, the compare-and-swap of the tenant's branch decides
+(`worker.store.git.refs`).
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ class TenantLock:
                 return
             except Exception as error:  # noqa: BLE001
                 if not isinstance(error, redis.RedisError):
-                    # A turn goes on as if it held the lock, so the thread that renews it must not end.
+                    # The turn relies on the lock, so this thread must go on renewing it.
                     unforeseen.note(log, "tenant-lock", "renew the lock", error)
-                # The server may be back before the lock expires; after that it is not ours.
+                # Try again until the lock has expired: the server may be back before.
                 if time.monotonic() - renewed > self._ttl_s:
                     self._lost.set()
                     return
 
     def release(self) -> None:
-        """Stop renewing and give the lock back; one that was lost is left to its new owner."""
+        """Stop renewing and release the lock; a lost one stays with its new owner."""
         self._stop.set()
         self._thread.join()
         try:
@@ -92,7 +92,7 @@ def try_lock(client: redis.Redis, tenant_id: str, ttl_s: float) -> TenantLock | 
 
 
 def _try(client: redis.Redis, tenant_id: str, ttl_s: float) -> TenantLock | None:
-    # A renewing thread shares the token, so it must not be kept thread-local.
+    # Not thread-local: the renewing thread needs the token too.
     lock = Lock(client, keys.lock(tenant_id), timeout=ttl_s, thread_local=False)
     with broker_errors():
         taken = lock.acquire(blocking=False)

@@ -36,17 +36,17 @@ _AT_ONCE: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """One message. What is None cannot be read, or is no text."""
+    """One message. Its ids are None if it cannot be read."""
 
     tenant_id: str | None
     device_id: str | None
-    #: The ids of handed-over bytes that it refers to.
+    #: The ids of the staged bytes that it refers to.
     handed_over: frozenset[str] = frozenset()
 
 
 def waiting(client: redis.Redis) -> Iterator[Waiting]:
-    """All messages that wait. They are read in the order in which a message goes on, so that none
-    is missed that a worker takes meanwhile, but in the instant between the queue and `unacked`.
+    """All messages that wait. Reads the queue before `unacked`, so that a message that a worker
+    takes meanwhile is found; only one in the instant between the two is missed.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -67,11 +67,11 @@ def waiting(client: redis.Redis) -> Iterator[Waiting]:
 
 
 def bring_back(client: redis.Redis) -> int:
-    """Let kombu find the messages in `unacked` that its index does not name, so that they come back.
+    """Add messages in `unacked` that its index lacks to the index, so that kombu redelivers them.
 
-    kombu acknowledges a message by a transaction that takes it first out of the index. A file that was
-    torn there brings back the beginning of it: the message would lie in `unacked` for ever, and with it
-    a backup that may have been erased since.
+    kombu acknowledges in one transaction that removes the message from the index first. If a crash
+    tears the append-only file there, the server may restore only that first step: the message would
+    stay in `unacked` for ever, and with it a backup that may have been erased since.
 
     Returns:
         How many there were.
@@ -85,7 +85,7 @@ def bring_back(client: redis.Redis) -> int:
     taken, indexed = redis_values.answers(pipe)
     if not taken or indexed is None or taken <= indexed:
         return 0
-    # At one moment: a message comes and goes in both together.
+    # In one transaction: kombu adds and removes a message in both at once.
     pipe = client.pipeline(transaction=True)
     pipe.hkeys(keys.UNACKED)
     pipe.zrange(keys.UNACKED_INDEX, 0, -1)
@@ -93,7 +93,8 @@ def bring_back(client: redis.Redis) -> int:
     lost = set(tags or ()) - set(known or ())
     if lost:
         with broker_errors():
-            # One that is acknowledged just now leaves its tag, which kombu drops when its time is over.
+            # A message acknowledged meanwhile leaves its tag here, which kombu drops when it times
+            # out.
             client.zadd(keys.UNACKED_INDEX, dict.fromkeys(lost, time.time()), nx=True)
     return len(lost)
 
@@ -106,7 +107,7 @@ def _in_queue(client: redis.Redis) -> Iterator[Waiting]:
 def _in_list(client: redis.Redis, queue: str) -> Iterator[Waiting]:
     start = 0
     while True:
-        # From the newest on: what comes meanwhile only lets us see some twice.
+        # From the newest on: messages that arrive meanwhile only make us see some twice.
         pipe = client.pipeline(transaction=False)
         pipe.lrange(queue, start, start + _AT_ONCE - 1)
         (found_there,) = redis_values.answers(pipe)
@@ -141,7 +142,7 @@ def parse(text: bytes, *, wrapped: bool) -> Waiting | None:
         tenant_id, device_id = str(given["tenant_id"]).lower(), str(given["device_id"]).lower()
         return Waiting(tenant_id, device_id, frozenset(str(id_).lower() for id_ in ids))
     except (ValueError, LookupError, TypeError, AttributeError):
-        # Another program's, or damaged; a worker refuses it when it comes to it.
+        # Another program's, or damaged: a worker will refuse it.
         return Waiting(None, None)
 
 
@@ -150,6 +151,6 @@ def _body(message: dict[str, Any], headers: dict[str, Any]) -> Any:
     if message.get("properties", {}).get("body_encoding") == "base64":
         body = base64.b64decode(body)
     if headers.get("compression"):
-        # No worker acts on one, and a few bytes may unpack to billions.
+        # Workers refuse compressed messages: a few bytes may unpack to billions.
         raise ValueError("compressed")
     return redis_values.json_of(body, most_bytes=_MOST_BYTES)

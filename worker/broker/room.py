@@ -23,7 +23,7 @@ PART: Final = 0.6
 
 
 def note(client: redis.Redis, settings: Settings) -> int | None:
-    """Note how many bytes may wait in the server's memory; where it has no limit, that there is none.
+    """Note how many bytes may wait in the server's memory, or that there is no limit.
 
     Returns:
         The bytes; None if there is no limit, the server does not tell, or what waits is on a volume.

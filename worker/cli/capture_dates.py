@@ -1,8 +1,8 @@
 """Reads when an export was captured, from its name and its header line.
 
-A name may be read in several ways: `05-03-2024` is a day of March to one and of May to another. All
-readings are given, and `worker.cli.capture_order` decides by what else there is. Dates are taken as
-UTC; those before 2000 are of a device without a clock.
+A name may have several readings: `05-03-2024` is a day in March or in May. All are returned, and
+`worker.cli.capture_order` decides. Dates are taken as UTC; those before 2000 come from a device
+without a clock and are ignored.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ _HEADER = re.compile(
 
 
 def dates_in_name(stem: str) -> dict[str, dt.datetime]:
-    """The dates that a file's name without its ending may mean, by reading; `{}`: none.
+    """The dates that a file name without its ending may mean, by reading; `{}` if it has none.
 
-    `CERTAIN` stands alone.
+    If `CERTAIN` is among them, it is the only one.
     """
     for pattern in (_YEAR_FIRST, *_BY_NAME):
         found = pattern.search(stem)
@@ -81,7 +81,7 @@ def dates_in_name(stem: str) -> dict[str, dt.datetime]:
 
 
 def has_time(stem: str) -> bool:
-    """Whether the date in a name goes on with a time of day."""
+    """Whether a time of day follows the date in a name."""
     for pattern in (_YEAR_FIRST, *_BY_NAME, _YEAR_LAST):
         found = pattern.search(stem)
         if found is not None:
@@ -90,7 +90,7 @@ def has_time(stem: str) -> bool:
 
 
 def date_in_header(export: bytes) -> dt.datetime | None:
-    """The date in an export's header line; None for that of an unset clock."""
+    """The date in an export's header line; None without one, or with one of an unset clock."""
     match = _HEADER.search(export[:HEADER_BYTES])
     if match is None:
         return None

@@ -46,7 +46,7 @@ class Export:
     changed: dt.datetime
 
     def named_date(self, reading: str) -> dt.datetime | None:
-        """The date in the name, in that reading. Of one without a time the header may give it."""
+        """The date in the name; the header's if it is of the same day and the name has no time."""
         date = self.named.get(CERTAIN) or self.named.get(reading)
         if date is None or self.header is None or has_time(self.path.stem):
             return date
@@ -66,7 +66,7 @@ def read_export(path: Path) -> Export:
 
 
 def readings_of(exports: Iterable[Export]) -> list[str]:
-    """The readings in which each of these names is a date; where one is certain, only that."""
+    """The readings in which every name is a date; only `CERTAIN` if all names have it."""
     found = list(exports)
     if all(CERTAIN in export.named for export in found):
         return [CERTAIN]
@@ -111,7 +111,7 @@ def order_of(exports: Sequence[Export], known: Iterable[str] = ()) -> str:
 
 
 def _decided(exports: Sequence[Export], readings: list[str], known: set[str]) -> list[str]:
-    """The readings that are left after headers and other devices' names."""
+    """The readings that headers and other devices' names leave possible."""
     if all(export.named[DAY_FIRST] == export.named[MONTH_FIRST] for export in exports):
         return readings[:1]
     agreeing = [
@@ -167,7 +167,7 @@ def sort(exports: Iterable[Export], order: str) -> list[Export]:
 
 
 def captured_at(exports: Sequence[Export], order: str) -> list[dt.datetime]:
-    """When each of a device's exports, which are in their order, was captured.
+    """When each of a device's exports was captured; `exports` are sorted by `order`.
 
     The date in its name, else in its header, else the file's time, but not later than the next one:
     a file's time may be that of a copy.
@@ -182,7 +182,7 @@ def captured_at(exports: Sequence[Export], order: str) -> list[dt.datetime]:
 
 
 def _natural(stem: str) -> list[tuple[int, str]]:
-    """`router10` behind `router9`."""
+    """A sort key that puts `router10` behind `router9`."""
     parts = re.findall(r"\d+|\D+", stem)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
@@ -191,7 +191,7 @@ def _by_date(reading: str) -> Callable[[Export], Any]:
     return lambda export: (export.named_date(reading) or EARLIEST, _natural(export.path.stem))
 
 
-#: What a device's exports are sorted by.
+#: Order -> the sort key of a device's exports.
 _SORT_KEYS: Final[dict[str, Callable[[Export], Any]]] = {
     **{reading: _by_date(reading) for reading in (CERTAIN, DAY_FIRST, MONTH_FIRST)},
     "number": lambda export: _natural(export.path.stem),

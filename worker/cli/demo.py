@@ -105,7 +105,7 @@ class _Done:
     backups: int
     unchanged: int
     seconds: float
-    #: The devices worth a look, the best first; None: whichever has the most versions.
+    #: The devices worth a look, the best first; None for the one with the most versions.
     best: tuple[str, str] | None
 
 

@@ -15,7 +15,7 @@ class Failures:
     """The tenants that could not be looked at, each with why."""
 
     def __init__(self, terminal: Terminal, tenants: Collection[str]) -> None:
-        """Begin with `tenants`. If there is only one, its error ends the command at once."""
+        """If there is only one tenant, its error ends the command at once."""
         self._terminal = terminal
         self._many = len(tenants) > 1
         self._errors: dict[str, ConfkeepError] = {}

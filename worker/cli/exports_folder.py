@@ -25,7 +25,7 @@ from worker.cli.capture_order import Export, order_of, read_export, readings_of
 from worker.cli.sources.names import NAMESPACE as NAMESPACE
 from worker.cli.sources.names import Names, Row
 
-#: Orders in which all files of a flat folder are the captures of one device.
+#: If one of these orders fits a flat folder, all its files are captures of one device.
 _SERIES: Final = (CERTAIN, DAY_FIRST, MONTH_FIRST, "number")
 
 
@@ -38,7 +38,7 @@ class Capture:
     #: What the device is called; None if its folder's name is its UUID.
     device_name: str | None
     export_path: Path
-    #: None if there is none beside the export.
+    #: The binary's path; None if there is none beside the export.
     binary_path: Path | None
     captured_at: dt.datetime
     #: The backup_id is made from the bytes.
@@ -116,9 +116,10 @@ def scan(
     """Look through a folder; reads no more than the start of each export.
 
     Args:
-        order: one of `capture_order.ORDERS` for all devices; None: the first that fits a device.
+        order: one of `capture_order.ORDERS` for all devices; None for the first that fits each
+        device.
         tenant: `folder` holds DEVICE/*.rsc, all of this tenant.
-        names: whose each device is; None: as its names say.
+        names: the ids of each device; None to make them from the folders' names.
 
     Raises:
         InvalidInput: no export is where one belongs, or nothing tells a device's newest export.
@@ -207,13 +208,13 @@ class _Device:
 
 
 def _known_readings(devices: Iterable[_Device]) -> tuple[set[str], list[str]]:
-    """In which readings names are dates where only one is left, and a line about it."""
+    """The readings that some device's names settle, and a line about them."""
     known: dict[str, Path] = {}
     for device in devices:
         readings = readings_of(device.exports)
         if len(readings) == 1 and readings != [CERTAIN]:
             for export in device.exports:
-                # The name whose day cannot be a month tells.
+                # Name a file whose day cannot be a month: it settles the reading.
                 if len(export.named) == 1 and CERTAIN not in export.named:
                     known.setdefault(readings[0], export.path)
     notes = [

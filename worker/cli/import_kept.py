@@ -1,4 +1,4 @@
-"""What the store on this machine has of an import already, and what the import would put on top of it.
+"""Finds which captures of an import the store has, and which are older than its newest ones.
 
 Backups are committed in the order in which they are handed over. A capture that is older than its
 device's newest one in the store would become the newest version there, which `show`, `restore` and
@@ -54,15 +54,16 @@ class Kept:
     #: The backup_ids in it.
     ids: set[str] = field(default_factory=set)
     older: list[Older] = field(default_factory=list)
-    #: Captures whose date and text a version has that came under another id: the history of the
-    #: source was rewritten, or its files renamed.
+    #: Captures that are kept under another id, with the same date and text: the source's history
+    #: was rewritten, or its files renamed.
     other_ids: int = 0
 
 
 def look(store: Path, captures: Sequence[Capture]) -> Kept:
-    """Compare an import with the repositories below `store`; costs their whole history.
+    """Compare an import with the repositories below `store`; walks their whole history.
 
-    Of an export whose id its bytes make, those are read where it may be older than what is kept.
+    Where the id is made from an export's bytes, only exports older than their device's newest one
+    are read.
     """
     kept = Kept()
     by_tenant: defaultdict[str, list[Capture]] = defaultdict(list)
@@ -114,7 +115,7 @@ def _look(repository: TenantRepository, captures: Iterable[Capture], kept: Kept)
 
 
 def _read(repository: TenantRepository) -> tuple[set[str], dict[str, dt.datetime]]:
-    """The ids of all backups in git, and each device's newest capture's date, changed or not."""
+    """All backup_ids in git, and the date of each device's newest capture, changed or not."""
     ids: set[str] = set()
     newest: dict[str, dt.datetime] = {}
     tip = repository.tip()
@@ -130,14 +131,14 @@ def _read(repository: TenantRepository) -> tuple[set[str], dict[str, dt.datetime
 
 
 def _newest_version(repository: TenantRepository, device_id: str) -> dt.datetime | None:
-    """The date of a device's newest version, for commits that name no device."""
+    """The date of a device's newest version; for devices that no commit names in its header."""
     for version in versions_of(repository, device_id, 1):
         return captured_at(find_commit(repository, version.sha))
     return None
 
 
 def _versions(repository: TenantRepository, device_id: str) -> set[tuple[dt.datetime, str]]:
-    """The dates of a device's versions with their exports' object ids."""
+    """(date, object id of the export) of each version of a device."""
     found = set()
     for version in versions_of(repository, device_id):
         commit = find_commit(repository, version.sha)
@@ -150,7 +151,7 @@ def _versions(repository: TenantRepository, device_id: str) -> set[tuple[dt.date
 
 
 def _id_of(capture: Capture) -> str | None:
-    """A capture's backup_id; None if it cannot be read, or is refused anyway."""
+    """A capture's backup_id; None if the capture cannot be read or would be refused."""
     if capture.known_id is not None:
         return capture.known_id
     try:

@@ -23,7 +23,7 @@ class Interrupts:
         self._held = False
 
     def check(self) -> None:
-        """Go on when nobody asked.
+        """Return if nobody asked the command to end.
 
         Raises:
             KeyboardInterrupt: somebody did.
@@ -39,7 +39,7 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let no signal strike while the block runs, not even a second one."""
+        """Hold back all these signals while the block runs, even a second one."""
         self._held = True
         try:
             yield

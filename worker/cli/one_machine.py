@@ -58,7 +58,7 @@ class PartEnded(ConfkeepError):
 
 
 class OneMachine:
-    """What runs. Not thread-safe."""
+    """A running server and its workers. Not thread-safe."""
 
     def __init__(self, data: Path, concurrency: int, pool: str, interrupts: Interrupts) -> None:
         self.data = data
@@ -105,7 +105,7 @@ class OneMachine:
         }
         port = get_settings().metrics_port
         if port:
-            # All are on this machine: each needs one of its own.
+            # All workers are on this machine: each needs a port of its own.
             environment[variable_of("metrics_port")] = str(port + index)
         self._started[index] = time.monotonic()
         self._workers[index] = start_worker(
@@ -222,7 +222,7 @@ def empty_for_demo(data: Path) -> None:
 
 
 def keep_for_good(data: Path) -> None:
-    """Let no later demo empty this folder."""
+    """Remove the mark, so that no later demo empties this folder."""
     (data / _DEMO_MARK).unlink(missing_ok=True)
 
 

@@ -14,11 +14,11 @@ from confkeep import modes
 from confkeep.urls import DEFAULT_REDIS_URL
 from worker.cli.terminal import Terminal
 
-#: The data folder of `up` unless it is told another.
+#: The default data folder of `up`.
 DEFAULT_DATA: Final = Path("confkeep-data")
 
 _FILE: Final = "up.json"
-#: As the settings read it; `confkeep.settings` takes long to import.
+#: The same as in the settings; copied because `confkeep.settings` takes long to import.
 _ENV_FILE: Final = Path(".env")
 #: Seconds for a server on this machine to answer.
 _ANSWER_S: Final = 1.0
@@ -53,7 +53,7 @@ class RunningUp:
         temporary.replace(data / _FILE)
 
     def answers(self) -> bool:
-        """Whether the server is there; by hand, since redis-py takes long to import."""
+        """Whether the server answers; uses a bare socket, since redis-py takes long to import."""
         try:
             with socket.socket(socket.AF_UNIX) as client:
                 client.settimeout(_ANSWER_S)
@@ -70,7 +70,7 @@ def forget(data: Path) -> None:
 
 
 def find(data: Path) -> RunningUp | None:
-    """What runs with this data folder; None if nothing does."""
+    """The `confkeep up` that runs with this data folder; None if none does."""
     found = _read(data)
     return found if found is not None and found.answers() else None
 
@@ -83,10 +83,10 @@ def _read(data: Path) -> RunningUp | None:
 
 
 def probe_variable(name: str) -> str | None:
-    """One of the variables that a probe needs, which cannot wait for all settings to be read."""
+    """A variable of the environment or `.env`, for probes: reading all settings takes too long."""
     if name in os.environ:
         return os.environ[name] or None
-    # Whoever reads all settings tells what cannot be read.
+    # An unreadable file is reported where all settings are read.
     with suppress(OSError, UnicodeDecodeError):
         if _ENV_FILE.is_file():
             # Importing it takes half of a probe's time, and few have the file.
@@ -101,7 +101,7 @@ def _is_chosen() -> bool:
 
 
 def probe_url() -> str:
-    """The server's address that `adopt` and the settings would give; asks the server nothing."""
+    """The server's address that `adopt` and the settings would give. Does not connect to it."""
     chosen = probe_variable("CONFKEEP_REDIS_URL")
     if chosen is None and not _is_chosen():
         found = _read(DEFAULT_DATA)

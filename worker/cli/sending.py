@@ -40,7 +40,7 @@ class Capture(Protocol):
 
     @property
     def captured_at(self) -> dt.datetime:
-        """Becomes the author's date."""
+        """When it was captured; becomes the commit's author date."""
 
     @property
     def message(self) -> str:

@@ -34,7 +34,7 @@ from worker.store.upkeep.repack_state import read_state
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """What the files say."""
+    """What the store's files say."""
 
     tenants: list[str]
     #: How many repositories every user of the machine may enter; of those we create, none.

@@ -23,7 +23,7 @@ from worker.store.upkeep.repack_state import disk_bytes, free_bytes, read_state
 
 log = get_logger("exporter")
 
-#: List a folder at most so often while a repack removes files in it.
+#: Most tries to list a folder while a repack removes files in it.
 _LISTINGS: Final = 3
 
 
@@ -61,7 +61,7 @@ class StoreFigures:
         self._looked_s = 0.0
 
     def run(self, interval_s: float, stop: threading.Event) -> None:
-        """Look now and then at every interval, until `stop` is set."""
+        """Look at once and then at every interval, until `stop` is set."""
         while True:
             try:
                 self.look()

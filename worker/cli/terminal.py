@@ -103,7 +103,7 @@ class Terminal:
 
     @classmethod
     def of(cls, ctx: click.Context) -> Terminal:
-        """That of the running command."""
+        """The terminal of the running command."""
         return ctx.find_object(cls) or cls()
 
     @cached_property
@@ -141,7 +141,7 @@ class Terminal:
         self.out.print(text, style=style, soft_wrap=True)
 
     def prose(self, text: str, style: str | None = None) -> None:
-        """A sentence on standard output; on a terminal broken between words."""
+        """Print a sentence on standard output; a terminal's lines break between words."""
         self.out.print(text, style=style, soft_wrap=not self.out.is_terminal)
 
     def note(self, text: str) -> None:

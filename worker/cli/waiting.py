@@ -14,7 +14,7 @@ from confkeep.settings import get_settings
 from worker.process.waits import advice
 from worker.queue import backoff
 
-#: Seconds without any receipt after which nobody seems to work.
+#: Seconds without any receipt after which no worker seems to run.
 SILENCE_S: Final = 30.0
 #: Seconds between two looks.
 _POLL_S: Final = 0.05
@@ -26,7 +26,7 @@ class Receipts:
     Args:
         silence_s: seconds without any answer after which waiting ends.
         check: called at each look; raises when nobody can answer any more, or to end the waiting.
-        tenant_id: whose backups they are; None: those of several.
+        tenant_id: the tenant of all the backups; None if they are of several.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Receipts:
         return len(self._open)
 
     def expect(self, backup_ids: Iterable[str]) -> None:
-        """Wait for these too."""
+        """Wait for these backups too."""
         if not self._open:
             self._heard_at = time.monotonic()
         self._open.update(dict.fromkeys(backup_ids))
@@ -79,7 +79,7 @@ class Receipts:
         return answers
 
     def _why_not(self) -> str | None:
-        """Why the last commit failed, of the tenant or at least of the oldest; None if it did not."""
+        """Why the tenant's, or the oldest backup's, last commit failed; None if it did not."""
         if self._tenant_id is not None:
             wait = backoff.get(get_client(), self._tenant_id)
             return None if wait is None else wait.reason

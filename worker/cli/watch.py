@@ -31,7 +31,7 @@ _NOTICE_S: Final = 0.1
 #: Seconds to wait for an answer of Redis.
 _TIMEOUT_S: Final = 2.0
 
-#: What a look saw, the pace up to it, and why it saw nothing.
+#: What a look saw, the pace so far, and why it saw nothing, if so.
 Look = tuple[Snapshot | None, Pace, str | None]
 
 
@@ -82,7 +82,7 @@ def _looks(
             yield snapshot, pace, None
         if number == count:
             return
-        # By the clock: the time that a look takes does not add up.
+        # Wait until a fixed time, so that the duration of looks does not add up.
         next_at = max(next_at + interval_s, time.monotonic())
         asked.check()
         while (left_s := next_at - time.monotonic()) > 0:

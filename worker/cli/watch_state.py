@@ -32,11 +32,11 @@ from worker.queue.totals import RecentCommit, Totals
 
 #: Inboxes that are looked at, those with the oldest entries.
 _INBOXES: Final = 100
-#: Dead letters up to which they are read; of more only the number is told.
+#: Most dead letters that are read; of more only the number is shown.
 _DEAD: Final = 500
-#: Seconds over which speed and latency are told, at least two looks.
+#: Seconds over which speed and latency are measured; at least two looks.
 _WINDOW_S: Final = 10.0
-#: Looks whose speed is drawn.
+#: How many looks' speed is drawn.
 _SPEEDS: Final = 24
 
 
@@ -47,7 +47,7 @@ class Snapshot:
     server_ms: int
     totals: Totals
     workers: list[WorkerStatus]
-    #: Those with the oldest entries, at most 100.
+    #: The inboxes with the oldest entries, at most 100.
     inboxes: list[InboxStatus]
     inbox_count: int
     waits: Mapping[str, Backoff]
@@ -107,11 +107,11 @@ class Pace:
         self.speeds: deque[float] = deque(maxlen=_SPEEDS)
 
     def add(self, snapshot: Snapshot) -> None:
-        """Take a further look into account."""
+        """Add a look."""
         if self._looks:
             before_ms, before = self._looks[-1]
             if snapshot.totals.committed < before.committed or snapshot.server_ms < before_ms:
-                # An empty server: the counters began anew.
+                # The server was emptied: the counters began anew.
                 self._looks.clear()
             elif snapshot.server_ms > before_ms:
                 seconds = (snapshot.server_ms - before_ms) / 1000

@@ -34,9 +34,9 @@ _BARS: Final = "▁▂▃▄▅▆▇█"
 _ASCII_BARS: Final = "_.-=+*#@"
 #: Most rows of each list.
 _MOST: Final = 12
-#: Rows of each list for which blank lines between the lists give way.
+#: With less room than for so many rows of each list, the blank lines between lists go.
 _ROOMY: Final = 4
-#: Characters of an id that name it well enough for other commands.
+#: Characters of an id that are shown: enough of a prefix for other commands.
 _SHORT: Final = 8
 
 #: Text with a style, or without one.
@@ -45,7 +45,7 @@ _Words = str | tuple[str, str] | Text
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One picture. Rich asks it for as many lines as the terminal has."""
+    """What the terminal shows at one time. Rich asks it for as many lines as the terminal has."""
 
     snapshot: Snapshot | None
     pace: Pace
@@ -55,7 +55,7 @@ class View:
     outage: tuple[str, float] | None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Everything, each line cut to the width and all of them to the height."""
+        """Render everything, cut to the terminal's width and height."""
         utf8 = "utf" in console.encoding.lower()
         overflow: OverflowMethod = "ellipsis" if utf8 else "crop"
         height = options.height or console.height
@@ -85,26 +85,26 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class _List:
-    """A part with a heading and rows, which may be cut."""
+    """A list with a heading; not all of its rows need be shown."""
 
     heading: _Words
     rows: Sequence[Sequence[_Words]]
     #: The titles of the columns; empty: one column without a title.
     titles: Sequence[str] = ()
-    #: Those of columns of numbers.
+    #: Titles of the columns to align to the right.
     right: frozenset[str] = frozenset()
-    #: Said below all rows.
+    #: A line below the rows.
     note: str | None = None
     #: Lines that a row takes.
     row_lines: int = 1
 
     def lines(self, count: int) -> int:
-        """How many it takes with `count` rows."""
+        """How many lines the list takes with `count` rows."""
         titles = bool(count and self.titles)
         return 1 + titles + count * self.row_lines + (self.note is not None)
 
     def table(self, count: int, overflow: OverflowMethod) -> Table:
-        """It with its first `count` rows; the last column is cut where the terminal ends."""
+        """The table of its first `count` rows; the last column is cut at the terminal's edge."""
         rest = len(self.rows) - count
         table = Table(
             title=Text.assemble(self.heading, (f"   and {rest} more" if rest else "", "dim")),
@@ -132,7 +132,7 @@ class _List:
 
 
 def _fit(lists: Sequence[_List], height: int) -> tuple[list[int], bool]:
-    """How many rows of each list there is space for, and whether there is for a line between lists."""
+    """How many rows of each list fit, and whether blank lines between the lists do."""
     roomy = sum(each.lines(min(len(each.rows), _ROOMY)) + 1 for each in lists)
     gap = height >= roomy
     counts = [min(1, len(each.rows)) for each in lists]

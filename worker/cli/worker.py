@@ -84,7 +84,8 @@ def command(
 
 
 def _refuse_volatile(settings: Settings) -> None:
-    """Say it here, in two lines and at once; `celery -A worker.app worker` looks for itself."""
+    """Check here to report it at once in two lines; `celery -A worker.app worker` checks by
+    itself."""
     client = open_client(settings)
     try:
         broker_check.check(client, settings)

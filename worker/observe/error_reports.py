@@ -1,8 +1,8 @@
 """Reports unforeseen failures of tasks to Sentry, if a DSN is set.
 
 What leaves the machine: the exception's class, the places in the code, the task's name and the ids
-that its arguments name. Neither local variables nor arguments, nor what an exception says, unless it
-is one of which that is known to hold no payload.
+that its arguments name. Local variables, arguments and the exception's text stay here; only the
+text of exceptions that are known to hold no payload is sent.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def start(settings: Settings, **options: Any) -> None:
     try:
         sentry_sdk.init(
             dsn=settings.sentry_dsn,
-            # Those of the SDK send arguments of tasks, commands of Redis and lines of logs.
+            # The SDK's own integrations would send tasks' arguments, Redis commands and log lines.
             default_integrations=False,
             auto_enabling_integrations=False,
             include_local_variables=False,
@@ -58,7 +58,7 @@ def start(settings: Settings, **options: Any) -> None:
 
 
 def _report(sender: Any, exception: BaseException, **_: Any) -> None:
-    """Report a failure; not what a task foresees, such as a client's wrong argument."""
+    """Report a failure, unless the task foresees it, such as a client's wrong argument."""
     import sentry_sdk
     import structlog
 
@@ -72,7 +72,7 @@ def _report(sender: Any, exception: BaseException, **_: Any) -> None:
 
 
 def scrub(event: Any, hint: dict[str, Any]) -> Any:
-    """The event with what may leave the machine."""
+    """The event, reduced to what may leave the machine."""
     kept = {name: value for name, value in event.items() if name in _KEPT}
     known: dict[str, str] = {}
     if hint.get("exc_info"):

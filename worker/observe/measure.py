@@ -1,8 +1,9 @@
 """What this process counts and times, if metrics are on.
 
-Off, as it is by default and in every producer, a call costs a look-up and nothing of Prometheus
-is imported. On, the values are in files that the worker's main process reads (prometheus-client's
-multi-process mode), each process its own: so they outlive a child that is killed.
+While off (the default, and always in producers), a call costs a look-up and nothing of Prometheus
+is imported. While on, each process writes its values to a file of its own, and the worker's main
+process reads them all (prometheus-client's multi-process mode), so that they outlive a killed
+child.
 
 No metric may cost a backup. A file that cannot be written ends the counting in its process, with a
 line in the log; its blocks are reserved before, since a mapped file without room on the disk kills
@@ -28,7 +29,7 @@ log = get_logger("metrics")
 
 #: Bytes that are reserved for each file; what is declared takes less than half of it.
 _RESERVED_BYTES: Final = 256 * 1024
-#: The files that a process writes, by the names that prometheus-client gives them.
+#: The files that a process writes, as prometheus-client names them.
 _FILES: Final = ("counter", "histogram")
 #: The variable that prometheus-client reads.
 _FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -50,8 +51,8 @@ def start(folder: Path) -> None:
     from prometheus_client import Counter, Histogram, values
 
     if not values.ValueClass._multiprocess:  # noqa: SLF001
-        # It decides at its import between memory and files, and Celery imports it before us where
-        # Flower is installed.
+        # prometheus-client chooses memory or files at its import, and Celery imports it before us
+        # where Flower is installed.
         values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
 
     _folder, _swept_s = folder, time.monotonic()
@@ -96,7 +97,7 @@ def count(metric: Metric, number: int = 1) -> None:
 
 
 def observe(metric: Metric, values: Iterable[float], *labels: str) -> None:
-    """Add values to a histogram; seconds."""
+    """Add values, in seconds, to a histogram."""
     found: Any = _on.get(metric.name)
     if found is None:
         return
@@ -110,13 +111,13 @@ def observe(metric: Metric, values: Iterable[float], *labels: str) -> None:
 
 
 def note_sweep() -> None:
-    """The worker's sweep succeeded."""
+    """Note that the worker's sweep succeeded."""
     global _swept_s
     _swept_s = time.monotonic()
 
 
 def sweep_age_s() -> float:
-    """Seconds since it last did, or since `start`."""
+    """Seconds since the last successful sweep, or since `start`."""
     return 0.0 if _swept_s is None else time.monotonic() - _swept_s
 
 

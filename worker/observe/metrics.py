@@ -21,7 +21,7 @@ LATENCY_BOUNDS_MS: Final = (
     *(1_000, 2_500, 5_000, 10_000, 30_000, 60_000),
     *(300_000, 1_800_000, 7_200_000),
 )
-#: The same of a backup's way from enqueue to receipt.
+#: The same bounds in seconds, for the time from enqueue to receipt.
 LATENCY_BOUNDS_S: Final = tuple(bound_ms / 1000 for bound_ms in LATENCY_BOUNDS_MS)
 
 #: The steps of a batch, in their order, and what each does.
@@ -48,7 +48,7 @@ class Metric:
     kind: Kind
     help: str
     labels: tuple[str, ...] = ()
-    #: Of a histogram; the last one, infinite, is left out.
+    #: The bounds of a histogram, without the last, infinite one.
     bounds: tuple[float, ...] = ()
 
     @property
@@ -312,7 +312,7 @@ OF_REDIS: Final = (
     UNSERVED,
     SCRAPE,
 )
-#: What it finds in the store, in the background. Absent where there is no store.
+#: What the exporter finds in the store, in the background. Absent where there is no store.
 OF_STORE: Final = (
     TENANTS,
     DEVICES,

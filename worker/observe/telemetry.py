@@ -31,7 +31,7 @@ def stop() -> None:
 
 
 class TelemetryStep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Ends the worker when what is asked for is not installed."""
+    """Ends the worker if the settings ask for a package that is not installed."""
 
     def start(self, parent: Any) -> None:
         """Start it in the main process, where tasks of threads and of the solo pool run."""

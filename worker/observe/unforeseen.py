@@ -1,6 +1,6 @@
 """Logs what nobody foresaw in a thread of ours, once a minute for the same, and remembers the last.
 
-A thread that ends with an error is not missed by anybody: the sweep that wakes lost tenants, the
+Nobody notices when a thread ends with an error: the sweep that wakes lost tenants, the
 renewal of a lock, the figures of a scrape would just be gone until the worker is started again. So
 each of our threads catches whatever comes, notes it here and goes on; health and `status` show it.
 """
@@ -17,9 +17,9 @@ from confkeep.observe.log_scrub import describe
 
 #: Seconds within which the same is logged once.
 _AGAIN_S: Final = 60.0
-#: Different ones that are remembered.
+#: Most different errors to remember.
 _MOST: Final = 100
-#: Seconds for which the last one is shown.
+#: Seconds for which the last error is shown.
 SHOWN_S: Final = 600.0
 
 _lock = threading.Lock()
@@ -28,7 +28,7 @@ _logged: dict[tuple[str, str, int], float] = {}
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What a thread met."""
+    """An unforeseen error in a thread."""
 
     #: The thread, what it did, and the error.
     text: str
@@ -67,14 +67,14 @@ def note(log: Any, thread: str, what: str, error: Exception) -> None:
 
 
 def last() -> str | None:
-    """The last trouble of this process, while it is recent."""
+    """The last trouble of this process; None if there was none lately."""
     with _lock:
         recent = _last is not None and time.monotonic() - _last.at_s < SHOWN_S
         return _last.text if recent and _last is not None else None
 
 
 def listen(listener: Callable[[str], None]) -> None:
-    """Let `listener` know of each trouble of this process from now on."""
+    """Call `listener` at each trouble of this process from now on."""
     _listeners[:] = [listener]
 
 

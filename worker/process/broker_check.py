@@ -25,7 +25,7 @@ log = get_logger("broker")
 
 
 def check(client: redis.Redis, settings: Settings) -> list[str]:
-    """Refuse a server that evicts keys or keeps no append-only file.
+    """Raise for a server that evicts keys or keeps no append-only file.
 
     Returns:
         What a person should know all the same, one sentence each.
@@ -91,7 +91,7 @@ def _ask(client: redis.Redis) -> tuple[dict[str, str], list[str]]:
 
 
 def _ask_less(client: redis.Redis) -> tuple[dict[str, str], list[str]]:
-    """What a user may know who is not allowed CONFIG, which shows passwords too."""
+    """As `_ask`, for a user who may not run CONFIG, which shows passwords too."""
     try:
         with broker_errors():
             told: Any = client.info()
@@ -173,7 +173,7 @@ class BrokerCheckStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Ends the worker before it takes its first task from a server that is not durable."""
 
     def start(self, parent: Any) -> None:
-        """Look once; a server that is away is for the consumer to wait for."""
+        """Check once. If the server is away, do nothing: the consumer waits for it."""
         settings = get_settings()
         parent.broker_problems = None
         client = open_client(settings)

@@ -25,7 +25,7 @@ _NAME: Final = "_connparams"
 
 
 def install() -> None:
-    """Let all Redis channels of this process say so. Once is enough; more do no harm."""
+    """Let all Redis channels of this process raise it. Calling it again does no harm."""
     if not hasattr(getattr(Channel, _NAME), "__wrapped__"):
         setattr(Channel, _NAME, _telling(getattr(Channel, _NAME)))
 

@@ -32,14 +32,14 @@ from worker.process.outage import CONSUMER, outage, quiet_celery
 
 #: Seconds between two tries to connect, and from one loss of the connection to the next try.
 RETRY_S: Final = 1.0
-#: Wait at most so long for an answer while the server is away, so as to find it soon when it is back.
+#: Most seconds to wait for an answer while the server is away, so that its return is noticed soon.
 _PROBE_TIMEOUT_S: Final = 2.0
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]
     """Reconnects within seconds of an outage's end, however long it was."""
 
-    #: Celery sets it: what it takes for a lost connection.
+    #: The errors that Celery takes for a lost connection; Celery sets it.
     connection_errors: tuple[type[BaseException], ...]
     _connected_at = 0.0
 
@@ -49,11 +49,12 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         super().__init__(*arguments, **options)
 
     def update_strategies(self) -> None:
-        """Let nothing be swallowed that goes wrong when a task is acknowledged.
+        """Raise what goes wrong when a task is acknowledged, instead of logging it.
 
-        Celery would log the error and go on, and this connection could take one message less: a worker
-        with a pool of one never takes any again. Raised in its loop, it costs a new connection. What comes too
-        late for an old connection has its message back in the queue, and costs nothing.
+        If Celery logged the error and went on, this connection could take one message less: a
+        worker with a pool of one would never take any again. Raised in the loop, the error makes
+        Celery reconnect. An acknowledgement that comes too late for an old connection
+        (`ChannelClosed`) may be ignored: its message is back in the queue.
         """
         errors, self.connection_errors = self.connection_errors, (ChannelClosed,)
         try:
@@ -74,7 +75,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         """Wait, for as long as it takes, until the server answers and takes writes."""
         retry_over_time(  # type: ignore[no-untyped-call]
             _reach,
-            # kombu's own: the server went away between our question and its.
+            # kombu's own: the server went away between our probe and kombu's connecting.
             (BrokerUnavailable, OperationalError, *conn.recoverable_connection_errors),
             (conn,),
             errback=_told,
@@ -92,7 +93,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         """Celery calls this when it lost the connection."""
         outage.met(CONSUMER, exc)
         with warnings.catch_warnings():
-            # It tells of each loss what Celery 6 will do by default, also who set it otherwise.
+            # At each loss Celery warns of a default of Celery 6, even where the option is set.
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)
 
@@ -117,12 +118,12 @@ def _reach(connection: Any) -> None:
     settings = get_settings()
     timeout_s = min(_PROBE_TIMEOUT_S, settings.redis_timeout_s)
     with open_client(settings, timeout_s=timeout_s) as client, broker_errors():
-        # Changes nothing, and is refused like all that needs memory and writes.
+        # Changes nothing, but is refused when the server refuses writes.
         client.zadd(keys.UNACKED_INDEX, {"": 0}, xx=True)
     connection.ensure_connection(max_retries=0)
 
 
 def _take_refusals_for_outages() -> None:
-    """Let kombu and Celery answer a command that the server refuses as they answer a lost connection."""
+    """Let kombu and Celery treat a command that the server refuses like a lost connection."""
     if redis.ResponseError not in Transport.connection_errors:
         Transport.connection_errors = (*Transport.connection_errors, redis.ResponseError)

@@ -41,10 +41,10 @@ _gate: Gate | None = None
 
 
 def install(app: Celery) -> None:
-    """Let the connections that this process opens from now on have the gate. Once is enough.
+    """Put the gate into the connections that this process opens from now on. Call it once.
 
     Args:
-        app: has all of its tasks by now.
+        app: must know all of its tasks already.
     """
     global _gate
     _gate = Gate(
@@ -55,7 +55,7 @@ def install(app: Celery) -> None:
 
 
 class GatedQoS(kombu_redis.QoS):
-    """Looks at what comes back from `unacked`; Redis may hold anything there."""
+    """Judges what comes back from `unacked`, where Redis may hold anything."""
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Put a message back, or set it aside when no worker may act on it."""
@@ -67,12 +67,12 @@ class GatedQoS(kombu_redis.QoS):
 
 
 class _Gated:
-    """What both of kombu's kinds of channel get."""
+    """What is changed in both of kombu's kinds of channel."""
 
     QoS = GatedQoS
 
     def _brpop_start(self: Any, timeout: float | None = None) -> None:
-        """As kombu's own; also where plain clients put what they give a priority."""
+        """As kombu's own, but also reads the lists of messages with a priority."""
         queues = self._queue_cycle.consume(len(self.active_queues))
         if not queues:
             return
@@ -108,13 +108,13 @@ class _Gated:
     def _do_restore_message(
         self: Any, payload: Any, exchange: str, routing_key: str, pipe: Any, leftmost: bool = False
     ) -> None:
-        """Put the message into the queue itself if that is ours: the table of bindings may say something else."""
+        """Put a message of ours straight into its queue: the table of bindings may be forged."""
         if gate.is_ours(routing_key):
             exchange, payload["properties"]["priority"] = "", 0
         super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)  # type: ignore[misc]
 
     def get_table(self: Any, exchange: str) -> list[tuple[str, ...]]:
-        """The bindings that are valid: who may send a message may write others."""
+        """The bindings, without malformed ones: whoever may send messages may write those."""
         with self.conn_or_acquire() as client:
             members = client.smembers(self.keyprefix_queue % exchange)
         table: list[tuple[str, ...]] = []
@@ -135,10 +135,10 @@ class GatedSentinelChannel(_Gated, kombu_redis.SentinelChannel):  # type: ignore
 
 
 def _passed(raw: bytes, queue: str) -> Any:
-    """The message, as Celery may have it; None if it was set aside."""
+    """The message for Celery; None if it was set aside."""
     assert _gate is not None
     if not gate.is_ours(queue):
-        # An operator let this worker serve another queue too.
+        # An operator made this worker serve a foreign queue too.
         return kombu_loads(raw)  # type: ignore[no-untyped-call]
     found = _gate.judge(raw, queue)
     if not isinstance(found, Refusal):
@@ -148,7 +148,7 @@ def _passed(raw: bytes, queue: str) -> Any:
 
 
 def _may_come_back(text: bytes, tag: bytes) -> bool:
-    """Whether kombu may put this back where it was; else it is set aside by now."""
+    """Whether kombu may put this back into its queue; if not, sets it aside."""
     assert _gate is not None
     taken = gate.parse_unacked(text)
     if taken is None:
@@ -157,7 +157,7 @@ def _may_come_back(text: bytes, tag: bytes) -> bool:
         return False
     message, _exchange, routing_key = taken
     if not gate.is_ours(routing_key):
-        # Of another program that shares this database, as its own workers would.
+        # Another program's in this database: restored as by its own workers.
         return True
     found = _gate.judge(json.dumps(message).encode(), routing_key)
     if isinstance(found, Refusal):
@@ -175,14 +175,14 @@ def _set_aside(raw: bytes, queue: str, refusal: Refusal, tag: bytes | None) -> N
             get_client(settings), raw, queue, refusal, settings.receipt_ttl_s, unacked_tag=tag
         )
     except redis.ResponseError as error:
-        # Redis has no room, or something else under that key: it is dropped, and the worker goes on.
+        # Redis has no room, or another type under that key: drop the message and go on.
         reason = str(error).split(" ", 1)[0][:40]
     measure.count(metrics.WORKER_REFUSED)
     _lines.tell(queue, refusal, len(raw), kept, reason)
 
 
 class _Lines:
-    """Logs refused messages, and only counts those beyond some in a minute."""
+    """Logs so many refused messages a minute, and counts the others."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -192,7 +192,7 @@ class _Lines:
     def tell(
         self, queue: str, refusal: Refusal, size: int, kept: str | None, problem: str | None
     ) -> None:
-        """A line without anything that a sender wrote."""
+        """Log a refused message, without anything that its sender wrote."""
         with self._lock:
             now_s = time.monotonic()
             if now_s - self._since_s > _MINUTE_S:

@@ -34,14 +34,13 @@ LOOP_INTERVAL_S: Final = 1.0
 STORE_INTERVAL_S: Final = 5.0
 
 _PROBE_BYTES: Final = bytes(4096)
-#: What a file system says that has no unnamed files.
+#: Errors of a file system without unnamed files.
 _NO_UNNAMED: Final = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 
 
 class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Makes the worker's file when the pool runs, and removes it at the end.
-
-    A worker that cannot make the file works all the same; no probe will find it.
+    """Makes the worker's file when the pool runs, and removes it at the end. A worker that cannot
+    make the file works all the same, but no probe finds it.
     """
 
     requires = ("celery.worker.components:Pool",)
@@ -84,7 +83,7 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         signals.worker_shutdown.connect(self._ended)
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """Note that the worker ends; it lives until its pool has finished the last tasks."""
+        """Mark the worker as ending; it stays live until its pool has finished the last tasks."""
         self._ending()
 
     terminate = stop
@@ -114,7 +113,7 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
             self._busy.clear()
 
     def _rest(self, settings: Settings) -> None:  # noqa: ARG002
-        """Mark for the loop while it may rest."""
+        """Mark in the loop's place while the loop rests for a good reason."""
         heartbeat = self._heartbeat
         main = threading.main_thread().ident
         while heartbeat is not None and not self._stop.wait(LOOP_INTERVAL_S):
@@ -141,9 +140,9 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def waits_for_broker(thread: int | None) -> bool:
-    """Whether a thread tries again and again to reach the broker.
+    """Whether a thread is retrying to reach the broker.
 
-    Celery and kombu do so in many places, most of which tell nobody; all of them in this function.
+    Celery and kombu retry in many places, most without any hook, but all by way of one function.
     """
     frame = sys._current_frames().get(thread or 0)  # noqa: SLF001 - the only way to see it
     while frame is not None:
@@ -154,7 +153,8 @@ def waits_for_broker(thread: int | None) -> bool:
 
 
 def write_probe(store: Path) -> None:
-    """Write a page to the store's file system and leave nothing; makes the folder, as a commit does.
+    """Write a page to the store's file system and leave no file; makes the folder, as a commit
+    does.
 
     Raises:
         OSError: the file system refused.
@@ -183,5 +183,5 @@ def _write_and_close(descriptor: int) -> None:
     try:
         os.write(descriptor, _PROBE_BYTES)
     finally:
-        # A network's file system may refuse only now.
+        # A network file system may refuse only now.
         os.close(descriptor)

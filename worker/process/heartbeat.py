@@ -62,7 +62,7 @@ class State(IntEnum):
 
 
 class Mark(IntEnum):
-    """What is marked; the number is its place in the file."""
+    """What is marked; the number is the mark's index in the file."""
 
     LOOP = 0
     SWEEP = 1
@@ -84,10 +84,10 @@ class Vitals:
     loop_age_s: float | None
     sweep_age_s: float | None
     store_age_s: float | None
-    #: Why the last try failed; None if it did not.
+    #: Why the last try failed; None if it succeeded.
     sweep_error: str | None
     store_error: str | None
-    #: What a thread met last that nobody foresaw, and how long ago; None if there was nothing.
+    #: The last unforeseen error of a thread, and how long ago; None if there was none.
     trouble: str | None = None
     trouble_age_s: float | None = None
     #: Why the server may lose what it acknowledged; None if nothing is known.
@@ -98,7 +98,7 @@ def run_folder(run_path: Path | None, redis_url: str) -> Path:
     """The folder of the files of a deployment's workers on this machine.
 
     Args:
-        run_path: None: `confkeep-UID` in `/tmp`.
+        run_path: if None, `confkeep-UID` in `/tmp`.
         redis_url: tells deployments apart. The name depends on no user and no password in it.
     """
     base = run_path or Path(f"/tmp/confkeep-{os.getuid()}")  # noqa: S108 - see `_make_private`
@@ -148,11 +148,11 @@ class Heartbeat:
         self._put_text("broker", problem)
 
     def enter(self, state: State) -> None:
-        """Note what the process does from now on."""
+        """Write the worker's new state."""
         struct.pack_into("<I", self._memory, _STATE_AT, state)
 
     def close(self) -> None:
-        """Remove the file, unless a namesake has put its own there."""
+        """Remove the file, unless another worker of the same name has replaced it."""
         try:
             if self._path.stat().st_ino == os.fstat(self._descriptor).st_ino:
                 self._path.unlink()

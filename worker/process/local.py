@@ -21,7 +21,7 @@ from confkeep import modes
 from confkeep.errors import BrokerUnavailable, ConfkeepError
 from worker.process.tied import command_tied_to_this_process
 
-#: Seconds for a server to answer after its start, a large append-only file included.
+#: Seconds for a server to answer after its start; includes loading a large append-only file.
 _START_S = 30.0
 #: Seconds that a child gets to end after SIGTERM.
 _STOP_S = 15.0
@@ -56,9 +56,8 @@ def find_server() -> str:
 
 
 class Child:
-    """A child process that ends with us, however we end.
-
-    Start it in a thread that lives as long as the child should.
+    """A child process that ends when we end, in any way. Start it in a thread that lives as long as
+    the child should.
     """
 
     def __init__(
@@ -204,7 +203,7 @@ class EmbeddedServer:
                     return
 
     def kill(self) -> None:
-        """End it without any warning, as a crash does; `start` brings it back."""
+        """Kill it, as a crash would; `start` brings it back."""
         if self._child is not None:
             self._child.process.kill()
             self._child.process.wait()
@@ -241,7 +240,7 @@ def start_worker(
     log: Path | None = None,
 ) -> Child:
     """Start `confkeep worker` as a child with `environment` on top of ours."""
-    # -P: nothing of where the user stands must be taken for ours.
+    # -P: modules in the user's current folder must not shadow ours.
     command = [sys.executable, "-P", "-m", "confkeep", "worker"]
     command += ["--concurrency", str(concurrency), "--pool", pool, "--name", name]
     return Child(command, log=log, env={**os.environ, **environment})

@@ -126,7 +126,7 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 class _SweepAge:
-    """The one figure that is not in the files: it grows by itself."""
+    """The age of the last sweep: computed at each scrape, and so in no file."""
 
     def collect(self) -> Iterator[Metric]:
         from prometheus_client.core import GaugeMetricFamily

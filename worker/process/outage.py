@@ -21,7 +21,7 @@ log = get_logger("outage")
 REPEAT_S: Final = 60.0
 
 
-#: Who meets it: the connection that takes messages, and the thread that sweeps.
+#: Who may meet one: the connection that takes messages, and the thread that sweeps.
 CONSUMER: Final = "consumer"
 SWEEP: Final = "sweep"
 
@@ -76,7 +76,7 @@ class Outage:
 #: What this process knows.
 outage: Final = Outage()
 
-#: Loggers and beginnings of lines that Celery and kombu write for each try, or each loss.
+#: Loggers, and how the lines begin that Celery and kombu log at each try or loss.
 _OF_EACH_TRY: Final = {
     "celery.worker.consumer.consumer": (
         "consumer: Connection to broker lost",
@@ -95,7 +95,7 @@ _LOOPS: Final = "celery.worker.loops"
 
 
 def quiet_celery() -> None:
-    """Hold back, while an outage lasts, what Celery says of each of its tries. Once is enough."""
+    """Drop Celery's lines about each try while an outage lasts. Call it once."""
     for name in _OF_EACH_TRY:
         logger = logging.getLogger(name)
         if _is_worth_it not in logger.filters:

@@ -15,12 +15,12 @@ from confkeep.queue import receipts
 
 
 def install() -> None:
-    """Let Celery's results in this process, and in its children, give way to backups' records."""
+    """Keep Celery's results from overwriting backups' records, in this process and its children."""
     RedisBackend._set = _set  # noqa: SLF001 - it offers no other place
 
 
 def _set(backend: Any, key: Any, value: Any, expires: Any = None) -> None:
-    """In place of `RedisBackend._set`."""
+    """Replaces `RedisBackend._set`."""
     receipts.store_answer(
         backend.client, key, value, int(backend.expires if expires is None else expires)
     )

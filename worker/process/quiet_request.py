@@ -11,7 +11,7 @@ from typing import Any, Final
 from celery.worker.request import Request
 
 _SHOWN: Final = ("tenant_id", "device_id", "backup_id")
-#: An id is 36 characters; what is longer is something else.
+#: The length of a UUID; anything longer is no id.
 _MOST_SHOWN: Final = 45
 
 

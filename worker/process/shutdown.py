@@ -1,7 +1,7 @@
 """Whether the worker was asked to end: a byte that the main process shares with its pool's children.
 
-Only the main process receives the signal. A turn looks between two batches, so that a warm
-shutdown costs the batch in hand and not the rest of a slice.
+Only the main process receives the signal. A turn looks between two batches, so that a warm shutdown
+waits for one batch, not for a whole slice.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def request() -> None:
 def watch_signals() -> None:
     """Ask as soon as the signal comes, in the main process.
 
-    Celery's own signal comes too late for a cold shutdown (`REMAP_SIGTERM=SIGQUIT`): after the
+    Celery's own hook comes too late for a cold shutdown (`REMAP_SIGTERM=SIGQUIT`): after the
     whole time that its soft shutdown gives the running tasks.
     """
     for number in (signal.SIGTERM, signal.SIGQUIT):
@@ -41,7 +41,7 @@ def watch_signals() -> None:
 
 
 class _Watched:
-    """A handler before another one."""
+    """A signal handler that asks the turns to end, then calls the previous handler."""
 
     def __init__(self, handler: Callable[[int, FrameType | None], object]) -> None:
         self._handler = handler

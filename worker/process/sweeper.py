@@ -40,13 +40,13 @@ log = get_logger("sweeper")
 _RETRY_GRACE_MS = 2_000
 #: Tenants that are asked about in one round trip.
 _TENANTS_AT_ONCE = 1_000
-#: Marks of arrivals that a sweep forgets: producers may write any number.
+#: Most empty marks of arrivals that one sweep removes: producers may write any number.
 _MARKS_AT_ONCE = 500
 #: Most messages of a queue that are looked through.
 _MOST_READ = 2_000
 #: Seconds of each sweep for the hourly tidying, while it is under way.
 _TIDY_S = 0.2
-#: Sweeps, and most seconds, from one look whether the server keeps what it acknowledges to the next.
+#: Check whether the server keeps what it acknowledges every so many sweeps, or seconds if sooner.
 _SWEEPS_UNCHECKED = 15
 _MOST_UNCHECKED_S = 30.0
 #: Seconds between two looks for backups that came the wrong way.
@@ -64,34 +64,34 @@ class WorkerStatus:
     name: str
     shards: list[int]
     last_sweep_age_s: float
-    #: What a thread of it met lately that nobody foresaw; None if there was nothing.
+    #: The latest unforeseen error in one of its threads; None if there was none lately.
     trouble: str | None = None
 
     @property
     def silent(self) -> bool:
-        """Whether its sweep is so long ago that its shards count as unserved."""
+        """Whether its last sweep is so old that its shards count as unserved."""
         return self.last_sweep_age_s > _SILENT_S
 
 
 def unserved(workers: Sequence[WorkerStatus], shards: int) -> list[int]:
-    """The shards that no worker serves whose sweep runs, in order."""
+    """The shards that no sweeping worker serves, in order."""
     served = {shard for worker in workers if not worker.silent for shard in worker.shards}
     return sorted(set(range(shards)) - served)
 
 
 class Sweeper:
-    """Sweeps with a client of its own. One thread at a time."""
+    """Sweeps with a client of its own. Not thread-safe."""
 
     def __init__(self, app: Celery, settings: Settings, client: redis.Redis, name: str) -> None:
         self._app = app
         self._settings = settings
         self._client = client
         self._name = name
-        #: The rest of a tidying that is under way, and what it has deleted so far.
+        #: The rest of a tidying that is under way, and how much it has deleted so far.
         self._tidying: Iterator[int] | None = None
         self._deleted = 0
         self._has_noted_room = False
-        #: What was set aside, as far as the log told it.
+        #: What was set aside and is logged already.
         self._told: frozenset[oddities.Note] = frozenset()
         self._look_for_strays_at = 0.0
         self._shards = frozenset(
@@ -110,7 +110,7 @@ class Sweeper:
         """
         now: Any = self._client.time()
         now_ms = now[0] * 1000 + now[1] // 1000
-        # First: what is of another type would end every command on it.
+        # First: commands on a key of another type would fail.
         oddities.set_aside(self._client, keys.TYPES)
         report = SweepReport(self._name, sorted(self._shards), now_ms, unforeseen.last())
         self._client.hset(keys.WORKERS, self._name, report.to_json())
@@ -155,7 +155,7 @@ class Sweeper:
         self._told = frozenset(found)
 
     def _look_for_strays(self) -> None:
-        """Only one worker of all: that of the first shard."""
+        """Done by the worker of the first shard alone."""
         if 0 not in self._shards or time.monotonic() < self._look_for_strays_at:
             return
         self._look_for_strays_at = time.monotonic() + _STRAYS_EVERY_S
@@ -165,7 +165,7 @@ class Sweeper:
             log.warning("taken messages that nobody would find", action="sweep.unacked", lost=lost)
 
     def _note_room(self) -> None:
-        """At the first sweep and with each tidying: somebody may have given the server more memory."""
+        """Done at the first sweep and each tidying, since the server's memory may change."""
         room.note(self._client, self._settings)
         self._has_noted_room = True
 
@@ -187,7 +187,7 @@ class Sweeper:
         log.info("tidied the staging", action="sweep.tidied", deleted=self._deleted)
 
     def leave(self) -> None:
-        """Take the report back: a worker that ended in order is not one that fell silent.
+        """Remove this worker's report, so that it does not count as silent after it ended in order.
 
         Raises:
             redis.RedisError: Redis did not answer; the report is forgotten after an hour.
@@ -205,14 +205,14 @@ class Sweeper:
                 own.append((shard, tenant))
         for start in range(0, len(own), _TENANTS_AT_ONCE):
             chunk = own[start : start + _TENANTS_AT_ONCE]
-            # Two commands for all of them: asking each for itself took most of a sweep's time.
+            # Two commands for all: one for each tenant took most of a sweep's time.
             flags: Any = self._client.mget([keys.wake(tenant) for _shard, tenant in chunk])
             locks: Any = self._client.mget([keys.lock(tenant) for _shard, tenant in chunk])
             held = [
                 tenant for (_, tenant), lock in zip(chunk, locks, strict=True) if lock is not None
             ]
             if held:
-                # One that would never expire is nobody's.
+                # A lock without an expiry is nobody's.
                 oddities.set_aside(
                     self._client, {keys.lock(tenant): keys.EXPIRING for tenant in held}
                 )
@@ -230,36 +230,38 @@ class Sweeper:
         return found
 
     def _arriving(self) -> set[str]:
-        """The tenants who have arrivals. A mark without any is forgotten: producers may write marks."""
+        """The tenants that have arrivals. Removes marks without any: producers may write marks."""
         marked = arrivals.marked(self._client)
         own = [t for t in marked if keys.shard_of(t, self._settings.shards) in self._shards]
         lengths = arrivals.lengths(self._client, own)
         found = {tenant for tenant, length in lengths.items() if length}
         for tenant in sorted(lengths.keys() - found)[:_MARKS_AT_ONCE]:
             with self._apart("forget a mark of arrivals"):
-                # Where the list is none, what stands there is set aside.
+                # Sets aside a key that is no list.
                 arrivals.admit(self._client, self._settings, tenant)
         return found
 
     def _is_fresh(self, flag: bytes | None, now_ms: int) -> bool:
-        """Whether its wake-up was sent just now; not one of a time that is still to come."""
+        """Whether its wake-up was sent lately. A time in the future does not count."""
         if flag is None:
             return False
         return 0 <= now_ms - wakeups.sent_at(flag) < self._settings.wake_ttl_s * 1000
 
     def _shorten(self, tenants: list[str]) -> None:
-        """Let no lock live longer than it was taken for: the server counts by its clock, which may have
-        been set back since. An owner that lives renews it."""
+        """Shorten locks that outlive the settings: the server's clock may have been set back.
+
+        An owner that lives renews its lock.
+        """
         pipe = self._client.pipeline(transaction=False)
         for tenant in tenants:
             pipe.pexpire(keys.lock(tenant), int(self._settings.lock_ttl_s * 1000), lt=True)
         pipe.execute()
 
     def _wake(self, shard: int, tenants: list[tuple[str, bytes | None]], now_ms: int) -> int:
-        """Wake those whose wake-up is not in the queue any more.
+        """Wake the tenants whose wake-up is no longer in the queue.
 
-        Sending again only because the queue is long would make it longer and longer. Of a very
-        long one nothing is known: then the flag decides, for its whole life.
+        A wake-up that still waits in a long queue is not sent again, which would make it longer. A
+        queue too long to read is not looked through: there, only tenants without a flag are woken.
         """
         queued = wakeups.queued(self._client, shard, _MOST_READ)
         sent = 0
@@ -270,7 +272,7 @@ class Sweeper:
                 lost = tenant not in queued
             with self._apart("wake a tenant"):
                 if lost and wakeups.claim(self._client, tenant, flag, now_ms):
-                    # What is of another type would keep its turn from working.
+                    # A key of another type would make the turn fail.
                     oddities.set_aside(self._client, keys.types_of(tenant))
                     wakeups.send(self._app, self._settings, tenant, now_ms)
                     sent += 1
@@ -292,7 +294,7 @@ def list_workers(client: redis.Redis) -> list[WorkerStatus]:
         report = sweep_report.parse(name, text)
         if report is None:
             continue
-        # One of a time that is still to come was written before the server's clock was set back.
+        # A report from the future was written before the server's clock was set back.
         age_s = abs(now[0] + now[1] / 1e6 - report.swept_ms / 1000)
         if age_s < _FORGET_WORKER_S:
             workers.append(WorkerStatus(report.name, report.shards, age_s, report.trouble))
@@ -302,11 +304,11 @@ def list_workers(client: redis.Redis) -> list[WorkerStatus]:
 class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Runs the sweep in a thread of the worker's main process.
 
-    Not a timer of Celery's consumer: that stands still while a task runs in a solo pool and while
-    the broker is away.
+    A timer of Celery's consumer would stand still while a solo pool runs a task and while the
+    broker is away.
     """
 
-    #: The check first: a worker that is refused must not touch the server.
+    #: After the check: a worker that it refuses must not touch the server.
     requires = ("celery.worker.components:Pool", BrokerCheckStep, HeartbeatStep)
 
     def __init__(self, parent: Any, **options: Any) -> None:
@@ -358,8 +360,8 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 if heartbeat is not None:
                     heartbeat.mark(Mark.SWEEP_FAILED, type(error).__name__)
             except Exception as error:  # noqa: BLE001
-                # Without its sweep a worker finds no lost wake-up until somebody starts it again, and
-                # whoever may write to the server may make it meet anything: it goes on, and says so.
+                # Whoever may write to the server can make the sweep fail in any way. It must go on,
+                # since without it no lost wake-up is found until the worker is started again.
                 unforeseen.note(log, "sweeper", "sweep", error)
                 if heartbeat is not None:
                     heartbeat.mark(Mark.SWEEP_FAILED, type(error).__name__)

@@ -23,10 +23,10 @@ from worker.queue.backoff import STALLED_TRIES, Backoff, Noted
 
 log = get_logger("waits")
 
-#: Seconds in which a process tells the same of a tenant once: one that fails and goes on by turns, as on a
-#: disk that is all but full, does so every second.
+#: Seconds within which a process logs the same about a tenant only once: on a disk that is nearly
+#: full, a tenant may fail and go on every second.
 _ONCE_IN_S: Final = 60.0
-#: Tenants that are remembered for this.
+#: Most tenants to remember for this.
 _MOST_REMEMBERED: Final = 10_000
 
 #: What a file system says -> the next step.
@@ -39,7 +39,7 @@ _STEPS: Final = (
     ("input/output error", "Look at the disk of {where}; the kernel's log says more."),
     ("too many open files", "Raise the worker's limit on open files (ulimit -n)."),
 )
-#: A tenant's id, as the names of its files begin.
+#: A tenant's id: the names of its files begin with it.
 _TENANT: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UNFORESEEN: Final = "The worker's log says more."
 
@@ -49,7 +49,7 @@ def advice(reason: str, settings: Settings, tenant_id: str | None = None) -> str
 
     Args:
         reason: the error's class, a colon and its text, as a tenant's wait has it.
-        tenant_id: None: take the one that the reason names, if any.
+        tenant_id: if None, the tenant that the reason names, if any.
     """
     found = _TENANT.search(reason)
     tenant = tenant_id or (found[0] if found else "TENANT")
@@ -66,7 +66,7 @@ def advice(reason: str, settings: Settings, tenant_id: str | None = None) -> str
 
 
 class _Teller:
-    """Remembers what this process told lately. Safe to share between threads."""
+    """Remembers what this process logged lately. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -74,10 +74,10 @@ class _Teller:
         self._told: dict[tuple[str, str], float] = {}
 
     def is_news(self, what: str, tenant_id: str) -> bool:
-        """Whether it was not told in the last minute. It counts as told from now on."""
+        """Whether it was not logged within the last minute; marks it as logged."""
         now = self._clock()
         with self._lock:
-            # Again at the end: the oldest come first.
+            # Put it at the end: the oldest come first.
             last = self._told.pop((what, tenant_id), None)
             if last is not None and now - last < _ONCE_IN_S:
                 self._told[what, tenant_id] = last

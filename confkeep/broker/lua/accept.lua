@@ -1,39 +1,42 @@
 -- Accept backups: each whole or not at all, and each backup_id once.
 --
--- One call for all, so that the server syncs its file once. A power cut may keep only the first writes of
--- a call, which then appear two starts later. So the bytes are written first, then the entry, the sweep's
--- mark and the record that says 'accepted'; a dead letter of the same id is deleted last.
+-- One call takes many backups, so that the server syncs its file once. After a power cut the server may
+-- execute only the first writes of a call, at its second start. So the bytes are written first, then the
+-- entry, the sweep's mark and the record that says 'accepted'; a dead letter of the same id goes last.
 --
--- KEYS and ARGV list these for each backup. The last three of KEYS are confkeep:room (string), the most
--- bytes that may wait in the server's memory; confkeep:arriving (hash), the tenants with arrivals;
+-- KEYS and ARGV repeat these for each backup. KEYS ends with confkeep:room (string), the most bytes that
+-- may wait in the server's memory; confkeep:arriving (hash), the tenants with arrivals; and
 -- confkeep:totals (hash), which counts accepted backups.
 --
 -- KEYS  1 record    celery-task-meta-<backup>   string  the backup's one record (Celery's result)
 --       2 inbox     confkeep:inbox:<tenant>     stream
---       3 waiting   confkeep:waiting            zset    tenant -> ms since its inbox is non-empty
+--       3 waiting   confkeep:waiting            zset    tenant -> ms at which its oldest entry came
 --       4 wake      confkeep:wake:<tenant>      string  ms at which a wake-up was sent
 --       5 replies   confkeep:replies:<tenant>   hash    backup -> JSON list of further result ids
 --       6 dead      confkeep:dead               hash    backup -> dead letter
 --       7 load      confkeep:load               hash    entries and bytes in all inboxes, and
---                                                       the bytes of each tenant's
---       8 backoff   confkeep:backoff:<tenant>   hash    why and until when its commits wait
+--                                                       the bytes in each tenant's
+--       8 backoff   confkeep:backoff:<tenant>   hash    why its commits wait, and until when
 --       9 staged    confkeep:staged:<tenant>:<backup>   string
 -- ARGV  1 tenant  2 backup_id  3 digest  4 entry  5 the record while it waits
 --       6 life of the record in seconds  7 life of the wake flag in ms
---       8 a further result id that wants the receipt, or ''
+--       8 a further result id that gets the receipt, or ''
 --       9 size of the backup in bytes
 --      10...13 most entries and bytes of a tenant, and in all
---      14 '1' when the bytes follow  15 the bytes
+--      14 '1' when the bytes follow  15 the bytes, or ''  16 signature, or ''
 --
 -- Returns {outcome, wake, entries, bytes} for each.
--- outcome  'accepted'; 'waiting' or 'done' when the id was accepted before with the same digest;
---          'conflict' when it was with another; 'garbled' when what stands under its id is no record;
---          'stuck' when its inbox takes no entry until a worker has looked at it; 'tenant full' or 'all
---          full' at a limit; 'arrivals' when something was handed over for its tenant and is to be admitted first; 'behind' when
---          one of its tenant was refused so before it in this call: accepted, it would be out of
---          order for ever
--- wake     0, or the ms with which the caller has to send a wake-up
--- entries, bytes   what waits already where it is full, else 0
+-- outcome  'accepted'
+--          'waiting', 'done'   the id was accepted before, with the same digest
+--          'conflict'          the id was accepted before, with another digest
+--          'garbled'           the value under its id is no record
+--          'stuck'             its inbox takes no entry until a worker has looked at it
+--          'tenant full', 'all full'   a limit is reached
+--          'arrivals'          its tenant has arrivals, which must be admitted first
+--          'behind'            this call refused an earlier one of its tenant for one of the three reasons
+--                              above: accepted, this one would overtake it for ever
+-- wake     the ms with which the caller has to send a wake-up, or 0
+-- entries, bytes   what waits already if a limit is reached, else 0
 
 -- requires own_types
 -- requires same_backup
@@ -42,9 +45,9 @@
 -- requires has_entry
 
 local KEYS_EACH, ARGV_EACH = 9, 16
--- Tenants with a backup that was refused at a limit or has to wait for arrivals.
+-- Tenants of which this call refused a backup at a limit or because of arrivals.
 local refused = {}
--- Whether a tenant's inbox takes no entry.
+-- Tenant -> whether its inbox takes no entry.
 local exhausted = {}
 local enqueued = 0
 local KINDS = {false, 'stream', 'zset', 'string', 'hash', 'hash', 'hash', 'hash'}
@@ -91,11 +94,11 @@ local function accept(k, a)
         return {'conflict', 0, 0, 0}
       end
       if known['status'] == 'SUCCESS' then
-        -- An interrupted transaction left this letter, which is obsolete.
+        -- An interrupted transaction may have left a letter, which is obsolete.
         redis.call('HDEL', KEYS[k + 6], ARGV[a + 2])
         return {'done', 0, 0, 0}
       end
-      -- A dead letter, or a backup without its entry, starts anew: this call brings its bytes.
+      -- A dead letter, or a backup without its entry, is accepted again: this call brings its bytes.
       if known['status'] ~= 'FAILURE' and has_entry(known, KEYS[k + 2], ARGV[a + 2]) then
         redis.call('ZADD', KEYS[k + 3], 'NX', now, ARGV[a + 1])
         redis.call('HDEL', KEYS[k + 6], ARGV[a + 2])

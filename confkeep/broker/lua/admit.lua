@@ -1,32 +1,33 @@
 -- Admit a tenant's oldest arrivals to its inbox: each whole or not at all, and each backup_id once.
 --
+-- It writes in the order of accept.lua, and removes an arrival from the list, by its text, at the end.
+--
 -- KEYS  1 arrivals  confkeep:arrivals:<tenant>  list
 --       2 arriving  confkeep:arriving           hash    entries and bytes in all lists of arrivals, and
---                                                       the bytes of each tenant's
+--                                                       the bytes in each tenant's
 --       3 inbox     confkeep:inbox:<tenant>     stream
 --       4 waiting   confkeep:waiting            zset
 --       5 wake      confkeep:wake:<tenant>      string
 --       6 dead      confkeep:dead               hash
 --       7 load      confkeep:load               hash
 --       8 totals    confkeep:totals             hash
---       9 ids       confkeep:arriving:<tenant>  hash    backup -> digest of what was handed over first
+--       9 ids       confkeep:arriving:<tenant>  hash    backup -> digest of its first hand-over
 --       10...       for each arrival: its record (celery-task-meta-<backup>), its bytes in staging
 --                   (confkeep:staged:<tenant>:<backup>), its bytes as they came
 --                   (confkeep:arrived:<tenant>:<uuid>)
 -- ARGV  1 tenant  2 life of a record in seconds
---       3 life of the wake flag in ms where a turn is under way, which finds what comes meanwhile; else 0
---       4...        for each arrival: how it stands in the list, '1' when it is a backup or '0' when only
---                   a person can say, backup_id, digest, entry, record while it waits or '', size in
---                   bytes, signature or '', ms of its hand-over or '0', the id that it came with
+--       3 life of the wake flag in ms if a turn runs, which finds what comes meanwhile; else 0
+--       4...        for each arrival: its text in the list, '1' when it is a backup or '0' when a person
+--                   must decide, backup_id, digest, entry, record while it waits or '', size in bytes,
+--                   signature or '', ms of its hand-over or '0', the id that it came with
 --
--- Returns for each: 'accepted'; 'waiting' or 'done' when the id was accepted before with the same
--- digest; 'odd' what is in the inbox now for a person to look at. It ends at the first one that is not
--- the oldest any more (another process was quicker), or with 'conflict': the id was accepted with another
--- digest, and the arrival is where it was. So it is with 'stuck': the inbox takes no entry before what
--- stands there is taken out.
---
--- The order of the writes is that of accept.lua; an arrival leaves the list by its own text, behind all
--- that stands for it in the inbox.
+-- Returns for each:
+--   'accepted'
+--   'waiting', 'done'   the id was accepted before, with the same digest
+--   'odd'        a person must decide; it is in the inbox now
+--   'conflict'   the id was accepted with another digest; this arrival and those after it stay
+--   'stuck'      alone: the inbox takes no entry until a worker has looked at it; all arrivals stay
+-- The answer is shorter when an arrival is not the oldest any more: another process was quicker.
 
 -- requires own_types
 -- requires same_backup
@@ -46,7 +47,7 @@ local outcomes = {}
 local popped, size_popped, enqueued = 0, 0, 0
 
 local function into_inbox(a, size)
-  -- A producer's word for when it was.
+  -- The producer's clock: it may be ahead of the server's.
   local at = math.min(tonumber(ARGV[a + 8]), now)
   if at <= 0 then
     at = now
@@ -78,7 +79,7 @@ local function outcome_of(k, a)
   local record = redis.pcall('GET', KEYS[k])
   local known = type(record) == 'string' and object_of(record)
   if record and not known then
-    -- A foreign value: the id may have been accepted for another backup.
+    -- Something overwrote the record: the id may have been accepted for another backup.
     return 'conflict'
   end
   if known and known['accepted'] then
@@ -92,7 +93,7 @@ local function outcome_of(k, a)
       return 'waiting'
     end
   end
-  -- A dead letter that arrives again starts anew, with its bytes. Another backup's letter stays.
+  -- A dead letter that arrives again is accepted again, with its bytes. Another backup's letter stays.
   local letter = redis.call('HGET', KEYS[6], ARGV[a + 2])
   if letter and not is_same(letter, ARGV[1], ARGV[a + 4]) then
     return 'conflict'
@@ -132,23 +133,23 @@ for i = 0, (#KEYS - FIRST_KEY + 1) / KEYS_EACH - 1 do
       redis.call('DEL', KEYS[k + 2])
     end
     if outcome ~= 'odd' then
-      -- An interrupted transaction left this letter, which is obsolete.
+      -- An interrupted transaction may have left a letter, which is obsolete.
       redis.call('HDEL', KEYS[6], ARGV[a + 2])
     end
     if outcome == 'odd' then
       local id = into_inbox(a, 0)
       if ARGV[a + 5] ~= '' then
-        -- Its waiters are told later. An existing record is another backup's.
+        -- So that its waiters can be told later. An existing record is another backup's.
         redis.call('SET', KEYS[k], naming(ARGV[a + 5], id), 'NX', 'EX', ARGV[2])
       end
     elseif outcome == 'waiting' then
       redis.call('ZADD', KEYS[4], 'NX', text(now), ARGV[1])
     end
   end
-  -- Last: if the script is interrupted before, the arrival is admitted again.
+  -- Last: an arrival whose admission was interrupted is admitted again.
   redis.call('LREM', KEYS[1], 1, ARGV[a])
   popped = popped + 1
-  -- From now on the record holds the digest.
+  -- The record holds the digest now.
   redis.call('HDEL', KEYS[9], ARGV[a + 9])
 end
 
@@ -162,7 +163,7 @@ end
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('DEL', KEYS[9])
 end
--- Producers count what they hand over. What they may have counted wrong goes with the last one.
+-- Producers count what they hand over, and may count wrong: the tenant's count ends with its last arrival.
 if redis.call('EXISTS', KEYS[2]) == 1 then
   local held = redis.call('HMGET', KEYS[2], 'entries', 'bytes', ARGV[1])
   local counted = count_of(held[3])

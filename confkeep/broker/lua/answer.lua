@@ -1,10 +1,11 @@
--- Store the result of a task, unless a backup's record is there: what guards a backup's id, and is its
--- receipt, gives way to nobody's answer.
+-- Store the result of a task, unless a backup's record is there.
+--
+-- A backup's record guards its id and holds its receipt: no other answer may replace it.
 --
 -- KEYS  1 record  celery-task-meta-<id>  string
--- ARGV  1 the result, or '' to change only how long the one lives that is there  2 its life in seconds
+-- ARGV  1 the result, or '' to change only the life of the stored one  2 its life in seconds
 --
--- Returns 1, or 0 where a backup's record is.
+-- Returns 1, or 0 if a backup's record is there.
 
 local found = redis.pcall('GET', KEYS[1])
 if type(found) == 'string' then

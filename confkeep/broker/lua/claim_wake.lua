@@ -1,9 +1,9 @@
--- Let one of several sweeps send a wake-up again.
+-- Let only one of several sweeps send a wake-up again.
 --
 -- KEYS  1 wake   confkeep:wake:<tenant>   string   ms at which its wake-up was sent
--- ARGV  1 what the sweep read there, '' for nothing  2 the new value  3 life in ms
+-- ARGV  1 what the sweep read there, or ''  2 the new value  3 life in ms
 --
--- Returns 1 when the caller is the one that sends.
+-- Returns 1 if the caller is to send it, else 0.
 
 -- requires own_types
 

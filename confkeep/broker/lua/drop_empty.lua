@@ -1,8 +1,8 @@
--- Delete the empty inbox of a tenant that is erased.
+-- Delete the inbox of an erased tenant, if it is still empty.
 --
 -- KEYS  1 inbox  confkeep:inbox:<tenant>  stream
 --
--- Returns 1 when it was deleted: an enqueue may have come meanwhile.
+-- Returns 1 if it was deleted, else 0.
 
 if redis.call('XLEN', KEYS[1]) > 0 then
   return 0

@@ -1,4 +1,4 @@
--- What stands in an inbox, by its place; part of other scripts.
+-- Read an inbox's entry by its stream id; part of other scripts.
 
 local function field_of(fields, name)
   for n = 1, #fields, 2 do
@@ -9,9 +9,9 @@ local function field_of(fields, name)
   return nil
 end
 
--- The text of the entry at that stream id; '' when it has none, nil when nothing is there.
+-- The text of the entry at that stream id; '' if it has no text, nil if there is no entry.
 local function entry_at(inbox, id)
-  -- An error, which a place that is none gives, has no first row.
+  -- A malformed id gives an error, which has no first row.
   local row = redis.pcall('XRANGE', inbox, id, id)[1]
   return row and (field_of(row[2], 'entry') or '')
 end

@@ -1,17 +1,16 @@
--- Note that a tenant's commit failed, and let the next try wait longer than the last one.
+-- Note that a tenant's commit failed, and double the wait before its next try: 1 s, 2 s, 4 s ...
+--
+-- If nothing waits any more, another turn has settled it all, and nothing is noted: new backups must not
+-- wait for a fault that is over.
 --
 -- KEYS  1 backoff   confkeep:backoff:<tenant>   hash   tries, since_ms, next_ms, reason
 --       2 totals    confkeep:totals             hash   `retried` is counted there
 --       3 inbox     confkeep:inbox:<tenant>     stream
 --       4 arrivals  confkeep:arrivals:<tenant>  list
 -- ARGV  1 reason  2 ms before the second try  3 most ms between two tries
---       4 jitter: the part of the wait that is kept, 0 to 1  5 seconds after which it is forgotten
+--       4 jitter: the wait is multiplied by it, 0 to 1  5 seconds after which it is forgotten
 --
--- Returns the ms until the next try, and which failed try it was (0: nothing waits). Doubling: 1 s, 2 s,
--- 4 s and so on, times the jitter.
---
--- Where nothing waits any more nothing is noted: another turn has settled it all meanwhile, and what
--- comes next would wait for a fault that is over.
+-- Returns the ms until the next try, and the number of failed tries (0 if nothing waits).
 
 -- requires own_types
 -- requires numbers
@@ -28,7 +27,7 @@ local tries = count_of(before[1]) + 1
 local wait = tonumber(ARGV[2]) * 2 ^ math.min(tries - 1, 16)
 wait = math.floor(math.min(wait, tonumber(ARGV[3])) * tonumber(ARGV[4]))
 if waits then
-  -- In one command: nobody can read the half of it.
+  -- One command: readers see all of it or nothing.
   redis.call(
     'HSET',
     KEYS[1],

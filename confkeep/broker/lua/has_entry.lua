@@ -1,7 +1,7 @@
--- Whether a backup whose record says that it waits has its entry; part of other scripts.
+-- Whether a backup that waits, as its record says, has its entry; part of other scripts.
 --
--- Needs entry_at. The record names the place of its entry. One of an earlier release does not: for it
--- the whole inbox is read, once in a script.
+-- Needs entry_at. The record names its entry's stream id. Records of earlier releases do not: for them
+-- the script reads the whole inbox, once.
 
 local ids_of = {}
 
@@ -20,7 +20,7 @@ local function has_entry(record, inbox, backup)
   return ids_of[inbox][backup] == true
 end
 
--- The text of a waiting backup's record, with the place of its entry.
+-- Add the stream id of its entry to the text of a waiting backup's record.
 local function naming(record, id)
   return string.sub(record, 1, -2) .. ', "entry": "' .. id .. '"}'
 end

@@ -1,8 +1,9 @@
--- Let a tenant's next try come at once, and the count of its tries begin anew.
+-- End a tenant's wait: its next try may come at once, and its tries are counted from 0.
 --
 -- KEYS  1 backoff  confkeep:backoff:<tenant>  hash  tries, since_ms, next_ms, reason
 --
--- Since when and why it waits stays: it is told when it is over. A tenant that does not wait stays so.
+-- Since when and why it waited stays, to be told when the fault is over. A tenant that does not wait stays
+-- as it is.
 
 -- requires own_types
 

@@ -1,10 +1,10 @@
--- Find the backups whose records say that they wait, and that have no entry.
+-- Find the backups that wait, as their records say, and have lost their entries.
 --
 -- KEYS  celery-task-meta-<id>...   string   results, also those of other tasks
--- ARGV  1 how the keys of inboxes begin: it looks into those that the records name
+-- ARGV  1 prefix of the inboxes' keys: the records name the tenants
 --
--- Returns {key, record} of each, one after the other. A record of an earlier release does not name its
--- entry and is left out.
+-- Returns {key, record, key, record ...}. Records of earlier releases are left out: they do not name their
+-- entries.
 
 -- requires entry_at
 -- requires has_entry

@@ -1,11 +1,11 @@
--- Counters read and written as what they are, not as what they change by; part of other scripts.
+-- Read counters and write them whole, not by increments; part of other scripts.
 --
--- A transaction of which only the beginning was kept is done again by a later one. A difference would
--- then count twice; a value that is written once more is the same value.
+-- A later transaction repeats one of which a crash kept only the beginning. An increment would then count
+-- twice; a value that is written twice stays the same.
 
 local LARGEST = 2 ^ 53
 
--- A counter's value; 0 where somebody wrote what is none.
+-- A counter's value; 0 if it is not a number from 0 to 2^53.
 local function number(value)
   local count = tonumber(value or 0) or 0
   return count >= 0 and count <= LARGEST and count or 0

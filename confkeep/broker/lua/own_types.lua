@@ -1,9 +1,9 @@
--- Keys of the right type, and what was read from them if it makes sense; part of other scripts.
+-- Check the types of confkeep's keys, and the values read from them; part of other scripts.
 --
--- What somebody else wrote under a key of ours must not end a script, least of all half-way through.
+-- What somebody else wrote under such a key must not end a script, least of all half-way through.
 --
 --   confkeep:odd          hash   key -> its type, and the ms at which it was set aside
---   confkeep:odd:<key>    what stood there, whole; expires
+--   confkeep:odd:<key>    what stood there, whole; expires after 30 days, as does the hash
 
 local ODD, ODD_LIFE_S, ODD_MOST = 'confkeep:odd', 2592000, 1000
 local known_types = {}
@@ -13,7 +13,7 @@ local function type_of(key)
   return type(found) == 'table' and found['ok'] or found
 end
 
--- Set a key aside that is of another type, for a person to look at. It is then as if it had been missing.
+-- Set a key of another type aside for a person to look at. The script then goes on as if it were missing.
 local function expect(kind, key)
   if known_types[key] then
     return
@@ -37,7 +37,7 @@ local function expect(kind, key)
   end
 end
 
--- A count of what waits; 0 where somebody wrote what no server could hold.
+-- A count of what waits; 0 if it is not a number from 0 to 2^48, the most that a server could hold.
 local function count_of(text)
   local count = tonumber(text or 0) or 0
   return count >= 0 and count < 2 ^ 48 and count or 0
@@ -52,7 +52,7 @@ local function object_of(text)
   return nil
 end
 
--- Whether a stream takes no further entry, since one has the last of all ids.
+-- Whether a stream takes no further entry, since its last id is the highest possible.
 local function is_exhausted(stream)
   if redis.call('EXISTS', stream) == 0 then
     return false

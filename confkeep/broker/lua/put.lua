@@ -1,4 +1,4 @@
--- Put a value under a field of a hash, also where somebody wrote something else under its key.
+-- Set a field of a hash, after setting aside a value of another type under its key.
 --
 -- KEYS  1 hash
 -- ARGV  1 field  2 value

@@ -6,11 +6,10 @@
 --       4 arrivals  confkeep:arrivals:<tenant>  list
 --       5 arriving  confkeep:arriving           hash
 --       6 ids       confkeep:arriving:<tenant>  hash
---       7...        what a tenant has only while something waits for it
--- ARGV  1 tenant  2 most entries whose sizes are added up; the bytes of more stay as they are until
---       the inbox is shorter or empty
+--       7...        keys that a tenant has only while something waits for it; deleted if nothing waits
+-- ARGV  1 tenant  2 most entries whose sizes are added up: for a longer inbox the count of bytes stays
 --
--- Writes only corrections.
+-- Writes only what is wrong.
 
 -- requires own_types
 -- requires numbers

@@ -4,12 +4,12 @@
 --       2 load      confkeep:load      hash
 --       3 arriving  confkeep:arriving  hash
 --       4 totals    confkeep:totals    hash
--- ARGV  1, 2 how the keys of inboxes and of arrivals begin: it reads the length of each
+-- ARGV  1, 2 prefixes of the keys of inboxes and of arrivals, whose lengths it reads
 --
--- Returns {by how much the entries in `load` were wrong, in `arriving`, the totals}.
+-- Returns by how much they were wrong: {entries in `load`, entries in `arriving`, the totals}.
 --
--- The totals only grow: what is neither counted as committed, nor as dead, nor waits, was taken out by
--- a settling whose beginning alone was kept, and counts as committed.
+-- Totals never go down. A backup that neither waits nor is counted as committed or dead was settled by a
+-- transaction of which a crash kept only the beginning: it counts as committed.
 
 -- requires own_types
 -- requires numbers
@@ -24,7 +24,7 @@ local function length(command, key)
   return type(found) == 'number' and found or 0
 end
 
--- Write both sums of a hash where they are wrong; nothing is left of it when `entries` is 0.
+-- Correct both sums of a hash; delete the hash if `entries` is 0.
 local function correct(key, entries, bytes)
   local held = redis.call('HMGET', key, 'entries', 'bytes')
   if entries == 0 then

@@ -1,17 +1,17 @@
 -- Set a refused message aside, tell its sender, and then acknowledge it.
 --
+-- `sum` in an entry is the number of bytes that were ever set aside, up to and with this one. The bytes that
+-- are kept follow from the first and the last entry, so no counter can go wrong.
+--
 -- KEYS  1 refused  confkeep:refused           stream  what was set aside, oldest first
 --       2 totals   confkeep:totals            hash
 --       3 record   celery-task-meta-<id>      string  the result of the message's id
---       4 unacked  unacked                    hash    kombu's: delivery tag -> a message that was taken
+--       4 unacked  unacked                    hash    kombu's: delivery tag -> a delivered message
 --       5 index    unacked_index              zset
--- ARGV  1 most messages that are kept  2 most bytes that are kept  3 bytes that are kept of this one
---       4 the record, or '' where none can be given  5 life of the record in seconds
---       6 '1' when the message lies in `unacked`  7 its delivery tag there
---       8... fields and values of its entry in the stream, but for `sum`
---
--- `sum` is the number of bytes that were ever set aside, this one's too: the kept ones' are the
--- difference of the last and the first, and no counter can go wrong beside them.
+-- ARGV  1 most messages to keep  2 most bytes to keep  3 bytes that are kept of this one
+--       4 the record, or '' if it cannot have one  5 life of the record in seconds
+--       6 '1' if the message is in `unacked`  7 its delivery tag there
+--       8... fields and values of its entry in the stream, without `sum`
 --
 -- Returns the id of its entry.
 

@@ -1,10 +1,10 @@
--- Set waiting backups' results to RETRY, with the fault that their tenant waits after.
+-- Set the results of waiting backups to RETRY, with the fault for which their tenant waits.
 --
 -- KEYS  celery-task-meta-<backup>...   string   the records
 -- ARGV  1 the RETRY part of a record: '"status": "RETRY", "result": {...}'
---       2 life of the records in seconds, from now on: what waits must not be forgotten
+--       2 life of the records in seconds, counted from now: what waits must not be forgotten
 --
--- A record that ended meanwhile stays as it is. The records are our own JSON: each begins with
+-- A record that has its result by now stays. confkeep writes the JSON itself, so a waiting record begins with
 -- '{"status": "PENDING", "result": null,' or with an earlier RETRY.
 
 for _, key in ipairs(KEYS) do

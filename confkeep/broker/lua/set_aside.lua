@@ -1,7 +1,7 @@
 -- Set keys of a foreign type aside, each whole, for a person to look at.
 --
 -- KEYS  any of confkeep's
--- ARGV  the type of each; 'expiring' for a string that expires
+-- ARGV  the type of each; 'expiring' for a string that must expire
 --
 -- Returns the keys that were set aside.
 
@@ -11,7 +11,7 @@ local odd = {}
 for n, key in ipairs(KEYS) do
   local kind = ARGV[n]
   if kind == 'expiring' then
-    -- One without a life would stand for ever: whoever sets it gives it one in the same step.
+    -- confkeep sets it with its expiry in one step. One without would stay for ever.
     kind = redis.call('PTTL', key) == -1 and 'none of ours' or 'string'
   end
   local found = type_of(key)

@@ -1,4 +1,8 @@
--- Remove settled backups and what belongs to them from an inbox, and count them.
+-- Settle backups: take their entries out of the inbox, delete what belongs to them, and count them.
+--
+-- An entry is deleted by its own id, and an empty inbox stays. Deleting the inbox would also delete entries
+-- of an interrupted transaction, and give ids a second time after the clock was set back. Only an inbox that
+-- takes no further entry is deleted. With n = 0 the marks of an inbox that is empty already are removed.
 --
 -- KEYS  1 inbox     confkeep:inbox:<tenant>     stream
 --       2 waiting   confkeep:waiting            zset
@@ -8,18 +12,14 @@
 --       6 load      confkeep:load               hash
 --       7 totals    confkeep:totals             hash
 --       8 recent    confkeep:recent             list
---       9...        confkeep:staged:<tenant>:<backup> of each whose bytes are not needed any more
+--       9...        confkeep:staged:<tenant>:<backup> of each whose bytes may go
 -- ARGV  1 tenant  2 number n of backups  3 most rows of `recent`
---       4 the upper bounds of the latency's buckets in ms, ascending, as JSON list
+--       4 upper bounds of the latency's buckets in ms, ascending, as JSON list
 --       5...       n times: stream id, the entry as it was read there, backup_id, size in bytes, the
 --                  totals that count it (words such as 'committed unchanged'), its row of `recent` or
 --                  '', ms of its enqueue
 --
 -- Returns {entries that are left, ms of the server's clock}.
---
--- An entry goes by its own id alone, and an empty inbox stays: deleted, it would take along what the
--- beginning of an interrupted transaction had put there, and give ids a second time after the clock
--- was set back. Only one that takes no entry any more goes, to begin anew. With n = 0 what says that an empty inbox holds something goes.
 
 -- requires own_types
 -- requires numbers
@@ -34,7 +34,7 @@ local entries, bytes = 0, 0
 local counts, rows = {}, {}
 local latencies = {}
 
--- The entries are usually consecutive: one range costs a third of a look-up for each.
+-- The entries are usually consecutive: reading one range costs a third of a look-up for each.
 local read = {}
 if n > 1 then
   for _, row in ipairs(redis.call('XRANGE', KEYS[1], ARGV[5], ARGV[5 + 7 * (n - 1)], 'COUNT', n)) do
@@ -44,8 +44,8 @@ end
 
 for i = 0, n - 1 do
   local a = 5 + 7 * i
-  -- Settled twice (a turn that was killed, or two at once): counted once. Another entry may stand at
-  -- that id by now.
+  -- A killed turn, or two at once, may settle an entry twice: it counts once. Another entry may have that
+  -- id by now.
   if (read[ARGV[a]] or entry_at(KEYS[1], ARGV[a])) == ARGV[a + 1] then
     redis.call('XDEL', KEYS[1], ARGV[a])
     read[ARGV[a]] = nil
@@ -76,14 +76,14 @@ local mine = count_of(held[3])
 local rest = left > 0 and math.max(0, mine - bytes) or 0
 if left == 0 then
   if is_exhausted(KEYS[1]) then
-    -- Nothing could ever be put there again, nor did an interrupted transaction put anything.
+    -- It could never take an entry again, and holds none of an interrupted transaction.
     redis.call('DEL', KEYS[1])
   end
   redis.call('ZREM', KEYS[2], ARGV[1])
   redis.call('HDEL', KEYS[6], ARGV[1])
 else
   local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
-  -- When it was handed over or accepted; one of an earlier release has its id alone.
+  -- `at` says when it was handed over or accepted. Entries of earlier releases only have their ids.
   local at = field_of(first[2], 'at') or ''
   local since = #at <= 15 and string.match(at, '^%d+$') or string.match(first[1], '^%d+')
   redis.call('ZADD', KEYS[2], since, ARGV[1])

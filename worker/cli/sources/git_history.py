@@ -1,7 +1,8 @@
 """Another tool's git repository as the versions of each file in it.
 
-A file's versions are those that `git log -- FILE` lists: of a merge that took the file from one
-parent whole, only that parent is followed. A renamed file is one that ended and one that began.
+A file's versions are those that `git log -- FILE` lists: where a merge took the file unchanged from
+one parent, only that parent is followed. Renames are not followed: the old file ends, a new one
+begins.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from confkeep.models import LATEST_CAPTURE, MAX_MESSAGE_BYTES
 from worker.store.repository.backup import decode_text
 from worker.store.repository.headers import raw_message
 
-#: Seconds since 1970 of the last date that a capture may have.
+#: The latest date that a capture may have, in seconds since 1970.
 _LATEST_S: Final = int(LATEST_CAPTURE.timestamp())
-#: Most bytes of who a commit is by.
+#: Most bytes of the line that names a commit's author.
 _MOST_WHO_BYTES: Final = 1024
-#: Bytes from which on a file is not blank.
+#: Files of this many bytes or more are never taken for blank.
 _BLANK_BYTES: Final = 64
 _REGULAR: Final = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
 
@@ -54,35 +55,36 @@ class CommitText:
 
 @dataclass(slots=True)
 class _Chain:
-    """Commits of which each is the only child of the next, which is no merge.
+    """A run of commits without branches or merges.
 
-    So it is entered at its top only; a merge is the bottom of its chain.
+    Each commit is the only child of the next. Other chains enter it only at its top; a merge can
+    only be its bottom.
     """
 
     top: int
     bottom: int = -1
-    #: Path -> the commits that changed it; without a merge at the bottom.
+    #: Path -> the commits that changed it; a merge at the bottom is not counted.
     changed: dict[str, list[int]] = field(default_factory=dict)
 
 
-#: What a commit changed against one parent: path -> its blob, or None.
+#: What a commit changed against one parent: path -> its blob, or None if it is no file now.
 _Changes = dict[str, pygit2.Oid | None]
 
 
 @dataclass
 class GitHistory:
-    """What the newest commit reaches; oldest commits first."""
+    """All commits that the newest one reaches, oldest first."""
 
     git: pygit2.Repository
     commits: list[str] = field(default_factory=list)
-    #: For each commit its parents' numbers, and what it changed against each; a commit without
-    #: parents is compared with nothing.
+    #: For each commit its parents' numbers, and what it changed against each. A commit without
+    #: parents is compared with an empty tree.
     parents: list[list[int]] = field(default_factory=list)
     changes: list[list[_Changes]] = field(default_factory=list)
 
     @cached_property
     def versions(self) -> dict[str, list[FileVersion]]:
-        """Each path's versions, oldest first, by path; made once."""
+        """Path -> its versions, oldest first."""
         if all(len(parents) < 2 for parents in self.parents):
             found: defaultdict[str, list[FileVersion]] = defaultdict(list)
             for number, (changes,) in enumerate(self.changes):
@@ -119,7 +121,7 @@ class GitHistory:
 
     @cached_property
     def _chains(self) -> tuple[list[_Chain], list[_Chain]]:
-        """All chains, those that are further from the root first; and the chain of each commit."""
+        """All chains, newest first, and the chain of each commit."""
         children: list[list[int]] = [[] for _ in self.commits]
         for number, parents in enumerate(self.parents):
             for parent in parents:
@@ -145,12 +147,12 @@ class GitHistory:
         return any(version.blob is not None for version in versions)
 
     def is_blank(self, version: FileVersion) -> bool:
-        """Whether a version holds nothing, as pollers commit it when they first hear of a device."""
+        """Whether a version holds only white space, as a poller's first of a device often does."""
         blob = None if version.blob is None else self.git.get(version.blob)
         return isinstance(blob, pygit2.Blob) and blob.size < _BLANK_BYTES and not blob.data.strip()
 
     def read_head(self, path: str) -> bytes | None:
-        """A file as the newest commit has it; None if it has none."""
+        """A file's bytes in the newest commit; None if it is not there."""
         try:
             found = self.git[self.commits[-1]].tree[path] if self.commits else None
         except KeyError:
@@ -159,7 +161,7 @@ class GitHistory:
 
 
 def tip_of(git: pygit2.Repository) -> pygit2.Oid | None:
-    """The commit whose history counts: that of HEAD, or of the only branch; None: none is there.
+    """The commit that HEAD names, or else the only branch; None if there are no commits.
 
     Raises:
         InvalidInput: HEAD names no branch, and there are several.
@@ -185,7 +187,7 @@ def read_history(path: Path) -> GitHistory:
     for each commit.
 
     Raises:
-        InvalidInput: git cannot open or read it, or which branch counts is not told.
+        InvalidInput: git cannot open or read it, or HEAD names no branch and there are several.
     """
     try:
         git = pygit2.Repository(str(path), pygit2.enums.RepositoryOpenFlag.NO_SEARCH)
@@ -237,7 +239,7 @@ def _zone(offset_min: int) -> dt.timezone:
 
 
 def text_of(git: pygit2.Repository, commit_id: str) -> CommitText:
-    """What a commit says about itself; a date outside 1970 to 2100 becomes the nearest inside."""
+    """A commit's date, message and author; dates outside 1970 to 2100 become the nearest inside."""
     commit = git[commit_id]
     assert isinstance(commit, pygit2.Commit)
     author = commit.author

@@ -1,4 +1,4 @@
-"""From the names of a source to ids, by a rule or by a person's mapping file.
+"""Turns a source's names into ids, by a rule or by a person's mapping file.
 
 A UUID stands for itself. Any other name stands for the UUID of version 5 made from it under a
 namespace of confkeep's own: from `TENANT`, or from `TENANT/DEVICE`; the same on every machine.
@@ -39,7 +39,7 @@ _FALSE: Final = ("false", "no", "0", "")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One device of the source, and whose it becomes."""
+    """One device of the source, and the tenant and device ids that it gets."""
 
     source: str
     tenant: str
@@ -55,7 +55,7 @@ class Row:
 
 
 class Names:
-    """The devices that a source holds, by name; those of a mapping file go first.
+    """The devices that a source holds, by name; a mapping file's rows take precedence.
 
     Args:
         mapping: a mapping file; it need not exist yet.
@@ -70,10 +70,10 @@ class Names:
         self._found: dict[str, Row] = {}
 
     def find(self, tenant: str, device: str, *, skip: bool = False) -> Row:
-        """Whose a device of the source is.
+        """The row of a device: the mapping file's, or a new one.
 
         Args:
-            skip: what a new row says; a row of the mapping file decides by itself.
+            skip: `skip` of a new row; a row of the mapping file keeps its own.
         """
         source = f"{tenant}/{device}"
         row = self._kept.get(source) or self._found.get(source)
@@ -84,7 +84,7 @@ class Names:
 
     @property
     def rows(self) -> list[Row]:
-        """Those that were asked for, in that order."""
+        """The rows that `find` returned, in the order of the calls."""
         return list(self._found.values())
 
     @property
@@ -110,7 +110,7 @@ class Names:
         }
 
     def write(self) -> bool:
-        """Write the mapping file if devices were found that it lacks; its own rows stay.
+        """Add the devices that the mapping file lacks; its own rows stay. False if there are none.
 
         Raises:
             StoreUnavailable: the file system refused.
@@ -124,7 +124,7 @@ class Names:
 
 
 def made_id(name: str) -> str:
-    """The UUID that a name stands for."""
+    """The UUID for a name: the name itself if it is one."""
     try:
         return checked_uuid("name", name)
     except InvalidId:
@@ -139,7 +139,7 @@ def _is_uuid(name: str) -> bool:
 
 
 def _complete(row: Row) -> Row:
-    """The row with the ids that it leaves blank."""
+    """The row, with blank ids filled in."""
     device_id = row.device_id
     if not device_id:
         device_id = made_id(row.device if _is_uuid(row.device) else f"{row.tenant}/{row.device}")

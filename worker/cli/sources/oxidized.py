@@ -22,7 +22,7 @@ def read(folder: Path, *, tenant: str | None, names: Names) -> Found:
     """What Oxidized's repository, or a folder of its groups' repositories, holds.
 
     Args:
-        tenant: whose all nodes are; a node of a group then is called `GROUP/NODE`.
+        tenant: the tenant of all nodes; a node of a group is then called `GROUP/NODE`.
 
     Raises:
         InvalidInput: no repository, or git cannot read one.
@@ -61,7 +61,7 @@ class Places:
         self._path_of: dict[str, Path] = {}
 
     def note(self, row: Row, path: Path) -> None:
-        """A device was found in a repository, or a group's folder.
+        """Note that a device was found in a repository, or a group's folder.
 
         Raises:
             InvalidInput: another one has a device of the same name. As one device their versions
@@ -79,12 +79,12 @@ class Places:
 def captures_of(
     history: GitHistory, files: dict[str, Row], told: Told
 ) -> Iterable[list[GitCapture]]:
-    """The versions of some files, by device; those that the names skip are left out.
+    """The versions of files, a list for each device; rows with `skip` are left out.
 
-    What a file held before it first held something is no version.
+    Blank versions before a file's first content are left out.
 
     Args:
-        files: path -> whose it is.
+        files: path -> the row of its device.
         told: gets a line about each file that ended.
     """
     devices: defaultdict[tuple[str, str], list[tuple[int, GitCapture]]] = defaultdict(list)

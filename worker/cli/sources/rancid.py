@@ -26,7 +26,7 @@ def read(folder: Path, *, tenant: str | None, names: Names) -> Found:
     A file that router.db does not list is left out, unless a mapping file says else.
 
     Args:
-        tenant: whose all devices are; a device then is called `GROUP/DEVICE` if there are groups.
+        tenant: the tenant of all devices; of several groups, they are then called `GROUP/DEVICE`.
 
     Raises:
         InvalidInput: no `configs` with a `router.db` beside it, or git cannot read one.

@@ -1,4 +1,4 @@
-"""Syncs and renames: the only place of the store that does."""
+"""Syncs and renames files; no other module of the store does so."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from confkeep.errors import StoreUnavailable
 from worker.store.git import ownership
 
 #: Follows git's own prefix in the name of each temporary file of ours, so that recovery can tell
-#: them from those of a `git repack` that runs beside.
+#: our files from those of a `git repack` that runs at the same time.
 TEMPORARY_MARK: Final = "confkeep_"
 
-#: Gather so many bytes before a write.
+#: Bytes gathered for one write.
 _WRITE_BYTES: Final = 1 << 20
 
-#: Gather so many pieces before a write; the system takes 1,024.
+#: Pieces gathered for one write; the system takes at most 1,024.
 _WRITE_PIECES: Final = 1000
 
 #: Called with each failpoint's name; set by crash tests only.
 on_failpoint: Callable[[str], None] | None = None
 
-#: What the file system says when it is full, or refuses us.
+#: The errors of the file system when it is full or refuses access.
 _REFUSALS = {
     errno.ENOSPC: "no space left on the device",
     errno.EDQUOT: "the disk quota is used up",
@@ -42,17 +42,18 @@ _REFUSALS = {
     errno.EMFILE: "too many open files",
     errno.ENFILE: "too many open files in the system",
 }
-#: How a file system says that it knows no second names.
+#: The errors of a file system without hard links.
 _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 @functools.cache
 def set_up_libgit2() -> None:
-    """Make libgit2 sync what it writes, read what is another user's, and obey no user's configuration.
+    """Make libgit2 sync what it writes, read other users' files, and ignore users' configuration.
 
-    libgit2 latches the first when it opens a repository's references, so this must come before any
-    `pygit2.Repository` of the process. Its check of owners would keep nobody from anything: it runs
-    no program that a repository's configuration names. A home that may not be read ends it.
+    libgit2 fixes the first when it opens a repository's references, so call this before any
+    `pygit2.Repository` of the process. Its check of owners protects nothing here, since it runs no
+    program that a repository's configuration names. With users' configuration, a home that may not
+    be read would make it fail.
     """
     pygit2.settings.enable_fsync_gitdir(True)
     pygit2.settings.owner_validation = False
@@ -64,7 +65,7 @@ def set_up_libgit2() -> None:
 def file_system_errors(name: str) -> Iterator[None]:
     """Turn the file system's refusals into `StoreUnavailable`; `name` says what was written.
 
-    Those that meet another user than the file's owner become its `NotOwner`.
+    Refusals because the files are another user's become its subclass `NotOwner`.
     """
     try:
         yield
@@ -97,9 +98,9 @@ def sync_tree(path: Path, *, living: bool = False) -> None:
     """Make everything below a folder durable, and the folder's own names.
 
     Args:
-        living: other processes make, rename and remove files meanwhile: what vanishes after it was
-            listed is passed over. Only for folders in which everyone syncs a file's bytes before
-            it renames the file: then a new name, too, is one of bytes that are durable.
+        living: whether other processes create, rename and remove files meanwhile; files that vanish
+            after they were listed are skipped. Only for folders in which everyone syncs a file's
+            bytes before renaming it, so that the bytes behind a new name are durable too.
     """
     passed_over = (FileNotFoundError,) if living else ()
     for folder, _folders, files in os.walk(path, topdown=False):
@@ -113,16 +114,16 @@ def sync_tree(path: Path, *, living: bool = False) -> None:
 def sync_parents(path: Path) -> None:
     """Make the name of `path`, and those of all folders above it, durable.
 
-    Which of them were made just now, perhaps by a process that was killed since, cannot be known.
+    Syncs all of them, since any may have been created just now by a process that was killed.
     """
     for parent in path.parents:
-        # We made nothing in a folder that we may not read.
+        # We cannot have created anything in a folder that we may not read.
         with suppress(PermissionError):
             sync_directory(parent)
 
 
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
-    """Write every byte: to the system, a short write is no error."""
+    """Write every byte: the system does not treat a short write as an error."""
     with memoryview(data) as view:
         written = 0
         while written < len(view):
@@ -130,7 +131,7 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
 
 
 def failpoint(name: str) -> None:
-    """A place of the write path where a crash test may end the process or raise."""
+    """A place in the write path where a crash test may end the process or raise."""
     if on_failpoint is not None:
         on_failpoint(name)
 
@@ -144,7 +145,7 @@ def create_file(
 ) -> None:
     """Create a file with these bytes, durable when this returns except for its name.
 
-    The file is not there if this raises; a descriptor whose sync failed is never used again.
+    If this raises, the file does not exist; a descriptor whose sync failed is never used again.
 
     Args:
         mode: the most permissions; `confkeep.modes` says which of them.
@@ -182,7 +183,7 @@ def _write_gathered(descriptor: int, pieces: list[bytes | memoryview], size: int
 
 
 def temporary_name(folder: Path, prefix: str) -> Path:
-    """A name in `folder` that nothing has, and that recovery knows for ours."""
+    """An unused name in `folder` that recovery recognizes as ours."""
     return folder / f"{prefix}{TEMPORARY_MARK}{secrets.token_hex(8)}"
 
 
@@ -192,9 +193,9 @@ def rename(source: Path, target: Path) -> None:
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name, which nothing may have; durable only after `sync_directory`.
+    """Give a file a second name, which must be unused; durable only after `sync_directory`.
 
-    Where the file system knows no second names, `target` becomes a file of its own.
+    On a file system without hard links, `target` becomes a copy.
 
     Raises:
         FileExistsError: there is something of that name.
@@ -209,7 +210,7 @@ def link(source: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file if it is there. What comes back after a power cut, recovery removes again."""
+    """Remove a file if it exists. If a power cut brings it back, recovery removes it again."""
     with suppress(FileNotFoundError):
         os.unlink(path)
 
@@ -224,9 +225,9 @@ def remove_folder(path: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
-    """Put `data` into `path`, whole or not at all, and durable when this returns.
+    """Replace the content of `path` with `data` in one step; durable when this returns.
 
-    A file that was there keeps its owner and its permissions.
+    An existing file keeps its owner and its permissions.
 
     Args:
         mode: the most permissions that a new file gets.
@@ -244,7 +245,7 @@ def replace_file(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -
 def append_to_file(path: Path, line: bytes) -> None:
     """Add a line, which ends with a newline, to a file; durable when this returns.
 
-    A line that a crash cut short stays, and is ended first.
+    If a crash cut the last line short, that line stays, and gets its newline first.
     """
     descriptor = modes.create(path, os.O_RDWR | os.O_APPEND)
     try:

@@ -1,12 +1,12 @@
-"""The repository's flock: the proof of who is alive.
+"""The repository's flock: tells whether a writer is alive.
 
-Whoever writes holds it shared for as long as it writes. Recovery wants it exclusive: getting it
-proves that no writer lives, so every leftover lock and temporary file has a dead owner. A time-out
-could not prove that: the owner may only be paused, and would go on with another's lock file.
-The kernel gives the lock back when a process ends, however it ends.
+Writers hold it shared for as long as they write. Recovery takes it exclusively: that proves that no
+writer lives, so every leftover lock and temporary file has a dead owner. A time-out could not prove
+that: a paused owner would go on later, and use another's lock file. The kernel releases the lock
+when a process ends, however it ends.
 
-Maintenance has a lock of its own, since it may take minutes and recovery must not wait for it: it
-takes no lock file and leaves no temporary file that recovery could mistake for a writer's.
+Maintenance has a lock of its own: it may take minutes, and recovery must not wait for it. It takes
+no lock file and leaves no temporary file that recovery could mistake for a writer's.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from typing import Final
 from confkeep import modes
 from confkeep.errors import RepositoryBusy
 
-#: The file in the repository that is locked. Its content says nothing.
+#: The file in the repository that is locked. Its content means nothing.
 FILE_NAME: Final = "confkeep.flock"
 
-#: That of maintenance.
+#: The file that maintenance locks.
 MAINTENANCE_FILE_NAME: Final = "confkeep.maintenance-flock"
 
-#: Wait so many seconds for another process's recovery.
+#: Seconds to wait for another process's recovery.
 _WAIT_S: Final = 10.0
 _POLL_S: Final = 0.005
 
 
 @contextmanager
 def shared(path: Path) -> Iterator[None]:
-    """Hold the lock as one of any number of writers of the repository at `path`.
+    """Hold the lock shared with other writers of the repository at `path`.
 
     May be taken again within itself.
 
@@ -57,7 +57,7 @@ def shared(path: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[bool]:
-    """Try to hold the lock alone, without waiting; gives whether no writer lives."""
+    """Try to hold the lock alone, without waiting; yields whether it does: no writer lives then."""
     descriptor = _open(path)
     try:
         yield _try(descriptor, fcntl.LOCK_EX)
@@ -69,9 +69,9 @@ def exclusive(path: Path) -> Iterator[bool]:
 def maintenance(path: Path) -> Iterator[int | None]:
     """Try to be the only one that repacks, prunes or rewrites packs, without waiting.
 
-    Gives the descriptor that holds the lock, to be inherited by every git that is started: then the
-    lock is held for as long as git runs, also when the process that started it was killed. None:
-    another process is at it.
+    Yields the descriptor that holds the lock, for every git that is started to inherit: then the
+    lock is held until git ends, even if the process that started it is killed. Yields None if
+    another process holds the lock.
     """
     descriptor = _open(path, MAINTENANCE_FILE_NAME)
     try:
@@ -81,16 +81,16 @@ def maintenance(path: Path) -> Iterator[int | None]:
 
 
 def prepare_maintenance(path: Path) -> None:
-    """Create the file of the maintenance lock, for those who create none."""
+    """Create the maintenance lock's file, which `no_maintenance` does not create."""
     os.close(_open(path, MAINTENANCE_FILE_NAME))
 
 
 @contextmanager
 def no_maintenance(path: Path, *, wait_s: float = _WAIT_S) -> Iterator[bool]:
-    """Keep maintenance away, as one of any number of readers that need the packs to stay.
+    """Keep maintenance away, shared with other readers that need the packs to stay.
 
-    Gives False when maintenance did not end within `wait_s` seconds. Creates no file: where there
-    is none, as in a repository that confkeep has not written yet, nobody has repacked.
+    Yields False if maintenance did not end within `wait_s` seconds. Creates no file: a repository
+    without one, which confkeep has not written yet, was never repacked by it.
 
     Raises:
         PermissionError: who may not lock cannot keep it away.
@@ -111,11 +111,11 @@ def no_maintenance(path: Path, *, wait_s: float = _WAIT_S) -> Iterator[bool]:
 
 @contextmanager
 def alone(path: Path, wait_s: float = _WAIT_S) -> Iterator[int]:
-    """Hold both locks alone, waiting for living writers and for maintenance to end.
+    """Hold both locks alone; waits for living writers and for maintenance to end.
 
-    For who removes packs by other rules than a repack: of two that do so at once, each may remove
-    what the other one relies on. Gives the descriptor that holds the lock of maintenance, to be
-    inherited by git, as `maintenance` does.
+    For code that removes packs by other rules than a repack: if both ran at once, each might remove
+    what the other one relies on. Yields the descriptor that holds the maintenance lock, for git to
+    inherit, as `maintenance` does.
 
     Raises:
         RepositoryBusy: one lived for all of `wait_s` seconds.
@@ -124,7 +124,7 @@ def alone(path: Path, wait_s: float = _WAIT_S) -> Iterator[int]:
     deadline = time.monotonic() + wait_s
     with ExitStack() as opened:
         descriptors = []
-        # In this order, as a repack takes them.
+        # In the order in which a repack takes them.
         for name in (MAINTENANCE_FILE_NAME, FILE_NAME):
             descriptor = _open(path, name)
             opened.callback(os.close, descriptor)

@@ -10,7 +10,7 @@ import pygit2
 from worker.store.git import durable
 
 NAME: Final = "config"
-#: Where a damaged one is kept.
+#: Where a damaged configuration is kept.
 DAMAGED_NAME: Final = "config.damaged"
 
 #: As `git init --bare` writes it.
@@ -40,7 +40,7 @@ def problem_of(path: Path) -> str | None:
 
 
 def mend(path: Path) -> None:
-    """Replace the configuration by the standard one, and keep the damaged one beside it.
+    """Replace the configuration with the standard one, and keep the damaged one beside it.
 
     Raises:
         OSError: the file system refused.

@@ -1,4 +1,4 @@
-"""Reads and checks git's objects by git's own programs, which alone a damaged file can crash."""
+"""Reads and checks git's objects with git itself, so that a damaged file can only crash git."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from worker.store.git.git_process import Finished, Git, Progress, end
 BLOB, COMMIT, TREE = b"blob", b"commit", b"tree"
 _KINDS: Final = {1: COMMIT, 2: TREE, 3: BLOB, 4: b"tag"}
 
-#: Do not use what only makes reading faster: it may be damaged.
+#: Do not use files that only make reading faster: they may be damaged.
 _PLAINLY: Final = ("-c", "core.commitGraph=false", "-c", "core.multiPackIndex=false")
-#: Git maps whole packs otherwise: 681 MB for one of 656 MB, and no quicker.
+#: Otherwise git maps whole packs: 681 MB for one of 656 MB, and no faster.
 _BOUNDED: Final = ("-c", "core.packedGitLimit=64m", "-c", "core.packedGitWindowSize=8m")
-#: Keep so many objects, since a history asks for each commit and root tree twice.
+#: Objects kept in memory, since a history asks for each commit and root tree twice.
 _KEPT: Final = 8
-#: Ask one git for so many objects.
+#: Objects asked of one git process.
 _ASKED: Final = 20_000
-#: Drop what libgit2 keeps after so many objects.
+#: Objects read before libgit2's caches are dropped.
 _LET_GO: Final = 4_096
 _MOST_KEPT_BYTES: Final = 4 << 20
 _LOOSE: Final = re.compile(r"[0-9a-f]{38}")
@@ -47,10 +47,10 @@ def git_for_objects(
     stop: Callable[[], bool] | None = None,
     held: int | None = None,
 ) -> Iterator[Git]:
-    """A git that reads the objects of the repository at `path`, and nothing else of it.
+    """A git that reads only the objects of the repository at `path`.
 
-    So it reads them too when HEAD, refs or configuration are damaged; and since it obeys nothing of
-    the owner's, root runs it as itself.
+    So it also works when HEAD, refs or configuration are damaged. Since it reads none of the
+    owner's configuration, root may run it as itself.
     """
     with tempfile.TemporaryDirectory(prefix="confkeep-") as folder:
         for name in ("objects", "refs"):
@@ -61,7 +61,7 @@ def git_for_objects(
 
 
 def loose_ids(path: Path) -> Iterator[str]:
-    """The ids of all loose objects of a repository, as their names give them."""
+    """The ids of all loose objects of a repository, from their file names."""
     for folder in sorted((path / "objects").glob("[0-9a-f][0-9a-f]")):
         for name in sorted(os.listdir(folder)):
             if _LOOSE.fullmatch(name):
@@ -75,7 +75,8 @@ class GitObjects:
         self._git = git
         self._process: subprocess.Popen[bytes] | None = None
         self._kept: dict[bytes, tuple[bytes, bytes]] = {}
-        #: libgit2's view, if nothing is damaged: it answers sooner than another process.
+        #: libgit2's view of the repository, if nothing is damaged: it is faster than another
+        #: process.
         self.sound: pygit2.Repository | None = None
         self._read_soundly = 0
 
@@ -96,9 +97,9 @@ class GitObjects:
             self._process = None
 
     def ids(self, kinds: Sequence[bytes] = (BLOB, COMMIT, TREE, b"tag")) -> list[bytes]:
-        """The ids of all objects of these kinds, each once, about as they stand on disk.
+        """The ids of all objects of these kinds, each once, roughly in their order on disk.
 
-        Those that are so damaged that git cannot tell their kind are among them.
+        Includes objects that are so damaged that git cannot tell their kind.
 
         Raises:
             GitUnavailable, MaintenanceFailed, OSError: as `Git.run`.
@@ -106,7 +107,7 @@ class GitObjects:
         asked = ("--batch-all-objects", "--unordered", "--batch-check=%(objecttype) %(objectname)")
         found = self._git.run(*_PLAINLY, "cat-file", *asked).splitlines()
         listed = (line.split(b" ") for line in found)
-        # Of an object whose kind it cannot tell, git says `ID missing`.
+        # For an object whose kind it cannot tell, git prints `ID missing`.
         chosen = (
             first if second == b"missing" else second
             for first, second in listed
@@ -131,10 +132,10 @@ class GitObjects:
             return None
         self._read_soundly += 1
         if self._read_soundly % _LET_GO == 0:
-            # It keeps up to 16 MB of trees for each pack.
+            # libgit2 keeps up to 16 MB of trees for each pack.
             self.sound.free()
         try:
-            # libgit2, too, compares an object with its id.
+            # libgit2 also compares an object with its id.
             kind, data = self.sound.odb.read(pygit2.Oid(raw=id_))
         except (KeyError, pygit2.GitError):
             return None
@@ -153,7 +154,7 @@ class GitObjects:
         assert self._process.stdout is not None
         found = _next_object(self._process.stdout, header)
         if found is None:
-            # Git ends at a damaged object. The next object gets another git.
+            # Git exits at a damaged object. The next object gets a new git.
             self._end()
             raise BadObject("git cannot read it")
         kind, data = found
@@ -164,7 +165,7 @@ class GitObjects:
         return id_ in self._kept or len(self._ask(b"info", id_).split()) == 3
 
     def _ask(self, what: bytes, id_: bytes) -> bytes:
-        """The first line of git's answer; empty where git has ended."""
+        """The first line of git's answer; empty if git has exited."""
         if self._process is None:
             arguments = (*_PLAINLY, *_BOUNDED, "cat-file", "--batch-command")
             self._process = self._git.start(
@@ -180,14 +181,14 @@ class GitObjects:
         return self._process.stdout.readline()
 
     def each(self, ids: Sequence[bytes]) -> Iterator[tuple[bytes, bytes, bytes | BadObject]]:
-        """Each object's id, kind and bytes, or what is wrong with it.
+        """Yields each object's id, kind and bytes, or what is wrong with it.
 
         Raises:
             GitUnavailable, OSError: as `Git.run`.
         """
         done = 0
         while done < len(ids):
-            # Git ends at each damaged object, and is asked for the rest anew.
+            # Git exits at each damaged object; a new one is asked for the rest.
             end_at = min(done + _ASKED, len(ids))
             with tempfile.TemporaryFile() as asked:
                 asked.writelines(b"%s\n" % id_.hex().encode() for id_ in ids[done:end_at])
@@ -213,7 +214,7 @@ class GitObjects:
                 end(process)
 
     def fsck(self, tips: Sequence[bytes], progress: Progress) -> Finished:
-        """What `git fsck` says of whether all that the tips lead to is there; it hashes nothing.
+        """What `git fsck` says about whether all that the tips lead to exists; hashes nothing.
 
         Raises:
             GitUnavailable, MaintenanceFailed, OSError: as `Git.finish`.
@@ -225,7 +226,7 @@ class GitObjects:
 
 
 def _next_object(answers: IO[bytes], header: bytes) -> tuple[bytes, bytes] | None:
-    """Kind and bytes of the object that git prints; None if git ended.
+    """Kind and bytes of the object that git prints; None if git exited.
 
     Raises:
         BadObject: it is missing.

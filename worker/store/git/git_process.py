@@ -1,7 +1,7 @@
-"""Runs the git binary in a repository: bounded, at low priority, ended for certain.
+"""Runs the git binary in a repository: with a deadline, at low priority, and killed for certain.
 
-Every git that confkeep starts is started here. Whatever the machine's, the user's and the repository's configuration
-say, git runs with ours where it matters, and makes durable what it writes.
+Every git that confkeep runs is started here. Our settings override those of the machine, the user
+and the repository where it matters, and git syncs what it writes.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from confkeep import modes
 from confkeep.errors import GitUnavailable, MaintenanceFailed
 from worker.store.git import ownership
 
-#: `core.fsync` is since then.
+#: The first version with `core.fsync`.
 OLDEST_GIT: Final = (2, 36)
 
-#: Git runs at this niceness, so that commits go first.
+#: The niceness at which git runs, so that commits go first.
 _NICE: Final = 10
 _POLL_S: Final = 0.25
-#: A killed process has ended after so many seconds.
+#: Seconds within which a killed process must have ended.
 _END_S: Final = 30.0
-#: Most characters of git's complaint that an error quotes.
+#: Most characters of git's error output that an error quotes.
 _MOST_SAID: Final = 300
 
 #: A callback that gets what git is doing, how much is done, and how much there is.
@@ -45,7 +45,7 @@ _CONFIGURATION: Final = (
     "core.fsync=all",
     "core.fsyncMethod=fsync",
     "pack.threads=1",
-    # Else a few dozen large binaries are in memory at once.
+    # Otherwise a few dozen large binaries are in memory at once.
     "pack.windowMemory=256m",
     "pack.writeReverseIndex=false",
     "repack.writeBitmaps=false",
@@ -57,7 +57,7 @@ _CONFIGURATION: Final = (
 
 @functools.cache
 def _version(binary: str) -> tuple[int, int]:
-    """The binary's version, kept for the process once it is known.
+    """The binary's version, cached for the process once it is known.
 
     Raises:
         OSError, ValueError, subprocess.TimeoutExpired: it does not say, this time.
@@ -70,7 +70,7 @@ def _version(binary: str) -> tuple[int, int]:
 
 
 def git_problem() -> str | None:
-    """Why maintenance cannot run on this machine: a sentence; None if git is there and new enough."""
+    """Why maintenance cannot run on this machine: a sentence; None if git is new enough."""
     binary = shutil.which("git")
     if binary is None:
         return "there is no git on PATH: repositories are not repacked"
@@ -85,7 +85,7 @@ def git_problem() -> str | None:
 
 
 def require_git() -> None:
-    """Check that git is there.
+    """Check that git is installed and new enough.
 
     Raises:
         GitUnavailable: it is not, or it is too old.
@@ -99,7 +99,7 @@ def _environment(path: Path) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     return {
         **inherited,
-        # Named outright, git also takes a repository that belongs to another user.
+        # With an explicit `GIT_DIR`, git also accepts a repository that belongs to another user.
         "GIT_DIR": os.path.abspath(path),
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": os.devnull,
@@ -115,7 +115,7 @@ class Finished:
 
     code: int
     printed: bytes
-    #: The end of what it said on its error output, without progress.
+    #: The end of its error output, without progress.
     said: str
 
 
@@ -124,21 +124,21 @@ class Git:
     """Git for one repository, until a deadline."""
 
     path: Path
-    #: A descriptor that every git inherits: the lock that it holds is held for as long as git runs.
+    #: A descriptor that every git inherits, so that the lock on it is held for as long as git runs.
     #: None if there is no such lock.
     held: int | None
-    #: On the monotonic clock: when git is killed.
+    #: When git is killed, on the monotonic clock.
     deadline: float
     progress: Progress | None = None
-    #: Asked now and then whether to kill git.
+    #: Called now and then; git is killed if it returns True.
     stop: Callable[[], bool] | None = None
-    #: Variables that override ours.
+    #: Environment variables that override ours.
     environment: Mapping[str, str] = field(default_factory=dict)
     #: Whether root starts git as the repository's owner.
     as_owner: bool = True
 
     def run(self, *arguments: str, stdin: Iterable[bytes] = ()) -> bytes:
-        """What git prints, which must be short.
+        """Run git; returns what it prints, which must be short.
 
         Git and its descendants have ended when this returns or raises.
 
@@ -149,14 +149,14 @@ class Git:
         """
         done = self.finish(*arguments, stdin=stdin)
         if done.code:
-            # Options, and the settings of `-c`, come before what git is to do.
+            # Options and `-c` settings come before git's subcommand.
             name = next(word for word in arguments if word[0] != "-" and "=" not in word)
             words = done.said.strip()[-_MOST_SAID:]
             raise MaintenanceFailed(f"{self.path.name}: git {name} ended with {done.code}: {words}")
         return done.printed
 
     def finish(self, *arguments: str, stdin: Iterable[bytes] = ()) -> Finished:
-        """As `run`, for a git whose failure is an answer.
+        """Like `run`, for a git whose failure is an answer.
 
         Raises:
             GitUnavailable, OSError: as `run`.
@@ -196,9 +196,9 @@ class Git:
             extra_groups=rights.extra_groups,
             cwd=self.path,
             pass_fds=() if self.held is None else (self.held,),
-            # A group of its own, to be ended with all that it started.
+            # A process group of its own, so that all that it starts can be killed with it.
             process_group=0,
-            # In the child only: ours has other threads.
+            # Only in the child: our process has other threads.
             umask=modes.umask_for(self.path),
         )
         with suppress(OSError):
@@ -206,7 +206,7 @@ class Git:
         return process
 
     def _follow(self, process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-        """All that git prints and says, until it closes both."""
+        """All of git's standard and error output, until it closes both."""
         assert process.stdout is not None
         assert process.stderr is not None
         printed, said = bytearray(), bytearray()
@@ -234,7 +234,7 @@ class Git:
             raise MaintenanceFailed(f"{self.path.name}: the worker was asked to end")
 
     def _report(self, said: bytearray) -> None:
-        """Take the progress out of what git says."""
+        """Remove the progress from git's error output."""
         *whole, rest = re.split(rb"[\r\n]", said)
         kept = bytearray()
         for line in whole:
@@ -247,7 +247,7 @@ class Git:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Let nothing of git's live on."""
+    """Kill git and all that it started."""
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -262,7 +262,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _await_descendants(said: int) -> None:
-    """Wait until nobody has the other end: whoever still writes would be in the caller's way."""
+    """Wait until no process has the other end open: one that still writes would interfere."""
     deadline = time.monotonic() + _END_S
     with selectors.DefaultSelector() as selector:
         selector.register(said, selectors.EVENT_READ)

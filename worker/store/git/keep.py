@@ -1,17 +1,17 @@
 """Keeps git's own maintenance away from a pack that no ref reaches yet.
 
-`git repack -a -d` and `git gc --prune=now`, as people run them from cron, destroy what no ref
-reaches. They spare a pack beside which lies a file of its name that ends in `.keep`. Ours is there
-before the pack gets its name and goes when the ref that needs the pack was moved. Git lists packs
-before it reads refs: who finds the pack finds the keep, or finds it gone and reads the moved ref.
+`git repack -a -d` and `git gc --prune=now`, as people run them from cron, delete what no ref
+reaches. They spare a pack that has a `.keep` file of the same name. Ours is created before the pack
+gets its name, and removed when the ref that needs the pack has moved. Git lists packs before it
+reads refs: if it finds the pack, it finds the keep too, or finds it gone and reads the moved ref.
 
-A keep must never come to lie beside a pack that was there before it: a `git repack` that listed
-the pack without it removes the pack, and its search for objects, which sees the keep by then,
-leaves the pack's objects out of the new one. So every pack of ours has a name that no other ever had,
-the same bytes written twice too, and no two writers share a keep.
+A keep must never be added to a pack that exists already: a `git repack` that listed the pack
+without it removes the pack, but its search for objects sees the keep by then, and leaves the pack's
+objects out of the new one. So each pack of ours gets a name that was never used before, even if the
+same bytes are written twice, and no two writers share a keep.
 
-Ours is a symbolic link to the repository's flock. Its content cannot be torn by a power cut, it needs
-no sync, and it tells our own from those of people and of `git receive-pack`.
+Our keep is a symbolic link to the repository's flock. A power cut cannot tear its content, it needs
+no sync, and it tells our keeps from those of people and of `git receive-pack`.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from typing import Final
 from worker.store.git import durable, flock
 
 _SUFFIX: Final = ".keep"
-#: What the link holds. Git takes a link that leads nowhere for none; the flock is always there.
+#: The link's target. Git ignores a link to nowhere; the flock always exists.
 _TARGET: Final = f"../../{flock.FILE_NAME}"
 
 
 def new_name() -> str:
-    """A name for a pack, `pack-` and 40 hex digits, that no pack has or had."""
+    """A name for a pack, `pack-` and 40 hex digits, that no pack has ever had."""
     return f"pack-{secrets.token_hex(20)}"
 
 
 def name_pack(folder: Path, name: str, pack: Path, idx: Path, keeps: ExitStack) -> None:
-    """Give a synced pack and its idx their names in `folder`; readers find them, durably, on return.
+    """Give a synced pack and its idx their names in `folder`; durable when this returns.
 
     Args:
         name: as `new_name` gives it.
-        keeps: gets the removal of the keep. Who calls closes it when a ref reaches the pack, or when
-            nobody needs the pack any more. Closed by an error too: a ref that moved counts for git
-            from the moment in which it is seen, and one that did not move needs no pack.
+        keeps: gets the removal of the keep. The caller closes it when a ref reaches the pack, or
+            when the pack is no longer needed. It may be closed on an error too: if the ref moved,
+            git sees it at once, and if not, the pack is not needed.
 
     Raises:
         OSError: the file system refused. The pack and the idx have their names or not.
@@ -71,15 +71,15 @@ def _let_go(keep: Path) -> None:
 
 
 def leftovers(folder: Path, names: Iterable[str]) -> list[Path]:
-    """Of the files in `folder`, our keeps, each behind its pack if that has no idx.
+    """Those of the files in `folder` that are our keeps, each after its pack if that has no idx.
 
-    Only meaningful while no writer lives: a live one's look the same.
+    Only meaningful while no writer lives: the keeps of a living writer look the same.
     """
     known, found = set(names), []
     for name in sorted(known):
         if name.endswith(_SUFFIX) and _is_ours(folder / name):
             stem = name.removesuffix(_SUFFIX)
-            # Ended between the two renames.
+            # The writer died between the two renames.
             if f"{stem}.pack" in known and f"{stem}.idx" not in known:
                 found.append(folder / f"{stem}.pack")
             found.append(folder / name)
@@ -87,7 +87,7 @@ def leftovers(folder: Path, names: Iterable[str]) -> list[Path]:
 
 
 def is_kept(folder: Path, name: str) -> bool:
-    """Whether a keep of ours lies beside the pack."""
+    """Whether one of our keeps lies beside the pack."""
     return _is_ours(folder / f"{name}{_SUFFIX}")
 
 
@@ -95,7 +95,7 @@ def _is_ours(keep: Path) -> bool:
     try:
         return os.readlink(keep) == _TARGET
     except OSError as error:
-        # Gone just now, or not a link.
+        # Removed just now, or not a link.
         if error.errno not in (errno.ENOENT, errno.EINVAL):
             raise
         return False

@@ -1,13 +1,13 @@
-"""Tells which lock files in a repository have no owner any more, and so may be removed.
+"""Tells which lock files in a repository have a dead owner, so that they may be removed.
 
-A lock file says nothing about who made it. Three things do:
+A lock file does not say who made it. Three rules tell:
 
-- Ours is a second name of a temporary file of ours (`refs`). Whoever holds the flock alone knows that
-  no process of ours lives.
-- Below `refs/confkeep/` a lock guards nothing: those refs are made and deleted, and never moved.
-- Any other lock may be that of a git that works beside us, from cron for example. It has no owner any
-  more when it is two seconds old, far longer than git needs, and no git that could have made it is
-  seen in the repository. A git that is only paused is seen.
+- Our locks are hard links to temporary files of ours (`refs`). Whoever holds the flock alone knows
+  that no process of ours lives.
+- A lock below `refs/confkeep/` guards nothing: those refs are created and deleted, but never moved.
+- Any other lock may belong to a git that runs at the same time, from cron for example. Its owner is
+  dead if it is two seconds old, far longer than git needs, and we see no git in the repository that
+  could have made it. A paused git is seen.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Final
 
 from worker.store.git import durable, flock
 
-#: Seconds after which a lock may be taken for one that a dead program left. Git holds those of refs
-#: for milliseconds, also where it cannot be seen from here: on another machine, in another container.
+#: Seconds after which a lock may be judged to be left by a dead program. Git holds locks of refs
+#: for milliseconds, also where we cannot see it: on another machine, or in another container.
 LEAST_AGE_S: Final = 2.0
 _POLL_S: Final = 0.05
 
-#: Refs that are never moved.
+#: The folder of refs that never move.
 _OWN_REFS: Final = "refs/confkeep/"
 
-#: Where git and libgit2 lock: each file of a repository by its own name with `.lock` behind it.
+#: Where git and libgit2 put locks: the name of the locked file plus `.lock`.
 _PLACES: Final = (
     "*.lock",
     "packed-refs.new",
@@ -40,15 +40,15 @@ _PLACES: Final = (
 )
 _TREES: Final = ("refs", "logs")
 
-#: Of git's programs those that only read, and may live as long as a server.
+#: The git programs that only read, and may live as long as a server.
 _READERS: Final = frozenset({b"cat-file", b"upload-pack", b"daemon", b"http-backend"})
 
 
 def ownerless(path: Path) -> list[Path]:
-    """The lock files that dead programs left. Only for who holds the flock alone.
+    """The lock files that dead programs left. Only for callers that hold the flock alone.
 
-    Waits until a lock that would keep us from moving or deleting a ref is gone, or old enough to be
-    judged: at most `LEAST_AGE_S`.
+    Waits at most `LEAST_AGE_S` until locks that would keep us from moving or deleting a ref are
+    gone or old enough to be judged.
     """
     mine = {_identity(path / name) for name in os.listdir(path) if _is_ours(name)}
     found, others = [], []
@@ -67,7 +67,7 @@ def ownerless(path: Path) -> list[Path]:
 
 
 def is_used_by_git(path: Path) -> bool:
-    """Whether a git is seen at work in the repository, other than one that only reads."""
+    """Whether we see a git in the repository, other than one that only reads."""
     return any(True for _user in _gits_in(path))
 
 
@@ -84,7 +84,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
-    """What tells one file, by whichever of its names; None if it went meanwhile."""
+    """Identifies a file, whatever its name; None if it was removed meanwhile."""
     try:
         found = os.lstat(file)
     except FileNotFoundError:
@@ -98,20 +98,20 @@ def _guards_refs(path: Path, lock: Path) -> bool:
 
 
 def _is_young(path: Path, lock: Path) -> bool:
-    """Whether a lock is there and too young to judge."""
-    # By the clock of the file system, which may be another machine's.
+    """Whether a lock exists that is too young to judge."""
+    # By the clock of the file system, which may be on another machine.
     mark = path / flock.FILE_NAME
     try:
         os.utime(mark)
-        # A clock that was set back leaves locks of the future.
+        # If a clock was set back, locks have times in the future.
         return abs(os.stat(mark).st_mtime - os.lstat(lock).st_mtime) < LEAST_AGE_S
     except FileNotFoundError:
         return False
 
 
 def _is_left(path: Path, lock: Path) -> bool:
-    # In this order: a program that we do not see any more can neither remove the lock nor make it
-    # again, as long as the name is taken.
+    # In this order: a program that has ended when we look for gits can neither remove its lock nor
+    # make it again while the name is taken.
     try:
         found = os.lstat(lock)
     except FileNotFoundError:
@@ -142,7 +142,7 @@ def _gits_in(path: Path) -> Iterator[int]:
             if _is_in(process, path, words):
                 yield user
         except PermissionError:
-            # Another user's: nobody can tell where it works.
+            # Another user's process: we cannot tell where it works.
             yield user
         except (FileNotFoundError, ProcessLookupError):
             continue
@@ -151,7 +151,7 @@ def _gits_in(path: Path) -> Iterator[int]:
 def _is_in(process: Path, path: Path, words: list[bytes]) -> bool:
     inside, cwd = os.path.realpath(path), os.readlink(process / "cwd")
     places = [cwd, *(os.readlink(file) for file in (process / "fd").iterdir())]
-    # Or it was told where the repository is, by a word or a variable.
+    # Or an argument or a variable told it where the repository is.
     for word in (*words, *(process / "environ").read_bytes().split(b"\0")):
         if os.fsencode(path.name) in word:
             place = os.path.join(cwd, os.fsdecode(word.rpartition(b"=")[2]))

@@ -1,4 +1,4 @@
-"""Whose a repository is: checks who may write in it, and explains to others why they may not."""
+"""Checks who may write in a repository, and explains to others why they may not."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from confkeep.errors import NotOwner
 
 
 def require_writer(path: Path) -> None:
-    """Check that this process may write in the repository at `path`; a missing one it may make.
+    """Check that this process may write in the repository at `path`, or create it if it is missing.
 
-    Its owner may, and root, who leaves everything to that owner. Others may where somebody shared
-    the folder with a group of theirs: anywhere else their files would stop the owner.
+    The owner may, and root, which gives everything to the owner. Others may if the folder is shared
+    with a group of theirs: anywhere else their files would block the owner.
 
     Raises:
         NotOwner: it may not; nothing was changed.
@@ -35,12 +35,12 @@ def require_writer(path: Path) -> None:
 
 
 def not_owner(path: Path, owner: int) -> NotOwner:
-    """The error of somebody who is not the owner."""
+    """The error for a user who is not the owner."""
     return NotOwner(f"{path.name} belongs to {_user(owner)}, you are {_user(os.geteuid())}")
 
 
 def refusal_of(error: OSError) -> NotOwner | None:
-    """The error for somebody whom the file system keeps out of another user's files; None for others."""
+    """The error for a user who is denied another user's files; None for any other error."""
     if not isinstance(error, PermissionError) or not isinstance(error.filename, str | os.PathLike):
         return None
     path = Path(os.path.abspath(error.filename))
@@ -48,7 +48,7 @@ def refusal_of(error: OSError) -> NotOwner | None:
         try:
             owner = os.stat(place).st_uid
         except (PermissionError, FileNotFoundError):
-            # What cannot be looked at is in a folder that keeps us out.
+            # If it cannot be examined, it is in a folder that denies us access.
             continue
         return None if owner == os.geteuid() else not_owner(place, owner)
     return None
@@ -56,25 +56,25 @@ def refusal_of(error: OSError) -> NotOwner | None:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """As whom another program is started; None: as ourselves."""
+    """The user that another program runs as; None: our own."""
 
     user: int | None = None
     group: int | None = None
     extra_groups: list[int] | None = None
-    #: Variables to be set.
+    #: Environment variables for the program.
     environment: dict[str, str] = field(default_factory=dict)
 
 
 def rights_for(path: Path) -> Rights:
-    """Those with which a git is started that works in the repository at `path`.
+    """How to start a git that works in the repository at `path`.
 
-    Root starts it as the repository's owner. So what it writes is the owner's, and what the
-    repository's configuration and hooks make it do, the owner could do as well.
+    Root starts it as the repository's owner. So the owner owns what it writes, and the repository's
+    configuration and hooks can do no more than the owner could.
     """
     owner = modes.user_of(path)
     if owner is None:
         return Rights()
-    # Root's own folder would keep it out, and that is an error to git.
+    # Root's home is closed to the owner, and git fails on that.
     return Rights(owner[0], owner[1], [], {"HOME": "/"})
 
 

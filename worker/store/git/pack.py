@@ -23,29 +23,29 @@ TREE: Final = 2
 BLOB: Final = 3
 _OFS_DELTA: Final = 6
 
-#: Git's names of the kinds, as they stand in an object's own header.
+#: Git's names of the kinds, as in an object's header.
 KIND_NAMES: Final = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob"}
 
 #: igzip's level: 1 leaves random bytes as they are at 1.5 GB/s; 2 and 3 gain 1 % on exports.
 _LEVEL: Final = 1
 
-#: Bytes that are deflated at a time.
+#: Bytes deflated in one piece.
 PIECE_BYTES: Final = 1 << 20
 
-#: Bytes of each sample that tells whether it is worth to deflate.
+#: Bytes of each sample that tells whether deflating is worthwhile.
 _SAMPLE_BYTES: Final = 1024
 
-#: A sample that grows to more than this is taken for random bytes.
+#: A sample whose deflated size is above this is treated as random bytes.
 _RANDOM_BYTES: Final = 1280
 
-#: Up to so many bytes, mostly ids, are not worth to deflate.
+#: Data up to this size, mostly ids, is not worth deflating.
 _TINY_BYTES: Final = 96
 
-#: Up to so many bytes, a commit as a rule, level 0 is taken: 0.5 us where level 1 takes 3.5, since
-#: that one makes a code of its own, and gains 100 bytes.
+#: Data up to this size, usually a commit, is deflated at level 0: 0.5 us instead of 3.5 at level 1,
+#: which builds its own code and saves 100 bytes.
 _SMALL_BYTES: Final = 1024
 
-#: Shorter pieces are copied rather than handed on by themselves.
+#: Shorter pieces are copied together, not yielded one by one.
 _JOINED_BYTES: Final = 4096
 
 #: The longest stored block of a deflate stream.
@@ -61,7 +61,7 @@ FOLDER_MODE: Final = b"40000"
 
 
 def object_id(kind: int, data: bytes | bytearray) -> bytes:
-    """The id of an object of our own making, 20 bytes.
+    """The id of an object that we made, 20 bytes.
 
     Not for bytes that come from devices: `hashlib` does not notice crafted SHA-1 collisions.
     """
@@ -72,16 +72,16 @@ def object_id(kind: int, data: bytes | bytearray) -> bytes:
 
 @dataclass(slots=True)
 class PackObject:
-    """One object of a pack to be written."""
+    """An object to be written to a pack."""
 
     kind: int
     #: The object's id, 20 bytes.
     id: bytes
-    #: Its bytes; of a delta, the delta's instructions.
+    #: Its bytes; for a delta, the delta's instructions.
     data: bytes | memoryview
-    #: The id of an object that comes earlier in the same pack, which `data` is a delta against.
+    #: The id of an earlier object in the same pack, against which `data` is a delta.
     base_id: bytes | None = None
-    #: `data` as a zlib stream, where it was deflated already.
+    #: `data` as a zlib stream, if it was deflated already.
     deflated: Sequence[bytes | memoryview] | None = None
 
 
@@ -94,13 +94,13 @@ class IdxEntry(NamedTuple):
 
 
 class PackEncoder:
-    """The bytes of a pack, made as they are asked for; then its checksum and its idx."""
+    """The bytes of a pack, made while they are iterated over; then its checksum and its idx."""
 
     def __init__(self, objects: Sequence[PackObject]) -> None:
-        """Encode `objects`: no id twice, a base before its deltas."""
+        """Encode `objects`: no id may be there twice, and a base comes before its deltas."""
         self._objects = objects
         self._entries: list[IdxEntry] = []
-        #: The pack's SHA-1 over all that is before it, once all pieces were taken.
+        #: The pack's SHA-1 over all that is before it; set when all pieces were taken.
         self.checksum = b""
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
@@ -117,7 +117,7 @@ class PackEncoder:
             crc32 = size = 0
             for piece in deflate(item.data) if item.deflated is None else item.deflated:
                 if not size and len(piece) < _JOINED_BYTES:
-                    # One short piece costs less than two.
+                    # One short piece is cheaper than two.
                     piece = start + piece
                 elif not size:
                     digest.update(start)
@@ -179,13 +179,13 @@ def idx_holds_any(idx: bytes, ids: Iterable[bytes]) -> bool:
 
 
 def deflate(data: bytes | memoryview) -> Iterator[bytes | memoryview]:
-    """A zlib stream of `data`, in pieces; in pieces of the data itself where it does not shrink."""
+    """A zlib stream of `data`, in pieces; if it does not shrink, as slices of the data itself."""
     if _is_random(data):
         yield from _store(data)
     elif len(data) <= PIECE_BYTES:
         yield isal_zlib.compress(data, 0 if len(data) <= _SMALL_BYTES else _LEVEL)
     else:
-        # So that a backup of any size is not in memory a second time.
+        # So that a large backup is not in memory a second time.
         compressor = isal_zlib.compressobj(_LEVEL)
         with memoryview(data) as view:
             for start in range(0, len(view), PIECE_BYTES):
@@ -194,10 +194,10 @@ def deflate(data: bytes | memoryview) -> Iterator[bytes | memoryview]:
 
 
 def _is_random(data: bytes | memoryview) -> bool:
-    """Whether no part shrinks: an encrypted `.backup`, an id. Costs 6 us, where to try costs 30.
+    """Whether no part shrinks, as in an encrypted `.backup` or an id. Takes 6 us; trying takes 30.
 
-    Level 0 has one fixed code for all bytes, which makes random ones a third longer, and any that
-    are worth a better code a good deal less so.
+    Level 0 uses one fixed code, which makes random bytes a third longer, and compressible ones much
+    less so.
     """
     size = len(data)
     if size <= 8 * _SAMPLE_BYTES:
@@ -209,7 +209,7 @@ def _is_random(data: bytes | memoryview) -> bool:
 
 
 def _store(data: bytes | memoryview) -> Iterator[bytes | memoryview]:
-    """A zlib stream of stored blocks (RFC 1950 and 1951, 3.2.4), which nothing is searched for."""
+    """A zlib stream of stored blocks (RFC 1950 and 1951, 3.2.4), without compression."""
     if len(data) <= _TINY_BYTES:
         header = b"\x78\x01" + struct.pack("<BHH", 1, len(data), len(data) ^ 0xFFFF)
         yield b"".join((header, data, struct.pack(">L", isal_zlib.adler32(data))))
@@ -246,7 +246,7 @@ def _distance(distance: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """`removed` bytes at `offset` of a delta's base give way to `inserted`."""
+    """Replaces `removed` bytes at `offset` of a delta's base by `inserted`."""
 
     offset: int
     removed: int
@@ -257,7 +257,7 @@ def encode_delta(base_size: int, edits: Iterable[Edit]) -> bytes:
     """The instructions that turn a base of `base_size` bytes into the edited one.
 
     Args:
-        edits: sorted by offset, none overlapping another; each inserts 1 to 127 bytes.
+        edits: sorted by offset, without overlaps; each inserts 1 to 127 bytes.
     """
     body = bytearray()
     done = result_size = 0
@@ -275,8 +275,8 @@ def encode_delta(base_size: int, edits: Iterable[Edit]) -> bytes:
 def _copy(body: bytearray, offset: int, size: int) -> None:
     while size > 0:
         run = min(size, _COPY_MAX)
-        # All four bytes of the offset and all three of the size follow, also those that are zero:
-        # a few bytes more, and a tenth of the time.
+        # Write all four bytes of the offset and all three of the size, even zeros: that makes the
+        # delta a few bytes longer, and takes a tenth of the time.
         body += struct.pack("<BIHB", 0xFF, offset, run & 0xFFFF, run >> 16)
         offset += run
         size -= run
@@ -309,7 +309,7 @@ class TreeEntry:
 
     @property
     def sort_key(self) -> bytes:
-        """Git compares a folder as if its name ended in a slash."""
+        """Git sorts a folder as if its name ended in a slash."""
         return self.name + b"/" if self.is_folder else self.name
 
 

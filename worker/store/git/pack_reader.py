@@ -14,12 +14,12 @@ HASH_BYTES: Final = 20
 
 
 class BadFile(Exception):
-    """An idx is not what it was when it was written."""
+    """An idx is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Idx:
-    """What an idx of version 2 says, checked."""
+    """The parsed content of an idx of version 2, checked."""
 
     ids: bytes
     offsets: array[int]
@@ -33,7 +33,7 @@ class Idx:
 
 
 def read_idx(path: Path) -> Idx:
-    """An idx with all that can be checked without its pack.
+    """Read an idx and check all that can be checked without its pack.
 
     Raises:
         BadFile: it is damaged, or not of version 2.

@@ -1,12 +1,12 @@
-"""Which packs of a repository are superfluous, told from their idx files.
+"""Finds the superfluous packs of a repository from their idx files.
 
-An old pack is superfluous when each of its objects is in a new one, which nobody had seen when the
-repack began. So no two packs can each be the reason to remove the other, and what is unreachable
-counts as much as what is not: a pack that a writer has made durable and that `main` does not reach yet
-goes only when its objects are elsewhere.
+An old pack is superfluous when each of its objects is in a new one, made since the repack began. So
+no two packs can each be the reason to remove the other. Unreachable objects count too: a pack that
+a writer has made durable and that `main` does not reach yet is removed only when its objects are
+elsewhere.
 
-An old pack is no reason to remove another, however much it holds: a `git repack -a -d` of somebody's
-may be about to remove it, and the other one may be what that repack has made in its place.
+An old pack is never the reason to remove another: somebody's `git repack -a -d` may be about to
+remove it, and the other one may be what that repack made in its place.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from confkeep.errors import RepositoryDamaged
 _HEADER: Final = b"\xfftOc\0\0\0\2"
 _IDS_AT: Final = 8 + 1024
 _ID_BYTES: Final = 20
-#: Objects of a pack that are looked up first: of most packs one is nowhere else.
+#: Objects of a pack that are looked up first: most packs have one that is nowhere else.
 _SAMPLES: Final = 8
 
 
 def names_of(folder: Path) -> dict[str, int]:
-    """The packs that have an idx, as `pack-<checksum>`, and the bytes of their files."""
+    """The packs that have an idx, as `pack-<checksum>`, and their bytes on disk."""
     names: dict[str, int] = {}
     sizes: dict[str, int] = {}
     with os.scandir(folder) as files:
         for file in files:
-            # Who repacks beside us removes what it replaced.
+            # A concurrent repack removes the packs that it replaced.
             with suppress(FileNotFoundError):
                 if _is_pack_or_idx(file.name):
                     sizes[file.name] = file.stat().st_size
@@ -72,13 +72,13 @@ class _Ids:
         return self._data[start : start + _ID_BYTES]
 
     def beginning_with(self, byte: int) -> list[bytes]:
-        """The ids whose first byte this is."""
+        """The ids that begin with this byte."""
         low, high = (_IDS_AT + _ID_BYTES * number for number in self._fanout[byte : byte + 2])
         block = self._data[low:high]
         return [block[at : at + _ID_BYTES] for at in range(0, len(block), _ID_BYTES)]
 
     def samples(self) -> list[bytes]:
-        """Some ids from everywhere in the pack."""
+        """Some ids, spread evenly over the pack."""
         step = max(1, len(self) // _SAMPLES)
         return [self._at(number) for number in range(0, len(self), step)]
 
@@ -98,13 +98,13 @@ class _Ids:
 
 def _open(folder: Path, names: Iterable[str], opened: ExitStack) -> Iterator[_Ids]:
     for name in names:
-        # A `git repack` beside us may have removed it just now.
+        # A concurrent `git repack` may have removed it just now.
         with suppress(FileNotFoundError):
             yield _Ids(name, folder / f"{name}.idx", opened)
 
 
 def superfluous(folder: Path, old: Collection[str]) -> list[str]:
-    """Those of the packs `old` whose every object is in a pack that is not one of them.
+    """The packs of `old` whose every object is in a pack that is not in `old`.
 
     Args:
         old: names as `names_of` gives them, from before new packs were written.

@@ -1,9 +1,9 @@
 """Reads, moves and deletes refs under git's own lock files; moves `main` by compare-and-swap.
 
-This is the protocol of git's files backend: whoever creates `main.lock` may change `main`; the
-old value is compared under that lock, and the lock file, written and synced, is renamed to be the
-new value. libgit2 does the same, but hides which step failed, looks the target up in every pack
-first, and leaves lock files of which nobody can tell whose they were.
+This is the protocol of git's files backend: the process that creates `main.lock` may change `main`;
+it compares the old value under that lock, then renames the lock file, written and synced, to be the
+new value. libgit2 does the same, but hides which step failed, first looks the target up in every
+pack, and leaves lock files that do not tell whose they are.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def read_main(path: Path) -> str | None:
 
 
 def move_main(path: Path, expected: str | None, target: str) -> None:
-    """Let `main` name `target` if it still names what `read_main` returned; durable on return.
+    """Move `main` to `target` if it still names `expected`; durable when this returns.
 
     Args:
         expected: what `read_main` gave when the parent was read; None if there was no `main`.
@@ -65,7 +65,7 @@ def move_main(path: Path, expected: str | None, target: str) -> None:
 def _locked(path: Path, name: str, data: bytes = b"") -> Iterator[Path]:
     """Hold git's lock of a ref, or of `packed-refs`, until the block ends or renames its file.
 
-    The lock file is a second name of a temporary file of ours, which tells recovery whose it is.
+    The lock file is a hard link to a temporary file of ours, which tells recovery whose it is.
 
     Raises:
         RepositoryBusy: another program holds it, or died and left it.
@@ -82,7 +82,7 @@ def _locked(path: Path, name: str, data: bytes = b"") -> Iterator[Path]:
         try:
             yield lock
         finally:
-            # After a rename the lock's name may be another writer's already.
+            # After a rename, another writer may own the lock's name already.
             with suppress(FileNotFoundError):
                 if os.stat(lock).st_ino == ours:
                     durable.remove(lock)
@@ -91,7 +91,7 @@ def _locked(path: Path, name: str, data: bytes = b"") -> Iterator[Path]:
 
 
 def create_ref(path: Path, name: str, target: str) -> None:
-    """Create a ref that there is not yet; durable on return. For who holds the flock exclusively."""
+    """Create a new ref; durable when this returns. The caller holds the flock exclusively."""
     modes.make_folders((path / name).parent)
     temporary = durable.temporary_name(path, "tmp_")
     try:
@@ -103,7 +103,7 @@ def create_ref(path: Path, name: str, target: str) -> None:
 
 
 def delete_refs(path: Path, names: Iterable[str]) -> None:
-    """Delete refs, loose and packed; durable on return. For who holds the flock exclusively.
+    """Delete refs, loose and packed; durable on return. The caller holds the flock exclusively.
 
     Raises:
         RepositoryBusy: another program holds the lock of a ref or of `packed-refs`.
@@ -153,9 +153,9 @@ def _sync_folders(path: Path, name: str) -> None:
 
 
 def point_refs(path: Path, targets: Mapping[str, str | None]) -> None:
-    """Let refs other than `main` name other commits; None: delete it. Durable on return.
+    """Point refs other than `main` to other commits, or delete them (None); durable on return.
 
-    For who holds the flock exclusively.
+    The caller holds the flock exclusively.
 
     Raises:
         RepositoryBusy: another program holds a ref's lock.
@@ -171,7 +171,7 @@ def point_refs(path: Path, targets: Mapping[str, str | None]) -> None:
 
 
 def delete_main(path: Path, expected: str) -> None:
-    """Let there be no `main`, if it still names `expected`. For who holds the flock exclusively.
+    """Delete `main` if it still names `expected`. The caller holds the flock exclusively.
 
     Raises:
         RepositoryBusy: another program moved `main`, or holds a lock.
@@ -189,10 +189,10 @@ def _compare(path: Path, expected: str | None) -> None:
 
 
 def sync_main(path: Path) -> None:
-    """Make the ref, or that there is none, durable as it is now, whoever moved it."""
+    """Make the ref's present value, or its absence, durable, whoever moved it."""
     ref = path / MAIN_REF
     found = ref if ref.exists() else path / PACKED_NAME
-    # Neither is there when an erasure left no commit.
+    # Neither exists after an erasure left no commit.
     if found.exists():
         durable.sync_file(found)
     durable.sync_directory(ref.parent)

@@ -2,7 +2,7 @@
 
 The reader's algorithm
 ----------------------
-An answer is always that of git for one given commit, the `tip`:
+An answer is always what git would answer for one given commit, the `tip`:
 
 1. Open the file and read its root. It says for which commit the file is complete.
 2. That is the tip: answer from the rows, each checked as it is read.
@@ -14,11 +14,11 @@ An answer is always that of git for one given commit, the `tip`:
 5. The file is absent, locked, of another format, or a checksum is wrong: answer from git alone,
    by walking. The answer is the same; it takes as long as the tenant's history.
 
-Whoever finds damage leaves `confkeep.index-damaged` beside the file, if it may. The next writer
-builds the index anew.
+A process that finds damage creates `confkeep.index-damaged` beside the file, if it may write. The
+next writer then rebuilds the index.
 
-The writer adds a batch's rows after the ref has moved, in one transaction with the root. Nothing
-here is synced, nothing here is the truth, and no error of the file reaches the caller.
+The writer adds a batch's rows after the ref has moved, in one transaction with the root. The index
+is never the truth, and no error of its file reaches the caller.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _Value = TypeVar("_Value")
 
 
 def open_index(repository: TenantRepository) -> HistoryIndex:
-    """The repository's index, whatever its state. Nothing is read or written before it is used."""
+    """The repository's index, whatever its state. Reads and writes nothing until it is used."""
     return HistoryIndex(repository)
 
 
@@ -67,10 +67,10 @@ class HistoryIndex(IndexKeeper):
     def find_backup_ids(
         self, backup_ids: Collection[str], tip: pygit2.Oid | str | None
     ) -> dict[str, str]:
-        """Those of `backup_ids` that stand in the history of `tip`, with their commits.
+        """Those of `backup_ids` that are in the history of `tip`, with their commits.
 
-        Exact for that tip: what is not in the answer is not in git. Of an id that stands in
-        several commits it gives the newest.
+        Exact for that tip: an id that is not in the answer is not in git. An id that is in several
+        commits gets the newest.
         """
         raw_tip = raw_id(tip)
         if raw_tip is None or not backup_ids:
@@ -106,7 +106,7 @@ class HistoryIndex(IndexKeeper):
         return found
 
     def _locate(self, file: IndexFile, tip: bytes) -> tuple[int | None, bytes]:
-        """Where `tip` stands to the file: the number up to which rows count, and what it lacks.
+        """How `tip` relates to the file: the number up to which rows count, and what it lacks.
 
         Raises:
             Unusable: the rows cannot answer for that tip.
@@ -127,7 +127,7 @@ class HistoryIndex(IndexKeeper):
     def last_seen(self, device_id: str, *, tip: pygit2.Oid | str | None) -> dt.datetime | None:
         """When a device was last backed up, changed or not; None if not known to the index.
 
-        Only says what the index knows when it is complete for `tip`.
+        Answers only from the index, and only if that is complete for `tip`.
         """
         device = checked_uuid("device_id", device_id)
         try:
@@ -144,7 +144,8 @@ class HistoryIndex(IndexKeeper):
     def all_last_seen(self, tip: pygit2.Oid | str | None) -> dict[str, dt.datetime]:
         """When each device was last backed up, changed or not, up to `tip` or a later commit.
 
-        Costs the devices, and the commits that the file lacks; without a file the whole history.
+        Reads a row for each device, and the commits that the file lacks; without a file, the whole
+        history.
 
         Raises:
             RepositoryDamaged: git itself cannot be read.
@@ -234,9 +235,9 @@ class HistoryIndex(IndexKeeper):
 
     @tells_damage_of_git
     def devices(self, tip: pygit2.Oid | str | None) -> dict[str, tuple[int, Version]]:
-        """All devices that have versions, with how many and the newest, the last changed one first.
+        """All devices that have versions, with their number and the newest; last changed first.
 
-        Costs a row for each version, and the commits that the file lacks; without a file the whole
+        Reads a row for each version, and the commits that the file lacks; without a file, the whole
         history.
 
         Raises:
@@ -258,7 +259,7 @@ class HistoryIndex(IndexKeeper):
         of_file: Callable[[IndexFile, int | None], dict[bytes, _Value]],
         of_history: Callable[[MergedHistory], dict[bytes, _Value]],
     ) -> tuple[dict[bytes, _Value], Iterator[Entry]]:
-        """What the file says or, without it, the history up to the newest merge; and the commits above."""
+        """What the file says, or else the history up to the newest merge; and the commits above."""
         try:
             with self._reading() as file:
                 newest, missing = self._locate(file, tip)
@@ -287,12 +288,12 @@ class HistoryIndex(IndexKeeper):
         """The commits that changed a device, newest first, as `git log TIP -- DEVICE` lists them.
 
         Args:
-            limit: at most so many; None: all.
-            before: the full or abbreviated id of a version: only those that come after it in the
-                list, which are older.
-            config_changes_only: only those whose export differs in more than volatile lines.
-            details: also fill line counts, sizes, `export_changed` and `suspect`. Costs the blobs of each
-                version that was not written by confkeep; what was looked up is kept if the file may be
+            limit: the most versions to return; None: all.
+            before: the full or abbreviated id of a version: return only the versions after it in
+                the list, which are older.
+            config_changes_only: only versions whose export differs in more than volatile lines.
+            details: also fill line counts, sizes, `export_changed` and `suspect`. Reads the files
+                of each version that confkeep did not write; the result is stored if the file may be
                 written.
 
         Raises:
@@ -357,7 +358,7 @@ class HistoryIndex(IndexKeeper):
         return filled
 
     def _keep(self, device: bytes, learnt: dict[bytes, Detail]) -> None:
-        # A reader may write these rows: each stands for itself.
+        # Readers may write these rows too: no row depends on another.
         try:
             if not self._path.exists():
                 return
@@ -368,7 +369,7 @@ class HistoryIndex(IndexKeeper):
 
 
 def _devices_of(history: MergedHistory) -> dict[bytes, tuple[int, Version]]:
-    """As `IndexFile.devices`."""
+    """Like `IndexFile.devices`."""
     numbers = {entry.version.id: number for number, entry in enumerate(history.commits)}
     listed = sorted(history.versions.items(), key=lambda found: numbers[found[1][-1].id])
     return {device: (len(versions), versions[-1]) for device, versions in listed}

@@ -1,7 +1,7 @@
 """Reads from git what the history index holds: the commits, and which devices each changed.
 
-Two root trees are compared as bytes: what they begin and end with alike is skipped, and only the
-entries between are taken apart. That makes the cost of a commit that of reading its root tree.
+Compares two root trees as bytes: skips what they begin and end with alike, and parses only the
+entries between. So a commit costs little more than reading its root tree.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from worker.store.repository import headers
 from worker.store.repository.backup import EXPORT_NAME, Version, pack_uuid, unpack_uuid
 from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER
 
-#: A callback that gets how many commits are done and how many there are.
+#: A callback that gets how many commits are done, and how many there are.
 Progress = Callable[[int, int], None]
 
 _DEVICE = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -36,13 +36,13 @@ _UNIFORM_TREE: Final = re.compile(rb"(?:" + _DEVICE_ENTRY.pattern + rb")*+", re.
 ENTRY_BYTES: Final = 63
 _FILE_MODE: Final = b"100644"
 _HEXADECIMAL: Final = 40
-#: Drop what libgit2 keeps after so many commits.
+#: Commits read before libgit2's caches are dropped.
 _LET_GO_COMMITS: Final = 2_048
 
 
 @dataclass(frozen=True, slots=True)
 class RawCommit:
-    """A commit as its bytes give it."""
+    """A commit, parsed from its bytes."""
 
     sha: str
     tree: str
@@ -70,7 +70,7 @@ class RawCommit:
 
 
 def read_commit(git: pygit2.Repository, sha: str) -> RawCommit:
-    """A commit's bytes, taken apart.
+    """A commit, read by its id and parsed.
 
     Raises:
         RepositoryDamaged: it is not there, or is not a commit.
@@ -85,7 +85,7 @@ def read_commit(git: pygit2.Repository, sha: str) -> RawCommit:
 
 
 def parse_commit(sha: str, raw: bytes) -> RawCommit:
-    """The bytes of a commit, taken apart."""
+    """Parse the bytes of a commit."""
     parents, at = [], 46
     while raw.startswith(b"parent ", at):
         parents.append(raw[at + 7 : at + 7 + _HEXADECIMAL].decode("ascii"))
@@ -100,10 +100,10 @@ def parse_commit(sha: str, raw: bytes) -> RawCommit:
 
 
 def let_go(git: pygit2.Repository, number: int) -> None:
-    """Now and then, told by the number of commits that were read, drop what libgit2 keeps.
+    """Drop libgit2's caches now and then, by the number of commits that were read.
 
-    It keeps up to 16 MB of the trees of each pack for as long as the repository is open, which at a
-    hundred packs is more than a worker may take. It opens again by itself what it needs.
+    libgit2 caches up to 16 MB of the trees of each pack while the repository is open; with a
+    hundred packs that is more than a worker may use. It reopens what it needs by itself.
     """
     if number and number % _LET_GO_COMMITS == 0:
         git.free()
@@ -121,12 +121,12 @@ def read_tree(git: pygit2.Repository, tree: str) -> bytes:
         raise RepositoryDamaged(f"tree {tree} cannot be read") from error
 
 
-#: An entry that differs between two trees: its name, and mode and id in each; None if not there.
+#: An entry that differs between two trees: its name, and its mode and id in each (None if missing).
 Difference = tuple[bytes, bytes | None, bytes | None]
 
 
 def is_uniform(tree: bytes) -> bool:
-    """Whether a root tree holds devices alone, so that all its entries are of one length."""
+    """Whether all entries of a root tree are devices, so that all have the same length."""
     return _UNIFORM_TREE.fullmatch(tree) is not None
 
 
@@ -134,8 +134,8 @@ def compare_trees(one: bytes, other: bytes, uniform: bool) -> tuple[list[Differe
     """The entries in which two root trees differ.
 
     Args:
-        uniform: whether `one` is uniform. Then another value of one entry, or one more entry, is
-            told by comparing bytes.
+        uniform: whether `one` is uniform. If so, one changed or added entry is found by comparing
+            bytes.
 
     Returns:
         The differences, and whether `other` is uniform.
@@ -160,13 +160,13 @@ def compare_trees(one: bytes, other: bytes, uniform: bool) -> tuple[list[Differe
 
 
 def changed_devices(old: bytes, new: bytes) -> list[bytes]:
-    """The devices whose entries differ between two root trees, each as its 16 bytes."""
+    """The devices whose entries differ between two root trees, as 16 bytes each."""
     differences, _uniform = compare_trees(old, new, uniform=False)
     return [_pack_name(name) for name, _old, _new in differences if is_device(name)]
 
 
 def is_device(name: bytes) -> bool:
-    """Whether a root tree's entry of that name is a device's."""
+    """Whether the root tree's entry of that name is a device."""
     return _DEVICE.fullmatch(name) is not None
 
 
@@ -175,7 +175,7 @@ def _pack_name(name: bytes) -> bytes:
 
 
 def entries_of(tree: bytes) -> dict[bytes, bytes]:
-    """A tree's entries by name; the value is mode and id."""
+    """A tree's entries by name; each value is the mode and id."""
     entries, at = {}, 0
     while at < len(tree):
         space = tree.index(b" ", at)
@@ -230,7 +230,7 @@ class MergedHistory:
 
 
 def read_merged(git: pygit2.Repository, tip: str, progress: Progress | None) -> MergedHistory:
-    """Read the whole history of `tip`, in which any commit may have any number of parents."""
+    """Read the whole history of `tip`; its commits may have any number of parents."""
     ids = [
         str(commit.id)
         for commit in git.walk(pygit2.Oid(hex=tip), SortMode.TOPOLOGICAL | SortMode.REVERSE)
@@ -296,19 +296,20 @@ def own_names(
 
 @dataclass(slots=True)
 class _Graph:
-    """Commits by number, parents first; for each the devices that it changed against each parent."""
+    """Commits by number, parents first; the devices that each changed against each parent."""
 
     parents: list[list[int]]
     committed_s: list[int]
-    #: Against each parent; of a root: its own devices, once.
+    #: Against each parent; for a root commit: its own devices, once.
     changed: list[list[frozenset[bytes]]]
-    #: Commits with one parent hang in chains; a chain goes down to a root or a merge.
+    #: The chain of each commit: commits with one parent form chains, which lead down to a root or a
+    #: merge.
     chain: list[int] | None = None
     below: list[int] | None = None
     changes: dict[tuple[bytes, int], list[int]] | None = None
 
     def prepare(self) -> None:
-        """Cut the graph into chains and note where each device changes on each."""
+        """Divide the graph into chains, and note where each device changes on each."""
         self.chain, self.below, self.changes = [], [], defaultdict(list)
         newest: dict[int, int] = {}
         for number, parents in enumerate(self.parents):
@@ -328,14 +329,14 @@ class _Graph:
                     self.changes[device, chain].append(number)
 
     def log_of(self, device: bytes) -> Iterator[int]:
-        """As `reader.walk_versions`, but it leaps where only one way leads on."""
+        """Like `reader.walk_versions`, but jumps along chains instead of visiting each commit."""
         tip = len(self.parents) - 1
         seen, lowest_seen, found = {tip}, tip, 0
         heap = [(-self.committed_s[tip], 0, tip)]
         while heap:
             _time, _order, number = heapq.heappop(heap)
             if not heap and lowest_seen >= number:
-                # Nothing that was seen lies below: the way down is a chain until the next merge.
+                # No visited commit lies below, so the way down is one chain until the next merge.
                 number = self._leap(device, number)
             parents, changed = self.parents[number], self.changed[number]
             same = [p for p, names in zip(parents, changed, strict=False) if device not in names]
@@ -351,7 +352,7 @@ class _Graph:
                     heapq.heappush(heap, (-self.committed_s[parent], found, parent))
 
     def _leap(self, device: bytes, number: int) -> int:
-        """The first commit from `number` down that changed the device, or is a merge or a root."""
+        """The first commit from `number` down that changed the device, is a merge or is a root."""
         assert self.chain is not None
         assert self.below is not None
         assert self.changes is not None

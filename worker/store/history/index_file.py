@@ -1,7 +1,7 @@
 """The history index's file: plain SQLite tables with a checksum in each row.
 
-`confkeep.index` in the repository's folder has a rollback journal: that works on network file systems, and
-for readers who may not write, where a write-ahead log does not.
+`confkeep.index` in the repository's folder has a rollback journal. Unlike a write-ahead log, that
+works on network file systems, and for readers who may not write.
 
     state     one row: the format, the commit that the rest is complete for, how many commits there
               are, the newest merge (`base`), and the boot of the machine that writes it (below)
@@ -12,15 +12,15 @@ for readers who may not write, where a write-ahead log does not.
     own_names what the newest export of each device calls it
 
 In a history without merges a version's position is its commit's number. Up to the newest merge, the
-base, it only says where the version stands in the order of `git log -- DEVICE`.
+base, it only gives the version's place in the order of `git log -- DEVICE`.
 
-Power cuts: a batch is not synced when the file is marked with the machine's present boot. A file that
-has the mark of another boot went down unfinished, so the next writer builds it anew. Setting the mark,
-taking it away, and what is written without it are synced. So a turn of one batch, which is the common
-one, ends with a file that is durable and without mark, and longer ones take it away when they close.
+Power cuts: a batch is not synced while the file is marked with the machine's present boot. A file
+with another boot's mark was not closed, so the next writer rebuilds it. Setting and removing the
+mark, and writes to a file without mark, are synced. So a turn of one batch, the usual case, leaves
+a durable file without mark; longer turns remove the mark when they close the file.
 
-SQLite's journal takes back what a killed process left half done. A row whose bytes changed is told by
-its checksum when it is read, and one that is lost by `confkeep verify`, which compares all with git.
+SQLite's journal undoes what a killed process left half done. A changed row fails its checksum when
+it is read; `confkeep verify`, which compares everything with git, finds lost rows.
 """
 
 from __future__ import annotations
@@ -64,39 +64,40 @@ from worker.store.repository.backup import Detail, Version
 #: Grows with every change of what the rows mean. A file of another format is rebuilt.
 FORMAT: Final = 4
 
-#: A reader waits so long for the writer's transaction.
+#: Seconds for which a reader waits for the writer's transaction.
 _BUSY_S: Final = 2.0
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
-#: What earlier formats kept beside the file.
+#: Files that earlier formats kept beside the index.
 _OLD_NAME: Final = "confkeep.index-seal"
 
 
 @cache
 def boot_id() -> bytes:
-    """What tells one start of this machine from another."""
+    """The id of this machine's current boot."""
     try:
         return _BOOT_ID.read_bytes().strip()
     except OSError:
-        # Nobody else takes a file for whole that this process did not close.
+        # With an id of its own, no other process trusts a file that this process did not close.
         return uuid.uuid4().bytes
 
 
 class IndexFile:
-    """An open index file. For a bad one, every method raises `Unusable` and nothing else."""
+    """An open index file. If the file is bad, every method raises `Unusable`, and nothing else."""
 
     def __init__(self, path: Path, *, write: bool = False) -> None:
-        """Open the file; one that is to be written is created if there is none."""
+        """Open the file; create it if it is to be written and missing."""
         self.root = Root()
         self._path = path
         self._write = write
-        #: Whether this connection added commits, and so takes the mark away.
+        #: Whether this connection added commits, and so has to remove the mark.
         self._appended = self._marked = False
         with sqlite_errors():
             if write:
-                # SQLite would go by the umask. What it creates beside takes this one's permissions.
-                # Never an existing file: closing it would drop the locks of this process on it.
+                # SQLite would use the umask. Files that it creates beside this one get its
+                # permissions. Not for an existing file: closing it would drop this process's locks
+                # on it.
                 with suppress(OSError):
                     os.close(modes.create(path, os.O_RDWR | os.O_EXCL))
             quoted = str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
@@ -119,7 +120,7 @@ class IndexFile:
         """Release the file, durable.
 
         Args:
-            sound: False: leave its mark, if it has one.
+            sound: False: leave the mark, if there is one.
         """
         if sound and self._marked:
             with suppress(Unusable), self._writing(synced=True):
@@ -127,28 +128,28 @@ class IndexFile:
         self._db.close()
 
     def __del__(self) -> None:
-        # Repositories may be dropped without being closed; SQLite's connection must not.
+        # Repositories may be dropped without being closed; SQLite's connection must be closed.
         with suppress(AttributeError):
             self._db.close()
 
     def has_journal(self) -> bool:
-        """Whether there is a transaction that did not end."""
+        """Whether a transaction has not ended: it still runs, or its process died."""
         try:
             return os.stat(journal_of(self._path)).st_size > 0
         except FileNotFoundError:
             return False
 
     def is_at(self, path: Path) -> bool:
-        """Whether the open file is the one that now has that name."""
+        """Whether the open file is still the one with that name."""
         return self._place is not None and self._place == _place_of(path)
 
     # --- reading
 
     @contextmanager
     def reading(self) -> Iterator[Root]:
-        """Read what the file is complete for, and see that state until the block ends.
+        """Read what the file is complete for; all reads in the block see that state.
 
-        No writer can commit meanwhile, so the block is short.
+        No writer can commit meanwhile, so keep the block short.
         """
         with sqlite_errors():
             self._db.execute("BEGIN")
@@ -170,7 +171,7 @@ class IndexFile:
             raise Damaged("another format")
         root = Root(*state)
         if root.boot not in (None, boot_id()):
-            # A reader does not know: the file may be open on another machine that lives.
+            # A reader cannot tell: another machine that is alive may have the file open.
             raise (Damaged if self._write else Unfinished)("another boot of a machine has it open")
         return root
 
@@ -217,12 +218,12 @@ class IndexFile:
             return found.fetchone() is not None
 
     def devices(self, newest: int | None = None) -> dict[bytes, tuple[int, Version]]:
-        """All devices that have versions, with how many and the newest of them.
+        """All devices that have versions, with their number and the newest.
 
         The last changed device is last.
 
         Args:
-            newest: leave out versions at higher positions.
+            newest: skip versions at higher positions.
         """
         with sqlite_errors():
             found = self._db.execute(
@@ -235,10 +236,10 @@ class IndexFile:
             return {bytes(row[1]): (row[0], version_of(row[1:])) for row in found}
 
     def versions(self, device: bytes, newest: int | None = None) -> Iterator[Version]:
-        """A device's versions, newest first; each is checked before it is given.
+        """A device's versions, newest first; each row's checksum is verified.
 
         Args:
-            newest: leave out those at higher positions.
+            newest: skip versions at higher positions.
         """
         with sqlite_errors():
             for found in self._db.execute(
@@ -268,7 +269,7 @@ class IndexFile:
             return bytes(checked(found)[1])
 
     def number_of(self, sha: bytes, *, most: int = 100_000) -> int | None:
-        """The number of a commit, looked for among the newest `most`; None if not there."""
+        """The number of a commit among the newest `most`; None if it is not there."""
         with sqlite_errors():
             found = self._db.execute(
                 "SELECT number FROM commits WHERE number>=? AND sha=? ORDER BY number DESC LIMIT 1",
@@ -289,7 +290,7 @@ class IndexFile:
         return numbers
 
     def check_structure(self) -> str | None:
-        """What SQLite finds wrong with its pages; None if nothing is."""
+        """What SQLite finds wrong with its pages; None if nothing."""
         with sqlite_errors():
             found = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
             return None if found == "ok" else str(found)
@@ -323,7 +324,7 @@ class IndexFile:
         seen: Mapping[bytes, int],
         labels: Mapping[bytes, Labels],
     ) -> None:
-        """Begin an empty index with a history that has merges.
+        """Fill an empty index with a history that has merges.
 
         Args:
             commits: all of them, parents first; the last one is the base.
@@ -378,7 +379,7 @@ class IndexFile:
         self._db.execute(PUT_STATE, with_crc(row))
 
     def add_details(self, device: bytes, details: Mapping[bytes, Detail]) -> None:
-        """Keep details, by commit, that were looked up after a device's versions were indexed."""
+        """Store details, by commit, that were looked up after a device's versions were indexed."""
         with self._writing():
             wanted = dict(details)
             rows = []
@@ -396,7 +397,7 @@ class IndexFile:
 
     @contextmanager
     def _writing(self, *, synced: bool = False) -> Iterator[bool]:
-        """A transaction; its tables are there. Gives whether it is going to be synced."""
+        """A transaction; creates the tables if needed. Yields whether it will be synced."""
         with sqlite_errors():
             try:
                 synced = self._begin(synced=synced)
@@ -407,7 +408,7 @@ class IndexFile:
                     self._db.execute("ROLLBACK")
 
     def _begin(self, *, synced: bool) -> bool:
-        """Begin to write; what has no mark only with syncs, which must be said before."""
+        """Begin to write; an unmarked file only with syncs, which SQLite must know first."""
         self._db.execute(f"PRAGMA synchronous={'FULL' if synced else 'OFF'}")
         self._db.execute("BEGIN IMMEDIATE")
         self.root = self._read_root()
@@ -422,13 +423,13 @@ class IndexFile:
 
 
 def delete_file(path: Path) -> None:
-    """Remove an index file, and its journal, which must not be played into the next one."""
+    """Remove an index file and its journal, which SQLite must not apply to the next file."""
     for name in (journal_of(path), path, path.with_name(_OLD_NAME)):
         name.unlink(missing_ok=True)
 
 
 def journal_of(path: Path) -> Path:
-    """Where SQLite keeps what the transaction that is running replaced."""
+    """Where SQLite keeps the pages that the running transaction replaced."""
     return path.with_name(f"{path.name}-journal")
 
 

@@ -23,7 +23,7 @@ from worker.store.repository.tenant_repository import TenantRepository, damage
 INDEX_NAME: Final = "confkeep.index"
 DAMAGE_MARK: Final = "confkeep.index-damaged"
 
-#: Commits in a transaction of the catch-up: a kill loses at most these.
+#: Commits per transaction of the catch-up: a kill loses at most these.
 _CATCH_UP_BATCH: Final = 2_000
 
 
@@ -35,7 +35,7 @@ _Index = TypeVar("_Index", bound="IndexKeeper")
 def tells_damage_of_git(
     method: Callable[Concatenate[_Index, _Arguments], _Answer],
 ) -> Callable[Concatenate[_Index, _Arguments], _Answer]:
-    """For methods that also read the repository: its damage becomes `RepositoryDamaged`."""
+    """For methods that also read the repository: turns its damage into `RepositoryDamaged`."""
 
     @functools.wraps(method)
     def wrapper(self: _Index, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Answer:
@@ -46,7 +46,7 @@ def tells_damage_of_git(
 
 
 class IndexKeeper:
-    """The file of one repository's index, opened and made complete. Not safe to share between threads.
+    """The file of one repository's index, opened and completed. Not safe to share between threads.
 
     `append` and `catch_up` may only be called by a process that holds the repository's writer lock.
     """
@@ -73,17 +73,17 @@ class IndexKeeper:
         """Release the file.
 
         Args:
-            sound: False: the file may be damaged, so it is not made out to be whole.
+            sound: False: the file may be damaged, so keep it marked as not closed.
         """
         if self._writer is not None:
             self._writer.close(sound=sound)
             self._writer = None
 
     def append(self, parent_sha: str | None, entries: Sequence[Entry]) -> None:
-        """Add a batch that the branch points to by now.
+        """Add a batch that the branch already points to.
 
-        An index that is not complete for `parent_sha` is left to `catch_up`. No error of the file
-        leaves this method; a damaged file is marked for being built anew.
+        Leaves an index that is not complete for `parent_sha` to `catch_up`. Raises no error of the
+        file; marks a damaged file to be rebuilt.
 
         Args:
             parent_sha: the commit below the first of `entries`; None if there is none.
@@ -96,7 +96,7 @@ class IndexKeeper:
             self._note(error)
 
     def is_complete(self, tip: pygit2.Oid | str | None) -> bool:
-        """Whether the file, as far as its root tells, needs no catching up."""
+        """Whether the file's root says that it needs no catching up."""
         try:
             if self._mark.exists():
                 return False
@@ -110,14 +110,14 @@ class IndexKeeper:
     def catch_up(
         self, tip: pygit2.Oid | str | None, progress: Progress | None = None, *, anew: bool = False
     ) -> bool:
-        """Make the index complete for `tip`, from whatever state it is in.
+        """Make the index complete for `tip`, whatever its state.
 
         Args:
-            progress: gets the number of commits done and of all to do.
-            anew: forget what there is.
+            progress: gets how many commits are done, and how many there are.
+            anew: rebuild the index from nothing.
 
         Returns:
-            Whether the index is complete now; the file system may refuse.
+            Whether the index is complete now; False if the file system refused.
 
         Raises:
             RepositoryDamaged: git itself cannot be read.
@@ -183,7 +183,7 @@ class IndexKeeper:
         )
 
     def _below(self, tip: bytes, known: bytes | None) -> tuple[bytes, bytes | None]:
-        """The chain of commits from `tip` down, and what it ends at, which is not in it.
+        """The chain of commits from `tip` down, and the commit where it ends, which is not in it.
 
         Returns:
             Their ids, newest first; and `known`, or the newest merge, or None below a root.
@@ -201,7 +201,7 @@ class IndexKeeper:
 
     def _open_writer(self) -> IndexFile:
         if self._writer is not None and not self._writer.is_at(self._path):
-            # Another process began it anew.
+            # Another process started it anew.
             self.close()
         if self._writer is None:
             self._writer = IndexFile(self._path, write=True)
@@ -209,7 +209,7 @@ class IndexKeeper:
 
     @contextmanager
     def _reading(self) -> Iterator[IndexFile]:
-        """One state of the file, for the length of a `with` block."""
+        """All reads in the block see one state of the file."""
         if self._writer is not None and self._writer.is_at(self._path):
             with self._writer.reading():
                 yield self._writer
@@ -222,7 +222,7 @@ class IndexKeeper:
             file.close()
 
     def _note(self, error: Unusable) -> None:
-        """Mark the index as damaged so that the next writer rebuilds it. Does nothing if we cannot write."""
+        """Mark the index as damaged, for the next writer to rebuild. Does nothing if we cannot write."""
         if isinstance(error, Damaged):
             self.close(sound=False)
             try:

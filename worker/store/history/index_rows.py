@@ -1,4 +1,4 @@
-"""The rows of the history index: what they hold, and how each proves itself."""
+"""The rows of the history index: what they hold, and how their checksums work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worker.store.repository.backup import Detail, Version
 
 NO_MERGE: Final = -1
 
-#: SQLite's words for a file that time or permission may mend; all others are damage.
+#: SQLite's error codes for a file that time or permissions may fix; all others mean damage.
 _NOT_DAMAGE: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -62,7 +62,7 @@ class Unfinished(Unusable):
 
 
 class Damaged(Unusable):
-    """What the file holds is not what was written, or is of another format: build it anew."""
+    """The file is damaged or has another format; it has to be rebuilt."""
 
 
 NO_DETAIL: Final = (None,) * 6
@@ -75,7 +75,7 @@ OwnNames = Mapping[bytes, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One commit to be added, as a version of each device that it changed."""
+    """A commit to be added, as a version of each device that it changed."""
 
     version: Version
     changed: Sequence[bytes]
@@ -112,13 +112,13 @@ class Root:
     tip: bytes | None = None
     commits: int = 0
     base: int = NO_MERGE
-    #: The boot whose writes are not synced; None if all is.
+    #: The boot whose writes are not synced; None if all are.
     boot: bytes | None = None
 
 
 @contextmanager
 def sqlite_errors() -> Iterator[None]:
-    """Whatever SQLite or a row's shape makes of damaged bytes becomes `Unusable`."""
+    """Turns any error that damaged bytes cause in SQLite or in reading a row into `Unusable`."""
     try:
         yield
     except sqlite3.Error as error:
@@ -127,32 +127,32 @@ def sqlite_errors() -> Iterator[None]:
             raise Unusable(str(error)) from error
         raise Damaged(str(error)) from error
     except (TypeError, ValueError, OverflowError) as error:
-        # Damage may change a cell's type too.
+        # Damage may also change a cell's type.
         raise Damaged(str(error)) from error
 
 
 def with_crc(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row to be written, with its checksum behind it."""
+    """A row to write, with its checksum at the end."""
     return (*row, crc32(repr(row).encode()))
 
 
 def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row that was read, without its checksum, which must be right."""
+    """A row that was read, without its checksum, which is verified."""
     if crc32(repr(row[:-1]).encode()) != row[-1]:
         raise Damaged("a row's checksum is wrong")
     return row[:-1]
 
 
 def cells_of(detail: Detail | None) -> tuple[Any, ...]:
-    """The columns of a version that its files tell; NULL where they are not known."""
+    """The columns of a version that come from its files; NULL if unknown."""
     if detail is None:
         return NO_DETAIL
-    # Not `astuple`, which copies each value for itself.
+    # Not `astuple`, which deep-copies each value.
     return (int(detail.export_changed), *_CELLS(detail))
 
 
 def version_of(found: tuple[Any, ...]) -> Version:
-    """A row of `versions` and that of its commit, behind each other."""
+    """A row of `versions` followed by that of its commit."""
     _device, _position, number, changed, *rest = checked(found[:_VERSION_COLUMNS])
     commit, id_, committed_s, backup_id, message = checked(found[_VERSION_COLUMNS:])
     if commit != number:

@@ -69,7 +69,7 @@ def unpack_uuid(packed: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Who the commits are by."""
+    """The author and committer of the commits."""
 
     name: str
     email: str
@@ -85,7 +85,7 @@ class Backup:
     #: None if the capture has no binary; then the commit holds `export.rsc` alone.
     binary: bytes | None
     message: str
-    #: Becomes the author's date; None: the time of the commit.
+    #: The author's date; None: the time of the commit.
     captured_at: dt.datetime | None = None
     #: Where they say nothing, the device's last ones stay.
     labels: Labels = NO_LABELS
@@ -108,7 +108,7 @@ class Naming:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """What only a look into its files tells about a device's version."""
+    """What is known of a device's version only by reading its files."""
 
     #: The export differs in more than RouterOS's volatile header lines.
     export_changed: bool
@@ -122,7 +122,7 @@ class Detail:
     suspect: str | None
 
 
-#: Of what is not there any more.
+#: The detail of a version that was removed.
 NOTHING_KNOWN: Final = Detail(False, 0, 0, None, None, None)
 
 
@@ -137,7 +137,7 @@ class Committed:
     unchanged: bool
     #: The committer's date, in UTC, whole seconds.
     committed_at: dt.datetime
-    #: `NOTHING_KNOWN` once retention removed the commit.
+    #: `NOTHING_KNOWN` if retention has removed the commit.
     detail: Detail
     #: What people call the device: its label, or without one the name in the export.
     device_name: str | None = None
@@ -147,15 +147,15 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A commit that changed a device, in the bytes that git and the history index have."""
+    """A commit that changed a device, in the bytes that git and the history index store."""
 
     id: bytes
     #: The committer's date, in seconds since 1970.
     committed_s: int
-    #: `pack_uuid` of it; None if written by something that knows no backup ids.
+    #: `pack_uuid` of the backup id; None if the program that wrote the commit knows no backup ids.
     packed_backup_id: bytes | None
     raw_message: bytes
-    #: None if not known, or not asked for.
+    #: None if unknown, or not asked for.
     detail: Detail | None = None
 
     @property
@@ -170,7 +170,7 @@ class Version:
 
     @property
     def backup_id(self) -> str | None:
-        """None if written by something that knows no backup ids."""
+        """None if the program that wrote the commit knows no backup ids."""
         return None if self.packed_backup_id is None else unpack_uuid(self.packed_backup_id)
 
     @property

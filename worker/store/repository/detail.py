@@ -1,4 +1,4 @@
-"""What the files of a device's version tell: line counts, sizes, and whether they look bad."""
+"""Computes what the files of a version tell: line counts, sizes, and whether they look bad."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker.store.repository.tenant_repository import TenantRepository
 
 
 def detail_of(old: bytes | None, new: Pair) -> Detail:
-    """What two files tell, the export against the one before; None: there was none."""
+    """What two files tell, with the export compared to the one before; None: there was none."""
     before, after = old or b"", new.export or b""
     added, removed = (0, 0) if before == after else count_changed_lines(before, after)
     return Detail(
@@ -27,6 +27,6 @@ def detail_of(old: bytes | None, new: Pair) -> Detail:
 
 
 def read_detail(repository: TenantRepository, sha: str, device_id: str) -> Detail:
-    """What the files of a device tell about a commit that changed it, against its first parent."""
+    """What a device's files tell about a commit that changed it, compared to its first parent."""
     old, new = reader.read_change(repository, reader.find_commit(repository, sha), device_id)
     return detail_of(old.export, new)

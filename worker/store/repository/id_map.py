@@ -1,12 +1,12 @@
-"""What became of commits that were rewritten or removed, and whose backups those were.
+"""Maps ids of rewritten and removed commits to what became of them and of their backups.
 
-One SQLite file, `confkeep.rewritten`, never written in place: each rewrite makes a new one from the
-last and puts it beside as `confkeep.rewritten-pending`, before it moves `main`. `main` decides: the
-pending file counts if the commit that the rewrite began with is neither `main` nor below it any
-more. `docs/retention.md` gives the steps.
+One SQLite file, `confkeep.rewritten`, never changed in place: before a rewrite moves `main`, it
+makes a new file from the last one, `confkeep.rewritten-pending`. `main` decides which one is
+current: the pending file, if the commit that the rewrite began with is neither `main` nor below it
+any more. `docs/retention.md` gives the steps.
 
-It is not derived from git, and it is kept for ever. Its rows have checksums (`id_map_rows`): a flipped
-bit is an error where it would change an answer, so that no backup is committed a second time.
+It is not derived from git, and is kept for ever. Its rows have checksums (`id_map_rows`): a flipped
+bit that would change an answer is an error, so that no backup is committed a second time.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from worker.store.repository.id_map_rows import BadRow, Rows
 FILE_NAME: Final = "confkeep.rewritten"
 PENDING_NAME: Final = "confkeep.rewritten-pending"
 
-#: The map as it was before a rewrite that can be undone; the name goes on with the rewrite's stamp.
-#: Empty: there was none.
+#: Prefix of the map from before a rewrite that can be undone; the rewrite's stamp follows. An empty
+#: file says that there was no map.
 BEFORE_PREFIX: Final = f"{FILE_NAME}-before-"
 
 _COPY_BYTES: Final = 1 << 20
@@ -41,7 +41,7 @@ _STEP: Final = (
     "CREATE TEMPORARY TABLE step (old BLOB PRIMARY KEY, new BLOB, removed_s INTEGER) WITHOUT ROWID"
 )
 
-#: What reading a damaged file ends with: SQLite's texts may be damaged too.
+#: Errors of reading a damaged file: SQLite's texts may be damaged too.
 _DAMAGE: Final = (sqlite3.Error, UnicodeDecodeError, BadRow)
 
 
@@ -50,9 +50,9 @@ class Fate:
     """What became of a commit."""
 
     old: bytes
-    #: The id that it has now; None if it was removed.
+    #: Its present id; None if it was removed.
     new: bytes | None
-    #: When, in seconds since 1970; None if it was not.
+    #: When it was removed, in seconds since 1970; None if it was not.
     removed_s: int | None
 
 
@@ -73,16 +73,17 @@ class RemovedBackup:
 class Rewrite:
     """What one rewrite adds to the map."""
 
-    #: 40 hex digits; the new one is None when nothing is left.
+    #: 40 hex digits; the new one is None if nothing is left.
     old_tip: str
     new_tip: str | None
     made_s: int
-    #: The old and the new id of each commit whose id changed; None if it goes.
+    #: The old and the new id of each commit whose id changed; the new one is None if the commit
+    #: goes.
     commits: Iterable[tuple[bytes, bytes | None]]
     removed: Iterable[RemovedBackup]
     #: Backups whose binary goes.
     binaries: Iterable[str]
-    #: A device of which only ids of commits and backups may stay.
+    #: The erased device, of which only ids of commits and backups may stay.
     forgotten: str | None = None
 
 
@@ -103,7 +104,7 @@ class IdMap:
             self.rows = Rows(self._db)
 
     def __del__(self) -> None:
-        # A repository that was opened for reading has no end of its own.
+        # Repositories opened for reading are never closed.
         if hasattr(self, "_db"):
             self._db.close()
 
@@ -140,7 +141,7 @@ class IdMap:
         return map(_removed, self.every("backups"))
 
     def binary_removed_s(self, backup_id: str) -> int | None:
-        """When the backup lost its binary, in seconds since 1970; None if it did not."""
+        """When the backup lost its binary, in seconds since 1970; None if it has not."""
         wanted = _packed(backup_id)
         with _damage(self.file):
             rows: list[Any] = self.rows.between("binaries", wanted, wanted)
@@ -155,7 +156,7 @@ class IdMap:
         return any(gone.device_id == device_id for gone in self.every_removed_backup())
 
     def damage(self) -> str | None:
-        """What is wrong with the file; None if nothing changes an answer."""
+        """What is wrong with the file; None if no answer is affected."""
         try:
             [(said,)] = self._db.execute("PRAGMA integrity_check(1)").fetchall()
             self.rows.rewrite()
@@ -196,14 +197,14 @@ def _damage(file: Path) -> Iterator[None]:
 
 
 class MapKeeper:
-    """The map that counts, opened once and again only when it is another. One per repository."""
+    """The current map of a repository; opened again only when the file was replaced."""
 
     def __init__(self) -> None:
         self._open: IdMap | None = None
         self._known: tuple[int, ...] = ()
 
     def get(self, path: Path, git: pygit2.Repository) -> IdMap | None:
-        """The map that counts now; None if the history was never rewritten.
+        """The current map; None if the history was never rewritten.
 
         Raises:
             SideFileDamaged: it cannot be read.
@@ -222,7 +223,7 @@ class MapKeeper:
             except SideFileDamaged:
                 if _identity(file) == identity:
                     raise
-                # It was renamed since we looked.
+                # It was renamed meanwhile.
 
     def close(self) -> None:
         """Release the file."""
@@ -262,10 +263,10 @@ def _counts(path: Path, git: pygit2.Repository) -> bool:
 
 
 def settle(path: Path) -> None:
-    """Rename or remove a pending map, durably. Only for who holds the flock exclusively.
+    """Rename or remove a pending map, durably. The caller holds the flock exclusively.
 
-    `main` becomes durable first: whoever moved it may have been killed before that, and a power cut
-    would bring the old one back beside the new map.
+    `main` is made durable first: the process that moved it may have been killed before that, and a
+    power cut would bring the old `main` back beside the new map.
 
     Raises:
         SideFileDamaged: it cannot be read.
@@ -284,7 +285,7 @@ def settle(path: Path) -> None:
 
 
 def keep_before(path: Path, stamp: str) -> None:
-    """Keep the map as it is now for an undoing; durable when this returns.
+    """Keep a copy of the present map for an undo; durable when this returns.
 
     Raises:
         OSError: the file system refused.
@@ -293,7 +294,7 @@ def keep_before(path: Path, stamp: str) -> None:
 
 
 def drop_before(path: Path, stamps: Collection[str] = ()) -> None:
-    """Remove all maps of before but those of the rewrites with these stamps."""
+    """Remove the maps kept for an undo, except those of the rewrites with these stamps."""
     kept = {f"{BEFORE_PREFIX}{stamp}" for stamp in stamps}
     for name in os.listdir(path):
         if name.startswith(BEFORE_PREFIX) and name not in kept:
@@ -307,17 +308,18 @@ def _pieces(file: Path) -> Iterator[bytes]:
 
 
 def write_pending(path: Path, rewrite: Rewrite, *, before: str | None = None) -> None:
-    """Make the map as it is to be after `rewrite`, durable, beside the one that counts.
+    """Write the map that is to follow `rewrite` beside the current one; durable when this returns.
 
     Args:
-        before: go on from the map before the rewrite of this stamp; None: from the one that counts.
+        before: continue from the map kept before the rewrite of this stamp; None: from the current
+            one.
 
     Raises:
         SideFileDamaged: the map that there is cannot be read.
         OSError: the file system refused.
     """
     last = path / (FILE_NAME if before is None else f"{BEFORE_PREFIX}{before}")
-    # An empty one says that there was none.
+    # An empty file says that there was no map.
     there = last.exists() and (before is None or last.stat().st_size > 0)
     temporary = durable.temporary_name(path, "tmp_")
     try:
@@ -339,12 +341,12 @@ def write_pending(path: Path, rewrite: Rewrite, *, before: str | None = None) ->
 
 
 def _fill(db: sqlite3.Connection, base: IdMap | None, rewrite: Rewrite) -> None:
-    # The file has no reader yet, and is synced whole when it is complete.
+    # The file has no readers yet, and is synced as a whole at the end.
     db.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA temp_store=MEMORY;")
     id_map_rows.create(db)
     db.execute(_STEP)
     if base is not None:
-        # Row by row, each proven: what is damaged does not get a new checksum.
+        # Row by row, each verified: a damaged row must not get a new checksum.
         for table in ("commits", "binaries"):
             id_map_rows.put(db, table, base.every(table))
         forgotten = None if rewrite.forgotten is None else _packed(rewrite.forgotten)
@@ -367,7 +369,7 @@ def _fill(db: sqlite3.Connection, base: IdMap | None, rewrite: Rewrite) -> None:
         " FROM step WHERE commits.new = step.old"
     )
     id_map_rows.put(db, "commits", db.execute("SELECT old, new, removed_s FROM step"))
-    # What an earlier rewrite replaced may be what this one makes again.
+    # This rewrite may make a commit again that an earlier one replaced.
     db.execute("DELETE FROM commits WHERE old = new OR old IN (SELECT new FROM step)")
     id_map_rows.put(
         db,

@@ -1,12 +1,13 @@
-"""The rows of a map of ids: each proves itself, and that nothing stands between it and the next one.
+"""The rows of an id map: each proves itself, and that no row is missing before the next.
 
-Every table is sorted by its first column and begins with a row whose key is empty. A row's checksum is
-of the table's name, the row's values and the key of the row behind it. So both answers to a look-up are
-proven: "it is there" by the row's own checksum, "it is not there" by that of the row in front of the gap.
-Wherever a flipped bit leads SQLite, it is damage, and never another answer.
+Every table is sorted by its first column, and begins with a row whose key is empty. A row's
+checksum covers the table's name, the row's values and the key of the next row. So both answers to a
+look-up are proven: "it is there" by the row's own checksum, "it is not there" by that of the row
+before the gap. Wherever a flipped bit leads SQLite, it is found as damage, and never gives a wrong
+answer.
 
-Files of the first release have no checksums. They are told by their schema, whole, so that no flipped
-bit makes one kind of file look like the other.
+Files of the first release have no checksums. Their whole schema tells them apart, so that no
+flipped bit makes one kind of file look like the other.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Final
 
 Row = tuple[bytes | int | None, ...]
 
-#: The columns of each table, the key first, and how many bytes their values have; None: a number.
+#: The columns of each table, the key first, and the bytes of each value; None: a number.
 COLUMNS: Final[dict[str, dict[str, int | None]]] = {
     "rewrite": {"old_tip": 20, "new_tip": 20, "made_s": None},
     "commits": {"old": 20, "new": 20, "removed_s": None},
@@ -46,7 +47,7 @@ _SCHEMA: Final = (
         " sum BLOB NOT NULL) WITHOUT ROWID"
     ),
 )
-#: As SQLite keeps it in files of the first release, which have no checksums.
+#: The schema as SQLite stores it in files of the first release, which have no checksums.
 _FIRST_SCHEMA: Final = (
     "CREATE TABLE rewrite (old_tip BLOB NOT NULL, new_tip BLOB, made_s INTEGER NOT NULL)",
     (
@@ -74,14 +75,14 @@ _SEALED_AT_ONCE: Final = 1_000
 
 
 class BadRow(Exception):
-    """A row is not what was written, or not where it was written."""
+    """A row is damaged, or not in its place."""
 
 
 class Rows:
     """The tables of one file, open for reading."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
-        """Look at the schema.
+        """Check the schema.
 
         Raises:
             BadRow: it is another one.
@@ -95,7 +96,7 @@ class Rows:
         self.summed = schema == _SCHEMA
 
     def between(self, table: str, low: bytes, high: bytes, most: int = 1) -> list[Row]:
-        """The first rows whose key is not below `low` and not above `high`, proven; at most `most`.
+        """The first rows with keys from `low` to `high`, both included, verified; at most `most`.
 
         Raises:
             BadRow, sqlite3.Error, UnicodeDecodeError: the file is damaged where one has to look.
@@ -115,7 +116,7 @@ class Rows:
             raise BadRow(f"{table}: its first row is missing")
         chain += behind.fetchall()
         found: list[Row] = []
-        # One more than is wanted may be there: it proves the one in front of it.
+        # There may be one more row than wanted: it proves the row before it.
         for number, row in enumerate(chain[: most + 1]):
             after = chain[number + 1][0] if number + 1 < len(chain) else None
             found.append(_proven(table, row, after))
@@ -126,7 +127,7 @@ class Rows:
         return found[1:]
 
     def every(self, table: str) -> Iterator[Row]:
-        """All rows of a table that has look-ups, in the order of their keys, each proven.
+        """All rows of a table that has look-ups, in the order of their keys, each verified.
 
         Raises:
             BadRow, sqlite3.Error, UnicodeDecodeError: the file is damaged.
@@ -149,7 +150,7 @@ class Rows:
             yield proven
 
     def rewrite(self) -> Row:
-        """The one row that tells of the newest rewrite.
+        """The row of the newest rewrite.
 
         Raises:
             BadRow, sqlite3.Error, UnicodeDecodeError: the file is damaged.
@@ -165,7 +166,7 @@ class Rows:
 
 
 def create(db: sqlite3.Connection) -> None:
-    """Make the tables, with nothing in them that could be looked up."""
+    """Create the tables without any rows to look up."""
     for statement in _SCHEMA:
         db.execute(statement)
     for table, row in _FIRST_ROWS.items():
@@ -173,14 +174,14 @@ def create(db: sqlite3.Connection) -> None:
 
 
 def put(db: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None:
-    """Put rows into a table, also in the place of others; they have no checksum yet."""
+    """Put rows into a table, replacing those of the same key; they have no checksum yet."""
     marks = ", ".join("?" * len(COLUMNS[table]))
     into = f"INSERT OR REPLACE INTO {table} VALUES ({marks}, zeroblob({_SUM_BYTES}))"  # noqa: S608
     db.executemany(into, rows)
 
 
 def seal(db: sqlite3.Connection) -> None:
-    """Give every row its checksum; nothing may be changed afterwards."""
+    """Give every row its checksum; nothing may change afterwards."""
     for table, columns in COLUMNS.items():
         key = next(iter(columns))
         chosen = (
@@ -217,7 +218,7 @@ def _proven(table: str, row: Row, after: object) -> Row:
 
 
 def _checked(table: str, row: Row) -> Row:
-    """A row of a file without checksums, if its values are of their kinds."""
+    """A row of a file without checksums, if its values have the right types."""
     for value, size in zip(row, COLUMNS[table].values(), strict=True):
         if value is not None and (
             not isinstance(value, int)

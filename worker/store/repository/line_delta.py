@@ -20,14 +20,15 @@ from pygit2.enums import DiffOption
 
 from worker.store.repository.backup import decode_text
 
-#: Where `str.splitlines` breaks and `bytes.splitlines` does not: in ASCII, and beyond it.
+#: Line breaks of `str.splitlines` that `bytes.splitlines` does not know: in ASCII, and beyond it.
 _OTHER_ENDS: Final = (b"\v", b"\f", b"\x1c", b"\x1d", b"\x1e")
 _WIDE_ENDS: Final = (b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
 
-#: Short lines that are made once: as many as most pairs of exports have distinct lines.
+#: Short lines that are made once and reused: as many as most pairs of exports have distinct lines.
 _KEPT_NUMBERS: Final = 20_000
 
-#: Bytes of a text above which equal lines are one object, and of the pieces it is split in.
+#: Size of a text in bytes above which equal lines share one object, and of the pieces it is split
+#: into.
 _LARGE_BYTES: Final = 4 * 1024 * 1024
 _PIECE_BYTES: Final = 512 * 1024
 
@@ -49,7 +50,7 @@ def compute_line_delta(old_text: str, new_text: str) -> tuple[int, int]:
 
 
 def count_changed_lines(old: bytes, new: bytes) -> tuple[int, int]:
-    """`compute_line_delta` of the texts that two exports hold, without decoding what needs none.
+    """`compute_line_delta` of two exports' texts, decoding only what needs it.
 
     Returns:
         `(added, removed)`.
@@ -61,7 +62,7 @@ def count_changed_lines(old: bytes, new: bytes) -> tuple[int, int]:
 
 
 def _lines_of(data: bytes, known: dict[bytes, bytes]) -> list[bytes]:
-    """The lines of the text that an export holds; bytes that are no UTF-8 stay.
+    """The lines of an export's text; bytes that are not UTF-8 stay.
 
     Args:
         known: lines of large texts, each once: an object for each line would take twice the bytes
@@ -76,7 +77,7 @@ def _lines_of(data: bytes, known: dict[bytes, bytes]) -> list[bytes]:
     found: list[bytes] = []
     start = 0
     while start < len(data):
-        # Cut behind a line feed, so that none of CR LF is parted from the other.
+        # Cut after a line feed, so that no CR LF is split.
         end = data.find(b"\n", start + _PIECE_BYTES) + 1 or len(data)
         found += [known.setdefault(line, line) for line in data[start:end].splitlines()]
         start = end
@@ -91,9 +92,9 @@ def _count(old: list[_Line], new: list[_Line]) -> tuple[int, int]:
 
 
 def _count_distinct(old: list[_Line], new: list[_Line]) -> tuple[int, int] | None:
-    """The counts, if only lines that the other text has not were added and removed."""
+    """The counts, if only lines that the other text does not have were added and removed."""
     if len(old) == len(new):
-        # The usual edit replaces lines: where both are equal they need no look-up.
+        # Edits usually replace lines: where both texts are equal, no look-up is needed.
         same = list(map(eq, old, new))
         differ = list(map(not_, same))
         equal = list(compress(old, same))
@@ -113,7 +114,7 @@ def _count_distinct(old: list[_Line], new: list[_Line]) -> tuple[int, int] | Non
 
 
 def _rare(equal: list[_Line], distinct: int, length: int) -> bool:
-    """Whether no line stands so often that git may set it aside though both texts have it.
+    """Whether every line is rare enough that git sets none aside that both texts have.
 
     The bound is `xdl_bogosqrt` of the number of lines, in git's xdiff/xprepare.c.
 
@@ -121,15 +122,15 @@ def _rare(equal: list[_Line], distinct: int, length: int) -> bool:
         equal: the lines that both texts have; `distinct`: how many different ones.
     """
     bound = min(1 << (length.bit_length() + 1) // 2, 1024)
-    # All repeats may be of one line. They are counted only if that would be too often.
+    # All repeats may be of one line. Count them only if that would be too often.
     return len(equal) - distinct + 1 < bound or max(Counter(equal).values()) < bound
 
 
 def _count_by_git(old: list[_Line], new: list[_Line]) -> tuple[int, int]:
     """The counts of libgit2's diff.
 
-    Only which lines are equal matters to it, so each distinct line is given as a short number:
-    libgit2 hashes whole texts before it compares them.
+    libgit2 only needs to know which lines are equal, so each distinct line is replaced by a short
+    number: libgit2 hashes whole texts before it compares them.
     """
     numbers: dict[_Line, bytes] = dict.fromkeys(chain(old, new), b"")
     numbers = dict(zip(numbers, _numbers(len(numbers)), strict=True))
@@ -147,7 +148,7 @@ def _first_numbers() -> list[bytes]:
 
 
 def _numbers(count: int) -> list[bytes]:
-    """As many different short lines."""
+    """This many different short lines."""
     if count <= _KEPT_NUMBERS:
         return _first_numbers()[:count]
     return [b"%x\n" % number for number in range(count)]

@@ -43,7 +43,7 @@ class Pair:
 
 @tells_damage
 def find_commit(repository: TenantRepository, commit_sha: str) -> pygit2.Commit:
-    """The commit with that full or abbreviated id.
+    """The commit with this full or abbreviated id.
 
     Raises:
         InvalidId: not 4 to 40 hexadecimal digits.
@@ -55,7 +55,7 @@ def find_commit(repository: TenantRepository, commit_sha: str) -> pygit2.Commit:
     fates = [] if ids is None else ids.fates(wanted)
     if not fates:
         return _existing(repository, wanted)
-    # Old ids and those that commits have now may begin alike.
+    # Old ids and present ids may begin alike.
     targets: set[bytes | None] = {fate.new for fate in fates}
     if len(wanted) < _ID_DIGITS:
         other = _existing_or_none(repository, wanted)
@@ -70,7 +70,7 @@ def find_commit(repository: TenantRepository, commit_sha: str) -> pygit2.Commit:
 
 
 def removed_text(removed_s: int | None) -> str:
-    """What an error says of something that retention removed."""
+    """What an error says about something that retention removed."""
     date = dt.datetime.fromtimestamp(removed_s or 0, dt.UTC).strftime("%Y-%m-%d")
     return f"removed by retention on {date}"
 
@@ -98,7 +98,7 @@ def _existing(repository: TenantRepository, wanted: str) -> pygit2.Commit:
 def read_file(
     repository: TenantRepository, commit_sha: str, device_id: str, filename: str
 ) -> bytes:
-    """One file of a device as it was in a commit, byte for byte.
+    """A file of a device as it was in a commit, byte for byte.
 
     Raises:
         InvalidId: an argument is not of its kind.
@@ -131,7 +131,7 @@ def _binary_removed_s(
 
 @tells_damage
 def read_pair(repository: TenantRepository, commit: pygit2.Commit, device_id: str) -> Pair:
-    """Both files of a device as they were in a commit; of an unknown device neither is there."""
+    """Both files of a device as they were in a commit; both None if the device is not in it."""
     tree_id = _device_tree_id(commit, device_id)
     return Pair(*(_file_in(repository, tree_id, name) for name in (EXPORT_NAME, BINARY_NAME)))
 
@@ -173,8 +173,8 @@ def walk_versions(
 ) -> Iterator[Version]:
     """The commits that changed a device's subtree, newest first, as `git log -- DEVICE` lists them.
 
-    That is git's default simplification: a merge that took the device from one of its parents
-    whole is not listed, and only that parent is followed. Costs the tenant's whole history.
+    That is git's default simplification: a merge whose device is the same as in one of its parents
+    is not listed, and only that parent is followed. Reads the tenant's whole history.
 
     Args:
         tip: where to begin; None: at the newest commit.
@@ -189,7 +189,7 @@ def _walk(repository: TenantRepository, device: str, tip: pygit2.Oid | None) -> 
         return
     seen = {tip}
     first = _commit(repository, tip)
-    # Newest committer date first; among equal ones the first found, as git does.
+    # Newest committer date first; if equal, the first found, as git does.
     heap = [(-first.commit_time, 0, first)]
     found = 0
     while heap:
@@ -209,7 +209,7 @@ def _walk(repository: TenantRepository, device: str, tip: pygit2.Oid | None) -> 
 
 
 def version_of(commit: pygit2.Commit) -> Version:
-    """What a commit says about itself."""
+    """The version that a commit describes."""
     raw = commit.read_raw()
     backup_id = id_in_header(raw, BACKUP_ID_HEADER)
     return Version(
@@ -250,7 +250,7 @@ def _commit(repository: TenantRepository, commit_id: pygit2.Oid) -> pygit2.Commi
 
 
 def _entry(commit: pygit2.Commit, device_id: str) -> tuple[pygit2.Oid, int] | None:
-    """What stands under the device's name in a commit: its id and mode; None if nothing is."""
+    """The id and mode under the device's name in a commit; None if there is no such entry."""
     try:
         entry = commit.tree[device_id]
     except KeyError:

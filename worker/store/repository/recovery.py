@@ -1,6 +1,6 @@
-"""Repairs what dead writers left, when a repository is opened for writing.
+"""Cleans up what dead writers left, when a repository is opened for writing.
 
-A writer that was killed, or a machine that lost power, leaves at most:
+A killed writer, or a power cut, leaves at most:
 
     objects/pack/.tmp_pack_confkeep_*  a pack that was not finished
     objects/pack/.tmp_idx_confkeep_*   its idx
@@ -10,19 +10,19 @@ A writer that was killed, or a machine that lost power, leaves at most:
     tmp_confkeep_*                     ended while it replaced HEAD, or made another file whole
     confkeep.rewritten-pending         a map of ids; `main` tells whether it counts (`id_map`)
 
-A repack that was killed leaves its note `confkeep.repacking`, and beside it what git left since:
+A killed repack leaves its note `confkeep.repacking`, and files that git wrote since:
 
     objects/pack/tmp_*, .tmp-*         packs and idx files that git did not finish
     objects/**/*.lock, tmp_graph_*     of the multi-pack-index and the commit-graph
     objects/pack/pack-*                those that the note names, if their objects are in other packs
 
-A git that was started by hand or by cron, and died, leaves locks of the same names and others
-(`lock_files` knows them, and which have no owner any more).
+A git that somebody or cron started, and that died, leaves locks of these and other names
+(`lock_files` tells which have a dead owner).
 
-None of these is reachable from `main` or, but for the last of the first list, needed: removing them
-loses nothing. Keeps of people and of `git receive-pack` stay. A complete pack that `main`
-does not reach yet is left alone: a retry of the same backups does not need it, our repacks carry
-it along, and git's own destroy it.
+None of these is reachable from `main` or needed, except for `confkeep.rewritten-pending`: removing
+them loses nothing. Keeps of people and of `git receive-pack` stay. A complete pack that `main` does
+not reach yet is left alone: a retry of the same backups does not need it, our repacks keep its
+objects, and git's own deletes it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from confkeep.errors import RepositoryDamaged
 from worker.store.git import durable, flock, keep, lock_files, pack_set
 from worker.store.repository import id_map
 
-#: How the temporary names of packs and idx files begin. `git prune` removes what begins with `tmp_`.
+#: Prefixes of the temporary names of packs and idx files. Not `tmp_`, which `git prune` removes.
 PACK_PREFIX: Final = ".tmp_pack_"
 IDX_PREFIX: Final = ".tmp_idx_"
 _UNFINISHED: Final = tuple(
@@ -45,10 +45,10 @@ _UNFINISHED: Final = tuple(
 )
 _FILE_PREFIX: Final = f"tmp_{durable.TEMPORARY_MARK}"
 
-#: Says that a repack runs, or was killed; holds a line for each pack that it is about to remove.
+#: Exists while a repack runs, or after it was killed; has a line for each pack to be removed.
 REPACKING_NAME: Final = "confkeep.repacking"
 
-#: What git may leave, as patterns below `objects`.
+#: What a killed git may leave, as patterns below `objects`.
 _GIT_LEAVES: Final = (
     "pack/tmp_*",
     "pack/.tmp-*",
@@ -57,7 +57,7 @@ _GIT_LEAVES: Final = (
     "info/commit-graphs/*.lock",
     "info/commit-graphs/tmp_graph_*",
 )
-#: All that belongs to a pack; the idx goes first, since readers find a pack by its idx.
+#: All files of a pack; the idx goes first, since readers find a pack by its idx.
 _PACK_KINDS: Final = ("idx", "pack", "rev", "bitmap", "mtimes")
 _PACK_NAME = re.compile(r"pack-[0-9a-f]{40}")
 
@@ -66,7 +66,7 @@ def recover(path: Path) -> bool:
     """Remove what dead writers left, if no writer lives.
 
     Returns:
-        Whether it was looked for; False: another process writes at this moment.
+        Whether it could look for them; False if another process is writing.
 
     Raises:
         OSError: the file system refused.
@@ -86,11 +86,11 @@ def recover(path: Path) -> bool:
 
 
 def leftovers(path: Path) -> list[Path]:
-    """The files that dead writers left, in the order in which they may be removed.
+    """The files that dead writers left, in the order in which to remove them.
 
-    Only meaningful while no writer lives: a live one's files look the same.
+    Only meaningful while no writer lives: a living writer's files look the same.
     """
-    # Locks go first: a temporary file of ours is what tells that a lock is ours.
+    # Locks go first: our temporary files tell which locks are ours.
     found = lock_files.ownerless(path)
     found += [path / name for name in os.listdir(path) if name.startswith(_FILE_PREFIX)]
     folder = path / "objects" / "pack"
@@ -101,10 +101,10 @@ def leftovers(path: Path) -> list[Path]:
 
 
 def repack_leftovers(path: Path) -> list[Path]:
-    """What a repack that was killed left, in the order in which it may be removed.
+    """What a killed repack left, in the order in which to remove it.
 
-    Only meaningful while no maintenance lives. What git leaves is told from others' by its age: it
-    is not older than the repack's note.
+    Only meaningful while no maintenance lives. Git's leftovers are told from other files by their
+    age: they are not older than the repack's note.
     """
     note = path / REPACKING_NAME
     try:
@@ -113,7 +113,7 @@ def repack_leftovers(path: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     objects = path / "objects"
-    # Beside a git of somebody else's nobody can tell whose they are.
+    # If somebody else's git runs, we cannot tell whose they are.
     patterns = () if lock_files.is_used_by_git(path) else _GIT_LEAVES
     found = [
         file
@@ -128,16 +128,16 @@ def repack_leftovers(path: Path) -> list[Path]:
 
 
 def _to_remove(folder: Path, names: list[str]) -> list[str]:
-    """Those of the packs that a note names whose removal began, or whose objects are elsewhere still.
+    """The packs in a note whose removal began, or whose objects still are in other packs.
 
-    A `git repack -a -d` of somebody's may have made a pack of the same bytes, and so of the same name,
-    since, and removed the packs that made the first one superfluous.
+    Somebody's `git repack -a -d` may have made a pack of the same bytes, and so of the same name,
+    since, and removed the packs that made the noted one superfluous.
     """
     begun = [name for name in names if not (folder / f"{name}.idx").exists()]
     try:
         return begun + pack_set.superfluous(folder, names)
     except RepositoryDamaged:
-        # Of an idx that makes no sense nobody can say what is elsewhere.
+        # For a damaged idx, nobody can say what is elsewhere.
         return begun
 
 
@@ -151,13 +151,13 @@ def remove_repack_leftovers(path: Path) -> None:
     for leftover in found[:-1]:
         durable.remove(leftover)
     if found:
-        # The note goes when nothing can come back that it tells of.
+        # Remove the note only when nothing that it names can come back.
         durable.sync_directory(path / "objects" / "pack")
         durable.remove(found[-1])
 
 
 def remove_pack(folder: Path, name: str) -> None:
-    """Remove a pack whose objects are elsewhere, with all that belongs to it."""
+    """Remove all files of a pack whose objects are in other packs."""
     for kind in _PACK_KINDS:
         durable.remove(folder / f"{name}.{kind}")
 

@@ -39,7 +39,7 @@ _Answer = TypeVar("_Answer")
 
 DEFAULT_AUTHOR: Final = Signature("The Other Dude", "backup@tod.local")
 
-#: Seconds after which a repository that was not given its name has no creator any more.
+#: Seconds after which the creator of a repository that still has no name is taken to be dead.
 _ABANDONED_S: Final = 3600.0
 
 _OF_DAMAGE: Final = (
@@ -65,7 +65,7 @@ class TenantRepository:
     path: Path
     git: pygit2.Repository
     author: Signature = DEFAULT_AUTHOR
-    #: The map of ids that were rewritten.
+    #: The map of rewritten ids.
     ids: MapKeeper = field(default_factory=MapKeeper, repr=False, compare=False)
 
     def tip(self) -> pygit2.Oid | None:
@@ -98,10 +98,10 @@ class TenantRepository:
 
 @contextmanager
 def damage(path: Path) -> Iterator[None]:
-    """Turn what reading a damaged repository raises into `RepositoryDamaged`, or its `NotOwner`.
+    """Turn errors of reading a damaged repository into `RepositoryDamaged`, or its `NotOwner`.
 
-    libgit2 tells of a missing object by `KeyError` and of a name that is none by `ValueError`; what
-    a damaged object says ends in whatever its reader did not expect.
+    libgit2 raises `KeyError` for a missing object and `ValueError` for an invalid name; a damaged
+    object may raise whatever its reader did not expect.
     """
     try:
         yield
@@ -121,7 +121,7 @@ def damage(path: Path) -> Iterator[None]:
 def tells_damage(
     function: Callable[Concatenate[TenantRepository, _Arguments], _Answer],
 ) -> Callable[Concatenate[TenantRepository, _Arguments], _Answer]:
-    """For functions that read a repository: `damage` around the whole call."""
+    """For functions that read a repository: applies `damage` to the whole call."""
 
     @functools.wraps(function)
     def wrapper(
@@ -143,7 +143,7 @@ def repository_path(store: Path, tenant_id: str) -> Path:
 
 
 def require_store(store: Path) -> None:
-    """For who reads: a store that is not there is no empty one.
+    """For readers: a missing store is an error, not an empty store.
 
     Raises:
         StoreMissing: there is no such folder.
@@ -159,7 +159,7 @@ def require_store(store: Path) -> None:
 
 
 def tenants_of(store: Path) -> list[str]:
-    """The ids of all tenants that have a repository, sorted; none where the store is not there yet.
+    """The ids of all tenants that have a repository, sorted; empty if there is no store yet.
 
     Raises:
         NotOwner: the store is another user's, who lets nobody in.
@@ -188,7 +188,7 @@ def open_repository(path: Path, author: Signature = DEFAULT_AUTHOR) -> TenantRep
         if not path.is_dir():
             require_store(path.parent)
             raise NotInStore(f"no repository {path.name}")
-        # libgit2 would not tell that they may not be read.
+        # libgit2 would not report that they may not be read.
         with suppress(FileNotFoundError, NotADirectoryError):
             (path / "HEAD").read_bytes()
             os.listdir(path / "objects" / "pack")
@@ -229,13 +229,13 @@ def create_repository(path: Path, author: Signature = DEFAULT_AUTHOR) -> TenantR
 
 
 def _init(path: Path) -> None:
-    """Create the repository aside, make all of it durable, and give it its name.
+    """Create the repository under a temporary name, make it durable, then give it its name.
 
     libgit2 syncs nothing at init, and two processes that init the same folder write into each
-    other's files. The name is given once: who comes second drops what it made.
+    other's files. The name is given only once; the second process drops what it made.
     """
     if path.exists() and os.listdir(path):
-        # What another program began and did not end; init completes it and overwrites nothing.
+        # Another program began it and did not end; init completes it and overwrites nothing.
         _init_git(path)
     else:
         modes.make_folders(path.parent)
@@ -262,9 +262,9 @@ def _init(path: Path) -> None:
 def sync_repository(path: Path) -> None:
     """Make all files of a repository, and the repository itself, durable.
 
-    Before the first commit too: whoever created the repository may have been killed before this.
-    Maintenance may run meanwhile and remove its note, its temporary files and packs that are
-    elsewhere. A first commit needs none of them; of what is there it needs HEAD and the folders.
+    Needed before the first commit too: the repository's creator may have been killed before this.
+    Maintenance may run meanwhile, and remove its note, its temporary files and packs whose objects
+    are in others. A first commit needs none of these, only HEAD and the folders.
 
     Raises:
         OSError: the file system refused, or there is no HEAD.
@@ -282,18 +282,18 @@ def _init_git(path: Path) -> None:
 
 
 def _drop_abandoned(store: Path, prefix: str) -> None:
-    """Remove what creators that were killed left an hour ago or earlier."""
+    """Remove what killed creators left an hour ago or earlier."""
     for name in os.listdir(store):
         if not name.startswith(prefix):
             continue
-        # A living creator may name its repository at this moment.
+        # A living creator may be renaming its repository.
         with suppress(FileNotFoundError):
             if (store / name).stat().st_mtime < time.time() - _ABANDONED_S:
                 shutil.rmtree(store / name, ignore_errors=True)
 
 
 def _adopt(repository: TenantRepository) -> None:
-    """Let `main` go on where a store that used another branch stopped."""
+    """Create `main` where a store that used another branch stopped."""
     if refs.read_main(repository.path) is not None:
         return
     tip = repository.tip()

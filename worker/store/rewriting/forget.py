@@ -1,6 +1,6 @@
 """Erases a device or a tenant from the store, and proves it.
 
-`docs/retention.md`, Erasure, explains the steps. All of them may be done again after a crash.
+`docs/retention.md`, Erasure, explains the steps. After a crash, all of them can be repeated.
 """
 
 from __future__ import annotations
@@ -39,29 +39,29 @@ from worker.store.rewriting import prune
 from worker.store.rewriting.rewrite import BEFORE_REFS, HistoryWriter, before_refs, replace_history
 from worker.store.rewriting.rewrite_erasure import Eraser, Erasure
 
-#: Files of git's that name commits that were once fetched or reset to.
+#: Files in which git names commits that were once fetched or reset to.
 _TRACES: Final = ("logs", "ORIG_HEAD", "FETCH_HEAD")
-#: Kill the git that proves after so many seconds.
+#: Seconds after which the git that proves an erasure is killed.
 _PROOF_S: Final = 6 * 3600.0
-#: Stands for a commit that there is not.
+#: The id that stands for "no commit".
 _NO_COMMIT: Final = "0" * 40
 
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What the history held of a device."""
+    """What the history held of an erased device."""
 
     commits: int
     backup_ids: list[str]
 
 
 def forget_device(path: Path, device_id: str, *, now_s: int) -> Forgotten:
-    """Erase a device from a repository: its commits, files, and it in all trees; then prove it.
+    """Erase a device's commits, files and tree entries from a repository; then prove it.
 
-    Histories of any shape, and of every branch. An annotated tag, which cannot be made anew, is
-    left; what it reaches is then found by the proof.
+    Works on every branch, and on histories with merges. An annotated tag cannot be rewritten, so it
+    is left; the proof then finds what it reaches.
 
-    The caller holds the tenant lock, and the flock in no form.
+    The caller holds the tenant lock, but not the flock.
 
     Raises:
         NotInStore: there is no such repository.
@@ -86,7 +86,7 @@ def forget_device(path: Path, device_id: str, *, now_s: int) -> Forgotten:
                 forgotten = _rewrite(repository, device, now_s)
                 _drop_traces(repository)
                 prune.prune(path, held)
-                # Open it again: libgit2 keeps packs that the prune removed.
+                # Open the repository again: libgit2 still has packs open that the prune removed.
                 with open_index(open_repository(path)) as index:
                     index.catch_up(refs.read_main(path), anew=True)
                 found = traces_of_device(path, device, held)
@@ -124,7 +124,7 @@ def _rewrite(repository: TenantRepository, device: str, now_s: int) -> Forgotten
 
 
 def _other_branches(git: pygit2.Repository) -> dict[str, str]:
-    """The refs beside `main` that other programs made, and the commits that they name."""
+    """The refs other than `main` that other programs made, and the commits that they name."""
     found = {}
     for name in git.references:
         target = git.references[name].target
@@ -139,7 +139,7 @@ def _other_branches(git: pygit2.Repository) -> dict[str, str]:
 
 
 def _forget_in_map(path: Path, device: str, tip: str | None, now_s: int) -> None:
-    """Take the device out of the map when the history need not change."""
+    """Take the device out of the id map when the history has nothing of it."""
     if not (path / id_map.FILE_NAME).exists():
         return
     step = Rewrite(_NO_COMMIT, tip, now_s, commits=(), removed=(), binaries=(), forgotten=device)
@@ -163,10 +163,10 @@ def _drop_traces(repository: TenantRepository) -> None:
 
 
 def traces_of_device(path: Path, device_id: str, held: int | None = None) -> list[str]:
-    """What there is of a device in a repository; `[]` proves that there is nothing.
+    """What a repository still holds of a device; an empty list proves that there is nothing.
 
-    Reads every object. A file that only the device had is proven to be gone by there being no
-    object that refs do not reach, and no commit or tree that leads to the device.
+    Reads every object. A file that only the device had is proven to be gone when refs reach every
+    object, and no commit or tree leads to the device.
 
     Args:
         held: as `flock.alone` gives it; None if nobody holds it.
@@ -229,7 +229,7 @@ def _index_names(file: Path, device_id: str) -> bool:
         with contextlib.closing(IndexFile(file)) as index, index.reading():
             return index.knows(pack_uuid(device_id))
     except Unusable:
-        # Nobody can tell what it holds. It is derived, so remove it.
+        # It cannot be read, so it might hold the device. It is derived from git, so remove it.
         delete_file(file)
         return False
 
@@ -237,7 +237,7 @@ def _index_names(file: Path, device_id: str) -> bool:
 def forget_tenant(path: Path) -> bool:
     """Erase a tenant's repository whole; durable when this returns.
 
-    Its name goes first, in one step; what a killed call left is deleted too.
+    The repository is renamed first, in one step; what a killed call left is deleted too.
 
     Args:
         path: where the repository is or was.

@@ -21,7 +21,7 @@ from worker.store.repository.tenant_repository import TenantRepository
 _EXPORT: Final = EXPORT_NAME.encode()
 _BINARY: Final = BINARY_NAME.encode()
 
-#: An entry of a root tree that a commit changed: its name, and mode and id; None: removed.
+#: A root tree's entry that a commit changed: its name, and its new mode and id (None: removed).
 Change = tuple[bytes, bytes | None]
 
 
@@ -38,12 +38,12 @@ class Folder:
 class Scanned:
     """One commit of the history."""
 
-    #: 20 bytes, as all ids here.
+    #: 20 bytes, like all ids in this module.
     id: bytes
     committed_s: int
-    #: The device's name of 36 bytes; None if the commit is no capture.
+    #: The device's id as 36 bytes of text; None if the commit is no capture.
     device: bytes | None
-    #: The device's folder in this commit; None like `device`.
+    #: The device's folder in this commit; None if the commit is no capture.
     folder: Folder | None = None
     backup_id: str | None = None
     #: As in `retention_rules.Capture`.
@@ -57,7 +57,7 @@ class Scanned:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The commits above the newest merge, or all where there is none."""
+    """The commits above the newest merge, or all commits if there is no merge."""
 
     #: The ids, oldest first, 20 bytes each.
     ids: bytes
@@ -84,9 +84,10 @@ def chain_of(repository: TenantRepository, tip: str) -> Chain:
 
 
 class Scan:
-    """What each commit of a chain did. Costs one root tree a commit and each changed folder once.
+    """Iterates over a chain and tells what each commit did.
 
-    Whether the configuration changed is told by the bytes of both exports, unless they are the same.
+    Reads one root tree per commit, and each changed folder once. Compares the bytes of two exports
+    to tell whether the configuration changed, unless they have the same id.
     """
 
     def __init__(self, repository: TenantRepository, chain: Chain) -> None:
@@ -147,7 +148,7 @@ class Scan:
 
     @staticmethod
     def _captured(own: str | None, changes: list[Change]) -> bytes | None:
-        """The one device that a commit captured."""
+        """The device that a commit captured; None if the commit is no capture of one device."""
         names = {name for name, _entry in changes}
         if own is not None and names <= {own.encode()}:
             return own.encode()
@@ -196,5 +197,5 @@ def parse_folder(name: str, id_: bytes, data: bytes) -> list[pack.TreeEntry]:
 
 
 def without_binary(name: str, id_: bytes, data: bytes) -> bytes:
-    """A device's folder less its binary."""
+    """A device's folder without its binary."""
     return pack.encode_tree(e for e in parse_folder(name, id_, data) if e.name != _BINARY)

@@ -1,12 +1,12 @@
-"""Removes what no ref of a repository reaches, by git's own program.
+"""Removes the objects of a repository that no ref reaches, with git.
 
-Only for who holds `flock.alone`: then no writer lives whose pack is durable and not yet referred
-to, and no repack of ours runs that takes the new pack for one to be removed; git's own is kept from
-it by a keep. `git repack -a -d` would do it all, but removes the old packs without having synced the
+Only for callers that hold `flock.alone`. It ensures that no writer has a durable pack that no ref
+reaches yet, and that no repack of ours removes the new pack. A keep protects the new pack from
+git's own repack. `git repack -a -d` is no alternative: it removes the old packs before it syncs the
 folder that names the new one.
 
-Whoever is about to leave objects without a ref notes it first (`mark_due`). The note goes with the
-next prune; so what is killed in between leaves nothing for ever.
+Code that is about to leave objects without a ref calls `mark_due` first. The next prune removes the
+mark, so a killed process leaves nothing for good.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from worker.store.repository import id_map, recovery
 from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.rewriting.rewrite import BEFORE_REFS, TIME_FORMAT, before_refs, stamp_of
 
-#: An empty file: there may be objects that no ref reaches.
+#: An empty file. If it exists, there may be objects that no ref reaches.
 DUE_NAME: Final = "confkeep.prune-due"
 
-#: Seconds after which git is killed: as for a repack, all of a repository may be written anew.
+#: Seconds after which git is killed. Like a repack, it may have to rewrite the whole repository.
 _TIMEOUT_S: Final = 6 * 3600.0
 
-#: What only makes reading faster, and may name objects that go.
+#: Files that only make reading faster, and may name objects that are removed.
 _HELPERS: Final = (
     "objects/pack/multi-pack-index*",
     "objects/info/commit-graph",
@@ -42,7 +42,7 @@ _STAMP = re.compile(re.escape(BEFORE_REFS) + r"(\d{8}T\d{6}Z)(?:-\d+)?")
 
 
 def is_due(path: Path) -> bool:
-    """Whether something that was killed, or failed, may have left objects that no ref reaches."""
+    """Whether a killed or failed process may have left objects that no ref reaches."""
     return (path / DUE_NAME).exists()
 
 
@@ -57,18 +57,18 @@ def mark_due(path: Path) -> None:
 
 
 def unmark_due(path: Path) -> None:
-    """Take the note back. If a power cut brings it back, one prune too many runs."""
+    """Remove the mark of `mark_due`. If a power cut brings it back, one needless prune runs."""
     durable.remove(path / DUE_NAME)
 
 
 def prune_expired(repository: TenantRepository, held: int, *, oldest_s: int) -> int:
-    """Drop the histories that a rewrite before `oldest_s` (seconds since 1970) replaced.
+    """Drop the histories that rewrites before `oldest_s` (seconds since 1970) replaced.
 
     Args:
         held: as `flock.alone` gives it.
 
     Returns:
-        How many; where there is none, and no prune is due, nothing is done.
+        How many histories were dropped. If none was and no prune is due, nothing changes.
 
     Raises:
         GitUnavailable, MaintenanceFailed: git is not there, or failed; the next call prunes.
@@ -97,7 +97,7 @@ def _made_s(name: str) -> float | None:
 
 
 def prune(path: Path, held: int, *, timeout_s: float = _TIMEOUT_S) -> None:
-    """Let the objects be those that refs reach, in one pack; durable when this returns.
+    """Keep only the objects that refs reach, in one pack; durable when this returns.
 
     Args:
         held: as `flock.alone` gives it.
@@ -108,10 +108,10 @@ def prune(path: Path, held: int, *, timeout_s: float = _TIMEOUT_S) -> None:
             removed.
         OSError: the file system refused; what refs reach is there.
     """
-    # Before any pack of ours has a name that the note of a repack that was killed might hold.
+    # Do this before the new pack gets a name: a killed repack's note might list the same name.
     recovery.remove_repack_leftovers(path)
     folder = path / "objects" / "pack"
-    # Of a git that died, or failed for want of space; nobody's, since nobody else is alive.
+    # Left by a git that died or ran out of space. With `flock.alone`, no other process uses them.
     for pattern in ("tmp_*", ".tmp_*"):
         for unfinished in folder.glob(pattern):
             durable.remove(unfinished)
@@ -131,22 +131,24 @@ def _keep_reachable(path: Path, git: Git, keeps: ExitStack) -> None:
         pack, idx = (written.with_name(f"{written.name}.{kind}") for kind in ("pack", "idx"))
         for file in (pack, idx):
             durable.sync_file(file)
-        # A `git repack` of somebody's may be about to remove the packs that there are now. With a
-        # name that it found it would remove this one too, while we remove the one that it makes.
+        # A `git repack` of somebody else may be about to remove the packs that it listed. If the
+        # new pack had the name of one of them, that repack would remove it while we remove the
+        # repack's new pack.
         kept = keep.new_name()
         keep.name_pack(folder, kept, pack, idx, keeps)
     if (path / refs.PACKED_NAME).exists():
-        # Of a git that was killed here; with it there, git refuses.
+        # Left by a git that was killed here; git refuses to run while it exists.
         durable.remove(path / f"{refs.PACKED_NAME}.new")
-        # What a loose ref overrides there may name what goes. The loose ones stay, and count.
+        # A packed ref that a loose one overrides may name a commit that is removed, so write the
+        # file anew. The loose refs stay, and take precedence.
         git.run("pack-refs", "--all", "--no-prune")
         durable.sync_file(path / refs.PACKED_NAME)
         durable.sync_directory(path)
     for pattern in _HELPERS:
         for file in path.glob(pattern):
             durable.remove(file)
-    # Before any other pack goes, the new one's name has to stay, and the helpers have to stay away:
-    # after a power cut they would name packs and commits that are not there.
+    # Before any other pack is removed, make the new pack's name and the removal of the helpers
+    # durable: after a power cut, helpers would name packs and commits that are gone.
     for named in ("pack", "info", "info/commit-graphs"):
         if (path / "objects" / named).is_dir():
             durable.sync_directory(path / "objects" / named)
@@ -166,7 +168,7 @@ def _keep_reachable(path: Path, git: Git, keeps: ExitStack) -> None:
 
 
 def reachable_ids(path: Path, held: int | None, *, timeout_s: float = _TIMEOUT_S) -> set[bytes]:
-    """The ids of all objects that refs reach, as git tells.
+    """The ids of all objects that refs reach, according to git.
 
     Args:
         held: as `flock.alone` gives it; None if nobody holds it.

@@ -27,40 +27,40 @@ from worker.store.rewriting.rewrite_selection import Selection, write_selection
 
 @dataclass(frozen=True, slots=True)
 class DevicePlan:
-    """What would go of one device."""
+    """What retention would remove of one device."""
 
     device_id: str
     captures: int
     captures_removed: int
     binaries: int
-    #: Not counting binaries of captures that go.
+    #: Does not count the binaries of captures that go.
     binaries_removed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would go of one repository."""
+    """What retention would remove of one repository."""
 
-    #: The commit that it was made for; None if there is none.
+    #: The tip of `main` for which the plan was made; None if the repository is empty.
     tip: str | None
     devices: list[DevicePlan]
-    #: Bytes on disk of the commits and files that would go, as they are packed now.
+    #: Bytes that the commits and files that would go now take on disk, packed.
     freed_bytes: int
     selection: Selection
 
     @property
     def captures_removed(self) -> int:
-        """Captures of all devices that would go."""
+        """How many captures would go, over all devices."""
         return sum(device.captures_removed for device in self.devices)
 
     @property
     def binaries_removed(self) -> int:
-        """Binaries that would go and leave their captures."""
+        """How many binaries would go while their captures stay, over all devices."""
         return sum(device.binaries_removed for device in self.devices)
 
     @property
     def merge(self) -> str | None:
-        """The newest merge; it stays, and all below it. None if there is none."""
+        """The newest merge; it and all commits below it stay. None if there is no merge."""
         return self.selection.base
 
     def __bool__(self) -> bool:
@@ -69,17 +69,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What was done."""
+    """What a run of retention did."""
 
     plan: Plan
     #: The new tip; None if nothing was rewritten.
     tip: str | None
-    #: Histories from before earlier rewrites that went.
+    #: How many histories that earlier rewrites had replaced were dropped.
     pruned: int
 
 
 def plan_retention(repository: TenantRepository, policy: Policy, now_s: int) -> Plan:
-    """What the rules would remove now; changes nothing. Costs the whole history.
+    """Plan what the rules would remove now; changes nothing. Reads the whole history.
 
     The rules look at the commits above the newest merge; what is below it stays as it is.
 
@@ -146,7 +146,7 @@ def _freed_bytes(path: Path, selection: Selection) -> int:
 
 
 def packed_bytes(path: Path, ids: set[bytes]) -> int:
-    """Bytes that these objects take on disk, each copy counted."""
+    """Bytes that these objects take on disk; copies in several packs all count."""
     total = 0
     for idx_path in (path / "objects" / "pack").glob("pack-*.idx") if ids else ():
         try:
@@ -172,9 +172,9 @@ def packed_bytes(path: Path, ids: set[bytes]) -> int:
 def apply_retention(
     repository: TenantRepository, policy: Policy, *, now_s: int, grace_s: int
 ) -> Applied:
-    """Remove what the rules do not keep, and prune what was removed longer ago than `grace_s`.
+    """Remove what the rules do not keep; drop histories replaced over `grace_s` seconds ago.
 
-    The caller holds the tenant lock, and the flock in no form.
+    The caller holds the tenant lock, but not the flock.
 
     Raises:
         RepositoryBusy: another process writes; nothing was changed.
@@ -201,7 +201,7 @@ def apply_retention(
                     if not due:
                         prune.unmark_due(path)
                 pruned = prune.prune_expired(repository, held, oldest_s=now_s - grace_s)
-            # Open it again: libgit2 keeps packs that the prune removed.
+            # Open the repository again: libgit2 still has packs open that the prune removed.
             with flock.shared(path), open_index(open_repository(path)) as index:
                 index.catch_up(refs.read_main(path))
         except pygit2.GitError as error:

@@ -13,12 +13,12 @@ from worker.store.git import durable, ownership
 from worker.store.rewriting.retention_rules import policy_of
 
 RULES_NAME: Final = "confkeep.retention"
-#: Beside the rules; files of the first release have none.
+#: The key of the checksum, beside the rules. Files of the first release have no checksum.
 _CHECKSUM: Final = "checksum"
 
 
 def load_rules(path: Path) -> dict[str, int | None]:
-    """A tenant's own rules by name; `{}` where it has none.
+    """A tenant's own rules by name; empty if it has none.
 
     Raises:
         SideFileDamaged: the file holds anything else than what was written.

@@ -18,7 +18,7 @@ _LAST_S: Final = 253_402_300_799
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What to keep. None: this rule keeps nothing. Without any rule everything stays."""
+    """What to keep. A rule that is None keeps nothing; if all are None, everything stays."""
 
     keep_last: int | None = None
     keep_days: int | None = None
@@ -32,7 +32,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The rules for captures, and those for the binaries of captures that are kept."""
+    """The rules for captures, and those for the binaries of the captures that stay."""
 
     versions: Rules = field(default_factory=Rules)
     binaries: Rules = field(default_factory=Rules)
@@ -44,12 +44,12 @@ class Policy:
 _NAMES: Final = tuple(each.name for each in fields(Rules))
 _BINARY: Final = "binary_"
 
-#: The names of all rules, as settings, options and the tenant's file have them.
+#: The names of all rules, as used by settings, command line options and the tenant's file.
 RULE_NAMES: Final = (*_NAMES, *(_BINARY + name for name in _NAMES))
 
 
 def policy_of(values: Mapping[str, object]) -> Policy:
-    """The policy that rules by name make.
+    """Make a policy from rules by name.
 
     Raises:
         InvalidInput: an unknown name, or a value that is neither None nor 1 to a million.
@@ -72,15 +72,15 @@ def policy_of(values: Mapping[str, object]) -> Policy:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """What the rules look at of one capture."""
+    """What the rules know about one capture."""
 
     #: The committer's date in seconds since 1970.
     committed_s: int
-    #: The export differs from the capture before in more than volatile lines.
+    #: Whether the export differs from the capture before in more than volatile lines.
     config_changed: bool
-    #: A file differs from the capture before.
+    #: Whether a file differs from the capture before.
     changed: bool
-    #: What tells one binary from another; None if the capture has none.
+    #: Identifies the binary's content; None if the capture has no binary.
     binary: Hashable | None
 
 
@@ -89,12 +89,12 @@ class Decision:
     """Whether each capture is kept, and whether its binary is."""
 
     keep: list[bool]
-    #: False also where a capture is not kept or has no binary.
+    #: Also False for a capture that is not kept or has no binary.
     keep_binary: list[bool]
 
 
 def decide(captures: Sequence[Capture], policy: Policy, now_s: int) -> Decision:
-    """What is kept of one device.
+    """Decide what is kept of one device.
 
     Args:
         captures: all of the device, in the order of the history, oldest first.
@@ -116,7 +116,7 @@ def decide(captures: Sequence[Capture], policy: Policy, now_s: int) -> Decision:
 def _kept(
     captures: Sequence[Capture], candidates: Sequence[int], rules: Rules, now_s: int
 ) -> set[int]:
-    """Those of `candidates`, sorted numbers of captures, that some rule keeps."""
+    """The numbers in `candidates` (sorted numbers of captures) that at least one rule keeps."""
     if not rules or not candidates:
         return set(candidates)
 
@@ -155,7 +155,7 @@ def _best_of_periods(
 
 
 def _date(seconds: int) -> dt.date:
-    # Other programs' commits may have dates that no calendar has.
+    # Commits of other programs may have dates outside the calendar.
     return dt.datetime.fromtimestamp(min(max(seconds, 0), _LAST_S), dt.UTC).date()
 
 

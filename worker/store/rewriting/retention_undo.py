@@ -1,8 +1,8 @@
 """Undoes the newest rewrite by retention, and keeps what was committed since.
 
-An undoing is a rewrite as any other, by the same steps: `main` becomes the history of before, and
-on top of it the commits since, which have the same trees. What it replaces is kept as well: to undo
-once more is to do it again.
+An undo is itself a rewrite, by the same steps: `main` becomes the history before the newest
+rewrite, with the commits made since on top, which keep their trees. The history that it replaces is
+kept too, so undoing twice redoes the rewrite.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from worker.store.rewriting.rewrite import (
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """What an undoing did."""
+    """What an undo did."""
 
     #: The new tip, 40 hex digits.
     tip: str
-    #: Commits that are in the history again.
+    #: How many commits are in the history again.
     back: int
-    #: Commits made after the rewrite, which stay.
+    #: How many commits were made after the rewrite; they stay.
     since: int
 
 
 def undo_retention(repository: TenantRepository, *, now_s: int) -> Undone:
-    """Let `main` be what it was before the newest rewrite, with the commits that came since.
+    """Set `main` back to before the newest rewrite, with the commits made since on top.
 
-    The caller holds the tenant lock, and the flock in no form.
+    The caller holds the tenant lock, but not the flock.
 
     Raises:
         UndoImpossible: there was no rewrite, its old history is pruned, or another program moved
@@ -80,7 +80,7 @@ def _undo(repository: TenantRepository, now_s: int) -> Undone:
         since = _since(repository, main, rewritten)
         made, back = Made(), 0
         for commit in git.walk(pygit2.Oid(hex=before)):
-            # None: the rewrite left this commit as it was.
+            # None: the rewrite did not change this commit.
             for fate in ids.fates(str(commit.id)):
                 if fate.new is None:
                     back += 1

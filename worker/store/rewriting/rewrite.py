@@ -1,7 +1,7 @@
 """Replaces a history by another one in one durable step.
 
-`docs/retention.md` explains the steps and what a crash between each two of them leaves. The makers
-are `rewrite_selection`, for retention, and `rewrite_erasure`.
+`docs/retention.md` explains the steps and what a crash between two of them leaves.
+`rewrite_selection` (for retention) and `rewrite_erasure` make the new histories.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from worker.store.repository.id_map import RemovedBackup, Rewrite
 from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.writing.commit import move_main, write_pack
 
-#: The refs that keep the history from before a rewrite for the grace time; the time follows.
+#: Prefix of the refs that keep a replaced history for the grace time; a time stamp follows.
 BEFORE_REFS: Final = "refs/confkeep/before-retention/"
 TIME_FORMAT: Final = "%Y%m%dT%H%M%SZ"
 
-#: Most commits of a pack, which is held in memory until it is written.
+#: Most commits in one pack; a pack is held in memory until it is written.
 _PACK_COMMITS: Final = 8_192
 
-#: Most changed entries of a root tree that are stored as a delta.
+#: A root tree with more changed entries than this is stored whole and not as a delta.
 _DELTA_ENTRIES: Final = 64
 
 _NAME_BYTES: Final = 36
@@ -41,11 +41,12 @@ _NAME_BYTES: Final = 36
 
 @dataclass(slots=True)
 class Made:
-    """A new history: its objects are durable, and no ref names it yet."""
+    """A new history. Its objects are durable, but no ref names it yet."""
 
     #: 40 hex digits; None if nothing is left.
     tip: str | None = None
-    #: The old and the new id of each commit whose id changed; None if it goes.
+    #: The old and the new id of each commit whose id changed; the new one is None if the commit
+    #: goes.
     changed_ids: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     removed: list[RemovedBackup] = field(default_factory=list)
     #: The ids of backups whose binary goes.
@@ -62,14 +63,15 @@ def replace_history(
     forgotten: str | None = None,
     undone: str | None = None,
 ) -> None:
-    """Let `main` be `made` instead of the history of `tip`; durable when this returns.
+    """Replace the history of `tip` with `made` as `main`; durable when this returns.
 
-    Only for who holds the flock exclusively.
+    The caller holds the flock exclusively.
 
     Args:
-        keep_old: whether a ref keeps the old history, and a file the map of ids before.
-        forgotten: the device of which only ids of commits and backups may stay.
-        undone: the stamp of the rewrite that this one undoes: its map of before is gone on from.
+        keep_old: whether to keep the old history under a ref, and the old id map in a file.
+        forgotten: the erased device, of which only ids of commits and backups may stay.
+        undone: the stamp of the rewrite that this one undoes; the new id map continues from the map
+            kept before that rewrite.
 
     Raises:
         RepositoryBusy: another program moved `main`; nothing was changed.
@@ -115,23 +117,23 @@ def before_refs(git: pygit2.Repository) -> list[str]:
 
 
 def stamp_of(name: str) -> str:
-    """What tells one before-retention ref from another."""
+    """The part of a before-retention ref's name that tells it from the others."""
     return name.removeprefix(BEFORE_REFS)
 
 
 class HistoryWriter:
-    """Writes commits anew, with other parents and root trees, as packs. Memory: those of one pack.
+    """Writes commits anew, with other parents and root trees, as packs. Holds one pack in memory.
 
-    The root tree goes from one commit to the next by what differs, so that it is stored as deltas.
-    As a context: when the block fails and `main` did not move, the packs are removed again, since
-    what fails for want of space must not keep what it took. Only for who holds `flock.alone`.
+    Each root tree is made from the one before by what differs, so that it is stored as a delta. As
+    a context manager: when the block fails and `main` did not move, the packs are removed, to free
+    their space on a full disk. Only for callers that hold `flock.alone`.
     """
 
     def __init__(self, repository: TenantRepository, main: str | None, keeps: ExitStack) -> None:
-        """Begin while `main` names the commit `main` (40 hex digits; None if there is none).
+        """Start while `main` names the commit `main` (40 hex digits; None if there is none).
 
         Args:
-            keeps: to be closed when refs reach all that was written, as `keep.name_pack` says.
+            keeps: the caller closes it when refs reach all that was written (see `keep.name_pack`).
         """
         self._repository = repository
         self._main = main
@@ -160,7 +162,7 @@ class HistoryWriter:
                 recovery.remove_pack(self._folder, name)
 
     def go_on_from(self, tip: str) -> None:
-        """Take the root tree of a commit that stays as it is.
+        """Start from the root tree of a commit that stays as it is.
 
         Raises:
             RepositoryDamaged: it cannot be read.
@@ -169,7 +171,7 @@ class HistoryWriter:
         self.root = RootTree(index_build.read_tree(git, index_build.read_commit(git, tip).tree))
 
     def change(self, changes: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """Put entries, each a name with mode and id, into the root tree, or remove some (None)."""
+        """Put entries (name, mode and id) into the root tree, or remove them (None)."""
         if len(changes) <= _DELTA_ENTRIES and all(
             entry is not None and entry[:-20] == pack.FOLDER_MODE and len(name) == _NAME_BYTES
             for name, entry in changes
@@ -186,7 +188,7 @@ class HistoryWriter:
         self.root = RootTree(pack.encode_tree(entries.values()))
 
     def store_folder(self, data: bytes) -> bytes:
-        """Let there be a device's folder; its id."""
+        """Store a device's folder; returns its id."""
         id_ = pack.object_id(pack.TREE, data)
         if id_ not in self._stored:
             self._stored.add(id_)
@@ -194,10 +196,10 @@ class HistoryWriter:
         return id_
 
     def add(self, commit: RawCommit, parents: Sequence[str], *, nameless: bool = False) -> bytes:
-        """Make the commit anew on `parents`, with the root tree as it is now; its id.
+        """Write the commit anew on `parents` with the current root tree; returns its id.
 
         Args:
-            nameless: whether the commit's header is not to name its device.
+            nameless: whether to leave the device out of the commit's header.
 
         Raises:
             OSError: the file system refused.
@@ -216,12 +218,12 @@ class HistoryWriter:
         return id_
 
     def add_on(self, commit: RawCommit, parent: str) -> bytes:
-        """Make the commit anew on another parent that has the same root tree as its own; its id."""
+        """Write the commit anew on a parent with the same root tree as its own; returns its id."""
         data = _with(commit.raw, commit.tree, [parent], nameless=False)
         return self._add(data)
 
     def flush(self) -> None:
-        """Write what was made since the last pack; durable when this returns.
+        """Write what was added since the last pack; durable when this returns.
 
         Raises:
             OSError: the file system refused.
@@ -234,10 +236,10 @@ class HistoryWriter:
         self.root.begin_pack()
 
     def check(self, expected: bytes) -> None:
-        """Compare the root tree with that with which the new history must end.
+        """Check that the new history ends with the expected root tree.
 
         Raises:
-            RepositoryDamaged: it is another one.
+            RepositoryDamaged: it ends with another one.
         """
         if self.root.data() != expected:
             raise RepositoryDamaged(

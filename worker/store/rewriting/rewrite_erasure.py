@@ -22,20 +22,21 @@ _EMPTY: Final = pack.object_id(pack.TREE, b"").hex()
 
 @dataclass(slots=True)
 class Erasure:
-    """A history without a device, and what of the device there was."""
+    """A history without a device, and what it held of the device."""
 
     made: Made = field(default_factory=Made)
-    #: Commits that are not in it.
+    #: How many commits were dropped.
     commits: int = 0
     #: The ids of the backups of the device.
     backup_ids: list[str] = field(default_factory=list)
 
 
 class Eraser:
-    """Writes histories of one repository without a device; what they have in common, once.
+    """Writes the histories of one repository without a device. Shared commits are written once.
 
-    Commits that only touch this device are dropped. The others stay; a dropped parent is replaced by
-    its nearest kept ancestor. So a merge stays a merge, unless all its sides lead to the same commit. The same history becomes the same commits, however often it is done.
+    Commits that only touch this device are dropped. The others stay; a dropped parent is replaced
+    by its nearest kept ancestor. So a merge stays a merge, unless all its sides lead to the same
+    commit. The same history always becomes the same commits.
     """
 
     def __init__(self, repository: TenantRepository, writer: HistoryWriter, device_id: str) -> None:
@@ -43,9 +44,10 @@ class Eraser:
         self._device = device_id
         self._writer = writer
         self._found = Erasure()
-        #: What each commit became: its new id, or that of the parent that replaces it; None if none does.
+        #: What replaces each commit: its new id, or that of its parent's replacement; None if there
+        #: is none.
         self._now: dict[str, str | None] = {}
-        #: The root trees of the commits as they are now, and as they were.
+        #: The root trees of the rewritten commits, and those of the original ones.
         self._tree_now: dict[str | None, str] = {None: _EMPTY}
         self._tree_before: dict[str, str] = {}
         #: The last root tree that was looked at: its id, its id without the device, and its bytes
@@ -57,8 +59,8 @@ class Eraser:
     def write(self, tip: str) -> Erasure:
         """Write the history of `tip` without the device; durable when this returns.
 
-        Where nothing changes, nothing is written, and the new tip is `tip`. What an earlier call
-        looked at is not told of again.
+        If nothing changes, nothing is written, and the new tip is `tip`. The result does not repeat
+        commits that an earlier call handled.
 
         Raises:
             RepositoryDamaged: an object that is needed is missing.
@@ -73,7 +75,7 @@ class Eraser:
                 self._take(index_build.read_commit(self._git, sha))
         found.made.tip = self._now[tip]
         if found.made.changed_ids:
-            # The newest state of every other device is what it was.
+            # The newest state of every other device must be unchanged.
             self._without_device(self._tree_before[tip])
             self._move_root()
             self._writer.check(self._last[2])
@@ -125,7 +127,7 @@ class Eraser:
         return self._last[1]
 
     def _move_root(self) -> None:
-        """Let the writer's root tree be the one that was looked at last."""
+        """Give the last looked-at root tree to the writer."""
         data = self._last[2]
         differences, self._uniform = compare_trees(self._written, data, self._uniform)
         self._writer.change([(name, entry) for name, _old, entry in differences])

@@ -1,4 +1,4 @@
-"""Makes the history that is left when rules remove captures and binaries of a chain."""
+"""Writes the history that is left when rules remove captures and binaries from a chain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.store.rewriting.rewrite import HistoryWriter, Made
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What of a chain of commits stays."""
+    """Which commits and binaries of a chain stay."""
 
     #: The commits, oldest first.
     commits: Sequence[Scanned]
@@ -25,7 +25,7 @@ class Selection:
     base: str | None = None
 
     def first_affected(self) -> int | None:
-        """The number of the first commit that changes; None if all stay."""
+        """The index of the first commit that changes; None if all stay as they are."""
         for number, (keep, drop) in enumerate(zip(self.keep, self.drop_binary, strict=True)):
             if not keep or drop:
                 return number
@@ -35,7 +35,7 @@ class Selection:
 def write_selection(
     repository: TenantRepository, writer: HistoryWriter, selection: Selection
 ) -> Made:
-    """Write what `selection` keeps, where something is to go; durable when this returns.
+    """Write what `selection` keeps; durable when this returns. Something must go.
 
     Raises:
         RepositoryDamaged: an object that is needed is missing, or the new history does not end with
@@ -75,7 +75,7 @@ def write_selection(
         id_ = writer.add(raw, [] if tip is None else [tip])
         made.changed_ids.append((commit.id, id_))
         tip = id_.hex()
-    # The newest state of every device is what it was.
+    # The newest state of every device must be unchanged.
     old_tip = index_build.read_commit(git, selection.commits[-1].id.hex())
     writer.check(index_build.read_tree(git, old_tip.tree))
     writer.flush()

@@ -1,7 +1,7 @@
 """Takes over, in place, bare tenant repositories that something else wrote.
 
-HEAD is made to point to `main`, and `main` to go on where HEAD's branch stopped when there is no
-`main`; the history index is built; all is verified. Loose objects are packed only when asked.
+Points HEAD to `main`; if there is no `main`, creates it where HEAD's branch is. Builds the history
+index and verifies everything. Packs loose objects only when asked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from worker.store.upkeep.verify_report import Report
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A repository as it is."""
+    """The state of a repository."""
 
     #: What HEAD names: a ref, or a commit's id when it is detached.
     head: str
@@ -36,10 +36,10 @@ class State:
     tip: str | None
     commits: int
     devices: int
-    #: Files of single objects.
+    #: How many loose objects there are.
     loose_objects: int
     packs: int
-    #: The history index is there and complete.
+    #: Whether the history index exists and is complete.
     indexed: bool
 
 
@@ -64,7 +64,7 @@ def look(path: Path) -> State:
 
 
 def adopt(path: Path, *, pack: bool = False, progress: Progress | None = None) -> Adopted:
-    """Take over the repository at `path`. May be repeated, and run beside workers.
+    """Take over the repository at `path`. May be repeated, and may run beside workers.
 
     Args:
         pack: put loose objects into packs, as `worker.store.upkeep.repack` does.
@@ -94,7 +94,7 @@ def _look(repository: TenantRepository) -> State:
     objects = path / "objects"
     loose = 0
     for name in os.listdir(objects):
-        # A repack removes folders that it empties.
+        # A concurrent repack removes folders that it empties.
         with suppress(FileNotFoundError):
             loose += len(os.listdir(objects / name)) if len(name) == 2 else 0
     commits = 0 if tip is None else sum(1 for _ in repository.git.walk(tip))

@@ -23,25 +23,26 @@ def clone_repository(
 ) -> str | None:
     """Clone all branches of the repository at `path` into a bare one at `target`.
 
-    As over a network: every object is read, sent in a new pack and hashed by the receiver. By the
-    git binary, as a person would do it, and by libgit2 when there is none that is new enough.
+    Clones as over a network: every object is read, sent in a new pack and hashed by the receiver.
+    Uses the git binary, as a person would, or libgit2 if no git is new enough or root clones
+    another user's repository.
 
     Args:
-        stop: asked while git runs; when it says so, git is killed, with all that it started.
+        stop: called while git runs; if it returns True, git and all that it started are killed.
 
     Returns:
-        Why it failed; None if it did not.
+        Why the clone failed; None if it succeeded.
     """
-    # Root must not start a program that obeys another user's configuration.
+    # Root must not start a program that reads another user's configuration.
     if git_problem() is not None or modes.user_of(path) is not None:
         return _by_libgit2(path, target)
-    # Git takes the repository that it makes for its own, and nothing of the sender's configuration.
+    # Git treats `target` as its own repository, and reads nothing of the sender's configuration.
     own = {"GIT_DIR": str(target.absolute()), "GIT_TERMINAL_PROMPT": "0"}
     git = Git(path, None, time.monotonic() + _CLONE_S, stop=stop, environment=own)
     try:
         git.run(
             *("-c", "safe.directory=*", "clone", "--quiet", "--bare", "--no-local"),
-            # The sender is another process, which takes nothing of the receiver's configuration.
+            # The sender is a separate process, which reads nothing of the receiver's configuration.
             *("--upload-pack", "git -c 'safe.directory=*' upload-pack"),
             *("--", str(path.absolute()), str(target.absolute())),
         )
@@ -52,7 +53,7 @@ def clone_repository(
 
 def _by_libgit2(path: Path, target: Path) -> str | None:
     try:
-        # Of a URL libgit2 links no files, as it would of a path.
+        # From a URL libgit2 does not hard-link files, as it does from a path.
         pygit2.clone_repository(path.resolve().as_uri(), str(target), bare=True)
     except pygit2.GitError as error:
         return str(error)[:_MOST_SAID]

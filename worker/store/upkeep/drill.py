@@ -32,19 +32,19 @@ from worker.store.repository.tenant_repository import TenantRepository, open_rep
 from worker.store.upkeep.clone import clone_repository
 from worker.store.upkeep.drill_report import DrillReport, Point, Restored
 
-#: How many versions are restored unless told else.
+#: How many versions are restored by default.
 SAMPLE: Final = 20
-#: Most devices, and newest versions of each, whose sizes are told.
+#: Most devices, and most of the newest versions of each, whose sizes are reported.
 _CURVES: Final = 8
 _CURVE_VERSIONS: Final = 200
-#: Seconds in which a clone from under which packs went is begun anew.
+#: Seconds during which a clone is retried when packs were removed beneath it.
 _CLONES_S: Final = 3600.0
-#: How reading a damaged repository ends; a missing object is a KeyError.
+#: The errors that reading a damaged repository raises; for a missing object it is KeyError.
 _UNREADABLE: Final = (RepositoryDamaged, pygit2.GitError, KeyError)
 
 
 class _Stopped(Exception):
-    """The caller wants no more."""
+    """The caller asked to stop."""
 
 
 def drill_repository(
@@ -56,17 +56,17 @@ def drill_repository(
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> DrillReport:
-    """Restore a random sample of versions from a fresh clone, and judge what comes out.
+    """Restore a random sample of versions from a fresh clone, and check the result.
 
-    May run beside workers. What is wrong stands in the report and is not raised.
+    May run beside workers. Problems are reported, not raised.
 
     Args:
-        sample: how many versions, each of another device as long as there are some.
-        seed: chooses the sample; None: any.
+        sample: how many versions, each of a different device as far as there are enough.
+        seed: chooses the sample; None: a random one.
         scratch: where the clone is made and removed again; None: the system's temporary folder.
-            It takes as much space as the repository.
-        progress: is told what is done.
-        stop: asked now and then; when it says so, the report is what there is.
+            Needs as much space as the repository.
+        progress: gets told what is being done.
+        stop: called now and then; if it returns True, the drill ends with the report so far.
 
     Raises:
         NotInStore: there is no repository.
@@ -92,7 +92,7 @@ def drill_repository(
 
 
 class _Drill:
-    """One run; all but the report ends with it."""
+    """One run of a drill. Only its report outlives it."""
 
     def __init__(
         self,
@@ -150,7 +150,8 @@ class _Drill:
             problem = clone_repository(path, clone, stop=self._stop)
             if self._stop():
                 raise _Stopped
-            # A repack beside us may have removed a pack from under it; else it would fail again.
+            # Retry only if a concurrent repack removed a pack beneath the clone; otherwise it would
+            # fail again.
             went = bool(packs - _packs_of(path))
             again = problem is not None and went and time.monotonic() < start + _CLONES_S
         self._report.clone_s = time.monotonic() - start
@@ -169,7 +170,7 @@ class _Drill:
     ) -> Restored:
         found = Restored(device, version.sha, version.committed_at)
         try:
-            # The version itself, with details: the first one behind the next newer.
+            # The version itself, with details: the first one older than the next newer version.
             (said,) = index.versions(
                 device, tip=self._report.tip, limit=1, before=newer, details=True
             )
@@ -232,7 +233,7 @@ class _Drill:
     def _describe(
         self, index: HistoryIndex, tip: pygit2.Oid, devices: list[str], sampled: list[str]
     ) -> None:
-        """Fill in what the charts show."""
+        """Fill in the data for the charts."""
         distinct = list(dict.fromkeys(sampled))
         for number, device in enumerate(distinct[:_CURVES]):
             self._tick("sizes", number, min(len(distinct), _CURVES))
@@ -246,7 +247,7 @@ class _Drill:
                 for version in reversed(versions)
                 if version.detail is not None
             ]
-        # Without a complete index each answer would cost the tenant's whole history.
+        # Without a complete index each answer would read the tenant's whole history.
         known = devices if index.is_complete(tip) else distinct
         for number, device in enumerate(known):
             if number % 100 == 0:
@@ -266,7 +267,7 @@ def _choose(
     sample: int,
     rng: random.Random,
 ) -> Iterator[tuple[str, list[Version], int]]:
-    """Devices with their versions, newest first, and the place of the one to restore."""
+    """Devices with their versions, newest first, and the position of the version to restore."""
     histories = {
         device: index.versions(device, tip=tip)
         for device in rng.sample(devices, min(sample, len(devices)))
@@ -291,14 +292,14 @@ def _size_of(folder: Path) -> int:
     size = 0
     for below, _folders, names in os.walk(folder):
         for name in names:
-            # A repack beside us removes what it replaced.
+            # A concurrent repack removes the packs that it replaced.
             with suppress(FileNotFoundError):
                 size += os.stat(os.path.join(below, name)).st_size
     return size
 
 
 def _blobs_of(commit: pygit2.Commit, device: str) -> dict[str, pygit2.Oid]:
-    """The files of a device that a commit's trees name; reads no file."""
+    """The files of a device that a commit's trees name; does not read the files."""
     try:
         entry = commit.tree[device]
     except KeyError:

@@ -1,9 +1,9 @@
 """Repacks a tenant's repository beside its writers.
 
-Git only ever adds: it writes packs, a multi-pack-index and a commit-graph, all synced. What has
-become superfluous is removed by us, after the folder's names are durable (git does not sync those)
-and only what is elsewhere, object by object (`pack_set`). So a pack that a writer has just made and
-that `main` does not reach yet stays whole, whatever git thought of it.
+Git only adds: it writes packs, a multi-pack-index and a commit-graph, all synced. We remove what is
+superfluous, after the folder's names are durable (git does not sync those), and only packs whose
+every object is elsewhere (`pack_set`). So a pack that a writer has just made and that `main` does
+not reach yet stays whole.
 
 The steps; `docs/maintenance.md` says what a crash between them leaves:
 
@@ -40,14 +40,14 @@ from worker.store.git.git_process import Git, Progress, require_git
 from worker.store.repository import recovery
 from worker.store.upkeep import repack_state
 
-#: The full repack's search for deltas, by measurement (`docs/maintenance.md`): as small as that of
-#: `git gc --aggressive` (250 and 50), at a quarter of its time.
+#: The full repack's search for deltas. Measured (`docs/maintenance.md`): the result is as small as
+#: with `git gc --aggressive` (250 and 50), in a quarter of its time.
 WINDOW: Final = 50
 DEPTH: Final = 100
 
-#: Keep so many bytes free for backups that come meanwhile.
+#: Bytes to keep free for backups that arrive meanwhile.
 _RESERVE_BYTES: Final = 64 << 20
-#: A full pack may be larger than the packs of which it is made by this much, and by no more.
+#: How much larger than the packs it replaces a full pack may be.
 _GROWTH: Final = 1.05
 
 _FANOUT_SAMPLE: Final = "17"
@@ -58,7 +58,7 @@ _PACKS: Final = Path("objects", "pack")
 class Repacked:
     """What a repack did."""
 
-    #: Whether all packs became one.
+    #: Whether all packs were made into one.
     full: bool
     packs_before: int
     packs_after: int
@@ -67,14 +67,15 @@ class Repacked:
     bytes_after: int
     loose_before: int
     duration_s: float
-    #: Why it was no full repack; None if it was one.
+    #: Why the repack was not a full one; None if it was.
     no_full: str | None
 
 
 def needs_repack(path: Path, *, most_packs: int, most_loose: int) -> bool:
-    """Whether a repository has more packs or loose objects than it may; False when it cannot be listed.
+    """Whether a repository has more packs or loose objects than allowed.
 
-    Costs two listings: loose objects are counted in one of their 256 folders, as git does.
+    Lists two folders: loose objects are counted in one of their 256 folders and multiplied, as git
+    does. Returns False if a folder cannot be listed.
     """
     try:
         names = os.listdir(path / _PACKS)
@@ -95,13 +96,14 @@ def repack(
 ) -> Repacked:
     """Repack the repository at `path`, beside whoever reads and writes it.
 
-    Why a repack did not run is noted beside the repository too (`read_state`).
+    If the repack does not run, the reason is noted beside the repository too (`read_state`).
 
     Args:
-        full: make one pack of all, with good deltas; None: when that pays, at most once a week.
-        progress: is told what is being done.
+        full: make one pack of everything, with good deltas; None: only when that pays, at most once
+            a week.
+        progress: gets told what is being done.
         timeout_s: seconds after which git is killed.
-        stop: asked while git runs; when it says so, git is killed.
+        stop: called while git runs; if it returns True, git is killed.
 
     Raises:
         NotInStore: there is no repository.
@@ -160,7 +162,7 @@ class _Repack:
             if self._no_full is not None and full:
                 raise StoreUnavailable(f"{path.name}: {self._no_full}")
             if self._no_full is not None:
-                # The geometric one needs less. That the full one is due is to be seen.
+                # A geometric repack needs less space, so do that. Report that the full one is due.
                 self._state = dataclasses.replace(
                     self._state, skipped=self._no_full, skipped_at=self._started
                 )
@@ -182,7 +184,7 @@ class _Repack:
         )
 
     def run(self) -> Repacked:
-        """The steps 3 to 9."""
+        """Run steps 3 to 9."""
         with flock.shared(self._path):
             durable.replace_file(self._path / recovery.REPACKING_NAME, b"")
         durable.failpoint("repack-noted")
@@ -192,20 +194,20 @@ class _Repack:
             else:
                 self._git.run("repack", "--quiet", "--geometric=2")
             durable.failpoint("repack-written")
-            # Else a power cut could undo the new names and not the removals.
+            # Otherwise a power cut could undo the new names but not the removals.
             durable.sync_directory(self._folder)
             self._remove_superfluous()
             self._git.run("prune-packed", "--quiet")
             durable.failpoint("repack-pruned")
             self._write_commit_graph()
         except BaseException:
-            # Git has ended: what it did not finish is nobody's.
+            # Git has ended, so its unfinished files have no owner.
             recovery.remove_repack_leftovers(self._path)
             raise
         after = pack_set.names_of(self._folder)
         state = dataclasses.replace(self._state, repacked_at=self._started)
         if self._no_full is None:
-            # What writers added meanwhile belongs to the next time.
+            # Packs that writers added meanwhile count as added after this repack.
             size = sum(size for name, size in after.items() if name in self._made)
             state = repack_state.after_full(self._state, self._bytes, size, self._started)
         elif state.skipped_at != self._started:
@@ -229,7 +231,7 @@ class _Repack:
     _made: Collection[str] = ()
 
     def _write_full(self) -> None:
-        """One pack of all that refs reach, and one of what else is in the packs of before."""
+        """Write one pack of all that refs reach, and one of the old packs' other objects."""
         said = self._git.run(
             "pack-objects",
             "--all",
@@ -259,7 +261,7 @@ class _Repack:
         made += [f"pack-{line}" for line in said.decode("ascii").split()]
 
     def _removable(self) -> list[str]:
-        """The packs of before that nobody wants to keep."""
+        """The old packs that nobody marked to be kept."""
         folder = self._folder
         return [
             name
@@ -282,7 +284,7 @@ class _Repack:
             durable.remove(self._folder / "multi-pack-index")
         durable.sync_directory(self._folder)
         durable.failpoint("repack-midx")
-        # What is noted here is removed also if we do not come to it.
+        # If we are killed before we remove these packs, recovery removes them by this note.
         text = "".join(f"{name}\n" for name in names)
         with flock.shared(self._path):
             durable.replace_file(self._path / recovery.REPACKING_NAME, text.encode())
@@ -300,7 +302,7 @@ class _Repack:
 
 
 def _loose_objects(path: Path) -> tuple[int, int]:
-    """How many loose objects there are, and their bytes."""
+    """The number of loose objects, and their bytes."""
     count = size = 0
     for folder in (path / "objects").glob("[0-9a-f][0-9a-f]"):
         with os.scandir(folder) as files:

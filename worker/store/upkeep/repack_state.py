@@ -1,7 +1,7 @@
 """What maintenance remembers of a repository, and when a full repack pays.
 
-`confkeep.maintenance` holds the state as JSON. It is a memory and no truth: without it, or when it
-makes no sense, the next repack acts as the first one.
+`confkeep.maintenance` holds the state as JSON. It may be lost: without it, or if it cannot be read,
+the next repack acts as the first one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from worker.store.git import durable
 
 STATE_NAME: Final = "confkeep.maintenance"
 
-#: Seconds between two full repacks, unless somebody asks for one.
+#: Seconds between two full repacks that nobody asked for.
 FULL_INTERVAL_S: Final = 7 * 86_400.0
 
-#: What a full repack is expected to leave of what was added, before the first one has shown it.
+#: Before the first full repack: the part of the added bytes that it is expected to leave.
 _FIRST_RATIO: Final = 0.5
-#: Bytes, and part of the repository, that a full repack must be expected to save.
+#: What a full repack must be expected to save: bytes, and part of the repository.
 _LEAST_SAVING_BYTES: Final = 1 << 20
 _LEAST_SAVING: Final = 0.1
 
@@ -35,19 +35,19 @@ class State:
     full_at: float = 0.0
     #: Bytes in packs after the last full repack.
     full_bytes: int = 0
-    #: What the last full repack left of the bytes that were added since the one before, 0 to 1.
+    #: The part of the bytes added since the full repack before that the last one left, 0 to 1.
     ratio: float = _FIRST_RATIO
-    #: Why the last repack, or the full one that was due, did not run; empty: it did.
+    #: Why the last repack, or the full one that was due, did not run; empty if it ran.
     skipped: str = ""
     skipped_at: float = 0.0
 
     def without_skip(self) -> State:
-        """After a repack that ran."""
+        """The state after a repack that ran."""
         return dataclasses.replace(self, skipped="", skipped_at=0.0)
 
 
 def read_state(path: Path) -> State:
-    """The state of the repository at `path`; that of a new one when there is none."""
+    """The state of the repository at `path`; the initial state if none is stored."""
     try:
         values = json.loads((path / STATE_NAME).read_bytes())
         return State(
@@ -63,7 +63,7 @@ def read_state(path: Path) -> State:
 
 
 def write_state(path: Path, state: State) -> None:
-    """Remember `state`.
+    """Store `state`.
 
     Raises:
         OSError: the file system refused.
@@ -73,10 +73,10 @@ def write_state(path: Path, state: State) -> None:
 
 
 def why_no_full(state: State, size_bytes: int, now: float) -> str | None:
-    """Why a full repack would come too early or save too little; None if it pays.
+    """Why a full repack would be too early or save too little; None if it pays.
 
-    The estimate: what was added since the last one shrinks as what was added before that one did.
-    Whatever the estimate says, a repository that has doubled is repacked.
+    Estimates that the bytes added since the last full repack shrink as those added before did. A
+    repository that has doubled is repacked whatever the estimate.
     """
     age_s = now - state.full_at
     if age_s < FULL_INTERVAL_S:
@@ -106,6 +106,6 @@ def free_bytes(path: Path) -> int:
 
 
 def disk_bytes(path: Path) -> int:
-    """Bytes that the file system of `path` holds, without what it keeps for root."""
+    """Bytes that the file system of `path` can hold, without those reserved for root."""
     found = os.statvfs(path)
     return (found.f_blocks - found.f_bfree + found.f_bavail) * found.f_frsize

@@ -1,9 +1,10 @@
 """Rebuilds damaged files that can be derived from git.
 
-Mended are the history index, an idx whose pack is intact, HEAD, the configuration (the damaged one
-is kept as `config.damaged`), files of dead writers, halves of packs of which no ref needs anything,
-and files that only make reading faster (multi-pack-index, commit-graph, bitmaps, reverse indexes),
-which are removed. What cannot be made from the rest is left for a person, with all that is there of it.
+Rebuilds or removes: the history index, an idx whose pack is intact, HEAD, the configuration (the
+damaged one is kept as `config.damaged`), files of dead writers, packs without idx and idx files
+without pack that no ref needs, and files that only make reading faster (multi-pack-index,
+commit-graph, bitmaps, reverse indexes). Damage to anything else is left for a person, with all that
+is there of it.
 """
 
 from __future__ import annotations
@@ -23,25 +24,25 @@ from worker.store.repository import id_map, recovery
 from worker.store.repository.tenant_repository import open_repository
 from worker.store.upkeep.verify_report import REPAIRABLE, Finding, Kind, Report
 
-#: How the file system refuses to take a folder for a file.
+#: The errors of the file system for a folder in the place of a file.
 _FOLDERS: Final = (errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY)
 
 
 @dataclass(slots=True)
 class Repaired:
-    """What a repair did, and what it left."""
+    """What a repair mended, and what it left."""
 
     mended: list[Finding] = field(default_factory=list)
-    #: Findings that cannot be mended: what they need is damaged too, or nothing else holds it.
+    #: Findings that cannot be mended: what that would need is damaged too, or is the only copy.
     left: list[Finding] = field(default_factory=list)
 
 
 def repair_repository(report: Report, progress: Progress | None = None) -> Repaired:
-    """Mend those findings of a verification that can be made from the rest.
+    """Mend the findings of a verification that can be derived from the rest.
 
     Args:
         report: what `verify_repository` found just now.
-        progress: is told how far the history index is.
+        progress: gets how far the rebuild of the history index is.
 
     Raises:
         NotOwner: it is another user's; nothing was changed.
@@ -61,7 +62,7 @@ def repair_repository(report: Report, progress: Progress | None = None) -> Repai
             try:
                 mended = mend and _mend(path, finding)
             except OSError as error:
-                # A folder in the place of a file is for a person: there may be something in it.
+                # A folder in the place of a file is left for a person: it may hold something.
                 if error.errno not in _FOLDERS:
                     raise
                 mended = False
@@ -97,13 +98,13 @@ def _mend(path: Path, finding: Finding) -> bool:
 
 
 def _is_half(file: Path) -> bool:
-    """Whether it is an idx without its pack, or a pack without its idx, still."""
+    """Whether the file still is an idx without its pack, or a pack without its idx."""
     other = {".idx": ".pack", ".pack": ".idx"}.get(file.suffix)
     return other is not None and not file.with_suffix(other).exists()
 
 
 def _mend_head(path: Path) -> bool:
-    """HEAD names main, if main is there; it is where every store of ours points."""
+    """Point HEAD to `main`, as in every repository of ours; returns False if there is no `main`."""
     if not (path / MAIN_REF).is_file() and MAIN_REF.encode() not in _packed_refs(path):
         return False
     durable.replace_file(path / "HEAD", f"ref: {MAIN_REF}\n".encode())
@@ -119,7 +120,7 @@ def _packed_refs(path: Path) -> list[bytes]:
 
 
 def _rebuild_idx(path: Path, idx: Path) -> bool:
-    """Make an idx from its pack. The damaged one is replaced, not changed."""
+    """Make an idx from its pack. The damaged file is replaced, not changed."""
     made = durable.temporary_name(idx.parent, recovery.IDX_PREFIX)
     try:
         with git_for_objects(path) as git:
@@ -140,5 +141,5 @@ def _rebuild_index(path: Path, progress: Progress | None) -> bool:
         with flock.shared(path), open_index(repository) as index:
             return index.catch_up(repository.tip(), progress, anew=True)
     except ConfkeepError:
-        # Git itself is damaged; the finding stays with those that say so.
+        # Git's own data is damaged, so the finding stays.
         return False

@@ -1,6 +1,7 @@
-"""Verifies a tenant's repository, bit by bit, with git's own programs.
+"""Verifies every byte of a tenant's repository, with git's own programs.
 
-What is looked at, in this order; what ends one part unforeseen is a finding, and the others go on:
+Checks the following, in this order. An unforeseen error in one part is a finding, and the others go
+on:
 
 1. Every pack, idx, multi-pack-index, commit-graph, reverse index and bitmap against the checksum
    that it ends with; every idx against its pack; packs without idx and files of dead writers.
@@ -16,8 +17,8 @@ What is looked at, in this order; what ends one part unforeseen is a finding, an
    `main` was set back.
 8. The tenant's own rules of retention against their checksum.
 
-Git runs in processes of its own, which damaged files may end, and reads nothing but objects.
-libgit2 is asked only about a repository in which nothing was found.
+Git runs in separate processes, which damaged files may crash, and reads only objects. libgit2 is
+used only on a repository in which nothing was found.
 """
 
 from __future__ import annotations
@@ -65,12 +66,12 @@ from worker.store.upkeep.verify_index import GitSide, index_findings, set_back
 from worker.store.upkeep.verify_refs import check_refs
 from worker.store.upkeep.verify_report import Kind, Outcome, Report
 
-#: How often `git fsck` is run while packs come and go.
+#: How often `git fsck` is run while packs are added and removed.
 _ATTEMPTS: Final = 4
 
 
 class _TimeIsOver(Exception):
-    """The caller's time limit is reached."""
+    """The time limit is reached, or the caller asked to stop."""
 
 
 def verify_repository(
@@ -82,17 +83,17 @@ def verify_repository(
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Report:
-    """Verify the repository at `path`. It never raises for what it finds, and changes nothing.
+    """Verify the repository at `path`. Reports what it finds, never raises it; changes nothing.
 
     Args:
         subset: `(n, t)`: inflate and hash only the n-th of t parts of the objects, n from 1;
-            everything else is looked at whole. t runs with all n see every object.
-        max_duration_s: stop after so many seconds; the report then is not `complete`.
-        lock_wait_s: how long to wait for a moment at which nobody writes, to tell leftover files
-            from those in use. The lock is not held any longer. So long it waits for a repack to end,
-            too, and then looks beside it; what it finds there it looks for once more.
-        progress: is told what is looked at.
-        stop: asked now and then; when it says so, it ends as if the time were over.
+            everything else is checked in full. t runs, one for each n, cover every object.
+        max_duration_s: stop after so many seconds; the report is then not `complete`.
+        lock_wait_s: how many seconds to wait for a moment without writers, to tell leftover files
+            from those in use (the lock is released at once), and for a repack to end. If the repack
+            goes on, the verification runs beside it, and runs again if it finds something.
+        progress: gets told what is being checked.
+        stop: called now and then; if it returns True, the verification ends as at the time limit.
 
     Raises:
         ValueError: `subset` is not `1 <= n <= t`.
@@ -124,8 +125,8 @@ def verify_repository(
         except Exception as error:  # noqa: BLE001 - a finding, whatever it is: others are to be looked at
             report.fail(path.name, error)
             report.complete = False
-        # A prune beside us removes objects whose refs we have seen. It has ended by the second look, or
-        # so much has changed that what is missing again is missing.
+        # A concurrent prune removes objects whose refs we have read. By the second run it has
+        # ended, or so much has changed that what is missing again is missing.
         if last or kept_away or not report.findings or not report.complete:
             break
     report.duration_s = time.monotonic() - start
@@ -133,7 +134,7 @@ def verify_repository(
 
 
 class _Verification:
-    """One run; the methods look at one thing each, in the order of `run`."""
+    """One run. Each method checks one thing, in the order of `run`."""
 
     def __init__(
         self,
@@ -156,7 +157,7 @@ class _Verification:
         self._tips: dict[str, bytes] = {}
         self._any_commit = False
         self._bad: set[bytes] = set()
-        #: A root tree's id and whether it holds devices alone.
+        #: A root tree's id, and whether all its entries are devices.
         self._uniform = ("", False)
         #: For each device the commits that changed it, newest first; None if there are merges.
         self._changes: dict[bytes, list[bytes]] | None = defaultdict(list)
@@ -166,16 +167,16 @@ class _Verification:
         self._halves: list[Half] = []
 
     def run(self) -> None:
-        """Look at everything."""
+        """Check everything."""
         for part in (
-            # What may not be read shows here, before all of it would seem to be missing.
+            # First: unreadable files show here, before everything would seem to be missing.
             self.check_packs,
             self.check_names,
             self.check_objects,
             self.check_history,
             lambda: judge_halves(self.report, self._halves),
             self.check_latest,
-            # Before the index: that is read through the map.
+            # Before the index, which is read through the id map.
             lambda: check_ids(
                 self.report, self.objects, self._tips, self._reached, dict(self._ids)
             ),
@@ -190,17 +191,17 @@ class _Verification:
             except Exception as error:  # noqa: BLE001 - one part's end is no reason to stop
                 self.report.fail(self.path.name, error)
                 if self.report.outcome == Outcome.UNREADABLE:
-                    # Else everything would seem to be missing.
+                    # Otherwise everything would seem to be missing.
                     self.report.complete = False
                     return
 
     def check_names(self) -> None:
-        """The configuration, HEAD and refs."""
+        """Check the configuration, HEAD and refs."""
         check_config(self.report)
         self._tips = check_refs(self.report)
 
     def check_packs(self) -> None:
-        """Files that end with a checksum."""
+        """Check files that end with a checksum."""
         self._halves = check_files(
             self.report, lambda done, total: self._tick("packs", done, total)
         )
@@ -231,7 +232,8 @@ class _Verification:
                 )
             except MaintenanceFailed as error:
                 raise _TimeIsOver from error
-            # A repack of somebody's removes packs that git has listed, not what is in them.
+            # Somebody's repack may have removed packs that git had listed; the objects are in other
+            # packs.
             if not found or pack_set.names_of(folder) == packs or attempt == _ATTEMPTS - 1:
                 break
         for id_, text in found.items():
@@ -257,7 +259,7 @@ class _Verification:
     # 4
 
     def check_history(self) -> None:
-        """Follow all commits from the refs; newest first."""
+        """Follow all commits from the refs, newest first."""
         if not self._tips and self._any_commit:
             self.report.add(Kind.REF, MAIN_REF, "it is missing, although there are commits")
         sound = None if self._halves else self._open_git()
@@ -325,13 +327,13 @@ class _Verification:
             old = tree if parent.tree == commit.tree else self._tree(parent.tree)
         if tree is None or old is None:
             return
-        # From the child to the parent: what is known of this parent serves the next comparison.
+        # This goes from child to parent: what is known of this parent serves the next comparison.
         uniform = self._uniform[1] if self._uniform[0] == commit.tree else is_uniform(tree)
         differences, uniform_parent = compare_trees(tree, old, uniform)
         self._uniform = (parent_tree, uniform_parent)
         for name, entry, _before in differences:
             if entry is None and is_device(name) and backup_id is not None:
-                # Others may remove a device on purpose; no backup does.
+                # Other programs may remove a device on purpose; a backup never does.
                 text = f"commit {id_.hex()} lost it from its tree"
                 self.report.add(Kind.DEVICE, name.decode(), text)
             if of_main and self._changes is not None and is_device(name):
@@ -340,8 +342,7 @@ class _Verification:
     # 5
 
     def check_latest(self) -> None:
-        """Each device's latest pair: restorable, and what libgit2 reads is the same."""
-        # Two witnesses.
+        """Check each device's latest pair: readable, and the same read by git and by libgit2."""
         self.objects.sound = None
         main = self._tips.get(MAIN_REF)
         commit = None if main is None else self._commit(main)
@@ -391,7 +392,7 @@ class _Verification:
     # 6
 
     def check_index(self) -> None:
-        """Every row of the history index, if it is there and git is sound."""
+        """Check every row of the history index, if there is one and git is sound."""
         git = self._open_git()
         if git is None or not (self.path / INDEX_NAME).exists():
             return

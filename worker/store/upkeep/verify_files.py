@@ -31,36 +31,36 @@ _HELPERS: Final = (
 )
 
 
-#: What `main` is read from: with one of these, it is not known what `main` holds.
+#: Kinds that `main` is read from: with such a finding, it is unknown what `main` holds.
 _GIT_SIDE: Final = frozenset({Kind.REF, Kind.PACK, Kind.IDX, Kind.OBJECT})
 
 
 @contextlib.contextmanager
 def maintenance_kept_away(path: Path, wait_s: float) -> Iterator[bool]:
-    """Whether no pack can go meanwhile. Else this has to follow what a repack does."""
+    """Keep maintenance away during the block; yields False if it runs, so packs may be removed."""
     with contextlib.ExitStack() as held:
         try:
             kept_away = held.enter_context(flock.no_maintenance(path, wait_s=wait_s))
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
-            # Who may not lock looks all the same.
+            # A process that may not lock still verifies.
             kept_away = True
         yield kept_away
 
 
 def look_into_folders(path: Path) -> None:
-    """Looking for files passes over folders that may not be read, as if they were empty."""
+    """Raise if a folder may not be read: a search for files would treat it as empty."""
     for name in ("", "refs", "refs/heads", "objects", "objects/pack"):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.listdir(path / name)
 
 
 def check_leftovers(report: Report, deadline: float, *, maintained: bool) -> bool:
-    """Note files of dead writers. Returns whether a moment without a living one was found.
+    """Note files of dead writers. Returns whether there was a moment without living writers.
 
     Args:
-        maintained: whether maintenance runs, whose files look like those of one that died.
+        maintained: whether maintenance runs; its files look like those of a dead one.
     """
     path = report.path
     if not (path / "objects" / "pack").is_dir():
@@ -73,7 +73,7 @@ def check_leftovers(report: Report, deadline: float, *, maintained: bool) -> boo
                     _note_leftovers(report, maintained=maintained)
                     return True
         except PermissionError:
-            # Who may not lock may not tell a leftover from a file in use.
+            # A process that may not lock cannot tell a leftover from a file in use.
             return True
         if time.monotonic() >= deadline:
             return False
@@ -91,7 +91,7 @@ def _note_leftovers(report: Report, *, maintained: bool) -> None:
 
 
 def check_config(report: Report) -> None:
-    """The repository's configuration is one that git can work with."""
+    """Check that git can work with the repository's configuration."""
     problem = git_config.problem_of(report.path)
     if problem is not None:
         report.add(Kind.CONFIG, git_config.NAME, problem)
@@ -101,23 +101,23 @@ def check_config(report: Report) -> None:
 class Half:
     """A pack without its idx, or an idx without its pack."""
 
-    #: The file that is there.
+    #: The path of the file that exists.
     found: str
-    #: What it is a finding of, if a ref needs what it holds.
+    #: The finding that it becomes if a ref needs what it holds.
     kind: Kind
     place: str
     text: str
 
 
 def check_files(report: Report, tick: Callable[[int, int], None]) -> list[Half]:
-    """Look at everything that ends with a checksum, and that packs and idx files come in pairs.
+    """Check all files that end with a checksum, and that packs and idx files come in pairs.
 
     Args:
-        tick: gets how many packs are done, and of how many.
+        tick: gets how many packs are done, and how many there are.
 
     Returns:
-        Those that do not, and that may be all that a crash left: whether refs need what they hold
-        is not known yet.
+        The files without their partner that a crash may have left: it is not known yet whether refs
+        need what they hold.
     """
     if not (report.path / "objects" / "pack").is_dir():
         return []
@@ -135,9 +135,10 @@ def check_files(report: Report, tick: Callable[[int, int], None]) -> list[Half]:
 
 
 class _Packs:
-    """The packs of a repository, beside whoever makes some and removes others.
+    """Checks the packs of a repository while others add and remove some.
 
-    Before a pack goes its objects are in another. So all was looked at when two listings are the same.
+    Before a pack is removed its objects are in another pack, so all objects were checked when two
+    listings in a row are the same.
     """
 
     def __init__(self, report: Report, tick: Callable[[int, int], None]) -> None:
@@ -148,7 +149,7 @@ class _Packs:
         self._seen = set[str]()
 
     def look(self) -> bool:
-        """List the packs, and check those that are new; whether the listing is another one."""
+        """List the packs and check the new ones; returns whether the listing has changed."""
         names = {
             name
             for name in os.listdir(self._folder)
@@ -169,8 +170,7 @@ class _Packs:
         return {name.removesuffix(suffix) for name in self._names if name.endswith(suffix)}
 
     def halves(self) -> list[Half]:
-        """The packs without idx and the idx files without pack of the last listing; those whose pack is
-        whole are noted."""
+        """The packs and idx files without partner in the last listing. Notes packs that are whole."""
         packs, idxs = self._stems(".pack"), self._stems(".idx")
         found = []
         for stem in sorted(idxs - packs):
@@ -179,7 +179,7 @@ class _Packs:
             found.append(Half(f"{place}.idx", Kind.PACK, f"{place}.pack", text))
         for stem in sorted(packs - idxs):
             place = f"objects/pack/{stem}"
-            # A writer is at it, or died and is told of already.
+            # A living writer has it, or a dead one's leftover was already noted.
             if keep.is_kept(self._folder, stem) or _is_leftover(self._report, f"{place}.pack"):
                 continue
             problem = _trailer_problem(self._folder / f"{stem}.pack")
@@ -192,7 +192,7 @@ class _Packs:
 
 
 def judge_halves(report: Report, halves: Sequence[Half]) -> None:
-    """Note each half when all refs were followed: as left by a crash if none needs anything."""
+    """After all refs were followed, note each half: as left by a crash if no ref needs anything."""
     harmless = {Kind.LEFTOVER, Kind.INDEX, Kind.HELPER, Kind.CONFIG}
     needed = any(finding.kind not in harmless for finding in report.findings)
     for half in halves:
@@ -211,7 +211,7 @@ def _check_pair(report: Report, pack: Path, idx: Path) -> None:
     _check_trailer(report, pack, Kind.PACK)
     if _check_trailer(report, idx, Kind.IDX):
         with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-            # Before its own checksum an idx has that of its pack.
+            # An idx ends with its pack's checksum and its own.
             if _end_of(pack, 20) != _end_of(idx, 40)[:20]:
                 place = idx.relative_to(report.path).as_posix()
                 report.add(Kind.IDX, place, "it is of another pack")
@@ -231,7 +231,7 @@ def _check_trailer(report: Report, file: Path, kind: Kind) -> bool:
 
 
 def _trailer_problem(file: Path) -> str | None:
-    """Why a file does not end with the checksum of what stands before; None if it does, or is gone."""
+    """Why a file does not end with its checksum; None if it does, or was removed."""
     hasher = hashlib.sha1(usedforsecurity=False)
     try:
         with file.open("rb") as opened:
@@ -249,7 +249,7 @@ def _trailer_problem(file: Path) -> str | None:
 
 
 def check_rules(report: Report) -> None:
-    """The tenant's own rules of retention are those that were set."""
+    """Check that the tenant's own rules of retention are those that were set."""
     try:
         load_rules(report.path)
     except SideFileDamaged as error:
@@ -263,7 +263,7 @@ def check_ids(
     main: Collection[bytes],
     backup_ids: Mapping[bytes, bytes],
 ) -> None:
-    """The maps of rewritten ids are what was written, and the one that counts agrees with `main`.
+    """Check the maps of rewritten ids, and that the current one agrees with `main`.
 
     Args:
         tips: the commits that refs name.
@@ -272,11 +272,11 @@ def check_ids(
     """
     path = report.path
     for file in sorted(path.glob(f"{id_map.BEFORE_PREFIX}*")):
-        # An empty one says that there was no map.
+        # An empty file says that there was no map.
         if file.stat().st_size:
             _check_map(report, file)
     if (path / id_map.PENDING_NAME).exists():
-        # The next opening decides which of the two counts.
+        # The next opening of the repository decides which of the two maps is current.
         _check_map(report, path / id_map.PENDING_NAME)
     file = path / id_map.FILE_NAME
     if file.exists() and not _check_map(report, file):

@@ -1,4 +1,4 @@
-"""Reads what `git fsck` says: which objects are bad, and why."""
+"""Reads the complaints of `git fsck`: which objects are bad, and why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from worker.store.git.git_objects import GitObjects
 from worker.store.git.git_process import Progress
 
-#: The object that a complaint of `git fsck` is about.
+#: Matches the object that a complaint of `git fsck` is about.
 _NAMED = re.compile(r"^(?:missing \w+ |error: (?:.*?[^-/0-9a-f])?)([0-9a-f]{40})\b")
 _STYLE: Final = ("error in ", "warning in ")
 
@@ -18,7 +18,7 @@ _STYLE: Final = ("error in ", "warning in ")
 def complaints_of(
     objects: GitObjects, tips: Iterable[bytes], path: Path, progress: Progress
 ) -> dict[bytes, str]:
-    """The objects that `git fsck` complains of, with its words; b"" for what is about none.
+    """The objects that `git fsck` complains of, with its words; b"" if it names no object.
 
     Args:
         tips: the commits from which it follows all links.
@@ -31,7 +31,7 @@ def complaints_of(
     found: dict[bytes, str] = {}
     told = 0
     for line in [*done.said.splitlines(), *done.printed.decode("utf-8", "replace").splitlines()]:
-        # How an object of somebody else's is written is no damage: its hash is right.
+        # Unusual formats in other programs' objects are no damage: the hashes are right.
         if line.startswith(_STYLE):
             told += 1
         elif named := _NAMED.search(line):

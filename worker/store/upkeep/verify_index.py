@@ -21,7 +21,7 @@ from worker.store.repository.tenant_repository import TenantRepository
 
 @dataclass(frozen=True, slots=True)
 class GitSide:
-    """What git says, which the index must say too."""
+    """What git says, and the index must say too."""
 
     git: TenantRepository
     #: The commit of `main`.
@@ -37,7 +37,7 @@ class GitSide:
 def index_findings(path: Path, side: GitSide, tick: Callable[[int, int], None]) -> Iterator[str]:
     """What is wrong with the index at `path`.
 
-    Its rows are compared with git if it is complete for `main`; else the next writer catches up.
+    Compares its rows with git if it is complete for `main`; otherwise the next writer catches up.
 
     Args:
         tick: gets how many commits are done, and of how many.
@@ -58,7 +58,7 @@ def index_findings(path: Path, side: GitSide, tick: Callable[[int, int], None]) 
     except Unfinished:
         return  # the next writer builds it anew
     except Unusable as error:
-        # What a writer that was killed left half written, the next one rolls back.
+        # The next writer rolls back what a killed writer left half done.
         if not file.has_journal():
             yield str(error)
     finally:
@@ -71,9 +71,9 @@ def set_back(
     reached: Container[bytes],
     holds: Callable[[bytes], bool],
 ) -> str | None:
-    """Whether `main` was set back, with the way back; None if it was not, as far as the index tells.
+    """Whether `main` was set back, with how to undo that; None if the index does not show it.
 
-    The index is made complete for a commit after `main` names it, and never before.
+    The index only becomes complete for a commit after `main` names it.
 
     Args:
         reached: the commits that `main` reaches.
@@ -126,7 +126,7 @@ def _row_findings(
             for device, listed in merged.versions.items()
         }
     newest = {listed[0] for listed in changes.values()}
-    #: When each device was last backed up, and the newest version of each: number and time.
+    #: When each device was last backed up, and its newest version: number and time.
     seen: dict[bytes, tuple[int, int]] = {}
     changed: dict[bytes, tuple[int, int]] = {}
     labels: dict[bytes, Labels] = {}

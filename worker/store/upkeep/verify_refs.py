@@ -1,4 +1,4 @@
-"""Verifies refs and HEAD as bytes: what git reads leniently is a finding too."""
+"""Verifies refs and HEAD byte by byte: what git tolerates is a finding too."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _PACKED_HEADERS: Final = frozenset(
 
 
 def check_refs(report: Report) -> dict[str, bytes]:
-    """Look at HEAD, loose refs and packed refs.
+    """Check HEAD, loose refs and packed refs.
 
     Returns:
-        The ids that they name. What a packed ref names that a loose one overrides is there as well.
+        The ids that refs name, with those of packed refs that a loose one overrides.
     """
     path, tips = report.path, dict[str, bytes]()
     if (path / MAIN_REF).is_dir():
@@ -61,7 +61,7 @@ def _check_packed_refs(report: Report, tips: dict[str, bytes]) -> None:
         found = _PACKED_LINE.fullmatch(line)
         if found:
             name = found[2].decode("utf-8", "replace")
-            # A loose ref goes before a packed one, which then is old, but not wrong.
+            # A loose ref overrides a packed one, which is then old, but not wrong.
             place = f"packed {name}" if name in tips else name
             tips[place] = bytes.fromhex(found[1].decode("ascii"))
         elif not _PEELED_LINE.fullmatch(line) and (number or line not in _PACKED_HEADERS):

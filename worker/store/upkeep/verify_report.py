@@ -1,4 +1,4 @@
-"""What a verification tells: its findings, what each is about, and how it ended."""
+"""What a verification reports: its findings, what each is about, and how it ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Outcome(StrEnum):
 
     CLEAN = "clean"
     DAMAGED = "damaged"
-    #: It is another user's, who does not let this one read all of it.
+    #: It belongs to another user, and this process may not read all of it.
     UNREADABLE = "unreadable"
     #: Another process held the repository's lock for longer than the caller wanted to wait.
     LOCKED = "locked"
@@ -41,11 +41,11 @@ class Kind(StrEnum):
     #: The tenant's own rules of retention.
     RULES = "rules"
     CONFIG = "config"
-    #: What could not be looked at, and why.
+    #: What could not be checked, and why.
     UNREADABLE = "unreadable"
 
 
-#: What `repair_repository` can mend, since it is derived from the rest.
+#: The kinds that `repair_repository` can mend, since they can be derived from the rest.
 REPAIRABLE: Final = frozenset(
     {Kind.HEAD, Kind.IDX, Kind.HELPER, Kind.INDEX, Kind.LEFTOVER, Kind.CONFIG}
 )
@@ -53,7 +53,7 @@ REPAIRABLE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it should be."""
+    """One thing that is wrong."""
 
     kind: Kind
     #: A path inside the repository, an object's id or a device's id.
@@ -76,7 +76,7 @@ class Finding:
 
 
 def parse_subset(text: str) -> tuple[int, int]:
-    """The `subset` that `N/T` names.
+    """The `subset` for the text `N/T`.
 
     Raises:
         InvalidInput: something else.
@@ -95,12 +95,12 @@ class Report:
     path: Path
     outcome: Outcome = Outcome.CLEAN
     findings: list[Finding] = field(default_factory=list)
-    #: Objects that were inflated and hashed.
+    #: How many objects were inflated and hashed.
     objects: int = 0
-    #: Commits that were followed from the refs.
+    #: How many commits were followed from the refs.
     commits: int = 0
     devices: int = 0
-    #: Whether all that was asked for was looked at before the time was over.
+    #: Whether everything that was asked for was checked in time.
     complete: bool = True
     duration_s: float = 0.0
 
@@ -110,7 +110,7 @@ class Report:
         self.outcome = Outcome.DAMAGED
 
     def fail(self, what: str, error: Exception) -> None:
-        """Note that something could not be looked at, whatever the reason is."""
+        """Note that something could not be checked, for whatever reason."""
         refusal = ownership.refusal_of(error) if isinstance(error, OSError) else None
         if isinstance(error, NotOwner) or refusal is not None:
             self.findings.append(Finding(Kind.UNREADABLE, what, str(refusal or error)))
@@ -119,11 +119,11 @@ class Report:
         elif isinstance(error, ConfkeepError):
             self.add(Kind.UNREADABLE, what, str(error))
         else:
-            # Its type says more than its text, which may be empty.
+            # The error's type says more than its text, which may be empty.
             self.add(Kind.UNREADABLE, what, f"{type(error).__name__}: {error}")
 
     def to_json(self, most_findings: int | None = None) -> dict[str, object]:
-        """As JSON values, without the path; of very many findings only the first."""
+        """As JSON values, without the path; only the first findings if there are very many."""
         return {
             "outcome": self.outcome.value,
             "complete": self.complete,

@@ -1,4 +1,4 @@
-"""Makes a batch of backups into git objects on top of a parent commit, in memory."""
+"""Turns a batch of backups into git objects on top of a parent commit, in memory."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ class _Device:
 
     folder_id: bytes | None = None
     export_id: bytes | None = None
-    #: The export's bytes where this batch has them.
+    #: The export's bytes, if this batch has them.
     export: bytes | None = None
-    #: What else is in the folder, which stays.
+    #: The other entries of the folder, which stay.
     others: list[TreeEntry] = field(default_factory=list)
 
 
 class Batch:
     """Makes commits on top of each other, in memory.
 
-    Objects that the parent's tree has at the same device are not stored again, nor is any twice in
-    the batch. Whether some other pack has an object is not looked up: a wrong "no" costs bytes, the
-    look-up costs a search of all packs.
+    Does not store objects again that the parent's tree has at the same device, or that the batch
+    has already. Does not look for objects in other packs: storing one twice costs bytes, the
+    look-up would search all packs.
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class Batch:
         self._labels = dict(labels)
         #: Ids of objects that need not be stored.
         self._known = {self._root_id}
-        #: What the history index is to learn of the batch.
+        #: The batch's entries for the history index.
         self.indexed: list[Entry] = []
-        # A pack's order: what history walks read comes first and lies together.
+        # The order in the pack: what history walks read comes first and lies together.
         self._commits: list[PackObject] = []
         self._roots: list[PackObject] = []
         self._folders: list[PackObject] = []
@@ -101,7 +101,7 @@ class Batch:
 
     @property
     def objects(self) -> list[PackObject]:
-        """What the pack of the batch holds; a base comes before its deltas."""
+        """The objects for the batch's pack; a base comes before its deltas."""
         return [*self._commits, *self._roots, *self._folders, *self._files]
 
     def add(self, backup: Backup | Naming) -> Committed:
@@ -184,8 +184,8 @@ class Batch:
         if id_ in self._known:
             return
         self._known.add(id_)
-        # Deflated now, while the processor's cache holds what was hashed just before; large files
-        # when they are written, so that they are in memory once.
+        # Deflate now, while the data is in the processor's cache from hashing. Large files are
+        # deflated when they are written, so that they are in memory only once.
         small = len(data) <= pack.PIECE_BYTES
         deflated = list(pack.deflate(data)) if small else None
         self._files.append(PackObject(pack.BLOB, id_, data, deflated=deflated))
@@ -240,7 +240,7 @@ def _encode_folder(export_id: bytes, binary_id: bytes | None, others: list[TreeE
     """The tree of a device's folder."""
     files = b"%s %s\0%s" % (_FILE_MODE, _EXPORT, export_id)
     if binary_id is not None:
-        # As git sorts: `backup.bin` is before `export.rsc`.
+        # In git's order: `backup.bin` is before `export.rsc`.
         files = b"%s %s\0%s%s" % (_FILE_MODE, _BINARY, binary_id, files)
     return pack.encode_tree([*others, *pack.parse_tree(files)]) if others else files
 

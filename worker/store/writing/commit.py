@@ -1,6 +1,6 @@
 """The write protocol: a batch of backups becomes commits in one durable step.
 
-`docs/write-path.md` explains the steps and what a crash between each two of them leaves.
+`docs/write-path.md` explains the steps and what a crash between two of them leaves.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ from worker.store.writing.stopwatch import Stopwatch
 #: Permissions of packs: git writes them read-only too.
 _PACK_MODE: Final = 0o444
 
-#: Go through the packs at most so often while a repack removes some, with so many seconds in
-#: between. An idx without its pack, which a crash may leave, must end it too.
+#: How often to go through the packs while a repack removes some, and the seconds in between.
+#: Bounded since an idx without its pack, which a crash may leave, must end it too.
 _PASSES: Final = 20
 _PASS_S: Final = 0.01
 
 
 class Writer:
-    """Commits batches to one repository, and keeps between two of them what takes time to make again.
+    """Commits batches to one repository; between batches it caches what is slow to make again.
 
     Not safe to share between threads.
     """
 
     def __init__(self, repository: TenantRepository) -> None:
         self.repository = repository
-        #: The history index, open for writing once it is needed.
+        #: The history index, opened for writing when first needed.
         self.index: HistoryIndex = open_index(repository)
         #: The newest commit that was written here, and its root tree, which takes 4 ms to inflate at
         #: 10,000 devices.
@@ -73,8 +73,8 @@ class Writer:
     ) -> list[Committed]:
         """Commit `backups` in their order, one commit each; durable when this returns.
 
-        A backup whose id is in git already, or that stands twice in `backups`, is not written again:
-        its answer is that of the first. All or none of the others are committed. Memory: the backups
+        A backup whose id is in git already, or twice in `backups`, is not written again: it gets
+        the answer of the first. Either all of the others are committed or none. Memory: the backups
         themselves, one old export and one piece being written; callers bound the batch.
 
         Args:
@@ -98,12 +98,12 @@ class Writer:
             durable.file_system_errors(self.repository.path.name),
             flock.shared(self.repository.path),
         ):
-            # 0. The flock is held: no recovery runs meanwhile.
+            # 0. The flock is held, so no recovery runs meanwhile.
             watch.lap("flock")
             return self._commit(backups, now_s, watch)
 
     def find_committed(self, device_ids: Mapping[str, str]) -> dict[str, Committed]:
-        """The answers for those backup ids that are in git, durable when this returns.
+        """The answers for those backup ids that are in git; durable when this returns.
 
         Args:
             device_ids: the device of each backup id, for commits that do not name theirs.
@@ -130,7 +130,7 @@ class Writer:
         # 1. The ref is read once: this value is the parent, and what step 7 compares with.
         parent = refs.read_main(repository.path)
 
-        # 2. What is in git already is answered from git, after it is durable for certain.
+        # 2. Backups that are in git already are made durable, then answered from git.
         self.index.catch_up(parent)
         device_ids = {backup.backup_id: backup.device_id for backup in backups}
         done = self._find_committed(parent, device_ids)
@@ -140,7 +140,7 @@ class Writer:
         watch.lap("find")
 
         # 3. Blobs, trees and commits, in memory.
-        # The kept tree is taken out for good: if this batch fails, what it made of the tree is of no use.
+        # Take the cached tree out: if this batch fails, the changed tree is useless.
         kept, self._root = self._root, None
         labels = self.index.labels(set(device_ids.values()), parent)
         batch = Batch(repository, parent, now_s, kept, labels)
@@ -174,7 +174,7 @@ class Writer:
         durable.failpoint("committed")
         self._root = batch.tip, batch.root
 
-        # 9. The history index. It may fail without harm: the next batch finds it behind, and catches up.
+        # 9. The history index. If it fails, no harm is done: the next batch catches up.
         self.index.append(parent, batch.indexed)
         watch.lap("index")
         self._describe(backups)
@@ -198,7 +198,7 @@ class Writer:
             found[backup_id] = describe_commit(repository, commit, device_ids[backup_id])
         ids = repository.ids.get(repository.path, repository.git)
         if ids is not None:
-            # Retention removed their commits, but each was committed once, and that is enough.
+            # Retention removed their commits, but each was committed once, which is enough.
             for backup_id, gone in ids.removed_backups(device_ids.keys() - found.keys()).items():
                 found[backup_id] = _describe_removed(gone, device_ids[backup_id])
         return found
@@ -208,7 +208,7 @@ class Writer:
 def open_for_writing(path: Path, author: Signature = DEFAULT_AUTHOR) -> Iterator[Writer]:
     """`create_repository`, and its writer, with the flock held shared until the end of the block.
 
-    `commit_backups` takes the flock by itself; this keeps others' recovery away in between too.
+    `commit_backups` takes the flock by itself; this also keeps recovery away between batches.
 
     Raises:
         RepositoryBusy, StoreUnavailable, RepositoryDamaged: as `create_repository`.
@@ -222,7 +222,7 @@ def open_for_writing(path: Path, author: Signature = DEFAULT_AUTHOR) -> Iterator
             yield writer
         finally:
             writer.close()
-            # Else its packs stay open until the garbage collector comes by.
+            # Otherwise its packs stay open until the garbage collector runs.
             repository.git.free()
 
 
@@ -231,7 +231,7 @@ def write_pack(folder: Path, name: str, encoder: PackEncoder, keeps: ExitStack) 
 
     Args:
         name: as `keep.new_name` gives it.
-        keeps: to be closed when a ref reaches the pack, as `keep.name_pack` says.
+        keeps: the caller closes it when a ref reaches the pack (see `keep.name_pack`).
 
     Raises:
         OSError: the file system refused.
@@ -253,7 +253,7 @@ def write_pack(folder: Path, name: str, encoder: PackEncoder, keeps: ExitStack) 
 
 
 def move_main(path: Path, expected: str | None, target: str) -> None:
-    """`refs.move_main`; when it fails and `main` names `target` all the same, it is made durable.
+    """Like `refs.move_main`; if it fails but `main` names `target`, `main` is made durable.
 
     Raises:
         RepositoryBusy: as there; `main` was not moved.
@@ -276,7 +276,7 @@ def finish(path: Path, shas: Sequence[str]) -> None:
     for _ in range(_PASSES):
         if _sync_packs_with(folder, wanted):
             break
-        # A repack is removing packs; their objects are in one that is new.
+        # A repack is removing packs; their objects are in a new one.
         time.sleep(_PASS_S)
     durable.sync_directory(folder)
     refs.sync_main(path)
@@ -300,7 +300,7 @@ def _sync_packs_with(folder: Path, wanted: Sequence[bytes]) -> bool:
 
 
 def _describe_removed(gone: RemovedBackup, device_id: str) -> Committed:
-    """The answer for a backup whose commit is not there any more; what it changed is not known."""
+    """The answer for a backup whose commit was removed; what it changed is unknown."""
     return Committed(
         backup_id=gone.backup_id,
         device_id=gone.device_id or device_id,
@@ -315,7 +315,7 @@ def _describe_removed(gone: RemovedBackup, device_id: str) -> Committed:
 def describe_commit(
     repository: TenantRepository, commit: pygit2.Commit, device_id: str
 ) -> Committed:
-    """The answer that `Writer.commit_backups` gave, made again from a commit that has a `backup-id`."""
+    """The answer of `Writer.commit_backups`, rebuilt from a commit that has a `backup-id`."""
     raw = commit.read_raw()
     device_id = headers.id_in_header(raw, DEVICE_ID_HEADER) or device_id
     if headers.is_naming(raw):

@@ -6,14 +6,14 @@ import time
 
 
 class Stopwatch:
-    """Seconds between laps, added up by the name of the step that each lap ends. One thread."""
+    """Sums the seconds of laps, by the name of the step that each lap ends. For one thread."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._since = time.perf_counter()
 
     def lap(self, step: str) -> None:
-        """`step` ends now; the next one begins."""
+        """End `step` now; the next one begins."""
         now = time.perf_counter()
         self.seconds[step] = self.seconds.get(step, 0.0) + now - self._since
         self._since = now
