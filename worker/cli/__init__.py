@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "history": "List the versions of a device, or the devices of a tenant.",
     "show": "Print a device's export as it is or was.",
     "diff": "Show what changed between two versions of a device.",
+    "search": "Search the newest exports for lines.",
     "restore": "Write a device's two files into a folder.",
     "receipt": "Tell what became of a backup.",
     "status": "Show what waits, who works and what failed.",

@@ -21,7 +21,7 @@ from confkeep import BackupPayload, enqueue_backups
 from confkeep.errors import GitUnavailable, MaintenanceFailed, NoReceipt, PoisonedBackup
 from confkeep.settings import get_settings
 from worker.cli import exports_folder, interrupts, one_machine
-from worker.cli.diff import print_diff
+from worker.cli.diff import How, print_diff
 from worker.cli.history import print_versions
 from worker.cli.running import DEFAULT_DATA
 from worker.cli.samples import SampleDevice
@@ -259,7 +259,7 @@ def _show_device(terminal: Terminal, repository: TenantRepository, device_id: st
     terminal.heading(f"History of device {device_id}")
     print_versions(terminal, rows)
     terminal.heading("Its last change")
-    print_diff(terminal, repository, device_id, max_lines=_DIFF_LINES)
+    print_diff(terminal, repository, device_id, how=How(max_lines=_DIFF_LINES))
 
 
 def _show_git_log(terminal: Terminal, repository: TenantRepository) -> None:

@@ -10,6 +10,7 @@ import click
 import pygit2
 
 from confkeep.errors import NotInStore
+from confkeep.routeros.export import configuration_of
 from confkeep.settings import get_settings
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable, size_text
 from worker.engine.diff import hunks
@@ -39,24 +40,68 @@ _NOTHING: Final = Pair(None, None)
     metavar="LINES",
     help="Lines of context.",
 )
+@click.option(
+    "--ignore-header",
+    is_flag=True,
+    help="Leave out what RouterOS changes by itself: the dated line, and comments on states.",
+)
+@click.option(
+    "--with", "other", metavar="DEVICE", help="Compare the newest export with another device's."
+)
 @pass_terminal
 def command(
-    terminal: Terminal, tenant: str, device: str, old: str | None, new: str | None, context: int
+    terminal: Terminal,
+    tenant: str,
+    device: str,
+    old: str | None,
+    new: str | None,
+    context: int,
+    ignore_header: bool,
+    other: str | None,
 ) -> None:
     """Show what changed between two versions of a device.
 
     Without OLD and NEW: the last change. With OLD: everything since that commit. With both:
     between the two. They are commits, `latest~1`, dates or durations such as '2 days ago', which
-    mean the version that was valid then. In a pipe the lines are exact, so
+    mean the version that was valid then. Each hunk names its RouterOS section. In a pipe the lines are exact, so
     that `patch` takes them; on a terminal, control characters are shown as escapes.
     """
     _tenant, repository = open_tenant(get_settings().git_store_path, tenant)
     device_id = find_device(repository, device).id
+    how = How(context, ignore_header=ignore_header)
+    if other is not None:
+        if old is not None:
+            raise click.UsageError("--with compares the newest exports: give no versions.")
+        other_id = find_device(repository, other).id
+        sides = [
+            _side(repository, each, last_versions(repository, each, 1)[0].sha)
+            for each in (device_id, other_id)
+        ]
+        _print_sides(terminal, sides[0], sides[1], how)
+        return
     old_sha, new_sha = (
         None if text is None else version_at(repository, device_id, text, field=field).sha
         for field, text in (("OLD", old), ("NEW", new))
     )
-    print_diff(terminal, repository, device_id, old_sha, new_sha, context)
+    print_diff(terminal, repository, device_id, old_sha, new_sha, how)
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How a difference is shown."""
+
+    #: Lines that stay the same around each change.
+    context: int = 3
+    #: Leave out what RouterOS changes by itself.
+    ignore_header: bool = False
+    #: At most so many lines, and how many were left out; None: all.
+    max_lines: int | None = None
+
+    def of(self, export: bytes | None) -> bytes:
+        """What is compared of an export."""
+        if export is None:
+            return b""
+        return configuration_of(export) if self.ignore_header else export
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +132,9 @@ def print_diff(
     device_id: str,
     old_sha: str | None = None,
     new_sha: str | None = None,
-    context: int = 3,
-    max_lines: int | None = None,
+    how: How | None = None,
 ) -> None:
     """The unified diff of the exports and a line about the binaries; see the command.
-
-    Args:
-        max_lines: print at most so many lines of the diff, and how many were left out.
 
     Raises:
         NotInStore: the device or a commit is not there.
@@ -105,25 +146,27 @@ def print_diff(
     new = _side(repository, device_id, new_sha or last[0].sha)
     if old.pair == new.pair == _NOTHING:
         raise NotInStore(f"device {device_id} is in neither of the two commits")
-    if old.pair.export == new.pair.export:
+    _print_sides(terminal, old, new, how or How())
+
+
+def _print_sides(terminal: Terminal, old: _Side, new: _Side, how: How) -> None:
+    if how.of(old.pair.export) == how.of(new.pair.export):
         terminal.line(f"{EXPORT_NAME}: no difference", style="bold")
     else:
-        _print_patch(terminal, old, new, context, max_lines)
+        _print_patch(terminal, old, new, how)
     terminal.line(f"{BINARY_NAME}: {_binaries(old.pair.binary, new.pair.binary)}", style="bold")
 
 
-def _print_patch(
-    terminal: Terminal, old: _Side, new: _Side, context: int, max_lines: int | None
-) -> None:
+def _print_patch(terminal: Terminal, old: _Side, new: _Side, how: How) -> None:
     names = [
         f"--- {old.label('a')}",
         f"+++ {new.label('b')}",
     ]
-    body = hunks(old.pair.export or b"", new.pair.export or b"", context)
-    if max_lines is not None and body.count(b"\n") > max_lines:
+    body = hunks(how.of(old.pair.export), how.of(new.pair.export), how.context)
+    if how.max_lines is not None and body.count(b"\n") > how.max_lines:
         lines = body.split(b"\n")
-        left_out = len(lines) - 1 - max_lines
-        body = b"\n".join([*lines[:max_lines], b"... and %d more lines" % left_out, b""])
+        left_out = len(lines) - 1 - how.max_lines
+        body = b"\n".join([*lines[: how.max_lines], b"... and %d more lines" % left_out, b""])
     if not sys.stdout.isatty():
         terminal.bytes("\n".join(names).encode() + b"\n" + body)
         return

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 import pygit2
 from pygit2.enums import DiffOption
+
+from confkeep.routeros.sections import Sections
+
+#: A hunk's first line, with where it begins in the old and in the new text.
+_HEAD: Final = re.compile(rb"^(@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@)[^\n]*\n", re.MULTILINE)
+_CHANGE: Final = re.compile(rb"^([-+])", re.MULTILINE)
 
 
 def hunks(old: bytes, new: bytes, context: int = 3) -> bytes:
@@ -16,4 +25,40 @@ def hunks(old: bytes, new: bytes, context: int = 3) -> bytes:
     """
     patch = pygit2.Patch.create_from(old, new, flag=DiffOption.FORCE_TEXT, context_lines=context)
     data = patch.data or b""
-    return data[data.find(b"\n@@ ") + 1 :] if b"\n@@ " in data else b""
+    if b"\n@@ " not in data:
+        return b""
+    lines = data[data.find(b"\n@@ ") + 1 :]
+    return _with_sections(lines, old, new) if b"\n/" in b"\n" + new or b"\n/" in old else lines
+
+
+def _with_sections(hunks: bytes, old: bytes, new: bytes) -> bytes:
+    """Hunks with RouterOS's section of the first changed line behind each `@@`, as git names functions."""
+    sides = {b"-": _Side(old), b"+": _Side(new)}
+    heads = list(_HEAD.finditer(hunks))
+    pieces = []
+    for number, head in enumerate(heads):
+        end = heads[number + 1].start() if number + 1 < len(heads) else len(hunks)
+        body = hunks[head.end() : end]
+        section = None
+        changed = _CHANGE.search(body)
+        if changed is not None:
+            side = changed[1]
+            # The lines above the first changed one are the same in both.
+            above = body.count(b"\n", 0, changed.start(1))
+            section = sides[side].section(int(head[2 if side == b"-" else 3]) + above)
+        name = b" " + section.encode() if section else b""
+        pieces.append(head[1] + name + b"\n" + body)
+    return b"".join(pieces)
+
+
+class _Side:
+    """One export, whose lines are known by number."""
+
+    def __init__(self, export: bytes) -> None:
+        self._sections = Sections(export)
+        self._starts = [0, *(found.end() for found in re.finditer(rb"\n", export))]
+
+    def section(self, line: int) -> str | None:
+        """The section of a line, counted from 1."""
+        at = min(max(line, 1), len(self._starts)) - 1
+        return self._sections.at(self._starts[at])

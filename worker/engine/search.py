@@ -1,0 +1,226 @@
+"""Searches the exports of a tenant's devices for lines, in linear time for every pattern."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+import pygit2
+import re2
+
+from confkeep.errors import InvalidInput
+from confkeep.routeros.sections import Sections
+from worker.engine.directory import Called, names_of
+from worker.engine.versions import captured_at, versions_of
+from worker.store.repository.backup import EXPORT_NAME, decode_text
+from worker.store.repository.reader import find_commit, read_pair
+from worker.store.repository.tenant_repository import TenantRepository, tells_damage
+
+#: Bytes that re2 may use for one pattern.
+_MOST_MEMORY: Final = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is searched for."""
+
+    pattern: str
+    #: A regular expression in re2's syntax, for each line; False: the very text.
+    regex: bool = False
+    ignore_case: bool = False
+    #: Lines before and after each match that are given too.
+    context: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A line that matches."""
+
+    #: Its number, from 1.
+    line: int
+    text: str
+    #: RouterOS's menu; None if it stands in none.
+    section: str | None
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The matches in one device's export."""
+
+    device: Called
+    matches: list[Match]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """When a device had a line that matches."""
+
+    device: Called
+    #: The captures of the oldest and of the newest version that has one.
+    first: dt.datetime
+    last: dt.datetime
+    #: Whether the newest version of all still has one.
+    still: bool
+
+
+class Searcher:
+    """A compiled query."""
+
+    def __init__(self, query: Query) -> None:
+        """Compile the pattern.
+
+        Raises:
+            InvalidInput: it is empty or no regular expression.
+        """
+        if not query.pattern:
+            raise InvalidInput("PATTERN", "must not be empty")
+        options = re2.Options()
+        options.case_sensitive = not query.ignore_case
+        options.literal = not query.regex
+        options.never_nl = True
+        options.log_errors = False
+        options.max_mem = _MOST_MEMORY
+        pattern = query.pattern.encode("utf-8", "surrogateescape")
+        try:
+            self._regex: Any = re2.compile(b"(?m)" + pattern if query.regex else pattern, options)
+        except re2.error as error:
+            _refuse(error)
+        self._context = query.context
+
+    def matches(self, export: bytes) -> list[Match]:
+        """The lines of an export that match."""
+        found: list[Match] = []
+        sections: Sections | None = None
+        at = number = counted = 0
+        while (match := self._regex.search(export, at)) is not None:
+            sections = sections or Sections(export)
+            start = export.rfind(b"\n", 0, match.start()) + 1
+            end = export.find(b"\n", match.start())
+            end = len(export) if end < 0 else end
+            if start == len(export):
+                break  # an empty match behind the last line
+            number += export.count(b"\n", counted, start)
+            counted = start
+            before: list[bytes] = []
+            after: list[bytes] = []
+            if self._context:
+                before = export[:start].split(b"\n")[-1 - self._context : -1]
+                after = export[end + 1 :].removesuffix(b"\n").split(b"\n", self._context)
+                after = after[: self._context] if end + 1 < len(export) else []
+            found.append(
+                Match(
+                    number + 1,
+                    _text(export[start:end]),
+                    sections.at(start),
+                    tuple(map(_text, before)),
+                    tuple(map(_text, after)),
+                )
+            )
+            at = end + 1
+            if at > len(export):
+                break
+        return found
+
+    def matches_any(self, export: bytes) -> bool:
+        """Whether a line of an export matches."""
+        return self._regex.search(export) is not None
+
+
+def _refuse(error: Exception) -> NoReturn:
+    reason = error.args[0] if error.args else ""
+    text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+    raise InvalidInput("PATTERN", f"is no regular expression of re2: {text[:200]}") from None
+
+
+def _text(line: bytes) -> str:
+    return decode_text(line.removesuffix(b"\r"))
+
+
+def devices_in(repository: TenantRepository, group: str | None = None) -> list[Called]:
+    """The devices to search, by name and id; those of a group if one is given."""
+    found = [
+        called
+        for called in names_of(repository).values()
+        if group is None or called.labels.group == group
+    ]
+    return sorted(found, key=lambda called: (called.name or "\U0010ffff", called.id))
+
+
+@tells_damage
+def search(
+    repository: TenantRepository,
+    searcher: Searcher,
+    devices: Iterable[Called],
+    exports: Callable[[TenantRepository, Called], bytes | None] | None = None,
+) -> Iterator[Found]:
+    """The devices of which a line matches, in the order that they are given in.
+
+    Args:
+        exports: what is searched of a device; None: its newest version.
+
+    Raises:
+        RepositoryDamaged: git cannot be read.
+    """
+    tip = repository.tip()
+    if tip is None:
+        return
+    exports = exports or _newest(repository.git, tip)
+    for called in devices:
+        export = exports(repository, called)
+        matches = [] if export is None else searcher.matches(export)
+        if matches:
+            yield Found(called, matches)
+
+
+def _newest(
+    git: pygit2.Repository, tip: pygit2.Oid
+) -> Callable[[TenantRepository, Called], bytes | None]:
+    tree = git[tip].peel(pygit2.Tree)
+    odb = git.odb
+
+    def read(_repository: TenantRepository, called: Called) -> bytes | None:
+        folder = tree[called.id]
+        if not isinstance(folder, pygit2.Tree) or EXPORT_NAME not in folder:
+            return None
+        return bytes(odb.read(folder[EXPORT_NAME].id)[1])
+
+    return read
+
+
+def as_of(when: dt.datetime) -> Callable[[TenantRepository, Called], bytes | None]:
+    """What was valid at a moment: the newest version of a device that was captured before it."""
+
+    def read(repository: TenantRepository, called: Called) -> bytes | None:
+        for version in versions_of(repository, called.id):
+            commit = find_commit(repository, version.sha)
+            if captured_at(commit) <= when:
+                return read_pair(repository, commit, called.id).export
+        return None
+
+    return read
+
+
+@tells_damage
+def spans(
+    repository: TenantRepository, searcher: Searcher, devices: Iterable[Called]
+) -> Iterator[Span]:
+    """When each device had a line that matches. Costs every export of every version.
+
+    Raises:
+        RepositoryDamaged: git cannot be read.
+    """
+    for called in devices:
+        dates: list[dt.datetime] = []
+        still = False
+        for place, version in enumerate(versions_of(repository, called.id)):
+            commit = find_commit(repository, version.sha)
+            export = read_pair(repository, commit, called.id).export
+            if export is not None and searcher.matches_any(export):
+                dates.append(captured_at(commit))
+                still = still or place == 0
+        if dates:
+            yield Span(called, min(dates), max(dates), still)
