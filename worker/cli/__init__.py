@@ -48,6 +48,7 @@ COMMANDS: Final = {
     "retention": "Remove old versions by rules, or show what would go.",
     "forget-device": "Erase a device and all its backups for good.",
     "forget-tenant": "Erase a tenant and all its backups for good.",
+    "completion": "Print what a shell needs to complete commands, tenants and devices.",
     "acl": "Print rules for the server's users, to be loaded as its `aclfile`.",
 }
 

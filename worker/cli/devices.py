@@ -8,6 +8,7 @@ import click
 from rich.text import Text
 
 from confkeep.settings import get_settings
+from worker.cli.params import TENANT
 from worker.cli.stale import Age
 from worker.cli.terminal import (
     Terminal,
@@ -25,7 +26,7 @@ _STALE_AGE = "26h"
 
 
 @click.command("devices")
-@click.argument("tenant")
+@click.argument("tenant", type=TENANT)
 @click.option("--group", metavar="GROUP", help="Only those of this group.")
 @click.option(
     "--stale",

@@ -12,6 +12,7 @@ import pygit2
 from confkeep.errors import NotInStore
 from confkeep.routeros.export import configuration_of
 from confkeep.settings import get_settings
+from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable, size_text
 from worker.engine.diff import hunks
 from worker.engine.moments import version_at
@@ -26,8 +27,8 @@ _NOTHING: Final = Pair(None, None)
 
 
 @click.command("diff")
-@click.argument("tenant")
-@click.argument("device")
+@click.argument("tenant", type=TENANT)
+@click.argument("device", type=DEVICE)
 @click.argument("old", required=False)
 @click.argument("new", required=False)
 @click.option(

@@ -15,6 +15,7 @@ from confkeep.errors import RestoreFailed
 from confkeep.settings import get_settings
 from worker.cli import drill_page, running
 from worker.cli.each import Failures
+from worker.cli.params import TENANT
 from worker.cli.terminal import (
     Terminal,
     count_text,
@@ -32,7 +33,7 @@ _ABSENT: Final = "-"
 
 
 @click.command("drill")
-@click.argument("tenant", required=False)
+@click.argument("tenant", type=TENANT, required=False)
 @click.option(
     "--sample",
     type=click.IntRange(min=1),

@@ -12,14 +12,15 @@ from confkeep import BackupPayload, enqueue_backups
 from confkeep.errors import InvalidInput, NotInStore, StoreMissing
 from confkeep.settings import get_settings
 from worker.cli import running
+from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.cli.waiting import Receipts
 from worker.engine import resolver
 
 
 @click.command("enqueue")
-@click.argument("tenant")
-@click.argument("device")
+@click.argument("tenant", type=TENANT)
+@click.argument("device", type=DEVICE)
 @click.option(
     "--export", required=True, type=click.File("rb"), help="The text export; - is standard input."
 )

@@ -7,6 +7,7 @@ import click
 from confkeep.observe import logs
 from confkeep.settings import get_settings
 from worker.cli import running
+from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.engine import forget
 from worker.engine.directory import Called
@@ -14,8 +15,8 @@ from worker.engine.resolver import find_device_of, find_tenant
 
 
 @click.command("forget-device")
-@click.argument("tenant")
-@click.argument("device")
+@click.argument("tenant", type=TENANT)
+@click.argument("device", type=DEVICE)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--wait", "wait_s", type=click.FloatRange(0), default=10.0, metavar="SECONDS",
               help="Wait so long for its backups that are not committed.")  # fmt: skip

@@ -8,13 +8,14 @@ from confkeep.observe import logs
 from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.forget_device import confirm
+from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.engine import forget
 from worker.engine.resolver import find_tenant
 
 
 @click.command("forget-tenant")
-@click.argument("tenant")
+@click.argument("tenant", type=TENANT)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--wait", "wait_s", type=click.FloatRange(0), default=10.0, metavar="SECONDS",
               help="Wait so long for what is in its inbox.")  # fmt: skip

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from confkeep.settings import get_settings
 from worker.cli.each import Failures
+from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import (
     Terminal,
     count_text,
@@ -45,8 +46,8 @@ class _Start(TypedDict, total=False):
 
 
 @click.command("history")
-@click.argument("tenant", required=False)
-@click.argument("device", required=False)
+@click.argument("tenant", type=TENANT, required=False)
+@click.argument("device", type=DEVICE, required=False)
 @click.option(
     "-n",
     "--limit",

@@ -8,6 +8,7 @@ from confkeep.broker.connections import get_client
 from confkeep.broker.keys import shard_of
 from confkeep.settings import get_settings
 from worker.cli import running
+from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.cli.waking import wake
 from worker.engine.resolver import find_tenant
@@ -15,7 +16,7 @@ from worker.queue import backoff, inboxes
 
 
 @click.command("kick")
-@click.argument("tenant")
+@click.argument("tenant", type=TENANT)
 @pass_terminal
 def command(terminal: Terminal, tenant: str) -> None:
     """Try a tenant that waits after a fault now.

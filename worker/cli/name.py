@@ -7,12 +7,13 @@ import click
 from confkeep.naming import name_device, name_tenant
 from confkeep.settings import get_settings
 from worker.cli import running
+from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, pass_terminal, printable
 from worker.engine.resolver import find_device, open_tenant
 
 
 @click.command("name")
-@click.argument("tenant")
+@click.argument("tenant", type=TENANT)
 @click.argument("words", nargs=-1, metavar="[DEVICE] [NAME]")
 @click.option("--address", help="The device's address.")
 @click.option("--model", help="The device's model.")

@@ -12,6 +12,7 @@ from confkeep.errors import StoreUnavailable
 from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.each import Failures
+from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.engine.resolver import paths_of
 from worker.store.git import flock, ownership
@@ -25,7 +26,7 @@ _TRIES: Final = 5
 
 
 @click.command("reindex")
-@click.argument("tenant", required=False)
+@click.argument("tenant", type=TENANT, required=False)
 @click.option("--all", "all_tenants", is_flag=True, help="All tenants of the store.")
 @pass_terminal
 def command(terminal: Terminal, tenant: str | None, all_tenants: bool) -> None:

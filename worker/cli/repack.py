@@ -7,6 +7,7 @@ import click
 from confkeep.errors import ConfkeepError, StoreError
 from confkeep.settings import get_settings
 from worker.cli import running
+from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, count_text, pass_terminal, size_text
 from worker.engine.resolver import paths_of
 from worker.store.git.git_process import require_git
@@ -14,7 +15,7 @@ from worker.store.upkeep.repack import Repacked, repack
 
 
 @click.command("repack")
-@click.argument("tenant", required=False)
+@click.argument("tenant", type=TENANT, required=False)
 @click.option("--full", is_flag=True, help="Make one pack of all with good deltas, due or not.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal

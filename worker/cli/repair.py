@@ -13,6 +13,7 @@ from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.each import Failures
 from worker.cli.findings import error_of, print_findings
+from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, first_line, pass_terminal
 from worker.engine.resolver import paths_of
 from worker.store.git.durable import file_system_errors
@@ -28,7 +29,7 @@ _WAIT_S: Final = 10.0
 
 
 @click.command("repair")
-@click.argument("tenant", required=False)
+@click.argument("tenant", type=TENANT, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from confkeep.settings import get_settings
+from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable, size_text
 from worker.engine.moments import version_at
 from worker.engine.resolver import find_device, open_tenant
@@ -16,8 +17,8 @@ from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME
 
 
 @click.command("restore")
-@click.argument("tenant")
-@click.argument("device")
+@click.argument("tenant", type=TENANT)
+@click.argument("device", type=DEVICE)
 @click.option(
     "--at",
     metavar="WHEN",

@@ -11,6 +11,7 @@ import click
 from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.each import Failures
+from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, count_text, pass_terminal, size_text
 from worker.engine import retention
 from worker.engine.resolver import open_tenant, paths_of
@@ -33,7 +34,7 @@ def command() -> None:
 
 
 @command.command("plan")
-@click.argument("tenant", required=False)
+@click.argument("tenant", type=TENANT, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def plan_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
@@ -93,7 +94,7 @@ def _print_plans(terminal: Terminal, plans: Mapping[str, Plan]) -> None:
 
 
 @command.command("apply")
-@click.argument("tenant", required=False)
+@click.argument("tenant", type=TENANT, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def apply_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
@@ -129,7 +130,7 @@ def apply_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None
 
 
 @command.command("undo")
-@click.argument("tenant")
+@click.argument("tenant", type=TENANT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def undo_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
@@ -168,7 +169,7 @@ def _rule_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @command.command("set")
-@click.argument("tenant")
+@click.argument("tenant", type=TENANT)
 @_rule_options
 @pass_terminal
 def set_command(terminal: Terminal, /, tenant: str, **given: str | None) -> None:
@@ -202,7 +203,7 @@ def _number(name: str, text: str) -> int | None:
 
 
 @command.command("show")
-@click.argument("tenant")
+@click.argument("tenant", type=TENANT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def show_command(terminal: Terminal, tenant: str, as_json: bool) -> None:

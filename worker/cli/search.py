@@ -11,6 +11,7 @@ from rich.text import Text
 
 from confkeep.settings import get_settings
 from worker.cli.each import Failures
+from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, printable
 from worker.engine import search
 from worker.engine.moments import moment_of
@@ -24,7 +25,7 @@ _NOTHING = 1
 
 @click.command("search")
 @click.argument("pattern")
-@click.argument("tenant", required=False)
+@click.argument("tenant", type=TENANT, required=False)
 @click.option("-e", "--regex", is_flag=True, help="PATTERN is a regular expression (re2's).")
 @click.option("-i", "--ignore-case", is_flag=True, help="Take upper and lower case as the same.")
 @click.option(

@@ -9,6 +9,7 @@ import click
 
 from confkeep.errors import NotInStore
 from confkeep.settings import get_settings
+from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import Terminal, pass_terminal, printable, size_text
 from worker.engine.moments import version_at
 from worker.engine.resolver import find_device, open_tenant
@@ -18,8 +19,8 @@ from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, decode_text
 
 
 @click.command("show")
-@click.argument("tenant")
-@click.argument("device")
+@click.argument("tenant", type=TENANT)
+@click.argument("device", type=DEVICE)
 @click.option(
     "--at",
     metavar="WHEN",

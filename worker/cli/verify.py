@@ -10,6 +10,7 @@ import click
 from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.findings import error_of, print_report, worst
+from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, count_text, pass_terminal
 from worker.engine.resolver import paths_of
 from worker.store.git.durable import file_system_errors
@@ -18,7 +19,7 @@ from worker.store.upkeep.verify_report import Report, parse_subset
 
 
 @click.command("verify")
-@click.argument("tenant", required=False)
+@click.argument("tenant", type=TENANT, required=False)
 @click.option(
     "--subset",
     metavar="N/T",

@@ -41,8 +41,12 @@ def find_tenant(store: Path, given: str, others: Iterable[str] = ()) -> Called:
     whole = _whole(given)
     if whole is not None:
         return _tenant(store, whole)
-    known = sorted({*tenants_of(store), *others})
-    return _find("TENANT", given, [_tenant(store, tenant_id) for tenant_id in known])
+    return _find("TENANT", given, tenants(store, others))
+
+
+def tenants(store: Path, others: Iterable[str] = ()) -> list[Called]:
+    """All tenants of a store with their names, sorted by id."""
+    return [_tenant(store, tenant_id) for tenant_id in sorted({*tenants_of(store), *others})]
 
 
 def _tenant(store: Path, tenant_id: str) -> Called:
@@ -98,10 +102,10 @@ def paths_of(store: Path, given: str | None) -> dict[str, Path]:
         NotInStore: there is not one tenant: the folder may not be mounted.
     """
     require_store(store)
-    tenants = tenants_of(store) if given is None else [find_tenant(store, given).id]
-    if not tenants:
+    ids = tenants_of(store) if given is None else [find_tenant(store, given).id]
+    if not ids:
         raise NotInStore(f"no tenant has a repository in {store}")
-    return {tenant_id: repository_path(store, tenant_id) for tenant_id in tenants}
+    return {tenant_id: repository_path(store, tenant_id) for tenant_id in ids}
 
 
 def _whole(given: str) -> str | None:

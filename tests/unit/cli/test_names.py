@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import uuid
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 
 from confkeep.labels import Labels
 from tests.unit.cli.conftest import Confkeep, Store
+from worker.cli import cli
 from worker.store.repository.backup import Backup, Naming
 from worker.store.repository.description import read_name
 from worker.store.repository.tenant_repository import repository_path
@@ -142,3 +146,31 @@ def test_a_new_repository_has_no_name(store: Store) -> None:
     assert read_name(path) is None
     (path / "description").write_text("Unnamed repository; edit this file 'description' to ...\n")
     assert read_name(path) is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("confkeep show ", {"acme"}),
+        ("confkeep show acme ", {"core1", "Cellar", "office"}),
+        ("confkeep show acme co", {"core1"}),
+        ("confkeep show acme cafe", {CORE}),
+        ("confkeep devices a", {"acme"}),
+        ("confkeep forget-device acme C", {"Cellar"}),
+        ("confkeep show nobody ", set()),
+    ],
+)
+def test_shells_complete_names(named: Path, typed: str, expected: set[str]) -> None:
+    words = typed.split(" ")
+    complete = ShellComplete(cli, {}, "confkeep", "_CONFKEEP_COMPLETE")
+    found = complete.get_completions(words[1:-1], words[-1])
+    assert {item.value for item in found} == expected
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_of_each_shell(confkeep: Confkeep, shell: str) -> None:
+    done = confkeep("completion", shell)
+    assert done.exit_code == 0
+    assert "_CONFKEEP_COMPLETE" in done.stdout
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=done.stdout.encode(), check=True)

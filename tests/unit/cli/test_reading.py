@@ -428,7 +428,7 @@ class TestDiff:
         assert lines == [
             f"--- a/export.rsc\t2026-09-30 13:00:00 UTC  {old}",
             f"+++ b/export.rsc\t2026-09-30 15:00:00 UTC  {new}",
-            "@@ -1,4 +1,3 @@",
+            "@@ -1,4 +1,3 @@ /ip address",
             " /ip address",
             " add a",
             " add c",
