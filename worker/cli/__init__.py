@@ -11,6 +11,7 @@ import errno
 import importlib
 import os
 import sys
+from difflib import get_close_matches
 from typing import Any, Final
 
 import click
@@ -18,39 +19,55 @@ import click
 from confkeep.errors import ConfkeepError
 from worker.cli.terminal import Terminal
 
-#: Name -> what it does, as `confkeep --help` lists them. Equals the first line of the command's help.
-COMMANDS: Final = {
-    "demo": "Show in seconds what confkeep does, with made-up routers.",
-    "up": "Run a server and workers on this machine until Ctrl-C.",
-    "worker": "Run a worker that commits what is enqueued.",
-    "enqueue": "Hand over one backup of one device.",
-    "import": "Hand over a folder of exports, oldest first, or another tool's history.",
-    "devices": "List a tenant's devices with what people call them.",
-    "name": "Say what a device, or a tenant, is called.",
-    "history": "List the versions of a device, or the devices of a tenant.",
-    "show": "Print a device's export as it is or was.",
-    "diff": "Show what changed between two versions of a device.",
-    "search": "Search the newest exports for lines.",
-    "restore": "Write a device's two files into a folder.",
-    "receipt": "Tell what became of a backup.",
-    "status": "Show what waits, who works and what failed.",
-    "health": "Say whether the worker here lives and is ready, for probes.",
-    "exporter": "Serve metrics of the whole deployment to Prometheus.",
-    "kick": "Try a tenant that waits after a fault now.",
-    "dead-letters": "List, show, retry and discard what cannot be committed.",
-    "refused": "List, show and discard messages that no worker acts on.",
-    "stale": "List the devices whose newest backup is too old.",
-    "verify": "Read all that is kept and say whether it is sound.",
-    "drill": "Restore a random sample from a fresh clone and prove that it is right.",
-    "repair": "Rebuild damaged files that can be derived from git.",
-    "repack": "Put packs and loose objects together, so that repositories stay small.",
-    "reindex": "Build the history index anew from git.",
-    "retention": "Remove old versions by rules, or show what would go.",
-    "forget-device": "Erase a device and all its backups for good.",
-    "forget-tenant": "Erase a tenant and all its backups for good.",
-    "completion": "Print what a shell needs to complete commands, tenants and devices.",
-    "acl": "Print rules for the server's users, to be loaded as its `aclfile`.",
+#: What the commands are for -> name -> what it does, as `confkeep --help` lists them. That equals the first
+#: line of the command's help.
+GROUPS: Final = {
+    "Try it": {
+        "demo": "Show in seconds what confkeep does, with made-up routers.",
+        "up": "Run a server and workers on this machine until Ctrl-C.",
+    },
+    "Bring in": {
+        "enqueue": "Hand over one backup of one device.",
+        "import": "Hand over a folder of exports, oldest first, or another tool's history.",
+        "name": "Say what a device, or a tenant, is called.",
+    },
+    "Look": {
+        "devices": "List a tenant's devices with what people call them.",
+        "history": "List the versions of a device, or the devices of a tenant.",
+        "show": "Print a device's export as it is or was.",
+        "diff": "Show what changed between two versions of a device.",
+        "search": "Search the newest exports for lines.",
+        "restore": "Write a device's two files into a folder.",
+        "receipt": "Tell what became of a backup.",
+    },
+    "Operate": {
+        "worker": "Run a worker that commits what is enqueued.",
+        "status": "Show what waits, who works and what failed.",
+        "health": "Say whether the worker here lives and is ready, for probes.",
+        "exporter": "Serve metrics of the whole deployment to Prometheus.",
+        "kick": "Try a tenant that waits after a fault now.",
+        "dead-letters": "List, show, retry and discard what cannot be committed.",
+        "refused": "List, show and discard messages that no worker acts on.",
+        "stale": "List the devices whose newest backup is too old.",
+    },
+    "Prove and repair": {
+        "verify": "Read all that is kept and say whether it is sound.",
+        "drill": "Restore a random sample from a fresh clone and prove that it is right.",
+        "repair": "Rebuild damaged files that can be derived from git.",
+        "repack": "Put packs and loose objects together, so that repositories stay small.",
+        "reindex": "Build the history index anew from git.",
+    },
+    "Remove": {
+        "retention": "Remove old versions by rules, or show what would go.",
+        "forget-device": "Erase a device and all its backups for good.",
+        "forget-tenant": "Erase a tenant and all its backups for good.",
+    },
+    "Set up": {
+        "completion": "Print what a shell needs to complete commands, tenants and devices.",
+        "acl": "Print rules for the server's users, to be loaded as its `aclfile`.",
+    },
 }
+COMMANDS: Final = {name: said for group in GROUPS.values() for name, said in group.items()}
 
 #: The status of a process that Ctrl-C ended, as shells have it.
 INTERRUPTED: Final = 130
@@ -78,9 +95,21 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        """List the commands by what they are for, without importing them."""
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that was typed; an unknown one gets the nearest that there is."""
+        close = get_close_matches(args[0], COMMANDS, 2, 0.6)
+        if args[0] not in COMMANDS and close:
+            raise click.UsageError(
+                f"No such command {args[0]!r}. Did you mean {' or '.join(close)}?", ctx
+            )
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error of ours becomes two lines and its own exit status."""
@@ -107,6 +136,7 @@ class Commands(click.Group):
 
 @click.group(
     cls=Commands,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="`confkeep COMMAND --help` says more about each. Settings are environment variables; "
     "see the README.",
@@ -118,6 +148,8 @@ class Commands(click.Group):
 def cli(ctx: click.Context, debug: bool, no_color: bool) -> None:
     """Keep every configuration backup of network devices in git."""
     ctx.obj = Terminal(no_color=no_color, debug=debug)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main() -> None:

@@ -66,8 +66,10 @@ def command(
     are UUIDs; names, or the first 4 or more digits, of some that are in the store.
 
     \b
-    With --json: {"backup_id"}; with --wait too, the receipt: {"backup_id", "tenant_id",
-    "device_id", "sha", "lines_added", "lines_removed", "unchanged", "export_changed",
+    With --json: {"backup_id"}; with --wait too, the receipt: {"backup_id",
+    "tenant_id",
+    "device_id", "sha", "lines_added", "lines_removed", "unchanged",
+    "export_changed",
     "committed_at", "suspect", "device_name", "warnings"}.
     """
     running.adopt(terminal)

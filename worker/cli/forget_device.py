@@ -36,7 +36,8 @@ def command(
     \b
     With --json:
       {"tenant_id", "device_id", "commits", "dead_letters", "records",
-       "handed_over": bytes of the tenant that nobody refers to, and nobody can tell whose they are}
+       "handed_over": bytes of the tenant that nobody refers to, and nobody can
+       tell whose they are}
     """
     running.adopt(terminal)
     settings = get_settings()

@@ -97,16 +97,18 @@ def command(
 
     \b
     What DIR may be, as --from says or as it looks:
-      exports   DIR/TENANT/DEVICE/*.rsc; a file of the same name with .backup is its binary.
-                With --tenant: DIR/DEVICE/*.rsc
-      oxidized  Oxidized's git repository, or a folder of them, one for each group. A group, or
-                else the repository's name, is the tenant
-      rancid    RANCID's folder, or one group's, with configs/ and router.db, or its bare
-                repositories. A group is a tenant. Without git history each file is one version.
-                What router.db does not list is left out, unless the mapping says else
-      store     bare repositories named by tenants' UUIDs. They are adopted where they are: HEAD is
-                made to name main, the history index is built, all is verified, and no commit is
-                rewritten. Nothing is sent, and no worker is needed
+      exports   DIR/TENANT/DEVICE/*.rsc; a file of the same name with .backup is
+                its binary. With --tenant: DIR/DEVICE/*.rsc
+      oxidized  Oxidized's git repository, or a folder of them, one for each
+                group. A group, or else the repository's name, is the tenant
+      rancid    RANCID's folder, or one group's, with configs/ and router.db, or
+                its bare repositories. A group is a tenant. Without git history
+                each file is one version. What router.db does not list is left
+                out, unless the mapping says else
+      store     bare repositories named by tenants' UUIDs. They are adopted where
+                they are: HEAD is made to name main, the history index is built,
+                all is verified, and no commit is rewritten. Nothing is sent, and
+                no worker is needed
 
     Names that are UUIDs stand for themselves; of any others ids are made, the same ones each time,
     and printed. --mapping FILE lets you change them: with --dry-run it is written, with a row for
@@ -130,12 +132,13 @@ def command(
     this machine has of their device would become its newest versions: the import says so and stops.
 
     \b
-    With --json: {"found", "imported", "already_there", "unchanged", "refused": [{"path",
-    "reason"}], "dead_letters": [{"path", "reason"}], "ids": {name: id}, "tenants": {id: devices},
-    "source", "left_out": [what was not imported], "notes": [what else to know], "older":
-    [{"device_id", "captures", "place", "captured_at", "newest_kept"}]}; of a store {"adopted", "tenants": {id: {"head", "tip",
-    "commits", "devices", "loose_objects", "packs", "indexed", "outcome"}}, "failed": {id: reason},
-    "left_out": [names]}
+    With --json: {"found", "imported", "already_there", "unchanged", "refused":
+      [{"path", "reason"}], "dead_letters": [{"path", "reason"}], "ids": {name:
+      id}, "tenants": {id: devices}, "source", "left_out": [what was not
+      imported], "notes": [what else to know], "older": [{"device_id", "captures",
+      "place", "captured_at", "newest_kept"}]}; of a store {"adopted", "tenants":
+      {id: {"head", "tip", "commits", "devices", "loose_objects", "packs",
+      "indexed", "outcome"}}, "failed": {id: reason}, "left_out": [names]}
     """
     running.adopt(terminal)
     if source == "auto":

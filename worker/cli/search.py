@@ -71,7 +71,8 @@ def command(
     \b
     With --json:
       {"tenants": [{"tenant_id", "devices": [{"device_id", "name",
-       "matches": [{"line", "section", "text", "before", "after"}]}]}], "errors": [...]}
+       "matches": [{"line", "section", "text", "before", "after"}]}]}], "errors":
+       [...]}
       and with --history {"first", "last", "still"} in place of "matches"
     """
     if history and at is not None:

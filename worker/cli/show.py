@@ -52,7 +52,8 @@ def command(
     escapes.
 
     \b
-    With --json: {"tenant_id", "device_id", "device_name", "sha", "message", "captured_at",
+    With --json: {"tenant_id", "device_id", "device_name", "sha", "message",
+    "captured_at",
                   "committed_at", "backup_id", "export_bytes", "binary_bytes"}
     """
     found, repository = open_tenant(get_settings().git_store_path, tenant)

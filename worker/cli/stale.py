@@ -73,7 +73,8 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
       0   no device is stale
       3   at least one is
       31  the tenant has no repository, or the store has none at all
-    and otherwise with the error's status, also when only one of many tenants cannot be read: the
+    and otherwise with the error's status, also when only one of many tenants
+    cannot be read: the
     others are listed all the same.
 
     \b

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
-from worker.cli import COMMANDS, cli, module_of
+from worker.cli import COMMANDS, GROUPS, cli, module_of
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -49,6 +50,32 @@ def test_help_imports_none_of_the_slow_libraries() -> None:
 
     assert done.returncode == 0, done.stderr
     assert b"history" in done.stdout
+
+
+def test_alone_it_helps(confkeep: Confkeep) -> None:
+    done = confkeep()
+    assert done.exit_code == 0
+    assert done.stdout == confkeep("--help").stdout
+    for title in GROUPS:
+        assert f"\n{title}:\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("hitory", "history"), ("dif", "diff"), ("forget-devices", "forget-device")],
+)
+def test_a_wrong_command_gets_the_nearest(confkeep: Confkeep, typed: str, meant: str) -> None:
+    done = confkeep(typed)
+    assert done.exit_code == 2
+    assert f"Did you mean {meant}" in done.stderr
+    assert "Did you mean" not in confkeep("xyzzy").stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_80_columns(name: str) -> None:
+    done = CliRunner().invoke(cli, [name, "--help"], terminal_width=80)
+    assert done.exit_code == 0
+    assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
 
 
 def test_reading_commands_do_not_import_celery(filled: Store) -> None:
