@@ -68,11 +68,10 @@ def command(
 
     \b
     With --json:
-      {"tenant_id", "tenant_name", "devices": [{"device_id", "name", "own_name":
-       the one in its
-       export, "address", "model", "group", "versions", "sha", "message",
-       "changed_at",
-       "last_backup_at"}]}
+      {"tenant_id", "tenant_name",
+       "devices": [{"device_id", "name", "own_name": the one in its export,
+                    "address", "model", "group", "versions", "sha", "message",
+                    "changed_at", "last_backup_at"}]}
     """
     found, repository = open_tenant(get_settings().git_store_path, tenant)
     now = dt.datetime.now(dt.UTC)

@@ -67,10 +67,8 @@ def command(
 
     \b
     With --json: {"backup_id"}; with --wait too, the receipt: {"backup_id",
-    "tenant_id",
-    "device_id", "sha", "lines_added", "lines_removed", "unchanged",
-    "export_changed",
-    "committed_at", "suspect", "device_name", "warnings"}.
+    "tenant_id", "device_id", "sha", "lines_added", "lines_removed", "unchanged",
+    "export_changed", "committed_at", "suspect", "device_name", "warnings"}.
     """
     running.adopt(terminal)
     tenant_id, device_id = _ids(tenant, device)

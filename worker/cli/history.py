@@ -95,18 +95,17 @@ def command(
 
     \b
     With --json:
-      {"tenant_id", "device_id", "device_name", "more": whether older versions
-       were left out,
-       "versions": [{"sha", "message", "captured_at", "valid_until": when the next
-                     was captured, or null, "committed_at", "backup_id",
-                     "lines_added", "lines_removed", "export_changed",
-                     "export_bytes",
-                     "binary_bytes", "removed",
+      {"tenant_id", "device_id", "device_name",
+       "more": whether older versions were left out,
+       "versions": [{"sha", "message", "captured_at",
+                     "valid_until": when the next was captured, or null,
+                     "committed_at", "backup_id", "lines_added", "lines_removed",
+                     "export_changed", "export_bytes", "binary_bytes", "removed",
                      "suspect": why the capture looks bad or failed, or null}]}
     and without DEVICE:
-      {"tenant_id", "devices": [{"device_id", "device_name", "versions", "sha",
-       "message",
-                               "committed_at"}]}
+      {"tenant_id",
+       "devices": [{"device_id", "device_name", "versions", "sha", "message",
+                    "committed_at"}]}
     and without TENANT:
       {"tenants": [{"tenant_id", "devices": how many}],
        "errors": [{"tenant_id", "error": why its repository cannot be read}]}
