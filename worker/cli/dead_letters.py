@@ -16,6 +16,7 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.staged_bytes import Contents
 from confkeep.settings import Settings, get_settings
 from worker.cli import running
+from worker.cli.called import device_text
 from worker.cli.show import print_export
 from worker.cli.terminal import (
     Terminal,
@@ -30,6 +31,11 @@ from worker.engine.resolver import find_one
 from worker.queue import dead_letters
 from worker.queue.dead_letters import DeadLetter
 
+#: Digits of an id, and characters of a name, that the list shows: the reason matters more.
+_SHORT_ID = 8
+_MOST_NAME = 24
+_UUID_LENGTH = 36
+
 _yes = click.option("--yes", is_flag=True, help="With --all: do not ask.")
 
 
@@ -41,6 +47,13 @@ def command() -> None:
     gone. It is kept whole, with its reason, until a person decides. BACKUP_ID is the backup's id or
     its first 4 or more digits.
     """
+
+
+def _short(letter: DeadLetter) -> str:
+    """The beginning of a backup's id; one that is none of ours is shown whole."""
+    return (
+        letter.backup_id[:_SHORT_ID] if len(letter.backup_id) == _UUID_LENGTH else letter.backup_id
+    )
 
 
 @command.command("list")
@@ -62,12 +75,12 @@ def list_(terminal: Terminal, as_json: bool) -> None:
         terminal.line("No dead letters.")
         return
     terminal.table(
-        ["backup", "tenant", "since (UTC)", "reason"],
+        ["backup", "since (UTC)", "device", "reason"],
         [
             [
-                printable(letter.backup_id),
-                printable(letter.tenant_id),
-                printable(letter.died_at[:19].replace("T", " ")),
+                printable(_short(letter)),
+                printable(letter.died_at[:16].replace("T", " ")),
+                device_text(letter.tenant_id, letter.device_id, letter.device_name)[:_MOST_NAME],
                 first_line(letter.reason),
             ]
             for letter in letters
@@ -114,6 +127,7 @@ def show(terminal: Terminal, backup_id: str, export: bool, as_json: bool) -> Non
         ("backup", letter.backup_id),
         ("tenant", letter.tenant_id),
         ("device", letter.device_id),
+        ("name", letter.device_name),
         ("reason", f"{letter.kind}: {letter.reason}"),
         ("since", letter.died_at),
     ]

@@ -14,6 +14,7 @@ import click
 from confkeep.errors import RestoreFailed
 from confkeep.settings import get_settings
 from worker.cli import drill_page, running
+from worker.cli.called import device_text
 from worker.cli.each import Failures
 from worker.cli.params import TENANT
 from worker.cli.terminal import (
@@ -167,23 +168,23 @@ def _print(terminal: Terminal, report: DrillReport) -> None:
         terminal.line(f"  {first_line(problem)}", style="red")
     if restored:
         terminal.table(
-            ["device", "commit", "captured (UTC)", "export", "binary", "lines", "result"],
-            [_row(one) for one in restored],
+            ["device", "result", "commit", "captured (UTC)", "export", "binary", "lines"],
+            [_row(report.tenant_id, one) for one in restored],
             right="export",
         )
 
 
-def _row(one: Restored) -> list[str]:
+def _row(tenant_id: str, one: Restored) -> list[str]:
     binary = _ABSENT
     if one.binary_bytes is not None:
         binary = f"{size_text(one.binary_bytes)} {one.binary_kind}"
     lines = _ABSENT if one.lines_added is None else f"+{one.lines_added} -{one.lines_removed}"
     return [
-        one.device_id,
+        device_text(tenant_id, one.device_id),
+        drill_page.result_of(one),
         one.sha[:10],
         date_text(one.captured_at),
         _ABSENT if one.export_bytes is None else size_text(one.export_bytes),
         binary,
         lines,
-        drill_page.result_of(one),
     ]

@@ -10,6 +10,7 @@ import click
 
 from confkeep.settings import get_settings
 from worker.cli import running
+from worker.cli.called import device_text
 from worker.cli.each import Failures
 from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, count_text, pass_terminal, size_text
@@ -81,7 +82,7 @@ def _print_plans(terminal: Terminal, plans: Mapping[str, Plan]) -> None:
         )
         rows = [
             [
-                device.device_id,
+                device_text(tenant_id, device.device_id),
                 f"{device.captures_removed} of {device.captures}",
                 f"{device.binaries_removed} of {device.binaries}",
             ]

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from confkeep.settings import get_settings
 from worker.cli import running
+from worker.cli.called import device_text
 from worker.cli.each import Failures
 from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_terminal
 from worker.engine.moments import seconds_of
@@ -121,7 +122,7 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
             [
                 [
                     one.tenant_id,
-                    Text(one.device_id, style="cyan"),
+                    Text(device_text(one.tenant_id, one.device_id), style="cyan"),
                     "unknown" if one.last is None else date_text(one.last),
                     "" if one.age_s is None else age_text(one.age_s),
                 ]

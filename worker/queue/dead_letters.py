@@ -57,6 +57,12 @@ class DeadLetter:
     signature: str | None = None
 
     @property
+    def device_name(self) -> str | None:
+        """The label that came with it; None if there was none, or the entry cannot be read."""
+        entry = entry_of(self)
+        return None if entry is None else entry.device_name
+
+    @property
     def unsigned_id(self) -> str | None:
         """The backup_id in an entry that none of our keys signed; None for all other letters.
 
