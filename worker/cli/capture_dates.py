@@ -30,6 +30,8 @@ _LONG_MONTHS: Final = (
 )  # fmt: skip
 _MONTHS: Final = tuple(name[:3] for name in _LONG_MONTHS)
 _MONTH: Final = f"(?P<name>{'|'.join([*_LONG_MONTHS, 'sept', *_MONTHS])})"
+#: What stands between a date and a name.
+_SIGNS: Final = "-_. @()[]"
 _TIME: Final = (
     r"(?:[-_. T]*(?P<hour>[01]\d|2[0-3])[-_.:hH]?(?P<minute>[0-5]\d)"
     r"(?:[-_.:mM]?(?P<second>[0-5]\d))?)?(?!\d)"
@@ -78,6 +80,20 @@ def dates_in_name(stem: str) -> dict[str, dt.datetime]:
         MONTH_FIRST: _date(parts["year"], one, other, *_time_of(parts)),
     }
     return {reading: date for reading, date in readings.items() if date is not None}
+
+
+def date_and_rest(stem: str) -> tuple[str, str] | None:
+    """The part of a name that is a date, with a time if it has one, and what is left without it and
+    the signs around it; None if the name has no date."""
+    if not dates_in_name(stem):
+        return None
+    for pattern in (_YEAR_FIRST, *_BY_NAME, _YEAR_LAST):
+        found = pattern.search(stem)
+        if found is not None:
+            before, after = stem[: found.start()], stem[found.end() :]
+            rest = "_".join(part for part in (before.strip(_SIGNS), after.strip(_SIGNS)) if part)
+            return found[0], rest
+    return None
 
 
 def has_time(stem: str) -> bool:
