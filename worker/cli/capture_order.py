@@ -44,25 +44,31 @@ class Export:
     header: dt.datetime | None
     #: When the file was changed, to the second.
     changed: dt.datetime
+    #: The part of its path that may say a date.
+    said: str
 
     def named_date(self, reading: str) -> dt.datetime | None:
         """The date in the name; the header's if it is of the same day and the name has no time."""
         date = self.named.get(CERTAIN) or self.named.get(reading)
-        if date is None or self.header is None or has_time(self.path.stem):
+        if date is None or self.header is None or has_time(self.said):
             return date
         return self.header if self.header.date() == date.date() else date
 
 
-def read_export(path: Path) -> Export:
+def read_export(path: Path, said: str | None = None) -> Export:
     """Read what tells an export's date: its name and no more than the start of the file.
+
+    Args:
+        said: the part of its path that may say a date; None: its name.
 
     Raises:
         OSError: the file system refused.
     """
+    said = path.stem if said is None else said
     with path.open("rb") as file:
         header = date_in_header(file.read(HEADER_BYTES))
     changed = dt.datetime.fromtimestamp(int(path.stat().st_mtime), dt.UTC)
-    return Export(path, dates_in_name(path.stem), header, changed)
+    return Export(path, dates_in_name(said), header, changed, said)
 
 
 def readings_of(exports: Iterable[Export]) -> list[str]:

@@ -1,9 +1,8 @@
 """A folder of exports as a list of captures in the order to commit them.
 
-    TENANT/DEVICE/*.rsc      and beside an export its binary: the same name with `.backup`
-
-Which tenant and device a folder's name stands for: `worker.cli.sources.names`. What is nowhere in
-that layout is listed as left out.
+How its paths are read: `worker.cli.sources.layouts`. Beside an export may be its binary: the same name
+with `.backup`. Which tenant and device a name stands for: `worker.cli.sources.names`. What the layout does
+not say is listed as left out.
 """
 
 from __future__ import annotations
@@ -12,7 +11,9 @@ import datetime as dt
 import hashlib
 import heapq
 import os
+import re
 import uuid
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +23,21 @@ from confkeep.errors import InvalidBackup, InvalidInput
 from worker.cli import capture_order
 from worker.cli.capture_dates import CERTAIN, DAY_FIRST, MONTH_FIRST
 from worker.cli.capture_order import Export, order_of, read_export, readings_of
+from worker.cli.sources import layouts
+from worker.cli.sources.layouts import Layout
 from worker.cli.sources.names import NAMESPACE as NAMESPACE
 from worker.cli.sources.names import Names, Row
 
 #: If one of these orders fits a flat folder, all its files are captures of one device.
 _SERIES: Final = (CERTAIN, DAY_FIRST, MONTH_FIRST, "number")
+
+
+#: Endings that exports have where no file is a .rsc.
+_OTHER_ENDINGS: Final = (".cfg", ".conf", ".txt", "")
+#: Files beside exports that are none, by their names.
+_NO_EXPORT: Final = re.compile(
+    r"readme|license|licence|makefile|changelog|router\.db", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +54,8 @@ class Capture:
     captured_at: dt.datetime
     #: The backup_id is made from the bytes.
     known_id: str | None = None
+    #: The folder that says its date; None if its name does. Other files of that name are of other dates.
+    dated_folder: str | None = None
 
     @property
     def place(self) -> str:
@@ -95,7 +108,10 @@ def backup_id_of(capture: Capture, export: bytes, binary: bytes | None) -> str:
     parts = [hashlib.sha256(export).hexdigest()]
     if binary is not None:
         parts.append(hashlib.sha256(binary).hexdigest())
-    name = "/".join([capture.tenant_id, capture.device_id, capture.export_path.name, *parts])
+    file = capture.export_path.name
+    if capture.dated_folder is not None:
+        file = f"{capture.dated_folder}/{file}"
+    name = "/".join([capture.tenant_id, capture.device_id, file, *parts])
     return str(uuid.uuid5(NAMESPACE, name))
 
 
@@ -112,41 +128,103 @@ def scan(
     order: str | None = None,
     tenant: str | None = None,
     names: Names | None = None,
+    layout: Layout | None = None,
 ) -> ExportsFolder:
     """Look through a folder; reads no more than the start of each export.
 
     Args:
-        order: one of `capture_order.ORDERS` for all devices; None for the first that fits each
-        device.
-        tenant: `folder` holds DEVICE/*.rsc, all of this tenant.
-        names: the ids of each device; None to make them from the folders' names.
+        order: one of `capture_order.ORDERS` for all devices; None: the first that fits a device.
+        tenant: all devices are this tenant's, and no part of a path names one.
+        names: whose each device is; None: as its names say.
+        layout: how the paths are to be read; None: as they look.
 
     Raises:
-        InvalidInput: no export is where one belongs, or nothing tells a device's newest export.
+        InvalidInput: no export is where one belongs, the paths can be read in no way or in two, nobody
+            says whose the devices are, or nothing tells a device's newest export.
     """
-    layout = "DEVICE/*.rsc" if tenant is not None else "TENANT/DEVICE/*.rsc"
-    tenants = [(tenant, folder)] if tenant is not None else _folders(folder)
     names = names or Names()
-    devices: dict[str, list[_Device]] = {}
+    files = _candidates(folder)
+    paths = [file.relative_to(folder) for file in files]
+    chosen = layout or _the_layout(folder, paths, tenant)
+    if tenant is None and not chosen.has_tenant:
+        raise InvalidInput(
+            "--tenant",
+            f"NAME is needed: the paths ({chosen.text}) do not say whose the devices are",
+        )
+    devices: dict[str, dict[str, _Device]] = {}
     taken: set[Path] = set()
-    for tenant_name, tenant_folder in tenants:
-        for device_name, device_folder in _folders(tenant_folder):
-            exports = exports_in(device_folder)
-            if not exports:
-                continue
-            row = names.find(tenant_name, device_name)
-            taken.update(exports)
-            if not row.skip:
-                found = [read_export(path) for path in exports]
-                devices.setdefault(tenant_name, []).append(_Device(row, found))
-    if not names.rows:
-        raise InvalidInput("DIR", f"no export in {folder}: they are looked for as {layout}")
-    every = [device for each in devices.values() for device in each]
+    for file, path in zip(files, paths, strict=True):
+        place = chosen.read(path)
+        if place is None:
+            continue
+        whose = tenant or place.tenant or ""
+        row = names.find(whose, place.device or folder.resolve().name)
+        taken.add(file)
+        if not row.skip:
+            device = devices.setdefault(whose, {}).setdefault(row.source, _Device(row, []))
+            device.exports.append(read_export(file, place.date))
+    if not taken:
+        raise InvalidInput("DIR", f"no export in {folder} is as {chosen.text} says")
+    every = [device for each in devices.values() for device in each.values()]
     known, notes = _known_readings(every) if order is None else (set(), [])
     captures: list[Capture] = []
     for each in devices.values():
-        captures += interleaved([device.captures(order, known) for device in each])
-    return ExportsFolder(captures, names.made, _left_out(folder, taken, layout), notes)
+        captures += interleaved([device.captures(order, known) for device in each.values()])
+    notes.insert(0, f"the paths are read as {chosen.text}")
+    return ExportsFolder(captures, names.made, _left_out(folder, taken, chosen.text), notes)
+
+
+def _the_layout(folder: Path, paths: Sequence[Path], tenant: str | None) -> Layout:
+    """The one way in which the paths can be read.
+
+    Raises:
+        InvalidInput: there are no exports, no way or two.
+    """
+    if not paths:
+        raise InvalidInput(
+            "DIR",
+            f"no export in {folder}: they are looked for as .rsc, or else as .cfg, .conf, .txt and "
+            "files without an ending",
+        )
+    found = layouts.guess(paths, with_tenant=tenant is not None)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise InvalidInput(
+            "DIR",
+            f"{paths[0]} is in too many folders to tell what each means: say it, as in "
+            "--layout '{tenant}/{any}/{device}_{date}'",
+        )
+    readings = " or ".join(_reading(layout, paths[0]) for layout in found)
+    raise InvalidInput("DIR", f"{paths[0]} may be read as {readings}: say which with --layout")
+
+
+def _reading(layout: Layout, path: Path) -> str:
+    place = layout.read(path)
+    assert place is not None
+    whose = "" if place.tenant is None else f" of tenant {place.tenant}"
+    return f"{layout.text} (device {place.device}{whose})"
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """The exports below a folder: the .rsc files, or without any the other texts; those that lie as deep
+    as most of them."""
+    by_ending: dict[bool, list[Path]] = {True: [], False: []}
+    for below, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(below, name)
+            ending = path.suffix.lower()
+            if name.startswith(".") or not path.is_file():
+                continue
+            if ending == ".rsc" or (ending in _OTHER_ENDINGS and not _NO_EXPORT.match(name)):
+                by_ending[ending == ".rsc"].append(path)
+    found = by_ending[True] or by_ending[False]
+    depth_of = {path: len(path.relative_to(folder).parts) for path in found}
+    depths = Counter(depth_of.values())
+    # Of as many in several depths, those that the most is known of.
+    most = max(depths, key=lambda n: (depths[n], n <= layouts.DEEPEST, n), default=0)
+    return [path for path in found if depth_of[path] == most]
 
 
 def scan_any(folder: Path, *, tenant: str) -> ExportsFolder:
@@ -202,6 +280,7 @@ class _Device:
                     export.path,
                     binary if binary.is_file() else None,
                     when,
+                    dated_folder=None if export.said in export.path.stem else export.said,
                 )
             )
         return captures
@@ -237,9 +316,9 @@ def _left_out(folder: Path, taken: Collection[Path], layout: str) -> list[str]:
             if path.suffix.lower() == ".backup":
                 found.append(f"{place} has no export beside it and was left out")
             elif path.suffix.lower() == ".rsc":
-                found.append(f"{place} was left out: exports are looked for as {layout}")
+                found.append(f"{place} was left out: the paths are read as {layout}")
             else:
-                found.append(f"{place} was left out: it is no .rsc")
+                found.append(f"{place} was left out: it is no export")
     return found
 
 

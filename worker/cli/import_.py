@@ -18,8 +18,9 @@ from confkeep.settings import get_settings
 from worker.cli import capture_order, exports_folder, import_kept, running, sources
 from worker.cli.import_kept import Kept, Older
 from worker.cli.sending import Capture, Sender, Sent
-from worker.cli.sources import adopt, oxidized, rancid
+from worker.cli.sources import adopt, layouts, oxidized, rancid
 from worker.cli.sources.found import Found
+from worker.cli.sources.layouts import Layout
 from worker.cli.sources.names import NAMESPACE, Names
 from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, printable
 from worker.cli.waiting import SILENCE_S
@@ -58,6 +59,11 @@ _IDS_LISTED: Final = 50
     help="Of exports: what tells a device's older one from the newer.",
 )
 @click.option("--tenant", help="All devices are this tenant's: a UUID or a name.")
+@click.option(
+    "--layout",
+    metavar="PATH",
+    help="Of exports: how paths are read, such as '{device}_{date}.rsc' or '{date}/{device}'.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be imported.")
 @click.option(
     "--strict", is_flag=True, help="End with status 1 when anything was refused or left out."
@@ -87,6 +93,7 @@ def command(
     pack: bool,
     order: str,
     tenant: str | None,
+    layout: str | None,
     dry_run: bool,
     strict: bool,
     allow_older: bool,
@@ -153,7 +160,12 @@ def command(
         return
     names = Names(mapping)
     found = _read(
-        source, folder, order=None if order == "auto" else order, tenant=tenant, names=names
+        source,
+        folder,
+        order=None if order == "auto" else order,
+        tenant=tenant,
+        names=names,
+        layout=None if layout is None else layouts.parse(layout),
     )
     if mapping is not None and names.write():
         terminal.note(f"wrote {mapping}")
@@ -196,14 +208,20 @@ def _name_tenants(names: Names, sent: Sent, timeout: float) -> None:
 
 
 def _read(
-    source: str, folder: Path, *, order: str | None, tenant: str | None, names: Names
+    source: str,
+    folder: Path,
+    *,
+    order: str | None,
+    tenant: str | None,
+    names: Names,
+    layout: Layout | None,
 ) -> Found:
     """What a source that is not a store holds."""
     if source == sources.OXIDIZED:
         return oxidized.read(folder, tenant=tenant, names=names)
     if source == sources.RANCID:
         return rancid.read(folder, tenant=tenant, names=names)
-    exports = exports_folder.scan(folder, order=order, tenant=tenant, names=names)
+    exports = exports_folder.scan(folder, order=order, tenant=tenant, names=names, layout=layout)
     return Found(exports.captures, exports.named_ids, exports.left_out, exports.notes)
 
 

@@ -21,6 +21,8 @@ DATE: Final = "date"
 ANY: Final = "any"
 
 _WORD: Final = re.compile(r"\{(\w+)\}")
+#: Most folders and names of a path that are told apart without `--layout`.
+DEEPEST: Final = 3
 #: A number that is a place in a series, such as `7` or `003`.
 _NUMBER: Final = re.compile(r"\d{1,5}")
 
