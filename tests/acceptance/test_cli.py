@@ -234,7 +234,8 @@ def test_importing_twice_imports_once(folder: Path) -> None:
     tenant_id = first["ids"]["acme"]
     device_id = first["ids"]["acme/r2"]
     repository = folder / "confkeep-data" / "store" / f"{tenant_id}.git"
-    assert git(repository, "rev-list", "--count", "main").decode().strip() == "25"
+    # The captures, and the tenant's name.
+    assert git(repository, "rev-list", "--count", "main").decode().strip() == "26"
     versions = json.loads(run(folder, "history", tenant_id, device_id, "--json"))["versions"]
     assert [version["message"] for version in versions] == [
         f"Import {number}.rsc" for number in (6, 5, 4, 3, 2, 1)
