@@ -35,7 +35,7 @@ def own_name(export: bytes | None) -> str | None:
     if found is not None:
         raw = found[2] if found[1] is None else _ESCAPE.sub(_unescaped, found[1])
     else:
-        if b"name " not in export:
+        if b"hostname" not in export and b"host-name" not in export:
             return None
         found = _HOST_NAME.search(export)
         if found is None:
