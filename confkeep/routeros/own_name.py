@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
+_MENU: Final = b"/system identity"
 #: RouterOS, on one line or below its menu: `/system identity set name="core 1"`. Between the two there
 #: may be a line's end, comments, and the white space of a line that goes on.
 _IDENTITY: Final = re.compile(
-    rb"""^/system[ ]identity (?:\s|\#[^\n]*\n|\\\r?\n)+
+    rb"""/system[ ]identity (?:\s|\#[^\n]*\n|\\\r?\n)+
     set \b (?:[^\n]*?\s)?? name= (?: "((?:[^"\\]|\\.)*)" | ([^\s"]+) )""",
     re.MULTILINE | re.VERBOSE | re.DOTALL,
 )
@@ -29,9 +30,11 @@ def own_name(export: bytes | None) -> str | None:
     if export is None:
         return None
     found = None
-    # By `find`: an expression takes many times as long to see that it is not there.
-    if b"/system identity" in export:
-        found = _IDENTITY.search(export)
+    # By `find`: an expression takes many times as long to come to the line, or to see that it is not there.
+    at = -1
+    while found is None and (at := export.find(_MENU, at + 1)) >= 0:
+        if at == 0 or export[at - 1 : at] == b"\n":
+            found = _IDENTITY.match(export, at)
     if found is not None:
         raw = found[2] if found[1] is None else _ESCAPE.sub(_unescaped, found[1])
     else:

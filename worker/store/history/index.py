@@ -205,9 +205,14 @@ class HistoryIndex(IndexKeeper):
         return known | labels_of(self._heads(missing[at : at + 20].hex() for at in oldest_first))
 
     @tells_damage_of_git
-    def own_names(self, tip: pygit2.Oid | str | None) -> dict[str, str | None]:
-        """What the newest export of each device calls it, up to `tip` or a later commit; None for one
-        that does not.
+    def own_names(
+        self, tip: pygit2.Oid | str | None, device_ids: Collection[str] | None = None
+    ) -> dict[str, str | None]:
+        """What the newest exports of devices call them, up to `tip` or a later commit; None for one that
+        does not.
+
+        Args:
+            device_ids: None: all that there are.
 
         Raises:
             RepositoryDamaged: git itself cannot be read.
@@ -215,17 +220,20 @@ class HistoryIndex(IndexKeeper):
         raw_tip = raw_id(tip)
         if raw_tip is None:
             return {}
+        wanted = None if device_ids is None else set(map(pack_uuid, device_ids))
         try:
             with self._reading() as file:
                 _newest, missing = self._locate(file, raw_tip)
-                found, below = file.own_names(), file.root.tip
+                found, below = file.own_names(wanted), file.root.tip
         except Unusable as error:
             self._note(error)
-            found = index_build.own_names(self._git, raw_tip)
+            found = index_build.own_names(self._git, raw_tip, wanted)
         else:
             parent = None if below is None else below.hex()
             above = index_build.linear_entries(self._git, parent, missing)
             changed = {device for entry in above for device in entry.changed}
+            if wanted is not None:
+                changed &= wanted
             found |= index_build.own_names(self._git, raw_tip, changed)
         return {unpack_uuid(device): name for device, name in found.items()}
 

@@ -201,10 +201,20 @@ class IndexFile:
         with sqlite_errors():
             return {row[0]: labels_of_row(row) for row in self._db.execute("SELECT * FROM labels")}
 
-    def own_names(self) -> dict[bytes, str | None]:
-        """What the newest export of each device calls it; None for one that does not."""
+    def own_names(self, devices: Iterable[bytes] | None = None) -> dict[bytes, str | None]:
+        """What the newest exports of devices call them; None for one that does not.
+
+        Args:
+            devices: None: all that there are.
+        """
         with sqlite_errors():
-            return dict(map(checked, self._db.execute("SELECT * FROM own_names")))
+            if devices is None:
+                return dict(map(checked, self._db.execute("SELECT * FROM own_names")))
+            rows = (
+                self._db.execute("SELECT * FROM own_names WHERE device=?", (device,)).fetchone()
+                for device in devices
+            )
+            return dict(checked(row) for row in rows if row is not None)
 
     def knows(self, device: bytes) -> bool:
         """Whether any row names the device."""

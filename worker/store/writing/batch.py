@@ -39,6 +39,7 @@ _FILE_MODE = b"100644"
 _EXPORT = EXPORT_NAME.encode()
 _BINARY = BINARY_NAME.encode()
 _NO_LABELS: Final[Mapping[str, Labels]] = MappingProxyType({})
+_NO_NAMES: Final[Mapping[str, str | None]] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -68,12 +69,14 @@ class Batch:
         now_s: int,
         kept: tuple[str, RootTree] | None = None,
         labels: Mapping[str, Labels] = _NO_LABELS,
+        own_names: Mapping[str, str | None] = _NO_NAMES,
     ) -> None:
         """Start on the commit `parent` (40 hex digits; None: an empty repository).
 
         Args:
             kept: a commit and its root tree, which this batch may change.
             labels: those that the devices have in `parent`; a device that never had any is not there.
+            own_names: what the exports there call them, as far as the history index has it.
 
         Raises:
             RepositoryDamaged: the commit or its tree cannot be read.
@@ -89,6 +92,7 @@ class Batch:
         self.root = self._root_of(parent, kept)
         self._devices: dict[str, _Device] = {}
         self._labels = dict(labels)
+        self._own_names = dict(own_names)
         #: Ids of objects that need not be stored.
         self._known = {self._root_id}
         #: The batch's entries for the history index.
@@ -161,6 +165,10 @@ class Batch:
         self._commits.append(PackObject(pack.COMMIT, id_, data))
         self.tip = id_.hex()
         device = pack_uuid(backup.device_id)
+        own_names: dict[bytes, str | None] = {}
+        if not unchanged and self._own_names.get(backup.device_id, "") != own_name:
+            # The index knows no name that is empty: a device that is new to it gets its row.
+            own_names[device] = self._own_names[backup.device_id] = own_name
         self.indexed.append(
             Entry(
                 version=Version(
@@ -174,7 +182,7 @@ class Batch:
                 device=device,
                 captured=isinstance(backup, Backup),
                 labels=None if labels == before else labels,
-                own_names={} if unchanged else {device: own_name},
+                own_names=own_names,
             )
         )
         name = (None if labels is None else labels.name) or own_name

@@ -142,8 +142,12 @@ class Writer:
         # 3. Blobs, trees and commits, in memory.
         # Take the cached tree out: if this batch fails, the changed tree is useless.
         kept, self._root = self._root, None
-        labels = self.index.labels(set(device_ids.values()), parent)
-        batch = Batch(repository, parent, now_s, kept, labels)
+        devices = set(device_ids.values())
+        labels, own_names = (
+            self.index.labels(devices, parent),
+            self.index.own_names(parent, devices),
+        )
+        batch = Batch(repository, parent, now_s, kept, labels, own_names)
         answers = []
         for backup in backups:
             answer = done.get(backup.backup_id)
