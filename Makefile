@@ -51,7 +51,8 @@ bench: $(VENV)/.dev-installed ## Measure the store against plain git and against
 
 .PHONY: chaos
 chaos: $(VENV)/.dev-installed ## Try each fault, then 1,000 kills, and time recoveries (an hour and a half)
-	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -m chaos tests
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -m "chaos and not alone" tests
+	@$(BIN)/python -m pytest -m "chaos and alone" tests
 	@$(BIN)/python -m tests.chaos --seconds 600 --kills 1000 --recoveries 5
 
 .PHONY: lint
