@@ -11,8 +11,8 @@ import pygit2
 
 from confkeep.errors import InvalidInput, NotInStore, RepositoryBusy
 from confkeep.settings import get_settings
-from worker.broker import locks
 from worker.engine.author import author_of
+from worker.engine.hold import hold_tenant
 from worker.engine.versions import versions_of
 from worker.store.repository import line_delta, reader
 from worker.store.repository.backup import Backup, checked_uuid, encode_text
@@ -89,7 +89,7 @@ def commit_backup(
     except UnicodeEncodeError as error:
         raise InvalidInput("export_text or message", "holds a lone surrogate") from error
     tenant = checked_uuid("tenant_id", tenant_id)
-    with locks.tenant_lock(tenant, wait_s=_LOCK_WAIT_S):
+    with hold_tenant(get_settings(), tenant, wait_s=_LOCK_WAIT_S):
         deadline = time.monotonic() + _BUSY_WAIT_S
         while True:
             try:

@@ -27,11 +27,13 @@ from worker.cli import cli
 from worker.process.local import Child
 from worker.queue import refused
 
-#: A generous bound; what is measured is printed.
+#: Most seconds that a backup waits behind hostile messages, where the test has the machine to itself.
+_BAR_S = 1.0
+#: Most seconds beside other tests.
 _MOST_S = 20.0
 _MOST_MIB = 600
 _AT_ONCE = 25
-_MANY = pytest.mark.chaos, pytest.mark.timeout(3_000)
+_MANY = pytest.mark.chaos, pytest.mark.alone, pytest.mark.timeout(3_000)
 
 
 def rss_mib(worker: Child) -> int:
@@ -92,17 +94,18 @@ def probe(client: redis.Redis, queue_too: bool) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("pool", "number", "unpacked_mib"),
+    ("pool", "number", "unpacked_mib", "most_s"),
     [
-        pytest.param("prefork", 1_500, 200),
-        pytest.param("threads", 150, 50),
-        pytest.param("solo", 150, 50),
-        pytest.param("prefork", 20_000, 2_500, marks=_MANY, id="prefork-many"),
-        pytest.param("threads", 20_000, 2_500, marks=_MANY, id="threads-many"),
+        pytest.param("prefork", 1_500, 200, _MOST_S),
+        pytest.param("threads", 150, 50, _MOST_S),
+        pytest.param("solo", 150, 50, _MOST_S),
+        pytest.param("prefork", 20_000, 2_500, _BAR_S, marks=_MANY, id="prefork-many"),
+        pytest.param("threads", 20_000, 2_500, _BAR_S, marks=_MANY, id="threads-many"),
+        pytest.param("solo", 20_000, 2_500, _BAR_S, marks=_MANY, id="solo-many"),
     ],
 )
 def test_no_message_ends_a_worker_or_keeps_others_waiting(
-    deployed: Deployment, pool: str, number: int, unpacked_mib: int
+    deployed: Deployment, pool: str, number: int, unpacked_mib: int, most_s: float
 ) -> None:
     seed = int(os.environ.get("CONFKEEP_TEST_SEED", "1"))
     hostile = Hostile(seed, bombs(unpacked_mib))
@@ -147,7 +150,7 @@ def test_no_message_ends_a_worker_or_keeps_others_waiting(
     assert types[keys.LOAD] in (b"none", b"hash")
     assert all(types[name] in (b"none", b"hash", b"stream") for name in TARGETS)
     assert after - before < _MOST_MIB
-    assert waits[-1] < _MOST_S
+    assert waits[-1] < most_s
 
 
 def confkeep(*arguments: str) -> str:

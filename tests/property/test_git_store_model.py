@@ -20,7 +20,7 @@ from confkeep.errors import InvalidId, InvalidInput
 from confkeep.settings import get_settings
 from tests.old_portal.portal import git_store as old
 from worker import git_store as new
-from worker.broker import locks
+from worker.engine import hold
 
 CALLS = 4_000
 SEED = 20_260_930
@@ -44,7 +44,7 @@ def both(
     # There ours would be an error for who reads, and the old module makes its own.
     store.mkdir(parents=True, exist_ok=True)
     with fakeredis.FakeRedis() as client:
-        monkeypatch.setattr(locks, "get_client", lambda _settings: client)
+        monkeypatch.setattr(hold, "get_client", lambda _settings: client)
         yield tmp_path / "old-store", store
     get_settings.cache_clear()
 

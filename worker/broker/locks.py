@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import redis
@@ -17,18 +15,15 @@ from redis.exceptions import LockError
 from redis.lock import Lock
 
 from confkeep.broker import keys
-from confkeep.broker.connections import broker_errors, get_client
+from confkeep.broker.connections import broker_errors
 from confkeep.errors import TenantLocked
 from confkeep.observe.logs import get_logger
-from confkeep.settings import get_settings
 from worker.observe import measure, metrics, unforeseen
 
 log = get_logger("locks")
 
 #: Seconds between two tries of a caller that waits.
 _POLL_S: Final = 0.05
-#: Seconds to wait for a turn of commits to end: longer than its slice.
-TURN_WAIT_S: Final = 45.0
 
 
 class TenantLock:
@@ -91,6 +86,24 @@ def try_lock(client: redis.Redis, tenant_id: str, ttl_s: float) -> TenantLock | 
     return held
 
 
+def wait_for_lock(
+    client: redis.Redis, tenant_id: str, ttl_s: float, *, wait_s: float
+) -> TenantLock:
+    """Take the tenant lock, waiting for it up to `wait_s` seconds.
+
+    Raises:
+        TenantLocked: another process held it all that time.
+        BrokerUnavailable: as `try_lock`.
+    """
+    began = time.monotonic()
+    while (held := _try(client, tenant_id, ttl_s)) is None:
+        if time.monotonic() >= began + wait_s:
+            raise TenantLocked(f"tenant {tenant_id} is locked by another process")
+        time.sleep(_POLL_S)
+    measure.observe(metrics.WORKER_LOCK_WAIT, [time.monotonic() - began])
+    return held
+
+
 def _try(client: redis.Redis, tenant_id: str, ttl_s: float) -> TenantLock | None:
     # Not thread-local: the renewing thread needs the token too.
     lock = Lock(client, keys.lock(tenant_id), timeout=ttl_s, thread_local=False)
@@ -100,26 +113,3 @@ def _try(client: redis.Redis, tenant_id: str, ttl_s: float) -> TenantLock | None
         measure.count(metrics.WORKER_LOCK_BUSY)
         return None
     return TenantLock(lock, ttl_s)
-
-
-@contextmanager
-def tenant_lock(tenant_id: str, *, wait_s: float) -> Iterator[TenantLock]:
-    """Hold the tenant lock, waiting for it up to `wait_s` seconds.
-
-    Raises:
-        TenantLocked: another process held it all that time.
-        BrokerUnavailable: Redis did not answer.
-    """
-    settings = get_settings()
-    client = get_client(settings)
-    began = time.monotonic()
-    deadline = began + wait_s
-    while (held := _try(client, tenant_id, settings.lock_ttl_s)) is None:
-        if time.monotonic() >= deadline:
-            raise TenantLocked(f"tenant {tenant_id} is locked by another process")
-        time.sleep(_POLL_S)
-    measure.observe(metrics.WORKER_LOCK_WAIT, [time.monotonic() - began])
-    try:
-        yield held
-    finally:
-        held.release()

@@ -84,8 +84,7 @@ def command(
 
 
 def _refuse_volatile(settings: Settings) -> None:
-    """Check here to report it at once in two lines; `celery -A worker.app worker` checks by
-    itself."""
+    """Report it at once in two lines; `celery -A worker.app worker` checks by itself."""
     client = open_client(settings)
     try:
         broker_check.check(client, settings)

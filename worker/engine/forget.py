@@ -17,7 +17,8 @@ from confkeep.ids import checked_uuid
 from confkeep.observe.logs import get_logger
 from confkeep.queue import arrivals
 from confkeep.settings import Settings
-from worker.broker import locks, received
+from worker.broker import received
+from worker.engine.hold import hold_tenant
 from worker.queue import dead_letters, erase
 from worker.queue.inbox import Inbox
 from worker.store.repository.tenant_repository import repository_path, require_store
@@ -76,7 +77,7 @@ def forget_device(
         return messages
 
     _wait(what_waits, wait_s)
-    with locks.tenant_lock(tenant, wait_s=locks.TURN_WAIT_S):
+    with hold_tenant(settings, tenant):
         if (found := what_waits()) is not None:
             raise BackupsWaiting(found)
         # A volume that is not mounted holds backups still.
@@ -127,7 +128,7 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
         return messages
 
     _wait(what_waits, wait_s)
-    with locks.tenant_lock(tenant, wait_s=locks.TURN_WAIT_S):
+    with hold_tenant(settings, tenant):
         if (found := what_waits()) is not None:
             raise BackupsWaiting(found)
         # A volume that is not mounted holds backups still.

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from confkeep.settings import Settings
-from worker.broker import locks
 from worker.engine.author import author_of
+from worker.engine.hold import hold_tenant
 from worker.store.repository.tenant_repository import (
     create_repository,
     open_repository,
@@ -59,7 +59,7 @@ def apply(settings: Settings, tenant_id: str) -> Applied:
     path = repository_path(settings.git_store_path, tenant_id)
     policy = policy_of(rules_of(settings, path))
     open_repository(path)  # creating one would be wrong here
-    with locks.tenant_lock(tenant_id, wait_s=locks.TURN_WAIT_S):
+    with hold_tenant(settings, tenant_id):
         return apply_retention(
             create_repository(path, author_of(settings)),
             policy,
@@ -78,7 +78,7 @@ def undo(settings: Settings, tenant_id: str) -> Undone:
     """
     path = repository_path(settings.git_store_path, tenant_id)
     open_repository(path)  # creating one would be wrong here
-    with locks.tenant_lock(tenant_id, wait_s=locks.TURN_WAIT_S):
+    with hold_tenant(settings, tenant_id):
         return undo_retention(create_repository(path, author_of(settings)), now_s=int(time.time()))
 
 

@@ -12,11 +12,12 @@ from click.testing import CliRunner
 
 from confkeep.errors import NotInStore, RemovedByRetention, TenantLocked, UndoImpossible
 from confkeep.observe import logs
+from confkeep.settings import Settings
 from tasks import retention
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
-from worker.broker import locks
 from worker.cli import cli
 from worker.engine import forget, receipt
+from worker.engine import retention as engine_retention
 
 
 @pytest.fixture(autouse=True)
@@ -24,11 +25,12 @@ def lock(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     taken: list[str] = []
 
     @contextmanager
-    def tenant_lock(tenant_id: str, *, wait_s: float) -> Iterator[None]:
+    def hold_tenant(_settings: Settings, tenant_id: str) -> Iterator[None]:
         taken.append(tenant_id)
         yield
 
-    monkeypatch.setattr(locks, "tenant_lock", tenant_lock)
+    for module in (forget, engine_retention):
+        monkeypatch.setattr(module, "hold_tenant", hold_tenant)
     return taken
 
 
@@ -152,10 +154,10 @@ def test_the_task_tells_what_the_command_tells(
     with pytest.raises(NotInStore):
         retention.retention(ROUTER)
 
-    def busy(tenant_id: str, *, wait_s: float) -> None:
-        raise TenantLocked("busy")
+    def busy(_settings: Settings, tenant_id: str) -> None:
+        raise TenantLocked(f"{tenant_id} is busy")
 
-    monkeypatch.setattr(locks, "tenant_lock", busy)
+    monkeypatch.setattr(engine_retention, "hold_tenant", busy)
     assert retention.retention(TENANT) == {"tenant_id": TENANT, "outcome": "locked"}
 
 

@@ -32,8 +32,7 @@ from tests.judge import assert_all_readable
 from tests.unit.queue.test_inbox import DEVICE, TENANT, all_keys, batch, submission
 from tests.unit.queue.test_signed_entries import NEW, OLD, with_key
 from tests.unit.queue.test_sweeper import sent, sweeper_of
-from worker.broker import locks
-from worker.engine import drain, forget
+from worker.engine import drain, forget, hold
 from worker.process.local import EmbeddedServer
 from worker.queue import backoff, dead_letters, inboxes, tidy, totals
 from worker.queue.inbox import Inbox
@@ -447,9 +446,8 @@ def test_a_counter_at_its_end_loses_no_arrival(client: redis.Redis, settings: Se
 def test_an_erasure_waits_for_what_was_handed_over(
     client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (forget, locks):
+    for module in (forget, hold):
         monkeypatch.setattr(module, "get_client", lambda _settings=None: client)
-    monkeypatch.setattr(locks, "get_settings", lambda: settings)
     hand_over(client, settings, submission(1))
     with pytest.raises(BackupsWaiting, match=DEVICE):
         forget.forget_device(settings, TENANT, DEVICE)

@@ -22,7 +22,7 @@ from tests.servers import names_of
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker.broker import locks
 from worker.broker.locks import TenantLock
-from worker.engine import batch, drain
+from worker.engine import batch, drain, hold
 from worker.engine.batch import BatchCommitter
 from worker.process import shutdown
 from worker.queue import backoff, dead_letters
@@ -358,6 +358,26 @@ def test_a_turn_sends_no_wake_up_where_an_enqueue_or_another_turn_is_on_it(
     monkeypatch.setattr(Inbox, "depth", late)
     commit.commit_inbox(TENANT)
     assert (client.xlen(keys.inbox(TENANT)), woken) == (1, [])
+
+
+def test_who_holds_a_tenant_outside_of_a_turn_wakes_what_came_meanwhile(
+    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken: list[str] = []
+    monkeypatch.setattr(wakeups, "send", lambda _app, _settings, tenant: woken.append(tenant))
+    for module in (hold, commit):
+        monkeypatch.setattr(module, "get_client", lambda _settings: client)
+    monkeypatch.setattr(commit, "get_settings", lambda: small)
+    with pytest.raises(ZeroDivisionError), hold.hold_tenant(small, TENANT):
+        [answer] = acceptance.accept(client, small, [submission(1)])
+        commit.commit_inbox(TENANT, answer.wake_ms)
+        assert client.xlen(keys.inbox(TENANT)) == 1, "its wake-up was in vain"
+        1 / 0  # noqa: B018
+    assert (woken, client.exists(keys.lock(TENANT), keys.wake(TENANT))) == ([TENANT], 0)
+    commit.commit_inbox(TENANT)
+    with hold.hold_tenant(small, TENANT):
+        pass
+    assert (woken, client.xlen(keys.inbox(TENANT))) == ([TENANT], 0), "nothing is left"
 
 
 def test_a_batch_that_is_settled_ends_the_wait_after_a_fault(

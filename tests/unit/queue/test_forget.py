@@ -23,8 +23,7 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
 from tests.judge import assert_all_readable
-from worker.broker import locks
-from worker.engine import forget
+from worker.engine import forget, hold
 from worker.process.local import EmbeddedServer
 from worker.queue import dead_letters, inbox, totals
 from worker.queue.inbox import Inbox
@@ -41,9 +40,8 @@ DEVICE, STAYS = str(uuid.uuid4()), str(uuid.uuid4())
 def own_settings(
     client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    for module in (forget, locks):
+    for module in (forget, hold):
         monkeypatch.setattr(module, "get_client", lambda _settings=None: client)
-    monkeypatch.setattr(locks, "get_settings", lambda: settings)
     yield
     assert_all_readable(settings.git_store_path)
 
@@ -294,6 +292,8 @@ def test_where_the_store_is_not_mounted_nothing_is_erased(
     """Else an erasure would report success while the repository is on the volume still."""
     fill(client, settings, TENANT)
     settings.git_store_path.rename(settings.git_store_path.with_name("not mounted"))
+    # The last look clears it; nothing waits.
+    client.delete(keys.wake(TENANT))
     before = sorted(client.keys())
     with pytest.raises(StoreMissing):
         forget.forget_tenant(settings, TENANT)

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from confkeep.broker import keys
-from confkeep.errors import StoreUnavailable
+from confkeep.errors import BrokerUnavailable, StoreUnavailable
 from confkeep.queue import acceptance, wakeups
 from confkeep.settings import Settings, load_settings
 from tests.servers import wait_for
@@ -166,6 +166,33 @@ def test_a_turn_that_fails_when_all_is_settled_holds_nothing_up(
     ]
     assert all(0.75 <= delay <= 1 for delay in delays)
     assert backoff.get(client, tenant) is None
+
+
+@pytest.mark.parametrize("client", ["real"], indirect=True)
+def test_a_turn_whose_last_step_the_server_refuses_holds_up_nothing_that_comes(
+    client: redis.Redis, settings: Settings, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its wake flag stays until it expires; the sweep wakes what comes meanwhile."""
+    tenant = wait_in(client, settings, 1)
+    client.set(keys.wake(tenant), 1, px=int(wakeups.FLAG_LIFE_S * 1000))
+    clear = wakeups.clear
+
+    def refused(*arguments: Any) -> None:
+        client.config_set("min-replicas-to-write", 1)
+        try:
+            clear(*arguments)
+        finally:
+            client.config_set("min-replicas-to-write", 0)
+
+    monkeypatch.setattr(wakeups, "clear", refused)
+    with pytest.raises(BrokerUnavailable, match="replicas"):
+        drain.drain_inbox(Inbox(client, settings, tenant))
+    assert Inbox(client, settings, tenant).depth() == 0, "all is committed"
+    assert 0 < client.ttl(keys.wake(tenant)) <= wakeups.FLAG_LIFE_S
+    [answer] = acceptance.accept(client, settings, [submission(2, tenant=tenant)])
+    assert answer.wake_ms is None
+    assert sweeper_of(client, settings).sweep() == 1
+    assert sent == [tenant]
 
 
 def test_the_reason_of_an_unforeseen_error_repeats_nothing_of_it(

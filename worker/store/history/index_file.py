@@ -1,7 +1,6 @@
 """The history index's file: plain SQLite tables with a checksum in each row.
 
-`confkeep.index` in the repository's folder has a rollback journal. Unlike a write-ahead log, that
-works on network file systems, and for readers who may not write.
+It has a rollback journal, which works on network file systems and for readers who may not write.
 
     state     one row: the format, the commit that the rest is complete for, how many commits there
               are, the newest merge (`base`), and the boot of the machine that writes it (below)
@@ -19,8 +18,8 @@ with another boot's mark was not closed, so the next writer rebuilds it. Setting
 mark, and writes to a file without mark, are synced. So a turn of one batch, the usual case, leaves
 a durable file without mark; longer turns remove the mark when they close the file.
 
-SQLite's journal undoes what a killed process left half done. A changed row fails its checksum when
-it is read; `confkeep verify`, which compares everything with git, finds lost rows.
+SQLite's journal undoes what a killed process left half done. Reading finds a changed row by its checksum,
+`confkeep verify` a lost one by comparing everything with git.
 """
 
 from __future__ import annotations
@@ -95,9 +94,8 @@ class IndexFile:
         self._appended = self._marked = False
         with sqlite_errors():
             if write:
-                # SQLite would use the umask. Files that it creates beside this one get its
-                # permissions. Not for an existing file: closing it would drop this process's locks
-                # on it.
+                # SQLite would use the umask; what it creates beside gets this file's permissions.
+                # Not for an existing file: closing it would drop this process's locks on it.
                 with suppress(OSError):
                     os.close(modes.create(path, os.O_RDWR | os.O_EXCL))
             quoted = str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")

@@ -170,7 +170,8 @@ class _Packs:
         return {name.removesuffix(suffix) for name in self._names if name.endswith(suffix)}
 
     def halves(self) -> list[Half]:
-        """The packs and idx files without partner in the last listing. Notes packs that are whole."""
+        """The files of the last listing that lack their other half, but for whole packs: those are
+        reported at once, since `repair` can make their idx again."""
         packs, idxs = self._stems(".pack"), self._stems(".idx")
         found = []
         for stem in sorted(idxs - packs):
