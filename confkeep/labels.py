@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Final
 
 #: Most characters of a label: those of a host name (RFC 1035, 2.3.4).
@@ -26,12 +26,16 @@ class Labels:
     group: str | None = None
 
     def __bool__(self) -> bool:
-        return any(value is not None for value in astuple(self))
+        return self != NO_LABELS
 
     def over(self, older: Labels) -> Labels:
         """These labels, and the older ones where these say nothing."""
-        pairs = zip(astuple(self), astuple(older), strict=True)
+        pairs = zip(self.values(), older.values(), strict=True)
         return Labels(*((old if new is None else new) or None for new, old in pairs))
+
+    def values(self) -> tuple[str | None, ...]:
+        """The four, in their order. (`astuple` deep-copies each.)"""
+        return self.name, self.address, self.model, self.group
 
 
 NO_LABELS: Final = Labels()

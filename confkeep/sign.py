@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import astuple
 from typing import Any
 
 from confkeep import signing
@@ -122,7 +121,7 @@ def _parts(
     )
     called = [
         "-" if label is None else hashlib.sha256(label.encode()).hexdigest()
-        for label in astuple(labels)
+        for label in labels.values()
     ]
     lines += (export_sha256, binary_sha256, *(called if labels else ()))
     return tuple(line.encode() for line in lines)

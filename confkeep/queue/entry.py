@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import hashlib
 import json
@@ -72,7 +71,7 @@ class Entry:
         """
         parts = [tenant_id, self.device_id, self.export_sha256, self.binary_sha256 or "-"]
         if self.is_naming:
-            parts.append(json.dumps(dataclasses.astuple(self.labels)))
+            parts.append(json.dumps(self.labels.values()))
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def to_json(self) -> str:
@@ -122,7 +121,7 @@ class Entry:
                 raise ValueError("sha256")
         if self.staging not in ("redis", "volume", NOWHERE) or (self.is_naming and self.size_bytes):
             raise ValueError("staging")
-        for label in dataclasses.astuple(self.labels):
+        for label in self.labels.values():
             if label is not None and checked_label(label) != label:
                 raise ValueError("label")
 

@@ -234,7 +234,8 @@ class HistoryIndex(IndexKeeper):
             changed = {device for entry in above for device in entry.changed}
             if wanted is not None:
                 changed &= wanted
-            found |= index_build.own_names(self._git, raw_tip, changed)
+            if changed:
+                found |= index_build.own_names(self._git, raw_tip, changed)
         return {unpack_uuid(device): name for device, name in found.items()}
 
     def _heads(self, shas: Iterable[str]) -> Iterator[Entry]:

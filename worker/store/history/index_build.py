@@ -203,6 +203,8 @@ def linear_entries(git: pygit2.Repository, parent: str | None, shas: bytes) -> I
         parent: the commit before the first; None if there is none.
         shas: the ids, 20 bytes each, newest first.
     """
+    if not shas:
+        return
     tree_id = "" if parent is None else read_commit(git, parent).tree
     tree = read_tree(git, tree_id) if tree_id else b""
     uniform = is_uniform(tree)

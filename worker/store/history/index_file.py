@@ -29,7 +29,7 @@ import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -369,7 +369,7 @@ class IndexFile:
         self._db.executemany(PUT_COMMIT, map(with_crc, rows))
         self._db.executemany(PUT_VERSION, map(with_crc, versions))
         self._db.executemany(PUT_DEVICE, map(with_crc, seen.items()))
-        rows_of_labels = ((device, *astuple(each)) for device, each in labels.items())
+        rows_of_labels = ((device, *each.values()) for device, each in labels.items())
         self._db.executemany(PUT_LABELS, map(with_crc, rows_of_labels))
         own_names: dict[bytes, str | None] = {}
         for entry in entries:

@@ -147,7 +147,8 @@ class Batch:
                 self._roots.append(self.root.to_store(self._root_id))
         device.folder_id, device.export_id, device.export = folder_id, export_id, backup.export
         detail = detail_of(old_export, Pair(backup.export, backup.binary))
-        return self._commit(backup, detail, own_name(backup.export), unchanged=unchanged)
+        name = self._own_names.get(backup.device_id) if unchanged else own_name(backup.export)
+        return self._commit(backup, detail, name, unchanged=unchanged)
 
     def _commit(
         self, backup: Backup | Naming, detail: Detail, own_name: str | None, *, unchanged: bool
