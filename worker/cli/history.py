@@ -24,7 +24,7 @@ from worker.cli.terminal import (
 )
 from worker.engine.directory import Called, Device, directory_of
 from worker.engine.moments import moment_of
-from worker.engine.resolver import find_device, open_tenant
+from worker.engine.resolver import find_device, open_tenant, tenants
 from worker.engine.versions import Row, Wanted, last_versions, rows_of
 from worker.store.repository.backup import Detail
 from worker.store.repository.reader import devices_of
@@ -33,7 +33,6 @@ from worker.store.repository.tenant_repository import (
     open_repository,
     repository_path,
     require_store,
-    tenants_of,
 )
 
 #: Digits of a commit id in tables; unambiguous in any store that we have seen.
@@ -107,7 +106,7 @@ def command(
        "devices": [{"device_id", "device_name", "versions", "sha", "message",
                     "committed_at"}]}
     and without TENANT:
-      {"tenants": [{"tenant_id", "devices": how many}],
+      {"tenants": [{"tenant_id", "tenant_name", "devices": how many}],
        "errors": [{"tenant_id", "error": why its repository cannot be read}]}
     """
     if tenant is None:
@@ -146,30 +145,37 @@ def _start_of(before: str | None) -> _Start:
 
 
 def _list_tenants(terminal: Terminal, store: Path, as_json: bool) -> None:
-    counts: dict[str, int] = {}
+    counts: list[tuple[Called, int]] = []
     require_store(store)
-    tenants = tenants_of(store)
-    failures = Failures(terminal, tenants)
-    for tenant_id in tenants:
-        path = repository_path(store, tenant_id)
-        with failures.noted(tenant_id, path):
-            counts[tenant_id] = len(devices_of(open_repository(path)))
+    there = tenants(store)
+    failures = Failures(terminal, [tenant.id for tenant in there])
+    for tenant in there:
+        path = repository_path(store, tenant.id)
+        with failures.noted(tenant.id, path):
+            counts.append((tenant, len(devices_of(open_repository(path)))))
     _print_tenants(terminal, store, counts, failures, as_json)
     failures.end()
 
 
 def _print_tenants(
-    terminal: Terminal, store: Path, counts: dict[str, int], failures: Failures, as_json: bool
+    terminal: Terminal,
+    store: Path,
+    counts: list[tuple[Called, int]],
+    failures: Failures,
+    as_json: bool,
 ) -> None:
     if as_json:
-        tenants = [{"tenant_id": tenant, "devices": count} for tenant, count in counts.items()]
-        terminal.json({"tenants": tenants, "errors": failures.to_json()})
+        found = [
+            {"tenant_id": tenant.id, "tenant_name": tenant.name, "devices": count}
+            for tenant, count in counts
+        ]
+        terminal.json({"tenants": found, "errors": failures.to_json()})
     elif failures.reasons and not counts:
         return
     elif not counts:
         terminal.line(f"No tenant has a repository in {store}.")
     else:
-        rows = [[tenant, str(count)] for tenant, count in counts.items()]
+        rows = [[printable(str(tenant)), str(count)] for tenant, count in counts]
         terminal.table(["tenant", "devices"], rows, right="devices")
 
 

@@ -131,7 +131,7 @@ def _print(terminal: Terminal, one: Found | Span, *, names_only: bool) -> None:
         for match in one.matches:
             if match.section != section:
                 section = match.section
-                terminal.line(Text(f"  {section}", style="magenta"))
+                terminal.line(Text(f"  {section or '(in no section)'}", style="magenta"))
             _print_match(terminal, match)
     else:
         for match in one.matches:

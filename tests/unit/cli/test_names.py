@@ -118,6 +118,7 @@ def test_the_directory(named: Path, confkeep: Confkeep) -> None:
 
 
 def test_history_and_restore_show_names(named: Path, confkeep: Confkeep, tmp_path: Path) -> None:
+    assert "acme (aaaa1111)" in confkeep("history").stdout
     assert "office (beef0002)" in confkeep("history", "acme").stdout
     one = confkeep("history", "acme", "core1")
     assert "device core1 (cafe0001) of tenant acme (aaaa1111)" in one.stderr
