@@ -88,9 +88,9 @@ def command(
     """List the versions of a device, or the devices of a tenant.
 
     Without TENANT: the tenants of the store. Newest first. TENANT and DEVICE are names, UUIDs, or
-    the first 4 or more digits of one. A version is a commit that changed one of the device's two files;
-    `captured` is when the device was asked, `+` and `-` are the lines of the export that came and
-    went.
+    the first 4 or more digits of one. A version is a commit that changed one of the device's two
+    files; `captured` is when the device was asked. Where dates are given, the table says from when to
+    when each version was valid. `+` and `-` are the lines of the export that came and went.
 
     \b
     With --json:
@@ -211,21 +211,28 @@ def _list_versions(
         return
     if device.name is not None:
         terminal.note(f"device {device} of tenant {tenant}")
-    print_versions(terminal, rows)
+    validity = wanted.captured_since is not None or wanted.captured_before is not None
+    print_versions(terminal, rows, validity=validity)
     if more and limit is not None:
         terminal.note(
             f"There are older versions; `--limit 0` lists all, `--limit {limit * 5}` more."
         )
 
 
-def print_versions(terminal: Terminal, rows: list[Row]) -> None:
-    """The table of a device's versions."""
+def print_versions(terminal: Terminal, rows: list[Row], *, validity: bool = False) -> None:
+    """The table of a device's versions.
+
+    Args:
+        validity: say too until when each was valid.
+    """
+    times = ["valid from (UTC)", "until (UTC)"] if validity else ["captured (UTC)"]
     terminal.table(
-        ["commit", "captured (UTC)", "changed", "+", "-", "message"],
+        ["commit", *times, "changed", "+", "-", "message"],
         [
             [
                 Text(row.version.sha[:SHORT], style="yellow"),
                 date_text(row.captured_at),
+                *([_until(row)] if validity else []),
                 _changed(row.detail),
                 Text(str(row.detail.lines_added), style="green"),
                 Text(str(row.detail.lines_removed), style="red"),
@@ -235,6 +242,10 @@ def print_versions(terminal: Terminal, rows: list[Row]) -> None:
         ],
         right="+ -",
     )
+
+
+def _until(row: Row) -> str:
+    return "now" if row.valid_until is None else date_text(row.valid_until)
 
 
 def _changed(detail: Detail) -> Text:

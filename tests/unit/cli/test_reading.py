@@ -118,6 +118,10 @@ def test_history_since_and_until(filled: Store, confkeep: Confkeep) -> None:
     assert listed(confkeep, "--until", "2026-09-30") == ["third", "second", "first"]
     assert listed(confkeep, "--until", "2026-09-30T13:00", "--limit", "1") == ["second"]
     both = ("--since", "2026-09-30T12:00", "--until", "2026-09-30T14:00")
+    table = confkeep("history", TENANT, ROUTER, *both).stdout
+    assert "2026-09-30 13:00:00  2026-09-30 15:00:00  config" in table
+    newest = confkeep("history", TENANT, ROUTER, "--since", "2026-09-30T14:00").stdout
+    assert "2026-09-30 15:00:00  now" in newest
     assert listed(confkeep, *both) == ["second"]
     [row] = json.loads(confkeep("history", TENANT, ROUTER, *both, "--json").stdout)["versions"]
     assert (row["captured_at"], row["valid_until"]) == (
