@@ -12,6 +12,7 @@ import click
 from rich.text import Text
 
 from confkeep.settings import get_settings
+from worker.cli.called import tenant_name, tenant_text
 from worker.cli.each import Failures
 from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import (
@@ -95,7 +96,7 @@ def command(
 
     \b
     With --json:
-      {"tenant_id", "device_id", "device_name",
+      {"tenant_id", "tenant_name", "device_id", "device_name",
        "more": whether older versions were left out,
        "versions": [{"sha", "message", "captured_at",
                      "valid_until": when the next was captured, or null,
@@ -103,12 +104,12 @@ def command(
                      "export_changed", "export_bytes", "binary_bytes", "removed",
                      "suspect": why the capture looks bad or failed, or null}]}
     and without DEVICE:
-      {"tenant_id",
+      {"tenant_id", "tenant_name",
        "devices": [{"device_id", "device_name", "versions", "sha", "message",
                     "committed_at"}]}
     and without TENANT:
-      {"tenants": [{"tenant_id", "devices": how many}],
-       "errors": [{"tenant_id", "error": why its repository cannot be read}]}
+      {"tenants": [{"tenant_id", "tenant_name", "devices": how many}],
+       "errors": [{"tenant_id", "tenant_name", "error": why it cannot be read}]}
     """
     if tenant is None:
         _list_tenants(terminal, get_settings().git_store_path, as_json)
@@ -162,14 +163,17 @@ def _print_tenants(
     terminal: Terminal, store: Path, counts: dict[str, int], failures: Failures, as_json: bool
 ) -> None:
     if as_json:
-        tenants = [{"tenant_id": tenant, "devices": count} for tenant, count in counts.items()]
+        tenants = [
+            {"tenant_id": tenant, "tenant_name": tenant_name(tenant), "devices": count}
+            for tenant, count in counts.items()
+        ]
         terminal.json({"tenants": tenants, "errors": failures.to_json()})
     elif failures.reasons and not counts:
         return
     elif not counts:
         terminal.line(f"No tenant has a repository in {store}.")
     else:
-        rows = [[tenant, str(count)] for tenant, count in counts.items()]
+        rows = [[tenant_text(tenant), str(count)] for tenant, count in counts.items()]
         terminal.table(["tenant", "devices"], rows, right="devices")
 
 
@@ -196,6 +200,7 @@ def _list_versions(
         terminal.json(
             {
                 "tenant_id": tenant.id,
+                "tenant_name": tenant.name,
                 "device_id": device.id,
                 "device_name": device.name,
                 "more": more,
@@ -204,7 +209,7 @@ def _list_versions(
         )
         return
     if device.name is not None:
-        terminal.note(f"device {device} of tenant {tenant}")
+        terminal.note(printable(f"device {device} of tenant {tenant}"))
     print_versions(terminal, rows)
     if more and limit is not None:
         terminal.note(
@@ -266,10 +271,16 @@ def _version_json(row: Row) -> dict[str, object]:
 
 def _list_devices(terminal: Terminal, tenant: Called, devices: list[Device], as_json: bool) -> None:
     if as_json:
-        terminal.json({"tenant_id": tenant.id, "devices": [_device_json(each) for each in devices]})
+        terminal.json(
+            {
+                "tenant_id": tenant.id,
+                "tenant_name": tenant.name,
+                "devices": [_device_json(each) for each in devices],
+            }
+        )
         return
     if not devices:
-        terminal.line(f"Tenant {tenant} has no devices.")
+        terminal.line(f"Tenant {printable(str(tenant))} has no devices.")
         return
     terminal.table(
         ["device", "versions", "last change (UTC)", "message"],
@@ -284,7 +295,7 @@ def _list_devices(terminal: Terminal, tenant: Called, devices: list[Device], as_
         ],
         right="versions",
     )
-    terminal.note(f"{count_text(len(devices), 'device')} of tenant {tenant}")
+    terminal.note(f"{count_text(len(devices), 'device')} of tenant {printable(str(tenant))}")
 
 
 def _device_json(device: Device) -> dict[str, object]:

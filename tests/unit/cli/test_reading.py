@@ -35,6 +35,7 @@ def test_history_as_json(filled: Store, confkeep: Confkeep) -> None:
 
     assert json.loads(done.stdout) == {
         "tenant_id": TENANT,
+        "tenant_name": None,
         "device_id": ROUTER,
         "device_name": None,
         "more": True,
@@ -209,7 +210,7 @@ def test_history_of_a_tenant_counts_commits_of_plain_git(
 
 def test_history_alone_lists_the_tenants(filled: Store, confkeep: Confkeep) -> None:
     assert json.loads(confkeep("history", "--json").stdout) == {
-        "tenants": [{"tenant_id": TENANT, "devices": 2}],
+        "tenants": [{"tenant_id": TENANT, "tenant_name": None, "devices": 2}],
         "errors": [],
     }
 
