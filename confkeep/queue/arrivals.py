@@ -130,6 +130,7 @@ def admit(
                     action="arrival.renamed",
                     tenant_id=tenant_id,
                     device_id=plan.entry.device_id,
+                    device_name=plan.entry.device_name,
                     backup_id=plan.entry.backup_id,
                 )
         taken += len(outcomes)

@@ -23,6 +23,7 @@ from tests.servers import Deployment, deployment
 from worker.app import app
 from worker.cli import cli
 from worker.engine.directory import called
+from worker.queue import totals
 from worker.store.repository.tenant_repository import open_repository, repository_path
 
 TENANT, DEVICE = str(uuid.uuid4()), str(uuid.uuid4())
@@ -118,7 +119,13 @@ def test_the_command_line_names_a_device(deployed: Deployment) -> None:
     export.write_text("/ip address\n")
     run = CliRunner().invoke
     handed_over = ["enqueue", TENANT, DEVICE, "--export", str(export), "-m", "m", "--wait"]
-    assert run(cli, [*handed_over, "--name", "core1"]).exit_code == 0
+    done = run(cli, [*handed_over, "--name", "core1"])
+    assert done.exit_code == 0
+    assert f" of core1 ({DEVICE[:8]}): +1 -0 lines" in done.stdout
+    again = json.loads(run(cli, [*handed_over, "--json"]).stdout)
+    assert (again["device_name"], again["tenant_name"]) == ("core1", None)
+    with deployed.client() as client:
+        assert [row.device_name for row in totals.read_recent(client)] == ["core1", "core1"]
     named = run(cli, ["name", TENANT, "core1", "core-one", "--group", "core"])
     assert named.exit_code == 0, named.output
     assert "core1" in named.stdout

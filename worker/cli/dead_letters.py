@@ -16,7 +16,7 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.staged_bytes import Contents
 from confkeep.settings import Settings, get_settings
 from worker.cli import running
-from worker.cli.called import device_text
+from worker.cli.called import device_name, device_text, tenant_name, tenant_text
 from worker.cli.show import print_export
 from worker.cli.terminal import (
     Terminal,
@@ -63,8 +63,8 @@ def list_(terminal: Terminal, as_json: bool) -> None:
     """List all dead letters, oldest first.
 
     \b
-    With --json: {"dead_letters": [{"backup_id", "tenant_id", "device_id", "reason", "kind": the
-                  error's name, "died_at"}]}
+    With --json: {"dead_letters": [{"backup_id", "tenant_id", "tenant_name", "device_id",
+                  "device_name", "reason", "kind": the error's name, "died_at"}]}
     """
     _, client = _open(terminal)
     letters = dead_letters.list_dead_letters(client)
@@ -98,8 +98,8 @@ def show(terminal: Terminal, backup_id: str, export: bool, as_json: bool) -> Non
     """Show a dead letter's reason, sizes and ids, but not the backup itself.
 
     \b
-    With --json: {"backup_id", "tenant_id", "device_id", "reason", "kind", "died_at",
-                  "message", "captured_at", "export_bytes", "binary_bytes", "staging",
+    With --json: {"backup_id", "tenant_id", "tenant_name", "device_id", "device_name",
+                  "reason", "kind", "died_at", "message", "captured_at", "export_bytes", "binary_bytes", "staging",
                   "staged_bytes": how many are there still, or null}; what is no entry has null
                   in all of the latter.
     """
@@ -125,9 +125,9 @@ def show(terminal: Terminal, backup_id: str, export: bool, as_json: bool) -> Non
     staged = "gone" if there is None else f"{size_text(there)}, there still"
     rows: list[tuple[str, str | None]] = [
         ("backup", letter.backup_id),
-        ("tenant", letter.tenant_id),
+        ("tenant", tenant_text(letter.tenant_id)),
         ("device", letter.device_id),
-        ("name", letter.device_name),
+        ("name", letter.device_name or device_name(letter.tenant_id, letter.device_id)),
         ("reason", f"{letter.kind}: {letter.reason}"),
         ("since", letter.died_at),
     ]
@@ -260,4 +260,6 @@ def _write_export(
 def _json(letter: DeadLetter) -> dict[str, object]:
     fields = asdict(letter)
     del fields["entry"], fields["signature"]
+    fields["tenant_name"] = tenant_name(letter.tenant_id)
+    fields["device_name"] = letter.device_name or device_name(letter.tenant_id, letter.device_id)
     return fields

@@ -93,7 +93,7 @@ def command(
         return
     if devices:
         _print_table(terminal, devices, now)
-    terminal.note(f"{count_text(len(devices), 'device')} of tenant {found}")
+    terminal.note(f"{count_text(len(devices), 'device')} of tenant {printable(str(found))}")
 
 
 def to_json(device: Device) -> dict[str, object]:

@@ -14,7 +14,7 @@ import click
 from confkeep.errors import RestoreFailed
 from confkeep.settings import get_settings
 from worker.cli import drill_page, running
-from worker.cli.called import device_text
+from worker.cli.called import device_text, tenant_text
 from worker.cli.each import Failures
 from worker.cli.params import TENANT
 from worker.cli.terminal import (
@@ -25,6 +25,7 @@ from worker.cli.terminal import (
     pass_terminal,
     size_text,
 )
+from worker.engine.reports import drill_json
 from worker.engine.resolver import paths_of
 from worker.store.git.durable import file_system_errors, replace_file
 from worker.store.upkeep.drill import SAMPLE, drill_repository
@@ -95,14 +96,16 @@ def command(
     \b
     With --json:
       {"outcome": "proven" or "failed", "seed",
-       "tenants": [{"tenant_id", "outcome": "proven", "failed" or "empty", "failed": how many,
-                    "complete", "seed", "tip", "devices", "problems": [text], "clone_s",
-                    "duration_s", "last_seen": {device_id: date},
-                    "restored": [{"device_id", "commit", "captured_at", "export_bytes",
-                                  "binary_bytes", "lines_added", "lines_removed",
+       "tenants": [{"tenant_id", "tenant_name",
+                    "outcome": "proven", "failed" or "empty", "failed": how many,
+                    "complete", "seed", "tip", "devices", "problems": [text],
+                    "clone_s", "duration_s", "last_seen": {device_id: date},
+                    "restored": [{"device_id", "device_name", "commit",
+                                  "captured_at", "export_bytes", "binary_bytes",
+                                  "lines_added", "lines_removed",
                                   "unrecognised_share": 0 to 1, "looks_like_routeros",
                                   "binary_kind", "problems": [text]}]}],
-       "errors": [{"tenant_id", "error": why it could not be drilled at all}]}
+       "errors": [{"tenant_id", "tenant_name", "error": why it was not drilled}]}
     """
     running.adopt(terminal)
     paths = paths_of(get_settings().git_store_path, tenant)
@@ -114,7 +117,10 @@ def command(
     reports: list[DrillReport] = []
     failures = Failures(terminal, chosen)
     for tenant_id in chosen:
-        with failures.noted(tenant_id, paths[tenant_id]), terminal.phases(tenant_id) as tell:
+        with (
+            failures.noted(tenant_id, paths[tenant_id]),
+            terminal.phases(tenant_text(tenant_id)) as tell,
+        ):
             report = drill_repository(
                 paths[tenant_id], sample=sample, seed=seed, scratch=scratch, progress=tell
             )
@@ -131,7 +137,7 @@ def command(
             {
                 "outcome": "failed" if failed or failures.reasons else "proven",
                 "seed": seed,
-                "tenants": [report.to_json() for report in reports],
+                "tenants": [drill_json(paths[report.tenant_id], report) for report in reports],
                 "errors": failures.to_json(),
             }
         )
@@ -145,7 +151,7 @@ def command(
 def _failure(failed: Sequence[DrillReport]) -> str:
     count = sum(report.failed for report in failed)
     where = (
-        f"tenant {failed[0].tenant_id}"
+        f"tenant {tenant_text(failed[0].tenant_id)}"
         if len(failed) == 1
         else f"{count_text(len(failed), 'tenant')}"
     )
@@ -155,11 +161,11 @@ def _failure(failed: Sequence[DrillReport]) -> str:
 def _print(terminal: Terminal, report: DrillReport) -> None:
     restored = report.restored
     if not restored and not report.failed:
-        terminal.line(f"{report.tenant_id}: nothing to restore", style="yellow")
+        terminal.line(f"{tenant_text(report.tenant_id)}: nothing to restore", style="yellow")
         return
     devices = len({one.device_id for one in restored})
     terminal.line(
-        f"{report.tenant_id}: {count_text(len(restored), 'version')} of "
+        f"{tenant_text(report.tenant_id)}: {count_text(len(restored), 'version')} of "
         f"{count_text(devices, 'device')} restored, {report.failed} failed "
         f"(of {count_text(report.devices, 'device')}; {report.duration_s:.1f} s)",
         style="red" if report.failed else "green",

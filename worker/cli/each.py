@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from confkeep.errors import ConfkeepError, StoreError
+from worker.cli.called import tenant_name, tenant_text
 from worker.cli.terminal import Terminal
 from worker.store.repository.tenant_repository import damage
 
@@ -30,17 +31,18 @@ class Failures:
             if not self._many:
                 raise
             self._errors[tenant_id] = error
-            self._terminal.error(f"{tenant_id}: {error}", None)
+            self._terminal.error(f"{tenant_text(tenant_id)}: {error}", None)
 
     @property
     def reasons(self) -> Mapping[str, str]:
         """Why each could not be looked at."""
         return {tenant_id: str(error) for tenant_id, error in self._errors.items()}
 
-    def to_json(self) -> list[dict[str, str]]:
+    def to_json(self) -> list[dict[str, str | None]]:
         """As JSON values."""
         return [
-            {"tenant_id": tenant_id, "error": reason} for tenant_id, reason in self.reasons.items()
+            {"tenant_id": tenant_id, "tenant_name": tenant_name(tenant_id), "error": reason}
+            for tenant_id, reason in self.reasons.items()
         ]
 
     def end(self) -> None:

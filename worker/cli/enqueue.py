@@ -12,6 +12,7 @@ from confkeep import BackupPayload, enqueue_backups
 from confkeep.errors import InvalidInput, NotInStore, StoreMissing
 from confkeep.settings import get_settings
 from worker.cli import running
+from worker.cli.called import device_text, tenant_name
 from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.cli.waiting import Receipts
@@ -68,7 +69,8 @@ def command(
     \b
     With --json: {"backup_id"}; with --wait too, the receipt: {"backup_id",
     "tenant_id", "device_id", "sha", "lines_added", "lines_removed", "unchanged",
-    "export_changed", "committed_at", "suspect", "device_name", "warnings"}.
+    "export_changed", "committed_at", "suspect", "device_name", "tenant_name",
+    "warnings"}.
     """
     running.adopt(terminal)
     tenant_id, device_id = _ids(tenant, device)
@@ -99,7 +101,8 @@ def command(
         assert answer.error is not None
         raise answer.error
     if as_json:
-        terminal.json(answer.receipt.model_dump(mode="json"))
+        receipt_json = answer.receipt.model_dump(mode="json")
+        terminal.json({**receipt_json, "tenant_name": tenant_name(tenant_id)})
         return
     receipt = answer.receipt
     changes = (
@@ -107,7 +110,8 @@ def command(
         if receipt.unchanged
         else f"+{receipt.lines_added} -{receipt.lines_removed} lines"
     )
-    terminal.line(f"{payload.backup_id} is commit {receipt.sha} ({changes})")
+    whose = device_text(tenant_id, receipt.device_id, receipt.device_name)
+    terminal.line(f"{payload.backup_id} is commit {receipt.sha} of {whose}: {changes}")
     for warning in receipt.warnings:
         terminal.note(f"warning: {warning}")
     terminal.note(f"after {time.monotonic() - started:.2f} s")

@@ -116,8 +116,8 @@ class _Collector:
 
     def collect(self) -> Iterator[Any]:
         """All families."""
-        yield from families(self._deployment.samples())
-        yield from families(self._store.samples())
+        samples = [*self._deployment.samples(), *self._store.samples()]
+        yield from families([*samples, *self._store.names(samples)])
 
 
 def _print(terminal: Terminal, collector: _Collector) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from confkeep.errors import ConfkeepError, NotInStore, NotOwner, RepositoryBusy, RepositoryDamaged
+from worker.cli.called import device_text, tenant_text
 from worker.cli.terminal import Terminal, count_text, first_line
 from worker.store.upkeep.verify_report import Finding, Kind, Outcome, Report
 
@@ -40,7 +41,7 @@ _GRAVITY: Final = (
 def print_report(terminal: Terminal, tenant_id: str, report: Report) -> None:
     """One line about a tenant, and its findings with what to do."""
     style = {Outcome.CLEAN: "green", Outcome.DAMAGED: "red"}.get(report.outcome, "yellow")
-    text = f"{tenant_id}: {report.outcome.value}"
+    text = f"{tenant_text(tenant_id)}: {report.outcome.value}"
     if report.outcome in (Outcome.CLEAN, Outcome.DAMAGED):
         looked_at = (
             f"{count_text(report.objects, 'object')} read, "
@@ -59,13 +60,20 @@ def print_findings(terminal: Terminal, tenant_id: str, findings: Sequence[Findin
     listed = findings[:_LISTED]
     for number, finding in enumerate(listed):
         terminal.line(
-            f"  {finding.kind.value} {first_line(finding.place)}: {first_line(finding.text)}"
+            f"  {finding.kind.value} {place_text(tenant_id, finding)}: {first_line(finding.text)}"
         )
         following = listed[number + 1 :][:1]
         if not following or following[0].kind != finding.kind:
             terminal.line(f"    {advice(tenant_id, finding)}", style="dim")
     if len(findings) > _LISTED:
         terminal.line(f"  and {len(findings) - _LISTED} more; --json lists all", style="dim")
+
+
+def place_text(tenant_id: str, finding: Finding) -> str:
+    """Where it was found, for a person; a device by name."""
+    if finding.kind is Kind.DEVICE:
+        return device_text(tenant_id, finding.place)
+    return first_line(finding.place)
 
 
 def advice(tenant_id: str, finding: Finding) -> str:
@@ -84,7 +92,7 @@ def error_of(reports: dict[str, Report]) -> ConfkeepError | None:
     """The error that the command line ends with; None if all are clean."""
     outcome = worst([report.outcome for report in reports.values()])
     tenants = [name for name, report in reports.items() if report.outcome == outcome]
-    which = f"tenant {tenants[0]}" if len(tenants) == 1 else f"{len(tenants)} tenants"
+    which = f"tenant {tenant_text(tenants[0])}" if len(tenants) == 1 else f"{len(tenants)} tenants"
     match outcome:
         case Outcome.CLEAN:
             return None

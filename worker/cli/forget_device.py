@@ -35,23 +35,25 @@ def command(
 
     \b
     With --json:
-      {"tenant_id", "device_id", "commits", "dead_letters", "records",
+      {"tenant_id", "tenant_name", "device_id", "device_name", "commits",
+       "dead_letters", "records",
        "handed_over": bytes of the tenant that nobody refers to, and nobody can
        tell whose they are}
     """
     running.adopt(terminal)
     settings = get_settings()
     logs.configure(settings)
-    tenant_id = find_tenant(settings.git_store_path, tenant).id
-    found = find_device_of(settings.git_store_path, tenant_id, device)
-    device_id = found.id
-    confirm(found, f"This erases all backups of device {found}.", yes=yes)
-    erased = forget.forget_device(settings, tenant_id, device_id, wait_s=wait_s)
+    owner = find_tenant(settings.git_store_path, tenant)
+    found = find_device_of(settings.git_store_path, owner.id, device)
+    confirm(found, f"This erases all backups of device {found}, of tenant {owner}.", yes=yes)
+    erased = forget.forget_device(settings, owner.id, found.id, wait_s=wait_s)
     if as_json:
         terminal.json(
             {
-                "tenant_id": tenant_id,
-                "device_id": device_id,
+                "tenant_id": owner.id,
+                "tenant_name": owner.name,
+                "device_id": found.id,
+                "device_name": found.name,
                 "commits": erased.commits,
                 "dead_letters": erased.dead_letters,
                 "records": erased.records,

@@ -29,7 +29,7 @@ def command(terminal: Terminal, tenant: str, yes: bool, wait_s: float, as_json: 
 
     \b
     With --json:
-      {"tenant_id", "dead_letters", "records"}
+      {"tenant_id", "tenant_name", "dead_letters", "records"}
     """
     running.adopt(terminal)
     settings = get_settings()
@@ -40,7 +40,7 @@ def command(terminal: Terminal, tenant: str, yes: bool, wait_s: float, as_json: 
     erased = forget.forget_tenant(settings, tenant_id, wait_s=wait_s)
     if as_json:
         value = {"dead_letters": erased.dead_letters, "records": erased.records}
-        terminal.json({"tenant_id": tenant_id, **value})
+        terminal.json({"tenant_id": tenant_id, "tenant_name": found.name, **value})
         return
     terminal.line(
         f"Erased tenant {printable(str(found))}: its repository,"

@@ -12,6 +12,7 @@ import click
 from rich.text import Text
 
 from confkeep.settings import get_settings
+from worker.cli.called import tenant_name, tenant_text
 from worker.cli.each import Failures
 from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import (
@@ -24,7 +25,7 @@ from worker.cli.terminal import (
 )
 from worker.engine.directory import Called, Device, directory_of
 from worker.engine.moments import moment_of
-from worker.engine.resolver import find_device, open_tenant, tenants
+from worker.engine.resolver import find_device, open_tenant
 from worker.engine.versions import Row, Wanted, last_versions, rows_of
 from worker.store.repository.backup import Detail
 from worker.store.repository.reader import devices_of
@@ -33,6 +34,7 @@ from worker.store.repository.tenant_repository import (
     open_repository,
     repository_path,
     require_store,
+    tenants_of,
 )
 
 #: Digits of a commit id in tables; unambiguous in any store that we have seen.
@@ -94,7 +96,7 @@ def command(
 
     \b
     With --json:
-      {"tenant_id", "device_id", "device_name",
+      {"tenant_id", "tenant_name", "device_id", "device_name",
        "more": whether older versions were left out,
        "versions": [{"sha", "message", "captured_at",
                      "valid_until": when the next was captured, or null,
@@ -102,12 +104,12 @@ def command(
                      "export_changed", "export_bytes", "binary_bytes", "removed",
                      "suspect": why the capture looks bad or failed, or null}]}
     and without DEVICE:
-      {"tenant_id",
+      {"tenant_id", "tenant_name",
        "devices": [{"device_id", "device_name", "versions", "sha", "message",
                     "committed_at"}]}
     and without TENANT:
       {"tenants": [{"tenant_id", "tenant_name", "devices": how many}],
-       "errors": [{"tenant_id", "error": why its repository cannot be read}]}
+       "errors": [{"tenant_id", "tenant_name", "error": why it cannot be read}]}
     """
     if tenant is None:
         _list_tenants(terminal, get_settings().git_store_path, as_json)
@@ -145,37 +147,33 @@ def _start_of(before: str | None) -> _Start:
 
 
 def _list_tenants(terminal: Terminal, store: Path, as_json: bool) -> None:
-    counts: list[tuple[Called, int]] = []
+    counts: dict[str, int] = {}
     require_store(store)
-    there = tenants(store)
-    failures = Failures(terminal, [tenant.id for tenant in there])
-    for tenant in there:
-        path = repository_path(store, tenant.id)
-        with failures.noted(tenant.id, path):
-            counts.append((tenant, len(devices_of(open_repository(path)))))
+    tenants = tenants_of(store)
+    failures = Failures(terminal, tenants)
+    for tenant_id in tenants:
+        path = repository_path(store, tenant_id)
+        with failures.noted(tenant_id, path):
+            counts[tenant_id] = len(devices_of(open_repository(path)))
     _print_tenants(terminal, store, counts, failures, as_json)
     failures.end()
 
 
 def _print_tenants(
-    terminal: Terminal,
-    store: Path,
-    counts: list[tuple[Called, int]],
-    failures: Failures,
-    as_json: bool,
+    terminal: Terminal, store: Path, counts: dict[str, int], failures: Failures, as_json: bool
 ) -> None:
     if as_json:
-        found = [
-            {"tenant_id": tenant.id, "tenant_name": tenant.name, "devices": count}
-            for tenant, count in counts
+        tenants = [
+            {"tenant_id": tenant, "tenant_name": tenant_name(tenant), "devices": count}
+            for tenant, count in counts.items()
         ]
-        terminal.json({"tenants": found, "errors": failures.to_json()})
+        terminal.json({"tenants": tenants, "errors": failures.to_json()})
     elif failures.reasons and not counts:
         return
     elif not counts:
         terminal.line(f"No tenant has a repository in {store}.")
     else:
-        rows = [[printable(str(tenant)), str(count)] for tenant, count in counts]
+        rows = [[tenant_text(tenant), str(count)] for tenant, count in counts.items()]
         terminal.table(["tenant", "devices"], rows, right="devices")
 
 
@@ -202,6 +200,7 @@ def _list_versions(
         terminal.json(
             {
                 "tenant_id": tenant.id,
+                "tenant_name": tenant.name,
                 "device_id": device.id,
                 "device_name": device.name,
                 "more": more,
@@ -210,7 +209,7 @@ def _list_versions(
         )
         return
     if device.name is not None:
-        terminal.note(f"device {device} of tenant {tenant}")
+        terminal.note(printable(f"device {device} of tenant {tenant}"))
     validity = wanted.captured_since is not None or wanted.captured_before is not None
     print_versions(terminal, rows, validity=validity)
     if more and limit is not None:
@@ -283,10 +282,16 @@ def _version_json(row: Row) -> dict[str, object]:
 
 def _list_devices(terminal: Terminal, tenant: Called, devices: list[Device], as_json: bool) -> None:
     if as_json:
-        terminal.json({"tenant_id": tenant.id, "devices": [_device_json(each) for each in devices]})
+        terminal.json(
+            {
+                "tenant_id": tenant.id,
+                "tenant_name": tenant.name,
+                "devices": [_device_json(each) for each in devices],
+            }
+        )
         return
     if not devices:
-        terminal.line(f"Tenant {tenant} has no devices.")
+        terminal.line(f"Tenant {printable(str(tenant))} has no devices.")
         return
     terminal.table(
         ["device", "versions", "last change (UTC)", "message"],
@@ -301,7 +306,7 @@ def _list_devices(terminal: Terminal, tenant: Called, devices: list[Device], as_
         ],
         right="versions",
     )
-    terminal.note(f"{count_text(len(devices), 'device')} of tenant {tenant}")
+    terminal.note(f"{count_text(len(devices), 'device')} of tenant {printable(str(tenant))}")
 
 
 def _device_json(device: Device) -> dict[str, object]:

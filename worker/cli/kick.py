@@ -28,15 +28,16 @@ def command(terminal: Terminal, tenant: str) -> None:
     settings = get_settings()
     client = get_client(settings)
     waiting = {box.tenant_id: box for box in inboxes.list_inboxes(client)}
-    tenant_id = find_tenant(settings.git_store_path, tenant, waiting).id
+    found = find_tenant(settings.git_store_path, tenant, waiting)
+    tenant_id = found.id
     if tenant_id not in waiting:
-        terminal.line(f"Nothing waits for tenant {tenant_id}.")
+        terminal.line(f"Nothing waits for tenant {printable(str(found))}.")
         return
     wait = backoff.get(client, tenant_id)
     backoff.kick(client, tenant_id)
     wake(terminal, settings, tenant_id)
     terminal.line(
-        f"Woke shard {shard_of(tenant_id, settings.shards):02d} for tenant {tenant_id}: "
+        f"Woke shard {shard_of(tenant_id, settings.shards):02d} for tenant {printable(str(found))}: "
         f"{count_text(waiting[tenant_id].entries, 'backup')} waiting."
     )
     if wait is not None:

@@ -11,6 +11,7 @@ from confkeep.errors import NoReceipt, PoisonedBackup
 from confkeep.ids import checked_uuid
 from confkeep.settings import Settings, get_settings
 from worker.cli import running
+from worker.cli.called import device_text, tenant_name, tenant_text
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable
 from worker.engine.receipt import Answer, find_receipt
 from worker.engine.resolver import find_tenant
@@ -49,9 +50,11 @@ def command(terminal: Terminal, backup_id: str, tenant: str | None, as_json: boo
       {"backup_id", "state": "PENDING", "RETRY", "SUCCESS" or "FAILURE", "source": "redis" or "git",
        "reason": why it waits or failed, or null,
        "next_step": what to do about a commit that failed, or null,
-       "receipt": null or {"backup_id", "tenant_id", "device_id", "sha", "lines_added",
-                           "lines_removed", "unchanged", "export_changed", "committed_at",
-                           "suspect", "warnings"}}
+       "tenant_name": null without a receipt, or where it has none,
+       "receipt": null or {"backup_id", "tenant_id", "device_id", "device_name",
+                           "sha", "lines_added", "lines_removed", "unchanged",
+                           "export_changed", "committed_at", "suspect",
+                           "warnings"}}
     """
     running.adopt(terminal)
     settings = get_settings()
@@ -68,6 +71,7 @@ def command(terminal: Terminal, backup_id: str, tenant: str | None, as_json: boo
                 "source": answer.source,
                 "reason": None if answer.error is None else str(answer.error),
                 "next_step": _next_step(answer, settings, tenant_id),
+                "tenant_name": answer.receipt and tenant_name(answer.receipt["tenant_id"]),
                 "receipt": answer.receipt,
             }
         )
@@ -101,10 +105,11 @@ def _print(terminal: Terminal, backup_id: str, answer: Answer, next_step: str | 
     committed_at = receipt["committed_at"]
     if isinstance(committed_at, str):
         committed_at = dt.datetime.fromisoformat(committed_at)
+    device = device_text(receipt["tenant_id"], receipt["device_id"], receipt.get("device_name"))
     for name, value in (
         ("commit", receipt["sha"]),
-        ("tenant", receipt["tenant_id"]),
-        ("device", receipt["device_id"]),
+        ("tenant", tenant_text(receipt["tenant_id"])),
+        ("device", device),
         ("committed", f"{date_text(committed_at)} UTC"),
         ("changes", changes),
     ):

@@ -11,6 +11,7 @@ import click
 from confkeep.errors import StoreUnavailable
 from confkeep.settings import get_settings
 from worker.cli import running
+from worker.cli.called import tenant_text
 from worker.cli.each import Failures
 from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, pass_terminal
@@ -52,11 +53,11 @@ def _reindex(terminal: Terminal, tenant_id: str, path: Path) -> None:
     with (
         file_system_errors(path.name),
         flock.shared(path),
-        terminal.phases(tenant_id) as tell,
+        terminal.phases(tenant_text(tenant_id)) as tell,
     ):
         started = time.monotonic()
         _rebuild(repository, lambda done, total: tell("commits", done, total))
-    terminal.line(f"{tenant_id}: index built in {time.monotonic() - started:.1f} s")
+    terminal.line(f"{tenant_text(tenant_id)}: index built in {time.monotonic() - started:.1f} s")
 
 
 def _rebuild(repository: TenantRepository, progress: Progress) -> None:

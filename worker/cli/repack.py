@@ -7,6 +7,7 @@ import click
 from confkeep.errors import ConfkeepError, StoreError
 from confkeep.settings import get_settings
 from worker.cli import running
+from worker.cli.called import tenant_name, tenant_text
 from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, count_text, pass_terminal, size_text
 from worker.engine.resolver import paths_of
@@ -32,8 +33,8 @@ def command(terminal: Terminal, tenant: str | None, full: bool, as_json: bool) -
 
     \b
     With --json:
-      {"tenants": [{"tenant_id", "full", "packs_before", "packs_after", "bytes_before",
-                    "bytes_after", "loose_before", "duration_s",
+      {"tenants": [{"tenant_id", "tenant_name", "full", "packs_before",
+                    "packs_after", "bytes_before", "bytes_after", "loose_before", "duration_s",
                     "no_full": why not all became one, or null,
                     "error": why nothing was done, or null; then the rest is missing}]}
     """
@@ -43,17 +44,17 @@ def command(terminal: Terminal, tenant: str | None, full: bool, as_json: bool) -
     done: list[dict[str, object]] = []
     for tenant_id, path in paths_of(get_settings().git_store_path, tenant).items():
         try:
-            with terminal.phases(tenant_id) as tell:
+            with terminal.phases(tenant_text(tenant_id)) as tell:
                 result = repack(path, full=True if full else None, progress=tell)
         except StoreError as error:
             failed = error
-            done.append({"tenant_id": tenant_id, "error": str(error)})
+            done.append({**_tenant_json(tenant_id), "error": str(error)})
             if not as_json:
-                terminal.line(f"{tenant_id}  not repacked: {error}", style="red")
+                terminal.line(f"{tenant_text(tenant_id)}  not repacked: {error}", style="red")
             continue
-        done.append({"tenant_id": tenant_id, **_json_of(result), "error": None})
+        done.append({**_tenant_json(tenant_id), **_json_of(result), "error": None})
         if not as_json:
-            terminal.line(f"{tenant_id}  {_text_of(result)}")
+            terminal.line(f"{tenant_text(tenant_id)}  {_text_of(result)}")
     if as_json:
         terminal.json({"tenants": done})
     if failed is not None:
@@ -68,6 +69,10 @@ def _text_of(result: Repacked) -> str:
         f"{size_text(result.bytes_before)} -> {size_text(result.bytes_after)}, "
         f"{result.duration_s:.1f} s"
     )
+
+
+def _tenant_json(tenant_id: str) -> dict[str, object]:
+    return {"tenant_id": tenant_id, "tenant_name": tenant_name(tenant_id)}
 
 
 def _json_of(result: Repacked) -> dict[str, object]:

@@ -11,10 +11,12 @@ import click
 from confkeep.errors import RepositoryBusy
 from confkeep.settings import get_settings
 from worker.cli import running
+from worker.cli.called import tenant_name, tenant_text
 from worker.cli.each import Failures
-from worker.cli.findings import error_of, print_findings
+from worker.cli.findings import error_of, place_text, print_findings
 from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, first_line, pass_terminal
+from worker.engine.reports import findings_json
 from worker.engine.resolver import paths_of
 from worker.store.git.durable import file_system_errors
 from worker.store.history.index_build import Progress
@@ -46,10 +48,11 @@ def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
 
     \b
     With --json:
-      {"tenants": [{"tenant_id", "outcome": as it is now,
+      {"tenants": [{"tenant_id", "tenant_name", "outcome": as it is now,
                     "mended": [{"kind", "place", "text", "repairable"}],
-                    "left": [{"kind", "place", "text", "repairable"}]}],
-       "errors": [{"tenant_id", "error": why nothing could be done}]}
+                    "left": [{"kind", "place", "text", "repairable",
+                              "device_name": if `place` is a device}]}],
+       "errors": [{"tenant_id", "tenant_name", "error": why it was not done}]}
     """
     running.adopt(terminal)
     reports: dict[str, Report] = {}
@@ -66,9 +69,10 @@ def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
         done.append(
             {
                 "tenant_id": tenant_id,
+                "tenant_name": tenant_name(tenant_id),
                 "outcome": report.outcome.value,
-                "mended": [finding.to_json() for finding in mended],
-                "left": [finding.to_json() for finding in report.findings],
+                "mended": findings_json(path, mended),
+                "left": findings_json(path, report.findings),
             }
         )
         if not as_json:
@@ -84,7 +88,7 @@ def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
 def _repair(terminal: Terminal, tenant_id: str, path: Path) -> tuple[Report, list[Finding]]:
     """How the repository is afterwards, and what was mended."""
     mended: list[Finding] = []
-    with terminal.phases(tenant_id) as tell:
+    with terminal.phases(tenant_text(tenant_id)) as tell:
         for _ in range(_ROUNDS):
             report = verify_repository(path, progress=tell)
             if report.outcome != Outcome.DAMAGED:
@@ -111,11 +115,11 @@ def _mend(report: Report, progress: Progress) -> Repaired:
 def _print(terminal: Terminal, tenant_id: str, report: Report, mended: list[Finding]) -> None:
     if report.outcome == Outcome.CLEAN:
         text = "mended, and sound now" if mended else "sound; nothing to do"
-        terminal.line(f"{tenant_id}: {text}", style="green")
+        terminal.line(f"{tenant_text(tenant_id)}: {text}", style="green")
     else:
-        terminal.line(f"{tenant_id}: {report.outcome.value}", style="red")
+        terminal.line(f"{tenant_text(tenant_id)}: {report.outcome.value}", style="red")
     for finding in mended:
-        terminal.line(f"  made anew: {first_line(finding.place)} ({first_line(finding.text)})")
+        terminal.line(f"  made anew: {place_text(tenant_id, finding)} ({first_line(finding.text)})")
     if report.findings:
         terminal.line("  not touched:")
         print_findings(terminal, tenant_id, report.findings)

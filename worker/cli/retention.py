@@ -10,11 +10,12 @@ import click
 
 from confkeep.settings import get_settings
 from worker.cli import running
-from worker.cli.called import device_text
+from worker.cli.called import device_text, tenant_text
 from worker.cli.each import Failures
 from worker.cli.params import TENANT
-from worker.cli.terminal import Terminal, count_text, pass_terminal, size_text
+from worker.cli.terminal import Terminal, count_text, pass_terminal, printable, size_text
 from worker.engine import retention
+from worker.engine.directory import Called
 from worker.engine.resolver import open_tenant, paths_of
 from worker.store.rewriting.retention import Plan
 from worker.store.rewriting.retention_file import load_rules, save_rules
@@ -46,11 +47,12 @@ def plan_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
 
     \b
     With --json:
-      {"tenants": [{"tenant_id", "captures_removed", "binaries_removed", "freed_bytes",
+      {"tenants": [{"tenant_id", "tenant_name", "captures_removed", "binaries_removed",
+                    "freed_bytes",
                     "merge": id of the newest merge, which and below which all stays, or null,
-                    "devices": [{"device_id", "captures", "captures_removed",
+                    "devices": [{"device_id", "device_name", "captures", "captures_removed",
                                  "binaries", "binaries_removed"}]}],
-       "errors": [{"tenant_id", "error": why its repository cannot be read}]}
+       "errors": [{"tenant_id", "tenant_name", "error": why it cannot be read}]}
     """
     running.adopt(terminal)
     settings = get_settings()
@@ -60,7 +62,9 @@ def plan_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
         with failures.noted(tenant_id, path):
             plans[tenant_id] = retention.plan(settings, tenant_id)
     if as_json:
-        found = [retention.plan_json(tenant_id, plan) for tenant_id, plan in plans.items()]
+        found = [
+            retention.plan_json(settings, tenant_id, plan) for tenant_id, plan in plans.items()
+        ]
         terminal.json({"tenants": found, "errors": failures.to_json()})
     else:
         _print_plans(terminal, plans)
@@ -70,14 +74,16 @@ def plan_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
 def _print_plans(terminal: Terminal, plans: Mapping[str, Plan]) -> None:
     for tenant_id, plan in plans.items():
         if plan.merge is not None:
-            terminal.note(f"{tenant_id}: merge {plan.merge[:12]} and all below it stay as they are")
+            terminal.note(
+                f"{tenant_text(tenant_id)}: merge {plan.merge[:12]} and all below it stay as they are"
+            )
         if not plan:
-            terminal.line(f"{tenant_id}: nothing would go")
+            terminal.line(f"{tenant_text(tenant_id)}: nothing would go")
             continue
         captures = count_text(plan.captures_removed, "capture")
         binaries = "binary" if plan.binaries_removed == 1 else "binaries"
         terminal.line(
-            f"{tenant_id}: {captures} and the {binaries} of {plan.binaries_removed:,} more would go,"
+            f"{tenant_text(tenant_id)}: {captures} and the {binaries} of {plan.binaries_removed:,} more would go,"
             f" about {size_text(plan.freed_bytes)}"
         )
         rows = [
@@ -118,11 +124,11 @@ def apply_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None
             applied = retention.apply(settings, tenant_id)
         if applied is None:
             continue
-        done.append(retention.to_json(tenant_id, applied))
+        done.append(retention.to_json(settings, tenant_id, applied))
         if not as_json:
             captures = count_text(applied.plan.captures_removed, "capture")
             terminal.line(
-                f"{tenant_id}: removed {captures} and {applied.plan.binaries_removed:,}"
+                f"{tenant_text(tenant_id)}: removed {captures} and {applied.plan.binaries_removed:,}"
                 f" binaries alone; pruned {applied.pruned} earlier"
             )
     if as_json:
@@ -143,18 +149,18 @@ def undo_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
 
     \b
     With --json:
-      {"tenant_id", "tip", "back": commits that are in the history again,
+      {"tenant_id", "tenant_name", "tip", "back": commits that are in the history again,
        "since": commits that were made since and stay}
     """
     running.adopt(terminal)
     found, _repository = open_tenant(get_settings().git_store_path, tenant)
-    tenant_id = found.id
-    undone = retention.undo(get_settings(), tenant_id)
+    undone = retention.undo(get_settings(), found.id)
     if as_json:
-        terminal.json({"tenant_id": tenant_id, **dataclasses.asdict(undone)})
+        names = {"tenant_id": found.id, "tenant_name": found.name}
+        terminal.json({**names, **dataclasses.asdict(undone)})
         return
     terminal.line(
-        f"{tenant_id}: {count_text(undone.back, 'commit')} back,"
+        f"{printable(str(found))}: {count_text(undone.back, 'commit')} back,"
         f" {count_text(undone.since, 'commit')} made since kept"
     )
     terminal.note(
@@ -181,7 +187,6 @@ def set_command(terminal: Terminal, /, tenant: str, **given: str | None) -> None
     """
     running.adopt(terminal)
     found, repository = open_tenant(get_settings().git_store_path, tenant)
-    tenant_id = found.id
     rules = load_rules(repository.path)
     for name, text in given.items():
         if text == "default":
@@ -189,7 +194,7 @@ def set_command(terminal: Terminal, /, tenant: str, **given: str | None) -> None
         elif text is not None:
             rules[name] = _number(name, text)
     save_rules(repository.path, rules)
-    _print_rules(terminal, tenant_id, retention.rules_of(get_settings(), repository.path), rules)
+    _print_rules(terminal, found, retention.rules_of(get_settings(), repository.path), rules)
 
 
 def _number(name: str, text: str) -> int | None:
@@ -212,23 +217,22 @@ def show_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
 
     \b
     With --json:
-      {"tenant_id", "rules": {name: number or null}, "own": the tenant's own ones}
+      {"tenant_id", "tenant_name", "rules": {name: number or null}, "own": the tenant's own ones}
     """
     running.adopt(terminal)
     found, repository = open_tenant(get_settings().git_store_path, tenant)
-    tenant_id = found.id
     own = load_rules(repository.path)
     rules = retention.rules_of(get_settings(), repository.path)
     if as_json:
-        value: dict[str, Any] = {"tenant_id": tenant_id, "rules": rules, "own": own}
-        terminal.json(value)
+        value: dict[str, Any] = {"tenant_id": found.id, "tenant_name": found.name}
+        terminal.json({**value, "rules": rules, "own": own})
     else:
-        _print_rules(terminal, tenant_id, rules, own)
+        _print_rules(terminal, found, rules, own)
 
 
 def _print_rules(
     terminal: Terminal,
-    tenant_id: str,
+    tenant: Called,
     rules: dict[str, int | None],
     own: dict[str, int | None],
 ) -> None:
@@ -236,5 +240,5 @@ def _print_rules(
         [name, "none" if value is None else str(value), "tenant" if name in own else "settings"]
         for name, value in rules.items()
     ]
-    terminal.line(tenant_id)
+    terminal.line(printable(str(tenant)))
     terminal.table(["rule", "value", "from"], rows, "value")

@@ -10,6 +10,7 @@ import click
 from rich.text import Text
 
 from confkeep.settings import get_settings
+from worker.cli.called import tenant_name
 from worker.cli.each import Failures
 from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, printable
@@ -70,7 +71,7 @@ def command(
 
     \b
     With --json:
-      {"tenants": [{"tenant_id", "devices": [{"device_id", "name",
+      {"tenants": [{"tenant_id", "tenant_name", "devices": [{"device_id", "name",
        "matches": [{"line", "section", "text", "before", "after"}]}]}], "errors":
        [...]}
       and with --history {"first", "last", "still"} in place of "matches"
@@ -103,7 +104,11 @@ def command(
         terminal.json(
             {
                 "tenants": [
-                    {"tenant_id": tenant_id, "devices": [_json_of(one) for one in devices]}
+                    {
+                        "tenant_id": tenant_id,
+                        "tenant_name": tenant_name(tenant_id),
+                        "devices": [_json_of(one) for one in devices],
+                    }
                     for tenant_id, devices in found.items()
                 ],
                 "errors": failures.to_json(),

@@ -52,9 +52,9 @@ def command(
     escapes.
 
     \b
-    With --json: {"tenant_id", "device_id", "device_name", "sha", "message",
-    "captured_at",
-                  "committed_at", "backup_id", "export_bytes", "binary_bytes"}
+    With --json: {"tenant_id", "tenant_name", "device_id", "device_name", "sha",
+                  "message", "captured_at", "committed_at", "backup_id",
+                  "export_bytes", "binary_bytes"}
     """
     found, repository = open_tenant(get_settings().git_store_path, tenant)
     called = find_device(repository, device)
@@ -64,6 +64,7 @@ def command(
         terminal.json(
             {
                 "tenant_id": found.id,
+                "tenant_name": found.name,
                 "device_id": called.id,
                 "device_name": called.name,
                 "sha": version.sha,

@@ -12,9 +12,10 @@ from rich.text import Text
 
 from confkeep.settings import get_settings
 from worker.cli import running
-from worker.cli.called import device_text
+from worker.cli.called import called_device, tenant_name, tenant_text
 from worker.cli.each import Failures
-from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_terminal
+from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_terminal, printable
+from worker.engine.directory import Called
 from worker.engine.moments import seconds_of
 from worker.engine.resolver import paths_of
 from worker.store.history.index import open_index
@@ -28,7 +29,7 @@ STALE: Final = 3
 @dataclass(frozen=True, slots=True)
 class _Stale:
     tenant_id: str
-    device_id: str
+    device: Called
     #: None if git does not tell.
     last: dt.datetime | None
     age_s: float | None
@@ -81,8 +82,9 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
     \b
     With --json:
       {"older_than_s", "devices": how many were looked at,
-       "stale": [{"tenant_id", "device_id", "last_backup_at", "age_s"}],
-       "errors": [{"tenant_id", "error": why its repository cannot be read}]}
+       "stale": [{"tenant_id", "tenant_name", "device_id", "device_name",
+                  "last_backup_at", "age_s"}],
+       "errors": [{"tenant_id", "tenant_name", "error": why it cannot be read}]}
     """
     running.adopt(terminal)
     now = dt.datetime.now(dt.UTC)
@@ -97,8 +99,8 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
         for device_id, last in found.items():
             age_s = None if last is None else max(0.0, (now - last).total_seconds())
             if age_s is None or age_s > older_than_s:
-                stale.append(_Stale(tenant_id, device_id, last, age_s))
-    stale.sort(key=lambda one: (-(one.age_s or float("inf")), one.tenant_id, one.device_id))
+                stale.append(_Stale(tenant_id, called_device(tenant_id, device_id), last, age_s))
+    stale.sort(key=lambda one: (-(one.age_s or float("inf")), one.tenant_id, one.device.id))
     if as_json:
         terminal.json(
             {
@@ -107,7 +109,9 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
                 "stale": [
                     {
                         "tenant_id": one.tenant_id,
-                        "device_id": one.device_id,
+                        "tenant_name": tenant_name(one.tenant_id),
+                        "device_id": one.device.id,
+                        "device_name": one.device.name,
                         "last_backup_at": one.last,
                         "age_s": None if one.age_s is None else round(one.age_s),
                     }
@@ -121,8 +125,8 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
             ["tenant", "device", "newest backup (UTC)", "age"],
             [
                 [
-                    one.tenant_id,
-                    Text(device_text(one.tenant_id, one.device_id), style="cyan"),
+                    tenant_text(one.tenant_id),
+                    Text(printable(str(one.device)), style="cyan"),
                     "unknown" if one.last is None else date_text(one.last),
                     "" if one.age_s is None else age_text(one.age_s),
                 ]

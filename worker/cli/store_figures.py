@@ -6,7 +6,7 @@ import bisect
 import threading
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,7 @@ from worker.cli.stale import last_backups
 from worker.observe import metrics, unforeseen
 from worker.store.git import refs
 from worker.store.git.pack_set import names_of
+from worker.store.repository import description
 from worker.store.repository.tenant_repository import repository_path, tenants_of
 from worker.store.upkeep.repack_state import disk_bytes, free_bytes, read_state
 
@@ -56,6 +57,8 @@ class StoreFigures:
         self._stale_after_s = stale_after_s
         self._worst = worst
         self._devices: dict[str, _Devices] = {}
+        #: Of the tenants that have one.
+        self._names: dict[str, str] = {}
         #: None if there is no store, or it was not looked through yet.
         self._found: list[Sample] | None = None
         self._looked_s = 0.0
@@ -87,12 +90,26 @@ class StoreFigures:
             yield from found
             yield Sample(metrics.STORE_AGE, time.monotonic() - self._looked_s)
 
+    def names(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """What the tenants of these samples are called, as the last look found it. Reads nothing."""
+        tenants = {
+            value
+            for sample in samples
+            for label, value in zip(sample.metric.labels, sample.labels, strict=True)
+            if label == "tenant"
+        }
+        for tenant_id in sorted(tenants):
+            name = self._names.get(tenant_id, tenant_id)
+            yield Sample(metrics.TENANT_INFO, 1, (tenant_id, name))
+
     def _look(self) -> Iterator[Sample]:
         tenants = tenants_of(self._store)
         before = time.time() - self._stale_after_s
         devices = stale = unreadable = 0
         repositories: dict[str, _Repository] = {}
         self._devices = {t: self._devices[t] for t in tenants if t in self._devices}
+        names = {t: description.read_name(repository_path(self._store, t)) for t in tenants}
+        self._names = {t: name for t, name in names.items() if name is not None}
         for tenant_id in tenants:
             path = repository_path(self._store, tenant_id)
             try:

@@ -9,9 +9,11 @@ import click
 
 from confkeep.settings import get_settings
 from worker.cli import running
+from worker.cli.called import tenant_text
 from worker.cli.findings import error_of, print_report, worst
 from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, count_text, pass_terminal
+from worker.engine.reports import verify_json
 from worker.engine.resolver import paths_of
 from worker.store.git.durable import file_system_errors
 from worker.store.upkeep.verify import verify_repository
@@ -60,9 +62,11 @@ def command(
     \b
     With --json:
       {"outcome": "clean", "missing", "locked", "unreadable" or "damaged": the most serious,
-       "tenants": [{"tenant_id", "outcome", "complete": whether all was looked at in time,
+       "tenants": [{"tenant_id", "tenant_name", "outcome",
+                    "complete": whether all was looked at in time,
                     "objects", "commits", "devices", "duration_s", "finding_count",
-                    "findings": [{"kind", "place", "text", "repairable"}]}],
+                    "findings": [{"kind", "place", "text", "repairable",
+                                  "device_name": if `place` is a device}]}],
        "not_verified": [tenant_id]: those that there was no time for}
     """
     running.adopt(terminal)
@@ -79,7 +83,7 @@ def command(
         # At least one, however short the time: to look at nothing is not to find nothing.
         if left_s is not None and left_s <= 0 and reports:
             break
-        with file_system_errors(path.name), terminal.phases(tenant_id) as tell:
+        with file_system_errors(path.name), terminal.phases(tenant_text(tenant_id)) as tell:
             reports[tenant_id] = verify_repository(
                 path, subset=chosen, max_duration_s=left_s, progress=tell
             )
@@ -91,8 +95,7 @@ def command(
             {
                 "outcome": worst([report.outcome for report in reports.values()]).value,
                 "tenants": [
-                    {"tenant_id": tenant_id, **report.to_json()}
-                    for tenant_id, report in reports.items()
+                    verify_json(paths[tenant_id], report) for tenant_id, report in reports.items()
                 ],
                 "not_verified": not_verified,
             }

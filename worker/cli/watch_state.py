@@ -1,19 +1,21 @@
 """What `confkeep status --watch` reads at each look, and the speed and latency between looks.
 
-A look costs a dozen commands however many tenants wait.
+A look costs a dozen commands, and a small file for each tenant that is shown, however many wait.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 import redis
 
 from confkeep.broker import keys, redis_values
 from confkeep.settings import Settings
+from worker.cli.called import tenant_name
 from worker.observe.metrics import LATENCY_BOUNDS_MS
 from worker.process.sweeper import WorkerStatus, list_workers
 from worker.queue import backoff, totals
@@ -30,6 +32,8 @@ from worker.queue.inboxes import (
 )
 from worker.queue.totals import RecentCommit, Totals
 
+#: Most rows of each list that are shown.
+MOST_ROWS: Final = 12
 #: Inboxes that are looked at, those with the oldest entries.
 _INBOXES: Final = 100
 #: Most dead letters that are read; of more only the number is shown.
@@ -57,6 +61,8 @@ class Snapshot:
     dead_count: int
     #: The newest last; empty when there are very many.
     dead: list[DeadLetter]
+    #: What people call the tenants of the first rows of each list, of those that have a name.
+    tenant_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +89,36 @@ def look(client: redis.Redis, settings: Settings) -> Snapshot:
     pipe = client.pipeline(transaction=False)
     pipe.hlen(keys.DEAD)
     dead_count = redis_values.answers(pipe)[0] or 0
+    waits = backoff.get_many(client, [box.tenant_id for box in inboxes])
+    recent = totals.read_recent(client)
+    shown = (
+        [box.tenant_id for box in inboxes[:MOST_ROWS]],
+        [tenant_id for tenant_id, _ in backoff.urgent_first(waits)[:MOST_ROWS]],
+        [commit.tenant_id for commit in recent[:MOST_ROWS]],
+    )
     return Snapshot(
         server_ms=server_time_ms(client),
         totals=totals.read_totals(client),
         workers=list_workers(client),
         inboxes=inboxes,
         inbox_count=count_inboxes(client),
-        waits=backoff.get_many(client, [box.tenant_id for box in inboxes]),
+        waits=waits,
         load=read_load(client),
         wakeups=sum(queue_depths(client, settings).values()),
-        recent=totals.read_recent(client),
+        recent=recent,
         dead_count=int(dead_count),
         dead=list_dead_letters(client) if 0 < int(dead_count) <= _DEAD else [],
+        tenant_names=_names(settings, chain(*shown)),
     )
+
+
+def _names(settings: Settings, tenant_ids: Iterable[str]) -> dict[str, str]:
+    """Read at each look, since a tenant may be renamed meanwhile."""
+    found = {
+        tenant_id: tenant_name(tenant_id, settings.git_store_path)
+        for tenant_id in dict.fromkeys(tenant_ids)
+    }
+    return {tenant_id: name for tenant_id, name in found.items() if name is not None}
 
 
 class Pace:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from confkeep.errors import StoreError
 from confkeep.labels import NO_LABELS, Labels
 from worker.store.history.index import open_index
 from worker.store.repository.backup import Version
 from worker.store.repository.reader import devices_of
-from worker.store.repository.tenant_repository import TenantRepository, tells_damage
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    open_repository,
+    tells_damage,
+)
 
 #: Digits of an id behind a name.
 SHORT_ID: Final = 8
@@ -56,13 +62,32 @@ class Device:
 @tells_damage
 def names_of(repository: TenantRepository) -> dict[str, Called]:
     """What the devices of the newest commit are called, by id."""
+    known = all_names(repository)
+    return {device: known.get(device, Called(device)) for device in devices_of(repository)}
+
+
+@tells_damage
+def all_names(repository: TenantRepository) -> dict[str, Called]:
+    """What devices are or were called, by id: also those that the newest commit has no more."""
     tip = repository.tip()
     with open_index(repository) as index:
         labels, own_names = index.all_labels(tip), index.own_names(tip)
     return {
         device: Called(device, labels.get(device, NO_LABELS), own_names.get(device))
-        for device in devices_of(repository)
+        for device in {*labels, *own_names}
     }
+
+
+def names_at(path: Path) -> dict[str, Called]:
+    """As `all_names`, of the repository at `path`; nothing where it cannot be read.
+
+    For what shows names beside ids: names only help to read, and whoever needs the repository tells what is
+    wrong with it.
+    """
+    try:
+        return all_names(open_repository(path))
+    except (StoreError, OSError):
+        return {}
 
 
 @tells_damage

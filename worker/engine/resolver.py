@@ -40,16 +40,21 @@ def find_tenant(store: Path, given: str, others: Iterable[str] = ()) -> Called:
     """
     whole = _whole(given)
     if whole is not None:
-        return _tenant(store, whole)
+        return called_tenant(store, whole)
     return _find("TENANT", given, tenants(store, others))
 
 
 def tenants(store: Path, others: Iterable[str] = ()) -> list[Called]:
     """All tenants of a store with their names, sorted by id."""
-    return [_tenant(store, tenant_id) for tenant_id in sorted({*tenants_of(store), *others})]
+    return [called_tenant(store, tenant_id) for tenant_id in sorted({*tenants_of(store), *others})]
 
 
-def _tenant(store: Path, tenant_id: str) -> Called:
+def called_tenant(store: Path, tenant_id: str) -> Called:
+    """A tenant and its name, whether or not it has a repository. Costs one look at a small file.
+
+    Raises:
+        InvalidId: `tenant_id` is not a UUID.
+    """
     return Called(tenant_id, Labels(description.read_name(repository_path(store, tenant_id))))
 
 

@@ -35,6 +35,7 @@ def test_history_as_json(filled: Store, confkeep: Confkeep) -> None:
 
     assert json.loads(done.stdout) == {
         "tenant_id": TENANT,
+        "tenant_name": None,
         "device_id": ROUTER,
         "device_name": None,
         "more": True,

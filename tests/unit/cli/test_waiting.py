@@ -130,6 +130,7 @@ def test_a_receipt_of_redis_is_printed(store: Store, confkeep: Confkeep, queue: 
         "source": "redis",
         "reason": None,
         "next_step": None,
+        "tenant_name": None,
         "receipt": made,
     }
     assert f"{entry.backup_id} is in git" in done.stdout
@@ -318,10 +319,13 @@ def test_dead_letters_are_listed_and_shown_without_their_payload(
     shown = confkeep("dead-letters", "show", entry.backup_id[:8])
     more = json.loads(confkeep("dead-letters", "show", entry.backup_id, "--json").stdout)
 
-    assert entry.backup_id in listed.stdout
+    assert entry.backup_id[:8] in listed.stdout
     assert r"a \x1b[31m reason" in listed.stdout
     (letter,) = said["dead_letters"]
-    assert letter.keys() == {"backup_id", "tenant_id", "device_id", "reason", "kind", "died_at"}
+    assert letter.keys() == {
+        *("backup_id", "tenant_id", "tenant_name", "device_id", "device_name"),
+        *("reason", "kind", "died_at"),
+    }
     assert letter.items() <= more.items()
     assert (more["export_bytes"], more["binary_bytes"], more["staged_bytes"]) == (21, 3, 24)
     assert r"StagedBytesDamaged: a \x1b[31m reason" in shown.stdout
