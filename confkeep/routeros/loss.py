@@ -34,13 +34,16 @@ _LOOK_BACK_BYTES: Final = 32 * 1024 * 1024
 _WRAP: Final = re.compile(rb"\\\r?\n[ \t]*")
 
 
-def why_lost(export: bytes, before: Iterable[bytes]) -> str | None:
+def why_lost(export: bytes, before: Iterable[bytes], changed_lines: int) -> str | None:
     """What an export lost against the last good one, as one sentence; None if nothing much.
 
     Args:
         before: the exports of the device's earlier versions, newest first. As a rule only the first
             one is taken, and never more than `LOOK_BACK`.
+        changed_lines: that were added to, or removed from, the version before, whichever are more.
     """
+    if changed_lines < LEAST_LINES:
+        return None
     # From the newest one back to one that is good for certain.
     chain = [export]
     size = 0
