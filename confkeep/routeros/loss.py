@@ -21,14 +21,18 @@ LEAST_LINES: Final = 3
 #: Lines that are gone from the end, counted without their wraps. No version of a real history lost
 #: more than two.
 _END_LINES: Final = LEAST_LINES
+#: Both exports together, at most, of which that is looked at: lines take several times their bytes.
+_END_BYTES: Final = 8 * 1024 * 1024
 #: Sections that are gone, less those that are new, of which real histories have up to three; and
 #: their least share of all.
 _SECTIONS: Final = 4
 _SECTION_SHARE: Final = 0.15
+#: The least that a section takes: its line, and a short one in it.
+_SECTION_BYTES: Final = 16
 #: The bytes that are left, at most, where most is gone.
 _LEFT_SHARE: Final = 0.5
 #: How far back the last good one is looked for; how many bytes of exports that may hold at a time.
-LOOK_BACK: Final = 20
+LOOK_BACK: Final = 10
 _LOOK_BACK_BYTES: Final = 32 * 1024 * 1024
 
 _WRAP: Final = re.compile(rb"\\\r?\n[ \t]*")
@@ -69,44 +73,26 @@ def why_lost(export: bytes, before: Iterable[bytes], changed_lines: int) -> str 
 def _losses(old: bytes, new: bytes) -> tuple[str | None, str | None]:
     """What `new` lost against `old`, and what the old one lacks of it in the same way."""
     old, new = (without_volatile_header(without_escapes(export)) for export in (old, new))
-    gone, come = map(_lines, differing(old, new))
-    return _lost(old, new, gone, come), _lost(new, old, come, gone)
+    return _lost(old, new), _lost(new, old)
 
 
-def _lost(good: bytes, new: bytes, gone: list[bytes], come: list[bytes]) -> str | None:
-    if len(gone) < LEAST_LINES:
-        return None
+def _lost(good: bytes, new: bytes) -> str | None:
     if len(new) <= len(good) * _LEFT_SHARE:
-        return f"of {len(good)} bytes of the last good export it has {len(new)}"
+        return f"most of it is gone: it has {len(new)} bytes, the last good export {len(good)}"
     if _last_line(good) != _last_line(new):
-        lines = _lost_at_end(gone, come)
+        lines = _lost_at_end(good, new)
         if lines:
             return f"the export is cut off: the last good one goes on for {lines} lines"
-    return _lost_sections(good, new, gone, come)
-
-
-def _lines(text: bytes) -> list[bytes]:
-    """Lines without their wraps. Comments come and go by themselves."""
-    if b"\\" in text:
-        text = _WRAP.sub(b"", text)
-    lines = text.splitlines()
-    if b"#" in text:
-        lines = [line for line in lines if not line.startswith(b"#")]
-    return lines
-
-
-def _lost_sections(
-    good: bytes, new: bytes, gone: Iterable[bytes], come: Iterable[bytes]
-) -> str | None:
-    # A section that is gone took a line with its name along: mostly there are none to look at.
-    lines = [line for line in set(gone).difference(come) if line.startswith(b"/")]
-    if len(lines) < _SECTIONS or len(Sections(b"\n".join(lines)).names) < _SECTIONS:
+    # Mostly nothing is lost, so what costs least to see is looked at first.
+    if len(good) - len(new) < _SECTIONS * _SECTION_BYTES:
+        return None
+    if good.count(b"\n/") - new.count(b"\n/") < _SECTIONS:
         return None
     had, has = Sections(good).names, Sections(new).names
-    lost = len(had - has)
-    if lost - len(has - had) < max(_SECTIONS, len(had) * _SECTION_SHARE):
+    gone = len(had - has)
+    if gone - len(has - had) < max(_SECTIONS, len(had) * _SECTION_SHARE):
         return None
-    return f"{lost} of {len(had)} sections of the last good export are gone"
+    return f"{gone} of {len(had)} sections of the last good export are gone"
 
 
 def _last_line(text: bytes) -> bytes:
@@ -114,15 +100,18 @@ def _last_line(text: bytes) -> bytes:
     return text[text.rfind(b"\n") + 1 :]
 
 
-def _lost_at_end(gone: list[bytes], come: list[bytes]) -> int:
+def _lost_at_end(good: bytes, new: bytes) -> int:
     """The lines that were lost at the end; 0 if these may have been changed.
 
     Lines that are in both texts, in whatever order, are neither lost nor new.
     """
+    if len(good) + len(new) > _END_BYTES:
+        return 0
+    gone, come = map(_lines, differing(good, new))
     lost = Counter(gone)
     lost.subtract(come)
-    lines, new = _run(gone, lost, 1), _run(come, lost, -1)
-    return lines if lines >= _END_LINES * (1 + new) else 0
+    lines, instead = _run(gone, lost, 1), _run(come, lost, -1)
+    return lines if lines >= _END_LINES * (1 + instead) else 0
 
 
 def _run(lines: list[bytes], lost: Counter[bytes], sign: int) -> int:
@@ -133,3 +122,8 @@ def _run(lines: list[bytes], lost: Counter[bytes], sign: int) -> int:
             break
         run[line] += 1
     return run.total()
+
+
+def _lines(text: bytes) -> list[bytes]:
+    """Lines without their wraps, and without comments: these come and go by themselves."""
+    return [line for line in _WRAP.sub(b"", text).splitlines() if not line.startswith(b"#")]
