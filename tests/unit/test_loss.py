@@ -74,6 +74,9 @@ def test_each_line_may_name_its_section() -> None:
 
     assert reason(terse(without(3)), terse(SECTIONS)) is None
     assert "4 of 12 sections" in (reason(terse(without(4)), terse(SECTIONS)) or "")
+    others = b"".join(b"/new menu%d add x=y\n" % number for number in range(4))
+    upgraded = terse(without(4)).replace(b"/ip menu6", others + b"/ip menu6", 1)
+    assert reason(upgraded, terse(SECTIONS)) is None
 
 
 def test_a_wrapped_line_counts_once() -> None:

@@ -100,6 +100,11 @@ def test_batches_of_any_size_give_the_same_marks(store: Path, size: int) -> None
     assert {device: marks(path, device) for device in listed} == listed, "by git alone"
 
 
+def test_the_last_good_one_may_be_that_of_the_batch_before(store: Path) -> None:
+    found = commit(store / NAME, [capture(LINES)], [capture(LINES[:12]), capture(LINES[:18])])
+    assert kinds(found) == "gll"
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_random_histories_are_marked_alike(store: Path, seed: int) -> None:
     rng = random.Random(seed)
