@@ -33,7 +33,7 @@ _SECTION_BYTES: Final = 16
 _LEFT_SHARE: Final = 0.5
 #: How far back the last good one is looked for; how many bytes of exports that may hold at a time.
 LOOK_BACK: Final = 10
-_LOOK_BACK_BYTES: Final = 32 * 1024 * 1024
+_LOOK_BACK_BYTES: Final = 16 * 1024 * 1024
 
 _WRAP: Final = re.compile(rb"\\\r?\n[ \t]*")
 

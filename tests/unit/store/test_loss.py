@@ -15,10 +15,13 @@ from worker.store.repository import reader
 from worker.store.repository.backup import Backup
 from worker.store.repository.detail import exports_of, read_detail
 from worker.store.repository.tenant_repository import create_repository, open_repository
+from worker.store.rewriting.retention import apply_retention
+from worker.store.rewriting.retention_rules import policy_of
 from worker.store.upkeep.verify import verify_repository
 from worker.store.writing.commit import Writer
 
 NAME = "1f7c3a52-8f3e-4d0a-9d4a-53b1c2a4e9d0.git"
+DAY_S = 86_400
 DEVICE, OTHER = device_ids(2)
 LINES = [
     line for menu in range(9) for line in (f"/ip menu{menu}", f"add x={menu}", f"add y={menu}")
@@ -138,6 +141,17 @@ def test_random_histories_are_marked_alike(store: Path, seed: int) -> None:
         assert index.catch_up(repository.tip())
     assert marks(path) == listed
     assert verify_repository(path).findings == []
+
+
+def test_after_a_retention_what_is_left_counts(store: Path) -> None:
+    path, now_s = store / NAME, START_S + 400 * DAY_S
+    commit(path, [capture(LINES), capture(LINES[:12]), capture(LINES), capture(LINES[:18])])
+    assert kinds(marks(path)) == "lglg"
+    for keep_last, expected in ((3, "lgg"), (1, "g")):
+        policy = policy_of({"keep_last": keep_last})
+        apply_retention(create_repository(path), policy, now_s=now_s, grace_s=7 * DAY_S)
+        assert kinds(marks(path)) == expected
+        assert verify_repository(path).findings == []
 
 
 def test_older_versions_are_read_only_where_the_last_two_disagree(
