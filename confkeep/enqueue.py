@@ -142,6 +142,8 @@ def enqueue_backups(
 def refuse_suspects(payloads: Iterable[BackupPayload]) -> None:
     """Refuse captures that look bad or failed, if CONFKEEP_REJECT_SUSPECT is set.
 
+    Only for what they show by themselves: what they lost is known to who has the history.
+
     Raises:
         InvalidBackup: names the reason; none was accepted.
     """

@@ -132,7 +132,9 @@ class Settings(BaseSettings):
         "may send a task can ask for",
     )
     reject_suspect: bool = Field(
-        False, description="Refuse captures that look bad or failed, instead of only marking them"
+        False,
+        description="Refuse captures that look bad or failed by themselves, instead of only marking "
+        "them",
     )
     keep_last: int | None = Field(
         None,

@@ -54,6 +54,7 @@ from confkeep.queue import receipts
 from confkeep.queue.answers import Answer
 from confkeep.queue.receipts import Outcome
 from confkeep.routeros.export import same_configuration
+from confkeep.routeros.loss import why_lost
 from confkeep.routeros.own_name import own_name
 from confkeep.routeros.suspect import warning_of, why_suspect
 from confkeep.settings import get_settings
@@ -186,6 +187,13 @@ class FakeConfkeep:
             name = name or own_name(payload.export_text)
         new = files.get(_EXPORT)
         changed = _changed_lines(_text(old or b""), _text(new or b""))
+        if suspect is None and export_changed and old is not None and new is not None:
+            before_it = [
+                each.files[_EXPORT]
+                for each in reversed(self._versions(*device))
+                if not each.receipt.unchanged and _EXPORT in each.files
+            ]
+            suspect = why_lost(new, before_it, max(changed.count("+"), changed.count("-")))
         receipt = Receipt(
             backup_id=payload.backup_id,
             tenant_id=payload.tenant_id,

@@ -34,3 +34,8 @@ class Sections:
         """The section of the line that begins at, or holds, that byte; None before the first one."""
         number = bisect_right(self._starts, offset)
         return self._names[number - 1] if number else None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all sections."""
+        return frozenset(self._names)

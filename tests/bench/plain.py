@@ -56,5 +56,5 @@ def commit_backup(repository: TenantRepository, backup: Backup) -> Committed:
     else:
         ref.set_target(commit_id)
     unchanged = old is not None and old.id == device_tree_id
-    detail = detail_of(old_export, Pair(backup.export, backup.binary))
+    detail = detail_of(old_export, Pair(backup.export, backup.binary), tuple)
     return describe(backup, str(commit_id), detail, None, now_s, unchanged=unchanged)

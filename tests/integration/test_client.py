@@ -118,6 +118,25 @@ def test_receipts_say_what_changed() -> None:
 
 
 @pytest.mark.usefixtures("system")
+def test_a_capture_that_lost_much_is_suspect_once() -> None:
+    tenant, device = new_id(), new_id()
+    whole = LATER + "/ip address\n" + "".join(f"add address=10.0.0.{n}/24\n" for n in range(30))
+    cut, shorter = whole[: whole.index("add address=10.0.0.20/")], LATER
+    captures = [EXPORT, whole, cut, shorter, whole, cut, cut, cut.replace("11:00", "12:00"), cut]
+    receipts = [
+        confkeep.enqueue_backup(tenant, device, each, None, "m").receipt(timeout=30)
+        for each in captures
+    ]
+    seen = "".join("g" if each.suspect is None else "s" for each in receipts)
+    assert seen == "ggssgsggg"
+    assert receipts[2].suspect == ("the export is cut off: the last good one goes on for 10 lines")
+    listed = confkeep.history(tenant, device)
+    assert [each.suspect is None for each in listed] == [
+        each.suspect is None for each in reversed(receipts) if not each.unchanged
+    ]
+
+
+@pytest.mark.usefixtures("system")
 def test_labels_stay_until_others_are_given() -> None:
     tenant, device, other = new_id(), new_id(), new_id()
     enqueue = confkeep.enqueue_backup

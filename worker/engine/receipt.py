@@ -167,7 +167,8 @@ def receipt_in(path: Path, tenant_id: str, backup_id: str) -> dict[str, Any] | N
     if device_id is None:
         # Written by something that names the backup only.
         device_id = min(changed_devices(commit), default="")
-    made = describe_commit(repository, commit, device_id)
+    with open_index(repository) as index:
+        made = describe_commit(repository, index, commit, device_id)
     detail = made.detail
     return {
         "tenant_id": tenant_id,

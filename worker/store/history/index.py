@@ -27,6 +27,7 @@ import datetime as dt
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
@@ -35,6 +36,7 @@ from pygit2.enums import SortMode
 
 from confkeep.errors import NotInStore
 from confkeep.labels import Labels
+from confkeep.routeros.loss import LOOK_BACK
 from worker.store.history import index_build
 from worker.store.history.index_build import MergedHistory
 from worker.store.history.index_file import IndexFile
@@ -44,7 +46,7 @@ from worker.store.history.index_keeper import IndexKeeper, raw_id, tells_damage_
 from worker.store.history.index_rows import Entry, Unusable, labels_of
 from worker.store.repository import headers, reader
 from worker.store.repository.backup import Detail, Version, checked_uuid, pack_uuid, unpack_uuid
-from worker.store.repository.detail import read_detail
+from worker.store.repository.detail import exports_of, read_detail
 from worker.store.repository.headers import BACKUP_ID_HEADER
 from worker.store.repository.tenant_repository import TenantRepository
 
@@ -332,6 +334,16 @@ class HistoryIndex(IndexKeeper):
             rows = self._with_details(device, rows, limit, only_changed=config_changes_only)
         return rows[:limit]
 
+    def exports_below(
+        self, device_id: str, tip: pygit2.Oid | str | None, skip: int
+    ) -> Iterator[bytes]:
+        """The exports of a device's newest versions up to `tip`, newest first, without the first `skip`.
+
+        No more than are looked at for the last good one. Ends at one that git lacks.
+        """
+        rows = self.versions(device_id, tip=tip, limit=LOOK_BACK + skip)
+        yield from exports_of(self._repository, (row.sha for row in rows[skip:]), device_id)
+
     def _rows(self, device: bytes, tip: bytes, most: int | None) -> list[Version]:
         with self._reading() as file:
             newest, missing = self._locate(file, tip)
@@ -359,7 +371,12 @@ class HistoryIndex(IndexKeeper):
                 break
             detail = row.detail
             if detail is None:
-                detail = learnt[row.id] = read_detail(self._repository, row.sha, device)
+                detail = learnt[row.id] = read_detail(
+                    self._repository,
+                    row.sha,
+                    device,
+                    partial(self.exports_below, device, row.sha, skip=2),
+                )
             if detail.export_changed or not only_changed:
                 filled.append(replace(row, detail=detail))
         if learnt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from confkeep.labels import Labels
@@ -15,7 +16,7 @@ from worker.store.history.index_build import RawCommit
 from worker.store.history.index_file import IndexFile
 from worker.store.history.index_rows import NO_MERGE, Damaged, Unfinished, Unusable, labels_of
 from worker.store.repository.backup import unpack_uuid
-from worker.store.repository.detail import read_detail
+from worker.store.repository.detail import exports_of, read_detail
 from worker.store.repository.tenant_repository import TenantRepository
 
 
@@ -162,8 +163,9 @@ def _row_findings(
         if [row.id for row in rows] != list(expected):
             yield f"it does not list the versions of {device.hex()} that git has"
             continue
-        detail = rows[0].detail
-        if detail and detail != read_detail(side.git, rows[0].sha, unpack_uuid(device)):
+        detail, name = rows[0].detail, unpack_uuid(device)
+        older = partial(exports_of, side.git, (row.sha for row in rows[2:]), name)
+        if detail and detail != read_detail(side.git, rows[0].sha, name, older):
             yield f"its line counts of commit {rows[0].sha} are not what git says"
         when = changed[rows[0].id]
         # Up to the base a backup's own word goes before any change.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -50,6 +51,8 @@ class _Device:
     export_id: bytes | None = None
     #: The export's bytes, if this batch has them.
     export: bytes | None = None
+    #: The exports of its versions in this batch, oldest first.
+    versions: list[bytes] = field(default_factory=list)
     #: The other entries of the folder, which stay.
     others: list[TreeEntry] = field(default_factory=list)
 
@@ -70,6 +73,7 @@ class Batch:
         kept: tuple[str, RootTree] | None = None,
         labels: Mapping[str, Labels] = _NO_LABELS,
         own_names: Mapping[str, str | None] = _NO_NAMES,
+        older: Callable[[str, int], Iterable[bytes]] = lambda _device_id, _skip: (),
     ) -> None:
         """Start on the commit `parent` (40 hex digits; None: an empty repository).
 
@@ -77,6 +81,8 @@ class Batch:
             kept: a commit and its root tree, which this batch may change.
             labels: those that the devices have in `parent`; a device that never had any is not there.
             own_names: what the exports there call them, as far as the history index has it.
+            older: gives the exports of a device's versions in `parent`, newest first, without so many
+                of the first. Hardly ever asked for.
 
         Raises:
             RepositoryDamaged: the commit or its tree cannot be read.
@@ -93,6 +99,7 @@ class Batch:
         self._devices: dict[str, _Device] = {}
         self._labels = dict(labels)
         self._own_names = dict(own_names)
+        self._older = older
         #: Ids of objects that need not be stored.
         self._known = {self._root_id}
         #: The batch's entries for the history index.
@@ -145,10 +152,23 @@ class Batch:
             if self._root_id not in self._known:
                 self._known.add(self._root_id)
                 self._roots.append(self.root.to_store(self._root_id))
+        detail = detail_of(
+            old_export,
+            Pair(backup.export, backup.binary),
+            partial(self._before, backup.device_id, device),
+        )
         device.folder_id, device.export_id, device.export = folder_id, export_id, backup.export
-        detail = detail_of(old_export, Pair(backup.export, backup.binary))
-        name = self._own_names.get(backup.device_id) if unchanged else own_name(backup.export)
-        return self._commit(backup, detail, name, unchanged=unchanged)
+        if unchanged:
+            return self._commit(
+                backup, detail, self._own_names.get(backup.device_id), unchanged=True
+            )
+        device.versions.append(backup.export)
+        return self._commit(backup, detail, own_name(backup.export), unchanged=False)
+
+    def _before(self, device_id: str, device: _Device) -> Iterator[bytes]:
+        """The exports of a device's versions before its newest one, newest first."""
+        yield from device.versions[-2::-1]
+        yield from self._older(device_id, 0 if device.versions else 1)
 
     def _commit(
         self, backup: Backup | Naming, detail: Detail, own_name: str | None, *, unchanged: bool

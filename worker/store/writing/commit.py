@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -147,7 +148,11 @@ class Writer:
             self.index.labels(devices, parent),
             self.index.own_names(parent, devices),
         )
-        batch = Batch(repository, parent, now_s, kept, labels, own_names)
+
+        def older(device_id: str, skip: int) -> Iterator[bytes]:
+            return self.index.exports_below(device_id, parent, skip)
+
+        batch = Batch(repository, parent, now_s, kept, labels, own_names, older)
         answers = []
         for backup in backups:
             answer = done.get(backup.backup_id)
@@ -199,7 +204,9 @@ class Writer:
         repository, found = self.repository, {}
         for backup_id, sha in self.index.find_backup_ids(device_ids.keys(), tip).items():
             commit = reader.find_commit(repository, sha)
-            found[backup_id] = describe_commit(repository, commit, device_ids[backup_id])
+            found[backup_id] = describe_commit(
+                repository, self.index, commit, device_ids[backup_id]
+            )
         ids = repository.ids.get(repository.path, repository.git)
         if ids is not None:
             # Retention removed their commits, but each was committed once, which is enough.
@@ -317,7 +324,7 @@ def _describe_removed(gone: RemovedBackup, device_id: str) -> Committed:
 
 
 def describe_commit(
-    repository: TenantRepository, commit: pygit2.Commit, device_id: str
+    repository: TenantRepository, index: HistoryIndex, commit: pygit2.Commit, device_id: str
 ) -> Committed:
     """The answer of `Writer.commit_backups`, rebuilt from a commit that has a `backup-id`."""
     raw = commit.read_raw()
@@ -326,7 +333,9 @@ def describe_commit(
         unchanged, detail, own = True, NOTHING_KNOWN, None
     else:
         old, new = reader.read_change(repository, commit, device_id)
-        unchanged, detail, own = old == new, detail_of(old.export, new), own_name(new.export)
+        older = partial(index.exports_below, device_id, commit.id, skip=2)
+        unchanged, own = old == new, own_name(new.export)
+        detail = detail_of(old.export, new, older)
     labels = headers.labels_in(raw)
     return Committed(
         backup_id=headers.id_in_header(raw, BACKUP_ID_HEADER) or "",
