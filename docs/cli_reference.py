@@ -12,7 +12,7 @@ import click
 
 import worker.cli
 from confkeep.errors import ConfkeepError
-from worker.cli import COMMANDS, INTERRUPTED, cli
+from worker.cli import INTERRUPTED, cli
 from worker.cli.stale import STALE
 
 #: Statuses that belong to no error of ours.
@@ -29,11 +29,26 @@ def cli_commands() -> str:
     """Every command with its usage, help and options."""
     root = click.Context(cli, info_name="confkeep")
     parts = [f"```text\n{_usage(cli, root)}\n```\n", _options(cli, root)]
-    for name in COMMANDS:
-        command = cli.get_command(root, name)
-        assert command is not None
-        parts += _sections(command, click.Context(command, root, info_name=name), "##")
+    for context in commands(root):
+        command = context.command
+        parts += [
+            f"#{'#' * context.command_path.count(' ')} {context.command_path}\n",
+            _prose(command.help or ""),
+            f"```text\n{_usage(command, context)}\n```\n",
+            _options(command, context),
+        ]
     return "\n".join(part for part in parts if part)
+
+
+def commands(group: click.Context) -> Iterator[click.Context]:
+    """A context for each command below a group, subcommands too, in the order of `--help`."""
+    if isinstance(group.command, click.Group):
+        for name in group.command.list_commands(group):
+            command = group.command.get_command(group, name)
+            assert command is not None
+            context = click.Context(command, group, info_name=name)
+            yield context
+            yield from commands(context)
 
 
 def cli_exit_codes() -> str:
@@ -63,21 +78,6 @@ def _below(kind: type[ConfkeepError]) -> Iterator[type[ConfkeepError]]:
     yield kind
     for child in kind.__subclasses__():
         yield from _below(child)
-
-
-def _sections(command: click.Command, context: click.Context, marks: str) -> list[str]:
-    parts = [
-        f"{marks} {context.command_path}\n",
-        _prose(command.help or ""),
-        f"```text\n{_usage(command, context)}\n```\n",
-        _options(command, context),
-    ]
-    if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            child = command.get_command(context, name)
-            assert child is not None
-            parts += _sections(child, click.Context(child, context, info_name=name), f"{marks}#")
-    return parts
 
 
 def _usage(command: click.Command, context: click.Context) -> str:
