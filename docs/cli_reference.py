@@ -28,14 +28,13 @@ _OTHER_CODES = {
 def cli_commands() -> str:
     """Every command with its usage, help and options."""
     root = click.Context(cli, info_name="confkeep")
-    parts = [f"```text\n{_usage(cli, root)}\n```\n", _options(cli, root)]
+    parts = [f"```text\n{usage(root)}\n```\n", _options(root)]
     for context in commands(root):
-        command = context.command
         parts += [
             f"#{'#' * context.command_path.count(' ')} {context.command_path}\n",
-            _prose(command.help or ""),
-            f"```text\n{_usage(command, context)}\n```\n",
-            _options(command, context),
+            _prose(context.command.help or ""),
+            f"```text\n{usage(context)}\n```\n",
+            _options(context),
         ]
     return "\n".join(part for part in parts if part)
 
@@ -51,14 +50,19 @@ def commands(group: click.Context) -> Iterator[click.Context]:
             yield from commands(context)
 
 
-def cli_exit_codes() -> str:
-    """Every status that a command may end with."""
+def exit_codes() -> dict[int, list[str]]:
+    """Every status that a command may end with, in order -> what it means."""
     meanings: dict[int, list[str]] = {code: [text] for code, text in _OTHER_CODES.items()}
     for kind in sorted(_all_errors(), key=lambda kind: kind.__name__):
         says = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
         meanings.setdefault(kind.exit_code, []).append(f"`{kind.__name__}`: {says}")
+    return dict(sorted(meanings.items()))
+
+
+def cli_exit_codes() -> str:
+    """The statuses as a table."""
     rows = ["| exit code | meaning |", "|---|---|"]
-    rows += [f"| {code} | {'<br>'.join(meanings[code])} |" for code in sorted(meanings)]
+    rows += [f"| {code} | {'<br>'.join(texts)} |" for code, texts in exit_codes().items()]
     return "\n".join(rows) + "\n"
 
 
@@ -80,19 +84,32 @@ def _below(kind: type[ConfkeepError]) -> Iterator[type[ConfkeepError]]:
         yield from _below(child)
 
 
-def _usage(command: click.Command, context: click.Context) -> str:
-    return f"{context.command_path} {' '.join(command.collect_usage_pieces(context))}"
+def usage(context: click.Context) -> str:
+    """How a command is called."""
+    return f"{context.command_path} {' '.join(context.command.collect_usage_pieces(context))}"
+
+
+def paragraphs(text: str) -> Iterator[tuple[str, bool]]:
+    """The paragraphs of a help, each with whether it must not be wrapped (click's `\\b`)."""
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
+        is_verbatim = paragraph.startswith("\b")
+        yield paragraph.removeprefix("\b").strip("\n"), is_verbatim
+
+
+def options_of(context: click.Context) -> Iterator[tuple[str, str]]:
+    """The options of a command with what they mean. The help speaks of the arguments."""
+    for parameter in context.command.get_params(context):
+        names, meaning = parameter.get_help_record(context) or ("", "")
+        if meaning and "--help" not in parameter.opts:
+            yield names, meaning
 
 
 def _prose(text: str) -> str:
-    """The help: paragraphs as Markdown, those that click must not wrap (`\\b`) as they stand."""
-    parts = []
-    for paragraph in inspect.cleandoc(text).split("\n\n"):
-        if paragraph.startswith("\b"):
-            parts.append(f"```text\n{paragraph[1:].strip(chr(10))}\n```\n")
-        else:
-            parts.append(f"{_escaped(paragraph)}\n")
-    return "\n".join(parts)
+    """The help as Markdown."""
+    return "\n".join(
+        f"```text\n{paragraph}\n```\n" if is_verbatim else f"{_escaped(paragraph)}\n"
+        for paragraph, is_verbatim in paragraphs(text)
+    )
 
 
 def _escaped(text: str) -> str:
@@ -102,16 +119,9 @@ def _escaped(text: str) -> str:
     return "".join(marked)
 
 
-def _options(command: click.Command, context: click.Context) -> str:
-    rows = []
-    for parameter in command.get_params(context):
-        record = parameter.get_help_record(context)
-        if record is None or "--help" in parameter.opts:
-            continue
-        names, meaning = record
-        if not meaning:  # an argument: the help above speaks of it
-            continue
-        rows.append(f"| `{names.replace('|', chr(92) + '|')}` | {_escaped(meaning)} |")
-    if not rows:
-        return ""
-    return "\n".join(["| option | meaning |", "|---|---|", *rows]) + "\n"
+def _options(context: click.Context) -> str:
+    rows = [
+        f"| `{names.replace('|', chr(92) + '|')}` | {_escaped(meaning)} |"
+        for names, meaning in options_of(context)
+    ]
+    return "\n".join(["| option | meaning |", "|---|---|", *rows]) + "\n" if rows else ""
