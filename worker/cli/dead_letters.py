@@ -31,9 +31,9 @@ from worker.engine.resolver import find_one
 from worker.queue import dead_letters
 from worker.queue.dead_letters import DeadLetter
 
-#: Digits of an id, and characters of a name, that the list shows: the reason matters more.
+#: Digits of an id, and columns of a device, that the list shows on a terminal: the reason matters more.
 _SHORT_ID = 8
-_MOST_NAME = 24
+_MOST_DEVICE = 24
 _UUID_LENGTH = 36
 
 _yes = click.option("--yes", is_flag=True, help="With --all: do not ask.")
@@ -90,13 +90,15 @@ def list_(terminal: Terminal, as_json: bool) -> None:
         ["backup", "since (UTC)", "device", "reason"],
         [
             [
-                printable(_short(letter)),
+                printable(_short(letter) if terminal.out.is_terminal else letter.backup_id),
                 printable(letter.died_at[:16].replace("T", " ")),
-                device_text(letter.tenant_id, letter.device_id, letter.device_name)[:_MOST_NAME],
+                device_text(letter.tenant_id, letter.device_id, letter.device_name),
                 first_line(letter.reason),
             ]
             for letter in letters
         ],
+        most={"device": _MOST_DEVICE},
+        wrap=True,
     )
     terminal.note(count_text(len(letters), "dead letter"))
 

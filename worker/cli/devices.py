@@ -136,7 +136,7 @@ def _print_table(terminal: Terminal, devices: list[Device], now: dt.datetime) ->
         for device in devices
     ]
     titles = ["device", "id", "versions", "changed (UTC)", "seen ago", *labels]
-    terminal.table(titles, rows, right="versions")
+    terminal.table(titles, rows, right="versions", most={"device": 24})
 
 
 def _name(device: Device) -> Text:

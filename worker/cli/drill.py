@@ -31,6 +31,8 @@ from worker.store.upkeep.drill import SAMPLE, drill_repository
 from worker.store.upkeep.drill_report import DrillReport, Restored
 
 _ABSENT: Final = "-"
+#: Columns of a terminal for a device's name, so that the result beside it fits.
+_MOST_DEVICE: Final = 24
 
 
 @click.command("drill")
@@ -185,7 +187,12 @@ def _print(terminal: Terminal, report: DrillReport) -> None:
             ["device", "result", "commit", "captured (UTC)", "export", "binary", "lines"],
             [_row(report.tenant_id, one) for one in restored],
             right="export",
+            most={"device": _MOST_DEVICE},
         )
+    for one in restored:
+        for problem in one.problems:
+            device = device_text(report.tenant_id, one.device_id)
+            terminal.prose(f"  {device}, commit {one.sha[:10]}: {first_line(problem)}", style="red")
 
 
 def _row(tenant_id: str, one: Restored) -> list[str]:
@@ -195,7 +202,7 @@ def _row(tenant_id: str, one: Restored) -> list[str]:
     lines = _ABSENT if one.lines_added is None else f"+{one.lines_added} -{one.lines_removed}"
     return [
         device_text(tenant_id, one.device_id),
-        drill_page.result_of(one),
+        "FAILED" if one.problems else drill_page.result_of(one),
         one.sha[:10],
         date_text(one.captured_at),
         _ABSENT if one.export_bytes is None else size_text(one.export_bytes),

@@ -291,6 +291,7 @@ def _list_devices(terminal: Terminal, tenant: Called, devices: list[Device], as_
             for device in devices
         ],
         right="versions",
+        most={"device": 36},
     )
     terminal.note(f"{count_text(len(devices), 'device')} of tenant {tenant}")
 

@@ -67,14 +67,14 @@ def list_(terminal: Terminal, as_json: bool) -> None:
         terminal.line("No refused messages.")
         return
     terminal.table(
-        ["message", "since (UTC)", "queue", "size", "reason"],
+        ["message", "since (UTC)", "reason", "queue", "size"],
         [
             [
                 printable(one.refused_id),
-                first_line(one.refused_at[:19].replace("T", " ")),
+                first_line(one.refused_at[:16].replace("T", " ")),
+                first_line(one.reason),
                 first_line(one.queue),
                 size_text(one.size_bytes),
-                first_line(one.reason),
             ]
             for one in found
         ],

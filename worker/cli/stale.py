@@ -132,6 +132,7 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
                 ]
                 for one in stale
             ],
+            most={"tenant": 9, "device": 32},
         )
     if not as_json:
         terminal.note(f"{len(stale)} of {count_text(devices, 'device')} stale")
