@@ -1,4 +1,4 @@
-"""Writes the generated parts into the Markdown pages, and the man page; `--check` only says whether they are fresh.
+"""Writes the generated parts of the pages, and the man page; `--check` only says which are stale.
 
 A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `NAME` is one of
 `TABLES`, or `file PATH` for a file of the project as a block of code.

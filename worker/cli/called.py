@@ -1,4 +1,4 @@
-"""What devices are called, for tables that have their ids from elsewhere."""
+"""Names of devices, for tables that get only their ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker.cli.terminal import printable
 from worker.engine.directory import SHORT_ID, Called, names_of
 from worker.store.repository.tenant_repository import open_repository, repository_path
 
-#: Tenants whose devices' names one command keeps.
+#: How many tenants' names one command remembers.
 _TENANTS = 64
 
 
@@ -20,8 +20,8 @@ def device_text(tenant_id: str | None, device_id: str | None, name: str | None =
     """A device for a person: its name with the first digits of its id behind it, or the id.
 
     Args:
-        name: what it is called, where that is known already; None: looked up in the store, if there
-            is one here that can be read.
+        name: what it is called, if the caller knows; None: look it up in the store, if there is one
+            here that can be read.
     """
     if device_id is None:
         return "unknown"
@@ -36,5 +36,5 @@ def _names(store: Path, tenant_id: str) -> Mapping[str, Called]:
     try:
         return names_of(open_repository(repository_path(store, tenant_id)))
     except (ConfkeepError, OSError):
-        # Names only help to read; whoever needs the repository tells what is wrong with it.
+        # A name only helps to read. The code that needs the repository reports what is wrong with it.
         return {}

@@ -1,4 +1,4 @@
-"""What a verification found, as a person and as a machine reads it."""
+"""Prints the findings of a verification, with advice, and turns them into an error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from confkeep.errors import ConfkeepError, NotInStore, NotOwner, RepositoryBusy,
 from worker.cli.terminal import Terminal, count_text, first_line
 from worker.store.upkeep.verify_report import Finding, Kind, Outcome, Report
 
-#: Most findings of a tenant that are printed; --json prints all.
+#: How many findings of a tenant to print; --json prints all.
 _LISTED: Final = 20
 
 #: What a person can do about what `confkeep repair` cannot rebuild.
@@ -27,7 +27,7 @@ _ADVICE: Final = {
     "copy what the text names.",
 }
 
-#: From the least to the most serious, as the exit code tells.
+#: From the least to the most serious; the exit code is that of the most serious one.
 _GRAVITY: Final = (
     Outcome.CLEAN,
     Outcome.MISSING,
@@ -38,7 +38,7 @@ _GRAVITY: Final = (
 
 
 def print_report(terminal: Terminal, tenant_id: str, report: Report) -> None:
-    """One line about a tenant, and its findings with what to do."""
+    """Print a line about a tenant, and its findings with what to do."""
     style = {Outcome.CLEAN: "green", Outcome.DAMAGED: "red"}.get(report.outcome, "yellow")
     text = f"{tenant_id}: {report.outcome.value}"
     if report.outcome in (Outcome.CLEAN, Outcome.DAMAGED):
@@ -55,7 +55,7 @@ def print_report(terminal: Terminal, tenant_id: str, report: Report) -> None:
 
 
 def print_findings(terminal: Terminal, tenant_id: str, findings: Sequence[Finding]) -> None:
-    """Print each finding; what to do stands once below those of a kind."""
+    """Print the findings, and below those of one kind what to do about them."""
     listed = findings[:_LISTED]
     for number, finding in enumerate(listed):
         terminal.line(
@@ -71,7 +71,7 @@ def print_findings(terminal: Terminal, tenant_id: str, findings: Sequence[Findin
 def advice(tenant_id: str, finding: Finding) -> str:
     """What a person can do about a finding."""
     if finding.repairable:
-        return f"`confkeep repair {tenant_id}` makes it anew from the rest."
+        return f"`confkeep repair {tenant_id}` rebuilds it from the rest."
     return _ADVICE[finding.kind]
 
 

@@ -19,7 +19,7 @@ from worker.queue import backoff, inboxes
 @click.argument("tenant", type=TENANT)
 @pass_terminal
 def command(terminal: Terminal, tenant: str) -> None:
-    """Try a tenant that waits after a fault now.
+    """Try again at once for a tenant that waits after a fault.
 
     Use it when you have mended the fault and the next try is up to a minute away. It ends the wait,
     sets the count of failed tries back to 0 and wakes a worker. `confkeep status` shows whether

@@ -54,8 +54,9 @@ def command(
     It serves the shards that CONFKEEP_WORKER_INDEX and CONFKEEP_WORKER_COUNT give it. On SIGTERM and
     Ctrl-C it finishes the running commit, leaves the rest in the inboxes and ends.
 
-    The same as `celery -A worker.app worker --without-mingle --without-gossip -O fair`. It ends with 14 when the server may lose what it acknowledged, because it evicts keys or keeps
-    no append-only file.
+    The same as `celery -A worker.app worker --without-mingle --without-gossip -O fair`. It ends
+    with 14 when the server may lose what it acknowledged, because it evicts keys or keeps no
+    append-only file.
 
     \b
     Examples:

@@ -82,7 +82,7 @@ HELPS = {
 }
 
 
-@pytest.mark.parametrize("called", HELPS)
+@pytest.mark.parametrize("called", ["", *HELPS])
 def test_help_fits_80_columns_and_cuts_no_text(called: str) -> None:
     done = CliRunner().invoke(cli, [*called.split(), "--help"], terminal_width=80)
     assert done.exit_code == 0
