@@ -29,7 +29,7 @@ from worker.cli.capture_dates import (
 #: The ways to tell a device's older export from a newer one; see `order_of`.
 ORDERS: Final = (CERTAIN, DAY_FIRST, MONTH_FIRST, "number", "header", "mtime", "name")
 
-#: A name that is a number of at least so many digits may be a date with a year of two digits.
+#: A name of at least this many digits may be a date with a year of two digits.
 _DATE_DIGITS: Final = 6
 
 

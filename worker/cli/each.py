@@ -22,7 +22,7 @@ class Failures:
 
     @contextmanager
     def noted(self, tenant_id: str, path: Path) -> Iterator[None]:
-        """Print and note an error of the store that ends the block, and go on behind the block."""
+        """Print and note an error of the store that ends the block, and go on after the block."""
         try:
             with damage(path):
                 yield
