@@ -19,8 +19,8 @@ import click
 from confkeep.errors import ConfkeepError
 from worker.cli.terminal import Terminal
 
-#: What the commands are for -> name -> what it does, as `confkeep --help` lists them. That equals the first
-#: line of the command's help.
+#: What commands are for -> a command's name -> the first line of its help, as `confkeep --help` lists
+#: them.
 GROUPS: Final = {
     "Try it": {
         "demo": "Show in seconds what confkeep does, with made-up routers.",
@@ -45,7 +45,7 @@ GROUPS: Final = {
         "status": "Show what waits, who works and what failed.",
         "health": "Say whether the worker here lives and is ready, for probes.",
         "exporter": "Serve metrics of the whole deployment to Prometheus.",
-        "kick": "Try a tenant that waits after a fault now.",
+        "kick": "Try again at once for a tenant that waits after a fault.",
         "dead-letters": "List, show, retry and discard what cannot be committed.",
         "refused": "List, show and discard messages that no worker acts on.",
         "stale": "List the devices whose newest backup is too old.",
@@ -74,7 +74,7 @@ INTERRUPTED: Final = 130
 
 
 def module_of(name: str) -> str:
-    """The module of a command; a keyword of Python gets a `_` behind it."""
+    """The module of a command; a name that is a keyword of Python gets a `_` at its end."""
     stem = name.replace("-", "_")
     return f"worker.cli.{stem}_" if stem == "import" else f"worker.cli.{stem}"
 
@@ -103,7 +103,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that was typed; an unknown one gets the nearest that there is."""
+        """The command that was typed; the error about an unknown one names the nearest ones."""
         close = get_close_matches(args[0], COMMANDS, 2, 0.6)
         if args[0] not in COMMANDS and close:
             raise click.UsageError(
@@ -139,7 +139,7 @@ class Commands(click.Group):
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="`confkeep COMMAND --help` says more about each. Settings are environment variables; "
-    "see the README.",
+    "docs/settings.md lists them.",
 )
 @click.option("--debug", is_flag=True, help="Show where an error comes from.")
 @click.option("--no-color", is_flag=True, help="Print no colours, as NO_COLOR=1 does.")
@@ -153,7 +153,7 @@ def cli(ctx: click.Context, debug: bool, no_color: bool) -> None:
 
 
 def main() -> None:
-    """What the console script `confkeep` calls; ends the process."""
+    """Run the command line and end the process; the console script `confkeep` calls it."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets its escape, not a traceback.
         if hasattr(stream, "reconfigure"):
@@ -165,7 +165,7 @@ def main() -> None:
 
 
 def _flushed(code: str | int | None) -> str | int | None:
-    """Flush now: at the interpreter's end a reader that went away would print a warning."""
+    """Flush now. At its end the interpreter would print a warning about a reader that went away."""
     try:
         sys.stdout.flush()
     except OSError as error:

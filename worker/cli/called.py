@@ -22,8 +22,8 @@ def device_text(tenant_id: str | None, device_id: str | None, name: str | None =
     """A device for a person: its name with the first digits of its id behind it, or the id.
 
     Args:
-        name: what it is called, where that is known already; None: looked up in the store, if there
-            is one here that can be read.
+        name: what it is called, if the caller knows; None: look it up in the store, if there is one
+            here that can be read.
     """
     if device_id is None:
         return "unknown"

@@ -18,8 +18,8 @@ CERTAIN: Final = "date"
 DAY_FIRST: Final = "day-first"
 MONTH_FIRST: Final = "month-first"
 
-#: Bytes at the start of an export among which its header is looked for: pollers put what other
-#: commands print before it.
+#: How many bytes of an export to search for its header: pollers put the output of other commands
+#: before it.
 HEADER_BYTES: Final = 16 * 1024
 
 EARLIEST: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
@@ -83,8 +83,8 @@ def dates_in_name(stem: str) -> dict[str, dt.datetime]:
 
 
 def date_and_rest(stem: str) -> tuple[str, str] | None:
-    """The part of a name that is a date, with a time if it has one, and what is left without it and
-    the signs around it; None if the name has no date."""
+    """The date in a name, with its time if it has one, and the name without it and the signs around
+    it; None if the name has no date."""
     if not dates_in_name(stem):
         return None
     for pattern in (_YEAR_FIRST, *_BY_NAME, _YEAR_LAST):
@@ -106,7 +106,7 @@ def has_time(stem: str) -> bool:
 
 
 def date_in_header(export: bytes) -> dt.datetime | None:
-    """The date in an export's header line; None without one, or with one of an unset clock."""
+    """The date in an export's header line; None if there is none, or the clock was not set."""
     match = _HEADER.search(export[:HEADER_BYTES])
     if match is None:
         return None

@@ -21,7 +21,12 @@ def command(ctx: click.Context, terminal: Terminal, shell: str) -> None:
     Let your shell read it when it starts:
       bash  echo 'eval "$(confkeep completion bash)"' >> ~/.bashrc
       zsh   echo 'eval "$(confkeep completion zsh)"' >> ~/.zshrc
-      fish  confkeep completion fish > ~/.config/fish/completions/confkeep.fish
+      fish  as in the example
+
+    \b
+    Examples:
+      confkeep completion bash
+      confkeep completion fish > ~/.config/fish/completions/confkeep.fish
     """
     found = get_completion_class(shell)
     assert found is not None

@@ -43,16 +43,16 @@ from worker.store.repository.tenant_repository import (
 TENANTS: Final = 3
 DEVICES: Final = 40
 POLLS: Final = 5
-#: The share of captures that change the configuration, and of those that repeat the last files.
+#: The share of captures that change the configuration, and the share that repeat the last files.
 _CHANGED: Final = 0.4
 _REPEATED: Final = 0.2
-#: Time between two polls, as the captures say it.
+#: Time between two polls by the dates in the captures.
 _BETWEEN_POLLS: Final = dt.timedelta(hours=6)
 
 _VERSIONS_SHOWN: Final = 6
 _DIFF_LINES: Final = 40
 _LOG_LINES: Final = 6
-#: Seconds after which git is ended.
+#: Seconds after which a hanging git is stopped.
 _GIT_S: Final = 30
 
 
@@ -69,20 +69,25 @@ _GIT_S: Final = 30
     type=click.Path(file_okay=False, path_type=Path),
     default=DEFAULT_DATA / "demo",
     show_default=True,
-    help="Folder to keep the store in; that of an earlier demo is emptied.",
+    help="Folder to keep the store in. What an earlier demo left there is removed.",
 )
 @pass_terminal
 def command(terminal: Terminal, source: Path | None, data: Path) -> None:
     """Show in seconds what confkeep does, with made-up routers.
 
-    Starts a server and a worker on this machine, plays a scheduler that polls 3 tenants with 40
-    devices each 5 times, and shows what is kept then. Nothing runs any more when it ends; the
-    store stays in --data to look at.
+    Starts a server and a worker on this machine, plays a scheduler that polls the 40 devices of
+    each of 3 tenants 5 times, and shows what confkeep keeps of that. At the end it stops the
+    server and the worker; the store stays in --data for you to look at.
+
+    \b
+    Examples:
+      confkeep demo
+      confkeep demo --from exports --data demo-of-ours
     """
     one_machine.empty_for_demo(data)
     _isolate()
     folder, source = data.resolve(), source and source.resolve()
-    # There no `.env` of the user is read, neither here nor by the worker.
+    # In that folder, neither we nor the worker read a `.env` of the user.
     with contextlib.chdir(folder), interrupts.noted() as asked:
         terminal.note("starting a server and a worker ...")
         concurrency = min(TENANTS, os.cpu_count() or 1)
@@ -100,12 +105,12 @@ def command(terminal: Terminal, source: Path | None, data: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What was played."""
+    """What the demo has handed over."""
 
     backups: int
     unchanged: int
     seconds: float
-    #: The devices worth a look, the best first; None for the one with the most versions.
+    #: Tenant and device that are worth a look; None: the device with the most versions.
     best: tuple[str, str] | None
 
 
@@ -181,7 +186,7 @@ def _play_samples(terminal: Terminal, machine: one_machine.OneMachine) -> _Done:
 
 
 def _collect(receipts: Receipts, advance: Callable[[int], None], *, wait: bool) -> int:
-    """Take what arrived, or all; returns how many of the backups changed nothing."""
+    """Take the receipts that have arrived, or wait for all; returns how many backups changed nothing."""
     unchanged = 0
     while True:
         answers = receipts.wait() if wait else receipts.poll()
@@ -233,8 +238,8 @@ def _show(terminal: Terminal, store: Path, done: _Done) -> None:
     )
     if done.unchanged:
         terminal.prose(
-            f"{done.unchanged} repeated the device's last files: they are commits too, but stand "
-            "in no history."
+            f"{done.unchanged} repeated the device's last files: they are commits too, but no "
+            "history lists them."
         )
     short_tenant = _shortest(tenant_id, tenants)
     short_device = _shortest(device_id, devices_of(repository))
@@ -251,7 +256,9 @@ def _show(terminal: Terminal, store: Path, done: _Done) -> None:
         f"git -C {path}/{short_tenant}*.git log --stat -3",
     ):
         terminal.line(f"  {command_line}", style="cyan")
-    terminal.note("`confkeep up` runs server and workers for good; this demo's have ended.")
+    terminal.note(
+        "`confkeep up` runs a server and workers until Ctrl-C; those of the demo have ended."
+    )
 
 
 def _show_device(terminal: Terminal, repository: TenantRepository, device_id: str) -> None:
@@ -278,7 +285,7 @@ def _show_git_log(terminal: Terminal, repository: TenantRepository) -> None:
 
 
 def _shortest(one: str, known: list[str]) -> str:
-    """The shortest prefix, of 8 digits or more, that names only `one`."""
+    """The shortest prefix, of at least 8 digits, that names only `one`."""
     length = max(MIN_PREFIX, 8)
     while sum(other.startswith(one[:length]) for other in known) > 1:
         length += 1
@@ -286,7 +293,7 @@ def _shortest(one: str, known: list[str]) -> str:
 
 
 def _own_name() -> str:
-    """How the user can call this program again from where he stands."""
+    """How the user can call this program again from the current folder."""
     called = Path(sys.argv[0])
     if called.name != "confkeep":
         return f"{sys.executable} -m confkeep"

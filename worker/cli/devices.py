@@ -21,13 +21,13 @@ from worker.cli.terminal import (
 from worker.engine.directory import Device, directory_of
 from worker.engine.resolver import open_tenant
 
-#: How old the newest backup of a device is with `--stale` alone: a daily poll, and two hours.
+#: The age from which `--stale` alone lists a device: a daily poll, and two hours.
 _STALE_AGE = "26h"
 
 
 @click.command("devices")
 @click.argument("tenant", type=TENANT)
-@click.option("--group", metavar="GROUP", help="Only those of this group.")
+@click.option("--group", metavar="GROUP", help="Only devices of this group.")
 @click.option(
     "--stale",
     "stale_s",
@@ -35,14 +35,14 @@ _STALE_AGE = "26h"
     is_flag=False,
     flag_value=_STALE_AGE,
     metavar="[AGE]",
-    help=f"Only those whose newest backup is older than this: 90m, 2d; {_STALE_AGE} if not said.",
+    help=f"Only those whose newest backup is older than this, such as 90m or 2d; without AGE: {_STALE_AGE}.",
 )
 @click.option(
     "--changed-since",
     "changed_s",
     type=Age(),
     metavar="AGE",
-    help="Only those that changed within this time: 90m, 2d.",
+    help="Only those that changed within this time, such as 90m or 2d.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
@@ -56,15 +56,8 @@ def command(
 ) -> None:
     """List a tenant's devices with what people call them.
 
-    The last changed one first. A name in brackets is the one in the device's export, where nobody
-    gave it a label; `confkeep name` does. TENANT is a name, a UUID, or a UUID's first 4 or more
-    digits.
-
-    \b
-    Examples:
-      confkeep devices acme --group core
-      confkeep devices acme --changed-since 2d
-      confkeep devices acme --stale
+    The device that changed last comes first. A name in brackets comes from the device's export;
+    `confkeep name` gives it a label. TENANT is a name, a UUID, or a UUID's first 4 or more digits.
 
     \b
     With --json:
@@ -72,6 +65,12 @@ def command(
        "devices": [{"device_id", "name", "own_name": the one in its export,
                     "address", "model", "group", "versions", "sha", "message",
                     "changed_at", "last_backup_at"}]}
+
+    \b
+    Examples:
+      confkeep devices acme --group core
+      confkeep devices acme --changed-since 2d
+      confkeep devices acme --stale
     """
     found, repository = open_tenant(get_settings().git_store_path, tenant)
     now = dt.datetime.now(dt.UTC)
@@ -97,7 +96,7 @@ def command(
 
 
 def to_json(device: Device) -> dict[str, object]:
-    """A device as `--json` has it."""
+    """A device as `--json` prints it."""
     labels = device.called.labels
     return {
         "device_id": device.called.id,
@@ -119,7 +118,7 @@ def _age_s(when: dt.datetime | None, now: dt.datetime) -> float:
 
 
 def _print_table(terminal: Terminal, devices: list[Device], now: dt.datetime) -> None:
-    """Of the labels beside the name only those that some device has."""
+    """Print the devices; a column of labels appears if some device has such a label."""
     labels = [
         label
         for label in ("group", "address", "model")
@@ -137,7 +136,7 @@ def _print_table(terminal: Terminal, devices: list[Device], now: dt.datetime) ->
         for device in devices
     ]
     titles = ["device", "id", "versions", "changed (UTC)", "seen ago", *labels]
-    terminal.table(titles, rows, right="versions")
+    terminal.table(titles, rows, right="versions", most={"device": 24})
 
 
 def _name(device: Device) -> Text:

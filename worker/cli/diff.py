@@ -44,7 +44,7 @@ _NOTHING: Final = Pair(None, None)
 @click.option(
     "--ignore-header",
     is_flag=True,
-    help="Leave out what RouterOS changes by itself: the dated line, and comments on states.",
+    help="Leave out what RouterOS changes by itself: the line with the date, and comments on states.",
 )
 @click.option(
     "--with", "other", metavar="DEVICE", help="Compare the newest export with another device's."
@@ -62,10 +62,17 @@ def command(
 ) -> None:
     """Show what changed between two versions of a device.
 
-    Without OLD and NEW: the last change. With OLD: everything since that commit. With both:
-    between the two. They are commits, `latest~1`, dates or durations such as '2 days ago', which
-    mean the version that was valid then. Each hunk names its RouterOS section. In a pipe the lines are exact, so
-    that `patch` takes them; on a terminal, control characters are shown as escapes.
+    Without OLD and NEW: the last change. With OLD: everything since that version. With both: what
+    changed between the two. Each is a commit, `latest~1`, or a date or a duration such as
+    '2 days ago', which stands for the version that was valid then. Each hunk names its RouterOS
+    section. A pipe gets the exact lines, so that `patch` takes them; a terminal gets control
+    characters as escapes.
+
+    \b
+    Examples:
+      confkeep diff acme core1
+      confkeep diff acme core1 '2 days ago' --ignore-header
+      confkeep diff acme core1 --with core2
     """
     _tenant, repository = open_tenant(get_settings().git_store_path, tenant)
     device_id = find_device(repository, device).id
@@ -89,17 +96,17 @@ def command(
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How a difference is shown."""
+    """How to show a difference."""
 
-    #: Lines that stay the same around each change.
+    #: Unchanged lines around each change.
     context: int = 3
     #: Leave out what RouterOS changes by itself.
     ignore_header: bool = False
-    #: At most so many lines, and how many were left out; None: all.
+    #: Show at most this many lines, and how many more there are; None: all.
     max_lines: int | None = None
 
     def of(self, export: bytes | None) -> bytes:
-        """What is compared of an export."""
+        """The part of an export to compare."""
         if export is None:
             return b""
         return configuration_of(export) if self.ignore_header else export
@@ -107,13 +114,13 @@ class How:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One of the two versions that are compared; without a commit, the time before the first one."""
+    """One of the two versions to compare; without a commit: before the first version."""
 
     commit: pygit2.Commit | None
     pair: Pair
 
     def label(self, prefix: str) -> str:
-        """What stands behind `---` or `+++`: git's name of the file, then when and which."""
+        """The text behind `---` or `+++`: git's name of the file, the date and the commit."""
         if self.commit is None or self.pair.export is None:
             return "/dev/null"
         when = date_text(captured_at(self.commit))
@@ -135,7 +142,7 @@ def print_diff(
     new_sha: str | None = None,
     how: How | None = None,
 ) -> None:
-    """The unified diff of the exports and a line about the binaries; see the command.
+    """Print the unified diff of the exports, and a line about the binaries.
 
     Raises:
         NotInStore: the device or a commit is not there.
@@ -175,7 +182,7 @@ def _print_patch(terminal: Terminal, old: _Side, new: _Side, how: How) -> None:
         terminal.line(name.expandtabs(2), style="bold")
     crlf = _has_crlf(old.pair.export) and _has_crlf(new.pair.export)
     for raw in body.split(b"\n")[:-1]:
-        # If both have such line ends they say nothing; else they are the difference.
+        # Where both have such line ends, hide them; otherwise they are the difference.
         line = decode_text(raw[:-1] if crlf and raw.endswith(b"\r") else raw)
         terminal.line(printable(line.expandtabs()), style=_STYLES.get(line[:1]))
 

@@ -32,6 +32,8 @@ from worker.store.upkeep.drill import SAMPLE, drill_repository
 from worker.store.upkeep.drill_report import DrillReport, Restored
 
 _ABSENT: Final = "-"
+#: Columns of a terminal for a device's name, so that the result beside it fits.
+_MOST_DEVICE: Final = 24
 
 
 @click.command("drill")
@@ -42,15 +44,20 @@ _ABSENT: Final = "-"
     default=SAMPLE,
     show_default=True,
     metavar="N",
-    help="How many versions of each tenant, of as many devices as there are.",
+    help="How many versions of each tenant to restore, of as many devices as possible.",
 )
-@click.option("--seed", type=int, metavar="S", help="Chooses the sample; the report names it.")
+@click.option(
+    "--seed",
+    type=int,
+    metavar="S",
+    help="Choose the sample by this number, which the report of an earlier drill names.",
+)
 @click.option(
     "--tenants",
     "most_tenants",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Of all tenants only so many, chosen at random.",
+    help="Only this many tenants, chosen at random.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
@@ -64,7 +71,7 @@ _ABSENT: Final = "-"
     "--scratch",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where to clone to; else the system's temporary folder. All is removed again.",
+    help="Where to clone to, instead of the system's temporary folder. The clones are removed at the end.",
 )
 @pass_terminal
 def command(
@@ -79,12 +86,12 @@ def command(
 ) -> None:
     """Restore a random sample from a fresh clone and prove that it is right.
 
-    Without TENANT: all tenants of the store, or --tenants of them. The repository is cloned as over
-    a network; of random devices random versions are written into an empty folder, read back, and
-    compared with what the history says: names, sizes, object ids and line counts. Only that decides.
-    Of an export is told besides how many lines RouterOS would not write, and whether it has any other;
-    a binary is told plain, encrypted or unknown by its first bytes. Nothing in the store is changed,
-    and workers may go on.
+    Without TENANT: all tenants of the store, or --tenants of them. Clones each repository as over a
+    network, writes random versions of random devices into an empty folder, reads them back, and
+    compares names, sizes, object ids and line counts with the history. Only these decide. The
+    report also says how many lines of an export RouterOS would not write, whether it looks like
+    RouterOS at all, and whether a binary is plain, encrypted or unknown. A drill changes nothing
+    in the store, and workers may go on.
 
     \b
     Ends with
@@ -97,15 +104,24 @@ def command(
     With --json:
       {"outcome": "proven" or "failed", "seed",
        "tenants": [{"tenant_id", "tenant_name",
-                    "outcome": "proven", "failed" or "empty", "failed": how many,
-                    "complete", "seed", "tip", "devices", "problems": [text],
-                    "clone_s", "duration_s", "last_seen": {device_id: date},
+                    "outcome": "proven", "failed" or "empty",
+                    "failed": how many, "complete", "seed", "tip", "devices",
+                    "problems": [text], "clone_s", "duration_s",
+                    "last_seen": {device_id: date},
                     "restored": [{"device_id", "device_name", "commit",
                                   "captured_at", "export_bytes", "binary_bytes",
                                   "lines_added", "lines_removed",
-                                  "unrecognised_share": 0 to 1, "looks_like_routeros",
-                                  "binary_kind", "problems": [text]}]}],
-       "errors": [{"tenant_id", "tenant_name", "error": why it was not drilled}]}
+                                  "unrecognised_share": 0 to 1,
+                                  "looks_like_routeros", "binary_kind",
+                                  "problems": [text]}]}],
+       "errors": [{"tenant_id", "tenant_name",
+                   "error": why the drill could not begin}]}
+
+    \b
+    Examples:
+      confkeep drill acme
+      confkeep drill acme --sample 50 --seed 7
+      confkeep drill --tenants 3 --html drill.html
     """
     running.adopt(terminal)
     paths = paths_of(get_settings().git_store_path, tenant)
@@ -177,7 +193,12 @@ def _print(terminal: Terminal, report: DrillReport) -> None:
             ["device", "result", "commit", "captured (UTC)", "export", "binary", "lines"],
             [_row(report.tenant_id, one) for one in restored],
             right="export",
+            most={"device": _MOST_DEVICE},
         )
+    for one in restored:
+        for problem in one.problems:
+            device = device_text(report.tenant_id, one.device_id)
+            terminal.prose(f"  {device}, commit {one.sha[:10]}: {first_line(problem)}", style="red")
 
 
 def _row(tenant_id: str, one: Restored) -> list[str]:
@@ -187,7 +208,7 @@ def _row(tenant_id: str, one: Restored) -> list[str]:
     lines = _ABSENT if one.lines_added is None else f"+{one.lines_added} -{one.lines_removed}"
     return [
         device_text(tenant_id, one.device_id),
-        drill_page.result_of(one),
+        "FAILED" if one.problems else drill_page.result_of(one),
         one.sha[:10],
         date_text(one.captured_at),
         _ABSENT if one.export_bytes is None else size_text(one.export_bytes),

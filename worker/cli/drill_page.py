@@ -21,7 +21,7 @@ _NAME_MARGIN: Final = 170
 _NAME: Final = 22
 #: Most bars of the versions over time.
 _BUCKETS: Final = 36
-#: Most devices whose age is drawn: those that were backed up the longest ago.
+#: Draw the age of at most this many devices: those whose newest backup is oldest.
 _AGES: Final = 30
 _BAR: Final = 16
 _COLOURS: Final = (
@@ -51,7 +51,7 @@ def render(reports: Sequence[DrillReport], now: dt.datetime) -> str:
     """The page.
 
     Args:
-        now: when the drill was; ages are counted from it.
+        now: when the drill was; the page counts ages from it.
     """
     restored = sum(len(report.restored) for report in reports)
     failed = sum(report.failed for report in reports)
@@ -69,7 +69,7 @@ def render(reports: Sequence[DrillReport], now: dt.datetime) -> str:
 
 
 def _failures(reports: Sequence[DrillReport]) -> str:
-    """What failed, each with a link to where the page says more."""
+    """Each failure, with a link to the part of the page that says more."""
     failed = sum(report.failed for report in reports)
     rows = []
     for report in reports:
@@ -229,7 +229,7 @@ def _versions(curves: dict[str, list[Point]]) -> str:
     dates = [point.captured_at for each in curves.values() for point in each]
     whole = _Scale(dates, 1)
     span = max(whole.last - whole.first, 1)
-    # Not more bars than polls: those between would look like polls that failed.
+    # No more bars than polls: empty ones between them would look like failed polls.
     bars_count = min(_BUCKETS, len(set(dates)))
     counts = [0] * bars_count
     for when in dates:

@@ -27,9 +27,11 @@ from worker.engine import resolver
 )
 @click.option("--binary", type=click.File("rb"), help="The binary backup.")
 @click.option("-m", "--message", required=True, help="The commit's message.")
-@click.option("--backup-id", metavar="UUID", help="The same id is committed once, ever.")
 @click.option(
-    "--captured-at", metavar="DATE", help="When the device was asked: ISO 8601 with a time zone."
+    "--backup-id", metavar="UUID", help="The backup's id; the same id is committed only once, ever."
+)
+@click.option(
+    "--captured-at", metavar="DATE", help="When the export was taken: ISO 8601 with a time zone."
 )
 @click.option("--name", "device_name", metavar="NAME", help="What people call the device.")
 @click.option("--address", "device_address", metavar="ADDRESS", help="The device's address.")
@@ -63,14 +65,21 @@ def command(
 ) -> None:
     """Hand over one backup of one device.
 
-    Prints the backup_id: from then on the backup is committed exactly once. TENANT and DEVICE
-    are UUIDs; names, or the first 4 or more digits, of some that are in the store.
+    Prints the backup_id: from then on the backup is committed exactly once. TENANT and DEVICE are
+    UUIDs; those that are in the store already may be given by name or by their first 4 or more
+    digits.
 
     \b
     With --json: {"backup_id"}; with --wait too, the receipt: {"backup_id",
     "tenant_id", "device_id", "sha", "lines_added", "lines_removed", "unchanged",
     "export_changed", "committed_at", "suspect", "device_name", "tenant_name",
     "warnings"}.
+
+    \b
+    Examples:
+      confkeep enqueue acme core1 --export core1.rsc -m nightly
+      confkeep enqueue acme core1 --export core1.rsc -m 'before 7.16' --wait
+      confkeep enqueue acme $DEVICE_ID --name core2 --export core2.rsc -m first
     """
     running.adopt(terminal)
     tenant_id, device_id = _ids(tenant, device)

@@ -1,4 +1,4 @@
-"""What a verification found, as a person and as a machine reads it."""
+"""Prints the findings of a verification, with advice, and turns them into an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker.cli.called import device_text, tenant_text
 from worker.cli.terminal import Terminal, count_text, first_line
 from worker.store.upkeep.verify_report import Finding, Kind, Outcome, Report
 
-#: Most findings of a tenant that are printed; --json prints all.
+#: How many findings of a tenant to print; --json prints all.
 _LISTED: Final = 20
 
 #: What a person can do about what `confkeep repair` cannot rebuild.
@@ -28,7 +28,7 @@ _ADVICE: Final = {
     "copy what the text names.",
 }
 
-#: From the least to the most serious, as the exit code tells.
+#: From the least to the most serious; the exit code is that of the most serious one.
 _GRAVITY: Final = (
     Outcome.CLEAN,
     Outcome.MISSING,
@@ -39,7 +39,7 @@ _GRAVITY: Final = (
 
 
 def print_report(terminal: Terminal, tenant_id: str, report: Report) -> None:
-    """One line about a tenant, and its findings with what to do."""
+    """Print a line about a tenant, and its findings with what to do."""
     style = {Outcome.CLEAN: "green", Outcome.DAMAGED: "red"}.get(report.outcome, "yellow")
     text = f"{tenant_text(tenant_id)}: {report.outcome.value}"
     if report.outcome in (Outcome.CLEAN, Outcome.DAMAGED):
@@ -56,7 +56,7 @@ def print_report(terminal: Terminal, tenant_id: str, report: Report) -> None:
 
 
 def print_findings(terminal: Terminal, tenant_id: str, findings: Sequence[Finding]) -> None:
-    """Print each finding; what to do stands once below those of a kind."""
+    """Print the findings, and below those of one kind what to do about them."""
     listed = findings[:_LISTED]
     for number, finding in enumerate(listed):
         terminal.line(
@@ -79,7 +79,7 @@ def place_text(tenant_id: str, finding: Finding) -> str:
 def advice(tenant_id: str, finding: Finding) -> str:
     """What a person can do about a finding."""
     if finding.repairable:
-        return f"`confkeep repair {tenant_id}` makes it anew from the rest."
+        return f"`confkeep repair {tenant_id}` rebuilds it from the rest."
     return _ADVICE[finding.kind]
 
 

@@ -19,7 +19,7 @@ from worker.engine.resolver import find_device_of, find_tenant
 @click.argument("device", type=DEVICE)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--wait", "wait_s", type=click.FloatRange(0), default=10.0, metavar="SECONDS",
-              help="Wait so long for its backups that are not committed.")  # fmt: skip
+              help="Wait this long for its backups that are not committed yet.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def command(
@@ -27,18 +27,24 @@ def command(
 ) -> None:
     """Erase a device and all its backups for good.
 
-    Its commits go, it goes from every tree, older histories go, and so do its dead letters, staged
-    bytes and results. There is no grace time and no way back. All ids of the tenant's later commits
-    change; old ones are found still. Then every object is read to prove that nothing is left.
+    Removes its commits, its files in every other commit, older histories, and its dead letters,
+    staged bytes and results. There is no grace time and no way back. The ids of all later commits
+    of the tenant change; the old ids still work. At the end it reads every object to prove that
+    nothing of the device is left.
 
-    Stop the polling of the device first: the command refuses while its backups wait.
+    Stop polling the device first: the command refuses while its backups wait.
 
     \b
     With --json:
       {"tenant_id", "tenant_name", "device_id", "device_name", "commits",
        "dead_letters", "records",
-       "handed_over": bytes of the tenant that nobody refers to, and nobody can
-       tell whose they are}
+       "handed_over": files of the tenant that no message refers to, so that
+       nobody can tell whose they are}
+
+    \b
+    Examples:
+      confkeep forget-device acme core1
+      confkeep forget-device acme core1 --yes --wait 60
     """
     running.adopt(terminal)
     settings = get_settings()
@@ -69,7 +75,7 @@ def command(
     if erased.handed_over:
         terminal.note(
             f"A client has handed over {count_text(erased.handed_over, 'file')} of the tenant that no"
-            " message refers to; nobody can tell of which device. They go within a day."
+            " message refers to: they may be of any device. They are deleted within a day."
         )
 
 

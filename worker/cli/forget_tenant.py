@@ -18,18 +18,23 @@ from worker.engine.resolver import find_tenant
 @click.argument("tenant", type=TENANT)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--wait", "wait_s", type=click.FloatRange(0), default=10.0, metavar="SECONDS",
-              help="Wait so long for what is in its inbox.")  # fmt: skip
+              help="Wait this long for what is in its inbox.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def command(terminal: Terminal, tenant: str, yes: bool, wait_s: float, as_json: bool) -> None:
     """Erase a tenant and all its backups for good.
 
-    Its repository goes, and so do its dead letters, staged bytes and results. There is no grace
-    time and no way back. The command refuses while backups of the tenant wait.
+    Removes its repository, and its dead letters, staged bytes and results. There is no grace time
+    and no way back. The command refuses while backups of the tenant wait.
 
     \b
     With --json:
       {"tenant_id", "tenant_name", "dead_letters", "records"}
+
+    \b
+    Examples:
+      confkeep forget-tenant acme
+      confkeep forget-tenant acme --yes --json
     """
     running.adopt(terminal)
     settings = get_settings()

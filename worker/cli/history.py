@@ -37,7 +37,7 @@ from worker.store.repository.tenant_repository import (
     tenants_of,
 )
 
-#: Digits of a commit id in tables; unambiguous in any store that we have seen.
+#: Digits of a commit id in tables; unambiguous in all stores we have seen.
 SHORT: Final = 10
 
 
@@ -60,14 +60,16 @@ class _Start(TypedDict, total=False):
 @click.option(
     "--before",
     metavar="COMMIT|DATE",
-    help="Only versions older than this one (a commit id or its first digits), or captured before "
-    "this date, such as 2026-09-30 or 2026-09-30T10:00 (UTC).",
+    help="Only versions older than this commit, or captured before this date, such as 2026-09-30 or "
+    "2026-09-30T10:00 (UTC).",
 )
 @click.option(
     "--since", metavar="WHEN", help="Only versions captured since then: 2026-10-03, '2 days ago'."
 )
 @click.option(
-    "--until", metavar="WHEN", help="Only versions captured until then; a date means its whole day."
+    "--until",
+    metavar="WHEN",
+    help="Only versions captured until then; a date includes its whole day.",
 )
 @click.option(
     "--config-changes-only",
@@ -89,10 +91,11 @@ def command(
 ) -> None:
     """List the versions of a device, or the devices of a tenant.
 
-    Without TENANT: the tenants of the store. Newest first. TENANT and DEVICE are names, UUIDs, or
-    the first 4 or more digits of one. A version is a commit that changed one of the device's two
-    files; `captured` is when the device was asked. Where dates are given, the table says from when to
-    when each version was valid. `+` and `-` are the lines of the export that came and went.
+    Without TENANT: the tenants of the store. The newest version comes first. TENANT and DEVICE are
+    names, UUIDs, or the first 4 or more digits of a UUID. A version is a commit that changed one
+    of the device's two files; `captured` is when the export was taken, `+` and `-` count the lines
+    added to it and removed from it. Where dates are given, the table tells from when to when each
+    version was valid.
 
     \b
     With --json:
@@ -110,6 +113,12 @@ def command(
     and without TENANT:
       {"tenants": [{"tenant_id", "tenant_name", "devices": how many}],
        "errors": [{"tenant_id", "tenant_name", "error": why it cannot be read}]}
+
+    \b
+    Examples:
+      confkeep history acme
+      confkeep history acme core1 --config-changes-only
+      confkeep history acme core1 --since '2 weeks ago'
     """
     if tenant is None:
         _list_tenants(terminal, get_settings().git_store_path, as_json)
@@ -137,7 +146,7 @@ def command(
 
 
 def _start_of(before: str | None) -> _Start:
-    """What `--before` means: hexadecimal digits are a commit's, anything else is a date."""
+    """The meaning of `--before`: hexadecimal digits name a commit, anything else is a date."""
     if before is None:
         return {}
     if re.fullmatch(r"[0-9A-Fa-f]{4,40}", before):
@@ -185,12 +194,12 @@ def _list_versions(
     wanted: Wanted,
     as_json: bool,
 ) -> None:
-    """Print a device's versions. Ask for one more than is printed, to tell whether there are more."""
+    """Print a device's versions; `wanted` asks for one more than is printed, to see whether there are more."""
     rows = rows_of(repository, device.id, wanted)
     if not rows:
         last_versions(repository, device.id, 1)
         if not as_json:
-            terminal.note("The device has versions, but none like that.")
+            terminal.note("The device has versions, but none of those asked for.")
             return
     limit = None if wanted.limit is None else wanted.limit - 1
     more = limit is not None and len(rows) > limit
@@ -248,7 +257,7 @@ def _until(row: Row) -> str:
 
 
 def _changed(detail: Detail) -> Text:
-    """What of the device changed: its configuration, only volatile lines of its export, or only its binary."""
+    """Whether the configuration changed, only volatile lines of the export, or only the binary."""
     if detail.export_changed:
         return Text("config", style="bold")
     lines = detail.lines_added or detail.lines_removed
@@ -305,6 +314,7 @@ def _list_devices(terminal: Terminal, tenant: Called, devices: list[Device], as_
             for device in devices
         ],
         right="versions",
+        most={"device": 36},
     )
     terminal.note(f"{count_text(len(devices), 'device')} of tenant {printable(str(tenant))}")
 

@@ -146,6 +146,12 @@ def command(
       "place", "captured_at", "newest_kept"}]}; of a store {"adopted", "tenants":
       {id: {"head", "tip", "commits", "devices", "loose_objects", "packs",
       "indexed", "outcome"}}, "failed": {id: reason}, "left_out": [names]}
+
+    \b
+    Examples:
+      confkeep import exports --tenant acme --dry-run
+      confkeep import exports --layout '{tenant}/{device}_{date}.rsc'
+      confkeep import oxidized.git --mapping devices.csv
     """
     running.adopt(terminal)
     if source == "auto":

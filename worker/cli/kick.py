@@ -19,10 +19,16 @@ from worker.queue import backoff, inboxes
 @click.argument("tenant", type=TENANT)
 @pass_terminal
 def command(terminal: Terminal, tenant: str) -> None:
-    """Try a tenant that waits after a fault now.
+    """Try again at once for a tenant that waits after a fault.
 
-    For when the fault is mended and its next try is up to a minute away. Ends the wait, begins the
-    count of tries anew and wakes a worker. Whether it worked is shown by `confkeep status`.
+    Use it when you have mended the fault and the next try is up to a minute away. It ends the wait,
+    sets the count of failed tries back to 0 and wakes a worker. `confkeep status` shows whether
+    that worked.
+
+    \b
+    Examples:
+      confkeep kick acme
+      confkeep kick 1f7c3a52
     """
     running.adopt(terminal)
     settings = get_settings()

@@ -24,7 +24,7 @@ from worker.engine.resolver import find_device, open_tenant
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="Wait so long until it is in git.",
+    help="Wait this long until it is in git.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
@@ -40,18 +40,18 @@ def command(
 ) -> None:
     """Say what a device, or a tenant, is called.
 
-    A device's labels stand in git: they are committed in order with its backups, and stay until
-    others are given; an empty text takes one away. With TENANT and NAME alone the tenant gets the
-    name, which stands in its repository's description.
+    A device's labels stand in git: confkeep commits them in order with the device's backups, and
+    they stay until you give others; an empty text removes one. With TENANT and NAME alone the
+    tenant gets the name, which stands in its repository's description.
+
+    \b
+    With --json: {"tenant_id", "device_id": null for a tenant, "name", "sha"}
 
     \b
     Examples:
       confkeep name acme 6b44cde1 core1 --group core
       confkeep name acme core1 --address 10.0.0.1
       confkeep name 1f7c3a52 acme
-
-    \b
-    With --json: {"tenant_id", "device_id": null for a tenant, "name", "sha"}
     """
     running.adopt(terminal)
     found, repository = open_tenant(get_settings().git_store_path, tenant)

@@ -15,7 +15,7 @@ from worker.engine.resolver import open_tenant, tenants
 
 
 class Tenant(click.ParamType):  # type: ignore[type-arg]
-    """A tenant as people type it. The resolver tells what is wrong with it."""
+    """A tenant as people type it. The resolver reports what is wrong with it."""
 
     name = "tenant"
 
@@ -25,11 +25,11 @@ class Tenant(click.ParamType):  # type: ignore[type-arg]
         param: click.Parameter,  # noqa: ARG002
         incomplete: str,
     ) -> list[CompletionItem]:
-        """The store's tenants that begin so."""
+        """The store's tenants whose names or ids begin with `incomplete`."""
         try:
             return _items(tenants(get_settings().git_store_path), incomplete)
         except (ConfkeepError, OSError):
-            # A shell that asks for words has no use for an error.
+            # A shell cannot show an error while it completes a word.
             return []
 
 
@@ -44,7 +44,7 @@ class Device(click.ParamType):  # type: ignore[type-arg]
         param: click.Parameter,  # noqa: ARG002
         incomplete: str,
     ) -> list[CompletionItem]:
-        """The tenant's devices that begin so."""
+        """The tenant's devices whose names or ids begin with `incomplete`."""
         try:
             _tenant, repository = open_tenant(get_settings().git_store_path, ctx.params["tenant"])
             return _items(names_of(repository).values(), incomplete)
@@ -57,10 +57,11 @@ DEVICE: Final = Device()
 
 
 def _items(known: Iterable[Called], incomplete: str) -> list[CompletionItem]:
-    """Their names, where a shell takes them for one word, else their ids; the ids only once asked for."""
+    """Their names, or the ids of those whose names are no single word for a shell. The ids of the others
+    come only when `incomplete` begins one."""
     found = []
     for one in known:
-        # A shell parts words at spaces, and zsh the help at a colon.
+        # A shell splits words at spaces, and zsh takes what follows a colon for help.
         name = (
             one.name if one.name and not set(one.name) & set(" \t:\"'\\$`;&|<>()*?[]#~!") else None
         )

@@ -28,14 +28,14 @@ _MEANING: Final = {
 
 @click.command("receipt")
 @click.argument("backup_id")
-@click.option("--tenant", help="Look in this tenant's repository only.")
+@click.option("--tenant", help="Look only in this tenant's repository.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def command(terminal: Terminal, backup_id: str, tenant: str | None, as_json: bool) -> None:
     """Tell what became of a backup.
 
-    Asks Redis first, which knows for 8 days (CONFKEEP_RECEIPT_TTL_S), and then the repositories,
-    which know for ever. Works without a server when the backup is in git.
+    Asks Redis first, which keeps the answer for 8 days (CONFKEEP_RECEIPT_TTL_S), and then the
+    repositories, which keep it for ever. Works without a server when the backup is in git.
 
     \b
     Ends with
@@ -47,14 +47,20 @@ def command(terminal: Terminal, backup_id: str, tenant: str | None, as_json: boo
 
     \b
     With --json:
-      {"backup_id", "state": "PENDING", "RETRY", "SUCCESS" or "FAILURE", "source": "redis" or "git",
+      {"backup_id", "state": "PENDING", "RETRY", "SUCCESS" or "FAILURE",
+       "source": "redis" or "git",
        "reason": why it waits or failed, or null,
        "next_step": what to do about a commit that failed, or null,
-       "tenant_name": null without a receipt, or where it has none,
+       "tenant_name": null without a receipt, or where the tenant has none,
        "receipt": null or {"backup_id", "tenant_id", "device_id", "device_name",
                            "sha", "lines_added", "lines_removed", "unchanged",
                            "export_changed", "committed_at", "suspect",
                            "warnings"}}
+
+    \b
+    Examples:
+      confkeep receipt $BACKUP_ID
+      confkeep receipt $BACKUP_ID --tenant acme --json
     """
     running.adopt(terminal)
     settings = get_settings()

@@ -22,7 +22,7 @@ from worker.store.history.index import open_index
 from worker.store.history.index_build import Progress
 from worker.store.repository.tenant_repository import TenantRepository, open_repository
 
-#: Tries beside a worker that writes into the index meanwhile.
+#: Tries while a worker writes into the index too.
 _TRIES: Final = 5
 
 
@@ -33,8 +33,13 @@ _TRIES: Final = 5
 def command(terminal: Terminal, tenant: str | None, all_tenants: bool) -> None:
     """Build the history index anew from git.
 
-    The index makes `confkeep history` fast and is never trusted over git: a damaged one is built
-    anew by itself, at the next commit. May run beside workers.
+    The index makes `confkeep history` fast, and git always counts more: the next commit rebuilds a
+    damaged index without this command. Workers may go on meanwhile.
+
+    \b
+    Examples:
+      confkeep reindex acme
+      confkeep reindex --all
     """
     if (tenant is None) != all_tenants:
         raise click.UsageError("Give either TENANT or --all.")
@@ -63,7 +68,7 @@ def _reindex(terminal: Terminal, tenant_id: str, path: Path) -> None:
 def _rebuild(repository: TenantRepository, progress: Progress) -> None:
     with open_index(repository) as index:
         for number in range(_TRIES):
-            # A worker that commits meanwhile adds its own rows; then what lacks is added.
+            # A worker that commits meanwhile adds its own rows; the next round adds what is missing.
             tip = repository.tip()
             if index.catch_up(tip, progress, anew=not number) or index.is_complete(tip):
                 return

@@ -17,26 +17,34 @@ from worker.store.upkeep.repack import Repacked, repack
 
 @click.command("repack")
 @click.argument("tenant", type=TENANT, required=False)
-@click.option("--full", is_flag=True, help="Make one pack of all with good deltas, due or not.")
+@click.option(
+    "--full", is_flag=True, help="Make one pack of all, with good deltas, even if it is not due."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def command(terminal: Terminal, tenant: str | None, full: bool, as_json: bool) -> None:
     """Put packs and loose objects together, so that repositories stay small.
 
-    Without TENANT: all tenants of the store. Workers do this by themselves; they may go on
-    meanwhile, and nothing that is kept changes. Small packs become one; all packs become one with
-    good deltas when that pays, at most once a week, or with --full. Needs git on PATH, and free
-    space for what is written anew.
+    Without TENANT: all tenants of the store. Workers do this by themselves, and may go on meanwhile;
+    no backup changes. It joins small packs. It makes one pack with good deltas of all when that
+    pays, at most once a week, or with --full. Needs git on PATH, and free space for the new packs.
 
-    A tenant that cannot be repacked does not keep the others from it; the command then ends with
-    the status of the last such error.
+    When one tenant cannot be repacked, it goes on with the others, and ends with the status of the
+    last such error.
 
     \b
     With --json:
       {"tenants": [{"tenant_id", "tenant_name", "full", "packs_before",
-                    "packs_after", "bytes_before", "bytes_after", "loose_before", "duration_s",
+                    "packs_after", "bytes_before", "bytes_after",
+                    "loose_before", "duration_s",
                     "no_full": why not all became one, or null,
-                    "error": why nothing was done, or null; then the rest is missing}]}
+                    "error": null; or why nothing was done, and then only
+                             "tenant_id" is there too}]}
+
+    \b
+    Examples:
+      confkeep repack acme
+      confkeep repack --full
     """
     running.adopt(terminal)
     require_git()

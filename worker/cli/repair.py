@@ -24,9 +24,9 @@ from worker.store.upkeep.repair import Repaired, repair_repository
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Finding, Outcome, Report
 
-#: Look and mend so often: a mended idx lets more be looked at.
+#: How often to look and mend: after an idx is mended, more can be looked at.
 _ROUNDS: Final = 4
-#: Wait so many seconds for a moment when nobody writes.
+#: Seconds to wait for a moment when nobody writes.
 _WAIT_S: Final = 10.0
 
 
@@ -37,14 +37,14 @@ _WAIT_S: Final = 10.0
 def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
     """Rebuild damaged files that can be derived from git.
 
-    Without TENANT: all tenants of the store. Verifies, makes anew the history index, an idx whose
-    pack is sound, and HEAD; removes damaged files that only make git faster and files of writers
-    that died; and verifies again. Packs, objects and branches are never touched: what is wrong
-    with them is listed, with what to do.
+    Without TENANT: all tenants of the store. It verifies; rebuilds the history index, HEAD, and an
+    idx whose pack is sound; removes damaged files that only make git faster, and files that writers
+    left when they died; and verifies again. It never touches packs, objects and branches: it lists
+    what is wrong with them and what you can do.
 
-    Workers may run meanwhile: they hold the repository's lock while they commit, and this holds it
-    alone while it mends. Ends with 32 when it does not get it within 10 seconds, else as `confkeep
-    verify` does: with 0 when all is sound now.
+    Workers may go on meanwhile: they and this command take turns with the repository's lock. Ends
+    with 32 when it does not get the lock within 10 seconds, otherwise as `confkeep verify`: with 0
+    when all is sound now.
 
     \b
     With --json:
@@ -52,7 +52,13 @@ def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
                     "mended": [{"kind", "place", "text", "repairable"}],
                     "left": [{"kind", "place", "text", "repairable",
                               "device_name": if `place` is a device}]}],
-       "errors": [{"tenant_id", "tenant_name", "error": why it was not done}]}
+       "errors": [{"tenant_id", "tenant_name",
+                   "error": why nothing could be done}]}
+
+    \b
+    Examples:
+      confkeep repair acme
+      confkeep repair --json
     """
     running.adopt(terminal)
     reports: dict[str, Report] = {}
@@ -119,7 +125,7 @@ def _print(terminal: Terminal, tenant_id: str, report: Report, mended: list[Find
     else:
         terminal.line(f"{tenant_text(tenant_id)}: {report.outcome.value}", style="red")
     for finding in mended:
-        terminal.line(f"  made anew: {place_text(tenant_id, finding)} ({first_line(finding.text)})")
+        terminal.line(f"  rebuilt: {place_text(tenant_id, finding)} ({first_line(finding.text)})")
     if report.findings:
         terminal.line("  not touched:")
         print_findings(terminal, tenant_id, report.findings)

@@ -30,7 +30,7 @@ from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME
     "--output",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="The folder; made when it is missing.",
+    help="The folder; created if it is missing.",
 )
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @pass_terminal
@@ -39,10 +39,14 @@ def command(
 ) -> None:
     """Write a device's two files into a folder.
 
-    `export.rsc` and, when that version has one, `backup.bin`, byte for byte as they were handed
-    over; the last version, or that of --at. Only you may read them. Each is written under a
-    temporary name first, so that no half file is ever there. They are for /import and
-    /system backup load on the router.
+    Writes `export.rsc` and, if the version has one, `backup.bin`, byte for byte as they were handed
+    over: of the newest version, or that of --at. Only you may read them. No half-written file is
+    ever visible. On the router, /import reads the first and /system backup load the second.
+
+    \b
+    Examples:
+      confkeep restore acme core1 -o restored
+      confkeep restore acme core1 --at 2026-10-03 -o restored --force
     """
     _tenant, repository = open_tenant(get_settings().git_store_path, tenant)
     called = find_device(repository, device)
@@ -53,7 +57,7 @@ def command(
         for name, data in ((EXPORT_NAME, pair.export), (BINARY_NAME, pair.binary))
         if data is not None
     }
-    # A binary of another version beside this export would pass for its own.
+    # Beside this export, a binary of another version would look like its own.
     there = [output / name for name in (EXPORT_NAME, BINARY_NAME) if (output / name).exists()]
     if there and not force:
         names = " and ".join(str(path) for path in there)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from confkeep.settings import get_settings
+from confkeep.settings import Settings, get_settings
 from worker.cli import running
 from worker.cli.called import device_text, tenant_text
 from worker.cli.each import Failures
@@ -29,9 +29,15 @@ _ROWS: Final = 50
 def command() -> None:
     """Remove old versions by rules, or show what would go.
 
-    Without rules nothing goes. Rules for all tenants are variables such as CONFKEEP_KEEP_LAST;
-    `set` gives one tenant its own. The newest capture of each device always stays. What goes can
-    be brought back for CONFKEEP_RETENTION_GRACE_DAYS days with `undo`.
+    Without rules nothing is removed. Variables such as CONFKEEP_KEEP_LAST are the rules for all
+    tenants; `set` gives one tenant its own. The newest capture of each device always stays. For
+    CONFKEEP_RETENTION_GRACE_DAYS days `undo` brings back what was removed.
+
+    \b
+    Examples:
+      confkeep retention set acme --keep-last 30
+      confkeep retention plan acme
+      confkeep retention apply acme
     """
 
 
@@ -40,19 +46,24 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def plan_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
-    """Show what would go now, and how many bytes that frees; changes nothing.
+    """Show what would go now, and how many bytes that frees. Changes nothing.
 
-    Without TENANT: all tenants of the store. The bytes are those that the files take as they are
-    packed now.
+    Without TENANT: all tenants of the store. The bytes are what the files take in the packs now.
 
     \b
     With --json:
-      {"tenants": [{"tenant_id", "tenant_name", "captures_removed", "binaries_removed",
-                    "freed_bytes",
-                    "merge": id of the newest merge, which and below which all stays, or null,
-                    "devices": [{"device_id", "device_name", "captures", "captures_removed",
-                                 "binaries", "binaries_removed"}]}],
+      {"tenants": [{"tenant_id", "tenant_name", "captures_removed",
+                    "binaries_removed", "freed_bytes",
+                    "merge": the newest merge, or null; it and all before stay,
+                    "devices": [{"device_id", "device_name", "captures",
+                                 "captures_removed", "binaries",
+                                 "binaries_removed"}]}],
        "errors": [{"tenant_id", "tenant_name", "error": why it cannot be read}]}
+
+    \b
+    Examples:
+      confkeep retention plan
+      confkeep retention plan acme --json
     """
     running.adopt(terminal)
     settings = get_settings()
@@ -105,13 +116,19 @@ def _print_plans(terminal: Terminal, plans: Mapping[str, Plan]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def apply_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
-    """Remove what `plan` shows, and prune what went longer ago than the grace time.
+    """Remove what `plan` shows, and prune what is past the grace time.
 
-    Without TENANT: all tenants of the store. Commit ids change; old ones are found still.
+    Without TENANT: all tenants of the store. Commit ids change; the old ids still work.
 
     \b
     With --json, as for `plan`, and for each tenant also:
-      {"outcome": "rewritten" or "nothing to do", "tip": id or null, "histories_pruned"}
+      {"outcome": "rewritten" or "nothing to do", "tip": id or null,
+       "histories_pruned"}
+
+    \b
+    Examples:
+      confkeep retention apply
+      confkeep retention apply acme --json
     """
     running.adopt(terminal)
     settings = get_settings()
@@ -143,14 +160,20 @@ def apply_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None
 def undo_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
     """Bring back what the newest `apply` removed, within the grace time.
 
-    What was committed since stays, on top. Commit ids change again; all old ones are found still.
-    The next `apply` removes the same again, unless the rules are others by then. To undo once more
-    is to apply it again.
+    Later commits stay, on top. Commit ids change again; all old ids still work. The next `apply`
+    removes the same again unless you change the rules before. A second `undo` takes the first one
+    back.
 
     \b
     With --json:
-      {"tenant_id", "tenant_name", "tip", "back": commits that are in the history again,
-       "since": commits that were made since and stay}
+      {"tenant_id", "tenant_name", "tip",
+       "back": commits that are in the history again,
+       "since": later commits, which stay}
+
+    \b
+    Examples:
+      confkeep retention undo acme
+      confkeep retention undo acme --json
     """
     running.adopt(terminal)
     found, _repository = open_tenant(get_settings().git_store_path, tenant)
@@ -170,7 +193,17 @@ def undo_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
 
 def _rule_options(function: Callable[..., None]) -> Callable[..., None]:
     for name in reversed(RULE_NAMES):
-        option = click.option(f"--{name.replace('_', '-')}", name, metavar="N|none|default")
+        said = (
+            str(Settings.model_fields[name].description)
+            .removeprefix("Retention: ")
+            .partition(";")[0]
+        )
+        option = click.option(
+            f"--{name.replace('_', '-')}",
+            name,
+            metavar="N|none|default",
+            help=f"{said.capitalize()}.",
+        )
         function = option(function)
     return function
 
@@ -182,8 +215,13 @@ def _rule_options(function: Callable[..., None]) -> Callable[..., None]:
 def set_command(terminal: Terminal, /, tenant: str, **given: str | None) -> None:
     """Give a tenant rules of its own.
 
-    N: that many. none: this rule does not count for the tenant. default: as the settings say.
-    Rules that are not named stay as they are. Nothing goes before `apply`.
+    N: this number. none: no such rule for the tenant. default: the rule of the settings. Other rules
+    stay as they are. Only `apply` removes versions.
+
+    \b
+    Examples:
+      confkeep retention set acme --keep-last 30 --keep-weekly 52
+      confkeep retention set acme --keep-last default
     """
     running.adopt(terminal)
     found, repository = open_tenant(get_settings().git_store_path, tenant)
@@ -217,7 +255,13 @@ def show_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
 
     \b
     With --json:
-      {"tenant_id", "tenant_name", "rules": {name: number or null}, "own": the tenant's own ones}
+      {"tenant_id", "tenant_name", "rules": {name: number or null},
+       "own": the tenant's own}
+
+    \b
+    Examples:
+      confkeep retention show acme
+      confkeep retention show acme --json
     """
     running.adopt(terminal)
     found, repository = open_tenant(get_settings().git_store_path, tenant)

@@ -20,7 +20,7 @@ from worker.engine.resolver import paths_of
 from worker.engine.search import Found, Match, Query, Searcher, Span
 from worker.store.repository.tenant_repository import open_repository
 
-#: The status when nothing matches, as grep's.
+#: The exit status when nothing matches, the same as that of grep.
 _NOTHING = 1
 
 
@@ -28,14 +28,20 @@ _NOTHING = 1
 @click.argument("pattern")
 @click.argument("tenant", type=TENANT, required=False)
 @click.option("-e", "--regex", is_flag=True, help="PATTERN is a regular expression (re2's).")
-@click.option("-i", "--ignore-case", is_flag=True, help="Take upper and lower case as the same.")
+@click.option(
+    "-i", "--ignore-case", is_flag=True, help="Ignore the difference of upper and lower case."
+)
 @click.option(
     "-C", "--context", type=click.IntRange(0, 100), default=0, metavar="LINES",
-    help="Show so many lines around each match.",
+    help="Show this many lines around each match.",
 )  # fmt: skip
 @click.option("--group", metavar="GROUP", help="Only the devices of this group.")
-@click.option("--at", metavar="WHEN", help="As it was then: 2026-10-03, '2 days ago'.")
-@click.option("--history", is_flag=True, help="In all versions: when each device had it.")
+@click.option(
+    "--at", metavar="WHEN", help="Search the exports as they were then: 2026-10-03, '2 days ago'."
+)
+@click.option(
+    "--history", is_flag=True, help="Search all versions: when each device had such a line."
+)
 @click.option("-l", "--names-only", is_flag=True, help="Only the devices' names.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
@@ -54,27 +60,26 @@ def command(
 ) -> None:
     """Search the newest exports for lines.
 
-    Of one tenant or of all. Each line comes with its number and RouterOS's section. A search takes
-    time in proportion to the exports, whatever the pattern.
-
-    \b
-    Examples:
-      confkeep search 10.0.0.1 acme
-      confkeep search -e 'dst-port=(22|23)\\b' acme --group core -C 2
-      confkeep search 'chain=input' --history
+    Searches one tenant or all. Each line comes with its number and its RouterOS section. The time
+    grows with the exports, whatever the pattern.
 
     \b
     Ends with
       0   a line matches
       1   none does
-    and otherwise with the error's status.
 
     \b
     With --json:
       {"tenants": [{"tenant_id", "tenant_name", "devices": [{"device_id", "name",
-       "matches": [{"line", "section", "text", "before", "after"}]}]}], "errors":
-       [...]}
-      and with --history {"first", "last", "still"} in place of "matches"
+       "matches": [{"line", "section", "text", "before", "after"}]}]}],
+       "errors": [{"tenant_id", "tenant_name", "error": why it cannot be read}]}
+    and with --history "first", "last" and "still" instead of "matches"
+
+    \b
+    Examples:
+      confkeep search 10.0.0.1 acme
+      confkeep search -e 'dst-port=(22|23)\\b' acme --group core -C 2
+      confkeep search chain=input --history
     """
     if history and at is not None:
         raise click.UsageError("--history looks at all versions; --at at one.")

@@ -14,10 +14,10 @@ from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from confkeep.queue.answers import Answer
 from worker.cli.waiting import Receipts
 
-#: Most bytes, and backups, that are handed over in one go.
+#: Most bytes, and backups, to hand over in one go.
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _CHUNK_BACKUPS: Final = 100
-#: From so many bytes on the way, accepted and without a receipt, the sender waits.
+#: The sender waits when this many bytes are accepted and have no receipt yet.
 _WINDOW_BYTES: Final = 32 * 1024 * 1024
 #: Seconds between two tries while the inboxes are full.
 _FULL_POLL_S: Final = 0.25
@@ -36,7 +36,7 @@ class Capture(Protocol):
 
     @property
     def device_name(self) -> str | None:
-        """What the source calls it; None if by its UUID."""
+        """What the source calls the device; None if it uses the UUID."""
 
     @property
     def captured_at(self) -> dt.datetime:
@@ -67,7 +67,7 @@ class Capture(Protocol):
 
 @dataclass(slots=True)
 class Sent:
-    """What became of the captures."""
+    """What has become of the captures."""
 
     imported: int = 0
     #: In git already, with the same bytes.
@@ -81,7 +81,7 @@ class Sent:
 
 
 class Sender:
-    """Hands captures over and collects what becomes of them.
+    """Hands captures over and collects their receipts.
 
     Args:
         already_there: backup_ids that need not be sent again.
@@ -105,12 +105,12 @@ class Sender:
         self._receipts = Receipts(silence_s=silence_s, check=check)
         self._on_the_way: dict[str, tuple[str, int]] = {}
         self._bytes_on_the_way = 0
-        #: Devices of which a capture was looked at. Only the first one brings the label: when the same
-        #: source is imported again, it takes back no name that a person gave meanwhile.
+        #: Devices that have had a capture. Only a device's first capture carries its label, so that a
+        #: second import of the same source does not replace a name that a person gave meanwhile.
         self._labelled: set[str] = set()
         self._chunk: list[BackupPayload] = []
         self._chunk_bytes = 0
-        # Receipts carry whole seconds. An older one is of an earlier import.
+        # Receipts have whole seconds. An older receipt is from an earlier import.
         self._started = dt.datetime.now(dt.UTC).replace(microsecond=0)
 
     def send(self, captures: Iterable[Capture]) -> Sent:
@@ -170,7 +170,7 @@ class Sender:
             self._collect(self._receipts.wait())
 
     def _enqueue(self) -> None:
-        """Hand the chunk over; wait while too much waits already."""
+        """Hand the chunk over; wait while the inboxes are full."""
         began = time.monotonic()
         while True:
             try:

@@ -27,14 +27,16 @@ from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, decode_text
     default="latest",
     help="As it was then: 2026-10-03, '2 days ago', latest~1, or a commit.",
 )
-@click.option("--binary", is_flag=True, help="The binary backup instead of the export.")
+@click.option("--binary", is_flag=True, help="Print the binary backup instead of the export.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write to this file, which must not exist.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what is known about it, as JSON.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print its dates, sizes and ids as one JSON object."
+)
 @pass_terminal
 def command(
     terminal: Terminal,
@@ -47,14 +49,20 @@ def command(
 ) -> None:
     """Print a device's export as it is or was.
 
-    TENANT and DEVICE are names, UUIDs, or the first 4 or more digits of one. In a pipe and with -o the bytes
-    are exactly those that were handed over; on a terminal, control characters are shown as
+    TENANT and DEVICE are names, UUIDs, or the first 4 or more digits of a UUID. A pipe, and the file
+    of -o, get exactly the bytes that were handed over; a terminal gets control characters as
     escapes.
 
     \b
-    With --json: {"tenant_id", "tenant_name", "device_id", "device_name", "sha",
-                  "message", "captured_at", "committed_at", "backup_id",
-                  "export_bytes", "binary_bytes"}
+    With --json:
+      {"tenant_id", "tenant_name", "device_id", "device_name", "sha", "message",
+       "captured_at", "committed_at", "backup_id", "export_bytes", "binary_bytes"}
+
+    \b
+    Examples:
+      confkeep show acme core1
+      confkeep show acme core1 --at latest~1
+      confkeep show acme core1 --at 2026-10-03 -o core1-october.rsc
     """
     found, repository = open_tenant(get_settings().git_store_path, tenant)
     called = find_device(repository, device)
@@ -97,7 +105,7 @@ def command(
 
 
 def print_export(terminal: Terminal, data: bytes) -> None:
-    """An export's very bytes; on a terminal with control characters as escapes."""
+    """Print an export's exact bytes; on a terminal, control characters as escapes."""
     if not sys.stdout.isatty():
         terminal.bytes(data)
         return

@@ -22,7 +22,7 @@ from worker.store.history.index import open_index
 from worker.store.repository.reader import devices_of
 from worker.store.repository.tenant_repository import open_repository
 
-#: The status when a device is stale.
+#: The exit status when a device is stale.
 STALE: Final = 3
 
 
@@ -43,7 +43,7 @@ class Age(click.ParamType):  # type: ignore[type-arg]
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """The seconds; a wrong text ends the command."""
+        """The duration in seconds; a wrong text ends the command."""
         if isinstance(value, float):
             return value
         found = seconds_of(str(value))
@@ -67,17 +67,16 @@ class Age(click.ParamType):  # type: ignore[type-arg]
 def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json: bool) -> None:
     """List the devices whose newest backup is too old.
 
-    For cron and alerting. What counts is when the newest backup was committed, also one that
-    changed nothing. Looked at are the devices of the newest commit; oldest first.
+    For cron and alerting. What counts is when the newest backup was committed, even if that backup
+    changed nothing. It looks at the devices of the newest commit. The oldest comes first.
 
     \b
     Ends with
       0   no device is stale
       3   at least one is
       31  the tenant has no repository, or the store has none at all
-    and otherwise with the error's status, also when only one of many tenants
-    cannot be read: the
-    others are listed all the same.
+    When a tenant cannot be read, it lists the others, and ends with the
+    status of that error.
 
     \b
     With --json:
@@ -85,6 +84,11 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
        "stale": [{"tenant_id", "tenant_name", "device_id", "device_name",
                   "last_backup_at", "age_s"}],
        "errors": [{"tenant_id", "tenant_name", "error": why it cannot be read}]}
+
+    \b
+    Examples:
+      confkeep stale --older-than 26h
+      confkeep stale --older-than 2d --tenant acme --json
     """
     running.adopt(terminal)
     now = dt.datetime.now(dt.UTC)
@@ -132,6 +136,7 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
                 ]
                 for one in stale
             ],
+            most={"tenant": 9, "device": 32},
         )
     if not as_json:
         terminal.note(f"{len(stale)} of {count_text(devices, 'device')} stale")

@@ -43,38 +43,51 @@ def command(
 ) -> None:
     """Show what waits, who works and what failed.
 
-    Inboxes hold what was accepted and is not committed yet; wake-ups are the messages that tell
-    the workers of a shard to look. An inbox whose last commit failed is listed with why, since
-    when and when it is tried again; after 5 tries it counts as stalled, and a person should look.
-    Nothing in an inbox is ever dropped. `confkeep kick TENANT` tries one now, `confkeep
-    dead-letters` is about what cannot be committed.
+    An inbox holds the backups of a tenant that are accepted and not committed yet; wake-ups are the
+    messages that tell the workers of a shard to look. If the last commit for an inbox failed, it
+    says why, since when, and when the next try is; after 5 failed tries the tenant is stalled, and
+    a person should look. Nothing in an inbox is ever dropped. `confkeep kick TENANT` tries one now;
+    `confkeep dead-letters` shows what cannot be committed.
 
     --watch shows speed, latency, workers, what waits and why, and the last commits, and keeps them
-    up to date; a server that goes away is shown, and asked again. Into a pipe it writes one line
-    for each look, of `name=value` pairs or with --json as an object.
+    up to date, also while a server is away. Into a pipe it writes one line for each look:
+    `name=value` pairs, or with --json an object.
 
     \b
     With --json:
       {"tenants": [id],
        "tenant_names": {tenant_id: name}, of those that have one,
-       "broker_problems": why the server may lose what it acknowledged, empty when nothing is known,
-       "load": {"backups", "bytes": of all inboxes, "max_backups", "max_bytes",
-                "tenant_max_backups", "tenant_max_bytes": the limits at which an enqueue is refused},
+       "broker_problems": [why the server may lose what it acknowledged],
+       "load": {"backups", "bytes": of all inboxes,
+                "max_backups", "max_bytes", "tenant_max_backups",
+                "tenant_max_bytes": limits at which an enqueue is refused},
        "workers": [{"name", "shards", "last_sweep_age_s",
-                    "trouble": what a thread of it met lately that nobody foresaw, or null}],
+                    "trouble": a recent unforeseen error, or null}],
        "inboxes": [{"tenant_id", "tenant_name", "shard", "entries", "bytes",
-                    "oldest_age_s", "stalled", "failed_tries", "reason": why the last commit failed, or null,
-                    "next_step": what to do about it, or null, "failing_since", "next_try": dates, or null}],
-       "wakeups": {shard: waiting, ...}, the empty ones left out,
+                    "oldest_age_s",
+                    "stalled", "failed_tries",
+                    "reason": why the last commit failed, or null,
+                    "next_step": what to do about it, or null,
+                    "failing_since", "next_try": dates, or null}],
+       "wakeups": {shard: how many wait}, without the empty shards,
        "dead_letters": [{"backup_id", "tenant_id", "tenant_name", "device_id",
                          "device_name", "reason", "died_at"}],
-       "odd": [{"key", "problem", "step": what to do}]: what others wrote under confkeep's keys,
+       "odd": [{"key", "problem", "step": what to do}]: what others wrote
+              under confkeep's keys,
        "refused_messages": how many messages no worker acts on,
-       "astray": [id of a task `backups.receive` in the queue `celery`, where no worker reads],
-       "open_to_others": repositories that all users of the machine may enter,
-       "maintenance": {"git": what is wrong with it, or null,
-                       "skipped": {tenant_id: why its last repack, or the full one, did not run}},
+       "astray": [id of a task `backups.receive` in the queue `celery`,
+                  where no worker reads],
+       "open_to_others": repositories that every user of the machine may enter,
+       "maintenance": {"git": what is wrong with git, or null,
+                       "skipped": {tenant_id: why its last repack, or the
+                                   full one, did not run}},
        "unreadable": {tenant_id, or "store": why it cannot be read}}
+
+    \b
+    Examples:
+      confkeep status
+      confkeep status --watch
+      confkeep status --watch --count 1 --json
     """
     running.adopt(terminal)
     settings = get_settings()

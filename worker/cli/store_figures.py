@@ -1,4 +1,4 @@
-"""What the exporter knows of the store: sizes and stale devices, looked up in the background."""
+"""Looks up in the background what the exporter says of the store: sizes and stale devices."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class _Devices:
     """When a tenant's devices were last backed up, as of one commit."""
 
     tip: str | None
-    #: Seconds since 1970, ascending: 8 bytes for each device. Those that git tells nothing of come
-    #: first, as 0.
+    #: Seconds since 1970, ascending, 8 bytes for each device. A device of unknown date is a 0, so it
+    #: comes first.
     seen_s: array[float]
 
 
@@ -48,8 +48,8 @@ class _Repository:
 class StoreFigures:
     """Looks through the store and remembers what it found. `look` in one thread at a time.
 
-    A tenant whose branch has not moved costs a look at its ref and its packs; the others' devices
-    are read anew from their history index.
+    For a tenant whose branch has not moved, a look reads only its ref, and its packs' names and sizes. Of
+    the others it reads the devices again from the history index.
     """
 
     def __init__(self, store: Path, *, stale_after_s: float, worst: int) -> None:
@@ -59,7 +59,7 @@ class StoreFigures:
         self._devices: dict[str, _Devices] = {}
         #: Of the tenants that have one.
         self._names: dict[str, str] = {}
-        #: None if there is no store, or it was not looked through yet.
+        #: None if there is no store, or before the first look.
         self._found: list[Sample] | None = None
         self._looked_s = 0.0
 
@@ -79,7 +79,7 @@ class StoreFigures:
         try:
             self._found = list(self._look()) if self._store.is_dir() else None
         except OSError:
-            # The store itself went away meanwhile: its figures are absent until it is back.
+            # The store itself is gone by now: there are no figures until it is back.
             self._found = None
         self._looked_s = time.monotonic()
 
@@ -139,7 +139,7 @@ class StoreFigures:
         tip = refs.read_main(path)
         known = self._devices.get(tenant_id)
         if known is None or tip is None or known.tip != tip:
-            # The tip was read first: the next look reads what is committed meanwhile.
+            # The tip is read first, so that the next look sees what is committed meanwhile.
             found = last_backups(path).values()
             seen_s = sorted(0.0 if last is None else last.timestamp() for last in found)
             known = self._devices[tenant_id] = _Devices(tip, array("d", seen_s))

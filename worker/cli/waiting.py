@@ -1,4 +1,4 @@
-"""Waits for many receipts at once, with a bound on silence."""
+"""Waits for many receipts at once, and gives up when none comes for too long."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _POLL_S: Final = 0.05
 
 
 class Receipts:
-    """The backups whose receipts have not come yet.
+    """The backups whose receipts are still to come.
 
     Args:
         silence_s: seconds without any answer after which waiting ends.
-        check: called at each look; raises when nobody can answer any more, or to end the waiting.
+        check: called at each look; raises to end the waiting, as when nobody can answer any more.
         tenant_id: the tenant of all the backups; None if they are of several.
     """
 
@@ -52,9 +52,9 @@ class Receipts:
         self._open.update(dict.fromkeys(backup_ids))
 
     def poll(self) -> list[Answer]:
-        """The answers that arrived since the last call; does not wait.
+        """The answers since the last call; does not wait.
 
-        Raises, besides what the check raises:
+        Raises, besides what `check` raises:
             NoReceipt: none came for `silence_s`.
             BrokerUnavailable: Redis did not answer.
         """

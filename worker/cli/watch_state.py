@@ -1,4 +1,4 @@
-"""What `confkeep status --watch` reads at each look, and the speed and latency between looks.
+"""Reads what `confkeep status --watch` shows, and works out speed and latency between looks.
 
 A look costs a dozen commands, and a small file for each tenant that is shown, however many wait.
 """
@@ -34,13 +34,13 @@ from worker.queue.totals import RecentCommit, Totals
 
 #: Most rows of each list that are shown.
 MOST_ROWS: Final = 12
-#: Inboxes that are looked at, those with the oldest entries.
+#: How many inboxes to read: those with the oldest entries.
 _INBOXES: Final = 100
-#: Most dead letters that are read; of more only the number is shown.
+#: With more dead letters than this, show only how many there are.
 _DEAD: Final = 500
 #: Seconds over which speed and latency are measured; at least two looks.
 _WINDOW_S: Final = 10.0
-#: How many looks' speed is drawn.
+#: How many speeds to draw, one for each look.
 _SPEEDS: Final = 24
 
 
@@ -74,7 +74,7 @@ class Rates:
     enqueued_per_s: float
     #: From enqueue to receipt; None if nothing was committed.
     latency_mean_s: float | None
-    #: At most this long for half, and for 95 of 100, of them: the bounds of a histogram.
+    #: Half, and 95 of 100, took at most this long. These are bounds of a histogram.
     latency_half_s: float | None
     latency_95_s: float | None
 
@@ -134,7 +134,7 @@ class Pace:
         if self._looks:
             before_ms, before = self._looks[-1]
             if snapshot.totals.committed < before.committed or snapshot.server_ms < before_ms:
-                # The server was emptied: the counters began anew.
+                # The server was emptied, and the counters started from 0 again.
                 self._looks.clear()
             elif snapshot.server_ms > before_ms:
                 seconds = (snapshot.server_ms - before_ms) / 1000
@@ -144,7 +144,7 @@ class Pace:
             self._looks.popleft()
 
     def rates(self) -> Rates | None:
-        """Those of the window; None if there was only one look."""
+        """The rates within the window; None after only one look."""
         if len(self._looks) < 2:
             return None
         (first_ms, first), (last_ms, last) = self._looks[0], self._looks[-1]
@@ -161,7 +161,7 @@ class Pace:
 
 
 def _within(first: Totals, last: Totals, part: float) -> float | None:
-    """The bound that `part` of what was committed between the two kept."""
+    """The lowest bound within which `part` of the commits between the two were done."""
     count = last.latency.count - first.latency.count
     if not count:
         return None

@@ -1,6 +1,6 @@
-"""How `confkeep status --watch` looks: tables that fit the terminal, in 80 columns and more.
+"""Draws `confkeep status --watch`: tables that fit a terminal of 80 columns or more.
 
-What asks for a person stands out by words, and by colour where there is one.
+What needs a person stands out by its words, and by colour where there is colour.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from worker.queue import backoff
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _ASCII_BARS: Final = "_.-=+*#@"
-#: With less room than for so many rows of each list, the blank lines between lists go.
+#: Without room for this many rows of each list, there are no blank lines between lists.
 _ROOMY: Final = 4
 #: Columns of the last commits less the tenant and the device, with room for a few digits of lines.
 _OF_COMMIT: Final = 40
@@ -47,7 +47,7 @@ _Words = str | tuple[str, str] | Text
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the terminal shows at one time. Rich asks it for as many lines as the terminal has."""
+    """All that the terminal shows at one time. Rich asks for as many lines as the terminal has."""
 
     snapshot: Snapshot | None
     pace: Pace
@@ -87,7 +87,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class _List:
-    """A list with a heading; not all of its rows need be shown."""
+    """A list with a heading. It may be shown without its last rows."""
 
     heading: _Words
     rows: Sequence[Sequence[_Words]]
@@ -139,7 +139,7 @@ def _fit(lists: Sequence[_List], height: int) -> tuple[list[int], bool]:
     gap = height >= roomy
     counts = [min(1, len(each.rows)) for each in lists]
     left = height - sum(each.lines(n) + gap for each, n in zip(lists, counts, strict=True))
-    # A row for each in turn, so that a long list leaves space for the others.
+    # Give each list a row in turn, so that a long list leaves room for the others.
     for _ in range(1, MOST_ROWS):
         for i, each in enumerate(lists):
             if counts[i] < len(each.rows) and left >= each.row_lines:
@@ -168,7 +168,7 @@ def _summary(snapshot: Snapshot, pace: Pace, settings: Settings, bars: str) -> I
     full = f"{load.full(settings):.0%} of the limit, " if load.nearly_full(settings) else ""
     yield Text.assemble(
         ("Waiting    ", "bold"),
-        # First: a narrow terminal cuts the end.
+        # At the front, since a narrow terminal cuts the end.
         (full, "red"),
         f"{count_text(load.entries, 'backup')} of {count_text(snapshot.inbox_count, 'tenant')}, "
         f"{size_text(load.bytes)}, {count_text(snapshot.wakeups, 'wake-up')} queued",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from docs.cli_reference import commands
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker.cli import COMMANDS, GROUPS, cli, module_of
 
@@ -71,11 +75,44 @@ def test_a_wrong_command_gets_the_nearest(confkeep: Confkeep, typed: str, meant:
     assert "Did you mean" not in confkeep("xyzzy").stderr
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_fits_80_columns(name: str) -> None:
-    done = CliRunner().invoke(cli, [name, "--help"], terminal_width=80)
+#: How each command and subcommand is called -> its context.
+HELPS = {
+    context.command_path.removeprefix("confkeep "): context
+    for context in commands(click.Context(cli, info_name="confkeep"))
+}
+
+
+@pytest.mark.parametrize("called", ["", *HELPS])
+def test_help_fits_80_columns_and_cuts_no_text(called: str) -> None:
+    done = CliRunner().invoke(cli, [*called.split(), "--help"], terminal_width=80)
     assert done.exit_code == 0
-    assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
+    lines = done.stdout.splitlines()
+    assert [
+        line for line in lines if len(line) > 80 or re.search(r"(\w-|[a-z]\.\.\.)$", line)
+    ] == []
+
+
+@pytest.mark.parametrize("called", HELPS)
+def test_help_ends_with_examples_that_the_command_takes(
+    called: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("exports", "oxidized.git"):
+        (tmp_path / folder).mkdir()
+    for file in ("core1.rsc", "core2.rsc"):
+        (tmp_path / file).touch()
+    text = inspect.cleandoc(HELPS[called].command.help or "")
+
+    examples = text.partition("\n\n\b\nExamples:\n")[2].splitlines()
+
+    assert 2 <= len(examples) <= 3
+    for example in examples:
+        assert example.startswith(f"  confkeep {called}")
+        words = shlex.split(example.partition(" > ")[0])[1:]
+        depth = max(n for n in range(1, len(words) + 1) if " ".join(words[:n]) in HELPS)
+        command = HELPS[" ".join(words[:depth])].command
+        assert not isinstance(command, click.Group)
+        command.make_context(None, words[depth:]).close()
 
 
 def test_reading_commands_do_not_import_celery(filled: Store) -> None:

@@ -1,4 +1,4 @@
-"""Where an import may come from, and how a folder is recognised."""
+"""The sources that an import can read, and how to recognise each."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ SOURCES: Final = (STORE, RANCID, OXIDIZED, EXPORTS)
 
 
 def detect(folder: Path) -> str:
-    """What a folder looks like; `exports` when it is nothing else, or has some, git or not.
+    """The source that a folder looks like.
 
-    A store holds bare repositories named by UUIDs; RANCID's folder, or each group's below it, holds
-    `configs` and `router.db`, and so do its bare repositories; any other git repository, or a folder
-    of such, is Oxidized's.
+    A store holds bare repositories named by UUIDs. A RANCID folder, or each group's folder in it, holds
+    `configs` and `router.db`, and so do RANCID's bare repositories. A folder with exports is `exports`,
+    with or without git. Any other git repository, or folder of repositories, is Oxidized's. Everything
+    else is `exports`.
     """
     if tenants_of(folder):
         return STORE
