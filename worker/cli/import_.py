@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,7 +19,8 @@ from confkeep.settings import get_settings
 from worker.cli import capture_order, exports_folder, import_kept, running, sources
 from worker.cli.import_kept import Kept, Older
 from worker.cli.sending import Capture, Sender, Sent
-from worker.cli.sources import adopt, layouts, oxidized, rancid
+from worker.cli.sources import adopt, git_exports, layouts, oxidized, rancid
+from worker.cli.sources.asking import Asker, Nobody, Person
 from worker.cli.sources.found import Found
 from worker.cli.sources.layouts import Layout
 from worker.cli.sources.names import NAMESPACE, Names
@@ -148,8 +150,9 @@ def command(
       "indexed", "outcome"}}, "failed": {id: reason}, "left_out": [names]}
     """
     running.adopt(terminal)
-    if source == "auto":
-        source = sources.detect(folder)
+    asker: Asker = Person() if sys.stdin.isatty() and not as_json else Nobody()
+    given = None if layout is None else layouts.parse(layout)
+    source = _source(folder, source, given)
     if pack and source != sources.STORE:
         raise click.UsageError("--pack is for a store: what is imported is packed anyway.")
     if source == sources.STORE:
@@ -165,7 +168,8 @@ def command(
         order=None if order == "auto" else order,
         tenant=tenant,
         names=names,
-        layout=None if layout is None else layouts.parse(layout),
+        layout=given,
+        asker=asker,
     )
     if mapping is not None and names.write():
         terminal.note(f"wrote {mapping}")
@@ -180,6 +184,8 @@ def command(
         ctx.exit(1 if strict and found.left_out else 0)
     if kept.older and not allow_older:
         raise _on_top(kept.older)
+    if not as_json:
+        _print_notes(terminal, found)
     with terminal.progress("importing", len(found.captures)) as advance:
         sender = Sender(kept.ids, advance, silence_s=timeout)
         sent = sender.send(found.captures)
@@ -192,6 +198,27 @@ def command(
         ctx.exit(PoisonedBackup.exit_code)
     if strict and (sent.refused or found.left_out):
         ctx.exit(1)
+
+
+def _source(folder: Path, source: str, layout: Layout | None) -> str:
+    """What DIR is taken for.
+
+    Raises:
+        InvalidInput: it cannot be what --from says.
+        click.UsageError: a layout for what has none.
+    """
+    if source != "auto":
+        sources.check(folder, source)
+    else:
+        source = sources.detect(folder)
+        if source == sources.OXIDIZED and layout is not None:
+            return sources.GIT
+    if layout is not None and source not in (sources.EXPORTS, sources.GIT):
+        raise click.UsageError(
+            f"--layout is for exports, and DIR is taken as {source}: --from exports, or --from git, says "
+            "that it is not."
+        )
+    return source
 
 
 def _name_tenants(names: Names, sent: Sent, timeout: float) -> None:
@@ -215,13 +242,18 @@ def _read(
     tenant: str | None,
     names: Names,
     layout: Layout | None,
+    asker: Asker,
 ) -> Found:
     """What a source that is not a store holds."""
+    if source == sources.GIT:
+        return git_exports.read(folder, tenant=tenant, names=names, layout=layout, asker=asker)
     if source == sources.OXIDIZED:
         return oxidized.read(folder, tenant=tenant, names=names)
     if source == sources.RANCID:
         return rancid.read(folder, tenant=tenant, names=names)
-    exports = exports_folder.scan(folder, order=order, tenant=tenant, names=names, layout=layout)
+    exports = exports_folder.scan(
+        folder, order=order, tenant=tenant, names=names, layout=layout, asker=asker
+    )
     return Found(exports.captures, exports.named_ids, exports.left_out, exports.notes)
 
 
@@ -273,7 +305,6 @@ def _print_plan(terminal: Terminal, source: str, found: Found, kept: Kept, as_js
 
 def _print_summary(terminal: Terminal, found: Found, sent: Sent) -> None:
     _print_ids(terminal, found)
-    _print_notes(terminal, found)
     terminal.line(
         f"{count_text(sent.imported, 'backup')} imported, {sent.already_there} already there, "
         f"{len(sent.refused)} refused"
@@ -289,7 +320,7 @@ def _print_summary(terminal: Terminal, found: Found, sent: Sent) -> None:
 
 
 def _print_notes(terminal: Terminal, found: Found) -> None:
-    for lines in (found.left_out, found.notes):
+    for lines in (found.notes, found.left_out):
         for line in lines[:_LISTED]:
             terminal.line(f"  {printable(line)}", style="yellow")
         if len(lines) > _LISTED:
