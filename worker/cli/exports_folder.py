@@ -193,11 +193,12 @@ def decide(
                 "--layout", f"{layout.text} fits none of the paths, such as {paths[0]}{without}"
             )
     elif not found:
-        folders = "/".join(["{any}"] * (len(paths[0].parts) - 2))
+        between = "/".join(["{any}"] * (len(paths[0].parts) - 2))
+        such_as = "{group}/{device}" if with_tenant else f"{{tenant}}/{between}/{{device}}"
         raise InvalidInput(
             "DIR",
             f"{paths[0]} is in too many folders to tell what each means: say it, as in "
-            f"--layout '{{tenant}}/{folders}/{{device}}'",
+            f"--layout '{such_as}'",
         )
     else:
         one = len(found) == 1

@@ -7,6 +7,7 @@ import sys
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -34,9 +35,7 @@ _IDS_LISTED: Final = 50
 
 
 @click.command("import")
-@click.argument(
-    "folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--from",
     "source",
@@ -204,9 +203,11 @@ def _source(folder: Path, source: str, layout: Layout | None) -> str:
     """What DIR is taken for.
 
     Raises:
-        InvalidInput: it cannot be what --from says.
+        InvalidInput: it is no folder, or not what --from says.
         click.UsageError: a layout for what has none.
     """
+    if not folder.is_dir():
+        raise InvalidInput("DIR", _no_folder(folder))
     if source != "auto":
         sources.check(folder, source)
     else:
@@ -219,6 +220,25 @@ def _source(folder: Path, source: str, layout: Layout | None) -> str:
             "that it is not."
         )
     return source
+
+
+def _no_folder(path: Path) -> str:
+    """What stands where DIR should, and what comes nearest."""
+    if path.exists():
+        return (
+            f"{path} is a file; name its folder, {path.parent}, or hand over this one with "
+            f"`confkeep enqueue TENANT DEVICE --export {path}`"
+        )
+    above = path.parent
+    while not above.is_dir():
+        above = above.parent
+    try:
+        folders = sorted(found.name for found in above.iterdir() if found.is_dir())
+    except OSError:
+        folders = []
+    near = get_close_matches(path.relative_to(above).parts[0], folders, 1)
+    held = f"{near[0]}: did you mean that?" if near else ", ".join(folders[:5]) or "no folder"
+    return f"{path} is not there; {above.resolve()} holds {held}"
 
 
 def _name_tenants(names: Names, sent: Sent, timeout: float) -> None:

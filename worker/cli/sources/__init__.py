@@ -53,13 +53,17 @@ def detect(folder: Path) -> str:
     A store holds bare repositories named by UUIDs; RANCID's folder, or each group's below it, holds
     `configs` and `router.db`, and so do its bare repositories. A git repository whose files are called as
     exports are, `.rsc` or `.cfg`, is one of exports; any other, or a folder of such, is Oxidized's.
+
+    Raises:
+        InvalidInput: git cannot read a repository that the folder is or holds.
     """
     if tenants_of(folder):
         return STORE
     if rancid_groups(folder):
         return RANCID
-    if _keeps_versions(folder):
-        return GIT
+    tracked = _exports_in_git(folder)
+    if tracked is not None:
+        return tracked
     if any(any(folder.glob(layout)) for layout in ("*/*.rsc", "*/*/*.rsc")):
         return EXPORTS
     if any(is_bare(path) or _newest_paths(path) for path in oxidized_repositories(folder)):
@@ -100,31 +104,45 @@ def git_trees(folder: Path) -> list[Tree]:
     return []
 
 
-def _keeps_versions(folder: Path) -> bool:
-    """Whether git keeps the versions of a folder's exports.
+def _exports_in_git(folder: Path) -> str | None:
+    """What a folder is whose exports git has; None if git has none.
 
     Where a working copy has a file for each capture, with dates or numbers for names, the files are the
-    versions.
+    versions, and else git's.
+
+    Raises:
+        InvalidInput: git cannot read a repository that the folder is or holds.
     """
     for tree in git_trees(folder):
-        shown = (tree.shown(file) for file in _newest_paths(tree.repository))
+        try:
+            shown = [tree.shown(file) for file in _newest_paths(tree.repository)]
+        except InvalidInput:
+            if tree.within:  # A folder is what it is, whatever it lies in.
+                return None
+            raise
         exports = exports_among([path for path in shown if path is not None])
-        if exports:
-            # Oxidized's files have no endings.
-            return 2 * sum(bool(path.suffix) for path in exports) > len(exports) and (
-                is_bare(tree.repository) or not are_dated(exports)
-            )
-    return False
+        # Oxidized's files have no endings.
+        if 2 * sum(bool(path.suffix) for path in exports) > len(exports):
+            return EXPORTS if are_dated(exports) and not is_bare(tree.repository) else GIT
+    return None
 
 
 def _newest_paths(repository: Path) -> list[str]:
-    """The paths of a repository's newest commit; none if git cannot read it."""
+    """The paths of a repository's newest commit; none if it has no commit.
+
+    Raises:
+        InvalidInput: git cannot read it, or HEAD names no branch and there are several.
+    """
     try:
         git = pygit2.Repository(str(repository), pygit2.enums.RepositoryOpenFlag.NO_SEARCH)
         tip = tip_of(git)
         return [] if tip is None else paths_in(git, tip)
-    except (pygit2.GitError, KeyError, InvalidInput):
-        return []
+    except (pygit2.GitError, KeyError) as error:
+        raise InvalidInput(
+            "DIR",
+            f"git cannot read {repository}: {error}. --from exports takes its files as they are, without "
+            "git's history",
+        ) from error
 
 
 def rancid_groups(folder: Path) -> list[Path]:

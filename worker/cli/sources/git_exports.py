@@ -46,7 +46,7 @@ def read(
 
     Args:
         tenant: all devices are this tenant's, and no part of a path names one.
-        layout: how the newest files' paths are to be read; None: as they look.
+        layout: how the paths are to be read; None: as they look.
 
     Raises:
         InvalidInput: there are no exports, git cannot read a repository, or the paths leave open what they
@@ -60,24 +60,24 @@ def read(
         for file, versions in history.versions.items()
         if (path := tree.shown(file)) is not None and history.is_file(versions)
     ]
-    exports = layouts.exports_among([file.path for file in files if file.is_there])
-    if not exports:
+    newest = layouts.exports_among([file.path for file in files if file.is_there])
+    if not newest:
         held = count_text(len(files), "file")
         raise InvalidInput(
             "DIR",
             f"the newest commit of {folder} has no export: they are looked for as .rsc, or else as .cfg, "
-            f".conf, .txt and files without an ending; its history has {held}. Check out the commit that "
-            "has them on a branch of its own, or name the folder that holds them",
+            f".conf, .txt and files without an ending; its history has {held}. Name the folder, or set "
+            "HEAD to the branch, that has the exports",
         )
+    is_rsc = newest[0].suffix.lower() == ".rsc"
+    exports = layouts.exports_among(
+        file.path for file in files if (file.path.suffix.lower() == ".rsc") == is_rsc
+    )
     chosen, tenant = decide(
         layouts.guess_in_git, exports, tenant=tenant, layout=layout, asker=asker
     )
     told.notes.append(f"the paths are read as {chosen.text}, and their versions are git's")
-    is_rsc = exports[0].suffix.lower() == ".rsc"
-    alike = layouts.exports_among(
-        file.path for file in files if (file.path.suffix.lower() == ".rsc") == is_rsc
-    )
-    rows = _rows(folder, set(alike), files, chosen, tenant, names, told)
+    rows = _rows(folder, set(exports), files, chosen, tenant, names, told)
     devices: list[list[GitCapture]] = []
     for tree, history in histories:
         its = {file.file: rows[file] for file in rows if file.tree == tree}
@@ -90,7 +90,7 @@ def read(
 
 def _rows(
     folder: Path,
-    alike: set[PurePath],
+    exports: set[PurePath],
     files: list[_File],
     chosen: Layout,
     tenant: str | None,
@@ -99,12 +99,12 @@ def _rows(
 ) -> dict[_File, Row]:
     """The device of each export; what is none is told."""
     rows: dict[_File, Row] = {}
-    beside = {_binary_of(str(path)) for path in alike}
+    beside = {_binary_of(str(path)) for path in exports}
     for file in files:
-        place = chosen.read(file.path) if file.path in alike else None
+        place = chosen.read(file.path) if file.path in exports else None
         if place is not None:
             rows[file] = names.find(tenant or place.tenant or "", place.name(name_of(folder)))
-        elif file.path in alike:
+        elif file.path in exports:
             told.left_out.append(f"{file.path} was left out: the paths are read as {chosen.text}")
         elif str(file.path) not in beside:
             told.left_out.append(f"{file.path} was left out: it is no export")

@@ -174,7 +174,7 @@ def guess(paths: Sequence[PurePath], *, with_tenant: bool) -> list[Layout]:
 
 
 def guess_in_git(paths: Sequence[PurePath], *, with_tenant: bool) -> list[Layout]:
-    """As `guess`, for the newest files of a git history, whose versions are kept under one name.
+    """As `guess`, for the files of a git history, which keeps the versions of each.
 
     A file is a device, and the folders above it, of any depth, are tenant and group.
     """
