@@ -86,7 +86,8 @@ class Person:
             for path in islice(read, _EXAMPLES):
                 said = f"       {path}  is  {_said(layout, path)}"
                 click.echo(printable(said), err=True)
-        number = click.prompt("Which one?", type=click.IntRange(1, len(found)), err=True)
+        choice = click.IntRange(1, len(found))
+        number = click.prompt("Which one?", type=choice, prompt_suffix=" ", err=True)
         click.echo(f"--layout '{found[number - 1].text}' says so without a question.", err=True)
         return found[number - 1]
 
