@@ -63,7 +63,7 @@ _IDS_LISTED: Final = 50
 @click.option(
     "--layout",
     metavar="PATH",
-    help="Of exports: how paths are read, such as '{device}_{date}.rsc' or '{date}/{device}'.",
+    help="Of exports, also in git: how paths are read, such as '{device}_{date}.rsc' or '{date}/{device}'.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be imported.")
 @click.option(
@@ -105,8 +105,16 @@ def command(
 
     \b
     What DIR may be, as --from says or as it looks:
-      exports   DIR/TENANT/DEVICE/*.rsc; a file of the same name with .backup is
-                its binary. With --tenant: DIR/DEVICE/*.rsc
+      exports   files such as HOST.rsc, HOST_DATE.rsc, DATE/HOST.rsc,
+                HOST/DATE.rsc, TENANT/HOST/DATE.rsc; or .cfg, .conf, .txt or no
+                ending. A file of the same name with .backup is its binary.
+                With --tenant: HOST/*.rsc
+      git       a git repository of exports, bare or not, a folder of one, or a
+                folder of several: HOST.rsc, TENANT/HOST.rsc,
+                TENANT/GROUP/HOST.rsc or, with --tenant, GROUP/HOST.rsc; a group
+                may be several folders. Each commit that changed a file is a
+                version. A working copy with dates or numbers for names is taken
+                as exports
       oxidized  Oxidized's git repository, or a folder of them, one for each
                 group. A group, or else the repository's name, is the tenant
       rancid    RANCID's folder, or one group's, with configs/ and router.db, or
@@ -117,6 +125,12 @@ def command(
                 they are: HEAD is made to name main, the history index is built,
                 all is verified, and no commit is rewritten. Nothing is sent, and
                 no worker is needed
+
+    How the paths of exports are read is said before anything is sent. Where two readings remain, or
+    names that look like dates, a terminal is asked; elsewhere the import stops and says which
+    --layout chooses each. A layout is a path with {tenant}, {group}, {device}, {date} and, for what
+    says nothing, {any}; a _ beside {date} stands for any sign. Without {device} all files are one
+    device's, called as DIR.
 
     Names that are UUIDs stand for themselves; of any others ids are made, the same ones each time,
     and printed. --mapping FILE lets you change them: with --dry-run it is written, with a row for
@@ -149,6 +163,8 @@ def command(
       "indexed", "outcome"}}, "failed": {id: reason}, "left_out": [names]}
     """
     running.adopt(terminal)
+    if tenant is not None and not tenant.strip():
+        raise InvalidInput("--tenant", "must not be blank; any name will do")
     asker: Asker = Person() if sys.stdin.isatty() and not as_json else Nobody()
     given = None if layout is None else layouts.parse(layout)
     source = _source(folder, source, given)

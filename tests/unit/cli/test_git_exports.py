@@ -254,6 +254,7 @@ def test_the_errors_name_what_was_found(tmp_path: Path, confkeep: Confkeep) -> N
     said = refused(confkeep, folder, "--layout", "{tenant}/{device}")
     assert "fits none of the paths, such as core1.rsc; without --layout they are read as" in said
     assert "--tenant: NAME is needed" in refused(confkeep, folder)
+    assert "--tenant: must not be blank" in refused(confkeep, folder, "--tenant", " ")
     assert "is a file; name its folder" in refused(confkeep, folder / "core1.rsc")
     assert "holds exports: did you mean that?" in refused(confkeep, tmp_path / "export")
     assert "is not there" in refused(confkeep, tmp_path / "x" / "y")

@@ -94,8 +94,10 @@ class Person:
     def tenant(self, layout: Layout) -> str:
         """Ask for a name."""
         click.echo(f"The paths ({layout.text}) do not say whose the devices are.", err=True)
-        name: str = click.prompt("The tenant's name", err=True)
-        return name.strip()
+        name = ""
+        while not name:
+            name = click.prompt("The tenant's name", err=True).strip()
+        return name
 
 
 def _said(layout: Layout, path: PurePath) -> str:
