@@ -103,6 +103,14 @@ def test_a_known_tenant_leaves_one_reading() -> None:
     assert layout.text == "{device}/{any}"
 
 
+def test_hosts_of_groups_are_not_taken_for_captures_of_one_device() -> None:
+    paths = [PurePath(name) for name in ("north/core1.cfg", "north/core2.cfg", "south/edge1.cfg")]
+    found = guess(paths, with_tenant=True)
+    assert [layout.text for layout in found] == ["{group}/{device}", "{device}/{any}"]
+    same = [PurePath(name) for name in ("core1/a.cfg", "core1/b.cfg", "edge1/a.cfg")]
+    assert [layout.text for layout in guess(same, with_tenant=True)] == ["{device}/{any}"]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [

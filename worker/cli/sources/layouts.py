@@ -236,6 +236,9 @@ def _one_folder(paths: Sequence[PurePath], above: str) -> list[Layout]:
         return [*dated, _device_and_date(f"{above}/")]
     if above == "{tenant}":
         return [*dated, parse("{tenant}/{device}"), parse("{device}/{any}")]
+    if len(paths) > len(folders) > 1 and len(set(stems)) == len(stems):
+        # No two folders have a name in common: as one device, hosts of a group would be mixed.
+        return [*dated, parse("{group}/{device}"), parse("{device}/{any}")]
     return [*dated, parse("{device}/{any}")]
 
 
