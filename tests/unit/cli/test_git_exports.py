@@ -122,6 +122,9 @@ def test_what_is_not_committed_is_told(source: Source) -> None:
     (source.path / "notes.md").write_bytes(b"x\n")
     [_readme, line] = read(source.path, "acme").left_out
     assert "2 exports that git has not committed as now, such as core1.rsc" in line
+    (source.path / ".git" / "index").write_bytes(b"damaged")
+    [_readme, line] = read(source.path, "acme").left_out
+    assert "git cannot compare the working copy" in line
 
 
 @pytest.mark.parametrize(
@@ -238,6 +241,13 @@ def test_a_device_that_looks_like_a_date_is_asked_about(tmp_path: Path, confkeep
     )
     assert "Would import from exports 1 backup of 1 device of 1 tenant" in done.stdout
     assert "latest/core1.rsc was left out: the paths are read as {date}/{device}" in done.stdout
+
+
+def test_a_reading_that_leaves_a_file_out_says_so(tmp_path: Path, confkeep: Confkeep) -> None:
+    for name in ("2026-10-01.rsc", "core1.rsc"):
+        (tmp_path / name).write_bytes(b"/ip\n")
+    said = refused(confkeep, tmp_path, "--tenant", "acme")
+    assert "2026-10-01.rsc may be read as {device} (device 2026-10-01) or {date} (the only" in said
 
 
 def test_the_errors_name_what_was_found(tmp_path: Path, confkeep: Confkeep) -> None:

@@ -105,7 +105,7 @@ def _said(layout: Layout, path: PurePath) -> str:
     place = layout.read(path)
     if place is None:
         return "left out"
-    device = "of one device" if place.device is None else f"device {place.device}"
+    device = "the only device" if place.device is None else f"device {place.device}"
     group = "" if place.group is None else f" in group {place.group}"
     date = f" of {place.date}" if place.date and dates_in_name(place.date) else ""
     whose = "" if place.tenant is None else f" of tenant {place.tenant}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+import pygit2
 from pygit2.enums import FileStatus
 
 from confkeep.errors import InvalidInput
@@ -120,9 +121,15 @@ def _uncommitted(tree: Tree, history: GitHistory) -> list[str]:
     if is_bare(tree.repository):
         return []
     same = (FileStatus.CURRENT, FileStatus.IGNORED, FileStatus.WT_DELETED, FileStatus.INDEX_DELETED)
+    try:
+        states = history.git.status()
+    except pygit2.GitError as error:
+        return [
+            f"git cannot compare the working copy of {tree.repository} with its commits: {error}"
+        ]
     changed = [
         path
-        for file, status in history.git.status().items()
+        for file, status in states.items()
         if status not in same and (path := tree.shown(file)) is not None
     ]
     found = layouts.exports_among(changed)
