@@ -11,12 +11,11 @@ import datetime as dt
 import hashlib
 import heapq
 import os
-import re
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final, Protocol, TypeVar
 
 from confkeep.errors import InvalidBackup, InvalidInput
@@ -24,20 +23,13 @@ from worker.cli import capture_order
 from worker.cli.capture_dates import CERTAIN, DAY_FIRST, MONTH_FIRST
 from worker.cli.capture_order import Export, order_of, read_export, readings_of
 from worker.cli.sources import layouts
+from worker.cli.sources.asking import Asker, Nobody
 from worker.cli.sources.layouts import Layout
 from worker.cli.sources.names import NAMESPACE as NAMESPACE
 from worker.cli.sources.names import Names, Row
 
 #: If one of these orders fits a flat folder, all its files are captures of one device.
 _SERIES: Final = (CERTAIN, DAY_FIRST, MONTH_FIRST, "number")
-
-
-#: Endings that exports have where no file is a .rsc.
-_OTHER_ENDINGS: Final = (".cfg", ".conf", ".txt", "")
-#: Files beside exports that are none, by their names.
-_NO_EXPORT: Final = re.compile(
-    r"readme|license|licence|makefile|changelog|router\.db", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +48,7 @@ class Capture:
     known_id: str | None = None
     #: The folder that says its date; None if its name does. Other files of that name are of other dates.
     dated_folder: str | None = None
+    device_group: str | None = None
 
     @property
     def place(self) -> str:
@@ -129,6 +122,7 @@ def scan(
     tenant: str | None = None,
     names: Names | None = None,
     layout: Layout | None = None,
+    asker: Asker | None = None,
 ) -> ExportsFolder:
     """Look through a folder; reads no more than the start of each export.
 
@@ -137,6 +131,7 @@ def scan(
         tenant: all devices are this tenant's, and no part of a path names one.
         names: whose each device is; None: as its names say.
         layout: how the paths are to be read; None: as they look.
+        asker: who says what the paths leave open; None: nobody.
 
     Raises:
         InvalidInput: no export is where one belongs, the paths can be read in no way or in two, nobody
@@ -145,12 +140,11 @@ def scan(
     names = names or Names()
     files = _candidates(folder)
     paths = [file.relative_to(folder) for file in files]
-    chosen = layout or _the_layout(folder, paths, tenant)
-    if tenant is None and not chosen.has_tenant:
-        raise InvalidInput(
-            "--tenant",
-            f"NAME is needed: the paths ({chosen.text}) do not say whose the devices are",
-        )
+    if not paths:
+        raise InvalidInput("DIR", f"no export in {folder}: {_instead(folder)}")
+    chosen, tenant = decide(
+        layouts.guess, paths, tenant=tenant, layout=layout, asker=asker or Nobody()
+    )
     devices: dict[str, dict[str, _Device]] = {}
     taken: set[Path] = set()
     for file, path in zip(files, paths, strict=True):
@@ -158,13 +152,11 @@ def scan(
         if place is None:
             continue
         whose = tenant or place.tenant or ""
-        row = names.find(whose, place.device or folder.resolve().name)
+        row = names.find(whose, place.name(folder.resolve().name))
         taken.add(file)
         if not row.skip:
             device = devices.setdefault(whose, {}).setdefault(row.source, _Device(row, []))
             device.exports.append(read_export(file, place.date))
-    if not taken:
-        raise InvalidInput("DIR", f"no export in {folder} is as {chosen.text} says")
     every = [device for each in devices.values() for device in each.values()]
     known, notes = _known_readings(every) if order is None else (set(), [])
     captures: list[Capture] = []
@@ -174,57 +166,83 @@ def scan(
     return ExportsFolder(captures, names.made, _left_out(folder, taken, chosen.text), notes)
 
 
-def _the_layout(folder: Path, paths: Sequence[Path], tenant: str | None) -> Layout:
-    """The one way in which the paths can be read.
+def decide(
+    guess: Callable[..., list[Layout]],
+    paths: Sequence[PurePath],
+    *,
+    tenant: str | None,
+    layout: Layout | None,
+    asker: Asker,
+) -> tuple[Layout, str | None]:
+    """How paths are read, and the tenant of all devices; None if the paths name it.
+
+    Args:
+        guess: finds the ways in which the paths can be read.
 
     Raises:
-        InvalidInput: there are no exports, no way or two.
+        InvalidInput: there is no way, the given layout reads none of the paths, or nobody can say which of
+            two ways is right, or whose the devices are.
     """
-    if not paths:
-        raise InvalidInput(
-            "DIR",
-            f"no export in {folder}: they are looked for as .rsc, or else as .cfg, .conf, .txt and "
-            "files without an ending",
-        )
-    found = layouts.guess(paths, with_tenant=tenant is not None)
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    with_tenant = tenant is not None
+    found = guess(paths, with_tenant=with_tenant)
+    if layout is not None:
+        if not any(layout.read(path) for path in paths):
+            nearest = " or ".join(f"'{other.text}'" for other in found)
+            without = f"; without --layout they are read as {nearest}" if nearest else ""
+            raise InvalidInput(
+                "--layout", f"{layout.text} fits none of the paths, such as {paths[0]}{without}"
+            )
+    elif not found:
+        between = "/".join(["{any}"] * (len(paths[0].parts) - 2))
+        such_as = "{group}/{device}" if with_tenant else f"{{tenant}}/{between}/{{device}}"
         raise InvalidInput(
             "DIR",
             f"{paths[0]} is in too many folders to tell what each means: say it, as in "
-            "--layout '{tenant}/{any}/{device}_{date}'",
+            f"--layout '{such_as}'",
         )
-    readings = " or ".join(_reading(layout, paths[0]) for layout in found)
-    raise InvalidInput("DIR", f"{paths[0]} may be read as {readings}: say which with --layout")
-
-
-def _reading(layout: Layout, path: Path) -> str:
-    place = layout.read(path)
-    assert place is not None
-    whose = "" if place.tenant is None else f" of tenant {place.tenant}"
-    return f"{layout.text} (device {place.device}{whose})"
+    else:
+        one = len(found) == 1
+        layout = found[0] if one else asker.layout(found, paths, with_tenant=with_tenant)
+    if tenant is None and not layout.has_tenant:
+        tenant = asker.tenant(layout)
+    return layout, tenant
 
 
 def _candidates(folder: Path) -> list[Path]:
-    """The exports below a folder: the .rsc files, or without any the other texts; those that lie as deep
-    as most of them."""
-    by_ending: dict[bool, list[Path]] = {True: [], False: []}
+    """The exports below a folder; those that lie as deep as most of them."""
+    files = [
+        Path(below, name).relative_to(folder)
+        for below, names in _walk(folder)
+        for name in names
+        if Path(below, name).is_file()
+    ]
+    return [folder / path for path in layouts.of_one_depth(layouts.exports_among(files))]
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each folder below, and the names of its files, in order and without hidden ones."""
     for below, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(below, name)
-            ending = path.suffix.lower()
-            if name.startswith(".") or not path.is_file():
-                continue
-            if ending == ".rsc" or (ending in _OTHER_ENDINGS and not _NO_EXPORT.match(name)):
-                by_ending[ending == ".rsc"].append(path)
-    found = by_ending[True] or by_ending[False]
-    depth_of = {path: len(path.relative_to(folder).parts) for path in found}
-    depths = Counter(depth_of.values())
-    # Of as many in several depths, those that the most is known of.
-    most = max(depths, key=lambda n: (depths[n], n <= layouts.DEEPEST, n), default=0)
-    return [path for path in found if depth_of[path] == most]
+        yield below, sorted(name for name in files if not name.startswith("."))
+
+
+def _instead(folder: Path) -> str:
+    """What is in a folder without exports, and what would work."""
+    names = [name for _below, names in _walk(folder) for name in names]
+    endings = Counter(Path(name).suffix.lower() or "no ending" for name in names)
+    if not endings:
+        return "it holds no file"
+    held = ", ".join(f"{number} with {ending}" for ending, number in endings.most_common(5))
+    if endings.keys() & {".gz", ".zip", ".xz", ".bz2", ".tar", ".tgz", ".7z"}:
+        step = "unpack them first"
+    elif ".backup" in endings:
+        step = "a .backup needs its export beside it, of the same name with .rsc"
+    else:
+        step = "rename them if they are exports"
+    return (
+        f"they are looked for as .rsc, or else as .cfg, .conf, .txt and files without an ending, and it "
+        f"holds {held}: {step}"
+    )
 
 
 def scan_any(folder: Path, *, tenant: str) -> ExportsFolder:
@@ -281,6 +299,7 @@ class _Device:
                     binary if binary.is_file() else None,
                     when,
                     dated_folder=None if export.said in export.path.stem else export.said,
+                    device_group=self.row.group,
                 )
             )
         return captures
@@ -306,11 +325,10 @@ def _left_out(folder: Path, taken: Collection[Path], layout: str) -> list[str]:
     """A line for each file below the folder that is neither a capture nor beside one."""
     beside = {path.with_suffix(".backup") for path in taken}
     found = []
-    for below, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
+    for below, names in _walk(folder):
+        for name in names:
             path = Path(below, name)
-            if name.startswith(".") or path in taken or path in beside:
+            if path in taken or path in beside:
                 continue
             place = path.relative_to(folder)
             if path.suffix.lower() == ".backup":

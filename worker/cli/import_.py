@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -18,7 +20,8 @@ from confkeep.settings import get_settings
 from worker.cli import capture_order, exports_folder, import_kept, running, sources
 from worker.cli.import_kept import Kept, Older
 from worker.cli.sending import Capture, Sender, Sent
-from worker.cli.sources import adopt, layouts, oxidized, rancid
+from worker.cli.sources import adopt, git_exports, layouts, oxidized, rancid
+from worker.cli.sources.asking import Asker, Nobody, Person
 from worker.cli.sources.found import Found
 from worker.cli.sources.layouts import Layout
 from worker.cli.sources.names import NAMESPACE, Names
@@ -32,9 +35,7 @@ _IDS_LISTED: Final = 50
 
 
 @click.command("import")
-@click.argument(
-    "folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--from",
     "source",
@@ -62,7 +63,7 @@ _IDS_LISTED: Final = 50
 @click.option(
     "--layout",
     metavar="PATH",
-    help="Of exports: how paths are read, such as '{device}_{date}.rsc' or '{date}/{device}'.",
+    help="Of exports, also in git: how paths are read, such as '{device}_{date}.rsc' or '{date}/{device}'.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be imported.")
 @click.option(
@@ -104,8 +105,16 @@ def command(
 
     \b
     What DIR may be, as --from says or as it looks:
-      exports   DIR/TENANT/DEVICE/*.rsc; a file of the same name with .backup is
-                its binary. With --tenant: DIR/DEVICE/*.rsc
+      exports   files such as HOST.rsc, HOST_DATE.rsc, DATE/HOST.rsc,
+                HOST/DATE.rsc, TENANT/HOST/DATE.rsc; or .cfg, .conf, .txt or no
+                ending. A file of the same name with .backup is its binary.
+                With --tenant: HOST/*.rsc
+      git       a git repository of exports, bare or not, a folder of one, or a
+                folder of several: HOST.rsc, TENANT/HOST.rsc,
+                TENANT/GROUP/HOST.rsc or, with --tenant, GROUP/HOST.rsc; a group
+                may be several folders. Each commit that changed a file is a
+                version. A working copy with dates or numbers for names is taken
+                as exports
       oxidized  Oxidized's git repository, or a folder of them, one for each
                 group. A group, or else the repository's name, is the tenant
       rancid    RANCID's folder, or one group's, with configs/ and router.db, or
@@ -116,6 +125,12 @@ def command(
                 they are: HEAD is made to name main, the history index is built,
                 all is verified, and no commit is rewritten. Nothing is sent, and
                 no worker is needed
+
+    How the paths of exports are read is said before anything is sent. Where two readings remain, or
+    names that look like dates, a terminal is asked; elsewhere the import stops and says which
+    --layout chooses each. A layout is a path with {tenant}, {group}, {device}, {date} and, for what
+    says nothing, {any}; a _ beside {date} stands for any sign. Without {device} all files are one
+    device's, called as DIR.
 
     Names that are UUIDs stand for themselves; of any others ids are made, the same ones each time,
     and printed. --mapping FILE lets you change them: with --dry-run it is written, with a row for
@@ -154,8 +169,11 @@ def command(
       confkeep import oxidized.git --mapping devices.csv
     """
     running.adopt(terminal)
-    if source == "auto":
-        source = sources.detect(folder)
+    if tenant is not None and not tenant.strip():
+        raise InvalidInput("--tenant", "must not be blank; any name will do")
+    asker: Asker = Person() if sys.stdin.isatty() and not as_json else Nobody()
+    given = None if layout is None else layouts.parse(layout)
+    source = _source(folder, source, given)
     if pack and source != sources.STORE:
         raise click.UsageError("--pack is for a store: what is imported is packed anyway.")
     if source == sources.STORE:
@@ -171,7 +189,8 @@ def command(
         order=None if order == "auto" else order,
         tenant=tenant,
         names=names,
-        layout=None if layout is None else layouts.parse(layout),
+        layout=given,
+        asker=asker,
     )
     if mapping is not None and names.write():
         terminal.note(f"wrote {mapping}")
@@ -186,6 +205,8 @@ def command(
         ctx.exit(1 if strict and found.left_out else 0)
     if kept.older and not allow_older:
         raise _on_top(kept.older)
+    if not as_json:
+        _print_notes(terminal, found)
     with terminal.progress("importing", len(found.captures)) as advance:
         sender = Sender(kept.ids, advance, silence_s=timeout)
         sent = sender.send(found.captures)
@@ -198,6 +219,48 @@ def command(
         ctx.exit(PoisonedBackup.exit_code)
     if strict and (sent.refused or found.left_out):
         ctx.exit(1)
+
+
+def _source(folder: Path, source: str, layout: Layout | None) -> str:
+    """What DIR is taken for.
+
+    Raises:
+        InvalidInput: it is no folder, or not what --from says.
+        click.UsageError: a layout for what has none.
+    """
+    if not folder.is_dir():
+        raise InvalidInput("DIR", _no_folder(folder))
+    if source != "auto":
+        sources.check(folder, source)
+    else:
+        source = sources.detect(folder)
+        if source == sources.OXIDIZED and layout is not None:
+            return sources.GIT
+    if layout is not None and source not in (sources.EXPORTS, sources.GIT):
+        raise click.UsageError(
+            f"--layout is for exports, and DIR is taken as {source}: --from exports, or --from git, says "
+            "that it is not."
+        )
+    return source
+
+
+def _no_folder(path: Path) -> str:
+    """What stands where DIR should, and what comes nearest."""
+    if path.exists():
+        return (
+            f"{path} is a file; name its folder, {path.parent}, or hand over this one with "
+            f"`confkeep enqueue TENANT DEVICE --export {path}`"
+        )
+    above = path.parent
+    while not above.is_dir():
+        above = above.parent
+    try:
+        folders = sorted(found.name for found in above.iterdir() if found.is_dir())
+    except OSError:
+        folders = []
+    near = get_close_matches(path.relative_to(above).parts[0], folders, 1)
+    held = f"{near[0]}: did you mean that?" if near else ", ".join(folders[:5]) or "no folder"
+    return f"{path} is not there; {above.resolve()} holds {held}"
 
 
 def _name_tenants(names: Names, sent: Sent, timeout: float) -> None:
@@ -221,13 +284,18 @@ def _read(
     tenant: str | None,
     names: Names,
     layout: Layout | None,
+    asker: Asker,
 ) -> Found:
     """What a source that is not a store holds."""
+    if source == sources.GIT:
+        return git_exports.read(folder, tenant=tenant, names=names, layout=layout, asker=asker)
     if source == sources.OXIDIZED:
         return oxidized.read(folder, tenant=tenant, names=names)
     if source == sources.RANCID:
         return rancid.read(folder, tenant=tenant, names=names)
-    exports = exports_folder.scan(folder, order=order, tenant=tenant, names=names, layout=layout)
+    exports = exports_folder.scan(
+        folder, order=order, tenant=tenant, names=names, layout=layout, asker=asker
+    )
     return Found(exports.captures, exports.named_ids, exports.left_out, exports.notes)
 
 
@@ -279,7 +347,6 @@ def _print_plan(terminal: Terminal, source: str, found: Found, kept: Kept, as_js
 
 def _print_summary(terminal: Terminal, found: Found, sent: Sent) -> None:
     _print_ids(terminal, found)
-    _print_notes(terminal, found)
     terminal.line(
         f"{count_text(sent.imported, 'backup')} imported, {sent.already_there} already there, "
         f"{len(sent.refused)} refused"
@@ -295,7 +362,7 @@ def _print_summary(terminal: Terminal, found: Found, sent: Sent) -> None:
 
 
 def _print_notes(terminal: Terminal, found: Found) -> None:
-    for lines in (found.left_out, found.notes):
+    for lines in (found.notes, found.left_out):
         for line in lines[:_LISTED]:
             terminal.line(f"  {printable(line)}", style="yellow")
         if len(lines) > _LISTED:

@@ -39,6 +39,10 @@ class Capture(Protocol):
         """What the source calls the device; None if it uses the UUID."""
 
     @property
+    def device_group(self) -> str | None:
+        """The group that the source has it in; None without one."""
+
+    @property
     def captured_at(self) -> dt.datetime:
         """When it was captured; becomes the commit's author date."""
 
@@ -136,7 +140,7 @@ class Sender:
             self._skip()
             return
         try:
-            payload = _payload(capture, capture.device_name if first else None)
+            payload = _payload(capture, labelled=first)
         except InvalidBackup as error:
             self.sent.refused.append((place, str(error)))
             self._advance(1)
@@ -200,7 +204,7 @@ class Sender:
             self._advance(done)
 
 
-def _payload(capture: Capture, device_name: str | None) -> BackupPayload:
+def _payload(capture: Capture, *, labelled: bool) -> BackupPayload:
     export, binary = capture.read(MAX_EXPORT_BYTES, MAX_BINARY_BYTES)
     return BackupPayload.checked(
         tenant_id=capture.tenant_id,
@@ -210,5 +214,6 @@ def _payload(capture: Capture, device_name: str | None) -> BackupPayload:
         message=capture.message,
         backup_id=capture.backup_id(export, binary),
         captured_at=capture.captured_at,
-        device_name=device_name,
+        device_name=capture.device_name if labelled else None,
+        device_group=capture.device_group if labelled else None,
     )

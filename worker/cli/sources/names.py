@@ -50,8 +50,14 @@ class Row:
 
     @property
     def label(self) -> str | None:
-        """What the device is called; None if the source has its UUID."""
-        return None if _is_uuid(self.device) else self.device
+        """What the device is called within its group; None if the source has its UUID."""
+        name = self.device.rpartition("/")[2]
+        return None if _is_uuid(name) else name
+
+    @property
+    def group(self) -> str | None:
+        """The device's group, of a device that is called `GROUP/DEVICE`."""
+        return self.device.rpartition("/")[0] or None
 
 
 class Names:
