@@ -340,7 +340,11 @@ def _wake(client: redis.Redis, settings: Settings, tenant_id: str, sent_ms: int)
             _sends_nothing.add(client)
             return
         # It is accepted all the same: the sweep sends the lost wake-up.
-        log.warning("wake-up was not sent", action="wakeup.lost", tenant_id=tenant_id)
+        log.warning(
+            "could not send a wake-up; a worker's sweep will",
+            action="wakeup.lost",
+            tenant_id=tenant_id,
+        )
 
 
 def entry_of(payload: _Payload, where: str) -> Entry:

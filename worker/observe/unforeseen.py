@@ -57,7 +57,7 @@ def note(log: Any, thread: str, what: str, error: Exception) -> None:
         listener(text)
     if is_new:
         log.error(
-            "a thread met what nobody foresaw, and goes on",
+            "a thread met an unforeseen error, and goes on",
             action="thread.trouble",
             in_thread=thread,
             what=what,
