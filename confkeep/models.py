@@ -95,7 +95,7 @@ def _capture_date(value: dt.datetime) -> dt.datetime:
 
 
 Identifier = Annotated[str, BeforeValidator(_canonical_id)]
-#: An empty one takes the label away; None leaves it as it is.
+#: None leaves a label as it is, an empty text takes it away.
 Label = Annotated[str | None, AfterValidator(_label)]
 CaptureDate = Annotated[AwareDatetime, AfterValidator(_capture_date)]
 
@@ -135,7 +135,7 @@ class _Answer(_Model):
 
 
 class _Labelled(_Model):
-    """What people call the device. At most 253 characters each; no control characters."""
+    """A device's labels: at most 253 characters each, no control characters."""
 
     device_name: Label = None
     device_address: Label = None
@@ -166,7 +166,7 @@ class BackupPayload(_Labelled):
 
 
 class NamingPayload(_Labelled):
-    """What people call a device from now on. It is no capture."""
+    """A naming: the labels of a device from now on. It is no capture."""
 
     tenant_id: Identifier
     device_id: Identifier

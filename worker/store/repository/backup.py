@@ -87,7 +87,7 @@ class Backup:
     message: str
     #: The author's date; None: the time of the commit.
     captured_at: dt.datetime | None = None
-    #: Where they say nothing, the device's last ones stay.
+    #: Where a label is None, the device keeps its last one.
     labels: Labels = NO_LABELS
 
     @property
@@ -98,7 +98,7 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """New labels of a device, committed like a backup. It is no capture."""
+    """A naming: new labels of a device, committed like a backup. It is no capture."""
 
     backup_id: str
     device_id: str
