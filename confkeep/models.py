@@ -266,8 +266,7 @@ class Receipt(_Answer):
     #: Why the capture looks bad or failed, such as an error message in place of an export; None if it
     #: looks good. It is committed all the same; `warnings` has the reason too.
     suspect: str | None = None
-    #: What people call the device: its label, or without one the name in the export; None if neither
-    #: is known.
+    #: The device's name: its label, or without one the name in the export; None if there is neither.
     device_name: str | None = None
     #: What a person should know about this backup, one sentence each.
     warnings: list[str] = Field(default_factory=list)
@@ -277,17 +276,16 @@ class Device(_Answer):
     """A device of a tenant's directory."""
 
     device_id: Identifier
-    #: What people call it: its label, or without one the name in its newest export; None if there is
-    #: neither.
+    #: Its label, or without one the name in its newest export; None if there is neither.
     name: str | None
     #: The name in its newest export.
     own_name: str | None
     address: str | None
     model: str | None
     group: str | None
-    #: How many it has.
+    #: The number of its versions.
     versions: int
-    #: The commit of the newest one, and its committer's date.
+    #: The commit of the newest version, and its committer's date.
     sha: str
     changed_at: dt.datetime
     #: When it was last backed up, changed or not; None if git does not tell.

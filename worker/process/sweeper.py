@@ -132,8 +132,8 @@ class Sweeper:
     def _apart(self, what: str) -> Iterator[None]:
         """Go on with the rest of the sweep, whatever this part meets: it must cost no other tenant.
 
-        Anybody may write to the server, so a part may meet what nobody foresaw; only when the server
-        is away, or refuses to write, no other part could do better.
+        Anybody may write to the server, so one part may meet an unforeseen error while the others
+        go on. Only when the server is away, or refuses to write, no other part could do better.
         """
         try:
             yield

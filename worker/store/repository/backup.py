@@ -139,7 +139,7 @@ class Committed:
     committed_at: dt.datetime
     #: `NOTHING_KNOWN` if retention has removed the commit.
     detail: Detail
-    #: What people call the device: its label, or without one the name in the export.
+    #: The device's name: its label, or without one the name in the export.
     device_name: str | None = None
     #: The id was in git already; this call did not write it.
     replayed: bool = False

@@ -1,4 +1,4 @@
-"""The extra header lines of a commit: its backup, its device, and what people call the device.
+"""The extra header lines of a commit: its backup, its device, and the device's labels.
 
     device-id f3eb590c-a135-45eb-804f-98c57b2b1978
     backup-id 8241bc24-49a6-4e8b-856f-ca55e1ce5aac
