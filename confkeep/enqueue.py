@@ -76,8 +76,8 @@ def enqueue_backup(
         backup_id: identifies this backup for ever; None makes a new one. Choose your own to be able
             to repeat the call after an error: the same id is committed once.
         captured_at: when the device was polled, with a time zone; becomes the author date.
-        device_name, device_address, device_model, device_group: what people call the device, at most
-            253 characters each. They stay until another one is given; an empty one takes it away.
+        device_name, device_address, device_model, device_group: the device's labels, at most 253
+            characters each. They stay until others are given; an empty text takes one away.
 
     Returns:
         A result whose id is the backup_id and whose `.receipt(timeout)` waits for the receipt, as
@@ -342,7 +342,11 @@ def _wake(client: redis.Redis, settings: Settings, tenant_id: str, sent_ms: int)
             _sends_nothing.add(client)
             return
         # It is accepted all the same: the sweep sends the lost wake-up.
-        log.warning("wake-up was not sent", action="wakeup.lost", tenant_id=tenant_id)
+        log.warning(
+            "could not send a wake-up; a worker's sweep will",
+            action="wakeup.lost",
+            tenant_id=tenant_id,
+        )
 
 
 def entry_of(payload: _Payload, where: str) -> Entry:

@@ -12,13 +12,13 @@ MAX_LABEL_CHARACTERS: Final = 253
 #: Unicode's categories that no label may have: control characters, halves of characters, ends of
 #: lines and paragraphs.
 _FORBIDDEN: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
-#: Characters that turn the direction of text around: they let one name look like another.
+#: Characters that change the direction of text: with them, one name can look like another.
 _TURNS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """A device's labels; None where nothing is said, an empty text where one is taken away."""
+    """A device's labels. None leaves a label as it is, an empty text takes it away."""
 
     name: str | None = None
     address: str | None = None
@@ -29,7 +29,7 @@ class Labels:
         return self != NO_LABELS
 
     def over(self, older: Labels) -> Labels:
-        """These labels, and the older ones where these say nothing."""
+        """These labels; where one is None, the older one. A label that is taken away becomes None."""
         pairs = zip(self.values(), older.values(), strict=True)
         return Labels(*((old if new is None else new) or None for new, old in pairs))
 
@@ -40,7 +40,7 @@ class Labels:
 
 NO_LABELS: Final = Labels()
 
-#: The names of the four, as they stand in `Labels`.
+#: The names of the four labels, in the order of `Labels`.
 LABEL_NAMES: Final = tuple(each.name for each in fields(Labels))
 
 
@@ -48,7 +48,7 @@ def checked_label(value: str) -> str:
     """A label without the white space around it.
 
     Raises:
-        ValueError: says the limit that it breaks, and repeats nothing of it.
+        ValueError: names the limit that the label breaks, and does not quote the label.
     """
     text = value.strip()
     if len(text) > MAX_LABEL_CHARACTERS:

@@ -95,7 +95,7 @@ def _capture_date(value: dt.datetime) -> dt.datetime:
 
 
 Identifier = Annotated[str, BeforeValidator(_canonical_id)]
-#: An empty one takes the label away; None leaves it as it is.
+#: None leaves a label as it is, an empty text takes it away.
 Label = Annotated[str | None, AfterValidator(_label)]
 CaptureDate = Annotated[AwareDatetime, AfterValidator(_capture_date)]
 
@@ -135,7 +135,7 @@ class _Answer(_Model):
 
 
 class _Labelled(_Model):
-    """What people call the device. At most 253 characters each; no control characters."""
+    """A device's labels: at most 253 characters each, no control characters."""
 
     device_name: Label = None
     device_address: Label = None
@@ -166,7 +166,7 @@ class BackupPayload(_Labelled):
 
 
 class NamingPayload(_Labelled):
-    """What people call a device from now on. It is no capture."""
+    """A naming: the labels of a device from now on. It is no capture."""
 
     tenant_id: Identifier
     device_id: Identifier
@@ -266,8 +266,7 @@ class Receipt(_Answer):
     #: Why the capture looks bad or failed, such as an error message in place of an export; None if it
     #: looks good. It is committed all the same; `warnings` has the reason too.
     suspect: str | None = None
-    #: What people call the device: its label, or without one the name in the export; None if neither
-    #: is known.
+    #: The device's name: its label, or without one the name in the export; None if there is neither.
     device_name: str | None = None
     #: What a person should know about this backup, one sentence each.
     warnings: list[str] = Field(default_factory=list)
@@ -277,17 +276,16 @@ class Device(_Answer):
     """A device of a tenant's directory."""
 
     device_id: Identifier
-    #: What people call it: its label, or without one the name in its newest export; None if there is
-    #: neither.
+    #: Its label, or without one the name in its newest export; None if there is neither.
     name: str | None
     #: The name in its newest export.
     own_name: str | None
     address: str | None
     model: str | None
     group: str | None
-    #: How many it has.
+    #: The number of its versions.
     versions: int
-    #: The commit of the newest one, and its committer's date.
+    #: The commit of the newest version, and its committer's date.
     sha: str
     changed_at: dt.datetime
     #: When it was last backed up, changed or not; None if git does not tell.

@@ -1,4 +1,4 @@
-"""Say what people call devices and tenants, in order with their backups."""
+"""Names devices and tenants: labels are committed in order with the backups."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def name_device(
     group: str | None = None,
     backup_id: str | uuid.UUID | None = None,
 ) -> BackupResult:
-    """Give a device labels. Accepted and committed as a backup is, but it is no capture.
+    """Give a device labels. The naming is accepted and committed like a backup, but is no capture.
 
     Args:
         name, address, model, group: at most 253 characters each. None leaves one as it is; an empty
@@ -44,8 +44,8 @@ def name_device(
 def name_tenant(
     tenant_id: str | uuid.UUID, name: str, *, backup_id: str | uuid.UUID | None = None
 ) -> BackupResult:
-    """Give a tenant a name. It stands in git as that of a device with the tenant's own id, and in the
-    repository's `description`.
+    """Give a tenant a name. git keeps it as the name of a device with the tenant's own id; the
+    repository's `description` shows it.
 
     Args:
         name: at most 253 characters; an empty text takes it away.

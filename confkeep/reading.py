@@ -102,7 +102,7 @@ def devices(tenant_id: str | uuid.UUID, *, timeout: float = TIMEOUT_S) -> list[s
 
 
 def directory(tenant_id: str | uuid.UUID, *, timeout: float = TIMEOUT_S) -> list[Device]:
-    """A tenant's devices with what people call them, the last changed one first.
+    """A tenant's directory: its devices with their labels, the last changed one first.
 
     Raises:
         as `history`.

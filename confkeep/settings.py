@@ -128,7 +128,7 @@ class Settings(BaseSettings):
     )
     read_tasks: bool = Field(
         True,
-        description="Answer `backups.read_file`, `.history` and `.diff`, which anybody who "
+        description="Answer the reading tasks, such as `backups.read_file`, which anybody who "
         "may send a task can ask for",
     )
     reject_suspect: bool = Field(

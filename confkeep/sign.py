@@ -33,9 +33,9 @@ def signed_receive(signing_key: str, **backup: Any) -> dict[str, Any]:
         SHA-256 of the message as UTF-8         64 hexadecimal digits, as the next two
         SHA-256 of the export's bytes
         SHA-256 of the binary's bytes           or `-` when there is none
-        SHA-256 of the labels as UTF-8          a line each: name, address, model, group, less the white
-                                                space around each;
-                                                `-` for one that is not sent. No lines if none is
+        SHA-256 of each label as UTF-8          name, address, model, group, a line each, without the
+                                                white space around it; `-` for one that is not sent.
+                                                No lines if no label is sent
 
     The signature is 64 hexadecimal digits. Send the backup_id along, so that a repeated message is
     the same backup.

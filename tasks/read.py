@@ -84,7 +84,7 @@ def devices(tenant_id: str) -> list[str]:
     name="backups.directory", base=ReadTask, ignore_result=False, resultrepr_maxsize=_UNSHOWN
 )
 def directory(tenant_id: str) -> list[dict[str, Any]]:
-    """A tenant's devices with what people call them, the last changed one first."""
+    """A tenant's directory: its devices with their labels, the last changed one first."""
     return [_device_of(device).model_dump(mode="json") for device in directory_of(_open(tenant_id))]
 
 

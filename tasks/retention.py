@@ -33,7 +33,7 @@ def retention(tenant_id: str) -> dict[str, Any]:
     except TenantLocked:
         return {"tenant_id": tenant_id, "outcome": "locked"}
     log.info(
-        "retention applied",
+        "applied a tenant's retention",
         action="retention.applied",
         tenant_id=tenant_id,
         captures_removed=applied.plan.captures_removed,

@@ -21,7 +21,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: More than any file of a backup may have, and small enough for the server's counters.
 _LARGEST_BYTES = 2**40
 
-#: Where the bytes of a naming are.
+#: The `staging` of a naming, which has no bytes.
 NOWHERE: Final = "none"
 
 
@@ -39,8 +39,8 @@ class Entry:
     #: Both None if the capture has no binary.
     binary_bytes: int | None
     binary_sha256: str | None
-    #: Where the bytes are: `redis`, `volume`, or `none` for a naming: it only says what people call the
-    #: device. Earlier releases refuse it.
+    #: Where the bytes are: `redis`, `volume`, or `none` for a naming, which has none. Earlier releases
+    #: refuse a naming.
     staging: str
     #: The labels that came with it.
     device_name: str | None = None
@@ -55,7 +55,7 @@ class Entry:
 
     @property
     def is_naming(self) -> bool:
-        """Whether it only names the device."""
+        """Whether the entry is a naming, and no capture."""
         return self.staging == NOWHERE
 
     @property
@@ -66,8 +66,8 @@ class Entry:
     def digest(self, tenant_id: str) -> str:
         """The SHA-256 of tenant, device and bytes: two calls with one id and one digest are one backup.
 
-        It leaves out message, capture time and labels, which a producer may make anew for a repeated
-        call. Of a naming the labels are what it is.
+        It leaves out message, capture time and labels, since a producer that repeats a call may send
+        others. The digest of a naming includes its labels: it has nothing else.
         """
         parts = [tenant_id, self.device_id, self.export_sha256, self.binary_sha256 or "-"]
         if self.is_naming:
@@ -78,7 +78,7 @@ class Entry:
         """The text that stands in the stream; ASCII."""
         values = {field: getattr(self, field) for field in self.__slots__}
         if not self.labels:
-            # What earlier releases write, and most entries need no more.
+            # Leave the fields out: most entries have no labels, and earlier releases know no such fields.
             values = {name: value for name, value in values.items() if name not in _LABEL_FIELDS}
         return json.dumps(values, separators=(",", ":"))
 

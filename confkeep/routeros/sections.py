@@ -16,9 +16,9 @@ _WRAPPED: Final = (b"\\\n", b"\\\r\n")
 
 
 class Sections:
-    """Where the sections of one export begin. Of what is no RouterOS export there are none.
+    """Where the sections of one export begin. An export of another maker has none.
 
-    A line that begins with `/` within a wrapped one, such as a script's source, begins none.
+    A `/` at the start of a wrapped line, such as within a script's source, begins no section.
     """
 
     def __init__(self, export: bytes) -> None:
@@ -31,7 +31,7 @@ class Sections:
                 self._names.append(found[1].decode("ascii"))
 
     def at(self, offset: int) -> str | None:
-        """The section of the line that begins at, or holds, that byte; None before the first one."""
+        """The section of the line that holds the byte at `offset`; None before the first section."""
         number = bisect_right(self._starts, offset)
         return self._names[number - 1] if number else None
 

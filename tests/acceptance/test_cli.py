@@ -166,7 +166,7 @@ def test_up_is_found_by_the_other_commands_and_ends_without_a_trace(folder: Path
 
         up.send_signal(signal.SIGINT)
         assert up.wait(30) == 0
-    assert "batch committed" in (folder / "out").read_text()
+    assert "committed a batch" in (folder / "out").read_text()
     assert processes_of(folder) == []
     assert not (folder / "confkeep-data" / "up.json").exists()
     run(folder, "status", status=11)

@@ -84,7 +84,7 @@ class BatchCommitter:
                 dead.append(waiting)
                 value = error
                 log.warning(
-                    "dead letter",
+                    "a backup became a dead letter",
                     action="backup.dead",
                     tenant_id=self._tenant_id,
                     device_id=entry.device_id,
@@ -106,7 +106,7 @@ class BatchCommitter:
                     sha=receipt.sha,
                 )
                 log.debug(
-                    "backup committed",
+                    "committed a backup",
                     action="backup.committed",
                     tenant_id=self._tenant_id,
                     device_id=entry.device_id,
@@ -127,7 +127,7 @@ class BatchCommitter:
         watch.lap("settle")
         _measure(done, len(dead), marks, settled.at_ms, watch)
         log.info(
-            "batch committed",
+            "committed a batch",
             action="batch.committed",
             tenant_id=self._tenant_id,
             sha=next(reversed(committed.values())).sha if committed else None,
@@ -207,7 +207,7 @@ class BatchCommitter:
         )
         if suspect is not None:
             log.warning(
-                "suspect capture",
+                "a capture is suspect; it is committed all the same",
                 action="backup.suspect",
                 tenant_id=self._tenant_id,
                 device_id=committed.device_id,

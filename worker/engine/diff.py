@@ -10,7 +10,7 @@ from pygit2.enums import DiffOption
 
 from confkeep.routeros.sections import Sections
 
-#: A hunk's first line, with where it begins in the old and in the new text.
+#: A hunk's first line: it says at which line of the old and of the new text the hunk begins.
 _HEAD: Final = re.compile(rb"^(@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@)[^\n]*\n", re.MULTILINE)
 _CHANGE: Final = re.compile(rb"^([-+])", re.MULTILINE)
 
@@ -32,7 +32,7 @@ def hunks(old: bytes, new: bytes, context: int = 3) -> bytes:
 
 
 def _with_sections(hunks: bytes, old: bytes, new: bytes) -> bytes:
-    """Hunks with RouterOS's section of the first changed line behind each `@@`, as git names functions."""
+    """Put the RouterOS section of each hunk's first changed line behind its `@@`, where git names functions."""
     sides = {b"-": _Side(old), b"+": _Side(new)}
     heads = list(_HEAD.finditer(hunks))
     pieces = []
@@ -52,7 +52,7 @@ def _with_sections(hunks: bytes, old: bytes, new: bytes) -> bytes:
 
 
 class _Side:
-    """One export, whose lines are known by number."""
+    """One export: finds the section of a line by the line's number."""
 
     def __init__(self, export: bytes) -> None:
         self._sections = Sections(export)

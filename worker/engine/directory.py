@@ -1,4 +1,4 @@
-"""A tenant's directory: its devices, what people call them, and when each was last seen and changed."""
+"""A tenant's directory: its devices, their labels, and when each was last seen and changed."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Called:
 
     id: str
     labels: Labels = NO_LABELS
-    #: What the newest export calls the device; None if it does not.
+    #: The name in the device's newest export; None if there is none.
     own_name: str | None = None
 
     @property
     def name(self) -> str | None:
-        """The label, or without one the export's name; None if there is neither."""
+        """The label; without one, the name in the export; None if there is neither."""
         return self.labels.name or self.own_name
 
     @property
@@ -51,9 +51,9 @@ class Device:
     """A device of the newest commit."""
 
     called: Called
-    #: How many it has.
+    #: The number of its versions.
     versions: int
-    #: The newest one.
+    #: The newest version.
     last: Version
     #: When it was last backed up, changed or not; None if git does not tell.
     seen_at: dt.datetime | None
@@ -92,7 +92,7 @@ def names_at(path: Path) -> dict[str, Called]:
 
 @tells_damage
 def called(repository: TenantRepository, device_id: str) -> Called:
-    """What people call a device, known or not."""
+    """What people call a device. An unknown device has an id and no labels."""
     tip = repository.tip()
     with open_index(repository) as index:
         labels = index.labels([device_id], tip).get(device_id, NO_LABELS)

@@ -176,4 +176,4 @@ def _note(
     fields = {"tenant_id": tenant_id, "device_id": device_id, **more}
     audit.append(settings.git_store_path, at=at, action=action, **fields)
     # The audit's own name of it, `device.forget` or `tenant.forget`, is the field `what`.
-    log.warning("erasure", action="erasure", what=action, **fields)
+    log.warning("noted an erasure in the audit log", action="erasure", what=action, **fields)

@@ -1,4 +1,4 @@
-"""Moments as people say them: `2026-10-03`, `2 days ago`, `latest~1`, and which version was valid then."""
+"""Reads moments as people type them (`2026-10-03`, `2 days ago`, `latest~1`), and finds the version valid then."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _DURATION: Final = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*([a-z]+?)(?:(?<=[a-z]{2})s
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _COMMIT: Final = re.compile(r"[0-9a-f]{4,40}", re.IGNORECASE)
 _LATEST: Final = re.compile(r"latest(?:~(\d{1,9}))?")
-#: What is said where none of them fits.
+#: The forms that an error lists.
 SAYS: Final = "2026-10-03, 2026-10-03T12:00, `2 days ago`, latest, latest~1, or a commit id"
 
 
 def seconds_of(text: str) -> float | None:
-    """The seconds of a duration such as `26h`, `2 days` or `1 week`; None if it is none."""
+    """The seconds of a duration such as `26h`, `2 days` or `1 week`; None if the text is no duration."""
     found = _DURATION.fullmatch(text.strip().lower())
     if found is None:
         return None
@@ -42,14 +42,14 @@ def seconds_of(text: str) -> float | None:
 
 
 def moment_of(field: str, text: str, now: dt.datetime, *, end_of_day: bool) -> dt.datetime:
-    """The moment that a date or a duration back from now names; without a time zone in UTC.
+    """The moment that a text names: a date, or a duration before `now`. A date without a time zone is in UTC.
 
     Args:
-        field: what the error names.
-        end_of_day: whether a date without a time is the last moment of the day, not the first.
+        field: the argument or option that the error names.
+        end_of_day: whether a date without a time means the day's last moment, not its first.
 
     Raises:
-        InvalidInput: it is neither, or lies outside of what a date can be.
+        InvalidInput: the text is neither, or names a year that no date has.
     """
     said = text.strip().lower()
     try:
@@ -70,15 +70,15 @@ def moment_of(field: str, text: str, now: dt.datetime, *, end_of_day: bool) -> d
 def version_at(
     repository: TenantRepository, device_id: str, text: str, *, field: str = "--at"
 ) -> Version:
-    """The commit that a text names: an id or its first digits, `latest`, `latest~N` (the Nth version
-    before), or the version that was valid at a moment: the newest one captured before it.
+    """The version that a text names: a commit's id or its first digits, `latest`, `latest~N` (N versions
+    before the latest), or a moment, which means the newest version captured until then.
 
-    A date without a time stands for its last moment: what the device looked like that day.
+    A date without a time means its last moment: how the device was at the end of that day.
 
     Raises:
         InvalidInput: the text is none of these.
         NotInStore: there is no such commit or version.
-        RemovedByRetention: the commit was there, and is not any more.
+        RemovedByRetention: retention or an erasure removed the commit.
     """
     said = text.strip()
     latest = _LATEST.fullmatch(said.lower())

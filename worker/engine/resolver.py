@@ -21,22 +21,22 @@ from worker.store.repository.tenant_repository import (
     tenants_of,
 )
 
-#: Least hexadecimal digits of a beginning.
+#: A beginning of an id needs so many hexadecimal digits.
 MIN_PREFIX: Final = 4
-#: Most candidates that an error lists.
+#: An error lists at most so many candidates.
 _CANDIDATES: Final = 5
 
 _PREFIX = re.compile(r"[0-9a-f][0-9a-f-]*")
 
 
 def find_tenant(store: Path, given: str, others: Iterable[str] = ()) -> Called:
-    """The tenant that `given` names; a whole UUID as it is, known or not.
+    """The tenant that `given` names. A whole UUID need not be known.
 
     Args:
-        others: tenants that are known too, such as those that have an inbox and no repository yet.
+        others: tenants beside those of the store, such as those with an inbox and no repository yet.
 
     Raises:
-        InvalidId: none is called so, or several are.
+        InvalidId: it names no tenant, or several.
     """
     whole = _whole(given)
     if whole is not None:
@@ -59,10 +59,10 @@ def called_tenant(store: Path, tenant_id: str) -> Called:
 
 
 def find_device(repository: TenantRepository, given: str) -> Called:
-    """The device that `given` names; a whole UUID as it is, known or not.
+    """The device that `given` names. A whole UUID need not be known.
 
     Raises:
-        InvalidId: no device of the newest commit is called so, or several are.
+        InvalidId: it names no device of the newest commit, or several.
     """
     whole = _whole(given)
     if whole is not None:
@@ -74,7 +74,8 @@ def find_device_of(store: Path, tenant_id: str, given: str) -> Called:
     """As `find_device`, also where the tenant has no repository yet.
 
     Raises:
-        StoreMissing, NotInStore: no whole UUID, and the store or the tenant's repository is not there.
+        StoreMissing, NotInStore: the store or the tenant's repository is not there, and `given` is no
+            whole UUID.
     """
     try:
         return find_device(open_repository(repository_path(store, tenant_id)), given)
@@ -91,7 +92,7 @@ def open_tenant(store: Path, given: str) -> tuple[Called, TenantRepository]:
     Raises:
         StoreMissing: the store is not there.
         InvalidId: as `find_tenant`.
-        NotInStore: a whole UUID that has no repository.
+        NotInStore: the tenant has no repository.
     """
     require_store(store)
     tenant = find_tenant(store, given)
@@ -99,12 +100,12 @@ def open_tenant(store: Path, given: str) -> tuple[Called, TenantRepository]:
 
 
 def paths_of(store: Path, given: str | None) -> dict[str, Path]:
-    """The repository's path of the tenant that `given` names; None: of all tenants of the store.
+    """The path of the repository of the tenant that `given` names, by id; with None, of all tenants.
 
     Raises:
         StoreMissing: the store is not there.
         InvalidId: as `find_tenant`.
-        NotInStore: there is not one tenant: the folder may not be mounted.
+        NotInStore: the store has no tenant; perhaps its volume is not mounted.
     """
     require_store(store)
     ids = tenants_of(store) if given is None else [find_tenant(store, given).id]
@@ -121,10 +122,11 @@ def _whole(given: str) -> str | None:
 
 
 def find_one(field: str, given: str, known: Collection[str]) -> str:
-    """The one of `known` that begins with `given`, with its dashes or without.
+    """The one id of `known` that begins with `given`, which may leave dashes out.
 
     Raises:
-        InvalidId: no beginning, or one of none or of several; names `field` and some of `known`.
+        InvalidId: `given` is no beginning of an id, or no id or several begin with it. The error names
+            `field` and some of `known`.
     """
     if not _is_beginning(given):
         raise InvalidId(field, f"must be a UUID, or its first {MIN_PREFIX} or more digits")
@@ -156,7 +158,7 @@ def _find(field: str, given: str, known: Collection[Called]) -> Called:
 
 
 def _called(given: str, known: Collection[Called]) -> list[Called]:
-    """Those that `given` names. A name is looked for as it is, then in any case of letters."""
+    """Those that `given` names. If no name equals it, upper and lower case count as the same."""
     by_name = [one for one in known if given in _names(one)] or [
         one for one in known if given.casefold() in {name.casefold() for name in _names(one)}
     ]

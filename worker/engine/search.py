@@ -27,10 +27,10 @@ class Query:
     """What is searched for."""
 
     pattern: str
-    #: A regular expression in re2's syntax, for each line; False: the very text.
+    #: Whether `pattern` is a regular expression in re2's syntax, matched line by line; else it is plain text.
     regex: bool = False
     ignore_case: bool = False
-    #: Lines before and after each match that are given too.
+    #: How many lines before and after each match to return.
     context: int = 0
 
 
@@ -41,7 +41,7 @@ class Match:
     #: Its number, from 1.
     line: int
     text: str
-    #: RouterOS's menu; None if it stands in none.
+    #: RouterOS's menu; None outside of any.
     section: str | None
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
@@ -60,10 +60,10 @@ class Span:
     """When a device had a line that matches."""
 
     device: Called
-    #: The captures of the oldest and of the newest version that has one.
+    #: When the oldest and the newest version with such a line were captured.
     first: dt.datetime
     last: dt.datetime
-    #: Whether the newest version of all still has one.
+    #: Whether the device's newest version still has one.
     still: bool
 
 
@@ -74,7 +74,7 @@ class Searcher:
         """Compile the pattern.
 
         Raises:
-            InvalidInput: it is empty or no regular expression.
+            InvalidInput: the pattern is empty, or no regular expression.
         """
         if not query.pattern:
             raise InvalidInput("PATTERN", "must not be empty")
@@ -141,7 +141,7 @@ def _text(line: bytes) -> str:
 
 
 def devices_in(repository: TenantRepository, group: str | None = None) -> list[Called]:
-    """The devices to search, by name and id; those of a group if one is given."""
+    """The devices to search, sorted by name and id; only those of `group` if it is given."""
     found = [
         called
         for called in names_of(repository).values()
@@ -157,10 +157,10 @@ def search(
     devices: Iterable[Called],
     exports: Callable[[TenantRepository, Called], bytes | None] | None = None,
 ) -> Iterator[Found]:
-    """The devices of which a line matches, in the order that they are given in.
+    """The devices with a line that matches, in the given order.
 
     Args:
-        exports: what is searched of a device; None: its newest version.
+        exports: reads the export to search; None means the one in the newest commit.
 
     Raises:
         RepositoryDamaged: git cannot be read.
@@ -192,7 +192,7 @@ def _newest(
 
 
 def as_of(when: dt.datetime) -> Callable[[TenantRepository, Called], bytes | None]:
-    """What was valid at a moment: the newest version of a device that was captured before it."""
+    """Reads the export that was valid at a moment: of the newest version captured until then."""
 
     def read(repository: TenantRepository, called: Called) -> bytes | None:
         for version in versions_of(repository, called.id):
@@ -208,7 +208,7 @@ def as_of(when: dt.datetime) -> Callable[[TenantRepository, Called], bytes | Non
 def spans(
     repository: TenantRepository, searcher: Searcher, devices: Iterable[Called]
 ) -> Iterator[Span]:
-    """When each device had a line that matches. Costs every export of every version.
+    """When each device had a line that matches. Reads every export of every version.
 
     Raises:
         RepositoryDamaged: git cannot be read.

@@ -15,7 +15,7 @@ from worker.store.repository.headers import DEVICE_ID_HEADER, id_in_header
 from worker.store.repository.reader import Pair, find_commit, read_pair
 from worker.store.repository.tenant_repository import TenantRepository, tells_damage
 
-#: Versions that are looked at together where dates choose among them.
+#: Versions that are read at once to choose among them by date.
 _PAGE: Final = 200
 
 
@@ -24,9 +24,9 @@ class Row:
     """A version as `confkeep history` lists it."""
 
     version: Version
-    #: The author's date: when the device was asked, as far as that is known. It is valid from then on.
+    #: The author's date, from which on the version is valid: when the device was asked, if that is known.
     captured_at: dt.datetime
-    #: When the next one was captured; None for the newest.
+    #: When the next version was captured; None for the newest.
     valid_until: dt.datetime | None = None
 
     @property
@@ -83,7 +83,7 @@ class Wanted:
     limit: int | None = None
     #: The full or abbreviated id of a version: only those that are older in the list.
     before: str | None = None
-    #: Only those that were captured before, and not before.
+    #: Only versions captured before the first moment, and not before the second.
     captured_before: dt.datetime | None = None
     captured_since: dt.datetime | None = None
     #: Only those whose export differs in more than volatile lines.

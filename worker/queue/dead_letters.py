@@ -240,7 +240,7 @@ def retry(
     """Put a dead letter back at the tail of its tenant's inbox, under the same backup_id.
 
     If nothing has changed, it becomes a dead letter again. With signing keys, the first key signs it
-    anew, if its signature is good.
+    again, if its signature is good.
 
     Args:
         vouch: sign it even if its signature is wrong, since a person has looked at it.

@@ -45,7 +45,7 @@ class RecentCommit:
     unchanged: bool
     #: Why the capture looks bad or failed; None if it looks good.
     suspect: str | None
-    #: What people call the device; None if nobody knows.
+    #: The device's name; None if it is not known.
     device_name: str | None = None
 
     def to_json(self) -> str:

@@ -101,7 +101,7 @@ class HistoryIndex(IndexKeeper):
                     if newest is not None and number > newest:
                         continue
                     commit = index_build.read_commit(self._git, file.sha_of(number).hex())
-                    # Two ids may share a hash: the commit decides.
+                    # Two ids may share a hash, so compare with the commit.
                     if headers.id_in_header(commit.raw, BACKUP_ID_HEADER) == wanted[packed]:
                         found[wanted[packed]] = commit.sha
                         break
@@ -171,7 +171,7 @@ class HistoryIndex(IndexKeeper):
     def labels(
         self, device_ids: Collection[str], tip: pygit2.Oid | str | None
     ) -> dict[str, Labels]:
-        """What those devices are called that ever had labels, up to `tip` or a later commit.
+        """The labels of those devices that ever had any, as of `tip` or a later commit.
 
         Raises:
             RepositoryDamaged: git itself cannot be read.
@@ -182,7 +182,7 @@ class HistoryIndex(IndexKeeper):
 
     @tells_damage_of_git
     def all_labels(self, tip: pygit2.Oid | str | None) -> dict[str, Labels]:
-        """As `labels`, of all devices."""
+        """As `labels`, for all devices."""
         found = self._labels(tip, IndexFile.all_labels)
         return {unpack_uuid(device): labels for device, labels in found.items()}
 
@@ -210,11 +210,11 @@ class HistoryIndex(IndexKeeper):
     def own_names(
         self, tip: pygit2.Oid | str | None, device_ids: Collection[str] | None = None
     ) -> dict[str, str | None]:
-        """What the newest exports of devices call them, up to `tip` or a later commit; None for one that
-        does not.
+        """The names in the devices' newest exports, as of `tip` or a later commit; None for an export
+        without one.
 
         Args:
-            device_ids: None: all that there are.
+            device_ids: None means all devices.
 
         Raises:
             RepositoryDamaged: git itself cannot be read.
@@ -241,7 +241,7 @@ class HistoryIndex(IndexKeeper):
         return {unpack_uuid(device): name for device, name in found.items()}
 
     def _heads(self, shas: Iterable[str]) -> Iterator[Entry]:
-        """What commits say in their headers; which devices they changed is not looked at."""
+        """What the headers of commits say. The devices that they changed are left out."""
         return (index_build.read_commit(self._git, sha).entry(()) for sha in shas)
 
     @tells_damage_of_git

@@ -272,10 +272,10 @@ def read_merged(git: pygit2.Repository, tip: str, progress: Progress | None) -> 
 def own_names(
     git: pygit2.Repository, tip: bytes, devices: Iterable[bytes] | None = None
 ) -> dict[bytes, str | None]:
-    """What the exports of devices in a commit call them; None for one that does not.
+    """The names in the exports of a commit's devices; None for an export without one.
 
     Args:
-        devices: None: all that the commit has.
+        devices: None means all of the commit.
 
     Raises:
         RepositoryDamaged: an object that is needed is not there.

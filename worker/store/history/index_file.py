@@ -7,8 +7,8 @@ It has a rollback journal, which works on network file systems and for readers w
     commits   every commit by its number, parents first
     versions  a device and a position: a commit that changed the device, and what its files tell
     devices   when each device was last backed up, changed or not
-    labels    what people call each device
-    own_names what the newest export of each device calls it
+    labels    the labels of each device
+    own_names the name in the newest export of each device
 
 In a history without merges a version's position is its commit's number. Up to the newest merge, the
 base, it only gives the version's place in the order of `git log -- DEVICE`.
@@ -185,7 +185,7 @@ class IndexFile:
             return dict(map(checked, self._db.execute("SELECT * FROM devices")))
 
     def labels(self, devices: Iterable[bytes]) -> dict[bytes, Labels]:
-        """Those of the devices that have any."""
+        """The labels of those devices that have any."""
         found = {}
         with sqlite_errors():
             for device in devices:
@@ -195,15 +195,15 @@ class IndexFile:
         return found
 
     def all_labels(self) -> dict[bytes, Labels]:
-        """Those of all devices that have any."""
+        """The labels of all devices that have any."""
         with sqlite_errors():
             return {row[0]: labels_of_row(row) for row in self._db.execute("SELECT * FROM labels")}
 
     def own_names(self, devices: Iterable[bytes] | None = None) -> dict[bytes, str | None]:
-        """What the newest exports of devices call them; None for one that does not.
+        """The names in the devices' newest exports; None for an export without one.
 
         Args:
-            devices: None: all that there are.
+            devices: None means all devices.
         """
         with sqlite_errors():
             if devices is None:
@@ -375,7 +375,7 @@ class IndexFile:
         for entry in entries:
             own_names.update(entry.own_names)
         self._db.executemany(PUT_OWN_NAME, map(with_crc, own_names.items()))
-        # The first one that is synced needs no mark. Of a writer who goes on the next ones do.
+        # A writer's first batch needs no mark if it is synced. Its later batches do.
         self._marked = not synced or self._appended
         self._appended = True
         boot = boot_id() if self._marked else None

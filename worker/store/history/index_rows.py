@@ -69,7 +69,7 @@ NO_DETAIL: Final = (None,) * 6
 _CELLS: Final = attrgetter(*[each.name for each in fields(Detail)][1:])
 
 
-#: By device, what its export calls it; None if it does not.
+#: By device, the name in its export; None if that has none.
 OwnNames = Mapping[bytes, str | None]
 
 
@@ -83,9 +83,9 @@ class Entry:
     device: bytes | None = None
     #: False if it only changed labels.
     captured: bool = True
-    #: All that the device has from now on; None if nothing new is said of them.
+    #: All labels of the device from now on; None if the commit has none in its header.
     labels: Labels | None = None
-    #: What their newest exports call devices that this commit, or one before it, changed.
+    #: The names in the newest exports of devices that this commit, or one before it, changed.
     own_names: OwnNames = field(default_factory=dict)
 
     @property
@@ -97,7 +97,7 @@ class Entry:
 
 
 def labels_of(entries: Iterable[Entry]) -> dict[bytes, Labels]:
-    """What the devices are called after those commits, as far as these say it."""
+    """The labels of devices after those commits; only of devices whose labels the commits give."""
     return {
         entry.device: entry.labels
         for entry in entries
@@ -162,5 +162,5 @@ def version_of(found: tuple[Any, ...]) -> Version:
 
 
 def labels_of_row(found: tuple[Any, ...]) -> Labels:
-    """A row of `labels`."""
+    """The labels in a row of the table `labels`."""
     return Labels(*checked(found)[1:])

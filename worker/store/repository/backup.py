@@ -87,7 +87,7 @@ class Backup:
     message: str
     #: The author's date; None: the time of the commit.
     captured_at: dt.datetime | None = None
-    #: Where they say nothing, the device's last ones stay.
+    #: Where a label is None, the device keeps its last one.
     labels: Labels = NO_LABELS
 
     @property
@@ -98,7 +98,7 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """New labels of a device, committed like a backup. It is no capture."""
+    """A naming: new labels of a device, committed like a backup. It is no capture."""
 
     backup_id: str
     device_id: str
@@ -139,7 +139,7 @@ class Committed:
     committed_at: dt.datetime
     #: `NOTHING_KNOWN` if retention has removed the commit.
     detail: Detail
-    #: What people call the device: its label, or without one the name in the export.
+    #: The device's name: its label, or without one the name in the export.
     device_name: str | None = None
     #: The id was in git already; this call did not write it.
     replayed: bool = False

@@ -1,7 +1,7 @@
 """A tenant's name in its repository's `description` file: gitweb, cgit and klaus show it.
 
-The file is derived: the name stands in git as the label of a device with the tenant's own id, which no
-device has.
+The file is derived from git, where the name is the label of a device with the tenant's own id. No real
+device has that id.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _UNNAMED: Final = "Unnamed repository"
 
 
 def read_name(path: Path) -> str | None:
-    """The name of the tenant whose repository is at `path`; None if it has none, or one that is no label."""
+    """The name of the tenant whose repository is at `path`; None if the file has none, or no valid label."""
     try:
         text = (path / _FILE_NAME).read_text("utf-8")
         name = checked_label(text)
@@ -29,6 +29,6 @@ def read_name(path: Path) -> str | None:
 
 
 def write_name(path: Path, name: str | None) -> None:
-    """Let the file say what git says. Who may not write it leaves it as it is: it is derived."""
+    """Write the name into the file. Do nothing if we cannot write: git has the name."""
     with suppress(OSError):
         durable.replace_file(path / _FILE_NAME, f"{name or ''}\n".encode())

@@ -1,4 +1,4 @@
-"""The extra header lines of a commit: its backup, its device, and what people call the device.
+"""The extra header lines of a commit: its backup, its device, and the device's labels.
 
     device-id f3eb590c-a135-45eb-804f-98c57b2b1978
     backup-id 8241bc24-49a6-4e8b-856f-ca55e1ce5aac
@@ -6,8 +6,8 @@
     device-address 10.0.0.1
     change labels                                       only in a commit that is no capture
 
-Each commit of a device has all labels that the device has then. One whose last label was taken away has
-a `device-name` without a value. Commits of before labels have none of these lines.
+Each commit of a device has all labels that the device has then. If its last label was taken away, the
+commit has a `device-name` without a value. Commits of earlier releases have no labels.
 """
 
 from __future__ import annotations
@@ -19,25 +19,24 @@ from confkeep.ids import checked_uuid
 from confkeep.labels import LABEL_NAMES, Labels, checked_label
 
 BACKUP_ID_HEADER: Final = b"backup-id"
-#: The device stands here too because an unchanged backup has its parent's very tree, which does not
-#: tell whose it is.
+#: The header names the device since the tree cannot: an unchanged backup has the same tree as its parent.
 DEVICE_ID_HEADER: Final = b"device-id"
 
 _NAMING: Final = b"change labels\n"
 _LABEL: Final = re.compile(
     rb"^device-(" + "|".join(LABEL_NAMES).encode() + rb") (.*)\n", re.MULTILINE
 )
-#: A line of any of these is a device's.
+#: Lines that begin with one of these are about the device.
 _OF_DEVICE: Final = (DEVICE_ID_HEADER + b" ", *(b"device-%s " % n.encode() for n in LABEL_NAMES))
 
 
 def encode(
     device_id: str, backup_id: str, labels: Labels | None = None, *, naming: bool = False
 ) -> bytes:
-    """The lines of a commit.
+    """The extra header lines of a commit.
 
     Args:
-        labels: all that the device has from now on; None if it never had any.
+        labels: all labels of the device from now on; None if it never had any.
         naming: the commit changes labels and is no capture.
     """
     lines = [
@@ -67,9 +66,9 @@ def id_in_header(raw_commit: bytes, header: bytes) -> str | None:
 
 
 def labels_in(raw_commit: bytes) -> Labels | None:
-    """The labels that a raw commit's device has from then on; None if it says nothing of them.
+    """The labels of a raw commit's device; None if the commit has no such line.
 
-    A line that another program wrote, and whose value is no label, is left out.
+    Lines with an invalid label, which only another program can have written, are left out.
     """
     if b"\ndevice-" not in raw_commit:
         return None
@@ -92,7 +91,7 @@ def is_naming(raw_commit: bytes) -> bool:
 
 
 def without_device(lines: list[bytes]) -> list[bytes]:
-    """Header lines less those that tell of a device."""
+    """Header lines without those about the device."""
     return [line for line in lines if not line.startswith(_OF_DEVICE)]
 
 
