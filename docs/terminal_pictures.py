@@ -52,7 +52,6 @@ _FORMAT: Final = """\
   font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace;
   font-size: {char_height}px;
 }}
-.{unique_id}-title {{ font-size: 18px; font-weight: bold; font-family: sans-serif; }}
 {styles}
 </style>
 <defs>
@@ -233,9 +232,9 @@ def draw(picture: Picture, lines: list[Text]) -> str:
     for line in lines:
         line.rstrip()
         console.print(line, no_wrap=True, overflow="crop")
-    svg = console.export_svg(
-        title=picture.typed, code_format=_FORMAT, unique_id=f"terminal-{picture.name}"
-    )
+    # Rich clips the last line without a path to clip it by.
+    console.print()
+    svg = console.export_svg(title="", code_format=_FORMAT, unique_id=f"terminal-{picture.name}")
     # Rich draws the ends of lines too; a line of text becomes a line of the file.
     return _LINE_END.sub("\n", svg)
 

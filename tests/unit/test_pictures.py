@@ -22,9 +22,7 @@ def texts_of(svg: str) -> list[str]:
     """The picture's lines."""
     rows: dict[float, str] = defaultdict(str)
     for element in ET.fromstring(svg).iter(f"{_SVG}text"):
-        # The window's title is in the middle, and no line.
-        if "text-anchor" not in element.attrib:
-            rows[float(element.attrib["y"])] += element.text or ""
+        rows[float(element.attrib["y"])] += element.text or ""
     return [rows[at].replace("\xa0", " ") for at in sorted(rows)]
 
 
@@ -62,6 +60,7 @@ def test_a_picture_loads_nothing_from_elsewhere(picture: Picture) -> None:
     }
     assert not re.search(r"(?:href|src)\s*=|url\((?!#)|@import|@font-face", svg)
     assert re.findall(r"\w+://[^\"]*", svg) == ["http://www.w3.org/2000/svg"]
+    assert set(re.findall(r"url\(#(.*?)\)", svg)) <= set(re.findall(r"id=\"(.*?)\"", svg))
 
 
 @pytest.mark.parametrize("picture", ALL, ids=lambda picture: picture.name)
