@@ -77,8 +77,14 @@ def search(
     our_s, their_s = median_costs(
         alternate([partial(timed, lines_of_confkeep), partial(timed, lines_of_git)])
     )
+    our_work_s, their_work_s = median_costs(
+        alternate([partial(processor_s, lines_of_confkeep), partial(processor_s, lines_of_git)], 3)
+    )
     name = f"search of a {what} in {SEARCHED_DEVICES:,} devices"
-    figures = f"{our_s:.2f} s, git grep {their_s:.2f} s, {found} lines"
+    figures = (
+        f"{our_s:.2f} s, git grep {their_s:.2f} s; of processors {our_work_s:.2f} and "
+        f"{their_work_s:.2f} s; {found} lines"
+    )
     yield Row(f"{name}, part of {bar_s:g} s", our_s / bar_s, 1, None, True, figures)
     yield Row(f"{name}, against git grep", their_s / our_s, None, 2, detail=figures)
 
