@@ -70,6 +70,10 @@ format: $(VENV)/.dev-installed ## Rewrite the sources in the project's style
 docs: $(VENV)/.dev-installed ## Write the generated parts into the pages
 	@$(BIN)/python -m docs.generate
 
+.PHONY: pictures
+pictures: $(VENV)/.dev-installed ## Draw the pages' pictures of terminals anew, from real runs
+	@$(BIN)/python -m docs.terminal_pictures
+
 .PHONY: site
 site: $(VENV)/.dev-installed ## Build the pages as a site into site/, which loads nothing from elsewhere
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

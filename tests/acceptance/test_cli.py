@@ -318,12 +318,15 @@ def test_the_demo_shows_what_it_promises(folder: Path) -> None:
     assert "\x1b" not in said
     assert "+++ b/export.rsc" in said
     assert re.search(r"^[0-9a-f]{7,} \S+: poll 5$", said, re.MULTILINE)
+    assert "confkeep history birch core1-school\n" in said
+    assert not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}", said), "people type and read names"
 
     store = folder / "confkeep-data" / "demo" / "store"
     repositories = sorted(store.glob("*.git"))
     assert len(repositories) == 3
     for repository in repositories:
-        assert git(repository, "rev-list", "--count", "main").decode().strip() == "200"
+        # 200 backups and the tenant's name.
+        assert git(repository, "rev-list", "--count", "main").decode().strip() == "201"
         git(repository, "fsck", "--strict")
     # All but one device have a binary.
     files = b"".join(git(path, "ls-tree", "-r", "--name-only", "main") for path in repositories)

@@ -19,7 +19,7 @@ from confkeep.sign import signed_receive
 from tasks import enqueue_backup
 from tests.integration.conftest import become_producer, forget_environment
 from tests.judge import assert_sound, git
-from tests.servers import Deployment, deployment
+from tests.servers import Deployment, deployment, wait_for
 from worker.app import app
 from worker.cli import cli
 from worker.engine.directory import called
@@ -79,9 +79,10 @@ def test_a_naming_takes_its_place_among_the_backups(deployed: Deployment) -> Non
         ["name core-one", "group core", "change labels"],
         ["name core-one", "address 10.0.0.1", "group core"],
     ]
-    # Nothing of a naming is left.
-    assert not list(deployed.client().scan_iter(match="confkeep:staged:*"))
-    assert not [path for path in (deployed.path / "staging").rglob("*") if path.is_file()]
+    # Nothing of a naming is left, once the batch is settled: receipts come before that.
+    client, staging = deployed.client(), deployed.path / "staging"
+    wait_for(lambda: not list(client.scan_iter(match="confkeep:staged:*")), "staged bytes to go")
+    wait_for(lambda: not any(map(Path.is_file, staging.rglob("*"))), "staged files to go")
 
 
 def test_a_message_brings_labels_and_its_signature_covers_them(

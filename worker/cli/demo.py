@@ -6,11 +6,12 @@ import contextlib
 import datetime as dt
 import os
 import random
+import shlex
 import shutil
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ import click
 
 from confkeep import BackupPayload, enqueue_backups
 from confkeep.errors import GitUnavailable, MaintenanceFailed, NoReceipt, PoisonedBackup
+from confkeep.naming import name_tenant
 from confkeep.settings import get_settings
 from worker.cli import exports_folder, interrupts, one_machine
 from worker.cli.diff import How, print_diff
@@ -28,8 +30,8 @@ from worker.cli.samples import SampleDevice
 from worker.cli.sending import Sender
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.cli.waiting import SILENCE_S, Receipts
-from worker.engine.directory import directory_of
-from worker.engine.resolver import MIN_PREFIX
+from worker.engine import resolver
+from worker.engine.directory import Called, directory_of, names_of
 from worker.engine.versions import Wanted, rows_of
 from worker.store.git.git_process import Git
 from worker.store.repository.reader import devices_of
@@ -40,7 +42,7 @@ from worker.store.repository.tenant_repository import (
     tenants_of,
 )
 
-TENANTS: Final = 3
+TENANTS: Final = ("acme", "birch", "cedar")
 DEVICES: Final = 40
 POLLS: Final = 5
 #: The share of captures that change the configuration, and the share that repeat the last files.
@@ -90,7 +92,7 @@ def command(terminal: Terminal, source: Path | None, data: Path) -> None:
     # In that folder, neither we nor the worker read a `.env` of the user.
     with contextlib.chdir(folder), interrupts.noted() as asked:
         terminal.note("starting a server and a worker ...")
-        concurrency = min(TENANTS, os.cpu_count() or 1)
+        concurrency = min(len(TENANTS), os.cpu_count() or 1)
         with one_machine.run(
             folder, workers=1, concurrency=concurrency, interrupts=asked
         ) as machine:
@@ -160,15 +162,14 @@ class _Router:
 def _play_samples(terminal: Terminal, machine: one_machine.OneMachine) -> _Done:
     """Poll all made-up devices and wait for all receipts."""
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    tenant_ids = [str(uuid.uuid5(exports_folder.NAMESPACE, name)) for name in TENANTS]
     routers = [
-        _Router(
-            str(uuid.uuid5(exports_folder.NAMESPACE, f"demo tenant {tenant}")),
-            f"demo {tenant} {device}",
-            has_binary=(tenant, device) != (0, 0),
-        )
-        for tenant in range(TENANTS)
+        _Router(tenant_id, f"demo {tenant} {device}", has_binary=(tenant, device) != (0, 0))
+        for tenant, tenant_id in enumerate(tenant_ids)
         for device in range(DEVICES)
     ]
+    for tenant_id, name in zip(tenant_ids, TENANTS, strict=True):
+        name_tenant(tenant_id, name)
     total = POLLS * len(routers)
     unchanged = 0
     started = time.monotonic()
@@ -241,19 +242,20 @@ def _show(terminal: Terminal, store: Path, done: _Done) -> None:
             f"{done.unchanged} repeated the device's last files: they are commits too, but no "
             "history lists them."
         )
-    short_tenant = _shortest(tenant_id, tenants)
-    short_device = _shortest(device_id, devices_of(repository))
-    _show_device(terminal, repository, device_id)
+    tenant = _typed(tenant_id, resolver.tenants(store))
+    called = names_of(repository)
+    device = _typed(device_id, called.values())
+    _show_device(terminal, repository, called[device_id])
     _show_git_log(terminal, repository)
     path = os.path.relpath(store)
     confkeep = _own_name()
     terminal.heading("Go on with")
     terminal.line(f"  export CONFKEEP_GIT_STORE_PATH={path}", style="cyan")
     for command_line in (
-        f"{confkeep} history {short_tenant}",
-        f"{confkeep} history {short_tenant} {short_device}",
-        f"{confkeep} restore {short_tenant} {short_device} -o restored",
-        f"git -C {path}/{short_tenant}*.git log --stat -3",
+        f"{confkeep} devices {tenant}",
+        f"{confkeep} history {tenant} {device}",
+        f"{confkeep} restore {tenant} {device} -o restored",
+        f"git -C {path}/{tenant_id[:8]}*.git log --stat -3",
     ):
         terminal.line(f"  {command_line}", style="cyan")
     terminal.note(
@@ -261,12 +263,12 @@ def _show(terminal: Terminal, store: Path, done: _Done) -> None:
     )
 
 
-def _show_device(terminal: Terminal, repository: TenantRepository, device_id: str) -> None:
-    rows = rows_of(repository, device_id, Wanted(limit=_VERSIONS_SHOWN))
-    terminal.heading(f"History of device {device_id}")
+def _show_device(terminal: Terminal, repository: TenantRepository, device: Called) -> None:
+    rows = rows_of(repository, device.id, Wanted(limit=_VERSIONS_SHOWN))
+    terminal.heading(f"History of {printable(str(device))}")
     print_versions(terminal, rows)
     terminal.heading("Its last change")
-    print_diff(terminal, repository, device_id, how=How(max_lines=_DIFF_LINES))
+    print_diff(terminal, repository, device.id, how=How(max_lines=_DIFF_LINES))
 
 
 def _show_git_log(terminal: Terminal, repository: TenantRepository) -> None:
@@ -284,12 +286,11 @@ def _show_git_log(terminal: Terminal, repository: TenantRepository) -> None:
         terminal.line(printable(line))
 
 
-def _shortest(one: str, known: list[str]) -> str:
-    """The shortest prefix, of at least 8 digits, that names only `one`."""
-    length = max(MIN_PREFIX, 8)
-    while sum(other.startswith(one[:length]) for other in known) > 1:
-        length += 1
-    return one[:length]
+def _typed(one_id: str, known: Collection[Called]) -> str:
+    """What a person types for one of `known`: its name if that is its alone, else its id."""
+    names = [one.name for one in known]
+    name = next(one.name for one in known if one.id == one_id)
+    return one_id if name is None or names.count(name) > 1 else shlex.quote(name)
 
 
 def _own_name() -> str:

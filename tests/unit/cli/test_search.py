@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from tests.judge import git
 from tests.unit.cli.conftest import Confkeep, Store
+from worker.store.repository.tenant_repository import repository_path
 
 TENANT = "aaaa1111-0000-4000-8000-000000000001"
 CORE = "cafe0001-0000-4000-8000-000000000001"
@@ -84,3 +86,30 @@ def test_status_and_errors(searched: Store, confkeep: Confkeep) -> None:
     assert "is no regular expression of re2: missing )" in wrong.stderr
     assert "Traceback" not in wrong.stderr
     assert confkeep("search", "").exit_code == 2
+
+
+def test_no_flipped_bit_of_an_export_changes_an_answer(searched: Store, confkeep: Confkeep) -> None:
+    path = repository_path(searched.path, TENANT)
+    # Each backup came alone, with a pack of its own.
+    [pack, start, size] = next(
+        (pack, int(place[4]), int(place[3]))
+        for pack in (path / "objects" / "pack").glob("*.pack")
+        for line in git(path, "verify-pack", "-v", str(pack.with_suffix(".idx"))).splitlines()
+        if (place := line.split())[1:2] == [b"blob"]
+        and b"edge1" in git(path, "cat-file", "-p", place[0].decode())
+    )
+    whole = pack.read_bytes()
+    pack.chmod(0o600)
+    right = confkeep("search", "telnet", "--json").stdout
+    noticed = 0
+    for bit in range(start * 8, (start + size) * 8):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        pack.write_bytes(damaged)
+        done = confkeep("search", "telnet", "--json")
+        if done.exit_code:
+            noticed += 1
+        else:
+            assert done.stdout == right
+    pack.write_bytes(whole)
+    assert noticed > size * 7

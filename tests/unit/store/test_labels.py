@@ -135,6 +135,19 @@ def test_a_naming_is_no_capture_and_no_version(store: Path) -> None:
     assert (again.sha, again.unchanged, again.detail) == (answer.sha, True, NOTHING_KNOWN)
 
 
+@pytest.mark.parametrize("batches", [1, 2], ids=["one batch", "two batches"])
+def test_a_device_may_be_named_before_the_first_backup(store: Path, batches: int) -> None:
+    path = store / NAME
+    named, captured = naming(CORE, name="core1"), capture(CORE, 1)
+    if batches == 1:
+        commit(path, named, captured)
+    else:
+        commit(path, named)
+        assert_sound(path)
+        commit(path, captured)
+    assert_called(path, {CORE: Labels("core1")})
+
+
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_writer_without_an_index_carries_labels_on(store: Path, damaged: bool) -> None:
     path = store / NAME

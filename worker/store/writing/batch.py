@@ -37,6 +37,7 @@ from worker.store.repository.reader import Pair
 from worker.store.repository.tenant_repository import TenantRepository
 
 _FILE_MODE = b"100644"
+_EMPTY_TREE: Final = pack.object_id(pack.TREE, b"")
 _EXPORT = EXPORT_NAME.encode()
 _BINARY = BINARY_NAME.encode()
 _NO_LABELS: Final[Mapping[str, Labels]] = MappingProxyType({})
@@ -91,7 +92,7 @@ class Batch:
         self._now_s = now_s
         #: The newest commit's id, 40 hex digits, and its tree.
         self.tip = parent
-        self._root_id = b""
+        self._root_id = _EMPTY_TREE
         if parent is not None:
             commit = self._read(bytes.fromhex(parent), pack.COMMIT)
             self._root_id = bytes.fromhex(commit[5:45].decode("ascii", "replace"))
@@ -101,7 +102,7 @@ class Batch:
         self._own_names = dict(own_names)
         self._older = older
         #: Ids of objects that need not be stored.
-        self._known = {self._root_id}
+        self._known = set() if parent is None else {self._root_id}
         #: The batch's entries for the history index.
         self.indexed: list[Entry] = []
         # The order in the pack: what history walks read comes first and lies together.
@@ -122,6 +123,10 @@ class Batch:
             RepositoryDamaged: the device's last version cannot be read.
         """
         if isinstance(backup, Naming):
+            if self.tip is None:
+                # The tenant, or a device to come, is named before the first backup.
+                self._known.add(_EMPTY_TREE)
+                self._roots.append(PackObject(pack.TREE, _EMPTY_TREE, b""))
             return self._commit(backup, NOTHING_KNOWN, None, unchanged=True)
         device = self._devices.get(backup.device_id)
         if device is None:
