@@ -157,7 +157,7 @@ def _last_not_before(
     tip: pygit2.Oid | None,
     date: dt.datetime,
 ) -> str | None:
-    """The version above the newest that was captured before a date; None if that is the first."""
+    """The next version after the newest one captured before a date; None if there is none."""
     above = None
     for version in index.versions(device_id, tip=tip):
         if captured_at(find_commit(repository, version.sha)) < date:

@@ -201,7 +201,7 @@ class IndexKeeper:
 
     def _open_writer(self) -> IndexFile:
         if self._writer is not None and not self._writer.is_at(self._path):
-            # Another process started it anew.
+            # Another process has replaced the file.
             self.close()
         if self._writer is None:
             self._writer = IndexFile(self._path, write=True)

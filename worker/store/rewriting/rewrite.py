@@ -122,7 +122,7 @@ def stamp_of(name: str) -> str:
 
 
 class HistoryWriter:
-    """Writes commits anew, with other parents and root trees, as packs. Holds one pack in memory.
+    """Rewrites commits with other parents and root trees, into packs. Holds one pack in memory.
 
     Each root tree is made from the one before by what differs, so that it is stored as a delta. As
     a context manager: when the block fails and `main` did not move, the packs are removed, to free
@@ -196,7 +196,7 @@ class HistoryWriter:
         return id_
 
     def add(self, commit: RawCommit, parents: Sequence[str], *, nameless: bool = False) -> bytes:
-        """Write the commit anew on `parents` with the current root tree; returns its id.
+        """Rewrite the commit on `parents` with the current root tree; returns its new id.
 
         Args:
             nameless: whether to leave the device out of the commit's header.
@@ -218,7 +218,7 @@ class HistoryWriter:
         return id_
 
     def add_on(self, commit: RawCommit, parent: str) -> bytes:
-        """Write the commit anew on a parent with the same root tree as its own; returns its id."""
+        """Rewrite the commit on a parent that has the same root tree; returns its new id."""
         data = _with(commit.raw, commit.tree, [parent], nameless=False)
         return self._add(data)
 

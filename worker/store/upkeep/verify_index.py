@@ -57,7 +57,7 @@ def index_findings(path: Path, side: GitSide, tick: Callable[[int, int], None]) 
     except Damaged as error:
         yield str(error)
     except Unfinished:
-        return  # the next writer builds it anew
+        return  # the next writer rebuilds it
     except Unusable as error:
         # The next writer rolls back what a killed writer left half done.
         if not file.has_journal():
