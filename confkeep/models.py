@@ -58,7 +58,7 @@ def _export(value: object) -> bytes:
     if not isinstance(value, bytes | bytearray):
         raise ValueError("must be text")  # noqa: TRY004
     if len(value) > MAX_EXPORT_BYTES:
-        raise ValueError(f"must be at most {MAX_EXPORT_BYTES} bytes (16 MiB), is {len(value)}")
+        raise ValueError(f"must be at most {MAX_EXPORT_BYTES:,} bytes (16 MiB), is {len(value):,}")
     if not value.strip():
         raise ValueError("must not be blank")
     return bytes(value)
@@ -71,14 +71,14 @@ def _binary(value: object) -> bytes | None:
         raise ValueError("must be bytes or None")  # noqa: TRY004
     data = bytes(value)
     if len(data) > MAX_BINARY_BYTES:
-        raise ValueError(f"must be at most {MAX_BINARY_BYTES} bytes (64 MiB), is {len(data)}")
+        raise ValueError(f"must be at most {MAX_BINARY_BYTES:,} bytes (64 MiB), is {len(data):,}")
     return data
 
 
 def _message(value: str) -> str:
     size = len(_encoded(value))
     if size > MAX_MESSAGE_BYTES:
-        raise ValueError(f"must be at most {MAX_MESSAGE_BYTES} bytes (4 KiB), is {size}")
+        raise ValueError(f"must be at most {MAX_MESSAGE_BYTES:,} bytes (4 KiB), is {size:,}")
     if "\0" in value:
         raise ValueError("must not contain NUL")
     return value
@@ -240,7 +240,7 @@ def decode_base64(field: str, text: str, limit_bytes: int) -> bytes:
         InvalidBackup: not base64, or more than `limit_bytes`.
     """
     if len(text) // 4 * 3 > limit_bytes + 3:
-        raise InvalidBackup(field, f"must hold at most {limit_bytes} bytes")
+        raise InvalidBackup(field, f"must hold at most {limit_bytes:,} bytes")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

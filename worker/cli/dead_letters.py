@@ -207,7 +207,11 @@ def _find(client: redis.Redis, given: str) -> DeadLetter:
 
 
 def _named(given: str, known: dict[str, DeadLetter]) -> str:
-    return given if given in known else find_one("BACKUP_ID", given, list(known))
+    return (
+        given
+        if given in known
+        else find_one("BACKUP_ID", given, list(known), "confkeep dead-letters list")
+    )
 
 
 def _chosen(

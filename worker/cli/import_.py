@@ -180,9 +180,16 @@ def command(
         ctx.exit(1 if strict and found.left_out else 0)
     if kept.older and not allow_older:
         raise _on_top(kept.older)
-    with terminal.progress("importing", len(found.captures)) as advance:
-        sender = Sender(kept.ids, advance, silence_s=timeout)
-        sent = sender.send(found.captures)
+    try:
+        with terminal.progress("importing", len(found.captures)) as advance:
+            sender = Sender(kept.ids, advance, silence_s=timeout)
+            sent = sender.send(found.captures)
+    except KeyboardInterrupt:
+        terminal.note(
+            "ended before all was imported; run the same command again and it goes on. Workers commit what "
+            "was handed over, and nothing is imported twice"
+        )
+        raise
     _name_tenants(names, sent, timeout)
     if as_json:
         terminal.json(_summary_json(source, found, kept, sent))
@@ -275,9 +282,9 @@ def _print_summary(terminal: Terminal, found: Found, sent: Sent) -> None:
     _print_ids(terminal, found)
     _print_notes(terminal, found)
     terminal.line(
-        f"{count_text(sent.imported, 'backup')} imported, {sent.already_there} already there, "
-        f"{len(sent.refused)} refused"
-        + (f", {len(found.left_out)} left out" if found.left_out else "")
+        f"{count_text(sent.imported, 'backup')} imported, {sent.already_there:,} already there, "
+        f"{len(sent.refused):,} refused"
+        + (f", {len(found.left_out):,} left out" if found.left_out else "")
         + (f", {count_text(len(sent.dead), 'dead letter')}" if sent.dead else "")
         + "."
     )
@@ -285,7 +292,7 @@ def _print_summary(terminal: Terminal, found: Found, sent: Sent) -> None:
         for path, reason in files[:_LISTED]:
             terminal.line(f"  {what}: {printable(path)}: {printable(reason)}", style="yellow")
         if len(files) > _LISTED:
-            terminal.line(f"  and {len(files) - _LISTED} more; --json lists all", style="dim")
+            terminal.line(f"  and {len(files) - _LISTED:,} more; --json lists all", style="dim")
 
 
 def _print_notes(terminal: Terminal, found: Found) -> None:
@@ -293,7 +300,7 @@ def _print_notes(terminal: Terminal, found: Found) -> None:
         for line in lines[:_LISTED]:
             terminal.line(f"  {printable(line)}", style="yellow")
         if len(lines) > _LISTED:
-            terminal.line(f"  and {len(lines) - _LISTED} more; --json lists all", style="dim")
+            terminal.line(f"  and {len(lines) - _LISTED:,} more; --json lists all", style="dim")
 
 
 def _print_ids(terminal: Terminal, found: Found) -> None:
@@ -305,7 +312,7 @@ def _print_ids(terminal: Terminal, found: Found) -> None:
         terminal.line(f"{indent}{made}  {printable(name)}")
     if len(found.named_ids) > _IDS_LISTED:
         more = len(found.named_ids) - _IDS_LISTED
-        terminal.line(f"  and {more} more; --json lists all", style="dim")
+        terminal.line(f"  and {more:,} more; --json lists all", style="dim")
 
 
 def _devices_by_tenant(captures: Sequence[Capture]) -> dict[str, set[str]]:

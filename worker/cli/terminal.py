@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 import click
 
+from confkeep.wording import count_text as count_text
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -72,11 +74,6 @@ def size_text(size_bytes: int) -> str:
         if size_bytes >= size:
             return f"{size_bytes / size:.1f} {unit}"
     return f"{size_bytes / 1024:.1f} KiB"
-
-
-def count_text(number: int, noun: str) -> str:
-    """`1 backup`, `2 backups`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def ranges(numbers: Sequence[int]) -> str:
@@ -163,7 +160,7 @@ class Terminal:
         wrapped = self.err.is_terminal
         self.err.print(text, soft_wrap=not wrapped)
         if hint:
-            self.err.print(f"hint: {hint}", style="dim", soft_wrap=not wrapped)
+            self.err.print(f"hint: {printable(hint)}", style="dim", soft_wrap=not wrapped)
 
     def bytes(self, data: bytes) -> None:
         """Exactly these bytes on standard output."""
@@ -237,11 +234,11 @@ class Terminal:
             nonlocal done, printed_at
             done += count
             if done < total and time.monotonic() - printed_at >= _PROGRESS_LINE_S:
-                self.note(f"{what}: {done} of {total}")
+                self.note(f"{what}: {done:,} of {total:,}")
                 printed_at = time.monotonic()
 
         yield advance
-        self.note(f"{what}: {done} of {total}")
+        self.note(f"{what}: {done:,} of {total:,}")
 
     @contextmanager
     def phases(self, what: str) -> Iterator[Callable[[str, int, int], None]]:
@@ -269,7 +266,7 @@ class Terminal:
         def tell(part: str, done: int, total: int) -> None:
             nonlocal printed_at
             if time.monotonic() - printed_at >= _PROGRESS_LINE_S:
-                self.note(f"{what}: {part} {done} of {total}")
+                self.note(f"{what}: {part} {done:,} of {total:,}")
                 printed_at = time.monotonic()
 
         yield tell
