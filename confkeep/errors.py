@@ -224,7 +224,7 @@ class NoReceipt(QueueError):
 class BackupsWaiting(QueueError):
     """The device or tenant to erase has uncommitted backups. Nothing was erased."""
 
-    hint = "Let the workers commit them, or stop the device's polling, and run the command again."
+    hint = "Let the workers commit what waits, or stop the device's polling, and run the command again."
     exit_code = 17
 
 

@@ -22,6 +22,7 @@ from pydantic import (
 from confkeep.errors import InvalidBackup, InvalidId
 from confkeep.ids import checked_uuid
 from confkeep.labels import Labels, checked_label
+from confkeep.wording import problem_text
 
 _MIB: Final = 1024 * 1024
 #: Most bytes of an export, encoded as UTF-8.
@@ -115,7 +116,7 @@ class _Model(BaseModel):
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
             field = ".".join(str(part) for part in first["loc"]) or "backup"
-            problem = first["msg"].removeprefix("Value error, ")
+            problem = problem_text(first["msg"])
             raise InvalidBackup(field, problem) from None
 
 

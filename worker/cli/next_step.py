@@ -8,7 +8,7 @@ from typing import Final
 
 from confkeep.errors import BrokerUnavailable, ConfkeepError, StoreMissing
 from confkeep.urls import DEFAULT_REDIS_URL, shown
-from worker.cli import running
+from worker.cli.running import probe_variable, store_is_chosen
 
 #: Where one piece of advice ends and the next one begins.
 _BETWEEN: Final = re.compile(r"(?<=[.;]) ")
@@ -33,7 +33,7 @@ def next_step(error: ConfkeepError, typed: Sequence[str]) -> str | None:
 def _of_the_settings(error: ConfkeepError, typed: Sequence[str]) -> str | None:
     """The hint about what a setting names, or its default; None for other errors."""
     if type(error) is BrokerUnavailable and typed[0] not in _OWN_SERVER:
-        url = running.probe_variable("CONFKEEP_REDIS_URL")
+        url = probe_variable("CONFKEEP_REDIS_URL")
         if url is None:
             return (
                 f"{DEFAULT_REDIS_URL} was tried, the default, since CONFKEEP_REDIS_URL is not set: set it "
@@ -43,7 +43,7 @@ def _of_the_settings(error: ConfkeepError, typed: Sequence[str]) -> str | None:
             f"{shown(url)} was tried, as CONFKEEP_REDIS_URL says: check that the server runs there, then "
             "run the command again."
         )
-    if isinstance(error, StoreMissing) and not running.store_is_chosen():
+    if isinstance(error, StoreMissing) and not store_is_chosen():
         return (
             "That is the default, since CONFKEEP_GIT_STORE_PATH is not set: set it, or work in the folder "
             "where `confkeep up` was started."

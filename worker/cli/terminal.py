@@ -69,7 +69,7 @@ def age_text(seconds: float) -> str:
 def size_text(size_bytes: int) -> str:
     """A size, with the exact bytes while they are few."""
     if size_bytes < 10_000:
-        return f"{size_bytes} bytes"
+        return count_text(size_bytes, "byte")
     for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20)):
         if size_bytes >= size:
             return f"{size_bytes / size:.1f} {unit}"

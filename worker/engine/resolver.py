@@ -190,7 +190,8 @@ def _find(field: str, given: str, known: Collection[Called]) -> Called:
     close = get_close_matches(given, names_there, _CANDIDATES, 0.7)
     if close:
         raise InvalidId(field, f"{problem}; did you mean {' or '.join(close)}?")
-    raise InvalidId(field, f"{problem}; there are {_some(_shown(one) for one in known)}")
+    there = "there is" if len(known) == 1 else "there are"
+    raise InvalidId(field, f"{problem}; {there} {_some(_shown(one) for one in known)}")
 
 
 def _called(given: str, known: Collection[Called]) -> list[Called]:

@@ -64,7 +64,7 @@ class GitCapture:
             raise OSError(errno.EIO, f"git cannot read blob {self.blob}") from error
         assert isinstance(blob, pygit2.Blob)
         if blob.size > max_export_bytes:
-            problem = f"must be at most {max_export_bytes} bytes, is {blob.size}"
+            problem = f"must be at most {max_export_bytes:,} bytes, is {blob.size:,}"
             raise InvalidBackup("export_text", problem)
         return blob.data, None
 

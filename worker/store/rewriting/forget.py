@@ -271,7 +271,7 @@ def forget_tenant(path: Path) -> bool:
         durable.sync_directory(path.parent)
     left = [*_asides(path), *([path.name] if path.exists() else [])]
     if left:
-        raise ErasureIncomplete(f"{', '.join(left)} is there")
+        raise ErasureIncomplete(f"{', '.join(left)} is still there")
     return there
 
 
