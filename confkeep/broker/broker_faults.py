@@ -90,8 +90,8 @@ def explain(error: BaseException) -> BrokerUnavailable:
     missing = next((one for one in found if isinstance(one, FileNotFoundError)), None)
     if missing is not None:
         return BrokerUnavailable(
-            f"Redis cannot be reached: {missing.strerror}: its socket, or a certificate's file that "
-            "CONFKEEP_REDIS_URL names"
+            f"Redis cannot be reached ({missing.strerror}): CONFKEEP_REDIS_URL names a socket, or a "
+            "certificate, that is not there"
         )
     said = [one.strerror for one in found if isinstance(one, OSError) and one.strerror]
     why = said[0] if said else type(told).__name__

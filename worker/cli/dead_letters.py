@@ -236,7 +236,9 @@ def _chosen(
         words = f"{what} {len(known)}"
         terminal.note(f"There are {count_text(len(known), 'dead letter')}.")
         if click.prompt(f"Type `{words}` to go on", err=True, default="") != words:
-            raise click.UsageError("Not confirmed; nothing was done. --yes does not ask.")
+            raise click.UsageError(
+                "Not confirmed, so nothing was done. With --yes nothing is asked."
+            )
     return list(known.values())
 
 

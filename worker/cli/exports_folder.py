@@ -150,6 +150,8 @@ def scan(
         raise InvalidInput(
             "--tenant",
             f"NAME is needed: the paths ({chosen.text}) do not say whose the devices are",
+            hint="Any name does: --tenant acme makes all devices acme's. A folder for each tenant, "
+            "DIR/TENANT/DEVICE, says it too.",
         )
     devices: dict[str, dict[str, _Device]] = {}
     taken: set[Path] = set()
@@ -164,7 +166,11 @@ def scan(
             device = devices.setdefault(whose, {}).setdefault(row.source, _Device(row, []))
             device.exports.append(read_export(file, place.date))
     if not taken:
-        raise InvalidInput("DIR", f"no export in {folder} is as {chosen.text} says")
+        raise InvalidInput(
+            "DIR",
+            f"no export in {folder} is as {chosen.text} says",
+            hint="Leave --layout out, and --dry-run shows how the paths are read.",
+        )
     every = [device for each in devices.values() for device in each.values()]
     known, notes = _known_readings(every) if order is None else (set(), [])
     captures: list[Capture] = []
@@ -185,6 +191,7 @@ def _the_layout(folder: Path, paths: Sequence[Path], tenant: str | None) -> Layo
             "DIR",
             f"no export in {folder}: they are looked for as .rsc, or else as .cfg, .conf, .txt and "
             "files without an ending",
+            hint="Name the folder that holds the exports, or say with --from what it is.",
         )
     found = layouts.guess(paths, with_tenant=tenant is not None)
     if len(found) == 1:

@@ -140,6 +140,18 @@ def away(here: Here, url: str | None) -> str:
     return both_lines(broker_faults.explain(redis.ConnectionError()), ("status",))
 
 
+def empty_folder(here: Here) -> Path:
+    (here.path / "exports").mkdir()
+    return here.path / "exports"
+
+
+def folder_of_devices(here: Here) -> Path:
+    folder = empty_folder(here)
+    for name in ("core1", "core2"):
+        (folder / f"{name}.rsc").write_text("/ip address\n")
+    return folder
+
+
 def of_retention(here: Here) -> None:
     (here.repository / retention_file.RULES_NAME).write_text("no JSON")
     try:
@@ -179,6 +191,10 @@ def refused_setting(here: Here) -> str:
 CASES: Final = [
     Case(errors.InvalidInput, ("--at", "2026-10-03", "`2 days ago`", "commit id"),
          lambda here: here.printed("show", TENANT, ROUTER, "--at", "when?")),
+    Case(errors.InvalidInput, ("DIR", "no export in", "--from"),
+         lambda here: here.printed("import", empty_folder(here))),
+    Case(errors.InvalidInput, ("--tenant: NAME is needed", "--tenant acme"),
+         lambda here: here.printed("import", folder_of_devices(here))),
     Case(errors.InvalidBackup, ("export_text", "must not be blank"),
          lambda here: BackupPayload.checked(tenant_id=TENANT, device_id=ROUTER, export_text="")),
     Case(errors.InvalidBackup, ("4,096 bytes", "is 5,000"),

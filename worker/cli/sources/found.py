@@ -97,5 +97,9 @@ def found_in(
     """
     captures = list(interleaved(devices))
     if not names.rows:
-        raise InvalidInput("DIR", "; ".join([problem, *told.left_out, *told.notes]))
+        raise InvalidInput(
+            "DIR",
+            "; ".join([problem, *told.left_out, *told.notes]),
+            hint="Name the folder that holds it, or say with --from what it is.",
+        )
     return Found(captures, names.made, told.left_out, told.notes)
