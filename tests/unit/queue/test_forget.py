@@ -273,7 +273,7 @@ def test_messages_that_are_not_accepted_yet_are_waited_out_or_refused(
     with app.connection() as connection, connection.SimpleQueue(keys.RECEIVE_QUEUE) as queue:
         taken = [queue.get(timeout=5) for _ in range(4)]
         assert client.hlen(keys.UNACKED) == 4
-        with pytest.raises(BackupsWaiting, match="messages for device"):
+        with pytest.raises(BackupsWaiting, match="message for device"):
             forget.forget_device(settings, TENANT, DEVICE)
         assert not (settings.git_store_path / "confkeep.audit").exists()
         taken[3].ack()
