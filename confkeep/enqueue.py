@@ -36,6 +36,7 @@ from confkeep.queue.staged_bytes import Contents
 from confkeep.results import BackupResult
 from confkeep.routeros.suspect import why_suspect
 from confkeep.settings import Settings, get_settings
+from confkeep.wording import waiting_text
 
 log = get_logger("enqueue")
 
@@ -315,7 +316,7 @@ def _is_unneeded(client: redis.Redis, tenant_id: str, answer: Accepted) -> bool:
 
 
 def _refusal(answer: Accepted, tenant_id: str, entry: Entry) -> ConfkeepError | None:
-    waits = f"{answer.entries} backups with {answer.bytes} bytes wait"
+    waits = waiting_text(answer.entries, answer.bytes)
     match answer.outcome:
         case "conflict":
             return BackupIdConflict(

@@ -22,5 +22,9 @@ def checked_uuid(field: str, value: object) -> str:
     """
     found = _UUID.fullmatch(str(value))
     if found is None:
-        raise InvalidId(field, "must be a UUID such as 6fa459ea-ee8a-3ca4-894e-db77e160355e")
+        raise InvalidId(
+            field,
+            "must be a UUID such as 6fa459ea-ee8a-3ca4-894e-db77e160355e",
+            hint="Give the whole id: 32 hexadecimal digits, with its dashes or without.",
+        )
     return "-".join(found.group(1, 3, 4, 5, 6)).lower()

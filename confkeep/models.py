@@ -22,6 +22,7 @@ from pydantic import (
 from confkeep.errors import InvalidBackup, InvalidId
 from confkeep.ids import checked_uuid
 from confkeep.labels import Labels, checked_label
+from confkeep.wording import problem_text
 
 _MIB: Final = 1024 * 1024
 #: Most bytes of an export, encoded as UTF-8.
@@ -58,7 +59,7 @@ def _export(value: object) -> bytes:
     if not isinstance(value, bytes | bytearray):
         raise ValueError("must be text")  # noqa: TRY004
     if len(value) > MAX_EXPORT_BYTES:
-        raise ValueError(f"must be at most {MAX_EXPORT_BYTES} bytes (16 MiB), is {len(value)}")
+        raise ValueError(f"must be at most {MAX_EXPORT_BYTES:,} bytes (16 MiB), is {len(value):,}")
     if not value.strip():
         raise ValueError("must not be blank")
     return bytes(value)
@@ -71,14 +72,14 @@ def _binary(value: object) -> bytes | None:
         raise ValueError("must be bytes or None")  # noqa: TRY004
     data = bytes(value)
     if len(data) > MAX_BINARY_BYTES:
-        raise ValueError(f"must be at most {MAX_BINARY_BYTES} bytes (64 MiB), is {len(data)}")
+        raise ValueError(f"must be at most {MAX_BINARY_BYTES:,} bytes (64 MiB), is {len(data):,}")
     return data
 
 
 def _message(value: str) -> str:
     size = len(_encoded(value))
     if size > MAX_MESSAGE_BYTES:
-        raise ValueError(f"must be at most {MAX_MESSAGE_BYTES} bytes (4 KiB), is {size}")
+        raise ValueError(f"must be at most {MAX_MESSAGE_BYTES:,} bytes (4 KiB), is {size:,}")
     if "\0" in value:
         raise ValueError("must not contain NUL")
     return value
@@ -115,7 +116,7 @@ class _Model(BaseModel):
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
             field = ".".join(str(part) for part in first["loc"]) or "backup"
-            problem = first["msg"].removeprefix("Value error, ")
+            problem = problem_text(first["msg"])
             raise InvalidBackup(field, problem) from None
 
 
@@ -240,7 +241,7 @@ def decode_base64(field: str, text: str, limit_bytes: int) -> bytes:
         InvalidBackup: not base64, or more than `limit_bytes`.
     """
     if len(text) // 4 * 3 > limit_bytes + 3:
-        raise InvalidBackup(field, f"must hold at most {limit_bytes} bytes")
+        raise InvalidBackup(field, f"must hold at most {limit_bytes:,} bytes")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

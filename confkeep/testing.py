@@ -58,6 +58,7 @@ from confkeep.routeros.loss import why_lost
 from confkeep.routeros.own_name import own_name
 from confkeep.routeros.suspect import warning_of, why_suspect
 from confkeep.settings import get_settings
+from confkeep.wording import waiting_text
 
 try:
     import pytest
@@ -169,7 +170,7 @@ class FakeConfkeep:
         ):
             size = sum(map(_size, waiting))
             if len(waiting) + 1 > most or size + _size(payload) > most_bytes:
-                raise InboxFull(f"{whose} full: {len(waiting)} backups with {size} bytes wait")
+                raise InboxFull(f"{whose} full: {waiting_text(len(waiting), size)}")
 
     def _commit(self, payload: _Payload) -> Receipt:
         self._waiting.remove(payload)

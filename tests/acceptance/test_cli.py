@@ -289,7 +289,7 @@ def test_an_import_that_nobody_answers_says_so(folder: Path) -> None:
             said = run(folder, "import", "exports", "--timeout", "0.5", status=16)
         finally:
             worker.resume()
-    assert "no worker answered for 0.5 s; 1 accepted and waiting" in said
+    assert "no worker answered for 0.5 s; 1 accepted backup without a receipt" in said
     assert "confkeep status" in said
 
 

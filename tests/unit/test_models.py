@@ -50,7 +50,7 @@ def test_each_limit_holds_at_its_edge(field: str, limit: str, size: int) -> None
     error = refused(**{field: value(size + 1)})
     assert error.field == field
     assert limit in error.problem
-    assert str(size) in error.problem
+    assert f"{size:,} bytes" in error.problem
 
 
 def test_limits_count_bytes_and_not_characters() -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import click
 
 from confkeep.errors import ConfkeepError
+from worker.cli.next_step import next_step
 from worker.cli.terminal import Terminal
 
 #: What commands are for -> a command's name -> the first line of its help, as `confkeep --help` lists
@@ -113,13 +114,14 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error of ours becomes two lines and its own exit status."""
+        arguments = [*ctx.args]
         try:
             return super().invoke(ctx)
         except ConfkeepError as error:
             terminal = Terminal.of(ctx)
             if terminal.debug:
                 raise
-            terminal.error(str(error), error.hint)
+            terminal.error(str(error), next_step(error, [ctx.invoked_subcommand or "", *arguments]))
             ctx.exit(error.exit_code)
         except (KeyboardInterrupt, click.Abort):
             ctx.exit(INTERRUPTED)

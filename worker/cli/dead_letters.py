@@ -240,7 +240,11 @@ def _find(client: redis.Redis, given: str) -> DeadLetter:
 
 
 def _named(given: str, known: dict[str, DeadLetter]) -> str:
-    return given if given in known else find_one("BACKUP_ID", given, list(known))
+    return (
+        given
+        if given in known
+        else find_one("BACKUP_ID", given, list(known), "confkeep dead-letters list")
+    )
 
 
 def _chosen(
@@ -266,7 +270,9 @@ def _chosen(
         words = f"{what} {len(known)}"
         terminal.note(f"There are {count_text(len(known), 'dead letter')}.")
         if click.prompt(f"Type `{words}` to go on", err=True, default="") != words:
-            raise click.UsageError("Not confirmed; nothing was done. --yes does not ask.")
+            raise click.UsageError(
+                "Not confirmed, so nothing was done. With --yes nothing is asked."
+            )
     return list(known.values())
 
 

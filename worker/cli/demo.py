@@ -217,7 +217,9 @@ def _play_folder(terminal: Terminal, machine: one_machine.OneMachine, source: Pa
 def _show(terminal: Terminal, store: Path, done: _Done) -> None:
     tenants = tenants_of(store)
     if not done.backups or not tenants:
-        raise NoReceipt("nothing was accepted")
+        raise NoReceipt(
+            "nothing was accepted", hint="The lines above say why each export was refused."
+        )
     if done.best is None:
         best = max(
             (row.versions, tenant, row.called.id)

@@ -13,7 +13,7 @@ from confkeep.errors import NotInStore
 from confkeep.routeros.export import configuration_of
 from confkeep.settings import get_settings
 from worker.cli.params import DEVICE, TENANT
-from worker.cli.terminal import Terminal, date_text, pass_terminal, printable, size_text
+from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, printable, size_text
 from worker.engine.diff import hunks
 from worker.engine.moments import version_at
 from worker.engine.resolver import find_device, open_tenant
@@ -200,4 +200,4 @@ def _binaries(old: bytes | None, new: bytes | None) -> str:
     if len(old) != len(new):
         return f"differs, {size_text(len(old))} before, {size_text(len(new))} now"
     count = sum(a != b for a, b in zip(old, new, strict=True))
-    return f"differs in {count} of {len(new)} bytes"
+    return f"differs in {count:,} of {count_text(len(new), 'byte')}"

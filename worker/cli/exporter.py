@@ -141,6 +141,8 @@ def _listen(collector: _Collector, port: int, address: str) -> Any:
         raise InvalidSettings(
             variable_of("metrics_port"),
             f"cannot listen on port {port} of {address}: {error.strerror}",
+            hint=f"Choose a free port with --port or {variable_of('metrics_port')}, and an address of this "
+            f"machine with {variable_of('metrics_address')}.",
         ) from error
     return server
 

@@ -111,7 +111,7 @@ def backup_id_of(capture: Capture, export: bytes, binary: bytes | None) -> str:
 def _read(path: Path, field_name: str, limit_bytes: int) -> bytes:
     size = path.stat().st_size
     if size > limit_bytes:
-        raise InvalidBackup(field_name, f"must be at most {limit_bytes} bytes, is {size}")
+        raise InvalidBackup(field_name, f"must be at most {limit_bytes:,} bytes, is {size:,}")
     return path.read_bytes()
 
 

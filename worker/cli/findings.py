@@ -66,7 +66,7 @@ def print_findings(terminal: Terminal, tenant_id: str, findings: Sequence[Findin
         if not following or following[0].kind != finding.kind:
             terminal.line(f"    {advice(tenant_id, finding)}", style="dim")
     if len(findings) > _LISTED:
-        terminal.line(f"  and {len(findings) - _LISTED} more; --json lists all", style="dim")
+        terminal.line(f"  and {len(findings) - _LISTED:,} more; --json lists all", style="dim")
 
 
 def place_text(tenant_id: str, finding: Finding) -> str:
@@ -92,7 +92,11 @@ def error_of(reports: dict[str, Report]) -> ConfkeepError | None:
     """The error that the command line ends with; None if all are clean."""
     outcome = worst([report.outcome for report in reports.values()])
     tenants = [name for name, report in reports.items() if report.outcome == outcome]
-    which = f"tenant {tenant_text(tenants[0])}" if len(tenants) == 1 else f"{len(tenants)} tenants"
+    which = (
+        f"tenant {tenant_text(tenants[0])}"
+        if len(tenants) == 1
+        else count_text(len(tenants), "tenant")
+    )
     match outcome:
         case Outcome.CLEAN:
             return None
@@ -106,4 +110,6 @@ def error_of(reports: dict[str, Report]) -> ConfkeepError | None:
         case Outcome.LOCKED:
             return RepositoryBusy(f"{which}: another process is writing all the time")
         case Outcome.MISSING:
-            return NotInStore(f"{which}: no repository")
+            return NotInStore(
+                f"{which}: no repository", hint="`confkeep history` alone lists the tenants."
+            )

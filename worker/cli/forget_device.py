@@ -91,4 +91,4 @@ def confirm(what: Called, text: str, *, yes: bool) -> None:
     asked = "its whole id" if what.name is None else f"{printable(what.name)}, or its whole id,"
     typed = click.prompt(f"Type {asked} to go on", default="", show_default=False, err=True)
     if typed.strip().lower() != what.id and (what.name is None or typed.strip() != what.name):
-        raise click.UsageError("Not confirmed; nothing was done. --yes does not ask.")
+        raise click.UsageError("Not confirmed, so nothing was done. With --yes nothing is asked.")

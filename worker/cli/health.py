@@ -23,6 +23,11 @@ MAX_SILENCE_S: Final = 30.0
 RECENT_S: Final = 20.0
 #: Seconds for which a thread's trouble is shown.
 TROUBLE_S: Final = 600.0
+#: What to do where no worker is found.
+_NO_WORKER: Final = (
+    "Start one with `confkeep worker`. If one runs, set CONFKEEP_REDIS_URL and CONFKEEP_RUN_PATH as it has "
+    "them."
+)
 #: A sweep is too old only after this many of its intervals, where that is longer than RECENT_S.
 _SWEEPS: Final = 3
 
@@ -118,8 +123,8 @@ def command(
             ctx.exit(NotReady.exit_code)
         return
     if not workers:
-        problem = "no worker of this deployment runs on this machine"
-        raise NotReady(problem) if ask_ready and not both else NotAlive(problem)
+        kind = NotReady if ask_ready and not both else NotAlive
+        raise kind("no worker of this deployment runs on this machine", hint=_NO_WORKER)
     if not live and (both or ask_live):
         raise NotAlive("; ".join(f"{name}: {why}" for name, why in dead.items() if why))
     if not ready and (both or ask_ready):
@@ -141,7 +146,10 @@ def _read() -> list[Vitals]:
     try:
         return read_all(folder)
     except OSError as error:
-        raise NotAlive(f"{folder}: {error.strerror or error}") from error
+        raise NotAlive(
+            f"{folder}: {error.strerror or error}",
+            hint="Run the command as the worker's user, and with the same CONFKEEP_RUN_PATH.",
+        ) from error
 
 
 def why_not_live(worker: Vitals, max_silence_s: float) -> str | None:

@@ -207,9 +207,16 @@ def command(
         raise _on_top(kept.older)
     if not as_json:
         _print_notes(terminal, found)
-    with terminal.progress("importing", len(found.captures)) as advance:
-        sender = Sender(kept.ids, advance, silence_s=timeout)
-        sent = sender.send(found.captures)
+    try:
+        with terminal.progress("importing", len(found.captures)) as advance:
+            sender = Sender(kept.ids, advance, silence_s=timeout)
+            sent = sender.send(found.captures)
+    except KeyboardInterrupt:
+        terminal.note(
+            "ended before all was imported; run the same command again and it goes on. Workers commit what "
+            "was handed over, and nothing is imported twice"
+        )
+        raise
     _name_tenants(names, sent, timeout)
     if as_json:
         terminal.json(_summary_json(source, found, kept, sent))
@@ -348,9 +355,9 @@ def _print_plan(terminal: Terminal, source: str, found: Found, kept: Kept, as_js
 def _print_summary(terminal: Terminal, found: Found, sent: Sent) -> None:
     _print_ids(terminal, found)
     terminal.line(
-        f"{count_text(sent.imported, 'backup')} imported, {sent.already_there} already there, "
-        f"{len(sent.refused)} refused"
-        + (f", {len(found.left_out)} left out" if found.left_out else "")
+        f"{count_text(sent.imported, 'backup')} imported, {sent.already_there:,} already there, "
+        f"{len(sent.refused):,} refused"
+        + (f", {len(found.left_out):,} left out" if found.left_out else "")
         + (f", {count_text(len(sent.dead), 'dead letter')}" if sent.dead else "")
         + "."
     )
@@ -358,7 +365,7 @@ def _print_summary(terminal: Terminal, found: Found, sent: Sent) -> None:
         for path, reason in files[:_LISTED]:
             terminal.line(f"  {what}: {printable(path)}: {printable(reason)}", style="yellow")
         if len(files) > _LISTED:
-            terminal.line(f"  and {len(files) - _LISTED} more; --json lists all", style="dim")
+            terminal.line(f"  and {len(files) - _LISTED:,} more; --json lists all", style="dim")
 
 
 def _print_notes(terminal: Terminal, found: Found) -> None:
@@ -366,7 +373,7 @@ def _print_notes(terminal: Terminal, found: Found) -> None:
         for line in lines[:_LISTED]:
             terminal.line(f"  {printable(line)}", style="yellow")
         if len(lines) > _LISTED:
-            terminal.line(f"  and {len(lines) - _LISTED} more; --json lists all", style="dim")
+            terminal.line(f"  and {len(lines) - _LISTED:,} more; --json lists all", style="dim")
 
 
 def _print_ids(terminal: Terminal, found: Found) -> None:
@@ -378,7 +385,7 @@ def _print_ids(terminal: Terminal, found: Found) -> None:
         terminal.line(f"{indent}{made}  {printable(name)}")
     if len(found.named_ids) > _IDS_LISTED:
         more = len(found.named_ids) - _IDS_LISTED
-        terminal.line(f"  and {more} more; --json lists all", style="dim")
+        terminal.line(f"  and {more:,} more; --json lists all", style="dim")
 
 
 def _devices_by_tenant(captures: Sequence[Capture]) -> dict[str, set[str]]:

@@ -40,21 +40,21 @@ _DEMO_MARK: Final = "made-by-confkeep-demo"
 class AlreadyRunning(ConfkeepError):
     """The data folder is in use by another `confkeep up` or demo."""
 
-    hint = "End it with Ctrl-C where it runs, or give another folder."
+    hint = "End it with Ctrl-C where it runs, or name another folder with --data."
     exit_code = 4
 
 
 class NotADemo(ConfkeepError):
     """The folder that a demo should use holds something that is not a demo's."""
 
-    hint = "Give an empty folder with --data."
+    hint = "Name an empty folder, or one that does not exist yet, with --data."
     exit_code = 6
 
 
 class PartEnded(ConfkeepError):
     """The server or a worker ended by itself, or never got ready."""
 
-    hint = "Its log says why."
+    hint = "The last lines of that log say why."
     exit_code = 5
 
 
@@ -242,8 +242,8 @@ def locked(data: Path) -> Iterator[int]:
             pid = ""
             with contextlib.suppress(OSError):
                 pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-            by = f" by process {pid}" if pid else ""
-            raise AlreadyRunning(f"{data} is in use{by}") from None
+            by = f"process {pid}" if pid else "another `confkeep up` or demo"
+            raise AlreadyRunning(f"{data} is in use by {by}") from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield descriptor

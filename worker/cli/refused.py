@@ -154,7 +154,9 @@ def discard(terminal: Terminal, refused_ids: tuple[str, ...], all_: bool) -> Non
 
 def _find(given: str) -> Refused:
     known = {one.refused_id: one for one in refused.list_refused(get_client(get_settings()))}
-    return known[given if given in known else find_one("REFUSED_ID", given, list(known))]
+    if given not in known:
+        given = find_one("REFUSED_ID", given, list(known), "confkeep refused list")
+    return known[given]
 
 
 def _json(one: Refused) -> dict[str, object]:

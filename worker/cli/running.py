@@ -22,8 +22,10 @@ _FILE: Final = "up.json"
 _ENV_FILE: Final = Path(".env")
 #: Seconds for a server on this machine to answer.
 _ANSWER_S: Final = 1.0
+#: Either of these chooses a store.
+_STORES: Final = ("CONFKEEP_GIT_STORE_PATH", "GIT_STORE_PATH")
 #: If one of these is set, the user has chosen a server or a store.
-_CHOICES: Final = ("CONFKEEP_REDIS_URL", "CONFKEEP_GIT_STORE_PATH", "GIT_STORE_PATH")
+_CHOICES: Final = ("CONFKEEP_REDIS_URL", *_STORES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,11 @@ def probe_variable(name: str) -> str | None:
 
             return dotenv_values(_ENV_FILE, encoding="utf-8").get(name) or None
     return None
+
+
+def store_is_chosen() -> bool:
+    """Whether a variable says where the store is."""
+    return any(probe_variable(name) for name in _STORES)
 
 
 def _is_chosen() -> bool:

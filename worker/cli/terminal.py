@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 import click
 
+from confkeep.wording import count_text as count_text
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -71,16 +73,11 @@ def age_text(seconds: float) -> str:
 def size_text(size_bytes: int) -> str:
     """A size, with the exact bytes while they are few."""
     if size_bytes < 10_000:
-        return f"{size_bytes} bytes"
+        return count_text(size_bytes, "byte")
     for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20)):
         if size_bytes >= size:
             return f"{size_bytes / size:.1f} {unit}"
     return f"{size_bytes / 1024:.1f} KiB"
-
-
-def count_text(number: int, noun: str) -> str:
-    """`1 backup`, `2 backups`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def ranges(numbers: Sequence[int]) -> str:
@@ -167,7 +164,7 @@ class Terminal:
         wrapped = self.err.is_terminal
         self.err.print(text, soft_wrap=not wrapped)
         if hint:
-            self.err.print(f"hint: {hint}", style="dim", soft_wrap=not wrapped)
+            self.err.print(f"hint: {printable(hint)}", style="dim", soft_wrap=not wrapped)
 
     def bytes(self, data: bytes) -> None:
         """Write exactly these bytes to standard output."""
@@ -261,11 +258,11 @@ class Terminal:
             nonlocal done, printed_at
             done += count
             if done < total and time.monotonic() - printed_at >= _PROGRESS_LINE_S:
-                self.note(f"{what}: {done} of {total}")
+                self.note(f"{what}: {done:,} of {total:,}")
                 printed_at = time.monotonic()
 
         yield advance
-        self.note(f"{what}: {done} of {total}")
+        self.note(f"{what}: {done:,} of {total:,}")
 
     @contextmanager
     def phases(self, what: str) -> Iterator[Callable[[str, int, int], None]]:
@@ -293,7 +290,7 @@ class Terminal:
         def tell(part: str, done: int, total: int) -> None:
             nonlocal printed_at
             if time.monotonic() - printed_at >= _PROGRESS_LINE_S:
-                self.note(f"{what}: {part} {done} of {total}")
+                self.note(f"{what}: {part} {done:,} of {total:,}")
                 printed_at = time.monotonic()
 
         yield tell

@@ -11,6 +11,7 @@ from confkeep.errors import NoReceipt
 from confkeep.queue import receipts
 from confkeep.queue.answers import Answer, read
 from confkeep.settings import get_settings
+from confkeep.wording import count_text
 from worker.process.waits import advice
 from worker.queue import backoff
 
@@ -68,7 +69,7 @@ class Receipts:
             self._heard_at = now
             return answers
         if self._open and now - self._heard_at > self._silence_s:
-            waiting = f"{len(self._open)} accepted and waiting"
+            waiting = f"{count_text(len(self._open), 'accepted backup')} without a receipt"
             reason = self._why_not()
             if reason is None:
                 raise NoReceipt(f"no worker answered for {self._silence_s:g} s; {waiting}")

@@ -251,7 +251,8 @@ def _faults(snapshot: Snapshot, settings: Settings) -> _List:
         since_s = max(0, snapshot.server_ms - wait.since_ms) / 1000
         next_s = (wait.next_ms - snapshot.server_ms) / 1000
         state = (
-            f"{_tenant(snapshot, tenant_id)}  {'STALLED ' if wait.stalled else ''}{wait.tries} tries in "
+            f"{_tenant(snapshot, tenant_id)}  {'STALLED ' if wait.stalled else ''}{wait.tries:,} "
+            f"{'try' if wait.tries == 1 else 'tries'} in "
             f"{age_text(since_s)}, next {f'in {age_text(next_s)}' if next_s > 0 else 'due'}\n"
         )
         text = Text.assemble(

@@ -17,6 +17,7 @@ from confkeep.ids import checked_uuid
 from confkeep.observe.logs import get_logger
 from confkeep.queue import arrivals
 from confkeep.settings import Settings
+from confkeep.wording import count_text
 from worker.broker import received
 from worker.engine.hold import hold_tenant
 from worker.queue import dead_letters, erase
@@ -144,7 +145,10 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
         if path.parent.is_dir():
             _note(settings, "tenant.forget", tenant, None, state="done")
     if not there and not letters and not records:
-        raise NotInStore(f"nothing of tenant {tenant} is there")
+        raise NotInStore(
+            f"nothing of tenant {tenant} is there",
+            hint="`confkeep history` alone lists the tenants.",
+        )
     return Erased(None, len(letters), records)
 
 
@@ -163,9 +167,11 @@ def _messages(client: redis.Redis, tenant_id: str, device_id: str | None) -> str
         count += message.tenant_id == tenant_id and device_id in (None, message.device_id)
     if count:
         whose = f"tenant {tenant_id}" if device_id is None else f"device {device_id}"
-        return f"{keys.RECEIVE_QUEUE}: messages for {whose} that no worker has accepted: {count}"
+        messages = count_text(count, "message")
+        return f"the queue {keys.RECEIVE_QUEUE} holds {messages} for {whose} that no worker has accepted"
     if unreadable:
-        return f"{keys.RECEIVE_QUEUE}: messages that cannot be read, whose may be: {unreadable}"
+        messages = count_text(unreadable, "message")
+        return f"the queue {keys.RECEIVE_QUEUE} holds {messages} that cannot be read, and may be for it"
     return None
 
 

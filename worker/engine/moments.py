@@ -7,7 +7,8 @@ import re
 from typing import Final
 
 from confkeep.errors import InvalidInput, NotInStore
-from worker.engine.versions import captured_at, versions_of
+from confkeep.wording import count_text
+from worker.engine.versions import captured_at, no_versions, versions_of
 from worker.store.repository.backup import Version
 from worker.store.repository.reader import find_commit, version_of
 from worker.store.repository.tenant_repository import TenantRepository
@@ -89,11 +90,11 @@ def version_at(
         versions = versions_of(repository, device_id, back + 1)
         if versions and len(versions) <= back:
             raise NotInStore(
-                f"device {device_id} has {len(versions)} versions: there is no {said.lower()}"
+                f"device {device_id} has {count_text(len(versions), 'version')}: there is no {said.lower()}"
             )
         if versions:
             return versions[back]
-        raise _without_versions(repository, device_id)
+        raise no_versions(repository, device_id)
     when = moment_of(field, said, dt.datetime.now(dt.UTC), end_of_day=True)
     first = None
     for version in versions_of(repository, device_id):
@@ -101,12 +102,8 @@ def version_at(
         if first <= when:
             return version
     if first is None:
-        raise _without_versions(repository, device_id)
+        raise no_versions(repository, device_id)
     raise NotInStore(
         f"device {device_id} has no version as old as {when:%Y-%m-%d %H:%M} UTC: its first was "
         f"captured {first:%Y-%m-%d %H:%M} UTC"
     )
-
-
-def _without_versions(repository: TenantRepository, device_id: str) -> NotInStore:
-    return NotInStore(f"no version of device {device_id} in {repository.path.name}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from confkeep.errors import InvalidId, NotInStore, StoreMissing
+from confkeep.errors import InvalidId, NotInStore, StoreError, StoreMissing
 from confkeep.ids import checked_uuid
 from confkeep.labels import MAX_LABEL_CHARACTERS, Labels
 from worker.engine.directory import Called, called, names_of
@@ -23,6 +25,8 @@ from worker.store.repository.tenant_repository import (
 
 #: A beginning of an id needs so many hexadecimal digits.
 MIN_PREFIX: Final = 4
+#: Among the devices of at most so many tenants a mistyped tenant is looked for.
+_LOOKED_AT: Final = 100
 #: An error lists at most so many candidates.
 _CANDIDATES: Final = 5
 
@@ -41,7 +45,14 @@ def find_tenant(store: Path, given: str, others: Iterable[str] = ()) -> Called:
     whole = _whole(given)
     if whole is not None:
         return called_tenant(store, whole)
-    return _find("TENANT", given, tenants(store, others))
+    known = tenants(store, others)
+    try:
+        return _find("TENANT", given, known)
+    except InvalidId as error:
+        error.hint = (
+            _is_a_device(store, given, known) or "`confkeep history` alone lists the tenants."
+        )
+        raise
 
 
 def tenants(store: Path, others: Iterable[str] = ()) -> list[Called]:
@@ -67,7 +78,11 @@ def find_device(repository: TenantRepository, given: str) -> Called:
     whole = _whole(given)
     if whole is not None:
         return called(repository, whole)
-    return _find("DEVICE", given, names_of(repository).values())
+    try:
+        return _find("DEVICE", given, names_of(repository).values())
+    except InvalidId as error:
+        error.hint = "`confkeep devices TENANT` lists the tenant's devices."
+        raise
 
 
 def find_device_of(store: Path, tenant_id: str, given: str) -> Called:
@@ -96,7 +111,22 @@ def open_tenant(store: Path, given: str) -> tuple[Called, TenantRepository]:
     """
     require_store(store)
     tenant = find_tenant(store, given)
-    return tenant, open_repository(repository_path(store, tenant.id))
+    try:
+        return tenant, open_repository(repository_path(store, tenant.id))
+    except NotInStore as error:
+        error.hint = _is_a_device(store, given, tenants(store)) or error.hint
+        raise
+
+
+def _is_a_device(store: Path, given: str, known: Iterable[Called]) -> str | None:
+    """What to do where a tenant is expected and a device was typed; None if none is called so."""
+    for tenant in islice(known, _LOOKED_AT):
+        # Who typed something else wants to read of that, and not of another tenant's damage.
+        with suppress(StoreError, InvalidId, OSError):
+            repository = open_repository(repository_path(store, tenant.id))
+            device = _find("DEVICE", given, names_of(repository).values())
+            return f"Device {device} is tenant {tenant}'s: type the tenant first, then the device."
+    return None
 
 
 def paths_of(store: Path, given: str | None) -> dict[str, Path]:
@@ -110,7 +140,11 @@ def paths_of(store: Path, given: str | None) -> dict[str, Path]:
     require_store(store)
     ids = tenants_of(store) if given is None else [find_tenant(store, given).id]
     if not ids:
-        raise NotInStore(f"no tenant has a repository in {store}")
+        raise NotInStore(
+            f"no tenant has a repository in {store}",
+            hint="Check CONFKEEP_GIT_STORE_PATH; in a new store, `confkeep import` or `confkeep enqueue` "
+            "brings in the first backups.",
+        )
     return {tenant_id: repository_path(store, tenant_id) for tenant_id in ids}
 
 
@@ -121,16 +155,25 @@ def _whole(given: str) -> str | None:
         return None
 
 
-def find_one(field: str, given: str, known: Collection[str]) -> str:
+def find_one(field: str, given: str, known: Collection[str], listed_by: str) -> str:
     """The one id of `known` that begins with `given`, which may leave dashes out.
+
+    Args:
+        listed_by: the command that lists them, for the error.
 
     Raises:
         InvalidId: `given` is no beginning of an id, or no id or several begin with it. The error names
             `field` and some of `known`.
     """
+    hint = f"`{listed_by}` lists them."
     if not _is_beginning(given):
-        raise InvalidId(field, f"must be a UUID, or its first {MIN_PREFIX} or more digits")
-    return _find(field, given, [Called(one) for one in known]).id
+        problem = f"must be a UUID, or its first {MIN_PREFIX} or more digits"
+        raise InvalidId(field, problem, hint=hint)
+    try:
+        return _find(field, given, [Called(one) for one in known]).id
+    except InvalidId as error:
+        error.hint = hint
+        raise
 
 
 def _find(field: str, given: str, known: Collection[Called]) -> Called:
@@ -154,7 +197,8 @@ def _find(field: str, given: str, known: Collection[Called]) -> Called:
     close = get_close_matches(given, names_there, _CANDIDATES, 0.7)
     if close:
         raise InvalidId(field, f"{problem}; did you mean {' or '.join(close)}?")
-    raise InvalidId(field, f"{problem}; there are {_some(_shown(one) for one in known)}")
+    there = "there is" if len(known) == 1 else "there are"
+    raise InvalidId(field, f"{problem}; {there} {_some(_shown(one) for one in known)}")
 
 
 def _called(given: str, known: Collection[Called]) -> list[Called]:

@@ -71,8 +71,16 @@ def last_versions(repository: TenantRepository, device_id: str, count: int) -> l
     """
     found = versions_of(repository, device_id, count)
     if not found:
-        raise NotInStore(f"no version of device {device_id} in {repository.path.name}")
+        raise no_versions(repository, device_id)
     return found
+
+
+def no_versions(repository: TenantRepository, device_id: str) -> NotInStore:
+    """The error for a device that a tenant's repository does not know."""
+    return NotInStore(
+        f"no version of device {device_id} in {repository.path.name}",
+        hint="`confkeep devices TENANT` lists the tenant's devices.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

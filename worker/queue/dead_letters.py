@@ -27,6 +27,7 @@ from confkeep.queue.acceptance import Submission
 from confkeep.queue.entry import Entry, check_signature
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
+from confkeep.wording import waiting_text
 from worker.queue import totals
 from worker.queue.inbox import Inbox, Unreadable
 
@@ -193,7 +194,11 @@ def get(client: redis.Redis, backup_id: str) -> DeadLetter:
     pipe.hget(keys.DEAD, name)
     (found,) = redis_values.answers(pipe)
     if found is None:
-        raise InvalidId("backup_id", "no dead letter has that id")
+        raise InvalidId(
+            "backup_id",
+            "no dead letter has that id",
+            hint="`confkeep dead-letters list` lists them.",
+        )
     return _parse(name, found) or _odd(name)
 
 
@@ -265,7 +270,7 @@ def retry(
         client, settings, [Submission(letter.tenant_id, entry, data=None, reply_to=None)]
     )
     if answer.outcome.endswith("full"):
-        raise InboxFull(f"{answer.entries} backups with {answer.bytes} bytes wait")
+        raise InboxFull(waiting_text(answer.entries, answer.bytes))
     if answer.outcome == "conflict":
         raise BackupIdConflict("backup_id", "its id was accepted since for another backup")
     if answer.outcome == "garbled":

@@ -30,7 +30,11 @@ def run(
         path.name for path in folder.glob("*.git") if path not in paths.values() and path.is_dir()
     )
     if not paths:
-        raise InvalidInput("DIR", f"no repository in {folder} is named by a tenant's UUID")
+        raise InvalidInput(
+            "DIR",
+            f"no repository in {folder} is named by a tenant's UUID",
+            hint="Rename each to UUID.git, or import them as another tool's with --from oxidized.",
+        )
     states: dict[str, State] = {}
     adopted: dict[str, Adopted] = {}
     failed: dict[str, StoreError] = {}

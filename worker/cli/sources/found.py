@@ -73,7 +73,8 @@ class GitCapture:
             raise OSError(errno.EIO, f"git cannot read blob {blob_id}") from error
         assert isinstance(blob, pygit2.Blob)
         if blob.size > limit_bytes:
-            raise InvalidBackup(field_name, f"must be at most {limit_bytes} bytes, is {blob.size}")
+            problem = f"must be at most {limit_bytes:,} bytes, is {blob.size:,}"
+            raise InvalidBackup(field_name, problem)
         return blob.data
 
     def backup_id(self, export: bytes, binary: bytes | None) -> str:  # noqa: ARG002
@@ -105,5 +106,9 @@ def found_in(
     """
     captures = list(interleaved(devices))
     if not names.rows:
-        raise InvalidInput("DIR", "; ".join([problem, *told.left_out, *told.notes]))
+        raise InvalidInput(
+            "DIR",
+            "; ".join([problem, *told.left_out, *told.notes]),
+            hint="Name the folder that holds it, or say with --from what it is.",
+        )
     return Found(captures, names.made, told.left_out, told.notes)

@@ -328,7 +328,10 @@ class HistoryIndex(IndexKeeper):
         if start is not None:
             ids = [row.id for row in rows]
             if start not in ids:
-                raise NotInStore(f"commit {before} is no version of device {device}")
+                raise NotInStore(
+                    f"commit {before} is no version of device {device}",
+                    hint="Without --before, the device's versions are listed with their commits.",
+                )
             rows = rows[ids.index(start) + 1 :]
         if details or config_changes_only:
             rows = self._with_details(device, rows, limit, only_changed=config_changes_only)

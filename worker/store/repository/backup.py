@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from confkeep.errors import InvalidId
+from confkeep.errors import InvalidId, InvalidInput
 from confkeep.ids import checked_uuid as checked_uuid
 from confkeep.labels import NO_LABELS, Labels
 
@@ -15,6 +15,12 @@ from confkeep.labels import NO_LABELS, Labels
 EXPORT_NAME: Final = "export.rsc"
 BINARY_NAME: Final = "backup.bin"
 FILE_NAMES: Final = (EXPORT_NAME, BINARY_NAME)
+
+#: What to do about what is no commit.
+OF_COMMITS: Final = (
+    "`confkeep history TENANT DEVICE` lists the commits; `confkeep show TENANT DEVICE --at 2026-10-03` "
+    "prints what was valid on a date."
+)
 
 _COMMIT_ID = re.compile(r"[0-9a-f]{4,40}")
 
@@ -27,7 +33,7 @@ def checked_commit_id(value: object) -> str:
     """
     text = value.lower() if isinstance(value, str) else ""
     if not _COMMIT_ID.fullmatch(text):
-        raise InvalidId("commit_sha", "must be 4 to 40 hexadecimal digits")
+        raise InvalidId("commit_sha", "must be 4 to 40 hexadecimal digits", hint=OF_COMMITS)
     return text
 
 
@@ -38,7 +44,9 @@ def checked_file_name(value: object) -> str:
         InvalidId: any other name.
     """
     if value not in FILE_NAMES:
-        raise InvalidId("filename", f"must be {EXPORT_NAME} or {BINARY_NAME}")
+        raise InvalidId(
+            "filename", f"must be {EXPORT_NAME} or {BINARY_NAME}", hint=InvalidInput.hint
+        )
     return str(value)
 
 

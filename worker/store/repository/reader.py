@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import heapq
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +32,11 @@ from worker.store.repository.headers import (
 from worker.store.repository.tenant_repository import TenantRepository, damage, tells_damage
 
 _ID_DIGITS: Final = 40
+#: A date without its dashes, which reads as the beginning of a commit id.
+_DATE: Final = re.compile(r"(19|20)\d\d((0[1-9]|1[0-2])([0-2]\d|3[01])?)?")
+_WRITE_DASHES: Final = (
+    "Digits alone stand for a commit: write a date with dashes, as in 2026-10-03."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,10 @@ def _existing_or_none(repository: TenantRepository, wanted: str) -> pygit2.Commi
 def _existing(repository: TenantRepository, wanted: str) -> pygit2.Commit:
     found = _existing_or_none(repository, wanted)
     if found is None:
-        raise NotInStore(f"no commit {wanted} in {repository.path.name}")
+        raise NotInStore(
+            f"no commit {wanted} in {repository.path.name}",
+            hint=_WRITE_DASHES if _DATE.fullmatch(wanted) else None,
+        )
     return found
 
 

@@ -174,6 +174,14 @@ def tenants_of(store: Path) -> list[str]:
     return sorted(m.group(1) for name in names if (m := _TENANT_FOLDER.fullmatch(name)))
 
 
+def no_repository(path: Path) -> NotInStore:
+    """The error for a tenant that has no repository at this path."""
+    return NotInStore(
+        f"no repository {path.name} in {path.parent}",
+        hint="`confkeep history` alone lists the tenants that have one; their first backup makes it.",
+    )
+
+
 def open_repository(path: Path, author: Signature = DEFAULT_AUTHOR) -> TenantRepository:
     """Open an existing repository; changes nothing on disk.
 
@@ -187,7 +195,7 @@ def open_repository(path: Path, author: Signature = DEFAULT_AUTHOR) -> TenantRep
     with damage(path):
         if not path.is_dir():
             require_store(path.parent)
-            raise NotInStore(f"no repository {path.name}")
+            raise no_repository(path)
         # libgit2 would not report that they may not be read.
         with suppress(FileNotFoundError, NotADirectoryError):
             (path / "HEAD").read_bytes()

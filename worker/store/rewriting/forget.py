@@ -15,7 +15,7 @@ from typing import Final
 
 import pygit2
 
-from confkeep.errors import ErasureIncomplete, NotInStore, RepositoryDamaged
+from confkeep.errors import ErasureIncomplete, RepositoryDamaged
 from worker.store.git import durable, flock, ownership, refs
 from worker.store.git.git_objects import (
     COMMIT,
@@ -34,7 +34,11 @@ from worker.store.repository import headers, id_map, recovery
 from worker.store.repository.backup import checked_uuid, pack_uuid
 from worker.store.repository.headers import DEVICE_ID_HEADER
 from worker.store.repository.id_map import IdMap, Rewrite
-from worker.store.repository.tenant_repository import TenantRepository, open_repository
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    no_repository,
+    open_repository,
+)
 from worker.store.rewriting import prune
 from worker.store.rewriting.rewrite import BEFORE_REFS, HistoryWriter, before_refs, replace_history
 from worker.store.rewriting.rewrite_erasure import Eraser, Erasure
@@ -253,7 +257,7 @@ def forget_tenant(path: Path) -> bool:
     there = False
     with durable.file_system_errors(path.name):
         if not path.parent.is_dir():
-            raise NotInStore(f"no repository {path.name}")
+            raise no_repository(path)
         if path.is_dir():
             there = True
             ownership.require_writer(path)
@@ -267,7 +271,7 @@ def forget_tenant(path: Path) -> bool:
         durable.sync_directory(path.parent)
     left = [*_asides(path), *([path.name] if path.exists() else [])]
     if left:
-        raise ErasureIncomplete(f"{', '.join(left)} is there")
+        raise ErasureIncomplete(f"{', '.join(left)} is still there")
     return there
 
 
