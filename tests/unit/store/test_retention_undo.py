@@ -127,6 +127,17 @@ def test_of_two_rewrites_the_newer_one_is_undone(store: Path) -> None:
         find_commit(open_repository(path), gone[0])
 
 
+def test_of_two_rewrites_of_the_same_history_the_newer_one_is_undone(store: Path) -> None:
+    path, given = store / NAME, Given()
+    commit(path, given, 20, 1)
+    apply(path, given, keep_last=7)
+    undo_retention(create_repository(path), now_s=NOW_S + DAY_S)
+    apply(path, given, days=2, keep_last=2)
+    assert len(git(path, "for-each-ref", "refs/confkeep").splitlines()) == 3
+    undo_retention(create_repository(path), now_s=NOW_S + 3 * DAY_S)
+    assert_all_there(path, given)
+
+
 def test_what_cannot_be_undone_is_refused(store: Path) -> None:
     path, given = store / NAME, Given()
     commit(path, given, 20, 1)
