@@ -606,9 +606,10 @@ def test_what_was_closed_is_whole_after_a_reboot(
     assert uncached == []
 
 
+@pytest.mark.parametrize("distrusted", [False, True])
 @pytest.mark.parametrize("batches", [1, 2, 3])
 def test_what_is_not_closed_after_several_batches_is_built_anew(
-    store: Path, batches: int, monkeypatch: pytest.MonkeyPatch
+    store: Path, batches: int, distrusted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A writer that was killed, and then the machine: what was synced is whole, and no more."""
     path, devices = small_store(store, commits=20)
@@ -621,6 +622,8 @@ def test_what_is_not_closed_after_several_batches_is_built_anew(
     # The same boot: nothing is lost with the process.
     with open_index(open_repository(path)) as other:
         assert other.is_complete(repository.tip())
+    if distrusted:
+        index.close(sound=False)
     another_boot(monkeypatch)
     with open_index(open_repository(path)) as other:
         assert other.is_complete(repository.tip()) == (batches == 1)

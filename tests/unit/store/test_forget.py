@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sqlite3
@@ -18,8 +19,9 @@ from confkeep.labels import Labels
 from tests.failpoints import killed_at
 from tests.histories import Stream, device_ids, ids_of_main, random_backups, write_merged
 from tests.judge import assert_sound, backup_ids, git
+from worker.store.git import durable
 from worker.store.history.index import INDEX_NAME, open_index
-from worker.store.repository import id_map
+from worker.store.repository import id_map, recovery
 from worker.store.repository.backup import EXPORT_NAME, Backup, Naming
 from worker.store.repository.reader import devices_of, find_commit, read_file
 from worker.store.repository.tenant_repository import create_repository, open_repository, tenants_of
@@ -102,7 +104,10 @@ def put_back_packed(path: Path, before: Path) -> None:
 
 
 def put_back(name: str) -> Callable[[Path, Path], None]:
-    return lambda path, before: shutil.copy(before / name, path / name) and None
+    def put(path: Path, before: Path) -> None:
+        shutil.copy(before / name, path / name)
+
+    return put
 
 
 def put_back_map(path: Path, before: Path) -> None:
@@ -155,6 +160,18 @@ def test_the_proof_finds_whatever_is_left(
     assert any(re.search(told, line) for line in found), found
     shutil.rmtree(path)
     sound.rename(path)
+
+
+def test_what_a_killed_repack_left_goes_too(store: Path) -> None:
+    path = store / f"{TENANT}.git"
+    filled = fill(path)
+    folder = path / "objects" / "pack"
+    [pack] = folder.glob("*.pack")
+    durable.replace_file(path / recovery.REPACKING_NAME, b"")
+    shutil.copy(pack, folder / ".tmp-1-pack-x.pack")
+    os.utime(folder / ".tmp-1-pack-x.pack")
+    forget_device(path, GONE, now_s=NOW_S)
+    assert_gone(path, filled)
 
 
 def test_an_index_is_gone_for_good_before_an_erasure_goes_on(store: Path) -> None:

@@ -195,7 +195,7 @@ def unreachable(path: Path) -> set[str]:
     return {id_.decode() for id_ in set(every) - set(reached)}
 
 
-@pytest.mark.parametrize("policy", [LAST, policy_of({})])
+@pytest.mark.parametrize("policy", [LAST, policy_of({}), policy_of({"keep_last": 2})])
 def test_the_next_run_removes_what_a_killed_rewrite_left(policy: Policy, store: Path) -> None:
     path = store / NAME
 
