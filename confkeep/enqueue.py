@@ -270,7 +270,7 @@ class _Call:
             if answer.outcome not in ("accepted", "waiting"):
                 if _is_unneeded(self._client, tenant_id, answer):
                     self._store.discard(tenant_id, [entry])
-                refusal = refusal or _refusal(answer, tenant_id, entry)
+                refusal = refusal or refusal_of(answer, tenant_id, entry.backup_id)
             else:
                 tracing.enqueued(
                     self._settings,
@@ -315,19 +315,20 @@ def _is_unneeded(client: redis.Redis, tenant_id: str, answer: Accepted) -> bool:
     return answer.outcome == "done" or not answer.arriving
 
 
-def _refusal(answer: Accepted, tenant_id: str, entry: Entry) -> ConfkeepError | None:
+def refusal_of(answer: Accepted, tenant_id: str, backup_id: str) -> ConfkeepError | None:
+    """Why a backup was not accepted; None if it was."""
     waits = waiting_text(answer.entries, answer.bytes)
     match answer.outcome:
         case "conflict":
             return BackupIdConflict(
-                "backup_id", f"{entry.backup_id} was accepted before for another device or bytes"
+                "backup_id", f"{backup_id} was accepted before for another device or bytes"
             )
         case "tenant full":
             return InboxFull(f"the inbox of tenant {tenant_id} is full: {waits}")
         case "all full":
             return InboxFull(f"the inboxes are full: {waits} for all tenants")
         case "garbled":
-            return receipts.garbled(entry.backup_id)
+            return receipts.garbled(backup_id)
         case "stuck":
             return OddValue(f"{keys.inbox(tenant_id)} takes no entry")
     return None

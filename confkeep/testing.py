@@ -39,9 +39,7 @@ from celery.backends.base import KeyValueStoreBackend
 from confkeep import awaiting, enqueue, reading, results
 from confkeep.app import app
 from confkeep.errors import (
-    BackupIdConflict,
     ConfkeepError,
-    InboxFull,
     InvalidId,
     NotInStore,
     PoisonedBackup,
@@ -51,6 +49,7 @@ from confkeep.ids import checked_uuid
 from confkeep.labels import NO_LABELS, Labels
 from confkeep.models import BackupPayload, Device, HistoryEntry, NamingPayload, Receipt
 from confkeep.queue import receipts
+from confkeep.queue.acceptance import Accepted
 from confkeep.queue.answers import Answer
 from confkeep.queue.receipts import Outcome
 from confkeep.routeros.export import same_configuration
@@ -58,7 +57,6 @@ from confkeep.routeros.loss import why_lost
 from confkeep.routeros.own_name import own_name
 from confkeep.routeros.suspect import warning_of, why_suspect
 from confkeep.settings import get_settings
-from confkeep.wording import waiting_text
 
 try:
     import pytest
@@ -140,14 +138,12 @@ class FakeConfkeep:
         self._reach()
         with self._lock:
             known = self._by_id.get(payload.backup_id)
-            if known is not None:
-                if _identity(known) != _identity(payload):
-                    raise BackupIdConflict(
-                        "backup_id",
-                        f"{payload.backup_id} was accepted before for another device or bytes",
-                    )
+            if known is not None and _identity(known) == _identity(payload):
                 return
-            self._check_room(payload)
+            answer = Accepted("conflict") if known is not None else self._room_for(payload)
+            refused = enqueue.refusal_of(answer, payload.tenant_id, payload.backup_id)
+            if refused is not None:
+                raise refused
             self._by_id[payload.backup_id] = payload
             if isinstance(payload, BackupPayload):
                 self.accepted.append(payload)
@@ -155,22 +151,17 @@ class FakeConfkeep:
             if not self._holds:
                 self._commit(payload)
 
-    def _check_room(self, payload: _Payload) -> None:
+    def _room_for(self, payload: _Payload) -> Accepted:
         settings = get_settings()
         own = [one for one in self._waiting if one.tenant_id == payload.tenant_id]
-        tenant = f"the inbox of tenant {payload.tenant_id} is"
-        for waiting, most, most_bytes, whose in (
-            (own, settings.inbox_max_backups, settings.inbox_max_bytes, tenant),
-            (
-                self._waiting,
-                settings.total_max_backups,
-                settings.total_max_bytes,
-                "the inboxes are",
-            ),
+        for outcome, waiting, most, most_bytes in (
+            ("tenant full", own, settings.inbox_max_backups, settings.inbox_max_bytes),
+            ("all full", self._waiting, settings.total_max_backups, settings.total_max_bytes),
         ):
             size = sum(map(_size, waiting))
             if len(waiting) + 1 > most or size + _size(payload) > most_bytes:
-                raise InboxFull(f"{whose} full: {waiting_text(len(waiting), size)}")
+                return Accepted(outcome, entries=len(waiting), bytes=size)
+        return Accepted("accepted")
 
     def _commit(self, payload: _Payload) -> Receipt:
         self._waiting.remove(payload)

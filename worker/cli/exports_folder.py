@@ -141,7 +141,11 @@ def scan(
     files = _candidates(folder)
     paths = [file.relative_to(folder) for file in files]
     if not paths:
-        raise InvalidInput("DIR", f"no export in {folder}: {_instead(folder)}")
+        raise InvalidInput(
+            "DIR",
+            f"no export in {folder}: {_instead(folder)}",
+            hint="Name the folder that holds the exports, or say with --from what it is.",
+        )
     chosen, tenant = decide(
         layouts.guess, paths, tenant=tenant, layout=layout, asker=asker or Nobody()
     )

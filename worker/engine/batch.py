@@ -15,7 +15,7 @@ from confkeep.queue import receipts, staging
 from confkeep.queue.entry import NOWHERE, Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.queue.staged_bytes import Contents
-from confkeep.routeros.suspect import warning_of
+from worker.engine.receipt import fields_of
 from worker.observe import measure, metrics
 from worker.queue import dead_letters, totals
 from worker.queue.inbox import Batch, Inbox, Waiting
@@ -189,23 +189,8 @@ class BatchCommitter:
         raise AssertionError("unreachable")
 
     def _receipt(self, committed: Committed) -> Receipt:
-        detail = committed.detail
-        suspect = detail.suspect
-        receipt = Receipt(
-            backup_id=committed.backup_id,
-            tenant_id=self._tenant_id,
-            device_id=committed.device_id,
-            sha=committed.sha,
-            lines_added=detail.lines_added,
-            lines_removed=detail.lines_removed,
-            unchanged=committed.unchanged,
-            export_changed=detail.export_changed,
-            committed_at=committed.committed_at,
-            suspect=suspect,
-            device_name=committed.device_name,
-            warnings=[] if suspect is None else [warning_of(suspect)],
-        )
-        if suspect is not None:
+        receipt = Receipt(**fields_of(self._tenant_id, committed))
+        if receipt.suspect is not None:
             log.warning(
                 "a capture is suspect; it is committed all the same",
                 action="backup.suspect",
@@ -213,7 +198,7 @@ class BatchCommitter:
                 device_id=committed.device_id,
                 device_name=committed.device_name,
                 backup_id=committed.backup_id,
-                reason=suspect,
+                reason=receipt.suspect,
             )
         return receipt
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,12 +78,7 @@ def forget_device(
             return f"the inbox of tenant {tenant} holds backups of device {device}"
         return messages
 
-    _wait(what_waits, wait_s)
-    with hold_tenant(settings, tenant):
-        if (found := what_waits()) is not None:
-            raise BackupsWaiting(found)
-        # A volume that is not mounted holds backups still.
-        require_store(settings.git_store_path)
+    with _hold_quiet(settings, tenant, what_waits, wait_s):
         _note(settings, "device.forget", tenant, device, state="begun")
         gone = forget.forget_device(path, device, now_s=int(time.time()))
         letters = [
@@ -128,22 +124,15 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
             return f"the inbox of tenant {tenant} is not empty"
         return messages
 
-    _wait(what_waits, wait_s)
-    with hold_tenant(settings, tenant):
-        if (found := what_waits()) is not None:
-            raise BackupsWaiting(found)
-        # A volume that is not mounted holds backups still.
-        require_store(settings.git_store_path)
-        if path.parent.is_dir():
-            _note(settings, "tenant.forget", tenant, None, state="begun")
-        there = path.parent.is_dir() and forget.forget_tenant(path)
+    with _hold_quiet(settings, tenant, what_waits, wait_s):
+        _note(settings, "tenant.forget", tenant, None, state="begun")
+        there = forget.forget_tenant(path)
         every = dead_letters.list_dead_letters(client)
         letters = [letter for letter in every if letter.tenant_id == tenant]
         ids = {letter.backup_id for letter in letters}
         records = erase.clear(inbox, letters, ids, None)
         records += erase.clear_tenant(inbox)
-        if path.parent.is_dir():
-            _note(settings, "tenant.forget", tenant, None, state="done")
+        _note(settings, "tenant.forget", tenant, None, state="done")
     if not there and not letters and not records:
         raise NotInStore(
             f"nothing of tenant {tenant} is there",
@@ -152,11 +141,20 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
     return Erased(None, len(letters), records)
 
 
-def _wait(what_waits: Callable[[], str | None], wait_s: float) -> None:
-    """Wait until nothing waits or the time is over; the caller looks again under the lock."""
+@contextlib.contextmanager
+def _hold_quiet(
+    settings: Settings, tenant_id: str, what_waits: Callable[[], str | None], wait_s: float
+) -> Iterator[None]:
+    """Hold the tenant once nothing waits; give up after about `wait_s` seconds."""
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline and what_waits() is not None:
         time.sleep(_POLL_S)
+    with hold_tenant(settings, tenant_id):
+        if (found := what_waits()) is not None:
+            raise BackupsWaiting(found)
+        # A volume that is not mounted holds backups still.
+        require_store(settings.git_store_path)
+        yield
 
 
 def _messages(client: redis.Redis, tenant_id: str, device_id: str | None) -> str | None:

@@ -29,8 +29,9 @@ _DURATION: Final = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*([a-z]+?)(?:(?<=[a-z]{2})s
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _COMMIT: Final = re.compile(r"[0-9a-f]{4,40}", re.IGNORECASE)
 _LATEST: Final = re.compile(r"latest(?:~(\d{1,9}))?")
-#: The forms that an error lists.
-SAYS: Final = "2026-10-03, 2026-10-03T12:00, `2 days ago`, latest, latest~1, or a commit id"
+#: Moments, and what else names a version, as errors say them.
+_MOMENTS: Final = "2026-10-03, 2026-10-03T12:00 or `2 days ago`"
+_VERSIONS: Final = f"{_MOMENTS}, latest, latest~1, or a commit id"
 
 
 def seconds_of(text: str) -> float | None:
@@ -42,7 +43,9 @@ def seconds_of(text: str) -> float | None:
     return None if unit is None else float(found[1]) * unit
 
 
-def moment_of(field: str, text: str, now: dt.datetime, *, end_of_day: bool) -> dt.datetime:
+def moment_of(
+    field: str, text: str, now: dt.datetime, *, end_of_day: bool, such_as: str = _MOMENTS
+) -> dt.datetime:
     """The moment that a text names: a date, or a duration before `now`. A date without a time zone is in UTC.
 
     Args:
@@ -64,7 +67,7 @@ def moment_of(field: str, text: str, now: dt.datetime, *, end_of_day: bool) -> d
         if end_of_day and _DAY.fullmatch(said):
             found += dt.timedelta(days=1) - dt.timedelta(microseconds=1)
     except (ValueError, OverflowError):
-        raise InvalidInput(field, f"must be a moment such as {SAYS}") from None
+        raise InvalidInput(field, f"must be such as {such_as}") from None
     return found if found.tzinfo is not None else found.replace(tzinfo=dt.UTC)
 
 
@@ -95,7 +98,8 @@ def version_at(
         if versions:
             return versions[back]
         raise no_versions(repository, device_id)
-    when = moment_of(field, said, dt.datetime.now(dt.UTC), end_of_day=True)
+    now = dt.datetime.now(dt.UTC)
+    when = moment_of(field, said, now, end_of_day=True, such_as=_VERSIONS)
     first = None
     for version in versions_of(repository, device_id):
         first = captured_at(find_commit(repository, version.sha))

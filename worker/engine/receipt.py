@@ -27,6 +27,7 @@ from confkeep.settings import Settings
 from worker.engine.versions import changed_devices
 from worker.queue import dead_letters, inboxes
 from worker.store.history.index import open_index
+from worker.store.repository.backup import Committed
 from worker.store.repository.headers import DEVICE_ID_HEADER, id_in_header
 from worker.store.repository.reader import find_commit
 from worker.store.repository.tenant_repository import open_repository, repository_path, tenants_of
@@ -168,7 +169,11 @@ def receipt_in(path: Path, tenant_id: str, backup_id: str) -> dict[str, Any] | N
         # Written by something that names the backup only.
         device_id = min(changed_devices(commit), default="")
     with open_index(repository) as index:
-        made = describe_commit(repository, index, commit, device_id)
+        return fields_of(tenant_id, describe_commit(repository, index, commit, device_id))
+
+
+def fields_of(tenant_id: str, made: Committed) -> dict[str, Any]:
+    """The fields of a commit's `confkeep.Receipt`."""
     detail = made.detail
     return {
         "tenant_id": tenant_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import shutil
 import subprocess
@@ -12,11 +13,13 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from confkeep.labels import Labels
+from tests.judge import git
 from tests.unit.cli.conftest import Confkeep, Store
 from worker.cli import cli
+from worker.engine.directory import directory_of
 from worker.store.repository.backup import Backup, Naming
 from worker.store.repository.description import read_name
-from worker.store.repository.tenant_repository import repository_path
+from worker.store.repository.tenant_repository import open_repository, repository_path
 from worker.store.writing.commit import open_for_writing
 
 ACME = "aaaa1111-0000-4000-8000-000000000001"
@@ -89,6 +92,18 @@ def test_a_name_that_begins_another_id_is_ambiguous(named: Path, confkeep: Confk
     assert "core1 (cafe0001)" in done.stderr
 
 
+def test_a_name_is_looked_for_as_it_is_and_then_in_any_case(
+    named: Path, confkeep: Confkeep
+) -> None:
+    with open_for_writing(repository_path(named, ACME)) as writer:
+        writer.commit_backups([Naming(str(uuid.uuid4()), BARE, Labels("CORE1"), "m")])
+    for typed, found in (("core1", CORE), ("CORE1", BARE)):
+        assert json.loads(confkeep("show", "acme", typed, "--json").stdout)["device_id"] == found
+    done = confkeep("show", "acme", "Core1")
+    assert done.exit_code == 2
+    assert "Core1 names 2 devices" in done.stderr
+
+
 def test_a_wrong_name_gets_the_nearest(named: Path, confkeep: Confkeep) -> None:
     done = confkeep("show", "acme", "cor1")
     assert done.exit_code == 2
@@ -115,6 +130,22 @@ def test_the_directory(named: Path, confkeep: Confkeep) -> None:
     assert len(json.loads(confkeep("devices", "acme", "--stale", "0s", "--json").stdout)["devices"])
     changed = json.loads(confkeep("devices", "acme", "--changed-since", "1h", "--json").stdout)
     assert len(changed["devices"]) == 4
+
+
+def test_the_directory_has_what_is_in_the_newest_commit_and_when_it_was_seen(store: Store) -> None:
+    path = repository_path(store.path, ACME)
+    with open_for_writing(path) as writer:
+        first, same = backup(CORE, "a\n"), backup(CORE, "a\n")
+        writer.commit_backups([first, backup(BARE, "b\n")], now_s=1_000)
+        writer.commit_backups([same], now_s=2_000)
+    lines = git(path, "ls-tree", "main").decode().splitlines(keepends=True)
+    kept = "".join(line for line in lines if BARE not in line)
+    tree = git(path, "mktree", stdin=kept.encode()).decode().strip()
+    made = git(path, "commit-tree", "-p", "main", "-m", "without", tree).decode().strip()
+    git(path, "update-ref", "refs/heads/main", made)
+    [device] = directory_of(open_repository(path))
+    assert (device.called.id, device.versions, device.last.committed_s) == (CORE, 1, 1_000)
+    assert device.seen_at == dt.datetime.fromtimestamp(2_000, dt.UTC)
 
 
 def test_history_and_restore_show_names(named: Path, confkeep: Confkeep, tmp_path: Path) -> None:

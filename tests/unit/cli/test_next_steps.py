@@ -201,7 +201,7 @@ CASES: Final = [
          lambda here: BackupPayload.checked(
              tenant_id=TENANT, device_id=ROUTER, export_text="a", message="a" * 5_000)),
     Case(errors.BackupIdConflict, (NOWHERE, "another device", "new backup_id"),
-         lambda here: enqueue._refusal(Accepted("conflict"), TENANT, an_entry())),
+         lambda here: enqueue.refusal_of(Accepted("conflict"), TENANT, an_entry().backup_id)),
     Case(errors.MessageRefused, ("docs/integrate.md", "`confkeep refused list`"),
          lambda here: errors.MessageRefused("message", "is none that a worker took")),
     Case(errors.InvalidSettings, ("CONFKEEP_SHARDS: must be a valid integer\n", "README"), refused_setting),
@@ -245,7 +245,7 @@ CASES: Final = [
          lambda here: errors.BrokerVolatile("; ".join(broker_check._problems({"appendonly": "no"}))),
          ("worker",)),
     Case(errors.InboxFull, ("10,000 backups with 1,234,567 bytes wait", "`confkeep status`"),
-         lambda here: enqueue._refusal(WAITING, TENANT, an_entry())),
+         lambda here: enqueue.refusal_of(WAITING, TENANT, an_entry().backup_id)),
     Case(errors.TenantLocked, (TENANT, "in a few seconds"),
          lambda here: errors.TenantLocked(f"tenant {TENANT} is locked by another process")),
     Case(errors.StagingUnavailable, ("Not a directory", "CONFKEEP_STAGING_PATH"), staged),

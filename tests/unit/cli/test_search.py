@@ -52,6 +52,11 @@ def test_lines_with_device_number_and_section(searched: Store, confkeep: Confkee
     ]
 
 
+def test_a_pattern_is_of_one_line(searched: Store, confkeep: Confkeep) -> None:
+    assert found(confkeep, "-e", r"address\s+add") == []
+    assert found(confkeep, "-e", "^$") == [], "there is no line behind the last one"
+
+
 def test_two_matches_in_a_line_are_one(searched: Store, confkeep: Confkeep) -> None:
     assert len(found(confkeep, "-e", "d")) == 5 + 3
 

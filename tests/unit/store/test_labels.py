@@ -148,6 +148,13 @@ def test_a_device_may_be_named_before_the_first_backup(store: Path, batches: int
     assert_called(path, {CORE: Labels("core1")})
 
 
+def test_a_name_that_the_exports_of_a_batch_change_and_change_back(store: Path) -> None:
+    path = store / NAME
+    commit(path, capture(CORE, 1), capture(EDGE, 1))
+    commit(path, capture(CORE, 2), capture(CORE, 1), capture(EDGE, 2))
+    assert_called(path, {})
+
+
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_writer_without_an_index_carries_labels_on(store: Path, damaged: bool) -> None:
     path = store / NAME

@@ -557,6 +557,41 @@ def test_what_a_killed_repack_left_goes_with_its_note(
     assert_readable(path, kept)
 
 
+def test_a_removal_that_a_kill_cut_short_is_gone_on_with(
+    repository: TenantRepository, fleet: Fleet
+) -> None:
+    kept = fill(repository, fleet, 2)
+    path, folder = repository.path, repository.path / "objects" / "pack"
+    there = packs_of(path)
+    begun = f"pack-{'0' * 40}"
+    # Of a pack the idx goes first.
+    shutil.copy(folder / there[0], folder / f"{begun}.pack")
+    durable.replace_file(path / recovery.REPACKING_NAME, f"{begun}\n".encode())
+    create_repository(path)
+    assert packs_of(path) == there
+    assert_readable(path, kept)
+
+
+def test_what_a_git_that_lives_writes_stays_when_a_killed_repacks_goes(
+    repository: TenantRepository, fleet: Fleet
+) -> None:
+    fill(repository, fleet, 2)
+    path, writing = repository.path, repository.path / "objects" / "pack" / "tmp_pack_x"
+    durable.replace_file(path / recovery.REPACKING_NAME, b"")
+    writing.touch()
+    command = ["git", "-C", str(path), "update-ref", "--stdin"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdin.write(b"start\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == b"start: ok\n"
+        create_repository(path)
+        assert writing.exists()
+        other.stdin.close()
+    writing.unlink()
+
+
 @pytest.mark.parametrize(
     ("state", "size", "pays"),
     [
@@ -590,6 +625,30 @@ def test_the_first_full_one_shows_what_the_next_would_save(
     assert repack(repository.path).no_full == (
         "the last full repack was 0.0 days ago, at most one a week"
     )
+
+
+def test_what_writers_add_beside_a_full_repack_counts_as_added_after_it(
+    repository: TenantRepository, fleet: Fleet
+) -> None:
+    fill(repository, fleet, 2)
+    added: list[tuple[Backup, Committed]] = []
+
+    def write(name: str) -> None:
+        if name == "repack-reachable":
+            durable.on_failpoint = None
+            added.extend(fill(repository, fleet, 1))
+
+    durable.on_failpoint = write
+    try:
+        repack(repository.path, full=True)
+    finally:
+        durable.on_failpoint = None
+    assert added
+    folder = repository.path / "objects" / "pack"
+    *_rest, youngest = sorted(folder.glob("*.pack"), key=lambda pack: pack.stat().st_mtime_ns)
+    every = sum(file.stat().st_size for file in folder.glob("pack-*.[pi][ad][cx]*"))
+    own = sum(youngest.with_suffix(kind).stat().st_size for kind in (".pack", ".idx"))
+    assert read_state(repository.path).full_bytes == every - own
 
 
 def test_a_state_that_makes_no_sense_is_as_none(repository: TenantRepository) -> None:

@@ -53,7 +53,11 @@ class Nobody:
             + ("" if with_tenant or layout.has_tenant else " --tenant NAME")
             for layout in found
         )
-        raise InvalidInput("DIR", f"{path} may be read as {readings}: say which with {options}")
+        raise InvalidInput(
+            "DIR",
+            f"{path} may be read as {readings}: say which with {options}",
+            hint="`confkeep import --help` says what the words of a layout mean.",
+        )
 
     def tenant(self, layout: Layout) -> str:
         """Refuse to choose.
@@ -63,8 +67,8 @@ class Nobody:
         """
         raise InvalidInput(
             "--tenant",
-            f"NAME is needed: the paths ({layout.text}) do not say whose the devices are. Any name "
-            "will do, such as --tenant acme; all devices become that tenant's",
+            f"NAME is needed: the paths ({layout.text}) do not say whose the devices are",
+            hint="Any name will do: --tenant acme makes all devices acme's.",
         )
 
 
