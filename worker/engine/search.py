@@ -151,7 +151,6 @@ def devices_in(repository: TenantRepository, group: str | None = None) -> list[C
     return sorted(found, key=lambda called: (called.name or "\U0010ffff", called.id))
 
 
-@tells_damage
 def search(
     repository: TenantRepository,
     searcher: Searcher,
@@ -169,7 +168,7 @@ def search(
     tip = repository.tip()
     if tip is None:
         return
-    exports = exports or _newest(repository.git, tip)
+    exports = exports or _newest(repository, tip)
     for called in devices:
         export = exports(repository, called)
         matches = [] if export is None else searcher.matches(export)
@@ -177,12 +176,14 @@ def search(
             yield Found(called, matches)
 
 
+@tells_damage
 def _newest(
-    git: pygit2.Repository, tip: pygit2.Oid
+    repository: TenantRepository, tip: pygit2.Oid
 ) -> Callable[[TenantRepository, Called], bytes | None]:
-    tree = git[tip].peel(pygit2.Tree)
-    odb = git.odb
+    tree = repository.git[tip].peel(pygit2.Tree)
+    odb = repository.git.odb
 
+    @tells_damage
     def read(_repository: TenantRepository, called: Called) -> bytes | None:
         folder = tree[called.id]
         if not isinstance(folder, pygit2.Tree) or EXPORT_NAME not in folder:
@@ -218,7 +219,6 @@ def as_of(when: dt.datetime) -> Callable[[TenantRepository, Called], bytes | Non
     return read
 
 
-@tells_damage
 def spans(
     repository: TenantRepository, searcher: Searcher, devices: Iterable[Called]
 ) -> Iterator[Span]:

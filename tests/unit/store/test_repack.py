@@ -19,6 +19,7 @@ from confkeep.errors import (
     MaintenanceFailed,
     NotInStore,
     RepositoryBusy,
+    RepositoryDamaged,
     StoreUnavailable,
 )
 from tests.bench.fleet import Fleet
@@ -33,6 +34,7 @@ from worker.store.repository.tenant_repository import (
     TenantRepository,
     create_repository,
     open_repository,
+    tells_damage,
 )
 from worker.store.upkeep import repack_state
 from worker.store.upkeep.repack import needs_repack, repack
@@ -291,6 +293,27 @@ def test_repositories_that_stay_open_survive_repacks(tmp_path: Path) -> None:
     assert git(path, "rev-list", "--count", "main") == b"300\n"
     assert_sound(path)
     assert verify_repository(path).outcome == Outcome.CLEAN
+
+
+def test_a_read_whose_pack_went_is_no_damage(repository: TenantRepository) -> None:
+    gone, there = repository.path / "pack-gone.pack", repository.path / "HEAD.pack"
+    there.touch()
+    tries: list[Path] = []
+
+    @tells_damage
+    def read(_repository: TenantRepository, pack: Path, times: int) -> int:
+        tries.append(pack)
+        if len(tries) <= times:
+            # As libgit2 says it.
+            raise OSError(f"6219: invalid packfile '{pack}': ")
+        return len(tries)
+
+    assert read(repository, gone, 2) == 3
+    for pack, times, most in ((there, 1, 1), (gone, 100, 10)):
+        tries.clear()
+        with pytest.raises(RepositoryDamaged, match="invalid packfile"):
+            read(repository, pack, times)
+        assert len(tries) <= most
 
 
 def test_a_replay_is_found_while_packs_go(
