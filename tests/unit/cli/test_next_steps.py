@@ -365,7 +365,9 @@ def test_every_error_has_a_case() -> None:
     assert ours - ABSTRACT == {case.kind for case in CASES}
 
 
-@pytest.mark.parametrize("kind", {case.kind for case in CASES}, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", dict.fromkeys(case.kind for case in CASES), ids=lambda kind: kind.__name__
+)
 def test_no_hint_recommends_the_command_that_was_just_run(kind: type[ConfkeepError]) -> None:
     error = kind("field", "problem") if issubclass(kind, errors.InvalidInput) else kind("problem")
     for name in COMMANDS:
