@@ -16,7 +16,7 @@ from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, printable, size_text
 from worker.engine.diff import hunks
 from worker.engine.moments import version_at
-from worker.engine.resolver import find_device, open_tenant
+from worker.engine.resolver import find_device, open_device
 from worker.engine.versions import captured_at, last_versions
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, decode_text
 from worker.store.repository.reader import Pair, find_commit, read_pair
@@ -27,8 +27,8 @@ _NOTHING: Final = Pair(None, None)
 
 
 @click.command("diff")
-@click.argument("tenant", type=TENANT)
-@click.argument("device", type=DEVICE)
+@click.argument("tenant", type=TENANT, metavar="[TENANT]")
+@click.argument("device", type=DEVICE, required=False, metavar="DEVICE")
 @click.argument("old", required=False)
 @click.argument("new", required=False)
 @click.option(
@@ -53,7 +53,7 @@ _NOTHING: Final = Pair(None, None)
 def command(
     terminal: Terminal,
     tenant: str,
-    device: str,
+    device: str | None,
     old: str | None,
     new: str | None,
     context: int,
@@ -62,7 +62,7 @@ def command(
 ) -> None:
     """Show what changed between two versions of a device.
 
-    Without OLD and NEW: the last change. With OLD: everything since that version. With both: what
+    TENANT may be left out with OLD and NEW, where one device alone is called so. Without OLD and NEW: the last change. With OLD: everything since that version. With both: what
     changed between the two. Each is a commit, `latest~1`, or a date or a duration such as
     '2 days ago', which stands for the version that was valid then. Each hunk names its RouterOS
     section. A pipe gets the exact lines, so that `patch` takes them; a terminal gets control
@@ -70,12 +70,12 @@ def command(
 
     \b
     Examples:
-      confkeep diff acme core1
+      confkeep diff core1
       confkeep diff acme core1 '2 days ago' --ignore-header
       confkeep diff acme core1 --with core2
     """
-    _tenant, repository = open_tenant(get_settings().git_store_path, tenant)
-    device_id = find_device(repository, device).id
+    _tenant, repository, called = open_device(get_settings().git_store_path, tenant, device)
+    device_id = called.id
     how = How(context, ignore_header=ignore_header)
     if other is not None:
         if old is not None:

@@ -10,15 +10,15 @@ from confkeep.settings import get_settings
 from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable, size_text
 from worker.engine.moments import version_at
-from worker.engine.resolver import find_device, open_tenant
+from worker.engine.resolver import open_device
 from worker.engine.versions import captured_at, pair_at
 from worker.store.git.durable import file_system_errors, replace_file
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME
 
 
 @click.command("restore")
-@click.argument("tenant", type=TENANT)
-@click.argument("device", type=DEVICE)
+@click.argument("tenant", type=TENANT, metavar="[TENANT]")
+@click.argument("device", type=DEVICE, required=False, metavar="DEVICE")
 @click.option(
     "--at",
     metavar="WHEN",
@@ -35,7 +35,7 @@ from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @pass_terminal
 def command(
-    terminal: Terminal, tenant: str, device: str, at: str, output: Path, force: bool
+    terminal: Terminal, tenant: str, device: str | None, at: str, output: Path, force: bool
 ) -> None:
     """Write a device's two files into a folder.
 
@@ -48,8 +48,7 @@ def command(
       confkeep restore acme core1 -o restored
       confkeep restore acme core1 --at 2026-10-03 -o restored --force
     """
-    _tenant, repository = open_tenant(get_settings().git_store_path, tenant)
-    called = find_device(repository, device)
+    _tenant, repository, called = open_device(get_settings().git_store_path, tenant, device)
     version = version_at(repository, called.id, at)
     commit, pair = pair_at(repository, called.id, version.sha)
     files = {

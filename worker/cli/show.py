@@ -12,15 +12,15 @@ from confkeep.settings import get_settings
 from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import Terminal, pass_terminal, printable, size_text
 from worker.engine.moments import version_at
-from worker.engine.resolver import find_device, open_tenant
+from worker.engine.resolver import open_device
 from worker.engine.versions import captured_at, pair_at
 from worker.store.git.durable import replace_file
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, decode_text
 
 
 @click.command("show")
-@click.argument("tenant", type=TENANT)
-@click.argument("device", type=DEVICE)
+@click.argument("tenant", type=TENANT, metavar="[TENANT]")
+@click.argument("device", type=DEVICE, required=False, metavar="DEVICE")
 @click.option(
     "--at",
     metavar="WHEN",
@@ -41,7 +41,7 @@ from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, decode_text
 def command(
     terminal: Terminal,
     tenant: str,
-    device: str,
+    device: str | None,
     at: str,
     binary: bool,
     output: Path | None,
@@ -49,7 +49,8 @@ def command(
 ) -> None:
     """Print a device's export as it is or was.
 
-    TENANT and DEVICE are names, UUIDs, or the first 4 or more digits of a UUID. A pipe, and the file
+    TENANT and DEVICE are names, UUIDs, or the first 4 or more digits of a UUID; TENANT may be left
+    out where one device alone is called so. A pipe, and the file
     of -o, get exactly the bytes that were handed over; a terminal gets control characters as
     escapes.
 
@@ -64,8 +65,7 @@ def command(
       confkeep show acme core1 --at latest~1
       confkeep show acme core1 --at 2026-10-03 -o core1-october.rsc
     """
-    found, repository = open_tenant(get_settings().git_store_path, tenant)
-    called = find_device(repository, device)
+    found, repository, called = open_device(get_settings().git_store_path, tenant, device)
     version = version_at(repository, called.id, at)
     commit, pair = pair_at(repository, called.id, version.sha)
     if as_json:

@@ -118,6 +118,45 @@ def open_tenant(store: Path, given: str) -> tuple[Called, TenantRepository]:
         raise
 
 
+def open_device(
+    store: Path, tenant: str, device: str | None
+) -> tuple[Called, TenantRepository, Called]:
+    """A tenant, its repository and a device of it, as `open_tenant` and `find_device`.
+
+    Args:
+        device: None where only one thing was typed: then `tenant` names a device, of whatever tenant.
+
+    Raises:
+        StoreMissing, InvalidId, NotInStore: as these two; several devices of the store are called so.
+    """
+    if device is not None:
+        found, repository = open_tenant(store, tenant)
+        return found, repository, find_device(repository, device)
+    require_store(store)
+    known = tenants(store)
+    hits = []
+    for each in known:
+        # Who asks for a device wants to read of that, and not of another tenant's damage.
+        with suppress(StoreError, OSError):
+            repository = open_repository(repository_path(store, each.id))
+            hits += [
+                (each, repository, one) for one in _called(tenant, names_of(repository).values())
+            ]
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        names = _some(f"{one} of tenant {each}" for each, _repository, one in hits)
+        raise InvalidId(
+            "DEVICE",
+            f"{_typed(tenant)} names {len(hits)} devices: {names}",
+            hint="Type the tenant before the device.",
+        )
+    hint = "`confkeep history` alone lists the tenants, and `confkeep devices TENANT` its devices."
+    if _called(tenant, known):
+        hint = f"{_typed(tenant)} is a tenant: type a device of it behind."
+    raise InvalidId("DEVICE", f"no device is called {_typed(tenant)}", hint=hint)
+
+
 def _is_a_device(store: Path, given: str, known: Iterable[Called]) -> str | None:
     """What to do where a tenant is expected and a device was typed; None if none is called so."""
     for tenant in islice(known, _LOOKED_AT):
@@ -179,7 +218,7 @@ def find_one(field: str, given: str, known: Collection[str], listed_by: str) -> 
 def _find(field: str, given: str, known: Collection[Called]) -> Called:
     kind = field.lower().replace("_", " ")
     found = _called(given, known)
-    given = given[:MAX_LABEL_CHARACTERS] if given.isprintable() and given else ascii(given)
+    given = _typed(given)
     if len(found) == 1:
         return found[0]
     if found:
@@ -199,6 +238,11 @@ def _find(field: str, given: str, known: Collection[Called]) -> Called:
         raise InvalidId(field, f"{problem}; did you mean {' or '.join(close)}?")
     there = "there is" if len(known) == 1 else "there are"
     raise InvalidId(field, f"{problem}; {there} {_some(_shown(one) for one in known)}")
+
+
+def _typed(given: str) -> str:
+    """What was typed, as errors repeat it."""
+    return given[:MAX_LABEL_CHARACTERS] if given.isprintable() and given else ascii(given)
 
 
 def _called(given: str, known: Collection[Called]) -> list[Called]:

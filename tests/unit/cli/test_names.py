@@ -76,6 +76,18 @@ def test_a_device_by_what_people_type(
         assert json.loads(done.stdout)["device_id"] == found
 
 
+def test_a_device_alone_where_one_is_called_so(named: Path, confkeep: Confkeep) -> None:
+    assert confkeep("show", "core1").stdout == "a\n"
+    assert "+a" in confkeep("diff", "core/core1").stdout
+    assert json.loads(confkeep("show", "cafe0001", "--json").stdout)["tenant_name"] == "acme"
+    two = confkeep("show", "office")
+    assert two.exit_code == 2
+    assert "office (beef0002) of tenant acme (aaaa1111), office (beef0003) of" in two.stderr
+    assert "Type the tenant before the device" in two.stderr
+    assert "acme is a tenant: type a device of it behind" in confkeep("diff", "acme").stderr
+    assert "no device is called nobody" in confkeep("restore", "nobody", "-o", "x").stderr
+
+
 def test_an_ambiguous_name_lists_the_candidates(named: Path, confkeep: Confkeep) -> None:
     done = confkeep("show", "acme", "office")
     assert done.exit_code == 2
