@@ -89,6 +89,8 @@ def test_three_commands_lead_to_a_difference(folder: Path) -> None:
             make(folder / name)
             run(folder, "import", name, "--tenant", f"of {name}")
             shown = run(folder, "diff", f"of {name}", "core1")
+            if make is exports:
+                assert run(folder, "diff", "core1") == shown, "one device alone is called so"
             assert "+add address=10.0.0.2/24\n" in shown, name
             assert make is exports or "-add address=10.0.0.1/24\n" in shown, name
             assert "2026-10-02 04:00:00" in shown, name
