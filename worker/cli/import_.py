@@ -27,6 +27,7 @@ from worker.cli.sources.layouts import Layout
 from worker.cli.sources.names import NAMESPACE, Names
 from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, printable
 from worker.cli.waiting import SILENCE_S
+from worker.engine.resolver import tenants
 
 #: Most refused files that are listed.
 _LISTED: Final = 20
@@ -192,6 +193,7 @@ def command(
         layout=given,
         asker=asker,
     )
+    _refuse_namesakes(names)
     if mapping is not None and names.write():
         terminal.note(f"wrote {mapping}")
     kept = import_kept.look(get_settings().git_store_path, found.captures)
@@ -268,6 +270,26 @@ def _no_folder(path: Path) -> str:
     near = get_close_matches(path.relative_to(above).parts[0], folders, 1)
     held = f"{near[0]}: did you mean that?" if near else ", ".join(folders[:5]) or "no folder"
     return f"{path} is not there; {above.resolve()} holds {held}"
+
+
+def _refuse_namesakes(names: Names) -> None:
+    """Make no second tenant of a name: from then on nobody could type it.
+
+    Raises:
+        InvalidInput: a tenant of the store is called as a new one would be.
+    """
+    there = tenants(get_settings().git_store_path)
+    known = {tenant.id for tenant in there}
+    called = {tenant.name: tenant for tenant in there}
+    for tenant_id, name in names.tenants.items():
+        other = called.get(name)
+        if other is not None and tenant_id not in known:
+            raise InvalidInput(
+                "--tenant",
+                f"tenant {printable(str(other))} is called so already, under an id that was not made from "
+                "this name",
+                hint=f"--tenant {other.id} imports into that one; any other name makes a tenant of its own.",
+            )
 
 
 def _name_tenants(names: Names, sent: Sent, timeout: float) -> None:

@@ -88,6 +88,21 @@ def test_a_device_alone_where_one_is_called_so(named: Path, confkeep: Confkeep) 
     assert "no device is called nobody" in confkeep("restore", "nobody", "-o", "x").stderr
 
 
+def test_an_import_makes_no_second_tenant_of_a_name(
+    named: Path, confkeep: Confkeep, tmp_path: Path
+) -> None:
+    exports = tmp_path / "exports"
+    exports.mkdir()
+    (exports / "core9.rsc").write_text("/ip address\n")
+    for more in ((), ("--dry-run",)):
+        done = confkeep("import", str(exports), "--tenant", "acme", *more)
+        assert done.exit_code == 2
+        assert "tenant acme (aaaa1111) is called so already" in done.stderr
+        assert f"--tenant {ACME} imports into that one" in done.stderr
+    for tenant in (ACME, "another"):
+        assert confkeep("import", str(exports), "--tenant", tenant, "--dry-run").exit_code == 0
+
+
 def test_an_ambiguous_name_lists_the_candidates(named: Path, confkeep: Confkeep) -> None:
     done = confkeep("show", "acme", "office")
     assert done.exit_code == 2
