@@ -58,6 +58,13 @@ def test_each_hunk_names_its_section(old: bytes, new: bytes, head: bytes) -> Non
     assert [line for line in found.split(b"\n") if line.startswith(b"@@")] == [head]
 
 
+def test_a_hunk_that_begins_with_the_exports_date_names_its_first_section() -> None:
+    old = b"# 2026-10-01 by RouterOS 7.16\n/ip address\nadd address=10.0.0.1\n"
+    new = b"# 2026-10-02 by RouterOS 7.16\n/ip address\nadd address=10.0.0.2\n"
+    assert hunks(old, new).startswith(b"@@ -1,3 +1,3 @@ /ip address\n")
+    assert hunks(old, new.replace(b"0.2\n", b"0.1\n")).startswith(b"@@ -1,3 +1,3 @@\n")
+
+
 def test_another_makers_text_has_no_sections() -> None:
     old = b"hostname sw1\ninterface Gi0/1\n description a\n"
     found = hunks(old, old.replace(b"description a", b"description b"))

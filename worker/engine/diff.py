@@ -12,7 +12,8 @@ from confkeep.routeros.sections import Sections
 
 #: A hunk's first line: it says at which line of the old and of the new text the hunk begins.
 _HEAD: Final = re.compile(rb"^(@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@)[^\n]*\n", re.MULTILINE)
-_CHANGE: Final = re.compile(rb"^([-+])", re.MULTILINE)
+#: A line of a hunk that stands in the old text, in the new one or in both.
+_LINE: Final = re.compile(rb"^([-+ ])", re.MULTILINE)
 
 
 def hunks(old: bytes, new: bytes, context: int = 3) -> bytes:
@@ -32,20 +33,28 @@ def hunks(old: bytes, new: bytes, context: int = 3) -> bytes:
 
 
 def _with_sections(hunks: bytes, old: bytes, new: bytes) -> bytes:
-    """Put the RouterOS section of each hunk's first changed line behind its `@@`, where git names functions."""
-    sides = {b"-": _Side(old), b"+": _Side(new)}
+    """Put the RouterOS section of a hunk's first change behind its `@@`, where git names functions.
+
+    The comments above the first section have none: where the export's date changed too, the next change counts.
+    """
+    before, after = _Side(old), _Side(new)
     heads = list(_HEAD.finditer(hunks))
     pieces = []
     for number, head in enumerate(heads):
         end = heads[number + 1].start() if number + 1 < len(heads) else len(hunks)
         body = hunks[head.end() : end]
         section = None
-        changed = _CHANGE.search(body)
-        if changed is not None:
-            side = changed[1]
-            # The lines above the first changed one are the same in both.
-            above = body.count(b"\n", 0, changed.start(1))
-            section = sides[side].section(int(head[2 if side == b"-" else 3]) + above)
+        old_line, new_line = int(head[2]), int(head[3])
+        for line in _LINE.finditer(body):
+            sign = line[1]
+            if sign == b"-":
+                section = before.section(old_line)
+            elif sign == b"+":
+                section = after.section(new_line)
+            if section is not None:
+                break
+            old_line += sign != b"+"
+            new_line += sign != b"-"
         name = b" " + section.encode() if section else b""
         pieces.append(head[1] + name + b"\n" + body)
     return b"".join(pieces)
