@@ -449,6 +449,7 @@ def test_an_erasure_waits_for_what_was_handed_over(
 ) -> None:
     for module in (forget, hold):
         monkeypatch.setattr(module, "get_client", lambda _settings=None: client)
+    monkeypatch.setattr(wakeups, "send", lambda *_arguments: None)
     hand_over(client, settings, submission(1))
     with pytest.raises(BackupsWaiting, match=DEVICE):
         forget.forget_device(settings, TENANT, DEVICE)

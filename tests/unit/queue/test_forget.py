@@ -17,7 +17,7 @@ from celery import Celery
 
 from confkeep.broker import keys
 from confkeep.errors import BackupsWaiting, NotInStore, PoisonedBackup, StoreMissing
-from confkeep.queue import acceptance, receipts
+from confkeep.queue import acceptance, receipts, wakeups
 from confkeep.queue.acceptance import Submission
 from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
@@ -42,6 +42,8 @@ def own_settings(
 ) -> Iterator[None]:
     for module in (forget, hold):
         monkeypatch.setattr(module, "get_client", lambda _settings=None: client)
+    # A tenant that was held is woken by Celery, which has no broker here.
+    monkeypatch.setattr(wakeups, "send", lambda *_arguments: None)
     yield
     assert_all_readable(settings.git_store_path)
 
