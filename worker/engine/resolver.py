@@ -134,27 +134,29 @@ def open_device(
         return found, repository, find_device(repository, device)
     require_store(store)
     known = tenants(store)
-    hits = []
+    hits, names = [], set()
     for each in known:
         # Who asks for a device wants to read of that, and not of another tenant's damage.
         with suppress(StoreError, OSError):
             repository = open_repository(repository_path(store, each.id))
-            hits += [
-                (each, repository, one) for one in _called(tenant, names_of(repository).values())
-            ]
+            devices = names_of(repository).values()
+            names |= {one.name for one in devices if one.name is not None}
+            hits += [(each, repository, one) for one in _called(tenant, devices)]
     if len(hits) == 1:
         return hits[0]
     if hits:
-        names = _some(f"{one} of tenant {each}" for each, _repository, one in hits)
+        listed = _some(f"{one} of tenant {each}" for each, _repository, one in hits)
         raise InvalidId(
             "DEVICE",
-            f"{_typed(tenant)} names {len(hits)} devices: {names}",
+            f"{_typed(tenant)} names {len(hits)} devices: {listed}",
             hint="Type the tenant before the device.",
         )
     hint = "`confkeep history` alone lists the tenants, and `confkeep devices TENANT` its devices."
     if _called(tenant, known):
         hint = f"{_typed(tenant)} is a tenant: type a device of it behind."
-    raise InvalidId("DEVICE", f"no device is called {_typed(tenant)}", hint=hint)
+    raise InvalidId(
+        "DEVICE", f"no device is called {_typed(tenant)}{_did_you_mean(tenant, names)}", hint=hint
+    )
 
 
 def _is_a_device(store: Path, given: str, known: Iterable[Called]) -> str | None:
@@ -232,12 +234,18 @@ def _find(field: str, given: str, known: Collection[Called]) -> Called:
     problem = f"no {kind} {word} {given}"
     if not known:
         raise InvalidId(field, f"{problem}: there are none here yet")
-    names_there = sorted({one.name for one in known if one.name is not None})
-    close = get_close_matches(given, names_there, _CANDIDATES, 0.7)
-    if close:
-        raise InvalidId(field, f"{problem}; did you mean {' or '.join(close)}?")
+    names_there = {one.name for one in known if one.name is not None}
+    meant = _did_you_mean(given, names_there)
+    if meant:
+        raise InvalidId(field, problem + meant)
     there = "there is" if len(known) == 1 else "there are"
     raise InvalidId(field, f"{problem}; {there} {_some(_shown(one) for one in known)}")
+
+
+def _did_you_mean(given: str, names: Iterable[str]) -> str:
+    """The end of an error: the names that come near; empty if none does."""
+    close = get_close_matches(given, sorted(names), _CANDIDATES, 0.7)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def _typed(given: str) -> str:

@@ -85,6 +85,7 @@ def test_a_device_alone_where_one_is_called_so(named: Path, confkeep: Confkeep) 
     assert "office (beef0002) of tenant acme (aaaa1111), office (beef0003) of" in two.stderr
     assert "Type the tenant before the device" in two.stderr
     assert "acme is a tenant: type a device of it behind" in confkeep("diff", "acme").stderr
+    assert "no device is called core2; did you mean core1?" in confkeep("show", "core2").stderr
     assert "no device is called nobody" in confkeep("restore", "nobody", "-o", "x").stderr
 
 
