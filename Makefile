@@ -16,7 +16,7 @@ TEST_PROCESSES ?= 3
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# One stamp for each set of pins: a changed pin file installs again, nothing else does.
+# One stamp for each set of pins: only a changed pin file makes it install again.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 		|| { echo "confkeep needs Python 3.11 to 3.13; name one with 'make PYTHON=python3.12 ...'" >&2; exit 1; }
@@ -70,12 +70,16 @@ format: $(VENV)/.dev-installed ## Rewrite the sources in the project's style
 docs: $(VENV)/.dev-installed ## Write the generated parts into the pages
 	@$(BIN)/python -m docs.generate
 
+.PHONY: pictures
+pictures: $(VENV)/.dev-installed ## Draw the pages' pictures of terminals anew, from real runs
+	@$(BIN)/python -m docs.terminal_pictures
+
 .PHONY: site
 site: $(VENV)/.dev-installed ## Build the pages as a site into site/, which loads nothing from elsewhere
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 .PHONY: pins
-pins: $(VENV)/.dev-installed ## Resolve the pinned versions anew
+pins: $(VENV)/.dev-installed ## Resolve the pinned versions again
 	@$(PIP) install pip-tools
 	@sed -n '/^dependencies/,/^]/s/^    "\(.*\)",$$/\1/p' packaging/confkeep-worker/pyproject.toml \
 		| grep -v '^confkeep==' > $(VENV)/worker.in

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from confkeep.models import (
         BackupFields,
         BackupPayload,
+        Device,
         HistoryEntry,
         Receipt,
         ReceivedBackup,
         StagedReference,
     )
-    from confkeep.reading import devices, diff, history, read_file, receipt_of
+    from confkeep.naming import name_device, name_tenant
+    from confkeep.reading import devices, diff, directory, history, read_file, receipt_of
     from confkeep.results import BackupResult
     from confkeep.sign import signed_receive
 
@@ -43,6 +45,7 @@ __all__ = [
     "BackupResult",
     "BrokerUnavailable",
     "ConfkeepError",
+    "Device",
     "HistoryEntry",
     "InboxFull",
     "InvalidBackup",
@@ -56,16 +59,19 @@ __all__ = [
     "UnknownBackup",
     "devices",
     "diff",
+    "directory",
     "enqueue_backup",
     "enqueue_backups",
     "history",
+    "name_device",
+    "name_tenant",
     "read_file",
     "receipt",
     "receipt_of",
     "signed_receive",
 ]
 
-_MODULES = ("errors", "models", "enqueue", "awaiting", "reading", "results", "sign")
+_MODULES = ("errors", "models", "enqueue", "awaiting", "reading", "results", "sign", "naming")
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ import hashlib
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 from weakref import WeakSet
@@ -26,18 +26,21 @@ from confkeep.errors import (
     NotPermitted,
     OddValue,
 )
-from confkeep.models import BackupFields, BackupPayload
+from confkeep.models import BackupFields, BackupPayload, NamingPayload
 from confkeep.observe import tracing
 from confkeep.observe.logs import get_logger
 from confkeep.queue import acceptance, arrivals, handover, receipts, staging, wakeups
 from confkeep.queue.acceptance import Accepted, Submission
-from confkeep.queue.entry import Entry
+from confkeep.queue.entry import NOWHERE, Entry
 from confkeep.queue.staged_bytes import Contents
 from confkeep.results import BackupResult
 from confkeep.routeros.suspect import why_suspect
 from confkeep.settings import Settings, get_settings
+from confkeep.wording import waiting_text
 
 log = get_logger("enqueue")
+
+_Payload = BackupPayload | NamingPayload
 
 #: Most bytes and backups in one call to Redis: enough that its fsync per call costs little, and few
 #: enough that the next chunk is prepared meanwhile.
@@ -59,6 +62,10 @@ def enqueue_backup(
     *,
     backup_id: str | uuid.UUID | None = None,
     captured_at: dt.datetime | None = None,
+    device_name: str | None = None,
+    device_address: str | None = None,
+    device_model: str | None = None,
+    device_group: str | None = None,
 ) -> BackupResult:
     """Accept one backup. Once this returns, it is committed exactly once, whichever process dies.
 
@@ -70,6 +77,8 @@ def enqueue_backup(
         backup_id: identifies this backup for ever; None makes a new one. Choose your own to be able
             to repeat the call after an error: the same id is committed once.
         captured_at: when the device was polled, with a time zone; becomes the author date.
+        device_name, device_address, device_model, device_group: the device's labels, at most 253
+            characters each. They stay until others are given; an empty text takes one away.
 
     Returns:
         A result whose id is the backup_id and whose `.receipt(timeout)` waits for the receipt, as
@@ -91,6 +100,10 @@ def enqueue_backup(
         "binary_backup": binary_backup,
         "message": message,
         "captured_at": captured_at,
+        "device_name": device_name,
+        "device_address": device_address,
+        "device_model": device_model,
+        "device_group": device_group,
     }
     if backup_id is not None:
         values["backup_id"] = backup_id
@@ -123,12 +136,14 @@ def enqueue_backups(
         for backup in backups
     ]
     refuse_suspects(payloads)
-    _submit_all(list(_chunks(payloads)))
+    submit_all(list(_chunks(payloads)))
     return [BackupResult(payload.backup_id) for payload in payloads]
 
 
 def refuse_suspects(payloads: Iterable[BackupPayload]) -> None:
     """Refuse captures that look bad or failed, if CONFKEEP_REJECT_SUSPECT is set.
+
+    Only for what they show by themselves: what they lost is known to who has the history.
 
     Raises:
         InvalidBackup: names the reason; none was accepted.
@@ -158,7 +173,7 @@ def _chunks(payloads: list[BackupPayload]) -> Iterator[list[BackupPayload]]:
         yield chunk
 
 
-def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> list[str]:
+def submit(payloads: Sequence[_Payload], *, reply_to: str | None = None) -> list[str]:
     """Stage and accept checked backups, and wake their tenants.
 
     Args:
@@ -175,8 +190,8 @@ def submit(payloads: list[BackupPayload], *, reply_to: str | None = None) -> lis
     return call.finish(submissions, call.accept(submissions))
 
 
-def _submit_all(chunks: list[list[BackupPayload]]) -> None:
-    """Submit chunk after chunk; the next one is prepared while the server works on one.
+def submit_all(chunks: Sequence[Sequence[_Payload]]) -> None:
+    """Submit chunk after chunk, of checked backups; the next one is prepared while the server works on one.
 
     A chunk is sent after the one before it was accepted whole, which keeps the order of the call.
     """
@@ -230,13 +245,15 @@ class _Call:
         self._store = staging.of_settings(self._settings, self._client)
         self._began_ns = time.time_ns()
 
-    def prepare(self, payloads: list[BackupPayload]) -> list[Submission]:
+    def prepare(self, payloads: Sequence[_Payload]) -> list[Submission]:
         """Hash and deflate the backups and, on a volume, stage them."""
         submissions = []
         for payload in payloads:
             entry = entry_of(payload, self._settings.staging)
-            contents = Contents(payload.export_text, payload.binary_backup)
-            data = self._store.stage(payload.tenant_id, entry, contents)
+            data = None
+            if isinstance(payload, BackupPayload):
+                contents = Contents(payload.export_text, payload.binary_backup)
+                data = self._store.stage(payload.tenant_id, entry, contents)
             submissions.append(Submission(payload.tenant_id, entry, data, self._reply_to))
         return submissions
 
@@ -253,7 +270,7 @@ class _Call:
             if answer.outcome not in ("accepted", "waiting"):
                 if _is_unneeded(self._client, tenant_id, answer):
                     self._store.discard(tenant_id, [entry])
-                refusal = refusal or _refusal(answer, tenant_id, entry)
+                refusal = refusal or refusal_of(answer, tenant_id, entry.backup_id)
             else:
                 tracing.enqueued(
                     self._settings,
@@ -298,19 +315,20 @@ def _is_unneeded(client: redis.Redis, tenant_id: str, answer: Accepted) -> bool:
     return answer.outcome == "done" or not answer.arriving
 
 
-def _refusal(answer: Accepted, tenant_id: str, entry: Entry) -> ConfkeepError | None:
-    waits = f"{answer.entries} backups with {answer.bytes} bytes wait"
+def refusal_of(answer: Accepted, tenant_id: str, backup_id: str) -> ConfkeepError | None:
+    """Why a backup was not accepted; None if it was."""
+    waits = waiting_text(answer.entries, answer.bytes)
     match answer.outcome:
         case "conflict":
             return BackupIdConflict(
-                "backup_id", f"{entry.backup_id} was accepted before for another device or bytes"
+                "backup_id", f"{backup_id} was accepted before for another device or bytes"
             )
         case "tenant full":
             return InboxFull(f"the inbox of tenant {tenant_id} is full: {waits}")
         case "all full":
             return InboxFull(f"the inboxes are full: {waits} for all tenants")
         case "garbled":
-            return receipts.garbled(entry.backup_id)
+            return receipts.garbled(backup_id)
         case "stuck":
             return OddValue(f"{keys.inbox(tenant_id)} takes no entry")
     return None
@@ -326,20 +344,33 @@ def _wake(client: redis.Redis, settings: Settings, tenant_id: str, sent_ms: int)
             _sends_nothing.add(client)
             return
         # It is accepted all the same: the sweep sends the lost wake-up.
-        log.warning("wake-up was not sent", action="wakeup.lost", tenant_id=tenant_id)
+        log.warning(
+            "could not send a wake-up; a worker's sweep will",
+            action="wakeup.lost",
+            tenant_id=tenant_id,
+        )
 
 
-def entry_of(payload: BackupPayload, where: str) -> Entry:
+def entry_of(payload: _Payload, where: str) -> Entry:
     """The inbox entry of a checked backup; `where` is its staging: `redis` or `volume`."""
-    binary = payload.binary_backup
+    export, binary, captured_at = b"", None, None
+    if isinstance(payload, BackupPayload):
+        export, binary = payload.export_text, payload.binary_backup
+        captured_at = payload.captured_at
+    else:
+        where = NOWHERE
     return Entry(
         backup_id=payload.backup_id,
         device_id=payload.device_id,
         message=payload.message,
-        captured_at=None if payload.captured_at is None else payload.captured_at.isoformat(),
-        export_bytes=len(payload.export_text),
-        export_sha256=hashlib.sha256(payload.export_text).hexdigest(),
+        captured_at=None if captured_at is None else captured_at.isoformat(),
+        export_bytes=len(export),
+        export_sha256=hashlib.sha256(export).hexdigest(),
         binary_bytes=None if binary is None else len(binary),
         binary_sha256=None if binary is None else hashlib.sha256(binary).hexdigest(),
         staging=where,
+        device_name=payload.device_name,
+        device_address=payload.device_address,
+        device_model=payload.device_model,
+        device_group=payload.device_group,
     )

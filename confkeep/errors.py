@@ -52,14 +52,24 @@ from typing import ClassVar
 
 
 class ConfkeepError(Exception):
-    """Any error that confkeep raises on purpose."""
+    """Any error that confkeep raises on purpose.
+
+    Args:
+        hint: what the reader can do in this case; None: what the class says. It stays in this process:
+            Celery rebuilds an error from its `args` alone.
+    """
 
     #: What the reader can do about it.
-    hint: ClassVar[str] = "Run the command again with --debug and report what it prints."
+    hint: str = "Run the command again with --debug and report what it prints."
     #: Whether repeating the same call may succeed later.
     retryable: ClassVar[bool] = False
     #: The exit status of the command line.
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, *args: object, hint: str | None = None) -> None:
+        super().__init__(*args)
+        if hint is not None:
+            self.hint = hint
 
 
 class InvalidInput(ConfkeepError, ValueError):
@@ -68,13 +78,14 @@ class InvalidInput(ConfkeepError, ValueError):
     Args:
         field: name of the field, argument or variable.
         problem: what is wrong, and the limit; never the value.
+        hint: as of any error.
     """
 
-    hint = "Correct the named field; the same input will be refused again."
+    hint = "Correct the field, argument or option that is named; the same input is refused again."
     exit_code = 2
 
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(field, problem)
+    def __init__(self, field: str, problem: str, *, hint: str | None = None) -> None:
+        super().__init__(field, problem, hint=hint)
         self.field = field
         self.problem = problem
 
@@ -110,7 +121,9 @@ class InvalidSettings(InvalidInput):
 class InvalidId(InvalidInput, KeyError):
     """Not an id, or a prefix that matches none or several. A `KeyError` for callers of `read_file`."""
 
-    hint = "`confkeep history` lists the tenants; `confkeep history TENANT` lists its devices."
+    hint = (
+        "`confkeep history` alone lists the tenants; `confkeep devices TENANT` lists its devices."
+    )
 
 
 class UnknownBackup(InvalidId):
@@ -150,7 +163,10 @@ class NotPermitted(BrokerUnavailable):
 class OddValue(BrokerUnavailable):
     """A key of confkeep's holds a foreign value. Nothing was done."""
 
-    hint = "`confkeep status` names such keys and what to do about each; then repeat the call."
+    hint = (
+        "Repeat the call once the key is in order; `confkeep status` names such keys and what to do "
+        "about each."
+    )
     exit_code = 19
 
 
@@ -208,7 +224,7 @@ class NoReceipt(QueueError):
 class BackupsWaiting(QueueError):
     """The device or tenant to erase has uncommitted backups. Nothing was erased."""
 
-    hint = "Let the workers commit them, or stop the device's polling, and run the command again."
+    hint = "Let the workers commit what waits, or stop the device's polling, and run the command again."
     exit_code = 17
 
 
@@ -287,8 +303,8 @@ class StoreMissing(StoreError):
     """The store's folder is missing. No `NotInStore`, which means "this device has no backups"."""
 
     hint = (
-        "Check CONFKEEP_GIT_STORE_PATH (relative to the working directory) and that the volume is "
-        "mounted. A worker or the first commit makes the folder of a new store; so does mkdir."
+        "CONFKEEP_GIT_STORE_PATH names it: correct the path, or mount its volume. A worker makes the "
+        "folder of a new store when it starts."
     )
     exit_code = 36
 
@@ -336,8 +352,8 @@ class RepositoryDamaged(StoreError):
     """Files on disk contradict git. Nothing was changed."""
 
     hint = (
-        "`confkeep verify` says what is damaged, and `confkeep repair` rebuilds what git can "
-        "derive; restore the other files from a copy. The inbox waits meanwhile."
+        "`confkeep verify` says what is damaged; `confkeep repair` rebuilds what git can derive; "
+        "restore the other files from a copy. The inbox waits meanwhile."
     )
     exit_code = 33
 
@@ -394,6 +410,9 @@ class GitUnavailable(StoreError):
 class MaintenanceFailed(StoreError):
     """Git failed or timed out during maintenance. Nothing was removed."""
 
-    hint = "Run `confkeep verify` on the tenant; the repack is retried by itself."
+    hint = (
+        "Try again when the machine has less to do; workers repack again by themselves. `confkeep "
+        "verify` says whether the repository is sound."
+    )
     retryable = True
     exit_code = 42

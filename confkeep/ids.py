@@ -6,11 +6,13 @@ import re
 
 from confkeep.errors import InvalidId
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_UUID = re.compile(
+    r"([0-9a-fA-F]{8})(-?)([0-9a-fA-F]{4})\2([0-9a-fA-F]{4})\2([0-9a-fA-F]{4})\2([0-9a-fA-F]{12})"
+)
 
 
 def checked_uuid(field: str, value: object) -> str:
-    """The canonical text of a UUID: lower case, with hyphens, ASCII only.
+    """The canonical text of a UUID, lower case with hyphens; given so, in upper case, or without hyphens.
 
     `uuid.UUID` alone is too lenient for names: it takes braces, `urn:uuid:`, underscores and the
     digits of any script.
@@ -18,7 +20,11 @@ def checked_uuid(field: str, value: object) -> str:
     Raises:
         InvalidId: `value` is anything else; the message does not repeat it.
     """
-    text = str(value)
-    if not _UUID.fullmatch(text):
-        raise InvalidId(field, "must be a UUID such as 6fa459ea-ee8a-3ca4-894e-db77e160355e")
-    return text.lower()
+    found = _UUID.fullmatch(str(value))
+    if found is None:
+        raise InvalidId(
+            field,
+            "must be a UUID such as 6fa459ea-ee8a-3ca4-894e-db77e160355e",
+            hint="Give the whole id: 32 hexadecimal digits, with its dashes or without.",
+        )
+    return "-".join(found.group(1, 3, 4, 5, 6)).lower()

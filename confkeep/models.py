@@ -21,6 +21,8 @@ from pydantic import (
 
 from confkeep.errors import InvalidBackup, InvalidId
 from confkeep.ids import checked_uuid
+from confkeep.labels import Labels, checked_label
+from confkeep.wording import problem_text
 
 _MIB: Final = 1024 * 1024
 #: Most bytes of an export, encoded as UTF-8.
@@ -57,7 +59,7 @@ def _export(value: object) -> bytes:
     if not isinstance(value, bytes | bytearray):
         raise ValueError("must be text")  # noqa: TRY004
     if len(value) > MAX_EXPORT_BYTES:
-        raise ValueError(f"must be at most {MAX_EXPORT_BYTES} bytes (16 MiB), is {len(value)}")
+        raise ValueError(f"must be at most {MAX_EXPORT_BYTES:,} bytes (16 MiB), is {len(value):,}")
     if not value.strip():
         raise ValueError("must not be blank")
     return bytes(value)
@@ -70,17 +72,21 @@ def _binary(value: object) -> bytes | None:
         raise ValueError("must be bytes or None")  # noqa: TRY004
     data = bytes(value)
     if len(data) > MAX_BINARY_BYTES:
-        raise ValueError(f"must be at most {MAX_BINARY_BYTES} bytes (64 MiB), is {len(data)}")
+        raise ValueError(f"must be at most {MAX_BINARY_BYTES:,} bytes (64 MiB), is {len(data):,}")
     return data
 
 
 def _message(value: str) -> str:
     size = len(_encoded(value))
     if size > MAX_MESSAGE_BYTES:
-        raise ValueError(f"must be at most {MAX_MESSAGE_BYTES} bytes (4 KiB), is {size}")
+        raise ValueError(f"must be at most {MAX_MESSAGE_BYTES:,} bytes (4 KiB), is {size:,}")
     if "\0" in value:
         raise ValueError("must not contain NUL")
     return value
+
+
+def _label(value: str | None) -> str | None:
+    return None if value is None else checked_label(value)
 
 
 def _capture_date(value: dt.datetime) -> dt.datetime:
@@ -90,6 +96,8 @@ def _capture_date(value: dt.datetime) -> dt.datetime:
 
 
 Identifier = Annotated[str, BeforeValidator(_canonical_id)]
+#: None leaves a label as it is, an empty text takes it away.
+Label = Annotated[str | None, AfterValidator(_label)]
 CaptureDate = Annotated[AwareDatetime, AfterValidator(_capture_date)]
 
 
@@ -108,7 +116,7 @@ class _Model(BaseModel):
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
             field = ".".join(str(part) for part in first["loc"]) or "backup"
-            problem = first["msg"].removeprefix("Value error, ")
+            problem = problem_text(first["msg"])
             raise InvalidBackup(field, problem) from None
 
 
@@ -127,7 +135,21 @@ class _Answer(_Model):
         )
 
 
-class BackupPayload(_Model):
+class _Labelled(_Model):
+    """A device's labels: at most 253 characters each, no control characters."""
+
+    device_name: Label = None
+    device_address: Label = None
+    device_model: Label = None
+    device_group: Label = None
+
+    @property
+    def labels(self) -> Labels:
+        """The labels that were given."""
+        return Labels(self.device_name, self.device_address, self.device_model, self.device_group)
+
+
+class BackupPayload(_Labelled):
     """One capture of one device, from a producer."""
 
     tenant_id: Identifier
@@ -144,6 +166,16 @@ class BackupPayload(_Model):
     captured_at: CaptureDate | None = None
 
 
+class NamingPayload(_Labelled):
+    """A naming: the labels of a device from now on. It is no capture."""
+
+    tenant_id: Identifier
+    device_id: Identifier
+    message: Annotated[str, AfterValidator(_message)] = Field(repr=False)
+    #: The same id is committed once, ever.
+    backup_id: Identifier = Field(default_factory=lambda: str(uuid.uuid4()))
+
+
 class BackupFields(TypedDict, total=False):
     """The keys of a backup in `enqueue_backups`: the arguments of `enqueue_backup`."""
 
@@ -154,6 +186,10 @@ class BackupFields(TypedDict, total=False):
     message: Required[str]
     backup_id: str | uuid.UUID
     captured_at: dt.datetime | None
+    device_name: str | None
+    device_address: str | None
+    device_model: str | None
+    device_group: str | None
 
 
 class StagedReference(_Model):
@@ -169,7 +205,7 @@ class StagedReference(_Model):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class ReceivedBackup(_Model):
+class ReceivedBackup(_Labelled):
     """The keyword arguments of `backups.receive`: JSON, from any Celery client.
 
     The export is given in one of three ways, the binary in one of two or not at all.
@@ -205,7 +241,7 @@ def decode_base64(field: str, text: str, limit_bytes: int) -> bytes:
         InvalidBackup: not base64, or more than `limit_bytes`.
     """
     if len(text) // 4 * 3 > limit_bytes + 3:
-        raise InvalidBackup(field, f"must hold at most {limit_bytes} bytes")
+        raise InvalidBackup(field, f"must hold at most {limit_bytes:,} bytes")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -231,8 +267,30 @@ class Receipt(_Answer):
     #: Why the capture looks bad or failed, such as an error message in place of an export; None if it
     #: looks good. It is committed all the same; `warnings` has the reason too.
     suspect: str | None = None
+    #: The device's name: its label, or without one the name in the export; None if there is neither.
+    device_name: str | None = None
     #: What a person should know about this backup, one sentence each.
     warnings: list[str] = Field(default_factory=list)
+
+
+class Device(_Answer):
+    """A device of a tenant's directory."""
+
+    device_id: Identifier
+    #: Its label, or without one the name in its newest export; None if there is neither.
+    name: str | None
+    #: The name in its newest export.
+    own_name: str | None
+    address: str | None
+    model: str | None
+    group: str | None
+    #: The number of its versions.
+    versions: int
+    #: The commit of the newest version, and its committer's date.
+    sha: str
+    changed_at: dt.datetime
+    #: When it was last backed up, changed or not; None if git does not tell.
+    last_backup_at: dt.datetime | None
 
 
 class HistoryEntry(_Answer):

@@ -16,7 +16,7 @@ from confkeep.broker.broker_faults import explain
 from confkeep.broker.connections import broker_errors, get_client
 from confkeep.errors import NoReceipt, UnknownBackup
 from confkeep.ids import checked_uuid
-from confkeep.models import HistoryEntry, Receipt
+from confkeep.models import Device, HistoryEntry, Receipt
 from confkeep.queue import answers, arrivals, receipts
 from confkeep.results import BackupResult
 from confkeep.settings import get_settings
@@ -99,6 +99,15 @@ def devices(tenant_id: str | uuid.UUID, *, timeout: float = TIMEOUT_S) -> list[s
         as `history`.
     """
     return [str(device) for device in _ask("backups.devices", tenant_id, timeout=timeout)]
+
+
+def directory(tenant_id: str | uuid.UUID, *, timeout: float = TIMEOUT_S) -> list[Device]:
+    """A tenant's directory: its devices with their labels, the last changed one first.
+
+    Raises:
+        as `history`.
+    """
+    return [Device.of(found) for found in _ask("backups.directory", tenant_id, timeout=timeout)]
 
 
 def receipt_of(backup_id: str | uuid.UUID) -> Receipt | None:

@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from confkeep.errors import InvalidSettings
 from confkeep.signing import Keyring
 from confkeep.urls import DEFAULT_REDIS_URL, parse_sentinels
+from confkeep.wording import problem_text
 
 #: A file in the working directory with variables that the environment lacks.
 ENV_FILE: Final = ".env"
@@ -128,11 +129,13 @@ class Settings(BaseSettings):
     )
     read_tasks: bool = Field(
         True,
-        description="Answer `backups.read_file`, `.history` and `.diff`, which anybody who "
+        description="Answer the reading tasks, such as `backups.read_file`, which anybody who "
         "may send a task can ask for",
     )
     reject_suspect: bool = Field(
-        False, description="Refuse captures that look bad or failed, instead of only marking them"
+        False,
+        description="Refuse captures that look bad or failed by themselves, instead of only marking "
+        "them",
     )
     keep_last: int | None = Field(
         None,
@@ -274,7 +277,7 @@ def load_settings(**values: Any) -> Settings:
         first = error.errors(include_input=False, include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "worker_index"
         variable = name if name.isupper() else variable_of(name)
-        raise InvalidSettings(variable, first["msg"].removeprefix("Value error, ")) from None
+        raise InvalidSettings(variable, problem_text(first["msg"])) from None
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from typing import Any
 
 from confkeep import signing
 from confkeep.errors import InvalidBackup, InvalidInput
+from confkeep.labels import Labels
 from confkeep.models import (
     MAX_BINARY_BYTES,
     MAX_EXPORT_BYTES,
@@ -32,6 +33,9 @@ def signed_receive(signing_key: str, **backup: Any) -> dict[str, Any]:
         SHA-256 of the message as UTF-8         64 hexadecimal digits, as the next two
         SHA-256 of the export's bytes
         SHA-256 of the binary's bytes           or `-` when there is none
+        SHA-256 of each label as UTF-8          name, address, model, group, a line each, without the
+                                                white space around it; `-` for one that is not sent.
+                                                No lines if no label is sent
 
     The signature is 64 hexadecimal digits. Send the backup_id along, so that a repeated message is
     the same backup.
@@ -61,6 +65,7 @@ def signed_receive(signing_key: str, **backup: Any) -> dict[str, Any]:
         received.message,
         export.sha256 if export else hashlib.sha256(_export(received)).hexdigest(),
         binary.sha256 if binary else _binary_digest(received.binary_base64),
+        received.labels,
     )
     return {**values, "signature": keyring.sign(signing.RECEIVE, *parts)}
 
@@ -89,6 +94,7 @@ def check_receive(settings: Settings, payload: BackupPayload, sent: Mapping[str,
         payload.message,
         hashlib.sha256(payload.export_text).hexdigest(),
         "-" if binary is None else hashlib.sha256(binary).hexdigest(),
+        payload.labels,
     )
     if not keyring.verifies(signature, signing.RECEIVE, *parts):
         raise InvalidBackup("signature", "was made by none of the keys, or for another backup")
@@ -102,11 +108,23 @@ def _parts(
     message: str,
     export_sha256: str,
     binary_sha256: str,
+    labels: Labels,
 ) -> tuple[bytes, ...]:
     said = message.encode("utf-8", "surrogateescape")
     when = "-" if captured_at is None else str(captured_at)
-    lines = (tenant_id, device_id, backup_id, when, hashlib.sha256(said).hexdigest())
-    return tuple(line.encode() for line in (*lines, export_sha256, binary_sha256))
+    lines: tuple[str, ...] = (
+        tenant_id,
+        device_id,
+        backup_id,
+        when,
+        hashlib.sha256(said).hexdigest(),
+    )
+    called = [
+        "-" if label is None else hashlib.sha256(label.encode()).hexdigest()
+        for label in labels.values()
+    ]
+    lines += (export_sha256, binary_sha256, *(called if labels else ()))
+    return tuple(line.encode() for line in lines)
 
 
 def _export(received: ReceivedBackup) -> bytes:

@@ -39,20 +39,22 @@ from celery.backends.base import KeyValueStoreBackend
 from confkeep import awaiting, enqueue, reading, results
 from confkeep.app import app
 from confkeep.errors import (
-    BackupIdConflict,
     ConfkeepError,
-    InboxFull,
     InvalidId,
     NotInStore,
     PoisonedBackup,
     UnknownBackup,
 )
 from confkeep.ids import checked_uuid
-from confkeep.models import BackupPayload, HistoryEntry, Receipt
+from confkeep.labels import NO_LABELS, Labels
+from confkeep.models import BackupPayload, Device, HistoryEntry, NamingPayload, Receipt
 from confkeep.queue import receipts
+from confkeep.queue.acceptance import Accepted
 from confkeep.queue.answers import Answer
 from confkeep.queue.receipts import Outcome
 from confkeep.routeros.export import same_configuration
+from confkeep.routeros.loss import why_lost
+from confkeep.routeros.own_name import own_name
 from confkeep.routeros.suspect import warning_of, why_suspect
 from confkeep.settings import get_settings
 
@@ -64,12 +66,13 @@ except ImportError:  # no pytest, no fixture
 #: The files of a device.
 _EXPORT: Final = "export.rsc"
 _BINARY: Final = "backup.bin"
+_Payload = BackupPayload | NamingPayload
 _SHA: Final = re.compile(r"[0-9a-f]{4,40}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
-    payload: BackupPayload
+    payload: _Payload
     receipt: Receipt
     #: The device's files after the commit.
     files: dict[str, bytes]
@@ -83,10 +86,11 @@ class FakeConfkeep:
     accepted: list[BackupPayload] = field(default_factory=list)
     #: The error of every call to Redis, such as `BrokerUnavailable("away")`; None: no outage.
     outage: ConfkeepError | None = None
-    _waiting: list[BackupPayload] = field(default_factory=list)
-    _by_id: dict[str, BackupPayload] = field(default_factory=dict)
+    _waiting: list[_Payload] = field(default_factory=list)
+    _by_id: dict[str, _Payload] = field(default_factory=dict)
     _answers: dict[str, Answer] = field(default_factory=dict)
     _commits: list[_Commit] = field(default_factory=list)
+    _labels: dict[tuple[str, str], Labels] = field(default_factory=dict)
     _holds: bool = False
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -119,61 +123,69 @@ class FakeConfkeep:
             reason = error or PoisonedBackup("it was poisoned by a test")
             self._answers[backup_id] = Answer(backup_id, None, reason)
 
-    def _waiting_one(self, backup_id: str) -> BackupPayload:
+    def _waiting_one(self, backup_id: str) -> _Payload:
         for payload in self._waiting:
             if payload.backup_id == backup_id:
                 return payload
         raise InvalidId("backup_id", f"{backup_id} does not wait")
 
-    def _submit(self, chunks: list[list[BackupPayload]]) -> None:
+    def _submit(self, chunks: Sequence[Sequence[_Payload]]) -> None:
         for chunk in chunks:
             for payload in chunk:
                 self._accept(payload)
 
-    def _accept(self, payload: BackupPayload) -> None:
+    def _accept(self, payload: _Payload) -> None:
         self._reach()
         with self._lock:
             known = self._by_id.get(payload.backup_id)
-            if known is not None:
-                if _identity(known) != _identity(payload):
-                    raise BackupIdConflict(
-                        "backup_id",
-                        f"{payload.backup_id} was accepted before for another device or bytes",
-                    )
+            if known is not None and _identity(known) == _identity(payload):
                 return
-            self._check_room(payload)
+            answer = Accepted("conflict") if known is not None else self._room_for(payload)
+            refused = enqueue.refusal_of(answer, payload.tenant_id, payload.backup_id)
+            if refused is not None:
+                raise refused
             self._by_id[payload.backup_id] = payload
-            self.accepted.append(payload)
+            if isinstance(payload, BackupPayload):
+                self.accepted.append(payload)
             self._waiting.append(payload)
             if not self._holds:
                 self._commit(payload)
 
-    def _check_room(self, payload: BackupPayload) -> None:
+    def _room_for(self, payload: _Payload) -> Accepted:
         settings = get_settings()
         own = [one for one in self._waiting if one.tenant_id == payload.tenant_id]
-        tenant = f"the inbox of tenant {payload.tenant_id} is"
-        for waiting, most, most_bytes, whose in (
-            (own, settings.inbox_max_backups, settings.inbox_max_bytes, tenant),
-            (
-                self._waiting,
-                settings.total_max_backups,
-                settings.total_max_bytes,
-                "the inboxes are",
-            ),
+        for outcome, waiting, most, most_bytes in (
+            ("tenant full", own, settings.inbox_max_backups, settings.inbox_max_bytes),
+            ("all full", self._waiting, settings.total_max_backups, settings.total_max_bytes),
         ):
             size = sum(map(_size, waiting))
             if len(waiting) + 1 > most or size + _size(payload) > most_bytes:
-                raise InboxFull(f"{whose} full: {len(waiting)} backups with {size} bytes wait")
+                return Accepted(outcome, entries=len(waiting), bytes=size)
+        return Accepted("accepted")
 
-    def _commit(self, payload: BackupPayload) -> Receipt:
+    def _commit(self, payload: _Payload) -> Receipt:
         self._waiting.remove(payload)
         before = self._files(payload.tenant_id, payload.device_id)
-        old, new = before.get(_EXPORT), payload.export_text
-        files = {_EXPORT: new}
-        if payload.binary_backup is not None:
-            files[_BINARY] = payload.binary_backup
-        changed = _changed_lines(_text(old or b""), _text(new))
-        suspect = why_suspect(payload.export_text, payload.binary_backup)
+        device = payload.tenant_id, payload.device_id
+        labels = self._labels[device] = payload.labels.over(self._labels.get(device, NO_LABELS))
+        old = before.get(_EXPORT)
+        files, suspect, export_changed, name = before, None, False, labels.name
+        if isinstance(payload, BackupPayload):
+            files = {_EXPORT: payload.export_text}
+            if payload.binary_backup is not None:
+                files[_BINARY] = payload.binary_backup
+            suspect = why_suspect(payload.export_text, payload.binary_backup)
+            export_changed = old is None or not same_configuration(old, payload.export_text)
+            name = name or own_name(payload.export_text)
+        new = files.get(_EXPORT)
+        changed = _changed_lines(_text(old or b""), _text(new or b""))
+        if suspect is None and export_changed and old is not None and new is not None:
+            before_it = [
+                each.files[_EXPORT]
+                for each in reversed(self._versions(*device))
+                if not each.receipt.unchanged and _EXPORT in each.files
+            ]
+            suspect = why_lost(new, before_it, max(changed.count("+"), changed.count("-")))
         receipt = Receipt(
             backup_id=payload.backup_id,
             tenant_id=payload.tenant_id,
@@ -182,9 +194,10 @@ class FakeConfkeep:
             lines_added=changed.count("+"),
             lines_removed=changed.count("-"),
             unchanged=files == before,
-            export_changed=old is None or not same_configuration(old, new),
+            export_changed=export_changed,
             committed_at=dt.datetime.now(dt.UTC).replace(microsecond=0),
             suspect=suspect,
+            device_name=name,
             warnings=[] if suspect is None else [warning_of(suspect)],
         )
         self._commits.append(_Commit(payload, receipt, files))
@@ -226,6 +239,7 @@ class FakeConfkeep:
             "backups.read_file": self._read_file,
             "backups.diff": self._diff,
             "backups.devices": self._devices,
+            "backups.directory": self._directory,
         }
         tenant_id = checked_uuid("tenant_id", tenant_id)
         with self._lock:
@@ -234,7 +248,31 @@ class FakeConfkeep:
             return answers[task](tenant_id, *arguments)
 
     def _devices(self, tenant_id: str) -> list[str]:
-        return sorted({each.payload.device_id for each in self._of(tenant_id)})
+        return sorted({each.payload.device_id for each in self._of(tenant_id) if each.files})
+
+    def _directory(self, tenant_id: str) -> list[dict[str, Any]]:
+        found = []
+        for device_id in self._devices(tenant_id):
+            versions = self._versions(tenant_id, device_id)
+            changed = [each for each in versions if not each.receipt.unchanged]
+            captured = [each for each in versions if isinstance(each.payload, BackupPayload)]
+            labels = self._labels[tenant_id, device_id]
+            own = own_name(changed[-1].files[_EXPORT])
+            device = Device(
+                device_id=device_id,
+                name=labels.name or own,
+                own_name=own,
+                address=labels.address,
+                model=labels.model,
+                group=labels.group,
+                versions=len(changed),
+                sha=changed[-1].receipt.sha,
+                changed_at=changed[-1].receipt.committed_at,
+                last_backup_at=captured[-1].receipt.committed_at,
+            )
+            found.append((len(self._commits) - self._commits.index(changed[-1]), device))
+        found.sort(key=lambda one: one[0])
+        return [device.model_dump(mode="json") for _place, device in found]
 
     def _history(self, tenant_id: str, device_id: str, limit: int) -> list[dict[str, Any]]:
         return [
@@ -279,12 +317,16 @@ class FakeConfkeep:
         return before[-1].files if before else {}
 
 
-def _identity(payload: BackupPayload) -> tuple[object, ...]:
+def _identity(payload: _Payload) -> tuple[object, ...]:
     """What makes two backups of one id the same."""
+    if isinstance(payload, NamingPayload):
+        return payload.tenant_id, payload.device_id, payload.labels
     return payload.tenant_id, payload.device_id, payload.export_text, payload.binary_backup
 
 
-def _size(payload: BackupPayload) -> int:
+def _size(payload: _Payload) -> int:
+    if isinstance(payload, NamingPayload):
+        return 0
     return len(payload.export_text) + len(payload.binary_backup or b"")
 
 
@@ -332,7 +374,7 @@ def fake() -> Iterator[FakeConfkeep]:
     service = FakeConfkeep()
     backend = _Backend(service, app)
     with (
-        mock.patch.object(enqueue, "_submit_all", service._submit),  # noqa: SLF001
+        mock.patch.object(enqueue, "submit_all", service._submit),  # noqa: SLF001
         mock.patch.object(results, "_backend", return_value=backend),
         mock.patch.object(reading, "_ask", service._ask),  # noqa: SLF001
         mock.patch.object(reading, "_find", service._find),  # noqa: SLF001

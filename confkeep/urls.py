@@ -68,6 +68,18 @@ def parse_sentinels(url: str) -> Sentinels | None:
     )
 
 
+def shown(url: str) -> str:
+    """The address that people may read: without users, passwords and the query."""
+    parts = url.split(";") if url.startswith("sentinel://") else [url]
+    addresses = []
+    for part in parts:
+        scheme, _, rest = part.partition("://")
+        address, _, query = rest.partition("?")
+        # A password may hold a bare `?`: what is before the last `@` is never shown.
+        addresses.append(f"{scheme}://{'...' if '@' in query else address.rpartition('@')[2]}")
+    return ";".join(addresses)
+
+
 def for_celery(url: str) -> tuple[str, dict[str, Any]]:
     """The URL for Celery's broker and result backend, and the options that go with it."""
     sentinels = parse_sentinels(url)

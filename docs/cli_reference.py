@@ -12,7 +12,7 @@ import click
 
 import worker.cli
 from confkeep.errors import ConfkeepError
-from worker.cli import COMMANDS, INTERRUPTED, cli
+from worker.cli import INTERRUPTED, cli
 from worker.cli.stale import STALE
 
 #: Statuses that belong to no error of ours.
@@ -28,22 +28,41 @@ _OTHER_CODES = {
 def cli_commands() -> str:
     """Every command with its usage, help and options."""
     root = click.Context(cli, info_name="confkeep")
-    parts = [f"```text\n{_usage(cli, root)}\n```\n", _options(cli, root)]
-    for name in COMMANDS:
-        command = cli.get_command(root, name)
-        assert command is not None
-        parts += _sections(command, click.Context(command, root, info_name=name), "##")
+    parts = [f"```text\n{usage(root)}\n```\n", _options(root)]
+    for context in commands(root):
+        parts += [
+            f"#{'#' * context.command_path.count(' ')} {context.command_path}\n",
+            _prose(context.command.help or ""),
+            f"```text\n{usage(context)}\n```\n",
+            _options(context),
+        ]
     return "\n".join(part for part in parts if part)
 
 
-def cli_exit_codes() -> str:
-    """Every status that a command may end with."""
+def commands(group: click.Context) -> Iterator[click.Context]:
+    """A context for each command below a group, subcommands too, in the order of `--help`."""
+    if isinstance(group.command, click.Group):
+        for name in group.command.list_commands(group):
+            command = group.command.get_command(group, name)
+            assert command is not None
+            context = click.Context(command, group, info_name=name)
+            yield context
+            yield from commands(context)
+
+
+def exit_codes() -> dict[int, list[str]]:
+    """Every status that a command may end with, in order -> what it means."""
     meanings: dict[int, list[str]] = {code: [text] for code, text in _OTHER_CODES.items()}
     for kind in sorted(_all_errors(), key=lambda kind: kind.__name__):
         says = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
         meanings.setdefault(kind.exit_code, []).append(f"`{kind.__name__}`: {says}")
+    return dict(sorted(meanings.items()))
+
+
+def cli_exit_codes() -> str:
+    """The statuses as a table."""
     rows = ["| exit code | meaning |", "|---|---|"]
-    rows += [f"| {code} | {'<br>'.join(meanings[code])} |" for code in sorted(meanings)]
+    rows += [f"| {code} | {'<br>'.join(texts)} |" for code, texts in exit_codes().items()]
     return "\n".join(rows) + "\n"
 
 
@@ -65,34 +84,32 @@ def _below(kind: type[ConfkeepError]) -> Iterator[type[ConfkeepError]]:
         yield from _below(child)
 
 
-def _sections(command: click.Command, context: click.Context, marks: str) -> list[str]:
-    parts = [
-        f"{marks} {context.command_path}\n",
-        _prose(command.help or ""),
-        f"```text\n{_usage(command, context)}\n```\n",
-        _options(command, context),
-    ]
-    if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            child = command.get_command(context, name)
-            assert child is not None
-            parts += _sections(child, click.Context(child, context, info_name=name), f"{marks}#")
-    return parts
+def usage(context: click.Context) -> str:
+    """How a command is called."""
+    return f"{context.command_path} {' '.join(context.command.collect_usage_pieces(context))}"
 
 
-def _usage(command: click.Command, context: click.Context) -> str:
-    return f"{context.command_path} {' '.join(command.collect_usage_pieces(context))}"
+def paragraphs(text: str) -> Iterator[tuple[str, bool]]:
+    """The paragraphs of a help, each with whether it must not be wrapped (click's `\\b`)."""
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
+        is_verbatim = paragraph.startswith("\b")
+        yield paragraph.removeprefix("\b").strip("\n"), is_verbatim
+
+
+def options_of(context: click.Context) -> Iterator[tuple[str, str]]:
+    """The options of a command with what they mean. The help speaks of the arguments."""
+    for parameter in context.command.get_params(context):
+        names, meaning = parameter.get_help_record(context) or ("", "")
+        if meaning and "--help" not in parameter.opts:
+            yield names, meaning
 
 
 def _prose(text: str) -> str:
-    """The help: paragraphs as Markdown, those that click must not wrap (`\\b`) as they stand."""
-    parts = []
-    for paragraph in inspect.cleandoc(text).split("\n\n"):
-        if paragraph.startswith("\b"):
-            parts.append(f"```text\n{paragraph[1:].strip(chr(10))}\n```\n")
-        else:
-            parts.append(f"{_escaped(paragraph)}\n")
-    return "\n".join(parts)
+    """The help as Markdown."""
+    return "\n".join(
+        f"```text\n{paragraph}\n```\n" if is_verbatim else f"{_escaped(paragraph)}\n"
+        for paragraph, is_verbatim in paragraphs(text)
+    )
 
 
 def _escaped(text: str) -> str:
@@ -102,16 +119,9 @@ def _escaped(text: str) -> str:
     return "".join(marked)
 
 
-def _options(command: click.Command, context: click.Context) -> str:
-    rows = []
-    for parameter in command.get_params(context):
-        record = parameter.get_help_record(context)
-        if record is None or "--help" in parameter.opts:
-            continue
-        names, meaning = record
-        if not meaning:  # an argument: the help above speaks of it
-            continue
-        rows.append(f"| `{names.replace('|', chr(92) + '|')}` | {_escaped(meaning)} |")
-    if not rows:
-        return ""
-    return "\n".join(["| option | meaning |", "|---|---|", *rows]) + "\n"
+def _options(context: click.Context) -> str:
+    rows = [
+        f"| `{names.replace('|', chr(92) + '|')}` | {_escaped(meaning)} |"
+        for names, meaning in options_of(context)
+    ]
+    return "\n".join(["| option | meaning |", "|---|---|", *rows]) + "\n" if rows else ""

@@ -1,4 +1,4 @@
-"""Writes the generated parts into the Markdown pages; `--check` only says whether they are fresh.
+"""Writes the generated parts of the pages, and the man page; `--check` only says which are stale.
 
 A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `NAME` is one of
 `TABLES`, or `file PATH` for a file of the project as a block of code.
@@ -22,6 +22,7 @@ from confkeep import errors
 from confkeep.errors import ConfkeepError
 from confkeep.settings import Settings, variable_of
 from docs.cli_reference import cli_commands, cli_exit_codes
+from docs.man_page import MAN_PAGE, man_page
 from worker.observe import metrics
 from worker.observe.metrics import Metric
 
@@ -275,13 +276,13 @@ def fresh(text: str) -> str:
 def main() -> int:
     """Rewrite the pages, or with `--check` tell which are stale."""
     stale = 0
-    for page in PAGES:
-        text = page.read_text("utf-8")
-        if fresh(text) != text:
+    made = {page: fresh(page.read_text("utf-8")) for page in PAGES} | {MAN_PAGE: man_page()}
+    for page, text in made.items():
+        if not page.exists() or page.read_text("utf-8") != text:
             stale += 1
             print(f"stale: {page.relative_to(ROOT)}")
             if "--check" not in sys.argv:
-                page.write_text(fresh(text), "utf-8")
+                page.write_text(text, "utf-8")
     return stale if "--check" in sys.argv else 0
 
 

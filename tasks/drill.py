@@ -8,6 +8,7 @@ from typing import Any, Final
 from confkeep.errors import InvalidInput, NotInStore
 from confkeep.settings import get_settings
 from worker.app import app
+from worker.engine.reports import drill_json
 from worker.process import shutdown
 from worker.store.repository.tenant_repository import repository_path, require_store, tenants_of
 from worker.store.upkeep.drill import SAMPLE, drill_repository
@@ -50,10 +51,9 @@ def drill(
         if not tenants:
             raise NotInStore("no tenant has a repository here")
         tenant_id = random.choice(tenants)  # noqa: S311 - a sample, and no secret
-    report = drill_repository(
-        repository_path(store, tenant_id), sample=sample, seed=seed, stop=shutdown.requested
-    )
-    return report.to_json(MOST_DEVICES)
+    path = repository_path(store, tenant_id)
+    report = drill_repository(path, sample=sample, seed=seed, stop=shutdown.requested)
+    return drill_json(path, report, MOST_DEVICES)
 
 
 def _is_whole(value: object) -> bool:

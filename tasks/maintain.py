@@ -7,6 +7,7 @@ from typing import Any, Final
 from confkeep.errors import InvalidInput
 from confkeep.settings import get_settings
 from worker.app import app
+from worker.engine.reports import verify_json
 from worker.process import shutdown
 from worker.store.git.durable import file_system_errors
 from worker.store.repository.tenant_repository import repository_path
@@ -51,4 +52,4 @@ def verify(
             max_duration_s=max_duration_s,
             stop=shutdown.requested,
         )
-    return {"tenant_id": path.stem, **report.to_json(MOST_FINDINGS)}
+    return verify_json(path, report, MOST_FINDINGS)

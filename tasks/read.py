@@ -11,11 +11,13 @@ from celery import Task
 from confkeep.broker.connections import get_client
 from confkeep.errors import BrokerUnavailable, InvalidInput
 from confkeep.ids import checked_uuid
-from confkeep.models import HistoryEntry
+from confkeep.models import Device, HistoryEntry
 from confkeep.queue import receipts
 from confkeep.settings import get_settings
 from worker.app import app
 from worker.engine.diff import hunks
+from worker.engine.directory import Device as Listed
+from worker.engine.directory import directory_of
 from worker.engine.versions import versions_of
 from worker.store.repository import reader
 from worker.store.repository.backup import Version
@@ -76,6 +78,30 @@ def history(tenant_id: str, device_id: str, limit: int = 100) -> list[dict[str, 
 def devices(tenant_id: str) -> list[str]:
     """The ids of a tenant's devices in its newest commit, sorted."""
     return reader.devices_of(_open(tenant_id))
+
+
+@app.task(  # type: ignore[untyped-decorator]
+    name="backups.directory", base=ReadTask, ignore_result=False, resultrepr_maxsize=_UNSHOWN
+)
+def directory(tenant_id: str) -> list[dict[str, Any]]:
+    """A tenant's directory: its devices with their labels, the last changed one first."""
+    return [_device_of(device).model_dump(mode="json") for device in directory_of(_open(tenant_id))]
+
+
+def _device_of(device: Listed) -> Device:
+    labels = device.called.labels
+    return Device(
+        device_id=device.called.id,
+        name=device.called.name,
+        own_name=device.called.own_name,
+        address=labels.address,
+        model=labels.model,
+        group=labels.group,
+        versions=device.versions,
+        sha=device.last.sha,
+        changed_at=device.last.committed_at,
+        last_backup_at=device.seen_at,
+    )
 
 
 def _entry_of(version: Version) -> HistoryEntry:

@@ -27,12 +27,13 @@ def retention(tenant_id: str) -> dict[str, Any]:
     """
     tenant_id = checked_uuid("tenant_id", tenant_id)
     started = time.monotonic()
+    settings = get_settings()
     try:
-        applied = apply(get_settings(), tenant_id)
+        applied = apply(settings, tenant_id)
     except TenantLocked:
         return {"tenant_id": tenant_id, "outcome": "locked"}
     log.info(
-        "retention applied",
+        "applied a tenant's retention",
         action="retention.applied",
         tenant_id=tenant_id,
         captures_removed=applied.plan.captures_removed,
@@ -40,4 +41,4 @@ def retention(tenant_id: str) -> dict[str, Any]:
         pruned=applied.pruned,
         seconds=round(time.monotonic() - started, 4),
     )
-    return to_json(tenant_id, applied)
+    return to_json(settings, tenant_id, applied)

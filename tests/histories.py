@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pygit2
 
+from confkeep.labels import NO_LABELS, Labels
 from tests.judge import GIT_ENVIRONMENT, git
 from worker.store.repository.backup import Backup
 
@@ -119,11 +120,17 @@ def write_merged(path: Path, devices: list[str], commits: int, seed: int) -> Non
     stream.write(path)
 
 
-def random_backups(devices: list[str], count: int, seed: int, *, lines: int = 4) -> list[Backup]:
+def random_backups(
+    devices: list[str], count: int, seed: int, *, lines: int = 4, labelled: bool = False
+) -> list[Backup]:
     """Backups that change a little, some of them nothing, some only the header's date."""
-    rng = random.Random(seed)
+    rng, naming = random.Random(seed), random.Random(seed)
     backups = []
     for _ in range(count):
+        labels = NO_LABELS
+        if labelled:
+            name = naming.choice([None, None, "core1", "Zürich, rack 7", ""])
+            labels = Labels(name, group=naming.choice([None, None, "edge"]))
         body = [f"add name=x{rng.randrange(2)}" for _ in range(rng.randrange(1, lines))]
         header = f"# 2025-09-{rng.randrange(10, 13)} 10:00:00 by RouterOS 7.16"
         backups.append(
@@ -133,6 +140,7 @@ def random_backups(devices: list[str], count: int, seed: int, *, lines: int = 4)
                 export="\r\n".join([header, *body, ""]).encode(),
                 binary=rng.choice([None, b"\0\1", b"\0\2"]),
                 message=f"poll {rng.randrange(1000)}",
+                labels=labels,
             )
         )
     return backups

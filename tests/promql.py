@@ -86,8 +86,25 @@ class _Parser:
         value = self._operand()
         while self.tokens and self.tokens[0][1] in _BINARY:
             operator = self.tokens.pop(0)[1]
-            value = _combine(operator, value, self._operand())
+            if self._peek() == "on":
+                value = self._joined(operator, value)
+            else:
+                value = _combine(operator, value, self._operand())
         return value
+
+    def _joined(self, operator: str, left: Value) -> Value:
+        """Of joins only those of many series with one that brings labels: `on (...) group_left (...)`."""
+        on = frozenset(self._names("on") or ())
+        brought = self._names("group_left")
+        if operator in _SETS or brought is None:
+            raise Wrong("'on' wants an operator before it and group_left behind it")
+        right = self._operand()
+        for side in (left, right):
+            if side.range_of is not None or not on <= (side.labels or frozenset()):
+                raise Wrong(f"'on' never matches: not all have {sorted(on)}")
+        if not set(brought) <= (right.labels or frozenset()):
+            raise Wrong(f"nothing brings the label {', '.join(brought)}")
+        return Value((left.labels or frozenset()) | frozenset(brought))
 
     def _operand(self) -> Value:
         kind, text = self._next()
@@ -108,10 +125,10 @@ class _Parser:
         return self._selector(text)
 
     def _aggregation(self, name: str) -> Value:
-        by = self._by()
+        by = self._names("by")
         arguments = self._arguments()
         if by is None:
-            by = self._by()
+            by = self._names("by")
         if name in _RANKINGS:
             number = arguments.pop(0) if arguments else None
             if number is None or number.labels is not None:
@@ -124,8 +141,9 @@ class _Parser:
             raise Wrong(f"no label {', '.join(sorted(kept - vector.labels))} to group by")
         return vector if name in _RANKINGS else Value(kept)
 
-    def _by(self) -> list[str] | None:
-        if self._peek() != "by":
+    def _names(self, word: str) -> list[str] | None:
+        """The labels in brackets behind a word; None if the word is not there."""
+        if self._peek() != word:
             return None
         self._next()
         self._expect("(")

@@ -1,3 +1,3 @@
-"""The runtime of confkeep: engine, store, queue and command line."""
+"""The runtime of confkeep: worker processes, engine, store, queue and command line."""
 
 __version__ = "0.1.0"

@@ -29,6 +29,10 @@ _REFUSALS: Final = {
     "DENIED": "it runs in protected mode, which lets in only its own machine; give it a password and "
     "put that into CONFKEEP_REDIS_URL",
 }
+#: What to do once the server is in order.
+_THEN: Final = (
+    "Once that is put right, repeat the call: the same backup_id is never committed twice."
+)
 _MAX_CLIENTS: Final = "max number of clients reached"
 
 #: OpenSSL's codes of certificates that it does not accept -> what is wrong, and what to do.
@@ -57,13 +61,14 @@ def explain(error: BaseException) -> BrokerUnavailable:
         if isinstance(cause, BrokerUnavailable):
             return cause
         if isinstance(cause, ssl.SSLError):
-            return BrokerUnavailable(f"TLS with Redis failed: {_tls_problem(cause)}")
+            return BrokerUnavailable(f"TLS with Redis failed: {_tls_problem(cause)}", hint=_THEN)
     # Kombu raises errors of its own from those of redis-py.
     told = next((one for one in found if isinstance(one, redis.RedisError)), error)
     text = _said(told)
     if _MAX_CLIENTS in text:
         return BrokerUnavailable(
-            f"Redis refused the connection ({_MAX_CLIENTS}); end some, or raise maxclients"
+            f"Redis refused the connection ({_MAX_CLIENTS}); end some, or raise maxclients",
+            hint=_THEN,
         )
     if isinstance(told, redis.exceptions.AuthenticationError):
         return NotPermitted(_login_problem(told))
@@ -71,21 +76,26 @@ def explain(error: BaseException) -> BrokerUnavailable:
         return NotPermitted("Redis does not allow this to its user (NOPERM)")
     if isinstance(told, redis.exceptions.InvalidResponse):
         return BrokerUnavailable(
-            "what answers does not speak Redis' protocol; does the port want TLS (rediss://)?"
+            "what answers does not speak Redis' protocol; does the port want TLS (rediss://)?",
+            hint="Correct the address in CONFKEEP_REDIS_URL.",
         )
     code = _code_of(told)
     if code == "WRONGTYPE":
         return OddValue("a key of confkeep's in Redis is of another type")
     if isinstance(told, redis.ResponseError) or code in _REFUSALS:
         why = f": {_REFUSALS[code]}" if code in _REFUSALS else ""
-        return BrokerUnavailable(f"Redis refused the command ({code}){why}")
+        return BrokerUnavailable(
+            f"Redis refused the command ({code}){why}", hint=_THEN if why else None
+        )
     missing = next((one for one in found if isinstance(one, FileNotFoundError)), None)
     if missing is not None:
         return BrokerUnavailable(
-            f"Redis cannot be reached: {missing.strerror}: its socket, or a certificate's file that "
-            "CONFKEEP_REDIS_URL names"
+            f"Redis cannot be reached ({missing.strerror}): CONFKEEP_REDIS_URL names a socket, or a "
+            "certificate, that is not there"
         )
-    return BrokerUnavailable(f"Redis did not answer ({type(told).__name__})")
+    said = [one.strerror for one in found if isinstance(one, OSError) and one.strerror]
+    why = said[0] if said else type(told).__name__
+    return BrokerUnavailable(f"Redis did not answer ({why})")
 
 
 def is_outage(error: BaseException) -> bool:

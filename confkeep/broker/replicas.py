@@ -24,6 +24,7 @@ from confkeep.broker import keys
 from confkeep.broker.scripts import Script
 from confkeep.errors import TooFewReplicas
 from confkeep.settings import Settings
+from confkeep.wording import count_text
 
 #: The part of CONFKEEP_REDIS_TIMEOUT_S that replicas get, so that the server answers before we give up.
 _PART: Final = 0.5
@@ -75,8 +76,8 @@ def confirmed(answers: list[Any], settings: Settings) -> list[Any]:
     *answers, _, have = answers
     if have < settings.replicas:
         raise TooFewReplicas(
-            f"{have} of the {settings.replicas} replicas that CONFKEEP_REPLICAS wants have answered "
-            "for it in time"
+            f"CONFKEEP_REPLICAS asks for {count_text(settings.replicas, 'replica')} to confirm it, and "
+            f"{have} did in time"
         )
     return answers
 

@@ -58,7 +58,9 @@ def start(
                 from opentelemetry.instrumentation.celery import CeleryInstrumentor
         except ImportError:
             raise InvalidSettings(
-                "CONFKEEP_OTEL", "needs the extra: pip install 'confkeep[otel]'"
+                "CONFKEEP_OTEL",
+                "needs the extra: pip install 'confkeep[otel]'",
+                hint="Install the extra where this program runs, or do not set the variable.",
             ) from None
         # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win.
         resource = Resource.create()

@@ -73,7 +73,10 @@ def accept(
         again = _accept(client, settings, [submissions[n] for n in left])
         for number, answer in zip(left, again, strict=True):
             answers[number] = answer
-    raise BrokerUnavailable("other producers hand over backups faster than they can be admitted")
+    raise BrokerUnavailable(
+        "other producers hand over backups faster than they can be admitted",
+        hint="Repeat the call: the same backup_id is never committed twice.",
+    )
 
 
 def _accept(

@@ -126,10 +126,11 @@ def admit(
         for plan, outcome in zip(plans, outcomes, strict=False):
             if plan.text in renamings and outcome == "accepted" and plan.entry is not None:
                 log.warning(
-                    "an id was used for two backups; the second got another",
+                    "two backups came with one id; the second got an id of its own",
                     action="arrival.renamed",
                     tenant_id=tenant_id,
                     device_id=plan.entry.device_id,
+                    device_name=plan.entry.device_name,
                     backup_id=plan.entry.backup_id,
                 )
         taken += len(outcomes)

@@ -7,17 +7,22 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from confkeep import signing
 from confkeep.broker import redis_values
 from confkeep.errors import NotSigned, PoisonedBackup
 from confkeep.ids import checked_uuid
+from confkeep.labels import LABEL_NAMES, Labels, checked_label
 from confkeep.settings import Settings
 from confkeep.signing import Keyring
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: More than any file of a backup may have, and small enough for the server's counters.
 _LARGEST_BYTES = 2**40
+
+#: The `staging` of a naming, which has no bytes.
+NOWHERE: Final = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +39,47 @@ class Entry:
     #: Both None if the capture has no binary.
     binary_bytes: int | None
     binary_sha256: str | None
-    #: Where the bytes are: `redis` or `volume`.
+    #: Where the bytes are: `redis`, `volume`, or `none` for a naming, which has none. Earlier releases
+    #: refuse a naming.
     staging: str
+    #: The labels that came with it.
+    device_name: str | None = None
+    device_address: str | None = None
+    device_model: str | None = None
+    device_group: str | None = None
 
     @property
     def size_bytes(self) -> int:
         """Bytes of both files."""
         return self.export_bytes + (self.binary_bytes or 0)
 
+    @property
+    def is_naming(self) -> bool:
+        """Whether the entry is a naming, and no capture."""
+        return self.staging == NOWHERE
+
+    @property
+    def labels(self) -> Labels:
+        """The labels that came with it."""
+        return Labels(self.device_name, self.device_address, self.device_model, self.device_group)
+
     def digest(self, tenant_id: str) -> str:
         """The SHA-256 of tenant, device and bytes: two calls with one id and one digest are one backup.
 
-        It leaves out message and capture time, which a producer may make anew for a repeated call.
+        It leaves out message, capture time and labels, since a producer that repeats a call may send
+        others. The digest of a naming includes its labels: it has nothing else.
         """
-        parts = (tenant_id, self.device_id, self.export_sha256, self.binary_sha256 or "-")
+        parts = [tenant_id, self.device_id, self.export_sha256, self.binary_sha256 or "-"]
+        if self.is_naming:
+            parts.append(json.dumps(self.labels.values()))
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def to_json(self) -> str:
         """The text that stands in the stream; ASCII."""
         values = {field: getattr(self, field) for field in self.__slots__}
+        if not self.labels:
+            # Leave the fields out: most entries have no labels, and earlier releases know no such fields.
+            values = {name: value for name, value in values.items() if name not in _LABEL_FIELDS}
         return json.dumps(values, separators=(",", ":"))
 
     @classmethod
@@ -92,8 +119,14 @@ class Entry:
         for digest in (self.export_sha256, self.binary_sha256 or "0" * 64):
             if not _SHA256.fullmatch(digest):
                 raise ValueError("sha256")
-        if self.staging not in ("redis", "volume"):
+        if self.staging not in ("redis", "volume", NOWHERE) or (self.is_naming and self.size_bytes):
             raise ValueError("staging")
+        for label in self.labels.values():
+            if label is not None and checked_label(label) != label:
+                raise ValueError("label")
+
+
+_LABEL_FIELDS: Final = frozenset(f"device_{name}" for name in LABEL_NAMES)
 
 
 def sign(keyring: Keyring, tenant_id: str, text: str) -> str:

@@ -59,7 +59,7 @@ def checked(entry: Entry, contents: Contents | None) -> Contents:
     ):
         if len(part) != size:
             raise StagedBytesDamaged(
-                f"backup {entry.backup_id} has {len(part)} staged bytes, not {size}"
+                f"backup {entry.backup_id} has {len(part):,} bytes in staging, not {size:,}"
             )
         if digest is not None and hashlib.sha256(part).hexdigest() != digest:
             raise StagedBytesDamaged(
@@ -282,7 +282,7 @@ def checked_handoff(field: str, data: bytes | None, size_bytes: int, sha256: str
     if data is None:
         raise InvalidBackup(field, "nothing is staged under that id for that tenant")
     if len(data) != size_bytes:
-        raise InvalidBackup(field, f"{len(data)} bytes are staged, not {size_bytes}")
+        raise InvalidBackup(field, f"{len(data):,} bytes are staged, not {size_bytes:,}")
     if hashlib.sha256(data).hexdigest() != sha256:
         raise InvalidBackup(field, "the staged bytes have another SHA-256")
     return data

@@ -82,12 +82,20 @@ def same_configuration(old_export: bytes, new_export: bytes) -> bool:
         # Another maker's comments may be configuration.
         return False
     # Where a comment came or went, one of them holds it in what is not common to both.
-    if not any(lines.startswith(b"#") or b"\n#" in lines for lines in _differing(old, new)):
+    if not any(lines.startswith(b"#") or b"\n#" in lines for lines in differing(old, new)):
         return False
     return _without_states(old) == _without_states(new)
 
 
-def _differing(old: bytes, new: bytes) -> tuple[bytes, bytes]:
+def configuration_of(export: bytes) -> bytes:
+    """An export without what says nothing about the configuration: the dated header line, RouterOS's
+    comments between the commands, colours. Another maker's is given whole, but for colours."""
+    whole = without_escapes(export)
+    less = without_volatile_header(whole)
+    return whole if less is whole else _without_states(less)
+
+
+def differing(old: bytes, new: bytes) -> tuple[bytes, bytes]:
     """The lines of two texts between those that they begin and end with alike."""
     first = old.rfind(b"\n", 0, _alike(len(old), len(new), lambda n: old.startswith(new[:n]))) + 1
     most = min(len(old), len(new)) - first

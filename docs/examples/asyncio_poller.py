@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 AT_ONCE = 50
 
-#: Threads of its own: asyncio's few would be all taken while Redis is away, for names to look up too.
+#: Our own threads. While Redis is away, waiting calls would take all of asyncio's few, which also look up host names.
 threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="confkeep")
 
 
@@ -71,7 +71,7 @@ async def hand_over(router: Router, polled_at: dt.datetime) -> BackupResult | No
                 captured_at=polled_at,
             )
         except (BrokerUnavailable, StagingUnavailable, InboxFull) as error:
-            # All three pass by themselves. The outcome of the first is unknown: the id makes the
+            # All three pass by themselves. After the first the outcome is unknown: the id makes the
             # repetition safe. The third says that workers are behind: poll less.
             print(f"{router.name}: {error}; again in {wait_s:.0f} s")
             await asyncio.sleep(wait_s)
@@ -80,7 +80,7 @@ async def hand_over(router: Router, polled_at: dt.datetime) -> BackupResult | No
             # This poll was handed over before, with another capture: by a process that crashed.
             return BackupResult(backup_id)
         except InvalidBackup as error:
-            # Such as an empty export. It would be refused again: poll the router again instead.
+            # Such as an empty export, which would be refused again: poll the router again instead.
             print(f"{router.name}: {error}")
             return None
 

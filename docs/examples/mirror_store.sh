@@ -1,6 +1,6 @@
 #!/bin/sh
 # Copies a store to another place, while workers run: mirror_store.sh STORE MIRROR
-# Run it as the workers' user, from cron. The first run copies all, later ones what is new.
+# Run it as the workers' user, from cron. The first run copies everything, later runs only what is new.
 set -eu
 umask 077
 store=$1
@@ -15,7 +15,7 @@ for repository in "$store"/*.git; do
     else
         git -C "$copy" fetch --quiet --prune "$repository" '+refs/*:refs/*'
     fi
-    # What git does not know and cannot be made again from it.
+    # These files are not in git, and cannot be rebuilt from it.
     for file in confkeep.rewritten confkeep.retention; do
         if [ -e "$repository/$file" ]; then
             cp -p "$repository/$file" "$copy/$file.new"

@@ -35,7 +35,7 @@ def hand_over(
             "binary_base64": base64.b64encode(binary).decode(),
             "captured_at": polled_at.isoformat(),
         },
-        # Else Celery writes the export into the message's headers too, where monitors show it.
+        # Without these, Celery also writes the export into the message's headers, where monitors show it.
         argsrepr="()",
         kwargsrepr=f"{{'device_id': '{DEVICE}'}}",
     )
@@ -58,14 +58,14 @@ def main() -> None:
         try:
             print(json.dumps(result.get(timeout=30)))
         except NoAnswer:
-            # Time and again: no worker runs, or the queue's name is wrong. `confkeep status` shows both.
+            # If this repeats, no worker runs or the queue's name is wrong: `confkeep status` shows both.
             print("no receipt yet; sending it again")
         except Exception as error:  # noqa: BLE001 - confkeep's classes are not known here
             if type(error).__name__ == "BackupIdConflict":
-                # The poll was handed over before, with another capture. That one's receipt:
+                # The poll was handed over before, with another capture. Print the receipt of that one:
                 print(json.dumps(AsyncResult(backup_id, app=portal).get(timeout=30)))
             else:
-                # Such as InvalidBackup, with the field and its limit. It would be refused again.
+                # Such as InvalidBackup, which names the field and its limit. It would be refused again.
                 print(f"{type(error).__name__}: {error}")
             break
         else:

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes an authority of your own in FOLDER, once, and a certificate for each NAME: a host's name or
-# address for the server, any other for a client.   private_ca.sh FOLDER NAME...
-# ca.key signs for everybody who trusts ca.pem: keep it away from the machines that run anything.
+# Makes a certificate authority of your own in FOLDER, once, and a certificate for each NAME: a host's
+# name or address for the server, any other name for a client.   private_ca.sh FOLDER NAME...
+# Whoever has ca.key can sign for all who trust ca.pem: keep it off the machines that run the services.
 set -eu
 umask 077
 mkdir -p "$1"

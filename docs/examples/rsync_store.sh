@@ -1,6 +1,6 @@
 #!/bin/sh
 # Copies a store file by file, while workers run: rsync_store.sh STORE COPY
-# Branches first and objects afterwards: then a branch never names what was not copied.
+# It copies branches first and objects afterwards, so that no branch names an object that was not copied.
 set -eu
 umask 077
 store=$1
@@ -15,7 +15,7 @@ for _ in 1 2 3 4 5; do
         rsync -a --delete --exclude='tmp_*' --exclude='.tmp_*' --exclude='*.keep' --include='/*.git/' \
             --include='/*.git/objects/***' --exclude='*' "$store/" "$copy/" || status=$?
     fi
-    # 24: files went while they were copied, as in a repack. What they held is elsewhere now.
+    # 24: files vanished while rsync copied them, as in a repack. Their objects are in other files now.
     [ "$status" = 24 ] || exit "$status"
 done
 exit 24

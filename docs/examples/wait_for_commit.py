@@ -15,7 +15,7 @@ from confkeep import NoReceipt, enqueue_backup, receipt
 
 TENANT = "aaaa1111-0000-4000-8000-000000000002"
 
-#: A program's own: an enqueue waits for Redis, and in asyncio's own executor would keep others from it.
+#: Our own threads: an enqueue waits for Redis, and would block others in asyncio's own executor.
 senders = ThreadPoolExecutor(8, thread_name_prefix="confkeep")
 
 
@@ -28,19 +28,19 @@ def capture(device_id: str) -> tuple[str, bytes | None]:
 async def back_up(database: sqlite3.Connection, device_id: str, wait_s: float) -> str:
     """Back up a device because somebody asked; the row's state, as the caller is told it."""
     backup_id = str(uuid.uuid4())
-    # The row is first: whatever dies from here on, the portal knows which id to ask for.
+    # Write the row first: whatever dies from here on, the portal knows which id to ask for.
     with database:
         database.execute("insert into captures values (?, ?, 'sending')", (backup_id, device_id))
     beside = partial(asyncio.get_running_loop().run_in_executor, senders)
     export, binary = await beside(capture, device_id)
     send = partial(enqueue_backup, TENANT, device_id, export, binary, "asked for")
-    # An error here is the caller's to see: docs/integrate.md says which may be repeated.
+    # Let the caller see errors of this call: docs/integrate.md says which may be repeated.
     await beside(partial(send, backup_id=backup_id))
     try:
         state = (await receipt(backup_id, timeout=wait_s)).sha
     except NoReceipt:
-        # No failure: it is accepted, and a worker commits it. Answer 202, and write the commit's id into
-        # the row when the receipt is there (`collect` of asyncio_poller.py).
+        # This is no failure: the backup is accepted, and a worker will commit it. Answer 202, and write the
+        # commit's id into the row when the receipt is there (`collect` of asyncio_poller.py).
         state = "accepted"
     with database:
         database.execute("update captures set state = ? where id = ?", (state, backup_id))

@@ -166,7 +166,7 @@ def test_up_is_found_by_the_other_commands_and_ends_without_a_trace(folder: Path
 
         up.send_signal(signal.SIGINT)
         assert up.wait(30) == 0
-    assert "batch committed" in (folder / "out").read_text()
+    assert "committed a batch" in (folder / "out").read_text()
     assert processes_of(folder) == []
     assert not (folder / "confkeep-data" / "up.json").exists()
     run(folder, "status", status=11)
@@ -234,7 +234,8 @@ def test_importing_twice_imports_once(folder: Path) -> None:
     tenant_id = first["ids"]["acme"]
     device_id = first["ids"]["acme/r2"]
     repository = folder / "confkeep-data" / "store" / f"{tenant_id}.git"
-    assert git(repository, "rev-list", "--count", "main").decode().strip() == "25"
+    # The captures, and the tenant's name.
+    assert git(repository, "rev-list", "--count", "main").decode().strip() == "26"
     versions = json.loads(run(folder, "history", tenant_id, device_id, "--json"))["versions"]
     assert [version["message"] for version in versions] == [
         f"Import {number}.rsc" for number in (6, 5, 4, 3, 2, 1)
@@ -288,7 +289,7 @@ def test_an_import_that_nobody_answers_says_so(folder: Path) -> None:
             said = run(folder, "import", "exports", "--timeout", "0.5", status=16)
         finally:
             worker.resume()
-    assert "no worker answered for 0.5 s; 1 accepted and waiting" in said
+    assert "no worker answered for 0.5 s; 1 accepted backup without a receipt" in said
     assert "confkeep status" in said
 
 
@@ -317,12 +318,15 @@ def test_the_demo_shows_what_it_promises(folder: Path) -> None:
     assert "\x1b" not in said
     assert "+++ b/export.rsc" in said
     assert re.search(r"^[0-9a-f]{7,} \S+: poll 5$", said, re.MULTILINE)
+    assert "confkeep history birch core1-school\n" in said
+    assert not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}", said), "people type and read names"
 
     store = folder / "confkeep-data" / "demo" / "store"
     repositories = sorted(store.glob("*.git"))
     assert len(repositories) == 3
     for repository in repositories:
-        assert git(repository, "rev-list", "--count", "main").decode().strip() == "200"
+        # 200 backups and the tenant's name.
+        assert git(repository, "rev-list", "--count", "main").decode().strip() == "201"
         git(repository, "fsck", "--strict")
     # All but one device have a binary.
     files = b"".join(git(path, "ls-tree", "-r", "--name-only", "main") for path in repositories)

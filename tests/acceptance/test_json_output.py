@@ -59,7 +59,9 @@ def lines_of(text: str) -> list[dict[str, Any]]:
 def test_a_worker(deployed: Deployment) -> None:
     with started(deployed, "worker", "-c", "1", REMAP_SIGTERM="SIGQUIT") as (process, output):
         result = enqueue_backup(str(uuid.uuid4()), str(uuid.uuid4()), "/ip address\n", None, "m")
-        wait_for(lambda: process.poll() is not None or "batch committed" in output(), "the commit")
+        wait_for(
+            lambda: process.poll() is not None or "committed a batch" in output(), "the commit"
+        )
         assert result.get(timeout=30)["backup_id"] == result.id
         # Celery answers with the stacks of all threads.
         process.send_signal(signal.SIGUSR1)

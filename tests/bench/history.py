@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tests.bench.table import Row, alternate, median_costs, timed
 from tests.histories import START_S, Stream, device_ids
-from worker.engine.versions import changed_devices, device_rows
+from worker.engine.directory import directory_of
+from worker.engine.versions import changed_devices
 from worker.store.history.index import INDEX_NAME, open_index
 from worker.store.repository import reader
 from worker.store.repository.line_delta import compute_line_delta
@@ -107,7 +108,7 @@ def devices(path: Path) -> Row:
     """What `confkeep history TENANT` lists, from opening the repository."""
 
     def by_index() -> None:
-        assert len(device_rows(open_repository(path))) == DEVICES
+        assert len(directory_of(open_repository(path))) == DEVICES
 
     def by_walk() -> None:
         repository = open_repository(path)

@@ -14,6 +14,8 @@ from pygit2.enums import FileMode, ObjectType
 
 from worker.store.git.refs import MAIN_REF
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, Backup, Committed
+from worker.store.repository.detail import detail_of
+from worker.store.repository.reader import Pair
 from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.writing.batch import describe, encode_commit
 
@@ -44,6 +46,7 @@ def commit_backup(repository: TenantRepository, backup: Backup) -> Committed:
         str(root.write()),
         None if parent is None else str(parent.id),
         backup,
+        None,
         repository.author,
         now_s,
     )
@@ -53,4 +56,5 @@ def commit_backup(repository: TenantRepository, backup: Backup) -> Committed:
     else:
         ref.set_target(commit_id)
     unchanged = old is not None and old.id == device_tree_id
-    return describe(backup, str(commit_id), old_export, unchanged, now_s)
+    detail = detail_of(old_export, Pair(backup.export, backup.binary), tuple)
+    return describe(backup, str(commit_id), detail, None, now_s, unchanged=unchanged)

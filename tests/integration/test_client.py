@@ -118,6 +118,60 @@ def test_receipts_say_what_changed() -> None:
 
 
 @pytest.mark.usefixtures("system")
+def test_a_capture_that_lost_much_is_suspect_once() -> None:
+    tenant, device = new_id(), new_id()
+    whole = LATER + "/ip address\n" + "".join(f"add address=10.0.0.{n}/24\n" for n in range(30))
+    cut, shorter = whole[: whole.index("add address=10.0.0.20/")], LATER
+    captures = [EXPORT, whole, cut, shorter, whole, cut, cut, cut.replace("11:00", "12:00"), cut]
+    receipts = [
+        confkeep.enqueue_backup(tenant, device, each, None, "m").receipt(timeout=30)
+        for each in captures
+    ]
+    seen = "".join("g" if each.suspect is None else "s" for each in receipts)
+    assert seen == "ggssgsggg"
+    assert receipts[2].suspect == ("the export is cut off: the last good one goes on for 10 lines")
+    listed = confkeep.history(tenant, device)
+    assert [each.suspect is None for each in listed] == [
+        each.suspect is None for each in reversed(receipts) if not each.unchanged
+    ]
+
+
+@pytest.mark.usefixtures("system")
+def test_labels_stay_until_others_are_given() -> None:
+    tenant, device, other = new_id(), new_id(), new_id()
+    enqueue = confkeep.enqueue_backup
+    first = enqueue(tenant, device, EXPORT, None, "m", device_address=" 10.0.0.1 ")
+    second = enqueue(tenant, device, LATER, None, "m", device_name="Core 1", device_group="core")
+    bare = enqueue(tenant, other, "/ip address\n", None, "m")
+    naming = confkeep.name_device(tenant, device, "core-1", group="")
+    again = confkeep.name_device(tenant, device, "core-1", group="", backup_id=naming.id)
+    with pytest.raises(confkeep.BackupIdConflict):
+        confkeep.name_device(tenant, device, "core-2", backup_id=naming.id)
+    third = enqueue(tenant, device, LATER, None, "m")
+    receipts = [each.receipt(timeout=30) for each in (first, second, bare, naming, again, third)]
+    names = [receipt.device_name for receipt in receipts]
+    assert names == ["core1", "Core 1", None, "core-1", "core-1", "core-1"]
+    assert receipts[3] == receipts[4]
+    assert (receipts[3].unchanged, receipts[3].export_changed) == (True, False)
+    listed = confkeep.directory(tenant)
+    assert [(each.device_id, each.name, each.versions) for each in listed] == [
+        (other, None, 1),
+        (device, "core-1", 2),
+    ]
+    named = listed[1]
+    assert (named.own_name, named.address, named.group) == ("core1", "10.0.0.1", None)
+    assert named.sha == receipts[1].sha
+    assert named.last_backup_at == receipts[5].committed_at
+    assert confkeep.devices(tenant) == sorted([device, other])
+    assert len(confkeep.history(tenant, device)) == 2
+    for wrong in ("x" * 254, "a\nb", "\u202egnp"):
+        with pytest.raises(confkeep.InvalidBackup):
+            enqueue(tenant, device, EXPORT, None, "m", device_name=wrong)
+    with pytest.raises(confkeep.InvalidBackup):
+        confkeep.name_device(tenant, device)
+
+
+@pytest.mark.usefixtures("system")
 def test_an_id_is_committed_once() -> None:
     tenant, device, backup_id = new_id(), new_id(), new_id()
     first = confkeep.enqueue_backup(tenant, device, EXPORT, None, "m", backup_id=backup_id)

@@ -75,7 +75,9 @@ def test_a_scrape_says_exactly_what_was_done(
         with Celery("portal", broker=url, backend=url, set_as_current=False) as portal:
             sent = {"tenant_id": tenants[2], "device_id": device, "message": "m"}
             by_name = portal.send_task(
-                "backups.receive", kwargs={**sent, "export_text": "/x"}, queue="backups.receive"
+                "backups.receive",
+                kwargs={**sent, "export_text": f"{EXPORT}add address=10.0.0.2\n"},
+                queue="backups.receive",
             )
             by_name.get(timeout=30)
         with pytest.raises(PoisonedBackup):

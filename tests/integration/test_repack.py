@@ -40,7 +40,7 @@ def test_a_worker_repacks_beside_its_commits(
         wait_for(small, "the repack")
         wait_for(lambda: read_state(path).repacked_at > 0, "its note")
         assert backup_ids(path) == ids
-        assert "repacked" in deployed.log.read_text()
+        assert "repacked a repository" in deployed.log.read_text()
         with deployed.client() as client:
             wait_for(lambda: not client.exists(keys.repack(tenant)), "the flag to go")
 

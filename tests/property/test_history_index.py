@@ -16,6 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from confkeep.labels import Labels
+from confkeep.routeros.own_name import own_name
 from tests.histories import (
     START_S,
     Stream,
@@ -101,7 +103,10 @@ def indexed(backups: Sequence[Backup], answers: Sequence[Committed]) -> list[Ent
                 answer.detail,
             ),
             changed=() if answer.unchanged else (pack_uuid(answer.device_id),),
-            seen=pack_uuid(answer.device_id),
+            device=pack_uuid(answer.device_id),
+            own_names={}
+            if answer.unchanged
+            else {pack_uuid(answer.device_id): own_name(backup.export)},
         )
         for backup, answer in zip(backups, answers, strict=True)
     ]
@@ -204,7 +209,7 @@ def small_store(store: Path, *, commits: int = 120, devices: int = 5) -> tuple[P
     """A repository written by the store, with its index."""
     path, names = store / f"{uuid.uuid4()}.git", device_ids(devices)
     with open_for_writing(path) as writer:
-        writer.commit_backups(random_backups(names, commits, 1))
+        writer.commit_backups(random_backups(names, commits, 1, labelled=True))
     assert catch_up(path)
     return path, names
 
@@ -506,6 +511,10 @@ def test_no_flipped_bit_that_changes_an_answer_is_missed(store: Path) -> None:
         "UPDATE commits SET backup_id=NULL WHERE number=3",
         "UPDATE commits SET committed_s=committed_s+1 WHERE number=3",
         "INSERT INTO versions SELECT min(device), 119, 119, 0, 0, 0, 0, 0, NULL, 0 FROM versions",
+        "UPDATE own_names SET name='core2'",
+        "UPDATE labels SET name='core2'",
+        "DELETE FROM labels",
+        "INSERT INTO labels VALUES (x'00', 'core2', NULL, NULL, NULL, 0)",
     ],
 )
 def test_rows_that_fit_their_checksums_but_not_git(
@@ -597,9 +606,10 @@ def test_what_was_closed_is_whole_after_a_reboot(
     assert uncached == []
 
 
+@pytest.mark.parametrize("distrusted", [False, True])
 @pytest.mark.parametrize("batches", [1, 2, 3])
 def test_what_is_not_closed_after_several_batches_is_built_anew(
-    store: Path, batches: int, monkeypatch: pytest.MonkeyPatch
+    store: Path, batches: int, distrusted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A writer that was killed, and then the machine: what was synced is whole, and no more."""
     path, devices = small_store(store, commits=20)
@@ -612,6 +622,8 @@ def test_what_is_not_closed_after_several_batches_is_built_anew(
     # The same boot: nothing is lost with the process.
     with open_index(open_repository(path)) as other:
         assert other.is_complete(repository.tip())
+    if distrusted:
+        index.close(sound=False)
     another_boot(monkeypatch)
     with open_index(open_repository(path)) as other:
         assert other.is_complete(repository.tip()) == (batches == 1)
@@ -762,6 +774,51 @@ def test_many_ids_in_many_batches(store: Path) -> None:
     with open_index(repository) as index:
         assert index.find_backup_ids(list(ids), repository.tip()) == ids
         assert index.find_backup_ids([str(uuid.uuid4())], repository.tip()) == {}
+
+
+def test_ids_and_names_while_the_file_is_behind_and_ahead(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids exactly up to the tip; labels and names as the newest commits up to it say."""
+    monkeypatch.setattr(index_keeper, "_CATCH_UP_BATCH", 2)
+    path, devices = store / f"{uuid.uuid4()}.git", device_ids(2)
+    exports = [b"/system identity set name=own%d\n" % number for number in range(12)]
+    backups = [
+        Backup(str(uuid.uuid4()), devices[n % 2], export, None, "m", labels=Labels(f"label{n}"))
+        for n, export in enumerate(exports)
+    ]
+    repository = create_repository(path)
+    shas = [answer.sha for answer in commit_without_index(repository, backups)]
+    ids = {backup.backup_id: sha for backup, sha in zip(backups, shas, strict=True)}
+    known = 6
+    with open_index(repository) as index:
+        assert index.catch_up(shas[known])
+        for number, tip in enumerate(shas):
+            there = backups[: number + 1]
+            found = index.find_backup_ids(ids, tip)
+            assert found == {backup.backup_id: ids[backup.backup_id] for backup in there}
+            if number >= known:
+                labels = {backup.device_id: backup.labels for backup in there}
+                assert index.labels(devices, tip) == index.all_labels(tip) == labels
+                names = {backup.device_id: own_name(backup.export) for backup in there}
+                assert index.own_names(tip) == index.own_names(tip, devices) == names
+
+
+def test_an_id_of_two_commits_is_found_in_the_newest(store: Path) -> None:
+    """Another program may have picked a commit once more."""
+    path, [device] = small_store(store, commits=3, devices=1)
+    main = ids_of_main(path)
+    raw = git(path, "cat-file", "commit", main[1]).replace(main[2].encode(), main[0].encode())
+    picked = git(path, "hash-object", "-t", "commit", "-w", "--stdin", stdin=raw).decode().strip()
+    git(path, "update-ref", "refs/heads/main", picked)
+    [backup_id] = {each.backup_id for each in walked(path, device) if each.sha == picked}
+    for state in ("behind", "complete", "absent"):
+        if state == "complete":
+            assert catch_up(path)
+        elif state == "absent":
+            (path / INDEX_NAME).unlink()
+        with open_index(open_repository(path)) as index:
+            assert index.find_backup_ids([str(backup_id)], picked) == {backup_id: picked}, state
 
 
 def test_folders_that_are_no_devices(store: Path) -> None:

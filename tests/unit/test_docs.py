@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from docs import generate
+from docs.man_page import MAN_PAGE, man_page
+from worker.cli import COMMANDS
 
 README = (generate.ROOT / "README.md").read_text("utf-8")
 
@@ -17,6 +19,14 @@ README = (generate.ROOT / "README.md").read_text("utf-8")
 def test_generated_tables_are_fresh(page: Path) -> None:
     text = page.read_text("utf-8")
     assert generate.fresh(text) == text, "run `make docs`"
+
+
+def test_the_man_page_is_fresh_and_says_all() -> None:
+    page = MAN_PAGE.read_text("utf-8")
+    assert page == man_page(), "run `make docs`"
+    for name, said in COMMANDS.items():
+        assert f'.SS "confkeep {name} '.replace("-", r"\-") in page
+        assert said.translate({ord("-"): r"\-", ord("'"): r"\(aq", ord("`"): r"\(ga"}) in page
 
 
 def test_the_readme_holds_the_settings_and_the_two_commands() -> None:

@@ -42,7 +42,17 @@ FLOORS = (
 #: Words that all use.
 WORDS = {
     f"confkeep.{name}"
-    for name in ("errors", "ids", "models", "modes", "settings", "signing", "urls")
+    for name in (
+        "errors",
+        "ids",
+        "labels",
+        "models",
+        "modes",
+        "settings",
+        "signing",
+        "urls",
+        "wording",
+    )
 }
 #: The store's own floors. It stands beside the queue: it knows nothing of that, and little of the rest.
 STORE_FLOORS = (
@@ -56,7 +66,7 @@ STORE_FLOORS = (
 )
 #: Who works with the store.
 STORE_USERS = {"worker/cli", "tasks", "worker.git_store", "worker/engine"}
-STORE_KNOWS = {"confkeep.errors", "confkeep.ids", "confkeep.modes"}
+STORE_KNOWS = {"confkeep.errors", "confkeep.ids", "confkeep.labels", "confkeep.modes"}
 
 
 @functools.cache

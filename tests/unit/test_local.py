@@ -6,19 +6,21 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.servers import wait_for
-from worker.process.local import Child
+from worker.process.local import Child, EmbeddedServer
 from worker.process.tied import command_tied_to_this_process
 
 #: A parent with a thread that dies by SIGSEGV as soon as its child runs.
 _PARENT = """
 import os, signal, sys, threading
 from pathlib import Path
-from worker.process.local import Child
+from worker.process.local import Child, EmbeddedServer
 
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 child = Child(["sleep", "600"], log=Path(sys.argv[1]))
@@ -77,3 +79,33 @@ def test_a_descriptor_that_is_passed_on_stays_open(tmp_path: Path) -> None:
     with os.fdopen(read) as pipe:
         assert pipe.read() == "held\n"
     assert child.process.wait(30) == 0
+
+
+def test_the_socket_keeps_its_path_as_long_as_the_data(tmp_path: Path) -> None:
+    paths = []
+    for data in ("one", "one", "other"):
+        with EmbeddedServer(tmp_path / data) as server:
+            paths.append(server.socket)
+            assert server.socket.is_socket()
+        assert not paths[-1].parent.exists()
+    assert paths[0] == paths[1] != paths[2]
+
+
+@pytest.mark.parametrize("what", ["folder", "link"])
+def test_a_socket_is_never_put_where_others_may_enter(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    first = EmbeddedServer(tmp_path / "data").socket.parent
+    first.rmdir()
+    if what == "folder":
+        first.mkdir()
+        first.chmod(0o755)
+    else:
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        first.symlink_to(tmp_path / "elsewhere")
+
+    found = EmbeddedServer(tmp_path / "data").socket.parent
+
+    assert found != first
+    assert found.stat().st_mode & 0o777 == 0o700

@@ -50,7 +50,7 @@ def test_each_limit_holds_at_its_edge(field: str, limit: str, size: int) -> None
     error = refused(**{field: value(size + 1)})
     assert error.field == field
     assert limit in error.problem
-    assert str(size) in error.problem
+    assert f"{size:,} bytes" in error.problem
 
 
 def test_limits_count_bytes_and_not_characters() -> None:
@@ -73,7 +73,7 @@ def test_a_blank_export_is_refused(text: str) -> None:
         "6fa459ea-ee8a-3ca4-894e-db77e160355e/..",
         "{6fa459ea-ee8a-3ca4-894e-db77e160355e}",
         "urn:uuid:6fa459ea-ee8a-3ca4-894e-db77e160355e",
-        "6fa459eaee8a3ca4894edb77e160355e",
+        "6fa459ea-ee8a-3ca4-894edb77e160355e",
         "6fa459ea-ee8a-3ca4-894e-db77e160355\u0665",
         "6fa459ea\u2010ee8a-3ca4-894e-db77e160355e",
         " 6fa459ea-ee8a-3ca4-894e-db77e160355e",
@@ -89,10 +89,11 @@ def test_only_uuids_are_ids(field: str, value: object) -> None:
 
 
 def test_ids_become_canonical() -> None:
-    given_ids = {"tenant_id": uuid.UUID(int=255), "device_id": str(uuid.UUID(int=255)).upper()}
-    payload = BackupPayload.checked(**{**GOOD, **given_ids})
-    assert payload.tenant_id == payload.device_id == "00000000-0000-0000-0000-0000000000ff"
-    assert uuid.UUID(payload.backup_id).version == 4
+    id_ = uuid.UUID(int=255)
+    for spelled in (id_, str(id_), str(id_).upper(), id_.hex, id_.hex.upper()):
+        payload = BackupPayload.checked(**{**GOOD, "tenant_id": spelled, "device_id": spelled})
+        assert payload.tenant_id == payload.device_id == "00000000-0000-0000-0000-0000000000ff"
+        assert uuid.UUID(payload.backup_id).version == 4
 
 
 @pytest.mark.parametrize(

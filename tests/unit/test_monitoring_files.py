@@ -186,6 +186,7 @@ def test_a_disk_that_fills_up_is_told_a_day_before() -> None:
 
 A_GAUGE = "confkeep_dead_letters"
 A_COUNTER = "confkeep_backups_dead_total"
+OF_TENANTS, INFO = "confkeep_repository_bytes", "confkeep_tenant_info"
 BUCKETS = "confkeep_commit_latency_seconds_bucket"
 
 
@@ -216,6 +217,10 @@ BUCKETS = "confkeep_commit_latency_seconds_bucket"
         (f"{A_COUNTER}[5m]", "a range is no result"),
         ("confkeep_up == 'x'", "cannot be read"),
         (f"topk({A_GAUGE})", "wants a number first"),
+        (f"{OF_TENANTS} * on (tenant) {INFO}", "group_left behind it"),
+        (f"{OF_TENANTS} and on (tenant) group_left (name) {INFO}", "an operator before it"),
+        (f"{OF_TENANTS} * on (shard) group_left (name) {INFO}", "'on' never matches"),
+        (f"{OF_TENANTS} * on (tenant) group_left (nmae) {INFO}", "brings the label nmae"),
     ],
 )
 def test_the_checker_notices(expression: str, problem: str) -> None:

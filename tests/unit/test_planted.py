@@ -56,7 +56,7 @@ def test_what_a_repository_keeps_is_found(tmp_path: Path, log: Path, text: str) 
     store = tmp_path / "store"
     backup = Backup(str(uuid.uuid4()), str(uuid.uuid4()), EXPORT, BINARY, MESSAGE, captured_at=None)
     Writer(create_repository(store / "tenant.git")).commit_backups([backup])
-    log.write_text("2026-11-24 [info] batch committed [confkeep.drain] backups=1\n")
+    log.write_text("2026-11-24 [info] committed a batch [confkeep.drain] backups=1\n")
     assert_nothing_repeated([log], store)
     log.write_text(f"2026-11-24 [info] something {text}\n")
     with pytest.raises(AssertionError, match="repeats"):

@@ -83,3 +83,22 @@ def test_celery_asks_each_sentinel_once_and_not_for_ever(monkeypatch: pytest.Mon
             "socket_connect_timeout": 5.0,
             "retry": None,
         }
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://h:1/2", "redis://h:1/2"),
+        ("rediss://u:secret@h:1/2?ssl_cert_reqs=none", "rediss://h:1/2"),
+        ("redis://u:se@cret@h/0", "redis://h/0"),
+        ("redis://u:secret/secret@h/0", "redis://h/0"),
+        ("redis://u:secret?secret@h/0", "redis://..."),
+        ("unix://u:secret@/run/x.sock?db=3", "unix:///run/x.sock"),
+        (
+            "sentinel://u:secret@a:1;sentinel://b:2/0?sentinel_password=secret@secret",
+            "sentinel://a:1;sentinel://...",
+        ),
+    ],
+)
+def test_an_address_is_shown_without_secrets(url: str, address: str) -> None:
+    assert urls.shown(url) == address

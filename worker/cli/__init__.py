@@ -11,49 +11,71 @@ import errno
 import importlib
 import os
 import sys
+from difflib import get_close_matches
 from typing import Any, Final
 
 import click
 
 from confkeep.errors import ConfkeepError
+from worker.cli.next_step import next_step
 from worker.cli.terminal import Terminal
 
-#: Name -> what it does, as `confkeep --help` lists them. Equals the first line of the command's help.
-COMMANDS: Final = {
-    "demo": "Show in seconds what confkeep does, with made-up routers.",
-    "up": "Run a server and workers on this machine until Ctrl-C.",
-    "worker": "Run a worker that commits what is enqueued.",
-    "enqueue": "Hand over one backup of one device.",
-    "import": "Hand over a folder of exports, oldest first, or another tool's history.",
-    "history": "List the versions of a device, or the devices of a tenant.",
-    "show": "Print a device's export as it is or was.",
-    "diff": "Show what changed between two versions of a device.",
-    "restore": "Write a device's two files into a folder.",
-    "receipt": "Tell what became of a backup.",
-    "status": "Show what waits, who works and what failed.",
-    "health": "Say whether the worker here lives and is ready, for probes.",
-    "exporter": "Serve metrics of the whole deployment to Prometheus.",
-    "kick": "Try a tenant that waits after a fault now.",
-    "dead-letters": "List, show, retry and discard what cannot be committed.",
-    "refused": "List, show and discard messages that no worker acts on.",
-    "stale": "List the devices whose newest backup is too old.",
-    "verify": "Read all that is kept and say whether it is sound.",
-    "drill": "Restore a random sample from a fresh clone and prove that it is right.",
-    "repair": "Rebuild damaged files that can be derived from git.",
-    "repack": "Put packs and loose objects together, so that repositories stay small.",
-    "reindex": "Build the history index anew from git.",
-    "retention": "Remove old versions by rules, or show what would go.",
-    "forget-device": "Erase a device and all its backups for good.",
-    "forget-tenant": "Erase a tenant and all its backups for good.",
-    "acl": "Print rules for the server's users, to be loaded as its `aclfile`.",
+#: What commands are for -> a command's name -> the first line of its help, as `confkeep --help` lists
+#: them.
+GROUPS: Final = {
+    "Try it": {
+        "demo": "Show in seconds what confkeep does, with made-up routers.",
+        "up": "Run a server and workers on this machine until Ctrl-C.",
+    },
+    "Bring in": {
+        "enqueue": "Hand over one backup of one device.",
+        "import": "Hand over a folder of exports, oldest first, or another tool's history.",
+        "name": "Say what a device, or a tenant, is called.",
+    },
+    "Look": {
+        "devices": "List a tenant's devices with what people call them.",
+        "history": "List the versions of a device, or the devices of a tenant.",
+        "show": "Print a device's export as it is or was.",
+        "diff": "Show what changed between two versions of a device.",
+        "search": "Search the newest exports for lines.",
+        "restore": "Write a device's two files into a folder.",
+        "receipt": "Tell what became of a backup.",
+    },
+    "Operate": {
+        "worker": "Run a worker that commits what is enqueued.",
+        "status": "Show what waits, who works and what failed.",
+        "health": "Say whether the worker here lives and is ready, for probes.",
+        "exporter": "Serve metrics of the whole deployment to Prometheus.",
+        "kick": "Try again at once for a tenant that waits after a fault.",
+        "dead-letters": "List, show, retry and discard what cannot be committed.",
+        "refused": "List, show and discard messages that no worker acts on.",
+        "stale": "List the devices whose newest backup is too old.",
+    },
+    "Prove and repair": {
+        "verify": "Read all that is kept and say whether it is sound.",
+        "drill": "Restore a random sample from a fresh clone and prove that it is right.",
+        "repair": "Rebuild damaged files that can be derived from git.",
+        "repack": "Put packs and loose objects together, so that repositories stay small.",
+        "reindex": "Build the history index anew from git.",
+    },
+    "Remove": {
+        "retention": "Remove old versions by rules, or show what would go.",
+        "forget-device": "Erase a device and all its backups for good.",
+        "forget-tenant": "Erase a tenant and all its backups for good.",
+    },
+    "Set up": {
+        "completion": "Print what a shell needs to complete commands, tenants and devices.",
+        "acl": "Print rules for the server's users, to be loaded as its `aclfile`.",
+    },
 }
+COMMANDS: Final = {name: said for group in GROUPS.values() for name, said in group.items()}
 
 #: The status of a process that Ctrl-C ended, as shells have it.
 INTERRUPTED: Final = 130
 
 
 def module_of(name: str) -> str:
-    """The module of a command; a keyword of Python gets a `_` behind it."""
+    """The module of a command; a name that is a keyword of Python gets a `_` at its end."""
     stem = name.replace("-", "_")
     return f"worker.cli.{stem}_" if stem == "import" else f"worker.cli.{stem}"
 
@@ -74,19 +96,32 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        """List the commands by what they are for, without importing them."""
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that was typed; the error about an unknown one names the nearest ones."""
+        close = get_close_matches(args[0], COMMANDS, 2, 0.6)
+        if args[0] not in COMMANDS and close:
+            raise click.UsageError(
+                f"No such command {args[0]!r}. Did you mean {' or '.join(close)}?", ctx
+            )
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error of ours becomes two lines and its own exit status."""
+        arguments = [*ctx.args]
         try:
             return super().invoke(ctx)
         except ConfkeepError as error:
             terminal = Terminal.of(ctx)
             if terminal.debug:
                 raise
-            terminal.error(str(error), error.hint)
+            terminal.error(str(error), next_step(error, [ctx.invoked_subcommand or "", *arguments]))
             ctx.exit(error.exit_code)
         except (KeyboardInterrupt, click.Abort):
             ctx.exit(INTERRUPTED)
@@ -103,9 +138,10 @@ class Commands(click.Group):
 
 @click.group(
     cls=Commands,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="`confkeep COMMAND --help` says more about each. Settings are environment variables; "
-    "see the README.",
+    "docs/settings.md lists them.",
 )
 @click.option("--debug", is_flag=True, help="Show where an error comes from.")
 @click.option("--no-color", is_flag=True, help="Print no colours, as NO_COLOR=1 does.")
@@ -114,10 +150,12 @@ class Commands(click.Group):
 def cli(ctx: click.Context, debug: bool, no_color: bool) -> None:
     """Keep every configuration backup of network devices in git."""
     ctx.obj = Terminal(no_color=no_color, debug=debug)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main() -> None:
-    """What the console script `confkeep` calls; ends the process."""
+    """Run the command line and end the process; the console script `confkeep` calls it."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets its escape, not a traceback.
         if hasattr(stream, "reconfigure"):
@@ -129,7 +167,7 @@ def main() -> None:
 
 
 def _flushed(code: str | int | None) -> str | int | None:
-    """Flush now: at the interpreter's end a reader that went away would print a warning."""
+    """Flush now. At its end the interpreter would print a warning about a reader that went away."""
     try:
         sys.stdout.flush()
     except OSError as error:

@@ -12,7 +12,7 @@ from worker.broker.acl import User
 from worker.cli.terminal import Terminal, count_text, pass_terminal
 from worker.store.git import durable
 
-#: The users of a file when none is named: switched off, until each has a password.
+#: The users when none is named. Each is switched off, since it has no password.
 DEFAULT_USERS = tuple(f"{role}:confkeep-{role}" for role in acl.ROLES)
 
 
@@ -28,14 +28,15 @@ DEFAULT_USERS = tuple(f"{role}:confkeep-{role}" for role in acl.ROLES)
     "--tenant",
     "tenants",
     multiple=True,
+    metavar="UUID",
     help="Let producers enqueue for this tenant only, and send no messages.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write them to this file, whole or not at all. '>' would leave it empty after a typo, and a "
-    "server that loads an empty file lets everybody in.",
+    help="Write to this file, whole or not at all. With '>' a typo would leave it empty, and a server "
+    "that loads an empty file lets everybody in.",
 )
 @pass_terminal
 def command(
@@ -43,16 +44,21 @@ def command(
 ) -> None:
     """Print rules for the server's users, to be loaded as its `aclfile`.
 
-    Producers may enqueue and see what becomes of it; senders too, but by `backups.receive` alone.
-    Workers, and who operates them, may do what confkeep needs and nothing to the server. Monitors
-    may look. Admins may do all. The server's own user `default`, which needs no password, is
-    switched off, and so is a user without a SHA256. --user and --tenant may be repeated.
+    Producers may enqueue backups and see what becomes of them. Senders may too, but only through
+    the task `backups.receive`. Workers, and the people who operate them, may do what confkeep
+    needs, and nothing else to the server. Monitors may look. Admins may do everything. The
+    server's own user `default`, which needs no password, is switched off, and so is each user
+    without a SHA256. Without --user: one user of each role, switched off.
+
+    SHA256 is that of the password, as `printf %s "$PASSWORD" | sha256sum` prints it. --user and
+    --tenant may be repeated. Needs Redis 7, or Valkey 7.2, or later. docs/security.md says what
+    the rules prevent.
 
     \b
-        hash=$(printf %s "$PASSWORD" | sha256sum | cut -c1-64)
-        confkeep acl --user admin:ops:$hash --user producer:portal:... -o users.acl
-
-    Needs Redis 7 or Valkey 7.2 or later. docs/security.md says what the rules keep away.
+    Examples:
+      confkeep acl --user admin:ops:$SHA256 -o users.acl
+      confkeep acl --user worker:celery:$SHA256 --user monitor:grafana:$SHA256
+      confkeep acl --user producer:portal:$SHA256 --tenant $TENANT_ID
     """
     lines = [acl.DEFAULT_OFF, *(_rules(given, tenants) for given in users or DEFAULT_USERS)]
     if output is None:
@@ -60,10 +66,10 @@ def command(
             terminal.line(line)
         return
     if output.exists() and not output.is_file():
-        # Such as /dev/stdout, which a file would take the place of.
+        # Such as /dev/stdout, which would be replaced by a file.
         raise InvalidInput("--output", "must be a file")
     try:
-        # What a link names is replaced, not the link: the server reads the file behind it.
+        # Replace the file that a link points to, not the link: the server reads that file.
         durable.replace_file(output.resolve(), "".join(f"{line}\n" for line in lines).encode())
     except OSError as error:
         raise InvalidInput("--output", f"cannot be written: {error.strerror}") from error
@@ -71,7 +77,7 @@ def command(
 
 
 def _rules(given: str, tenants: tuple[str, ...]) -> str:
-    """The line of a user that is given as ROLE:NAME[:SHA256]."""
+    """The rule for a user given as ROLE:NAME[:SHA256]."""
     role, _, rest = given.partition(":")
     name, _, digest = rest.partition(":")
     if role not in acl.ROLES:

@@ -18,8 +18,8 @@ CERTAIN: Final = "date"
 DAY_FIRST: Final = "day-first"
 MONTH_FIRST: Final = "month-first"
 
-#: Bytes at the start of an export among which its header is looked for: pollers put what other
-#: commands print before it.
+#: How many bytes of an export to search for its header: pollers put the output of other commands
+#: before it.
 HEADER_BYTES: Final = 16 * 1024
 
 EARLIEST: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
@@ -30,6 +30,8 @@ _LONG_MONTHS: Final = (
 )  # fmt: skip
 _MONTHS: Final = tuple(name[:3] for name in _LONG_MONTHS)
 _MONTH: Final = f"(?P<name>{'|'.join([*_LONG_MONTHS, 'sept', *_MONTHS])})"
+#: What stands between a date and a name.
+_SIGNS: Final = "-_. @()[]"
 _TIME: Final = (
     r"(?:[-_. T]*(?P<hour>[01]\d|2[0-3])[-_.:hH]?(?P<minute>[0-5]\d)"
     r"(?:[-_.:mM]?(?P<second>[0-5]\d))?)?(?!\d)"
@@ -80,6 +82,20 @@ def dates_in_name(stem: str) -> dict[str, dt.datetime]:
     return {reading: date for reading, date in readings.items() if date is not None}
 
 
+def date_and_rest(stem: str) -> tuple[str, str] | None:
+    """The date in a name, with its time if it has one, and the name without it and the signs around
+    it; None if the name has no date."""
+    if not dates_in_name(stem):
+        return None
+    for pattern in (_YEAR_FIRST, *_BY_NAME, _YEAR_LAST):
+        found = pattern.search(stem)
+        if found is not None:
+            before, after = stem[: found.start()], stem[found.end() :]
+            rest = "_".join(part for part in (before.strip(_SIGNS), after.strip(_SIGNS)) if part)
+            return found[0], rest
+    return None
+
+
 def has_time(stem: str) -> bool:
     """Whether a time of day follows the date in a name."""
     for pattern in (_YEAR_FIRST, *_BY_NAME, _YEAR_LAST):
@@ -90,7 +106,7 @@ def has_time(stem: str) -> bool:
 
 
 def date_in_header(export: bytes) -> dt.datetime | None:
-    """The date in an export's header line; None without one, or with one of an unset clock."""
+    """The date in an export's header line; None if there is none, or the clock was not set."""
     match = _HEADER.search(export[:HEADER_BYTES])
     if match is None:
         return None

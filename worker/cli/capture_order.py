@@ -1,7 +1,7 @@
 """Finds the order in which a device's exports were captured, by their names, headers and file times.
 
-Where two orders remain, `InvalidInput` names both: an older version on top of a newer one would be
-what `show` and `restore` give.
+Where two orders remain possible, `InvalidInput` names both. A guess could put an older version on top
+of a newer one, and `show` and `restore` would then give the older one.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from worker.cli.capture_dates import (
     has_time,
 )
 
-#: What may tell a device's older export from the newer one; see `order_of`.
+#: The ways to tell a device's older export from a newer one; see `order_of`.
 ORDERS: Final = (CERTAIN, DAY_FIRST, MONTH_FIRST, "number", "header", "mtime", "name")
 
-#: A name that is a number of at least so many digits may be a date with a year of two digits.
+#: A name of at least this many digits may be a date with a year of two digits.
 _DATE_DIGITS: Final = 6
 
 
@@ -44,25 +44,31 @@ class Export:
     header: dt.datetime | None
     #: When the file was changed, to the second.
     changed: dt.datetime
+    #: The part of its path that may say a date.
+    said: str
 
     def named_date(self, reading: str) -> dt.datetime | None:
-        """The date in the name; the header's if it is of the same day and the name has no time."""
+        """The date in the name; the header's date if it is the same day and the name has no time."""
         date = self.named.get(CERTAIN) or self.named.get(reading)
-        if date is None or self.header is None or has_time(self.path.stem):
+        if date is None or self.header is None or has_time(self.said):
             return date
         return self.header if self.header.date() == date.date() else date
 
 
-def read_export(path: Path) -> Export:
-    """Read what tells an export's date: its name and no more than the start of the file.
+def read_export(path: Path, said: str | None = None) -> Export:
+    """Read what an export says of its date: its name, and no more than the start of the file.
+
+    Args:
+        said: the part of its path that may say a date; None: its name.
 
     Raises:
         OSError: the file system refused.
     """
+    said = path.stem if said is None else said
     with path.open("rb") as file:
         header = date_in_header(file.read(HEADER_BYTES))
     changed = dt.datetime.fromtimestamp(int(path.stat().st_mtime), dt.UTC)
-    return Export(path, dates_in_name(path.stem), header, changed)
+    return Export(path, dates_in_name(said), header, changed, said)
 
 
 def readings_of(exports: Iterable[Export]) -> list[str]:
@@ -80,9 +86,9 @@ def readings_of(exports: Iterable[Export]) -> list[str]:
 def order_of(exports: Sequence[Export], known: Iterable[str] = ()) -> str:
     """The one of `ORDERS` that fits a device's exports.
 
-    The dates in their names when all have one. Where day and month may be either, the headers tell,
-    or the names of other devices of the same source. Else the names' numbers when all names are
-    numbers; else the headers' dates when all have one; else the times of the files.
+    The dates in the names, if all have one. If day and month may be swapped, the headers decide, or
+    the names of other devices of the same source. Otherwise the numbers, if all names are numbers;
+    otherwise the dates in the headers, if all have one; otherwise the times of the files.
 
     Args:
         known: the readings in which names of other devices are dates.
@@ -169,8 +175,8 @@ def sort(exports: Iterable[Export], order: str) -> list[Export]:
 def captured_at(exports: Sequence[Export], order: str) -> list[dt.datetime]:
     """When each of a device's exports was captured; `exports` are sorted by `order`.
 
-    The date in its name, else in its header, else the file's time, but not later than the next one:
-    a file's time may be that of a copy.
+    The date in its name, otherwise the one in its header, otherwise the file's time, which may be
+    that of a copy; so it is not taken as later than the next export.
     """
     dates: list[dt.datetime] = []
     for export in reversed(exports):

@@ -16,7 +16,7 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.staged_bytes import Contents
 from confkeep.settings import Settings, get_settings
 from worker.cli import running
-from worker.cli.lookup import find_one
+from worker.cli.called import device_name, device_text, tenant_name, tenant_text
 from worker.cli.show import print_export
 from worker.cli.terminal import (
     Terminal,
@@ -27,8 +27,14 @@ from worker.cli.terminal import (
     size_text,
 )
 from worker.cli.waking import wake
+from worker.engine.resolver import find_one
 from worker.queue import dead_letters
 from worker.queue.dead_letters import DeadLetter
+
+#: Digits of an id, and columns of a device, that the list shows on a terminal: the reason matters more.
+_SHORT_ID = 8
+_MOST_DEVICE = 24
+_UUID_LENGTH = 36
 
 _yes = click.option("--yes", is_flag=True, help="With --all: do not ask.")
 
@@ -40,7 +46,20 @@ def command() -> None:
     A dead letter is a backup that was accepted and cannot be committed, such as one whose bytes are
     gone. It is kept whole, with its reason, until a person decides. BACKUP_ID is the backup's id or
     its first 4 or more digits.
+
+    \b
+    Examples:
+      confkeep dead-letters list
+      confkeep dead-letters show 5d2f0c1a
+      confkeep dead-letters retry --all
     """
+
+
+def _short(letter: DeadLetter) -> str:
+    """The first digits of a backup's id; the whole of an id that is no UUID."""
+    return (
+        letter.backup_id[:_SHORT_ID] if len(letter.backup_id) == _UUID_LENGTH else letter.backup_id
+    )
 
 
 @command.command("list")
@@ -50,8 +69,15 @@ def list_(terminal: Terminal, as_json: bool) -> None:
     """List all dead letters, oldest first.
 
     \b
-    With --json: {"dead_letters": [{"backup_id", "tenant_id", "device_id", "reason", "kind": the
-                  error's name, "died_at"}]}
+    With --json:
+      {"dead_letters": [{"backup_id", "tenant_id", "tenant_name",
+                         "device_id", "device_name", "reason",
+                         "kind": the error's name, "died_at"}]}
+
+    \b
+    Examples:
+      confkeep dead-letters list
+      confkeep dead-letters list --json
     """
     _, client = _open(terminal)
     letters = dead_letters.list_dead_letters(client)
@@ -62,33 +88,42 @@ def list_(terminal: Terminal, as_json: bool) -> None:
         terminal.line("No dead letters.")
         return
     terminal.table(
-        ["backup", "tenant", "since (UTC)", "reason"],
+        ["backup", "since (UTC)", "device", "reason"],
         [
             [
-                printable(letter.backup_id),
-                printable(letter.tenant_id),
-                printable(letter.died_at[:19].replace("T", " ")),
+                printable(_short(letter) if terminal.out.is_terminal else letter.backup_id),
+                printable(letter.died_at[:16].replace("T", " ")),
+                device_text(letter.tenant_id, letter.device_id, letter.device_name),
                 first_line(letter.reason),
             ]
             for letter in letters
         ],
+        most={"device": _MOST_DEVICE},
+        wrap=True,
     )
     terminal.note(count_text(len(letters), "dead letter"))
 
 
 @command.command("show")
 @click.argument("backup_id")
-@click.option("--export", is_flag=True, help="Write the export's bytes, if they are still staged.")
+@click.option("--export", is_flag=True, help="Write the export's bytes, if they are still there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def show(terminal: Terminal, backup_id: str, export: bool, as_json: bool) -> None:
-    """Show a dead letter's reason, sizes and ids, but not the backup itself.
+    """Show a dead letter's reason, sizes and ids, without the backup.
 
     \b
-    With --json: {"backup_id", "tenant_id", "device_id", "reason", "kind", "died_at",
-                  "message", "captured_at", "export_bytes", "binary_bytes", "staging",
-                  "staged_bytes": how many are there still, or null}; what is no entry has null
-                  in all of the latter.
+    With --json:
+      {"backup_id", "tenant_id", "tenant_name", "device_id", "device_name",
+       "reason", "kind", "died_at", "message", "captured_at", "export_bytes",
+       "binary_bytes", "staging", "staged_bytes": how many are still there}
+    From "message" on, all are null when the inbox held something else than a
+    backup, and the last is null when the bytes are gone.
+
+    \b
+    Examples:
+      confkeep dead-letters show 5d2f0c1a
+      confkeep dead-letters show 5d2f0c1a --export > core1.rsc
     """
     settings, client = _open(terminal)
     letter = _find(client, backup_id)
@@ -112,8 +147,9 @@ def show(terminal: Terminal, backup_id: str, export: bool, as_json: bool) -> Non
     staged = "gone" if there is None else f"{size_text(there)}, there still"
     rows: list[tuple[str, str | None]] = [
         ("backup", letter.backup_id),
-        ("tenant", letter.tenant_id),
+        ("tenant", tenant_text(letter.tenant_id)),
         ("device", letter.device_id),
+        ("name", letter.device_name or device_name(letter.tenant_id, letter.device_id)),
         ("reason", f"{letter.kind}: {letter.reason}"),
         ("since", letter.died_at),
     ]
@@ -133,7 +169,7 @@ def show(terminal: Terminal, backup_id: str, export: bool, as_json: bool) -> Non
 @command.command("retry")
 @click.argument("backup_ids", metavar="BACKUP_ID...", nargs=-1)
 @click.option("--all", "all_letters", is_flag=True, help="All dead letters.")
-@click.option("--sign", "vouch", is_flag=True, help="Sign what none of our keys has signed.")
+@click.option("--sign", "vouch", is_flag=True, help="Sign those that none of the keys has signed.")
 @_yes
 @pass_terminal
 def retry(
@@ -141,9 +177,14 @@ def retry(
 ) -> None:
     """Put dead letters back at the end of their tenants' inboxes, under their own ids.
 
-    One whose cause is still there becomes a dead letter again. Where CONFKEEP_SIGNING_KEY is set,
-    one that none of its keys has signed stays where it is: it may be planted. With --sign you vouch
-    for those that you name; `show --export` prints what they hold.
+    If the cause is still there, they become dead letters again. Where CONFKEEP_SIGNING_KEY is set,
+    one that none of its keys has signed stays a dead letter: somebody may have planted it. With
+    --sign you vouch for those that you name; `show --export` prints what they hold.
+
+    \b
+    Examples:
+      confkeep dead-letters retry 5d2f0c1a
+      confkeep dead-letters retry --all --yes
     """
     if vouch and all_letters:
         raise click.UsageError("--sign wants the ids of the backups that you have looked at.")
@@ -156,7 +197,7 @@ def retry(
             try:
                 done.append(dead_letters.retry(client, settings, letter.backup_id, vouch=vouch))
             except PoisonedBackup as error:
-                # No entry, or not signed: nothing can be made of it. The others can.
+                # It holds no backup, or is not signed. The others can go back.
                 terminal.note(f"{printable(letter.backup_id)}: {printable(str(error))}")
                 first_error = first_error or error
     finally:
@@ -173,7 +214,13 @@ def retry(
 @_yes
 @pass_terminal
 def discard(terminal: Terminal, backup_ids: tuple[str, ...], all_letters: bool, yes: bool) -> None:
-    """Delete dead letters and their bytes for good."""
+    """Delete dead letters and their bytes for good.
+
+    \b
+    Examples:
+      confkeep dead-letters discard 5d2f0c1a
+      confkeep dead-letters discard --all
+    """
     settings, client = _open(terminal)
     letters = _chosen(terminal, client, backup_ids, all_letters, yes, "discard")
     for letter in letters:
@@ -193,7 +240,11 @@ def _find(client: redis.Redis, given: str) -> DeadLetter:
 
 
 def _named(given: str, known: dict[str, DeadLetter]) -> str:
-    return given if given in known else find_one("BACKUP_ID", given, list(known))
+    return (
+        given
+        if given in known
+        else find_one("BACKUP_ID", given, list(known), "confkeep dead-letters list")
+    )
 
 
 def _chosen(
@@ -204,10 +255,11 @@ def _chosen(
     yes: bool,
     what: str,
 ) -> list[DeadLetter]:
-    """The dead letters that are meant: those named, or all, if the person means it.
+    """The dead letters to act on: those named, or all once the person has confirmed.
 
     Raises:
-        InvalidId: a name of none or of several; nothing was done to any.
+        InvalidId: a name fits none or several; nothing was done.
+        click.UsageError: neither names nor `--all`, or both; or the person did not confirm.
     """
     if bool(given) == all_letters:
         raise click.UsageError("Give either ids of backups or --all.")
@@ -218,7 +270,9 @@ def _chosen(
         words = f"{what} {len(known)}"
         terminal.note(f"There are {count_text(len(known), 'dead letter')}.")
         if click.prompt(f"Type `{words}` to go on", err=True, default="") != words:
-            raise click.UsageError("Not confirmed; nothing was done. --yes does not ask.")
+            raise click.UsageError(
+                "Not confirmed, so nothing was done. With --yes nothing is asked."
+            )
     return list(known.values())
 
 
@@ -233,11 +287,11 @@ def _write_export(
     terminal: Terminal, letter: DeadLetter, entry: Entry | None, found: Contents | None
 ) -> None:
     if entry is None:
-        raise PoisonedBackup(f"{letter.backup_id}: what stood in the inbox was no backup")
+        raise PoisonedBackup(f"{letter.backup_id}: the inbox held something else than a backup")
     try:
         export = staging.checked(entry, found).export
     except StagedBytesDamaged as error:
-        # What is there may be all that is left of this capture.
+        # These bytes may be all that is left of the capture.
         terminal.note(f"{error}; this is what is there")
         export = b"" if found is None else found.export
     print_export(terminal, export)
@@ -246,4 +300,6 @@ def _write_export(
 def _json(letter: DeadLetter) -> dict[str, object]:
     fields = asdict(letter)
     del fields["entry"], fields["signature"]
+    fields["tenant_name"] = tenant_name(letter.tenant_id)
+    fields["device_name"] = letter.device_name or device_name(letter.tenant_id, letter.device_id)
     return fields

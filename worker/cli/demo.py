@@ -6,11 +6,12 @@ import contextlib
 import datetime as dt
 import os
 import random
+import shlex
 import shutil
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,17 +20,19 @@ import click
 
 from confkeep import BackupPayload, enqueue_backups
 from confkeep.errors import GitUnavailable, MaintenanceFailed, NoReceipt, PoisonedBackup
+from confkeep.naming import name_tenant
 from confkeep.settings import get_settings
 from worker.cli import exports_folder, interrupts, one_machine
-from worker.cli.diff import print_diff
+from worker.cli.diff import How, print_diff
 from worker.cli.history import print_versions
-from worker.cli.lookup import MIN_PREFIX
 from worker.cli.running import DEFAULT_DATA
 from worker.cli.samples import SampleDevice
 from worker.cli.sending import Sender
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.cli.waiting import SILENCE_S, Receipts
-from worker.engine.versions import Wanted, device_rows, rows_of
+from worker.engine import resolver
+from worker.engine.directory import Called, directory_of, names_of
+from worker.engine.versions import Wanted, rows_of
 from worker.store.git.git_process import Git
 from worker.store.repository.reader import devices_of
 from worker.store.repository.tenant_repository import (
@@ -39,19 +42,19 @@ from worker.store.repository.tenant_repository import (
     tenants_of,
 )
 
-TENANTS: Final = 3
+TENANTS: Final = ("acme", "birch", "cedar")
 DEVICES: Final = 40
 POLLS: Final = 5
-#: The share of captures that change the configuration, and of those that repeat the last files.
+#: The share of captures that change the configuration, and the share that repeat the last files.
 _CHANGED: Final = 0.4
 _REPEATED: Final = 0.2
-#: Time between two polls, as the captures say it.
+#: Time between two polls by the dates in the captures.
 _BETWEEN_POLLS: Final = dt.timedelta(hours=6)
 
 _VERSIONS_SHOWN: Final = 6
 _DIFF_LINES: Final = 40
 _LOG_LINES: Final = 6
-#: Seconds after which git is ended.
+#: Seconds after which a hanging git is stopped.
 _GIT_S: Final = 30
 
 
@@ -68,23 +71,28 @@ _GIT_S: Final = 30
     type=click.Path(file_okay=False, path_type=Path),
     default=DEFAULT_DATA / "demo",
     show_default=True,
-    help="Folder to keep the store in; that of an earlier demo is emptied.",
+    help="Folder to keep the store in. What an earlier demo left there is removed.",
 )
 @pass_terminal
 def command(terminal: Terminal, source: Path | None, data: Path) -> None:
     """Show in seconds what confkeep does, with made-up routers.
 
-    Starts a server and a worker on this machine, plays a scheduler that polls 3 tenants with 40
-    devices each 5 times, and shows what is kept then. Nothing runs any more when it ends; the
-    store stays in --data to look at.
+    Starts a server and a worker on this machine, plays a scheduler that polls the 40 devices of
+    each of 3 tenants 5 times, and shows what confkeep keeps of that. At the end it stops the
+    server and the worker; the store stays in --data for you to look at.
+
+    \b
+    Examples:
+      confkeep demo
+      confkeep demo --from exports --data demo-of-ours
     """
     one_machine.empty_for_demo(data)
     _isolate()
     folder, source = data.resolve(), source and source.resolve()
-    # There no `.env` of the user is read, neither here nor by the worker.
+    # In that folder, neither we nor the worker read a `.env` of the user.
     with contextlib.chdir(folder), interrupts.noted() as asked:
         terminal.note("starting a server and a worker ...")
-        concurrency = min(TENANTS, os.cpu_count() or 1)
+        concurrency = min(len(TENANTS), os.cpu_count() or 1)
         with one_machine.run(
             folder, workers=1, concurrency=concurrency, interrupts=asked
         ) as machine:
@@ -99,12 +107,12 @@ def command(terminal: Terminal, source: Path | None, data: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What was played."""
+    """What the demo has handed over."""
 
     backups: int
     unchanged: int
     seconds: float
-    #: The devices worth a look, the best first; None for the one with the most versions.
+    #: Tenant and device that are worth a look; None: the device with the most versions.
     best: tuple[str, str] | None
 
 
@@ -154,15 +162,14 @@ class _Router:
 def _play_samples(terminal: Terminal, machine: one_machine.OneMachine) -> _Done:
     """Poll all made-up devices and wait for all receipts."""
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    tenant_ids = [str(uuid.uuid5(exports_folder.NAMESPACE, name)) for name in TENANTS]
     routers = [
-        _Router(
-            str(uuid.uuid5(exports_folder.NAMESPACE, f"demo tenant {tenant}")),
-            f"demo {tenant} {device}",
-            has_binary=(tenant, device) != (0, 0),
-        )
-        for tenant in range(TENANTS)
+        _Router(tenant_id, f"demo {tenant} {device}", has_binary=(tenant, device) != (0, 0))
+        for tenant, tenant_id in enumerate(tenant_ids)
         for device in range(DEVICES)
     ]
+    for tenant_id, name in zip(tenant_ids, TENANTS, strict=True):
+        name_tenant(tenant_id, name)
     total = POLLS * len(routers)
     unchanged = 0
     started = time.monotonic()
@@ -180,7 +187,7 @@ def _play_samples(terminal: Terminal, machine: one_machine.OneMachine) -> _Done:
 
 
 def _collect(receipts: Receipts, advance: Callable[[int], None], *, wait: bool) -> int:
-    """Take what arrived, or all; returns how many of the backups changed nothing."""
+    """Take the receipts that have arrived, or wait for all; returns how many backups changed nothing."""
     unchanged = 0
     while True:
         answers = receipts.wait() if wait else receipts.poll()
@@ -210,12 +217,14 @@ def _play_folder(terminal: Terminal, machine: one_machine.OneMachine, source: Pa
 def _show(terminal: Terminal, store: Path, done: _Done) -> None:
     tenants = tenants_of(store)
     if not done.backups or not tenants:
-        raise NoReceipt("nothing was accepted")
+        raise NoReceipt(
+            "nothing was accepted", hint="The lines above say why each export was refused."
+        )
     if done.best is None:
         best = max(
-            (row.versions, tenant, row.device_id)
+            (row.versions, tenant, row.called.id)
             for tenant in tenants
-            for row in device_rows(open_repository(repository_path(store, tenant)))
+            for row in directory_of(open_repository(repository_path(store, tenant)))
         )
         tenant_id, device_id = best[1:]
     else:
@@ -232,33 +241,36 @@ def _show(terminal: Terminal, store: Path, done: _Done) -> None:
     )
     if done.unchanged:
         terminal.prose(
-            f"{done.unchanged} repeated the device's last files: they are commits too, but stand "
-            "in no history."
+            f"{done.unchanged} repeated the device's last files: they are commits too, but no "
+            "history lists them."
         )
-    short_tenant = _shortest(tenant_id, tenants)
-    short_device = _shortest(device_id, devices_of(repository))
-    _show_device(terminal, repository, device_id)
+    tenant = _typed(tenant_id, resolver.tenants(store))
+    called = names_of(repository)
+    device = _typed(device_id, called.values())
+    _show_device(terminal, repository, called[device_id])
     _show_git_log(terminal, repository)
     path = os.path.relpath(store)
     confkeep = _own_name()
     terminal.heading("Go on with")
     terminal.line(f"  export CONFKEEP_GIT_STORE_PATH={path}", style="cyan")
     for command_line in (
-        f"{confkeep} history {short_tenant}",
-        f"{confkeep} history {short_tenant} {short_device}",
-        f"{confkeep} restore {short_tenant} {short_device} -o restored",
-        f"git -C {path}/{short_tenant}*.git log --stat -3",
+        f"{confkeep} devices {tenant}",
+        f"{confkeep} history {tenant} {device}",
+        f"{confkeep} restore {tenant} {device} -o restored",
+        f"git -C {path}/{tenant_id[:8]}*.git log --stat -3",
     ):
         terminal.line(f"  {command_line}", style="cyan")
-    terminal.note("`confkeep up` runs server and workers for good; this demo's have ended.")
+    terminal.note(
+        "`confkeep up` runs a server and workers until Ctrl-C; those of the demo have ended."
+    )
 
 
-def _show_device(terminal: Terminal, repository: TenantRepository, device_id: str) -> None:
-    rows = rows_of(repository, device_id, Wanted(limit=_VERSIONS_SHOWN))
-    terminal.heading(f"History of device {device_id}")
+def _show_device(terminal: Terminal, repository: TenantRepository, device: Called) -> None:
+    rows = rows_of(repository, device.id, Wanted(limit=_VERSIONS_SHOWN))
+    terminal.heading(f"History of {printable(str(device))}")
     print_versions(terminal, rows)
     terminal.heading("Its last change")
-    print_diff(terminal, repository, device_id, max_lines=_DIFF_LINES)
+    print_diff(terminal, repository, device.id, how=How(max_lines=_DIFF_LINES))
 
 
 def _show_git_log(terminal: Terminal, repository: TenantRepository) -> None:
@@ -276,16 +288,15 @@ def _show_git_log(terminal: Terminal, repository: TenantRepository) -> None:
         terminal.line(printable(line))
 
 
-def _shortest(one: str, known: list[str]) -> str:
-    """The shortest prefix, of 8 digits or more, that names only `one`."""
-    length = max(MIN_PREFIX, 8)
-    while sum(other.startswith(one[:length]) for other in known) > 1:
-        length += 1
-    return one[:length]
+def _typed(one_id: str, known: Collection[Called]) -> str:
+    """What a person types for one of `known`: its name if that is its alone, else its id."""
+    names = [one.name for one in known]
+    name = next(one.name for one in known if one.id == one_id)
+    return one_id if name is None or names.count(name) > 1 else shlex.quote(name)
 
 
 def _own_name() -> str:
-    """How the user can call this program again from where he stands."""
+    """How the user can call this program again from the current folder."""
     called = Path(sys.argv[0])
     if called.name != "confkeep":
         return f"{sys.executable} -m confkeep"

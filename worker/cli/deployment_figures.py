@@ -32,14 +32,13 @@ class DeploymentFigures:
         self._worst = worst
 
     def samples(self) -> list[Sample]:
-        """All of `metrics.OF_REDIS`; only that it is not up, when Redis does not answer or cannot be
-        read."""
+        """All of `metrics.OF_REDIS`; only `metrics.UP` as 0 if Redis does not answer or cannot be read."""
         try:
             return list(self._read())
         except BrokerUnavailable:
             return [Sample(metrics.UP, 0)]
         except Exception as error:  # noqa: BLE001
-            # A scrape that fails whole tells nobody why, and hides what the store's figures say.
+            # If the whole scrape failed, nobody would learn why, nor see the store's figures.
             unforeseen.note(log, "exporter", "read Redis", error)
             return [Sample(metrics.UP, 0)]
 

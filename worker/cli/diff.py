@@ -10,10 +10,13 @@ import click
 import pygit2
 
 from confkeep.errors import NotInStore
+from confkeep.routeros.export import configuration_of
 from confkeep.settings import get_settings
-from worker.cli.lookup import find_device, open_tenant
-from worker.cli.terminal import Terminal, date_text, pass_terminal, printable, size_text
+from worker.cli.params import DEVICE, TENANT
+from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, printable, size_text
 from worker.engine.diff import hunks
+from worker.engine.moments import version_at
+from worker.engine.resolver import find_device, open_device
 from worker.engine.versions import captured_at, last_versions
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, decode_text
 from worker.store.repository.reader import Pair, find_commit, read_pair
@@ -24,8 +27,8 @@ _NOTHING: Final = Pair(None, None)
 
 
 @click.command("diff")
-@click.argument("tenant")
-@click.argument("device")
+@click.argument("tenant", type=TENANT, metavar="[TENANT]")
+@click.argument("device", type=DEVICE, required=False, metavar="DEVICE")
 @click.argument("old", required=False)
 @click.argument("new", required=False)
 @click.option(
@@ -38,29 +41,86 @@ _NOTHING: Final = Pair(None, None)
     metavar="LINES",
     help="Lines of context.",
 )
+@click.option(
+    "--ignore-header",
+    is_flag=True,
+    help="Leave out what RouterOS changes by itself: the line with the date, and comments on states.",
+)
+@click.option(
+    "--with", "other", metavar="DEVICE", help="Compare the newest export with another device's."
+)
 @pass_terminal
 def command(
-    terminal: Terminal, tenant: str, device: str, old: str | None, new: str | None, context: int
+    terminal: Terminal,
+    tenant: str,
+    device: str | None,
+    old: str | None,
+    new: str | None,
+    context: int,
+    ignore_header: bool,
+    other: str | None,
 ) -> None:
     """Show what changed between two versions of a device.
 
-    Without OLD and NEW: the last change. With OLD: everything since that commit. With both:
-    between the two. They are commit ids or their first digits. In a pipe the lines are exact, so
-    that `patch` takes them; on a terminal, control characters are shown as escapes.
+    TENANT may be left out with OLD and NEW, where one device alone is called so. Without OLD and NEW: the last change. With OLD: everything since that version. With both: what
+    changed between the two. Each is a commit, `latest~1`, or a date or a duration such as
+    '2 days ago', which stands for the version that was valid then. Each hunk names its RouterOS
+    section. A pipe gets the exact lines, so that `patch` takes them; a terminal gets control
+    characters as escapes.
+
+    \b
+    Examples:
+      confkeep diff core1
+      confkeep diff acme core1 '2 days ago' --ignore-header
+      confkeep diff acme core1 --with core2
     """
-    _tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
-    print_diff(terminal, repository, find_device(repository, device), old, new, context)
+    _tenant, repository, called = open_device(get_settings().git_store_path, tenant, device)
+    device_id = called.id
+    how = How(context, ignore_header=ignore_header)
+    if other is not None:
+        if old is not None:
+            raise click.UsageError("--with compares the newest exports: give no versions.")
+        other_id = find_device(repository, other).id
+        sides = [
+            _side(repository, each, last_versions(repository, each, 1)[0].sha)
+            for each in (device_id, other_id)
+        ]
+        _print_sides(terminal, sides[0], sides[1], how)
+        return
+    old_sha, new_sha = (
+        None if text is None else version_at(repository, device_id, text, field=field).sha
+        for field, text in (("OLD", old), ("NEW", new))
+    )
+    print_diff(terminal, repository, device_id, old_sha, new_sha, how)
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How to show a difference."""
+
+    #: Unchanged lines around each change.
+    context: int = 3
+    #: Leave out what RouterOS changes by itself.
+    ignore_header: bool = False
+    #: Show at most this many lines, and how many more there are; None: all.
+    max_lines: int | None = None
+
+    def of(self, export: bytes | None) -> bytes:
+        """The part of an export to compare."""
+        if export is None:
+            return b""
+        return configuration_of(export) if self.ignore_header else export
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One of the two versions that are compared; without a commit, the time before the first one."""
+    """One of the two versions to compare; without a commit: before the first version."""
 
     commit: pygit2.Commit | None
     pair: Pair
 
     def label(self, prefix: str) -> str:
-        """What stands behind `---` or `+++`: git's name of the file, then when and which."""
+        """The text behind `---` or `+++`: git's name of the file, the date and the commit."""
         if self.commit is None or self.pair.export is None:
             return "/dev/null"
         when = date_text(captured_at(self.commit))
@@ -80,13 +140,9 @@ def print_diff(
     device_id: str,
     old_sha: str | None = None,
     new_sha: str | None = None,
-    context: int = 3,
-    max_lines: int | None = None,
+    how: How | None = None,
 ) -> None:
-    """The unified diff of the exports and a line about the binaries; see the command.
-
-    Args:
-        max_lines: print at most so many lines of the diff, and how many were left out.
+    """Print the unified diff of the exports, and a line about the binaries.
 
     Raises:
         NotInStore: the device or a commit is not there.
@@ -98,25 +154,27 @@ def print_diff(
     new = _side(repository, device_id, new_sha or last[0].sha)
     if old.pair == new.pair == _NOTHING:
         raise NotInStore(f"device {device_id} is in neither of the two commits")
-    if old.pair.export == new.pair.export:
+    _print_sides(terminal, old, new, how or How())
+
+
+def _print_sides(terminal: Terminal, old: _Side, new: _Side, how: How) -> None:
+    if how.of(old.pair.export) == how.of(new.pair.export):
         terminal.line(f"{EXPORT_NAME}: no difference", style="bold")
     else:
-        _print_patch(terminal, old, new, context, max_lines)
+        _print_patch(terminal, old, new, how)
     terminal.line(f"{BINARY_NAME}: {_binaries(old.pair.binary, new.pair.binary)}", style="bold")
 
 
-def _print_patch(
-    terminal: Terminal, old: _Side, new: _Side, context: int, max_lines: int | None
-) -> None:
+def _print_patch(terminal: Terminal, old: _Side, new: _Side, how: How) -> None:
     names = [
         f"--- {old.label('a')}",
         f"+++ {new.label('b')}",
     ]
-    body = hunks(old.pair.export or b"", new.pair.export or b"", context)
-    if max_lines is not None and body.count(b"\n") > max_lines:
+    body = hunks(how.of(old.pair.export), how.of(new.pair.export), how.context)
+    if how.max_lines is not None and body.count(b"\n") > how.max_lines:
         lines = body.split(b"\n")
-        left_out = len(lines) - 1 - max_lines
-        body = b"\n".join([*lines[:max_lines], b"... and %d more lines" % left_out, b""])
+        left_out = len(lines) - 1 - how.max_lines
+        body = b"\n".join([*lines[: how.max_lines], b"... and %d more lines" % left_out, b""])
     if not sys.stdout.isatty():
         terminal.bytes("\n".join(names).encode() + b"\n" + body)
         return
@@ -124,7 +182,7 @@ def _print_patch(
         terminal.line(name.expandtabs(2), style="bold")
     crlf = _has_crlf(old.pair.export) and _has_crlf(new.pair.export)
     for raw in body.split(b"\n")[:-1]:
-        # If both have such line ends they say nothing; else they are the difference.
+        # Where both have such line ends, hide them; otherwise they are the difference.
         line = decode_text(raw[:-1] if crlf and raw.endswith(b"\r") else raw)
         terminal.line(printable(line.expandtabs()), style=_STYLES.get(line[:1]))
 
@@ -142,4 +200,4 @@ def _binaries(old: bytes | None, new: bytes | None) -> str:
     if len(old) != len(new):
         return f"differs, {size_text(len(old))} before, {size_text(len(new))} now"
     count = sum(a != b for a, b in zip(old, new, strict=True))
-    return f"differs in {count} of {len(new)} bytes"
+    return f"differs in {count:,} of {count_text(len(new), 'byte')}"

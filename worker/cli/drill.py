@@ -14,8 +14,9 @@ import click
 from confkeep.errors import RestoreFailed
 from confkeep.settings import get_settings
 from worker.cli import drill_page, running
+from worker.cli.called import device_text, tenant_text
 from worker.cli.each import Failures
-from worker.cli.lookup import paths_of
+from worker.cli.params import TENANT
 from worker.cli.terminal import (
     Terminal,
     count_text,
@@ -24,30 +25,39 @@ from worker.cli.terminal import (
     pass_terminal,
     size_text,
 )
+from worker.engine.reports import drill_json
+from worker.engine.resolver import paths_of
 from worker.store.git.durable import file_system_errors, replace_file
 from worker.store.upkeep.drill import SAMPLE, drill_repository
 from worker.store.upkeep.drill_report import DrillReport, Restored
 
 _ABSENT: Final = "-"
+#: Columns of a terminal for a device's name, so that the result beside it fits.
+_MOST_DEVICE: Final = 24
 
 
 @click.command("drill")
-@click.argument("tenant", required=False)
+@click.argument("tenant", type=TENANT, required=False)
 @click.option(
     "--sample",
     type=click.IntRange(min=1),
     default=SAMPLE,
     show_default=True,
     metavar="N",
-    help="How many versions of each tenant, of as many devices as there are.",
+    help="How many versions of each tenant to restore, of as many devices as possible.",
 )
-@click.option("--seed", type=int, metavar="S", help="Chooses the sample; the report names it.")
+@click.option(
+    "--seed",
+    type=int,
+    metavar="S",
+    help="Choose the sample by this number, which the report of an earlier drill names.",
+)
 @click.option(
     "--tenants",
     "most_tenants",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Of all tenants only so many, chosen at random.",
+    help="Only this many tenants, chosen at random.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
@@ -61,7 +71,7 @@ _ABSENT: Final = "-"
     "--scratch",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where to clone to; else the system's temporary folder. All is removed again.",
+    help="Where to clone to, instead of the system's temporary folder. The clones are removed at the end.",
 )
 @pass_terminal
 def command(
@@ -76,12 +86,12 @@ def command(
 ) -> None:
     """Restore a random sample from a fresh clone and prove that it is right.
 
-    Without TENANT: all tenants of the store, or --tenants of them. The repository is cloned as over
-    a network; of random devices random versions are written into an empty folder, read back, and
-    compared with what the history says: names, sizes, object ids and line counts. Only that decides.
-    Of an export is told besides how many lines RouterOS would not write, and whether it has any other;
-    a binary is told plain, encrypted or unknown by its first bytes. Nothing in the store is changed,
-    and workers may go on.
+    Without TENANT: all tenants of the store, or --tenants of them. Clones each repository as over a
+    network, writes random versions of random devices into an empty folder, reads them back, and
+    compares names, sizes, object ids and line counts with the history. Only these decide. The
+    report also says how many lines of an export RouterOS would not write, whether it looks like
+    RouterOS at all, and whether a binary is plain, encrypted or unknown. A drill changes nothing
+    in the store, and workers may go on.
 
     \b
     Ends with
@@ -93,14 +103,25 @@ def command(
     \b
     With --json:
       {"outcome": "proven" or "failed", "seed",
-       "tenants": [{"tenant_id", "outcome": "proven", "failed" or "empty", "failed": how many,
-                    "complete", "seed", "tip", "devices", "problems": [text], "clone_s",
-                    "duration_s", "last_seen": {device_id: date},
-                    "restored": [{"device_id", "commit", "captured_at", "export_bytes",
-                                  "binary_bytes", "lines_added", "lines_removed",
-                                  "unrecognised_share": 0 to 1, "looks_like_routeros",
-                                  "binary_kind", "problems": [text]}]}],
-       "errors": [{"tenant_id", "error": why it could not be drilled at all}]}
+       "tenants": [{"tenant_id", "tenant_name",
+                    "outcome": "proven", "failed" or "empty",
+                    "failed": how many, "complete", "seed", "tip", "devices",
+                    "problems": [text], "clone_s", "duration_s",
+                    "last_seen": {device_id: date},
+                    "restored": [{"device_id", "device_name", "commit",
+                                  "captured_at", "export_bytes", "binary_bytes",
+                                  "lines_added", "lines_removed",
+                                  "unrecognised_share": 0 to 1,
+                                  "looks_like_routeros", "binary_kind",
+                                  "problems": [text]}]}],
+       "errors": [{"tenant_id", "tenant_name",
+                   "error": why the drill could not begin}]}
+
+    \b
+    Examples:
+      confkeep drill acme
+      confkeep drill acme --sample 50 --seed 7
+      confkeep drill --tenants 3 --html drill.html
     """
     running.adopt(terminal)
     paths = paths_of(get_settings().git_store_path, tenant)
@@ -112,7 +133,10 @@ def command(
     reports: list[DrillReport] = []
     failures = Failures(terminal, chosen)
     for tenant_id in chosen:
-        with failures.noted(tenant_id, paths[tenant_id]), terminal.phases(tenant_id) as tell:
+        with (
+            failures.noted(tenant_id, paths[tenant_id]),
+            terminal.phases(tenant_text(tenant_id)) as tell,
+        ):
             report = drill_repository(
                 paths[tenant_id], sample=sample, seed=seed, scratch=scratch, progress=tell
             )
@@ -129,7 +153,7 @@ def command(
             {
                 "outcome": "failed" if failed or failures.reasons else "proven",
                 "seed": seed,
-                "tenants": [report.to_json() for report in reports],
+                "tenants": [drill_json(paths[report.tenant_id], report) for report in reports],
                 "errors": failures.to_json(),
             }
         )
@@ -143,7 +167,7 @@ def command(
 def _failure(failed: Sequence[DrillReport]) -> str:
     count = sum(report.failed for report in failed)
     where = (
-        f"tenant {failed[0].tenant_id}"
+        f"tenant {tenant_text(failed[0].tenant_id)}"
         if len(failed) == 1
         else f"{count_text(len(failed), 'tenant')}"
     )
@@ -153,11 +177,11 @@ def _failure(failed: Sequence[DrillReport]) -> str:
 def _print(terminal: Terminal, report: DrillReport) -> None:
     restored = report.restored
     if not restored and not report.failed:
-        terminal.line(f"{report.tenant_id}: nothing to restore", style="yellow")
+        terminal.line(f"{tenant_text(report.tenant_id)}: nothing to restore", style="yellow")
         return
     devices = len({one.device_id for one in restored})
     terminal.line(
-        f"{report.tenant_id}: {count_text(len(restored), 'version')} of "
+        f"{tenant_text(report.tenant_id)}: {count_text(len(restored), 'version')} of "
         f"{count_text(devices, 'device')} restored, {report.failed} failed "
         f"(of {count_text(report.devices, 'device')}; {report.duration_s:.1f} s)",
         style="red" if report.failed else "green",
@@ -166,23 +190,28 @@ def _print(terminal: Terminal, report: DrillReport) -> None:
         terminal.line(f"  {first_line(problem)}", style="red")
     if restored:
         terminal.table(
-            ["device", "commit", "captured (UTC)", "export", "binary", "lines", "result"],
-            [_row(one) for one in restored],
+            ["device", "result", "commit", "captured (UTC)", "export", "binary", "lines"],
+            [_row(report.tenant_id, one) for one in restored],
             right="export",
+            most={"device": _MOST_DEVICE},
         )
+    for one in restored:
+        for problem in one.problems:
+            device = device_text(report.tenant_id, one.device_id)
+            terminal.prose(f"  {device}, commit {one.sha[:10]}: {first_line(problem)}", style="red")
 
 
-def _row(one: Restored) -> list[str]:
+def _row(tenant_id: str, one: Restored) -> list[str]:
     binary = _ABSENT
     if one.binary_bytes is not None:
         binary = f"{size_text(one.binary_bytes)} {one.binary_kind}"
     lines = _ABSENT if one.lines_added is None else f"+{one.lines_added} -{one.lines_removed}"
     return [
-        one.device_id,
+        device_text(tenant_id, one.device_id),
+        "FAILED" if one.problems else drill_page.result_of(one),
         one.sha[:10],
         date_text(one.captured_at),
         _ABSENT if one.export_bytes is None else size_text(one.export_bytes),
         binary,
         lines,
-        drill_page.result_of(one),
     ]

@@ -7,16 +7,21 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Final
 
-from worker.cli.terminal import age_text, count_text, date_text, first_line, size_text
+from worker.cli.called import device_name, device_text, tenant_name, tenant_text
+from worker.cli.terminal import age_text, count_text, date_text, first_line, printable, size_text
+from worker.engine.directory import SHORT_ID
 from worker.store.upkeep.drill_report import DrillReport, Point, Restored
 
 _WIDTH: Final = 720
 _HEIGHT: Final = 180
 #: Left of a chart, for the largest value's text.
 _MARGIN: Final = 76
+#: Left of the ages, for devices' names, and the characters that fit there.
+_NAME_MARGIN: Final = 170
+_NAME: Final = 22
 #: Most bars of the versions over time.
 _BUCKETS: Final = 36
-#: Most devices whose age is drawn: those that were backed up the longest ago.
+#: Draw the age of at most this many devices: those whose newest backup is oldest.
 _AGES: Final = 30
 _BAR: Final = 16
 _COLOURS: Final = (
@@ -46,7 +51,7 @@ def render(reports: Sequence[DrillReport], now: dt.datetime) -> str:
     """The page.
 
     Args:
-        now: when the drill was; ages are counted from it.
+        now: when the drill was; the page counts ages from it.
     """
     restored = sum(len(report.restored) for report in reports)
     failed = sum(report.failed for report in reports)
@@ -64,19 +69,19 @@ def render(reports: Sequence[DrillReport], now: dt.datetime) -> str:
 
 
 def _failures(reports: Sequence[DrillReport]) -> str:
-    """What failed, each with a link to where the page says more."""
+    """Each failure, with a link to the part of the page that says more."""
     failed = sum(report.failed for report in reports)
     rows = []
     for report in reports:
         rows += [
-            (report.tenant_id, f"tenant {report.tenant_id}: {first_line(problem)}")
+            (report.tenant_id, f"tenant {tenant_text(report.tenant_id)}: {first_line(problem)}")
             for problem in report.problems
         ]
-        rows += [
-            (_anchor(one), f"device {one.device_id}, commit {one.sha[:10]}: {result_of(one)}")
-            for one in report.restored
-            if one.problems
-        ]
+        for one in report.restored:
+            if one.problems:
+                device = device_text(report.tenant_id, one.device_id)
+                text = f"device {device}, commit {one.sha[:10]}: {result_of(one)}"
+                rows.append((_anchor(one), text))
     items = "".join(
         f'<li><a href="#{escape(anchor)}">{escape(text)}</a></li>\n' for anchor, text in rows
     )
@@ -102,7 +107,9 @@ def result_of(one: Restored) -> str:
 
 def _report(report: DrillReport, now: dt.datetime) -> str:
     tenant = escape(report.tenant_id)
-    parts = [f'<h2 id="{tenant}">Tenant <code>{tenant}</code></h2>\n']
+    name = tenant_name(report.tenant_id)
+    called = "" if name is None else f"{escape(printable(name))} "
+    parts = [f'<h2 id="{tenant}">Tenant {called}<code>{tenant}</code></h2>\n']
     parts += [f'<p class="bad">{escape(first_line(problem))}</p>\n' for problem in report.problems]
     parts.append(
         f'<p class="dim">{count_text(report.devices, "device")}, clone in {report.clone_s:.1f} s, '
@@ -110,23 +117,24 @@ def _report(report: DrillReport, now: dt.datetime) -> str:
         f"{'' if report.complete else ', stopped before its end'}.</p>\n"
     )
     if report.restored:
-        parts.append(_table(report.restored))
+        parts.append(_table(report.tenant_id, report.restored))
     curves = {device: points for device, points in report.curves.items() if points}
     if curves:
-        parts.append(_sizes(curves) + _versions(curves))
+        parts.append(_sizes(report.tenant_id, curves) + _versions(curves))
     if report.last_seen:
-        parts.append(_ages(report.last_seen, now))
+        parts.append(_ages(report.tenant_id, report.last_seen, now))
     return "".join(parts)
 
 
-def _table(restored: Iterable[Restored]) -> str:
+def _table(tenant_id: str, restored: Iterable[Restored]) -> str:
     titles = ("device", "commit", "captured (UTC)", "export", "binary", "lines", "result")
     rows = []
     for one in restored:
         binary = "" if one.binary_bytes is None else size_text(one.binary_bytes)
         lines = "" if one.lines_added is None else f"+{one.lines_added} -{one.lines_removed}"
         rows.append(
-            f'<tr id="{escape(_anchor(one))}"><td><code>{escape(one.device_id)}</code></td>'
+            f'<tr id="{escape(_anchor(one))}"><td title="{escape(one.device_id)}">'
+            f"<code>{escape(device_text(tenant_id, one.device_id))}</code></td>"
             f"<td><code>{escape(one.sha[:10])}</code></td>"
             f"<td>{date_text(one.captured_at)}</td>"
             f'<td class="n">{"" if one.export_bytes is None else size_text(one.export_bytes)}</td>'
@@ -184,7 +192,7 @@ class _Scale:
         return "".join(parts)
 
 
-def _sizes(curves: dict[str, list[Point]]) -> str:
+def _sizes(tenant_id: str, curves: dict[str, list[Point]]) -> str:
     points = [point for each in curves.values() for point in each]
     top = max(point.export_bytes for point in points)
     scale = _Scale((point.captured_at for point in points), top)
@@ -201,18 +209,27 @@ def _sizes(curves: dict[str, list[Point]]) -> str:
         drawn += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2" fill="{colour}"/>' for x, y in places]
         legend.append(
             f'<span><i class="key" style="background:{colour}"></i>'
-            f"<code>{escape(device[:8])}</code></span>"
+            f"<code>{escape(_shown(tenant_id, device))}</code></span>"
         )
     title = "Size of the export over time, some devices of the sample"
     chart = _svg(title, _HEIGHT, scale.frame(size_text) + "".join(drawn))
     return f'<h3>{title}</h3>\n{chart}<p class="legend">{"".join(legend)}</p>\n'
 
 
+def _shown(tenant_id: str, device_id: str) -> str:
+    """A device where there is little room: its name, or without one the first digits of its id."""
+    name = device_name(tenant_id, device_id)
+    if name is None:
+        return device_id[:SHORT_ID]
+    text = printable(name)
+    return text if len(text) <= _NAME else text[: _NAME - 3] + "..."
+
+
 def _versions(curves: dict[str, list[Point]]) -> str:
     dates = [point.captured_at for each in curves.values() for point in each]
     whole = _Scale(dates, 1)
     span = max(whole.last - whole.first, 1)
-    # Not more bars than polls: those between would look like polls that failed.
+    # No more bars than polls: empty ones between them would look like failed polls.
     bars_count = min(_BUCKETS, len(set(dates)))
     counts = [0] * bars_count
     for when in dates:
@@ -232,19 +249,20 @@ def _versions(curves: dict[str, list[Point]]) -> str:
     return f"<h3>{title}</h3>\n" + _svg(title, _HEIGHT, scale.frame(str) + bars)
 
 
-def _ages(last_seen: dict[str, dt.datetime], now: dt.datetime) -> str:
+def _ages(tenant_id: str, last_seen: dict[str, dt.datetime], now: dt.datetime) -> str:
     oldest = sorted(last_seen.items(), key=lambda item: item[1])[:_AGES]
     ages = {device: max(0.0, (now - when).total_seconds()) for device, when in oldest}
     top = max(*ages.values(), 1.0)
     rows = []
     for number, (device, age_s) in enumerate(ages.items()):
         y = number * (_BAR + 4)
-        width = (_WIDTH - 2 * _MARGIN - 8) * age_s / top
+        width = (_WIDTH - _NAME_MARGIN - _MARGIN - 8) * age_s / top
         rows.append(
-            f'<text x="{_MARGIN - 6}" y="{y + 12}" text-anchor="end">{escape(device[:8])}</text>'
-            f'<rect x="{_MARGIN}" y="{y}" width="{max(width, 1):.1f}" height="{_BAR}" '
+            f'<text x="{_NAME_MARGIN - 6}" y="{y + 12}" text-anchor="end">'
+            f"{escape(_shown(tenant_id, device))}</text>"
+            f'<rect x="{_NAME_MARGIN}" y="{y}" width="{max(width, 1):.1f}" height="{_BAR}" '
             f'fill="{_COLOURS[2]}"><title>{escape(device)}</title></rect>'
-            f'<text x="{_MARGIN + width + 6:.1f}" y="{y + 12}">{age_text(age_s)}</text>'
+            f'<text x="{_NAME_MARGIN + width + 6:.1f}" y="{y + 12}">{age_text(age_s)}</text>'
         )
     title = "Age of the newest backup"
     if len(last_seen) > _AGES:

@@ -1,4 +1,4 @@
-"""Goes through many tenants: one whose repository cannot be read does not stop the others."""
+"""Goes through many tenants, and on to the next one when a repository cannot be read."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from confkeep.errors import ConfkeepError, StoreError
+from worker.cli.called import tenant_name, tenant_text
 from worker.cli.terminal import Terminal
 from worker.store.repository.tenant_repository import damage
 
 
 class Failures:
-    """The tenants that could not be looked at, each with why."""
+    """The tenants whose repositories could not be read, each with the reason."""
 
     def __init__(self, terminal: Terminal, tenants: Collection[str]) -> None:
-        """If there is only one tenant, its error ends the command at once."""
+        """With a single tenant, its error ends the command at once."""
         self._terminal = terminal
         self._many = len(tenants) > 1
         self._errors: dict[str, ConfkeepError] = {}
 
     @contextmanager
     def noted(self, tenant_id: str, path: Path) -> Iterator[None]:
-        """Note and print the store's error that ends the block."""
+        """Print and note an error of the store that ends the block, and go on after the block."""
         try:
             with damage(path):
                 yield
@@ -30,21 +31,22 @@ class Failures:
             if not self._many:
                 raise
             self._errors[tenant_id] = error
-            self._terminal.error(f"{tenant_id}: {error}", None)
+            self._terminal.error(f"{tenant_text(tenant_id)}: {error}", None)
 
     @property
     def reasons(self) -> Mapping[str, str]:
-        """Why each could not be looked at."""
+        """Tenant -> why its repository could not be read."""
         return {tenant_id: str(error) for tenant_id, error in self._errors.items()}
 
-    def to_json(self) -> list[dict[str, str]]:
+    def to_json(self) -> list[dict[str, str | None]]:
         """As JSON values."""
         return [
-            {"tenant_id": tenant_id, "error": reason} for tenant_id, reason in self.reasons.items()
+            {"tenant_id": tenant_id, "tenant_name": tenant_name(tenant_id), "error": reason}
+            for tenant_id, reason in self.reasons.items()
         ]
 
     def end(self) -> None:
-        """If there was an error, end the command with the first one.
+        """End the command with the first error, if there was one.
 
         Raises:
             StoreError: that error.

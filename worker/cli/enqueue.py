@@ -11,23 +11,32 @@ import click
 from confkeep import BackupPayload, enqueue_backups
 from confkeep.errors import InvalidInput, NotInStore, StoreMissing
 from confkeep.settings import get_settings
-from worker.cli import lookup, running
+from worker.cli import running
+from worker.cli.called import device_text, tenant_name
+from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.cli.waiting import Receipts
+from worker.engine import resolver
 
 
 @click.command("enqueue")
-@click.argument("tenant")
-@click.argument("device")
+@click.argument("tenant", type=TENANT)
+@click.argument("device", type=DEVICE)
 @click.option(
     "--export", required=True, type=click.File("rb"), help="The text export; - is standard input."
 )
 @click.option("--binary", type=click.File("rb"), help="The binary backup.")
 @click.option("-m", "--message", required=True, help="The commit's message.")
-@click.option("--backup-id", metavar="UUID", help="The same id is committed once, ever.")
 @click.option(
-    "--captured-at", metavar="DATE", help="When the device was asked: ISO 8601 with a time zone."
+    "--backup-id", metavar="UUID", help="The backup's id; the same id is committed only once, ever."
 )
+@click.option(
+    "--captured-at", metavar="DATE", help="When the export was taken: ISO 8601 with a time zone."
+)
+@click.option("--name", "device_name", metavar="NAME", help="What people call the device.")
+@click.option("--address", "device_address", metavar="ADDRESS", help="The device's address.")
+@click.option("--model", "device_model", metavar="MODEL", help="The device's model.")
+@click.option("--group", "device_group", metavar="GROUP", help="The group that it belongs to.")
 @click.option("--wait", is_flag=True, help="Wait for the receipt.")
 @click.option(
     "--timeout",
@@ -41,6 +50,7 @@ from worker.cli.waiting import Receipts
 @pass_terminal
 def command(
     terminal: Terminal,
+    /,
     tenant: str,
     device: str,
     export: IO[bytes],
@@ -51,16 +61,25 @@ def command(
     wait: bool,
     timeout: float,
     as_json: bool,
+    **labels: str | None,
 ) -> None:
     """Hand over one backup of one device.
 
-    Prints the backup_id: from then on the backup is committed exactly once. TENANT and DEVICE
-    are UUIDs, or the first 4 or more digits of some that are in the store.
+    Prints the backup_id: from then on the backup is committed exactly once. TENANT and DEVICE are
+    UUIDs; those that are in the store already may be given by name or by their first 4 or more
+    digits.
 
     \b
-    With --json: {"backup_id"}; with --wait too, the receipt: {"backup_id", "tenant_id",
-    "device_id", "sha", "lines_added", "lines_removed", "unchanged", "export_changed",
-    "committed_at", "suspect", "warnings"}.
+    With --json: {"backup_id"}; with --wait too, the receipt: {"backup_id",
+    "tenant_id", "device_id", "sha", "lines_added", "lines_removed", "unchanged",
+    "export_changed", "committed_at", "suspect", "device_name", "tenant_name",
+    "warnings"}.
+
+    \b
+    Examples:
+      confkeep enqueue acme core1 --export core1.rsc -m nightly
+      confkeep enqueue acme core1 --export core1.rsc -m 'before 7.16' --wait
+      confkeep enqueue acme $DEVICE_ID --name core2 --export core2.rsc -m first
     """
     running.adopt(terminal)
     tenant_id, device_id = _ids(tenant, device)
@@ -71,6 +90,7 @@ def command(
         "binary_backup": None if binary is None else binary.read(),
         "message": message,
         "captured_at": None if captured_at is None else _date(captured_at),
+        **labels,
     }
     if backup_id is not None:
         values["backup_id"] = backup_id
@@ -90,7 +110,8 @@ def command(
         assert answer.error is not None
         raise answer.error
     if as_json:
-        terminal.json(answer.receipt.model_dump(mode="json"))
+        receipt_json = answer.receipt.model_dump(mode="json")
+        terminal.json({**receipt_json, "tenant_name": tenant_name(tenant_id)})
         return
     receipt = answer.receipt
     changes = (
@@ -98,7 +119,8 @@ def command(
         if receipt.unchanged
         else f"+{receipt.lines_added} -{receipt.lines_removed} lines"
     )
-    terminal.line(f"{payload.backup_id} is commit {receipt.sha} ({changes})")
+    whose = device_text(tenant_id, receipt.device_id, receipt.device_name)
+    terminal.line(f"{payload.backup_id} is commit {receipt.sha} of {whose}: {changes}")
     for warning in receipt.warnings:
         terminal.note(f"warning: {warning}")
     terminal.note(f"after {time.monotonic() - started:.2f} s")
@@ -106,9 +128,9 @@ def command(
 
 def _ids(tenant: str, device: str) -> tuple[str, str]:
     store = get_settings().git_store_path
-    tenant_id = lookup.find_tenant(store, tenant)
+    tenant_id = resolver.find_tenant(store, tenant).id
     try:
-        return tenant_id, lookup.find_device_of(store, tenant_id, device)
+        return tenant_id, resolver.find_device_of(store, tenant_id, device).id
     except (StoreMissing, NotInStore):
         # A tenant without a repository has no devices yet.
         raise InvalidInput(

@@ -21,7 +21,7 @@ from worker.cli.terminal import Terminal, pass_terminal
 
 #: The port if neither the option nor CONFKEEP_METRICS_PORT gives one.
 DEFAULT_PORT: Final = 9108
-#: Most seconds to wait for each answer of Redis: a scrape must not time out over it.
+#: Most seconds to wait for an answer of Redis, so that a scrape does not time out.
 _REDIS_TIMEOUT_S: Final = 2.0
 
 
@@ -37,8 +37,8 @@ _REDIS_TIMEOUT_S: Final = 2.0
     type=click.IntRange(0, 1_000),
     default=10,
     show_default=True,
-    help="Of how many tenants to give figures of their own: those that wait longest, and those "
-    "with the most packs and bytes.",
+    help="How many tenants get figures of their own: those that wait longest, and those with the "
+    "most packs and bytes.",
 )
 @click.option(
     "--stale-after",
@@ -47,7 +47,7 @@ _REDIS_TIMEOUT_S: Final = 2.0
     default="26h",
     show_default=True,
     metavar="AGE",
-    help="From which age of its newest backup on a device counts as stale.",
+    help="The age of its newest backup from which a device counts as stale.",
 )
 @click.option(
     "--store-every",
@@ -56,7 +56,7 @@ _REDIS_TIMEOUT_S: Final = 2.0
     default="5m",
     show_default=True,
     metavar="AGE",
-    help="How often to look through the store, in the background.",
+    help="Time between two looks through the store.",
 )
 @click.option("--once", is_flag=True, help="Print the metrics and end: for cron and text files.")
 @pass_terminal
@@ -71,14 +71,20 @@ def command(
 ) -> None:
     """Serve metrics of the whole deployment to Prometheus.
 
-    One for a deployment is enough; several do no harm. Redis is read at each scrape, the store (if
-    there is one at CONFKEEP_GIT_STORE_PATH) in the background. A server that is away gives
-    `confkeep_up 0`. docs/metrics.md lists all metrics.
+    One for a deployment is enough; several do no harm. It reads Redis at each scrape, and the store
+    (if there is one at CONFKEEP_GIT_STORE_PATH) in the background. While Redis does not answer,
+    `confkeep_up` is 0. docs/metrics.md lists all metrics.
 
     \b
     Ends with
       0   SIGTERM or Ctrl-C, or after --once
       2   it cannot listen on the port
+
+    \b
+    Examples:
+      confkeep exporter
+      confkeep exporter --port 9200 --stale-after 2d
+      confkeep exporter --once > confkeep.prom
     """
     settings = service.begin(terminal)
     client = open_client(settings, timeout_s=min(_REDIS_TIMEOUT_S, settings.redis_timeout_s))
@@ -116,8 +122,8 @@ class _Collector:
 
     def collect(self) -> Iterator[Any]:
         """All families."""
-        yield from families(self._deployment.samples())
-        yield from families(self._store.samples())
+        samples = [*self._deployment.samples(), *self._store.samples()]
+        yield from families([*samples, *self._store.names(samples)])
 
 
 def _print(terminal: Terminal, collector: _Collector) -> None:
@@ -135,6 +141,8 @@ def _listen(collector: _Collector, port: int, address: str) -> Any:
         raise InvalidSettings(
             variable_of("metrics_port"),
             f"cannot listen on port {port} of {address}: {error.strerror}",
+            hint=f"Choose a free port with --port or {variable_of('metrics_port')}, and an address of this "
+            f"machine with {variable_of('metrics_address')}.",
         ) from error
     return server
 

@@ -1,9 +1,8 @@
 """A folder of exports as a list of captures in the order to commit them.
 
-    TENANT/DEVICE/*.rsc      and beside an export its binary: the same name with `.backup`
-
-Which tenant and device a folder's name stands for: `worker.cli.sources.names`. What is nowhere in
-that layout is listed as left out.
+How its paths are read: `worker.cli.sources.layouts`. Beside an export may be its binary: the same name
+with `.backup`. Which tenant and device a name stands for: `worker.cli.sources.names`. What the layout does
+not say is listed as left out.
 """
 
 from __future__ import annotations
@@ -13,15 +12,19 @@ import hashlib
 import heapq
 import os
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final, Protocol, TypeVar
 
 from confkeep.errors import InvalidBackup, InvalidInput
 from worker.cli import capture_order
 from worker.cli.capture_dates import CERTAIN, DAY_FIRST, MONTH_FIRST
 from worker.cli.capture_order import Export, order_of, read_export, readings_of
+from worker.cli.sources import layouts
+from worker.cli.sources.asking import Asker, Nobody
+from worker.cli.sources.layouts import Layout
 from worker.cli.sources.names import NAMESPACE as NAMESPACE
 from worker.cli.sources.names import Names, Row
 
@@ -35,12 +38,17 @@ class Capture:
 
     tenant_id: str
     device_id: str
+    #: What the device is called; None if its folder's name is its UUID.
+    device_name: str | None
     export_path: Path
     #: The binary's path; None if there is none beside the export.
     binary_path: Path | None
     captured_at: dt.datetime
     #: The backup_id is made from the bytes.
     known_id: str | None = None
+    #: The folder that says its date; None if its name does. Other files of that name are of other dates.
+    dated_folder: str | None = None
+    device_group: str | None = None
 
     @property
     def place(self) -> str:
@@ -93,14 +101,17 @@ def backup_id_of(capture: Capture, export: bytes, binary: bytes | None) -> str:
     parts = [hashlib.sha256(export).hexdigest()]
     if binary is not None:
         parts.append(hashlib.sha256(binary).hexdigest())
-    name = "/".join([capture.tenant_id, capture.device_id, capture.export_path.name, *parts])
+    file = capture.export_path.name
+    if capture.dated_folder is not None:
+        file = f"{capture.dated_folder}/{file}"
+    name = "/".join([capture.tenant_id, capture.device_id, file, *parts])
     return str(uuid.uuid5(NAMESPACE, name))
 
 
 def _read(path: Path, field_name: str, limit_bytes: int) -> bytes:
     size = path.stat().st_size
     if size > limit_bytes:
-        raise InvalidBackup(field_name, f"must be at most {limit_bytes} bytes, is {size}")
+        raise InvalidBackup(field_name, f"must be at most {limit_bytes:,} bytes, is {size:,}")
     return path.read_bytes()
 
 
@@ -110,41 +121,132 @@ def scan(
     order: str | None = None,
     tenant: str | None = None,
     names: Names | None = None,
+    layout: Layout | None = None,
+    asker: Asker | None = None,
 ) -> ExportsFolder:
     """Look through a folder; reads no more than the start of each export.
 
     Args:
-        order: one of `capture_order.ORDERS` for all devices; None for the first that fits each
-        device.
-        tenant: `folder` holds DEVICE/*.rsc, all of this tenant.
-        names: the ids of each device; None to make them from the folders' names.
+        order: one of `capture_order.ORDERS` for all devices; None: the first that fits a device.
+        tenant: all devices are this tenant's, and no part of a path names one.
+        names: whose each device is; None: as its names say.
+        layout: how the paths are to be read; None: as they look.
+        asker: who says what the paths leave open; None: nobody.
 
     Raises:
-        InvalidInput: no export is where one belongs, or nothing tells a device's newest export.
+        InvalidInput: no export is where one belongs, the paths can be read in no way or in two, nobody
+            says whose the devices are, or nothing tells a device's newest export.
     """
-    layout = "DEVICE/*.rsc" if tenant is not None else "TENANT/DEVICE/*.rsc"
-    tenants = [(tenant, folder)] if tenant is not None else _folders(folder)
     names = names or Names()
-    devices: dict[str, list[_Device]] = {}
+    files = _candidates(folder)
+    paths = [file.relative_to(folder) for file in files]
+    if not paths:
+        raise InvalidInput(
+            "DIR",
+            f"no export in {folder}: {_instead(folder)}",
+            hint="Name the folder that holds the exports, or say with --from what it is.",
+        )
+    chosen, tenant = decide(
+        layouts.guess, paths, tenant=tenant, layout=layout, asker=asker or Nobody()
+    )
+    devices: dict[str, dict[str, _Device]] = {}
     taken: set[Path] = set()
-    for tenant_name, tenant_folder in tenants:
-        for device_name, device_folder in _folders(tenant_folder):
-            exports = exports_in(device_folder)
-            if not exports:
-                continue
-            row = names.find(tenant_name, device_name)
-            taken.update(exports)
-            if not row.skip:
-                found = [read_export(path) for path in exports]
-                devices.setdefault(tenant_name, []).append(_Device(row, found))
-    if not names.rows:
-        raise InvalidInput("DIR", f"no export in {folder}: they are looked for as {layout}")
-    every = [device for each in devices.values() for device in each]
+    for file, path in zip(files, paths, strict=True):
+        place = chosen.read(path)
+        if place is None:
+            continue
+        whose = tenant or place.tenant or ""
+        row = names.find(whose, place.name(folder.resolve().name))
+        taken.add(file)
+        if not row.skip:
+            device = devices.setdefault(whose, {}).setdefault(row.source, _Device(row, []))
+            device.exports.append(read_export(file, place.date))
+    every = [device for each in devices.values() for device in each.values()]
     known, notes = _known_readings(every) if order is None else (set(), [])
     captures: list[Capture] = []
     for each in devices.values():
-        captures += interleaved([device.captures(order, known) for device in each])
-    return ExportsFolder(captures, names.made, _left_out(folder, taken, layout), notes)
+        captures += interleaved([device.captures(order, known) for device in each.values()])
+    notes.insert(0, f"the paths are read as {chosen.text}")
+    return ExportsFolder(captures, names.made, _left_out(folder, taken, chosen.text), notes)
+
+
+def decide(
+    guess: Callable[..., list[Layout]],
+    paths: Sequence[PurePath],
+    *,
+    tenant: str | None,
+    layout: Layout | None,
+    asker: Asker,
+) -> tuple[Layout, str | None]:
+    """How paths are read, and the tenant of all devices; None if the paths name it.
+
+    Args:
+        guess: finds the ways in which the paths can be read.
+
+    Raises:
+        InvalidInput: there is no way, the given layout reads none of the paths, or nobody can say which of
+            two ways is right, or whose the devices are.
+    """
+    with_tenant = tenant is not None
+    found = guess(paths, with_tenant=with_tenant)
+    if layout is not None:
+        if not any(layout.read(path) for path in paths):
+            nearest = " or ".join(f"'{other.text}'" for other in found)
+            without = f"; without --layout they are read as {nearest}" if nearest else ""
+            raise InvalidInput(
+                "--layout", f"{layout.text} fits none of the paths, such as {paths[0]}{without}"
+            )
+    elif not found:
+        between = "/".join(["{any}"] * (len(paths[0].parts) - 2))
+        such_as = "{group}/{device}" if with_tenant else f"{{tenant}}/{between}/{{device}}"
+        raise InvalidInput(
+            "DIR",
+            f"{paths[0]} is in too many folders to tell what each means: say it, as in "
+            f"--layout '{such_as}'",
+        )
+    else:
+        one = len(found) == 1
+        layout = found[0] if one else asker.layout(found, paths, with_tenant=with_tenant)
+    if tenant is None and not layout.has_tenant:
+        tenant = asker.tenant(layout)
+    return layout, tenant
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """The exports below a folder; those that lie as deep as most of them."""
+    files = [
+        Path(below, name).relative_to(folder)
+        for below, names in _walk(folder)
+        for name in names
+        if Path(below, name).is_file()
+    ]
+    return [folder / path for path in layouts.of_one_depth(layouts.exports_among(files))]
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each folder below, and the names of its files, in order and without hidden ones."""
+    for below, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield below, sorted(name for name in files if not name.startswith("."))
+
+
+def _instead(folder: Path) -> str:
+    """What is in a folder without exports, and what would work."""
+    names = [name for _below, names in _walk(folder) for name in names]
+    endings = Counter(Path(name).suffix.lower() or "no ending" for name in names)
+    if not endings:
+        return "it holds no file"
+    held = ", ".join(f"{number} with {ending}" for ending, number in endings.most_common(5))
+    if endings.keys() & {".gz", ".zip", ".xz", ".bz2", ".tar", ".tgz", ".7z"}:
+        step = "unpack them first"
+    elif ".backup" in endings:
+        step = "a .backup needs its export beside it, of the same name with .rsc"
+    else:
+        step = "rename them if they are exports"
+    return (
+        f"they are looked for as .rsc, or else as .cfg, .conf, .txt and files without an ending, and it "
+        f"holds {held}: {step}"
+    )
 
 
 def scan_any(folder: Path, *, tenant: str) -> ExportsFolder:
@@ -196,9 +298,12 @@ class _Device:
                 Capture(
                     self.row.tenant_id,
                     self.row.device_id,
+                    self.row.label,
                     export.path,
                     binary if binary.is_file() else None,
                     when,
+                    dated_folder=None if export.said in export.path.stem else export.said,
+                    device_group=self.row.group,
                 )
             )
         return captures
@@ -224,19 +329,18 @@ def _left_out(folder: Path, taken: Collection[Path], layout: str) -> list[str]:
     """A line for each file below the folder that is neither a capture nor beside one."""
     beside = {path.with_suffix(".backup") for path in taken}
     found = []
-    for below, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
+    for below, names in _walk(folder):
+        for name in names:
             path = Path(below, name)
-            if name.startswith(".") or path in taken or path in beside:
+            if path in taken or path in beside:
                 continue
             place = path.relative_to(folder)
             if path.suffix.lower() == ".backup":
                 found.append(f"{place} has no export beside it and was left out")
             elif path.suffix.lower() == ".rsc":
-                found.append(f"{place} was left out: exports are looked for as {layout}")
+                found.append(f"{place} was left out: the paths are read as {layout}")
             else:
-                found.append(f"{place} was left out: it is no .rsc")
+                found.append(f"{place} was left out: it is no export")
     return found
 
 

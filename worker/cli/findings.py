@@ -1,4 +1,4 @@
-"""What a verification found, as a person and as a machine reads it."""
+"""Prints the findings of a verification, with advice, and turns them into an error."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from confkeep.errors import ConfkeepError, NotInStore, NotOwner, RepositoryBusy, RepositoryDamaged
+from worker.cli.called import device_text, tenant_text
 from worker.cli.terminal import Terminal, count_text, first_line
 from worker.store.upkeep.verify_report import Finding, Kind, Outcome, Report
 
-#: Most findings of a tenant that are printed; --json prints all.
+#: How many findings of a tenant to print; --json prints all.
 _LISTED: Final = 20
 
 #: What a person can do about what `confkeep repair` cannot rebuild.
@@ -27,7 +28,7 @@ _ADVICE: Final = {
     "copy what the text names.",
 }
 
-#: From the least to the most serious, as the exit code tells.
+#: From the least to the most serious; the exit code is that of the most serious one.
 _GRAVITY: Final = (
     Outcome.CLEAN,
     Outcome.MISSING,
@@ -38,9 +39,9 @@ _GRAVITY: Final = (
 
 
 def print_report(terminal: Terminal, tenant_id: str, report: Report) -> None:
-    """One line about a tenant, and its findings with what to do."""
+    """Print a line about a tenant, and its findings with what to do."""
     style = {Outcome.CLEAN: "green", Outcome.DAMAGED: "red"}.get(report.outcome, "yellow")
-    text = f"{tenant_id}: {report.outcome.value}"
+    text = f"{tenant_text(tenant_id)}: {report.outcome.value}"
     if report.outcome in (Outcome.CLEAN, Outcome.DAMAGED):
         looked_at = (
             f"{count_text(report.objects, 'object')} read, "
@@ -55,23 +56,30 @@ def print_report(terminal: Terminal, tenant_id: str, report: Report) -> None:
 
 
 def print_findings(terminal: Terminal, tenant_id: str, findings: Sequence[Finding]) -> None:
-    """Print each finding; what to do stands once below those of a kind."""
+    """Print the findings, and below those of one kind what to do about them."""
     listed = findings[:_LISTED]
     for number, finding in enumerate(listed):
         terminal.line(
-            f"  {finding.kind.value} {first_line(finding.place)}: {first_line(finding.text)}"
+            f"  {finding.kind.value} {place_text(tenant_id, finding)}: {first_line(finding.text)}"
         )
         following = listed[number + 1 :][:1]
         if not following or following[0].kind != finding.kind:
             terminal.line(f"    {advice(tenant_id, finding)}", style="dim")
     if len(findings) > _LISTED:
-        terminal.line(f"  and {len(findings) - _LISTED} more; --json lists all", style="dim")
+        terminal.line(f"  and {len(findings) - _LISTED:,} more; --json lists all", style="dim")
+
+
+def place_text(tenant_id: str, finding: Finding) -> str:
+    """Where it was found, for a person; a device by name."""
+    if finding.kind is Kind.DEVICE:
+        return device_text(tenant_id, finding.place)
+    return first_line(finding.place)
 
 
 def advice(tenant_id: str, finding: Finding) -> str:
     """What a person can do about a finding."""
     if finding.repairable:
-        return f"`confkeep repair {tenant_id}` makes it anew from the rest."
+        return f"`confkeep repair {tenant_id}` rebuilds it from the rest."
     return _ADVICE[finding.kind]
 
 
@@ -84,7 +92,11 @@ def error_of(reports: dict[str, Report]) -> ConfkeepError | None:
     """The error that the command line ends with; None if all are clean."""
     outcome = worst([report.outcome for report in reports.values()])
     tenants = [name for name, report in reports.items() if report.outcome == outcome]
-    which = f"tenant {tenants[0]}" if len(tenants) == 1 else f"{len(tenants)} tenants"
+    which = (
+        f"tenant {tenant_text(tenants[0])}"
+        if len(tenants) == 1
+        else count_text(len(tenants), "tenant")
+    )
     match outcome:
         case Outcome.CLEAN:
             return None
@@ -98,4 +110,6 @@ def error_of(reports: dict[str, Report]) -> ConfkeepError | None:
         case Outcome.LOCKED:
             return RepositoryBusy(f"{which}: another process is writing all the time")
         case Outcome.MISSING:
-            return NotInStore(f"{which}: no repository")
+            return NotInStore(
+                f"{which}: no repository", hint="`confkeep history` alone lists the tenants."
+            )

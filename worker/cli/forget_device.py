@@ -7,17 +7,19 @@ import click
 from confkeep.observe import logs
 from confkeep.settings import get_settings
 from worker.cli import running
-from worker.cli.lookup import find_device_of, find_tenant
-from worker.cli.terminal import Terminal, count_text, pass_terminal
+from worker.cli.params import DEVICE, TENANT
+from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.engine import forget
+from worker.engine.directory import Called
+from worker.engine.resolver import find_device_of, find_tenant
 
 
 @click.command("forget-device")
-@click.argument("tenant")
-@click.argument("device")
+@click.argument("tenant", type=TENANT)
+@click.argument("device", type=DEVICE)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--wait", "wait_s", type=click.FloatRange(0), default=10.0, metavar="SECONDS",
-              help="Wait so long for its backups that are not committed.")  # fmt: skip
+              help="Wait this long for its backups that are not committed yet.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def command(
@@ -25,29 +27,39 @@ def command(
 ) -> None:
     """Erase a device and all its backups for good.
 
-    Its commits go, it goes from every tree, older histories go, and so do its dead letters, staged
-    bytes and results. There is no grace time and no way back. All ids of the tenant's later commits
-    change; old ones are found still. Then every object is read to prove that nothing is left.
+    Removes its commits, its files in every other commit, older histories, and its dead letters,
+    staged bytes and results. There is no grace time and no way back. The ids of all later commits
+    of the tenant change; the old ids still work. At the end it reads every object to prove that
+    nothing of the device is left.
 
-    Stop the polling of the device first: the command refuses while its backups wait.
+    Stop polling the device first: the command refuses while its backups wait.
 
     \b
     With --json:
-      {"tenant_id", "device_id", "commits", "dead_letters", "records",
-       "handed_over": bytes of the tenant that nobody refers to, and nobody can tell whose they are}
+      {"tenant_id", "tenant_name", "device_id", "device_name", "commits",
+       "dead_letters", "records",
+       "handed_over": files of the tenant that no message refers to, so that
+       nobody can tell whose they are}
+
+    \b
+    Examples:
+      confkeep forget-device acme core1
+      confkeep forget-device acme core1 --yes --wait 60
     """
     running.adopt(terminal)
     settings = get_settings()
     logs.configure(settings)
-    tenant_id = find_tenant(settings.git_store_path, tenant)
-    device_id = find_device_of(settings.git_store_path, tenant_id, device)
-    confirm(device_id, f"This erases all backups of device {device_id}.", yes=yes)
-    erased = forget.forget_device(settings, tenant_id, device_id, wait_s=wait_s)
+    owner = find_tenant(settings.git_store_path, tenant)
+    found = find_device_of(settings.git_store_path, owner.id, device)
+    confirm(found, f"This erases all backups of device {found}, of tenant {owner}.", yes=yes)
+    erased = forget.forget_device(settings, owner.id, found.id, wait_s=wait_s)
     if as_json:
         terminal.json(
             {
-                "tenant_id": tenant_id,
-                "device_id": device_id,
+                "tenant_id": owner.id,
+                "tenant_name": owner.name,
+                "device_id": found.id,
+                "device_name": found.name,
                 "commits": erased.commits,
                 "dead_letters": erased.dead_letters,
                 "records": erased.records,
@@ -56,26 +68,27 @@ def command(
         )
         return
     terminal.line(
-        f"Erased device {device_id}: {count_text(erased.commits or 0, 'commit')},"
+        f"Erased device {printable(str(found))}: {count_text(erased.commits or 0, 'commit')},"
         f" {count_text(erased.dead_letters, 'dead letter')},"
         f" {count_text(erased.records, 'record')}. No object of it is left."
     )
     if erased.handed_over:
         terminal.note(
             f"A client has handed over {count_text(erased.handed_over, 'file')} of the tenant that no"
-            " message refers to; nobody can tell of which device. They go within a day."
+            " message refers to: they may be of any device. They are deleted within a day."
         )
 
 
-def confirm(id_: str, text: str, *, yes: bool) -> None:
-    """Ask the person to type the id that will be erased.
+def confirm(what: Called, text: str, *, yes: bool) -> None:
+    """Ask the person to type the name, or the id, of what will be erased.
 
     Raises:
         click.UsageError: something else was typed.
     """
     if yes:
         return
-    click.echo(f"{text} There is no way back.", err=True)
-    typed = click.prompt("Type its whole id to go on", default="", show_default=False, err=True)
-    if typed.strip().lower() != id_:
-        raise click.UsageError("Not confirmed; nothing was done. --yes does not ask.")
+    click.echo(f"{printable(text)} There is no way back.", err=True)
+    asked = "its whole id" if what.name is None else f"{printable(what.name)}, or its whole id,"
+    typed = click.prompt(f"Type {asked} to go on", default="", show_default=False, err=True)
+    if typed.strip().lower() != what.id and (what.name is None or typed.strip() != what.name):
+        raise click.UsageError("Not confirmed, so nothing was done. With --yes nothing is asked.")

@@ -8,40 +8,47 @@ from confkeep.observe import logs
 from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.forget_device import confirm
-from worker.cli.lookup import find_tenant
-from worker.cli.terminal import Terminal, count_text, pass_terminal
+from worker.cli.params import TENANT
+from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.engine import forget
+from worker.engine.resolver import find_tenant
 
 
 @click.command("forget-tenant")
-@click.argument("tenant")
+@click.argument("tenant", type=TENANT)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--wait", "wait_s", type=click.FloatRange(0), default=10.0, metavar="SECONDS",
-              help="Wait so long for what is in its inbox.")  # fmt: skip
+              help="Wait this long for what is in its inbox.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def command(terminal: Terminal, tenant: str, yes: bool, wait_s: float, as_json: bool) -> None:
     """Erase a tenant and all its backups for good.
 
-    Its repository goes, and so do its dead letters, staged bytes and results. There is no grace
-    time and no way back. The command refuses while backups of the tenant wait.
+    Removes its repository, and its dead letters, staged bytes and results. There is no grace time
+    and no way back. The command refuses while backups of the tenant wait.
 
     \b
     With --json:
-      {"tenant_id", "dead_letters", "records"}
+      {"tenant_id", "tenant_name", "dead_letters", "records"}
+
+    \b
+    Examples:
+      confkeep forget-tenant acme
+      confkeep forget-tenant acme --yes --json
     """
     running.adopt(terminal)
     settings = get_settings()
     logs.configure(settings)
-    tenant_id = find_tenant(settings.git_store_path, tenant)
-    confirm(tenant_id, f"This erases all backups of tenant {tenant_id}.", yes=yes)
+    found = find_tenant(settings.git_store_path, tenant)
+    tenant_id = found.id
+    confirm(found, f"This erases all backups of tenant {found}.", yes=yes)
     erased = forget.forget_tenant(settings, tenant_id, wait_s=wait_s)
     if as_json:
         value = {"dead_letters": erased.dead_letters, "records": erased.records}
-        terminal.json({"tenant_id": tenant_id, **value})
+        terminal.json({"tenant_id": tenant_id, "tenant_name": found.name, **value})
         return
     terminal.line(
-        f"Erased tenant {tenant_id}: its repository,"
+        f"Erased tenant {printable(str(found))}: its repository,"
         f" {count_text(erased.dead_letters, 'dead letter')},"
         f" {count_text(erased.records, 'record')}."
     )

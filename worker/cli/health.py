@@ -1,7 +1,7 @@
 """`confkeep health`: reads the files of this machine's workers. Loads neither pydantic nor redis-py.
 
-What it says is the worker's own view: its sweep has just asked Redis, its thread has just written
-to the store. So it asks nobody, and cannot hang with them.
+The workers write there what they see: each sweep asks Redis, and a thread writes to the store. So this
+command asks neither, and cannot hang with them.
 """
 
 from __future__ import annotations
@@ -16,28 +16,37 @@ from confkeep.errors import NotAlive, NotReady
 from worker.cli import running
 from worker.process.heartbeat import State, Vitals, read_all, run_folder
 
-#: After so many seconds without a turn the loop counts as hung. A half-open connection keeps it busy
+#: Seconds without a turn after which the loop counts as hung. A half-open connection keeps it busy
 #: for about ten.
 MAX_SILENCE_S: Final = 30.0
 #: Seconds after which a sweep, or a write to the store, is too old.
 RECENT_S: Final = 20.0
 #: Seconds for which a thread's trouble is shown.
 TROUBLE_S: Final = 600.0
-#: The same as a multiple of the sweep's interval, where that is more.
+#: What to do where no worker is found.
+_NO_WORKER: Final = (
+    "Start one with `confkeep worker`. If one runs, set CONFKEEP_REDIS_URL and CONFKEEP_RUN_PATH as it has "
+    "them."
+)
+#: A sweep is too old only after this many of its intervals, where that is longer than RECENT_S.
 _SWEEPS: Final = 3
 
 
 @click.command("health")
-@click.option("--live", "ask_live", is_flag=True, help="Ask only whether the worker's loop turns.")
 @click.option(
-    "--ready", "ask_ready", is_flag=True, help="Ask only whether the worker can commit now."
+    "--live", "ask_live", is_flag=True, help="Check only whether the worker's loop turns."
 )
-@click.option("--name", help="That worker only, by its name with or without the machine's.")
+@click.option(
+    "--ready", "ask_ready", is_flag=True, help="Check only whether the worker can commit now."
+)
+@click.option(
+    "--name", help="Only the worker of this name, with or without `@` and the machine's name."
+)
 @click.option(
     "--index",
     type=click.IntRange(0),
     envvar="CONFKEEP_WORKER_INDEX",
-    help="That worker only.  [default: CONFKEEP_WORKER_INDEX; where it is not set, all]",
+    help="Only the worker of this index.  [default: CONFKEEP_WORKER_INDEX, or all]",
 )
 @click.option(
     "--max-silence",
@@ -59,30 +68,40 @@ def command(
 ) -> None:
     """Say whether the worker here lives and is ready, for probes.
 
-    Live: it runs, and its loop turns or waits for a server that is away. When not, start it again.
-    Ready: its last sweep got through to Redis, and its last write to the store's volume succeeded,
-    both a few seconds ago. When not, a restart does not help. Without --live and --ready both are
-    asked.
+    Live: it runs, and its loop turns or waits for a server that is away. If not, start it again.
+    Ready: in the last seconds its sweep reached Redis, and it could write to the store's volume.
+    If not, a restart does not help. Without --live and --ready it checks both.
 
-    It looks at the workers of this machine (or container) that use the server of
-    CONFKEEP_REDIS_URL, and asks neither the server nor the volume: it answers at once also when
-    these hang. A worker with CONFKEEP_RUN_PATH is found with the same CONFKEEP_RUN_PATH.
+    It reads what the workers of this machine (or container) that use CONFKEEP_REDIS_URL write about
+    themselves. It asks neither the server nor the volume, so it answers at once even when these
+    hang. A worker with CONFKEEP_RUN_PATH is found with the same CONFKEEP_RUN_PATH.
 
-    A server that may lose what it acknowledged (it keeps no append-only file any more, or evicts) is a
-    warning: the worker commits what it finds there.
+    A server that may lose what it acknowledged, because it evicts keys or no longer keeps an
+    append-only file, is a warning: the worker commits what it finds there.
 
-    It ends with 0, with 51 when a worker is not live or there is none, or with 52 when one is not
-    ready.
+    \b
+    Ends with
+      0   all are live, and ready
+      51  a worker is not live, or there is none
+      52  a worker is not ready
 
     \b
     With --json:
       {"live", "ready": true or false,
-       "workers": [{"name", "index", "pid", "state": "starting", "running" or "ending",
-                    "loop_age_s", "sweep_age_s", "store_age_s": seconds, or null,
-                    "trouble": what one of its threads met in the last ten minutes that nobody
-                               foresaw (the log says more; the thread goes on), or null,
+       "workers": [{"name", "index", "pid",
+                    "state": "starting", "running" or "ending",
+                    "loop_age_s", "sweep_age_s", "store_age_s": or null,
+                    "trouble": an unforeseen error of a thread in the last ten
+                               minutes, after which it went on, or null,
                     "not_live": why, or null, "not_ready": [why],
-                    "broker_problem": why the server may lose what it acknowledged, or null}]}
+                    "broker_problem": why the server may lose what it
+                                      acknowledged, or null}]}
+
+    \b
+    Examples:
+      confkeep health
+      confkeep health --live --index 0
+      confkeep health --ready --json
     """
     workers = [
         worker
@@ -104,8 +123,8 @@ def command(
             ctx.exit(NotReady.exit_code)
         return
     if not workers:
-        problem = "no worker of this deployment runs on this machine"
-        raise NotReady(problem) if ask_ready and not both else NotAlive(problem)
+        kind = NotReady if ask_ready and not both else NotAlive
+        raise kind("no worker of this deployment runs on this machine", hint=_NO_WORKER)
     if not live and (both or ask_live):
         raise NotAlive("; ".join(f"{name}: {why}" for name, why in dead.items() if why))
     if not ready and (both or ask_ready):
@@ -127,7 +146,10 @@ def _read() -> list[Vitals]:
     try:
         return read_all(folder)
     except OSError as error:
-        raise NotAlive(f"{folder}: {error.strerror or error}") from error
+        raise NotAlive(
+            f"{folder}: {error.strerror or error}",
+            hint="Run the command as the worker's user, and with the same CONFKEEP_RUN_PATH.",
+        ) from error
 
 
 def why_not_live(worker: Vitals, max_silence_s: float) -> str | None:
@@ -154,7 +176,7 @@ def why_not_ready(worker: Vitals) -> list[str]:
 
 
 def _trouble(worker: Vitals) -> str | None:
-    """What a thread of the worker met lately."""
+    """The recent unforeseen error of one of the worker's threads; None if there is none."""
     recent = worker.trouble_age_s is not None and worker.trouble_age_s < TROUBLE_S
     return worker.trouble if recent else None
 

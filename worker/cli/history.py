@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypedDict
 
 import click
 from rich.text import Text
 
-from confkeep.errors import InvalidInput
 from confkeep.settings import get_settings
+from worker.cli.called import tenant_name, tenant_text
 from worker.cli.each import Failures
-from worker.cli.lookup import find_device, open_tenant
-from worker.cli.terminal import Terminal, count_text, date_text, first_line, pass_terminal
-from worker.engine.versions import DeviceRow, Row, Wanted, device_rows, last_versions, rows_of
+from worker.cli.params import DEVICE, TENANT
+from worker.cli.terminal import (
+    Terminal,
+    count_text,
+    date_text,
+    first_line,
+    pass_terminal,
+    printable,
+)
+from worker.engine.directory import Called, Device, directory_of
+from worker.engine.moments import moment_of
+from worker.engine.resolver import find_device, open_tenant
+from worker.engine.versions import Row, Wanted, last_versions, rows_of
+from worker.store.repository.backup import Detail
 from worker.store.repository.reader import devices_of
 from worker.store.repository.tenant_repository import (
     TenantRepository,
@@ -25,7 +37,7 @@ from worker.store.repository.tenant_repository import (
     tenants_of,
 )
 
-#: Digits of a commit id in tables; unambiguous in any store that we have seen.
+#: Digits of a commit id in tables; unambiguous in all stores we have seen.
 SHORT: Final = 10
 
 
@@ -35,8 +47,8 @@ class _Start(TypedDict, total=False):
 
 
 @click.command("history")
-@click.argument("tenant", required=False)
-@click.argument("device", required=False)
+@click.argument("tenant", type=TENANT, required=False)
+@click.argument("device", type=DEVICE, required=False)
 @click.option(
     "-n",
     "--limit",
@@ -48,8 +60,16 @@ class _Start(TypedDict, total=False):
 @click.option(
     "--before",
     metavar="COMMIT|DATE",
-    help="Only versions older than this one (a commit id or its first digits), or captured before "
-    "this date, such as 2026-09-30 or 2026-09-30T10:00 (UTC).",
+    help="Only versions older than this commit, or captured before this date, such as 2026-09-30 or "
+    "2026-09-30T10:00 (UTC).",
+)
+@click.option(
+    "--since", metavar="WHEN", help="Only versions captured since then: 2026-10-03, '2 days ago'."
+)
+@click.option(
+    "--until",
+    metavar="WHEN",
+    help="Only versions captured until then; a date includes its whole day.",
 )
 @click.option(
     "--config-changes-only",
@@ -64,58 +84,75 @@ def command(
     device: str | None,
     limit: int,
     before: str | None,
+    since: str | None,
+    until: str | None,
     config_changes_only: bool,
     as_json: bool,
 ) -> None:
     """List the versions of a device, or the devices of a tenant.
 
-    Without TENANT: the tenants of the store. Newest first. TENANT and DEVICE are UUIDs or their
-    first 4 or more digits. A version is a commit that changed one of the device's two files;
-    `captured` is when the device was asked, `+` and `-` are the lines of the export that came and
-    went.
+    Without TENANT: the tenants of the store. The newest version comes first. TENANT and DEVICE are
+    names, UUIDs, or the first 4 or more digits of a UUID. A version is a commit that changed one
+    of the device's two files; `captured` is when the export was taken, `+` and `-` count the lines
+    added to it and removed from it. Where dates are given, the table tells from when to when each
+    version was valid.
 
     \b
     With --json:
-      {"tenant_id", "device_id", "more": whether older versions were left out,
-       "versions": [{"sha", "message", "captured_at", "committed_at", "backup_id",
-                     "lines_added", "lines_removed", "export_changed", "export_bytes",
-                     "binary_bytes", "removed",
+      {"tenant_id", "tenant_name", "device_id", "device_name",
+       "more": whether older versions were left out,
+       "versions": [{"sha", "message", "captured_at",
+                     "valid_until": when the next was captured, or null,
+                     "committed_at", "backup_id", "lines_added", "lines_removed",
+                     "export_changed", "export_bytes", "binary_bytes", "removed",
                      "suspect": why the capture looks bad or failed, or null}]}
     and without DEVICE:
-      {"tenant_id", "devices": [{"device_id", "versions", "sha", "message", "committed_at"}]}
+      {"tenant_id", "tenant_name",
+       "devices": [{"device_id", "device_name", "versions", "sha", "message",
+                    "committed_at"}]}
     and without TENANT:
-      {"tenants": [{"tenant_id", "devices": how many}],
-       "errors": [{"tenant_id", "error": why its repository cannot be read}]}
+      {"tenants": [{"tenant_id", "tenant_name", "devices": how many}],
+       "errors": [{"tenant_id", "tenant_name", "error": why it cannot be read}]}
+
+    \b
+    Examples:
+      confkeep history acme
+      confkeep history acme core1 --config-changes-only
+      confkeep history acme core1 --since '2 weeks ago'
     """
     if tenant is None:
         _list_tenants(terminal, get_settings().git_store_path, as_json)
         return
-    tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
+    found, repository = open_tenant(get_settings().git_store_path, tenant)
     if device is None:
-        _list_devices(terminal, tenant_id, device_rows(repository), as_json)
+        _list_devices(terminal, found, directory_of(repository), as_json)
         return
-    device_id = find_device(repository, device)
+    called = find_device(repository, device)
     wanted = Wanted(
         limit=limit + 1 if limit else None,
         config_changes_only=config_changes_only,
         **_start_of(before),
     )
-    _list_versions(terminal, tenant_id, repository, device_id, wanted, as_json)
+    now = dt.datetime.now(dt.UTC)
+    if until is not None:
+        if before is not None:
+            raise click.UsageError("--until and --before are two ways to say the same.")
+        end = moment_of("--until", until, now, end_of_day=True)
+        wanted = replace(wanted, captured_before=end + dt.timedelta(microseconds=1))
+    if since is not None:
+        start = moment_of("--since", since, now, end_of_day=False)
+        wanted = replace(wanted, captured_since=start)
+    _list_versions(terminal, found, repository, called, wanted, as_json)
 
 
 def _start_of(before: str | None) -> _Start:
-    """What `--before` means: hexadecimal digits are a commit's, anything else is a date."""
+    """The meaning of `--before`: hexadecimal digits name a commit, anything else is a date."""
     if before is None:
         return {}
     if re.fullmatch(r"[0-9A-Fa-f]{4,40}", before):
         return {"before": before}
-    try:
-        date = dt.datetime.fromisoformat(before)
-    except ValueError:
-        raise InvalidInput(
-            "--before", "must be 4 or more digits of a commit id, or a date such as 2026-09-30"
-        ) from None
-    return {"captured_before": date if date.tzinfo else date.replace(tzinfo=dt.UTC)}
+    now = dt.datetime.now(dt.UTC)
+    return {"captured_before": moment_of("--before", before, now, end_of_day=False)}
 
 
 def _list_tenants(terminal: Terminal, store: Path, as_json: bool) -> None:
@@ -135,31 +172,34 @@ def _print_tenants(
     terminal: Terminal, store: Path, counts: dict[str, int], failures: Failures, as_json: bool
 ) -> None:
     if as_json:
-        tenants = [{"tenant_id": tenant, "devices": count} for tenant, count in counts.items()]
+        tenants = [
+            {"tenant_id": tenant, "tenant_name": tenant_name(tenant), "devices": count}
+            for tenant, count in counts.items()
+        ]
         terminal.json({"tenants": tenants, "errors": failures.to_json()})
     elif failures.reasons and not counts:
         return
     elif not counts:
         terminal.line(f"No tenant has a repository in {store}.")
     else:
-        rows = [[tenant, str(count)] for tenant, count in counts.items()]
+        rows = [[tenant_text(tenant), str(count)] for tenant, count in counts.items()]
         terminal.table(["tenant", "devices"], rows, right="devices")
 
 
 def _list_versions(
     terminal: Terminal,
-    tenant_id: str,
+    tenant: Called,
     repository: TenantRepository,
-    device_id: str,
+    device: Called,
     wanted: Wanted,
     as_json: bool,
 ) -> None:
-    """Print a device's versions. Ask for one more than is printed, to tell whether there are more."""
-    rows = rows_of(repository, device_id, wanted)
+    """Print a device's versions; `wanted` asks for one more than is printed, to see whether there are more."""
+    rows = rows_of(repository, device.id, wanted)
     if not rows:
-        last_versions(repository, device_id, 1)
+        last_versions(repository, device.id, 1)
         if not as_json:
-            terminal.note("The device has versions, but none like that.")
+            terminal.note("The device has versions, but none of those asked for.")
             return
     limit = None if wanted.limit is None else wanted.limit - 1
     more = limit is not None and len(rows) > limit
@@ -167,24 +207,41 @@ def _list_versions(
     if as_json:
         versions = [_version_json(row) for row in rows]
         terminal.json(
-            {"tenant_id": tenant_id, "device_id": device_id, "more": more, "versions": versions}
+            {
+                "tenant_id": tenant.id,
+                "tenant_name": tenant.name,
+                "device_id": device.id,
+                "device_name": device.name,
+                "more": more,
+                "versions": versions,
+            }
         )
         return
-    print_versions(terminal, rows)
+    if device.name is not None:
+        terminal.note(printable(f"device {device} of tenant {tenant}"))
+    validity = wanted.captured_since is not None or wanted.captured_before is not None
+    print_versions(terminal, rows, validity=validity)
     if more and limit is not None:
         terminal.note(
             f"There are older versions; `--limit 0` lists all, `--limit {limit * 5}` more."
         )
 
 
-def print_versions(terminal: Terminal, rows: list[Row]) -> None:
-    """The table of a device's versions."""
+def print_versions(terminal: Terminal, rows: list[Row], *, validity: bool = False) -> None:
+    """The table of a device's versions.
+
+    Args:
+        validity: say too until when each was valid.
+    """
+    times = ["valid from (UTC)", "until (UTC)"] if validity else ["captured (UTC)"]
     terminal.table(
-        ["commit", "captured (UTC)", "+", "-", "message"],
+        ["commit", *times, "changed", "+", "-", "message"],
         [
             [
                 Text(row.version.sha[:SHORT], style="yellow"),
                 date_text(row.captured_at),
+                *([_until(row)] if validity else []),
+                _changed(row.detail),
                 Text(str(row.detail.lines_added), style="green"),
                 Text(str(row.detail.lines_removed), style="red"),
                 _message_of(row),
@@ -193,6 +250,18 @@ def print_versions(terminal: Terminal, rows: list[Row]) -> None:
         ],
         right="+ -",
     )
+
+
+def _until(row: Row) -> str:
+    return "now" if row.valid_until is None else date_text(row.valid_until)
+
+
+def _changed(detail: Detail) -> Text:
+    """Whether the configuration changed, only volatile lines of the export, or only the binary."""
+    if detail.export_changed:
+        return Text("config", style="bold")
+    lines = detail.lines_added or detail.lines_removed
+    return Text("header" if lines else "binary", style="dim")
 
 
 def _message_of(row: Row) -> Text:
@@ -207,6 +276,7 @@ def _version_json(row: Row) -> dict[str, object]:
         "sha": row.version.sha,
         "message": row.version.message,
         "captured_at": row.captured_at,
+        "valid_until": row.valid_until,
         "committed_at": row.version.committed_at,
         "backup_id": row.version.backup_id,
         "lines_added": row.detail.lines_added,
@@ -219,34 +289,42 @@ def _version_json(row: Row) -> dict[str, object]:
     }
 
 
-def _list_devices(terminal: Terminal, tenant_id: str, rows: list[DeviceRow], as_json: bool) -> None:
+def _list_devices(terminal: Terminal, tenant: Called, devices: list[Device], as_json: bool) -> None:
     if as_json:
-        devices = [
+        terminal.json(
             {
-                "device_id": row.device_id,
-                "versions": row.versions,
-                "sha": row.last.sha,
-                "message": row.last.message,
-                "committed_at": row.last.committed_at,
+                "tenant_id": tenant.id,
+                "tenant_name": tenant.name,
+                "devices": [_device_json(each) for each in devices],
             }
-            for row in rows
-        ]
-        terminal.json({"tenant_id": tenant_id, "devices": devices})
+        )
         return
-    if not rows:
-        terminal.line(f"Tenant {tenant_id} has no devices.")
+    if not devices:
+        terminal.line(f"Tenant {printable(str(tenant))} has no devices.")
         return
     terminal.table(
         ["device", "versions", "last change (UTC)", "message"],
         [
             [
-                Text(row.device_id, style="cyan"),
-                str(row.versions),
-                date_text(row.last.committed_at),
-                first_line(row.last.message),
+                Text(printable(str(device.called)), style="cyan"),
+                str(device.versions),
+                date_text(device.last.committed_at),
+                first_line(device.last.message),
             ]
-            for row in rows
+            for device in devices
         ],
         right="versions",
+        most={"device": 36},
     )
-    terminal.note(f"{count_text(len(rows), 'device')} of tenant {tenant_id}")
+    terminal.note(f"{count_text(len(devices), 'device')} of tenant {printable(str(tenant))}")
+
+
+def _device_json(device: Device) -> dict[str, object]:
+    return {
+        "device_id": device.called.id,
+        "device_name": device.called.name,
+        "versions": device.versions,
+        "sha": device.last.sha,
+        "message": device.last.message,
+        "committed_at": device.last.committed_at,
+    }

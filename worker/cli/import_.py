@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
+import uuid
 from collections.abc import Sequence
+from contextlib import suppress
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import click
 
-from confkeep.errors import InvalidInput, PoisonedBackup
+from confkeep.errors import InvalidBackup, InvalidInput, PoisonedBackup
+from confkeep.naming import name_tenant
 from confkeep.settings import get_settings
 from worker.cli import capture_order, exports_folder, import_kept, running, sources
 from worker.cli.import_kept import Kept, Older
 from worker.cli.sending import Capture, Sender, Sent
-from worker.cli.sources import adopt, oxidized, rancid
+from worker.cli.sources import adopt, git_exports, layouts, oxidized, rancid
+from worker.cli.sources.asking import Asker, Nobody, Person
 from worker.cli.sources.found import Found
-from worker.cli.sources.names import Names
+from worker.cli.sources.layouts import Layout
+from worker.cli.sources.names import NAMESPACE, Names
 from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, printable
 from worker.cli.waiting import SILENCE_S
+from worker.engine.resolver import tenants
 
 #: Most refused files that are listed.
 _LISTED: Final = 20
@@ -28,9 +36,7 @@ _IDS_LISTED: Final = 50
 
 
 @click.command("import")
-@click.argument(
-    "folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--from",
     "source",
@@ -55,6 +61,11 @@ _IDS_LISTED: Final = 50
     help="Of exports: what tells a device's older one from the newer.",
 )
 @click.option("--tenant", help="All devices are this tenant's: a UUID or a name.")
+@click.option(
+    "--layout",
+    metavar="PATH",
+    help="Of exports, also in git: how paths are read, such as '{device}_{date}.rsc' or '{date}/{device}'.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be imported.")
 @click.option(
     "--strict", is_flag=True, help="End with status 1 when anything was refused or left out."
@@ -84,6 +95,7 @@ def command(
     pack: bool,
     order: str,
     tenant: str | None,
+    layout: str | None,
     dry_run: bool,
     strict: bool,
     allow_older: bool,
@@ -94,16 +106,32 @@ def command(
 
     \b
     What DIR may be, as --from says or as it looks:
-      exports   DIR/TENANT/DEVICE/*.rsc; a file of the same name with .backup is its binary.
-                With --tenant: DIR/DEVICE/*.rsc
-      oxidized  Oxidized's git repository, or a folder of them, one for each group. A group, or
-                else the repository's name, is the tenant
-      rancid    RANCID's folder, or one group's, with configs/ and router.db, or its bare
-                repositories. A group is a tenant. Without git history each file is one version.
-                What router.db does not list is left out, unless the mapping says else
-      store     bare repositories named by tenants' UUIDs. They are adopted where they are: HEAD is
-                made to name main, the history index is built, all is verified, and no commit is
-                rewritten. Nothing is sent, and no worker is needed
+      exports   files such as HOST.rsc, HOST_DATE.rsc, DATE/HOST.rsc,
+                HOST/DATE.rsc, TENANT/HOST/DATE.rsc; or .cfg, .conf, .txt or no
+                ending. A file of the same name with .backup is its binary.
+                With --tenant: HOST/*.rsc
+      git       a git repository of exports, bare or not, a folder of one, or a
+                folder of several: HOST.rsc, TENANT/HOST.rsc,
+                TENANT/GROUP/HOST.rsc or, with --tenant, GROUP/HOST.rsc; a group
+                may be several folders. Each commit that changed a file is a
+                version. A working copy with dates or numbers for names is taken
+                as exports
+      oxidized  Oxidized's git repository, or a folder of them, one for each
+                group. A group, or else the repository's name, is the tenant
+      rancid    RANCID's folder, or one group's, with configs/ and router.db, or
+                its bare repositories. A group is a tenant. Without git history
+                each file is one version. What router.db does not list is left
+                out, unless the mapping says else
+      store     bare repositories named by tenants' UUIDs. They are adopted where
+                they are: HEAD is made to name main, the history index is built,
+                all is verified, and no commit is rewritten. Nothing is sent, and
+                no worker is needed
+
+    How the paths of exports are read is said before anything is sent. Where two readings remain, or
+    names that look like dates, a terminal is asked; elsewhere the import stops and says which
+    --layout chooses each. A layout is a path with {tenant}, {group}, {device}, {date} and, for what
+    says nothing, {any}; a _ beside {date} stands for any sign. Without {device} all files are one
+    device's, called as DIR.
 
     Names that are UUIDs stand for themselves; of any others ids are made, the same ones each time,
     and printed. --mapping FILE lets you change them: with --dry-run it is written, with a row for
@@ -127,16 +155,26 @@ def command(
     this machine has of their device would become its newest versions: the import says so and stops.
 
     \b
-    With --json: {"found", "imported", "already_there", "unchanged", "refused": [{"path",
-    "reason"}], "dead_letters": [{"path", "reason"}], "ids": {name: id}, "tenants": {id: devices},
-    "source", "left_out": [what was not imported], "notes": [what else to know], "older":
-    [{"device_id", "captures", "place", "captured_at", "newest_kept"}]}; of a store {"adopted", "tenants": {id: {"head", "tip",
-    "commits", "devices", "loose_objects", "packs", "indexed", "outcome"}}, "failed": {id: reason},
-    "left_out": [names]}
+    With --json: {"found", "imported", "already_there", "unchanged", "refused":
+      [{"path", "reason"}], "dead_letters": [{"path", "reason"}], "ids": {name:
+      id}, "tenants": {id: devices}, "source", "left_out": [what was not
+      imported], "notes": [what else to know], "older": [{"device_id", "captures",
+      "place", "captured_at", "newest_kept"}]}; of a store {"adopted", "tenants":
+      {id: {"head", "tip", "commits", "devices", "loose_objects", "packs",
+      "indexed", "outcome"}}, "failed": {id: reason}, "left_out": [names]}
+
+    \b
+    Examples:
+      confkeep import exports --tenant acme --dry-run
+      confkeep import exports --layout '{tenant}/{device}_{date}.rsc'
+      confkeep import oxidized.git --mapping devices.csv
     """
     running.adopt(terminal)
-    if source == "auto":
-        source = sources.detect(folder)
+    if tenant is not None and not tenant.strip():
+        raise InvalidInput("--tenant", "must not be blank; any name will do")
+    asker: Asker = Person() if sys.stdin.isatty() and not as_json else Nobody()
+    given = None if layout is None else layouts.parse(layout)
+    source = _source(folder, source, given)
     if pack and source != sources.STORE:
         raise click.UsageError("--pack is for a store: what is imported is packed anyway.")
     if source == sources.STORE:
@@ -147,8 +185,15 @@ def command(
         return
     names = Names(mapping)
     found = _read(
-        source, folder, order=None if order == "auto" else order, tenant=tenant, names=names
+        source,
+        folder,
+        order=None if order == "auto" else order,
+        tenant=tenant,
+        names=names,
+        layout=given,
+        asker=asker,
     )
+    _refuse_namesakes(names)
     if mapping is not None and names.write():
         terminal.note(f"wrote {mapping}")
     kept = import_kept.look(get_settings().git_store_path, found.captures)
@@ -162,9 +207,19 @@ def command(
         ctx.exit(1 if strict and found.left_out else 0)
     if kept.older and not allow_older:
         raise _on_top(kept.older)
-    with terminal.progress("importing", len(found.captures)) as advance:
-        sender = Sender(kept.ids, advance, silence_s=timeout)
-        sent = sender.send(found.captures)
+    if not as_json:
+        _print_notes(terminal, found)
+    try:
+        with terminal.progress("importing", len(found.captures)) as advance:
+            sender = Sender(kept.ids, advance, silence_s=timeout)
+            sent = sender.send(found.captures)
+    except KeyboardInterrupt:
+        terminal.note(
+            "ended before all was imported; run the same command again and it goes on. Workers commit what "
+            "was handed over, and nothing is imported twice"
+        )
+        raise
+    _name_tenants(names, sent, timeout)
     if as_json:
         terminal.json(_summary_json(source, found, kept, sent))
     else:
@@ -175,15 +230,101 @@ def command(
         ctx.exit(1)
 
 
+def _source(folder: Path, source: str, layout: Layout | None) -> str:
+    """What DIR is taken for.
+
+    Raises:
+        InvalidInput: it is no folder, or not what --from says.
+        click.UsageError: a layout for what has none.
+    """
+    if not folder.is_dir():
+        raise InvalidInput("DIR", _no_folder(folder))
+    if source != "auto":
+        sources.check(folder, source)
+    else:
+        source = sources.detect(folder)
+        if source == sources.OXIDIZED and layout is not None:
+            return sources.GIT
+    if layout is not None and source not in (sources.EXPORTS, sources.GIT):
+        raise click.UsageError(
+            f"--layout is for exports, and DIR is taken as {source}: --from exports, or --from git, says "
+            "that it is not."
+        )
+    return source
+
+
+def _no_folder(path: Path) -> str:
+    """What stands where DIR should, and what comes nearest."""
+    if path.exists():
+        return (
+            f"{path} is a file; name its folder, {path.parent}, or hand over this one with "
+            f"`confkeep enqueue TENANT DEVICE --export {path}`"
+        )
+    above = path.parent
+    while not above.is_dir():
+        above = above.parent
+    try:
+        folders = sorted(found.name for found in above.iterdir() if found.is_dir())
+    except OSError:
+        folders = []
+    near = get_close_matches(path.relative_to(above).parts[0], folders, 1)
+    held = f"{near[0]}: did you mean that?" if near else ", ".join(folders[:5]) or "no folder"
+    return f"{path} is not there; {above.resolve()} holds {held}"
+
+
+def _refuse_namesakes(names: Names) -> None:
+    """Make no second tenant of a name: from then on nobody could type it.
+
+    Raises:
+        InvalidInput: a tenant of the store is called as a new one would be.
+    """
+    there = tenants(get_settings().git_store_path)
+    known = {tenant.id for tenant in there}
+    called = {tenant.name: tenant for tenant in there}
+    for tenant_id, name in names.tenants.items():
+        other = called.get(name)
+        if other is not None and tenant_id not in known:
+            raise InvalidInput(
+                "--tenant",
+                f"tenant {printable(str(other))} is called so already, under an id that was not made from "
+                "this name",
+                hint=f"--tenant {other.id} imports into that one; any other name makes a tenant of its own.",
+            )
+
+
+def _name_tenants(names: Names, sent: Sent, timeout: float) -> None:
+    """Give the tenants the source's names, once: a name that a person gave meanwhile stays."""
+    if not sent.imported:
+        return
+    results = []
+    for tenant_id, name in names.tenants.items():
+        naming_id = str(uuid.uuid5(NAMESPACE, f"tenant {tenant_id} {name}"))
+        with suppress(InvalidBackup):  # a folder's name that is no label
+            results.append(name_tenant(tenant_id, name, backup_id=naming_id))
+    for result in results:
+        result.receipt(timeout)
+
+
 def _read(
-    source: str, folder: Path, *, order: str | None, tenant: str | None, names: Names
+    source: str,
+    folder: Path,
+    *,
+    order: str | None,
+    tenant: str | None,
+    names: Names,
+    layout: Layout | None,
+    asker: Asker,
 ) -> Found:
     """What a source that is not a store holds."""
+    if source == sources.GIT:
+        return git_exports.read(folder, tenant=tenant, names=names, layout=layout, asker=asker)
     if source == sources.OXIDIZED:
         return oxidized.read(folder, tenant=tenant, names=names)
     if source == sources.RANCID:
         return rancid.read(folder, tenant=tenant, names=names)
-    exports = exports_folder.scan(folder, order=order, tenant=tenant, names=names)
+    exports = exports_folder.scan(
+        folder, order=order, tenant=tenant, names=names, layout=layout, asker=asker
+    )
     return Found(exports.captures, exports.named_ids, exports.left_out, exports.notes)
 
 
@@ -235,11 +376,10 @@ def _print_plan(terminal: Terminal, source: str, found: Found, kept: Kept, as_js
 
 def _print_summary(terminal: Terminal, found: Found, sent: Sent) -> None:
     _print_ids(terminal, found)
-    _print_notes(terminal, found)
     terminal.line(
-        f"{count_text(sent.imported, 'backup')} imported, {sent.already_there} already there, "
-        f"{len(sent.refused)} refused"
-        + (f", {len(found.left_out)} left out" if found.left_out else "")
+        f"{count_text(sent.imported, 'backup')} imported, {sent.already_there:,} already there, "
+        f"{len(sent.refused):,} refused"
+        + (f", {len(found.left_out):,} left out" if found.left_out else "")
         + (f", {count_text(len(sent.dead), 'dead letter')}" if sent.dead else "")
         + "."
     )
@@ -247,15 +387,15 @@ def _print_summary(terminal: Terminal, found: Found, sent: Sent) -> None:
         for path, reason in files[:_LISTED]:
             terminal.line(f"  {what}: {printable(path)}: {printable(reason)}", style="yellow")
         if len(files) > _LISTED:
-            terminal.line(f"  and {len(files) - _LISTED} more; --json lists all", style="dim")
+            terminal.line(f"  and {len(files) - _LISTED:,} more; --json lists all", style="dim")
 
 
 def _print_notes(terminal: Terminal, found: Found) -> None:
-    for lines in (found.left_out, found.notes):
+    for lines in (found.notes, found.left_out):
         for line in lines[:_LISTED]:
             terminal.line(f"  {printable(line)}", style="yellow")
         if len(lines) > _LISTED:
-            terminal.line(f"  and {len(lines) - _LISTED} more; --json lists all", style="dim")
+            terminal.line(f"  and {len(lines) - _LISTED:,} more; --json lists all", style="dim")
 
 
 def _print_ids(terminal: Terminal, found: Found) -> None:
@@ -267,7 +407,7 @@ def _print_ids(terminal: Terminal, found: Found) -> None:
         terminal.line(f"{indent}{made}  {printable(name)}")
     if len(found.named_ids) > _IDS_LISTED:
         more = len(found.named_ids) - _IDS_LISTED
-        terminal.line(f"  and {more} more; --json lists all", style="dim")
+        terminal.line(f"  and {more:,} more; --json lists all", style="dim")
 
 
 def _devices_by_tenant(captures: Sequence[Capture]) -> dict[str, set[str]]:

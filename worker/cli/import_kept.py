@@ -19,8 +19,14 @@ from confkeep.errors import InvalidBackup, NotInStore, StoreMissing
 from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from worker.cli.sending import Capture
 from worker.engine.versions import captured_at, versions_of
-from worker.store.repository.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER, EXPORT_NAME
-from worker.store.repository.reader import find_commit, id_in_header
+from worker.store.repository.backup import EXPORT_NAME
+from worker.store.repository.headers import (
+    BACKUP_ID_HEADER,
+    DEVICE_ID_HEADER,
+    id_in_header,
+    is_naming,
+)
+from worker.store.repository.reader import find_commit
 from worker.store.repository.tenant_repository import (
     TenantRepository,
     open_repository,
@@ -119,7 +125,7 @@ def _read(repository: TenantRepository) -> tuple[set[str], dict[str, dt.datetime
         device_id = id_in_header(raw, DEVICE_ID_HEADER)
         if backup_id is not None:
             ids.add(backup_id)
-        if device_id is not None and device_id not in newest:
+        if device_id is not None and device_id not in newest and not is_naming(raw):
             newest[device_id] = captured_at(commit)
     return ids, newest
 

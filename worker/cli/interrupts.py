@@ -1,7 +1,7 @@
-"""The signals that end a command: noted when they come, acted on where nothing is half done.
+"""Notes the signals that end a command, so that it ends where nothing is half done.
 
-Python raises KeyboardInterrupt wherever the main thread is. In a finalizer it is lost; between
-the start of a child and the line that remembers it, the child is lost.
+Python raises KeyboardInterrupt wherever the main thread is. In a finalizer it gets lost. Between
+the start of a child process and the line that stores it, the child gets lost.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Whether the command was asked to end. Of the main thread only."""
+    """Whether a signal has asked the command to end. For the main thread only."""
 
     def __init__(self) -> None:
         self._noted = False
         self._held = False
 
     def check(self) -> None:
-        """Return if nobody asked the command to end.
+        """End the command if a signal has asked for it.
 
         Raises:
-            KeyboardInterrupt: somebody did.
+            KeyboardInterrupt: a signal has.
         """
         if self._noted:
             raise KeyboardInterrupt
 
     def note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """The signals' handler. The second signal does not wait: what is called may be stuck."""
+        """Handle a signal. A second one raises at once, since the code that runs may be stuck."""
         if self._noted and not self._held:
             raise KeyboardInterrupt
         self._noted = True
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold back all these signals while the block runs, even a second one."""
+        """Let no signal interrupt the block, not even a second one."""
         self._held = True
         try:
             yield
@@ -49,12 +49,12 @@ class Interrupts:
 
 @contextmanager
 def noted() -> Iterator[Interrupts]:
-    """Note Ctrl-C, SIGTERM and SIGHUP while the block runs; it looks often whether one came.
+    """Note Ctrl-C, SIGTERM and SIGHUP while the block runs; the block calls `check` often.
 
-    A signal that our parent had us ignore, as `nohup` does, stays ignored.
+    A signal that our parent process made us ignore, as `nohup` does, stays ignored.
 
     Raises:
-        KeyboardInterrupt: at the block's end, when one came and the block did not look any more.
+        KeyboardInterrupt: at the block's end, if a signal came after its last `check`.
     """
     interrupts = Interrupts()
     numbers = [number for number in NUMBERS if signal.getsignal(number) != signal.SIG_IGN]

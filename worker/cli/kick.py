@@ -8,34 +8,42 @@ from confkeep.broker.connections import get_client
 from confkeep.broker.keys import shard_of
 from confkeep.settings import get_settings
 from worker.cli import running
-from worker.cli.lookup import find_tenant
+from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.cli.waking import wake
+from worker.engine.resolver import find_tenant
 from worker.queue import backoff, inboxes
 
 
 @click.command("kick")
-@click.argument("tenant")
+@click.argument("tenant", type=TENANT)
 @pass_terminal
 def command(terminal: Terminal, tenant: str) -> None:
-    """Try a tenant that waits after a fault now.
+    """Try again at once for a tenant that waits after a fault.
 
-    For when the fault is mended and its next try is up to a minute away. Ends the wait, begins the
-    count of tries anew and wakes a worker. Whether it worked is shown by `confkeep status`.
+    Use it when you have mended the fault and the next try is up to a minute away. It ends the wait,
+    sets the count of failed tries back to 0 and wakes a worker. `confkeep status` shows whether
+    that worked.
+
+    \b
+    Examples:
+      confkeep kick acme
+      confkeep kick 1f7c3a52
     """
     running.adopt(terminal)
     settings = get_settings()
     client = get_client(settings)
     waiting = {box.tenant_id: box for box in inboxes.list_inboxes(client)}
-    tenant_id = find_tenant(settings.git_store_path, tenant, waiting)
+    found = find_tenant(settings.git_store_path, tenant, waiting)
+    tenant_id = found.id
     if tenant_id not in waiting:
-        terminal.line(f"Nothing waits for tenant {tenant_id}.")
+        terminal.line(f"Nothing waits for tenant {printable(str(found))}.")
         return
     wait = backoff.get(client, tenant_id)
     backoff.kick(client, tenant_id)
     wake(terminal, settings, tenant_id)
     terminal.line(
-        f"Woke shard {shard_of(tenant_id, settings.shards):02d} for tenant {tenant_id}: "
+        f"Woke shard {shard_of(tenant_id, settings.shards):02d} for tenant {printable(str(found))}: "
         f"{count_text(waiting[tenant_id].entries, 'backup')} waiting."
     )
     if wait is not None:

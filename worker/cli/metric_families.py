@@ -1,4 +1,4 @@
-"""Samples of the declared metrics in the form that prometheus-client prints."""
+"""Turns samples of our metrics into the families that prometheus-client prints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Sample:
 
 
 def families(samples: Iterable[Sample]) -> Iterator[Any]:
-    """One family for each metric of the samples, in the order of their first ones."""
+    """One family for each metric, in the order in which the samples first name it."""
     from prometheus_client.core import (
         CounterMetricFamily,
         GaugeMetricFamily,

@@ -1,10 +1,11 @@
-"""An embedded server and its workers on one data folder, ended in order.
+"""Runs an embedded server and its workers on one data folder, and ends them in order.
 
 DATA/store/       the tenants' repositories
 DATA/redis/       the server's append-only file
-DATA/logs/        what the workers say
+DATA/logs/        the workers' logs
 DATA/up.json      how other commands reach it, while it runs
-DATA/up.lock      held while it runs, by the server too: an orphaned server keeps a second out
+DATA/up.lock      held while it runs, by the server too, so that no second one starts beside an
+                  orphaned server
 """
 
 from __future__ import annotations
@@ -39,21 +40,21 @@ _DEMO_MARK: Final = "made-by-confkeep-demo"
 class AlreadyRunning(ConfkeepError):
     """The data folder is in use by another `confkeep up` or demo."""
 
-    hint = "End it with Ctrl-C where it runs, or give another folder."
+    hint = "End it with Ctrl-C where it runs, or name another folder with --data."
     exit_code = 4
 
 
 class NotADemo(ConfkeepError):
     """The folder that a demo should use holds something that is not a demo's."""
 
-    hint = "Give an empty folder with --data."
+    hint = "Name an empty folder, or one that does not exist yet, with --data."
     exit_code = 6
 
 
 class PartEnded(ConfkeepError):
     """The server or a worker ended by itself, or never got ready."""
 
-    hint = "Its log says why."
+    hint = "The last lines of that log say why."
     exit_code = 5
 
 
@@ -78,11 +79,11 @@ class OneMachine:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that reach it."""
+        """The variables with which other commands reach it."""
         return self.address().environment
 
     def address(self) -> RunningUp:
-        """How to reach it."""
+        """What other commands need to reach it."""
         return RunningUp(os.getpid(), str(self.server.socket), str(self.store))
 
     def log_of(self, index: int) -> Path:
@@ -145,11 +146,11 @@ class OneMachine:
                 time.sleep(_POLL_S)
 
     def check(self) -> None:
-        """See whether all parts run and nobody asked us to end; call it often.
+        """Check that all parts run, and that no signal has asked us to end; call it often.
 
         Raises:
-            PartEnded: one does not.
-            KeyboardInterrupt: a signal came that asks us to.
+            PartEnded: one has ended.
+            KeyboardInterrupt: a signal has asked us to end.
         """
         self._interrupts.check()
         if not self.server.running():
@@ -162,7 +163,7 @@ class OneMachine:
                 )
 
     def stop(self) -> None:
-        """End the workers, all at once, then the server; a signal does not leave half of it running."""
+        """End all workers at the same time, then the server. No signal interrupts this half-way."""
         with self._interrupts.held():
             for worker in self._workers.values():
                 worker.ask_to_end()
@@ -181,10 +182,10 @@ def run(
     interrupts: Interrupts,
     pool: str = "prefork",
 ) -> Iterator[OneMachine]:
-    """Run a server and workers on `data` until the block ends; none of them is left then.
+    """Run a server and workers on `data` while the block runs; all have ended afterwards.
 
     Raises:
-        AlreadyRunning: another process does, on this folder.
+        AlreadyRunning: another process uses this folder.
         PartEnded, BrokerUnavailable, ServerMissing: a part does not start.
         KeyboardInterrupt: a signal came before all parts were ready.
     """
@@ -193,7 +194,7 @@ def run(
     machine = OneMachine(data, concurrency, pool, interrupts)
     with ExitStack() as stack:
         lock = stack.enter_context(locked(data))
-        # Registered before anything starts: any of it may fail, and a second signal waits for no line.
+        # Before anything starts, since each start may fail, and a second signal may come at any line.
         stack.callback(machine.stop)
         stack.callback(running.forget, data)
         machine.start_server(lock)
@@ -228,7 +229,7 @@ def keep_for_good(data: Path) -> None:
 
 @contextmanager
 def locked(data: Path) -> Iterator[int]:
-    """Keep the data folder for this process; yields the lock's descriptor.
+    """Hold the data folder for this process; yields the lock's descriptor.
 
     Raises:
         AlreadyRunning: another process has it.
@@ -241,8 +242,8 @@ def locked(data: Path) -> Iterator[int]:
             pid = ""
             with contextlib.suppress(OSError):
                 pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-            by = f" by process {pid}" if pid else ""
-            raise AlreadyRunning(f"{data} is in use{by}") from None
+            by = f"process {pid}" if pid else "another `confkeep up` or demo"
+            raise AlreadyRunning(f"{data} is in use by {by}") from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield descriptor

@@ -11,9 +11,10 @@ from confkeep.errors import NoReceipt, PoisonedBackup
 from confkeep.ids import checked_uuid
 from confkeep.settings import Settings, get_settings
 from worker.cli import running
-from worker.cli.lookup import find_tenant
+from worker.cli.called import device_text, tenant_name, tenant_text
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable
 from worker.engine.receipt import Answer, find_receipt
+from worker.engine.resolver import find_tenant
 from worker.process.waits import advice
 
 #: What the states of a record mean to a person.
@@ -27,14 +28,14 @@ _MEANING: Final = {
 
 @click.command("receipt")
 @click.argument("backup_id")
-@click.option("--tenant", help="Look in this tenant's repository only.")
+@click.option("--tenant", help="Look only in this tenant's repository.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def command(terminal: Terminal, backup_id: str, tenant: str | None, as_json: bool) -> None:
     """Tell what became of a backup.
 
-    Asks Redis first, which knows for 8 days (CONFKEEP_RECEIPT_TTL_S), and then the repositories,
-    which know for ever. Works without a server when the backup is in git.
+    Asks Redis first, which keeps the answer for 8 days (CONFKEEP_RECEIPT_TTL_S), and then the
+    repositories, which keep it for ever. Works without a server when the backup is in git.
 
     \b
     Ends with
@@ -46,17 +47,25 @@ def command(terminal: Terminal, backup_id: str, tenant: str | None, as_json: boo
 
     \b
     With --json:
-      {"backup_id", "state": "PENDING", "RETRY", "SUCCESS" or "FAILURE", "source": "redis" or "git",
+      {"backup_id", "state": "PENDING", "RETRY", "SUCCESS" or "FAILURE",
+       "source": "redis" or "git",
        "reason": why it waits or failed, or null,
        "next_step": what to do about a commit that failed, or null,
-       "receipt": null or {"backup_id", "tenant_id", "device_id", "sha", "lines_added",
-                           "lines_removed", "unchanged", "export_changed", "committed_at",
-                           "suspect", "warnings"}}
+       "tenant_name": null without a receipt, or where the tenant has none,
+       "receipt": null or {"backup_id", "tenant_id", "device_id", "device_name",
+                           "sha", "lines_added", "lines_removed", "unchanged",
+                           "export_changed", "committed_at", "suspect",
+                           "warnings"}}
+
+    \b
+    Examples:
+      confkeep receipt $BACKUP_ID
+      confkeep receipt $BACKUP_ID --tenant acme --json
     """
     running.adopt(terminal)
     settings = get_settings()
     backup_id = checked_uuid("BACKUP_ID", backup_id)
-    tenant_id = None if tenant is None else find_tenant(settings.git_store_path, tenant)
+    tenant_id = None if tenant is None else find_tenant(settings.git_store_path, tenant).id
     answer = find_receipt(
         settings, backup_id, tenant_id, lambda text: terminal.note(printable(text))
     )
@@ -68,6 +77,7 @@ def command(terminal: Terminal, backup_id: str, tenant: str | None, as_json: boo
                 "source": answer.source,
                 "reason": None if answer.error is None else str(answer.error),
                 "next_step": _next_step(answer, settings, tenant_id),
+                "tenant_name": answer.receipt and tenant_name(answer.receipt["tenant_id"]),
                 "receipt": answer.receipt,
             }
         )
@@ -101,10 +111,11 @@ def _print(terminal: Terminal, backup_id: str, answer: Answer, next_step: str | 
     committed_at = receipt["committed_at"]
     if isinstance(committed_at, str):
         committed_at = dt.datetime.fromisoformat(committed_at)
+    device = device_text(receipt["tenant_id"], receipt["device_id"], receipt.get("device_name"))
     for name, value in (
         ("commit", receipt["sha"]),
-        ("tenant", receipt["tenant_id"]),
-        ("device", receipt["device_id"]),
+        ("tenant", tenant_text(receipt["tenant_id"])),
+        ("device", device),
         ("committed", f"{date_text(committed_at)} UTC"),
         ("changes", changes),
     ):

@@ -9,7 +9,6 @@ import click
 from confkeep.broker.connections import get_client
 from confkeep.settings import get_settings
 from worker.cli import running
-from worker.cli.lookup import find_one
 from worker.cli.terminal import (
     Terminal,
     count_text,
@@ -18,6 +17,7 @@ from worker.cli.terminal import (
     printable,
     size_text,
 )
+from worker.engine.resolver import find_one
 from worker.queue import refused
 from worker.queue.refused import Refused
 
@@ -26,10 +26,17 @@ from worker.queue.refused import Refused
 def command() -> None:
     """List, show and discard messages that no worker acts on.
 
-    Workers act only on Celery messages that confkeep and plain clients send: others, such as one with
-    callbacks, a task that does not exist, or no JSON at all, are set aside. They were never accepted, and
-    their senders are told with a FAILURE where that is possible. The newest 1,000, with together 32 MiB,
-    are kept until they are discarded. REFUSED_ID is what `list` prints.
+    Workers act only on Celery messages that confkeep and plain clients send. They set others aside,
+    such as one with callbacks, of a task that does not exist, or without JSON. Such a message was
+    never accepted, and its sender gets a FAILURE where that is possible. The newest 1,000, at most
+    32 MiB together, are kept until you discard them. REFUSED_ID is what `list` prints, or its first
+    4 or more characters.
+
+    \b
+    Examples:
+      confkeep refused list
+      confkeep refused show 1764194400000-0
+      confkeep refused discard --all
     """
 
 
@@ -37,12 +44,19 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def list_(terminal: Terminal, as_json: bool) -> None:
-    """List what was set aside, oldest first.
+    """List refused messages, oldest first.
 
     \b
-    With --json: {"refused": [{"refused_id", "queue", "reason", "refused_at", "size_bytes", "sha256",
-                  "task": one of confkeep's, or "", "task_id": the sender's, or "",
-                  "whole": whether all of it is kept}]}
+    With --json:
+      {"refused": [{"refused_id", "queue", "reason", "refused_at", "size_bytes",
+                    "sha256", "task": one of confkeep's, or "",
+                    "task_id": the sender's, or "",
+                    "whole": whether all of it is kept}]}
+
+    \b
+    Examples:
+      confkeep refused list
+      confkeep refused list --json
     """
     running.adopt(terminal)
     found = list(refused.list_refused(get_client(get_settings())))
@@ -53,14 +67,14 @@ def list_(terminal: Terminal, as_json: bool) -> None:
         terminal.line("No refused messages.")
         return
     terminal.table(
-        ["message", "since (UTC)", "queue", "size", "reason"],
+        ["message", "since (UTC)", "reason", "queue", "size"],
         [
             [
                 printable(one.refused_id),
-                first_line(one.refused_at[:19].replace("T", " ")),
+                first_line(one.refused_at[:16].replace("T", " ")),
+                first_line(one.reason),
                 first_line(one.queue),
                 size_text(one.size_bytes),
-                first_line(one.reason),
             ]
             for one in found
         ],
@@ -78,13 +92,18 @@ def show(terminal: Terminal, refused_id: str, message: bool, as_json: bool) -> N
     """Show why a message was refused, but not the message itself.
 
     \b
-    With --json: an object as `list --json` has it.
+    With --json: an object as in `list --json`.
+
+    \b
+    Examples:
+      confkeep refused show 1764194400000-0
+      confkeep refused show 1764194400000-0 --message > message.json
     """
     running.adopt(terminal)
     one = _find(refused_id)
     if message:
         if not one.is_whole:
-            terminal.note(f"The first {size_text(len(one.message))} of it are kept.")
+            terminal.note(f"Only its first {size_text(len(one.message))} are kept.")
         if sys.stdout.isatty():
             terminal.line(printable(one.message.decode("utf-8", "replace")))
         else:
@@ -93,7 +112,9 @@ def show(terminal: Terminal, refused_id: str, message: bool, as_json: bool) -> N
     if as_json:
         terminal.json(_json(one))
         return
-    size = size_text(one.size_bytes) + ("" if one.is_whole else ", of which the first are kept")
+    size = size_text(one.size_bytes) + (
+        "" if one.is_whole else ", of which only the first are kept"
+    )
     for name, value in (
         ("message", one.refused_id),
         ("queue", one.queue),
@@ -112,7 +133,13 @@ def show(terminal: Terminal, refused_id: str, message: bool, as_json: bool) -> N
 @click.option("--all", "all_", is_flag=True, help="All refused messages.")
 @pass_terminal
 def discard(terminal: Terminal, refused_ids: tuple[str, ...], all_: bool) -> None:
-    """Delete refused messages for good."""
+    """Delete refused messages for good.
+
+    \b
+    Examples:
+      confkeep refused discard 1764194400000-0
+      confkeep refused discard --all
+    """
     if bool(refused_ids) == all_:
         raise click.UsageError("Give either ids of messages or --all.")
     running.adopt(terminal)
@@ -127,7 +154,9 @@ def discard(terminal: Terminal, refused_ids: tuple[str, ...], all_: bool) -> Non
 
 def _find(given: str) -> Refused:
     known = {one.refused_id: one for one in refused.list_refused(get_client(get_settings()))}
-    return known[given if given in known else find_one("REFUSED_ID", given, list(known))]
+    if given not in known:
+        given = find_one("REFUSED_ID", given, list(known), "confkeep refused list")
+    return known[given]
 
 
 def _json(one: Refused) -> dict[str, object]:

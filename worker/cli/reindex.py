@@ -11,28 +11,35 @@ import click
 from confkeep.errors import StoreUnavailable
 from confkeep.settings import get_settings
 from worker.cli import running
+from worker.cli.called import tenant_text
 from worker.cli.each import Failures
-from worker.cli.lookup import paths_of
+from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, pass_terminal
+from worker.engine.resolver import paths_of
 from worker.store.git import flock, ownership
 from worker.store.git.durable import file_system_errors
 from worker.store.history.index import open_index
 from worker.store.history.index_build import Progress
 from worker.store.repository.tenant_repository import TenantRepository, open_repository
 
-#: Tries beside a worker that writes into the index meanwhile.
+#: Tries while a worker writes into the index too.
 _TRIES: Final = 5
 
 
 @click.command("reindex")
-@click.argument("tenant", required=False)
+@click.argument("tenant", type=TENANT, required=False)
 @click.option("--all", "all_tenants", is_flag=True, help="All tenants of the store.")
 @pass_terminal
 def command(terminal: Terminal, tenant: str | None, all_tenants: bool) -> None:
     """Build the history index anew from git.
 
-    The index makes `confkeep history` fast and is never trusted over git: a damaged one is built
-    anew by itself, at the next commit. May run beside workers.
+    The index makes `confkeep history` fast, and git always counts more: the next commit rebuilds a
+    damaged index without this command. Workers may go on meanwhile.
+
+    \b
+    Examples:
+      confkeep reindex acme
+      confkeep reindex --all
     """
     if (tenant is None) != all_tenants:
         raise click.UsageError("Give either TENANT or --all.")
@@ -51,17 +58,17 @@ def _reindex(terminal: Terminal, tenant_id: str, path: Path) -> None:
     with (
         file_system_errors(path.name),
         flock.shared(path),
-        terminal.phases(tenant_id) as tell,
+        terminal.phases(tenant_text(tenant_id)) as tell,
     ):
         started = time.monotonic()
         _rebuild(repository, lambda done, total: tell("commits", done, total))
-    terminal.line(f"{tenant_id}: index built in {time.monotonic() - started:.1f} s")
+    terminal.line(f"{tenant_text(tenant_id)}: index built in {time.monotonic() - started:.1f} s")
 
 
 def _rebuild(repository: TenantRepository, progress: Progress) -> None:
     with open_index(repository) as index:
         for number in range(_TRIES):
-            # A worker that commits meanwhile adds its own rows; then what lacks is added.
+            # A worker that commits meanwhile adds its own rows; the next round adds what is missing.
             tip = repository.tip()
             if index.catch_up(tip, progress, anew=not number) or index.is_complete(tip):
                 return

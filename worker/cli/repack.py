@@ -7,34 +7,44 @@ import click
 from confkeep.errors import ConfkeepError, StoreError
 from confkeep.settings import get_settings
 from worker.cli import running
-from worker.cli.lookup import paths_of
+from worker.cli.called import tenant_name, tenant_text
+from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, count_text, pass_terminal, size_text
+from worker.engine.resolver import paths_of
 from worker.store.git.git_process import require_git
 from worker.store.upkeep.repack import Repacked, repack
 
 
 @click.command("repack")
-@click.argument("tenant", required=False)
-@click.option("--full", is_flag=True, help="Make one pack of all with good deltas, due or not.")
+@click.argument("tenant", type=TENANT, required=False)
+@click.option(
+    "--full", is_flag=True, help="Make one pack of all, with good deltas, even if it is not due."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def command(terminal: Terminal, tenant: str | None, full: bool, as_json: bool) -> None:
     """Put packs and loose objects together, so that repositories stay small.
 
-    Without TENANT: all tenants of the store. Workers do this by themselves; they may go on
-    meanwhile, and nothing that is kept changes. Small packs become one; all packs become one with
-    good deltas when that pays, at most once a week, or with --full. Needs git on PATH, and free
-    space for what is written anew.
+    Without TENANT: all tenants of the store. Workers do this by themselves, and may go on meanwhile;
+    no backup changes. It joins small packs. It makes one pack with good deltas of all when that
+    pays, at most once a week, or with --full. Needs git on PATH, and free space for the new packs.
 
-    A tenant that cannot be repacked does not keep the others from it; the command then ends with
-    the status of the last such error.
+    When one tenant cannot be repacked, it goes on with the others, and ends with the status of the
+    last such error.
 
     \b
     With --json:
-      {"tenants": [{"tenant_id", "full", "packs_before", "packs_after", "bytes_before",
-                    "bytes_after", "loose_before", "duration_s",
+      {"tenants": [{"tenant_id", "tenant_name", "full", "packs_before",
+                    "packs_after", "bytes_before", "bytes_after",
+                    "loose_before", "duration_s",
                     "no_full": why not all became one, or null,
-                    "error": why nothing was done, or null; then the rest is missing}]}
+                    "error": null; or why nothing was done, and then only
+                             "tenant_id" is there too}]}
+
+    \b
+    Examples:
+      confkeep repack acme
+      confkeep repack --full
     """
     running.adopt(terminal)
     require_git()
@@ -42,17 +52,17 @@ def command(terminal: Terminal, tenant: str | None, full: bool, as_json: bool) -
     done: list[dict[str, object]] = []
     for tenant_id, path in paths_of(get_settings().git_store_path, tenant).items():
         try:
-            with terminal.phases(tenant_id) as tell:
+            with terminal.phases(tenant_text(tenant_id)) as tell:
                 result = repack(path, full=True if full else None, progress=tell)
         except StoreError as error:
             failed = error
-            done.append({"tenant_id": tenant_id, "error": str(error)})
+            done.append({**_tenant_json(tenant_id), "error": str(error)})
             if not as_json:
-                terminal.line(f"{tenant_id}  not repacked: {error}", style="red")
+                terminal.line(f"{tenant_text(tenant_id)}  not repacked: {error}", style="red")
             continue
-        done.append({"tenant_id": tenant_id, **_json_of(result), "error": None})
+        done.append({**_tenant_json(tenant_id), **_json_of(result), "error": None})
         if not as_json:
-            terminal.line(f"{tenant_id}  {_text_of(result)}")
+            terminal.line(f"{tenant_text(tenant_id)}  {_text_of(result)}")
     if as_json:
         terminal.json({"tenants": done})
     if failed is not None:
@@ -67,6 +77,10 @@ def _text_of(result: Repacked) -> str:
         f"{size_text(result.bytes_before)} -> {size_text(result.bytes_after)}, "
         f"{result.duration_s:.1f} s"
     )
+
+
+def _tenant_json(tenant_id: str) -> dict[str, object]:
+    return {"tenant_id": tenant_id, "tenant_name": tenant_name(tenant_id)}
 
 
 def _json_of(result: Repacked) -> dict[str, object]:

@@ -11,44 +11,54 @@ import click
 from confkeep.errors import RepositoryBusy
 from confkeep.settings import get_settings
 from worker.cli import running
+from worker.cli.called import tenant_name, tenant_text
 from worker.cli.each import Failures
-from worker.cli.findings import error_of, print_findings
-from worker.cli.lookup import paths_of
+from worker.cli.findings import error_of, place_text, print_findings
+from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, first_line, pass_terminal
+from worker.engine.reports import findings_json
+from worker.engine.resolver import paths_of
 from worker.store.git.durable import file_system_errors
 from worker.store.history.index_build import Progress
 from worker.store.upkeep.repair import Repaired, repair_repository
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Finding, Outcome, Report
 
-#: Look and mend so often: a mended idx lets more be looked at.
+#: How often to look and mend: after an idx is mended, more can be looked at.
 _ROUNDS: Final = 4
-#: Wait so many seconds for a moment when nobody writes.
+#: Seconds to wait for a moment when nobody writes.
 _WAIT_S: Final = 10.0
 
 
 @click.command("repair")
-@click.argument("tenant", required=False)
+@click.argument("tenant", type=TENANT, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
     """Rebuild damaged files that can be derived from git.
 
-    Without TENANT: all tenants of the store. Verifies, makes anew the history index, an idx whose
-    pack is sound, and HEAD; removes damaged files that only make git faster and files of writers
-    that died; and verifies again. Packs, objects and branches are never touched: what is wrong
-    with them is listed, with what to do.
+    Without TENANT: all tenants of the store. It verifies; rebuilds the history index, HEAD, and an
+    idx whose pack is sound; removes damaged files that only make git faster, and files that writers
+    left when they died; and verifies again. It never touches packs, objects and branches: it lists
+    what is wrong with them and what you can do.
 
-    Workers may run meanwhile: they hold the repository's lock while they commit, and this holds it
-    alone while it mends. Ends with 32 when it does not get it within 10 seconds, else as `confkeep
-    verify` does: with 0 when all is sound now.
+    Workers may go on meanwhile: they and this command take turns with the repository's lock. Ends
+    with 32 when it does not get the lock within 10 seconds, otherwise as `confkeep verify`: with 0
+    when all is sound now.
 
     \b
     With --json:
-      {"tenants": [{"tenant_id", "outcome": as it is now,
+      {"tenants": [{"tenant_id", "tenant_name", "outcome": as it is now,
                     "mended": [{"kind", "place", "text", "repairable"}],
-                    "left": [{"kind", "place", "text", "repairable"}]}],
-       "errors": [{"tenant_id", "error": why nothing could be done}]}
+                    "left": [{"kind", "place", "text", "repairable",
+                              "device_name": if `place` is a device}]}],
+       "errors": [{"tenant_id", "tenant_name",
+                   "error": why nothing could be done}]}
+
+    \b
+    Examples:
+      confkeep repair acme
+      confkeep repair --json
     """
     running.adopt(terminal)
     reports: dict[str, Report] = {}
@@ -65,9 +75,10 @@ def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
         done.append(
             {
                 "tenant_id": tenant_id,
+                "tenant_name": tenant_name(tenant_id),
                 "outcome": report.outcome.value,
-                "mended": [finding.to_json() for finding in mended],
-                "left": [finding.to_json() for finding in report.findings],
+                "mended": findings_json(path, mended),
+                "left": findings_json(path, report.findings),
             }
         )
         if not as_json:
@@ -83,7 +94,7 @@ def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
 def _repair(terminal: Terminal, tenant_id: str, path: Path) -> tuple[Report, list[Finding]]:
     """How the repository is afterwards, and what was mended."""
     mended: list[Finding] = []
-    with terminal.phases(tenant_id) as tell:
+    with terminal.phases(tenant_text(tenant_id)) as tell:
         for _ in range(_ROUNDS):
             report = verify_repository(path, progress=tell)
             if report.outcome != Outcome.DAMAGED:
@@ -110,11 +121,11 @@ def _mend(report: Report, progress: Progress) -> Repaired:
 def _print(terminal: Terminal, tenant_id: str, report: Report, mended: list[Finding]) -> None:
     if report.outcome == Outcome.CLEAN:
         text = "mended, and sound now" if mended else "sound; nothing to do"
-        terminal.line(f"{tenant_id}: {text}", style="green")
+        terminal.line(f"{tenant_text(tenant_id)}: {text}", style="green")
     else:
-        terminal.line(f"{tenant_id}: {report.outcome.value}", style="red")
+        terminal.line(f"{tenant_text(tenant_id)}: {report.outcome.value}", style="red")
     for finding in mended:
-        terminal.line(f"  made anew: {first_line(finding.place)} ({first_line(finding.text)})")
+        terminal.line(f"  rebuilt: {place_text(tenant_id, finding)} ({first_line(finding.text)})")
     if report.findings:
         terminal.line("  not touched:")
         print_findings(terminal, tenant_id, report.findings)

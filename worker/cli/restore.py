@@ -7,47 +7,56 @@ from pathlib import Path
 import click
 
 from confkeep.settings import get_settings
-from worker.cli.lookup import find_device, open_tenant
-from worker.cli.terminal import Terminal, date_text, pass_terminal, size_text
-from worker.engine.versions import captured_at, last_versions, pair_at
+from worker.cli.params import DEVICE, TENANT
+from worker.cli.terminal import Terminal, date_text, pass_terminal, printable, size_text
+from worker.engine.moments import version_at
+from worker.engine.resolver import open_device
+from worker.engine.versions import captured_at, pair_at
 from worker.store.git.durable import file_system_errors, replace_file
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME
 
 
 @click.command("restore")
-@click.argument("tenant")
-@click.argument("device")
-@click.option("--at", metavar="COMMIT", help="As of this commit (an id or its first digits).")
+@click.argument("tenant", type=TENANT, metavar="[TENANT]")
+@click.argument("device", type=DEVICE, required=False, metavar="DEVICE")
+@click.option(
+    "--at",
+    metavar="WHEN",
+    default="latest",
+    help="As it was then: 2026-10-03, '2 days ago', latest~1, or a commit.",
+)
 @click.option(
     "-o",
     "--output",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="The folder; made when it is missing.",
+    help="The folder; created if it is missing.",
 )
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @pass_terminal
 def command(
-    terminal: Terminal, tenant: str, device: str, at: str | None, output: Path, force: bool
+    terminal: Terminal, tenant: str, device: str | None, at: str, output: Path, force: bool
 ) -> None:
     """Write a device's two files into a folder.
 
-    `export.rsc` and, when that version has one, `backup.bin`, byte for byte as they were handed
-    over; the last version, or that of --at. Only you may read them. Each is written under a
-    temporary name first, so that no half file is ever there. They are for /import and
-    /system backup load on the router.
+    Writes `export.rsc` and, if the version has one, `backup.bin`, byte for byte as they were handed
+    over: of the newest version, or that of --at. Only you may read them. No half-written file is
+    ever visible. On the router, /import reads the first and /system backup load the second.
+
+    \b
+    Examples:
+      confkeep restore acme core1 -o restored
+      confkeep restore acme core1 --at 2026-10-03 -o restored --force
     """
-    _tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
-    device_id = find_device(repository, device)
-    if at is None:
-        at = last_versions(repository, device_id, 1)[0].sha
-    commit, pair = pair_at(repository, device_id, at)
+    _tenant, repository, called = open_device(get_settings().git_store_path, tenant, device)
+    version = version_at(repository, called.id, at)
+    commit, pair = pair_at(repository, called.id, version.sha)
     files = {
         output / name: data
         for name, data in ((EXPORT_NAME, pair.export), (BINARY_NAME, pair.binary))
         if data is not None
     }
-    # A binary of another version beside this export would pass for its own.
+    # Beside this export, a binary of another version would look like its own.
     there = [output / name for name in (EXPORT_NAME, BINARY_NAME) if (output / name).exists()]
     if there and not force:
         names = " and ".join(str(path) for path in there)
@@ -60,7 +69,7 @@ def command(
             if path not in files:
                 path.unlink()
     terminal.line(
-        f"Device {device_id} as captured {date_text(captured_at(commit))} UTC "
+        f"Device {printable(str(called))} as captured {date_text(captured_at(commit))} UTC "
         f"(commit {str(commit.id)[:10]}):"
     )
     for path, data in files.items():

@@ -8,12 +8,15 @@ from typing import Any, Final
 
 import click
 
-from confkeep.settings import get_settings
+from confkeep.settings import Settings, get_settings
 from worker.cli import running
+from worker.cli.called import device_text, tenant_text
 from worker.cli.each import Failures
-from worker.cli.lookup import open_tenant, paths_of
-from worker.cli.terminal import Terminal, count_text, pass_terminal, size_text
+from worker.cli.params import TENANT
+from worker.cli.terminal import Terminal, count_text, pass_terminal, printable, size_text
 from worker.engine import retention
+from worker.engine.directory import Called
+from worker.engine.resolver import open_tenant, paths_of
 from worker.store.rewriting.retention import Plan
 from worker.store.rewriting.retention_file import load_rules, save_rules
 from worker.store.rewriting.retention_rules import MOST, RULE_NAMES
@@ -26,29 +29,41 @@ _ROWS: Final = 50
 def command() -> None:
     """Remove old versions by rules, or show what would go.
 
-    Without rules nothing goes. Rules for all tenants are variables such as CONFKEEP_KEEP_LAST;
-    `set` gives one tenant its own. The newest capture of each device always stays. What goes can
-    be brought back for CONFKEEP_RETENTION_GRACE_DAYS days with `undo`.
+    Without rules nothing is removed. Variables such as CONFKEEP_KEEP_LAST are the rules for all
+    tenants; `set` gives one tenant its own. The newest capture of each device always stays. For
+    CONFKEEP_RETENTION_GRACE_DAYS days `undo` brings back what was removed.
+
+    \b
+    Examples:
+      confkeep retention set acme --keep-last 30
+      confkeep retention plan acme
+      confkeep retention apply acme
     """
 
 
 @command.command("plan")
-@click.argument("tenant", required=False)
+@click.argument("tenant", type=TENANT, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def plan_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
-    """Show what would go now, and how many bytes that frees; changes nothing.
+    """Show what would go now, and how many bytes that frees. Changes nothing.
 
-    Without TENANT: all tenants of the store. The bytes are those that the files take as they are
-    packed now.
+    Without TENANT: all tenants of the store. The bytes are what the files take in the packs now.
 
     \b
     With --json:
-      {"tenants": [{"tenant_id", "captures_removed", "binaries_removed", "freed_bytes",
-                    "merge": id of the newest merge, which and below which all stays, or null,
-                    "devices": [{"device_id", "captures", "captures_removed",
-                                 "binaries", "binaries_removed"}]}],
-       "errors": [{"tenant_id", "error": why its repository cannot be read}]}
+      {"tenants": [{"tenant_id", "tenant_name", "captures_removed",
+                    "binaries_removed", "freed_bytes",
+                    "merge": the newest merge, or null; it and all before stay,
+                    "devices": [{"device_id", "device_name", "captures",
+                                 "captures_removed", "binaries",
+                                 "binaries_removed"}]}],
+       "errors": [{"tenant_id", "tenant_name", "error": why it cannot be read}]}
+
+    \b
+    Examples:
+      confkeep retention plan
+      confkeep retention plan acme --json
     """
     running.adopt(terminal)
     settings = get_settings()
@@ -58,7 +73,9 @@ def plan_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
         with failures.noted(tenant_id, path):
             plans[tenant_id] = retention.plan(settings, tenant_id)
     if as_json:
-        found = [retention.plan_json(tenant_id, plan) for tenant_id, plan in plans.items()]
+        found = [
+            retention.plan_json(settings, tenant_id, plan) for tenant_id, plan in plans.items()
+        ]
         terminal.json({"tenants": found, "errors": failures.to_json()})
     else:
         _print_plans(terminal, plans)
@@ -68,19 +85,21 @@ def plan_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
 def _print_plans(terminal: Terminal, plans: Mapping[str, Plan]) -> None:
     for tenant_id, plan in plans.items():
         if plan.merge is not None:
-            terminal.note(f"{tenant_id}: merge {plan.merge[:12]} and all below it stay as they are")
+            terminal.note(
+                f"{tenant_text(tenant_id)}: merge {plan.merge[:12]} and all below it stay as they are"
+            )
         if not plan:
-            terminal.line(f"{tenant_id}: nothing would go")
+            terminal.line(f"{tenant_text(tenant_id)}: nothing would go")
             continue
         captures = count_text(plan.captures_removed, "capture")
         binaries = "binary" if plan.binaries_removed == 1 else "binaries"
         terminal.line(
-            f"{tenant_id}: {captures} and the {binaries} of {plan.binaries_removed:,} more would go,"
+            f"{tenant_text(tenant_id)}: {captures} and the {binaries} of {plan.binaries_removed:,} more would go,"
             f" about {size_text(plan.freed_bytes)}"
         )
         rows = [
             [
-                device.device_id,
+                device_text(tenant_id, device.device_id),
                 f"{device.captures_removed} of {device.captures}",
                 f"{device.binaries_removed} of {device.binaries}",
             ]
@@ -93,17 +112,23 @@ def _print_plans(terminal: Terminal, plans: Mapping[str, Plan]) -> None:
 
 
 @command.command("apply")
-@click.argument("tenant", required=False)
+@click.argument("tenant", type=TENANT, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def apply_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
-    """Remove what `plan` shows, and prune what went longer ago than the grace time.
+    """Remove what `plan` shows, and prune what is past the grace time.
 
-    Without TENANT: all tenants of the store. Commit ids change; old ones are found still.
+    Without TENANT: all tenants of the store. Commit ids change; the old ids still work.
 
     \b
     With --json, as for `plan`, and for each tenant also:
-      {"outcome": "rewritten" or "nothing to do", "tip": id or null, "histories_pruned"}
+      {"outcome": "rewritten" or "nothing to do", "tip": id or null,
+       "histories_pruned"}
+
+    \b
+    Examples:
+      confkeep retention apply
+      confkeep retention apply acme --json
     """
     running.adopt(terminal)
     settings = get_settings()
@@ -116,11 +141,11 @@ def apply_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None
             applied = retention.apply(settings, tenant_id)
         if applied is None:
             continue
-        done.append(retention.to_json(tenant_id, applied))
+        done.append(retention.to_json(settings, tenant_id, applied))
         if not as_json:
             captures = count_text(applied.plan.captures_removed, "capture")
             terminal.line(
-                f"{tenant_id}: removed {captures} and {applied.plan.binaries_removed:,}"
+                f"{tenant_text(tenant_id)}: removed {captures} and {applied.plan.binaries_removed:,}"
                 f" binaries alone; pruned {applied.pruned} earlier"
             )
     if as_json:
@@ -129,29 +154,36 @@ def apply_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None
 
 
 @command.command("undo")
-@click.argument("tenant")
+@click.argument("tenant", type=TENANT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def undo_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
     """Bring back what the newest `apply` removed, within the grace time.
 
-    What was committed since stays, on top. Commit ids change again; all old ones are found still.
-    The next `apply` removes the same again, unless the rules are others by then. To undo once more
-    is to apply it again.
+    Later commits stay, on top. Commit ids change again; all old ids still work. The next `apply`
+    removes the same again unless you change the rules before. A second `undo` takes the first one
+    back.
 
     \b
     With --json:
-      {"tenant_id", "tip", "back": commits that are in the history again,
-       "since": commits that were made since and stay}
+      {"tenant_id", "tenant_name", "tip",
+       "back": commits that are in the history again,
+       "since": later commits, which stay}
+
+    \b
+    Examples:
+      confkeep retention undo acme
+      confkeep retention undo acme --json
     """
     running.adopt(terminal)
-    tenant_id, _repository = open_tenant(get_settings().git_store_path, tenant)
-    undone = retention.undo(get_settings(), tenant_id)
+    found, _repository = open_tenant(get_settings().git_store_path, tenant)
+    undone = retention.undo(get_settings(), found.id)
     if as_json:
-        terminal.json({"tenant_id": tenant_id, **dataclasses.asdict(undone)})
+        names = {"tenant_id": found.id, "tenant_name": found.name}
+        terminal.json({**names, **dataclasses.asdict(undone)})
         return
     terminal.line(
-        f"{tenant_id}: {count_text(undone.back, 'commit')} back,"
+        f"{printable(str(found))}: {count_text(undone.back, 'commit')} back,"
         f" {count_text(undone.since, 'commit')} made since kept"
     )
     terminal.note(
@@ -161,23 +193,38 @@ def undo_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
 
 def _rule_options(function: Callable[..., None]) -> Callable[..., None]:
     for name in reversed(RULE_NAMES):
-        option = click.option(f"--{name.replace('_', '-')}", name, metavar="N|none|default")
+        said = (
+            str(Settings.model_fields[name].description)
+            .removeprefix("Retention: ")
+            .partition(";")[0]
+        )
+        option = click.option(
+            f"--{name.replace('_', '-')}",
+            name,
+            metavar="N|none|default",
+            help=f"{said.capitalize()}.",
+        )
         function = option(function)
     return function
 
 
 @command.command("set")
-@click.argument("tenant")
+@click.argument("tenant", type=TENANT)
 @_rule_options
 @pass_terminal
 def set_command(terminal: Terminal, /, tenant: str, **given: str | None) -> None:
     """Give a tenant rules of its own.
 
-    N: that many. none: this rule does not count for the tenant. default: as the settings say.
-    Rules that are not named stay as they are. Nothing goes before `apply`.
+    N: this number. none: no such rule for the tenant. default: the rule of the settings. Other rules
+    stay as they are. Only `apply` removes versions.
+
+    \b
+    Examples:
+      confkeep retention set acme --keep-last 30 --keep-weekly 52
+      confkeep retention set acme --keep-last default
     """
     running.adopt(terminal)
-    tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
+    found, repository = open_tenant(get_settings().git_store_path, tenant)
     rules = load_rules(repository.path)
     for name, text in given.items():
         if text == "default":
@@ -185,7 +232,7 @@ def set_command(terminal: Terminal, /, tenant: str, **given: str | None) -> None
         elif text is not None:
             rules[name] = _number(name, text)
     save_rules(repository.path, rules)
-    _print_rules(terminal, tenant_id, retention.rules_of(get_settings(), repository.path), rules)
+    _print_rules(terminal, found, retention.rules_of(get_settings(), repository.path), rules)
 
 
 def _number(name: str, text: str) -> int | None:
@@ -200,7 +247,7 @@ def _number(name: str, text: str) -> int | None:
 
 
 @command.command("show")
-@click.argument("tenant")
+@click.argument("tenant", type=TENANT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def show_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
@@ -208,22 +255,28 @@ def show_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
 
     \b
     With --json:
-      {"tenant_id", "rules": {name: number or null}, "own": the tenant's own ones}
+      {"tenant_id", "tenant_name", "rules": {name: number or null},
+       "own": the tenant's own}
+
+    \b
+    Examples:
+      confkeep retention show acme
+      confkeep retention show acme --json
     """
     running.adopt(terminal)
-    tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
+    found, repository = open_tenant(get_settings().git_store_path, tenant)
     own = load_rules(repository.path)
     rules = retention.rules_of(get_settings(), repository.path)
     if as_json:
-        value: dict[str, Any] = {"tenant_id": tenant_id, "rules": rules, "own": own}
-        terminal.json(value)
+        value: dict[str, Any] = {"tenant_id": found.id, "tenant_name": found.name}
+        terminal.json({**value, "rules": rules, "own": own})
     else:
-        _print_rules(terminal, tenant_id, rules, own)
+        _print_rules(terminal, found, rules, own)
 
 
 def _print_rules(
     terminal: Terminal,
-    tenant_id: str,
+    tenant: Called,
     rules: dict[str, int | None],
     own: dict[str, int | None],
 ) -> None:
@@ -231,5 +284,5 @@ def _print_rules(
         [name, "none" if value is None else str(value), "tenant" if name in own else "settings"]
         for name, value in rules.items()
     ]
-    terminal.line(tenant_id)
+    terminal.line(printable(str(tenant)))
     terminal.table(["rule", "value", "from"], rows, "value")

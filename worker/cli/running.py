@@ -22,13 +22,15 @@ _FILE: Final = "up.json"
 _ENV_FILE: Final = Path(".env")
 #: Seconds for a server on this machine to answer.
 _ANSWER_S: Final = 1.0
-#: Any of these means that the user has chosen a server or a store.
-_CHOICES: Final = ("CONFKEEP_REDIS_URL", "CONFKEEP_GIT_STORE_PATH", "GIT_STORE_PATH")
+#: Either of these chooses a store.
+_STORES: Final = ("CONFKEEP_GIT_STORE_PATH", "GIT_STORE_PATH")
+#: If one of these is set, the user has chosen a server or a store.
+_CHOICES: Final = ("CONFKEEP_REDIS_URL", *_STORES)
 
 
 @dataclass(frozen=True, slots=True)
 class RunningUp:
-    """How to reach what `confkeep up` runs."""
+    """A running `confkeep up`, and how to reach its server and store."""
 
     pid: int
     socket: str
@@ -41,7 +43,7 @@ class RunningUp:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that reach it."""
+        """The variables with which other commands reach it."""
         return {"CONFKEEP_REDIS_URL": self.url, "CONFKEEP_GIT_STORE_PATH": self.store}
 
     def write(self, data: Path) -> None:
@@ -65,12 +67,12 @@ class RunningUp:
 
 
 def forget(data: Path) -> None:
-    """Remove the file."""
+    """Remove the file, so that no command finds it any more."""
     (data / _FILE).unlink(missing_ok=True)
 
 
 def find(data: Path) -> RunningUp | None:
-    """The `confkeep up` that runs with this data folder; None if none does."""
+    """The `confkeep up` that runs on this data folder; None if none does."""
     found = _read(data)
     return found if found is not None and found.answers() else None
 
@@ -96,6 +98,11 @@ def probe_variable(name: str) -> str | None:
     return None
 
 
+def store_is_chosen() -> bool:
+    """Whether a variable says where the store is."""
+    return any(probe_variable(name) for name in _STORES)
+
+
 def _is_chosen() -> bool:
     return any(probe_variable(name) for name in _CHOICES)
 
@@ -111,9 +118,9 @@ def probe_url() -> str:
 
 
 def adopt(terminal: Terminal) -> None:
-    """Let this process use a `confkeep up` that runs below here, unless the user chose otherwise.
+    """Use a `confkeep up` that runs in the current folder, unless the user has chosen a server or store.
 
-    To be called before the settings are read.
+    Call it before the settings are read.
     """
     if _is_chosen():
         return

@@ -1,4 +1,4 @@
-"""Made-up but realistic captures of RouterOS devices, the same for the same seed.
+"""Makes up realistic captures of RouterOS devices, the same ones for the same seed.
 
 The exports look like `/export` of RouterOS 7: a header with date, version, software id, model and
 serial number, then sections with `add` and `set` lines, long ones continued behind a backslash.
@@ -56,7 +56,7 @@ class SampleDevice:
         self._body = self._records(pick.randint(*_BODY_BYTES))
 
     def export(self, captured_at: dt.datetime) -> bytes:
-        """The text export as captured at that time (its header line says so)."""
+        """The text export as of that time, which its header line names."""
         lines = [
             f"# {captured_at:%Y-%m-%d %H:%M:%S} by RouterOS {self._version}",
             f"# software id = {self._software_id}",
@@ -71,7 +71,7 @@ class SampleDevice:
         return ("\n".join(lines) + "\n").encode()
 
     def binary(self) -> bytes:
-        """A binary backup: the body of this configuration, with the bytes of this capture."""
+        """A binary backup: this configuration's body, with the few bytes that differ in each capture."""
         self._captures += 1
         body = bytearray(self._body)
         for i in range(_VOLATILE_BYTES):
@@ -80,7 +80,7 @@ class SampleDevice:
         return _MAGIC + (len(body) + 8).to_bytes(4, "little") + body
 
     def mutate(self) -> str:
-        """Change a few lines, as an administrator or the DHCP server does; says what in words."""
+        """Change a few lines, as an administrator or the DHCP server does; returns what, in words."""
         changes: tuple[Callable[[], str], ...] = (
             self._change_leases,
             self._change_leases,

@@ -14,10 +14,10 @@ from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from confkeep.queue.answers import Answer
 from worker.cli.waiting import Receipts
 
-#: Most bytes, and backups, that are handed over in one go.
+#: Most bytes, and backups, to hand over in one go.
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _CHUNK_BACKUPS: Final = 100
-#: From so many bytes on the way, accepted and without a receipt, the sender waits.
+#: The sender waits when this many bytes are accepted and have no receipt yet.
 _WINDOW_BYTES: Final = 32 * 1024 * 1024
 #: Seconds between two tries while the inboxes are full.
 _FULL_POLL_S: Final = 0.25
@@ -33,6 +33,14 @@ class Capture(Protocol):
     @property
     def device_id(self) -> str:
         """Of which device."""
+
+    @property
+    def device_name(self) -> str | None:
+        """What the source calls the device; None if it uses the UUID."""
+
+    @property
+    def device_group(self) -> str | None:
+        """The group that the source has it in; None without one."""
 
     @property
     def captured_at(self) -> dt.datetime:
@@ -63,7 +71,7 @@ class Capture(Protocol):
 
 @dataclass(slots=True)
 class Sent:
-    """What became of the captures."""
+    """What has become of the captures."""
 
     imported: int = 0
     #: In git already, with the same bytes.
@@ -77,7 +85,7 @@ class Sent:
 
 
 class Sender:
-    """Hands captures over and collects what becomes of them.
+    """Hands captures over and collects their receipts.
 
     Args:
         already_there: backup_ids that need not be sent again.
@@ -101,9 +109,12 @@ class Sender:
         self._receipts = Receipts(silence_s=silence_s, check=check)
         self._on_the_way: dict[str, tuple[str, int]] = {}
         self._bytes_on_the_way = 0
+        #: Devices that have had a capture. Only a device's first capture carries its label, so that a
+        #: second import of the same source does not replace a name that a person gave meanwhile.
+        self._labelled: set[str] = set()
         self._chunk: list[BackupPayload] = []
         self._chunk_bytes = 0
-        # Receipts carry whole seconds. An older one is of an earlier import.
+        # Receipts have whole seconds. An older receipt is from an earlier import.
         self._started = dt.datetime.now(dt.UTC).replace(microsecond=0)
 
     def send(self, captures: Iterable[Capture]) -> Sent:
@@ -123,11 +134,13 @@ class Sender:
 
     def _add(self, capture: Capture) -> None:
         place = capture.place
+        first = capture.device_id not in self._labelled
+        self._labelled.add(capture.device_id)
         if capture.known_id in self._already_there:
             self._skip()
             return
         try:
-            payload = _payload(capture)
+            payload = _payload(capture, labelled=first)
         except InvalidBackup as error:
             self.sent.refused.append((place, str(error)))
             self._advance(1)
@@ -161,7 +174,7 @@ class Sender:
             self._collect(self._receipts.wait())
 
     def _enqueue(self) -> None:
-        """Hand the chunk over; wait while too much waits already."""
+        """Hand the chunk over; wait while the inboxes are full."""
         began = time.monotonic()
         while True:
             try:
@@ -191,7 +204,7 @@ class Sender:
             self._advance(done)
 
 
-def _payload(capture: Capture) -> BackupPayload:
+def _payload(capture: Capture, *, labelled: bool) -> BackupPayload:
     export, binary = capture.read(MAX_EXPORT_BYTES, MAX_BINARY_BYTES)
     return BackupPayload.checked(
         tenant_id=capture.tenant_id,
@@ -201,4 +214,6 @@ def _payload(capture: Capture) -> BackupPayload:
         message=capture.message,
         backup_id=capture.backup_id(export, binary),
         captured_at=capture.captured_at,
+        device_name=capture.device_name if labelled else None,
+        device_group=capture.device_group if labelled else None,
     )

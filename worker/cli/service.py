@@ -1,4 +1,4 @@
-"""Begins a command that runs for long: all that it says is a log where the log is JSON."""
+"""Begins a command that runs for long: with a JSON log, all its output is that log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def begin(terminal: Terminal) -> Settings:
     """Find a `confkeep up` and read the settings.
 
     Raises:
-        InvalidSettings: in JSON too where the environment says so.
+        InvalidSettings: a setting is wrong. It is reported in JSON too if the log is JSON.
     """
     if running.probe_variable(variable_of("log_format")) == "json":
         _speak_json(terminal, "info")

@@ -9,57 +9,72 @@ import click
 
 from confkeep.errors import NotInStore
 from confkeep.settings import get_settings
-from worker.cli.lookup import find_device, open_tenant
+from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import Terminal, pass_terminal, printable, size_text
-from worker.engine.versions import captured_at, last_versions, pair_at
+from worker.engine.moments import version_at
+from worker.engine.resolver import open_device
+from worker.engine.versions import captured_at, pair_at
 from worker.store.git.durable import replace_file
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, decode_text
-from worker.store.repository.reader import version_of
 
 
 @click.command("show")
-@click.argument("tenant")
-@click.argument("device")
-@click.option("--at", metavar="COMMIT", help="As of this commit (an id or its first digits).")
-@click.option("--binary", is_flag=True, help="The binary backup instead of the export.")
+@click.argument("tenant", type=TENANT, metavar="[TENANT]")
+@click.argument("device", type=DEVICE, required=False, metavar="DEVICE")
+@click.option(
+    "--at",
+    metavar="WHEN",
+    default="latest",
+    help="As it was then: 2026-10-03, '2 days ago', latest~1, or a commit.",
+)
+@click.option("--binary", is_flag=True, help="Print the binary backup instead of the export.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write to this file, which must not exist.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what is known about it, as JSON.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print its dates, sizes and ids as one JSON object."
+)
 @pass_terminal
 def command(
     terminal: Terminal,
     tenant: str,
-    device: str,
-    at: str | None,
+    device: str | None,
+    at: str,
     binary: bool,
     output: Path | None,
     as_json: bool,
 ) -> None:
     """Print a device's export as it is or was.
 
-    TENANT and DEVICE are UUIDs or their first 4 or more digits. In a pipe and with -o the bytes
-    are exactly those that were handed over; on a terminal, control characters are shown as
+    TENANT and DEVICE are names, UUIDs, or the first 4 or more digits of a UUID; TENANT may be left
+    out where one device alone is called so. A pipe, and the file
+    of -o, get exactly the bytes that were handed over; a terminal gets control characters as
     escapes.
 
     \b
-    With --json: {"tenant_id", "device_id", "sha", "message", "captured_at", "committed_at",
-                  "backup_id", "export_bytes", "binary_bytes"}
+    With --json:
+      {"tenant_id", "tenant_name", "device_id", "device_name", "sha", "message",
+       "captured_at", "committed_at", "backup_id", "export_bytes", "binary_bytes"}
+
+    \b
+    Examples:
+      confkeep show acme core1
+      confkeep show acme core1 --at latest~1
+      confkeep show acme core1 --at 2026-10-03 -o core1-october.rsc
     """
-    tenant_id, repository = open_tenant(get_settings().git_store_path, tenant)
-    device_id = find_device(repository, device)
-    if at is None:
-        at = last_versions(repository, device_id, 1)[0].sha
-    commit, pair = pair_at(repository, device_id, at)
+    found, repository, called = open_device(get_settings().git_store_path, tenant, device)
+    version = version_at(repository, called.id, at)
+    commit, pair = pair_at(repository, called.id, version.sha)
     if as_json:
-        version = version_of(commit)
         terminal.json(
             {
-                "tenant_id": tenant_id,
-                "device_id": device_id,
+                "tenant_id": found.id,
+                "tenant_name": found.name,
+                "device_id": called.id,
+                "device_name": called.name,
                 "sha": version.sha,
                 "message": version.message,
                 "captured_at": captured_at(commit),
@@ -73,7 +88,7 @@ def command(
     data = pair.binary if binary else pair.export
     if data is None:
         name = BINARY_NAME if binary else EXPORT_NAME
-        raise NotInStore(f"no {name} of device {device_id} in commit {commit.id}")
+        raise NotInStore(f"no {name} of device {called} in commit {commit.id}")
     if output is not None:
         if output.exists():
             raise click.UsageError(f"{output} exists.")
@@ -90,7 +105,7 @@ def command(
 
 
 def print_export(terminal: Terminal, data: bytes) -> None:
-    """An export's very bytes; on a terminal with control characters as escapes."""
+    """Print an export's exact bytes; on a terminal, control characters as escapes."""
     if not sys.stdout.isatty():
         terminal.bytes(data)
         return

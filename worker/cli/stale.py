@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,24 +12,24 @@ from rich.text import Text
 
 from confkeep.settings import get_settings
 from worker.cli import running
+from worker.cli.called import called_device, tenant_name, tenant_text
 from worker.cli.each import Failures
-from worker.cli.lookup import paths_of
-from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_terminal
+from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_terminal, printable
+from worker.engine.directory import Called
+from worker.engine.moments import seconds_of
+from worker.engine.resolver import paths_of
 from worker.store.history.index import open_index
 from worker.store.repository.reader import devices_of
 from worker.store.repository.tenant_repository import open_repository
 
-#: The status when a device is stale.
+#: The exit status when a device is stale.
 STALE: Final = 3
-
-_UNITS_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
-_AGE = re.compile(r"(\d{1,6}(?:\.\d+)?)([smhdw])")
 
 
 @dataclass(frozen=True, slots=True)
 class _Stale:
     tenant_id: str
-    device_id: str
+    device: Called
     #: None if git does not tell.
     last: dt.datetime | None
     age_s: float | None
@@ -44,13 +43,13 @@ class Age(click.ParamType):  # type: ignore[type-arg]
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """The seconds; a wrong text ends the command."""
+        """The duration in seconds; a wrong text ends the command."""
         if isinstance(value, float):
             return value
-        found = _AGE.fullmatch(str(value))
+        found = seconds_of(str(value))
         if found is None:
             self.fail("must be a number with s, m, h, d or w behind it, such as 26h", param, ctx)
-        return float(found[1]) * _UNITS_S[found[2]]
+        return found
 
 
 @click.command("stale")
@@ -68,22 +67,28 @@ class Age(click.ParamType):  # type: ignore[type-arg]
 def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json: bool) -> None:
     """List the devices whose newest backup is too old.
 
-    For cron and alerting. What counts is when the newest backup was committed, also one that
-    changed nothing. Looked at are the devices of the newest commit; oldest first.
+    For cron and alerting. What counts is when the newest backup was committed, even if that backup
+    changed nothing. It looks at the devices of the newest commit. The oldest comes first.
 
     \b
     Ends with
       0   no device is stale
       3   at least one is
       31  the tenant has no repository, or the store has none at all
-    and otherwise with the error's status, also when only one of many tenants cannot be read: the
-    others are listed all the same.
+    When a tenant cannot be read, it lists the others, and ends with the
+    status of that error.
 
     \b
     With --json:
       {"older_than_s", "devices": how many were looked at,
-       "stale": [{"tenant_id", "device_id", "last_backup_at", "age_s"}],
-       "errors": [{"tenant_id", "error": why its repository cannot be read}]}
+       "stale": [{"tenant_id", "tenant_name", "device_id", "device_name",
+                  "last_backup_at", "age_s"}],
+       "errors": [{"tenant_id", "tenant_name", "error": why it cannot be read}]}
+
+    \b
+    Examples:
+      confkeep stale --older-than 26h
+      confkeep stale --older-than 2d --tenant acme --json
     """
     running.adopt(terminal)
     now = dt.datetime.now(dt.UTC)
@@ -98,8 +103,8 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
         for device_id, last in found.items():
             age_s = None if last is None else max(0.0, (now - last).total_seconds())
             if age_s is None or age_s > older_than_s:
-                stale.append(_Stale(tenant_id, device_id, last, age_s))
-    stale.sort(key=lambda one: (-(one.age_s or float("inf")), one.tenant_id, one.device_id))
+                stale.append(_Stale(tenant_id, called_device(tenant_id, device_id), last, age_s))
+    stale.sort(key=lambda one: (-(one.age_s or float("inf")), one.tenant_id, one.device.id))
     if as_json:
         terminal.json(
             {
@@ -108,7 +113,9 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
                 "stale": [
                     {
                         "tenant_id": one.tenant_id,
-                        "device_id": one.device_id,
+                        "tenant_name": tenant_name(one.tenant_id),
+                        "device_id": one.device.id,
+                        "device_name": one.device.name,
                         "last_backup_at": one.last,
                         "age_s": None if one.age_s is None else round(one.age_s),
                     }
@@ -122,13 +129,14 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
             ["tenant", "device", "newest backup (UTC)", "age"],
             [
                 [
-                    one.tenant_id,
-                    Text(one.device_id, style="cyan"),
+                    tenant_text(one.tenant_id),
+                    Text(printable(str(one.device)), style="cyan"),
                     "unknown" if one.last is None else date_text(one.last),
                     "" if one.age_s is None else age_text(one.age_s),
                 ]
                 for one in stale
             ],
+            most={"tenant": 9, "device": 32},
         )
     if not as_json:
         terminal.note(f"{len(stale)} of {count_text(devices, 'device')} stale")

@@ -1,4 +1,4 @@
-"""What `confkeep status` reads: of a deployment's server, and of the store if it can be looked into."""
+"""Reads what `confkeep status` shows: from the server, and from the store if that is here."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class StoreStatus:
     """What the store's files say."""
 
     tenants: list[str]
-    #: How many repositories every user of the machine may enter; of those we create, none.
+    #: How many repositories every user of the machine may enter. We create none like that.
     exposed: int
     #: What is wrong with the machine's git; None if nothing is.
     git: str | None
-    #: Why tenants' last repacks did not run.
+    #: Tenant -> why its last repack did not run.
     skipped: dict[str, str]
-    #: Why repositories, or the store, cannot be read.
+    #: Tenant, or `store` -> why it cannot be read.
     unreadable: dict[str, str]
 
 
@@ -116,13 +116,13 @@ def _read_store(settings: Settings) -> StoreStatus:
 
 
 def _exposed(settings: Settings, tenants: Sequence[str]) -> int:
-    """How many repositories every user of the machine may enter; what we create, none may."""
+    """How many repositories every user of the machine may enter. We create none like that."""
     store = settings.git_store_path
     if not tenants or not modes.is_open_to_others(store):
         return 0
     found = 0
     for tenant in tenants:
-        # One that went meanwhile, or may not be looked at, is not open to others.
+        # One that is gone by now, or that we may not look at, is not open to others.
         with suppress(OSError):
             found += modes.is_open_to_others(repository_path(store, tenant))
     return found

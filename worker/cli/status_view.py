@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeVar
 
 from rich.text import Text
 
 from confkeep.broker import keys
 from confkeep.broker.keys import shard_of
 from confkeep.settings import Settings
+from worker.cli.called import device_text, tenant_text
 from worker.cli.status_state import Status, StoreStatus
 from worker.cli.terminal import (
     Terminal,
@@ -23,9 +24,11 @@ from worker.cli.terminal import (
 from worker.process.sweeper import unserved
 from worker.process.waits import advice
 from worker.queue import backoff
+from worker.queue.backoff import Backoff
 
 #: A line's text and style.
 _Line = tuple[str, str | None]
+_T = TypeVar("_T")
 #: Most rows of a table that may have thousands.
 _ROWS: Final = 20
 
@@ -72,7 +75,7 @@ def _print_inboxes(terminal: Terminal, settings: Settings, status: Status) -> No
         rows = [
             [
                 f"  {shard_of(box.tenant_id, settings.shards):02d}",
-                box.tenant_id,
+                tenant_text(box.tenant_id),
                 str(box.entries),
                 size_text(load.tenant_bytes.get(box.tenant_id, 0)),
                 age_text(box.oldest_age_s),
@@ -92,24 +95,26 @@ def _print_inboxes(terminal: Terminal, settings: Settings, status: Status) -> No
 
 def _print_waits(terminal: Terminal, settings: Settings, status: Status) -> None:
     """The tenants that wait after a fault, those first that a person should look at."""
-    found: list[list[_Line]] = []
-    for tenant_id, wait in backoff.urgent_first(status.waits):
+
+    def lines_of(found: tuple[str, Backoff]) -> list[_Line]:
+        tenant_id, wait = found
         tries = f"{wait.tries} failed {'try' if wait.tries == 1 else 'tries'}"
         since_s = max(0, status.server_ms - wait.since_ms) / 1000
         next_s = (wait.next_ms - status.server_ms) / 1000
         state = (
-            f"{tenant_id}: {'stalled, ' if wait.stalled else ''}{tries} in {age_text(since_s)}, "
+            f"{tenant_text(tenant_id)}: {'stalled, ' if wait.stalled else ''}{tries} in {age_text(since_s)}, "
             f"next try {f'in {age_text(next_s)}' if next_s > 0 else 'is due'}"
         )
         step = advice(wait.reason, settings, tenant_id)
         style = "red" if wait.stalled else "yellow"
-        found.append([(state, style), (f"  {wait.reason}", None), (f"  {step}", None)])
-    if found:
+        return [(state, style), (f"  {wait.reason}", None), (f"  {step}", None)]
+
+    if status.waits:
         stalled = sum(wait.stalled for wait in status.waits.values())
         terminal.heading(
-            f"Waiting after a fault: {count_text(len(found), 'tenant')}, {stalled} stalled"
+            f"Waiting after a fault: {count_text(len(status.waits), 'tenant')}, {stalled} stalled"
         )
-        _print_some(terminal, found)
+        _print_some(terminal, backoff.urgent_first(status.waits), lines_of)
 
 
 def _print_refused(terminal: Terminal, status: Status) -> None:
@@ -119,7 +124,8 @@ def _print_refused(terminal: Terminal, status: Status) -> None:
         terminal.line(
             f"  {first_line(letter.backup_id)}  {first_line(letter.died_at)}", style="red"
         )
-        tenant, device = first_line(letter.tenant_id), first_line(letter.device_id or "unknown")
+        tenant = tenant_text(letter.tenant_id)
+        device = device_text(letter.tenant_id, letter.device_id, letter.device_name)
         terminal.line(f"    tenant {tenant}, device {device}")
         terminal.line(f"    {first_line(letter.reason)}")
     _and_more(terminal, len(status.dead))
@@ -127,7 +133,8 @@ def _print_refused(terminal: Terminal, status: Status) -> None:
         terminal.heading(f"Not written by confkeep: {count_text(len(status.odd), 'key')}")
         _print_some(
             terminal,
-            [[(f"{one.key}: {one.problem}", "red"), (f"  {one.step}", None)] for one in status.odd],
+            status.odd,
+            lambda one: [(f"{one.key}: {one.problem}", "red"), (f"  {one.step}", None)],
         )
     if status.refused_messages:
         terminal.line(
@@ -149,7 +156,7 @@ def _print_refused(terminal: Terminal, status: Status) -> None:
 def _print_store(terminal: Terminal, settings: Settings, store: StoreStatus) -> None:
     where = settings.git_store_path
     terminal.heading(f"Store {where}: {count_text(len(store.tenants), 'tenant')}")
-    _print_some(terminal, [[(tenant_id, None)] for tenant_id in store.tenants])
+    _print_some(terminal, store.tenants, lambda id_: [(tenant_text(id_), None)])
     if store.exposed:
         repositories = "1 repository" if store.exposed == 1 else f"{store.exposed:,} repositories"
         terminal.line(
@@ -162,18 +169,22 @@ def _print_store(terminal: Terminal, settings: Settings, store: StoreStatus) -> 
             terminal.line(f"  {store.git}", style="yellow")
         _print_some(
             terminal,
-            [[(f"{id_}: not repacked: {why}", "yellow")] for id_, why in store.skipped.items()],
+            list(store.skipped.items()),
+            lambda found: [(f"{tenant_text(found[0])}: not repacked: {found[1]}", "yellow")],
         )
     _print_some(
         terminal,
-        [[(f"{id_}: cannot be read: {why}", "red")] for id_, why in store.unreadable.items()],
+        list(store.unreadable.items()),
+        lambda found: [(f"{tenant_text(found[0])}: cannot be read: {found[1]}", "red")],
     )
 
 
-def _print_some(terminal: Terminal, found: Sequence[Iterable[_Line]]) -> None:
-    """The first of them, a few lines each."""
-    for lines in found[:_ROWS]:
-        for text, style in lines:
+def _print_some(
+    terminal: Terminal, found: Sequence[_T], lines_of: Callable[[_T], Iterable[_Line]]
+) -> None:
+    """The first of them, a few lines each; names are looked up for those alone."""
+    for one in found[:_ROWS]:
+        for text, style in lines_of(one):
             terminal.line(f"  {printable(text)}", style=style)
     _and_more(terminal, len(found))
 

@@ -1,4 +1,4 @@
-"""What the exporter knows of the store: sizes and stale devices, looked up in the background."""
+"""Looks up in the background what the exporter says of the store: sizes and stale devices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import bisect
 import threading
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,7 @@ from worker.cli.stale import last_backups
 from worker.observe import metrics, unforeseen
 from worker.store.git import refs
 from worker.store.git.pack_set import names_of
+from worker.store.repository import description
 from worker.store.repository.tenant_repository import repository_path, tenants_of
 from worker.store.upkeep.repack_state import disk_bytes, free_bytes, read_state
 
@@ -32,8 +33,8 @@ class _Devices:
     """When a tenant's devices were last backed up, as of one commit."""
 
     tip: str | None
-    #: Seconds since 1970, ascending: 8 bytes for each device. Those that git tells nothing of come
-    #: first, as 0.
+    #: Seconds since 1970, ascending, 8 bytes for each device. A device of unknown date is a 0, so it
+    #: comes first.
     seen_s: array[float]
 
 
@@ -47,8 +48,8 @@ class _Repository:
 class StoreFigures:
     """Looks through the store and remembers what it found. `look` in one thread at a time.
 
-    A tenant whose branch has not moved costs a look at its ref and its packs; the others' devices
-    are read anew from their history index.
+    For a tenant whose branch has not moved, a look reads only its ref, and its packs' names and sizes. Of
+    the others it reads the devices again from the history index.
     """
 
     def __init__(self, store: Path, *, stale_after_s: float, worst: int) -> None:
@@ -56,7 +57,9 @@ class StoreFigures:
         self._stale_after_s = stale_after_s
         self._worst = worst
         self._devices: dict[str, _Devices] = {}
-        #: None if there is no store, or it was not looked through yet.
+        #: Of the tenants that have one.
+        self._names: dict[str, str] = {}
+        #: None if there is no store, or before the first look.
         self._found: list[Sample] | None = None
         self._looked_s = 0.0
 
@@ -76,7 +79,7 @@ class StoreFigures:
         try:
             self._found = list(self._look()) if self._store.is_dir() else None
         except OSError:
-            # The store itself went away meanwhile: its figures are absent until it is back.
+            # The store itself is gone by now: there are no figures until it is back.
             self._found = None
         self._looked_s = time.monotonic()
 
@@ -87,12 +90,26 @@ class StoreFigures:
             yield from found
             yield Sample(metrics.STORE_AGE, time.monotonic() - self._looked_s)
 
+    def names(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """What the tenants of these samples are called, as the last look found it. Reads nothing."""
+        tenants = {
+            value
+            for sample in samples
+            for label, value in zip(sample.metric.labels, sample.labels, strict=True)
+            if label == "tenant"
+        }
+        for tenant_id in sorted(tenants):
+            name = self._names.get(tenant_id, tenant_id)
+            yield Sample(metrics.TENANT_INFO, 1, (tenant_id, name))
+
     def _look(self) -> Iterator[Sample]:
         tenants = tenants_of(self._store)
         before = time.time() - self._stale_after_s
         devices = stale = unreadable = 0
         repositories: dict[str, _Repository] = {}
         self._devices = {t: self._devices[t] for t in tenants if t in self._devices}
+        names = {t: description.read_name(repository_path(self._store, t)) for t in tenants}
+        self._names = {t: name for t, name in names.items() if name is not None}
         for tenant_id in tenants:
             path = repository_path(self._store, tenant_id)
             try:
@@ -122,7 +139,7 @@ class StoreFigures:
         tip = refs.read_main(path)
         known = self._devices.get(tenant_id)
         if known is None or tip is None or known.tip != tip:
-            # The tip was read first: the next look reads what is committed meanwhile.
+            # The tip is read first, so that the next look sees what is committed meanwhile.
             found = last_backups(path).values()
             seen_s = sorted(0.0 if last is None else last.timestamp() for last in found)
             known = self._devices[tenant_id] = _Devices(tip, array("d", seen_s))

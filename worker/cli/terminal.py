@@ -1,7 +1,7 @@
 """What a person sees: colours, tables, progress, errors.
 
-Colours are for a terminal only, and not there when NO_COLOR is set or TERM is `dumb`. In a pipe
-a table is plain columns, and nothing is cut off or wrapped.
+Only a terminal gets colours, and none when NO_COLOR is set or TERM is `dumb`. In a pipe a table is
+plain columns, and nothing is cut off or wrapped.
 """
 
 from __future__ import annotations
@@ -11,27 +11,33 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 import click
+
+from confkeep.wording import count_text as count_text
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-#: Seconds between two lines of progress where no bar can be drawn.
+#: Seconds between two lines of progress where we can draw no bar.
 _PROGRESS_LINE_S: Final = 5.0
 _GAP: Final = "  "
+#: Columns that a wrapped cell gets at least.
+_NARROWEST: Final = 10
+_NO_BOUNDS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 def printable(text: str) -> str:
-    """`text` with everything that could steer a terminal, or hide, written as an escape.
+    """`text` with escapes for everything that could steer a terminal or hide itself.
 
-    Control and format characters (among them those that reverse the direction of writing), line
-    breaks, and bytes that are no UTF-8.
+    These are control and format characters (such as those that reverse the direction of writing),
+    line breaks, and bytes that are not UTF-8.
     """
     return "".join(c if c.isprintable() else _escaped(c) for c in text)
 
@@ -44,7 +50,7 @@ def _escaped(character: str) -> str:
 
 
 def first_line(message: str) -> str:
-    """The first line of a message that says something, printable; `...` when more lines follow."""
+    """The first line of a message that is not blank, printable; with ` ...` when more follow."""
     lines = message.strip().splitlines()
     if not lines:
         return ""
@@ -67,16 +73,11 @@ def age_text(seconds: float) -> str:
 def size_text(size_bytes: int) -> str:
     """A size, with the exact bytes while they are few."""
     if size_bytes < 10_000:
-        return f"{size_bytes} bytes"
+        return count_text(size_bytes, "byte")
     for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20)):
         if size_bytes >= size:
             return f"{size_bytes / size:.1f} {unit}"
     return f"{size_bytes / 1024:.1f} KiB"
-
-
-def count_text(number: int, noun: str) -> str:
-    """`1 backup`, `2 backups`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def ranges(numbers: Sequence[int]) -> str:
@@ -97,8 +98,8 @@ class Terminal:
         self._no_color = no_color
         #: Whether errors show where they come from.
         self.debug = debug
-        #: Where notes and errors go instead, of a command whose output is a log: the level, the text,
-        #: and what to do.
+        #: Takes notes and errors of a command whose output is a log: the level, the text, and what
+        #: to do. None: they are printed.
         self.log: Callable[[Literal["info", "error"], str, str | None], None] | None = None
 
     @classmethod
@@ -137,7 +138,7 @@ class Terminal:
         )
 
     def line(self, text: str | Text = "", style: str | None = None) -> None:
-        """One line on standard output; never wrapped by us."""
+        """Print one line on standard output, as long as it is."""
         self.out.print(text, style=style, soft_wrap=True)
 
     def prose(self, text: str, style: str | None = None) -> None:
@@ -145,14 +146,14 @@ class Terminal:
         self.out.print(text, style=style, soft_wrap=not self.out.is_terminal)
 
     def note(self, text: str) -> None:
-        """One dimmed line on standard error: of interest to a person, not to a pipe."""
+        """Print one dimmed line on standard error: for a person, not for a pipe."""
         if self.log is not None:
             self.log("info", text, None)
             return
         self.err.print(text, style="dim", soft_wrap=not self.err.is_terminal)
 
     def error(self, problem: str, hint: str | None) -> None:
-        """The two lines of an error, on standard error."""
+        """Print an error on standard error: a line that says what is wrong, and one that says what to do."""
         if self.log is not None:
             self.log("error", problem, hint)
             return
@@ -163,41 +164,58 @@ class Terminal:
         wrapped = self.err.is_terminal
         self.err.print(text, soft_wrap=not wrapped)
         if hint:
-            self.err.print(f"hint: {hint}", style="dim", soft_wrap=not wrapped)
+            self.err.print(f"hint: {printable(hint)}", style="dim", soft_wrap=not wrapped)
 
     def bytes(self, data: bytes) -> None:
-        """Exactly these bytes on standard output."""
+        """Write exactly these bytes to standard output."""
         sys.stdout.flush()
         rest = memoryview(data)
         while rest:
-            # With PYTHONUNBUFFERED this is the bare file, whose writes may be short.
+            # With PYTHONUNBUFFERED this is the bare file, which may write less than it is given.
             rest = rest[sys.stdout.buffer.write(rest) :]
         sys.stdout.buffer.flush()
 
     def json(self, value: Any) -> None:
-        """One JSON document, ASCII only, on standard output."""
+        """Print one JSON document, ASCII only, on standard output."""
         click.echo(json.dumps(value, indent=2, default=_json_of))
 
     def heading(self, text: str) -> None:
-        """A blank line and a title."""
+        """Print a blank line and a title."""
         self.line()
         self.line(text, style="bold")
 
     def table(
-        self, titles: Sequence[str], rows: Sequence[Sequence[str | Text]], right: str = ""
+        self,
+        titles: Sequence[str],
+        rows: Sequence[Sequence[str | Text]],
+        right: str = "",
+        *,
+        most: Mapping[str, int] = _NO_BOUNDS,
+        wrap: bool = False,
     ) -> None:
-        """Columns under dimmed titles. On a terminal the last one is cut to its width.
+        """Print columns under dimmed titles. On a terminal, lines are cut to its width.
 
         Args:
             right: the titles of the columns to align to the right, separated by spaces.
+            most: title -> to how many columns of a terminal to cut the cells below it.
+            wrap: on a terminal, continue the last column on further lines instead of cutting it.
         """
         from rich.text import Text
 
-        cells = [[c if isinstance(c, Text) else Text(c) for c in row] for row in rows]
+        cells = [[c.copy() if isinstance(c, Text) else Text(c) for c in row] for row in rows]
+        if self.out.is_terminal:
+            for row in cells:
+                for title, cell in zip(titles, row, strict=True):
+                    if title in most:
+                        cell.truncate(most[title], overflow="ellipsis")
         head = [Text(title, style="dim") for title in titles]
         widths = [max(row[i].cell_len for row in [head, *cells]) for i in range(len(titles))]
+        indent = sum(widths[:-1]) + len(_GAP) * (len(titles) - 1)
         for row in [head, *cells]:
-            line = Text()
+            line, more = Text(), list[Text]()
+            if wrap and self.out.is_terminal:
+                room = max(self.out.width - indent, _NARROWEST)
+                row[-1], *more = row[-1].wrap(self.out, room)
             for i, cell in enumerate(row):
                 last = i == len(row) - 1
                 padding = " " * (widths[i] - cell.cell_len)
@@ -211,6 +229,9 @@ class Terminal:
             if self.out.is_terminal:
                 line.truncate(self.out.width, overflow="ellipsis")
             self.line(line)
+            for rest in more:
+                rest.rstrip()
+                self.line(Text(" " * indent).append_text(rest))
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -237,11 +258,11 @@ class Terminal:
             nonlocal done, printed_at
             done += count
             if done < total and time.monotonic() - printed_at >= _PROGRESS_LINE_S:
-                self.note(f"{what}: {done} of {total}")
+                self.note(f"{what}: {done:,} of {total:,}")
                 printed_at = time.monotonic()
 
         yield advance
-        self.note(f"{what}: {done} of {total}")
+        self.note(f"{what}: {done:,} of {total:,}")
 
     @contextmanager
     def phases(self, what: str) -> Iterator[Callable[[str, int, int], None]]:
@@ -269,7 +290,7 @@ class Terminal:
         def tell(part: str, done: int, total: int) -> None:
             nonlocal printed_at
             if time.monotonic() - printed_at >= _PROGRESS_LINE_S:
-                self.note(f"{what}: {part} {done} of {total}")
+                self.note(f"{what}: {part} {done:,} of {total:,}")
                 printed_at = time.monotonic()
 
         yield tell

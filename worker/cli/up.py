@@ -21,7 +21,7 @@ _POLL_S: Final = 0.2
     type=click.Path(file_okay=False, path_type=Path),
     default=running.DEFAULT_DATA,
     show_default=True,
-    help="Folder of the store and of the server's file; made when it is missing.",
+    help="Folder of the store and of the server's file; created if missing.",
 )
 @click.option(
     "--workers",
@@ -34,15 +34,20 @@ _POLL_S: Final = 0.2
     "-c",
     "--concurrency",
     type=click.IntRange(1, 256),
-    help="Tenants that each commits at once.  [default: the number of processors]",
+    help="Tenants that each worker commits at once.  [default: the number of processors]",
 )
 @pass_terminal
 def command(terminal: Terminal, data: Path, workers: int, concurrency: int | None) -> None:
     """Run a server and workers on this machine until Ctrl-C.
 
-    Prints the variables to enqueue with, then what the workers say. In the same folder, other
-    commands find it by themselves. What was accepted and not yet committed when it ends is
-    committed when it runs again.
+    Prints the variables that clients need, then what the workers log. Other commands find it by
+    themselves when they run in the same folder. Backups that are accepted but not committed when
+    it ends are committed when it runs again.
+
+    \b
+    Examples:
+      confkeep up
+      confkeep up --data /srv/confkeep --workers 2
     """
     try:
         with (
@@ -62,11 +67,11 @@ def command(terminal: Terminal, data: Path, workers: int, concurrency: int | Non
             )
             _follow(terminal, machine, workers)
     except KeyboardInterrupt:
-        terminal.note("ended; what was not committed yet waits for the next `confkeep up`")
+        terminal.note("ended; what is not committed yet waits for the next `confkeep up`")
 
 
 def _follow(terminal: Terminal, machine: one_machine.OneMachine, workers: int) -> None:
-    """Print what the workers log from now on, until one of the parts ends or an interrupt."""
+    """Print what the workers log from now on, until a part ends or a signal comes."""
     logs = {
         i: machine.log_of(i).open("r", encoding="utf-8", errors="replace") for i in range(workers)
     }

@@ -9,16 +9,19 @@ import click
 
 from confkeep.settings import get_settings
 from worker.cli import running
+from worker.cli.called import tenant_text
 from worker.cli.findings import error_of, print_report, worst
-from worker.cli.lookup import paths_of
+from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, count_text, pass_terminal
+from worker.engine.reports import verify_json
+from worker.engine.resolver import paths_of
 from worker.store.git.durable import file_system_errors
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Report, parse_subset
 
 
 @click.command("verify")
-@click.argument("tenant", required=False)
+@click.argument("tenant", type=TENANT, required=False)
 @click.option(
     "--subset",
     metavar="N/T",
@@ -28,8 +31,8 @@ from worker.store.upkeep.verify_report import Report, parse_subset
     "--max-duration",
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
-    help="Stop after so many seconds and say what was not looked at. The tenants' order is another "
-    "one each time, so that many runs see all.",
+    help="Stop after this many seconds and say what was not read. Each run takes the tenants in "
+    "another order, so that many runs read all.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
@@ -42,27 +45,37 @@ def command(
 ) -> None:
     """Read all that is kept and say whether it is sound.
 
-    Without TENANT: all tenants of the store. Looked at are every object's hash, that nothing which
-    is referred to is missing, that no commit lost a device, each device's latest two files, the
-    history index against git, and files that writers which died have left. Nothing is changed, and
-    workers may go on meanwhile. What is found stands with what to do about it.
+    Without TENANT: all tenants of the store. It checks the hash of every object, that no object is
+    missing, that no commit lost a device, each device's newest two files, the history index against
+    git, and files that writers left when they died. It changes nothing, and workers may go on
+    meanwhile. Each finding comes with what you can do about it.
 
     \b
     Ends with
-      0   clean: nothing was found in what was looked at
+      0   clean: it found nothing wrong in what it read
       31  missing: the tenant has no repository, or the store has none at all
       32  locked: another process was writing all the time
-      33  damaged: something was found
-      35  unreadable: it is another user's, who keeps this one out
-    or, of several tenants, with the greatest that applies.
+      33  damaged: it found something wrong
+      35  unreadable: the files belong to another user, and may not be read
+    Of several tenants, the most serious outcome counts.
 
     \b
     With --json:
-      {"outcome": "clean", "missing", "locked", "unreadable" or "damaged": the most serious,
-       "tenants": [{"tenant_id", "outcome", "complete": whether all was looked at in time,
-                    "objects", "commits", "devices", "duration_s", "finding_count",
-                    "findings": [{"kind", "place", "text", "repairable"}]}],
+      {"outcome": "clean", "missing", "locked", "unreadable" or "damaged":
+                  the most serious one,
+       "tenants": [{"tenant_id", "tenant_name", "outcome",
+                    "complete": whether there was time to read all,
+                    "objects", "commits", "devices", "duration_s",
+                    "finding_count",
+                    "findings": [{"kind", "place", "text", "repairable",
+                                  "device_name": if `place` is a device}]}],
        "not_verified": [tenant_id]: those that there was no time for}
+
+    \b
+    Examples:
+      confkeep verify acme
+      confkeep verify --subset 1/7
+      confkeep verify --max-duration 600 --json
     """
     running.adopt(terminal)
     chosen = None if subset is None else parse_subset(subset)
@@ -75,10 +88,10 @@ def command(
     for tenant_id in order:
         path = paths[tenant_id]
         left_s = None if deadline is None else deadline - time.monotonic()
-        # At least one, however short the time: to look at nothing is not to find nothing.
+        # Verify at least one, however short the time: a run that reads nothing proves nothing.
         if left_s is not None and left_s <= 0 and reports:
             break
-        with file_system_errors(path.name), terminal.phases(tenant_id) as tell:
+        with file_system_errors(path.name), terminal.phases(tenant_text(tenant_id)) as tell:
             reports[tenant_id] = verify_repository(
                 path, subset=chosen, max_duration_s=left_s, progress=tell
             )
@@ -90,8 +103,7 @@ def command(
             {
                 "outcome": worst([report.outcome for report in reports.values()]).value,
                 "tenants": [
-                    {"tenant_id": tenant_id, **report.to_json()}
-                    for tenant_id, report in reports.items()
+                    verify_json(paths[tenant_id], report) for tenant_id, report in reports.items()
                 ],
                 "not_verified": not_verified,
             }

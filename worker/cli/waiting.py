@@ -1,4 +1,4 @@
-"""Waits for many receipts at once, with a bound on silence."""
+"""Waits for many receipts at once, and gives up when none comes for too long."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from confkeep.errors import NoReceipt
 from confkeep.queue import receipts
 from confkeep.queue.answers import Answer, read
 from confkeep.settings import get_settings
+from confkeep.wording import count_text
 from worker.process.waits import advice
 from worker.queue import backoff
 
@@ -21,11 +22,11 @@ _POLL_S: Final = 0.05
 
 
 class Receipts:
-    """The backups whose receipts have not come yet.
+    """The backups whose receipts are still to come.
 
     Args:
         silence_s: seconds without any answer after which waiting ends.
-        check: called at each look; raises when nobody can answer any more, or to end the waiting.
+        check: called at each look; raises to end the waiting, as when nobody can answer any more.
         tenant_id: the tenant of all the backups; None if they are of several.
     """
 
@@ -52,9 +53,9 @@ class Receipts:
         self._open.update(dict.fromkeys(backup_ids))
 
     def poll(self) -> list[Answer]:
-        """The answers that arrived since the last call; does not wait.
+        """The answers since the last call; does not wait.
 
-        Raises, besides what the check raises:
+        Raises, besides what `check` raises:
             NoReceipt: none came for `silence_s`.
             BrokerUnavailable: Redis did not answer.
         """
@@ -68,7 +69,7 @@ class Receipts:
             self._heard_at = now
             return answers
         if self._open and now - self._heard_at > self._silence_s:
-            waiting = f"{len(self._open)} accepted and waiting"
+            waiting = f"{count_text(len(self._open), 'accepted backup')} without a receipt"
             reason = self._why_not()
             if reason is None:
                 raise NoReceipt(f"no worker answered for {self._silence_s:g} s; {waiting}")

@@ -1,6 +1,6 @@
-"""`confkeep status --watch`: looks at a deployment again and again, on a terminal or into a pipe.
+"""`confkeep status --watch`: shows a deployment again and again, on a terminal or into a pipe.
 
-A broker that is away is shown, and asked again.
+While Redis does not answer, it says so and asks again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NOTICE_S: Final = 0.1
 #: Seconds to wait for an answer of Redis.
 _TIMEOUT_S: Final = 2.0
 
-#: What a look saw, the pace so far, and why it saw nothing, if so.
+#: What a look saw, the pace so far, and why it saw nothing; one of the outer two is None.
 Look = tuple[Snapshot | None, Pace, str | None]
 
 
@@ -48,7 +48,7 @@ def watch(
     On a terminal one view that stays in its place; else one line for each look.
     """
     client = open_client(settings, timeout_s=min(_TIMEOUT_S, settings.redis_timeout_s))
-    # Ctrl-C is how it ends: no error, and the screen as it was.
+    # Ctrl-C is the usual end: no error, and the screen is as before.
     with contextlib.suppress(KeyboardInterrupt), interrupts.noted() as asked:
         live = terminal.out.is_terminal and not terminal.out.is_dumb_terminal and not as_json
         looks = _looks(client, settings, asked, interval_s, count)
@@ -82,7 +82,7 @@ def _looks(
             yield snapshot, pace, None
         if number == count:
             return
-        # Wait until a fixed time, so that the duration of looks does not add up.
+        # Wait until a fixed time, so that the duration of the looks does not delay later ones.
         next_at = max(next_at + interval_s, time.monotonic())
         asked.check()
         while (left_s := next_at - time.monotonic()) > 0:
@@ -91,7 +91,7 @@ def _looks(
 
 
 def _show(terminal: Terminal, settings: Settings, looks: Iterator[Look], interval_s: float) -> None:
-    # The one-shot `status` loads this module too, and has no use for it.
+    # `status` without --watch loads this module too, and does not need it.
     from rich.live import Live
 
     last: Snapshot | None = None

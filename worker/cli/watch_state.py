@@ -1,19 +1,21 @@
-"""What `confkeep status --watch` reads at each look, and the speed and latency between looks.
+"""Reads what `confkeep status --watch` shows, and works out speed and latency between looks.
 
-A look costs a dozen commands however many tenants wait.
+A look costs a dozen commands, and a small file for each tenant that is shown, however many wait.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 import redis
 
 from confkeep.broker import keys, redis_values
 from confkeep.settings import Settings
+from worker.cli.called import tenant_name
 from worker.observe.metrics import LATENCY_BOUNDS_MS
 from worker.process.sweeper import WorkerStatus, list_workers
 from worker.queue import backoff, totals
@@ -30,13 +32,15 @@ from worker.queue.inboxes import (
 )
 from worker.queue.totals import RecentCommit, Totals
 
-#: Inboxes that are looked at, those with the oldest entries.
+#: Most rows of each list that are shown.
+MOST_ROWS: Final = 12
+#: How many inboxes to read: those with the oldest entries.
 _INBOXES: Final = 100
-#: Most dead letters that are read; of more only the number is shown.
+#: With more dead letters than this, show only how many there are.
 _DEAD: Final = 500
 #: Seconds over which speed and latency are measured; at least two looks.
 _WINDOW_S: Final = 10.0
-#: How many looks' speed is drawn.
+#: How many speeds to draw, one for each look.
 _SPEEDS: Final = 24
 
 
@@ -57,6 +61,8 @@ class Snapshot:
     dead_count: int
     #: The newest last; empty when there are very many.
     dead: list[DeadLetter]
+    #: What people call the tenants of the first rows of each list, of those that have a name.
+    tenant_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,7 @@ class Rates:
     enqueued_per_s: float
     #: From enqueue to receipt; None if nothing was committed.
     latency_mean_s: float | None
-    #: At most this long for half, and for 95 of 100, of them: the bounds of a histogram.
+    #: Half, and 95 of 100, took at most this long. These are bounds of a histogram.
     latency_half_s: float | None
     latency_95_s: float | None
 
@@ -83,19 +89,36 @@ def look(client: redis.Redis, settings: Settings) -> Snapshot:
     pipe = client.pipeline(transaction=False)
     pipe.hlen(keys.DEAD)
     dead_count = redis_values.answers(pipe)[0] or 0
+    waits = backoff.get_many(client, [box.tenant_id for box in inboxes])
+    recent = totals.read_recent(client)
+    shown = (
+        [box.tenant_id for box in inboxes[:MOST_ROWS]],
+        [tenant_id for tenant_id, _ in backoff.urgent_first(waits)[:MOST_ROWS]],
+        [commit.tenant_id for commit in recent[:MOST_ROWS]],
+    )
     return Snapshot(
         server_ms=server_time_ms(client),
         totals=totals.read_totals(client),
         workers=list_workers(client),
         inboxes=inboxes,
         inbox_count=count_inboxes(client),
-        waits=backoff.get_many(client, [box.tenant_id for box in inboxes]),
+        waits=waits,
         load=read_load(client),
         wakeups=sum(queue_depths(client, settings).values()),
-        recent=totals.read_recent(client),
+        recent=recent,
         dead_count=int(dead_count),
         dead=list_dead_letters(client) if 0 < int(dead_count) <= _DEAD else [],
+        tenant_names=_names(settings, chain(*shown)),
     )
+
+
+def _names(settings: Settings, tenant_ids: Iterable[str]) -> dict[str, str]:
+    """Read at each look, since a tenant may be renamed meanwhile."""
+    found = {
+        tenant_id: tenant_name(tenant_id, settings.git_store_path)
+        for tenant_id in dict.fromkeys(tenant_ids)
+    }
+    return {tenant_id: name for tenant_id, name in found.items() if name is not None}
 
 
 class Pace:
@@ -111,7 +134,7 @@ class Pace:
         if self._looks:
             before_ms, before = self._looks[-1]
             if snapshot.totals.committed < before.committed or snapshot.server_ms < before_ms:
-                # The server was emptied: the counters began anew.
+                # The server was emptied, and the counters started from 0 again.
                 self._looks.clear()
             elif snapshot.server_ms > before_ms:
                 seconds = (snapshot.server_ms - before_ms) / 1000
@@ -121,7 +144,7 @@ class Pace:
             self._looks.popleft()
 
     def rates(self) -> Rates | None:
-        """Those of the window; None if there was only one look."""
+        """The rates within the window; None after only one look."""
         if len(self._looks) < 2:
             return None
         (first_ms, first), (last_ms, last) = self._looks[0], self._looks[-1]
@@ -138,7 +161,7 @@ class Pace:
 
 
 def _within(first: Totals, last: Totals, part: float) -> float | None:
-    """The bound that `part` of what was committed between the two kept."""
+    """The lowest bound within which `part` of the commits between the two were done."""
     count = last.latency.count - first.latency.count
     if not count:
         return None

@@ -1,6 +1,6 @@
-"""How `confkeep status --watch` looks: tables that fit the terminal, in 80 columns and more.
+"""Draws `confkeep status --watch`: tables that fit a terminal of 80 columns or more.
 
-What asks for a person stands out by words, and by colour where there is one.
+What needs a person stands out by its words, and by colour where there is colour.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import (
     Console,
     ConsoleOptions,
@@ -25,19 +26,20 @@ from rich.text import Text
 from confkeep.broker.keys import shard_of
 from confkeep.settings import Settings
 from worker.cli.terminal import age_text, count_text, first_line, printable, ranges, size_text
-from worker.cli.watch_state import Pace, Rates, Snapshot
+from worker.cli.watch_state import MOST_ROWS, Pace, Rates, Snapshot
+from worker.engine.directory import SHORT_ID
 from worker.process.sweeper import unserved
 from worker.process.waits import advice
 from worker.queue import backoff
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _ASCII_BARS: Final = "_.-=+*#@"
-#: Most rows of each list.
-_MOST: Final = 12
-#: With less room than for so many rows of each list, the blank lines between lists go.
+#: Without room for this many rows of each list, there are no blank lines between lists.
 _ROOMY: Final = 4
-#: Characters of an id that are shown: enough of a prefix for other commands.
-_SHORT: Final = 8
+#: Columns of the last commits less the tenant and the device, with room for a few digits of lines.
+_OF_COMMIT: Final = 40
+#: Most columns that the name of a tenant or device gets, and those of a whole id.
+_NAME: Final = 36
 
 #: Text with a style, or without one.
 _Words = str | tuple[str, str] | Text
@@ -45,7 +47,7 @@ _Words = str | tuple[str, str] | Text
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the terminal shows at one time. Rich asks it for as many lines as the terminal has."""
+    """All that the terminal shows at one time. Rich asks for as many lines as the terminal has."""
 
     snapshot: Snapshot | None
     pace: Pace
@@ -62,7 +64,7 @@ class View:
         parts: list[RenderableType] = [*self._head(_BARS if utf8 else _ASCII_BARS)]
         if self.snapshot is not None:
             parts.append(Text())
-            lists = list(_lists(self.snapshot, self.settings))
+            lists = list(_lists(self.snapshot, self.settings, options.max_width))
             counts, gap = _fit(lists, height - len(parts))
             for each, count in zip(lists, counts, strict=True):
                 parts += [each.table(count, overflow), *([Text()] if gap else [])]
@@ -85,7 +87,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class _List:
-    """A list with a heading; not all of its rows need be shown."""
+    """A list with a heading. It may be shown without its last rows."""
 
     heading: _Words
     rows: Sequence[Sequence[_Words]]
@@ -137,8 +139,8 @@ def _fit(lists: Sequence[_List], height: int) -> tuple[list[int], bool]:
     gap = height >= roomy
     counts = [min(1, len(each.rows)) for each in lists]
     left = height - sum(each.lines(n) + gap for each, n in zip(lists, counts, strict=True))
-    # A row for each in turn, so that a long list leaves space for the others.
-    for _ in range(1, _MOST):
+    # Give each list a row in turn, so that a long list leaves room for the others.
+    for _ in range(1, MOST_ROWS):
         for i, each in enumerate(lists):
             if counts[i] < len(each.rows) and left >= each.row_lines:
                 counts[i] += 1
@@ -166,7 +168,7 @@ def _summary(snapshot: Snapshot, pace: Pace, settings: Settings, bars: str) -> I
     full = f"{load.full(settings):.0%} of the limit, " if load.nearly_full(settings) else ""
     yield Text.assemble(
         ("Waiting    ", "bold"),
-        # First: a narrow terminal cuts the end.
+        # At the front, since a narrow terminal cuts the end.
         (full, "red"),
         f"{count_text(load.entries, 'backup')} of {count_text(snapshot.inbox_count, 'tenant')}, "
         f"{size_text(load.bytes)}, {count_text(snapshot.wakeups, 'wake-up')} queued",
@@ -194,12 +196,12 @@ def _drawn(speeds: Iterable[float], bars: str) -> str:
     return "".join(bars[round(speed / most * (len(bars) - 1))] for speed in speeds)
 
 
-def _lists(snapshot: Snapshot, settings: Settings) -> Iterator[_List]:
+def _lists(snapshot: Snapshot, settings: Settings, width: int) -> Iterator[_List]:
     yield _workers(snapshot, settings.shards)
     yield _inboxes(snapshot, settings.shards)
     if snapshot.waits:
         yield _faults(snapshot, settings)
-    yield _commits(snapshot)
+    yield _commits(snapshot, width)
     yield _dead(snapshot)
 
 
@@ -229,7 +231,7 @@ def _inboxes(snapshot: Snapshot, shards: int) -> _List:
         [
             [
                 f"{shard_of(box.tenant_id, shards):02d}",
-                box.tenant_id,
+                _tenant(snapshot, box.tenant_id),
                 f"{box.entries:,}",
                 size_text(snapshot.load.tenant_bytes.get(box.tenant_id, 0)),
                 age_text(box.oldest_age_s),
@@ -249,7 +251,8 @@ def _faults(snapshot: Snapshot, settings: Settings) -> _List:
         since_s = max(0, snapshot.server_ms - wait.since_ms) / 1000
         next_s = (wait.next_ms - snapshot.server_ms) / 1000
         state = (
-            f"{tenant_id}  {'STALLED ' if wait.stalled else ''}{wait.tries} tries in "
+            f"{_tenant(snapshot, tenant_id)}  {'STALLED ' if wait.stalled else ''}{wait.tries:,} "
+            f"{'try' if wait.tries == 1 else 'tries'} in "
             f"{age_text(since_s)}, next {f'in {age_text(next_s)}' if next_s > 0 else 'due'}\n"
         )
         text = Text.assemble(
@@ -263,7 +266,9 @@ def _faults(snapshot: Snapshot, settings: Settings) -> _List:
     return _List((heading, "bold red"), rows, row_lines=3)
 
 
-def _commits(snapshot: Snapshot) -> _List:
+def _commits(snapshot: Snapshot, width: int) -> _List:
+    # So that the lines, which people look for, fit whatever the names are.
+    room = max(SHORT_ID, min(_NAME, (width - _OF_COMMIT) // 2))
     rows: list[list[_Words]] = []
     for commit in snapshot.recent:
         what: _Words
@@ -277,13 +282,32 @@ def _commits(snapshot: Snapshot) -> _List:
         rows.append(
             [
                 f"{commit.committed_at.astimezone(dt.UTC):%H:%M:%S}",
-                printable(commit.tenant_id[:_SHORT]),
-                printable(commit.device_id[:_SHORT]),
+                _short(commit.tenant_id, snapshot.tenant_names.get(commit.tenant_id), room),
+                _short(commit.device_id, commit.device_name, room),
                 printable(commit.sha[:10]),
                 what,
             ]
         )
     return _List(("Last commits", "bold"), rows, ["time", "tenant", "device", "commit", "lines"])
+
+
+def _tenant(snapshot: Snapshot, tenant_id: str) -> str:
+    name = snapshot.tenant_names.get(tenant_id)
+    return printable(tenant_id) if name is None else _short(tenant_id, name, _NAME)
+
+
+def _short(id_: str, name: str | None, room: int) -> str:
+    """A name with the first digits of the id behind it, in `room` columns; without a name the digits.
+
+    Where that is too long, the digits go first and then the name's end.
+    """
+    digits = printable(id_[:SHORT_ID])
+    if name is None:
+        return digits
+    alone = printable(name)
+    if cell_len(alone) + len(f" ({digits})") <= room:
+        return f"{alone} ({digits})"
+    return alone if cell_len(alone) <= room else f"{set_cell_size(alone, room - 2)}.."
 
 
 def _dead(snapshot: Snapshot) -> _List:

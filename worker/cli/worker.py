@@ -24,20 +24,20 @@ from worker.process import broker_check
     "-c",
     "--concurrency",
     type=click.IntRange(1, 256),
-    help="Tenants that are committed at once.  [default: the number of processors]",
+    help="Tenants to commit at once.  [default: the number of processors]",
 )
 @click.option(
     "--pool",
     type=click.Choice(["prefork", "threads", "solo"]),
     default="prefork",
     show_default=True,
-    help="Processes, threads, or neither.",
+    help="How it runs tasks: in processes, in threads, or one at a time in itself.",
 )
-@click.option("--name", help="Unique on this machine.  [default: worker-INDEX]")
+@click.option("--name", help="Its name, unique on this machine.  [default: worker-INDEX]")
 @click.option(
     "--loglevel",
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="Least severe level to log.  [default: CONFKEEP_LOG_LEVEL]",
+    help="The least severe level to log.  [default: CONFKEEP_LOG_LEVEL]",
 )
 @pass_terminal
 @click.pass_context
@@ -51,12 +51,18 @@ def command(
 ) -> None:
     """Run a worker that commits what is enqueued.
 
-    It serves the shards that CONFKEEP_WORKER_INDEX and CONFKEEP_WORKER_COUNT give it, and ends in
-    order on SIGTERM and Ctrl-C: the running commit is finished, the rest stays in the inboxes.
-    The same as `celery -A worker.app worker --without-mingle --without-gossip -O fair`.
+    It serves the shards that CONFKEEP_WORKER_INDEX and CONFKEEP_WORKER_COUNT give it. On SIGTERM and
+    Ctrl-C it finishes the running commit, leaves the rest in the inboxes and ends.
 
-    It ends with 14 when the server may lose what it acknowledged: when it evicts keys, or keeps no
+    The same as `celery -A worker.app worker --without-mingle --without-gossip -O fair`. It ends
+    with 14 when the server may lose what it acknowledged, because it evicts keys or keeps no
     append-only file.
+
+    \b
+    Examples:
+      confkeep worker
+      confkeep worker --concurrency 8 --loglevel warning
+      confkeep worker --pool threads --name night
     """
     if loglevel is not None:
         os.environ[variable_of("log_level")] = loglevel
@@ -84,7 +90,7 @@ def command(
 
 
 def _refuse_volatile(settings: Settings) -> None:
-    """Report it at once in two lines; `celery -A worker.app worker` checks by itself."""
+    """End at once, in two lines, when the server may lose data; the worker itself checks only later."""
     client = open_client(settings)
     try:
         broker_check.check(client, settings)

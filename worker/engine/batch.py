@@ -12,15 +12,15 @@ from confkeep.models import Receipt
 from confkeep.observe import tracing
 from confkeep.observe.logs import get_logger
 from confkeep.queue import receipts, staging
-from confkeep.queue.entry import Entry
+from confkeep.queue.entry import NOWHERE, Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.queue.staged_bytes import Contents
-from confkeep.routeros.suspect import warning_of
+from worker.engine.receipt import fields_of
 from worker.observe import measure, metrics
 from worker.queue import dead_letters, totals
 from worker.queue.inbox import Batch, Inbox, Waiting
 from worker.queue.totals import Mark, RecentCommit
-from worker.store.repository.backup import Backup, Committed
+from worker.store.repository.backup import Backup, Committed, Naming
 from worker.store.writing.commit import Writer
 from worker.store.writing.stopwatch import Stopwatch
 
@@ -84,10 +84,11 @@ class BatchCommitter:
                 dead.append(waiting)
                 value = error
                 log.warning(
-                    "dead letter",
+                    "a backup became a dead letter",
                     action="backup.dead",
                     tenant_id=self._tenant_id,
                     device_id=entry.device_id,
+                    device_name=entry.device_name,
                     backup_id=entry.backup_id,
                     reason=f"{type(error).__name__}: {error}",
                 )
@@ -105,11 +106,12 @@ class BatchCommitter:
                     sha=receipt.sha,
                 )
                 log.debug(
-                    "backup committed",
+                    "committed a backup",
                     action="backup.committed",
                     tenant_id=self._tenant_id,
                     device_id=entry.device_id,
                     backup_id=entry.backup_id,
+                    device_name=receipt.device_name,
                     sha=receipt.sha,
                     unchanged=receipt.unchanged,
                 )
@@ -125,7 +127,7 @@ class BatchCommitter:
         watch.lap("settle")
         _measure(done, len(dead), marks, settled.at_ms, watch)
         log.info(
-            "batch committed",
+            "committed a batch",
             action="batch.committed",
             tenant_id=self._tenant_id,
             sha=next(reversed(committed.values())).sha if committed else None,
@@ -137,10 +139,10 @@ class BatchCommitter:
 
     def _build(
         self, batch: list[Waiting], watch: Stopwatch
-    ) -> tuple[list[Backup], dict[str, PoisonedBackup]]:
+    ) -> tuple[list[Backup | Naming], dict[str, PoisonedBackup]]:
         """The backups that can be committed, and by stream id why the others cannot."""
         entries = [waiting.entry for waiting in batch]
-        backups: list[Backup] = []
+        backups: list[Backup | Naming] = []
         poisoned: dict[str, PoisonedBackup] = {}
         read = self._read(entries)
         watch.lap("read")
@@ -166,14 +168,15 @@ class BatchCommitter:
 
     def _read(self, entries: list[Entry]) -> list[Contents | None]:
         found: dict[str, Contents | None] = {}
-        for where in sorted({entry.staging for entry in entries}):
+        for where in sorted({entry.staging for entry in entries} - {NOWHERE}):
             there = [entry for entry in entries if entry.staging == where]
             store = staging.of_entry(there[0], self._settings, self._client)
             ids = [entry.backup_id for entry in there]
             found.update(zip(ids, store.read(self._tenant_id, there), strict=True))
-        return [found[entry.backup_id] for entry in entries]
+        nothing = Contents(b"", None)
+        return [nothing if e.is_naming else found[e.backup_id] for e in entries]
 
-    def _commit(self, backups: list[Backup], watch: Stopwatch) -> list[Committed]:
+    def _commit(self, backups: list[Backup | Naming], watch: Stopwatch) -> list[Committed]:
         if not backups:
             return []
         for tries_left in range(_BUSY_TRIES - 1, -1, -1):
@@ -186,29 +189,16 @@ class BatchCommitter:
         raise AssertionError("unreachable")
 
     def _receipt(self, committed: Committed) -> Receipt:
-        detail = committed.detail
-        suspect = detail.suspect
-        receipt = Receipt(
-            backup_id=committed.backup_id,
-            tenant_id=self._tenant_id,
-            device_id=committed.device_id,
-            sha=committed.sha,
-            lines_added=detail.lines_added,
-            lines_removed=detail.lines_removed,
-            unchanged=committed.unchanged,
-            export_changed=detail.export_changed,
-            committed_at=committed.committed_at,
-            suspect=suspect,
-            warnings=[] if suspect is None else [warning_of(suspect)],
-        )
-        if suspect is not None:
+        receipt = Receipt(**fields_of(self._tenant_id, committed))
+        if receipt.suspect is not None:
             log.warning(
-                "suspect capture",
+                "a capture is suspect; it is committed all the same",
                 action="backup.suspect",
                 tenant_id=self._tenant_id,
                 device_id=committed.device_id,
+                device_name=committed.device_name,
                 backup_id=committed.backup_id,
-                reason=suspect,
+                reason=receipt.suspect,
             )
         return receipt
 
@@ -239,10 +229,13 @@ def _recent(receipt: Receipt) -> RecentCommit:
         lines_removed=receipt.lines_removed,
         unchanged=receipt.unchanged,
         suspect=receipt.suspect,
+        device_name=receipt.device_name,
     )
 
 
-def _backup(entry: Entry, export: bytes, binary: bytes | None) -> Backup:
+def _backup(entry: Entry, export: bytes, binary: bytes | None) -> Backup | Naming:
+    if entry.is_naming:
+        return Naming(entry.backup_id, entry.device_id, entry.labels, entry.message)
     return Backup(
         backup_id=entry.backup_id,
         device_id=entry.device_id,
@@ -252,4 +245,5 @@ def _backup(entry: Entry, export: bytes, binary: bytes | None) -> Backup:
         captured_at=(
             None if entry.captured_at is None else dt.datetime.fromisoformat(entry.captured_at)
         ),
+        labels=entry.labels,
     )

@@ -100,7 +100,7 @@ def _drain(inbox: Inbox, lock: TenantLock) -> tuple[int, int]:
                 _tell_unsigned(inbox, found)
                 dead_letters.bury_unreadable(inbox, found)
                 log.warning(
-                    "no entry of ours in an inbox",
+                    "an inbox entry was refused; it became a dead letter",
                     action="inbox.refused",
                     tenant_id=tenant_id,
                     reason=str(found.error),

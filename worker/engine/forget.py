@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,7 @@ from confkeep.ids import checked_uuid
 from confkeep.observe.logs import get_logger
 from confkeep.queue import arrivals
 from confkeep.settings import Settings
+from confkeep.wording import count_text
 from worker.broker import received
 from worker.engine.hold import hold_tenant
 from worker.queue import dead_letters, erase
@@ -76,12 +78,7 @@ def forget_device(
             return f"the inbox of tenant {tenant} holds backups of device {device}"
         return messages
 
-    _wait(what_waits, wait_s)
-    with hold_tenant(settings, tenant):
-        if (found := what_waits()) is not None:
-            raise BackupsWaiting(found)
-        # A volume that is not mounted holds backups still.
-        require_store(settings.git_store_path)
+    with _hold_quiet(settings, tenant, what_waits, wait_s):
         _note(settings, "device.forget", tenant, device, state="begun")
         gone = forget.forget_device(path, device, now_s=int(time.time()))
         letters = [
@@ -127,32 +124,37 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
             return f"the inbox of tenant {tenant} is not empty"
         return messages
 
-    _wait(what_waits, wait_s)
-    with hold_tenant(settings, tenant):
-        if (found := what_waits()) is not None:
-            raise BackupsWaiting(found)
-        # A volume that is not mounted holds backups still.
-        require_store(settings.git_store_path)
-        if path.parent.is_dir():
-            _note(settings, "tenant.forget", tenant, None, state="begun")
-        there = path.parent.is_dir() and forget.forget_tenant(path)
+    with _hold_quiet(settings, tenant, what_waits, wait_s):
+        _note(settings, "tenant.forget", tenant, None, state="begun")
+        there = forget.forget_tenant(path)
         every = dead_letters.list_dead_letters(client)
         letters = [letter for letter in every if letter.tenant_id == tenant]
         ids = {letter.backup_id for letter in letters}
         records = erase.clear(inbox, letters, ids, None)
         records += erase.clear_tenant(inbox)
-        if path.parent.is_dir():
-            _note(settings, "tenant.forget", tenant, None, state="done")
+        _note(settings, "tenant.forget", tenant, None, state="done")
     if not there and not letters and not records:
-        raise NotInStore(f"nothing of tenant {tenant} is there")
+        raise NotInStore(
+            f"nothing of tenant {tenant} is there",
+            hint="`confkeep history` alone lists the tenants.",
+        )
     return Erased(None, len(letters), records)
 
 
-def _wait(what_waits: Callable[[], str | None], wait_s: float) -> None:
-    """Wait until nothing waits or the time is over; the caller looks again under the lock."""
+@contextlib.contextmanager
+def _hold_quiet(
+    settings: Settings, tenant_id: str, what_waits: Callable[[], str | None], wait_s: float
+) -> Iterator[None]:
+    """Hold the tenant once nothing waits; give up after about `wait_s` seconds."""
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline and what_waits() is not None:
         time.sleep(_POLL_S)
+    with hold_tenant(settings, tenant_id):
+        if (found := what_waits()) is not None:
+            raise BackupsWaiting(found)
+        # A volume that is not mounted holds backups still.
+        require_store(settings.git_store_path)
+        yield
 
 
 def _messages(client: redis.Redis, tenant_id: str, device_id: str | None) -> str | None:
@@ -163,9 +165,11 @@ def _messages(client: redis.Redis, tenant_id: str, device_id: str | None) -> str
         count += message.tenant_id == tenant_id and device_id in (None, message.device_id)
     if count:
         whose = f"tenant {tenant_id}" if device_id is None else f"device {device_id}"
-        return f"{keys.RECEIVE_QUEUE}: messages for {whose} that no worker has accepted: {count}"
+        messages = count_text(count, "message")
+        return f"the queue {keys.RECEIVE_QUEUE} holds {messages} for {whose} that no worker has accepted"
     if unreadable:
-        return f"{keys.RECEIVE_QUEUE}: messages that cannot be read, whose may be: {unreadable}"
+        messages = count_text(unreadable, "message")
+        return f"the queue {keys.RECEIVE_QUEUE} holds {messages} that cannot be read, and may be for it"
     return None
 
 
@@ -176,4 +180,4 @@ def _note(
     fields = {"tenant_id": tenant_id, "device_id": device_id, **more}
     audit.append(settings.git_store_path, at=at, action=action, **fields)
     # The audit's own name of it, `device.forget` or `tenant.forget`, is the field `what`.
-    log.warning("erasure", action="erasure", what=action, **fields)
+    log.warning("noted an erasure in the audit log", action="erasure", what=action, **fields)

@@ -27,8 +27,9 @@ from confkeep.settings import Settings
 from worker.engine.versions import changed_devices
 from worker.queue import dead_letters, inboxes
 from worker.store.history.index import open_index
-from worker.store.repository.backup import DEVICE_ID_HEADER
-from worker.store.repository.reader import find_commit, id_in_header
+from worker.store.repository.backup import Committed
+from worker.store.repository.headers import DEVICE_ID_HEADER, id_in_header
+from worker.store.repository.reader import find_commit
 from worker.store.repository.tenant_repository import open_repository, repository_path, tenants_of
 from worker.store.writing.commit import describe_commit
 
@@ -167,7 +168,12 @@ def receipt_in(path: Path, tenant_id: str, backup_id: str) -> dict[str, Any] | N
     if device_id is None:
         # Written by something that names the backup only.
         device_id = min(changed_devices(commit), default="")
-    made = describe_commit(repository, commit, device_id)
+    with open_index(repository) as index:
+        return fields_of(tenant_id, describe_commit(repository, index, commit, device_id))
+
+
+def fields_of(tenant_id: str, made: Committed) -> dict[str, Any]:
+    """The fields of a commit's `confkeep.Receipt`."""
     detail = made.detail
     return {
         "tenant_id": tenant_id,
@@ -180,5 +186,6 @@ def receipt_in(path: Path, tenant_id: str, backup_id: str) -> dict[str, Any] | N
         "export_changed": detail.export_changed,
         "committed_at": made.committed_at,
         "suspect": detail.suspect,
+        "device_name": made.device_name,
         "warnings": [] if detail.suspect is None else [warning_of(detail.suspect)],
     }

@@ -40,6 +40,10 @@ def accept(task_id: str, backup: dict[str, Any]) -> None:
         # The task's id names the backup: a redelivered message is the same backup.
         backup_id=received.backup_id or task_id,
         captured_at=received.captured_at,
+        device_name=received.device_name,
+        device_address=received.device_address,
+        device_model=received.device_model,
+        device_group=received.device_group,
     )
     sign.check_receive(settings, payload, backup)
     enqueue.refuse_suspects([payload])

@@ -65,7 +65,7 @@ def ask_if_needed(inbox: Inbox) -> bool:
         )
     except (redis.RedisError, OperationalError) as error:
         log.warning(
-            "repack was not queued",
+            "could not queue a repack",
             action="repack.not_queued",
             tenant_id=tenant_id,
             error=type(error).__name__,
@@ -104,7 +104,7 @@ class _Queue:
                 _repack(*request)
             except (ConfkeepError, OSError, redis.RedisError) as error:
                 log.warning(
-                    "repack failed",
+                    "a repack failed",
                     action="repack.failed",
                     tenant_id=request[0],
                     error=f"{type(error).__name__}: {error}",
@@ -131,7 +131,7 @@ def _repack(tenant_id: str, full: bool) -> None:
     # Only now: what failed is not asked for again at once.
     get_client(settings).delete(keys.repack(tenant_id))
     log.info(
-        "repacked",
+        "repacked a repository",
         action="repack.done",
         tenant_id=tenant_id,
         full=done.full,

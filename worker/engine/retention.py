@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from confkeep.settings import Settings
 from worker.engine.author import author_of
+from worker.engine.directory import Called, names_at
 from worker.engine.hold import hold_tenant
+from worker.store.repository.description import read_name
 from worker.store.repository.tenant_repository import (
     create_repository,
     open_repository,
@@ -82,10 +84,13 @@ def undo(settings: Settings, tenant_id: str) -> Undone:
         return undo_retention(create_repository(path, author_of(settings)), now_s=int(time.time()))
 
 
-def plan_json(tenant_id: str, plan: Plan) -> dict[str, Any]:
-    """A plan as JSON values."""
+def plan_json(settings: Settings, tenant_id: str, plan: Plan) -> dict[str, Any]:
+    """A plan as JSON values, with names as they are now."""
+    path = repository_path(settings.git_store_path, tenant_id)
+    names = names_at(path)
     return {
         "tenant_id": tenant_id,
+        "tenant_name": read_name(path),
         "captures_removed": plan.captures_removed,
         "binaries_removed": plan.binaries_removed,
         "freed_bytes": plan.freed_bytes,
@@ -93,6 +98,7 @@ def plan_json(tenant_id: str, plan: Plan) -> dict[str, Any]:
         "devices": [
             {
                 "device_id": device.device_id,
+                "device_name": names.get(device.device_id, Called(device.device_id)).name,
                 "captures": device.captures,
                 "captures_removed": device.captures_removed,
                 "binaries": device.binaries,
@@ -104,10 +110,10 @@ def plan_json(tenant_id: str, plan: Plan) -> dict[str, Any]:
     }
 
 
-def to_json(tenant_id: str, applied: Applied) -> dict[str, Any]:
+def to_json(settings: Settings, tenant_id: str, applied: Applied) -> dict[str, Any]:
     """What was done as JSON values."""
     return {
-        **plan_json(tenant_id, applied.plan),
+        **plan_json(settings, tenant_id, applied.plan),
         "outcome": "nothing to do" if applied.tip is None else "rewritten",
         "tip": applied.tip,
         "histories_pruned": applied.pruned,

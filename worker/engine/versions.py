@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, replace
+from typing import Final
 
 import pygit2
 
 from confkeep.errors import NotInStore
 from worker.store.history.index import HistoryIndex, open_index
-from worker.store.repository.backup import (
-    BINARY_NAME,
-    DEVICE_ID_HEADER,
-    EXPORT_NAME,
-    Detail,
-    Version,
-    checked_uuid,
-)
-from worker.store.repository.reader import (
-    Pair,
-    devices_of,
-    find_commit,
-    id_in_header,
-    read_pair,
-)
+from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, Detail, Version, checked_uuid
+from worker.store.repository.headers import DEVICE_ID_HEADER, id_in_header
+from worker.store.repository.reader import Pair, find_commit, read_pair
 from worker.store.repository.tenant_repository import TenantRepository, tells_damage
+
+#: Versions that are read at once to choose among them by date.
+_PAGE: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +24,10 @@ class Row:
     """A version as `confkeep history` lists it."""
 
     version: Version
-    #: The author's date: when the device was asked, as far as that is known.
+    #: The author's date, from which on the version is valid: when the device was asked, if that is known.
     captured_at: dt.datetime
+    #: When the next version was captured; None for the newest.
+    valid_until: dt.datetime | None = None
 
     @property
     def detail(self) -> Detail:
@@ -45,16 +39,6 @@ class Row:
     def removed(self) -> bool:
         """The device is not in this version any more."""
         return self.detail.export_bytes is None and self.detail.binary_bytes is None
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceRow:
-    """A device as `confkeep history TENANT` lists it."""
-
-    device_id: str
-    #: How many it has.
-    versions: int
-    last: Version
 
 
 @tells_damage
@@ -87,8 +71,16 @@ def last_versions(repository: TenantRepository, device_id: str, count: int) -> l
     """
     found = versions_of(repository, device_id, count)
     if not found:
-        raise NotInStore(f"no version of device {device_id} in {repository.path.name}")
+        raise no_versions(repository, device_id)
     return found
+
+
+def no_versions(repository: TenantRepository, device_id: str) -> NotInStore:
+    """The error for a device that a tenant's repository does not know."""
+    return NotInStore(
+        f"no version of device {device_id} in {repository.path.name}",
+        hint="`confkeep devices TENANT` lists the tenant's devices.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +91,9 @@ class Wanted:
     limit: int | None = None
     #: The full or abbreviated id of a version: only those that are older in the list.
     before: str | None = None
-    #: Only those that were captured before.
+    #: Only versions captured before the first moment, and not before the second.
     captured_before: dt.datetime | None = None
+    captured_since: dt.datetime | None = None
     #: Only those whose export differs in more than volatile lines.
     config_changes_only: bool = False
 
@@ -114,15 +107,28 @@ def rows_of(repository: TenantRepository, device_id: str, wanted: Wanted) -> lis
     """
     with open_index(repository) as index:
         tip = repository.tip()
-        if wanted.captured_before is None:
-            return list(_page(repository, index, device_id, tip, wanted))
-        before = _last_not_before(repository, index, device_id, tip, wanted.captured_before)
+        since, until = wanted.captured_since, wanted.captured_before
+        if since is None and until is None:
+            return _page(repository, index, device_id, tip, wanted)
+        before = wanted.before
+        if until is not None:
+            before = _last_not_before(repository, index, device_id, tip, until)
+        size = wanted.limit or _PAGE
         rows: list[Row] = []
         # Dates are as a rule in order; those that are not are left out one by one.
         while True:
-            page = _page(repository, index, device_id, tip, replace(wanted, before=before))
-            rows += [row for row in page if row.captured_at < wanted.captured_before]
-            if wanted.limit is None or len(rows) >= wanted.limit or len(page) < wanted.limit:
+            page = _page(
+                repository, index, device_id, tip, replace(wanted, before=before, limit=size)
+            )
+            found = [
+                row
+                for row in page
+                if (until is None or row.captured_at < until)
+                and (since is None or row.captured_at >= since)
+            ]
+            rows += found
+            is_past = since is not None and not found
+            if is_past or len(page) < size or len(rows) >= (wanted.limit or len(rows) + 1):
                 return rows[: wanted.limit]
             before = page[-1].version.sha
 
@@ -134,15 +140,22 @@ def _page(
     tip: pygit2.Oid | None,
     wanted: Wanted,
 ) -> list[Row]:
-    versions = index.versions(
+    rows: list[Row] = []
+    above = None
+    if wanted.before is not None:
+        above = captured_at(find_commit(repository, wanted.before))
+    for version in index.versions(
         device_id,
         tip=tip,
         limit=wanted.limit,
         before=wanted.before,
         config_changes_only=wanted.config_changes_only,
         details=True,
-    )
-    return [Row(version, captured_at(find_commit(repository, version.sha))) for version in versions]
+    ):
+        when = captured_at(find_commit(repository, version.sha))
+        rows.append(Row(version, when, above))
+        above = when
+    return rows
 
 
 def _last_not_before(
@@ -152,7 +165,7 @@ def _last_not_before(
     tip: pygit2.Oid | None,
     date: dt.datetime,
 ) -> str | None:
-    """The version above the newest that was captured before a date; None if that is the first."""
+    """The next version after the newest one captured before a date; None if there is none."""
     above = None
     for version in index.versions(device_id, tip=tip):
         if captured_at(find_commit(repository, version.sha)) < date:
@@ -179,15 +192,6 @@ def pair_at(repository: TenantRepository, device_id: str, sha: str) -> tuple[pyg
     if pair == Pair(None, None):
         raise NotInStore(f"no {EXPORT_NAME} or {BINARY_NAME} of device {device_id} in {sha}")
     return commit, pair
-
-
-@tells_damage
-def device_rows(repository: TenantRepository) -> list[DeviceRow]:
-    """The devices of the newest commit, the last changed one first."""
-    with open_index(repository) as index:
-        found = index.devices(repository.tip())
-    current = set(devices_of(repository))
-    return [DeviceRow(device, *row) for device, row in found.items() if device in current]
 
 
 def changed_devices(commit: pygit2.Commit) -> set[str]:

@@ -1,1 +1,1 @@
-"""What a worker tells: metrics, and errors that nobody foresaw."""
+"""What a worker tells: metrics, and unforeseen errors."""

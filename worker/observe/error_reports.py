@@ -38,7 +38,9 @@ def start(settings: Settings, **options: Any) -> None:
         from sentry_sdk.utils import BadDsn
     except ImportError:
         raise InvalidSettings(
-            "CONFKEEP_SENTRY_DSN", "needs the extra: pip install 'confkeep[sentry]'"
+            "CONFKEEP_SENTRY_DSN",
+            "needs the extra: pip install 'confkeep[sentry]'",
+            hint="Install the extra where this program runs, or do not set the variable.",
         ) from None
     try:
         sentry_sdk.init(

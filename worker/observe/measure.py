@@ -135,7 +135,7 @@ def _reserve(folder: Path) -> None:
 def _give_up(error: OSError) -> None:
     stop()
     log.error(
-        "this process counts no more: its file of metrics cannot be written",
+        "this process no longer counts: it cannot write its file of metrics",
         action="metrics.lost",
         error=error.strerror,
     )

@@ -258,6 +258,13 @@ REPOSITORY_BYTES: Final = Metric(
     "Bytes of the packs of a tenant's repository; of the tenants with the most only.",
     ("tenant",),
 )
+TENANT_INFO: Final = Metric(
+    "confkeep_tenant_info",
+    "gauge",
+    "Always 1; `name` is what people call a tenant, or its id where none is known. Of the tenants that have "
+    "figures of their own only.",
+    ("tenant", "name"),
+)
 STORE_BYTES: Final = Metric(
     "confkeep_store_bytes", "gauge", "Bytes of the packs of all repositories."
 )
@@ -319,6 +326,7 @@ OF_STORE: Final = (
     STALE,
     PACKS,
     REPOSITORY_BYTES,
+    TENANT_INFO,
     STORE_BYTES,
     STORE_FREE,
     STORE_DISK,

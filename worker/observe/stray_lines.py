@@ -41,7 +41,7 @@ def _process_ended(
         sys.__excepthook__(kind, error, traceback)
         return
     log.critical(
-        "an error that nobody foresaw ended the process",
+        "an unforeseen error ended the process",
         action="process.failed",
         exc_info=(kind, error, traceback),
     )
@@ -51,7 +51,7 @@ def _thread_ended(ended: threading.ExceptHookArgs) -> None:
     if ended.exc_value is None or not issubclass(ended.exc_type, Exception):
         return
     log.critical(
-        "an error that nobody foresaw ended a thread",
+        "an unforeseen error ended a thread",
         action="thread.failed",
         exc_info=(ended.exc_type, ended.exc_value, ended.exc_traceback),
         thread_name=ended.thread.name if ended.thread else None,
@@ -62,7 +62,7 @@ def _passed_over(args: sys.UnraisableHookArgs) -> None:
     """An error where nobody could be told of it, such as in a destructor."""
     if args.exc_value is not None:
         log.error(
-            "an error where nobody could catch it",
+            "an unforeseen error was raised where nothing can catch it",
             action="process.error",
             exc_info=(args.exc_type, args.exc_value, args.exc_traceback),
         )

@@ -1,4 +1,4 @@
-"""Logs what nobody foresaw in a thread of ours, once a minute for the same, and remembers the last.
+"""Logs unforeseen errors of our threads, the same one once a minute, and remembers the last.
 
 Nobody notices when a thread ends with an error: the sweep that wakes lost tenants, the
 renewal of a lock, the figures of a scrape would just be gone until the worker is started again. So
@@ -57,7 +57,7 @@ def note(log: Any, thread: str, what: str, error: Exception) -> None:
         listener(text)
     if is_new:
         log.error(
-            "a thread met what nobody foresaw, and goes on",
+            "a thread met an unforeseen error, and goes on",
             action="thread.trouble",
             in_thread=thread,
             what=what,

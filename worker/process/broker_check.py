@@ -165,7 +165,7 @@ class BrokerWatch:
             if problem not in self._told:
                 log.warning(problem, action="broker.volatile", hint=BrokerVolatile.hint)
         if self._told and not problems:
-            log.warning("Redis keeps again what it acknowledges", action="broker.durable")
+            log.warning("Redis again keeps what it acknowledges", action="broker.durable")
         self._told = problems
 
 

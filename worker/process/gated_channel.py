@@ -202,9 +202,9 @@ class _Lines:
                 return
             self._told, untold, self._untold = self._told + 1, self._untold, 0
         log.warning(
-            "a message was set aside: no worker acts on it"
+            "no worker acts on this message; it was set aside"
             if problem is None
-            else "a message was dropped that no worker acts on: it could not be kept",
+            else "no worker acts on this message; it was dropped, since it could not be set aside",
             action="message.refused",
             queue=queue,
             reason=str(refusal.error),

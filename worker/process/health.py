@@ -64,7 +64,7 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
             )
         except OSError as error:
             log.warning(
-                "no file for probes; `confkeep health` will not see this worker",
+                "cannot make the file for probes; `confkeep health` will not see this worker",
                 action="health.no_file",
                 folder=str(folder),
                 error=error.strerror or str(error),

@@ -10,7 +10,7 @@ also when these hang. It loads neither pydantic nor redis-py: a probe runs every
     offset  content
     0       magic, pid, worker index, state; interval of the sweep in s
     64      six doubles: loop turned, sweep done, sweep failed, store written, store failed, a thread met
-            what nobody foresaw; 0: never
+            an unforeseen error; 0: never
     128     why the sweep failed, 64 bytes        192     why the store failed, 128 bytes
     320     the node's name, 256 bytes
     576     why the server may lose what it acknowledged, 192 bytes; empty: nothing is known

@@ -1,7 +1,7 @@
-"""What a worker of our app does to its process: logging, signals, and kombu's channels with the gate.
+"""Sets up the process of a confkeep worker: logging, signals, and a kombu channel that refuses foreign messages.
 
-Celery asks an app's loader when a worker of that very app starts. A program that imports `tasks` beside
-an app of its own, and runs its own worker, keeps its logging, its structlog context and its kombu.
+Celery calls the loader of an app only when a worker of that app starts. A program that imports `tasks`
+but runs a worker of its own app keeps its logging, its structlog context and its kombu.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from worker.process import closed_channel, gated_channel, own_records, shutdown,
 
 
 class Loader(AppLoader):  # type: ignore[misc]
-    """Connects Celery's signals when a worker of this app starts; they are the whole process's."""
+    """Connects Celery's signals when a worker of this app starts. They act on the whole process."""
 
     def on_worker_init(self) -> None:
-        """Connect them, before Celery sets up its logging and forks."""
+        """Connect the signals, before Celery sets up its logging and forks."""
         signals.setup_logging.connect(_set_up_logging)
         signals.worker_init.connect(_prepare_worker)
         signals.worker_process_init.connect(_after_fork)

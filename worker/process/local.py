@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -112,8 +114,29 @@ class Child:
         self.process.wait()
 
 
+def _private_folder(data: Path) -> str:
+    """A folder that this user alone can enter, of the same path each time for the same data.
+
+    Not below `data`: a socket's path may have at most 107 bytes.
+    """
+    which = hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:16]
+    path = Path(tempfile.gettempdir(), f"confkeep-{os.geteuid()}-{which}")
+    # Anybody may know the name: what stands there and is not ours alone is left alone.
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if stat.S_ISDIR(found.st_mode) and (found.st_uid, found.st_mode & 0o777) == (
+        os.geteuid(),
+        0o700,
+    ):
+        return str(path)
+    return tempfile.mkdtemp(prefix="confkeep-")
+
+
 class EmbeddedServer:
     """A private server on a unix socket, whose data survives in `data`.
+
+    The socket's path is the same at each start on the same data.
 
     Its append-only file is synced at every write: with the default of once a second, what was
     acknowledged is lost when the process is killed.
@@ -132,8 +155,7 @@ class EmbeddedServer:
     def socket(self) -> Path:
         """The unix socket; its folder is readable by this user alone."""
         if self._private is None:
-            # Not below `data`: a socket's path may have at most 107 bytes.
-            self._private = tempfile.mkdtemp(prefix="confkeep-")
+            self._private = _private_folder(self.data)
         return Path(self._private, "redis.sock")
 
     @property
@@ -196,7 +218,8 @@ class EmbeddedServer:
                     if not self._child.running() or time.monotonic() > deadline:
                         self.stop()
                         raise BrokerUnavailable(
-                            f"the embedded server did not start; see {log}"
+                            f"the embedded server did not start; see {log}",
+                            hint="The last lines of its log say why, such as a full disk.",
                         ) from None
                     time.sleep(0.01)
                 else:

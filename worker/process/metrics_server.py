@@ -58,7 +58,7 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]
         except OSError as error:
             measure.stop()
             log.warning(
-                "no metrics: their folder cannot be made",
+                "this worker serves no metrics: it cannot make their folder",
                 action="metrics.off",
                 error=error.strerror,
                 folder=tempfile.gettempdir(),
@@ -109,7 +109,7 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]
             except OSError as error:
                 if not told:
                     log.warning(
-                        f"no metrics yet: cannot listen on {where}; trying again until it is free",
+                        f"this worker serves no metrics yet: it cannot listen on {where}, and tries again",
                         action="metrics.port_taken",
                         error=error.strerror,
                         hint=f"Give each worker of a machine a {variable_of('metrics_port')} of "

@@ -132,8 +132,8 @@ class Sweeper:
     def _apart(self, what: str) -> Iterator[None]:
         """Go on with the rest of the sweep, whatever this part meets: it must cost no other tenant.
 
-        Anybody may write to the server, so a part may meet what nobody foresaw; only when the server
-        is away, or refuses to write, no other part could do better.
+        Anybody may write to the server, so one part may meet an unforeseen error while the others
+        go on. Only when the server is away, or refuses to write, no other part could do better.
         """
         try:
             yield
@@ -162,7 +162,11 @@ class Sweeper:
         strays.tell(self._client, self._settings.receipt_ttl_s)
         lost = received.bring_back(self._client)
         if lost:
-            log.warning("taken messages that nobody would find", action="sweep.unacked", lost=lost)
+            log.warning(
+                "put taken messages back into the index that lacked them",
+                action="sweep.unacked",
+                lost=lost,
+            )
 
     def _note_room(self) -> None:
         """Done at the first sweep and each tidying, since the server's memory may change."""
@@ -184,7 +188,7 @@ class Sweeper:
             if time.monotonic() > end:
                 self._tidying = steps
                 return
-        log.info("tidied the staging", action="sweep.tidied", deleted=self._deleted)
+        log.info("finished the hourly tidying", action="sweep.tidied", deleted=self._deleted)
 
     def leave(self) -> None:
         """Remove this worker's report, so that it does not count as silent after it ended in order.
@@ -354,7 +358,9 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 watch.look_if_due()
             except (redis.RedisError, OperationalError, ConfkeepError, OSError) as error:
                 if isinstance(error, ConfkeepError) and not isinstance(error, BrokerUnavailable):
-                    log.warning("sweep failed", action="sweep.failed", error=type(error).__name__)
+                    log.warning(
+                        "the sweep failed", action="sweep.failed", error=type(error).__name__
+                    )
                 else:
                     outage.met(SWEEP, error)
                 if heartbeat is not None:
@@ -371,7 +377,9 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
                     heartbeat.mark(Mark.SWEEP)
                 measure.note_sweep()
                 if sent:
-                    log.info("woke forgotten inboxes", action="sweep.woke", inboxes=sent)
+                    log.info(
+                        "woke inboxes that nobody worked on", action="sweep.woke", inboxes=sent
+                    )
             if self._stop.wait(settings.sweep_interval_s):
                 break
         with contextlib.suppress(redis.RedisError):

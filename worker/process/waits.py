@@ -116,7 +116,7 @@ def tell_over(tenant_id: str, wait: Backoff, now_ms: int, waited: int) -> None:
     """Tell that a tenant goes on after `wait`, and how many backups waited."""
     if _teller.is_news("over", tenant_id) or wait.stalled:
         log.warning(
-            "a tenant goes on",
+            "a tenant goes on after its wait",
             action="tenant.goes_on",
             tenant_id=tenant_id,
             seconds=round(max(0, now_ms - wait.since_ms) / 1000, 1),
@@ -129,7 +129,7 @@ def tell_away(tenant_id: str, error: BaseException) -> None:
     """Tell of a turn that ended because the server is away. The worker tells how long that lasts."""
     if _teller.is_news("away", ""):
         log.info(
-            "a turn ended, since Redis is away",
+            "a turn ended because Redis is away",
             action="turn.away",
             tenant_id=tenant_id,
             error=str(explain(error)),

@@ -27,6 +27,7 @@ from confkeep.queue.acceptance import Submission
 from confkeep.queue.entry import Entry, check_signature
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
+from confkeep.wording import waiting_text
 from worker.queue import totals
 from worker.queue.inbox import Inbox, Unreadable
 
@@ -55,6 +56,12 @@ class DeadLetter:
     entry: str = dataclasses.field(repr=False)
     #: The entry's signature; None if it has none.
     signature: str | None = None
+
+    @property
+    def device_name(self) -> str | None:
+        """The label that came with it; None if there was none, or the entry cannot be read."""
+        entry = entry_of(self)
+        return None if entry is None else entry.device_name
 
     @property
     def unsigned_id(self) -> str | None:
@@ -187,7 +194,11 @@ def get(client: redis.Redis, backup_id: str) -> DeadLetter:
     pipe.hget(keys.DEAD, name)
     (found,) = redis_values.answers(pipe)
     if found is None:
-        raise InvalidId("backup_id", "no dead letter has that id")
+        raise InvalidId(
+            "backup_id",
+            "no dead letter has that id",
+            hint="`confkeep dead-letters list` lists them.",
+        )
     return _parse(name, found) or _odd(name)
 
 
@@ -234,7 +245,7 @@ def retry(
     """Put a dead letter back at the tail of its tenant's inbox, under the same backup_id.
 
     If nothing has changed, it becomes a dead letter again. With signing keys, the first key signs it
-    anew, if its signature is good.
+    again, if its signature is good.
 
     Args:
         vouch: sign it even if its signature is wrong, since a person has looked at it.
@@ -259,7 +270,7 @@ def retry(
         client, settings, [Submission(letter.tenant_id, entry, data=None, reply_to=None)]
     )
     if answer.outcome.endswith("full"):
-        raise InboxFull(f"{answer.entries} backups with {answer.bytes} bytes wait")
+        raise InboxFull(waiting_text(answer.entries, answer.bytes))
     if answer.outcome == "conflict":
         raise BackupIdConflict("backup_id", "its id was accepted since for another backup")
     if answer.outcome == "garbled":

@@ -59,7 +59,12 @@ def tenant(client: redis.Redis, tenant_id: str) -> None:
         scripts.load("recount").run(client, names, [tenant_id, _MOST_ADDED])
     except redis.ResponseError as error:
         # Another program's key under one of these names.
-        log.warning("not counted", action="recount.failed", tenant_id=tenant_id, error=str(error))
+        log.warning(
+            "could not count what waits for a tenant",
+            action="recount.failed",
+            tenant_id=tenant_id,
+            error=str(error),
+        )
 
 
 def rest(client: redis.Redis, counted: set[str]) -> None:
@@ -84,7 +89,7 @@ def rest(client: redis.Redis, counted: set[str]) -> None:
     if any(found):
         load, arriving, total = found
         log.warning(
-            "counters were off and are right again",
+            "corrected counters that were off",
             action="recount.corrected",
             load=load,
             arriving=arriving,
@@ -118,7 +123,7 @@ def _bury(client: redis.Redis, settings: Settings, names: Sequence[bytes]) -> in
         if dead_letters.lose(client, settings, record["tenant"], record["task_id"], text):
             lost += 1
             log.warning(
-                "a backup waits without an entry; hand it over again",
+                "a backup lost its inbox entry; hand the backup over again",
                 action="backup.lost",
                 tenant_id=record["tenant"],
                 backup_id=record["task_id"],

@@ -99,6 +99,6 @@ def tell(client: redis.Redis, ttl_s: int) -> int:
                 action="receive.stray",
                 task_id=task_id,
                 queue=keys.DEFAULT_QUEUE,
-                hint=f"its client must send it with queue={keys.RECEIVE_QUEUE!r}, or set task_routes",
+                hint=f"Send it with queue={keys.RECEIVE_QUEUE!r}, or set task_routes in the client.",
             )
     return told

@@ -45,6 +45,8 @@ class RecentCommit:
     unchanged: bool
     #: Why the capture looks bad or failed; None if it looks good.
     suspect: str | None
+    #: The device's name; None if it is not known.
+    device_name: str | None = None
 
     def to_json(self) -> str:
         """The row that stands in the list; ASCII."""

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from confkeep.settings import get_settings
 from tests.judge import assert_all_readable
 from worker.cli import cli
+from worker.cli.terminal import Terminal
 from worker.store.repository.backup import Backup, Committed
 from worker.store.repository.tenant_repository import create_repository, repository_path
 from worker.store.writing.commit import Writer
@@ -78,6 +80,18 @@ def filled(store: Store) -> Store:
     store.add(ROUTER, b"/ip address\nadd a\nadd c\nadd d\n", b"\x88two", "repeated")
     store.add(ROUTER, b"/ip address\nadd a\nadd c\n", b"\x88two+", "third")
     return store
+
+
+@pytest.fixture
+def at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command line print on a terminal of 80 columns."""
+    monkeypatch.setattr(
+        Terminal,
+        "_console",
+        lambda _self, stream: Console(
+            file=stream, width=80, force_terminal=True, color_system=None, markup=False
+        ),
+    )
 
 
 @pytest.fixture

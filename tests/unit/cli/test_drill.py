@@ -142,6 +142,26 @@ def test_other_bytes_than_those_of_the_history_fail(
     assert "backup.bin has not the size that the history says" in done.stdout
 
 
+@pytest.mark.usefixtures("at_80_columns")
+def test_80_columns_hold_each_result_and_why_it_failed(
+    filled: Store, monkeypatch: pytest.MonkeyPatch, confkeep: Confkeep
+) -> None:
+    filled.add(
+        SWITCH, b"/system identity\nset name=" + b"a-very-long-name-of-a-switch-" * 3 + b"\n"
+    )
+    good = confkeep("drill", TENANT, "--sample", 99)
+    monkeypatch.setattr("worker.store.upkeep.drill.count_changed_lines", lambda _old, _new: (9, 9))
+    bad = confkeep("drill", TENANT, "--sample", 99)
+
+    for done, result in ((good, "ok"), (bad, "FAILED")):
+        head = done.stdout.index("device ")
+        titles, *rows = done.stdout[head:].splitlines()[:6]
+        assert max(map(len, [titles, *rows])) <= 80
+        place = titles.index("result")
+        assert {row[place:].split()[0].strip(",") for row in rows} == {result}
+    assert "+9 -9 lines, and the history says +1 -0" in " ".join(bad.stdout.split())
+
+
 def test_other_line_counts_than_those_of_the_history_fail(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from confkeep.errors import InvalidInput
 from worker.cli import capture_order
 from worker.cli.capture_dates import CERTAIN, DAY_FIRST, MONTH_FIRST, date_in_header, dates_in_name
 from worker.cli.exports_folder import NAMESPACE, backup_id_of, scan, scan_any
+from worker.cli.sources.layouts import parse
 
 TENANT = "aaaa1111-0000-4000-8000-000000000001"
 DEVICE = "beef0001-0000-4000-8000-000000000001"
@@ -172,7 +173,10 @@ def test_other_devices_tell_what_day_and_month_are(tmp_path: Path) -> None:
     found = scan(tmp_path)
     its = [c.export_path.name for c in found.captures if c.export_path.parent.name == "one"]
     assert its == ["02012024.rsc", "01022024.rsc"]
-    assert found.notes == ["dates in names are read day-first, as 31012024.rsc says"]
+    assert found.notes == [
+        "the paths are read as {tenant}/{device}/{any}",
+        "dates in names are read day-first, as 31012024.rsc says",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -241,11 +245,11 @@ def test_what_is_no_capture_is_told(tmp_path: Path) -> None:
     found = scan(tmp_path)
     assert len(found.captures) == 1
     assert found.left_out == [
-        "acme/rtr2.rsc was left out: exports are looked for as TENANT/DEVICE/*.rsc",
-        "acme/rtr1/x.rsc.gz was left out: it is no .rsc",
-        "acme/rtr1/old/rtr1-20230130.rsc was left out: exports are looked for as TENANT/DEVICE/*.rsc",
+        "acme/rtr2.rsc was left out: the paths are read as {tenant}/{device}/{any}",
+        "acme/rtr1/x.rsc.gz was left out: it is no export",
+        "acme/rtr1/old/rtr1-20230130.rsc was left out: the paths are read as {tenant}/{device}/{any}",
         "acme/rtr3/rtr3.backup has no export beside it and was left out",
-        "acme/sw1/sw1.cfg was left out: it is no .rsc",
+        "acme/sw1/sw1.cfg was left out: it is no export",
     ]
 
 
@@ -335,12 +339,54 @@ def test_the_backup_id_depends_on_place_name_and_bytes_alone(tmp_path: Path) -> 
     assert len(ids) == 5
 
 
-def test_a_folder_without_exports_says_where_they_belong(tmp_path: Path) -> None:
+def test_whose_the_devices_are_is_asked_for_by_name(tmp_path: Path) -> None:
     put(tmp_path / "device" / "1.rsc")
 
-    with pytest.raises(InvalidInput, match="TENANT/DEVICE"):
+    with pytest.raises(InvalidInput, match="--tenant: NAME is needed"):
         scan(tmp_path)
     assert len(scan(tmp_path, tenant="acme").captures) == 1
+
+
+def test_a_folder_without_exports_says_what_was_looked_for(tmp_path: Path) -> None:
+    put(tmp_path / "acme" / "core1.xml")
+    with pytest.raises(InvalidInput, match=r"no export in .*: they are looked for as \.rsc"):
+        scan(tmp_path)
+
+
+def test_two_readings_are_both_named(tmp_path: Path) -> None:
+    put(tmp_path / "acme" / "core1.rsc")
+    with pytest.raises(InvalidInput) as caught:
+        scan(tmp_path)
+    assert "{tenant}/{device} (device core1 of tenant acme)" in str(caught.value)
+    assert "{device}/{any} (device acme)" in str(caught.value)
+    [capture] = scan(tmp_path, layout=parse("{tenant}/{device}.rsc")).captures
+    assert capture.device_name == "core1"
+
+
+def test_hosts_in_dated_folders(tmp_path: Path) -> None:
+    for day in ("2026-10-01", "2026-10-02"):
+        put(tmp_path / day / "core1.cfg")
+        put(tmp_path / day / "edge1.cfg")
+    put(tmp_path / "README")
+    found = scan(tmp_path, tenant="acme").captures
+    assert [(c.device_name, c.captured_at.day) for c in found if c.device_name == "core1"] == [
+        ("core1", 1),
+        ("core1", 2),
+    ]
+    # The same bytes and file name, but two captures.
+    assert len({c.backup_id(b"x", None) for c in found}) == 4
+
+
+def test_hosts_with_dates_in_one_folder(tmp_path: Path) -> None:
+    put(tmp_path / "core1-20261001-0400.rsc")
+    put(tmp_path / "core1-20261002-0400.rsc")
+    put(tmp_path / "edge1_2026-10-01.rsc")
+    found = scan(tmp_path, tenant="acme").captures
+    assert [(c.device_name, f"{c.captured_at:%d %H:%M}") for c in found] == [
+        ("edge1", "01 00:00"),
+        ("core1", "01 04:00"),
+        ("core1", "02 04:00"),
+    ]
 
 
 @pytest.mark.parametrize(

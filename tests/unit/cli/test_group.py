@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from docs.cli_reference import commands
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
-from worker.cli import COMMANDS, cli, module_of
+from worker.cli import COMMANDS, GROUPS, cli, module_of
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -49,6 +54,65 @@ def test_help_imports_none_of_the_slow_libraries() -> None:
 
     assert done.returncode == 0, done.stderr
     assert b"history" in done.stdout
+
+
+def test_alone_it_helps(confkeep: Confkeep) -> None:
+    done = confkeep()
+    assert done.exit_code == 0
+    assert done.stdout == confkeep("--help").stdout
+    for title in GROUPS:
+        assert f"\n{title}:\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("hitory", "history"), ("dif", "diff"), ("forget-devices", "forget-device")],
+)
+def test_a_wrong_command_gets_the_nearest(confkeep: Confkeep, typed: str, meant: str) -> None:
+    done = confkeep(typed)
+    assert done.exit_code == 2
+    assert f"Did you mean {meant}" in done.stderr
+    assert "Did you mean" not in confkeep("xyzzy").stderr
+
+
+#: How each command and subcommand is called -> its context.
+HELPS = {
+    context.command_path.removeprefix("confkeep "): context
+    for context in commands(click.Context(cli, info_name="confkeep"))
+}
+
+
+@pytest.mark.parametrize("called", ["", *HELPS])
+def test_help_fits_80_columns_and_cuts_no_text(called: str) -> None:
+    done = CliRunner().invoke(cli, [*called.split(), "--help"], terminal_width=80)
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert [
+        line for line in lines if len(line) > 80 or re.search(r"(\w-|[a-z]\.\.\.)$", line)
+    ] == []
+
+
+@pytest.mark.parametrize("called", HELPS)
+def test_help_ends_with_examples_that_the_command_takes(
+    called: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("exports", "oxidized.git"):
+        (tmp_path / folder).mkdir()
+    for file in ("core1.rsc", "core2.rsc"):
+        (tmp_path / file).touch()
+    text = inspect.cleandoc(HELPS[called].command.help or "")
+
+    examples = text.partition("\n\n\b\nExamples:\n")[2].splitlines()
+
+    assert 2 <= len(examples) <= 3
+    for example in examples:
+        assert example.startswith(f"  confkeep {called}")
+        words = shlex.split(example.partition(" > ")[0])[1:]
+        depth = max(n for n in range(1, len(words) + 1) if " ".join(words[:n]) in HELPS)
+        command = HELPS[" ".join(words[:depth])].command
+        assert not isinstance(command, click.Group)
+        command.make_context(None, words[depth:]).close()
 
 
 def test_reading_commands_do_not_import_celery(filled: Store) -> None:

@@ -6,10 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tests.unit.cli.conftest import Confkeep
 from worker.cli.interrupts import NUMBERS, noted
+from worker.cli.sending import Sender, Sent
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -107,3 +110,19 @@ def test_an_interrupt_while_a_command_is_packed_does_not_crash_the_process() -> 
         [sys.executable, "-c", _PACK], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (0, "50\n"), done.stderr
+
+
+def test_an_import_that_is_interrupted_says_that_it_goes_on(
+    confkeep: Confkeep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(sender: Sender, captures: object) -> Sent:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Sender, "send", interrupted)
+    (tmp_path / "exports" / "acme" / "core1").mkdir(parents=True)
+    (tmp_path / "exports" / "acme" / "core1" / "1.rsc").write_text("/ip address\n")
+
+    done = confkeep("import", tmp_path / "exports")
+
+    assert done.exit_code == 130
+    assert "run the same command again and it goes on" in done.stderr

@@ -23,10 +23,10 @@ def test_history_lists_versions_newest_first(filled: Store, confkeep: Confkeep) 
 
     assert done.exit_code == 0
     assert [line.split() for line in done.stdout.splitlines()] == [
-        ["commit", "captured", "(UTC)", "+", "-", "message"],
-        [filled.commits[4].sha[:10], "2026-09-30", "15:00:00", "0", "1", "third"],
-        [filled.commits[2].sha[:10], "2026-09-30", "13:00:00", "2", "1", "second"],
-        [filled.commits[0].sha[:10], "2026-09-30", "11:00:00", "3", "0", "first"],
+        ["commit", "captured", "(UTC)", "changed", "+", "-", "message"],
+        [filled.commits[4].sha[:10], "2026-09-30", "15:00:00", "config", "0", "1", "third"],
+        [filled.commits[2].sha[:10], "2026-09-30", "13:00:00", "config", "2", "1", "second"],
+        [filled.commits[0].sha[:10], "2026-09-30", "11:00:00", "config", "3", "0", "first"],
     ]
 
 
@@ -35,13 +35,16 @@ def test_history_as_json(filled: Store, confkeep: Confkeep) -> None:
 
     assert json.loads(done.stdout) == {
         "tenant_id": TENANT,
+        "tenant_name": None,
         "device_id": ROUTER,
+        "device_name": None,
         "more": True,
         "versions": [
             {
                 "sha": filled.commits[4].sha,
                 "message": "third",
                 "captured_at": "2026-09-30T15:00:00Z",
+                "valid_until": None,
                 "committed_at": filled.commits[4].committed_at.isoformat().replace("+00:00", "Z"),
                 "backup_id": filled.commits[4].backup_id,
                 "lines_added": 0,
@@ -104,8 +107,47 @@ def test_history_before_a_date_goes_by_the_capture(filled: Store, confkeep: Conf
     assert listed(confkeep, "--before", "2026-09-30T15:00:01+00:00")[0] == "third"
     assert listed(confkeep, "--before", "2026-09-30T17:00+02:00", "--limit", "1") == ["second"]
     assert listed(confkeep, "--before", "2026-09-30") == []
-    assert "none like that" in confkeep("history", TENANT, ROUTER, "--before", "2026-09-30").stderr
-    assert confkeep("history", TENANT, ROUTER, "--before", "yesterday").exit_code == 2
+    assert (
+        "none of those asked for"
+        in confkeep("history", TENANT, ROUTER, "--before", "2026-09-30").stderr
+    )
+    assert confkeep("history", TENANT, ROUTER, "--before", "soon").exit_code == 2
+
+
+def test_history_since_and_until(filled: Store, confkeep: Confkeep) -> None:
+    """Dates are those of the captures; a day without a time is a whole one."""
+    assert listed(confkeep, "--since", "2026-09-30T13:00") == ["third", "second"]
+    assert listed(confkeep, "--since", "2026-09-30") == ["third", "second", "first"]
+    assert listed(confkeep, "--since", "2026-10-01") == []
+    assert listed(confkeep, "--until", "2026-09-30") == ["third", "second", "first"]
+    assert listed(confkeep, "--until", "2026-09-30T13:00", "--limit", "1") == ["second"]
+    both = ("--since", "2026-09-30T12:00", "--until", "2026-09-30T14:00")
+    table = confkeep("history", TENANT, ROUTER, *both).stdout
+    assert "2026-09-30 13:00:00  2026-09-30 15:00:00  config" in table
+    newest = confkeep("history", TENANT, ROUTER, "--since", "2026-09-30T14:00").stdout
+    assert "2026-09-30 15:00:00  now" in newest
+    assert listed(confkeep, *both) == ["second"]
+    [row] = json.loads(confkeep("history", TENANT, ROUTER, *both, "--json").stdout)["versions"]
+    assert (row["captured_at"], row["valid_until"]) == (
+        "2026-09-30T13:00:00Z",
+        "2026-09-30T15:00:00Z",
+    )
+    assert confkeep("history", TENANT, ROUTER, *both, "--before", "2026-09-30").exit_code == 2
+
+
+def test_a_version_by_what_people_say(filled: Store, confkeep: Confkeep) -> None:
+    def at(when: str) -> str:
+        done = confkeep("show", TENANT, ROUTER, "--json", "--at", when)
+        return str(json.loads(done.stdout)["message"]) if done.exit_code == 0 else done.stderr
+
+    assert at("latest") == at("2026-09-30") == at("yesterday") == at("2 hours ago") == "third"
+    assert at("LATEST~1") == at("2026-09-30T14:59") == at("2026-09-30T16:59+02:00") == "second"
+    assert at("latest~2") == at("2026-09-30T11:00:00Z") == "first"
+    assert "there is no latest~3" in at("latest~3")
+    assert "its first was captured 2026-09-30 11:00 UTC" in at("2026-09-29")
+    assert at("100000 years ago").startswith("error: --at: must be such as")
+    changed = confkeep("diff", TENANT, ROUTER, "latest~2", "2026-09-30T14:00").stdout
+    assert "+add c" in changed
 
 
 def test_history_before_a_date_leaves_out_late_captures_below(
@@ -175,7 +217,7 @@ def test_history_of_a_tenant_counts_commits_of_plain_git(
 
 def test_history_alone_lists_the_tenants(filled: Store, confkeep: Confkeep) -> None:
     assert json.loads(confkeep("history", "--json").stdout) == {
-        "tenants": [{"tenant_id": TENANT, "devices": 2}],
+        "tenants": [{"tenant_id": TENANT, "tenant_name": None, "devices": 2}],
         "errors": [],
     }
 
@@ -255,13 +297,14 @@ class TestPrefixes:
     @pytest.mark.parametrize(
         "text", ["bee", "../x", "", "beef*", "main^{tree}", "\u0661\u0662\u0663\u0664"]
     )
-    def test_what_is_no_prefix_is_refused(
+    def test_what_is_neither_a_beginning_nor_a_name_is_refused(
         self, filled: Store, confkeep: Confkeep, text: str
     ) -> None:
         done = confkeep("history", TENANT, text)
 
         assert done.exit_code == 2
-        assert "first 4 or more digits" in done.stderr
+        shown = text or "''"
+        assert f"no device is called {shown}" in done.stderr
 
 
 class TestHostileMessages:
@@ -376,7 +419,7 @@ class TestShow:
         done = confkeep("show", TENANT, ROUTER, "--at", commit)
 
         assert done.exit_code == 2
-        assert "hexadecimal" in done.stderr
+        assert "2 days ago" in done.stderr
 
     def test_a_device_without_a_binary(self, filled: Store, confkeep: Confkeep) -> None:
         done = confkeep("show", TENANT, SWITCH, "--binary")
@@ -393,7 +436,7 @@ class TestDiff:
         assert lines == [
             f"--- a/export.rsc\t2026-09-30 13:00:00 UTC  {old}",
             f"+++ b/export.rsc\t2026-09-30 15:00:00 UTC  {new}",
-            "@@ -1,4 +1,3 @@",
+            "@@ -1,4 +1,3 @@ /ip address",
             " /ip address",
             " add a",
             " add c",

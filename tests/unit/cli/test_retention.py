@@ -52,6 +52,7 @@ def test_plan_then_apply_then_read_by_old_ids(
     assert plan["devices"] == [
         {
             "device_id": ROUTER,
+            "device_name": None,
             "captures": 4,
             "captures_removed": 3,
             "binaries": 4,

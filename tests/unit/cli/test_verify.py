@@ -157,7 +157,7 @@ def test_repair_makes_anew_what_is_derived(filled: Store, confkeep: Confkeep) ->
     assert done.exit_code == 0, done.output
     assert f"{TENANT}: mended, and sound now" in done.stdout
     for place in ("HEAD", "objects/pack/", INDEX_NAME):
-        assert f"  made anew: {place}" in done.stdout
+        assert f"  rebuilt: {place}" in done.stdout
     after = contents_of(repository)
     derived = {name for name in before if name.startswith("confkeep.")}
     assert {n: after[n] for n in before.keys() - derived} == {

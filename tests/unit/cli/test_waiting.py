@@ -6,6 +6,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import fakeredis
 import pytest
@@ -130,6 +131,7 @@ def test_a_receipt_of_redis_is_printed(store: Store, confkeep: Confkeep, queue: 
         "source": "redis",
         "reason": None,
         "next_step": None,
+        "tenant_name": None,
         "receipt": made,
     }
     assert f"{entry.backup_id} is in git" in done.stdout
@@ -318,10 +320,13 @@ def test_dead_letters_are_listed_and_shown_without_their_payload(
     shown = confkeep("dead-letters", "show", entry.backup_id[:8])
     more = json.loads(confkeep("dead-letters", "show", entry.backup_id, "--json").stdout)
 
-    assert entry.backup_id in listed.stdout
+    assert entry.backup_id[:8] in listed.stdout
     assert r"a \x1b[31m reason" in listed.stdout
     (letter,) = said["dead_letters"]
-    assert letter.keys() == {"backup_id", "tenant_id", "device_id", "reason", "kind", "died_at"}
+    assert letter.keys() == {
+        *("backup_id", "tenant_id", "tenant_name", "device_id", "device_name"),
+        *("reason", "kind", "died_at"),
+    }
     assert letter.items() <= more.items()
     assert (more["export_bytes"], more["binary_bytes"], more["staged_bytes"]) == (21, 3, 24)
     assert r"StagedBytesDamaged: a \x1b[31m reason" in shown.stdout
@@ -329,6 +334,24 @@ def test_dead_letters_are_listed_and_shown_without_their_payload(
     for done in (listed, shown):
         assert "ip address" not in done.output
         assert "\x1b" not in done.output
+
+
+@pytest.mark.usefixtures("at_80_columns")
+def test_80_columns_hold_the_date_and_the_whole_reason(
+    store: Store, confkeep: Confkeep, queue: Queue
+) -> None:
+    reason = "export_text has 7 bytes in staging, and 21 were accepted; nobody can make them whole"
+    entry = replace(queue.accept(1), device_name="core1.of-a-site-with-a-very-long-name.example")
+    inbox = Inbox(queue.client, load_settings(), TENANT)
+    dead_letters.bury(inbox, entry, StagedBytesDamaged(reason))
+
+    lines = confkeep("dead-letters", "list").stdout.splitlines()
+
+    assert max(map(len, lines)) <= 80
+    died = dead_letters.list_dead_letters(queue.client)[0].died_at[:16].replace("T", " ")
+    start = lines[0].index("reason")
+    assert lines[1].startswith(f"{entry.backup_id[:8]}  {died}  core1.of-a-site")
+    assert " ".join(line[start:].strip() for line in lines[1:]) == reason
 
 
 def test_show_export_gives_the_very_bytes(store: Store, confkeep: Confkeep, queue: Queue) -> None:

@@ -85,7 +85,9 @@ def test_each_wheel_holds_its_packages_whole_and_nothing_else(
     }
     with zipfile.ZipFile(wheels[name]) as opened:
         packed = {each for each in opened.namelist() if ".dist-info/" not in each}
-    assert packed == expected
+    shared = {each.split(".data/data/")[1] for each in packed if ".data/" in each}
+    assert {each for each in packed if ".data/" not in each} == expected
+    assert shared == ({"share/man/man1/confkeep.1"} if "worker" in packages else set())
 
 
 def test_the_page_builds_and_installs_these(wheels: dict[str, Path], tmp_path: Path) -> None:
@@ -106,6 +108,7 @@ def test_the_command_is_whole_where_both_are_installed(
         [environment.path / "bin" / "confkeep", "--version"], capture_output=True, check=True
     )
     assert done.stdout.decode() == f"confkeep {next(projects())['version']}\n"
+    assert (environment.path / "share/man/man1/confkeep.1").is_file()
     code = "import tasks.receive, worker; print(tasks.__file__, worker.__file__)"
     done = subprocess.run([environment.python, "-I", "-c", code], capture_output=True, check=True)
     homes = [Path(text).parents[1] for text in done.stdout.decode().split()]

@@ -197,6 +197,7 @@ def test_an_id_used_for_two_at_once_loses_neither(
     [line] = [record for record in caplog.records if getattr(record, "action", "")]
     assert line.__dict__["action"] == "arrival.renamed"
     assert line.__dict__["backup_id"] == entries[1].backup_id
+    assert line.__dict__["device_name"] == entries[1].device_name
     assert not [key for key in all_keys(client) if key.startswith("confkeep:arriv")]
 
 

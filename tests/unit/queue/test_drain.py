@@ -364,7 +364,12 @@ def test_who_holds_a_tenant_outside_of_a_turn_wakes_what_came_meanwhile(
     client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     woken: list[str] = []
-    monkeypatch.setattr(wakeups, "send", lambda _app, _settings, tenant: woken.append(tenant))
+
+    def send(_app: object, _settings: Settings, tenant: str) -> None:
+        assert not client.exists(keys.lock(tenant)), "the lock would refuse the turn"
+        woken.append(tenant)
+
+    monkeypatch.setattr(wakeups, "send", send)
     for module in (hold, commit):
         monkeypatch.setattr(module, "get_client", lambda _settings: client)
     monkeypatch.setattr(commit, "get_settings", lambda: small)

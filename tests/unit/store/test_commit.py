@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -302,3 +303,14 @@ def test_a_creator_beside_another_that_names_its_repository(
     others = f".{path.name}.confkeep_0123456789abcdef"
     monkeypatch.setattr(os, "listdir", lambda name: [*real(name), *([others] * (name == store))])
     Writer(create_repository(path)).commit_backups([_backup()])
+
+
+def test_what_a_dead_creator_left_goes_and_a_living_ones_stays(store: Path) -> None:
+    path = store / f"{uuid.uuid4()}.git"
+    living, dead = (store / f".{path.name}.confkeep_{number}" for number in range(2))
+    for folder in (living, dead):
+        folder.mkdir(parents=True)
+    os.utime(dead, (time.time() - 3_700,) * 2)
+    create_repository(path)
+    assert (living.exists(), dead.exists()) == (True, False)
+    living.rmdir()

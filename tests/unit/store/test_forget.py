@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import sqlite3
 import subprocess
+import uuid
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from confkeep.errors import ErasureIncomplete, NotInStore, RemovedByRetention
+from confkeep.labels import Labels
 from tests.failpoints import killed_at
 from tests.histories import Stream, device_ids, ids_of_main, random_backups, write_merged
 from tests.judge import assert_sound, backup_ids, git
-from worker.store.history.index import open_index
-from worker.store.repository.backup import EXPORT_NAME, Backup
+from worker.store.git import durable
+from worker.store.history.index import INDEX_NAME, open_index
+from worker.store.repository import id_map, recovery
+from worker.store.repository.backup import EXPORT_NAME, Backup, Naming
 from worker.store.repository.reader import devices_of, find_commit, read_file
 from worker.store.repository.tenant_repository import create_repository, open_repository, tenants_of
 from worker.store.rewriting.forget import forget_device, forget_tenant, traces_of_device
@@ -24,6 +34,8 @@ TENANT = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10"
 NOW_S = 1_760_000_000
 DEVICES = device_ids(3)
 GONE = DEVICES[1]
+#: The tables of the index that name devices.
+TABLES = ("devices", "versions", "labels", "own_names")
 SECRET = b"# only its own\nadd name=f0cbd6\n"
 
 
@@ -80,6 +92,96 @@ def test_nothing_of_a_device_is_left(store: Path) -> None:
     assert all(a.replayed for a in Writer(create_repository(path)).commit_backups(again))
     assert backup_ids(path) == [id_ for id_ in filled if id_ not in own]
     assert_gone(path, filled)
+
+
+def put_back_loose(path: Path, _before: Path) -> None:
+    git(path, "hash-object", "-w", "--stdin", stdin=SECRET)
+
+
+def put_back_packed(path: Path, before: Path) -> None:
+    for file in (before / "objects" / "pack").glob("pack-*"):
+        shutil.copy(file, path / "objects" / "pack")
+
+
+def put_back(name: str) -> Callable[[Path, Path], None]:
+    def put(path: Path, before: Path) -> None:
+        shutil.copy(before / name, path / name)
+
+    return put
+
+
+def put_back_map(path: Path, before: Path) -> None:
+    [kept] = before.glob(f"{id_map.BEFORE_PREFIX}*")
+    shutil.copy(kept, path)
+
+
+def put_back_row(table: str) -> Callable[[Path, Path], None]:
+    """The rows that name the device in this table of the index alone."""
+
+    def put(path: Path, before: Path) -> None:
+        shutil.copy(before / INDEX_NAME, path / INDEX_NAME)
+        with closing(sqlite3.connect(path / INDEX_NAME)) as db, db:
+            for other in set(TABLES) - {table}:
+                db.execute(f"DELETE FROM {other} WHERE device=?", (uuid.UUID(GONE).bytes,))
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("put", "told"),
+    [
+        (put_back_loose, "is there, loose"),
+        (put_back_packed, "is there, and no ref reaches it"),
+        (put_back("ORIG_HEAD"), "ORIG_HEAD is there"),
+        (put_back(id_map.FILE_NAME), f"{id_map.FILE_NAME} names it"),
+        (put_back_map, f"{id_map.BEFORE_PREFIX}.* is there"),
+        *((put_back_row(name), f"{INDEX_NAME} names it") for name in TABLES),
+    ],
+)
+def test_the_proof_finds_whatever_is_left(
+    store: Path, tmp_path: Path, put: Callable[[Path, Path], None], told: str
+) -> None:
+    path, before = store / f"{TENANT}.git", tmp_path / "before"
+    fill(path)
+    now_s = NOW_S + 1
+    apply_retention(
+        create_repository(path), policy_of({"keep_last": 1}), now_s=now_s, grace_s=86_400
+    )
+    named = Naming(str(uuid.uuid4()), GONE, Labels("core1"), "m")
+    Writer(create_repository(path)).commit_backups([named])
+    (path / "ORIG_HEAD").write_bytes(git(path, "rev-parse", "main"))
+    shutil.copytree(path, before, symlinks=True)
+    forget_device(path, GONE, now_s=now_s)
+    assert traces_of_device(path, GONE) == []
+    sound = tmp_path / "sound"
+    shutil.copytree(path, sound, symlinks=True)
+    put(path, before)
+    found = traces_of_device(path, GONE)
+    assert any(re.search(told, line) for line in found), found
+    shutil.rmtree(path)
+    sound.rename(path)
+
+
+def test_what_a_killed_repack_left_goes_too(store: Path) -> None:
+    path = store / f"{TENANT}.git"
+    filled = fill(path)
+    folder = path / "objects" / "pack"
+    [pack] = folder.glob("*.pack")
+    durable.replace_file(path / recovery.REPACKING_NAME, b"")
+    shutil.copy(pack, folder / ".tmp-1-pack-x.pack")
+    os.utime(folder / ".tmp-1-pack-x.pack")
+    forget_device(path, GONE, now_s=NOW_S)
+    assert_gone(path, filled)
+
+
+def test_an_index_is_gone_for_good_before_an_erasure_goes_on(store: Path) -> None:
+    """A power cut may bring back what was removed, until its folder is synced."""
+    path = store / f"{TENANT}.git"
+    fill(path)
+    with killed_at("traces-dropped"):
+        forget_device(path, GONE, now_s=NOW_S)
+    assert not (path / INDEX_NAME).exists()
+    forget_device(path, GONE, now_s=NOW_S)
 
 
 def test_a_file_that_another_device_has_too_stays(store: Path) -> None:

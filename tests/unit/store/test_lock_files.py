@@ -17,6 +17,7 @@ from tests.failpoints import killed_at
 from tests.histories import device_ids, random_backups
 from tests.judge import GIT_ENVIRONMENT, git
 from worker.store.git import durable, flock, lock_files, refs
+from worker.store.repository import recovery
 from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.rewriting.forget import forget_device
 from worker.store.rewriting.retention import apply_retention
@@ -197,7 +198,11 @@ def test_our_own_lock_goes_at_once(store: Path, monkeypatch: pytest.MonkeyPatch)
         with killed_at("ref-locked"):
             Writer(create_repository(path)).commit_backups(random_backups(device_ids(2), 2, 9))
     assert durable.remove is real
-    assert (path / "refs/heads/main.lock").exists()
+    lock = path / "refs/heads/main.lock"
+    assert lock.exists()
+    # A recovery that is killed as well must not take away what says it first.
+    found = recovery.leftovers(path)
+    assert found.index(lock) < min(map(found.index, path.glob("tmp_confkeep_*")))
     Writer(create_repository(path)).commit_backups(random_backups(device_ids(2), 2, 9))
     assert not list(path.rglob("*.lock"))
     assert not list(path.glob("tmp_confkeep_*"))

@@ -49,7 +49,7 @@ NOT_UUIDS = [
     TENANT + " ",
     "{" + TENANT + "}",
     "urn:uuid:" + TENANT,
-    TENANT.replace("-", ""),
+    TENANT.replace("-", "", 1),
     TENANT.replace("-", "\N{NON-BREAKING HYPHEN}"),
     TENANT.replace("-", "\N{EN DASH}"),
     TENANT.replace("5", "\N{ARABIC-INDIC DIGIT FIVE}"),

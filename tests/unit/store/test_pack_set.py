@@ -120,3 +120,15 @@ def test_of_very_many_random_packs_none_goes_whose_objects_are_not_all_elsewhere
     tmp_path: Path,
 ) -> None:
     check_random_sets(tmp_path, range(1000, 11_000))
+
+
+def test_a_pack_that_somebody_removes_meanwhile_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = objects(random.Random(2))
+    old, gone = write(tmp_path, ids), write(tmp_path, ids[:9])
+    listed = pack_set.names_of(tmp_path)
+    monkeypatch.setattr(pack_set, "names_of", lambda _folder: listed)
+    (tmp_path / f"{gone}.idx").unlink()
+    assert pack_set.superfluous(tmp_path, [old]) == []
+    assert list(pack_set.missing_from(tmp_path, old, [gone])) == []

@@ -19,6 +19,7 @@ from confkeep.errors import (
     MaintenanceFailed,
     NotInStore,
     RepositoryBusy,
+    RepositoryDamaged,
     StoreUnavailable,
 )
 from tests.bench.fleet import Fleet
@@ -33,6 +34,7 @@ from worker.store.repository.tenant_repository import (
     TenantRepository,
     create_repository,
     open_repository,
+    tells_damage,
 )
 from worker.store.upkeep import repack_state
 from worker.store.upkeep.repack import needs_repack, repack
@@ -291,6 +293,27 @@ def test_repositories_that_stay_open_survive_repacks(tmp_path: Path) -> None:
     assert git(path, "rev-list", "--count", "main") == b"300\n"
     assert_sound(path)
     assert verify_repository(path).outcome == Outcome.CLEAN
+
+
+def test_a_read_whose_pack_went_is_no_damage(repository: TenantRepository) -> None:
+    gone, there = repository.path / "pack-gone.pack", repository.path / "HEAD.pack"
+    there.touch()
+    tries: list[Path] = []
+
+    @tells_damage
+    def read(_repository: TenantRepository, pack: Path, times: int) -> int:
+        tries.append(pack)
+        if len(tries) <= times:
+            # As libgit2 says it.
+            raise OSError(f"6219: invalid packfile '{pack}': ")
+        return len(tries)
+
+    assert read(repository, gone, 2) == 3
+    for pack, times, most in ((there, 1, 1), (gone, 100, 10)):
+        tries.clear()
+        with pytest.raises(RepositoryDamaged, match="invalid packfile"):
+            read(repository, pack, times)
+        assert len(tries) <= most
 
 
 def test_a_replay_is_found_while_packs_go(
@@ -557,6 +580,41 @@ def test_what_a_killed_repack_left_goes_with_its_note(
     assert_readable(path, kept)
 
 
+def test_a_removal_that_a_kill_cut_short_is_gone_on_with(
+    repository: TenantRepository, fleet: Fleet
+) -> None:
+    kept = fill(repository, fleet, 2)
+    path, folder = repository.path, repository.path / "objects" / "pack"
+    there = packs_of(path)
+    begun = f"pack-{'0' * 40}"
+    # Of a pack the idx goes first.
+    shutil.copy(folder / there[0], folder / f"{begun}.pack")
+    durable.replace_file(path / recovery.REPACKING_NAME, f"{begun}\n".encode())
+    create_repository(path)
+    assert packs_of(path) == there
+    assert_readable(path, kept)
+
+
+def test_what_a_git_that_lives_writes_stays_when_a_killed_repacks_goes(
+    repository: TenantRepository, fleet: Fleet
+) -> None:
+    fill(repository, fleet, 2)
+    path, writing = repository.path, repository.path / "objects" / "pack" / "tmp_pack_x"
+    durable.replace_file(path / recovery.REPACKING_NAME, b"")
+    writing.touch()
+    command = ["git", "-C", str(path), "update-ref", "--stdin"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdin.write(b"start\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == b"start: ok\n"
+        create_repository(path)
+        assert writing.exists()
+        other.stdin.close()
+    writing.unlink()
+
+
 @pytest.mark.parametrize(
     ("state", "size", "pays"),
     [
@@ -590,6 +648,30 @@ def test_the_first_full_one_shows_what_the_next_would_save(
     assert repack(repository.path).no_full == (
         "the last full repack was 0.0 days ago, at most one a week"
     )
+
+
+def test_what_writers_add_beside_a_full_repack_counts_as_added_after_it(
+    repository: TenantRepository, fleet: Fleet
+) -> None:
+    fill(repository, fleet, 2)
+    added: list[tuple[Backup, Committed]] = []
+
+    def write(name: str) -> None:
+        if name == "repack-reachable":
+            durable.on_failpoint = None
+            added.extend(fill(repository, fleet, 1))
+
+    durable.on_failpoint = write
+    try:
+        repack(repository.path, full=True)
+    finally:
+        durable.on_failpoint = None
+    assert added
+    folder = repository.path / "objects" / "pack"
+    *_rest, youngest = sorted(folder.glob("*.pack"), key=lambda pack: pack.stat().st_mtime_ns)
+    every = sum(file.stat().st_size for file in folder.glob("pack-*.[pi][ad][cx]*"))
+    own = sum(youngest.with_suffix(kind).stat().st_size for kind in (".pack", ".idx"))
+    assert read_state(repository.path).full_bytes == every - own
 
 
 def test_a_state_that_makes_no_sense_is_as_none(repository: TenantRepository) -> None:

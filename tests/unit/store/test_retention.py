@@ -195,7 +195,7 @@ def unreachable(path: Path) -> set[str]:
     return {id_.decode() for id_ in set(every) - set(reached)}
 
 
-@pytest.mark.parametrize("policy", [LAST, policy_of({})])
+@pytest.mark.parametrize("policy", [LAST, policy_of({}), policy_of({"keep_last": 2})])
 def test_the_next_run_removes_what_a_killed_rewrite_left(policy: Policy, store: Path) -> None:
     path = store / NAME
 
@@ -429,3 +429,17 @@ def test_helpers_are_gone_for_good_before_a_prune_removes_what_they_name(
     for helper in gone:
         after = steps[steps.index(("remove", helper)) : first]
         assert ("sync_directory", helper.parent) in after, helper
+
+
+def test_the_history_of_before_is_named_for_good_before_main_moves(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store / NAME
+    Writer(create_repository(path)).commit_backups(random_backups([ONE, TWO], 20, 5), now_s=NOW_S)
+    steps = steps_of(monkeypatch)
+    apply_retention(create_repository(path), LAST, now_s=NOW_S, grace_s=86_400)
+    [ref] = (path / rewrite.BEFORE_REFS).iterdir()
+    named = steps.index(("rename", ref))
+    moved = steps.index(("rename", path / "refs" / "heads" / "main"))
+    for folder in (ref.parent, ref.parent.parent, path / "refs"):
+        assert ("sync_directory", folder) in steps[named:moved], folder

@@ -15,6 +15,7 @@ from worker.store.repository import id_map
 from worker.store.repository.backup import Backup
 from worker.store.repository.reader import find_commit, read_pair
 from worker.store.repository.tenant_repository import create_repository, open_repository
+from worker.store.rewriting import prune
 from worker.store.rewriting.forget import forget_device
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
@@ -127,6 +128,17 @@ def test_of_two_rewrites_the_newer_one_is_undone(store: Path) -> None:
         find_commit(open_repository(path), gone[0])
 
 
+def test_of_two_rewrites_of_the_same_history_the_newer_one_is_undone(store: Path) -> None:
+    path, given = store / NAME, Given()
+    commit(path, given, 20, 1)
+    apply(path, given, keep_last=7)
+    undo_retention(create_repository(path), now_s=NOW_S + DAY_S)
+    apply(path, given, days=2, keep_last=2)
+    assert len(git(path, "for-each-ref", "refs/confkeep").splitlines()) == 3
+    undo_retention(create_repository(path), now_s=NOW_S + 3 * DAY_S)
+    assert_all_there(path, given)
+
+
 def test_what_cannot_be_undone_is_refused(store: Path) -> None:
     path, given = store / NAME, Given()
     commit(path, given, 20, 1)
@@ -169,6 +181,7 @@ def test_a_killed_undoing_leaves_the_one_or_the_other(failpoint: str, store: Pat
     with killed_at(failpoint):
         undo_retention(create_repository(path), now_s=NOW_S + DAY_S)
     assert_sound(path)
+    assert prune.is_due(path), "what no ref reaches would stay"
     commit(path, given, 1, 3)
     if len(backup_ids(path)) == kept + 3:
         undo_retention(create_repository(path), now_s=NOW_S + 2 * DAY_S)

@@ -1,4 +1,4 @@
-"""A store of bare tenant repositories that is adopted where it is: what is said about it."""
+"""Adopts a store of bare tenant repositories where it is, and prints what it did."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from worker.store.upkeep.adopt import Adopted, State, adopt, look
 def run(
     terminal: Terminal, folder: Path, *, store: Path, pack: bool, dry_run: bool, as_json: bool
 ) -> None:
-    """Adopt each repository in a folder, or with `dry_run` say what would be done.
+    """Adopt each repository in a folder, or with `dry_run` say what it would do.
 
     Args:
-        store: where the settings say that the store is.
+        store: the store's path in the settings.
 
     Raises:
         InvalidInput: no repository is named by a tenant's UUID.
@@ -30,7 +30,11 @@ def run(
         path.name for path in folder.glob("*.git") if path not in paths.values() and path.is_dir()
     )
     if not paths:
-        raise InvalidInput("DIR", f"no repository in {folder} is named by a tenant's UUID")
+        raise InvalidInput(
+            "DIR",
+            f"no repository in {folder} is named by a tenant's UUID",
+            hint="Rename each to UUID.git, or import them as another tool's with --from oxidized.",
+        )
     states: dict[str, State] = {}
     adopted: dict[str, Adopted] = {}
     failed: dict[str, StoreError] = {}

@@ -36,6 +36,7 @@ class GitCapture:
 
     tenant_id: str
     device_id: str
+    device_name: str | None
     #: The author's date.
     captured_at: dt.datetime
     message: str
@@ -44,28 +45,37 @@ class GitCapture:
     known_id: str
     git: pygit2.Repository = field(repr=False)
     blob: pygit2.Oid = field(repr=False)
+    #: The binary beside it; None if there is none.
+    binary: pygit2.Oid | None = field(default=None, repr=False)
+    device_group: str | None = None
 
     @property
     def has_binary(self) -> bool:
-        """Other tools keep texts only."""
-        return False
+        """Whether the commit has a binary beside the file."""
+        return self.binary is not None
 
-    def read(self, max_export_bytes: int, max_binary_bytes: int) -> tuple[bytes, None]:  # noqa: ARG002
-        """The file's bytes.
+    def read(self, max_export_bytes: int, max_binary_bytes: int) -> tuple[bytes, bytes | None]:
+        """The bytes of both.
 
         Raises:
-            InvalidBackup: too large.
-            OSError: git cannot read it.
+            InvalidBackup: one is too large.
+            OSError: git cannot read one.
         """
+        export = self._read(self.blob, "export_text", max_export_bytes)
+        if self.binary is None:
+            return export, None
+        return export, self._read(self.binary, "binary_backup", max_binary_bytes)
+
+    def _read(self, blob_id: pygit2.Oid, field_name: str, limit_bytes: int) -> bytes:
         try:
-            blob = self.git[self.blob]
+            blob = self.git[blob_id]
         except (KeyError, pygit2.GitError) as error:
-            raise OSError(errno.EIO, f"git cannot read blob {self.blob}") from error
+            raise OSError(errno.EIO, f"git cannot read blob {blob_id}") from error
         assert isinstance(blob, pygit2.Blob)
-        if blob.size > max_export_bytes:
-            problem = f"must be at most {max_export_bytes} bytes, is {blob.size}"
-            raise InvalidBackup("export_text", problem)
-        return blob.data, None
+        if blob.size > limit_bytes:
+            problem = f"must be at most {limit_bytes:,} bytes, is {blob.size:,}"
+            raise InvalidBackup(field_name, problem)
+        return blob.data
 
     def backup_id(self, export: bytes, binary: bytes | None) -> str:  # noqa: ARG002
         """The same device, commit and path always have the same."""
@@ -96,5 +106,9 @@ def found_in(
     """
     captures = list(interleaved(devices))
     if not names.rows:
-        raise InvalidInput("DIR", "; ".join([problem, *told.left_out, *told.notes]))
+        raise InvalidInput(
+            "DIR",
+            "; ".join([problem, *told.left_out, *told.notes]),
+            hint="Name the folder that holds it, or say with --from what it is.",
+        )
     return Found(captures, names.made, told.left_out, told.notes)

@@ -21,7 +21,7 @@ from pygit2.enums import FileMode, SortMode
 from confkeep.errors import InvalidInput
 from confkeep.models import LATEST_CAPTURE, MAX_MESSAGE_BYTES
 from worker.store.repository.backup import decode_text
-from worker.store.repository.reader import raw_message
+from worker.store.repository.headers import raw_message
 
 #: The latest date that a capture may have, in seconds since 1970.
 _LATEST_S: Final = int(LATEST_CAPTURE.timestamp())
@@ -41,6 +41,8 @@ class FileVersion:
     commit: str
     #: None if the commit removed the file, or made it something other than a file.
     blob: pygit2.Oid | None
+    #: The binary beside it; None if there is none.
+    binary: pygit2.Oid | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,25 @@ class GitHistory:
                     chain.changed.setdefault(path, []).append(number)
         return chains, [chain_of[number] for number in range(len(self.commits))]
 
+    def with_binary(self, path: str, binary: str) -> list[FileVersion]:
+        """A file's versions with the binary beside it: the commits that changed one of them."""
+        if binary not in self.versions:
+            return self.versions[path]
+        both = (*self.versions[path], *self.versions[binary])
+        return [
+            FileVersion(
+                number, self.commits[number], self._blob(number, path), self._blob(number, binary)
+            )
+            for number in sorted({version.number for version in both})
+        ]
+
+    def _blob(self, number: int, path: str) -> pygit2.Oid | None:
+        try:
+            found = _tree(self.git, pygit2.Oid(hex=self.commits[number]))[path]
+        except KeyError:
+            return None
+        return found.id if found.filemode in _REGULAR else None
+
     def is_file(self, versions: Iterable[FileVersion]) -> bool:
         """Whether a path was ever a file, and not a link or another repository."""
         return any(version.blob is not None for version in versions)
@@ -158,6 +179,11 @@ class GitHistory:
         except KeyError:
             return None
         return found.data if isinstance(found, pygit2.Blob) else None
+
+
+def paths_in(git: pygit2.Repository, commit_id: pygit2.Oid) -> list[str]:
+    """The paths of all files in a commit."""
+    return list(_changes(_tree(git, commit_id).diff_to_tree(swap=True)))
 
 
 def tip_of(git: pygit2.Repository) -> pygit2.Oid | None:

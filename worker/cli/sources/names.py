@@ -48,6 +48,17 @@ class Row:
     device_id: str
     skip: bool = False
 
+    @property
+    def label(self) -> str | None:
+        """What the device is called within its group; None if the source has its UUID."""
+        name = self.device.rpartition("/")[2]
+        return None if _is_uuid(name) else name
+
+    @property
+    def group(self) -> str | None:
+        """The device's group, of a device that is called `GROUP/DEVICE`."""
+        return self.device.rpartition("/")[0] or None
+
 
 class Names:
     """The devices that a source holds, by name; a mapping file's rows take precedence.
@@ -94,6 +105,15 @@ class Names:
             if not _is_uuid(row.device):
                 ids[f"{row.tenant}/{row.device}"] = row.device_id
         return ids
+
+    @property
+    def tenants(self) -> dict[str, str]:
+        """What the tenants are called, by id, but for those of which the source has the UUIDs."""
+        return {
+            row.tenant_id: row.tenant
+            for row in self._found.values()
+            if not row.skip and not _is_uuid(row.tenant)
+        }
 
     def write(self) -> bool:
         """Add the devices that the mapping file lacks; its own rows stay. False if there are none.

@@ -7,7 +7,7 @@ named as the repository (`default.git`: `default`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import dropwhile
 from pathlib import Path
 
@@ -77,7 +77,11 @@ class Places:
 
 
 def captures_of(
-    history: GitHistory, files: dict[str, Row], told: Told
+    history: GitHistory,
+    files: dict[str, Row],
+    told: Told,
+    *,
+    binary_of: Callable[[str], str] | None = None,
 ) -> Iterable[list[GitCapture]]:
     """The versions of files, a list for each device; rows with `skip` are left out.
 
@@ -86,13 +90,19 @@ def captures_of(
     Args:
         files: path -> the row of its device.
         told: gets a line about each file that ended.
+        binary_of: the path of the binary beside a file; None: there are none.
     """
     devices: defaultdict[tuple[str, str], list[tuple[int, GitCapture]]] = defaultdict(list)
     texts: dict[str, CommitText] = {}
     for file, row in files.items():
         if row.skip:
             continue
-        versions = list(dropwhile(history.is_blank, history.versions[file]))
+        found = (
+            history.versions[file]
+            if binary_of is None
+            else history.with_binary(file, binary_of(file))
+        )
+        versions = list(dropwhile(history.is_blank, found))
         if not versions:
             told.notes.append(f"{file} holds nothing in all its versions")
             continue
@@ -109,15 +119,18 @@ def captures_of(
             capture = GitCapture(
                 tenant_id=row.tenant_id,
                 device_id=row.device_id,
+                device_name=row.label,
                 captured_at=text.authored_at,
                 message=text.message,
                 place=f"{file} at {version.commit[:10]}",
                 known_id=id_of(row, version.commit, file),
                 git=history.git,
                 blob=version.blob,
+                binary=version.binary,
+                device_group=row.group,
             )
             devices[row.tenant_id, row.device_id].append((version.number, capture))
-    for found in devices.values():
+    for numbered in devices.values():
         # Several files may be one device, one after the other.
-        found.sort(key=lambda numbered: numbered[0])
-        yield [capture for _number, capture in found]
+        numbered.sort(key=lambda pair: pair[0])
+        yield [capture for _number, capture in numbered]

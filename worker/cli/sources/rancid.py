@@ -130,4 +130,14 @@ def _captures(configs: Path, rows: dict[str, Row]) -> Iterable[list[Capture]]:
         if not row.skip:
             path = configs / device
             changed = dt.datetime.fromtimestamp(max(0, int(path.stat().st_mtime)), dt.UTC)
-            yield [Capture(row.tenant_id, row.device_id, path, None, changed)]
+            yield [
+                Capture(
+                    row.tenant_id,
+                    row.device_id,
+                    row.label,
+                    path,
+                    None,
+                    changed,
+                    device_group=row.group,
+                )
+            ]

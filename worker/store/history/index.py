@@ -24,32 +24,30 @@ is never the truth, and no error of its file reaches the caller.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
 import pygit2
+from pygit2.enums import SortMode
 
 from confkeep.errors import NotInStore
+from confkeep.labels import Labels
+from confkeep.routeros.loss import LOOK_BACK
 from worker.store.history import index_build
 from worker.store.history.index_build import MergedHistory
 from worker.store.history.index_file import IndexFile
 from worker.store.history.index_keeper import DAMAGE_MARK as DAMAGE_MARK
 from worker.store.history.index_keeper import INDEX_NAME as INDEX_NAME
 from worker.store.history.index_keeper import IndexKeeper, raw_id, tells_damage_of_git
-from worker.store.history.index_rows import Entry, Unusable
-from worker.store.repository import reader
-from worker.store.repository.backup import (
-    BACKUP_ID_HEADER,
-    Detail,
-    Version,
-    checked_uuid,
-    pack_uuid,
-    unpack_uuid,
-)
-from worker.store.repository.detail import read_detail
+from worker.store.history.index_rows import Entry, Unusable, labels_of
+from worker.store.repository import headers, reader
+from worker.store.repository.backup import Detail, Version, checked_uuid, pack_uuid, unpack_uuid
+from worker.store.repository.detail import exports_of, read_detail
+from worker.store.repository.headers import BACKUP_ID_HEADER
 from worker.store.repository.tenant_repository import TenantRepository
 
 _Value = TypeVar("_Value")
@@ -94,7 +92,7 @@ class HistoryIndex(IndexKeeper):
             found: dict[str, str] = {}
             for at in range(0, len(missing), 20):
                 commit = index_build.read_commit(self._git, missing[at : at + 20].hex())
-                backup_id = reader.id_in_header(commit.raw, BACKUP_ID_HEADER)
+                backup_id = headers.id_in_header(commit.raw, BACKUP_ID_HEADER)
                 if backup_id in backup_ids:
                     found.setdefault(backup_id, commit.sha)
             wanted = {pack_uuid(backup_id): backup_id for backup_id in backup_ids - found.keys()}
@@ -104,7 +102,7 @@ class HistoryIndex(IndexKeeper):
                         continue
                     commit = index_build.read_commit(self._git, file.sha_of(number).hex())
                     # Two ids may share a hash, so compare with the commit.
-                    if reader.id_in_header(commit.raw, BACKUP_ID_HEADER) == wanted[packed]:
+                    if headers.id_in_header(commit.raw, BACKUP_ID_HEADER) == wanted[packed]:
                         found[wanted[packed]] = commit.sha
                         break
         return found
@@ -163,11 +161,88 @@ class HistoryIndex(IndexKeeper):
             lambda history: dict(history.seen),
         )
         for entry in above:
-            seen_s.update(dict.fromkeys(entry.devices, entry.version.committed_s))
+            seen_s.update(dict.fromkeys(entry.seen, entry.version.committed_s))
         return {
             unpack_uuid(device): dt.datetime.fromtimestamp(at_s, dt.UTC)
             for device, at_s in seen_s.items()
         }
+
+    @tells_damage_of_git
+    def labels(
+        self, device_ids: Collection[str], tip: pygit2.Oid | str | None
+    ) -> dict[str, Labels]:
+        """The labels of those devices that ever had any, as of `tip` or a later commit.
+
+        Raises:
+            RepositoryDamaged: git itself cannot be read.
+        """
+        wanted = {pack_uuid(device_id): device_id for device_id in device_ids}
+        found = self._labels(tip, lambda file: file.labels(wanted))
+        return {wanted[device]: labels for device, labels in found.items() if device in wanted}
+
+    @tells_damage_of_git
+    def all_labels(self, tip: pygit2.Oid | str | None) -> dict[str, Labels]:
+        """As `labels`, for all devices."""
+        found = self._labels(tip, IndexFile.all_labels)
+        return {unpack_uuid(device): labels for device, labels in found.items()}
+
+    def _labels(
+        self,
+        tip: pygit2.Oid | str | None,
+        of_file: Callable[[IndexFile], dict[bytes, Labels]],
+    ) -> dict[bytes, Labels]:
+        raw_tip = raw_id(tip)
+        if raw_tip is None:
+            return {}
+        try:
+            with self._reading() as file:
+                _newest, missing = self._locate(file, raw_tip)
+                known = of_file(file)
+        except Unusable as error:
+            self._note(error)
+            order = SortMode.TOPOLOGICAL | SortMode.REVERSE
+            walk = self._git.walk(pygit2.Oid(raw=raw_tip), order)
+            return labels_of(self._heads(str(commit.id) for commit in walk))
+        oldest_first = range(len(missing) - 20, -1, -20)
+        return known | labels_of(self._heads(missing[at : at + 20].hex() for at in oldest_first))
+
+    @tells_damage_of_git
+    def own_names(
+        self, tip: pygit2.Oid | str | None, device_ids: Collection[str] | None = None
+    ) -> dict[str, str | None]:
+        """The names in the devices' newest exports, as of `tip` or a later commit; None for an export
+        without one.
+
+        Args:
+            device_ids: None means all devices.
+
+        Raises:
+            RepositoryDamaged: git itself cannot be read.
+        """
+        raw_tip = raw_id(tip)
+        if raw_tip is None:
+            return {}
+        wanted = None if device_ids is None else set(map(pack_uuid, device_ids))
+        try:
+            with self._reading() as file:
+                _newest, missing = self._locate(file, raw_tip)
+                found, below = file.own_names(wanted), file.root.tip
+        except Unusable as error:
+            self._note(error)
+            found = index_build.own_names(self._git, raw_tip, wanted)
+        else:
+            parent = None if below is None else below.hex()
+            above = index_build.linear_entries(self._git, parent, missing)
+            changed = {device for entry in above for device in entry.changed}
+            if wanted is not None:
+                changed &= wanted
+            if changed:
+                found |= index_build.own_names(self._git, raw_tip, changed)
+        return {unpack_uuid(device): name for device, name in found.items()}
+
+    def _heads(self, shas: Iterable[str]) -> Iterator[Entry]:
+        """What the headers of commits say. The devices that they changed are left out."""
+        return (index_build.read_commit(self._git, sha).entry(()) for sha in shas)
 
     @tells_damage_of_git
     def devices(self, tip: pygit2.Oid | str | None) -> dict[str, tuple[int, Version]]:
@@ -253,11 +328,24 @@ class HistoryIndex(IndexKeeper):
         if start is not None:
             ids = [row.id for row in rows]
             if start not in ids:
-                raise NotInStore(f"commit {before} is no version of device {device}")
+                raise NotInStore(
+                    f"commit {before} is no version of device {device}",
+                    hint="Without --before, the device's versions are listed with their commits.",
+                )
             rows = rows[ids.index(start) + 1 :]
         if details or config_changes_only:
             rows = self._with_details(device, rows, limit, only_changed=config_changes_only)
         return rows[:limit]
+
+    def exports_below(
+        self, device_id: str, tip: pygit2.Oid | str | None, skip: int
+    ) -> Iterator[bytes]:
+        """The exports of a device's newest versions up to `tip`, newest first, without the first `skip`.
+
+        No more than are looked at for the last good one. Ends at one that git lacks.
+        """
+        rows = self.versions(device_id, tip=tip, limit=LOOK_BACK + skip)
+        yield from exports_of(self._repository, (row.sha for row in rows[skip:]), device_id)
 
     def _rows(self, device: bytes, tip: bytes, most: int | None) -> list[Version]:
         with self._reading() as file:
@@ -286,7 +374,12 @@ class HistoryIndex(IndexKeeper):
                 break
             detail = row.detail
             if detail is None:
-                detail = learnt[row.id] = read_detail(self._repository, row.sha, device)
+                detail = learnt[row.id] = read_detail(
+                    self._repository,
+                    row.sha,
+                    device,
+                    partial(self.exports_below, device, row.sha, skip=2),
+                )
             if detail.export_changed or not only_changed:
                 filled.append(replace(row, detail=detail))
         if learnt:

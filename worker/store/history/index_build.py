@@ -10,7 +10,7 @@ import heapq
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,14 +18,13 @@ import pygit2
 from pygit2.enums import SortMode
 
 from confkeep.errors import RepositoryDamaged
-from worker.store.history.index_rows import Entry
-from worker.store.repository import reader
-from worker.store.repository.backup import (
-    BACKUP_ID_HEADER,
-    DEVICE_ID_HEADER,
-    Version,
-    pack_uuid,
-)
+from confkeep.labels import Labels
+from confkeep.routeros.own_name import own_name
+from worker.store.git.pack import FOLDER_MODE
+from worker.store.history.index_rows import Entry, labels_of
+from worker.store.repository import headers
+from worker.store.repository.backup import EXPORT_NAME, Version, pack_uuid, unpack_uuid
+from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER
 
 #: A callback that gets how many commits are done, and how many there are.
 Progress = Callable[[int, int], None]
@@ -35,6 +34,7 @@ _DEVICE = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DEVICE_ENTRY: Final = re.compile(rb"40000 (" + _DEVICE.pattern + rb")\0.{20}", re.DOTALL)
 _UNIFORM_TREE: Final = re.compile(rb"(?:" + _DEVICE_ENTRY.pattern + rb")*+", re.DOTALL)
 ENTRY_BYTES: Final = 63
+_FILE_MODE: Final = b"100644"
 _HEXADECIMAL: Final = 40
 #: Commits read before libgit2's caches are dropped.
 _LET_GO_COMMITS: Final = 2_048
@@ -51,18 +51,21 @@ class RawCommit:
     raw: bytes
 
     def entry(self, changed: Sequence[bytes]) -> Entry:
-        """What the index stores of it."""
-        backup_id = reader.id_in_header(self.raw, BACKUP_ID_HEADER)
-        device_id = reader.id_in_header(self.raw, DEVICE_ID_HEADER)
+        """What the index keeps of it."""
+        backup_id = headers.id_in_header(self.raw, BACKUP_ID_HEADER)
+        device_id = headers.id_in_header(self.raw, DEVICE_ID_HEADER)
+        labels = headers.labels_in(self.raw)
         return Entry(
             version=Version(
                 bytes.fromhex(self.sha),
                 self.committed_s,
                 None if backup_id is None else pack_uuid(backup_id),
-                reader.raw_message(self.raw),
+                headers.raw_message(self.raw),
             ),
             changed=changed,
-            seen=None if device_id is None else pack_uuid(device_id),
+            device=None if device_id is None else pack_uuid(device_id),
+            captured=labels is None or not headers.is_naming(self.raw),
+            labels=labels,
         )
 
 
@@ -200,6 +203,8 @@ def linear_entries(git: pygit2.Repository, parent: str | None, shas: bytes) -> I
         parent: the commit before the first; None if there is none.
         shas: the ids, 20 bytes each, newest first.
     """
+    if not shas:
+        return
     tree_id = "" if parent is None else read_commit(git, parent).tree
     tree = read_tree(git, tree_id) if tree_id else b""
     uniform = is_uniform(tree)
@@ -223,6 +228,7 @@ class MergedHistory:
     #: What `git log -- DEVICE` lists, oldest first.
     versions: dict[bytes, list[Version]]
     seen: dict[bytes, int]
+    labels: dict[bytes, Labels]
 
 
 def read_merged(git: pygit2.Repository, tip: str, progress: Progress | None) -> MergedHistory:
@@ -233,7 +239,8 @@ def read_merged(git: pygit2.Repository, tip: str, progress: Progress | None) -> 
     ]
     number_of = {sha: number for number, sha in enumerate(ids)}
     graph = _Graph([], [], [])
-    entries, seen = [], {}
+    entries: list[Entry] = []
+    seen: dict[bytes, int] = {}
     every: set[bytes] = set()
     for number, sha in enumerate(ids):
         let_go(git, number)
@@ -247,8 +254,8 @@ def read_merged(git: pygit2.Repository, tip: str, progress: Progress | None) -> 
         graph.changed.append(changed)
         every.update(*changed)
         entries.append(entry)
-        if entry.seen is not None:
-            seen[entry.seen] = commit.committed_s
+        if entry.device is not None and entry.captured:
+            seen[entry.device] = commit.committed_s
         if progress is not None:
             progress(number + 1, len(ids))
     graph.prepare()
@@ -259,7 +266,34 @@ def read_merged(git: pygit2.Repository, tip: str, progress: Progress | None) -> 
         if listed:
             versions[device] = listed
             seen.setdefault(device, listed[-1].committed_s)
-    return MergedHistory(entries, versions, seen)
+    return MergedHistory(entries, versions, seen, labels_of(entries))
+
+
+def own_names(
+    git: pygit2.Repository, tip: bytes, devices: Iterable[bytes] | None = None
+) -> dict[bytes, str | None]:
+    """The names in the exports of a commit's devices; None for an export without one.
+
+    Args:
+        devices: None means all of the commit.
+
+    Raises:
+        RepositoryDamaged: an object that is needed is not there.
+    """
+    tree = entries_of(read_tree(git, read_commit(git, tip.hex()).tree))
+    if devices is None:
+        devices = [_pack_name(name) for name in tree if is_device(name)]
+    found: dict[bytes, str | None] = {}
+    for number, device in enumerate(devices):
+        let_go(git, number)
+        found[device] = None
+        entry = tree.get(unpack_uuid(device).encode(), b"")
+        if entry[:-20] == FOLDER_MODE:
+            files = entries_of(read_tree(git, entry[-20:].hex()))
+            export = files.get(EXPORT_NAME.encode(), b"")
+            if export[:-20] == _FILE_MODE:
+                found[device] = own_name(read_tree(git, export[-20:].hex()))
+    return found
 
 
 @dataclass(slots=True)

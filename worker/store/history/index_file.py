@@ -7,6 +7,8 @@ It has a rollback journal, which works on network file systems and for readers w
     commits   every commit by its number, parents first
     versions  a device and a position: a commit that changed the device, and what its files tell
     devices   when each device was last backed up, changed or not
+    labels    the labels of each device
+    own_names the name in the newest export of each device
 
 In a history without merges a version's position is its commit's number. Up to the newest merge, the
 base, it only gives the version's place in the order of `git log -- DEVICE`.
@@ -33,10 +35,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from confkeep import modes
+from confkeep.labels import Labels
 from worker.store.history.index_rows import (
     NO_DETAIL,
     PUT_COMMIT,
     PUT_DEVICE,
+    PUT_LABELS,
+    PUT_OWN_NAME,
     PUT_STATE,
     PUT_VERSION,
     SCHEMA,
@@ -47,14 +52,16 @@ from worker.store.history.index_rows import (
     Unusable,
     cells_of,
     checked,
+    labels_of,
+    labels_of_row,
     sqlite_errors,
     version_of,
     with_crc,
 )
 from worker.store.repository.backup import Detail, Version
 
-#: Grows with each change of what the rows mean. A file of another format is rebuilt.
-FORMAT: Final = 3
+#: Grows with every change of what the rows mean. A file of another format is rebuilt.
+FORMAT: Final = 4
 
 #: Seconds for which a reader waits for the writer's transaction.
 _BUSY_S: Final = 2.0
@@ -177,11 +184,43 @@ class IndexFile:
         with sqlite_errors():
             return dict(map(checked, self._db.execute("SELECT * FROM devices")))
 
+    def labels(self, devices: Iterable[bytes]) -> dict[bytes, Labels]:
+        """The labels of those devices that have any."""
+        found = {}
+        with sqlite_errors():
+            for device in devices:
+                row = self._db.execute("SELECT * FROM labels WHERE device=?", (device,)).fetchone()
+                if row is not None:
+                    found[device] = labels_of_row(row)
+        return found
+
+    def all_labels(self) -> dict[bytes, Labels]:
+        """The labels of all devices that have any."""
+        with sqlite_errors():
+            return {row[0]: labels_of_row(row) for row in self._db.execute("SELECT * FROM labels")}
+
+    def own_names(self, devices: Iterable[bytes] | None = None) -> dict[bytes, str | None]:
+        """The names in the devices' newest exports; None for an export without one.
+
+        Args:
+            devices: None means all devices.
+        """
+        with sqlite_errors():
+            if devices is None:
+                return dict(map(checked, self._db.execute("SELECT * FROM own_names")))
+            rows = (
+                self._db.execute("SELECT * FROM own_names WHERE device=?", (device,)).fetchone()
+                for device in devices
+            )
+            return dict(checked(row) for row in rows if row is not None)
+
     def knows(self, device: bytes) -> bool:
         """Whether any row names the device."""
         with sqlite_errors():
             found = self._db.execute(
-                "SELECT 1 FROM devices WHERE device=?1 UNION SELECT 1 FROM versions WHERE device=?1",
+                "SELECT 1 FROM devices WHERE device=?1 UNION SELECT 1 FROM versions WHERE device=?1"
+                " UNION SELECT 1 FROM labels WHERE device=?1"
+                " UNION SELECT 1 FROM own_names WHERE device=?1",
                 (device,),
             )
             return found.fetchone() is not None
@@ -280,9 +319,10 @@ class IndexFile:
             for number, entry in enumerate(entries, self.root.commits):
                 cells = cells_of(entry.version.detail)
                 versions += ((name, number, number, *cells) for name in entry.changed)
-                seen.update(dict.fromkeys(entry.devices, entry.version.committed_s))
+                seen.update(dict.fromkeys(entry.seen, entry.version.committed_s))
             if entries:
-                self._add(entries, versions, seen, self.root.base, synced=synced)
+                labels = labels_of(entries)
+                self._add(entries, versions, seen, labels, self.root.base, synced=synced)
         return True
 
     def append_base(
@@ -290,6 +330,7 @@ class IndexFile:
         commits: Sequence[Entry],
         versions: Mapping[bytes, Sequence[Version]],
         seen: Mapping[bytes, int],
+        labels: Mapping[bytes, Labels],
     ) -> None:
         """Fill an empty index with a history that has merges.
 
@@ -297,6 +338,7 @@ class IndexFile:
             commits: all of them, parents first; the last one is the base.
             versions: what `git log -- DEVICE` lists for each device, oldest first.
             seen: when each device was last backed up.
+            labels: what each device is called.
         """
         with self._writing() as synced:
             if self.root.commits:
@@ -307,13 +349,14 @@ class IndexFile:
                 for device, listed in versions.items()
                 for position, version in enumerate(listed)
             )
-            self._add(commits, rows, seen, len(commits) - 1, synced=synced)
+            self._add(commits, rows, seen, labels, len(commits) - 1, synced=synced)
 
     def _add(
         self,
         entries: Sequence[Entry],
         versions: Iterable[tuple[Any, ...]],
         seen: Mapping[bytes, int],
+        labels: Mapping[bytes, Labels],
         base: int,
         *,
         synced: bool,
@@ -326,8 +369,13 @@ class IndexFile:
         self._db.executemany(PUT_COMMIT, map(with_crc, rows))
         self._db.executemany(PUT_VERSION, map(with_crc, versions))
         self._db.executemany(PUT_DEVICE, map(with_crc, seen.items()))
-        # The first batch needs no mark if it is synced. If the writer goes on, the next ones set
-        # it.
+        rows_of_labels = ((device, *each.values()) for device, each in labels.items())
+        self._db.executemany(PUT_LABELS, map(with_crc, rows_of_labels))
+        own_names: dict[bytes, str | None] = {}
+        for entry in entries:
+            own_names.update(entry.own_names)
+        self._db.executemany(PUT_OWN_NAME, map(with_crc, own_names.items()))
+        # A writer's first batch needs no mark if it is synced. Its later batches do.
         self._marked = not synced or self._appended
         self._appended = True
         boot = boot_id() if self._marked else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, Final, ParamSpec, Self, TypeVar
@@ -150,23 +151,36 @@ class IndexKeeper:
             self._start_anew()
             return
         missing, bottom = self._below(tip, known)
+        changed: set[bytes] = set()
         if bottom != known:
             # The history was rewritten, or there is a merge above what is known.
             self._start_anew()
             file, known = self._open_writer(), bottom
             if bottom is not None:
                 merged = index_build.read_merged(self._git, bottom.hex(), progress)
-                file.append_base(merged.commits, merged.versions, merged.seen)
+                changed.update(merged.versions)
+                if not missing:
+                    merged.commits[-1] = self._with_own_names(merged.commits[-1], changed)
+                file.append_base(merged.commits, merged.versions, merged.seen, merged.labels)
         parent = None if bottom is None else bottom.hex()
         total, batch = len(missing) // 20, []
         for done, entry in enumerate(index_build.linear_entries(self._git, parent, missing), 1):
             batch.append(entry)
+            changed.update(entry.changed)
+            if done == total:
+                batch[-1] = self._with_own_names(entry, changed)
             if len(batch) == _CATCH_UP_BATCH or done == total:
                 if not file.append(known, batch):
                     raise Unusable("another process wrote meanwhile")
                 known, batch = batch[-1].version.id, []
             if progress is not None and (done % 100 == 0 or done == total):
                 progress(done, total)
+
+    def _with_own_names(self, newest: Entry, devices: Iterable[bytes]) -> Entry:
+        """The newest commit with the names of devices: the file is complete for it, and not before."""
+        return replace(
+            newest, own_names=index_build.own_names(self._git, newest.version.id, devices)
+        )
 
     def _below(self, tip: bytes, known: bytes | None) -> tuple[bytes, bytes | None]:
         """The chain of commits from `tip` down, and the commit where it ends, which is not in it.
@@ -187,7 +201,7 @@ class IndexKeeper:
 
     def _open_writer(self) -> IndexFile:
         if self._writer is not None and not self._writer.is_at(self._path):
-            # Another process started it anew.
+            # Another process has replaced the file.
             self.close()
         if self._writer is None:
             self._writer = IndexFile(self._path, write=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Final
 from zlib import crc32
 
+from confkeep.labels import Labels
 from worker.store.repository.backup import Detail, Version
 
 NO_MERGE: Final = -1
@@ -37,13 +38,18 @@ CREATE INDEX commits_by_backup ON commits (backup_id) WHERE backup_id NOTNULL;
 CREATE TABLE versions (device BLOB, position INTEGER, number INTEGER, export_changed INTEGER,
     lines_added INTEGER, lines_removed INTEGER, export_bytes INTEGER, binary_bytes INTEGER,
     suspect TEXT, crc INTEGER, PRIMARY KEY (device, position)) WITHOUT ROWID;
-CREATE TABLE devices (device BLOB PRIMARY KEY, seen_s INTEGER, crc INTEGER) WITHOUT ROWID
+CREATE TABLE devices (device BLOB PRIMARY KEY, seen_s INTEGER, crc INTEGER) WITHOUT ROWID;
+CREATE TABLE labels (device BLOB PRIMARY KEY, name TEXT, address TEXT, model TEXT, device_group TEXT,
+    crc INTEGER) WITHOUT ROWID;
+CREATE TABLE own_names (device BLOB PRIMARY KEY, name TEXT, crc INTEGER) WITHOUT ROWID
 """
 PUT_STATE: Final = "INSERT OR REPLACE INTO state VALUES (?,?,?,?,?,?,?)"
 PUT_COMMIT: Final = "INSERT INTO commits VALUES (?,?,?,?,?,?)"
 PUT_VERSION: Final = "INSERT OR REPLACE INTO versions VALUES (?,?,?,?,?,?,?,?,?,?)"
 PUT_DEVICE: Final = "INSERT OR REPLACE INTO devices VALUES (?,?,?)"
-#: Columns of a version, with its checksum; those of its commit follow.
+PUT_LABELS: Final = "INSERT OR REPLACE INTO labels VALUES (?,?,?,?,?,?)"
+PUT_OWN_NAME: Final = "INSERT OR REPLACE INTO own_names VALUES (?,?,?)"
+#: Columns of a version with its checksum; those of its commit follow.
 _VERSION_COLUMNS: Final = 10
 
 
@@ -63,19 +69,40 @@ NO_DETAIL: Final = (None,) * 6
 _CELLS: Final = attrgetter(*[each.name for each in fields(Detail)][1:])
 
 
+#: By device, the name in its export; None if that has none.
+OwnNames = Mapping[bytes, str | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A commit to be added, as a version of each device that it changed."""
 
     version: Version
     changed: Sequence[bytes]
-    #: The device that the backup is of.
-    seen: bytes | None = None
+    #: The device that its header names.
+    device: bytes | None = None
+    #: False if it only changed labels.
+    captured: bool = True
+    #: All labels of the device from now on; None if the commit has none in its header.
+    labels: Labels | None = None
+    #: The names in the newest exports of devices that this commit, or one before it, changed.
+    own_names: OwnNames = field(default_factory=dict)
 
     @property
-    def devices(self) -> Sequence[bytes]:
-        """The devices about which it says something."""
-        return self.changed if self.seen is None else (*self.changed, self.seen)
+    def seen(self) -> Sequence[bytes]:
+        """The devices that were backed up, changed or not."""
+        if self.device is None or not self.captured:
+            return self.changed
+        return (*self.changed, self.device)
+
+
+def labels_of(entries: Iterable[Entry]) -> dict[bytes, Labels]:
+    """The labels of devices after those commits; only of devices whose labels the commits give."""
+    return {
+        entry.device: entry.labels
+        for entry in entries
+        if entry.device is not None and entry.labels is not None
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,3 +159,8 @@ def version_of(found: tuple[Any, ...]) -> Version:
         raise Damaged("a version is of another commit")
     detail = None if changed is None else Detail(bool(changed), *rest)
     return Version(id_, committed_s, backup_id, message, detail)
+
+
+def labels_of_row(found: tuple[Any, ...]) -> Labels:
+    """The labels in a row of the table `labels`."""
+    return Labels(*checked(found)[1:])

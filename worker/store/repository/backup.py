@@ -7,18 +7,20 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from confkeep.errors import InvalidId
+from confkeep.errors import InvalidId, InvalidInput
 from confkeep.ids import checked_uuid as checked_uuid
+from confkeep.labels import NO_LABELS, Labels
 
 #: The two files of a device's subtree.
 EXPORT_NAME: Final = "export.rsc"
 BINARY_NAME: Final = "backup.bin"
 FILE_NAMES: Final = (EXPORT_NAME, BINARY_NAME)
 
-#: The extra header lines of a commit: the ids of its backup and device. The device is needed
-#: because an unchanged backup has its parent's tree, which does not tell the device.
-BACKUP_ID_HEADER: Final = b"backup-id"
-DEVICE_ID_HEADER: Final = b"device-id"
+#: What to do about what is no commit.
+OF_COMMITS: Final = (
+    "`confkeep history TENANT DEVICE` lists the commits; `confkeep show TENANT DEVICE --at 2026-10-03` "
+    "prints what was valid on a date."
+)
 
 _COMMIT_ID = re.compile(r"[0-9a-f]{4,40}")
 
@@ -31,7 +33,7 @@ def checked_commit_id(value: object) -> str:
     """
     text = value.lower() if isinstance(value, str) else ""
     if not _COMMIT_ID.fullmatch(text):
-        raise InvalidId("commit_sha", "must be 4 to 40 hexadecimal digits")
+        raise InvalidId("commit_sha", "must be 4 to 40 hexadecimal digits", hint=OF_COMMITS)
     return text
 
 
@@ -42,7 +44,9 @@ def checked_file_name(value: object) -> str:
         InvalidId: any other name.
     """
     if value not in FILE_NAMES:
-        raise InvalidId("filename", f"must be {EXPORT_NAME} or {BINARY_NAME}")
+        raise InvalidId(
+            "filename", f"must be {EXPORT_NAME} or {BINARY_NAME}", hint=InvalidInput.hint
+        )
     return str(value)
 
 
@@ -91,11 +95,23 @@ class Backup:
     message: str
     #: The author's date; None: the time of the commit.
     captured_at: dt.datetime | None = None
+    #: Where a label is None, the device keeps its last one.
+    labels: Labels = NO_LABELS
 
     @property
     def size_bytes(self) -> int:
         """Bytes of both files."""
         return len(self.export) + len(self.binary or b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """A naming: new labels of a device, committed like a backup. It is no capture."""
+
+    backup_id: str
+    device_id: str
+    labels: Labels
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +147,9 @@ class Committed:
     committed_at: dt.datetime
     #: `NOTHING_KNOWN` if retention has removed the commit.
     detail: Detail
-    #: Whether the id was in git already, so that this call did not write it.
+    #: The device's name: its label, or without one the name in the export.
+    device_name: str | None = None
+    #: The id was in git already; this call did not write it.
     replayed: bool = False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import heapq
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -13,9 +14,7 @@ from pygit2.enums import ObjectType
 
 from confkeep.errors import NotInStore, RemovedByRetention, RepositoryDamaged
 from worker.store.repository.backup import (
-    BACKUP_ID_HEADER,
     BINARY_NAME,
-    DEVICE_ID_HEADER,
     EXPORT_NAME,
     FILE_NAMES,
     Version,
@@ -24,9 +23,20 @@ from worker.store.repository.backup import (
     checked_uuid,
     pack_uuid,
 )
+from worker.store.repository.headers import (
+    BACKUP_ID_HEADER,
+    DEVICE_ID_HEADER,
+    id_in_header,
+    raw_message,
+)
 from worker.store.repository.tenant_repository import TenantRepository, damage, tells_damage
 
 _ID_DIGITS: Final = 40
+#: A date without its dashes, which reads as the beginning of a commit id.
+_DATE: Final = re.compile(r"(19|20)\d\d((0[1-9]|1[0-2])([0-2]\d|3[01])?)?")
+_WRITE_DASHES: Final = (
+    "Digits alone stand for a commit: write a date with dashes, as in 2026-10-03."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +96,10 @@ def _existing_or_none(repository: TenantRepository, wanted: str) -> pygit2.Commi
 def _existing(repository: TenantRepository, wanted: str) -> pygit2.Commit:
     found = _existing_or_none(repository, wanted)
     if found is None:
-        raise NotInStore(f"no commit {wanted} in {repository.path.name}")
+        raise NotInStore(
+            f"no commit {wanted} in {repository.path.name}",
+            hint=_WRITE_DASHES if _DATE.fullmatch(wanted) else None,
+        )
     return found
 
 
@@ -214,24 +227,6 @@ def version_of(commit: pygit2.Commit) -> Version:
         None if backup_id is None else pack_uuid(backup_id),
         raw_message(raw),
     )
-
-
-def raw_message(raw_commit: bytes) -> bytes:
-    """The message of a raw commit as it was written; libgit2 strips newlines at its start."""
-    return raw_commit.partition(b"\n\n")[2]
-
-
-def id_in_header(raw_commit: bytes, header: bytes) -> str | None:
-    """The UUID in an extra header line of a raw commit; None if there is none."""
-    headers, _, _message = raw_commit.partition(b"\n\n")
-    for line in headers.split(b"\n"):
-        name, _, value = line.partition(b" ")
-        if name == header:
-            try:
-                return checked_uuid("header", value.decode("ascii", "replace"))
-            except ValueError:
-                return None
-    return None
 
 
 @tells_damage

@@ -54,6 +54,11 @@ _OF_DAMAGE: Final = (
     zlib.error,
 )
 
+#: What libgit2 says where it cannot open a pack whose index it has read.
+_PACK_THAT_FAILED: Final = re.compile(r"invalid packfile '(.+\.pack)'")
+#: A call that reads is repeated so often because a repack removed its pack.
+_MOST_REPACKS: Final = 5
+
 _HEAD_OF_MAIN = f"ref: {MAIN_REF}\n".encode()
 _TENANT_FOLDER = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.git")
 
@@ -121,13 +126,24 @@ def damage(path: Path) -> Iterator[None]:
 def tells_damage(
     function: Callable[Concatenate[TenantRepository, _Arguments], _Answer],
 ) -> Callable[Concatenate[TenantRepository, _Arguments], _Answer]:
-    """For functions that read a repository: applies `damage` to the whole call."""
+    """For functions that read a repository: applies `damage` to the whole call, no generator's.
+
+    libgit2 looks twice for an object whose pack went. Beside two repacks that is not enough, so the call
+    is repeated.
+    """
 
     @functools.wraps(function)
     def wrapper(
         repository: TenantRepository, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs
     ) -> _Answer:
         with damage(repository.path):
+            for _ in range(_MOST_REPACKS):
+                try:
+                    return function(repository, *args, **kwargs)
+                except (OSError, pygit2.GitError) as error:
+                    pack = _PACK_THAT_FAILED.search(str(error))
+                    if pack is None or Path(pack[1]).exists():
+                        raise
             return function(repository, *args, **kwargs)
 
     return wrapper
@@ -174,6 +190,14 @@ def tenants_of(store: Path) -> list[str]:
     return sorted(m.group(1) for name in names if (m := _TENANT_FOLDER.fullmatch(name)))
 
 
+def no_repository(path: Path) -> NotInStore:
+    """The error for a tenant that has no repository at this path."""
+    return NotInStore(
+        f"no repository {path.name} in {path.parent}",
+        hint="`confkeep history` alone lists the tenants that have one; their first backup makes it.",
+    )
+
+
 def open_repository(path: Path, author: Signature = DEFAULT_AUTHOR) -> TenantRepository:
     """Open an existing repository; changes nothing on disk.
 
@@ -187,7 +211,7 @@ def open_repository(path: Path, author: Signature = DEFAULT_AUTHOR) -> TenantRep
     with damage(path):
         if not path.is_dir():
             require_store(path.parent)
-            raise NotInStore(f"no repository {path.name}")
+            raise no_repository(path)
         # libgit2 would not report that they may not be read.
         with suppress(FileNotFoundError, NotADirectoryError):
             (path / "HEAD").read_bytes()

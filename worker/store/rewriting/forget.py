@@ -15,7 +15,7 @@ from typing import Final
 
 import pygit2
 
-from confkeep.errors import ErasureIncomplete, NotInStore, RepositoryDamaged
+from confkeep.errors import ErasureIncomplete, RepositoryDamaged
 from worker.store.git import durable, flock, ownership, refs
 from worker.store.git.git_objects import (
     COMMIT,
@@ -30,10 +30,15 @@ from worker.store.git.refs import MAIN_REF
 from worker.store.history.index import DAMAGE_MARK, INDEX_NAME, open_index
 from worker.store.history.index_file import IndexFile, delete_file
 from worker.store.history.index_rows import Unusable
-from worker.store.repository import id_map, reader, recovery
-from worker.store.repository.backup import DEVICE_ID_HEADER, checked_uuid, pack_uuid
+from worker.store.repository import headers, id_map, recovery
+from worker.store.repository.backup import checked_uuid, pack_uuid
+from worker.store.repository.headers import DEVICE_ID_HEADER
 from worker.store.repository.id_map import IdMap, Rewrite
-from worker.store.repository.tenant_repository import TenantRepository, open_repository
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    no_repository,
+    open_repository,
+)
 from worker.store.rewriting import prune
 from worker.store.rewriting.rewrite import BEFORE_REFS, HistoryWriter, before_refs, replace_history
 from worker.store.rewriting.rewrite_erasure import Eraser, Erasure
@@ -217,7 +222,7 @@ def _in_objects(objects: GitObjects, reachable: set[bytes], device_id: str) -> l
             found.append(f"object {id_.hex()} cannot be read: {data}")
         elif id_ in reachable and (
             (kind == TREE and entry in data)
-            or (kind == COMMIT and reader.id_in_header(data, DEVICE_ID_HEADER) == device_id)
+            or (kind == COMMIT and headers.id_in_header(data, DEVICE_ID_HEADER) == device_id)
         ):
             found.append(f"object {id_.hex()} names it; is there a tag?")
     return found
@@ -252,7 +257,7 @@ def forget_tenant(path: Path) -> bool:
     there = False
     with durable.file_system_errors(path.name):
         if not path.parent.is_dir():
-            raise NotInStore(f"no repository {path.name}")
+            raise no_repository(path)
         if path.is_dir():
             there = True
             ownership.require_writer(path)
@@ -266,7 +271,7 @@ def forget_tenant(path: Path) -> bool:
         durable.sync_directory(path.parent)
     left = [*_asides(path), *([path.name] if path.exists() else [])]
     if left:
-        raise ErasureIncomplete(f"{', '.join(left)} is there")
+        raise ErasureIncomplete(f"{', '.join(left)} is still there")
     return there
 
 

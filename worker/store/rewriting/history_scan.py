@@ -13,13 +13,9 @@ from confkeep.routeros.export import same_configuration
 from worker.store.git import pack
 from worker.store.history import index_build
 from worker.store.history.index_build import compare_trees, is_device
-from worker.store.repository import reader
-from worker.store.repository.backup import (
-    BACKUP_ID_HEADER,
-    BINARY_NAME,
-    DEVICE_ID_HEADER,
-    EXPORT_NAME,
-)
+from worker.store.repository import headers
+from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME
+from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER
 from worker.store.repository.tenant_repository import TenantRepository
 
 _EXPORT: Final = EXPORT_NAME.encode()
@@ -55,6 +51,8 @@ class Scanned:
     config_changed: bool = False
     #: What a commit that is no capture changed.
     changes: tuple[Change, ...] = ()
+    #: It changed a device's labels.
+    naming: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +121,19 @@ class Scan:
                 )
                 differences, uniform = compare_trees(old, tree, uniform)
                 changes = [(name, entry) for name, _old, entry in differences]
-            own = reader.id_in_header(commit.raw, DEVICE_ID_HEADER)
-            device = self._captured(own, changes)
+            own = headers.id_in_header(commit.raw, DEVICE_ID_HEADER)
+            naming = headers.is_naming(commit.raw)
+            device = None if naming else self._captured(own, changes)
             before = folders.get(device) if device is not None else None
             self._note(changes)
             folder = folders.get(device) if device is not None else None
             if device is None or folder is None:
                 yield Scanned(
-                    bytes.fromhex(commit.sha), commit.committed_s, None, changes=tuple(changes)
+                    bytes.fromhex(commit.sha),
+                    commit.committed_s,
+                    None,
+                    changes=tuple(changes),
+                    naming=naming,
                 )
                 continue
             yield Scanned(
@@ -138,7 +141,7 @@ class Scan:
                 committed_s=commit.committed_s,
                 device=device,
                 folder=folder,
-                backup_id=reader.id_in_header(commit.raw, BACKUP_ID_HEADER),
+                backup_id=headers.id_in_header(commit.raw, BACKUP_ID_HEADER),
                 changed=before is None or before.id != folder.id,
                 config_changed=self._config_changed(before, folder),
             )

@@ -114,9 +114,8 @@ def plan_retention(repository: TenantRepository, policy: Policy, now_s: int) -> 
             )
         )
     for number, commit in enumerate(commits[1:], start=1):
-        if commit.device is None and not commit.changes:
-            # It has the same files as the commit before: mostly an unchanged capture that another
-            # program committed.
+        if commit.device is None and not commit.changes and not commit.naming:
+            # It has the same files as the commit before: mostly another program's unchanged capture.
             keep[number] = keep[number - 1]
     selection = Selection(commits, keep, drop, chain.merge)
     return Plan(tip, devices, _freed_bytes(repository.path, selection), selection)

@@ -21,8 +21,7 @@ from worker.store.git.pack import PackEncoder, PackObject
 from worker.store.git.root_tree import RootTree
 from worker.store.history import index_build
 from worker.store.history.index_build import RawCommit
-from worker.store.repository import id_map, recovery
-from worker.store.repository.backup import DEVICE_ID_HEADER
+from worker.store.repository import headers, id_map, recovery
 from worker.store.repository.id_map import RemovedBackup, Rewrite
 from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.writing.commit import move_main, write_pack
@@ -123,7 +122,7 @@ def stamp_of(name: str) -> str:
 
 
 class HistoryWriter:
-    """Writes commits anew, with other parents and root trees, as packs. Holds one pack in memory.
+    """Rewrites commits with other parents and root trees, into packs. Holds one pack in memory.
 
     Each root tree is made from the one before by what differs, so that it is stored as a delta. As
     a context manager: when the block fails and `main` did not move, the packs are removed, to free
@@ -197,7 +196,7 @@ class HistoryWriter:
         return id_
 
     def add(self, commit: RawCommit, parents: Sequence[str], *, nameless: bool = False) -> bytes:
-        """Write the commit anew on `parents` with the current root tree; returns its id.
+        """Rewrite the commit on `parents` with the current root tree; returns its new id.
 
         Args:
             nameless: whether to leave the device out of the commit's header.
@@ -219,7 +218,7 @@ class HistoryWriter:
         return id_
 
     def add_on(self, commit: RawCommit, parent: str) -> bytes:
-        """Write the commit anew on a parent with the same root tree as its own; returns its id."""
+        """Rewrite the commit on a parent that has the same root tree; returns its new id."""
         data = _with(commit.raw, commit.tree, [parent], nameless=False)
         return self._add(data)
 
@@ -256,9 +255,7 @@ def _with(raw: bytes, tree: str, parents: Sequence[str], *, nameless: bool) -> b
         at = raw.index(b"\n", at) + 1
     rest = raw[at:]
     if nameless:
-        headers, separator, message = rest.partition(b"\n\n")
-        lines = headers.split(b"\n")
-        kept = (line for line in lines if not line.startswith(DEVICE_ID_HEADER + b" "))
-        rest = b"\n".join(kept) + separator + message
+        lines, separator, message = rest.partition(b"\n\n")
+        rest = b"\n".join(headers.without_device(lines.split(b"\n"))) + separator + message
     parent_lines = b"".join(b"parent %s\n" % parent.encode() for parent in parents)
     return b"tree %s\n%s%s" % (tree.encode(), parent_lines, rest)

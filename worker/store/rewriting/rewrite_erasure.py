@@ -11,8 +11,8 @@ from pygit2.enums import SortMode
 from worker.store.git import pack
 from worker.store.history import index_build
 from worker.store.history.index_build import RawCommit, compare_trees
-from worker.store.repository import reader
-from worker.store.repository.backup import BACKUP_ID_HEADER, DEVICE_ID_HEADER
+from worker.store.repository import headers
+from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER
 from worker.store.repository.id_map import RemovedBackup
 from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.rewriting.rewrite import HistoryWriter, Made
@@ -88,8 +88,8 @@ class Eraser:
         tree = self._without_device(commit.tree)
         mapped = (self._now[parent] for parent in commit.parents)
         parents = list(dict.fromkeys(parent for parent in mapped if parent is not None))
-        own = reader.id_in_header(commit.raw, DEVICE_ID_HEADER) == self._device
-        backup_id = reader.id_in_header(commit.raw, BACKUP_ID_HEADER)
+        own = headers.id_in_header(commit.raw, DEVICE_ID_HEADER) == self._device
+        backup_id = headers.id_in_header(commit.raw, BACKUP_ID_HEADER)
         made = self._found.made
         if self._gives_way(commit, tree, parents, own=own):
             self._now[sha] = parents[0] if parents else None

@@ -20,7 +20,7 @@ from typing import Final
 
 import pygit2
 
-from confkeep.errors import NotInStore, RepositoryDamaged, StoreUnavailable
+from confkeep.errors import RepositoryDamaged, StoreUnavailable
 from confkeep.routeros.script import binary_kind, parse_script
 from worker.store.git.durable import file_system_errors
 from worker.store.git.git_process import Progress
@@ -28,7 +28,11 @@ from worker.store.history.index import HistoryIndex, open_index
 from worker.store.repository import reader
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, FILE_NAMES, Version
 from worker.store.repository.line_delta import count_changed_lines
-from worker.store.repository.tenant_repository import TenantRepository, open_repository
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    no_repository,
+    open_repository,
+)
 from worker.store.upkeep.clone import clone_repository
 from worker.store.upkeep.drill_report import DrillReport, Point, Restored
 
@@ -73,7 +77,7 @@ def drill_repository(
         StoreUnavailable: too little free space for the clone, or the file system refused.
     """
     if not path.is_dir():
-        raise NotInStore(f"no repository {path.name}")
+        raise no_repository(path)
     start = time.monotonic()
     report = DrillReport(path.stem, secrets.randbelow(1 << 32) if seed is None else seed)
     with (
@@ -141,7 +145,8 @@ class _Drill:
         free = shutil.disk_usage(self._folder).free
         if free < needed:
             raise StoreUnavailable(
-                f"{path.name}: a clone needs {needed} bytes, and {self._folder.parent} has {free}"
+                f"{path.name}: a clone needs {needed:,} bytes, and {self._folder.parent} has {free:,}",
+                hint="Free space there, or name another folder with --scratch.",
             )
         start, number, again = time.monotonic(), 0, True
         while again:

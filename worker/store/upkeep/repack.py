@@ -31,13 +31,13 @@ from typing import Final
 from confkeep.errors import (
     GitUnavailable,
     MaintenanceFailed,
-    NotInStore,
     RepositoryBusy,
     StoreUnavailable,
 )
 from worker.store.git import durable, flock, ownership, pack_set
 from worker.store.git.git_process import Git, Progress, require_git
 from worker.store.repository import recovery
+from worker.store.repository.tenant_repository import no_repository
 from worker.store.upkeep import repack_state
 
 #: The full repack's search for deltas. Measured (`docs/maintenance.md`): the result is as small as
@@ -116,7 +116,7 @@ def repack(
     """
     ownership.require_writer(path)
     if not (path / _PACKS).is_dir():
-        raise NotInStore(f"no repository {path.name}")
+        raise no_repository(path)
     with durable.file_system_errors(path.name), flock.maintenance(path) as held:
         if held is None:
             raise RepositoryBusy(f"{path.name} is being repacked or verified by another process")

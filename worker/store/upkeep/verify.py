@@ -46,8 +46,9 @@ from worker.store.history.index_build import (
     is_device,
     is_uniform,
 )
-from worker.store.repository import reader
-from worker.store.repository.backup import BACKUP_ID_HEADER, BINARY_NAME, EXPORT_NAME, pack_uuid
+from worker.store.repository import headers, reader
+from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, pack_uuid
+from worker.store.repository.headers import BACKUP_ID_HEADER
 from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.upkeep.verify_files import (
     Half,
@@ -312,7 +313,7 @@ class _Verification:
     def _check_commit(self, id_: bytes, commit: RawCommit, *, of_main: bool) -> None:
         if of_main and len(commit.parents) > 1:
             self._changes = None
-        backup_id = reader.id_in_header(commit.raw, BACKUP_ID_HEADER)
+        backup_id = headers.id_in_header(commit.raw, BACKUP_ID_HEADER)
         if of_main and backup_id is not None:
             self._ids.append((pack_uuid(backup_id), id_))
         tree = self._tree(commit.tree)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from confkeep.labels import Labels
 from worker.store.git import refs
 from worker.store.git.refs import MAIN_REF
 from worker.store.history import index_build
 from worker.store.history.index import INDEX_NAME
 from worker.store.history.index_build import RawCommit
 from worker.store.history.index_file import IndexFile
-from worker.store.history.index_rows import NO_MERGE, Damaged, Unfinished, Unusable
+from worker.store.history.index_rows import NO_MERGE, Damaged, Unfinished, Unusable, labels_of
 from worker.store.repository.backup import unpack_uuid
-from worker.store.repository.detail import read_detail
+from worker.store.repository.detail import exports_of, read_detail
 from worker.store.repository.tenant_repository import TenantRepository
 
 
@@ -55,7 +57,7 @@ def index_findings(path: Path, side: GitSide, tick: Callable[[int, int], None]) 
     except Damaged as error:
         yield str(error)
     except Unfinished:
-        return  # the next writer builds it anew
+        return  # the next writer rebuilds it
     except Unusable as error:
         # The next writer rolls back what a killed writer left half done.
         if not file.has_journal():
@@ -128,6 +130,7 @@ def _row_findings(
     #: When each device was last backed up, and its newest version: number and time.
     seen: dict[bytes, tuple[int, int]] = {}
     changed: dict[bytes, tuple[int, int]] = {}
+    labels: dict[bytes, Labels] = {}
     shas = set()
     last: str | None = None
     for number, row in enumerate(file.commits()):
@@ -141,8 +144,9 @@ def _row_findings(
             yield f"commit {row.sha} is not where git has it"
         last = commit.sha
         when = number, row.committed_s
-        if entry.seen is not None:
-            seen[entry.seen] = when
+        if entry.device is not None and entry.captured:
+            seen[entry.device] = when
+        labels.update(labels_of([entry]))
         if row.id in newest:
             changed[row.id] = when
         if merged is not None:
@@ -159,8 +163,9 @@ def _row_findings(
         if [row.id for row in rows] != list(expected):
             yield f"it does not list the versions of {device.hex()} that git has"
             continue
-        detail = rows[0].detail
-        if detail and detail != read_detail(side.git, rows[0].sha, unpack_uuid(device)):
+        detail, name = rows[0].detail, unpack_uuid(device)
+        older = partial(exports_of, side.git, (row.sha for row in rows[2:]), name)
+        if detail and detail != read_detail(side.git, rows[0].sha, name, older):
             yield f"its line counts of commit {rows[0].sha} are not what git says"
         when = changed[rows[0].id]
         # Up to the base a backup's own word goes before any change.
@@ -168,6 +173,11 @@ def _row_findings(
             seen[device] = when
     if file.all_last_seen() != {device: at_s for device, (_number, at_s) in seen.items()}:
         yield "it does not say when each device was last backed up, as git does"
+    names = (
+        {} if file.root.tip is None else index_build.own_names(side.git.git, file.root.tip, changes)
+    )
+    if file.all_labels() != labels or file.own_names() != names:
+        yield "it does not say what the devices are called, as git does"
     found = file.numbers_of({backup_id for backup_id, _sha in side.backup_ids})
     for backup_id, sha in side.backup_ids:
         if sha not in {file.sha_of(number) for number in found.get(backup_id, [])}:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+from typing import Final
 
 import pygit2
 
 from confkeep.errors import RepositoryDamaged
+from confkeep.labels import NO_LABELS, Labels
+from confkeep.routeros.own_name import own_name
 from worker.store.git import pack
 from worker.store.git.pack import PackObject, TreeEntry
 from worker.store.git.root_tree import RootTree
 from worker.store.history.index_rows import Entry
+from worker.store.repository import headers
 from worker.store.repository.backup import (
-    BACKUP_ID_HEADER,
     BINARY_NAME,
-    DEVICE_ID_HEADER,
     EXPORT_NAME,
+    NOTHING_KNOWN,
     Backup,
     Committed,
+    Detail,
+    Naming,
     Signature,
     Version,
     encode_text,
@@ -29,8 +37,11 @@ from worker.store.repository.reader import Pair
 from worker.store.repository.tenant_repository import TenantRepository
 
 _FILE_MODE = b"100644"
+_EMPTY_TREE: Final = pack.object_id(pack.TREE, b"")
 _EXPORT = EXPORT_NAME.encode()
 _BINARY = BINARY_NAME.encode()
+_NO_LABELS: Final[Mapping[str, Labels]] = MappingProxyType({})
+_NO_NAMES: Final[Mapping[str, str | None]] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -41,6 +52,8 @@ class _Device:
     export_id: bytes | None = None
     #: The export's bytes, if this batch has them.
     export: bytes | None = None
+    #: The exports of its versions in this batch, oldest first.
+    versions: list[bytes] = field(default_factory=list)
     #: The other entries of the folder, which stay.
     others: list[TreeEntry] = field(default_factory=list)
 
@@ -59,11 +72,18 @@ class Batch:
         parent: str | None,
         now_s: int,
         kept: tuple[str, RootTree] | None = None,
+        labels: Mapping[str, Labels] = _NO_LABELS,
+        own_names: Mapping[str, str | None] = _NO_NAMES,
+        older: Callable[[str, int], Iterable[bytes]] = lambda _device_id, _skip: (),
     ) -> None:
         """Start on the commit `parent` (40 hex digits; None: an empty repository).
 
         Args:
             kept: a commit and its root tree, which this batch may change.
+            labels: those that the devices have in `parent`; a device that never had any is not there.
+            own_names: what the exports there call them, as far as the history index has it.
+            older: gives the exports of a device's versions in `parent`, newest first, without so many
+                of the first. Hardly ever asked for.
 
         Raises:
             RepositoryDamaged: the commit or its tree cannot be read.
@@ -72,14 +92,17 @@ class Batch:
         self._now_s = now_s
         #: The newest commit's id, 40 hex digits, and its tree.
         self.tip = parent
-        self._root_id = b""
+        self._root_id = _EMPTY_TREE
         if parent is not None:
             commit = self._read(bytes.fromhex(parent), pack.COMMIT)
             self._root_id = bytes.fromhex(commit[5:45].decode("ascii", "replace"))
         self.root = self._root_of(parent, kept)
         self._devices: dict[str, _Device] = {}
+        self._labels = dict(labels)
+        self._own_names = dict(own_names)
+        self._older = older
         #: Ids of objects that need not be stored.
-        self._known = {self._root_id}
+        self._known = set() if parent is None else {self._root_id}
         #: The batch's entries for the history index.
         self.indexed: list[Entry] = []
         # The order in the pack: what history walks read comes first and lies together.
@@ -93,12 +116,18 @@ class Batch:
         """The objects for the batch's pack; a base comes before its deltas."""
         return [*self._commits, *self._roots, *self._folders, *self._files]
 
-    def add(self, backup: Backup) -> Committed:
-        """Make the commit of `backup` on top of the previous ones.
+    def add(self, backup: Backup | Naming) -> Committed:
+        """Make the commit of `backup` on top of those before it.
 
         Raises:
             RepositoryDamaged: the device's last version cannot be read.
         """
+        if isinstance(backup, Naming):
+            if self.tip is None:
+                # The tenant, or a device to come, is named before the first backup.
+                self._known.add(_EMPTY_TREE)
+                self._roots.append(PackObject(pack.TREE, _EMPTY_TREE, b""))
+            return self._commit(backup, NOTHING_KNOWN, None, unchanged=True)
         device = self._devices.get(backup.device_id)
         if device is None:
             device = self._devices[backup.device_id] = self._last_version(backup.device_id)
@@ -128,29 +157,62 @@ class Batch:
             if self._root_id not in self._known:
                 self._known.add(self._root_id)
                 self._roots.append(self.root.to_store(self._root_id))
-        device.folder_id, device.export_id, device.export = folder_id, export_id, backup.export
-        commit = encode_commit(
-            self._root_id.hex(), self.tip, backup, self._repository.author, self._now_s
+        detail = detail_of(
+            old_export,
+            Pair(backup.export, backup.binary),
+            partial(self._before, backup.device_id, device),
         )
-        commit_id = pack.object_id(pack.COMMIT, commit)
-        self._commits.append(PackObject(pack.COMMIT, commit_id, commit))
-        self.tip = commit_id.hex()
-        answer = describe(backup, self.tip, old_export, unchanged, self._now_s)
-        packed = pack_uuid(backup.device_id)
+        device.folder_id, device.export_id, device.export = folder_id, export_id, backup.export
+        if unchanged:
+            return self._commit(
+                backup, detail, self._own_names.get(backup.device_id), unchanged=True
+            )
+        device.versions.append(backup.export)
+        return self._commit(backup, detail, own_name(backup.export), unchanged=False)
+
+    def _before(self, device_id: str, device: _Device) -> Iterator[bytes]:
+        """The exports of a device's versions before its newest one, newest first."""
+        yield from device.versions[-2::-1]
+        yield from self._older(device_id, 0 if device.versions else 1)
+
+    def _commit(
+        self, backup: Backup | Naming, detail: Detail, own_name: str | None, *, unchanged: bool
+    ) -> Committed:
+        """Make the commit with the root tree as it is now."""
+        before = self._labels.get(backup.device_id)
+        labels = before
+        if backup.labels:
+            labels = backup.labels.over(before or NO_LABELS)
+            self._labels[backup.device_id] = labels
+        data = encode_commit(
+            self._root_id.hex(), self.tip, backup, labels, self._repository.author, self._now_s
+        )
+        id_ = pack.object_id(pack.COMMIT, data)
+        self._commits.append(PackObject(pack.COMMIT, id_, data))
+        self.tip = id_.hex()
+        device = pack_uuid(backup.device_id)
+        own_names: dict[bytes, str | None] = {}
+        if not unchanged and self._own_names.get(backup.device_id, "") != own_name:
+            # The index knows no name that is empty: a device that is new to it gets its row.
+            own_names[device] = self._own_names[backup.device_id] = own_name
         self.indexed.append(
             Entry(
                 version=Version(
-                    commit_id,
+                    id_,
                     self._now_s,
                     pack_uuid(backup.backup_id),
                     encode_text(backup.message),
-                    answer.detail,
+                    detail,
                 ),
-                changed=() if unchanged else (packed,),
-                seen=packed,
+                changed=() if unchanged else (device,),
+                device=device,
+                captured=isinstance(backup, Backup),
+                labels=None if labels == before else labels,
+                own_names=own_names,
             )
         )
-        return answer
+        name = (None if labels is None else labels.name) or own_name
+        return describe(backup, self.tip, detail, name, self._now_s, unchanged=unchanged)
 
     def _store_file(self, id_: bytes, data: bytes) -> None:
         if id_ in self._known:
@@ -218,26 +280,35 @@ def _encode_folder(export_id: bytes, binary_id: bytes | None, others: list[TreeE
 
 
 def encode_commit(
-    tree: str, parent: str | None, backup: Backup, author: Signature, now_s: int
+    tree: str,
+    parent: str | None,
+    backup: Backup | Naming,
+    labels: Labels | None,
+    author: Signature,
+    now_s: int,
 ) -> bytes:
-    """A raw commit object with the backup's id and device as extra header lines.
+    """A raw commit object with the backup's extra header lines (`worker.store.repository.headers`).
 
     Format: header lines (tree, parent, author, committer), then extra headers, an empty line, and
     the message as it came.
+
+    Args:
+        labels: all that the device has from now on; None if it never had any.
     """
     who = f"{author.name} <{author.email}>".encode()
+    captured_at = backup.captured_at if isinstance(backup, Backup) else None
     author_s, offset = now_s, b"+0000"
-    if backup.captured_at is not None:
-        author_s = int(backup.captured_at.timestamp())
-        offset = backup.captured_at.strftime("%z")[:5].encode()
+    if captured_at is not None:
+        author_s = int(captured_at.timestamp())
+        offset = captured_at.strftime("%z")[:5].encode()
+    naming = isinstance(backup, Naming)
     return b"".join(
         (
             b"tree %s\n" % tree.encode(),
             b"parent %s\n" % parent.encode() if parent is not None else b"",
             b"author %s %d %s\n" % (who, author_s, offset),
             b"committer %s %d +0000\n" % (who, now_s),
-            b"%s %s\n" % (DEVICE_ID_HEADER, backup.device_id.encode()),
-            b"%s %s\n" % (BACKUP_ID_HEADER, backup.backup_id.encode()),
+            headers.encode(backup.device_id, backup.backup_id, labels, naming=naming),
             b"\n",
             encode_text(backup.message),
         )
@@ -245,7 +316,13 @@ def encode_commit(
 
 
 def describe(
-    backup: Backup, sha: str, old_export: bytes | None, unchanged: bool, now_s: int
+    backup: Backup | Naming,
+    sha: str,
+    detail: Detail,
+    device_name: str | None,
+    now_s: int,
+    *,
+    unchanged: bool,
 ) -> Committed:
     """The answer for a backup that became the commit `sha`."""
     return Committed(
@@ -254,5 +331,6 @@ def describe(
         sha=sha,
         unchanged=unchanged,
         committed_at=dt.datetime.fromtimestamp(now_s, dt.UTC),
-        detail=detail_of(old_export, Pair(backup.export, backup.binary)),
+        detail=detail,
+        device_name=device_name,
     )

@@ -11,25 +11,22 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pygit2
 
+from confkeep.labels import NO_LABELS
+from confkeep.routeros.own_name import own_name
 from worker.store.git import durable, flock, keep, pack, refs
 from worker.store.git.pack import PackEncoder
 from worker.store.git.root_tree import RootTree
 from worker.store.history.index import HistoryIndex, open_index
-from worker.store.repository import reader, recovery
-from worker.store.repository.backup import (
-    BACKUP_ID_HEADER,
-    DEVICE_ID_HEADER,
-    NOTHING_KNOWN,
-    Backup,
-    Committed,
-    Signature,
-)
+from worker.store.repository import description, headers, reader, recovery
+from worker.store.repository.backup import NOTHING_KNOWN, Backup, Committed, Naming, Signature
 from worker.store.repository.detail import detail_of
+from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER
 from worker.store.repository.id_map import RemovedBackup
 from worker.store.repository.tenant_repository import (
     DEFAULT_AUTHOR,
@@ -70,7 +67,7 @@ class Writer:
 
     def commit_backups(
         self,
-        backups: Sequence[Backup],
+        backups: Sequence[Backup | Naming],
         *,
         now_s: int | None = None,
         watch: Stopwatch | None = None,
@@ -127,7 +124,9 @@ class Writer:
                 finish(self.repository.path, [answer.sha for answer in found.values()])
         return found
 
-    def _commit(self, backups: Sequence[Backup], now_s: int, watch: Stopwatch) -> list[Committed]:
+    def _commit(
+        self, backups: Sequence[Backup | Naming], now_s: int, watch: Stopwatch
+    ) -> list[Committed]:
         repository = self.repository
         # 1. The ref is read once: this value is the parent, and what step 7 compares with.
         parent = refs.read_main(repository.path)
@@ -144,7 +143,16 @@ class Writer:
         # 3. Blobs, trees and commits, in memory.
         # Take the cached tree out: if this batch fails, the changed tree is useless.
         kept, self._root = self._root, None
-        batch = Batch(repository, parent, now_s, kept)
+        devices = set(device_ids.values())
+        labels, own_names = (
+            self.index.labels(devices, parent),
+            self.index.own_names(parent, devices),
+        )
+
+        def older(device_id: str, skip: int) -> Iterator[bytes]:
+            return self.index.exports_below(device_id, parent, skip)
+
+        batch = Batch(repository, parent, now_s, kept, labels, own_names, older)
         answers = []
         for backup in backups:
             answer = done.get(backup.backup_id)
@@ -155,6 +163,7 @@ class Writer:
             answers.append(answer)
         watch.lap("objects")
         if batch.tip is None or batch.tip == parent:
+            self._describe(backups)
             return answers
 
         # 4. Whoever created the repository may have been killed before it was durable.
@@ -177,7 +186,16 @@ class Writer:
         # 9. The history index. If it fails, no harm is done: the next batch catches up.
         self.index.append(parent, batch.indexed)
         watch.lap("index")
+        self._describe(backups)
         return answers
+
+    def _describe(self, backups: Sequence[Backup | Naming]) -> None:
+        """Write the tenant's name beside the repository, if it was given one."""
+        path = self.repository.path
+        tenant_id = path.name.removesuffix(".git")
+        if any(backup.device_id == tenant_id for backup in backups):
+            labels = self.index.labels([tenant_id], refs.read_main(path))
+            description.write_name(path, labels.get(tenant_id, NO_LABELS).name)
 
     def _find_committed(
         self, tip: str | None, device_ids: Mapping[str, str]
@@ -186,7 +204,9 @@ class Writer:
         repository, found = self.repository, {}
         for backup_id, sha in self.index.find_backup_ids(device_ids.keys(), tip).items():
             commit = reader.find_commit(repository, sha)
-            found[backup_id] = describe_commit(repository, commit, device_ids[backup_id])
+            found[backup_id] = describe_commit(
+                repository, self.index, commit, device_ids[backup_id]
+            )
         ids = repository.ids.get(repository.path, repository.git)
         if ids is not None:
             # Retention removed their commits, but each was committed once, which is enough.
@@ -304,17 +324,25 @@ def _describe_removed(gone: RemovedBackup, device_id: str) -> Committed:
 
 
 def describe_commit(
-    repository: TenantRepository, commit: pygit2.Commit, device_id: str
+    repository: TenantRepository, index: HistoryIndex, commit: pygit2.Commit, device_id: str
 ) -> Committed:
     """The answer of `Writer.commit_backups`, rebuilt from a commit that has a `backup-id`."""
     raw = commit.read_raw()
-    device_id = reader.id_in_header(raw, DEVICE_ID_HEADER) or device_id
-    old, new = reader.read_change(repository, commit, device_id)
+    device_id = headers.id_in_header(raw, DEVICE_ID_HEADER) or device_id
+    if headers.is_naming(raw):
+        unchanged, detail, own = True, NOTHING_KNOWN, None
+    else:
+        old, new = reader.read_change(repository, commit, device_id)
+        older = partial(index.exports_below, device_id, commit.id, skip=2)
+        unchanged, own = old == new, own_name(new.export)
+        detail = detail_of(old.export, new, older)
+    labels = headers.labels_in(raw)
     return Committed(
-        backup_id=reader.id_in_header(raw, BACKUP_ID_HEADER) or "",
+        backup_id=headers.id_in_header(raw, BACKUP_ID_HEADER) or "",
         device_id=device_id,
         sha=str(commit.id),
-        unchanged=old == new,
+        unchanged=unchanged,
         committed_at=dt.datetime.fromtimestamp(commit.commit_time, dt.UTC),
-        detail=detail_of(old.export, new),
+        detail=detail,
+        device_name=(None if labels is None else labels.name) or own,
     )

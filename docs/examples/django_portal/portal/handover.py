@@ -53,7 +53,7 @@ def hand_over(capture: Capture) -> None:
             captured_at=capture.polled_at,
         )
     except (BrokerUnavailable, InboxFull, StagingUnavailable):
-        return  # The row has the bytes still, and the same id makes the repetition safe.
+        return  # The row still has the bytes, and the same id makes the repetition safe.
     except InvalidBackup as error:
         finish(capture, problem=str(error))
     else:

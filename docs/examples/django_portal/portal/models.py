@@ -16,14 +16,14 @@ class Device(models.Model):
 class Capture(models.Model):
     """One poll of one device. It holds the bytes until they are in git."""
 
-    #: The backup's id: the same poll of the same device always has the same.
+    #: The backup's id: the same poll of the same device always has the same id.
     id = models.UUIDField(primary_key=True)
     device = models.ForeignKey(Device, on_delete=models.CASCADE)
     polled_at = models.DateTimeField()
-    #: Both are emptied when there is a receipt, or none to come.
+    #: Both are emptied when there is a receipt, or when none will come.
     export = models.TextField(null=True)
     binary = models.BinaryField(null=True)
-    #: Whether the enqueue returned: from then on the backup is confkeep's to keep.
+    #: Whether the enqueue returned: from then on confkeep is responsible for the backup.
     accepted = models.BooleanField(default=False)
     #: From the receipt.
     sha = models.CharField(max_length=40, blank=True)

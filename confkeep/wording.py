@@ -1,0 +1,20 @@
+"""Numbers as people read them: with their noun, and with separators of thousands."""
+
+from __future__ import annotations
+
+
+def count_text(number: int, noun: str) -> str:
+    """`1 backup`, `2 backups`, `10,000 backups`; the noun's plural ends with s."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def waiting_text(backups: int, size_bytes: int) -> str:
+    """How much waits: `2 backups with 1,234 bytes wait`."""
+    wait = "waits" if backups == 1 else "wait"
+    return f"{count_text(backups, 'backup')} with {count_text(size_bytes, 'byte')} {wait}"
+
+
+def problem_text(said: str) -> str:
+    """What pydantic says of a value, as the end of `FIELD: ...`."""
+    problem = said.removeprefix("Value error, ").replace("Input should be", "must be")
+    return problem.partition(", unable to parse")[0].partition(", unable to interpret")[0]

@@ -1,0 +1,144 @@
+"""From nothing to the first difference: `confkeep up`, `import`, `diff`, and nobody types a UUID."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.test_cli import fresh_environment, run, running_up
+from tests.judge import GIT_ENVIRONMENT, git
+
+WAIT_S = 60
+
+
+def export(day: int, address: str) -> bytes:
+    return (
+        f"# 2026-10-0{day} 04:00:00 by RouterOS 7.16\n/ip address\nadd address={address}\n".encode()
+    )
+
+
+def put(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def commit(tree: Path, day: int, files: dict[str, bytes]) -> None:
+    if not tree.exists():
+        tree.mkdir()
+        git(tree, "init", "-q")
+    for name, content in files.items():
+        put(tree / name, content)
+    git(tree, "add", "-A")
+    git(tree, "commit", "-q", "-m", f"poll {day}", "--date", f"2026-10-0{day}T04:00:00Z")
+
+
+def versions(day: int) -> dict[str, bytes]:
+    return {"core1": export(day, f"10.0.0.{day}/24"), "edge1": export(day, "10.9.9.9/24")}
+
+
+def exports(folder: Path) -> None:
+    """One file for each host, as a copy of it that somebody made."""
+    for name, content in versions(2).items():
+        put(folder / f"{name}.rsc", content)
+
+
+def dated_exports(folder: Path) -> None:
+    for day in (1, 2):
+        for name, content in versions(day).items():
+            put(folder / f"{name}-2026100{day}-0400.rsc", content)
+
+
+def oxidized(folder: Path) -> None:
+    for day in (1, 2):
+        commit(folder, day, {f"routers/{n}": content for n, content in versions(day).items()})
+
+
+def rancid(folder: Path) -> None:
+    folder.mkdir()
+    for day in (1, 2):
+        files = {f"configs/{name}": content for name, content in versions(day).items()}
+        commit(
+            folder / "core", day, {**files, "router.db": b"core1;mikrotik;up\nedge1;mikrotik;up\n"}
+        )
+
+
+def git_tree(folder: Path) -> None:
+    for day in (1, 2):
+        commit(folder, day, {f"north/{n}.rsc": content for n, content in versions(day).items()})
+
+
+@pytest.fixture
+def folder(disk_path: Path) -> Path:
+    """An empty folder to stand in."""
+    path = disk_path / "user"
+    path.mkdir()
+    return path
+
+
+def test_three_commands_lead_to_a_difference(folder: Path) -> None:
+    with running_up(folder):
+        for make in (exports, dated_exports, oxidized, rancid, git_tree):
+            name = make.__name__
+            make(folder / name)
+            run(folder, "import", name, "--tenant", f"of {name}")
+            shown = run(folder, "diff", f"of {name}", "core1")
+            if make is exports:
+                assert run(folder, "diff", "core1") == shown, "one device alone is called so"
+            assert "+add address=10.0.0.2/24\n" in shown, name
+            assert make is exports or "-add address=10.0.0.1/24\n" in shown, name
+            assert "2026-10-02 04:00:00" in shown, name
+
+
+def test_a_terminal_is_asked_what_the_paths_leave_open(folder: Path) -> None:
+    for name in ("core1", "edge1"):
+        put(folder / "mine" / "site" / f"{name}.rsc", versions(2)[name])
+    with running_up(folder):
+        said = on_a_terminal(
+            folder,
+            ["import", "mine"],
+            [("Which one? ", "3"), ("Which one? ", "2"), ("The tenant's name: ", "acme")],
+        )
+        assert "site/core1.rsc  is  device core1 of tenant site" in said
+        assert "--layout '{device}/{any}' says so without a question" in said
+        assert "2 backups imported" in said
+        assert "site" in run(folder, "devices", "acme")
+
+
+def on_a_terminal(folder: Path, arguments: list[str], answers: list[tuple[str, str]]) -> str:
+    """What a command shows at a terminal; each answer is typed when its prompt stands last."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "confkeep", *arguments],
+        cwd=folder,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**fresh_environment(), **GIT_ENVIRONMENT, "TERM": "dumb", "COLUMNS": "200"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    shown, waiting, ends_at = "", [*answers], time.monotonic() + WAIT_S
+    try:
+        while time.monotonic() < ends_at:
+            if not select.select([ours], [], [], 1)[0]:
+                continue
+            try:
+                shown += os.read(ours, 65536).decode()
+            except OSError:  # The other end is closed.
+                break
+            if waiting and shown.endswith(waiting[0][0]):
+                os.write(ours, waiting.pop(0)[1].encode() + b"\n")
+        assert process.wait(max(0.1, ends_at - time.monotonic())) == 0, shown
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert waiting == [], shown
+    return shown

@@ -1,0 +1,146 @@
+"""`confkeep devices`."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import click
+from rich.text import Text
+
+from confkeep.settings import get_settings
+from worker.cli.params import TENANT
+from worker.cli.stale import Age
+from worker.cli.terminal import (
+    Terminal,
+    age_text,
+    count_text,
+    date_text,
+    pass_terminal,
+    printable,
+)
+from worker.engine.directory import Device, directory_of
+from worker.engine.resolver import open_tenant
+
+#: The age from which `--stale` alone lists a device: a daily poll, and two hours.
+_STALE_AGE = "26h"
+
+
+@click.command("devices")
+@click.argument("tenant", type=TENANT)
+@click.option("--group", metavar="GROUP", help="Only devices of this group.")
+@click.option(
+    "--stale",
+    "stale_s",
+    type=Age(),
+    is_flag=False,
+    flag_value=_STALE_AGE,
+    metavar="[AGE]",
+    help=f"Only those whose newest backup is older than this, such as 90m or 2d; without AGE: {_STALE_AGE}.",
+)
+@click.option(
+    "--changed-since",
+    "changed_s",
+    type=Age(),
+    metavar="AGE",
+    help="Only those that changed within this time, such as 90m or 2d.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_terminal
+def command(
+    terminal: Terminal,
+    tenant: str,
+    group: str | None,
+    stale_s: float | None,
+    changed_s: float | None,
+    as_json: bool,
+) -> None:
+    """List a tenant's devices with what people call them.
+
+    The device that changed last comes first. A name in brackets comes from the device's export;
+    `confkeep name` gives it a label. TENANT is a name, a UUID, or a UUID's first 4 or more digits.
+
+    \b
+    With --json:
+      {"tenant_id", "tenant_name",
+       "devices": [{"device_id", "name", "own_name": the one in its export,
+                    "address", "model", "group", "versions", "sha", "message",
+                    "changed_at", "last_backup_at"}]}
+
+    \b
+    Examples:
+      confkeep devices acme --group core
+      confkeep devices acme --changed-since 2d
+      confkeep devices acme --stale
+    """
+    found, repository = open_tenant(get_settings().git_store_path, tenant)
+    now = dt.datetime.now(dt.UTC)
+    devices = [
+        device
+        for device in directory_of(repository)
+        if (group is None or device.called.labels.group == group)
+        and (stale_s is None or _age_s(device.seen_at, now) > stale_s)
+        and (changed_s is None or _age_s(device.last.committed_at, now) <= changed_s)
+    ]
+    if as_json:
+        terminal.json(
+            {
+                "tenant_id": found.id,
+                "tenant_name": found.name,
+                "devices": [to_json(device) for device in devices],
+            }
+        )
+        return
+    if devices:
+        _print_table(terminal, devices, now)
+    terminal.note(f"{count_text(len(devices), 'device')} of tenant {printable(str(found))}")
+
+
+def to_json(device: Device) -> dict[str, object]:
+    """A device as `--json` prints it."""
+    labels = device.called.labels
+    return {
+        "device_id": device.called.id,
+        "name": device.called.name,
+        "own_name": device.called.own_name,
+        "address": labels.address,
+        "model": labels.model,
+        "group": labels.group,
+        "versions": device.versions,
+        "sha": device.last.sha,
+        "message": device.last.message,
+        "changed_at": device.last.committed_at,
+        "last_backup_at": device.seen_at,
+    }
+
+
+def _age_s(when: dt.datetime | None, now: dt.datetime) -> float:
+    return float("inf") if when is None else (now - when).total_seconds()
+
+
+def _print_table(terminal: Terminal, devices: list[Device], now: dt.datetime) -> None:
+    """Print the devices; a column of labels appears if some device has such a label."""
+    labels = [
+        label
+        for label in ("group", "address", "model")
+        if any(getattr(device.called.labels, label) for device in devices)
+    ]
+    rows: list[list[str | Text]] = [
+        [
+            _name(device),
+            device.called.short,
+            str(device.versions),
+            date_text(device.last.committed_at),
+            "" if device.seen_at is None else age_text(_age_s(device.seen_at, now)),
+            *(printable(getattr(device.called.labels, label) or "") for label in labels),
+        ]
+        for device in devices
+    ]
+    titles = ["device", "id", "versions", "changed (UTC)", "seen ago", *labels]
+    terminal.table(titles, rows, right="versions", most={"device": 24})
+
+
+def _name(device: Device) -> Text:
+    labels = device.called.labels
+    if labels.name:
+        return Text(printable(labels.name), style="cyan")
+    return Text(f"({printable(device.called.own_name)})" if device.called.own_name else "")
