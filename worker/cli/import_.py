@@ -15,6 +15,7 @@ from typing import Final
 import click
 
 from confkeep.errors import InvalidBackup, InvalidInput, PoisonedBackup
+from confkeep.labels import Labels
 from confkeep.naming import name_tenant
 from confkeep.settings import get_settings
 from worker.cli import capture_order, exports_folder, import_kept, running, sources
@@ -27,6 +28,7 @@ from worker.cli.sources.layouts import Layout
 from worker.cli.sources.names import NAMESPACE, Names
 from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, printable
 from worker.cli.waiting import SILENCE_S
+from worker.engine.directory import Called
 from worker.engine.resolver import tenants
 
 #: Most refused files that are listed.
@@ -347,6 +349,8 @@ def _print_plan(terminal: Terminal, source: str, found: Found, kept: Kept, as_js
     if as_json:
         terminal.json(_summary_json(source, found, kept, None))
         return
+    # An id stands for itself, a device's name stands as TENANT/DEVICE.
+    called = {made: name.partition("/")[2] or None for name, made in found.named_ids.items()}
     dates: dict[str, list[Capture]] = {}
     for capture in found.captures:
         dates.setdefault(capture.device_id, []).append(capture)
@@ -354,7 +358,7 @@ def _print_plan(terminal: Terminal, source: str, found: Found, kept: Kept, as_js
         ["device", "versions", "binaries", "first (UTC)", "last (UTC)"],
         [
             [
-                device_id,
+                printable(str(Called(device_id, Labels(called.get(device_id))))),
                 str(len(captures)),
                 str(sum(capture.has_binary for capture in captures)),
                 date_text(captures[0].captured_at)[:10],

@@ -38,6 +38,8 @@ _ASCII_BARS: Final = "_.-=+*#@"
 _ROOMY: Final = 4
 #: Columns of the last commits less the tenant and the device, with room for a few digits of lines.
 _OF_COMMIT: Final = 40
+#: Most columns of a dead letter's device, so that its reason has room.
+_OF_DEAD: Final = 20
 #: Most columns that the name of a tenant or device gets, and those of a whole id.
 _NAME: Final = 36
 
@@ -314,8 +316,13 @@ def _dead(snapshot: Snapshot) -> _List:
     return _List(
         (f"Dead letters: {snapshot.dead_count:,}", "bold red" if snapshot.dead_count else "bold"),
         [
-            [letter.died_at[11:19], letter.backup_id, (first_line(letter.reason), "red")]
+            [
+                letter.died_at[11:19],
+                _short(letter.device_id or "unknown", letter.device_name, _OF_DEAD),
+                printable(letter.backup_id[:SHORT_ID]),
+                (first_line(letter.reason), "red"),
+            ]
             for letter in reversed(snapshot.dead)
         ],
-        ["died", "backup", "reason"],
+        ["died", "device", "backup", "reason"],
     )

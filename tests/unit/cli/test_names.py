@@ -101,7 +101,9 @@ def test_an_import_makes_no_second_tenant_of_a_name(
         assert "tenant acme (aaaa1111) is called so already" in done.stderr
         assert f"--tenant {ACME} imports into that one" in done.stderr
     for tenant in (ACME, "another"):
-        assert confkeep("import", str(exports), "--tenant", tenant, "--dry-run").exit_code == 0
+        planned = confkeep("import", str(exports), "--tenant", tenant, "--dry-run")
+        assert planned.exit_code == 0
+        assert "core9 (" in planned.stdout.splitlines()[1]
 
 
 def test_an_ambiguous_name_lists_the_candidates(named: Path, confkeep: Confkeep) -> None:

@@ -167,7 +167,7 @@ def test_a_busy_deployment_says_what_asks_for_a_person() -> None:
         "aaaa1111  beef0001  0000000000  +1 -2",
         "0000000000  suspect: the export holds an error:…",
         "Dead letters: 3",
-        f"{TENANT.format(702)}  its bytes are gone",
+        f"06:00:02  {DEVICE[:8]}  {TENANT.format(702)[:8]}  its bytes are gone",
     ):
         assert text in said, text
     # The stalled one first.
