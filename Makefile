@@ -83,9 +83,9 @@ pins: $(VENV)/.dev-installed ## Resolve the pinned versions again
 	@$(PIP) install pip-tools
 	@sed -n '/^dependencies/,/^]/s/^    "\(.*\)",$$/\1/p' packaging/confkeep-worker/pyproject.toml \
 		| grep -v '^confkeep==' > $(VENV)/worker.in
-	@$(PIP_COMPILE) --upgrade --extra local -o requirements/run.txt pyproject.toml $(VENV)/worker.in requirements/build.in
-	@$(PIP_COMPILE) --upgrade --extra local --extra flower --extra otel --extra sentry -o requirements/full.txt pyproject.toml $(VENV)/worker.in requirements/build.in
-	@$(PIP_COMPILE) --upgrade --extra local --extra dev --extra docs --extra flower --extra otel --extra sentry -o requirements/dev.txt pyproject.toml $(VENV)/worker.in requirements/build.in
+	@$(PIP_COMPILE) --upgrade --extra local --extra http -o requirements/run.txt pyproject.toml $(VENV)/worker.in requirements/build.in
+	@$(PIP_COMPILE) --upgrade --extra local --extra http --extra notify --extra flower --extra otel --extra sentry -o requirements/full.txt pyproject.toml $(VENV)/worker.in requirements/build.in
+	@$(PIP_COMPILE) --upgrade --extra local --extra http --extra notify --extra dev --extra docs --extra flower --extra otel --extra sentry -o requirements/dev.txt pyproject.toml $(VENV)/worker.in requirements/build.in
 
 .PHONY: clean
 clean: ## Remove the virtual environment and what the tools left
