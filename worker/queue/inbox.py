@@ -212,11 +212,10 @@ class Inbox:
         return Settled(left, at_ms)
 
     def depth(self) -> int:
-        """Count the backups that wait, in the inbox or as arrivals."""
+        """Count the backups that wait."""
         pipe = self.client.pipeline(transaction=False)
         pipe.xlen(keys.inbox(self.tenant_id))
-        pipe.llen(keys.arrivals(self.tenant_id))
-        return sum(length or 0 for length in redis_values.answers(pipe))
+        return redis_values.answers(pipe)[0] or 0
 
 
 def _parse(
