@@ -32,7 +32,7 @@ class Waiting:
     entry: Entry
     #: The entry's signature; None if it has none.
     signature: str | None = None
-    #: When it was handed over or accepted, in ms; None if an earlier release accepted it: then the
+    #: When it was accepted, in ms; None if an earlier release accepted it: then the
     #: stream id says when.
     handed_over_ms: int | None = None
     #: The entry's text; a later release may have written more than `entry` has.
