@@ -88,9 +88,6 @@ TYPES: Final[Mapping[str, str]] = {
     REFUSED: "stream",
 }
 
-#: Fields of `confkeep:load` that are no tenant.
-SUMS = frozenset({"entries", "bytes"})
-
 #: A channel that nobody listens to: what is published there only lets replicas be waited for.
 MARK = PREFIX + "mark"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from confkeep.errors import ConfkeepError, StoreError
-from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.called import tenant_name, tenant_text
 from worker.cli.params import TENANT
@@ -46,11 +45,11 @@ def command(terminal: Terminal, tenant: str | None, full: bool, as_json: bool) -
       confkeep repack acme
       confkeep repack --full
     """
-    running.adopt(terminal)
+    settings = running.settings(terminal)
     require_git()
     failed: ConfkeepError | None = None
     done: list[dict[str, object]] = []
-    for tenant_id, path in paths_of(get_settings().git_store_path, tenant).items():
+    for tenant_id, path in paths_of(settings.git_store_path, tenant).items():
         try:
             with terminal.phases(tenant_text(tenant_id)) as tell:
                 result = repack(path, full=True if full else None, progress=tell)

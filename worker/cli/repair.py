@@ -9,7 +9,6 @@ from typing import Final
 import click
 
 from confkeep.errors import RepositoryBusy
-from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.called import tenant_name, tenant_text
 from worker.cli.each import Failures
@@ -60,10 +59,9 @@ def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
       confkeep repair acme
       confkeep repair --json
     """
-    running.adopt(terminal)
     reports: dict[str, Report] = {}
     done = []
-    paths = paths_of(get_settings().git_store_path, tenant)
+    paths = paths_of(running.settings(terminal).git_store_path, tenant)
     failures = Failures(terminal, paths)
     for tenant_id, path in paths.items():
         report = None

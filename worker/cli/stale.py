@@ -10,7 +10,6 @@ from typing import Final
 import click
 from rich.text import Text
 
-from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.called import called_device, tenant_name, tenant_text
 from worker.cli.each import Failures
@@ -90,10 +89,9 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
       confkeep stale --older-than 26h
       confkeep stale --older-than 2d --tenant acme --json
     """
-    running.adopt(terminal)
     now = dt.datetime.now(dt.UTC)
     devices, stale = 0, []
-    paths = paths_of(get_settings().git_store_path, tenant)
+    paths = paths_of(running.settings(terminal).git_store_path, tenant)
     failures = Failures(terminal, paths)
     for tenant_id, path in paths.items():
         found: dict[str, dt.datetime | None] = {}
