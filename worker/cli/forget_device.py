@@ -54,10 +54,8 @@ def command(
     if as_json:
         terminal.json(
             {
-                "tenant_id": owner.id,
-                "tenant_name": owner.name,
-                "device_id": found.id,
-                "device_name": found.name,
+                **owner.json("tenant"),
+                **found.json("device"),
                 "commits": erased.commits,
                 "dead_letters": erased.dead_letters,
                 "records": erased.records,

@@ -43,7 +43,7 @@ def command(terminal: Terminal, tenant: str, yes: bool, wait_s: float, as_json: 
     erased = forget.forget_tenant(settings, tenant_id, wait_s=wait_s)
     if as_json:
         value = {"dead_letters": erased.dead_letters, "records": erased.records}
-        terminal.json({"tenant_id": tenant_id, "tenant_name": found.name, **value})
+        terminal.json({**found.json("tenant"), **value})
         return
     terminal.line(
         f"Erased tenant {printable(str(found))}: its repository,"

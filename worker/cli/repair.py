@@ -10,7 +10,7 @@ import click
 
 from confkeep.errors import RepositoryBusy
 from worker.cli import running
-from worker.cli.called import tenant_name, tenant_text
+from worker.cli.called import tenant_json, tenant_text
 from worker.cli.each import Failures
 from worker.cli.findings import error_of, place_text, print_findings
 from worker.cli.params import TENANT
@@ -72,8 +72,7 @@ def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
         reports[tenant_id] = report
         done.append(
             {
-                "tenant_id": tenant_id,
-                "tenant_name": tenant_name(tenant_id),
+                **tenant_json(tenant_id),
                 "outcome": report.outcome.value,
                 "mended": findings_json(path, mended),
                 "left": findings_json(path, report.findings),

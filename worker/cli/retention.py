@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -177,8 +177,7 @@ def undo_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
     found, _repository = open_tenant(settings.git_store_path, tenant)
     undone = retention.undo(settings, found.id)
     if as_json:
-        names = {"tenant_id": found.id, "tenant_name": found.name}
-        terminal.json({**names, **dataclasses.asdict(undone)})
+        terminal.json({**found.json("tenant"), **dataclasses.asdict(undone)})
         return
     terminal.line(
         f"{printable(str(found))}: {count_text(undone.back, 'commit')} back,"
@@ -266,8 +265,7 @@ def show_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
     own = load_rules(repository.path)
     rules = retention.rules_of(settings, repository.path)
     if as_json:
-        value: dict[str, Any] = {"tenant_id": found.id, "tenant_name": found.name}
-        terminal.json({**value, "rules": rules, "own": own})
+        terminal.json({**found.json("tenant"), "rules": rules, "own": own})
     else:
         _print_rules(terminal, found, rules, own)
 

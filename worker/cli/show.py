@@ -66,10 +66,8 @@ def command(
     if as_json:
         terminal.json(
             {
-                "tenant_id": found.id,
-                "tenant_name": found.name,
-                "device_id": called.id,
-                "device_name": called.name,
+                **found.json("tenant"),
+                **called.json("device"),
                 "sha": version.sha,
                 "message": version.message,
                 "captured_at": captured_at(commit),

@@ -11,7 +11,7 @@ import click
 from rich.text import Text
 
 from worker.cli import running
-from worker.cli.called import called_device, tenant_name, tenant_text
+from worker.cli.called import called_device, tenant_json, tenant_text
 from worker.cli.each import Failures
 from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_terminal, printable
 from worker.engine.directory import Called
@@ -110,10 +110,8 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
                 "devices": devices,
                 "stale": [
                     {
-                        "tenant_id": one.tenant_id,
-                        "tenant_name": tenant_name(one.tenant_id),
-                        "device_id": one.device.id,
-                        "device_name": one.device.name,
+                        **tenant_json(one.tenant_id),
+                        **one.device.json("device"),
                         "last_backup_at": one.last,
                         "age_s": None if one.age_s is None else round(one.age_s),
                     }
