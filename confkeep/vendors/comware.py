@@ -12,11 +12,13 @@ COMWARE: Final = Family(
     r"^ ?sysname |^!Software Version V|^ ?version [0-9.]+, (?:Release|ESS|Feature) ",
     (
         Volatile(
-            r"^# ?[^\n]*\buptime is [^\n]*\n?",
+            "uptime is",
+            r"# ?.*\buptime is .*",
             "Oxidized, lib/oxidized/model/comware.rb: display version",
         ),
         Volatile(
-            r"^!(?:Last configuration was (?:updated|saved) at)[^\n]*\n?",
+            "!Last configuration was",
+            r"!Last configuration was (?:updated|saved) at .*",
             "Huawei, Command Reference: display current-configuration",
         ),
     ),

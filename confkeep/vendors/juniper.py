@@ -11,11 +11,8 @@ JUNOS: Final = Family(
     frozenset({"junos", "juniper", "juniperjunos", "junossrx", "srx"}),
     r"^(?:## Last (?:commit|changed): |set version [0-9]|system \{|set system (?:host-name|root-authentication) )",
     (
-        Volatile(r"^## Last (?:commit|changed):[^\n]*\n?", "RANCID, lib/junos.pm"),
-        Volatile(
-            r"^# (?:Current time|System booted|Protocols started|Last configured):[^\n]*\n?",
-            "Juniper, CLI Reference: show system uptime",
-        ),
+        Volatile("## Last commit:", r"## Last commit: .*", "RANCID, lib/junos.pm"),
+        Volatile("## Last changed:", r"\s*## Last changed: .*", "RANCID, lib/junos.pm"),
     ),
     (
         Secret(

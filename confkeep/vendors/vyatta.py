@@ -31,7 +31,8 @@ _SECRETS: Final = (
     ),
 )
 _UPTIME: Final = Volatile(
-    r"^[!#/* ]*(?:Uptime|System uptime|Current time):[^\n]*\n?",
+    "ptime:",
+    r"[#/!*]{1,2} ?(?:System u|U)ptime: .*",
     "VyOS, EdgeOS: show version, which Oxidized puts before the configuration",
 )
 
