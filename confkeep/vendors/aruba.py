@@ -28,8 +28,8 @@ ARUBAOS: Final = Family(
         Volatile("Switch uptime", r"[!#] ?.*Switch uptime.*", _OXIDIZED),
         Volatile("Temperature", r"[!#] ?.*(?:Temperatures|(?:Card|CPU) Temperature).*", _OXIDIZED),
         Volatile("Chassis Fan", r"[!#] ?.*Chassis Fan.*", _OXIDIZED),
-        Volatile("RPM", r"[!#] ?.*\d+ RPM\s*", _OXIDIZED),
-        Volatile("mV", r"[!#] ?.*\d+ mV\s*", _OXIDIZED),
+        Volatile("RPM", r"[!#] ?.*\d RPM\s*", _OXIDIZED),
+        Volatile("mV", r"[!#] ?.*\d mV\s*", _OXIDIZED),
         Volatile("Up Time", r"[!;#] ?Up Time *: .*", _OXIDIZED),
     ),
     (

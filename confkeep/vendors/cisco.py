@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from confkeep.vendors.rules import Family, Secret, Volatile
+from confkeep.vendors.rules import OTHER_WORDS, Family, Secret, Volatile
 
 _OXIDIZED: Final = "Oxidized, lib/oxidized/model/"
 _RANCID: Final = "RANCID, lib/ios.pm"
@@ -36,6 +36,10 @@ _SECRETS: Final = (
         _OXIDIZED + "nxos.rb: snmp-server user",
     ),
     Secret(
+        r"[ \t]key[ \t]+[05-9][ \t]+(\S+)",
+        "Cisco, Security Command Reference: server-private",
+    ),
+    Secret(
         r"(?:^|[ \t])(?:tacacs|radius)(?:-server)?[ \t](?:[^\n]*[ \t])?key[ \t]+(?:[0-9][ \t]+)?(\S+)",
         _OXIDIZED + "ios.rb: tacacs-server key",
     ),
@@ -52,6 +56,7 @@ _SECRETS: Final = (
     Secret(
         r"(?:^|[ \t])pre-shared-key[ \t](?:[^\n]*[ \t]key[ \t]+|(?:local[ \t]+|remote[ \t]+)?)(?:(?:0|6|hex)[ \t]+)?(\S+)",
         "Cisco, Security Command Reference: pre-shared-key",
+        unless="address|hostname",
     ),
     Secret(
         r"(?:^|[ \t])key-string[ \t]+(?:(?:[0-9]|clear|password)[ \t]+)?([^\n]+)",
@@ -71,6 +76,7 @@ _SECRETS: Final = (
         r"(?:^|[ \t])(?:neighbor[ \t]+\S+[ \t]+|ppp[ \t]+chap[ \t]+|ppp[ \t]+pap[ \t]+[^\n]*|isis[ \t]+|lsp-|hello-|area-|domain-)?"
         r"password[ \t]+(?:(?:[0-9]|encrypted|clear|hmac-md5|text)[ \t]+)*(\S+)",
         "Cisco, IP Routing Command Reference: neighbor password, isis password",
+        unless=OTHER_WORDS,
     ),
     Secret(
         r"(?:^|[ \t])wpa-psk[ \t]+(?:ascii|hex)[ \t]+(?:[0-9][ \t]+)?(\S+)",

@@ -33,6 +33,7 @@ COMWARE: Final = Family(
         Secret(
             r"""(?:^|[ \t])(?:cipher|hash|irreversible-cipher|simple)[ \t]+(\$c\$[^\s]+|\$h\$[^\s]+|%\^?%#[^\s]+|%@%@[^\s]+|\S{4,})""",
             "H3C, Command Reference: cipher, hash",
+            unless="authentication-mode|privacy-mode|cipher|hash|simple",
         ),
         Secret(
             r"""^[ \t]*snmp-agent[ \t]+community[ \t]+(?:(?:read|write|simple|cipher)[ \t]+)*("[^"\n]*"|\S+)""",

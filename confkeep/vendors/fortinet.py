@@ -33,7 +33,8 @@ FORTIOS: Final = Family(
         Secret(
             r"""^[ \t]*set[ \t]+[\w-]*(?:passwd|password|secret|passphrase|psk|token|md5-key|auth-key|priv-pwd|auth-pwd|passcode|keyword"""
             r"""|api-key|enc-key|authkey|enckey|private-key|login-passwd|auth-password|key)[0-9]?[ \t]+(?:ENC[ \t]+)?("(?:[^"\\]|\\.)*"|\S+)""",
-            "Oxidized, lib/oxidized/model/fortios.rb",
+            _OXIDIZED,
+            unless=r'"?(?:ssh-|ecdsa-).*',
         ),
         Secret(r"(?:^|[ \t])ENC[ \t]+(\S+)", "Fortinet, CLI Reference: encrypted values"),
         Secret(

@@ -10,6 +10,12 @@ BGP_COMMUNITIES: Final = (
     r"""["'\[]*\s*\d+:\d+.*|["']?(?:no-export|no-advertise|local-as|internet|none|additive)["']?"""
 )
 
+#: Words that stand behind those for passwords in other commands, and in prose.
+OTHER_WORDS: Final = (
+    "address|and|chain|encryption|expiry|for|has|history|in|is|level|must|name|not|of|on|or|policy|prompt|required"
+    "|rotation|strength|the|to|was"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Volatile:
