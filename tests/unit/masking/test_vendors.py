@@ -7,6 +7,7 @@ import re
 import pytest
 
 from confkeep.vendors.families import FAMILIES, family_of, is_routeros
+from tests.unit.masking.vendor_lines import COMMANDS
 from tests.unit.masking.vendor_texts import IOS, TEXTS
 from worker.masking.mask import mask
 
@@ -46,6 +47,17 @@ def test_a_maker_is_known_by_the_form_of_the_text(title: str, text: str) -> None
     assert family is not None
     assert family.title == title
     assert not is_routeros(real(text))
+
+
+@pytest.mark.parametrize("system", COMMANDS)
+def test_each_command(system: str) -> None:
+    beginning, secret, harmless = COMMANDS[system]
+    for command in secret:
+        shown = mask(f"{beginning}{command}\n".encode()).decode().removeprefix(beginning)
+        assert not set("QXZ") & set(shown), command
+    for command in harmless:
+        text = f"{beginning}{command}\n"
+        assert mask(text.encode()).decode() == text
 
 
 def test_a_maker_is_known_by_the_label_where_the_form_tells_nothing() -> None:
