@@ -94,3 +94,8 @@ def test_each_rule_has_its_source() -> None:
         assert all(
             len(source) > 10 for source in (*sources, *(each.source for each in family.secrets))
         )
+
+
+def test_bytes_that_are_no_utf_8_hide_nothing() -> None:
+    text = b'boot-start-marker\nenable secret 5 Q\xffX\nsnmp-server community "Z\xe4 \xffQ" RO\n'
+    assert mask(text) == b"boot-start-marker\nenable secret 5 ***\nsnmp-server community *** RO\n"
