@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from confkeep.routeros.own_name import own_name
 from confkeep.vendors.families import FAMILIES, family_of, is_routeros
 from tests.unit.masking.vendor_lines import COMMANDS
 from tests.unit.masking.vendor_texts import IOS, TEXTS
@@ -99,3 +100,10 @@ def test_each_rule_has_its_source() -> None:
 def test_bytes_that_are_no_utf_8_hide_nothing() -> None:
     text = b'boot-start-marker\nenable secret 5 Q\xffX\nsnmp-server community "Z\xe4 \xffQ" RO\n'
     assert mask(text) == b"boot-start-marker\nenable secret 5 ***\nsnmp-server community *** RO\n"
+
+
+@pytest.mark.parametrize(("title", "text"), TEXTS, ids=IDS)
+def test_an_export_says_what_its_device_is_called(title: str, text: str) -> None:
+    assert own_name(real(text)) in {
+        *("core1", "leaf1", "xr1", "edge1", "fw1", "pa1", "vy1", "aruba1", "sw1")
+    }
