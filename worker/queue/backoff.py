@@ -123,12 +123,7 @@ def failed(inbox: Inbox, error: BaseException) -> Noted:
     # Jitter of a quarter: tenants that failed together do not come back together.
     jitter = random.uniform(0.75, 1.0)  # noqa: S311
     arguments = [reason, int(FIRST_DELAY_S * 1000), int(LONGEST_DELAY_S * 1000), jitter, FORGET_S]
-    names = [
-        keys.backoff(inbox.tenant_id),
-        keys.TOTALS,
-        keys.inbox(inbox.tenant_id),
-        keys.arrivals(inbox.tenant_id),
-    ]
+    names = [keys.backoff(inbox.tenant_id), keys.TOTALS, keys.inbox(inbox.tenant_id)]
     with broker_errors():
         wait_ms, tries = scripts.load("failed").run(inbox.client, names, arguments)
     measure.count(metrics.WORKER_RETRIED)

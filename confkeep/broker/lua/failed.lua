@@ -6,7 +6,6 @@
 -- KEYS  1 backoff   confkeep:backoff:<tenant>   hash   tries, since_ms, next_ms, reason
 --       2 totals    confkeep:totals             hash   `retried` is counted there
 --       3 inbox     confkeep:inbox:<tenant>     stream
---       4 arrivals  confkeep:arrivals:<tenant>  list
 -- ARGV  1 reason  2 ms before the second try  3 most ms between two tries
 --       4 jitter: the wait is multiplied by it, 0 to 1  5 seconds after which it is forgotten
 --
@@ -15,13 +14,13 @@
 -- requires own_types
 -- requires numbers
 
-for n, kind in ipairs({'hash', 'hash', 'stream', 'list'}) do
+for n, kind in ipairs({'hash', 'hash', 'stream'}) do
   expect(kind, KEYS[n])
 end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local waits = redis.call('XLEN', KEYS[3]) + redis.call('LLEN', KEYS[4]) > 0
+local waits = redis.call('XLEN', KEYS[3]) > 0
 local before = waits and redis.call('HMGET', KEYS[1], 'tries', 'since_ms') or {}
 local tries = count_of(before[1]) + 1
 local wait = tonumber(ARGV[2]) * 2 ^ math.min(tries - 1, 16)
