@@ -9,9 +9,14 @@ from typing import Any, Final
 import redis
 
 from confkeep.broker import keys, redis_values
+from confkeep.broker.connections import broker_errors
+from confkeep.queue import events
 from confkeep.queue.cursor import Place, place_of
+from confkeep.settings import Settings
 
 _FIELD: Final = b"event"
+#: Entries looked at in one step of an erasure.
+_SCANNED: Final = 500
 #: A command that waits has to end before its client gives up.
 _PART_OF_TIMEOUT: Final = 0.5
 
@@ -78,6 +83,44 @@ def wait(client: redis.Redis, after: Place, wait_s: float, timeout_s: float) -> 
         time.sleep(wait_s)
 
 
+def trim(client: redis.Redis, settings: Settings) -> None:
+    """Remove events that are too old, but for the last one: a reader who has that one misses nothing.
+
+    Raises:
+        redis.RedisError: Redis did not answer.
+    """
+    pipe = client.pipeline(transaction=False)
+    pipe.xrevrange(keys.EVENTS, count=1)
+    pipe.time()
+    rows, (seconds, _micros) = redis_values.answers(pipe)
+    for last in _entries(rows):
+        oldest_ms = int((seconds - settings.events_days * 86_400) * 1000)
+        oldest = f"{oldest_ms}-0" if oldest_ms < last.place.ms else last.place.id
+        client.xtrim(keys.EVENTS, minid=oldest, approximate=False)
+
+
+def forget(client: redis.Redis, tenant_id: str, device_id: str | None) -> int:
+    """Delete a device's, or a whole tenant's, events, but for those that tell of an erasure.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer; call again.
+    """
+    wanted = [text.encode() for text in (tenant_id, device_id) if text is not None]
+    place, gone = Place(), 0
+    while True:
+        part = read(client, place, place, _SCANNED)
+        if not part.entries:
+            return gone
+        place = part.entries[-1].place
+        named = [each for each in part.entries if all(one in each.text for one in wanted)]
+        own = [each.place.id for each in named if not _is_erasure(each)]
+        with broker_errors():
+            gone += client.xdel(keys.EVENTS, *own) if own else 0
+
+
 def now_place(client: redis.Redis) -> Place:
     """The end of the stream.
 
@@ -98,3 +141,8 @@ def _entries(rows: Any) -> list[Entry]:
         text = (fields or {}).get(_FIELD, b"")
         found.append(Entry(place_of(stream_id, text), text))
     return found
+
+
+def _is_erasure(entry: Entry) -> bool:
+    event = events.parse(entry.text)
+    return event is not None and event.type == events.FORGOTTEN

@@ -3,21 +3,17 @@
 -- An event is written before what it tells of: a script that is done again after a crash then writes the
 -- same event again, and none is missing.
 
--- Bytes of the namespace of event ids: confkeep.queue.events has it too.
-local EVENT_NAMESPACE = string.gsub('6f2f6d6c5e0b5d6e9f0a3c1f5b7f4a11', '..', function(digits)
-  return string.char(tonumber(digits, 16))
-end)
-
--- The id of an event (RFC 9562, a UUID of version 5), of its type and what it is about.
-local function event_id(name)
-  local hash = redis.sha1hex(EVENT_NAMESPACE .. name)
-  local variant = string.format('%x', tonumber(string.sub(hash, 17, 17), 16) % 4 + 8)
+-- The id of an event of a tenant's wait, the same whenever it is written: a UUID of version 8 (RFC 9562) from
+-- the ms at which the wait began, the tenant's last 18 digits, and one digit for the type.
+local function id_of_wait(kind, tenant, since)
+  local digits = string.sub(string.gsub(tenant, '-', ''), -18)
+  local began = string.sub(string.format('%012x', tonumber(since)), -12)
   return table.concat({
-    string.sub(hash, 1, 8),
-    string.sub(hash, 9, 12),
-    '5' .. string.sub(hash, 14, 16),
-    variant .. string.sub(hash, 18, 20),
-    string.sub(hash, 21, 32),
+    string.sub(began, 1, 8),
+    string.sub(began, 9, 12),
+    '8' .. string.sub(digits, 1, 3),
+    (kind == 'tenant.stalled' and '8' or '9') .. string.sub(digits, 4, 6),
+    string.sub(digits, 7, 18),
   }, '-')
 end
 
@@ -32,7 +28,7 @@ end
 
 -- Add an event of a tenant's wait after a fault; `said` is the rest of its data, as JSON.
 local function tell_of_wait(stream, kind, tenant, now, since, said)
-  local id = event_id(kind .. '\n' .. tenant .. '\n' .. since)
+  local id = id_of_wait(kind, tenant, since)
   tell(
     stream,
     '{"id":"' .. id .. '","type":"' .. kind .. '","at":' .. now .. ',"tenant_id":"' .. tenant
