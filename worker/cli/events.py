@@ -53,9 +53,9 @@ def command(
     types: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Print what happened: commits, dead letters, stalls, erasures.
+    """Print what happened, or follow it as it happens.
 
-    Each commit has one event, in its tenant's order. What Redis has no more of
+    Commits, dead letters, stalls, erasures and more. Each commit has one event, in its tenant's order. What Redis has no more of
     is read from git, so a commit is never missing. docs/events.md lists the types
     and what they say.
 
