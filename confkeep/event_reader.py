@@ -30,6 +30,8 @@ log = get_logger("events")
 #: Where the last commit that was told is not known any more, those from so many seconds before it are told
 #: again: a clock may have been set back meanwhile.
 _MARGIN_S: Final = 3_600
+#: Seconds after which a repository that could not be read is tried again.
+_PAUSES_S: Final = (0.05, 0.2, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +205,7 @@ class _Reading:
         while not self._is_full():
             seen = self._seen.get(key)
             try:
-                commits = self._git.after(
-                    tenant_id,
-                    None if seen is None else seen.sha.hex(),
-                    self._since_s if seen is None else max(0, seen.at_s - _MARGIN_S),
-                    upto,
-                    self._limit - len(self.found),
-                )
+                commits = self._ask(tenant_id, seen, upto)
             except StoreMissing:
                 raise
             except StoreError as error:
@@ -231,6 +227,25 @@ class _Reading:
             if commits.done:
                 return True
         return False
+
+    def _ask(self, tenant_id: str, seen: Seen | None, upto: str | None) -> Commits | None:
+        """Ask git; a few times, since a repack beside may just remove the pack that is read."""
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                return self._git.after(
+                    tenant_id,
+                    None if seen is None else seen.sha.hex(),
+                    self._since_s if seen is None else max(0, seen.at_s - _MARGIN_S),
+                    upto,
+                    self._limit - len(self.found),
+                )
+            except StoreMissing:
+                raise
+            except StoreError:
+                if pause_s is None:
+                    raise
+                time.sleep(pause_s)
+        raise AssertionError("unreachable")
 
     def _take(self, entry: event_stream.Entry) -> bool:
         """Tell what an entry says. Returns False if something comes before it that the page has no room for."""
