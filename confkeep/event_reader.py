@@ -30,6 +30,8 @@ log = get_logger("events")
 #: Where the last commit that was told is not known any more, those from so many seconds before it are told
 #: again: a clock may have been set back meanwhile.
 _MARGIN_S: Final = 3_600
+#: Least entries read in one step: a filter may leave out most.
+_LEAST: Final = 50
 #: Seconds after which a repository that could not be read is tried again.
 _PAUSES_S: Final = (0.05, 0.2, 0.5)
 
@@ -161,8 +163,10 @@ class _Reading:
                 self._go_through_git()
                 continue
             compared = self._told_to or self.place
-            part = event_stream.read(self._client, self.place, compared, self._limit)
-            if not part.whole and not self._is_told:
+            part = event_stream.read(self._client, self.place, compared, max(self._limit, _LEAST))
+            # No stream says nothing, unless git was gone through since.
+            is_unknown = part.last == Place() and self._told_to is None
+            if (is_unknown or not part.whole) and not self._is_told:
                 self._lost_place(part.last)
                 continue
             if not part.entries:
