@@ -177,15 +177,15 @@ class _Reading:
 
     def _lost_place(self, last: Place) -> None:
         """The stream does not say any more what came behind the place."""
-        lost = self.place
+        lost, compared = self.place, self._told_to or self.place
         # A place behind the last entry is of another stream, and of a clock that was set back since.
         self.place = Place(lost.ms, lost.number) if lost.is_at_or_before(last) else Place()
         if self._of_commits:
             self._told_to, self._passing = last, b""
         else:
             self._is_told = True
-        if lost.check:
-            self._give(_skipped(lost))
+        if compared.check:
+            self._give(_skipped(compared))
 
     def _go_through_git(self) -> None:
         """Tell each tenant's commits that were not told, tenant after tenant."""
