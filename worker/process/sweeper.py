@@ -23,7 +23,7 @@ from confkeep.broker import broker_faults, keys, redis_values
 from confkeep.broker.connections import open_client
 from confkeep.errors import BrokerUnavailable, ConfkeepError
 from confkeep.observe.logs import get_logger
-from confkeep.queue import arrivals, wakeups
+from confkeep.queue import arrivals, event_stream, wakeups
 from confkeep.settings import Settings, get_settings
 from worker.broker import received, room
 from worker.observe import measure, unforeseen
@@ -114,6 +114,8 @@ class Sweeper:
         oddities.set_aside(self._client, keys.TYPES)
         report = SweepReport(self._name, sorted(self._shards), now_ms, unforeseen.last())
         self._client.hset(keys.WORKERS, self._name, report.to_json())
+        with self._apart("begin the stream of events"):
+            event_stream.begin(self._client)
         sent = 0
         for shard, tenants in self._forgotten(now_ms).items():
             with self._apart("wake the tenants of a shard"):
