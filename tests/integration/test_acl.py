@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 from confkeep import enqueue
 from confkeep.broker import keys
+from confkeep.broker.connections import get_client
 from confkeep.queue import arrivals
 from confkeep.settings import Settings, get_settings
 from docs import generate
@@ -28,6 +29,7 @@ from tests.servers import Deployment
 from worker.app import app
 from worker.broker import acl
 from worker.cli import cli
+from worker.engine.events import read_events
 from worker.process.local import EmbeddedServer
 
 PASSWORD = "a password of the tests"
@@ -594,6 +596,11 @@ def test_a_monitor_sees_what_status_and_exporter_show(
         assert done.exit_code == 0, done.output
         assert refusals(full) == [], arguments
     assert "confkeep_up 1.0" in CliRunner().invoke(cli, ["exporter", "--once"]).stdout
+    full.xadd(keys.EVENTS, {"event": "{}"})
+    (tmp_path / "store").mkdir()
+    page = read_events(get_client(), get_settings(), tmp_path / "store", None, wait_s=0.05)
+    assert page.events == []
+    assert refusals(full) == []
 
 
 def test_a_worker_does_nothing_to_the_server(server: EmbeddedServer, owner: redis.Redis) -> None:
