@@ -19,7 +19,8 @@ therefore nobody's of ours, and workers set it aside (`worker.queue.oddities`).
                                                  turn ends, expires after a minute
     confkeep:lock:<tenant>               string  tenant lock: its owner's token; expires
     confkeep:backoff:<tenant>            hash    `tries`, `since_ms`, `next_ms`, `reason` of a
-                                                 tenant whose last commit failed
+                                                 tenant whose last commit failed; `told` if an
+                                                 event said that it is stalled
     confkeep:replies:<tenant>            hash    backup -> further result ids (JSON list) that
                                                  wait for that backup's receipt
     confkeep:attempts:<tenant>           string  batches begun since one was last settled;
@@ -42,6 +43,11 @@ therefore nobody's of ours, and workers set it aside (`worker.queue.oddities`).
                                                  last one `latency_ms:inf`). Holds no id; stays
     confkeep:recent                      list    the last 20 commits, newest first:
                                                  worker.queue.totals.RecentCommit as JSON
+    confkeep:events                      stream  what happened, oldest first; field `event` =
+                                                 confkeep.queue.events.Event as JSON. Bounded by
+                                                 count and age; its last entry stays
+    confkeep:stale:<tenant>              hash    device -> seconds since 1970 of its newest backup, of
+                                                 each that an event said to be stale
     confkeep:repack:<tenant>             string  a repack was asked for and has not run yet; expires
     confkeep:tidy                        string  a worker tidies the staging; expires
     confkeep:odd                         hash    key -> type and ms of what was set aside since it
@@ -71,6 +77,7 @@ TIDY = PREFIX + "tidy"
 ROOM = PREFIX + "room"
 TOTALS = PREFIX + "totals"
 RECENT = PREFIX + "recent"
+EVENTS = PREFIX + "events"
 ODD = PREFIX + "odd"
 
 #: In `TYPES` and `types_of`: a string that expires. One that does not is nobody's of ours.
@@ -86,6 +93,7 @@ TYPES: Final[Mapping[str, str]] = {
     TOTALS: "hash",
     RECENT: "list",
     REFUSED: "stream",
+    EVENTS: "stream",
 }
 
 #: A channel that nobody listens to: what is published there only lets replicas be waited for.
@@ -140,6 +148,11 @@ def repack(tenant_id: str) -> str:
     return f"{PREFIX}repack:{tenant_id}"
 
 
+def stale(tenant_id: str) -> str:
+    """The devices that an event said to be stale."""
+    return f"{PREFIX}stale:{tenant_id}"
+
+
 def attempts(tenant_id: str) -> str:
     """The batches that were begun since one was last settled."""
     return f"{PREFIX}attempts:{tenant_id}"
@@ -163,6 +176,7 @@ def types_of(tenant_id: str) -> dict[str, str]:
         lock(tenant_id): EXPIRING,
         backoff(tenant_id): "hash",
         replies(tenant_id): "hash",
+        stale(tenant_id): "hash",
         attempts(tenant_id): "string",
         repack(tenant_id): EXPIRING,
     }

@@ -17,7 +17,9 @@ from celery import Celery
 from click.testing import CliRunner
 
 from confkeep.broker import keys
+from confkeep.broker.connections import get_client
 from confkeep.errors import NotPermitted
+from confkeep.settings import get_settings
 from docs import generate
 from tasks import enqueue_backup, enqueue_backups
 from tests.integration.conftest import become_producer, forget_environment
@@ -25,6 +27,7 @@ from tests.servers import Deployment
 from worker.app import app
 from worker.broker import acl
 from worker.cli import cli
+from worker.engine.events import read_events
 from worker.process.local import EmbeddedServer
 
 PASSWORD = "a password of the tests"
@@ -376,6 +379,11 @@ def test_a_monitor_sees_what_status_and_exporter_show(
         assert done.exit_code == 0, done.output
         assert refusals(full) == [], arguments
     assert "confkeep_up 1.0" in CliRunner().invoke(cli, ["exporter", "--once"]).stdout
+    full.xadd(keys.EVENTS, {"event": "{}"})
+    (tmp_path / "store").mkdir()
+    page = read_events(get_client(), get_settings(), tmp_path / "store", None, wait_s=0.05)
+    assert page.events == []
+    assert refusals(full) == []
 
 
 def test_a_worker_does_nothing_to_the_server(server: EmbeddedServer, owner: redis.Redis) -> None:

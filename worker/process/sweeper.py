@@ -23,7 +23,7 @@ from confkeep.broker import broker_faults, keys, redis_values
 from confkeep.broker.connections import open_client
 from confkeep.errors import BrokerUnavailable, ConfkeepError
 from confkeep.observe.logs import get_logger
-from confkeep.queue import wakeups
+from confkeep.queue import event_stream, wakeups
 from confkeep.settings import Settings, get_settings
 from worker.broker import received, room
 from worker.observe import measure, unforeseen
@@ -115,6 +115,8 @@ class Sweeper:
         report = SweepReport(self._name, sorted(self._shards), now_ms, unforeseen.last())
         self._client.hset(keys.WORKERS, self._name, report.to_json())
         self._accept_old_arrivals()
+        with self._apart("begin the stream of events"):
+            event_stream.begin(self._client)
         sent = 0
         for shard, tenants in self._forgotten(now_ms).items():
             with self._apart("wake the tenants of a shard"):
@@ -182,6 +184,9 @@ class Sweeper:
             self._note_room()
             self._deleted = tidy.drop_foreign_queues(self._client, self._settings)
             self._tidying = tidy.steps(self._client, self._settings)
+            if self._settings.stale_hours:
+                with self._apart("ask for stale devices"):
+                    wakeups.ask_for_stale(self._app, self._settings)
         end = time.monotonic() + _TIDY_S
         steps, self._tidying = self._tidying, None
         for deleted in steps:

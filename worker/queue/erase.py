@@ -13,6 +13,7 @@ import redis
 from confkeep.broker import keys, redis_values, scripts
 from confkeep.broker.connections import broker_errors
 from confkeep.errors import StagingUnavailable
+from confkeep.queue import event_stream
 from worker.broker import received
 from worker.queue import dead_letters, oddities, old_arrivals, refused, totals
 from worker.queue.dead_letters import DeadLetter
@@ -54,9 +55,13 @@ def clear(
     names |= set(_scan(client, keys.odd(f"*{tenant_id}*")))
     deleted = _delete(client, names) + totals.forget(client, tenant_id, device_id)
     deleted += refused.forget(client, tenant_id, device_id)
+    deleted += event_stream.forget(client, tenant_id, device_id)
     if backup_ids:
         with broker_errors():
             client.hdel(keys.replies(tenant_id), *map(redis_values.raw_name, backup_ids))
+    if device_id is not None:
+        with broker_errors():
+            client.hdel(keys.stale(tenant_id), device_id)
     folder = settings.staging_path / tenant_id
     if backup_ids and folder.is_dir():
         for file in folder.iterdir():
@@ -68,7 +73,7 @@ def clear(
 def clear_tenant(inbox: Inbox) -> int:
     """Delete every other key and file of a tenant, except the lock, which the caller holds."""
     client, settings, tenant_id = inbox.client, inbox.settings, inbox.tenant_id
-    own = (keys.backoff, keys.attempts, keys.replies, keys.wake, keys.repack)
+    own = (keys.backoff, keys.attempts, keys.replies, keys.wake, keys.repack, keys.stale)
     names = {name(tenant_id).encode() for name in own}
     staged, handoffs = keys.staged(tenant_id, "*"), keys.handoff(tenant_id, "*")
     for pattern in (staged, handoffs, old_arrivals.pattern(tenant_id)):

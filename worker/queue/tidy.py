@@ -17,6 +17,7 @@ from typing import Any, Final
 import redis
 
 from confkeep.broker import keys, redis_values, scripts
+from confkeep.queue import event_stream
 from confkeep.settings import Settings
 from worker.queue import dead_letters, old_arrivals, recount
 from worker.queue.inbox import Inbox
@@ -64,6 +65,7 @@ def steps(
     # What is lost counts as dead, before what is missing in the totals counts as committed.
     yield from recount.bury_lost(client, settings)
     recount.rest(client, counted)
+    event_stream.trim(client, settings)
     yield 0
     if settings.staging_path.is_dir() and not old_arrivals.tenants(client):
         yield from _tidy_volume(client, settings, abandoned_s)
