@@ -56,8 +56,8 @@ therefore nobody's of ours, and workers set it aside (`worker.queue.oddities`).
     confkeep:tidy                        string  a worker tidies the staging; expires
     confkeep:tokens                      hash    SHA-256 of an HTTP token -> worker.http.tokens.Token as
                                                  JSON; stays until it is revoked
-    confkeep:spent:<token>:<minute>      hash    `requests` and `bytes` of a token in a minute, counted
-                                                 from 1970; expires
+    confkeep:spent:<token>:<minute>      hash    `requests` and `bytes` of an HTTP token in a minute,
+                                                 counted from 1970; expires
     confkeep:odd                         hash    key -> type and ms of what was set aside since it
                                                  was of another type than here; expires
     confkeep:odd:<key>                   any     the same itself, for a person; expires
@@ -186,9 +186,9 @@ def replies(tenant_id: str) -> str:
     return f"{PREFIX}replies:{tenant_id}"
 
 
-def spent(token: str, minute: int) -> str:
+def spent(name: str) -> str:
     """What was done with a token in a minute."""
-    return f"{PREFIX}spent:{token}:{minute}"
+    return f"{PREFIX}spent:{name}"
 
 
 def odd(key: str) -> str:
