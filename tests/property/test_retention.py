@@ -6,6 +6,7 @@ import datetime as dt
 import tempfile
 from collections import defaultdict
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from tests.histories import device_ids, random_backups
 from tests.judge import assert_sound, git
 from worker.store.history.index import open_index
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, Backup
-from worker.store.repository.reader import find_commit, read_file, read_pair, walk_versions
+from worker.store.repository.detail import detail_of
+from worker.store.repository.reader import Pair, find_commit, read_file, read_pair, walk_versions
 from worker.store.repository.tenant_repository import (
     TenantRepository,
     create_repository,
@@ -41,6 +43,7 @@ _captures = st.lists(
         committed_s=st.integers(NOW_S - 90 * DAY_S, NOW_S),
         config_changed=st.booleans(),
         changed=st.booleans(),
+        suspect=st.sampled_from([False, False, True]),
         binary=st.sampled_from([None, "a", "b", "c"]),
     ),
     max_size=25,
@@ -61,10 +64,15 @@ def kept_by_model(captures: list[tuple[int, Capture]], rules: Rules, now_s: int)
     if not wanted or not captures:
         return set(numbers)
     kept = {numbers[-1]}
-    newest_first = list(reversed(captures))
-    ranked = [n for n, c in newest_first if c.config_changed]
-    ranked += [n for n, c in newest_first if not c.config_changed and c.changed]
-    ranked += [n for n, c in newest_first if not c.config_changed and not c.changed]
+    good = [n for n, c in captures if not c.suspect]
+    if good:
+        kept.add(good[-1])
+    ranked = []
+    for suspect in (False, True):
+        newest_first = [(n, c) for n, c in reversed(captures) if c.suspect == suspect]
+        ranked += [n for n, c in newest_first if c.config_changed]
+        ranked += [n for n, c in newest_first if not c.config_changed and c.changed]
+        ranked += [n for n, c in newest_first if not c.config_changed and not c.changed]
     for name, value in wanted.items():
         if name == "keep_last":
             kept.update(ranked[:value])
@@ -153,15 +161,25 @@ def rewrite(
         own = [n for n, (backup, _s, _has) in enumerate(model) if backup.device_id == device]
         captures: list[Capture] = []
         last: tuple[bytes, bytes | None] | None = None
+        exports: list[bytes] = []
+        suspect = False
         for n in own:
             backup, committed_s, has = model[n]
             pair = (backup.export, backup.binary if has else None)
+            if last is None or last[0] != pair[0]:
+                before = list(reversed(exports))
+                detail = detail_of(
+                    before[0] if before else None, Pair(pair[0], None), partial(iter, before[1:])
+                )
+                suspect = detail.suspect is not None
+                exports.append(pair[0])
             captures.append(
                 Capture(
-                    committed_s,
-                    last is None or not same_configuration(last[0], pair[0]),
-                    last != pair,
-                    pair[1],
+                    committed_s=committed_s,
+                    config_changed=last is None or not same_configuration(last[0], pair[0]),
+                    changed=last != pair,
+                    suspect=suspect,
+                    binary=pair[1],
                 )
             )
             last = pair

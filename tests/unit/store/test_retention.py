@@ -170,6 +170,23 @@ def test_a_history_of_several_packs_is_one_history(
     assert len(list((path / "objects" / "pack").glob("*.pack"))) == 1
 
 
+@pytest.mark.parametrize("rule", [{"keep_monthly": 1}, {"keep_last": 1}])
+def test_a_cut_export_does_not_displace_the_last_good_one(
+    rule: dict[str, int], store: Path
+) -> None:
+    path, (device,) = store / "t.git", device_ids(1)
+    whole = b"".join(b"/ip address add address=10.0.0.%d/32\n" % n for n in range(20))
+    exports = [whole.replace(b"10.0", b"10.1"), whole, whole[:200], whole[:200]]
+    writer = Writer(create_repository(path))
+    backups = [Backup(str(uuid.uuid4()), device, export, None, "poll") for export in exports]
+    for backup in backups:
+        writer.commit_backups([backup], now_s=START_S)
+    repository = open_repository(path)
+    apply_retention(repository, policy_of(rule), now_s=START_S, grace_s=0)
+    kept = git(path, "log", "--format=%H", "main").decode().split()
+    assert [tree(path, sha)[f"{device}/export.rsc"] for sha in kept] == [whole[:200], whole]
+
+
 def rewritten(path: Path) -> list[str]:
     backups = random_backups([ONE, TWO], 20, 5)
     shas = [a.sha for a in Writer(create_repository(path)).commit_backups(backups, now_s=NOW_S)]

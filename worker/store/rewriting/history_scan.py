@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import pygit2
 
 from confkeep.errors import RepositoryDamaged
-from confkeep.routeros.export import same_configuration
+from confkeep.routeros.loss import LOOK_BACK
 from worker.store.git import pack
 from worker.store.history import index_build
 from worker.store.history.index_build import compare_trees, is_device
 from worker.store.repository import headers
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME
+from worker.store.repository.detail import detail_of
 from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER
+from worker.store.repository.reader import Pair
 from worker.store.repository.tenant_repository import TenantRepository
 
 _EXPORT: Final = EXPORT_NAME.encode()
@@ -49,6 +53,7 @@ class Scanned:
     #: As in `retention_rules.Capture`.
     changed: bool = False
     config_changed: bool = False
+    suspect: bool = False
     #: What a commit that is no capture changed.
     changes: tuple[Change, ...] = ()
     #: It changed a device's labels.
@@ -86,8 +91,8 @@ def chain_of(repository: TenantRepository, tip: str) -> Chain:
 class Scan:
     """Iterates over a chain and tells what each commit did.
 
-    Reads one root tree per commit, and each changed folder once. Compares the bytes of two exports
-    to tell whether the configuration changed, unless they have the same id.
+    Reads one root tree per commit, and each changed folder once. Compares two exports to tell whether
+    the configuration changed and whether the newer one is suspect, unless they have the same id.
     """
 
     def __init__(self, repository: TenantRepository, chain: Chain) -> None:
@@ -95,6 +100,9 @@ class Scan:
         self._name = repository.path.name
         self._chain = chain
         self._folders: dict[bytes, Folder] = {}
+        #: Of each device: the ids of the exports that its captures had in turn, the newest last.
+        self._exports: dict[bytes, deque[bytes]] = defaultdict(lambda: deque(maxlen=LOOK_BACK + 1))
+        self._suspect: set[bytes] = set()
 
     def __iter__(self) -> Iterator[Scanned]:
         """Each commit of the chain.
@@ -136,6 +144,7 @@ class Scan:
                     naming=naming,
                 )
                 continue
+            config_changed = self._compare(device, before, folder)
             yield Scanned(
                 id=bytes.fromhex(commit.sha),
                 committed_s=commit.committed_s,
@@ -143,7 +152,8 @@ class Scan:
                 folder=folder,
                 backup_id=headers.id_in_header(commit.raw, BACKUP_ID_HEADER),
                 changed=before is None or before.id != folder.id,
-                config_changed=self._config_changed(before, folder),
+                config_changed=config_changed,
+                suspect=device in self._suspect,
             )
 
     @staticmethod
@@ -168,14 +178,23 @@ class Scan:
         found = {entry.name: entry.id for entry in entries if entry.is_blob}
         return Folder(id_, found.get(_EXPORT), found.get(_BINARY))
 
-    def _config_changed(self, before: Folder | None, now: Folder) -> bool:
-        if before is None:
-            return True
-        if before.export_id == now.export_id:
+    def _compare(self, device: bytes, before: Folder | None, now: Folder) -> bool:
+        """Whether the configuration changed. Notes whether the export is suspect: what leaves it as it is inherits that."""
+        if before is not None and before.export_id == now.export_id:
             return False
-        if before.export_id is None or now.export_id is None:
-            return True
-        return not same_configuration(self._blob(before.export_id), self._blob(now.export_id))
+        older = self._exports[device]
+        detail = detail_of(
+            self._export(before),
+            Pair(self._export(now), None),
+            lambda: (self._blob(id_) for id_ in islice(reversed(older), 1, None)),
+        )
+        (self._suspect.discard if detail.suspect is None else self._suspect.add)(device)
+        if now.export_id is not None:
+            older.append(now.export_id)
+        return before is None or detail.export_changed
+
+    def _export(self, folder: Folder | None) -> bytes | None:
+        return None if folder is None or folder.export_id is None else self._blob(folder.export_id)
 
     def _blob(self, id_: bytes) -> bytes:
         try:

@@ -124,7 +124,11 @@ def plan_retention(repository: TenantRepository, policy: Policy, now_s: int) -> 
 def _capture(commit: Scanned) -> Capture:
     assert commit.folder is not None
     return Capture(
-        commit.committed_s, commit.config_changed, commit.changed, commit.folder.binary_id
+        committed_s=commit.committed_s,
+        config_changed=commit.config_changed,
+        changed=commit.changed,
+        suspect=commit.suspect,
+        binary=commit.folder.binary_id,
     )
 
 

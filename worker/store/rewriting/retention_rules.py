@@ -80,6 +80,8 @@ class Capture:
     config_changed: bool
     #: Whether a file differs from the capture before.
     changed: bool
+    #: Whether the export looks cut off or like an error, or lost much against the last good one.
+    suspect: bool
     #: Identifies the binary's content; None if the capture has no binary.
     binary: Hashable | None
 
@@ -120,11 +122,16 @@ def _kept(
     if not rules or not candidates:
         return set(candidates)
 
-    def worth(number: int) -> tuple[int, int]:
+    def worth(number: int) -> tuple[bool, int, int]:
         capture = captures[number]
-        return 2 if capture.config_changed else int(capture.changed), number
+        return (
+            not capture.suspect,
+            2 if capture.config_changed else int(capture.changed),
+            number,
+        )
 
-    kept = {candidates[-1]}
+    good = [number for number in candidates if not captures[number].suspect]
+    kept = {candidates[-1], *good[-1:]}
     if rules.keep_last is not None:
         kept.update(sorted(candidates, key=worth)[-rules.keep_last :])
     if rules.keep_days is not None:
@@ -145,7 +152,7 @@ def _best_of_periods(
     candidates: Sequence[int],
     count: int,
     period_of: Callable[[int], tuple[int, ...]],
-    worth: Callable[[int], tuple[int, int]],
+    worth: Callable[[int], tuple[bool, int, int]],
 ) -> list[int]:
     best: dict[tuple[int, ...], int] = {}
     for number in candidates:
