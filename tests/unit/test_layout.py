@@ -38,7 +38,9 @@ FLOORS = (
     "confkeep/broker",
     "confkeep/observe",
     "words",
+    "worker/masking",
     "confkeep/routeros",
+    "confkeep/vendors",
 )
 #: Words that all use.
 WORDS = {
