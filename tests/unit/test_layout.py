@@ -25,6 +25,7 @@ FLOORS = (
     "tasks",
     # Two have names that others rely on.
     "worker.git_store",
+    "worker/reading",
     "worker/engine",
     "worker.app",
     "worker/process",
@@ -68,7 +69,14 @@ STORE_FLOORS = (
     "worker/store/git",
 )
 #: Who works with the store.
-STORE_USERS = {"worker/cli", "worker/http", "tasks", "worker.git_store", "worker/engine"}
+STORE_USERS = {
+    "worker/cli",
+    "worker/http",
+    "worker/reading",
+    "tasks",
+    "worker.git_store",
+    "worker/engine",
+}
 STORE_KNOWS = {"confkeep.errors", "confkeep.ids", "confkeep.labels", "confkeep.modes"}
 
 

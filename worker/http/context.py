@@ -14,9 +14,9 @@ from fastapi import Depends, Request
 from confkeep.broker.connections import open_client
 from confkeep.errors import BrokerUnavailable, StoreUnavailable
 from confkeep.settings import Settings
-from worker.engine.reader import Reader
 from worker.http.access import Door
 from worker.http.reading import reader_of
+from worker.reading.reader import Reader
 
 #: Seconds for which a request waits for Redis or the store, in all: then the answer is 503.
 PATIENCE_S: Final = 4.5

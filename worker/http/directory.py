@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from worker.engine.answers import DeviceEntry, TenantCounts
-from worker.engine.reader import Reader
 from worker.http.callers import SECURITY, Reads
 from worker.http.context import Here
 from worker.http.problems import RESPONSES
+from worker.reading.answers import DeviceEntry, TenantCounts
+from worker.reading.reader import Reader
 
 router = APIRouter(prefix="/v1", tags=["directory"], responses=RESPONSES, dependencies=SECURITY)
 

@@ -10,7 +10,19 @@ import pygit2
 
 from confkeep.errors import NotInStore
 from worker.engine import resolver, search
-from worker.engine.answers import (
+from worker.engine.directory import Called, Device, directory_of
+from worker.engine.moments import version_at
+from worker.engine.search import Query, Searcher
+from worker.engine.versions import (
+    Row,
+    Wanted,
+    captured_at,
+    last_versions,
+    no_versions,
+    rows_of,
+    versions_of,
+)
+from worker.reading.answers import (
     CommitsPage,
     DeviceEntry,
     DiffAnswer,
@@ -21,20 +33,8 @@ from worker.engine.answers import (
     TenantEntry,
     VersionEntry,
 )
-from worker.engine.commits import commits_after
-from worker.engine.directory import Called, Device, directory_of
-from worker.engine.moments import version_at
-from worker.engine.search import Query, Searcher
-from worker.engine.shown import shown, shown_hunks
-from worker.engine.versions import (
-    Row,
-    Wanted,
-    captured_at,
-    last_versions,
-    no_versions,
-    rows_of,
-    versions_of,
-)
+from worker.reading.commits import commits_after
+from worker.reading.shown import shown, shown_hunks
 from worker.store.history.index import open_index
 from worker.store.repository import reader
 from worker.store.repository.backup import EXPORT_NAME
