@@ -16,6 +16,7 @@ from confkeep.observe.logs import get_logger
 from confkeep.settings import Settings
 from worker.http import directory
 from worker.http.context import make_context
+from worker.http.oxidized import router as oxidized
 from worker.http.problems import (
     ERRORS_PAGE,
     MEDIA_TYPE,
@@ -28,7 +29,7 @@ from worker.http.problems import (
 log = get_logger("http")
 
 #: The routers, in the order in which they are tried.
-ROUTERS = (directory.router,)
+ROUTERS = (directory.router, *oxidized.ROUTERS)
 
 
 def create_app(settings: Settings) -> FastAPI:
