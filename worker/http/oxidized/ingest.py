@@ -118,10 +118,11 @@ def find_device(
     """
     tenant = _tenant(reader, caller, group)
     alone = sole_tenant(caller.tenants) is not None
-    path = f"{group}/{node}" if alone and group not in (None, tenant.name) else node
-    name = tenant.name or ""
-    source = name if made_id(name) == tenant.tenant_id else tenant.tenant_id
-    made = made_device_id(source, path)
+    # What an import calls the tenant: the name of which its id was made, else the id.
+    names = filter(None, (tenant.name, group or NO_GROUP))
+    source = next((name for name in names if made_id(name) == tenant.tenant_id), tenant.tenant_id)
+    is_group = alone and group not in (None, tenant.name, source)
+    made = made_device_id(source, f"{group}/{node}" if is_group else node)
     try:
         devices: Sequence[DeviceEntry] = reader.directory(tenant.tenant_id)
     except NotInStore:
