@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from confkeep.errors import ConfkeepError
 from confkeep.observe.logs import get_logger
 from confkeep.settings import Settings
-from worker.http import commits, directory, search, versions
+from worker.http import backups, commits, directory, search, versions
 from worker.http.context import make_context
 from worker.http.problems import (
     ERRORS_PAGE,
@@ -28,7 +28,7 @@ from worker.http.problems import (
 log = get_logger("http")
 
 #: The routers, in the order in which they are tried.
-ROUTERS = (directory.router, versions.router, commits.router, search.router)
+ROUTERS = (directory.router, versions.router, commits.router, search.router, backups.router)
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -12,7 +12,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
 from confkeep.broker.connections import open_client
-from confkeep.errors import BrokerUnavailable, StoreUnavailable
+from confkeep.errors import BrokerUnavailable, StoreMissing, StoreUnavailable
 from confkeep.settings import Settings
 from worker.http.access import Door
 from worker.http.reading import reader_of
@@ -29,6 +29,8 @@ _READERS: Final = 8
 _ASKERS: Final = 16
 #: Searches at a time.
 _SEARCHERS: Final = 2
+#: Hand-overs at a time.
+_SENDERS: Final = 8
 
 _Answer = TypeVar("_Answer")
 
@@ -44,6 +46,7 @@ class Context:
     readers: CapacityLimiter
     askers: CapacityLimiter
     searchers: CapacityLimiter
+    senders: CapacityLimiter
 
     async def search(self, ask: Callable[[Reader], _Answer], patience_s: float) -> _Answer:
         """As `read`, for what reads much: in few threads of its own, so that other reads go on.
@@ -76,8 +79,28 @@ class Context:
         except TimeoutError:
             raise StoreUnavailable(f"the store did not answer for {patience_s:g} s") from None
 
+    async def hand_over(self, send: Callable[[redis.Redis], _Answer], patience_s: float) -> _Answer:
+        """As `ask`, for what may be large: few at a time, so that memory is bounded.
+
+        Raises:
+            BrokerUnavailable: as `ask`. What is sent may be accepted all the same.
+        """
+        return await self.ask(send, patience_s, self.senders)
+
+    def require_store(self) -> None:
+        """For what only who reaches the store can do.
+
+        Raises:
+            StoreMissing: this process asks the workers.
+        """
+        if not self.settings.http_store:
+            raise StoreMissing("this process does not reach the store: do it where the workers are")
+
     async def ask(
-        self, ask: Callable[[redis.Redis], _Answer], patience_s: float = PATIENCE_S
+        self,
+        ask: Callable[[redis.Redis], _Answer],
+        patience_s: float = PATIENCE_S,
+        limiter: CapacityLimiter | None = None,
     ) -> _Answer:
         """Ask Redis in a thread.
 
@@ -88,7 +111,7 @@ class Context:
         try:
             with anyio.fail_after(patience_s):
                 return await to_thread.run_sync(
-                    ask, self.client, abandon_on_cancel=True, limiter=self.askers
+                    ask, self.client, abandon_on_cancel=True, limiter=limiter or self.askers
                 )
         except TimeoutError:
             raise BrokerUnavailable(f"Redis did not answer for {patience_s:g} s") from None
@@ -105,6 +128,7 @@ def make_context(settings: Settings) -> Context:
         CapacityLimiter(_READERS),
         CapacityLimiter(_ASKERS),
         CapacityLimiter(_SEARCHERS),
+        CapacityLimiter(_SENDERS),
     )
 
 

@@ -9,9 +9,11 @@ from typing import Final, Literal, Protocol
 import pygit2
 
 from confkeep.errors import NotInStore
+from confkeep.models import Receipt
 from worker.engine import resolver, search
 from worker.engine.directory import Called
 from worker.engine.moments import version_at
+from worker.engine.receipt import in_git
 from worker.engine.search import Query, Searcher
 from worker.engine.versions import (
     Row,
@@ -108,6 +110,9 @@ class Reader(Protocol):
 
     def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
         """The tenant's commits after one, oldest first."""
+
+    def receipt(self, backup_id: str, among: Collection[str] | None) -> Receipt | None:
+        """The receipt of a backup as git tells it; None if no tenant of `among` has the backup."""
 
     def search(self, tenant_id: str, query: Query, limit: int, *, reveal: bool) -> list[FoundEntry]:
         """Lines of the newest exports of at most `limit` devices; without `reveal`, of the masked texts."""
@@ -216,6 +221,11 @@ class StoreReader:
     def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
         """As `Reader`."""
         return commits_after(self._open(tenant_id), since, limit)
+
+    def receipt(self, backup_id: str, among: Collection[str] | None) -> Receipt | None:
+        """As `Reader`."""
+        found = in_git(self._store, backup_id, among, lambda _note: None)
+        return None if found is None else Receipt.of(found)
 
     def search(self, tenant_id: str, query: Query, limit: int, *, reveal: bool) -> list[FoundEntry]:
         """As `Reader`."""
