@@ -269,6 +269,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "worker_steps": steps_table,
     "redis_metrics": lambda: metrics_table(metrics.OF_REDIS),
     "store_metrics": lambda: metrics_table(metrics.OF_STORE),
+    "http_metrics": lambda: metrics_table(metrics.OF_HTTP),
 }
 
 

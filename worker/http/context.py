@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Final, TypeVar
 
 import anyio
@@ -15,6 +15,8 @@ from confkeep.broker.connections import open_client
 from confkeep.errors import BrokerUnavailable, StoreMissing, StoreUnavailable
 from confkeep.settings import Settings
 from worker.http.access import Door
+from worker.http.exposition import Exposition
+from worker.http.http_metrics import HttpMetrics
 from worker.http.reading import reader_of
 from worker.reading.reader import Reader
 
@@ -47,6 +49,15 @@ class Context:
     askers: CapacityLimiter
     searchers: CapacityLimiter
     senders: CapacityLimiter
+    exposition: Exposition
+    #: When health was looked up, and what was found.
+    health_at: float = 0.0
+    reasons: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.exposition.close()
+        self.client.close()
 
     async def search(self, ask: Callable[[Reader], _Answer], patience_s: float) -> _Answer:
         """As `read`, for what reads much: in few threads of its own, so that other reads go on.
@@ -117,7 +128,7 @@ class Context:
             raise BrokerUnavailable(f"Redis did not answer for {patience_s:g} s") from None
 
 
-def make_context(settings: Settings) -> Context:
+def make_context(settings: Settings, metrics: HttpMetrics) -> Context:
     """Open what an application needs; in its process, after fork."""
     client = open_client(settings, timeout_s=min(_REDIS_S, settings.redis_timeout_s))
     return Context(
@@ -129,6 +140,7 @@ def make_context(settings: Settings) -> Context:
         CapacityLimiter(_ASKERS),
         CapacityLimiter(_SEARCHERS),
         CapacityLimiter(_SENDERS),
+        Exposition(client, settings, metrics),
     )
 
 

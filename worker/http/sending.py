@@ -6,9 +6,21 @@ from functools import cache
 from typing import Any
 
 from fastapi import Response
+from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
+from worker.http.problems import MEDIA_TYPE, Problem, headers_of
 from worker.reading.answers import Answer
+
+
+def answer_of(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+    """A problem document as an answer."""
+    return JSONResponse(
+        problem.model_dump(mode="json", exclude_none=True),
+        problem.status,
+        {**headers_of(problem.status), **(headers or {})},
+        MEDIA_TYPE,
+    )
 
 
 @cache
