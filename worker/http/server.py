@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any, Final
 
-from confkeep.errors import InvalidSettings
+from confkeep.errors import ConfkeepError, InvalidSettings
 from confkeep.settings import Settings, variable_of
 
+_LIBRARIES: Final = ("fastapi", "python_multipart", "uvicorn")
 #: Connections, and requests, at a time; more are answered with 503.
 _MOST_CONNECTIONS: Final = 300
 #: Seconds for which an idle connection is kept.
@@ -81,8 +83,19 @@ def server_of(settings: Settings, ready: Callable[[], None] = lambda: None) -> A
     )
 
 
-def is_installed() -> bool:
-    """Whether the extra `http` is there."""
-    from importlib.util import find_spec
+class HttpMissing(ConfkeepError):
+    """The libraries for HTTP are not installed."""
 
-    return all(find_spec(name) for name in ("fastapi", "uvicorn", "python_multipart"))
+    hint = "Install the extra: pip install 'confkeep[http]'."
+    exit_code = 7
+
+
+def require_installed() -> None:
+    """Check that the extra `http` is there.
+
+    Raises:
+        HttpMissing: it is not.
+    """
+    missing = [name for name in _LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise HttpMissing(f"no {', '.join(missing)} found")
