@@ -116,7 +116,10 @@ _ABOVE = (
     ("worker/cli", "worker/http"),
     ("worker/http", "worker/reading"),
     ("tasks", "worker/reading"),
+    ("worker/http", "worker/figures"),
+    ("worker/cli", "worker/figures"),
     ("worker/reading", "worker/engine"),
+    ("worker/figures", "worker/engine"),
     ("worker/engine", "worker/process"),
     ("worker/process", "worker/queue"),
     ("worker/queue", "worker/broker"),
@@ -266,6 +269,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "worker_steps": steps_table,
     "redis_metrics": lambda: metrics_table(metrics.OF_REDIS),
     "store_metrics": lambda: metrics_table(metrics.OF_STORE),
+    "http_metrics": lambda: metrics_table(metrics.OF_HTTP),
 }
 
 

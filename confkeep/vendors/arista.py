@@ -12,9 +12,11 @@ EOS: Final = Family(
     r"^! device: [^\n]*\bEOS-|^! Startup-config last modified at ",
     (
         Volatile(
-            r"^! (?:Startup-config last modified at|Last configuration change at|Time:)[^\n]*\n?",
+            "Startup-config last modified",
+            r"! Startup-config last modified at .*",
             "Arista, EOS User Manual: show startup-config",
         ),
+        Volatile("! Time:", r"! Time: .*", "Arista, EOS User Manual: show running-config"),
     ),
     (
         Secret(

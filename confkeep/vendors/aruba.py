@@ -6,6 +6,8 @@ from typing import Final
 
 from confkeep.vendors.rules import Family, Secret, Volatile
 
+_OXIDIZED: Final = "Oxidized, lib/oxidized/model/aosw.rb"
+
 ARUBAOS: Final = Family(
     "ArubaOS",
     frozenset(
@@ -23,14 +25,12 @@ ARUBAOS: Final = Family(
     ),
     r"^(?:masterip |controller-ip |ip access-list session |wlan ssid-profile |aaa authentication-server |!Version ArubaOS|virtual-controller-key )",
     (
-        Volatile(
-            r"^# ?[^\n]*(?:Switch uptime|Tachometers|Temperatures|Voltages|(?:Card|CPU) Temperature|Chassis Fan|VMON1\d)[^\n]*\n?",
-            "Oxidized, lib/oxidized/model/aosw.rb",
-        ),
-        Volatile(r"^# ?[^\n]*\d+ (?:RPM|mV|C)[ \t\r]*\n?", "Oxidized, lib/oxidized/model/aosw.rb"),
-        Volatile(
-            r"^[!;# ]*(?:Up ?time|Current Time) *:[^\n]*\n?", "Oxidized, lib/oxidized/model/aosw.rb"
-        ),
+        Volatile("Switch uptime", r"[!#] ?.*Switch uptime.*", _OXIDIZED),
+        Volatile("Temperature", r"[!#] ?.*(?:Temperatures|(?:Card|CPU) Temperature).*", _OXIDIZED),
+        Volatile("Chassis Fan", r"[!#] ?.*Chassis Fan.*", _OXIDIZED),
+        Volatile("RPM", r"[!#] ?.*\d RPM\s*", _OXIDIZED),
+        Volatile("mV", r"[!#] ?.*\d mV\s*", _OXIDIZED),
+        Volatile("Up Time", r"[!;#] ?Up Time *: .*", _OXIDIZED),
     ),
     (
         Secret(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from confkeep.vendors.rules import Family, Secret, Volatile
+from confkeep.vendors.rules import OTHER_WORDS, Family, Secret, Volatile
 
 _OXIDIZED: Final = "Oxidized, lib/oxidized/model/"
 _RANCID: Final = "RANCID, lib/ios.pm"
@@ -36,6 +36,10 @@ _SECRETS: Final = (
         _OXIDIZED + "nxos.rb: snmp-server user",
     ),
     Secret(
+        r"[ \t]key[ \t]+[05-9][ \t]+(\S+)",
+        "Cisco, Security Command Reference: server-private",
+    ),
+    Secret(
         r"(?:^|[ \t])(?:tacacs|radius)(?:-server)?[ \t](?:[^\n]*[ \t])?key[ \t]+(?:[0-9][ \t]+)?(\S+)",
         _OXIDIZED + "ios.rb: tacacs-server key",
     ),
@@ -52,6 +56,7 @@ _SECRETS: Final = (
     Secret(
         r"(?:^|[ \t])pre-shared-key[ \t](?:[^\n]*[ \t]key[ \t]+|(?:local[ \t]+|remote[ \t]+)?)(?:(?:0|6|hex)[ \t]+)?(\S+)",
         "Cisco, Security Command Reference: pre-shared-key",
+        unless="address|hostname",
     ),
     Secret(
         r"(?:^|[ \t])key-string[ \t]+(?:(?:[0-9]|clear|password)[ \t]+)?([^\n]+)",
@@ -71,6 +76,7 @@ _SECRETS: Final = (
         r"(?:^|[ \t])(?:neighbor[ \t]+\S+[ \t]+|ppp[ \t]+chap[ \t]+|ppp[ \t]+pap[ \t]+[^\n]*|isis[ \t]+|lsp-|hello-|area-|domain-)?"
         r"password[ \t]+(?:(?:[0-9]|encrypted|clear|hmac-md5|text)[ \t]+)*(\S+)",
         "Cisco, IP Routing Command Reference: neighbor password, isis password",
+        unless=OTHER_WORDS,
     ),
     Secret(
         r"(?:^|[ \t])wpa-psk[ \t]+(?:ascii|hex)[ \t]+(?:[0-9][ \t]+)?(\S+)",
@@ -88,16 +94,18 @@ _SECRETS: Final = (
 )
 #: `show running-config` and its like say when the configuration changed, and how long it is.
 _CHANGED: Final = (
+    Volatile("Last configuration change at", r"!{1,2} ?Last configuration change at .*", _RANCID),
+    Volatile("NVRAM config last updated", r"! ?NVRAM config last updated at .*", _RANCID),
     Volatile(
-        r"^!{1,2} ?(?:Last configuration change at|No configuration change since last restart|NVRAM config last updated)[^\n]*\n?",
+        "No configuration change since",
+        r"!{1,2} ?No configuration change since last restart.*",
         _RANCID,
     ),
-    Volatile(
-        r"^(?:Building configuration|Current configuration :|Using \d+ out of \d+ bytes)[^\n]*\n?",
-        _RANCID,
-    ),
-    Volatile(r"^ntp clock-period \d+[ \t\r]*\n?", _OXIDIZED + "ios.rb"),
-    Volatile(r"^! [^\n]*\buptime is [^\n]*\n?", _OXIDIZED + "nxos.rb"),
+    Volatile("Building configuration", r"(?:! )?Building configuration\.\.\.\s*", _RANCID),
+    Volatile("Current configuration", r"(?:! )?Current configuration ?: ?\d+ bytes\s*", _RANCID),
+    Volatile("bytes", r"(?:! )?Using \d+ out of \d+ bytes.*", _RANCID),
+    Volatile("ntp clock-period", r"ntp clock-period \d+\s*", _OXIDIZED + "ios.rb"),
+    Volatile("uptime is", r"! ?.*\buptime is .*", _OXIDIZED + "nxos.rb: show version"),
 )
 
 IOS: Final = Family(
@@ -112,9 +120,16 @@ NXOS: Final = Family(
     frozenset({"nxos", "nxosssh", "cisconxos", "cisconx", "nexus"}),
     r"^(?:!Command: show |!Running configuration last done at: |version [^\n]*\bBios:version|vdc \S+ id \d)",
     (
+        Volatile("!Time:", r"!Time: .*", _OXIDIZED + "nxos.rb"),
         Volatile(
-            r"^!(?:Time|Running configuration last done at|Startup config saved at|NVRAM config last modified[^\n:]*):[^\n]*\n?",
-            _OXIDIZED + "nxos.rb",
+            "!Running configuration last done",
+            r"!Running configuration last done at: .*",
+            "Cisco, NX-OS Command Reference: show running-config",
+        ),
+        Volatile(
+            "!Startup config saved",
+            r"!Startup config saved at: .*",
+            "Cisco, NX-OS Command Reference: show startup-config",
         ),
     ),
     _SECRETS,
@@ -124,9 +139,14 @@ IOSXR: Final = Family(
     frozenset({"iosxr", "ciscoxr", "ciscoiosxr", "xr"}),
     r"^!! IOS XR Configuration",
     (
-        Volatile(
-            r"^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d(?:\.\d+)? [^\n]{0,16}\n?",
-            "RANCID, lib/iosxr.pm: the date that each command prints first",
+        *_CHANGED,
+        *(
+            Volatile(
+                day,
+                rf"{day}[A-Z][a-z]{{2}} +\d{{1,2}} \d\d:\d\d:\d\d\.\d+ [A-Z]{{1,5}}\s*",
+                "RANCID, lib/iosxr.pm: the date that each command prints first",
+            )
+            for day in ("Mon ", "Tue ", "Wed ", "Thu ", "Fri ", "Sat ", "Sun ")
         ),
     ),
     _SECRETS,

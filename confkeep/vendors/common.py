@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from confkeep.vendors.rules import Secret
+from confkeep.vendors.rules import OTHER_WORDS, Secret
 
 #: Secrets that their own form tells.
 SHAPES: Final = (
@@ -37,17 +37,19 @@ SHAPES: Final = (
 WORDS: Final = (
     Secret(
         r"""(?i)(?:^|[\s"';{])(?:[\w.-]*(?:password|passwd|passphrase|passcode|psksecret|secret|psk|phash))"""
-        r"""[ \t]+(?:(?:[0-9]{1,2}|sha[0-9]*|md5|encrypted|cipher|simple|plain|plaintext|hash|ciphertext|cleartext"""
+        r"""[ \t]+(?:(?:[0-9]{1,2}|sha[0-9]*|md5|hmac-[\w-]+|encrypted|cipher|simple|plain|plaintext|hash|ciphertext|cleartext|clear|text"""
         r"""|ascii|ascii-text|hex|hexadecimal|enc|local|remote|level[ \t]+[0-9]+|role[ \t]+\S+)[ \t]+)*"""
         r"""("[^"\n]*"|'[^'\n]*'|[^\s;]+)""",
         "RANCID, FILTER_PWDS: the words that it removes passwords behind",
+        unless=OTHER_WORDS,
     ),
     Secret(
         r"""(?i)(?:^|[\s"'])(?:[\w.-]*(?:private-key|pre-?shared-key|auth[\w]*-key|shared-key|encrypt[\w]*-key"""
         r"""|hello-authentication-key|key-string|api-key|wpa-key|wep-key|session-key|md5-key))[ \t]+"""
-        r"""(?:(?:[0-9]{1,2}|md5|sha[0-9]*|encrypted|cipher|simple|plain|ascii-text|ascii|hexadecimal|hex"""
+        r"""(?:(?:[0-9]{1,2}|type[ \t]+\S+[ \t]+value|md5|sha[0-9]*|encrypted|cipher|simple|plain|ascii-text|ascii|hexadecimal|hex"""
         r"""|local|remote|password)[ \t]+)*("[^"\n]*"|'[^'\n]*'|[^\s;{]+)""",
         "RANCID, FILTER_PWDS: the words that it removes keys behind",
+        unless=OTHER_WORDS,
     ),
     Secret(
         r"""(?i)snmp[\w-]*[ \t](?:[^\n]*[ \t])?community[ \t]+(?:(?:[0-9]|encrypted|cipher|simple|plain|read|write)[ \t]+)*"""
@@ -56,7 +58,7 @@ WORDS: Final = (
     ),
     # XML, as OPNsense, pfSense and PAN-OS write it.
     Secret(
-        r"""(?i)<(?:[\w.-]*(?:passw|passphrase|pwd|secret|psk|token|phash|seed|hash|bindpw|_key|-key|privkey|prv))[\w.-]*"""
+        r"""(?i)<(?:[\w.-]*(?:passw|passphrase|pwd|secret|psk|token|phash|seed|hash|bindpw|private-?_?key|pre-?_?shared-?_?key|api-?_?key|shared-?_?key|auth-?_?key|secret-?_?key|master-?key|privkey|prv))[\w.-]*"""
         r"""(?:[ \t][^<>\n]*)?>(?:\s*<!\[CDATA\[)?([^<\]]+)(?:\]\]>\s*)?</""",
         "names of elements that sound secret",
     ),

@@ -12,11 +12,13 @@ COMWARE: Final = Family(
     r"^ ?sysname |^!Software Version V|^ ?version [0-9.]+, (?:Release|ESS|Feature) ",
     (
         Volatile(
-            r"^# ?[^\n]*\buptime is [^\n]*\n?",
+            "uptime is",
+            r"# ?.*\buptime is .*",
             "Oxidized, lib/oxidized/model/comware.rb: display version",
         ),
         Volatile(
-            r"^!(?:Last configuration was (?:updated|saved) at)[^\n]*\n?",
+            "!Last configuration was",
+            r"!Last configuration was (?:updated|saved) at .*",
             "Huawei, Command Reference: display current-configuration",
         ),
     ),
@@ -31,6 +33,7 @@ COMWARE: Final = Family(
         Secret(
             r"""(?:^|[ \t])(?:cipher|hash|irreversible-cipher|simple)[ \t]+(\$c\$[^\s]+|\$h\$[^\s]+|%\^?%#[^\s]+|%@%@[^\s]+|\S{4,})""",
             "H3C, Command Reference: cipher, hash",
+            unless="authentication-mode|privacy-mode|cipher|hash|simple",
         ),
         Secret(
             r"""^[ \t]*snmp-agent[ \t]+community[ \t]+(?:(?:read|write|simple|cipher)[ \t]+)*("[^"\n]*"|\S+)""",

@@ -9,21 +9,23 @@ from confkeep.vendors.rules import BGP_COMMUNITIES, Family, Secret, Volatile
 JUNOS: Final = Family(
     "Junos",
     frozenset({"junos", "juniper", "juniperjunos", "junossrx", "srx"}),
-    r"^(?:## Last (?:commit|changed): |set version [0-9]|system \{|set system (?:host-name|root-authentication) )",
+    r"^(?:## Last (?:commit|changed): |set version [0-9]|system \{|set system root-authentication )",
     (
-        Volatile(r"^## Last (?:commit|changed):[^\n]*\n?", "RANCID, lib/junos.pm"),
-        Volatile(
-            r"^# (?:Current time|System booted|Protocols started|Last configured):[^\n]*\n?",
-            "Juniper, CLI Reference: show system uptime",
-        ),
+        Volatile("## Last commit:", r"## Last commit: .*", "RANCID, lib/junos.pm"),
+        Volatile("## Last changed:", r"\s*## Last changed: .*", "RANCID, lib/junos.pm"),
     ),
     (
+        Secret(
+            r"""\bauthentication-key[ \t]+[0-9]+[ \t]+(?:type[ \t]+\S+[ \t]+)?value[ \t]+("[^"\n]*"|[^\s;]+)""",
+            "Juniper, CLI Reference: ntp authentication-key",
+        ),
         Secret(
             r"""\b(?:encrypted-password|plain-text-password-value|authentication-key|hello-authentication-key|simple-password|secret"""
             r"""|shared-secret|chap-secret|pap-password|local-password|default-chap-secret|default-password|password"""
             r"""|authentication-password|privacy-password|authentication-key|privacy-key|encryption-password"""
             r"""|ascii-text|hexadecimal|mka-key|cak)[ \t]+("[^"\n]*"|[^\s;]+)""",
             "Juniper, CLI Reference: permission `secret`",
+            unless=r"[0-9]{1,5}",
         ),
         Secret(
             r"""\bkey[ \t]+("\$9\$[^"\n]*"|\$9\$[^\s;]+)""",

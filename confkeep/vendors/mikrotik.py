@@ -138,6 +138,9 @@ IN_ONE_MENU: Final = (
     SecretProperties("/zerotier", ("identity",), _DOCS + "ZeroTier"),
 )
 
+#: A property that is secret in other menus, and in this one tells the name of a variable.
+SHOWN_IN_ONE_MENU: Final = SecretProperties("/container envs", ("key",), _DOCS + "Container")
+
 #: Properties of RouterOS whose names sound secret and whose values are not.
 HARMLESS: Final = frozenset(
     {

@@ -11,12 +11,10 @@ OPNSENSE: Final = Family(
     frozenset({"opnsense", "pfsense"}),
     r"<(?:opnsense|pfsense)>",
     (
+        Volatile("<revision", "", "Oxidized, lib/oxidized/model/opnsense.rb", end="</revision>"),
         Volatile(
-            r"[ \t]*<revision(?:[ \t][^>]*)?>[^§]{0,4000}?</revision>[ \t\r]*\n?",
-            "Oxidized, lib/oxidized/model/opnsense.rb",
-        ),
-        Volatile(
-            r"[ \t]*<(?:last_rule_upd_time|last_rule_upd_status)>[^<]*</[^>]*>[ \t\r]*\n?",
+            "<last_rule_upd_time>",
+            r"\s*<last_rule_upd_time>\d*</last_rule_upd_time>\s*",
             "Oxidized, lib/oxidized/model/opnsense.rb",
         ),
     ),

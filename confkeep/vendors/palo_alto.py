@@ -12,8 +12,18 @@ PANOS: Final = Family(
     r"<config [^>]*\b(?:urldb|detail-version)=|<phash>|^set deviceconfig system |^[ \t]*deviceconfig \{",
     (
         Volatile(
-            r"^! ?(?:(?:up)?time|app-[^\n:]*|av-[^\n:]*|threat-[^\n:]*|wildfire-[^\n:]*|wf-private[^\n:]*|url-filtering[^\n:]*"
-            r"|global-[^\n:]*):[^\n]*\n?",
+            "time: ",
+            r"[!#] ?(?:up)?time: .*",
+            "Oxidized, lib/oxidized/model/panos.rb: show system info",
+        ),
+        Volatile(
+            "-version: ",
+            r"[!#] ?(?:app|av|threat|wildfire|wf-private|url-filtering|global-protect[\w-]*)-version: .*",
+            "Oxidized, lib/oxidized/model/panos.rb: show system info",
+        ),
+        Volatile(
+            "-release-date: ",
+            r"[!#] ?(?:app|av|threat|wildfire|wf-private|global-protect[\w-]*)-release-date: .*",
             "Oxidized, lib/oxidized/model/panos.rb: show system info",
         ),
     ),

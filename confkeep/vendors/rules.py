@@ -10,15 +10,26 @@ BGP_COMMUNITIES: Final = (
     r"""["'\[]*\s*\d+:\d+.*|["']?(?:no-export|no-advertise|local-as|internet|none|additive)["']?"""
 )
 
+#: Words that stand behind those for passwords in other commands, and in prose.
+OTHER_WORDS: Final = (
+    "address|and|chain|encryption|expiry|for|has|history|in|is|level|must|name|not|of|on|or|policy|prompt|required"
+    "|rotation|strength|the|to|was"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Volatile:
     """Text that differs from capture to capture of one configuration."""
 
-    #: A regular expression; `^` is a line's beginning. What it matches is left out of comparisons.
-    pattern: str
+    #: A text that the line holds: to look for it takes a tenth of the time that an expression takes.
+    marker: str
+    #: A regular expression for the whole line, which is left out of comparisons; of one with a group, what
+    #: the group matches. Of a block the first line is not looked at.
+    line: str
     #: Where the rule comes from.
     source: str
+    #: Of a block that is left out: its last text. It begins with `marker`.
+    end: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

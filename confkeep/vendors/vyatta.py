@@ -11,6 +11,7 @@ _SECRETS: Final = (
         r"""(?:^|[ \t])[\w-]*(?:password|secret|passphrase|private-key|preshared-key|pre-shared-key|psk|key|md5-key|authkey)[ \t]+"""
         r"""(?:(?:md5|sha[0-9]*|key)[ \t]+)*("[^"\n]*"|'[^'\n]*'|[^\s{]+)[ \t\r]*$""",
         "Oxidized, lib/oxidized/model/vyos.rb, edgeos.rb",
+        unless="[\"']?AAAA.*",
     ),
     Secret(
         r"""\bmd5-key[ \t]+("[^"\n]*"|'[^'\n]*'|[^\s{]+)""",
@@ -31,14 +32,15 @@ _SECRETS: Final = (
     ),
 )
 _UPTIME: Final = Volatile(
-    r"^[!#/* ]*(?:Uptime|System uptime|Current time):[^\n]*\n?",
+    "ptime:",
+    r"[#/!*]{1,2} ?(?:System u|U)ptime: .*",
     "VyOS, EdgeOS: show version, which Oxidized puts before the configuration",
 )
 
 VYOS: Final = Family(
     "VyOS",
     frozenset({"vyos", "vyatta"}),
-    r"^// (?:vyos-config-version|Release version):|=== vyatta-config-version|^set (?:system host-name|interfaces [a-z]+) '",
+    r"^// (?:vyos-config-version|Release version):|=== vyatta-config-version|^set [a-z][^\n]* '[^'\n]*'[ \t\r]*$",
     (_UPTIME,),
     _SECRETS,
 )

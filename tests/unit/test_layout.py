@@ -27,6 +27,7 @@ FLOORS = (
     # Two have names that others rely on.
     "worker.git_store",
     "worker/reading",
+    "worker/figures",
     "worker/engine",
     "worker.app",
     "worker/process",
@@ -74,6 +75,7 @@ STORE_USERS = {
     "worker/cli",
     "worker/http",
     "worker/reading",
+    "worker/figures",
     "tasks",
     "worker.git_store",
     "worker/engine",

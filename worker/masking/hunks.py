@@ -98,7 +98,7 @@ class _Line:
     def secrets(self) -> list[bytes]:
         return [self.text[start:end] for start, end in self.spans]
 
-    def keys(self) -> list[bytes]:
+    def names(self) -> list[bytes]:
         """What names each secret."""
         found = (_KEY.search(self.text, max(0, a - _KEY_BYTES), a) for a, _b in self.spans)
         return [match[0] if match else b"" for match in found]
@@ -140,10 +140,10 @@ class _Block:
         named: dict[bytes, deque[bytes]] = defaultdict(deque)
         for lines in alike.values():
             for line in lines:
-                for key, secret in zip(line.keys(), line.secrets(), strict=True):
+                for key, secret in zip(line.names(), line.secrets(), strict=True):
                     named[key].append(secret)
         for line in rest:
-            old = [named[key].popleft() if named.get(key) else None for key in line.keys()]
+            old = [named[key].popleft() if named.get(key) else None for key in line.names()]
             line.changed = _differing(old, line.secrets())
 
 

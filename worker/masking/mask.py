@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 from confkeep.vendors.common import WORDS
 from confkeep.vendors.families import FAMILIES, family_of, is_routeros
+from confkeep.vendors.rules import Secret
 from worker.masking.assignments import assigned, in_menus
 from worker.masking.linear import compiled
 from worker.masking.names import SWITCHES
@@ -42,10 +44,19 @@ def _secrets(text: bytes, model: str | None) -> Iterator[Span]:
     # An unknown maker's text is given to all: too much is masked rather than too little.
     rules = family.secrets if family else [rule for each in FAMILIES for rule in each.secrets]
     for rule in rules:
-        for start, end in groups(compiled(rule.pattern), text):
-            if rule.unless is None or not re.fullmatch(rule.unless.encode(), text[start:end]):
-                yield start, end
+        yield from _ruled(text, rule)
     for rule in WORDS:
-        for start, end in groups(compiled(rule.pattern), text):
+        for start, end in _ruled(text, rule):
             if not SWITCHES.fullmatch(text, start, end):
                 yield start, end
+
+
+def _ruled(text: bytes, rule: Secret) -> Iterator[Span]:
+    for start, end in groups(compiled(rule.pattern), text):
+        if rule.unless is None or not _whole(rule.unless).fullmatch(text, start, end):
+            yield start, end
+
+
+@cache
+def _whole(pattern: str) -> re.Pattern[bytes]:
+    return re.compile(pattern.encode(), re.IGNORECASE)

@@ -9,7 +9,7 @@ from typing import Final
 from confkeep.vendors.mikrotik import HARMLESS, PROPERTIES
 
 #: Names that are secret whatever their value.
-_KNOWN: Final = frozenset(name for each in PROPERTIES for name in each.names)
+KNOWN: Final = frozenset(name for each in PROPERTIES for name in each.names)
 #: Within a name, these always sound secret.
 _WORDS: Final = re.compile(
     rb"passw|passphrase|passcode|pwd|secret|token|psk|credential|apikey|phash|otp.?seed"
@@ -87,7 +87,7 @@ _MOST_BYTES: Final = 128
 
 def is_known(name: bytes) -> bool:
     """Whether a name is that of a property which always holds a secret."""
-    return len(name) <= _MOST_BYTES and name.decode("latin-1") in _KNOWN
+    return len(name) <= _MOST_BYTES and name.decode("latin-1") in KNOWN
 
 
 def sounds_secret(name: bytes) -> bool:
@@ -101,7 +101,7 @@ def sounds_secret(name: bytes) -> bool:
 def _sounds_secret(name: bytes) -> bool:
     lower = name.lower().lstrip(b"-.")
     text = lower.decode("latin-1")
-    if text in _KNOWN:
+    if text in KNOWN:
         return True
     if text in HARMLESS:
         return False

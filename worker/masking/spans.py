@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -20,23 +21,22 @@ class Unwrapped:
     """A text without its wraps, so that names and values are whole: RouterOS breaks lines anywhere."""
 
     def __init__(self, export: bytes) -> None:
-        #: Where wraps begin and end in the export, and where they were in `text`.
-        self._wraps: list[Span] = []
-        self._places: list[int] = []
-        pieces, at, length = [], 0, 0
+        #: Where each wrap begins and ends in the export, and where it was in `text`.
+        self._starts, self._ends, self._places = array("Q"), array("Q"), array("Q")
+        unwrapped, at = bytearray(), 0
         # An expression takes many times as long to come to each wrap, and most texts have none.
         wraps = _WRAP.finditer(export) if b"\\\n" in export or b"\\\r\n" in export else ()
         for found in wraps:
             start = found.start()
             if _is_escaped(export, start):
                 continue
-            pieces.append(export[at:start])
-            length += start - at
+            unwrapped += export[at:start]
             at = found.end()
-            self._wraps.append(found.span())
-            self._places.append(length)
+            self._starts.append(start)
+            self._ends.append(at)
+            self._places.append(len(unwrapped))
         self._export = export
-        self.text = b"".join([*pieces, export[at:]]) if pieces else export
+        self.text = bytes(unwrapped + export[at:]) if at else export
 
     def real(self, spans: Iterable[Span]) -> list[Span]:
         """Where spans of `text` stand in the export, in order, without overlaps, each within one line."""
@@ -44,13 +44,13 @@ class Unwrapped:
         wrap = moved = 0
         for start, end in merged(spans):
             while wrap < len(self._places) and self._places[wrap] <= start:
-                moved += self._wraps[wrap][1] - self._wraps[wrap][0]
+                moved += self._ends[wrap] - self._starts[wrap]
                 wrap += 1
             at = start + moved
             while wrap < len(self._places) and self._places[wrap] < end:
-                _split(self._export, at, self._wraps[wrap][0], out)
-                at = self._wraps[wrap][1]
-                moved += at - self._wraps[wrap][0]
+                _split(self._export, at, self._starts[wrap], out)
+                at = self._ends[wrap]
+                moved += at - self._starts[wrap]
                 wrap += 1
             _split(self._export, at, end + moved, out)
         return out

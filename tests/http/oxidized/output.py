@@ -68,5 +68,7 @@ class HttpOutput:
             connection.endheaders(body)
             answer = connection.getresponse()
             return Stored(answer.status, answer.read().decode())
+        except ConnectionError:
+            return Stored(0, "")  # refused before all was sent
         finally:
             connection.close()

@@ -1,33 +1,22 @@
-"""Reads what clients of Oxidized send, up to a limit: JSON objects, and forms."""
+"""Reads what clients of Oxidized send: JSON objects, and forms."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncGenerator
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from fastapi import Request
+from starlette.formparsers import MultiPartException, MultiPartParser
 
-from confkeep.errors import InvalidInput, TooLarge
+from confkeep.errors import InvalidInput
+from worker.http.uploads import read_json
 
-#: Most bytes of a form's field, and of what is sent with a wish for a capture.
+#: Most bytes of a form, and of what is sent with a wish for a capture.
 SMALL_BYTES: Final = 64 * 1024
 #: Most fields of a form.
 _FIELDS: Final = 20
-
-
-async def read_body(request: Request, most_bytes: int) -> bytes:
-    """The body.
-
-    Raises:
-        TooLarge: it is larger than the limit; the rest is not read.
-    """
-    pieces, size = [], 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > most_bytes:
-            raise TooLarge("body", f"must be at most {most_bytes:,} bytes")
-        pieces.append(piece)
-    return b"".join(pieces)
 
 
 def object_in(body: bytes) -> dict[str, Any]:
@@ -56,15 +45,27 @@ def text_in(values: dict[str, Any], name: str, most: int) -> str | None:
         return None
     if not isinstance(value, str):
         raise InvalidInput(name, "must be text")
-    return value.encode("utf-8", "replace").decode("utf-8")[:most]
+    return value[:most].encode("utf-8", "replace").decode("utf-8")
 
 
 async def form_field(request: Request, name: str) -> str | None:
-    """A field of a form of either kind; None if it is missing.
+    """A field of a form of either kind; None if it is missing, or the form cannot be read.
 
     Raises:
-        HTTPException: the form cannot be read, or is too large.
+        TooLarge: the form is too large.
     """
-    async with request.form(max_files=0, max_fields=_FIELDS, max_part_size=SMALL_BYTES) as form:
-        value = form.get(name)
-    return value if isinstance(value, str) else None
+    body = await read_json(request, SMALL_BYTES)
+    try:
+        if request.headers.get("content-type", "").startswith("multipart/form-data"):
+            parser = MultiPartParser(request.headers, _whole(body), max_files=0, max_fields=_FIELDS)
+            value = (await parser.parse()).get(name)
+            return value if isinstance(value, str) else None
+        text = body.decode("utf-8", "replace")
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_FIELDS)).get(name)
+    except (MultiPartException, LookupError, ValueError):
+        return None
+
+
+async def _whole(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body
+    yield b""

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+import redis
+from anyio import to_thread
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
@@ -24,14 +26,17 @@ from worker.engine.made_ids import NAMESPACE, made_device_id, made_id, naming_id
 from worker.http.access import Caller
 from worker.http.callers import SECURITY, Enqueues
 from worker.http.context import Here
-from worker.http.oxidized.bodies import object_in, read_body, text_in
+from worker.http.oxidized.bodies import object_in, text_in
 from worker.http.oxidized.nodes import NO_GROUP, sole_tenant
 from worker.http.problems import RESPONSES
+from worker.http.uploads import read_json
 from worker.reading.answers import DeviceEntry, TenantEntry
 from worker.reading.reader import Reader
 
 #: Most bytes of a body: an export of the greatest size, of which JSON may write each second byte as two.
 _MOST_BYTES: Final = 2 * MAX_EXPORT_BYTES
+#: Seconds for a hand-over: the largest text takes the server one, and a disk may be slow.
+_HAND_OVER_S: Final = 20.0
 #: Most characters of a text beside the configuration.
 _MOST_TEXT: Final = MAX_MESSAGE_BYTES
 
@@ -70,36 +75,33 @@ class Ingested(BaseModel):
 )
 async def ingest(request: Request, caller: Enqueues, context: Here) -> Ingested:
     """Hand over a text that Oxidized collected. Once this is answered, it is committed once, whatever dies."""
-    sent = object_in(await read_body(request, _MOST_BYTES))
+    sent = await to_thread.run_sync(object_in, await read_json(request, _MOST_BYTES))
     node, config = text_in(sent, "node", _MOST_TEXT), sent.get("config")
     if not node or not isinstance(config, str):
         raise InvalidInput("config" if node else "node", "must be text that is not blank")
     group = text_in(sent, "group", _MOST_TEXT) or None
-
-    def find(reader: Reader) -> tuple[TenantEntry, DeviceEntry | str]:
-        return find_device(reader, caller, group, node)
-
-    tenant, device = await context.read(find)
+    tenant, device = await context.read(lambda reader: find_device(reader, caller, group, node))
     known = device if isinstance(device, DeviceEntry) else None
-    payload = BackupPayload.checked(
-        tenant_id=tenant.tenant_id,
-        device_id=device if isinstance(device, str) else device.device_id,
-        export_text=config,
-        message=message_of(sent),
-        backup_id=request.headers.get("idempotency-key")
-        or backup_id_of(tenant.tenant_id, node, group, config, time.time()),
-        device_model=text_in(sent, "model", _MOST_TEXT),
-        **_labels(caller, group, node, known),
-    )
+    backup_id = request.headers.get("idempotency-key")
 
-    def hand_over() -> None:
+    def hand_over(_client: redis.Redis) -> BackupPayload:
+        payload = BackupPayload.checked(
+            tenant_id=tenant.tenant_id,
+            device_id=device if isinstance(device, str) else device.device_id,
+            export_text=config,
+            message=message_of(sent, node),
+            backup_id=backup_id or backup_id_of(tenant.tenant_id, node, group, config, time.time()),
+            device_model=text_in(sent, "model", _MOST_TEXT),
+            **_labels(caller, group, node, known),
+        )
         refuse_suspects([payload])
         submit([payload])
         if tenant.name is None and group is not None and made_id(group) == tenant.tenant_id:
             with suppress(InvalidBackup):  # a group that is no label
                 name_tenant(tenant.tenant_id, group, backup_id=naming_id(tenant.tenant_id, group))
+        return payload
 
-    await context.ask(lambda _client: hand_over())
+    payload = await context.hand_over(hand_over, _HAND_OVER_S)
     return Ingested(
         backup_id=payload.backup_id, tenant_id=payload.tenant_id, device_id=payload.device_id
     )
@@ -169,9 +171,9 @@ def _labels(
     return labels
 
 
-def message_of(sent: dict[str, Any]) -> str:
+def message_of(sent: dict[str, Any], node: str) -> str:
     """The commit's message: what Oxidized says of the update, and by whom the change is."""
-    message = text_in(sent, "msg", _MOST_TEXT) or f"update {sent['node']}"
+    message = text_in(sent, "msg", _MOST_TEXT) or f"update {node}"
     user, email = text_in(sent, "user", 253), text_in(sent, "email", 253)
     tail = ""
     if user or email:

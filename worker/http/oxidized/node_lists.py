@@ -78,7 +78,7 @@ async def search_texts(request: Request, caller: Reads, context: Here) -> Respon
         ]
 
     try:
-        return answer(await context.read(ask, _SEARCH_S), as_json=True)
+        return answer(await context.search(ask, _SEARCH_S), as_json=True)
     except InvalidInput as error:
         return answer(error.problem, as_json=True, status=400)
 

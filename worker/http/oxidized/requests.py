@@ -13,8 +13,9 @@ from worker.http.access import Caller
 from worker.http.callers import Enqueues
 from worker.http.context import Context, Here
 from worker.http.oxidized.answers import answer, unfound
-from worker.http.oxidized.bodies import SMALL_BYTES, object_in, read_body, text_in
+from worker.http.oxidized.bodies import SMALL_BYTES, object_in, text_in
 from worker.http.oxidized.nodes import matching, nodes_of, without_json
+from worker.http.uploads import read_json
 
 #: Most characters of what a client says with its wish: a line of a device's log, as a rule.
 _MOST_TEXT: Final = 1_000
@@ -25,7 +26,7 @@ router = APIRouter(include_in_schema=False)
 @router.put("/node/next/{name:path}")
 async def put_next(name: str, request: Request, caller: Enqueues, context: Here) -> Response:
     """A capture is wanted; the body may say by whom and why."""
-    body = await read_body(request, SMALL_BYTES)
+    body = await read_json(request, SMALL_BYTES)
     return await _request(name, object_in(body) if body.strip() else {}, caller, context)
 
 

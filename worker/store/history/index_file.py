@@ -61,7 +61,7 @@ from worker.store.history.index_rows import (
 from worker.store.repository.backup import Detail, Version
 
 #: Grows with every change of what the rows mean. A file of another format is rebuilt.
-FORMAT: Final = 4
+FORMAT: Final = 5
 
 #: Seconds for which a reader waits for the writer's transaction.
 _BUSY_S: Final = 2.0
