@@ -29,7 +29,8 @@ therefore nobody's of ours, and workers set it aside (`worker.queue.oddities`).
                                                  turn ends, expires after a minute
     confkeep:lock:<tenant>               string  tenant lock: its owner's token; expires
     confkeep:backoff:<tenant>            hash    `tries`, `since_ms`, `next_ms`, `reason` of a
-                                                 tenant whose last commit failed
+                                                 tenant whose last commit failed; `told` if an
+                                                 event said that it is stalled
     confkeep:replies:<tenant>            hash    backup -> further result ids (JSON list) that
                                                  wait for that backup's receipt
     confkeep:attempts:<tenant>           string  batches begun since one was last settled;
@@ -52,6 +53,9 @@ therefore nobody's of ours, and workers set it aside (`worker.queue.oddities`).
                                                  last one `latency_ms:inf`). Holds no id; stays
     confkeep:recent                      list    the last 20 commits, newest first:
                                                  worker.queue.totals.RecentCommit as JSON
+    confkeep:events                      stream  what happened, oldest first; field `event` =
+                                                 confkeep.queue.events.Event as JSON. Bounded by
+                                                 count and age; its last entry stays
     confkeep:repack:<tenant>             string  a repack was asked for and has not run yet; expires
     confkeep:tidy                        string  a worker tidies the staging; expires
     confkeep:tokens                      hash    SHA-256 of an HTTP token -> worker.http.tokens.Token as
@@ -86,6 +90,7 @@ TIDY = PREFIX + "tidy"
 ROOM = PREFIX + "room"
 TOTALS = PREFIX + "totals"
 RECENT = PREFIX + "recent"
+EVENTS = PREFIX + "events"
 ODD = PREFIX + "odd"
 TOKENS = PREFIX + "tokens"
 
@@ -104,6 +109,7 @@ TYPES: Final[Mapping[str, str]] = {
     RECENT: "list",
     REFUSED: "stream",
     TOKENS: "hash",
+    EVENTS: "stream",
 }
 
 #: Fields of `confkeep:load` and `confkeep:arriving` that are no tenant.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -73,8 +74,8 @@ class Event(BaseModel):
         return "" if self._cursor is None else self._cursor()
 
     def to_json(self) -> str:
-        """The event as JSON text; times in UTC."""
-        return self.model_dump_json()
+        """The event as JSON text, ASCII; times in UTC."""
+        return json.dumps(self.model_dump(mode="json"))
 
 
 def event_id(type_: str, *parts: object) -> str:

@@ -47,6 +47,7 @@ GROUPS: Final = {
         "health": "Say whether the worker here lives and is ready, for probes.",
         "http": "Serve HTTP: backups come in, and histories and events go out.",
         "exporter": "Serve metrics of the whole deployment to Prometheus.",
+        "events": "Print what happened, or follow it as it happens.",
         "kick": "Try again at once for a tenant that waits after a fault.",
         "dead-letters": "List, show, retry and discard what cannot be committed.",
         "refused": "List, show and discard messages that no worker acts on.",

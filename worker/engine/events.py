@@ -7,8 +7,14 @@ from pathlib import Path
 
 import redis
 
-from confkeep.events import Page
+from confkeep.event_reader import Page as Page
+from confkeep.event_reader import cursor_from as cursor_from
+from confkeep.event_reader import read_page
+from confkeep.following import AskedGit
+from confkeep.queue.events import Event as Event
+from confkeep.queue.events import emit as emit
 from confkeep.settings import Settings
+from worker.engine.commit_events import LocalGit
 
 
 def read_events(
@@ -26,7 +32,7 @@ def read_events(
 
     Args:
         store: where the repositories are; None: ask the workers.
-        cursor: as an event or a page had it; None: from the beginning.
+        cursor: as an event or a page had it, or `cursor_from`; None: from the beginning.
         tenants: ids of the only tenants to read; None: all.
         types: the only types to return; None: all.
         limit: most events.
@@ -35,7 +41,16 @@ def read_events(
     Raises:
         InvalidInput: the cursor is none of ours.
         BrokerUnavailable: Redis did not answer.
-        StoreError: git has to be asked, and cannot be.
+        StoreMissing: git has to be asked, and the store is not there.
         NoReceipt: the workers have to be asked, and none answered.
     """
-    raise NotImplementedError
+    return read_page(
+        client,
+        settings,
+        AskedGit() if store is None else LocalGit(store),
+        cursor,
+        tenants=tenants,
+        types=types,
+        limit=limit,
+        wait_s=wait_s,
+    )

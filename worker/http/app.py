@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from confkeep.errors import ConfkeepError
 from confkeep.settings import Settings
-from worker.http import backups, commits, directory, operations, search, versions
+from worker.http import backups, commits, directory, events, operations, search, versions
 from worker.http.context import make_context
 from worker.http.guard import Guard
 from worker.http.http_metrics import HttpMetrics
@@ -33,6 +33,7 @@ ROUTERS = (
     commits.router,
     search.router,
     backups.router,
+    events.router,
     operations.router,
     *oxidized.ROUTERS,
 )

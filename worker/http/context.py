@@ -54,6 +54,11 @@ class Context:
     health_at: float = 0.0
     reasons: list[str] = field(default_factory=list)
 
+    #: Readers of events that wait.
+    waiting: int = 0
+    #: The process ends: nobody should wait any longer.
+    ending: bool = False
+
     def close(self) -> None:
         """Close what is open."""
         self.exposition.close()

@@ -56,17 +56,23 @@ def server_of(settings: Settings, ready: Callable[[], None] = lambda: None) -> A
     from worker.http.app import create_app
     from worker.http.connections import BoundedConnection
 
+    app = create_app(settings)
+
     class Server(uvicorn.Server):
-        """Tells when it is ready."""
+        """Tells when it is ready, and lets nobody wait for events when it ends."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
                 ready()
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.context.ending = True
+            await super().shutdown(sockets)
+
     return Server(
         uvicorn.Config(
-            create_app(settings),
+            app,
             http=BoundedConnection,
             loop="asyncio",
             ws="none",
