@@ -97,7 +97,7 @@ def oxidized(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oxidized]:
         )
         try:
             yield Oxidized(
-                settings_of(server.url, store),
+                settings_of(server.url, store, http_requests=10_000_000, http_mib=1_000_000),
                 client,
                 acme,
                 other,
