@@ -96,7 +96,8 @@ def errors_table() -> str:
 
 #: The rooms, in the order in which imports run.
 _ROOMS = (
-    *("worker/cli", "worker/cli/sources", "worker/http", "worker/http/oxidized", "tasks", "worker"),
+    *("worker/cli", "worker/cli/sources", "worker/http", "worker/http/routes"),
+    *("worker/http/oxidized", "tasks", "worker"),
     *(
         "worker/reading",
         "worker/engine",
