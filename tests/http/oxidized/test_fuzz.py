@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,9 @@ from tests.http.serving import serve
 from tests.integration.conftest import forget_environment
 from worker.engine.directory import names_of
 from worker.store.repository.tenant_repository import open_repository, repository_path
+
+#: Clients that ask at the same time.
+_CLIENTS = 8
 
 
 @pytest.fixture
@@ -68,27 +72,36 @@ def test_no_request_fails_and_none_learns_of_another_tenant(
         *(oxidized.r1, *oxidized.shas, oxidized.shas[0][:7], "RouterOS", "add", "address"),
     ]
     tokens = [oxidized.reads, oxidized.reveals, *[oxidized.enqueues] * 5, "wrong"]
-    fuzzer = Fuzzer(seed, words, tokens)
     markers = [each.encode() for each in (FOREIGN.decode(), foreign, oxidized.other, tip)]
-    before = _wishes(oxidized)
+    before = len(_wishes(oxidized))
     statuses: Counter[int] = Counter()
-    to = urlsplit(address)
-    connection = http.client.HTTPConnection(to.hostname or "", to.port, timeout=60)
-    for number in range(requests):
-        request = fuzzer.request()
-        what = f"request {number} of seed {seed}: {request!r}"
-        status, answer = _send(connection, request)
-        statuses[status] += 1
-        assert status < 500 or status == 503, f"{status} for {what}"
-        for marker in markers:
-            assert marker not in answer or request.says(marker), (
-                f"{marker!r} in the answer to {what}"
-            )
-    connection.close()
+
+    def ask(client: int) -> None:
+        """The part of one of the clients, which ask at the same time."""
+        fuzzer = Fuzzer(seed + client, words, tokens)
+        to = urlsplit(address)
+        connection = http.client.HTTPConnection(to.hostname or "", to.port, timeout=60)
+        for number in range(requests // _CLIENTS):
+            request = fuzzer.request()
+            what = f"request {number} of seed {seed + client}: {request!r}"
+            status, answer = _send(connection, request)
+            statuses[status] += 1
+            assert status < 500 or status == 503, f"{status} for {what}"
+            for marker in markers:
+                told = marker in answer and not request.says(marker)
+                assert not told, f"{marker!r} in the answer to {what}"
+            if client == number % 1_000 == 0:
+                print(f"{sum(statuses.values()):,}: {dict(sorted(statuses.items()))}", flush=True)
+        connection.close()
+
+    with ThreadPoolExecutor(_CLIENTS) as pool:
+        for part in [pool.submit(ask, client) for client in range(_CLIENTS)]:
+            part.result()
     print(f"seed {seed}: {dict(sorted(statuses.items()))}")
     assert statuses[200] > requests // 10, statuses
+    assert statuses[0] < requests // 20, statuses
     assert not oxidized.client.xlen(keys.inbox(oxidized.other))
-    new = _wishes(oxidized)[len(before) :]
+    new = _wishes(oxidized)[before:]
     assert {event.tenant_id for event in new} <= {oxidized.acme}
 
 
