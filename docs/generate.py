@@ -7,6 +7,7 @@ A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from worker.observe.metrics import Metric
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+OPENAPI = ROOT / "docs" / "openapi.json"
 _BLOCK = re.compile(
     r"(<!-- generated: (?P<name>[\w ./-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
 )
@@ -287,10 +289,18 @@ def fresh(text: str) -> str:
     return _BLOCK.sub(lambda block: block[1] + _part(block["name"]) + block["end"], text)
 
 
+def openapi() -> str:
+    """The OpenAPI document of `confkeep http`."""
+    from worker.http.app import create_app
+
+    return json.dumps(create_app(Settings.model_construct()).openapi(), indent=1) + "\n"
+
+
 def main() -> int:
     """Rewrite the pages, or with `--check` tell which are stale."""
     stale = 0
-    made = {page: fresh(page.read_text("utf-8")) for page in PAGES} | {MAN_PAGE: man_page()}
+    made = {page: fresh(page.read_text("utf-8")) for page in PAGES}
+    made |= {MAN_PAGE: man_page(), OPENAPI: openapi()}
     for page, text in made.items():
         if not page.exists() or page.read_text("utf-8") != text:
             stale += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 from confkeep.errors import ConfkeepError
 from confkeep.settings import Settings
 from worker.http.context import make_context
+from worker.http.document import document_of
 from worker.http.guard import Guard
 from worker.http.http_metrics import HttpMetrics
 from worker.http.oxidized import router as oxidized
@@ -62,6 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for router in ROUTERS:
         app.include_router(router)
+    app.openapi = partial(document_of, app)  # type: ignore[method-assign]
     app.add_middleware(Guard, metrics=metrics)
     app.add_exception_handler(ConfkeepError, _tell_ours)
     app.add_exception_handler(RequestValidationError, _tell_validation)

@@ -1,0 +1,152 @@
+"""HTTP: 20 callers at once ask a tenant of 10,000 devices and 100,000 commits, against the bar of 50 ms."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import psutil
+import redis
+
+from tests.bench.fleet import Fleet, folder
+from tests.bench.table import Row
+from tests.http.serving import new_token
+from tests.servers import wait_for
+from worker.http.tokens import RIGHTS
+from worker.process.local import Child, EmbeddedServer
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import create_repository
+from worker.store.writing.commit import Writer
+
+DEVICES, COMMITS, BATCH = 10_000, 100_000, 2_500
+CALLERS = 20
+#: Requests of each caller, of which the first ones only warm up.
+REQUESTS, WARM = 60, 10
+BAR_S: Final = 0.05
+MEMORY_BAR: Final = 200 * 1024**2
+_LENGTH: Final = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+
+
+def rows() -> Iterator[Row]:
+    """The rows about HTTP."""
+    with folder() as place:
+        tenant, devices = write_tenant(place / "store")
+        with EmbeddedServer(place / "server") as server:
+            with redis.Redis(unix_socket_path=str(server.socket)) as client:
+                token = new_token(client, "bench", may=RIGHTS)
+                masked = new_token(client, "masked", may=["read"])
+            port = free_port()
+            process = start(place, server, port)
+            try:
+                yield from measure(process, port, token, masked, tenant, devices)
+            finally:
+                process.stop()
+
+
+def write_tenant(store: Path) -> tuple[str, list[str]]:
+    """Each device is committed, and then others in turn."""
+    fleet = Fleet(DEVICES)
+    tenant = fleet.uuid()
+    writer = Writer(create_repository(store / f"{tenant}.git"))
+    for start_at in range(0, COMMITS, BATCH):
+        writer.commit_backups(
+            [
+                Backup(
+                    fleet.uuid(),
+                    fleet.device_ids[number % DEVICES],
+                    fleet.export(),
+                    None,
+                    "poll",
+                )
+                for number in range(start_at, start_at + BATCH)
+            ]
+        )
+    writer.close()
+    return tenant, fleet.device_ids
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def start(place: Path, server: EmbeddedServer, port: int) -> Child:
+    """The process, as deployments start it; returns when it answers."""
+    environment = {
+        **os.environ,
+        "CONFKEEP_REDIS_URL": server.url,
+        "CONFKEEP_GIT_STORE_PATH": str(place / "store"),
+        "CONFKEEP_HTTP_REQUESTS": "1000000000",
+        "CONFKEEP_LOG_FORMAT": "json",
+    }
+    command = [sys.executable, "-m", "confkeep", "http", "--port", str(port)]
+    process = Child(command, log=place / "http.log", env=environment)
+
+    def answers() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            return False
+        return True
+
+    wait_for(answers, "HTTP to answer")
+    return process
+
+
+def measure(
+    process: Child, port: int, token: str, masked: str, tenant: str, devices: list[str]
+) -> Iterator[Row]:
+    """Ask for each kind of answer, and then look at the process's memory."""
+    rng = random.Random(1)
+    here = f"/v1/tenants/{tenant}/devices"
+    kinds: tuple[tuple[str, str, Callable[[], str]], ...] = (
+        ("a directory page of 100 devices", token, lambda: f"{here}?limit=100"),
+        ("a device's history", token, lambda: f"{here}/{rng.choice(devices)}/versions"),
+        ("an export", token, lambda: f"{here}/{rng.choice(devices)}/versions/latest/export"),
+        ("a masked export", masked, lambda: f"{here}/{rng.choice(devices)}/versions/latest/export"),
+    )
+    for what, who, path in kinds:
+        began = time.perf_counter()
+        took = asyncio.run(ask_all(port, who, path))
+        rate = CALLERS * (REQUESTS + WARM) / (time.perf_counter() - began)
+        p50, p95 = (sorted(took)[int(len(took) * part)] for part in (0.5, 0.95))
+        figures = f"p50 {p50 * 1000:.1f} and p95 {p95 * 1000:.1f} ms, {rate:.0f}/s"
+        name = f"HTTP, {what}, {CALLERS} callers at once, p95, part of 50 ms"
+        yield Row(name, p95 / BAR_S, 1, None, True, figures)
+    used = psutil.Process(process.process.pid).memory_info().rss
+    figures = f"{used / 1024**2:.0f} MiB"
+    yield Row("HTTP, memory after that, part of 200 MiB", used / MEMORY_BAR, 1, None, True, figures)
+
+
+async def ask_all(port: int, token: str, path: Callable[[], str]) -> list[float]:
+    """The seconds of all requests but the first ones."""
+    found = await asyncio.gather(*(ask(port, token, path) for _ in range(CALLERS)))
+    return [took for each in found for took in each[WARM:]]
+
+
+async def ask(port: int, token: str, path: Callable[[], str]) -> list[float]:
+    """One caller on one connection, which asks again as soon as it is answered."""
+    reading, writing = await asyncio.open_connection("127.0.0.1", port)
+    found = []
+    for _ in range(REQUESTS + WARM):
+        head = f"GET {path()} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\r\n"
+        began = time.perf_counter()
+        writing.write(head.encode())
+        answer = await reading.readuntil(b"\r\n\r\n")
+        length = _LENGTH.search(answer)
+        assert answer.startswith(b"HTTP/1.1 200"), answer
+        assert length is not None
+        await reading.readexactly(int(length[1]))
+        found.append(time.perf_counter() - began)
+    writing.close()
+    return found
