@@ -29,17 +29,24 @@ router = APIRouter(include_in_schema=False)
 @router.get("/nodes.json")
 async def list_nodes(caller: Reads, context: Here) -> Response:
     """All nodes."""
-    nodes = await context.read(lambda reader: nodes_of(reader, caller))
-    return answer([node.listed() for node in nodes], as_json=True)
+
+    def ask(reader: Reader) -> Response:
+        return answer([node.listed() for node in nodes_of(reader, caller)], as_json=True)
+
+    return await context.read(ask)
 
 
 @router.get("/nodes/stats")
 @router.get("/nodes/stats.json")
 async def stats(caller: Reads, context: Here) -> Response:
     """How many versions each node has."""
-    nodes = await context.read(lambda reader: nodes_of(reader, caller))
-    found = {node.name: {"counter": {"success": node.device.versions}} for node in nodes}
-    return answer(found, as_json=True)
+
+    def ask(reader: Reader) -> Response:
+        nodes = nodes_of(reader, caller)
+        found = {node.name: {"counter": {"success": node.device.versions}} for node in nodes}
+        return answer(found, as_json=True)
+
+    return await context.read(ask)
 
 
 @router.get("/nodes/{field}/{value:path}")
@@ -51,9 +58,12 @@ async def list_some(
     if field not in ("group", "model"):
         as_json = cut or wants_json(request)
         return answer("nodes are listed by group or model", as_json=as_json, status=404)
-    nodes = await context.read(lambda reader: nodes_of(reader, caller))
-    listed = [node.listed() for node in nodes]
-    return answer([each for each in listed if each[field] == value], as_json=True)
+
+    def ask(reader: Reader) -> Response:
+        listed = [node.listed() for node in nodes_of(reader, caller)]
+        return answer([each for each in listed if each[field] == value], as_json=True)
+
+    return await context.read(ask)
 
 
 @router.post("/nodes/conf_search")

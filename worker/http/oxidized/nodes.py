@@ -77,7 +77,7 @@ class Node:
 
 def utc(moment: dt.datetime) -> str:
     """A moment as Oxidized writes it of nodes."""
-    return f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{moment.astimezone(dt.UTC).replace(microsecond=0, tzinfo=None)} UTC"
 
 
 def sole_tenant(tenants: Collection[str] | None) -> str | None:

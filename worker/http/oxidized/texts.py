@@ -16,7 +16,6 @@ from worker.http.context import Here
 from worker.http.oxidized.answers import NO_DIFF, NO_VERSION, answer, patch, unfound, version_row
 from worker.http.oxidized.node_lists import wants_json
 from worker.http.oxidized.nodes import Node, matching, nodes_of, without_json
-from worker.reading.answers import VersionEntry
 from worker.reading.reader import Reader
 
 #: A commit's id as clients send it; nothing else names a version here.
@@ -52,17 +51,15 @@ async def list_versions(request: Request, caller: Reads, context: Here) -> Respo
     """A node's versions, newest first: those of the same second stand in the order of their commits."""
     name = request.query_params.get("node_full", "")
 
-    def ask(reader: Reader) -> Response | list[VersionEntry]:
+    def ask(reader: Reader) -> Response:
         found = matching(nodes_of(reader, caller), name)
         if len(found) != 1:
             return unfound(name, found, as_json=True)
         node = found[0]
-        return reader.versions(node.tenant.tenant_id, node.device.device_id, Wanted())
+        rows = reader.versions(node.tenant.tenant_id, node.device.device_id, Wanted())
+        return answer([version_row(row, context.settings) for row in rows], as_json=True)
 
-    said = await context.read(ask)
-    if isinstance(said, Response):
-        return said
-    return answer([version_row(version, context.settings) for version in said], as_json=True)
+    return await context.read(ask)
 
 
 @router.get("/node/version/view")
