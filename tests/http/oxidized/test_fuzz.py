@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -80,19 +81,18 @@ def test_no_request_fails_and_none_learns_of_another_tenant(
         """The part of one of the clients, which ask at the same time."""
         fuzzer = Fuzzer(seed + client, words, tokens)
         to = urlsplit(address)
-        connection = http.client.HTTPConnection(to.hostname or "", to.port, timeout=60)
-        for number in range(requests // _CLIENTS):
-            request = fuzzer.request()
-            what = f"request {number} of seed {seed + client}: {request!r}"
-            status, answer = _send(connection, request)
-            statuses[status] += 1
-            assert status < 500 or status == 503, f"{status} for {what}"
-            for marker in markers:
-                told = marker in answer and not request.says(marker)
-                assert not told, f"{marker!r} in the answer to {what}"
-            if client == number % 1_000 == 0:
-                print(f"{sum(statuses.values()):,}: {dict(sorted(statuses.items()))}", flush=True)
-        connection.close()
+        with closing(http.client.HTTPConnection(to.hostname or "", to.port, timeout=60)) as server:
+            for number in range(requests // _CLIENTS):
+                request = fuzzer.request()
+                what = f"request {number} of seed {seed + client}: {request!r}"
+                status, answer = _send(server, request)
+                statuses[status] += 1
+                assert status < 500 or status == 503, f"{status} for {what}"
+                for marker in markers:
+                    told = marker in answer and not request.says(marker)
+                    assert not told, f"{marker!r} in the answer to {what}"
+                if client == number % 1_000 == 0:
+                    print(f"{sum(statuses.values()):,}: {sorted(statuses.items())}", flush=True)
 
     with ThreadPoolExecutor(_CLIENTS) as pool:
         for part in [pool.submit(ask, client) for client in range(_CLIENTS)]:

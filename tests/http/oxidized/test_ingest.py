@@ -188,6 +188,7 @@ def test_a_token_for_the_tenant_of_a_group_finds_what_an_import_made(door: Door)
     first = committed(door, door.output().store("sw1", IOS, group=group))
     description = repository_path(door.running.store, first["tenant_id"]) / "description"
     wait_for(lambda: description.read_text().strip() == group, "the tenant's name")
+    name_device(first["tenant_id"], first["device_id"], "lobby").receipt(30)
     output = door.output(first["tenant_id"])
     later = committed(door, output.store("sw1", IOS + "!\n", group=group))
     assert later["device_id"] == first["device_id"]
