@@ -22,6 +22,7 @@ from pydantic_core import PydanticUndefined
 from confkeep import errors
 from confkeep.errors import ConfkeepError
 from confkeep.settings import Settings, variable_of
+from docs import masking_tables
 from docs.cli_reference import cli_commands, cli_exit_codes
 from docs.man_page import MAN_PAGE, man_page
 from worker.observe import metrics
@@ -110,7 +111,7 @@ _ROOMS = (
     *("worker/store/upkeep", "worker/store/rewriting", "worker/store/writing"),
     *("worker/store/history", "worker/store/repository", "worker/store/git"),
     *("confkeep", "confkeep/queue", "confkeep/broker", "confkeep/broker/lua"),
-    *("confkeep/observe", "confkeep/routeros"),
+    *("worker/masking", "confkeep/observe", "confkeep/routeros", "confkeep/vendors"),
 )
 _LUA = "The atomic steps in the server."
 #: Who imports whom, as far as it helps to see it: from a room to the next one below.
@@ -137,6 +138,9 @@ _ABOVE = (
     ("confkeep", "confkeep/queue"),
     ("confkeep/queue", "confkeep/broker"),
     ("confkeep/broker", "confkeep/routeros"),
+    ("worker/engine", "worker/masking"),
+    ("worker/masking", "confkeep/routeros"),
+    ("confkeep/routeros", "confkeep/vendors"),
 )
 
 
@@ -270,6 +274,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "worker_metrics": lambda: metrics_table(metrics.OF_WORKER),
     "worker_steps": steps_table,
     "redis_metrics": lambda: metrics_table(metrics.OF_REDIS),
+    "routeros_secrets": masking_tables.routeros_secrets,
+    "shaped_secrets": masking_tables.shaped_secrets,
+    "vendor_secrets": masking_tables.vendor_secrets,
+    "vendor_volatile": masking_tables.vendor_volatile,
     "store_metrics": lambda: metrics_table(metrics.OF_STORE),
     "http_metrics": lambda: metrics_table(metrics.OF_HTTP),
 }
