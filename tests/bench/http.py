@@ -9,6 +9,7 @@ import re
 import socket
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -16,17 +17,18 @@ from typing import Final
 import psutil
 import redis
 
-from tests.bench.fleet import Fleet, folder
+from tests.bench.fleet import folder
 from tests.bench.table import Row
+from tests.histories import START_S, Stream, device_ids
 from tests.http.serving import new_token
 from tests.servers import wait_for
 from worker.http.tokens import RIGHTS
 from worker.process.local import Child, EmbeddedServer
-from worker.store.repository.backup import Backup
-from worker.store.repository.tenant_repository import create_repository
-from worker.store.writing.commit import Writer
+from worker.store.writing.commit import open_for_writing
 
-DEVICES, COMMITS, BATCH = 10_000, 100_000, 2_500
+DEVICES, COMMITS = 10_000, 100_000
+#: Lines of an export.
+LINES = 100
 CALLERS = 20
 #: Requests of each caller, of which the first ones only warm up.
 REQUESTS, WARM = 60, 10
@@ -52,25 +54,27 @@ def rows() -> Iterator[Row]:
 
 
 def write_tenant(store: Path) -> tuple[str, list[str]]:
-    """Each device is committed, and then others in turn."""
-    fleet = Fleet(DEVICES)
-    tenant = fleet.uuid()
-    writer = Writer(create_repository(store / f"{tenant}.git"))
-    for start_at in range(0, COMMITS, BATCH):
-        writer.commit_backups(
-            [
-                Backup(
-                    fleet.uuid(),
-                    fleet.device_ids[number % DEVICES],
-                    fleet.export(),
-                    None,
-                    "poll",
-                )
-                for number in range(start_at, start_at + BATCH)
-            ]
+    """Every device in turn, each time changed, as plain git writes it; and the index of that."""
+    rng = random.Random(1)
+    devices, stream = device_ids(DEVICES), Stream()
+    lines = [
+        b"add address=10.%d.%d.1/24 interface=ether%d\n" % (n % 256, n // 256, n % 9)
+        for n in range(4_096)
+    ]
+    for number in range(COMMITS):
+        at = rng.randrange(len(lines) - LINES)
+        head = b"# by RouterOS 7.16\n/system identity\nset name=r%d\n/ip address\n" % (
+            number % DEVICES
         )
-    writer.close()
-    return tenant, fleet.device_ids
+        files: dict[str, bytes | None] = {
+            f"{devices[number % DEVICES]}/export.rsc": head + b"".join(lines[at : at + LINES])
+        }
+        stream.commit(files, when_s=START_S + number)
+    tenant = str(uuid.UUID(int=7))
+    stream.write(store / f"{tenant}.git")
+    with open_for_writing(store / f"{tenant}.git") as writer:
+        writer.index.catch_up(str(writer.repository.tip()))
+    return tenant, devices
 
 
 def free_port() -> int:
