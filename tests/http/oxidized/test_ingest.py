@@ -271,3 +271,23 @@ def test_who_may_only_read_hands_nothing_over(door: Door) -> None:
     token = new_token(door.client, str(uuid.uuid4()), [tenant], ["read", "reveal"])
     assert HttpOutput(door.url, "oxidized", token).store("sw1", IOS).status == 403
     assert HttpOutput(door.url).store("sw1", IOS).status == 401
+
+
+def test_it_works_too_where_the_workers_are_asked_for_the_store(door: Door) -> None:
+    """For a process of HTTP that does not reach the store."""
+    tenant = str(uuid.uuid4())
+    first = committed(door, door.output(tenant).store("sw1", IOS, group="edge"))
+    token = new_token(door.client, str(uuid.uuid4()), [tenant], ["read", "enqueue"])
+    with serve(get_settings().model_copy(update={"http_store": False})) as address:
+        output = HttpOutput(f"{address}/ingest/oxidized", "oxidized", token)
+        later = committed(door, output.store("sw1", IOS + "!\n", group="edge"))
+        assert later["device_id"] == first["device_id"]
+        with httpx.Client(base_url=address, auth=("any", token)) as client:
+            assert client.get("/node/fetch/edge/sw1").text == IOS + "!\n"
+            new, old = client.get("/node/version.json?node_full=sw1").json()
+            asked = {"node": "sw1", "oid": new["oid"], "oid2": old["oid"], "format": "text"}
+            assert client.get("/node/version/diffs", params=asked).text.endswith(" end\n+!\n")
+            asked = {"search_in_conf_textbox": "hostname sw1"}
+            found = client.post("/nodes/conf_search.json", data=asked).json()
+            assert found == [{"node": "sw1", "full_name": "edge/sw1"}]
+            assert client.get("/node/show/nope.json").status_code == 404
