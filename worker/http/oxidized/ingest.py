@@ -66,6 +66,10 @@ class Ingested(BaseModel):
 
 @router.post(
     "/oxidized",
+    responses={
+        409: {"description": "The id was used before, for other bytes."},
+        413: {"description": "The body is larger than the limit."},
+    },
     openapi_extra={
         "requestBody": {
             "required": True,
