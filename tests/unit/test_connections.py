@@ -9,6 +9,8 @@ from typing import Any
 import hiredis
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from confkeep.broker.connections import broker_errors, open_client
 from confkeep.errors import BrokerUnavailable, NotPermitted
@@ -62,7 +64,12 @@ def test_a_refusal_names_its_code_and_repeats_no_payload(tmp_path: Path) -> None
         client.acl_setuser("default", reset_passwords=True, passwords=["+right"])
         for password, named in ((None, "NOAUTH"), ("wrong", "WRONGPASS")):
             with (
-                redis.Redis(unix_socket_path=str(server.socket), password=password) as stranger,
+                redis.Redis(
+                    unix_socket_path=str(server.socket),
+                    password=password,
+                    # By default it tries for seconds whether the password is right now.
+                    retry=Retry(NoBackoff(), 0),
+                ) as stranger,
                 pytest.raises(NotPermitted, match=named),
                 broker_errors(),
             ):

@@ -231,7 +231,11 @@ def test_the_command_answers_in_under_a_second(tmp_path: Path, worker: Worker) -
 
 
 def test_the_command_loads_nothing_that_takes_long() -> None:
-    code = "import sys, worker.cli.health; print(*sys.modules)"
+    code = (
+        "import sys\nfrom confkeep.__main__ import main\n"
+        "sys.argv = ['confkeep', 'health', '--help']\n"
+        "try:\n    main()\nfinally:\n    print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     slow = {"pydantic", "redis", "celery", "pygit2", "rich", "structlog", "asyncio"}
     assert not slow & {name.split(".")[0] for name in done.stdout.split()}

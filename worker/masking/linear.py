@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final
 
-import re2
-
 #: Bytes that re2 may use for one pattern.
 _MOST_MEMORY: Final = 64 * 1024 * 1024
 
@@ -14,6 +12,9 @@ _MOST_MEMORY: Final = 64 * 1024 * 1024
 @cache
 def compiled(pattern: str) -> Any:
     """A pattern, compiled when it is first asked for: `^` and `$` are a line's ends, and each byte is a character."""
+    # Here, for most commands mask nothing.
+    import re2
+
     options = re2.Options()
     # Otherwise bytes that are no UTF-8 match nothing.
     options.encoding = re2.Options.Encoding.LATIN1

@@ -44,10 +44,12 @@ def test_each_module_with_a_command_is_listed() -> None:
 
 def test_help_imports_none_of_the_slow_libraries() -> None:
     program = (
-        "import sys\nfrom worker.cli import cli\n"
-        "cli.main(['--help'], standalone_mode=False)\n"
-        "slow = {'celery', 'pygit2', 'pydantic', 'redis', 'rich'} & set(sys.modules)\n"
-        "sys.exit(','.join(sorted(slow)) or 0)"
+        "import sys\nfrom confkeep.__main__ import main\n"
+        "sys.argv = ['confkeep', '--help']\n"
+        "try:\n    main()\n"
+        "finally:\n"
+        "    slow = {'celery', 'pygit2', 'pydantic', 'redis', 'rich'} & set(sys.modules)\n"
+        "    sys.exit(','.join(sorted(slow)) or 0)"
     )
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
