@@ -153,7 +153,8 @@ def make_context(settings: Settings, metrics: HttpMetrics) -> Context:
     )
 
 
-def _context_of(request: Request) -> Context:
+# Asynchronous, for FastAPI runs other functions in a thread, at every request.
+async def _context_of(request: Request) -> Context:
     context = request.app.state.context
     assert isinstance(context, Context)
     return context
