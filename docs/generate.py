@@ -7,6 +7,7 @@ A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ from worker.observe.metrics import Metric
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+OPENAPI = ROOT / "docs" / "openapi.json"
 _BLOCK = re.compile(
     r"(<!-- generated: (?P<name>[\w ./-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
 )
@@ -97,8 +99,16 @@ def errors_table() -> str:
 
 #: The rooms, in the order in which imports run.
 _ROOMS = (
-    *("worker/cli", "worker/cli/sources", "tasks", "worker"),
-    *("worker/engine", "worker/process", "worker/queue", "worker/broker", "worker/observe"),
+    *("worker/cli", "worker/cli/sources", "worker/http", "worker/http/routes"),
+    *("worker/http/oxidized", "tasks", "worker"),
+    *(
+        "worker/reading",
+        "worker/engine",
+        "worker/process",
+        "worker/queue",
+        "worker/broker",
+        "worker/observe",
+    ),
     *("worker/store/upkeep", "worker/store/rewriting", "worker/store/writing"),
     *("worker/store/history", "worker/store/repository", "worker/store/git"),
     *("confkeep", "confkeep/queue", "confkeep/broker", "confkeep/broker/lua"),
@@ -107,8 +117,13 @@ _ROOMS = (
 _LUA = "The atomic steps in the server."
 #: Who imports whom, as far as it helps to see it: from a room to the next one below.
 _ABOVE = (
-    ("worker/cli", "worker/engine"),
-    ("tasks", "worker/engine"),
+    ("worker/cli", "worker/http"),
+    ("worker/http", "worker/reading"),
+    ("tasks", "worker/reading"),
+    ("worker/http", "worker/figures"),
+    ("worker/cli", "worker/figures"),
+    ("worker/reading", "worker/engine"),
+    ("worker/figures", "worker/engine"),
     ("worker/engine", "worker/process"),
     ("worker/process", "worker/queue"),
     ("worker/queue", "worker/broker"),
@@ -265,6 +280,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "vendor_secrets": masking_tables.vendor_secrets,
     "vendor_volatile": masking_tables.vendor_volatile,
     "store_metrics": lambda: metrics_table(metrics.OF_STORE),
+    "http_metrics": lambda: metrics_table(metrics.OF_HTTP),
 }
 
 
@@ -281,10 +297,18 @@ def fresh(text: str) -> str:
     return _BLOCK.sub(lambda block: block[1] + _part(block["name"]) + block["end"], text)
 
 
+def openapi() -> str:
+    """The OpenAPI document of `confkeep http`."""
+    from worker.http.app import create_app
+
+    return json.dumps(create_app(Settings.model_construct()).openapi(), indent=1) + "\n"
+
+
 def main() -> int:
     """Rewrite the pages, or with `--check` tell which are stale."""
     stale = 0
-    made = {page: fresh(page.read_text("utf-8")) for page in PAGES} | {MAN_PAGE: man_page()}
+    made = {page: fresh(page.read_text("utf-8")) for page in PAGES}
+    made |= {MAN_PAGE: man_page(), OPENAPI: openapi()}
     for page, text in made.items():
         if not page.exists() or page.read_text("utf-8") != text:
             stale += 1

@@ -92,13 +92,13 @@ def honcho(running: Deployment, **variables: str) -> Iterator[subprocess.Popen[b
         process.wait()
 
 
-def test_the_procfile_runs_a_worker_and_the_exporter(deployed: Deployment) -> None:
-    port = free_port()
+def test_the_procfile_runs_a_worker_the_exporter_and_http(deployed: Deployment) -> None:
+    port, http_port = free_port(), free_port()
     log = deployed.path / "honcho.log"
     # honcho counts from PORT, 5000 by default: 100 for each line of the file. Nobody listens there.
     counted = {"PORT": str(free_port())}
     with (
-        honcho(deployed, EXPORTER_PORT=str(port), **counted) as process,
+        honcho(deployed, EXPORTER_PORT=str(port), HTTP_PORT=str(http_port), **counted) as process,
         deployed.client() as client,
     ):
         wait_for(lambda: process.poll() is not None or client.exists(keys.WORKERS), "the worker")
@@ -109,6 +109,9 @@ def test_the_procfile_runs_a_worker_and_the_exporter(deployed: Deployment) -> No
                 return str(answer.read().decode())
 
         wait_for(lambda: is_open(port), "the exporter")
+        wait_for(lambda: is_open(http_port), "HTTP")
+        with urlopen(f"http://127.0.0.1:{http_port}/v1/health", timeout=5) as answer:
+            assert answer.status == 200
         tenant, device = str(uuid.uuid4()), str(uuid.uuid4())
         result = enqueue_backup(tenant, device, "/ip address\n", None, "by Procfile")
         receipt = result.get(timeout=30)

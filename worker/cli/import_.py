@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
@@ -25,10 +24,11 @@ from worker.cli.sources import adopt, git_exports, layouts, oxidized, rancid
 from worker.cli.sources.asking import Asker, Nobody, Person
 from worker.cli.sources.found import Found
 from worker.cli.sources.layouts import Layout
-from worker.cli.sources.names import NAMESPACE, Names
+from worker.cli.sources.names import Names
 from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, printable
 from worker.cli.waiting import SILENCE_S
 from worker.engine.directory import Called
+from worker.engine.made_ids import naming_id
 from worker.engine.resolver import tenants
 
 #: Most refused files that are listed.
@@ -300,9 +300,8 @@ def _name_tenants(names: Names, sent: Sent, timeout: float) -> None:
         return
     results = []
     for tenant_id, name in names.tenants.items():
-        naming_id = str(uuid.uuid5(NAMESPACE, f"tenant {tenant_id} {name}"))
         with suppress(InvalidBackup):  # a folder's name that is no label
-            results.append(name_tenant(tenant_id, name, backup_id=naming_id))
+            results.append(name_tenant(tenant_id, name, backup_id=naming_id(tenant_id, name)))
     for result in results:
         result.receipt(timeout)
 

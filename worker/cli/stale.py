@@ -16,7 +16,7 @@ from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_
 from worker.engine.directory import Called
 from worker.engine.moments import seconds_of
 from worker.engine.resolver import paths_of
-from worker.engine.stale import last_backups as last_backups
+from worker.engine.stale import last_backups
 
 #: The exit status when a device is stale.
 STALE: Final = 3

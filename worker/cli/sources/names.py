@@ -1,7 +1,6 @@
 """Turns a source's names into ids, by a rule or by a person's mapping file.
 
-A UUID stands for itself. Any other name stands for the UUID of version 5 made from it under a
-namespace of confkeep's own: from `TENANT`, or from `TENANT/DEVICE`; the same on every machine.
+The rule is `worker.engine.made_ids`.
 
 A mapping file holds one row for each device, as JSON (a list of objects) or CSV:
 
@@ -20,7 +19,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -28,10 +26,9 @@ from typing import Final
 
 from confkeep.errors import InvalidId, InvalidInput
 from confkeep.ids import checked_uuid
+from worker.engine.made_ids import NAMESPACE as NAMESPACE
+from worker.engine.made_ids import is_uuid, made_device_id, made_id
 from worker.store.git.durable import file_system_errors, replace_file
-
-#: The namespace of ids made from names: version 5 of the name `confkeep` under the nil UUID.
-NAMESPACE: Final = uuid.uuid5(uuid.UUID(int=0), "confkeep")
 
 _TRUE: Final = ("true", "yes", "1")
 _FALSE: Final = ("false", "no", "0", "")
@@ -52,7 +49,7 @@ class Row:
     def label(self) -> str | None:
         """What the device is called within its group; None if the source has its UUID."""
         name = self.device.rpartition("/")[2]
-        return None if _is_uuid(name) else name
+        return None if is_uuid(name) else name
 
     @property
     def group(self) -> str | None:
@@ -100,9 +97,9 @@ class Names:
         for row in self._found.values():
             if row.skip:
                 continue
-            if not _is_uuid(row.tenant):
+            if not is_uuid(row.tenant):
                 ids[row.tenant] = row.tenant_id
-            if not _is_uuid(row.device):
+            if not is_uuid(row.device):
                 ids[f"{row.tenant}/{row.device}"] = row.device_id
         return ids
 
@@ -112,7 +109,7 @@ class Names:
         return {
             row.tenant_id: row.tenant
             for row in self._found.values()
-            if not row.skip and not _is_uuid(row.tenant)
+            if not row.skip and not is_uuid(row.tenant)
         }
 
     def write(self) -> bool:
@@ -129,27 +126,13 @@ class Names:
         return True
 
 
-def made_id(name: str) -> str:
-    """The UUID for a name: the name itself if it is one."""
-    try:
-        return checked_uuid("name", name)
-    except InvalidId:
-        return str(uuid.uuid5(NAMESPACE, name))
-
-
-def _is_uuid(name: str) -> bool:
-    try:
-        return bool(checked_uuid("name", name))
-    except InvalidId:
-        return False
-
-
 def _complete(row: Row) -> Row:
     """The row, with blank ids filled in."""
-    device_id = row.device_id
-    if not device_id:
-        device_id = made_id(row.device if _is_uuid(row.device) else f"{row.tenant}/{row.device}")
-    return replace(row, tenant_id=row.tenant_id or made_id(row.tenant), device_id=device_id)
+    return replace(
+        row,
+        tenant_id=row.tenant_id or made_id(row.tenant),
+        device_id=row.device_id or made_device_id(row.tenant, row.device),
+    )
 
 
 def _read(mapping: Path) -> dict[str, Row]:

@@ -1,0 +1,64 @@
+"""The pages' curl commands, as a person types them beside `confkeep up --http`."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance import test_cli
+from tests.acceptance.test_cli import fresh_environment, running_up
+
+ROOT = Path(__file__).parents[2]
+EXPORT = "# 2026-10-01 10:00:00 by RouterOS 7.16\n/system identity\nset name=core1\n"
+
+folder = test_cli.folder
+
+
+def block_of(page: str) -> str:
+    """The commands of a page that make a token, hand over and read back."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+    (found,) = [block for block in blocks if "confkeep token create poller" in block]
+    return str(found)
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def test_the_pages_commands_hand_over_and_read_back(folder: Path, port: int) -> None:
+    (folder / "core1.rsc").write_text(EXPORT)
+    (folder / "core1.backup").write_bytes(
+        b"\x88\xac\xa1\xb1" + (16).to_bytes(4, "little") + b"backup.."
+    )
+    with running_up(folder, "--http", str(port)):
+        for number, page in enumerate(("README.md", "docs/http.md")):
+            environment = {
+                **fresh_environment(),
+                "TENANT": str(uuid.uuid4()),
+                "DEVICE": str(uuid.uuid4()),
+            }
+            environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+            # Each token has a name of its own.
+            commands = block_of(page).replace("8080", str(port))
+            commands = commands.replace("create poller", f"create poller{number}")
+            done = subprocess.run(
+                ["sh", "-e", "-c", commands],
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            assert '"state":"committed"' in done.stdout
+            assert done.stdout.endswith(EXPORT)

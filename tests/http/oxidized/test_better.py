@@ -1,0 +1,169 @@
+"""Where the look-alike is better than the original."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+import httpx
+import pytest
+
+from confkeep.labels import Labels
+from tests.http.oxidized.conftest import FOREIGN, SECRET, Oxidized, backup, commit
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "r1.example.net",
+        "edge/r1.example.net",
+        "acme/r1.example.net",
+        "acme/edge/r1.example.net",
+        "R1.Example.NET",
+        "10.0.0.1",
+        "edge/10.0.0.1",
+    ],
+)
+def test_a_node_is_found_with_and_without_its_group(http: httpx.Client, name: str) -> None:
+    assert http.get(f"/node/show/{name}.json").json()["full_name"] == "edge/r1.example.net"
+    assert http.get(f"/node/fetch/{name}").text.startswith("# v1\n")
+    assert len(http.get("/node/version.json", params={"node_full": name}).json()) == 2
+
+
+def test_a_node_is_found_by_its_id(oxidized: Oxidized, http: httpx.Client) -> None:
+    assert http.get(f"/node/show/{oxidized.r1}.json").json()["name"] == "r1.example.net"
+
+
+def test_a_node_without_a_group_is_found_in_the_group_that_lists_show(http: httpx.Client) -> None:
+    assert http.get("/node/fetch/default/r2").status_code == 200
+    assert http.get("/node/fetch/edge/r2").status_code == 404
+
+
+def test_versions_and_diffs_need_no_group(oxidized: Oxidized, http: httpx.Client) -> None:
+    """LibreNMS sends none."""
+    old, new = oxidized.shas
+    asked = {"node": "r1.example.net", "oid": new, "format": "text"}
+    assert "10.0.0.1" in http.get("/node/version/view", params=asked).text
+    assert "\n+add" in http.get("/node/version/diffs", params={**asked, "oid2": old}).text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/node/show/nope",
+        "/node/fetch/nope",
+        "/node/fetch/wrong/r2",
+        "/node/version?node_full=nope",
+        "/node/version",
+        "/node/version/view?node=nope&oid=dead",
+        "/node/version/view?node=r2&oid=dead",
+        "/node/version/view?node=r2&oid=latest",
+        "/node/version/view?node=r2&oid=2026-10-01",
+        "/node/version/view?node=r2",
+        "/node/version/diffs?node=r2&oid=dead&oid2=beef",
+        "/node/version/diffs?node=nope&oid=dead&oid2=beef",
+        "/node/next/nope",
+        "/nodes/vars/x",
+    ],
+)
+def test_what_is_unknown_is_404_with_a_short_text(http: httpx.Client, path: str) -> None:
+    answer = http.get(path)
+    assert answer.status_code == 404
+    assert len(answer.text) < 200
+    asked = http.get(path + ("&" if "?" in path else "?") + "format=json")
+    assert asked.status_code == 404
+    assert isinstance(asked.json(), list)
+
+
+def test_versions_of_one_second_stand_in_the_order_of_the_commits(
+    oxidized: Oxidized, http: httpx.Client
+) -> None:
+    found = http.get("/node/version.json?node_full=edge/r1.example.net").json()
+    assert found[0]["date"] == found[1]["date"]
+    assert [each["oid"] for each in found] == oxidized.shas[::-1]
+
+
+def test_stats_are_numbers(http: httpx.Client) -> None:
+    found = http.get("/nodes/stats.json").json()
+    assert found["r1.example.net"] == {"counter": {"success": 2}}
+    assert found["r2"] == {"counter": {"success": 1}}
+
+
+@pytest.mark.parametrize("pattern", ["(", "[z-a]", "(?<=a)b", r"(a)\1", ""])
+def test_what_is_no_regular_expression_is_400(http: httpx.Client, pattern: str) -> None:
+    answer = http.post("/nodes/conf_search.json", data={"search_in_conf_textbox": pattern})
+    assert answer.status_code == 400
+    assert isinstance(answer.json(), list)
+
+
+def test_a_regular_expression_takes_linear_time(http: httpx.Client) -> None:
+    """This one takes a backtracking matcher hours."""
+    began = time.monotonic()
+    form = {"search_in_conf_textbox": "(a|aa|[a-z]*)*(.*)*.{0,90}!$"}
+    assert http.post("/nodes/conf_search.json", data=form).json() == []
+    assert time.monotonic() - began < 5
+
+
+def test_texts_are_masked_unless_the_token_may_reveal(
+    oxidized: Oxidized, http: httpx.Client
+) -> None:
+    masked = http.get("/node/fetch/r3").text
+    assert "open-sesame" not in masked
+    assert masked.count("\n") == SECRET.count(b"\n")
+    revealed = http.get("/node/fetch/r3", auth=("any", oxidized.reveals))
+    assert revealed.content == SECRET
+
+
+def test_a_search_finds_no_secret_unless_the_token_may_reveal(
+    oxidized: Oxidized, http: httpx.Client
+) -> None:
+    form = {"search_in_conf_textbox": "open-s"}
+    assert http.post("/nodes/conf_search.json", data=form).json() == []
+    found = http.post("/nodes/conf_search.json", data=form, auth=("any", oxidized.reveals))
+    assert [each["node"] for each in found.json()] == ["r3"]
+
+
+@pytest.mark.parametrize("way", ["basic", "header", "bearer"])
+def test_the_token_comes_in_three_ways(oxidized: Oxidized, http: httpx.Client, way: str) -> None:
+    headers = {
+        "header": {"X-Auth-Token": oxidized.reads},
+        "bearer": {"Authorization": f"Bearer {oxidized.reads}"},
+    }
+    with httpx.Client(base_url=http.base_url) as client:
+        auth = ("any", oxidized.reads) if way == "basic" else None
+        answer = client.get("/nodes.json", headers=headers.get(way), auth=auth)
+        assert answer.status_code == 200
+        assert client.get("/nodes.json").status_code == 401
+
+
+def test_the_group_is_the_tenant_where_the_token_may_see_several(
+    oxidized: Oxidized, http: httpx.Client
+) -> None:
+    found = http.get("/nodes.json", auth=("any", oxidized.all)).json()
+    assert {node["group"] for node in found} == {"acme", "other"}
+    answer = http.get("/node/fetch/acme/r2", auth=("any", oxidized.all))
+    assert answer.text == "/system identity\nset name=r2\n"
+
+
+def test_another_tenants_node_is_as_unknown_as_any(http: httpx.Client) -> None:
+    foreign = FOREIGN.decode()
+    for path in (f"/node/show/{foreign}.json", f"/node/fetch/other/{foreign}"):
+        assert http.get(path).status_code == 404
+    assert foreign not in http.get("/nodes.json").text
+
+
+def test_of_nodes_with_one_name_the_commit_tells_which(
+    oxidized: Oxidized, http: httpx.Client
+) -> None:
+    twins = str(uuid.uuid4())
+    store = oxidized.settings.git_store_path
+    texts = {"a": b"# of a\n", "b": b"# of b\n"}
+    made = [backup(str(uuid.uuid4()), text, Labels("twin", group=g)) for g, text in texts.items()]
+    shas = commit(store, twins, "twins", *made)
+    auth = ("any", oxidized.all)
+    assert http.get("/node/fetch/twins/twin", auth=auth).status_code == 404
+    assert "2 nodes" in http.get("/node/fetch/twin", auth=auth).text
+    for sha, text in zip(shas, texts.values(), strict=False):
+        asked = {"node": "twin", "oid": sha, "format": "text"}
+        assert http.get("/node/version/view", params=asked, auth=auth).content == text
+    assert http.get("/node/fetch/twins/b/twin", auth=auth).content == b"# of b\n"

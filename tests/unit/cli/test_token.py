@@ -1,0 +1,70 @@
+"""`confkeep token`: shown once, bounded, and gone when it is revoked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import fakeredis
+import pytest
+import redis
+
+from confkeep.errors import AccessDenied
+from confkeep.settings import get_settings
+from tests.unit.cli.conftest import OTHER_TENANT, TENANT, Confkeep
+from worker.cli import token
+from worker.http.access import Door
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
+    with fakeredis.FakeRedis() as fake:
+        monkeypatch.setattr(token, "get_client", lambda *_: fake)
+        yield fake
+
+
+def test_a_token_lets_its_bearer_do_what_it_says(client: redis.Redis, confkeep: Confkeep) -> None:
+    made = confkeep("token", "create", "portal", "--tenant", TENANT, "--may", "enqueue,read")
+    text = made.stdout.strip()
+    caller = Door(client, get_settings()).admit(text)
+    assert (caller.name, caller.tenants) == ("portal", frozenset({TENANT}))
+    assert caller.may == {"read", "enqueue"}
+    assert not caller.sees(OTHER_TENANT)
+
+
+def test_nobody_can_read_a_token_again(client: redis.Redis, confkeep: Confkeep) -> None:
+    made = confkeep("token", "create", "portal", "--all-tenants", "--may", "read", "--json")
+    text = json.loads(made.stdout)["token"]
+    listed = confkeep("token", "list", "--json").stdout
+    assert text not in listed + confkeep("token", "list").stdout
+    assert text not in str(client.hgetall("confkeep:tokens"))
+    (found,) = json.loads(listed)["tokens"]
+    assert (found["tenants"], found["expires_at"]) == (["*"], None)
+
+
+def test_a_revoked_token_is_refused(client: redis.Redis, confkeep: Confkeep) -> None:
+    arguments = ("token", "create", "portal", "--all-tenants", "--may", "read")
+    text = confkeep(*arguments, "--expires", "90d").stdout.strip()
+    taken = confkeep(*arguments)
+    assert taken.exit_code == 2
+    assert "confkeep token revoke" in taken.stderr
+    assert confkeep("token", "revoke", "portal").exit_code == 0
+    with pytest.raises(AccessDenied):
+        Door(client, get_settings()).admit(text)
+    assert confkeep("token", "revoke", "portal").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--may", "read"],
+        ["--may", "read", "--all-tenants", "--tenant", TENANT],
+        ["--may", "everything", "--all-tenants"],
+        ["--may", "read", "--tenant", "nobody"],
+    ],
+)
+def test_a_wrong_option_makes_no_token(
+    client: redis.Redis, confkeep: Confkeep, options: list[str]
+) -> None:
+    assert confkeep("token", "create", "portal", *options).exit_code == 2
+    assert not client.exists("confkeep:tokens")

@@ -1,0 +1,98 @@
+"""The application: its routes, what it opens when it starts, and how errors become problem documents."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from confkeep.errors import ConfkeepError
+from confkeep.settings import Settings
+from worker.http.context import make_context
+from worker.http.document import document_of
+from worker.http.guard import Guard
+from worker.http.http_metrics import HttpMetrics
+from worker.http.oxidized import router as oxidized
+from worker.http.problems import (
+    ERRORS_PAGE,
+    Problem,
+    problem_of,
+    problem_of_status,
+)
+from worker.http.routes import backups, commits, directory, events, operations, search, versions
+from worker.http.sending import answer_of
+
+#: The routers, in the order in which they are tried.
+ROUTERS = (
+    directory.router,
+    versions.router,
+    commits.router,
+    search.router,
+    backups.router,
+    events.router,
+    operations.router,
+    *oxidized.ROUTERS,
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application for these settings. It opens its clients when it starts, and closes them at its end."""
+
+    metrics = HttpMetrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.context = make_context(settings, metrics)
+        try:
+            yield
+        finally:
+            app.state.context.close()
+
+    app = FastAPI(
+        title="confkeep",
+        version="1",
+        description="Hand over backups of network devices, and read what is kept of them in git.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    app.openapi = partial(document_of, app)  # type: ignore[method-assign]
+    app.add_middleware(Guard, metrics=metrics)
+    app.add_exception_handler(ConfkeepError, _tell_ours)
+    app.add_exception_handler(RequestValidationError, _tell_validation)
+    app.add_exception_handler(HTTPException, _tell_status)
+    return app
+
+
+async def _tell_ours(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ConfkeepError)
+    return answer_of(problem_of(error))
+
+
+async def _tell_validation(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    # What was sent is not repeated: it may be a configuration.
+    parts: list[str] = []
+    for each in error.errors()[:5]:
+        where: tuple[Any, ...] = each.get("loc", ())
+        parts.append(f"{'.'.join(map(str, where[1:])) or where[0]}: {each.get('msg', 'is wrong')}")
+    problem = Problem(
+        type=f"{ERRORS_PAGE}#InvalidInput",
+        title="The caller's input is wrong.",
+        status=422,
+        detail="; ".join(parts),
+    )
+    return answer_of(problem)
+
+
+async def _tell_status(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return answer_of(problem_of_status(error.status_code), dict(error.headers or {}))

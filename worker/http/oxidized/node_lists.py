@@ -1,0 +1,118 @@
+"""Routes that list nodes: all, those of a group or model, one, and those in whose text a pattern is found."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from confkeep.errors import InvalidInput
+from worker.engine.search import Query
+from worker.http.callers import Reads
+from worker.http.context import Here
+from worker.http.oxidized.answers import answer, unfound
+from worker.http.oxidized.bodies import form_field
+from worker.http.oxidized.nodes import matching, nodes_of, without_json
+from worker.reading.reader import Reader
+
+#: The form's field of a search.
+_PATTERN: Final = "search_in_conf_textbox"
+#: Seconds for which a search may take. LibreNMS waits for 90.
+_SEARCH_S: Final = 60.0
+#: Most nodes of a tenant that a search finds.
+_MOST_FOUND: Final = 100_000
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/nodes")
+@router.get("/nodes.json")
+async def list_nodes(caller: Reads, context: Here) -> Response:
+    """All nodes."""
+
+    def ask(reader: Reader) -> Response:
+        return answer([node.listed() for node in nodes_of(reader, caller)], as_json=True)
+
+    return await context.read(ask)
+
+
+@router.get("/nodes/stats")
+@router.get("/nodes/stats.json")
+async def stats(caller: Reads, context: Here) -> Response:
+    """How many versions each node has."""
+
+    def ask(reader: Reader) -> Response:
+        nodes = nodes_of(reader, caller)
+        found = {node.name: {"counter": {"success": node.device.versions}} for node in nodes}
+        return answer(found, as_json=True)
+
+    return await context.read(ask)
+
+
+@router.get("/nodes/{field}/{value:path}")
+async def list_some(
+    field: str, value: str, request: Request, caller: Reads, context: Here
+) -> Response:
+    """The nodes of a group or of a model."""
+    value, cut = without_json(value)
+    if field not in ("group", "model"):
+        as_json = cut or wants_json(request)
+        return answer("nodes are listed by group or model", as_json=as_json, status=404)
+
+    def ask(reader: Reader) -> Response:
+        listed = [node.listed() for node in nodes_of(reader, caller)]
+        return answer([each for each in listed if each[field] == value], as_json=True)
+
+    return await context.read(ask)
+
+
+@router.post("/nodes/conf_search")
+@router.post("/nodes/conf_search.json")
+async def search_texts(request: Request, caller: Reads, context: Here) -> Response:
+    """The nodes in whose newest text a line matches a regular expression, in linear time."""
+    pattern = await form_field(request, _PATTERN)
+    if not pattern:
+        return answer(f"{_PATTERN} is needed", as_json=True, status=400)
+    query = Query(pattern, regex=True)
+
+    def ask(reader: Reader) -> list[dict[str, str]]:
+        nodes = {
+            (node.tenant.tenant_id, node.device.device_id): node
+            for node in nodes_of(reader, caller)
+        }
+        return [
+            {"node": node.name, "full_name": node.full_name}
+            for tenant_id in dict.fromkeys(tenant_id for tenant_id, _device in nodes)
+            for found in reader.search(tenant_id, query, _MOST_FOUND, reveal=caller.reveals)
+            if (node := nodes.get((tenant_id, found.device_id))) is not None
+        ]
+
+    try:
+        return answer(await context.search(ask, _SEARCH_S), as_json=True)
+    except InvalidInput as error:
+        return answer(error.problem, as_json=True, status=400)
+
+
+@router.get("/node/show/{name:path}")
+async def show(name: str, caller: Reads, context: Here) -> Response:
+    """One node, found as `matching` says."""
+    name, _ = without_json(name)
+    found = await context.read(lambda reader: matching(nodes_of(reader, caller), name))
+    if len(found) != 1:
+        return unfound(name, found, as_json=True)
+    shown: dict[str, Any] = found[0].shown()
+    return answer(shown, as_json=True)
+
+
+@router.get("/reload")
+@router.get("/reload.json")
+async def reload(request: Request, caller: Reads) -> Response:  # noqa: ARG001
+    """Nothing has to be loaded again: the directory is always the newest one."""
+    node = request.query_params.get("node")
+    as_json = request.url.path.endswith(".json") or wants_json(request)
+    return answer(f"reloaded {node[:253] if node else 'list of nodes'}", as_json=as_json)
+
+
+def wants_json(request: Request) -> bool:
+    """Whether the query asks for JSON."""
+    return request.query_params.get("format") == "json"
