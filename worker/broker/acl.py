@@ -38,6 +38,7 @@ _WATCHED: Final = (
     keys.ARRIVING,
     keys.DEAD,
     keys.TOTALS,
+    keys.HOOK_STATES,
     keys.backoff("*"),
 )
 
