@@ -103,6 +103,7 @@ _ROOMS = (
     *("worker/http/oxidized", "tasks", "worker"),
     *(
         "worker/reading",
+        "worker/hooks",
         "worker/engine",
         "worker/process",
         "worker/queue",

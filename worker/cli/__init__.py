@@ -41,6 +41,7 @@ GROUPS: Final = {
         "search": "Search the newest exports for lines.",
         "restore": "Write a device's two files into a folder.",
         "receipt": "Tell what became of a backup.",
+        "digest": "Tell what changed in a tenant's last hours, and what needs a look.",
     },
     "Operate": {
         "worker": "Run a worker that commits what is enqueued.",
@@ -48,6 +49,7 @@ GROUPS: Final = {
         "health": "Say whether the worker here lives and is ready, for probes.",
         "http": "Serve HTTP: backups come in, and histories and events go out.",
         "exporter": "Serve metrics of the whole deployment to Prometheus.",
+        "hooks": "Tell other programs what happens: webhooks, signed and in order.",
         "events": "Print what happened, or follow it as it happens.",
         "kick": "Try again at once for a tenant that waits after a fault.",
         "dead-letters": "List, show, retry and discard what cannot be committed.",

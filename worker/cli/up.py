@@ -54,8 +54,9 @@ def command(
 ) -> None:
     """Run a server and workers on this machine until Ctrl-C.
 
-    Prints the variables that clients need, then what the workers log. Other commands find it by
-    themselves when they run in the same folder. Backups that are accepted but not committed when
+    Where the extra `http` is installed, webhooks are sent too. Prints the variables that clients
+    need, then what the workers log. Other commands find it by themselves when they run in the
+    same folder. Backups that are accepted but not committed when
     it ends are committed when it runs again.
 
     \b
@@ -78,6 +79,7 @@ def command(
             ) as machine,
         ):
             one_machine.keep_for_good(machine.data)
+            machine.start_hooks()
             for name, value in machine.environment.items():
                 terminal.line(f"export {name}='{value}'")
             if http_port is not None:
@@ -95,12 +97,13 @@ def command(
 def _follow(
     terminal: Terminal, machine: one_machine.OneMachine, workers: int, *, http: bool
 ) -> None:
-    """Print what the workers and HTTP log from now on, until a part ends or a signal comes."""
-    paths = {
-        f"worker-{i + 1} " if workers > 1 or http else "": machine.log_of(i) for i in range(workers)
-    }
+    """Print what all parts log from now on, until a part ends or a signal comes."""
+    named = workers > 1 or http
+    paths = {f"worker-{i + 1} " if named else "": machine.log_of(i) for i in range(workers)}
     if http:
         paths["http "] = machine.http_log
+    if machine.hooks_log.exists():
+        paths["hooks "] = machine.hooks_log
     logs = {
         prefix: path.open("r", encoding="utf-8", errors="replace") for prefix, path in paths.items()
     }

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Final
 
-from confkeep.errors import ConfkeepError, InvalidSettings
+from confkeep.errors import ExtraMissing, InvalidSettings
 from confkeep.settings import Settings, variable_of
 
 _LIBRARIES: Final = ("fastapi", "python_multipart", "uvicorn")
@@ -89,19 +89,11 @@ def server_of(settings: Settings, ready: Callable[[], None] = lambda: None) -> A
     )
 
 
-class HttpMissing(ConfkeepError):
-    """The libraries for HTTP are not installed."""
-
-    hint = "Install the extra: pip install 'confkeep[http]'."
-    exit_code = 7
-
-
 def require_installed() -> None:
     """Check that the extra `http` is there.
 
     Raises:
-        HttpMissing: it is not.
+        ExtraMissing: it is not.
     """
-    missing = [name for name in _LIBRARIES if find_spec(name) is None]
-    if missing:
-        raise HttpMissing(f"no {', '.join(missing)} found")
+    if any(find_spec(name) is None for name in _LIBRARIES):
+        raise ExtraMissing("serving HTTP", "http")

@@ -199,7 +199,8 @@ def _workload(documents: list[Document], document: Document) -> Iterator[str]:
     if "CONFKEEP_REDIS_URL" not in known:
         yield "is not told where Redis is"
     yield from _commands(container)
-    yield from _ports(template, container, known)
+    if "ports" in container:
+        yield from _ports(template, container, known)
     if container["args"][0] == "worker":
         yield from _worker(document, pod, known)
 
