@@ -11,7 +11,7 @@ import click
 
 from confkeep.broker.connections import get_client
 from confkeep.broker.keys import shard_of
-from confkeep.settings import Settings, get_settings
+from confkeep.settings import Settings
 from worker.cli import running
 from worker.cli import watch as watch_
 from worker.cli.called import device_name, tenant_name
@@ -89,8 +89,7 @@ def command(
       confkeep status --watch
       confkeep status --watch --count 1 --json
     """
-    running.adopt(terminal)
-    settings = get_settings()
+    settings = running.settings(terminal)
     if watch:
         watch_.watch(terminal, settings, interval_s=interval, count=count, as_json=as_json)
         return
