@@ -114,9 +114,9 @@ class Sweeper:
         oddities.set_aside(self._client, keys.TYPES)
         report = SweepReport(self._name, sorted(self._shards), now_ms, unforeseen.last())
         self._client.hset(keys.WORKERS, self._name, report.to_json())
-        self._accept_old_arrivals()
         with self._apart("begin the stream of events"):
             event_stream.begin(self._client)
+        self._accept_old_arrivals()
         sent = 0
         for shard, tenants in self._forgotten(now_ms).items():
             with self._apart("wake the tenants of a shard"):
