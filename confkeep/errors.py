@@ -27,6 +27,8 @@
     ├── Unhealthy                 a health probe failed
     │   ├── NotAlive              no worker runs, or its loop hangs: restart it
     │   └── NotReady              the worker runs and cannot commit now: wait
+    ├── ExtraMissing              an optional library is not installed
+    ├── NotDelivered              a webhook or a digest did not reach its receiver
     └── StoreError                a tenant's git repository
         ├── StoreMissing          the folder of all repositories is missing
         ├── NotInStore            no such repository, commit, device or file (also a KeyError)
@@ -291,6 +293,33 @@ class NotReady(Unhealthy):
     hint = "A restart does not help: check the server, the network and the store's volume."
     retryable = True
     exit_code = 52
+
+
+class ExtraMissing(ConfkeepError):
+    """An optional library is not installed.
+
+    Args:
+        what: what needs it.
+        extra: the extra of confkeep that brings it.
+    """
+
+    hint = "Install the extra that is named, such as pip install 'confkeep[http]'."
+    exit_code = 7
+
+    def __init__(self, what: str, extra: str = "http") -> None:
+        super().__init__(what, extra, hint=f"pip install 'confkeep[{extra}]'.")
+        self.extra = extra
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} needs the extra `{self.extra}`, which is not installed"
+
+
+class NotDelivered(ConfkeepError):
+    """A webhook or a digest did not reach its receiver, or was refused there."""
+
+    hint = "Check that the receiver runs and accepts what is sent, then send it again."
+    retryable = True
+    exit_code = 60
 
 
 class StoreError(ConfkeepError):

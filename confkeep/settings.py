@@ -7,6 +7,7 @@ Every value comes from a variable `CONFKEEP_<NAME>`, else from the file `.env` i
 from __future__ import annotations
 
 import functools
+import ipaddress
 import os
 import pathlib
 from typing import Annotated, Any, Final, Literal
@@ -206,6 +207,25 @@ class Settings(BaseSettings):
         min_length=1,
         description="Address that metrics are served on; containers want `0.0.0.0`",
     )
+    public_url: str = Field(
+        "",
+        description="Where people reach `confkeep http`, such as `https://confkeep.example`: webhooks and "
+        "digests link to it; empty: no links",
+    )
+    hooks_file: pathlib.Path | None = Field(
+        None,
+        description="File of webhooks, beside those of `confkeep hooks add` (docs/hooks.md)",
+    )
+    hooks_networks: str = Field(
+        "",
+        description="Private networks that webhooks may be sent to, such as `10.1.0.0/16, fd00::/8`; empty: "
+        "only public addresses",
+    )
+    digest_urls: SecretStr | None = Field(
+        None,
+        description="Where the task `backups.digest` sends: addresses of apprise, with spaces between "
+        "(extra `notify`)",
+    )
     author_name: str = Field(
         "The Other Dude", min_length=1, description="Author and committer of every commit"
     )
@@ -238,6 +258,20 @@ class Settings(BaseSettings):
             ) from None
         return value
 
+    @field_validator("public_url")
+    @classmethod
+    def _is_a_web_address(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/")
+
+    @field_validator("hooks_networks")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        for network in networks_in(value):
+            ipaddress.ip_network(network)
+        return value
+
     @field_validator("signing_key")
     @classmethod
     def _good_keys(cls, value: SecretStr | None) -> SecretStr | None:
@@ -265,6 +299,11 @@ class Settings(BaseSettings):
         if self.signing_key is None:
             return None
         return Keyring.parse(self.signing_key.get_secret_value())
+
+
+def networks_in(text: str) -> list[str]:
+    """The networks in the text of `hooks_networks`, separated by commas or spaces."""
+    return text.replace(",", " ").split()
 
 
 def variable_of(field: str) -> str:

@@ -1,4 +1,4 @@
-"""Numbers as people read them: with their noun, and with separators of thousands."""
+"""Texts as people read them: numbers with their noun, and what others wrote made printable."""
 
 from __future__ import annotations
 
@@ -18,3 +18,19 @@ def problem_text(said: str) -> str:
     """What pydantic says of a value, as the end of `FIELD: ...`."""
     problem = said.removeprefix("Value error, ").replace("Input should be", "must be")
     return problem.partition(", unable to parse")[0].partition(", unable to interpret")[0]
+
+
+def printable(text: str) -> str:
+    """`text` with escapes for everything that could steer a terminal or hide itself.
+
+    These are control and format characters (such as those that reverse the direction of writing),
+    line breaks, and bytes that are not UTF-8.
+    """
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that Python decoded with `surrogateescape`
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")

@@ -98,7 +98,14 @@ def errors_table() -> str:
 #: The rooms, in the order in which imports run.
 _ROOMS = (
     *("worker/cli", "worker/cli/sources", "tasks", "worker"),
-    *("worker/engine", "worker/process", "worker/queue", "worker/broker", "worker/observe"),
+    *(
+        "worker/hooks",
+        "worker/engine",
+        "worker/process",
+        "worker/queue",
+        "worker/broker",
+        "worker/observe",
+    ),
     *("worker/store/upkeep", "worker/store/rewriting", "worker/store/writing"),
     *("worker/store/history", "worker/store/repository", "worker/store/git"),
     *("confkeep", "confkeep/queue", "confkeep/broker", "confkeep/broker/lua"),

@@ -30,6 +30,7 @@ TASK_MODULES = (
     "tasks.repack",
     "tasks.retention",
     "tasks.drill",
+    "tasks.digest",
     "tasks.stale",
 )
 

@@ -46,6 +46,12 @@ therefore nobody's of ours, and workers set it aside (`worker.queue.oddities`).
     confkeep:events                      stream  what happened, oldest first; field `event` =
                                                  confkeep.queue.events.Event as JSON. Bounded by
                                                  count and age; its last entry stays
+    confkeep:hooks                       hash    name -> worker.hooks.hook.Hook as JSON, with its secret
+    confkeep:hook-states                 hash    name of a hook -> worker.hooks.progress.Progress as JSON:
+                                                 up to where it has come
+    confkeep:hook-log                    stream  the last deliveries of all hooks: field `delivery` =
+                                                 worker.hooks.progress.Delivery as JSON; bounded
+    confkeep:hooks-lease                 string  token of the one process that sends hooks; expires
     confkeep:stale:<tenant>              hash    device -> seconds since 1970 of its newest backup, of
                                                  each that an event said to be stale
     confkeep:repack:<tenant>             string  a repack was asked for and has not run yet; expires
@@ -78,6 +84,10 @@ ROOM = PREFIX + "room"
 TOTALS = PREFIX + "totals"
 RECENT = PREFIX + "recent"
 EVENTS = PREFIX + "events"
+HOOKS = PREFIX + "hooks"
+HOOK_STATES = PREFIX + "hook-states"
+HOOK_LOG = PREFIX + "hook-log"
+HOOKS_LEASE = PREFIX + "hooks-lease"
 ODD = PREFIX + "odd"
 
 #: In `TYPES` and `types_of`: a string that expires. One that does not is nobody's of ours.
@@ -94,6 +104,10 @@ TYPES: Final[Mapping[str, str]] = {
     RECENT: "list",
     REFUSED: "stream",
     EVENTS: "stream",
+    HOOKS: "hash",
+    HOOK_STATES: "hash",
+    HOOK_LOG: "stream",
+    HOOKS_LEASE: EXPIRING,
 }
 
 #: A channel that nobody listens to: what is published there only lets replicas be waited for.

@@ -161,6 +161,12 @@ def test_up_is_found_by_the_other_commands_and_ends_without_a_trace(folder: Path
         )
         assert json.loads(elsewhere.stdout)["tenants"] == [TENANT]
 
+        # It sends webhooks too.
+        wait_for(
+            lambda: json.loads(run(folder, "hooks", "list", "--json"))["sending"],
+            "what sends webhooks",
+        )
+
         refused = run(folder, "up", status=4)
         assert f"is in use by process {up.pid}" in refused
 

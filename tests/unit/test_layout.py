@@ -24,6 +24,7 @@ FLOORS = (
     "tasks",
     # Two have names that others rely on.
     "worker.git_store",
+    "worker/hooks",
     "worker/engine",
     "worker.app",
     "worker/process",
@@ -67,7 +68,7 @@ STORE_FLOORS = (
     "worker/store/git",
 )
 #: Who works with the store.
-STORE_USERS = {"worker/cli", "tasks", "worker.git_store", "worker/engine"}
+STORE_USERS = {"worker/cli", "tasks", "worker.git_store", "worker/hooks", "worker/engine"}
 STORE_KNOWS = {"confkeep.errors", "confkeep.ids", "confkeep.labels", "confkeep.modes"}
 
 

@@ -34,6 +34,7 @@ _WATCHED: Final = (
     keys.LOAD,
     keys.DEAD,
     keys.TOTALS,
+    keys.HOOK_STATES,
     keys.backoff("*"),
 )
 

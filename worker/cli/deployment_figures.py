@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import redis
 
@@ -13,6 +13,8 @@ from confkeep.errors import BrokerUnavailable
 from confkeep.observe.logs import get_logger
 from confkeep.settings import Settings
 from worker.cli.metric_families import Sample
+from worker.hooks.hook_store import all_progress
+from worker.hooks.progress import Progress
 from worker.observe import metrics, unforeseen
 from worker.process.broker_check import find_problems
 from worker.process.sweeper import list_workers, unserved
@@ -53,7 +55,9 @@ class DeploymentFigures:
         pipe = client.pipeline(transaction=False)
         pipe.llen(keys.RECEIVE_QUEUE)
         pipe.hlen(keys.DEAD)
-        received, dead = redis_values.answers(pipe)
+        pipe.exists(keys.HOOKS_LEASE)
+        received, dead, sends = redis_values.answers(pipe)
+        hooks = all_progress(client)
         workers = list_workers(client)
         volatile = bool(find_problems(client, ask_all=False))
         yield Sample(metrics.UP, 1)
@@ -76,7 +80,17 @@ class DeploymentFigures:
         for worker in workers:
             yield Sample(metrics.SWEEP_AGE, worker.last_sweep_age_s, (worker.name,))
         yield Sample(metrics.UNSERVED, len(unserved(workers, settings.shards)))
+        yield from _hooks(hooks, is_sent=bool(sends))
         yield Sample(metrics.SCRAPE, time.perf_counter() - began)
+
+
+def _hooks(hooks: Mapping[str, Progress], *, is_sent: bool) -> Iterator[Sample]:
+    now_ms = time.time() * 1000
+    for name, progress in sorted(hooks.items()):
+        failing_s = (now_ms - progress.failing_since_ms) / 1000 if progress.tries else 0.0
+        yield Sample(metrics.HOOK_OFF, int(progress.off), (name,))
+        yield Sample(metrics.HOOK_FAILING, max(0.0, failing_s), (name,))
+    yield Sample(metrics.HOOKS_UNSERVED, 0 if is_sent else len(hooks))
 
 
 def _totals(totals: Totals) -> Iterator[Sample]:

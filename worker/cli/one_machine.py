@@ -2,7 +2,7 @@
 
 DATA/store/       the tenants' repositories
 DATA/redis/       the server's append-only file
-DATA/logs/        the workers' logs
+DATA/logs/        the logs of the workers, and of what sends webhooks
 DATA/up.json      how other commands reach it, while it runs
 DATA/up.lock      held while it runs, by the server too, so that no second one starts beside an
                   orphaned server
@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,6 +36,8 @@ from worker.process.sweeper import list_workers
 _READY_S: Final = 60.0
 _POLL_S: Final = 0.05
 _WORKER: Final = "worker-{}"
+#: Libraries of the extra `http` that sending webhooks needs.
+_HOOKS_NEED: Final = ("httpcore", "standardwebhooks")
 _DEMO_MARK: Final = "made-by-confkeep-demo"
 
 
@@ -59,7 +63,7 @@ class PartEnded(ConfkeepError):
 
 
 class OneMachine:
-    """A running server and its workers. Not thread-safe."""
+    """A running server, its workers, and what sends webhooks. Not thread-safe."""
 
     def __init__(self, data: Path, concurrency: int, pool: str, interrupts: Interrupts) -> None:
         self.data = data
@@ -70,6 +74,7 @@ class OneMachine:
         self._started: dict[int, float] = {}
         self._workers: dict[int, Child] = {}
         self._server: EmbeddedServer | None = None
+        self._hooks: Child | None = None
 
     @property
     def server(self) -> EmbeddedServer:
@@ -117,6 +122,22 @@ class OneMachine:
             log=log,
         )
 
+    def start_hooks(self) -> None:
+        """Start `confkeep hooks run`, if the extra that it needs is installed."""
+        if any(importlib.util.find_spec(name) is None for name in _HOOKS_NEED):
+            return
+        # -P: modules in the user's current folder must not shadow ours.
+        self._hooks = Child(
+            [sys.executable, "-P", "-m", "confkeep", "hooks", "run"],
+            log=self.hooks_log,
+            env={**os.environ, **self.environment},
+        )
+
+    @property
+    def hooks_log(self) -> Path:
+        """Where the log of what sends webhooks is."""
+        return self.data / "logs" / "hooks.log"
+
     def wait_until_ready(self) -> None:
         """Wait until each worker has reported for the first time since its start.
 
@@ -161,14 +182,18 @@ class OneMachine:
                 raise PartEnded(
                     f"worker {index + 1} ended with status {status}; see {self.log_of(index)}"
                 )
+        if self._hooks is not None and not self._hooks.running():
+            status = self._hooks.process.returncode
+            raise PartEnded(f"what sends webhooks ended with status {status}; see {self.hooks_log}")
 
     def stop(self) -> None:
-        """End all workers at the same time, then the server. No signal interrupts this half-way."""
+        """End all but the server at the same time, then that. No signal interrupts this half-way."""
         with self._interrupts.held():
-            for worker in self._workers.values():
-                worker.ask_to_end()
-            for worker in self._workers.values():
-                worker.stop()
+            children = [*self._workers.values(), *([self._hooks] if self._hooks else [])]
+            for child in children:
+                child.ask_to_end()
+            for child in children:
+                child.stop()
             if self._server is not None:
                 self._server.stop()
 

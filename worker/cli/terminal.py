@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 import click
 
 from confkeep.wording import count_text as count_text
+from confkeep.wording import printable as printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,22 +33,6 @@ _GAP: Final = "  "
 #: Columns that a wrapped cell gets at least.
 _NARROWEST: Final = 10
 _NO_BOUNDS: Final[Mapping[str, int]] = MappingProxyType({})
-
-
-def printable(text: str) -> str:
-    """`text` with escapes for everything that could steer a terminal or hide itself.
-
-    These are control and format characters (such as those that reverse the direction of writing),
-    line breaks, and bytes that are not UTF-8.
-    """
-    return "".join(c if c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that Python decoded with `surrogateescape`
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def first_line(message: str) -> str:

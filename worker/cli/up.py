@@ -40,7 +40,7 @@ _POLL_S: Final = 0.2
 def command(terminal: Terminal, data: Path, workers: int, concurrency: int | None) -> None:
     """Run a server and workers on this machine until Ctrl-C.
 
-    Prints the variables that clients need, then what the workers log. Other commands find it by
+    Where the extra `http` is installed, webhooks are sent too. Prints the variables that clients need, then what the workers log. Other commands find it by
     themselves when they run in the same folder. Backups that are accepted but not committed when
     it ends are committed when it runs again.
 
@@ -60,6 +60,7 @@ def command(terminal: Terminal, data: Path, workers: int, concurrency: int | Non
             ) as machine,
         ):
             one_machine.keep_for_good(machine.data)
+            machine.start_hooks()
             for name, value in machine.environment.items():
                 terminal.line(f"export {name}='{value}'")
             terminal.note(
@@ -71,16 +72,18 @@ def command(terminal: Terminal, data: Path, workers: int, concurrency: int | Non
 
 
 def _follow(terminal: Terminal, machine: one_machine.OneMachine, workers: int) -> None:
-    """Print what the workers log from now on, until a part ends or a signal comes."""
+    """Print what all parts log from now on, until a part ends or a signal comes."""
+    paths = {f"worker-{i + 1} " if workers > 1 else "": machine.log_of(i) for i in range(workers)}
+    if machine.hooks_log.exists():
+        paths["hooks "] = machine.hooks_log
     logs = {
-        i: machine.log_of(i).open("r", encoding="utf-8", errors="replace") for i in range(workers)
+        prefix: path.open("r", encoding="utf-8", errors="replace") for prefix, path in paths.items()
     }
     try:
         for log in logs.values():
             log.seek(0, os.SEEK_END)
         while True:
-            for index, log in logs.items():
-                prefix = f"worker-{index + 1} " if workers > 1 else ""
+            for prefix, log in logs.items():
                 for line in log:
                     terminal.line(prefix + line.rstrip("\n"))
             machine.check()

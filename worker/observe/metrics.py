@@ -235,6 +235,24 @@ SWEEP_AGE: Final = Metric(
 UNSERVED: Final = Metric(
     "confkeep_shards_unserved", "gauge", "Shards that no worker has swept in the last 15 seconds."
 )
+HOOK_OFF: Final = Metric(
+    "confkeep_hook_off",
+    "gauge",
+    "Whether a webhook was switched off (1) or is on (0): its receiver took nothing for three days, or "
+    "wants no more.",
+    ("hook",),
+)
+HOOK_FAILING: Final = Metric(
+    "confkeep_hook_failing_seconds",
+    "gauge",
+    "Seconds for which a webhook's receiver has taken nothing of what it was sent; 0 when all is well.",
+    ("hook",),
+)
+HOOKS_UNSERVED: Final = Metric(
+    "confkeep_hooks_unserved",
+    "gauge",
+    "Webhooks that nobody sends to, since no `confkeep hooks run` runs.",
+)
 SCRAPE: Final = Metric(
     "confkeep_exporter_scrape_seconds", "gauge", "Seconds that it took to read Redis for this."
 )
@@ -317,6 +335,9 @@ OF_REDIS: Final = (
     QUEUE,
     SWEEP_AGE,
     UNSERVED,
+    HOOK_OFF,
+    HOOK_FAILING,
+    HOOKS_UNSERVED,
     SCRAPE,
 )
 #: What the exporter finds in the store, in the background. Absent where there is no store.

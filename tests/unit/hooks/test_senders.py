@@ -1,0 +1,329 @@
+"""Each hook gets all that it wants, in order, whatever receivers, Redis and people do."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from confkeep.broker import keys
+from confkeep.errors import BrokerUnavailable
+from confkeep.settings import Settings
+from tests.receiving import Receiver, answer, babble
+from tests.servers import wait_for
+from tests.unit.hooks.conftest import OTHER, TENANT, Events
+from worker.hooks import progress as waits
+from worker.hooks import sender as module
+from worker.hooks.hook import Hook, new_secret
+from worker.hooks.hook_store import HookStore
+from worker.hooks.senders import Senders
+
+
+def hook(receiver: Receiver, name: str = "portal", **values: Any) -> Hook:
+    values = {"start": "0", **values}
+    return Hook.checked(name=name, url=receiver.url, secret=new_secret(), **values)
+
+
+@contextmanager
+def sending(client: redis.Redis, settings: Settings) -> Iterator[None]:
+    """The process that sends."""
+    stop = threading.Event()
+    thread = threading.Thread(target=Senders(client, settings).run, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(10)
+    assert not thread.is_alive()
+    assert not client.exists(keys.HOOKS_LEASE)
+
+
+@pytest.fixture
+def store(client: redis.Redis, settings: Settings) -> HookStore:
+    return HookStore(client, settings)
+
+
+def first_times(receiver: Receiver) -> list[str]:
+    return list(dict.fromkeys(receiver.ids))
+
+
+def test_all_since_the_hook_was_added_comes_once_and_in_order(
+    client: redis.Redis, settings: Settings, store: HookStore, events: Events, receiver: Receiver
+) -> None:
+    events.happen(1, 2)
+    store.add(hook(receiver, start=str(len(events.all))))
+    expected = events.happen(*range(3, 260))
+    with sending(client, settings):
+        wait_for(lambda: len(receiver.ids) == len(expected), "all deliveries")
+        expected += events.happen(900)
+        wait_for(lambda: len(receiver.ids) == len(expected), "what came later")
+    assert receiver.ids == expected
+    progress = store.progress("portal")
+    assert progress is not None
+    assert (progress.delivered, progress.tries) == (len(expected), 0)
+    log = store.log("portal", 3)
+    assert [one.event_id for one in log] == expected[:-4:-1]
+
+
+def test_a_failing_receiver_gets_all_in_order_with_the_same_ids(
+    client: redis.Redis, settings: Settings, store: HookStore, events: Events, receiver: Receiver
+) -> None:
+    store.add(hook(receiver))
+    expected = events.happen(*range(20))
+    receiver.answers += [
+        lambda handler: answer(handler, 500),
+        lambda handler: answer(handler, 204),
+        *[lambda handler: answer(handler, 503)] * 5,
+        babble,
+    ]
+    with sending(client, settings):
+        wait_for(lambda: len(first_times(receiver)) == 20, "all deliveries")
+        wait_for(lambda: (p := store.progress("portal")) and p.delivered == 20, "the last note")
+    assert first_times(receiver) == expected
+    assert len(receiver.ids) == 27
+    bodies: dict[str, bytes] = {}
+    for request in receiver.requests:
+        assert bodies.setdefault(request.id, request.body) == request.body
+    failed = [one for one in store.log("portal", 100) if one.problem]
+    assert [one.number for one in reversed(failed)] == [1, 1, 2, 3, 4, 5, 6]
+
+
+def test_a_dead_receiver_delays_nobody_else(
+    client: redis.Redis,
+    settings: Settings,
+    store: HookStore,
+    events: Events,
+    receiver: Receiver,
+    other: Receiver,
+) -> None:
+    receiver.always = receiver.hang
+    store.add(hook(receiver, "hangs"))
+    store.add(hook(other, "works"))
+    expected = events.happen(*range(30))
+    with sending(client, settings):
+        wait_for(lambda: len(other.ids) == 30, "the deliveries of the other hook", 5)
+        receiver.ended.set()
+    assert other.ids == expected
+    assert len(receiver.ids) == 1
+
+
+def test_a_hook_hears_only_what_it_wants(
+    client: redis.Redis, settings: Settings, store: HookStore, events: Events, receiver: Receiver
+) -> None:
+    store.add(hook(receiver, tenants=[TENANT], changed_only=True))
+    events.happen(1, tenant=OTHER)
+    events.happen(2, export_changed=False)
+    [wanted] = events.happen(3)
+    with sending(client, settings):
+        wait_for(lambda: receiver.ids, "the delivery")
+    assert receiver.ids == [wanted]
+
+
+def test_what_was_sent_and_not_noted_is_sent_again_with_its_id(
+    client: redis.Redis,
+    settings: Settings,
+    store: HookStore,
+    events: Events,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when the process is killed between the two: its successor knows only what Redis knows."""
+    store.add(hook(receiver))
+    expected = events.happen(1, 2, 3)
+
+    class Killed(BaseException):
+        pass
+
+    real = HookStore.note
+    lives = [2]
+
+    def note(self: HookStore, *arguments: Any) -> None:
+        lives[0] -= 1
+        if lives[0] == 0:
+            raise Killed
+        real(self, *arguments)
+
+    monkeypatch.setattr(HookStore, "note", note)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    with sending(client, settings):
+        wait_for(lambda: len(receiver.ids) == 4, "the repetition")
+    assert receiver.ids == [expected[0], expected[1], expected[1], expected[2]]
+
+
+def test_while_redis_is_away_nothing_is_lost(
+    client: redis.Redis,
+    settings: Settings,
+    store: HookStore,
+    events: Events,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store.add(hook(receiver))
+    expected = events.happen(*range(10))
+    away = [True] * 6
+    real = HookStore.progress
+
+    def progress(self: HookStore, name: str) -> Any:
+        if away and len(receiver.ids) > 3:
+            away.pop()
+            raise BrokerUnavailable("away")
+        return real(self, name)
+
+    monkeypatch.setattr(HookStore, "progress", progress)
+    with sending(client, settings):
+        wait_for(lambda: len(first_times(receiver)) == 10, "all deliveries")
+    assert first_times(receiver) == expected
+
+
+def test_410_ends_a_hook_and_that_is_told(
+    client: redis.Redis, settings: Settings, store: HookStore, events: Events, receiver: Receiver
+) -> None:
+    store.add(hook(receiver))
+    expected = events.happen(1, 2, 3)
+    receiver.answers += [
+        lambda handler: answer(handler, 204),
+        lambda handler: answer(handler, 410),
+    ]
+    with sending(client, settings):
+        wait_for(lambda: (p := store.progress("portal")) and p.off, "the end")
+        assert receiver.ids == expected[:2]
+        [told] = events.emitted
+        assert (told.type, told.data["hook"]) == ("hook.disabled", "portal")
+        store.resume("portal")
+        wait_for(lambda: len(receiver.ids) == 4, "what it had missed")
+    assert receiver.ids == [expected[0], expected[1], expected[1], expected[2]]
+
+
+def test_after_three_days_of_failures_a_hook_is_off(
+    client: redis.Redis,
+    settings: Settings,
+    store: HookStore,
+    events: Events,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waits, "GIVE_UP_S", 0.1)
+    receiver.always = lambda handler: answer(handler, 500)
+    store.add(hook(receiver))
+    events.happen(1, 2)
+    with sending(client, settings):
+        wait_for(lambda: (p := store.progress("portal")) and p.off, "the end")
+        tries = len(receiver.ids)
+        assert tries > 1
+        monkeypatch.setattr(module, "_IDLE_S", 0.001)
+    assert len(set(receiver.ids)) == 1
+    assert len(receiver.ids) == tries
+    assert [event.type for event in events.emitted] == ["hook.disabled"]
+
+
+def test_of_two_processes_one_sends_until_it_ends(
+    client: redis.Redis, settings: Settings, store: HookStore, events: Events, receiver: Receiver
+) -> None:
+    store.add(hook(receiver))
+    expected = events.happen(*range(50))
+    with ExitStack() as stack:
+        first = stack.enter_context(ExitStack())
+        first.enter_context(one_of_two(client, settings))
+        wait_for(lambda: receiver.ids, "the first to send")
+        stack.enter_context(one_of_two(client, settings))
+        wait_for(lambda: len(receiver.ids) == 50, "all deliveries")
+        first.close()
+        expected += events.happen(99)
+        wait_for(lambda: len(receiver.ids) == 51, "the second to go on")
+    assert receiver.ids == expected
+
+
+@contextmanager
+def one_of_two(client: redis.Redis, settings: Settings) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=Senders(client, settings).run, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(10)
+
+
+def test_hooks_that_are_changed_or_removed_are_followed(
+    client: redis.Redis,
+    settings: Settings,
+    events: Events,
+    receiver: Receiver,
+    other: Receiver,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "hooks.toml"
+    secret = new_secret().get_secret_value()
+
+    def write(url: str) -> None:
+        path.write_text(f'[[hook]]\nname = "portal"\nurl = "{url}"\nsecret = "{secret}"\n')
+
+    write(receiver.url)
+    settings = settings.model_copy(update={"hooks_file": path})
+    events.happen(1)
+    with sending(client, settings):
+        wait_for(lambda: client.hexists(keys.HOOK_STATES, "portal"), "the hook of the file")
+        [second] = events.happen(2)
+        wait_for(lambda: receiver.ids == [second], "what came since it is there")
+        path.write_text("[[hook]]\nname = ")
+        [third] = events.happen(3)
+        wait_for(lambda: receiver.ids == [second, third], "those that run to go on")
+        write(other.url)
+        numbers = itertools.count(4)
+
+        def comes_there() -> bool:
+            events.happen(next(numbers))
+            return bool(other.ids)
+
+        wait_for(comes_there, "the new address")
+        expected = [event.id for event in events.all[1:]]
+        wait_for(lambda: len(receiver.ids + other.ids) == len(expected), "all deliveries")
+    assert receiver.ids + other.ids == expected
+
+
+def test_a_hook_of_the_file_outlives_an_emptied_server(
+    client: redis.Redis, settings: Settings, events: Events, receiver: Receiver, tmp_path: Path
+) -> None:
+    path = tmp_path / "hooks.toml"
+    secret = new_secret().get_secret_value()
+    path.write_text(f'[[hook]]\nname = "portal"\nurl = "{receiver.url}"\nsecret = "{secret}"\n')
+    settings = settings.model_copy(update={"hooks_file": path})
+    with sending(client, settings):
+        wait_for(lambda: client.hexists(keys.HOOK_STATES, "portal"), "the hook of the file")
+        client.delete(keys.HOOK_STATES)
+        [first] = events.happen(1)
+        wait_for(lambda: receiver.ids == [first], "the delivery")
+        wait_for(lambda: client.hexists(keys.HOOK_STATES, "portal"), "its note")
+
+
+def test_a_hook_whose_place_is_lost_is_told_all_since_it_was_added(
+    client: redis.Redis, settings: Settings, store: HookStore, events: Events, receiver: Receiver
+) -> None:
+    events.happen(1)
+    store.add(hook(receiver, start="1"))
+    expected = events.happen(2, 3)
+    with sending(client, settings):
+        wait_for(lambda: len(receiver.ids) == 2, "the deliveries")
+    client.hset(keys.HOOK_STATES, "portal", "garbage")
+    with sending(client, settings):
+        wait_for(lambda: len(receiver.ids) == 4, "the repetitions")
+    assert receiver.ids == expected * 2
+
+
+def test_what_confkeep_did_not_write_is_no_hook(
+    client: redis.Redis, store: HookStore, receiver: Receiver
+) -> None:
+    mine = hook(receiver)
+    store.add(mine)
+    client.hset(keys.HOOKS, mapping={"x": "garbage", "other": mine.model_dump_json()})
+    client.hset(keys.HOOK_STATES, mapping={"portal": "[" * 1_000})
+    [kept] = store.hooks()
+    assert (kept.hook, kept.progress) == (mine, None)

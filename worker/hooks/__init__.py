@@ -1,0 +1,1 @@
+"""Webhooks and digests: tells other programs and people what happened."""
