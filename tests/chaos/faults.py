@@ -19,6 +19,9 @@ _TICK_S = 0.02
 _AGAIN_S = 0.25
 #: How often each fault comes, against the others; and those that are no kills, against the kills.
 _KILLS = {"pool child": 22, "worker": 8, "broker": 6, "torn file": 3, "producer": 2, "git": 2}
+_KILLS |= {"sender": 6, "receiver": 4}
+#: With one of these, a round has senders and receivers of webhooks.
+HOOK_FAULTS = frozenset({"sender", "receiver"})
 _OTHERS = {"cut": 4, "stall": 2, "delay": 2, "pause": 3, "disk full": 2, "shards": 2}
 _OTHERS |= {**dict.fromkeys(REFUSALS, 1), "message": 2, "garbage": 1}
 _OTHERS_PER_KILL = 0.5
@@ -115,6 +118,10 @@ class Faults:
                 return machine.kill_producer()
             case "git":
                 return machine.maintenance.kill()
+            case "sender":
+                return machine.hooks is not None and machine.hooks.kill_sender()
+            case "receiver":
+                return machine.hooks is not None and machine.hooks.kill_receiver()
             case "message":
                 return self._send_a_bad_message()
             case "garbage":

@@ -20,6 +20,7 @@ import redis
 
 from confkeep.broker import keys
 from tests.chaos import broker
+from tests.chaos.hooks import Hooks
 from tests.chaos.maintenance import Maintenance
 from tests.proxy import Proxy
 from tests.servers import wait_for
@@ -87,6 +88,8 @@ class Machine:
         self.variables: dict[str, str] = {}
         self.producer: subprocess.Popen[bytes] | None = None
         self.producers_started = 0
+        #: Senders and receivers of webhooks, in a round that has them.
+        self.hooks: Hooks | None = None
         self.unexpected: list[str] = []
         #: Workers that ended though nobody killed them or asked them to.
         self.ended: list[str] = []
@@ -112,6 +115,8 @@ class Machine:
                 finally:
                     self.resume()
                     self.maintenance.kill()
+                    if self.hooks is not None:
+                        self.hooks.end()
                     self._end_producer(signal.SIGKILL)
                     for slot in self.slots:
                         if slot.child is not None:
@@ -148,6 +153,8 @@ class Machine:
                     if status != -signal.SIGKILL:
                         self.ended.append(f"worker {slot.name} ({slot.pool}) ended with {status}")
                 self._start_worker(slot)
+        if self.hooks is not None:
+            self.hooks.supervise()
         if self.producer is not None and self.producer.poll() is not None:
             if self.producer.returncode != -signal.SIGKILL:
                 self.unexpected.append(f"the producer ended with {self.producer.returncode}")

@@ -14,6 +14,8 @@ class Report:
     accepted: int = 0
     unknown: int = 0
     commits: int = 0
+    #: What receivers of webhooks took, repetitions too.
+    deliveries: int = 0
     #: Workers that ended though nobody killed them or asked them to.
     ended: int = 0
     #: Commits that each kind of reader of events was told, and how many were told again.
@@ -41,7 +43,7 @@ class Report:
             f"{self.kills} kills; {faults}",
             (
                 f"{self.accepted} backups accepted, {self.unknown} with an unknown outcome, "
-                f"{self.commits} committed"
+                f"{self.commits} committed, {self.deliveries} taken by receivers"
             ),
             f"events told: {told}; {self.repeated} told again",
             f"{self.ended} workers ended by themselves",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -15,8 +16,9 @@ from confkeep.broker.connections import open_client
 from confkeep.errors import ConfkeepError
 from confkeep.queue import wakeups
 from confkeep.settings import load_settings
-from tests.chaos.faults import FAULTS, Faults
+from tests.chaos.faults import FAULTS, HOOK_FAULTS, Faults
 from tests.chaos.history import Commit, History, Record, complaints
+from tests.chaos.hooks import Hooks
 from tests.chaos.hostile import left_by_hostility, made_of_garbage
 from tests.chaos.machine import LAYOUTS, Machine
 from tests.chaos.readers import Readers
@@ -61,6 +63,15 @@ def run_round(
             return bool(client.hlen(keys.WORKERS) == len(machine.slots))
 
         wait_for(all_swept, "the workers to start")
+    if faults & HOOK_FAULTS:
+        with machine.client() as client:
+            machine.hooks = Hooks(
+                folder / "hooks",
+                lambda: machine.environment(machine.proxy),
+                machine.log,
+                f"{machine.random.getrandbits(64)}",
+            )
+            machine.hooks.add_to(client, load_settings(git_store_path=machine.store))
     settings = load_settings(git_store_path=machine.store, redis_url=machine.own.url)
     readers = Readers(open_client(settings), settings, tenants, folder.name)
     with readers.beside():
@@ -79,6 +90,8 @@ def run_round(
             report.complaints.append(str(error))
         report.drained_s.append(time.monotonic() - calm)
     _judge_readers(machine, readers, tenants, report)
+    if machine.hooks is not None:
+        _judge_hooks(machine, machine.hooks, tenants, report)
     _judge(machine, record, tenants, report, was_torn=report.tears > tears)
     report.complaints += machine.unexpected
     machine.unexpected.clear()
@@ -93,6 +106,22 @@ def run_round(
     with machine.client() as client:
         of_the_round = [keys.DEAD, *client.keys(keys.result("*")), *client.keys(keys.inbox("*"))]
         client.delete(*of_the_round, *client.keys(keys.staged("*", "*")))
+
+
+def _judge_hooks(machine: Machine, hooks: Hooks, tenants: list[str], report: Report) -> None:
+    """Compare what receivers took with git, then end senders and receivers."""
+    commits: dict[str, list[Commit]] = {}
+    for tenant in tenants:
+        # `_judge` tells of a destroyed one.
+        with contextlib.suppress(AssertionError):
+            commits[tenant] = _commits(machine.store / f"{tenant}.git")
+    hooks.wait_until_delivered(commits)
+    machine.hooks = None
+    hooks.end()
+    report.complaints += hooks.complaints(commits)
+    report.deliveries += hooks.taken()
+    with machine.client() as client:
+        hooks.forget(client)
 
 
 def _judge_readers(machine: Machine, readers: Readers, tenants: list[str], report: Report) -> None:

@@ -15,6 +15,7 @@ _ROWS = (
             for what in ("pool child", "worker", "broker", "torn file", "producer", "git")
         ],
     ),
+    ("and senders, receivers of webhooks", ["kill sender", "kill receiver"]),
     (
         "files torn within a transaction, between its commands, anywhere",
         [f"torn: {what}" for what in ("within a transaction", "between its commands", "anywhere")],
@@ -48,6 +49,7 @@ def table(report: Report, seed: int, seconds: float) -> str:
     rows += [
         ("backups accepted", f"{report.accepted:,}, and {unknown}"),
         ("committed", f"{report.commits:,}"),
+        ("deliveries that receivers of webhooks took", f"{report.deliveries:,}"),
         (
             "of these told to a reader that " + ", ".join(report.told),
             ", ".join(f"{number:,}" for number in report.told.values()),

@@ -64,7 +64,7 @@ def test_every_fault_and_every_complaint_is_in_the_table() -> None:
     shown = {}
     for number, what in enumerate(sorted(FAULTS), 80_001):
         kind = "kill " if what in {"pool child", "worker", "broker", "producer"} else ""
-        kind = "kill " if what in {"torn file", "git"} else kind
+        kind = "kill " if what in {"torn file", "git", "sender", "receiver"} else kind
         report.faults[kind + what] = number
         shown[what] = f"{number:,}"
     text = table(report, 4711, 600)
