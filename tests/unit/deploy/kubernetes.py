@@ -156,6 +156,9 @@ def _selects(documents: list[Document], labels: Document, ports: list[str]) -> I
         yield f"selects no pod by {labels}"
     for workload in found:
         [container] = workload["spec"]["template"]["spec"]["containers"]
+        if "ports" not in container:
+            # It listens nowhere, so nobody can be sent to it.
+            continue
         names = [port["name"] for port in container["ports"]]
         yield from (f"no port {port} in its pods" for port in ports if port not in names)
 
@@ -191,7 +194,8 @@ def _workload(documents: list[Document], document: Document) -> Iterator[str]:
     if "CONFKEEP_REDIS_URL" not in known:
         yield "is not told where Redis is"
     yield from _commands(container)
-    yield from _ports(template, container, known)
+    if "ports" in container:
+        yield from _ports(template, container, known)
     if container["args"][0] == "worker":
         yield from _worker(document, pod, known)
 
