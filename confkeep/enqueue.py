@@ -10,9 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
-from weakref import WeakSet
 
-import redis
 from kombu.exceptions import OperationalError
 
 from confkeep.app import app
@@ -23,13 +21,12 @@ from confkeep.errors import (
     ConfkeepError,
     InboxFull,
     InvalidBackup,
-    NotPermitted,
     OddValue,
 )
 from confkeep.models import BackupFields, BackupPayload, NamingPayload
 from confkeep.observe import tracing
 from confkeep.observe.logs import get_logger
-from confkeep.queue import acceptance, arrivals, handover, receipts, staging, wakeups
+from confkeep.queue import acceptance, receipts, staging, wakeups
 from confkeep.queue.acceptance import Accepted, Submission
 from confkeep.queue.entry import NOWHERE, Entry
 from confkeep.queue.staged_bytes import Contents
@@ -46,11 +43,6 @@ _Payload = BackupPayload | NamingPayload
 #: enough that the next chunk is prepared meanwhile.
 _CHUNK_BYTES = 1_500_000
 _CHUNK_BACKUPS = 500
-
-#: Clients whose user may only hand over: trying the script again would send all bytes in vain.
-_hand_over: WeakSet[redis.Redis] = WeakSet()
-#: Clients whose user may not send messages: the sweep finds what they hand over.
-_sends_nothing: WeakSet[redis.Redis] = WeakSet()
 
 
 def enqueue_backup(
@@ -259,8 +251,7 @@ class _Call:
 
     def accept(self, submissions: list[Submission]) -> list[Accepted]:
         """Send them to the server."""
-        may_hand_over = self._reply_to is None
-        return _accept(self._client, self._settings, submissions, may_hand_over=may_hand_over)
+        return acceptance.accept(self._client, self._settings, submissions)
 
     def finish(self, submissions: list[Submission], answers: list[Accepted]) -> list[str]:
         """Send the wake-ups, and raise the first refusal."""
@@ -268,8 +259,7 @@ class _Call:
         for submission, answer in zip(submissions, answers, strict=True):
             tenant_id, entry = submission.tenant_id, submission.entry
             if answer.outcome not in ("accepted", "waiting"):
-                if _is_unneeded(self._client, tenant_id, answer):
-                    self._store.discard(tenant_id, [entry])
+                self._store.discard(tenant_id, [entry])
                 refusal = refusal or refusal_of(answer, tenant_id, entry.backup_id)
             else:
                 tracing.enqueued(
@@ -280,39 +270,10 @@ class _Call:
                     backup_id=entry.backup_id,
                 )
             if answer.wake_ms is not None:
-                _wake(self._client, self._settings, tenant_id, answer.wake_ms)
+                _wake(self._settings, tenant_id, answer.wake_ms)
         if refusal is not None:
             raise refusal
         return [answer.outcome for answer in answers]
-
-
-def _accept(
-    client: redis.Redis,
-    settings: Settings,
-    submissions: list[Submission],
-    *,
-    may_hand_over: bool,
-) -> list[Accepted]:
-    """Accept directly, or hand over to a worker if the server's rules forbid that."""
-    if client not in _hand_over:
-        try:
-            return acceptance.accept(client, settings, submissions)
-        except NotPermitted:
-            if not may_hand_over:
-                raise
-    answers = handover.hand_over(client, settings, submissions)
-    _hand_over.add(client)
-    return answers
-
-
-def _is_unneeded(client: redis.Redis, tenant_id: str, answer: Accepted) -> bool:
-    """Whether the staged file of a refused backup can be deleted now; otherwise tidying does it later.
-
-    The same backup may have been handed over before: then its arrival refers to the file.
-    """
-    if answer.outcome == "conflict" and client not in _hand_over:
-        return not arrivals.lengths(client, [tenant_id])[tenant_id]
-    return answer.outcome == "done" or not answer.arriving
 
 
 def refusal_of(answer: Accepted, tenant_id: str, backup_id: str) -> ConfkeepError | None:
@@ -334,15 +295,10 @@ def refusal_of(answer: Accepted, tenant_id: str, backup_id: str) -> ConfkeepErro
     return None
 
 
-def _wake(client: redis.Redis, settings: Settings, tenant_id: str, sent_ms: int) -> None:
-    if client in _sends_nothing:
-        return
+def _wake(settings: Settings, tenant_id: str, sent_ms: int) -> None:
     try:
         wakeups.send(app, settings, tenant_id, sent_ms)
-    except OperationalError as error:
-        if isinstance(error.__cause__, redis.exceptions.NoPermissionError):
-            _sends_nothing.add(client)
-            return
+    except OperationalError:
         # It is accepted all the same: the sweep sends the lost wake-up.
         log.warning(
             "could not send a wake-up; a worker's sweep will",

@@ -131,6 +131,11 @@ class Events:
                 if not page.events and not self._follow:
                     return
 
+    def _wants(self, event: Event) -> bool:
+        return (self._tenants is None or event.tenant_id in self._tenants) and (
+            self._types is None or event.type in self._types
+        )
+
     def _page(self) -> Page:
         settings = get_settings()
         while True:

@@ -17,7 +17,7 @@ from confkeep.broker.connections import broker_errors, get_client
 from confkeep.errors import NoReceipt, UnknownBackup
 from confkeep.ids import checked_uuid
 from confkeep.models import Device, HistoryEntry, Receipt
-from confkeep.queue import answers, arrivals, receipts
+from confkeep.queue import answers, receipts
 from confkeep.results import BackupResult
 from confkeep.settings import get_settings
 
@@ -133,7 +133,7 @@ def _find(backup_id: str) -> answers.Answer | None:
     found = answers.read(client, [backup_id])
     if found:
         return found[0]
-    if receipts.read(client, backup_id) is None and not arrivals.holds(client, backup_id):
+    if receipts.read(client, backup_id) is None:
         raise UnknownBackup("backup_id", f"{backup_id} is not known to Redis")
     return None
 

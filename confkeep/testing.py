@@ -15,18 +15,20 @@ Without pytest: `with confkeep.testing.fake() as fake_confkeep:`.
 
 What holds as in real life: arguments and their limits, `backup_id`s (the same one is committed once; with
 other bytes it is a conflict), full inboxes, receipts, dead letters, the order, and what the reading
-functions answer. What differs: a backup is committed at once unless `hold()` was called, commits have
+functions answer, and the events of commits and dead letters. What differs: a backup is committed at once unless `hold()` was called, commits have
 made-up ids, and line counts are difflib's, which now and then are not git's.
 """
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime as dt
 import difflib
 import hashlib
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,12 +47,15 @@ from confkeep.errors import (
     PoisonedBackup,
     UnknownBackup,
 )
+from confkeep.event_reader import Page
+from confkeep.following import Events
 from confkeep.ids import checked_uuid
 from confkeep.labels import NO_LABELS, Labels
 from confkeep.models import BackupPayload, Device, HistoryEntry, NamingPayload, Receipt
-from confkeep.queue import receipts
+from confkeep.queue import events, receipts
 from confkeep.queue.acceptance import Accepted
 from confkeep.queue.answers import Answer
+from confkeep.queue.events import Event
 from confkeep.queue.receipts import Outcome
 from confkeep.routeros.export import same_configuration
 from confkeep.routeros.loss import why_lost
@@ -67,6 +72,8 @@ except ImportError:  # no pytest, no fixture
 _EXPORT: Final = "export.rsc"
 _BINARY: Final = "backup.bin"
 _Payload = BackupPayload | NamingPayload
+#: Seconds that a follower of events waits before it looks again.
+_PAUSE_S: Final = 0.01
 _SHA: Final = re.compile(r"[0-9a-f]{4,40}")
 
 
@@ -91,6 +98,7 @@ class FakeConfkeep:
     _answers: dict[str, Answer] = field(default_factory=dict)
     _commits: list[_Commit] = field(default_factory=list)
     _labels: dict[tuple[str, str], Labels] = field(default_factory=dict)
+    _events: list[Event] = field(default_factory=list)
     _holds: bool = False
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -119,9 +127,13 @@ class FakeConfkeep:
             InvalidId: no such backup waits.
         """
         with self._lock:
-            self._waiting.remove(self._waiting_one(backup_id))
+            payload = self._waiting_one(backup_id)
+            self._waiting.remove(payload)
             reason = error or PoisonedBackup("it was poisoned by a test")
             self._answers[backup_id] = Answer(backup_id, None, reason)
+            said = {"kind": type(reason).__name__, "reason": str(reason)}
+            name = payload.device_name
+            self._tell(events.DEAD, payload, {"backup_id": backup_id, "device_name": name, **said})
 
     def _waiting_one(self, backup_id: str) -> _Payload:
         for payload in self._waiting:
@@ -200,6 +212,16 @@ class FakeConfkeep:
             device_name=name,
             warnings=[] if suspect is None else [warning_of(suspect)],
         )
+        of_tenant = self._of(payload.tenant_id)
+        self._tell(
+            events.COMMITTED if isinstance(payload, BackupPayload) else events.RENAMED,
+            payload,
+            {
+                **receipt.model_dump(mode="json"),
+                "labels": dataclasses.asdict(labels),
+                "parent_sha": of_tenant[-1].receipt.sha if of_tenant else None,
+            },
+        )
         self._commits.append(_Commit(payload, receipt, files))
         self._answers[payload.backup_id] = Answer(payload.backup_id, receipt)
         return receipt
@@ -213,6 +235,23 @@ class FakeConfkeep:
 
     def _of(self, tenant_id: str) -> list[_Commit]:
         return [each for each in self._commits if each.payload.tenant_id == tenant_id]
+
+    def _tell(self, type_: str, payload: _Payload, data: dict[str, Any]) -> None:
+        about = (payload.backup_id,)
+        told = events.new(type_, payload.tenant_id, payload.device_id, data=data, about=about)
+        place = str(len(self._events) + 1)
+        told._cursor = lambda: place  # noqa: SLF001 - as a reader does
+        self._events.append(told)
+
+    def _page(self, asked: Events) -> Page:
+        """What a reader of events is told; its cursor is how many there were."""
+        self._reach()
+        with self._lock:
+            new = self._events[int(asked._cursor or 0) :]  # noqa: SLF001
+            wanted = [each for each in new if asked._wants(each)]  # noqa: SLF001
+            if not wanted and asked._follow:  # noqa: SLF001
+                time.sleep(_PAUSE_S)
+            return Page(wanted, str(len(self._events)))
 
     def _reach(self) -> None:
         if self.outage is not None:
@@ -379,6 +418,7 @@ def fake() -> Iterator[FakeConfkeep]:
         mock.patch.object(reading, "_ask", service._ask),  # noqa: SLF001
         mock.patch.object(reading, "_find", service._find),  # noqa: SLF001
         mock.patch.object(awaiting, "_read", service._read_async),  # noqa: SLF001
+        mock.patch.object(Events, "_read", lambda asked, *_: service._page(asked)),  # noqa: SLF001
     ):
         yield service
 

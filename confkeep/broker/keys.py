@@ -10,16 +10,6 @@ therefore nobody's of ours, and workers set it aside (`worker.queue.oddities`).
                                                  JSON, `at` = ms of its enqueue, and with a
                                                  signing key `signature`. Stays when empty, so
                                                  that no id is given twice
-    confkeep:arrivals:<tenant>           list    backups that producers handed over who may not
-                                                 write to the inbox, in order:
-                                                 confkeep.queue.arrivals.Arrival as JSON. Gone when empty
-    confkeep:arrived:<tenant>:<uuid>     string  the bytes of one of them; becomes `staged` when a
-                                                 worker admits it (staging `redis` only)
-    confkeep:arriving:<tenant>           hash    backup -> digest of what was handed over first under
-                                                 that id and is not admitted; gone with the last
-    confkeep:arriving                    hash    `entries` and `bytes` in all lists of arrivals, and
-                                                 under each tenant's id its bytes; gone when all
-                                                 are empty
     confkeep:waiting                     zset    tenant -> ms since its inbox is non-empty
     confkeep:staged:<tenant>:<backup>    string  export, deflated or not, then binary; gone
                                                  with the entry (staging `redis` only)
@@ -87,7 +77,6 @@ DEAD = PREFIX + "dead"
 REFUSED = PREFIX + "refused"
 WORKERS = PREFIX + "workers"
 LOAD = PREFIX + "load"
-ARRIVING = PREFIX + "arriving"
 TIDY = PREFIX + "tidy"
 ROOM = PREFIX + "room"
 TOTALS = PREFIX + "totals"
@@ -104,7 +93,6 @@ TYPES: Final[Mapping[str, str]] = {
     DEAD: "hash",
     WORKERS: "hash",
     LOAD: "hash",
-    ARRIVING: "hash",
     TIDY: EXPIRING,
     ROOM: "string",
     TOTALS: "hash",
@@ -113,9 +101,6 @@ TYPES: Final[Mapping[str, str]] = {
     TOKENS: "hash",
     EVENTS: "stream",
 }
-
-#: Fields of `confkeep:load` and `confkeep:arriving` that are no tenant.
-SUMS = frozenset({"entries", "bytes"})
 
 #: A channel that nobody listens to: what is published there only lets replicas be waited for.
 MARK = PREFIX + "mark"
@@ -137,21 +122,6 @@ UNACKED_INDEX = "unacked_index"
 def inbox(tenant_id: str) -> str:
     """The stream of a tenant's accepted and not yet committed backups."""
     return f"{PREFIX}inbox:{tenant_id}"
-
-
-def arrivals(tenant_id: str) -> str:
-    """The list of what was handed over for a tenant and not yet admitted to its inbox."""
-    return f"{PREFIX}arrivals:{tenant_id}"
-
-
-def arrived(tenant_id: str, name: str) -> str:
-    """The bytes of an arrival."""
-    return f"{PREFIX}arrived:{tenant_id}:{name}"
-
-
-def arriving(tenant_id: str) -> str:
-    """The ids of a tenant's arrivals."""
-    return f"{ARRIVING}:{tenant_id}"
 
 
 def staged(tenant_id: str, backup_id: str) -> str:
@@ -213,8 +183,6 @@ def types_of(tenant_id: str) -> dict[str, str]:
     """Type of each key that is a tenant's as a whole."""
     return {
         inbox(tenant_id): "stream",
-        arrivals(tenant_id): "list",
-        arriving(tenant_id): "hash",
         wake(tenant_id): "string",
         lock(tenant_id): EXPIRING,
         backoff(tenant_id): "hash",

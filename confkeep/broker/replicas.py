@@ -5,9 +5,9 @@ two steps of ours wrote one after the other is never there the wrong way round, 
 given to somebody outside can break: that a backup is accepted. The worker's own steps need no waiting
 (docs/reliability.md says why).
 
-    <what is wanted>   EVAL, or MULTI ... EXEC, or a look
-    PUBLISH            to a channel that nobody listens to
-    WAIT               until enough replicas have acknowledged the PUBLISH, and so all before it
+    EVAL      the script
+    PUBLISH   to a channel that nobody listens to
+    WAIT      until enough replicas have acknowledged the PUBLISH, and so all before it
 
 All on one connection, so that it is one server that answers. The PUBLISH is what WAIT waits for, since it
 looks at nothing but what its own connection wrote: a repeated call that finds its backup accepted writes
@@ -44,63 +44,22 @@ def run(
     pipe = client.pipeline(transaction=False)
     # Its text and not its name: a new master does not know it, and would let us wait twice.
     pipe.eval(script.text, len(names), *names, *arguments)
-    return execute(pipe, settings)[0]
+    pipe.publish(keys.MARK, b"")
+    # 0 would wait for ever.
+    pipe.wait(settings.replicas, max(1, int(settings.redis_timeout_s * _PART * 1000)))
+    answer, _, have = pipe.execute()
+    check(have, settings)
+    return answer
 
 
-def execute(pipe: redis.client.Pipeline, settings: Settings) -> list[Any]:
-    """Execute a pipeline that is no transaction, and return when enough replicas have it.
-
-    Raises:
-        TooFewReplicas, redis.RedisError: as `run`.
-    """
-    ask(pipe, settings)
-    return confirmed(pipe.execute(), settings)
-
-
-def ask(pipe: redis.client.Pipeline, settings: Settings) -> None:
-    """Let a pipeline that is no transaction end by waiting for the replicas."""
-    if settings.replicas:
-        pipe.publish(keys.MARK, b"")
-        # 0 would wait for ever.
-        pipe.wait(settings.replicas, max(1, int(settings.redis_timeout_s * _PART * 1000)))
-
-
-def confirmed(answers: list[Any], settings: Settings) -> list[Any]:
-    """A pipeline's answers, without those to what `ask` added.
+def check(have: int, settings: Settings) -> None:
+    """Refuse an answer that only `have` replicas have.
 
     Raises:
-        TooFewReplicas: not in time; what it wrote is written.
+        TooFewReplicas: what it wrote is written.
     """
-    if not settings.replicas:
-        return answers
-    *answers, _, have = answers
     if have < settings.replicas:
         raise TooFewReplicas(
             f"CONFKEEP_REPLICAS asks for {count_text(settings.replicas, 'replica')} to confirm it, and "
             f"{have} did in time"
         )
-    return answers
-
-
-def execute_transaction(
-    client: redis.Redis, settings: Settings, transaction: redis.client.Pipeline
-) -> list[Any]:
-    """Execute a transaction, and return its answers when enough replicas have it.
-
-    Returns:
-        The answers, errors of single commands among them: the others took effect all the same.
-
-    Raises:
-        TooFewReplicas, redis.RedisError: as `run`.
-    """
-    if not settings.replicas:
-        return transaction.execute(raise_on_error=False)
-    # Within a transaction WAIT does not wait, and behind it redis-py gives the connection back.
-    pipe = client.pipeline(transaction=False)
-    send: Any = pipe.execute_command
-    send("MULTI")
-    for arguments, options in transaction.command_stack:
-        send(*arguments, **options)
-    send("EXEC")
-    answers: list[Any] = execute(pipe, settings)[-1]
-    return answers

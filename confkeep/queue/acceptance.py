@@ -5,21 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import redis
 
 from confkeep.broker import keys, replicas, scripts
 from confkeep.broker.connections import broker_errors
-from confkeep.errors import BrokerUnavailable
-from confkeep.queue import arrivals, receipts, wakeups
+from confkeep.queue import receipts, wakeups
 from confkeep.queue.entry import Entry, sign
 from confkeep.settings import Settings
-
-#: Outcomes to repeat: the tenant has arrivals, or an earlier backup of the tenant was refused.
-_TO_REPEAT: Final = ("arrivals", "behind")
-#: How often a call admits arrivals before it gives up because more keep coming.
-_TRIES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +39,6 @@ class Accepted:
     #: What waits already, if a limit is reached; else 0.
     entries: int = 0
     bytes: int = 0
-    #: Whether the tenant already had arrivals when the backup was handed over.
-    arriving: bool = False
 
 
 def accept(
@@ -54,41 +46,17 @@ def accept(
 ) -> list[Accepted]:
     """Put backups into their inboxes, in order, each whole or not at all.
 
-    One script does all, unless a tenant has arrivals: those are admitted first.
-
     Raises:
         NotPermitted: the user may not run scripts; nothing was accepted.
         BrokerUnavailable: some may have been accepted; repeating all with the same ids is safe.
     """
-    answers = _accept(client, settings, submissions)
-    for _ in range(_TRIES):
-        left = [n for n, answer in enumerate(answers) if answer.outcome in _TO_REPEAT]
-        behind = {submissions[n].tenant_id for n in left if answers[n].outcome == "arrivals"}
-        # A backup behind one that a limit refused must not overtake it.
-        left = [n for n in left if submissions[n].tenant_id in behind]
-        if not left:
-            return answers
-        for tenant_id in behind:
-            arrivals.admit(client, settings, tenant_id)
-        again = _accept(client, settings, [submissions[n] for n in left])
-        for number, answer in zip(left, again, strict=True):
-            answers[number] = answer
-    raise BrokerUnavailable(
-        "other producers hand over backups faster than they can be admitted",
-        hint="Repeat the call: the same backup_id is never committed twice.",
-    )
-
-
-def _accept(
-    client: redis.Redis, settings: Settings, submissions: Sequence[Submission]
-) -> list[Accepted]:
     names: list[str] = []
     arguments: list[Any] = []
     for submission in submissions:
         its_names, its_arguments = _arguments(settings, submission)
         names += its_names
         arguments += its_arguments
-    names += [keys.ROOM, keys.ARRIVING, keys.TOTALS]
+    names += [keys.ROOM, keys.TOTALS]
     with broker_errors():
         replies = replicas.run(client, settings, scripts.load("accept"), names, arguments)
     return [

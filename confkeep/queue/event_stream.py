@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -81,6 +82,17 @@ def wait(client: redis.Redis, after: Place, wait_s: float, timeout_s: float) -> 
     if kind not in (b"none", b"stream"):
         # Until a script sets it aside.
         time.sleep(wait_s)
+
+
+def begin(client: redis.Redis) -> None:
+    """Begin the stream with an entry that says nothing, if there is none: a reader then sees that it is another
+    one than before, also where nothing happens.
+
+    Raises:
+        redis.RedisError: Redis did not answer.
+    """
+    if not client.exists(keys.EVENTS):
+        client.xadd(keys.EVENTS, {_FIELD: f"begun {uuid.uuid4()}"})
 
 
 def trim(client: redis.Redis, settings: Settings) -> None:

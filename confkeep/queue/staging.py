@@ -183,20 +183,6 @@ class VolumeStaging:
         except OSError as error:
             raise StagingUnavailable(f"staging: {os.strerror(error.errno or 0)}") from error
 
-    def share(self, tenant_id: str, entry: Entry, other: Entry) -> None:
-        """Link the bytes of an entry to another entry, durably. Repeating it is safe.
-
-        Raises:
-            StagingUnavailable: the file system refused.
-        """
-        target = self._file(tenant_id, other)
-        try:
-            with contextlib.suppress(FileExistsError, FileNotFoundError):
-                os.link(self._file(tenant_id, entry), target)
-                _sync_folder(target.parent)
-        except OSError as error:
-            raise StagingUnavailable(f"staging: {os.strerror(error.errno or 0)}") from error
-
     def _make_folder(self, folder: Path) -> None:
         """Create a folder and its parents durably."""
         if folder.is_dir():

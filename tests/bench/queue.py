@@ -14,8 +14,6 @@ from typing import Any
 
 from celery.result import AsyncResult
 
-from confkeep import enqueue
-from confkeep.broker.connections import get_client
 from confkeep.settings import get_settings
 from tasks import enqueue_backup, enqueue_backups
 from tests.bench import noop
@@ -195,22 +193,8 @@ def _enqueue(deployed: Deployment) -> Iterator[Row]:
     def empty() -> float:
         return timed(lambda: [noop.noop.delay() for _ in range(_CALLS)]) / _CALLS
 
-    def handed_over(run: Callable[[], float]) -> Callable[[], float]:
-        """As a producer does whose user may only add."""
-
-        def in_turn() -> float:
-            client = get_client()
-            enqueue._hand_over.add(client)
-            try:
-                return run()
-            finally:
-                enqueue._hand_over.discard(client)
-
-        return in_turn
-
-    ways = (single, empty, chunks, handed_over(single), handed_over(chunks))
-    rounds = alternate([_fresh(deployed, way) for way in ways], 2 * _ROUNDS + 1)
-    one, delay, hundred, one_added, hundred_added = median_costs(rounds)
+    rounds = alternate([_fresh(deployed, way) for way in (single, empty, chunks)], 2 * _ROUNDS + 1)
+    one, delay, hundred = median_costs(rounds)
     yield Row(
         "enqueue_backup calls/s, 68 kB each, against noop.delay()",
         delay / one,
@@ -225,17 +209,6 @@ def _enqueue(deployed: Deployment) -> Iterator[Row]:
         4.5,
         detail=f"{1 / hundred:,.0f}/s and {1 / delay:,.0f}/s",
     )
-    for name, added, accepted in (
-        ("one by one", one_added, one),
-        ("by 100", hundred_added, hundred),
-    ):
-        yield Row(
-            f"handed over {name}, 68 kB each, against accepted directly",
-            accepted / added,
-            None,
-            None,
-            detail=f"{1 / added:,.0f}/s and {1 / accepted:,.0f}/s",
-        )
 
 
 def _replicated() -> Iterator[Row]:

@@ -20,7 +20,7 @@ _NOBODY = "badbadba-"
 
 
 def made_of_garbage(backup_id: str) -> bool:
-    """Whether a dead letter is what a worker made of an arrival that it could not read."""
+    """Whether a dead letter is what a worker made of an entry that it could not read."""
     return backup_id.startswith(f"unreadable-{_NOBODY}")
 
 
@@ -49,7 +49,7 @@ class Garbage:
         self._plant(client)
 
     def _plant(self, client: redis.Redis) -> None:
-        kinds = (keys.inbox, keys.arrivals, keys.arriving, keys.backoff, keys.attempts, keys.lock)
+        kinds = (keys.inbox, keys.backoff, keys.attempts, keys.lock)
         name = self._random.choice(kinds)(self._tenant).encode()
         nameless = keys.inbox("").encode() + _NO_UTF8
         self._keys = [name, nameless]

@@ -346,7 +346,7 @@ class Machine:
             def drained() -> bool:
                 self.supervise()
                 time.sleep(look_again_s)
-                names = [keys.WAITING, keys.ARRIVING, keys.RECEIVE_QUEUE, *queues]
+                names = [keys.WAITING, keys.RECEIVE_QUEUE, *queues]
                 names += ["unacked", "unacked_index"]
                 return not client.exists(*names) and not any(
                     client.xlen(name) for name in client.scan_iter(keys.inbox("*"), count=10_000)

@@ -24,8 +24,6 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from confkeep import enqueue
-from confkeep.broker.connections import get_client
 from confkeep.errors import QueueError
 from tasks import enqueue_backup, enqueue_backups
 from worker.app import app
@@ -51,8 +49,6 @@ class Producer:
         #: Calls with an unknown outcome that are made once more, and when, by the monotonic clock.
         self._given_up: list[tuple[float, list[Values]]] = []
         self._number = 0
-        #: How often it hands over what it could accept by itself, as a producer with few rights does.
-        self._handed_over = self._random.choice((0.0, 0.5, 1.0))
         self.ending = False
 
     def run(self) -> None:
@@ -103,7 +99,6 @@ class Producer:
         deadline = time.monotonic() + _PATIENCE_S
         patient = self._random.random() < 0.7
         while True:
-            self._choose_the_way()
             try:
                 if len(backups) == 1 and self._random.random() < 0.5:
                     [values] = backups
@@ -125,13 +120,6 @@ class Producer:
         assert [result.id for result in results] == ids
         self._note("accepted", tenant, ids)
         self._earlier = [*self._earlier[-100:], *backups[:2]]
-
-    def _choose_the_way(self) -> None:
-        client = get_client()
-        if self._random.random() < self._handed_over:
-            enqueue._hand_over.add(client)
-        else:
-            enqueue._hand_over.discard(client)
 
     def _send_by_name(self, values: Values) -> None:
         """By a message, whose fate nobody knows."""

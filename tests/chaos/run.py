@@ -98,8 +98,10 @@ def run_round(
 def _judge_readers(machine: Machine, readers: Readers, tenants: list[str], report: Report) -> None:
     """What each reader was told against `git log`, once each has read the rest."""
     try:
+        with machine.client() as client:
+            wait_for(lambda: client.exists(keys.EVENTS), "the sweep to begin a stream")
         readers.finish()
-    except ConfkeepError as error:
+    except (AssertionError, ConfkeepError) as error:
         report.complaints.append(f"a reader of events could not finish: {error}")
     paths = {tenant: machine.store / f"{tenant}.git" for tenant in tenants}
     in_git = {tenant: backup_ids(path) for tenant, path in paths.items() if path.exists()}

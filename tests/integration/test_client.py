@@ -172,6 +172,26 @@ def test_labels_stay_until_others_are_given() -> None:
 
 
 @pytest.mark.usefixtures("system")
+def test_each_commit_is_told_as_an_event() -> None:
+    tenant, device = new_id(), new_id()
+    receipts = [
+        confkeep.enqueue_backup(tenant, device, each, None, "m").receipt(timeout=30)
+        for each in (EXPORT, EXPORT, LATER)
+    ]
+    confkeep.name_device(tenant, device, name="edge").receipt(timeout=30)
+    told = list(confkeep.events(tenants=[tenant], follow=False))
+    assert [event.type for event in told] == [*["backup.committed"] * 3, "device.renamed"]
+    assert [confkeep.Receipt.of(event.data) for event in told[:3]] == receipts
+    shas = [event.data["sha"] for event in told]
+    assert [event.data["parent_sha"] for event in told] == [None, *shas[:3]]
+    names = [event.data["labels"]["name"] for event in told]
+    assert names == [None, None, None, "edge"]
+    assert len({event.id for event in told}) == 4
+    rest = confkeep.events(told[1].cursor, tenants=[tenant], types=["device.renamed"], follow=False)
+    assert [event.id for event in rest] == [told[3].id]
+
+
+@pytest.mark.usefixtures("system")
 def test_an_id_is_committed_once() -> None:
     tenant, device, backup_id = new_id(), new_id(), new_id()
     first = confkeep.enqueue_backup(tenant, device, EXPORT, None, "m", backup_id=backup_id)

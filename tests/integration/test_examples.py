@@ -29,20 +29,20 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 POLLED_AT = "2026-09-30T10:00:00+00:00"
 
 
-#: The role of `confkeep acl` that the page gives to each way in.
-ROLES = {
-    "asyncio_poller.py": "producer",
-    "wait_for_commit.py": "producer",
-    "django_portal/manage.py": "producer",
-    "read_back.py": "producer",
-    "plain_celery.py": "sender",
-}
+#: Each way in, as one of the page's rows.
+PROGRAMS = (
+    "asyncio_poller.py",
+    "wait_for_commit.py",
+    "django_portal/manage.py",
+    "read_back.py",
+    "plain_celery.py",
+)
 PASSWORD = "of-the-tests"
 
 
-def url_of(running: Deployment, role: str, scheme: str = "unix", database: str = "db") -> str:
-    """The server's address for a user of a role."""
-    return f"{scheme}://{role}:{PASSWORD}@{running.server.socket}?{database}=0"
+def url_of(running: Deployment, scheme: str = "unix", database: str = "db") -> str:
+    """The server's address for its user `worker`."""
+    return f"{scheme}://worker:{PASSWORD}@{running.server.socket}?{database}=0"
 
 
 @pytest.fixture(scope="module")
@@ -51,32 +51,31 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     digest = hashlib.sha256(PASSWORD.encode()).hexdigest()
     with deployment(tmp_path_factory.mktemp("examples")) as running:
         with running.client() as client:
-            for role in sorted({*ROLES.values(), "worker"}):
-                line = acl.ROLES[role](acl.User(role, digest))
-                client.execute_command("ACL", "SETUSER", *re.findall(r"\([^)]*\)|\S+", line)[1:])
+            line = acl.worker(acl.User("worker", digest))
+            client.execute_command("ACL", "SETUSER", *line.split()[1:])
         running.start_worker(
             pool="threads",
             concurrency=4,
-            variables={"CONFKEEP_REDIS_URL": url_of(running, "worker")},
+            variables={"CONFKEEP_REDIS_URL": url_of(running)},
         )
         yield running
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_refused(running: Deployment) -> Iterator[None]:
-    """But the script that a producer tries once, to find out what it may."""
+    """The rules for trusted producers and workers let them do their work."""
     with running.client() as client:
         client.acl_log_reset()
         yield
         log: Any = client.acl_log()
     refused = {(entry["username"], entry["object"]) for entry in log}
     # The worker asks once a minute how the server is set up, and knows that it may be told nothing.
-    assert refused <= {("producer", "evalsha"), ("worker", "config|get")}
+    assert refused <= {("worker", "config|get")}
 
 
 def run(running: Deployment, program: str, *arguments: str, **variables: str) -> list[str]:
-    """The lines that an example prints, as a user of the role that it has."""
-    url = {"CONFKEEP_REDIS_URL": url_of(running, ROLES[program])}
+    """The lines that an example prints, as a trusted producer."""
+    url = {"CONFKEEP_REDIS_URL": url_of(running)}
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / program), *arguments],
         cwd=running.path,
@@ -112,7 +111,7 @@ def test_the_asyncio_poller_commits_each_poll_once_and_prints_its_receipts(
 
 
 def test_plain_celery_hands_over_any_bytes_once(running: Deployment) -> None:
-    url = url_of(running, "sender", "redis+socket", "virtual_host")
+    url = url_of(running, "redis+socket", "virtual_host")
     lines = run(running, "plain_celery.py", POLLED_AT, BROKER_URL=url)
     again = run(running, "plain_celery.py", POLLED_AT, BROKER_URL=url)
     assert lines == again
@@ -166,11 +165,11 @@ def test_the_django_portal_stores_receipts_and_sends_again_what_a_crash_left(
     assert sorted(sha for _, _, sha, _ in rows) == sorted(log)
 
 
-def test_a_shell_hands_over_and_imports_as_a_producer(running: Deployment, tmp_path: Path) -> None:
+def test_a_shell_hands_over_and_imports_as_a_trusted_producer(
+    running: Deployment, tmp_path: Path
+) -> None:
     page = (EXAMPLES.parent / "integrate.md").read_text("utf-8")
-    assert re.search(
-        r"^\| .*`confkeep enqueue`, `confkeep import`.* \| `producer` \|$", page, re.MULTILINE
-    )
+    assert re.search(r"^\| .*`confkeep enqueue`, `confkeep import`", page, re.MULTILINE)
     device, tenants = str(uuid.uuid4()), [str(uuid.uuid4()) for _ in range(2)]
     export = tmp_path / "exports" / device / "r1.rsc"
     export.parent.mkdir(parents=True)
@@ -185,7 +184,7 @@ def test_a_shell_hands_over_and_imports_as_a_producer(running: Deployment, tmp_p
             env={
                 **os.environ,
                 **running.environment,
-                "CONFKEEP_REDIS_URL": url_of(running, "producer"),
+                "CONFKEEP_REDIS_URL": url_of(running),
             },
             check=True,
             timeout=60,
@@ -200,14 +199,12 @@ def test_the_page_shows_the_examples_as_they_are() -> None:
     assert {"asyncio_poller.py", "plain_celery.py", "django_portal/portal/handover.py"} <= shown
 
 
-def test_the_page_names_the_role_of_each_way_in() -> None:
+def test_the_page_names_each_way_in() -> None:
     page = (EXAMPLES.parent / "integrate.md").read_text("utf-8")
-    for program, role in ROLES.items():
-        assert re.search(
-            rf"^\| .*`{re.escape(program.partition('/')[0])}`.* \| `{role}` \|$", page, re.MULTILINE
-        )
+    for program in PROGRAMS:
+        assert re.search(rf"^\| .*`{re.escape(program.partition('/')[0])}`", page, re.MULTILINE)
     programs = {path.name for path in EXAMPLES.glob("*.py")} | {"django_portal/manage.py"}
-    assert programs == ROLES.keys()
+    assert programs == set(PROGRAMS)
 
 
 def test_the_django_portal_runs_by_the_steps_of_the_page(
@@ -220,7 +217,7 @@ def test_the_django_portal_runs_by_the_steps_of_the_page(
     shutil.copytree(EXAMPLES / "django_portal", tmp_path / "docs/examples/django_portal")
     script = tmp_path / "steps.sh"
     script.write_text("set -e\n" + steps)
-    variables = {"CONFKEEP_REDIS_URL": url_of(running, "producer")}
+    variables = {"CONFKEEP_REDIS_URL": url_of(running)}
     variables["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["sh", str(script)],
@@ -254,7 +251,7 @@ def test_the_readmes_cron_job_hands_over_what_it_fetches(
     )
     ssh.chmod(0o755)
     path = f"{ssh.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    url = {"CONFKEEP_REDIS_URL": url_of(running, "worker")}
+    url = {"CONFKEEP_REDIS_URL": url_of(running)}
     done = subprocess.run(
         ["sh", "-c", script],
         cwd=tmp_path,

@@ -205,11 +205,11 @@ def test_each_garbage_under_each_key_with_each_command(fixed: Fixed, name: str) 
 def test_status_names_what_stands_in_the_way_and_what_to_do(fixed: Fixed) -> None:
     fixed.client.rpush(keys.LOAD, "x")
     fixed.wait_for_sweep()
-    fixed.client.hincrby(keys.ARRIVING, b"\xff", 1)
+    fixed.client.hset(keys.WORKERS, b"\xff", 1)
     told = {one["key"]: one for one in json.loads(fixed.run("status --json").stdout)["odd"]}
     assert "a list stood there" in told[keys.LOAD]["problem"]
     assert told[keys.LOAD]["step"].endswith(f"DEL {keys.odd(keys.LOAD)}")
-    assert told[keys.ARRIVING]["step"].endswith('HDEL confkeep:arriving "\\xff"')
+    assert told[keys.WORKERS]["step"].endswith('HDEL confkeep:workers "\\xff"')
     text = fixed.run("status").stdout
     assert f"DEL {keys.odd(keys.LOAD)}" in text
     assert fixed.client.lrange(keys.odd(keys.LOAD), 0, -1) == [b"x"], "it is kept whole"
@@ -220,7 +220,6 @@ def test_names_that_are_no_utf_8_are_tidied_like_others(fixed: Fixed) -> None:
     tenant = fixed.tenant.encode()
     idle_s = tidy.ABANDONED_S + 1
     for key in (
-        b"confkeep:arrived:%s:\xff",
         b"confkeep:staged:%s:\xff",
         b"confkeep:staged:\xff%s:",
     ):
@@ -234,7 +233,6 @@ def test_names_that_are_no_utf_8_are_tidied_like_others(fixed: Fixed) -> None:
         "the staging to be tidied",
         _BOUND_S,
     )
-    assert not list(fixed.client.scan_iter(match="confkeep:arrived:*"))
     assert not list(fixed.client.scan_iter(match="confkeep:staged:*"))
     assert 0 < fixed.client.ttl(b"confkeep:handoff:%s:\xff" % tenant) <= tidy.ABANDONED_S
     fixed.assert_well()

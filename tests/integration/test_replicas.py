@@ -17,11 +17,11 @@ import pytest
 import redis
 
 from confkeep import enqueue
-from confkeep.broker import keys, replicas
+from confkeep.broker import keys
 from confkeep.broker.connections import get_client
 from confkeep.errors import BrokerUnavailable, TooFewReplicas
 from confkeep.models import BackupFields
-from confkeep.settings import get_settings, load_settings
+from confkeep.settings import load_settings
 from tasks import enqueue_backup, enqueue_backups
 from tests.integration.conftest import become_producer, forget_environment
 from tests.judge import backup_ids
@@ -46,18 +46,16 @@ class Pair:
 
     master: Node
     replica: Node
-    #: Whether that producer may run no scripts.
-    hands_over: bool
 
 
-@pytest.fixture(params=["accepts", "hands over"])
+@pytest.fixture(params=["default", "worker"])
 def pair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Pair]:
     user = acl.User("portal", hashlib.sha256(PASSWORD.encode()).hexdigest())
-    with nodes(tmp_path, 1, acl.producer(user)) as (master, replica):
+    with nodes(tmp_path, 1, acl.worker(user)) as (master, replica):
         url = master.url
-        if request.param == "hands over":
+        if request.param == "worker":
             url = url.replace("//", f"//portal:{PASSWORD.replace(' ', '%20')}@")
         variables = {
             "CONFKEEP_REDIS_URL": url,
@@ -65,13 +63,13 @@ def pair(
             "CONFKEEP_REDIS_TIMEOUT_S": "1",
         }
         become_producer(Deployment(tmp_path, master.server, variables), monkeypatch)
-        yield Pair(master, replica, request.param == "hands over")
+        yield Pair(master, replica)
 
 
 def waiting_in(node: Node) -> int:
     with node.client() as client:
-        lengths: Any = client.xlen(keys.inbox(TENANT)), client.llen(keys.arrivals(TENANT))
-    return int(sum(lengths))
+        length: Any = client.xlen(keys.inbox(TENANT))
+    return int(length)
 
 
 def test_an_enqueue_returns_when_the_replica_has_it(pair: Pair) -> None:
@@ -124,21 +122,6 @@ def test_a_replica_that_hangs_answers_for_nothing(pair: Pair) -> None:
     assert waiting_in(pair.replica) == 1
 
 
-def test_a_transaction_answers_as_one_that_does_not_wait(pair: Pair) -> None:
-    settings = get_settings()
-    with pair.master.client() as client:
-        transaction = client.pipeline(transaction=True)
-        transaction.set("a", "b")
-        transaction.rpush("a", "c")
-        done, refused = replicas.execute_transaction(client, settings, transaction)
-        assert done
-        assert isinstance(refused, redis.ResponseError)
-        good = client.pipeline(transaction=True)
-        good.hsetnx("hash", "field", "value")
-        good.rpush("list", "one", "two")
-        assert replicas.execute_transaction(client, settings, good) == [1, 2]
-
-
 def test_a_call_of_many_waits_once_for_each_round_trip(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,8 +139,7 @@ def test_a_call_of_many_waits_once_for_each_round_trip(
         for n in range(200)
     )
     assert waiting_in(pair.replica) == 201
-    # Who hands over looks first, and what is found there must be on the replica too.
-    assert waits() - before == (8 if pair.hands_over else 4)
+    assert waits() - before == 4
 
 
 def test_what_was_accepted_before_is_told_only_when_the_replica_has_it(pair: Pair) -> None:

@@ -16,7 +16,6 @@ from click.testing import CliRunner
 
 from confkeep.broker import keys
 from confkeep.errors import InvalidInput, MessageRefused, NotSigned
-from confkeep.queue.arrivals import Arrival
 from confkeep.queue.entry import Entry
 from confkeep.settings import get_settings
 from tasks import InvalidBackup, PoisonedBackup, Receipt, enqueue_backup, signed_receive
@@ -79,19 +78,18 @@ def test_only_what_was_signed_is_committed(
     broker: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # While nobody works: by the key of before, by that of after, by none, and planted.
-    act_as(broker, monkeypatch, "producer", OLD)
+    act_as(broker, monkeypatch, "worker", OLD)
     first = enqueue_backup(TENANT, DEVICE, export(1), None, "1")
-    act_as(broker, monkeypatch, "producer", None)
+    act_as(broker, monkeypatch, "worker", None)
     unsigned = enqueue_backup(TENANT, DEVICE, export(2), None, "2")
     with broker.client() as owner:
-        [text, _] = owner.lrange(keys.arrivals(TENANT), 0, -1)
-    real = Arrival.from_json(text)
+        [(_, real), _] = owner.xrange(keys.inbox(TENANT))
     entry = dataclasses.replace(
-        Entry.from_json(real.entry), message="planted", device_id=TENANT
+        Entry.from_json(real[b"entry"]), message="planted", device_id=TENANT
     ).to_json()
-    with as_user(broker.server, "producer") as thief:
-        thief.rpush(keys.arrivals(TENANT), dataclasses.replace(real, entry=entry).to_json())
-    act_as(broker, monkeypatch, "producer", f"{NEW},{OLD}")
+    with as_user(broker.server, "worker") as thief:
+        thief.xadd(keys.inbox(TENANT), {**real, b"entry": entry})
+    act_as(broker, monkeypatch, "worker", f"{NEW},{OLD}")
     second = enqueue_backup(TENANT, DEVICE, export(3), b"x", "3")
 
     url = url_of(broker.server, "worker")
@@ -109,7 +107,7 @@ def test_only_what_was_signed_is_committed(
         unsigned.get(timeout=30)
 
     # Messages of clients without confkeep's package.
-    act_as(broker, monkeypatch, "sender", None)
+    act_as(broker, monkeypatch, "worker", None)
     signed = send(4, **_signature(4))
     assert Receipt(**signed.get(timeout=30)).backup_id == signed.id
     with pytest.raises(InvalidBackup, match="signature: is missing"):
@@ -119,7 +117,7 @@ def test_only_what_was_signed_is_committed(
     read = ("backups.read_file", (TENANT, "HEAD", DEVICE, "export.rsc"))
     with pytest.raises(MessageRefused, match="does not belong to this queue"):
         app.send_task(read[0], args=read[1], queue=keys.RECEIVE_QUEUE).get(timeout=30)
-    act_as(broker, monkeypatch, "producer", None)
+    act_as(broker, monkeypatch, "worker", None)
     with pytest.raises(InvalidInput, match="CONFKEEP_READ_TASKS"):
         app.send_task(read[0], args=read[1], queue=keys.queue_of(TENANT, 16)).get(timeout=30)
 
@@ -131,7 +129,7 @@ def test_only_what_was_signed_is_committed(
     retried = CliRunner().invoke(cli, ["dead-letters", "retry", letters[0]["backup_id"]])
     assert (retried.exit_code, issubclass(NotSigned, PoisonedBackup)) == (23, True)
     confkeep("dead-letters", "retry", "--sign", letters[0]["backup_id"])
-    act_as(broker, monkeypatch, "producer", None)
+    act_as(broker, monkeypatch, "worker", None)
     wait_for(lambda: app.AsyncResult(unsigned.id).successful(), "the backup to be committed")
 
     messages = git(broker.store / f"{TENANT}.git", "log", "--format=%s", "main").decode().split()
@@ -139,9 +137,8 @@ def test_only_what_was_signed_is_committed(
     with broker.client() as owner:
         wait_for(lambda: not Inbox(owner, get_settings(), TENANT).depth(), "the inbox to be empty")
         assert owner.hlen(keys.DEAD) == 1
-        # What the users were refused on the way: the worker asked for the configuration, and the
-        # producer whether it may accept by itself.
-        assert sorted(refusals(owner)) == ["config|get in toplevel", "evalsha in toplevel"]
+        # The worker asked for the server's configuration.
+        assert refusals(owner) == ["config|get in toplevel"]
     logged = broker.log.read_text()
     assert "action=inbox.refused" in logged
     for secret in (OLD, NEW, SECRET, PASSWORD, "planted"):

@@ -15,7 +15,6 @@ from confkeep.broker import redis_values
 from confkeep.broker.redis_values import Unreadable
 from confkeep.errors import PoisonedBackup
 from confkeep.queue import wakeups
-from confkeep.queue.arrivals import Arrival
 from confkeep.queue.entry import Entry
 from tests.garbage import TEXTS
 from tests.unit.queue.test_inbox import submission
@@ -34,7 +33,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
-_FIELDS = [*Entry.__slots__, *Arrival.__slots__, *DeadLetter.__slots__, *RecentCommit.__slots__]
+_FIELDS = [*Entry.__slots__, *DeadLetter.__slots__, *RecentCommit.__slots__]
 records = st.dictionaries(st.sampled_from([*_FIELDS, "shards", "swept_ms", "trouble"]), values)
 texts = (
     st.binary(max_size=200)
@@ -52,7 +51,6 @@ READERS: dict[str, tuple[Callable[[bytes], Any], tuple[type[Exception], ...]]] =
     "room": (redis_values.room_of, ()),
     "shown": (redis_values.shown, ()),
     "entry": (Entry.from_json, (PoisonedBackup,)),
-    "arrival": (Arrival.from_json, (PoisonedBackup,)),
     "recent": (RecentCommit.from_json, (ValueError, TypeError)),
     "report": (lambda text: sweep_report.parse(b"w", text), ()),
     "letter": (lambda text: dead_letters._parse(b"x", text), ()),

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import redis
 
+from confkeep.settings import load_settings
 from tests.chaos.history import Commit, History, Record, complaints
+from tests.chaos.readers import Readers
 
 IDS = [f"id{number}" for number in range(10)]
 COMMITS = [Commit(f"sha-{i}", i) for i in IDS]
@@ -63,3 +66,24 @@ def test_what_was_sent_again_later_may_stand_anywhere_and_must_be_there() -> Non
     assert "lost: id3" in lost
     both_moved = [COMMITS[1], COMMITS[0], *moved[2:]]
     assert "out of order: id1, id0" in complaints(dataclasses.replace(late, commits=both_moved))[0]
+
+
+@pytest.mark.parametrize(
+    ("told", "complaint"),
+    [
+        (["a", "b", "c"], None),
+        (["a", "c"], "missing 1: b"),
+        ([], "missing 3: a, b, c"),
+        (["a", "c", "b"], "out of order or not in git: c, b"),
+        (["a", "b", "c", "d"], "out of order or not in git: d"),
+    ],
+)
+def test_a_reader_of_events_is_judged_by_git(told: list[str], complaint: str | None) -> None:
+    readers = Readers(redis.Redis(), load_settings(), ["t"], "seed")
+    for reader in readers.readers:
+        reader.told["t"] = dict.fromkeys(["a", "b", "c"])
+    readers.readers[1].told["t"] = dict.fromkeys(told)
+    found = readers.complaints({"t": ["a", "b", "c"]})
+    assert [one.partition("tenant t: ")[2] for one in found] == ([complaint] if complaint else [])
+    readers.readers[0].wrong_ids.append("x")
+    assert len(readers.complaints({})) == 1

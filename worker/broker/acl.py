@@ -1,10 +1,9 @@
 """The server's rules for users: who may run which commands on which keys.
 
-The rules follow `confkeep.broker.keys`, and for producers the commands of `confkeep.queue.handover`. Each rule in
-parentheses gives some commands on some keys, and a command must be allowed by one of them whole.
-A script runs with its caller's permissions, so a producer that might run `accept.lua` would need
-commands that can also take away: XADD trims where it is asked to, SET overwrites. Producers therefore
-get no script, and of all commands that write only some that can add and do nothing else.
+The rules follow `confkeep.broker.keys`. Each rule in parentheses gives some commands on some keys, and a command
+must be allowed by one of them whole. A script runs with its caller's permissions, so whoever enqueues by
+`accept.lua` could also change and remove what waits: a producer that is not trusted with that belongs at the
+HTTP door, and no rule here is for it.
 
 Made for Redis 7 and Valkey 7.2 and later: older ones know no such rules.
 """
@@ -12,13 +11,11 @@ Made for Redis 7 and Valkey 7.2 and later: older ones know no such rules.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from confkeep.broker import keys
 from confkeep.errors import InvalidInput
-from confkeep.ids import checked_uuid
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -35,7 +32,6 @@ _CONNECTION: Final = (
 _WATCHED: Final = (
     keys.WORKERS,
     keys.LOAD,
-    keys.ARRIVING,
     keys.DEAD,
     keys.TOTALS,
     keys.backoff("*"),
@@ -43,12 +39,6 @@ _WATCHED: Final = (
 
 #: With the lists of each priority: kombu's clients ask for the length of all of them.
 _RECEIVE: Final = keys.RECEIVE_QUEUE + "*"
-
-#: Where kombu notes which queue gets a message.
-_BINDINGS: Final = ("_kombu.binding.backups.*", "_kombu.binding_permanent.backups.*")
-
-#: What `AsyncResult.get()` waits on.
-_RESULTS: Final = ("+subscribe +unsubscribe", f"&{keys.result('*')}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,86 +65,9 @@ class User:
         return " ".join((f"user {self.name} reset {state} resetchannels -@all", *rules))
 
 
-def sender(user: User, tenants: Sequence[str] = ()) -> str:
-    """A user that may send `backups.receive` for every tenant and read results, but reaches no
-    inbox.
-
-    Args:
-        tenants: must be empty: the server cannot tell which tenant a message is for.
-
-    Raises:
-        InvalidInput: a sender cannot be confined.
-    """
-    if tenants:
-        raise InvalidInput(
-            "--tenant",
-            "confines no sender, since the server cannot tell whom a message is for: "
-            "use the role `producer`, or signatures (docs/security.md)",
-        )
-    return user.line(
-        _CONNECTION,
-        *_RESULTS,
-        f"(+get +mget %R~{keys.result('*')})",
-        f"(+setnx {on('%W~', keys.handoff('*', '*'))})",
-        *_messages(_RECEIVE),
-    )
-
-
-def producer(user: User, tenants: Sequence[str] = ()) -> str:
-    """A user that may enqueue and read results; it cannot read what waits, change or remove
-    anything.
-
-    Args:
-        tenants: the only ones it may enqueue for; empty for all. A producer for certain tenants may
-        send no wake-ups and no `backups.receive`, since the server cannot tell which tenant a
-        message is for; the sweep finds what it hands over.
-
-    Raises:
-        InvalidId: a tenant is no UUID.
-    """
-    names = _names(tenants)
-    arrivals = [keys.arrivals(name) for name in names]
-    # Only messages refer to bytes that the producer stages itself.
-    staged = (keys.arrived,) if tenants else (keys.arrived, keys.handoff)
-    bytes_ = [name(tenant, "*") for tenant in names for name in staged]
-    inboxes = [keys.inbox(name) for name in names]
-    backoffs = [keys.backoff(name) for name in names]
-    waits = [*(keys.wake(name) for name in names), *backoffs]
-    return user.line(
-        _CONNECTION,
-        "+time",
-        *_RESULTS,
-        # Needed for CONFKEEP_REPLICAS.
-        f"+wait (resetchannels +publish &{keys.MARK})",
-        f"(+get +mget %R~{keys.result('*')})",
-        f"(+setnx {on('%W~', *bytes_)})",
-        f"(+rpush +llen {on('%W~', *arrivals)})",
-        f"(+hmget +hsetnx {on('~', *(keys.arriving(name) for name in names))})",
-        f"(+hmget +hincrby ~{keys.ARRIVING})",
-        f"(+hmget %R~{keys.LOAD})",
-        f"(+get %R~{keys.ROOM})",
-        f"(+xlen +exists {on('%R~', *inboxes, *waits)})",
-        # Why there is no receipt yet. Once a backup is admitted, its record says so too.
-        f"(+hgetall {on('%R~', *backoffs)})",
-        *(() if tenants else _messages(keys.shard_queues(), _RECEIVE)),
-    )
-
-
-def _names(tenants: Sequence[str]) -> list[str]:
-    return [checked_uuid("tenant", tenant) for tenant in tenants] or ["*"]
-
-
-def _messages(*queues: str) -> tuple[str, ...]:
-    """Rules to append Celery's messages to queues, not to read them."""
-    return (
-        f"(+lpush +llen {on('%W~', *queues)})",
-        f"(+sadd +smembers {on('~', *_BINDINGS)})",
-    )
-
-
 def worker(user: User) -> str:
-    """A user for workers and for the commands that operators run: all of confkeep, no other key,
-    and nothing that changes the server."""
+    """A user for workers, trusted producers, and the commands that operators run: all of confkeep, no
+    other key, and nothing that changes the server."""
     return user.line(
         "+@all -@admin -@dangerous +info",
         f"~{keys.PREFIX}* ~{keys.result('*')} ~{keys.shard_queues()} ~{_RECEIVE}",
@@ -178,7 +91,6 @@ def monitor(user: User) -> str:
         "+info +time",
         f"(+zrange +zcard +zmscore %R~{keys.WAITING})",
         f"(+xlen +xrange %R~{keys.inbox('*')})",
-        f"(+llen +lindex %R~{keys.arrivals('*')})",
         f"(+hgetall +hget +hmget +hlen +hvals +hkeys {on('%R~', *_WATCHED)})",
         f"(+get +exists +ttl %R~{keys.wake('*')} %R~{keys.lock('*')} %R~{keys.repack('*')})",
         f"(+llen %R~{keys.shard_queues()} %R~{keys.RECEIVE_QUEUE})",
@@ -202,8 +114,6 @@ def admin(user: User) -> str:
 #: Role -> what writes its line of rules.
 ROLES: Final = {
     "admin": admin,
-    "sender": sender,
-    "producer": producer,
     "worker": worker,
     "monitor": monitor,
 }

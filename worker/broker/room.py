@@ -1,9 +1,9 @@
 """How much may wait in the server's memory: workers note it, producers keep to it.
 
 A server at its `maxmemory` refuses what workers need too, so nothing would be committed until a person
-raises it. The scripts that accept, and producers that hand over, therefore look at this note beside the
-limit in their own settings: what is above a part of the memory is refused with `InboxFull`, and the rest
-stays for records, the workers and Celery.
+raises it. The script that accepts therefore looks at this note beside the limit in its caller's settings:
+what is above a part of the memory is refused with `InboxFull`, and the rest stays for records, the workers
+and Celery.
 """
 
 from __future__ import annotations

@@ -22,14 +22,7 @@ DEFAULT_USERS = tuple(f"{role}:confkeep-{role}" for role in acl.ROLES)
     "users",
     multiple=True,
     metavar="ROLE:NAME[:SHA256]",
-    help="A user: admin, sender, producer, worker or monitor; its name; its password's SHA-256.",
-)
-@click.option(
-    "--tenant",
-    "tenants",
-    multiple=True,
-    metavar="UUID",
-    help="Let producers enqueue for this tenant only, and send no messages.",
+    help="A user: admin, worker or monitor; its name; its password's SHA-256.",
 )
 @click.option(
     "-o",
@@ -39,28 +32,24 @@ DEFAULT_USERS = tuple(f"{role}:confkeep-{role}" for role in acl.ROLES)
     "that loads an empty file lets everybody in.",
 )
 @pass_terminal
-def command(
-    terminal: Terminal, users: tuple[str, ...], tenants: tuple[str, ...], output: Path | None
-) -> None:
+def command(terminal: Terminal, users: tuple[str, ...], output: Path | None) -> None:
     """Print rules for the server's users, to be loaded as its `aclfile`.
 
-    Producers may enqueue backups and see what becomes of them. Senders may too, but only through
-    the task `backups.receive`. Workers, and the people who operate them, may do what confkeep
-    needs, and nothing else to the server. Monitors may look. Admins may do everything. The
-    server's own user `default`, which needs no password, is switched off, and so is each user
-    without a SHA256. Without --user: one user of each role, switched off.
+    Workers, producers that you trust, and the people who operate confkeep may do what it needs,
+    and nothing else to the server. Monitors may look. Admins may do everything. The server's own
+    user `default`, which needs no password, is switched off, and so is each user without a
+    SHA256. Without --user: one user of each role, switched off.
 
-    SHA256 is that of the password, as `printf %s "$PASSWORD" | sha256sum` prints it. --user and
-    --tenant may be repeated. Needs Redis 7, or Valkey 7.2, or later. docs/security.md says what
-    the rules prevent.
+    SHA256 is that of the password, as `printf %s "$PASSWORD" | sha256sum` prints it. --user may
+    be repeated. Needs Redis 7, or Valkey 7.2, or later. docs/security.md says what the rules
+    prevent.
 
     \b
     Examples:
       confkeep acl --user admin:ops:$SHA256 -o users.acl
       confkeep acl --user worker:celery:$SHA256 --user monitor:grafana:$SHA256
-      confkeep acl --user producer:portal:$SHA256 --tenant $TENANT_ID
     """
-    lines = [acl.DEFAULT_OFF, *(_rules(given, tenants) for given in users or DEFAULT_USERS)]
+    lines = [acl.DEFAULT_OFF, *(_rules(given) for given in users or DEFAULT_USERS)]
     if output is None:
         for line in lines:
             terminal.line(line)
@@ -76,13 +65,10 @@ def command(
     terminal.note(f"wrote {count_text(len(lines) - 1, 'user')} to {output}")
 
 
-def _rules(given: str, tenants: tuple[str, ...]) -> str:
+def _rules(given: str) -> str:
     """The rule for a user given as ROLE:NAME[:SHA256]."""
     role, _, rest = given.partition(":")
     name, _, digest = rest.partition(":")
     if role not in acl.ROLES:
         raise InvalidInput("role", f"must be one of {', '.join(acl.ROLES)}")
-    user = User(name, digest or None)
-    if role in ("producer", "sender"):
-        return (acl.producer if role == "producer" else acl.sender)(user, tenants)
-    return acl.ROLES[role](user)
+    return acl.ROLES[role](User(name, digest or None))

@@ -55,6 +55,11 @@ def tenant_name(tenant_id: str, store: Path | None = None) -> str | None:
         return None
 
 
+def tenant_json(tenant_id: str) -> dict[str, str | None]:
+    """A tenant's id and name, for `--json`."""
+    return {"tenant_id": tenant_id, "tenant_name": tenant_name(tenant_id)}
+
+
 def called_device(tenant_id: str | None, device_id: str) -> Called:
     """A device and its names; the id alone where the store knows none, or cannot be read."""
     found = {} if tenant_id is None else _names(get_settings().git_store_path, tenant_id)

@@ -14,7 +14,7 @@ from confkeep.errors import ConfkeepError, PoisonedBackup, StagedBytesDamaged
 from confkeep.queue import staging
 from confkeep.queue.entry import Entry
 from confkeep.queue.staged_bytes import Contents
-from confkeep.settings import Settings, get_settings
+from confkeep.settings import Settings
 from worker.cli import running
 from worker.cli.called import device_name, device_text, tenant_name, tenant_text
 from worker.cli.show import print_export
@@ -229,8 +229,7 @@ def discard(terminal: Terminal, backup_ids: tuple[str, ...], all_letters: bool, 
 
 
 def _open(terminal: Terminal) -> tuple[Settings, redis.Redis]:
-    running.adopt(terminal)
-    settings = get_settings()
+    settings = running.settings(terminal)
     return settings, get_client(settings)
 
 

@@ -82,13 +82,7 @@ def command(
         and (changed_s is None or _age_s(device.last.committed_at, now) <= changed_s)
     ]
     if as_json:
-        terminal.json(
-            {
-                "tenant_id": found.id,
-                "tenant_name": found.name,
-                "devices": [to_json(device) for device in devices],
-            }
-        )
+        terminal.json({**found.json("tenant"), "devices": [to_json(one) for one in devices]})
         return
     if devices:
         _print_table(terminal, devices, now)

@@ -12,7 +12,6 @@ from typing import Final
 import click
 
 from confkeep.errors import RestoreFailed
-from confkeep.settings import get_settings
 from worker.cli import drill_page, running
 from worker.cli.called import device_text, tenant_text
 from worker.cli.each import Failures
@@ -123,8 +122,7 @@ def command(
       confkeep drill acme --sample 50 --seed 7
       confkeep drill --tenants 3 --html drill.html
     """
-    running.adopt(terminal)
-    paths = paths_of(get_settings().git_store_path, tenant)
+    paths = paths_of(running.settings(terminal).git_store_path, tenant)
     seed = secrets.randbelow(1 << 32) if seed is None else seed
     chosen = list(paths)
     if most_tenants is not None and most_tenants < len(chosen):

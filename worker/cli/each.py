@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from confkeep.errors import ConfkeepError, StoreError
-from worker.cli.called import tenant_name, tenant_text
+from worker.cli.called import tenant_json, tenant_text
 from worker.cli.terminal import Terminal
 from worker.store.repository.tenant_repository import damage
 
@@ -41,7 +41,7 @@ class Failures:
     def to_json(self) -> list[dict[str, str | None]]:
         """As JSON values."""
         return [
-            {"tenant_id": tenant_id, "tenant_name": tenant_name(tenant_id), "error": reason}
+            {**tenant_json(tenant_id), "error": reason}
             for tenant_id, reason in self.reasons.items()
         ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from confkeep.observe import logs
-from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
@@ -46,8 +45,7 @@ def command(
       confkeep forget-device acme core1
       confkeep forget-device acme core1 --yes --wait 60
     """
-    running.adopt(terminal)
-    settings = get_settings()
+    settings = running.settings(terminal)
     logs.configure(settings)
     owner = find_tenant(settings.git_store_path, tenant)
     found = find_device_of(settings.git_store_path, owner.id, device)
@@ -56,10 +54,8 @@ def command(
     if as_json:
         terminal.json(
             {
-                "tenant_id": owner.id,
-                "tenant_name": owner.name,
-                "device_id": found.id,
-                "device_name": found.name,
+                **owner.json("tenant"),
+                **found.json("device"),
                 "commits": erased.commits,
                 "dead_letters": erased.dead_letters,
                 "records": erased.records,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from confkeep.observe import logs
-from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.forget_device import confirm
 from worker.cli.params import TENANT
@@ -36,8 +35,7 @@ def command(terminal: Terminal, tenant: str, yes: bool, wait_s: float, as_json: 
       confkeep forget-tenant acme
       confkeep forget-tenant acme --yes --json
     """
-    running.adopt(terminal)
-    settings = get_settings()
+    settings = running.settings(terminal)
     logs.configure(settings)
     found = find_tenant(settings.git_store_path, tenant)
     tenant_id = found.id
@@ -45,7 +43,7 @@ def command(terminal: Terminal, tenant: str, yes: bool, wait_s: float, as_json: 
     erased = forget.forget_tenant(settings, tenant_id, wait_s=wait_s)
     if as_json:
         value = {"dead_letters": erased.dead_letters, "records": erased.records}
-        terminal.json({"tenant_id": tenant_id, "tenant_name": found.name, **value})
+        terminal.json({**found.json("tenant"), **value})
         return
     terminal.line(
         f"Erased tenant {printable(str(found))}: its repository,"

@@ -12,7 +12,7 @@ import click
 from rich.text import Text
 
 from confkeep.settings import get_settings
-from worker.cli.called import tenant_name, tenant_text
+from worker.cli.called import tenant_json, tenant_text
 from worker.cli.each import Failures
 from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import (
@@ -172,10 +172,7 @@ def _print_tenants(
     terminal: Terminal, store: Path, counts: dict[str, int], failures: Failures, as_json: bool
 ) -> None:
     if as_json:
-        tenants = [
-            {"tenant_id": tenant, "tenant_name": tenant_name(tenant), "devices": count}
-            for tenant, count in counts.items()
-        ]
+        tenants = [{**tenant_json(tenant), "devices": count} for tenant, count in counts.items()]
         terminal.json({"tenants": tenants, "errors": failures.to_json()})
     elif failures.reasons and not counts:
         return
@@ -208,10 +205,8 @@ def _list_versions(
         versions = [_version_json(row) for row in rows]
         terminal.json(
             {
-                "tenant_id": tenant.id,
-                "tenant_name": tenant.name,
-                "device_id": device.id,
-                "device_name": device.name,
+                **tenant.json("tenant"),
+                **device.json("device"),
                 "more": more,
                 "versions": versions,
             }
@@ -291,13 +286,8 @@ def _version_json(row: Row) -> dict[str, object]:
 
 def _list_devices(terminal: Terminal, tenant: Called, devices: list[Device], as_json: bool) -> None:
     if as_json:
-        terminal.json(
-            {
-                "tenant_id": tenant.id,
-                "tenant_name": tenant.name,
-                "devices": [_device_json(each) for each in devices],
-            }
-        )
+        found = [_device_json(each) for each in devices]
+        terminal.json({**tenant.json("tenant"), "devices": found})
         return
     if not devices:
         terminal.line(f"Tenant {printable(str(tenant))} has no devices.")
@@ -321,8 +311,7 @@ def _list_devices(terminal: Terminal, tenant: Called, devices: list[Device], as_
 
 def _device_json(device: Device) -> dict[str, object]:
     return {
-        "device_id": device.called.id,
-        "device_name": device.called.name,
+        **device.called.json("device"),
         "versions": device.versions,
         "sha": device.last.sha,
         "message": device.last.message,

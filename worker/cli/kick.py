@@ -6,7 +6,6 @@ import click
 
 from confkeep.broker.connections import get_client
 from confkeep.broker.keys import shard_of
-from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
@@ -30,8 +29,7 @@ def command(terminal: Terminal, tenant: str) -> None:
       confkeep kick acme
       confkeep kick 1f7c3a52
     """
-    running.adopt(terminal)
-    settings = get_settings()
+    settings = running.settings(terminal)
     client = get_client(settings)
     waiting = {box.tenant_id: box for box in inboxes.list_inboxes(client)}
     found = find_tenant(settings.git_store_path, tenant, waiting)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from confkeep.naming import name_device, name_tenant
-from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, pass_terminal, printable
@@ -53,8 +52,7 @@ def command(
       confkeep name acme core1 --address 10.0.0.1
       confkeep name 1f7c3a52 acme
     """
-    running.adopt(terminal)
-    found, repository = open_tenant(get_settings().git_store_path, tenant)
+    found, repository = open_tenant(running.settings(terminal).git_store_path, tenant)
     labels = {"address": address, "model": model, "group": group}
     given = any(value is not None for value in labels.values())
     if not words or len(words) > 2:

@@ -54,6 +54,13 @@ class Device(click.ParamType):  # type: ignore[type-arg]
 
 TENANT: Final = Tenant()
 DEVICE: Final = Device()
+#: Which version of a device.
+at_option = click.option(
+    "--at",
+    metavar="WHEN",
+    default="latest",
+    help="As it was then: 2026-10-03, '2 days ago', latest~1, or a commit.",
+)
 
 
 def _items(known: Iterable[Called], incomplete: str) -> list[CompletionItem]:

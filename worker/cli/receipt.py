@@ -9,7 +9,7 @@ import click
 
 from confkeep.errors import NoReceipt, PoisonedBackup
 from confkeep.ids import checked_uuid
-from confkeep.settings import Settings, get_settings
+from confkeep.settings import Settings
 from worker.cli import running
 from worker.cli.called import device_text, tenant_name, tenant_text
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable
@@ -62,8 +62,7 @@ def command(terminal: Terminal, backup_id: str, tenant: str | None, as_json: boo
       confkeep receipt $BACKUP_ID
       confkeep receipt $BACKUP_ID --tenant acme --json
     """
-    running.adopt(terminal)
-    settings = get_settings()
+    settings = running.settings(terminal)
     backup_id = checked_uuid("BACKUP_ID", backup_id)
     tenant_id = None if tenant is None else find_tenant(settings.git_store_path, tenant).id
     answer = find_receipt(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 import click
+import redis
 
 from confkeep.broker.connections import get_client
-from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.terminal import (
     Terminal,
@@ -58,8 +58,7 @@ def list_(terminal: Terminal, as_json: bool) -> None:
       confkeep refused list
       confkeep refused list --json
     """
-    running.adopt(terminal)
-    found = list(refused.list_refused(get_client(get_settings())))
+    found = list(refused.list_refused(_open(terminal)))
     if as_json:
         terminal.json({"refused": [_json(one) for one in found]})
         return
@@ -99,8 +98,7 @@ def show(terminal: Terminal, refused_id: str, message: bool, as_json: bool) -> N
       confkeep refused show 1764194400000-0
       confkeep refused show 1764194400000-0 --message > message.json
     """
-    running.adopt(terminal)
-    one = _find(refused_id)
+    one = _find(_open(terminal), refused_id)
     if message:
         if not one.is_whole:
             terminal.note(f"Only its first {size_text(len(one.message))} are kept.")
@@ -142,18 +140,21 @@ def discard(terminal: Terminal, refused_ids: tuple[str, ...], all_: bool) -> Non
     """
     if bool(refused_ids) == all_:
         raise click.UsageError("Give either ids of messages or --all.")
-    running.adopt(terminal)
-    client = get_client(get_settings())
+    client = _open(terminal)
     if all_:
         chosen = [one.refused_id for one in refused.list_refused(client)]
     else:
-        chosen = [_find(given).refused_id for given in refused_ids]
+        chosen = [_find(client, given).refused_id for given in refused_ids]
     done = refused.discard(client, list(dict.fromkeys(chosen)))
     terminal.line(f"{count_text(done, 'refused message')} discarded.")
 
 
-def _find(given: str) -> Refused:
-    known = {one.refused_id: one for one in refused.list_refused(get_client(get_settings()))}
+def _open(terminal: Terminal) -> redis.Redis:
+    return get_client(running.settings(terminal))
+
+
+def _find(client: redis.Redis, given: str) -> Refused:
+    known = {one.refused_id: one for one in refused.list_refused(client)}
     if given not in known:
         given = find_one("REFUSED_ID", given, list(known), "confkeep refused list")
     return known[given]

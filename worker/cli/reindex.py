@@ -9,7 +9,6 @@ from typing import Final
 import click
 
 from confkeep.errors import StoreUnavailable
-from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.called import tenant_text
 from worker.cli.each import Failures
@@ -43,8 +42,7 @@ def command(terminal: Terminal, tenant: str | None, all_tenants: bool) -> None:
     """
     if (tenant is None) != all_tenants:
         raise click.UsageError("Give either TENANT or --all.")
-    running.adopt(terminal)
-    paths = paths_of(get_settings().git_store_path, tenant)
+    paths = paths_of(running.settings(terminal).git_store_path, tenant)
     failures = Failures(terminal, paths)
     for tenant_id, path in paths.items():
         with failures.noted(tenant_id, path):

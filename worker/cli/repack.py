@@ -5,9 +5,8 @@ from __future__ import annotations
 import click
 
 from confkeep.errors import ConfkeepError, StoreError
-from confkeep.settings import get_settings
 from worker.cli import running
-from worker.cli.called import tenant_name, tenant_text
+from worker.cli.called import tenant_json, tenant_text
 from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, count_text, pass_terminal, size_text
 from worker.engine.resolver import paths_of
@@ -46,21 +45,21 @@ def command(terminal: Terminal, tenant: str | None, full: bool, as_json: bool) -
       confkeep repack acme
       confkeep repack --full
     """
-    running.adopt(terminal)
+    settings = running.settings(terminal)
     require_git()
     failed: ConfkeepError | None = None
     done: list[dict[str, object]] = []
-    for tenant_id, path in paths_of(get_settings().git_store_path, tenant).items():
+    for tenant_id, path in paths_of(settings.git_store_path, tenant).items():
         try:
             with terminal.phases(tenant_text(tenant_id)) as tell:
                 result = repack(path, full=True if full else None, progress=tell)
         except StoreError as error:
             failed = error
-            done.append({**_tenant_json(tenant_id), "error": str(error)})
+            done.append({**tenant_json(tenant_id), "error": str(error)})
             if not as_json:
                 terminal.line(f"{tenant_text(tenant_id)}  not repacked: {error}", style="red")
             continue
-        done.append({**_tenant_json(tenant_id), **_json_of(result), "error": None})
+        done.append({**tenant_json(tenant_id), **_json_of(result), "error": None})
         if not as_json:
             terminal.line(f"{tenant_text(tenant_id)}  {_text_of(result)}")
     if as_json:
@@ -77,10 +76,6 @@ def _text_of(result: Repacked) -> str:
         f"{size_text(result.bytes_before)} -> {size_text(result.bytes_after)}, "
         f"{result.duration_s:.1f} s"
     )
-
-
-def _tenant_json(tenant_id: str) -> dict[str, object]:
-    return {"tenant_id": tenant_id, "tenant_name": tenant_name(tenant_id)}
 
 
 def _json_of(result: Repacked) -> dict[str, object]:

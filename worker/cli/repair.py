@@ -9,9 +9,8 @@ from typing import Final
 import click
 
 from confkeep.errors import RepositoryBusy
-from confkeep.settings import get_settings
 from worker.cli import running
-from worker.cli.called import tenant_name, tenant_text
+from worker.cli.called import tenant_json, tenant_text
 from worker.cli.each import Failures
 from worker.cli.findings import error_of, place_text, print_findings
 from worker.cli.params import TENANT
@@ -60,10 +59,9 @@ def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
       confkeep repair acme
       confkeep repair --json
     """
-    running.adopt(terminal)
     reports: dict[str, Report] = {}
     done = []
-    paths = paths_of(get_settings().git_store_path, tenant)
+    paths = paths_of(running.settings(terminal).git_store_path, tenant)
     failures = Failures(terminal, paths)
     for tenant_id, path in paths.items():
         report = None
@@ -74,8 +72,7 @@ def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
         reports[tenant_id] = report
         done.append(
             {
-                "tenant_id": tenant_id,
-                "tenant_name": tenant_name(tenant_id),
+                **tenant_json(tenant_id),
                 "outcome": report.outcome.value,
                 "mended": findings_json(path, mended),
                 "left": findings_json(path, report.findings),

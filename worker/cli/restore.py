@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from confkeep.settings import get_settings
-from worker.cli.params import DEVICE, TENANT
+from worker.cli.params import DEVICE, TENANT, at_option
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable, size_text
 from worker.engine.moments import version_at
 from worker.engine.resolver import open_device
@@ -19,12 +19,7 @@ from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME
 @click.command("restore")
 @click.argument("tenant", type=TENANT, metavar="[TENANT]")
 @click.argument("device", type=DEVICE, required=False, metavar="DEVICE")
-@click.option(
-    "--at",
-    metavar="WHEN",
-    default="latest",
-    help="As it was then: 2026-10-03, '2 days ago', latest~1, or a commit.",
-)
+@at_option
 @click.option(
     "-o",
     "--output",

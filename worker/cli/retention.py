@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import click
 
-from confkeep.settings import Settings, get_settings
+from confkeep.settings import Settings
 from worker.cli import running
 from worker.cli.called import device_text, tenant_text
 from worker.cli.each import Failures
@@ -65,8 +65,7 @@ def plan_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
       confkeep retention plan
       confkeep retention plan acme --json
     """
-    running.adopt(terminal)
-    settings = get_settings()
+    settings = running.settings(terminal)
     paths, plans = paths_of(settings.git_store_path, tenant), {}
     failures = Failures(terminal, paths)
     for tenant_id, path in paths.items():
@@ -130,8 +129,7 @@ def apply_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None
       confkeep retention apply
       confkeep retention apply acme --json
     """
-    running.adopt(terminal)
-    settings = get_settings()
+    settings = running.settings(terminal)
     done = []
     paths = paths_of(settings.git_store_path, tenant)
     failures = Failures(terminal, paths)
@@ -175,12 +173,11 @@ def undo_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
       confkeep retention undo acme
       confkeep retention undo acme --json
     """
-    running.adopt(terminal)
-    found, _repository = open_tenant(get_settings().git_store_path, tenant)
-    undone = retention.undo(get_settings(), found.id)
+    settings = running.settings(terminal)
+    found, _repository = open_tenant(settings.git_store_path, tenant)
+    undone = retention.undo(settings, found.id)
     if as_json:
-        names = {"tenant_id": found.id, "tenant_name": found.name}
-        terminal.json({**names, **dataclasses.asdict(undone)})
+        terminal.json({**found.json("tenant"), **dataclasses.asdict(undone)})
         return
     terminal.line(
         f"{printable(str(found))}: {count_text(undone.back, 'commit')} back,"
@@ -223,8 +220,8 @@ def set_command(terminal: Terminal, /, tenant: str, **given: str | None) -> None
       confkeep retention set acme --keep-last 30 --keep-weekly 52
       confkeep retention set acme --keep-last default
     """
-    running.adopt(terminal)
-    found, repository = open_tenant(get_settings().git_store_path, tenant)
+    settings = running.settings(terminal)
+    found, repository = open_tenant(settings.git_store_path, tenant)
     rules = load_rules(repository.path)
     for name, text in given.items():
         if text == "default":
@@ -232,7 +229,7 @@ def set_command(terminal: Terminal, /, tenant: str, **given: str | None) -> None
         elif text is not None:
             rules[name] = _number(name, text)
     save_rules(repository.path, rules)
-    _print_rules(terminal, found, retention.rules_of(get_settings(), repository.path), rules)
+    _print_rules(terminal, found, retention.rules_of(settings, repository.path), rules)
 
 
 def _number(name: str, text: str) -> int | None:
@@ -263,13 +260,12 @@ def show_command(terminal: Terminal, tenant: str, as_json: bool) -> None:
       confkeep retention show acme
       confkeep retention show acme --json
     """
-    running.adopt(terminal)
-    found, repository = open_tenant(get_settings().git_store_path, tenant)
+    settings = running.settings(terminal)
+    found, repository = open_tenant(settings.git_store_path, tenant)
     own = load_rules(repository.path)
-    rules = retention.rules_of(get_settings(), repository.path)
+    rules = retention.rules_of(settings, repository.path)
     if as_json:
-        value: dict[str, Any] = {"tenant_id": found.id, "tenant_name": found.name}
-        terminal.json({**value, "rules": rules, "own": own})
+        terminal.json({**found.json("tenant"), "rules": rules, "own": own})
     else:
         _print_rules(terminal, found, rules, own)
 

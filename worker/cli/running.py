@@ -8,11 +8,14 @@ import socket
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from confkeep import modes
 from confkeep.urls import DEFAULT_REDIS_URL
 from worker.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from confkeep.settings import Settings
 
 #: The default data folder of `up`.
 DEFAULT_DATA: Final = Path("confkeep-data")
@@ -128,3 +131,12 @@ def adopt(terminal: Terminal) -> None:
     if found is not None:
         os.environ.update(found.environment)
         terminal.note(f"using `confkeep up` of {DEFAULT_DATA}/ (process {found.pid})")
+
+
+def settings(terminal: Terminal) -> Settings:
+    """The settings, of a `confkeep up` that runs in the current folder where `adopt` finds one."""
+    # Takes long to import, which a probe does without.
+    from confkeep.settings import get_settings
+
+    adopt(terminal)
+    return get_settings()

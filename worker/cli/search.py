@@ -10,7 +10,7 @@ import click
 from rich.text import Text
 
 from confkeep.settings import get_settings
-from worker.cli.called import tenant_name
+from worker.cli.called import tenant_json
 from worker.cli.each import Failures
 from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, printable
@@ -111,11 +111,7 @@ def command(
         terminal.json(
             {
                 "tenants": [
-                    {
-                        "tenant_id": tenant_id,
-                        "tenant_name": tenant_name(tenant_id),
-                        "devices": [_json_of(one) for one in devices],
-                    }
+                    {**tenant_json(tenant_id), "devices": [_json_of(one) for one in devices]}
                     for tenant_id, devices in found.items()
                 ],
                 "errors": failures.to_json(),

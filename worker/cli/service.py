@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from confkeep.observe import logs
-from confkeep.settings import Settings, get_settings, variable_of
+from confkeep.settings import Settings, variable_of
 from worker.cli import running
 from worker.cli.terminal import Terminal
 from worker.observe import stray_lines
@@ -21,8 +21,7 @@ def begin(terminal: Terminal) -> Settings:
     """
     if running.probe_variable(variable_of("log_format")) == "json":
         _speak_json(terminal, "info")
-    running.adopt(terminal)
-    settings = get_settings()
+    settings = running.settings(terminal)
     if settings.log_format == "json":
         _speak_json(terminal, settings.log_level)
     return settings

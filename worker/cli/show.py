@@ -9,7 +9,7 @@ import click
 
 from confkeep.errors import NotInStore
 from confkeep.settings import get_settings
-from worker.cli.params import DEVICE, TENANT
+from worker.cli.params import DEVICE, TENANT, at_option
 from worker.cli.terminal import Terminal, pass_terminal, printable, size_text
 from worker.engine.moments import version_at
 from worker.engine.resolver import open_device
@@ -22,12 +22,7 @@ from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, decode_text
 @click.command("show")
 @click.argument("tenant", type=TENANT, metavar="[TENANT]")
 @click.argument("device", type=DEVICE, required=False, metavar="DEVICE")
-@click.option(
-    "--at",
-    metavar="WHEN",
-    default="latest",
-    help="As it was then: 2026-10-03, '2 days ago', latest~1, or a commit.",
-)
+@at_option
 @click.option("--binary", is_flag=True, help="Print the binary backup instead of the export.")
 @click.option("--mask", is_flag=True, help="Print *** in the place of each secret.")
 @click.option(
@@ -76,10 +71,8 @@ def command(
     if as_json:
         terminal.json(
             {
-                "tenant_id": found.id,
-                "tenant_name": found.name,
-                "device_id": called.id,
-                "device_name": called.name,
+                **found.json("tenant"),
+                **called.json("device"),
                 "sha": version.sha,
                 "message": version.message,
                 "captured_at": captured_at(commit),

@@ -9,9 +9,8 @@ from typing import Final
 import click
 from rich.text import Text
 
-from confkeep.settings import get_settings
 from worker.cli import running
-from worker.cli.called import called_device, tenant_name, tenant_text
+from worker.cli.called import called_device, tenant_json, tenant_text
 from worker.cli.each import Failures
 from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_terminal, printable
 from worker.engine.directory import Called
@@ -87,10 +86,9 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
       confkeep stale --older-than 26h
       confkeep stale --older-than 2d --tenant acme --json
     """
-    running.adopt(terminal)
     now = dt.datetime.now(dt.UTC)
     devices, stale = 0, []
-    paths = paths_of(get_settings().git_store_path, tenant)
+    paths = paths_of(running.settings(terminal).git_store_path, tenant)
     failures = Failures(terminal, paths)
     for tenant_id, path in paths.items():
         found: dict[str, dt.datetime | None] = {}
@@ -109,10 +107,8 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
                 "devices": devices,
                 "stale": [
                     {
-                        "tenant_id": one.tenant_id,
-                        "tenant_name": tenant_name(one.tenant_id),
-                        "device_id": one.device.id,
-                        "device_name": one.device.name,
+                        **tenant_json(one.tenant_id),
+                        **one.device.json("device"),
                         "last_backup_at": one.last,
                         "age_s": None if one.age_s is None else round(one.age_s),
                     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from confkeep.broker.connections import get_client
-from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli import watch as watch_
 from worker.cli.called import device_name, tenant_name
@@ -78,8 +77,7 @@ def command(
       confkeep status --watch
       confkeep status --watch --count 1 --json
     """
-    running.adopt(terminal)
-    settings = get_settings()
+    settings = running.settings(terminal)
     if watch:
         watch_.watch(terminal, settings, interval_s=interval, count=count, as_json=as_json)
         return

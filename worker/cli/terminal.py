@@ -23,6 +23,7 @@ from confkeep.wording import count_text as count_text
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
     from rich.text import Text
 
 #: Seconds between two lines of progress where we can draw no bar.
@@ -240,15 +241,7 @@ class Terminal:
         A bar on a terminal, a line every few seconds elsewhere.
         """
         if self.err.is_terminal and self.err.color_system is not None:
-            from rich import progress
-
-            columns = (
-                progress.TextColumn("{task.description}"),
-                progress.BarColumn(bar_width=30),
-                progress.MofNCompleteColumn(),
-                progress.TimeElapsedColumn(),
-            )
-            with progress.Progress(*columns, console=self.err, transient=False) as bar:
+            with self._bar(transient=False) as bar:
                 task = bar.add_task(what, total=total)
                 yield lambda count: bar.advance(task, count)
             return
@@ -264,6 +257,17 @@ class Terminal:
         yield advance
         self.note(f"{what}: {done:,} of {total:,}")
 
+    def _bar(self, *, transient: bool) -> Progress:
+        from rich import progress
+
+        columns = (
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=30),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+        )
+        return progress.Progress(*columns, console=self.err, transient=transient)
+
     @contextmanager
     def phases(self, what: str) -> Iterator[Callable[[str, int, int], None]]:
         """Show on standard error how far work in several parts is; yields `tell(part, done, total)`.
@@ -271,15 +275,7 @@ class Terminal:
         A bar on a terminal, a line every few seconds elsewhere.
         """
         if self.err.is_terminal and self.err.color_system is not None:
-            from rich import progress
-
-            columns = (
-                progress.TextColumn("{task.description}"),
-                progress.BarColumn(bar_width=30),
-                progress.MofNCompleteColumn(),
-                progress.TimeElapsedColumn(),
-            )
-            with progress.Progress(*columns, console=self.err, transient=True) as bar:
+            with self._bar(transient=True) as bar:
                 task = bar.add_task(what, total=None)
                 yield lambda part, done, total: bar.update(
                     task, description=f"{what}: {part}", completed=done, total=total

@@ -7,7 +7,6 @@ import time
 
 import click
 
-from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.called import tenant_text
 from worker.cli.findings import error_of, print_report, worst
@@ -77,10 +76,9 @@ def command(
       confkeep verify --subset 1/7
       confkeep verify --max-duration 600 --json
     """
-    running.adopt(terminal)
     chosen = None if subset is None else parse_subset(subset)
     deadline = None if max_duration is None else time.monotonic() + max_duration
-    paths = paths_of(get_settings().git_store_path, tenant)
+    paths = paths_of(running.settings(terminal).git_store_path, tenant)
     order = list(paths)
     if deadline is not None:
         random.shuffle(order)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from confkeep.errors import StoreError
 from confkeep.labels import NO_LABELS, Labels
@@ -40,6 +40,10 @@ class Called:
     def short(self) -> str:
         """The first digits of the id."""
         return self.id[:SHORT_ID]
+
+    def json(self, kind: Literal["tenant", "device"]) -> dict[str, str | None]:
+        """Its id and name as JSON values, such as `tenant_id` and `tenant_name`."""
+        return {f"{kind}_id": self.id, f"{kind}_name": self.name}
 
     def __str__(self) -> str:
         """The name with the first digits of the id behind it; without a name the id."""

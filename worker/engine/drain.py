@@ -10,7 +10,7 @@ from confkeep.broker import keys, redis_values
 from confkeep.broker.connections import broker_errors
 from confkeep.errors import BrokerUnavailable, ConfkeepError, QueueError, StoreError
 from confkeep.observe.logs import get_logger
-from confkeep.queue import arrivals, receipts, wakeups
+from confkeep.queue import receipts, wakeups
 from confkeep.queue.receipts import Outcome
 from worker.broker import locks
 from worker.broker.locks import TenantLock
@@ -26,8 +26,6 @@ from worker.store.writing.commit import open_for_writing
 
 log = get_logger("drain")
 
-#: A turn first admits so many arrivals: far more than it can commit.
-_MOST_ADMITTED = 20_000
 #: The results of so many waiting backups tell of a fault; so many are written at a time.
 _MOST_SHOWN = 10_000
 _SHOWN_AT_ONCE = 500
@@ -83,13 +81,12 @@ def _forget_attempts(inbox: Inbox) -> None:
 
 
 def _drain(inbox: Inbox, lock: TenantLock) -> tuple[int, int]:
-    client, settings, tenant_id = inbox.client, inbox.settings, inbox.tenant_id
+    settings, tenant_id = inbox.settings, inbox.tenant_id
     committed = dead = 0
     end = time.monotonic() + settings.slice_s
     if tenant_id in _unforgotten:
         inbox.forget_attempts()
         _unforgotten.discard(tenant_id)
-    arrivals.admit(client, settings, tenant_id, by_turn=True, most=_MOST_ADMITTED)
     with ExitStack() as opened:
         committer: BatchCommitter | None = None
         while time.monotonic() < end and not lock.lost and not shutdown.requested():

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import redis
 
+from confkeep.event_reader import Git, read_page
 from confkeep.event_reader import Page as Page
 from confkeep.event_reader import cursor_from as cursor_from
-from confkeep.event_reader import read_page
-from confkeep.following import AskedGit
 from confkeep.queue.events import Event as Event
 from confkeep.queue.events import emit as emit
 from confkeep.settings import Settings
@@ -47,10 +46,17 @@ def read_events(
     return read_page(
         client,
         settings,
-        AskedGit() if store is None else LocalGit(store),
+        _workers() if store is None else LocalGit(store),
         cursor,
         tenants=tenants,
         types=types,
         limit=limit,
         wait_s=wait_s,
     )
+
+
+def _workers() -> Git:
+    # Who reads the store need not wait for Celery's import.
+    from confkeep.following import AskedGit
+
+    return AskedGit()

@@ -16,12 +16,12 @@ from confkeep.broker.connections import get_client
 from confkeep.errors import BackupsWaiting, NotInStore
 from confkeep.ids import checked_uuid
 from confkeep.observe.logs import get_logger
-from confkeep.queue import arrivals, events
+from confkeep.queue import events
 from confkeep.settings import Settings
 from confkeep.wording import count_text
 from worker.broker import received
 from worker.engine.hold import hold_tenant
-from worker.queue import dead_letters, erase
+from worker.queue import dead_letters, erase, old_arrivals
 from worker.queue.inbox import Inbox
 from worker.store.repository.tenant_repository import repository_path, require_store
 from worker.store.rewriting import forget
@@ -72,9 +72,8 @@ def forget_device(
     def what_waits() -> str | None:
         # In the order in which a backup goes on, so that none is missed.
         messages = _messages(client, tenant, device)
-        entries = [entry for _arrival, entry in arrivals.peek(client, tenant)]
-        entries += [waiting.entry for waiting in inbox.peek(_MOST)]
-        if any(entry.device_id == device for entry in entries):
+        old_arrivals.accept(client, settings, tenant, _MOST)
+        if any(waiting.entry.device_id == device for waiting in inbox.peek(_MOST)):
             return f"the inbox of tenant {tenant} holds backups of device {device}"
         return messages
 
@@ -121,6 +120,7 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
 
     def what_waits() -> str | None:
         messages = _messages(client, tenant, None)
+        old_arrivals.accept(client, settings, tenant, _MOST)
         if inbox.depth():
             return f"the inbox of tenant {tenant} is not empty"
         return messages

@@ -24,7 +24,7 @@ from confkeep.errors import (
     UnknownBackup,
 )
 from confkeep.models import Receipt
-from confkeep.queue import arrivals, receipts
+from confkeep.queue import receipts
 from confkeep.routeros.suspect import warning_of
 from confkeep.settings import Settings
 from worker.engine.versions import changed_devices
@@ -111,8 +111,7 @@ def in_redis(client: redis.Redis, backup_id: str) -> Answer | None:
     tenant_id = None if letter is None else letter.tenant_id
     if record is None:
         if letter is None:
-            # What was handed over gets its record when a worker admits it.
-            return Answer("PENDING", "redis") if arrivals.holds(client, backup_id) else None
+            return None
         # Dead letters are kept for longer than records.
         error = {"exc_type": letter.kind, "exc_message": [letter.reason]}
         return Answer("FAILURE", "redis", error=receipts.error_of(error), tenant_id=tenant_id)

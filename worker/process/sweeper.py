@@ -23,7 +23,7 @@ from confkeep.broker import broker_faults, keys, redis_values
 from confkeep.broker.connections import open_client
 from confkeep.errors import BrokerUnavailable, ConfkeepError
 from confkeep.observe.logs import get_logger
-from confkeep.queue import arrivals, wakeups
+from confkeep.queue import event_stream, wakeups
 from confkeep.settings import Settings, get_settings
 from worker.broker import received, room
 from worker.observe import measure, unforeseen
@@ -31,7 +31,7 @@ from worker.process.broker_check import BrokerCheckStep, BrokerWatch
 from worker.process.health import HeartbeatStep
 from worker.process.heartbeat import Heartbeat, Mark
 from worker.process.outage import SWEEP, outage
-from worker.queue import backoff, inboxes, oddities, strays, sweep_report, tidy
+from worker.queue import backoff, inboxes, oddities, old_arrivals, strays, sweep_report, tidy
 from worker.queue.sweep_report import SweepReport
 
 log = get_logger("sweeper")
@@ -40,8 +40,8 @@ log = get_logger("sweeper")
 _RETRY_GRACE_MS = 2_000
 #: Tenants that are asked about in one round trip.
 _TENANTS_AT_ONCE = 1_000
-#: Most empty marks of arrivals that one sweep removes: producers may write any number.
-_MARKS_AT_ONCE = 500
+#: Most arrivals of an earlier release that a sweep accepts for a tenant.
+_OLD_AT_ONCE = 100
 #: Most messages of a queue that are looked through.
 _MOST_READ = 2_000
 #: Seconds of each sweep for the hourly tidying, while it is under way.
@@ -114,6 +114,9 @@ class Sweeper:
         oddities.set_aside(self._client, keys.TYPES)
         report = SweepReport(self._name, sorted(self._shards), now_ms, unforeseen.last())
         self._client.hset(keys.WORKERS, self._name, report.to_json())
+        with self._apart("begin the stream of events"):
+            event_stream.begin(self._client)
+        self._accept_old_arrivals()
         sent = 0
         for shard, tenants in self._forgotten(now_ms).items():
             with self._apart("wake the tenants of a shard"):
@@ -206,7 +209,7 @@ class Sweeper:
         flags."""
         found: dict[int, list[tuple[str, bytes | None]]] = {}
         own = []
-        for tenant in dict.fromkeys([*inboxes.waiting_tenants(self._client), *self._arriving()]):
+        for tenant in inboxes.waiting_tenants(self._client):
             shard = keys.shard_of(tenant, self._settings.shards)
             if shard in self._shards:
                 own.append((shard, tenant))
@@ -236,17 +239,11 @@ class Sweeper:
                     found.setdefault(shard, []).append((tenant, flag))
         return found
 
-    def _arriving(self) -> set[str]:
-        """The tenants that have arrivals. Removes marks without any: producers may write marks."""
-        marked = arrivals.marked(self._client)
-        own = [t for t in marked if keys.shard_of(t, self._settings.shards) in self._shards]
-        lengths = arrivals.lengths(self._client, own)
-        found = {tenant for tenant, length in lengths.items() if length}
-        for tenant in sorted(lengths.keys() - found)[:_MARKS_AT_ONCE]:
-            with self._apart("forget a mark of arrivals"):
-                # Sets aside a key that is no list.
-                arrivals.admit(self._client, self._settings, tenant)
-        return found
+    def _accept_old_arrivals(self) -> None:
+        for tenant in old_arrivals.tenants(self._client):
+            if keys.shard_of(tenant, self._settings.shards) in self._shards:
+                with self._apart("accept what an earlier release left"):
+                    old_arrivals.accept(self._client, self._settings, tenant, _OLD_AT_ONCE)
 
     def _is_fresh(self, flag: bytes | None, now_ms: int) -> bool:
         """Whether its wake-up was sent lately. A time in the future does not count."""

@@ -124,13 +124,7 @@ def failed(inbox: Inbox, error: BaseException) -> Noted:
     jitter = random.uniform(0.75, 1.0)  # noqa: S311
     delays = [int(FIRST_DELAY_S * 1000), int(LONGEST_DELAY_S * 1000)]
     arguments = [reason, *delays, jitter, FORGET_S, inbox.tenant_id, STALLED_TRIES]
-    names = [
-        keys.backoff(inbox.tenant_id),
-        keys.TOTALS,
-        keys.inbox(inbox.tenant_id),
-        keys.arrivals(inbox.tenant_id),
-        keys.EVENTS,
-    ]
+    names = [keys.backoff(inbox.tenant_id), keys.TOTALS, keys.inbox(inbox.tenant_id), keys.EVENTS]
     with broker_errors():
         wait_ms, tries = scripts.load("failed").run(
             inbox.client, names, [*arguments, inbox.settings.events_max]

@@ -15,7 +15,7 @@ from confkeep.broker.connections import broker_errors
 from confkeep.errors import StagingUnavailable
 from confkeep.queue import event_stream
 from worker.broker import received
-from worker.queue import dead_letters, oddities, refused, totals
+from worker.queue import dead_letters, oddities, old_arrivals, refused, totals
 from worker.queue.dead_letters import DeadLetter
 from worker.queue.inbox import Inbox
 
@@ -73,18 +73,10 @@ def clear(
 def clear_tenant(inbox: Inbox) -> int:
     """Delete every other key and file of a tenant, except the lock, which the caller holds."""
     client, settings, tenant_id = inbox.client, inbox.settings, inbox.tenant_id
-    own = (
-        keys.backoff,
-        keys.attempts,
-        keys.replies,
-        keys.wake,
-        keys.repack,
-        keys.arriving,
-        keys.stale,
-    )
+    own = (keys.backoff, keys.attempts, keys.replies, keys.wake, keys.repack, keys.stale)
     names = {name(tenant_id).encode() for name in own}
-    for name in (keys.staged, keys.handoff, keys.arrived):
-        pattern = name(tenant_id, "*")
+    staged, handoffs = keys.staged(tenant_id, "*"), keys.handoff(tenant_id, "*")
+    for pattern in (staged, handoffs, old_arrivals.pattern(tenant_id)):
         names |= set(_scan(client, pattern))
     deleted = _delete(client, names)
     with broker_errors():

@@ -33,19 +33,16 @@ class Waiting:
     entry: Entry
     #: The entry's signature; None if it has none.
     signature: str | None = None
-    #: When it was handed over or accepted, in ms; None if an earlier release accepted it: then the
-    #: stream id says when.
-    handed_over_ms: int | None = None
+    #: When it was accepted, in ms; None if an earlier release accepted it: then the stream id says when.
+    accepted_ms: int | None = None
     #: The entry's text; a later release may have written more than `entry` has.
     raw: bytes = dataclasses.field(default=b"", repr=False)
 
     @property
     def enqueued_ms(self) -> int:
         """When its enqueue was, by the server's clock."""
-        accepted_ms = int(self.stream_id.partition("-")[0])
-        if self.handed_over_ms is None:
-            return accepted_ms
-        return min(accepted_ms, self.handed_over_ms)
+        stream_ms = int(self.stream_id.partition("-")[0])
+        return stream_ms if self.accepted_ms is None else min(stream_ms, self.accepted_ms)
 
     def age_s(self, at_ms: int) -> float:
         """Seconds since its enqueue at `at_ms` of the server's clock."""
@@ -219,11 +216,10 @@ class Inbox:
         return Settled(left, at_ms)
 
     def depth(self) -> int:
-        """Count the backups that wait, in the inbox or as arrivals."""
+        """Count the backups that wait."""
         pipe = self.client.pipeline(transaction=False)
         pipe.xlen(keys.inbox(self.tenant_id))
-        pipe.llen(keys.arrivals(self.tenant_id))
-        return sum(length or 0 for length in redis_values.answers(pipe))
+        return redis_values.answers(pipe)[0] or 0
 
 
 def _parse(
@@ -249,8 +245,8 @@ def _parse(
                 unreadable.append(Unreadable(stream_id, shown, raw=text))
         else:
             at_ms = redis_values.number_of(fields.get(b"at"), -1)
-            handed_over_ms = at_ms if 0 <= at_ms < redis_values.LAST_MS else None
-            entries.append(Waiting(stream_id, entry, signature, handed_over_ms, text))
+            accepted_ms = at_ms if 0 <= at_ms < redis_values.LAST_MS else None
+            entries.append(Waiting(stream_id, entry, signature, accepted_ms, text))
     return entries, unreadable
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,8 +10,6 @@ import redis
 
 from confkeep.broker import keys, redis_values
 from confkeep.broker.connections import broker_errors
-from confkeep.errors import NotPermitted
-from confkeep.queue import arrivals
 from confkeep.settings import Settings
 
 #: Part of the limits from which on a person should look.
@@ -30,35 +27,23 @@ class InboxStatus:
 
 
 def list_inboxes(client: redis.Redis, limit: int | None = None) -> list[InboxStatus]:
-    """The non-empty inboxes with their arrivals, those with the oldest entries first.
+    """The non-empty inboxes, those with the oldest entries first.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    marked = arrivals.marked(client)
     now_ms = server_time_ms(client)
-    last = -1 if limit is None else limit - 1
-    since_ms = _since_ms(client, last)
-    tenants = [*since_ms, *(marked - since_ms.keys())]
+    since_ms = _since_ms(client, -1 if limit is None else limit - 1)
     pipe = client.pipeline(transaction=False)
-    for tenant_id in tenants:
+    for tenant_id in since_ms:
         pipe.xlen(keys.inbox(tenant_id))
-    for tenant_id in marked:
-        pipe.llen(keys.arrivals(tenant_id))
-        pipe.lindex(keys.arrivals(tenant_id), 0)
-    found = iter(redis_values.answers(pipe))
-    lengths = {tenant_id: next(found) or 0 for tenant_id in tenants}
-    for tenant_id in marked:
-        lengths[tenant_id] += next(found) or 0
-        handed_over_ms = arrivals.handed_over_ms(next(found))
-        since_ms[tenant_id] = min(since_ms.get(tenant_id, now_ms), handed_over_ms or now_ms)
     inboxes = [
-        InboxStatus(tenant_id, length, max(0.0, (now_ms - since_ms.get(tenant_id, now_ms)) / 1000))
-        for tenant_id, length in lengths.items()
+        InboxStatus(tenant_id, length, max(0.0, (now_ms - since_ms[tenant_id]) / 1000))
+        for tenant_id, length in zip(since_ms, redis_values.answers(pipe), strict=True)
         if length
     ]
     inboxes.sort(key=lambda box: -box.oldest_age_s)
-    return inboxes[:limit]
+    return inboxes
 
 
 def _since_ms(client: redis.Redis, last: int) -> dict[str, float]:
@@ -84,23 +69,19 @@ def waiting_tenants(client: redis.Redis) -> list[str]:
 
 
 def count_inboxes(client: redis.Redis) -> int:
-    """Count the inboxes that have entries or arrivals.
+    """Count the inboxes that have entries.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    marked = arrivals.marked(client)
     pipe = client.pipeline(transaction=False)
     pipe.zcard(keys.WAITING)
-    if marked:
-        pipe.zmscore(keys.WAITING, list(marked))
-    count, *scores = redis_values.answers(pipe)
-    return int(count or 0) + sum((found or [None] * len(marked)).count(None) for found in scores)
+    return redis_values.answers(pipe)[0] or 0
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How much waits in all inboxes and arrivals."""
+    """How much waits in all inboxes."""
 
     entries: int
     bytes: int
@@ -134,19 +115,13 @@ def read_load(client: redis.Redis) -> Load:
     """
     pipe = client.pipeline(transaction=False)
     pipe.hgetall(keys.LOAD)
-    pipe.hgetall(keys.ARRIVING)
     pipe.get(keys.ROOM)
-    *counts, room = redis_values.answers(pipe)
-    sums: Counter[bytes] = Counter()
-    numbers: Counter[str] = Counter()
-    for found in counts:
-        for name, value in (found or {}).items():
-            tenant_id = redis_values.tenant_of(name)
-            if tenant_id is None:
-                sums[name] += redis_values.count_of(value)
-            else:
-                numbers[tenant_id] += redis_values.count_of(value)
-    return Load(sums[b"entries"], sums[b"bytes"], dict(numbers), redis_values.room_of(room))
+    counts, room = redis_values.answers(pipe)
+    numbers = {name: redis_values.count_of(value) for name, value in (counts or {}).items()}
+    entries, size = numbers.pop(b"entries", 0), numbers.pop(b"bytes", 0)
+    of_tenants = {redis_values.tenant_of(name): number for name, number in numbers.items()}
+    tenant_bytes = {name: number for name, number in of_tenants.items() if name is not None}
+    return Load(entries, size, tenant_bytes, redis_values.room_of(room))
 
 
 def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:
@@ -175,7 +150,7 @@ def server_time_ms(client: redis.Redis) -> int:
 def has_entry(client: redis.Redis, backup_id: str, record: Mapping[str, Any]) -> bool:
     """Whether the entry that a waiting backup's record names is there.
 
-    True also if nobody can tell: an earlier release wrote the record, or this user may not look.
+    True also if an earlier release wrote the record: then nobody can tell.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -183,9 +158,6 @@ def has_entry(client: redis.Redis, backup_id: str, record: Mapping[str, Any]) ->
     tenant_id, stream_id = record.get("tenant"), record.get("entry")
     if not isinstance(tenant_id, str) or not isinstance(stream_id, str):
         return True
-    try:
-        with broker_errors():
-            rows: Any = client.xrange(keys.inbox(tenant_id), stream_id, stream_id)
-    except NotPermitted:
-        return True
+    with broker_errors():
+        rows: Any = client.xrange(keys.inbox(tenant_id), stream_id, stream_id)
     return any(backup_id.encode() in fields.get(b"entry", b"") for _id, fields in rows)

@@ -143,11 +143,11 @@ def _of_wrong_type(client: redis.Redis, types: Mapping[str, str]) -> list[Oddity
 def _unreadable(client: redis.Redis) -> list[Oddity]:
     """Keys of the right type with fields that confkeep did not write."""
     pipe = client.pipeline(transaction=False)
-    for key in (keys.WORKERS, keys.LOAD, keys.ARRIVING, keys.DEAD, keys.TOTALS):
+    for key in (keys.WORKERS, keys.LOAD, keys.DEAD, keys.TOTALS):
         pipe.hgetall(key)
     pipe.zrange(keys.WAITING, 0, _MOST_READ)
     pipe.get(keys.ROOM)
-    workers, load, arriving, dead, counted, waiting, room = redis_values.answers(pipe)
+    workers, load, dead, counted, waiting, room = redis_values.answers(pipe)
     found: list[Oddity] = []
 
     def tell(
@@ -167,7 +167,6 @@ def _unreadable(client: redis.Redis) -> list[Oddity]:
 
     tell(keys.WORKERS, workers, lambda name, text: sweep_report.parse(name, text) is not None)
     tell(keys.LOAD, load, _is_sum)
-    tell(keys.ARRIVING, arriving, _is_sum)
     tell(keys.DEAD, dead, dead_letters.is_readable)
     tell(keys.TOTALS, counted, totals.is_readable)
     tell(keys.WAITING, dict.fromkeys(waiting or (), b""), _is_tenant, "ZREM")

@@ -25,9 +25,8 @@ _MOST_ADDED: Final = 1_000
 _RECORDS_AT_ONCE: Final = 1_000
 
 _INBOX: Final = keys.inbox("")
-_ARRIVALS: Final = keys.arrivals("")
 #: Prefixes of the keys that a tenant may have.
-_OF_TENANTS: Final = (_INBOX, _ARRIVALS, keys.arriving(""), keys.backoff(""), keys.attempts(""))
+_OF_TENANTS: Final = (_INBOX, keys.backoff(""), keys.attempts(""))
 
 
 def tenant_of(name: str) -> str | None:
@@ -48,9 +47,6 @@ def tenant(client: redis.Redis, tenant_id: str) -> None:
         keys.inbox(tenant_id),
         keys.WAITING,
         keys.LOAD,
-        keys.arrivals(tenant_id),
-        keys.ARRIVING,
-        keys.arriving(tenant_id),
         keys.backoff(tenant_id),
         keys.attempts(tenant_id),
         keys.replies(tenant_id),
@@ -84,15 +80,14 @@ def rest(client: redis.Redis, counted: set[str]) -> None:
     }
     for tenant_id in named - counted - {None}:
         tenant(client, str(tenant_id))
-    names = [keys.WAITING, keys.LOAD, keys.ARRIVING, keys.TOTALS]
-    found: Any = scripts.load("recount_all").run(client, names, [_INBOX, _ARRIVALS])
+    names = [keys.WAITING, keys.LOAD, keys.TOTALS]
+    found: Any = scripts.load("recount_all").run(client, names, [_INBOX])
     if any(found):
-        load, arriving, total = found
+        load, total = found
         log.warning(
             "corrected counters that were off",
             action="recount.corrected",
             load=load,
-            arriving=arriving,
             totals=total,
         )
 

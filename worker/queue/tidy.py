@@ -17,9 +17,9 @@ from typing import Any, Final
 import redis
 
 from confkeep.broker import keys, redis_values, scripts
-from confkeep.queue import arrivals, event_stream
+from confkeep.queue import event_stream
 from confkeep.settings import Settings
-from worker.queue import dead_letters, recount
+from worker.queue import dead_letters, old_arrivals, recount
 from worker.queue.inbox import Inbox
 
 #: Seconds after which bytes that nobody refers to are abandoned.
@@ -30,7 +30,6 @@ INTERVAL_S: Final = 3_600
 _KEYS_AT_ONCE: Final = 1_000
 
 _HANDOFF: Final = keys.handoff("", "").removesuffix(":")
-_ARRIVED: Final = keys.arrived("", "").removesuffix(":")
 _STAGED: Final = keys.staged("", "").removesuffix(":")
 
 
@@ -68,7 +67,7 @@ def steps(
     recount.rest(client, counted)
     event_stream.trim(client, settings)
     yield 0
-    if settings.staging_path.is_dir():
+    if settings.staging_path.is_dir() and not old_arrivals.tenants(client):
         yield from _tidy_volume(client, settings, abandoned_s)
 
 
@@ -116,8 +115,6 @@ def _tidy_redis(
                 recount.tenant(client, tenant)
             if name.startswith(_HANDOFF):
                 client.expire(key, abandoned_s, nx=True)
-            if name.startswith(_ARRIVED):
-                deleted += _drop_arrived(client, key, abandoned_s)
             if not name.startswith(_STAGED):
                 continue
             tenant_id, _, backup_id = name.removeprefix(_STAGED).partition(":")
@@ -128,21 +125,6 @@ def _tidy_redis(
                 names: list[Any] = [key, keys.result("").encode() + own, keys.DEAD]
                 deleted += script.run(client, names, [own, abandoned_s])
         yield deleted
-
-
-def _drop_arrived(client: redis.Redis, key: bytes, abandoned_s: int) -> int:
-    """Delete bytes that belong to no arrival. Both come in one step: an arrival that is not there now,
-    after its bytes were seen, never comes."""
-    name = redis_values.name_of(key).removeprefix(_ARRIVED)
-    tenant_id, _, own = name.partition(":")
-    idle_s: Any = client.object("IDLETIME", key)
-    if idle_s is None or idle_s < abandoned_s:
-        return 0
-    if _is_tenant(tenant_id) and any(
-        arrival.name == own for arrival, _entry in arrivals.peek(client, tenant_id)
-    ):
-        return 0
-    return int(client.delete(key))
 
 
 def _tidy_volume(client: redis.Redis, settings: Settings, abandoned_s: int) -> Iterator[int]:
@@ -172,13 +154,8 @@ def _unlink_old(folder: Path, oldest: float, keep: set[str]) -> int:
 def _waiting_ids(client: redis.Redis, settings: Settings, tenant_id: str) -> set[str]:
     if not _is_tenant(tenant_id):
         return set()
-    # In the order in which a backup goes on, so that none is missed.
-    handed_over = {entry.backup_id for _arrival, entry in arrivals.peek(client, tenant_id)}
     limit = 1_000_000
-    waiting = {
-        waiting.entry.backup_id for waiting in Inbox(client, settings, tenant_id).peek(limit)
-    }
-    return handed_over | waiting
+    return {waiting.entry.backup_id for waiting in Inbox(client, settings, tenant_id).peek(limit)}
 
 
 def _is_tenant(name: str) -> bool:

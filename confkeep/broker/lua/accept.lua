@@ -5,8 +5,7 @@
 -- entry, the sweep's mark and the record that says 'accepted'; a dead letter of the same id goes last.
 --
 -- KEYS and ARGV repeat these for each backup. KEYS ends with confkeep:room (string), the most bytes that
--- may wait in the server's memory; confkeep:arriving (hash), the tenants with arrivals; and
--- confkeep:totals (hash), which counts accepted backups.
+-- may wait in the server's memory, and confkeep:totals (hash), which counts accepted backups.
 --
 -- KEYS  1 record    celery-task-meta-<backup>   string  the backup's one record (Celery's result)
 --       2 inbox     confkeep:inbox:<tenant>     stream
@@ -32,9 +31,7 @@
 --          'garbled'           the value under its id is no record
 --          'stuck'             its inbox takes no entry until a worker has looked at it
 --          'tenant full', 'all full'   a limit is reached
---          'arrivals'          its tenant has arrivals, which must be admitted first
---          'behind'            this call refused an earlier one of its tenant for one of the three reasons
---                              above: accepted, this one would overtake it for ever
+--          'behind'            this call refused an earlier one of its tenant at a limit: accepted, this one would overtake it for ever
 -- wake     the ms with which the caller has to send a wake-up, or 0
 -- entries, bytes   what waits already if a limit is reached, else 0
 
@@ -45,17 +42,15 @@
 -- requires has_entry
 
 local KEYS_EACH, ARGV_EACH = 9, 16
--- Tenants of which this call refused a backup at a limit or because of arrivals.
+-- Tenants of which this call refused a backup at a limit.
 local refused = {}
 -- Tenant -> whether its inbox takes no entry.
 local exhausted = {}
 local enqueued = 0
 local KINDS = {false, 'stream', 'zset', 'string', 'hash', 'hash', 'hash', 'hash'}
-expect('string', KEYS[#KEYS - 2])
-expect('hash', KEYS[#KEYS - 1])
+expect('string', KEYS[#KEYS - 1])
 expect('hash', KEYS[#KEYS])
-local arriving = redis.call('EXISTS', KEYS[#KEYS - 1]) == 1
-local room = tonumber(redis.call('GET', KEYS[#KEYS - 2]) or math.huge) or math.huge
+local room = tonumber(redis.call('GET', KEYS[#KEYS - 1]) or math.huge) or math.huge
 if room <= 0 then
   room = math.huge
 end
@@ -123,10 +118,6 @@ local function accept(k, a)
     redis.call('ZADD', KEYS[k + 3], 'NX', now, ARGV[a + 1])
     return {'stuck', 0, 0, 0}
   end
-  if arriving and redis.call('HEXISTS', KEYS[#KEYS - 1], ARGV[a + 1]) == 1 then
-    refused[ARGV[a + 1]] = true
-    return {'arrivals', 0, 0, 0}
-  end
   local size = tonumber(ARGV[a + 9])
   local held = redis.call('HMGET', KEYS[k + 7], 'entries', 'bytes', ARGV[a + 1])
   local entries, bytes = redis.call('XLEN', KEYS[k + 2]), count_of(held[3])
@@ -182,7 +173,7 @@ local function accept(k, a)
 end
 
 local answers = {}
-for i = 0, (#KEYS - 3) / KEYS_EACH - 1 do
+for i = 0, (#KEYS - 2) / KEYS_EACH - 1 do
   answers[i + 1] = accept(i * KEYS_EACH, i * ARGV_EACH)
 end
 if enqueued > 0 then

@@ -7,8 +7,7 @@
 --                                                      `told` once it was said to be stalled
 --       2 totals    confkeep:totals             hash   `retried` is counted there
 --       3 inbox     confkeep:inbox:<tenant>     stream
---       4 arrivals  confkeep:arrivals:<tenant>  list
---       5 events    confkeep:events             stream
+--       4 events    confkeep:events             stream
 -- ARGV  1 reason  2 ms before the second try  3 most ms between two tries
 --       4 jitter: the wait is multiplied by it, 0 to 1  5 seconds after which it is forgotten
 --       6 tenant  7 tries after which it is stalled  8 most events to keep
@@ -19,13 +18,13 @@
 -- requires numbers
 -- requires events
 
-for n, kind in ipairs({'hash', 'hash', 'stream', 'list', 'stream'}) do
+for n, kind in ipairs({'hash', 'hash', 'stream', 'stream'}) do
   expect(kind, KEYS[n])
 end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local waits = redis.call('XLEN', KEYS[3]) + redis.call('LLEN', KEYS[4]) > 0
+local waits = redis.call('XLEN', KEYS[3]) > 0
 local before = waits and redis.call('HMGET', KEYS[1], 'tries', 'since_ms', 'told') or {}
 local tries = count_of(before[1]) + 1
 local wait = tonumber(ARGV[2]) * 2 ^ math.min(tries - 1, 16)
@@ -35,8 +34,8 @@ if waits then
   local told = before[3]
   if tries >= tonumber(ARGV[7]) and not told then
     local said = '"tries":' .. text(tries) .. ',"reason":' .. cjson.encode(ARGV[1])
-    tell_of_wait(KEYS[5], 'tenant.stalled', ARGV[6], text(now), since, said)
-    trim_events(KEYS[5], ARGV[8])
+    tell_of_wait(KEYS[4], 'tenant.stalled', ARGV[6], text(now), since, said)
+    trim_events(KEYS[4], ARGV[8])
   end
   -- One command: readers see all of it or nothing.
   redis.call(

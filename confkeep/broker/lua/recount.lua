@@ -3,10 +3,7 @@
 -- KEYS  1 inbox     confkeep:inbox:<tenant>     stream
 --       2 waiting   confkeep:waiting            zset
 --       3 load      confkeep:load               hash
---       4 arrivals  confkeep:arrivals:<tenant>  list
---       5 arriving  confkeep:arriving           hash
---       6 ids       confkeep:arriving:<tenant>  hash
---       7...        keys that a tenant has only while something waits for it; deleted if nothing waits
+--       4...        keys that a tenant has only while something waits for it; deleted if nothing waits
 -- ARGV  1 tenant  2 most entries whose sizes are added up: for a longer inbox the count of bytes stays
 --
 -- Writes only what is wrong.
@@ -15,7 +12,7 @@
 -- requires numbers
 -- requires entry_at
 
-for n, kind in ipairs({'stream', 'zset', 'hash', 'list', 'hash', 'hash'}) do
+for n, kind in ipairs({'stream', 'zset', 'hash'}) do
   expect(kind, KEYS[n])
 end
 
@@ -27,6 +24,7 @@ if entries == 0 then
   bytes = 0
   redis.call('ZREM', KEYS[2], ARGV[1])
   redis.call('HDEL', KEYS[3], ARGV[1])
+  redis.call('DEL', unpack(KEYS, 4))
 else
   local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
   redis.call('ZADD', KEYS[2], 'NX', string.match(first[1], '^%d+'), ARGV[1])
@@ -47,13 +45,4 @@ if bytes ~= mine then
   redis.call('HSET', KEYS[3], 'bytes', text(number(held[1]) - mine + bytes))
 end
 
-if redis.call('EXISTS', KEYS[4]) == 1 then
-  redis.call('HSETNX', KEYS[5], ARGV[1], 0)
-else
-  redis.call('HDEL', KEYS[5], ARGV[1])
-  redis.call('DEL', KEYS[6])
-  if entries == 0 then
-    redis.call('DEL', unpack(KEYS, 7))
-  end
-end
 return redis.status_reply('OK')

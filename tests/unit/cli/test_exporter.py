@@ -110,8 +110,6 @@ def test_round_trips_do_not_grow_with_the_tenants(
     for number in range(50):
         client.zadd(keys.WAITING, {str(uuid.UUID(int=number)): 1})
         client.xadd(keys.inbox(str(uuid.UUID(int=number))), {"entry": "x"})
-        client.rpush(keys.arrivals(str(uuid.UUID(int=number))), "x")
-        client.hset(keys.ARRIVING, str(uuid.UUID(int=number)), 1)
         if not number:
             scraped(confkeep)
             for_one = len(executed)

@@ -241,7 +241,7 @@ CASES: Final = [
     Case(errors.OddValue, ("Repeat the call once the key is in order",),
          lambda here: broker_faults.explain(redis.ResponseError("WRONGTYPE no")), ("status",)),
     Case(errors.TooFewReplicas, ("1 replica to confirm", "0 did", "same backup_id"),
-         lambda here: replicas.confirmed([0, 0], load_settings(replicas=1))),
+         lambda here: replicas.check(0, load_settings(replicas=1))),
     Case(errors.BrokerVolatile, ("appendonly is no", "CONFKEEP_ALLOW_VOLATILE_BROKER=1"),
          lambda here: errors.BrokerVolatile("; ".join(broker_check._problems({"appendonly": "no"}))),
          ("worker",)),

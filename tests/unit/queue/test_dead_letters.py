@@ -10,7 +10,7 @@ import redis
 
 from confkeep.broker import keys
 from confkeep.errors import InvalidId, PoisonedBackup, StagedBytesDamaged
-from confkeep.queue import acceptance, arrivals, handover, receipts
+from confkeep.queue import acceptance, receipts
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
 from tests.unit.queue.test_inbox import TENANT, all_keys, batch, submission
@@ -88,9 +88,8 @@ def test_what_was_no_entry_is_kept_and_cannot_be_retried(
     assert all_keys(client) == {keys.TOTALS, keys.EVENTS}
 
 
-@pytest.mark.parametrize("way", ["accept", "hand over"])
 def test_another_backup_under_its_id_does_not_take_its_place(
-    client: redis.Redis, settings: Settings, way: str
+    client: redis.Redis, settings: Settings
 ) -> None:
     """Its record is forgotten after a while; it is kept until a person decides."""
     one = submission(1)
@@ -103,21 +102,11 @@ def test_another_backup_under_its_id_does_not_take_its_place(
     client.delete(keys.result(one.entry.backup_id))
     other = str(uuid.UUID(int=9))
     for given in (submission(1, b"/other"), submission(1, tenant=other)):
-        if way == "accept":
-            [answer] = acceptance.accept(client, settings, [given])
-            assert answer.outcome == "conflict"
-        else:
-            handover.hand_over(client, settings, [given])
-            assert arrivals.admit(client, settings, given.tenant_id) == 1
-            [waiting] = Inbox(client, settings, given.tenant_id).peek(9)
-            assert waiting.entry.backup_id != one.entry.backup_id
+        [answer] = acceptance.accept(client, settings, [given])
+        assert answer.outcome == "conflict"
     assert dead_letters.get(client, one.entry.backup_id).tenant_id == TENANT
     assert client.get(keys.staged(TENANT, one.entry.backup_id)) == one.data
     # The very same starts anew.
-    if way == "accept":
-        acceptance.accept(client, settings, [one])
-    else:
-        handover.hand_over(client, settings, [one])
-        arrivals.admit(client, settings, TENANT)
+    acceptance.accept(client, settings, [one])
     assert not client.hlen(keys.DEAD)
     assert Inbox(client, settings, TENANT).peek(9)[-1].entry == one.entry

@@ -250,6 +250,22 @@ def test_since_a_moment(
     assert before.ids() == backups(settings)
 
 
+def test_an_emptied_redis_is_noticed_though_nothing_happens(
+    reader: Reader, client: redis.Redis, settings: Settings, commit: Callable[..., None]
+) -> None:
+    commit(1)
+    client.delete(keys.EVENTS)
+    reader.read()
+    commit(2)
+    client.delete(keys.EVENTS)
+    event_stream.begin(client)
+    event_stream.begin(client)
+    assert len(entries(client)) == 1
+    reader.read()
+    assert reader.ids() == backups(settings)
+    assert reader.read() == []
+
+
 def test_since_a_moment_before_there_was_a_stream(
     reader: Reader, client: redis.Redis, settings: Settings, commit: Callable[..., None]
 ) -> None:

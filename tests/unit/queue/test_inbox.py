@@ -147,7 +147,7 @@ def test_settling_takes_only_the_named_entries(client: redis.Redis, settings: Se
     assert [waiting.entry for waiting in batch(client)] == [sent[1].entry, sent[3].entry]
     assert client.exists(keys.staged(TENANT, sent[1].entry.backup_id))
     assert not client.exists(keys.staged(TENANT, sent[2].entry.backup_id))
-    assert client.zscore(keys.WAITING, TENANT) == batch(client)[0].handed_over_ms
+    assert client.zscore(keys.WAITING, TENANT) == batch(client)[0].accepted_ms
 
 
 def test_settling_again_does_no_harm(client: redis.Redis, settings: Settings) -> None:

@@ -11,8 +11,8 @@ import redis
 from redis._parsers.base import BaseParser
 
 from confkeep.broker import keys
-from confkeep.errors import OddValue, StagedBytesMissing, StoreUnavailable
-from confkeep.queue import acceptance, arrivals, handover, receipts, wakeups
+from confkeep.errors import StagedBytesMissing, StoreUnavailable
+from confkeep.queue import acceptance, receipts, wakeups
 from confkeep.settings import Settings, load_settings
 from tests.garbage import KINDS, TEXTS
 from tests.unit.queue.test_inbox import TENANT, submission
@@ -51,7 +51,6 @@ def test_no_key_of_another_type_keeps_a_backup_out(
     )
     assert Inbox(client, settings, TENANT).settle(read.entries).left == 0
     backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space"))
-    arrivals.admit(client, settings, TENANT)
 
 
 def test_what_is_set_aside_is_kept_whole_and_told(client: redis.Redis, settings: Settings) -> None:
@@ -80,13 +79,6 @@ def test_an_id_whose_record_is_none_is_taken_for_no_other_backup(
     assert accept(client, settings) == "garbled"
     assert waiting_ids(client) == []
     assert keys.result(BACKUP) in str(receipts.garbled(BACKUP))
-    # What was handed over is accepted already: it gets an id of its own.
-    pushed = handover.hand_over(client, settings, [submission(2)])
-    assert pushed[0].outcome == "accepted"
-    client.set(keys.result(submission(2).entry.backup_id), text)
-    assert arrivals.admit(client, settings, TENANT) == 1
-    assert len(waiting_ids(client)) == 1
-    assert client.exists(keys.staged(TENANT, waiting_ids(client)[0]))
     client.delete(keys.result(BACKUP))
     assert accept(client, settings) == "accepted"
 
@@ -97,13 +89,10 @@ def test_an_inbox_that_takes_no_entry_begins_anew_when_a_worker_has_looked(
     KINDS["stream, last id"](client, keys.inbox(TENANT).encode(), TENANT, BACKUP)
     assert accept(client, settings) == "stuck"
     assert client.zscore(keys.WAITING, TENANT) is not None, "a sweep finds it"
-    handover.hand_over(client, settings, [submission(2)])
-    arrivals.admit(client, settings, TENANT, by_turn=True)
     [found] = Inbox(client, settings, TENANT).read_batch().unreadable
     dead_letters.bury_unreadable(Inbox(client, settings, TENANT), found)
-    assert arrivals.admit(client, settings, TENANT, by_turn=True) == 1
     assert accept(client, settings) == "accepted"
-    assert waiting_ids(client) == [submission(2).entry.backup_id, BACKUP]
+    assert waiting_ids(client) == [BACKUP]
 
 
 def test_counters_that_are_no_numbers_begin_anew(client: redis.Redis, settings: Settings) -> None:
@@ -152,24 +141,6 @@ def test_a_letter_of_a_later_release_is_read_and_others_are_shown_and_discarded(
     for name in ("\udcff", "another"):
         dead_letters.discard(client, settings, name)
     assert client.hkeys(keys.DEAD) == [BACKUP.encode()]
-
-
-def test_who_may_only_add_is_told_what_stands_in_the_way_until_a_worker_sets_it_aside(
-    client: redis.Redis, settings: Settings, sent: list[str]
-) -> None:
-    for key in (keys.arrivals(TENANT), keys.ARRIVING):
-        client.delete(key)
-        client.sadd(key, "x")
-        with pytest.raises(OddValue, match=key):
-            handover.hand_over(client, settings, [submission(1)])
-        sweeper_of(client, settings).sweep()
-        handover.hand_over(client, settings, [submission(1)])
-    client.delete(keys.arriving(TENANT))
-    client.sadd(keys.arriving(TENANT), "x")
-    client.hset(keys.ARRIVING, "entries", TEXTS["most"])
-    assert handover.hand_over(client, settings, [submission(2)])[0].outcome == "accepted"
-    arrivals.admit(client, settings, TENANT)
-    assert sorted(waiting_ids(client)) == [BACKUP, submission(2).entry.backup_id]
 
 
 def test_a_lock_that_never_expires_and_moments_of_the_future_stop_no_tenant(
@@ -254,7 +225,7 @@ def _forget_troubles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_mark_of_no_tenant_is_left_out_and_told(client: redis.Redis) -> None:
-    client.hincrby(keys.ARRIVING, b"\xff", 1)
+    client.hincrby(keys.LOAD, b"\xff", 1)
     client.zadd(keys.WAITING, {b"\xfe": 1})
     client.zadd(keys.WAITING, {str(uuid.UUID(int=5)): float("inf")})
     client.hset(keys.WORKERS, "w", TEXTS["deep"])
@@ -262,7 +233,7 @@ def test_a_mark_of_no_tenant_is_left_out_and_told(client: redis.Redis) -> None:
     assert inboxes.list_inboxes(client) == []
     told = {one.key: one.step for one in oddities.look(client, [])}
     assert told == {
-        keys.ARRIVING: 'look at it, then HDEL confkeep:arriving "\\xff"',
+        keys.LOAD: 'look at it, then HDEL confkeep:load "\\xff"',
         keys.WAITING: 'look at it, then ZREM confkeep:waiting "\\xfe"',
         keys.WORKERS: "look at it, then HDEL confkeep:workers w",
     }

@@ -11,7 +11,7 @@ import redis
 
 from confkeep.broker import keys
 from confkeep.errors import EntryMissing
-from confkeep.queue import acceptance, handover
+from confkeep.queue import acceptance
 from confkeep.settings import Settings
 from tests.unit.queue.test_inbox import TENANT, batch, submission
 from worker.engine import drain
@@ -31,7 +31,6 @@ def client(real_server: EmbeddedServer) -> Iterator[redis.Redis]:
 
 def test_what_is_right_stays_as_it_is(client: redis.Redis, settings: Settings) -> None:
     acceptance.accept(client, settings, [submission(1), submission(2, b"/ip/ad")])
-    handover.hand_over(client, settings, [submission(3, tenant=OTHER)])
     batch(client)
     before = {name: client.dump(name) for name in client.scan_iter()}
     assert tidy.tidy(client, settings) == 0
@@ -42,30 +41,18 @@ def test_counters_and_marks_that_are_off_are_put_right(
     client: redis.Redis, settings: Settings
 ) -> None:
     acceptance.accept(client, settings, [submission(1), submission(2, b"/ip/ad")])
-    handover.hand_over(client, settings, [submission(3, tenant=OTHER)])
-    right = {name: client.hgetall(name) for name in (keys.LOAD, keys.ARRIVING, keys.TOTALS)}
+    right = {name: client.hgetall(name) for name in (keys.LOAD, keys.TOTALS)}
     gone = str(uuid.uuid4())
     client.zadd(keys.WAITING, {gone: 1})
     client.zrem(keys.WAITING, TENANT)
     client.hset(keys.LOAD, mapping={"entries": 7, "bytes": "many", TENANT: 1, gone: 99})
-    client.hset(keys.ARRIVING, mapping={"entries": -3, "bytes": 7, gone: 99})
-    client.hset(keys.arriving(gone), "an id", "a digest")
     client.hset(keys.backoff(gone), "tries", 3)
     client.hset(keys.TOTALS, "enqueued", 1)
     tidy.tidy(client, settings)
     assert client.zrange(keys.WAITING, 0, -1) == [TENANT.encode()]
     for name, fields in right.items():
         assert client.hgetall(name) == fields
-    assert not client.exists(keys.arriving(gone), keys.backoff(gone))
-
-
-def test_arrivals_that_nobody_marked_are_marked(client: redis.Redis, settings: Settings) -> None:
-    handover.hand_over(client, settings, [submission(1)])
-    client.delete(keys.ARRIVING)
-    tidy.tidy(client, settings)
-    assert client.hget(keys.ARRIVING, TENANT) == b"0"
-    assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 1
-    assert not client.exists(keys.ARRIVING)
+    assert not client.exists(keys.backoff(gone))
 
 
 def test_what_was_settled_and_not_counted_counts_as_committed(
@@ -113,7 +100,7 @@ def test_a_backup_that_waits_without_an_entry_is_told_and_accepted_anew(
 def test_keys_of_another_type_end_nothing(client: redis.Redis, settings: Settings) -> None:
     acceptance.accept(client, settings, [submission(1)])
     client.delete(keys.LOAD)
-    for name in (keys.inbox(OTHER), keys.arrivals(OTHER), keys.result("x")):
+    for name in (keys.inbox(OTHER), keys.result("x")):
         client.hset(name, "a", "b")
     client.set(keys.result("y"), '{"status": "PENDING", "tenant": "x", "entry": {}')
     client.zadd(keys.WAITING, {OTHER: 1})

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import redis
 
 from confkeep.broker import keys
-from confkeep.queue import acceptance, handover
-from confkeep.queue.acceptance import Accepted, Submission
+from confkeep.queue import acceptance
+from confkeep.queue.acceptance import Submission
 from confkeep.settings import Settings
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker.broker import room
@@ -58,21 +58,20 @@ def test_who_may_not_ask_notes_nothing(limited: redis.Redis, settings: Settings)
     limited.acl_deluser("guest")
 
 
-@pytest.mark.parametrize("way", [acceptance.accept, handover.hand_over])
 def test_no_more_is_accepted_than_there_is_room_for(
-    client: redis.Redis, settings: Settings, way: Callable[..., list[Accepted]]
+    client: redis.Redis, settings: Settings
 ) -> None:
     client.set(keys.ROOM, 7)
     given = [submission(n, tenant=str(uuid.UUID(int=n + 1))) for n in range(3)]
-    outcomes = [answer.outcome for answer in way(client, settings, given)]
+    outcomes = [answer.outcome for answer in acceptance.accept(client, settings, given)]
     assert outcomes == ["accepted", "accepted", "all full"]
     # On a volume the memory is not what limits it.
     on_volume = Submission(TENANT, submission(9).entry, None)
-    assert way(client, settings, [on_volume])[0].outcome == "accepted"
+    assert acceptance.accept(client, settings, [on_volume])[0].outcome == "accepted"
     load = inboxes.read_load(client)
     assert (load.room, load.most_bytes(settings)) == (7, 7)
     assert load.full(settings) > 1
     assert load.most_bytes(settings.model_copy(update={"staging": "volume"})) > 7
     client.set(keys.ROOM, 2**60)
-    assert way(client, settings, given[2:])[0].outcome == "accepted"
+    assert acceptance.accept(client, settings, given[2:])[0].outcome == "accepted"
     assert inboxes.read_load(client).most_bytes(settings) == settings.total_max_bytes

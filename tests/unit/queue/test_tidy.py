@@ -13,7 +13,7 @@ import redis
 
 from confkeep.broker import keys
 from confkeep.errors import StagedBytesMissing, StoreUnavailable
-from confkeep.queue import acceptance, arrivals, handover, receipts
+from confkeep.queue import acceptance, receipts
 from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import VolumeStaging
 from confkeep.settings import Settings, load_settings
@@ -45,20 +45,6 @@ def test_handed_over_bytes_get_a_life(client: redis.Redis, settings: Settings) -
     client.set(name, b"x")
     tidy.tidy(client, settings)
     assert 0 < client.ttl(name) <= tidy.ABANDONED_S
-
-
-def test_bytes_of_arrivals_stay_and_those_of_none_go(
-    client: redis.Redis, settings: Settings
-) -> None:
-    handover.hand_over(client, settings, [submission(1)])
-    orphan = keys.arrived(TENANT, str(uuid.uuid4()))
-    client.set(orphan, b"x")
-    assert tidy.tidy(client, settings) == 0, "young ones stay"
-    assert tidy.tidy(client, settings, abandoned_s=0) == 1
-    assert not client.exists(orphan)
-    assert arrivals.admit(client, settings, TENANT) == 1
-    name = keys.staged(TENANT, submission(1).entry.backup_id)
-    assert (client.get(name), client.ttl(name)) == (b"/ip", -1)
 
 
 def test_files_of_the_volume(client: redis.Redis, settings: Settings) -> None:

@@ -20,8 +20,8 @@ import redis
 
 from confkeep.broker import keys, scripts
 from confkeep.errors import ConfkeepError, StagedBytesMissing, StoreUnavailable
-from confkeep.queue import acceptance, arrivals, handover, receipts, staging
-from confkeep.queue.acceptance import Accepted, Submission
+from confkeep.queue import acceptance, receipts, staging
+from confkeep.queue.acceptance import Submission
 from confkeep.queue.staged_bytes import Contents
 from confkeep.settings import Settings
 from tests import append_only
@@ -58,9 +58,9 @@ class World:
         client.flushall()
         self._began = file.stat().st_size
 
-    def accept(self, *ones: Submission, hand_over: bool = False) -> list[str]:
-        way: Callable[..., list[Accepted]] = handover.hand_over if hand_over else acceptance.accept
-        answers = [answer.outcome for answer in way(self.client, self.settings, ones)]
+    def accept(self, *ones: Submission) -> list[str]:
+        accepted = acceptance.accept(self.client, self.settings, ones)
+        answers = [answer.outcome for answer in accepted]
         for one, answer in zip(ones, answers, strict=True):
             assert answer in ("accepted", "waiting", "done")
             if one.entry.backup_id not in self.promised:
@@ -193,12 +193,6 @@ CASES = {
         lambda w: dead_letters.retry(w.client, w.settings, FIRST.entry.backup_id),
         b"XADD",
         before=bury,
-    ),
-    "hand over": Case(lambda w: w.accept(FIRST, SECOND, hand_over=True), b"RPUSH"),
-    "admit": Case(
-        lambda w: arrivals.admit(w.client, w.settings, TENANT),
-        b"XADD",
-        before=lambda w: w.accept(BEFORE, FIRST, SECOND, hand_over=True),
     ),
     "settle": Case(lambda w: w.drain(), b"XDEL", before=lambda w: w.accept(BEFORE, FIRST)),
     "settle what is dead": Case(
@@ -383,15 +377,6 @@ WRONG: dict[str, tuple[str, str, Callable[[str], str], Callable[[World], None]]]
             "  if ARGV[a + 14] == '1' then\n    redis.call('SET'",
             "  redis.call('HDEL', KEYS[k + 6], ARGV[a + 2])\n"
             "  if ARGV[a + 14] == '1' then\n    redis.call('SET'",
-        ),
-        nothing,
-    ),
-    "the first arrival goes, whichever it is": (
-        "admit",
-        "admit",
-        lambda text: text.replace(
-            "  if outcome == 'accepted' then",
-            "  redis.call('LPOP', KEYS[1])\n  if outcome == 'accepted' then",
         ),
         nothing,
     ),
