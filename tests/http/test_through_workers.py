@@ -14,7 +14,7 @@ from tests.http.serving import in_process, new_token
 from tests.integration.conftest import become_producer, forget_environment
 from tests.servers import Deployment, deployment
 
-TENANT, DEVICE = str(uuid.uuid4()), str(uuid.uuid4())
+TENANT, DEVICE, NEVER = (str(uuid.UUID(int=number)) for number in (71, 72, 73))
 EXPORT = "# 2026-10-01 10:00:00 by RouterOS 7.16\n/system identity\nset name=core1\n"
 SECRET = "hunter2-and-more"
 LATER = EXPORT + f"/ppp secret\nadd name=anna password={SECRET}\n"
@@ -39,7 +39,7 @@ PATHS = (
     f"{HERE}/devices/core9",
     f"{HERE}/devices/core1/versions/ffffffff",
     f"{HERE}/devices/core1/versions/nonsense",
-    f"/v1/tenants/{uuid.uuid4()}/devices",
+    f"/v1/tenants/{NEVER}/devices",
 )
 
 

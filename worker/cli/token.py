@@ -9,8 +9,6 @@ import click
 
 from confkeep.broker.connections import get_client
 from confkeep.errors import InvalidInput
-from confkeep.ids import checked_uuid
-from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.called import tenant_name, tenant_text
 from worker.cli.params import TENANT
@@ -92,21 +90,20 @@ def create(
       confkeep token create portal --tenant acme --may read,enqueue
       confkeep token create grafana --all-tenants --may read --expires 90d
     """
-    running.adopt(terminal)
-    settings = get_settings()
+    settings = running.settings(terminal)
     if all_tenants == bool(tenants):
         raise InvalidInput("--tenant", "or --all-tenants must be given, and not both")
-    ids = [ALL] if all_tenants else [_tenant_id(tenant) for tenant in tenants]
+    ids = (
+        [ALL]
+        if all_tenants
+        else [find_tenant(settings.git_store_path, tenant).id for tenant in tenants]
+    )
     text, token = tokens.create(get_client(settings), name, ids, may, lifetime_s)
     if as_json:
         terminal.json({"token": text, **_json(token)})
         return
     terminal.line(text)
     terminal.note("keep it now: it is shown only this once")
-
-
-def _tenant_id(given: str) -> str:
-    return checked_uuid("TENANT", find_tenant(get_settings().git_store_path, given).id)
 
 
 @command.command("list")
@@ -126,8 +123,7 @@ def list_(terminal: Terminal, as_json: bool) -> None:
       confkeep token list
       confkeep token list --json
     """
-    running.adopt(terminal)
-    found = tokens.list_tokens(get_client(get_settings()))
+    found = tokens.list_tokens(get_client(running.settings(terminal)))
     if as_json:
         terminal.json({"tokens": [_json(token) for token in found]})
         return
@@ -167,8 +163,7 @@ def revoke(terminal: Terminal, token: str) -> None:
       confkeep token revoke portal
       confkeep token revoke 1f7c3a52
     """
-    running.adopt(terminal)
-    gone = tokens.revoke(get_client(get_settings()), token)
+    gone = tokens.revoke(get_client(running.settings(terminal)), token)
     terminal.line(f"Token {printable(gone.name)} ({gone.id}) is revoked")
 
 

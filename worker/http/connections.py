@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from contextlib import suppress
 from typing import Final
 
@@ -16,6 +17,8 @@ HEAD_S: Final = 20.0
 TAKE_S: Final = 20.0
 #: Seconds between two looks at a connection.
 LOOK_S: Final = 5.0
+#: SO_LINGER's value for a reset.
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
 
 
 class BoundedConnection(H11Protocol):
@@ -26,11 +29,6 @@ class BoundedConnection(H11Protocol):
         super().connection_made(transport)
         self._waits_since = self.loop.time()
         self._full_since: float | None = None
-        opened: socket.socket | None = transport.get_extra_info("socket")
-        if opened is not None:
-            # For a client that is gone without a word, also while the kernel holds data for it.
-            with suppress(OSError):
-                opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(TAKE_S * 1000))
         self._looking = self.loop.call_later(LOOK_S, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -63,6 +61,14 @@ class BoundedConnection(H11Protocol):
         if (waits_for_head and not idle and now - self._waits_since > HEAD_S) or (
             self._full_since is not None and now - self._full_since > TAKE_S
         ):
-            self.transport.abort()
+            self._end()
         else:
             self._looking = self.loop.call_later(LOOK_S, self._look)
+
+    def _end(self) -> None:
+        """End the connection, and let the kernel drop what it holds for the client."""
+        opened: socket.socket | None = self.transport.get_extra_info("socket")
+        if opened is not None:
+            with suppress(OSError):
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        self.transport.abort()

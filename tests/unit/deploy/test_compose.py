@@ -192,7 +192,7 @@ def test_a_volume_of_our_image_would_be_one_without_a_name(tmp_path: Path) -> No
     (tmp_path / "Dockerfile").write_text(text.replace("WORKDIR /data", 'VOLUME ["/data", "/tmp"]'))
     (tmp_path / "docs").symlink_to(facts.ROOT / "docs")
     found = compose.problems_of(DOCUMENT, tmp_path)
-    names = ("worker-0", "worker-1", "exporter", "hooks", "flower")
+    names = ("worker-0", "worker-1", "exporter", "http", "hooks", "flower")
     assert found == [f"{name}: /data gets a volume without a name" for name in names]
 
 
