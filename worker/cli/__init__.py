@@ -47,7 +47,7 @@ GROUPS: Final = {
         "worker": "Run a worker that commits what is enqueued.",
         "status": "Show what waits, who works and what failed.",
         "health": "Say whether the worker here lives and is ready, for probes.",
-        "http": "Serve HTTP: backups come in, and histories and events go out.",
+        "http": "Serve HTTP: backups come in, and histories, files and events go out.",
         "exporter": "Serve metrics of the whole deployment to Prometheus.",
         "hooks": "Tell other programs what happens: webhooks, signed and in order.",
         "events": "Print what happened, or follow it as it happens.",
@@ -70,7 +70,7 @@ GROUPS: Final = {
     },
     "Set up": {
         "completion": "Print what a shell needs to complete commands, tenants and devices.",
-        "token": "Make, list and revoke tokens for callers of HTTP.",
+        "token": "Make, list and revoke the tokens that callers of HTTP send.",
         "acl": "Print rules for the server's users, to be loaded as its `aclfile`.",
     },
 }
