@@ -130,17 +130,17 @@ async def _of_form(request: Request) -> dict[str, Any]:
         max_part_size=MAX_EXPORT_BYTES,
     )
     try:
-        form = await parser.parse()
+        return await _of_parts(await parser.parse())
     except TooLarge:
         raise
     except MultiPartException as error:
         raise InvalidBackup("body", f"is no form: {error.message[:200]}") from None
-    except (KeyError, ValueError, LookupError):
+    except LookupError:
         raise InvalidBackup("body", "is no form") from None
-    try:
-        return await _of_parts(form)
     finally:
-        await form.close()
+        # Also the file of a part that the body breaks off in, which is in no form.
+        for file in parser._files_to_close_on_error:  # noqa: SLF001
+            file.close()
 
 
 async def _of_parts(form: FormData) -> dict[str, Any]:
