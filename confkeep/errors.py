@@ -6,8 +6,12 @@
     │   │   └── BackupIdConflict  the backup_id was used before, for other bytes
     │   ├── MessageRefused        a Celery message that workers refuse
     │   ├── InvalidSettings       an environment variable is missing or wrong
-    │   └── InvalidId             not an id, or a prefix that matches none or several (also a KeyError)
-    │       └── UnknownBackup     no backup of that backup_id is known
+    │   ├── InvalidId             not an id, or a prefix that matches none or several (also a KeyError)
+    │   │   └── UnknownBackup     no backup of that backup_id is known
+    │   └── TooLarge              what was sent is larger than the limit
+    ├── AccessDenied              a token is missing, unknown, expired or revoked
+    │   ├── NotAllowed            the token does not allow this
+    │   └── TooManyRequests       the token's bound of requests or bytes is reached
     ├── QueueError                Redis, the inbox or the lock
     │   ├── BrokerUnavailable     Redis cannot be reached, or refuses to write
     │   │   ├── NotPermitted      the server's rules forbid it to this user
@@ -130,6 +134,37 @@ class UnknownBackup(InvalidId):
     """No backup of that id waits, has a receipt, is a dead letter or is in git."""
 
     hint = "Check the id: `confkeep history TENANT DEVICE --json` lists those that are in git."
+
+
+class TooLarge(InvalidInput):
+    """What was sent is larger than the limit. Nothing of it was kept."""
+
+    hint = "docs/http.md lists the limits."
+
+
+class AccessDenied(ConfkeepError):
+    """A token is missing, unknown, expired or revoked."""
+
+    hint = (
+        "Send a token, as `Authorization: Bearer TOKEN`; `confkeep token create` makes one and prints it "
+        "once, `confkeep token list` says which are valid."
+    )
+    exit_code = 60
+
+
+class NotAllowed(AccessDenied):
+    """The token does not allow this."""
+
+    hint = "Use a token that may do it: `confkeep token create NAME --tenant TENANT --may ...`."
+    exit_code = 61
+
+
+class TooManyRequests(AccessDenied):
+    """The token's bound of requests or bytes in a minute is reached. Nothing was done."""
+
+    hint = "Wait for the seconds that Retry-After says; CONFKEEP_HTTP_REQUESTS and CONFKEEP_HTTP_MIB are the bounds."
+    retryable = True
+    exit_code = 62
 
 
 class QueueError(ConfkeepError):

@@ -192,6 +192,22 @@ class Settings(BaseSettings):
         min_length=1,
         description="Address that metrics are served on; containers want `0.0.0.0`",
     )
+    http_port: int = Field(8080, ge=1, le=65_535, description="Port of `confkeep http`")
+    http_address: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address that `confkeep http` listens on; containers want `0.0.0.0`",
+    )
+    http_store: bool = Field(
+        True,
+        description="Whether `confkeep http` reads the store at CONFKEEP_GIT_STORE_PATH; 0: it asks the workers",
+    )
+    http_requests: int = Field(
+        6_000, ge=1, description="Most requests of one token in a minute; more are refused"
+    )
+    http_mib: int = Field(
+        2_048, ge=1, description="Most MiB that one token may send in a minute; more are refused"
+    )
     author_name: str = Field(
         "The Other Dude", min_length=1, description="Author and committer of every commit"
     )

@@ -96,7 +96,7 @@ def errors_table() -> str:
 
 #: The rooms, in the order in which imports run.
 _ROOMS = (
-    *("worker/cli", "worker/cli/sources", "tasks", "worker"),
+    *("worker/cli", "worker/cli/sources", "worker/http", "tasks", "worker"),
     *("worker/engine", "worker/process", "worker/queue", "worker/broker", "worker/observe"),
     *("worker/store/upkeep", "worker/store/rewriting", "worker/store/writing"),
     *("worker/store/history", "worker/store/repository", "worker/store/git"),
@@ -106,7 +106,8 @@ _ROOMS = (
 _LUA = "The atomic steps in the server."
 #: Who imports whom, as far as it helps to see it: from a room to the next one below.
 _ABOVE = (
-    ("worker/cli", "worker/engine"),
+    ("worker/cli", "worker/http"),
+    ("worker/http", "worker/engine"),
     ("tasks", "worker/engine"),
     ("worker/engine", "worker/process"),
     ("worker/process", "worker/queue"),

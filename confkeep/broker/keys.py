@@ -54,6 +54,10 @@ therefore nobody's of ours, and workers set it aside (`worker.queue.oddities`).
                                                  worker.queue.totals.RecentCommit as JSON
     confkeep:repack:<tenant>             string  a repack was asked for and has not run yet; expires
     confkeep:tidy                        string  a worker tidies the staging; expires
+    confkeep:tokens                      hash    SHA-256 of an HTTP token -> worker.http.tokens.Token as
+                                                 JSON; stays until it is revoked
+    confkeep:spent:<token>:<minute>      hash    `requests` and `bytes` of a token in a minute, counted
+                                                 from 1970; expires
     confkeep:odd                         hash    key -> type and ms of what was set aside since it
                                                  was of another type than here; expires
     confkeep:odd:<key>                   any     the same itself, for a person; expires
@@ -83,6 +87,7 @@ ROOM = PREFIX + "room"
 TOTALS = PREFIX + "totals"
 RECENT = PREFIX + "recent"
 ODD = PREFIX + "odd"
+TOKENS = PREFIX + "tokens"
 
 #: In `TYPES` and `types_of`: a string that expires. One that does not is nobody's of ours.
 EXPIRING: Final = "expiring"
@@ -98,6 +103,7 @@ TYPES: Final[Mapping[str, str]] = {
     TOTALS: "hash",
     RECENT: "list",
     REFUSED: "stream",
+    TOKENS: "hash",
 }
 
 #: Fields of `confkeep:load` and `confkeep:arriving` that are no tenant.
@@ -178,6 +184,11 @@ def attempts(tenant_id: str) -> str:
 def replies(tenant_id: str) -> str:
     """Further result ids that wait for a backup's receipt."""
     return f"{PREFIX}replies:{tenant_id}"
+
+
+def spent(token: str, minute: int) -> str:
+    """What was done with a token in a minute."""
+    return f"{PREFIX}spent:{token}:{minute}"
 
 
 def odd(key: str) -> str:

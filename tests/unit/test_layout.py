@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 #: Folders, from the top down: a module imports from its own floor and from those below.
 FLOORS = (
     "worker/cli",
+    "worker/http",
     "tasks",
     # Two have names that others rely on.
     "worker.git_store",
@@ -65,7 +66,7 @@ STORE_FLOORS = (
     "worker/store/git",
 )
 #: Who works with the store.
-STORE_USERS = {"worker/cli", "tasks", "worker.git_store", "worker/engine"}
+STORE_USERS = {"worker/cli", "worker/http", "tasks", "worker.git_store", "worker/engine"}
 STORE_KNOWS = {"confkeep.errors", "confkeep.ids", "confkeep.labels", "confkeep.modes"}
 
 

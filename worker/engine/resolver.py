@@ -33,19 +33,26 @@ _CANDIDATES: Final = 5
 _PREFIX = re.compile(r"[0-9a-f][0-9a-f-]*")
 
 
-def find_tenant(store: Path, given: str, others: Iterable[str] = ()) -> Called:
+def find_tenant(
+    store: Path,
+    given: str,
+    others: Iterable[str] = (),
+    among: Collection[str] | None = None,
+) -> Called:
     """The tenant that `given` names. A whole UUID need not be known.
 
     Args:
         others: tenants beside those of the store, such as those with an inbox and no repository yet.
+        among: only these may be found, and the store is not asked for others: who may see only these learns
+            of no other, not even by the time that it takes. None means all.
 
     Raises:
         InvalidId: it names no tenant, or several.
     """
     whole = _whole(given)
-    if whole is not None:
+    if whole is not None and (among is None or whole in among):
         return called_tenant(store, whole)
-    known = tenants(store, others)
+    known = tenants(store, others) if among is None else tenants_among(store, among)
     try:
         return _find("TENANT", given, known)
     except InvalidId as error:
@@ -58,6 +65,11 @@ def find_tenant(store: Path, given: str, others: Iterable[str] = ()) -> Called:
 def tenants(store: Path, others: Iterable[str] = ()) -> list[Called]:
     """All tenants of a store with their names, sorted by id."""
     return [called_tenant(store, tenant_id) for tenant_id in sorted({*tenants_of(store), *others})]
+
+
+def tenants_among(store: Path, among: Iterable[str]) -> list[Called]:
+    """These tenants with their names, sorted by id, whether or not they have a repository."""
+    return [called_tenant(store, tenant_id) for tenant_id in sorted(among)]
 
 
 def called_tenant(store: Path, tenant_id: str) -> Called:

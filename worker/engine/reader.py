@@ -1,0 +1,336 @@
+"""Answers what people and programs ask of a store, as data that goes through JSON unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+import pygit2
+
+from confkeep.errors import NotInStore
+from worker.engine import resolver, search
+from worker.engine.answers import (
+    CommitsPage,
+    DeviceEntry,
+    DiffAnswer,
+    File,
+    FoundEntry,
+    MatchEntry,
+    TenantCounts,
+    TenantEntry,
+    VersionEntry,
+)
+from worker.engine.commits import commits_after
+from worker.engine.directory import Called, Device, directory_of
+from worker.engine.moments import version_at
+from worker.engine.search import Query, Searcher
+from worker.engine.shown import shown, shown_hunks
+from worker.engine.versions import (
+    Row,
+    Wanted,
+    captured_at,
+    last_versions,
+    no_versions,
+    rows_of,
+    versions_of,
+)
+from worker.store.history.index import open_index
+from worker.store.repository import reader
+from worker.store.repository.backup import EXPORT_NAME
+from worker.store.repository.reader import find_commit
+from worker.store.repository.tenant_repository import (
+    TenantRepository,
+    open_repository,
+    repository_path,
+    require_store,
+    tells_damage,
+)
+
+#: What a version is compared with: the one before it, or another one as `version_at` reads it.
+PREVIOUS: Final = "previous"
+#: How a text begins that names another device to compare with.
+OF_DEVICE: Final = "device:"
+
+FileName = Literal["export.rsc", "backup.bin"]
+
+
+class Reader(Protocol):
+    """What can be asked, wherever the store is. Each call may wait, so not for an event loop.
+
+    `among` are the tenants that the asker may see (None: all); `device` is what a person types; `version`
+    is a commit's id or its first digits, `latest`, `latest~N`, or a moment.
+
+    Raises, each of them:
+        InvalidId, NotInStore, RemovedByRetention: there is no such thing.
+        StoreError: the store cannot be read.
+        NoReceipt, BrokerUnavailable: no worker answers, where one has to be asked.
+    """
+
+    def tenants(self, among: Collection[str] | None) -> list[TenantEntry]:
+        """The tenants that may be seen, sorted by id."""
+
+    def tenant(self, given: str, among: Collection[str] | None) -> TenantEntry:
+        """The tenant that a person names by an id, its beginning, or a name."""
+
+    def counts(self, tenant_id: str) -> TenantCounts:
+        """A tenant with its counts; zeros if it has no repository yet."""
+
+    def directory(self, tenant_id: str) -> Sequence[DeviceEntry]:
+        """A tenant's devices, the last changed one first."""
+
+    def device(self, tenant_id: str, device: str) -> DeviceEntry:
+        """One device of the directory."""
+
+    def versions(self, tenant_id: str, device: str, wanted: Wanted) -> list[VersionEntry]:
+        """A device's versions, newest first."""
+
+    def version(self, tenant_id: str, device: str, version: str) -> VersionEntry:
+        """One version."""
+
+    def file(
+        self, tenant_id: str, device: str, version: str, name: FileName, *, reveal: bool
+    ) -> File:
+        """A file of a version; the export is masked without `reveal`."""
+
+    def diff(
+        self, tenant_id: str, device: str, version: str, against: str, *, reveal: bool
+    ) -> DiffAnswer:
+        """The difference of a version's export from another one; masked without `reveal`."""
+
+    def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
+        """The tenant's commits after one, oldest first."""
+
+    def search(self, tenant_id: str, query: Query, limit: int, *, reveal: bool) -> list[FoundEntry]:
+        """Lines of the newest exports of at most `limit` devices; without `reveal`, of the masked texts."""
+
+
+class StoreReader:
+    """Reads a store that this process reaches. Its methods are those of `Reader`; thread-safe."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+
+    def tenants(self, among: Collection[str] | None) -> list[TenantEntry]:
+        """As `Reader`."""
+        if among is None:
+            require_store(self._store)
+            found = resolver.tenants(self._store)
+        else:
+            found = resolver.tenants_among(self._store, among)
+        return [TenantEntry(tenant_id=each.id, name=each.name) for each in found]
+
+    def tenant(self, given: str, among: Collection[str] | None) -> TenantEntry:
+        """As `Reader`."""
+        found = resolver.find_tenant(self._store, given, among=among)
+        return TenantEntry(tenant_id=found.id, name=found.name)
+
+    def counts(self, tenant_id: str) -> TenantCounts:
+        """As `Reader`."""
+        called = resolver.called_tenant(self._store, tenant_id)
+        try:
+            devices = self.directory(tenant_id)
+        except NotInStore:
+            devices = []
+        return TenantCounts(
+            tenant_id=tenant_id,
+            name=called.name,
+            devices=len(devices),
+            versions=sum(each.versions for each in devices),
+            last_backup_at=max(
+                (each.last_backup_at for each in devices if each.last_backup_at), default=None
+            ),
+        )
+
+    def directory(self, tenant_id: str) -> Sequence[DeviceEntry]:
+        """As `Reader`."""
+        return [_device_entry(each) for each in directory_of(self._open(tenant_id))]
+
+    def device(self, tenant_id: str, device: str) -> DeviceEntry:
+        """As `Reader`."""
+        repository = self._open(tenant_id)
+        called = resolver.find_device(repository, device)
+        for each in directory_of(repository):
+            if each.called.id == called.id:
+                return _device_entry(each)
+        raise no_versions(repository, called.id)
+
+    def versions(self, tenant_id: str, device: str, wanted: Wanted) -> list[VersionEntry]:
+        """As `Reader`."""
+        repository = self._open(tenant_id)
+        called = resolver.find_device(repository, device)
+        rows = rows_of(repository, called.id, wanted)
+        if not rows and not versions_of(repository, called.id, 1):
+            raise no_versions(repository, called.id)
+        return [_version_entry(row) for row in rows]
+
+    def version(self, tenant_id: str, device: str, version: str) -> VersionEntry:
+        """As `Reader`."""
+        repository = self._open(tenant_id)
+        called = resolver.find_device(repository, device)
+        return _version_entry(_row_of(repository, called, version))
+
+    def file(
+        self, tenant_id: str, device: str, version: str, name: FileName, *, reveal: bool
+    ) -> File:
+        """As `Reader`."""
+        repository = self._open(tenant_id)
+        called = resolver.find_device(repository, device)
+        sha = _sha_of(repository, called, version)
+        data = reader.read_file(repository, sha, called.id, name)
+        if name == EXPORT_NAME:
+            data = shown(data, called.labels.model, reveal=reveal)
+        return File(data=data, object_id=_object_id(repository, sha, called.id, name), sha=sha)
+
+    def diff(
+        self, tenant_id: str, device: str, version: str, against: str, *, reveal: bool
+    ) -> DiffAnswer:
+        """As `Reader`."""
+        repository = self._open(tenant_id)
+        called = resolver.find_device(repository, device)
+        new_sha = _sha_of(repository, called, version)
+        old_sha, other = _against(repository, called, new_sha, against)
+        new = reader.read_file(repository, new_sha, called.id, EXPORT_NAME)
+        old = b"" if old_sha is None else _export_in(repository, old_sha, other.id)
+        return DiffAnswer(
+            old_sha=old_sha or "",
+            new_sha=new_sha,
+            hunks=shown_hunks(old, new, called.labels.model, reveal=reveal),
+        )
+
+    def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
+        """As `Reader`."""
+        return commits_after(self._open(tenant_id), since, limit)
+
+    def search(self, tenant_id: str, query: Query, limit: int, *, reveal: bool) -> list[FoundEntry]:
+        """As `Reader`."""
+        repository = self._open(tenant_id)
+        tenant = resolver.called_tenant(self._store, tenant_id)
+        tip = repository.tip()
+        if tip is None:
+            return []
+        commit = find_commit(repository, str(tip))
+
+        def exports(_repository: TenantRepository, device: Called) -> bytes | None:
+            export = reader.read_pair(repository, commit, device.id).export
+            return None if export is None else shown(export, device.labels.model, reveal=reveal)
+
+        found: list[FoundEntry] = []
+        for each in search.search(
+            repository, Searcher(query), search.devices_in(repository), exports
+        ):
+            found.append(
+                FoundEntry(
+                    tenant_id=tenant.id,
+                    tenant_name=tenant.name,
+                    device_id=each.device.id,
+                    name=each.device.name,
+                    sha=str(tip),
+                    matches=[
+                        MatchEntry(
+                            line=match.line,
+                            text=match.text,
+                            section=match.section,
+                            before=[*match.before],
+                            after=[*match.after],
+                        )
+                        for match in each.matches
+                    ],
+                )
+            )
+            if len(found) == limit:
+                break
+        return found
+
+    def _open(self, tenant_id: str) -> TenantRepository:
+        return open_repository(repository_path(self._store, tenant_id))
+
+
+def _device_entry(device: Device) -> DeviceEntry:
+    called = device.called
+    labels = called.labels
+    return DeviceEntry(
+        device_id=called.id,
+        name=called.name,
+        own_name=called.own_name,
+        address=labels.address,
+        model=labels.model,
+        group=labels.group,
+        versions=device.versions,
+        sha=device.last.sha,
+        message=_printable(device.last.message),
+        changed_at=device.last.committed_at,
+        last_backup_at=device.seen_at,
+    )
+
+
+def _version_entry(row: Row) -> VersionEntry:
+    version, detail = row.version, row.detail
+    return VersionEntry(
+        sha=version.sha,
+        backup_id=version.backup_id,
+        message=_printable(version.message),
+        committed_at=version.committed_at,
+        captured_at=row.captured_at,
+        valid_until=row.valid_until,
+        export_changed=detail.export_changed,
+        lines_added=detail.lines_added,
+        lines_removed=detail.lines_removed,
+        export_bytes=detail.export_bytes,
+        binary_bytes=detail.binary_bytes,
+        suspect=detail.suspect,
+    )
+
+
+def _printable(text: str) -> str:
+    """Text of any bytes as text that JSON can hold."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _sha_of(repository: TenantRepository, device: Called, version: str) -> str:
+    return version_at(repository, device.id, version, field="version").sha
+
+
+def _row_of(repository: TenantRepository, device: Called, version: str) -> Row:
+    """The version that was the newest one as of a commit: the commit itself, if it changed the device."""
+    sha = _sha_of(repository, device, version)
+    with open_index(repository) as index:
+        found = index.versions(device.id, tip=sha, limit=1, details=True)
+        if not found:
+            raise NotInStore(f"no version of device {device.id} in commit {sha}")
+        until = None
+        for newer in index.versions(device.id, tip=repository.tip()):
+            if newer.id == found[0].id:
+                break
+            until = newer.sha
+    return Row(
+        found[0],
+        captured_at(find_commit(repository, found[0].sha)),
+        None if until is None else captured_at(find_commit(repository, until)),
+    )
+
+
+@tells_damage
+def _object_id(repository: TenantRepository, sha: str, device_id: str, name: str) -> str:
+    """The id of a file that `read_file` has read."""
+    folder = find_commit(repository, sha).tree[device_id]
+    assert isinstance(folder, pygit2.Tree)
+    return str(folder[name].id)
+
+
+def _against(
+    repository: TenantRepository, device: Called, new_sha: str, against: str
+) -> tuple[str | None, Called]:
+    """What to compare with: a commit (None: before the first version), and the device in it."""
+    if against.startswith(OF_DEVICE):
+        other = resolver.find_device(repository, against.removeprefix(OF_DEVICE))
+        return last_versions(repository, other.id, 1)[0].sha, other
+    if against != PREVIOUS:
+        return _sha_of(repository, device, against), device
+    with open_index(repository) as index:
+        last = index.versions(device.id, tip=new_sha, limit=2)
+    return last[1].sha if len(last) > 1 else None, device
+
+
+def _export_in(repository: TenantRepository, sha: str, device_id: str) -> bytes:
+    return reader.read_pair(repository, find_commit(repository, sha), device_id).export or b""

@@ -1,0 +1,176 @@
+"""Who calls, and what the caller may do: the token of a request, looked up and charged."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+import redis
+from starlette.requests import Request
+
+from confkeep.broker import keys
+from confkeep.broker.connections import broker_errors
+from confkeep.broker.redis_values import Unreadable
+from confkeep.errors import AccessDenied, NotAllowed, TooManyRequests
+from confkeep.settings import Settings
+from worker.http.tokens import ALL, MOST_TOKEN, Right, Token, digest_of
+
+_MIB: Final = 1024 * 1024
+#: Seconds for which a token that was looked up counts without another look.
+_FRESH_S: Final = 1.0
+#: Tokens that are remembered, known ones and others.
+_MOST_REMEMBERED: Final = 4_096
+_MINUTE_S: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request."""
+
+    token_id: str
+    name: str
+    #: Ids of the tenants that it may see; None means all.
+    tenants: frozenset[str] | None
+    may: frozenset[Right]
+
+    def sees(self, tenant_id: str) -> bool:
+        """Whether it may know of the tenant."""
+        return self.tenants is None or tenant_id in self.tenants
+
+    @property
+    def reveals(self) -> bool:
+        """Whether it may see secrets in exports."""
+        return "reveal" in self.may
+
+
+@dataclass(slots=True)
+class _Remembered:
+    """A token as it was when it was last looked up, and what was done with it since."""
+
+    token: Token | None
+    at: float
+    requests: int = 0
+    bytes: int = 0
+    #: What all processes did with it in the minute of the last look.
+    spent: tuple[int, int] = (0, 0)
+
+
+@dataclass
+class Door:
+    """Knows tokens, and counts what is done with each.
+
+    One look at Redis a second and token says whether it is still valid, adds what this process did with it,
+    and brings back what all processes did. So the bounds hold for all of them together, but for a second's
+    requests. Used by threads; a race costs a look.
+    """
+
+    client: redis.Redis
+    settings: Settings
+    _known: OrderedDict[str, _Remembered] = field(default_factory=OrderedDict)
+
+    def admit(self, text: str | None, *, cost_bytes: int = 0) -> Caller:
+        """The caller whose token this is.
+
+        Args:
+            cost_bytes: what the request sends, to be counted.
+
+        Raises:
+            AccessDenied: there is no such token.
+            TooManyRequests: it did too much in this minute.
+            BrokerUnavailable: Redis did not answer.
+        """
+        if not text or len(text) > MOST_TOKEN:
+            raise AccessDenied("a token is needed")
+        digest = digest_of(text)
+        known = self._known.get(digest)
+        now = time.monotonic()
+        if known is None or now - known.at >= _FRESH_S:
+            known = self._look(digest, known)
+        if known.token is None or not known.token.valid(time.time()):
+            raise AccessDenied("the token is not valid")
+        requests, sent = known.spent
+        if (
+            requests + known.requests >= self.settings.http_requests
+            or sent + known.bytes + cost_bytes > self.settings.http_mib * _MIB
+        ):
+            raise TooManyRequests(
+                f"the token may send {self.settings.http_requests:,} requests and "
+                f"{self.settings.http_mib:,} MiB in a minute"
+            )
+        known.requests += 1
+        known.bytes += cost_bytes
+        token = known.token
+        tenants = None if token.tenants == (ALL,) else frozenset(token.tenants)
+        return Caller(token.id, token.name, tenants, frozenset(token.may))
+
+    def is_fresh(self, text: str | None) -> bool:
+        """Whether `admit` needs no look at Redis now."""
+        if not text or len(text) > MOST_TOKEN:
+            return True
+        known = self._known.get(digest_of(text))
+        return known is not None and time.monotonic() - known.at < _FRESH_S
+
+    def charge(self, text: str | None, sent_bytes: int) -> None:
+        """Count bytes that a request sent and had not announced."""
+        known = self._known.get(digest_of(text or ""))
+        if known is not None:
+            known.bytes += sent_bytes
+
+    def _look(self, digest: str, known: _Remembered | None) -> _Remembered:
+        """Look a token up, and hand over what was counted since the last look."""
+        minute = int(time.time()) // _MINUTE_S
+        requests, sent = (0, 0) if known is None else (known.requests, known.bytes)
+        key = keys.spent(digest[:16], minute)
+        with broker_errors():
+            if known is not None and known.token is not None:
+                pipe = self.client.pipeline(transaction=False)
+                pipe.hget(keys.TOKENS, digest)
+                pipe.hincrby(key, "requests", requests)
+                pipe.hincrby(key, "bytes", sent)
+                pipe.expire(key, 2 * _MINUTE_S)
+                text, all_requests, all_bytes, _ = pipe.execute()
+            else:
+                text, (was_requests, was_bytes) = (
+                    self.client.hget(keys.TOKENS, digest),
+                    self.client.hmget(key, "requests", "bytes"),
+                )
+                all_requests, all_bytes = int(was_requests or 0), int(was_bytes or 0)
+        try:
+            token = None if text is None else Token.of(digest, text)
+        except Unreadable:
+            token = None
+        found = _Remembered(token, time.monotonic(), spent=(all_requests, all_bytes))
+        self._known[digest] = found
+        self._known.move_to_end(digest)
+        while len(self._known) > _MOST_REMEMBERED:
+            self._known.popitem(last=False)
+        return found
+
+
+def token_of(request: Request) -> str | None:
+    """The token that a request brings: as a bearer, in `X-Auth-Token`, or as the password of Basic."""
+    given = request.headers.get("authorization", "")
+    scheme, _, value = given.partition(" ")
+    value = value.strip()
+    if scheme.lower() == "bearer":
+        return value
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).decode("utf-8").partition(":")[2]
+        except (binascii.Error, ValueError):
+            return None
+    return request.headers.get("x-auth-token")
+
+
+def require(caller: Caller, right: Right) -> None:
+    """Refuse a caller that has not the right.
+
+    Raises:
+        NotAllowed: names the right.
+    """
+    if right not in caller.may:
+        raise NotAllowed(f"the token may not `{right}`")

@@ -1,0 +1,48 @@
+"""The caller of a request, as routes ask for it: with the right that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+
+from worker.http.access import Caller, require, token_of
+from worker.http.context import Here
+from worker.http.tokens import Right
+
+#: For the OpenAPI document alone: `token_of` reads the headers.
+_BEARER = HTTPBearer(auto_error=False, description="A token of `confkeep token create`.")
+_HEADER = APIKeyHeader(name="X-Auth-Token", auto_error=False, description="The same token.")
+
+
+def needs(right: Right | None) -> Callable[..., Awaitable[Caller]]:
+    """A dependency that gives the caller, if its token is valid and has the right.
+
+    Args:
+        right: None means any valid token.
+    """
+
+    async def caller(request: Request, context: Here) -> Caller:
+        text = token_of(request)
+        length = request.headers.get("content-length", "")
+        cost = int(length) if length.isdecimal() and len(length) < 19 else 0
+        if context.door.is_fresh(text):
+            found = context.door.admit(text, cost_bytes=cost)
+        else:
+            found = await context.ask(lambda _client: context.door.admit(text, cost_bytes=cost))
+        request.state.token_id = found.token_id
+        if right is not None:
+            require(found, right)
+        return found
+
+    return caller
+
+
+Reads = Annotated[Caller, Depends(needs("read"))]
+Enqueues = Annotated[Caller, Depends(needs("enqueue"))]
+Administers = Annotated[Caller, Depends(needs("admin"))]
+Anybody = Annotated[Caller, Depends(needs(None))]
+#: Goes on each router: it says in the OpenAPI document which headers take the token.
+SECURITY = [Security(_BEARER), Security(_HEADER)]
