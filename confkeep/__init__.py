@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         StagingUnavailable,
         UnknownBackup,
     )
+    from confkeep.following import Events, events
     from confkeep.models import (
         BackupFields,
         BackupPayload,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         StagedReference,
     )
     from confkeep.naming import name_device, name_tenant
+    from confkeep.queue.events import Event
     from confkeep.reading import devices, diff, directory, history, read_file, receipt_of
     from confkeep.results import BackupResult
     from confkeep.sign import signed_receive
@@ -46,6 +48,8 @@ __all__ = [
     "BrokerUnavailable",
     "ConfkeepError",
     "Device",
+    "Event",
+    "Events",
     "HistoryEntry",
     "InboxFull",
     "InvalidBackup",
@@ -62,6 +66,7 @@ __all__ = [
     "directory",
     "enqueue_backup",
     "enqueue_backups",
+    "events",
     "history",
     "name_device",
     "name_tenant",
@@ -71,7 +76,17 @@ __all__ = [
     "signed_receive",
 ]
 
-_MODULES = ("errors", "models", "enqueue", "awaiting", "reading", "results", "sign", "naming")
+_MODULES = (
+    "errors",
+    "models",
+    "enqueue",
+    "awaiting",
+    "reading",
+    "results",
+    "sign",
+    "naming",
+    "following",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 
 from confkeep import enqueue
 from confkeep.errors import InvalidBackup
@@ -60,23 +61,40 @@ def name_tenant(
     return _send(tenant_id, tenant_id, {"name": name}, backup_id)
 
 
-def _send(
+def naming_of(
     tenant_id: str | uuid.UUID,
     device_id: str | uuid.UUID,
-    labels: dict[str, str | None],
-    backup_id: str | uuid.UUID | None,
-) -> BackupResult:
+    labels: Mapping[str, str | None],
+    backup_id: str | uuid.UUID | None = None,
+) -> NamingPayload:
+    """A checked naming, ready to be submitted.
+
+    Args:
+        labels: `name`, `address`, `model` and `group`; None leaves one as it is.
+
+    Raises:
+        InvalidBackup: no label is given, or one breaks its limit.
+    """
     said = {which: value for which, value in labels.items() if value is not None}
     if not said:
         raise InvalidBackup("name", "or another label must be given")
     values = {f"device_{which}": value for which, value in said.items()}
     if backup_id is not None:
         values["backup_id"] = str(backup_id)
-    naming = NamingPayload.checked(
+    return NamingPayload.checked(
         tenant_id=tenant_id,
         device_id=device_id,
         message="labels: " + ", ".join(f"{which} {value}" for which, value in said.items()),
         **values,
     )
+
+
+def _send(
+    tenant_id: str | uuid.UUID,
+    device_id: str | uuid.UUID,
+    labels: Mapping[str, str | None],
+    backup_id: str | uuid.UUID | None,
+) -> BackupResult:
+    naming = naming_of(tenant_id, device_id, labels, backup_id)
     enqueue.submit_all([[naming]])
     return BackupResult(naming.backup_id)

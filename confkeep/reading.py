@@ -141,13 +141,29 @@ def _find(backup_id: str) -> answers.Answer | None:
 def _ask(task: str, tenant_id: str | uuid.UUID, *arguments: Any, timeout: float) -> Any:
     """Run a task on the tenant's queue, whose worker has its repository."""
     tenant_id = checked_uuid("tenant_id", tenant_id)
-    queue = Queue(keys.queue_of(tenant_id, get_settings().shards))  # type: ignore[no-untyped-call]
+    queue = keys.queue_of(tenant_id, get_settings().shards)
+    return ask(task, queue, tenant_id, *arguments, timeout=timeout)
+
+
+def ask(task: str, queue: str, *arguments: Any, timeout: float) -> Any:
+    """Run a task on a queue of the workers'.
+
+    Raises:
+        NoReceipt: no worker answered in time.
+        BrokerUnavailable: Redis did not answer.
+        as the task.
+    """
     # Celery subscribes to the answer before it sends, and tells of a server that is away by a RuntimeError.
     with broker_errors():
         get_client().ping()
     try:
         # Nobody reads an answer that comes later.
-        sent = app.send_task(task, args=[tenant_id, *arguments], queue=queue, expires=timeout)
+        sent = app.send_task(
+            task,
+            args=arguments,
+            queue=Queue(queue),  # type: ignore[no-untyped-call]
+            expires=timeout,
+        )
     except OperationalError as error:
         raise explain(error) from error
     try:

@@ -110,6 +110,13 @@ class Settings(BaseSettings):
     receipt_ttl_s: int = Field(
         8 * 86_400, ge=60, description="Seconds that a receipt can be asked for in Redis"
     )
+    events_max: int = Field(
+        10_000,
+        ge=100,
+        le=10_000_000,
+        description="Events kept in Redis, about 1 kB each; who reads later gets its commits from git",
+    )
+    events_days: float = Field(7.0, gt=0, le=3650, description="Days that an event stays in Redis")
     redis_timeout_s: float = Field(
         5.0, gt=0, le=60, description="Seconds to wait for an answer of Redis"
     )

@@ -97,7 +97,14 @@ def errors_table() -> str:
 #: The rooms, in the order in which imports run.
 _ROOMS = (
     *("worker/cli", "worker/cli/sources", "worker/http", "tasks", "worker"),
-    *("worker/engine", "worker/process", "worker/queue", "worker/broker", "worker/observe"),
+    *(
+        "worker/reading",
+        "worker/engine",
+        "worker/process",
+        "worker/queue",
+        "worker/broker",
+        "worker/observe",
+    ),
     *("worker/store/upkeep", "worker/store/rewriting", "worker/store/writing"),
     *("worker/store/history", "worker/store/repository", "worker/store/git"),
     *("confkeep", "confkeep/queue", "confkeep/broker", "confkeep/broker/lua"),
@@ -107,8 +114,12 @@ _LUA = "The atomic steps in the server."
 #: Who imports whom, as far as it helps to see it: from a room to the next one below.
 _ABOVE = (
     ("worker/cli", "worker/http"),
-    ("worker/http", "worker/engine"),
-    ("tasks", "worker/engine"),
+    ("worker/http", "worker/reading"),
+    ("tasks", "worker/reading"),
+    ("worker/http", "worker/figures"),
+    ("worker/cli", "worker/figures"),
+    ("worker/reading", "worker/engine"),
+    ("worker/figures", "worker/engine"),
     ("worker/engine", "worker/process"),
     ("worker/process", "worker/queue"),
     ("worker/queue", "worker/broker"),
@@ -258,6 +269,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "worker_steps": steps_table,
     "redis_metrics": lambda: metrics_table(metrics.OF_REDIS),
     "store_metrics": lambda: metrics_table(metrics.OF_STORE),
+    "http_metrics": lambda: metrics_table(metrics.OF_HTTP),
 }
 
 

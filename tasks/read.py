@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from celery import Task
 
+from confkeep.broker import keys
 from confkeep.broker.connections import get_client
 from confkeep.errors import BrokerUnavailable, InvalidInput
 from confkeep.ids import checked_uuid
@@ -15,6 +16,7 @@ from confkeep.models import Device, HistoryEntry
 from confkeep.queue import receipts
 from confkeep.settings import get_settings
 from worker.app import app
+from worker.engine.commit_events import LocalGit
 from worker.engine.diff import hunks
 from worker.engine.directory import Device as Listed
 from worker.engine.directory import directory_of
@@ -30,6 +32,8 @@ from worker.store.repository.tenant_repository import (
 #: Characters of the result that logs and monitors repeat: none, since it is a backup's content.
 _UNSHOWN: Final = 0
 
+#: Most events in an answer.
+_MOST_EVENTS: Final = 1_000
 #: An answer can be fetched for so many seconds. It is a backup's content and does not say whose, so it must
 #: not fill Redis as long as receipts do, nor outlive an erasure by more than this.
 ANSWER_LIFE_S: Final = 600
@@ -129,8 +133,42 @@ def diff(tenant_id: str, device_id: str, old_sha: str, new_sha: str) -> str:
     return text.decode("utf-8", "replace").removesuffix("\n")
 
 
+@app.task(  # type: ignore[untyped-decorator]
+    name="backups.tenants", base=ReadTask, ignore_result=False, resultrepr_maxsize=_UNSHOWN
+)
+def tenants(shard: int) -> list[str]:
+    """The ids of a shard's tenants that have a repository."""
+    _check_allowed()
+    settings = get_settings()
+    found = LocalGit(settings.git_store_path).tenants()
+    return [one for one in found if keys.shard_of(one, settings.shards) == shard]
+
+
+@app.task(  # type: ignore[untyped-decorator]
+    name="backups.commits_after", base=ReadTask, ignore_result=False, resultrepr_maxsize=_UNSHOWN
+)
+def commits_after(
+    tenant_id: str, seen: str | None, since_s: int, upto: str | None, limit: int
+) -> dict[str, Any] | None:
+    """A tenant's commits after one as events, for `confkeep.following.AskedGit`."""
+    _check_allowed()
+    git = LocalGit(get_settings().git_store_path)
+    commits = git.after(tenant_id, seen, since_s, upto, min(limit, _MOST_EVENTS))
+    if commits is None:
+        return None
+    found = [
+        (sha, at_s, None if event is None else event.model_dump(mode="json"))
+        for sha, at_s, event in commits.found
+    ]
+    return {"found": found, "done": commits.done}
+
+
 def _open(tenant_id: str) -> TenantRepository:
+    _check_allowed()
+    return open_repository(repository_path(get_settings().git_store_path, tenant_id))
+
+
+def _check_allowed() -> None:
     if not get_settings().read_tasks:
         # Who may enqueue may send any task: the broker cannot tell them apart.
         raise InvalidInput("CONFKEEP_READ_TASKS", "is 0: this worker answers no questions")
-    return open_repository(repository_path(get_settings().git_store_path, tenant_id))

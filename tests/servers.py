@@ -18,7 +18,7 @@ from tests.planted import assert_nothing_repeated
 from worker.process.local import Child, EmbeddedServer
 
 #: What stays in Redis, beside the results, once all is committed.
-LASTING_KEYS = frozenset({keys.WORKERS, keys.TIDY, keys.TOTALS, keys.RECENT})
+LASTING_KEYS = frozenset({keys.WORKERS, keys.TIDY, keys.TOTALS, keys.RECENT, keys.EVENTS})
 
 
 def names_of(client: redis.Redis) -> set[str]:

@@ -29,7 +29,8 @@ therefore nobody's of ours, and workers set it aside (`worker.queue.oddities`).
                                                  turn ends, expires after a minute
     confkeep:lock:<tenant>               string  tenant lock: its owner's token; expires
     confkeep:backoff:<tenant>            hash    `tries`, `since_ms`, `next_ms`, `reason` of a
-                                                 tenant whose last commit failed
+                                                 tenant whose last commit failed; `told` if an
+                                                 event said that it is stalled
     confkeep:replies:<tenant>            hash    backup -> further result ids (JSON list) that
                                                  wait for that backup's receipt
     confkeep:attempts:<tenant>           string  batches begun since one was last settled;
@@ -52,12 +53,15 @@ therefore nobody's of ours, and workers set it aside (`worker.queue.oddities`).
                                                  last one `latency_ms:inf`). Holds no id; stays
     confkeep:recent                      list    the last 20 commits, newest first:
                                                  worker.queue.totals.RecentCommit as JSON
+    confkeep:events                      stream  what happened, oldest first; field `event` =
+                                                 confkeep.queue.events.Event as JSON. Bounded by
+                                                 count and age; its last entry stays
     confkeep:repack:<tenant>             string  a repack was asked for and has not run yet; expires
     confkeep:tidy                        string  a worker tidies the staging; expires
     confkeep:tokens                      hash    SHA-256 of an HTTP token -> worker.http.tokens.Token as
                                                  JSON; stays until it is revoked
-    confkeep:spent:<token>:<minute>      hash    `requests` and `bytes` of a token in a minute, counted
-                                                 from 1970; expires
+    confkeep:spent:<token>:<minute>      hash    `requests` and `bytes` of an HTTP token in a minute,
+                                                 counted from 1970; expires
     confkeep:odd                         hash    key -> type and ms of what was set aside since it
                                                  was of another type than here; expires
     confkeep:odd:<key>                   any     the same itself, for a person; expires
@@ -86,6 +90,7 @@ TIDY = PREFIX + "tidy"
 ROOM = PREFIX + "room"
 TOTALS = PREFIX + "totals"
 RECENT = PREFIX + "recent"
+EVENTS = PREFIX + "events"
 ODD = PREFIX + "odd"
 TOKENS = PREFIX + "tokens"
 
@@ -104,6 +109,7 @@ TYPES: Final[Mapping[str, str]] = {
     RECENT: "list",
     REFUSED: "stream",
     TOKENS: "hash",
+    EVENTS: "stream",
 }
 
 #: Fields of `confkeep:load` and `confkeep:arriving` that are no tenant.
@@ -186,9 +192,9 @@ def replies(tenant_id: str) -> str:
     return f"{PREFIX}replies:{tenant_id}"
 
 
-def spent(token: str, minute: int) -> str:
+def spent(name: str) -> str:
     """What was done with a token in a minute."""
-    return f"{PREFIX}spent:{token}:{minute}"
+    return f"{PREFIX}spent:{name}"
 
 
 def odd(key: str) -> str:

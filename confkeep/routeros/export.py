@@ -19,6 +19,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from confkeep.vendors.volatile import without_volatile
+
 #: Lines of the opening comment that may come before the dated one: pollers put what other commands
 #: print there, such as a list of packages.
 _HEADER_LINES: Final = 500
@@ -71,7 +73,8 @@ def comments_below_opening(export: bytes) -> Iterator[tuple[int, int]]:
 
 def same_configuration(old_export: bytes, new_export: bytes) -> bool:
     """Whether two exports describe the same configuration, byte for byte but for what says nothing
-    about it: the dated header line, RouterOS's comments between the commands, colours."""
+    about it: the dated header line, RouterOS's comments between the commands, colours, and what
+    `confkeep.vendors` knows of other makers' exports."""
     if old_export == new_export:
         return True
     old_whole, new_whole = without_escapes(old_export), without_escapes(new_export)
@@ -80,7 +83,7 @@ def same_configuration(old_export: bytes, new_export: bytes) -> bool:
         return True
     if old is old_whole or new is new_whole:
         # Another maker's comments may be configuration.
-        return False
+        return without_volatile(old) == without_volatile(new)
     # Where a comment came or went, one of them holds it in what is not common to both.
     if not any(lines.startswith(b"#") or b"\n#" in lines for lines in differing(old, new)):
         return False
@@ -89,10 +92,10 @@ def same_configuration(old_export: bytes, new_export: bytes) -> bool:
 
 def configuration_of(export: bytes) -> bytes:
     """An export without what says nothing about the configuration: the dated header line, RouterOS's
-    comments between the commands, colours. Another maker's is given whole, but for colours."""
+    comments between the commands, colours. Of another maker's, what `confkeep.vendors` knows."""
     whole = without_escapes(export)
     less = without_volatile_header(whole)
-    return whole if less is whole else _without_states(less)
+    return without_volatile(whole) if less is whole else _without_states(less)
 
 
 def differing(old: bytes, new: bytes) -> tuple[bytes, bytes]:

@@ -15,6 +15,7 @@ from typing import Final
 from confkeep.routeros.export import differing, without_escapes, without_volatile_header
 from confkeep.routeros.sections import Sections
 from confkeep.routeros.suspect import why_suspect
+from confkeep.vendors.families import is_routeros
 
 #: Fewer changed lines than this are never looked at: somebody removed an item.
 LEAST_LINES: Final = 3
@@ -35,6 +36,9 @@ _LEFT_SHARE: Final = 0.5
 LOOK_BACK: Final = 10
 _LOOK_BACK_BYTES: Final = 16 * 1024 * 1024
 
+#: What other makers' exports end with, if they end with the same at all times. Where they do not, a person may
+#: have deleted the last lines.
+_END: Final = re.compile(rb"end|return|exit|quit|\}|</[\w.-]+>")
 _WRAP: Final = re.compile(rb"\\\r?\n[ \t]*")
 
 
@@ -72,14 +76,16 @@ def why_lost(export: bytes, before: Iterable[bytes], changed_lines: int) -> str 
 
 def _losses(old: bytes, new: bytes) -> tuple[str | None, str | None]:
     """What `new` lost against `old`, and what the old one lacks of it in the same way."""
+    has_end = is_routeros(old) or is_routeros(new)
     old, new = (without_volatile_header(without_escapes(export)) for export in (old, new))
-    return _lost(old, new), _lost(new, old)
+    return _lost(old, new, has_end=has_end), _lost(new, old, has_end=has_end)
 
 
-def _lost(good: bytes, new: bytes) -> str | None:
+def _lost(good: bytes, new: bytes, *, has_end: bool) -> str | None:
     if len(new) <= len(good) * _LEFT_SHARE:
         return f"most of it is gone: it has {len(new)} bytes, the last good export {len(good)}"
-    if _last_line(good) != _last_line(new):
+    last = _last_line(good)
+    if last != _last_line(new) and (has_end or _END.fullmatch(last.strip())):
         lines = _lost_at_end(good, new)
         if lines:
             return f"the export is cut off: the last good one goes on for {lines} lines"

@@ -57,6 +57,7 @@ _BANNERS: Final = re.compile(
     rb")",
     re.IGNORECASE,
 )
+_PROMPT: Final = re.compile(rb"\[[^\]@\s]+@[^\]]+\] [^>]*>")
 _HTML: Final = re.compile(rb"\s*(?:<!doctype html|<html|<head)\b", re.IGNORECASE)
 _REST_ERROR: Final = re.compile(rb'\s*\{[^{}]{0,200}"error"\s*:\s*\d{3}\b')
 _ESCAPED: Final = re.compile(rb"\\.", re.DOTALL)
@@ -186,5 +187,7 @@ def _of_binary(binary: bytes) -> str | None:
 
 
 def _quoted(line: bytes) -> str:
-    text = line.strip()[:_QUOTED].decode("utf-8", "replace")
+    prompt = _PROMPT.match(line.strip())
+    # What was typed behind a prompt may hold a password.
+    text = (prompt[0] if prompt else line.strip())[:_QUOTED].decode("utf-8", "replace")
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -7,6 +7,7 @@ backup id and keeps no index.
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 
 import pygit2
@@ -17,7 +18,7 @@ from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, Backup, Com
 from worker.store.repository.detail import detail_of
 from worker.store.repository.reader import Pair
 from worker.store.repository.tenant_repository import TenantRepository
-from worker.store.writing.batch import describe, encode_commit
+from worker.store.writing.batch import encode_commit
 
 
 def commit_backup(repository: TenantRepository, backup: Backup) -> Committed:
@@ -57,4 +58,11 @@ def commit_backup(repository: TenantRepository, backup: Backup) -> Committed:
         ref.set_target(commit_id)
     unchanged = old is not None and old.id == device_tree_id
     detail = detail_of(old_export, Pair(backup.export, backup.binary), tuple)
-    return describe(backup, str(commit_id), detail, None, now_s, unchanged=unchanged)
+    return Committed(
+        backup_id=backup.backup_id,
+        device_id=backup.device_id,
+        sha=str(commit_id),
+        unchanged=unchanged,
+        committed_at=dt.datetime.fromtimestamp(now_s, dt.UTC),
+        detail=detail,
+    )

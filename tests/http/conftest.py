@@ -20,7 +20,11 @@ from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import create_repository, repository_path
 from worker.store.writing.commit import open_for_writing
 
-EXPORT = b"# 2026-10-01 10:00:00 by RouterOS 7.16\n/system identity\nset name=core1\n/user\n"
+SECRET = b"hunter2-and-more"
+EXPORT = (
+    b"# 2026-10-01 10:00:00 by RouterOS 7.16\n/system identity\nset name=core1\n"
+    b"/ppp secret\nadd name=anna password=" + SECRET + b"\n"
+)
 LATER = EXPORT + b"/ip address\nadd address=10.0.0.1/24 interface=ether1\n"
 BINARY = b"\x88\xac\xa1\xb1" + (16).to_bytes(4, "little") + b"backup.."
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -11,11 +10,10 @@ from typing import Any
 
 import httpx
 import redis
-import uvicorn
 
 from confkeep.settings import Settings, load_settings
 from worker.http import tokens
-from worker.http.app import create_app
+from worker.http.server import listen, server_of
 from worker.http.tokens import ALL, Right
 
 EVERYTHING: tuple[Right, ...] = tokens.RIGHTS
@@ -47,11 +45,8 @@ def in_process(settings: Settings, token: str | None = None) -> Iterator[httpx.C
 @contextmanager
 def serve(settings: Settings) -> Iterator[str]:
     """A real server in a thread, on a free port of the loopback; yields its address."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(128)
-        config = uvicorn.Config(create_app(settings), log_config=None, lifespan="on")
-        server = uvicorn.Server(config)
+    with listen("127.0.0.1", 0) as listening:
+        server = server_of(settings)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

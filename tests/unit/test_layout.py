@@ -25,6 +25,8 @@ FLOORS = (
     "tasks",
     # Two have names that others rely on.
     "worker.git_store",
+    "worker/reading",
+    "worker/figures",
     "worker/engine",
     "worker.app",
     "worker/process",
@@ -38,7 +40,9 @@ FLOORS = (
     "confkeep/broker",
     "confkeep/observe",
     "words",
+    "worker/masking",
     "confkeep/routeros",
+    "confkeep/vendors",
 )
 #: Words that all use.
 WORDS = {
@@ -66,7 +70,15 @@ STORE_FLOORS = (
     "worker/store/git",
 )
 #: Who works with the store.
-STORE_USERS = {"worker/cli", "worker/http", "tasks", "worker.git_store", "worker/engine"}
+STORE_USERS = {
+    "worker/cli",
+    "worker/http",
+    "worker/reading",
+    "worker/figures",
+    "tasks",
+    "worker.git_store",
+    "worker/engine",
+}
 STORE_KNOWS = {"confkeep.errors", "confkeep.ids", "confkeep.labels", "confkeep.modes"}
 
 

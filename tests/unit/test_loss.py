@@ -10,6 +10,8 @@ import pytest
 from confkeep.routeros.loss import LEAST_LINES, LOOK_BACK, why_lost
 from confkeep.routeros.suspect import why_suspect
 from tests.bench.fleet import Fleet
+from tests.unit.masking.test_vendors import real
+from tests.unit.masking.vendor_texts import TEXTS
 
 HEADER = "# 2026-01-%02d 03:04:05 by RouterOS 7.16\n# software id = AB\n"
 #: As many lines as no look-out for few of them ends early.
@@ -176,3 +178,16 @@ def test_at_least_95_of_100_cuts_are_found() -> None:
         cut = b"".join(lines[: rng.randrange(1, len(lines))])
         found += reason(cut, old) is not None
     assert found >= 190
+
+
+@pytest.mark.parametrize(("maker", "text"), TEXTS)
+def test_of_other_makers_the_last_lines_may_be_deleted(maker: str, text: str) -> None:
+    """Unless each of their exports ends with the same line."""
+    good = real(text * 3)
+    lines = good.splitlines(keepends=True)
+    ends = lines[-1].strip() in (b"end", b"return", b"}", b"</opnsense>", b"</config>")
+    for gone in range(LEAST_LINES, 8):
+        found = why_lost(b"".join(lines[:-gone]), [good], gone)
+        assert found is None or ends
+    if ends and lines[-9].strip() != lines[-1].strip():
+        assert why_lost(b"".join(lines[:-8]), [good], 8)

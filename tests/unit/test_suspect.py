@@ -8,6 +8,8 @@ import pytest
 
 from confkeep.routeros.suspect import why_suspect
 from tests.bench.fleet import Fleet
+from tests.unit.masking.test_vendors import real
+from tests.unit.masking.vendor_texts import TEXTS
 
 HEADER = b"# 2026-01-02 03:04:05 by RouterOS 7.16\n# software id = AB\n"
 GOOD = HEADER + b'/ip address\nadd address=10.0.0.1/24 comment="say \\"no\\"" interface=ether1\n'
@@ -142,3 +144,16 @@ def test_a_reason_never_steers_a_terminal() -> None:
     reason = why_suspect(b"failure: \x1b]0;evil\x07\xff\n", None)
     assert reason is not None
     assert reason.isprintable()
+
+
+@pytest.mark.parametrize(("maker", "text"), TEXTS)
+def test_exports_of_other_makers_are_not_suspect(maker: str, text: str) -> None:
+    assert why_suspect(real(text), None) is None
+    assert why_suspect(real(text).replace(b"\n", b"\r\n"), None) is None
+
+
+def test_what_was_typed_behind_a_prompt_is_not_told() -> None:
+    reason = why_suspect(b"[admin@core1] /ppp secret> add name=a password=hunter2\n" + GOOD, None)
+    assert reason is not None
+    assert "[admin@core1] /ppp secret>" in reason
+    assert "hunter2" not in reason

@@ -183,6 +183,7 @@ def monitor(user: User) -> str:
         f"(+get +exists +ttl %R~{keys.wake('*')} %R~{keys.lock('*')} %R~{keys.repack('*')})",
         f"(+llen %R~{keys.shard_queues()} %R~{keys.RECEIVE_QUEUE})",
         f"(+xlen %R~{keys.REFUSED})",
+        f"(+xlen +xrange +xrevrange +xread %R~{keys.EVENTS})",
         f"(+llen +lindex %R~{keys.DEFAULT_QUEUE})",
         f"(+lrange %R~{keys.RECENT})",
         f"(+get %R~{keys.ROOM})",

@@ -45,7 +45,9 @@ GROUPS: Final = {
         "worker": "Run a worker that commits what is enqueued.",
         "status": "Show what waits, who works and what failed.",
         "health": "Say whether the worker here lives and is ready, for probes.",
+        "http": "Serve HTTP: backups come in, and histories and events go out.",
         "exporter": "Serve metrics of the whole deployment to Prometheus.",
+        "events": "Print what happened, or follow it as it happens.",
         "kick": "Try again at once for a tenant that waits after a fault.",
         "dead-letters": "List, show, retry and discard what cannot be committed.",
         "refused": "List, show and discard messages that no worker acts on.",
@@ -65,6 +67,7 @@ GROUPS: Final = {
     },
     "Set up": {
         "completion": "Print what a shell needs to complete commands, tenants and devices.",
+        "token": "Make, list and revoke tokens for callers of HTTP.",
         "acl": "Print rules for the server's users, to be loaded as its `aclfile`.",
     },
 }

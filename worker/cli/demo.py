@@ -19,6 +19,7 @@ from typing import Final
 import click
 
 from confkeep import BackupPayload, enqueue_backups
+from confkeep.broker.connections import get_client
 from confkeep.errors import GitUnavailable, MaintenanceFailed, NoReceipt, PoisonedBackup
 from confkeep.naming import name_tenant
 from confkeep.settings import get_settings
@@ -33,6 +34,8 @@ from worker.cli.waiting import SILENCE_S, Receipts
 from worker.engine import resolver
 from worker.engine.directory import Called, directory_of, names_of
 from worker.engine.versions import Wanted, rows_of
+from worker.http import tokens
+from worker.http.server import require_installed
 from worker.store.git.git_process import Git
 from worker.store.repository.reader import devices_of
 from worker.store.repository.tenant_repository import (
@@ -54,6 +57,8 @@ _BETWEEN_POLLS: Final = dt.timedelta(hours=6)
 _VERSIONS_SHOWN: Final = 6
 _DIFF_LINES: Final = 40
 _LOG_LINES: Final = 6
+#: Seconds between two looks at what runs.
+_POLL_S: Final = 0.2
 #: Seconds after which a hanging git is stopped.
 _GIT_S: Final = 30
 
@@ -73,8 +78,15 @@ _GIT_S: Final = 30
     show_default=True,
     help="Folder to keep the store in. What an earlier demo left there is removed.",
 )
+@click.option(
+    "--http",
+    "http_port",
+    type=click.IntRange(1, 65_535),
+    metavar="PORT",
+    help="Serve what is kept by HTTP until Ctrl-C, on this port of 127.0.0.1.",
+)
 @pass_terminal
-def command(terminal: Terminal, source: Path | None, data: Path) -> None:
+def command(terminal: Terminal, source: Path | None, data: Path, http_port: int | None) -> None:
     """Show in seconds what confkeep does, with made-up routers.
 
     Starts a server and a worker on this machine, plays a scheduler that polls the 40 devices of
@@ -85,7 +97,10 @@ def command(terminal: Terminal, source: Path | None, data: Path) -> None:
     Examples:
       confkeep demo
       confkeep demo --from exports --data demo-of-ours
+      confkeep demo --http 8080
     """
+    if http_port is not None:
+        require_installed()
     one_machine.empty_for_demo(data)
     _isolate()
     folder, source = data.resolve(), source and source.resolve()
@@ -102,6 +117,10 @@ def command(terminal: Terminal, source: Path | None, data: Path) -> None:
                 done = _play_samples(terminal, machine)
             else:
                 done = _play_folder(terminal, machine, source)
+            if http_port is not None:
+                _show(terminal, machine.store, done)
+                _serve(terminal, machine, http_port)
+                return
     _show(terminal, data / "store", done)
 
 
@@ -263,6 +282,24 @@ def _show(terminal: Terminal, store: Path, done: _Done) -> None:
     terminal.note(
         "`confkeep up` runs a server and workers until Ctrl-C; those of the demo have ended."
     )
+
+
+def _serve(terminal: Terminal, machine: one_machine.OneMachine, port: int) -> None:
+    """Serve HTTP until a signal comes, and say how to ask it."""
+    machine.start_http(port)
+    token, _ = tokens.create(get_client(), "demo", [tokens.ALL], tokens.RIGHTS)
+    terminal.heading("HTTP")
+    terminal.line(f"  export TOKEN={token}", style="cyan")
+    for path in ("tenants", f"tenants/{TENANTS[0]}/devices?limit=3"):
+        terminal.line(
+            f"  curl -H \"Authorization: Bearer $TOKEN\" 'http://127.0.0.1:{port}/v1/{path}'",
+            style="cyan",
+        )
+    terminal.note("Ctrl-C ends it")
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            machine.check()
+            time.sleep(_POLL_S)
 
 
 def _show_device(terminal: Terminal, repository: TenantRepository, device: Called) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import click
@@ -14,10 +14,11 @@ from confkeep.routeros.export import configuration_of
 from confkeep.settings import get_settings
 from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, printable, size_text
-from worker.engine.diff import hunks
+from worker.engine.diff import hunks, masked_hunks
 from worker.engine.moments import version_at
 from worker.engine.resolver import find_device, open_device
 from worker.engine.versions import captured_at, last_versions
+from worker.masking import mask as masking
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, decode_text
 from worker.store.repository.reader import Pair, find_commit, read_pair
 from worker.store.repository.tenant_repository import TenantRepository
@@ -47,6 +48,9 @@ _NOTHING: Final = Pair(None, None)
     help="Leave out what RouterOS changes by itself: the line with the date, and comments on states.",
 )
 @click.option(
+    "--mask", is_flag=True, help="Show *** in the place of each secret, and which of them changed."
+)
+@click.option(
     "--with", "other", metavar="DEVICE", help="Compare the newest export with another device's."
 )
 @pass_terminal
@@ -58,6 +62,7 @@ def command(
     new: str | None,
     context: int,
     ignore_header: bool,
+    mask: bool,
     other: str | None,
 ) -> None:
     """Show what changed between two versions of a device.
@@ -72,19 +77,20 @@ def command(
     Examples:
       confkeep diff core1
       confkeep diff acme core1 '2 days ago' --ignore-header
-      confkeep diff acme core1 --with core2
+      confkeep diff acme core1 --with core2 --mask
     """
     _tenant, repository, called = open_device(get_settings().git_store_path, tenant, device)
     device_id = called.id
-    how = How(context, ignore_header=ignore_header)
+    how = How(context, ignore_header=ignore_header, mask=mask, model=called.labels.model)
     if other is not None:
         if old is not None:
             raise click.UsageError("--with compares the newest exports: give no versions.")
-        other_id = find_device(repository, other).id
         sides = [
-            _side(repository, each, last_versions(repository, each, 1)[0].sha)
-            for each in (device_id, other_id)
+            _side(repository, each.id, last_versions(repository, each.id, 1)[0].sha)
+            for each in (called, find_device(repository, other))
         ]
+        # Whether two devices have the same password is told by no masked text.
+        how = replace(how, two_devices=True)
         _print_sides(terminal, sides[0], sides[1], how)
         return
     old_sha, new_sha = (
@@ -102,6 +108,12 @@ class How:
     context: int = 3
     #: Leave out what RouterOS changes by itself.
     ignore_header: bool = False
+    #: Show no secret.
+    mask: bool = False
+    #: The model label of the device.
+    model: str | None = None
+    #: Compare two devices, and not two versions of one.
+    two_devices: bool = False
     #: Show at most this many lines, and how many more there are; None: all.
     max_lines: int | None = None
 
@@ -109,7 +121,14 @@ class How:
         """The part of an export to compare."""
         if export is None:
             return b""
-        return configuration_of(export) if self.ignore_header else export
+        text = configuration_of(export) if self.ignore_header else export
+        return masking.mask(text, self.model) if self.mask and self.two_devices else text
+
+    def hunks(self, old: bytes, new: bytes) -> bytes:
+        """The hunks of the difference of two such parts."""
+        if self.mask and not self.two_devices:
+            return masked_hunks(old, new, self.context, self.model)
+        return hunks(old, new, self.context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +189,7 @@ def _print_patch(terminal: Terminal, old: _Side, new: _Side, how: How) -> None:
         f"--- {old.label('a')}",
         f"+++ {new.label('b')}",
     ]
-    body = hunks(how.of(old.pair.export), how.of(new.pair.export), how.context)
+    body = how.hunks(how.of(old.pair.export), how.of(new.pair.export))
     if how.max_lines is not None and body.count(b"\n") > how.max_lines:
         lines = body.split(b"\n")
         left_out = len(lines) - 1 - how.max_lines

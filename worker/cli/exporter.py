@@ -13,11 +13,11 @@ from confkeep.broker.connections import open_client
 from confkeep.errors import InvalidSettings
 from confkeep.settings import variable_of
 from worker.cli import service
-from worker.cli.deployment_figures import DeploymentFigures
-from worker.cli.metric_families import families
 from worker.cli.stale import Age
-from worker.cli.store_figures import StoreFigures
 from worker.cli.terminal import Terminal, pass_terminal
+from worker.figures.deployment_figures import DeploymentFigures
+from worker.figures.metric_families import families
+from worker.figures.store_figures import StoreFigures
 
 #: The port if neither the option nor CONFKEEP_METRICS_PORT gives one.
 DEFAULT_PORT: Final = 9108

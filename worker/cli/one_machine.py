@@ -2,7 +2,7 @@
 
 DATA/store/       the tenants' repositories
 DATA/redis/       the server's append-only file
-DATA/logs/        the workers' logs
+DATA/logs/        the logs of the workers and of HTTP
 DATA/up.json      how other commands reach it, while it runs
 DATA/up.lock      held while it runs, by the server too, so that no second one starts beside an
                   orphaned server
@@ -14,6 +14,8 @@ import contextlib
 import fcntl
 import os
 import shutil
+import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -70,6 +72,7 @@ class OneMachine:
         self._started: dict[int, float] = {}
         self._workers: dict[int, Child] = {}
         self._server: EmbeddedServer | None = None
+        self._http: Child | None = None
 
     @property
     def server(self) -> EmbeddedServer:
@@ -89,6 +92,11 @@ class OneMachine:
     def log_of(self, index: int) -> Path:
         """Where a worker's log is."""
         return self.data / "logs" / f"{_WORKER.format(index + 1)}.log"
+
+    @property
+    def http_log(self) -> Path:
+        """Where the log of `confkeep http` is."""
+        return self.data / "logs" / "http.log"
 
     def start_server(self, lock: int) -> None:
         """Start the server, which holds `lock` open too."""
@@ -116,6 +124,20 @@ class OneMachine:
             name=_WORKER.format(index + 1),
             log=log,
         )
+
+    def start_http(self, port: int) -> None:
+        """Start `confkeep http` on this machine's loopback."""
+        command = [sys.executable, "-P", "-m", "confkeep", "http", "--port", str(port)]
+        environment = {**os.environ, **self.environment}
+        self._http = Child(command, log=self.http_log, env=environment)
+        deadline = time.monotonic() + _READY_S
+        while True:
+            self.check()
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                return
+            if time.monotonic() > deadline:
+                raise PartEnded(f"HTTP did not get ready in {_READY_S:.0f} s; see {self.http_log}")
+            time.sleep(_POLL_S)
 
     def wait_until_ready(self) -> None:
         """Wait until each worker has reported for the first time since its start.
@@ -155,6 +177,9 @@ class OneMachine:
         self._interrupts.check()
         if not self.server.running():
             raise PartEnded(f"the server ended; see {self.data / 'redis' / 'server.log'}")
+        if self._http is not None and not self._http.running():
+            status = self._http.process.returncode
+            raise PartEnded(f"HTTP ended with status {status}; see {self.http_log}")
         for index, worker in self._workers.items():
             if not worker.running():
                 status = worker.process.returncode
@@ -165,6 +190,8 @@ class OneMachine:
     def stop(self) -> None:
         """End all workers at the same time, then the server. No signal interrupts this half-way."""
         with self._interrupts.held():
+            if self._http is not None:
+                self._http.stop()
             for worker in self._workers.values():
                 worker.ask_to_end()
             for worker in self._workers.values():
@@ -181,8 +208,12 @@ def run(
     concurrency: int,
     interrupts: Interrupts,
     pool: str = "prefork",
+    http_port: int | None = None,
 ) -> Iterator[OneMachine]:
     """Run a server and workers on `data` while the block runs; all have ended afterwards.
+
+    Args:
+        http_port: serve HTTP there too, on the loopback.
 
     Raises:
         AlreadyRunning: another process uses this folder.
@@ -201,6 +232,8 @@ def run(
         for index in range(workers):
             machine.start_worker(index, workers)
         machine.wait_until_ready()
+        if http_port is not None:
+            machine.start_http(http_port)
         machine.address().write(data)
         yield machine
 

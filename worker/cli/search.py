@@ -42,6 +42,7 @@ _NOTHING = 1
 @click.option(
     "--history", is_flag=True, help="Search all versions: when each device had such a line."
 )
+@click.option("--mask", is_flag=True, help="Search and show the exports without their secrets.")
 @click.option("-l", "--names-only", is_flag=True, help="Only the devices' names.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
@@ -55,6 +56,7 @@ def command(
     group: str | None,
     at: str | None,
     history: bool,
+    mask: bool,
     names_only: bool,
     as_json: bool,
 ) -> None:
@@ -96,9 +98,9 @@ def command(
             repository = open_repository(path)
             devices = search.devices_in(repository, group)
             results: Iterable[Found | Span] = (
-                search.spans(repository, searcher, devices)
+                search.spans(repository, searcher, devices, masked=mask)
                 if history
-                else search.search(repository, searcher, devices, exports)
+                else search.search(repository, searcher, devices, exports, masked=mask)
             )
             for one in results:
                 found.setdefault(tenant_id, []).append(one)

@@ -14,6 +14,7 @@ from worker.cli.terminal import Terminal, pass_terminal, printable, size_text
 from worker.engine.moments import version_at
 from worker.engine.resolver import open_device
 from worker.engine.versions import captured_at, pair_at
+from worker.masking import mask as masking
 from worker.store.git.durable import replace_file
 from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, decode_text
 
@@ -28,6 +29,7 @@ from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, decode_text
     help="As it was then: 2026-10-03, '2 days ago', latest~1, or a commit.",
 )
 @click.option("--binary", is_flag=True, help="Print the binary backup instead of the export.")
+@click.option("--mask", is_flag=True, help="Print *** in the place of each secret.")
 @click.option(
     "-o",
     "--output",
@@ -44,6 +46,7 @@ def command(
     device: str | None,
     at: str,
     binary: bool,
+    mask: bool,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -62,9 +65,11 @@ def command(
     \b
     Examples:
       confkeep show acme core1
-      confkeep show acme core1 --at latest~1
+      confkeep show acme core1 --at latest~1 --mask
       confkeep show acme core1 --at 2026-10-03 -o core1-october.rsc
     """
+    if binary and mask:
+        raise click.UsageError("--mask is for exports: nobody can tell what in a binary is secret.")
     found, repository, called = open_device(get_settings().git_store_path, tenant, device)
     version = version_at(repository, called.id, at)
     commit, pair = pair_at(repository, called.id, version.sha)
@@ -89,6 +94,8 @@ def command(
     if data is None:
         name = BINARY_NAME if binary else EXPORT_NAME
         raise NotInStore(f"no {name} of device {called} in commit {commit.id}")
+    if mask:
+        data = masking.mask(data, called.labels.model)
     if output is not None:
         if output.exists():
             raise click.UsageError(f"{output} exists.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import click
@@ -15,12 +14,9 @@ from worker.cli import running
 from worker.cli.called import called_device, tenant_name, tenant_text
 from worker.cli.each import Failures
 from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_terminal, printable
-from worker.engine.directory import Called
+from worker.engine.directory import Called, last_backups
 from worker.engine.moments import seconds_of
 from worker.engine.resolver import paths_of
-from worker.store.history.index import open_index
-from worker.store.repository.reader import devices_of
-from worker.store.repository.tenant_repository import open_repository
 
 #: The exit status when a device is stale.
 STALE: Final = 3
@@ -143,11 +139,3 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
     failures.end()
     if stale:
         click.get_current_context().exit(STALE)
-
-
-def last_backups(path: Path) -> dict[str, dt.datetime | None]:
-    """When each device of the newest commit was last backed up; None if git does not tell."""
-    repository = open_repository(path)
-    with open_index(repository) as index:
-        seen = index.all_last_seen(repository.tip())
-    return {device_id: seen.get(device_id) for device_id in devices_of(repository)}

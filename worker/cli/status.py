@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime as dt
-from collections.abc import Mapping
-from typing import Final
-
 import click
 
 from confkeep.broker.connections import get_client
-from confkeep.broker.keys import shard_of
-from confkeep.settings import Settings, get_settings
+from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli import watch as watch_
 from worker.cli.called import device_name, tenant_name
-from worker.cli.status_state import Status, read_status
 from worker.cli.status_view import print_status
 from worker.cli.terminal import Terminal, pass_terminal
-from worker.process.waits import advice
-from worker.queue.dead_letters import DeadLetter
-from worker.queue.inboxes import InboxStatus
-
-#: What --json says of a dead letter.
-_OF_DEAD: Final = ("backup_id", "tenant_id", "device_id", "reason", "died_at")
+from worker.figures.status_json import status_json
+from worker.figures.status_state import read_status
 
 
 @click.command("status")
@@ -96,66 +85,6 @@ def command(
         return
     status = read_status(get_client(settings), settings)
     if as_json:
-        terminal.json(_json(settings, status))
+        terminal.json(status_json(settings, status, tenant_name, device_name))
     else:
         print_status(terminal, settings, status)
-
-
-def _json(settings: Settings, status: Status) -> dict[str, object]:
-    load, store = status.load, status.store
-    names = {tenant_id: name for tenant_id in store.tenants if (name := tenant_name(tenant_id))}
-    return {
-        "tenants": store.tenants,
-        "tenant_names": names,
-        "broker_problems": status.broker_problems,
-        "load": {
-            "backups": load.entries,
-            "bytes": load.bytes,
-            "max_backups": settings.total_max_backups,
-            "max_bytes": load.most_bytes(settings),
-            "tenant_max_backups": settings.inbox_max_backups,
-            "tenant_max_bytes": settings.inbox_max_bytes,
-        },
-        "workers": [dataclasses.asdict(worker) for worker in status.workers],
-        "inboxes": [
-            _inbox_json(box, names.get(box.tenant_id), settings, status) for box in status.inboxes
-        ],
-        "wakeups": status.depths,
-        "dead_letters": [_dead_json(letter, names) for letter in status.dead],
-        "odd": [dataclasses.asdict(one) for one in status.odd],
-        "refused_messages": status.refused_messages,
-        "astray": status.astray,
-        "open_to_others": store.exposed,
-        "maintenance": {"git": store.git, "skipped": store.skipped},
-        "unreadable": store.unreadable,
-    }
-
-
-def _dead_json(letter: DeadLetter, names: Mapping[str, str]) -> dict[str, object]:
-    return {
-        **{name: getattr(letter, name) for name in _OF_DEAD},
-        "tenant_name": names.get(letter.tenant_id),
-        "device_name": letter.device_name or device_name(letter.tenant_id, letter.device_id),
-    }
-
-
-def _inbox_json(
-    box: InboxStatus, name: str | None, settings: Settings, status: Status
-) -> dict[str, object]:
-    wait = status.waits.get(box.tenant_id)
-    return {
-        **dataclasses.asdict(box),
-        "tenant_name": name,
-        "shard": shard_of(box.tenant_id, settings.shards),
-        "bytes": status.load.tenant_bytes.get(box.tenant_id, 0),
-        "stalled": wait is not None and wait.stalled,
-        "failed_tries": 0 if wait is None else wait.tries,
-        "reason": None if wait is None else wait.reason,
-        "next_step": None if wait is None else advice(wait.reason, settings, box.tenant_id),
-        "failing_since": None if wait is None else _date(wait.since_ms),
-        "next_try": None if wait is None else _date(wait.next_ms),
-    }
-
-
-def _date(ms: int) -> dt.datetime:
-    return dt.datetime.fromtimestamp(ms / 1000, dt.UTC)

@@ -11,7 +11,6 @@ from confkeep.broker import keys
 from confkeep.broker.keys import shard_of
 from confkeep.settings import Settings
 from worker.cli.called import device_text, tenant_text
-from worker.cli.status_state import Status, StoreStatus
 from worker.cli.terminal import (
     Terminal,
     age_text,
@@ -21,6 +20,7 @@ from worker.cli.terminal import (
     ranges,
     size_text,
 )
+from worker.figures.status_state import Status, StoreStatus
 from worker.process.sweeper import unserved
 from worker.process.waits import advice
 from worker.queue import backoff

@@ -11,6 +11,7 @@ import click
 
 from worker.cli import interrupts, one_machine, running
 from worker.cli.terminal import Terminal, count_text, pass_terminal
+from worker.http.server import require_installed
 
 _POLL_S: Final = 0.2
 
@@ -36,8 +37,21 @@ _POLL_S: Final = 0.2
     type=click.IntRange(1, 256),
     help="Tenants that each worker commits at once.  [default: the number of processors]",
 )
+@click.option(
+    "--http",
+    "http_port",
+    type=click.IntRange(1, 65_535),
+    metavar="PORT",
+    help="Serve HTTP too, on this port of 127.0.0.1.",
+)
 @pass_terminal
-def command(terminal: Terminal, data: Path, workers: int, concurrency: int | None) -> None:
+def command(
+    terminal: Terminal,
+    data: Path,
+    workers: int,
+    concurrency: int | None,
+    http_port: int | None,
+) -> None:
     """Run a server and workers on this machine until Ctrl-C.
 
     Prints the variables that clients need, then what the workers log. Other commands find it by
@@ -48,7 +62,10 @@ def command(terminal: Terminal, data: Path, workers: int, concurrency: int | Non
     Examples:
       confkeep up
       confkeep up --data /srv/confkeep --workers 2
+      confkeep up --http 8080
     """
+    if http_port is not None:
+        require_installed()
     try:
         with (
             interrupts.noted() as asked,
@@ -57,30 +74,41 @@ def command(terminal: Terminal, data: Path, workers: int, concurrency: int | Non
                 workers=workers,
                 concurrency=concurrency or os.cpu_count() or 1,
                 interrupts=asked,
+                http_port=http_port,
             ) as machine,
         ):
             one_machine.keep_for_good(machine.data)
             for name, value in machine.environment.items():
                 terminal.line(f"export {name}='{value}'")
+            if http_port is not None:
+                terminal.note(
+                    f"HTTP is at http://127.0.0.1:{http_port}/v1/; `confkeep token create` makes a token"
+                )
             terminal.note(
                 f"{count_text(workers, 'worker')} and a server run on {data}; Ctrl-C ends them"
             )
-            _follow(terminal, machine, workers)
+            _follow(terminal, machine, workers, http=http_port is not None)
     except KeyboardInterrupt:
         terminal.note("ended; what is not committed yet waits for the next `confkeep up`")
 
 
-def _follow(terminal: Terminal, machine: one_machine.OneMachine, workers: int) -> None:
-    """Print what the workers log from now on, until a part ends or a signal comes."""
+def _follow(
+    terminal: Terminal, machine: one_machine.OneMachine, workers: int, *, http: bool
+) -> None:
+    """Print what the workers and HTTP log from now on, until a part ends or a signal comes."""
+    paths = {
+        f"worker-{i + 1} " if workers > 1 or http else "": machine.log_of(i) for i in range(workers)
+    }
+    if http:
+        paths["http "] = machine.http_log
     logs = {
-        i: machine.log_of(i).open("r", encoding="utf-8", errors="replace") for i in range(workers)
+        prefix: path.open("r", encoding="utf-8", errors="replace") for prefix, path in paths.items()
     }
     try:
         for log in logs.values():
             log.seek(0, os.SEEK_END)
         while True:
-            for index, log in logs.items():
-                prefix = f"worker-{index + 1} " if workers > 1 else ""
+            for prefix, log in logs.items():
                 for line in log:
                     terminal.line(prefix + line.rstrip("\n"))
             machine.check()

@@ -13,8 +13,10 @@ from confkeep.observe import tracing
 from confkeep.observe.logs import get_logger
 from confkeep.queue import receipts, staging
 from confkeep.queue.entry import NOWHERE, Entry
+from confkeep.queue.events import Event
 from confkeep.queue.receipts import Outcome
 from confkeep.queue.staged_bytes import Contents
+from worker.engine.commit_events import event_of
 from worker.engine.receipt import fields_of
 from worker.observe import measure, metrics
 from worker.queue import dead_letters, totals
@@ -75,12 +77,16 @@ class BatchCommitter:
         committed = {answer.backup_id: answer for answer in self._commit(backups, watch)}
         outcomes, done, dead = [], [], []
         marks: dict[str, Mark] = {}
+        told: dict[str, Event] = {}
         for waiting in batch.entries:
             entry = waiting.entry
             error = poisoned.get(waiting.stream_id)
             value: dict[str, object] | ConfkeepError
             if error is not None:
-                dead_letters.bury(self._inbox, entry, error, waiting.signature, waiting.raw)
+                letter = dead_letters.bury(
+                    self._inbox, entry, error, waiting.signature, waiting.raw
+                )
+                told[entry.backup_id] = dead_letters.event_of(letter, waiting.stream_id)
                 dead.append(waiting)
                 value = error
                 log.warning(
@@ -97,6 +103,7 @@ class BatchCommitter:
                 receipt = self._receipt(committed[entry.backup_id])
                 marks[entry.backup_id] = totals.mark_of(_recent(receipt))
                 value = receipt.model_dump(mode="json")
+                told[entry.backup_id] = event_of(self._tenant_id, committed[entry.backup_id], value)
                 tracing.commit(
                     self._settings,
                     waiting.enqueued_ms,
@@ -118,12 +125,12 @@ class BatchCommitter:
             outcomes.append(Outcome(entry.backup_id, entry.digest(self._tenant_id), value))
         receipts.publish(self._client, self._tenant_id, outcomes, self._settings.receipt_ttl_s)
         watch.lap("receipts")
-        settled = self._inbox.settle(done, marks=marks)
+        settled = self._inbox.settle(done, marks=marks, events=told)
         for entry in (waiting.entry for waiting in done):
             staging.of_entry(entry, self._settings, self._client).discard(self._tenant_id, [entry])
         if dead:
             buried = {waiting.entry.backup_id: totals.DEAD for waiting in dead}
-            settled = self._inbox.settle(dead, keep_bytes=True, marks=buried)
+            settled = self._inbox.settle(dead, keep_bytes=True, marks=buried, events=told)
         watch.lap("settle")
         _measure(done, len(dead), marks, settled.at_ms, watch)
         log.info(

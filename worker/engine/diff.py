@@ -9,6 +9,7 @@ import pygit2
 from pygit2.enums import DiffOption
 
 from confkeep.routeros.sections import Sections
+from worker.masking.hunks import mask_hunks
 
 #: A hunk's first line: it says at which line of the old and of the new text the hunk begins.
 _HEAD: Final = re.compile(rb"^(@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@)[^\n]*\n", re.MULTILINE)
@@ -30,6 +31,18 @@ def hunks(old: bytes, new: bytes, context: int = 3) -> bytes:
         return b""
     lines = data[data.find(b"\n@@ ") + 1 :]
     return _with_sections(lines, old, new) if b"\n/" in b"\n" + new or b"\n/" in old else lines
+
+
+def masked_hunks(old: bytes, new: bytes, context: int = 3, model: str | None = None) -> bytes:
+    """The hunks of the difference of two versions of a device, with each secret masked.
+
+    They tell whether a secret changed, so they are not for two devices: whether these have the same
+    password is nobody's to know. There, take `hunks(mask(one), mask(other))`.
+
+    Args:
+        model: the device's model label.
+    """
+    return mask_hunks(hunks(old, new, context), old, new, model)
 
 
 def _with_sections(hunks: bytes, old: bytes, new: bytes) -> bytes:

@@ -16,7 +16,7 @@ from confkeep.broker.connections import get_client
 from confkeep.errors import BackupsWaiting, NotInStore
 from confkeep.ids import checked_uuid
 from confkeep.observe.logs import get_logger
-from confkeep.queue import arrivals
+from confkeep.queue import arrivals, events
 from confkeep.settings import Settings
 from confkeep.wording import count_text
 from worker.broker import received
@@ -95,6 +95,7 @@ def forget_device(
         ids |= unsigned - {w.entry.backup_id for w in inbox.peek(_MOST)}
         records = erase.clear(inbox, letters, ids, device)
         handed_over = erase.unnamed_handoffs(inbox)
+        _tell(inbox, device, gone.commits)
         erased = Erased(gone.commits, len(letters), records, handed_over)
         _note(settings, "device.forget", tenant, device, state="done", commits=erased.commits)
     return erased
@@ -132,6 +133,8 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
         ids = {letter.backup_id for letter in letters}
         records = erase.clear(inbox, letters, ids, None)
         records += erase.clear_tenant(inbox)
+        if there or letters or records:
+            _tell(inbox, None, None)
         _note(settings, "tenant.forget", tenant, None, state="done")
     if not there and not letters and not records:
         raise NotInStore(
@@ -139,6 +142,18 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
             hint="`confkeep history` alone lists the tenants.",
         )
     return Erased(None, len(letters), records)
+
+
+def _tell(inbox: Inbox, device_id: str | None, commits: int | None) -> None:
+    """Write the event of an erasure, which names nothing but ids. It may be told once more if it is repeated."""
+    told = events.new(
+        events.FORGOTTEN,
+        inbox.tenant_id,
+        device_id,
+        data={"commits": commits},
+        about=(inbox.tenant_id, device_id, time.time_ns()),
+    )
+    events.emit(inbox.client, inbox.settings, told)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import redis
 
 from confkeep.broker.connections import get_client
 from confkeep.errors import (
@@ -48,6 +51,8 @@ class Answer:
     receipt: Mapping[str, Any] | None = None
     #: Why it waits or failed.
     error: ConfkeepError | None = None
+    #: Whose it is; None if that is not known any more.
+    tenant_id: str | None = None
 
 
 def find_receipt(
@@ -69,14 +74,16 @@ def find_receipt(
     away: BrokerUnavailable | None = None
     answer = None
     try:
-        answer = _in_redis(settings, backup_id)
+        answer = in_redis(get_client(settings), backup_id)
     except BrokerUnavailable as error:
         away = error
     if answer is not None and (
         tenant_id is None or answer.receipt is None or answer.receipt["tenant_id"] == tenant_id
     ):
         return answer
-    receipt = _in_git(settings.git_store_path, backup_id, tenant_id, note)
+    receipt = in_git(
+        settings.git_store_path, backup_id, None if tenant_id is None else [tenant_id], note
+    )
     if receipt is not None:
         why = (
             f"{away}; " if isinstance(away, OddValue) else "Redis did not answer; " if away else ""
@@ -89,47 +96,61 @@ def find_receipt(
     raise UnknownBackup("BACKUP_ID", f"{backup_id} is not known to Redis and not in git")
 
 
-def _in_redis(settings: Settings, backup_id: str) -> Answer | None:
-    client = get_client(settings)
+def in_redis(client: redis.Redis, backup_id: str) -> Answer | None:
+    """What Redis knows of a backup; None if nothing.
+
+    Raises:
+        BrokerUnavailable: it did not answer.
+        OddValue: its record is none of ours.
+    """
     record = receipts.read(client, backup_id)
-    if record is None:
-        try:
+    letter = None
+    if record is None or record.get("status") == "FAILURE":
+        with suppress(InvalidId):
             letter = dead_letters.get(client, backup_id)
-        except InvalidId:
+    tenant_id = None if letter is None else letter.tenant_id
+    if record is None:
+        if letter is None:
             # What was handed over gets its record when a worker admits it.
             return Answer("PENDING", "redis") if arrivals.holds(client, backup_id) else None
         # Dead letters are kept for longer than records.
         error = {"exc_type": letter.kind, "exc_message": [letter.reason]}
-        return Answer("FAILURE", "redis", error=receipts.error_of(error))
+        return Answer("FAILURE", "redis", error=receipts.error_of(error), tenant_id=tenant_id)
     state, result = record.get("status"), record.get("result")
     if state == "SUCCESS":
         try:
-            return Answer(state, "redis", receipt=Receipt.of(result).model_dump(mode="json"))
+            receipt = Receipt.of(result).model_dump(mode="json")
         except ValueError as error:
             raise receipts.garbled(backup_id) from error
+        return Answer(state, "redis", receipt=receipt, tenant_id=receipt["tenant_id"])
     if state not in _STATES:
         raise receipts.garbled(backup_id)
+    if state != "FAILURE" and isinstance(record.get("tenant"), str):
+        tenant_id = record["tenant"]
     if state != "FAILURE" and not inboxes.has_entry(client, backup_id, record):
         # It may have been settled between the two looks.
         if receipts.read(client, backup_id) == record:
-            return Answer("FAILURE", "redis", error=EntryMissing(dead_letters.LOST))
-        return _in_redis(settings, backup_id)
-    return Answer(
-        state, "redis", error=receipts.error_of(result) if isinstance(result, dict) else None
-    )
+            lost = EntryMissing(dead_letters.LOST)
+            return Answer("FAILURE", "redis", error=lost, tenant_id=tenant_id)
+        return in_redis(client, backup_id)
+    why = receipts.error_of(result) if isinstance(result, dict) else None
+    return Answer(state, "redis", error=why, tenant_id=tenant_id)
 
 
-def _in_git(
-    store: Path, backup_id: str, tenant_id: str | None, note: Callable[[str], None]
+def in_git(
+    store: Path, backup_id: str, tenants: Collection[str] | None, note: Callable[[str], None]
 ) -> dict[str, Any] | None:
-    """The receipt, made again from the commit.
+    """The receipt, made again from the commit; None if no repository has the backup.
+
+    Args:
+        tenants: look in their repositories only; None: in all.
 
     Raises:
         RemovedByRetention: it was in git.
         StoreError: it was not found in what could be read, and something could not.
     """
     unread: StoreError | None = None
-    for tenant in tenants_of(store) if tenant_id is None else [tenant_id]:
+    for tenant in tenants_of(store) if tenants is None else tenants:
         try:
             receipt = receipt_in(repository_path(store, tenant), tenant, backup_id)
         except RemovedByRetention:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from itertools import islice
@@ -90,8 +90,20 @@ def find_device(repository: TenantRepository, given: str) -> Called:
     whole = _whole(given)
     if whole is not None:
         return called(repository, whole)
+    return find_among(names_of(repository), given)
+
+
+def find_among(known: Mapping[str, Called], given: str) -> Called:
+    """As `find_device`, of devices whose names are known already, by id.
+
+    Raises:
+        InvalidId: as `find_device`.
+    """
+    whole = _whole(given)
+    if whole is not None:
+        return known.get(whole, Called(whole))
     try:
-        return _find("DEVICE", given, names_of(repository).values())
+        return _find("DEVICE", given, known.values())
     except InvalidId as error:
         error.hint = "`confkeep devices TENANT` lists the tenant's devices."
         raise

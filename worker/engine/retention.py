@@ -6,6 +6,10 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from confkeep.broker.connections import get_client
+from confkeep.errors import BrokerUnavailable
+from confkeep.observe.logs import get_logger
+from confkeep.queue import events
 from confkeep.settings import Settings
 from worker.engine.author import author_of
 from worker.engine.directory import Called, names_at
@@ -25,6 +29,8 @@ from worker.store.rewriting.retention import (
 from worker.store.rewriting.retention_file import load_rules
 from worker.store.rewriting.retention_rules import RULE_NAMES, policy_of
 from worker.store.rewriting.retention_undo import Undone, undo_retention
+
+log = get_logger("retention")
 
 _DAY_S: Final = 86_400
 
@@ -62,12 +68,23 @@ def apply(settings: Settings, tenant_id: str) -> Applied:
     policy = policy_of(rules_of(settings, path))
     open_repository(path)  # creating one would be wrong here
     with hold_tenant(settings, tenant_id):
-        return apply_retention(
+        applied = apply_retention(
             create_repository(path, author_of(settings)),
             policy,
             now_s=int(time.time()),
             grace_s=int(settings.retention_grace_days * _DAY_S),
         )
+        if applied.tip is not None:
+            removed = applied.plan
+            _tell(
+                settings,
+                tenant_id,
+                applied.tip,
+                undone=False,
+                captures_removed=removed.captures_removed,
+                binaries_removed=removed.binaries_removed,
+            )
+        return applied
 
 
 def undo(settings: Settings, tenant_id: str) -> Undone:
@@ -81,7 +98,30 @@ def undo(settings: Settings, tenant_id: str) -> Undone:
     path = repository_path(settings.git_store_path, tenant_id)
     open_repository(path)  # creating one would be wrong here
     with hold_tenant(settings, tenant_id):
-        return undo_retention(create_repository(path, author_of(settings)), now_s=int(time.time()))
+        undone = undo_retention(
+            create_repository(path, author_of(settings)), now_s=int(time.time())
+        )
+        _tell(settings, tenant_id, undone.tip, undone=True)
+        return undone
+
+
+def _tell(settings: Settings, tenant_id: str, tip: str, *, undone: bool, **more: int) -> None:
+    """Write the event of a rewrite that made `tip` the newest commit. It is done, whether or not Redis answers."""
+    told = events.new(
+        events.RETENTION,
+        tenant_id,
+        data={"undone": undone, "tip": tip, **more},
+        about=(tenant_id, tip, undone),
+    )
+    try:
+        events.emit(get_client(settings), settings, told)
+    except BrokerUnavailable as error:
+        log.warning(
+            "retention rewrote a history, and no event tells of it",
+            action="events.untold",
+            tenant_id=tenant_id,
+            error=str(error),
+        )
 
 
 def plan_json(settings: Settings, tenant_id: str, plan: Plan) -> dict[str, Any]:

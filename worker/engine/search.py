@@ -15,6 +15,7 @@ from confkeep.errors import InvalidInput
 from confkeep.routeros.sections import Sections
 from worker.engine.directory import Called, names_of
 from worker.engine.versions import captured_at, versions_of
+from worker.masking.mask import mask
 from worker.store.repository.backup import EXPORT_NAME, decode_text
 from worker.store.repository.reader import find_commit, read_pair
 from worker.store.repository.tenant_repository import TenantRepository, tells_damage
@@ -156,11 +157,14 @@ def search(
     searcher: Searcher,
     devices: Iterable[Called],
     exports: Callable[[TenantRepository, Called], bytes | None] | None = None,
+    *,
+    masked: bool = False,
 ) -> Iterator[Found]:
     """The devices with a line that matches, in the given order.
 
     Args:
         exports: reads the export to search; None means the one in the newest commit.
+        masked: search the masked texts, so that what is found tells nothing of secrets.
 
     Raises:
         RepositoryDamaged: git cannot be read.
@@ -171,6 +175,8 @@ def search(
     exports = exports or _newest(repository, tip)
     for called in devices:
         export = exports(repository, called)
+        if export is not None and masked:
+            export = mask(export, called.labels.model)
         matches = [] if export is None else searcher.matches(export)
         if matches:
             yield Found(called, matches)
@@ -220,9 +226,16 @@ def as_of(when: dt.datetime) -> Callable[[TenantRepository, Called], bytes | Non
 
 
 def spans(
-    repository: TenantRepository, searcher: Searcher, devices: Iterable[Called]
+    repository: TenantRepository,
+    searcher: Searcher,
+    devices: Iterable[Called],
+    *,
+    masked: bool = False,
 ) -> Iterator[Span]:
     """When each device had a line that matches. Reads every export of every version.
+
+    Args:
+        masked: search the masked texts.
 
     Raises:
         RepositoryDamaged: git cannot be read.
@@ -233,6 +246,8 @@ def spans(
         for place, version in enumerate(versions_of(repository, called.id)):
             commit = find_commit(repository, version.sha)
             export = read_pair(repository, commit, called.id).export
+            if export is not None and masked:
+                export = mask(export, called.labels.model)
             if export is not None and searcher.matches_any(export):
                 dates.append(captured_at(commit))
                 still = still or place == 0

@@ -12,8 +12,7 @@ from typing import Final
 import redis
 from starlette.requests import Request
 
-from confkeep.broker import keys
-from confkeep.broker.connections import broker_errors
+from confkeep.broker import keys, redis_values
 from confkeep.broker.redis_values import Unreadable
 from confkeep.errors import AccessDenied, NotAllowed, TooManyRequests
 from confkeep.settings import Settings
@@ -124,26 +123,21 @@ class Door:
         """Look a token up, and hand over what was counted since the last look."""
         minute = int(time.time()) // _MINUTE_S
         requests, sent = (0, 0) if known is None else (known.requests, known.bytes)
-        key = keys.spent(digest[:16], minute)
-        with broker_errors():
-            if known is not None and known.token is not None:
-                pipe = self.client.pipeline(transaction=False)
-                pipe.hget(keys.TOKENS, digest)
-                pipe.hincrby(key, "requests", requests)
-                pipe.hincrby(key, "bytes", sent)
-                pipe.expire(key, 2 * _MINUTE_S)
-                text, all_requests, all_bytes, _ = pipe.execute()
-            else:
-                text, (was_requests, was_bytes) = (
-                    self.client.hget(keys.TOKENS, digest),
-                    self.client.hmget(key, "requests", "bytes"),
-                )
-                all_requests, all_bytes = int(was_requests or 0), int(was_bytes or 0)
+        key = keys.spent(f"{digest[:16]}:{minute}")
+        pipe = self.client.pipeline(transaction=False)
+        pipe.hget(keys.TOKENS, digest)
+        if known is not None and known.token is not None:
+            pipe.hincrby(key, "requests", requests)
+            pipe.hincrby(key, "bytes", sent)
+            pipe.expire(key, 2 * _MINUTE_S)
+        pipe.hmget(key, "requests", "bytes")
+        text, *_, counted = redis_values.answers(pipe, or_refused=True)
+        spent = [0, 0] if counted is None else [redis_values.count_of(each) for each in counted]
         try:
             token = None if text is None else Token.of(digest, text)
         except Unreadable:
             token = None
-        found = _Remembered(token, time.monotonic(), spent=(all_requests, all_bytes))
+        found = _Remembered(token, time.monotonic(), spent=(spent[0], spent[1]))
         self._known[digest] = found
         self._known.move_to_end(digest)
         while len(self._known) > _MOST_REMEMBERED:

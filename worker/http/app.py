@@ -12,35 +12,43 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from confkeep.errors import ConfkeepError
-from confkeep.observe.logs import get_logger
 from confkeep.settings import Settings
-from worker.http import directory
+from worker.http import backups, commits, directory, events, operations, search, versions
 from worker.http.context import make_context
+from worker.http.guard import Guard
+from worker.http.http_metrics import HttpMetrics
 from worker.http.problems import (
     ERRORS_PAGE,
-    MEDIA_TYPE,
     Problem,
-    headers_of,
     problem_of,
     problem_of_status,
 )
-
-log = get_logger("http")
+from worker.http.sending import answer_of
 
 #: The routers, in the order in which they are tried.
-ROUTERS = (directory.router,)
+ROUTERS = (
+    directory.router,
+    versions.router,
+    commits.router,
+    search.router,
+    backups.router,
+    events.router,
+    operations.router,
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The application for these settings. It opens its clients when it starts, and closes them at its end."""
 
+    metrics = HttpMetrics()
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.context = make_context(settings)
+        app.state.context = make_context(settings, metrics)
         try:
             yield
         finally:
-            app.state.context.client.close()
+            app.state.context.close()
 
     app = FastAPI(
         title="confkeep",
@@ -52,21 +60,11 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for router in ROUTERS:
         app.include_router(router)
+    app.add_middleware(Guard, metrics=metrics)
     app.add_exception_handler(ConfkeepError, _tell_ours)
     app.add_exception_handler(RequestValidationError, _tell_validation)
     app.add_exception_handler(HTTPException, _tell_status)
-    app.add_exception_handler(Exception, _tell_unforeseen)
     return app
-
-
-def answer_of(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
-    """A problem document as an answer."""
-    return JSONResponse(
-        problem.model_dump(mode="json", exclude_none=True),
-        problem.status,
-        {**headers_of(problem.status), **(headers or {})},
-        MEDIA_TYPE,
-    )
 
 
 async def _tell_ours(_request: Request, error: Exception) -> JSONResponse:
@@ -93,13 +91,3 @@ async def _tell_validation(_request: Request, error: Exception) -> JSONResponse:
 async def _tell_status(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return answer_of(problem_of_status(error.status_code), dict(error.headers or {}))
-
-
-async def _tell_unforeseen(_request: Request, error: Exception) -> JSONResponse:
-    log.error(
-        "a request failed in a way that nobody foresaw",
-        action="http.unforeseen",
-        error=type(error).__name__,
-        exc_info=error,
-    )
-    return answer_of(problem_of_status(500))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Final, TypeVar
 
 import anyio
@@ -12,11 +12,13 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
 from confkeep.broker.connections import open_client
-from confkeep.errors import BrokerUnavailable, StoreUnavailable
+from confkeep.errors import BrokerUnavailable, StoreMissing, StoreUnavailable
 from confkeep.settings import Settings
-from worker.engine.reader import Reader
 from worker.http.access import Door
+from worker.http.exposition import Exposition
+from worker.http.http_metrics import HttpMetrics
 from worker.http.reading import reader_of
+from worker.reading.reader import Reader
 
 #: Seconds for which a request waits for Redis or the store, in all: then the answer is 503.
 PATIENCE_S: Final = 4.5
@@ -27,6 +29,10 @@ _REDIS_S: Final = 2.0
 _READERS: Final = 8
 #: Threads that ask Redis, or wait for it. One hanging server must not take those that read the store.
 _ASKERS: Final = 16
+#: Searches at a time.
+_SEARCHERS: Final = 2
+#: Hand-overs at a time.
+_SENDERS: Final = 8
 
 _Answer = TypeVar("_Answer")
 
@@ -41,6 +47,30 @@ class Context:
     reader: Reader
     readers: CapacityLimiter
     askers: CapacityLimiter
+    searchers: CapacityLimiter
+    senders: CapacityLimiter
+    exposition: Exposition
+    #: When health was looked up, and what was found.
+    health_at: float = 0.0
+    reasons: list[str] = field(default_factory=list)
+
+    #: Readers of events that wait.
+    waiting: int = 0
+    #: The process ends: nobody should wait any longer.
+    ending: bool = False
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.exposition.close()
+        self.client.close()
+
+    async def search(self, ask: Callable[[Reader], _Answer], patience_s: float) -> _Answer:
+        """As `read`, for what reads much: in few threads of its own, so that other reads go on.
+
+        Raises:
+            StoreUnavailable: as `read`.
+        """
+        return await self._in_thread(ask, patience_s, self.searchers)
 
     async def read(
         self, ask: Callable[[Reader], _Answer], patience_s: float = PATIENCE_S
@@ -52,16 +82,41 @@ class Context:
                 for others is free when it has ended.
             ConfkeepError: as the reader.
         """
+        return await self._in_thread(ask, patience_s, self.readers)
+
+    async def _in_thread(
+        self, ask: Callable[[Reader], _Answer], patience_s: float, limiter: CapacityLimiter
+    ) -> _Answer:
         try:
             with anyio.fail_after(patience_s):
                 return await to_thread.run_sync(
-                    ask, self.reader, abandon_on_cancel=True, limiter=self.readers
+                    ask, self.reader, abandon_on_cancel=True, limiter=limiter
                 )
         except TimeoutError:
             raise StoreUnavailable(f"the store did not answer for {patience_s:g} s") from None
 
+    async def hand_over(self, send: Callable[[redis.Redis], _Answer], patience_s: float) -> _Answer:
+        """As `ask`, for what may be large: few at a time, so that memory is bounded.
+
+        Raises:
+            BrokerUnavailable: as `ask`. What is sent may be accepted all the same.
+        """
+        return await self.ask(send, patience_s, self.senders)
+
+    def require_store(self) -> None:
+        """For what only who reaches the store can do.
+
+        Raises:
+            StoreMissing: this process asks the workers.
+        """
+        if not self.settings.http_store:
+            raise StoreMissing("this process does not reach the store: do it where the workers are")
+
     async def ask(
-        self, ask: Callable[[redis.Redis], _Answer], patience_s: float = PATIENCE_S
+        self,
+        ask: Callable[[redis.Redis], _Answer],
+        patience_s: float = PATIENCE_S,
+        limiter: CapacityLimiter | None = None,
     ) -> _Answer:
         """Ask Redis in a thread.
 
@@ -72,13 +127,13 @@ class Context:
         try:
             with anyio.fail_after(patience_s):
                 return await to_thread.run_sync(
-                    ask, self.client, abandon_on_cancel=True, limiter=self.askers
+                    ask, self.client, abandon_on_cancel=True, limiter=limiter or self.askers
                 )
         except TimeoutError:
             raise BrokerUnavailable(f"Redis did not answer for {patience_s:g} s") from None
 
 
-def make_context(settings: Settings) -> Context:
+def make_context(settings: Settings, metrics: HttpMetrics) -> Context:
     """Open what an application needs; in its process, after fork."""
     client = open_client(settings, timeout_s=min(_REDIS_S, settings.redis_timeout_s))
     return Context(
@@ -88,6 +143,9 @@ def make_context(settings: Settings) -> Context:
         reader_of(settings),
         CapacityLimiter(_READERS),
         CapacityLimiter(_ASKERS),
+        CapacityLimiter(_SEARCHERS),
+        CapacityLimiter(_SENDERS),
+        Exposition(client, settings, metrics),
     )
 
 

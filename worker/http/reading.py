@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from confkeep.settings import Settings
-from worker.engine.reader import Reader, StoreReader
+from worker.reading.reader import Reader, StoreReader
 
 
 def reader_of(settings: Settings) -> Reader:

@@ -156,7 +156,7 @@ def list_tokens(client: redis.Redis) -> list[Token]:
     """
     found = []
     with broker_errors():
-        kept = client.hgetall(keys.TOKENS)
+        kept: Any = client.hgetall(keys.TOKENS)
     for digest, text in kept.items():
         try:
             found.append(Token.of(redis_values.shown(digest), text))

@@ -334,4 +334,21 @@ OF_STORE: Final = (
     UNREADABLE,
     STORE_AGE,
 )
-ALL: Final = (*OF_WORKER, *OF_REDIS, *OF_STORE)
+HTTP_REQUESTS: Final = Metric(
+    "confkeep_http_requests_total",
+    "counter",
+    "Requests that this HTTP process answered.",
+    ("method", "route", "status"),
+)
+HTTP_SECONDS: Final = Metric(
+    "confkeep_http_request_seconds",
+    "histogram",
+    "Seconds from a request's head to the end of its answer.",
+    ("route",),
+    STEP_BOUNDS_S,
+)
+
+#: What `confkeep http` adds to what the exporter tells.
+OF_HTTP: Final = (HTTP_REQUESTS, HTTP_SECONDS)
+
+ALL: Final = (*OF_WORKER, *OF_REDIS, *OF_STORE, *OF_HTTP)

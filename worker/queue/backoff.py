@@ -122,15 +122,19 @@ def failed(inbox: Inbox, error: BaseException) -> Noted:
         reason = f"{reason}: {error}"[:500]
     # Jitter of a quarter: tenants that failed together do not come back together.
     jitter = random.uniform(0.75, 1.0)  # noqa: S311
-    arguments = [reason, int(FIRST_DELAY_S * 1000), int(LONGEST_DELAY_S * 1000), jitter, FORGET_S]
+    delays = [int(FIRST_DELAY_S * 1000), int(LONGEST_DELAY_S * 1000)]
+    arguments = [reason, *delays, jitter, FORGET_S, inbox.tenant_id, STALLED_TRIES]
     names = [
         keys.backoff(inbox.tenant_id),
         keys.TOTALS,
         keys.inbox(inbox.tenant_id),
         keys.arrivals(inbox.tenant_id),
+        keys.EVENTS,
     ]
     with broker_errors():
-        wait_ms, tries = scripts.load("failed").run(inbox.client, names, arguments)
+        wait_ms, tries = scripts.load("failed").run(
+            inbox.client, names, [*arguments, inbox.settings.events_max]
+        )
     measure.count(metrics.WORKER_RETRIED)
     return Noted(int(wait_ms) / 1000, int(tries), reason)
 

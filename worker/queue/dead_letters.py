@@ -22,9 +22,10 @@ from confkeep.errors import (
     PoisonedBackup,
 )
 from confkeep.ids import checked_uuid
-from confkeep.queue import acceptance, receipts, staging
+from confkeep.queue import acceptance, events, receipts, staging
 from confkeep.queue.acceptance import Submission
 from confkeep.queue.entry import Entry, check_signature
+from confkeep.queue.events import Event
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
 from confkeep.wording import waiting_text
@@ -81,7 +82,7 @@ def bury(
     error: ConfkeepError,
     signature: str | None = None,
     text: bytes = b"",
-) -> None:
+) -> DeadLetter:
     """Keep a backup as a dead letter. Calling it again changes nothing.
 
     Args:
@@ -92,18 +93,38 @@ def bury(
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    _put(
-        inbox.client,
-        DeadLetter(
-            tenant_id=inbox.tenant_id,
-            backup_id=entry.backup_id,
-            device_id=entry.device_id,
-            reason=str(error),
-            kind=type(error).__name__,
-            died_at=_now(),
-            entry=text.decode() or entry.to_json(),
-            signature=signature,
-        ),
+    letter = DeadLetter(
+        tenant_id=inbox.tenant_id,
+        backup_id=entry.backup_id,
+        device_id=entry.device_id,
+        reason=str(error),
+        kind=type(error).__name__,
+        died_at=_now(),
+        entry=text.decode() or entry.to_json(),
+        signature=signature,
+    )
+    _put(inbox.client, letter)
+    return letter
+
+
+def event_of(letter: DeadLetter, stream_id: str) -> Event:
+    """The event that tells of a dead letter.
+
+    Args:
+        stream_id: that of its inbox entry. A letter that is put back may die once more.
+    """
+    return events.new(
+        events.DEAD,
+        letter.tenant_id,
+        letter.device_id,
+        data={
+            "backup_id": letter.backup_id,
+            "device_name": letter.device_name,
+            "kind": letter.kind,
+            "reason": letter.reason,
+        },
+        about=(letter.tenant_id, letter.backup_id, stream_id),
+        at=dt.datetime.fromisoformat(letter.died_at),
     )
 
 
@@ -117,19 +138,18 @@ def bury_unreadable(inbox: Inbox, found: Unreadable) -> None:
         BrokerUnavailable: Redis did not answer.
     """
     kind = "unreadable-" if found.entry is None else _UNSIGNED
-    _put(
-        inbox.client,
-        DeadLetter(
-            tenant_id=inbox.tenant_id,
-            backup_id=f"{kind}{inbox.tenant_id}-{found.stream_id}",
-            device_id=None if found.entry is None else found.entry.device_id,
-            reason=str(found.error),
-            kind=type(found.error).__name__,
-            died_at=_now(),
-            entry=found.text,
-        ),
+    letter = DeadLetter(
+        tenant_id=inbox.tenant_id,
+        backup_id=f"{kind}{inbox.tenant_id}-{found.stream_id}",
+        device_id=None if found.entry is None else found.entry.device_id,
+        reason=str(found.error),
+        kind=type(found.error).__name__,
+        died_at=_now(),
+        entry=found.text,
     )
-    inbox.settle([found], marks={found.stream_id: totals.DEAD})
+    _put(inbox.client, letter)
+    told = {found.stream_id: event_of(letter, found.stream_id)}
+    inbox.settle([found], marks={found.stream_id: totals.DEAD}, events=told)
 
 
 def lose(
@@ -157,13 +177,15 @@ def lose(
         entry="",
     )
     outcome = Outcome(backup_id, json.loads(record).get("accepted"), error)
-    names = [keys.result(backup_id), keys.inbox(tenant_id), keys.DEAD, keys.TOTALS]
+    names = [keys.result(backup_id), keys.inbox(tenant_id), keys.DEAD, keys.TOTALS, keys.EVENTS]
     arguments = [
         backup_id,
         record,
         json.dumps(dataclasses.asdict(letter)),
         receipts.final_record(backup_id, outcome),
         settings.receipt_ttl_s,
+        settings.events_max,
+        event_of(letter, str(json.loads(record).get("entry"))).to_json(),
     ]
     with broker_errors():
         return bool(scripts.load("lose").run(client, names, arguments))

@@ -13,6 +13,7 @@ import redis
 from confkeep.broker import keys, redis_values, scripts
 from confkeep.broker.connections import broker_errors
 from confkeep.errors import StagingUnavailable
+from confkeep.queue import event_stream
 from worker.broker import received
 from worker.queue import dead_letters, oddities, refused, totals
 from worker.queue.dead_letters import DeadLetter
@@ -54,6 +55,7 @@ def clear(
     names |= set(_scan(client, keys.odd(f"*{tenant_id}*")))
     deleted = _delete(client, names) + totals.forget(client, tenant_id, device_id)
     deleted += refused.forget(client, tenant_id, device_id)
+    deleted += event_stream.forget(client, tenant_id, device_id)
     if backup_ids:
         with broker_errors():
             client.hdel(keys.replies(tenant_id), *map(redis_values.raw_name, backup_ids))

@@ -16,6 +16,7 @@ from confkeep.broker import keys, redis_values, scripts
 from confkeep.broker.connections import broker_errors
 from confkeep.errors import NotSigned, PoisonedBackup
 from confkeep.queue.entry import Entry, check_signature
+from confkeep.queue.events import Event
 from confkeep.settings import Settings
 from worker.queue import totals
 from worker.queue.totals import Mark
@@ -162,13 +163,15 @@ class Inbox:
         *,
         keep_bytes: bool = False,
         marks: Mapping[str, Mark] | None = None,
+        events: Mapping[str, Event] | None = None,
     ) -> Settled:
-        """Settle entries whose receipts are published: remove them with their bytes, and count them.
+        """Settle entries whose receipts are published: remove them with their bytes, count and tell them.
 
         Args:
             keep_bytes: leave their staged bytes, which dead letters need.
             marks: how the totals count each, by backup_id, or by stream id for what is no entry. Each
                 counts once, however often it is settled.
+            events: what is told of each, under the same name.
 
         Raises:
             BrokerUnavailable: they may be out; repeating does no harm.
@@ -187,6 +190,7 @@ class Inbox:
             keys.LOAD,
             keys.TOTALS,
             keys.RECENT,
+            keys.EVENTS,
             *staged,
         ]
         arguments: list[Any] = [
@@ -194,8 +198,9 @@ class Inbox:
             len(settled),
             totals.RECENT_ROWS,
             totals.BOUNDS_JSON,
+            self.settings.events_max,
         ]
-        marks = marks or {}
+        marks, events = marks or {}, events or {}
         for number, waiting in enumerate(settled):
             name, size, enqueued_ms = "", 0, 0
             if isinstance(waiting, Waiting):
@@ -206,7 +211,9 @@ class Inbox:
             shown = mark.recent is not None and number >= len(settled) - totals.RECENT_ROWS
             row = mark.recent.to_json() if mark.recent is not None and shown else ""
             words = " ".join(mark.words)
-            arguments += [waiting.stream_id, waiting.raw, name, size, words, row, enqueued_ms]
+            event = events.get(name or waiting.stream_id)
+            told = "" if event is None else event.to_json()
+            arguments += [waiting.stream_id, waiting.raw, name, size, words, row, enqueued_ms, told]
         with broker_errors():
             left, at_ms = scripts.load("settle").run(self.client, names, arguments)
         return Settled(left, at_ms)

@@ -17,7 +17,7 @@ from typing import Any, Final
 import redis
 
 from confkeep.broker import keys, redis_values, scripts
-from confkeep.queue import arrivals
+from confkeep.queue import arrivals, event_stream
 from confkeep.settings import Settings
 from worker.queue import dead_letters, recount
 from worker.queue.inbox import Inbox
@@ -66,6 +66,7 @@ def steps(
     # What is lost counts as dead, before what is missing in the totals counts as committed.
     yield from recount.bury_lost(client, settings)
     recount.rest(client, counted)
+    event_stream.trim(client, settings)
     yield 0
     if settings.staging_path.is_dir():
         yield from _tidy_volume(client, settings, abandoned_s)

@@ -12,41 +12,48 @@
 --       6 load      confkeep:load               hash
 --       7 totals    confkeep:totals             hash
 --       8 recent    confkeep:recent             list
---       9...        confkeep:staged:<tenant>:<backup> of each whose bytes may go
+--       9 events    confkeep:events             stream
+--       10...       confkeep:staged:<tenant>:<backup> of each whose bytes may go
 -- ARGV  1 tenant  2 number n of backups  3 most rows of `recent`
 --       4 upper bounds of the latency's buckets in ms, ascending, as JSON list
---       5...       n times: stream id, the entry as it was read there, backup_id, size in bytes, the
+--       5 most events to keep
+--       6...       n times: stream id, the entry as it was read there, backup_id, size in bytes, the
 --                  totals that count it (words such as 'committed unchanged'), its row of `recent` or
---                  '', ms of its enqueue
+--                  '', ms of its enqueue, its event as JSON or ''
 --
 -- Returns {entries that are left, ms of the server's clock}.
 
 -- requires own_types
 -- requires numbers
 -- requires entry_at
+-- requires events
 
-for n, kind in ipairs({'stream', 'zset', 'hash', 'hash', 'string', 'hash', 'hash', 'list'}) do
+for n, kind in ipairs({'stream', 'zset', 'hash', 'hash', 'string', 'hash', 'hash', 'list', 'stream'}) do
   expect(kind, KEYS[n])
 end
 
 local n = tonumber(ARGV[2])
-local entries, bytes = 0, 0
+local entries, bytes, told = 0, 0, 0
 local counts, rows = {}, {}
 local latencies = {}
 
 -- The entries are usually consecutive: reading one range costs a third of a look-up for each.
 local read = {}
 if n > 1 then
-  for _, row in ipairs(redis.call('XRANGE', KEYS[1], ARGV[5], ARGV[5 + 7 * (n - 1)], 'COUNT', n)) do
+  for _, row in ipairs(redis.call('XRANGE', KEYS[1], ARGV[6], ARGV[6 + 8 * (n - 1)], 'COUNT', n)) do
     read[row[1]] = field_of(row[2], 'entry')
   end
 end
 
 for i = 0, n - 1 do
-  local a = 5 + 7 * i
+  local a = 6 + 8 * i
   -- A killed turn, or two at once, may settle an entry twice: it counts once. Another entry may have that
   -- id by now.
   if (read[ARGV[a]] or entry_at(KEYS[1], ARGV[a])) == ARGV[a + 1] then
+    if ARGV[a + 7] ~= '' then
+      tell(KEYS[9], ARGV[a + 7])
+      told = told + 1
+    end
     redis.call('XDEL', KEYS[1], ARGV[a])
     read[ARGV[a]] = nil
     local size = tonumber(ARGV[a + 3])
@@ -65,8 +72,17 @@ for i = 0, n - 1 do
   end
   redis.call('HDEL', KEYS[3], ARGV[a + 2])
 end
-for i = 9, #KEYS do
+for i = 10, #KEYS do
   redis.call('DEL', KEYS[i])
+end
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local wait = redis.call('HMGET', KEYS[4], 'told', 'since_ms', 'reason')
+if wait[1] then
+  local seconds = math.max(0, now - count_of(wait[2])) / 1000
+  local said = string.format('"seconds":%.1f,"reason":%s', seconds, cjson.encode(wait[3] or ''))
+  tell_of_wait(KEYS[9], 'tenant.resumed', ARGV[1], text(now), text(count_of(wait[2])), said)
+  told = told + 1
 end
 redis.call('DEL', KEYS[4], KEYS[5])
 
@@ -102,8 +118,6 @@ elseif entries > 0 or mine ~= rest then
   )
 end
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 if #latencies > 0 then
   local bounds = cjson.decode(ARGV[4])
   counts.latency_ms = 0
@@ -136,5 +150,8 @@ end
 if #rows > 0 then
   redis.call('LPUSH', KEYS[8], unpack(rows))
   redis.call('LTRIM', KEYS[8], 0, tonumber(ARGV[3]) - 1)
+end
+if told > 0 then
+  trim_events(KEYS[9], ARGV[5])
 end
 return {left, now}

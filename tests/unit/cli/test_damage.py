@@ -18,7 +18,7 @@ from confkeep.settings import get_settings
 from tests.judge import git
 from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import cli
-from worker.cli.store_figures import StoreFigures
+from worker.figures.store_figures import StoreFigures
 from worker.observe import metrics
 from worker.store.repository.id_map import FILE_NAME
 from worker.store.repository.tenant_repository import open_repository, repository_path

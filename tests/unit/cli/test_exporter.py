@@ -20,10 +20,11 @@ from confkeep.broker import keys
 from confkeep.settings import get_settings
 from tests.scraping import Series, families, series, value
 from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, SWITCH, TENANT, Confkeep, Store
-from worker.cli import deployment_figures, exporter, one_machine, store_figures
+from worker.cli import exporter, one_machine
 from worker.cli.interrupts import Interrupts
-from worker.cli.stale import last_backups
-from worker.cli.store_figures import StoreFigures
+from worker.engine.directory import last_backups
+from worker.figures import deployment_figures, store_figures
+from worker.figures.store_figures import StoreFigures
 from worker.observe import metrics
 from worker.store.repository.tenant_repository import repository_path
 

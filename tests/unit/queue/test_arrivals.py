@@ -380,7 +380,7 @@ def test_a_turn_commits_what_was_handed_over_and_sees_what_comes_meanwhile(
     turn = drain.drain_inbox(Inbox(client, settings, TENANT))
     assert (turn.committed, turn.left) == (1, 0)
     ids = {keys.result(submission(n).entry.backup_id) for n in (1, 2, 3)}
-    assert all_keys(client) == {*ids, keys.TOTALS, keys.RECENT}
+    assert all_keys(client) == {*ids, keys.TOTALS, keys.RECENT, keys.EVENTS}
     assert_all_readable(settings.git_store_path)
 
 

@@ -78,14 +78,14 @@ def test_what_was_no_entry_is_kept_and_cannot_be_retried(
     client.zadd(keys.WAITING, {TENANT: 1})
     [found] = Inbox(client, settings, TENANT).read_batch().unreadable
     dead_letters.bury_unreadable(Inbox(client, settings, TENANT), found)
-    assert all_keys(client) == {keys.DEAD, keys.TOTALS}
+    assert all_keys(client) == {keys.DEAD, keys.TOTALS, keys.EVENTS}
     assert totals.read_totals(client).dead == 1
     [letter] = dead_letters.list_dead_letters(client)
     assert letter.entry == "{nonsense"
     with pytest.raises(PoisonedBackup):
         dead_letters.retry(client, settings, letter.backup_id)
     dead_letters.discard(client, settings, letter.backup_id)
-    assert all_keys(client) == {keys.TOTALS}
+    assert all_keys(client) == {keys.TOTALS, keys.EVENTS}
 
 
 @pytest.mark.parametrize("way", ["accept", "hand over"])

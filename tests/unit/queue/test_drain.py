@@ -57,6 +57,7 @@ def test_an_inbox_that_was_emptied_is_not_read_again(
         *kept,
         keys.TOTALS,
         keys.RECENT,
+        keys.EVENTS,
     }
     assert_all_readable(small.git_store_path)
 

@@ -17,7 +17,7 @@ from celery import Celery
 
 from confkeep.broker import keys
 from confkeep.errors import BackupsWaiting, NotInStore, PoisonedBackup, StoreMissing
-from confkeep.queue import acceptance, receipts, wakeups
+from confkeep.queue import acceptance, events, receipts, wakeups
 from confkeep.queue.acceptance import Submission
 from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
@@ -86,7 +86,7 @@ def row(tenant_id: str, entry: Entry) -> RecentCommit:
 
 
 def everything(client: redis.Redis) -> str:
-    """All keys and values as one text."""
+    """All keys and values as one text, but for the events by which others learn of the erasure."""
     found = []
     for name in client.scan_iter():
         kind: Any = client.type(name)
@@ -97,6 +97,8 @@ def everything(client: redis.Redis) -> str:
             value = client.hgetall(name)
         elif kind == b"stream":
             value = client.xrange(name)
+            if name.decode() == keys.EVENTS:
+                value = [row for row in value if events.FORGOTTEN.encode() not in row[1][b"event"]]
         elif kind == b"list":
             value = client.lrange(name, 0, -1)
         else:
@@ -170,6 +172,10 @@ def test_nothing_of_a_tenant_is_left(client: redis.Redis, settings: Settings, st
         (folder / "left").write_bytes(b"x")
     other = [line for line in everything(client).splitlines() if OTHER in line]
     assert forget.forget_tenant(settings, TENANT).dead_letters == 2
+    newest: Any = client.xrevrange(keys.EVENTS, count=1)
+    told = events.parse(newest[0][1][b"event"])
+    assert told is not None
+    assert (told.type, told.tenant_id, told.device_id) == (events.FORGOTTEN, TENANT, None)
     assert TENANT not in everything(client)
     left = everything(client)
     for line in other:

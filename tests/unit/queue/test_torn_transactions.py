@@ -294,7 +294,14 @@ def judge(world: World, case: Case, *, repeated: bool = True) -> None:
         assert [i for i in committed if i in once] == once, "out of order"
     counted = totals.read_totals(client)
     assert counted.enqueued == counted.committed + counted.dead
-    lasting = {keys.TOTALS, keys.RECENT, keys.inbox(TENANT), keys.inbox(OTHER), keys.WORKERS}
+    lasting = {
+        keys.TOTALS,
+        keys.RECENT,
+        keys.EVENTS,
+        keys.inbox(TENANT),
+        keys.inbox(OTHER),
+        keys.WORKERS,
+    }
     left = {name.decode() for name in client.scan_iter(match="confkeep:*")}
     left = {name for name in left if not name.startswith(keys.wake(""))}
     if not letters:

@@ -126,6 +126,63 @@ class HistoryIndex(IndexKeeper):
             raise Unusable("the file is not of this history")
         return None, missing
 
+    @tells_damage_of_git
+    def commits_after(
+        self,
+        seen: pygit2.Oid | str | None,
+        *,
+        tip: pygit2.Oid | str | None,
+        since_s: int = 0,
+        limit: int,
+    ) -> list[str] | None:
+        """The commits of `tip` after one of them, oldest first; with a merge, in an order that stays the same.
+
+        Args:
+            seen: None: from the first one with `since_s`, or a later second, as the committer's date.
+            limit: the most to return.
+
+        Returns:
+            None if `seen` is neither in the history of `tip` nor above it.
+        """
+        raw_tip, raw_seen = raw_id(tip), raw_id(seen)
+        if raw_tip is None:
+            return []
+        try:
+            with self._reading() as file:
+                newest, missing = self._locate(file, raw_tip)
+                count = file.root.commits if newest is None else newest + 1
+                above = [missing[at : at + 20].hex() for at in range(len(missing) - 20, -1, -20)]
+                if raw_seen is None:
+                    first: int | None = file.first_since(since_s) if since_s else 0
+                elif raw_seen.hex() in above:
+                    return above[above.index(raw_seen.hex()) + 1 :][:limit]
+                else:
+                    number = file.number_of(raw_seen, most=file.root.commits)
+                    first = None if number is None else number + 1
+                if first is None:
+                    return None
+                found = file.shas(first, min(limit, max(0, count - first)))
+            return [*(sha.hex() for sha in found), *above][:limit]
+        except Unusable as error:
+            self._note(error)
+        order = SortMode.TOPOLOGICAL | SortMode.REVERSE
+        every = list(self._git.walk(pygit2.Oid(raw=raw_tip), order))
+        ids = [bytes(commit.id.raw) for commit in every]
+        if raw_seen is None:
+            wanted = (n for n, commit in enumerate(every) if commit.commit_time >= since_s)
+            at = next(wanted, len(every))
+        elif raw_seen in ids:
+            at = ids.index(raw_seen) + 1
+        else:
+            return [] if self._is_below(raw_tip, raw_seen) else None
+        return [sha.hex() for sha in ids[at : at + limit]]
+
+    def _is_below(self, commit: bytes, other: bytes) -> bool:
+        try:
+            return self._git.descendant_of(pygit2.Oid(raw=other), pygit2.Oid(raw=commit))
+        except (KeyError, ValueError, pygit2.GitError):
+            return False
+
     def last_seen(self, device_id: str, *, tip: pygit2.Oid | str | None) -> dt.datetime | None:
         """When a device was last backed up, changed or not; None if not known to the index.
 

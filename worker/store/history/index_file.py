@@ -61,7 +61,7 @@ from worker.store.history.index_rows import (
 from worker.store.repository.backup import Detail, Version
 
 #: Grows with every change of what the rows mean. A file of another format is rebuilt.
-FORMAT: Final = 4
+FORMAT: Final = 5
 
 #: Seconds for which a reader waits for the writer's transaction.
 _BUSY_S: Final = 2.0
@@ -275,6 +275,25 @@ class IndexFile:
             if found is None:
                 raise Damaged("a commit is missing")
             return bytes(checked(found)[1])
+
+    def shas(self, first: int, most: int) -> list[bytes]:
+        """The ids of the commits with the number `first` and those after it."""
+        with sqlite_errors():
+            rows = self._db.execute(
+                "SELECT * FROM commits WHERE number>=? ORDER BY number LIMIT ?", (first, most)
+            )
+            found = [checked(row) for row in rows]
+        if any(row[0] != first + place for place, row in enumerate(found)):
+            raise Damaged("a commit is missing")
+        return [bytes(row[1]) for row in found]
+
+    def first_since(self, at_s: int) -> int:
+        """The number of the first commit with that committer's date or a later one."""
+        with sqlite_errors():
+            [found] = self._db.execute(
+                "SELECT min(number) FROM commits WHERE committed_s>=?", (at_s,)
+            ).fetchone()
+            return self.root.commits if found is None else int(found)
 
     def number_of(self, sha: bytes, *, most: int = 100_000) -> int | None:
         """The number of a commit among the newest `most`; None if it is not there."""

@@ -149,6 +149,12 @@ class Committed:
     detail: Detail
     #: The device's name: its label, or without one the name in the export.
     device_name: str | None = None
+    #: All labels of the device from this commit on; None if it never had any, or they are not known.
+    labels: Labels | None = None
+    #: The commit before it; None for the first one, and where that is not known.
+    parent: str | None = None
+    #: It changed labels and is no capture.
+    naming: bool = False
     #: The id was in git already; this call did not write it.
     replayed: bool = False
 

@@ -187,6 +187,7 @@ class Batch:
         data = encode_commit(
             self._root_id.hex(), self.tip, backup, labels, self._repository.author, self._now_s
         )
+        parent = self.tip
         id_ = pack.object_id(pack.COMMIT, data)
         self._commits.append(PackObject(pack.COMMIT, id_, data))
         self.tip = id_.hex()
@@ -212,7 +213,18 @@ class Batch:
             )
         )
         name = (None if labels is None else labels.name) or own_name
-        return describe(backup, self.tip, detail, name, self._now_s, unchanged=unchanged)
+        return Committed(
+            backup_id=backup.backup_id,
+            device_id=backup.device_id,
+            sha=self.tip,
+            unchanged=unchanged,
+            committed_at=dt.datetime.fromtimestamp(self._now_s, dt.UTC),
+            detail=detail,
+            device_name=name,
+            labels=labels,
+            parent=parent,
+            naming=isinstance(backup, Naming),
+        )
 
     def _store_file(self, id_: bytes, data: bytes) -> None:
         if id_ in self._known:
@@ -312,25 +324,4 @@ def encode_commit(
             b"\n",
             encode_text(backup.message),
         )
-    )
-
-
-def describe(
-    backup: Backup | Naming,
-    sha: str,
-    detail: Detail,
-    device_name: str | None,
-    now_s: int,
-    *,
-    unchanged: bool,
-) -> Committed:
-    """The answer for a backup that became the commit `sha`."""
-    return Committed(
-        backup_id=backup.backup_id,
-        device_id=backup.device_id,
-        sha=sha,
-        unchanged=unchanged,
-        committed_at=dt.datetime.fromtimestamp(now_s, dt.UTC),
-        detail=detail,
-        device_name=device_name,
     )

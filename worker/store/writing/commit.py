@@ -345,4 +345,7 @@ def describe_commit(
         committed_at=dt.datetime.fromtimestamp(commit.commit_time, dt.UTC),
         detail=detail,
         device_name=(None if labels is None else labels.name) or own,
+        labels=labels,
+        parent=str(commit.parent_ids[0]) if commit.parent_ids else None,
+        naming=headers.is_naming(raw),
     )

@@ -9,23 +9,12 @@ from typing import Final, Literal, Protocol
 import pygit2
 
 from confkeep.errors import NotInStore
+from confkeep.models import Receipt
 from worker.engine import resolver, search
-from worker.engine.answers import (
-    CommitsPage,
-    DeviceEntry,
-    DiffAnswer,
-    File,
-    FoundEntry,
-    MatchEntry,
-    TenantCounts,
-    TenantEntry,
-    VersionEntry,
-)
-from worker.engine.commits import commits_after
-from worker.engine.directory import Called, Device, directory_of
+from worker.engine.directory import Called
 from worker.engine.moments import version_at
+from worker.engine.receipt import in_git
 from worker.engine.search import Query, Searcher
-from worker.engine.shown import shown, shown_hunks
 from worker.engine.versions import (
     Row,
     Wanted,
@@ -35,6 +24,22 @@ from worker.engine.versions import (
     rows_of,
     versions_of,
 )
+from worker.reading.answers import (
+    CommitsPage,
+    DeviceEntry,
+    DevicesPage,
+    DiffAnswer,
+    File,
+    FoundEntry,
+    MatchEntry,
+    TenantCounts,
+    TenantEntry,
+    VersionEntry,
+)
+from worker.reading.commits import commits_after
+from worker.reading.directory_page import Filter, page_of
+from worker.reading.listed import Directories, Listed, printable
+from worker.reading.shown import shown, shown_hunks
 from worker.store.history.index import open_index
 from worker.store.repository import reader
 from worker.store.repository.backup import EXPORT_NAME
@@ -77,7 +82,12 @@ class Reader(Protocol):
         """A tenant with its counts; zeros if it has no repository yet."""
 
     def directory(self, tenant_id: str) -> Sequence[DeviceEntry]:
-        """A tenant's devices, the last changed one first."""
+        """A tenant's devices, sorted by name."""
+
+    def page(
+        self, tenant_id: str, wanted: Filter, after: tuple[str, str] | None, limit: int
+    ) -> DevicesPage:
+        """A page of the directory, sorted by name."""
 
     def device(self, tenant_id: str, device: str) -> DeviceEntry:
         """One device of the directory."""
@@ -101,6 +111,9 @@ class Reader(Protocol):
     def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
         """The tenant's commits after one, oldest first."""
 
+    def receipt(self, backup_id: str, among: Collection[str] | None) -> Receipt | None:
+        """The receipt of a backup as git tells it; None if no tenant of `among` has the backup."""
+
     def search(self, tenant_id: str, query: Query, limit: int, *, reveal: bool) -> list[FoundEntry]:
         """Lines of the newest exports of at most `limit` devices; without `reveal`, of the masked texts."""
 
@@ -110,6 +123,7 @@ class StoreReader:
 
     def __init__(self, store: Path) -> None:
         self._store = store
+        self._directories = Directories()
 
     def tenants(self, among: Collection[str] | None) -> list[TenantEntry]:
         """As `Reader`."""
@@ -144,21 +158,27 @@ class StoreReader:
 
     def directory(self, tenant_id: str) -> Sequence[DeviceEntry]:
         """As `Reader`."""
-        return [_device_entry(each) for each in directory_of(self._open(tenant_id))]
+        return self._listed(self._open(tenant_id)).devices
+
+    def page(
+        self, tenant_id: str, wanted: Filter, after: tuple[str, str] | None, limit: int
+    ) -> DevicesPage:
+        """As `Reader`."""
+        return page_of(self.directory(tenant_id), wanted, after, limit)
 
     def device(self, tenant_id: str, device: str) -> DeviceEntry:
         """As `Reader`."""
         repository = self._open(tenant_id)
-        called = resolver.find_device(repository, device)
-        for each in directory_of(repository):
-            if each.called.id == called.id:
-                return _device_entry(each)
-        raise no_versions(repository, called.id)
+        called = self._find(repository, device)
+        found = self._listed(repository).by_id.get(called.id)
+        if found is None:
+            raise no_versions(repository, called.id)
+        return found
 
     def versions(self, tenant_id: str, device: str, wanted: Wanted) -> list[VersionEntry]:
         """As `Reader`."""
         repository = self._open(tenant_id)
-        called = resolver.find_device(repository, device)
+        called = self._find(repository, device)
         rows = rows_of(repository, called.id, wanted)
         if not rows and not versions_of(repository, called.id, 1):
             raise no_versions(repository, called.id)
@@ -167,7 +187,7 @@ class StoreReader:
     def version(self, tenant_id: str, device: str, version: str) -> VersionEntry:
         """As `Reader`."""
         repository = self._open(tenant_id)
-        called = resolver.find_device(repository, device)
+        called = self._find(repository, device)
         return _version_entry(_row_of(repository, called, version))
 
     def file(
@@ -175,7 +195,7 @@ class StoreReader:
     ) -> File:
         """As `Reader`."""
         repository = self._open(tenant_id)
-        called = resolver.find_device(repository, device)
+        called = self._find(repository, device)
         sha = _sha_of(repository, called, version)
         data = reader.read_file(repository, sha, called.id, name)
         if name == EXPORT_NAME:
@@ -187,9 +207,9 @@ class StoreReader:
     ) -> DiffAnswer:
         """As `Reader`."""
         repository = self._open(tenant_id)
-        called = resolver.find_device(repository, device)
+        called = self._find(repository, device)
         new_sha = _sha_of(repository, called, version)
-        old_sha, other = _against(repository, called, new_sha, against)
+        old_sha, other = self._against(repository, called, new_sha, against)
         new = reader.read_file(repository, new_sha, called.id, EXPORT_NAME)
         old = b"" if old_sha is None else _export_in(repository, old_sha, other.id)
         return DiffAnswer(
@@ -201,6 +221,11 @@ class StoreReader:
     def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
         """As `Reader`."""
         return commits_after(self._open(tenant_id), since, limit)
+
+    def receipt(self, backup_id: str, among: Collection[str] | None) -> Receipt | None:
+        """As `Reader`."""
+        found = in_git(self._store, backup_id, among, lambda _note: None)
+        return None if found is None else Receipt.of(found)
 
     def search(self, tenant_id: str, query: Query, limit: int, *, reveal: bool) -> list[FoundEntry]:
         """As `Reader`."""
@@ -242,26 +267,29 @@ class StoreReader:
                 break
         return found
 
+    def _against(
+        self, repository: TenantRepository, device: Called, new_sha: str, against: str
+    ) -> tuple[str | None, Called]:
+        """What to compare with: a commit (None: before the first version), and the device in it."""
+        if against.startswith(OF_DEVICE):
+            other = self._find(repository, against.removeprefix(OF_DEVICE))
+            return last_versions(repository, other.id, 1)[0].sha, other
+        if against != PREVIOUS:
+            return _sha_of(repository, device, against), device
+        with open_index(repository) as index:
+            last = index.versions(device.id, tip=new_sha, limit=2)
+        return last[1].sha if len(last) > 1 else None, device
+
+    def _find(self, repository: TenantRepository, device: str) -> Called:
+        """As `find_device`, with the directory that is kept."""
+        return resolver.find_among(self._listed(repository).called, device)
+
+    def _listed(self, repository: TenantRepository) -> Listed:
+        """The directory, made anew where the newest commit is another one."""
+        return self._directories.get(repository)
+
     def _open(self, tenant_id: str) -> TenantRepository:
         return open_repository(repository_path(self._store, tenant_id))
-
-
-def _device_entry(device: Device) -> DeviceEntry:
-    called = device.called
-    labels = called.labels
-    return DeviceEntry(
-        device_id=called.id,
-        name=called.name,
-        own_name=called.own_name,
-        address=labels.address,
-        model=labels.model,
-        group=labels.group,
-        versions=device.versions,
-        sha=device.last.sha,
-        message=_printable(device.last.message),
-        changed_at=device.last.committed_at,
-        last_backup_at=device.seen_at,
-    )
 
 
 def _version_entry(row: Row) -> VersionEntry:
@@ -269,7 +297,7 @@ def _version_entry(row: Row) -> VersionEntry:
     return VersionEntry(
         sha=version.sha,
         backup_id=version.backup_id,
-        message=_printable(version.message),
+        message=printable(version.message),
         committed_at=version.committed_at,
         captured_at=row.captured_at,
         valid_until=row.valid_until,
@@ -280,11 +308,6 @@ def _version_entry(row: Row) -> VersionEntry:
         binary_bytes=detail.binary_bytes,
         suspect=detail.suspect,
     )
-
-
-def _printable(text: str) -> str:
-    """Text of any bytes as text that JSON can hold."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _sha_of(repository: TenantRepository, device: Called, version: str) -> str:
@@ -316,20 +339,6 @@ def _object_id(repository: TenantRepository, sha: str, device_id: str, name: str
     folder = find_commit(repository, sha).tree[device_id]
     assert isinstance(folder, pygit2.Tree)
     return str(folder[name].id)
-
-
-def _against(
-    repository: TenantRepository, device: Called, new_sha: str, against: str
-) -> tuple[str | None, Called]:
-    """What to compare with: a commit (None: before the first version), and the device in it."""
-    if against.startswith(OF_DEVICE):
-        other = resolver.find_device(repository, against.removeprefix(OF_DEVICE))
-        return last_versions(repository, other.id, 1)[0].sha, other
-    if against != PREVIOUS:
-        return _sha_of(repository, device, against), device
-    with open_index(repository) as index:
-        last = index.versions(device.id, tip=new_sha, limit=2)
-    return last[1].sha if len(last) > 1 else None, device
 
 
 def _export_in(repository: TenantRepository, sha: str, device_id: str) -> bytes:

@@ -13,8 +13,8 @@ from typing import Final
 
 from confkeep.errors import StoreError
 from confkeep.observe.logs import get_logger
-from worker.cli.metric_families import Sample
-from worker.cli.stale import last_backups
+from worker.engine.directory import last_backups
+from worker.figures.metric_families import Sample
 from worker.observe import metrics, unforeseen
 from worker.store.git import refs
 from worker.store.git.pack_set import names_of

@@ -10,8 +10,8 @@ import pygit2
 from pygit2.enums import SortMode
 
 from confkeep.errors import NotInStore
-from worker.engine.answers import CommitEntry, CommitsPage
 from worker.engine.versions import captured_at, changed_devices
+from worker.reading.answers import CommitEntry, CommitsPage
 from worker.store.repository import headers
 from worker.store.repository.backup import decode_text
 from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER

@@ -12,7 +12,7 @@ from confkeep.broker import keys, redis_values
 from confkeep.errors import BrokerUnavailable
 from confkeep.observe.logs import get_logger
 from confkeep.settings import Settings
-from worker.cli.metric_families import Sample
+from worker.figures.metric_families import Sample
 from worker.observe import metrics, unforeseen
 from worker.process.broker_check import find_problems
 from worker.process.sweeper import list_workers, unserved

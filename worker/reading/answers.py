@@ -57,6 +57,14 @@ class DeviceEntry(Answer):
     last_backup_at: Moment | None = None
 
 
+class DevicesPage(Answer):
+    """Some devices of a directory."""
+
+    devices: list[DeviceEntry]
+    #: There are more behind the page.
+    more: bool
+
+
 class VersionEntry(Answer):
     """A version of a device."""
 

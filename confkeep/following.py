@@ -1,0 +1,159 @@
+"""Follow what happens: each commit, and what else a portal or a person wants to hear of, as events."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import redis
+
+from confkeep import reading
+from confkeep.broker import keys
+from confkeep.broker.connections import get_client
+from confkeep.errors import BrokerUnavailable, NoReceipt, NotPermitted
+from confkeep.event_reader import Commits, Page, read_page
+from confkeep.ids import checked_uuid
+from confkeep.queue.events import Event
+from confkeep.settings import Settings, get_settings
+
+#: Most events read in one go.
+_AT_ONCE: Final = 200
+#: Seconds that a follower waits for an event before it looks again, and after an outage.
+_WAIT_S: Final = 5.0
+_PAUSE_S: Final = 1.0
+
+
+class AskedGit:
+    """Answers from the workers' read tasks (`confkeep.event_reader.Git`)."""
+
+    def __init__(self, timeout_s: float = reading.TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+
+    def tenants(self) -> list[str]:
+        """The ids of all tenants that have a repository.
+
+        Raises:
+            NoReceipt: the worker of a shard did not answer in time.
+        """
+        found: set[str] = set()
+        for shard in range(get_settings().shards):
+            queue = keys.shard_queue(shard)
+            found.update(reading.ask("backups.tenants", queue, shard, timeout=self._timeout_s))
+        return sorted(found)
+
+    def after(
+        self, tenant_id: str, seen: str | None, since_s: int, upto: str | None, limit: int
+    ) -> Commits | None:
+        """A tenant's commits after one, as `confkeep.event_reader.Git` says."""
+        queue = keys.queue_of(checked_uuid("tenant_id", tenant_id), get_settings().shards)
+        answer = reading.ask(
+            "backups.commits_after",
+            queue,
+            tenant_id,
+            seen,
+            since_s,
+            upto,
+            limit,
+            timeout=self._timeout_s,
+        )
+        if answer is None:
+            return None
+        return Commits(
+            [
+                (sha, at_s, None if event is None else Event.model_validate(event))
+                for sha, at_s, event in answer["found"]
+            ],
+            done=answer["done"],
+        )
+
+
+def events(
+    cursor: str | None = None,
+    *,
+    tenants: Collection[str | uuid.UUID] | None = None,
+    types: Collection[str] | None = None,
+    follow: bool = True,
+) -> Events:
+    """The events after a cursor, in order: to go through with `for`, or in asyncio with `async for`.
+
+    Each is delivered at least once, whatever is killed meanwhile: keep `event.cursor` with what you made of
+    the event, and go on from there. A repeated one has the same id.
+
+    Args:
+        cursor: None: from the beginning, with every commit that is kept.
+        tenants: the only tenants to read; None: all.
+        types: the only types (docs/events.md); None: all.
+        follow: wait for more at the end, also while Redis or the workers are away; else end there.
+
+    Raises, while it is gone through:
+        InvalidInput: the cursor is none of confkeep's, or a tenant is no UUID.
+        NotPermitted: this user of Redis may not read events.
+        BrokerUnavailable, NoReceipt: without `follow`: Redis, or a worker that has to be asked, did not answer.
+    """
+    names = None if tenants is None else {checked_uuid("tenants", one) for one in tenants}
+    return Events(cursor, names, None if types is None else frozenset(types), follow=follow)
+
+
+class Events:
+    """Events to go through, once."""
+
+    def __init__(
+        self,
+        cursor: str | None,
+        tenants: Collection[str] | None,
+        types: Collection[str] | None,
+        *,
+        follow: bool,
+    ) -> None:
+        self._cursor = cursor
+        self._tenants = tenants
+        self._types = types
+        self._follow = follow
+
+    def __iter__(self) -> Iterator[Event]:
+        while True:
+            page = self._page()
+            yield from page.events
+            if not page.events and not self._follow:
+                return
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        # A thread of its own: the loop's executor is the program's.
+        with ThreadPoolExecutor(1, "confkeep-events") as thread:
+            while True:
+                page = await asyncio.get_running_loop().run_in_executor(thread, self._page)
+                for event in page.events:
+                    yield event
+                if not page.events and not self._follow:
+                    return
+
+    def _page(self) -> Page:
+        settings = get_settings()
+        while True:
+            try:
+                page = self._read(get_client(settings), settings)
+            except NotPermitted:
+                raise
+            except (BrokerUnavailable, NoReceipt):
+                if not self._follow:
+                    raise
+                time.sleep(_PAUSE_S)
+            else:
+                self._cursor = page.cursor
+                return page
+
+    def _read(self, client: redis.Redis, settings: Settings) -> Page:
+        return read_page(
+            client,
+            settings,
+            AskedGit(),
+            self._cursor,
+            tenants=self._tenants,
+            types=self._types,
+            limit=_AT_ONCE,
+            wait_s=_WAIT_S if self._follow else 0.0,
+        )

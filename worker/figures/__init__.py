@@ -1,0 +1,1 @@
+"""What the exporter, `confkeep status` and HTTP tell of a whole deployment."""

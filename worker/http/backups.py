@@ -1,0 +1,328 @@
+"""Routes that hand backups and names over, tell what became of them, and erase a device."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import anyio
+import redis
+from anyio import to_thread
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from confkeep import awaiting, enqueue
+from confkeep.errors import (
+    ConfkeepError,
+    InvalidBackup,
+    InvalidId,
+    NoReceipt,
+    PoisonedBackup,
+    UnknownBackup,
+)
+from confkeep.ids import checked_uuid
+from confkeep.models import BackupPayload, NamingPayload, Receipt
+from confkeep.naming import naming_of
+from confkeep.wording import problem_text
+from worker.engine.forget import Erased, forget_device
+from worker.engine.receipt import in_redis
+from worker.http import uploads
+from worker.http.access import Caller
+from worker.http.callers import SECURITY, Administers, Enqueues, Reads
+from worker.http.context import Context, Here
+from worker.http.problems import RESPONSES
+from worker.http.sending import json_of
+from worker.reading.answers import Answer
+from worker.reading.reader import Reader
+
+router = APIRouter(prefix="/v1", tags=["backups"], responses=RESPONSES, dependencies=SECURITY)
+
+#: Most seconds to wait for a receipt.
+_MOST_WAIT_S: Final = 60
+#: Seconds for a hand-over: the largest backup takes the server one, and a disk may be slow.
+_HAND_OVER_S: Final = 20.0
+#: Seconds until an erasure that goes on is answered.
+_ERASURE_S: Final = 25.0
+#: Seconds that an erasure waits for backups of the device that are not committed yet.
+_ERASURE_WAIT_S: Final = 10.0
+
+_STATES: Final = {
+    "PENDING": "waiting",
+    "RETRY": "retrying",
+    "FAILURE": "dead",
+    "SUCCESS": "committed",
+}
+
+
+class BackupState(Answer):
+    """What became of a backup, or of a naming."""
+
+    backup_id: str
+    state: Literal["waiting", "retrying", "committed", "dead"]
+    #: Who told it.
+    source: Literal["redis", "git"] = "redis"
+    #: Once it is committed.
+    receipt: Receipt | None = None
+    #: Why it waits or is dead.
+    reason: str | None = None
+    #: What to do about that.
+    hint: str | None = None
+
+
+class LabelsBody(BaseModel):
+    """Labels of a device. What is left out stays as it is; an empty text takes a label away."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    name: str | None = Field(None, examples=["core1"])
+    address: str | None = Field(None, examples=["10.0.0.1"])
+    model: str | None = None
+    group: str | None = Field(None, examples=["core"])
+
+
+class ErasureBody(BaseModel):
+    """The id of the device to erase, whole, once more."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    device_id: str
+
+
+class ErasedAnswer(Answer):
+    """An erasure."""
+
+    device_id: str
+    #: `running`: it goes on. Ask again; when it is done, there is no such device.
+    state: Literal["done", "running"]
+    commits: int | None = None
+    dead_letters: int | None = None
+    records: int | None = None
+
+
+_Body = TypeVar("_Body", bound=BaseModel)
+
+Wait = Annotated[
+    float,
+    Query(ge=0, le=_MOST_WAIT_S, description="Seconds to wait for the receipt; 0: not at all."),
+]
+_FORM: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["export"],
+                    "properties": {
+                        "export": {"type": "string", "format": "binary"},
+                        "binary": {"type": "string", "format": "binary"},
+                        **{name: {"type": "string"} for name in sorted(uploads.FIELDS)},
+                    },
+                }
+            },
+            "application/json": {"schema": {"$ref": "#/components/schemas/JsonBackup"}},
+        },
+    }
+}
+_ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
+    202: {"model": BackupState, "description": "Accepted: it is committed once, whatever happens."},
+    409: {"description": "The id was used before, for other bytes."},
+    413: {"description": "The body is larger than the limit."},
+}
+
+
+@router.post(
+    "/tenants/{tenant}/devices/{device}/backups",
+    response_model=BackupState,
+    responses={**_ACCEPTED, 415: {"description": "Neither a form nor JSON."}},
+    openapi_extra=_FORM,
+)
+async def hand_over(
+    request: Request,
+    tenant: str,
+    device: str,
+    caller: Enqueues,
+    context: Here,
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="The backup's id, a UUID: the same id is committed once, ever."),
+    ] = None,
+    wait: Wait = 0,
+) -> Response:
+    """Hand over a backup: 202 once it is accepted, or with `wait` 200 with its receipt.
+
+    A device is named by its UUID, which need not be known, or by what a known one is called.
+    """
+    tenant_id, device_id = await _place(context, caller, tenant, device)
+    values = await uploads.read_backup(request)
+    if idempotency_key is not None:
+        if values.get("backup_id", idempotency_key) != idempotency_key:
+            raise InvalidBackup("Idempotency-Key", "and backup_id differ")
+        values["backup_id"] = idempotency_key
+    values.setdefault("message", f"backup from {caller.name}")
+
+    def send(_client: redis.Redis) -> str:
+        payload = BackupPayload.checked(tenant_id=tenant_id, device_id=device_id, **values)
+        enqueue.refuse_suspects([payload])
+        enqueue.submit([payload])
+        return payload.backup_id
+
+    backup_id = await context.hand_over(send, _HAND_OVER_S)
+    values.clear()
+    return await _state_after(backup_id, wait)
+
+
+@router.patch(
+    "/tenants/{tenant}/devices/{device}",
+    response_model=BackupState,
+    responses=_ACCEPTED,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"$ref": "#/components/schemas/LabelsBody"}}
+            },
+        }
+    },
+)
+async def name(
+    request: Request, tenant: str, device: str, caller: Enqueues, context: Here, wait: Wait = 0
+) -> Response:
+    """Give a device labels. The naming is accepted and committed in order with the backups."""
+    tenant_id, device_id = await _place(context, caller, tenant, device)
+    labels = _body(LabelsBody, await uploads.read_json(request))
+
+    def send(_client: redis.Redis) -> str:
+        naming: NamingPayload = naming_of(tenant_id, device_id, labels.model_dump())
+        enqueue.submit([naming])
+        return naming.backup_id
+
+    return await _state_after(await context.ask(send), wait)
+
+
+@router.get("/backups/{backup_id}", response_model=BackupState)
+async def backup(backup_id: str, caller: Reads, context: Here, wait: Wait = 0) -> Response:
+    """What became of a backup: Redis tells it for some days, git for ever."""
+    checked = checked_uuid("backup_id", backup_id)
+    unknown = UnknownBackup("backup_id", f"no backup {checked} is known")
+    found = await context.ask(lambda client: in_redis(client, checked))
+    if found is not None and caller.tenants is not None and found.tenant_id not in caller.tenants:
+        found = None
+    if found is not None:
+        if found.state in ("PENDING", "RETRY") and wait:
+            return await _state_after(checked, wait)
+        receipt = None if found.receipt is None else Receipt.of(dict(found.receipt))
+        return json_of(_state(checked, found.state, receipt, found.error))
+    receipt = await context.read(lambda reader: reader.receipt(checked, caller.tenants))
+    if receipt is None:
+        raise unknown
+    return json_of(_state(checked, "SUCCESS", receipt, None, "git"))
+
+
+@router.delete(
+    "/tenants/{tenant}/devices/{device}",
+    response_model=ErasedAnswer,
+    responses={202: {"model": ErasedAnswer, "description": "It goes on."}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"$ref": "#/components/schemas/ErasureBody"}}
+            },
+        }
+    },
+)
+async def erase(
+    request: Request, tenant: str, device: str, caller: Administers, context: Here
+) -> Response:
+    """Erase a device and all its backups for good, with a proof. The body repeats the device's whole id."""
+
+    def ask(reader: Reader) -> tuple[str, str]:
+        tenant_id = reader.tenant(tenant, caller.tenants).tenant_id
+        return tenant_id, reader.device(tenant_id, device).device_id
+
+    tenant_id, device_id = await context.read(ask)
+    body = _body(ErasureBody, await uploads.read_json(request))
+    if body.device_id != device_id:
+        raise InvalidBackup(
+            "device_id", "must be the whole id of the device that the address names"
+        )
+    context.require_store()
+
+    def run() -> Erased:
+        return forget_device(context.settings, tenant_id, device_id, wait_s=_ERASURE_WAIT_S)
+
+    with anyio.move_on_after(_ERASURE_S):
+        erased = await to_thread.run_sync(run, abandon_on_cancel=True, limiter=context.searchers)
+        return json_of(
+            ErasedAnswer(
+                device_id=device_id,
+                state="done",
+                commits=erased.commits,
+                dead_letters=erased.dead_letters,
+                records=erased.records,
+            )
+        )
+    return json_of(ErasedAnswer(device_id=device_id, state="running"), 202)
+
+
+async def _place(context: Context, caller: Caller, tenant: str, device: str) -> tuple[str, str]:
+    """The tenant and device that a path names. Whole ids need no reader: a new device has no name yet."""
+    tenant_id = device_id = None
+    with contextlib.suppress(InvalidId):
+        tenant_id = checked_uuid("tenant", tenant)
+    with contextlib.suppress(InvalidId):
+        device_id = checked_uuid("device", device)
+
+    def ask(reader: Reader) -> tuple[str, str]:
+        found = reader.tenant(tenant, caller.tenants).tenant_id
+        return found, device_id or reader.device(found, device).device_id
+
+    if tenant_id is not None and device_id is not None and caller.sees(tenant_id):
+        return tenant_id, device_id
+    return await context.read(ask)
+
+
+async def _state_after(backup_id: str, wait_s: float) -> Response:
+    """The answer after a hand-over, once the receipt is there or the time is over."""
+    location = {"Location": f"/v1/backups/{backup_id}"}
+    if not wait_s:
+        return json_of(_state(backup_id, "PENDING", None, None), 202, location)
+    try:
+        receipt = await awaiting.receipt(backup_id, wait_s)
+    except NoReceipt as error:
+        return json_of(_state(backup_id, "PENDING", None, error), 202, location)
+    except PoisonedBackup as error:
+        return json_of(_state(backup_id, "FAILURE", None, error), 200, location)
+    return json_of(_state(backup_id, "SUCCESS", receipt, None), 200, location)
+
+
+def _state(
+    backup_id: str,
+    state: str,
+    receipt: Receipt | None,
+    error: ConfkeepError | None,
+    source: Literal["redis", "git"] = "redis",
+) -> BackupState:
+    return BackupState(
+        backup_id=backup_id,
+        state=_STATES[state],
+        source=source,
+        receipt=receipt,
+        reason=None if error is None else str(error),
+        hint=None if error is None else error.hint,
+    )
+
+
+def _body(kind: type[_Body], data: bytes) -> _Body:
+    """A small body.
+
+    Raises:
+        InvalidBackup: names the field that is wrong.
+    """
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "body"
+        raise InvalidBackup(field[:100], problem_text(first["msg"])[:200]) from None

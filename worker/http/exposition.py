@@ -1,0 +1,68 @@
+"""The text that Prometheus scrapes: what the exporter tells of the deployment, and this process's requests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any, Final
+
+import redis
+
+from confkeep.settings import Settings
+from worker.figures.deployment_figures import DeploymentFigures
+from worker.figures.metric_families import families
+from worker.figures.store_figures import StoreFigures
+from worker.http.http_metrics import HttpMetrics
+
+#: Tenants that get figures of their own, the age from which a device counts as stale, and seconds between
+#: two looks through the store: the exporter's defaults.
+_WORST: Final = 10
+_STALE_S: Final = 26 * 3600.0
+_STORE_EVERY_S: Final = 300.0
+
+
+class Exposition:
+    """Collects when it is scraped. The first scrape begins to look through the store in the background."""
+
+    def __init__(self, client: redis.Redis, settings: Settings, http: HttpMetrics) -> None:
+        self._deployment = DeploymentFigures(client, settings, worst=_WORST)
+        self._store = StoreFigures(settings.git_store_path, stale_after_s=_STALE_S, worst=_WORST)
+        self._http = http
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._looking: threading.Thread | None = None
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus's text format."""
+        from prometheus_client import CollectorRegistry, generate_latest
+
+        with self._lock:
+            if self._looking is None:
+                self._looking = threading.Thread(
+                    target=self._store.run, args=(_STORE_EVERY_S, self._stop), daemon=True
+                )
+                self._looking.start()
+            registry = CollectorRegistry()
+            registry.register(_Collector(self._deployment, self._store))
+            return generate_latest(registry) + generate_latest(self._http.registry)
+
+    def close(self) -> None:
+        """End the background's looks."""
+        self._stop.set()
+
+
+class _Collector:
+    """What prometheus-client asks."""
+
+    def __init__(self, deployment: DeploymentFigures, store: StoreFigures) -> None:
+        self._deployment = deployment
+        self._store = store
+
+    def describe(self) -> list[Any]:
+        """Nothing, so that registering does not ask for the values."""
+        return []
+
+    def collect(self) -> Iterator[Any]:
+        """All families."""
+        samples = [*self._deployment.samples(), *self._store.samples()]
+        yield from families([*samples, *self._store.names(samples)])

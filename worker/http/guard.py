@@ -1,0 +1,124 @@
+"""Stands around every request: bounds how long its body may take, logs and counts it, and hides what is unforeseen."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from confkeep.observe.logs import get_logger
+from worker.http.http_metrics import HttpMetrics
+from worker.http.problems import problem_of_status
+from worker.http.sending import answer_of
+
+log = get_logger("http")
+
+#: Seconds for a body, and bytes for each further one: who sends more slowly is cut off.
+BODY_S: Final = 20.0
+_BYTES_PER_S: Final = 128 * 1024
+#: Most characters of a path in the log.
+_MOST_PATH: Final = 200
+
+
+class Guard:
+    """An ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send)
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except Exception as error:
+            log.exception(
+                "a request failed in a way that nobody foresaw",
+                action="http.unforeseen",
+                error=type(error).__name__,
+            )
+            if exchange.status:
+                # uvicorn ends the connection, so that nobody takes the answer for whole.
+                raise
+            answer = answer_of(problem_of_status(500))
+            await answer(scope, exchange.receive, exchange.send)
+        finally:
+            exchange.log()
+            self._metrics.count(
+                scope["method"],
+                getattr(scope.get("route"), "path", "none"),
+                exchange.status,
+                exchange.took_s,
+            )
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._began = time.perf_counter()
+        self._got_bytes = self._sent_bytes = 0
+        self._complete = not any(
+            name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"]
+        )
+        self.status = 0
+        self.took_s = 0.0
+
+    async def receive(self) -> Message:
+        """The next part of the body.
+
+        Raises:
+            HTTPException: the client sends too slowly.
+        """
+        if self._complete:
+            return await self._receive()
+        left_s = BODY_S + self._got_bytes / _BYTES_PER_S - (time.perf_counter() - self._began)
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.01, left_s))
+        except TimeoutError:
+            raise HTTPException(
+                408, f"the body must come within {BODY_S:g} s and 128 KiB a second"
+            ) from None
+        if message["type"] == "http.request":
+            self._got_bytes += len(message.get("body", b""))
+            self._complete = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """A part of the answer."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            if not self._complete:
+                # What is left of the body is not read, so it must not be taken for the next request.
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+        elif message["type"] == "http.response.body":
+            self._sent_bytes += len(message.get("body", b""))
+        await self._send(message)
+
+    def log(self) -> None:
+        """Write the line of the access log: no query, which may hold what is searched for, and no token."""
+        self.took_s = time.perf_counter() - self._began
+        state: dict[str, Any] = self._scope.get("state", {})
+        client = self._scope.get("client")
+        path: bytes = self._scope.get("raw_path") or b""
+        log.info(
+            "answered a request",
+            action="http.request",
+            method=self._scope["method"],
+            path=path[:_MOST_PATH].decode("ascii", "replace"),
+            status=self.status,
+            ms=round(self.took_s * 1000, 1),
+            bytes=self._sent_bytes,
+            token_id=state.get("token_id"),
+            client=client[0] if client else None,
+        )

@@ -1,0 +1,57 @@
+"""The route that searches the newest exports for lines."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from worker.engine.search import Query as Wanted
+from worker.engine.search import Searcher
+from worker.http.callers import SECURITY, Reads
+from worker.http.context import Here
+from worker.http.problems import RESPONSES
+from worker.http.sending import json_of_all
+from worker.reading.answers import FoundEntry
+from worker.reading.reader import Reader
+
+router = APIRouter(prefix="/v1", tags=["search"], responses=RESPONSES, dependencies=SECURITY)
+
+#: Seconds that a search may take: it reads every newest export.
+_PATIENCE_S = 25.0
+
+
+@router.get("/search", response_model=list[FoundEntry])
+async def search(
+    caller: Reads,
+    context: Here,
+    q: Annotated[str, Query(min_length=1, max_length=1_000, description="What to look for.")],
+    regex: Annotated[bool, Query(description="`q` is a regular expression of re2.")] = False,
+    ignore_case: Annotated[bool, Query()] = False,
+    tenant: Annotated[
+        str | None, Query(description="Only this tenant; else all it may see.")
+    ] = None,
+    context_lines: Annotated[
+        int, Query(alias="context", ge=0, le=20, description="Lines around each match.")
+    ] = 0,
+    limit: Annotated[int, Query(ge=1, le=1_000, description="Most devices.")] = 100,
+) -> Response:
+    """Lines of the devices' newest exports that match. Without `reveal`, the masked texts are searched."""
+    wanted = Wanted(q, regex=regex, ignore_case=ignore_case, context=context_lines)
+    Searcher(wanted)
+
+    def ask(reader: Reader) -> list[FoundEntry]:
+        if tenant is not None:
+            tenants = [reader.tenant(tenant, caller.tenants)]
+        else:
+            tenants = reader.tenants(caller.tenants)
+        found: list[FoundEntry] = []
+        for each in tenants:
+            found += reader.search(
+                each.tenant_id, wanted, limit - len(found), reveal=caller.reveals
+            )
+            if len(found) >= limit:
+                break
+        return found
+
+    return json_of_all(FoundEntry, await context.search(ask, _PATIENCE_S))

@@ -1,0 +1,107 @@
+"""Runs the application on uvicorn, with bounds on what clients may hold."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, Final
+
+from confkeep.errors import ConfkeepError, InvalidSettings
+from confkeep.settings import Settings, variable_of
+
+_LIBRARIES: Final = ("fastapi", "python_multipart", "uvicorn")
+#: Connections, and requests, at a time; more are answered with 503.
+_MOST_CONNECTIONS: Final = 300
+#: Seconds for which an idle connection is kept.
+_KEEP_ALIVE_S: Final = 15
+#: Seconds for requests to end after SIGTERM.
+GRACE_S: Final = 10
+_MOST_HEAD_BYTES: Final = 32 * 1024
+
+
+def listen(address: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        InvalidSettings: the address cannot be used, or the port is taken.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        opened = socket.create_server((address, port), family=family, backlog=512)
+    except OSError as error:
+        raise InvalidSettings(
+            variable_of("http_port"),
+            f"cannot listen on port {port} of {address}: {error.strerror}",
+            hint=f"Choose a free port with --port or {variable_of('http_port')}, and an address of this "
+            f"machine with {variable_of('http_address')}.",
+        ) from error
+    return opened
+
+
+def run(settings: Settings, opened: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests that run then may end.
+
+    Args:
+        ready: called once requests are answered.
+    """
+    server = server_of(settings, ready)
+    server.run(sockets=[opened])
+
+
+def server_of(settings: Settings, ready: Callable[[], None] = lambda: None) -> Any:
+    """A uvicorn server for the application of these settings."""
+    import uvicorn
+
+    from worker.http.app import create_app
+    from worker.http.connections import BoundedConnection
+
+    app = create_app(settings)
+
+    class Server(uvicorn.Server):
+        """Tells when it is ready, and lets nobody wait for events when it ends."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                ready()
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.context.ending = True
+            await super().shutdown(sockets)
+
+    return Server(
+        uvicorn.Config(
+            app,
+            http=BoundedConnection,
+            loop="asyncio",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=GRACE_S,
+            h11_max_incomplete_event_size=_MOST_HEAD_BYTES,
+        )
+    )
+
+
+class HttpMissing(ConfkeepError):
+    """The libraries for HTTP are not installed."""
+
+    hint = "Install the extra: pip install 'confkeep[http]'."
+    exit_code = 7
+
+
+def require_installed() -> None:
+    """Check that the extra `http` is there.
+
+    Raises:
+        HttpMissing: it is not.
+    """
+    missing = [name for name in _LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise HttpMissing(f"no {', '.join(missing)} found")

@@ -1,0 +1,198 @@
+"""Routes of a device's versions: what each changed, its two files, and differences."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+
+from worker.engine.moments import moment_of
+from worker.engine.versions import Wanted
+from worker.http import paging
+from worker.http.access import require
+from worker.http.callers import SECURITY, Reads
+from worker.http.context import Here
+from worker.http.directory import Cursor, Limit
+from worker.http.files import file_answer
+from worker.http.problems import RESPONSES
+from worker.http.sending import json_of, json_of_all
+from worker.reading.answers import DiffAnswer, File, VersionEntry
+from worker.reading.hunks_json import DiffJson, diff_json
+from worker.reading.reader import PREVIOUS, FileName, Reader
+
+router = APIRouter(
+    prefix="/v1/tenants/{tenant}/devices/{device}/versions",
+    tags=["versions"],
+    responses=RESPONSES,
+    dependencies=SECURITY,
+)
+
+_At = Annotated[
+    str | None,
+    Query(
+        description="In place of a version's id `at`: the version that was valid then.",
+        examples=["2026-10-03T12:00Z"],
+    ),
+]
+
+
+@router.get("", response_model=list[VersionEntry])
+async def versions(
+    request: Request,
+    tenant: str,
+    device: str,
+    caller: Reads,
+    context: Here,
+    changed: Annotated[
+        Literal["config"] | None,
+        Query(description="`config`: only those that differ in more than volatile lines."),
+    ] = None,
+    since: Annotated[
+        str | None, Query(description="Only those captured since.", examples=["2026-10-03", "2d"])
+    ] = None,
+    before: Annotated[
+        str | None, Query(description="Only those captured before.", examples=["2026-10-03"])
+    ] = None,
+    limit: Limit = paging.DEFAULT,
+    cursor: Cursor = None,
+) -> Response:
+    """The device's versions, newest first, each with its line counts, its sizes and how long it was valid."""
+    now = dt.datetime.now(dt.UTC)
+    wanted = Wanted(
+        limit=limit + 1,
+        before=None if cursor is None else paging.decode(cursor, 1)[0],
+        captured_before=(
+            None if before is None else moment_of("before", before, now, end_of_day=False)
+        ),
+        captured_since=(
+            None if since is None else moment_of("since", since, now, end_of_day=False)
+        ),
+        config_changes_only=changed is not None,
+    )
+
+    def ask(reader: Reader) -> list[VersionEntry]:
+        return reader.versions(reader.tenant(tenant, caller.tenants).tenant_id, device, wanted)
+
+    found = await context.read(ask)
+    headers = {}
+    if len(found) > limit:
+        found = found[:limit]
+        headers = paging.link_to_next(request, {"cursor": paging.encode([found[-1].sha])})
+    return json_of_all(VersionEntry, found, headers)
+
+
+@router.get("/{version}", response_model=VersionEntry)
+async def version(
+    tenant: str, device: str, version: str, caller: Reads, context: Here, at: _At = None
+) -> Response:
+    """One version: by its id, its first digits, `latest`, `latest~2`, a moment, or `at` with `?at=`."""
+
+    def ask(reader: Reader) -> VersionEntry:
+        tenant_id = reader.tenant(tenant, caller.tenants).tenant_id
+        return reader.version(tenant_id, device, named(version, at))
+
+    return json_of(await context.read(ask))
+
+
+def named(version: str, at: str | None) -> str:
+    """What names the version: the part of the path, or the parameter `at` where the path says so."""
+    return at if at is not None and version in ("at", "latest") else version
+
+
+@router.get("/{version}/export", response_class=Response)
+async def export(
+    request: Request,
+    tenant: str,
+    device: str,
+    version: str,
+    caller: Reads,
+    context: Here,
+    at: _At = None,
+) -> Response:
+    """The version's export; with its secrets only if the token may `reveal`, else masked."""
+    found = await _read(
+        context, caller.tenants, tenant, device, named(version, at), "export.rsc", caller.reveals
+    )
+    return file_answer(
+        request,
+        found,
+        "text/plain; charset=utf-8",
+        fixed=_is_fixed(version),
+        masked=not caller.reveals,
+    )
+
+
+@router.get("/{version}/binary", response_class=Response)
+async def binary(
+    request: Request,
+    tenant: str,
+    device: str,
+    version: str,
+    caller: Reads,
+    context: Here,
+    at: _At = None,
+) -> Response:
+    """The version's binary. It holds all secrets, so the token has to have the right `reveal`."""
+    require(caller, "reveal")
+    found = await _read(
+        context, caller.tenants, tenant, device, named(version, at), "backup.bin", True
+    )
+    return file_answer(
+        request, found, "application/octet-stream", fixed=_is_fixed(version), masked=False
+    )
+
+
+def _is_fixed(version: str) -> bool:
+    """Whether the part of the path names the same version for ever."""
+    return len(version) == 40
+
+
+async def _read(
+    context: Here,
+    tenants: frozenset[str] | None,
+    tenant: str,
+    device: str,
+    version: str,
+    name: FileName,
+    reveal: bool,
+) -> File:
+    def ask(reader: Reader) -> File:
+        tenant_id = reader.tenant(tenant, tenants).tenant_id
+        return reader.file(tenant_id, device, version, name, reveal=reveal)
+
+    return await context.read(ask)
+
+
+@router.get("/{version}/diff", response_model=DiffJson)
+async def diff(
+    tenant: str,
+    device: str,
+    version: str,
+    caller: Reads,
+    context: Here,
+    against: Annotated[
+        str,
+        Query(
+            description="What to compare with: a version, `previous`, or `device:NAME` for another device's "
+            "newest version.",
+            examples=["previous", "latest~3", "device:core2"],
+        ),
+    ] = PREVIOUS,
+    format: Annotated[Literal["unified", "json"], Query()] = "unified",  # noqa: A002
+    at: _At = None,
+) -> Response:
+    """What changed in the export; masked unless the token may `reveal`. Each hunk names its section."""
+
+    def ask(reader: Reader) -> DiffAnswer:
+        tenant_id = reader.tenant(tenant, caller.tenants).tenant_id
+        return reader.diff(tenant_id, device, named(version, at), against, reveal=caller.reveals)
+
+    found = await context.read(ask)
+    if format == "json":
+        return json_of(diff_json(found))
+    names = b""
+    if found.hunks:
+        old = f"a/export.rsc\t{found.old_sha}" if found.old_sha else "/dev/null"
+        names = f"--- {old}\n+++ b/export.rsc\t{found.new_sha}\n".encode()
+    return Response(names + found.hunks, media_type="text/x-diff; charset=utf-8")
