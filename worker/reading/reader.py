@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -10,11 +12,13 @@ import pygit2
 
 from confkeep.errors import NotInStore
 from confkeep.models import Receipt
+from confkeep.routeros.export import configuration_of
 from worker.engine import resolver, search
 from worker.engine.directory import Called
 from worker.engine.moments import version_at
 from worker.engine.receipt import in_git
 from worker.engine.search import Query, Searcher
+from worker.engine.since import since_when
 from worker.engine.versions import (
     Row,
     Wanted,
@@ -32,6 +36,7 @@ from worker.reading.answers import (
     File,
     FoundEntry,
     MatchEntry,
+    Since,
     TenantCounts,
     TenantEntry,
     VersionEntry,
@@ -58,6 +63,26 @@ PREVIOUS: Final = "previous"
 OF_DEVICE: Final = "device:"
 
 FileName = Literal["export.rsc", "backup.bin"]
+
+#: The end of a line that goes on, and the white space before the rest of it.
+_WRAP: Final = re.compile(rb"\\\r?\n[ \t]*")
+
+
+@dataclass(frozen=True, slots=True)
+class DiffHow:
+    """How a difference is made."""
+
+    #: Unchanged lines around each change.
+    context: int = 3
+    #: Lines that a `\\` at their end continues are one line.
+    joined: bool = False
+    #: With what changes by itself, such as the dated header line.
+    header: bool = True
+
+    def of(self, export: bytes) -> bytes:
+        """The part of an export to compare."""
+        text = export if self.header else configuration_of(export)
+        return _WRAP.sub(b"", text) if self.joined else text
 
 
 class Reader(Protocol):
@@ -104,9 +129,19 @@ class Reader(Protocol):
         """A file of a version; the export is masked without `reveal`."""
 
     def diff(
-        self, tenant_id: str, device: str, version: str, against: str, *, reveal: bool
+        self,
+        tenant_id: str,
+        device: str,
+        version: str,
+        against: str,
+        *,
+        reveal: bool,
+        how: DiffHow = DiffHow(),
     ) -> DiffAnswer:
         """The difference of a version's export from another one; masked without `reveal`."""
+
+    def since(self, tenant_id: str, device: str, version: str) -> list[Since]:
+        """Of each line of a version's export, the version that brought it."""
 
     def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
         """The tenant's commits after one, oldest first."""
@@ -203,7 +238,14 @@ class StoreReader:
         return File(data=data, object_id=_object_id(repository, sha, called.id, name), sha=sha)
 
     def diff(
-        self, tenant_id: str, device: str, version: str, against: str, *, reveal: bool
+        self,
+        tenant_id: str,
+        device: str,
+        version: str,
+        against: str,
+        *,
+        reveal: bool,
+        how: DiffHow = DiffHow(),
     ) -> DiffAnswer:
         """As `Reader`."""
         repository = self._open(tenant_id)
@@ -212,11 +254,20 @@ class StoreReader:
         old_sha, other = self._against(repository, called, new_sha, against)
         new = reader.read_file(repository, new_sha, called.id, EXPORT_NAME)
         old = b"" if old_sha is None else _export_in(repository, old_sha, other.id)
+        old, new = (how.of(each) for each in (old, new))
         return DiffAnswer(
             old_sha=old_sha or "",
             new_sha=new_sha,
-            hunks=shown_hunks(old, new, called.labels.model, reveal=reveal),
+            hunks=shown_hunks(old, new, called.labels.model, reveal=reveal, context=how.context),
         )
+
+    def since(self, tenant_id: str, device: str, version: str) -> list[Since]:
+        """As `Reader`."""
+        repository = self._open(tenant_id)
+        called = self._find(repository, device)
+        shas = since_when(repository, called.id, _sha_of(repository, called, version))
+        dates = {sha: captured_at(find_commit(repository, sha)) for sha in set(shas)}
+        return [Since(sha=sha, captured_at=dates[sha]) for sha in shas]
 
     def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
         """As `Reader`."""

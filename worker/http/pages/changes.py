@@ -157,9 +157,7 @@ def _find_moved(hunks: Sequence[Hunk]) -> None:
                 best, length = place, count
         text = sum(len(line.text.strip()) for line in olds[at : at + length])
         if length >= _MOVED_LINES and text >= _MOVED_CHARACTERS:
-            for one, other in zip(
-                olds[at : at + length], news[best : best + length], strict=True
-            ):
+            for one, other in zip(olds[at : at + length], news[best : best + length], strict=True):
                 one.moved, other.moved = other.new, one.old
         at += max(length, 1)
 
@@ -193,12 +191,9 @@ def _mark_changes(hunks: Sequence[Hunk]) -> None:
 
 
 def _marked(old: str, new: str, *, closely: bool) -> tuple[list[Piece], list[Piece]]:
-    ends = _ends(old, new)
-    shared = ends[0] + ends[1]
-    if not shared or shared < _ALIKE * min(len(old), len(new)):
-        if not closely:
-            return [Piece(old, False)], [Piece(new, False)]
-    start, stop = ends
+    start, stop = _ends(old, new)
+    if not closely and start + stop < _ALIKE * max(len(old), len(new), 1):
+        return [Piece(old, False)], [Piece(new, False)]
     olds, news = _TOKEN.findall(old), _TOKEN.findall(new)
     if not closely or max(len(olds), len(news)) > _TOKENS:
         return _middle(old, start, stop), _middle(new, start, stop)
