@@ -96,7 +96,7 @@ def errors_table() -> str:
 
 #: The rooms, in the order in which imports run.
 _ROOMS = (
-    *("worker/cli", "worker/cli/sources", "worker/http", "tasks", "worker"),
+    *("worker/cli", "worker/cli/sources", "worker/http", "worker/http/routes", "tasks", "worker"),
     *(
         "worker/reading",
         "worker/engine",

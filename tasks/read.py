@@ -21,6 +21,7 @@ from worker.engine.diff import hunks
 from worker.engine.directory import Device as Listed
 from worker.engine.directory import directory_of
 from worker.engine.versions import versions_of
+from worker.reading import questions
 from worker.store.repository import reader
 from worker.store.repository.backup import Version
 from worker.store.repository.tenant_repository import (
@@ -161,6 +162,16 @@ def commits_after(
         for sha, at_s, event in commits.found
     ]
     return {"found": found, "done": commits.done}
+
+
+@app.task(  # type: ignore[untyped-decorator]
+    name="backups.answer", base=ReadTask, ignore_result=False, resultrepr_maxsize=_UNSHOWN
+)
+def answer(tenant_id: str, what: str, arguments: dict[str, Any]) -> Any:
+    """A question of `worker.reading.asking`, about one tenant."""
+    _check_allowed()
+    given = {**arguments, "tenant_id": checked_uuid("tenant_id", tenant_id)}
+    return questions.answer(get_settings().git_store_path, what, given)
 
 
 def _open(tenant_id: str) -> TenantRepository:

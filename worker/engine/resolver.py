@@ -62,6 +62,20 @@ def find_tenant(
         raise
 
 
+def find_known_tenant(
+    known: Collection[Called], given: str, among: Collection[str] | None
+) -> Called:
+    """As `find_tenant`, of tenants whose names are known already.
+
+    Raises:
+        InvalidId: as `find_tenant`.
+    """
+    whole = _whole(given)
+    if whole is not None and (among is None or whole in among):
+        return next((one for one in known if one.id == whole), Called(whole))
+    return _find("TENANT", given, known)
+
+
 def tenants(store: Path, others: Iterable[str] = ()) -> list[Called]:
     """All tenants of a store with their names, sorted by id."""
     return [called_tenant(store, tenant_id) for tenant_id in sorted({*tenants_of(store), *others})]

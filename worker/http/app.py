@@ -13,7 +13,6 @@ from starlette.exceptions import HTTPException
 
 from confkeep.errors import ConfkeepError
 from confkeep.settings import Settings
-from worker.http import backups, commits, directory, events, operations, search, versions
 from worker.http.context import make_context
 from worker.http.guard import Guard
 from worker.http.http_metrics import HttpMetrics
@@ -23,6 +22,7 @@ from worker.http.problems import (
     problem_of,
     problem_of_status,
 )
+from worker.http.routes import backups, commits, directory, events, operations, search, versions
 from worker.http.sending import answer_of
 
 #: The routers, in the order in which they are tried.

@@ -140,7 +140,7 @@ def make_context(settings: Settings, metrics: HttpMetrics) -> Context:
         settings,
         client,
         Door(client, settings),
-        reader_of(settings),
+        reader_of(client, settings),
         CapacityLimiter(_READERS),
         CapacityLimiter(_ASKERS),
         CapacityLimiter(_SEARCHERS),

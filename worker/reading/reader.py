@@ -103,6 +103,9 @@ class Reader(Protocol):
     def tenant(self, given: str, among: Collection[str] | None) -> TenantEntry:
         """The tenant that a person names by an id, its beginning, or a name."""
 
+    def entry(self, tenant_id: str) -> TenantEntry:
+        """A tenant with its name, whether or not it has a repository."""
+
     def counts(self, tenant_id: str) -> TenantCounts:
         """A tenant with its counts; zeros if it has no repository yet."""
 
@@ -146,6 +149,9 @@ class Reader(Protocol):
     def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
         """The tenant's commits after one, oldest first."""
 
+    def receipt_in(self, tenant_id: str, backup_id: str) -> Receipt | None:
+        """The receipt of a backup as the tenant's repository tells it; None if it has none."""
+
     def receipt(self, backup_id: str, among: Collection[str] | None) -> Receipt | None:
         """The receipt of a backup as git tells it; None if no tenant of `among` has the backup."""
 
@@ -172,6 +178,11 @@ class StoreReader:
     def tenant(self, given: str, among: Collection[str] | None) -> TenantEntry:
         """As `Reader`."""
         found = resolver.find_tenant(self._store, given, among=among)
+        return TenantEntry(tenant_id=found.id, name=found.name)
+
+    def entry(self, tenant_id: str) -> TenantEntry:
+        """As `Reader`."""
+        found = resolver.called_tenant(self._store, tenant_id)
         return TenantEntry(tenant_id=found.id, name=found.name)
 
     def counts(self, tenant_id: str) -> TenantCounts:
@@ -272,6 +283,10 @@ class StoreReader:
     def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
         """As `Reader`."""
         return commits_after(self._open(tenant_id), since, limit)
+
+    def receipt_in(self, tenant_id: str, backup_id: str) -> Receipt | None:
+        """As `Reader`."""
+        return self.receipt(backup_id, [tenant_id])
 
     def receipt(self, backup_id: str, among: Collection[str] | None) -> Receipt | None:
         """As `Reader`."""

@@ -13,9 +13,9 @@ from worker.http import paging
 from worker.http.access import require
 from worker.http.callers import SECURITY, Reads
 from worker.http.context import Here
-from worker.http.directory import Cursor, Limit
-from worker.http.files import file_answer
 from worker.http.problems import RESPONSES
+from worker.http.routes.directory import Cursor, Limit
+from worker.http.routes.files import file_answer
 from worker.http.sending import json_of, json_of_all
 from worker.reading.answers import DiffAnswer, File, VersionEntry
 from worker.reading.hunks_json import DiffJson, diff_json

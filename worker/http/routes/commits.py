@@ -9,8 +9,8 @@ from fastapi import APIRouter, Query, Request, Response
 from worker.http import paging
 from worker.http.callers import SECURITY, Reads
 from worker.http.context import Here
-from worker.http.directory import Limit
 from worker.http.problems import RESPONSES
+from worker.http.routes.directory import Limit
 from worker.http.sending import json_of
 from worker.reading.answers import CommitsPage
 from worker.reading.reader import Reader
