@@ -10,12 +10,15 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
 
 from confkeep.errors import ConfkeepError
 from confkeep.settings import Settings
 from worker.http.context import make_context
 from worker.http.guard import Guard
 from worker.http.http_metrics import HttpMetrics
+from worker.http.pages import activity, devices, differences, fleet, looking, signing_in
+from worker.http.pages.rendering import FOLDER
 from worker.http.problems import (
     ERRORS_PAGE,
     Problem,
@@ -34,6 +37,16 @@ ROUTERS = (
     backups.router,
     events.router,
     operations.router,
+)
+
+#: Those of the pages.
+PAGES = (
+    signing_in.router,
+    fleet.router,
+    differences.router,
+    devices.router,
+    looking.router,
+    activity.router,
 )
 
 
@@ -58,8 +71,9 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for router in ROUTERS:
+    for router in (*ROUTERS, *PAGES):
         app.include_router(router)
+    app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     app.add_middleware(Guard, metrics=metrics)
     app.add_exception_handler(ConfkeepError, _tell_ours)
     app.add_exception_handler(RequestValidationError, _tell_validation)

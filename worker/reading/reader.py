@@ -12,8 +12,9 @@ import pygit2
 
 from confkeep.errors import NotInStore
 from confkeep.models import Receipt
-from confkeep.routeros.export import configuration_of
+from confkeep.routeros.export import volatile_header
 from worker.engine import resolver, search
+from worker.engine.diff import hunks
 from worker.engine.directory import Called
 from worker.engine.moments import version_at
 from worker.engine.receipt import in_git
@@ -76,13 +77,19 @@ class DiffHow:
     context: int = 3
     #: Lines that a `\\` at their end continues are one line.
     joined: bool = False
-    #: With what changes by itself, such as the dated header line.
+    #: With the dated header line of RouterOS, which changes by itself.
     header: bool = True
 
-    def of(self, export: bytes) -> bytes:
-        """The part of an export to compare."""
-        text = export if self.header else configuration_of(export)
-        return _WRAP.sub(b"", text) if self.joined else text
+    def texts(self, old: bytes, new: bytes) -> tuple[bytes, bytes]:
+        """What to compare of two exports. Without the header, lines keep their numbers."""
+        if not self.header:
+            old_line, new_line = volatile_header(old), volatile_header(new)
+            if old_line is not None and new_line is not None:
+                header = new[slice(*new_line)]
+                old = old[: old_line[0]] + header + old[old_line[1] :]
+        if self.joined:
+            return _WRAP.sub(b"", old), _WRAP.sub(b"", new)
+        return old, new
 
 
 class Reader(Protocol):
@@ -265,11 +272,20 @@ class StoreReader:
         old_sha, other = self._against(repository, called, new_sha, against)
         new = reader.read_file(repository, new_sha, called.id, EXPORT_NAME)
         old = b"" if old_sha is None else _export_in(repository, old_sha, other.id)
-        old, new = (how.of(each) for each in (old, new))
+        old, new = how.texts(old, new)
+        if other.id != called.id and not reveal:
+            # Whether two devices have the same password is nobody's to know.
+            old, new = (
+                shown(old, other.labels.model, reveal=False),
+                shown(new, called.labels.model, reveal=False),
+            )
+            made = hunks(old, new, how.context)
+        else:
+            made = shown_hunks(old, new, called.labels.model, reveal=reveal, context=how.context)
         return DiffAnswer(
             old_sha=old_sha or "",
             new_sha=new_sha,
-            hunks=shown_hunks(old, new, called.labels.model, reveal=reveal, context=how.context),
+            hunks=made,
         )
 
     def since(self, tenant_id: str, device: str, version: str) -> list[Since]:

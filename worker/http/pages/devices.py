@@ -13,11 +13,11 @@ from worker.engine.versions import Wanted
 from worker.http import paging
 from worker.http.access import Caller, require
 from worker.http.context import Context, Here
-from worker.http.files import file_answer
 from worker.http.pages.fleet import is_stale
 from worker.http.pages.rendering import link, page
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
+from worker.http.routes.files import file_answer
 from worker.reading.answers import DeviceEntry, File, Since, TenantEntry, VersionEntry
 from worker.reading.reader import FileName, Reader
 from worker.store.repository.backup import decode_text
