@@ -31,15 +31,16 @@ class PageRoute(APIRoute):
         async def answered(request: Request) -> Response:
             try:
                 return await handle(request)
-            except AccessDenied:
-                wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-                return RedirectResponse(f"/sign-in?next={quote(wanted)}", 303)
             except RequestValidationError:
                 return page(
                     request, "problem.html", status=422, title="This address is wrong.",
                     detail="One of its parameters has a value that it cannot have.", hint=None,
                 )  # fmt: skip
             except ConfkeepError as error:
+                if type(error) is AccessDenied:
+                    wanted = request.url.path
+                    wanted += f"?{request.url.query}" if request.url.query else ""
+                    return RedirectResponse(f"/sign-in?next={quote(wanted)}", 303)
                 told = problem_of(error)
                 return page(
                     request, "problem.html", status=told.status, title=told.title,
