@@ -30,6 +30,10 @@ log = get_logger("events")
 #: Where the last commit that was told is not known any more, those from so many seconds before it are told
 #: again: a clock may have been set back meanwhile.
 _MARGIN_S: Final = 3_600
+#: Least entries read in one step: a filter may leave out most.
+_LEAST: Final = 50
+#: Seconds after which a repository that could not be read is tried again.
+_PAUSES_S: Final = (0.05, 0.2, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +163,10 @@ class _Reading:
                 self._go_through_git()
                 continue
             compared = self._told_to or self.place
-            part = event_stream.read(self._client, self.place, compared, self._limit)
-            if not part.whole and not self._is_told:
+            part = event_stream.read(self._client, self.place, compared, max(self._limit, _LEAST))
+            # No stream says nothing, unless git was gone through since.
+            is_unknown = part.last == Place() and self._told_to is None
+            if (is_unknown or not part.whole) and not self._is_told:
                 self._lost_place(part.last)
                 continue
             if not part.entries:
@@ -171,15 +177,15 @@ class _Reading:
 
     def _lost_place(self, last: Place) -> None:
         """The stream does not say any more what came behind the place."""
-        lost = self.place
+        lost, compared = self.place, self._told_to or self.place
         # A place behind the last entry is of another stream, and of a clock that was set back since.
         self.place = Place(lost.ms, lost.number) if lost.is_at_or_before(last) else Place()
         if self._of_commits:
             self._told_to, self._passing = last, b""
         else:
             self._is_told = True
-        if lost.check:
-            self._give(_skipped(lost))
+        if compared.check:
+            self._give(_skipped(compared))
 
     def _go_through_git(self) -> None:
         """Tell each tenant's commits that were not told, tenant after tenant."""
@@ -203,13 +209,7 @@ class _Reading:
         while not self._is_full():
             seen = self._seen.get(key)
             try:
-                commits = self._git.after(
-                    tenant_id,
-                    None if seen is None else seen.sha.hex(),
-                    self._since_s if seen is None else max(0, seen.at_s - _MARGIN_S),
-                    upto,
-                    self._limit - len(self.found),
-                )
+                commits = self._ask(tenant_id, seen, upto)
             except StoreMissing:
                 raise
             except StoreError as error:
@@ -231,6 +231,25 @@ class _Reading:
             if commits.done:
                 return True
         return False
+
+    def _ask(self, tenant_id: str, seen: Seen | None, upto: str | None) -> Commits | None:
+        """Ask git; a few times, since a repack beside may just remove the pack that is read."""
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                return self._git.after(
+                    tenant_id,
+                    None if seen is None else seen.sha.hex(),
+                    self._since_s if seen is None else max(0, seen.at_s - _MARGIN_S),
+                    upto,
+                    self._limit - len(self.found),
+                )
+            except StoreMissing:
+                raise
+            except StoreError:
+                if pause_s is None:
+                    raise
+                time.sleep(pause_s)
+        raise AssertionError("unreachable")
 
     def _take(self, entry: event_stream.Entry) -> bool:
         """Tell what an entry says. Returns False if something comes before it that the page has no room for."""

@@ -117,6 +117,13 @@ class Settings(BaseSettings):
         description="Events kept in Redis, about 1 kB each; who reads later gets its commits from git",
     )
     events_days: float = Field(7.0, gt=0, le=3650, description="Days that an event stays in Redis")
+    stale_hours: float = Field(
+        26.0,
+        ge=0,
+        le=87_600,
+        description="Hours without a backup after which an event says that a device is stale, looked at each "
+        "hour; 0: never",
+    )
     redis_timeout_s: float = Field(
         5.0, gt=0, le=60, description="Seconds to wait for an answer of Redis"
     )

@@ -7,6 +7,7 @@ A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from pydantic_core import PydanticUndefined
 from confkeep import errors
 from confkeep.errors import ConfkeepError
 from confkeep.settings import Settings, variable_of
+from docs import masking_tables
 from docs.cli_reference import cli_commands, cli_exit_codes
 from docs.man_page import MAN_PAGE, man_page
 from worker.observe import metrics
@@ -28,6 +30,7 @@ from worker.observe.metrics import Metric
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+OPENAPI = ROOT / "docs" / "openapi.json"
 _BLOCK = re.compile(
     r"(<!-- generated: (?P<name>[\w ./-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
 )
@@ -108,7 +111,7 @@ _ROOMS = (
     *("worker/store/upkeep", "worker/store/rewriting", "worker/store/writing"),
     *("worker/store/history", "worker/store/repository", "worker/store/git"),
     *("confkeep", "confkeep/queue", "confkeep/broker", "confkeep/broker/lua"),
-    *("confkeep/observe", "confkeep/routeros"),
+    *("worker/masking", "confkeep/observe", "confkeep/routeros", "confkeep/vendors"),
 )
 _LUA = "The atomic steps in the server."
 #: Who imports whom, as far as it helps to see it: from a room to the next one below.
@@ -135,6 +138,9 @@ _ABOVE = (
     ("confkeep", "confkeep/queue"),
     ("confkeep/queue", "confkeep/broker"),
     ("confkeep/broker", "confkeep/routeros"),
+    ("worker/engine", "worker/masking"),
+    ("worker/masking", "confkeep/routeros"),
+    ("confkeep/routeros", "confkeep/vendors"),
 )
 
 
@@ -268,6 +274,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "worker_metrics": lambda: metrics_table(metrics.OF_WORKER),
     "worker_steps": steps_table,
     "redis_metrics": lambda: metrics_table(metrics.OF_REDIS),
+    "routeros_secrets": masking_tables.routeros_secrets,
+    "shaped_secrets": masking_tables.shaped_secrets,
+    "vendor_secrets": masking_tables.vendor_secrets,
+    "vendor_volatile": masking_tables.vendor_volatile,
     "store_metrics": lambda: metrics_table(metrics.OF_STORE),
     "http_metrics": lambda: metrics_table(metrics.OF_HTTP),
 }
@@ -286,10 +296,18 @@ def fresh(text: str) -> str:
     return _BLOCK.sub(lambda block: block[1] + _part(block["name"]) + block["end"], text)
 
 
+def openapi() -> str:
+    """The OpenAPI document of `confkeep http`."""
+    from worker.http.app import create_app
+
+    return json.dumps(create_app(Settings.model_construct()).openapi(), indent=1) + "\n"
+
+
 def main() -> int:
     """Rewrite the pages, or with `--check` tell which are stale."""
     stale = 0
-    made = {page: fresh(page.read_text("utf-8")) for page in PAGES} | {MAN_PAGE: man_page()}
+    made = {page: fresh(page.read_text("utf-8")) for page in PAGES}
+    made |= {MAN_PAGE: man_page(), OPENAPI: openapi()}
     for page, text in made.items():
         if not page.exists() or page.read_text("utf-8") != text:
             stale += 1

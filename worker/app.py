@@ -30,6 +30,7 @@ TASK_MODULES = (
     "tasks.repack",
     "tasks.retention",
     "tasks.drill",
+    "tasks.stale",
 )
 
 #: Seconds after which the broker gives an unacknowledged message to another worker. Well above the

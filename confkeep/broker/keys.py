@@ -56,6 +56,8 @@ therefore nobody's of ours, and workers set it aside (`worker.queue.oddities`).
     confkeep:events                      stream  what happened, oldest first; field `event` =
                                                  confkeep.queue.events.Event as JSON. Bounded by
                                                  count and age; its last entry stays
+    confkeep:stale:<tenant>              hash    device -> seconds since 1970 of its newest backup, of
+                                                 each that an event said to be stale
     confkeep:repack:<tenant>             string  a repack was asked for and has not run yet; expires
     confkeep:tidy                        string  a worker tidies the staging; expires
     confkeep:tokens                      hash    SHA-256 of an HTTP token -> worker.http.tokens.Token as
@@ -182,6 +184,11 @@ def repack(tenant_id: str) -> str:
     return f"{PREFIX}repack:{tenant_id}"
 
 
+def stale(tenant_id: str) -> str:
+    """The devices that an event said to be stale."""
+    return f"{PREFIX}stale:{tenant_id}"
+
+
 def attempts(tenant_id: str) -> str:
     """The batches that were begun since one was last settled."""
     return f"{PREFIX}attempts:{tenant_id}"
@@ -212,6 +219,7 @@ def types_of(tenant_id: str) -> dict[str, str]:
         lock(tenant_id): EXPIRING,
         backoff(tenant_id): "hash",
         replies(tenant_id): "hash",
+        stale(tenant_id): "hash",
         attempts(tenant_id): "string",
         repack(tenant_id): EXPIRING,
     }

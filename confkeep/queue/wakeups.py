@@ -27,6 +27,11 @@ from confkeep.settings import Settings
 #: The task that a wake-up starts.
 COMMIT_TASK: Final = "backups.commit_inbox"
 
+#: The task that looks for stale devices.
+STALE_TASK: Final = "backups.note_stale"
+#: Seconds after which a worker passes that over: the next one is on its way.
+_STALE_LIFE_S: Final = 3_600
+
 #: Seconds until an uncleared flag expires and producers send another wake-up.
 FLAG_LIFE_S: Final = 60.0
 
@@ -52,6 +57,23 @@ def send(app: Celery, settings: Settings, tenant_id: str, sent_ms: int | None = 
         # `queued` finds it in the message's headers.
         argsrepr=tenant_id,
     )
+
+
+def ask_for_stale(app: Celery, settings: Settings) -> None:
+    """Ask a worker of each shard to look for stale devices.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker did not take it.
+    """
+    for shard in range(settings.shards):
+        app.send_task(
+            STALE_TASK,
+            args=(shard,),
+            queue=Queue(keys.shard_queue(shard)),  # type: ignore[no-untyped-call]
+            ignore_result=True,
+            retry=False,
+            expires=_STALE_LIFE_S,
+        )
 
 
 def queued(client: redis.Redis, shard: int, most: int) -> set[str] | None:

@@ -13,10 +13,12 @@ _IDENTITY: Final = re.compile(
     set \b (?:[^\n]*?\s)?? name= (?: "((?:[^"\\]|\\.)*)" | ([^\s"]+) )""",
     re.MULTILINE | re.VERBOSE | re.DOTALL,
 )
-#: `hostname core1` of IOS and its like, FortiOS's `set hostname "core1"`, Junos's `host-name core1;`.
+#: `hostname core1` of IOS and its like, FortiOS's `set hostname "core1"`, Junos's `host-name core1;`, VyOS's
+#: `set system host-name 'core1'`, Comware's `sysname core1`, and `<hostname>core1</hostname>` of OPNsense and PAN-OS.
 _HOST_NAME: Final = re.compile(
-    rb"""^[ \t]*(?:set[ \t]+)?(?:system[ \t]+)?host-?name[ \t]+"?([^\s";]+)"?;?[ \t\r]*$""",
-    re.MULTILINE,
+    rb"""^[ \t]*(?: (?:set[ \t]+)? (?:(?:deviceconfig[ \t]+)?system[ \t]+)? (?:host-?name|sysname)
+    [ \t]+["']? ([^\s"';]+) ["']?;? | <hostname>([^<\s]+)</hostname> ) [ \t\r]*$""",
+    re.MULTILINE | re.VERBOSE,
 )
 #: RouterOS says within so many bytes whose export it is; none of its menus is a host name's.
 _HEADER_BYTES: Final = 1_000
@@ -43,12 +45,12 @@ def own_name(export: bytes | None) -> str | None:
     elif b"by RouterOS" in export[:_HEADER_BYTES]:
         return None
     else:
-        if b"hostname" not in export and b"host-name" not in export:
+        if not any(word in export for word in (b"hostname", b"host-name", b"sysname")):
             return None
         found = _HOST_NAME.search(export)
         if found is None:
             return None
-        raw = found[1]
+        raw = found[1] or found[2]
     try:
         name = raw.decode("utf-8").strip()
     except UnicodeDecodeError:

@@ -56,6 +56,18 @@ ARUBAOS: Final = Family(
             "HPE Aruba, ArubaOS CLI Reference: snmp-server",
         ),
         Secret(
+            r"""^[ \t]*snmp-server[ \t]+user[ \t]+\S+[ \t]+auth-prot[ \t]+\S+[ \t]+(\S+)(?:[ \t]+priv-prot[ \t]+\S+[ \t]+(\S+))?""",
+            "HPE Aruba, ArubaOS CLI Reference: snmp-server user",
+        ),
+        Secret(
+            r"""^[ \t]+authentication[ \t]+([^\s"]\S*)[ \t]*$""",
+            "HPE Aruba, ArubaOS CLI Reference: vrrp",
+        ),
+        Secret(
+            r"""^password[ \t]+(?:manager|operator|all|port-access)[ \t](?:[^\n]*[ \t])?(?:sha1|sha256|plaintext)[ \t]+("[^"\n]*"|\S+)""",
+            "HPE Aruba, AOS-S Access Security Guide: password",
+        ),
+        Secret(
             r"""^[ \t]*snmpv3?[^\n]*[ \t](?:auth|auth-prot|auth-pass)[ \t]+(?:(?:md5|sha)[ \t]+)?(?:(?:ciphertext|plaintext|auth-pass)[ \t]+)*(\S+)"""
             r"""(?:[ \t]+priv[ \t]+(?:(?:des|aes)[ \t]+)?(?:(?:ciphertext|plaintext|priv-pass)[ \t]+)*(\S+))?""",
             "HPE Aruba, AOS-CX Command Reference: snmpv3 user",

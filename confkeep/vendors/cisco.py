@@ -13,48 +13,51 @@ _RANCID: Final = "RANCID, lib/ios.pm"
 _SECRETS: Final = (
     Secret(
         r"(?:^|[ \t])(?:enable|username[ \t]+\S+[^\n]*)[ \t](?:secret|password)[ \t]+(?:(?:level|role)[ \t]+\S+[ \t]+)?"
-        r"(?:(?:[0-9]|sha512)[ \t]+)?(\S+)",
+        r"""(?:(?:[0-9]|sha512)[ \t]+)?("[^"\n]*"|\S+)""",
         "Cisco, Security Command Reference: enable secret, username",
     ),
     Secret(
-        r"^[ \t]*snmp-server[ \t]+community[ \t]+(?:[0-9][ \t]+|(?:clear|encrypted)[ \t]+)?(\S+)",
+        r"""^[ \t]*snmp-server[ \t]+community[ \t]+(?:[0-9][ \t]+|(?:clear|encrypted)[ \t]+)?("[^"\n]*"|\S+)""",
         _OXIDIZED + "ios.rb: snmp-server community",
     ),
     Secret(
         r"^[ \t]*(?:snmp-server[ \t]+)?host[ \t]+\S+(?:[ \t]+(?:vrf[ \t]+\S+|use-vrf[ \t]+\S+|traps|informs"
-        r"|version[ \t]+(?:1|2c|3)(?:[ \t]+(?:auth|noauth|priv))?|clear|encrypted))*[ \t]+(\S+)",
+        r"""|version[ \t]+(?:1|2c|3)(?:[ \t]+(?:auth|noauth|priv))?|clear|encrypted))*[ \t]+("[^"\n]*"|\S+)""",
         _OXIDIZED + "ios.rb: snmp-server host",
+        unless="use-vrf|filter-vrf|vrf|traps|informs|version|source-interface",
     ),
     Secret(
-        r"^[ \t]*snmp-server[ \t]+mib[ \t]+community-map[ \t]+(\S+)",
+        r"""^[ \t]*snmp-server[ \t]+mib[ \t]+community-map[ \t]+("[^"\n]*"|\S+)""",
         _OXIDIZED + "nxos.rb: snmp-server mib community-map",
     ),
     Secret(
-        r"^[ \t]*snmp-server[ \t]+user[ \t]+[^\n]*?[ \t]auth[ \t]+(?:md5|sha[\w-]*)[ \t]+(?:(?:clear|encrypted)[ \t]+)?(\S+)"
+        r"""^[ \t]*snmp-server[ \t]+user[ \t]+[^\n]*?[ \t]auth[ \t]+(?:md5|sha[\w-]*)[ \t]+(?:(?:clear|encrypted)[ \t]+)?("[^"\n]*"|\S+)"""
         r"(?:[ \t]+priv[ \t]+(?:(?:des|3des|des56|aes-?[0-9]*)(?:[ \t]+(?:128|192|256))?[ \t]+)?"
-        r"(?:(?:clear|encrypted)[ \t]+)?(\S+))?",
+        r"""(?:(?:clear|encrypted)[ \t]+)?("[^"\n]*"|\S+))?""",
         _OXIDIZED + "nxos.rb: snmp-server user",
     ),
     Secret(
-        r"[ \t]key[ \t]+[05-9][ \t]+(\S+)",
+        r"""[ \t]key[ \t]+[05-9][ \t]+("[^"\n]*"|\S+)""",
         "Cisco, Security Command Reference: server-private",
     ),
     Secret(
-        r"(?:^|[ \t])(?:tacacs|radius)(?:-server)?[ \t](?:[^\n]*[ \t])?key[ \t]+(?:[0-9][ \t]+)?(\S+)",
+        r"""(?:^|[ \t])(?:tacacs|radius)(?:-server)?[ \t](?:[^\n]*[ \t])?key[ \t]+(?:[0-9][ \t]+)?("[^"\n]*"|\S+)""",
         _OXIDIZED + "ios.rb: tacacs-server key",
     ),
-    Secret(r"^[ \t]+(?:server-)?key[ \t]+[0-9]+[ \t]+(\S+)", _OXIDIZED + "ios.rb: key 7"),
+    Secret(
+        r"""^[ \t]*(?:server-)?key[ \t]+[0-9]+[ \t]+("[^"\n]*"|\S+)""", _OXIDIZED + "ios.rb: key 7"
+    ),
     Secret(
         # A server of `tacacs server NAME`; `key 1` of a key chain is a number alone.
         r"^[ \t]+key[ \t]+([^\s0-9]\S*|[0-9]+[^\s0-9]\S*)[ \t]*$",
         "Cisco, Security Command Reference: key (tacacs server)",
     ),
     Secret(
-        r"^[ \t]*(?:crypto[ \t]+isakmp|isakmp)[ \t]+key[ \t]+(?:[0-9][ \t]+)?(\S+)",
+        r"""^[ \t]*(?:crypto[ \t]+isakmp|isakmp)[ \t]+key[ \t]+(?:[0-9][ \t]+)?("[^"\n]*"|\S+)""",
         _OXIDIZED + "ios.rb: crypto isakmp key",
     ),
     Secret(
-        r"(?:^|[ \t])pre-shared-key[ \t](?:[^\n]*[ \t]key[ \t]+|(?:local[ \t]+|remote[ \t]+)?)(?:(?:0|6|hex)[ \t]+)?(\S+)",
+        r"""(?:^|[ \t])pre-shared-key[ \t](?:[^\n]*[ \t]key[ \t]+|(?:local[ \t]+|remote[ \t]+)?)(?:(?:0|6|hex)[ \t]+)?("[^"\n]*"|\S+)""",
         "Cisco, Security Command Reference: pre-shared-key",
         unless="address|hostname",
     ),
@@ -69,26 +72,39 @@ _SECRETS: Final = (
     ),
     Secret(
         r"(?:^|[ \t])(?:hot-standby|standby|vrrp|glbp)[ \t](?:[^\n]*[ \t])?authentication[ \t]+(?:text[ \t]+|md5[ \t]+key-string[ \t]+)?"
-        r"(?:[0-9][ \t]+)?(\S+)",
+        r"""(?:[0-9][ \t]+)?("[^"\n]*"|\S+)""",
         "Cisco, First Hop Redundancy Command Reference: standby authentication",
+        unless="md5|key-chain|key-string|text|mode",
+    ),
+    Secret(
+        r"""^[ \t]+authentication[ \t]+text[ \t]+("[^"\n]*"|\S+)""",
+        "Cisco, First Hop Redundancy Command Reference: authentication text",
+    ),
+    Secret(
+        r"""^[ \t]*(?:server-private|client|failover|aaa[ \t]+server)[ \t](?:[^\n]*[ \t])?(?:server-)?key[ \t]+(?:[0-9][ \t]+)?("[^"\n]*"|\S+)""",
+        "Cisco, Security Command Reference: server-private, client, failover key",
+    ),
+    Secret(
+        r"^event[ \t]+manager[ \t]+environment[ \t]+\S*(?:pw|pass|secret|key|token)\S*[ \t]+([^\n]+)",
+        "Cisco, Embedded Event Manager Command Reference: event manager environment",
     ),
     Secret(
         r"(?:^|[ \t])(?:neighbor[ \t]+\S+[ \t]+|ppp[ \t]+chap[ \t]+|ppp[ \t]+pap[ \t]+[^\n]*|isis[ \t]+|lsp-|hello-|area-|domain-)?"
-        r"password[ \t]+(?:(?:[0-9]|encrypted|clear|hmac-md5|text)[ \t]+)*(\S+)",
+        r"""password[ \t]+(?:(?:[0-9]|encrypted|clear|hmac-md5|text)[ \t]+)*("[^"\n]*"|\S+)""",
         "Cisco, IP Routing Command Reference: neighbor password, isis password",
         unless=OTHER_WORDS,
     ),
     Secret(
-        r"(?:^|[ \t])wpa-psk[ \t]+(?:ascii|hex)[ \t]+(?:[0-9][ \t]+)?(\S+)",
+        r"""(?:^|[ \t])wpa-psk[ \t]+(?:ascii|hex)[ \t]+(?:[0-9][ \t]+)?("[^"\n]*"|\S+)""",
         _OXIDIZED + "ios.rb: wpa-psk",
     ),
     Secret(
-        r"(?:^|[ \t])session-key[ \t]+\S+[ \t]+(?:ah|esp)[ \t]+[0-9]+[ \t]+(?:cipher[ \t]+)?(\S+)(?:[ \t]+authenticator[ \t]+(\S+))?",
+        r"""(?:^|[ \t])session-key[ \t]+\S+[ \t]+(?:ah|esp)[ \t]+[0-9]+[ \t]+(?:cipher[ \t]+)?("[^"\n]*"|\S+)(?:[ \t]+authenticator[ \t]+("[^"\n]*"|\S+))?""",
         "Cisco, Security Command Reference: set session-key",
     ),
     Secret(
         r"(?:^|[ \t])(?:nhrp[ \t]+authentication|shared-secret|private-key|digest[ \t]+secret|cts[ \t]+[^\n]*password)"
-        r"[ \t]+(?:[0-9][ \t]+)?(\S+)",
+        r"""[ \t]+(?:[0-9][ \t]+)?("[^"\n]*"|\S+)""",
         "Cisco, IP Addressing Command Reference: ip nhrp authentication",
     ),
 )

@@ -36,6 +36,10 @@ COMWARE: Final = Family(
             unless="authentication-mode|privacy-mode|cipher|hash|simple",
         ),
         Secret(
+            r"""^[ \t]*key[ \t]+(?:authentication|accounting|authorization)[ \t]+(?:(?:cipher|simple)[ \t]+)?("[^"\n]*"|\S+)""",
+            "H3C, Command Reference: key (RADIUS scheme view)",
+        ),
+        Secret(
             r"""^[ \t]*snmp-agent[ \t]+community[ \t]+(?:(?:read|write|simple|cipher)[ \t]+)*("[^"\n]*"|\S+)""",
             "Oxidized, lib/oxidized/model/comware.rb: snmp-agent community",
         ),

@@ -31,7 +31,7 @@ FORTIOS: Final = Family(
     ),
     (
         Secret(
-            r"""^[ \t]*set[ \t]+[\w-]*(?:passwd|password|secret|passphrase|psk|token|md5-key|auth-key|priv-pwd|auth-pwd|passcode|keyword"""
+            r"""^[ \t]*set[ \t]+[\w-]*(?:passwd|password|secret|passphrase|psk|token|md5-key|auth-key|priv-pwd|auth-pwd|passcode|keyword|community"""
             r"""|api-key|enc-key|authkey|enckey|private-key|login-passwd|auth-password|key)[0-9]?[ \t]+(?:ENC[ \t]+)?("(?:[^"\\]|\\.)*"|\S+)""",
             _OXIDIZED,
             unless=r'"?(?:ssh-|ecdsa-).*',

@@ -20,7 +20,7 @@ OPNSENSE: Final = Family(
     ),
     (
         Secret(
-            r"""<(?:password|passwd|pass|bcrypt-hash|sha512-hash|md5-hash|nt-hash|secret|prv|psk|pre-shared-key|shared_key|tls|tlsauth|key"""
+            r"""(?i)<(?:password|passwd|pass|bcrypt-hash|sha512-hash|md5-hash|nt-hash|secret|prv|psk|pre-shared-key|shared_key|tls|tlsauth|key"""
             r"""|privkey|privatekey|private_key|radius_secret|radius_secret2|ldap_bindpw|bindpw|otp_seed|rocommunity|rwcommunity|trapstring"""
             r"""|community|authpass|privpass|token|apikey|api_key|proxypass|proxypassphrase|proxy_passwd|passphrase|encryption_password"""
             r"""|redis_pass|haproxypassword|statspassword|wpa_passphrase|passphrase_confirm|pppoe_password|monitor_pass|sharedkey)"""

@@ -12,7 +12,7 @@ BGP_COMMUNITIES: Final = (
 
 #: Words that stand behind those for passwords in other commands, and in prose.
 OTHER_WORDS: Final = (
-    "address|and|chain|encryption|expiry|for|has|history|in|is|level|must|name|not|of|on|or|policy|prompt|required"
+    "address|and|chain|common|encryption|encryption-key|expiry|for|has|history|in|is|level|manager|must|name|not|of|on|operator|or|policy|prompt|required"
     "|rotation|strength|the|to|was"
 )
 

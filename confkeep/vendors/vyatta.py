@@ -8,7 +8,11 @@ from confkeep.vendors.rules import BGP_COMMUNITIES, Family, Secret, Volatile
 
 _SECRETS: Final = (
     Secret(
-        r"""(?:^|[ \t])[\w-]*(?:password|secret|passphrase|private-key|preshared-key|pre-shared-key|psk|key|md5-key|authkey)[ \t]+"""
+        r"""\benvironment[ \t]+\S+[ \t]+(?:\{\s+)?value[ \t]+("[^"\n]*"|'[^'\n]*'|[^\s{]+)""",
+        "VyOS, User Guide: container environment",
+    ),
+    Secret(
+        r"""(?:^|[ \t])[\w-]*(?:password|secret|passphrase|private-key|preshared-key|pre-shared-key|psk|cak|key|md5-key|authkey)[ \t]+"""
         r"""(?:(?:md5|sha[0-9]*|key)[ \t]+)*("[^"\n]*"|'[^'\n]*'|[^\s{]+)[ \t\r]*$""",
         "Oxidized, lib/oxidized/model/vyos.rb, edgeos.rb",
         unless="[\"']?AAAA.*",

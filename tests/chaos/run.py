@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from confkeep.broker import keys
+from confkeep.broker.connections import open_client
+from confkeep.errors import ConfkeepError
 from confkeep.queue import wakeups
 from confkeep.settings import load_settings
 from tests.chaos.faults import FAULTS, Faults
 from tests.chaos.history import Commit, History, Record, complaints
 from tests.chaos.hostile import left_by_hostility, made_of_garbage
 from tests.chaos.machine import LAYOUTS, Machine
+from tests.chaos.readers import Readers
 from tests.chaos.report import Report
 from tests.judge import assert_sound, backup_ids, git
 from tests.servers import LASTING_KEYS, wait_for
@@ -58,20 +61,24 @@ def run_round(
             return bool(client.hlen(keys.WORKERS) == len(machine.slots))
 
         wait_for(all_swept, "the workers to start")
-    machine.start_producer(record, tenants)
-    Faults(machine, report, tenants, faults).play(seconds, kills)
-    calm = time.monotonic()
-    machine.calm_down()
-    try:
-        machine.wait_until_drained()
-        if report.tears > tears:
-            # What a torn file left comes back, now that the producer repeats nothing any more.
-            machine.restart_broker()
-            report.faults["orderly restart"] += 1
+    settings = load_settings(git_store_path=machine.store, redis_url=machine.own.url)
+    readers = Readers(open_client(settings), settings, tenants, folder.name)
+    with readers.beside():
+        machine.start_producer(record, tenants)
+        Faults(machine, report, tenants, faults).play(seconds, kills)
+        calm = time.monotonic()
+        machine.calm_down()
+        try:
             machine.wait_until_drained()
-    except AssertionError as error:
-        report.complaints.append(str(error))
-    report.drained_s.append(time.monotonic() - calm)
+            if report.tears > tears:
+                # What a torn file left comes back, now that the producer repeats nothing any more.
+                machine.restart_broker()
+                report.faults["orderly restart"] += 1
+                machine.wait_until_drained()
+        except AssertionError as error:
+            report.complaints.append(str(error))
+        report.drained_s.append(time.monotonic() - calm)
+    _judge_readers(machine, readers, tenants, report)
     _judge(machine, record, tenants, report, was_torn=report.tears > tears)
     report.complaints += machine.unexpected
     machine.unexpected.clear()
@@ -86,6 +93,20 @@ def run_round(
     with machine.client() as client:
         of_the_round = [keys.DEAD, *client.keys(keys.result("*")), *client.keys(keys.inbox("*"))]
         client.delete(*of_the_round, *client.keys(keys.staged("*", "*")))
+
+
+def _judge_readers(machine: Machine, readers: Readers, tenants: list[str], report: Report) -> None:
+    """What each reader was told against `git log`, once each has read the rest."""
+    try:
+        readers.finish()
+    except ConfkeepError as error:
+        report.complaints.append(f"a reader of events could not finish: {error}")
+    paths = {tenant: machine.store / f"{tenant}.git" for tenant in tenants}
+    in_git = {tenant: backup_ids(path) for tenant, path in paths.items() if path.exists()}
+    report.complaints += readers.complaints(in_git)
+    for reader in readers.readers:
+        report.told[reader.kind] += sum(map(len, reader.told.values()))
+        report.repeated += reader.repeats
 
 
 def _judge(

@@ -48,7 +48,12 @@ def table(report: Report, seed: int, seconds: float) -> str:
     rows += [
         ("backups accepted", f"{report.accepted:,}, and {unknown}"),
         ("committed", f"{report.commits:,}"),
-        ("lost, doubled, out of order, wrong receipts, foreign keys", verdict),
+        (
+            "of these told to a reader that " + ", ".join(report.told),
+            ", ".join(f"{number:,}" for number in report.told.values()),
+        ),
+        ("told again to readers that were killed, with the same id", f"{report.repeated:,}"),
+        ("lost, doubled, out of order, untold, wrong receipts, foreign keys", verdict),
     ]
     rows.append(("workers that ended by themselves, and were started again", f"{report.ended:,}"))
     if report.drained_s:

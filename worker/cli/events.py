@@ -53,9 +53,9 @@ def command(
     types: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Print what happened: commits, dead letters, stalls, erasures.
+    """Print what happened, or follow it as it happens.
 
-    Each commit has one event, in its tenant's order. What Redis has no more of
+    Commits, dead letters, stalls, erasures and more. Each commit has one event, in its tenant's order. What Redis has no more of
     is read from git, so a commit is never missing. docs/events.md lists the types
     and what they say.
 
@@ -81,7 +81,7 @@ def command(
         if as_json:
             click.echo(json.dumps(_to_json(event)))
         else:
-            terminal.line(_line_of(terminal, event))
+            terminal.line(_line_of(terminal, event, with_tenant=tenant is None))
     if not as_json:
         terminal.note(count_text(count, "event"))
 
@@ -137,7 +137,7 @@ def _to_json(event: Event) -> dict[str, Any]:
     }
 
 
-def _line_of(terminal: Terminal, event: Event) -> Text:
+def _line_of(terminal: Terminal, event: Event, *, with_tenant: bool) -> Text:
     """The event on one line: when, what, whose, and what tells most of it."""
     line = Text(date_text(event.at), style="dim")
     line.append(f"  {event.type:<16}", style=_STYLES.get(event.type, "bold"))
@@ -147,7 +147,7 @@ def _line_of(terminal: Terminal, event: Event) -> Text:
             event.tenant_id, event.device_id, name if isinstance(name, str) else None
         )
         line.append(f"  {text}", style="cyan")
-    if event.tenant_id is not None:
+    if with_tenant and event.tenant_id is not None:
         line.append(f"  {tenant_text(event.tenant_id)}")
     line.append(f"  {printable(_told(event))}", style="dim")
     line.rstrip()

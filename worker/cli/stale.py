@@ -14,9 +14,10 @@ from worker.cli import running
 from worker.cli.called import called_device, tenant_name, tenant_text
 from worker.cli.each import Failures
 from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_terminal, printable
-from worker.engine.directory import Called, last_backups
+from worker.engine.directory import Called
 from worker.engine.moments import seconds_of
 from worker.engine.resolver import paths_of
+from worker.engine.stale import last_backups
 
 #: The exit status when a device is stale.
 STALE: Final = 3

@@ -112,11 +112,3 @@ def directory_of(repository: TenantRepository) -> list[Device]:
         for device, row in found.items()
         if (called := names.get(device)) is not None
     ]
-
-
-def last_backups(path: Path) -> dict[str, dt.datetime | None]:
-    """When each device of the newest commit was last backed up; None if git does not tell."""
-    repository = open_repository(path)
-    with open_index(repository) as index:
-        seen = index.all_last_seen(repository.tip())
-    return {device_id: seen.get(device_id) for device_id in devices_of(repository)}

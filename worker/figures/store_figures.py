@@ -13,7 +13,7 @@ from typing import Final
 
 from confkeep.errors import StoreError
 from confkeep.observe.logs import get_logger
-from worker.engine.directory import last_backups
+from worker.engine.stale import last_backups
 from worker.figures.metric_families import Sample
 from worker.observe import metrics, unforeseen
 from worker.store.git import refs

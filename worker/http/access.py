@@ -113,6 +113,12 @@ class Door:
         known = self._known.get(digest_of(text))
         return known is not None and time.monotonic() - known.at < _FRESH_S
 
+    def forget(self) -> None:
+        """Hand over what was counted, and look each token up again."""
+        for digest, known in list(self._known.items()):
+            self._look(digest, known)
+        self._known.clear()
+
     def charge(self, text: str | None, sent_bytes: int) -> None:
         """Count bytes that a request sent and had not announced."""
         known = self._known.get(digest_of(text or ""))

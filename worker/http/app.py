@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from confkeep.errors import ConfkeepError
 from confkeep.settings import Settings
 from worker.http.context import make_context
+from worker.http.document import document_of
 from worker.http.guard import Guard
 from worker.http.http_metrics import HttpMetrics
 from worker.http.pages import activity, devices, differences, fleet, looking, signing_in
@@ -74,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (*ROUTERS, *PAGES):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
+    app.openapi = partial(document_of, app)  # type: ignore[method-assign]
     app.add_middleware(Guard, metrics=metrics)
     app.add_exception_handler(ConfkeepError, _tell_ours)
     app.add_exception_handler(RequestValidationError, _tell_validation)

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEAD_S: Final = 20.0
 TAKE_S: Final = 20.0
 #: Seconds between two looks at a connection.
-_LOOK_S: Final = 5.0
+LOOK_S: Final = 5.0
 
 
 class BoundedConnection(H11Protocol):
@@ -31,7 +31,7 @@ class BoundedConnection(H11Protocol):
             # For a client that is gone without a word, also while the kernel holds data for it.
             with suppress(OSError):
                 opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(TAKE_S * 1000))
-        self._looking = self.loop.call_later(_LOOK_S, self._look)
+        self._looking = self.loop.call_later(LOOK_S, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop looking."""
@@ -60,9 +60,9 @@ class BoundedConnection(H11Protocol):
         busy = cycle is not None and not self.cycle.response_complete
         waits_for_head = not busy and self.conn.their_state is h11.IDLE
         idle = self.timeout_keep_alive_task is not None
-        if (waits_for_head and not idle and now - self._waits_since > HEAD_S - _LOOK_S) or (
-            self._full_since is not None and now - self._full_since > TAKE_S - _LOOK_S
+        if (waits_for_head and not idle and now - self._waits_since > HEAD_S) or (
+            self._full_since is not None and now - self._full_since > TAKE_S
         ):
             self.transport.abort()
         else:
-            self._looking = self.loop.call_later(_LOOK_S, self._look)
+            self._looking = self.loop.call_later(LOOK_S, self._look)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Final, TypeVar
 
@@ -12,7 +13,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
 from confkeep.broker.connections import open_client
-from confkeep.errors import BrokerUnavailable, StoreMissing, StoreUnavailable
+from confkeep.errors import BrokerUnavailable, ConfkeepError, StoreMissing, StoreUnavailable
 from confkeep.settings import Settings
 from worker.http.access import Door
 from worker.http.exposition import Exposition
@@ -60,7 +61,9 @@ class Context:
     ending: bool = False
 
     def close(self) -> None:
-        """Close what is open."""
+        """Hand over what was counted of the tokens, and close what is open."""
+        with suppress(ConfkeepError):
+            self.door.forget()
         self.exposition.close()
         self.client.close()
 
@@ -73,7 +76,7 @@ class Context:
         return await self._in_thread(ask, patience_s, self.searchers)
 
     async def read(
-        self, ask: Callable[[Reader], _Answer], patience_s: float = PATIENCE_S
+        self, ask: Callable[[Reader], _Answer], patience_s: float | None = None
     ) -> _Answer:
         """Ask the reader in a thread.
 
@@ -82,7 +85,7 @@ class Context:
                 for others is free when it has ended.
             ConfkeepError: as the reader.
         """
-        return await self._in_thread(ask, patience_s, self.readers)
+        return await self._in_thread(ask, patience_s or PATIENCE_S, self.readers)
 
     async def _in_thread(
         self, ask: Callable[[Reader], _Answer], patience_s: float, limiter: CapacityLimiter
@@ -115,7 +118,7 @@ class Context:
     async def ask(
         self,
         ask: Callable[[redis.Redis], _Answer],
-        patience_s: float = PATIENCE_S,
+        patience_s: float | None = None,
         limiter: CapacityLimiter | None = None,
     ) -> _Answer:
         """Ask Redis in a thread.
@@ -124,6 +127,7 @@ class Context:
             BrokerUnavailable: it does not answer in time.
             ConfkeepError: as the function.
         """
+        patience_s = patience_s or PATIENCE_S
         try:
             with anyio.fail_after(patience_s):
                 return await to_thread.run_sync(

@@ -19,7 +19,7 @@ _NAME: Final = rf"[\w.-]*(?:{_WORD}|{_OTHERS})[\w.-]*"
 #: A name, and what stands between it and its value: `=`, `":` and the like; after `:local` and `--`, a space.
 _ASSIGNMENT: Final = (
     rf"""(?i)(?:({_NAME})(?:=|[ \t]+=[ \t]*|\\*["'][ \t]*[=:][ \t]*|:[ \t]*|[ \t]+is[ \t]+)"""
-    rf"""|:(?:local|global|set)[ \t]+(?:\\*")?({_NAME})(?:\\*")?[ \t]+"""
+    rf"""|:(?:local|global|set)[ \t]+(?:\\*[$"])?({_NAME})(?:\\*")?[ \t]+"""
     rf"""|:set[ \t]+\(\\*\$[\w.-]+->\\*"({_NAME})\\*"\)[ \t]+"""
     rf"""|(?:^|[ \t"'])--?({_NAME})[ \t]+)"""
 )

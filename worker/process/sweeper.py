@@ -181,6 +181,9 @@ class Sweeper:
             self._note_room()
             self._deleted = tidy.drop_foreign_queues(self._client, self._settings)
             self._tidying = tidy.steps(self._client, self._settings)
+            if self._settings.stale_hours:
+                with self._apart("ask for stale devices"):
+                    wakeups.ask_for_stale(self._app, self._settings)
         end = time.monotonic() + _TIDY_S
         steps, self._tidying = self._tidying, None
         for deleted in steps:

@@ -59,6 +59,9 @@ def clear(
     if backup_ids:
         with broker_errors():
             client.hdel(keys.replies(tenant_id), *map(redis_values.raw_name, backup_ids))
+    if device_id is not None:
+        with broker_errors():
+            client.hdel(keys.stale(tenant_id), device_id)
     folder = settings.staging_path / tenant_id
     if backup_ids and folder.is_dir():
         for file in folder.iterdir():
@@ -70,7 +73,15 @@ def clear(
 def clear_tenant(inbox: Inbox) -> int:
     """Delete every other key and file of a tenant, except the lock, which the caller holds."""
     client, settings, tenant_id = inbox.client, inbox.settings, inbox.tenant_id
-    own = (keys.backoff, keys.attempts, keys.replies, keys.wake, keys.repack, keys.arriving)
+    own = (
+        keys.backoff,
+        keys.attempts,
+        keys.replies,
+        keys.wake,
+        keys.repack,
+        keys.arriving,
+        keys.stale,
+    )
     names = {name(tenant_id).encode() for name in own}
     for name in (keys.staged, keys.handoff, keys.arrived):
         pattern = name(tenant_id, "*")

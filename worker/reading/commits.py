@@ -54,6 +54,11 @@ def commits_after(repository: TenantRepository, since: str | None, limit: int) -
     )
 
 
+def printable(text: str) -> str:
+    """Text of any bytes as text that JSON can hold."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _entry_of(commit: pygit2.Commit) -> CommitEntry:
     raw = commit.read_raw()
     changed = changed_devices(commit)
@@ -67,7 +72,7 @@ def _entry_of(commit: pygit2.Commit) -> CommitEntry:
             "kind": kind,
             "device_id": headers.id_in_header(raw, DEVICE_ID_HEADER) or min(changed, default=None),
             "backup_id": backup_id,
-            "message": message.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+            "message": printable(message),
             "committed_at": dt.datetime.fromtimestamp(commit.commit_time, dt.UTC),
             "captured_at": captured_at(commit),
             "changed": bool(changed),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from worker.reading.answers import DeviceEntry, DevicesPage
 
@@ -53,9 +55,8 @@ def page_of(
         after: the place behind which it begins; None: at the first.
     """
     found: list[DeviceEntry] = []
-    for device in devices:
-        if after is not None and place_of(device) <= after:
-            continue
+    start = 0 if after is None else bisect_right(devices, after, key=place_of)
+    for device in islice(devices, start, None):
         if wanted.lets_through(device):
             if len(found) == limit:
                 return DevicesPage(devices=found, more=True)

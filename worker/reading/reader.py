@@ -42,9 +42,9 @@ from worker.reading.answers import (
     TenantEntry,
     VersionEntry,
 )
-from worker.reading.commits import commits_after
+from worker.reading.commits import commits_after, printable
 from worker.reading.directory_page import Filter, page_of
-from worker.reading.listed import Directories, Listed, printable
+from worker.reading.listed import Directories, Listed
 from worker.reading.shown import shown, shown_hunks
 from worker.store.history.index import open_index
 from worker.store.repository import reader
@@ -249,11 +249,24 @@ class StoreReader:
         """As `Reader`."""
         repository = self._open(tenant_id)
         called = self._find(repository, device)
-        sha = _sha_of(repository, called, version)
-        data = reader.read_file(repository, sha, called.id, name)
+        listed = self._listed(repository)
+        newest = listed.by_id.get(called.id)
+        if version == "latest" and newest is not None:
+            sha = newest.sha
+        else:
+            sha = _sha_of(repository, called, version)
+        folder = None
+        if newest is not None and sha == newest.sha:
+            folder = listed.folders.get(called.id)
+        found = _file_in(repository, sha, called.id, name, folder)
+        if found is None:
+            # It says what is missing, and why.
+            reader.read_file(repository, sha, called.id, name)
+            raise NotInStore(f"no {name} of device {called.id} in commit {sha}")
+        data, object_id = found
         if name == EXPORT_NAME:
             data = shown(data, called.labels.model, reveal=reveal)
-        return File(data=data, object_id=_object_id(repository, sha, called.id, name), sha=sha)
+        return File(data=data, object_id=object_id, sha=sha)
 
     def diff(
         self,
@@ -416,11 +429,28 @@ def _row_of(repository: TenantRepository, device: Called, version: str) -> Row:
 
 
 @tells_damage
-def _object_id(repository: TenantRepository, sha: str, device_id: str, name: str) -> str:
-    """The id of a file that `read_file` has read."""
-    folder = find_commit(repository, sha).tree[device_id]
-    assert isinstance(folder, pygit2.Tree)
-    return str(folder[name].id)
+def _file_in(
+    repository: TenantRepository,
+    sha: str,
+    device_id: str,
+    name: str,
+    folder_id: pygit2.Oid | None,
+) -> tuple[bytes, str] | None:
+    """A file of a commit with its object's id; None if the commit does not hold it.
+
+    Args:
+        folder_id: the device's folder, where it is known; None: look it up in the commit.
+    """
+    if folder_id is None:
+        tree = find_commit(repository, sha).tree
+        if device_id not in tree:
+            return None
+        folder_id = tree[device_id].id
+    folder = repository.git[folder_id]
+    if not isinstance(folder, pygit2.Tree) or name not in folder:
+        return None
+    found = folder[name]
+    return (found.data, str(found.id)) if isinstance(found, pygit2.Blob) else None
 
 
 def _export_in(repository: TenantRepository, sha: str, device_id: str) -> bytes:

@@ -22,7 +22,7 @@ from tests.scraping import Series, families, series, value
 from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import exporter, one_machine
 from worker.cli.interrupts import Interrupts
-from worker.engine.directory import last_backups
+from worker.engine.stale import last_backups
 from worker.figures import deployment_figures, store_figures
 from worker.figures.store_figures import StoreFigures
 from worker.observe import metrics

@@ -12,6 +12,8 @@ from click.testing import CliRunner
 
 from confkeep.errors import NotInStore, RemovedByRetention, TenantLocked, UndoImpossible
 from confkeep.observe import logs
+from confkeep.queue import events
+from confkeep.queue.events import Event
 from confkeep.settings import Settings
 from tasks import retention
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
@@ -32,6 +34,14 @@ def lock(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for module in (forget, engine_retention):
         monkeypatch.setattr(module, "hold_tenant", hold_tenant)
     return taken
+
+
+@pytest.fixture(autouse=True)
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
+    """The events that were written."""
+    found: list[Event] = []
+    monkeypatch.setattr(events, "emit", lambda _client, _settings, *new: found.extend(new))
+    return found
 
 
 def test_without_rules_nothing_goes(filled: Store, confkeep: Confkeep) -> None:
@@ -143,6 +153,7 @@ def test_the_task_tells_what_the_command_tells(
     confkeep: Confkeep,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    told: list[Event],
 ) -> None:
     confkeep("retention", "set", TENANT, "--keep-last", "2")
     plan = json.loads(confkeep("retention", "plan", "--json").stdout)["tenants"][0]
@@ -152,6 +163,8 @@ def test_the_task_tells_what_the_command_tells(
     assert {name: result[name] for name in plan} == plan
     assert result["captures_removed"] == 2
     assert [vars(line)["action"] for line in caplog.records] == ["retention.applied"]
+    assert [(event.type, event.tenant_id) for event in told] == [(events.RETENTION, TENANT)]
+    assert told[0].data["captures_removed"] == 2
     with pytest.raises(NotInStore):
         retention.retention(ROUTER)
 

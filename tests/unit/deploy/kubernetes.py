@@ -130,7 +130,7 @@ def _own_problems(documents: list[Document], document: Document) -> Iterator[str
             yield from _selects(documents, spec["selector"]["matchLabels"], [])
         case "NetworkPolicy":
             ports = [port["port"] for rule in spec["ingress"] for port in rule["ports"]]
-            yield from _selects(documents, spec["podSelector"]["matchLabels"], ports)
+            yield from _selects(documents, spec["podSelector"]["matchLabels"], ports, any_pod=True)
         case "ScaledObject":
             target = spec["scaleTargetRef"]
             found = find(documents, target["kind"], target["name"])
@@ -144,8 +144,10 @@ def _own_problems(documents: list[Document], document: Document) -> Iterator[str
                 yield "has no room between the fewest and the most"
 
 
-def _selects(documents: list[Document], labels: Document, ports: list[str]) -> Iterator[str]:
-    """Whether a selector finds pods, all of which have the ports of these names."""
+def _selects(
+    documents: list[Document], labels: Document, ports: list[str], *, any_pod: bool = False
+) -> Iterator[str]:
+    """Whether a selector finds pods, all of which, or one, have the ports of these names."""
     found = [
         document
         for document in documents
@@ -154,9 +156,15 @@ def _selects(documents: list[Document], labels: Document, ports: list[str]) -> I
     ]
     if not found:
         yield f"selects no pod by {labels}"
+    each_pods: list[set[str]] = []
     for workload in found:
         [container] = workload["spec"]["template"]["spec"]["containers"]
-        names = [port["name"] for port in container["ports"]]
+        # One without ports listens nowhere, so nobody can be sent to it.
+        if "ports" in container:
+            each_pods.append({port["name"] for port in container["ports"]})
+    if any_pod:
+        each_pods = [set().union(*each_pods)]
+    for names in each_pods:
         yield from (f"no port {port} in its pods" for port in ports if port not in names)
 
 
@@ -280,6 +288,9 @@ def _ports(
     template: Document, container: Document, environment: dict[str, str | None]
 ) -> Iterator[str]:
     expected = environment.get("CONFKEEP_METRICS_PORT")
+    if container["name"] == "http":
+        # Its metrics want a token.
+        return
     [port] = [port["containerPort"] for port in container["ports"] if port["name"] == "metrics"]
     annotated = template["metadata"]["annotations"]["prometheus.io/port"]
     if not str(port) == annotated == expected:

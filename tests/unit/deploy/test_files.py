@@ -75,14 +75,14 @@ def problems_of_procfile(text: str) -> list[str]:
 
 def test_the_procfile_has_no_problem() -> None:
     assert problems_of_procfile(PROCFILE) == []
-    assert list(processes(PROCFILE)) == ["worker", "exporter"]
+    assert list(processes(PROCFILE)) == ["worker", "exporter", "http"]
 
 
 def test_honcho_finds_both_processes(tmp_path: Path) -> None:
     """It accepts nearly everything; what it understood is what counts."""
     command = [sys.executable, "-m", "honcho", "-f", str(facts.ROOT / "Procfile"), "check"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
-    assert b"Valid procfile detected (worker, exporter)" in done.stderr
+    assert b"Valid procfile detected (worker, exporter, http)" in done.stderr
 
 
 @pytest.mark.parametrize(

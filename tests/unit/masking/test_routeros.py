@@ -191,3 +191,20 @@ def test_bytes_that_are_no_text_hide_nothing() -> None:
         b'/ppp secret\nadd comment="\xff\xfe" password="QX\xffZ\xc3"\nadd name=\xff password=QX\xe4Z\n'
     )
     assert not set(b"QXZ") & set(masked)
+
+
+def test_an_escaped_backslash_at_a_lines_end_is_no_wrap() -> None:
+    text = f"{V7}:local password QXZ\\\\\n:put shown\n"
+    assert "\n:put shown\n" in assert_masked(text)
+
+
+def test_a_text_ends_where_the_text_around_it_ends() -> None:
+    text = f'{V7}/a\nadd source="say password=\\"" name=shown\nadd comment="\\"x\\""\n'
+    assert shown(text) == text
+    text = f'{V7}/a\nadd source="say password=\\"QXZ" name=shown\nadd comment="\\"x\\""\n'
+    assert "name=shown" in assert_masked(text)
+
+
+def test_a_secret_that_is_called_like_a_switch_is_masked() -> None:
+    text = f"{V7}/ppp secret\nadd name=a password=disabled\n"
+    assert shown(text) == text.replace("disabled", "***")

@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from confkeep.routeros.own_name import own_name
 from confkeep.vendors.families import FAMILIES, family_of, is_routeros
+from tests.unit.masking.vendor_lines import COMMANDS
 from tests.unit.masking.vendor_texts import IOS, TEXTS
 from worker.masking.mask import mask
 
@@ -48,6 +50,17 @@ def test_a_maker_is_known_by_the_form_of_the_text(title: str, text: str) -> None
     assert not is_routeros(real(text))
 
 
+@pytest.mark.parametrize("system", COMMANDS)
+def test_each_command(system: str) -> None:
+    beginning, secret, harmless = COMMANDS[system]
+    for command in secret:
+        shown = mask(f"{beginning}{command}\n".encode()).decode().removeprefix(beginning)
+        assert not set("QXZ") & set(shown), command
+    for command in harmless:
+        text = f"{beginning}{command}\n"
+        assert mask(text.encode()).decode() == text
+
+
 def test_a_maker_is_known_by_the_label_where_the_form_tells_nothing() -> None:
     for family in FAMILIES:
         for model in family.models:
@@ -82,3 +95,15 @@ def test_each_rule_has_its_source() -> None:
         assert all(
             len(source) > 10 for source in (*sources, *(each.source for each in family.secrets))
         )
+
+
+def test_bytes_that_are_no_utf_8_hide_nothing() -> None:
+    text = b'boot-start-marker\nenable secret 5 Q\xffX\nsnmp-server community "Z\xe4 \xffQ" RO\n'
+    assert mask(text) == b"boot-start-marker\nenable secret 5 ***\nsnmp-server community *** RO\n"
+
+
+@pytest.mark.parametrize(("title", "text"), TEXTS, ids=IDS)
+def test_an_export_says_what_its_device_is_called(title: str, text: str) -> None:
+    assert own_name(real(text)) in {
+        *("core1", "leaf1", "xr1", "edge1", "fw1", "pa1", "vy1", "aruba1", "sw1")
+    }

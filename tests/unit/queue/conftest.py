@@ -9,6 +9,7 @@ import fakeredis
 import pytest
 import redis
 
+from confkeep.queue import wakeups
 from confkeep.settings import Settings, load_settings
 from worker.process.local import EmbeddedServer
 
@@ -36,3 +37,11 @@ def settings(tmp_path: Path) -> Settings:
     return load_settings(
         git_store_path=tmp_path / "store", staging_path=tmp_path / "staging", receipt_ttl_s=3600
     )
+
+
+@pytest.fixture(autouse=True)
+def asked_for_stale(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """The settings with which a sweep asked for stale devices; the broker itself is Celery's."""
+    asked: list[Settings] = []
+    monkeypatch.setattr(wakeups, "ask_for_stale", lambda _app, settings: asked.append(settings))
+    return asked

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +15,7 @@ import redis
 from confkeep.broker import keys
 from confkeep.errors import InvalidInput, StoreUnavailable
 from confkeep.queue import acceptance, event_stream, events
+from confkeep.queue.acceptance import Submission
 from confkeep.queue.cursor import Cursor
 from confkeep.queue.events import Event
 from confkeep.settings import Settings
@@ -23,6 +26,7 @@ from worker.engine.events import cursor_from, read_events
 from worker.queue import backoff
 from worker.queue.inbox import Inbox
 from worker.store.repository.tenant_repository import repository_path
+from worker.store.rewriting.forget import forget_device
 
 OTHER = str(uuid.UUID(int=9))
 
@@ -244,6 +248,52 @@ def test_since_a_moment(
     before.read()
     assert after.ids() == backups(settings)[1:]
     assert before.ids() == backups(settings)
+
+
+def test_since_a_moment_before_there_was_a_stream(
+    reader: Reader, client: redis.Redis, settings: Settings, commit: Callable[..., None]
+) -> None:
+    commit(1, 2)
+    client.delete(keys.EVENTS)
+    reader.cursor = cursor_from(client, dt.datetime.now(dt.UTC) - dt.timedelta(hours=1))
+    reader.read()
+    assert reader.ids() == backups(settings)
+    assert reader.read() == []
+
+
+@pytest.mark.parametrize("loss", ["nothing", "emptied"])
+def test_a_rewritten_history_is_not_told_again(
+    reader: Reader, client: redis.Redis, settings: Settings, loss: str
+) -> None:
+    """An erasure changes the ids of all commits after the device's first, and takes some away."""
+    gone = dataclasses.replace(submission(1).entry, device_id=str(uuid.UUID(int=77)))
+    ones = [Submission(TENANT, gone, b"/ip", None), *map(submission, range(2, 5))]
+    last = dataclasses.replace(submission(5).entry, device_id=gone.device_id)
+    ones.append(Submission(TENANT, last, b"/ip", None))
+    for one in ones[:4]:
+        acceptance.accept(client, settings, [one])
+    drain.drain_inbox(Inbox(client, settings, TENANT))
+    reader.read()
+    path = repository_path(settings.git_store_path, TENANT)
+    forget_device(path, gone.device_id, now_s=int(time.time()))
+    if loss == "emptied":
+        client.delete(keys.EVENTS)
+    acceptance.accept(client, settings, [submission(6)])
+    drain.drain_inbox(Inbox(client, settings, TENANT))
+    new = [event for event in reader.read() if event.type in events.OF_COMMITS]
+    assert [event.data["backup_id"] for event in new] == [submission(6).entry.backup_id]
+    # Now the last commit that was told goes.
+    acceptance.accept(client, settings, ones[4:])
+    drain.drain_inbox(Inbox(client, settings, TENANT))
+    reader.read()
+    forget_device(path, gone.device_id, now_s=int(time.time()))
+    if loss == "emptied":
+        client.delete(keys.EVENTS)
+    acceptance.accept(client, settings, [submission(7)])
+    drain.drain_inbox(Inbox(client, settings, TENANT))
+    reader.read()
+    assert [one for one in reader.ids() if one in backups(settings)] == backups(settings)
+    assert reader.told[-1].data["backup_id"] == submission(7).entry.backup_id
 
 
 @pytest.mark.parametrize("text", ["", "x", "AA", "~~~~", "AQD_____________________", "A" * 50])

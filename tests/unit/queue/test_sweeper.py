@@ -313,3 +313,15 @@ def test_the_thread_goes_on_after_what_nobody_foresaw_and_says_so(
     assert marks[:4] == [Mark.SWEEP_FAILED] * 3 + [Mark.SWEEP]
     told = [one for one in caplog.records if getattr(one, "action", "") == "thread.trouble"]
     assert len(told) == 1, "the same is logged once a minute"
+
+
+def test_one_sweep_an_hour_asks_for_stale_devices(
+    client: redis.Redis, settings: Settings, asked_for_stale: list[Settings]
+) -> None:
+    for name in "abc":
+        sweeper_of(client, settings, name).sweep()
+    assert asked_for_stale == [settings]
+    client.delete(keys.TIDY)
+    off = settings.model_copy(update={"stale_hours": 0.0})
+    sweeper_of(client, off).sweep()
+    assert asked_for_stale == [settings]

@@ -1,0 +1,156 @@
+"""HTTP: 20 callers at once ask a tenant of 10,000 devices and 100,000 commits, against the bar of 50 ms."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import psutil
+import redis
+
+from tests.bench.fleet import folder
+from tests.bench.table import Row
+from tests.histories import START_S, Stream, device_ids
+from tests.http.serving import new_token
+from tests.servers import wait_for
+from worker.http.tokens import RIGHTS
+from worker.process.local import Child, EmbeddedServer
+from worker.store.writing.commit import open_for_writing
+
+DEVICES, COMMITS = 10_000, 100_000
+#: Lines of an export.
+LINES = 100
+CALLERS = 20
+#: Requests of each caller, of which the first ones only warm up.
+REQUESTS, WARM = 60, 10
+BAR_S: Final = 0.05
+MEMORY_BAR: Final = 200 * 1024**2
+_LENGTH: Final = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+
+
+def rows() -> Iterator[Row]:
+    """The rows about HTTP."""
+    with folder() as place:
+        tenant, devices = write_tenant(place / "store")
+        with EmbeddedServer(place / "server") as server:
+            with redis.Redis(unix_socket_path=str(server.socket)) as client:
+                token = new_token(client, "bench", may=RIGHTS)
+                masked = new_token(client, "masked", may=["read"])
+            port = free_port()
+            process = start(place, server, port)
+            try:
+                yield from measure(process, port, token, masked, tenant, devices)
+            finally:
+                process.stop()
+
+
+def write_tenant(store: Path) -> tuple[str, list[str]]:
+    """Every device in turn, each time changed, as plain git writes it; and the index of that."""
+    rng = random.Random(1)
+    devices, stream = device_ids(DEVICES), Stream()
+    lines = [
+        b"add address=10.%d.%d.1/24 interface=ether%d\n" % (n % 256, n // 256, n % 9)
+        for n in range(4_096)
+    ]
+    for number in range(COMMITS):
+        at = rng.randrange(len(lines) - LINES)
+        head = b"# by RouterOS 7.16\n/system identity\nset name=r%d\n/ip address\n" % (
+            number % DEVICES
+        )
+        files: dict[str, bytes | None] = {
+            f"{devices[number % DEVICES]}/export.rsc": head + b"".join(lines[at : at + LINES])
+        }
+        stream.commit(files, when_s=START_S + number)
+    tenant = str(uuid.UUID(int=7))
+    stream.write(store / f"{tenant}.git")
+    with open_for_writing(store / f"{tenant}.git") as writer:
+        writer.index.catch_up(str(writer.repository.tip()))
+    return tenant, devices
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def start(place: Path, server: EmbeddedServer, port: int) -> Child:
+    """The process, as deployments start it; returns when it answers."""
+    environment = {
+        **os.environ,
+        "CONFKEEP_REDIS_URL": server.url,
+        "CONFKEEP_GIT_STORE_PATH": str(place / "store"),
+        "CONFKEEP_HTTP_REQUESTS": "1000000000",
+        "CONFKEEP_LOG_FORMAT": "json",
+    }
+    command = [sys.executable, "-m", "confkeep", "http", "--port", str(port)]
+    process = Child(command, log=place / "http.log", env=environment)
+
+    def answers() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            return False
+        return True
+
+    wait_for(answers, "HTTP to answer")
+    return process
+
+
+def measure(
+    process: Child, port: int, token: str, masked: str, tenant: str, devices: list[str]
+) -> Iterator[Row]:
+    """Ask for each kind of answer, and then look at the process's memory."""
+    rng = random.Random(1)
+    here = f"/v1/tenants/{tenant}/devices"
+    kinds: tuple[tuple[str, str, Callable[[], str]], ...] = (
+        ("a directory page of 100 devices", token, lambda: f"{here}?limit=100"),
+        ("a device's history", token, lambda: f"{here}/{rng.choice(devices)}/versions"),
+        ("an export", token, lambda: f"{here}/{rng.choice(devices)}/versions/latest/export"),
+        ("a masked export", masked, lambda: f"{here}/{rng.choice(devices)}/versions/latest/export"),
+    )
+    for what, who, path in kinds:
+        began = time.perf_counter()
+        took = asyncio.run(ask_all(port, who, path))
+        rate = CALLERS * (REQUESTS + WARM) / (time.perf_counter() - began)
+        p50, p95 = (sorted(took)[int(len(took) * part)] for part in (0.5, 0.95))
+        figures = f"p50 {p50 * 1000:.1f} and p95 {p95 * 1000:.1f} ms, {rate:.0f}/s"
+        name = f"HTTP, {what}, {CALLERS} callers at once, p95, part of 50 ms"
+        yield Row(name, p95 / BAR_S, 1, None, True, figures)
+    used = psutil.Process(process.process.pid).memory_info().rss
+    figures = f"{used / 1024**2:.0f} MiB"
+    yield Row("HTTP, memory after that, part of 200 MiB", used / MEMORY_BAR, 1, None, True, figures)
+
+
+async def ask_all(port: int, token: str, path: Callable[[], str]) -> list[float]:
+    """The seconds of all requests but the first ones."""
+    found = await asyncio.gather(*(ask(port, token, path) for _ in range(CALLERS)))
+    return [took for each in found for took in each[WARM:]]
+
+
+async def ask(port: int, token: str, path: Callable[[], str]) -> list[float]:
+    """One caller on one connection, which asks again as soon as it is answered."""
+    reading, writing = await asyncio.open_connection("127.0.0.1", port)
+    found = []
+    for _ in range(REQUESTS + WARM):
+        head = f"GET {path()} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\r\n"
+        began = time.perf_counter()
+        writing.write(head.encode())
+        answer = await reading.readuntil(b"\r\n\r\n")
+        length = _LENGTH.search(answer)
+        assert answer.startswith(b"HTTP/1.1 200"), answer
+        assert length is not None
+        await reading.readexactly(int(length[1]))
+        found.append(time.perf_counter() - began)
+    writing.close()
+    return found
