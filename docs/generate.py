@@ -100,7 +100,7 @@ def errors_table() -> str:
 #: The rooms, in the order in which imports run.
 _ROOMS = (
     *("worker/cli", "worker/cli/sources", "worker/http", "worker/http/routes"),
-    *("worker/http/oxidized", "tasks", "worker"),
+    *("worker/http/oxidized", "worker/http/pages", "tasks", "worker"),
     *(
         "worker/reading",
         "worker/hooks",

@@ -46,19 +46,22 @@ def without_volatile_header(export: bytes) -> bytes:
     Only comment lines and blank ones at the very top are looked at: the same text further down
     is configuration (a script's source, a note).
     """
+    found = volatile_header(export)
+    return export if found is None else export[: found[0]] + export[found[1] :]
+
+
+def volatile_header(export: bytes) -> tuple[int, int] | None:
+    """Where the dated header line begins and ends, its line end included; None if there is none."""
     start = len(_BOM) if export.startswith(_BOM) else 0
     for _ in range(_HEADER_LINES):
-        end = export.find(b"\n", start)
-        line = export[start:] if end < 0 else export[start:end]
-        stripped = line.strip()
+        end = export.find(b"\n", start) + 1 or len(export)
+        stripped = export[start:end].strip()
         if stripped and not stripped.startswith(b"#"):
-            break
+            return None
         if _VOLATILE.fullmatch(stripped):
-            return export[:start] + (b"" if end < 0 else export[end + 1 :])
-        if end < 0:
-            break
-        start = end + 1
-    return export
+            return start, end
+        start = end
+    return None
 
 
 def comments_below_opening(export: bytes) -> Iterator[tuple[int, int]]:

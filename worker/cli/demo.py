@@ -19,7 +19,6 @@ from typing import Final
 import click
 
 from confkeep import BackupPayload, enqueue_backups
-from confkeep.broker.connections import get_client
 from confkeep.errors import GitUnavailable, MaintenanceFailed, NoReceipt, PoisonedBackup
 from confkeep.naming import name_tenant
 from confkeep.settings import get_settings
@@ -34,7 +33,6 @@ from worker.cli.waiting import SILENCE_S, Receipts
 from worker.engine import resolver
 from worker.engine.directory import Called, directory_of, names_of
 from worker.engine.versions import Wanted, rows_of
-from worker.http import tokens
 from worker.http.server import require_installed
 from worker.store.git.git_process import Git
 from worker.store.repository.reader import devices_of
@@ -287,9 +285,10 @@ def _show(terminal: Terminal, store: Path, done: _Done) -> None:
 def _serve(terminal: Terminal, machine: one_machine.OneMachine, port: int) -> None:
     """Serve HTTP until a signal comes, and say how to ask it."""
     machine.start_http(port)
-    token, _ = tokens.create(get_client(), "demo", [tokens.ALL], tokens.RIGHTS)
+    terminal.heading("Pages")
+    terminal.line(f"  {machine.page}", style="cyan")
     terminal.heading("HTTP")
-    terminal.line(f"  export TOKEN={token}", style="cyan")
+    terminal.line(f"  export TOKEN={machine.token}", style="cyan")
     for path in ("tenants", f"tenants/{TENANTS[0]}/devices?limit=3"):
         terminal.line(
             f"  curl -H \"Authorization: Bearer $TOKEN\" 'http://127.0.0.1:{port}/v1/{path}'",

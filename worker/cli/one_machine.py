@@ -23,13 +23,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+import redis
+
 from confkeep import modes
 from confkeep.broker.connections import get_client
-from confkeep.errors import ConfkeepError
+from confkeep.errors import ConfkeepError, InvalidId
 from confkeep.settings import get_settings, load_settings, variable_of
 from worker.cli import running
 from worker.cli.interrupts import Interrupts
 from worker.cli.running import RunningUp
+from worker.http import tokens
 from worker.process.local import Child, EmbeddedServer, start_worker
 from worker.process.sweeper import list_workers
 
@@ -39,6 +42,8 @@ _POLL_S: Final = 0.05
 _WORKER: Final = "worker-{}"
 #: Libraries of the extra `http` that sending webhooks needs.
 _HOOKS_NEED: Final = ("httpcore", "standardwebhooks")
+#: The name of the token that ends with the session.
+_SESSION: Final = "this session"
 _DEMO_MARK: Final = "made-by-confkeep-demo"
 
 
@@ -77,6 +82,8 @@ class OneMachine:
         self._server: EmbeddedServer | None = None
         self._http: Child | None = None
         self._hooks: Child | None = None
+        #: A token for everything, and the address that signs a browser in with it; they end with the session.
+        self.token = self.page = ""
 
     @property
     def server(self) -> EmbeddedServer:
@@ -130,7 +137,7 @@ class OneMachine:
         )
 
     def start_http(self, port: int) -> None:
-        """Start `confkeep http` on this machine's loopback."""
+        """Start `confkeep http` on this machine's loopback, with a token for this session."""
         command = [sys.executable, "-P", "-m", "confkeep", "http", "--port", str(port)]
         environment = {**os.environ, **self.environment}
         self._http = Child(command, log=self.http_log, env=environment)
@@ -138,10 +145,18 @@ class OneMachine:
         while True:
             self.check()
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                return
+                break
             if time.monotonic() > deadline:
                 raise PartEnded(f"HTTP did not get ready in {_READY_S:.0f} s; see {self.http_log}")
             time.sleep(_POLL_S)
+
+        with self._client() as client:
+            _forget_session(client)
+            self.token, _ = tokens.create(client, _SESSION, [tokens.ALL], tokens.RIGHTS)
+        self.page = f"http://127.0.0.1:{port}/enter?token={self.token}"
+
+    def _client(self) -> redis.Redis:
+        return redis.Redis.from_url(self.environment["CONFKEEP_REDIS_URL"])
 
     def start_hooks(self) -> None:
         """Start `confkeep hooks run`, if the extra that it needs is installed."""
@@ -215,6 +230,10 @@ class OneMachine:
         with self._interrupts.held():
             if self._http is not None:
                 self._http.stop()
+            if self.token:
+                # A server that is gone has no session either.
+                with contextlib.suppress(redis.RedisError, ConfkeepError), self._client() as client:
+                    _forget_session(client)
             children = [*self._workers.values(), *([self._hooks] if self._hooks else [])]
             for child in children:
                 child.ask_to_end()
@@ -306,3 +325,9 @@ def locked(data: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _forget_session(client: redis.Redis) -> None:
+    """Revoke the token of a session, also of one that was killed."""
+    with contextlib.suppress(InvalidId):
+        tokens.revoke(client, _SESSION)

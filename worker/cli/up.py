@@ -83,8 +83,9 @@ def command(
             for name, value in machine.environment.items():
                 terminal.line(f"export {name}='{value}'")
             if http_port is not None:
+                terminal.line(f"pages: {machine.page}")
                 terminal.note(
-                    f"HTTP is at http://127.0.0.1:{http_port}/v1/; `confkeep token create` makes a token"
+                    f"programs: http://127.0.0.1:{http_port}/v1/; `confkeep token create` makes a token"
                 )
             terminal.note(
                 f"{count_text(workers, 'worker')} and a server run on {data}; Ctrl-C ends them"

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
 
 from confkeep.errors import ConfkeepError
 from confkeep.settings import Settings
@@ -19,6 +20,8 @@ from worker.http.document import document_of
 from worker.http.guard import Guard
 from worker.http.http_metrics import HttpMetrics
 from worker.http.oxidized import router as oxidized
+from worker.http.pages import activity, devices, differences, fleet, looking, signing_in
+from worker.http.pages.rendering import FOLDER
 from worker.http.problems import (
     ERRORS_PAGE,
     Problem,
@@ -38,6 +41,16 @@ ROUTERS = (
     events.router,
     operations.router,
     *oxidized.ROUTERS,
+)
+
+#: Those of the pages.
+PAGES = (
+    signing_in.router,
+    fleet.router,
+    differences.router,
+    devices.router,
+    looking.router,
+    activity.router,
 )
 
 
@@ -62,8 +75,9 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for router in ROUTERS:
+    for router in (*ROUTERS, *PAGES):
         app.include_router(router)
+    app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     app.openapi = partial(document_of, app)  # type: ignore[method-assign]
     app.add_middleware(Guard, metrics=metrics)
     app.add_exception_handler(ConfkeepError, _tell_ours)

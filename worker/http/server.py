@@ -10,7 +10,7 @@ from typing import Any, Final
 from confkeep.errors import ExtraMissing, InvalidSettings
 from confkeep.settings import Settings, variable_of
 
-_LIBRARIES: Final = ("fastapi", "python_multipart", "uvicorn")
+_LIBRARIES: Final = ("fastapi", "jinja2", "python_multipart", "uvicorn")
 #: Connections, and requests, at a time; more are answered with 503.
 _MOST_CONNECTIONS: Final = 300
 #: Seconds for which an idle connection is kept.

@@ -106,6 +106,13 @@ class DiffAnswer(Answer):
     hunks: bytes = Field(repr=False)
 
 
+class Since(Answer):
+    """The version that brought a line."""
+
+    sha: str
+    captured_at: Moment
+
+
 class CommitEntry(Answer):
     """A commit of a tenant."""
 

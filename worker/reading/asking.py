@@ -31,13 +31,14 @@ from worker.reading.answers import (
     DiffAnswer,
     File,
     FoundEntry,
+    Since,
     TenantCounts,
     TenantEntry,
     VersionEntry,
 )
 from worker.reading.directory_page import Filter
 from worker.reading.questions import as_json, from_json
-from worker.reading.reader import FileName
+from worker.reading.reader import DiffHow, FileName
 
 TASK: Final = "backups.answer"
 #: Seconds to wait for a worker. It may be busy with a batch.
@@ -120,12 +121,30 @@ class TaskReader:
         return found
 
     def diff(
-        self, tenant_id: str, device: str, version: str, against: str, *, reveal: bool
+        self,
+        tenant_id: str,
+        device: str,
+        version: str,
+        against: str,
+        *,
+        reveal: bool,
+        how: DiffHow = DiffHow(),  # noqa: B008 - frozen
     ) -> DiffAnswer:
         """As `Reader`."""
         found: DiffAnswer = self._ask(
-            tenant_id, "diff", device=device, version=version, against=against, reveal=reveal
+            tenant_id,
+            "diff",
+            device=device,
+            version=version,
+            against=against,
+            reveal=reveal,
+            how=how,
         )
+        return found
+
+    def since(self, tenant_id: str, device: str, version: str) -> list[Since]:
+        """As `Reader`."""
+        found: list[Since] = self._ask(tenant_id, "since", device=device, version=version)
         return found
 
     def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:

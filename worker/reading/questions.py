@@ -15,7 +15,7 @@ from worker.reading.reader import StoreReader
 #: The methods that may be asked; all are about one tenant.
 QUESTIONS: Final = (
     *("entry", "counts", "directory", "page", "device", "versions", "version"),
-    *("file", "diff", "commits", "receipt_in", "search"),
+    *("file", "diff", "since", "commits", "receipt_in", "search"),
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -10,11 +12,14 @@ import pygit2
 
 from confkeep.errors import NotInStore
 from confkeep.models import Receipt
+from confkeep.routeros.export import volatile_header
 from worker.engine import resolver, search
+from worker.engine.diff import hunks
 from worker.engine.directory import Called
 from worker.engine.moments import version_at
 from worker.engine.receipt import in_git
 from worker.engine.search import Query, Searcher
+from worker.engine.since import since_when
 from worker.engine.versions import (
     Row,
     Wanted,
@@ -32,6 +37,7 @@ from worker.reading.answers import (
     File,
     FoundEntry,
     MatchEntry,
+    Since,
     TenantCounts,
     TenantEntry,
     VersionEntry,
@@ -58,6 +64,32 @@ PREVIOUS: Final = "previous"
 OF_DEVICE: Final = "device:"
 
 FileName = Literal["export.rsc", "backup.bin"]
+
+#: The end of a line that goes on, and the white space before the rest of it.
+_WRAP: Final = re.compile(rb"\\\r?\n[ \t]*")
+
+
+@dataclass(frozen=True, slots=True)
+class DiffHow:
+    """How a difference is made."""
+
+    #: Unchanged lines around each change.
+    context: int = 3
+    #: Lines that a `\\` at their end continues are one line.
+    joined: bool = False
+    #: With the dated header line of RouterOS, which changes by itself.
+    header: bool = True
+
+    def texts(self, old: bytes, new: bytes) -> tuple[bytes, bytes]:
+        """What to compare of two exports. Without the header, lines keep their numbers."""
+        if not self.header:
+            old_line, new_line = volatile_header(old), volatile_header(new)
+            if old_line is not None and new_line is not None:
+                header = new[slice(*new_line)]
+                old = old[: old_line[0]] + header + old[old_line[1] :]
+        if self.joined:
+            return _WRAP.sub(b"", old), _WRAP.sub(b"", new)
+        return old, new
 
 
 class Reader(Protocol):
@@ -107,9 +139,19 @@ class Reader(Protocol):
         """A file of a version; the export is masked without `reveal`."""
 
     def diff(
-        self, tenant_id: str, device: str, version: str, against: str, *, reveal: bool
+        self,
+        tenant_id: str,
+        device: str,
+        version: str,
+        against: str,
+        *,
+        reveal: bool,
+        how: DiffHow = DiffHow(),
     ) -> DiffAnswer:
         """The difference of a version's export from another one; masked without `reveal`."""
+
+    def since(self, tenant_id: str, device: str, version: str) -> list[Since]:
+        """Of each line of a version's export, the version that brought it."""
 
     def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
         """The tenant's commits after one, oldest first."""
@@ -227,7 +269,14 @@ class StoreReader:
         return File(data=data, object_id=object_id, sha=sha)
 
     def diff(
-        self, tenant_id: str, device: str, version: str, against: str, *, reveal: bool
+        self,
+        tenant_id: str,
+        device: str,
+        version: str,
+        against: str,
+        *,
+        reveal: bool,
+        how: DiffHow = DiffHow(),
     ) -> DiffAnswer:
         """As `Reader`."""
         repository = self._open(tenant_id)
@@ -236,11 +285,29 @@ class StoreReader:
         old_sha, other = self._against(repository, called, new_sha, against)
         new = reader.read_file(repository, new_sha, called.id, EXPORT_NAME)
         old = b"" if old_sha is None else _export_in(repository, old_sha, other.id)
+        old, new = how.texts(old, new)
+        if other.id != called.id and not reveal:
+            # Whether two devices have the same password is nobody's to know.
+            old, new = (
+                shown(old, other.labels.model, reveal=False),
+                shown(new, called.labels.model, reveal=False),
+            )
+            made = hunks(old, new, how.context)
+        else:
+            made = shown_hunks(old, new, called.labels.model, reveal=reveal, context=how.context)
         return DiffAnswer(
             old_sha=old_sha or "",
             new_sha=new_sha,
-            hunks=shown_hunks(old, new, called.labels.model, reveal=reveal),
+            hunks=made,
         )
+
+    def since(self, tenant_id: str, device: str, version: str) -> list[Since]:
+        """As `Reader`."""
+        repository = self._open(tenant_id)
+        called = self._find(repository, device)
+        shas = since_when(repository, called.id, _sha_of(repository, called, version))
+        dates = {sha: captured_at(find_commit(repository, sha)) for sha in set(shas)}
+        return [Since(sha=sha, captured_at=dates[sha]) for sha in shas]
 
     def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
         """As `Reader`."""

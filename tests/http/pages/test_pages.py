@@ -1,0 +1,267 @@
+"""The pages: who sees what, that hostile text stays text, and that they answer without JavaScript."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
+
+import httpx
+import pytest
+import redis
+
+from confkeep.labels import Labels
+from tests.http.serving import new_token, serve, settings_of
+from tests.judge import judged
+from worker.http.pages.routing import COOKIE
+from worker.process.local import EmbeddedServer
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import repository_path
+from worker.store.writing.commit import open_for_writing
+
+SECRET = "Tr0ub4dor"
+HOSTILE = '"><script>alert(1)</script>'
+EXPORT = (
+    b"# 2026-10-01 10:00:00 by RouterOS 7.16\n/system identity\nset name=core1\n"
+    b"/ppp secret\nadd name=anna password=" + SECRET.encode() + b"\n"
+    b"/system script\nadd name=x source=\"<img src=x onerror=alert(1)>\"\n# \xe2\x80\xae turned\n"
+)  # fmt: skip
+LATER = EXPORT.replace(b"2026-10-01", b"2026-10-02").replace(b"Tr0ub4dor", b"Tr0ub4dor2") + (
+    b"/ip address\nadd address=10.0.0.1/24 interface=ether1\n"
+)
+BINARY = b"\x88\xac\xa1\xb1" + (16).to_bytes(4, "little") + b"backup.."
+
+
+@dataclass(frozen=True)
+class Site:
+    address: str
+    tokens: dict[str, str]
+    tenant: str
+    other: str
+    device: str
+    second: str
+    shas: list[str]
+
+    def client(self, token: str | None) -> httpx.Client:
+        cookies = {} if token is None else {COOKIE: self.tokens[token]}
+        return httpx.Client(base_url=self.address, cookies=cookies)
+
+    @property
+    def base(self) -> str:
+        return f"/tenants/{self.tenant}/devices/{self.device}"
+
+    @property
+    def paths(self) -> list[str]:
+        """Each page, in each of its forms."""
+        versions = f"{self.base}/versions"
+        return [
+            *("/", f"/tenants/{self.tenant}", f"/tenants/{self.tenant}?q=core&sort=-seen&stale=1"),
+            *(self.base, f"{self.base}?changed=config", f"{versions}/latest"),
+            *(f"{versions}/latest?since=1", f"{versions}/latest/diff", f"{versions}/{self.shas[0]}/diff"),
+            f"{versions}/latest/diff?view=split&join=1&header=1&context=all",
+            f"{versions}/latest/diff?against=device:{self.second}",
+            *("/search", f"/search?q=add&tenant={self.tenant}", "/search?q=(&regex=1"),
+            *("/activity", "/queue"),
+        ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("pages")
+    server = EmbeddedServer(folder / "server")
+    server.start()
+    tenant, other, device, second = (str(uuid.uuid4()) for _ in range(4))
+
+    def backup(device_id: str, export: bytes, day: int, name: str) -> Backup:
+        at = dt.datetime(2026, 10, day, 10, tzinfo=dt.UTC)
+        labels = Labels(name=name, group=HOSTILE, address=HOSTILE, model="RB5009")
+        return Backup(str(uuid.uuid4()), device_id, export, BINARY, HOSTILE, at, labels)
+
+    with judged(folder / "store") as store:
+        with open_for_writing(repository_path(store, tenant)) as writer:
+            shas = [
+                writer.commit_backups([one])[0].sha
+                for one in (
+                    backup(device, EXPORT, 1, f"core{HOSTILE}"),
+                    backup(device, LATER, 2, f"core{HOSTILE}"),
+                    backup(second, EXPORT, 3, "core2"),
+                )
+            ]
+        with open_for_writing(repository_path(store, other)) as writer:
+            writer.commit_backups([backup(str(uuid.uuid4()), b"/of-another-tenant\n", 1, "theirs")])
+        with redis.Redis(unix_socket_path=str(server.socket)) as client:
+            tokens = {
+                "full": new_token(client, "full"),
+                "masked": new_token(client, "masked", [tenant], ["read"]),
+                "enqueues": new_token(client, "enqueues", [tenant], ["enqueue"]),
+            }
+            with serve(settings_of(server.url, store)) as address:
+                try:
+                    yield Site(address, tokens, tenant, other, device, second, shas[:2])
+                finally:
+                    server.stop()
+
+
+class _Page(HTMLParser):
+    """What a browser would make of a page, as far as it could do harm."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.scripts: list[str | None] = []
+        self.handlers: list[str] = []
+        self.images = 0
+        self.ids: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "script":
+            self.scripts.append(given.get("src"))
+        self.images += tag == "img"
+        self.handlers += [name for name in given if name.startswith("on") or name == "style"]
+        if given.get("id"):
+            self.ids.append(str(given["id"]))
+        if tag not in ("meta", "link", "input", "br", "col", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> ends nothing"
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("token", ["full", "masked"])
+def test_hostile_text_is_text_on_every_page(site: Site, token: str) -> None:
+    with site.client(token) as client:
+        for path in site.paths:
+            answer = client.get(path)
+            assert answer.status_code == 200, path
+            page = _Page(answer.text)
+            assert page.open == [], path
+            assert page.scripts == ["/static/htmx.min.js"], path
+            assert (page.handlers, page.images) == ([], 0), path
+            assert len(page.ids) == len(set(page.ids)), path
+            assert "\u202e" not in answer.text, path
+            policy = answer.headers["content-security-policy"]
+            assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+            assert "unsafe" not in policy
+
+
+def test_who_may_not_reveal_gets_no_secret_from_any_page_or_file(site: Site) -> None:
+    files = [f"{site.base}/versions/latest/{name}" for name in ("export.rsc", "backup.bin")]
+    with site.client("masked") as client:
+        for path in [
+            *site.paths,
+            *files,
+            f"/search?q={SECRET}",
+            f"/search?q={SECRET[:4]}.&regex=1",
+        ]:
+            body = client.get(path).text
+            # What was asked for is repeated in the field.
+            assert SECRET not in body.replace(f'value="{SECRET}"', "").replace(f": {SECRET}", ""), (
+                path
+            )
+        assert client.get(files[1]).status_code == 403
+        diff = client.get(f"{site.base}/versions/latest/diff").text
+    assert "*** (changed)" in re.sub(r"</?mark>", "", diff)
+    with site.client("full") as client:
+        assert SECRET in client.get(files[0]).text
+        assert client.get(files[1]).content == BINARY
+
+
+def test_another_tenant_is_not_there(site: Site) -> None:
+    with site.client("masked") as client:
+        for path in site.paths:
+            assert "of-another-tenant" not in client.get(path).text
+            assert site.other not in client.get(path).text
+        never = str(uuid.uuid4())
+        answers = [client.get(f"/tenants/{tenant}") for tenant in (site.other, never)]
+        texts = {answer.text.replace(site.other, "").replace(never, "") for answer in answers}
+        assert [answer.status_code for answer in answers] == [404, 404]
+        assert len(texts) == 1
+    with site.client("full") as client:
+        assert "of-another-tenant" in client.get("/search?q=another").text
+
+
+def test_who_is_not_signed_in_is_led_there_and_back(site: Site) -> None:
+    with site.client(None) as client:
+        for path in site.paths:
+            answer = client.get(path)
+            assert answer.status_code == 303, path
+            assert answer.headers["location"].startswith("/sign-in?next=/"), path
+        form = client.get(client.get(f"{site.base}?changed=config").headers["location"]).text
+        assert f'name="next" value="{site.base}?changed=config"' in form
+        wrong = client.post(
+            "/sign-in", data={"token": "ck_wrong"}, headers={"Sec-Fetch-Site": "same-origin"}
+        )
+        assert (wrong.status_code, COOKIE in wrong.cookies) == (401, False)
+        right = client.post(
+            "/sign-in",
+            data={"token": site.tokens["full"], "next": site.base},
+            headers={"Origin": site.address},
+        )
+        assert (right.status_code, right.headers["location"]) == (303, site.base)
+        kept = right.headers["set-cookie"]
+        assert "HttpOnly" in kept
+        assert "SameSite=lax" in kept
+        assert client.get(site.base).status_code == 200
+        client.post("/sign-out", headers={"Origin": site.address})
+        assert client.get(site.base).status_code == 303
+
+
+def test_a_token_that_may_not_read_sees_no_page(site: Site) -> None:
+    with site.client("enqueues") as client:
+        for path in site.paths:
+            assert client.get(path).status_code == 403, path
+
+
+@pytest.mark.parametrize("wanted", ["//elsewhere.example", "https://elsewhere.example", "/\\x"])
+def test_signing_in_leads_to_no_other_site(site: Site, wanted: str) -> None:
+    with site.client(None) as client:
+        answer = client.get("/enter", params={"token": site.tokens["full"], "next": wanted})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+
+
+def test_forms_of_other_sites_do_nothing(site: Site) -> None:
+    for headers in ({}, {"Origin": "https://elsewhere.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        with site.client("full") as client:
+            answer = client.post("/sign-out", headers=headers)
+            assert answer.status_code == 403
+            assert "set-cookie" not in answer.headers
+
+
+def test_a_cookie_opens_no_route_of_programs(site: Site) -> None:
+    """So no other site's form reaches one."""
+    with site.client("full") as client:
+        assert client.get("/v1/tenants").status_code == 401
+
+
+def test_the_header_is_folded_and_lines_keep_their_numbers(site: Site) -> None:
+    with site.client("full") as client:
+        folded = client.get(f"{site.base}/versions/latest/diff").text
+        whole = client.get(f"{site.base}/versions/latest/diff?header=1").text
+        export = client.get(f"{site.base}/versions/latest").text
+    assert "2026-10-02 10:00:00 by" not in folded
+    assert "2026-10-02" in re.sub(r"</?mark>", "", whole)
+    for page in (folded, whole):
+        row = re.search(r'<tr id="(L\d+)">(?:(?!<tr).)*10\.0\.0\.1', page, re.DOTALL)
+        assert row is not None
+        assert re.search(rf'<tr id="{row[1]}">.*10\.0\.0\.1', export) is not None
+
+
+def test_since_when_a_line_stands_there_leads_to_its_change(site: Site) -> None:
+    with site.client("full") as client:
+        text = client.get(f"{site.base}/versions/latest?since=1").text
+    named = re.findall(r"/versions/([0-9a-f]{40})/diff\">2026-10-0(\d)", text)
+    assert set(named) == {(site.shas[0], "1"), (site.shas[1], "2")}
+
+
+def test_a_moment_leads_to_the_version_of_then(site: Site) -> None:
+    with site.client("full") as client:
+        answer = client.get(f"{site.base}/at", params={"at": "2026-10-01 12:00"})
+        assert answer.headers["location"].endswith(f"/versions/{site.shas[0]}")
+        assert client.get(f"{site.base}/at", params={"at": "nonsense"}).status_code == 422

@@ -1,0 +1,160 @@
+"""What happens: the newest events, and what waits."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import Any, Final
+
+import redis
+from fastapi import Request, Response
+
+from confkeep.errors import ConfkeepError
+from confkeep.queue.events import TYPES, Event
+from worker.http.access import Caller
+from worker.http.context import Here
+from worker.http.pages.rendering import page
+from worker.http.pages.routing import Viewer
+from worker.http.pages.routing import router as new_router
+from worker.process.broker_check import find_problems
+from worker.process.sweeper import list_workers
+from worker.queue import backoff, dead_letters, inboxes
+from worker.queue.recent_events import newest
+from worker.reading.reader import Reader
+
+router = new_router()
+
+_EVENTS: Final = 200
+_ROWS: Final = 200
+_BAD: Final = frozenset({"backup.dead", "tenant.stalled", "device.stale", "hook.disabled"})
+_GOOD: Final = frozenset({"tenant.resumed", "device.fresh"})
+
+
+def _names(caller: Caller) -> Any:
+    def ask(reader: Reader) -> dict[str, str | None]:
+        return {each.tenant_id: each.name for each in reader.tenants(caller.tenants)}
+
+    return ask
+
+
+@router.get("/activity")
+async def activity(request: Request, caller: Viewer, context: Here) -> Response:
+    """The newest events of the tenants that the caller sees."""
+    events: list[Event] = []
+    trouble = None
+    try:
+        events = await context.ask(lambda client: newest(client, _EVENTS))
+    except ConfkeepError as error:
+        trouble = f"What happened is not known: {error}."
+    names = await context.read(_names(caller))
+    shown = [
+        _row(event, names)
+        for event in events
+        if (event.tenant_id is None and caller.tenants is None)
+        or (event.tenant_id is not None and caller.sees(event.tenant_id))
+    ]  # fmt: skip
+    return page(request, "activity.html", caller=caller, events=shown, trouble=trouble)
+
+
+def _row(event: Event, names: dict[str, str | None]) -> dict[str, Any]:
+    data = event.data
+    details = ""
+    if event.type == "backup.committed":
+        changed = data.get("export_changed")
+        details = (
+            f"{data.get('lines_added', 0)} lines added, {data.get('lines_removed', 0)} removed"
+            if changed
+            else "configuration unchanged"
+        )
+    elif data.get("reason"):
+        details = str(data["reason"])
+    elif data.get("message"):
+        details = str(data["message"])
+    return {
+        "at": event.at,
+        "what": TYPES.get(event.type, event.type),
+        "style": "bad" if event.type in _BAD else "good" if event.type in _GOOD else "",
+        "tenant_id": event.tenant_id,
+        "tenant_name": names.get(event.tenant_id or ""),
+        "device_id": event.device_id,
+        "name": data.get("device_name") or data.get("name"),
+        "sha": data.get("sha") if event.device_id else None,
+        "details": details,
+        "suspect": data.get("suspect"),
+    }
+
+
+@router.get("/queue")
+async def queue(request: Request, caller: Viewer, context: Here) -> Response:
+    """What waits and why, who works, and the dead letters."""
+
+    def ask(client: redis.Redis) -> dict[str, Any]:
+        boxes = [box for box in inboxes.list_inboxes(client) if caller.sees(box.tenant_id)][:_ROWS]
+        waits = backoff.get_many(client, [box.tenant_id for box in boxes])
+        letters = [
+            one for one in dead_letters.list_dead_letters(client) if caller.sees(one.tenant_id)
+        ]
+        everything = caller.tenants is None
+        return {
+            "problems": find_problems(client, ask_all=False) if everything else [],
+            "workers": list_workers(client) if everything else None,
+            "boxes": boxes,
+            "waits": waits,
+            "letters": letters[-_ROWS:],
+        }  # fmt: skip
+
+    found = await context.ask(ask)
+    names = await context.read(_names(caller))
+    return page(
+        request,
+        "queue.html",
+        caller=caller,
+        problems=[f"Redis may lose what it acknowledged: {one}" for one in found["problems"]],
+        workers=None
+        if found["workers"] is None
+        else [
+            {
+                "name": worker.name,
+                "shards": f"{len(worker.shards)}",
+                "silent": worker.silent,
+                "seen": _age(worker.last_sweep_age_s),
+            }
+            for worker in found["workers"]
+        ],
+        inboxes=[
+            {
+                "tenant_id": box.tenant_id,
+                "name": names.get(box.tenant_id),
+                "entries": box.entries,
+                "oldest": _age(box.oldest_age_s),
+                **_state(found["waits"].get(box.tenant_id)),
+            }
+            for box in found["boxes"]
+        ],
+        dead=[
+            {
+                "died": letter.died_at[:19].replace("T", " "),
+                "tenant_id": letter.tenant_id,
+                "tenant_name": names.get(letter.tenant_id),
+                "device_id": letter.device_id,
+                "name": letter.device_name,
+                "reason": letter.reason,
+            }
+            for letter in reversed(found["letters"])
+        ],
+    )
+
+
+def _state(wait: backoff.Backoff | None) -> dict[str, str]:
+    if wait is None:
+        return {"state": "on its way", "style": ""}
+    style = "bad" if wait.stalled else "warn"
+    word = "stalled" if wait.stalled else "waits after a fault"
+    next_s = wait.next_ms / 1000 - time.time()
+    when = f"next try in {_age(next_s)}" if next_s > 0 else "next try is due"
+    return {"state": f"{word}, {when}: {wait.reason}", "style": style}
+
+
+def _age(seconds: float) -> str:
+    span = dt.timedelta(seconds=max(0, round(seconds)))
+    return f"{span.days} d" if span.days else str(span)

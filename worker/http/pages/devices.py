@@ -1,0 +1,184 @@
+"""A device's time line, one version of its export, and its files."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any, Final, Literal
+from urllib.parse import quote
+
+from fastapi import Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from worker.engine.versions import Wanted
+from worker.http import paging
+from worker.http.access import Caller, require
+from worker.http.context import Context, Here
+from worker.http.pages.fleet import is_stale
+from worker.http.pages.rendering import link, page
+from worker.http.pages.routing import Viewer
+from worker.http.pages.routing import router as new_router
+from worker.http.routes.files import file_answer
+from worker.reading.answers import DeviceEntry, File, Since, TenantEntry, VersionEntry
+from worker.reading.reader import FileName, Reader
+from worker.store.repository.backup import decode_text
+
+router = new_router()
+
+_VERSIONS: Final = 100
+#: Lines of an export that a page shows.
+LINES: Final = 20_000
+
+_DEVICE: Final = "/tenants/{tenant}/devices/{device}"
+
+
+@router.get(_DEVICE)
+async def device(
+    request: Request,
+    tenant: str,
+    device: str,
+    caller: Viewer,
+    context: Here,
+    changed: Literal["config", ""] = "",
+    cursor: str | None = None,
+) -> Response:
+    """The device's versions as a time line, newest first."""
+    wanted = Wanted(
+        limit=_VERSIONS + 1,
+        before=None if cursor is None else paging.decode(cursor, 1)[0],
+        config_changes_only=bool(changed),
+    )
+
+    def ask(reader: Reader) -> tuple[TenantEntry, DeviceEntry, list[VersionEntry]]:
+        found = reader.tenant(tenant, caller.tenants)
+        one = reader.device(found.tenant_id, device)
+        return found, one, reader.versions(found.tenant_id, one.device_id, wanted)
+
+    found, one, versions = await context.read(ask)
+    older = None
+    if len(versions) > _VERSIONS:
+        versions = versions[:_VERSIONS]
+        older = link(request, cursor=paging.encode([versions[-1].sha]))
+    days = groupby(versions, key=lambda each: each.captured_at.strftime("%A, %-d %B %Y"))
+    return page(
+        request,
+        "device.html",
+        caller=caller,
+        tenant=found,
+        device=_with_state(one),
+        days=[(day, list(some)) for day, some in days],
+        only_config=bool(changed),
+        may_reveal=caller.reveals,
+        older=older,
+    )
+
+
+def _with_state(device: DeviceEntry) -> dict[str, Any]:
+    return {**device.model_dump(), "stale": is_stale(device)}
+
+
+@router.get(_DEVICE + "/at")
+async def as_of(
+    tenant: str, device: str, caller: Viewer, context: Here, at: str = Query("latest", max_length=100)
+) -> Response:  # fmt: skip
+    """Go to the version that was valid at a moment."""
+    found, one, version = await _version(context, caller, tenant, device, at or "latest")
+    return RedirectResponse(
+        f"/tenants/{found.tenant_id}/devices/{one.device_id}/versions/{version.sha}", 303
+    )
+
+
+@router.get(_DEVICE + "/diff")
+async def between(
+    tenant: str,
+    device: str,
+    _caller: Viewer,
+    older: str = Query("previous", max_length=100, alias="from"),
+    newer: str = Query("latest", max_length=100, alias="to"),
+) -> Response:
+    """Go to the difference of the two versions that were chosen."""
+    there = f"/tenants/{quote(tenant)}/devices/{quote(device)}/versions/{quote(newer)}/diff"
+    return RedirectResponse(f"{there}?against={quote(older)}", 303)
+
+
+@router.get(_DEVICE + "/versions/{version}")
+async def version(
+    request: Request,
+    tenant: str,
+    device: str,
+    version: str,
+    caller: Viewer,
+    context: Here,
+    since: bool = False,
+) -> Response:
+    """One version's export, each line with its number."""
+    found, one, entry = await _version(context, caller, tenant, device, version)
+    lines: list[dict[str, Any]] | None = None
+    cut = False
+    if entry.export_bytes is not None:
+
+        def ask(reader: Reader) -> tuple[File, list[Since]]:
+            names: FileName = "export.rsc"
+            file = reader.file(
+                found.tenant_id, one.device_id, entry.sha, names, reveal=caller.reveals
+            )
+            dates = reader.since(found.tenant_id, one.device_id, entry.sha) if since else []
+            return file, dates
+
+        file, dates = await context.read(ask)
+        texts = decode_text(file.data).removesuffix("\n").split("\n")
+        cut = len(texts) > LINES
+        lines = [
+            {
+                "text": text.removesuffix("\r"),
+                "sha": dates[number].sha if number < len(dates) else entry.sha,
+                "at": dates[number].captured_at if number < len(dates) else entry.captured_at,
+            }
+            for number, text in enumerate(texts[:LINES])
+        ]
+    return page(
+        request,
+        "version.html",
+        caller=caller,
+        tenant=found,
+        device=one,
+        version=entry,
+        lines=lines,
+        cut=cut,
+        since=since,
+        may_reveal=caller.reveals,
+    )
+
+
+@router.get(_DEVICE + "/versions/{version}/{name}")
+async def file(
+    request: Request,
+    tenant: str,
+    device: str,
+    version: str,
+    name: FileName,
+    caller: Viewer,
+    context: Here,
+) -> Response:
+    """A file to keep; an export is masked for who may not see secrets, and the binary is not given."""
+    if name == "backup.bin":
+        require(caller, "reveal")
+
+    def ask(reader: Reader) -> File:
+        found = reader.tenant(tenant, caller.tenants)
+        return reader.file(found.tenant_id, device, version, name, reveal=caller.reveals)
+
+    media = "application/octet-stream" if name == "backup.bin" else "text/plain; charset=utf-8"
+    return file_answer(
+        request, await context.read(ask), media, fixed=False, masked=not caller.reveals
+    )
+
+
+async def _version(
+    context: Context, caller: Caller, tenant: str, device: str, version: str
+) -> tuple[TenantEntry, DeviceEntry, VersionEntry]:
+    def ask(reader: Reader) -> tuple[TenantEntry, DeviceEntry, VersionEntry]:
+        found = reader.tenant(tenant, caller.tenants)
+        one = reader.device(found.tenant_id, device)
+        return found, one, reader.version(found.tenant_id, one.device_id, version)
+
+    return await context.read(ask)

@@ -1,0 +1,208 @@
+"""Differences of two versions of a device, and of two devices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from fastapi import Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from confkeep.errors import NotInStore
+from worker.http.access import Caller
+from worker.http.context import Context, Here
+from worker.http.pages.changes import Hunk, counts_of, hunks_of
+from worker.http.pages.rendering import link, page
+from worker.http.pages.routing import Viewer
+from worker.http.pages.routing import router as new_router
+from worker.reading.answers import DeviceEntry, DiffAnswer, TenantEntry, VersionEntry
+from worker.reading.reader import OF_DEVICE, PREVIOUS, DiffHow, Reader
+from worker.store.repository.backup import decode_text
+
+router = new_router()
+
+#: Lines of a difference that a page shows.
+LINES: Final = 20_000
+#: As much context as any export has lines.
+_ALL: Final = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    layout: Literal["unified", "split"]
+    join: bool
+    header: bool
+    #: None: all lines.
+    context: int | None
+
+    @property
+    def how(self) -> DiffHow:
+        return DiffHow(
+            context=_ALL if self.context is None else self.context,
+            joined=self.join,
+            header=self.header,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    tenant: TenantEntry
+    device: DeviceEntry
+    new: VersionEntry
+    old: VersionEntry | None
+    #: The device that it is compared with, where that is another one.
+    other: DeviceEntry | None
+    diff: DiffAnswer
+
+
+@router.get("/tenants/{tenant}/devices/{device}/versions/{version}/diff")
+async def diff(
+    request: Request,
+    tenant: str,
+    device: str,
+    version: str,
+    caller: Viewer,
+    context: Here,
+    against: str = Query(PREVIOUS, max_length=300),
+    layout: Literal["unified", "split"] = Query("unified", alias="view"),
+    join: bool = False,
+    header: bool = False,
+    around: Literal["3", "25", "all"] = Query("3", alias="context"),
+) -> Response:
+    """What a version changed, or how it differs from another one."""
+    view = _View(layout, join, header, None if around == "all" else int(around))
+    found = await _look(context, caller, tenant, device, version, against, view)
+    hunks = hunks_of(decode_text(found.diff.hunks))
+    added, removed = counts_of(hunks)
+    shown, cut = _cut(hunks)
+    base = f"/tenants/{found.tenant.tenant_id}/devices/{found.device.device_id}"
+    name = found.device.name or found.device.device_id
+    old_text = "before: nothing" if found.old is None else _of(found.old)
+    if found.other is not None:
+        heading = f"{found.other.name or found.other.device_id} and {name}"
+        old_text = f"{found.other.name or found.other.device_id}, newest version"
+    elif against == PREVIOUS:
+        heading = f"What changed on {name}"
+    else:
+        heading = f"{name}, two versions"
+    return page(
+        request,
+        "diff.html",
+        caller=caller,
+        heading=heading,
+        steps=[
+            ("Fleet", "/"),
+            (
+                found.tenant.name or found.tenant.tenant_id,
+                f"/tenants/{found.tenant.tenant_id}",
+            ),
+            (name, base),
+            ("Difference", None),
+        ],
+        old_text=old_text,
+        new_text=_of(found.new),
+        suspect=found.new.suspect,
+        added=added,
+        removed=removed,
+        view=view,
+        hunks=shown,
+        cut=cut,
+        shown_lines=LINES,
+        header_only=not hunks and found.old is not None and found.new.lines_added > 0,
+        neighbours=_neighbours(base, found),
+        raw=f"/v1{base}/versions/{found.new.sha}/diff?against={against}",
+        binaries=_binaries(found),
+        link=lambda **changes: link(request, **changes),
+    )
+
+
+@router.get("/tenants/{tenant}/compare")
+async def compare(
+    tenant: str,
+    caller: Viewer,
+    context: Here,
+    a: str = Query(max_length=253),
+    b: str = Query(max_length=253),
+) -> Response:
+    """Go to the difference of two devices' newest versions."""
+
+    def ask(reader: Reader) -> tuple[str, str, str]:
+        found = reader.tenant(tenant, caller.tenants)
+        one, other = (reader.device(found.tenant_id, each) for each in (a, b))
+        return found.tenant_id, one.device_id, other.device_id
+
+    tenant_id, one, other = await context.read(ask)
+    return RedirectResponse(
+        f"/tenants/{tenant_id}/devices/{one}/versions/latest/diff?against={OF_DEVICE}{other}", 303
+    )
+
+
+async def _look(
+    context: Context,
+    caller: Caller,
+    tenant: str,
+    device: str,
+    version: str,
+    against: str,
+    view: _View,
+) -> _Found:
+    def ask(reader: Reader) -> _Found:
+        found = reader.tenant(tenant, caller.tenants)
+        one = reader.device(found.tenant_id, device)
+        new = reader.version(found.tenant_id, one.device_id, version)
+        diff = reader.diff(
+            found.tenant_id, one.device_id, new.sha, against, reveal=caller.reveals, how=view.how
+        )
+        other = old = None
+        if against.startswith(OF_DEVICE):
+            other = reader.device(found.tenant_id, against.removeprefix(OF_DEVICE))
+        elif diff.old_sha:
+            old = _version_or_none(reader, found.tenant_id, one.device_id, diff.old_sha)
+        return _Found(found, one, new, old, other, diff)
+
+    return await context.read(ask)
+
+
+def _version_or_none(
+    reader: Reader, tenant_id: str, device_id: str, sha: str
+) -> VersionEntry | None:
+    try:
+        return reader.version(tenant_id, device_id, sha)
+    except NotInStore:
+        return None
+
+
+def _of(version: VersionEntry) -> str:
+    return f"{version.captured_at:%Y-%m-%d %H:%M:%S} ({version.sha[:10]})"
+
+
+def _neighbours(base: str, found: _Found) -> list[tuple[str, str]]:
+    if found.other is not None or found.old is None:
+        return [("The configuration", f"{base}/versions/{found.new.sha}")]
+    return [
+        ("The change before", f"{base}/versions/{found.old.sha}/diff"),
+        ("The configuration", f"{base}/versions/{found.new.sha}"),
+    ]
+
+
+def _binaries(found: _Found) -> str:
+    if found.new.binary_bytes is None or found.other is not None:
+        return ""
+    if found.old is None or found.old.binary_bytes is None:
+        return f"The binary backup came with it: {found.new.binary_bytes:,} bytes."
+    return f"The binary backup has {found.new.binary_bytes:,} bytes, before {found.old.binary_bytes:,}."
+
+
+def _cut(hunks: list[Hunk]) -> tuple[list[Hunk], bool]:
+    """As many hunks as a page shows."""
+    left = LINES
+    kept: list[Hunk] = []
+    for hunk in hunks:
+        if left <= 0:
+            return kept, True
+        if len(hunk.lines) > left:
+            del hunk.lines[left:]
+            return [*kept, hunk], True
+        left -= len(hunk.lines)
+        kept.append(hunk)
+    return kept, False

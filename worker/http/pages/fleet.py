@@ -1,0 +1,197 @@
+"""The first page, and a tenant's directory."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import redis
+from fastapi import Query, Request, Response
+
+from confkeep.errors import ConfkeepError
+from worker.http.access import Caller
+from worker.http.context import Context, Here
+from worker.http.pages.rendering import link, page
+from worker.http.pages.routing import Viewer
+from worker.http.pages.routing import router as new_router
+from worker.queue import dead_letters, inboxes, totals
+from worker.queue.totals import RecentCommit
+from worker.reading.answers import DeviceEntry, TenantCounts, TenantEntry
+from worker.reading.directory_page import Filter
+from worker.reading.reader import Reader
+
+router = new_router()
+
+#: A device without a backup for so long is stale, as for `confkeep stale`.
+STALE: Final = dt.timedelta(hours=26)
+_TENANTS: Final = 500
+_DEVICES: Final = 250
+_COLUMNS: Final = (
+    ("name", "Device"),
+    ("group", "Group"),
+    ("address", "Address"),
+    ("model", "Model"),
+    ("changed", "Last change"),
+    ("seen", "Last backup"),
+    ("versions", "Versions"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waits:
+    """What waits and what died, of the tenants that the caller sees."""
+
+    tenants: dict[str, int]
+    dead: int
+    recent: list[RecentCommit]
+
+    @property
+    def waiting(self) -> int:
+        return sum(self.tenants.values())
+
+
+@router.get("/")
+async def fleet(request: Request, caller: Viewer, context: Here) -> Response:
+    """All tenants, and the last changes of all."""
+
+    def ask(reader: Reader) -> list[dict[str, Any]]:
+        seen = reader.tenants(caller.tenants)[:_TENANTS]
+        return [
+            _counts(reader.counts(each.tenant_id), reader.directory(each.tenant_id))
+            for each in seen
+        ]
+
+    tenants = await context.read(ask)
+    names = {each["tenant_id"]: each["name"] for each in tenants}
+    waits, trouble = await _waits(context, caller)
+    for each in tenants:
+        each["waiting"] = None if waits is None else waits.tenants.get(each["tenant_id"], 0)
+    changes = [] if waits is None else [_change(one, names) for one in waits.recent]
+    return page(
+        request, "fleet.html", caller=caller, tenants=tenants, queue=waits, trouble=trouble, changes=changes
+    )  # fmt: skip
+
+
+def _counts(counts: TenantCounts, devices: Any) -> dict[str, Any]:
+    oldest = dt.datetime.now(dt.UTC) - STALE
+    stale = sum(_is_stale(device, oldest) for device in devices)
+    return {**counts.model_dump(), "stale": stale}
+
+
+def _is_stale(device: DeviceEntry, oldest: dt.datetime) -> bool:
+    return device.last_backup_at is None or device.last_backup_at < oldest
+
+
+def is_stale(device: DeviceEntry) -> bool:
+    """Whether the device had no backup for too long."""
+    return _is_stale(device, dt.datetime.now(dt.UTC) - STALE)
+
+
+async def _waits(context: Context, caller: Caller) -> tuple[_Waits | None, str | None]:
+    """What Redis knows; without it the pages still show what is in git."""
+
+    def ask(client: redis.Redis) -> _Waits:
+        return _Waits(
+            {
+                box.tenant_id: box.entries
+                for box in inboxes.list_inboxes(client)
+                if caller.sees(box.tenant_id)
+            },
+            sum(caller.sees(one.tenant_id) for one in dead_letters.list_dead_letters(client)),
+            [one for one in totals.read_recent(client) if caller.sees(one.tenant_id)],
+        )
+
+    try:
+        return await context.ask(ask), None
+    except ConfkeepError as error:
+        return None, f"What waits is not known: {error}."
+
+
+def _change(commit: RecentCommit, names: dict[str, str | None]) -> dict[str, Any]:
+    return {
+        "at": commit.committed_at,
+        "tenant_id": commit.tenant_id,
+        "tenant_name": names.get(commit.tenant_id),
+        "device_id": commit.device_id,
+        "name": commit.device_name,
+        "sha": commit.sha,
+        "lines_added": commit.lines_added,
+        "lines_removed": commit.lines_removed,
+        "changed": not commit.unchanged,
+        "suspect": commit.suspect,
+    }
+
+
+_Sort = Literal[
+    "name", "-name", "group", "-group", "address", "-address", "model", "-model",
+    "changed", "-changed", "seen", "-seen", "versions", "-versions",
+]  # fmt: skip
+
+
+@router.get("/tenants/{tenant}")
+async def directory(
+    request: Request,
+    tenant: str,
+    caller: Viewer,
+    context: Here,
+    q: str = Query("", max_length=253),
+    group: str = Query("", max_length=253),
+    stale: str = "",
+    sort: _Sort = "name",
+    number: int = Query(1, ge=1, le=100_000, alias="page"),
+) -> Response:
+    """A tenant's devices: filtered, sorted, a page at a time."""
+    now = dt.datetime.now(dt.UTC)
+    wanted = Filter(
+        group=group or None, seen_before=now - STALE if stale else None, text=q.strip() or None
+    )
+
+    def ask(reader: Reader) -> tuple[TenantEntry, list[DeviceEntry], list[str]]:
+        found = reader.tenant(tenant, caller.tenants)
+        devices = reader.directory(found.tenant_id)
+        groups = sorted({device.group for device in devices if device.group})
+        kept = [device for device in devices if wanted.lets_through(device)]
+        return found, _sorted(kept, sort), groups
+
+    found, devices, groups = await context.read(ask)
+    first = (number - 1) * _DEVICES
+    shown = [
+        {**device.model_dump(), "stale": _is_stale(device, now - STALE)}
+        for device in devices[first : first + _DEVICES]
+    ]
+    return page(
+        request,
+        "tenant.html",
+        caller=caller,
+        tenant=found,
+        devices=shown,
+        groups=groups,
+        columns=_COLUMNS,
+        wanted={"q": q, "group": group, "stale": stale, "sort": sort},
+        total=len(devices),
+        first=first + 1,
+        before=number - 1 if number > 1 else None,
+        after=number + 1 if first + _DEVICES < len(devices) else None,
+        link=lambda **changes: link(request, **changes),
+    )
+
+
+def _sorted(devices: list[DeviceEntry], by: str) -> list[DeviceEntry]:
+    """The devices in that order; those without a value come last, whichever way it goes."""
+    field = by.removeprefix("-")
+
+    def value(device: DeviceEntry) -> Any:
+        match field:
+            case "changed":
+                return device.changed_at
+            case "seen":
+                return device.last_backup_at
+            case "versions":
+                return device.versions
+        text = getattr(device, field)
+        return None if text is None else str(text).casefold()
+
+    having = [device for device in devices if value(device) is not None]
+    having.sort(key=value, reverse=by.startswith("-"))
+    return having + [device for device in devices if value(device) is None]

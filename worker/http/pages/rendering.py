@@ -1,0 +1,124 @@
+"""Renders the templates of the pages, and answers with them under a strict policy for browsers."""
+
+from __future__ import annotations
+
+import datetime as dt
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import Request, Response
+from fastapi.responses import HTMLResponse
+
+from confkeep.wording import count_text
+from worker.http.access import Caller
+from worker.reading.answers import utc_text
+
+FOLDER: Final = Path(__file__).parent
+#: Nothing from elsewhere, nothing inline, in nobody's frame.
+_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "private, no-store",
+}
+_SIZES: Final = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
+_AGES: Final = (("d", 86_400), ("h", 3_600), ("min", 60))
+
+
+def page(
+    request: Request,
+    template: str,
+    *,
+    caller: Caller | None = None,
+    status: int = 200,
+    **values: Any,
+) -> Response:
+    """A rendered page.
+
+    Args:
+        caller: who sees it; None before signing in.
+    """
+    text = (
+        _environment()
+        .get_template(template)
+        .render(caller=caller, here=request.url.path, path=request.url.path, **values)
+    )
+    return HTMLResponse(text, status, _HEADERS)
+
+
+def link(request: Request, **changes: object) -> str:
+    """The address of this page with other parameters; None takes one away."""
+    url = request.url
+    for name, value in changes.items():
+        url = url.remove_query_params(name)
+        if value is not None:
+            url = url.include_query_params(**{name: value})
+    return url.path + (f"?{url.query}" if url.query else "")
+
+
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals.update(q=None)
+    made.filters.update(
+        age=_age, count=_count, date=_date, day=_day, firstline=_first_line, iso=utc_text,
+        sentence=_sentence, shown=shown, size=_size,
+    )  # fmt: skip
+    return made
+
+
+def shown(text: object) -> str:
+    """Text as a page shows it: what hides or reverses other characters stands as an escape."""
+    return "".join(
+        c if c.isprintable() or c in "\t\n" else c.encode("unicode_escape", "replace").decode()
+        for c in str(text)
+    )
+
+
+def _first_line(message: str) -> str:
+    lines = message.strip().splitlines()
+    return shown(lines[0]) + (" ..." if len(lines) > 1 else "") if lines else ""
+
+
+def _date(when: dt.datetime) -> str:
+    return when.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _day(when: dt.datetime) -> str:
+    return when.astimezone(dt.UTC).strftime("%Y-%m-%d")
+
+
+def _age(when: dt.datetime) -> str:
+    seconds = (dt.datetime.now(dt.UTC) - when).total_seconds()
+    for unit, size_s in _AGES:
+        if seconds >= size_s:
+            return f"{seconds / size_s:.0f} {unit} ago"
+    return "just now"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _size(size_bytes: int) -> str:
+    for unit, size in _SIZES:
+        if size_bytes >= 10 * size or (size_bytes >= size and unit != "KiB"):
+            return f"{size_bytes / size:.1f} {unit}"
+    return count_text(size_bytes, "byte")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"

@@ -1,0 +1,72 @@
+"""Signing in with a token, and out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Form, Request, Response
+from fastapi.responses import RedirectResponse
+
+from confkeep.errors import AccessDenied
+from worker.http.access import Caller
+from worker.http.context import Context, Here
+from worker.http.pages.rendering import page
+from worker.http.pages.routing import COOKIE, local, require_own_form
+from worker.http.pages.routing import router as new_router
+
+router = new_router()
+
+
+@router.get("/sign-in")
+async def form(request: Request, next: str = "/") -> Response:  # noqa: A002
+    """The form."""
+    return page(request, "sign_in.html", next=local(next), problem=None)
+
+
+@router.get("/enter")
+async def enter(request: Request, context: Here, token: str, next: str = "/") -> Response:  # noqa: A002
+    """Sign in by an address that has the token in it, as `confkeep up` prints it. The address of the page that
+    follows has none."""
+    return await _sign_in(request, context, token, next)
+
+
+@router.post("/sign-in")
+async def sign_in(
+    request: Request,
+    context: Here,
+    token: Annotated[str, Form(max_length=200)],
+    next: Annotated[str, Form(max_length=2_000)] = "/",  # noqa: A002
+) -> Response:
+    """Sign in, and go to the page that was wanted."""
+    require_own_form(request)
+    return await _sign_in(request, context, token.strip(), next)
+
+
+async def _sign_in(request: Request, context: Context, token: str, wanted: str) -> Response:
+    def admit(_client: object) -> Caller:
+        return context.door.admit(token)
+
+    try:
+        await context.ask(admit)
+    except AccessDenied:
+        return page(
+            request,
+            "sign_in.html",
+            status=401,
+            next=local(wanted),
+            problem="This token is not valid: it was mistyped or revoked, or has expired.",
+        )
+    answer = RedirectResponse(local(wanted), 303)
+    answer.set_cookie(
+        COOKIE, token, httponly=True, samesite="lax", secure=request.url.scheme == "https", path="/"
+    )
+    return answer
+
+
+@router.post("/sign-out")
+async def sign_out(request: Request) -> Response:
+    """Sign out."""
+    require_own_form(request)
+    answer = RedirectResponse("/sign-in", 303)
+    answer.delete_cookie(COOKIE, path="/")
+    return answer
