@@ -238,7 +238,7 @@ def test_the_readmes_cron_job_hands_over_what_it_fetches(
     running: Deployment, tmp_path: Path
 ) -> None:
     readme = (EXAMPLES.parents[1] / "README.md").read_text("utf-8")
-    [script] = re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)
+    [script] = re.findall(r"```sh\n(while .*?)```", readme, re.DOTALL)
     tenant, devices = str(uuid.uuid4()), [str(uuid.uuid4()) for _ in range(3)]
     hosts = [f"r{number} {device}\n" for number, device in enumerate(devices)]
     (tmp_path / "routers.txt").write_text("".join(hosts))

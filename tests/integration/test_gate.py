@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -40,7 +41,9 @@ def rss_mib(worker: Child) -> int:
     """The most memory that a worker's main process and its children have had, each at its worst."""
     pids = [worker.pid]
     for task in Path(f"/proc/{worker.pid}/task").iterdir():
-        pids += [int(pid) for pid in (task / "children").read_text().split()]
+        # A thread may end meanwhile; it had no child then.
+        with contextlib.suppress(FileNotFoundError):
+            pids += [int(pid) for pid in (task / "children").read_text().split()]
     most = 0
     for pid in pids:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()

@@ -23,6 +23,7 @@ from tests.integration.conftest import become_producer
 from tests.scraping import Series, assert_declared, counted, scrape, series, value
 from tests.servers import Deployment, deployment, wait_for
 from worker.cli import cli
+from worker.hooks.progress import Progress
 from worker.observe import metrics
 from worker.process.local import Child
 from worker.queue import backoff, totals
@@ -130,6 +131,7 @@ def test_a_scrape_says_exactly_what_was_done(
         late = enqueue(tenants[3])
         with deployed.client() as client:
             wait_for(lambda: backoff.get(client, tenants[3]), "a try that fails")
+            client.hset(keys.HOOK_STATES, "portal", Progress("").to_json())
             before = totals.read_totals(client).retried
             text = exported()
             own = counted(port, metrics.WORKER_RETRIED)

@@ -134,10 +134,11 @@ def test_all_tasks_have_clear_names_and_no_result_that_monitors_would_show() -> 
     for module in TASK_MODULES:
         app.loader.import_task_module(module)
     ours = {name: task for name, task in app.tasks.items() if name.startswith("backups.")}
-    assert len(ours) == 11
+    assert len(ours) == 16
     for name, task in ours.items():
         assert task.__doc__, name
-    for name in ("read_file", "history", "diff", "devices"):
+    answering = ("read_file", "history", "diff", "devices", "directory", "answer", "commits_after")
+    for name in (*answering, "tenants"):
         assert ours[f"backups.{name}"].resultrepr_maxsize == 0
     assert not app.conf.task_send_sent_event, "it would tell arguments"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.judge import git
-from worker.engine.since import since_when
+from worker.reading.since import since_when
 from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import create_repository
 from worker.store.writing.commit import Writer

@@ -19,7 +19,6 @@ from worker.engine.directory import Called
 from worker.engine.moments import version_at
 from worker.engine.receipt import in_git
 from worker.engine.search import Query, Searcher
-from worker.engine.since import since_when
 from worker.engine.versions import (
     Row,
     Wanted,
@@ -46,6 +45,7 @@ from worker.reading.commits import commits_after, printable
 from worker.reading.directory_page import Filter, page_of
 from worker.reading.listed import Directories, Listed
 from worker.reading.shown import shown, shown_hunks
+from worker.reading.since import since_when
 from worker.store.history.index import open_index
 from worker.store.repository import reader
 from worker.store.repository.backup import EXPORT_NAME
