@@ -17,18 +17,22 @@ from typing import Final
 import psutil
 import redis
 
+from confkeep.labels import Labels
 from tests.bench.fleet import folder
 from tests.bench.table import Row
-from tests.histories import START_S, Stream, device_ids
+from tests.histories import START_S, device_ids
 from tests.http.serving import new_token
 from tests.servers import wait_for
 from worker.http.tokens import RIGHTS
 from worker.process.local import Child, EmbeddedServer
+from worker.store.repository.backup import Backup
 from worker.store.writing.commit import open_for_writing
 
 DEVICES, COMMITS = 10_000, 100_000
 #: Lines of an export.
 LINES = 100
+#: Commits of a batch.
+_AT_ONCE: Final = 500
 CALLERS = 20
 #: Requests of each caller, of which the first ones only warm up.
 REQUESTS, WARM = 60, 10
@@ -54,26 +58,29 @@ def rows() -> Iterator[Row]:
 
 
 def write_tenant(store: Path) -> tuple[str, list[str]]:
-    """Every device in turn, each time changed, as plain git writes it; and the index of that."""
+    """Every device in turn, each time changed, as workers write it."""
     rng = random.Random(1)
-    devices, stream = device_ids(DEVICES), Stream()
+    devices = device_ids(DEVICES)
     lines = [
         b"add address=10.%d.%d.1/24 interface=ether%d\n" % (n % 256, n // 256, n % 9)
         for n in range(4_096)
     ]
-    for number in range(COMMITS):
+
+    def backup(number: int) -> Backup:
         at = rng.randrange(len(lines) - LINES)
-        head = b"# by RouterOS 7.16\n/system identity\nset name=r%d\n/ip address\n" % (
-            number % DEVICES
+        name = f"r{number % DEVICES}"
+        head = f"# by RouterOS 7.16\n/system identity\nset name={name}\n/ip address\n".encode()
+        export = head + b"".join(lines[at : at + LINES])
+        backup_id = str(uuid.UUID(int=rng.getrandbits(128), version=4))
+        return Backup(
+            backup_id, devices[number % DEVICES], export, None, "poll", labels=Labels(name=name)
         )
-        files: dict[str, bytes | None] = {
-            f"{devices[number % DEVICES]}/export.rsc": head + b"".join(lines[at : at + LINES])
-        }
-        stream.commit(files, when_s=START_S + number)
+
     tenant = str(uuid.UUID(int=7))
-    stream.write(store / f"{tenant}.git")
     with open_for_writing(store / f"{tenant}.git") as writer:
-        writer.index.catch_up(str(writer.repository.tip()))
+        for first in range(0, COMMITS, _AT_ONCE):
+            numbers = range(first, first + _AT_ONCE)
+            writer.commit_backups([backup(n) for n in numbers], now_s=START_S + first)
     return tenant, devices
 
 
