@@ -269,8 +269,13 @@ class Batch:
         return device
 
     def _read(self, id_: bytes, kind: int) -> bytes:
+        git, oid = self._repository.git, pygit2.Oid(raw=id_)
         try:
-            found, data = self._repository.git.read(pygit2.Oid(raw=id_))
+            try:
+                found, data = git.read(oid)
+            except KeyError:
+                # libgit2 looks for new packs once. Beside two repacks in a row that is not enough.
+                found, data = git.read(oid)
         except (pygit2.GitError, KeyError) as error:
             raise RepositoryDamaged(
                 f"{self._repository.path.name}: object {id_.hex()} cannot be read"
