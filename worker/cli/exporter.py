@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
 from typing import Any, Final
 
 import click
@@ -15,8 +14,8 @@ from confkeep.settings import variable_of
 from worker.cli import service
 from worker.cli.stale import Age
 from worker.cli.terminal import Terminal, pass_terminal
+from worker.figures.collector import Collector
 from worker.figures.deployment_figures import DeploymentFigures
-from worker.figures.metric_families import families
 from worker.figures.store_figures import StoreFigures
 
 #: The port if neither the option nor CONFKEEP_METRICS_PORT gives one.
@@ -89,7 +88,7 @@ def command(
     settings = service.begin(terminal)
     client = open_client(settings, timeout_s=min(_REDIS_TIMEOUT_S, settings.redis_timeout_s))
     store = StoreFigures(settings.git_store_path, stale_after_s=stale_after_s, worst=worst)
-    collector = _Collector(DeploymentFigures(client, settings, worst=worst), store)
+    collector = Collector(DeploymentFigures(client, settings, worst=worst), store)
     if once:
         store.look()
         _print(terminal, collector)
@@ -109,30 +108,13 @@ def command(
     server.server_close()
 
 
-class _Collector:
-    """What prometheus-client asks at each scrape."""
-
-    def __init__(self, deployment: DeploymentFigures, store: StoreFigures) -> None:
-        self._deployment = deployment
-        self._store = store
-
-    def describe(self) -> list[Any]:
-        """Nothing, so that registering does not ask for the values."""
-        return []
-
-    def collect(self) -> Iterator[Any]:
-        """All families."""
-        samples = [*self._deployment.samples(), *self._store.samples()]
-        yield from families([*samples, *self._store.names(samples)])
-
-
-def _print(terminal: Terminal, collector: _Collector) -> None:
+def _print(terminal: Terminal, collector: Collector) -> None:
     from prometheus_client import generate_latest
 
     terminal.bytes(generate_latest(_registry(collector)))
 
 
-def _listen(collector: _Collector, port: int, address: str) -> Any:
+def _listen(collector: Collector, port: int, address: str) -> Any:
     from prometheus_client import start_http_server
 
     try:
@@ -147,7 +129,7 @@ def _listen(collector: _Collector, port: int, address: str) -> Any:
     return server
 
 
-def _registry(collector: _Collector) -> Any:
+def _registry(collector: Collector) -> Any:
     from prometheus_client import CollectorRegistry
 
     registry = CollectorRegistry()

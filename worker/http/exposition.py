@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import redis
 
 from confkeep.settings import Settings
+from worker.figures.collector import Collector
 from worker.figures.deployment_figures import DeploymentFigures
-from worker.figures.metric_families import families
 from worker.figures.store_figures import StoreFigures
 from worker.http.http_metrics import HttpMetrics
 
@@ -43,26 +42,9 @@ class Exposition:
                 )
                 self._looking.start()
             registry = CollectorRegistry()
-            registry.register(_Collector(self._deployment, self._store))
+            registry.register(Collector(self._deployment, self._store))
             return generate_latest(registry) + generate_latest(self._http.registry)
 
     def close(self) -> None:
         """End the background's looks."""
         self._stop.set()
-
-
-class _Collector:
-    """What prometheus-client asks."""
-
-    def __init__(self, deployment: DeploymentFigures, store: StoreFigures) -> None:
-        self._deployment = deployment
-        self._store = store
-
-    def describe(self) -> list[Any]:
-        """Nothing, so that registering does not ask for the values."""
-        return []
-
-    def collect(self) -> Iterator[Any]:
-        """All families."""
-        samples = [*self._deployment.samples(), *self._store.samples()]
-        yield from families([*samples, *self._store.names(samples)])
