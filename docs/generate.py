@@ -103,6 +103,7 @@ _ROOMS = (
     *("worker/http/oxidized", "worker/http/pages", "tasks", "worker"),
     *(
         "worker/reading",
+        "worker/figures",
         "worker/hooks",
         "worker/engine",
         "worker/process",
@@ -124,7 +125,9 @@ _ABOVE = (
     ("worker/http", "worker/figures"),
     ("worker/cli", "worker/figures"),
     ("worker/reading", "worker/engine"),
-    ("worker/figures", "worker/engine"),
+    ("worker/figures", "worker/hooks"),
+    ("worker/cli", "worker/hooks"),
+    ("worker/hooks", "worker/engine"),
     ("worker/engine", "worker/process"),
     ("worker/process", "worker/queue"),
     ("worker/queue", "worker/broker"),
