@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import socket
 import threading
@@ -55,6 +56,34 @@ def test_a_body_that_stops_coming_is_given_up(
         connection.sendall(head.encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
         assert ended_after_s(connection) < 5
+
+
+def test_a_refusal_reaches_a_client_that_still_sends(stored: Stored) -> None:
+    """The server would reset a connection that it closes over bytes that it did not read."""
+    body = b"x" * 500_000
+    head = (
+        "POST /v1/tenants/x/devices/y/backups HTTP/1.1\r\nHost: x\r\nX-Auth-Token: ck_none\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with serve(stored.settings) as address, connected(address) as connection:
+        for _ in range(3):
+            connection.sendall(head.encode() + body[:1000])
+            time.sleep(0.1)
+            connection.sendall(body[1000:])
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            assert (answer.status, answer.getheader("connection")) == (401, None)
+            assert b"AccessDenied" in answer.read()
+
+
+def test_a_client_that_waits_for_leave_to_send_is_refused_at_once(stored: Stored) -> None:
+    head = (
+        "POST /v1/tenants/x/devices/y/backups HTTP/1.1\r\nHost: x\r\nX-Auth-Token: ck_none\r\n"
+        "Content-Type: application/json\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+    )
+    with serve(stored.settings) as address, connected(address) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 401 ")
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET /v1/health HT"])

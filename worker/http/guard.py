@@ -19,6 +19,10 @@ log = get_logger("http")
 #: Seconds for a body, and bytes for each further one: who sends more slowly is cut off.
 BODY_S: Final = 20.0
 _BYTES_PER_S: Final = 128 * 1024
+#: What is read of a body that nobody asked for, and the seconds for it: closing a connection over unread
+#: bytes resets it, and the client may lose the answer.
+_REST_BYTES: Final = 1024 * 1024
+_REST_S: Final = 2.0
 #: Most characters of a path in the log.
 _MOST_PATH: Final = 200
 
@@ -68,9 +72,10 @@ class _Exchange:
         self._send = send
         self._began = time.perf_counter()
         self._got_bytes = self._sent_bytes = 0
-        self._complete = not any(
-            name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"]
-        )
+        names = {name for name, _ in scope["headers"]}
+        self._complete = names.isdisjoint((b"content-length", b"transfer-encoding"))
+        #: A client that waits for "100 Continue" sends nothing unless somebody reads.
+        self._may_read_rest = b"expect" not in names
         self.status = 0
         self.took_s = 0.0
 
@@ -86,6 +91,7 @@ class _Exchange:
         try:
             message = await asyncio.wait_for(self._receive(), max(0.01, left_s))
         except TimeoutError:
+            self._may_read_rest = False
             raise HTTPException(
                 408, f"the body must come within {BODY_S:g} s and 128 KiB a second"
             ) from None
@@ -94,10 +100,22 @@ class _Exchange:
             self._complete = not message.get("more_body", False)
         return message
 
+    async def _read_rest(self) -> None:
+        """Read what is left of a small body, so that a refusal reaches its client."""
+        most = self._got_bytes + _REST_BYTES
+        try:
+            async with asyncio.timeout(_REST_S):
+                while self._may_read_rest and not self._complete and self._got_bytes < most:
+                    if (await self.receive())["type"] == "http.disconnect":
+                        return
+        except TimeoutError:
+            return
+
     async def send(self, message: Message) -> None:
         """A part of the answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            await self._read_rest()
             if not self._complete:
                 # What is left of the body is not read, so it must not be taken for the next request.
                 message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
