@@ -11,7 +11,7 @@ import pytest
 
 from tests.chaos import recovery
 from tests.chaos.broker import REFUSALS
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults import FAULTS, HOOK_FAULTS
 from tests.chaos.machine import Machine
 from tests.chaos.report import Report
 from tests.chaos.run import run_round
@@ -24,6 +24,7 @@ _ALONE = {
     "torn file": {"torn file", "worker"},
     "refusals": set(REFUSALS),
     "hostile": {"message", "garbage"},
+    "hooks": HOOK_FAULTS | {"worker"},
 }
 
 
