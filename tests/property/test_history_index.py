@@ -53,6 +53,7 @@ from worker.store.repository.tenant_repository import (
     open_repository,
 )
 from worker.store.upkeep.verify import verify_repository
+from worker.store.writing.batch import captured_s
 from worker.store.writing.commit import Writer, open_for_writing
 
 UNKNOWN = "ffffffff-ffff-4fff-bfff-ffffffffffff"
@@ -98,6 +99,7 @@ def indexed(backups: Sequence[Backup], answers: Sequence[Committed]) -> list[Ent
             Version(
                 bytes.fromhex(answer.sha),
                 int(answer.committed_at.timestamp()),
+                captured_s(backup, int(answer.committed_at.timestamp())),
                 pack_uuid(answer.backup_id),
                 encode_text(backup.message),
                 answer.detail,

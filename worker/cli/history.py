@@ -234,7 +234,7 @@ def print_versions(terminal: Terminal, rows: list[Row], *, validity: bool = Fals
         [
             [
                 Text(row.version.sha[:SHORT], style="yellow"),
-                date_text(row.captured_at),
+                date_text(row.version.captured_at),
                 *([_until(row)] if validity else []),
                 _changed(row.detail),
                 Text(str(row.detail.lines_added), style="green"),
@@ -270,7 +270,7 @@ def _version_json(row: Row) -> dict[str, object]:
     return {
         "sha": row.version.sha,
         "message": row.version.message,
-        "captured_at": row.captured_at,
+        "captured_at": row.version.captured_at,
         "valid_until": row.valid_until,
         "committed_at": row.version.committed_at,
         "backup_id": row.version.backup_id,

@@ -133,7 +133,7 @@ def _read(repository: TenantRepository) -> tuple[set[str], dict[str, dt.datetime
 def _newest_version(repository: TenantRepository, device_id: str) -> dt.datetime | None:
     """The date of a device's newest version; for devices that no commit names in its header."""
     for version in versions_of(repository, device_id, 1):
-        return captured_at(find_commit(repository, version.sha))
+        return version.captured_at
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from confkeep.errors import InvalidInput, NotInStore
 from confkeep.wording import count_text
-from worker.engine.versions import captured_at, no_versions, versions_of
+from worker.engine.versions import no_versions, versions_of
 from worker.store.repository.backup import Version
 from worker.store.repository.reader import find_commit, version_of
 from worker.store.repository.tenant_repository import TenantRepository
@@ -102,7 +102,7 @@ def version_at(
     when = moment_of(field, said, now, end_of_day=True, such_as=_VERSIONS)
     first = None
     for version in versions_of(repository, device_id):
-        first = captured_at(find_commit(repository, version.sha))
+        first = version.captured_at
         if first <= when:
             return version
     if first is None:

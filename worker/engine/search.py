@@ -14,7 +14,7 @@ from pygit2.enums import Option
 from confkeep.errors import InvalidInput
 from confkeep.routeros.sections import Sections
 from worker.engine.directory import Called, names_of
-from worker.engine.versions import captured_at, versions_of
+from worker.engine.versions import versions_of
 from worker.masking.mask import mask
 from worker.store.repository.backup import EXPORT_NAME, decode_text
 from worker.store.repository.reader import find_commit, read_pair
@@ -217,8 +217,8 @@ def as_of(when: dt.datetime) -> Callable[[TenantRepository, Called], bytes | Non
 
     def read(repository: TenantRepository, called: Called) -> bytes | None:
         for version in versions_of(repository, called.id):
-            commit = find_commit(repository, version.sha)
-            if captured_at(commit) <= when:
+            if version.captured_at <= when:
+                commit = find_commit(repository, version.sha)
                 return read_pair(repository, commit, called.id).export
         return None
 
@@ -249,7 +249,7 @@ def spans(
             if export is not None and masked:
                 export = mask(export, called.labels.model)
             if export is not None and searcher.matches_any(export):
-                dates.append(captured_at(commit))
+                dates.append(version.captured_at)
                 still = still or place == 0
         if dates:
             yield Span(called, min(dates), max(dates), still)

@@ -24,8 +24,6 @@ class Row:
     """A version as `confkeep history` lists it."""
 
     version: Version
-    #: The author's date, from which on the version is valid: when the device was asked, if that is known.
-    captured_at: dt.datetime
     #: When the next version was captured; None for the newest.
     valid_until: dt.datetime | None = None
 
@@ -112,7 +110,7 @@ def rows_of(repository: TenantRepository, device_id: str, wanted: Wanted) -> lis
             return _page(repository, index, device_id, tip, wanted)
         before = wanted.before
         if until is not None:
-            before = _last_not_before(repository, index, device_id, tip, until)
+            before = _last_not_before(index, device_id, tip, until)
         size = wanted.limit or _PAGE
         rows: list[Row] = []
         # Dates are as a rule in order; those that are not are left out one by one.
@@ -123,8 +121,8 @@ def rows_of(repository: TenantRepository, device_id: str, wanted: Wanted) -> lis
             found = [
                 row
                 for row in page
-                if (until is None or row.captured_at < until)
-                and (since is None or row.captured_at >= since)
+                if (until is None or row.version.captured_at < until)
+                and (since is None or row.version.captured_at >= since)
             ]
             rows += found
             is_past = since is not None and not found
@@ -152,14 +150,12 @@ def _page(
         config_changes_only=wanted.config_changes_only,
         details=True,
     ):
-        when = captured_at(find_commit(repository, version.sha))
-        rows.append(Row(version, when, above))
-        above = when
+        rows.append(Row(version, above))
+        above = version.captured_at
     return rows
 
 
 def _last_not_before(
-    repository: TenantRepository,
     index: HistoryIndex,
     device_id: str,
     tip: pygit2.Oid | None,
@@ -168,7 +164,7 @@ def _last_not_before(
     """The next version after the newest one captured before a date; None if there is none."""
     above = None
     for version in index.versions(device_id, tip=tip):
-        if captured_at(find_commit(repository, version.sha)) < date:
+        if version.captured_at < date:
             break
         above = version.sha
     return above

@@ -159,7 +159,9 @@ def _changes(
         fresh = [row for row in rows if row.version.committed_at >= since]
         suspect += [
             # It may quote a line that somebody typed.
-            Suspect(device.called, row.captured_at, mask(row.detail.suspect.encode()).decode())
+            Suspect(
+                device.called, row.version.captured_at, mask(row.detail.suspect.encode()).decode()
+            )
             for row in fresh
             if row.detail.suspect is not None
         ]

@@ -222,8 +222,9 @@ class StoreReader:
     def device(self, tenant_id: str, device: str) -> DeviceEntry:
         """As `Reader`."""
         repository = self._open(tenant_id)
-        called = self._find(repository, device)
-        found = self._listed(repository).by_id.get(called.id)
+        listed = self._listed(repository)
+        called = resolver.find_among(listed.called, device)
+        found = listed.by_id.get(called.id)
         if found is None:
             raise no_versions(repository, called.id)
         return found
@@ -248,8 +249,8 @@ class StoreReader:
     ) -> File:
         """As `Reader`."""
         repository = self._open(tenant_id)
-        called = self._find(repository, device)
         listed = self._listed(repository)
+        called = resolver.find_among(listed.called, device)
         newest = listed.by_id.get(called.id)
         if version == "latest" and newest is not None:
             sha = newest.sha
@@ -394,7 +395,7 @@ def _version_entry(row: Row) -> VersionEntry:
         backup_id=version.backup_id,
         message=printable(version.message),
         committed_at=version.committed_at,
-        captured_at=row.captured_at,
+        captured_at=version.captured_at,
         valid_until=row.valid_until,
         export_changed=detail.export_changed,
         lines_added=detail.lines_added,
@@ -420,11 +421,10 @@ def _row_of(repository: TenantRepository, device: Called, version: str) -> Row:
         for newer in index.versions(device.id, tip=repository.tip()):
             if newer.id == found[0].id:
                 break
-            until = newer.sha
+            until = newer
     return Row(
         found[0],
-        captured_at(find_commit(repository, found[0].sha)),
-        None if until is None else captured_at(find_commit(repository, until)),
+        None if until is None else until.captured_at,
     )
 
 

@@ -48,6 +48,7 @@ class RawCommit:
     tree: str
     parents: list[str]
     committed_s: int
+    captured_s: int
     raw: bytes
 
     def entry(self, changed: Sequence[bytes]) -> Entry:
@@ -59,6 +60,7 @@ class RawCommit:
             version=Version(
                 bytes.fromhex(self.sha),
                 self.committed_s,
+                self.captured_s,
                 None if backup_id is None else pack_uuid(backup_id),
                 headers.raw_message(self.raw),
             ),
@@ -90,13 +92,18 @@ def parse_commit(sha: str, raw: bytes) -> RawCommit:
     while raw.startswith(b"parent ", at):
         parents.append(raw[at + 7 : at + 7 + _HEXADECIMAL].decode("ascii"))
         at += 48
-    at = raw.find(b"\ncommitter ", at) + 1
+    captured_s = _seconds_in(raw, at)
+    committed_s = _seconds_in(raw, raw.find(b"\ncommitter ", at) + 1)
+    return RawCommit(sha, raw[5:45].decode("ascii"), parents, committed_s, captured_s, raw)
+
+
+def _seconds_in(raw: bytes, at: int) -> int:
+    """The date in the header line that begins there; 0 for one that has none."""
     line = raw[at : raw.find(b"\n", at)]
     try:
-        committed_s = int(line[line.rindex(b">") + 1 :].split()[0])
+        return int(line[line.rindex(b">") + 1 :].split()[0])
     except (ValueError, IndexError):
-        committed_s = 0
-    return RawCommit(sha, raw[5:45].decode("ascii"), parents, committed_s, raw)
+        return 0
 
 
 def let_go(git: pygit2.Repository, number: int) -> None:

@@ -61,7 +61,7 @@ from worker.store.history.index_rows import (
 from worker.store.repository.backup import Detail, Version
 
 #: Grows with every change of what the rows mean. A file of another format is rebuilt.
-FORMAT: Final = 5
+FORMAT: Final = 6
 
 #: Seconds for which a reader waits for the writer's transaction.
 _BUSY_S: Final = 2.0
@@ -382,7 +382,14 @@ class IndexFile:
     ) -> None:
         first = self.root.commits
         rows = (
-            (number, made.id, made.committed_s, made.packed_backup_id, made.raw_message)
+            (
+                number,
+                made.id,
+                made.committed_s,
+                made.captured_s,
+                made.packed_backup_id,
+                made.raw_message,
+            )
             for number, made in enumerate((entry.version for entry in entries), first)
         )
         self._db.executemany(PUT_COMMIT, map(with_crc, rows))

@@ -32,8 +32,8 @@ _NOT_DAMAGE: Final = frozenset(
 SCHEMA: Final = """
 CREATE TABLE state (id INTEGER PRIMARY KEY, format INTEGER, tip BLOB, commits INTEGER, base INTEGER,
     boot BLOB, crc INTEGER);
-CREATE TABLE commits (number INTEGER PRIMARY KEY, sha BLOB, committed_s INTEGER, backup_id BLOB,
-    message BLOB, crc INTEGER);
+CREATE TABLE commits (number INTEGER PRIMARY KEY, sha BLOB, committed_s INTEGER, captured_s INTEGER,
+    backup_id BLOB, message BLOB, crc INTEGER);
 CREATE INDEX commits_by_backup ON commits (backup_id) WHERE backup_id NOTNULL;
 CREATE TABLE versions (device BLOB, position INTEGER, number INTEGER, export_changed INTEGER,
     lines_added INTEGER, lines_removed INTEGER, export_bytes INTEGER, binary_bytes INTEGER,
@@ -44,7 +44,7 @@ CREATE TABLE labels (device BLOB PRIMARY KEY, name TEXT, address TEXT, model TEX
 CREATE TABLE own_names (device BLOB PRIMARY KEY, name TEXT, crc INTEGER) WITHOUT ROWID
 """
 PUT_STATE: Final = "INSERT OR REPLACE INTO state VALUES (?,?,?,?,?,?,?)"
-PUT_COMMIT: Final = "INSERT INTO commits VALUES (?,?,?,?,?,?)"
+PUT_COMMIT: Final = "INSERT INTO commits VALUES (?,?,?,?,?,?,?)"
 PUT_VERSION: Final = "INSERT OR REPLACE INTO versions VALUES (?,?,?,?,?,?,?,?,?,?)"
 PUT_DEVICE: Final = "INSERT OR REPLACE INTO devices VALUES (?,?,?)"
 PUT_LABELS: Final = "INSERT OR REPLACE INTO labels VALUES (?,?,?,?,?,?)"
@@ -154,11 +154,11 @@ def cells_of(detail: Detail | None) -> tuple[Any, ...]:
 def version_of(found: tuple[Any, ...]) -> Version:
     """A row of `versions` followed by that of its commit."""
     _device, _position, number, changed, *rest = checked(found[:_VERSION_COLUMNS])
-    commit, id_, committed_s, backup_id, message = checked(found[_VERSION_COLUMNS:])
+    commit, id_, committed_s, captured_s, backup_id, message = checked(found[_VERSION_COLUMNS:])
     if commit != number:
         raise Damaged("a version is of another commit")
     detail = None if changed is None else Detail(bool(changed), *rest)
-    return Version(id_, committed_s, backup_id, message, detail)
+    return Version(id_, committed_s, captured_s, backup_id, message, detail)
 
 
 def labels_of_row(found: tuple[Any, ...]) -> Labels:

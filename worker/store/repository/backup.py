@@ -166,6 +166,8 @@ class Version:
     id: bytes
     #: The committer's date, in seconds since 1970.
     committed_s: int
+    #: The author's date, likewise: from then on the version was valid.
+    captured_s: int
     #: `pack_uuid` of the backup id; None if the program that wrote the commit knows no backup ids.
     packed_backup_id: bytes | None
     raw_message: bytes
@@ -181,6 +183,11 @@ class Version:
     def committed_at(self) -> dt.datetime:
         """The committer's date, in UTC, whole seconds."""
         return dt.datetime.fromtimestamp(self.committed_s, dt.UTC)
+
+    @property
+    def captured_at(self) -> dt.datetime:
+        """The author's date, in UTC, whole seconds: when the device was asked, if that is known."""
+        return dt.datetime.fromtimestamp(self.captured_s, dt.UTC)
 
     @property
     def backup_id(self) -> str | None:

@@ -224,6 +224,7 @@ def version_of(commit: pygit2.Commit) -> Version:
     return Version(
         commit.id.raw,
         commit.commit_time,
+        commit.author.time,
         None if backup_id is None else pack_uuid(backup_id),
         raw_message(raw),
     )

@@ -245,7 +245,7 @@ class _Drill:
             versions = index.versions(device, tip=tip, limit=_CURVE_VERSIONS, details=True)
             self._report.curves[device] = [
                 Point(
-                    _captured_at(reader.find_commit(self._source, version.sha)),
+                    version.captured_at,
                     version.detail.export_bytes or 0,
                     version.detail.binary_bytes or 0,
                 )

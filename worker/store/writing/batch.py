@@ -201,6 +201,7 @@ class Batch:
                 version=Version(
                     id_,
                     self._now_s,
+                    captured_s(backup, self._now_s),
                     pack_uuid(backup.backup_id),
                     encode_text(backup.message),
                     detail,
@@ -296,6 +297,12 @@ def _encode_folder(export_id: bytes, binary_id: bytes | None, others: list[TreeE
     return pack.encode_tree([*others, *pack.parse_tree(files)]) if others else files
 
 
+def captured_s(backup: Backup | Naming, now_s: int) -> int:
+    """The author's date, in seconds since 1970."""
+    said = backup.captured_at if isinstance(backup, Backup) else None
+    return now_s if said is None else int(said.timestamp())
+
+
 def encode_commit(
     tree: str,
     parent: str | None,
@@ -314,16 +321,13 @@ def encode_commit(
     """
     who = f"{author.name} <{author.email}>".encode()
     captured_at = backup.captured_at if isinstance(backup, Backup) else None
-    author_s, offset = now_s, b"+0000"
-    if captured_at is not None:
-        author_s = int(captured_at.timestamp())
-        offset = captured_at.strftime("%z")[:5].encode()
+    offset = b"+0000" if captured_at is None else captured_at.strftime("%z")[:5].encode()
     naming = isinstance(backup, Naming)
     return b"".join(
         (
             b"tree %s\n" % tree.encode(),
             b"parent %s\n" % parent.encode() if parent is not None else b"",
-            b"author %s %d %s\n" % (who, author_s, offset),
+            b"author %s %d %s\n" % (who, captured_s(backup, now_s), offset),
             b"committer %s %d +0000\n" % (who, now_s),
             headers.encode(backup.device_id, backup.backup_id, labels, naming=naming),
             b"\n",
