@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import resource
 import shutil
 import statistics
 import threading
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.bench.fleet import Fleet, folder
-from tests.bench.table import Row, timed
+from tests.bench.table import Row, alternate, timed
 from tests.judge import git
 from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import create_repository
@@ -30,6 +31,8 @@ BATCH = 4
 SINGLE_COMMITS = 10_000
 #: Commits whose objects, four each, all lie loose.
 LOOSE_COMMITS = 12_500
+#: Repacks after which the packs of single commits have been put together twice to eight at a time.
+LONG_ROUNDS = 16
 #: Commits whose time is taken, in each of the rounds, and their rounds.
 TIMED, ROUNDS = 60, 5
 
@@ -51,6 +54,7 @@ def rows() -> Iterator[Row]:
             None,
             detail="not measured",
         )
+    yield repacks_of_a_long_history()
     yield files_after_single_commits()
     yield files_of_loose_objects()
     yield from latency()
@@ -121,6 +125,56 @@ def sizes(name: str, backups: Sequence[Backup], *, text: bool = True) -> Iterato
                 smaller_is_better=True,
                 detail=f"{mine:,.0f} and {worst:,.0f}, in blocks of the disk",
             )
+
+
+def repacks_of_a_long_history() -> Row:
+    """Geometric repacks of a tenant polled one by one, when its history is long and when it is short."""
+    with folder() as where:
+        contenders = [_single_commits_and_repack(where / f"{n}.git", n) for n in (60_000, 6_000)]
+        long, short = zip(*alternate(contenders, LONG_ROUNDS), strict=True)
+        return Row(
+            "processor time of a geometric repack after 60,000 commits over after 6,000",
+            statistics.mean(long) / statistics.mean(short),
+            1.5,
+            None,
+            smaller_is_better=True,
+            detail=f"means {statistics.mean(long) * 1e3:.0f} and {statistics.mean(short) * 1e3:.0f} ms, "
+            f"medians {statistics.median(long) * 1e3:.0f} and {statistics.median(short) * 1e3:.0f} ms, "
+            f"of {LONG_ROUNDS} each",
+        )
+
+
+def _single_commits_and_repack(path: Path, commits: int) -> Callable[[], float]:
+    """Seconds of processors, git's included, for the repack after so many single commits more."""
+    fleet, writer = Fleet(100), Writer(create_repository(path))
+
+    def backups(count: int) -> list[Backup]:
+        return [
+            Backup(fleet.uuid(), device_id, fleet.export(1_000), None, "m")
+            for device_id in fleet.random.choices(fleet.device_ids, k=count)
+        ]
+
+    for start in range(0, commits, 250):
+        writer.commit_backups(backups(250))
+        if start % 10_000 == 0:
+            repack(path, full=False)
+    # So that what is measured starts from the packs that repacks leave.
+    repack(path, full=False)
+
+    def run() -> float:
+        for backup in backups(REPACK_PACKS + 1):
+            writer.commit_backups([backup])
+        before = _processor_s()
+        repack(path, full=False)
+        return _processor_s() - before
+
+    return run
+
+
+def _processor_s() -> float:
+    """Seconds that this process and its ended children had of processors."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def files_after_single_commits() -> Row:

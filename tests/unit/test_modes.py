@@ -92,7 +92,7 @@ def test_a_store_is_its_users_alone(tmp_path: Path) -> None:
     kinds = {Path(name).suffix for name in found}
     assert kinds >= {".git", ".pack", ".idx", ".flock", ".audit"}, "all kinds were made"
     names = {Path(name).name for name in found}
-    assert names >= {"HEAD", "config", "main", "multi-pack-index", "confkeep.index"}
+    assert names >= {"HEAD", "config", "main", "commit-graph", "confkeep.index"}
 
 
 def test_a_store_that_was_shared_with_a_group_stays_so(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which packs go: one goes only when each of its objects is in a pack that stays."""
+"""Which packs are put together; and which go: those whose every object is in a pack that stays."""
 
 from __future__ import annotations
 
@@ -132,3 +132,40 @@ def test_a_pack_that_somebody_removes_meanwhile_is_passed_over(
     (tmp_path / f"{gone}.idx").unlink()
     assert pack_set.superfluous(tmp_path, [old]) == []
     assert list(pack_set.missing_from(tmp_path, old, [gone])) == []
+
+
+@pytest.mark.parametrize(
+    ("sizes", "chosen"),
+    [
+        ([], 0),
+        ([5], 0),
+        ([4, 9], 0),
+        ([4, 7], 2),
+        ([4, 4, 4], 3),
+        ([4, 4, 16], 2),
+        # Together they are more than half of the next one.
+        ([4, 4, 15], 3),
+        ([4, 8, 16, 32], 0),
+        ([4, 8, 15, 60, 500], 3),
+    ],
+    ids=str,
+)
+def test_small_packs_are_those_that_git_would_put_together(
+    sizes: list[int], chosen: int, tmp_path: Path
+) -> None:
+    rng = random.Random(3)
+    names = [write(tmp_path, objects(rng, size)) for size in sizes]
+    small = pack_set.small(tmp_path, rng.sample(names, len(names)))
+    assert sorted(small.values()) == sizes[:chosen]
+    if len(set(sizes)) == len(sizes):
+        assert small == dict(zip(names[:chosen], sizes, strict=False))
+
+
+def test_ids_are_found_in_the_named_packs_alone(tmp_path: Path) -> None:
+    rng = random.Random(4)
+    mine, theirs, others = (objects(rng, 9) for _ in range(3))
+    names = [write(tmp_path, mine), write(tmp_path, theirs)]
+    write(tmp_path, others)
+    with pack_set.ids_in(tmp_path, names) as are_there:
+        assert all(are_there(id_) for id_ in (*mine, *theirs))
+        assert not any(are_there(id_) for id_ in others)

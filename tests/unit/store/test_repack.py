@@ -692,12 +692,12 @@ def test_progress_is_told(repository: TenantRepository, fleet: Fleet) -> None:
 def test_names_are_durable_before_anything_relies_on_them(
     repository: TenantRepository, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, full: bool
 ) -> None:
-    """The multi-pack-index names new packs, and what is removed is in them alone."""
+    """What is removed is in new packs alone, and no multi-pack-index of before names it."""
     path, folder = repository.path, repository.path / "objects" / "pack"
     fill(repository, fleet, 4)
     (folder / packs_of(path)[0]).with_suffix(".keep").touch()
-    # There is a multi-pack-index of before.
     repack(path, full=full)
+    git(path, "multi-pack-index", "write")
     fill(repository, fleet, 4)
     durable_names: set[tuple[str, int]] = set()
     moments: list[str] = []
@@ -715,9 +715,10 @@ def test_names_are_durable_before_anything_relies_on_them(
     def relies(moment: str) -> None:
         moments.append(moment)
         assert names() <= durable_names, moment
+        assert "multi-pack-index" not in {name for name, _inode in durable_names}
 
     def run(self: Any, *arguments: str, real: Any = git_process.Git.run, **more: Any) -> Any:
-        if arguments[0] in ("multi-pack-index", "prune-packed"):
+        if arguments[0] == "prune-packed":
             relies(arguments[0])
         return real(self, *arguments, **more)
 
@@ -729,4 +730,61 @@ def test_names_are_durable_before_anything_relies_on_them(
     monkeypatch.setattr(git_process.Git, "run", run)
     monkeypatch.setattr(recovery, "remove_pack", remove_pack)
     repack(path, full=full)
-    assert {"multi-pack-index", "removal", "prune-packed"} == set(moments)
+    assert {"removal", "prune-packed"} == set(moments)
+
+
+def test_a_geometric_repack_leaves_the_old_history_alone(
+    repository: TenantRepository, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the old pack nor the old commit-graph is written again, and no walk goes down there."""
+    path = repository.path
+    kept = fill(repository, fleet, 60)
+    repack(path, full=False)
+    old = {file: file.stat().st_ino for file in (path / "objects").rglob("*-*")}
+    edge = repository.tip()
+    kept += fill(repository, fleet, 5)
+    noted: list[str] = []
+    monkeypatch.setattr(
+        durable,
+        "on_failpoint",
+        lambda name: (
+            noted.append((path / recovery.REPACKING_NAME).read_text())
+            if name == "repack-written"
+            else None
+        ),
+    )
+    done = repack(path, full=False)
+    assert (done.packs_before, done.packs_after) == (6, 2)
+    assert noted == [f"{edge}\n"]
+    assert {file: file.stat().st_ino for file in old} == old
+    assert any(file.name == "commit-graph" for file in old)
+    assert_readable(path, kept)
+
+
+def test_the_commit_graph_is_written_when_the_history_has_grown_by_a_quarter(
+    repository: TenantRepository, fleet: Fleet
+) -> None:
+    graph, writer = repository.path / "objects/info/commit-graph", Writer(repository)
+
+    def commits_in_graph(new: int, *, full: bool = False) -> int:
+        for backup in fleet.batch(new):
+            # Its binary is most of it, so that bytes grow as commits do.
+            writer.commit_backups([backup])
+        repack(repository.path, full=full)
+        return _commits_in(graph)
+
+    assert commits_in_graph(20) == 20
+    assert commits_in_graph(2) == 20
+    assert commits_in_graph(2) == 20
+    assert commits_in_graph(4) == 28
+    graph.unlink()
+    assert commits_in_graph(1) == 29
+    assert commits_in_graph(1, full=True) == 30
+
+
+def _commits_in(graph: Path) -> int:
+    """How many commits a commit-graph has: the last number of its fanout."""
+    data = graph.read_bytes()
+    chunks = {data[at : at + 4]: data[at + 4 : at + 12] for at in range(8, 8 + 12 * data[6], 12)}
+    fanout = int.from_bytes(chunks[b"OIDF"])
+    return int.from_bytes(data[fanout + 1020 : fanout + 1024])

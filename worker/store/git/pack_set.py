@@ -1,4 +1,4 @@
-"""Finds the superfluous packs of a repository from their idx files.
+"""Finds from their idx files which packs to put together, and which are superfluous.
 
 An old pack is superfluous when each of its objects is in a new one, made since the repack began. So
 no two packs can each be the reason to remove the other. Unreachable objects count too: a pack that
@@ -14,8 +14,8 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -101,6 +101,39 @@ def _open(folder: Path, names: Iterable[str], opened: ExitStack) -> Iterator[_Id
         # A concurrent `git repack` may have removed it just now.
         with suppress(FileNotFoundError):
             yield _Ids(name, folder / f"{name}.idx", opened)
+
+
+def small(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """The packs to put together, as `git repack --geometric=2` chooses them, and their objects.
+
+    Of those that stay, each has at least twice the objects of the next smaller one, and the smallest
+    twice those of all that are put together. So an object moves a few times only, however long the
+    history gets.
+
+    Raises:
+        RepositoryDamaged: an idx makes no sense.
+        OSError: the file system refused.
+    """
+    with ExitStack() as opened:
+        packs = sorted((len(ids), ids.name) for ids in _open(folder, names, opened))
+    sizes = [size for size, _name in packs]
+    count = next((k for k in range(len(sizes) - 1, 0, -1) if sizes[k] < 2 * sizes[k - 1]), -1) + 1
+    while 0 < count < len(sizes) and sizes[count] < 2 * sum(sizes[:count]):
+        count += 1
+    return {name: size for size, name in packs[:count]}
+
+
+@contextmanager
+def ids_in(folder: Path, names: Iterable[str]) -> Iterator[Callable[[bytes], bool]]:
+    """Whether an object, given by its 20 bytes, is in one of the packs.
+
+    Raises:
+        RepositoryDamaged: an idx makes no sense.
+        OSError: the file system refused.
+    """
+    with ExitStack() as opened:
+        packs = list(_open(folder, names, opened))
+        yield lambda id_: any(id_ in ids for ids in packs)
 
 
 def superfluous(folder: Path, old: Collection[str]) -> list[str]:

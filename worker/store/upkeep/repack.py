@@ -1,9 +1,9 @@
 """Repacks a tenant's repository beside its writers.
 
-Git only adds: it writes packs, a multi-pack-index and a commit-graph, all synced. We remove what is
-superfluous, after the folder's names are durable (git does not sync those), and only packs whose
-every object is elsewhere (`pack_set`). So a pack that a writer has just made and that `main` does
-not reach yet stays whole.
+Git only adds: it writes packs and a commit-graph, all synced. We remove what is superfluous, after
+the folder's names are durable (git does not sync those), and only packs whose every object is
+elsewhere (`pack_set`). So a pack that a writer has just made and that `main` does not reach yet
+stays whole. A geometric repack costs what the new commits cost, however long the history is.
 
 The steps; `docs/maintenance.md` says what a crash between them leaves:
 
@@ -12,9 +12,9 @@ The steps; `docs/maintenance.md` says what a crash between them leaves:
 3. Note in `confkeep.repacking` that a repack runs.
 4. Write the new pack: a geometric one of the small packs and loose objects, or a full one.
 5. Sync `objects/pack`.
-6. Write the multi-pack-index of the packs that are to stay, sync, remove the others.
+6. Remove the multi-pack-index, sync, remove the superfluous packs.
 7. Remove loose objects that are in packs.
-8. Write the commit-graph.
+8. Write the commit-graph, if the history has grown by a quarter.
 9. Note what was done, remove the note of step 3.
 """
 
@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,7 +34,7 @@ from confkeep.errors import (
     RepositoryBusy,
     StoreUnavailable,
 )
-from worker.store.git import durable, flock, ownership, pack_set
+from worker.store.git import durable, flock, ownership, pack_set, refs
 from worker.store.git.git_process import Git, Progress, require_git
 from worker.store.repository import recovery
 from worker.store.repository.tenant_repository import no_repository
@@ -49,6 +49,12 @@ DEPTH: Final = 100
 _RESERVE_BYTES: Final = 64 << 20
 #: How much larger than the packs it replaces a full pack may be.
 _GROWTH: Final = 1.05
+
+#: Commits among which to look for the one where git's walk ends. Where more are packed anew, the
+#: walk is the lesser part of the work.
+_EDGE_WITHIN: Final = 100_000
+#: How much larger the packs must be than when the commit-graph was last written.
+_GRAPH_GROWTH: Final = 1.25
 
 _FANOUT_SAMPLE: Final = "17"
 _PACKS: Final = Path("objects", "pack")
@@ -185,31 +191,32 @@ class _Repack:
 
     def run(self) -> Repacked:
         """Run steps 3 to 9."""
-        with flock.shared(self._path):
-            durable.replace_file(self._path / recovery.REPACKING_NAME, b"")
+        self._note([])
         durable.failpoint("repack-noted")
         try:
             if self._no_full is None:
                 self._write_full()
             else:
-                self._git.run("repack", "--quiet", "--geometric=2")
+                self._write_geometric()
             durable.failpoint("repack-written")
             # Otherwise a power cut could undo the new names but not the removals.
             durable.sync_directory(self._folder)
             self._remove_superfluous()
             self._git.run("prune-packed", "--quiet")
             durable.failpoint("repack-pruned")
-            self._write_commit_graph()
+            after = pack_set.names_of(self._folder)
+            graphed_bytes = self._write_commit_graph(sum(after.values()))
         except BaseException:
             # Git has ended, so its unfinished files have no owner.
             recovery.remove_repack_leftovers(self._path)
             raise
-        after = pack_set.names_of(self._folder)
-        state = dataclasses.replace(self._state, repacked_at=self._started)
+        state = dataclasses.replace(
+            self._state, repacked_at=self._started, graphed_bytes=graphed_bytes
+        )
         if self._no_full is None:
             # Packs that writers added meanwhile count as added after this repack.
             size = sum(size for name, size in after.items() if name in self._made)
-            state = repack_state.after_full(self._state, self._bytes, size, self._started)
+            state = repack_state.after_full(state, self._bytes, size, self._started)
         elif state.skipped_at != self._started:
             state = state.without_skip()
         with flock.shared(self._path):
@@ -229,6 +236,60 @@ class _Repack:
 
     #: The packs that a full repack wrote.
     _made: Collection[str] = ()
+
+    def _write_geometric(self) -> None:
+        """Write one pack of the small ones and of loose objects.
+
+        What `git repack --geometric=2` does, but for the walk: git goes from the small packs' commits
+        down to the very first one, to learn the names of files. This one ends below the small packs.
+        Which objects are packed does not depend on it.
+        """
+        small = pack_set.small(self._folder, self._removable())
+        if not small and not self._loose:
+            return
+        others = self._packs.keys() - set(small)
+        edge = self._edge_of(small)
+        git = self._git
+        if edge is not None:
+            # Git takes the note for a shallow repository's file: a walk ends at the commits in it.
+            self._note([edge])
+            shallow = {"GIT_SHALLOW_FILE": str(self._path / recovery.REPACKING_NAME)}
+            git = dataclasses.replace(git, environment=shallow)
+        git.run(
+            "pack-objects",
+            "--stdin-packs",
+            "--unpacked",
+            "--honor-pack-keep",
+            "--keep-true-parents",
+            "--delta-base-offset",
+            "--non-empty",
+            "--quiet",
+            str(self._folder / "pack"),
+            stdin=(
+                *(f"{name}.pack\n".encode() for name in small),
+                *(f"^{name}.pack\n".encode() for name in sorted(others)),
+            ),
+        )
+
+    def _edge_of(self, small: Mapping[str, int]) -> str | None:
+        """The newest commit of `main` that is not in the packs `small`; None if it is not near.
+
+        Args:
+            small: the packs, with their objects' number.
+        """
+        if not small or refs.read_main(self._path) is None:
+            return None
+        most = min(sum(small.values()) + 1, _EDGE_WITHIN)
+        said = self._git.run("rev-list", "--first-parent", f"--max-count={most}", refs.MAIN_REF)
+        with pack_set.ids_in(self._folder, small) as are_small:
+            commits = said.decode("ascii").split()
+            return next((id_ for id_ in commits if not are_small(bytes.fromhex(id_))), None)
+
+    def _note(self, lines: Iterable[str]) -> None:
+        """Write the note that a repack runs."""
+        text = "".join(f"{line}\n" for line in lines)
+        with flock.shared(self._path):
+            durable.replace_file(self._path / recovery.REPACKING_NAME, text.encode())
 
     def _write_full(self) -> None:
         """Write one pack of all that refs reach, and one of the old packs' other objects."""
@@ -271,34 +332,32 @@ class _Repack:
 
     def _remove_superfluous(self) -> None:
         names = pack_set.superfluous(self._folder, self._removable())
-        staying = pack_set.names_of(self._folder).keys() - set(names)
-        if len(staying) > 1:
-            self._git.run(
-                "multi-pack-index",
-                "write",
-                "--stdin-packs",
-                "--no-progress",
-                stdin=(f"{name}.idx\n".encode() for name in sorted(staying)),
-            )
-        else:
-            durable.remove(self._folder / "multi-pack-index")
+        # It may name packs that go. Nobody misses it: the packs are few.
+        durable.remove(self._folder / "multi-pack-index")
         durable.sync_directory(self._folder)
         durable.failpoint("repack-midx")
         # If we are killed before we remove these packs, recovery removes them by this note.
-        text = "".join(f"{name}\n" for name in names)
-        with flock.shared(self._path):
-            durable.replace_file(self._path / recovery.REPACKING_NAME, text.encode())
+        self._note(names)
         durable.failpoint("repack-chosen")
         for name in names:
             recovery.remove_pack(self._folder, name)
             durable.failpoint("repack-removed")
         durable.sync_directory(self._folder)
 
-    def _write_commit_graph(self) -> None:
-        self._git.run("commit-graph", "write", "--reachable", "--changed-paths", "--no-progress")
+    def _write_commit_graph(self, size: int) -> int:
+        """Write the commit-graph, if it lacks many commits; returns what to remember for the next time.
+
+        Git writes it whole, for all commits. What it lacks git reads from the commits themselves.
+        """
         info = self._path / "objects" / "info"
+        graphed = self._state.graphed_bytes
+        there = (info / "commit-graph").exists()
+        if self._no_full is not None and there and size < _GRAPH_GROWTH * graphed:
+            return graphed
+        self._git.run("commit-graph", "write", "--reachable", "--changed-paths", "--no-progress")
         if info.is_dir():
             durable.sync_directory(info)
+        return size
 
 
 def _loose_objects(path: Path) -> tuple[int, int]:

@@ -37,6 +37,8 @@ class State:
     full_bytes: int = 0
     #: The part of the bytes added since the full repack before that the last one left, 0 to 1.
     ratio: float = _FIRST_RATIO
+    #: Bytes in packs when the commit-graph was last written.
+    graphed_bytes: int = 0
     #: Why the last repack, or the full one that was due, did not run; empty if it ran.
     skipped: str = ""
     skipped_at: float = 0.0
@@ -55,6 +57,8 @@ def read_state(path: Path) -> State:
             full_at=float(values["full_at"]),
             full_bytes=int(values["full_bytes"]),
             ratio=min(1.0, max(0.0, float(values["ratio"]))),
+            # Earlier releases do not write it.
+            graphed_bytes=int(values.get("graphed_bytes", 0)),
             skipped=str(values["skipped"]),
             skipped_at=float(values["skipped_at"]),
         )
