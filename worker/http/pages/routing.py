@@ -37,7 +37,8 @@ class PageRoute(APIRoute):
                     detail="One of its parameters has a value that it cannot have.", hint=None,
                 )  # fmt: skip
             except ConfkeepError as error:
-                if type(error) is AccessDenied:
+                # A part of a page that is loaded anew stays as it is; the next click leads to the form.
+                if type(error) is AccessDenied and "hx-request" not in request.headers:
                     wanted = request.url.path
                     wanted += f"?{request.url.query}" if request.url.query else ""
                     return RedirectResponse(f"/sign-in?next={quote(wanted)}", 303)
