@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -48,7 +49,7 @@ def test_the_focus_is_seen_and_goes_down_the_page(
     assert [stop[1] for stop in found if not stop[3]] == []
     rows = [stop[2] for stop in found if stop[0] != "BODY"]
     # A page's parts stand below each other; within a row, links of several heights do too.
-    assert all(later >= earlier - 2 for earlier, later in zip(rows[1:], rows[2:], strict=False))
+    assert all(later >= earlier - 2 for earlier, later in itertools.pairwise(rows[1:]))
 
 
 def test_the_bar_can_be_skipped(enter: Enter, site: Site) -> None:
