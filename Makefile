@@ -83,8 +83,9 @@ docs: $(VENV)/.dev-installed ## Write the generated parts into the pages
 	@$(BIN)/python -m docs.generate
 
 .PHONY: pictures
-pictures: $(VENV)/.dev-installed ## Draw the pages' pictures of terminals anew, from real runs
+pictures: $(VENV)/.dev-installed browser ## Make the pictures of terminals and of the pages anew, from real runs
 	@$(BIN)/python -m docs.terminal_pictures
+	@$(BIN)/python -m docs.page_pictures
 
 .PHONY: site
 site: $(VENV)/.dev-installed ## Build the pages as a site into site/, which loads nothing from elsewhere
