@@ -41,8 +41,20 @@ install: $(VENV)/.run-installed ## Install confkeep into .venv
 demo: $(VENV)/.run-installed ## Play a polling scheduler against an embedded server and show what is kept
 	@$(BIN)/confkeep demo
 
+# The pages are tested in it. Where it cannot be installed, those tests are skipped; in CI they fail.
+.PHONY: browser
+browser: ## Install Debian's Chromium for the tests, where it is missing and that is possible
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "no Chromium is on PATH, so the tests of the pages in a browser are skipped: install one, or run 'make browser' as root on Debian" >&2; \
+		exit 0; \
+	fi; \
+	echo "installing Chromium, in which the pages are tested (once)"; \
+	{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+		chromium fonts-dejavu-core >/dev/null; } || echo "Chromium could not be installed" >&2
+
 .PHONY: test
-test: lint ## Check style and types, then run all tests (under 8 minutes on 2 cores)
+test: lint browser ## Check style and types, then run all tests (under 8 minutes on 2 cores)
 	@$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist worksteal --durations=5 tests
 
 .PHONY: bench
@@ -71,8 +83,9 @@ docs: $(VENV)/.dev-installed ## Write the generated parts into the pages
 	@$(BIN)/python -m docs.generate
 
 .PHONY: pictures
-pictures: $(VENV)/.dev-installed ## Draw the pages' pictures of terminals anew, from real runs
+pictures: $(VENV)/.dev-installed browser ## Make the pictures of terminals and of the pages anew, from real runs
 	@$(BIN)/python -m docs.terminal_pictures
+	@$(BIN)/python -m docs.page_pictures
 
 .PHONY: site
 site: $(VENV)/.dev-installed ## Build the pages as a site into site/, which loads nothing from elsewhere

@@ -145,7 +145,7 @@ def versions_of_core1() -> list[BackupPayload]:
 
 
 def _capture(tenant: str, device: str, export: str, message: str, at: dt.datetime) -> BackupPayload:
-    tenant_id = _tenant_id(tenant)
+    tenant_id = tenant_id_of(tenant)
     return BackupPayload.checked(
         tenant_id=tenant_id,
         device_id=str(uuid.uuid5(uuid.UUID(tenant_id), device)),
@@ -156,7 +156,8 @@ def _capture(tenant: str, device: str, export: str, message: str, at: dt.datetim
     )
 
 
-def _tenant_id(name: str) -> str:
+def tenant_id_of(name: str) -> str:
+    """The id of a tenant of that name."""
     return str(uuid.uuid5(NAMESPACE, name))
 
 
@@ -263,7 +264,7 @@ def main() -> None:
             os.environ.update(machine.environment)
             get_settings.cache_clear()
             for tenant in ("acme", "birch"):
-                name_tenant(_tenant_id(tenant), tenant).receipt(_RECEIPT_S)
+                name_tenant(tenant_id_of(tenant), tenant).receipt(_RECEIPT_S)
             for result in enqueue_backups(versions_of_core1()):
                 result.receipt(_RECEIPT_S)
             environment |= machine.environment

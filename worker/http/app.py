@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -21,7 +21,7 @@ from worker.http.guard import Guard
 from worker.http.http_metrics import HttpMetrics
 from worker.http.oxidized import router as oxidized
 from worker.http.pages import activity, devices, differences, fleet, looking, signing_in
-from worker.http.pages.rendering import FOLDER
+from worker.http.pages.rendering import FOLDER, problem_page
 from worker.http.problems import (
     ERRORS_PAGE,
     Problem,
@@ -107,6 +107,14 @@ async def _tell_validation(_request: Request, error: Exception) -> JSONResponse:
     return answer_of(problem)
 
 
-async def _tell_status(_request: Request, error: Exception) -> JSONResponse:
+async def _tell_status(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 404 and "text/html" in request.headers.get("accept", ""):
+        # A browser asked for it: somebody mistyped a page's address.
+        return problem_page(
+            request,
+            404,
+            "There is no such page.",
+            "The address is mistyped, or of another release.",
+        )
     return answer_of(problem_of_status(error.status_code), dict(error.headers or {}))

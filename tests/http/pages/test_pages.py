@@ -265,3 +265,12 @@ def test_a_moment_leads_to_the_version_of_then(site: Site) -> None:
         answer = client.get(f"{site.base}/at", params={"at": "2026-10-01 12:00"})
         assert answer.headers["location"].endswith(f"/versions/{site.shas[0]}")
         assert client.get(f"{site.base}/at", params={"at": "nonsense"}).status_code == 422
+
+
+def test_a_browser_gets_a_page_for_a_mistyped_address_and_a_program_a_document(site: Site) -> None:
+    with site.client("full") as client:
+        page = client.get("/nonsense", headers={"Accept": "text/html,*/*;q=0.8"})
+        document = client.get("/nonsense")
+    assert (page.status_code, document.status_code) == (404, 404)
+    assert "There is no such page" in page.text
+    assert document.headers["content-type"] == "application/problem+json"

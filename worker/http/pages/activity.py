@@ -38,22 +38,28 @@ def _names(caller: Caller) -> Any:
 
 
 @router.get("/activity")
-async def activity(request: Request, caller: Viewer, context: Here) -> Response:
-    """The newest events of the tenants that the caller sees."""
+async def activity(request: Request, caller: Viewer, context: Here, seen: str = "") -> Response:
+    """The newest events of the tenants that the caller sees; nothing, if the page shows the newest one already."""
     events: list[Event] = []
     trouble = None
     try:
         events = await context.ask(lambda client: newest(client, _EVENTS))
     except ConfkeepError as error:
         trouble = f"What happened is not known: {error}."
-    names = await context.read(_names(caller))
-    shown = [
-        _row(event, names)
+    events = [
+        event
         for event in events
         if (event.tenant_id is None and caller.tenants is None)
         or (event.tenant_id is not None and caller.sees(event.tenant_id))
-    ]  # fmt: skip
-    return page(request, "activity.html", caller=caller, events=shown, trouble=trouble)
+    ]
+    newest_id = events[0].id if events else ""
+    if trouble is None and seen and seen == newest_id:
+        return Response(status_code=204)
+    names = await context.read(_names(caller))
+    shown = [_row(event, names) for event in events]
+    return page(
+        request, "activity.html", caller=caller, events=shown, trouble=trouble, newest=newest_id
+    )
 
 
 def _row(event: Event, names: dict[str, str | None]) -> dict[str, Any]:
@@ -109,6 +115,7 @@ async def queue(request: Request, caller: Viewer, context: Here) -> Response:
         request,
         "queue.html",
         caller=caller,
+        now=dt.datetime.now(dt.UTC),
         problems=[f"Redis may lose what it acknowledged: {one}" for one in found["problems"]],
         workers=None
         if found["workers"] is None

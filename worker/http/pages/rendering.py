@@ -51,6 +51,13 @@ def page(
     return HTMLResponse(text, status, _HEADERS)
 
 
+def problem_page(
+    request: Request, status: int, title: str, detail: str, hint: str | None = None
+) -> Response:
+    """A page that says what went wrong."""
+    return page(request, "problem.html", status=status, title=title, detail=detail, hint=hint)
+
+
 def link(request: Request, **changes: object) -> str:
     """The address of this page with other parameters; None takes one away."""
     url = request.url

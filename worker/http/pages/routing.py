@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from confkeep.errors import AccessDenied, ConfkeepError, NotAllowed
 from worker.http.access import Caller, require
 from worker.http.context import Here
-from worker.http.pages.rendering import page
+from worker.http.pages.rendering import problem_page
 from worker.http.problems import problem_of
 
 #: Holds the token itself, so that revoking the token ends the session, and nothing has to be kept.
@@ -32,20 +32,16 @@ class PageRoute(APIRoute):
             try:
                 return await handle(request)
             except RequestValidationError:
-                return page(
-                    request, "problem.html", status=422, title="This address is wrong.",
-                    detail="One of its parameters has a value that it cannot have.", hint=None,
-                )  # fmt: skip
+                detail = "One of its parameters has a value that it cannot have."
+                return problem_page(request, 422, "This address is wrong.", detail)
             except ConfkeepError as error:
-                if type(error) is AccessDenied:
+                # A part of a page that is loaded anew stays as it is; the next click leads to the form.
+                if type(error) is AccessDenied and "hx-request" not in request.headers:
                     wanted = request.url.path
                     wanted += f"?{request.url.query}" if request.url.query else ""
                     return RedirectResponse(f"/sign-in?next={quote(wanted)}", 303)
                 told = problem_of(error)
-                return page(
-                    request, "problem.html", status=told.status, title=told.title,
-                    detail=told.detail, hint=told.hint,
-                )  # fmt: skip
+                return problem_page(request, told.status, told.title, told.detail, told.hint)
 
         return answered
 
