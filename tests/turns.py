@@ -36,6 +36,12 @@ def try_lock(client: redis.Redis, tenant_id: str, ttl_s: float) -> TenantLock | 
     return locks.hold(client, tenant_id, token, ttl_s, waited_s=0)
 
 
+def lose_wake_ups(client: redis.Redis) -> None:
+    """Empty the shards' queues, as a crash of the worker does that has taken a message."""
+    for name in client.scan_iter(match=keys.shard_queues()):
+        client.delete(name)
+
+
 def publish(client: redis.Redis, outcomes: Sequence[Outcome], ttl_s: int) -> None:
     """Store and publish receipts, as a settling does of which a crash keeps no more."""
     for outcome in outcomes:

@@ -13,7 +13,7 @@ from confkeep.errors import InvalidId, PoisonedBackup, StagedBytesDamaged
 from confkeep.queue import acceptance
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
-from tests.turns import as_dead, publish, read_batch
+from tests.turns import as_dead, lose_wake_ups, publish, read_batch
 from tests.unit.queue.test_inbox import TENANT, all_keys, batch, submission
 from worker.queue import dead_letters, totals
 from worker.queue.inbox import Inbox, Waiting
@@ -30,6 +30,7 @@ def dead(client: redis.Redis, settings: Settings) -> Waiting:
     publish(client, [outcome], 60)
     Inbox(client, settings, TENANT).settle([waiting], marks=as_dead([waiting]))
     client.delete(keys.wake(TENANT))
+    lose_wake_ups(client)
     return waiting
 
 

@@ -19,7 +19,7 @@ from confkeep.settings import Settings
 from tasks import commit
 from tests.judge import assert_all_readable, git
 from tests.servers import names_of
-from tests.turns import try_lock
+from tests.turns import lose_wake_ups, try_lock
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker.broker.locks import TenantLock
 from worker.engine import batch, drain, hold
@@ -40,6 +40,7 @@ def test_an_inbox_that_was_emptied_is_not_read_again(
     client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acceptance.accept(client, small, [submission(number) for number in range(3)])
+    lose_wake_ups(client)
     reads: list[int] = []
     begin = Inbox.begin
 

@@ -23,7 +23,7 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
 from tests.judge import assert_all_readable
-from tests.turns import publish
+from tests.turns import lose_wake_ups, publish
 from worker.engine import forget, hold
 from worker.process.local import EmbeddedServer
 from worker.queue import dead_letters, inbox, totals
@@ -113,6 +113,7 @@ def fill(client: redis.Redis, settings: Settings, tenant_id: str) -> None:
         for device_id in (DEVICE, STAYS):
             accept(client, settings, tenant_id, entry(device_id))
         settle(client, settings, tenant_id, dead=dead)
+    lose_wake_ups(client)
 
 
 def test_nothing_of_a_device_is_left(client: redis.Redis, settings: Settings) -> None:

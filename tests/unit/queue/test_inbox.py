@@ -20,7 +20,7 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings, load_settings
 from tests.servers import names_of
-from tests.turns import publish, read_batch
+from tests.turns import lose_wake_ups, publish, read_batch
 from worker.engine import drain
 from worker.queue import backoff, inbox, inboxes
 from worker.queue.inbox import Inbox
@@ -75,6 +75,7 @@ def test_accept_leaves_exactly_the_keys_of_one_backup(
         keys.result(one.entry.backup_id),
         keys.LOAD,
         keys.TOTALS,
+        keys.queue_of(TENANT, settings.shards),
     }
     assert client.get(keys.staged(TENANT, one.entry.backup_id)) == b"/ip"
     assert 0 < client.ttl(keys.result(one.entry.backup_id)) <= settings.receipt_ttl_s
@@ -136,6 +137,7 @@ def test_settling_the_last_entry_leaves_its_record_alone(
     one = submission(1, reply_to=str(uuid.UUID(int=77)))
     acceptance.accept(client, settings, [one])
     client.delete(keys.wake(TENANT))
+    lose_wake_ups(client)
     assert _settle(client, settings, batch(client)) == 0
     assert all_keys(client) == {
         keys.TOTALS,
@@ -168,6 +170,7 @@ def test_an_id_that_was_settled_is_done_and_not_accepted_again(
     acceptance.accept(client, settings, [submission(1)])
     _settle(client, settings, batch(client))
     client.delete(keys.wake(TENANT))
+    lose_wake_ups(client)
     [answer] = acceptance.accept(client, settings, [submission(1)])
     assert answer == acceptance.Accepted("done")
     assert all_keys(client) == {keys.TOTALS, keys.result(submission(1).entry.backup_id)}

@@ -15,7 +15,7 @@ from confkeep.errors import StagedBytesMissing, StoreUnavailable
 from confkeep.queue import acceptance, receipts, wakeups
 from confkeep.settings import Settings, load_settings
 from tests.garbage import KINDS, TEXTS
-from tests.turns import publish, read_batch
+from tests.turns import lose_wake_ups, publish, read_batch
 from tests.unit.queue.test_inbox import TENANT, submission
 from tests.unit.queue.test_sweeper import sent, sweeper_of, wait_in
 from worker.observe import unforeseen
@@ -30,6 +30,7 @@ BACKUP = submission(1).entry.backup_id
 
 def accept(client: redis.Redis, settings: Settings, number: int = 1) -> str:
     [answer] = acceptance.accept(client, settings, [submission(number)])
+    lose_wake_ups(client)
     return answer.outcome
 
 

@@ -16,6 +16,7 @@ from confkeep.errors import BrokerUnavailable, StoreUnavailable
 from confkeep.queue import acceptance, wakeups
 from confkeep.settings import Settings, load_settings
 from tests.servers import wait_for
+from tests.turns import lose_wake_ups
 from tests.unit.queue.test_inbox import submission
 from worker.engine import drain
 from worker.observe import unforeseen
@@ -46,6 +47,7 @@ def wait_in(client: redis.Redis, settings: Settings, number: int) -> str:
     tenant = str(uuid.UUID(int=number))
     acceptance.accept(client, settings, [submission(number, tenant=tenant)])
     client.delete(keys.wake(tenant))
+    lose_wake_ups(client)
     return tenant
 
 
