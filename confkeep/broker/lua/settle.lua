@@ -202,7 +202,8 @@ local owner = redis.call('GET', lock)
 if (owner and owner ~= token) or not (leave == 'now' or (leave == 'empty' and left == 0)) then
   return {left, now, 0}
 end
-redis.call('DEL', lock)
+-- A batch that was begun and not tried ends in order: no entry is to blame.
+redis.call('DEL', lock, attempts)
 if left == 0 then
   redis.call('DEL', wake)
 else
