@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 
-from kombu.exceptions import OperationalError
-
-from confkeep.app import app
 from confkeep.broker import keys
 from confkeep.broker.connections import get_client
 from confkeep.errors import (
@@ -26,13 +23,13 @@ from confkeep.errors import (
 from confkeep.models import BackupFields, BackupPayload, NamingPayload
 from confkeep.observe import tracing
 from confkeep.observe.logs import get_logger
-from confkeep.queue import acceptance, receipts, staging, wakeups
+from confkeep.queue import acceptance, receipts, staging
 from confkeep.queue.acceptance import Accepted, Submission
 from confkeep.queue.entry import NOWHERE, Entry
 from confkeep.queue.staged_bytes import Contents
 from confkeep.results import BackupResult
 from confkeep.routeros.suspect import why_suspect
-from confkeep.settings import Settings, get_settings
+from confkeep.settings import get_settings
 from confkeep.wording import waiting_text
 
 log = get_logger("enqueue")
@@ -166,7 +163,7 @@ def _chunks(payloads: list[BackupPayload]) -> Iterator[list[BackupPayload]]:
 
 
 def submit(payloads: Sequence[_Payload], *, reply_to: str | None = None) -> list[str]:
-    """Stage and accept checked backups, and wake their tenants.
+    """Stage and accept checked backups.
 
     Args:
         reply_to: a further result id to store the receipt under.
@@ -254,7 +251,7 @@ class _Call:
         return acceptance.accept(self._client, self._settings, submissions)
 
     def finish(self, submissions: list[Submission], answers: list[Accepted]) -> list[str]:
-        """Send the wake-ups, and raise the first refusal."""
+        """Raise the first refusal."""
         refusal: ConfkeepError | None = None
         for submission, answer in zip(submissions, answers, strict=True):
             tenant_id, entry = submission.tenant_id, submission.entry
@@ -269,8 +266,6 @@ class _Call:
                     device_id=entry.device_id,
                     backup_id=entry.backup_id,
                 )
-            if answer.wake_ms is not None:
-                _wake(self._settings, tenant_id, answer.wake_ms)
         if refusal is not None:
             raise refusal
         return [answer.outcome for answer in answers]
@@ -293,18 +288,6 @@ def refusal_of(answer: Accepted, tenant_id: str, backup_id: str) -> ConfkeepErro
         case "stuck":
             return OddValue(f"{keys.inbox(tenant_id)} takes no entry")
     return None
-
-
-def _wake(settings: Settings, tenant_id: str, sent_ms: int) -> None:
-    try:
-        wakeups.send(app, settings, tenant_id, sent_ms)
-    except OperationalError:
-        # It is accepted all the same: the sweep sends the lost wake-up.
-        log.warning(
-            "could not send a wake-up; a worker's sweep will",
-            action="wakeup.lost",
-            tenant_id=tenant_id,
-        )
 
 
 def entry_of(payload: _Payload, where: str) -> Entry:

@@ -9,7 +9,7 @@ from celery import Task
 from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
-from confkeep.broker.connections import broker_errors, get_client
+from confkeep.broker.connections import get_client
 from confkeep.errors import BrokerUnavailable, InvalidInput, QueueError, StoreError
 from confkeep.ids import checked_uuid
 from confkeep.queue import wakeups
@@ -58,24 +58,18 @@ def commit_inbox(self: Task, tenant_id: str, sent_ms: int | None = None) -> None
     settings = get_settings()
     inbox = Inbox(get_client(settings), settings, tenant_id)
     try:
-        due = drain.look(inbox, sent_ms, retry=bool(self.request.retries))
-        if due is None:
-            return
         try:
-            turn = drain.drain_inbox(inbox)
+            turn = drain.drain_inbox(inbox, sent_ms, retry=bool(self.request.retries))
         except (StoreError, QueueError) as error:
             delay_s = drain.note_fault(inbox, error)
             raise self.retry(exc=error, countdown=delay_s) from error
         if turn.committed:
             repack.ask_if_needed(inbox)
-        if due.wait is not None and (turn.committed or turn.dead):
-            drain.tell_over(inbox, due.wait, turn)
+        if turn.wait is not None and (turn.committed or turn.dead):
+            drain.tell_over(inbox, turn.wait, turn)
         if turn.left:
-            # Behind the shard's other tenants; unless a new enqueue has sent one since the last look.
-            with broker_errors():
-                own_ms = wakeups.flag_by_turn(inbox.client, tenant_id)
-            if own_ms is not None:
-                wakeups.send(app, settings, tenant_id, own_ms)
+            # Behind the shard's other tenants.
+            wakeups.send(app, settings, tenant_id, turn.ended_ms)
     except (BrokerUnavailable, OperationalError, Reject) as error:
         # Celery makes a `Reject` of a retry that it cannot send.
         waits.tell_away(tenant_id, error)

@@ -64,9 +64,9 @@ def configuration() -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
-        # For Flower and `celery events`; each costs one PUBLISH and is stored nowhere.
+        # Three PUBLISHes were a third of what a wake-up costs the main process. Flower turns them on.
         # `task_send_sent_event` stays off: a producer's events would show arguments.
-        "worker_send_task_events": True,
+        "worker_send_task_events": False,
         "worker_consumer": "worker.process.consumer:Consumer",
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # A message that was taken is in `unacked`; fewer at a time would only add lines to the log.

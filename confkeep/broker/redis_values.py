@@ -111,18 +111,6 @@ def record_of(cls: Callable[..., _Record], values: dict[str, Any]) -> _Record:
     return cls(**known)
 
 
-def texts_of(text: bytes | str) -> list[str]:
-    """The texts in a JSON list; what else it holds is left out.
-
-    Raises:
-        Unreadable: as `json_of`, or it is no list.
-    """
-    value = json_of(text)
-    if not isinstance(value, list):
-        raise Unreadable("it is no JSON list")
-    return [one for one in value if isinstance(one, str) and _is_plain(one)]
-
-
 def number_of(text: bytes | None, default: int = 0) -> int:
     """The whole number of 64 bits that a text is; `default` for anything else."""
     if text is None or not _WHOLE_NUMBER.fullmatch(text):
@@ -250,11 +238,3 @@ def _check_text(name: str, text: str) -> None:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise Unreadable(f"the field {name} is no text") from error
-
-
-def _is_plain(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -34,7 +34,7 @@ class Accepted:
 
     #: As in `confkeep/broker/lua/accept.lua`.
     outcome: str
-    #: The ms to send a wake-up with; None if the caller need not send one.
+    #: The ms of the wake-up that was sent with it; None if none was.
     wake_ms: int | None = None
     #: What waits already, if a limit is reached; else 0.
     entries: int = 0
@@ -44,7 +44,7 @@ class Accepted:
 def accept(
     client: redis.Redis, settings: Settings, submissions: Sequence[Submission]
 ) -> list[Accepted]:
-    """Put backups into their inboxes, in order, each whole or not at all.
+    """Put backups into their inboxes, in order, each whole or not at all, and wake their tenants.
 
     Raises:
         NotPermitted: the user may not run scripts; nothing was accepted.
@@ -52,8 +52,11 @@ def accept(
     """
     names: list[str] = []
     arguments: list[Any] = []
+    tenants: set[str] = set()
     for submission in submissions:
-        its_names, its_arguments = _arguments(settings, submission)
+        first = submission.tenant_id not in tenants
+        tenants.add(submission.tenant_id)
+        its_names, its_arguments = _arguments(settings, submission, first=first)
         names += its_names
         arguments += its_arguments
     names += [keys.ROOM, keys.TOTALS]
@@ -65,7 +68,9 @@ def accept(
     ]
 
 
-def _arguments(settings: Settings, submission: Submission) -> tuple[list[str], list[Any]]:
+def _arguments(
+    settings: Settings, submission: Submission, *, first: bool
+) -> tuple[list[str], list[Any]]:
     tenant_id, entry = submission.tenant_id, submission.entry
     digest = entry.digest(tenant_id)
     text = entry.to_json()
@@ -79,6 +84,7 @@ def _arguments(settings: Settings, submission: Submission) -> tuple[list[str], l
         keys.LOAD,
         keys.backoff(tenant_id),
         keys.staged(tenant_id, entry.backup_id),
+        keys.queue_of(tenant_id, settings.shards),
     ]
     arguments = [
         tenant_id,
@@ -87,7 +93,7 @@ def _arguments(settings: Settings, submission: Submission) -> tuple[list[str], l
         text,
         receipts.pending_record(entry.backup_id, digest, tenant_id),
         settings.receipt_ttl_s,
-        int(wakeups.FLAG_LIFE_S * 1000),
+        wakeups.FLAG_LIFE_MS,
         submission.reply_to or "",
         entry.size_bytes,
         settings.inbox_max_backups,
@@ -97,5 +103,6 @@ def _arguments(settings: Settings, submission: Submission) -> tuple[list[str], l
         "0" if submission.data is None else "1",
         submission.data or b"",
         "" if settings.keyring is None else sign(settings.keyring, tenant_id, text),
+        *(wakeups.message(tenant_id) if first else ("", "")),
     ]
     return names, arguments

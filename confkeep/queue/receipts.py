@@ -1,8 +1,8 @@
 """Read and write the results of backups, as Celery's Redis backend stores them.
 
-`confkeep/broker/lua/accept.lua` writes a backup's record (PENDING), and this module its end. It is what
+`confkeep/broker/lua/accept.lua` writes a backup's record (PENDING), and `settle.lua` its end. It is what
 `AsyncResult(backup_id).get()` waits for: Celery's JSON, first stored and then published, so that every
-waiter sees it. One pipeline for a batch costs a tenth of Celery's `store_result` for each.
+waiter sees it.
 """
 
 from __future__ import annotations
@@ -38,17 +38,43 @@ class Outcome:
 
 def pending_record(backup_id: str, digest: str, tenant_id: str) -> str:
     """The record of a waiting backup; the script adds its entry's id."""
-    return _record(backup_id, digest, "PENDING", None, None, tenant_id)
+    record: dict[str, Any] = {
+        "status": "PENDING",
+        "result": None,
+        "traceback": None,
+        "children": [],
+        "date_done": None,
+        "task_id": backup_id,
+        "accepted": digest,
+        "tenant": tenant_id,
+    }
+    return json.dumps(record)
 
 
-def final_record(result_id: str, outcome: Outcome) -> str:
-    """The record of a backup that ended, under its own id or a further result id."""
+def final_parts(outcome: Outcome) -> tuple[str, str]:
+    """The record of a backup that ended, up to its id, and what stands behind the id but for the last brace.
+
+    The second part guards the backup's id; further result ids get none.
+    """
     value = outcome.value
     status, result = "SUCCESS", value
     if isinstance(value, ConfkeepError):
         status, result = "FAILURE", _as_result(value)
-    done = dt.datetime.now(dt.UTC).isoformat()
-    return _record(result_id, outcome.digest, status, result, done)
+    record: dict[str, Any] = {
+        "status": status,
+        "result": result,
+        "traceback": None,
+        "children": [],
+        "date_done": dt.datetime.now(dt.UTC).isoformat(),
+    }
+    guard = "" if outcome.digest is None else f', "accepted": {json.dumps(outcome.digest)}'
+    return f'{json.dumps(record)[:-1]}, "task_id": ', guard
+
+
+def final_record(result_id: str, outcome: Outcome) -> str:
+    """The record of a backup that ended, under its own id or a further result id."""
+    beginning, guard = final_parts(outcome)
+    return f"{beginning}{json.dumps(result_id)}{guard}}}"
 
 
 def show_retrying(
@@ -94,55 +120,6 @@ def error_of(result: Any) -> ConfkeepError:
     return PoisonedBackup(f"{name}{' '.join(map(str, arguments))}")
 
 
-def _record(
-    result_id: str,
-    digest: str | None,
-    status: str,
-    result: Any,
-    done: str | None,
-    tenant_id: str | None = None,
-) -> str:
-    record = {
-        "status": status,
-        "result": result,
-        "traceback": None,
-        "children": [],
-        "date_done": done,
-        "task_id": result_id,
-    }
-    if digest is not None:
-        record["accepted"] = digest
-    if tenant_id is not None:
-        record["tenant"] = tenant_id
-    return json.dumps(record)
-
-
-def publish(client: redis.Redis, tenant_id: str, outcomes: Sequence[Outcome], ttl_s: int) -> None:
-    """Store the outcomes and wake their waiters; repeating it is safe.
-
-    First under the backups' own ids, after which no further result ids are added; then under the
-    further ids.
-
-    Raises:
-        BrokerUnavailable: some may be stored; repeat all.
-    """
-    if not outcomes:
-        return
-    with broker_errors():
-        pipe = client.pipeline(transaction=False)
-        for outcome in outcomes:
-            _store(pipe, outcome, ttl_s)
-        pipe.hmget(keys.replies(tenant_id), [outcome.backup_id for outcome in outcomes])
-        further = redis_values.answers(pipe)[-1] or [None] * len(outcomes)
-        if not any(further):
-            return
-        for outcome, ids in zip(outcomes, further, strict=True):
-            for result_id in _further(ids):
-                if result_id != outcome.backup_id:
-                    record = final_record(result_id, Outcome(result_id, None, outcome.value))
-                    store_answer(client, keys.result(result_id), record, ttl_s)
-
-
 def read(client: redis.Redis, backup_id: str) -> dict[str, Any] | None:
     """The record under an id; None if there is none.
 
@@ -167,16 +144,6 @@ def garbled(backup_id: str) -> OddValue:
     """The error for a backup's key that holds no record."""
     name = keys.result(backup_id)
     return OddValue(f"{name} holds no record of confkeep's: look at it, then DEL {name}")
-
-
-def _further(ids: bytes | None) -> list[str]:
-    """The further result ids; none if the value is foreign."""
-    if ids is None:
-        return []
-    try:
-        return redis_values.texts_of(ids)
-    except redis_values.Unreadable:
-        return []
 
 
 def end_unknown(client: redis.Redis, outcome: Outcome, ttl_s: int) -> bool:
@@ -248,9 +215,3 @@ def shorten_answer(client: redis.Redis, result_id: str, life_s: int) -> None:
     """
     with broker_errors():
         scripts.load("answer").run(client, [keys.result(result_id)], ["", life_s])
-
-
-def _store(pipe: redis.client.Pipeline, outcome: Outcome, ttl_s: int) -> None:
-    name, record = keys.result(outcome.backup_id), final_record(outcome.backup_id, outcome)
-    pipe.set(name, record, ex=ttl_s)
-    pipe.publish(name, record)

@@ -68,7 +68,8 @@ def checked(entry: Entry, contents: Contents | None) -> Contents:
     return contents
 
 
-def _split(entry: Entry, data: bytes | None) -> Contents | None:
+def split(entry: Entry, data: bytes | None) -> Contents | None:
+    """The two files of an entry in its staged bytes, not checked yet; None if there are none."""
     return None if data is None else contents_of(data, entry.export_bytes, entry.binary_bytes)
 
 
@@ -98,7 +99,7 @@ class RedisStaging:
                 pipe.getrange(name, 0, entry.size_bytes)
             values = [data or None for data in redis_values.answers(pipe)]
             for entry, data in zip(small, values, strict=True):
-                found[entry.backup_id] = _split(entry, data)
+                found[entry.backup_id] = split(entry, data)
         for entry in entries:
             if entry.size_bytes > _LARGE_BYTES:
                 found[entry.backup_id] = self._read_large(tenant_id, entry)
@@ -204,7 +205,7 @@ class VolumeStaging:
         try:
             with path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size < entry.size_bytes:
-                    return _split(entry, file.read())
+                    return split(entry, file.read())
                 if entry.binary_bytes is None:
                     return Contents(file.read(), None)
                 return Contents(file.read(entry.export_bytes), file.read())

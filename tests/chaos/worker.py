@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import worker.app
-from worker.queue.inbox import Batch, Inbox
+from tests.turns import as_dead
+from worker.queue.inbox import Begun, Inbox
 from worker.store.writing.commit import Writer
 
 
@@ -52,14 +53,14 @@ def _slow_syncs(most_s: float) -> None:
 
 
 def _settle_first() -> None:
-    real = Inbox.read_batch
+    real = Inbox.begin
 
-    def read_batch(self: Inbox) -> Batch:
-        batch = real(self)
-        self.settle(batch.entries, keep_bytes=True)
-        return batch
+    def begin(self: Inbox, *arguments: Any, **options: Any) -> Begun:
+        begun = real(self, *arguments, **options)
+        self.settle(begun.batch.entries, marks=as_dead(begun.batch.entries))
+        return begun
 
-    Inbox.read_batch = read_batch  # type: ignore[method-assign]
+    Inbox.begin = begin  # type: ignore[method-assign]
 
 
 def main() -> None:

@@ -94,6 +94,9 @@ def test_flower_and_inspect_show_workers_and_tasks_without_payload(
                 "message": f"message of {SECRET}",
             }
             wait_for(lambda: flower.get("/api/workers?refresh=1"), "Flower to see the worker")
+            # Flower does so every five seconds.
+            [answered] = app.control.enable_events(reply=True)
+            assert "enabled" in str(answered)
             sent = app.send_task("backups.receive", kwargs=backup, queue=keys.RECEIVE_QUEUE)
             sha = sent.get(timeout=30)["sha"]
             read = app.send_task(

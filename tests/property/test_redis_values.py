@@ -45,7 +45,6 @@ texts = (
 READERS: dict[str, tuple[Callable[[bytes], Any], tuple[type[Exception], ...]]] = {
     "json": (redis_values.json_of, (Unreadable,)),
     "object": (redis_values.object_of, (Unreadable,)),
-    "texts": (redis_values.texts_of, (Unreadable,)),
     "number": (redis_values.number_of, ()),
     "tenant": (redis_values.tenant_of, ()),
     "room": (redis_values.room_of, ()),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from typing import Final
 
 import redis
@@ -29,8 +30,10 @@ _POLL_S: Final = 0.05
 class TenantLock:
     """A held tenant lock, renewed by a thread of its own until it is released or lost."""
 
-    def __init__(self, lock: Lock, ttl_s: float) -> None:
+    def __init__(self, lock: Lock, ttl_s: float, token: str = "") -> None:
         self._lock = lock
+        #: What stands under the lock's key while we hold it.
+        self.token = token
         self._ttl_s = ttl_s
         self._stop = threading.Event()
         self._lost = threading.Event()
@@ -41,6 +44,11 @@ class TenantLock:
     def lost(self) -> bool:
         """Whether the lock could not be renewed: somebody else may hold it by now."""
         return self._lost.is_set()
+
+    @property
+    def held(self) -> bool:
+        """Whether it is neither released nor let go of."""
+        return not self._stop.is_set()
 
     def _renew(self) -> None:
         renewed = time.monotonic()
@@ -60,10 +68,14 @@ class TenantLock:
                     self._lost.set()
                     return
 
-    def release(self) -> None:
-        """Stop renewing and release the lock; a lost one stays with its new owner."""
+    def let_go(self) -> None:
+        """Stop renewing: a script has released the lock."""
         self._stop.set()
         self._thread.join()
+
+    def release(self) -> None:
+        """Stop renewing and release the lock; a lost one stays with its new owner."""
+        self.let_go()
         try:
             self._lock.release()
         except LockError:
@@ -73,17 +85,23 @@ class TenantLock:
             self._lost.set()
 
 
-def try_lock(client: redis.Redis, tenant_id: str, ttl_s: float) -> TenantLock | None:
-    """Take the tenant lock; None if another process holds it.
+def new_token() -> str:
+    """A token for a lock that a script takes: no other holder has it."""
+    return uuid.uuid4().hex
 
-    Raises:
-        BrokerUnavailable: Redis did not answer; the lock may be held until it expires.
+
+def hold(
+    client: redis.Redis, tenant_id: str, token: str, ttl_s: float, *, waited_s: float
+) -> TenantLock:
+    """A tenant lock that a script has just taken under a token.
+
+    Args:
+        waited_s: the seconds that this took.
     """
-    began = time.perf_counter()
-    held = _try(client, tenant_id, ttl_s)
-    if held is not None:
-        measure.observe(metrics.WORKER_LOCK_WAIT, [time.perf_counter() - began])
-    return held
+    measure.observe(metrics.WORKER_LOCK_WAIT, [waited_s])
+    lock = _lock(client, tenant_id, ttl_s)
+    lock.local.token = token.encode()
+    return TenantLock(lock, ttl_s, token)
 
 
 def wait_for_lock(
@@ -93,7 +111,7 @@ def wait_for_lock(
 
     Raises:
         TenantLocked: another process held it all that time.
-        BrokerUnavailable: as `try_lock`.
+        BrokerUnavailable: Redis did not answer; the lock may be held until it expires.
     """
     began = time.monotonic()
     while (held := _try(client, tenant_id, ttl_s)) is None:
@@ -105,11 +123,15 @@ def wait_for_lock(
 
 
 def _try(client: redis.Redis, tenant_id: str, ttl_s: float) -> TenantLock | None:
-    # Not thread-local: the renewing thread needs the token too.
-    lock = Lock(client, keys.lock(tenant_id), timeout=ttl_s, thread_local=False)
+    lock = _lock(client, tenant_id, ttl_s)
     with broker_errors():
         taken = lock.acquire(blocking=False)
     if not taken:
         measure.count(metrics.WORKER_LOCK_BUSY)
         return None
     return TenantLock(lock, ttl_s)
+
+
+def _lock(client: redis.Redis, tenant_id: str, ttl_s: float) -> Lock:
+    # Not thread-local: the renewing thread needs the token too.
+    return Lock(client, keys.lock(tenant_id), timeout=ttl_s, thread_local=False)

@@ -11,8 +11,8 @@ from confkeep.errors import ConfkeepError, PoisonedBackup, RepositoryBusy
 from confkeep.models import Receipt
 from confkeep.observe import tracing
 from confkeep.observe.logs import get_logger
-from confkeep.queue import receipts, staging
-from confkeep.queue.entry import NOWHERE, Entry
+from confkeep.queue import staging
+from confkeep.queue.entry import Entry
 from confkeep.queue.events import Event
 from confkeep.queue.receipts import Outcome
 from confkeep.queue.staged_bytes import Contents
@@ -20,7 +20,7 @@ from worker.engine.commit_events import event_of
 from worker.engine.receipt import fields_of
 from worker.observe import measure, metrics
 from worker.queue import dead_letters, totals
-from worker.queue.inbox import Batch, Inbox, Waiting
+from worker.queue.inbox import Batch, Inbox, Leave, NotRead, Settled, Waiting
 from worker.queue.totals import Mark, RecentCommit
 from worker.store.repository.backup import Backup, Committed, Naming
 from worker.store.writing.commit import Writer
@@ -41,8 +41,7 @@ class Done:
 
     committed: int
     dead: int
-    #: Entries that wait still.
-    left: int
+    settled: Settled
 
 
 class BatchCommitter:
@@ -59,8 +58,11 @@ class BatchCommitter:
         self._tenant_id = inbox.tenant_id
         self._writer = writer
 
-    def run(self, batch: Batch) -> Done:
-        """Commit, publish, settle, in this order.
+    def run(self, batch: Batch, *, leave: Leave = "no", token: str = "") -> Done:
+        """Commit, then publish and settle, in this order.
+
+        Args:
+            leave, token: as `Inbox.settle` wants them.
 
         Raises:
             StoreError, QueueError: a fault of the system; what is not settled is in the inbox still.
@@ -75,7 +77,8 @@ class BatchCommitter:
             )
         watch.lap("check")
         committed = {answer.backup_id: answer for answer in self._commit(backups, watch)}
-        outcomes, done, dead = [], [], []
+        done, dead = [], []
+        outcomes: dict[str, Outcome] = {}
         marks: dict[str, Mark] = {}
         told: dict[str, Event] = {}
         for waiting in batch.entries:
@@ -88,6 +91,7 @@ class BatchCommitter:
                 )
                 told[entry.backup_id] = dead_letters.event_of(letter, waiting.stream_id)
                 dead.append(waiting)
+                marks[entry.backup_id] = totals.DEAD
                 value = error
                 log.warning(
                     "a backup became a dead letter",
@@ -122,15 +126,19 @@ class BatchCommitter:
                     sha=receipt.sha,
                     unchanged=receipt.unchanged,
                 )
-            outcomes.append(Outcome(entry.backup_id, entry.digest(self._tenant_id), value))
-        receipts.publish(self._client, self._tenant_id, outcomes, self._settings.receipt_ttl_s)
+            digest = entry.digest(self._tenant_id)
+            outcomes[entry.backup_id] = Outcome(entry.backup_id, digest, value)
         watch.lap("receipts")
-        settled = self._inbox.settle(done, marks=marks, events=told)
+        settled = self._inbox.settle(
+            batch.entries,
+            outcomes=outcomes,
+            marks=marks,
+            events=told,
+            leave=leave,
+            token=token,
+        )
         for entry in (waiting.entry for waiting in done):
             staging.of_entry(entry, self._settings, self._client).discard(self._tenant_id, [entry])
-        if dead:
-            buried = {waiting.entry.backup_id: totals.DEAD for waiting in dead}
-            settled = self._inbox.settle(dead, keep_bytes=True, marks=buried, events=told)
         watch.lap("settle")
         _measure(done, len(dead), marks, settled.at_ms, watch)
         log.info(
@@ -142,16 +150,15 @@ class BatchCommitter:
             dead=len(dead),
             seconds=round(time.monotonic() - started, 4),
         )
-        return Done(len(done), len(dead), settled.left)
+        return Done(len(done), len(dead), settled)
 
     def _build(
         self, batch: list[Waiting], watch: Stopwatch
     ) -> tuple[list[Backup | Naming], dict[str, PoisonedBackup]]:
         """The backups that can be committed, and by stream id why the others cannot."""
-        entries = [waiting.entry for waiting in batch]
         backups: list[Backup | Naming] = []
         poisoned: dict[str, PoisonedBackup] = {}
-        read = self._read(entries)
+        read = self._read(batch)
         watch.lap("read")
         for waiting, found in zip(batch, read, strict=True):
             try:
@@ -173,15 +180,27 @@ class BatchCommitter:
                     backups.append(_backup(waiting.entry, b"", None))
         return backups, poisoned
 
-    def _read(self, entries: list[Entry]) -> list[Contents | None]:
+    def _read(self, batch: list[Waiting]) -> list[Contents | None]:
         found: dict[str, Contents | None] = {}
-        for where in sorted({entry.staging for entry in entries} - {NOWHERE}):
-            there = [entry for entry in entries if entry.staging == where]
+        unread: dict[str, list[Entry]] = {}
+        for waiting in batch:
+            entry, staged = waiting.entry, waiting.staged
+            if entry.is_naming:
+                found[waiting.stream_id] = Contents(b"", None)
+            elif entry.staging == "redis" and not isinstance(staged, NotRead):
+                found[waiting.stream_id] = staging.split(entry, staged)
+            else:
+                unread.setdefault(entry.staging, []).append(entry)
+        read: dict[str, Contents | None] = {}
+        for where in sorted(unread):
+            there = unread[where]
             store = staging.of_entry(there[0], self._settings, self._client)
             ids = [entry.backup_id for entry in there]
-            found.update(zip(ids, store.read(self._tenant_id, there), strict=True))
-        nothing = Contents(b"", None)
-        return [nothing if e.is_naming else found[e.backup_id] for e in entries]
+            read.update(zip(ids, store.read(self._tenant_id, there), strict=True))
+        return [
+            found[one.stream_id] if one.stream_id in found else read[one.entry.backup_id]
+            for one in batch
+        ]
 
     def _commit(self, backups: list[Backup | Naming], watch: Stopwatch) -> list[Committed]:
         if not backups:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from confkeep.broker import keys, redis_values
-from confkeep.broker.connections import broker_errors
 from confkeep.errors import BrokerUnavailable, ConfkeepError, QueueError, StoreError
 from confkeep.observe.logs import get_logger
-from confkeep.queue import receipts, wakeups
+from confkeep.queue import receipts
 from confkeep.queue.receipts import Outcome
 from worker.broker import locks
 from worker.broker.locks import TenantLock
@@ -18,9 +16,9 @@ from worker.engine.author import author_of
 from worker.engine.batch import BatchCommitter
 from worker.observe import measure, metrics
 from worker.process import shutdown, waits
-from worker.queue import backoff, dead_letters, inboxes
+from worker.queue import backoff, dead_letters
 from worker.queue.backoff import Backoff
-from worker.queue.inbox import Inbox, Unreadable
+from worker.queue.inbox import Batch, Inbox, Leave, Unreadable
 from worker.store.repository.tenant_repository import repository_path
 from worker.store.writing.commit import open_for_writing
 
@@ -37,39 +35,54 @@ _unforgotten: set[str] = set()
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a turn did; nothing if another process holds the tenant lock."""
+    """What a turn did; nothing if it did not begin."""
 
     committed: int = 0
     dead: int = 0
-    #: Entries that still wait.
+    #: Entries that still wait, and for which the caller has to send a wake-up.
     left: int = 0
+    #: When it ended, in ms of the server's clock.
+    ended_ms: int = 0
+    #: The wait after a fault that came before it; None if there was none.
+    wait: Backoff | None = None
 
 
-def drain_inbox(inbox: Inbox) -> Turn:
-    """Commit what waits in a tenant's inbox until it is empty or the time slice is over.
+def drain_inbox(inbox: Inbox, sent_ms: int | None = None, *, retry: bool = True) -> Turn:
+    """Answer a wake-up: commit what waits in a tenant's inbox until it is empty or the time slice is over.
 
     Safe beside another turn of the same tenant: the lock lets one of them work, and where it
-    expires the branch's compare-and-swap does.
+    expires the branch's compare-and-swap does. Does nothing if a turn has sent a wake-up of its own since,
+    or before the tenant's next try is due: new enqueues must not bypass the wait.
+
+    Args:
+        sent_ms: when the wake-up was sent; None if it is never outdated.
+        retry: it is the next try after a fault, however soon.
 
     Raises:
         StoreError, QueueError: a fault of the system; what is not settled is in the inbox still.
     """
-    lock = locks.try_lock(inbox.client, inbox.tenant_id, inbox.settings.lock_ttl_s)
-    if lock is None:
+    tenant_id, ttl_s = inbox.tenant_id, inbox.settings.lock_ttl_s
+    if tenant_id in _unforgotten:
+        inbox.forget_attempts()
+        _unforgotten.discard(tenant_id)
+    token, began = locks.new_token(), time.perf_counter()
+    begun = inbox.begin(token, sent_ms, retry=retry)
+    if begun.outcome != "begun":
+        if begun.outcome == "busy":
+            measure.count(metrics.WORKER_LOCK_BUSY)
         return Turn()
+    waited_s = time.perf_counter() - began
+    lock = locks.hold(inbox.client, tenant_id, token, ttl_s, waited_s=waited_s)
     try:
-        committed, dead = _drain(inbox, lock)
+        turn = _drain(inbox, lock, begun.batch)
     except (StoreError, QueueError):
         # No entry is to blame, however often it comes.
         _forget_attempts(inbox)
         raise
     finally:
-        lock.release()
-    # In this order: who was refused the lock meanwhile, and who found the flag set, relies on this
-    # last look.
-    with broker_errors():
-        wakeups.clear(inbox.client, inbox.tenant_id)
-    return Turn(committed, dead, inbox.depth())
+        if lock.held:
+            lock.release()
+    return replace(turn, wait=backoff.parse(begun.wait))
 
 
 def _forget_attempts(inbox: Inbox) -> None:
@@ -80,91 +93,66 @@ def _forget_attempts(inbox: Inbox) -> None:
         _unforgotten.add(inbox.tenant_id)
 
 
-def _drain(inbox: Inbox, lock: TenantLock) -> tuple[int, int]:
-    settings, tenant_id = inbox.settings, inbox.tenant_id
-    committed = dead = 0
-    end = time.monotonic() + settings.slice_s
-    if tenant_id in _unforgotten:
-        inbox.forget_attempts()
-        _unforgotten.discard(tenant_id)
+def _drain(inbox: Inbox, lock: TenantLock, batch: Batch) -> Turn:
+    committed = dead = batches = 0
+    end = time.monotonic() + inbox.settings.slice_s
     with ExitStack() as opened:
         committer: BatchCommitter | None = None
-        while time.monotonic() < end and not lock.lost and not shutdown.requested():
-            batch = inbox.read_batch()
-            if not batch:
-                break
+        while batch and time.monotonic() < end and not lock.lost and not shutdown.requested():
             for found in batch.unreadable:
-                _tell_unsigned(inbox, found)
-                dead_letters.bury_unreadable(inbox, found)
-                log.warning(
-                    "an inbox entry was refused; it became a dead letter",
-                    action="inbox.refused",
-                    tenant_id=tenant_id,
-                    reason=str(found.error),
-                )
+                _bury(inbox, found)
                 dead += 1
-                measure.count(metrics.WORKER_DEAD)
-            if not batch.entries:
-                continue
-            if committer is None:
-                path = repository_path(settings.git_store_path, tenant_id)
-                writer = opened.enter_context(open_for_writing(path, author_of(settings)))
-                committer = BatchCommitter(inbox, writer)
-            done = committer.run(batch)
-            committed += done.committed
-            dead += done.dead
-            if not done.left:
-                # What comes from now on is seen by the turn's last look: to read an empty inbox
-                # costs the server two syncs of its file.
-                break
-    return committed, dead
+            if batch.entries:
+                if committer is None:
+                    path = repository_path(inbox.settings.git_store_path, inbox.tenant_id)
+                    writer = opened.enter_context(open_for_writing(path, author_of(inbox.settings)))
+                    committer = BatchCommitter(inbox, writer)
+                batches += 1
+                # After a second batch the repository has to be closed before the tenant's next turn begins:
+                # its history index is not synced any more.
+                leave: Leave = "empty" if batches == 1 else "no"
+                done = committer.run(batch, leave=leave, token=lock.token)
+                committed += done.committed
+                dead += done.dead
+                if done.settled.over:
+                    lock.let_go()
+                    return Turn(committed, dead, ended_ms=done.settled.at_ms)
+                if not done.settled.left:
+                    break
+            begun = inbox.begin(lock.token)
+            if begun.outcome != "begun":
+                # Somebody else holds the lock, and sees what is left.
+                return Turn(committed, dead, ended_ms=begun.at_ms)
+            batch = begun.batch
+    settled = inbox.settle([], leave="now", token=lock.token)
+    if settled.over:
+        lock.let_go()
+    return Turn(committed, dead, settled.left if settled.over else 0, settled.at_ms)
 
 
-def _tell_unsigned(inbox: Inbox, found: Unreadable) -> None:
-    """Publish for a backup that its producer did not sign.
+def _bury(inbox: Inbox, found: Unreadable) -> None:
+    dead_letters.bury_unreadable(inbox, found, _unsigned(inbox, found))
+    log.warning(
+        "an inbox entry was refused; it became a dead letter",
+        action="inbox.refused",
+        tenant_id=inbox.tenant_id,
+        reason=str(found.error),
+    )
+    measure.count(metrics.WORKER_DEAD)
+
+
+def _unsigned(inbox: Inbox, found: Unreadable) -> Outcome | None:
+    """What is published for a backup that its producer did not sign.
 
     Only while a backup waits under that digest: a planted entry may name one that was committed.
     """
     entry = found.entry
     if entry is None:
-        return
-    digest = entry.digest(inbox.tenant_id)
-    if receipts.waits_as(inbox.client, entry.backup_id, digest):
-        outcome = Outcome(entry.backup_id, digest, found.error)
-        receipts.publish(inbox.client, inbox.tenant_id, [outcome], inbox.settings.receipt_ttl_s)
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A wake-up that needs an answer now."""
-
-    #: The tenant's wait; None if its last turn did not fail.
-    wait: Backoff | None
-
-
-def look(inbox: Inbox, sent_ms: int | None, *, retry: bool) -> Due | None:
-    """Decide whether to answer a wake-up now; None if not.
-
-    It is not answered if a turn has sent one of its own since, nor before the tenant's next try is
-    due: new enqueues must not bypass the wait.
-
-    Args:
-        sent_ms: when the wake-up was sent; None if it is never outdated.
-        retry: it is that next try.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
-    pipe = inbox.client.pipeline(transaction=False)
-    pipe.get(keys.wake(inbox.tenant_id))
-    pipe.hgetall(keys.backoff(inbox.tenant_id))
-    flag, fields = redis_values.answers(pipe)
-    if wakeups.is_outdated(flag, sent_ms):
         return None
-    wait = backoff.parse(fields)
-    if retry or wait is None or wait.is_over(inboxes.server_time_ms(inbox.client)):
-        return Due(wait)
-    return None
+    digest = entry.digest(inbox.tenant_id)
+    if not receipts.waits_as(inbox.client, entry.backup_id, digest):
+        return None
+    return Outcome(entry.backup_id, digest, found.error)
 
 
 def note_fault(inbox: Inbox, error: ConfkeepError) -> float:
@@ -183,13 +171,9 @@ def note_fault(inbox: Inbox, error: ConfkeepError) -> float:
 
 
 def tell_over(inbox: Inbox, wait: Backoff, turn: Turn) -> None:
-    """Tell that a tenant goes on after a wait.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
+    """Tell that a tenant goes on after a wait."""
     waited = turn.committed + turn.dead + turn.left
-    waits.tell_over(inbox.tenant_id, wait, inboxes.server_time_ms(inbox.client), waited)
+    waits.tell_over(inbox.tenant_id, wait, turn.ended_ms, waited)
 
 
 def show_retrying(inbox: Inbox, error: ConfkeepError) -> None:

@@ -16,14 +16,10 @@ from confkeep.broker import keys, redis_values, scripts
 from confkeep.broker.connections import broker_errors
 from confkeep.errors import ConfkeepError
 from worker.observe import measure, metrics
-from worker.queue.inbox import Inbox
+from worker.queue.inbox import LONGEST_WAIT_MS, LONGEST_WAIT_S, Inbox
 
 #: Seconds before the second try. Each further try doubles them.
 FIRST_DELAY_S: Final = 1.0
-#: Most seconds between two tries; far below the broker's visibility timeout.
-LONGEST_DELAY_S: Final = 60.0
-#: The same in ms, doubled in case the server's clock is set back.
-_LONGEST_MS: Final = int(2 * LONGEST_DELAY_S * 1000)
 #: Redis forgets a wait that no try renews for so many seconds.
 FORGET_S: Final = 86_400
 #: Tries after which an inbox is reported as stalled.
@@ -43,7 +39,7 @@ class Backoff:
     def is_over(self, now_ms: int, grace_ms: int = 0) -> bool:
         """Whether the next try is due. A time further ahead than we ever wait is not ours and counts as past."""
         left_ms = self.next_ms + grace_ms - now_ms
-        return not 0 < left_ms <= _LONGEST_MS + grace_ms
+        return not 0 < left_ms <= LONGEST_WAIT_MS + grace_ms
 
     @property
     def stalled(self) -> bool:
@@ -122,7 +118,7 @@ def failed(inbox: Inbox, error: BaseException) -> Noted:
         reason = f"{reason}: {error}"[:500]
     # Jitter of a quarter: tenants that failed together do not come back together.
     jitter = random.uniform(0.75, 1.0)  # noqa: S311
-    delays = [int(FIRST_DELAY_S * 1000), int(LONGEST_DELAY_S * 1000)]
+    delays = [int(FIRST_DELAY_S * 1000), int(LONGEST_WAIT_S * 1000)]
     arguments = [reason, *delays, jitter, FORGET_S, inbox.tenant_id, STALLED_TRIES]
     names = [keys.backoff(inbox.tenant_id), keys.TOTALS, keys.inbox(inbox.tenant_id), keys.EVENTS]
     with broker_errors():

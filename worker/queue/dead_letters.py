@@ -128,11 +128,14 @@ def event_of(letter: DeadLetter, stream_id: str) -> Event:
     )
 
 
-def bury_unreadable(inbox: Inbox, found: Unreadable) -> None:
+def bury_unreadable(inbox: Inbox, found: Unreadable, outcome: Outcome | None = None) -> None:
     """Move what stood in an inbox and is no entry of ours to the dead letters.
 
     It gets an id of its own and touches nothing of the backup that it may name: neither that one's
     dead letter nor its bytes.
+
+    Args:
+        outcome: what is published for a backup that waits for it.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -148,8 +151,13 @@ def bury_unreadable(inbox: Inbox, found: Unreadable) -> None:
         entry=found.text,
     )
     _put(inbox.client, letter)
-    told = {found.stream_id: event_of(letter, found.stream_id)}
-    inbox.settle([found], marks={found.stream_id: totals.DEAD}, events=told)
+    name = found.stream_id
+    inbox.settle(
+        [found],
+        outcomes={} if outcome is None else {name: outcome},
+        marks={name: totals.DEAD},
+        events={name: event_of(letter, name)},
+    )
 
 
 def lose(

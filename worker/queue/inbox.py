@@ -6,23 +6,41 @@ An entry is in the stream from the moment its enqueue returned until its receipt
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import enum
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import redis
 
 from confkeep.broker import keys, redis_values, scripts
 from confkeep.broker.connections import broker_errors
 from confkeep.errors import NotSigned, PoisonedBackup
+from confkeep.queue import receipts, wakeups
 from confkeep.queue.entry import Entry, check_signature
 from confkeep.queue.events import Event
+from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
 from worker.queue import totals
 from worker.queue.totals import Mark
 
 #: Redis forgets attempts that nobody follows up for so many seconds.
 _FORGET_ATTEMPTS_S: Final = 3_600
+#: Bytes of waiting backups that come with their entries. What is beyond costs a round trip, and less of the server.
+_BYTES_AT_ONCE: Final = 1024 * 1024
+#: Most seconds between two tries after a fault; far below the broker's visibility timeout.
+LONGEST_WAIT_S: Final = 60.0
+#: The same in ms, doubled in case the server's clock is set back.
+LONGEST_WAIT_MS: Final = int(2 * LONGEST_WAIT_S * 1000)
+
+
+class NotRead(enum.Enum):
+    """The type of `NOT_READ`."""
+
+    NOT_READ = 0
+
+
+NOT_READ: Final = NotRead.NOT_READ
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +55,9 @@ class Waiting:
     accepted_ms: int | None = None
     #: The entry's text; a later release may have written more than `entry` has.
     raw: bytes = dataclasses.field(default=b"", repr=False)
+    #: Its bytes in the server's memory, where they came with it: None if there are none there, and
+    #: `NOT_READ` if whoever wants them has to read them.
+    staged: bytes | NotRead | None = dataclasses.field(default=NOT_READ, repr=False)
 
     @property
     def enqueued_ms(self) -> int:
@@ -65,6 +86,9 @@ class Unreadable:
     raw: bytes = dataclasses.field(default=b"", repr=False)
 
 
+#: Whether a turn ends with a settling.
+Leave = Literal["no", "empty", "now"]
+
 #: After so many batches in a row that were not settled, entries are tried alone.
 ALONE_AFTER: Final = 3
 
@@ -84,6 +108,19 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """What became of the wish to begin a batch."""
+
+    #: As in `confkeep/broker/lua/begin.lua`; `begun` if the caller holds the tenant lock now.
+    outcome: str
+    #: The fields of the tenant's wait after a fault; none if it does not wait.
+    wait: dict[bytes, bytes]
+    #: When it was, in ms of the server's clock.
+    at_ms: int
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """What became of a settling."""
 
@@ -91,6 +128,8 @@ class Settled:
     left: int
     #: When it was, in ms of the server's clock.
     at_ms: int
+    #: Whether the turn has ended with it: the tenant lock is free.
+    over: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,38 +140,54 @@ class Inbox:
     settings: Settings
     tenant_id: str
 
-    def read_batch(self) -> Batch:
-        """Read the oldest entries, up to the settings' bounds on count and bytes.
+    def begin(self, token: str, sent_ms: int | None = None, *, retry: bool = True) -> Begun:
+        """Take or renew the tenant lock, and read the oldest entries, up to the settings' bounds.
 
         An entry above the bound on bytes comes alone. So does the oldest entry after some batches that
         were not settled: it may be what kills the worker.
 
+        Args:
+            token: the lock is taken under it.
+            sent_ms: when the wake-up was sent that is answered; not answered, and nothing taken, if a
+                turn has sent one since. None: it is never outdated.
+            retry: begin even before the tenant's next try after a fault is due.
+
         Raises:
-            BrokerUnavailable: Redis did not answer.
+            BrokerUnavailable: Redis did not answer; the lock may be held until it expires.
         """
+        settings, tenant_id = self.settings, self.tenant_id
+        names = [
+            keys.inbox(tenant_id),
+            keys.wake(tenant_id),
+            keys.backoff(tenant_id),
+            keys.lock(tenant_id),
+            keys.attempts(tenant_id),
+        ]
+        arguments: list[Any] = [
+            token,
+            int(settings.lock_ttl_s * 1000),
+            "" if sent_ms is None else sent_ms,
+            "1" if retry else "0",
+            LONGEST_WAIT_MS,
+            settings.batch_max_backups,
+            ALONE_AFTER,
+            _FORGET_ATTEMPTS_S,
+            keys.staged(tenant_id, ""),
+            _BYTES_AT_ONCE,
+        ]
         with broker_errors():
-            pipe = self.client.pipeline(transaction=False)
-            pipe.xrange(keys.inbox(self.tenant_id), count=self.settings.batch_max_backups)
-            pipe.incr(keys.attempts(self.tenant_id))
-            pipe.expire(keys.attempts(self.tenant_id), _FORGET_ATTEMPTS_S)
-            # The count is no number, or would overflow, where somebody else wrote it.
-            rows, attempts, _ = redis_values.answers(pipe, or_refused=True)
-            if not rows or attempts is None or attempts < 1:
-                self.client.delete(keys.attempts(self.tenant_id))
-        rows, attempts = rows or [], max(1, attempts or 1)
-        if not rows:
-            # Then no counter or mark says any more that something waits.
-            self.settle([])
-        if attempts > ALONE_AFTER:
-            rows = rows[:1]
-        entries, unreadable = _parse(rows, self.tenant_id, self.settings)
+            outcome, wait, at_ms, tries, rows = scripts.load("begin").run(
+                self.client, names, arguments
+            )
+        entries, unreadable = _parse(rows, tenant_id, settings)
         total = 0
         for number, waiting in enumerate(entries):
             total += waiting.entry.size_bytes
-            if number and total > self.settings.batch_max_bytes:
+            if number and total > settings.batch_max_bytes:
                 del entries[number:]
                 break
-        return Batch(entries, unreadable, attempts - 1)
+        batch = Batch(entries, unreadable, max(0, tries - 1))
+        return Begun(outcome.decode(), dict(_pairs(wait)), at_ms, batch)
 
     def forget_attempts(self) -> None:
         """Count batches from zero, since no entry is to blame for the last ones.
@@ -158,25 +213,36 @@ class Inbox:
         self,
         settled: Sequence[Waiting | Unreadable],
         *,
-        keep_bytes: bool = False,
+        outcomes: Mapping[str, Outcome] | None = None,
         marks: Mapping[str, Mark] | None = None,
         events: Mapping[str, Event] | None = None,
+        leave: Leave = "no",
+        token: str = "",
     ) -> Settled:
-        """Settle entries whose receipts are published: remove them with their bytes, count and tell them.
+        """Publish the receipts of entries and settle them: remove them with their bytes, count and tell them.
+
+        Entries are named by their backup_ids, and what is no entry by its stream id.
 
         Args:
-            keep_bytes: leave their staged bytes, which dead letters need.
-            marks: how the totals count each, by backup_id, or by stream id for what is no entry. Each
-                counts once, however often it is settled.
-            events: what is told of each, under the same name.
+            outcomes: the receipts; none where they are published already.
+            marks: how the totals count each; each counts once, however often it is settled. The staged
+                bytes of those that count as dead stay, since their letters need them.
+            events: what is told of each.
+            leave: whether the turn ends: `empty`, if nothing is left; `now`, in any case. Then the lock
+                and the flag go, in the same step; with entries left, the flag is that of a wake-up
+                which the caller has to send, with the time of the settling.
+            token: that of the caller's lock.
 
         Raises:
             BrokerUnavailable: they may be out; repeating does no harm.
         """
+        outcomes, marks, events = outcomes or {}, marks or {}, events or {}
         staged = [
             keys.staged(self.tenant_id, waiting.entry.backup_id)
             for waiting in settled
-            if isinstance(waiting, Waiting) and waiting.entry.staging == "redis" and not keep_bytes
+            if isinstance(waiting, Waiting)
+            and waiting.entry.staging == "redis"
+            and marks.get(waiting.entry.backup_id) is not totals.DEAD
         ]
         names = [
             keys.inbox(self.tenant_id),
@@ -188,32 +254,43 @@ class Inbox:
             keys.TOTALS,
             keys.RECENT,
             keys.EVENTS,
+            keys.lock(self.tenant_id),
+            keys.wake(self.tenant_id),
             *staged,
         ]
         arguments: list[Any] = [
             self.tenant_id,
-            len(settled),
             totals.RECENT_ROWS,
             totals.BOUNDS_JSON,
             self.settings.events_max,
+            leave,
+            token,
+            wakeups.FLAG_LIFE_MS,
+            keys.result(""),
+            self.settings.receipt_ttl_s,
         ]
-        marks, events = marks or {}, events or {}
         for number, waiting in enumerate(settled):
-            name, size, enqueued_ms = "", 0, 0
+            name, backup_id, size, enqueued_ms = waiting.stream_id, "", 0, 0
             if isinstance(waiting, Waiting):
-                name, size = waiting.entry.backup_id, waiting.entry.size_bytes
-                enqueued_ms = waiting.enqueued_ms
-            mark = marks.get(name or waiting.stream_id, totals.UNCOUNTED)
+                name = backup_id = waiting.entry.backup_id
+                size, enqueued_ms = waiting.entry.size_bytes, waiting.enqueued_ms
+            mark = marks.get(name, totals.UNCOUNTED)
             # The list of last commits keeps only these.
             shown = mark.recent is not None and number >= len(settled) - totals.RECENT_ROWS
             row = mark.recent.to_json() if mark.recent is not None and shown else ""
             words = " ".join(mark.words)
-            event = events.get(name or waiting.stream_id)
+            event = events.get(name)
             told = "" if event is None else event.to_json()
-            arguments += [waiting.stream_id, waiting.raw, name, size, words, row, enqueued_ms, told]
+            outcome = outcomes.get(name)
+            receipt = guard = ""
+            if outcome is not None:
+                backup_id = outcome.backup_id
+                receipt, guard = receipts.final_parts(outcome)
+            arguments += [waiting.stream_id, waiting.raw, backup_id, size, words, row]
+            arguments += [enqueued_ms, told, receipt, guard]
         with broker_errors():
-            left, at_ms = scripts.load("settle").run(self.client, names, arguments)
-        return Settled(left, at_ms)
+            left, at_ms, over = scripts.load("settle").run(self.client, names, arguments)
+        return Settled(left, at_ms, bool(over))
 
     def depth(self) -> int:
         """Count the backups that wait."""
@@ -227,9 +304,9 @@ def _parse(
 ) -> tuple[list[Waiting], list[Unreadable]]:
     entries: list[Waiting] = []
     unreadable: list[Unreadable] = []
-    for raw_id, fields in rows:
-        stream_id = raw_id.decode()
-        text = fields.get(b"entry", b"") if fields else b""
+    for raw_id, found, *read in rows:
+        stream_id, fields = raw_id.decode(), _fields(found)
+        text = fields.get(b"entry", b"")
         signature = _signature_of(fields)
         entry = None
         try:
@@ -246,10 +323,20 @@ def _parse(
         else:
             at_ms = redis_values.number_of(fields.get(b"at"), -1)
             accepted_ms = at_ms if 0 <= at_ms < redis_values.LAST_MS else None
-            entries.append(Waiting(stream_id, entry, signature, accepted_ms, text))
+            staged = NOT_READ if read in ([], [0]) else read[0]
+            entries.append(Waiting(stream_id, entry, signature, accepted_ms, text, staged))
     return entries, unreadable
 
 
+def _fields(found: Any) -> dict[bytes, bytes]:
+    """An entry's fields, as redis-py gives them, or as a script does: names and values in one list."""
+    return found if isinstance(found, dict) else dict(_pairs(found or []))
+
+
+def _pairs(found: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(found[::2], found[1::2], strict=True)
+
+
 def _signature_of(fields: Mapping[bytes, bytes]) -> str | None:
-    signature = fields.get(b"signature") if fields else None
+    signature = fields.get(b"signature")
     return None if signature is None else signature.decode("latin-1")

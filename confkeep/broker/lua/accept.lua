@@ -17,12 +17,14 @@
 --                                                       the bytes in each tenant's
 --       8 backoff   confkeep:backoff:<tenant>   hash    why its commits wait, and until when
 --       9 staged    confkeep:staged:<tenant>:<backup>   string
--- ARGV  1 tenant  2 backup_id  3 digest  4 entry  5 the record while it waits
---       6 life of the record in seconds  7 life of the wake flag in ms
---       8 a further result id that gets the receipt, or ''
---       9 size of the backup in bytes
---      10...13 most entries and bytes of a tenant, and in all
---      14 '1' when the bytes follow  15 the bytes, or ''  16 signature, or ''
+--      10 queue     the queue of the tenant's wake-ups  list    Celery's
+-- ARGV  the first line of `accept` names them:
+--       record     what stands under the id while the backup waits
+--       reply      a further result id that gets the receipt, or ''
+--       bytes      its bytes, or '' if they are elsewhere, as `has_bytes` says
+--       signature  or ''
+--       wake_up    a message for the queue, up to the ms at which it was sent, and `its_rest`. Both are '' but
+--                  for the first backup of each tenant
 --
 -- Returns {outcome, wake, entries, bytes} for each.
 -- outcome  'accepted'
@@ -32,7 +34,7 @@
 --          'stuck'             its inbox takes no entry until a worker has looked at it
 --          'tenant full', 'all full'   a limit is reached
 --          'behind'            this call refused an earlier one of its tenant at a limit: accepted, this one would overtake it for ever
--- wake     the ms with which the caller has to send a wake-up, or 0
+-- wake     the ms of the wake-up that was sent, or 0
 -- entries, bytes   what waits already if a limit is reached, else 0
 
 -- requires own_types
@@ -41,16 +43,19 @@
 -- requires entry_at
 -- requires has_entry
 
-local KEYS_EACH, ARGV_EACH = 9, 16
+local KEYS_EACH, ARGV_EACH = 10, 18
 -- Tenants of which this call refused a backup at a limit.
 local refused = {}
 -- Tenant -> whether its inbox takes no entry.
 local exhausted = {}
+-- Tenant -> the two parts of its wake-up.
+local wake_ups = {}
 local enqueued = 0
 local KINDS = {false, 'stream', 'zset', 'string', 'hash', 'hash', 'hash', 'hash'}
-expect('string', KEYS[#KEYS - 1])
-expect('hash', KEYS[#KEYS])
-local room = tonumber(redis.call('GET', KEYS[#KEYS - 1]) or math.huge) or math.huge
+local most_room, totals = KEYS[#KEYS - 1], KEYS[#KEYS]
+expect('string', most_room)
+expect('hash', totals)
+local room = tonumber(redis.call('GET', most_room) or math.huge) or math.huge
 if room <= 0 then
   room = math.huge
 end
@@ -58,125 +63,134 @@ local time = redis.call('TIME')
 local now = text(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
 
 -- Add a further result id for the receipt.
-local function note_reply(k, a)
-  if ARGV[a + 8] == '' or ARGV[a + 8] == ARGV[a + 2] then
+local function note_reply(replies, backup, reply)
+  if reply == '' or reply == backup then
     return
   end
-  local before = redis.call('HGET', KEYS[k + 5], ARGV[a + 2])
+  local before = redis.call('HGET', replies, backup)
   local ids = {}
   for _, id in ipairs(before and object_of(before) or {}) do
-    if id == ARGV[a + 8] then
+    if id == reply then
       return
     end
     ids[#ids + 1] = type(id) == 'string' and id or nil
   end
-  ids[#ids + 1] = ARGV[a + 8]
-  redis.call('HSET', KEYS[k + 5], ARGV[a + 2], cjson.encode(ids))
+  ids[#ids + 1] = reply
+  redis.call('HSET', replies, backup, cjson.encode(ids))
 end
 
-local function accept(k, a)
+local function accept(keys, arguments)
+  local tenant, backup, digest, entry, record, record_s, flag_ms, reply, size, most_entries, most_bytes,
+    all_most_entries, all_most_bytes, has_bytes, staged_bytes, signature, wake_up, its_rest = unpack(arguments)
+  local result, inbox, waiting, wake, replies, dead, load, backoff, staged, queue = unpack(keys)
   for n = 2, #KINDS do
-    expect(KINDS[n], KEYS[k + n])
+    expect(KINDS[n], keys[n])
   end
-  local record = redis.pcall('GET', KEYS[k + 1])
-  if record then
-    local known = type(record) == 'string' and object_of(record)
+  if wake_up ~= '' then
+    wake_ups[tenant] = {wake_up, its_rest}
+  end
+  local before = redis.pcall('GET', result)
+  if before then
+    local known = type(before) == 'string' and object_of(before)
     if not known then
       return {'garbled', 0, 0, 0}
     end
     if known['accepted'] then
-      if known['accepted'] ~= ARGV[a + 3] then
+      if known['accepted'] ~= digest then
         return {'conflict', 0, 0, 0}
       end
       if known['status'] == 'SUCCESS' then
         -- An interrupted transaction may have left a letter, which is obsolete.
-        redis.call('HDEL', KEYS[k + 6], ARGV[a + 2])
+        redis.call('HDEL', dead, backup)
         return {'done', 0, 0, 0}
       end
       -- A dead letter, or a backup without its entry, is accepted again: this call brings its bytes.
-      if known['status'] ~= 'FAILURE' and has_entry(known, KEYS[k + 2], ARGV[a + 2]) then
-        redis.call('ZADD', KEYS[k + 3], 'NX', now, ARGV[a + 1])
-        redis.call('HDEL', KEYS[k + 6], ARGV[a + 2])
-        note_reply(k, a)
+      if known['status'] ~= 'FAILURE' and has_entry(known, inbox, backup) then
+        redis.call('ZADD', waiting, 'NX', now, tenant)
+        redis.call('HDEL', dead, backup)
+        note_reply(replies, backup, reply)
         return {'waiting', 0, 0, 0}
       end
     end
   end
 
-  local letter = redis.call('HGET', KEYS[k + 6], ARGV[a + 2])
-  if letter and not is_same(letter, ARGV[a + 1], ARGV[a + 4]) then
+  local letter = redis.call('HGET', dead, backup)
+  if letter and not is_same(letter, tenant, entry) then
     return {'conflict', 0, 0, 0}
   end
-  if refused[ARGV[a + 1]] then
+  if refused[tenant] then
     return {'behind', 0, 0, 0}
   end
-  if exhausted[ARGV[a + 1]] == nil then
-    exhausted[ARGV[a + 1]] = is_exhausted(KEYS[k + 2])
+  if exhausted[tenant] == nil then
+    exhausted[tenant] = is_exhausted(inbox)
   end
-  if exhausted[ARGV[a + 1]] then
+  if exhausted[tenant] then
     -- The sweep sends a worker, which removes the foreign entry.
-    redis.call('ZADD', KEYS[k + 3], 'NX', now, ARGV[a + 1])
+    redis.call('ZADD', waiting, 'NX', now, tenant)
     return {'stuck', 0, 0, 0}
   end
-  local size = tonumber(ARGV[a + 9])
-  local held = redis.call('HMGET', KEYS[k + 7], 'entries', 'bytes', ARGV[a + 1])
-  local entries, bytes = redis.call('XLEN', KEYS[k + 2]), count_of(held[3])
-  if entries + 1 > tonumber(ARGV[a + 10]) or (entries > 0 and bytes + size > tonumber(ARGV[a + 11])) then
-    refused[ARGV[a + 1]] = true
+  size = tonumber(size)
+  local held = redis.call('HMGET', load, 'entries', 'bytes', tenant)
+  local entries, bytes = redis.call('XLEN', inbox), count_of(held[3])
+  if entries + 1 > tonumber(most_entries) or (entries > 0 and bytes + size > tonumber(most_bytes)) then
+    refused[tenant] = true
     return {'tenant full', 0, entries, bytes}
   end
   local all_entries, all_bytes = count_of(held[1]), count_of(held[2])
-  local most = tonumber(ARGV[a + 13])
-  if ARGV[a + 14] == '1' then
+  local most = tonumber(all_most_bytes)
+  if has_bytes == '1' then
     most = math.min(most, room)
   end
-  if all_entries + 1 > tonumber(ARGV[a + 12]) or (all_entries > 0 and all_bytes + size > most) then
-    refused[ARGV[a + 1]] = true
+  if all_entries + 1 > tonumber(all_most_entries) or (all_entries > 0 and all_bytes + size > most) then
+    refused[tenant] = true
     return {'all full', 0, all_entries, all_bytes}
   end
 
-  if ARGV[a + 14] == '1' then
-    redis.call('SET', KEYS[k + 9], ARGV[a + 15])
+  if has_bytes == '1' then
+    redis.call('SET', staged, staged_bytes)
   end
   local id
-  if ARGV[a + 16] == '' then
-    id = redis.call('XADD', KEYS[k + 2], '*', 'entry', ARGV[a + 4], 'at', now)
+  if signature == '' then
+    id = redis.call('XADD', inbox, '*', 'entry', entry, 'at', now)
   else
-    id = redis.call('XADD', KEYS[k + 2], '*', 'entry', ARGV[a + 4], 'at', now, 'signature', ARGV[a + 16])
+    id = redis.call('XADD', inbox, '*', 'entry', entry, 'at', now, 'signature', signature)
   end
   redis.call(
     'HSET',
-    KEYS[k + 7],
+    load,
     'entries',
     text(all_entries + 1),
     'bytes',
     text(all_bytes + size),
-    ARGV[a + 1],
+    tenant,
     text(bytes + size)
   )
-  redis.call('ZADD', KEYS[k + 3], 'NX', now, ARGV[a + 1])
-  note_reply(k, a)
-  redis.call('SET', KEYS[k + 1], naming(ARGV[a + 5], id), 'EX', ARGV[a + 6])
+  redis.call('ZADD', waiting, 'NX', now, tenant)
+  note_reply(replies, backup, reply)
+  redis.call('SET', result, naming(record, id), 'EX', record_s)
   if letter then
-    redis.call('HDEL', KEYS[k + 6], ARGV[a + 2])
+    redis.call('HDEL', dead, backup)
   end
   enqueued = enqueued + 1
-  local wake = 0
+  local sent_ms = 0
   -- New backups must not shorten a tenant's wait after a fault.
   if
-    redis.call('EXISTS', KEYS[k + 8]) == 0
-    and redis.call('SET', KEYS[k + 4], now, 'NX', 'PX', ARGV[a + 7])
+    redis.call('EXISTS', backoff) == 0
+    and redis.call('SET', wake, now, 'NX', 'PX', flag_ms)
   then
-    wake = tonumber(now)
+    sent_ms = tonumber(now)
+    -- The sweep sends another where the queue is of another type, or a crash kept the flag alone.
+    redis.pcall('LPUSH', queue, wake_ups[tenant][1] .. now .. wake_ups[tenant][2])
   end
-  return {'accepted', wake, 0, 0}
+  return {'accepted', sent_ms, 0, 0}
 end
 
 local answers = {}
 for i = 0, (#KEYS - 2) / KEYS_EACH - 1 do
-  answers[i + 1] = accept(i * KEYS_EACH, i * ARGV_EACH)
+  local k, a = KEYS_EACH * i + 1, ARGV_EACH * i + 1
+  answers[i + 1] = accept({unpack(KEYS, k, k + KEYS_EACH - 1)}, {unpack(ARGV, a, a + ARGV_EACH - 1)})
 end
 if enqueued > 0 then
-  redis.call('HSET', KEYS[#KEYS], 'enqueued', text(number(redis.call('HGET', KEYS[#KEYS], 'enqueued')) + enqueued))
+  redis.call('HSET', totals, 'enqueued', text(number(redis.call('HGET', totals, 'enqueued')) + enqueued))
 end
 return answers

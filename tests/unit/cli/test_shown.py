@@ -18,7 +18,7 @@ import redis
 from confkeep.broker import keys
 from confkeep.errors import StagedBytesMissing, StoreUnavailable
 from confkeep.labels import Labels
-from confkeep.queue import acceptance, receipts, wakeups
+from confkeep.queue import acceptance, wakeups
 from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import load_settings
@@ -26,6 +26,7 @@ from tasks.drill import drill as drill_task
 from tasks.maintain import verify as verify_task
 from tests.judge import git
 from tests.scraping import series
+from tests.turns import publish
 from tests.unit.cli.conftest import Confkeep, Store
 from tests.unit.cli.test_drill import Page
 from tests.unit.cli.test_watch import BUSY, CALM, commit, drawn
@@ -319,7 +320,7 @@ def test_a_receipt_names_its_device_and_tenant(
     # One that an earlier release published has no name.
     value = {name: value for name, value in found["receipt"].items() if name != "device_name"}
     outcome = Outcome(last.backup_id, entry().digest(ACME), value)
-    receipts.publish(client, ACME, [outcome], 60)
+    publish(client, [outcome], 60)
     from_redis = confkeep("receipt", last.backup_id)
     assert "this is from git" in from_git.stderr
     assert from_redis.stdout == from_git.stdout

@@ -27,6 +27,7 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import load_settings
 from tasks import Receipt
+from tests.turns import as_dead, publish, read_batch
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import dead_letters as dead_letters_command
 from worker.cli import kick, status
@@ -68,15 +69,17 @@ class Queue:
         """A backup that was accepted and became a dead letter."""
         entry = self.accept(number, tenant_id)
         error = StagedBytesDamaged("a \x1b[31m reason")
-        batch = Inbox(self.client, load_settings(), tenant_id).read_batch()
+        batch = read_batch(Inbox(self.client, load_settings(), tenant_id))
         dead_letters.bury(Inbox(self.client, load_settings(), tenant_id), entry, error)
         self.end(entry, error, tenant_id)
-        Inbox(self.client, load_settings(), tenant_id).settle(batch.entries, keep_bytes=True)
+        Inbox(self.client, load_settings(), tenant_id).settle(
+            batch.entries, marks=as_dead(batch.entries)
+        )
         return entry
 
     def end(self, entry: Entry, value: dict[str, object] | ConfkeepError, tenant_id: str) -> None:
         outcome = Outcome(entry.backup_id, entry.digest(tenant_id), value)
-        receipts.publish(self.client, tenant_id, [outcome], 60)
+        publish(self.client, [outcome], 60)
 
     def letters(self) -> list[str]:
         return [letter.backup_id for letter in dead_letters.list_dead_letters(self.client)]

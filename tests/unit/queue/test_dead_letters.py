@@ -10,9 +10,10 @@ import redis
 
 from confkeep.broker import keys
 from confkeep.errors import InvalidId, PoisonedBackup, StagedBytesDamaged
-from confkeep.queue import acceptance, receipts
+from confkeep.queue import acceptance
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
+from tests.turns import as_dead, lose_wake_ups, publish, read_batch
 from tests.unit.queue.test_inbox import TENANT, all_keys, batch, submission
 from worker.queue import dead_letters, totals
 from worker.queue.inbox import Inbox, Waiting
@@ -26,9 +27,10 @@ def dead(client: redis.Redis, settings: Settings) -> Waiting:
     [waiting] = batch(client)
     dead_letters.bury(Inbox(client, settings, TENANT), waiting.entry, ERROR)
     outcome = Outcome(waiting.entry.backup_id, waiting.entry.digest(TENANT), ERROR)
-    receipts.publish(client, TENANT, [outcome], 60)
-    Inbox(client, settings, TENANT).settle([waiting], keep_bytes=True)
+    publish(client, [outcome], 60)
+    Inbox(client, settings, TENANT).settle([waiting], marks=as_dead([waiting]))
     client.delete(keys.wake(TENANT))
+    lose_wake_ups(client)
     return waiting
 
 
@@ -76,7 +78,7 @@ def test_what_was_no_entry_is_kept_and_cannot_be_retried(
 ) -> None:
     client.xadd(keys.inbox(TENANT), {"entry": b"{nonsense"})
     client.zadd(keys.WAITING, {TENANT: 1})
-    [found] = Inbox(client, settings, TENANT).read_batch().unreadable
+    [found] = read_batch(Inbox(client, settings, TENANT)).unreadable
     dead_letters.bury_unreadable(Inbox(client, settings, TENANT), found)
     assert all_keys(client) == {keys.DEAD, keys.TOTALS, keys.EVENTS}
     assert totals.read_totals(client).dead == 1
@@ -98,7 +100,7 @@ def test_another_backup_under_its_id_does_not_take_its_place(
     acceptance.accept(client, settings, [one])
     [waiting] = Inbox(client, settings, TENANT).peek(9)
     dead_letters.bury(Inbox(client, settings, TENANT), waiting.entry, PoisonedBackup("broken"))
-    Inbox(client, settings, TENANT).settle([waiting], keep_bytes=True)
+    Inbox(client, settings, TENANT).settle([waiting], marks=as_dead([waiting]))
     client.delete(keys.result(one.entry.backup_id))
     other = str(uuid.UUID(int=9))
     for given in (submission(1, b"/other"), submission(1, tenant=other)):

@@ -12,21 +12,21 @@ import redis
 
 from confkeep.broker import keys
 from confkeep.errors import BrokerUnavailable, RepositoryBusy, StoreUnavailable
-from confkeep.queue import acceptance, receipts, wakeups
+from confkeep.queue import acceptance, wakeups
 from confkeep.queue.staged_bytes import Contents
-from confkeep.queue.staging import VolumeStaging
+from confkeep.queue.staging import RedisStaging, VolumeStaging
 from confkeep.settings import Settings
 from tasks import commit
 from tests.judge import assert_all_readable, git
 from tests.servers import names_of
+from tests.turns import lose_wake_ups, try_lock
 from tests.unit.queue.test_inbox import TENANT, submission
-from worker.broker import locks
 from worker.broker.locks import TenantLock
 from worker.engine import batch, drain, hold
 from worker.engine.batch import BatchCommitter
 from worker.process import shutdown
 from worker.queue import backoff, dead_letters
-from worker.queue.inbox import Batch, Inbox, Settled
+from worker.queue.inbox import Begun, Inbox, Settled
 from worker.store.repository.tenant_repository import repository_path
 from worker.store.writing.commit import Writer
 
@@ -40,15 +40,16 @@ def test_an_inbox_that_was_emptied_is_not_read_again(
     client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acceptance.accept(client, small, [submission(number) for number in range(3)])
+    lose_wake_ups(client)
     reads: list[int] = []
-    read_batch = Inbox.read_batch
+    begin = Inbox.begin
 
-    def counted(box: Inbox) -> Batch:
-        batch = read_batch(box)
-        reads.append(len(batch.entries))
-        return batch
+    def counted(*arguments: Any, **options: Any) -> Begun:
+        begun = begin(*arguments, **options)
+        reads.append(len(begun.batch.entries))
+        return begun
 
-    monkeypatch.setattr(Inbox, "read_batch", counted)
+    monkeypatch.setattr(Inbox, "begin", counted)
     turn = drain.drain_inbox(Inbox(client, small, TENANT))
     assert (turn.committed, turn.left) == (3, 0)
     assert reads == [2, 1]
@@ -62,27 +63,43 @@ def test_an_inbox_that_was_emptied_is_not_read_again(
     assert_all_readable(small.git_store_path)
 
 
+@pytest.mark.parametrize("entries", [1, 3])
 def test_what_comes_after_the_last_batch_is_left_and_not_forgotten(
-    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
+    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch, entries: int
 ) -> None:
-    acceptance.accept(client, small, [submission(1)])
-    clear = wakeups.clear
+    """Whatever the number of batches: its last step is its last look."""
+    acceptance.accept(client, small, [submission(number) for number in range(entries)])
+    settle, late = Inbox.settle, submission(9)
 
-    def late(*args: Any) -> None:
-        [answer] = acceptance.accept(client, small, [submission(2)])
-        assert answer.wake_ms is None, "the producer relies on the turn"
-        clear(*args)
+    def settled_late(*arguments: Any, **options: Any) -> Settled:
+        if options.get("leave") != "no":
+            [answer] = acceptance.accept(client, small, [late])
+            assert answer.wake_ms is None, "the producer relies on the turn"
+        return settle(*arguments, **options)
 
-    monkeypatch.setattr(wakeups, "clear", late)
-    turn = drain.drain_inbox(Inbox(client, small, TENANT))
-    assert (turn.committed, turn.left) == (1, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Inbox, "settle", settled_late)
+        turn = drain.drain_inbox(Inbox(client, small, TENANT))
+    waits = [waiting.entry for waiting in Inbox(client, small, TENANT).peek(9)]
+    assert (turn.committed, turn.left) == (entries + 1 - len(waits), len(waits))
+    assert waits in ([], [late.entry])
+    # Who comes next neither finds a lock nor relies on a turn that is over.
+    assert not client.exists(keys.lock(TENANT))
+    flag = client.get(keys.wake(TENANT))
+    assert flag == (f"{turn.ended_ms}t".encode() if waits else None)
 
 
 def test_a_wake_up_is_answered_when_its_time_has_come(
     client: redis.Redis, settings: Settings
 ) -> None:
     def due(sent_ms: int | None = None, *, retry: bool = False) -> bool:
-        return drain.look(Inbox(client, settings, TENANT), sent_ms, retry=retry) is not None
+        before = {name: client.dump(name) for name in names_of(client)}
+        begun = Inbox(client, settings, TENANT).begin("a", sent_ms, retry=retry)
+        if begun.outcome != "begun":
+            assert {name: client.dump(name) for name in names_of(client)} == before
+            assert not begun.batch
+        client.delete(keys.lock(TENANT))
+        return begun.outcome == "begun"
 
     assert due()
     acceptance.accept(client, settings, [submission(1)])
@@ -90,10 +107,14 @@ def test_a_wake_up_is_answered_when_its_time_has_come(
     assert (due(), due(retry=True)) == (False, True)
     client.hset(keys.backoff(TENANT), "next_ms", "1")
     assert due()
-    wakeups.clear(client, TENANT)
-    own_ms = wakeups.flag_by_turn(client, TENANT)
-    assert own_ms is not None
+    client.hset(keys.backoff(TENANT), "next_ms", "9" * 15)
+    assert due(), "a time that we never wait for is not ours"
+    settled = Inbox(client, settings, TENANT).settle([], leave="now")
+    assert (settled.left, settled.over) == (1, True)
+    own_ms = settled.at_ms
     assert (due(own_ms), due(own_ms - 1), due(own_ms - 1, retry=True)) == (True, False, False)
+    client.set(keys.wake(TENANT), "what we never wrote")
+    assert due(own_ms - 1)
 
 
 def test_a_server_that_refuses_counts_no_attempt_though_it_cannot_be_taken_back_at_once(
@@ -140,9 +161,9 @@ def test_a_turn_begins_no_batch_that_it_may_not_begin(
     acceptance.accept(client, small, [submission(number) for number in range(5)])
     run, over = BatchCommitter.run, list[bool]()
 
-    def run_and_end(self: BatchCommitter, found: Batch) -> batch.Done:
+    def run_and_end(*arguments: Any, **options: Any) -> batch.Done:
         over.append(True)
-        return run(self, found)
+        return run(*arguments, **options)
 
     monkeypatch.setattr(BatchCommitter, "run", run_and_end)
     if ends == "the lock is lost":
@@ -151,7 +172,7 @@ def test_a_turn_begins_no_batch_that_it_may_not_begin(
         monkeypatch.setattr(shutdown, "requested", lambda: bool(over))
     else:
         ends_s = iter([0.0, small.slice_s - 1, small.slice_s])
-        clock = SimpleNamespace(monotonic=lambda: next(ends_s))
+        clock = SimpleNamespace(monotonic=lambda: next(ends_s), perf_counter=float)
         monkeypatch.setattr("worker.engine.drain.time", clock)
     turn = drain.drain_inbox(Inbox(client, small, TENANT))
     assert (turn.committed, turn.left) == (2, 3)
@@ -163,7 +184,7 @@ def test_a_turn_begins_no_batch_that_it_may_not_begin(
 def test_a_turn_that_is_refused_the_lock_changes_nothing(
     client: redis.Redis, small: Settings
 ) -> None:
-    held = locks.try_lock(client, TENANT, 60)
+    held = try_lock(client, TENANT, 60)
     assert held is not None
     acceptance.accept(client, small, [submission(1)])
     before = {name: client.dump(name) for name in names_of(client)}
@@ -172,19 +193,19 @@ def test_a_turn_that_is_refused_the_lock_changes_nothing(
     held.release()
 
 
-def test_the_lock_is_free_before_the_last_look(
+def test_the_lock_is_free_with_the_last_look(
     client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever is refused it relies on that look, so nobody may be refused it later."""
     acceptance.accept(client, small, [submission(1)])
-    depth, free = Inbox.depth, []
+    let_go, free = TenantLock.let_go, list[bool]()
 
-    def looked(*arguments: Any) -> int:
+    def over(self: TenantLock) -> None:
         free.append(not client.exists(keys.lock(TENANT), keys.wake(TENANT)))
-        return depth(*arguments)
+        let_go(self)
 
-    monkeypatch.setattr(Inbox, "depth", looked)
-    drain.drain_inbox(Inbox(client, small, TENANT))
+    monkeypatch.setattr(TenantLock, "let_go", over)
+    assert drain.drain_inbox(Inbox(client, small, TENANT)).committed == 1
     assert free == [True]
 
 
@@ -198,9 +219,74 @@ def killed_before_it_settles(
 
     with monkeypatch.context() as patch:
         patch.setattr(Inbox, "settle", killed)
-        patch.setattr(receipts, "publish", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
             drain.drain_inbox(Inbox(client, settings, TENANT))
+
+
+@pytest.mark.parametrize("entries", [1, 3])
+def test_a_turn_whose_last_answer_is_lost_is_over_all_the_same(
+    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch, entries: int
+) -> None:
+    sent = [submission(number) for number in range(entries)]
+    acceptance.accept(client, small, sent)
+    settle = Inbox.settle
+
+    def unanswered(*arguments: Any, **options: Any) -> Settled:
+        settled = settle(*arguments, **options)
+        if settled.over:
+            raise BrokerUnavailable("Redis does not answer")
+        return settled
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Inbox, "settle", unanswered)
+        with pytest.raises(BrokerUnavailable):
+            drain.drain_inbox(Inbox(client, small, TENANT))
+    for one in sent:
+        record: Any = client.get(keys.result(one.entry.backup_id))
+        assert json.loads(record)["status"] == "SUCCESS"
+    assert not client.exists(keys.lock(TENANT), keys.wake(TENANT), keys.attempts(TENANT))
+    [answer] = acceptance.accept(client, small, [submission(9)])
+    assert answer.wake_ms is not None
+    assert drain.drain_inbox(Inbox(client, small, TENANT), answer.wake_ms).committed == 1
+    assert len(commits_of(small)) == entries + 1
+
+
+def test_a_turn_whose_first_answer_is_lost_holds_the_tenant_until_the_lock_expires(
+    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acceptance.accept(client, small, [submission(1)])
+    begin = Inbox.begin
+
+    def unanswered(*arguments: Any, **options: Any) -> Begun:
+        begin(*arguments, **options)
+        raise BrokerUnavailable("Redis does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Inbox, "begin", unanswered)
+        with pytest.raises(BrokerUnavailable):
+            drain.drain_inbox(Inbox(client, small, TENANT))
+    assert 0 < client.pttl(keys.lock(TENANT)) <= small.lock_ttl_s * 1000
+    assert drain.drain_inbox(Inbox(client, small, TENANT)) == drain.Turn()
+    client.delete(keys.lock(TENANT))
+    assert drain.drain_inbox(Inbox(client, small, TENANT)).committed == 1
+    assert not client.exists(keys.attempts(TENANT))
+
+
+@pytest.mark.parametrize("size", [3, 2 * 1024 * 1024])
+def test_bytes_that_come_with_their_entry_are_not_read_again_and_large_ones_are(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    acceptance.accept(client, settings, [submission(1), submission(2, b"x" * size)])
+    read, found = RedisStaging.read, list[int]()
+
+    def counted(self: RedisStaging, tenant: str, entries: Any) -> Any:
+        found.append(len(entries))
+        return read(self, tenant, entries)
+
+    monkeypatch.setattr(RedisStaging, "read", counted)
+    assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 2
+    assert found == ([1] if size > 3 else [])
+    assert_all_readable(settings.git_store_path)
 
 
 def test_entries_whose_bytes_are_gone_are_answered_from_git(
@@ -231,16 +317,16 @@ def test_an_entry_goes_when_its_receipt_is_there_and_its_bytes_go_last(
     volume = VolumeStaging(settings.staging_path)
     volume.stage(TENANT, entry, Contents(b"/ip", None))
     acceptance.accept(client, settings, [acceptance.Submission(TENANT, entry, data=None)])
-    settle, states = Inbox.settle, []
+    discard, states = VolumeStaging.discard, []
 
-    def looked(*arguments: Any, **options: Any) -> Settled:
+    def looked(*arguments: Any) -> None:
         record: Any = client.get(keys.result(entry.backup_id))
-        states.append((json.loads(record)["status"], volume.read(TENANT, [entry])))
-        return settle(*arguments, **options)
+        states.append((json.loads(record)["status"], client.xlen(keys.inbox(TENANT))))
+        discard(*arguments)
 
-    monkeypatch.setattr(Inbox, "settle", looked)
+    monkeypatch.setattr(VolumeStaging, "discard", looked)
     drain.drain_inbox(Inbox(client, settings, TENANT))
-    assert states == [("SUCCESS", [Contents(b"/ip", None)])]
+    assert states == [("SUCCESS", 0)]
     assert volume.read(TENANT, [entry]) == [None]
 
 
@@ -338,27 +424,32 @@ def test_what_a_slice_leaves_gets_a_wake_up_at_the_tail(
     assert (len(woken), client.exists(keys.wake(TENANT))) == (1, 0), "nothing is left"
 
 
-def test_a_turn_sends_no_wake_up_where_an_enqueue_or_another_turn_is_on_it(
+def test_a_turn_sends_no_wake_up_where_another_turn_is_on_it(
     client: redis.Redis,
     small: Settings,
     monkeypatch: pytest.MonkeyPatch,
     woken: list[tuple[str, int]],
 ) -> None:
     acceptance.accept(client, small, [submission(1)])
-    held = locks.try_lock(client, TENANT, 60)
+    held = try_lock(client, TENANT, 60)
     assert held is not None
     commit.commit_inbox(TENANT)
     held.release()
-    depth = Inbox.depth
+    assert (client.xlen(keys.inbox(TENANT)), woken) == (1, [])
+    run = BatchCommitter.run
 
-    def late(*arguments: Any) -> int:
-        [answer] = acceptance.accept(client, small, [submission(2)])
-        assert answer.wake_ms is not None, "its producer sends one"
-        return depth(*arguments)
+    def lost(*arguments: Any, **options: Any) -> batch.Done:
+        # A paused turn: another one has taken the lock, and one more backup has come.
+        client.set(keys.lock(TENANT), "another turn", px=60_000)
+        acceptance.accept(client, small, [submission(2)])
+        return run(*arguments, **options)
 
-    monkeypatch.setattr(Inbox, "depth", late)
+    monkeypatch.setattr(BatchCommitter, "run", lost)
+    flag = client.get(keys.wake(TENANT))
     commit.commit_inbox(TENANT)
     assert (client.xlen(keys.inbox(TENANT)), woken) == (1, [])
+    assert client.get(keys.lock(TENANT)) == b"another turn"
+    assert client.get(keys.wake(TENANT)) == flag
 
 
 def test_who_holds_a_tenant_outside_of_a_turn_wakes_what_came_meanwhile(

@@ -23,6 +23,7 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
 from tests.judge import assert_all_readable
+from tests.turns import lose_wake_ups, publish
 from worker.engine import forget, hold
 from worker.process.local import EmbeddedServer
 from worker.queue import dead_letters, inbox, totals
@@ -70,12 +71,12 @@ def settle(client: redis.Redis, settings: Settings, tenant_id: str, *, dead: boo
             Writer(repository).commit_backups([backup])
             value = {"tenant_id": tenant_id, "device_id": each.device_id}
         digest = each.digest(tenant_id)
-        receipts.publish(client, tenant_id, [Outcome(each.backup_id, digest, value)], 3600)
+        publish(client, [Outcome(each.backup_id, digest, value)], 3600)
         if not dead:
             receipts.copy(client, each.backup_id, str(uuid.uuid4()), 3600)
         mark = totals.DEAD if dead else totals.mark_of(row(tenant_id, each))
         marks = {each.backup_id: mark}
-        Inbox(client, settings, tenant_id).settle([waiting], keep_bytes=dead, marks=marks)
+        Inbox(client, settings, tenant_id).settle([waiting], marks=marks)
 
 
 def row(tenant_id: str, entry: Entry) -> RecentCommit:
@@ -112,6 +113,7 @@ def fill(client: redis.Redis, settings: Settings, tenant_id: str) -> None:
         for device_id in (DEVICE, STAYS):
             accept(client, settings, tenant_id, entry(device_id))
         settle(client, settings, tenant_id, dead=dead)
+    lose_wake_ups(client)
 
 
 def test_nothing_of_a_device_is_left(client: redis.Redis, settings: Settings) -> None:

@@ -7,18 +7,21 @@ import hashlib
 import json
 import uuid
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import redis
 
 from confkeep.broker import keys
 from confkeep.errors import PoisonedBackup, StagedBytesMissing
-from confkeep.queue import acceptance, receipts
+from confkeep.queue import acceptance
 from confkeep.queue.acceptance import Submission
 from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings, load_settings
 from tests.servers import names_of
+from tests.turns import lose_wake_ups, publish, read_batch
+from worker.engine import drain
 from worker.queue import backoff, inbox, inboxes
 from worker.queue.inbox import Inbox
 
@@ -51,7 +54,7 @@ def batch(
     client: redis.Redis, max_backups: int = 100, max_bytes: int = 10**9
 ) -> list[inbox.Waiting]:
     settings = load_settings(batch_max_backups=max_backups, batch_max_bytes=max_bytes)
-    read = Inbox(client, settings, TENANT).read_batch()
+    read = read_batch(Inbox(client, settings, TENANT))
     client.delete(keys.attempts(TENANT))
     assert not read.unreadable
     return read.entries
@@ -72,6 +75,7 @@ def test_accept_leaves_exactly_the_keys_of_one_backup(
         keys.result(one.entry.backup_id),
         keys.LOAD,
         keys.TOTALS,
+        keys.queue_of(TENANT, settings.shards),
     }
     assert client.get(keys.staged(TENANT, one.entry.backup_id)) == b"/ip"
     assert 0 < client.ttl(keys.result(one.entry.backup_id)) <= settings.receipt_ttl_s
@@ -118,11 +122,13 @@ def test_the_same_id_with_other_bytes_is_a_conflict_and_changes_nothing(
 
 
 def _settle(client: redis.Redis, settings: Settings, settled: list[inbox.Waiting]) -> int:
-    outcomes = [
-        Outcome(one.entry.backup_id, one.entry.digest(TENANT), {"sha": "0" * 40}) for one in settled
-    ]
-    receipts.publish(client, TENANT, outcomes, settings.receipt_ttl_s)
-    return Inbox(client, settings, TENANT).settle(settled).left
+    outcomes = {
+        one.entry.backup_id: Outcome(
+            one.entry.backup_id, one.entry.digest(TENANT), {"sha": "0" * 40}
+        )
+        for one in settled
+    }
+    return Inbox(client, settings, TENANT).settle(settled, outcomes=outcomes).left
 
 
 def test_settling_the_last_entry_leaves_its_record_alone(
@@ -131,6 +137,7 @@ def test_settling_the_last_entry_leaves_its_record_alone(
     one = submission(1, reply_to=str(uuid.UUID(int=77)))
     acceptance.accept(client, settings, [one])
     client.delete(keys.wake(TENANT))
+    lose_wake_ups(client)
     assert _settle(client, settings, batch(client)) == 0
     assert all_keys(client) == {
         keys.TOTALS,
@@ -163,6 +170,7 @@ def test_an_id_that_was_settled_is_done_and_not_accepted_again(
     acceptance.accept(client, settings, [submission(1)])
     _settle(client, settings, batch(client))
     client.delete(keys.wake(TENANT))
+    lose_wake_ups(client)
     [answer] = acceptance.accept(client, settings, [submission(1)])
     assert answer == acceptance.Accepted("done")
     assert all_keys(client) == {keys.TOTALS, keys.result(submission(1).entry.backup_id)}
@@ -176,7 +184,7 @@ def test_a_dead_letter_that_comes_again_starts_anew(
     outcome = Outcome(
         one.entry.backup_id, one.entry.digest(TENANT), StagedBytesMissing("the bytes are gone")
     )
-    receipts.publish(client, TENANT, [outcome], 60)
+    publish(client, [outcome], 60)
     Inbox(client, settings, TENANT).settle(batch(client))
     [answer] = acceptance.accept(client, settings, [submission(1)])
     assert answer.outcome == "accepted"
@@ -203,7 +211,7 @@ def test_what_is_no_entry_is_told_apart(client: redis.Redis, settings: Settings)
     client.xadd(keys.inbox(TENANT), {"entry": b"{"})
     client.xadd(keys.inbox(TENANT), {"other": b"1"})
     acceptance.accept(client, settings, [submission(1)])
-    read = Inbox(client, settings, TENANT).read_batch()
+    read = read_batch(Inbox(client, settings, TENANT))
     assert [waiting.entry for waiting in read.entries] == [submission(1).entry]
     assert [found.text for found in read.unreadable] == ["{", ""]
     assert Inbox(client, settings, TENANT).settle(read.unreadable).left == 1
@@ -299,7 +307,7 @@ def test_after_attempts_that_settled_nothing_entries_come_alone(
     acceptance.accept(client, settings, [submission(n) for n in range(3)])
 
     def read() -> inbox.Batch:
-        return Inbox(client, settings, TENANT).read_batch()
+        return read_batch(Inbox(client, settings, TENANT))
 
     sizes = [(found.attempts, len(found.entries)) for found in (read() for _ in range(5))]
     assert sizes == [(0, 3), (1, 3), (2, 3), (3, 1), (4, 1)]
@@ -308,7 +316,7 @@ def test_after_attempts_that_settled_nothing_entries_come_alone(
 
 
 def test_reading_an_empty_inbox_leaves_no_key(client: redis.Redis, settings: Settings) -> None:
-    assert not Inbox(client, settings, TENANT).read_batch()
+    assert not read_batch(Inbox(client, settings, TENANT))
     assert all_keys(client) == set()
 
 
@@ -413,7 +421,7 @@ def test_an_empty_inbox_that_counters_call_full_is_put_right_by_a_turn(
 ) -> None:
     acceptance.accept(client, settings, [submission(1)])
     client.delete(keys.inbox(TENANT))
-    assert not Inbox(client, settings, TENANT).read_batch()
+    assert drain.drain_inbox(Inbox(client, settings, TENANT)) == drain.Turn(ended_ms=ANY)
     assert not client.exists(keys.WAITING, keys.LOAD, keys.attempts(TENANT))
 
 

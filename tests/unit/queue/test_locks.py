@@ -13,6 +13,7 @@ from redis.lock import Lock
 
 from confkeep.broker import keys
 from tests.servers import wait_for
+from tests.turns import try_lock
 from worker.broker import locks
 
 TENANT = str(uuid.UUID(int=1))
@@ -21,18 +22,18 @@ _SHORT_S = 0.02
 
 
 def test_one_process_at_a_time_holds_it(client: redis.Redis) -> None:
-    held = locks.try_lock(client, TENANT, 5)
+    held = try_lock(client, TENANT, 5)
     assert held is not None
-    assert locks.try_lock(client, TENANT, 5) is None
+    assert try_lock(client, TENANT, 5) is None
     held.release()
-    again = locks.try_lock(client, TENANT, 5)
+    again = try_lock(client, TENANT, 5)
     assert again is not None
     again.release()
     assert not client.exists(keys.lock(TENANT))
 
 
 def test_other_tenants_are_not_concerned(client: redis.Redis) -> None:
-    held = [locks.try_lock(client, str(uuid.UUID(int=n)), 5) for n in range(3)]
+    held = [try_lock(client, str(uuid.UUID(int=n)), 5) for n in range(3)]
     assert all(held)
     for lock in held:
         assert lock is not None
@@ -40,7 +41,7 @@ def test_other_tenants_are_not_concerned(client: redis.Redis) -> None:
 
 
 def test_it_is_renewed_while_it_is_held(client: redis.Redis) -> None:
-    held = locks.try_lock(client, TENANT, 3.0)
+    held = try_lock(client, TENANT, 3.0)
     assert held is not None
     client.pexpire(keys.lock(TENANT), 2_200)
     wait_for(lambda: client.pttl(keys.lock(TENANT)) > 2_200, "the renewal")
@@ -51,7 +52,7 @@ def test_it_is_renewed_while_it_is_held(client: redis.Redis) -> None:
 def test_a_holder_learns_that_it_lost_it_and_leaves_the_next_one_alone(
     client: redis.Redis,
 ) -> None:
-    held = locks.try_lock(client, TENANT, 0.4)
+    held = try_lock(client, TENANT, 0.4)
     assert held is not None
     client.set(keys.lock(TENANT), "somebody else")
     wait_for(lambda: held.lost, "the loss to be noticed")
@@ -66,7 +67,7 @@ def test_it_expires_when_its_holder_dies(client: redis.Redis, ttl_s: float) -> N
     taken: list[locks.TenantLock] = []
 
     def take() -> bool:
-        lock = locks.try_lock(client, TENANT, 5)
+        lock = try_lock(client, TENANT, 5)
         if lock is not None:
             taken.append(lock)
         return lock is not None
@@ -78,7 +79,7 @@ def test_it_expires_when_its_holder_dies(client: redis.Redis, ttl_s: float) -> N
 def test_a_renewal_that_meets_what_nobody_foresaw_goes_on(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = locks.try_lock(client, TENANT, 1.0)
+    held = try_lock(client, TENANT, 1.0)
     assert held is not None
     reacquire, calls = Lock.reacquire, []
 

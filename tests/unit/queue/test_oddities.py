@@ -15,6 +15,7 @@ from confkeep.errors import StagedBytesMissing, StoreUnavailable
 from confkeep.queue import acceptance, receipts, wakeups
 from confkeep.settings import Settings, load_settings
 from tests.garbage import KINDS, TEXTS
+from tests.turns import lose_wake_ups, publish, read_batch
 from tests.unit.queue.test_inbox import TENANT, submission
 from tests.unit.queue.test_sweeper import sent, sweeper_of, wait_in
 from worker.observe import unforeseen
@@ -29,6 +30,7 @@ BACKUP = submission(1).entry.backup_id
 
 def accept(client: redis.Redis, settings: Settings, number: int = 1) -> str:
     [answer] = acceptance.accept(client, settings, [submission(number)])
+    lose_wake_ups(client)
     return answer.outcome
 
 
@@ -44,11 +46,9 @@ def test_no_key_of_another_type_keeps_a_backup_out(
     KINDS[kind](client, key.encode(), TENANT, str(uuid.uuid4()))
     assert accept(client, settings) == "accepted"
     assert waiting_ids(client) == [BACKUP]
-    read = Inbox(client, settings, TENANT).read_batch()
+    read = read_batch(Inbox(client, settings, TENANT))
     assert len(read.entries) == 1
-    receipts.publish(
-        client, TENANT, [receipts.Outcome(BACKUP, "d", {"sha": "0" * 40})], settings.receipt_ttl_s
-    )
+    publish(client, [receipts.Outcome(BACKUP, "d", {"sha": "0" * 40})], settings.receipt_ttl_s)
     assert Inbox(client, settings, TENANT).settle(read.entries).left == 0
     backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space"))
 
@@ -89,7 +89,7 @@ def test_an_inbox_that_takes_no_entry_begins_anew_when_a_worker_has_looked(
     KINDS["stream, last id"](client, keys.inbox(TENANT).encode(), TENANT, BACKUP)
     assert accept(client, settings) == "stuck"
     assert client.zscore(keys.WAITING, TENANT) is not None, "a sweep finds it"
-    [found] = Inbox(client, settings, TENANT).read_batch().unreadable
+    [found] = read_batch(Inbox(client, settings, TENANT)).unreadable
     dead_letters.bury_unreadable(Inbox(client, settings, TENANT), found)
     assert accept(client, settings) == "accepted"
     assert waiting_ids(client) == [BACKUP]
@@ -115,7 +115,7 @@ def test_a_garbled_inbox_entry_and_its_bytes_cost_only_themselves(
     client.xadd(keys.inbox(TENANT), {"at": TEXTS["digits"], b"\xff": "x"})
     accept(client, settings)
     client.set(keys.attempts(TENANT), "x")
-    read = Inbox(client, settings, TENANT).read_batch()
+    read = read_batch(Inbox(client, settings, TENANT))
     assert len(read.unreadable) == 2
     assert [waiting.entry.backup_id for waiting in read.entries] == [BACKUP]
     for found in read.unreadable:

@@ -18,6 +18,7 @@ from confkeep.queue.entry import sign
 from confkeep.queue.staged_bytes import Contents
 from confkeep.settings import Settings
 from tests.judge import assert_all_readable
+from tests.turns import read_batch
 from tests.unit.queue.test_inbox import DEVICE, TENANT, all_keys, batch, submission
 from tests.unit.queue.test_signed_entries import NEW, OLD, with_key
 from tests.unit.queue.test_sweeper import sent, sweeper_of
@@ -151,7 +152,7 @@ def test_what_no_key_signed_becomes_a_dead_letter(client: redis.Redis, settings:
     leave(client, settings, submission(2))
     leave(client, with_key(settings, OLD), submission(3), submission(1, b"/planted"))
     assert old_arrivals.accept(client, ours, TENANT, 9) == 4
-    found = Inbox(client, ours, TENANT).read_batch()
+    found = read_batch(Inbox(client, ours, TENANT))
     assert [one.entry for one in found.entries] == [submission(1).entry]
     assert [type(one.error).__name__ for one in found.unreadable[:2]] == ["NotSigned"] * 2
     assert client.get(keys.staged(TENANT, submission(1).entry.backup_id)) == b"/ip"

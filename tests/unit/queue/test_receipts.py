@@ -15,6 +15,7 @@ from confkeep.errors import StagedBytesMissing, StoreUnavailable
 from confkeep.queue import acceptance, receipts
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
+from tests.turns import publish
 from tests.unit.queue.test_inbox import TENANT, batch, submission
 from worker.process.local import EmbeddedServer
 from worker.queue.inbox import Inbox
@@ -42,9 +43,7 @@ def test_a_waiter_gets_the_receipt_and_nothing_before_it(
     result = AsyncResult(one.entry.backup_id, app=app)
     assert result.state == "PENDING"
     assert not result.ready()
-    receipts.publish(
-        client, TENANT, [Outcome(one.entry.backup_id, "digest", {"sha": "1" * 40})], 60
-    )
+    publish(client, [Outcome(one.entry.backup_id, "digest", {"sha": "1" * 40})], 60)
     assert result.get(timeout=10) == {"sha": "1" * 40}
     assert result.successful()
 
@@ -55,7 +54,7 @@ def test_a_dead_letters_waiter_gets_the_error_as_it_was(
     one = submission(1)
     acceptance.accept(client, settings, [one])
     error = StagedBytesMissing("the staged bytes are gone")
-    receipts.publish(client, TENANT, [Outcome(one.entry.backup_id, "digest", error)], 60)
+    publish(client, [Outcome(one.entry.backup_id, "digest", error)], 60)
     with pytest.raises(StagedBytesMissing, match="the staged bytes are gone"):
         AsyncResult(one.entry.backup_id, app=app).get(timeout=10)
 
@@ -68,8 +67,9 @@ def test_every_further_caller_gets_the_receipt_under_its_own_id(
     [answer] = acceptance.accept(client, settings, [submission(1, reply_to=late)])
     assert answer.outcome == "waiting"
     backup_id = submission(1).entry.backup_id
-    receipts.publish(client, TENANT, [Outcome(backup_id, "digest", {"sha": "2" * 40})], 60)
-    Inbox(client, settings, TENANT).settle(batch(client))
+    outcome = Outcome(backup_id, "digest", {"sha": "2" * 40})
+    inbox = Inbox(client, settings.model_copy(update={"receipt_ttl_s": 60}), TENANT)
+    inbox.settle(batch(client), outcomes={backup_id: outcome})
     receipts.copy(client, backup_id, latest, 60)
     for result_id in (backup_id, early, late, latest):
         result = AsyncResult(result_id, app=app)
@@ -86,7 +86,7 @@ def test_a_waiting_result_says_why_it_waits_and_an_ended_one_stays(
 ) -> None:
     acceptance.accept(client, settings, [submission(1), submission(2)])
     ended, waits = submission(1).entry.backup_id, submission(2).entry.backup_id
-    receipts.publish(client, TENANT, [Outcome(ended, "digest", {"sha": "3" * 40})], 60)
+    publish(client, [Outcome(ended, "digest", {"sha": "3" * 40})], 60)
     for reason in ("no space", "still no space"):
         receipts.show_retrying(client, [ended, waits], StoreUnavailable(reason), 7_000)
         result = AsyncResult(waits, app=app)
@@ -97,5 +97,5 @@ def test_a_waiting_result_says_why_it_waits_and_an_ended_one_stays(
     assert client.ttl(keys.result(waits)) > 6_000, "its life begins anew"
     # It is the same record still: it knows what was accepted, and the receipt replaces it.
     assert acceptance.accept(client, settings, [submission(2)])[0].outcome == "waiting"
-    receipts.publish(client, TENANT, [Outcome(waits, "digest", {"sha": "4" * 40})], 60)
+    publish(client, [Outcome(waits, "digest", {"sha": "4" * 40})], 60)
     assert AsyncResult(waits, app=app).get(timeout=10) == {"sha": "4" * 40}

@@ -16,6 +16,7 @@ from confkeep.queue.acceptance import Submission
 from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import VolumeStaging
 from confkeep.settings import Settings, load_settings
+from tests.turns import as_dead, read_batch
 from tests.unit.queue.test_inbox import DEVICE, TENANT, submission
 from worker.queue import dead_letters
 from worker.queue.inbox import Batch, Inbox
@@ -39,7 +40,7 @@ def signed(settings: Settings) -> Settings:
 
 
 def read(client: redis.Redis, settings: Settings, tenant: str = TENANT) -> Batch:
-    return Inbox(client, settings, tenant).read_batch()
+    return read_batch(Inbox(client, settings, tenant))
 
 
 def rows(client: redis.Redis) -> list[dict[bytes, bytes]]:
@@ -171,7 +172,7 @@ def test_a_dead_letter_keeps_its_signature_and_gets_one_by_the_first_key(
     [waiting] = read(client, both).entries
     error = NotSigned("any")
     dead_letters.bury(Inbox(client, settings, TENANT), waiting.entry, error, waiting.signature)
-    Inbox(client, settings, TENANT).settle([waiting], keep_bytes=True)
+    Inbox(client, settings, TENANT).settle([waiting], marks=as_dead([waiting]))
     client.delete(keys.result(waiting.entry.backup_id))
     with pytest.raises(NotSigned):
         dead_letters.retry(client, with_key(settings, NEW), waiting.entry.backup_id)

@@ -17,6 +17,7 @@ from confkeep.queue import acceptance, receipts
 from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import VolumeStaging
 from confkeep.settings import Settings, load_settings
+from tests.turns import as_dead, read_batch
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker.process.local import EmbeddedServer
 from worker.queue import dead_letters, tidy
@@ -97,7 +98,7 @@ def test_the_bytes_of_an_unsigned_entry_stay_until_a_person_decides(
     acceptance.accept(client, settings, [submission(1)])
     backup_id = submission(1).entry.backup_id
     wants_signatures = load_settings(signing_key="k" * 32)
-    [found] = Inbox(client, wants_signatures, TENANT).read_batch().unreadable
+    [found] = read_batch(Inbox(client, wants_signatures, TENANT)).unreadable
     dead_letters.bury_unreadable(Inbox(client, settings, TENANT), found)
     client.delete(keys.result(backup_id))
     tidy.tidy(client, settings, abandoned_s=0)
@@ -175,10 +176,10 @@ def test_files_that_a_dead_letter_may_need_stay(
     waiting = Inbox(client, settings, TENANT)
     if signed:
         dead_letters.bury(waiting, entry, StagedBytesMissing("gone"))
-        waiting.settle(waiting.peek(1), keep_bytes=True)
+        waiting.settle(waiting.peek(1), marks=as_dead(waiting.peek(1)))
     else:
         wants_signatures = load_settings(signing_key="k" * 32)
-        [found] = Inbox(client, wants_signatures, TENANT).read_batch().unreadable
+        [found] = read_batch(Inbox(client, wants_signatures, TENANT)).unreadable
         dead_letters.bury_unreadable(waiting, found)
     # Letters are kept for longer than records.
     client.delete(keys.result(entry.backup_id))

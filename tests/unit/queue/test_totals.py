@@ -12,9 +12,10 @@ import redis
 
 from confkeep.broker import keys
 from confkeep.errors import StagedBytesMissing, StoreUnavailable
-from confkeep.queue import acceptance, receipts
+from confkeep.queue import acceptance
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings, load_settings
+from tests.turns import publish
 from tests.unit.queue.test_inbox import DEVICE, TENANT, batch, submission
 from worker.queue import backoff, dead_letters, inboxes, totals
 from worker.queue.inbox import Inbox, Waiting
@@ -57,7 +58,6 @@ def test_what_is_settled_is_counted_once_however_often_it_is_settled(
     settle(client, read[3:4], suspect="ends in the middle", unchanged=True)
     Inbox(client, settings, TENANT).settle(
         read[4:5],
-        keep_bytes=True,
         marks={read[4].entry.backup_id: totals.DEAD},
     )
     Inbox(client, settings, TENANT).settle(read[:5])
@@ -123,7 +123,7 @@ def test_a_dead_letter_that_is_put_back_is_enqueued_again(
     error = StagedBytesMissing("gone")
     dead_letters.bury(Inbox(client, settings, TENANT), waiting.entry, error)
     outcome = Outcome(waiting.entry.backup_id, waiting.entry.digest(TENANT), error)
-    receipts.publish(client, TENANT, [outcome], 60)
+    publish(client, [outcome], 60)
     Inbox(client, settings, TENANT).settle([waiting], marks={waiting.entry.backup_id: totals.DEAD})
     dead_letters.retry(client, settings, waiting.entry.backup_id)
     found = read_totals(client)

@@ -1,0 +1,58 @@
+"""The steps of a turn, one at a time, as tests need them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import redis
+
+from confkeep.broker import keys
+from confkeep.queue import receipts
+from confkeep.queue.receipts import Outcome
+from confkeep.settings import load_settings
+from worker.broker import locks
+from worker.broker.locks import TenantLock
+from worker.queue import totals
+from worker.queue.inbox import Batch, Inbox, Waiting
+from worker.queue.totals import Mark
+
+
+def read_batch(inbox: Inbox) -> Batch:
+    """Begin a batch as a turn does that is killed, and whose lock has expired."""
+    lock = keys.lock(inbox.tenant_id)
+    inbox.client.delete(lock)
+    begun = inbox.begin("a turn that is killed")
+    assert begun.outcome == "begun"
+    inbox.client.delete(lock)
+    return begun.batch
+
+
+def try_lock(client: redis.Redis, tenant_id: str, ttl_s: float) -> TenantLock | None:
+    """Take the tenant lock as a turn does; None if it is held."""
+    token = locks.new_token()
+    settings = load_settings().model_copy(update={"lock_ttl_s": ttl_s})
+    if Inbox(client, settings, tenant_id).begin(token).outcome == "busy":
+        return None
+    return locks.hold(client, tenant_id, token, ttl_s, waited_s=0)
+
+
+def lose_wake_ups(client: redis.Redis) -> None:
+    """Empty the shards' queues, as a crash of the worker does that has taken a message."""
+    for name in client.scan_iter(match=keys.shard_queues()):
+        client.delete(name)
+
+
+def publish(client: redis.Redis, outcomes: Sequence[Outcome], ttl_s: int) -> None:
+    """Store and publish receipts, as a settling does of which a crash keeps no more."""
+    for outcome in outcomes:
+        name, record = (
+            keys.result(outcome.backup_id),
+            receipts.final_record(outcome.backup_id, outcome),
+        )
+        client.set(name, record, ex=ttl_s)
+        client.publish(name, record)
+
+
+def as_dead(settled: Sequence[Waiting]) -> dict[str, Mark]:
+    """How those are settled that became dead letters: their bytes stay."""
+    return {waiting.entry.backup_id: totals.DEAD for waiting in settled}
