@@ -259,8 +259,8 @@ def test_only_the_store_and_the_staging_sync_and_rename() -> None:
 
 
 def test_no_file_holds_the_marks_of_a_half_done_merge() -> None:
-    marks = ("<" * 7 + " ", ">" * 7 + " ")
+    marks = (b"<" * 7 + b" ", b">" * 7 + b" ")
     listed = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, check=True)
     for name in listed.stdout.decode().splitlines():
-        text = (ROOT / name).read_text("utf-8")
-        assert not any(line.startswith(marks) for line in text.splitlines()), name
+        lines = (ROOT / name).read_bytes().splitlines()
+        assert not any(line.startswith(marks) for line in lines), name
