@@ -35,6 +35,7 @@
     ├── NotDelivered              a webhook or a digest did not reach its receiver
     └── StoreError                a tenant's git repository
         ├── StoreMissing          the folder of all repositories is missing
+        ├── StoreNotShared        workers of one shard see different stores
         ├── NotInStore            no such repository, commit, device or file (also a KeyError)
         │   └── RemovedByRetention    retention or an erasure removed it
         ├── UndoImpossible        retention's rewrite can no longer be undone
@@ -371,6 +372,16 @@ class StoreMissing(StoreError):
         "folder of a new store when it starts."
     )
     exit_code = 36
+
+
+class StoreNotShared(StoreError):
+    """This store is not the one that the workers of its shards commit to. Nothing was committed."""
+
+    hint = (
+        "Mount the one store that all workers share at CONFKEEP_GIT_STORE_PATH. If this one is right, as "
+        "after a restore, end the other workers and run `confkeep store --use`."
+    )
+    exit_code = 44
 
 
 class NotInStore(StoreError, KeyError):

@@ -19,6 +19,7 @@ from worker.observe.telemetry import TelemetryStep
 from worker.process.broker_check import BrokerCheckStep
 from worker.process.health import HeartbeatStep
 from worker.process.metrics_server import MetricsStep
+from worker.process.own_store import StoreStep
 from worker.process.sweeper import SweeperStep
 
 #: The modules that hold the tasks; names, since the runtime does not import what producers see.
@@ -86,5 +87,6 @@ app.add_defaults(configuration)
 app.steps["worker"].add(TelemetryStep)
 app.steps["worker"].add(HeartbeatStep)
 app.steps["worker"].add(BrokerCheckStep)
+app.steps["worker"].add(StoreStep)
 app.steps["worker"].add(SweeperStep)
 app.steps["worker"].add(MetricsStep)

@@ -35,6 +35,9 @@ therefore nobody's of ours, and workers set it aside (`worker.queue.oddities`).
     confkeep:refused                     stream  messages that no worker acts on, set aside whole:
                                                  worker.queue.refused.Refused; bounded. Gone when empty
     confkeep:workers                     hash    worker name -> JSON: its shards, last sweep
+    confkeep:sweep:<shards>              string  token of the one worker that sweeps these shards; expires
+    confkeep:stores                      hash    shard -> id of the store that its workers commit to
+                                                 (worker.process.own_store)
     confkeep:totals                      hash    counters of the whole deployment that only grow:
                                                  `enqueued`, `committed`, `unchanged`, `suspect`,
                                                  `dead`, `retried`, `refused`, `committed_bytes`,
@@ -82,6 +85,7 @@ WAITING = PREFIX + "waiting"
 DEAD = PREFIX + "dead"
 REFUSED = PREFIX + "refused"
 WORKERS = PREFIX + "workers"
+STORES = PREFIX + "stores"
 LOAD = PREFIX + "load"
 TIDY = PREFIX + "tidy"
 ROOM = PREFIX + "room"
@@ -102,6 +106,7 @@ TYPES: Final[Mapping[str, str]] = {
     WAITING: "zset",
     DEAD: "hash",
     WORKERS: "hash",
+    STORES: "hash",
     LOAD: "hash",
     TIDY: EXPIRING,
     ROOM: "string",
@@ -161,6 +166,11 @@ def lock(tenant_id: str) -> str:
 def backoff(tenant_id: str) -> str:
     """Why and until when a tenant's commits wait."""
     return f"{PREFIX}backoff:{tenant_id}"
+
+
+def sweep(name: str) -> str:
+    """The lease of the one worker that sweeps the shards of this name: `first-end-step`."""
+    return f"{PREFIX}sweep:{name}"
 
 
 def repack(tenant_id: str) -> str:

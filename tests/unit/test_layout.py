@@ -81,6 +81,7 @@ STORE_USERS = {
     "tasks",
     "worker.git_store",
     "worker/engine",
+    "worker/process",
 }
 STORE_KNOWS = {"confkeep.errors", "confkeep.ids", "confkeep.labels", "confkeep.modes"}
 

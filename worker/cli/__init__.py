@@ -51,6 +51,7 @@ GROUPS: Final = {
         "exporter": "Serve metrics of the whole deployment to Prometheus.",
         "hooks": "Tell other programs what happens: webhooks, signed and in order.",
         "events": "Print what happened, or follow it as it happens.",
+        "store": "Say which store the workers commit to, or make this one the right one.",
         "kick": "Try again at once for a tenant that waits after a fault.",
         "dead-letters": "List, show, retry and discard what cannot be committed.",
         "refused": "List, show and discard messages that no worker acts on.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any
 
 import click
@@ -10,13 +11,13 @@ from celery import signals
 
 from confkeep.broker import keys
 from confkeep.broker.connections import open_client
-from confkeep.errors import BrokerUnavailable
+from confkeep.errors import BrokerUnavailable, StoreUnavailable
 from confkeep.settings import Settings, variable_of
 from worker.app import app
 from worker.cli import service
 from worker.cli.terminal import Terminal, count_text, pass_terminal
 from worker.observe import telemetry
-from worker.process import broker_check
+from worker.process import broker_check, own_store
 
 
 @click.command("worker")
@@ -33,7 +34,10 @@ from worker.process import broker_check
     show_default=True,
     help="How it runs tasks: in processes, in threads, or one at a time in itself.",
 )
-@click.option("--name", help="Its name, unique on this machine.  [default: worker-INDEX]")
+@click.option(
+    "--name",
+    help="Its name, unique on this machine.  [default: worker-PID, with a count worker-INDEX]",
+)
 @click.option(
     "--loglevel",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -51,12 +55,15 @@ def command(
 ) -> None:
     """Run a worker that commits what is enqueued.
 
-    It serves the shards that CONFKEEP_WORKER_INDEX and CONFKEEP_WORKER_COUNT give it. On SIGTERM and
-    Ctrl-C it finishes the running commit, leaves the rest in the inboxes and ends.
+    Start as many as you like, on one store: each serves all shards, and one at a time commits for a
+    tenant. Workers with disks of their own divide the shards by CONFKEEP_WORKER_INDEX and
+    CONFKEEP_WORKER_COUNT. On SIGTERM and Ctrl-C a worker finishes the running commit, leaves the
+    rest in the inboxes and ends.
 
     The same as `celery -A worker.app worker --without-mingle --without-gossip -O fair`. It ends
     with 14 when the server may lose what it acknowledged, because it evicts keys or keeps no
-    append-only file.
+    append-only file, and with 44 when its store is not the one that other workers of its shards
+    commit to.
 
     \b
     Examples:
@@ -68,8 +75,10 @@ def command(
         os.environ[variable_of("log_level")] = loglevel
     settings = service.begin(terminal)
     telemetry.start(settings)
-    _refuse_volatile(settings)
-    name = name or f"worker-{settings.worker_index}"
+    # Containers differ by their host names, processes of one machine by their numbers.
+    number = settings.worker_index if settings.worker_count > 1 else os.getpid()
+    name = name or f"worker-{number}"
+    _refuse(settings, f"{name}@{socket.gethostname()}")
     concurrency = concurrency or os.cpu_count() or 1
     shards = keys.shards_of_worker(settings.worker_index, settings.worker_count, settings.shards)
     terminal.note(
@@ -89,12 +98,14 @@ def command(
     ctx.exit(started[0].exitcode or 0 if started else 1)
 
 
-def _refuse_volatile(settings: Settings) -> None:
-    """End at once, in two lines, when the server may lose data; the worker itself checks only later."""
+def _refuse(settings: Settings, name: str) -> None:
+    """End at once, in two lines, when the server may lose data, or the store is not that of its shards; the
+    worker itself checks only later."""
     client = open_client(settings)
     try:
         broker_check.check(client, settings)
-    except BrokerUnavailable:
+        own_store.settle(client, settings, name)
+    except (BrokerUnavailable, StoreUnavailable):
         # The worker waits for it.
         return
     finally:

@@ -15,7 +15,7 @@ from worker.broker.locks import TenantLock
 from worker.engine.author import author_of
 from worker.engine.batch import BatchCommitter
 from worker.observe import measure, metrics
-from worker.process import shutdown, waits
+from worker.process import own_store, shutdown, waits
 from worker.queue import backoff, dead_letters
 from worker.queue.backoff import Backoff
 from worker.queue.inbox import Batch, Inbox, Leave, Unreadable
@@ -104,6 +104,7 @@ def _drain(inbox: Inbox, lock: TenantLock, batch: Batch) -> Turn:
                 dead += 1
             if batch.entries:
                 if committer is None:
+                    own_store.check(inbox.client, inbox.settings)
                     path = repository_path(inbox.settings.git_store_path, inbox.tenant_id)
                     writer = opened.enter_context(open_for_writing(path, author_of(inbox.settings)))
                     committer = BatchCommitter(inbox, writer)

@@ -182,7 +182,7 @@ class BrokerCheckStep(bootsteps.StartStopStep):  # type: ignore[misc]
             for problem in parent.broker_problems:
                 log.warning(problem, action="broker.volatile")
         except BrokerVolatile as error:
-            _refuse(parent, error)
+            refuse(parent, error)
         except BrokerUnavailable as error:
             # The consumer waits for it, and says when it is back.
             outage.met(CONSUMER, error)
@@ -195,7 +195,8 @@ class BrokerCheckStep(bootsteps.StartStopStep):  # type: ignore[misc]
     terminate = stop
 
 
-def _refuse(parent: Any, error: ConfkeepError) -> None:
+def refuse(parent: Any, error: ConfkeepError) -> None:
+    """End a worker that starts, with the error's exit code."""
     log.error(str(error), action="broker.refused", hint=error.hint)
     parent.exitcode = error.exit_code
     raise SystemExit(error.exit_code)

@@ -1,8 +1,8 @@
-"""The sweep: each worker looks for forgotten inboxes of its shards and wakes them.
+"""The sweep: one worker looks for forgotten inboxes of its shards and wakes them.
 
 Wake-ups get lost with killed workers and brokers. The sweep makes that cost seconds: an inbox with
-entries, without a fresh wake-up, a held lock or a running backoff, is woken. Any number of workers
-may sweep the same shards at once: the wake flag lets one of them send.
+entries, without a fresh wake-up, a held lock or a running backoff, is woken. Of the workers that serve
+the same shards one sweeps, which `worker.queue.sweep_lease` chooses; the others report that they live.
 """
 
 from __future__ import annotations
@@ -17,22 +17,25 @@ from typing import Any
 
 import redis
 from celery import Celery, bootsteps
+from celery.worker import state
 from kombu.exceptions import OperationalError
 
 from confkeep.broker import broker_faults, keys, redis_values
 from confkeep.broker.connections import open_client
-from confkeep.errors import BrokerUnavailable, ConfkeepError
+from confkeep.errors import BrokerUnavailable, ConfkeepError, StoreNotShared, StoreUnavailable
 from confkeep.observe.logs import get_logger
 from confkeep.queue import event_stream, wakeups
 from confkeep.settings import Settings, get_settings
 from worker.broker import received, room
 from worker.observe import measure, unforeseen
+from worker.process import own_store, shutdown
 from worker.process.broker_check import BrokerCheckStep, BrokerWatch
 from worker.process.health import HeartbeatStep
 from worker.process.heartbeat import Heartbeat, Mark
 from worker.process.outage import SWEEP, outage
+from worker.process.own_store import StoreStep
 from worker.queue import backoff, inboxes, oddities, old_arrivals, strays, sweep_report, tidy
-from worker.queue.sweep_report import SweepReport
+from worker.queue.sweep_lease import SweepLease
 
 log = get_logger("sweeper")
 
@@ -94,26 +97,32 @@ class Sweeper:
         #: What was set aside and is logged already.
         self._told: frozenset[oddities.Note] = frozenset()
         self._look_for_strays_at = 0.0
-        self._shards = frozenset(
-            keys.shards_of_worker(settings.worker_index, settings.worker_count, settings.shards)
-        )
+        shards = own_store.shards_of(settings)
+        self._shards = frozenset(shards)
+        self._lease = SweepLease(client, name, shards, settings.sweep_interval_s)
 
     def sweep(self) -> int:
-        """Look once.
+        """Report this worker, and look once if it is the one that sweeps.
 
         Returns:
             The number of wake-ups that were sent.
 
         Raises:
+            StoreNotShared: other workers of its shards commit to another store.
             redis.RedisError, kombu.exceptions.OperationalError, BrokerUnavailable: Redis did not
                 answer.
         """
-        now: Any = self._client.time()
-        now_ms = now[0] * 1000 + now[1] // 1000
+        begun = self._lease.begin(unforeseen.last(), self._store_id())
+        if begun.other_store is not None:
+            raise StoreNotShared(
+                f"the workers of its shards commit to the store {begun.other_store[:8]}, and "
+                f"{self._settings.git_store_path} is another one"
+            )
+        if not begun.holds:
+            return 0
+        now_ms = begun.now_ms
         # First: commands on a key of another type would fail.
         oddities.set_aside(self._client, keys.TYPES)
-        report = SweepReport(self._name, sorted(self._shards), now_ms, unforeseen.last())
-        self._client.hset(keys.WORKERS, self._name, report.to_json())
         with self._apart("begin the stream of events"):
             event_stream.begin(self._client)
         self._accept_old_arrivals()
@@ -197,12 +206,20 @@ class Sweeper:
         log.info("finished the hourly tidying", action="sweep.tidied", deleted=self._deleted)
 
     def leave(self) -> None:
-        """Remove this worker's report, so that it does not count as silent after it ended in order.
+        """Take back the report and the lease: the worker ended in order, and another one sweeps.
 
         Raises:
-            redis.RedisError: Redis did not answer; the report is forgotten after an hour.
+            redis.RedisError: Redis did not answer.
         """
-        self._client.hdel(keys.WORKERS, self._name)
+        self._lease.leave()
+
+    def _store_id(self) -> str | None:
+        """The store's id; None while it cannot be read."""
+        known = own_store.known_id(self._settings)
+        if known is None:
+            with contextlib.suppress(StoreUnavailable):
+                known = own_store.settle(self._client, self._settings, self._name)
+        return known
 
     def _forgotten(self, now_ms: int) -> dict[int, list[tuple[str, bytes | None]]]:
         """By shard, the tenants that wait without a fresh flag, a lock or a backoff; with their
@@ -313,7 +330,7 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """
 
     #: After the check: a worker that it refuses must not touch the server.
-    requires = ("celery.worker.components:Pool", BrokerCheckStep, HeartbeatStep)
+    requires = ("celery.worker.components:Pool", BrokerCheckStep, StoreStep, HeartbeatStep)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
@@ -356,6 +373,9 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
             try:
                 sent = sweeper.sweep()
                 watch.look_if_due()
+            except StoreNotShared as error:
+                _end(error)
+                break
             except (redis.RedisError, OperationalError, ConfkeepError, OSError) as error:
                 if isinstance(error, ConfkeepError) and not isinstance(error, BrokerUnavailable):
                     log.warning(
@@ -385,6 +405,13 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         with contextlib.suppress(redis.RedisError):
             sweeper.leave()
         client.close()
+
+
+def _end(error: StoreNotShared) -> None:
+    """Let the consumer's loop end this worker in order."""
+    log.error(str(error), action="store.refused", hint=error.hint)
+    shutdown.request()
+    state.should_stop = error.exit_code
 
 
 def _note_broker(heartbeat: Heartbeat | None, problem: str) -> None:

@@ -22,18 +22,25 @@ class SweepReport:
     swept_ms: int
     #: The last unforeseen error of one of its threads; None if there was none.
     trouble: str | None = None
+    #: The id of the store that it commits to; None: it does not know it yet.
+    store: str | None = None
 
     def to_json(self) -> str:
         """The text that stands under the worker's name; ASCII."""
         return json.dumps(
-            {"shards": self.shards, "swept_ms": self.swept_ms, "trouble": self.trouble}
+            {
+                "shards": self.shards,
+                "swept_ms": self.swept_ms,
+                "trouble": self.trouble,
+                "store": self.store,
+            }
         )
 
 
 def parse(name: bytes, text: bytes) -> SweepReport | None:
     """A report; None if no worker wrote it."""
     try:
-        values = {"trouble": None, **redis_values.object_of(text)}
+        values = {"trouble": None, "store": None, **redis_values.object_of(text)}
         report = redis_values.record_of(SweepReport, {**values, "name": name.decode()})
     except ValueError:
         return None

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
+import fakeredis
 import pytest
 import redis
 
@@ -23,7 +24,7 @@ import confkeep as producers
 import tasks
 import worker
 from confkeep import awaiting, enqueue, errors
-from confkeep.broker import broker_faults, replicas
+from confkeep.broker import broker_faults, keys, replicas
 from confkeep.errors import ConfkeepError
 from confkeep.models import BackupPayload
 from confkeep.queue import entry as entries
@@ -35,7 +36,7 @@ from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, TENANT, Confkeep, Stor
 from worker.cli import COMMANDS, one_machine
 from worker.cli.next_step import next_step
 from worker.http import access, server
-from worker.process import broker_check, local
+from worker.process import broker_check, local, own_store
 from worker.queue import dead_letters
 from worker.store.git import durable, flock, git_process, ownership
 from worker.store.repository.reader import read_file, removed_text
@@ -95,6 +96,12 @@ def an_entry() -> Any:
         binary_sha256=None,
         digest=lambda tenant_id: tenant_id,
     )
+
+
+def not_shared(here: Here) -> None:
+    with fakeredis.FakeRedis() as client:
+        client.hset(keys.STORES, "0", "ab" * 16)
+        own_store.settle(client, load_settings(git_store_path=here.path / "empty"))
 
 
 def full_disk() -> None:
@@ -278,6 +285,7 @@ CASES: Final = [
          lambda here: no_store(here, chosen=False)),
     Case(errors.StoreMissing, ("unmounted", "CONFKEEP_GIT_STORE_PATH names it", "mount"),
          lambda here: no_store(here, chosen=True)),
+    Case(errors.StoreNotShared, ("no id", "it is not this one", "Mount", "`confkeep store --use`"), not_shared, ("worker",)),
     Case(errors.NotInStore, (f"no repository {OTHER_TENANT}.git", "`confkeep history` alone"),
          lambda here: here.printed("history", OTHER_TENANT)),
     Case(errors.NotInStore, (f"no version of device {NOWHERE}", "`confkeep devices TENANT`"),

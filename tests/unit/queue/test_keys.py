@@ -50,7 +50,7 @@ def test_the_schema_gives_each_key_and_its_type() -> None:
         assert schema[name] == ("string" if kind == keys.EXPIRING else kind), name
     # Those of single backups, and what was set aside, are of one type each and bear any.
     rest = schema.keys() - typed.keys()
-    assert {name.split(":")[1] for name in rest} == {"staged", "handoff", "odd", "spent"}
+    assert {name.split(":")[1] for name in rest} == {"staged", "handoff", "odd", "spent", "sweep"}
     named = {key.decode() for names in all_keys("T", "B").values() for key in names[:1]}
     assert {":".join(name.split(":")[:2]) for name in schema} == {
         ":".join(name.split(":")[:2])

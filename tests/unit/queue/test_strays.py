@@ -13,7 +13,7 @@ import redis
 
 from confkeep.broker import keys
 from confkeep.errors import BrokerUnavailable
-from confkeep.settings import load_settings
+from confkeep.settings import Settings
 from worker.process.sweeper import Sweeper
 from worker.queue import strays
 
@@ -104,12 +104,12 @@ def test_only_what_has_no_result_is_told_and_once(client: redis.Redis) -> None:
 
 
 def test_one_worker_of_all_looks_and_not_at_each_sweep(
-    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[str] = []
     for index in (0, 1):
-        settings = load_settings(worker_index=index, worker_count=2)
-        sweeper = Sweeper(None, settings, client, f"w{index}")
+        own = settings.model_copy(update={"worker_index": index, "worker_count": 2})
+        sweeper = Sweeper(None, own, client, f"w{index}")
         monkeypatch.setattr(strays, "tell", lambda *_, index=index: looks.append(f"w{index}"))
         for _ in range(3):
             sweeper.sweep()

@@ -14,7 +14,7 @@ import redis
 from confkeep.broker import keys
 from confkeep.errors import BrokerUnavailable, StoreUnavailable
 from confkeep.queue import acceptance, wakeups
-from confkeep.settings import Settings, load_settings
+from confkeep.settings import Settings
 from tests.servers import wait_for
 from tests.turns import lose_wake_ups
 from tests.unit.queue.test_inbox import submission
@@ -40,6 +40,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def sweeper_of(client: redis.Redis, settings: Settings, name: str = "w") -> Sweeper:
+    """A worker's, and the lease of the one before has expired."""
+    for lease in client.keys(keys.sweep("*")):
+        client.delete(lease)
     return Sweeper(None, settings, client, name)
 
 
@@ -106,11 +109,12 @@ def test_in_a_very_long_queue_each_tenant_is_woken_at_most_once_a_minute(
     assert sent == [tenant]
 
 
-def test_each_worker_sweeps_its_own_shards(client: redis.Redis, sent: list[str]) -> None:
-    all_shards = load_settings()
-    tenants = {wait_in(client, all_shards, n) for n in range(40)}
+def test_each_worker_sweeps_its_own_shards(
+    client: redis.Redis, settings: Settings, sent: list[str]
+) -> None:
+    tenants = {wait_in(client, settings, n) for n in range(40)}
     for index in range(3):
-        own = load_settings(worker_index=index, worker_count=3)
+        own = settings.model_copy(update={"worker_index": index, "worker_count": 3})
         before = len(sent)
         sweeper_of(client, own, f"w{index}").sweep()
         assert {keys.shard_of(tenant, 16) % 3 for tenant in sent[before:]} == {index}
@@ -121,8 +125,50 @@ def test_each_worker_sweeps_its_own_shards(client: redis.Redis, sent: list[str])
     assert all(0 <= worker.last_sweep_age_s < 60 for worker in workers)
 
 
-def test_a_worker_that_ended_in_order_is_none_that_fell_silent(client: redis.Redis) -> None:
-    both = [sweeper_of(client, load_settings(), name) for name in ("helper", "w0")]
+def test_one_worker_sweeps_for_all_until_it_ends_or_dies(
+    client: redis.Redis, settings: Settings, sent: list[str]
+) -> None:
+    first, second, third = (Sweeper(None, settings, client, name) for name in "abc")
+    assert first.sweep() == 0
+    tenant = wait_in(client, settings, 1)
+    assert [one.sweep() for one in (second, third)] == [0, 0], "they only report themselves"
+    assert [worker.name for worker in sweeper.list_workers(client)] == ["a", "b", "c"]
+    assert first.sweep() == 1
+    lease = keys.sweep("0-16-1")
+    assert 0 < client.pttl(lease) <= 5_000, (
+        "a dead one's ends before its tenant locks do, by default"
+    )
+    first.leave()
+    client.delete(keys.wake(tenant))
+    assert [one.sweep() for one in (second, third)] == [1, 0]
+    client.delete(keys.wake(tenant), lease)
+    assert [one.sweep() for one in (third, second)] == [1, 0], "the lease of a dead one has expired"
+    assert sent == [tenant] * 3
+
+
+def test_a_lease_that_cannot_be_anybodys_keeps_nobody_from_sweeping(
+    client: redis.Redis, settings: Settings, sent: list[str]
+) -> None:
+    lease = keys.sweep("0-16-1")
+    for foreign in ("a list", "no expiry"):
+        tenant = wait_in(client, settings, len(foreign))
+        client.delete(lease)
+        if foreign == "a list":
+            client.lpush(lease, "x")
+        else:
+            client.set(lease, "x")
+        assert Sweeper(None, settings, client, foreign).sweep() == 1
+        assert sent.pop() == tenant
+        client.delete(keys.inbox(tenant), keys.WAITING)
+    client.set(lease, "a dead one's, of before the clock was set back", px=3_600_000)
+    assert Sweeper(None, settings, client, "w").sweep() == 0
+    assert client.pttl(lease) <= 5_000
+
+
+def test_a_worker_that_ended_in_order_is_none_that_fell_silent(
+    client: redis.Redis, settings: Settings
+) -> None:
+    both = [sweeper_of(client, settings, name) for name in ("helper", "w0")]
     for each in both:
         each.sweep()
     both[0].leave()

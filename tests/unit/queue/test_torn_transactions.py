@@ -315,6 +315,8 @@ def judge(world: World, case: Case, *, repeated: bool = True) -> None:
         keys.inbox(TENANT),
         keys.inbox(OTHER),
         keys.WORKERS,
+        keys.STORES,
+        keys.sweep("0-16-1"),
     }
     left = {name.decode() for name in client.scan_iter(match="confkeep:*")}
     left = {name for name in left if not name.startswith(keys.wake(""))}
