@@ -63,9 +63,14 @@ class Settings(BaseSettings):
         description="Folder on a volume that producers and workers share, for `volume`",
     )
     shards: int = Field(16, ge=1, le=1024, description="Number of shard queues")
-    worker_index: int = Field(0, ge=0, description="This worker's number, from 0")
+    worker_index: int = Field(
+        0, ge=0, description="Number, from 0, of a worker with a disk of its own"
+    )
     worker_count: int = Field(
-        1, ge=1, le=1024, description="Number of workers among which the shards are divided"
+        1,
+        ge=1,
+        le=1024,
+        description="Number of workers with disks of their own, among which the shards are divided; 1: each serves all shards",
     )
     batch_max_backups: int = Field(256, ge=1, le=10_000, description="Most backups in a batch")
     batch_max_bytes: int = Field(

@@ -41,8 +41,8 @@ _LANGUAGES = {".py": "python", ".sh": "sh", ".yml": "yaml", ".yaml": "yaml"}
 
 #: What a deployment sets, or a reader looks for first.
 _SETTINGS_THAT_MATTER = (
-    *("redis_url", "git_store_path", "staging", "staging_path", "shards", "worker_index"),
-    *("worker_count", "replicas", "http_port", "log_format"),
+    *("redis_url", "git_store_path", "staging", "staging_path", "shards", "events_days"),
+    *("stale_hours", "replicas", "http_port", "log_format"),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -70,7 +71,7 @@ def test_a_worker(deployed: Deployment) -> None:
         assert process.wait(30) == 0
     lines = lines_of(output())
     assert lines[0]["action"] == "command.note"
-    assert lines[0]["event"].startswith("worker worker-0: 16 shards")
+    assert re.match("worker worker-[0-9]+: 16 shards", lines[0]["event"])
     assert any("shutdown (MainProcess)" in line["event"] for line in lines)
     assert all({"event", "level", "logger", "timestamp"} <= line.keys() for line in lines)
 

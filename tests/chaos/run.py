@@ -244,6 +244,9 @@ def _foreign_keys(client: Any, committed: set[str], unknown: set[str]) -> list[s
             return _dead(client) <= unknown
         if text.startswith(keys.staged("", "").rstrip(":")):
             return text[-36:] in _dead(client) & unknown
+        if text.startswith(keys.sweep("")):
+            # Of the layouts before: it expires, as that of this one does not.
+            return bool(client.pttl(name) > 0)
         if text.startswith(keys.repack("")):
             # The question for a repack that went with a killed worker: asked again when it expires.
             return bool(client.ttl(name) > 0)

@@ -114,15 +114,11 @@ class OneMachine:
         self._server = EmbeddedServer(self.data / "redis", pass_fds=(lock,))
         self._server.start(check=self._interrupts.check)
 
-    def start_worker(self, index: int, count: int) -> None:
-        """Start worker `index` of `count`."""
+    def start_worker(self, index: int) -> None:
+        """Start a worker; `index` names it."""
         log = self.log_of(index)
         modes.make_folders(log.parent)
-        environment = {
-            **self.environment,
-            "CONFKEEP_WORKER_INDEX": str(index),
-            "CONFKEEP_WORKER_COUNT": str(count),
-        }
+        environment = dict(self.environment)
         port = get_settings().metrics_port
         if port:
             # All workers are on this machine: each needs a port of its own.
@@ -273,7 +269,7 @@ def run(
         stack.callback(running.forget, data)
         machine.start_server(lock)
         for index in range(workers):
-            machine.start_worker(index, workers)
+            machine.start_worker(index)
         machine.wait_until_ready()
         if http_port is not None:
             machine.start_http(http_port)

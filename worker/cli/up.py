@@ -29,7 +29,7 @@ _POLL_S: Final = 0.2
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="Worker processes; the shards are divided among them.",
+    help="Workers; each serves all tenants.",
 )
 @click.option(
     "-c",

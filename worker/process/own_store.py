@@ -66,9 +66,11 @@ def settle(client: redis.Redis, settings: Settings, name: str | None = None) -> 
     store, shards = settings.git_store_path, shards_of(settings)
     with durable.file_system_errors(str(store)):
         modes.make_folders(store)
+    # In this order: a worker that starts at the same time writes the file before it notes the id.
+    known = noted_ids(client, shards)
     own = store_id.read(store)
     if own is None:
-        own = store_id.write(store, _lacking(client, store, shards, name))
+        own = store_id.write(store, _lacking(client, store, shards, known, name))
     with broker_errors():
         script = scripts.load("note_store")
         other = script.run(client, [keys.STORES], [own, *shards]).decode("ascii", "replace")
@@ -121,9 +123,10 @@ def noted_ids(client: redis.Redis, shards: range) -> set[str]:
     return {text for text in texts if store_id.is_id(text)}
 
 
-def _lacking(client: redis.Redis, store: Path, shards: range, name: str | None) -> str:
+def _lacking(
+    client: redis.Redis, store: Path, shards: range, known: set[str], name: str | None
+) -> str:
     """The id that a store without one is to get."""
-    known = noted_ids(client, shards)
     if not known:
         return store_id.new()
     runs = _runs_with(client, known, shards, name)

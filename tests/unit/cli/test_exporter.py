@@ -246,7 +246,7 @@ def test_each_worker_of_up_gets_a_port_of_its_own(
         get_settings.cache_clear()
         started.clear()
         for index in range(2):
-            machine.start_worker(index, 2)
+            machine.start_worker(index)
         assert started == wanted
 
 

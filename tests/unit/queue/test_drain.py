@@ -59,6 +59,7 @@ def test_an_inbox_that_was_emptied_is_not_read_again(
         keys.TOTALS,
         keys.RECENT,
         keys.EVENTS,
+        keys.STORES,
     }
     assert_all_readable(small.git_store_path)
 

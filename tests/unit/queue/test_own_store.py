@@ -143,6 +143,31 @@ def test_of_two_that_start_at_once_one_store_wins(
     assert {end for end in ends if end != "refused"} <= set(noted(client).values())
 
 
+def test_workers_that_start_at_once_on_one_new_store_are_all_right(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one makes the store's id, and notes it, in the middle of this one's look."""
+    noted_ids, read = own_store.noted_ids, store_id.read
+    for name, real in (("noted_ids", noted_ids), ("read", read)):
+        for before in (True, False):
+            client.flushall()
+            shutil.rmtree(settings.git_store_path, ignore_errors=True)
+            others: list[str] = []
+
+            def beside(
+                *arguments: Any, real: Any = real, before: bool = before, others: list[str] = others
+            ) -> Any:
+                monkeypatch.setattr(own_store, "noted_ids", noted_ids)
+                monkeypatch.setattr(store_id, "read", read)
+                found = None if before else real(*arguments)
+                others.append(own_store.settle(client, settings))
+                return real(*arguments) if before else found
+
+            module = own_store if name == "noted_ids" else store_id
+            monkeypatch.setattr(module, name, beside)
+            assert [own_store.settle(client, settings)] == others
+
+
 def test_a_turn_commits_nothing_to_a_folder_that_took_the_stores_place(
     client: redis.Redis, settings: Settings
 ) -> None:
