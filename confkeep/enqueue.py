@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import threading
@@ -10,6 +11,9 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
+from typing import get_args
+
+import redis
 
 from confkeep.broker import keys
 from confkeep.broker.connections import get_client
@@ -20,10 +24,10 @@ from confkeep.errors import (
     InvalidBackup,
     OddValue,
 )
-from confkeep.models import BackupFields, BackupPayload, NamingPayload
+from confkeep.models import BackupFields, BackupPayload, NamingPayload, Priority
 from confkeep.observe import tracing
 from confkeep.observe.logs import get_logger
-from confkeep.queue import acceptance, receipts, staging
+from confkeep.queue import acceptance, receipts, staging, wakeups
 from confkeep.queue.acceptance import Accepted, Submission
 from confkeep.queue.entry import NOWHERE, Entry
 from confkeep.queue.staged_bytes import Contents
@@ -55,6 +59,7 @@ def enqueue_backup(
     device_address: str | None = None,
     device_model: str | None = None,
     device_group: str | None = None,
+    priority: Priority = "normal",
 ) -> BackupResult:
     """Accept one backup. Once this returns, it is committed exactly once, whichever process dies.
 
@@ -68,6 +73,8 @@ def enqueue_backup(
         captured_at: when the device was polled, with a time zone; becomes the author date.
         device_name, device_address, device_model, device_group: the device's labels, at most 253
             characters each. They stay until others are given; an empty text takes one away.
+        priority: `high` for what a person waits for: it overtakes other tenants' backups. What its own
+            tenant enqueued before is committed before.
 
     Returns:
         A result whose id is the backup_id and whose `.receipt(timeout)` waits for the receipt, as
@@ -96,11 +103,13 @@ def enqueue_backup(
     }
     if backup_id is not None:
         values["backup_id"] = backup_id
-    return enqueue_backups([values])[0]
+    return enqueue_backups([values], priority=priority)[0]
 
 
 def enqueue_backups(
     backups: Iterable[BackupPayload | BackupFields],
+    *,
+    priority: Priority = "normal",
 ) -> list[BackupResult]:
     """Accept many backups, in their order; one round trip to Redis for up to 500, or 1.5 MB, of them.
 
@@ -109,6 +118,7 @@ def enqueue_backups(
     Args:
         backups: `BackupPayload`s, or mappings with the names of `enqueue_backup`'s arguments. All
             are checked before the first is sent.
+        priority: of all of them, as for `enqueue_backup`.
 
     Returns:
         One result per backup, in order.
@@ -120,13 +130,25 @@ def enqueue_backups(
         BrokerUnavailable, StagingUnavailable: some may have been accepted: repeat the call with
             the same backup_ids.
     """
+    high = is_high(priority)
     payloads = [
         backup if isinstance(backup, BackupPayload) else BackupPayload.checked(**backup)
         for backup in backups
     ]
     refuse_suspects(payloads)
-    submit_all(list(_chunks(payloads)))
+    submit_all(list(_chunks(payloads)), high=high)
     return [BackupResult(payload.backup_id) for payload in payloads]
+
+
+def is_high(priority: str) -> bool:
+    """Whether a given priority is the high one.
+
+    Raises:
+        InvalidBackup: it is none.
+    """
+    if priority not in get_args(Priority):
+        raise InvalidBackup("priority", "must be normal or high")
+    return priority == "high"
 
 
 def refuse_suspects(payloads: Iterable[BackupPayload]) -> None:
@@ -162,11 +184,14 @@ def _chunks(payloads: list[BackupPayload]) -> Iterator[list[BackupPayload]]:
         yield chunk
 
 
-def submit(payloads: Sequence[_Payload], *, reply_to: str | None = None) -> list[str]:
+def submit(
+    payloads: Sequence[_Payload], *, reply_to: str | None = None, high: bool = False
+) -> list[str]:
     """Stage and accept checked backups.
 
     Args:
         reply_to: a further result id to store the receipt under.
+        high: before other tenants' backups.
 
     Returns:
         What became of each: `accepted`, `waiting` or `done` (accepted before).
@@ -174,21 +199,21 @@ def submit(payloads: Sequence[_Payload], *, reply_to: str | None = None) -> list
     Raises:
         as `enqueue_backups`.
     """
-    call = _Call(reply_to)
+    call = _Call(reply_to, high=high)
     submissions = call.prepare(payloads)
     return call.finish(submissions, call.accept(submissions))
 
 
-def submit_all(chunks: Sequence[Sequence[_Payload]]) -> None:
+def submit_all(chunks: Sequence[Sequence[_Payload]], *, high: bool = False) -> None:
     """Submit chunk after chunk, of checked backups; the next one is prepared while the server works on one.
 
     A chunk is sent after the one before it was accepted whole, which keeps the order of the call.
     """
     if len(chunks) < 2:
         for chunk in chunks:
-            submit(chunk)
+            submit(chunk, high=high)
         return
-    call = _Call(None)
+    call = _Call(None, high=high)
     sent: tuple[list[Submission], Future[list[Accepted]]] | None = None
     try:
         for chunk in chunks:
@@ -227,8 +252,9 @@ def _beside(run: Callable[[], list[Accepted]]) -> Future[list[Accepted]]:
 class _Call:
     """The steps of one call, for one chunk of backups after the other."""
 
-    def __init__(self, reply_to: str | None) -> None:
+    def __init__(self, reply_to: str | None, *, high: bool) -> None:
         self._reply_to = reply_to
+        self._high = high
         self._settings = get_settings()
         self._client = get_client(self._settings)
         self._store = staging.of_settings(self._settings, self._client)
@@ -251,7 +277,7 @@ class _Call:
         return acceptance.accept(self._client, self._settings, submissions)
 
     def finish(self, submissions: list[Submission], answers: list[Accepted]) -> list[str]:
-        """Raise the first refusal."""
+        """Wake tenants first whose backups are of high priority, and raise the first refusal."""
         refusal: ConfkeepError | None = None
         for submission, answer in zip(submissions, answers, strict=True):
             tenant_id, entry = submission.tenant_id, submission.entry
@@ -266,9 +292,20 @@ class _Call:
                     device_id=entry.device_id,
                     backup_id=entry.backup_id,
                 )
+        if self._high:
+            found = zip(submissions, answers, strict=True)
+            self._wake_first(
+                {s.tenant_id for s, a in found if a.outcome in ("accepted", "waiting")}
+            )
         if refusal is not None:
             raise refusal
         return [answer.outcome for answer in answers]
+
+    def _wake_first(self, tenants: set[str]) -> None:
+        # They are accepted all the same, and a wake-up without priority is on its way.
+        with contextlib.suppress(redis.RedisError):
+            for tenant_id in sorted(tenants):
+                wakeups.wake_first(self._client, self._settings, tenant_id)
 
 
 def refusal_of(answer: Accepted, tenant_id: str, backup_id: str) -> ConfkeepError | None:

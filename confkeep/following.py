@@ -41,7 +41,7 @@ class AskedGit:
         """
         found: set[str] = set()
         for shard in range(get_settings().shards):
-            queue = keys.shard_queue(shard)
+            queue = keys.high_queue(shard)
             found.update(reading.ask("backups.tenants", queue, shard, timeout=self._timeout_s))
         return sorted(found)
 
@@ -49,7 +49,8 @@ class AskedGit:
         self, tenant_id: str, seen: str | None, since_s: int, upto: str | None, limit: int
     ) -> Commits | None:
         """A tenant's commits after one, as `confkeep.event_reader.Git` says."""
-        queue = keys.queue_of(checked_uuid("tenant_id", tenant_id), get_settings().shards)
+        shards = get_settings().shards
+        queue = keys.queue_of(checked_uuid("tenant_id", tenant_id), shards, high=True)
         answer = reading.ask(
             "backups.commits_after",
             queue,

@@ -6,7 +6,7 @@ import base64
 import binascii
 import datetime as dt
 import uuid
-from typing import Annotated, Any, Final, Required, Self, TypedDict
+from typing import Annotated, Any, Final, Literal, Required, Self, TypedDict
 
 from pydantic import (
     AfterValidator,
@@ -174,6 +174,10 @@ class NamingPayload(_Labelled):
     message: Annotated[str, AfterValidator(_message)] = Field(repr=False)
     #: The same id is committed once, ever.
     backup_id: Identifier = Field(default_factory=lambda: str(uuid.uuid4()))
+
+
+#: `high` goes before other tenants' backups; a tenant's own order stays.
+Priority = Literal["normal", "high"]
 
 
 class BackupFields(TypedDict, total=False):

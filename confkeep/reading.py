@@ -139,9 +139,9 @@ def _find(backup_id: str) -> answers.Answer | None:
 
 
 def _ask(task: str, tenant_id: str | uuid.UUID, *arguments: Any, timeout: float) -> Any:
-    """Run a task on the tenant's queue, whose worker has its repository."""
+    """Run a task where the tenant's repository is, before others' bulk."""
     tenant_id = checked_uuid("tenant_id", tenant_id)
-    queue = keys.queue_of(tenant_id, get_settings().shards)
+    queue = keys.queue_of(tenant_id, get_settings().shards, high=True)
     return ask(task, queue, tenant_id, *arguments, timeout=timeout)
 
 

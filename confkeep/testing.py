@@ -141,7 +141,12 @@ class FakeConfkeep:
                 return payload
         raise InvalidId("backup_id", f"{backup_id} does not wait")
 
-    def _submit(self, chunks: Sequence[Sequence[_Payload]]) -> None:
+    def _submit(
+        self,
+        chunks: Sequence[Sequence[_Payload]],
+        *,
+        high: bool = False,  # noqa: ARG002 - one tenant's order is all that it keeps
+    ) -> None:
         for chunk in chunks:
             for payload in chunk:
                 self._accept(payload)

@@ -68,8 +68,8 @@ def commit_inbox(self: Task, tenant_id: str, sent_ms: int | None = None) -> None
         if turn.wait is not None and (turn.committed or turn.dead):
             drain.tell_over(inbox, turn.wait, turn)
         if turn.left:
-            # Behind the shard's other tenants.
-            wakeups.send(app, settings, tenant_id, turn.ended_ms)
+            # Behind the shard's other tenants, or behind what persons wait for.
+            wakeups.send(app, settings, tenant_id, turn.ended_ms, high=turn.high)
     except (BrokerUnavailable, OperationalError, Reject) as error:
         # Celery makes a `Reject` of a retry that it cannot send.
         waits.tell_away(tenant_id, error)

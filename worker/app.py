@@ -45,7 +45,8 @@ def configuration() -> dict[str, Any]:
     settings = get_settings()
     common = client.configuration_of(settings)
     shards = keys.shards_of_worker(settings.worker_index, settings.worker_count, settings.shards)
-    queues = [Queue(keys.shard_queue(shard)) for shard in shards]
+    names = [queue(shard) for shard in shards for queue in (keys.high_queue, keys.shard_queue)]
+    queues = [Queue(name) for name in names]
     transport: dict[str, Any] = {
         **common["broker_transport_options"],
         "visibility_timeout": VISIBILITY_TIMEOUT_S,

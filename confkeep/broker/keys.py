@@ -15,8 +15,9 @@ therefore nobody's of ours, and workers set it aside (`worker.queue.oddities`).
                                                  with the entry (staging `redis` only)
     confkeep:handoff:<tenant>:<uuid>     string  bytes that a client staged itself for
                                                  `backups.receive`; gone when accepted
-    confkeep:wake:<tenant>               string  ms at which a wake-up was sent; gone when a
-                                                 turn ends, expires after a minute
+    confkeep:wake:<tenant>               string  ms at which a wake-up was sent, and its priority
+                                                 (confkeep.queue.wakeups); gone when a turn ends,
+                                                 expires after a minute
     confkeep:lock:<tenant>               string  tenant lock: its owner's token; expires
     confkeep:backoff:<tenant>            hash    `tries`, `since_ms`, `next_ms`, `reason` of a
                                                  tenant whose last commit failed; `told` if an
@@ -236,14 +237,25 @@ def shard_queue(shard: int) -> str:
     return f"backups.shard.{shard:02d}"
 
 
+def high_queue(shard: int) -> str:
+    """The shard's queue that each process asks first."""
+    return f"{shard_queue(shard)}.high"
+
+
+def is_high(queue: str) -> bool:
+    """Whether a queue is one of those that each process asks first."""
+    return queue.startswith("backups.shard.") and queue.endswith(".high")
+
+
 def shard_queues() -> str:
     """The pattern of all shards' queues."""
     return "backups.shard.*"
 
 
-def queue_of(tenant_id: str, shards: int) -> str:
-    """The Celery queue that a tenant's wake-ups go to."""
-    return shard_queue(shard_of(tenant_id, shards))
+def queue_of(tenant_id: str, shards: int, *, high: bool = False) -> str:
+    """The Celery queue that a tenant's wake-ups go to; if `high`, the one that goes first."""
+    shard = shard_of(tenant_id, shards)
+    return high_queue(shard) if high else shard_queue(shard)
 
 
 def shards_of_worker(index: int, count: int, shards: int) -> range:

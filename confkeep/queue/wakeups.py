@@ -7,6 +7,12 @@ later send their own wake-up. The message itself may still be lost; the sweep th
     value of the flag   set by
     <ms>                an enqueue or a sweep
     <ms>t               a turn whose slice ended: the tenant is now at the tail of the queue
+    ...h<upto>          an enqueue of high priority adds it, and turns keep it until all is committed that
+                        was accepted up to that ms
+
+Each shard has a second queue, which each process asks first. While it holds something, turns end after the batch
+in hand. A tenant's own order stays: its turns go by way of that queue until the last backup of high priority
+is committed.
 
 A wake-up carries the ms at which it was sent. One that is older than the flag of a turn is outdated: it
 would give the tenant an extra slice before the others' turn.
@@ -38,6 +44,9 @@ _STALE_LIFE_S: Final = 3_600
 FLAG_LIFE_S: Final = 60.0
 FLAG_LIFE_MS: Final = int(FLAG_LIFE_S * 1000)
 
+#: When it was sent, whether by a turn, and up to when a backup of high priority was accepted.
+_FLAG = re.compile(rb"([0-9]{1,16})t?(?:h([0-9]{1,16}))?")
+
 _TENANT = re.compile(rb'"argsrepr": "([0-9a-f-]{36})"')
 
 
@@ -64,11 +73,19 @@ def message(tenant_id: str) -> tuple[str, str]:
     return beginning, f'], {{}}, {{}}]", {json.dumps(rest)[1:]}'
 
 
-def send(app: Celery, settings: Settings, tenant_id: str, sent_ms: int | None = None) -> None:
+def send(
+    app: Celery,
+    settings: Settings,
+    tenant_id: str,
+    sent_ms: int | None = None,
+    *,
+    high: bool = False,
+) -> None:
     """Put a wake-up at the tail of the tenant's queue. No retries: the sweep replaces lost ones.
 
     Args:
         sent_ms: the value of the flag; None makes a wake-up that is never outdated.
+        high: into the queue that goes first.
 
     Raises:
         kombu.exceptions.OperationalError: the broker did not take it.
@@ -77,7 +94,7 @@ def send(app: Celery, settings: Settings, tenant_id: str, sent_ms: int | None = 
         COMMIT_TASK,
         args=(tenant_id, sent_ms),
         # A queue without an exchange: for an unknown name Celery would create one, and a key.
-        queue=Queue(keys.queue_of(tenant_id, settings.shards)),  # type: ignore[no-untyped-call]
+        queue=Queue(keys.queue_of(tenant_id, settings.shards, high=high)),  # type: ignore[no-untyped-call]
         ignore_result=True,
         retry=False,
         # `queued` finds it in the message's headers.
@@ -103,23 +120,53 @@ def ask_for_stale(app: Celery, settings: Settings) -> None:
 
 
 def queued(client: redis.Redis, shard: int, most: int) -> set[str] | None:
-    """The tenants whose wake-ups wait in a shard's queue; None when more than `most` wait there.
+    """The tenants whose wake-ups wait in a shard's queues; None when more than `most` wait in one.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
     pipe = client.pipeline(transaction=False)
-    pipe.lrange(keys.shard_queue(shard), 0, most)
-    (found,) = redis_values.answers(pipe)
-    messages: list[bytes] = found or []
-    if len(messages) > most:
+    for queue in (keys.shard_queue(shard), keys.high_queue(shard)):
+        pipe.lrange(queue, 0, most)
+    lists: list[list[bytes]] = [found or [] for found in redis_values.answers(pipe)]
+    if any(len(messages) > most for messages in lists):
         return None
+    messages = [message for messages in lists for message in messages]
     return {found[1].decode() for message in messages if (found := _TENANT.search(message))}
+
+
+def wake_first(client: redis.Redis, settings: Settings, tenant_id: str) -> None:
+    """Let what waits for a tenant go before other tenants' bulk.
+
+    Raises:
+        redis.RedisError: Redis did not answer.
+    """
+    names = [keys.wake(tenant_id), keys.queue_of(tenant_id, settings.shards, high=True)]
+    arguments = [FLAG_LIFE_MS, *message(tenant_id)]
+    scripts.load("wake_first").run(client, names, arguments)
+
+
+def high_waits(client: redis.Redis, shards: range) -> bool:
+    """Whether something waits in the queues of these shards that go first.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    pipe = client.pipeline(transaction=False)
+    pipe.exists(*(keys.high_queue(shard) for shard in shards))
+    return bool(redis_values.answers(pipe)[0])
 
 
 def sent_at(flag: bytes) -> int:
     """The ms in a flag; 0 if the value is foreign."""
-    return redis_values.number_of(flag.removesuffix(b"t"))
+    found = _FLAG.fullmatch(flag)
+    return int(found[1]) if found else 0
+
+
+def high_upto(flag: bytes | None) -> int | None:
+    """Up to when a backup of high priority was accepted; None if the flag tells of none."""
+    found = _FLAG.fullmatch(flag or b"")
+    return int(found[2]) if found and found[2] else None
 
 
 def claim(client: redis.Redis, tenant_id: str, read: bytes | None, now_ms: int) -> bool:
@@ -128,14 +175,22 @@ def claim(client: redis.Redis, tenant_id: str, read: bytes | None, now_ms: int) 
     Raises:
         redis.RedisError: Redis did not answer.
     """
-    arguments = [read or b"", now_ms, FLAG_LIFE_MS]
+    upto_ms = high_upto(read)
+    flag = f"{now_ms}" if upto_ms is None else f"{now_ms}h{upto_ms}"
+    arguments = [read or b"", flag, FLAG_LIFE_MS]
     return bool(scripts.load("claim_wake").run(client, [keys.wake(tenant_id)], arguments))
 
 
-def clear(client: redis.Redis, tenant_id: str) -> None:
+def clear(client: redis.Redis, tenant_id: str) -> bool:
     """Clear the flag: the next accepted backup sends a wake-up.
 
+    Returns:
+        Whether a backup of high priority waited.
+
     Raises:
-        redis.RedisError: Redis did not answer.
+        BrokerUnavailable: Redis did not answer.
     """
-    client.delete(keys.wake(tenant_id))
+    pipe = client.pipeline(transaction=False)
+    pipe.get(keys.wake(tenant_id))
+    pipe.delete(keys.wake(tenant_id))
+    return high_upto(redis_values.answers(pipe)[0]) is not None

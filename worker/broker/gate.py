@@ -69,7 +69,7 @@ _EMBED: Final = frozenset({"callbacks", "errbacks", "chain", "chord"})
 
 #: A string, or the rest of the text when it does not end. Possessive: linear on any input.
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_SHARD: Final = re.compile(r"backups\.shard\.[0-9]{2,4}")
+_SHARD: Final = re.compile(r"backups\.shard\.[0-9]{2,4}(\.high)?")
 
 #: What a decoder of JSON raises, ours or kombu's for its own types.
 _UNDECODABLE: Final = (

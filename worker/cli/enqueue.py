@@ -10,6 +10,7 @@ import click
 
 from confkeep import BackupPayload, enqueue_backups
 from confkeep.errors import InvalidInput, NotInStore, StoreMissing
+from confkeep.models import Priority
 from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.called import device_text, tenant_name
@@ -37,6 +38,13 @@ from worker.engine import resolver
 @click.option("--address", "device_address", metavar="ADDRESS", help="The device's address.")
 @click.option("--model", "device_model", metavar="MODEL", help="The device's model.")
 @click.option("--group", "device_group", metavar="GROUP", help="The group that it belongs to.")
+@click.option(
+    "--priority",
+    type=click.Choice(["normal", "high"]),
+    default="normal",
+    show_default=True,
+    help="high: before other tenants' backups; the tenant's own order stays.",
+)
 @click.option("--wait", is_flag=True, help="Wait for the receipt.")
 @click.option(
     "--timeout",
@@ -56,6 +64,7 @@ def command(
     export: IO[bytes],
     binary: IO[bytes] | None,
     message: str,
+    priority: Priority,
     backup_id: str | None,
     captured_at: str | None,
     wait: bool,
@@ -78,7 +87,7 @@ def command(
     \b
     Examples:
       confkeep enqueue acme core1 --export core1.rsc -m nightly
-      confkeep enqueue acme core1 --export core1.rsc -m 'before 7.16' --wait
+      confkeep enqueue acme core1 --export core1.rsc -m now --priority high
       confkeep enqueue acme $DEVICE_ID --name core2 --export core2.rsc -m first
     """
     running.adopt(terminal)
@@ -95,7 +104,7 @@ def command(
     if backup_id is not None:
         values["backup_id"] = backup_id
     payload = BackupPayload.checked(**values)
-    enqueue_backups([payload])
+    enqueue_backups([payload], priority=priority)
     if not wait:
         if as_json:
             terminal.json({"backup_id": payload.backup_id})

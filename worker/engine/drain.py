@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from confkeep.errors import BrokerUnavailable, ConfkeepError, QueueError, StoreError
 from confkeep.observe.logs import get_logger
-from confkeep.queue import receipts
+from confkeep.queue import receipts, wakeups
 from confkeep.queue.receipts import Outcome
 from worker.broker import locks
 from worker.broker.locks import TenantLock
@@ -41,6 +41,8 @@ class Turn:
     dead: int = 0
     #: Entries that still wait, and for which the caller has to send a wake-up.
     left: int = 0
+    #: Whether that goes before other tenants' bulk.
+    high: bool = False
     #: When it ended, in ms of the server's clock.
     ended_ms: int = 0
     #: The wait after a fault that came before it; None if there was none.
@@ -120,6 +122,8 @@ def _drain(inbox: Inbox, lock: TenantLock, batch: Batch) -> Turn:
                     return Turn(committed, dead, ended_ms=done.settled.at_ms)
                 if not done.settled.left:
                     break
+                if wakeups.high_waits(inbox.client, own_store.shards_of(inbox.settings)):
+                    break
             begun = inbox.begin(lock.token)
             if begun.outcome != "begun":
                 # Somebody else holds the lock, and sees what is left.
@@ -128,7 +132,8 @@ def _drain(inbox: Inbox, lock: TenantLock, batch: Batch) -> Turn:
     settled = inbox.settle([], leave="now", token=lock.token)
     if settled.over:
         lock.let_go()
-    return Turn(committed, dead, settled.left if settled.over else 0, settled.at_ms)
+    left = settled.left if settled.over else 0
+    return Turn(committed, dead, left, settled.high, ended_ms=settled.at_ms)
 
 
 def _bury(inbox: Inbox, found: Unreadable) -> None:

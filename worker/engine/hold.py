@@ -44,6 +44,6 @@ def hold_tenant(
 def _look(inbox: Inbox) -> None:
     """Do a turn's last look in its place: a wake-up that met the held lock relies on one."""
     with broker_errors():
-        wakeups.clear(inbox.client, inbox.tenant_id)
+        high = wakeups.clear(inbox.client, inbox.tenant_id)
     if inbox.depth():
-        wakeups.send(app, inbox.settings, inbox.tenant_id)
+        wakeups.send(app, inbox.settings, inbox.tenant_id, high=high)

@@ -72,12 +72,13 @@ class _Gated:
     QoS = GatedQoS
 
     def _brpop_start(self: Any, timeout: float | None = None) -> None:
-        """As kombu's own, but also reads the lists of messages with a priority."""
+        """As kombu's own, but with the queues first that go first, and all lists of messages with a priority."""
         queues = self._queue_cycle.consume(len(self.active_queues))
         if not queues:
             return
         names: list[str] = []
-        for queue in queues:
+        # The order of the others rotates.
+        for queue in sorted(queues, key=lambda name: not keys.is_high(name)):
             names += keys.RECEIVE_QUEUES if queue == keys.RECEIVE_QUEUE else [queue]
         self._in_poll = self.client.connection
         self._brpop_sent_at = time.monotonic()

@@ -295,7 +295,8 @@ class Sweeper:
                 if lost and wakeups.claim(self._client, tenant, flag, now_ms):
                     # A key of another type would make the turn fail.
                     oddities.set_aside(self._client, keys.types_of(tenant))
-                    wakeups.send(self._app, self._settings, tenant, now_ms)
+                    high = wakeups.high_upto(flag) is not None
+                    wakeups.send(self._app, self._settings, tenant, now_ms, high=high)
                     sent += 1
         return sent
 

@@ -130,6 +130,8 @@ class Settled:
     at_ms: int
     #: Whether the turn has ended with it: the tenant lock is free.
     over: bool
+    #: Whether a backup of high priority is left.
+    high: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +292,7 @@ class Inbox:
             arguments += [enqueued_ms, told, receipt, guard]
         with broker_errors():
             left, at_ms, over = scripts.load("settle").run(self.client, names, arguments)
-        return Settled(left, at_ms, bool(over))
+        return Settled(left, at_ms, bool(over), over == 2)
 
     def depth(self) -> int:
         """Count the backups that wait."""

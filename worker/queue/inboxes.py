@@ -125,7 +125,7 @@ def read_load(client: redis.Redis) -> Load:
 
 
 def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:
-    """Count the wake-ups in each shard's queue.
+    """Count the wake-ups in each shard's two queues.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -133,7 +133,9 @@ def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:
     pipe = client.pipeline(transaction=False)
     for shard in range(settings.shards):
         pipe.llen(keys.shard_queue(shard))
-    return {shard: depth or 0 for shard, depth in enumerate(redis_values.answers(pipe))}
+        pipe.llen(keys.high_queue(shard))
+    lengths = [length or 0 for length in redis_values.answers(pipe)]
+    return {shard: sum(lengths[2 * shard : 2 * shard + 2]) for shard in range(settings.shards)}
 
 
 def server_time_ms(client: redis.Redis) -> int:

@@ -92,7 +92,8 @@ def drop_foreign_queues(client: redis.Redis, settings: Settings, most_shards: in
     Raises:
         redis.RedisError: Redis did not answer.
     """
-    names = [keys.shard_queue(shard) for shard in range(settings.shards, most_shards)]
+    gone = range(settings.shards, most_shards)
+    names = [queue(shard) for shard in gone for queue in (keys.shard_queue, keys.high_queue)]
     return int(client.delete(*names)) if names else 0
 
 

@@ -195,7 +195,9 @@ class TaskReader:
         message = app.amqp.create_task_message(
             question_id, TASK, [tenant_id, what, as_json(arguments)], {}, expires=timeout_s
         )
-        queue = Queue(keys.queue_of(tenant_id, self._settings.shards))  # type: ignore[no-untyped-call]
+        # Before others' bulk: a person waits.
+        name = keys.queue_of(tenant_id, self._settings.shards, high=True)
+        queue = Queue(name)  # type: ignore[no-untyped-call]
         try:
             with app.producer_pool.acquire(block=True, timeout=timeout_s) as producer:
                 app.amqp.send_task_message(producer, TASK, message, queue=queue, retry=False)

@@ -1,7 +1,7 @@
 -- Begin a batch of a turn: answer a wake-up if it is due, take or renew the tenant lock, count the try, and read.
 --
 -- KEYS  1 inbox     confkeep:inbox:<tenant>     stream
---       2 wake      confkeep:wake:<tenant>      string  ms at which a wake-up was sent; ends in 't' if a turn did
+--       2 wake      confkeep:wake:<tenant>      string  ms at which a wake-up was sent; with a 't' if a turn did
 --       3 backoff   confkeep:backoff:<tenant>   hash    tries, since_ms, next_ms, reason
 --       4 lock      confkeep:lock:<tenant>      string  its owner's token
 --       5 attempts  confkeep:attempts:<tenant>  string  batches begun since one was last settled
@@ -36,7 +36,7 @@ local function answer(outcome, tries, entries)
 end
 
 if sent_ms ~= '' then
-  local by_turn = string.match(redis.call('GET', wake) or '', '^(%d+)t$')
+  local by_turn = string.match(redis.call('GET', wake) or '', '^(%d+)t')
   if by_turn and number(by_turn) > tonumber(sent_ms) then
     return answer('outdated')
   end

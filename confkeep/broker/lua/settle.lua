@@ -28,7 +28,7 @@
 -- entry in before, so it is seen here.
 --
 -- Returns {entries that are left, ms of the server's clock, whether the turn has ended: 1, or 0 if not, or if
--- somebody else holds the lock by now}.
+-- somebody else holds the lock by now; 2 if it has, and what is left goes before others' bulk}.
 
 -- requires own_types
 -- requires numbers
@@ -207,6 +207,10 @@ redis.call('DEL', lock, attempts)
 if left == 0 then
   redis.call('DEL', wake)
 else
-  redis.call('SET', wake, text(now) .. 't', 'PX', flag_ms)
+  local upto = string.match(redis.call('GET', wake) or '', 'h(%d+)$')
+  local oldest = string.match(redis.call('XRANGE', inbox, '-', '+', 'COUNT', 1)[1][1], '^%d+')
+  local is_high = upto and number(oldest) <= number(upto)
+  redis.call('SET', wake, text(now) .. 't' .. (is_high and 'h' .. upto or ''), 'PX', flag_ms)
+  return {left, now, is_high and 2 or 1}
 end
 return {left, now, 1}

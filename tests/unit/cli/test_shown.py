@@ -82,7 +82,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
         for module in (receipt_engine, kick, status, dead_letters_command, hold):
             monkeypatch.setattr(module, "get_client", lambda _settings: fake)
         monkeypatch.setattr(exporter, "open_client", lambda *_, **__: fake)
-        monkeypatch.setattr(wakeups, "send", lambda *_: None)
+        monkeypatch.setattr(wakeups, "send", lambda *_, **__: None)
         monkeypatch.setenv("CONFKEEP_REDIS_URL", "redis://nowhere.invalid/0")
         yield fake
 

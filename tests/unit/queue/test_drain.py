@@ -400,7 +400,7 @@ def woken(
     monkeypatch.setattr(commit, "get_settings", lambda: small)
     monkeypatch.setattr(commit, "get_client", lambda _settings: client)
     monkeypatch.setattr(
-        wakeups, "send", lambda _app, _settings, tenant, ms: found.append((tenant, ms))
+        wakeups, "send", lambda _app, _settings, tenant, ms, **_: found.append((tenant, ms))
     )
     return found
 
@@ -458,7 +458,7 @@ def test_who_holds_a_tenant_outside_of_a_turn_wakes_what_came_meanwhile(
 ) -> None:
     woken: list[str] = []
 
-    def send(_app: object, _settings: Settings, tenant: str) -> None:
+    def send(_app: object, _settings: Settings, tenant: str, **_: object) -> None:
         assert not client.exists(keys.lock(tenant)), "the lock would refuse the turn"
         woken.append(tenant)
 

@@ -30,7 +30,7 @@ def small_chunks(
     monkeypatch.setattr(enqueue, "get_settings", lambda: few)
     monkeypatch.setattr(enqueue, "get_client", lambda _settings: client)
     monkeypatch.setattr(enqueue, "_CHUNK_BACKUPS", 2)
-    monkeypatch.setattr(wakeups, "send", lambda *_: None)
+    monkeypatch.setattr(wakeups, "send", lambda *_, **__: None)
     before = threading.active_count()
     yield
     assert threading.active_count() == before, "a call leaves no thread"

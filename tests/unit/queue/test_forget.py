@@ -44,7 +44,7 @@ def own_settings(
     for module in (forget, hold):
         monkeypatch.setattr(module, "get_client", lambda _settings=None: client)
     # A tenant that was held is woken by Celery, which has no broker here.
-    monkeypatch.setattr(wakeups, "send", lambda *_arguments: None)
+    monkeypatch.setattr(wakeups, "send", lambda *_, **__: None)
     yield
     assert_all_readable(settings.git_store_path)
 

@@ -163,7 +163,7 @@ def test_an_erasure_waits_for_them_and_leaves_nothing(
 ) -> None:
     for module in (forget, hold):
         monkeypatch.setattr(module, "get_client", lambda _settings=None: client)
-    monkeypatch.setattr(wakeups, "send", lambda *_arguments: None)
+    monkeypatch.setattr(wakeups, "send", lambda *_, **__: None)
     leave(client, settings, submission(1))
     with pytest.raises(BackupsWaiting, match=DEVICE):
         forget.forget_device(settings, TENANT, DEVICE)

@@ -34,7 +34,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The tenants whose wake-ups were sent; the broker itself is Celery's."""
     tenants: list[str] = []
     monkeypatch.setattr(
-        wakeups, "send", lambda _app, _settings, tenant, _ms: tenants.append(tenant)
+        wakeups, "send", lambda _app, _settings, tenant, _ms, **_: tenants.append(tenant)
     )
     return tenants
 

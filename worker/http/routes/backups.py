@@ -21,7 +21,7 @@ from confkeep.errors import (
     UnknownBackup,
 )
 from confkeep.ids import checked_uuid
-from confkeep.models import BackupPayload, NamingPayload, Receipt
+from confkeep.models import BackupPayload, NamingPayload, Priority, Receipt
 from confkeep.naming import naming_of
 from confkeep.wording import problem_text
 from worker.engine.forget import Erased, forget_device
@@ -148,6 +148,10 @@ async def hand_over(
         Header(description="The backup's id, a UUID: the same id is committed once, ever."),
     ] = None,
     wait: Wait = 0,
+    priority: Annotated[
+        Priority,
+        Query(description="`high`: before other tenants' backups. A tenant's own order stays."),
+    ] = "normal",
 ) -> Response:
     """Hand over a backup: 202 once it is accepted, or with `wait` 200 with its receipt.
 
@@ -164,7 +168,7 @@ async def hand_over(
     def send(_client: redis.Redis) -> str:
         payload = BackupPayload.checked(tenant_id=tenant_id, device_id=device_id, **values)
         enqueue.refuse_suspects([payload])
-        enqueue.submit([payload])
+        enqueue.submit([payload], high=priority == "high")
         return payload.backup_id
 
     backup_id = await context.hand_over(send, _HAND_OVER_S)

@@ -1,0 +1,19 @@
+-- Let what waits for a tenant go before other tenants' bulk: note it in the wake flag, and send a wake-up.
+--
+-- KEYS  1 wake   confkeep:wake:<tenant>     string  as confkeep/queue/wakeups.py says
+--       2 queue  backups.shard.<nn>.high    list    the queue that goes first
+-- ARGV  the first line names them; a wake-up is its beginning, the ms at which it was sent, and its rest
+
+-- requires own_types
+
+local flag_ms, beginning, rest = unpack(ARGV)
+local wake, queue = unpack(KEYS)
+expect('string', wake)
+local time = redis.call('TIME')
+local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+local sent = string.match(redis.call('GET', wake) or '', '^(%d+t?)h%d+$')
+redis.call('SET', wake, (sent or now) .. 'h' .. now, 'PX', flag_ms)
+if not sent then
+  -- The sweep sends another where the queue is of another type, or a crash kept the flag alone.
+  redis.pcall('LPUSH', queue, beginning .. now .. rest)
+end
