@@ -61,6 +61,7 @@ def test_what_waits_and_why(store: Store, confkeep: Confkeep, client: redis.Redi
         backoff.failed(
             Inbox(client, load_settings(), TENANT), StoreUnavailable("disk \x1b[31mfull")
         )
+    client.delete(*(keys.queue_of(tenant, 16) for tenant in (TENANT, OTHER)))
     client.rpush(keys.shard_queue(7), "wake-up")
     dead_letters.bury(Inbox(client, load_settings(), OTHER), entry(9), StagedBytesMissing("gone"))
 
