@@ -108,7 +108,8 @@ class _Exchange:
                 while self._may_read_rest and not self._complete and self._got_bytes < most:
                     if (await self.receive())["type"] == "http.disconnect":
                         return
-        except TimeoutError:
+        except (TimeoutError, HTTPException):
+            # Too slow: the refusal goes out all the same.
             return
 
     async def send(self, message: Message) -> None:
