@@ -22,7 +22,7 @@ _KILLS = {"pool child": 22, "worker": 8, "broker": 6, "torn file": 3, "producer"
 _KILLS |= {"sender": 6, "receiver": 4}
 #: With one of these, a round has senders and receivers of webhooks.
 HOOK_FAULTS = frozenset({"sender", "receiver"})
-_OTHERS = {"cut": 4, "stall": 2, "delay": 2, "pause": 3, "disk full": 2, "shards": 2}
+_OTHERS = {"cut": 4, "stall": 2, "delay": 2, "pause": 3, "disk full": 2, "shards": 2, "scale": 2}
 _OTHERS |= {**dict.fromkeys(REFUSALS, 1), "message": 2, "garbage": 1}
 _OTHERS_PER_KILL = 0.5
 #: All faults by their names. Without `git`, its commands do not run at all.
@@ -146,6 +146,11 @@ class Faults:
                 machine.relayout(
                     r.choice(LAYOUTS),
                     lambda child: child.ask_to_end() if in_order else child.process.kill(),
+                )
+            case "scale":
+                in_order = r.random() < 0.5
+                machine.scale(
+                    lambda child: child.ask_to_end() if in_order else child.process.kill()
                 )
             case kind_of_refusal if kind_of_refusal in REFUSALS:
                 return self._refuse_writes(kind_of_refusal, r.uniform(0.3, 4))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import itertools
 import os
 import random
 import signal
@@ -48,7 +49,9 @@ _SYNC_MS = 40
 _DISK_BYTES = 192 * 1024 * 1024
 #: What a deployment may have: number of shards, of workers. Fewer workers run than three when the
 #: count says so, and the rest share.
-LAYOUTS = [(16, 2), (4, 3), (1, 1), (7, 2), (40, 3)]
+LAYOUTS = [(16, 1), (16, 2), (4, 3), (1, 1), (7, 2), (40, 3)]
+#: Numbers of workers, one after the other, as somebody who adds and removes them wants them.
+_SIZES = (1, 8, 3)
 _POOLS = [("prefork", 2), ("threads", 2), ("prefork", 1)]
 
 
@@ -63,6 +66,8 @@ class Slot:
     paused: list[int] = field(default_factory=list)
     #: When it was asked to end, by the monotonic clock; None: it was not.
     asked_s: float | None = None
+    #: Whether nobody follows when it has ended.
+    leaves: bool = False
 
     @property
     def name(self) -> str:
@@ -83,7 +88,10 @@ class Machine:
         self.server = EmbeddedServer(path / "server")
         self.store = path / "store"
         self.log = path / "workers.log"
-        self.slots = [Slot(n, *pool) for n, pool in enumerate(_POOLS)]
+        self._numbers = itertools.count()
+        self._sizes = itertools.cycle(_SIZES)
+        self.slots: list[Slot] = []
+        self._add_slots(len(_POOLS))
         self.layout = LAYOUTS[0]
         self.variables: dict[str, str] = {}
         self.producer: subprocess.Popen[bytes] | None = None
@@ -142,7 +150,7 @@ class Machine:
 
     def supervise(self) -> None:
         """Start what is not running: workers, and the producer when one was started."""
-        for slot in self.slots:
+        for slot in list(self.slots):
             late = slot.asked_s is not None and time.monotonic() > slot.asked_s + _GRACE_S
             if slot.child is not None and slot.running() and late:
                 slot.child.process.kill()
@@ -152,7 +160,10 @@ class Machine:
                     status = slot.child.process.returncode
                     if status != -signal.SIGKILL:
                         self.ended.append(f"worker {slot.name} ({slot.pool}) ended with {status}")
-                self._start_worker(slot)
+                if slot.leaves:
+                    self._close(slot)
+                else:
+                    self._start_worker(slot)
         if self.hooks is not None:
             self.hooks.supervise()
         if self.producer is not None and self.producer.poll() is not None:
@@ -196,6 +207,29 @@ class Machine:
             if slot.child is not None and not slot.paused:
                 end(slot.child)
                 slot.asked_s = slot.asked_s or time.monotonic()
+
+    def scale(self, end: Callable[[Child], None], number: int = 0) -> None:
+        """Add workers, or let some end for good, until so many run; without a number, the next of `_SIZES`."""
+        number = number or next(self._sizes)
+        staying = [slot for slot in self.slots if not slot.leaves]
+        self._add_slots(number - len(staying))
+        # A paused one stays: it could not end.
+        able = [slot for slot in staying if not slot.paused]
+        for slot in self.random.sample(able, min(len(able), max(0, len(staying) - number))):
+            slot.leaves = True
+            if slot.child is not None:
+                end(slot.child)
+            slot.asked_s = slot.asked_s or time.monotonic()
+
+    def _add_slots(self, number: int) -> None:
+        # No name comes twice: who has it may not have ended yet.
+        for n in itertools.islice(self._numbers, max(0, number)):
+            self.slots.append(Slot(n, *_POOLS[n % len(_POOLS)]))
+
+    def _close(self, slot: Slot) -> None:
+        if slot.child is not None:
+            slot.child.stop()
+        self.slots.remove(slot)
 
     def kill_worker(self) -> bool:
         """Kill a worker's main process. False: none is running."""
@@ -342,6 +376,7 @@ class Machine:
             proxy.refuse(False)
         self.supervise()
         self.end_producer()
+        self.scale(Child.ask_to_end, len(_POOLS))
         self.relayout(LAYOUTS[0], Child.ask_to_end)
 
     def wait_until_drained(self, timeout_s: float = 90) -> None:

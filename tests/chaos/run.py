@@ -60,7 +60,8 @@ def run_round(
         def all_swept() -> bool:
             # Some ended only now, of what the last round did to them.
             machine.supervise()
-            return bool(client.hlen(keys.WORKERS) == len(machine.slots))
+            there = {name.decode() for name in client.hkeys(keys.WORKERS)}
+            return {f"{slot.name}@test" for slot in machine.slots} <= there
 
         wait_for(all_swept, "the workers to start")
     if faults & HOOK_FAULTS:

@@ -22,8 +22,8 @@ _ROWS = (
     ),
     ("orderly restarts of the broker after those", ["orderly restart"]),
     (
-        "cuts, stalls, delays, pauses, times a full disk, changes of shards",
-        ["cut", "stall", "delay", "pause", "disk full", "shards"],
+        "cuts, stalls, delays, pauses, times a full disk, changes of shards, of the number of workers",
+        ["cut", "stall", "delay", "pause", "disk full", "shards", "scale"],
     ),
     (
         "runs of " + ", ".join(f"`git {command}`" for command in COMMANDS),

@@ -25,6 +25,7 @@ _ALONE = {
     "refusals": set(REFUSALS),
     "hostile": {"message", "garbage"},
     "hooks": HOOK_FAULTS | {"worker"},
+    "scale": {"scale", "worker", "pool child"},
 }
 
 
