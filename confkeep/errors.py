@@ -469,7 +469,7 @@ class NotOwner(StoreUnavailable):
 
     hint = (
         "Run the command as that user: `sudo -u '#UID' confkeep ...`, with systemd "
-        "`confkeep-as-service ...`, in containers `docker compose exec worker-0 confkeep ...` or "
+        "`confkeep-as-service ...`, in containers `docker compose exec worker confkeep ...` or "
         "`kubectl exec`; docs/deploy/README.md."
     )
     exit_code = 35

@@ -229,7 +229,7 @@ QUEUE: Final = Metric(
 SWEEP_AGE: Final = Metric(
     "confkeep_sweep_age_seconds",
     "gauge",
-    "Seconds since a worker's last sweep; a worker that is silent for an hour is left out.",
+    "Seconds since a worker's last sweep; a silent one is left out after a minute where others serve its shards, else after an hour.",
     ("worker",),
 )
 UNSERVED: Final = Metric(

@@ -56,8 +56,9 @@ _MOST_UNCHECKED_S = 30.0
 _STRAYS_EVERY_S = 10.0
 #: Seconds without a sweep after which a worker counts as silent.
 _SILENT_S = 15.0
-#: Seconds after which a silent worker is forgotten.
-_FORGET_WORKER_S = 3_600
+#: Seconds after which a silent worker is forgotten: where others serve its shards, and where nobody does.
+_FORGET_SERVED_S = 60.0
+_FORGET_MISSED_S = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,8 @@ class Sweeper:
             if not tidy.is_due(self._client):
                 return
             self._note_room()
+            with self._apart("forget dead workers"):
+                _forget_workers(self._client)
             self._deleted = tidy.drop_foreign_queues(self._client, self._settings)
             self._tidying = tidy.steps(self._client, self._settings)
             if self._settings.stale_hours:
@@ -302,11 +305,37 @@ class Sweeper:
 
 
 def list_workers(client: redis.Redis) -> list[WorkerStatus]:
-    """The workers that swept within the last hour, by name.
+    """The workers that swept lately, by name.
+
+    One that was killed is told for a minute where others serve its shards, since nothing waits for it, and for
+    an hour where nobody does. One that ended in order is gone at once.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
+    return _recent(_reported(client))
+
+
+def _forget_workers(client: redis.Redis) -> None:
+    """Delete the reports that `list_workers` leaves out: each killed worker would leave one for ever."""
+    workers = _reported(client)
+    recent = _recent(workers)
+    gone = [worker.name for worker in workers if worker not in recent]
+    if gone:
+        client.hdel(keys.WORKERS, *gone)
+
+
+def _recent(workers: Sequence[WorkerStatus]) -> list[WorkerStatus]:
+    served = {shard for worker in workers if not worker.silent for shard in worker.shards}
+    return [
+        worker
+        for worker in workers
+        if worker.last_sweep_age_s
+        < (_FORGET_SERVED_S if served.issuperset(worker.shards) else _FORGET_MISSED_S)
+    ]
+
+
+def _reported(client: redis.Redis) -> list[WorkerStatus]:
     pipe = client.pipeline(transaction=False)
     pipe.time()
     pipe.hgetall(keys.WORKERS)
@@ -314,11 +343,9 @@ def list_workers(client: redis.Redis) -> list[WorkerStatus]:
     workers = []
     for name, text in (found or {}).items():
         report = sweep_report.parse(name, text)
-        if report is None:
-            continue
-        # A report from the future was written before the server's clock was set back.
-        age_s = abs(now[0] + now[1] / 1e6 - report.swept_ms / 1000)
-        if age_s < _FORGET_WORKER_S:
+        if report is not None:
+            # A report from the future was written before the server's clock was set back.
+            age_s = abs(now[0] + now[1] / 1e6 - report.swept_ms / 1000)
             workers.append(WorkerStatus(report.name, report.shards, age_s, report.trouble))
     return sorted(workers, key=lambda worker: worker.name)
 

@@ -66,7 +66,7 @@ class SweepLease:
         """Take back the report and the lease, so that another worker sweeps at its next look.
 
         Raises:
-            redis.RedisError: Redis did not answer; the lease expires, the report is forgotten after an hour.
+            redis.RedisError: Redis did not answer; the lease expires, and the report is forgotten later.
         """
         names = [keys.WORKERS, self._key]
         scripts.load("leave").run(self._client, names, [self._name, self._token])

@@ -175,6 +175,32 @@ def test_a_worker_that_ended_in_order_is_none_that_fell_silent(
     assert [worker.name for worker in sweeper.list_workers(client)] == ["w0"]
 
 
+def test_a_killed_worker_is_soon_forgotten_where_others_serve_its_shards(
+    client: redis.Redis, settings: Settings
+) -> None:
+    seconds, _ = client.time()
+
+    def report(name: str, shards: list[int], age_s: float) -> None:
+        swept_ms = int((seconds - age_s) * 1000)
+        client.hset(keys.WORKERS, name, json.dumps({"shards": shards, "swept_ms": swept_ms}))
+
+    report("w0", [0, 1], 0)
+    report("just killed", [0, 1], 30)
+    report("killed", [1], 90)
+    report("missed", [1, 2], 90)
+    report("missed for long", [2], 4_000)
+    assert [worker.name for worker in sweeper.list_workers(client)] == [
+        "just killed",
+        "missed",
+        "w0",
+    ]
+    kept = {b"just killed", b"missed", b"w0"}
+    sweeper_of(client, settings.model_copy(update={"shards": 2})).sweep()
+    assert set(client.hkeys(keys.WORKERS)) == {*kept, b"w"}, (
+        "the tidying deletes the others' reports"
+    )
+
+
 def test_a_lasting_fault_is_tried_later_and_later_for_ever(
     client: redis.Redis, settings: Settings
 ) -> None:
