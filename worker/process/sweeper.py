@@ -252,10 +252,9 @@ class Sweeper:
                 for (shard, tenant), flag, lock in zip(chunk, flags, locks, strict=True)
                 if lock is None and not self._is_fresh(flag, now_ms)
             ]
-            waits = backoff.get_many(self._client, [tenant for _shard, tenant, _flag in alone])
+            due = backoff.due(self._client, [tenant for _, tenant, _ in alone], _RETRY_GRACE_MS)
             for shard, tenant, flag in alone:
-                wait = waits.get(tenant)
-                if wait is None or wait.is_over(now_ms, _RETRY_GRACE_MS):
+                if tenant in due:
                     found.setdefault(shard, []).append((tenant, flag))
         return found
 

@@ -36,11 +36,6 @@ class Backoff:
     #: The error's class and text.
     reason: str
 
-    def is_over(self, now_ms: int, grace_ms: int = 0) -> bool:
-        """Whether the next try is due. A time further ahead than we ever wait is not ours and counts as past."""
-        left_ms = self.next_ms + grace_ms - now_ms
-        return not 0 < left_ms <= LONGEST_WAIT_MS + grace_ms
-
     @property
     def stalled(self) -> bool:
         """Whether a person should look."""
@@ -83,6 +78,23 @@ def get_many(client: redis.Redis, tenant_ids: Sequence[str]) -> dict[str, Backof
         for tenant_id, wait in zip(tenant_ids, waits, strict=True)
         if wait is not None
     }
+
+
+def due(client: redis.Redis, tenant_ids: Sequence[str], grace_ms: int) -> set[str]:
+    """Those of the tenants that may try again: they wait after no fault, or have waited long enough.
+
+    Args:
+        grace_ms: how much longer they have to wait.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    if not tenant_ids:
+        return set()
+    names = [keys.backoff(tenant_id) for tenant_id in tenant_ids]
+    with broker_errors():
+        found = scripts.load("due_tenants").run(client, names, [LONGEST_WAIT_MS, grace_ms])
+    return {tenant_id for tenant_id, is_due in zip(tenant_ids, found, strict=True) if is_due}
 
 
 def urgent_first(waits: Mapping[str, Backoff]) -> list[tuple[str, Backoff]]:

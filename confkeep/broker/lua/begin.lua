@@ -20,15 +20,14 @@
 
 -- requires own_types
 -- requires numbers
+-- requires clock
+-- requires due
 -- requires entry_at
 
 local token, lock_ms, sent_ms, retry, longest_ms, most, alone_after, forget_s, staged, room = unpack(ARGV)
 local inbox, wake, backoff, lock, attempts = unpack(KEYS)
-for n, kind in ipairs({'stream', 'string', 'hash', 'string', 'string'}) do
-  expect(kind, KEYS[n])
-end
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+expect_all({'stream', 'string', 'hash', 'string', 'string'}, KEYS)
+local now = clock_ms()
 local wait = redis.call('HGETALL', backoff)
 
 local function answer(outcome, tries, entries)
@@ -41,12 +40,8 @@ if sent_ms ~= '' then
     return answer('outdated')
   end
 end
-if retry ~= '1' then
-  -- A time further ahead than we ever wait is not ours, and counts as past.
-  local left = number(redis.call('HGET', backoff, 'next_ms')) - now
-  if left > 0 and left <= tonumber(longest_ms) then
-    return answer('early')
-  end
+if retry ~= '1' and not is_due(backoff, tonumber(longest_ms), 0) then
+  return answer('early')
 end
 local owner = redis.call('GET', lock)
 if owner and owner ~= token then

@@ -37,6 +37,15 @@ local function expect(kind, key)
   end
 end
 
+-- Check the types of several keys, in order; false for one that is not ours to check.
+local function expect_all(kinds, names)
+  for n, kind in ipairs(kinds) do
+    if kind then
+      expect(kind, names[n])
+    end
+  end
+end
+
 -- A count of what waits; 0 if it is not a number from 0 to 2^48, the most that a server could hold.
 local function count_of(text)
   local count = tonumber(text or 0) or 0

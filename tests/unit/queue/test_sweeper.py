@@ -24,7 +24,7 @@ from worker.process import sweeper
 from worker.process.broker_check import BrokerCheckStep
 from worker.process.heartbeat import Mark
 from worker.process.sweeper import Sweeper, SweeperStep
-from worker.queue import backoff, tidy
+from worker.queue import backoff, inboxes, tidy
 from worker.queue.backoff import Backoff
 from worker.queue.inbox import Inbox, Settled
 
@@ -77,6 +77,34 @@ def test_inboxes_that_somebody_cares_for_are_left_alone(
     client.hset(keys.backoff(failed), "next_ms", "1")
     assert sweeper_of(client, settings).sweep() == 1, "the sweep takes over a dead worker's retry"
     assert sent == [failed]
+
+
+@pytest.mark.parametrize(
+    ("ahead_ms", "may_begin", "is_woken"),
+    [
+        (-2_100, True, True),
+        # A retry's own message comes first.
+        (-100, True, False),
+        (50_000, False, False),
+        (100_000, False, False),
+        # Further ahead than we ever wait: the clock was set back.
+        (200_000, True, True),
+    ],
+)
+def test_a_turn_and_the_sweep_ask_the_same_clock_whether_a_wait_is_over(
+    client: redis.Redis,
+    settings: Settings,
+    sent: list[str],
+    ahead_ms: int,
+    may_begin: bool,
+    is_woken: bool,
+) -> None:
+    tenant = wait_in(client, settings, 1)
+    inbox = Inbox(client, settings, tenant)
+    backoff.failed(inbox, StoreUnavailable("no space"))
+    client.hset(keys.backoff(tenant), "next_ms", inboxes.server_time_ms(client) + ahead_ms)
+    assert sweeper_of(client, settings).sweep() == int(is_woken)
+    assert (inbox.begin("token", retry=False).outcome == "begun") is may_begin
 
 
 def put_into_queue(client: redis.Redis, shard: int, tenants: list[str]) -> None:
