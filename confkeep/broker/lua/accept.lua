@@ -40,9 +40,11 @@
 -- requires own_types
 -- requires same_backup
 -- requires numbers
+-- requires clock
 -- requires entry_at
 -- requires has_entry
 
+local most_room, totals = unpack(KEYS, #KEYS - 1)
 local KEYS_EACH, ARGV_EACH = 10, 18
 -- Tenants of which this call refused a backup at a limit.
 local refused = {}
@@ -52,15 +54,13 @@ local exhausted = {}
 local wake_ups = {}
 local enqueued = 0
 local KINDS = {false, 'stream', 'zset', 'string', 'hash', 'hash', 'hash', 'hash'}
-local most_room, totals = KEYS[#KEYS - 1], KEYS[#KEYS]
 expect('string', most_room)
 expect('hash', totals)
 local room = tonumber(redis.call('GET', most_room) or math.huge) or math.huge
 if room <= 0 then
   room = math.huge
 end
-local time = redis.call('TIME')
-local now = text(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+local now = text(clock_ms())
 
 -- Add a further result id for the receipt.
 local function note_reply(replies, backup, reply)
@@ -83,9 +83,7 @@ local function accept(keys, arguments)
   local tenant, backup, digest, entry, record, record_s, flag_ms, reply, size, most_entries, most_bytes,
     all_most_entries, all_most_bytes, has_bytes, staged_bytes, signature, wake_up, its_rest = unpack(arguments)
   local result, inbox, waiting, wake, replies, dead, load, backoff, staged, queue = unpack(keys)
-  for n = 2, #KINDS do
-    expect(KINDS[n], keys[n])
-  end
+  expect_all(KINDS, keys)
   if wake_up ~= '' then
     wake_ups[tenant] = {wake_up, its_rest}
   end
@@ -188,7 +186,8 @@ end
 local answers = {}
 for i = 0, (#KEYS - 2) / KEYS_EACH - 1 do
   local k, a = KEYS_EACH * i + 1, ARGV_EACH * i + 1
-  answers[i + 1] = accept({unpack(KEYS, k, k + KEYS_EACH - 1)}, {unpack(ARGV, a, a + ARGV_EACH - 1)})
+  local keys, arguments = {unpack(KEYS, k, k + KEYS_EACH - 1)}, {unpack(ARGV, a, a + ARGV_EACH - 1)}
+  answers[i + 1] = accept(keys, arguments)
 end
 if enqueued > 0 then
   redis.call('HSET', totals, 'enqueued', text(number(redis.call('HGET', totals, 'enqueued')) + enqueued))

@@ -4,7 +4,8 @@
 --
 -- Returns 1 if it was deleted, else 0.
 
-if redis.call('XLEN', KEYS[1]) > 0 then
+local inbox = KEYS[1]
+if redis.call('XLEN', inbox) > 0 then
   return 0
 end
-return redis.call('DEL', KEYS[1])
+return redis.call('DEL', inbox)

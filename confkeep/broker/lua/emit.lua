@@ -6,9 +6,11 @@
 -- requires own_types
 -- requires events
 
-expect('stream', KEYS[1])
+local events, most_events = KEYS[1], ARGV[1]
+expect('stream', events)
 for n = 2, #ARGV do
-  tell(KEYS[1], ARGV[n])
+  local event = ARGV[n]
+  tell(events, event)
 end
-trim_events(KEYS[1], ARGV[1])
+trim_events(events, most_events)
 return redis.status_reply('OK')

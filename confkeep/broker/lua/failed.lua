@@ -8,39 +8,42 @@
 --       2 totals    confkeep:totals             hash   `retried` is counted there
 --       3 inbox     confkeep:inbox:<tenant>     stream
 --       4 events    confkeep:events             stream
--- ARGV  1 reason  2 ms before the second try  3 most ms between two tries
---       4 jitter: the wait is multiplied by it, 0 to 1  5 seconds after which it is forgotten
---       6 tenant  7 tries after which it is stalled  8 most events to keep
+-- ARGV  the first line names them:
+--       first_ms, longest_ms  ms before the second try, and the most between two tries
+--       jitter    the wait is multiplied by it, 0 to 1
+--       life_s    seconds after which it is forgotten
+--       stalled   tries after which it is stalled
 --
 -- Returns the ms until the next try, and the number of failed tries (0 if nothing waits).
 
 -- requires own_types
 -- requires numbers
+-- requires clock
 -- requires events
 
-for n, kind in ipairs({'hash', 'hash', 'stream', 'stream'}) do
-  expect(kind, KEYS[n])
-end
+local backoff, totals, inbox, events = unpack(KEYS)
+local reason, first_ms, longest_ms, jitter, life_s, tenant, stalled, most_events = unpack(ARGV)
+expect_all({'hash', 'hash', 'stream', 'stream'}, KEYS)
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local waits = redis.call('XLEN', KEYS[3]) > 0
-local before = waits and redis.call('HMGET', KEYS[1], 'tries', 'since_ms', 'told') or {}
+local now = clock_ms()
+local waits = redis.call('XLEN', inbox) > 0
+local before = waits and redis.call('HMGET', backoff, 'tries', 'since_ms', 'told') or {}
 local tries = count_of(before[1]) + 1
-local wait = tonumber(ARGV[2]) * 2 ^ math.min(tries - 1, 16)
-wait = math.floor(math.min(wait, tonumber(ARGV[3])) * tonumber(ARGV[4]))
+local wait = tonumber(first_ms) * 2 ^ math.min(tries - 1, 16)
+wait = math.floor(math.min(wait, tonumber(longest_ms)) * tonumber(jitter))
 if waits then
   local since = text(count_of(before[2]) > 0 and count_of(before[2]) or now)
   local told = before[3]
-  if tries >= tonumber(ARGV[7]) and not told then
-    local said = '"tries":' .. text(tries) .. ',"reason":' .. cjson.encode(ARGV[1])
-    tell_of_wait(KEYS[4], 'tenant.stalled', ARGV[6], text(now), since, said)
-    trim_events(KEYS[4], ARGV[8])
+  local is_stalled = tries >= tonumber(stalled)
+  if is_stalled and not told then
+    local said = '"tries":' .. text(tries) .. ',"reason":' .. cjson.encode(reason)
+    tell_of_wait(events, 'tenant.stalled', tenant, text(now), since, said)
+    trim_events(events, most_events)
   end
   -- One command: readers see all of it or nothing.
   redis.call(
     'HSET',
-    KEYS[1],
+    backoff,
     'tries',
     text(tries),
     'since_ms',
@@ -48,10 +51,10 @@ if waits then
     'next_ms',
     text(now + wait),
     'reason',
-    ARGV[1],
-    unpack((told or tries >= tonumber(ARGV[7])) and {'told', '1'} or {})
+    reason,
+    unpack((told or is_stalled) and {'told', '1'} or {})
   )
-  redis.call('EXPIRE', KEYS[1], ARGV[5])
+  redis.call('EXPIRE', backoff, life_s)
 end
-redis.call('HSET', KEYS[2], 'retried', text(number(redis.call('HGET', KEYS[2], 'retried')) + 1))
+redis.call('HSET', totals, 'retried', text(number(redis.call('HGET', totals, 'retried')) + 1))
 return {wait, waits and tries or 0}

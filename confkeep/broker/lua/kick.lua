@@ -7,7 +7,8 @@
 
 -- requires own_types
 
-expect('hash', KEYS[1])
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('HSET', KEYS[1], 'tries', 0, 'next_ms', 0)
+local backoff = KEYS[1]
+expect('hash', backoff)
+if redis.call('EXISTS', backoff) == 1 then
+  redis.call('HSET', backoff, 'tries', 0, 'next_ms', 0)
 end

@@ -7,8 +7,11 @@
 --       3 dead    confkeep:dead              hash
 --       4 totals  confkeep:totals            hash
 --       5 events  confkeep:events            stream
--- ARGV  1 backup_id  2 the record as it was read  3 the dead letter  4 the new record, a FAILURE
---       5 the new record's life in seconds  6 most events to keep  7 the event, as JSON
+-- ARGV  the first lines name them:
+--       read      the record as it was read
+--       failure   the new record
+--       record_s  its life in seconds
+--       event     as JSON
 --
 -- Returns 1 if it is a dead letter now, else 0.
 
@@ -18,19 +21,19 @@
 -- requires has_entry
 -- requires events
 
-for n, kind in ipairs({'stream', 'hash', 'hash', 'stream'}) do
-  expect(kind, KEYS[n + 1])
-end
-if redis.pcall('GET', KEYS[1]) ~= ARGV[2] or has_entry(cjson.decode(ARGV[2]), KEYS[2], ARGV[1]) then
+local record, inbox, dead, totals, events = unpack(KEYS)
+local backup, read, letter, failure, record_s, most_events, event = unpack(ARGV)
+expect_all({false, 'stream', 'hash', 'hash', 'stream'}, KEYS)
+if redis.pcall('GET', record) ~= read or has_entry(cjson.decode(read), inbox, backup) then
   return 0
 end
-tell(KEYS[5], ARGV[7])
+tell(events, event)
 -- An existing letter says more.
-local new = redis.call('HSETNX', KEYS[3], ARGV[1], ARGV[3])
-redis.call('SET', KEYS[1], ARGV[4], 'EX', ARGV[5])
-redis.call('PUBLISH', KEYS[1], ARGV[4])
+local new = redis.call('HSETNX', dead, backup, letter)
+redis.call('SET', record, failure, 'EX', record_s)
+redis.call('PUBLISH', record, failure)
 if new == 1 then
-  redis.call('HSET', KEYS[4], 'dead', text(number(redis.call('HGET', KEYS[4], 'dead')) + 1))
+  redis.call('HSET', totals, 'dead', text(number(redis.call('HGET', totals, 'dead')) + 1))
 end
-trim_events(KEYS[5], ARGV[6])
+trim_events(events, most_events)
 return 1

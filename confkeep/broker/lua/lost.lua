@@ -9,6 +9,7 @@
 -- requires entry_at
 -- requires has_entry
 
+local inboxes = ARGV[1]
 local found = {}
 for _, key in ipairs(KEYS) do
   local start = redis.pcall('GETRANGE', key, 0, 19)
@@ -16,7 +17,7 @@ for _, key in ipairs(KEYS) do
     local text = redis.call('GET', key)
     local good, record = pcall(cjson.decode, text)
     if good and type(record['tenant']) == 'string' and type(record['entry']) == 'string' then
-      local looked, there = pcall(has_entry, record, ARGV[1] .. record['tenant'], record['task_id'])
+      local looked, there = pcall(has_entry, record, inboxes .. record['tenant'], record['task_id'])
       if looked and not there then
         found[#found + 1] = key
         found[#found + 1] = text

@@ -9,21 +9,22 @@
 -- requires own_types
 -- requires events
 
-expect('hash', KEYS[1])
-expect('stream', KEYS[2])
-for a = 2, #ARGV, 3 do
-  local known = redis.call('HGET', KEYS[1], ARGV[a])
+local stale, events = unpack(KEYS)
+local most_events = ARGV[1]
+expect_all({'hash', 'stream'}, KEYS)
+for n = 2, #ARGV, 3 do
+  local device, seconds, event = unpack(ARGV, n, n + 2)
   -- As text: false if it is not stale.
-  if known ~= (ARGV[a + 1] ~= '' and ARGV[a + 1]) then
-    if ARGV[a + 2] ~= '' then
-      tell(KEYS[2], ARGV[a + 2])
+  if redis.call('HGET', stale, device) ~= (seconds ~= '' and seconds) then
+    if event ~= '' then
+      tell(events, event)
     end
-    if ARGV[a + 1] ~= '' then
-      redis.call('HSET', KEYS[1], ARGV[a], ARGV[a + 1])
+    if seconds ~= '' then
+      redis.call('HSET', stale, device, seconds)
     else
-      redis.call('HDEL', KEYS[1], ARGV[a])
+      redis.call('HDEL', stale, device)
     end
   end
 end
-trim_events(KEYS[2], ARGV[1])
+trim_events(events, most_events)
 return redis.status_reply('OK')

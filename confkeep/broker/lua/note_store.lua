@@ -8,4 +8,5 @@
 -- requires own_types
 -- requires other_store
 
-return other_store(KEYS[1], ARGV[1], {unpack(ARGV, 2)}) or ''
+local stores, store, shards = KEYS[1], ARGV[1], {unpack(ARGV, 2)}
+return other_store(stores, store, shards) or ''

@@ -13,35 +13,35 @@
 -- requires own_types
 -- requires numbers
 
-for n, kind in ipairs({'zset', 'hash', 'hash'}) do
-  expect(kind, KEYS[n])
-end
+local waiting, load, totals = unpack(KEYS)
+local inboxes = ARGV[1]
+expect_all({'zset', 'hash', 'hash'}, KEYS)
 
 local entries, bytes = 0, 0
-for _, tenant in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+for _, tenant in ipairs(redis.call('ZRANGE', waiting, 0, -1)) do
   -- A key of a foreign type counts as empty.
-  local found = redis.pcall('XLEN', ARGV[1] .. tenant)
+  local found = redis.pcall('XLEN', inboxes .. tenant)
   entries = entries + (type(found) == 'number' and found or 0)
 end
-local held = redis.call('HGETALL', KEYS[2])
+local held = redis.call('HGETALL', load)
 for n = 1, #held, 2 do
   if held[n] ~= 'entries' and held[n] ~= 'bytes' then
     bytes = bytes + number(held[n + 1])
   end
 end
-local sums = redis.call('HMGET', KEYS[2], 'entries', 'bytes')
+local sums = redis.call('HMGET', load, 'entries', 'bytes')
 if entries == 0 then
-  redis.call('DEL', KEYS[2])
+  redis.call('DEL', load)
 elseif number(sums[1]) ~= entries or number(sums[2]) ~= bytes then
-  redis.call('HSET', KEYS[2], 'entries', text(entries), 'bytes', text(bytes))
+  redis.call('HSET', load, 'entries', text(entries), 'bytes', text(bytes))
 end
 
-local counted = redis.call('HMGET', KEYS[3], 'enqueued', 'committed', 'dead')
+local counted = redis.call('HMGET', totals, 'enqueued', 'committed', 'dead')
 local enqueued, committed = number(counted[1]), number(counted[2])
 local off = enqueued - committed - number(counted[3]) - entries
 if off > 0 then
-  redis.call('HSET', KEYS[3], 'committed', text(committed + off))
+  redis.call('HSET', totals, 'committed', text(committed + off))
 elseif off < 0 then
-  redis.call('HSET', KEYS[3], 'enqueued', text(enqueued - off))
+  redis.call('HSET', totals, 'enqueued', text(enqueued - off))
 end
 return {entries - number(sums[1]), off}

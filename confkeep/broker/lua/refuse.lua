@@ -8,56 +8,50 @@
 --       3 record   celery-task-meta-<id>      string  the result of the message's id
 --       4 unacked  unacked                    hash    kombu's: delivery tag -> a delivered message
 --       5 index    unacked_index              zset
--- ARGV  1 most messages to keep  2 most bytes to keep  3 bytes that are kept of this one
---       4 the record, or '' if it cannot have one  5 life of the record in seconds
---       6 '1' if the message is in `unacked`  7 its delivery tag there
---       8... fields and values of its entry in the stream, without `sum`
+-- ARGV  the first lines name them:
+--       most, most_bytes   most messages, and most of their bytes, to keep
+--       bytes      that are kept of this one
+--       result     of the message's id, or '' if it cannot have one
+--       result_s   the result's life in seconds
+--       is_unacked   '1' if the message is in `unacked`
+--       tag        its delivery tag there
+--       then fields and values of its entry in the stream, without `sum`
 --
 -- Returns the id of its entry.
 
 -- requires own_types
 -- requires numbers
+-- requires entry_at
 
-expect('stream', KEYS[1])
-expect('hash', KEYS[2])
-if is_exhausted(KEYS[1]) then
-  redis.call('DEL', KEYS[1])
+local refused, totals, record, unacked, unacked_index = unpack(KEYS)
+local most, most_bytes, bytes, result, result_s, is_unacked, tag = unpack(ARGV)
+local fields = {unpack(ARGV, 8)}
+expect_all({'stream', 'hash'}, KEYS)
+if is_exhausted(refused) then
+  redis.call('DEL', refused)
 end
 
 local function field(entry, name)
-  for i = 1, #entry[2], 2 do
-    if entry[2][i] == name then
-      return number(entry[2][i + 1])
-    end
-  end
-  return 0
+  return number(field_of(entry[2], name))
 end
 
-local bytes = tonumber(ARGV[3])
-local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-local sum = bytes
-if last then
-  sum = sum + field(last, 'sum')
-end
-local fields = {'sum', string.format('%.0f', sum)}
-for i = 8, #ARGV do
-  fields[#fields + 1] = ARGV[i]
-end
-local id = redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[1], '*', unpack(fields))
+local last = redis.call('XREVRANGE', refused, '+', '-', 'COUNT', 1)[1]
+local sum = tonumber(bytes) + (last and field(last, 'sum') or 0)
+local id = redis.call('XADD', refused, 'MAXLEN', most, '*', 'sum', string.format('%.0f', sum), unpack(fields))
 while true do
-  local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
-  if first[1] == id or sum - field(first, 'sum') + field(first, 'kept') <= tonumber(ARGV[2]) then
+  local first = redis.call('XRANGE', refused, '-', '+', 'COUNT', 1)[1]
+  if first[1] == id or sum - field(first, 'sum') + field(first, 'kept') <= tonumber(most_bytes) then
     break
   end
-  redis.call('XDEL', KEYS[1], first[1])
+  redis.call('XDEL', refused, first[1])
 end
-redis.call('HSET', KEYS[2], 'refused', text(number(redis.call('HGET', KEYS[2], 'refused')) + 1))
+redis.call('HSET', totals, 'refused', text(number(redis.call('HGET', totals, 'refused')) + 1))
 -- Tell its waiters; an existing record belongs to another message.
-if ARGV[4] ~= '' and redis.call('SET', KEYS[3], ARGV[4], 'NX', 'EX', ARGV[5]) then
-  redis.call('PUBLISH', KEYS[3], ARGV[4])
+if result ~= '' and redis.call('SET', record, result, 'NX', 'EX', result_s) then
+  redis.call('PUBLISH', record, result)
 end
-if ARGV[6] == '1' then
-  redis.pcall('ZREM', KEYS[5], ARGV[7])
-  redis.pcall('HDEL', KEYS[4], ARGV[7])
+if is_unacked == '1' then
+  redis.pcall('ZREM', unacked_index, tag)
+  redis.pcall('HDEL', unacked, tag)
 end
 return id

@@ -32,19 +32,18 @@
 
 -- requires own_types
 -- requires numbers
+-- requires clock
 -- requires entry_at
 -- requires events
 -- requires answer_once
 
-local tenant, most_recent, bounds, most_events, leave, token, flag_ms, results, receipt_s = unpack(ARGV)
+local tenant, most_recent, bounds, most_events, leave, token, flag_ms, results, receipt_s = unpack(ARGV, 1, 9)
 local FIRST, EACH = 10, 10
-local inbox, waiting, replies, backoff, attempts, load, totals, recent, events, lock, wake = unpack(KEYS)
+local inbox, waiting, replies, backoff, attempts, load, totals, recent, events, lock, wake = unpack(KEYS, 1, 11)
 local KINDS = {
   'stream', 'zset', 'hash', 'hash', 'string', 'hash', 'hash', 'list', 'stream', 'string', 'string',
 }
-for n, kind in ipairs(KINDS) do
-  expect(kind, KEYS[n])
-end
+expect_all(KINDS, KEYS)
 
 local n = (#ARGV - FIRST + 1) / EACH
 local entries, bytes, told = 0, 0, 0
@@ -56,7 +55,8 @@ local latencies = {}
 local backups = {}
 for i = 0, n - 1 do
   local a = FIRST + EACH * i
-  backups[i + 1] = {unpack(ARGV, a, a + EACH - 1)}
+  local each = {unpack(ARGV, a, a + EACH - 1)}
+  backups[i + 1] = each
 end
 for _, each in ipairs(backups) do
   local _, _, backup, _, _, _, _, _, receipt, guard = unpack(each)
@@ -113,10 +113,10 @@ for _, each in ipairs(backups) do
   redis.call('HDEL', replies, backup)
 end
 for i = 12, #KEYS do
-  redis.call('DEL', KEYS[i])
+  local staged = KEYS[i]
+  redis.call('DEL', staged)
 end
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local now = clock_ms()
 local left = redis.call('XLEN', inbox)
 -- Only a turn that settled something has ended the tenant's wait.
 local wait = (n > 0 or left == 0) and redis.call('HMGET', backoff, 'told', 'since_ms', 'reason') or {}

@@ -5,12 +5,12 @@
 -- ARGV  the first line names them; a wake-up is its beginning, the ms at which it was sent, and its rest
 
 -- requires own_types
+-- requires clock
 
 local flag_ms, beginning, rest = unpack(ARGV)
 local wake, queue = unpack(KEYS)
 expect('string', wake)
-local time = redis.call('TIME')
-local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+local now = string.format('%.0f', clock_ms())
 local sent = string.match(redis.call('GET', wake) or '', '^(%d+t?)h%d+$')
 redis.call('SET', wake, (sent or now) .. 'h' .. now, 'PX', flag_ms)
 if not sent then

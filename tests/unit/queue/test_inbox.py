@@ -157,6 +157,14 @@ def test_settling_takes_only_the_named_entries(client: redis.Redis, settings: Se
     assert client.zscore(keys.WAITING, TENANT) == batch(client)[0].accepted_ms
 
 
+def test_a_batch_of_any_size_is_settled_at_once(client: redis.Redis, settings: Settings) -> None:
+    """Lua returns no more than 8,000 values at once."""
+    ones = [submission(n) for n in range(900)]
+    acceptance.accept(client, settings, ones)
+    Inbox(client, settings, TENANT).settle(batch(client, len(ones)))
+    assert client.xlen(keys.inbox(TENANT)) == 0
+
+
 def test_settling_again_does_no_harm(client: redis.Redis, settings: Settings) -> None:
     acceptance.accept(client, settings, [submission(1), submission(2)])
     read = batch(client)
