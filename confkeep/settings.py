@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -228,6 +229,19 @@ class Settings(BaseSettings):
     http_mib: int = Field(
         2_048, ge=1, description="Most MiB that one token may send in a minute; more are refused"
     )
+    http_user_header: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9-]*$",
+        description="Header in which a trusted proxy names who signed in there, such as `X-Forwarded-Email` "
+        "(docs/pages.md); empty: people sign in with tokens",
+    )
+    http_trusted_proxies: str = Field(
+        "",
+        # An empty one is looked at too.
+        validate_default=True,
+        description="Networks from which that header is believed, such as `10.1.0.7/32, fd00::7/128`: the "
+        "proxy's own address lies in them, and nobody else's",
+    )
     public_url: str = Field(
         "",
         description="Where people reach `confkeep http`, such as `https://confkeep.example`: webhooks and "
@@ -286,11 +300,23 @@ class Settings(BaseSettings):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
 
-    @field_validator("hooks_networks")
+    @field_validator("hooks_networks", "http_trusted_proxies")
     @classmethod
     def _are_networks(cls, value: str) -> str:
         for network in networks_in(value):
             ipaddress.ip_network(network)
+        return value
+
+    @field_validator("http_trusted_proxies")
+    @classmethod
+    def _are_of_a_proxy(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("http_user_header") and not networks_in(value):
+            raise ValueError(
+                "must be set where CONFKEEP_HTTP_USER_HEADER is: the address of the proxy that sets the "
+                "header, such as 10.1.0.7/32; from elsewhere anybody could send it"
+            )
+        if any(ipaddress.ip_network(network).prefixlen == 0 for network in networks_in(value)):
+            raise ValueError("must not hold all addresses: then anybody is believed to be anybody")
         return value
 
     @field_validator("signing_key")
@@ -323,7 +349,7 @@ class Settings(BaseSettings):
 
 
 def networks_in(text: str) -> list[str]:
-    """The networks in the text of `hooks_networks`, separated by commas or spaces."""
+    """The networks in the text of a setting, separated by commas or spaces."""
     return text.replace(",", " ").split()
 
 

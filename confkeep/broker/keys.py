@@ -60,7 +60,8 @@ therefore nobody's of ours, and workers set it aside (`worker.queue.oddities`).
                                                  each that an event said to be stale
     confkeep:repack:<tenant>             string  a repack was asked for and has not run yet; expires
     confkeep:tidy                        string  a worker tidies the staging; expires
-    confkeep:tokens                      hash    SHA-256 of an HTTP token -> worker.http.tokens.Token as
+    confkeep:tokens                      hash    SHA-256 of an HTTP token, or `person:` and that of the
+                                                 name that a proxy gives -> worker.http.tokens.Token as
                                                  JSON; stays until it is revoked
     confkeep:spent:<token>:<minute>      hash    `requests` and `bytes` of an HTTP token in a minute,
                                                  counted from 1970; expires

@@ -122,3 +122,18 @@ def test_the_first_line_has_the_form_that_the_file_names(folder: Path) -> None:
     assert done.returncode == 2
     [line] = [json.loads(line) for line in io.StringIO(done.stderr)]
     assert line["event"].startswith("CONFKEEP_SHARDS")
+
+
+@pytest.mark.parametrize("networks", ["", " , ", "0.0.0.0/0", "10.0.0.1, ::/0", "proxy.example"])
+def test_a_header_that_names_people_is_believed_from_named_addresses_alone(
+    folder: Path, networks: str
+) -> None:
+    (folder / ".env").write_text(
+        f"CONFKEEP_HTTP_USER_HEADER=X-Forwarded-Email\nCONFKEEP_HTTP_TRUSTED_PROXIES={networks}\n"
+    )
+    with pytest.raises(InvalidSettings, match="CONFKEEP_HTTP_TRUSTED_PROXIES: "):
+        load_settings()
+    (folder / ".env").write_text("CONFKEEP_HTTP_USER_HEADER=X-Forwarded-Email\n")
+    with pytest.raises(InvalidSettings, match=r"CONFKEEP_HTTP_TRUSTED_PROXIES: .* 10\.1\.0\.7/32"):
+        load_settings()
+    assert load_settings(http_trusted_proxies="10.1.0.7, fd00::/8").http_user_header

@@ -9,6 +9,7 @@ import click
 
 from confkeep.broker.connections import get_client
 from confkeep.errors import InvalidInput
+from confkeep.settings import variable_of
 from worker.cli import running
 from worker.cli.called import tenant_name, tenant_text
 from worker.cli.params import TENANT
@@ -24,7 +25,7 @@ def command() -> None:
     """Make, list and revoke the tokens that callers of HTTP send.
 
     Redis keeps only a token's SHA-256: nobody can read a token again. docs/http.md says what each
-    right allows.
+    right allows. People who sign in at a proxy need no token: --by-proxy lets them in.
 
     \b
     Examples:
@@ -60,6 +61,8 @@ class Rights(click.ParamType):  # type: ignore[type-arg]
               help="Some of read, reveal, enqueue, admin.")  # fmt: skip
 @click.option("--expires", "lifetime_s", type=Age(), metavar="AGE",
               help="How long it is valid, such as 90d.  [default: until it is revoked]")  # fmt: skip
+@click.option("--by-proxy", is_flag=True,
+              help="NAME signs in at a proxy, and sees pages.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
 def create(
@@ -69,6 +72,7 @@ def create(
     all_tenants: bool,
     may: tuple[Right, ...],
     lifetime_s: float | None,
+    by_proxy: bool,
     as_json: bool,
 ) -> None:
     """Make a token and print it, once.
@@ -80,15 +84,19 @@ def create(
 
     NAME is for people: who uses it. A tenant that has no backup yet is named by its UUID.
 
+    With --by-proxy there is no token: NAME is what the proxy of CONFKEEP_HTTP_USER_HEADER calls a
+    person, letter by letter, and '*' is everybody else whom it names. docs/pages.md has more.
+
     \b
     With --json:
-      {"token", "id", "name", "tenants", "tenant_names", "may", "created_at",
-       "expires_at"}
+      {"token": null with --by-proxy, "id", "name", "by_proxy", "tenants",
+       "tenant_names", "may", "created_at", "expires_at"}
 
     \b
     Examples:
       confkeep token create portal --tenant acme --may read,enqueue
       confkeep token create grafana --all-tenants --may read --expires 90d
+      confkeep token create anna@example.org --by-proxy --tenant acme --may read
     """
     settings = running.settings(terminal)
     if all_tenants == bool(tenants):
@@ -98,9 +106,20 @@ def create(
         if all_tenants
         else [find_tenant(settings.git_store_path, tenant).id for tenant in tenants]
     )
-    text, token = tokens.create(get_client(settings), name, ids, may, lifetime_s)
+    text = None
+    if by_proxy:
+        token = tokens.admit_person(get_client(settings), name, ids, may, lifetime_s)
+    else:
+        text, token = tokens.create(get_client(settings), name, ids, may, lifetime_s)
     if as_json:
         terminal.json({"token": text, **_json(token)})
+        return
+    if text is None:
+        terminal.line(f"{printable(token.name)} may see pages, signed in at the proxy")
+        if not settings.http_user_header:
+            terminal.note(
+                f"{variable_of('http_user_header')} is not set here: `confkeep http` needs it"
+            )
         return
     terminal.line(text)
     terminal.note("keep it now: it is shown only this once")
@@ -114,7 +133,7 @@ def list_(terminal: Terminal, as_json: bool) -> None:
 
     \b
     With --json:
-      {"tokens": [{"id", "name", "tenants": [id] or ["*"],
+      {"tokens": [{"id", "name", "by_proxy", "tenants": [id] or ["*"],
                    "tenant_names": {tenant_id: name}, "may", "created_at",
                    "expires_at": null if never}]}
 
@@ -132,11 +151,12 @@ def list_(terminal: Terminal, as_json: bool) -> None:
         return
     now_s = time.time()
     terminal.table(
-        ["name", "id", "may", "tenants", "expires (UTC)"],
+        ["name", "id", "by", "may", "tenants", "expires (UTC)"],
         [
             [
                 printable(token.name),
                 token.id,
+                "proxy" if token.by_proxy else "token",
                 ",".join(token.may),
                 "all"
                 if token.tenants == (ALL,)
@@ -175,6 +195,7 @@ def _json(token: Token) -> dict[str, object]:
     return {
         "id": token.id,
         "name": token.name,
+        "by_proxy": token.by_proxy,
         "tenants": list(token.tenants),
         "tenant_names": {
             tenant: name

@@ -1,4 +1,4 @@
-"""Who calls, and what the caller may do: the token of a request, looked up and charged."""
+"""Who calls, and what the caller may do: the token or the person of a request, looked up and charged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import binascii
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeGuard
 
 import redis
 from starlette.requests import Request
@@ -16,7 +16,7 @@ from confkeep.broker import keys, redis_values
 from confkeep.broker.redis_values import Unreadable
 from confkeep.errors import AccessDenied, NotAllowed, TooManyRequests
 from confkeep.settings import Settings
-from worker.http.tokens import ALL, MOST_TOKEN, Right, Token, digest_of
+from worker.http.tokens import ALL, MOST_TOKEN, Person, Right, Token, digest_of, fields_of
 
 _MIB: Final = 1024 * 1024
 #: Seconds for which a token that was looked up counts without another look.
@@ -35,6 +35,8 @@ class Caller:
     #: Ids of the tenants that it may see; None means all.
     tenants: frozenset[str] | None
     may: frozenset[Right]
+    #: Whether a proxy names the caller, so that there is nothing to sign out of here.
+    by_proxy: bool = False
 
     def sees(self, tenant_id: str) -> bool:
         """Whether it may know of the tenant."""
@@ -71,25 +73,32 @@ class Door:
     settings: Settings
     _known: OrderedDict[str, _Remembered] = field(default_factory=OrderedDict)
 
-    def admit(self, text: str | None, *, cost_bytes: int = 0) -> Caller:
-        """The caller whose token this is.
+    def admit(self, given: str | Person | None, *, cost_bytes: int = 0) -> Caller:
+        """The caller whose token this is, or whom the proxy names so.
 
         Args:
             cost_bytes: what the request sends, to be counted.
 
         Raises:
             AccessDenied: there is no such token.
+            NotAllowed: the person may see nothing.
             TooManyRequests: it did too much in this minute.
             BrokerUnavailable: Redis did not answer.
         """
-        if not text or len(text) > MOST_TOKEN:
+        if not _is_looked_up(given):
             raise AccessDenied("a token is needed")
-        digest = digest_of(text)
+        digest = digest_of(given)
         known = self._known.get(digest)
         now = time.monotonic()
         if known is None or now - known.at >= _FRESH_S:
             known = self._look(digest, known)
         if known.token is None or not known.token.valid(time.time()):
+            if isinstance(given, Person):
+                raise NotAllowed(
+                    f"{given.name} may see nothing here",
+                    hint="An administrator allows it: `confkeep token create NAME --by-proxy --tenant TENANT "
+                    "--may read`.",
+                )
             raise AccessDenied("the token is not valid")
         requests, sent = known.spent
         if (
@@ -104,13 +113,14 @@ class Door:
         known.bytes += cost_bytes
         token = known.token
         tenants = None if token.tenants == (ALL,) else frozenset(token.tenants)
-        return Caller(token.id, token.name, tenants, frozenset(token.may))
+        name = given.name if isinstance(given, Person) else token.name
+        return Caller(token.id, name, tenants, frozenset(token.may), token.by_proxy)
 
-    def is_fresh(self, text: str | None) -> bool:
+    def is_fresh(self, given: str | Person | None) -> bool:
         """Whether `admit` needs no look at Redis now."""
-        if not text or len(text) > MOST_TOKEN:
+        if not _is_looked_up(given):
             return True
-        known = self._known.get(digest_of(text))
+        known = self._known.get(digest_of(given))
         return known is not None and time.monotonic() - known.at < _FRESH_S
 
     def forget(self) -> None:
@@ -119,28 +129,30 @@ class Door:
             self._look(digest, known)
         self._known.clear()
 
-    def charge(self, text: str | None, sent_bytes: int) -> None:
-        """Count bytes that a request sent and had not announced."""
-        known = self._known.get(digest_of(text or ""))
-        if known is not None:
-            known.bytes += sent_bytes
-
     def _look(self, digest: str, known: _Remembered | None) -> _Remembered:
         """Look a token up, and hand over what was counted since the last look."""
         minute = int(time.time()) // _MINUTE_S
+        fields = fields_of(digest)
         requests, sent = (0, 0) if known is None else (known.requests, known.bytes)
-        key = keys.spent(f"{digest[:16]}:{minute}")
+        key = keys.spent(f"{digest[-16:]}:{minute}")
         pipe = self.client.pipeline(transaction=False)
-        pipe.hget(keys.TOKENS, digest)
+        pipe.hmget(keys.TOKENS, fields)
         if known is not None and known.token is not None:
             pipe.hincrby(key, "requests", requests)
             pipe.hincrby(key, "bytes", sent)
             pipe.expire(key, 2 * _MINUTE_S)
         pipe.hmget(key, "requests", "bytes")
-        text, *_, counted = redis_values.answers(pipe, or_refused=True)
+        texts, *_, counted = redis_values.answers(pipe, or_refused=True)
         spent = [0, 0] if counted is None else [redis_values.count_of(each) for each in counted]
         try:
-            token = None if text is None else Token.of(digest, text)
+            token = next(
+                (
+                    Token.of(name, text)
+                    for name, text in zip(fields, texts or (), strict=False)
+                    if text is not None
+                ),
+                None,
+            )
         except Unreadable:
             token = None
         found = _Remembered(token, time.monotonic(), spent=(spent[0], spent[1]))
@@ -149,6 +161,10 @@ class Door:
         while len(self._known) > _MOST_REMEMBERED:
             self._known.popitem(last=False)
         return found
+
+
+def _is_looked_up(given: str | Person | None) -> TypeGuard[str | Person]:
+    return isinstance(given, Person) or (given is not None and 0 < len(given) <= MOST_TOKEN)
 
 
 def token_of(request: Request) -> str | None:

@@ -18,6 +18,7 @@ from confkeep.settings import Settings
 from worker.http.access import Door
 from worker.http.exposition import Exposition
 from worker.http.http_metrics import HttpMetrics
+from worker.http.proxy import Proxy
 from worker.http.reading import reader_of
 from worker.reading.reader import Reader
 
@@ -45,6 +46,7 @@ class Context:
     settings: Settings
     client: redis.Redis
     door: Door
+    proxy: Proxy
     reader: Reader
     readers: CapacityLimiter
     askers: CapacityLimiter
@@ -144,6 +146,7 @@ def make_context(settings: Settings, metrics: HttpMetrics) -> Context:
         settings,
         client,
         Door(client, settings),
+        Proxy.of(settings),
         reader_of(client, settings),
         CapacityLimiter(_READERS),
         CapacityLimiter(_ASKERS),

@@ -139,5 +139,6 @@ class _Exchange:
             ms=round(self.took_s * 1000, 1),
             bytes=self._sent_bytes,
             token_id=state.get("token_id"),
+            person=state.get("person"),
             client=client[0] if client else None,
         )

@@ -1,4 +1,4 @@
-"""Tokens: who may come in by HTTP, for which tenants and to do what. Redis keeps only their SHA-256."""
+"""Tokens, and people whom a proxy names: who may come in by HTTP, for which tenants and to do what."""
 
 from __future__ import annotations
 
@@ -32,11 +32,24 @@ _RANDOM_BYTES: Final = 32
 _MOST_NAME: Final = 100
 #: Most characters of what is looked up as a token.
 MOST_TOKEN: Final = 200
+#: How the field of a person begins in Redis. No token's field does: nobody gets in with a name as a token.
+_PERSON: Final = "person:"
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who signed in at a trusted proxy, by the name that it gives them."""
+
+    name: str
+
+
+#: In place of a name: everybody whom the proxy names and who has no rights of their own.
+OTHERS: Final = Person("*")
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token, without its secret."""
+    """A token without its secret, or what a person may do."""
 
     #: 8 hexadecimal digits: how logs and `token list` name it.
     id: str
@@ -47,8 +60,13 @@ class Token:
     created_s: int
     #: Seconds since 1970; None: never.
     expires_s: int | None = None
-    #: The SHA-256 of its text, in hexadecimal digits.
+    #: Its field in Redis.
     digest: str = field(default="", repr=False, compare=False)
+
+    @property
+    def by_proxy(self) -> bool:
+        """Whether it is of people whom a proxy names. They have no secret here."""
+        return self.digest.startswith(_PERSON)
 
     def valid(self, now_s: float) -> bool:
         """Whether it has not expired."""
@@ -94,9 +112,20 @@ def _number(found: dict[str, Any], name: str) -> int:
     return value
 
 
-def digest_of(text: str) -> str:
-    """What Redis keeps in place of a token's text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+def digest_of(given: str | Person) -> str:
+    """What Redis keeps in place of a token's text, or of a person."""
+    text, begins = (given.name, _PERSON) if isinstance(given, Person) else (given, "")
+    return begins + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def fields_of(digest: str) -> list[str]:
+    """The fields of Redis in which to look; the first that is there counts."""
+    return [digest, digest_of(OTHERS)] if digest.startswith(_PERSON) else [digest]
+
+
+def is_name(text: str) -> bool:
+    """Whether a token or a person may be called so."""
+    return 0 < len(text) <= _MOST_NAME and text.isprintable()
 
 
 def create(
@@ -119,8 +148,44 @@ def create(
         InvalidInput: the name is taken, or an argument is wrong.
         BrokerUnavailable: Redis did not answer.
     """
+    text = _BEGINS + secrets.token_urlsafe(_RANDOM_BYTES)
+    return text, _keep(client, digest_of(text), name.strip(), tenants, may, lifetime_s)
+
+
+def admit_person(
+    client: redis.Redis,
+    name: str,
+    tenants: Collection[str],
+    may: Collection[Right],
+    lifetime_s: float | None = None,
+) -> Token:
+    """Let a person whom the proxy names look at pages; `*` in place of the name: all others.
+
+    Raises:
+        InvalidInput: as `create`; or the rights are more than pages use.
+        BrokerUnavailable: Redis did not answer.
+    """
+    if not set(may) <= {"read", "reveal"}:
+        raise InvalidInput(
+            "--may",
+            "must be read, or read,reveal, for a person whom a proxy names",
+            hint="Such a person sees pages. For a program, make a token without --by-proxy.",
+        )
     name = name.strip()
-    if not name or len(name) > _MOST_NAME or not name.isprintable():
+    if "," in name:
+        raise InvalidInput("NAME", "must not contain a comma, which parts names in a header")
+    return _keep(client, digest_of(Person(name)), name, tenants, may, lifetime_s)
+
+
+def _keep(
+    client: redis.Redis,
+    digest: str,
+    name: str,
+    tenants: Collection[str],
+    may: Collection[Right],
+    lifetime_s: float | None,
+) -> Token:
+    if not is_name(name):
         raise InvalidInput("NAME", f"must be 1 to {_MOST_NAME} printable characters")
     if not tenants or not may:
         raise InvalidInput("--tenant" if not tenants else "--may", "must be given")
@@ -131,7 +196,6 @@ def create(
             "is the name of a token already",
             hint=f"Choose another name, or revoke that one: `confkeep token revoke '{name}'`.",
         )
-    text = _BEGINS + secrets.token_urlsafe(_RANDOM_BYTES)
     now_s = int(time.time())
     token = Token(
         secrets.token_hex(4),
@@ -140,12 +204,12 @@ def create(
         tuple(right for right in RIGHTS if right in may),
         now_s,
         None if lifetime_s is None else now_s + int(lifetime_s),
-        digest_of(text),
+        digest,
     )
     kept = {key: value for key, value in asdict(token).items() if key != "digest"}
     with broker_errors():
         client.hset(keys.TOKENS, token.digest, json.dumps(kept))
-    return text, token
+    return token
 
 
 def list_tokens(client: redis.Redis) -> list[Token]:

@@ -9,11 +9,12 @@ import fakeredis
 import pytest
 import redis
 
-from confkeep.errors import AccessDenied
+from confkeep.errors import AccessDenied, NotAllowed
 from confkeep.settings import get_settings
 from tests.unit.cli.conftest import OTHER_TENANT, TENANT, Confkeep
 from worker.cli import token
 from worker.http.access import Door
+from worker.http.tokens import Person
 
 
 @pytest.fixture
@@ -67,4 +68,31 @@ def test_a_wrong_option_makes_no_token(
     client: redis.Redis, confkeep: Confkeep, options: list[str]
 ) -> None:
     assert confkeep("token", "create", "portal", *options).exit_code == 2
+    assert not client.exists("confkeep:tokens")
+
+
+def test_a_person_whom_a_proxy_names_gets_rights_and_no_token(
+    client: redis.Redis, confkeep: Confkeep
+) -> None:
+    name = "anna@example.org"
+    arguments = ("token", "create", name, "--by-proxy", "--tenant", TENANT, "--may")
+    made = json.loads(confkeep(*arguments, "read,reveal", "--json").stdout)
+    assert (made["token"], made["by_proxy"], made["name"]) == (None, True, name)
+    caller = Door(client, get_settings()).admit(Person(name))
+    assert (caller.name, caller.tenants) == (name, frozenset({TENANT}))
+    listed = confkeep("token", "list").stdout
+    assert "proxy" in listed
+    assert confkeep("token", "revoke", name).exit_code == 0
+    with pytest.raises(NotAllowed):
+        Door(client, get_settings()).admit(Person(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "may"), [("anna", "read,enqueue"), ("anna", "admin"), ("anna, ben", "read")]
+)
+def test_a_person_gets_nothing_that_pages_do_not_use(
+    client: redis.Redis, confkeep: Confkeep, name: str, may: str
+) -> None:
+    made = confkeep("token", "create", name, "--by-proxy", "--all-tenants", "--may", may)
+    assert made.exit_code == 2
     assert not client.exists("confkeep:tokens")

@@ -57,10 +57,15 @@ async def _sign_in(request: Request, context: Context, token: str, wanted: str) 
             problem="This token is not valid: it was mistyped or revoked, or has expired.",
         )
     answer = RedirectResponse(local(wanted), 303)
-    answer.set_cookie(
-        COOKIE, token, httponly=True, samesite="lax", secure=request.url.scheme == "https", path="/"
-    )
+    secure = _over_tls(request, context.settings.public_url)
+    answer.set_cookie(COOKIE, token, httponly=True, samesite="lax", secure=secure, path="/")
     return answer
+
+
+def _over_tls(request: Request, public_url: str) -> bool:
+    """Whether the browser speaks TLS, with a proxy in front: forms say so, for links the setting does."""
+    here = f"https://{request.headers.get('host')}"
+    return here in (request.headers.get("origin"), public_url)
 
 
 @router.post("/sign-out")
