@@ -21,6 +21,7 @@ from tests.http.serving import in_process, new_token, serve
 from tests.scraping import series, value
 from worker.http import connections, guard, tokens
 from worker.http.access import Door
+from worker.http.server import listen
 from worker.observe import metrics
 
 
@@ -74,6 +75,16 @@ def test_a_refusal_reaches_a_client_that_still_sends(stored: Stored) -> None:
             answer.begin()
             assert (answer.status, answer.getheader("connection")) == (401, None)
             assert b"AccessDenied" in answer.read()
+
+
+def test_no_answer_waits_for_the_client_to_acknowledge_its_head() -> None:
+    """Clients put that off for 40 ms, and the kernel would hold the body back until then."""
+    with (
+        listen("127.0.0.1", 0) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_client_that_waits_for_leave_to_send_is_refused_at_once(stored: Stored) -> None:
