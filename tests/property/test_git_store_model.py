@@ -22,7 +22,7 @@ from tests.old_portal.portal import git_store as old
 from worker import git_store as new
 from worker.engine import hold
 
-CALLS = 4_000
+CALLS = 2_500
 SEED = 20_260_930
 TENANTS = [str(uuid.UUID(int=number, version=4)) for number in (1, 2, 3)]
 DEVICES = [str(uuid.UUID(int=number, version=4)) for number in range(11, 16)]

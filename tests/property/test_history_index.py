@@ -464,7 +464,7 @@ def test_whatever_stands_in_its_place(store: Path, what: str) -> None:
 
 def test_no_flipped_bit_that_changes_an_answer_is_missed(store: Path) -> None:
     """Anywhere in the file: rows, pages, schema, header. Whoever reads notices, or `verify` does."""
-    path, devices = small_store(store, commits=400, devices=6)
+    path, devices = small_store(store, commits=150, devices=4)
     repository = open_repository(path)
     tip = repository.tip()
     ids = [each.backup_id for device in devices for each in walked(path, device) if each.backup_id]
