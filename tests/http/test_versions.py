@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import pytest
 
 from tests.http.conftest import BINARY, EXPORT, LATER, SECRET, Stored
+from tests.servers import wait_for
 
 
 def at(stored: Stored, rest: str) -> str:
@@ -123,3 +126,11 @@ def test_the_directory_is_filtered_and_in_pages(stored: Stored, full: httpx.Clie
     ):
         assert [each["name"] for each in full.get(address, params=filters).json()] == names
     assert full.get(address, params={"cursor": "x"}).status_code == 422
+
+
+def test_no_pack_stays_open_when_nobody_asks(stored: Stored, full: httpx.Client) -> None:
+    """One that a repack has replaced takes room on the disk for as long as somebody has it open."""
+    assert full.get(at(stored, "/latest/export")).status_code == 200
+    packs = f"{stored.settings.git_store_path}/{stored.acme}.git/objects/pack/"
+    assert packs in Path("/proc/self/maps").read_text()
+    wait_for(lambda: packs not in Path("/proc/self/maps").read_text(), "the packs to be closed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -61,11 +62,13 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.context = make_context(settings, metrics)
+        context = app.state.context = make_context(settings, metrics)
+        letting_go = asyncio.create_task(context.let_go())
         try:
             yield
         finally:
-            app.state.context.close()
+            letting_go.cancel()
+            context.close()
 
     app = FastAPI(
         title="confkeep",

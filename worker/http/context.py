@@ -33,6 +33,8 @@ _READERS: Final = 8
 _ASKERS: Final = 16
 #: Searches at a time.
 _SEARCHERS: Final = 2
+#: Seconds for which the reader keeps open what it needs again at the next question.
+KEPT_S: Final = 2.0
 #: Hand-overs at a time.
 _SENDERS: Final = 8
 
@@ -67,7 +69,14 @@ class Context:
         with suppress(ConfkeepError):
             self.door.forget()
         self.exposition.close()
+        self.reader.let_go()
         self.client.close()
+
+    async def let_go(self) -> None:
+        """Let the reader close what it keeps open, again and again."""
+        while True:
+            await anyio.sleep(KEPT_S)
+            await to_thread.run_sync(self.reader.let_go, abandon_on_cancel=True)
 
     async def search(self, ask: Callable[[Reader], _Answer], patience_s: float) -> _Answer:
         """As `read`, for what reads much: in few threads of its own, so that other reads go on.
@@ -156,11 +165,16 @@ def make_context(settings: Settings, metrics: HttpMetrics) -> Context:
     )
 
 
-# Asynchronous, for FastAPI runs other functions in a thread, at every request.
-async def _context_of(request: Request) -> Context:
+def context_of(request: Request) -> Context:
+    """The context of the application that got the request."""
     context = request.app.state.context
     assert isinstance(context, Context)
     return context
+
+
+# Asynchronous, for FastAPI runs other functions in a thread, at every request.
+async def _context_of(request: Request) -> Context:
+    return context_of(request)
 
 
 #: The application's context, as routes ask for it.

@@ -172,6 +172,9 @@ class TaskReader:
         )
         return found
 
+    def let_go(self) -> None:
+        """As `Reader`: it keeps nothing open."""
+
     def _ids(self, among: Collection[str] | None) -> list[str]:
         if among is not None:
             return sorted(among)

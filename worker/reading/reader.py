@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -44,6 +45,7 @@ from worker.reading.answers import (
 from worker.reading.commits import commits_after, printable
 from worker.reading.directory_page import Filter, page_of
 from worker.reading.listed import Directories, Listed
+from worker.reading.opened import Opened
 from worker.reading.shown import shown, shown_hunks
 from worker.reading.since import since_when
 from worker.store.history.index import open_index
@@ -52,7 +54,6 @@ from worker.store.repository.backup import EXPORT_NAME
 from worker.store.repository.reader import find_commit
 from worker.store.repository.tenant_repository import (
     TenantRepository,
-    open_repository,
     repository_path,
     require_store,
     tells_damage,
@@ -165,6 +166,9 @@ class Reader(Protocol):
     def search(self, tenant_id: str, query: Query, limit: int, *, reveal: bool) -> list[FoundEntry]:
         """Lines of the newest exports of at most `limit` devices; without `reveal`, of the masked texts."""
 
+    def let_go(self) -> None:
+        """Close what was kept open for the next question."""
+
 
 class StoreReader:
     """Reads a store that this process reaches. Its methods are those of `Reader`; thread-safe."""
@@ -172,6 +176,7 @@ class StoreReader:
     def __init__(self, store: Path) -> None:
         self._store = store
         self._directories = Directories()
+        self._opened = Opened()
 
     def tenants(self, among: Collection[str] | None) -> list[TenantEntry]:
         """As `Reader`."""
@@ -211,7 +216,8 @@ class StoreReader:
 
     def directory(self, tenant_id: str) -> Sequence[DeviceEntry]:
         """As `Reader`."""
-        return self._listed(self._open(tenant_id)).devices
+        with self._open(tenant_id) as repository:
+            return self._listed(repository).devices
 
     def page(
         self, tenant_id: str, wanted: Filter, after: tuple[str, str] | None, limit: int
@@ -221,53 +227,53 @@ class StoreReader:
 
     def device(self, tenant_id: str, device: str) -> DeviceEntry:
         """As `Reader`."""
-        repository = self._open(tenant_id)
-        listed = self._listed(repository)
-        called = resolver.find_among(listed.called, device)
-        found = listed.by_id.get(called.id)
-        if found is None:
-            raise no_versions(repository, called.id)
-        return found
+        with self._open(tenant_id) as repository:
+            listed = self._listed(repository)
+            called = resolver.find_among(listed.called, device)
+            found = listed.by_id.get(called.id)
+            if found is None:
+                raise no_versions(repository, called.id)
+            return found
 
     def versions(self, tenant_id: str, device: str, wanted: Wanted) -> list[VersionEntry]:
         """As `Reader`."""
-        repository = self._open(tenant_id)
-        called = self._find(repository, device)
-        rows = rows_of(repository, called.id, wanted)
-        if not rows and not versions_of(repository, called.id, 1):
-            raise no_versions(repository, called.id)
-        return [_version_entry(row) for row in rows]
+        with self._open(tenant_id) as repository:
+            called = self._find(repository, device)
+            rows = rows_of(repository, called.id, wanted)
+            if not rows and not versions_of(repository, called.id, 1):
+                raise no_versions(repository, called.id)
+            return [_version_entry(row) for row in rows]
 
     def version(self, tenant_id: str, device: str, version: str) -> VersionEntry:
         """As `Reader`."""
-        repository = self._open(tenant_id)
-        called = self._find(repository, device)
-        return _version_entry(_row_of(repository, called, version))
+        with self._open(tenant_id) as repository:
+            called = self._find(repository, device)
+            return _version_entry(_row_of(repository, called, version))
 
     def file(
         self, tenant_id: str, device: str, version: str, name: FileName, *, reveal: bool
     ) -> File:
         """As `Reader`."""
-        repository = self._open(tenant_id)
-        listed = self._listed(repository)
-        called = resolver.find_among(listed.called, device)
-        newest = listed.by_id.get(called.id)
-        if version == "latest" and newest is not None:
-            sha = newest.sha
-        else:
-            sha = _sha_of(repository, called, version)
-        folder = None
-        if newest is not None and sha == newest.sha:
-            folder = listed.folders.get(called.id)
-        found = _file_in(repository, sha, called.id, name, folder)
-        if found is None:
-            # It says what is missing, and why.
-            reader.read_file(repository, sha, called.id, name)
-            raise NotInStore(f"no {name} of device {called.id} in commit {sha}")
-        data, object_id = found
-        if name == EXPORT_NAME:
-            data = shown(data, called.labels.model, reveal=reveal)
-        return File(data=data, object_id=object_id, sha=sha)
+        with self._open(tenant_id) as repository:
+            listed = self._listed(repository)
+            called = resolver.find_among(listed.called, device)
+            newest = listed.by_id.get(called.id)
+            if version == "latest" and newest is not None:
+                sha = newest.sha
+            else:
+                sha = _sha_of(repository, called, version)
+            folder = None
+            if newest is not None and sha == newest.sha:
+                folder = listed.folders.get(called.id)
+            found = _file_in(repository, sha, called.id, name, folder)
+            if found is None:
+                # It says what is missing, and why.
+                reader.read_file(repository, sha, called.id, name)
+                raise NotInStore(f"no {name} of device {called.id} in commit {sha}")
+            data, object_id = found
+            if name == EXPORT_NAME:
+                data = shown(data, called.labels.model, reveal=reveal)
+            return File(data=data, object_id=object_id, sha=sha)
 
     def diff(
         self,
@@ -280,39 +286,42 @@ class StoreReader:
         how: DiffHow = DiffHow(),
     ) -> DiffAnswer:
         """As `Reader`."""
-        repository = self._open(tenant_id)
-        called = self._find(repository, device)
-        new_sha = _sha_of(repository, called, version)
-        old_sha, other = self._against(repository, called, new_sha, against)
-        new = reader.read_file(repository, new_sha, called.id, EXPORT_NAME)
-        old = b"" if old_sha is None else _export_in(repository, old_sha, other.id)
-        old, new = how.texts(old, new)
-        if other.id != called.id and not reveal:
-            # Whether two devices have the same password is nobody's to know.
-            old, new = (
-                shown(old, other.labels.model, reveal=False),
-                shown(new, called.labels.model, reveal=False),
+        with self._open(tenant_id) as repository:
+            called = self._find(repository, device)
+            new_sha = _sha_of(repository, called, version)
+            old_sha, other = self._against(repository, called, new_sha, against)
+            new = reader.read_file(repository, new_sha, called.id, EXPORT_NAME)
+            old = b"" if old_sha is None else _export_in(repository, old_sha, other.id)
+            old, new = how.texts(old, new)
+            if other.id != called.id and not reveal:
+                # Whether two devices have the same password is nobody's to know.
+                old, new = (
+                    shown(old, other.labels.model, reveal=False),
+                    shown(new, called.labels.model, reveal=False),
+                )
+                made = hunks(old, new, how.context)
+            else:
+                made = shown_hunks(
+                    old, new, called.labels.model, reveal=reveal, context=how.context
+                )
+            return DiffAnswer(
+                old_sha=old_sha or "",
+                new_sha=new_sha,
+                hunks=made,
             )
-            made = hunks(old, new, how.context)
-        else:
-            made = shown_hunks(old, new, called.labels.model, reveal=reveal, context=how.context)
-        return DiffAnswer(
-            old_sha=old_sha or "",
-            new_sha=new_sha,
-            hunks=made,
-        )
 
     def since(self, tenant_id: str, device: str, version: str) -> list[Since]:
         """As `Reader`."""
-        repository = self._open(tenant_id)
-        called = self._find(repository, device)
-        shas = since_when(repository, called.id, _sha_of(repository, called, version))
-        dates = {sha: captured_at(find_commit(repository, sha)) for sha in set(shas)}
-        return [Since(sha=sha, captured_at=dates[sha]) for sha in shas]
+        with self._open(tenant_id) as repository:
+            called = self._find(repository, device)
+            shas = since_when(repository, called.id, _sha_of(repository, called, version))
+            dates = {sha: captured_at(find_commit(repository, sha)) for sha in set(shas)}
+            return [Since(sha=sha, captured_at=dates[sha]) for sha in shas]
 
     def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
         """As `Reader`."""
-        return commits_after(self._open(tenant_id), since, limit)
+        with self._open(tenant_id) as repository:
+            return commits_after(repository, since, limit)
 
     def receipt_in(self, tenant_id: str, backup_id: str) -> Receipt | None:
         """As `Reader`."""
@@ -325,43 +334,47 @@ class StoreReader:
 
     def search(self, tenant_id: str, query: Query, limit: int, *, reveal: bool) -> list[FoundEntry]:
         """As `Reader`."""
-        repository = self._open(tenant_id)
-        tenant = resolver.called_tenant(self._store, tenant_id)
-        tip = repository.tip()
-        if tip is None:
-            return []
-        commit = find_commit(repository, str(tip))
+        with self._open(tenant_id) as repository:
+            tenant = resolver.called_tenant(self._store, tenant_id)
+            tip = repository.tip()
+            if tip is None:
+                return []
+            commit = find_commit(repository, str(tip))
 
-        def exports(_repository: TenantRepository, device: Called) -> bytes | None:
-            export = reader.read_pair(repository, commit, device.id).export
-            return None if export is None else shown(export, device.labels.model, reveal=reveal)
+            def exports(_repository: TenantRepository, device: Called) -> bytes | None:
+                export = reader.read_pair(repository, commit, device.id).export
+                return None if export is None else shown(export, device.labels.model, reveal=reveal)
 
-        found: list[FoundEntry] = []
-        for each in search.search(
-            repository, Searcher(query), search.devices_in(repository), exports
-        ):
-            found.append(
-                FoundEntry(
-                    tenant_id=tenant.id,
-                    tenant_name=tenant.name,
-                    device_id=each.device.id,
-                    name=each.device.name,
-                    sha=str(tip),
-                    matches=[
-                        MatchEntry(
-                            line=match.line,
-                            text=match.text,
-                            section=match.section,
-                            before=[*match.before],
-                            after=[*match.after],
-                        )
-                        for match in each.matches
-                    ],
+            found: list[FoundEntry] = []
+            for each in search.search(
+                repository, Searcher(query), search.devices_in(repository), exports
+            ):
+                found.append(
+                    FoundEntry(
+                        tenant_id=tenant.id,
+                        tenant_name=tenant.name,
+                        device_id=each.device.id,
+                        name=each.device.name,
+                        sha=str(tip),
+                        matches=[
+                            MatchEntry(
+                                line=match.line,
+                                text=match.text,
+                                section=match.section,
+                                before=[*match.before],
+                                after=[*match.after],
+                            )
+                            for match in each.matches
+                        ],
+                    )
                 )
-            )
-            if len(found) == limit:
-                break
-        return found
+                if len(found) == limit:
+                    break
+            return found
+
+    def let_go(self) -> None:
+        """As `Reader`."""
+        self._opened.close()
 
     def _against(
         self, repository: TenantRepository, device: Called, new_sha: str, against: str
@@ -384,8 +397,8 @@ class StoreReader:
         """The directory, made anew where the newest commit is another one."""
         return self._directories.get(repository)
 
-    def _open(self, tenant_id: str) -> TenantRepository:
-        return open_repository(repository_path(self._store, tenant_id))
+    def _open(self, tenant_id: str) -> AbstractContextManager[TenantRepository]:
+        return self._opened.open(repository_path(self._store, tenant_id))
 
 
 def _version_entry(row: Row) -> VersionEntry:
