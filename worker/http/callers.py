@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import Depends, Request, Security
-from fastapi.security import APIKeyHeader, HTTPBearer
+from fastapi import Depends, Request
 
 from worker.http.access import Caller, require, token_of
-from worker.http.context import Here
+from worker.http.context import context_of
 from worker.http.tokens import Right
-
-#: For the OpenAPI document alone: `token_of` reads the headers.
-_BEARER = HTTPBearer(auto_error=False, description="A token of `confkeep token create`.")
-_HEADER = APIKeyHeader(name="X-Auth-Token", auto_error=False, description="The same token.")
 
 
 def needs(right: Right | None) -> Callable[..., Awaitable[Caller]]:
@@ -24,7 +19,8 @@ def needs(right: Right | None) -> Callable[..., Awaitable[Caller]]:
         right: None means any valid token.
     """
 
-    async def caller(request: Request, context: Here) -> Caller:
+    async def caller(request: Request) -> Caller:
+        context = context_of(request)
         text = token_of(request)
         length = request.headers.get("content-length", "")
         cost = int(length) if length.isdecimal() and len(length) < 19 else 0
@@ -44,5 +40,3 @@ Reads = Annotated[Caller, Depends(needs("read"))]
 Enqueues = Annotated[Caller, Depends(needs("enqueue"))]
 Administers = Annotated[Caller, Depends(needs("admin"))]
 Anybody = Annotated[Caller, Depends(needs(None))]
-#: Goes on each router: it says in the OpenAPI document which headers take the token.
-SECURITY = [Security(_BEARER), Security(_HEADER)]

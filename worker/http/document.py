@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -12,6 +12,20 @@ from worker.http.routes.backups import ErasureBody, LabelsBody
 from worker.http.uploads import JsonBackup
 
 _REF = "#/components/schemas/{model}"
+#: The headers that take the token; `access.token_of` reads them. Dependencies that say so would run at each request.
+_TOKENS: Final = {
+    "HTTPBearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token of `confkeep token create`.",
+    },
+    "APIKeyHeader": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Auth-Token",
+        "description": "The same token.",
+    },
+}
 
 
 def document_of(app: FastAPI) -> dict[str, Any]:
@@ -27,7 +41,10 @@ def document_of(app: FastAPI) -> dict[str, Any]:
             [(kind, "validation") for kind in (JsonBackup, LabelsBody, ErasureBody)],
             ref_template=_REF,
         )
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        components = document.setdefault("components", {})
+        components["securitySchemes"] = _TOKENS
+        document["security"] = [{name: []} for name in _TOKENS]
+        schemas = components.setdefault("schemas", {})
         schemas.update(bodies["$defs"])
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field
 
 
 def utc_text(moment: dt.datetime) -> str:
@@ -13,8 +13,8 @@ def utc_text(moment: dt.datetime) -> str:
     return moment.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
 
 
-#: A moment in UTC; in JSON with a Z at its end.
-Moment = Annotated[dt.datetime, PlainSerializer(utc_text, when_used="json")]
+#: A moment in UTC; in JSON with a Z at its end, as pydantic writes moments of that zone.
+Moment = dt.datetime
 
 
 class Answer(BaseModel):

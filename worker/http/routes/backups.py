@@ -28,14 +28,14 @@ from worker.engine.forget import Erased, forget_device
 from worker.engine.receipt import in_redis
 from worker.http import uploads
 from worker.http.access import Caller
-from worker.http.callers import SECURITY, Administers, Enqueues, Reads
+from worker.http.callers import Administers, Enqueues, Reads
 from worker.http.context import Context, Here
 from worker.http.problems import RESPONSES
 from worker.http.sending import json_of
 from worker.reading.answers import Answer
 from worker.reading.reader import Reader
 
-router = APIRouter(prefix="/v1", tags=["backups"], responses=RESPONSES, dependencies=SECURITY)
+router = APIRouter(prefix="/v1", tags=["backups"], responses=RESPONSES)
 
 #: Most seconds to wait for a receipt.
 _MOST_WAIT_S: Final = 60

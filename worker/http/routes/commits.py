@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from worker.http import paging
-from worker.http.callers import SECURITY, Reads
+from worker.http.callers import Reads
 from worker.http.context import Here
 from worker.http.problems import RESPONSES
 from worker.http.routes.directory import Limit
@@ -15,7 +15,7 @@ from worker.http.sending import json_of
 from worker.reading.answers import CommitsPage
 from worker.reading.reader import Reader
 
-router = APIRouter(prefix="/v1", tags=["versions"], responses=RESPONSES, dependencies=SECURITY)
+router = APIRouter(prefix="/v1", tags=["versions"], responses=RESPONSES)
 
 
 @router.get("/tenants/{tenant}/commits", response_model=CommitsPage)

@@ -11,7 +11,7 @@ from worker.engine.moments import moment_of
 from worker.engine.versions import Wanted
 from worker.http import paging
 from worker.http.access import require
-from worker.http.callers import SECURITY, Reads
+from worker.http.callers import Reads
 from worker.http.context import Here
 from worker.http.problems import RESPONSES
 from worker.http.routes.directory import Cursor, Limit
@@ -25,7 +25,6 @@ router = APIRouter(
     prefix="/v1/tenants/{tenant}/devices/{device}/versions",
     tags=["versions"],
     responses=RESPONSES,
-    dependencies=SECURITY,
 )
 
 _At = Annotated[
