@@ -1,4 +1,4 @@
-"""Parts of a deployment that run without an engine: the Procfile, compose's broker, helpers."""
+"""Parts of a deployment that run without an engine: the Procfile, compose's broker, mixed workers."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def honcho(running: Deployment, **variables: str) -> Iterator[subprocess.Popen[b
     command = [sys.executable, "-m", "honcho", "-f", str(ROOT / "Procfile"), "-d", str(folder)]
     with (running.path / "honcho.log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, "start"],
+            [*command, "start", "-c", "worker=3"],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -92,7 +92,7 @@ def honcho(running: Deployment, **variables: str) -> Iterator[subprocess.Popen[b
         process.wait()
 
 
-def test_the_procfile_runs_a_worker_the_exporter_and_http(deployed: Deployment) -> None:
+def test_the_procfile_runs_workers_the_exporter_and_http(deployed: Deployment) -> None:
     port, http_port = free_port(), free_port()
     log = deployed.path / "honcho.log"
     # honcho counts from PORT, 5000 by default: 100 for each line of the file. Nobody listens there.
@@ -101,7 +101,9 @@ def test_the_procfile_runs_a_worker_the_exporter_and_http(deployed: Deployment) 
         honcho(deployed, EXPORTER_PORT=str(port), HTTP_PORT=str(http_port), **counted) as process,
         deployed.client() as client,
     ):
-        wait_for(lambda: process.poll() is not None or client.exists(keys.WORKERS), "the worker")
+        wait_for(
+            lambda: process.poll() is not None or client.hlen(keys.WORKERS) == 3, "three workers"
+        )
         assert process.poll() is None, log.read_text()
 
         def metrics() -> str:
@@ -123,6 +125,7 @@ def test_the_procfile_runs_a_worker_the_exporter_and_http(deployed: Deployment) 
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 128 + signal.SIGTERM
         assert processes_of(deployed) == []
+        assert not client.exists(keys.WORKERS), "they took their reports back"
 
 
 def is_open(port: int) -> bool:
@@ -182,10 +185,10 @@ def _try_broker(service: Any, script: str, data: Path, path: Path) -> None:
         process.wait()
 
 
-def test_helpers_serve_every_shard_beside_the_workers_that_divide_them(
+def test_a_worker_without_a_number_serves_every_shard_beside_one_of_several(
     deployed: Deployment,
 ) -> None:
-    """As autoscaling in Kubernetes: worker 0 of 2 runs, worker 1 does not, a helper is worker 0 of 1."""
+    """As in an upgrade from numbered workers: worker 0 of 2 still runs, worker 1 has ended."""
     tenants = [str(uuid.uuid4()) for _ in range(4)]
     shards = {keys.shard_of(tenant, 16) % 2 for tenant in tenants}
     while shards != {0, 1}:
@@ -196,12 +199,7 @@ def test_helpers_serve_every_shard_beside_the_workers_that_divide_them(
     deployed.start_worker(
         "w0", 2, "threads", {**small, "CONFKEEP_WORKER_INDEX": "0", "CONFKEEP_WORKER_COUNT": "2"}
     )
-    deployed.start_worker(
-        "helper",
-        2,
-        "threads",
-        {**small, "CONFKEEP_WORKER_INDEX": "0", "CONFKEEP_WORKER_COUNT": "1"},
-    )
+    deployed.start_worker("new", 2, "threads", small)
     results = {
         tenant: enqueue_backups(
             {

@@ -51,6 +51,7 @@ class Resources(Strict):
 
 
 class Deploy(Strict):
+    replicas: Annotated[str, StringConstraints(pattern=r"^\$\{WORKERS:-\d+\}$")] | None = None
     resources: Resources
 
 
@@ -71,10 +72,6 @@ class Condition(Strict):
     condition: Literal["service_started", "service_healthy", "service_completed_successfully"]
 
 
-class Network(Strict):
-    aliases: list[str] = []
-
-
 class Logging(Strict):
     driver: Literal["json-file", "local", "journald"]
     options: dict[str, str]
@@ -91,8 +88,6 @@ class Service(Strict):
     deploy: Deploy
     build: Build | None = None
     pull_policy: Literal["never"] | None = None
-    hostname: str | None = None
-    networks: dict[str, Network] = {}
     user: str | None = None
     entrypoint: list[str] | None = None
     command: list[str] = []
@@ -240,22 +235,19 @@ def _secrets(service: Service) -> list[str]:
 
 
 def _workers(compose: Compose) -> list[str]:
-    workers = {
-        name: service
-        for name, service in compose.services.items()
-        if service.runs_confkeep and service.command[:1] == ["worker"]
-    }
     problems = []
-    for name, service in workers.items():
+    for name, service in compose.services.items():
+        if not service.runs_confkeep or service.command[:1] != ["worker"]:
+            continue
         if seconds(service.stop_grace_period) < facts.shortest_grace_s():
             problems.append(f"{name}: is killed while it ends in order")
-        if service.hostname != name:
-            problems.append(f"{name}: another container of it would be another worker")
-    counts = {service.environment.get("CONFKEEP_WORKER_COUNT", "1") for service in workers.values()}
-    if len(counts) != 1:
-        return [*problems, f"workers do not agree on their number: {sorted(counts)}"]
-    indices = [service.environment["CONFKEEP_WORKER_INDEX"] for service in workers.values()]
-    return [*problems, *facts.problems_of_indices(indices, counts.pop())]
+        if (
+            service.deploy.replicas is None
+            or service.ports
+            or facts.is_numbered(service.environment)
+        ):
+            problems.append(f"{name}: cannot be multiplied")
+    return problems
 
 
 def _memory(compose: Compose) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -117,12 +117,9 @@ def problems_of_environment(environment: Mapping[str, str | None]) -> list[str]:
     return problems
 
 
-def problems_of_indices(indices: Iterable[str], count: str) -> list[str]:
-    """Whether workers 0 to count - 1 are all there, each once."""
-    found = sorted(int(index) for index in indices)
-    if found != list(range(int(count))):
-        return [f"worker indices {found} are not 0 to {count} - 1"]
-    return []
+def is_numbered(environment: Mapping[str, str | None]) -> bool:
+    """Whether it gives a worker a part of the shards, which only one with a disk of its own should have."""
+    return bool({"CONFKEEP_WORKER_INDEX", "CONFKEEP_WORKER_COUNT"} & environment.keys())
 
 
 @functools.cache

@@ -1,14 +1,12 @@
 """The manifests of docs/deploy/kubernetes: read as kustomize does, and what must hold among them.
 
-Only what these files use of kustomize is known: resources, generated ConfigMaps, images and
-replacements.
+Only what these files use of kustomize is known: resources, generated ConfigMaps, images and patches.
 The types of the fields are checked by the API server; here it is what refers to what.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,7 +22,7 @@ Document = dict[str, Any]
 _ORDINAL = "metadata.labels['apps.kubernetes.io/pod-index']"
 _WORKLOADS = ("Deployment", "StatefulSet")
 _KUSTOMIZATION = {
-    "apiVersion", "kind", "resources", "images", "configMapGenerator", "replacements", "patches",
+    "apiVersion", "kind", "resources", "images", "configMapGenerator", "patches",
 }  # fmt: skip
 
 
@@ -45,14 +43,35 @@ def read(folder: Path) -> list[Document]:
         for container in containers(documents):
             if re.sub(r":[\w.-]+$", "", container["image"]) == image["name"]:
                 container["image"] = f"{image['newName']}:{image['newTag']}"
-    for replacement in kustomization.get("replacements", []):
-        source = replacement["source"]
-        found = find(documents, source["kind"], source["name"])
-        for target in replacement["targets"] if found else []:
-            other = find(documents, target["select"]["kind"], target["select"]["name"])
-            for path in target["fieldPaths"] if other else []:
-                _put(other, path, _at(found, source["fieldPath"]))
+    for patch in kustomization.get("patches", []):
+        target, change = _patch(patch)
+        found = find(documents, *target)
+        if found is not None:
+            documents.remove(found)
+        if found is not None and change.get("$patch") != "delete":
+            documents.append(_merged(found, change))
     return documents
+
+
+def _patch(patch: Document) -> tuple[tuple[str, str], Document]:
+    """What a patch is for, by kind and name, and its change."""
+    [change] = yaml.safe_load_all(patch["patch"])
+    target = patch.get("target") or {"kind": change["kind"], "name": change["metadata"]["name"]}
+    return (target["kind"], target["name"]), change
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """A strategic merge: null and `$patch: delete` take away, elements of lists have names."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        both = {**old, **{key: _merged(old.get(key), value) for key, value in new.items()}}
+        return {key: value for key, value in both.items() if value is not None}
+    if isinstance(old, list) and isinstance(new, list) and isinstance(new[0], dict):
+        key = "mountPath" if "mountPath" in new[0] else "name"
+        elements = {each[key]: each for each in old}
+        for each in new:
+            elements[each[key]] = _merged(elements.get(each[key]), each)
+        return [each for each in elements.values() if each.get("$patch") != "delete"]
+    return new
 
 
 def containers(documents: Iterable[Document]) -> Iterator[Document]:
@@ -60,26 +79,6 @@ def containers(documents: Iterable[Document]) -> Iterator[Document]:
     for document in documents:
         if document["kind"] in _WORKLOADS:
             yield from document["spec"]["template"]["spec"]["containers"]
-
-
-def _step(place: Any, name: str) -> Any:
-    """What a word of a path leads to; `[name=worker]` leads to the element of that name."""
-    element = re.fullmatch(r"\[name=(.*)\]", name)
-    if element is None:
-        return place[name]
-    [found] = [each for each in place if each["name"] == element[1]]
-    return found
-
-
-def _at(document: Any, path: str) -> Any:
-    return functools.reduce(_step, path.split("."), document)
-
-
-def _put(document: Any, path: str, value: Any) -> None:
-    head, _, last = path.rpartition(".")
-    place = _at(document, head)
-    # kustomize keeps the type that the place had.
-    place[last] = type(place[last])(value)
 
 
 def read_file(path: Path) -> list[Document]:
@@ -132,15 +131,13 @@ def _own_problems(documents: list[Document], document: Document) -> Iterator[str
             ports = [port["port"] for rule in spec["ingress"] for port in rule["ports"]]
             yield from _selects(documents, spec["podSelector"]["matchLabels"], ports, any_pod=True)
         case "ScaledObject":
-            target = spec["scaleTargetRef"]
-            found = find(documents, target["kind"], target["name"])
+            name = spec["scaleTargetRef"]["name"]
+            found = find(documents, "Deployment", name)
             if found is None:
-                yield f"scales {target['kind']} {target['name']}, which is not there"
+                yield f"scales Deployment {name}, which is not there"
             elif "replicas" in found["spec"]:
                 yield "scales what has a fixed number of replicas"
-            elif found["kind"] == "StatefulSet":
-                yield "scales workers that divide the shards"
-            if not 0 <= spec["minReplicaCount"] < spec["maxReplicaCount"]:
+            if not 1 <= spec["minReplicaCount"] < spec["maxReplicaCount"]:
                 yield "has no room between the fewest and the most"
 
 
@@ -301,36 +298,28 @@ def _ports(
 def _worker(document: Document, pod: Document, environment: dict[str, str | None]) -> Iterator[str]:
     if pod["terminationGracePeriodSeconds"] < facts.shortest_grace_s():
         yield "is killed while it ends in order"
-    count = environment.get("CONFKEEP_WORKER_COUNT", "1")
-    if environment.get("CONFKEEP_WORKER_INDEX", "") is None:
-        if document["kind"] != "StatefulSet":
-            yield "has no ordinal"
-        if str(document["spec"]["replicas"]) != count:
-            yield f"{document['spec']['replicas']} replicas for {count} workers"
-    elif (environment.get("CONFKEEP_WORKER_INDEX"), count) != ("0", "1"):
-        yield "many pods are the same worker of several"
+    if document["kind"] == "Deployment":
+        if facts.is_numbered(environment):
+            yield "many pods are the same worker of several"
+    elif "CONFKEEP_WORKER_INDEX" not in environment:
+        yield "has a disk of its own and no number"
+    elif str(document["spec"]["replicas"]) != (count := environment.get("CONFKEEP_WORKER_COUNT")):
+        yield f"{document['spec']['replicas']} replicas for {count} workers"
 
 
 def problems_of_kustomization(folder: Path) -> list[str]:
     """What a kustomization refers to and is not there."""
     [kustomization] = read_file(folder / "kustomization.yaml")
     problems = [f"unknown: {key}" for key in kustomization.keys() - _KUSTOMIZATION]
-    documents = read(folder)
     for image in kustomization.get("images", []):
         if not re.fullmatch(r"\d+\.\d+\.\d+", str(image["newTag"])):
             problems.append(f"image {image['newName']} without a version")
+    bases = [folder / name for name in kustomization["resources"]]
+    documents = [each for base in bases if base.is_dir() for each in read(base)]
     for patch in kustomization.get("patches", []):
-        [document] = yaml.safe_load_all(patch["patch"])
-        if not find(documents, document["kind"], document["metadata"]["name"]):
-            problems.append(f"patches {document['kind']} {document['metadata']['name']}")
-    for replacement in kustomization.get("replacements", []):
-        source = replacement["source"]
-        if not find(documents, source["kind"], source["name"]):
-            problems.append(f"copies from {source['kind']} {source['name']}")
-        for target in replacement["targets"]:
-            select = target["select"]
-            if not find(documents, select["kind"], select["name"]):
-                problems.append(f"copies to {select['kind']} {select['name']}")
+        target, _change = _patch(patch)
+        if not find(documents, *target):
+            problems.append(f"patches {target}")
     return problems
 
 

@@ -16,7 +16,7 @@ UNIT = facts.ROOT / "docs/deploy/systemd/confkeep-worker@.service"
 SETTINGS = """\
 # a comment
 CONFKEEP_REDIS_URL=redis://:pass word$(touch ran)@127.0.0.1/0
-CONFKEEP_WORKER_COUNT="2"
+CONFKEEP_REPLICAS="2"
 
 CONFKEEP_SIGNING_KEY='a key; with signs'
 """
@@ -51,7 +51,7 @@ def test_a_command_gets_the_workers_user_settings_and_folders(tmp_path: Path) ->
     assert "0" not in lines[2].split()
     assert {
         "CONFKEEP_REDIS_URL=redis://:pass word$(touch ran)@127.0.0.1/0",
-        "CONFKEEP_WORKER_COUNT=2",
+        "CONFKEEP_REPLICAS=2",
         "CONFKEEP_SIGNING_KEY=a key; with signs",
         "HOME=/",
     } <= set(lines)

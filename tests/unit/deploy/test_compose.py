@@ -39,36 +39,36 @@ BROKEN: dict[str, tuple[Callable[[Any], Any], str]] = {
         "services.grafana.image",
     ),
     "a file system that can be written": (
-        lambda d: services(d)["worker-0"].update(read_only=False),
-        "services.worker-0.read_only",
+        lambda d: services(d)["worker"].update(read_only=False),
+        "services.worker.read_only",
     ),
     "an unknown variable": (
-        lambda d: services(d)["worker-0"]["environment"].update(CONFKEEP_SHARD="4"),
-        "worker-0: CONFKEEP_SHARD: no such setting",
+        lambda d: services(d)["worker"]["environment"].update(CONFKEEP_SHARD="4"),
+        "worker: CONFKEEP_SHARD: no such setting",
     ),
     "a wrong value": (
-        lambda d: services(d)["worker-0"]["environment"].update(CONFKEEP_SHARDS="0"),
-        "worker-0: CONFKEEP_SHARDS",
+        lambda d: services(d)["worker"]["environment"].update(CONFKEEP_SHARDS="0"),
+        "worker: CONFKEEP_SHARDS",
     ),
     "an unknown command": (
         lambda d: services(d)["exporter"].update(command=["export"]),
         "exporter: confkeep export: no such command",
     ),
     "an unknown option": (
-        lambda d: services(d)["worker-0"].update(command=["worker", "--processes", "2"]),
+        lambda d: services(d)["worker"].update(command=["worker", "--processes", "2"]),
         "No such option",
     ),
-    "a worker too few": (
-        lambda d: services(d).pop("worker-1"),
-        "worker indices [0] are not 0 to 2 - 1",
+    "a worker with a number": (
+        lambda d: services(d)["worker"]["environment"].update(CONFKEEP_WORKER_INDEX="0"),
+        "worker: cannot be multiplied",
     ),
-    "the same worker twice": (
-        lambda d: services(d)["worker-1"]["environment"].update(CONFKEEP_WORKER_INDEX="0"),
-        "worker indices [0, 0]",
+    "a port that only one container can have": (
+        lambda d: services(d)["worker"].update(ports=["127.0.0.1:9108:9108"]),
+        "worker: cannot be multiplied",
     ),
-    "two counts": (
-        lambda d: services(d)["worker-1"]["environment"].update(CONFKEEP_WORKER_COUNT="3"),
-        "do not agree on their number",
+    "a name that only one container can have": (
+        lambda d: services(d)["worker"].update(container_name="worker"),
+        "services.worker.container_name: Extra inputs",
     ),
     "a volume that is not declared": (
         lambda d: d["volumes"].pop("store"),
@@ -83,7 +83,7 @@ BROKEN: dict[str, tuple[Callable[[Any], Any], str]] = {
         "may write to ./docs",
     ),
     "a service that is not there": (
-        lambda d: services(d)["worker-0"]["depends_on"].update(
+        lambda d: services(d)["worker"]["depends_on"].update(
             redis={"condition": "service_started"}
         ),
         "depends on redis",
@@ -112,18 +112,18 @@ BROKEN: dict[str, tuple[Callable[[Any], Any], str]] = {
         "FLOWER_BASIC_AUTH is not taken from",
     ),
     "a password in a URL": (
-        lambda d: services(d)["worker-0"]["environment"].update(
+        lambda d: services(d)["worker"]["environment"].update(
             CONFKEEP_REDIS_URL="redis://:secret@broker:6379/0"
         ),
-        "worker-0: CONFKEEP_REDIS_URL holds a password",
+        "worker: CONFKEEP_REDIS_URL holds a password",
     ),
     "too short a grace": (
-        lambda d: services(d)["worker-0"].update(stop_grace_period="8s"),
-        "worker-0: is killed while it ends in order",
+        lambda d: services(d)["worker"].update(stop_grace_period="8s"),
+        "worker: is killed while it ends in order",
     ),
     "privileges": (
-        lambda d: services(d)["worker-0"].update(security_opt=[]),
-        "worker-0: may gain privileges",
+        lambda d: services(d)["worker"].update(security_opt=[]),
+        "worker: may gain privileges",
     ),
     "no limit of the server's memory": (
         lambda d: services(d)["broker"].update(command=["valkey-server"]),
@@ -134,29 +134,21 @@ BROKEN: dict[str, tuple[Callable[[Any], Any], str]] = {
         "broker: rewriting its file",
     ),
     "accepting more than the server keeps": (
-        lambda d: services(d)["worker-0"]["environment"].pop("CONFKEEP_TOTAL_MAX_BYTES"),
-        "worker-0: accepts more than the server keeps",
+        lambda d: services(d)["worker"]["environment"].pop("CONFKEEP_TOTAL_MAX_BYTES"),
+        "worker: accepts more than the server keeps",
     ),
     "root": (lambda d: services(d)["broker"].update(user="root"), "broker: runs as root"),
     "two that build the same image": (
-        lambda d: services(d)["worker-0"].update(build={"context": "."}),
-        "confkeep:0.1.0: built by ['worker-0', 'exporter']",
+        lambda d: services(d)["worker"].update(build={"context": "."}),
+        "confkeep:0.1.0: built by ['worker', 'exporter']",
     ),
     "nobody who builds an image": (
         lambda d: services(d)["flower"].pop("build"),
         "confkeep-full:0.1.0: built by []",
     ),
     "an image that is looked for elsewhere": (
-        lambda d: services(d)["worker-1"].pop("pull_policy"),
-        "worker-1: would look for confkeep:0.1.0 in a registry",
-    ),
-    "a worker whose name changes": (
-        lambda d: services(d)["worker-0"].pop("hostname"),
-        "worker-0: another container of it would be another worker",
-    ),
-    "two workers of the same name": (
-        lambda d: services(d)["worker-1"].update(hostname="worker-0"),
-        "worker-1: another container of it would be another worker",
+        lambda d: services(d)["worker"].pop("pull_policy"),
+        "worker: would look for confkeep:0.1.0 in a registry",
     ),
     "a volume without a name": (
         lambda d: services(d)["prometheus"]["volumes"].pop(),
@@ -192,27 +184,23 @@ def test_a_volume_of_our_image_would_be_one_without_a_name(tmp_path: Path) -> No
     (tmp_path / "Dockerfile").write_text(text.replace("WORKDIR /data", 'VOLUME ["/data", "/tmp"]'))
     (tmp_path / "docs").symlink_to(facts.ROOT / "docs")
     found = compose.problems_of(DOCUMENT, tmp_path)
-    names = ("worker-0", "worker-1", "exporter", "http", "hooks", "flower")
+    names = ("worker", "exporter", "http", "hooks", "flower")
     assert found == [f"{name}: /data gets a volume without a name" for name in names]
 
 
 def test_prometheus_asks_who_is_there() -> None:
-    """The exporter by its name, and each worker by the one that all have."""
+    """The exporter and the workers, each by its service's name."""
     config = compose.read(facts.ROOT / "docs/deploy/compose/prometheus.yml")
     jobs = {job["job_name"]: job for job in config["scrape_configs"]}
     [asked] = jobs["confkeep"]["static_configs"]
     environment = DOCUMENT["services"]["exporter"]["environment"]
     assert asked["targets"] == [f"exporter:{environment['CONFKEEP_METRICS_PORT']}"]
     [found] = jobs["confkeep-worker"]["dns_sd_configs"]
-    [alias] = found["names"]
     assert found["type"] == "A"
-    for name, service in DOCUMENT["services"].items():
-        aliases = service.get("networks", {}).get("default", {}).get("aliases", [])
-        assert (alias in aliases) == name.startswith("worker-"), name
-        if alias in aliases:
-            assert service["environment"]["CONFKEEP_METRICS_PORT"] == str(found["port"])
-    # A service of this name would answer to it too.
-    assert alias not in DOCUMENT["services"]
+    [name] = found["names"]
+    worker = DOCUMENT["services"][name]
+    assert worker["command"][0] == "worker"
+    assert worker["environment"]["CONFKEEP_METRICS_PORT"] == str(found["port"])
 
 
 @pytest.mark.parametrize(

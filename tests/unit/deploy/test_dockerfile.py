@@ -82,7 +82,7 @@ def test_the_interpreter_and_the_version_are_the_projects() -> None:
     version = project["version"]
     assert f"ARG VERSION={version}\n" in TEXT
     document = compose.read(facts.ROOT / "docker-compose.yml")
-    for name in ("worker-0", "worker-1", "exporter", "flower"):
+    for name in ("worker", "exporter", "flower"):
         assert document["services"][name]["image"].endswith(f":{version}")
     path = facts.ROOT / "docs/deploy/kubernetes/base/kustomization.yaml"
     [kustomization] = kubernetes.read_file(path)

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from honcho.environ import parse_procfile
 
-from confkeep.errors import BrokerVolatile, InvalidSettings
+from confkeep import errors
+from confkeep.errors import ConfkeepError, Unhealthy
 from tests.unit.deploy import facts
 
-UNIT = facts.ROOT / "docs/deploy/systemd/confkeep-worker@.service"
+SYSTEMD = facts.ROOT / "docs/deploy/systemd"
+UNIT = SYSTEMD / "confkeep-worker@.service"
 PROCFILE = (facts.ROOT / "Procfile").read_text("utf-8")
 #: `confkeep COMMAND --option`, as a line of a page or a comment names it.
 _COMMAND = re.compile(r"(?:^\s*|`|exec |bin/)confkeep ((?:[a-z-]+)(?: --?[a-z-]+)*)", re.MULTILINE)
@@ -117,14 +119,13 @@ def problems_of_unit(text: str) -> list[str]:
     service = parser["Service"]
     problems = []
     variables = dict(line.split("=", 1) for line in service["Environment"].splitlines())
-    if variables.get("CONFKEEP_WORKER_INDEX") != "%i":
-        problems.append("the instance's number is not the worker's")
-    known = {key: None if "%" in value else value for key, value in variables.items()}
-    problems += facts.problems_of_environment(known)
+    problems += facts.problems_of_environment(variables)
     program, *arguments = service["ExecStart"].split()
     if not program.endswith("/bin/confkeep"):
         problems.append(f"starts {program}")
     problems += facts.problems_of_command(arguments)
+    if facts.is_numbered(variables) or not any("%i" in each for each in arguments):
+        problems.append("instances are told apart by more than their names, or by nothing")
     if float(service["TimeoutStopSec"]) < facts.shortest_grace_s():
         problems.append("is killed while it ends in order")
     if service.get("KillMode") != "mixed":
@@ -133,14 +134,29 @@ def problems_of_unit(text: str) -> list[str]:
         problems.append("runs as root")
     if service.get("ProtectSystem") != "strict" or service.get("NoNewPrivileges") != "yes":
         problems.append("is not confined")
-    known_codes = {str(kind.exit_code) for kind in (InvalidSettings, BrokerVolatile)}
-    if set(service["RestartPreventExitStatus"].split()) != known_codes:
-        problems.append("starts again what wants a person, or the other way round")
+    problems += problems_of_restarts(text)
     state = service["StateDirectory"]
     for name in ("CONFKEEP_GIT_STORE_PATH", "CONFKEEP_STAGING_PATH"):
         if not variables[name].startswith(f"/var/lib/{state}/"):
             problems.append(f"may not write to {name}")
     return problems
+
+
+def problems_of_restarts(text: str) -> list[str]:
+    """Whether a unit starts again what a restart may mend, and nothing else."""
+    [line] = re.findall(r"^RestartPreventExitStatus=(.*)$", text, re.MULTILINE)
+    tree = [each for each in vars(errors).values() if isinstance(each, type)]
+    kinds = [each for each in tree if issubclass(each, ConfkeepError) and each is not ConfkeepError]
+    mended = {each.exit_code for each in kinds if each.retryable or issubclass(each, Unhealthy)}
+    wanted = sorted({each.exit_code for each in kinds} - mended)
+    return [] if line == " ".join(map(str, wanted)) else [f"starts again but after {wanted}"]
+
+
+@pytest.mark.parametrize("path", [*SYSTEMD.glob("*.service")], ids=lambda path: path.name)
+def test_what_a_restart_cannot_mend_waits_for_a_person(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert problems_of_restarts(text) == []
+    assert problems_of_restarts(text.replace(" 44", "")) != []
 
 
 def test_the_unit_has_no_problem() -> None:
@@ -150,14 +166,15 @@ def test_the_unit_has_no_problem() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "problem"),
     [
-        ("INDEX=%i", "INDEX=0", "the instance's number is not the worker's"),
+        ("User=", "Environment=CONFKEEP_WORKER_INDEX=0\nUser=", "more than their names"),
+        ("worker-%i", "worker", "or by nothing"),
         ("CONFKEEP_STAGING_PATH", "CONFKEEP_STAGE", "no such setting"),
         ("confkeep worker", "confkeep workers", "no such command"),
         ("TimeoutStopSec=30", "TimeoutStopSec=5", "is killed while it ends"),
         ("KillMode=mixed", "KillMode=control-group", "asks the pool's processes"),
         ("User=confkeep", "User=root", "runs as root"),
         ("ProtectSystem=strict", "ProtectSystem=yes", "is not confined"),
-        ("Status=2 14", "Status=14", "what wants a person"),
+        ("Status=2 7 14", "Status=7 14", "starts again but after [2, 7, 14,"),
         ("PATH=/var/lib/confkeep/store", "PATH=/srv/store", "may not write to"),
     ],
 )
@@ -175,5 +192,5 @@ def test_the_pages_files_are_there() -> None:
     text = (facts.ROOT / "docs/deploy/README.md").read_text("utf-8")
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (facts.ROOT / "docs/deploy" / link).exists(), link
-    for path in re.findall(r"\bdocs/[\w./@-]+[\w]", text):
+    for path in re.findall(r"(?<![/\w])docs/[\w./@-]+[\w]", text):
         assert (facts.ROOT / path).exists(), path

@@ -17,9 +17,10 @@ FOLDER = facts.ROOT / "docs/deploy/kubernetes"
 SECRET = kubernetes.read_file(FOLDER / "base/secret.example.yaml")
 BASE = [*kubernetes.read(FOLDER / "base"), *SECRET]
 ALL = [*kubernetes.read(FOLDER / "autoscaling"), *SECRET]
+OWN = [*kubernetes.read(FOLDER / "own-volumes"), *SECRET]
 
 
-@pytest.mark.parametrize("documents", [BASE, ALL], ids=["base", "autoscaling"])
+@pytest.mark.parametrize("documents", [BASE, ALL, OWN], ids=["base", "autoscaling", "own-volumes"])
 def test_the_manifests_have_no_problem(documents: list[Document]) -> None:
     assert kubernetes.problems_of(documents) == []
 
@@ -42,16 +43,21 @@ def test_the_secret_is_an_example_only() -> None:
 
 
 def worker(documents: list[Document]) -> Any:
-    return the(documents, "StatefulSet", "confkeep-worker")["spec"]
+    found = find(documents, "Deployment", "confkeep-worker")
+    return (found or the(documents, "StatefulSet", "confkeep-worker"))["spec"]
 
 
 def container(documents: list[Document], name: str = "confkeep-worker") -> Any:
-    kind = "StatefulSet" if name == "confkeep-worker" else "Deployment"
-    return the(documents, kind, name)["spec"]["template"]["spec"]["containers"][0]
+    spec = (
+        worker(documents)
+        if name == "confkeep-worker"
+        else the(documents, "Deployment", name)["spec"]
+    )
+    return spec["template"]["spec"]["containers"][0]
 
 
 def scaled(documents: list[Document]) -> Any:
-    return the(documents, "ScaledObject", "confkeep-helper")["spec"]
+    return the(documents, "ScaledObject", "confkeep-worker")["spec"]
 
 
 def config(documents: list[Document]) -> Any:
@@ -59,21 +65,9 @@ def config(documents: list[Document]) -> Any:
 
 
 BROKEN: dict[str, tuple[Callable[[list[Document]], Any], str]] = {
-    "more replicas than workers": (
-        lambda d: worker(d).update(replicas=3),
-        "StatefulSet confkeep-worker: 3 replicas for 2 workers",
-    ),
-    "more workers than replicas": (
-        lambda d: config(d).update(CONFKEEP_WORKER_COUNT="4"),
-        "2 replicas for 4 workers",
-    ),
-    "an index from elsewhere": (
-        lambda d: container(d)["env"][0]["valueFrom"]["fieldRef"].update(fieldPath="metadata.uid"),
-        "takes its index from metadata.uid",
-    ),
-    "helpers that are one of several": (
-        lambda d: container(d, "confkeep-helper")["env"][1].update(value="2"),
-        "Deployment confkeep-helper: many pods are the same worker of several",
+    "a worker with a number": (
+        lambda d: config(d).update(CONFKEEP_WORKER_COUNT="2"),
+        "Deployment confkeep-worker: many pods are the same worker of several",
     ),
     "an unknown variable": (
         lambda d: config(d).update(CONFKEEP_SHARD_COUNT="16"),
@@ -134,19 +128,17 @@ BROKEN: dict[str, tuple[Callable[[list[Document]], Any], str]] = {
         lambda d: worker(d)["selector"].update(matchLabels={"app.kubernetes.io/name": "confkeep"}),
         "its selector matches the pods of",
     ),
-    "no headless service": (
-        lambda d: worker(d).update(serviceName="worker"),
-        "its service worker is not there",
-    ),
     "scaling what is not there": (
         lambda d: scaled(d)["scaleTargetRef"].update(name="helper"),
         "scales Deployment helper, which is not there",
     ),
-    "scaling what divides the shards": (
-        lambda d: scaled(d).update(
-            scaleTargetRef={"kind": "StatefulSet", "name": "confkeep-worker"}
-        ),
-        "ScaledObject confkeep-helper: scales what has a fixed number of replicas",
+    "scaling what has a number": (
+        lambda d: worker(d).update(replicas=2),
+        "ScaledObject confkeep-worker: scales what has a fixed number of replicas",
+    ),
+    "nobody who sweeps": (
+        lambda d: scaled(d).update(minReplicaCount=0),
+        "has no room between the fewest and the most",
     ),
     "an unknown command": (
         lambda d: container(d, "confkeep-exporter").update(args=["metrics"]),
@@ -172,7 +164,7 @@ BROKEN: dict[str, tuple[Callable[[list[Document]], Any], str]] = {
     ),
     "no readiness": (
         lambda d: container(d).pop("readinessProbe"),
-        "StatefulSet confkeep-worker: has no readinessProbe",
+        "Deployment confkeep-worker: has no readinessProbe",
     ),
     "too short a grace": (
         lambda d: worker(d)["template"]["spec"].update(terminationGracePeriodSeconds=10),
@@ -195,21 +187,50 @@ BROKEN: dict[str, tuple[Callable[[list[Document]], Any], str]] = {
         "no limit of memory",
     ),
     "a namespace": (
-        lambda d: the(d, "Service", "confkeep-worker")["metadata"].update(namespace="default"),
+        lambda d: the(d, "Service", "confkeep-http")["metadata"].update(namespace="default"),
         "names a namespace",
     ),
     "an image without a version": (
-        lambda d: container(d, "confkeep-helper").update(image="confkeep"),
-        "Deployment confkeep-helper: the image confkeep has no version",
+        lambda d: container(d).update(image="confkeep"),
+        "Deployment confkeep-worker: the image confkeep has no version",
     ),
     "a name twice": (lambda d: d.append(d[0]), ": twice"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_manifests_have_a_problem(name: str) -> None:
-    broken = kubernetes.changed(ALL)
-    change, problem = BROKEN[name]
+#: What can be wrong only where workers have disks of their own.
+BROKEN_OWN: dict[str, tuple[Callable[[list[Document]], Any], str]] = {
+    "more replicas than workers": (
+        lambda d: worker(d).update(replicas=3),
+        "StatefulSet confkeep-worker: 3 replicas for 2 workers",
+    ),
+    "no numbers": (
+        lambda d: container(d).pop("env"),
+        "StatefulSet confkeep-worker: has a disk of its own and no number",
+    ),
+    "an index from elsewhere": (
+        lambda d: container(d)["env"][0]["valueFrom"]["fieldRef"].update(fieldPath="metadata.uid"),
+        "takes its index from metadata.uid",
+    ),
+    "no headless service": (
+        lambda d: worker(d).update(serviceName="worker"),
+        "its service worker is not there",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("documents", "change", "problem"),
+    [
+        pytest.param(documents, *broken, id=name)
+        for documents, cases in ((ALL, BROKEN), (OWN, BROKEN_OWN))
+        for name, broken in cases.items()
+    ],
+)
+def test_broken_manifests_have_a_problem(
+    documents: list[Document], change: Callable[[list[Document]], Any], problem: str
+) -> None:
+    broken = kubernetes.changed(documents)
     change(broken)
     found = kubernetes.problems_of(broken)
     assert any(problem in each for each in found), found
@@ -230,12 +251,8 @@ def test_the_image_stands_in_one_place(name: str, tmp_path: Path) -> None:
 
 
 def test_own_volumes_take_the_shared_one_away_and_scale_nothing() -> None:
-    [kustomization] = kubernetes.read_file(FOLDER / "own-volumes/kustomization.yaml")
-    documents = kubernetes.read(FOLDER / "own-volumes")
-    assert not any(document["kind"] == "ScaledObject" for document in documents)
-    text = "\n".join(patch["patch"] for patch in kustomization["patches"])
-    assert "volumeClaimTemplates" in text
-    assert "ReadWriteOnce" in text
-    assert "kind: PersistentVolumeClaim\nmetadata:\n  name: confkeep-store" in text
-    shared = the(documents, "PersistentVolumeClaim", "confkeep-store")
+    assert not {"ScaledObject", "PersistentVolumeClaim"} & {each["kind"] for each in OWN}
+    [claim] = worker(OWN)["volumeClaimTemplates"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    shared = the(BASE, "PersistentVolumeClaim", "confkeep-store")
     assert shared["spec"]["accessModes"] == ["ReadWriteMany"]
