@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import zlib
 
 import pytest
 from dulwich.pack import apply_delta
@@ -103,6 +104,25 @@ def test_checkpoints_of_a_large_tree_keep_the_hash_right() -> None:
         root.put(name, bytes([number]) * 20)
         model[name] = TreeEntry(b"40000", name, bytes([number]) * 20)
         assert root.id() == pack.object_id(pack.TREE, pack.encode_tree(model.values()))
+
+
+def test_a_large_tree_is_deflated_in_parts_of_which_only_the_changed_are_made_anew() -> None:
+    names = sorted(str(uuid.uuid5(uuid.NAMESPACE_URL, str(n))).encode() for n in range(4_000))
+    new = names.pop(2_000)
+    model = {name: TreeEntry(b"40000", name, name[:20]) for name in names}
+    root = RootTree(pack.encode_tree(model.values()))
+    before: list[bytes | memoryview] = []
+    # The id of the entry 3,120 lies across the border of two parts.
+    for name, most_new in [(names[7], 8), (names[3_120], 2), (names[-1], 1), (new, 5), (new, 1)]:
+        root.begin_pack()
+        root.put(name, name[5:25])
+        model[name] = TreeEntry(b"40000", name, name[5:25])
+        item = root.to_store(root.id())
+        assert item.deflated is not None
+        assert zlib.decompress(b"".join(item.deflated)) == pack.encode_tree(model.values())
+        made = [part for part in item.deflated[1:-1] if not any(part is old for old in before)]
+        assert len(made) <= most_new
+        before = list(item.deflated)
 
 
 @pytest.mark.parametrize(

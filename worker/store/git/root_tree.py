@@ -3,7 +3,8 @@
 A root tree has one entry per device: 63 bytes each, 630 KB at 10,000 devices. A commit changes 20
 of them, or inserts one entry. So the bytes are changed in place, the hash is continued from a
 checkpoint before the change, and the tree is stored as a delta against an earlier one of the same
-pack.
+pack. The first tree of a pack is whole; it is deflated in parts, and those that did not change are
+not deflated again.
 """
 
 from __future__ import annotations
@@ -20,16 +21,15 @@ _STRIDE: Final = 63
 _NAME: Final = slice(6, 42)
 _ID_AT: Final = 43
 
-#: Bytes between two checkpoints of the hash.
-_CHECKPOINT: Final = 32768
+#: Bytes of a part: between two checkpoints of the hash, and deflated by itself.
+_PART: Final = 32768
 
 
 class RootTree:
     """The root tree of the newest commit of a batch.
 
     The invariant: `data` is a tree that git accepts, if the initial tree is; only entries given to
-        `put` change.
-    other than those given to `put` ever changes.
+    `put` change.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -48,6 +48,8 @@ class RootTree:
         if not _only_devices(data):
             self._index()
         self._checkpoints: list[hashlib._Hash] = []
+        #: The deflated parts by their number, without those that changed since.
+        self._deflated: dict[int, bytes] = {}
         self.begin_pack()
 
     def begin_pack(self) -> None:
@@ -78,11 +80,15 @@ class RootTree:
             self._touched[name] = (offset - before, -1 if there else step)
         if there:
             self._data[offset + _ID_AT : offset + _STRIDE] = id_
-            del self._checkpoints[offset // _CHECKPOINT :]
+            del self._checkpoints[offset // _PART :]
+            for end in (offset + _ID_AT, offset + _STRIDE - 1):
+                self._deflated.pop(end // _PART, None)
         else:
             bisect.insort(self._inserted, name)
             self._data[offset:offset] = pack.folder_entry(name, id_)
             self._checkpoints.clear()
+            for part in range(offset // _PART, len(self._data) // _PART + 1):
+                self._deflated.pop(part, None)
             if self._keys is not None:
                 self._index()
         self._journal.append((name, id_))
@@ -94,13 +100,17 @@ class RootTree:
             digest = self._checkpoints[-1].copy()
         else:
             digest = hashlib.sha1(b"tree %d\0" % len(view), usedforsecurity=False)
-        start = len(self._checkpoints) * _CHECKPOINT
-        while start + _CHECKPOINT <= len(view):
-            digest.update(view[start : start + _CHECKPOINT])
+        start = len(self._checkpoints) * _PART
+        while start + _PART <= len(view):
+            digest.update(view[start : start + _PART])
             self._checkpoints.append(digest.copy())
-            start += _CHECKPOINT
+            start += _PART
         digest.update(view[start:])
         return digest.digest()
+
+    def memory_bytes(self) -> int:
+        """About how much memory it takes, between two packs."""
+        return len(self._data) + sum(map(len, self._deflated.values()))
 
     def data(self) -> bytes:
         """The tree's bytes."""
@@ -117,7 +127,7 @@ class RootTree:
         step = len(self._journal)
         self._stored.append((id_, step, len(self._data)))
         if number == 0:
-            return PackObject(pack.TREE, id_, bytes(self._data))
+            return self._whole(id_)
         base_id, base_step, base_size = self._stored[number & (number - 1)]
         changed = dict(self._journal[base_step:step])
         edits = []
@@ -136,6 +146,17 @@ class RootTree:
             if in_base and inserted_at >= 0:
                 shift += _STRIDE
         return PackObject(pack.TREE, id_, pack.encode_delta(base_size, edits), base_id)
+
+    def _whole(self, id_: bytes) -> PackObject:
+        data = bytes(self._data)
+        if len(data) <= _PART:
+            return PackObject(pack.TREE, id_, data)
+        parts = []
+        for number, start in enumerate(range(0, len(data), _PART)):
+            if number not in self._deflated:
+                self._deflated[number] = pack.deflate_part(data[start : start + _PART])
+            parts.append(self._deflated[number])
+        return PackObject(pack.TREE, id_, data, deflated=pack.join_parts(parts, data))
 
     def _locate(self, name: bytes) -> tuple[int, bool]:
         """Where the folder's entry is, or would be inserted."""

@@ -71,7 +71,7 @@ class Batch:
         repository: TenantRepository,
         parent: str | None,
         now_s: int,
-        kept: tuple[str, RootTree] | None = None,
+        kept: RootTree | None = None,
         labels: Mapping[str, Labels] = _NO_LABELS,
         own_names: Mapping[str, str | None] = _NO_NAMES,
         older: Callable[[str, int], Iterable[bytes]] = lambda _device_id, _skip: (),
@@ -79,7 +79,7 @@ class Batch:
         """Start on the commit `parent` (40 hex digits; None: an empty repository).
 
         Args:
-            kept: a commit and its root tree, which this batch may change.
+            kept: the root tree of `parent`, which this batch may change; None: it is read.
             labels: those that the devices have in `parent`; a device that never had any is not there.
             own_names: what the exports there call them, as far as the history index has it.
             older: gives the exports of a device's versions in `parent`, newest first, without so many
@@ -96,7 +96,7 @@ class Batch:
         if parent is not None:
             commit = self._read(bytes.fromhex(parent), pack.COMMIT)
             self._root_id = bytes.fromhex(commit[5:45].decode("ascii", "replace"))
-        self.root = self._root_of(parent, kept)
+        self.root = kept or self._read_root(parent)
         self._devices: dict[str, _Device] = {}
         self._labels = dict(labels)
         self._own_names = dict(own_names)
@@ -237,10 +237,7 @@ class Batch:
         deflated = list(pack.deflate(data)) if small else None
         self._files.append(PackObject(pack.BLOB, id_, data, deflated=deflated))
 
-    def _root_of(self, parent: str | None, kept: tuple[str, RootTree] | None) -> RootTree:
-        if kept is not None and kept[0] == parent:
-            kept[1].begin_pack()
-            return kept[1]
+    def _read_root(self, parent: str | None) -> RootTree:
         try:
             return RootTree(b"" if parent is None else self._read(self._root_id, pack.TREE))
         except ValueError as error:
