@@ -136,8 +136,10 @@ def install(mutant: str) -> None:
 
         id_map.write_pending = write_later
 
-        def move_first(path: Path, expected: str | None, target: str) -> None:
-            move(path, expected, target)
+        def move_first(
+            path: Path, expected: str | None, target: str, value: refs.Value | None = None
+        ) -> None:
+            move(path, expected, target, value)
             write(*waiting.pop())
 
         refs.move_main = move_first

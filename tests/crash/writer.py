@@ -113,8 +113,10 @@ def install(mutant: str) -> None:
         written: list[tuple[Path, str, pack.PackEncoder, ExitStack]] = []
         write, move = commit.write_pack, refs.move_main
 
-        def move_first(path: Path, expected: str | None, target: str) -> None:
-            move(path, expected, target)
+        def move_first(
+            path: Path, expected: str | None, target: str, value: refs.Value | None = None
+        ) -> None:
+            move(path, expected, target, value)
             write(*written.pop())
 
         def write_later(

@@ -228,14 +228,19 @@ def test_a_batch_costs_five_syncs(writer: Writer, monkeypatch: pytest.MonkeyPatc
     """The pack, its idx, their folder, the ref and its folder; what keeps git away needs none."""
     writer.commit_backups([_backup()])
     real, synced = os.fsync, list[str]()
+    began: list[str] = []
 
     def fsync(descriptor: int) -> None:
+        if not synced:
+            began.extend(path.name for path in writer.repository.path.rglob("*confkeep_*"))
         synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
     writer.commit_backups([_backup(b"b\n")])
     assert len(synced) == 5, synced
+    # The disk has all files before it is waited for.
+    assert len(began) == 3, began
 
 
 def test_a_packed_ref_is_found_and_moved(repository: TenantRepository, writer: Writer) -> None:

@@ -158,10 +158,10 @@ def test_a_pack_that_main_does_not_reach_yet_stays(
     fill(repository, fleet, 20)
     late, real = text_backup(fleet), refs.move_main
 
-    def repack_first(path: Path, expected: str | None, target: str) -> None:
+    def repack_first(path: Path, expected: str | None, target: str, value: refs.Value) -> None:
         repack(path, full=full)
         repack(path, full=full)
-        real(path, expected, target)
+        real(path, expected, target, value)
 
     monkeypatch.setattr(refs, "move_main", repack_first)
     kept = Writer(repository).commit_backups([late])
@@ -177,7 +177,7 @@ def test_what_no_ref_reaches_stays_beside_the_full_pack(
 ) -> None:
     fill(repository, fleet, 5)
 
-    def busy(path: Path, expected: str | None, target: str) -> None:
+    def busy(path: Path, expected: str | None, target: str, value: refs.Value) -> None:
         raise RepositoryBusy("for the test")
 
     monkeypatch.setattr(refs, "move_main", busy)
@@ -196,7 +196,7 @@ def test_what_no_ref_reaches_is_in_one_pack_after_a_full_repack(
 ) -> None:
     fill(repository, fleet, 3)
 
-    def busy(path: Path, expected: str | None, target: str) -> None:
+    def busy(path: Path, expected: str | None, target: str, value: refs.Value) -> None:
         raise RepositoryBusy("for the test")
 
     with monkeypatch.context() as patch:

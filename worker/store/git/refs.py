@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,14 @@ _OBJECT_ID = re.compile(r"[0-9a-f]{40}")
 #: The branch that holds a tenant's backups.
 MAIN_REF: Final = "refs/heads/main"
 PACKED_NAME: Final = "packed-refs"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A file with a ref's next value, and what makes its bytes durable."""
+
+    file: Path
+    sync: Callable[[], None]
 
 
 def read_main(path: Path) -> str | None:
@@ -42,18 +51,29 @@ def read_main(path: Path) -> str | None:
     return found
 
 
-def move_main(path: Path, expected: str | None, target: str) -> None:
+@contextmanager
+def new_value(path: Path, target: str) -> Iterator[Value]:
+    """Begin the file with which `main` is to be moved to `target`, for `move_main` in the block."""
+    with _begun(path, MAIN_REF, target.encode() + b"\n") as value:
+        yield value
+
+
+def move_main(path: Path, expected: str | None, target: str, value: Value | None = None) -> None:
     """Move `main` to `target` if it still names `expected`; durable when this returns.
 
     Args:
         expected: what `read_main` gave when the parent was read; None if there was no `main`.
+        value: as `new_value` gave it for `target`; None: it is written now.
 
     Raises:
         RepositoryBusy: another writer moved `main` or holds its lock. `main` was not moved.
         OSError: the file system refused. Whether `main` was moved is unknown.
     """
     ref = path / MAIN_REF
-    with _locked(path, MAIN_REF, target.encode() + b"\n") as lock:
+    with (
+        nullcontext(value) if value else new_value(path, target) as value,
+        _locked_by(value, path, MAIN_REF) as lock,
+    ):
         durable.failpoint("ref-locked")
         _compare(path, expected)
         durable.rename(lock, ref)
@@ -71,23 +91,36 @@ def _locked(path: Path, name: str, data: bytes = b"") -> Iterator[Path]:
         RepositoryBusy: another program holds it, or died and left it.
         OSError: the file system refused.
     """
-    lock, temporary = path / f"{name}.lock", durable.temporary_name(path, "tmp_")
-    durable.create_file(temporary, [data], like=path / name)
+    with _begun(path, name, data) as value, _locked_by(value, path, name) as lock:
+        yield lock
+
+
+@contextmanager
+def _begun(path: Path, name: str, data: bytes) -> Iterator[Value]:
+    temporary = durable.temporary_name(path, "tmp_")
     try:
-        try:
-            durable.link(temporary, lock)
-        except FileExistsError as error:
-            raise RepositoryBusy(f"{path.name}: {name} is locked by another program") from error
-        ours = os.stat(lock).st_ino
-        try:
-            yield lock
-        finally:
-            # After a rename, another writer may own the lock's name already.
-            with suppress(FileNotFoundError):
-                if os.stat(lock).st_ino == ours:
-                    durable.remove(lock)
+        with durable.begin_file(temporary, [data], like=path / name) as sync:
+            yield Value(temporary, sync)
     finally:
         durable.remove(temporary)
+
+
+@contextmanager
+def _locked_by(value: Value, path: Path, name: str) -> Iterator[Path]:
+    value.sync()
+    lock = path / f"{name}.lock"
+    try:
+        durable.link(value.file, lock)
+    except FileExistsError as error:
+        raise RepositoryBusy(f"{path.name}: {name} is locked by another program") from error
+    ours = os.stat(lock).st_ino
+    try:
+        yield lock
+    finally:
+        # After a rename, another writer may own the lock's name already.
+        with suppress(FileNotFoundError):
+            if os.stat(lock).st_ino == ours:
+                durable.remove(lock)
 
 
 def create_ref(path: Path, name: str, target: str) -> None:

@@ -164,14 +164,14 @@ class Writer:
         if parent is None:
             sync_repository(repository.path)
 
-        with ExitStack() as keeps:
+        with ExitStack() as keeps, refs.new_value(repository.path, batch.tip) as value:
             # 5. and 6. One pack and its idx, durable before anything refers to them.
             folder = repository.path / "objects" / "pack"
             write_pack(folder, keep.new_name(), PackEncoder(batch.objects), keeps)
             watch.lap("pack")
 
             # 7. The commit point.
-            move_main(repository.path, parent, batch.tip)
+            move_main(repository.path, parent, batch.tip, value)
         # 8. The keep is gone: what git finds from now on it finds reachable.
         watch.lap("ref")
         durable.failpoint("committed")
@@ -245,19 +245,25 @@ def write_pack(folder: Path, name: str, encoder: PackEncoder, keeps: ExitStack) 
         # 5. Both under names that no reader looks at.
         pack_path = durable.temporary_name(folder, recovery.PACK_PREFIX)
         undo.callback(durable.remove, pack_path)
-        durable.create_file(pack_path, encoder, _PACK_MODE)
-        durable.failpoint("pack-written")
         idx_path = durable.temporary_name(folder, recovery.IDX_PREFIX)
         undo.callback(durable.remove, idx_path)
-        durable.create_file(idx_path, [encoder.idx()], _PACK_MODE)
-        durable.failpoint("idx-written")
+        with (
+            durable.begin_file(pack_path, encoder, _PACK_MODE) as sync_pack,
+            durable.begin_file(idx_path, [encoder.idx()], _PACK_MODE) as sync_idx,
+        ):
+            sync_pack()
+            durable.failpoint("pack-written")
+            sync_idx()
+            durable.failpoint("idx-written")
 
         # 6. Under the names that readers look for.
         keep.name_pack(folder, name, pack_path, idx_path, keeps)
         undo.pop_all()
 
 
-def move_main(path: Path, expected: str | None, target: str) -> None:
+def move_main(
+    path: Path, expected: str | None, target: str, value: refs.Value | None = None
+) -> None:
     """Like `refs.move_main`; if it fails but `main` names `target`, `main` is made durable.
 
     Raises:
@@ -265,7 +271,7 @@ def move_main(path: Path, expected: str | None, target: str) -> None:
         OSError: the file system refused, and `main` does not name `target`.
     """
     try:
-        refs.move_main(path, expected, target)
+        refs.move_main(path, expected, target, value)
     except OSError:
         # The outcome is unknown, so look.
         if refs.read_main(path) != target:
