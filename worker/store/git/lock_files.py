@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -28,16 +29,16 @@ _POLL_S: Final = 0.05
 #: The folder of refs that never move.
 _OWN_REFS: Final = "refs/confkeep/"
 
-#: Where git and libgit2 put locks: the name of the locked file plus `.lock`.
+#: Where git and libgit2 put locks: the name of the locked file plus `.lock`, or `packed-refs.new`.
 _PLACES: Final = (
-    "*.lock",
-    "packed-refs.new",
-    "objects/*.lock",
-    "objects/info/*.lock",
-    "objects/info/commit-graphs/*.lock",
-    "objects/pack/*.lock",
-    "objects/pack/multi-pack-index.d/*.lock",
+    "",
+    "objects",
+    "objects/info",
+    "objects/info/commit-graphs",
+    "objects/pack",
+    "objects/pack/multi-pack-index.d",
 )
+_KINDS: Final = (".lock", "packed-refs.new")
 _TREES: Final = ("refs", "logs")
 
 #: The git programs that only read, and may live as long as a server.
@@ -72,8 +73,9 @@ def is_used_by_git(path: Path) -> bool:
 
 
 def _locks(path: Path) -> Iterator[Path]:
-    for pattern in _PLACES:
-        yield from sorted(path.glob(pattern))
+    for place in (path / name for name in _PLACES):
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            yield from (place / name for name in sorted(os.listdir(place)) if name.endswith(_KINDS))
     for tree in _TREES:
         for folder, _folders, names in os.walk(path / tree):
             yield from (Path(folder, name) for name in sorted(names) if name.endswith(".lock"))
