@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any, Self
 
-from tests.bench.fleet import folder
+from tests.bench.before import Measured, now_and_before
 from tests.bench.table import Row, alternate
 
 #: The last commit before a turn was one script at its begin and one at its end.
 BEFORE = "09db1c7"
-_ROOT = Path(__file__).parents[2]
 _ROUNDS = 9
 
 
 def rows() -> Iterator[Row]:
     """The table's rows; none where that commit is not in the repository."""
-    known = subprocess.run(
-        ["git", "-C", str(_ROOT), "cat-file", "-e", f"{BEFORE}^{{commit}}"], check=False
-    )
-    if known.returncode:
-        print(f"turns: {BEFORE} is not here (a shallow clone?): NOT MEASURED", file=sys.stderr)
-        return
-    with ExitStack() as stack:
-        where = stack.enter_context(folder())
-        trees = [_ROOT, stack.enter_context(_worktree(where / "before"))]
-        both = [stack.enter_context(_Measured(tree)) for tree in trees]
-        yield from _rows(*both)
+    with now_and_before(BEFORE, "turn_figures.py") as both:
+        if both is not None:
+            yield from _rows(*both)
 
 
-def _rows(now: _Measured, before: _Measured) -> Iterator[Row]:
-    turns = alternate([lambda: now.turn_s(), lambda: before.turn_s()], _ROUNDS)
+def _rows(now: Measured, before: Measured) -> Iterator[Row]:
+    turns = alternate([lambda: _turn_s(now), lambda: _turn_s(before)], _ROUNDS)
     latencies = [(now.ask("latency"), before.ask("latency")) for _ in range(_ROUNDS)]
     own, old = (statistics.median(costs) for costs in zip(*turns, strict=True))
     yield Row(
@@ -79,47 +64,9 @@ def _rows(now: _Measured, before: _Measured) -> Iterator[Row]:
         )
 
 
-class _Measured:
-    """A process that runs `turn_figures` with the code of one tree."""
-
-    def __init__(self, tree: Path) -> None:
-        self._process = subprocess.Popen(
-            # Without the folder of the program in its path: there is a `queue.py`.
-            [sys.executable, "-P", str(Path(__file__).with_name("turn_figures.py"))],
-            cwd=tree,
-            env={**os.environ, "PYTHONPATH": str(tree)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def ask(self, what: str) -> Any:
-        """What it answers to a word."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(what, file=self._process.stdin, flush=True)
-        return json.loads(self._process.stdout.readline())
-
-    def turn_s(self) -> float:
-        """Seconds of a turn that finds one backup."""
-        return float(self.ask("fleet")["wall_s"])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.communicate()
-
-
-@contextmanager
-def _worktree(path: Path) -> Iterator[Path]:
-    """The code of before, checked out for the run."""
-    git = ["git", "-C", str(_ROOT), "worktree"]
-    subprocess.run([*git, "add", "--quiet", "--detach", str(path), BEFORE], check=True)
-    try:
-        yield path
-    finally:
-        subprocess.run([*git, "remove", "--force", str(path)], check=True)
+def _turn_s(measured: Measured) -> float:
+    """Seconds of a turn that finds one backup."""
+    return float(measured.ask("fleet")["wall_s"])
 
 
 if __name__ == "__main__":
