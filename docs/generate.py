@@ -25,7 +25,7 @@ from confkeep.settings import Settings, variable_of
 from docs import masking_tables
 from docs.cli_reference import cli_commands, cli_exit_codes
 from docs.man_page import MAN_PAGE, man_page
-from worker.observe import metrics
+from worker.observe import metrics, states
 from worker.observe.metrics import Metric
 
 ROOT = Path(__file__).parents[1]
@@ -247,6 +247,15 @@ def metrics_table(declared: Sequence[Metric]) -> str:
     return "\n".join(rows) + "\n"
 
 
+def states_table() -> str:
+    """The words of states, with what they say of what."""
+    rows = ["| of a | word | it | colour |", "|---|---|---|---|"]
+    for one in states.ALL:
+        colour = states.COLOURS[one.role].terminal.replace("dim", "grey")
+        rows.append(f"| {one.thing} | *{one.word}* | {one.meaning} | {colour} |")
+    return "\n".join(rows) + "\n"
+
+
 def steps_table() -> str:
     """The steps of a batch, as `confkeep_worker_step_seconds` names them."""
     rows = ["| step | what it does |", "|---|---|"]
@@ -278,6 +287,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "alerts": alerts_table,
     "worker_metrics": lambda: metrics_table(metrics.OF_WORKER),
     "worker_steps": steps_table,
+    "states": states_table,
     "redis_metrics": lambda: metrics_table(metrics.OF_REDIS),
     "routeros_secrets": masking_tables.routeros_secrets,
     "shaped_secrets": masking_tables.shaped_secrets,

@@ -26,6 +26,7 @@ from worker.cli.terminal import (
 )
 from worker.engine.reports import drill_json
 from worker.engine.resolver import paths_of
+from worker.observe import states
 from worker.store.git.durable import file_system_errors, replace_file
 from worker.store.upkeep.drill import SAMPLE, drill_repository
 from worker.store.upkeep.drill_report import DrillReport, Restored
@@ -206,7 +207,7 @@ def _row(tenant_id: str, one: Restored) -> list[str]:
     lines = _ABSENT if one.lines_added is None else f"+{one.lines_added} -{one.lines_removed}"
     return [
         device_text(tenant_id, one.device_id),
-        "FAILED" if one.problems else drill_page.result_of(one),
+        states.FAILED.loud if one.problems else drill_page.result_of(one),
         one.sha[:10],
         date_text(one.captured_at),
         _ABSENT if one.export_bytes is None else size_text(one.export_bytes),

@@ -10,6 +10,7 @@ from typing import Final
 from worker.cli.called import device_name, device_text, tenant_name, tenant_text
 from worker.cli.terminal import age_text, count_text, date_text, first_line, printable, size_text
 from worker.engine.directory import SHORT_ID
+from worker.observe import states
 from worker.store.upkeep.drill_report import DrillReport, Point, Restored
 
 _WIDTH: Final = 720
@@ -37,14 +38,20 @@ table{border-collapse:collapse;font-size:.85rem;display:block;overflow-x:auto}
 td,th{padding:.2rem .7rem .2rem 0;text-align:left;white-space:nowrap}
 td.n{text-align:right}th{font-weight:600;border-bottom:1px solid #8888}
 code{font-family:ui-monospace,monospace}
-.ok{color:#15803d}.bad{color:#dc2626;font-weight:600;white-space:normal}.dim{opacity:.65}
+.bad{font-weight:600;white-space:normal}
 .chart{overflow-x:auto}svg{display:block;min-width:28rem;max-width:100%;height:auto}
 svg text{fill:currentColor;font-size:12px}
 .axis{stroke:#8888;stroke-width:1}.grid{stroke:#8884;stroke-width:1;stroke-dasharray:3 3}
 .key{display:inline-block;width:.8em;height:.8em;margin-right:.3em}
 .legend span{display:inline-block;margin-right:1.2em}
-@media (prefers-color-scheme:dark){.ok{color:#4ade80}.bad{color:#f87171}}
 """
+
+
+def _colours() -> str:
+    """The colours of the roles, as the pages have them."""
+    light = "".join(f".{role}{{color:{each.light}}}" for role, each in states.COLOURS.items())
+    dark = "".join(f".{role}{{color:{each.dark}}}" for role, each in states.COLOURS.items())
+    return f"{light}\n@media (prefers-color-scheme:dark){{{dark}}}\n"
 
 
 def render(reports: Sequence[DrillReport], now: dt.datetime) -> str:
@@ -55,12 +62,16 @@ def render(reports: Sequence[DrillReport], now: dt.datetime) -> str:
     """
     restored = sum(len(report.restored) for report in reports)
     failed = sum(report.failed for report in reports)
-    verdict = _failures(reports) if failed else '<p class="ok">Every restore is right.</p>'
+    verdict = (
+        _failures(reports)
+        if failed
+        else f'<p class="{states.RIGHT.role}">Every restore is {states.RIGHT.word}.</p>'
+    )
     body = "".join(_report(report, now) for report in reports)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>confkeep drill {date_text(now)[:10]}</title><style>{_STYLE}</style></head><body>\n"
+        f"<title>confkeep drill {date_text(now)[:10]}</title><style>{_STYLE}{_colours()}</style></head><body>\n"
         f"<h1>Restore drill of {date_text(now)} UTC</h1>{verdict}\n"
         f"<p>{count_text(restored, 'version')} of {count_text(len(reports), 'tenant')} restored "
         "from fresh clones into empty folders and compared with the history.</p>\n"
@@ -85,7 +96,8 @@ def _failures(reports: Sequence[DrillReport]) -> str:
     items = "".join(
         f'<li><a href="#{escape(anchor)}">{escape(text)}</a></li>\n' for anchor, text in rows
     )
-    return f'<p class="bad">{count_text(failed, "restore")} failed:</p>\n<ul>\n{items}</ul>'
+    said = f"{count_text(failed, 'restore')} {states.FAILED.word}:"
+    return f'<p class="{states.FAILED.role}">{said}</p>\n<ul>\n{items}</ul>'
 
 
 def _anchor(one: Restored) -> str:
@@ -95,14 +107,16 @@ def _anchor(one: Restored) -> str:
 def result_of(one: Restored) -> str:
     """How a restore ended, in a few words."""
     if one.problems:
-        return "FAILED: " + "; ".join(first_line(problem) for problem in one.problems)
+        return f"{states.FAILED.loud}: " + "; ".join(
+            first_line(problem) for problem in one.problems
+        )
     if one.unrecognised_share is None:
-        return "ok, no export"
+        return f"{states.RIGHT.word}, no export"
     if not one.looks_like_routeros:
-        return "ok, does not look like RouterOS"
+        return f"{states.RIGHT.word}, does not look like RouterOS"
     if one.unrecognised_share == 0:
-        return "ok"
-    return f"ok, {max(one.unrecognised_share, 0.001):.1%} of lines not recognised"
+        return states.RIGHT.word
+    return f"{states.RIGHT.word}, {max(one.unrecognised_share, 0.001):.1%} of lines not recognised"
 
 
 def _report(report: DrillReport, now: dt.datetime) -> str:
@@ -110,7 +124,10 @@ def _report(report: DrillReport, now: dt.datetime) -> str:
     name = tenant_name(report.tenant_id)
     called = "" if name is None else f"{escape(printable(name))} "
     parts = [f'<h2 id="{tenant}">Tenant {called}<code>{tenant}</code></h2>\n']
-    parts += [f'<p class="bad">{escape(first_line(problem))}</p>\n' for problem in report.problems]
+    parts += [
+        f'<p class="{states.FAILED.role}">{escape(first_line(problem))}</p>\n'
+        for problem in report.problems
+    ]
     parts.append(
         f'<p class="dim">{count_text(report.devices, "device")}, clone in {report.clone_s:.1f} s, '
         f"all in {report.duration_s:.1f} s, seed {report.seed}"
@@ -139,7 +156,8 @@ def _table(tenant_id: str, restored: Iterable[Restored]) -> str:
             f"<td>{date_text(one.captured_at)}</td>"
             f'<td class="n">{"" if one.export_bytes is None else size_text(one.export_bytes)}</td>'
             f'<td class="n">{binary} {one.binary_kind or ""}</td><td>{lines}</td>'
-            f'<td class="{"bad" if one.problems else "ok"}">{escape(result_of(one))}</td></tr>\n'
+            f'<td class="{(states.FAILED if one.problems else states.RIGHT).role}">'
+            f"{escape(result_of(one))}</td></tr>\n"
         )
     head = "".join(f"<th>{title}</th>" for title in titles)
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{''.join(rows)}</tbody></table>\n"

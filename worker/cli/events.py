@@ -22,6 +22,7 @@ from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, 
 from worker.engine.events import cursor_from, read_events
 from worker.engine.moments import seconds_of
 from worker.engine.resolver import paths_of
+from worker.observe import states
 
 _AT_ONCE: Final = 200
 _WAIT_S: Final = 2.0
@@ -140,7 +141,7 @@ def _to_json(event: Event) -> dict[str, Any]:
 def _line_of(terminal: Terminal, event: Event, *, with_tenant: bool) -> Text:
     """The event on one line: when, what, whose, and what tells most of it."""
     line = Text(date_text(event.at), style="dim")
-    line.append(f"  {event.type:<16}", style=_STYLES.get(event.type, "bold"))
+    line.append(f"  {event.type:<16}", style=_style_of(event.type))
     if event.device_id not in (None, event.tenant_id):
         name = event.data.get("device_name")
         text = device_text(
@@ -160,16 +161,13 @@ def _told(event: Event) -> str:
     data = event.data
     if event.type == events.COMMITTED:
         if data.get("suspect"):
-            return f"suspect: {data['suspect']}"
+            return f"{states.SUSPECT.word}: {data['suspect']}"
         if data.get("unchanged"):
-            return "unchanged"
+            return states.UNCHANGED.word
         return f"+{data.get('lines_added', 0)} -{data.get('lines_removed', 0)}"
     return str(data.get("reason") or data.get("message") or "")
 
 
-_STYLES: Final = {
-    events.COMMITTED: "green",
-    events.DEAD: "bold red",
-    events.STALLED: "bold red",
-    events.STALE: "yellow",
-}
+def _style_of(event_type: str) -> str:
+    role = states.OF_EVENTS.get(event_type)
+    return "bold" if role is None else states.COLOURS[role].terminal

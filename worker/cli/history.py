@@ -27,6 +27,7 @@ from worker.engine.directory import Called, Device, directory_of
 from worker.engine.moments import moment_of
 from worker.engine.resolver import find_device, open_tenant
 from worker.engine.versions import Row, Wanted, last_versions, rows_of
+from worker.observe import states
 from worker.store.repository.backup import Detail
 from worker.store.repository.reader import devices_of
 from worker.store.repository.tenant_repository import (
@@ -262,7 +263,9 @@ def _changed(detail: Detail) -> Text:
 def _message_of(row: Row) -> Text:
     text = Text(first_line(row.version.message))
     if row.detail.suspect is not None:
-        text = Text.assemble((f"[suspect: {row.detail.suspect}] ", "red"), text)
+        text = Text.assemble(
+            (f"[{states.SUSPECT.word}: {row.detail.suspect}] ", states.SUSPECT.style), text
+        )
     return text
 
 

@@ -21,6 +21,7 @@ from worker.cli.terminal import (
     size_text,
 )
 from worker.figures.status_state import Status, StoreStatus
+from worker.observe import states
 from worker.process.sweeper import unserved
 from worker.process.waits import advice
 from worker.queue import backoff
@@ -51,7 +52,9 @@ def _print_workers(terminal: Terminal, settings: Settings, status: Status) -> No
         rows: list[list[str | Text]] = []
         for worker in workers:
             age = f"{age_text(worker.last_sweep_age_s)} ago"
-            seen = Text(age, "red" if worker.silent else "green")
+            seen = Text(age, (states.SILENT if worker.silent else states.WORKING).style)
+            if worker.silent:
+                seen.append(f"  {states.SILENT.loud}")
             rows.append([f"  {first_line(worker.name)}", ranges(worker.shards), seen])
         terminal.table(["  worker", "shards", "last seen"], rows)
     for worker in workers:
@@ -69,7 +72,7 @@ def _print_inboxes(terminal: Terminal, settings: Settings, status: Status) -> No
     entries = sum(box.entries for box in inboxes)
     terminal.heading(
         f"Inboxes: {count_text(entries, 'backup')} of {count_text(len(inboxes), 'tenant')} "
-        f"waiting, {count_text(sum(status.depths.values()), 'wake-up')} queued"
+        f"{states.WAITING.word}, {count_text(sum(status.depths.values()), 'wake-up')} queued"
     )
     if inboxes:
         rows = [
@@ -82,8 +85,8 @@ def _print_inboxes(terminal: Terminal, settings: Settings, status: Status) -> No
             ]
             for box in inboxes[:_ROWS]
         ]
-        titles = ["  shard", "tenant", "waiting", "size", "oldest"]
-        terminal.table(titles, rows, right="waiting size")
+        titles = ["  shard", "tenant", states.WAITING.word, "size", "oldest"]
+        terminal.table(titles, rows, right=f"{states.WAITING.word} size")
         _and_more(terminal, len(inboxes))
     terminal.line(
         f"  {load.entries:,} of at most {settings.total_max_backups:,} backups, "
@@ -102,27 +105,29 @@ def _print_waits(terminal: Terminal, settings: Settings, status: Status) -> None
         since_s = max(0, status.server_ms - wait.since_ms) / 1000
         next_s = (wait.next_ms - status.server_ms) / 1000
         state = (
-            f"{tenant_text(tenant_id)}: {'stalled, ' if wait.stalled else ''}{tries} in {age_text(since_s)}, "
+            f"{tenant_text(tenant_id)}: {f'{states.STALLED.word}, ' if wait.stalled else ''}{tries} in {age_text(since_s)}, "
             f"next try {f'in {age_text(next_s)}' if next_s > 0 else 'is due'}"
         )
         step = advice(wait.reason, settings, tenant_id)
-        style = "red" if wait.stalled else "yellow"
+        style = (states.STALLED if wait.stalled else states.AFTER_FAULT).style
         return [(state, style), (f"  {wait.reason}", None), (f"  {step}", None)]
 
     if status.waits:
         stalled = sum(wait.stalled for wait in status.waits.values())
         terminal.heading(
-            f"Waiting after a fault: {count_text(len(status.waits), 'tenant')}, {stalled} stalled"
+            f"{states.AFTER_FAULT.title}: {count_text(len(status.waits), 'tenant')}, {stalled} "
+            f"{states.STALLED.word}"
         )
         _print_some(terminal, backoff.urgent_first(status.waits), lines_of)
 
 
 def _print_refused(terminal: Terminal, status: Status) -> None:
     """What cannot be committed, or is not ours."""
-    terminal.heading(f"Dead letters: {len(status.dead)}")
+    terminal.heading(f"{states.DEAD.title}s: {len(status.dead)}")
     for letter in status.dead[-_ROWS:]:
         terminal.line(
-            f"  {first_line(letter.backup_id)}  {first_line(letter.died_at)}", style="red"
+            f"  {first_line(letter.backup_id)}  {first_line(letter.died_at)}",
+            style=states.DEAD.style,
         )
         tenant = tenant_text(letter.tenant_id)
         device = device_text(letter.tenant_id, letter.device_id, letter.device_name)

@@ -28,7 +28,8 @@ from confkeep.settings import Settings
 from worker.cli.terminal import age_text, count_text, first_line, printable, ranges, size_text
 from worker.cli.watch_state import MOST_ROWS, Pace, Rates, Snapshot
 from worker.engine.directory import SHORT_ID
-from worker.process.sweeper import unserved
+from worker.observe import states
+from worker.process.sweeper import WorkerStatus, unserved
 from worker.process.waits import advice
 from worker.queue import backoff
 
@@ -157,19 +158,23 @@ def _summary(snapshot: Snapshot, pace: Pace, settings: Settings, bars: str) -> I
         ("Committed  ", "bold"),
         ("-" if rates is None else f"{rates.committed_per_s:,.1f}/s", "green"),
         (f"  {_drawn(pace.speeds, bars)}", "cyan"),
-        f"  {done.committed:,} in all, {done.unchanged:,} unchanged",
+        f"  {done.committed:,} in all, {done.unchanged:,} {states.UNCHANGED.word}",
     )
     yield _latency(rates)
-    asks = {"retried": done.retried, "suspect": done.suspect, "dead": done.dead}
+    asks = {
+        f"{done.retried:,} retried": done.retried,
+        f"{done.suspect:,} {states.SUSPECT.word}": done.suspect,
+        count_text(done.dead, states.DEAD.word): done.dead,
+    }
     yield Text.assemble(
         ("Enqueued   ", "bold"),
         "-" if rates is None else f"{rates.enqueued_per_s:,.1f}/s",
         f"  {done.enqueued:,} in all",
-        *((f", {n:,} {what}", "yellow" if n else "") for what, n in asks.items()),
+        *((f", {what}", "yellow" if n else "") for what, n in asks.items()),
     )
     full = f"{load.full(settings):.0%} of the limit, " if load.nearly_full(settings) else ""
     yield Text.assemble(
-        ("Waiting    ", "bold"),
+        (f"{states.WAITING.title}    ", "bold"),
         # At the front, since a narrow terminal cuts the end.
         (full, "red"),
         f"{count_text(load.entries, 'backup')} of {count_text(snapshot.inbox_count, 'tenant')}, "
@@ -215,16 +220,19 @@ def _workers(snapshot: Snapshot, shards: int) -> _List:
             [
                 first_line(worker.name),
                 ranges(worker.shards),
-                (
-                    f"{age_text(worker.last_sweep_age_s)} ago{'  SILENT' if worker.silent else ''}",
-                    "red" if worker.silent else "green",
-                ),
+                _swept(worker),
             ]
             for worker in snapshot.workers
         ],
         ["worker", "shards", "last sweep"],
         note=f"  No worker serves shards {ranges(missing)}." if missing else None,
     )
+
+
+def _swept(worker: WorkerStatus) -> _Words:
+    state = states.SILENT if worker.silent else states.WORKING
+    loud = f"  {state.loud}" if worker.silent else ""
+    return f"{age_text(worker.last_sweep_age_s)} ago{loud}", state.style
 
 
 def _inboxes(snapshot: Snapshot, shards: int) -> _List:
@@ -240,8 +248,8 @@ def _inboxes(snapshot: Snapshot, shards: int) -> _List:
             ]
             for box in snapshot.inboxes
         ],
-        ["shard", "tenant", "waiting", "size", "oldest"],
-        right=frozenset({"waiting", "size"}),
+        ["shard", "tenant", states.WAITING.word, "size", "oldest"],
+        right=frozenset({states.WAITING.word, "size"}),
     )
 
 
@@ -253,19 +261,19 @@ def _faults(snapshot: Snapshot, settings: Settings) -> _List:
         since_s = max(0, snapshot.server_ms - wait.since_ms) / 1000
         next_s = (wait.next_ms - snapshot.server_ms) / 1000
         state = (
-            f"{_tenant(snapshot, tenant_id)}  {'STALLED ' if wait.stalled else ''}{wait.tries:,} "
+            f"{_tenant(snapshot, tenant_id)}  {f'{states.STALLED.loud} ' if wait.stalled else ''}{wait.tries:,} "
             f"{'try' if wait.tries == 1 else 'tries'} in "
             f"{age_text(since_s)}, next {f'in {age_text(next_s)}' if next_s > 0 else 'due'}\n"
         )
         text = Text.assemble(
-            (state, "red" if wait.stalled else "yellow"),
+            (state, (states.STALLED if wait.stalled else states.AFTER_FAULT).style),
             f"  {printable(wait.reason)}\n",
             (f"  {printable(advice(wait.reason, settings, tenant_id))}", "dim"),
         )
         rows.append([text])
     stalled = sum(wait.stalled for _, wait in waits)
-    heading = f"Waiting after a fault: {len(waits)}, {stalled} stalled"
-    return _List((heading, "bold red"), rows, row_lines=3)
+    heading = f"{states.AFTER_FAULT.title}: {len(waits)}, {stalled} {states.STALLED.word}"
+    return _List((heading, f"bold {states.STALLED.style}"), rows, row_lines=3)
 
 
 def _commits(snapshot: Snapshot, width: int) -> _List:
@@ -275,9 +283,9 @@ def _commits(snapshot: Snapshot, width: int) -> _List:
     for commit in snapshot.recent:
         what: _Words
         if commit.suspect is not None:
-            what = (f"suspect: {printable(commit.suspect)}", "yellow")
+            what = (f"{states.SUSPECT.word}: {printable(commit.suspect)}", states.SUSPECT.style)
         elif commit.unchanged:
-            what = ("unchanged", "dim")
+            what = (states.UNCHANGED.word, states.UNCHANGED.style)
         else:
             added, removed = f"+{commit.lines_added}", f"-{commit.lines_removed}"
             what = Text.assemble((added, "green"), " ", (removed, "red"))
@@ -314,13 +322,16 @@ def _short(id_: str, name: str | None, room: int) -> str:
 
 def _dead(snapshot: Snapshot) -> _List:
     return _List(
-        (f"Dead letters: {snapshot.dead_count:,}", "bold red" if snapshot.dead_count else "bold"),
+        (
+            f"{states.DEAD.title}s: {snapshot.dead_count:,}",
+            f"bold {states.DEAD.style}" if snapshot.dead_count else "bold",
+        ),
         [
             [
                 letter.died_at[11:19],
                 _short(letter.device_id or "unknown", letter.device_name, _OF_DEAD),
                 printable(letter.backup_id[:SHORT_ID]),
-                (first_line(letter.reason), "red"),
+                (first_line(letter.reason), states.DEAD.style),
             ]
             for letter in reversed(snapshot.dead)
         ],

@@ -10,6 +10,7 @@ from typing import Any, Final
 from confkeep.wording import count_text, printable
 from worker.engine.directory import Called
 from worker.hooks.digest import Digest
+from worker.observe import states
 
 #: Most characters of a line of a difference.
 _MOST_LINE: Final = 160
@@ -43,9 +44,9 @@ def title_of(digest: Digest) -> str:
     """One line that says all in numbers."""
     counts = [
         f"{len(digest.changed)} of {count_text(digest.devices, 'device')} changed",
-        f"{len(digest.stale)} stale" if digest.stale else "",
-        f"{len(digest.suspect)} suspect" if digest.suspect else "",
-        count_text(len(digest.dead), "dead letter") if digest.dead else "",
+        f"{len(digest.stale)} {states.STALE.word}" if digest.stale else "",
+        f"{len(digest.suspect)} {states.SUSPECT.word}" if digest.suspect else "",
+        count_text(len(digest.dead), states.DEAD.word) if digest.dead else "",
     ]
     return f"{printable(str(digest.tenant))}: " + ", ".join(one for one in counts if one)
 
@@ -78,7 +79,7 @@ def sections_of(digest: Digest) -> list[tuple[str, list[tuple[str, str]]]]:
     """The lists of what needs a look, each with its heading: a device and what is said of it."""
     found = [
         (
-            "Stale",
+            states.STALE.title,
             [
                 (
                     printable(str(one.device)),
@@ -90,7 +91,7 @@ def sections_of(digest: Digest) -> list[tuple[str, list[tuple[str, str]]]]:
             ],
         ),
         (
-            "Suspect",
+            states.SUSPECT.title,
             [
                 (
                     printable(str(one.device)),
@@ -100,7 +101,7 @@ def sections_of(digest: Digest) -> list[tuple[str, list[tuple[str, str]]]]:
             ],
         ),
         (
-            "Dead letters",
+            f"{states.DEAD.title}s",
             [
                 (_name(one.device), f"{printable(one.backup_id)}: {printable(one.reason)}")
                 for one in digest.dead

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from worker.observe import states
+
 Kind = Literal["counter", "gauge", "histogram"]
 
 #: Upper bounds in seconds of a step's or a lock's buckets.
@@ -71,17 +73,19 @@ def _counted(prefix: str, who: str) -> tuple[Metric, ...]:
         Metric(
             f"{prefix}_backups_unchanged_total",
             "counter",
-            f"Of the backups that {who} committed, those that changed nothing.",
+            f"Of the backups that {who} committed, those that are {states.UNCHANGED.word}: each "
+            f"{states.UNCHANGED.meaning}.",
         ),
         Metric(
             f"{prefix}_backups_suspect_total",
             "counter",
-            f"Of the backups that {who} committed, those that look bad or failed.",
+            f"Of the backups that {who} committed, those that are {states.SUSPECT.word}: each "
+            f"{states.SUSPECT.meaning}.",
         ),
         Metric(
             f"{prefix}_backups_dead_total",
             "counter",
-            f"Backups that {who} made dead letters.",
+            f"Backups of which {who} made a {states.DEAD.word}: each {states.DEAD.meaning}.",
         ),
         Metric(
             f"{prefix}_turns_retried_total",
@@ -167,7 +171,7 @@ VOLATILE: Final = Metric(
 ENQUEUED: Final = Metric(
     "confkeep_backups_enqueued_total",
     "counter",
-    "Backups that were accepted, and dead letters that were put back.",
+    f"Backups that were accepted, and each {states.DEAD.word} that was put back.",
 )
 COMMITTED, UNCHANGED, SUSPECT, DEAD, RETRIED, LATENCY = _counted("confkeep", "all workers")
 COMMITTED_BYTES: Final = Metric(
@@ -217,19 +221,26 @@ TENANT_AGE: Final = Metric(
 )
 WAITING: Final = Metric("confkeep_inboxes_waiting", "gauge", "Inboxes that are not empty.")
 FAILING: Final = Metric(
-    "confkeep_inboxes_failing", "gauge", "Inboxes whose last turn ended with a fault."
+    "confkeep_inboxes_failing",
+    "gauge",
+    f"Tenants that are {states.AFTER_FAULT.word} or {states.STALLED.word}: each {states.AFTER_FAULT.meaning}.",
 )
 STALLED: Final = Metric(
-    "confkeep_inboxes_stalled", "gauge", "Inboxes that failed so often that a person should look."
+    "confkeep_inboxes_stalled",
+    "gauge",
+    f"Tenants that are {states.STALLED.word}: each {states.STALLED.meaning}.",
 )
-DEAD_LETTERS: Final = Metric("confkeep_dead_letters", "gauge", "Dead letters that are kept.")
+DEAD_LETTERS: Final = Metric(
+    "confkeep_dead_letters", "gauge", f"Backups of each of which a {states.DEAD.word} is kept."
+)
 QUEUE: Final = Metric(
     "confkeep_queue_messages", "gauge", "Messages that wait in a Celery queue.", ("queue",)
 )
 SWEEP_AGE: Final = Metric(
     "confkeep_sweep_age_seconds",
     "gauge",
-    "Seconds since a worker's last sweep; a silent one is left out after a minute where others serve its shards, else after an hour.",
+    f"Seconds since a worker's last sweep; a {states.SILENT.word} one is left out after a minute where others serve its "
+    "shards, else after an hour.",
     ("worker",),
 )
 UNSERVED: Final = Metric(
@@ -262,7 +273,8 @@ DEVICES: Final = Metric("confkeep_store_devices", "gauge", "Devices in the newes
 STALE: Final = Metric(
     "confkeep_devices_stale",
     "gauge",
-    "Devices whose newest backup is older than --stale-after, as `confkeep stale` counts them.",
+    f"Devices that are {states.STALE.word}: each {states.STALE.meaning}, which is --stale-after, as for "
+    "`confkeep stale`.",
 )
 PACKS: Final = Metric(
     "confkeep_repository_packs",

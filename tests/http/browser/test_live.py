@@ -93,7 +93,7 @@ def test_the_queue_shows_what_comes_to_wait(enter: Enter, site: Site) -> None:
     expect(row).to_have_count(0)
     site.accept(tenant, str(uuid.uuid4()), b"/ip dns\n", "waits", "poll")
     expect(row).to_have_count(1, timeout=_SOON)
-    expect(row).to_contain_text("on its way")
+    expect(row).to_contain_text("waiting")
     assert is_marked(page)
 
 

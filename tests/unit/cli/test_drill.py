@@ -296,7 +296,7 @@ def test_the_page_stands_for_itself(path: Path, tmp_path: Path, confkeep: Confke
     assert page.seen.count("svg") == 3
     assert page.links == []
     assert "http" not in text
-    assert "Every restore is right." in text
+    assert "Every restore is ok." in text
     assert text.count("<polyline") == 2
     assert page.seen.count("tr") == 1 + 5
     for name, most in (("x", 720), ("cx", 720), ("y", 180), ("cy", 180)):

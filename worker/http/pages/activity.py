@@ -16,6 +16,8 @@ from worker.http.context import Here
 from worker.http.pages.rendering import page
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
+from worker.observe import states
+from worker.observe.states import State
 from worker.process.broker_check import find_problems
 from worker.process.sweeper import list_workers
 from worker.queue import backoff, dead_letters, inboxes
@@ -26,8 +28,6 @@ router = new_router()
 
 _EVENTS: Final = 200
 _ROWS: Final = 200
-_BAD: Final = frozenset({"backup.dead", "tenant.stalled", "device.stale", "hook.disabled"})
-_GOOD: Final = frozenset({"tenant.resumed", "device.fresh"})
 
 
 def _names(caller: Caller) -> Any:
@@ -79,7 +79,7 @@ def _row(event: Event, names: dict[str, str | None]) -> dict[str, Any]:
     return {
         "at": event.at,
         "what": TYPES.get(event.type, event.type),
-        "style": "bad" if event.type in _BAD else "good" if event.type in _GOOD else "",
+        "style": states.OF_EVENTS.get(event.type, ""),
         "tenant_id": event.tenant_id,
         "tenant_name": names.get(event.tenant_id or ""),
         "device_id": event.device_id,
@@ -123,7 +123,7 @@ async def queue(request: Request, caller: Viewer, context: Here) -> Response:
             {
                 "name": worker.name,
                 "shards": f"{len(worker.shards)}",
-                "silent": worker.silent,
+                "state": states.SILENT if worker.silent else states.WORKING,
                 "seen": _age(worker.last_sweep_age_s),
             }
             for worker in found["workers"]
@@ -134,7 +134,8 @@ async def queue(request: Request, caller: Viewer, context: Here) -> Response:
                 "name": names.get(box.tenant_id),
                 "entries": box.entries,
                 "oldest": _age(box.oldest_age_s),
-                **_state(found["waits"].get(box.tenant_id)),
+                "state": _state_of(found["waits"].get(box.tenant_id)),
+                "why": _why(found["waits"].get(box.tenant_id)),
             }
             for box in found["boxes"]
         ],
@@ -152,14 +153,19 @@ async def queue(request: Request, caller: Viewer, context: Here) -> Response:
     )
 
 
-def _state(wait: backoff.Backoff | None) -> dict[str, str]:
+def _state_of(wait: backoff.Backoff | None) -> State:
     if wait is None:
-        return {"state": "on its way", "style": ""}
-    style = "bad" if wait.stalled else "warn"
-    word = "stalled" if wait.stalled else "waits after a fault"
+        return states.WAITING
+    return states.STALLED if wait.stalled else states.AFTER_FAULT
+
+
+def _why(wait: backoff.Backoff | None) -> str:
+    """Why it waits after a fault, and when it is tried again."""
+    if wait is None:
+        return ""
     next_s = wait.next_ms / 1000 - time.time()
     when = f"next try in {_age(next_s)}" if next_s > 0 else "next try is due"
-    return {"state": f"{word}, {when}: {wait.reason}", "style": style}
+    return f", {when}: {wait.reason}"
 
 
 def _age(seconds: float) -> str:

@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 
 from confkeep.wording import count_text
 from worker.http.access import Caller
+from worker.observe import states
 from worker.reading.answers import utc_text
 
 FOLDER: Final = Path(__file__).parent
@@ -79,7 +80,7 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(q=None)
+    made.globals.update(q=None, states=states)
     made.filters.update(
         age=_age, count=_count, date=_date, day=_day, firstline=_first_line, iso=utc_text,
         sentence=_sentence, shown=shown, size=_size,
