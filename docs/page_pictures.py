@@ -1,7 +1,7 @@
 """Takes pictures of the pages, in Chromium, from made-up devices: part of `make pictures`.
 
-A server, a worker, a store and HTTP of their own run in a temporary folder. What the devices are and what changed on
-them is always the same; dates, ids and what is "ago" are those of the run.
+A server, a store and HTTP of their own run in a temporary folder. What the devices are and what changed on them is always
+the same, and it happened in the week before the run.
 """
 
 from __future__ import annotations
@@ -11,28 +11,36 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
+from unittest import mock
 
+import redis
 from playwright.sync_api import Browser, sync_playwright
 
 from confkeep import BackupPayload, enqueue_backups
+from confkeep.broker.connections import get_client
 from confkeep.naming import name_tenant
 from confkeep.settings import get_settings
 from docs.site_hooks import PICTURES
 from docs.terminal_pictures import tenant_id_of, versions_of_core1
 from worker.cli import interrupts, one_machine
 from worker.cli.samples import SampleDevice
+from worker.engine import drain
+from worker.queue.inbox import Inbox
 
 FOLDER: Final = PICTURES / "pages"
 _ROOT: Final = Path(__file__).parents[1]
 _TENANTS: Final = ("acme", "birch", "cedar")
 _DEVICES: Final = 14
-_POLLS: Final = 4
+_NIGHTS: Final = 8
+#: A device changes once in so many nights.
+_CHANGES: Final = 9
+#: Devices that no longer answer, and for how many nights.
+_STALE: Final = (("cedar", 3), ("cedar", 11))
+_SILENT_NIGHTS: Final = 3
 _GROUPS: Final = ("access", "core", "edge")
-_RECEIPT_S: Final = 60
 _DESK: Final = (1_120, 640)
 _PHONE: Final = (390, 700)
 #: As the tests start it: nothing but what is asked for. Root has no sandbox.
@@ -69,35 +77,68 @@ ALL: Final = (
 )
 
 
-def captures() -> Iterator[list[BackupPayload]]:
-    """The polls of all made-up devices, each a list, oldest first."""
-    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
-    devices = [
-        (tenant, number, SampleDevice(f"pages {tenant} {number}"))
-        for tenant in _TENANTS
-        for number in range(_DEVICES)
-    ]
-    for poll in range(_POLLS):
-        at = now - dt.timedelta(hours=6 * (_POLLS - poll))
-        found = []
-        for tenant, number, sample in devices:
-            said = "first poll" if not poll else "nightly poll"
-            if poll and (number + poll) % 3 == 0:
-                said = sample.mutate()
-            found.append(
-                BackupPayload.checked(
-                    tenant_id=tenant_id_of(tenant),
-                    device_id=sample.device_id,
-                    device_name=sample.identity,
-                    device_address=f"10.{_TENANTS.index(tenant)}.{number}.1",
-                    device_group=_GROUPS[number % len(_GROUPS)],
-                    export_text=sample.export(at),
-                    binary_backup=sample.binary(),
-                    message=said,
-                    captured_at=at,
-                )
-            )
-        yield found
+def captures(now: dt.datetime) -> list[BackupPayload]:
+    """A week of backups of all made-up devices, oldest first: each is polled in the night, and some after a change."""
+    last_night = now.replace(hour=4, minute=0, second=0, microsecond=0)
+    last_night -= dt.timedelta(days=last_night > now - dt.timedelta(hours=2))
+    found = []
+    for tenant in _TENANTS:
+        for number in range(_DEVICES):
+            sample = SampleDevice(f"pages {tenant} {number}")
+            nights = _NIGHTS - _SILENT_NIGHTS if (tenant, number) in _STALE else _NIGHTS
+            for night in range(nights):
+                at = last_night - dt.timedelta(days=_NIGHTS - 1 - night)
+                at += dt.timedelta(minutes=4 * number + _TENANTS.index(tenant), seconds=7 * number)
+                said = "nightly poll"
+                if night and (number + 2 * night) % _CHANGES == 0:
+                    # Somebody worked on it in the afternoon before.
+                    said, at = sample.mutate(), at - dt.timedelta(hours=10 + number % 5)
+                found.append(_capture(tenant, number, sample, said, at))
+    for before, capture in enumerate(reversed(versions_of_core1())):
+        assert capture.captured_at is not None
+        at = last_night - dt.timedelta(days=before, minutes=-1)
+        export = capture.export_text.replace(
+            f"{capture.captured_at:%Y-%m-%d}".encode(), f"{at:%Y-%m-%d}".encode()
+        )
+        labels = {
+            "device_address": "10.0.0.1",
+            "device_model": "RB5009UG+S+",
+            "device_group": "core",
+        }
+        found.append(
+            capture.model_copy(update={"captured_at": at, "export_text": export, **labels})
+        )
+    return sorted(found, key=_moment)
+
+
+def _capture(
+    tenant: str, number: int, sample: SampleDevice, said: str, at: dt.datetime
+) -> BackupPayload:
+    export = sample.export(at)
+    return BackupPayload.checked(
+        tenant_id=tenant_id_of(tenant),
+        device_id=sample.device_id,
+        device_name=sample.identity,
+        device_address=f"10.{_TENANTS.index(tenant)}.{number}.1",
+        device_model=export.partition(b"# model = ")[2].split(b"\n")[0].decode(),
+        device_group=_GROUPS[number % len(_GROUPS)],
+        export_text=export,
+        binary_backup=sample.binary(),
+        message=said,
+        captured_at=at,
+    )
+
+
+def _moment(capture: BackupPayload) -> dt.datetime:
+    assert capture.captured_at is not None
+    return capture.captured_at
+
+
+def commit(capture: BackupPayload, client: redis.Redis) -> None:
+    """Hand a backup over and commit it, as of the moment at which it was captured."""
+    with mock.patch("time.time", _moment(capture).timestamp):
+        enqueue_backups([capture])
+        drain.drain_inbox(Inbox(client, get_settings(), capture.tenant_id))
 
 
 def take(browser: Browser, picture: Picture, address: str, entrance: str) -> None:
@@ -122,14 +163,16 @@ def main() -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as name, interrupts.noted() as asked:
         own = Path(name) / "own"
-        with one_machine.run(own, workers=1, concurrency=2, interrupts=asked) as machine:
+        with one_machine.run(own, workers=0, concurrency=1, interrupts=asked) as machine:
             os.environ.update(machine.environment)
             get_settings.cache_clear()
+            client = get_client(get_settings())
+            now = dt.datetime.now(dt.UTC)
             for tenant in _TENANTS:
-                name_tenant(tenant_id_of(tenant), tenant).receipt(_RECEIPT_S)
-            for poll in (*captures(), versions_of_core1()):
-                for result in enqueue_backups(poll):
-                    result.receipt(_RECEIPT_S)
+                name_tenant(tenant_id_of(tenant), tenant)
+            for capture in captures(now):
+                commit(capture, client)
+            machine.http_log.parent.mkdir(mode=0o700)
             port = _free_port()
             machine.start_http(port)
             with sync_playwright() as playwright:
