@@ -141,6 +141,7 @@ class Site:
             "hostile diff": f"{hostile_}/versions/latest/diff?context=all",
             "hostile split": f"{hostile_}/versions/latest/diff?view=split&context=all",
             "search": "/search",
+            "compare": f"/tenants/{self.acme}/compare?a={self.core1}",
             "found": f"/search?q=alert(1&tenant={self.acme}",
             "found nothing": "/search?q=%3Cscript%3Ealert(1)%3C/script%3Ezz",
             "wrong pattern": "/search?q=(%3Cscript%3E&regex=1",

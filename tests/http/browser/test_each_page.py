@@ -17,7 +17,7 @@ _COLOURS = {"runOnly": ["color-contrast", "link-in-text-block"]}
 _PHONE, _DESK = {"width": 360, "height": 740}, {"width": 1_920, "height": 1_080}
 _PAGES = (
     "fleet", "tenant", "large tenant", "no device", "device", "version", "since when", "diff",
-    "diff, split", "two devices", "hostile device", "hostile version", "hostile since", "hostile diff",
+    "diff, split", "two devices", "compare", "hostile device", "hostile version", "hostile since", "hostile diff",
     "hostile split", "search", "found", "found nothing", "wrong pattern", "activity", "queue", "sign in",
 )  # fmt: skip
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import uuid
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.http.browser.conftest import Enter
@@ -106,5 +108,32 @@ def test_what_is_shown_stays_when_the_session_ends(enter: Enter, site: Site) -> 
         pass
     assert answer.value.status == 401
     expect(page.locator("#queue")).to_contain_text("Dead letters")
+    expect(page.locator("#refreshing")).to_contain_text("you are no longer signed in")
     page.get_by_role("link", name="Fleet").click()
     expect(page).to_have_url(re.compile(r"/sign-in\?next=/$"))
+
+
+@pytest.mark.parametrize("name", ["activity", "queue"])
+def test_a_page_says_when_it_is_no_longer_refreshed_and_when_it_is_again(
+    enter: Enter, name: str
+) -> None:
+    context = enter("full", excused="ERR_INTERNET_DISCONNECTED|Failed to fetch")
+    page = context.new_page()
+    # The page's own clock: it stands still, and asks for what is new when the test lets it go on.
+    page.clock.install()
+    page.goto(f"/{name}")
+    page.clock.pause_at(dt.datetime.now(dt.UTC) + dt.timedelta(hours=1))
+    note = page.locator("#refreshing")
+    expect(note).to_be_hidden()
+    context.set_offline(True)
+    page.clock.run_for(6_000)
+    expect(note).to_have_text(
+        re.compile(r"^Not refreshed since \d\d:\d\d:\d\d UTC: the server does not answer"),
+        timeout=_SOON,
+    )
+    expect(page.locator("main table").first).to_be_visible()
+    context.set_offline(False)
+    page.clock.run_for(6_000)
+    expect(note).to_have_text(re.compile(r"^Refreshed again at \d\d:\d\d:\d\d UTC"), timeout=_SOON)
+    page.clock.run_for(12_000)
+    expect(note).to_be_hidden(timeout=_SOON)

@@ -16,8 +16,10 @@ import redis
 from confkeep.labels import Labels
 from tests.http.serving import new_token, serve, settings_of
 from tests.judge import judged
+from worker.http.pages.differences import farness
 from worker.http.pages.routing import COOKIE
 from worker.process.local import EmbeddedServer
+from worker.reading.answers import DeviceEntry
 from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import repository_path
 from worker.store.writing.commit import open_for_writing
@@ -64,7 +66,7 @@ class Site:
             f"{versions}/latest/diff?view=split&join=1&header=1&context=all",
             f"{versions}/latest/diff?against=device:{self.second}",
             *("/search", f"/search?q=add&tenant={self.tenant}", "/search?q=(&regex=1"),
-            *("/activity", "/queue"),
+            *("/activity", "/queue", f"/tenants/{self.tenant}/compare?a={self.device}"),
         ]  # fmt: skip
 
 
@@ -142,7 +144,8 @@ def test_hostile_text_is_text_on_every_page(site: Site, token: str) -> None:
             assert answer.status_code == 200, path
             page = _Page(answer.text)
             assert page.open == [], path
-            assert page.scripts == ["/static/htmx.min.js"], path
+            live = ["/static/live.js"] if path in ("/activity", "/queue") else []
+            assert page.scripts == ["/static/htmx.min.js", *live], path
             assert (page.handlers, page.images) == ([], 0), path
             assert len(page.ids) == len(set(page.ids)), path
             assert "\u202e" not in answer.text, path
@@ -274,3 +277,39 @@ def test_a_browser_gets_a_page_for_a_mistyped_address_and_a_program_a_document(s
     assert (page.status_code, document.status_code) == (404, 404)
     assert "There is no such page" in page.text
     assert document.headers["content-type"] == "application/problem+json"
+
+
+def test_what_to_compare_with_is_found_by_a_part_of_its_name(site: Site) -> None:
+    compare = f"/tenants/{site.tenant}/compare"
+    with site.client("full") as client:
+        named = client.get(compare, params={"a": site.device, "b": "core2"})
+        assert named.headers["location"].endswith(f"against=device:{site.second}")
+        for params in ({"b": ""}, {"b": "ore2"}, {"q": "CORE2"}, {"q": "rb5009"}):
+            found = client.get(compare, params={"a": site.device, **params}).text
+            assert f"latest/diff?against=device:{site.second}" in found, params
+            assert f"against=device:{site.device}" not in found
+        assert "No other device" in client.get(compare, params={"a": site.device, "q": "zz"}).text
+
+
+def test_what_is_most_alike_stands_first_in_what_to_compare_with() -> None:
+    def device(name: str, group: str | None, model: str | None) -> DeviceEntry:
+        now = dt.datetime.now(dt.UTC)
+        return DeviceEntry(
+            device_id=str(uuid.uuid4()), name=name, group=group, model=model, address=None, sha="ab" * 20, message="poll",
+            versions=1, changed_at=now, last_backup_at=now,
+        )  # fmt: skip
+
+    one = device("one", "core", "RB5009")
+    others = [
+        device("other", "edge", "hAP"),
+        device("same model", "edge", "RB5009"),
+        device("same group", "core", "hAP"),
+        device("nothing known", None, None),
+        device("twin", "core", "RB5009"),
+    ]
+    found = sorted(others, key=lambda each: farness(one, each))
+    assert [each.name for each in found] == [
+        "twin", "same group", "same model", "other", "nothing known",
+    ]  # fmt: skip
+    bare = device("bare", None, None)
+    assert sorted(others, key=lambda each: farness(bare, each)) == others

@@ -70,6 +70,8 @@ def _row(event: Event, names: dict[str, str | None]) -> dict[str, Any]:
         details = (
             f"{data.get('lines_added', 0)} lines added, {data.get('lines_removed', 0)} removed"
             if changed
+            else states.UNCHANGED.word
+            if data.get("unchanged")
             else "configuration unchanged"
         )
     elif data.get("reason"):

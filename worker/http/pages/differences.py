@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from fastapi import Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from confkeep.errors import NotInStore
+from confkeep.errors import InvalidId, NotInStore
 from worker.http.access import Caller
 from worker.http.context import Context, Here
 from worker.http.pages.changes import Hunk, counts_of, hunks_of
@@ -16,6 +17,7 @@ from worker.http.pages.rendering import link, page
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
 from worker.reading.answers import DeviceEntry, DiffAnswer, TenantEntry, VersionEntry
+from worker.reading.directory_page import Filter
 from worker.reading.reader import OF_DEVICE, PREVIOUS, DiffHow, Reader
 from worker.store.repository.backup import decode_text
 
@@ -23,6 +25,8 @@ router = new_router()
 
 #: Lines of a difference that a page shows.
 LINES: Final = 20_000
+#: Devices to choose from for a comparison.
+_OTHERS: Final = 250
 #: As much context as any export has lines.
 _ALL: Final = 10_000_000
 
@@ -118,22 +122,54 @@ async def diff(
 
 @router.get("/tenants/{tenant}/compare")
 async def compare(
+    request: Request,
     tenant: str,
     caller: Viewer,
     context: Here,
     a: str = Query(max_length=253),
-    b: str = Query(max_length=253),
+    b: str = Query("", max_length=253),
+    q: str = Query("", max_length=253),
 ) -> Response:
-    """Go to the difference of two devices' newest versions."""
+    """Go to the difference of two devices' newest versions; a list to choose from where `b` names none."""
+    wanted = (q or b).strip()
 
-    def ask(reader: Reader) -> tuple[str, str, str]:
+    def ask(
+        reader: Reader,
+    ) -> tuple[TenantEntry, DeviceEntry, DeviceEntry | None, list[DeviceEntry]]:
         found = reader.tenant(tenant, caller.tenants)
-        one, other = (reader.device(found.tenant_id, each) for each in (a, b))
-        return found.tenant_id, one.device_id, other.device_id
+        one = reader.device(found.tenant_id, a)
+        if b.strip():
+            with suppress(InvalidId):
+                return found, one, reader.device(found.tenant_id, wanted), []
+        filtered = Filter(text=wanted or None)
+        others = [
+            each
+            for each in reader.directory(found.tenant_id)
+            if each.device_id != one.device_id and filtered.lets_through(each)
+        ]
+        return found, one, None, sorted(others, key=lambda each: farness(one, each))
 
-    tenant_id, one, other = await context.read(ask)
-    return RedirectResponse(
-        f"/tenants/{tenant_id}/devices/{one}/versions/latest/diff?against={OF_DEVICE}{other}", 303
+    found, one, other, others = await context.read(ask)
+    if other is not None:
+        base = f"/tenants/{found.tenant_id}/devices/{one.device_id}/versions/latest/diff"
+        return RedirectResponse(f"{base}?against={OF_DEVICE}{other.device_id}", 303)
+    return page(
+        request,
+        "compare.html",
+        caller=caller,
+        tenant=found,
+        device=one,
+        devices=others[:_OTHERS],
+        total=len(others),
+        wanted=wanted,
+    )
+
+
+def farness(one: DeviceEntry, other: DeviceEntry) -> tuple[bool, bool]:
+    """Sorts first what is most alike: of one group and model, then of one group, then of one model."""
+    return (
+        one.group is None or other.group != one.group,
+        one.model is None or other.model != one.model,
     )
 
 

@@ -10,13 +10,14 @@ import redis
 from fastapi import Query, Request, Response
 
 from confkeep.errors import ConfkeepError
+from confkeep.queue.events import COMMITTED, Event
 from worker.http.access import Caller
 from worker.http.context import Context, Here
 from worker.http.pages.rendering import link, page
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
-from worker.queue import dead_letters, inboxes, totals
-from worker.queue.totals import RecentCommit
+from worker.queue import dead_letters, inboxes
+from worker.queue.recent_events import newest
 from worker.reading.answers import DeviceEntry, TenantCounts, TenantEntry
 from worker.reading.directory_page import Filter
 from worker.reading.reader import Reader
@@ -26,6 +27,10 @@ router = new_router()
 #: A device without a backup for so long is stale, as for `confkeep stale`.
 STALE: Final = dt.timedelta(hours=26)
 _TENANTS: Final = 500
+#: Last changes of configurations, and the events among which they are looked for: a poll that finds only another date in
+#: the header is an event too.
+_CHANGES: Final = 20
+_EVENTS: Final = 500
 _DEVICES: Final = 250
 _COLUMNS: Final = (
     ("name", "Device"),
@@ -44,7 +49,7 @@ class _Waits:
 
     tenants: dict[str, int]
     dead: int
-    recent: list[RecentCommit]
+    changes: list[Event]
 
     @property
     def waiting(self) -> int:
@@ -53,7 +58,7 @@ class _Waits:
 
 @router.get("/")
 async def fleet(request: Request, caller: Viewer, context: Here) -> Response:
-    """All tenants, and the last changes of all."""
+    """All tenants, and the last changes of their configurations."""
 
     def ask(reader: Reader) -> list[dict[str, Any]]:
         seen = reader.tenants(caller.tenants)[:_TENANTS]
@@ -64,10 +69,11 @@ async def fleet(request: Request, caller: Viewer, context: Here) -> Response:
 
     tenants = await context.read(ask)
     names = {each["tenant_id"]: each["name"] for each in tenants}
+    tenants.sort(key=lambda each: (each["name"] is None, str(each["name"]).casefold()))
     waits, trouble = await _waits(context, caller)
     for each in tenants:
         each["waiting"] = None if waits is None else waits.tenants.get(each["tenant_id"], 0)
-    changes = [] if waits is None else [_change(one, names) for one in waits.recent]
+    changes = [] if waits is None else [_change(one, names) for one in waits.changes]
     return page(
         request, "fleet.html", caller=caller, tenants=tenants, queue=waits, trouble=trouble, changes=changes
     )  # fmt: skip
@@ -99,7 +105,7 @@ async def _waits(context: Context, caller: Caller) -> tuple[_Waits | None, str |
                 if caller.sees(box.tenant_id)
             },
             sum(caller.sees(one.tenant_id) for one in dead_letters.list_dead_letters(client)),
-            [one for one in totals.read_recent(client) if caller.sees(one.tenant_id)],
+            [one for one in newest(client, _EVENTS) if _is_change(one, caller)][:_CHANGES],
         )
 
     try:
@@ -108,18 +114,27 @@ async def _waits(context: Context, caller: Caller) -> tuple[_Waits | None, str |
         return None, f"What waits is not known: {error}."
 
 
-def _change(commit: RecentCommit, names: dict[str, str | None]) -> dict[str, Any]:
+def _is_change(event: Event, caller: Caller) -> bool:
+    """Whether the event tells of a change of a configuration that the caller may see."""
+    seen = event.tenant_id is not None and caller.sees(event.tenant_id)
+    return seen and event.type == COMMITTED and event.data.get("export_changed") is True
+
+
+def _change(event: Event, names: dict[str, str | None]) -> dict[str, Any]:
+    def number(name: str) -> int | None:
+        value = event.data.get(name)
+        return value if isinstance(value, int) else None
+
     return {
-        "at": commit.committed_at,
-        "tenant_id": commit.tenant_id,
-        "tenant_name": names.get(commit.tenant_id),
-        "device_id": commit.device_id,
-        "name": commit.device_name,
-        "sha": commit.sha,
-        "lines_added": commit.lines_added,
-        "lines_removed": commit.lines_removed,
-        "changed": not commit.unchanged,
-        "suspect": commit.suspect,
+        "at": event.at,
+        "tenant_id": event.tenant_id,
+        "tenant_name": names.get(event.tenant_id or ""),
+        "device_id": event.device_id,
+        "name": event.data.get("device_name"),
+        "sha": event.data.get("sha"),
+        "lines_added": number("lines_added"),
+        "lines_removed": number("lines_removed"),
+        "suspect": event.data.get("suspect"),
     }
 
 
