@@ -1,9 +1,9 @@
-"""`python -m tests.bench.shards`: how shards fill and drain, simulated; touches no server.
+"""`python -m tests.bench.shards`: how inboxes fill and drain, simulated; touches no server.
 
 Tenants have sizes by Zipf's law. Their devices are polled once an hour, all at the full hour or
-spread over it. Each worker is one process that serves the tenants of its shards in the order of
-their wake-ups, a turn each, as `worker.engine.drain` does: batches until the inbox is empty or the slice is
-over. A batch takes what `costs.py` measured. `--validate` compares with a real run of two workers.
+spread over it. Each worker serves every shard, so any free process takes the next wake-up, and has a turn of that
+tenant as `worker.engine.drain` does: batches until the inbox is empty or the slice is over. A tenant has one
+turn at a time. A batch takes what `costs.py` measured. `--validate` compares with a real run of two workers.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ import argparse
 import math
 import random
 import statistics
-import uuid
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
-from confkeep.broker import keys
 from tests.bench.costs import drain, values_of
 from tests.bench.fleet import Fleet
 from tests.bench.producing import producing
@@ -58,14 +56,6 @@ class Costs:
 MEASURED = Costs(turn_s=0.0075, batch_s=0.0075, backup_s=0.0016, tenfold_s=0.0003, device_s=2e-6)
 
 
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    """A tenant of the simulated fleet."""
-
-    tenant_id: str
-    devices: int
-
-
 def zipf_sizes(tenants: int, devices: int, exponent: float) -> list[int]:
     """How many devices each tenant has, the largest first; at least one each, together `devices`.
 
@@ -80,27 +70,19 @@ def zipf_sizes(tenants: int, devices: int, exponent: float) -> list[int]:
     return sizes
 
 
-def fleet(tenants: int, devices: int, exponent: float, seed: int) -> list[Tenant]:
-    """Tenants with random ids."""
-    rng = random.Random(seed)
-    return [
-        Tenant(str(uuid.UUID(int=rng.getrandbits(128), version=4)), size)
-        for size in zipf_sizes(tenants, devices, exponent)
-    ]
-
-
-def arrivals(tenants: Sequence[Tenant], polls: str, seed: int) -> list[tuple[float, int]]:
+def arrivals(devices: Sequence[int], polls: str, seed: int) -> list[tuple[float, int]]:
     """When each backup arrives and of which tenant, in order.
 
     Args:
+        devices: of each tenant, by its number.
         polls: `bunched`: all at once; `spread`: each device at a time of its own; `by tenant`: all
             devices of a tenant at once, the tenants at times of their own.
     """
     rng = random.Random(seed)
     found: list[tuple[float, int]] = []
-    for number, tenant in enumerate(tenants):
+    for number, count_of_it in enumerate(devices):
         at = rng.uniform(0, HOUR_S)
-        for _ in range(tenant.devices):
+        for _ in range(count_of_it):
             when = {"bunched": 0.0, "by tenant": at}.get(polls)
             found.append((rng.uniform(0, HOUR_S) if when is None else when, number))
     if polls == "bunched":
@@ -113,12 +95,12 @@ def arrivals(tenants: Sequence[Tenant], polls: str, seed: int) -> list[tuple[flo
 
 @dataclass(slots=True)
 class Served:
-    """What became of the backups that one worker served."""
+    """What became of the backups."""
 
     #: Seconds from arrival to receipt, of each backup.
     latencies_s: list[float] = field(default_factory=list)
     turns: int = 0
-    #: Of all its processes.
+    #: Of all processes.
     busy_s: float = 0.0
     #: When the last was done.
     end_s: float = 0.0
@@ -130,7 +112,7 @@ def serve(
     costs: Costs,
     processes: int = 1,
 ) -> Served:
-    """One worker: its processes take turns in the order of the wake-ups, never two for one tenant.
+    """All workers' processes take turns in the order of the wake-ups, never two for one tenant.
 
     Args:
         coming: arrivals (seconds, tenant), in order.
@@ -187,65 +169,6 @@ def serve(
     return served
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A simulated hour."""
-
-    #: The busiest shard's backups over the mean of all, and the same of workers.
-    shard_skew: float
-    worker_skew: float
-    #: When each worker was done, in order.
-    ends_s: list[float]
-    latencies_s: list[float]
-    turns: int
-    #: The part of the time, at least an hour, for which the busiest worker's processes worked.
-    utilisation: float
-
-
-def simulate(
-    tenants: Sequence[Tenant],
-    shards: int,
-    workers: int,
-    polls: str,
-    costs: Costs,
-    seed: int,
-    processes: int = 1,
-) -> Outcome:
-    """An hour's polls of all tenants, drained by workers of so many processes each."""
-    shard_of = [keys.shard_of(tenant.tenant_id, shards) for tenant in tenants]
-    owners = _owners(shards, workers)
-    load = [0] * shards
-    for tenant, shard in zip(tenants, shard_of, strict=True):
-        load[shard] += tenant.devices
-    coming: list[list[tuple[float, int]]] = [[] for _ in range(min(workers, shards))]
-    for arrival in arrivals(tenants, polls, seed):
-        coming[owners[shard_of[arrival[1]]]].append(arrival)
-    devices = [tenant.devices for tenant in tenants]
-    # Workers beyond the shards share: what they do together is that of one with more processes.
-    pools = [processes * len(range(index, workers, len(coming))) for index in range(len(coming))]
-    served = [serve(own, devices, costs, pool) for own, pool in zip(coming, pools, strict=True)]
-    done = [len(own.latencies_s) / pool for own, pool in zip(served, pools, strict=True)]
-    ends_s = sorted(own.end_s for own in served)
-    return Outcome(
-        max(load) / statistics.mean(load),
-        max(done) / statistics.mean(done),
-        ends_s,
-        sorted(latency for own in served for latency in own.latencies_s),
-        sum(own.turns for own in served),
-        max(own.busy_s / pool for own, pool in zip(served, pools, strict=True))
-        / max(HOUR_S, ends_s[-1]),
-    )
-
-
-def _owners(shards: int, workers: int) -> dict[int, int]:
-    """The worker of each shard; of several that share one, the first stands for all."""
-    return {
-        shard: index
-        for index in range(min(workers, shards))
-        for shard in keys.shards_of_worker(index, workers, shards)
-    }
-
-
 def quantile(ordered: Sequence[float], part: float) -> float:
     """The value below which `part` of the ordered ones lie."""
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
@@ -259,37 +182,24 @@ def _time(seconds: float) -> str:
 
 def table(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     """The rows of the table, its head first."""
-    yield (
-        "polls",
-        "shards",
-        "workers",
-        "shard max/mean",
-        "worker max/mean",
-        "p50",
-        "p99",
-        "all done",
-        "backups a turn",
-        "busiest worker",
-    )
-    tenants = fleet(options.tenants, options.devices, options.exponent, options.seed)
-    for polls in options.polls:
-        for shards in options.shards:
-            for workers in options.workers:
-                found = simulate(
-                    tenants, shards, workers, polls, MEASURED, options.seed, options.processes
-                )
-                full = found.ends_s[-1] >= 1.5 * HOUR_S
+    yield ("Zipf", "polls", "processes", "p50", "p99", "all done", "backups a turn", "busy")
+    for exponent in options.exponents:
+        devices = zipf_sizes(options.tenants, options.devices, exponent)
+        for polls in options.polls:
+            coming = arrivals(devices, polls, options.seed)
+            for processes in options.processes:
+                served = serve(coming, devices, MEASURED, processes)
+                latencies_s, end_s = sorted(served.latencies_s), served.end_s
+                behind = " (falls behind)" if end_s >= 1.5 * HOUR_S else ""
                 yield (
+                    f"{exponent:g}",
                     polls,
-                    str(shards),
-                    str(workers),
-                    f"{found.shard_skew:.2f}",
-                    f"{found.worker_skew:.2f}",
-                    _time(quantile(found.latencies_s, 0.5)),
-                    _time(quantile(found.latencies_s, 0.99)),
-                    _time(found.ends_s[-1]) + (" (falls behind)" if full else ""),
-                    f"{len(found.latencies_s) / found.turns:.1f}",
-                    f"{100 * found.utilisation:.0f} %",
+                    str(processes),
+                    _time(quantile(latencies_s, 0.5)),
+                    _time(quantile(latencies_s, 0.99)),
+                    _time(end_s) + behind,
+                    f"{len(latencies_s) / served.turns:.1f}",
+                    f"{100 * served.busy_s / processes / max(HOUR_S, end_s):.0f} %",
                 )
 
 
@@ -308,39 +218,27 @@ def validate(seed: int) -> None:
     Both workers run while the costs are measured, as in the drain: they share processors and disk
     with each other and with the server.
     """
-    shards, workers = 8, 2
-    tenants = fleet(60, 1_500, 1.0, seed)
-    variables = {"CONFKEEP_SHARDS": str(shards), "CONFKEEP_REPACK_PACKS": "0"}
-    with producing(**variables) as deployed:
-        waiting = Waiting(tenants)
-        for index in range(workers):
-            deployed.start_worker(
-                f"w{index}",
-                CONFKEEP_WORKER_INDEX=str(index),
-                CONFKEEP_WORKER_COUNT=str(workers),
-            )
+    workers, devices = 2, zipf_sizes(60, 1_500, 1.0)
+    with producing(CONFKEEP_SHARDS="8", CONFKEEP_REPACK_PACKS="0") as deployed:
+        waiting = Waiting(devices, seed)
+        for number in range(workers):
+            deployed.start_worker(f"w{number}")
 
         def drained(sizes: Sequence[int]) -> float:
             """Seconds in which so many backups of each tenant are committed."""
             return drain(deployed, waiting.backups(sizes)).wall_s * sum(sizes)
 
-        drained([2] * len(tenants))
+        def cost(size: int) -> tuple[int, float]:
+            """A worker's seconds for each backup, if each tenant has so many."""
+            return size, drained([size] * len(devices)) * workers / len(devices) / size
+
+        drained([2] * len(devices))
         rounds = []
         for _ in range(_ROUNDS):
-            # A worker's costs: the time of the one that was done last, over what it did.
-            costs = fit(
-                *(
-                    (
-                        size,
-                        drained([size] * len(tenants))
-                        / _most_of_one(tenants, shards, workers)
-                        / size,
-                    )
-                    for size in (1, 30)
-                )
-            )
-            simulated = simulate(tenants, shards, workers, "bunched", costs, seed).ends_s[-1]
-            measured = drained([tenant.devices for tenant in tenants])
+            costs = fit(cost(1), cost(30))
+            coming = arrivals(devices, "bunched", seed)
+            simulated = serve(coming, devices, costs, workers).end_s
+            measured = drained(devices)
             rounds.append(simulated / measured)
             print(
                 f"{1e3 * (costs.turn_s + costs.batch_s):.1f} ms a turn and {1e3 * costs.backup_s:.2f} ms "
@@ -352,26 +250,19 @@ def validate(seed: int) -> None:
 class Waiting:
     """Makes backups for simulated tenants."""
 
-    def __init__(self, tenants: Sequence[Tenant]) -> None:
-        self._tenants = tenants
-        self._fleet = Fleet(max(tenant.devices for tenant in tenants))
+    def __init__(self, devices: Sequence[int], seed: int) -> None:
+        self._fleet = Fleet(max(devices), seed)
+        self._tenants = [self._fleet.uuid() for _ in devices]
 
     def backups(self, sizes: Sequence[int]) -> list[dict[str, Any]]:
         """So many of each tenant, each of another device, in any order."""
         made = [
-            values_of(tenant.tenant_id, self._fleet.backup(device_id))
-            for tenant, size in zip(self._tenants, sizes, strict=True)
+            values_of(tenant_id, self._fleet.backup(device_id))
+            for tenant_id, size in zip(self._tenants, sizes, strict=True)
             for device_id in self._fleet.device_ids[:size]
         ]
         self._fleet.random.shuffle(made)
         return made
-
-
-def _most_of_one(tenants: Sequence[Tenant], shards: int, workers: int) -> int:
-    """The tenants of the worker that has most of them."""
-    owners = _owners(shards, workers)
-    owned = Counter(owners[keys.shard_of(tenant.tenant_id, shards)] for tenant in tenants)
-    return max(owned.values())
 
 
 def main() -> None:
@@ -379,10 +270,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tenants", type=int, default=20_000)
     parser.add_argument("--devices", type=int, default=1_000_000)
-    parser.add_argument("--exponent", type=float, default=1.0)
-    parser.add_argument("--shards", type=int, nargs="+", default=[16, 64, 256])
-    parser.add_argument("--workers", type=int, nargs="+", default=[4, 16, 64])
-    parser.add_argument("--processes", type=int, default=1, help="of each worker (--concurrency)")
+    parser.add_argument("--exponents", type=float, nargs="+", default=[1.0, 0.5])
+    parser.add_argument(
+        "--processes", type=int, nargs="+", default=[4, 8, 16, 64], help="of all workers together"
+    )
     parser.add_argument("--polls", nargs="+", default=["bunched", "by tenant", "spread"])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--validate", action="store_true")

@@ -7,16 +7,13 @@ from collections import Counter
 
 import pytest
 
-from confkeep.broker import keys
 from tests.bench.shards import (
     HOUR_S,
     Costs,
     arrivals,
     fit,
-    fleet,
     quantile,
     serve,
-    simulate,
     zipf_sizes,
 )
 
@@ -59,43 +56,34 @@ def test_larger_tenants_cost_more() -> None:
     assert costs.batch(2, 1_000) == pytest.approx(1.0 + 2 * (0.1 + 0.4) + 10)
 
 
+def test_a_tenant_has_one_turn_at_a_time() -> None:
+    # Tenant 0 has 8, two batches of 4 s after a turn's second; tenant 1's go beside it, and no third process helps.
+    served = serve([(0.0, 0)] * 8 + [(0.0, 1)] * 4, [1, 1], COSTS, processes=3)
+    assert served.latencies_s[:8] == [5.0] * 8
+    assert served.latencies_s[8:] == [10.0] * 4
+
+
 @pytest.mark.parametrize("polls", ["bunched", "spread", "by tenant"])
 @pytest.mark.parametrize("processes", [1, 3])
 def test_each_backup_is_served_once(polls: str, processes: int) -> None:
-    tenants = fleet(80, 3_000, 1.0, seed=3)
-    found = simulate(tenants, 16, 4, polls, Costs(0.01, 0.01, 0.01), 3, processes)
+    devices = zipf_sizes(80, 3_000, 1.0)
+    coming = arrivals(devices, polls, seed=3)
+    found = serve(coming, devices, Costs(0.01, 0.01, 0.01), processes)
     assert len(found.latencies_s) == 3_000
     assert min(found.latencies_s) > 0
-    again = simulate(tenants, 16, 4, polls, Costs(0.01, 0.01, 0.01), 3, processes)
+    again = serve(arrivals(devices, polls, seed=3), devices, Costs(0.01, 0.01, 0.01), processes)
     assert again == found, "the same seed, the same hour"
 
 
 @pytest.mark.parametrize("polls", ["bunched", "spread", "by tenant"])
 def test_each_device_is_polled_once_an_hour(polls: str) -> None:
-    tenants = fleet(30, 500, 1.0, seed=5)
-    found = arrivals(tenants, polls, seed=5)
-    assert Counter(number for _, number in found) == {n: t.devices for n, t in enumerate(tenants)}
+    devices = zipf_sizes(30, 500, 1.0)
+    found = arrivals(devices, polls, seed=5)
+    assert Counter(number for _, number in found) == dict(enumerate(devices))
     times = [when for when, _ in found]
     assert times == sorted(times)
     assert 0 <= times[0] <= times[-1] < HOUR_S
     assert len(set(times)) == {"bunched": 1, "by tenant": 30, "spread": 500}[polls]
-
-
-def test_shards_are_the_workers_own() -> None:
-    tenants = fleet(50, 50, 0.0, seed=2)
-    loads = Counter(keys.shard_of(tenant.tenant_id, 8) for tenant in tenants)
-    found = simulate(tenants, 8, 8, "bunched", COSTS, 2)
-    assert found.shard_skew == pytest.approx(max(loads.values()) / (50 / 8))
-    # Each backup is a turn of 3.5 s here, and each shard has a worker.
-    assert found.ends_s == pytest.approx(sorted(3.5 * loads[shard] for shard in range(8)))
-
-
-def test_workers_beyond_the_shards_share_them() -> None:
-    tenants = fleet(40, 400, 1.0, seed=4)
-    shared = simulate(tenants, 2, 8, "bunched", COSTS, 4)
-    processes = simulate(tenants, 2, 2, "bunched", COSTS, 4, processes=4)
-    assert shared.latencies_s == processes.latencies_s
-    assert len(shared.latencies_s) == 400
 
 
 def test_costs_are_fitted_through_both_sizes() -> None:
