@@ -3,8 +3,8 @@
 kombu's Redis channel (5.7) takes a message's bytes from a queue, decodes them and hands them to Celery. It
 notes them in `unacked` until they are acknowledged, and puts them back from there when their worker died.
 Both are read here before anything is decoded. What is refused is set aside durably; where it lay in
-`unacked`, it goes from there in the same step. Only what goes on in a process that runs a worker changes:
-producers, Flower and remote control have kombu's own channels.
+`unacked`, it goes from there in the same step. Wake-ups are noted in memory alone. Only what
+goes on in a process that runs a worker changes: producers, Flower and remote control have kombu's own channels.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from typing import Any, Final
 import redis
 from celery import Celery
 from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
 from kombu.utils.json import loads as kombu_loads
 
 from confkeep.broker import keys
 from confkeep.broker.connections import get_client
 from confkeep.errors import MessageRefused
 from confkeep.observe.logs import get_logger
+from confkeep.queue import wakeups
 from confkeep.settings import get_settings
 from worker.broker import gate
 from worker.broker.gate import Gate, Refusal
@@ -55,11 +57,39 @@ def install(app: Celery) -> None:
 
 
 class GatedQoS(kombu_redis.QoS):
-    """Judges what comes back from `unacked`, where Redis may hold anything."""
+    """Notes what was taken, and judges what comes back from `unacked`, where Redis may hold anything.
+
+    A wake-up is noted in memory alone: it may get lost, and the sweep sends another, long before
+    `unacked` would give it back. In Redis its note and the end of that are two syncs of the server's file
+    in each turn.
+    """
+
+    def append(self, message: Any, delivery_tag: Any) -> None:
+        """Note a message that was taken."""
+        if _is_wakeup(message):
+            virtual.QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
+        else:
+            super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
+
+    def ack(self, delivery_tag: Any) -> None:
+        """Forget it, since it was acted on."""
+        if self._wakeup(delivery_tag) is None:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+        else:
+            self._quick_ack(delivery_tag)
+
+    def _wakeup(self, tag: Any) -> Any:
+        message = self._delivered.get(tag)
+        return message if message is not None and _is_wakeup(message) else None
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Put a message back, or set it aside when no worker may act on it."""
+        wakeup = self._wakeup(tag)
         with self.channel.conn_or_acquire(client) as opened:
+            if wakeup is not None:
+                queue = wakeup.delivery_info["routing_key"]
+                self.channel._do_restore_message(wakeup._raw, "", queue, opened, leftmost)  # noqa: SLF001 - its own
+                return
             text = opened.hget(self.unacked_key, tag)
             if text is not None and not _may_come_back(text, tag):
                 return
@@ -133,6 +163,10 @@ class GatedChannel(_Gated, kombu_redis.Channel):  # type: ignore[misc]
 
 class GatedSentinelChannel(_Gated, kombu_redis.SentinelChannel):  # type: ignore[misc]
     """The gate and kombu's channel to a server that sentinels name."""
+
+
+def _is_wakeup(message: Any) -> bool:
+    return bool(message.headers.get("task") == wakeups.COMMIT_TASK)
 
 
 def _passed(raw: bytes, queue: str) -> Any:
