@@ -1,4 +1,4 @@
-"""`python -m tests.bench.costs`: what one backup costs in each resource; the figures of docs/scale.md.
+"""`python -m tests.bench.costs [PART...]`: what one backup costs in each resource; the figures of docs/scale.md.
 
 Absolute figures of the machine that it runs on (about five minutes), not rows of the table.
 """
@@ -62,11 +62,11 @@ class Tenants:
 
     def backups(self, of_each: int) -> list[Any]:
         """So many new backups of each tenant, tenant after tenant, as a producer hands them over."""
-        return [
-            values_of(tenant_id, self.fleet.backup(self.fleet.random.choice(self.fleet.device_ids)))
-            for tenant_id in self.ids
-            for _ in range(of_each)
-        ]
+        return [values for tenant_id in self.ids for values in self.backups_of(tenant_id, of_each)]
+
+    def backups_of(self, tenant_id: str, number: int) -> list[Any]:
+        """So many new backups of one tenant."""
+        return [values_of(tenant_id, backup) for backup in self.fleet.batch(number)]
 
 
 def values_of(tenant_id: str, backup: Backup) -> Any:
@@ -389,9 +389,10 @@ def _content_bytes(path: Path) -> int:
 
 
 def main() -> None:
-    """Measure all."""
+    """Measure all, or the parts that are named."""
     for part in (repositories, versions, enqueues, receipts_kept, turns, sweeps):
-        part()
+        if part.__name__ in sys.argv[1:] or not sys.argv[1:]:
+            part()
 
 
 if __name__ == "__main__":
