@@ -13,7 +13,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,9 +147,17 @@ def drain(deployed: Deployment, waiting: Sequence[Any]) -> Turns:
         )
 
 
+@contextmanager
+def _growing(**variables: str) -> Iterator[tuple[Deployment, redis.Redis]]:
+    """A deployment whose server does not rewrite its append-only file, so that its growth is what was written."""
+    with producing(**variables) as deployed, deployed.client() as client:
+        client.config_set("auto-aof-rewrite-percentage", 0)
+        yield deployed, client
+
+
 def turns() -> None:
     """What a turn costs, by the number of backups that it finds."""
-    with producing(CONFKEEP_SHARDS="4", CONFKEEP_REPACK_PACKS="0") as deployed:
+    with _growing(CONFKEEP_SHARDS="4", CONFKEEP_REPACK_PACKS="0") as (deployed, _):
         tenants = Tenants(60)
         tenants.found(deployed.store)
         deployed.start_worker()
@@ -174,7 +183,7 @@ def turns() -> None:
 def enqueues() -> None:
     """What an enqueue costs the producer and the server, and what waits."""
     for where in ("redis", "volume"):
-        with producing(CONFKEEP_STAGING=where) as deployed, deployed.client() as client:
+        with _growing(CONFKEEP_STAGING=where) as (_, client):
             tenants = Tenants(1)
             enqueue_backups(tenants.backups(10))
             for name, at_once in (("one by one", 1), ("by 100", 100)):
