@@ -103,7 +103,7 @@ class Pair:
 
             def done() -> bool:
                 found = client.mget(names)
-                return all(text and text.startswith(b'{"status": "SUCCESS"') for text in found)
+                return all(text and text.startswith(b'{"status":"SUCCESS"') for text in found)
 
             wait_for(done, "everything accepted to be committed", 60)
             seconds = time.monotonic() - start

@@ -263,7 +263,7 @@ def lost_in_failovers(
             wait_for(lambda: not client.zcard(keys.WAITING), "the worker", 120)
             for one in (each for ids in load.accepted.values() for each in ids):
                 record: Any = client.get(keys.result(one))
-                assert b'"status": "SUCCESS"' in (record or b"")
+                assert b'"status":"SUCCESS"' in (record or b"")
         finally:
             deployed.stop()
     lost = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import uuid
 from collections.abc import Iterator
 
@@ -46,6 +48,21 @@ def test_a_waiter_gets_the_receipt_and_nothing_before_it(
     publish(client, [Outcome(one.entry.backup_id, "digest", {"sha": "1" * 40})], 60)
     assert result.get(timeout=10) == {"sha": "1" * 40}
     assert result.successful()
+
+
+def test_a_record_costs_little_more_than_its_receipt_and_answers_all_that_celery_asks(
+    client: redis.Redis, app: Celery
+) -> None:
+    value: dict[str, object] = {"sha": "1" * 40, "suspect": None, "warnings": []}
+    before = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    publish(client, [Outcome(backup_id := str(uuid.uuid4()), "d" * 64, value)], 60)
+    record = client.get(keys.result(backup_id))
+    assert isinstance(record, bytes)
+    assert len(record) - len(json.dumps(value, separators=(",", ":"))) < 200
+    result = AsyncResult(backup_id, app=app)
+    assert list(result.collect()) == [(result, value)]
+    assert (result.state, result.traceback) == ("SUCCESS", None)
+    assert before <= result.date_done <= dt.datetime.now(dt.UTC)
 
 
 def test_a_dead_letters_waiter_gets_the_error_as_it_was(
