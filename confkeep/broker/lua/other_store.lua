@@ -3,8 +3,7 @@
 
 -- Returns the id of another store that is noted for one of the shards, or nil.
 local function other_store(stores, store, shards)
-  expect('hash', stores)
-  local noted = redis.call('HMGET', stores, unpack(shards))
+  local noted = on('hash', 'HMGET', stores, unpack(shards))
   for n, id in ipairs(noted) do
     -- What is no id was written by nobody of ours.
     noted[n] = type(id) == 'string' and #id == 32 and string.match(id, '^%x+$')

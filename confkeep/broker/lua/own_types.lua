@@ -14,6 +14,7 @@ local function type_of(key)
 end
 
 -- Set a key of another type aside for a person to look at. The script then goes on as if it were missing.
+-- Returns whether it did.
 local function expect(kind, key)
   if known_types[key] then
     return
@@ -35,6 +36,7 @@ local function expect(kind, key)
     redis.call('HSET', ODD, key, found .. ' ' .. time[1] .. '000')
     redis.call('EXPIRE', ODD, ODD_LIFE_S)
   end
+  return true
 end
 
 -- Check the types of several keys, in order; false for one that is not ours to check.
@@ -44,6 +46,16 @@ local function expect_all(kinds, names)
       expect(kind, names[n])
     end
   end
+end
+
+-- Run a command on a key that nearly always is of its type, which is looked at only if the command fails.
+local function on(kind, command, key, ...)
+  local answer = redis.pcall(command, key, ...)
+  if type(answer) == 'table' and answer['err'] then
+    expect(kind, key)
+    return redis.call(command, key, ...)
+  end
+  return answer
 end
 
 -- A count of what waits; 0 if it is not a number from 0 to 2^48, the most that a server could hold.

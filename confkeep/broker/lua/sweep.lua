@@ -18,22 +18,22 @@
 local workers, lease, stores = unpack(KEYS)
 local name, report, token, life_ms, store = unpack(ARGV)
 local shards = {unpack(ARGV, 6)}
-expect_all({'hash', 'string'}, KEYS)
 local now = clock_ms()
 
 local fields = cjson.decode(report)
 fields['swept_ms'] = now
-redis.call('HSET', workers, name, cjson.encode(fields))
+on('hash', 'HSET', workers, name, cjson.encode(fields))
 
 local other = store ~= '' and other_store(stores, store, shards)
 if other then
   return {now, 0, other}
 end
 
-local holder = redis.call('GET', lease)
-if holder and holder ~= token and redis.call('PTTL', lease) >= 0 then
+local holder = on('string', 'GET', lease)
+local left_ms = holder and holder ~= token and redis.call('PTTL', lease) or -1
+if left_ms >= 0 then
   -- The server's clock may have been set back.
-  if redis.call('PTTL', lease) > tonumber(life_ms) then
+  if left_ms > tonumber(life_ms) then
     redis.call('PEXPIRE', lease, life_ms)
   end
   return {now, 0, ''}

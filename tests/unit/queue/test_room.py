@@ -36,8 +36,8 @@ def test_a_worker_notes_a_part_of_the_memory(limited: redis.Redis, settings: Set
     sweeper.sweep()
     assert limited.get(keys.ROOM) == b"600000000", "not at each sweep"
     limited.delete(keys.TIDY)
-    sweeper.sweep()
-    sweeper.sweep()
+    for _ in range(5):
+        sweeper.sweep()
     assert limited.get(keys.ROOM) == b"300000000"
     volume = settings.model_copy(update={"staging": "volume"})
     assert room.note(limited, volume) is None
