@@ -48,26 +48,27 @@ local most_room, totals = unpack(KEYS, #KEYS - 1)
 local KEYS_EACH, ARGV_EACH = 10, 18
 -- Tenants of which this call refused a backup at a limit.
 local refused = {}
--- Tenant -> whether its inbox takes no entry.
-local exhausted = {}
 -- Tenant -> the two parts of its wake-up.
 local wake_ups = {}
 local enqueued = 0
-local KINDS = {false, 'stream', 'zset', 'string', 'hash', 'hash', 'hash', 'hash'}
-expect('string', most_room)
-expect('hash', totals)
-local room = tonumber(redis.call('GET', most_room) or math.huge) or math.huge
+local room = tonumber(on('string', 'GET', most_room) or math.huge) or math.huge
 if room <= 0 then
   room = math.huge
 end
 local now = text(clock_ms())
+
+-- Set the wake flag unless it is set.
+local function claim(wake, flag_ms)
+  local set = redis.call('SET', wake, now, 'NX', 'PX', flag_ms)
+  return set or (expect('string', wake) and redis.call('SET', wake, now, 'NX', 'PX', flag_ms))
+end
 
 -- Add a further result id for the receipt.
 local function note_reply(replies, backup, reply)
   if reply == '' or reply == backup then
     return
   end
-  local before = redis.call('HGET', replies, backup)
+  local before = on('hash', 'HGET', replies, backup)
   local ids = {}
   for _, id in ipairs(before and object_of(before) or {}) do
     if id == reply then
@@ -83,7 +84,6 @@ local function accept(keys, arguments)
   local tenant, backup, digest, entry, record, record_s, flag_ms, reply, size, most_entries, most_bytes,
     all_most_entries, all_most_bytes, has_bytes, staged_bytes, signature, wake_up, its_rest = unpack(arguments)
   local result, inbox, waiting, wake, replies, dead, load, backoff, staged, queue = unpack(keys)
-  expect_all(KINDS, keys)
   if wake_up ~= '' then
     wake_ups[tenant] = {wake_up, its_rest}
   end
@@ -99,37 +99,29 @@ local function accept(keys, arguments)
       end
       if known['status'] == 'SUCCESS' then
         -- An interrupted transaction may have left a letter, which is obsolete.
-        redis.call('HDEL', dead, backup)
+        on('hash', 'HDEL', dead, backup)
         return {'done', 0, 0, 0}
       end
       -- A dead letter, or a backup without its entry, is accepted again: this call brings its bytes.
       if known['status'] ~= 'FAILURE' and has_entry(known, inbox, backup) then
-        redis.call('ZADD', waiting, 'NX', now, tenant)
-        redis.call('HDEL', dead, backup)
+        on('zset', 'ZADD', waiting, 'NX', now, tenant)
+        on('hash', 'HDEL', dead, backup)
         note_reply(replies, backup, reply)
         return {'waiting', 0, 0, 0}
       end
     end
   end
 
-  local letter = redis.call('HGET', dead, backup)
+  local letter = on('hash', 'HGET', dead, backup)
   if letter and not is_same(letter, tenant, entry) then
     return {'conflict', 0, 0, 0}
   end
   if refused[tenant] then
     return {'behind', 0, 0, 0}
   end
-  if exhausted[tenant] == nil then
-    exhausted[tenant] = is_exhausted(inbox)
-  end
-  if exhausted[tenant] then
-    -- The sweep sends a worker, which removes the foreign entry.
-    redis.call('ZADD', waiting, 'NX', now, tenant)
-    return {'stuck', 0, 0, 0}
-  end
   size = tonumber(size)
-  local held = redis.call('HMGET', load, 'entries', 'bytes', tenant)
-  local entries, bytes = redis.call('XLEN', inbox), count_of(held[3])
+  local held = on('hash', 'HMGET', load, 'entries', 'bytes', tenant)
+  local entries, bytes = on('stream', 'XLEN', inbox), count_of(held[3])
   if entries + 1 > tonumber(most_entries) or (entries > 0 and bytes + size > tonumber(most_bytes)) then
     refused[tenant] = true
     return {'tenant full', 0, entries, bytes}
@@ -147,11 +139,18 @@ local function accept(keys, arguments)
   if has_bytes == '1' then
     redis.call('SET', staged, staged_bytes)
   end
-  local id
-  if signature == '' then
-    id = redis.call('XADD', inbox, '*', 'entry', entry, 'at', now)
-  else
-    id = redis.call('XADD', inbox, '*', 'entry', entry, 'at', now, 'signature', signature)
+  local signed = signature ~= '' and {'signature', signature} or {}
+  local id = redis.pcall('XADD', inbox, '*', 'entry', entry, 'at', now, unpack(signed))
+  if type(id) ~= 'string' then
+    if not is_exhausted(inbox) then
+      error(id['err'])
+    end
+    if has_bytes == '1' and not letter then
+      redis.call('DEL', staged)
+    end
+    -- The sweep sends a worker, which removes the foreign entry.
+    on('zset', 'ZADD', waiting, 'NX', now, tenant)
+    return {'stuck', 0, 0, 0}
   end
   redis.call(
     'HSET',
@@ -163,7 +162,7 @@ local function accept(keys, arguments)
     tenant,
     text(bytes + size)
   )
-  redis.call('ZADD', waiting, 'NX', now, tenant)
+  on('zset', 'ZADD', waiting, 'NX', now, tenant)
   note_reply(replies, backup, reply)
   redis.call('SET', result, naming(record, id), 'EX', record_s)
   if letter then
@@ -172,10 +171,7 @@ local function accept(keys, arguments)
   enqueued = enqueued + 1
   local sent_ms = 0
   -- New backups must not shorten a tenant's wait after a fault.
-  if
-    redis.call('EXISTS', backoff) == 0
-    and redis.call('SET', wake, now, 'NX', 'PX', flag_ms)
-  then
+  if on('hash', 'HLEN', backoff) == 0 and claim(wake, flag_ms) then
     sent_ms = tonumber(now)
     -- The sweep sends another where the queue is of another type, or a crash kept the flag alone.
     redis.pcall('LPUSH', queue, wake_ups[tenant][1] .. now .. wake_ups[tenant][2])
@@ -190,6 +186,6 @@ for i = 0, (#KEYS - 2) / KEYS_EACH - 1 do
   answers[i + 1] = accept(keys, arguments)
 end
 if enqueued > 0 then
-  redis.call('HSET', totals, 'enqueued', text(number(redis.call('HGET', totals, 'enqueued')) + enqueued))
+  redis.call('HSET', totals, 'enqueued', text(number(on('hash', 'HGET', totals, 'enqueued')) + enqueued))
 end
 return answers

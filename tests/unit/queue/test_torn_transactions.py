@@ -378,8 +378,8 @@ WRONG: dict[str, tuple[str, str, Callable[[str], str], Callable[[World], None]]]
         "accept",
         "accept",
         lambda text: text.replace(
-            "  local id\n",
-            "  redis.call('SET', result, record, 'EX', record_s)\n  local id\n",
+            "  local signed =",
+            "  redis.call('SET', result, record, 'EX', record_s)\n  local signed =",
         ).replace("has_entry(known, inbox, backup)", "true"),
         nothing,
     ),
