@@ -70,7 +70,7 @@ def settle(client: redis.Redis, settings: Settings, name: str | None = None) -> 
     known = noted_ids(client, shards)
     own = store_id.read(store)
     if own is None:
-        own = store_id.write(store, _lacking(client, store, shards, known, name))
+        own = store_id.write(store, _lacking(client, store, known, name))
     with broker_errors():
         script = scripts.load("note_store")
         other = script.run(client, [keys.STORES], [own, *shards]).decode("ascii", "replace")
@@ -104,7 +104,7 @@ def use(client: redis.Redis, settings: Settings) -> str:
         StoreUnavailable, BrokerUnavailable: nothing changed, or only some shards; repeat it.
     """
     store = settings.git_store_path
-    own = store_id.read(store) or store_id.write(store, store_id.new())
+    own = store_id.write(store, store_id.new())
     with broker_errors():
         client.hset(keys.STORES, mapping=dict.fromkeys(map(str, shards_of(settings)), own))
     return own
@@ -123,13 +123,11 @@ def noted_ids(client: redis.Redis, shards: range) -> set[str]:
     return {text for text in texts if store_id.is_id(text)}
 
 
-def _lacking(
-    client: redis.Redis, store: Path, shards: range, known: set[str], name: str | None
-) -> str:
+def _lacking(client: redis.Redis, store: Path, known: set[str], name: str | None) -> str:
     """The id that a store without one is to get."""
     if not known:
         return store_id.new()
-    runs = _runs_with(client, known, shards, name)
+    runs = _runs_with(client, known, name)
     if len(known) > 1 or runs or not store_id.has_tenants(store):
         why = f"worker {runs} commits to it" if runs else "it is not this one"
         raise StoreNotShared(
@@ -140,8 +138,8 @@ def _lacking(
     return adopted
 
 
-def _runs_with(client: redis.Redis, known: set[str], shards: range, name: str | None) -> str | None:
-    """The name of another worker of these shards that runs with one of these stores."""
+def _runs_with(client: redis.Redis, known: set[str], name: str | None) -> str | None:
+    """The name of another worker that runs with one of these stores."""
     now_ms = inboxes.server_time_ms(client)
     pipe = client.pipeline(transaction=False)
     pipe.hgetall(keys.WORKERS)
@@ -150,7 +148,7 @@ def _runs_with(client: redis.Redis, known: set[str], shards: range, name: str | 
         report = sweep_report.parse(field, text)
         if report is None or report.name == name or report.store not in known:
             continue
-        if abs(now_ms - report.swept_ms) < _RUNS_MS and set(report.shards) & set(shards):
+        if abs(now_ms - report.swept_ms) < _RUNS_MS:
             return report.name
     return None
 

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from confkeep.broker import keys
+from confkeep.broker.connections import open_client
 from confkeep.errors import StoreNotShared, StoreUnavailable
 from confkeep.queue import acceptance
 from confkeep.settings import Settings
@@ -22,7 +23,9 @@ from worker.engine import drain
 from worker.process import own_store, sweeper
 from worker.process.own_store import StoreStep
 from worker.process.sweeper import Sweeper, SweeperStep
+from worker.queue import inboxes
 from worker.queue.inbox import Inbox
+from worker.queue.sweep_report import SweepReport
 from worker.store.repository import store_id
 
 TENANT = str(uuid.UUID(int=1))
@@ -87,13 +90,21 @@ def test_a_store_from_a_mirror_gets_its_id_again(client: redis.Redis, settings: 
     assert store_id.read(settings.git_store_path) == OTHER
 
 
+def test_a_store_without_an_id_is_none_of_two(client: redis.Redis, settings: Settings) -> None:
+    note(client, OTHER)
+    note(client, "cd" * 16, range(3, 5))
+    with pytest.raises(StoreNotShared, match="no id"):
+        own_store.settle(client, with_a_tenant(settings))
+
+
 def test_an_empty_folder_in_the_place_of_a_store_is_refused(
     client: redis.Redis, settings: Settings
 ) -> None:
     note(client, OTHER)
+    (settings.git_store_path / "lost+found").mkdir(parents=True)
     with pytest.raises(StoreNotShared, match="no id"):
         own_store.settle(client, settings)
-    assert list(settings.git_store_path.iterdir()) == []
+    assert store_id.read(settings.git_store_path) is None
     made = own_store.use(client, settings)
     assert made != OTHER
     assert own_store.settle(client, settings) == made
@@ -111,10 +122,30 @@ def test_a_store_without_an_id_is_refused_while_another_worker_has_it(
     assert own_store.settle(client, elsewhere, "first") == own_store.known_id(settings)
 
 
-def test_what_is_no_id_counts_as_none(client: redis.Redis, settings: Settings) -> None:
-    note(client, "\\x00 forged")
+@pytest.mark.parametrize(
+    ("store", "age_ms", "is_refused"),
+    [(OTHER, 0, True), (OTHER, 60_000, False), ("cd" * 16, 0, False)],
+)
+def test_only_a_worker_that_runs_with_that_very_store_keeps_it_from_another(
+    client: redis.Redis, settings: Settings, store: str, age_ms: int, is_refused: bool
+) -> None:
+    """Also one of other shards: the store is there still, and this is another one."""
+    note(client, OTHER)
+    swept_ms = inboxes.server_time_ms(client) - age_ms
+    report = SweepReport("elsewhere", [99], swept_ms, store=store)
+    client.hset(keys.WORKERS, report.name, report.to_json())
+    if is_refused:
+        with pytest.raises(StoreNotShared, match="worker elsewhere commits to it"):
+            own_store.settle(client, with_a_tenant(settings))
+    else:
+        assert own_store.settle(client, with_a_tenant(settings)) == OTHER
+
+
+@pytest.mark.parametrize("text", ["\\x00 forged", "ab", "zy" * 16, "ab" * 17])
+def test_what_is_no_id_counts_as_none(client: redis.Redis, settings: Settings, text: str) -> None:
+    note(client, text)
     settings.git_store_path.mkdir()
-    (settings.git_store_path / "confkeep.store").write_text("torn")
+    (settings.git_store_path / "confkeep.store").write_text(text)
     made = own_store.settle(client, settings)
     Sweeper(None, settings, client, "w").sweep()
     assert store_id.read(settings.git_store_path) == made
@@ -180,6 +211,9 @@ def test_a_turn_commits_nothing_to_a_folder_that_took_the_stores_place(
     with pytest.raises(StoreNotShared, match="any more"):
         drain.drain_inbox(inbox)
     assert list(settings.git_store_path.iterdir()) == []
+    (settings.git_store_path / "confkeep.store").write_text(OTHER)
+    with pytest.raises(StoreNotShared, match="any more"):
+        drain.drain_inbox(inbox)
     assert inbox.depth() == 1, "nothing is lost"
     shutil.rmtree(settings.git_store_path)
     away.rename(settings.git_store_path)
@@ -213,6 +247,14 @@ def test_a_worker_whose_shards_get_another_store_ends(
     assert not client.exists(keys.sweep("0-16-1")), "another one sweeps"
 
 
+def test_a_worker_of_another_store_takes_no_lease(client: redis.Redis, settings: Settings) -> None:
+    own_store.settle(client, settings)
+    note(client, OTHER)
+    with pytest.raises(StoreNotShared):
+        Sweeper(None, settings, client, "w").sweep()
+    assert not client.exists(keys.sweep("0-16-1"))
+
+
 def test_a_worker_of_another_store_does_not_start(
     client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +265,23 @@ def test_a_worker_of_another_store_does_not_start(
     with pytest.raises(SystemExit):
         StoreStep(SimpleNamespace()).start(parent)
     assert parent.exitcode == StoreNotShared.exit_code
+
+
+@pytest.mark.parametrize("away", ["store", "server"])
+def test_a_worker_starts_where_it_cannot_look_yet(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, away: str
+) -> None:
+    own = settings
+    if away == "store":
+        (tmp_path / "file").touch()
+        own = settings.model_copy(update={"git_store_path": tmp_path / "file" / "store"})
+    nobody = open_client(settings.model_copy(update={"redis_url": f"unix://{tmp_path}/nobody"}))
+    monkeypatch.setattr(own_store, "open_client", lambda _: nobody)
+    monkeypatch.setattr(own_store, "get_settings", lambda: own)
+    parent = SimpleNamespace(hostname="w", exitcode=None)
+    StoreStep(SimpleNamespace()).start(parent)
+    assert parent.exitcode is None
+    assert own_store.known_id(own) is None
 
 
 def test_a_store_that_refuses_is_asked_again(

@@ -166,12 +166,18 @@ def test_one_worker_sweeps_for_all_until_it_ends_or_dies(
     assert 0 < client.pttl(lease) <= 5_000, (
         "a dead one's ends before its tenant locks do, by default"
     )
+    client.pexpire(lease, 1_000)
+    first.sweep()
+    assert client.pttl(lease) > 1_000, "who has it keeps it at each sweep"
+    third.leave()
+    client.delete(keys.wake(tenant))
+    assert [one.sweep() for one in (second, first)] == [0, 1], "who leaves takes no other's"
     first.leave()
     client.delete(keys.wake(tenant))
     assert [one.sweep() for one in (second, third)] == [1, 0]
     client.delete(keys.wake(tenant), lease)
     assert [one.sweep() for one in (third, second)] == [1, 0], "the lease of a dead one has expired"
-    assert sent == [tenant] * 3
+    assert sent == [tenant] * 4
 
 
 def test_a_lease_that_cannot_be_anybodys_keeps_nobody_from_sweeping(
