@@ -148,7 +148,7 @@ def test_what_is_no_id_counts_as_none(client: redis.Redis, settings: Settings, t
     (settings.git_store_path / "confkeep.store").write_text(text)
     made = own_store.settle(client, settings)
     Sweeper(None, settings, client, "w").sweep()
-    assert store_id.read(settings.git_store_path) == made
+    assert store_id.read(settings.git_store_path) == made != text
     assert set(noted(client).values()) == {made}
 
 

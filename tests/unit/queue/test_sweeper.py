@@ -201,6 +201,21 @@ def test_a_lease_that_cannot_be_anybodys_keeps_nobody_from_sweeping(
     assert client.pttl(lease) <= 5_000
 
 
+@pytest.mark.parametrize("key", [keys.WORKERS, keys.STORES])
+def test_no_key_of_another_type_keeps_a_worker_from_sweeping(
+    client: redis.Redis, settings: Settings, sent: list[str], key: str
+) -> None:
+    one = sweeper_of(client, settings)
+    one.sweep()
+    client.delete(key)
+    client.rpush(key, "x")
+    tenant = wait_in(client, settings, 1)
+    one.sweep()
+    assert sent == [tenant]
+    assert client.lrange(keys.odd(key), 0, -1) == [b"x"]
+    assert client.hlen(key) > 0
+
+
 def test_a_worker_that_ended_in_order_is_none_that_fell_silent(
     client: redis.Redis, settings: Settings
 ) -> None:
