@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.judge import git
-from worker.reading.since import since_when
+from worker.reading import since
 from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import create_repository
 from worker.store.writing.commit import Writer
@@ -24,6 +24,10 @@ def commit(path: Path, *exports: bytes, device: str = DEVICE) -> list[str]:
         backup = Backup(str(uuid.uuid4()), device, export, None, "poll")
         shas.append(writer.commit_backups([backup])[0].sha)
     return shas
+
+
+def since_when(path: Path, sha: str) -> list[str]:
+    return [each.sha for each in since.since_when(create_repository(path), DEVICE, sha)]
 
 
 def blamed(path: Path, sha: str) -> list[str]:
@@ -53,18 +57,17 @@ def test_it_says_what_git_blame_says(seed: int, store: Path) -> None:
     for export in exports:
         shas += commit(path, export)
         commit(path, b"%d\n" % chance.randrange(10**9), device=OTHER)
-    repository = create_repository(path)
     for sha in (shas[-1], shas[10]):
-        assert since_when(repository, DEVICE, sha) == blamed(path, sha)
+        assert since_when(path, sha) == blamed(path, sha)
 
 
 def test_a_line_that_came_back_stands_since_it_came_back(store: Path) -> None:
     path = store / "t.git"
     shas = commit(path, b"a\nb\n", b"a\n", b"a\nb\n")
-    assert since_when(create_repository(path), DEVICE, shas[-1]) == [shas[0], shas[2]]
+    assert since_when(path, shas[-1]) == [shas[0], shas[2]]
 
 
 def test_an_export_without_a_last_line_end_has_that_line_too(store: Path) -> None:
     path = store / "t.git"
     shas = commit(path, b"a\n", b"a\nb")
-    assert since_when(create_repository(path), DEVICE, shas[-1]) == shas
+    assert since_when(path, shas[-1]) == shas

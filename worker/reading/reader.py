@@ -23,7 +23,6 @@ from worker.engine.search import Query, Searcher
 from worker.engine.versions import (
     Row,
     Wanted,
-    captured_at,
     last_versions,
     no_versions,
     rows_of,
@@ -314,9 +313,9 @@ class StoreReader:
         """As `Reader`."""
         with self._open(tenant_id) as repository:
             called = self._find(repository, device)
-            shas = since_when(repository, called.id, _sha_of(repository, called, version))
-            dates = {sha: captured_at(find_commit(repository, sha)) for sha in set(shas)}
-            return [Since(sha=sha, captured_at=dates[sha]) for sha in shas]
+            found = since_when(repository, called.id, _sha_of(repository, called, version))
+            made = {each.id: Since(sha=each.sha, captured_at=each.captured_at) for each in found}
+            return [made[each.id] for each in found]
 
     def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
         """As `Reader`."""
@@ -339,15 +338,9 @@ class StoreReader:
             tip = repository.tip()
             if tip is None:
                 return []
-            commit = find_commit(repository, str(tip))
-
-            def exports(_repository: TenantRepository, device: Called) -> bytes | None:
-                export = reader.read_pair(repository, commit, device.id).export
-                return None if export is None else shown(export, device.labels.model, reveal=reveal)
-
             found: list[FoundEntry] = []
             for each in search.search(
-                repository, Searcher(query), search.devices_in(repository), exports
+                repository, Searcher(query), search.devices_in(repository), masked=not reveal
             ):
                 found.append(
                     FoundEntry(

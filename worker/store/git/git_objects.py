@@ -15,7 +15,7 @@ from typing import IO, Final, Self
 
 import pygit2
 
-from worker.store.git.git_process import Finished, Git, Progress, end
+from worker.store.git.git_process import NICE, Finished, Git, Progress, end
 
 BLOB, COMMIT, TREE = b"blob", b"commit", b"tree"
 _KINDS: Final = {1: COMMIT, 2: TREE, 3: BLOB, 4: b"tag"}
@@ -45,6 +45,7 @@ def git_for_objects(
     deadline: float = float("inf"),
     stop: Callable[[], bool] | None = None,
     held: int | None = None,
+    nice: int = NICE,
 ) -> Iterator[Git]:
     """A git that reads only the objects of the repository at `path`.
 
@@ -56,7 +57,7 @@ def git_for_objects(
             os.mkdir(os.path.join(folder, name))
         Path(folder, "HEAD").write_bytes(b"ref: refs/heads/main\n")
         own = {"GIT_DIR": folder, "GIT_OBJECT_DIRECTORY": str(path.absolute() / "objects")}
-        yield Git(path, held, deadline, stop=stop, environment=own, as_owner=False)
+        yield Git(path, held, deadline, stop=stop, environment=own, as_owner=False, nice=nice)
 
 
 def loose_ids(path: Path) -> Iterator[str]:
@@ -180,30 +181,40 @@ class GitObjects:
         Raises:
             GitUnavailable, OSError: as `Git.run`.
         """
+        found = self.named([id_.hex().encode() for id_ in ids])
+        for id_, (kind, data) in zip(ids, found, strict=True):
+            yield id_, kind, data
+
+    def named(self, names: Sequence[bytes]) -> Iterator[tuple[bytes, bytes | BadObject]]:
+        """Yields kind and bytes of what each name stands for, an id or `ID:PATH`; or what is wrong with it.
+
+        Raises:
+            GitUnavailable, OSError: as `Git.run`.
+        """
         done = 0
-        while done < len(ids):
+        while done < len(names):
             # Git exits at each damaged object; a new one is asked for the rest.
-            end_at = min(done + _ASKED, len(ids))
+            end_at = min(done + _ASKED, len(names))
             with tempfile.TemporaryFile() as asked:
-                asked.writelines(b"%s\n" % id_.hex().encode() for id_ in ids[done:end_at])
+                asked.writelines(b"%s\n" % name for name in names[done:end_at])
                 asked.seek(0)
                 arguments = (*_PLAINLY, *_BOUNDED, "cat-file", "--batch", "--buffer")
                 process = self._git.start(*arguments, stdin=asked, stderr=subprocess.DEVNULL)
             assert process.stdout is not None
             try:
                 while done < end_at:
-                    id_ = ids[done]
                     done += 1
+                    header = process.stdout.readline()
                     try:
-                        found = _next_object(process.stdout, process.stdout.readline())
+                        found = _next_object(process.stdout, header)
                         if found is None:
-                            yield id_, b"", BadObject("git cannot read it")
+                            yield b"", BadObject("git cannot read it")
                             break
-                        _check(id_, *found)
+                        _check(bytes.fromhex(header[:40].decode()), *found)
                     except BadObject as error:
-                        yield id_, b"", error
+                        yield b"", error
                     else:
-                        yield id_, *found
+                        yield found
             finally:
                 end(process)
 

@@ -28,8 +28,8 @@ from worker.store.git import ownership
 #: The first version with `core.fsync`.
 OLDEST_GIT: Final = (2, 36)
 
-#: The niceness at which git runs, so that commits go first.
-_NICE: Final = 10
+#: The niceness at which git maintains a repository, so that commits go first.
+NICE: Final = 10
 _POLL_S: Final = 0.25
 #: Seconds within which a killed process must have ended.
 _END_S: Final = 30.0
@@ -136,6 +136,7 @@ class Git:
     environment: Mapping[str, str] = field(default_factory=dict)
     #: Whether root starts git as the repository's owner.
     as_owner: bool = True
+    nice: int = NICE
 
     def run(self, *arguments: str, stdin: Iterable[bytes] = ()) -> bytes:
         """Run git; returns what it prints, which must be short.
@@ -202,7 +203,7 @@ class Git:
             umask=modes.umask_for(self.path),
         )
         with suppress(OSError):
-            os.setpriority(os.PRIO_PGRP, process.pid, _NICE)
+            os.setpriority(os.PRIO_PGRP, process.pid, self.nice)
         return process
 
     def _follow(self, process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
