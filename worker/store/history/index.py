@@ -375,13 +375,13 @@ class HistoryIndex(IndexKeeper):
         start = None
         if before is not None:
             start = bytes(reader.find_commit(self._repository, before).id.raw)
-        most = None if start is not None or config_changes_only else limit
+        most = None if config_changes_only else limit
         try:
-            rows = self._rows(pack_uuid(device), raw_tip, most)
+            rows = self._rows(pack_uuid(device), raw_tip, most, start)
         except Unusable as error:
             self._note(error)
             walk = reader.walk_versions(self._repository, device, tip=pygit2.Oid(raw=raw_tip))
-            rows = list(islice(walk, most))
+            rows = list(islice(walk, most if start is None else None))
         if start is not None:
             ids = [row.id for row in rows]
             if start not in ids:
@@ -404,11 +404,19 @@ class HistoryIndex(IndexKeeper):
         rows = self.versions(device_id, tip=tip, limit=LOOK_BACK + skip)
         yield from exports_of(self._repository, (row.sha for row in rows[skip:]), device_id)
 
-    def _rows(self, device: bytes, tip: bytes, most: int | None) -> list[Version]:
+    def _rows(
+        self, device: bytes, tip: bytes, most: int | None, start: bytes | None
+    ) -> list[Version]:
+        """The versions up to `tip`; those that are newer than `start` may be left out, and do not count."""
         with self._reading() as file:
             newest, missing = self._locate(file, tip)
             rows = []
-            if missing:
+            place = None if start is None else file.place_of(device, start)
+            if start is not None and most is not None:
+                most = None if place is None else most + 1
+            if place is not None and (newest is None or place <= newest):
+                newest = place
+            elif missing:
                 parent = None if file.root.tip is None else file.root.tip.hex()
                 rows = [
                     entry.version

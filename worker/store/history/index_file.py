@@ -263,6 +263,16 @@ class IndexFile:
             ):
                 yield version_of(found)
 
+    def place_of(self, device: bytes, sha: bytes) -> int | None:
+        """The position of a device's version; None if the commit is none."""
+        with sqlite_errors():
+            found = self._db.execute(
+                "SELECT position FROM versions AS v JOIN commits AS c ON c.number=v.number"
+                " WHERE device=? AND sha=?",
+                (device, sha),
+            ).fetchone()
+            return None if found is None else int(found[0])
+
     def commits(self) -> Iterator[Version]:
         """All commits, parents first."""
         with sqlite_errors():
