@@ -60,7 +60,7 @@ def _export(value: object) -> bytes:
         raise ValueError("must be text")  # noqa: TRY004
     if len(value) > MAX_EXPORT_BYTES:
         raise ValueError(f"must be at most {MAX_EXPORT_BYTES:,} bytes (16 MiB), is {len(value):,}")
-    if not value.strip():
+    if not value or value.isspace():
         raise ValueError("must not be blank")
     return bytes(value)
 

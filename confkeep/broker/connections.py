@@ -33,7 +33,7 @@ _LARGE_BYTES: Final = 16 * 1024
 
 
 class _Packer(HiredisRespSerializer):
-    """Hands hiredis no numbers, and no large commands.
+    """Hands hiredis no numbers, and no large commands. A tuple is one argument in parts.
 
     For a number it calls `repr`, where Python runs pending signal handlers, and does not look
     whether that failed: a handler that raises, such as Ctrl-C's, made it crash the process
@@ -43,10 +43,18 @@ class _Packer(HiredisRespSerializer):
     def pack(self, *args: Any) -> Any:
         """The command as the server reads it."""
         texts: list[Any] = [repr(arg) if isinstance(arg, int | float) else arg for arg in args]
-        if sum(len(arg) for arg in texts if isinstance(arg, bytes)) >= _LARGE_COMMAND_BYTES:
+        if sum(map(_size, texts)) >= _LARGE_COMMAND_BYTES:
             # A command may have two words: redis-py hands them over as one.
             return _pieces([*str(texts[0]).split(), *texts[1:]])
+        texts = [b"".join(arg) if isinstance(arg, tuple) else arg for arg in texts]
         return super().pack(*texts)
+
+
+def _size(argument: Any) -> int:
+    """The bytes of an argument that may be large."""
+    if isinstance(argument, tuple):
+        return sum(map(len, argument))
+    return len(argument) if isinstance(argument, bytes) else 0
 
 
 def _pieces(arguments: list[Any]) -> list[bytes]:
@@ -54,13 +62,16 @@ def _pieces(arguments: list[Any]) -> list[bytes]:
     sent: list[bytes] = []
     small = [b"*%d\r\n" % len(arguments)]
     for argument in arguments:
-        data = argument.encode() if isinstance(argument, str) else bytes(argument)
-        if len(data) < _LARGE_BYTES:
-            small.append(b"$%d\r\n%b\r\n" % (len(data), data))
-        else:
-            small.append(b"$%d\r\n" % len(data))
-            sent += (b"".join(small), data)
-            small = [b"\r\n"]
+        data = argument.encode() if isinstance(argument, str) else argument
+        parts = data if isinstance(data, tuple) else (bytes(data),)
+        small.append(b"$%d\r\n" % sum(map(len, parts)))
+        for part in parts:
+            if len(part) < _LARGE_BYTES:
+                small.append(part)
+            else:
+                sent += (b"".join(small), part)
+                small = []
+        small.append(b"\r\n")
     return [*sent, b"".join(small)]
 
 

@@ -13,6 +13,7 @@ from confkeep.broker import keys, replicas, scripts
 from confkeep.broker.connections import broker_errors
 from confkeep.queue import receipts, wakeups
 from confkeep.queue.entry import Entry, sign
+from confkeep.queue.staged_bytes import Staged
 from confkeep.settings import Settings
 
 
@@ -23,7 +24,7 @@ class Submission:
     tenant_id: str
     entry: Entry
     #: The staged bytes for Redis; None if they are on the volume.
-    data: bytes | None = dataclasses.field(repr=False)
+    data: Staged | None = dataclasses.field(repr=False)
     #: A further result id to store the receipt under.
     reply_to: str | None = None
 

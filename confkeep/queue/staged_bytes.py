@@ -29,6 +29,10 @@ _SMALLEST: Final = 512
 _LEVEL: Final = 1
 
 
+#: Staged bytes on their way to Redis: whole, or in parts that our clients send one after the other.
+Staged = bytes | tuple[bytes, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Contents:
     """The two files of a backup."""

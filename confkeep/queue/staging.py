@@ -37,7 +37,13 @@ from confkeep.errors import (
 )
 from confkeep.models import MAX_BINARY_BYTES
 from confkeep.queue.entry import Entry
-from confkeep.queue.staged_bytes import LARGEST_DEFLATED, Contents, contents_of, staged_export
+from confkeep.queue.staged_bytes import (
+    LARGEST_DEFLATED,
+    Contents,
+    Staged,
+    contents_of,
+    staged_export,
+)
 from confkeep.settings import Settings
 
 #: Larger staged bytes are never deflated, and are read in pieces of this size.
@@ -79,9 +85,10 @@ class RedisStaging:
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
-    def stage(self, tenant_id: str, entry: Entry, contents: Contents) -> bytes | None:  # noqa: ARG002
-        """The bytes to send along with the entry."""
-        return staged_export(contents) + (contents.binary or b"")
+    def stage(self, tenant_id: str, entry: Entry, contents: Contents) -> Staged | None:  # noqa: ARG002
+        """The bytes to send along with the entry; of a large backup in two parts, so that nothing is copied."""
+        export, binary = staged_export(contents), contents.binary or b""
+        return (export, binary) if entry.size_bytes > LARGEST_DEFLATED else export + binary
 
     def read(self, tenant_id: str, entries: Sequence[Entry]) -> list[Contents | None]:
         """The staged bytes of each entry; None if there are none.

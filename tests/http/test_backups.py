@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import socket
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -121,6 +123,32 @@ def test_what_is_too_large_is_refused_before_it_is_read(portal: httpx.Client) ->
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
     too_large = {"export": ("e", b"x" * (MAX_EXPORT_BYTES + 1))}
     assert portal.post(f"{address}/backups", files=too_large).status_code == 413
+
+
+def test_a_large_backup_is_in_memory_once(portal: httpx.Client) -> None:
+    _device, address = new_device()
+    binary = os.urandom(24 * 2**20)
+    files = {"export": ("e", EXPORT.encode() * 10_000), "binary": ("b", binary)}
+    form = portal.build_request("POST", f"{address}/backups", files=files)
+    body = memoryview(form.read())
+    pieces = (bytes(body[at : at + 2**16]) for at in range(0, len(body), 2**16))
+    before = resident("VmRSS")
+    # The server runs in this process: let its peak begin anew.
+    Path("/proc/self/clear_refs").write_text("5")
+    answer = portal.post(form.url, content=pieces, headers=form.headers)
+    grown = resident("VmHWM") - before
+    assert answer.status_code == 202, answer.text
+    assert grown < len(body) * 1.5, f"{grown / len(body):.2f} times the body"
+    got = portal.get(answer.headers["location"], params={"wait": 30}).json()
+    assert got["state"] == "committed", got
+    kept = portal.get(f"{address}/versions/latest/binary").content
+    assert kept == binary
+
+
+def resident(name: str) -> int:
+    """A figure of this process's memory, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
 def test_labels_are_given_like_backups(portal: httpx.Client) -> None:

@@ -120,7 +120,7 @@ def test_what_is_on_its_way_arrives_before_the_call_ends_with_an_error(
     failed = threading.Event()
     stage = staging.RedisStaging.stage
 
-    def full(store: Any, tenant: str, entry: Any, contents: Any) -> bytes | None:
+    def full(store: Any, tenant: str, entry: Any, contents: Any) -> Any:
         if entry.message == "2":
             failed.set()
             raise StagingUnavailable("staging: No space left on device")

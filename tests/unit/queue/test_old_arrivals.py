@@ -49,7 +49,7 @@ def leave(client: redis.Redis, settings: Settings, *given: Submission) -> None:
             "name": name,
             "at_ms": 1_700_000_000_000,
         }
-        if one.data is not None:
+        if isinstance(one.data, bytes):
             pipe.setnx(f"confkeep:arrived:{tenant}:{name}", one.data)
         pipe.hsetnx(f"confkeep:arriving:{tenant}", entry.backup_id, entry.digest(tenant))
         pipe.rpush(f"confkeep:arrivals:{tenant}", json.dumps(arrival, separators=(",", ":")))
