@@ -6,16 +6,24 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from fastapi import Request
 
 from confkeep.errors import InvalidInput
+from worker.http.problems import header
 
 #: Entries of a page by default, and at most.
 DEFAULT: Final = 100
 MOST: Final = 1_000
 _MOST_CURSOR: Final = 2_000
+#: What routes document of their pages.
+DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "A page.",
+        "headers": {"Link": header("The address of the next page, if there is one.", always=False)},
+    }
+}
 
 
 def encode(values: Sequence[str]) -> str:

@@ -99,19 +99,49 @@ def headers_of(status: int, retry_after_s: float | None = None) -> dict[str, str
     return headers
 
 
-#: What routes document beside their own answers.
-RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    status: {
-        "model": Problem,
-        "description": description,
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-    for status, description in (
-        (401, "No token, or none that is valid."),
-        (403, "The token does not allow it."),
-        (404, "There is no such thing, or the token may not see it."),
-        (422, "Something in the request is wrong; `detail` names it."),
-        (429, "The token's bound of requests or bytes in a minute is reached."),
-        (503, "Redis, the store or the workers do not answer."),
-    )
+#: A header of an answer, as the document says it.
+Header = dict[str, Any]
+
+
+def header(description: str, *, always: bool = True) -> Header:
+    """A header whose value is text."""
+    return {"description": description, "required": always, "schema": {"type": "string"}}
+
+
+_RETRY: Final = {"Retry-After": header("Seconds after which to try again.")}
+_DOCUMENTED: Final[dict[int, tuple[str, dict[str, Header]]]] = {
+    401: (
+        "No token, or none that is valid.",
+        {"WWW-Authenticate": header("How a token is sent.")},
+    ),
+    403: ("The token does not allow it.", {}),
+    404: ("There is no such thing, or the token may not see it.", {}),
+    408: ("The body came too slowly.", {}),
+    409: ("The id was used before for other bytes, or backups of the device wait.", {}),
+    410: ("Retention or an erasure removed it.", {}),
+    413: ("The body is larger than the limit.", {}),
+    415: ("The body is of another media type than those above.", {}),
+    422: ("Something in the request is wrong; `detail` names it.", {}),
+    429: ("The token's bound of requests or bytes in a minute is reached.", _RETRY),
+    503: ("Redis, the store or the workers do not answer.", _RETRY),
 }
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What routes document of the problems that they answer with."""
+    return {
+        status: {
+            "model": Problem,
+            "description": description,
+            "headers": headers,
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status, (description, headers) in _DOCUMENTED.items()
+        if status in statuses
+    }
+
+
+#: Those of all routes that want a token.
+RESPONSES: Final = documented(401, 403, 404, 422, 429, 503)
+#: Those of routes that read a body.
+OF_BODIES: Final = documented(408, 413)

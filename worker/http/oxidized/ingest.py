@@ -28,7 +28,7 @@ from worker.http.callers import Enqueues
 from worker.http.context import Here
 from worker.http.oxidized.bodies import object_in, text_in
 from worker.http.oxidized.nodes import NO_GROUP, sole_tenant
-from worker.http.problems import RESPONSES
+from worker.http.problems import OF_BODIES, RESPONSES, documented
 from worker.http.uploads import read_json
 from worker.reading.answers import DeviceEntry, TenantEntry
 from worker.reading.reader import Reader
@@ -66,10 +66,7 @@ class Ingested(BaseModel):
 
 @router.post(
     "/oxidized",
-    responses={
-        409: {"description": "The id was used before, for other bytes."},
-        413: {"description": "The body is larger than the limit."},
-    },
+    responses={**documented(409), **OF_BODIES},
     openapi_extra={
         "requestBody": {
             "required": True,

@@ -30,7 +30,7 @@ from worker.http import uploads
 from worker.http.access import Caller
 from worker.http.callers import Administers, Enqueues, Reads
 from worker.http.context import Context, Here
-from worker.http.problems import RESPONSES
+from worker.http.problems import OF_BODIES, RESPONSES, documented, header
 from worker.http.sending import json_of
 from worker.reading.answers import Answer
 from worker.reading.reader import Reader
@@ -124,17 +124,23 @@ _FORM: Final[dict[str, Any]] = {
         },
     }
 }
+_LOCATION: Final = {"Location": header("Where to ask what became of it.")}
 _ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
-    202: {"model": BackupState, "description": "Accepted: it is committed once, whatever happens."},
-    409: {"description": "The id was used before, for other bytes."},
-    413: {"description": "The body is larger than the limit."},
+    200: {"description": "What became of it, once its receipt is there.", "headers": _LOCATION},
+    202: {
+        "model": BackupState,
+        "description": "Accepted: it is committed once, whatever happens.",
+        "headers": _LOCATION,
+    },
+    **documented(409),
+    **OF_BODIES,
 }
 
 
 @router.post(
     "/tenants/{tenant}/devices/{device}/backups",
     response_model=BackupState,
-    responses={**_ACCEPTED, 415: {"description": "Neither a form nor JSON."}},
+    responses={**_ACCEPTED, **documented(415)},
     openapi_extra=_FORM,
 )
 async def hand_over(
@@ -226,7 +232,11 @@ async def backup(backup_id: str, caller: Reads, context: Here, wait: Wait = 0) -
 @router.delete(
     "/tenants/{tenant}/devices/{device}",
     response_model=ErasedAnswer,
-    responses={202: {"model": ErasedAnswer, "description": "It goes on."}},
+    responses={
+        202: {"model": ErasedAnswer, "description": "It goes on."},
+        **documented(409),
+        **OF_BODIES,
+    },
     openapi_extra={
         "requestBody": {
             "required": True,

@@ -18,7 +18,7 @@ from worker.reading.reader import Reader
 router = APIRouter(prefix="/v1", tags=["versions"], responses=RESPONSES)
 
 
-@router.get("/tenants/{tenant}/commits", response_model=CommitsPage)
+@router.get("/tenants/{tenant}/commits", response_model=CommitsPage, responses=paging.DOCUMENTED)
 async def commits(
     request: Request,
     tenant: str,

@@ -26,7 +26,7 @@ Cursor = Annotated[
 ]
 
 
-@router.get("/tenants", response_model=list[TenantCounts])
+@router.get("/tenants", response_model=list[TenantCounts], responses=paging.DOCUMENTED)
 async def tenants(
     request: Request,
     caller: Reads,
@@ -58,7 +58,9 @@ async def tenant(tenant: str, caller: Reads, context: Here) -> Response:
     return json_of(await context.read(ask))
 
 
-@router.get("/tenants/{tenant}/devices", response_model=list[DeviceEntry])
+@router.get(
+    "/tenants/{tenant}/devices", response_model=list[DeviceEntry], responses=paging.DOCUMENTED
+)
 async def devices(
     request: Request,
     tenant: str,

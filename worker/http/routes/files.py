@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 from fastapi import Request, Response
 
+from worker.http.problems import header
 from worker.reading.answers import File
 
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_TAG: Final = {
+    "ETag": header("The object's id, for If-None-Match; a masked text has one of its own."),
+    "Confkeep-Version": header("The version's commit."),
+}
+_RANGED: Final = {**_TAG, "Content-Range": header("Which bytes of how many these are.")}
 _NAMES: Final = {
     "text/plain; charset=utf-8": "export.rsc",
     "application/octet-stream": "backup.bin",
 }
+
+
+def documented_file(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """What routes document of these answers."""
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    return {
+        200: {"description": "The file.", "content": content, "headers": _TAG},
+        206: {
+            "description": "The part that `Range` names.",
+            "content": content,
+            "headers": _RANGED,
+        },
+        304: {"description": "It is as `If-None-Match` says.", "headers": _TAG},
+        416: {"description": "The file has no such part.", "headers": _RANGED},
+    }
 
 
 def file_answer(

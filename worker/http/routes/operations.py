@@ -19,7 +19,7 @@ from worker.figures.status_state import read_status
 from worker.http.access import Caller
 from worker.http.callers import Reads
 from worker.http.context import Context, Here
-from worker.http.problems import RESPONSES
+from worker.http.problems import RESPONSES, documented
 from worker.http.sending import json_of
 from worker.reading.answers import Answer
 from worker.store.repository.tenant_repository import repository_path, require_store
@@ -44,7 +44,7 @@ class Health(Answer):
 @router.get(
     "/v1/health",
     response_model=Health,
-    responses={503: {"model": Health}},
+    responses={503: {"model": Health, "description": "It is not ready."}, **documented(422)},
     openapi_extra={"security": []},
 )
 async def health(
@@ -129,7 +129,17 @@ def _seen(caller: Caller, found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@router.get("/metrics", responses=RESPONSES)
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Metrics.",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        **RESPONSES,
+    },
+)
 async def metrics(caller: Reads, context: Here) -> Response:
     """Metrics of the whole deployment as `confkeep exporter` serves them, and of this process's requests.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -13,9 +13,9 @@ from worker.http import paging
 from worker.http.access import require
 from worker.http.callers import Reads
 from worker.http.context import Here
-from worker.http.problems import RESPONSES
+from worker.http.problems import RESPONSES, documented
 from worker.http.routes.directory import Cursor, Limit
-from worker.http.routes.files import file_answer
+from worker.http.routes.files import documented_file, file_answer
 from worker.http.sending import json_of, json_of_all
 from worker.reading.answers import DiffAnswer, File, VersionEntry
 from worker.reading.hunks_json import DiffJson, diff_json
@@ -27,6 +27,7 @@ router = APIRouter(
     responses=RESPONSES,
 )
 
+_GONE: Final = documented(410)
 _At = Annotated[
     str | None,
     Query(
@@ -36,7 +37,7 @@ _At = Annotated[
 ]
 
 
-@router.get("", response_model=list[VersionEntry])
+@router.get("", response_model=list[VersionEntry], responses=paging.DOCUMENTED)
 async def versions(
     request: Request,
     tenant: str,
@@ -81,7 +82,7 @@ async def versions(
     return json_of_all(VersionEntry, found, headers)
 
 
-@router.get("/{version}", response_model=VersionEntry)
+@router.get("/{version}", response_model=VersionEntry, responses=_GONE)
 async def version(
     tenant: str, device: str, version: str, caller: Reads, context: Here, at: _At = None
 ) -> Response:
@@ -99,7 +100,11 @@ def named(version: str, at: str | None) -> str:
     return at if at is not None and version in ("at", "latest") else version
 
 
-@router.get("/{version}/export", response_class=Response)
+@router.get(
+    "/{version}/export",
+    response_class=Response,
+    responses={**documented_file("text/plain"), **_GONE},
+)
 async def export(
     request: Request,
     tenant: str,
@@ -122,7 +127,11 @@ async def export(
     )
 
 
-@router.get("/{version}/binary", response_class=Response)
+@router.get(
+    "/{version}/binary",
+    response_class=Response,
+    responses={**documented_file("application/octet-stream"), **_GONE},
+)
 async def binary(
     request: Request,
     tenant: str,
@@ -163,7 +172,17 @@ async def _read(
     return await context.read(ask)
 
 
-@router.get("/{version}/diff", response_model=DiffJson)
+@router.get(
+    "/{version}/diff",
+    response_model=DiffJson,
+    responses={
+        200: {
+            "description": "What changed, as `format` says.",
+            "content": {"text/x-diff": {"schema": {"type": "string"}}},
+        },
+        **_GONE,
+    },
+)
 async def diff(
     tenant: str,
     device: str,
