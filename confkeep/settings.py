@@ -340,6 +340,11 @@ class Settings(BaseSettings):
             raise ValueError("CONFKEEP_WORKER_INDEX must be below CONFKEEP_WORKER_COUNT")
         return self
 
+    @property
+    def author(self) -> tuple[str, str]:
+        """Name and address of every commit's author and committer."""
+        return self.author_name, self.author_email
+
     @functools.cached_property
     def keyring(self) -> Keyring | None:
         """The keys of `signing_key`; None turns signing and checking off."""

@@ -11,11 +11,10 @@ import pygit2
 
 from confkeep.errors import InvalidInput, NotInStore, RepositoryBusy
 from confkeep.settings import get_settings
-from worker.engine.author import author_of
 from worker.engine.hold import hold_tenant
 from worker.engine.versions import versions_of
 from worker.store.repository import line_delta, reader
-from worker.store.repository.backup import Backup, checked_uuid, encode_text
+from worker.store.repository.backup import Backup, Signature, checked_uuid, encode_text
 from worker.store.repository.tenant_repository import (
     TenantRepository,
     create_repository,
@@ -102,7 +101,7 @@ def commit_backup(
 
 def _commit(tenant_id: str, backup: Backup) -> str:
     # Opened at each try: that removes the lock file of a writer that died.
-    with open_for_writing(_path(tenant_id), author_of(get_settings())) as writer:
+    with open_for_writing(_path(tenant_id), Signature(*get_settings().author)) as writer:
         return writer.commit_backups([backup])[0].sha
 
 
@@ -162,4 +161,4 @@ def _open(tenant_id: str) -> TenantRepository:
 
 
 def _create(tenant_id: str) -> TenantRepository:
-    return create_repository(_path(tenant_id), author_of(get_settings()))
+    return create_repository(_path(tenant_id), Signature(*get_settings().author))

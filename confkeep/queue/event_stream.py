@@ -133,6 +133,22 @@ def forget(client: redis.Redis, tenant_id: str, device_id: str | None) -> int:
             gone += client.xdel(keys.EVENTS, *own) if own else 0
 
 
+def has(client: redis.Redis, event_id: str) -> bool:
+    """Whether the stream has the event of that id; looks through all of it.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    place, wanted = Place(), event_id.encode()
+    while entries := read(client, place, place, _SCANNED).entries:
+        place = entries[-1].place
+        for entry in entries:
+            event = events.parse(entry.text) if wanted in entry.text else None
+            if event is not None and event.id == event_id:
+                return True
+    return False
+
+
 def now_place(client: redis.Redis) -> Place:
     """The end of the stream.
 

@@ -12,13 +12,13 @@ from confkeep.queue import receipts, wakeups
 from confkeep.queue.receipts import Outcome
 from worker.broker import locks
 from worker.broker.locks import TenantLock
-from worker.engine.author import author_of
 from worker.engine.batch import BatchCommitter
 from worker.observe import measure, metrics
 from worker.process import own_store, shutdown, waits
 from worker.queue import backoff, dead_letters
 from worker.queue.backoff import Backoff
 from worker.queue.inbox import Batch, Inbox, Leave, Unreadable
+from worker.store.repository.backup import Signature
 from worker.store.repository.tenant_repository import repository_path
 from worker.store.writing.commit import open_for_writing
 
@@ -108,7 +108,9 @@ def _drain(inbox: Inbox, lock: TenantLock, batch: Batch) -> Turn:
                 if committer is None:
                     own_store.check(inbox.client, inbox.settings)
                     path = repository_path(inbox.settings.git_store_path, inbox.tenant_id)
-                    writer = opened.enter_context(open_for_writing(path, author_of(inbox.settings)))
+                    writer = opened.enter_context(
+                        open_for_writing(path, Signature(*inbox.settings.author))
+                    )
                     committer = BatchCommitter(inbox, writer)
                 batches += 1
                 # After a second batch the repository has to be closed before the tenant's next turn begins:

@@ -17,13 +17,19 @@ from confkeep.errors import BackupsWaiting, NotInStore
 from confkeep.ids import checked_uuid
 from confkeep.observe.logs import get_logger
 from confkeep.queue import events
+from confkeep.queue.events import Event
 from confkeep.settings import Settings
 from confkeep.wording import count_text
 from worker.broker import received
 from worker.engine.hold import hold_tenant
+from worker.engine.untold import Untold
 from worker.queue import dead_letters, erase, old_arrivals
 from worker.queue.inbox import Inbox
-from worker.store.repository.tenant_repository import repository_path, require_store
+from worker.store.repository.tenant_repository import (
+    open_repository,
+    repository_path,
+    require_store,
+)
 from worker.store.rewriting import forget
 from worker.store.upkeep import audit
 
@@ -79,6 +85,9 @@ def forget_device(
 
     with _hold_quiet(settings, tenant, what_waits, wait_s):
         _note(settings, "device.forget", tenant, device, state="begun")
+        open_repository(path)  # an event of nothing is not to be expected
+        untold = Untold(settings, tenant)
+        was_begun = untold.expect(_event(tenant, device))
         gone = forget.forget_device(path, device, now_s=int(time.time()))
         letters = [
             letter
@@ -94,7 +103,12 @@ def forget_device(
         ids |= unsigned - {w.entry.backup_id for w in inbox.peek(_MOST)}
         records = erase.clear(inbox, letters, ids, device)
         handed_over = erase.unnamed_handoffs(inbox)
-        _tell(inbox, device, gone.commits)
+        if was_begun or gone.commits or letters or records:
+            # Who was killed after the rewrite has taken the number along.
+            commits = None if was_begun and not gone.commits else gone.commits
+            untold.tell(events.FORGOTTEN, device, commits=commits)
+        else:
+            untold.drop(events.FORGOTTEN, device)
         erased = Erased(gone.commits, len(letters), records, handed_over)
         _note(settings, "device.forget", tenant, device, state="done", commits=erased.commits)
     return erased
@@ -127,16 +141,21 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
 
     with _hold_quiet(settings, tenant, what_waits, wait_s):
         _note(settings, "tenant.forget", tenant, None, state="begun")
+        untold = Untold(settings, tenant)
+        was_begun = untold.expect(_event(tenant, None))
         there = forget.forget_tenant(path)
         every = dead_letters.list_dead_letters(client)
         letters = [letter for letter in every if letter.tenant_id == tenant]
         ids = {letter.backup_id for letter in letters}
         records = erase.clear(inbox, letters, ids, None)
         records += erase.clear_tenant(inbox)
-        if there or letters or records:
-            _tell(inbox, None, None)
+        is_something = was_begun or there or bool(letters or records)
+        if is_something:
+            untold.tell(events.FORGOTTEN, None)
+        else:
+            untold.drop(events.FORGOTTEN, None)
         _note(settings, "tenant.forget", tenant, None, state="done")
-    if not there and not letters and not records:
+    if not is_something:
         raise NotInStore(
             f"nothing of tenant {tenant} is there",
             hint="`confkeep history` alone lists the tenants.",
@@ -144,16 +163,10 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
     return Erased(None, len(letters), records)
 
 
-def _tell(inbox: Inbox, device_id: str | None, commits: int | None) -> None:
-    """Write the event of an erasure, which names nothing but ids. It may be told once more if it is repeated."""
-    told = events.new(
-        events.FORGOTTEN,
-        inbox.tenant_id,
-        device_id,
-        data={"commits": commits},
-        about=(inbox.tenant_id, device_id, time.time_ns()),
-    )
-    events.emit(inbox.client, inbox.settings, told)
+def _event(tenant_id: str, device_id: str | None) -> Event:
+    """The event of an erasure, which names nothing but ids."""
+    about = (tenant_id, device_id, time.time_ns())
+    return events.new(events.FORGOTTEN, tenant_id, device_id, data={"commits": None}, about=about)
 
 
 @contextlib.contextmanager

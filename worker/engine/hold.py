@@ -14,6 +14,7 @@ from confkeep.errors import BrokerUnavailable
 from confkeep.queue import wakeups
 from confkeep.settings import Settings
 from worker.broker import locks
+from worker.engine.untold import Untold
 from worker.queue.inbox import Inbox
 
 #: Seconds to wait for a turn to end: longer than its slice.
@@ -24,15 +25,17 @@ TURN_WAIT_S: Final = 45.0
 def hold_tenant(
     settings: Settings, tenant_id: str, *, wait_s: float = TURN_WAIT_S
 ) -> Iterator[None]:
-    """Hold the tenant lock, waiting for it up to `wait_s` seconds.
+    """Hold the tenant lock, waiting for it up to `wait_s` seconds; then tell what a killed holder left untold.
 
     Raises:
         TenantLocked: another process held it all that time.
         BrokerUnavailable: Redis did not answer.
+        StoreError: what was left untold cannot be read.
     """
     client = get_client(settings)
     lock = locks.wait_for_lock(client, tenant_id, settings.lock_ttl_s, wait_s=wait_s)
     try:
+        Untold(settings, tenant_id).tell_left()
         yield
     finally:
         lock.release()

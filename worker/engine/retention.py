@@ -6,14 +6,15 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from confkeep.broker.connections import get_client
 from confkeep.errors import BrokerUnavailable
 from confkeep.observe.logs import get_logger
 from confkeep.queue import events
+from confkeep.queue.events import Event
 from confkeep.settings import Settings
-from worker.engine.author import author_of
 from worker.engine.directory import Called, names_at
 from worker.engine.hold import hold_tenant
+from worker.engine.untold import Untold
+from worker.store.repository.backup import Signature
 from worker.store.repository.description import read_name
 from worker.store.repository.tenant_repository import (
     create_repository,
@@ -68,22 +69,24 @@ def apply(settings: Settings, tenant_id: str) -> Applied:
     policy = policy_of(rules_of(settings, path))
     open_repository(path)  # creating one would be wrong here
     with hold_tenant(settings, tenant_id):
+        untold, now_s = Untold(settings, tenant_id), int(time.time())
+
+        def expect(plan: Plan, tip: str) -> None:
+            counts = {
+                "captures_removed": plan.captures_removed,
+                "binaries_removed": plan.binaries_removed,
+            }
+            untold.expect(_event(tenant_id, tip, now_s, undone=False, **counts))
+
         applied = apply_retention(
-            create_repository(path, author_of(settings)),
+            create_repository(path, Signature(*settings.author)),
             policy,
-            now_s=int(time.time()),
+            now_s=now_s,
             grace_s=int(settings.retention_grace_days * _DAY_S),
+            before=expect,
         )
         if applied.tip is not None:
-            removed = applied.plan
-            _tell(
-                settings,
-                tenant_id,
-                applied.tip,
-                undone=False,
-                captures_removed=removed.captures_removed,
-                binaries_removed=removed.binaries_removed,
-            )
+            _tell(untold, tenant_id)
         return applied
 
 
@@ -98,26 +101,33 @@ def undo(settings: Settings, tenant_id: str) -> Undone:
     path = repository_path(settings.git_store_path, tenant_id)
     open_repository(path)  # creating one would be wrong here
     with hold_tenant(settings, tenant_id):
+        untold, now_s = Untold(settings, tenant_id), int(time.time())
         undone = undo_retention(
-            create_repository(path, author_of(settings)), now_s=int(time.time())
+            create_repository(path, Signature(*settings.author)),
+            now_s=now_s,
+            before=lambda tip: untold.expect(_event(tenant_id, tip, now_s, undone=True)),
         )
-        _tell(settings, tenant_id, undone.tip, undone=True)
+        _tell(untold, tenant_id)
         return undone
 
 
-def _tell(settings: Settings, tenant_id: str, tip: str, *, undone: bool, **more: int) -> None:
-    """Write the event of a rewrite that made `tip` the newest commit. It is done, whether or not Redis answers."""
-    told = events.new(
+def _event(tenant_id: str, tip: str, now_s: int, *, undone: bool, **more: int) -> Event:
+    """The event of a rewrite that makes `tip` the newest commit."""
+    return events.new(
         events.RETENTION,
         tenant_id,
         data={"undone": undone, "tip": tip, **more},
-        about=(tenant_id, tip, undone),
+        about=(tenant_id, tip, undone, now_s),
     )
+
+
+def _tell(untold: Untold, tenant_id: str) -> None:
+    """Write the event of a rewrite. That is done, whether or not Redis answers."""
     try:
-        events.emit(get_client(settings), settings, told)
+        untold.tell(events.RETENTION, None)
     except BrokerUnavailable as error:
         log.warning(
-            "retention rewrote a history, and no event tells of it",
+            "retention rewrote a history, and the event that tells of it has to wait",
             action="events.untold",
             tenant_id=tenant_id,
             error=str(error),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -12,11 +13,13 @@ import redis
 
 from confkeep.broker import keys, redis_values, scripts
 from confkeep.broker.connections import broker_errors
-from confkeep.errors import StoreError
+from confkeep.errors import StoreError, TenantLocked
 from confkeep.observe.logs import get_logger
 from confkeep.queue import events
 from confkeep.settings import Settings
+from worker.engine import untold
 from worker.engine.directory import names_at
+from worker.engine.hold import hold_tenant
 from worker.store.history.index import open_index
 from worker.store.repository.reader import devices_of
 from worker.store.repository.tenant_repository import open_repository, repository_path, tenants_of
@@ -31,9 +34,16 @@ _AT_ONCE: Final = 200
 def note_shard(client: redis.Redis, settings: Settings, shard: int) -> None:
     """Note the stale devices of a shard's tenants in this store. One that cannot be read is left out.
 
+    What a killed process left untold is told too.
+
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
+    for tenant_id in untold.left_in(settings.git_store_path):
+        if keys.shard_of(tenant_id, settings.shards) == shard:
+            # Who holds it tells what is left; a holder that lives tells it by itself.
+            with suppress(TenantLocked), hold_tenant(settings, tenant_id, wait_s=0):
+                pass
     for tenant_id in tenants_of(settings.git_store_path):
         if keys.shard_of(tenant_id, settings.shards) != shard:
             continue

@@ -24,7 +24,7 @@ from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
 from tests.judge import assert_all_readable
 from tests.turns import lose_wake_ups, publish
-from worker.engine import forget, hold
+from worker.engine import forget, hold, untold
 from worker.process.local import EmbeddedServer
 from worker.queue import dead_letters, inbox, totals
 from worker.queue.inbox import Inbox
@@ -41,7 +41,7 @@ DEVICE, STAYS = str(uuid.uuid4()), str(uuid.uuid4())
 def own_settings(
     client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    for module in (forget, hold):
+    for module in (forget, hold, untold):
         monkeypatch.setattr(module, "get_client", lambda _settings=None: client)
     # A tenant that was held is woken by Celery, which has no broker here.
     monkeypatch.setattr(wakeups, "send", lambda *_, **__: None)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,11 +175,19 @@ def packed_bytes(path: Path, ids: set[bytes]) -> int:
 
 
 def apply_retention(
-    repository: TenantRepository, policy: Policy, *, now_s: int, grace_s: int
+    repository: TenantRepository,
+    policy: Policy,
+    *,
+    now_s: int,
+    grace_s: int,
+    before: Callable[[Plan, str], object] = lambda _plan, _tip: None,
 ) -> Applied:
     """Remove what the rules do not keep; drop histories replaced over `grace_s` seconds ago.
 
     The caller holds the tenant lock, but not the flock.
+
+    Args:
+        before: called with the plan and the new tip before `main` moves to it.
 
     Raises:
         RepositoryBusy: another process writes; nothing was changed.
@@ -200,6 +209,8 @@ def apply_retention(
                     prune.mark_due(path)
                     with ExitStack() as keeps, HistoryWriter(repository, plan.tip, keeps) as writer:
                         made = write_selection(repository, writer, plan.selection)
+                        assert made.tip is not None
+                        before(plan, made.tip)
                         replace_history(repository, plan.tip, made, now_s=now_s, keep_old=True)
                     tip = made.tip
                     if not due:

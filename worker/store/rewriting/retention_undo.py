@@ -8,6 +8,7 @@ kept too, so undoing twice redoes the rewrite.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pygit2
@@ -42,10 +43,15 @@ class Undone:
     since: int
 
 
-def undo_retention(repository: TenantRepository, *, now_s: int) -> Undone:
+def undo_retention(
+    repository: TenantRepository, *, now_s: int, before: Callable[[str], object] = lambda _tip: None
+) -> Undone:
     """Set `main` back to before the newest rewrite, with the commits made since on top.
 
     The caller holds the tenant lock, but not the flock.
+
+    Args:
+        before: called with the new tip before `main` moves to it.
 
     Raises:
         UndoImpossible: there was no rewrite, its old history is pruned, or another program moved
@@ -59,7 +65,7 @@ def undo_retention(repository: TenantRepository, *, now_s: int) -> Undone:
         try:
             with flock.alone(path):
                 id_map.settle(path)
-                undone = _undo(repository, now_s)
+                undone = _undo(repository, now_s, before)
             with flock.shared(path), open_index(open_repository(path)) as index:
                 index.catch_up(refs.read_main(path))
         except pygit2.GitError as error:
@@ -67,7 +73,7 @@ def undo_retention(repository: TenantRepository, *, now_s: int) -> Undone:
     return undone
 
 
-def _undo(repository: TenantRepository, now_s: int) -> Undone:
+def _undo(repository: TenantRepository, now_s: int, announce: Callable[[str], object]) -> Undone:
     path, git = repository.path, repository.git
     main = refs.read_main(path)
     if main is None or not (path / id_map.FILE_NAME).exists():
@@ -95,6 +101,7 @@ def _undo(repository: TenantRepository, now_s: int) -> Undone:
             made.changed_ids.append((bytes.fromhex(later.sha), id_))
             made.tip = id_.hex()
         writer.flush()
+        announce(made.tip)
         replace_history(
             repository, main, made, now_s=now_s, keep_old=True, undone=stamp_of(names[-1])
         )
