@@ -8,8 +8,8 @@ from confkeep.vendors.mikrotik import IN_ONE_MENU, PROPERTIES
 
 
 def routeros_secrets() -> str:
-    """RouterOS's secret properties, with the page of its manual."""
-    rows = ["| menu | properties | manual |", "|---|---|---|"]
+    """RouterOS's secret properties, and where MikroTik says that they are."""
+    rows = ["| menu | properties | source |", "|---|---|---|"]
     for rule in (*PROPERTIES, *IN_ONE_MENU):
         names = ", ".join(f"`{name}`" for name in rule.names)
         only = ", in this menu alone" if rule in IN_ONE_MENU else ""

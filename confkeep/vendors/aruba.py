@@ -7,6 +7,7 @@ from typing import Final
 from confkeep.vendors.rules import Family, Secret, Volatile
 
 _OXIDIZED: Final = "Oxidized, lib/oxidized/model/aosw.rb"
+_INSTANT: Final = "Oxidized, lib/oxidized/model/arubainstant.rb"
 
 ARUBAOS: Final = Family(
     "ArubaOS",
@@ -36,12 +37,20 @@ ARUBAOS: Final = Family(
         Secret(
             r"""(?:^|[ \t])(?:wpa-passphrase|wpa-hexkey|wepkey[0-9]?|ap-password|bkup-passwords|lms-psk|virtual-controller-key|key|secret"""
             r"""|password|passphrase|shared-secret|enable[ \t]+secret|enable[ \t]+bypass|rf-band-key)[ \t]+"""
-            r"""(?:(?:ciphertext|plaintext|sha1|sha256|encrypted|type)[ \t]+)*("[^"\n]*"|[^\s{]+)""",
-            "HPE Aruba, ArubaOS CLI Reference; Oxidized, lib/oxidized/model/arubainstant.rb",
+            r"""(?:(?:ciphertext|plaintext|sha1|sha256|encrypted|type|hash)[ \t]+)*("[^"\n]*"|[^\s{]+)""",
+            "HPE Aruba, ArubaOS CLI Reference; " + _INSTANT,
         ),
         Secret(
-            r"""^mgmt-user[ \t]+\S+[ \t]+\S+[ \t]+([0-9a-f]{16,})""",
+            r"""^[ \t]*mgmt-user[ \t]+\S+[ \t]+\S+[ \t]+([0-9a-f]{16,})""",
             "HPE Aruba, ArubaOS CLI Reference: mgmt-user",
+        ),
+        Secret(
+            r"""^[ \t]*mgmt-user[ \t]+\S+[ \t]+(\S+)(?:[ \t]+(?:read-only|guest-mgmt))?[ \t\r]*$""",
+            _INSTANT + ": mgmt-user",
+        ),
+        Secret(
+            r"""^[ \t]*user[ \t]+\S+[ \t]+(\S+)[ \t]+(?:portal|radius)[ \t\r]*$""",
+            _INSTANT + ": user",
         ),
         Secret(
             r"""^[ \t]*(?:local-userdb[^\n]*|ipsec|localip[ \t]+\S+[ \t]+ipsec|masterip[ \t]+\S+[ \t]+ipsec)[ \t]+([^\s]+)""",

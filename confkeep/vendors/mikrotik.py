@@ -6,29 +6,45 @@ from typing import Final
 
 from confkeep.vendors.rules import SecretProperties
 
-_DOCS: Final = "help.mikrotik.com/docs/display/ROS/"
-_WIKI: Final = "wiki.mikrotik.com/wiki/Manual:"
+#: MikroTik's own list of what an export shows only with `show-sensitive`.
+_LISTED: Final = "list of menus with sensitive parameters"
+_MANUAL: Final = "manual.mikrotik.com/docs/"
+#: It was in RouterOS 6, whose manual we could not read.
+_OLD: Final = "RouterOS 6; not confirmed"
+#: Looked for in today's manual, and not found.
+_UNSEEN: Final = "not confirmed"
 
-#: Properties that are secret in whichever menu they stand. The menus say where the manual has them.
+#: Properties that are secret in whichever menu they stand. The menus say where they are known from.
 PROPERTIES: Final = (
-    SecretProperties("/user", ("password",), _DOCS + "User"),
-    SecretProperties("/ppp secret", ("password",), _DOCS + "PPP+AAA"),
+    SecretProperties("/user, /ip ssh", ("password", "passphrase"), _LISTED),
+    SecretProperties(
+        "/password, /system swos password",
+        ("old-password", "new-password", "confirm-new-password"),
+        _LISTED,
+    ),
+    SecretProperties(
+        "/system ssh-exec, backup, license, package local-update", ("password",), _LISTED
+    ),
+    SecretProperties("/ppp secret, l2tp-secret", ("password", "secret"), _LISTED),
     SecretProperties(
         "/interface pppoe-client, l2tp-client, pptp-client, sstp-client, ovpn-client, ppp-client",
-        ("password", "key-passphrase"),
-        _DOCS + "Virtual+Private+Networks",
+        ("password", "pin"),
+        _LISTED,
     ),
     SecretProperties(
-        "/interface l2tp-server server, l2tp-client, eoip, gre, ipip, eoipv6, gre6, ipipv6",
+        "/interface l2tp-server server, l2tp-client, l2tp-ether, eoip, gre, ipip, eoipv6, gre6, ipipv6, 6to4",
         ("ipsec-secret",),
-        _DOCS + "Virtual+Private+Networks",
+        _LISTED,
     ),
     SecretProperties(
-        "/interface wireguard, /interface wireguard peers",
-        ("private-key", "preshared-key", "client-private-key"),
-        _DOCS + "WireGuard",
+        "/interface wireguard, wireguard peers", ("private-key", "preshared-key"), _LISTED
     ),
-    SecretProperties("/ip cloud back-to-home-user", ("private-key",), _DOCS + "Back+To+Home"),
+    SecretProperties("/interface wireguard peers", ("client-private-key",), _UNSEEN),
+    SecretProperties(
+        "/ip cloud, /ip cloud back-to-home-user",
+        ("private-key", "vpn-private-key", "vpn-peer-private-key"),
+        _LISTED,
+    ),
     SecretProperties(
         "/interface wireless security-profiles",
         (
@@ -42,104 +58,117 @@ PROPERTIES: Final = (
             "static-key-3",
             "static-sta-private-key",
         ),
-        _WIKI + "Interface/Wireless",
+        _LISTED,
     ),
     SecretProperties(
-        "/interface wireless access-list, connect-list, nv2",
+        "/interface wireless, wireless access-list, connect-list",
         ("private-key", "private-pre-shared-key", "management-protection-key", "nv2-preshared-key"),
-        _WIKI + "Interface/Wireless",
+        _LISTED,
     ),
     SecretProperties(
         "/caps-man security, configuration, access-list",
-        ("passphrase", "security.passphrase", "private-passphrase", "eap-radius-password"),
-        _WIKI + "CAPsMAN",
+        ("passphrase", "private-passphrase"),
+        _LISTED,
     ),
     SecretProperties(
-        "/interface wifi (wifiwave2) security, configuration, access-list, multi-passphrase",
-        (
-            "passphrase",
-            "security.passphrase",
-            "eap-password",
-            "security.eap-password",
-            "security.owe-transition-key",
-        ),
-        _DOCS + "WiFi",
+        "/caps-man configuration, /interface wifi configuration",
+        ("security.passphrase", "security.eap-password"),
+        _MANUAL + "cli-reference/interface/wifi/configuration",
     ),
-    SecretProperties("/interface w60g", ("password",), _DOCS + "W60G"),
-    SecretProperties("/interface dot1x client", ("password",), _DOCS + "Dot1X"),
-    SecretProperties("/interface vrrp", ("password",), _DOCS + "VRRP"),
-    SecretProperties("/interface macsec", ("cak",), _DOCS + "MACsec"),
-    SecretProperties("/interface lte, ppp-client", ("pin",), _DOCS + "LTE"),
-    SecretProperties("/interface lte apn", ("password",), _DOCS + "LTE"),
-    SecretProperties("/ip ipsec identity, peer, user", ("secret", "password"), _DOCS + "IPsec"),
     SecretProperties(
-        "/ip ipsec manual-sa",
-        ("ah-key", "esp-auth-key", "esp-enc-key"),
-        _WIKI + "IP/IPsec",
+        "/interface wifi (wifiwave2) security, access-list, multi-passphrase",
+        ("passphrase", "eap-password"),
+        _LISTED,
     ),
-    SecretProperties("/radius", ("secret",), _DOCS + "RADIUS"),
+    SecretProperties("/interface w60g, dot1x client, vrrp", ("password",), _LISTED),
+    SecretProperties("/interface macsec", ("cak",), _LISTED),
+    SecretProperties("/interface lte, lte apn", ("pin", "password"), _LISTED),
+    SecretProperties(
+        "/ip ipsec identity, peer, user, key, installed-sa",
+        ("secret", "password", "passphrase", "key", "auth-key", "enc-key", "ppk-secret"),
+        _LISTED,
+    ),
+    SecretProperties("/ip ipsec manual-sa", ("ah-key", "esp-auth-key", "esp-enc-key"), _OLD),
+    SecretProperties("/radius", ("secret",), _LISTED),
     SecretProperties(
         "/user-manager (tool user-manager) user, router, advanced, customer",
+        ("password", "shared-secret", "otp-secret", "paypal-password", "web-private-password"),
+        _LISTED,
+    ),
+    SecretProperties(
+        "/user-manager advanced",
+        ("paypal-signature",),
+        _MANUAL + "authentication-authorization-accounting/user-manager",
+    ),
+    SecretProperties(
+        "/ip hotspot user, profile", ("password", "mac-auth-password", "otp-secret"), _LISTED
+    ),
+    SecretProperties(
+        "/snmp community", ("authentication-password", "encryption-password"), _LISTED
+    ),
+    SecretProperties("/snmp", ("trap-community",), _MANUAL + "cli-reference/snmp"),
+    SecretProperties("/snmp", ("community",), _UNSEEN),
+    SecretProperties(
+        "/routing ospf interface-template, bgp connection, rip",
+        ("auth-key", "tcp-md5-key", "key", "password"),
+        _LISTED,
+    ),
+    SecretProperties(
+        "/routing ospf interface, rip interface, is-is",
+        ("authentication-key", "area-auth-key", "domain-auth-key"),
+        _OLD,
+    ),
+    SecretProperties("/mpls ldp, /interface vpls", ("auth-key",), _UNSEEN),
+    SecretProperties("/tool e-mail", ("password",), _LISTED),
+    SecretProperties("/tool sms", ("secret", "sim-pin"), _LISTED),
+    SecretProperties("/tool romon, romon port", ("secrets",), _LISTED),
+    SecretProperties("/tool fetch", ("password", "http-auth-password"), _UNSEEN),
+    SecretProperties("/ip smb users, /ip socks users", ("password",), _LISTED),
+    SecretProperties(
+        "/disk",
         (
-            "password",
-            "shared-secret",
-            "otp-secret",
-            "paypal-password",
-            "paypal-signature",
-            "web-private-password",
+            "encryption-key",
+            "self-encryption-password",
+            "smb-password",
+            "smb-server-password",
+            "nvme-tcp-password",
+            "nvme-tcp-server-password",
+            "sshfs-password",
         ),
-        _DOCS + "User+Manager",
+        _LISTED,
     ),
+    SecretProperties("/container config", ("password",), _LISTED),
+    SecretProperties("/iot mqtt brokers, lora servers", ("password", "key"), _LISTED),
+    SecretProperties("/iot lora", ("app-key", "nwk-skey", "app-skey"), _UNSEEN),
+    SecretProperties("/tr069-client", ("password", "connection-request-password"), _LISTED),
     SecretProperties(
-        "/ip hotspot user, profile", ("password", "mac-auth-password"), _DOCS + "HotSpot"
+        "/certificate",
+        (
+            "passphrase",
+            "export-passphrase",
+            "key-passphrase",
+            "challenge-password",
+            "challenge-passphrase",
+            "pin",
+        ),
+        _LISTED,
     ),
-    SecretProperties(
-        "/snmp, /snmp community",
-        ("trap-community", "community", "authentication-password", "encryption-password"),
-        _DOCS + "SNMP",
-    ),
-    SecretProperties(
-        "/routing ospf interface-template, interface, rip interface, keys, is-is",
-        ("auth-key", "authentication-key", "key", "area-auth-key", "domain-auth-key"),
-        _DOCS + "OSPF",
-    ),
-    SecretProperties("/routing bgp connection, template, peer", ("tcp-md5-key",), _DOCS + "BGP"),
-    SecretProperties("/mpls ldp, /interface vpls", ("auth-key",), _DOCS + "LDP"),
-    SecretProperties("/tool e-mail", ("password",), _DOCS + "E-mail"),
-    SecretProperties("/tool sms", ("secret", "sim-pin"), _DOCS + "SMS"),
-    SecretProperties("/tool romon, /tool romon port", ("secrets",), _DOCS + "RoMON"),
-    SecretProperties("/tool fetch", ("password", "http-auth-password"), _DOCS + "Fetch"),
-    SecretProperties("/ip smb users, /disk", ("password", "smb-password"), _DOCS + "SMB"),
-    SecretProperties("/disk", ("encryption-key", "nvme-tcp-password"), _DOCS + "Disks"),
-    SecretProperties("/ip socks users", ("password",), _DOCS + "SOCKS"),
-    SecretProperties("/container config", ("password",), _DOCS + "Container"),
-    SecretProperties("/iot mqtt brokers", ("password",), _DOCS + "MQTT"),
-    SecretProperties("/iot lora", ("app-key", "nwk-skey", "app-skey"), _DOCS + "LoRa"),
-    SecretProperties(
-        "/tr069-client", ("password", "connection-request-password"), _DOCS + "TR-069"
-    ),
-    SecretProperties(
-        "/certificate import, scep-server, add-scep",
-        ("passphrase", "export-passphrase", "challenge-password"),
-        _DOCS + "Certificates",
-    ),
-    SecretProperties("/system backup save, load", ("password",), _DOCS + "Backup"),
-    SecretProperties("/system ntp key", ("key",), _DOCS + "NTP"),
-    SecretProperties(
-        "/system swos, /system upgrade upgrade-package-source", ("password",), _WIKI + "Upgrade"
-    ),
-    SecretProperties("/lcd pin", ("pin-number",), _WIKI + "LCD_TouchScreen"),
+    SecretProperties("/system ntp key", ("key-val",), _LISTED),
+    SecretProperties("/system upgrade upgrade-package-source", ("password",), _UNSEEN),
+    SecretProperties("/lcd pin", ("pin-number",), _MANUAL + "cli-reference/lcd/pin"),
 )
 
 #: Properties with names that tell nothing, and that are secret in one menu.
 IN_ONE_MENU: Final = (
-    SecretProperties("/snmp community", ("name",), _DOCS + "SNMP"),
-    SecretProperties("/container envs", ("value",), _DOCS + "Container"),
-    SecretProperties("/zerotier", ("identity",), _DOCS + "ZeroTier"),
+    SecretProperties("/snmp community", ("name",), _MANUAL + "cli-reference/snmp/community"),
+    SecretProperties("/container envs", ("value",), _MANUAL + "cli-reference/container/envs"),
+    SecretProperties("/zerotier", ("identity",), _LISTED),
 )
 
 #: A property that is secret in other menus, and in this one tells the name of a variable.
-SHOWN_IN_ONE_MENU: Final = SecretProperties("/container envs", ("key",), _DOCS + "Container")
+SHOWN_IN_ONE_MENU: Final = SecretProperties(
+    "/container envs", ("key",), _MANUAL + "cli-reference/container/envs"
+)
 
 #: Properties of RouterOS whose names sound secret and whose values are not.
 HARMLESS: Final = frozenset(

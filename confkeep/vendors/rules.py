@@ -64,5 +64,5 @@ class SecretProperties:
     #: The menu in which they stand; empty: in any.
     menu: str
     names: tuple[str, ...]
-    #: Where RouterOS's manual describes them.
+    #: Where MikroTik says so, or that this is not confirmed.
     source: str

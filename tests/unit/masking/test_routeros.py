@@ -7,6 +7,7 @@ import re
 import pytest
 
 from confkeep.vendors.mikrotik import HARMLESS, IN_ONE_MENU, PROPERTIES
+from tests.unit.masking.listed import LISTED
 from tests.unit.masking.routeros_text import V6, V7, bare, quoted, wrapped
 from worker.masking.mask import mask
 
@@ -44,6 +45,14 @@ def assert_masked(text: str) -> str:
     assert not set("QXZ") & set(masked), masked
     assert "***" in masked
     return masked
+
+
+@pytest.mark.parametrize("menu", LISTED)
+def test_what_mikrotik_lists_as_sensitive(menu: str) -> None:
+    for name in LISTED[menu].split():
+        for value in ("QXZ", quoted("QX ZQ"), "QXZ,ZXQ"):
+            masked = assert_masked(f"{V7}{menu}\nset {name}={value} comment=first\n")
+            assert "comment=first" in masked
 
 
 @pytest.mark.parametrize("header", [V6, V7], ids=["v6", "v7"])
