@@ -124,7 +124,7 @@ class Untold:
             self._notes[thing] = note
         with durable.file_system_errors(self._file.name):
             if self._notes:
-                durable.replace_file(self._file, _NOTES.dump_json(self._notes), 0o600)
+                durable.replace_file(self._file, _NOTES.dump_json(self._notes))
             else:
                 durable.remove(self._file)
 
