@@ -13,6 +13,7 @@ _MANUAL: Final = "manual.mikrotik.com/docs/"
 _OLD: Final = "RouterOS 6; not confirmed"
 #: Looked for in today's manual, and not found.
 _UNSEEN: Final = "not confirmed"
+_EXPORTS: Final = "known from exports"
 
 #: Properties that are secret in whichever menu they stand. The menus say where they are known from.
 PROPERTIES: Final = (
@@ -122,7 +123,8 @@ PROPERTIES: Final = (
     SecretProperties("/tool e-mail", ("password",), _LISTED),
     SecretProperties("/tool sms", ("secret", "sim-pin"), _LISTED),
     SecretProperties("/tool romon, romon port", ("secrets",), _LISTED),
-    SecretProperties("/tool fetch", ("password", "http-auth-password"), _UNSEEN),
+    SecretProperties("/tool fetch", ("password",), _MANUAL + "cli-reference/tool/fetch"),
+    SecretProperties("/tool fetch", ("http-auth-password",), _UNSEEN),
     SecretProperties("/ip smb users, /ip socks users", ("password",), _LISTED),
     SecretProperties(
         "/disk",
@@ -155,20 +157,18 @@ PROPERTIES: Final = (
     ),
     SecretProperties("/system ntp key", ("key-val",), _LISTED),
     SecretProperties("/system upgrade upgrade-package-source", ("password",), _UNSEEN),
-    SecretProperties("/lcd pin", ("pin-number",), _MANUAL + "cli-reference/lcd/pin"),
+    SecretProperties("/lcd pin", ("pin-number",), "help.mikrotik.com: Securing your router"),
 )
 
 #: Properties with names that tell nothing, and that are secret in one menu.
 IN_ONE_MENU: Final = (
     SecretProperties("/snmp community", ("name",), _MANUAL + "cli-reference/snmp/community"),
-    SecretProperties("/container envs", ("value",), _MANUAL + "cli-reference/container/envs"),
+    SecretProperties("/container envs", ("value",), _EXPORTS),
     SecretProperties("/zerotier", ("identity",), _LISTED),
 )
 
 #: A property that is secret in other menus, and in this one tells the name of a variable.
-SHOWN_IN_ONE_MENU: Final = SecretProperties(
-    "/container envs", ("key",), _MANUAL + "cli-reference/container/envs"
-)
+SHOWN_IN_ONE_MENU: Final = SecretProperties("/container envs", ("key",), _EXPORTS)
 
 #: Properties of RouterOS whose names sound secret and whose values are not.
 HARMLESS: Final = frozenset(
