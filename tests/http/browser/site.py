@@ -201,10 +201,13 @@ def _write_store(store: Path, acme: str, large: str, core1: str, evil: str, long
             for day, export in enumerate(versions_of_core1())
         ]
         exports = [hostile.export_of(), hostile.export_of("one more")]
-        for text, export in zip(hostile.TEXTS, itertools.cycle(exports), strict=False):
-            labels = Labels(text, text, text, text)
-            message = f"{next(texts)}\n{next(texts)}"
-            writer.commit_backups([_backup(evil, export, first, message, labels)], now_s=then_s)
+        writer.commit_backups(
+            [
+                _backup(evil, export, first, f"{next(texts)}\n{next(texts)}", Labels(*[text] * 4))
+                for text, export in zip(hostile.TEXTS, itertools.cycle(exports), strict=False)
+            ],
+            now_s=then_s,
+        )
         writer.commit_backups(
             [
                 _backup(str(uuid.uuid4()), f"# {text}\n".encode(), first, text, Labels(*[text] * 4))

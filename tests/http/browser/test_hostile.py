@@ -30,8 +30,7 @@ def main_text(page: Page) -> str:
 @pytest.mark.parametrize(
     "name", ["tenant", "hostile version", "hostile diff", "hostile split", "activity", "found"]
 )
-def test_each_text_is_there_as_text(enter: Enter, site: Site, name: str) -> None:
-    page = enter("full").new_page()
+def test_each_text_is_there_as_text(page: Page, site: Site, name: str) -> None:
     page.goto(site.paths[name])
     found = main_text(page)
     wanted = [text for text in hostile.TEXTS if name != "found" or "alert(1" in text]
@@ -39,15 +38,13 @@ def test_each_text_is_there_as_text(enter: Enter, site: Site, name: str) -> None
 
 
 @pytest.mark.parametrize("name", ["fleet", "queue", "hostile device"])
-def test_names_reasons_and_messages_are_text(enter: Enter, site: Site, name: str) -> None:
-    page = enter("full").new_page()
+def test_names_reasons_and_messages_are_text(page: Page, site: Site, name: str) -> None:
     page.goto(site.paths[name])
     found = main_text(page)
     assert sum(words(text) in found for text in hostile.TEXTS) >= 7
 
 
-def test_what_hides_or_turns_text_is_seen(enter: Enter, site: Site) -> None:
-    page = enter("full").new_page()
+def test_what_hides_or_turns_text_is_seen(page: Page, site: Site) -> None:
     for name in ("hostile version", "hostile diff", "hostile split", "hostile device", "queue"):
         page.goto(site.paths[name])
         text = page.locator("body").inner_text()
@@ -60,9 +57,8 @@ def test_what_hides_or_turns_text_is_seen(enter: Enter, site: Site) -> None:
     assert hostile.LONG in text
 
 
-@pytest.mark.parametrize("text", hostile.TEXTS[4:6], ids=["frame", "handler"])
-def test_what_is_typed_comes_back_as_text(enter: Enter, site: Site, text: str) -> None:
-    page = enter("full").new_page()
+def test_what_is_typed_comes_back_as_text(page: Page, site: Site) -> None:
+    text = "".join(hostile.TEXTS[4:6])
     page.goto(site.paths["search"])
     box = page.locator("#sq")
     box.fill(text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import re
 import uuid
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -27,8 +29,17 @@ def is_marked(page: Page) -> bool:
     return bool(page.evaluate("window.marked === true"))
 
 
-def test_the_directory_filters_as_one_types(enter: Enter, site: Site) -> None:
-    page = enter("full").new_page()
+def open_later(
+    enter: Enter, path: str, later_s: int, **options: Any
+) -> tuple[Page, Callable[[], None]]:
+    """A page, and what lets so much time pass on it at once."""
+    page = enter("full", **options).new_page()
+    page.clock.install()
+    page.goto(path)
+    return page, lambda: page.clock.fast_forward(later_s * 1000)
+
+
+def test_the_directory_filters_as_one_types(page: Page, site: Site) -> None:
     page.goto("/")
     page.goto(f"/tenants/{site.large}")
     mark(page)
@@ -49,8 +60,7 @@ def test_the_directory_filters_as_one_types(enter: Enter, site: Site) -> None:
     expect(page).to_have_url(f"{site.address}/")
 
 
-def test_typing_goes_on_while_the_answer_comes(enter: Enter, site: Site) -> None:
-    page = enter("full").new_page()
+def test_typing_goes_on_while_the_answer_comes(page: Page, site: Site) -> None:
     page.goto(f"/tenants/{site.large}")
     typed = page.get_by_label("Device", exact=True)
     typed.press_sequentially("r1", delay=10)
@@ -62,13 +72,13 @@ def test_typing_goes_on_while_the_answer_comes(enter: Enter, site: Site) -> None
 
 
 def test_activity_shows_what_happens_meanwhile(enter: Enter, site: Site) -> None:
-    page = enter("full").new_page()
-    page.goto("/activity")
+    page, wait = open_later(enter, "/activity", 2)
     mark(page)
     held = page.locator("#activity tbody a").nth(3)
     held.focus()
     name = f"new-{uuid.uuid4().hex[:8]}"
     site.keep(str(uuid.uuid4()), b"/ip dns\nset servers=10.7.7.7\n", name)
+    wait()
     first = page.locator("#activity tbody tr").first
     expect(first).to_contain_text(name, timeout=_SOON)
     expect(first).to_contain_text("2 lines added")
@@ -78,34 +88,31 @@ def test_activity_shows_what_happens_meanwhile(enter: Enter, site: Site) -> None
 
 
 def test_activity_asks_for_nothing_that_it_shows_already(enter: Enter, site: Site) -> None:
-    page = enter("full").new_page()
-    page.goto("/activity")
+    page, wait = open_later(enter, "/activity", 2)
     with page.expect_response(re.compile(r"/activity\?seen="), timeout=_SOON) as answer:
-        pass
+        wait()
     assert answer.value.status == 204
     expect(page.locator("#activity tbody tr").first).to_be_visible()
 
 
 def test_the_queue_shows_what_comes_to_wait(enter: Enter, site: Site) -> None:
-    page = enter("full").new_page()
-    page.goto("/queue")
+    page, wait = open_later(enter, "/queue", 5)
     mark(page)
     tenant = str(uuid.uuid4())
     row = page.locator("#queue tr").filter(has_text=tenant)
     expect(row).to_have_count(0)
     site.accept(tenant, str(uuid.uuid4()), b"/ip dns\n", "waits", "poll")
+    wait()
     expect(row).to_have_count(1, timeout=_SOON)
     expect(row).to_contain_text("waiting")
     assert is_marked(page)
 
 
 def test_what_is_shown_stays_when_the_session_ends(enter: Enter, site: Site) -> None:
-    context = enter("full", excused="status of 401")
-    page = context.new_page()
-    page.goto("/queue")
-    context.clear_cookies(name=COOKIE)
+    page, wait = open_later(enter, "/queue", 5, excused="status of 401")
+    page.context.clear_cookies(name=COOKIE)
     with page.expect_response(re.compile("/queue"), timeout=_SOON) as answer:
-        pass
+        wait()
     assert answer.value.status == 401
     expect(page.locator("#queue")).to_contain_text("Dead letters")
     expect(page.locator("#refreshing")).to_contain_text("you are no longer signed in")

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
-from playwright.sync_api import Browser, Route
+from playwright.sync_api import Browser, BrowserContext, Route
 
 from tests.http.browser import chromium
 from tests.http.browser.chromium import Witness
 
 _SITE = "http://pages.test"
 _POLICY = {"Content-Security-Policy": "default-src 'none'; script-src 'self'"}
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    with browser.new_context() as context:
+        yield context
 
 
 @pytest.mark.parametrize(
@@ -28,20 +36,18 @@ _POLICY = {"Content-Security-Policy": "default-src 'none'; script-src 'self'"}
     ids=["script", "handler", "console", "error", "image",
          "refused script", "refused handler", "refused image", "refused style"],
 )  # fmt: skip
-def test_it_sees(browser: Browser, body: str, policy: bool, told: str) -> None:
+def test_it_sees(context: BrowserContext, body: str, policy: bool, told: str) -> None:
     def answer(route: Route) -> None:
         headers = _POLICY if policy else {}
         page = f"<!doctype html><title>x</title>{body}"
         route.fulfill(body=page, content_type="text/html", headers=headers)
 
-    context = browser.new_context()
     witness = Witness(_SITE)
     witness.watch(context)
     context.route("**/*", answer)
-    try:
-        context.new_page().goto(_SITE)
-    finally:
-        context.close()
+    with context.new_page() as page:
+        page.goto(_SITE)
+    context.unroute_all()
     assert any(each.startswith(told) for each in witness.seen), witness.seen
 
 
