@@ -145,6 +145,22 @@ def test_a_large_backup_is_in_memory_once(portal: httpx.Client) -> None:
     assert kept == binary
 
 
+@pytest.mark.usefixtures("portal")
+def test_a_body_of_unannounced_length_counts_towards_its_token(running: Deployment) -> None:
+    with running.client() as client:
+        token = new_token(client, "stream", [TENANT], ["enqueue"])
+    little = get_settings().model_copy(update={"http_mib": 1})
+    _device, address = new_device()
+    as_json = {"Content-Type": "application/json"}
+    with in_process(little, token) as portal:
+        for _ in range(2):
+            pieces = (b" " * 2**16 for _ in range(12))
+            # No backup, and read to its end all the same.
+            answer = portal.post(f"{address}/backups", content=pieces, headers=as_json)
+            assert answer.status_code == 422, answer.text
+        assert portal.post(f"{address}/backups", json={"export": EXPORT}).status_code == 429
+
+
 def resident(name: str) -> int:
     """A figure of this process's memory, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -129,6 +129,12 @@ class Door:
             self._look(digest, known)
         self._known.clear()
 
+    def charge(self, text: str | None, sent_bytes: int) -> None:
+        """Count the bytes of a body whose length was not announced, for the token that `admit` let in."""
+        known = self._known.get(digest_of(text or ""))
+        if known is not None:
+            known.bytes += sent_bytes
+
     def _look(self, digest: str, known: _Remembered | None) -> _Remembered:
         """Look a token up, and hand over what was counted since the last look."""
         minute = int(time.time()) // _MINUTE_S

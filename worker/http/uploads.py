@@ -16,6 +16,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from confkeep.errors import InvalidBackup, TooLarge
 from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES, decode_base64
 from confkeep.wording import problem_text
+from worker.http.access import token_of
+from worker.http.context import context_of
 
 _MIB: Final = 1024 * 1024
 #: Bytes of a form beside its files.
@@ -84,11 +86,15 @@ async def _bounded(request: Request, most: int) -> AsyncGenerator[bytes, None]:
     if announced.isdecimal() and int(announced[:19]) > most:
         raise _too_large("body", most)
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise _too_large("body", most)
-        yield part
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > most:
+                raise _too_large("body", most)
+            yield part
+    finally:
+        if not announced:
+            context_of(request).door.charge(token_of(request), size)
 
 
 def _too_large(field: str, most: int) -> TooLarge:
