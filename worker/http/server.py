@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -48,6 +49,9 @@ def run(settings: Settings, opened: socket.socket, ready: Callable[[], None]) ->
     Args:
         ready: called once requests are answered.
     """
+    # A page of thousands of lines makes objects faster than they go: with Python's own bounds, half of its
+    # time is spent looking for garbage among the directories that are kept.
+    gc.set_threshold(50_000, 20, 100)
     server = server_of(settings, ready)
     server.run(sockets=[opened])
 
