@@ -19,6 +19,7 @@ from confkeep.errors import AccessDenied, TooManyRequests
 from tests.http.conftest import Stored
 from tests.http.serving import in_process, new_token, serve
 from tests.scraping import series, value
+from tests.servers import wait_for
 from worker.http import connections, guard, tokens
 from worker.http.access import Door
 from worker.http.server import listen
@@ -154,6 +155,9 @@ def test_other_callers_are_served_beside_slow_ones(stored: Stored) -> None:
 
 
 def test_the_access_log_has_no_secrets(stored: Stored, caplog: pytest.LogCaptureFixture) -> None:
+    def answered() -> list[logging.LogRecord]:
+        return [each for each in caplog.records if each.message == "answered a request"]
+
     token = new_token(stored.client, f"logged {uuid.uuid4()}")
     with (
         in_process(stored.settings, token) as client,
@@ -161,9 +165,9 @@ def test_the_access_log_has_no_secrets(stored: Stored, caplog: pytest.LogCapture
     ):
         client.get("/v1/search", params={"q": "planted-in-the-query"})
         client.get("/v1/tenants/planted%0Aline/devices")
-    (first, second) = [
-        record for record in caplog.records if record.message == "answered a request"
-    ]
+        # A line is written when its answer is out.
+        wait_for(lambda: len(answered()) == 2, "both lines")
+    (first, second) = answered()
     assert (vars(first)["path"], vars(first)["status"]) == ("/v1/search", 200)
     assert vars(second)["path"] == "/v1/tenants/planted%0Aline/devices"
     assert vars(first)["token_id"] in {each.id for each in tokens.list_tokens(stored.client)}
