@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -44,10 +44,10 @@ class Opened:
         # Before it is opened: what takes its place meanwhile is another one.
         folder = _folder(path)
         if found is not None and found.folder != folder:
-            _close(found)
+            found.repository.close()
             found = None
         if found is None:
-            found = _Kept(open_repository(path), folder)
+            found = _Kept(replace(open_repository(path), kept={}), folder)
         sound = False
         try:
             yield found.repository
@@ -59,7 +59,7 @@ class Opened:
                 if keep:
                     self._kept.append(found)
             if not keep:
-                _close(found)
+                found.repository.close()
 
     def close(self) -> None:
         """Close what is open now, also what is in use as soon as it is not: packs that a repack has replaced
@@ -68,19 +68,13 @@ class Opened:
             self._closed += 1
             kept, self._kept = self._kept, []
         for each in kept:
-            _close(each)
+            each.repository.close()
 
     def _take(self, path: Path) -> _Kept | None:
         for place in reversed(range(len(self._kept))):
             if self._kept[place].repository.path == path:
                 return self._kept.pop(place)
         return None
-
-
-def _close(kept: _Kept) -> None:
-    # pygit2's repositories are in cycles, so dropping one closes nothing until the garbage collector runs.
-    kept.repository.git.free()
-    kept.repository.ids.close()
 
 
 def _folder(path: Path) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -9,8 +10,13 @@ from pathlib import Path
 import pytest
 
 from confkeep.errors import NotInStore
+from worker.engine.versions import versions_of
 from worker.reading.opened import Opened
+from worker.store.history.index_file import delete_file
+from worker.store.history.index_keeper import INDEX_NAME
+from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import TenantRepository, create_repository
+from worker.store.writing.commit import open_for_writing
 
 
 @pytest.fixture
@@ -44,6 +50,31 @@ def test_none_is_kept_that_was_open_when_all_were_closed(path: Path) -> None:
         idle = one_of(opened, path)
         opened.close()
     assert one_of(opened, path) not in (used, idle)
+
+
+def test_it_reads_what_was_written_since_it_was_opened(path: Path) -> None:
+    opened, device = Opened(), str(uuid.uuid4())
+
+    def count() -> int:
+        with opened.open(path) as repository:
+            return len(versions_of(repository, device))
+
+    for written in range(1, 5):
+        with open_for_writing(path) as writer:
+            writer.commit_backups([Backup(str(uuid.uuid4()), device, b"%d" % written, None, "")])
+        assert count() == written
+        assert is_open(path / INDEX_NAME)
+        if written == 2:
+            # The writer makes it anew.
+            delete_file(path / INDEX_NAME)
+            assert count() == written
+    opened.close()
+    assert not is_open(path / INDEX_NAME)
+
+
+def is_open(file: Path) -> bool:
+    """Whether this process has it open."""
+    return any(os.path.samefile(fd, file) for fd in Path("/proc/self/fd").iterdir() if fd.exists())
 
 
 def test_one_that_failed_is_not_kept(path: Path) -> None:

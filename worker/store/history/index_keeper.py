@@ -208,12 +208,21 @@ class IndexKeeper:
             with self._writer.reading():
                 yield self._writer
             return
-        file = IndexFile(self._path)
+        kept = self._repository.kept
+        file = None if kept is None else kept.pop(INDEX_NAME, None)
+        if file is not None and not file.is_at(self._path):
+            file.close()
+            file = None
+        if file is None:
+            file = IndexFile(self._path)
+        sound = False
         try:
             with file.reading():
                 yield file
+            sound = True
         finally:
-            file.close()
+            if not sound or kept is None or kept.setdefault(INDEX_NAME, file) is not file:
+                file.close()
 
     def _note(self, error: Unusable) -> None:
         """Mark the index as damaged, for the next writer to rebuild. Does nothing if we cannot write."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import pygit2
 from pygit2.enums import ObjectType
@@ -72,6 +72,16 @@ class TenantRepository:
     author: Signature = DEFAULT_AUTHOR
     #: The map of rewritten ids.
     ids: MapKeeper = field(default_factory=MapKeeper, repr=False, compare=False)
+    #: Files beside it that stay open from one reading to the next, by name; None: none does.
+    kept: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+
+    def close(self) -> None:
+        """Release what is open. Dropping it releases that only when the garbage collector runs: pygit2's
+        repositories are in cycles."""
+        self.git.free()
+        self.ids.close()
+        while self.kept:
+            self.kept.popitem()[1].close()
 
     def tip(self) -> pygit2.Oid | None:
         """The newest commit: that of `main`, or of HEAD's branch in a store older than `main`.
