@@ -159,9 +159,10 @@ def test_the_access_log_has_no_secrets(stored: Stored, caplog: pytest.LogCapture
         return [each for each in caplog.records if each.message == "answered a request"]
 
     token = new_token(stored.client, f"logged {uuid.uuid4()}")
+    # The last line is there when the server has ended: a client has its answer before.
     with (
-        in_process(stored.settings, token) as client,
         caplog.at_level(logging.INFO, "confkeep.http"),
+        in_process(stored.settings, token) as client,
     ):
         client.get("/v1/search", params={"q": "planted-in-the-query"})
         client.get("/v1/tenants/planted%0Aline/devices")
