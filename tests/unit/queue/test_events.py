@@ -23,8 +23,10 @@ from tests.judge import git
 from tests.unit.queue.test_inbox import DEVICE, TENANT, submission
 from worker.engine import drain
 from worker.engine.events import cursor_from, read_events
+from worker.http.pages.fleet import CHANGED
 from worker.queue import backoff
 from worker.queue.inbox import Inbox
+from worker.queue.recent_events import newest
 from worker.store.repository.tenant_repository import repository_path
 from worker.store.rewriting.forget import forget_device
 
@@ -353,3 +355,20 @@ def test_a_dead_letter_is_told(client: redis.Redis, settings: Settings) -> None:
     assert dead.data["backup_id"] == submission(1).entry.backup_id
     assert dead.data["kind"] == "StagedBytesMissing"
     assert dead.device_id == DEVICE
+
+
+def test_a_change_is_found_behind_a_nights_polls_that_found_none(
+    client: redis.Redis, settings: Settings, commit: Callable[..., None]
+) -> None:
+    commit(1)
+    [change] = newest(client, 1)
+    same = {**change.data, "export_changed": False}
+    polls = [
+        events.new(events.COMMITTED, TENANT, DEVICE, data=same, about=[number])
+        for number in range(1_200)
+    ]
+    events.emit(client, settings, *polls)
+    assert newest(client, 5, holding=CHANGED, among=2_000) == [change]
+    assert newest(client, 5, holding=CHANGED, among=1_000) == []
+    assert newest(client, 5, wanted=lambda event: event.id == change.id, among=2_000) == [change]
+    assert [event.id for event in newest(client, 2)] == [polls[-1].id, polls[-2].id]

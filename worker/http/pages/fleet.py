@@ -28,9 +28,11 @@ router = new_router()
 STALE: Final = dt.timedelta(hours=26)
 _TENANTS: Final = 500
 #: Last changes of configurations, and the events among which they are looked for: a poll that finds only another date in
-#: the header is an event too.
+#: the header is an event too, of each device of a fleet in each night.
 _CHANGES: Final = 20
-_EVENTS: Final = 500
+_EVENTS: Final = 20_000
+#: What the text of such a change's event holds.
+CHANGED: Final = b'"export_changed": true'
 _DEVICES: Final = 250
 _COLUMNS: Final = (
     ("name", "Device"),
@@ -105,7 +107,13 @@ async def _waits(context: Context, caller: Caller) -> tuple[_Waits | None, str |
                 if caller.sees(box.tenant_id)
             },
             sum(caller.sees(one.tenant_id) for one in dead_letters.list_dead_letters(client)),
-            [one for one in newest(client, _EVENTS) if _is_change(one, caller)][:_CHANGES],
+            newest(
+                client,
+                _CHANGES,
+                wanted=lambda event: _is_change(event, caller),
+                holding=CHANGED,
+                among=_EVENTS,
+            ),
         )
 
     try:
