@@ -139,10 +139,10 @@ def kinds(place: Place) -> tuple[Kind, ...]:
             lambda: f"/tenants/{place.tenant}?sort={rng.choice(sorts)}&page={rng.randrange(1, 40)}",
             300_000,
         ),
-        Kind(f"a page of {HISTORY:,} versions", 0.1, history),
+        Kind(f"100 of {HISTORY:,} versions", 0.1, history),
         Kind(f"a difference, all {LINES:,} lines", 0.3, lambda: f"{versions}/latest/diff?context=all"),
         Kind(
-            f"a difference of {LINES:,} lines, all others",
+            f"a difference, every other of {LINES:,} lines changed",
             0.3,
             lambda: f"{versions}/latest~1/diff",
         ),
