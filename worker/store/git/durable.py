@@ -166,8 +166,8 @@ def begin_file(
 ) -> Iterator[Callable[[], None]]:
     """Create a file with these bytes; the block gets the sync that makes them durable, its name excepted.
 
-    The disk is asked to begin with them, so that files that are begun together wait for it together: on
-    ext4 the first one's sync makes the others' blocks durable too. That is a hint; only the sync counts.
+    The disk is asked to begin with them, so that files that are begun together wait for it together: where
+    there is a journal, the first one's sync writes it for all of them. That is a hint; only the sync counts.
 
     If this or the block raises, the file does not exist under `path`; a descriptor whose sync failed is
     never used again.
