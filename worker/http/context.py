@@ -26,9 +26,9 @@ from worker.reading.reader import Reader
 PATIENCE_S: Final = 4.5
 #: Seconds for one answer of Redis.
 _REDIS_S: Final = 2.0
-#: Threads that read the store. Two keep two cores busy, since libgit2 and zlib work without Python's lock;
-#: the others are for reads that wait for a disk.
-_READERS: Final = 8
+#: Threads that read the store: some read while others wait for a disk. More of them pass Python's lock to and
+#: fro within their reads, so that each answer takes longer.
+_READERS: Final = 4
 #: Threads that ask Redis, or wait for it. One hanging server must not take those that read the store.
 _ASKERS: Final = 16
 #: Searches at a time.
