@@ -53,7 +53,7 @@ class Costs:
 
 
 #: As measured for docs/scale.md, with 18 kB exports and 50 kB binaries.
-MEASURED = Costs(turn_s=0.0071, batch_s=0.0071, backup_s=0.00087, tenfold_s=0.0001, device_s=5e-7)
+MEASURED = Costs(turn_s=0.006, batch_s=0.006, backup_s=0.0007, tenfold_s=0.0001, device_s=5e-7)
 
 
 def zipf_sizes(tenants: int, devices: int, exponent: float) -> list[int]:
