@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.http.browser.conftest import Enter
 from tests.http.browser.site import Site
+from tests.servers import wait_for
 
 #: What has the focus: what it is called, where it is, and whether one sees that it has it.
 _FOCUSED = """() => {
@@ -92,4 +93,5 @@ def test_a_wide_difference_is_scrolled_by_keys(page: Page, site: Site) -> None:
     wide.focus()
     for _ in range(5):
         page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.querySelector('.text').scrollLeft > 0")
+    # Not `wait_for_function`: where it has to look twice, the pages' policy refuses its script.
+    wait_for(lambda: wide.evaluate("text => text.scrollLeft") > 0, "the difference to be scrolled")
