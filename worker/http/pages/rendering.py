@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -123,6 +124,8 @@ def _date(when: dt.datetime) -> str:
     return when.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+# A page's thousands of lines stand there since few moments.
+@functools.lru_cache(maxsize=1_024)
 def _day(when: dt.datetime) -> str:
     return when.astimezone(dt.UTC).strftime("%Y-%m-%d")
 
