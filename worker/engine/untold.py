@@ -148,7 +148,7 @@ def _read(file: Path) -> dict[str, _Note]:
             return _NOTES.validate_json(text)
         except ValidationError:
             log.warning(
-                "notes of untold events are damaged", action="events.untold", file=file.name
+                "notes of untold events are damaged", action="events.untold_damaged", file=file.name
             )
             durable.remove(file)
             return {}
