@@ -120,7 +120,8 @@ def test_sentry_gets_the_failure_and_no_payload() -> None:
         import sentry_sdk
 
         sentry_sdk.get_client().close(timeout=0)
-        sentry_sdk.init()
+        # Without it, this would patch FastAPI and more for all further tests of the process.
+        sentry_sdk.init(default_integrations=False, auto_enabling_integrations=False)
     ours, surprise = kept.sent
     assert SECRET not in json.dumps(kept.sent, default=str)
     last = ours["exception"]["values"][-1]
