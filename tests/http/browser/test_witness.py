@@ -14,8 +14,9 @@ _SITE = "http://pages.test"
 _POLICY = {"Content-Security-Policy": "default-src 'none'; script-src 'self'"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One of each test's own: two witnesses would both answer a dialog."""
     with browser.new_context() as context:
         yield context
 
