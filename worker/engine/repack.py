@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
+from pathlib import Path
 from typing import Final
 
 import redis
@@ -18,7 +19,7 @@ from confkeep.broker import keys
 from confkeep.broker.connections import get_client
 from confkeep.errors import ConfkeepError
 from confkeep.observe.logs import get_logger
-from confkeep.settings import get_settings
+from confkeep.settings import Settings, get_settings
 from worker.app import app
 from worker.observe import unforeseen
 from worker.process import shutdown
@@ -45,10 +46,7 @@ def ask_if_needed(inbox: Inbox) -> bool:
         Whether one was queued.
     """
     client, settings, tenant_id = inbox.client, inbox.settings, inbox.tenant_id
-    path = repository_path(settings.git_store_path, tenant_id)
-    if not settings.repack_packs or not needs_repack(
-        path, most_packs=settings.repack_packs, most_loose=settings.repack_loose_objects
-    ):
+    if not _is_needed(settings, repository_path(settings.git_store_path, tenant_id)):
         return False
     if git_problem() is not None:
         # `confkeep status` says so; asking for what cannot be done would only fill the log.
@@ -72,6 +70,12 @@ def ask_if_needed(inbox: Inbox) -> bool:
         )
         return False
     return True
+
+
+def _is_needed(settings: Settings, path: Path) -> bool:
+    return settings.repack_packs > 0 and needs_repack(
+        path, most_packs=settings.repack_packs, most_loose=settings.repack_loose_objects
+    )
 
 
 class _Queue:
@@ -123,13 +127,18 @@ def put(tenant_id: str, *, full: bool) -> None:
 
 def _repack(tenant_id: str, full: bool) -> None:
     settings = get_settings()
-    done = repack_repository(
-        repository_path(settings.git_store_path, tenant_id),
-        full=True if full else None,
-        stop=shutdown.requested,
-    )
+    path = repository_path(settings.git_store_path, tenant_id)
+    _run(tenant_id, path, full=True if full else None)
     # Only now: what failed is not asked for again at once.
     get_client(settings).delete(keys.repack(tenant_id))
+    if _is_needed(settings, path):
+        # What was committed meanwhile asked for nothing, since this one was asked for; and after a burst's
+        # last commit nobody asks. Once: a repository may need more packs than the setting allows.
+        _run(tenant_id, path, full=None)
+
+
+def _run(tenant_id: str, path: Path, *, full: bool | None) -> None:
+    done = repack_repository(path, full=full, stop=shutdown.requested)
     log.info(
         "repacked a repository",
         action="repack.done",

@@ -109,6 +109,7 @@ def test_a_dead_receiver_delays_nobody_else(
     expected = events.happen(*range(30))
     with sending(client, settings):
         wait_for(lambda: len(other.ids) == 30, "the deliveries of the other hook", 5)
+        wait_for(lambda: receiver.ids, "the request that hangs")
         receiver.ended.set()
     assert other.ids == expected
     assert len(receiver.ids) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fakeredis
 import pytest
@@ -16,7 +17,13 @@ from tests.bench.fleet import Fleet
 from worker.app import app
 from worker.engine import repack
 from worker.queue.inbox import Inbox
-from worker.store.repository.tenant_repository import create_repository, repository_path
+from worker.store.repository.tenant_repository import (
+    create_repository,
+    open_repository,
+    repository_path,
+)
+from worker.store.upkeep.repack import Repacked, needs_repack
+from worker.store.upkeep.repack import repack as repack_repository
 from worker.store.writing.commit import Writer
 
 TENANT = "aaaa1111-0000-4000-8000-000000000001"
@@ -91,3 +98,31 @@ def test_a_broker_that_is_away_does_not_harm_the_drain(
     assert not repack.ask_if_needed(Inbox(client, settings, TENANT))
     monkeypatch.setattr(client, "set", fail)
     assert not repack.ask_if_needed(Inbox(client, settings, TENANT))
+
+
+def test_what_a_burst_commits_while_it_is_repacked_is_repacked_too(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The burst's own asks were none, since a repack was asked for, and nobody asks after its end."""
+    path = repository_path(settings.git_store_path, TENANT)
+    burst = Fleet(1, seed=2).batch(12)
+    ran: list[bool | None] = []
+
+    def beside_a_burst(place: Path, *, full: bool | None, **more: Any) -> Repacked:
+        done = repack_repository(place, full=full, **more)
+        ran.append(full)
+        for backup in burst:
+            Writer(open_repository(path)).commit_backups([backup])
+        burst.clear()
+        return done
+
+    monkeypatch.setattr(repack, "get_settings", lambda: settings)
+    monkeypatch.setattr(repack, "get_client", lambda _settings: client)
+    monkeypatch.setattr(repack, "repack_repository", beside_a_burst)
+    client.set(keys.repack(TENANT), "1")
+    repack._repack(TENANT, full=True)
+    assert ran == [True, None]
+    assert not needs_repack(path, most_packs=settings.repack_packs, most_loose=10**6)
+    assert not client.exists(keys.repack(TENANT))
+    repack._repack(TENANT, full=False)
+    assert ran == [True, None, None], "what is small enough is repacked once"
