@@ -209,7 +209,8 @@ def test_a_killed_up_takes_its_parts_along_and_the_next_one_runs(folder: Path) -
     with running_up(folder) as up:
         up.kill()
         up.wait(30)
-        wait_for(lambda: processes_of(folder) == [], "the parts to end")
+        # A pool's child that was only just forked waits 30 s for its parent to take its first message.
+        wait_for(lambda: processes_of(folder) == [], "the parts to end", 60)
     # The file is stale: nobody answers there.
     assert (folder / "confkeep-data" / "up.json").exists()
     assert "using `confkeep up`" not in run(folder, "status", status=11)
