@@ -21,60 +21,14 @@ _SPLIT: Final = re.compile(rb"[-_.]+|\d+\Z")
 _CAMEL: Final = re.compile(rb"(?<=[a-z0-9])(?=[A-Z])")
 #: Parts of names that say something about a secret, and are none.
 _ABOUT: Final = frozenset(
-    [
-        "age",
-        "algorithm",
-        "algo",
-        "attempts",
-        "auth",
-        "authentication",
-        "change",
-        "chain",
-        "complexity",
-        "enable",
-        "encryption",
-        "expiration",
-        "expire",
-        "expires",
-        "file",
-        "format",
-        "group",
-        "history",
-        "id",
-        "index",
-        "interval",
-        "length",
-        "lifetime",
-        "limit",
-        "max",
-        "min",
-        "minimum",
-        "mode",
-        "name",
-        "number",
-        "owner",
-        "policy",
-        "prompt",
-        "public",
-        "recovery",
-        "reset",
-        "retries",
-        "retry",
-        "rotation",
-        "scope",
-        "server",
-        "size",
-        "strength",
-        "timeout",
-        "timer",
-        "type",
-        "update",
-        "usage",
-        "user",
-        "username",
-    ]
+    (
+        b"age algorithm algo attempts auth authentication change chain complexity enable "
+        b"encryption expiration expire expires file format group history id index interval length "
+        b"lifetime limit max min minimum mode name number owner policy prompt public recovery "
+        b"reset retries retry rotation scope server size strength timeout timer type update usage "
+        b"user username"
+    ).split()
 )
-_ABOUT_BYTES: Final = frozenset(word.encode() for word in _ABOUT)
 #: Values of unknown properties that are switches.
 SWITCHES: Final = re.compile(
     rb"""(?:\\*")?(?:yes|no|true|false|on|off|none|enabled?|disabled?|auto|default|required|optional"""
@@ -106,7 +60,7 @@ def _sounds_secret(name: bytes) -> bool:
     if text in HARMLESS:
         return False
     parts = [part for part in _SPLIT.split(_CAMEL.sub(b"-", name).lower()) if part]
-    if not parts or parts[-1] in _ABOUT_BYTES or b"public" in parts:
+    if not parts or parts[-1] in _ABOUT or b"public" in parts:
         return False
     if _WORDS.search(lower):
         return True
