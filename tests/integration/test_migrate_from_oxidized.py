@@ -15,7 +15,7 @@ from tests.judge import git
 from tests.servers import wait_for
 from worker.engine.directory import directory_of
 from worker.engine.made_ids import made_id
-from worker.http.oxidized.router import ROUTERS
+from worker.http.app import OXIDIZED
 from worker.store.repository.tenant_repository import open_repository, repository_path
 
 PAGE = Path(__file__).parents[2] / "docs" / "migrate-from-oxidized.md"
@@ -69,7 +69,7 @@ def _answers(port: int) -> bool:
 
 def test_the_page_names_every_route() -> None:
     page = PAGE.read_text("utf-8")
-    for router in ROUTERS:
+    for router in OXIDIZED:
         for route in router.routes:
             assert isinstance(route, APIRoute)
             path = route.path.partition("{")[0].removesuffix(".json")

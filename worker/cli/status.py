@@ -7,7 +7,6 @@ import click
 from confkeep.broker.connections import get_client
 from worker.cli import running
 from worker.cli import watch as watch_
-from worker.cli.called import device_name, tenant_name
 from worker.cli.status_view import print_status
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.figures.status_json import status_json
@@ -83,6 +82,6 @@ def command(
         return
     status = read_status(get_client(settings), settings)
     if as_json:
-        terminal.json(status_json(settings, status, tenant_name, device_name))
+        terminal.json(status_json(settings, status))
     else:
         print_status(terminal, settings, status)

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from confkeep.broker.keys import shard_of
 from confkeep.settings import Settings
+from worker.engine.directory import Called, names_at
+from worker.engine.resolver import called_tenant
 from worker.figures.status_state import Status
 from worker.process.waits import advice
 from worker.queue.dead_letters import DeadLetter
 from worker.queue.inboxes import InboxStatus
-
-TenantName = Callable[[str], str | None]
-DeviceName = Callable[[str, str | None], str | None]
+from worker.store.repository.tenant_repository import repository_path
 
 #: What it says of a dead letter.
 _OF_DEAD: Final = ("backup_id", "tenant_id", "device_id", "reason", "died_at")
 
 
-def status_json(
-    settings: Settings, status: Status, tenant_name: TenantName, device_name: DeviceName
-) -> dict[str, object]:
-    """The status as one JSON object.
-
-    Args:
-        tenant_name, device_name: what a tenant, or a tenant's device, is called.
-    """
-    load, store = status.load, status.store
-    names = {tenant_id: name for tenant_id in store.tenants if (name := tenant_name(tenant_id))}
+def status_json(settings: Settings, status: Status) -> dict[str, object]:
+    """The status as one JSON object, with what tenants and devices are called in the store."""
+    load, store, at = status.load, status.store, settings.git_store_path
+    names = {each: name for each in store.tenants if (name := called_tenant(at, each).name)}
+    unnamed = {letter.tenant_id for letter in status.dead if not letter.device_name}
+    devices = {each: names_at(repository_path(at, each)) for each in unnamed & {*store.tenants}}
     return {
         "tenants": store.tenants,
         "tenant_names": names,
@@ -48,7 +44,9 @@ def status_json(
             _inbox_json(box, names.get(box.tenant_id), settings, status) for box in status.inboxes
         ],
         "wakeups": status.depths,
-        "dead_letters": [_dead_json(letter, names, device_name) for letter in status.dead],
+        "dead_letters": [
+            _dead_json(letter, names, devices.get(letter.tenant_id, {})) for letter in status.dead
+        ],
         "odd": [dataclasses.asdict(one) for one in status.odd],
         "refused_messages": status.refused_messages,
         "astray": status.astray,
@@ -59,12 +57,13 @@ def status_json(
 
 
 def _dead_json(
-    letter: DeadLetter, names: Mapping[str, str], device_name: DeviceName
+    letter: DeadLetter, names: Mapping[str, str], devices: Mapping[str, Called]
 ) -> dict[str, object]:
+    device = devices.get(letter.device_id or "")
     return {
         **{name: getattr(letter, name) for name in _OF_DEAD},
         "tenant_name": names.get(letter.tenant_id),
-        "device_name": letter.device_name or device_name(letter.tenant_id, letter.device_id),
+        "device_name": letter.device_name or (device and device.name),
     }
 
 

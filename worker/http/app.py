@@ -20,7 +20,7 @@ from worker.http.context import make_context
 from worker.http.document import document_of
 from worker.http.guard import Guard
 from worker.http.http_metrics import HttpMetrics
-from worker.http.oxidized import router as oxidized
+from worker.http.oxidized import ingest, node_lists, requests, texts
 from worker.http.pages import activity, devices, differences, fleet, looking, signing_in
 from worker.http.pages.rendering import FOLDER, problem_page
 from worker.http.problems import (
@@ -32,6 +32,8 @@ from worker.http.problems import (
 from worker.http.routes import backups, commits, directory, events, operations, search, versions
 from worker.http.sending import answer_of
 
+#: Those of the Oxidized look-alike and of the ingest.
+OXIDIZED = (node_lists.router, texts.router, requests.router, ingest.router)
 #: The routers, in the order in which they are tried.
 ROUTERS = (
     directory.router,
@@ -41,7 +43,7 @@ ROUTERS = (
     backups.router,
     events.router,
     operations.router,
-    *oxidized.ROUTERS,
+    *OXIDIZED,
 )
 
 #: Those of the pages.

@@ -19,8 +19,8 @@ from worker.http.access import Door
 from worker.http.exposition import Exposition
 from worker.http.http_metrics import HttpMetrics
 from worker.http.proxy import Proxy
-from worker.http.reading import reader_of
-from worker.reading.reader import Reader
+from worker.reading.asking import TaskReader
+from worker.reading.reader import Reader, StoreReader
 
 #: Seconds for which a request waits for Redis or the store, in all: then the answer is 503.
 PATIENCE_S: Final = 4.5
@@ -151,12 +151,17 @@ class Context:
 def make_context(settings: Settings, metrics: HttpMetrics) -> Context:
     """Open what an application needs; in its process, after fork."""
     client = open_client(settings, timeout_s=min(_REDIS_S, settings.redis_timeout_s))
+    reader = (
+        StoreReader(settings.git_store_path)
+        if settings.http_store
+        else TaskReader(client, settings)
+    )
     return Context(
         settings,
         client,
         Door(client, settings),
         Proxy.of(settings),
-        reader_of(client, settings),
+        reader,
         CapacityLimiter(_READERS),
         CapacityLimiter(_ASKERS),
         CapacityLimiter(_SEARCHERS),

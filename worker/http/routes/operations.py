@@ -12,8 +12,6 @@ from pydantic import TypeAdapter
 
 from confkeep.broker.connections import broker_errors
 from confkeep.errors import ConfkeepError, NotAllowed
-from worker.engine.directory import names_at
-from worker.engine.resolver import called_tenant
 from worker.figures.status_json import status_json
 from worker.figures.status_state import read_status
 from worker.http.access import Caller
@@ -22,7 +20,7 @@ from worker.http.context import Context, Here
 from worker.http.problems import RESPONSES, documented
 from worker.http.sending import json_of
 from worker.reading.answers import Answer
-from worker.store.repository.tenant_repository import repository_path, require_store
+from worker.store.repository.tenant_repository import require_store
 
 router = APIRouter(tags=["operations"])
 
@@ -90,24 +88,9 @@ async def _reasons(context: Context) -> list[str]:
 async def status(caller: Reads, context: Here) -> Response:
     """What waits, who works and what failed, as `confkeep status --json`; only of the tenants that the token
     may see."""
-    store = context.settings.git_store_path
-
-    def tenant_name(tenant_id: str) -> str | None:
-        try:
-            return called_tenant(store, tenant_id).name
-        except ConfkeepError:
-            return None
-
-    def device_name(tenant_id: str, device_id: str | None) -> str | None:
-        try:
-            found = names_at(repository_path(store, tenant_id)).get(device_id or "")
-        except ConfkeepError:
-            return None
-        return None if found is None else found.name
 
     def ask(client: redis.Redis) -> dict[str, Any]:
-        found = read_status(client, context.settings)
-        return status_json(context.settings, found, tenant_name, device_name)
+        return status_json(context.settings, read_status(client, context.settings))
 
     found = await context.ask(ask, _STATUS_S)
     return Response(_ANYTHING.dump_json(_seen(caller, found)), media_type="application/json")
