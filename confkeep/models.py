@@ -22,7 +22,7 @@ from pydantic import (
 from confkeep.errors import InvalidBackup, InvalidId
 from confkeep.ids import checked_uuid
 from confkeep.labels import Labels, checked_label
-from confkeep.wording import problem_text
+from confkeep.wording import first_fault
 
 _MIB: Final = 1024 * 1024
 #: Most bytes of an export, encoded as UTF-8.
@@ -114,10 +114,8 @@ class _Model(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-            field = ".".join(str(part) for part in first["loc"]) or "backup"
-            problem = problem_text(first["msg"])
-            raise InvalidBackup(field, problem) from None
+            field, problem = first_fault(error)
+            raise InvalidBackup(field or "backup", problem) from None
 
 
 class _Answer(_Model):

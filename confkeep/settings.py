@@ -26,7 +26,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from confkeep.errors import InvalidSettings
 from confkeep.signing import Keyring
 from confkeep.urls import DEFAULT_REDIS_URL, parse_sentinels
-from confkeep.wording import problem_text
+from confkeep.wording import first_fault
 
 #: A file in the working directory with variables that the environment lacks.
 ENV_FILE: Final = ".env"
@@ -379,10 +379,10 @@ def load_settings(**values: Any) -> Settings:
     except UnicodeDecodeError:
         raise InvalidSettings(ENV_FILE, "must be UTF-8") from None
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else "worker_index"
+        field, problem = first_fault(error)
+        name = field or "worker_index"
         variable = name if name.isupper() else variable_of(name)
-        raise InvalidSettings(variable, problem_text(first["msg"])) from None
+        raise InvalidSettings(variable, problem) from None
 
 
 @functools.cache

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 def count_text(number: int, noun: str) -> str:
     """`1 backup`, `2 backups`, `10,000 backups`; the noun's plural ends with s."""
@@ -14,10 +19,12 @@ def waiting_text(backups: int, size_bytes: int) -> str:
     return f"{count_text(backups, 'backup')} with {count_text(size_bytes, 'byte')} {wait}"
 
 
-def problem_text(said: str) -> str:
-    """What pydantic says of a value, as the end of `FIELD: ...`."""
-    problem = said.removeprefix("Value error, ").replace("Input should be", "must be")
-    return problem.partition(", unable to parse")[0].partition(", unable to interpret")[0]
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """The first field at fault (blank: all together), and what pydantic says of it; never its value."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    problem = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    problem = problem.partition(", unable to parse")[0].partition(", unable to interpret")[0]
+    return ".".join(str(part) for part in first["loc"]), problem
 
 
 def printable(text: str) -> str:

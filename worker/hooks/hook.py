@@ -22,7 +22,7 @@ from pydantic import (
 from confkeep.errors import InvalidInput
 from confkeep.models import Identifier
 from confkeep.queue.events import COMMITTED, TYPES, Event
-from confkeep.wording import problem_text
+from confkeep.wording import first_fault
 
 #: How a secret begins, by Standard Webhooks (https://www.standardwebhooks.com).
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105
@@ -102,9 +102,8 @@ class Hook(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-            field = str(first["loc"][0]) if first["loc"] else "hook"
-            raise InvalidInput(field, problem_text(first["msg"])) from None
+            field, problem = first_fault(error)
+            raise InvalidInput(field.partition(".")[0] or "hook", problem) from None
 
     @field_serializer("secret", when_used="json")
     def _as_kept(self, secret: SecretStr) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import AsyncGenerator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from anyio import to_thread
 from fastapi import Request
@@ -15,7 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from confkeep.errors import InvalidBackup, TooLarge
 from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES, decode_base64
-from confkeep.wording import problem_text
+from confkeep.wording import first_fault
 from worker.http.access import token_of
 from worker.http.context import context_of
 
@@ -33,6 +33,8 @@ FIELDS: Final = frozenset(
         *("device_name", "device_address", "device_model", "device_group"),
     }
 )
+
+_Body = TypeVar("_Body", bound=BaseModel)
 
 
 class JsonBackup(BaseModel):
@@ -66,6 +68,19 @@ async def read_backup(request: Request) -> dict[str, Any]:
     if kind == "application/json":
         return await _of_json(request)
     raise HTTPException(415, "send multipart/form-data or application/json")
+
+
+def parsed(kind: type[_Body], data: bytes) -> _Body:
+    """A body of JSON.
+
+    Raises:
+        InvalidBackup: names the field that is wrong.
+    """
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        field, problem = first_fault(error)
+        raise InvalidBackup(field[:100] or "body", problem[:200]) from None
 
 
 async def read_json(request: Request, most: int = _MIB) -> bytes:
@@ -107,12 +122,7 @@ async def _of_json(request: Request) -> dict[str, Any]:
 
 
 def _parse_json(body: bytes) -> dict[str, Any]:
-    try:
-        given = JsonBackup.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "body"
-        raise InvalidBackup(field[:100], problem_text(first["msg"])[:200]) from None
+    given = parsed(JsonBackup, body)
     values: dict[str, Any] = {
         name: value for name in FIELDS if (value := getattr(given, name)) is not None
     }

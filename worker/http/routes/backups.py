@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 import anyio
 import redis
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from confkeep import awaiting, enqueue
 from confkeep.errors import (
@@ -23,7 +23,6 @@ from confkeep.errors import (
 from confkeep.ids import checked_uuid
 from confkeep.models import BackupPayload, NamingPayload, Priority, Receipt
 from confkeep.naming import naming_of
-from confkeep.wording import problem_text
 from worker.engine.forget import Erased, forget_device
 from worker.engine.receipt import in_redis
 from worker.http import uploads
@@ -98,8 +97,6 @@ class ErasedAnswer(Answer):
     dead_letters: int | None = None
     records: int | None = None
 
-
-_Body = TypeVar("_Body", bound=BaseModel)
 
 Wait = Annotated[
     float,
@@ -200,7 +197,7 @@ async def name(
 ) -> Response:
     """Give a device labels. The naming is accepted and committed in order with the backups."""
     tenant_id, device_id = await _place(context, caller, tenant, device)
-    labels = _body(LabelsBody, await uploads.read_json(request))
+    labels = uploads.parsed(LabelsBody, await uploads.read_json(request))
 
     def send(_client: redis.Redis) -> str:
         naming: NamingPayload = naming_of(tenant_id, device_id, labels.model_dump())
@@ -256,7 +253,7 @@ async def erase(
         return tenant_id, reader.device(tenant_id, device).device_id
 
     tenant_id, device_id = await context.read(ask)
-    body = _body(ErasureBody, await uploads.read_json(request))
+    body = uploads.parsed(ErasureBody, await uploads.read_json(request))
     if body.device_id != device_id:
         raise InvalidBackup(
             "device_id", "must be the whole id of the device that the address names"
@@ -326,17 +323,3 @@ def _state(
         reason=None if error is None else str(error),
         hint=None if error is None else error.hint,
     )
-
-
-def _body(kind: type[_Body], data: bytes) -> _Body:
-    """A small body.
-
-    Raises:
-        InvalidBackup: names the field that is wrong.
-    """
-    try:
-        return kind.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "body"
-        raise InvalidBackup(field[:100], problem_text(first["msg"])[:200]) from None
