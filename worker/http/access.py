@@ -13,7 +13,6 @@ import redis
 from starlette.requests import Request
 
 from confkeep.broker import keys, redis_values
-from confkeep.broker.redis_values import Unreadable
 from confkeep.errors import AccessDenied, NotAllowed, TooManyRequests
 from confkeep.settings import Settings
 from worker.http.tokens import ALL, MOST_TOKEN, Person, Right, Token, digest_of, fields_of
@@ -150,17 +149,8 @@ class Door:
         pipe.hmget(key, "requests", "bytes")
         texts, *_, counted = redis_values.answers(pipe, or_refused=True)
         spent = [0, 0] if counted is None else [redis_values.count_of(each) for each in counted]
-        try:
-            token = next(
-                (
-                    Token.of(name, text)
-                    for name, text in zip(fields, texts or (), strict=False)
-                    if text is not None
-                ),
-                None,
-            )
-        except Unreadable:
-            token = None
+        there = (pair for pair in zip(fields, texts or (), strict=False) if pair[1] is not None)
+        token = next((Token.of(*pair) for pair in there), None)
         found = _Remembered(token, time.monotonic(), spent=(spent[0], spent[1]))
         self._known[digest] = found
         self._known.move_to_end(digest)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 import time
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal, Self, get_args
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 import redis
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from confkeep.broker import keys, redis_values
 from confkeep.broker.connections import broker_errors
-from confkeep.broker.redis_values import Unreadable
 from confkeep.errors import InvalidId, InvalidInput
 from confkeep.ids import checked_uuid
 
@@ -47,21 +46,29 @@ class Person:
 OTHERS: Final = Person("*")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+def _known_rights(value: object) -> tuple[Right, ...]:
+    """The rights that this release knows: a later one may have given others."""
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a list")  # noqa: TRY004 - pydantic reports ValueErrors only
+    return tuple(right for right in RIGHTS if right in value)
+
+
+class Token(BaseModel):
     """A token without its secret, or what a person may do."""
+
+    model_config = ConfigDict(frozen=True)
 
     #: 8 hexadecimal digits: how logs and `token list` name it.
     id: str
     name: str
     #: Ids of tenants, or `*` alone.
     tenants: tuple[str, ...]
-    may: tuple[Right, ...]
+    may: Annotated[tuple[Right, ...], BeforeValidator(_known_rights)]
     created_s: int
     #: Seconds since 1970; None: never.
     expires_s: int | None = None
     #: Its field in Redis.
-    digest: str = field(default="", repr=False, compare=False)
+    digest: str = Field(exclude=True, repr=False)
 
     @property
     def by_proxy(self) -> bool:
@@ -73,43 +80,12 @@ class Token:
         return self.expires_s is None or now_s < self.expires_s
 
     @classmethod
-    def of(cls, digest: str, text: bytes | str) -> Self:
-        """Read what Redis keeps.
-
-        Raises:
-            Unreadable: something else wrote it.
-        """
-        found = redis_values.object_of(text)
-        tenants, may, expires_s = _texts(found, "tenants"), _texts(found, "may"), None
-        if found.get("expires_s") is not None:
-            expires_s = _number(found, "expires_s")
-        name, token_id = found.get("name"), found.get("id")
-        if not isinstance(name, str) or not isinstance(token_id, str):
-            raise Unreadable("it has no name")
-        rights: tuple[Right, ...] = tuple(right for right in RIGHTS if right in may)
-        return cls(
-            token_id,
-            name,
-            tuple(tenants),
-            rights,
-            _number(found, "created_s"),
-            expires_s,
-            digest,
-        )
-
-
-def _texts(found: dict[str, Any], name: str) -> list[str]:
-    value = found.get(name)
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise Unreadable(f"{name} is no list of texts")
-    return value
-
-
-def _number(found: dict[str, Any], name: str) -> int:
-    value = found.get(name)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise Unreadable(f"{name} is no number")
-    return value
+    def of(cls, digest: str, text: bytes) -> Self | None:
+        """What Redis keeps; None if something else wrote it."""
+        try:
+            return cls(**{**redis_values.object_of(text), "digest": digest})
+        except (ValueError, TypeError):
+            return None
 
 
 def digest_of(given: str | Person) -> str:
@@ -198,17 +174,16 @@ def _keep(
         )
     now_s = int(time.time())
     token = Token(
-        secrets.token_hex(4),
-        name,
-        wanted,
-        tuple(right for right in RIGHTS if right in may),
-        now_s,
-        None if lifetime_s is None else now_s + int(lifetime_s),
-        digest,
+        id=secrets.token_hex(4),
+        name=name,
+        tenants=wanted,
+        may=tuple(may),
+        created_s=now_s,
+        expires_s=None if lifetime_s is None else now_s + int(lifetime_s),
+        digest=digest,
     )
-    kept = {key: value for key, value in asdict(token).items() if key != "digest"}
     with broker_errors():
-        client.hset(keys.TOKENS, token.digest, json.dumps(kept))
+        client.hset(keys.TOKENS, token.digest, token.model_dump_json())
     return token
 
 
@@ -218,15 +193,10 @@ def list_tokens(client: redis.Redis) -> list[Token]:
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    found = []
     with broker_errors():
         kept: Any = client.hgetall(keys.TOKENS)
-    for digest, text in kept.items():
-        try:
-            found.append(Token.of(redis_values.shown(digest), text))
-        except Unreadable:
-            continue
-    return sorted(found, key=lambda token: token.name)
+    found = (Token.of(redis_values.shown(digest), text) for digest, text in kept.items())
+    return sorted(filter(None, found), key=lambda token: token.name)
 
 
 def revoke(client: redis.Redis, given: str) -> Token:
