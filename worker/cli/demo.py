@@ -10,7 +10,6 @@ import shlex
 import shutil
 import sys
 import time
-import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.cli.waiting import SILENCE_S, Receipts
 from worker.engine import resolver
 from worker.engine.directory import Called, directory_of, names_of
+from worker.engine.made_ids import made_id
 from worker.engine.versions import Wanted, rows_of
 from worker.http.server import require_installed
 from worker.store.git.git_process import Git
@@ -179,7 +179,7 @@ class _Router:
 def _play_samples(terminal: Terminal, machine: one_machine.OneMachine) -> _Done:
     """Poll all made-up devices and wait for all receipts."""
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
-    tenant_ids = [str(uuid.uuid5(exports_folder.NAMESPACE, name)) for name in TENANTS]
+    tenant_ids = [made_id(name) for name in TENANTS]
     routers = [
         _Router(tenant_id, f"demo {tenant} {device}", has_binary=(tenant, device) != (0, 0))
         for tenant, tenant_id in enumerate(tenant_ids)
@@ -219,7 +219,9 @@ def _collect(receipts: Receipts, advance: Callable[[int], None], *, wait: bool) 
 
 def _play_folder(terminal: Terminal, machine: one_machine.OneMachine, source: Path) -> _Done:
     """Hand over a folder of real exports and wait for all receipts."""
-    found = exports_folder.scan_any(source, tenant="demo")
+    files = (path for shape in ("*", "*/*") for path in source.glob(shape))
+    names_tenants = not any(path.suffix.lower() == ".rsc" for path in files)
+    found = exports_folder.scan(source, tenant=None if names_tenants else "demo")
     started = time.monotonic()
     with terminal.progress("importing", len(found.captures)) as advance:
         sent = Sender(frozenset(), advance, silence_s=SILENCE_S, check=machine.check).send(

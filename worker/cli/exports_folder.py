@@ -9,27 +9,22 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import heapq
 import os
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Final, Protocol, TypeVar
 
 from confkeep.errors import InvalidBackup, InvalidInput
 from worker.cli import capture_order
-from worker.cli.capture_dates import CERTAIN, DAY_FIRST, MONTH_FIRST
+from worker.cli.capture_dates import CERTAIN
 from worker.cli.capture_order import Export, order_of, read_export, readings_of
 from worker.cli.sources import layouts
 from worker.cli.sources.asking import Asker, Nobody
+from worker.cli.sources.found import Found, interleaved
 from worker.cli.sources.layouts import Layout
-from worker.cli.sources.names import NAMESPACE as NAMESPACE
-from worker.cli.sources.names import Names, Row
-
-#: If one of these orders fits a flat folder, all its files are captures of one device.
-_SERIES: Final = (CERTAIN, DAY_FIRST, MONTH_FIRST, "number")
+from worker.cli.sources.names import NAMESPACE, Names, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,33 +74,11 @@ class Capture:
 
     def backup_id(self, export: bytes, binary: bytes | None) -> str:
         """The backup_id: the same device, file name and bytes always give the same."""
-        return backup_id_of(self, export, binary)
-
-
-@dataclass(frozen=True, slots=True)
-class ExportsFolder:
-    """What a folder holds."""
-
-    #: In the order to commit: each device's own, the devices of a tenant by date of capture.
-    captures: list[Capture]
-    #: Names that are no UUIDs -> the tenant's id; a device stands as `TENANT/DEVICE`.
-    named_ids: dict[str, str] = field(default_factory=dict)
-    #: Files that were left out, and why; a line each.
-    left_out: list[str] = field(default_factory=list)
-    #: What else a person should know; a line each.
-    notes: list[str] = field(default_factory=list)
-
-
-def backup_id_of(capture: Capture, export: bytes, binary: bytes | None) -> str:
-    """The backup_id: the same device, file name and bytes always give the same."""
-    parts = [hashlib.sha256(export).hexdigest()]
-    if binary is not None:
-        parts.append(hashlib.sha256(binary).hexdigest())
-    file = capture.export_path.name
-    if capture.dated_folder is not None:
-        file = f"{capture.dated_folder}/{file}"
-    name = "/".join([capture.tenant_id, capture.device_id, file, *parts])
-    return str(uuid.uuid5(NAMESPACE, name))
+        parts = [hashlib.sha256(data).hexdigest() for data in (export, binary) if data is not None]
+        file = self.export_path.name
+        if self.dated_folder is not None:
+            file = f"{self.dated_folder}/{file}"
+        return str(uuid.uuid5(NAMESPACE, "/".join([self.tenant_id, self.device_id, file, *parts])))
 
 
 def _read(path: Path, field_name: str, limit_bytes: int) -> bytes:
@@ -123,7 +96,7 @@ def scan(
     names: Names | None = None,
     layout: Layout | None = None,
     asker: Asker | None = None,
-) -> ExportsFolder:
+) -> Found[Capture]:
     """Look through a folder; reads no more than the start of each export.
 
     Args:
@@ -167,7 +140,7 @@ def scan(
     for each in devices.values():
         captures += interleaved([device.captures(order, known) for device in each.values()])
     notes.insert(0, f"the paths are read as {chosen.text}")
-    return ExportsFolder(captures, names.made, _left_out(folder, taken, chosen.text), notes)
+    return Found(captures, names.made, _left_out(folder, taken, chosen.text), notes)
 
 
 def decide(
@@ -249,39 +222,6 @@ def _instead(folder: Path) -> str:
     )
 
 
-def scan_any(folder: Path, *, tenant: str) -> ExportsFolder:
-    """As `scan`, for a folder of any shape: TENANT/DEVICE/*.rsc, DEVICE/*.rsc or *.rsc.
-
-    Of a flat folder each file is a device of its own, unless all names carry dates or are
-    numbers: then they are the captures of one device.
-
-    Args:
-        tenant: the tenant's name where the folder does not give one.
-    """
-    flat = exports_in(folder)
-    if not flat:
-        has_devices = any(exports_in(path) for _name, path in _folders(folder))
-        return scan(folder, tenant=tenant if has_devices else None)
-    names = Names()
-    exports = [read_export(path) for path in flat]
-    if len(flat) > 1 and _is_series(exports):
-        groups = {folder.resolve().name: exports}
-    else:
-        groups = {export.path.stem: [export] for export in exports}
-    devices = [_Device(names.find(tenant, name), group) for name, group in groups.items()]
-    captures = interleaved([device.captures(None, set()) for device in devices])
-    return ExportsFolder(list(captures), names.made)
-
-
-def _is_series(exports: Sequence[Export]) -> bool:
-    return bool(readings_of(exports)) or all(export.path.stem.isdecimal() for export in exports)
-
-
-def exports_in(folder: Path) -> list[Path]:
-    """The exports directly in a folder, by name."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".rsc" and p.is_file())
-
-
 @dataclass(frozen=True, slots=True)
 class _Device:
     row: Row
@@ -342,23 +282,3 @@ def _left_out(folder: Path, taken: Collection[Path], layout: str) -> list[str]:
             else:
                 found.append(f"{place} was left out: it is no export")
     return found
-
-
-class _Dated(Protocol):
-    @property
-    def captured_at(self) -> dt.datetime: ...
-    @property
-    def device_id(self) -> str: ...
-
-
-_DatedT = TypeVar("_DatedT", bound=_Dated)
-
-
-def interleaved(devices: Iterable[Sequence[_DatedT]]) -> Iterator[_DatedT]:
-    """All captures by date; each device's own order is kept also where its dates go backwards."""
-    # A merge never reorders what comes from one of its inputs.
-    return heapq.merge(*devices, key=lambda capture: (capture.captured_at, capture.device_id))
-
-
-def _folders(folder: Path) -> list[tuple[str, Path]]:
-    return sorted((path.name, path) for path in folder.iterdir() if path.is_dir())

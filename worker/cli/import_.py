@@ -315,7 +315,7 @@ def _read(
     names: Names,
     layout: Layout | None,
     asker: Asker,
-) -> Found:
+) -> Found[Capture]:
     """What a source that is not a store holds."""
     if source == sources.GIT:
         return git_exports.read(folder, tenant=tenant, names=names, layout=layout, asker=asker)
@@ -323,10 +323,9 @@ def _read(
         return oxidized.read(folder, tenant=tenant, names=names)
     if source == sources.RANCID:
         return rancid.read(folder, tenant=tenant, names=names)
-    exports = exports_folder.scan(
+    return exports_folder.scan(
         folder, order=order, tenant=tenant, names=names, layout=layout, asker=asker
     )
-    return Found(exports.captures, exports.named_ids, exports.left_out, exports.notes)
 
 
 def _on_top(older: Sequence[Older]) -> InvalidInput:
@@ -343,7 +342,9 @@ def _on_top(older: Sequence[Older]) -> InvalidInput:
     )
 
 
-def _print_plan(terminal: Terminal, source: str, found: Found, kept: Kept, as_json: bool) -> None:
+def _print_plan(
+    terminal: Terminal, source: str, found: Found[Capture], kept: Kept, as_json: bool
+) -> None:
     tenants = _devices_by_tenant(found.captures)
     if as_json:
         terminal.json(_summary_json(source, found, kept, None))
@@ -377,7 +378,7 @@ def _print_plan(terminal: Terminal, source: str, found: Found, kept: Kept, as_js
         terminal.line(f"  {_on_top(kept.older).problem}", style="yellow")
 
 
-def _print_summary(terminal: Terminal, found: Found, sent: Sent) -> None:
+def _print_summary(terminal: Terminal, found: Found[Capture], sent: Sent) -> None:
     _print_ids(terminal, found)
     terminal.line(
         f"{count_text(sent.imported, 'backup')} imported, {sent.already_there:,} already there, "
@@ -393,7 +394,7 @@ def _print_summary(terminal: Terminal, found: Found, sent: Sent) -> None:
             terminal.line(f"  and {len(files) - _LISTED:,} more; --json lists all", style="dim")
 
 
-def _print_notes(terminal: Terminal, found: Found) -> None:
+def _print_notes(terminal: Terminal, found: Found[Capture]) -> None:
     for lines in (found.notes, found.left_out):
         for line in lines[:_LISTED]:
             terminal.line(f"  {printable(line)}", style="yellow")
@@ -401,7 +402,7 @@ def _print_notes(terminal: Terminal, found: Found) -> None:
             terminal.line(f"  and {len(lines) - _LISTED:,} more; --json lists all", style="dim")
 
 
-def _print_ids(terminal: Terminal, found: Found) -> None:
+def _print_ids(terminal: Terminal, found: Found[Capture]) -> None:
     if not found.named_ids:
         return
     terminal.line("Ids made from names:", style="bold")
@@ -420,7 +421,9 @@ def _devices_by_tenant(captures: Sequence[Capture]) -> dict[str, set[str]]:
     return found
 
 
-def _summary_json(source: str, found: Found, kept: Kept, sent: Sent | None) -> dict[str, object]:
+def _summary_json(
+    source: str, found: Found[Capture], kept: Kept, sent: Sent | None
+) -> dict[str, object]:
     tenants = _devices_by_tenant(found.captures)
     sent = sent or Sent()
     return {

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
+import heapq
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import pygit2
 
 from confkeep.errors import InvalidBackup, InvalidInput
-from worker.cli.exports_folder import interleaved
 from worker.cli.sending import Capture
 from worker.cli.sources.names import NAMESPACE, Names, Row
 
+_CaptureT = TypeVar("_CaptureT", bound=Capture, covariant=True)
+
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Found(Generic[_CaptureT]):
     """What a source holds."""
 
     #: In the order to commit: each device's own, the devices by date of capture.
-    captures: Sequence[Capture]
+    captures: Sequence[_CaptureT]
     #: Names that are no UUIDs -> the id; a device stands as `TENANT/DEVICE`.
     named_ids: dict[str, str]
     #: What is in the source and is not imported, and why; a line each.
@@ -96,9 +99,15 @@ class Told:
     notes: list[str] = field(default_factory=list)
 
 
+def interleaved(devices: Iterable[Sequence[_CaptureT]]) -> Iterator[_CaptureT]:
+    """All captures by date; each device's own order is kept also where its dates go backwards."""
+    # A merge never reorders what comes from one of its inputs.
+    return heapq.merge(*devices, key=lambda capture: (capture.captured_at, capture.device_id))
+
+
 def found_in(
     devices: Iterable[Sequence[Capture]], names: Names, told: Told, *, problem: str
-) -> Found:
+) -> Found[Capture]:
     """All devices' captures, by date.
 
     Raises:

@@ -14,6 +14,7 @@ from pygit2.enums import FileStatus
 
 from confkeep.errors import InvalidInput
 from worker.cli.exports_folder import decide
+from worker.cli.sending import Capture
 from worker.cli.sources import Tree, git_trees, is_bare, layouts, name_of
 from worker.cli.sources.asking import Asker
 from worker.cli.sources.found import Found, GitCapture, Told, found_in
@@ -42,7 +43,7 @@ class _File:
 
 def read(
     folder: Path, *, tenant: str | None, names: Names, layout: Layout | None, asker: Asker
-) -> Found:
+) -> Found[Capture]:
     """What the git repositories of a folder, or of the tree that it is in, keep of exports.
 
     Args:

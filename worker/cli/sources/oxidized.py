@@ -12,13 +12,14 @@ from itertools import dropwhile
 from pathlib import Path
 
 from confkeep.errors import InvalidInput
+from worker.cli.sending import Capture
 from worker.cli.sources import name_of, oxidized_repositories
 from worker.cli.sources.found import Found, GitCapture, Told, found_in, id_of
 from worker.cli.sources.git_history import CommitText, GitHistory, read_history, text_of
 from worker.cli.sources.names import Names, Row
 
 
-def read(folder: Path, *, tenant: str | None, names: Names) -> Found:
+def read(folder: Path, *, tenant: str | None, names: Names) -> Found[Capture]:
     """What Oxidized's repository, or a folder of its groups' repositories, holds.
 
     Args:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from worker.cli import sending
 from worker.cli.exports_folder import Capture
 from worker.cli.sources import is_bare, is_git, name_of, rancid_groups
 from worker.cli.sources.found import Found, GitCapture, Told, found_in
@@ -20,7 +21,7 @@ from worker.cli.sources.names import Names, Row
 from worker.cli.sources.oxidized import Places, captures_of
 
 
-def read(folder: Path, *, tenant: str | None, names: Names) -> Found:
+def read(folder: Path, *, tenant: str | None, names: Names) -> Found[sending.Capture]:
     """What RANCID's folder, or that of one group, holds.
 
     A file that router.db does not list is left out, unless a mapping file says else.
