@@ -20,7 +20,7 @@ from worker.process.broker_check import BrokerCheckStep
 from worker.process.health import HeartbeatStep
 from worker.process.metrics_server import MetricsStep
 from worker.process.own_store import StoreStep
-from worker.process.sweeper import SweeperStep
+from worker.process.sweep_step import SweeperStep
 
 #: The modules that hold the tasks; names, since the runtime does not import what producers see.
 TASK_MODULES = (

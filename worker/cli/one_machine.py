@@ -34,7 +34,7 @@ from worker.cli.interrupts import Interrupts
 from worker.cli.running import RunningUp
 from worker.http import tokens
 from worker.process.local import Child, EmbeddedServer, start_worker
-from worker.process.sweeper import list_workers
+from worker.process.workers import list_workers
 
 #: Seconds for a worker to report.
 _READY_S: Final = 60.0

@@ -22,8 +22,8 @@ from worker.cli.terminal import (
 )
 from worker.figures.status_state import Status, StoreStatus
 from worker.observe import states
-from worker.process.sweeper import unserved
 from worker.process.waits import advice
+from worker.process.workers import unserved
 from worker.queue import backoff
 from worker.queue.backoff import Backoff
 

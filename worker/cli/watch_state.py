@@ -17,7 +17,7 @@ from confkeep.broker import keys, redis_values
 from confkeep.settings import Settings
 from worker.cli.called import tenant_name
 from worker.observe.metrics import LATENCY_BOUNDS_MS
-from worker.process.sweeper import WorkerStatus, list_workers
+from worker.process.workers import WorkerStatus, list_workers
 from worker.queue import backoff, totals
 from worker.queue.backoff import Backoff
 from worker.queue.dead_letters import DeadLetter, list_dead_letters

@@ -29,8 +29,8 @@ from worker.cli.terminal import age_text, count_text, first_line, printable, ran
 from worker.cli.watch_state import MOST_ROWS, Pace, Rates, Snapshot
 from worker.engine.directory import SHORT_ID
 from worker.observe import states
-from worker.process.sweeper import WorkerStatus, unserved
 from worker.process.waits import advice
+from worker.process.workers import WorkerStatus, unserved
 from worker.queue import backoff
 
 _BARS: Final = "▁▂▃▄▅▆▇█"

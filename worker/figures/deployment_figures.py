@@ -17,7 +17,7 @@ from worker.hooks.hook_store import all_progress
 from worker.hooks.progress import Progress
 from worker.observe import metrics, unforeseen
 from worker.process.broker_check import find_problems
-from worker.process.sweeper import list_workers, unserved
+from worker.process.workers import list_workers, unserved
 from worker.queue import backoff
 from worker.queue.inboxes import InboxStatus, Load, list_inboxes, queue_depths, read_load
 from worker.queue.totals import Totals, read_totals

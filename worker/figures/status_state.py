@@ -12,7 +12,7 @@ from confkeep import modes
 from confkeep.errors import StoreError
 from confkeep.settings import Settings
 from worker.process.broker_check import find_problems
-from worker.process.sweeper import WorkerStatus, list_workers
+from worker.process.workers import WorkerStatus, list_workers
 from worker.queue import backoff, oddities, refused, strays
 from worker.queue.backoff import Backoff
 from worker.queue.dead_letters import DeadLetter, list_dead_letters

@@ -8,33 +8,23 @@ the same shards one sweeps, which `worker.queue.sweep_lease` chooses; the others
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import redis
-from celery import Celery, bootsteps
-from celery.worker import state
-from kombu.exceptions import OperationalError
+from celery import Celery
 
-from confkeep.broker import broker_faults, keys, redis_values
-from confkeep.broker.connections import open_client
-from confkeep.errors import BrokerUnavailable, ConfkeepError, StoreNotShared, StoreUnavailable
+from confkeep.broker import broker_faults, keys
+from confkeep.errors import StoreNotShared, StoreUnavailable
 from confkeep.observe.logs import get_logger
 from confkeep.queue import event_stream, wakeups
-from confkeep.settings import Settings, get_settings
+from confkeep.settings import Settings
 from worker.broker import received, room
-from worker.observe import measure, unforeseen
-from worker.process import own_store, shutdown
-from worker.process.broker_check import BrokerCheckStep, BrokerWatch
-from worker.process.health import HeartbeatStep
-from worker.process.heartbeat import Heartbeat, Mark
-from worker.process.outage import SWEEP, outage
-from worker.process.own_store import StoreStep
-from worker.queue import backoff, inboxes, oddities, old_arrivals, strays, sweep_report, tidy
+from worker.observe import unforeseen
+from worker.process import own_store
+from worker.process.workers import forget_workers
+from worker.queue import backoff, inboxes, oddities, old_arrivals, strays, tidy
 from worker.queue.sweep_lease import SweepLease
 
 log = get_logger("sweeper")
@@ -51,38 +41,8 @@ _MOST_READ = 2_000
 _TIDY_S = 0.2
 #: Look for what is rare at every so many sweeps: it costs twice as many commands as all else.
 _CLOSE_LOOK_EVERY = 5
-#: Check whether the server keeps what it acknowledges every so many sweeps, or seconds if sooner.
-_SWEEPS_UNCHECKED = 15
-_MOST_UNCHECKED_S = 30.0
 #: Seconds between two looks for backups that came the wrong way.
 _STRAYS_EVERY_S = 10.0
-#: Seconds without a sweep after which a worker counts as silent.
-_SILENT_S = 15.0
-#: Seconds after which a silent worker is forgotten: where others serve its shards, and where nobody does.
-_FORGET_SERVED_S = 60.0
-_FORGET_MISSED_S = 3_600.0
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStatus:
-    """A worker, as its sweep reports it."""
-
-    name: str
-    shards: list[int]
-    last_sweep_age_s: float
-    #: The latest unforeseen error in one of its threads; None if there was none lately.
-    trouble: str | None = None
-
-    @property
-    def silent(self) -> bool:
-        """Whether its last sweep is so old that its shards count as unserved."""
-        return self.last_sweep_age_s > _SILENT_S
-
-
-def unserved(workers: Sequence[WorkerStatus], shards: int) -> list[int]:
-    """The shards that no sweeping worker serves, in order."""
-    served = {shard for worker in workers if not worker.silent for shard in worker.shards}
-    return sorted(set(range(shards)) - served)
 
 
 class Sweeper:
@@ -203,7 +163,7 @@ class Sweeper:
                 return
             self._note_room()
             with self._apart("forget dead workers"):
-                _forget_workers(self._client)
+                forget_workers(self._client)
             self._deleted = tidy.drop_foreign_queues(self._client, self._settings)
             self._tidying = tidy.steps(self._client, self._settings)
             if self._settings.stale_hours:
@@ -311,146 +271,3 @@ class Sweeper:
                     wakeups.send(self._app, self._settings, tenant, now_ms, high=high)
                     sent += 1
         return sent
-
-
-def list_workers(client: redis.Redis) -> list[WorkerStatus]:
-    """The workers that swept lately, by name.
-
-    One that was killed is told for a minute where others serve its shards, since nothing waits for it, and for
-    an hour where nobody does. One that ended in order is gone at once.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
-    return _recent(_reported(client))
-
-
-def _forget_workers(client: redis.Redis) -> None:
-    """Delete the reports that `list_workers` leaves out: each killed worker would leave one for ever."""
-    workers = _reported(client)
-    recent = _recent(workers)
-    gone = [worker.name for worker in workers if worker not in recent]
-    if gone:
-        client.hdel(keys.WORKERS, *gone)
-
-
-def _recent(workers: Sequence[WorkerStatus]) -> list[WorkerStatus]:
-    served = {shard for worker in workers if not worker.silent for shard in worker.shards}
-    return [
-        worker
-        for worker in workers
-        if worker.last_sweep_age_s
-        < (_FORGET_SERVED_S if served.issuperset(worker.shards) else _FORGET_MISSED_S)
-    ]
-
-
-def _reported(client: redis.Redis) -> list[WorkerStatus]:
-    pipe = client.pipeline(transaction=False)
-    pipe.time()
-    pipe.hgetall(keys.WORKERS)
-    now, found = redis_values.answers(pipe)
-    workers = []
-    for name, text in (found or {}).items():
-        report = sweep_report.parse(name, text)
-        if report is not None:
-            # A report from the future was written before the server's clock was set back.
-            age_s = abs(now[0] + now[1] / 1e6 - report.swept_ms / 1000)
-            workers.append(WorkerStatus(report.name, report.shards, age_s, report.trouble))
-    return sorted(workers, key=lambda worker: worker.name)
-
-
-class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Runs the sweep in a thread of the worker's main process.
-
-    A timer of Celery's consumer would stand still while a solo pool runs a task and while the
-    broker is away.
-    """
-
-    #: After the check: a worker that it refuses must not touch the server.
-    requires = ("celery.worker.components:Pool", BrokerCheckStep, StoreStep, HeartbeatStep)
-
-    def __init__(self, parent: Any, **options: Any) -> None:
-        super().__init__(parent, **options)
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self, parent: Any) -> None:
-        """Begin to sweep, at once and then at every interval."""
-        settings = get_settings()
-        self._stop.clear()
-        self._thread = threading.Thread(
-            target=self._run,
-            args=(parent.app, settings, parent.hostname, parent.heartbeat, parent.broker_problems),
-            name="sweeper",
-            daemon=True,
-        )
-        self._thread.start()
-
-    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """End the thread."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=2)
-
-    terminate = stop
-
-    def _run(
-        self,
-        app: Celery,
-        settings: Settings,
-        name: str,
-        heartbeat: Heartbeat | None,
-        told: list[str] | None,
-    ) -> None:
-        client = open_client(settings, timeout_s=min(2.0, settings.redis_timeout_s))
-        sweeper = Sweeper(app, settings, client, name)
-        interval_s = min(_MOST_UNCHECKED_S, _SWEEPS_UNCHECKED * settings.sweep_interval_s)
-        watch = BrokerWatch(client, told, partial(_note_broker, heartbeat), interval_s)
-        while True:
-            try:
-                sent = sweeper.sweep()
-                watch.look_if_due()
-            except StoreNotShared as error:
-                _end(error)
-                break
-            except (redis.RedisError, OperationalError, ConfkeepError, OSError) as error:
-                if isinstance(error, ConfkeepError) and not isinstance(error, BrokerUnavailable):
-                    log.warning(
-                        "the sweep failed", action="sweep.failed", error=type(error).__name__
-                    )
-                else:
-                    outage.met(SWEEP, error)
-                if heartbeat is not None:
-                    heartbeat.mark(Mark.SWEEP_FAILED, type(error).__name__)
-            except Exception as error:  # noqa: BLE001
-                # Whoever may write to the server can make the sweep fail in any way. It must go on,
-                # since without it no lost wake-up is found until the worker is started again.
-                unforeseen.note(log, "sweeper", "sweep", error)
-                if heartbeat is not None:
-                    heartbeat.mark(Mark.SWEEP_FAILED, type(error).__name__)
-            else:
-                outage.passed(SWEEP)
-                if heartbeat is not None:
-                    heartbeat.mark(Mark.SWEEP)
-                measure.note_sweep()
-                if sent:
-                    log.info(
-                        "woke inboxes that nobody worked on", action="sweep.woke", inboxes=sent
-                    )
-            if self._stop.wait(settings.sweep_interval_s):
-                break
-        with contextlib.suppress(redis.RedisError):
-            sweeper.leave()
-        client.close()
-
-
-def _end(error: StoreNotShared) -> None:
-    """Let the consumer's loop end this worker in order."""
-    log.error(str(error), action="store.refused", hint=error.hint)
-    shutdown.request()
-    state.should_stop = error.exit_code
-
-
-def _note_broker(heartbeat: Heartbeat | None, problem: str) -> None:
-    if heartbeat is not None:
-        heartbeat.note_broker(problem)

@@ -33,7 +33,7 @@ from worker.cli import watch, watch_state
 from worker.cli.watch_state import Pace, Snapshot
 from worker.cli.watch_view import View
 from worker.process.local import EmbeddedServer
-from worker.process.sweeper import WorkerStatus
+from worker.process.workers import WorkerStatus
 from worker.queue import inboxes, totals
 from worker.queue.backoff import Backoff
 from worker.queue.dead_letters import DeadLetter

@@ -19,7 +19,7 @@ from tests.turns import lose_wake_ups, publish, read_batch
 from tests.unit.queue.test_inbox import TENANT, submission
 from tests.unit.queue.test_sweeper import sent, sweeper_of, wait_in
 from worker.observe import unforeseen
-from worker.process import sweeper
+from worker.process.workers import list_workers
 from worker.queue import backoff, dead_letters, inboxes, oddities
 from worker.queue.inbox import Inbox
 
@@ -213,7 +213,7 @@ def test_one_tenants_trouble_costs_no_other_its_wake_up(
     records = [one for one in caplog.records if getattr(one, "action", "") == "thread.trouble"]
     assert len(records) == 1, "the same is logged once a minute"
     assert records[0].exc_info
-    [worker] = sweeper.list_workers(client)
+    [worker] = list_workers(client)
     assert worker.trouble == "sweeper: wake a tenant: RecursionError"
     assert unforeseen.last() == worker.trouble
 

@@ -20,9 +20,10 @@ from confkeep.settings import Settings
 from tests.servers import wait_for
 from tests.unit.queue.test_inbox import submission
 from worker.engine import drain
-from worker.process import own_store, sweeper
+from worker.process import own_store, sweep_step
 from worker.process.own_store import StoreStep
-from worker.process.sweeper import Sweeper, SweeperStep
+from worker.process.sweep_step import SweeperStep
+from worker.process.sweeper import Sweeper
 from worker.queue import inboxes
 from worker.queue.inbox import Inbox
 from worker.queue.sweep_report import SweepReport
@@ -235,9 +236,9 @@ def test_a_worker_whose_shards_get_another_store_ends(
 ) -> None:
     state = SimpleNamespace(should_stop=None)
     quick = settings.model_copy(update={"sweep_interval_s": 0.01})
-    monkeypatch.setattr(sweeper, "state", state)
-    monkeypatch.setattr(sweeper, "open_client", lambda *_, **__: client)
-    monkeypatch.setattr(sweeper, "get_settings", lambda: quick)
+    monkeypatch.setattr(sweep_step, "state", state)
+    monkeypatch.setattr(sweep_step, "open_client", lambda *_, **__: client)
+    monkeypatch.setattr(sweep_step, "get_settings", lambda: quick)
     step = SweeperStep(SimpleNamespace())
     step.start(SimpleNamespace(app=None, hostname="w", heartbeat=None, broker_problems=None))
     wait_for(lambda: client.exists(keys.STORES), "the first sweep")

@@ -20,10 +20,12 @@ from tests.turns import lose_wake_ups
 from tests.unit.queue.test_inbox import submission
 from worker.engine import drain
 from worker.observe import unforeseen
-from worker.process import sweeper
+from worker.process import sweep_step, sweeper
 from worker.process.broker_check import BrokerCheckStep
 from worker.process.heartbeat import Mark
-from worker.process.sweeper import Sweeper, SweeperStep
+from worker.process.sweep_step import SweeperStep
+from worker.process.sweeper import Sweeper
+from worker.process.workers import list_workers
 from worker.queue import backoff, inboxes, tidy
 from worker.queue.backoff import Backoff
 from worker.queue.inbox import Inbox, Settled
@@ -147,7 +149,7 @@ def test_each_worker_sweeps_its_own_shards(
         sweeper_of(client, own, f"w{index}").sweep()
         assert {keys.shard_of(tenant, 16) % 3 for tenant in sent[before:]} == {index}
     assert sorted(sent) == sorted(tenants)
-    workers = sweeper.list_workers(client)
+    workers = list_workers(client)
     assert [worker.name for worker in workers] == ["w0", "w1", "w2"]
     assert sorted(shard for worker in workers for shard in worker.shards) == list(range(16))
     assert all(0 <= worker.last_sweep_age_s < 60 for worker in workers)
@@ -160,7 +162,7 @@ def test_one_worker_sweeps_for_all_until_it_ends_or_dies(
     assert first.sweep() == 0
     tenant = wait_in(client, settings, 1)
     assert [one.sweep() for one in (second, third)] == [0, 0], "they only report themselves"
-    assert [worker.name for worker in sweeper.list_workers(client)] == ["a", "b", "c"]
+    assert [worker.name for worker in list_workers(client)] == ["a", "b", "c"]
     assert first.sweep() == 1
     lease = keys.sweep("0-16-1")
     assert 0 < client.pttl(lease) <= 5_000, (
@@ -223,7 +225,7 @@ def test_a_worker_that_ended_in_order_is_none_that_fell_silent(
     for each in both:
         each.sweep()
     both[0].leave()
-    assert [worker.name for worker in sweeper.list_workers(client)] == ["w0"]
+    assert [worker.name for worker in list_workers(client)] == ["w0"]
 
 
 def test_a_killed_worker_is_soon_forgotten_where_others_serve_its_shards(
@@ -240,7 +242,7 @@ def test_a_killed_worker_is_soon_forgotten_where_others_serve_its_shards(
     report("killed", [1], 90)
     report("missed", [1, 2], 90)
     report("missed for long", [2], 4_000)
-    assert [worker.name for worker in sweeper.list_workers(client)] == [
+    assert [worker.name for worker in list_workers(client)] == [
         "just killed",
         "missed",
         "w0",
@@ -399,7 +401,7 @@ def test_a_report_of_a_time_to_come_is_no_sign_of_life(client: redis.Redis) -> N
     seconds, _ = client.time()
     report = {"shards": [0], "swept_ms": (int(seconds) + 600) * 1000}
     client.hset(keys.WORKERS, "w", json.dumps(report))
-    [worker] = sweeper.list_workers(client)
+    [worker] = list_workers(client)
     assert worker.last_sweep_age_s > 500
 
 
@@ -427,10 +429,10 @@ def test_the_thread_goes_on_after_what_nobody_foresaw_and_says_so(
         return 0
 
     monkeypatch.setattr(Sweeper, "sweep", sweep)
-    monkeypatch.setattr(sweeper, "open_client", lambda *_, **__: client)
+    monkeypatch.setattr(sweep_step, "open_client", lambda *_, **__: client)
     monkeypatch.setattr(unforeseen, "_logged", {})
     quick = settings.model_copy(update={"sweep_interval_s": 0.01})
-    monkeypatch.setattr(sweeper, "get_settings", lambda: quick)
+    monkeypatch.setattr(sweep_step, "get_settings", lambda: quick)
     heartbeat = SimpleNamespace(
         mark=lambda what, _reason="": marks.append(what), note_broker=lambda _problem: None
     )

@@ -19,7 +19,7 @@ from worker.http.pages.routing import router as new_router
 from worker.observe import states
 from worker.observe.states import State
 from worker.process.broker_check import find_problems
-from worker.process.sweeper import list_workers
+from worker.process.workers import list_workers
 from worker.queue import backoff, dead_letters, inboxes
 from worker.queue.recent_events import newest
 from worker.reading.reader import Reader

@@ -1,0 +1,129 @@
+"""Runs the sweep in a thread of a worker's main process, and marks for probes how it went."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from functools import partial
+from typing import Any
+
+import redis
+from celery import Celery, bootsteps
+from celery.worker import state
+from kombu.exceptions import OperationalError
+
+from confkeep.broker.connections import open_client
+from confkeep.errors import BrokerUnavailable, ConfkeepError, StoreNotShared
+from confkeep.observe.logs import get_logger
+from confkeep.settings import Settings, get_settings
+from worker.observe import measure, unforeseen
+from worker.process import shutdown
+from worker.process.broker_check import BrokerCheckStep, BrokerWatch
+from worker.process.health import HeartbeatStep
+from worker.process.heartbeat import Heartbeat, Mark
+from worker.process.outage import SWEEP, outage
+from worker.process.own_store import StoreStep
+from worker.process.sweeper import Sweeper
+
+log = get_logger("sweeper")
+
+#: Check whether the server keeps what it acknowledges every so many sweeps, or seconds if sooner.
+_SWEEPS_UNCHECKED = 15
+_MOST_UNCHECKED_S = 30.0
+
+
+class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Runs the sweep in a thread of the worker's main process.
+
+    A timer of Celery's consumer would stand still while a solo pool runs a task and while the
+    broker is away.
+    """
+
+    #: After the check: a worker that it refuses must not touch the server.
+    requires = ("celery.worker.components:Pool", BrokerCheckStep, StoreStep, HeartbeatStep)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, parent: Any) -> None:
+        """Begin to sweep, at once and then at every interval."""
+        settings = get_settings()
+        self._stop.clear()
+        self._thread = threading.Thread(
+            target=self._run,
+            args=(parent.app, settings, parent.hostname, parent.heartbeat, parent.broker_problems),
+            name="sweeper",
+            daemon=True,
+        )
+        self._thread.start()
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """End the thread."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2)
+
+    terminate = stop
+
+    def _run(
+        self,
+        app: Celery,
+        settings: Settings,
+        name: str,
+        heartbeat: Heartbeat | None,
+        told: list[str] | None,
+    ) -> None:
+        client = open_client(settings, timeout_s=min(2.0, settings.redis_timeout_s))
+        sweeper = Sweeper(app, settings, client, name)
+        interval_s = min(_MOST_UNCHECKED_S, _SWEEPS_UNCHECKED * settings.sweep_interval_s)
+        watch = BrokerWatch(client, told, partial(_note_broker, heartbeat), interval_s)
+        while True:
+            try:
+                sent = sweeper.sweep()
+                watch.look_if_due()
+            except StoreNotShared as error:
+                _end(error)
+                break
+            except (redis.RedisError, OperationalError, ConfkeepError, OSError) as error:
+                if isinstance(error, ConfkeepError) and not isinstance(error, BrokerUnavailable):
+                    log.warning(
+                        "the sweep failed", action="sweep.failed", error=type(error).__name__
+                    )
+                else:
+                    outage.met(SWEEP, error)
+                if heartbeat is not None:
+                    heartbeat.mark(Mark.SWEEP_FAILED, type(error).__name__)
+            except Exception as error:  # noqa: BLE001
+                # Whoever may write to the server can make the sweep fail in any way. It must go on,
+                # since without it no lost wake-up is found until the worker is started again.
+                unforeseen.note(log, "sweeper", "sweep", error)
+                if heartbeat is not None:
+                    heartbeat.mark(Mark.SWEEP_FAILED, type(error).__name__)
+            else:
+                outage.passed(SWEEP)
+                if heartbeat is not None:
+                    heartbeat.mark(Mark.SWEEP)
+                measure.note_sweep()
+                if sent:
+                    log.info(
+                        "woke inboxes that nobody worked on", action="sweep.woke", inboxes=sent
+                    )
+            if self._stop.wait(settings.sweep_interval_s):
+                break
+        with contextlib.suppress(redis.RedisError):
+            sweeper.leave()
+        client.close()
+
+
+def _end(error: StoreNotShared) -> None:
+    """Let the consumer's loop end this worker in order."""
+    log.error(str(error), action="store.refused", hint=error.hint)
+    shutdown.request()
+    state.should_stop = error.exit_code
+
+
+def _note_broker(heartbeat: Heartbeat | None, problem: str) -> None:
+    if heartbeat is not None:
+        heartbeat.note_broker(problem)

@@ -1,0 +1,85 @@
+"""Which workers a deployment has, as their sweeps report it, and which shards nobody serves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import redis
+
+from confkeep.broker import keys, redis_values
+from worker.queue import sweep_report
+
+#: Seconds without a sweep after which a worker counts as silent.
+_SILENT_S = 15.0
+#: Seconds after which a silent worker is forgotten: where others serve its shards, and where nobody does.
+_FORGET_SERVED_S = 60.0
+_FORGET_MISSED_S = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """A worker, as its sweep reports it."""
+
+    name: str
+    shards: list[int]
+    last_sweep_age_s: float
+    #: The latest unforeseen error in one of its threads; None if there was none lately.
+    trouble: str | None = None
+
+    @property
+    def silent(self) -> bool:
+        """Whether its last sweep is so old that its shards count as unserved."""
+        return self.last_sweep_age_s > _SILENT_S
+
+
+def unserved(workers: Sequence[WorkerStatus], shards: int) -> list[int]:
+    """The shards that no sweeping worker serves, in order."""
+    served = {shard for worker in workers if not worker.silent for shard in worker.shards}
+    return sorted(set(range(shards)) - served)
+
+
+def list_workers(client: redis.Redis) -> list[WorkerStatus]:
+    """The workers that swept lately, by name.
+
+    One that was killed is told for a minute where others serve its shards, since nothing waits for it, and for
+    an hour where nobody does. One that ended in order is gone at once.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    return _recent(_reported(client))
+
+
+def forget_workers(client: redis.Redis) -> None:
+    """Delete the reports that `list_workers` leaves out: each killed worker would leave one for ever."""
+    workers = _reported(client)
+    recent = _recent(workers)
+    gone = [worker.name for worker in workers if worker not in recent]
+    if gone:
+        client.hdel(keys.WORKERS, *gone)
+
+
+def _recent(workers: Sequence[WorkerStatus]) -> list[WorkerStatus]:
+    served = {shard for worker in workers if not worker.silent for shard in worker.shards}
+    return [
+        worker
+        for worker in workers
+        if worker.last_sweep_age_s
+        < (_FORGET_SERVED_S if served.issuperset(worker.shards) else _FORGET_MISSED_S)
+    ]
+
+
+def _reported(client: redis.Redis) -> list[WorkerStatus]:
+    pipe = client.pipeline(transaction=False)
+    pipe.time()
+    pipe.hgetall(keys.WORKERS)
+    now, found = redis_values.answers(pipe)
+    workers = []
+    for name, text in (found or {}).items():
+        report = sweep_report.parse(name, text)
+        if report is not None:
+            # A report from the future was written before the server's clock was set back.
+            age_s = abs(now[0] + now[1] / 1e6 - report.swept_ms / 1000)
+            workers.append(WorkerStatus(report.name, report.shards, age_s, report.trouble))
+    return sorted(workers, key=lambda worker: worker.name)
