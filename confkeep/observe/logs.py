@@ -90,7 +90,9 @@ def _add_fields(
     return event
 
 
-def bind_task(task: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+def bind_task(
+    task: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], **_: Any
+) -> None:
     """Let all lines of this thread tell the running task and the ids that its arguments name."""
     given = dict(zip(_parameters_of(task), args, strict=False)) | dict(kwargs)
     # Arguments come from any client: what is no id is not repeated.
@@ -103,7 +105,7 @@ def bind_task(task: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str,
     structlog.contextvars.bind_contextvars(task=task.name, task_id=task_id, **ids)
 
 
-def unbind_task() -> None:
+def unbind_task(**_: Any) -> None:
     """Forget them; a thread of the pool runs the next task."""
     structlog.contextvars.clear_contextvars()
 

@@ -21,7 +21,6 @@ from confkeep.settings import Settings, load_settings
 from tests.planted import SECRET
 from worker.app import app
 from worker.observe import error_reports, telemetry
-from worker.process import loader
 
 DSN = "https://key@sentry.invalid/1"
 TENANT, DEVICE, BACKUP = (str(uuid.UUID(int=number, version=4)) for number in (1, 2, 3))
@@ -109,14 +108,14 @@ def test_sentry_gets_the_failure_and_no_payload() -> None:
     kept = Kept()
     error_reports.start(load_settings(sentry_dsn=DSN), transport=kept)
     # As in a worker of ours.
-    signals.task_prerun.connect(loader._bind_task)
-    signals.task_postrun.connect(loader._unbind_task)
+    signals.task_prerun.connect(logs.bind_task)
+    signals.task_postrun.connect(logs.unbind_task)
     try:
         for kind in ("foreseen", "ours", "surprise"):
             fails.apply(args=(TENANT, kind, SECRET))
     finally:
-        signals.task_prerun.disconnect(loader._bind_task)
-        signals.task_postrun.disconnect(loader._unbind_task)
+        signals.task_prerun.disconnect(logs.bind_task)
+        signals.task_postrun.disconnect(logs.unbind_task)
         import sentry_sdk
 
         sentry_sdk.get_client().close(timeout=0)

@@ -25,8 +25,8 @@ def start(settings: Settings) -> None:
     tracing.start(settings, tasks=True)
 
 
-def stop() -> None:
-    """Send what was gathered."""
+def stop(**_: Any) -> None:
+    """Send what was gathered; as a receiver of Celery's signal too."""
     tracing.stop()
 
 

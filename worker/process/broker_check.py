@@ -189,11 +189,6 @@ class BrokerCheckStep(bootsteps.StartStopStep):  # type: ignore[misc]
         finally:
             client.close()
 
-    def stop(self, parent: Any) -> None:
-        """Nothing was started."""
-
-    terminate = stop
-
 
 def refuse(parent: Any, error: ConfkeepError) -> None:
     """End a worker that starts, with the error's exit code."""

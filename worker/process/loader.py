@@ -25,11 +25,11 @@ class Loader(AppLoader):  # type: ignore[misc]
         signals.setup_logging.connect(_set_up_logging)
         signals.worker_init.connect(_prepare_worker)
         signals.worker_process_init.connect(_after_fork)
-        signals.worker_process_shutdown.connect(_before_exit)
-        signals.worker_ready.connect(_watch_signals)
-        signals.worker_shutting_down.connect(_request_shutdown)
-        signals.task_prerun.connect(_bind_task)
-        signals.task_postrun.connect(_unbind_task)
+        signals.worker_process_shutdown.connect(telemetry.stop)
+        signals.worker_ready.connect(shutdown.watch_signals)
+        signals.worker_shutting_down.connect(shutdown.request)
+        signals.task_prerun.connect(logs.bind_task)
+        signals.task_postrun.connect(logs.unbind_task)
 
 
 def _set_up_logging(**_: Any) -> None:
@@ -52,23 +52,3 @@ def _prepare_worker(sender: Any, **_: Any) -> None:
 def _after_fork(**_: Any) -> None:
     measure.after_fork()
     telemetry.start(get_settings())
-
-
-def _before_exit(**_: Any) -> None:
-    telemetry.stop()
-
-
-def _watch_signals(**_: Any) -> None:
-    shutdown.watch_signals()
-
-
-def _request_shutdown(**_: Any) -> None:
-    shutdown.request()
-
-
-def _bind_task(task: Any, task_id: str, args: Any, kwargs: Any, **_: Any) -> None:
-    logs.bind_task(task, task_id, args, kwargs)
-
-
-def _unbind_task(**_: Any) -> None:
-    logs.unbind_task()

@@ -17,7 +17,7 @@ more is one.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import redis
 from celery import bootsteps
@@ -29,14 +29,11 @@ from confkeep.errors import BrokerUnavailable, StoreNotShared, StoreUnavailable
 from confkeep.observe.logs import get_logger
 from confkeep.settings import Settings, get_settings
 from worker.process.broker_check import BrokerCheckStep, refuse
-from worker.queue import inboxes, sweep_report
+from worker.process.workers import SILENT_S, reports
 from worker.store.git import durable
 from worker.store.repository import store_id
 
 log = get_logger("store")
-
-#: Milliseconds after its last report until a worker does not count as running.
-_RUNS_MS: Final = 15_000
 
 #: The id of each store that this process has found to be right.
 _settled: dict[Path, str] = {}
@@ -140,15 +137,8 @@ def _lacking(client: redis.Redis, store: Path, known: set[str], name: str | None
 
 def _runs_with(client: redis.Redis, known: set[str], name: str | None) -> str | None:
     """The name of another worker that runs with one of these stores."""
-    now_ms = inboxes.server_time_ms(client)
-    pipe = client.pipeline(transaction=False)
-    pipe.hgetall(keys.WORKERS)
-    (found,) = redis_values.answers(pipe)
-    for field, text in (found or {}).items():
-        report = sweep_report.parse(field, text)
-        if report is None or report.name == name or report.store not in known:
-            continue
-        if abs(now_ms - report.swept_ms) < _RUNS_MS:
+    for report, age_s in reports(client):
+        if report.name != name and report.store in known and age_s < SILENT_S:
             return report.name
     return None
 
@@ -173,8 +163,3 @@ class StoreStep(bootsteps.StartStopStep):  # type: ignore[misc]
             return
         finally:
             client.close()
-
-    def stop(self, parent: Any) -> None:
-        """Nothing was started."""
-
-    terminate = stop

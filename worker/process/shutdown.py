@@ -10,6 +10,7 @@ import mmap
 import signal
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 _shared: mmap.mmap | None = None
 
@@ -22,13 +23,13 @@ def prepare() -> None:
     _shared[0] = 0
 
 
-def request() -> None:
-    """Ask all turns of this worker to end after their batch."""
+def request(**_: Any) -> None:
+    """Ask all turns of this worker to end after their batch; as a receiver of Celery's signal too."""
     if _shared is not None:
         _shared[0] = 1
 
 
-def watch_signals() -> None:
+def watch_signals(**_: Any) -> None:
     """Ask as soon as the signal comes, in the main process.
 
     Celery's own hook comes too late for a cold shutdown (`REMAP_SIGTERM=SIGQUIT`): after the

@@ -81,40 +81,48 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         watch = BrokerWatch(client, told, partial(_note_broker, heartbeat), interval_s)
         while True:
             try:
-                sent = sweeper.sweep()
-                watch.look_if_due()
-            except StoreNotShared as error:
-                _end(error)
+                error = _sweep(sweeper, watch)
+            except StoreNotShared as refusal:
+                _end(refusal)
                 break
-            except (redis.RedisError, OperationalError, ConfkeepError, OSError) as error:
-                if isinstance(error, ConfkeepError) and not isinstance(error, BrokerUnavailable):
-                    log.warning(
-                        "the sweep failed", action="sweep.failed", error=type(error).__name__
-                    )
-                else:
-                    outage.met(SWEEP, error)
-                if heartbeat is not None:
-                    heartbeat.mark(Mark.SWEEP_FAILED, type(error).__name__)
-            except Exception as error:  # noqa: BLE001
-                # Whoever may write to the server can make the sweep fail in any way. It must go on,
-                # since without it no lost wake-up is found until the worker is started again.
-                unforeseen.note(log, "sweeper", "sweep", error)
-                if heartbeat is not None:
-                    heartbeat.mark(Mark.SWEEP_FAILED, type(error).__name__)
-            else:
-                outage.passed(SWEEP)
-                if heartbeat is not None:
-                    heartbeat.mark(Mark.SWEEP)
-                measure.note_sweep()
-                if sent:
-                    log.info(
-                        "woke inboxes that nobody worked on", action="sweep.woke", inboxes=sent
-                    )
+            if heartbeat is not None and error is None:
+                heartbeat.mark(Mark.SWEEP)
+            elif heartbeat is not None:
+                heartbeat.mark(Mark.SWEEP_FAILED, type(error).__name__)
             if self._stop.wait(settings.sweep_interval_s):
                 break
         with contextlib.suppress(redis.RedisError):
             sweeper.leave()
         client.close()
+
+
+def _sweep(sweeper: Sweeper, watch: BrokerWatch) -> Exception | None:
+    """Sweep once and tell how it went; returns what it met.
+
+    Raises:
+        StoreNotShared: the worker has to end.
+    """
+    try:
+        sent = sweeper.sweep()
+        watch.look_if_due()
+    except StoreNotShared:
+        raise
+    except (redis.RedisError, OperationalError, BrokerUnavailable, OSError) as error:
+        outage.met(SWEEP, error)
+        return error
+    except ConfkeepError as error:
+        log.warning("the sweep failed", action="sweep.failed", error=type(error).__name__)
+        return error
+    except Exception as error:  # noqa: BLE001
+        # Whoever may write to the server can make the sweep fail in any way. It must go on,
+        # since without it no lost wake-up is found until the worker is started again.
+        unforeseen.note(log, "sweeper", "sweep", error)
+        return error
+    outage.passed(SWEEP)
+    measure.note_sweep()
+    if sent:
+        log.info("woke inboxes that nobody worked on", action="sweep.woke", inboxes=sent)
+    return None
 
 
 def _end(error: StoreNotShared) -> None:

@@ -9,9 +9,10 @@ import redis
 
 from confkeep.broker import keys, redis_values
 from worker.queue import sweep_report
+from worker.queue.sweep_report import SweepReport
 
 #: Seconds without a sweep after which a worker counts as silent.
-_SILENT_S = 15.0
+SILENT_S = 15.0
 #: Seconds after which a silent worker is forgotten: where others serve its shards, and where nobody does.
 _FORGET_SERVED_S = 60.0
 _FORGET_MISSED_S = 3_600.0
@@ -30,7 +31,7 @@ class WorkerStatus:
     @property
     def silent(self) -> bool:
         """Whether its last sweep is so old that its shards count as unserved."""
-        return self.last_sweep_age_s > _SILENT_S
+        return self.last_sweep_age_s > SILENT_S
 
 
 def unserved(workers: Sequence[WorkerStatus], shards: int) -> list[int]:
@@ -70,16 +71,27 @@ def _recent(workers: Sequence[WorkerStatus]) -> list[WorkerStatus]:
     ]
 
 
-def _reported(client: redis.Redis) -> list[WorkerStatus]:
+def reports(client: redis.Redis) -> list[tuple[SweepReport, float]]:
+    """What each worker reported last, by name, and how many seconds ago.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
     pipe = client.pipeline(transaction=False)
     pipe.time()
     pipe.hgetall(keys.WORKERS)
     now, found = redis_values.answers(pipe)
-    workers = []
-    for name, text in (found or {}).items():
-        report = sweep_report.parse(name, text)
-        if report is not None:
-            # A report from the future was written before the server's clock was set back.
-            age_s = abs(now[0] + now[1] / 1e6 - report.swept_ms / 1000)
-            workers.append(WorkerStatus(report.name, report.shards, age_s, report.trouble))
-    return sorted(workers, key=lambda worker: worker.name)
+    parsed = (sweep_report.parse(name, text) for name, text in sorted((found or {}).items()))
+    return [
+        # A report from the future was written before the server's clock was set back.
+        (report, abs(now[0] + now[1] / 1e6 - report.swept_ms / 1000))
+        for report in parsed
+        if report is not None
+    ]
+
+
+def _reported(client: redis.Redis) -> list[WorkerStatus]:
+    return [
+        WorkerStatus(report.name, report.shards, age_s, report.trouble)
+        for report, age_s in reports(client)
+    ]
