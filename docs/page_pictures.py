@@ -172,7 +172,6 @@ def main() -> None:
                 name_tenant(tenant_id_of(tenant), tenant)
             for capture in captures(now):
                 commit(capture, client)
-            machine.http_log.parent.mkdir(mode=0o700)
             port = _free_port()
             machine.start_http(port)
             with sync_playwright() as playwright:

@@ -39,7 +39,6 @@ from worker.process.workers import list_workers
 #: Seconds for a worker to report.
 _READY_S: Final = 60.0
 _POLL_S: Final = 0.05
-_WORKER: Final = "worker-{}"
 #: Libraries of the extra `http` that sending webhooks needs.
 _HOOKS_NEED: Final = ("httpcore", "standardwebhooks")
 #: The name of the token that ends with the session.
@@ -69,7 +68,7 @@ class PartEnded(ConfkeepError):
 
 
 class OneMachine:
-    """A running server, its workers, and what sends webhooks. Not thread-safe."""
+    """A running server, its workers, and what serves HTTP and sends webhooks. Not thread-safe."""
 
     def __init__(self, data: Path, concurrency: int, pool: str, interrupts: Interrupts) -> None:
         self.data = data
@@ -77,11 +76,11 @@ class OneMachine:
         self._interrupts = interrupts
         self._concurrency = concurrency
         self._pool = pool
-        self._started: dict[int, float] = {}
-        self._workers: dict[int, Child] = {}
+        #: Workers that have not reported yet, and when each was started.
+        self._awaited: dict[str, float] = {}
+        #: All but the server, by the name of the log.
+        self.parts: dict[str, Child] = {}
         self._server: EmbeddedServer | None = None
-        self._http: Child | None = None
-        self._hooks: Child | None = None
         #: A token for everything, and the address that signs a browser in with it; they end with the session.
         self.token = self.page = ""
 
@@ -100,14 +99,9 @@ class OneMachine:
         """What other commands need to reach it."""
         return RunningUp(os.getpid(), str(self.server.socket), str(self.store))
 
-    def log_of(self, index: int) -> Path:
-        """Where a worker's log is."""
-        return self.data / "logs" / f"{_WORKER.format(index + 1)}.log"
-
-    @property
-    def http_log(self) -> Path:
-        """Where the log of `confkeep http` is."""
-        return self.data / "logs" / "http.log"
+    def log_of(self, part: str) -> Path:
+        """Where a part's log is."""
+        return self.data / "logs" / f"{part}.log"
 
     def start_server(self, lock: int) -> None:
         """Start the server, which holds `lock` open too."""
@@ -116,36 +110,39 @@ class OneMachine:
 
     def start_worker(self, index: int) -> None:
         """Start a worker; `index` names it."""
-        log = self.log_of(index)
-        modes.make_folders(log.parent)
+        name = f"worker-{index + 1}"
         environment = dict(self.environment)
         port = get_settings().metrics_port
         if port:
             # All workers are on this machine: each needs a port of its own.
             environment[variable_of("metrics_port")] = str(port + index)
-        self._started[index] = time.monotonic()
-        self._workers[index] = start_worker(
+        modes.make_folders(self.data / "logs")
+        self._awaited[name] = time.monotonic()
+        self.parts[name] = start_worker(
             environment,
             concurrency=self._concurrency,
             pool=self._pool,
-            name=_WORKER.format(index + 1),
-            log=log,
+            name=name,
+            log=self.log_of(name),
         )
+
+    def _start(self, name: str, *arguments: str) -> None:
+        """Start another command of confkeep."""
+        modes.make_folders(self.data / "logs")
+        # -P: modules in the user's current folder must not shadow ours.
+        command = [sys.executable, "-P", "-m", "confkeep", *arguments]
+        environment = {**os.environ, **self.environment}
+        self.parts[name] = Child(command, log=self.log_of(name), env=environment)
 
     def start_http(self, port: int) -> None:
         """Start `confkeep http` on this machine's loopback, with a token for this session."""
-        command = [sys.executable, "-P", "-m", "confkeep", "http", "--port", str(port)]
-        environment = {**os.environ, **self.environment}
-        self._http = Child(command, log=self.http_log, env=environment)
+        self._start("http", "http", "--port", str(port))
         deadline = time.monotonic() + _READY_S
         while True:
             self.check()
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
-            if time.monotonic() > deadline:
-                raise PartEnded(f"HTTP did not get ready in {_READY_S:.0f} s; see {self.http_log}")
-            time.sleep(_POLL_S)
-
+            self._wait_on("http", deadline)
         with self._client() as client:
             _forget_session(client)
             self.token, _ = tokens.create(client, _SESSION, [tokens.ALL], tokens.RIGHTS)
@@ -156,19 +153,8 @@ class OneMachine:
 
     def start_hooks(self) -> None:
         """Start `confkeep hooks run`, if the extra that it needs is installed."""
-        if any(importlib.util.find_spec(name) is None for name in _HOOKS_NEED):
-            return
-        # -P: modules in the user's current folder must not shadow ours.
-        self._hooks = Child(
-            [sys.executable, "-P", "-m", "confkeep", "hooks", "run"],
-            log=self.hooks_log,
-            env={**os.environ, **self.environment},
-        )
-
-    @property
-    def hooks_log(self) -> Path:
-        """Where the log of what sends webhooks is."""
-        return self.data / "logs" / "hooks.log"
+        if all(importlib.util.find_spec(name) is not None for name in _HOOKS_NEED):
+            self._start("hooks", "hooks", "run")
 
     def wait_until_ready(self) -> None:
         """Wait until each worker has reported for the first time since its start.
@@ -179,24 +165,23 @@ class OneMachine:
         """
         client = get_client(load_settings(redis_url=self.server.url))
         deadline = time.monotonic() + _READY_S
-        waiting = set(self._workers)
-        while waiting:
+        while True:
             self.check()
             now = time.monotonic()
             for worker in list_workers(client):
-                for index in tuple(waiting):
-                    name = worker.name.partition("@")[0]
-                    since_start_s = now - self._started[index]
-                    if (
-                        name == _WORKER.format(index + 1)
-                        and worker.last_sweep_age_s < since_start_s
-                    ):
-                        waiting.discard(index)
-            if waiting and now > deadline:
-                log = self.log_of(min(waiting))
-                raise PartEnded(f"a worker did not get ready in {_READY_S:.0f} s; see {log}")
-            if waiting:
-                time.sleep(_POLL_S)
+                name = worker.name.partition("@")[0]
+                if now - self._awaited.get(name, now) > worker.last_sweep_age_s:
+                    del self._awaited[name]
+            if not self._awaited:
+                return
+            self._wait_on(min(self._awaited), deadline)
+
+    def _wait_on(self, part: str, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise PartEnded(
+                f"{part} did not get ready in {_READY_S:.0f} s; see {self.log_of(part)}"
+            )
+        time.sleep(_POLL_S)
 
     def check(self) -> None:
         """Check that all parts run, and that no signal has asked us to end; call it often.
@@ -208,33 +193,24 @@ class OneMachine:
         self._interrupts.check()
         if not self.server.running():
             raise PartEnded(f"the server ended; see {self.data / 'redis' / 'server.log'}")
-        if self._http is not None and not self._http.running():
-            status = self._http.process.returncode
-            raise PartEnded(f"HTTP ended with status {status}; see {self.http_log}")
-        for index, worker in self._workers.items():
-            if not worker.running():
-                status = worker.process.returncode
-                raise PartEnded(
-                    f"worker {index + 1} ended with status {status}; see {self.log_of(index)}"
-                )
-        if self._hooks is not None and not self._hooks.running():
-            status = self._hooks.process.returncode
-            raise PartEnded(f"what sends webhooks ended with status {status}; see {self.hooks_log}")
+        for name, part in self.parts.items():
+            if not part.running():
+                status = part.process.returncode
+                raise PartEnded(f"{name} ended with status {status}; see {self.log_of(name)}")
 
     def stop(self) -> None:
-        """End all but the server at the same time, then that. No signal interrupts this half-way."""
+        """End HTTP, then all but the server at the same time, then that. No signal interrupts this half-way."""
         with self._interrupts.held():
-            if self._http is not None:
-                self._http.stop()
+            if "http" in self.parts:
+                self.parts["http"].stop()
             if self.token:
                 # A server that is gone has no session either.
                 with contextlib.suppress(redis.RedisError, ConfkeepError), self._client() as client:
                     _forget_session(client)
-            children = [*self._workers.values(), *([self._hooks] if self._hooks else [])]
-            for child in children:
-                child.ask_to_end()
-            for child in children:
-                child.stop()
+            for part in self.parts.values():
+                part.ask_to_end()
+            for part in self.parts.values():
+                part.stop()
             if self._server is not None:
                 self._server.stop()
 

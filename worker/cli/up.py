@@ -90,23 +90,20 @@ def command(
             terminal.note(
                 f"{count_text(workers, 'worker')} and a server run on {data}; Ctrl-C ends them"
             )
-            _follow(terminal, machine, workers, http=http_port is not None)
+            _follow(terminal, machine)
     except KeyboardInterrupt:
         terminal.note("ended; what is not committed yet waits for the next `confkeep up`")
 
 
-def _follow(
-    terminal: Terminal, machine: one_machine.OneMachine, workers: int, *, http: bool
-) -> None:
+def _follow(terminal: Terminal, machine: one_machine.OneMachine) -> None:
     """Print what all parts log from now on, until a part ends or a signal comes."""
-    named = workers > 1 or http
-    paths = {f"worker-{i + 1} " if named else "": machine.log_of(i) for i in range(workers)}
-    if http:
-        paths["http "] = machine.http_log
-    if machine.hooks_log.exists():
-        paths["hooks "] = machine.hooks_log
+    # A worker alone needs no name.
+    named = len(machine.parts.keys() - {"hooks"}) > 1
     logs = {
-        prefix: path.open("r", encoding="utf-8", errors="replace") for prefix, path in paths.items()
+        f"{name} " if named or name == "hooks" else "": machine.log_of(name).open(
+            "r", encoding="utf-8", errors="replace"
+        )
+        for name in machine.parts
     }
     try:
         for log in logs.values():
