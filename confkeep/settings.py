@@ -32,6 +32,8 @@ from confkeep.wording import first_fault
 ENV_FILE: Final = ".env"
 
 _MIB = 1024 * 1024
+#: How many captures, binaries, days, weeks or months retention keeps; None: no such rule.
+_Kept = Annotated[int | None, Field(ge=1, le=1_000_000)]
 _SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://")
 
 
@@ -158,41 +160,29 @@ class Settings(BaseSettings):
         description="Refuse captures that look bad or failed by themselves, instead of only marking "
         "them",
     )
-    keep_last: int | None = Field(
+    keep_last: _Kept = Field(
         None,
-        ge=1,
-        le=1_000_000,
         description="Retention: captures of each device to keep (docs/retention.md); empty: all",
     )
-    keep_days: int | None = Field(
-        None, ge=1, le=1_000_000, description="Retention: days of which to keep every capture"
-    )
-    keep_daily: int | None = Field(
-        None, ge=1, le=1_000_000, description="Retention: days of which to keep one capture"
-    )
-    keep_weekly: int | None = Field(
-        None, ge=1, le=1_000_000, description="Retention: weeks of which to keep one capture"
-    )
-    keep_monthly: int | None = Field(
-        None, ge=1, le=1_000_000, description="Retention: months of which to keep one capture"
-    )
-    binary_keep_last: int | None = Field(
+    keep_days: _Kept = Field(None, description="Retention: days of which to keep every capture")
+    keep_daily: _Kept = Field(None, description="Retention: days of which to keep one capture")
+    keep_weekly: _Kept = Field(None, description="Retention: weeks of which to keep one capture")
+    keep_monthly: _Kept = Field(None, description="Retention: months of which to keep one capture")
+    binary_keep_last: _Kept = Field(
         None,
-        ge=1,
-        le=1_000_000,
         description="Retention: binaries of each device to keep (docs/retention.md); empty: all",
     )
-    binary_keep_days: int | None = Field(
-        None, ge=1, le=1_000_000, description="Retention: days of which to keep every binary"
+    binary_keep_days: _Kept = Field(
+        None, description="Retention: days of which to keep every binary"
     )
-    binary_keep_daily: int | None = Field(
-        None, ge=1, le=1_000_000, description="Retention: days of which to keep one binary"
+    binary_keep_daily: _Kept = Field(
+        None, description="Retention: days of which to keep one binary"
     )
-    binary_keep_weekly: int | None = Field(
-        None, ge=1, le=1_000_000, description="Retention: weeks of which to keep one binary"
+    binary_keep_weekly: _Kept = Field(
+        None, description="Retention: weeks of which to keep one binary"
     )
-    binary_keep_monthly: int | None = Field(
-        None, ge=1, le=1_000_000, description="Retention: months of which to keep one binary"
+    binary_keep_monthly: _Kept = Field(
+        None, description="Retention: months of which to keep one binary"
     )
     retention_grace_days: float = Field(
         7.0, ge=0, le=3650, description="Days that a history stays after retention replaced it"

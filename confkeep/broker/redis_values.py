@@ -23,6 +23,7 @@ import redis
 from confkeep.broker.connections import broker_errors
 from confkeep.errors import InvalidId
 from confkeep.ids import checked_uuid
+from confkeep.wording import printable
 
 #: Most bytes of a JSON text, unless a caller knows better. What we write takes a few KiB.
 MOST_BYTES: Final = 256 * 1024
@@ -152,8 +153,7 @@ def raw_name(name: str) -> bytes:
 def shown(name: bytes) -> str:
     """A name for a person, in printable characters; the others as escapes."""
     text = name[:_MOST_SHOWN].decode("utf-8", "backslashreplace")
-    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-    return "".join(escaped) + ("..." if len(name) > _MOST_SHOWN else "")
+    return printable(text) + ("..." if len(name) > _MOST_SHOWN else "")
 
 
 def room_of(text: bytes | None) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
 from confkeep.observe import logs
@@ -52,16 +54,7 @@ def command(
     confirm(found, f"This erases all backups of device {found}, of tenant {owner}.", yes=yes)
     erased = forget.forget_device(settings, owner.id, found.id, wait_s=wait_s)
     if as_json:
-        terminal.json(
-            {
-                **owner.json("tenant"),
-                **found.json("device"),
-                "commits": erased.commits,
-                "dead_letters": erased.dead_letters,
-                "records": erased.records,
-                "handed_over": erased.handed_over,
-            }
-        )
+        terminal.json({**owner.json("tenant"), **found.json("device"), **asdict(erased)})
         return
     terminal.line(
         f"Erased device {printable(str(found))}: {count_text(erased.commits or 0, 'commit')},"

@@ -13,6 +13,7 @@ from typing import Any, Final
 import click
 
 from confkeep.errors import NotAlive, NotReady
+from confkeep.wording import printable
 from worker.cli import running
 from worker.process.heartbeat import State, Vitals, read_all, run_folder
 
@@ -133,11 +134,11 @@ def command(
         )
     said = "live and ready" if both else "live" if ask_live else "ready"
     for worker in workers:
-        click.echo(f"{said}: {_printable(worker.name)} ({_ages(worker)})")
+        click.echo(f"{said}: {printable(worker.name)} ({_ages(worker)})")
         if worker.broker_problem is not None:
-            click.echo(f"warning: {_printable(worker.broker_problem)}", err=True)
+            click.echo(f"warning: {printable(worker.broker_problem)}", err=True)
         if (trouble := _trouble(worker)) is not None:
-            click.echo(f"  trouble, see its log: {_printable(trouble)}")
+            click.echo(f"  trouble, see its log: {printable(trouble)}")
 
 
 def _read() -> list[Vitals]:
@@ -194,10 +195,6 @@ def _ages(worker: Vitals) -> str:
     return ", ".join(
         f"{what} never" if age is None else f"{what} {age:.1f} s ago" for what, age in ages.items()
     )
-
-
-def _printable(name: str) -> str:
-    return name if name.isprintable() else ascii(name)
 
 
 def _json(worker: Vitals, not_live: str | None, not_ready: list[str]) -> dict[str, Any]:

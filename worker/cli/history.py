@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final, TypedDict
 
@@ -277,13 +277,8 @@ def _version_json(row: Row) -> dict[str, object]:
         "valid_until": row.valid_until,
         "committed_at": row.version.committed_at,
         "backup_id": row.version.backup_id,
-        "lines_added": row.detail.lines_added,
-        "lines_removed": row.detail.lines_removed,
-        "export_changed": row.detail.export_changed,
-        "export_bytes": row.detail.export_bytes,
-        "binary_bytes": row.detail.binary_bytes,
         "removed": row.removed,
-        "suspect": row.detail.suspect,
+        **asdict(row.detail),
     }
 
 

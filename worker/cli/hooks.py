@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from itertools import count
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -338,9 +339,5 @@ def _free_name(url: str, taken: set[str]) -> str:
     except ValueError:
         host = "hook"
     host = host.replace(":", "-")
-    number = 1
-    name = host
-    while name in taken:
-        number += 1
-        name = f"{host}-{number}"
-    return name
+    names = (host if number == 1 else f"{host}-{number}" for number in count(1))
+    return next(name for name in names if name not in taken)

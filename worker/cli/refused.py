@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 
 import click
 import redis
@@ -161,14 +162,6 @@ def _find(client: redis.Redis, given: str) -> Refused:
 
 
 def _json(one: Refused) -> dict[str, object]:
-    return {
-        "refused_id": one.refused_id,
-        "queue": one.queue,
-        "reason": one.reason,
-        "refused_at": one.refused_at,
-        "size_bytes": one.size_bytes,
-        "sha256": one.sha256,
-        "task": one.task,
-        "task_id": one.task_id,
-        "whole": one.is_whole,
-    }
+    fields = asdict(one)
+    del fields["message"]
+    return {**fields, "whole": one.is_whole}

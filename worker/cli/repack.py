@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
 from confkeep.errors import ConfkeepError, StoreError
@@ -59,7 +61,9 @@ def command(terminal: Terminal, tenant: str | None, full: bool, as_json: bool) -
             if not as_json:
                 terminal.line(f"{tenant_text(tenant_id)}  not repacked: {error}", style="red")
             continue
-        done.append({**tenant_json(tenant_id), **_json_of(result), "error": None})
+        seconds = round(result.duration_s, 3)
+        found = {**asdict(result), "duration_s": seconds, "error": None}
+        done.append({**tenant_json(tenant_id), **found})
         if not as_json:
             terminal.line(f"{tenant_text(tenant_id)}  {_text_of(result)}")
     if as_json:
@@ -76,16 +80,3 @@ def _text_of(result: Repacked) -> str:
         f"{size_text(result.bytes_before)} -> {size_text(result.bytes_after)}, "
         f"{result.duration_s:.1f} s"
     )
-
-
-def _json_of(result: Repacked) -> dict[str, object]:
-    return {
-        "full": result.full,
-        "packs_before": result.packs_before,
-        "packs_after": result.packs_after,
-        "bytes_before": result.bytes_before,
-        "bytes_after": result.bytes_after,
-        "loose_before": result.loose_before,
-        "duration_s": round(result.duration_s, 3),
-        "no_full": result.no_full,
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 
 import click
 from rich.text import Text
@@ -164,16 +165,4 @@ def _json_of(one: Found | Span) -> dict[str, object]:
     said: dict[str, object] = {"device_id": one.device.id, "name": one.device.name}
     if isinstance(one, Span):
         return {**said, "first": one.first, "last": one.last, "still": one.still}
-    return {
-        **said,
-        "matches": [
-            {
-                "line": match.line,
-                "section": match.section,
-                "text": match.text,
-                "before": list(match.before),
-                "after": list(match.after),
-            }
-            for match in one.matches
-        ],
-    }
+    return {**said, "matches": [asdict(match) for match in one.matches]}
