@@ -85,24 +85,23 @@ def dates_in_name(stem: str) -> dict[str, dt.datetime]:
 def date_and_rest(stem: str) -> tuple[str, str] | None:
     """The date in a name, with its time if it has one, and the name without it and the signs around
     it; None if the name has no date."""
-    if not dates_in_name(stem):
+    found = _date_in(stem)
+    if found is None or not dates_in_name(stem):
         return None
-    for pattern in (_YEAR_FIRST, *_BY_NAME, _YEAR_LAST):
-        found = pattern.search(stem)
-        if found is not None:
-            before, after = stem[: found.start()], stem[found.end() :]
-            rest = "_".join(part for part in (before.strip(_SIGNS), after.strip(_SIGNS)) if part)
-            return found[0], rest
-    return None
+    around = (stem[: found.start()].strip(_SIGNS), stem[found.end() :].strip(_SIGNS))
+    return found[0], "_".join(filter(None, around))
 
 
 def has_time(stem: str) -> bool:
     """Whether a time of day follows the date in a name."""
-    for pattern in (_YEAR_FIRST, *_BY_NAME, _YEAR_LAST):
-        found = pattern.search(stem)
-        if found is not None:
-            return found["hour"] is not None
-    return False
+    found = _date_in(stem)
+    return found is not None and found["hour"] is not None
+
+
+def _date_in(stem: str) -> re.Match[str] | None:
+    """What of a name looks like a date."""
+    found = (pattern.search(stem) for pattern in (_YEAR_FIRST, *_BY_NAME, _YEAR_LAST))
+    return next(filter(None, found), None)
 
 
 def date_in_header(export: bytes) -> dt.datetime | None:

@@ -15,7 +15,7 @@ from fastapi import Depends, Request
 from confkeep.broker.connections import open_client
 from confkeep.errors import BrokerUnavailable, ConfkeepError, StoreMissing, StoreUnavailable
 from confkeep.settings import Settings
-from worker.http.access import Door
+from worker.http.access import Caller, Door
 from worker.http.exposition import Exposition
 from worker.http.http_metrics import HttpMetrics
 from worker.http.proxy import Proxy
@@ -97,6 +97,18 @@ class Context:
             ConfkeepError: as the reader.
         """
         return await self._in_thread(ask, patience_s or PATIENCE_S, self.readers)
+
+    async def read_of(
+        self, caller: Caller, tenant: str, ask: Callable[[Reader, str], _Answer]
+    ) -> _Answer:
+        """As `read`, of a tenant that the caller may see; `ask` gets its id.
+
+        Args:
+            tenant: as a person names it.
+        """
+        return await self.read(
+            lambda reader: ask(reader, reader.tenant(tenant, caller.tenants).tenant_id)
+        )
 
     async def _in_thread(
         self, ask: Callable[[Reader], _Answer], patience_s: float, limiter: CapacityLimiter

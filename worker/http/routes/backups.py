@@ -247,12 +247,9 @@ async def erase(
     request: Request, tenant: str, device: str, caller: Administers, context: Here
 ) -> Response:
     """Erase a device and all its backups for good, with a proof. The body repeats the device's whole id."""
-
-    def ask(reader: Reader) -> tuple[str, str]:
-        tenant_id = reader.tenant(tenant, caller.tenants).tenant_id
-        return tenant_id, reader.device(tenant_id, device).device_id
-
-    tenant_id, device_id = await context.read(ask)
+    tenant_id, device_id = await context.read_of(
+        caller, tenant, lambda reader, found: (found, reader.device(found, device).device_id)
+    )
     body = uploads.parsed(ErasureBody, await uploads.read_json(request))
     if body.device_id != device_id:
         raise InvalidBackup(
@@ -285,13 +282,12 @@ async def _place(context: Context, caller: Caller, tenant: str, device: str) -> 
     with contextlib.suppress(InvalidId):
         device_id = checked_uuid("device", device)
 
-    def ask(reader: Reader) -> tuple[str, str]:
-        found = reader.tenant(tenant, caller.tenants).tenant_id
+    def ask(reader: Reader, found: str) -> tuple[str, str]:
         return found, device_id or reader.device(found, device).device_id
 
     if tenant_id is not None and device_id is not None and caller.sees(tenant_id):
         return tenant_id, device_id
-    return await context.read(ask)
+    return await context.read_of(caller, tenant, ask)
 
 
 async def _state_after(backup_id: str, wait_s: float) -> Response:

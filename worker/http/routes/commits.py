@@ -13,7 +13,6 @@ from worker.http.problems import RESPONSES
 from worker.http.routes.directory import Limit
 from worker.http.sending import json_of
 from worker.reading.answers import CommitsPage
-from worker.reading.reader import Reader
 
 router = APIRouter(prefix="/v1", tags=["versions"], responses=RESPONSES)
 
@@ -30,11 +29,9 @@ async def commits(
     limit: Limit = paging.DEFAULT,
 ) -> Response:
     """All of a tenant's commits after one, oldest first; also unchanged backups and namings."""
-
-    def ask(reader: Reader) -> CommitsPage:
-        return reader.commits(reader.tenant(tenant, caller.tenants).tenant_id, since, limit)
-
-    page = await context.read(ask)
+    page = await context.read_of(
+        caller, tenant, lambda reader, tenant_id: reader.commits(tenant_id, since, limit)
+    )
     headers = {}
     if page.more and page.head is not None:
         headers = paging.link_to_next(request, {"since": page.head})

@@ -14,7 +14,7 @@ from worker.http.callers import Reads
 from worker.http.context import Here
 from worker.http.problems import RESPONSES
 from worker.http.sending import json_of, json_of_all
-from worker.reading.answers import DeviceEntry, DevicesPage, TenantCounts, TenantEntry
+from worker.reading.answers import DeviceEntry, TenantCounts
 from worker.reading.directory_page import Filter, place_of
 from worker.reading.reader import Reader
 
@@ -51,11 +51,7 @@ async def tenants(
 @router.get("/tenants/{tenant}", response_model=TenantCounts)
 async def tenant(tenant: str, caller: Reads, context: Here) -> Response:
     """A tenant with its counts."""
-
-    def ask(reader: Reader) -> TenantCounts:
-        return reader.counts(reader.tenant(tenant, caller.tenants).tenant_id)
-
-    return json_of(await context.read(ask))
+    return json_of(await context.read_of(caller, tenant, Reader.counts))
 
 
 @router.get(
@@ -98,11 +94,9 @@ async def devices(
     if cursor is not None:
         name, device_id = paging.decode(cursor, 2)
         after = (name, device_id)
-
-    def ask(reader: Reader) -> DevicesPage:
-        return reader.page(reader.tenant(tenant, caller.tenants).tenant_id, wanted, after, limit)
-
-    page = await context.read(ask)
+    page = await context.read_of(
+        caller, tenant, lambda reader, tenant_id: reader.page(tenant_id, wanted, after, limit)
+    )
     headers = {}
     if page.more:
         place = place_of(page.devices[-1])
@@ -123,20 +117,8 @@ def _before(now: dt.datetime, age: str) -> dt.datetime:
 @router.get("/tenants/{tenant}/devices/{device}", response_model=DeviceEntry)
 async def device(tenant: str, device: str, caller: Reads, context: Here) -> Response:
     """A device: its labels, its newest version and when it was last backed up."""
-
-    def ask(reader: Reader) -> DeviceEntry:
-        return reader.device(reader.tenant(tenant, caller.tenants).tenant_id, device)
-
-    return json_of(await context.read(ask))
-
-
-async def find(
-    context: Here, tenants: frozenset[str] | None, tenant: str, device: str
-) -> tuple[TenantEntry, DeviceEntry]:
-    """The tenant and the device that a path names."""
-
-    def ask(reader: Reader) -> tuple[TenantEntry, DeviceEntry]:
-        found = reader.tenant(tenant, tenants)
-        return found, reader.device(found.tenant_id, device)
-
-    return await context.read(ask)
+    return json_of(
+        await context.read_of(
+            caller, tenant, lambda reader, tenant_id: reader.device(tenant_id, device)
+        )
+    )

@@ -23,7 +23,6 @@ from worker.http.callers import Reads
 from worker.http.context import Context, Here
 from worker.http.problems import RESPONSES
 from worker.reading.answers import Answer, utc_text
-from worker.reading.reader import Reader
 
 router = APIRouter(prefix="/v1", tags=["events"], responses=RESPONSES)
 
@@ -154,11 +153,7 @@ async def _wanted(
 ) -> _Wanted:
     tenants = caller.tenants
     if tenant is not None:
-
-        def find(reader: Reader) -> str:
-            return reader.tenant(tenant, caller.tenants).tenant_id
-
-        tenants = frozenset({await context.read(find)})
+        tenants = frozenset({await context.read_of(caller, tenant, lambda _, found: found)})
     kinds = None
     if types is not None:
         kinds = frozenset(word.strip() for word in types.split(","))

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from worker.engine.moments import moment_of
 from worker.engine.versions import Wanted
 from worker.http import paging
-from worker.http.access import require
+from worker.http.access import Caller, require
 from worker.http.callers import Reads
 from worker.http.context import Here
 from worker.http.problems import RESPONSES, documented
@@ -70,11 +70,9 @@ async def versions(
         ),
         config_changes_only=changed is not None,
     )
-
-    def ask(reader: Reader) -> list[VersionEntry]:
-        return reader.versions(reader.tenant(tenant, caller.tenants).tenant_id, device, wanted)
-
-    found = await context.read(ask)
+    found = await context.read_of(
+        caller, tenant, lambda reader, tenant_id: reader.versions(tenant_id, device, wanted)
+    )
     headers = {}
     if len(found) > limit:
         found = found[:limit]
@@ -87,12 +85,12 @@ async def version(
     tenant: str, device: str, version: str, caller: Reads, context: Here, at: _At = None
 ) -> Response:
     """One version: by its id, its first digits, `latest`, `latest~2`, a moment, or `at` with `?at=`."""
-
-    def ask(reader: Reader) -> VersionEntry:
-        tenant_id = reader.tenant(tenant, caller.tenants).tenant_id
-        return reader.version(tenant_id, device, named(version, at))
-
-    return json_of(await context.read(ask))
+    found = await context.read_of(
+        caller,
+        tenant,
+        lambda reader, tenant_id: reader.version(tenant_id, device, named(version, at)),
+    )
+    return json_of(found)
 
 
 def named(version: str, at: str | None) -> str:
@@ -115,9 +113,7 @@ async def export(
     at: _At = None,
 ) -> Response:
     """The version's export; with its secrets only if the token may `reveal`, else masked."""
-    found = await _read(
-        context, caller.tenants, tenant, device, named(version, at), "export.rsc", caller.reveals
-    )
+    found = await _read(context, caller, tenant, device, named(version, at), "export.rsc")
     return file_answer(
         request,
         found,
@@ -143,9 +139,7 @@ async def binary(
 ) -> Response:
     """The version's binary. It holds all secrets, so the token has to have the right `reveal`."""
     require(caller, "reveal")
-    found = await _read(
-        context, caller.tenants, tenant, device, named(version, at), "backup.bin", True
-    )
+    found = await _read(context, caller, tenant, device, named(version, at), "backup.bin")
     return file_answer(
         request, found, "application/octet-stream", fixed=_is_fixed(version), masked=False
     )
@@ -157,19 +151,12 @@ def _is_fixed(version: str) -> bool:
 
 
 async def _read(
-    context: Here,
-    tenants: frozenset[str] | None,
-    tenant: str,
-    device: str,
-    version: str,
-    name: FileName,
-    reveal: bool,
+    context: Here, caller: Caller, tenant: str, device: str, version: str, name: FileName
 ) -> File:
-    def ask(reader: Reader) -> File:
-        tenant_id = reader.tenant(tenant, tenants).tenant_id
-        return reader.file(tenant_id, device, version, name, reveal=reveal)
+    def ask(reader: Reader, tenant_id: str) -> File:
+        return reader.file(tenant_id, device, version, name, reveal=caller.reveals)
 
-    return await context.read(ask)
+    return await context.read_of(caller, tenant, ask)
 
 
 @router.get(
@@ -202,11 +189,10 @@ async def diff(
 ) -> Response:
     """What changed in the export; masked unless the token may `reveal`. Each hunk names its section."""
 
-    def ask(reader: Reader) -> DiffAnswer:
-        tenant_id = reader.tenant(tenant, caller.tenants).tenant_id
+    def ask(reader: Reader, tenant_id: str) -> DiffAnswer:
         return reader.diff(tenant_id, device, named(version, at), against, reveal=caller.reveals)
 
-    found = await context.read(ask)
+    found = await context.read_of(caller, tenant, ask)
     if format == "json":
         return json_of(diff_json(found))
     names = b""
