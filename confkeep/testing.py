@@ -393,7 +393,6 @@ class _Backend(KeyValueStoreBackend):  # type: ignore[misc]
         self._service = service
 
     def get(self, key: str | bytes) -> bytes | None:
-        """The record under a key."""
         name = key.decode() if isinstance(key, bytes) else key
         backup_id = name.removeprefix(self.task_keyprefix.decode())
         for answer in self._service._read(None, [backup_id]):  # noqa: SLF001 - two halves of one thing
@@ -404,7 +403,6 @@ class _Backend(KeyValueStoreBackend):  # type: ignore[misc]
         return None
 
     def get_task_meta(self, task_id: str, cache: bool = True) -> Any:  # noqa: ARG002 - what waits may be committed
-        """The current state of a result."""
         return super().get_task_meta(task_id, cache=False)
 
     def wait_for_pending(self, result: Any, timeout: float | None = None, **options: Any) -> Any:

@@ -91,11 +91,9 @@ class Commands(click.Group):
     """A group that imports a command when it is run and reports confkeep's errors."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """All names, in the order of `COMMANDS`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command, imported now."""
         if cmd_name not in COMMANDS:
             return None
         # Imports make hundreds of thousands of objects and no garbage: looking for it takes an eighth.

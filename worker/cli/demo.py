@@ -153,7 +153,6 @@ class _Router:
         self._files: tuple[bytes, bytes | None] | None = None
 
     def poll(self, number: int, now: dt.datetime) -> BackupPayload:
-        """Capture it."""
         at = now - (POLLS - number) * _BETWEEN_POLLS
         luck = self._random.random()
         self.changed_last = self._files is not None and luck < _CHANGED

@@ -47,17 +47,14 @@ class Capture:
 
     @property
     def place(self) -> str:
-        """Where it is, for a person."""
         return str(self.export_path)
 
     @property
     def message(self) -> str:
-        """The commit's message."""
         return f"Import {self.export_path.name}"
 
     @property
     def has_binary(self) -> bool:
-        """Whether a binary is beside the export."""
         return self.binary_path is not None
 
     def read(self, max_export_bytes: int, max_binary_bytes: int) -> tuple[bytes, bytes | None]:
@@ -228,7 +225,6 @@ class _Device:
     exports: list[Export]
 
     def captures(self, order: str | None, known: Collection[str]) -> list[Capture]:
-        """A device's captures in their order."""
         order = order or order_of(self.exports, known)
         found = capture_order.sort(self.exports, order)
         captures = []

@@ -86,7 +86,6 @@ class OneMachine:
 
     @property
     def server(self) -> EmbeddedServer:
-        """The server, once it was started."""
         assert self._server is not None
         return self._server
 
@@ -100,7 +99,6 @@ class OneMachine:
         return RunningUp(os.getpid(), str(self.server.socket), str(self.store))
 
     def log_of(self, part: str) -> Path:
-        """Where a part's log is."""
         return self.data / "logs" / f"{part}.log"
 
     def start_server(self, lock: int) -> None:

@@ -90,17 +90,14 @@ class Terminal:
 
     @classmethod
     def of(cls, ctx: click.Context) -> Terminal:
-        """The terminal of the running command."""
         return ctx.find_object(cls) or cls()
 
     @cached_property
     def out(self) -> Console:
-        """Standard output."""
         return self._console(sys.stdout)
 
     @cached_property
     def err(self) -> Console:
-        """Standard error."""
         return self._console(sys.stderr)
 
     def _console(self, stream: TextIO) -> Console:

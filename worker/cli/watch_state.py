@@ -130,7 +130,6 @@ class Pace:
         self.speeds: deque[float] = deque(maxlen=_SPEEDS)
 
     def add(self, snapshot: Snapshot) -> None:
-        """Add a look."""
         if self._looks:
             before_ms, before = self._looks[-1]
             if snapshot.totals.committed < before.committed or snapshot.server_ms < before_ms:

@@ -22,6 +22,5 @@ class Collector:
         return []
 
     def collect(self) -> Iterator[Any]:
-        """All families."""
         samples = [*self._deployment.samples(), *self._store.samples()]
         yield from families([*samples, *self._store.names(samples)])

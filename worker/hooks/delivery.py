@@ -53,12 +53,10 @@ class Outcome:
 
     @property
     def delivered(self) -> bool:
-        """Whether the receiver has the event."""
         return not self.problem
 
     @property
     def gone(self) -> bool:
-        """Whether the receiver wants no more."""
         return self.status == _GONE
 
 

@@ -84,7 +84,6 @@ class Bounds:
         self.begin()
 
     def begin(self) -> None:
-        """A request begins."""
         self._deadline = time.monotonic() + self._seconds
         self._left_bytes = self._most_bytes
 

@@ -67,12 +67,10 @@ class Progress:
         return found if all(isinstance(one, str) for one in found.done) else None
 
     def to_json(self) -> str:
-        """As Redis keeps it."""
         return json.dumps(dataclasses.asdict(self))
 
     @property
     def off(self) -> bool:
-        """Whether it is switched off."""
         return self.off_ms > 0
 
     def moved(self, cursor: str) -> Progress:
@@ -158,5 +156,4 @@ class Delivery:
             return None
 
     def to_json(self) -> str:
-        """As Redis keeps it."""
         return json.dumps(dataclasses.asdict(self))

@@ -68,7 +68,6 @@ class Sender:
         self._thread.start()
 
     def running(self) -> bool:
-        """Whether its thread has not ended."""
         return self._thread.is_alive()
 
     def ask_to_end(self) -> None:

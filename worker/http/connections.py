@@ -25,14 +25,12 @@ class BoundedConnection(H11Protocol):
     """uvicorn's HTTP/1.1, with a bound on each wait for the client. Bodies have theirs in `guard`."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to look after the connection."""
         super().connection_made(transport)
         self._waits_since = self.loop.time()
         self._full_since: float | None = None
         self._looking = self.loop.call_later(LOOK_S, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop looking."""
         self._looking.cancel()
         super().connection_lost(exc)
 
@@ -43,12 +41,10 @@ class BoundedConnection(H11Protocol):
         super().data_received(data)
 
     def pause_writing(self) -> None:
-        """The client takes no more for now."""
         self._full_since = self.loop.time()
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """The client has taken something."""
         self._full_since = None
         super().resume_writing()
 

@@ -46,5 +46,4 @@ class Exposition:
             return generate_latest(registry) + generate_latest(self._http.registry)
 
     def close(self) -> None:
-        """End the background's looks."""
         self._stop.set()

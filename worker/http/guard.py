@@ -35,7 +35,6 @@ class Guard:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -113,7 +112,6 @@ class _Exchange:
             return
 
     async def send(self, message: Message) -> None:
-        """A part of the answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             await self._read_rest()

@@ -14,7 +14,6 @@ from worker.reading.answers import Answer
 
 
 def answer_of(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
-    """A problem document as an answer."""
     return JSONResponse(
         problem.model_dump(mode="json", exclude_none=True),
         problem.status,

@@ -76,7 +76,6 @@ class Token(BaseModel):
         return self.digest.startswith(_PERSON)
 
     def valid(self, now_s: float) -> bool:
-        """Whether it has not expired."""
         return self.expires_s is None or now_s < self.expires_s
 
     @classmethod

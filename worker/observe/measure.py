@@ -111,7 +111,6 @@ def observe(metric: Metric, values: Iterable[float], *labels: str) -> None:
 
 
 def note_sweep() -> None:
-    """Note that the worker's sweep succeeded."""
     global _swept_s
     _swept_s = time.monotonic()
 

@@ -55,7 +55,6 @@ class Metric:
 
     @property
     def series(self) -> tuple[str, ...]:
-        """The names of its time series."""
         if self.kind == "histogram":
             return (f"{self.name}_bucket", f"{self.name}_sum", f"{self.name}_count")
         return (self.name,)

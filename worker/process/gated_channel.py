@@ -65,14 +65,12 @@ class GatedQoS(kombu_redis.QoS):
     """
 
     def append(self, message: Any, delivery_tag: Any) -> None:
-        """Note a message that was taken."""
         if _is_wakeup(message):
             virtual.QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
         else:
             super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
 
     def ack(self, delivery_tag: Any) -> None:
-        """Forget it, since it was acted on."""
         if self._wakeup(delivery_tag) is None:
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]
         else:

@@ -148,7 +148,6 @@ class Heartbeat:
         self._put_text("broker", problem)
 
     def enter(self, state: State) -> None:
-        """Write the worker's new state."""
         struct.pack_into("<I", self._memory, _STATE_AT, state)
 
     def close(self) -> None:

@@ -33,7 +33,6 @@ class Loader(AppLoader):  # type: ignore[misc]
 
 
 def _set_up_logging(**_: Any) -> None:
-    """Replace Celery's own logging."""
     settings = get_settings()
     logs.configure(settings)
     if settings.log_format == "json":

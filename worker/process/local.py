@@ -89,11 +89,9 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The child's process id."""
         return self.process.pid
 
     def running(self) -> bool:
-        """Whether it has not ended yet."""
         return self.process.poll() is None
 
     def ask_to_end(self) -> None:
@@ -163,12 +161,10 @@ class EmbeddedServer:
         return f"unix://{self.socket}?db=0"
 
     def running(self) -> bool:
-        """Whether it was started and has not ended."""
         return self._child is not None and self._child.running()
 
     @property
     def pid(self) -> int:
-        """The server's process id."""
         if self._child is None:
             raise BrokerUnavailable("the embedded server is not running")
         return self._child.pid

@@ -40,7 +40,6 @@ _settled: dict[Path, str] = {}
 
 
 def shards_of(settings: Settings) -> range:
-    """The shards that this worker serves."""
     return keys.shards_of_worker(settings.worker_index, settings.worker_count, settings.shards)
 
 

@@ -24,7 +24,6 @@ class QuietRequest(Request):  # type: ignore[misc]
         self._kwargsrepr = self._request_dict["kwargsrepr"] = _described(self.kwargs)
 
     def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002 - Celery's signature
-        """What `celery inspect` shows."""
         return dict(super().info(safe=True))
 
 

@@ -53,5 +53,4 @@ class _Watched:
 
 
 def requested() -> bool:
-    """Whether the turns were asked to end."""
     return _shared is not None and _shared[0] == 1

@@ -60,7 +60,6 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self._thread.start()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """End the thread."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=2)

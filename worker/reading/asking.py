@@ -62,7 +62,6 @@ class TaskReader:
         self._tenants: tuple[float, list[str]] = (-_TENANTS_S, [])
 
     def tenants(self, among: Collection[str] | None) -> list[TenantEntry]:
-        """As `Reader`."""
         return [self.entry(tenant_id) for tenant_id in self._ids(among)]
 
     def tenant(self, given: str, among: Collection[str] | None) -> TenantEntry:
@@ -75,46 +74,38 @@ class TaskReader:
         return TenantEntry(tenant_id=found.id, name=found.name)
 
     def entry(self, tenant_id: str) -> TenantEntry:
-        """As `Reader`."""
         found: TenantEntry = self._ask(tenant_id, "entry")
         return found
 
     def counts(self, tenant_id: str) -> TenantCounts:
-        """As `Reader`."""
         found: TenantCounts = self._ask(tenant_id, "counts")
         return found
 
     def directory(self, tenant_id: str) -> Sequence[DeviceEntry]:
-        """As `Reader`."""
         found: list[DeviceEntry] = self._ask(tenant_id, "directory")
         return found
 
     def page(
         self, tenant_id: str, wanted: Filter, after: tuple[str, str] | None, limit: int
     ) -> DevicesPage:
-        """As `Reader`."""
         found: DevicesPage = self._ask(tenant_id, "page", wanted=wanted, after=after, limit=limit)
         return found
 
     def device(self, tenant_id: str, device: str) -> DeviceEntry:
-        """As `Reader`."""
         found: DeviceEntry = self._ask(tenant_id, "device", device=device)
         return found
 
     def versions(self, tenant_id: str, device: str, wanted: Wanted) -> list[VersionEntry]:
-        """As `Reader`."""
         found: list[VersionEntry] = self._ask(tenant_id, "versions", device=device, wanted=wanted)
         return found
 
     def version(self, tenant_id: str, device: str, version: str) -> VersionEntry:
-        """As `Reader`."""
         found: VersionEntry = self._ask(tenant_id, "version", device=device, version=version)
         return found
 
     def file(
         self, tenant_id: str, device: str, version: str, name: FileName, *, reveal: bool
     ) -> File:
-        """As `Reader`."""
         found: File = self._ask(
             tenant_id, "file", device=device, version=version, name=name, reveal=reveal
         )
@@ -130,7 +121,6 @@ class TaskReader:
         reveal: bool,
         how: DiffHow = DiffHow(),  # noqa: B008 - frozen
     ) -> DiffAnswer:
-        """As `Reader`."""
         found: DiffAnswer = self._ask(
             tenant_id,
             "diff",
@@ -143,22 +133,18 @@ class TaskReader:
         return found
 
     def since(self, tenant_id: str, device: str, version: str) -> list[Since]:
-        """As `Reader`."""
         found: list[Since] = self._ask(tenant_id, "since", device=device, version=version)
         return found
 
     def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
-        """As `Reader`."""
         found: CommitsPage = self._ask(tenant_id, "commits", since=since, limit=limit)
         return found
 
     def receipt_in(self, tenant_id: str, backup_id: str) -> Receipt | None:
-        """As `Reader`."""
         found: Receipt | None = self._ask(tenant_id, "receipt_in", backup_id=backup_id)
         return found
 
     def receipt(self, backup_id: str, among: Collection[str] | None) -> Receipt | None:
-        """As `Reader`."""
         for tenant_id in self._ids(among):
             found = self.receipt_in(tenant_id, backup_id)
             if found is not None:
@@ -166,7 +152,6 @@ class TaskReader:
         return None
 
     def search(self, tenant_id: str, query: Query, limit: int, *, reveal: bool) -> list[FoundEntry]:
-        """As `Reader`."""
         found: list[FoundEntry] = self._ask(
             tenant_id, "search", query=query, limit=limit, reveal=reveal, timeout_s=20.0
         )

@@ -23,7 +23,6 @@ class Filter:
     text: str | None = None
 
     def lets_through(self, device: DeviceEntry) -> bool:
-        """Whether the device is wanted."""
         if self.group is not None and device.group != self.group:
             return False
         seen = device.last_backup_at

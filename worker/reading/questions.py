@@ -44,7 +44,6 @@ def answer(store: Path, what: str, arguments: dict[str, Any]) -> Any:
 
 
 def as_json(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments as JSON values."""
     return {
         name: value if value is None else TypeAdapter(type(value)).dump_python(value, mode="json")
         for name, value in arguments.items()

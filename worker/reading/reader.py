@@ -178,7 +178,6 @@ class StoreReader:
         self._opened = Opened()
 
     def tenants(self, among: Collection[str] | None) -> list[TenantEntry]:
-        """As `Reader`."""
         if among is None:
             require_store(self._store)
             found = resolver.tenants(self._store)
@@ -187,17 +186,14 @@ class StoreReader:
         return [TenantEntry(tenant_id=each.id, name=each.name) for each in found]
 
     def tenant(self, given: str, among: Collection[str] | None) -> TenantEntry:
-        """As `Reader`."""
         found = resolver.find_tenant(self._store, given, among=among)
         return TenantEntry(tenant_id=found.id, name=found.name)
 
     def entry(self, tenant_id: str) -> TenantEntry:
-        """As `Reader`."""
         found = resolver.called_tenant(self._store, tenant_id)
         return TenantEntry(tenant_id=found.id, name=found.name)
 
     def counts(self, tenant_id: str) -> TenantCounts:
-        """As `Reader`."""
         called = resolver.called_tenant(self._store, tenant_id)
         try:
             devices = self.directory(tenant_id)
@@ -214,18 +210,15 @@ class StoreReader:
         )
 
     def directory(self, tenant_id: str) -> Sequence[DeviceEntry]:
-        """As `Reader`."""
         with self._open(tenant_id) as repository:
             return self._listed(repository).devices
 
     def page(
         self, tenant_id: str, wanted: Filter, after: tuple[str, str] | None, limit: int
     ) -> DevicesPage:
-        """As `Reader`."""
         return page_of(self.directory(tenant_id), wanted, after, limit)
 
     def device(self, tenant_id: str, device: str) -> DeviceEntry:
-        """As `Reader`."""
         with self._open(tenant_id) as repository:
             listed = self._listed(repository)
             called = resolver.find_among(listed.called, device)
@@ -235,7 +228,6 @@ class StoreReader:
             return found
 
     def versions(self, tenant_id: str, device: str, wanted: Wanted) -> list[VersionEntry]:
-        """As `Reader`."""
         with self._open(tenant_id) as repository:
             called = self._find(repository, device)
             rows = rows_of(repository, called.id, wanted)
@@ -244,7 +236,6 @@ class StoreReader:
             return [_version_entry(row) for row in rows]
 
     def version(self, tenant_id: str, device: str, version: str) -> VersionEntry:
-        """As `Reader`."""
         with self._open(tenant_id) as repository:
             called = self._find(repository, device)
             return _version_entry(_row_of(repository, called, version))
@@ -252,7 +243,6 @@ class StoreReader:
     def file(
         self, tenant_id: str, device: str, version: str, name: FileName, *, reveal: bool
     ) -> File:
-        """As `Reader`."""
         with self._open(tenant_id) as repository:
             listed = self._listed(repository)
             called = resolver.find_among(listed.called, device)
@@ -284,7 +274,6 @@ class StoreReader:
         reveal: bool,
         how: DiffHow = DiffHow(),
     ) -> DiffAnswer:
-        """As `Reader`."""
         with self._open(tenant_id) as repository:
             called = self._find(repository, device)
             new_sha = _sha_of(repository, called, version)
@@ -310,7 +299,6 @@ class StoreReader:
             )
 
     def since(self, tenant_id: str, device: str, version: str) -> list[Since]:
-        """As `Reader`."""
         with self._open(tenant_id) as repository:
             called = self._find(repository, device)
             found = since_when(repository, called.id, _sha_of(repository, called, version))
@@ -318,21 +306,17 @@ class StoreReader:
             return [made[each.id] for each in found]
 
     def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
-        """As `Reader`."""
         with self._open(tenant_id) as repository:
             return commits_after(repository, since, limit)
 
     def receipt_in(self, tenant_id: str, backup_id: str) -> Receipt | None:
-        """As `Reader`."""
         return self.receipt(backup_id, [tenant_id])
 
     def receipt(self, backup_id: str, among: Collection[str] | None) -> Receipt | None:
-        """As `Reader`."""
         found = in_git(self._store, backup_id, among, lambda _note: None)
         return None if found is None else Receipt.of(found)
 
     def search(self, tenant_id: str, query: Query, limit: int, *, reveal: bool) -> list[FoundEntry]:
-        """As `Reader`."""
         with self._open(tenant_id) as repository:
             tenant = resolver.called_tenant(self._store, tenant_id)
             tip = repository.tip()
@@ -366,7 +350,6 @@ class StoreReader:
             return found
 
     def let_go(self) -> None:
-        """As `Reader`."""
         self._opened.close()
 
     def _against(

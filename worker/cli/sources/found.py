@@ -54,7 +54,6 @@ class GitCapture:
 
     @property
     def has_binary(self) -> bool:
-        """Whether the commit has a binary beside the file."""
         return self.binary is not None
 
     def read(self, max_export_bytes: int, max_binary_bytes: int) -> tuple[bytes, bytes | None]:

@@ -37,7 +37,6 @@ class _File:
 
     @property
     def is_there(self) -> bool:
-        """Whether the newest commit has it."""
         return self.history.versions[self.file][-1].blob is not None
 
 

@@ -71,7 +71,6 @@ class Layout:
 
     @property
     def has_tenant(self) -> bool:
-        """Whether the paths name tenants."""
         return f"{{{TENANT}}}" in self.text
 
 

@@ -47,7 +47,6 @@ class Node:
         return {*found, group, f"{tenant}/{group}"}
 
     def shown(self) -> dict[str, Any]:
-        """The object that `/node/show` gives."""
         seen = self.device.last_backup_at
         last = None
         if seen is not None:
@@ -66,7 +65,6 @@ class Node:
         }
 
     def listed(self) -> dict[str, Any]:
-        """The object that `/nodes` gives."""
         found = self.shown()
         last = found["last"]
         found["group"] = self.group or NO_GROUP
