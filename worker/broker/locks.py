@@ -99,7 +99,7 @@ def hold(
         waited_s: the seconds that this took.
     """
     measure.observe(metrics.WORKER_LOCK_WAIT, [waited_s])
-    lock = _lock(client, tenant_id, ttl_s)
+    lock = _lock(client, keys.lock(tenant_id), ttl_s)
     lock.local.token = token.encode()
     return TenantLock(lock, ttl_s, token)
 
@@ -123,15 +123,24 @@ def wait_for_lock(
 
 
 def _try(client: redis.Redis, tenant_id: str, ttl_s: float) -> TenantLock | None:
-    lock = _lock(client, tenant_id, ttl_s)
+    held = take(client, keys.lock(tenant_id), ttl_s)
+    if held is None:
+        measure.count(metrics.WORKER_LOCK_BUSY)
+    return held
+
+
+def take(client: redis.Redis, key: str, ttl_s: float) -> TenantLock | None:
+    """Take a lock, or a lease, if nobody holds it.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer; it may be held until it expires.
+    """
+    lock = _lock(client, key, ttl_s)
     with broker_errors():
         taken = lock.acquire(blocking=False)
-    if not taken:
-        measure.count(metrics.WORKER_LOCK_BUSY)
-        return None
-    return TenantLock(lock, ttl_s)
+    return TenantLock(lock, ttl_s) if taken else None
 
 
-def _lock(client: redis.Redis, tenant_id: str, ttl_s: float) -> Lock:
+def _lock(client: redis.Redis, key: str, ttl_s: float) -> Lock:
     # Not thread-local: the renewing thread needs the token too.
-    return Lock(client, keys.lock(tenant_id), timeout=ttl_s, thread_local=False)
+    return Lock(client, key, timeout=ttl_s, thread_local=False)

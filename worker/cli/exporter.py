@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from typing import Any, Final
 
@@ -94,9 +93,7 @@ def command(
         _print(terminal, collector)
         return
     port = port or settings.metrics_port or DEFAULT_PORT
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = service.until_asked()
     server = _listen(collector, port, address or settings.metrics_address)
     terminal.note(f"metrics at http://{address or settings.metrics_address}:{port}/metrics")
     looking = threading.Thread(

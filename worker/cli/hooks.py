@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from itertools import count
 from typing import Final
 from urllib.parse import urlsplit
@@ -314,9 +312,7 @@ def run(terminal: Terminal) -> None:
 
     settings = service.begin(terminal)
     logs.configure(settings)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = service.until_asked()
     terminal.note("sending webhooks")
     Senders(get_client(settings), settings).run(stop)
 

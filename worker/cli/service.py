@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from typing import Literal
 
 from confkeep.observe import logs
@@ -25,6 +27,14 @@ def begin(terminal: Terminal) -> Settings:
     if settings.log_format == "json":
         _speak_json(terminal, settings.log_level)
     return settings
+
+
+def until_asked() -> threading.Event:
+    """What is set when SIGTERM or Ctrl-C asks the command to end."""
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    return asked
 
 
 def _speak_json(terminal: Terminal, level: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 import click
 
@@ -99,24 +100,19 @@ def _follow(terminal: Terminal, machine: one_machine.OneMachine) -> None:
     """Print what all parts log from now on, until a part ends or a signal comes."""
     # A worker alone needs no name.
     named = len(machine.parts.keys() - {"hooks"}) > 1
-    logs = {
-        f"{name} " if named or name == "hooks" else "": machine.log_of(name).open(
-            "r", encoding="utf-8", errors="replace"
-        )
-        for name in machine.parts
-    }
-    try:
-        for log in logs.values():
+    logs: dict[str, TextIO] = {}
+    with ExitStack() as stack:
+        for name in machine.parts:
+            log = stack.enter_context(machine.log_of(name).open(errors="replace", encoding="utf-8"))
             log.seek(0, os.SEEK_END)
-        while True:
-            for prefix, log in logs.items():
-                for line in log:
-                    terminal.line(prefix + line.rstrip("\n"))
-            machine.check()
-            time.sleep(_POLL_S)
-    except KeyboardInterrupt:
-        terminal.note("ending the workers, then the server ...")
-        raise
-    finally:
-        for log in logs.values():
-            log.close()
+            logs[f"{name} " if named or name == "hooks" else ""] = log
+        try:
+            while True:
+                for prefix, log in logs.items():
+                    for line in log:
+                        terminal.line(prefix + line.rstrip("\n"))
+                machine.check()
+                time.sleep(_POLL_S)
+        except KeyboardInterrupt:
+            terminal.note("ending the workers, then the server ...")
+            raise

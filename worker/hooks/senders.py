@@ -6,14 +6,12 @@ import threading
 from typing import Final
 
 import redis
-from redis.lock import Lock
 
 from confkeep.broker import keys
-from confkeep.broker.connections import broker_errors
 from confkeep.errors import BrokerUnavailable, InvalidSettings
 from confkeep.observe.logs import get_logger
 from confkeep.settings import Settings
-from worker.broker.locks import TenantLock
+from worker.broker.locks import TenantLock, take
 from worker.hooks.hook_store import HookStore, Kept
 from worker.hooks.sender import Sender
 from worker.observe import unforeseen
@@ -65,14 +63,8 @@ class Senders:
                 return True
             log.warning("lost the lease; another process may send", action="hooks.lease_lost")
             self._end()
-        lock = Lock(
-            self._client, keys.HOOKS_LEASE, timeout=self._settings.lock_ttl_s, thread_local=False
-        )
-        with broker_errors():
-            taken = lock.acquire(blocking=False)
-        if taken:
-            self._lease = TenantLock(lock, self._settings.lock_ttl_s)
-        return bool(taken)
+        self._lease = take(self._client, keys.HOOKS_LEASE, self._settings.lock_ttl_s)
+        return self._lease is not None
 
     def _look(self) -> None:
         try:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from functools import partial
 from typing import Any
 
 import redis
-from celery import Celery, bootsteps
+from celery import bootsteps
 from celery.worker import state
 from kombu.exceptions import OperationalError
 
@@ -49,13 +48,9 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def start(self, parent: Any) -> None:
         """Begin to sweep, at once and then at every interval."""
-        settings = get_settings()
         self._stop.clear()
         self._thread = threading.Thread(
-            target=self._run,
-            args=(parent.app, settings, parent.hostname, parent.heartbeat, parent.broker_problems),
-            name="sweeper",
-            daemon=True,
+            target=self._run, args=(parent, get_settings()), name="sweeper", daemon=True
         )
         self._thread.start()
 
@@ -66,18 +61,13 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     terminate = stop
 
-    def _run(
-        self,
-        app: Celery,
-        settings: Settings,
-        name: str,
-        heartbeat: Heartbeat | None,
-        told: list[str] | None,
-    ) -> None:
+    def _run(self, parent: Any, settings: Settings) -> None:
+        heartbeat: Heartbeat | None = parent.heartbeat
         client = open_client(settings, timeout_s=min(2.0, settings.redis_timeout_s))
-        sweeper = Sweeper(app, settings, client, name)
+        sweeper = Sweeper(parent.app, settings, client, parent.hostname)
         interval_s = min(_MOST_UNCHECKED_S, _SWEEPS_UNCHECKED * settings.sweep_interval_s)
-        watch = BrokerWatch(client, told, partial(_note_broker, heartbeat), interval_s)
+        note = (lambda _problem: None) if heartbeat is None else heartbeat.note_broker
+        watch = BrokerWatch(client, parent.broker_problems, note, interval_s)
         while True:
             try:
                 error = _sweep(sweeper, watch)
@@ -129,8 +119,3 @@ def _end(error: StoreNotShared) -> None:
     log.error(str(error), action="store.refused", hint=error.hint)
     shutdown.request()
     state.should_stop = error.exit_code
-
-
-def _note_broker(heartbeat: Heartbeat | None, problem: str) -> None:
-    if heartbeat is not None:
-        heartbeat.note_broker(problem)
