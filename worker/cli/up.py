@@ -6,7 +6,7 @@ import os
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 import click
 
@@ -100,7 +100,7 @@ def _follow(terminal: Terminal, machine: one_machine.OneMachine) -> None:
     """Print what all parts log from now on, until a part ends or a signal comes."""
     # A worker alone needs no name.
     named = len(machine.parts.keys() - {"hooks"}) > 1
-    logs: dict[str, TextIO] = {}
+    logs = {}
     with ExitStack() as stack:
         for name in machine.parts:
             log = stack.enter_context(machine.log_of(name).open(errors="replace", encoding="utf-8"))

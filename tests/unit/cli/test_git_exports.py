@@ -13,6 +13,7 @@ from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, Confkeep
 from tests.unit.cli.test_sources import MIB, Source, bare_copy, contents, made
 from worker.cli import sources
+from worker.cli.sending import Capture
 from worker.cli.sources import git_exports
 from worker.cli.sources.asking import Asker, Nobody, Person
 from worker.cli.sources.found import Found
@@ -22,7 +23,7 @@ from worker.cli.sources.names import Names
 
 def read(
     folder: Path, tenant: str | None = None, layout: str | None = None, asker: Asker | None = None
-) -> Found:
+) -> Found[Capture]:
     return git_exports.read(
         folder,
         tenant=tenant,

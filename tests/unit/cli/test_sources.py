@@ -18,6 +18,7 @@ from tests.histories import device_ids, write_merged
 from tests.judge import GIT_ENVIRONMENT, git
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker.cli import exports_folder, import_kept, sources
+from worker.cli.sending import Capture
 from worker.cli.sources import oxidized, rancid
 from worker.cli.sources.found import Found
 from worker.cli.sources.git_history import read_history
@@ -82,7 +83,7 @@ class Source:
         return self.run("rev-parse", "HEAD").strip()
 
 
-def contents(found: Found, name: str) -> list[bytes]:
+def contents(found: Found[Capture], name: str) -> list[bytes]:
     device_id = found.named_ids[name]
     return [c.read(MIB, MIB)[0] for c in found.captures if c.device_id == device_id]
 
@@ -412,7 +413,7 @@ def test_a_head_that_names_no_branch(tmp_path: Path) -> None:
 # --- into a store that has some of it
 
 
-def committed(found: Found, store: Store, count: int | None = None) -> str:
+def committed(found: Found[Capture], store: Store, count: int | None = None) -> str:
     """Let the store have the first captures of what was found; the tenant's id."""
     [tenant] = {capture.tenant_id for capture in found.captures}
     backups = [

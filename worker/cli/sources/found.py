@@ -16,15 +16,16 @@ from confkeep.errors import InvalidBackup, InvalidInput
 from worker.cli.sending import Capture
 from worker.cli.sources.names import NAMESPACE, Names, Row
 
-_CaptureT = TypeVar("_CaptureT", bound=Capture, covariant=True)
+_CaptureT = TypeVar("_CaptureT", bound=Capture)
+_CaptureT_co = TypeVar("_CaptureT_co", bound=Capture, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Found(Generic[_CaptureT]):
+class Found(Generic[_CaptureT_co]):
     """What a source holds."""
 
     #: In the order to commit: each device's own, the devices by date of capture.
-    captures: Sequence[_CaptureT]
+    captures: Sequence[_CaptureT_co]
     #: Names that are no UUIDs -> the id; a device stands as `TENANT/DEVICE`.
     named_ids: dict[str, str]
     #: What is in the source and is not imported, and why; a line each.
