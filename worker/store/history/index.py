@@ -24,9 +24,9 @@ is never the truth, and no error of its file reaches the caller.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -53,6 +53,17 @@ from worker.store.repository.tenant_repository import TenantRepository
 _Value = TypeVar("_Value")
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the backups and the devices of a batch before it is committed."""
+
+    #: The commits of those backup ids that are in git.
+    commits: dict[str, str]
+    #: As `HistoryIndex.labels` and `HistoryIndex.own_names` give them.
+    labels: dict[str, Labels]
+    own_names: dict[str, str | None]
+
+
 def open_index(repository: TenantRepository) -> HistoryIndex:
     """The repository's index, whatever its state. Reads and writes nothing until it is used."""
     return HistoryIndex(repository)
@@ -64,6 +75,46 @@ class HistoryIndex(IndexKeeper):
     Reading methods never write rows. `append` and `catch_up` may only be called by a process that
     holds the repository's writer lock.
     """
+
+    def known_before(self, device_ids: Mapping[str, str], tip: str | None) -> Known:
+        """Make the index complete for `tip`, and tell what a batch on top of it has to know.
+
+        Args:
+            device_ids: the device of each backup id.
+
+        Raises:
+            RepositoryDamaged: git itself cannot be read.
+        """
+        known = self._known_at_once(device_ids, tip)
+        if known is not None:
+            return known
+        self.catch_up(tip)
+        devices = set(device_ids.values())
+        return Known(
+            self.find_backup_ids(device_ids.keys(), tip),
+            self.labels(devices, tip),
+            self.own_names(tip, devices),
+        )
+
+    def _known_at_once(self, device_ids: Mapping[str, str], tip: str | None) -> Known | None:
+        """The usual answer, in one transaction: the file is complete, and no backup is in it yet; else None."""
+        if tip is None or self._mark.exists():
+            return None
+        devices = {pack_uuid(device_id): device_id for device_id in device_ids.values()}
+        try:
+            file = self._open_writer()
+            with file.reading() as root:
+                if root.tip != raw_id(tip) or file.numbers_of(map(pack_uuid, device_ids)):
+                    return None
+                labels, own_names = file.labels(devices), file.own_names(devices)
+        except Unusable:
+            # Whoever asks next meets it again, and knows what to do.
+            return None
+        return Known(
+            {},
+            {devices[device]: found for device, found in labels.items()},
+            {devices[device]: name for device, name in own_names.items()},
+        )
 
     @tells_damage_of_git
     def find_backup_ids(

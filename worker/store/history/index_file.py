@@ -98,7 +98,7 @@ class IndexFile:
         #: Whether this connection added commits, and so has to remove the mark.
         self._appended = self._marked = False
         with sqlite_errors():
-            if write:
+            if write and not path.exists():
                 # SQLite would use the umask; what it creates beside gets this file's permissions.
                 # Not for an existing file: closing it would drop this process's locks on it.
                 with suppress(OSError):
@@ -111,13 +111,6 @@ class IndexFile:
                 isolation_level=None,
                 check_same_thread=False,
             )
-            try:
-                if write:
-                    self._db.execute("PRAGMA journal_mode=PERSIST").fetchall()
-                    self._db.execute(f"PRAGMA journal_size_limit={_JOURNAL_BYTES}").fetchall()
-            except sqlite3.Error:
-                self._db.close()
-                raise
         self._place = _place_of(path)
 
     def close(self, *, sound: bool = True) -> None:
@@ -459,8 +452,14 @@ class IndexFile:
 
     def _begin(self, *, synced: bool) -> bool:
         """Begin to write; an unmarked file only with syncs, which SQLite must know first."""
+        if self.root.tip is not None and self.root.boot is None:
+            # As it was last read. Each transaction costs some 20 system calls, so none is begun to find out.
+            synced = True
         self._db.execute(f"PRAGMA synchronous={'FULL' if synced else 'OFF'}")
         self._db.execute("BEGIN IMMEDIATE")
+        # Before the transaction, this would be one more that reads.
+        self._db.execute("PRAGMA journal_mode=PERSIST").fetchall()
+        self._db.execute(f"PRAGMA journal_size_limit={_JOURNAL_BYTES}").fetchall()
         self.root = self._read_root()
         if self.root == Root():
             if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:

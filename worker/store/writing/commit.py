@@ -113,7 +113,8 @@ class Writer:
             flock.shared(self.repository.path),
         ):
             tip = refs.read_main(self.repository.path)
-            found = self._find_committed(tip, device_ids)
+            commits = self.index.find_backup_ids(device_ids.keys(), tip)
+            found = self._answers(commits, device_ids)
             if found:
                 finish(self.repository.path, [answer.sha for answer in found.values()])
         return found
@@ -126,9 +127,9 @@ class Writer:
         parent = refs.read_main(repository.path)
 
         # 2. Backups that are in git already are made durable, then answered from git.
-        self.index.catch_up(parent)
         device_ids = {backup.backup_id: backup.device_id for backup in backups}
-        done = self._find_committed(parent, device_ids)
+        known = self.index.known_before(device_ids, parent)
+        done = self._answers(known.commits, device_ids)
         if done:
             finish(repository.path, [answer.sha for answer in done.values()])
 
@@ -137,16 +138,11 @@ class Writer:
         # 3. Blobs, trees and commits, in memory.
         # Taken out: if this batch fails, the changed tree is useless.
         kept = kept_roots.of_process.take(parent)
-        devices = set(device_ids.values())
-        labels, own_names = (
-            self.index.labels(devices, parent),
-            self.index.own_names(parent, devices),
-        )
 
         def older(device_id: str, skip: int) -> Iterator[bytes]:
             return self.index.exports_below(device_id, parent, skip)
 
-        batch = Batch(repository, parent, now_s, kept, labels, own_names, older)
+        batch = Batch(repository, parent, now_s, kept, known.labels, known.own_names, older)
         answers = []
         for backup in backups:
             answer = done.get(backup.backup_id)
@@ -191,12 +187,12 @@ class Writer:
             labels = self.index.labels([tenant_id], refs.read_main(path))
             description.write_name(path, labels.get(tenant_id, NO_LABELS).name)
 
-    def _find_committed(
-        self, tip: str | None, device_ids: Mapping[str, str]
+    def _answers(
+        self, commits: Mapping[str, str], device_ids: Mapping[str, str]
     ) -> dict[str, Committed]:
-        """The answers for those backup ids that are in the history of `tip`."""
+        """The answers for those backup ids that have commits in git, or had some."""
         repository, found = self.repository, {}
-        for backup_id, sha in self.index.find_backup_ids(device_ids.keys(), tip).items():
+        for backup_id, sha in commits.items():
             commit = reader.find_commit(repository, sha)
             found[backup_id] = describe_commit(
                 repository, self.index, commit, device_ids[backup_id]

@@ -1,0 +1,107 @@
+"""What a writer asks of the history index in a turn: the right answer, in few transactions."""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from confkeep.labels import Labels
+from tests.histories import device_ids
+from worker.store.history.index import DAMAGE_MARK, INDEX_NAME, open_index
+from worker.store.repository.backup import Backup
+from worker.store.repository.tenant_repository import open_repository
+from worker.store.writing.commit import open_for_writing
+
+NAME = "2b7d0a51-6c2e-4f0b-8a35-9f1d2f4a7c10.git"
+CORE, EDGE = device_ids(2)
+
+
+def capture(device: str, number: int, **labels: str) -> Backup:
+    export = f"/system identity\nset name=own{number}\n".encode()
+    return Backup(str(uuid.uuid4()), device, export, None, "poll", labels=Labels(**labels))
+
+
+def commit(path: Path, *backups: Backup) -> list[str]:
+    with open_for_writing(path) as writer:
+        return [answer.sha for answer in writer.commit_backups(backups)]
+
+
+@pytest.fixture
+def path(store: Path) -> Path:
+    return store / NAME
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """All that is asked of SQLite from now on."""
+    asked: list[str] = []
+    connect = sqlite3.connect
+
+    def traced(*arguments: object, **options: object) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*arguments, **options)  # type: ignore[call-overload]
+        connection.set_trace_callback(asked.append)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    return asked
+
+
+def test_a_turn_of_one_reads_the_index_once_and_writes_it_once(
+    path: Path, statements: list[str]
+) -> None:
+    commit(path, capture(CORE, 1))
+    statements.clear()
+    commit(path, capture(CORE, 2))
+    ends = [one for one in statements if one.startswith(("BEGIN", "COMMIT", "ROLLBACK"))]
+    assert ends == ["BEGIN", "ROLLBACK", "BEGIN IMMEDIATE", "COMMIT"]
+    assert [one for one in statements if "synchronous" in one] == ["PRAGMA synchronous=FULL"]
+
+
+def test_the_journal_stays_between_transactions(path: Path) -> None:
+    for number in range(2):
+        commit(path, capture(CORE, number))
+        journal = (path / f"{INDEX_NAME}-journal").read_bytes()
+        assert len(journal) > 4096
+        assert journal[:28] == bytes(28)
+
+
+def _behind(path: Path) -> None:
+    kept = (path / INDEX_NAME).read_bytes()
+    commit(path, capture(EDGE, 8, name="edge 2"))
+    (path / INDEX_NAME).write_bytes(kept)
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        lambda path: None,
+        lambda path: (path / INDEX_NAME).unlink(),
+        lambda path: (path / INDEX_NAME).write_bytes(b"no database at all" * 300),
+        lambda path: (path / DAMAGE_MARK).touch(),
+        _behind,
+    ],
+    ids=["complete", "absent", "damaged", "marked", "behind"],
+)
+def test_what_a_batch_has_to_know_is_what_git_tells(
+    path: Path, happens: Callable[[Path], object]
+) -> None:
+    first = capture(CORE, 1, name="core")
+    (sha,) = commit(path, first)
+    commit(path, capture(EDGE, 2))
+    happens(path)
+    asked = {first.backup_id: CORE, str(uuid.uuid4()): EDGE}
+    repository = open_repository(path)
+    with open_index(repository) as index:
+        tip = str(repository.tip())
+        for device_ids_of in (asked, {backup: asked[backup] for backup in list(asked)[1:]}):
+            known = index.known_before(device_ids_of, tip)
+            devices = set(device_ids_of.values())
+            assert known.commits == ({first.backup_id: sha} if CORE in devices else {})
+            assert known.labels == index.labels(devices, tip)
+            assert known.own_names == index.own_names(tip, devices)
+            assert known.own_names[EDGE] == ("own8" if happens is _behind else "own2")
+            assert index.is_complete(tip)
