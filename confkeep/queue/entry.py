@@ -20,6 +20,8 @@ from confkeep.signing import Keyring
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: More than any file of a backup may have, and small enough for the server's counters.
 _LARGEST_BYTES = 2**40
+#: `json.dumps` makes a new one at each call that asks for other separators.
+_COMPACT: Final = json.JSONEncoder(separators=(",", ":"))
 
 #: The `staging` of a naming, which has no bytes.
 NOWHERE: Final = "none"
@@ -80,7 +82,7 @@ class Entry:
         if not self.labels:
             # Leave the fields out: most entries have no labels, and earlier releases know no such fields.
             values = {name: value for name, value in values.items() if name not in _LABEL_FIELDS}
-        return json.dumps(values, separators=(",", ":"))
+        return _COMPACT.encode(values)
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Entry:
