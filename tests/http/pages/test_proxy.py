@@ -219,3 +219,27 @@ def test_the_cookie_of_a_token_is_secure_where_the_proxy_speaks_tls(fronted: Fro
             )
             assert answer.status_code == 303
             assert ("Secure" in answer.headers["set-cookie"]) is secure
+
+
+@pytest.mark.parametrize(
+    ("public", "host", "secure"),
+    [
+        ("https://confkeep.example", "confkeep.example", True),
+        ("https://confkeep.example", "Confkeep.Example:443", True),
+        ("https://confkeep.example:8443", "confkeep.example", True),
+        ("https://Confkeep.example/backups", "confkeep.example", True),
+        ("https://[fd00::1]:8443", "[fd00::1]:8443", True),
+        ("https://confkeep.example", "127.0.0.1:8080", False),
+        ("http://confkeep.example", "confkeep.example", False),
+        ("", "confkeep.example", False),
+    ],
+)
+def test_a_link_signs_in_with_a_secure_cookie_where_people_come_by_tls(
+    fronted: Fronted, public: str, host: str, secure: bool
+) -> None:
+    token = new_token(fronted.stored.client, f"link {uuid.uuid4()}")
+    settings = fronted.settings.model_copy(update={"public_url": public})
+    with serve(settings) as address:
+        answer = httpx.get(f"{address}/enter", params={"token": token}, headers={"Host": host})
+    assert answer.status_code == 303
+    assert ("Secure" in answer.headers["set-cookie"]) is secure

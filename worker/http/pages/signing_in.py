@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from fastapi import Form, Request, Response
 from fastapi.responses import RedirectResponse
@@ -15,6 +17,8 @@ from worker.http.pages.routing import COOKIE, local, require_own_form
 from worker.http.pages.routing import router as new_router
 
 router = new_router()
+
+_PORT: Final = re.compile(r":\d+$")
 
 
 @router.get("/sign-in")
@@ -64,8 +68,15 @@ async def _sign_in(request: Request, context: Context, token: str, wanted: str) 
 
 def _over_tls(request: Request, public_url: str) -> bool:
     """Whether the browser speaks TLS, with a proxy in front: forms say so, for links the setting does."""
-    here = f"https://{request.headers.get('host')}"
-    return here in (request.headers.get("origin"), public_url)
+    origin = request.headers.get("origin")
+    if origin is not None:
+        return origin.startswith("https://")
+    public = urlsplit(public_url)
+    # Of a port neither a cookie knows nor each proxy tells.
+    here, there = (
+        _PORT.sub("", each.lower()) for each in (request.headers.get("host", ""), public.netloc)
+    )
+    return public.scheme == "https" and here == there
 
 
 @router.post("/sign-out")
