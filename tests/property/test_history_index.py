@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pygit2
@@ -36,7 +37,7 @@ from worker.store.history.index import (
     open_index,
 )
 from worker.store.history.index_file import IndexFile
-from worker.store.history.index_rows import Entry, Root
+from worker.store.history.index_rows import Entry, Root, version_of
 from worker.store.repository import reader
 from worker.store.repository.backup import (
     Backup,
@@ -240,6 +241,9 @@ def test_built_while_it_is_behind_ahead_and_elsewhere(store: Path, uncached: lis
                 if expected:
                     after = index.versions(device, tip=tip, before=expected[0][:10], limit=2)
                     assert [v.sha for v in after] == expected[1:3]
+                for newer, one in list(pairwise([None, *expected]))[::3]:
+                    following = index.next_version(device, str(one), tip=tip)
+                    assert (following and following.sha) == newer
         assert uncached == []
     # Elsewhere: the file's commit is not below the tip, nor the tip below it.
     git(path, "commit-tree", "-m", "x", "main^{tree}")
@@ -257,6 +261,33 @@ def test_built_while_it_is_behind_ahead_and_elsewhere(store: Path, uncached: lis
 def walk_at(repository: TenantRepository, device: str, tip: str) -> list[Version]:
     oid = repository.git[tip].id
     return list(_walk(repository, device, tip=oid))
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_the_next_version_costs_one_row(
+    store: Path, merged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, devices = store / f"{uuid.uuid4()}.git", device_ids(3)
+    if merged:
+        write_merged(path, devices, 40, 3)
+    repository = create_repository(path)
+    Writer(repository).commit_backups(random_backups(devices, 40, 1))
+    rows: list[object] = []
+
+    def read(row: tuple[object, ...]) -> Version:
+        rows.append(row)
+        return version_of(row)
+
+    monkeypatch.setattr("worker.store.history.index_file.version_of", read)
+    with open_index(repository) as index:
+        for device in devices:
+            versions = walked(path, device)
+            for newer, one in pairwise([None, *versions]):
+                assert one is not None
+                rows.clear()
+                following = index.next_version(device, one.sha, tip=repository.tip())
+                assert (following and following.sha) == (newer and newer.sha)
+                assert len(rows) == (newer is not None)
 
 
 def test_before_must_be_a_version_of_the_device(store: Path) -> None:

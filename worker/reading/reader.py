@@ -406,11 +406,7 @@ def _row_of(repository: TenantRepository, device: Called, version: str) -> Row:
         found = index.versions(device.id, tip=sha, limit=1, details=True)
         if not found:
             raise NotInStore(f"no version of device {device.id} in commit {sha}")
-        until = None
-        for newer in index.versions(device.id, tip=repository.tip()):
-            if newer.id == found[0].id:
-                break
-            until = newer
+        until = index.next_version(device.id, found[0].sha, tip=repository.tip())
     return Row(
         found[0],
         None if until is None else until.captured_at,

@@ -28,7 +28,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TypeVar
 
 import pygit2
@@ -167,7 +167,7 @@ class HistoryIndex(IndexKeeper):
         known = file.root.tip
         if known == tip:
             return None, b""
-        number = file.number_of(tip) if known is not None else None
+        number = self._number_of(file, tip) if known is not None else None
         if number is not None:
             if number <= file.root.base:
                 raise Unusable("the tip is older than the newest merge")
@@ -176,6 +176,13 @@ class HistoryIndex(IndexKeeper):
         if bottom != known:
             raise Unusable("the file is not of this history")
         return None, missing
+
+    def _number_of(self, file: IndexFile, sha: bytes) -> int | None:
+        """The number of a commit of git; None if the file does not have it, or far below its newest."""
+        made = index_build.read_commit(self._git, sha.hex()).entry(()).version
+        if made.packed_backup_id is None:
+            return file.number_of(sha)
+        return file.number_by_backup(sha, made.packed_backup_id)
 
     @tells_damage_of_git
     def commits_after(
@@ -445,6 +452,33 @@ class HistoryIndex(IndexKeeper):
             rows = self._with_details(device, rows, limit, only_changed=config_changes_only)
         return rows[:limit]
 
+    @tells_damage_of_git
+    def next_version(
+        self, device_id: str, sha: str, *, tip: pygit2.Oid | str | None
+    ) -> Version | None:
+        """The version of a device that came after one of its versions; None if none has, up to `tip`.
+
+        Raises:
+            RepositoryDamaged: git itself cannot be read.
+        """
+        device, raw_tip = pack_uuid(checked_uuid("device_id", device_id)), raw_id(tip)
+        if raw_tip is None:
+            return None
+        try:
+            with self._reading() as file:
+                newest, missing = self._locate(file, raw_tip)
+                place = self._place_of(file, device, bytes.fromhex(sha))
+                if place is not None and not missing:
+                    return file.version_after(device, place, newest)
+        except Unusable as error:
+            self._note(error)
+        listed = self.versions(device_id, tip=tip)
+        return next((newer for newer, one in pairwise(listed) if one.sha == sha), None)
+
+    def _place_of(self, file: IndexFile, device: bytes, sha: bytes) -> int | None:
+        number = self._number_of(file, sha)
+        return None if number is None else file.place_of(device, number)
+
     def exports_below(
         self, device_id: str, tip: pygit2.Oid | str | None, skip: int
     ) -> Iterator[bytes]:
@@ -462,7 +496,7 @@ class HistoryIndex(IndexKeeper):
         with self._reading() as file:
             newest, missing = self._locate(file, tip)
             rows = []
-            place = None if start is None else file.place_of(device, start)
+            place = None if start is None else self._place_of(file, device, start)
             if start is not None and most is not None:
                 most = None if place is None else most + 1
             if place is not None and (newest is None or place <= newest):

@@ -256,13 +256,25 @@ class IndexFile:
             ):
                 yield version_of(found)
 
-    def place_of(self, device: bytes, sha: bytes) -> int | None:
-        """The position of a device's version; None if the commit is none."""
+    def version_after(self, device: bytes, place: int, newest: int | None = None) -> Version | None:
+        """A device's next version after the one at a position; None if that is the newest."""
         with sqlite_errors():
             found = self._db.execute(
-                "SELECT position FROM versions AS v JOIN commits AS c ON c.number=v.number"
-                " WHERE device=? AND sha=?",
-                (device, sha),
+                "SELECT v.*, c.* FROM versions AS v JOIN commits AS c ON c.number=v.number"
+                " WHERE device=? AND position>? AND position<=? ORDER BY position LIMIT 1",
+                (device, place, self.root.commits if newest is None else newest),
+            ).fetchone()
+            return None if found is None else version_of(found)
+
+    def place_of(self, device: bytes, number: int) -> int | None:
+        """The position of a device's version; None if the commit with that number is none."""
+        with sqlite_errors():
+            found = self._db.execute(
+                # Above the newest merge they are the same, and the key finds it.
+                "SELECT position FROM versions WHERE device=? AND position=?"
+                if number > self.root.base
+                else "SELECT position FROM versions WHERE device=? AND number=?",
+                (device, number),
             ).fetchone()
             return None if found is None else int(found[0])
 
@@ -310,6 +322,14 @@ class IndexFile:
             found = self._db.execute(
                 "SELECT number FROM commits WHERE number>=? AND sha=? ORDER BY number DESC LIMIT 1",
                 (self.root.commits - most, sha),
+            ).fetchone()
+            return None if found is None else int(found[0])
+
+    def number_by_backup(self, sha: bytes, backup_id: bytes) -> int | None:
+        """The number of a commit with that backup id; None if it is not there."""
+        with sqlite_errors():
+            found = self._db.execute(
+                "SELECT number FROM commits WHERE backup_id=? AND sha=?", (backup_id, sha)
             ).fetchone()
             return None if found is None else int(found[0])
 
