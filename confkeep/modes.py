@@ -35,7 +35,7 @@ def create(path: Path, flags: int, most: int = 0o666) -> int:
     mode = _file_mode(folder.st_mode) & most
     descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, mode)
     try:
-        if _is_roots(folder, os.fstat(descriptor)):
+        if _is_anothers(folder) and os.fstat(descriptor).st_uid == 0:
             os.fchown(descriptor, folder.st_uid, folder.st_gid)
         if _is_shared(folder.st_mode):
             _widen(descriptor, mode)
@@ -131,7 +131,7 @@ def give_to_owner_of(folder: Path, path: Path) -> None:
     """As root, give `path` to the owner of `folder`; as another user, do nothing."""
     if os.geteuid() == 0:
         around = os.stat(folder)
-        if _is_roots(around, os.stat(path)):
+        if _is_anothers(around) and os.stat(path).st_uid == 0:
             os.chown(path, around.st_uid, around.st_gid)
 
 
@@ -159,9 +159,9 @@ def is_open_to_others(folder: Path) -> bool:
     return bool(os.stat(folder).st_mode & stat.S_IXOTH)
 
 
-def _is_roots(folder: os.stat_result, made: os.stat_result) -> bool:
-    """Whether root made something in another user's folder."""
-    return os.geteuid() == 0 and made.st_uid == 0 and folder.st_uid != 0
+def _is_anothers(folder: os.stat_result) -> bool:
+    """Whether we are root, and the folder is another user's."""
+    return folder.st_uid != 0 and os.geteuid() == 0
 
 
 def _is_shared(mode: int) -> bool:

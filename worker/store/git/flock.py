@@ -82,7 +82,8 @@ def maintenance(path: Path) -> Iterator[int | None]:
 
 def prepare_maintenance(path: Path) -> None:
     """Create the maintenance lock's file, which `no_maintenance` does not create."""
-    os.close(_open(path, MAINTENANCE_FILE_NAME))
+    if not (path / MAINTENANCE_FILE_NAME).exists():
+        os.close(_open(path, MAINTENANCE_FILE_NAME))
 
 
 @contextmanager

@@ -51,9 +51,12 @@ def ownerless(path: Path) -> list[Path]:
     Waits at most `LEAST_AGE_S` until locks that would keep us from moving or deleting a ref are
     gone or old enough to be judged.
     """
+    locks = list(_locks(path))
+    if not locks:
+        return []
     mine = {_identity(path / name) for name in os.listdir(path) if _is_ours(name)}
     found, others = [], []
-    for lock in _locks(path):
+    for lock in locks:
         place = lock.relative_to(path).as_posix()
         if place.startswith(_OWN_REFS) or _identity(lock) in mine:
             found.append(lock)
@@ -75,7 +78,8 @@ def is_used_by_git(path: Path) -> bool:
 def _locks(path: Path) -> Iterator[Path]:
     for place in (path / name for name in _PLACES):
         with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            yield from (place / name for name in sorted(os.listdir(place)) if name.endswith(_KINDS))
+            names = [name for name in os.listdir(place) if name.endswith(_KINDS)]
+            yield from (place / name for name in sorted(names))
     for tree in _TREES:
         for folder, _folders, names in os.walk(path / tree):
             yield from (Path(folder, name) for name in sorted(names) if name.endswith(".lock"))

@@ -25,6 +25,8 @@ _OBJECT_ID = re.compile(r"[0-9a-f]{40}")
 #: The branch that holds a tenant's backups.
 MAIN_REF: Final = "refs/heads/main"
 PACKED_NAME: Final = "packed-refs"
+#: A file with a ref's value is far shorter.
+_MOST_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,9 +234,22 @@ def sync_main(path: Path) -> None:
     durable.sync_directory(path)
 
 
+def read_short(file: Path) -> bytes:
+    """The bytes of a file that holds a ref's value, with a third of `read_bytes`' system calls.
+
+    Raises:
+        OSError: as `os.open` and `os.read`.
+    """
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, _MOST_BYTES)
+    finally:
+        os.close(descriptor)
+
+
 def _read_loose(path: Path) -> str | None:
     try:
-        text = (path / MAIN_REF).read_bytes().decode("ascii", "replace").rstrip()
+        text = read_short(path / MAIN_REF).decode("ascii", "replace").rstrip()
     except FileNotFoundError:
         return None
     except (IsADirectoryError, NotADirectoryError) as error:

@@ -227,6 +227,10 @@ def open_repository(path: Path, author: Signature = DEFAULT_AUTHOR) -> TenantRep
             (path / "HEAD").read_bytes()
             os.listdir(path / "objects" / "pack")
             os.listdir(path / "refs" / "heads")
+    return _open(path, author)
+
+
+def _open(path: Path, author: Signature) -> TenantRepository:
     try:
         repository = pygit2.Repository(str(path), pygit2.enums.RepositoryOpenFlag.NO_SEARCH)
     except pygit2.GitError as error:
@@ -254,12 +258,17 @@ def create_repository(path: Path, author: Signature = DEFAULT_AUTHOR) -> TenantR
         if not (path / "HEAD").exists() or not (path / "objects").is_dir():
             _init(path)
         recovery.recover(path)
-        repository = open_repository(path, author)
-        with flock.shared(path):
-            _adopt(repository)
-            if (path / "HEAD").read_bytes() != _HEAD_OF_MAIN:
-                durable.replace_file(path / "HEAD", _HEAD_OF_MAIN)
+        repository = _open(path, author)
+        if refs.read_main(path) is None or not _head_is_main(path):
+            with flock.shared(path):
+                _adopt(repository)
+                if not _head_is_main(path):
+                    durable.replace_file(path / "HEAD", _HEAD_OF_MAIN)
     return repository
+
+
+def _head_is_main(path: Path) -> bool:
+    return refs.read_short(path / "HEAD") == _HEAD_OF_MAIN
 
 
 def _init(path: Path) -> None:
