@@ -140,6 +140,41 @@ def test_a_large_export_costs_little() -> None:
     assert why_suspect(export, None) is not None
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"bus error",
+        b"segmentation fault",
+        b"killed",
+        b"aborted",
+        b"interrupted",
+        b"action timed out",
+        b"failure: no",
+        b"expected closing brace (line 3)",
+        b"bad command name a",
+        b"no such item",
+        b"syntax error (line 1 column 2)",
+        b"input does not match any value of interface",
+        b"invalid value for argument address",
+        b"not enough permissions (9)",
+        b"login failure",
+        b"login failed",
+        b"authentication failed",
+        b"too many authentication failures for admin",
+        b"permission denied (publickey)",
+        b"ssh: no route to host",
+        b"kex_exchange_identification: read: reset",
+        b"connection refused",
+        b"traceback (most recent call last):",
+    ],
+)
+def test_each_failure_is_recognised_in_any_case(message: bytes) -> None:
+    for line in (message, message.upper(), b"  " + message + b"\r"):
+        reason = why_suspect(GOOD + line + b"\n", None)
+        assert reason is not None
+        assert reason.startswith("the export holds an error: ")
+
+
 def test_a_reason_never_steers_a_terminal() -> None:
     reason = why_suspect(b"failure: \x1b]0;evil\x07\xff\n", None)
     assert reason is not None
