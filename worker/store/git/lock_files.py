@@ -76,10 +76,11 @@ def is_used_by_git(path: Path) -> bool:
 
 
 def _locks(path: Path) -> Iterator[Path]:
-    for place in (path / name for name in _PLACES):
+    for place in _PLACES:
         with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            names = [name for name in os.listdir(place) if name.endswith(_KINDS)]
-            yield from (place / name for name in sorted(names))
+            # Hardly ever is there a lock, and a `Path` costs as much as the listing.
+            names = [name for name in os.listdir(f"{path}/{place}") if name.endswith(_KINDS)]
+            yield from (path / place / name for name in sorted(names))
     for tree in _TREES:
         for folder, _folders, names in os.walk(path / tree):
             yield from (Path(folder, name) for name in sorted(names) if name.endswith(".lock"))
