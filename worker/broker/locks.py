@@ -6,6 +6,8 @@ If the lock of a paused process expires, the compare-and-swap of the tenant's br
 
 from __future__ import annotations
 
+import functools
+import os
 import threading
 import time
 import uuid
@@ -27,62 +29,106 @@ log = get_logger("locks")
 _POLL_S: Final = 0.05
 
 
+class _Renewer:
+    """Renews the locks of one life that a process holds, in a thread that lives while there are any.
+
+    A thread for each lock costs more than all else that a turn does for its lock.
+    """
+
+    def __init__(self, ttl_s: float) -> None:
+        self._pause_s = ttl_s / 4
+        self._lock = threading.Lock()
+        self._held: set[TenantLock] = set()
+        self._runs = False
+
+    def add(self, lock: TenantLock) -> None:
+        """Renew a lock from now on."""
+        with self._lock:
+            self._held.add(lock)
+            if not self._runs:
+                self._runs = True
+                threading.Thread(target=self._run, name="tenant-lock", daemon=True).start()
+
+    def discard(self, lock: TenantLock) -> None:
+        """Renew a lock no more."""
+        with self._lock:
+            self._held.discard(lock)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(self._pause_s)
+            with self._lock:
+                held = list(self._held)
+                self._runs = bool(held)
+            if not held:
+                return
+            for lock in held:
+                lock.renew()
+
+
+@functools.cache
+def _renewer(pid: int, ttl_s: float) -> _Renewer:  # noqa: ARG001 - a child made by fork has no thread yet
+    return _Renewer(ttl_s)
+
+
 class TenantLock:
-    """A held tenant lock, renewed by a thread of its own until it is released or lost."""
+    """A held tenant lock, renewed until it is released or lost."""
 
     def __init__(self, lock: Lock, ttl_s: float, token: str = "") -> None:
         self._lock = lock
         #: What stands under the lock's key while we hold it.
         self.token = token
         self._ttl_s = ttl_s
-        self._stop = threading.Event()
-        self._lost = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="tenant-lock", daemon=True)
-        self._thread.start()
+        self._renewed_s = time.monotonic()
+        self._is_held, self._is_anothers = True, False
+        #: Held while it is renewed: no renewal is under way any more once it is let go of.
+        self._renewing = threading.Lock()
+        self._renewer = _renewer(os.getpid(), ttl_s)
+        self._renewer.add(self)
 
     @property
     def lost(self) -> bool:
         """Whether the lock could not be renewed: somebody else may hold it by now."""
-        return self._lost.is_set()
+        return self._is_lost()
 
     @property
     def held(self) -> bool:
         """Whether it is neither released nor let go of."""
-        return not self._stop.is_set()
+        return self._is_held
 
-    def _renew(self) -> None:
-        renewed = time.monotonic()
-        while not self._stop.wait(self._ttl_s / 4):
+    def renew(self) -> None:
+        """Renew it once, unless it is let go of or lost. Never raises."""
+        with self._renewing:
+            if not self._is_held or self._is_lost():
+                return
             try:
                 self._lock.reacquire()
-                renewed = time.monotonic()
+                self._renewed_s = time.monotonic()
             except LockError:
-                self._lost.set()
-                return
+                self._is_anothers = True
             except Exception as error:  # noqa: BLE001
+                # The next try comes before it expires: the server may be back by then.
                 if not isinstance(error, redis.RedisError):
-                    # The turn relies on the lock, so this thread must go on renewing it.
+                    # The turns rely on their locks, so the thread must go on renewing them.
                     unforeseen.note(log, "tenant-lock", "renew the lock", error)
-                # Try again until the lock has expired: the server may be back before.
-                if time.monotonic() - renewed > self._ttl_s:
-                    self._lost.set()
-                    return
+
+    def _is_lost(self) -> bool:
+        return self._is_anothers or time.monotonic() - self._renewed_s > self._ttl_s
 
     def let_go(self) -> None:
         """Stop renewing: a script has released the lock."""
-        self._stop.set()
-        self._thread.join()
+        self._renewer.discard(self)
+        with self._renewing:
+            self._is_held = False
 
     def release(self) -> None:
         """Stop renewing and release the lock; a lost one stays with its new owner."""
         self.let_go()
         try:
             self._lock.release()
-        except LockError:
-            self._lost.set()
-        except redis.RedisError:
-            # It expires by itself.
-            self._lost.set()
+        except (LockError, redis.RedisError):
+            # It is another's, or expires by itself.
+            self._is_anothers = True
 
 
 def new_token() -> str:

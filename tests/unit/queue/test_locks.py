@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import uuid
 from types import SimpleNamespace
 from typing import cast
@@ -60,6 +62,16 @@ def test_a_holder_learns_that_it_lost_it_and_leaves_the_next_one_alone(
     assert client.get(keys.lock(TENANT)) == b"somebody else"
 
 
+def test_one_thread_renews_all_that_a_process_holds(client: redis.Redis) -> None:
+    before = set(threading.enumerate())
+    for n in range(20):
+        held = [try_lock(client, str(uuid.UUID(int=2 * n + each)), 7.5) for each in range(2)]
+        for lock in held:
+            assert lock is not None
+            lock.release()
+    assert len(set(threading.enumerate()) - before) <= 1
+
+
 @pytest.mark.parametrize("ttl_s", [0.3])
 def test_it_expires_when_its_holder_dies(client: redis.Redis, ttl_s: float) -> None:
     # What a killed process leaves: the key with its life, and nobody who renews it.
@@ -103,7 +115,9 @@ class _Away:
         self.calls = 0
         self._always = always
         monkeypatch.setattr(
-            locks, "time", SimpleNamespace(monotonic=lambda: self.calls * 0.75 * _SHORT_S)
+            locks,
+            "time",
+            SimpleNamespace(monotonic=lambda: self.calls * 0.75 * _SHORT_S, sleep=time.sleep),
         )
 
     def reacquire(self) -> None:
