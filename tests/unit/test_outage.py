@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from typing import Any
 
 import pytest
 import redis
+from celery.app import trace
 from kombu.exceptions import OperationalError
 from kombu.utils import functional
 
+from confkeep.queue import wakeups
 from confkeep.settings import load_settings
 from worker.process import consumer, outage, waits
 from worker.process.outage import Outage
@@ -70,6 +73,29 @@ def test_celery_shows_no_traceback_of_an_outage_that_is_not_told_yet(
     except type(error):
         logging.getLogger("celery.worker.loops").exception("Error cleaning up after event loop")
     assert len(caplog.records) == lines
+
+
+@pytest.mark.parametrize(
+    ("line", "logger"),
+    [
+        (trace.LOG_RECEIVED, "celery.worker.strategy"),
+        (trace.LOG_SUCCESS, "celery.app.trace"),
+        (trace.LOG_RETRY, "celery.app.trace"),
+        (trace.LOG_FAILURE, "celery.app.trace"),
+    ],
+)
+def test_celery_tells_of_wake_ups_only_what_failed(
+    line: str, logger: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    waits.quiet_celery()
+    told = defaultdict(str, id="1", exc="no tenant", runtime=0.1)
+    for name in (wakeups.COMMIT_TASK, "backups.receive"):
+        told = told | {"name": name}
+        logging.getLogger(logger).info(line, told)
+    shown = [record.args["name"] for record in caplog.records]  # type: ignore[call-overload,index]
+    of_wakeup = [wakeups.COMMIT_TASK] if line is trace.LOG_FAILURE else []
+    assert shown == [*of_wakeup, "backups.receive"]
 
 
 class _Connection:

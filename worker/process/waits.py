@@ -136,17 +136,21 @@ def tell_away(tenant_id: str, error: BaseException) -> None:
         )
 
 
+#: How Celery's lines of each wake-up begin.
+_OF_EACH_WAKE_UP: Final = tuple(
+    f"Task %(name)s[%(id)s] {what}" for what in ("received", "succeeded in", "retry")
+)
+
+
 def quiet_celery() -> None:
-    """Hold back Celery's line for each try. Once is enough."""
-    logger = logging.getLogger("celery.app.trace")
-    if _is_no_retry not in logger.filters:
-        logger.addFilter(_is_no_retry)
+    """Hold back Celery's lines of each wake-up: our own lines tell what became of it."""
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logger = logging.getLogger(name)
+        if _is_worth_it not in logger.filters:
+            logger.addFilter(_is_worth_it)
 
 
-def _is_no_retry(record: logging.LogRecord) -> bool:
+def _is_worth_it(record: logging.LogRecord) -> bool:
     told: Any = record.args
-    return not (
-        isinstance(told, dict)
-        and told.get("name") == wakeups.COMMIT_TASK
-        and record.msg.startswith("Task %(name)s[%(id)s] retry")
-    )
+    is_of_wakeup = isinstance(told, dict) and told.get("name") == wakeups.COMMIT_TASK
+    return not (is_of_wakeup and record.msg.startswith(_OF_EACH_WAKE_UP))
