@@ -35,20 +35,23 @@ def blamed(path: Path, sha: str) -> list[str]:
     return [line.split(" ", 1)[0].lstrip("^") for line in told.splitlines()]
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_it_says_what_git_blame_says(seed: int, store: Path) -> None:
+@pytest.mark.parametrize(
+    ("seed", "size"), [*((n, 30) for n in range(6)), *((n, 900) for n in range(6))]
+)
+def test_it_says_what_git_blame_says(seed: int, size: int, store: Path) -> None:
     """For lines that are all different: elsewhere there are several right answers."""
     chance, path = random.Random(seed), store / "t.git"
-    lines, number, exports = [b"# line %d\n" % n for n in range(30)], 100, []
+    lines, number, exports = [b"# line %d\n" % n for n in range(size)], size, []
     for _ in range(25):
         for _ in range(chance.randrange(4)):
             at = chance.randrange(len(lines) + 1)
+            many = chance.choice((1, 3, size // 5))
             match chance.randrange(3):
                 case 0:
-                    lines[at:at] = [b"add n=%d\n" % n for n in range(number, number + 3)]
-                    number += 3
+                    lines[at:at] = [b"add n=%d\n" % n for n in range(number, number + many)]
+                    number += many
                 case 1:
-                    del lines[at : at + 2]
+                    del lines[at : at + many]
                 case _:
                     lines[at : at + 1] = [b"set n=%d\n" % number]
                     number += 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from itertools import compress, count, pairwise
+from itertools import compress, count
 from operator import ne
-from typing import Final
+from typing import Final, NamedTuple
 
 import pygit2
 from pygit2.enums import DiffOption
@@ -17,87 +17,121 @@ from worker.store.repository.tenant_repository import TenantRepository
 
 #: Versions that are looked at, at most; lines that are older are dated to the last one.
 MOST: Final = 2_000
-#: Single lines that two versions differ in, at most, to be taken for changed where they stand.
-_FEW: Final = 100
-_HUNK: Final = re.compile(rb"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
+#: Lines of a block.
+_LINES: Final = 32
+#: Behind a block that changed, the next one that did not is looked for among so many, in so many bytes.
+_NEXT: Final = 4
+_NEAR_BYTES: Final = 32 << 10
+#: Of a block so many are looked for: what is longer is found more slowly.
+_BEGINNING_BYTES: Final = 90
+_HUNK: Final = re.compile(rb"^@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@", re.MULTILINE)
+
+
+class _Block(NamedTuple):
+    """Some whole lines of an export, and the version that brought each."""
+
+    text: bytes
+    since: list[Version]
 
 
 def since_when(repository: TenantRepository, device_id: str, sha: str) -> list[Version]:
     """The version that brought each line of a device's export, as it stands in a commit.
 
-    Costs a comparison for each version, of the lines that differ; unlike `git blame`, which goes through
+    Compares blocks of lines, and only within those that differ lines; unlike `git blame`, which goes through
     all devices' commits.
     """
     with open_index(repository) as index:
-        versions = index.versions(device_id, tip=sha, limit=MOST)
+        versions = index.versions(device_id, tip=sha, limit=MOST)[::-1]
     places = [Place(version.sha, f"{device_id}/{EXPORT_NAME}") for version in versions]
-    exports = read_many(repository, places)
-    newest = next(exports, None)
-    if newest is None:
-        return []
-    newer = newest.split(b"\n")
-    # Where each line of the version at hand stands in the newest; -1: not in it.
-    lines = list(range(len(newer) - (not newer[-1])))
-    found: list[Version] = [versions[-1]] * len(lines)
-    for version, export in zip(versions, exports, strict=False):
-        if export is None:
-            _note(found, lines, version)
-            break
-        older = export.split(b"\n")
-        lines = _step(found, lines, older, newer, version)
-        newer = older
-        if all(line < 0 for line in lines):
-            break
-    return found
+    blocks: list[_Block] = []
+    for version, export in zip(versions, read_many(repository, places), strict=True):
+        blocks = _step(blocks, export or b"", version)
+    return [version for block in blocks for version in block.since]
 
 
-def _step(
-    found: list[Version], lines: list[int], old: list[bytes], new: list[bytes], version: Version
-) -> list[int]:
-    """Note the lines that a version brought; where those of the one before stand in the newest."""
-    in_place = _changed_in_place(old, new)
-    if in_place is not None:
-        _note(found, [lines[at] for at in in_place], version)
-        before = lines.copy()
-        for at in in_place:
-            before[at] = -1
-        return before
-    first, last = _alike(old, new)
+def _step(old: list[_Block], new: bytes, version: Version) -> list[_Block]:
+    """The blocks of a version's export, from those of the version before it."""
+    made: list[_Block] = []
+    at = number = 0
+    while number < len(old):
+        if _stands_at(old[number].text, new, at):
+            made.append(old[number])
+            at += len(old[number].text)
+            number += 1
+        else:
+            following, end = _next_alike(old, number + 1, new, at)
+            made += _changed(old[number:following], new[at:end], version)
+            at, number = end, following
+    return made + _changed([], new[at:], version) if at < len(new) else made
+
+
+def _stands_at(text: bytes, new: bytes, at: int) -> bool:
+    # A last line without an end is the same only where the other text ends too.
+    return new.startswith(text, at) and (text.endswith(b"\n") or at + len(text) == len(new))
+
+
+def _next_alike(old: list[_Block], first: int, new: bytes, at: int) -> tuple[int, int]:
+    """The next block that stands in the new text too, and where; their ends if there is none nearby."""
+    near = at + _NEAR_BYTES
+    for number in range(first, min(first + _NEXT, len(old))):
+        text = old[number].text
+        found = new.find(text[:_BEGINNING_BYTES], at, near)
+        if (
+            found >= 0
+            and new[found - 1 : found] in (b"", b"\n")
+            and _stands_at(text, new, found)
+            # What begins alike twice does not tell which of them it is.
+            and new.find(text[:_BEGINNING_BYTES], found + 1, near) < 0
+        ):
+            return number, found
+    return len(old), len(new)
+
+
+def _changed(old: list[_Block], new: bytes, version: Version) -> list[_Block]:
+    """The blocks of a text, from those of the one before it."""
+    before, after = _lines(b"".join(block.text for block in old)), _lines(new)
+    since = [each for block in old for each in block.since]
+    first = _alike(before, after)
+    last = _alike(before[first:][::-1], after[first:][::-1])
+    was, now = before[first : len(before) - last], after[first : len(after) - last]
+    dates = [version] * len(now)
+    if not set(was).isdisjoint(now):
+        _carry(was, now, since[first:], dates)
+    since[first : len(before) - last] = dates
+    if len(after) <= 2 * _LINES:
+        return [_Block(new, since)] if new else []
+    return [
+        _Block(b"".join(after[at : at + _LINES]), since[at : at + _LINES])
+        for at in range(0, len(after), _LINES)
+    ]
+
+
+def _lines(text: bytes) -> list[bytes]:
+    """The lines with their ends, which the last one may lack."""
+    *whole, rest = text.split(b"\n")
+    lines = [line + b"\n" for line in whole]
+    return [*lines, rest] if rest else lines
+
+
+def _alike(one: list[bytes], other: list[bytes]) -> int:
+    """How many lines both begin with alike."""
+    most = min(len(one), len(other))
+    return next(compress(count(), map(ne, one, other)), most)
+
+
+def _carry(was: list[bytes], now: list[bytes], since: list[Version], dates: list[Version]) -> None:
+    """Date the lines that stayed as they were dated."""
     # libgit2 does not copy them, and reads them again for `data`.
-    was, now = (b"\n".join([*each[first : len(each) - last], *[b""][:last]]) for each in (old, new))
-    patch = pygit2.Patch.create_from(was, now, flag=DiffOption.FORCE_TEXT, context_lines=0)
-    before = lines[:first]
-    at = first
-    for hunk in _HUNK.finditer(patch.data or b""):
-        old_count, new_count = (1 if text is None else int(text) for text in (hunk[2], hunk[4]))
-        # Of a hunk without new lines git names the line before it.
-        begin = first + int(hunk[3]) - (1 if new_count else 0)
-        before += lines[at:begin]
-        _note(found, lines[begin : begin + new_count], version)
-        before += [-1] * old_count
-        at = begin + new_count
-    return before + lines[at:]
-
-
-def _changed_in_place(old: list[bytes], new: list[bytes]) -> list[int] | None:
-    """Which lines are others, where only some single ones are: three times as quick to see as a difference."""
-    if len(old) != len(new):
-        return None
-    changed = list(compress(count(), map(ne, old, new)))
-    many = len(changed) > _FEW or any(one + 1 == other for one, other in pairwise(changed))
-    return None if many or len(new) - 1 in changed else changed
-
-
-def _alike(old: list[bytes], new: list[bytes]) -> tuple[int, int]:
-    """How many lines both begin with alike, and then end with alike. What is behind the last line's end is
-    no line, so it counts among the last ones alone."""
-    most = min(len(old), len(new)) - 1
-    first = min(most, next(compress(count(), map(ne, old, new)), most))
-    last = next(compress(count(), map(ne, reversed(old), reversed(new))), most)
-    return first, min(last, most - first)
-
-
-def _note(found: list[Version], lines: list[int], version: Version) -> None:
-    for line in lines:
-        if line >= 0:
-            found[line] = version
+    old, new = b"".join(was), b"".join(now)
+    patch = pygit2.Patch.create_from(old, new, flag=DiffOption.FORCE_TEXT, context_lines=0)
+    at = to = 0
+    for hunk in [*_HUNK.finditer(patch.data or b""), None]:
+        if hunk is None:
+            begin, old_count, new_count = len(was), 0, 0
+        else:
+            old_count, new_count = (1 if each is None else int(each) for each in hunk.group(2, 3))
+            # Of a hunk without old lines git names the line before it.
+            begin = int(hunk[1]) - (1 if old_count else 0)
+        dates[to : to + begin - at] = since[at:begin]
+        to += begin - at + new_count
+        at = begin + old_count

@@ -241,8 +241,8 @@ def _next_object(answers: IO[bytes], header: bytes) -> tuple[bytes, bytes] | Non
         raise BadObject("it is missing")
     if len(words) != 3:
         return None
-    data = answers.read(int(words[2]) + 1)
-    return (words[1], data[:-1]) if len(data) == int(words[2]) + 1 else None
+    data = answers.read(int(words[2]))
+    return (words[1], data) if answers.read(1) == b"\n" else None
 
 
 def _check(id_: bytes, kind: bytes, data: bytes) -> None:
