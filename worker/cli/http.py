@@ -39,10 +39,12 @@ def command(terminal: Terminal, port: int | None, address: str | None) -> None:
     settings = service.begin(terminal)
     logs.configure(settings)
     port, address = port or settings.http_port, address or settings.http_address
+    # Before it listens: who connects waits for none of it.
+    serving = server.server_of(
+        settings, lambda: terminal.note(f"http at http://{address}:{port}/v1/health")
+    )
     with server.listen(address, port) as opened:
-        server.run(
-            settings, opened, lambda: terminal.note(f"http at http://{address}:{port}/v1/health")
-        )
+        server.run(serving, opened)
     # Threads that wait for a disk must not keep the process.
     terminal.note("ended")
     os._exit(0)

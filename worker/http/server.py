@@ -43,27 +43,31 @@ def listen(address: str, port: int) -> socket.socket:
     return opened
 
 
-def run(settings: Settings, opened: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C; requests that run then may end.
-
-    Args:
-        ready: called once requests are answered.
-    """
+def run(server: Any, opened: socket.socket) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests that run then may end."""
     # A page of thousands of lines makes objects faster than they go: with Python's own bounds, half of its
     # time is spent looking for garbage among the directories that are kept.
     gc.set_threshold(50_000, 20, 100)
-    server = server_of(settings, ready)
     server.run(sockets=[opened])
 
 
 def server_of(settings: Settings, ready: Callable[[], None] = lambda: None) -> Any:
-    """A uvicorn server for the application of these settings."""
+    """A uvicorn server for the application of these settings, with all that a first page needs once.
+
+    Args:
+        ready: called once requests are answered.
+    """
     import uvicorn
 
     from worker.http.app import create_app
     from worker.http.connections import BoundedConnection
+    from worker.http.pages import rendering
+    from worker.masking.mask import mask
 
     app = create_app(settings)
+    rendering.prepare()
+    # Of no known maker, so it takes the rules of all.
+    mask(b"\n")
 
     class Server(uvicorn.Server):
         """Tells when it is ready, and lets nobody wait for events when it ends."""

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,8 +17,10 @@ import redis
 from confkeep.labels import Labels
 from tests.http.serving import new_token, serve, settings_of
 from tests.judge import judged
+from worker.http.pages import rendering
 from worker.http.pages.differences import farness
 from worker.http.pages.routing import COOKIE
+from worker.http.server import server_of
 from worker.process.local import EmbeddedServer
 from worker.reading.answers import DeviceEntry
 from worker.store.repository.backup import Backup
@@ -258,9 +261,12 @@ def test_the_header_is_folded_and_lines_keep_their_numbers(site: Site) -> None:
 
 def test_since_when_a_line_stands_there_leads_to_its_change(site: Site) -> None:
     with site.client("full") as client:
-        text = client.get(f"{site.base}/versions/latest?since=1").text
-    named = re.findall(r"/versions/([0-9a-f]{40})/diff\">2026-10-0(\d)", text)
-    assert set(named) == {(site.shas[0], "1"), (site.shas[1], "2")}
+        page = client.get(f"{site.base}/versions/latest?since=1")
+    dates = re.findall(r'<td class="n since"><a href="([^"]+)">2026-10-0(\d)<', page.text)
+    assert len(dates) == LATER.count(b"\n")
+    changes = {(page.url.join(link).path, day) for link, day in dates}
+    base = f"{site.base}/versions"
+    assert changes == {(f"{base}/{site.shas[0]}/diff", "1"), (f"{base}/{site.shas[1]}/diff", "2")}
 
 
 def test_a_moment_leads_to_the_version_of_then(site: Site) -> None:
@@ -313,3 +319,10 @@ def test_what_is_most_alike_stands_first_in_what_to_compare_with() -> None:
     ]  # fmt: skip
     bare = device("bare", None, None)
     assert sorted(others, key=lambda each: farness(bare, each)) == others
+
+
+def test_no_page_waits_for_its_template_to_be_compiled(tmp_path: Path) -> None:
+    rendering._environment.cache_clear()
+    server_of(settings_of(f"unix://{tmp_path}/none.sock", tmp_path))
+    compiled = {name for _loader, name in rendering._environment().cache}
+    assert compiled == {each.name for each in (rendering.FOLDER / "templates").iterdir()}

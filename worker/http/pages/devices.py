@@ -14,7 +14,7 @@ from worker.http import paging
 from worker.http.access import Caller, require
 from worker.http.context import Context, Here
 from worker.http.pages.fleet import is_stale
-from worker.http.pages.rendering import link, page
+from worker.http.pages.rendering import day, link, page, shown
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
 from worker.http.routes.files import file_answer
@@ -112,7 +112,7 @@ async def version(
 ) -> Response:
     """One version's export, each line with its number."""
     found, one, entry = await _version(context, caller, tenant, device, version)
-    lines: list[dict[str, Any]] | None = None
+    lines: list[tuple[int, str, str, str]] | None = None
     cut = False
     if entry.export_bytes is not None:
 
@@ -127,13 +127,10 @@ async def version(
         file, dates = await context.read(ask)
         texts = decode_text(file.data).removesuffix("\n").split("\n")
         cut = len(texts) > LINES
+        dates += [Since(sha=entry.sha, captured_at=entry.captured_at)] * (len(texts) - len(dates))
         lines = [
-            {
-                "text": text.removesuffix("\r"),
-                "sha": dates[number].sha if number < len(dates) else entry.sha,
-                "at": dates[number].captured_at if number < len(dates) else entry.captured_at,
-            }
-            for number, text in enumerate(texts[:LINES])
+            (number, shown(text.removesuffix("\r")), date.sha, day(date.captured_at))
+            for number, (text, date) in enumerate(zip(texts[:LINES], dates, strict=False), 1)
         ]
     return page(
         request,

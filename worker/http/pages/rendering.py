@@ -72,6 +72,13 @@ def link(request: Request, **changes: object) -> str:
     return url.path + (f"?{url.query}" if url.query else "")
 
 
+def prepare() -> None:
+    """Compile the templates: nobody's first page waits for that."""
+    environment = _environment()
+    for name in environment.list_templates():
+        environment.get_template(name)
+
+
 @cache
 def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -82,10 +89,11 @@ def _environment() -> Any:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,
     )
     made.globals.update(q=None, states=states)
     made.filters.update(
-        age=_age, count=_count, date=_date, day=_day, firstline=_first_line, iso=utc_text,
+        age=_age, count=_count, date=_date, day=day, firstline=_first_line, iso=utc_text,
         pieces=_pieces, sentence=_sentence, shown=shown, size=_size,
     )  # fmt: skip
     return made
@@ -126,7 +134,8 @@ def _date(when: dt.datetime) -> str:
 
 # A page's thousands of lines stand there since few moments.
 @functools.lru_cache(maxsize=1_024)
-def _day(when: dt.datetime) -> str:
+def day(when: dt.datetime) -> str:
+    """The day of a moment, as a page shows it."""
     return when.astimezone(dt.UTC).strftime("%Y-%m-%d")
 
 
