@@ -113,7 +113,11 @@ def _lost_at_end(good: bytes, new: bytes) -> int:
     """
     if len(good) + len(new) > _END_BYTES:
         return 0
-    gone, come = map(_lines, differing(good, new))
+    only_good, only_new = differing(good, new)
+    gone = _lines(only_good)
+    if len(gone) < _END_LINES:
+        return 0  # so nearly always, also where much was added
+    come = _lines(only_new)
     lost = Counter(gone)
     lost.subtract(come)
     lines, instead = _run(gone, lost, 1), _run(come, lost, -1)
