@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -388,30 +387,24 @@ def _print_summary(terminal: Terminal, found: Found[Capture], sent: Sent) -> Non
         + "."
     )
     for what, files in (("refused", sent.refused), ("dead letter", sent.dead)):
-        for path, reason in files[:_LISTED]:
-            terminal.line(f"  {what}: {printable(path)}: {printable(reason)}", style="yellow")
-        if len(files) > _LISTED:
-            terminal.line(f"  and {len(files) - _LISTED:,} more; --json lists all", style="dim")
+        lines = [f"  {what}: {printable(path)}: {printable(reason)}" for path, reason in files]
+        terminal.some(lines, _LISTED, "yellow")
 
 
 def _print_notes(terminal: Terminal, found: Found[Capture]) -> None:
     for lines in (found.notes, found.left_out):
-        for line in lines[:_LISTED]:
-            terminal.line(f"  {printable(line)}", style="yellow")
-        if len(lines) > _LISTED:
-            terminal.line(f"  and {len(lines) - _LISTED:,} more; --json lists all", style="dim")
+        terminal.some([f"  {printable(line)}" for line in lines], _LISTED, "yellow")
 
 
 def _print_ids(terminal: Terminal, found: Found[Capture]) -> None:
     if not found.named_ids:
         return
     terminal.line("Ids made from names:", style="bold")
-    for name, made in islice(found.named_ids.items(), _IDS_LISTED):
-        indent = "    " if "/" in name else "  "
-        terminal.line(f"{indent}{made}  {printable(name)}")
-    if len(found.named_ids) > _IDS_LISTED:
-        more = len(found.named_ids) - _IDS_LISTED
-        terminal.line(f"  and {more:,} more; --json lists all", style="dim")
+    lines = [
+        f"{'    ' if '/' in name else '  '}{made}  {printable(name)}"
+        for name, made in found.named_ids.items()
+    ]
+    terminal.some(lines, _IDS_LISTED)
 
 
 def _devices_by_tenant(captures: Sequence[Capture]) -> dict[str, set[str]]:

@@ -162,6 +162,13 @@ class Terminal:
         """Print one JSON document, ASCII only, on standard output."""
         click.echo(json.dumps(value, indent=2, default=_json_of))
 
+    def some(self, texts: Sequence[str], most: int, style: str | None = None) -> None:
+        """Print the first of many lines, and how many more `--json` has."""
+        for text in texts[:most]:
+            self.line(text, style=style)
+        if len(texts) > most:
+            self.line(f"  and {len(texts) - most:,} more; --json lists all", style="dim")
+
     def heading(self, text: str) -> None:
         """Print a blank line and a title."""
         self.line()

@@ -84,8 +84,7 @@ def merged(spans: Iterable[Span]) -> list[Span]:
     out: list[Span] = []
     for start, end in sorted(spans):
         if out and start < out[-1][1]:
-            if end > out[-1][1]:
-                out[-1] = (out[-1][0], end)
+            out[-1] = (out[-1][0], max(end, out[-1][1]))
         elif end > start:
             out.append((start, end))
     return out
@@ -93,8 +92,6 @@ def merged(spans: Iterable[Span]) -> list[Span]:
 
 def without(export: bytes, spans: Sequence[Span]) -> bytes:
     """The export with each span replaced by the mask."""
-    if not spans:
-        return export
     pieces, at = [], 0
     for start, end in spans:
         pieces.append(export[at:start])

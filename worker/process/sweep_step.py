@@ -69,10 +69,12 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         note = (lambda _problem: None) if heartbeat is None else heartbeat.note_broker
         watch = BrokerWatch(client, parent.broker_problems, note, interval_s)
         while True:
-            try:
-                error = _sweep(sweeper, watch)
-            except StoreNotShared as refusal:
-                _end(refusal)
+            error = _sweep(sweeper, watch)
+            if isinstance(error, StoreNotShared):
+                log.error(str(error), action="store.refused", hint=error.hint)
+                # Let the consumer's loop end this worker in order.
+                shutdown.request()
+                state.should_stop = error.exit_code
                 break
             if heartbeat is not None and error is None:
                 heartbeat.mark(Mark.SWEEP)
@@ -86,16 +88,12 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def _sweep(sweeper: Sweeper, watch: BrokerWatch) -> Exception | None:
-    """Sweep once and tell how it went; returns what it met.
-
-    Raises:
-        StoreNotShared: the worker has to end.
-    """
+    """Sweep once and tell how it went; returns what it met. After `StoreNotShared` the worker has to end."""
     try:
         sent = sweeper.sweep()
         watch.look_if_due()
-    except StoreNotShared:
-        raise
+    except StoreNotShared as error:
+        return error
     except (redis.RedisError, OperationalError, BrokerUnavailable, OSError) as error:
         outage.met(SWEEP, error)
         return error
@@ -112,10 +110,3 @@ def _sweep(sweeper: Sweeper, watch: BrokerWatch) -> Exception | None:
     if sent:
         log.info("woke inboxes that nobody worked on", action="sweep.woke", inboxes=sent)
     return None
-
-
-def _end(error: StoreNotShared) -> None:
-    """Let the consumer's loop end this worker in order."""
-    log.error(str(error), action="store.refused", hint=error.hint)
-    shutdown.request()
-    state.should_stop = error.exit_code
