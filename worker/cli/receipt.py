@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Final
 
 import click
 
 from confkeep.errors import NoReceipt, PoisonedBackup
 from confkeep.ids import checked_uuid
+from confkeep.models import Receipt
 from confkeep.settings import Settings
 from worker.cli import running
 from worker.cli.called import device_text, tenant_name, tenant_text
@@ -100,24 +100,20 @@ def _print(terminal: Terminal, backup_id: str, answer: Answer, next_step: str | 
     if answer.error is not None and answer.state == "RETRY":
         terminal.line(f"  reason     {printable(str(answer.error))}")
         terminal.line(f"  next step  {printable(next_step or '')}")
-    receipt = answer.receipt
-    if receipt is None:
+    if answer.receipt is None:
         return
+    receipt = Receipt.of(dict(answer.receipt))
     changes = "both files as before"
-    if not receipt["unchanged"]:
-        kind = "the configuration changed" if receipt["export_changed"] else "same configuration"
-        changes = f"+{receipt['lines_added']} -{receipt['lines_removed']} lines, {kind}"
-    committed_at = receipt["committed_at"]
-    if isinstance(committed_at, str):
-        committed_at = dt.datetime.fromisoformat(committed_at)
-    device = device_text(receipt["tenant_id"], receipt["device_id"], receipt.get("device_name"))
+    if not receipt.unchanged:
+        kind = "the configuration changed" if receipt.export_changed else "same configuration"
+        changes = f"+{receipt.lines_added} -{receipt.lines_removed} lines, {kind}"
     for name, value in (
-        ("commit", receipt["sha"]),
-        ("tenant", tenant_text(receipt["tenant_id"])),
-        ("device", device),
-        ("committed", f"{date_text(committed_at)} UTC"),
+        ("commit", receipt.sha),
+        ("tenant", tenant_text(receipt.tenant_id)),
+        ("device", device_text(receipt.tenant_id, receipt.device_id, receipt.device_name)),
+        ("committed", f"{date_text(receipt.committed_at)} UTC"),
         ("changes", changes),
     ):
-        terminal.line(f"  {name:<10} {printable(str(value))}")
-    for warning in receipt["warnings"]:
+        terminal.line(f"  {name:<10} {printable(value)}")
+    for warning in receipt.warnings:
         terminal.note(f"warning: {printable(warning)}")

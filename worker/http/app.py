@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -14,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from confkeep.errors import ConfkeepError
+from confkeep.errors import ConfkeepError, InvalidInput
 from confkeep.settings import Settings
 from worker.http.context import make_context
 from worker.http.document import document_of
@@ -23,12 +22,7 @@ from worker.http.http_metrics import HttpMetrics
 from worker.http.oxidized import ingest, node_lists, requests, texts
 from worker.http.pages import activity, devices, differences, fleet, looking, signing_in
 from worker.http.pages.rendering import FOLDER, problem_page
-from worker.http.problems import (
-    ERRORS_PAGE,
-    Problem,
-    problem_of,
-    problem_of_status,
-)
+from worker.http.problems import problem_of, problem_of_status
 from worker.http.routes import backups, commits, directory, events, operations, search, versions
 from worker.http.sending import answer_of
 
@@ -99,17 +93,12 @@ async def _tell_ours(_request: Request, error: Exception) -> JSONResponse:
 async def _tell_validation(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     # What was sent is not repeated: it may be a configuration.
-    parts: list[str] = []
-    for each in error.errors()[:5]:
-        where: tuple[Any, ...] = each.get("loc", ())
-        parts.append(f"{'.'.join(map(str, where[1:])) or where[0]}: {each.get('msg', 'is wrong')}")
-    problem = Problem(
-        type=f"{ERRORS_PAGE}#InvalidInput",
-        title="The caller's input is wrong.",
-        status=422,
-        detail="; ".join(parts),
-    )
-    return answer_of(problem)
+    parts = [
+        f"{'.'.join(map(str, each['loc'][1:])) or each['loc'][0]}: {each['msg']}"
+        for each in error.errors()[:5]
+    ]
+    field, _, problem = "; ".join(parts).partition(": ")
+    return answer_of(problem_of(InvalidInput(field, problem)))
 
 
 async def _tell_status(request: Request, error: Exception) -> Response:
