@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import click
 import redis
@@ -35,6 +34,9 @@ from worker.queue.dead_letters import DeadLetter
 _SHORT_ID = 8
 _MOST_DEVICE = 24
 _UUID_LENGTH = 36
+
+#: What `show --json` has of the inbox entry.
+_OF_ENTRY = ("message", "captured_at", "export_bytes", "binary_bytes", "staging")
 
 _yes = click.option("--yes", is_flag=True, help="With --all: do not ask.")
 
@@ -133,16 +135,9 @@ def show(terminal: Terminal, backup_id: str, export: bool, as_json: bool) -> Non
     if export:
         _write_export(terminal, letter, entry, found)
         return
-    more: dict[str, Any] = {
-        "message": entry and entry.message,
-        "captured_at": entry and entry.captured_at,
-        "export_bytes": entry and entry.export_bytes,
-        "binary_bytes": entry and entry.binary_bytes,
-        "staging": entry and entry.staging,
-        "staged_bytes": there,
-    }
     if as_json:
-        terminal.json({**_json(letter), **more})
+        more = {name: getattr(entry, name, None) for name in _OF_ENTRY}
+        terminal.json({**_json(letter), **more, "staged_bytes": there})
         return
     staged = "gone" if there is None else f"{size_text(there)}, there still"
     rows: list[tuple[str, str | None]] = [

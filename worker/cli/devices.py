@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import asdict
 
 import click
 from rich.text import Text
@@ -91,14 +92,11 @@ def command(
 
 def to_json(device: Device) -> dict[str, object]:
     """A device as `--json` prints it."""
-    labels = device.called.labels
     return {
         "device_id": device.called.id,
+        **asdict(device.called.labels),
         "name": device.called.name,
         "own_name": device.called.own_name,
-        "address": labels.address,
-        "model": labels.model,
-        "group": labels.group,
         "versions": device.versions,
         "sha": device.last.sha,
         "message": device.last.message,

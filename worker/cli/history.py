@@ -6,7 +6,7 @@ import datetime as dt
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import Final
 
 import click
 from rich.text import Text
@@ -40,11 +40,6 @@ from worker.store.repository.tenant_repository import (
 
 #: Digits of a commit id in tables; unambiguous in all stores we have seen.
 SHORT: Final = 10
-
-
-class _Start(TypedDict, total=False):
-    before: str
-    captured_before: dt.datetime
 
 
 @click.command("history")
@@ -129,12 +124,13 @@ def command(
         _list_devices(terminal, found, directory_of(repository), as_json)
         return
     called = find_device(repository, device)
-    wanted = Wanted(
-        limit=limit + 1 if limit else None,
-        config_changes_only=config_changes_only,
-        **_start_of(before),
-    )
+    wanted = Wanted(limit=limit + 1 if limit else None, config_changes_only=config_changes_only)
     now = dt.datetime.now(dt.UTC)
+    if before is not None and re.fullmatch(r"[0-9A-Fa-f]{4,40}", before):
+        wanted = replace(wanted, before=before)
+    elif before is not None:
+        start = moment_of("--before", before, now, end_of_day=False)
+        wanted = replace(wanted, captured_before=start)
     if until is not None:
         if before is not None:
             raise click.UsageError("--until and --before are two ways to say the same.")
@@ -144,16 +140,6 @@ def command(
         start = moment_of("--since", since, now, end_of_day=False)
         wanted = replace(wanted, captured_since=start)
     _list_versions(terminal, found, repository, called, wanted, as_json)
-
-
-def _start_of(before: str | None) -> _Start:
-    """The meaning of `--before`: hexadecimal digits name a commit, anything else is a date."""
-    if before is None:
-        return {}
-    if re.fullmatch(r"[0-9A-Fa-f]{4,40}", before):
-        return {"before": before}
-    now = dt.datetime.now(dt.UTC)
-    return {"captured_before": moment_of("--before", before, now, end_of_day=False)}
 
 
 def _list_tenants(terminal: Terminal, store: Path, as_json: bool) -> None:

@@ -6,9 +6,17 @@ from importlib import resources
 from typing import Final
 
 from confkeep.errors import ExtraMissing
-from confkeep.wording import count_text, printable
+from confkeep.wording import printable
 from worker.hooks.digest import Digest
-from worker.hooks.digest_text import CUTS, Cut, lines_of, moment_text, sections_of, title_of
+from worker.hooks.digest_text import (
+    CUTS,
+    Cut,
+    changes_text,
+    lines_of,
+    moment_text,
+    sections_of,
+    title_of,
+)
 
 _TEMPLATE: Final = "digest.html.jinja"
 
@@ -32,12 +40,11 @@ def html_of(digest: Digest, cut: Cut = CUTS[0], public_url: str = "") -> str:
     changed = []
     for one in digest.changed[: cut.devices]:
         shown, left_out = lines_of(one.hunks, cut)
-        times = "new" if one.is_new else f"changed {count_text(one.times, 'time')}"
         link = f"{public_url}/v1/tenants/{digest.tenant.id}/devices/{one.device.id}"
         changed.append(
             {
                 "name": printable(str(one.device)),
-                "said": f"{times}, last {moment_text(one.changed_at)}",
+                "said": changes_text(one),
                 "lines": shown,
                 "left_out": left_out,
                 "link": link if public_url else None,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from confkeep.wording import count_text, printable
 from worker.engine.directory import Called
-from worker.hooks.digest import Digest
+from worker.hooks.digest import Changed, Digest
 from worker.observe import states
 
 #: Most characters of a line of a difference.
@@ -58,11 +58,7 @@ def text_of(digest: Digest, cut: Cut = CUTS[0]) -> str:
         f"from {moment_text(digest.since)} to {moment_text(digest.until)} UTC",
     ]
     for changed in digest.changed[: cut.devices]:
-        times = "new" if changed.is_new else f"changed {count_text(changed.times, 'time')}"
-        lines += [
-            "",
-            f"{printable(str(changed.device))}: {times}, last {moment_text(changed.changed_at)}",
-        ]
+        lines += ["", f"{printable(str(changed.device))}: {changes_text(changed)}"]
         shown, left_out = lines_of(changed.hunks, cut)
         lines += [f"  {line}" for line in shown]
         if left_out:
@@ -157,6 +153,12 @@ def json_of(digest: Digest) -> dict[str, Any]:
             for one in digest.dead
         ],
     }
+
+
+def changes_text(changed: Changed) -> str:
+    """How often a device changed, and when the last time."""
+    times = "new" if changed.is_new else f"changed {count_text(changed.times, 'time')}"
+    return f"{times}, last {moment_text(changed.changed_at)}"
 
 
 def moment_text(when: dt.datetime) -> str:

@@ -60,7 +60,11 @@ class HookStore:
             if (hook := _parse(text)) is not None and redis_values.raw_name(hook.name) == name
         }
         return [
-            Kept(hook, _progress((states or {}).get(redis_values.raw_name(name))), name in in_file)
+            Kept(
+                hook,
+                Progress.parse((states or {}).get(redis_values.raw_name(name), b"")),
+                name in in_file,
+            )
             for name, hook in sorted({**found, **in_file}.items())
         ]
 
@@ -145,7 +149,7 @@ class HookStore:
         pipe = self._client.pipeline(transaction=False)
         pipe.hget(keys.HOOK_STATES, name)
         (text,) = redis_values.answers(pipe)
-        return _progress(text)
+        return Progress.parse(text or b"")
 
     def note(self, name: str, progress: Progress, delivery: Delivery | None = None) -> None:
         """Keep how far a hook has come, and a line for its log."""
@@ -192,10 +196,6 @@ def _unknown(known: Iterable[str]) -> InvalidId:
     there = ", ".join(known) or "there are none yet"
     hint = "`confkeep hooks list` lists the hooks."
     return InvalidId("NAME", f"no hook has that name: {there}", hint=hint)
-
-
-def _progress(text: bytes | None) -> Progress | None:
-    return None if text is None else Progress.parse(text)
 
 
 def _parse(text: bytes) -> Hook | None:

@@ -14,8 +14,7 @@ from confkeep.observe.logs import get_logger
 from confkeep.queue.events import Event
 from confkeep.settings import Settings
 from worker.engine.events import cursor_from, emit, read_events
-from worker.hooks.delivery import Outcome, Receiver
-from worker.hooks.hook import Hook
+from worker.hooks.delivery import Receiver
 from worker.hooks.hook_store import HookStore, Kept
 from worker.hooks.own_events import disabled
 from worker.hooks.progress import GONE, Delivery, Progress
@@ -169,7 +168,17 @@ class Sender:
             # Before it is noted: a crash between the two tells it twice, with the same id.
             emit(self._client, self._settings, disabled(self.hook, before, after))
         self._progress = after
-        self._note(after, _delivery(self.hook, event, at_ms, before.tries + 1, outcome))
+        delivery = Delivery(
+            hook=self.hook.name,
+            at_ms=at_ms,
+            event_id=event.id,
+            event_type=event.type,
+            number=before.tries + 1,
+            status=outcome.status,
+            problem=outcome.problem,
+            took_ms=round(outcome.took_s * 1000),
+        )
+        self._note(after, delivery)
         self._tell(before, event)
         return outcome.delivered
 
@@ -206,16 +215,3 @@ class Sender:
             )
         elif before.tries and not now.tries:
             log.info("a hook is delivered again", action="hook.recovered", hook=self.hook.name)
-
-
-def _delivery(hook: Hook, event: Event, at_ms: int, number: int, outcome: Outcome) -> Delivery:
-    return Delivery(
-        hook=hook.name,
-        at_ms=at_ms,
-        event_id=event.id,
-        event_type=event.type,
-        number=number,
-        status=outcome.status,
-        problem=outcome.problem,
-        took_ms=round(outcome.took_s * 1000),
-    )

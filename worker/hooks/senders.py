@@ -12,7 +12,7 @@ from confkeep.errors import BrokerUnavailable, InvalidSettings
 from confkeep.observe.logs import get_logger
 from confkeep.settings import Settings
 from worker.broker.locks import TenantLock, take
-from worker.hooks.hook_store import HookStore, Kept
+from worker.hooks.hook_store import HookStore
 from worker.hooks.sender import Sender
 from worker.observe import unforeseen
 from worker.process.outage import outage
@@ -84,21 +84,18 @@ class Senders:
                 if name not in found and not sender.in_file:
                     # It may have noted a delivery since a person removed the hook.
                     self._store.forget(name)
+        lease = self._lease
         for name, kept in found.items():
             if name not in self._senders:
-                self._senders[name] = self._start(kept)
+                self._senders[name] = Sender(
+                    kept,
+                    self._client,
+                    self._settings,
+                    self._store,
+                    lambda: lease is not None and not lease.lost,
+                )
             elif kept.progress is not None and kept.progress.resumed != self._senders[name].resumed:
                 self._senders[name].ask_to_end()
-
-    def _start(self, kept: Kept) -> Sender:
-        lease = self._lease
-        return Sender(
-            kept,
-            self._client,
-            self._settings,
-            self._store,
-            lambda: lease is not None and not lease.lost,
-        )
 
     def _end(self) -> None:
         """End all senders, then let the lease go."""
