@@ -12,12 +12,8 @@ from worker.http.context import context_of
 from worker.http.tokens import Right
 
 
-def needs(right: Right | None) -> Callable[..., Awaitable[Caller]]:
-    """A dependency that gives the caller, if its token is valid and has the right.
-
-    Args:
-        right: None means any valid token.
-    """
+def needs(right: Right) -> Callable[..., Awaitable[Caller]]:
+    """A dependency that gives the caller, if its token is valid and has the right."""
 
     async def caller(request: Request) -> Caller:
         context = context_of(request)
@@ -29,8 +25,7 @@ def needs(right: Right | None) -> Callable[..., Awaitable[Caller]]:
         else:
             found = await context.ask(lambda _client: context.door.admit(text, cost_bytes=cost))
         request.state.token_id = found.token_id
-        if right is not None:
-            require(found, right)
+        require(found, right)
         return found
 
     return caller
@@ -39,4 +34,3 @@ def needs(right: Right | None) -> Callable[..., Awaitable[Caller]]:
 Reads = Annotated[Caller, Depends(needs("read"))]
 Enqueues = Annotated[Caller, Depends(needs("enqueue"))]
 Administers = Annotated[Caller, Depends(needs("admin"))]
-Anybody = Annotated[Caller, Depends(needs(None))]
