@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from confkeep.observe.log_scrub import describe
@@ -26,16 +25,8 @@ _lock = threading.Lock()
 _logged: dict[tuple[str, str, int], float] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """An unforeseen error in a thread."""
-
-    #: The thread, what it did, and the error.
-    text: str
-    at_s: float
-
-
-_last: Trouble | None = None
+#: The last error: the thread, what it did and what it met, and when.
+_last: tuple[str, float] = ("", -SHOWN_S)
 _listeners: list[Callable[[str], None]] = []
 
 
@@ -51,7 +42,7 @@ def note(log: Any, thread: str, what: str, error: Exception) -> None:
     now = time.monotonic()
     text = f"{thread}: {what}: {describe(error)}"
     with _lock:
-        _last = Trouble(text, now)
+        _last = text, now
         is_new = _is_new(_place(error, what), now)
     for listener in _listeners:
         listener(text)
@@ -69,8 +60,8 @@ def note(log: Any, thread: str, what: str, error: Exception) -> None:
 def last() -> str | None:
     """The last trouble of this process; None if there was none lately."""
     with _lock:
-        recent = _last is not None and time.monotonic() - _last.at_s < SHOWN_S
-        return _last.text if recent and _last is not None else None
+        text, at_s = _last
+    return text if time.monotonic() - at_s < SHOWN_S else None
 
 
 def listen(listener: Callable[[str], None]) -> None:

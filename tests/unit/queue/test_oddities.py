@@ -221,7 +221,7 @@ def test_one_tenants_trouble_costs_no_other_its_wake_up(
 @pytest.fixture(autouse=True)
 def _forget_troubles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unforeseen, "_logged", {})
-    monkeypatch.setattr(unforeseen, "_last", None)
+    monkeypatch.setattr(unforeseen, "_last", ("", -unforeseen.SHOWN_S))
 
 
 def test_a_mark_of_no_tenant_is_left_out_and_told(client: redis.Redis) -> None:

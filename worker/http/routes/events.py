@@ -215,11 +215,5 @@ async def _stream(request: Request, context: Context, wanted: _Wanted) -> AsyncI
 
 def _entry_of(event: Event) -> EventEntry:
     return EventEntry(
-        id=event.id,
-        type=event.type,
-        at=utc_text(event.at),
-        tenant_id=event.tenant_id,
-        device_id=event.device_id,
-        data=event.data,
-        cursor=event.cursor,
+        **event.model_dump(exclude={"at"}), at=utc_text(event.at), cursor=event.cursor
     )
