@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import PurePath
-from typing import Final, Protocol
+from typing import Final
 
 import click
 
@@ -18,29 +18,16 @@ from worker.cli.terminal import printable
 _EXAMPLES: Final = 2
 
 
-class Asker(Protocol):
-    """Decides where the paths leave something open."""
+class Nobody:
+    """Nobody can answer: what the paths leave open is an error that says which option decides."""
 
     def layout(
         self, found: Sequence[Layout], paths: Sequence[PurePath], *, with_tenant: bool
     ) -> Layout:
-        """The right one of several ways in which the paths can be read.
+        """Refuse to choose one of several ways in which the paths can be read.
 
         Args:
             with_tenant: whether the tenant is known from elsewhere.
-        """
-
-    def tenant(self, layout: Layout) -> str:
-        """Whose the devices are, where the paths do not name tenants."""
-
-
-class Nobody:
-    """Nobody can answer: what is open is an error that says which option decides."""
-
-    def layout(
-        self, found: Sequence[Layout], paths: Sequence[PurePath], *, with_tenant: bool
-    ) -> Layout:
-        """Refuse to choose.
 
         Raises:
             InvalidInput: always; it names each reading, and the options that choose it.
@@ -60,7 +47,7 @@ class Nobody:
         )
 
     def tenant(self, layout: Layout) -> str:
-        """Refuse to choose.
+        """Refuse to say whose the devices are.
 
         Raises:
             InvalidInput: always.
@@ -102,6 +89,10 @@ class Person:
         while not name:
             name = click.prompt("The tenant's name", err=True).strip()
         return name
+
+
+#: Who decides where the paths leave something open.
+Asker = Nobody | Person
 
 
 def _said(layout: Layout, path: PurePath) -> str:
