@@ -7,82 +7,22 @@ not say is listed as left out.
 
 from __future__ import annotations
 
-import datetime as dt
-import hashlib
 import os
-import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from confkeep.errors import InvalidBackup, InvalidInput
+from confkeep.errors import InvalidInput
 from worker.cli import capture_order
 from worker.cli.capture_dates import CERTAIN
 from worker.cli.capture_order import Export, order_of, read_export, readings_of
 from worker.cli.sources import layouts
 from worker.cli.sources.asking import Asker, Nobody
+from worker.cli.sources.captures import FileCapture
 from worker.cli.sources.found import Found, interleaved
 from worker.cli.sources.layouts import Layout
-from worker.cli.sources.names import NAMESPACE, Names, Row
-
-
-@dataclass(frozen=True, slots=True)
-class Capture:
-    """One export in the folder, with its binary."""
-
-    tenant_id: str
-    device_id: str
-    #: What the device is called; None if its folder's name is its UUID.
-    device_name: str | None
-    export_path: Path
-    #: The binary's path; None if there is none beside the export.
-    binary_path: Path | None
-    captured_at: dt.datetime
-    #: The backup_id is made from the bytes.
-    known_id: str | None = None
-    #: The folder that says its date; None if its name does. Other files of that name are of other dates.
-    dated_folder: str | None = None
-    device_group: str | None = None
-
-    @property
-    def place(self) -> str:
-        return str(self.export_path)
-
-    @property
-    def message(self) -> str:
-        return f"Import {self.export_path.name}"
-
-    @property
-    def has_binary(self) -> bool:
-        return self.binary_path is not None
-
-    def read(self, max_export_bytes: int, max_binary_bytes: int) -> tuple[bytes, bytes | None]:
-        """Both files.
-
-        Raises:
-            InvalidBackup: one is larger; it is not read then.
-            OSError: the file system refused.
-        """
-        export = _read(self.export_path, "export_text", max_export_bytes)
-        if self.binary_path is None:
-            return export, None
-        return export, _read(self.binary_path, "binary_backup", max_binary_bytes)
-
-    def backup_id(self, export: bytes, binary: bytes | None) -> str:
-        """The backup_id: the same device, file name and bytes always give the same."""
-        parts = [hashlib.sha256(data).hexdigest() for data in (export, binary) if data is not None]
-        file = self.export_path.name
-        if self.dated_folder is not None:
-            file = f"{self.dated_folder}/{file}"
-        return str(uuid.uuid5(NAMESPACE, "/".join([self.tenant_id, self.device_id, file, *parts])))
-
-
-def _read(path: Path, field_name: str, limit_bytes: int) -> bytes:
-    size = path.stat().st_size
-    if size > limit_bytes:
-        raise InvalidBackup(field_name, f"must be at most {limit_bytes:,} bytes, is {size:,}")
-    return path.read_bytes()
+from worker.cli.sources.names import Names, Row
 
 
 def scan(
@@ -93,7 +33,7 @@ def scan(
     names: Names | None = None,
     layout: Layout | None = None,
     asker: Asker | None = None,
-) -> Found[Capture]:
+) -> Found[FileCapture]:
     """Look through a folder; reads no more than the start of each export.
 
     Args:
@@ -133,7 +73,7 @@ def scan(
             device.exports.append(read_export(file, place.date))
     every = [device for each in devices.values() for device in each.values()]
     known, notes = _known_readings(every) if order is None else (set(), [])
-    captures: list[Capture] = []
+    captures: list[FileCapture] = []
     for each in devices.values():
         captures += interleaved([device.captures(order, known) for device in each.values()])
     notes.insert(0, f"the paths are read as {chosen.text}")
@@ -224,14 +164,14 @@ class _Device:
     row: Row
     exports: list[Export]
 
-    def captures(self, order: str | None, known: Collection[str]) -> list[Capture]:
+    def captures(self, order: str | None, known: Collection[str]) -> list[FileCapture]:
         order = order or order_of(self.exports, known)
         found = capture_order.sort(self.exports, order)
         captures = []
         for export, when in zip(found, capture_order.captured_at(found, order), strict=True):
             binary = export.path.with_suffix(".backup")
             captures.append(
-                Capture(
+                FileCapture(
                     self.row.tenant_id,
                     self.row.device_id,
                     self.row.label,

@@ -1,20 +1,15 @@
-"""What an import found in a source, and captures of files in git."""
+"""What an import found in a source."""
 
 from __future__ import annotations
 
-import datetime as dt
-import errno
 import heapq
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-import pygit2
-
-from confkeep.errors import InvalidBackup, InvalidInput
+from confkeep.errors import InvalidInput
 from worker.cli.sending import Capture
-from worker.cli.sources.names import NAMESPACE, Names, Row
+from worker.cli.sources.names import Names
 
 _CaptureT = TypeVar("_CaptureT", bound=Capture)
 _CaptureT_co = TypeVar("_CaptureT_co", bound=Capture, covariant=True)
@@ -32,62 +27,6 @@ class Found(Generic[_CaptureT_co]):
     left_out: list[str] = field(default_factory=list)
     #: What else a person should know; a line each.
     notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class GitCapture:
-    """A file as a commit of another tool's repository has it."""
-
-    tenant_id: str
-    device_id: str
-    device_name: str | None
-    #: The author's date.
-    captured_at: dt.datetime
-    message: str
-    #: `PATH at COMMIT`.
-    place: str
-    known_id: str
-    git: pygit2.Repository = field(repr=False)
-    blob: pygit2.Oid = field(repr=False)
-    #: The binary beside it; None if there is none.
-    binary: pygit2.Oid | None = field(default=None, repr=False)
-    device_group: str | None = None
-
-    @property
-    def has_binary(self) -> bool:
-        return self.binary is not None
-
-    def read(self, max_export_bytes: int, max_binary_bytes: int) -> tuple[bytes, bytes | None]:
-        """The bytes of both.
-
-        Raises:
-            InvalidBackup: one is too large.
-            OSError: git cannot read one.
-        """
-        export = self._read(self.blob, "export_text", max_export_bytes)
-        if self.binary is None:
-            return export, None
-        return export, self._read(self.binary, "binary_backup", max_binary_bytes)
-
-    def _read(self, blob_id: pygit2.Oid, field_name: str, limit_bytes: int) -> bytes:
-        try:
-            blob = self.git[blob_id]
-        except (KeyError, pygit2.GitError) as error:
-            raise OSError(errno.EIO, f"git cannot read blob {blob_id}") from error
-        assert isinstance(blob, pygit2.Blob)
-        if blob.size > limit_bytes:
-            problem = f"must be at most {limit_bytes:,} bytes, is {blob.size:,}"
-            raise InvalidBackup(field_name, problem)
-        return blob.data
-
-    def backup_id(self, export: bytes, binary: bytes | None) -> str:  # noqa: ARG002
-        """The same device, commit and path always have the same."""
-        return self.known_id
-
-
-def id_of(row: Row, commit: str, path: str) -> str:
-    """The backup_id of a file in a commit, wherever the repository is."""
-    return str(uuid.uuid5(NAMESPACE, f"{row.tenant_id}/{row.device_id}/{commit}/{path}"))
 
 
 @dataclass(slots=True)

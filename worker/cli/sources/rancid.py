@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from worker.cli import sending
-from worker.cli.exports_folder import Capture
 from worker.cli.sources import is_bare, is_git, name_of, rancid_groups
-from worker.cli.sources.found import Found, GitCapture, Told, found_in
+from worker.cli.sources.captures import FileCapture, GitCapture
+from worker.cli.sources.found import Found, Told, found_in
 from worker.cli.sources.git_history import GitHistory, read_history
 from worker.cli.sources.names import Names, Row
 from worker.cli.sources.oxidized import Places, captures_of
@@ -33,7 +33,7 @@ def read(folder: Path, *, tenant: str | None, names: Names) -> Found[sending.Cap
         InvalidInput: no `configs` with a `router.db` beside it, or git cannot read one.
     """
     groups = rancid_groups(folder)
-    devices: list[list[Capture] | list[GitCapture]] = []
+    devices: list[list[FileCapture] | list[GitCapture]] = []
     told, places = Told(), Places()
     for group_folder in groups:
         group = name_of(group_folder)
@@ -126,13 +126,13 @@ def _files_of(configs: Path, told: Told) -> list[str]:
     return found
 
 
-def _captures(configs: Path, rows: dict[str, Row]) -> Iterable[list[Capture]]:
+def _captures(configs: Path, rows: dict[str, Row]) -> Iterable[list[FileCapture]]:
     for device, row in rows.items():
         if not row.skip:
             path = configs / device
             changed = dt.datetime.fromtimestamp(max(0, int(path.stat().st_mtime)), dt.UTC)
             yield [
-                Capture(
+                FileCapture(
                     row.tenant_id,
                     row.device_id,
                     row.label,
