@@ -18,9 +18,10 @@ from confkeep.naming import name_tenant
 from confkeep.settings import get_settings
 from worker.cli import capture_order, exports_folder, import_kept, running, sources
 from worker.cli.import_kept import Kept, Older
-from worker.cli.sending import Capture, Sender, Sent
+from worker.cli.sending import Sender, Sent
 from worker.cli.sources import adopt, git_exports, layouts, oxidized, rancid
 from worker.cli.sources.asking import Asker, Nobody, Person
+from worker.cli.sources.captures import Capture
 from worker.cli.sources.found import Found
 from worker.cli.sources.layouts import Layout
 from worker.cli.sources.names import Names

@@ -17,7 +17,7 @@ import pygit2
 
 from confkeep.errors import InvalidBackup, NotInStore, StoreMissing
 from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
-from worker.cli.sending import Capture
+from worker.cli.sources.captures import Capture
 from worker.engine.versions import captured_at, versions_of
 from worker.store.repository.backup import EXPORT_NAME
 from worker.store.repository.headers import (

@@ -6,12 +6,13 @@ import datetime as dt
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from confkeep import BackupPayload, InvalidBackup, enqueue_backups
 from confkeep.errors import InboxFull
 from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from confkeep.queue.answers import Answer
+from worker.cli.sources.captures import Capture
 from worker.cli.waiting import Receipts
 
 #: Most bytes, and backups, to hand over in one go.
@@ -21,52 +22,6 @@ _CHUNK_BACKUPS: Final = 100
 _WINDOW_BYTES: Final = 32 * 1024 * 1024
 #: Seconds between two tries while the inboxes are full.
 _FULL_POLL_S: Final = 0.25
-
-
-class Capture(Protocol):
-    """One capture of one device, as a source gives it."""
-
-    @property
-    def tenant_id(self) -> str:
-        """Whose it is."""
-
-    @property
-    def device_id(self) -> str:
-        """Of which device."""
-
-    @property
-    def device_name(self) -> str | None:
-        """What the source calls the device; None if it uses the UUID."""
-
-    @property
-    def device_group(self) -> str | None:
-        """The group that the source has it in; None without one."""
-
-    @property
-    def captured_at(self) -> dt.datetime:
-        """When it was captured; becomes the commit's author date."""
-
-    @property
-    def message(self) -> str:
-        """The commit's message."""
-
-    @property
-    def place(self) -> str:
-        """Where it is in the source, for a person."""
-
-    @property
-    def known_id(self) -> str | None:
-        """The backup_id, when it is known before the bytes are read."""
-
-    @property
-    def has_binary(self) -> bool:
-        """Whether there is a binary."""
-
-    def read(self, max_export_bytes: int, max_binary_bytes: int) -> tuple[bytes, bytes | None]:
-        """Export and binary; raises InvalidBackup or OSError for one that cannot be sent."""
-
-    def backup_id(self, export: bytes, binary: bytes | None) -> str:
-        """The backup_id: the same capture always has the same."""
 
 
 @dataclass(slots=True)

@@ -13,9 +13,9 @@ from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, Confkeep
 from tests.unit.cli.test_sources import MIB, Source, bare_copy, contents, made
 from worker.cli import sources
-from worker.cli.sending import Capture
 from worker.cli.sources import git_exports
 from worker.cli.sources.asking import Asker, Nobody, Person
+from worker.cli.sources.captures import Capture
 from worker.cli.sources.found import Found
 from worker.cli.sources.layouts import Layout, parse
 from worker.cli.sources.names import Names

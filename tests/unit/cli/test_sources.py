@@ -18,8 +18,8 @@ from tests.histories import device_ids, write_merged
 from tests.judge import GIT_ENVIRONMENT, git
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker.cli import exports_folder, import_kept, sources
-from worker.cli.sending import Capture
 from worker.cli.sources import oxidized, rancid
+from worker.cli.sources.captures import Capture
 from worker.cli.sources.found import Found
 from worker.cli.sources.git_history import read_history
 from worker.cli.sources.names import NAMESPACE, Names

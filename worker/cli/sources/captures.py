@@ -21,7 +21,7 @@ class FileCapture:
 
     tenant_id: str
     device_id: str
-    #: What the device is called; None if its folder's name is its UUID.
+    #: What the source calls the device; None if it uses the UUID.
     device_name: str | None
     export_path: Path
     #: The binary's path; None if there is none beside the export.
@@ -73,7 +73,7 @@ class GitCapture:
     tenant_id: str
     device_id: str
     device_name: str | None
-    #: The author's date.
+    #: The author's date, which becomes the commit's.
     captured_at: dt.datetime
     message: str
     #: `PATH at COMMIT`.
@@ -115,6 +115,10 @@ class GitCapture:
     def backup_id(self, export: bytes, binary: bytes | None) -> str:  # noqa: ARG002
         """The same device, commit and path always have the same."""
         return self.known_id
+
+
+#: One capture of one device, as a source gives it.
+Capture = FileCapture | GitCapture
 
 
 def id_of(row: Row, commit: str, path: str) -> str:

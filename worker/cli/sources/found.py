@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from confkeep.errors import InvalidInput
-from worker.cli.sending import Capture
+from worker.cli.sources.captures import Capture
 from worker.cli.sources.names import Names
 
 _CaptureT = TypeVar("_CaptureT", bound=Capture)

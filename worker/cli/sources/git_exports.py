@@ -14,10 +14,9 @@ from pygit2.enums import FileStatus
 
 from confkeep.errors import InvalidInput
 from worker.cli.exports_folder import decide
-from worker.cli.sending import Capture
 from worker.cli.sources import Tree, git_trees, is_bare, layouts, name_of
 from worker.cli.sources.asking import Asker
-from worker.cli.sources.captures import GitCapture
+from worker.cli.sources.captures import Capture, GitCapture
 from worker.cli.sources.found import Found, Told, found_in
 from worker.cli.sources.git_history import GitHistory, read_history
 from worker.cli.sources.layouts import Layout

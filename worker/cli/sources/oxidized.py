@@ -12,9 +12,8 @@ from itertools import dropwhile
 from pathlib import Path
 
 from confkeep.errors import InvalidInput
-from worker.cli.sending import Capture
 from worker.cli.sources import name_of, oxidized_repositories
-from worker.cli.sources.captures import GitCapture, id_of
+from worker.cli.sources.captures import Capture, GitCapture, id_of
 from worker.cli.sources.found import Found, Told, found_in
 from worker.cli.sources.git_history import CommitText, GitHistory, read_history, text_of
 from worker.cli.sources.names import Names, Row

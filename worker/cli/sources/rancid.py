@@ -12,16 +12,15 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from worker.cli import sending
 from worker.cli.sources import is_bare, is_git, name_of, rancid_groups
-from worker.cli.sources.captures import FileCapture, GitCapture
+from worker.cli.sources.captures import Capture, FileCapture, GitCapture
 from worker.cli.sources.found import Found, Told, found_in
 from worker.cli.sources.git_history import GitHistory, read_history
 from worker.cli.sources.names import Names, Row
 from worker.cli.sources.oxidized import Places, captures_of
 
 
-def read(folder: Path, *, tenant: str | None, names: Names) -> Found[sending.Capture]:
+def read(folder: Path, *, tenant: str | None, names: Names) -> Found[Capture]:
     """What RANCID's folder, or that of one group, holds.
 
     A file that router.db does not list is left out, unless a mapping file says else.
