@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final
 
 import redis
@@ -58,10 +59,7 @@ def waiting(client: redis.Redis) -> Iterator[Waiting]:
         pipe.hscan(keys.UNACKED, cursor, count=_AT_ONCE)
         (answer,) = redis_values.answers(pipe)
         cursor, messages = answer or (0, {})
-        for text in messages.values():
-            found = parse(text, wrapped=True)
-            if found is not None:
-                yield found
+        yield from _parsed(messages.values(), wrapped=True)
         if not cursor:
             return
 
@@ -101,24 +99,18 @@ def bring_back(client: redis.Redis) -> int:
 
 def _in_queue(client: redis.Redis) -> Iterator[Waiting]:
     for queue in keys.RECEIVE_QUEUES:
-        yield from _in_list(client, queue)
-
-
-def _in_list(client: redis.Redis, queue: str) -> Iterator[Waiting]:
-    start = 0
-    while True:
         # From the newest on: messages that arrive meanwhile only make us see some twice.
-        pipe = client.pipeline(transaction=False)
-        pipe.lrange(queue, start, start + _AT_ONCE - 1)
-        (found_there,) = redis_values.answers(pipe)
-        texts: list[bytes] = found_there or []
-        for text in texts:
-            found = parse(text, wrapped=False)
-            if found is not None:
-                yield found
-        if len(texts) < _AT_ONCE:
-            return
-        start += _AT_ONCE
+        for start in count(0, _AT_ONCE):
+            pipe = client.pipeline(transaction=False)
+            pipe.lrange(queue, start, start + _AT_ONCE - 1)
+            (texts,) = redis_values.answers(pipe)
+            yield from _parsed(texts or (), wrapped=False)
+            if len(texts or ()) < _AT_ONCE:
+                break
+
+
+def _parsed(texts: Iterable[bytes], *, wrapped: bool) -> Iterator[Waiting]:
+    return filter(None, (parse(text, wrapped=wrapped) for text in texts))
 
 
 def parse(text: bytes, *, wrapped: bool) -> Waiting | None:
