@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from itertools import count
 from typing import Final
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from confkeep.broker.connections import get_client
 from confkeep.errors import NotDelivered
+from confkeep.queue import events
 from confkeep.settings import Settings, get_settings
 from worker.cli import running, service
 from worker.cli.hooks_view import (
@@ -194,12 +196,12 @@ def test(terminal: Terminal, name: str) -> None:
       confkeep hooks test portal
     """
     from worker.hooks.delivery import Receiver
-    from worker.hooks.own_events import tested
 
     settings, store = _open(terminal)
     hook = store.get(name).hook
     with Receiver(hook, settings) as receiver:
-        outcome = receiver.send(tested(hook))
+        data = {"hook": hook.name}
+        outcome = receiver.send(events.new("hook.test", None, data=data, about=(uuid.uuid4(),)))
     if not outcome.delivered:
         raise NotDelivered(f"hook {hook.name}: {outcome.problem}")
     terminal.line(f"{hook.name}: it answered {outcome.status} in {outcome.took_s * 1000:.0f} ms")

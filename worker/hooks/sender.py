@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 import time
 from collections.abc import Callable
@@ -11,12 +12,12 @@ import redis
 
 from confkeep.errors import BrokerUnavailable, ConfkeepError
 from confkeep.observe.logs import get_logger
+from confkeep.queue import events
 from confkeep.queue.events import Event
 from confkeep.settings import Settings
 from worker.engine.events import cursor_from, emit, read_events
 from worker.hooks.delivery import Receiver
 from worker.hooks.hook_store import HookStore, Kept
-from worker.hooks.own_events import disabled
 from worker.hooks.progress import GONE, Delivery, Progress
 from worker.observe import unforeseen
 from worker.process.outage import outage
@@ -166,7 +167,14 @@ class Sender:
             return False
         if after.off:
             # Before it is noted: a crash between the two tells it twice, with the same id.
-            emit(self._client, self._settings, disabled(self.hook, before, after))
+            told = events.new(
+                events.HOOK_DISABLED,
+                None,
+                data={"hook": self.hook.name, "reason": after.off_reason},
+                about=(self.hook.name, before.resumed, before.delivered),
+                at=dt.datetime.fromtimestamp(after.off_ms / 1000, dt.UTC),
+            )
+            emit(self._client, self._settings, told)
         self._progress = after
         delivery = Delivery(
             hook=self.hook.name,
