@@ -54,13 +54,20 @@ class Value:
     series: str = ""
 
 
+def series_of(metric: Metric) -> tuple[str, ...]:
+    """The names of a metric's time series."""
+    if metric.kind == "histogram":
+        return (f"{metric.name}_bucket", f"{metric.name}_sum", f"{metric.name}_count")
+    return (metric.name,)
+
+
 def check(expression: str, declared: Iterable[Metric]) -> frozenset[str]:
     """Check an expression; gives the labels of its result.
 
     Raises:
         Wrong: says what is the matter.
     """
-    parser = _Parser(expression, {name: m for m in declared for name in m.series})
+    parser = _Parser(expression, {name: m for m in declared for name in series_of(m)})
     value = parser.expression()
     if parser.tokens:
         raise Wrong(f"'{parser.tokens[0][1]}' is not expected")
@@ -198,7 +205,7 @@ class _Parser:
         metric = self._series.get(name)
         if metric is None:
             raise Wrong(f"no metric {name}")
-        labels = TARGET_LABELS | (metric.series_labels - {"le"})
+        labels = TARGET_LABELS | set(metric.labels)
         if name.endswith("_bucket"):
             labels |= {"le"}
         if self._peek() == "{":

@@ -8,6 +8,7 @@ import urllib.request
 from prometheus_client import Metric as Family
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.promql import series_of
 from worker.observe.metrics import Metric
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -52,11 +53,9 @@ def assert_declared(text: str, declared: tuple[Metric, ...]) -> None:
         family = scraped[metric.name.removesuffix("_total")]
         assert (family.type, family.documentation) == (metric.kind, metric.help)
         for sample in family.samples:
-            assert sample.name in metric.series
-            wanted = set(metric.series_labels)
-            if not sample.name.endswith("_bucket"):
-                wanted.discard("le")
-            assert set(sample.labels) == wanted, metric.name
+            assert sample.name in series_of(metric)
+            le = {"le"} if sample.name.endswith("_bucket") else set()
+            assert set(sample.labels) == {*metric.labels, *le}, metric.name
         if metric.kind == "histogram":
             bounds = {float(s.labels["le"]) for s in family.samples if "le" in s.labels}
             assert bounds == {*metric.bounds, float("inf")}

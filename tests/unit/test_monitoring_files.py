@@ -245,9 +245,8 @@ def test_names_go_by_the_conventions() -> None:
 
 def test_series_of_a_histogram() -> None:
     one = Metric("confkeep_x_seconds", "histogram", "X.", ("step",), (1.0,))
-    assert one.series == (
+    assert promql.series_of(one) == (
         "confkeep_x_seconds_bucket",
         "confkeep_x_seconds_sum",
         "confkeep_x_seconds_count",
     )
-    assert one.series_labels == {"step", "le"}

@@ -53,17 +53,6 @@ class Metric:
     #: The bounds of a histogram, without the last, infinite one.
     bounds: tuple[float, ...] = ()
 
-    @property
-    def series(self) -> tuple[str, ...]:
-        if self.kind == "histogram":
-            return (f"{self.name}_bucket", f"{self.name}_sum", f"{self.name}_count")
-        return (self.name,)
-
-    @property
-    def series_labels(self) -> frozenset[str]:
-        """The labels that a series of it may have."""
-        return frozenset(self.labels) | ({"le"} if self.kind == "histogram" else set())
-
 
 def _counted(prefix: str, who: str) -> tuple[Metric, ...]:
     """What a worker and the whole deployment both count."""

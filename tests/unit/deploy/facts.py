@@ -13,6 +13,7 @@ import click
 from confkeep.broker import keys
 from confkeep.errors import InvalidSettings
 from confkeep.settings import Settings, load_settings, variable_of
+from tests.promql import series_of
 from worker.app import TASK_MODULES, app, configuration
 from worker.cli import COMMANDS, cli
 from worker.observe import metrics
@@ -53,7 +54,7 @@ def unknown_queues(text: str) -> list[str]:
 
 def unknown_metrics(text: str) -> list[str]:
     """The time series that a text names and neither a worker nor the exporter has."""
-    known = {series for metric in metrics.ALL for series in metric.series}
+    known = {series for metric in metrics.ALL for series in series_of(metric)}
     return sorted(set(_METRIC.findall(text)) - known)
 
 
