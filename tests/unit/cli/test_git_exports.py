@@ -164,7 +164,7 @@ def test_a_working_copy_without_a_commit_is_a_folder_of_exports(tmp_path: Path) 
 # --- questions
 
 
-class Scripted:
+class Scripted(Person):
     """Answers as told, and keeps what it was asked."""
 
     def __init__(self, choice: int) -> None:
