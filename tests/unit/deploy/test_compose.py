@@ -166,6 +166,12 @@ def test_a_broken_file_has_a_problem(name: str) -> None:
     assert any(problem in each for each in found), found
 
 
+def test_no_service_holds_up_who_waits_until_all_are_well() -> None:
+    """`up --wait` ends after the first check of the slowest, which comes after its interval."""
+    checks = [service.get("healthcheck") for service in DOCUMENT["services"].values()]
+    assert max(compose.seconds(check["interval"]) for check in checks if check) <= 30
+
+
 def test_env_example_names_every_variable_and_holds_no_value() -> None:
     text = (facts.ROOT / "docs/deploy/compose/env.example").read_text("utf-8")
     named = dict(re.findall(r"^#?(\w+)=(.*)$", text, re.MULTILINE))
