@@ -13,7 +13,9 @@ from honcho.environ import parse_procfile
 
 from confkeep import errors
 from confkeep.errors import ConfkeepError, Unhealthy
+from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from tests.unit.deploy import facts
+from worker.http.routes import backups
 
 SYSTEMD = facts.ROOT / "docs/deploy/systemd"
 UNIT = SYSTEMD / "confkeep-worker@.service"
@@ -194,3 +196,12 @@ def test_the_pages_files_are_there() -> None:
         assert (facts.ROOT / "docs/deploy" / link).exists(), link
     for path in re.findall(r"(?<![/\w])docs/[\w./@-]+[\w]", text):
         assert (facts.ROOT / path).exists(), path
+
+
+def test_the_proxy_of_the_page_lets_through_what_http_takes() -> None:
+    """The largest backup, and a request that waits for its receipt as long as it may."""
+    text = (facts.ROOT / "docs/deploy/README.md").read_text("utf-8")
+    [most_mib] = re.findall(r"client_max_body_size (\d+)m;", text)
+    assert int(most_mib) * 2**20 > MAX_EXPORT_BYTES + MAX_BINARY_BYTES
+    [wait_s] = re.findall(r"proxy_read_timeout (\d+)s;", text)
+    assert int(wait_s) > backups._MOST_WAIT_S
