@@ -50,6 +50,11 @@ class Unreadable(ValueError):
     """A text that confkeep did not write. Its message repeats nothing of it."""
 
 
+@functools.cache
+def _decoder() -> json.JSONDecoder:
+    return json.JSONDecoder(parse_int=_whole_number, parse_float=_finite, parse_constant=_no_number)
+
+
 def json_of(text: bytes | str, *, most_bytes: int = MOST_BYTES) -> Any:
     """The value of a JSON text.
 
@@ -66,12 +71,7 @@ def json_of(text: bytes | str, *, most_bytes: int = MOST_BYTES) -> Any:
         raise Unreadable(f"it is longer than {most_bytes} bytes")
     _check_depth(data)
     try:
-        return json.loads(
-            data.decode("utf-8"),
-            parse_int=_whole_number,
-            parse_float=_finite,
-            parse_constant=_no_number,
-        )
+        return _decoder().decode(data.decode("utf-8"))
     except Unreadable:
         raise
     except (ValueError, RecursionError) as error:
