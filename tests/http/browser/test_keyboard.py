@@ -18,8 +18,16 @@ _FOCUSED = """() => {
   const each = document.activeElement, box = each.getBoundingClientRect(), style = getComputedStyle(each);
   const name = each.ariaLabel || each.labels?.[0]?.innerText || each.innerText || each.id;
   const row = Math.round((box.top + scrollY) / 24);
+  const ring = parseFloat(style.outlineWidth) + parseFloat(style.outlineOffset);
+  let left = 0, right = innerWidth;
+  for (let part = each.parentElement; part; part = part.parentElement)
+    if (getComputedStyle(part).overflowX !== "visible") {
+      left = Math.max(left, part.getBoundingClientRect().left);
+      right = Math.min(right, part.getBoundingClientRect().right);
+    }
   return [each.tagName, name.trim(), row,
-    style.outlineStyle === "solid" && parseFloat(style.outlineWidth) >= 2 && box.left >= 0];
+    style.outlineStyle === "solid" && parseFloat(style.outlineWidth) >= 2
+      && box.left - ring >= left && box.right + ring <= right];
 }"""
 
 
@@ -35,14 +43,15 @@ def stops(page: Page, most: int = 30) -> list[tuple[str, str, int, bool]]:
     return found
 
 
+@pytest.mark.parametrize("width", [1_280, 1_920])
 @pytest.mark.parametrize(
     ("name", "theme"),
     [("fleet", "dark"), ("tenant", "light"), ("device", "light"), ("diff", "dark")],
 )
 def test_the_focus_is_seen_and_goes_down_the_page(
-    page: Page, site: Site, name: str, theme: Literal["light", "dark"]
+    page: Page, site: Site, name: str, theme: Literal["light", "dark"], width: int
 ) -> None:
-    page.set_viewport_size({"width": 1_280, "height": 720})
+    page.set_viewport_size({"width": width, "height": 720})
     page.emulate_media(color_scheme=theme)
     page.goto(site.paths[name])
     found = stops(page)
