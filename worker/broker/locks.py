@@ -44,10 +44,11 @@ class _Renewer:
     def add(self, lock: TenantLock) -> None:
         """Renew a lock from now on."""
         with self._lock:
-            self._held.add(lock)
             if not self._runs:
-                self._runs = True
+                # The system may refuse a thread: then the next lock tries again.
                 threading.Thread(target=self._run, name="tenant-lock", daemon=True).start()
+                self._runs = True
+            self._held.add(lock)
 
     def discard(self, lock: TenantLock) -> None:
         """Renew a lock no more."""
