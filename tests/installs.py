@@ -44,7 +44,8 @@ class Environment:
 
     def install(self, *wheels: Path) -> None:
         """Install wheels, and link what they want from the tests' own environment."""
-        self.pip("install", "--no-index", "--no-deps", *map(str, wheels))
+        # Python compiles what it imports; all of it would take some seconds.
+        self.pip("install", "--no-index", "--no-deps", "--no-compile", *map(str, wheels))
         own = {canonicalize_name(wheel.name.split("-")[0]) for wheel in wheels}
         for name in own:
             for wanted in _requirements_of(name, self.packages):

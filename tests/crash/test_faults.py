@@ -104,7 +104,7 @@ def test_a_fault_at_any_call_loses_nothing(fault: str, tmp_path: Path, writer: R
             assert [p.name for p in path.rglob("*confkeep_*")] == [], where
             assert not list(path.rglob("main.lock")), where
             assert not list(path.rglob("*.keep")), where
-        assert problem_of(path, ids, all_judges=True) is None, where
+        assert problem_of(path, ids) is None, where
 
 
 @pytest.mark.parametrize("failpoint", FAILPOINTS)
@@ -114,7 +114,7 @@ def test_a_kill_at_any_failpoint_is_mended_at_the_next_opening(
     path = tmp_path / TENANT
     done = writer.run(path, "--kill-at", failpoint)
     assert done.returncode == -9, f"the writer did not come to {failpoint}: {done.stderr}"
-    assert problem_of(path, acknowledged(done.stdout), all_judges=True) is None
+    assert problem_of(path, acknowledged(done.stdout)) is None
     assert [p.name for p in path.rglob("*confkeep_*")] == []
     assert not list(path.rglob("*.lock"))
 
@@ -136,7 +136,4 @@ def test_the_lock_file_of_a_dead_writer_stays_while_another_lives(tmp_path: Path
         assert lock.exists()
     assert committed_ids(path) == [backup.backup_id for backup in first]
     Writer(create_repository(path)).commit_backups(second)
-    assert (
-        problem_of(path, [backup.backup_id for backup in (*first, *second)], all_judges=True)
-        is None
-    )
+    assert problem_of(path, [backup.backup_id for backup in (*first, *second)]) is None

@@ -157,6 +157,7 @@ def test_settling_takes_only_the_named_entries(client: redis.Redis, settings: Se
     assert client.zscore(keys.WAITING, TENANT) == batch(client)[0].accepted_ms
 
 
+@pytest.mark.parametrize("client", ["real"], indirect=True)
 def test_a_batch_of_any_size_is_settled_at_once(client: redis.Redis, settings: Settings) -> None:
     """Lua returns no more than 8,000 values at once."""
     ones = [submission(n) for n in range(900)]
