@@ -7,12 +7,15 @@ import pty
 import select
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.test_cli import fresh_environment, run, running_up
+from tests.conftest import DISK
 from tests.judge import GIT_ENVIRONMENT, git
 
 WAIT_S = 60
@@ -74,41 +77,42 @@ def git_tree(folder: Path) -> None:
         commit(folder, day, {f"north/{n}.rsc": content for n, content in versions(day).items()})
 
 
-@pytest.fixture
-def folder(disk_path: Path) -> Path:
-    """An empty folder to stand in."""
-    path = disk_path / "user"
-    path.mkdir()
-    return path
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A folder on a disk in which `confkeep up` runs."""
+    disk = os.environ.get(DISK)
+    with (
+        tempfile.TemporaryDirectory(prefix="confkeep-test-", dir=disk) as path,
+        running_up(Path(path)),
+    ):
+        yield Path(path)
 
 
 def test_three_commands_lead_to_a_difference(folder: Path) -> None:
-    with running_up(folder):
-        for make in (exports, dated_exports, oxidized, rancid, git_tree):
-            name = make.__name__
-            make(folder / name)
-            run(folder, "import", name, "--tenant", f"of {name}")
-            shown = run(folder, "diff", f"of {name}", "core1")
-            if make is exports:
-                assert run(folder, "diff", "core1") == shown, "one device alone is called so"
-            assert "+add address=10.0.0.2/24\n" in shown, name
-            assert make is exports or "-add address=10.0.0.1/24\n" in shown, name
-            assert "2026-10-02 04:00:00" in shown, name
+    for make in (exports, dated_exports, oxidized, rancid, git_tree):
+        name = make.__name__
+        make(folder / name)
+        run(folder, "import", name, "--tenant", f"of {name}")
+        shown = run(folder, "diff", f"of {name}", "core1")
+        if make is exports:
+            assert run(folder, "diff", "core1") == shown, "one device alone is called so"
+        assert "+add address=10.0.0.2/24\n" in shown, name
+        assert make is exports or "-add address=10.0.0.1/24\n" in shown, name
+        assert "2026-10-02 04:00:00" in shown, name
 
 
 def test_a_terminal_is_asked_what_the_paths_leave_open(folder: Path) -> None:
-    for name in ("core1", "edge1"):
-        put(folder / "mine" / "site" / f"{name}.rsc", versions(2)[name])
-    with running_up(folder):
-        said = on_a_terminal(
-            folder,
-            ["import", "mine"],
-            [("Which one? ", "3"), ("Which one? ", "2"), ("The tenant's name: ", "acme")],
-        )
-        assert "site/core1.rsc  is  device core1 of tenant site" in said
-        assert "--layout '{device}/{any}' says so without a question" in said
-        assert "2 backups imported" in said
-        assert "site" in run(folder, "devices", "acme")
+    for name in ("gate1", "gate2"):
+        put(folder / "mine" / "site" / f"{name}.rsc", export(2, "10.0.0.2/24"))
+    said = on_a_terminal(
+        folder,
+        ["import", "mine"],
+        [("Which one? ", "3"), ("Which one? ", "2"), ("The tenant's name: ", "acme")],
+    )
+    assert "site/gate1.rsc  is  device gate1 of tenant site" in said
+    assert "--layout '{device}/{any}' says so without a question" in said
+    assert "2 backups imported" in said
+    assert "site" in run(folder, "devices", "acme")
 
 
 def on_a_terminal(folder: Path, arguments: list[str], answers: list[tuple[str, str]]) -> str:
