@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -62,3 +63,18 @@ def test_the_pages_commands_hand_over_and_read_back(folder: Path, port: int) -> 
             assert done.returncode == 0, done.stderr
             assert '"state":"committed"' in done.stdout
             assert done.stdout.endswith(EXPORT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
+def test_it_ends_well_when_it_is_asked_to(folder: Path, port: int, number: signal.Signals) -> None:
+    """As `confkeep http --help` says; a supervisor takes anything but 0 for a failure."""
+    command = [sys.executable, "-m", "confkeep", "http", "--port", str(port)]
+    environment = {**fresh_environment(), "CONFKEEP_REDIS_URL": "unix:///nonexistent"}
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert any("http at" in line for line in process.stderr)
+        process.send_signal(number)
+        assert "ended\n" in process.stderr.read()
+        assert process.wait(30) == 0

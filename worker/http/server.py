@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import signal
 import socket
 from collections.abc import Callable
 from importlib.util import find_spec
+from types import FrameType
 from typing import Any, Final
 
 from confkeep.errors import ExtraMissing, InvalidSettings
@@ -48,6 +50,13 @@ def run(server: Any, opened: socket.socket) -> None:
     # A page of thousands of lines makes objects faster than they go: with Python's own bounds, half of its
     # time is spent looking for garbage among the directories that are kept.
     gc.set_threshold(50_000, 20, 100)
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    # Once it has ended, uvicorn raises the signal again: by default that would end the process with 143 or 130.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     server.run(sockets=[opened])
 
 
