@@ -37,6 +37,9 @@ def test_from_signing_in_to_signing_out(enter: Enter, site: Site) -> None:
     expect(versions).to_have_count(LONG - 100)
 
     page.goto(core1)
+    expect(versions).to_have_count(4)
+    page.get_by_role("link", name="All versions").click()
+    expect(versions).to_have_count(5)
     page.locator("input[name=from]").nth(4).check()
     page.locator("input[name=to]").nth(2).check()
     page.get_by_role("button", name="Compare the two chosen versions").click()

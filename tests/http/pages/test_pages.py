@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import html
 import re
 import uuid
 from collections.abc import Iterator
@@ -64,12 +65,12 @@ class Site:
         versions = f"{self.base}/versions"
         return [
             *("/", f"/tenants/{self.tenant}", f"/tenants/{self.tenant}?q=core&sort=-seen&stale=1"),
-            *(self.base, f"{self.base}?changed=config", f"{versions}/latest"),
+            *(self.base, f"{self.base}?changed=any", f"{versions}/latest"),
             *(f"{versions}/latest?since=1", f"{versions}/latest/diff", f"{versions}/{self.shas[0]}/diff"),
             f"{versions}/latest/diff?view=split&join=1&header=1&context=all",
             f"{versions}/latest/diff?against=device:{self.second}",
             *("/search", f"/search?q=add&tenant={self.tenant}", "/search?q=(&regex=1"),
-            *("/activity", "/queue", f"/tenants/{self.tenant}/compare?a={self.device}"),
+            *("/activity", "/activity?only=changes", "/queue", f"/tenants/{self.tenant}/compare?a={self.device}"),
         ]  # fmt: skip
 
 
@@ -147,7 +148,7 @@ def test_hostile_text_is_text_on_every_page(site: Site, token: str) -> None:
             assert answer.status_code == 200, path
             page = _Page(answer.text)
             assert page.open == [], path
-            live = ["/static/live.js"] if path in ("/activity", "/queue") else []
+            live = ["/static/live.js"] if path.startswith(("/activity", "/queue")) else []
             assert page.scripts == ["/static/htmx.min.js", *live], path
             assert (page.handlers, page.images) == ([], 0), path
             assert len(page.ids) == len(set(page.ids)), path
@@ -262,11 +263,35 @@ def test_the_header_is_folded_and_lines_keep_their_numbers(site: Site) -> None:
 def test_since_when_a_line_stands_there_leads_to_its_change(site: Site) -> None:
     with site.client("full") as client:
         page = client.get(f"{site.base}/versions/latest?since=1")
-    dates = re.findall(r'<td class="n since"><a href="([^"]+)">2026-10-0(\d)<', page.text)
+    dates = re.findall(
+        r'<td class="n since (?:day|week)"><a href="([^"]+)">2026-10-0(\d)<', page.text
+    )
     assert len(dates) == LATER.count(b"\n")
     changes = {(page.url.join(link).path, day) for link, day in dates}
     base = f"{site.base}/versions"
     assert changes == {(f"{base}/{site.shas[0]}/diff", "1"), (f"{base}/{site.shas[1]}/diff", "2")}
+
+
+def test_the_last_change_is_one_of_the_configuration_and_says_why(site: Site) -> None:
+    with site.client("full") as client:
+        answer = client.get(f"{site.base}/change")
+        assert answer.headers["location"] == f"{site.base}/versions/{site.shas[1]}/diff"
+        text = client.get(answer.headers["location"]).text
+        assert f'{site.base}/versions/{site.shas[0]}/diff">The change before' in text
+        assert (
+            f"<li><b>{html.escape(HOSTILE, quote=True)}</b></li>".replace("&quot;", "&#34;") in text
+        )
+        older = client.get(f"{site.base}/versions/{site.shas[0]}").text
+        assert f"versions/latest/diff?against={site.shas[0]}" in older
+        assert "against=" not in client.get(f"{site.base}/versions/latest").text
+
+
+def test_a_search_finds_devices_by_name_of_the_tenants_that_one_sees(site: Site) -> None:
+    with site.client("masked") as client:
+        assert f'{site.tenant}/devices/{site.second}"' in client.get("/search?q=ORE2").text
+        assert "Devices called so" not in client.get("/search?q=theirs").text
+    with site.client("full") as client:
+        assert "Devices called so" in client.get("/search?q=theirs").text
 
 
 def test_a_moment_leads_to_the_version_of_then(site: Site) -> None:

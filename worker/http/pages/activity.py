@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import redis
-from fastapi import Request, Response
+from fastapi import Query, Request, Response
 
 from confkeep.errors import ConfkeepError
 from confkeep.queue.events import TYPES, Event
 from worker.http.access import Caller
 from worker.http.context import Here
-from worker.http.pages.rendering import page
+from worker.http.pages.fleet import CHANGED, EVENTS, is_change
+from worker.http.pages.rendering import link, page
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
 from worker.observe import states
@@ -38,27 +39,49 @@ def _names(caller: Caller) -> Any:
 
 
 @router.get("/activity")
-async def activity(request: Request, caller: Viewer, context: Here, seen: str = "") -> Response:
+async def activity(
+    request: Request,
+    caller: Viewer,
+    context: Here,
+    only: Literal["changes", ""] = "",
+    tenant: str = Query("", max_length=36),
+    seen: str = "",
+) -> Response:
     """The newest events of the tenants that the caller sees; nothing, if the page shows the newest one already."""
     events: list[Event] = []
     trouble = None
+
+    def wanted(event: Event) -> bool:
+        if tenant not in ("", event.tenant_id):
+            return False
+        if only:
+            return is_change(event, caller)
+        return caller.tenants is None if event.tenant_id is None else caller.sees(event.tenant_id)
+
+    def ask(client: redis.Redis) -> list[Event]:
+        holding = CHANGED if only else tenant.encode()
+        among = EVENTS if holding else None
+        return newest(client, _EVENTS, wanted=wanted, holding=holding, among=among)
+
     try:
-        events = await context.ask(lambda client: newest(client, _EVENTS))
+        events = await context.ask(ask)
     except ConfkeepError as error:
         trouble = f"What happened is not known: {error}."
-    events = [
-        event
-        for event in events
-        if (event.tenant_id is None and caller.tenants is None)
-        or (event.tenant_id is not None and caller.sees(event.tenant_id))
-    ]
     newest_id = events[0].id if events else ""
     if trouble is None and seen and seen == newest_id:
         return Response(status_code=204)
     names = await context.read(_names(caller))
     shown = [_row(event, names) for event in events]
     return page(
-        request, "activity.html", caller=caller, events=shown, trouble=trouble, newest=newest_id
+        request,
+        "activity.html",
+        caller=caller,
+        events=shown,
+        only=only,
+        tenant=tenant,
+        trouble=trouble,
+        newest=newest_id,
+        link=lambda **changes: link(request, **changes),
     )
 
 

@@ -27,6 +27,7 @@ router = new_router()
 _VERSIONS: Final = 100
 #: Lines of an export that a page shows.
 LINES: Final = 20_000
+_WEEK_DAYS: Final = 7
 
 _DEVICE: Final = "/tenants/{tenant}/devices/{device}"
 
@@ -38,14 +39,14 @@ async def device(
     device: str,
     caller: Viewer,
     context: Here,
-    changed: Literal["config", ""] = "",
+    changed: Literal["config", "any"] = "config",
     cursor: str | None = None,
 ) -> Response:
-    """The device's versions as a time line, newest first."""
+    """The device's versions as a time line, newest first: those that changed its configuration, or all."""
     wanted = Wanted(
         limit=_VERSIONS + 1,
         before=None if cursor is None else paging.decode(cursor, 1)[0],
-        config_changes_only=bool(changed),
+        config_changes_only=changed == "config",
     )
 
     def ask(reader: Reader) -> tuple[TenantEntry, DeviceEntry, list[VersionEntry]]:
@@ -58,16 +59,17 @@ async def device(
     if len(versions) > _VERSIONS:
         versions = versions[:_VERSIONS]
         older = link(request, cursor=paging.encode([versions[-1].sha]))
-    days = groupby(versions, key=lambda each: each.captured_at.strftime("%A, %-d %B %Y"))
+    months = groupby(versions, key=lambda each: each.captured_at.strftime("%B %Y"))
     return page(
         request,
         "device.html",
         caller=caller,
         tenant=found,
         device=_with_state(one),
-        days=[(day, list(some)) for day, some in days],
-        only_config=bool(changed),
+        months=[(month, list(some)) for month, some in months],
+        only_config=changed == "config",
         may_reveal=caller.reveals,
+        newest=None if cursor is None else link(request, cursor=None),
         older=older,
     )
 
@@ -84,6 +86,23 @@ async def as_of(
     found, one, version = await _version(context, caller, tenant, device, at or "latest")
     return RedirectResponse(
         f"/tenants/{found.tenant_id}/devices/{one.device_id}/versions/{version.sha}", 303
+    )
+
+
+@router.get(_DEVICE + "/change")
+async def last_change(tenant: str, device: str, caller: Viewer, context: Here) -> Response:
+    """Go to the last change of the configuration, past the backups since that found only another date."""
+    wanted = Wanted(limit=1, config_changes_only=True)
+
+    def ask(reader: Reader) -> tuple[TenantEntry, DeviceEntry, list[VersionEntry]]:
+        found = reader.tenant(tenant, caller.tenants)
+        one = reader.device(found.tenant_id, device)
+        return found, one, reader.versions(found.tenant_id, one.device_id, wanted)
+
+    found, one, versions = await context.read(ask)
+    sha = versions[0].sha if versions else one.sha
+    return RedirectResponse(
+        f"/tenants/{found.tenant_id}/devices/{one.device_id}/versions/{sha}/diff", 303
     )
 
 
@@ -112,7 +131,7 @@ async def version(
 ) -> Response:
     """One version's export, each line with its number."""
     found, one, entry = await _version(context, caller, tenant, device, version)
-    lines: list[tuple[int, str, str, str]] | None = None
+    lines: list[tuple[int, str, str, str, str]] | None = None
     cut = False
     if entry.export_bytes is not None:
 
@@ -129,7 +148,13 @@ async def version(
         cut = len(texts) > LINES
         dates += [Since(sha=entry.sha, captured_at=entry.captured_at)] * (len(texts) - len(dates))
         lines = [
-            (number, shown(text.removesuffix("\r")), date.sha, day(date.captured_at))
+            (
+                number,
+                shown(text.removesuffix("\r")),
+                date.sha,
+                day(date.captured_at),
+                _age(date, entry),
+            )
             for number, (text, date) in enumerate(zip(texts[:LINES], dates, strict=False), 1)
         ]
     return page(
@@ -144,6 +169,12 @@ async def version(
         since=since,
         may_reveal=caller.reveals,
     )
+
+
+def _age(since: Since, version: VersionEntry) -> str:
+    """How long before a version a line came: `day`, `week`, or longer ago."""
+    days = (version.captured_at - since.captured_at).days
+    return "day" if days < 1 else "week" if days < _WEEK_DAYS else ""
 
 
 @router.get(_DEVICE + "/versions/{version}/{name}")

@@ -10,6 +10,7 @@ from fastapi import Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from confkeep.errors import InvalidId, NotInStore
+from worker.engine.versions import Wanted
 from worker.http.access import Caller
 from worker.http.context import Context, Here
 from worker.http.pages.changes import Hunk, counts_of, hunks_of
@@ -57,6 +58,8 @@ class _Found:
     #: The device that it is compared with, where that is another one.
     other: DeviceEntry | None
     diff: DiffAnswer
+    #: The last version before it that changed the configuration, where it is compared with the one before.
+    change_before: VersionEntry | None
 
 
 @router.get("/tenants/{tenant}/devices/{device}/versions/{version}/diff")
@@ -105,6 +108,7 @@ async def diff(
         ],
         old_text=old_text,
         new_text=_of(found.new),
+        message=found.new.message if against == PREVIOUS else "",
         suspect=found.new.suspect,
         added=added,
         removed=removed,
@@ -189,12 +193,15 @@ async def _look(
         diff = reader.diff(
             found.tenant_id, one.device_id, new.sha, against, reveal=caller.reveals, how=view.how
         )
-        other = old = None
+        other = old = before = None
         if against.startswith(OF_DEVICE):
             other = reader.device(found.tenant_id, against.removeprefix(OF_DEVICE))
         elif diff.old_sha:
             old = _version_or_none(reader, found.tenant_id, one.device_id, diff.old_sha)
-        return _Found(found, one, new, old, other, diff)
+        if against == PREVIOUS and old is not None:
+            wanted = Wanted(limit=1, before=new.sha, config_changes_only=True)
+            before = next(iter(reader.versions(found.tenant_id, one.device_id, wanted)), None)
+        return _Found(found, one, new, old, other, diff, before)
 
     return await context.read(ask)
 
@@ -213,12 +220,12 @@ def _of(version: VersionEntry) -> str:
 
 
 def _neighbours(base: str, found: _Found) -> list[tuple[str, str]]:
-    if found.other is not None or found.old is None:
-        return [("The configuration", f"{base}/versions/{found.new.sha}")]
-    return [
-        ("The change before", f"{base}/versions/{found.old.sha}/diff"),
-        ("The configuration", f"{base}/versions/{found.new.sha}"),
-    ]
+    neighbours = [("The configuration", f"{base}/versions/{found.new.sha}")]
+    if found.change_before is not None:
+        neighbours.insert(
+            0, ("The change before", f"{base}/versions/{found.change_before.sha}/diff")
+        )
+    return neighbours
 
 
 def _binaries(found: _Found) -> str:

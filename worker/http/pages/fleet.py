@@ -30,18 +30,19 @@ _TENANTS: Final = 500
 #: Last changes of configurations, and the events among which they are looked for: a poll that finds only another date in
 #: the header is an event too, of each device of a fleet in each night.
 _CHANGES: Final = 20
-_EVENTS: Final = 20_000
+EVENTS: Final = 20_000
 #: What the text of such a change's event holds.
 CHANGED: Final = b'"export_changed": true'
 _DEVICES: Final = 250
+#: What they are sorted by, what they are called, and their classes in the style sheet.
 _COLUMNS: Final = (
-    ("name", "Device"),
-    ("group", "Group"),
-    ("address", "Address"),
-    ("model", "Model"),
-    ("changed", "Last change"),
-    ("seen", "Last backup"),
-    ("versions", "Versions"),
+    ("name", "Device", ""),
+    ("group", "Group", "medium"),
+    ("address", "Address", "medium"),
+    ("model", "Model", "wide"),
+    ("changed", "Newest version", ""),
+    ("seen", "Last backup", ""),
+    ("versions", "Versions", "number wide"),
 )
 
 
@@ -110,9 +111,9 @@ async def _waits(context: Context, caller: Caller) -> tuple[_Waits | None, str |
             newest(
                 client,
                 _CHANGES,
-                wanted=lambda event: _is_change(event, caller),
+                wanted=lambda event: is_change(event, caller),
                 holding=CHANGED,
-                among=_EVENTS,
+                among=EVENTS,
             ),
         )
 
@@ -122,7 +123,7 @@ async def _waits(context: Context, caller: Caller) -> tuple[_Waits | None, str |
         return None, f"What waits is not known: {error}."
 
 
-def _is_change(event: Event, caller: Caller) -> bool:
+def is_change(event: Event, caller: Caller) -> bool:
     """Whether the event tells of a change of a configuration that the caller may see."""
     seen = event.tenant_id is not None and caller.sees(event.tenant_id)
     return seen and event.type == COMMITTED and event.data.get("export_changed") is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, Final
 
 from fastapi import Query, Request, Response
@@ -13,11 +14,16 @@ from worker.http.context import Here
 from worker.http.pages.rendering import page
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
-from worker.reading.answers import FoundEntry, TenantEntry
+from worker.reading.answers import DeviceEntry, FoundEntry, TenantEntry
+from worker.reading.directory_page import Filter
 from worker.reading.reader import Reader
 
 router = new_router()
 
+_Answer = tuple[list[TenantEntry], str, list[tuple[TenantEntry, DeviceEntry]], list[FoundEntry]]
+
+#: Devices that a page names because they are called so.
+_NAMED: Final = 20
 #: Devices that a page lists, and lines of each.
 _DEVICES: Final = 100
 _LINES: Final = 50
@@ -35,7 +41,8 @@ async def search(
     regex: bool = False,
     case: str = "",
 ) -> Response:
-    """Lines of the newest exports that match; of the masked ones for who may not see secrets."""
+    """Devices that are called so, and lines of the newest exports that match; of the masked ones for who may not
+    see secrets."""
     wanted = Wanted(q, regex=regex, ignore_case=case == "0", context=_CONTEXT)
     problem = None
     if q:
@@ -44,17 +51,23 @@ async def search(
         except InvalidInput as error:
             problem = str(error)
 
-    def ask(reader: Reader) -> tuple[list[TenantEntry], str, list[FoundEntry]]:
+    def ask(reader: Reader) -> _Answer:
         tenants = reader.tenants(caller.tenants)
         chosen = reader.tenant(tenant, caller.tenants).tenant_id if tenant else ""
+        called = Filter(text=q.strip())
+        named: list[tuple[TenantEntry, DeviceEntry]] = []
         found: list[FoundEntry] = []
         for each in tenants if q and problem is None else ():
-            if chosen in ("", each.tenant_id) and len(found) <= _DEVICES:
-                left = _DEVICES + 1 - len(found)
-                found += reader.search(each.tenant_id, wanted, left, reveal=caller.reveals)
-        return tenants, chosen, found
+            if chosen in ("", each.tenant_id):
+                if q.strip() and not regex:
+                    devices = filter(called.lets_through, reader.directory(each.tenant_id))
+                    named += ((each, device) for device in islice(devices, _NAMED - len(named)))
+                if len(found) <= _DEVICES:
+                    left = _DEVICES + 1 - len(found)
+                    found += reader.search(each.tenant_id, wanted, left, reveal=caller.reveals)
+        return tenants, chosen, named, found
 
-    tenants, chosen, found = await context.search(ask, _PATIENCE_S)
+    tenants, chosen, named, found = await context.search(ask, _PATIENCE_S)
     return page(
         request,
         "search.html",
@@ -65,6 +78,8 @@ async def search(
         regex=regex,
         ignore_case=case == "0",
         problem=problem,
+        named=named,
+        named_cut=len(named) == _NAMED,
         found=[_cut(one) for one in found[:_DEVICES]],
         more=len(found) > _DEVICES,
     )

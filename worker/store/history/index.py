@@ -435,7 +435,12 @@ class HistoryIndex(IndexKeeper):
             start = bytes(reader.find_commit(self._repository, before).id.raw)
         most = None if config_changes_only else limit
         try:
-            rows = self._rows(pack_uuid(device), raw_tip, most, start)
+            rows = self._rows(
+                pack_uuid(device), raw_tip, limit, start, only_changed=config_changes_only
+            )
+            if config_changes_only and any(row.detail is None for row in rows):
+                # Those whose files have to be read may turn out to be unchanged.
+                rows = self._rows(pack_uuid(device), raw_tip, None, start)
         except Unusable as error:
             self._note(error)
             walk = reader.walk_versions(self._repository, device, tip=pygit2.Oid(raw=raw_tip))
@@ -490,9 +495,19 @@ class HistoryIndex(IndexKeeper):
         yield from exports_of(self._repository, (row.sha for row in rows[skip:]), device_id)
 
     def _rows(
-        self, device: bytes, tip: bytes, most: int | None, start: bytes | None
+        self,
+        device: bytes,
+        tip: bytes,
+        most: int | None,
+        start: bytes | None,
+        *,
+        only_changed: bool = False,
     ) -> list[Version]:
-        """The versions up to `tip`; those that are newer than `start` may be left out, and do not count."""
+        """The versions up to `tip`; those that are newer than `start` may be left out, and do not count.
+
+        Args:
+            only_changed: leave out those that are known to have changed only volatile lines.
+        """
         with self._reading() as file:
             newest, missing = self._locate(file, tip)
             rows = []
@@ -510,7 +525,10 @@ class HistoryIndex(IndexKeeper):
                 ]
                 rows.reverse()
             rest = None if most is None else max(0, most - len(rows))
-            rows.extend(islice(file.versions(device, newest), rest))
+            found = file.versions(device, newest)
+            if only_changed:
+                found = (row for row in found if row.id == start or _may_have_changed(row))
+            rows.extend(islice(found, rest))
             return rows
 
     def _with_details(
@@ -545,6 +563,10 @@ class HistoryIndex(IndexKeeper):
                 file.add_details(device, learnt)
         except Unusable as error:
             self._note(error)
+
+
+def _may_have_changed(row: Version) -> bool:
+    return row.detail is None or row.detail.export_changed
 
 
 def _devices_of(history: MergedHistory) -> dict[bytes, tuple[int, Version]]:
