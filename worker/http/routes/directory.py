@@ -51,7 +51,9 @@ async def tenants(
 @router.get("/tenants/{tenant}", response_model=TenantCounts)
 async def tenant(tenant: str, caller: Reads, context: Here) -> Response:
     """A tenant with its counts."""
-    return json_of(await context.read_of(caller, tenant, Reader.counts))
+    return json_of(
+        await context.read_of(caller, tenant, lambda reader, tenant_id: reader.counts(tenant_id))
+    )
 
 
 @router.get(
