@@ -9,8 +9,7 @@ import click
 from rich.text import Text
 
 from confkeep.settings import get_settings
-from worker.cli.params import TENANT
-from worker.cli.stale import Age
+from worker.cli.params import TENANT, Age
 from worker.cli.terminal import (
     Terminal,
     age_text,

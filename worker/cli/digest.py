@@ -10,8 +10,7 @@ import click
 from confkeep.broker.connections import get_client
 from confkeep.settings import get_settings
 from worker.cli import running
-from worker.cli.params import TENANT
-from worker.cli.stale import Age
+from worker.cli.params import TENANT, Age
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.engine.moments import moment_of
 from worker.engine.resolver import paths_of

@@ -22,7 +22,7 @@ from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, 
 from worker.engine.events import cursor_from, read_events
 from worker.engine.moments import seconds_of
 from worker.engine.resolver import paths_of
-from worker.observe import states
+from worker.observe import event_roles, states
 
 _AT_ONCE: Final = 200
 _WAIT_S: Final = 2.0
@@ -169,5 +169,5 @@ def _told(event: Event) -> str:
 
 
 def _style_of(event_type: str) -> str:
-    role = states.OF_EVENTS.get(event_type)
+    role = event_roles.ROLES.get(event_type)
     return "bold" if role is None else states.COLOURS[role].terminal

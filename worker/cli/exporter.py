@@ -11,7 +11,7 @@ from confkeep.broker.connections import open_client
 from confkeep.errors import InvalidSettings
 from confkeep.settings import variable_of
 from worker.cli import service
-from worker.cli.stale import Age
+from worker.cli.params import Age
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.figures.collector import Collector
 from worker.figures.deployment_figures import DeploymentFigures

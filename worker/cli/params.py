@@ -1,4 +1,4 @@
-"""The arguments TENANT and DEVICE, and what shells complete them with."""
+"""Tenants, devices, versions and ages as people type them, and what shells complete them with."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 from confkeep.errors import ConfkeepError
 from confkeep.settings import get_settings
 from worker.engine.directory import Called, names_of
+from worker.engine.moments import seconds_of
 from worker.engine.resolver import open_tenant, tenants
 
 
@@ -50,6 +51,23 @@ class Device(click.ParamType):  # type: ignore[type-arg]
             return _items(names_of(repository).values(), incomplete)
         except (ConfkeepError, OSError, KeyError, TypeError):
             return []
+
+
+class Age(click.ParamType):  # type: ignore[type-arg]
+    """A duration such as `26h`, as seconds."""
+
+    name = "age"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The duration in seconds; a wrong text ends the command."""
+        if isinstance(value, float):
+            return value
+        found = seconds_of(str(value))
+        if found is None:
+            self.fail("must be a number with s, m, h, d or w behind it, such as 26h", param, ctx)
+        return found
 
 
 TENANT: Final = Tenant()

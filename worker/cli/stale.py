@@ -12,9 +12,9 @@ from rich.text import Text
 from worker.cli import running
 from worker.cli.called import called_device, tenant_json, tenant_text
 from worker.cli.each import Failures
+from worker.cli.params import Age
 from worker.cli.terminal import Terminal, age_text, count_text, date_text, pass_terminal, printable
 from worker.engine.directory import Called
-from worker.engine.moments import seconds_of
 from worker.engine.resolver import paths_of
 from worker.engine.stale import last_backups
 
@@ -29,23 +29,6 @@ class _Stale:
     #: None if git does not tell.
     last: dt.datetime | None
     age_s: float | None
-
-
-class Age(click.ParamType):  # type: ignore[type-arg]
-    """A duration such as `26h`, as seconds."""
-
-    name = "age"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """The duration in seconds; a wrong text ends the command."""
-        if isinstance(value, float):
-            return value
-        found = seconds_of(str(value))
-        if found is None:
-            self.fail("must be a number with s, m, h, d or w behind it, such as 26h", param, ctx)
-        return found
 
 
 @click.command("stale")

@@ -12,8 +12,7 @@ from confkeep.errors import InvalidInput
 from confkeep.settings import variable_of
 from worker.cli import running
 from worker.cli.called import tenant_name, tenant_text
-from worker.cli.params import TENANT
-from worker.cli.stale import Age
+from worker.cli.params import TENANT, Age
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable
 from worker.engine.resolver import find_tenant
 from worker.http import tokens

@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from confkeep.queue import events
-
 Role = Literal["good", "warn", "bad", "dim"]
 
 
@@ -90,13 +88,3 @@ ALL: Final = (
     *(WORKING, SILENT, WAITING, AFTER_FAULT, STALLED),
     *(DEAD, UNCHANGED, SUSPECT, STALE, RIGHT, FAILED),
 )
-
-#: The roles of the events that tell of a state's beginning or end.
-OF_EVENTS: Final[dict[str, Role]] = {
-    events.DEAD: DEAD.role,
-    events.STALLED: STALLED.role,
-    events.RESUMED: "good",
-    events.STALE: STALE.role,
-    events.FRESH: "good",
-    events.HOOK_DISABLED: "bad",
-}

@@ -17,7 +17,7 @@ from worker.http.pages.fleet import CHANGED, EVENTS, is_change
 from worker.http.pages.rendering import link, page
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
-from worker.observe import states
+from worker.observe import event_roles, states
 from worker.observe.states import State
 from worker.process.broker_check import find_problems
 from worker.process.workers import list_workers
@@ -104,7 +104,7 @@ def _row(event: Event, names: dict[str, str | None]) -> dict[str, Any]:
     return {
         "at": event.at,
         "what": TYPES.get(event.type, event.type),
-        "style": states.OF_EVENTS.get(event.type, ""),
+        "style": event_roles.ROLES.get(event.type, ""),
         "tenant_id": event.tenant_id,
         "tenant_name": names.get(event.tenant_id or ""),
         "device_id": event.device_id,
