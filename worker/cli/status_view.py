@@ -11,6 +11,7 @@ from confkeep.broker import keys
 from confkeep.broker.keys import shard_of
 from confkeep.settings import Settings
 from worker.cli.called import device_text, tenant_text
+from worker.cli.next_step import next_step
 from worker.cli.terminal import (
     Terminal,
     age_text,
@@ -160,7 +161,11 @@ def _print_refused(terminal: Terminal, status: Status) -> None:
 
 def _print_store(terminal: Terminal, settings: Settings, store: StoreStatus) -> None:
     where = settings.git_store_path
-    terminal.heading(f"Store {where}: {count_text(len(store.tenants), 'tenant')}")
+    if store.refusal is None:
+        terminal.heading(f"Store {where}: {count_text(len(store.tenants), 'tenant')}")
+    else:
+        terminal.heading(f"Store: {printable(str(store.refusal))}")
+        terminal.prose(next_step(store.refusal, ["status"]) or "", style="yellow")
     _print_some(terminal, store.tenants, lambda id_: [(tenant_text(id_), None)])
     if store.exposed:
         repositories = "1 repository" if store.exposed == 1 else f"{store.exposed:,} repositories"

@@ -52,7 +52,8 @@ def status_json(settings: Settings, status: Status) -> dict[str, object]:
         "astray": status.astray,
         "open_to_others": store.exposed,
         "maintenance": {"git": store.git, "skipped": store.skipped},
-        "unreadable": store.unreadable,
+        "unreadable": store.unreadable
+        | ({} if store.refusal is None else {"store": str(store.refusal)}),
     }
 
 

@@ -28,7 +28,11 @@ from worker.queue.oddities import Oddity
 from worker.store.git import refs
 from worker.store.git.durable import file_system_errors
 from worker.store.git.git_process import git_problem
-from worker.store.repository.tenant_repository import repository_path, tenants_of
+from worker.store.repository.tenant_repository import (
+    repository_path,
+    require_store,
+    tenants_of,
+)
 from worker.store.upkeep.repack_state import read_state
 
 
@@ -43,8 +47,10 @@ class StoreStatus:
     git: str | None
     #: Tenant -> why its last repack did not run.
     skipped: dict[str, str]
-    #: Tenant, or `store` -> why it cannot be read.
+    #: Tenant -> why it cannot be read.
     unreadable: dict[str, str]
+    #: Why the store itself cannot be read, such as that it is not on this machine; None if it can be.
+    refusal: StoreError | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +103,13 @@ def _read_store(settings: Settings) -> StoreStatus:
     tenants: list[str] = []
     skipped: dict[str, str] = {}
     unreadable: dict[str, str] = {}
+    refusal: StoreError | None = None
     try:
         with file_system_errors(str(store)):
+            require_store(store)
             tenants = tenants_of(store)
     except StoreError as error:
-        unreadable["store"] = str(error)
+        refusal = error
     for tenant_id in tenants:
         path = repository_path(store, tenant_id)
         try:
@@ -112,7 +120,8 @@ def _read_store(settings: Settings) -> StoreStatus:
             unreadable[tenant_id] = str(error)
         else:
             skipped |= {tenant_id: reason} if reason else {}
-    return StoreStatus(tenants, _exposed(settings, tenants), git_problem(), skipped, unreadable)
+    exposed = _exposed(settings, tenants)
+    return StoreStatus(tenants, exposed, git_problem(), skipped, unreadable, refusal)
 
 
 def _exposed(settings: Settings, tenants: Sequence[str]) -> int:

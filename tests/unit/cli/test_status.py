@@ -53,6 +53,20 @@ def test_an_idle_deployment(store: Store, confkeep: Confkeep, client: redis.Redi
     assert "Dead letters: 0" in done.stdout
 
 
+def test_a_store_that_is_not_here_is_told_as_history_tells_it(
+    store: Store, confkeep: Confkeep, client: redis.Redis
+) -> None:
+    problem, hint = confkeep("history").stderr.splitlines()
+
+    status = confkeep("status").stdout
+
+    missing = f"there is no folder {store.path}"
+    assert problem == f"error: {missing}"
+    assert f"\nStore: {missing}\n{hint.removeprefix('hint: ')}\n" in status
+    assert "tenants" not in status.partition("Store")[2]
+    assert json.loads(confkeep("status", "--json").stdout)["unreadable"] == {"store": missing}
+
+
 def test_what_waits_and_why(store: Store, confkeep: Confkeep, client: redis.Redis) -> None:
     for number in range(3):
         accept(client, TENANT, number)
