@@ -4,7 +4,7 @@ The loop's mark comes from a timer of the consumer's loop. While that rests, sin
 waits for a broker that is away, runs a task (solo pool) or waits for the last ones, a thread marks
 in its place: such a worker is alive. The store's comes from a thread, which writes a few bytes
 every few seconds; when the volume hangs, that thread hangs and nothing else. The sweep marks for
-itself (`worker.process.sweeper`).
+itself (`worker.process.sweep_step`).
 """
 
 from __future__ import annotations
