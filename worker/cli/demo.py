@@ -27,6 +27,7 @@ from worker.cli.history import print_versions
 from worker.cli.running import DEFAULT_DATA
 from worker.cli.samples import SampleDevice
 from worker.cli.sending import Sender
+from worker.cli.sources.asking import Guess
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.cli.waiting import SILENCE_S, Receipts
 from worker.engine import resolver
@@ -220,7 +221,9 @@ def _play_folder(terminal: Terminal, machine: one_machine.OneMachine, source: Pa
     """Hand over a folder of real exports and wait for all receipts."""
     files = (path for shape in ("*", "*/*") for path in source.glob(shape))
     names_tenants = not any(path.suffix.lower() == ".rsc" for path in files)
-    found = exports_folder.scan(source, tenant=None if names_tenants else "demo")
+    found = exports_folder.scan(source, tenant=None if names_tenants else "demo", asker=Guess())
+    for note in found.notes:
+        terminal.note(printable(note))
     started = time.monotonic()
     with terminal.progress("importing", len(found.captures)) as advance:
         sent = Sender(frozenset(), advance, silence_s=SILENCE_S, check=machine.check).send(

@@ -13,6 +13,7 @@ from confkeep.errors import InvalidInput
 from worker.cli import capture_order
 from worker.cli.capture_dates import CERTAIN, DAY_FIRST, MONTH_FIRST, date_in_header, dates_in_name
 from worker.cli.exports_folder import scan
+from worker.cli.sources.asking import Guess
 from worker.cli.sources.layouts import parse
 from worker.cli.sources.names import NAMESPACE
 
@@ -407,3 +408,25 @@ def test_any_shape_of_folder(tmp_path: Path, files: list[str], devices: int) -> 
 
     assert len(found.captures) == len(files)
     assert len({capture.device_id for capture in found.captures}) == devices
+
+
+@pytest.mark.parametrize(
+    ("files", "tenant", "names"),
+    [
+        (["2024-01-01.rsc", "core1.rsc"], "demo", {"2024-01-01", "core1"}),
+        (["north/core1.rsc", "south/edge1.rsc", "south/edge2.rsc"], "demo", {"core1", "edge1", "edge2"}),
+        (["core1.cfg", "edge1.cfg"], None, {"core1", "edge1"}),
+    ],
+)  # fmt: skip
+def test_a_demo_has_no_option_that_decides_so_it_plays_any_folder(
+    tmp_path: Path, files: list[str], tenant: str | None, names: set[str]
+) -> None:
+    for name in files:
+        put(tmp_path / name)
+    with pytest.raises(InvalidInput):
+        scan(tmp_path, tenant=tenant)
+
+    found = scan(tmp_path, tenant=tenant, asker=Guess())
+
+    assert {c.device_name for c in found.captures} == names
+    assert len(found.captures) == len(files)

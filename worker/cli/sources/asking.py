@@ -59,6 +59,22 @@ class Nobody:
         )
 
 
+class Guess(Nobody):
+    """Nobody is asked, and no option decides: the first reading will do, and any tenant, such as for a demo."""
+
+    def layout(
+        self,
+        found: Sequence[Layout],
+        paths: Sequence[PurePath],  # noqa: ARG002
+        *,
+        with_tenant: bool,  # noqa: ARG002
+    ) -> Layout:
+        return found[0]
+
+    def tenant(self, layout: Layout) -> str:  # noqa: ARG002
+        return "demo"
+
+
 class Person:
     """Somebody sits at the terminal and answers."""
 
