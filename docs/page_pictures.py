@@ -163,7 +163,10 @@ def main() -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as name, interrupts.noted() as asked:
         own = Path(name) / "own"
-        with one_machine.run(own, workers=0, concurrency=1, interrupts=asked) as machine:
+        port = _free_port()
+        with one_machine.run(
+            own, workers=0, concurrency=1, interrupts=asked, http_port=port
+        ) as machine:
             os.environ.update(machine.environment)
             get_settings.cache_clear()
             client = get_client(get_settings())
@@ -172,8 +175,6 @@ def main() -> None:
                 name_tenant(tenant_id_of(tenant), tenant)
             for capture in captures(now):
                 commit(capture, client)
-            port = _free_port()
-            machine.start_http(port)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=chromium, args=[*_FLAGS])
                 for picture in ALL:

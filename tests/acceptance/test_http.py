@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance import test_cli
-from tests.acceptance.test_cli import fresh_environment, running_up
+from tests.acceptance.test_cli import fresh_environment, run, running_up
 
 ROOT = Path(__file__).parents[2]
 EXPORT = "# 2026-10-01 10:00:00 by RouterOS 7.16\n/system identity\nset name=core1\n"
@@ -63,6 +63,16 @@ def test_the_pages_commands_hand_over_and_read_back(folder: Path, port: int) -> 
             assert done.returncode == 0, done.stderr
             assert '"state":"committed"' in done.stdout
             assert done.stdout.endswith(EXPORT)
+
+
+@pytest.mark.parametrize("command", ["up", "demo"])
+def test_a_port_that_is_taken_ends_it_before_anything_starts(folder: Path, command: str) -> None:
+    """Who listens there would be given a token that may do everything."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = run(folder, command, "--http", str(port), status=2)
+    assert f"--http: cannot listen on port {port} of 127.0.0.1: Address already in use" in said
+    assert "token" not in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)

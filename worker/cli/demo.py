@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import click
 
@@ -108,7 +109,7 @@ def command(terminal: Terminal, source: Path | None, data: Path, http_port: int 
         terminal.note("starting a server and a worker ...")
         concurrency = min(len(TENANTS), os.cpu_count() or 1)
         with one_machine.run(
-            folder, workers=1, concurrency=concurrency, interrupts=asked
+            folder, workers=1, concurrency=concurrency, interrupts=asked, http_port=http_port
         ) as machine:
             os.environ.update(machine.environment)
             get_settings.cache_clear()
@@ -287,13 +288,13 @@ def _show(terminal: Terminal, store: Path, done: _Done) -> None:
 
 
 def _serve(terminal: Terminal, machine: one_machine.OneMachine, port: int) -> None:
-    """Serve HTTP until a signal comes, and say how to ask it."""
-    machine.start_http(port)
+    """Let HTTP be served until a signal comes, and say how to ask it."""
     terminal.heading("Pages")
     terminal.line(f"  {machine.page}", style="cyan")
     terminal.heading("HTTP")
     terminal.line(f"  export TOKEN={machine.token}", style="cyan")
-    for path in ("tenants", f"tenants/{TENANTS[0]}/devices?limit=3"):
+    tenant = resolver.tenants(machine.store)[0]
+    for path in ("tenants", f"tenants/{quote(tenant.name or tenant.id)}/devices?limit=3"):
         terminal.line(
             f"  curl -H \"Authorization: Bearer $TOKEN\" 'http://127.0.0.1:{port}/v1/{path}'",
             style="cyan",

@@ -27,12 +27,13 @@ import redis
 
 from confkeep import modes
 from confkeep.broker.connections import get_client
-from confkeep.errors import ConfkeepError, InvalidId
+from confkeep.errors import ConfkeepError, InvalidId, InvalidInput, InvalidSettings
 from confkeep.settings import get_settings, load_settings, variable_of
 from worker.cli import running
 from worker.cli.interrupts import Interrupts
 from worker.cli.running import RunningUp
 from worker.http import tokens
+from worker.http.server import listen
 from worker.process.local import Child, EmbeddedServer, start_worker
 from worker.process.workers import list_workers
 
@@ -133,8 +134,15 @@ class OneMachine:
         self.parts[name] = Child(command, log=self.log_of(name), env=environment)
 
     def start_http(self, port: int) -> None:
-        """Start `confkeep http` on this machine's loopback, with a token for this session."""
+        """Start `confkeep http` on this machine's loopback; `wait_for_http` waits until it serves."""
         self._start("http", "http", "--port", str(port))
+
+    def wait_for_http(self, port: int) -> None:
+        """Wait until HTTP is served, and make a token for this session.
+
+        Raises:
+            PartEnded, KeyboardInterrupt: as `wait_until_ready`.
+        """
         deadline = time.monotonic() + _READY_S
         while True:
             self.check()
@@ -229,6 +237,7 @@ def run(
         http_port: serve HTTP there too, on the loopback.
 
     Raises:
+        InvalidInput: another program listens on that port.
         AlreadyRunning: another process uses this folder.
         PartEnded, BrokerUnavailable, ServerMissing: a part does not start.
         KeyboardInterrupt: a signal came before all parts were ready.
@@ -238,15 +247,20 @@ def run(
     machine = OneMachine(data, concurrency, pool, interrupts)
     with ExitStack() as stack:
         lock = stack.enter_context(locked(data))
+        if http_port is not None:
+            _require_free(http_port)
         # Before anything starts, since each start may fail, and a second signal may come at any line.
         stack.callback(machine.stop)
         stack.callback(running.forget, data)
         machine.start_server(lock)
         for index in range(workers):
             machine.start_worker(index)
+        if http_port is not None:
+            # Beside the workers: both take seconds to import what they need.
+            machine.start_http(http_port)
         machine.wait_until_ready()
         if http_port is not None:
-            machine.start_http(http_port)
+            machine.wait_for_http(http_port)
         machine.address().write(data)
         yield machine
 
@@ -295,6 +309,14 @@ def locked(data: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _require_free(port: int) -> None:
+    """Refuse a port that is taken: who listens there would be given the session's token."""
+    try:
+        listen("127.0.0.1", port).close()
+    except InvalidSettings as error:
+        raise InvalidInput("--http", error.problem, hint="Name a free port.") from None
 
 
 def _forget_session(client: redis.Redis) -> None:
