@@ -11,7 +11,7 @@ from confkeep.errors import StoreError
 from confkeep.labels import NO_LABELS, Labels
 from worker.store.history.index import open_index
 from worker.store.repository.backup import Version
-from worker.store.repository.reader import devices_of
+from worker.store.repository.reader import devices_of, folders_of
 from worker.store.repository.tenant_repository import (
     TenantRepository,
     open_repository,
@@ -61,13 +61,15 @@ class Device:
     last: Version
     #: When it was last backed up, changed or not; None if git does not tell.
     seen_at: dt.datetime | None
+    #: Git's id of its folder in the newest commit.
+    folder: str
 
 
 @tells_damage
 def names_of(repository: TenantRepository) -> dict[str, Called]:
     """What the devices of the newest commit are called, by id."""
     known = all_names(repository)
-    return {device: known.get(device, Called(device)) for device in devices_of(repository)}
+    return {device: known.get(device) or Called(device) for device in devices_of(repository)}
 
 
 @tells_damage
@@ -108,11 +110,11 @@ def called(repository: TenantRepository, device_id: str) -> Called:
 def directory_of(repository: TenantRepository) -> list[Device]:
     """The devices of the newest commit, the last changed one first."""
     tip = repository.tip()
-    names = names_of(repository)
+    names, folders = all_names(repository), folders_of(repository)
     with open_index(repository) as index:
         found, seen = index.devices(tip), index.all_last_seen(tip)
     return [
-        Device(called, *row, seen.get(device))
+        Device(names.get(device) or Called(device), *row, seen.get(device), folder)
         for device, row in found.items()
-        if (called := names.get(device)) is not None
+        if (folder := folders.get(device)) is not None
     ]

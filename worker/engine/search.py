@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-import pygit2
 import re2
 
 from confkeep.errors import InvalidInput
@@ -17,7 +16,7 @@ from worker.engine.versions import versions_of
 from worker.masking.mask import mask
 from worker.store.repository.backup import EXPORT_NAME, decode_text
 from worker.store.repository.many import Place, read_many
-from worker.store.repository.reader import find_commit, read_pair
+from worker.store.repository.reader import find_commit, folders_of, read_pair
 from worker.store.repository.tenant_repository import TenantRepository, tells_damage
 
 #: Bytes that re2 may use for one pattern.
@@ -187,7 +186,7 @@ def _newest(repository: TenantRepository, devices: Sequence[Called]) -> Iterator
     if tip is None:
         return iter(())
     # From each folder on: a root tree of 10,000 devices takes long to go through.
-    folders = {str(entry.name): str(entry.id) for entry in repository.git[tip].peel(pygit2.Tree)}
+    folders = folders_of(repository)
     # A device that was erased meanwhile has none; the root itself holds no export.
     roots = [folders.get(called.id, str(tip)) for called in devices]
     return read_many(repository, [Place(root, EXPORT_NAME) for root in roots])

@@ -1,4 +1,4 @@
-"""Answers from models: to JSON in one step, since a page has many."""
+"""Answers as JSON, in one step, since a page has many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
 from worker.http.problems import MEDIA_TYPE, Problem, headers_of
-from worker.reading.answers import Answer
+from worker.reading.answers import Answer, DeviceEntry
 
 
 def answer_of(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -24,17 +24,19 @@ def answer_of(problem: Problem, headers: dict[str, str] | None = None) -> JSONRe
 
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(list[kind])
+    return TypeAdapter(kind)
 
 
-def json_of(answer: Answer, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A model as an answer."""
-    body = type(answer).__pydantic_serializer__.to_json(answer)
+def json_of(
+    answer: Answer | DeviceEntry, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    """What was found as an answer."""
+    kind: Any = type(answer)
+    body = _adapter(kind).dump_json(answer)
     return Response(body, status, headers, "application/json")
 
 
-def json_of_all(
-    kind: type[Answer], answers: list[Any], headers: dict[str, str] | None = None
-) -> Response:
-    """Models of one kind as an answer."""
-    return Response(_adapter(kind).dump_json(answers), 200, headers, "application/json")
+def json_of_all(kind: Any, answers: list[Any], headers: dict[str, str] | None = None) -> Response:
+    """All of one kind as an answer."""
+    body = _adapter(list[kind]).dump_json(answers)
+    return Response(body, 200, headers, "application/json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,7 +39,9 @@ class TenantCounts(TenantEntry):
     last_backup_at: Moment | None = None
 
 
-class DeviceEntry(Answer):
+# Not a model: a directory has thousands, and each model takes twice the time and four times the memory.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceEntry:
     """A device of the directory."""
 
     device_id: str

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 from bisect import bisect_left, insort
 from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
 from typing import Final
-
-import pygit2
 
 from confkeep.errors import NotInStore
 from confkeep.labels import NO_LABELS
@@ -36,7 +35,7 @@ class Listed:
     by_id: dict[str, DeviceEntry]
     called: dict[str, Called]
     #: The ids of the devices' folders in git; a root tree of 10,000 devices takes 4 ms to read.
-    folders: dict[str, pygit2.Oid]
+    folders: dict[str, str]
 
 
 class Directories:
@@ -82,16 +81,12 @@ def make(repository: TenantRepository) -> Listed:
     tip = str(repository.tip())
     found = directory_of(repository)
     entries = {each.called.id: _entry_of(each) for each in found}
-    folders: dict[str, pygit2.Oid] = {}
-    if found:
-        tree = find_commit(repository, tip).tree
-        folders = {str(entry.name): entry.id for entry in tree}
     return Listed(
         tip,
         sorted(entries.values(), key=place_of),
         entries,
         {each.called.id: each.called for each in found},
-        {device: folders[device] for device in entries if device in folders},
+        {each.called.id: each.folder for each in found},
     )
 
 
@@ -124,7 +119,7 @@ def follow(repository: TenantRepository, known: Listed) -> Listed | None:
         if before is not None:
             del devices[bisect_left(devices, place_of(before), key=place_of)]
         insort(devices, after, key=place_of)
-        by_id[device], called[device], folders[device] = after, now, tree[device].id
+        by_id[device], called[device], folders[device] = after, now, str(tree[device].id)
     return Listed(page.head, devices, by_id, called, folders)
 
 
@@ -140,27 +135,37 @@ def _entry_after(
     changes: list[CommitEntry],
 ) -> DeviceEntry:
     captures = [commit for commit in commits if commit.kind == "backup"]
-    seen = captures[-1].committed_at if captures else before and before.last_backup_at
-    labels = called.labels
-    values = {
-        "name": called.name,
-        "own_name": called.own_name,
-        "address": labels.address,
-        "model": labels.model,
-        "group": labels.group,
-        "versions": (0 if before is None else before.versions) + len(changes),
-        "last_backup_at": seen,
-    }
+    seen = None if before is None else before.last_backup_at
+    if captures:
+        seen = captures[-1].committed_at
+    versions = (0 if before is None else before.versions) + len(changes)
     if changes:
         last = changes[-1]
-        values |= {"sha": last.sha, "message": last.message, "changed_at": last.committed_at}
-    if before is None:
-        return DeviceEntry.model_validate({"device_id": called.id, **values})
-    return before.model_copy(update=values)
+        return _entry(called, versions, last.sha, last.message, last.committed_at, seen)
+    assert before is not None
+    return _entry(called, versions, before.sha, before.message, before.changed_at, seen)
 
 
 def _entry_of(device: Device) -> DeviceEntry:
-    called = device.called
+    last = device.last
+    return _entry(
+        device.called,
+        device.versions,
+        last.sha,
+        printable(last.message),
+        last.committed_at,
+        device.seen_at,
+    )
+
+
+def _entry(
+    called: Called,
+    versions: int,
+    sha: str,
+    message: str,
+    changed_at: dt.datetime,
+    last_backup_at: dt.datetime | None,
+) -> DeviceEntry:
     labels = called.labels
     return DeviceEntry(
         device_id=called.id,
@@ -169,9 +174,9 @@ def _entry_of(device: Device) -> DeviceEntry:
         address=labels.address,
         model=labels.model,
         group=labels.group,
-        versions=device.versions,
-        sha=device.last.sha,
-        message=printable(device.last.message),
-        changed_at=device.last.committed_at,
-        last_backup_at=device.seen_at,
+        versions=versions,
+        sha=sha,
+        message=message,
+        changed_at=changed_at,
+        last_backup_at=last_backup_at,
     )

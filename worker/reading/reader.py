@@ -419,7 +419,7 @@ def _file_in(
     sha: str,
     device_id: str,
     name: str,
-    folder_id: pygit2.Oid | None,
+    folder_id: str | None,
 ) -> tuple[bytes, str] | None:
     """A file of a commit with its object's id; None if the commit does not hold it.
 
@@ -430,7 +430,7 @@ def _file_in(
         tree = find_commit(repository, sha).tree
         if device_id not in tree:
             return None
-        folder_id = tree[device_id].id
+        folder_id = str(tree[device_id].id)
     folder = repository.git[folder_id]
     if not isinstance(folder, pygit2.Tree) or name not in folder:
         return None

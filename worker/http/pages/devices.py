@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from urllib.parse import quote
 
 from fastapi import Query, Request, Response
@@ -65,17 +65,14 @@ async def device(
         "device.html",
         caller=caller,
         tenant=found,
-        device=_with_state(one),
+        device=one,
+        stale=is_stale(one),
         months=[(month, list(some)) for month, some in months],
         only_config=changed == "config",
         may_reveal=caller.reveals,
         newest=None if cursor is None else link(request, cursor=None),
         older=older,
     )
-
-
-def _with_state(device: DeviceEntry) -> dict[str, Any]:
-    return {**device.model_dump(), "stale": is_stale(device)}
 
 
 @router.get(_DEVICE + "/at")

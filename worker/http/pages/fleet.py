@@ -181,8 +181,7 @@ async def directory(
     found, devices, groups = await context.read(ask)
     first = (number - 1) * _DEVICES
     shown = [
-        {**device.model_dump(), "stale": _is_stale(device, now - STALE)}
-        for device in devices[first : first + _DEVICES]
+        (device, _is_stale(device, now - STALE)) for device in devices[first : first + _DEVICES]
     ]
     return page(
         request,

@@ -32,6 +32,8 @@ from worker.store.repository.headers import (
 from worker.store.repository.tenant_repository import TenantRepository, damage, tells_damage
 
 _ID_DIGITS: Final = 40
+#: The name of a device's folder.
+_DEVICE: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: A date without its dashes, which reads as the beginning of a commit id.
 _DATE: Final = re.compile(r"(19|20)\d\d((0[1-9]|1[0-2])([0-2]\d|3[01])?)?")
 _WRITE_DASHES: Final = (
@@ -155,26 +157,24 @@ def read_change(
     return read_pair(repository, commit.parents[0], device_id), new
 
 
-@tells_damage
 def devices_of(repository: TenantRepository) -> list[str]:
     """The ids of all devices in the newest commit, sorted."""
+    return sorted(folders_of(repository))
+
+
+@tells_damage
+def folders_of(repository: TenantRepository) -> dict[str, str]:
+    """The ids of the devices in the newest commit, each with git's id of the device's folder."""
     tip = repository.tip()
     if tip is None:
-        return []
+        return {}
     commit = repository.git[tip]
     assert isinstance(commit, pygit2.Commit)
-    return sorted(
-        entry.name
+    return {
+        name: str(entry.id)
         for entry in commit.tree
-        if entry.type == ObjectType.TREE and entry.name and _is_uuid(entry.name)
-    )
-
-
-def _is_uuid(name: str) -> bool:
-    try:
-        return checked_uuid("device_id", name) == name
-    except ValueError:
-        return False
+        if isinstance(entry, pygit2.Tree) and (name := entry.name) and _DEVICE.fullmatch(name)
+    }
 
 
 def walk_versions(
