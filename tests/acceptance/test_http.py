@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance import test_cli
-from tests.acceptance.test_cli import fresh_environment, run, running_up
+from tests.acceptance.test_cli import exports_of, fresh_environment, run, running_up, start
+from tests.servers import wait_for
 
 ROOT = Path(__file__).parents[2]
 EXPORT = "# 2026-10-01 10:00:00 by RouterOS 7.16\n/system identity\nset name=core1\n"
@@ -63,6 +64,27 @@ def test_the_pages_commands_hand_over_and_read_back(folder: Path, port: int) -> 
             assert done.returncode == 0, done.stderr
             assert '"state":"committed"' in done.stdout
             assert done.stdout.endswith(EXPORT)
+
+
+def test_what_a_demo_says_to_paste_works_while_it_serves(folder: Path, port: int) -> None:
+    exports_of(folder / "exports", devices=1, versions=2)
+    demo = start(folder, "demo", "--from", "exports", "--http", str(port))
+    ready = b"Ctrl-C ends it"
+    wait_for(
+        lambda: ready in (folder / "err").read_bytes() or demo.poll() is not None,
+        "the demo's pages",
+    )
+    said = (folder / "out").read_text()
+    commands = re.findall(r"^  (export .*|curl .*)$", said, re.MULTILINE)
+    assert len(commands) == 4, said
+    commands.append('ls -d "$CONFKEEP_GIT_STORE_PATH"/*.git')
+    subprocess.run(
+        ["sh", "-euc", "\n".join(commands).replace("curl ", "curl -fsS ")],
+        cwd=folder, env=fresh_environment(), check=True, capture_output=True,
+    )  # fmt: skip
+    assert b"have ended" not in (folder / "err").read_bytes()
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(30) == 130
 
 
 @pytest.mark.parametrize("command", ["up", "demo"])

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Never
 from urllib.parse import quote
 
 import click
@@ -103,7 +103,7 @@ def command(terminal: Terminal, source: Path | None, data: Path, http_port: int 
         require_installed()
     one_machine.empty_for_demo(data)
     _isolate()
-    folder, source = data.resolve(), source and source.resolve()
+    here, folder, source = Path.cwd(), data.resolve(), source and source.resolve()
     # In that folder, neither we nor the worker read a `.env` of the user.
     with contextlib.chdir(folder), interrupts.noted() as asked:
         terminal.note("starting a server and a worker ...")
@@ -118,10 +118,14 @@ def command(terminal: Terminal, source: Path | None, data: Path, http_port: int 
             else:
                 done = _play_folder(terminal, machine, source)
             if http_port is not None:
-                _show(terminal, machine.store, done)
+                # What is to be pasted counts from where the user stands.
+                with contextlib.chdir(here):
+                    _show(terminal, machine.store, done)
                 _serve(terminal, machine, http_port)
-                return
     _show(terminal, data / "store", done)
+    terminal.note(
+        "`confkeep up` runs a server and workers until Ctrl-C; those of the demo have ended."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,12 +286,9 @@ def _show(terminal: Terminal, store: Path, done: _Done) -> None:
         f"git -C {path}/{tenant_id[:8]}*.git log --stat -3",
     ):
         terminal.line(f"  {command_line}", style="cyan")
-    terminal.note(
-        "`confkeep up` runs a server and workers until Ctrl-C; those of the demo have ended."
-    )
 
 
-def _serve(terminal: Terminal, machine: one_machine.OneMachine, port: int) -> None:
+def _serve(terminal: Terminal, machine: one_machine.OneMachine, port: int) -> Never:
     """Let HTTP be served until a signal comes, and say how to ask it."""
     terminal.heading("Pages")
     terminal.line(f"  {machine.page}", style="cyan")
@@ -300,10 +301,9 @@ def _serve(terminal: Terminal, machine: one_machine.OneMachine, port: int) -> No
             style="cyan",
         )
     terminal.note("Ctrl-C ends it")
-    with contextlib.suppress(KeyboardInterrupt):
-        while True:
-            machine.check()
-            time.sleep(_POLL_S)
+    while True:
+        machine.check()
+        time.sleep(_POLL_S)
 
 
 def _show_device(terminal: Terminal, repository: TenantRepository, device: Called) -> None:
