@@ -122,7 +122,7 @@ class MessageRefused(InvalidInput):
 class InvalidSettings(InvalidInput):
     """An environment variable is missing or wrong."""
 
-    hint = "Correct the variable; the README lists all of them with their defaults."
+    hint = "Correct the variable; docs/settings.md lists all of them with their defaults."
 
 
 class InvalidId(InvalidInput, KeyError):

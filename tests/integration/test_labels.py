@@ -133,6 +133,12 @@ def test_the_command_line_names_a_device(deployed: Deployment) -> None:
     repository = open_repository(repository_path(deployed.store, TENANT))
     found = called(repository, DEVICE)
     assert dataclasses.astuple(found.labels) == ("core-one", None, None, "core")
+    assert "a device" not in run(cli, ["name", TENANT, "acme"]).stderr
+    # Whoever leaves out the new name has named the tenant.
+    forgotten = run(cli, ["name", "acme", "core-one"])
+    assert "is called core-one\n" in forgotten.stdout
+    assert "TENANT DEVICE NAME" in forgotten.stderr
+    assert f"the tenant was acme ({TENANT[:8]})" in forgotten.stderr
 
 
 def test_an_import_brings_names_and_takes_none_back(deployed: Deployment) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from typing import IO
+from typing import IO, Final
 
 import click
 
 from confkeep import BackupPayload, enqueue_backups
-from confkeep.errors import InvalidInput, NotInStore, StoreMissing
+from confkeep.errors import InvalidId, InvalidInput, NotInStore, StoreMissing
 from confkeep.models import Priority
 from confkeep.settings import get_settings
 from worker.cli import running
@@ -18,6 +18,12 @@ from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.cli.waiting import Receipts
 from worker.engine import resolver
+
+#: What to do about a tenant or a device that nobody knows by that name.
+_NEW: Final = (
+    "A new tenant or device gets a UUID of your choice, such as `uuidgen` prints; --name says what people "
+    "call the device, and `confkeep name` the tenant."
+)
 
 
 @click.command("enqueue")
@@ -137,13 +143,16 @@ def command(
 
 def _ids(tenant: str, device: str) -> tuple[str, str]:
     store = get_settings().git_store_path
-    tenant_id = resolver.find_tenant(store, tenant).id
     try:
+        tenant_id = resolver.find_tenant(store, tenant).id
         return tenant_id, resolver.find_device_of(store, tenant_id, device).id
+    except InvalidId as error:
+        error.hint = f"{error.hint} {_NEW}"
+        raise
     except (StoreMissing, NotInStore):
         # A tenant without a repository has no devices yet.
         raise InvalidInput(
-            "DEVICE", "must be a whole UUID: the tenant has no devices yet"
+            "DEVICE", "must be a whole UUID: the tenant has no devices yet", hint=_NEW
         ) from None
 
 

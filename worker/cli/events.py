@@ -13,6 +13,7 @@ from rich.text import Text
 from confkeep.broker.connections import get_client
 from confkeep.errors import InvalidInput
 from confkeep.queue import events
+from confkeep.queue.cursor import Cursor
 from confkeep.queue.events import Event
 from confkeep.settings import get_settings
 from worker.cli import running
@@ -98,6 +99,12 @@ def _start(since: str | None, *, follow: bool) -> str | None:
         return None
     seconds = seconds_of(since)
     if seconds is None:
+        try:
+            Cursor.decode(since)
+        except InvalidInput:
+            raise InvalidInput(
+                "--since", "must be `all`, a duration such as 2h, or a cursor that --json printed"
+            ) from None
         return since
     return cursor_from(client, dt.datetime.now(dt.UTC) - dt.timedelta(seconds=seconds))
 

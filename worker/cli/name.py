@@ -8,6 +8,7 @@ from confkeep.naming import name_device, name_tenant
 from worker.cli import running
 from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, pass_terminal, printable
+from worker.engine.directory import names_of
 from worker.engine.resolver import find_device, open_tenant
 
 
@@ -65,6 +66,13 @@ def command(
             terminal.json({"tenant_id": found.id, "device_id": None, "name": words[0], "sha": sha})
         else:
             terminal.line(f"Tenant {found.id} is called {printable(words[0])}")
+            if words[0] in {device.name for device in names_of(repository).values()}:
+                was = f"; the tenant was {found}" if found.name else ""
+                terminal.note(
+                    printable(
+                        f"a device is called so too: `confkeep name TENANT DEVICE NAME` names that one{was}"
+                    )
+                )
         return
     device = find_device(repository, words[0])
     wanted = words[1] if len(words) == 2 else None

@@ -8,7 +8,7 @@ from typing import Final
 
 from confkeep.errors import BrokerUnavailable, ConfkeepError, StoreMissing
 from confkeep.urls import DEFAULT_REDIS_URL, shown
-from worker.cli.running import probe_variable, store_is_chosen
+from worker.cli.running import DEFAULT_DATA, find, probe_variable, store_is_chosen
 
 #: Where one piece of advice ends and the next one begins.
 _BETWEEN: Final = re.compile(r"(?<=[.;]) ")
@@ -35,7 +35,7 @@ def _of_the_settings(error: ConfkeepError, typed: Sequence[str]) -> str | None:
     if type(error) is BrokerUnavailable and typed[0] not in _OWN_SERVER:
         url = probe_variable("CONFKEEP_REDIS_URL")
         if url is None:
-            return (
+            return _unused_up() or (
                 f"{DEFAULT_REDIS_URL} was tried, the default, since CONFKEEP_REDIS_URL is not set: set it "
                 "to your server's address, or start a server and workers here with `confkeep up`."
             )
@@ -43,12 +43,24 @@ def _of_the_settings(error: ConfkeepError, typed: Sequence[str]) -> str | None:
             f"{shown(url)} was tried, as CONFKEEP_REDIS_URL says: check that the server runs there, then "
             "run the command again."
         )
-    if isinstance(error, StoreMissing) and not store_is_chosen():
+    if isinstance(error, StoreMissing):
+        if store_is_chosen():
+            return _unused_up()
         return (
             "That is the default, since CONFKEEP_GIT_STORE_PATH is not set: set it, or work in the folder "
             "where `confkeep up` was started."
         )
     return None
+
+
+def _unused_up() -> str | None:
+    """What to do where a `confkeep up` runs in this folder and a variable chooses another store; else None."""
+    if not store_is_chosen() or find(DEFAULT_DATA) is None:
+        return None
+    return (
+        "`confkeep up` runs in this folder, but a variable or `.env` chooses another store: take "
+        "CONFKEEP_GIT_STORE_PATH, or GIT_STORE_PATH, away to use it."
+    )
 
 
 def _recommends(advice: str, typed: Sequence[str]) -> bool:

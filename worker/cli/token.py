@@ -99,7 +99,7 @@ def create(
     """
     settings = running.settings(terminal)
     if all_tenants == bool(tenants):
-        raise InvalidInput("--tenant", "or --all-tenants must be given, and not both")
+        raise InvalidInput("--tenant", "must be given, or --all-tenants in its place")
     ids = (
         [ALL]
         if all_tenants

@@ -35,7 +35,8 @@ def listen(address: str, port: int) -> socket.socket:
     except OSError as error:
         raise InvalidSettings(
             variable_of("http_port"),
-            f"cannot listen on port {port} of {address}: {error.strerror}",
+            # Python adds the address, which stands here already.
+            f"cannot listen on port {port} of {address}: {str(error.strerror).partition(' (while')[0]}",
             hint=f"Choose a free port with --port or {variable_of('http_port')}, and an address of this "
             f"machine with {variable_of('http_address')}.",
         ) from error

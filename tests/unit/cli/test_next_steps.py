@@ -33,7 +33,7 @@ from confkeep.queue.acceptance import Accepted
 from confkeep.queue.staged_bytes import Contents
 from confkeep.settings import load_settings
 from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, TENANT, Confkeep, Store
-from worker.cli import COMMANDS, one_machine
+from worker.cli import COMMANDS, one_machine, running
 from worker.cli.next_step import next_step
 from worker.http import access, server
 from worker.process import broker_check, local, own_store
@@ -153,6 +153,32 @@ def away(here: Here, url: str | None) -> str:
     return both_lines(broker_faults.explain(redis.ConnectionError()), ("status",))
 
 
+def beside_up(here: Here) -> None:
+    """Let a `confkeep up` run in the folder, while a variable chooses another store."""
+    data = here.path / running.DEFAULT_DATA
+    data.mkdir()
+    running.RunningUp(1, "no.sock", "store").write(data)
+    here.monkeypatch.setattr(running.RunningUp, "answers", lambda _self: True)
+    here.set("CONFKEEP_GIT_STORE_PATH", here.path / "of-the-demo")
+
+
+def away_beside_up(here: Here) -> str:
+    beside_up(here)
+    return away(here, None)
+
+
+def no_store_beside_up(here: Here) -> str:
+    beside_up(here)
+    return here.printed("history")
+
+
+def enqueued(here: Here, tenant: str, device: str) -> str:
+    (here.path / "core1.rsc").write_text("/ip address\n")
+    return here.printed(
+        *("enqueue", tenant, device, "-m", "x", "--export", here.path / "core1.rsc")
+    )
+
+
 def empty_folder(here: Here) -> Path:
     (here.path / "exports").mkdir()
     return here.path / "exports"
@@ -204,6 +230,8 @@ def refused_setting(here: Here) -> str:
 CASES: Final = [
     Case(errors.InvalidInput, ("--at", "2026-10-03", "`2 days ago`", "commit id"),
          lambda here: here.printed("show", TENANT, ROUTER, "--at", "when?")),
+    Case(errors.InvalidInput, ("--since", "`all`", "2h", "cursor"),
+         lambda here: here.printed("events", "--since", "then")),
     Case(errors.InvalidInput, ("DIR", "no export in", "--from"),
          lambda here: here.printed("import", empty_folder(here))),
     Case(errors.InvalidInput, ("--tenant: NAME is needed", "--tenant acme"),
@@ -217,7 +245,7 @@ CASES: Final = [
          lambda here: enqueue.refusal_of(Accepted("conflict"), TENANT, an_entry().backup_id)),
     Case(errors.MessageRefused, ("docs/integrate.md", "`confkeep refused list`"),
          lambda here: errors.MessageRefused("message", "is none that a worker took")),
-    Case(errors.InvalidSettings, ("CONFKEEP_SHARDS: must be a valid integer\n", "README"), refused_setting),
+    Case(errors.InvalidSettings, ("CONFKEEP_SHARDS: must be a valid integer\n", "docs/settings.md"), refused_setting),
     # A tenant, a device and a commit that are none.
     Case(errors.InvalidId, ("no tenant is called nobody", "`confkeep history` alone"),
          lambda here: here.printed("history", "nobody")),
@@ -225,6 +253,12 @@ CASES: Final = [
          lambda here: here.printed("history", TENANT, "nothing")),
     Case(errors.InvalidId, ("no tenant begins with beef0001", "is tenant", TENANT, "tenant first"),
          lambda here: here.printed("history", "beef0001")),
+    Case(errors.InvalidId, ("no tenant is called nobody", "`uuidgen`", "--name"),
+         lambda here: enqueued(here, "nobody", ROUTER)),
+    Case(errors.InvalidId, ("no device is called nothing", "`uuidgen`", "--name"),
+         lambda here: enqueued(here, TENANT, "nothing")),
+    Case(errors.InvalidInput, ("DEVICE: must be a whole UUID", "`uuidgen`", "--name"),
+         lambda here: enqueued(here, OTHER_TENANT, "core1")),
     Case(errors.NotInStore, ("no repository", "is tenant", TENANT, "tenant first"),
          lambda here: here.printed("diff", ROUTER, ROUTER)),
     Case(errors.InvalidId, ("commit_sha", "`confkeep history TENANT DEVICE`", "--at 2026-10-03"),
@@ -239,6 +273,7 @@ CASES: Final = [
     Case(errors.BrokerUnavailable,
          ("redis://localhost:6379/0 was tried", "the default", "CONFKEEP_REDIS_URL is not set", "`confkeep up`"),
          lambda here: away(here, None)),
+    Case(errors.BrokerUnavailable, ("`confkeep up` runs in this folder", "CONFKEEP_GIT_STORE_PATH"), away_beside_up),
     Case(errors.BrokerUnavailable,
          ("Connection refused", "redis://localhost:1/0 was tried", "as CONFKEEP_REDIS_URL says"),
          lambda here: away(here, "redis://me:secret@localhost:1/0")),
@@ -285,6 +320,8 @@ CASES: Final = [
          lambda here: no_store(here, chosen=False)),
     Case(errors.StoreMissing, ("unmounted", "CONFKEEP_GIT_STORE_PATH names it", "mount"),
          lambda here: no_store(here, chosen=True)),
+    Case(errors.StoreMissing, ("of-the-demo", "`confkeep up` runs in this folder", "CONFKEEP_GIT_STORE_PATH"),
+         no_store_beside_up),
     Case(errors.StoreNotShared, ("no id", "it is not this one", "Mount", "`confkeep store --use`"), not_shared, ("worker",)),
     Case(errors.NotInStore, (f"no repository {OTHER_TENANT}.git", "`confkeep history` alone"),
          lambda here: here.printed("history", OTHER_TENANT)),
