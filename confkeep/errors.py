@@ -126,7 +126,10 @@ class InvalidSettings(InvalidInput):
 
 
 class InvalidId(InvalidInput, KeyError):
-    """Not an id, or a prefix that matches none or several. A `KeyError` for callers of `read_file`."""
+    """Not an id, or a prefix that matches none or several.
+
+    A `KeyError` for callers of `read_file`.
+    """
 
     hint = (
         "`confkeep history` alone lists the tenants; `confkeep devices TENANT` lists its devices."
@@ -365,7 +368,10 @@ class StoreError(ConfkeepError):
 
 
 class StoreMissing(StoreError):
-    """The store's folder is missing. No `NotInStore`, which means "this device has no backups"."""
+    """The store's folder is missing.
+
+    No `NotInStore`, which means "this device has no backups".
+    """
 
     hint = (
         "CONFKEEP_GIT_STORE_PATH names it: correct the path, or mount its volume. A worker makes the "

@@ -279,3 +279,13 @@ def test_a_revoked_or_expired_token_is_refused(stored: Stored) -> None:
 def test_what_redis_keeps_of_a_token_is_not_the_token(stored: Stored) -> None:
     text = new_token(stored.client, f"kept {uuid.uuid4()}")
     assert text not in str(stored.client.hgetall("confkeep:tokens"))
+
+
+def test_who_takes_a_wrong_way_is_told_the_right_one(stored: Stored, full: httpx.Client) -> None:
+    for answer in (full.get("/v1/nothing"), full.put("/v1/tenants")):
+        assert answer.status_code in (404, 405)
+        assert "/openapi.json" in answer.json()["hint"]
+    address = f"/v1/tenants/{stored.acme}/devices/core1/backups"
+    refused = full.post(address, content=b"export", headers={"Content-Type": "text/plain"})
+    assert refused.status_code == 415
+    assert refused.json()["detail"] == "send multipart/form-data or application/json"

@@ -51,7 +51,7 @@ def print_report(terminal: Terminal, tenant_id: str, report: Report) -> None:
         text += (
             f" ({looked_at})" if report.complete else f" as far as it was looked at ({looked_at})"
         )
-    terminal.line(text, style=style)
+    terminal.prose(text, style=style)
     print_findings(terminal, tenant_id, report.findings)
 
 

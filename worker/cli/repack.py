@@ -59,13 +59,13 @@ def command(terminal: Terminal, tenant: str | None, full: bool, as_json: bool) -
             failed = error
             done.append({**tenant_json(tenant_id), "error": str(error)})
             if not as_json:
-                terminal.line(f"{tenant_text(tenant_id)}  not repacked: {error}", style="red")
+                terminal.prose(f"{tenant_text(tenant_id)}  not repacked: {error}", style="red")
             continue
         seconds = round(result.duration_s, 3)
         found = {**asdict(result), "duration_s": seconds, "error": None}
         done.append({**tenant_json(tenant_id), **found})
         if not as_json:
-            terminal.line(f"{tenant_text(tenant_id)}  {_text_of(result)}")
+            terminal.prose(f"{tenant_text(tenant_id)}  {_text_of(result)}")
     if as_json:
         terminal.json({"tenants": done})
     if failed is not None:

@@ -89,7 +89,7 @@ def _print_inboxes(terminal: Terminal, settings: Settings, status: Status) -> No
         titles = ["  shard", "tenant", states.WAITING.word, "size", "oldest"]
         terminal.table(titles, rows, right=f"{states.WAITING.word} size")
         _and_more(terminal, len(inboxes))
-    terminal.line(
+    terminal.prose(
         f"  {load.entries:,} of at most {settings.total_max_backups:,} backups, "
         f"{size_text(load.bytes)} of at most {size_text(load.most_bytes(settings))}; a tenant may "
         f"have {settings.inbox_max_backups:,} and {size_text(settings.inbox_max_bytes)}",

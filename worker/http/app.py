@@ -111,4 +111,4 @@ async def _tell_status(request: Request, error: Exception) -> Response:
             "There is no such page.",
             "The address is mistyped, or of another release.",
         )
-    return answer_of(problem_of_status(error.status_code), dict(error.headers or {}))
+    return answer_of(problem_of_status(error.status_code, error.detail), dict(error.headers or {}))

@@ -49,6 +49,11 @@ _STATUSES: Final[tuple[tuple[type[ConfkeepError], HTTPStatus], ...]] = (
 )
 
 
+_OF_ROUTES: Final = "/openapi.json has each route with its methods."
+#: What a caller can do about a status that no error of ours is behind.
+_HINTS: Final = {404: _OF_ROUTES, 405: _OF_ROUTES}
+
+
 class Problem(BaseModel):
     """A problem document (RFC 9457)."""
 
@@ -86,7 +91,13 @@ def problem_of(error: ConfkeepError) -> Problem:
 def problem_of_status(status: int, detail: str | None = None) -> Problem:
     """The document of an answer that no error of ours is behind, such as an unknown path."""
     title = HTTPStatus(status).phrase
-    return Problem(type="about:blank", title=title, status=status, detail=detail or title)
+    return Problem(
+        type="about:blank",
+        title=title,
+        status=status,
+        detail=detail or title,
+        hint=_HINTS.get(status),
+    )
 
 
 def headers_of(status: int, retry_after_s: float | None = None) -> dict[str, str]:

@@ -127,7 +127,7 @@ def _parse_json(body: bytes) -> dict[str, Any]:
         name: value for name in FIELDS if (value := getattr(given, name)) is not None
     }
     if (given.export is None) == (given.export_base64 is None):
-        raise InvalidBackup("export", "or export_base64 must be given, and not both")
+        raise InvalidBackup("export", "must be given, or export_base64 in its place")
     if given.export is not None:
         values["export_text"] = given.export
     else:
