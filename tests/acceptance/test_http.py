@@ -41,6 +41,8 @@ def test_the_pages_commands_hand_over_and_read_back(folder: Path, port: int) -> 
     (folder / "core1.backup").write_bytes(
         b"\x88\xac\xa1\xb1" + (16).to_bytes(4, "little") + b"backup.."
     )
+    # It serves this machine alone, wherever `confkeep http` would listen.
+    (folder / ".env").write_text("CONFKEEP_HTTP_ADDRESS=192.0.2.1\n")
     with running_up(folder, "--http", str(port)):
         for number, page in enumerate(("README.md", "docs/http.md")):
             environment = {

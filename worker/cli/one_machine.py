@@ -40,6 +40,8 @@ from worker.process.workers import list_workers
 #: Seconds for a worker to report.
 _READY_S: Final = 60.0
 _POLL_S: Final = 0.05
+#: Where HTTP listens, whatever the setting says: its token may do everything.
+_LOOPBACK: Final = "127.0.0.1"
 #: Libraries of the extra `http` that sending webhooks needs.
 _HOOKS_NEED: Final = ("httpcore", "standardwebhooks")
 #: The name of the token that ends with the session.
@@ -135,7 +137,7 @@ class OneMachine:
 
     def start_http(self, port: int) -> None:
         """Start `confkeep http` on this machine's loopback; `wait_for_http` waits until it serves."""
-        self._start("http", "http", "--port", str(port))
+        self._start("http", "http", "--port", str(port), "--address", _LOOPBACK)
 
     def wait_for_http(self, port: int) -> None:
         """Wait until HTTP is served, and make a token for this session.
@@ -146,13 +148,13 @@ class OneMachine:
         deadline = time.monotonic() + _READY_S
         while True:
             self.check()
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            with contextlib.suppress(OSError), socket.create_connection((_LOOPBACK, port), 1):
                 break
             self._wait_on("http", deadline)
         with self._client() as client:
             _forget_session(client)
             self.token, _ = tokens.create(client, _SESSION, [tokens.ALL], tokens.RIGHTS)
-        self.page = f"http://127.0.0.1:{port}/enter?token={self.token}"
+        self.page = f"http://{_LOOPBACK}:{port}/enter?token={self.token}"
 
     def _client(self) -> redis.Redis:
         return redis.Redis.from_url(self.environment["CONFKEEP_REDIS_URL"])
@@ -314,7 +316,7 @@ def locked(data: Path) -> Iterator[int]:
 def _require_free(port: int) -> None:
     """Refuse a port that is taken: who listens there would be given the session's token."""
     try:
-        listen("127.0.0.1", port).close()
+        listen(_LOOPBACK, port).close()
     except InvalidSettings as error:
         raise InvalidInput("--http", error.problem, hint="Name a free port.") from None
 

@@ -60,7 +60,7 @@ class Nobody:
 
 
 class Guess(Nobody):
-    """Nobody is asked, and no option decides: the first reading will do, and any tenant, such as for a demo."""
+    """A demo asks nothing and has no such options: it takes the first reading, and any name for the tenant."""
 
     def layout(
         self,
