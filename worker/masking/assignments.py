@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, Final
 
 from confkeep.vendors.mikrotik import IN_ONE_MENU, SHOWN_IN_ONE_MENU
@@ -23,6 +24,7 @@ _ASSIGNMENT: Final = (
     rf"""|:set[ \t]+\(\\*\$[\w.-]+->\\*"({_NAME})\\*"\)[ \t]+"""
     rf"""|(?:^|[ \t"'])--?({_NAME})[ \t]+)"""
 )
+_SHOWN_NAMES: Final = frozenset(name.encode() for name in SHOWN_IN_ONE_MENU.names)
 _COMMUNITY: Final = frozenset({"community", "trap-community", "snmp-community"})
 #: A statement of a script that stands in quotes ends there.
 _STATEMENT_END: Final = re.compile(rb"(?<!\\)\\[rn]|\n")
@@ -54,11 +56,14 @@ class _Shown:
     """Where a property is no secret that is one elsewhere."""
 
     def __init__(self, text: bytes) -> None:
-        self._names = frozenset(name.encode() for name in SHOWN_IN_ONE_MENU.names)
-        self._regions = [(at, end) for at, end in _regions(text, SHOWN_IN_ONE_MENU.menu)]
+        self._text = text
+
+    @cached_property
+    def _regions(self) -> list[Span]:
+        return list(_regions(self._text, SHOWN_IN_ONE_MENU.menu))
 
     def has(self, name: bytes, at: int) -> bool:
-        if name not in self._names:
+        if name not in _SHOWN_NAMES:
             return False
         number = bisect_right(self._regions, (at, len(name))) - 1
         return number >= 0 and at < self._regions[number][1]

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from confkeep.vendors.common import SHAPES
-from worker.masking.linear import compiled
+from worker.masking.linear import compiled, first_of
 from worker.masking.spans import Span
 from worker.masking.values import is_removed
 
 _BEGIN: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----")
 _END: Final = b"-----END "
+_SHAPES: Final = tuple(rule.pattern for rule in SHAPES)
 #: What of PEM is public: RFC 7468.
 _PUBLIC: Final = re.compile(
     rb"(?:X509 |TRUSTED |NEW )?CERTIFICATE(?: REQUEST)?|(?:RSA |EC |DSA )?PUBLIC KEY|X509 CRL"
@@ -23,13 +24,14 @@ _PUBLIC: Final = re.compile(
 def shaped(text: bytes) -> Iterator[Span]:
     """The secrets that any text shows by their form."""
     yield from _in_pem(text)
-    for rule in SHAPES:
-        yield from groups(compiled(rule.pattern), text)
+    # Most texts have none, and none matches before the first match of any.
+    if (first := first_of(_SHAPES, text)) is not None:
+        for shape in _SHAPES:
+            yield from groups(compiled(shape), text, first)
 
 
-def groups(expression: Any, text: bytes) -> Iterator[Span]:
-    """What the groups of an expression match."""
-    at = 0
+def groups(expression: Any, text: bytes, at: int = 0) -> Iterator[Span]:
+    """What the groups of an expression match from `at` on."""
     while (found := expression.search(text, at)) is not None:
         last = found.end()
         for number in range(1, expression.groups + 1):
@@ -42,8 +44,9 @@ def groups(expression: Any, text: bytes) -> Iterator[Span]:
 
 def _in_pem(text: bytes) -> Iterator[Span]:
     """The insides of PEM blocks that are not public. One without an end goes on to the next quote, or for good."""
-    at = 0
-    while (found := _BEGIN.search(text, at)) is not None:
+    # To look for the bytes takes a tenth of the time that the expression takes.
+    at = text.find(b"-----BEGIN ")
+    while at >= 0 and (found := _BEGIN.search(text, at)) is not None:
         at = found.end()
         if _PUBLIC.fullmatch(found[1]):
             continue

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from confkeep.vendors.common import SHAPES
 from confkeep.vendors.mikrotik import HARMLESS, IN_ONE_MENU, PROPERTIES
 from tests.unit.masking.listed import LISTED
 from tests.unit.masking.routeros_text import V6, V7, bare, quoted, wrapped
@@ -25,6 +26,20 @@ SECRETS = (
     "QXZ\xe4\u20ac",
     "QX\nZQ",
     "-QXZ",
+)
+#: One for each form that alone tells a secret.
+FORMS = (
+    "https://joe:QXZ@host/",
+    "Authorization: QXZQXZ",
+    "say bearer QXZQXZQX",
+    "bot12345:" + "QXZQX" * 4,
+    "eyJQXZQXZQXZQ.QXZ.QXZ",
+    "AKIA" + "QXZQ" * 4,
+    "ghp_" + "QXZQX" * 4,
+    "xoxb-QXZQXZQXZQ",
+    "hooks.slack.com/services/QXZ/QXZ",
+    "discord.com/api/webhooks/1/QXZ",
+    "$6$QXZQ",
 )
 NAMES = sorted({name for rule in PROPERTIES for name in rule.names})
 
@@ -187,6 +202,17 @@ def test_a_raw_key_keeps_its_lines() -> None:
     assert (
         shown(text) == "-----BEGIN PRIVATE KEY-----\n***\n***\n-----END PRIVATE KEY-----\nset a=b\n"
     )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_tells_a_secret_whatever_stands_before_and_behind_it(form: str) -> None:
+    for other in ("", *FORMS):
+        assert_masked(f"{V7}/menu\nset a={other} b\nset c={form} d\nset e={other}\n")
+
+
+def test_each_form_is_among_those() -> None:
+    for rule in SHAPES:
+        assert any(re.search(rule.pattern, form) for form in FORMS), rule
 
 
 def test_equal_secrets_look_like_different_ones() -> None:
