@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import random
 import sqlite3
 import tempfile
@@ -326,6 +327,81 @@ def test_configuration_changes_only(store: Path) -> None:
         assert [version.sha for version in limited] == expected[:2]
 
 
+def dated(device: str, day: int, servers: int) -> Backup:
+    """A capture with a header of that day."""
+    text = f"# 2025-09-{day:02} 10:00:00 by RouterOS 7.16\n/ip dns\nset servers=10.0.0.{servers}\n"
+    return Backup(str(uuid.uuid4()), device, text.encode(), None, "poll")
+
+
+def test_the_last_changes_are_found_without_reading_all_versions(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, [device] = store / f"{uuid.uuid4()}.git", device_ids(1)
+    # 10 polls before each change and after the last one; the first of all is one.
+    with open_for_writing(path) as writer:
+        writer.commit_backups([dated(device, 10 + n % 11, n // 11) for n in range(55)])
+    changes = [version.sha for version in walked(path, device)][10::11]
+    rows: list[object] = []
+
+    def read(row: tuple[object, ...]) -> Version:
+        rows.append(row)
+        return version_of(row)
+
+    monkeypatch.setattr("worker.store.history.index_file.version_of", read)
+    wanted: list[tuple[dict[str, object], list[str], int]] = [
+        ({"limit": 1}, changes[:1], 11),
+        ({"limit": 2}, changes[:2], 22),
+        ({"limit": 1, "before": changes[0]}, changes[1:2], 12),
+        ({}, changes, 55),
+    ]
+    for options, expected, most in wanted:
+        rows.clear()
+        found = listed(path, device, config_changes_only=True, **options)
+        assert [version.sha for version in found] == expected
+        assert len(rows) == most
+
+
+def test_when_the_configurations_of_devices_last_changed(store: Path) -> None:
+    """Of a file that is complete, ahead, behind, built anew, and absent."""
+    path, devices = store / f"{uuid.uuid4()}.git", device_ids(4)
+    repository = create_repository(path)
+    writer = Writer(repository)
+    for number, backup in enumerate(random_backups(devices, 60, 2)):
+        writer.commit_backups([backup], now_s=START_S + number)
+    writer.close()
+
+    def oracle(tip: str) -> dict[str, dt.datetime]:
+        return {
+            device: next(
+                version.committed_at
+                for version in walk_at(repository, device, tip)
+                if read_detail(repository, version.sha, device).export_changed
+            )
+            for device in devices
+        }
+
+    def found(tip: str) -> dict[str, dt.datetime]:
+        with open_index(open_repository(path)) as index:
+            found = index.last_changes(tip)
+            some = index.last_changes(tip, [*devices[:2], UNKNOWN])
+        assert some == {device: at for device, at in found.items() if device in devices[:2]}
+        return found
+
+    shas = ids_of_main(path)
+    newest = {device: walked(path, device)[0].committed_at for device in devices}
+    assert found(shas[0]) == oracle(shas[0]) != newest
+    assert found(shas[20]) == oracle(shas[20])
+    commit_without_index(repository, random_backups(devices[:3], 9, 3))
+    tip = ids_of_main(path)[0]
+    assert found(tip) == oracle(tip) != oracle(shas[0])
+    assert catch_up(path, anew=True)
+    assert found(tip) == {}
+    listed(path, devices[0], details=True)
+    assert found(tip) == {devices[0]: oracle(tip)[devices[0]]}
+    (path / INDEX_NAME).unlink()
+    assert found(tip) == {}
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_foreign_commit_has_each_devices_own_line_counts(store: Path, order: int) -> None:
     """One commit may change several devices, and a merge may be a version of several."""
@@ -507,6 +583,8 @@ def test_no_flipped_bit_that_changes_an_answer_is_missed(store: Path) -> None:
                 index.find_backup_ids(ids, tip),
                 index.devices(tip),
                 index.all_last_seen(tip),
+                index.last_changes(tip),
+                index.last_changes(tip, devices[:2]),
             )
 
     place, rng = path / INDEX_NAME, random.Random(7)

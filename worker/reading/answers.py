@@ -56,6 +56,8 @@ class DeviceEntry:
     sha: str
     message: str
     changed_at: Moment
+    #: Likewise of the newest version whose export differs in more than volatile lines; null if that is not known.
+    export_changed_at: Moment | None = None
     #: When it was last backed up, changed or not; null if git does not tell.
     last_backup_at: Moment | None = None
 

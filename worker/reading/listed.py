@@ -80,7 +80,9 @@ def make(repository: TenantRepository) -> Listed:
     """The directory, from the history index and the newest root tree."""
     tip = str(repository.tip())
     found = directory_of(repository)
-    entries = {each.called.id: _entry_of(each) for each in found}
+    with open_index(repository) as index:
+        changes = index.last_changes(repository.tip())
+    entries = {each.called.id: _entry_of(each, changes.get(each.called.id)) for each in found}
     return Listed(
         tip,
         sorted(entries.values(), key=place_of),
@@ -103,6 +105,8 @@ def follow(repository: TenantRepository, known: Listed) -> Listed | None:
     with open_index(repository) as index:
         labels = index.labels(touched, page.head)
         own_names = index.own_names(page.head, touched)
+        changed = {commit.device_id for commit in page.commits if commit.changed}
+        export_changes = index.last_changes(page.head, touched & changed)
     tree = find_commit(repository, page.head).tree
     devices, by_id = [*known.devices], {**known.by_id}
     called, folders = {**known.called}, {**known.folders}
@@ -115,7 +119,7 @@ def follow(repository: TenantRepository, known: Listed) -> Listed | None:
         if device not in tree:
             return None
         now = Called(device, labels.get(device, NO_LABELS), own_names.get(device))
-        after = _entry_after(now, before, commits, changes)
+        after = _entry_after(now, before, commits, changes, export_changes.get(device))
         if before is not None:
             del devices[bisect_left(devices, place_of(before), key=place_of)]
         insort(devices, after, key=place_of)
@@ -133,6 +137,7 @@ def _entry_after(
     before: DeviceEntry | None,
     commits: list[CommitEntry],
     changes: list[CommitEntry],
+    export_changed_at: dt.datetime | None,
 ) -> DeviceEntry:
     captures = [commit for commit in commits if commit.kind == "backup"]
     seen = None if before is None else before.last_backup_at
@@ -141,12 +146,14 @@ def _entry_after(
     versions = (0 if before is None else before.versions) + len(changes)
     if changes:
         last = changes[-1]
-        return _entry(called, versions, last.sha, last.message, last.committed_at, seen)
+        moments = (last.committed_at, export_changed_at, seen)
+        return _entry(called, versions, last.sha, last.message, *moments)
     assert before is not None
-    return _entry(called, versions, before.sha, before.message, before.changed_at, seen)
+    moments = (before.changed_at, before.export_changed_at, seen)
+    return _entry(called, versions, before.sha, before.message, *moments)
 
 
-def _entry_of(device: Device) -> DeviceEntry:
+def _entry_of(device: Device, export_changed_at: dt.datetime | None) -> DeviceEntry:
     last = device.last
     return _entry(
         device.called,
@@ -154,6 +161,7 @@ def _entry_of(device: Device) -> DeviceEntry:
         last.sha,
         printable(last.message),
         last.committed_at,
+        export_changed_at,
         device.seen_at,
     )
 
@@ -164,6 +172,7 @@ def _entry(
     sha: str,
     message: str,
     changed_at: dt.datetime,
+    export_changed_at: dt.datetime | None,
     last_backup_at: dt.datetime | None,
 ) -> DeviceEntry:
     labels = called.labels
@@ -178,5 +187,6 @@ def _entry(
         sha=sha,
         message=message,
         changed_at=changed_at,
+        export_changed_at=export_changed_at,
         last_backup_at=last_backup_at,
     )

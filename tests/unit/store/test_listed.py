@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 
 from confkeep.labels import Labels
+from tests.histories import START_S
 from worker.reading import listed
 from worker.store.repository.backup import Backup, Naming
 from worker.store.repository.tenant_repository import create_repository, open_repository
@@ -20,7 +21,8 @@ def test_what_follows_is_what_is_made_anew(store: Path) -> None:
     devices = [str(uuid.uuid4()) for _ in range(5)]
     writer = Writer(create_repository(path))
     known = None
-    for _ in range(25):
+    before: set[bool] = set()
+    for day in range(25):
         batch: list[Backup | Naming] = []
         for _ in range(rng.randint(1, 4)):
             device = rng.choice([*devices, tenant])
@@ -32,13 +34,17 @@ def test_what_follows_is_what_is_made_anew(store: Path) -> None:
                 batch.append(Naming(new, device, labels, "labels"))
             else:
                 name = rng.choice([b"set name=r1\n", b"set name=z9\n", b""])
-                export = b"/system identity\n" + name + rng.choice([b"/ip\n", b"/user\n"])
+                date = b"# 2026-10-%02d 10:00:00 by RouterOS 7.16\n" % rng.randint(1, 9)
+                export = date + b"/system identity\n" + name + rng.choice([b"/ip\n", b"/user\n"])
                 batch.append(Backup(new, device, export, None, "poll", labels=labels))
-        writer.commit_backups(batch)
+        writer.commit_backups(batch, now_s=START_S + day * 86_400)
         repository = open_repository(path)
         anew = listed.make(repository)
         if known is not None and known.devices:
             known = listed.follow(repository, known)
             assert known == anew
+            assert all(each.export_changed_at is not None for each in anew.devices)
+            before |= {each.export_changed_at != each.changed_at for each in anew.devices}
         known = anew if rng.random() < 0.5 or known is None else known
+    assert before == {True, False}
     writer.close()

@@ -379,6 +379,45 @@ class HistoryIndex(IndexKeeper):
                 found[device] = many + 1, entry.version
         return {unpack_uuid(device): row for device, row in reversed(found.items())}
 
+    @tells_damage_of_git
+    def last_changes(
+        self, tip: pygit2.Oid | str | None, device_ids: Collection[str] | None = None
+    ) -> dict[str, dt.datetime]:
+        """When the configurations of devices last changed, as the committer's dates of those versions.
+
+        Reads the files of versions that the index lacks, but of none that it has: devices of which it does not
+        know it are left out.
+
+        Args:
+            device_ids: None means all devices.
+
+        Raises:
+            RepositoryDamaged: git itself cannot be read.
+        """
+        raw_tip = raw_id(tip)
+        if raw_tip is None:
+            return {}
+        wanted = None if device_ids is None else set(map(pack_uuid, device_ids))
+        try:
+            with self._reading() as file:
+                newest, missing = self._locate(file, raw_tip)
+                found, below = file.last_changes(wanted, newest), file.root.tip
+        except Unusable as error:
+            self._note(error)
+            return {}
+        parent = None if below is None else below.hex()
+        for entry in index_build.linear_entries(self._git, parent, missing):
+            version = entry.version
+            for device in entry.changed:
+                if wanted is None or device in wanted:
+                    name = unpack_uuid(device)
+                    if read_detail(self._repository, version.sha, name, tuple).export_changed:
+                        found[device] = version.committed_s
+        return {
+            unpack_uuid(device): dt.datetime.fromtimestamp(at_s, dt.UTC)
+            for device, at_s in found.items()
+        }
+
     def _known(
         self,
         tip: bytes,

@@ -33,6 +33,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,6 +68,13 @@ FORMAT: Final = 6
 
 #: A journal that a long transaction made longer is cut to this.
 _JOURNAL_BYTES: Final = 64 << 10
+
+#: Of each device the commit of the newest version that is not known to have changed only volatile lines.
+_LAST_CHANGES: Final = (
+    "SELECT v.device, v.export_changed, c.* FROM devices AS d JOIN versions AS v ON v.device=d.device AND v.position="
+    "(SELECT position FROM versions WHERE device=d.device AND position<=? AND export_changed IS NOT 0"
+    " ORDER BY position DESC LIMIT 1) JOIN commits AS c ON c.number=v.number"
+)
 
 #: Seconds for which a reader waits for the writer's transaction.
 _BUSY_S: Final = 2.0
@@ -241,6 +249,27 @@ class IndexFile:
                 (self.root.commits if newest is None else newest,),
             )
             return {bytes(row[1]): (row[0], version_of(row[1:])) for row in found}
+
+    def last_changes(
+        self, devices: Iterable[bytes] | None = None, newest: int | None = None
+    ) -> dict[bytes, int]:
+        """When the configurations of devices last changed; without those of which no row tells.
+
+        Args:
+            devices: None means all devices.
+            newest: skip versions at higher positions.
+        """
+        most = self.root.commits if newest is None else newest
+        with sqlite_errors():
+            found: Iterable[tuple[Any, ...]] = (
+                self._db.execute(_LAST_CHANGES, (most,))
+                if devices is None
+                else chain.from_iterable(
+                    self._db.execute(f"{_LAST_CHANGES} WHERE d.device=?", (most, device))
+                    for device in devices
+                )
+            )
+            return {row[0]: checked(row[2:])[2] for row in found if row[1] is not None}
 
     def versions(self, device: bytes, newest: int | None = None) -> Iterator[Version]:
         """A device's versions, newest first; each row's checksum is verified.
