@@ -18,6 +18,7 @@ from confkeep.settings import Settings
 from worker.http.access import Caller, Door
 from worker.http.exposition import Exposition
 from worker.http.http_metrics import HttpMetrics
+from worker.http.pages.recent import Recent
 from worker.http.proxy import Proxy
 from worker.reading.asking import TaskReader
 from worker.reading.reader import Reader, StoreReader
@@ -55,6 +56,7 @@ class Context:
     searchers: CapacityLimiter
     senders: CapacityLimiter
     exposition: Exposition
+    recent: Recent = field(default_factory=Recent)
     #: When health was looked up, and what was found.
     health_at: float = 0.0
     reasons: list[str] = field(default_factory=list)

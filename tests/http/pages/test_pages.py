@@ -16,6 +16,8 @@ import pytest
 import redis
 
 from confkeep.labels import Labels
+from confkeep.queue import events
+from confkeep.queue.events import Event
 from tests.http.serving import new_token, serve, settings_of
 from tests.judge import judged
 from worker.http.pages import rendering
@@ -49,6 +51,9 @@ class Site:
     other: str
     device: str
     second: str
+    #: A device whose newest version has only another date, and its versions.
+    nightly: str
+    polls: list[str]
     shas: list[str]
 
     def client(self, token: str | None) -> httpx.Client:
@@ -79,7 +84,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("pages")
     server = EmbeddedServer(folder / "server")
     server.start()
-    tenant, other, device, second = (str(uuid.uuid4()) for _ in range(4))
+    tenant, other, device, second, nightly = (str(uuid.uuid4()) for _ in range(5))
 
     def backup(device_id: str, export: bytes, day: int, name: str) -> Backup:
         at = dt.datetime(2026, 10, day, 10, tzinfo=dt.UTC)
@@ -96,6 +101,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                     backup(second, EXPORT, 3, "core2"),
                 )
             ]
+            polls = [
+                writer.commit_backups(
+                    [backup(nightly, EXPORT.replace(b"10-01", date), day, "nightly")],
+                    now_s=int(dt.datetime(2026, 10, day, 11, tzinfo=dt.UTC).timestamp()),
+                )[0].sha
+                for day, date in ((4, b"10-04"), (5, b"10-05"))
+            ]
         with open_for_writing(repository_path(store, other)) as writer:
             writer.commit_backups([backup(str(uuid.uuid4()), b"/of-another-tenant\n", 1, "theirs")])
         with redis.Redis(unix_socket_path=str(server.socket)) as client:
@@ -104,9 +116,25 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 "masked": new_token(client, "masked", [tenant], ["read"]),
                 "enqueues": new_token(client, "enqueues", [tenant], ["enqueue"]),
             }
-            with serve(settings_of(server.url, store)) as address:
+            settings = settings_of(server.url, store)
+
+            def happened(of: str, name: str, *, changed: bool) -> Event:
+                data = {"device_name": name, "sha": shas[0], "export_changed": changed}
+                device = str(uuid.uuid4())
+                return events.new(events.COMMITTED, of, device, data=data, about=[device])
+
+            told = [
+                happened(tenant, "changed", changed=True),
+                happened(tenant, "polled", changed=False),
+                happened(other, "not-ours", changed=True),
+                events.new(events.HOOK_DISABLED, None, data={"reason": "of-no-tenant"}, about=[1]),
+            ]
+            events.emit(client, settings, *told)
+            with serve(settings) as address:
                 try:
-                    yield Site(address, tokens, tenant, other, device, second, shas[:2])
+                    yield Site(
+                        *(address, tokens, tenant, other, device, second, nightly, polls, shas[:2])
+                    )
                 finally:
                     server.stop()
 
@@ -284,6 +312,49 @@ def test_the_last_change_is_one_of_the_configuration_and_says_why(site: Site) ->
         older = client.get(f"{site.base}/versions/{site.shas[0]}").text
         assert f"versions/latest/diff?against={site.shas[0]}" in older
         assert "against=" not in client.get(f"{site.base}/versions/latest").text
+
+
+def test_what_only_has_another_date_is_no_change(site: Site) -> None:
+    base = f"/tenants/{site.tenant}/devices/{site.nightly}"
+    with site.client("full") as client:
+        change = client.get(f"{base}/change").headers["location"]
+        assert change == f"{base}/versions/{site.polls[0]}/diff"
+        for path, shown in ((base, site.polls[:1]), (f"{base}?changed=any", site.polls)):
+            listed = re.findall(rf'href="{base}/versions/(\w+)"', client.get(path).text)
+            assert [sha for sha in listed if sha != "latest"] == shown[::-1]
+        row = re.search(
+            rf'<a href="{base}/change"><time datetime="([^"]+)"',
+            client.get(f"/tenants/{site.tenant}").text,
+        )
+        assert row is not None
+        assert row[1] == "2026-10-04T11:00:00Z"
+        newest = client.get(f"/tenants/{site.tenant}?sort=-changed").text
+        assert newest.index(site.second) < newest.index(site.nightly)
+
+
+@pytest.mark.parametrize(
+    ("token", "query", "shown"),
+    [
+        ("full", "", {"changed", "polled", "not-ours", "of-no-tenant"}),
+        ("full", "?only=changes", {"changed", "not-ours"}),
+        ("full", "?tenant={tenant}", {"changed", "polled"}),
+        ("full", "?only=changes&tenant={other}", {"not-ours"}),
+        ("masked", "", {"changed", "polled"}),
+        ("masked", "?only=changes", {"changed"}),
+        ("masked", "?tenant={other}", set()),
+    ],
+)
+def test_activity_leaves_out_what_is_not_asked_for_or_not_to_be_seen(
+    site: Site, token: str, query: str, shown: set[str]
+) -> None:
+    path = "/activity" + query.format(tenant=site.tenant, other=site.other)
+    with site.client(token) as client:
+        text = client.get(path).text
+    assert {
+        name
+        for name in ("changed", "polled", "not-ours", "of-no-tenant")
+        if re.search(rf"[ >]{name}[ <]", text)
+    } == shown
 
 
 def test_a_search_finds_devices_by_name_of_the_tenants_that_one_sees(site: Site) -> None:

@@ -23,7 +23,7 @@ from tests.judge import git
 from tests.unit.queue.test_inbox import DEVICE, TENANT, submission
 from worker.engine import drain
 from worker.engine.events import cursor_from, read_events
-from worker.http.pages.fleet import CHANGED
+from worker.http.pages.recent import CHANGED
 from worker.queue import backoff
 from worker.queue.inbox import Inbox
 from worker.queue.recent_events import newest

@@ -13,7 +13,7 @@ from confkeep.errors import ConfkeepError
 from confkeep.queue.events import TYPES, Event
 from worker.http.access import Caller
 from worker.http.context import Here
-from worker.http.pages.fleet import CHANGED, EVENTS, is_change
+from worker.http.pages.recent import Wanted
 from worker.http.pages.rendering import link, page
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
@@ -22,12 +22,10 @@ from worker.observe.states import State
 from worker.process.broker_check import find_problems
 from worker.process.workers import list_workers
 from worker.queue import backoff, dead_letters, inboxes
-from worker.queue.recent_events import newest
 from worker.reading.reader import Reader
 
 router = new_router()
 
-_EVENTS: Final = 200
 _ROWS: Final = 200
 
 
@@ -50,21 +48,9 @@ async def activity(
     """The newest events of the tenants that the caller sees; nothing, if the page shows the newest one already."""
     events: list[Event] = []
     trouble = None
-
-    def wanted(event: Event) -> bool:
-        if tenant not in ("", event.tenant_id):
-            return False
-        if only:
-            return is_change(event, caller)
-        return caller.tenants is None if event.tenant_id is None else caller.sees(event.tenant_id)
-
-    def ask(client: redis.Redis) -> list[Event]:
-        holding = CHANGED if only else tenant.encode()
-        among = EVENTS if holding else None
-        return newest(client, _EVENTS, wanted=wanted, holding=holding, among=among)
-
+    wanted = Wanted(caller.tenants, tenant, only_changes=bool(only))
     try:
-        events = await context.ask(ask)
+        events = await context.ask(lambda client: context.recent.newest(client, wanted))
     except ConfkeepError as error:
         trouble = f"What happened is not known: {error}."
     newest_id = events[0].id if events else ""

@@ -10,14 +10,14 @@ import redis
 from fastapi import Query, Request, Response
 
 from confkeep.errors import ConfkeepError
-from confkeep.queue.events import COMMITTED, Event
+from confkeep.queue.events import Event
 from worker.http.access import Caller
 from worker.http.context import Context, Here
+from worker.http.pages.recent import Wanted
 from worker.http.pages.rendering import link, page
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
 from worker.queue import dead_letters, inboxes
-from worker.queue.recent_events import newest
 from worker.reading.answers import DeviceEntry, TenantCounts, TenantEntry
 from worker.reading.directory_page import Filter
 from worker.reading.reader import Reader
@@ -27,12 +27,8 @@ router = new_router()
 #: A device without a backup for so long is stale, as for `confkeep stale`.
 STALE: Final = dt.timedelta(hours=26)
 _TENANTS: Final = 500
-#: Last changes of configurations, and the events among which they are looked for: a poll that finds only another date in
-#: the header is an event too, of each device of a fleet in each night.
+#: Last changes of configurations.
 _CHANGES: Final = 20
-EVENTS: Final = 20_000
-#: What the text of such a change's event holds.
-CHANGED: Final = b'"export_changed": true'
 _DEVICES: Final = 250
 #: What they are sorted by, what they are called, and their classes in the style sheet.
 _COLUMNS: Final = (
@@ -40,7 +36,7 @@ _COLUMNS: Final = (
     ("group", "Group", "medium"),
     ("address", "Address", "medium"),
     ("model", "Model", "wide"),
-    ("changed", "Newest version", ""),
+    ("changed", "Last change", ""),
     ("seen", "Last backup", ""),
     ("versions", "Versions", "number wide"),
 )
@@ -108,25 +104,13 @@ async def _waits(context: Context, caller: Caller) -> tuple[_Waits | None, str |
                 if caller.sees(box.tenant_id)
             },
             sum(caller.sees(one.tenant_id) for one in dead_letters.list_dead_letters(client)),
-            newest(
-                client,
-                _CHANGES,
-                wanted=lambda event: is_change(event, caller),
-                holding=CHANGED,
-                among=EVENTS,
-            ),
+            context.recent.newest(client, Wanted(caller.tenants, only_changes=True))[:_CHANGES],
         )
 
     try:
         return await context.ask(ask), None
     except ConfkeepError as error:
         return None, f"What waits is not known: {error}."
-
-
-def is_change(event: Event, caller: Caller) -> bool:
-    """Whether the event tells of a change of a configuration that the caller may see."""
-    seen = event.tenant_id is not None and caller.sees(event.tenant_id)
-    return seen and event.type == COMMITTED and event.data.get("export_changed") is True
 
 
 def _change(event: Event, names: dict[str, str | None]) -> dict[str, Any]:
@@ -207,7 +191,7 @@ def _sorted(devices: list[DeviceEntry], by: str) -> list[DeviceEntry]:
     def value(device: DeviceEntry) -> Any:
         match field:
             case "changed":
-                return device.changed_at
+                return device.export_changed_at or device.changed_at
             case "seen":
                 return device.last_backup_at
             case "versions":
