@@ -169,6 +169,14 @@ class Reader(Protocol):
         """Close what was kept open for the next question."""
 
 
+def devices_so_far(reader: Reader, tenant_id: str) -> Sequence[DeviceEntry]:
+    """A tenant's directory; empty as long as its first backup is not committed."""
+    try:
+        return reader.directory(tenant_id)
+    except NotInStore:
+        return []
+
+
 class StoreReader:
     """Reads a store that this process reaches. Its methods are those of `Reader`; thread-safe."""
 

@@ -41,6 +41,8 @@ LATER = EXPORT.replace(b"2026-10-01", b"2026-10-02").replace(b"Tr0ub4dor", b"Tr0
     b"/ip address\nadd address=10.0.0.1/24 interface=ether1\n"
 )
 BINARY = b"\x88\xac\xa1\xb1" + (16).to_bytes(4, "little") + b"backup.."
+#: A tenant without a backup, before all others in their order.
+NEW = str(uuid.UUID(int=1))
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             tokens = {
                 "full": new_token(client, "full"),
                 "masked": new_token(client, "masked", [tenant], ["read"]),
+                "new": new_token(client, "new", [NEW, tenant], ["read"]),
                 "enqueues": new_token(client, "enqueues", [tenant], ["enqueue"]),
             }
             settings = settings_of(server.url, store)
@@ -220,6 +223,18 @@ def test_another_tenant_is_not_there(site: Site) -> None:
         assert len(texts) == 1
     with site.client("full") as client:
         assert "of-another-tenant" in client.get("/search?q=another").text
+
+
+def test_a_tenant_without_a_backup_yet_spoils_no_page(site: Site) -> None:
+    """Its token is made first, as README shows."""
+    with site.client("new") as client:
+        for path in ("/", "/search?q=core", "/activity", "/queue"):
+            assert client.get(path).status_code == 200, path
+        assert "core2" in client.get("/search?q=core2").text
+        assert "This tenant has no device yet" in client.get(f"/tenants/{NEW}").text
+    bearer = {"Authorization": f"Bearer {site.tokens['new']}"}
+    answer = httpx.get(f"{site.address}/v1/search?q=RouterOS", headers=bearer)
+    assert {each["tenant_id"] for each in answer.json()} == {site.tenant}
 
 
 def test_who_is_not_signed_in_is_led_there_and_back(site: Site) -> None:

@@ -7,10 +7,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confkeep.errors import NotInStore
 from worker.http.access import Caller
 from worker.reading.answers import DeviceEntry, TenantEntry
-from worker.reading.reader import Reader
+from worker.reading.reader import Reader, devices_so_far
 
 #: The group that lists show of a node without one.
 NO_GROUP: Final = "default"
@@ -89,15 +88,8 @@ def nodes_of(reader: Reader, caller: Caller) -> list[Node]:
     return [
         Node(tenant, device, device.group if alone else tenant.name or tenant.tenant_id)
         for tenant in reader.tenants(caller.tenants)
-        for device in _directory(reader, tenant.tenant_id)
+        for device in devices_so_far(reader, tenant.tenant_id)
     ]
-
-
-def _directory(reader: Reader, tenant_id: str) -> Sequence[DeviceEntry]:
-    try:
-        return reader.directory(tenant_id)
-    except NotInStore:
-        return []  # a tenant whose first backup is not committed yet
 
 
 def without_json(text: str) -> tuple[str, bool]:

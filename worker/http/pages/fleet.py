@@ -20,7 +20,7 @@ from worker.http.pages.routing import router as new_router
 from worker.queue import dead_letters, inboxes
 from worker.reading.answers import DeviceEntry, TenantCounts, TenantEntry
 from worker.reading.directory_page import Filter
-from worker.reading.reader import Reader
+from worker.reading.reader import Reader, devices_so_far
 
 router = new_router()
 
@@ -62,7 +62,7 @@ async def fleet(request: Request, caller: Viewer, context: Here) -> Response:
     def ask(reader: Reader) -> list[dict[str, Any]]:
         seen = reader.tenants(caller.tenants)[:_TENANTS]
         return [
-            _counts(reader.counts(each.tenant_id), reader.directory(each.tenant_id))
+            _counts(reader.counts(each.tenant_id), devices_so_far(reader, each.tenant_id))
             for each in seen
         ]
 
@@ -157,7 +157,7 @@ async def directory(
 
     def ask(reader: Reader) -> tuple[TenantEntry, list[DeviceEntry], list[str]]:
         found = reader.tenant(tenant, caller.tenants)
-        devices = reader.directory(found.tenant_id)
+        devices = devices_so_far(reader, found.tenant_id)
         groups = sorted({device.group for device in devices if device.group})
         kept = [device for device in devices if wanted.lets_through(device)]
         return found, _sorted(kept, sort), groups

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from contextlib import suppress
 from typing import Any, Final
 
 from fastapi import Query, Request, Response
 
-from confkeep.errors import InvalidInput
+from confkeep.errors import InvalidInput, NotInStore
 from worker.engine.search import Query as Wanted
 from worker.engine.search import Searcher
 from worker.http.context import Here
@@ -58,10 +58,13 @@ async def search(
         named: list[tuple[TenantEntry, DeviceEntry]] = []
         found: list[FoundEntry] = []
         for each in tenants if q and problem is None else ():
-            if chosen in ("", each.tenant_id):
-                if q.strip() and not regex:
-                    devices = filter(called.lets_through, reader.directory(each.tenant_id))
-                    named += ((each, device) for device in islice(devices, _NAMED - len(named)))
+            if chosen not in ("", each.tenant_id):
+                continue
+            # As long as a tenant's first backup is not committed, nothing is found there.
+            with suppress(NotInStore):
+                if q.strip() and not regex and len(named) < _NAMED:
+                    there = reader.page(each.tenant_id, called, None, _NAMED - len(named))
+                    named += ((each, device) for device in there.devices)
                 if len(found) <= _DEVICES:
                     left = _DEVICES + 1 - len(found)
                     found += reader.search(each.tenant_id, wanted, left, reveal=caller.reveals)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from confkeep.errors import NotInStore
 from worker.engine.search import Query as Wanted
 from worker.engine.search import Searcher
 from worker.http.callers import Reads
@@ -47,9 +48,14 @@ async def search(
             tenants = reader.tenants(caller.tenants)
         found: list[FoundEntry] = []
         for each in tenants:
-            found += reader.search(
-                each.tenant_id, wanted, limit - len(found), reveal=caller.reveals
-            )
+            try:
+                found += reader.search(
+                    each.tenant_id, wanted, limit - len(found), reveal=caller.reveals
+                )
+            except NotInStore:
+                # As long as a tenant's first backup is not committed, nothing is found there.
+                if tenant is not None:
+                    raise
             if len(found) >= limit:
                 break
         return found
