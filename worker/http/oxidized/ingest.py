@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -31,7 +30,7 @@ from worker.http.oxidized.nodes import NO_GROUP, sole_tenant
 from worker.http.problems import OF_BODIES, RESPONSES, documented
 from worker.http.uploads import read_json
 from worker.reading.answers import DeviceEntry, TenantEntry
-from worker.reading.reader import Reader
+from worker.reading.reader import Reader, devices_so_far
 
 #: Most bytes of a body: an export of the greatest size, of which JSON may write each second byte as two.
 _MOST_BYTES: Final = 2 * MAX_EXPORT_BYTES
@@ -126,10 +125,7 @@ def find_device(
     source = next((name for name in names if made_id(name) == tenant.tenant_id), tenant.tenant_id)
     is_group = alone and group not in (None, tenant.name, source)
     made = made_device_id(source, f"{group}/{node}" if is_group else node)
-    try:
-        devices: Sequence[DeviceEntry] = reader.directory(tenant.tenant_id)
-    except NotInStore:
-        devices = []
+    devices = devices_so_far(reader, tenant.tenant_id)
     for each in devices:
         if each.device_id == made:
             return tenant, each
