@@ -611,6 +611,42 @@ def test_no_flipped_bit_that_changes_an_answer_is_missed(store: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
+        "versions SET lines_added=lines_added+1",
+        "commits SET committed_s=committed_s+1",
+        "devices SET seen_s=seen_s+1",
+        "labels SET name='core2'",
+        "own_names SET name='core2'",
+    ],
+)
+def test_who_reads_all_devices_notices_a_row_that_does_not_fit_its_checksum(
+    store: Path, change: str
+) -> None:
+    path, _devices = small_store(store, commits=30)
+    repository = open_repository(path)
+    tip = repository.tip()
+
+    def answers() -> object:
+        with open_index(repository) as index:
+            return (
+                index.devices(tip),
+                index.all_last_seen(tip),
+                index.all_labels(tip),
+                index.own_names(tip),
+            )
+
+    expected = answers()
+    with closing(sqlite3.connect(path / INDEX_NAME)) as file:
+        file.execute(f"UPDATE {change}")
+        file.commit()
+    assert answers() == expected
+    assert (path / DAMAGE_MARK).exists()
+    assert catch_up(path)
+    assert verify_repository(path).findings == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
         "DELETE FROM commits WHERE number=(SELECT max(number) FROM commits)",
         "DELETE FROM versions WHERE position=17",
         "DELETE FROM devices WHERE device=(SELECT min(device) FROM devices)",

@@ -361,7 +361,7 @@ class HistoryIndex(IndexKeeper):
 
     @tells_damage_of_git
     def devices(self, tip: pygit2.Oid | str | None) -> dict[str, tuple[int, Version]]:
-        """All devices that have versions, with their number and the newest; last changed first.
+        """All devices that have versions, with their number and the newest, without details; last changed first.
 
         Reads a row for each version, and the commits that the file lacks; without a file, the whole
         history.

@@ -53,10 +53,12 @@ from worker.store.history.index_rows import (
     Root,
     Unfinished,
     Unusable,
+    all_checked,
     cells_of,
     checked,
     labels_of,
     labels_of_row,
+    newest_of,
     sqlite_errors,
     version_of,
     with_crc,
@@ -189,7 +191,7 @@ class IndexFile:
     def all_last_seen(self) -> dict[bytes, int]:
         """All devices with when each was last backed up, changed or not."""
         with sqlite_errors():
-            return dict(map(checked, self._db.execute("SELECT * FROM devices")))
+            return dict(all_checked(self._db.execute("SELECT * FROM devices")))
 
     def labels(self, devices: Iterable[bytes]) -> dict[bytes, Labels]:
         """The labels of those devices that have any."""
@@ -204,7 +206,8 @@ class IndexFile:
     def all_labels(self) -> dict[bytes, Labels]:
         """The labels of all devices that have any."""
         with sqlite_errors():
-            return {row[0]: labels_of_row(row) for row in self._db.execute("SELECT * FROM labels")}
+            rows = all_checked(self._db.execute("SELECT * FROM labels"))
+            return {device: Labels(*labels) for device, *labels in rows}
 
     def own_names(self, devices: Iterable[bytes] | None = None) -> dict[bytes, str | None]:
         """The names in the devices' newest exports; None for an export without one.
@@ -214,7 +217,7 @@ class IndexFile:
         """
         with sqlite_errors():
             if devices is None:
-                return dict(map(checked, self._db.execute("SELECT * FROM own_names")))
+                return dict(all_checked(self._db.execute("SELECT * FROM own_names")))
             rows = (
                 self._db.execute("SELECT * FROM own_names WHERE device=?", (device,)).fetchone()
                 for device in devices
@@ -233,7 +236,7 @@ class IndexFile:
             return found.fetchone() is not None
 
     def devices(self, newest: int | None = None) -> dict[bytes, tuple[int, Version]]:
-        """All devices that have versions, with their number and the newest.
+        """All devices that have versions, with their number and the newest, without details.
 
         The last changed device is last.
 
@@ -241,14 +244,14 @@ class IndexFile:
             newest: skip versions at higher positions.
         """
         with sqlite_errors():
-            found = self._db.execute(
+            rows = self._db.execute(
                 "SELECT many, v.*, c.* FROM (SELECT device AS name, count(*) AS many, max(position)"
                 " AS last FROM versions WHERE position<=? GROUP BY device)"
                 " JOIN versions AS v ON v.device=name AND v.position=last"
                 " JOIN commits AS c ON c.number=v.number ORDER BY c.number",
                 (self.root.commits if newest is None else newest,),
             )
-            return {bytes(row[1]): (row[0], version_of(row[1:])) for row in found}
+            return newest_of(rows.fetchall())
 
     def last_changes(
         self, devices: Iterable[bytes] | None = None, newest: int | None = None

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from operator import attrgetter
+from operator import attrgetter, eq, itemgetter
 from typing import Any, Final
 from zlib import crc32
 
@@ -143,6 +143,16 @@ def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return row[:-1]
 
 
+def all_checked(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """As `checked`, of many rows at once: without a call for each it takes two thirds of the time."""
+    rows = list(rows)
+    cells = [row[:-1] for row in rows]
+    sums = map(crc32, map(str.encode, map(repr, cells)))
+    if not all(map(eq, sums, map(itemgetter(-1), rows))):
+        raise Damaged("a row's checksum is wrong")
+    return cells
+
+
 def cells_of(detail: Detail | None) -> tuple[Any, ...]:
     """The columns of a version that come from its files; NULL if unknown."""
     if detail is None:
@@ -159,6 +169,22 @@ def version_of(found: tuple[Any, ...]) -> Version:
         raise Damaged("a version is of another commit")
     detail = None if changed is None else Detail(bool(changed), *rest)
     return Version(id_, committed_s, captured_s, backup_id, message, detail)
+
+
+def newest_of(found: Sequence[tuple[Any, ...]]) -> dict[bytes, tuple[int, Version]]:
+    """By device, the number of its versions and the newest, without details.
+
+    Args:
+        found: that number, a row of `versions`, and that of its commit.
+    """
+    versions = all_checked(row[1 : 1 + _VERSION_COLUMNS] for row in found)
+    commits = all_checked(row[1 + _VERSION_COLUMNS :] for row in found)
+    if any(version[2] != commit[0] for version, commit in zip(versions, commits, strict=True)):
+        raise Damaged("a version is of another commit")
+    return {
+        version[0]: (row[0], Version(*commit[1:]))
+        for row, version, commit in zip(found, versions, commits, strict=True)
+    }
 
 
 def labels_of_row(found: tuple[Any, ...]) -> Labels:
