@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
@@ -37,9 +36,12 @@ def main() -> None:
 def _homes() -> Iterator[Path]:
     """Where confkeep-worker may be: beside this package, else where pip says."""
     yield Path(__file__).parents[1]
+    # Most need only the first, and a probe that starts every few seconds would wait for this import.
+    from importlib import metadata
+
     try:
-        yield Path(str(importlib.metadata.distribution("confkeep-worker").locate_file("")))
-    except importlib.metadata.PackageNotFoundError:
+        yield Path(str(metadata.distribution("confkeep-worker").locate_file("")))
+    except metadata.PackageNotFoundError:
         return
 
 

@@ -1,6 +1,7 @@
 """Hand over backups without confkeep's package: only Celery and the broker's URL.
 
-python plain_celery.py [DATE]       with BROKER_URL set, such as redis://localhost:6379/0
+python plain_celery.py [DATE]       with BROKER_URL set, such as redis://localhost:6379/0; of a server that
+`confkeep up` runs, Celery wants redis+socket:///... for unix:///...
 """
 
 import base64

@@ -84,18 +84,18 @@ def test_celery_shows_no_traceback_of_an_outage_that_is_not_told_yet(
         (trace.LOG_FAILURE, "celery.app.trace"),
     ],
 )
-def test_celery_tells_of_wake_ups_only_what_failed(
+def test_celery_tells_of_what_workers_send_themselves_only_what_failed(
     line: str, logger: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     waits.quiet_celery()
     told = defaultdict(str, id="1", exc="no tenant", runtime=0.1)
-    for name in (wakeups.COMMIT_TASK, "backups.receive"):
+    own = [wakeups.COMMIT_TASK, wakeups.STALE_TASK]
+    for name in (*own, "backups.receive"):
         told = told | {"name": name}
         logging.getLogger(logger).info(line, told)
     shown = [record.args["name"] for record in caplog.records]  # type: ignore[call-overload,index]
-    of_wakeup = [wakeups.COMMIT_TASK] if line is trace.LOG_FAILURE else []
-    assert shown == [*of_wakeup, "backups.receive"]
+    assert shown == [*(own if line is trace.LOG_FAILURE else []), "backups.receive"]
 
 
 class _Connection:

@@ -136,14 +136,16 @@ def tell_away(tenant_id: str, error: BaseException) -> None:
         )
 
 
-#: How Celery's lines of each wake-up begin.
-_OF_EACH_WAKE_UP: Final = tuple(
+#: Tasks that workers send themselves: a line for each would fill the log.
+_OWN_TASKS: Final = (wakeups.COMMIT_TASK, wakeups.STALE_TASK)
+#: How Celery's lines of each begin.
+_OF_EACH: Final = tuple(
     f"Task %(name)s[%(id)s] {what}" for what in ("received", "succeeded in", "retry")
 )
 
 
 def quiet_celery() -> None:
-    """Hold back Celery's lines of each wake-up: our own lines tell what became of it."""
+    """Hold back Celery's lines of tasks that workers send themselves: our own lines tell what became of them."""
     for name in ("celery.worker.strategy", "celery.app.trace"):
         logger = logging.getLogger(name)
         if _is_worth_it not in logger.filters:
@@ -152,5 +154,5 @@ def quiet_celery() -> None:
 
 def _is_worth_it(record: logging.LogRecord) -> bool:
     told: Any = record.args
-    is_of_wakeup = isinstance(told, dict) and told.get("name") == wakeups.COMMIT_TASK
-    return not (is_of_wakeup and record.msg.startswith(_OF_EACH_WAKE_UP))
+    is_own = isinstance(told, dict) and told.get("name") in _OWN_TASKS
+    return not (is_own and record.msg.startswith(_OF_EACH))
