@@ -39,7 +39,7 @@ class TenantCounts(TenantEntry):
     last_backup_at: Moment | None = None
 
 
-# Not a model: a directory has thousands, and each model takes twice the time and four times the memory.
+# Not a model: a directory has thousands that are kept, and each takes 1,100 bytes less so.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceEntry:
     """A device of the directory."""

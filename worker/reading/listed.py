@@ -19,7 +19,7 @@ from worker.store.history.index import open_index
 from worker.store.repository.reader import find_commit
 from worker.store.repository.tenant_repository import TenantRepository, tells_damage
 
-#: Devices in all that are kept; each takes some 2 KB.
+#: Devices in all that are kept; each takes some 1 KB.
 _MOST_DEVICES: Final = 25_000
 #: Commits that are gone through one by one; beyond, the directory is made anew.
 _MOST_COMMITS: Final = 300
