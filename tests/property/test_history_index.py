@@ -644,6 +644,24 @@ def test_who_reads_all_devices_notices_a_row_that_does_not_fit_its_checksum(
     assert verify_repository(path).findings == []
 
 
+def test_who_asks_for_last_changes_notices_a_row_that_does_not_fit_its_checksum(
+    store: Path,
+) -> None:
+    path, _devices = small_store(store, commits=30)
+    repository = open_repository(path)
+    tip = repository.tip()
+    with open_index(repository) as index:
+        assert index.last_changes(tip)
+    with closing(sqlite3.connect(path / INDEX_NAME)) as file:
+        file.execute("UPDATE versions SET lines_added=lines_added+1")
+        file.commit()
+    with open_index(repository) as index:
+        # None rather than a wrong one: it is derived, and the next writer makes it anew.
+        assert index.last_changes(tip) == {}
+    assert (path / DAMAGE_MARK).exists()
+    assert catch_up(path)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -58,7 +58,7 @@ from worker.store.history.index_rows import (
     checked,
     labels_of,
     labels_of_row,
-    newest_of,
+    numbered,
     sqlite_errors,
     version_of,
     with_crc,
@@ -73,7 +73,7 @@ _JOURNAL_BYTES: Final = 64 << 10
 
 #: Of each device the commit of the newest version that is not known to have changed only volatile lines.
 _LAST_CHANGES: Final = (
-    "SELECT v.device, v.export_changed, c.* FROM devices AS d JOIN versions AS v ON v.device=d.device AND v.position="
+    "SELECT v.export_changed, v.*, c.* FROM devices AS d JOIN versions AS v ON v.device=d.device AND v.position="
     "(SELECT position FROM versions WHERE device=d.device AND position<=? AND export_changed IS NOT 0"
     " ORDER BY position DESC LIMIT 1) JOIN commits AS c ON c.number=v.number"
 )
@@ -251,7 +251,7 @@ class IndexFile:
                 " JOIN commits AS c ON c.number=v.number ORDER BY c.number",
                 (self.root.commits if newest is None else newest,),
             )
-            return newest_of(rows.fetchall())
+            return numbered(rows.fetchall())
 
     def last_changes(
         self, devices: Iterable[bytes] | None = None, newest: int | None = None
@@ -264,7 +264,7 @@ class IndexFile:
         """
         most = self.root.commits if newest is None else newest
         with sqlite_errors():
-            found: Iterable[tuple[Any, ...]] = (
+            rows: Iterable[tuple[Any, ...]] = (
                 self._db.execute(_LAST_CHANGES, (most,))
                 if devices is None
                 else chain.from_iterable(
@@ -272,7 +272,8 @@ class IndexFile:
                     for device in devices
                 )
             )
-            return {row[0]: checked(row[2:])[2] for row in found if row[1] is not None}
+            found = numbered([row for row in rows if row[0] is not None])
+        return {device: version.committed_s for device, (_, version) in found.items()}
 
     def versions(self, device: bytes, newest: int | None = None) -> Iterator[Version]:
         """A device's versions, newest first; each row's checksum is verified.

@@ -171,8 +171,8 @@ def version_of(found: tuple[Any, ...]) -> Version:
     return Version(id_, committed_s, captured_s, backup_id, message, detail)
 
 
-def newest_of(found: Sequence[tuple[Any, ...]]) -> dict[bytes, tuple[int, Version]]:
-    """By device, the number of its versions and the newest, without details.
+def numbered(found: Sequence[tuple[Any, ...]]) -> dict[bytes, tuple[int, Version]]:
+    """By device, a number and a version without its details.
 
     Args:
         found: that number, a row of `versions`, and that of its commit.
