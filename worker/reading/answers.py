@@ -37,6 +37,8 @@ class TenantCounts(TenantEntry):
     devices: int
     versions: int
     last_backup_at: Moment | None = None
+    #: Why the numbers are not known and 0.
+    problem: str | None = None
 
 
 # Not a model: a directory has thousands that are kept, and each takes 1,100 bytes less so.

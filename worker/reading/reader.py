@@ -11,7 +11,7 @@ from typing import Final, Literal, Protocol
 
 import pygit2
 
-from confkeep.errors import NotInStore
+from confkeep.errors import NotInStore, RepositoryDamaged
 from confkeep.models import Receipt
 from confkeep.routeros.export import volatile_header
 from worker.engine import resolver, search
@@ -167,6 +167,20 @@ class Reader(Protocol):
 
     def let_go(self) -> None:
         """Close what was kept open for the next question."""
+
+
+def counts_or_problem(reader: Reader, tenant: TenantEntry) -> TenantCounts:
+    """A tenant with its counts, for a list of tenants: one damaged repository hides no other one."""
+    try:
+        return reader.counts(tenant.tenant_id)
+    except RepositoryDamaged:
+        return TenantCounts(
+            tenant_id=tenant.tenant_id,
+            name=tenant.name,
+            devices=0,
+            versions=0,
+            problem="Its repository is damaged. `confkeep verify` says what, and how to mend it.",
+        )
 
 
 def devices_so_far(reader: Reader, tenant_id: str) -> Sequence[DeviceEntry]:

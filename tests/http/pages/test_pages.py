@@ -47,6 +47,7 @@ NEW = str(uuid.UUID(int=1))
 
 @dataclass(frozen=True)
 class Site:
+    store: Path
     address: str
     tokens: dict[str, str]
     tenant: str
@@ -136,7 +137,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             with serve(settings) as address:
                 try:
                     yield Site(
-                        *(address, tokens, tenant, other, device, second, nightly, polls, shas[:2])
+                        *(store, address, tokens, tenant, other),
+                        *(device, second, nightly, polls, shas[:2]),
                     )
                 finally:
                     server.stop()
@@ -235,6 +237,26 @@ def test_a_tenant_without_a_backup_yet_spoils_no_page(site: Site) -> None:
     bearer = {"Authorization": f"Bearer {site.tokens['new']}"}
     answer = httpx.get(f"{site.address}/v1/search?q=RouterOS", headers=bearer)
     assert {each["tenant_id"] for each in answer.json()} == {site.tenant}
+
+
+def test_a_damaged_repository_hides_no_other_tenant(site: Site) -> None:
+    main = repository_path(site.store, site.other) / "refs" / "heads" / "main"
+    sound = main.read_bytes()
+    main.write_bytes(b"f" * 40 + b"\n")
+    try:
+        with site.client("full") as client:
+            fleet = client.get("/")
+            assert fleet.status_code == 200
+            assert fleet.text.count("Its repository is damaged") == 1
+            assert site.base.removesuffix(f"/devices/{site.device}") in fleet.text
+        bearer = {"Authorization": f"Bearer {site.tokens['full']}"}
+        listed = httpx.get(f"{site.address}/v1/tenants", headers=bearer).json()
+        counts = {each["tenant_id"]: (each["devices"], bool(each["problem"])) for each in listed}
+        assert counts == {site.tenant: (3, False), site.other: (0, True)}
+        one = httpx.get(f"{site.address}/v1/tenants/{site.other}", headers=bearer)
+        assert one.json()["type"].endswith("#RepositoryDamaged")
+    finally:
+        main.write_bytes(sound)
 
 
 def test_who_is_not_signed_in_is_led_there_and_back(site: Site) -> None:

@@ -18,9 +18,9 @@ from worker.http.pages.rendering import link, page
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
 from worker.queue import dead_letters, inboxes
-from worker.reading.answers import DeviceEntry, TenantCounts, TenantEntry
+from worker.reading.answers import DeviceEntry, TenantEntry
 from worker.reading.directory_page import Filter
-from worker.reading.reader import Reader, devices_so_far
+from worker.reading.reader import Reader, counts_or_problem, devices_so_far
 
 router = new_router()
 
@@ -61,10 +61,7 @@ async def fleet(request: Request, caller: Viewer, context: Here) -> Response:
 
     def ask(reader: Reader) -> list[dict[str, Any]]:
         seen = reader.tenants(caller.tenants)[:_TENANTS]
-        return [
-            _counts(reader.counts(each.tenant_id), devices_so_far(reader, each.tenant_id))
-            for each in seen
-        ]
+        return [_counts(reader, each) for each in seen]
 
     tenants = await context.read(ask)
     names = {each["tenant_id"]: each["name"] for each in tenants}
@@ -78,7 +75,9 @@ async def fleet(request: Request, caller: Viewer, context: Here) -> Response:
     )  # fmt: skip
 
 
-def _counts(counts: TenantCounts, devices: Any) -> dict[str, Any]:
+def _counts(reader: Reader, tenant: TenantEntry) -> dict[str, Any]:
+    counts = counts_or_problem(reader, tenant)
+    devices = () if counts.problem else devices_so_far(reader, tenant.tenant_id)
     oldest = dt.datetime.now(dt.UTC) - STALE
     stale = sum(_is_stale(device, oldest) for device in devices)
     return {**counts.model_dump(), "stale": stale}

@@ -16,7 +16,7 @@ from worker.http.problems import RESPONSES
 from worker.http.sending import json_of, json_of_all
 from worker.reading.answers import DeviceEntry, TenantCounts
 from worker.reading.directory_page import Filter, place_of
-from worker.reading.reader import Reader
+from worker.reading.reader import Reader, counts_or_problem
 
 router = APIRouter(prefix="/v1", tags=["directory"], responses=RESPONSES)
 
@@ -39,7 +39,7 @@ async def tenants(
 
     def ask(reader: Reader) -> tuple[list[TenantCounts], bool]:
         seen = [each for each in reader.tenants(caller.tenants) if each.tenant_id > after]
-        return [reader.counts(each.tenant_id) for each in seen[:limit]], len(seen) > limit
+        return [counts_or_problem(reader, each) for each in seen[:limit]], len(seen) > limit
 
     found, more = await context.read(ask)
     headers = {}
