@@ -98,7 +98,7 @@ def new(
         about: what tells it from every other event of its type: its id is made of it.
         at: when it happened; None: now.
     """
-    # Not checked once more: the caller's values were when they came in, and readers check what they read.
+    # Not validated again: its caller's values were validated when they came in, and readers validate what they read.
     return Event.model_construct(
         id=event_id(type_, *about),
         type=type_,
