@@ -34,6 +34,8 @@ _THEN: Final = (
     "Once that is put right, repeat the call: the same backup_id is never committed twice."
 )
 _MAX_CLIENTS: Final = "max number of clients reached"
+#: A script's command that its user may not run; the server's code for it is but ERR.
+_DENIED_IN_SCRIPT: Final = "ACL failure in script"
 
 #: OpenSSL's codes of certificates that it does not accept -> what is wrong, and what to do.
 _CERTIFICATES: Final = {
@@ -72,7 +74,7 @@ def explain(error: BaseException) -> BrokerUnavailable:
         )
     if isinstance(told, redis.exceptions.AuthenticationError):
         return NotPermitted(_login_problem(told))
-    if isinstance(told, redis.exceptions.NoPermissionError):
+    if _is_denied(told):
         return NotPermitted("Redis does not allow this to its user (NOPERM)")
     if isinstance(told, redis.exceptions.InvalidResponse):
         return BrokerUnavailable(
@@ -100,14 +102,18 @@ def explain(error: BaseException) -> BrokerUnavailable:
 
 def is_outage(error: BaseException) -> bool:
     """Whether the server is away, or refuses whatever is asked of it: the next command fares no better."""
-    if isinstance(error, redis.exceptions.NoPermissionError | redis.exceptions.ExecAbortError):
-        # EXECABORT: a command within a transaction was refused before.
+    # EXECABORT: a command within a transaction was refused before.
+    if _is_denied(error) or isinstance(error, redis.exceptions.ExecAbortError):
         return True
     if isinstance(error, redis.ResponseError):
         return _code_of(error) in _REFUSALS
     if isinstance(error, BrokerUnavailable):
         return not isinstance(error, OddValue)
     return isinstance(error, redis.ConnectionError | redis.TimeoutError | OperationalError)
+
+
+def _is_denied(error: BaseException) -> bool:
+    return isinstance(error, redis.exceptions.NoPermissionError) or _DENIED_IN_SCRIPT in _said(error)
 
 
 def strip_command(error: redis.ResponseError) -> None:

@@ -101,6 +101,7 @@ def test_each_fault_of_tls_is_told_by_its_name(tmp_path: Path) -> None:
         (b"-WRONGPASS invalid username-password pair\r\n", NotPermitted, "(WRONGPASS)"),
         (b"-NOAUTH Authentication required.\r\n", NotPermitted, "(NOAUTH)"),
         (b"-NOPERM User x has no permissions\r\n", NotPermitted, "(NOPERM)"),
+        (b"-ERR ACL failure in script: User x has no\r\n", NotPermitted, "(NOPERM)"),
         (b"\x15\x03\x03\x00\x02\x02\x28", BrokerUnavailable, "rediss://"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", BrokerUnavailable, "rediss://"),
     ],

@@ -173,15 +173,20 @@ def test_importing_the_client_costs_little_over_celery_and_pydantic(
     client: Environment, tmp_path: Path
 ) -> None:
     code = (
-        "import time\nimport celery, pydantic\nfrom celery import Celery\n"
-        "from pydantic import BaseModel\nbegan = time.process_time()\n"
+        "import time\nbegan = time.process_time()\nimport celery, pydantic\n"
+        "from celery import Celery\nfrom pydantic import BaseModel\nothers = time.process_time()\n"
         "from confkeep import BackupResult, enqueue_backup, history, receipt\n"
-        "print(time.process_time() - began)\n"
+        "print(others - began, time.process_time() - others)\n"
     )
     run([client.python, "-c", code], tmp_path)  # Python compiles what it imports first
+
+    def is_within() -> bool:
+        others, ours = map(float, run([client.python, "-c", code], tmp_path).stdout.split())
+        # A machine on which those two take 0.2 s is a slow one: they are its measure of 0.25 s.
+        return ours <= max(0.25, 1.25 * others)
+
     # Other tests run beside this one: once is enough.
-    took = (float(run([client.python, "-c", code], tmp_path).stdout) for _ in range(15))
-    assert any(seconds <= 0.25 for seconds in took)
+    assert any(is_within() for _ in range(15))
 
 
 @pytest.fixture
