@@ -113,7 +113,9 @@ def is_outage(error: BaseException) -> bool:
 
 
 def _is_denied(error: BaseException) -> bool:
-    return isinstance(error, redis.exceptions.NoPermissionError) or _DENIED_IN_SCRIPT in _said(error)
+    return isinstance(error, redis.exceptions.NoPermissionError) or _DENIED_IN_SCRIPT in _said(
+        error
+    )
 
 
 def strip_command(error: redis.ResponseError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import click
@@ -18,11 +19,14 @@ from worker.cli.terminal import (
     pass_terminal,
     printable,
 )
-from worker.engine.directory import Device, directory_of
+from worker.engine.directory import Device, directory_of, last_changes
 from worker.engine.resolver import open_tenant
 
 #: The age from which `--stale` alone lists a device: a daily poll, and two hours.
 _STALE_AGE = "26h"
+
+#: When the configurations of devices last changed, by id.
+Changes = Mapping[str, dt.datetime]
 
 
 @click.command("devices")
@@ -42,7 +46,7 @@ _STALE_AGE = "26h"
     "changed_s",
     type=Age(),
     metavar="AGE",
-    help="Only those that changed within this time, such as 90m or 2d.",
+    help="Only those whose configuration changed within this time, such as 90m or 2d.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
@@ -56,7 +60,7 @@ def command(
 ) -> None:
     """List a tenant's devices with what people call them.
 
-    The device that changed last comes first. A name in brackets comes from the device's export;
+    The device whose configuration changed last comes first; a new date in an export is no such change. A name in brackets comes from the device's export;
     `confkeep name` gives it a label. TENANT is a name, a UUID, or a UUID's first 4 or more digits.
 
     \b
@@ -64,7 +68,9 @@ def command(
       {"tenant_id", "tenant_name",
        "devices": [{"device_id", "name", "own_name": the one in its export,
                     "address", "model", "group", "versions", "sha", "message",
-                    "changed_at", "last_backup_at"}]}
+                    "changed_at": date of the newest version,
+                    "export_changed_at": when its configuration last changed,
+                    null if that is not known, "last_backup_at"}]}
 
     \b
     Examples:
@@ -74,23 +80,30 @@ def command(
     """
     found, repository = open_tenant(get_settings().git_store_path, tenant)
     now = dt.datetime.now(dt.UTC)
+    changes = last_changes(repository)
+
+    def changed_at(device: Device) -> dt.datetime:
+        # Where it is not known, it was with the newest version or earlier.
+        return changes.get(device.called.id, device.last.committed_at)
+
     devices = [
         device
-        for device in directory_of(repository)
+        for device in sorted(directory_of(repository), key=changed_at, reverse=True)
         if (group is None or device.called.labels.group == group)
         and (stale_s is None or _age_s(device.seen_at, now) > stale_s)
-        and (changed_s is None or _age_s(device.last.committed_at, now) <= changed_s)
+        and (changed_s is None or _age_s(changed_at(device), now) <= changed_s)
     ]
     if as_json:
-        terminal.json({**found.json("tenant"), "devices": [to_json(one) for one in devices]})
+        terminal.json(
+            {**found.json("tenant"), "devices": [_to_json(one, changes) for one in devices]}
+        )
         return
     if devices:
-        _print_table(terminal, devices, now)
+        _print_table(terminal, devices, changes, now)
     terminal.note(f"{count_text(len(devices), 'device')} of tenant {printable(str(found))}")
 
 
-def to_json(device: Device) -> dict[str, object]:
-    """A device as `--json` prints it."""
+def _to_json(device: Device, changes: Changes) -> dict[str, object]:
     return {
         "device_id": device.called.id,
         **asdict(device.called.labels),
@@ -100,6 +113,7 @@ def to_json(device: Device) -> dict[str, object]:
         "sha": device.last.sha,
         "message": device.last.message,
         "changed_at": device.last.committed_at,
+        "export_changed_at": changes.get(device.called.id),
         "last_backup_at": device.seen_at,
     }
 
@@ -108,7 +122,9 @@ def _age_s(when: dt.datetime | None, now: dt.datetime) -> float:
     return float("inf") if when is None else (now - when).total_seconds()
 
 
-def _print_table(terminal: Terminal, devices: list[Device], now: dt.datetime) -> None:
+def _print_table(
+    terminal: Terminal, devices: list[Device], changes: Changes, now: dt.datetime
+) -> None:
     """Print the devices; a column of labels appears if some device has such a label."""
     labels = [
         label
@@ -120,14 +136,19 @@ def _print_table(terminal: Terminal, devices: list[Device], now: dt.datetime) ->
             _name(device),
             device.called.short,
             str(device.versions),
-            date_text(device.last.committed_at),
+            _last_change(device, changes),
             "" if device.seen_at is None else age_text(_age_s(device.seen_at, now)),
             *(printable(getattr(device.called.labels, label) or "") for label in labels),
         ]
         for device in devices
     ]
-    titles = ["device", "id", "versions", "changed (UTC)", "seen ago", *labels]
+    titles = ["device", "id", "versions", "last change (UTC)", "seen ago", *labels]
     terminal.table(titles, rows, right="versions", most={"device": 24})
+
+
+def _last_change(device: Device, changes: Changes) -> str:
+    known = changes.get(device.called.id)
+    return date_text(known) if known else f"{date_text(device.last.committed_at)} or earlier"
 
 
 def _name(device: Device) -> Text:

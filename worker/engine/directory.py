@@ -118,3 +118,10 @@ def directory_of(repository: TenantRepository) -> list[Device]:
         for device, row in found.items()
         if (folder := folders.get(device)) is not None
     ]
+
+
+@tells_damage
+def last_changes(repository: TenantRepository) -> dict[str, dt.datetime]:
+    """When the configurations of devices last changed, by id; without those of which the index does not know it."""
+    with open_index(repository) as index:
+        return index.last_changes(repository.tip())

@@ -18,6 +18,7 @@ class Filter:
     group: str | None = None
     #: Last backed up before this moment, or never.
     seen_before: dt.datetime | None = None
+    #: The configuration changed since then, or may have.
     changed_since: dt.datetime | None = None
     #: Stands in the name, the address, the model, or at the beginning of the id; in any case of letters.
     text: str | None = None
@@ -28,7 +29,7 @@ class Filter:
         seen = device.last_backup_at
         if self.seen_before is not None and seen is not None and seen >= self.seen_before:
             return False
-        if self.changed_since is not None and device.changed_at < self.changed_since:
+        if self.changed_since is not None and changed_by(device) < self.changed_since:
             return False
         if self.text is None:
             return True
@@ -37,6 +38,11 @@ class Filter:
             value is not None and wanted in value.casefold()
             for value in (device.name, device.address, device.model)
         )
+
+
+def changed_by(device: DeviceEntry) -> dt.datetime:
+    """When its configuration last changed; where that is not known, it was then or earlier."""
+    return device.export_changed_at or device.changed_at
 
 
 def place_of(device: DeviceEntry) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from confkeep.errors import NotInStore
 from confkeep.labels import NO_LABELS
-from worker.engine.directory import Called, Device, directory_of
+from worker.engine.directory import Called, Device, directory_of, last_changes
 from worker.reading.answers import CommitEntry, DeviceEntry
 from worker.reading.commits import commits_after, printable
 from worker.reading.directory_page import place_of
@@ -80,8 +80,7 @@ def make(repository: TenantRepository) -> Listed:
     """The directory, from the history index and the newest root tree."""
     tip = str(repository.tip())
     found = directory_of(repository)
-    with open_index(repository) as index:
-        changes = index.last_changes(repository.tip())
+    changes = last_changes(repository)
     entries = {each.called.id: _entry_of(each, changes.get(each.called.id)) for each in found}
     return Listed(
         tip,

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import shutil
 import subprocess
+import time
 import uuid
 from pathlib import Path
 
@@ -27,6 +28,7 @@ OTHER = "bbbb1111-0000-4000-8000-000000000002"
 CORE = "cafe0001-0000-4000-8000-000000000001"
 EDGE = "beef0002-0000-4000-8000-000000000002"
 TWIN = "beef0003-0000-4000-8000-000000000003"
+NIGHTLY = "feed0005-0000-4000-8000-000000000005"
 BARE = "dead0004-0000-4000-8000-000000000004"
 
 
@@ -147,7 +149,7 @@ def test_the_directory(named: Path, confkeep: Confkeep) -> None:
     assert text.exit_code == 0, text.stderr
     lines = text.stdout.splitlines()
     assert lines[0].split() == [
-        "device", "id", "versions", "changed", "(UTC)", "seen", "ago", "group", "address",
+        "device", "id", "versions", "last", "change", "(UTC)", "seen", "ago", "group", "address",
     ]  # fmt: skip
     assert [line.split()[0] for line in lines[1:]] == ["(Cellar)", "office", "office", "core1"]
     assert "4 devices of tenant acme (aaaa1111)" in text.stderr
@@ -160,6 +162,26 @@ def test_the_directory(named: Path, confkeep: Confkeep) -> None:
     assert len(json.loads(confkeep("devices", "acme", "--stale", "0s", "--json").stdout)["devices"])
     changed = json.loads(confkeep("devices", "acme", "--changed-since", "1h", "--json").stdout)
     assert len(changed["devices"]) == 4
+
+
+def test_only_a_change_of_the_configuration_counts_as_one(named: Path, confkeep: Confkeep) -> None:
+    """RouterOS dates each export: with the date alone, every device would have changed in every night."""
+    week_ago = int(time.time()) - 7 * 86_400
+    night, later = "# %s by RouterOS 7.16\n/ip\n", "2026-10-02 10:00:00"
+    with open_for_writing(repository_path(named, ACME)) as writer:
+        writer.commit_backups([backup(NIGHTLY, night % "2026-10-01 10:00:00")], now_s=week_ago)
+        writer.commit_backups([backup(NIGHTLY, night % later)])
+
+    def listed(*options: str) -> dict[str, dict[str, str]]:
+        found = json.loads(confkeep("devices", "acme", *options, "--json").stdout)["devices"]
+        return {each["device_id"]: each for each in found}
+
+    assert [*listed()][-1] == NIGHTLY
+    assert listed()[NIGHTLY]["export_changed_at"] < listed()[NIGHTLY]["changed_at"]
+    assert [*listed("--changed-since", "2d")] == [BARE, TWIN, EDGE, CORE]
+    assert NIGHTLY in listed("--changed-since", "8d")
+    day = f"{dt.datetime.fromtimestamp(week_ago, dt.UTC):%Y-%m-%d %H:%M:%S}"
+    assert day in confkeep("devices", "acme").stdout.splitlines()[-1]
 
 
 def test_the_directory_has_what_is_in_the_newest_commit_and_when_it_was_seen(store: Store) -> None:

@@ -19,7 +19,7 @@ from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
 from worker.queue import dead_letters, inboxes
 from worker.reading.answers import DeviceEntry, TenantEntry
-from worker.reading.directory_page import Filter
+from worker.reading.directory_page import Filter, changed_by
 from worker.reading.reader import Reader, counts_or_problem, devices_so_far
 
 router = new_router()
@@ -190,7 +190,7 @@ def _sorted(devices: list[DeviceEntry], by: str) -> list[DeviceEntry]:
     def value(device: DeviceEntry) -> Any:
         match field:
             case "changed":
-                return device.export_changed_at or device.changed_at
+                return changed_by(device)
             case "seen":
                 return device.last_backup_at
             case "versions":

@@ -71,7 +71,10 @@ async def devices(
     ] = None,
     changed_since: Annotated[
         str | None,
-        Query(description="Only devices that changed since.", examples=["2026-10-03", "2d"]),
+        Query(
+            description="Only devices whose configuration changed since.",
+            examples=["2026-10-03", "2d"],
+        ),
     ] = None,
     q: Annotated[
         str | None,
