@@ -82,6 +82,9 @@ class BackupResult(AsyncResult):  # type: ignore[misc]
         _waited_on.add(self.backend)
         try:
             with broker_errors():
+                # A first look keeps what it finds: Celery's wait would subscribe to the receipt and end
+                # that again, also where the receipt is there.
+                self.ready()
                 return super().get(timeout, **{"disable_sync_subtasks": False, **options})
         except (RuntimeError, BackendError) as error:
             # Celery raises these after an outage that outlasts its retries.

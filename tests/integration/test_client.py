@@ -345,6 +345,22 @@ def test_one_connection_waits_for_all(running: Deployment, monkeypatch: pytest.M
     assert asyncio.run(wait()) == 1
 
 
+def test_a_receipt_that_is_there_costs_one_round_trip(
+    running: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become_producer(running, monkeypatch)
+    worker = running.start_worker(pool="threads")
+    backup_id = confkeep.enqueue_backup(new_id(), new_id(), EXPORT, None, "m").backup_id
+    confkeep.BackupResult(backup_id).receipt(timeout=30)
+
+    worker.stop()
+    with open_client(get_settings()) as client:
+        client.config_resetstat()
+        confkeep.BackupResult(backup_id).receipt(timeout=5)
+        seen = {name.removeprefix("cmdstat_") for name in client.info("commandstats")}
+    assert seen & {"get", "subscribe", "unsubscribe"} == {"get"}
+
+
 def test_an_outage_is_waited_out_and_a_long_one_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
