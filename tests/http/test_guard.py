@@ -238,7 +238,7 @@ def test_a_store_that_hangs_gives_503_in_time_and_holds_nobody(
         stored.settings, full.headers["authorization"].removeprefix("Bearer ")
     ) as client:
         with monkeypatch.context() as patch:
-            patch.setattr("worker.reading.reader.StoreReader.tenant", hang)
+            patch.setattr("worker.reading.store_reader.StoreReader.tenant", hang)
             answer = client.get(f"/v1/tenants/{stored.acme}/devices", timeout=20)
         assert answer.status_code == 503
         assert client.get(f"/v1/tenants/{stored.acme}/devices").status_code == 200

@@ -21,7 +21,8 @@ from worker.http.http_metrics import HttpMetrics
 from worker.http.pages.recent import Recent
 from worker.http.proxy import Proxy
 from worker.reading.asking import TaskReader
-from worker.reading.reader import Reader, StoreReader
+from worker.reading.reader import Reader
+from worker.reading.store_reader import StoreReader
 
 #: Seconds for which a request waits for Redis or the store, in all: then the answer is 503.
 PATIENCE_S: Final = 4.5

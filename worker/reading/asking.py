@@ -38,7 +38,7 @@ from worker.reading.answers import (
 )
 from worker.reading.directory_page import Filter
 from worker.reading.questions import as_json, from_json
-from worker.reading.reader import DiffHow, FileName
+from worker.reading.store_reader import DiffHow, FileName
 
 TASK: Final = "backups.answer"
 #: Seconds to wait for a worker. It may be busy with a batch.

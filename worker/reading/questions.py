@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter, validate_call
 
 from confkeep.errors import InvalidInput
-from worker.reading.reader import StoreReader
+from worker.reading.store_reader import StoreReader
 
 #: The methods that may be asked; all are about one tenant.
 QUESTIONS: Final = (

@@ -19,7 +19,8 @@ from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
 from worker.http.routes.files import file_answer
 from worker.reading.answers import DeviceEntry, File, Since, TenantEntry, VersionEntry
-from worker.reading.reader import FileName, Reader
+from worker.reading.reader import Reader
+from worker.reading.store_reader import FileName
 from worker.store.repository.backup import decode_text
 
 router = new_router()

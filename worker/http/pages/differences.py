@@ -19,7 +19,8 @@ from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
 from worker.reading.answers import DeviceEntry, DiffAnswer, TenantEntry, VersionEntry
 from worker.reading.directory_page import Filter
-from worker.reading.reader import OF_DEVICE, PREVIOUS, DiffHow, Reader
+from worker.reading.reader import Reader
+from worker.reading.store_reader import OF_DEVICE, PREVIOUS, DiffHow
 from worker.store.repository.backup import decode_text
 
 router = new_router()

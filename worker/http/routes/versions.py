@@ -19,7 +19,8 @@ from worker.http.routes.files import documented_file, file_answer
 from worker.http.sending import json_of, json_of_all
 from worker.reading.answers import DiffAnswer, File, VersionEntry
 from worker.reading.hunks_json import DiffJson, diff_json
-from worker.reading.reader import PREVIOUS, FileName, Reader
+from worker.reading.reader import Reader
+from worker.reading.store_reader import PREVIOUS, FileName
 
 router = APIRouter(
     prefix="/v1/tenants/{tenant}/devices/{device}/versions",
