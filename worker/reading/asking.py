@@ -51,9 +51,10 @@ _TENANTS_S: Final = 30.0
 
 
 class TaskReader:
-    """Asks the workers. Its methods are those of `Reader`; thread-safe.
+    """Asks the workers. Its methods are those of `StoreReader`; thread-safe.
 
-    It polls for each answer: Celery's own way of waiting is for one thread alone.
+    It polls for each answer: Celery's own way of waiting is for one thread alone. Each call may raise
+    NoReceipt and BrokerUnavailable too.
     """
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
@@ -65,7 +66,7 @@ class TaskReader:
         return [self.entry(tenant_id) for tenant_id in self._ids(among)]
 
     def tenant(self, given: str, among: Collection[str] | None) -> TenantEntry:
-        """As `Reader`. A whole id costs no question."""
+        """As `StoreReader`. A whole id costs no question."""
         try:
             found = resolver.find_known_tenant([Called(one) for one in among or ()], given, among)
         except InvalidId:
@@ -158,7 +159,7 @@ class TaskReader:
         return found
 
     def let_go(self) -> None:
-        """As `Reader`: it keeps nothing open."""
+        """As `StoreReader`: it keeps nothing open."""
 
     def _ids(self, among: Collection[str] | None) -> list[str]:
         if among is not None:

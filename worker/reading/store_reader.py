@@ -93,7 +93,15 @@ class DiffHow:
 
 
 class StoreReader:
-    """Reads a store that this process reaches. Its methods are those of `Reader`; thread-safe."""
+    """Reads a store that this process reaches; thread-safe. Each call may wait, so not for an event loop.
+
+    `among` are the tenants that the asker may see (None: all); `device` is what a person types; `version`
+    is a commit's id or its first digits, `latest`, `latest~N`, or a moment.
+
+    Raises, each of them:
+        InvalidId, NotInStore, RemovedByRetention: there is no such thing.
+        StoreError: the store cannot be read.
+    """
 
     def __init__(self, store: Path) -> None:
         self._store = store
@@ -101,6 +109,7 @@ class StoreReader:
         self._opened = Opened()
 
     def tenants(self, among: Collection[str] | None) -> list[TenantEntry]:
+        """The tenants that may be seen, sorted by id."""
         if among is None:
             require_store(self._store)
             found = resolver.tenants(self._store)
@@ -109,14 +118,17 @@ class StoreReader:
         return [TenantEntry(tenant_id=each.id, name=each.name) for each in found]
 
     def tenant(self, given: str, among: Collection[str] | None) -> TenantEntry:
+        """The tenant that a person names by an id, its beginning, or a name."""
         found = resolver.find_tenant(self._store, given, among=among)
         return TenantEntry(tenant_id=found.id, name=found.name)
 
     def entry(self, tenant_id: str) -> TenantEntry:
+        """A tenant with its name, whether or not it has a repository."""
         found = resolver.called_tenant(self._store, tenant_id)
         return TenantEntry(tenant_id=found.id, name=found.name)
 
     def counts(self, tenant_id: str) -> TenantCounts:
+        """A tenant with its counts; zeros if it has no repository yet."""
         called = resolver.called_tenant(self._store, tenant_id)
         try:
             devices = self.directory(tenant_id)
@@ -133,15 +145,18 @@ class StoreReader:
         )
 
     def directory(self, tenant_id: str) -> Sequence[DeviceEntry]:
+        """A tenant's devices, sorted by name."""
         with self._open(tenant_id) as repository:
             return self._listed(repository).devices
 
     def page(
         self, tenant_id: str, wanted: Filter, after: tuple[str, str] | None, limit: int
     ) -> DevicesPage:
+        """A page of the directory, sorted by name."""
         return page_of(self.directory(tenant_id), wanted, after, limit)
 
     def device(self, tenant_id: str, device: str) -> DeviceEntry:
+        """One device of the directory."""
         with self._open(tenant_id) as repository:
             listed = self._listed(repository)
             called = resolver.find_among(listed.called, device)
@@ -151,6 +166,7 @@ class StoreReader:
             return found
 
     def versions(self, tenant_id: str, device: str, wanted: Wanted) -> list[VersionEntry]:
+        """A device's versions, newest first."""
         with self._open(tenant_id) as repository:
             called = self._find(repository, device)
             rows = rows_of(repository, called.id, wanted)
@@ -159,6 +175,7 @@ class StoreReader:
             return [_version_entry(row) for row in rows]
 
     def version(self, tenant_id: str, device: str, version: str) -> VersionEntry:
+        """One version."""
         with self._open(tenant_id) as repository:
             called = self._find(repository, device)
             return _version_entry(_row_of(repository, called, version))
@@ -166,6 +183,7 @@ class StoreReader:
     def file(
         self, tenant_id: str, device: str, version: str, name: FileName, *, reveal: bool
     ) -> File:
+        """A file of a version; the export is masked without `reveal`."""
         with self._open(tenant_id) as repository:
             listed = self._listed(repository)
             called = resolver.find_among(listed.called, device)
@@ -197,6 +215,7 @@ class StoreReader:
         reveal: bool,
         how: DiffHow = DiffHow(),
     ) -> DiffAnswer:
+        """The difference of a version's export from another one; masked without `reveal`."""
         with self._open(tenant_id) as repository:
             called = self._find(repository, device)
             new_sha = _sha_of(repository, called, version)
@@ -222,6 +241,7 @@ class StoreReader:
             )
 
     def since(self, tenant_id: str, device: str, version: str) -> list[Since]:
+        """Of each line of a version's export, the version that brought it."""
         with self._open(tenant_id) as repository:
             called = self._find(repository, device)
             found = since_when(repository, called.id, _sha_of(repository, called, version))
@@ -229,17 +249,21 @@ class StoreReader:
             return [made[each.id] for each in found]
 
     def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
+        """The tenant's commits after one, oldest first."""
         with self._open(tenant_id) as repository:
             return commits_after(repository, since, limit)
 
     def receipt_in(self, tenant_id: str, backup_id: str) -> Receipt | None:
+        """The receipt of a backup as the tenant's repository tells it; None if it has none."""
         return self.receipt(backup_id, [tenant_id])
 
     def receipt(self, backup_id: str, among: Collection[str] | None) -> Receipt | None:
+        """The receipt of a backup as git tells it; None if no tenant of `among` has the backup."""
         found = in_git(self._store, backup_id, among, lambda _note: None)
         return None if found is None else Receipt.of(found)
 
     def search(self, tenant_id: str, query: Query, limit: int, *, reveal: bool) -> list[FoundEntry]:
+        """Lines of the newest exports of at most `limit` devices; without `reveal`, of the masked texts."""
         with self._open(tenant_id) as repository:
             tenant = resolver.called_tenant(self._store, tenant_id)
             tip = repository.tip()
@@ -273,6 +297,7 @@ class StoreReader:
             return found
 
     def let_go(self) -> None:
+        """Close what was kept open for the next question."""
         self._opened.close()
 
     def _against(
