@@ -149,7 +149,7 @@ class HistoryIndex(IndexKeeper):
             wanted = {pack_uuid(backup_id): backup_id for backup_id in backup_ids - found.keys()}
             for packed, numbers in file.numbers_of(wanted).items():
                 for number in sorted(numbers, reverse=True):
-                    if newest is not None and number > newest:
+                    if number > newest:
                         continue
                     commit = index_build.read_commit(self._git, file.sha_of(number).hex())
                     # Two ids may share a hash, so compare with the commit.
@@ -158,15 +158,15 @@ class HistoryIndex(IndexKeeper):
                         break
         return found
 
-    def _locate(self, file: IndexFile, tip: bytes) -> tuple[int | None, bytes]:
-        """How `tip` relates to the file: the number up to which rows count, and what it lacks.
+    def _locate(self, file: IndexFile, tip: bytes) -> tuple[int, bytes]:
+        """How `tip` relates to the file: the number of the newest commit that counts, and what it lacks.
 
         Raises:
             Unusable: the rows cannot answer for that tip.
         """
-        known = file.root.tip
+        known, newest = file.root.tip, file.root.commits - 1
         if known == tip:
-            return None, b""
+            return newest, b""
         number = self._number_of(file, tip) if known is not None else None
         if number is not None:
             if number <= file.root.base:
@@ -175,7 +175,7 @@ class HistoryIndex(IndexKeeper):
         missing, bottom = self._below(tip, known)
         if bottom != known:
             raise Unusable("the file is not of this history")
-        return None, missing
+        return newest, missing
 
     def _number_of(self, file: IndexFile, sha: bytes) -> int | None:
         """The number of a commit of git; None if the file does not have it, or far below its newest."""
@@ -208,7 +208,6 @@ class HistoryIndex(IndexKeeper):
         try:
             with self._reading() as file:
                 newest, missing = self._locate(file, raw_tip)
-                count = file.root.commits if newest is None else newest + 1
                 above = [missing[at : at + 20].hex() for at in range(len(missing) - 20, -1, -20)]
                 if raw_seen is None:
                     first: int | None = file.first_since(since_s) if since_s else 0
@@ -219,7 +218,7 @@ class HistoryIndex(IndexKeeper):
                     first = None if number is None else number + 1
                 if first is None:
                     return None
-                found = file.shas(first, min(limit, max(0, count - first)))
+                found = file.shas(first, min(limit, max(0, newest + 1 - first)))
             return [*(sha.hex() for sha in found), *above][:limit]
         except Unusable as error:
             self._note(error)
@@ -339,15 +338,11 @@ class HistoryIndex(IndexKeeper):
             return {}
         wanted = None if device_ids is None else set(map(pack_uuid, device_ids))
         try:
-            with self._reading() as file:
-                _newest, missing = self._locate(file, raw_tip)
-                found, below = file.own_names(wanted), file.root.tip
+            found, above = self._in_file(raw_tip, lambda file, _newest: file.own_names(wanted))
         except Unusable as error:
             self._note(error)
             found = index_build.own_names(self._git, raw_tip, wanted)
         else:
-            parent = None if below is None else below.hex()
-            above = index_build.linear_entries(self._git, parent, missing)
             changed = {device for entry in above for device in entry.changed}
             if wanted is not None:
                 changed &= wanted
@@ -399,14 +394,13 @@ class HistoryIndex(IndexKeeper):
             return {}
         wanted = None if device_ids is None else set(map(pack_uuid, device_ids))
         try:
-            with self._reading() as file:
-                newest, missing = self._locate(file, raw_tip)
-                found, below = file.last_changes(wanted, newest), file.root.tip
+            found, above = self._in_file(
+                raw_tip, lambda file, newest: file.last_changes(wanted, newest)
+            )
         except Unusable as error:
             self._note(error)
             return {}
-        parent = None if below is None else below.hex()
-        for entry in index_build.linear_entries(self._git, parent, missing):
+        for entry in above:
             version = entry.version
             for device in entry.changed:
                 if wanted is None or device in wanted:
@@ -421,23 +415,31 @@ class HistoryIndex(IndexKeeper):
     def _known(
         self,
         tip: bytes,
-        of_file: Callable[[IndexFile, int | None], dict[bytes, _Value]],
+        of_file: Callable[[IndexFile, int], dict[bytes, _Value]],
         of_history: Callable[[MergedHistory], dict[bytes, _Value]],
     ) -> tuple[dict[bytes, _Value], Iterator[Entry]]:
         """What the file says, or else the history up to the newest merge; and the commits above."""
         try:
-            with self._reading() as file:
-                newest, missing = self._locate(file, tip)
-                known = of_file(file, newest)
-                below = file.root.tip
+            return self._in_file(tip, of_file)
         except Unusable as error:
             self._note(error)
-            missing, below = self._below(tip, b"")
-            known = {}
-            if below is not None:
-                known = of_history(index_build.read_merged(self._git, below.hex(), None))
-        parent = None if below is None else below.hex()
-        return known, index_build.linear_entries(self._git, parent, missing)
+        missing, below = self._below(tip, b"")
+        merged = None if below is None else index_build.read_merged(self._git, below.hex(), None)
+        known = {} if merged is None else of_history(merged)
+        return known, index_build.linear_entries(self._git, below, missing)
+
+    def _in_file(
+        self, tip: bytes, of_file: Callable[[IndexFile, int], dict[bytes, _Value]]
+    ) -> tuple[dict[bytes, _Value], Iterator[Entry]]:
+        """What the file says, and the commits up to `tip` that it lacks, oldest first.
+
+        Raises:
+            Unusable: the file cannot tell.
+        """
+        with self._reading() as file:
+            newest, missing = self._locate(file, tip)
+            known, below = of_file(file, newest), file.root.tip
+        return known, index_build.linear_entries(self._git, below, missing)
 
     @tells_damage_of_git
     def versions(
@@ -553,15 +555,11 @@ class HistoryIndex(IndexKeeper):
             place = None if start is None else self._place_of(file, device, start)
             if start is not None and most is not None:
                 most = None if place is None else most + 1
-            if place is not None and (newest is None or place <= newest):
+            if place is not None and place <= newest:
                 newest = place
             elif missing:
-                parent = None if file.root.tip is None else file.root.tip.hex()
-                rows = [
-                    entry.version
-                    for entry in index_build.linear_entries(self._git, parent, missing)
-                    if device in entry.changed
-                ]
+                above = index_build.linear_entries(self._git, file.root.tip, missing)
+                rows = [entry.version for entry in above if device in entry.changed]
                 rows.reverse()
             rest = None if most is None else max(0, most - len(rows))
             found = file.versions(device, newest)

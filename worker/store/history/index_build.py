@@ -203,7 +203,7 @@ def _common_prefix(a: bytes, b: bytes) -> int:
     return low
 
 
-def linear_entries(git: pygit2.Repository, parent: str | None, shas: bytes) -> Iterator[Entry]:
+def linear_entries(git: pygit2.Repository, parent: bytes | None, shas: bytes) -> Iterator[Entry]:
     """What the commits of a chain changed.
 
     Args:
@@ -212,7 +212,7 @@ def linear_entries(git: pygit2.Repository, parent: str | None, shas: bytes) -> I
     """
     if not shas:
         return
-    tree_id = "" if parent is None else read_commit(git, parent).tree
+    tree_id = "" if parent is None else read_commit(git, parent.hex()).tree
     tree = read_tree(git, tree_id) if tree_id else b""
     uniform = is_uniform(tree)
     for at in range(len(shas) - 20, -1, -20):

@@ -235,7 +235,7 @@ class IndexFile:
             )
             return found.fetchone() is not None
 
-    def devices(self, newest: int | None = None) -> dict[bytes, tuple[int, Version]]:
+    def devices(self, newest: int) -> dict[bytes, tuple[int, Version]]:
         """All devices that have versions, with their number and the newest, without details.
 
         The last changed device is last.
@@ -249,33 +249,30 @@ class IndexFile:
                 " AS last FROM versions WHERE position<=? GROUP BY device)"
                 " JOIN versions AS v ON v.device=name AND v.position=last"
                 " JOIN commits AS c ON c.number=v.number ORDER BY c.number",
-                (self.root.commits if newest is None else newest,),
+                (newest,),
             )
             return numbered(rows.fetchall())
 
-    def last_changes(
-        self, devices: Iterable[bytes] | None = None, newest: int | None = None
-    ) -> dict[bytes, int]:
+    def last_changes(self, devices: Iterable[bytes] | None, newest: int) -> dict[bytes, int]:
         """When the configurations of devices last changed; without those of which no row tells.
 
         Args:
             devices: None means all devices.
             newest: skip versions at higher positions.
         """
-        most = self.root.commits if newest is None else newest
         with sqlite_errors():
             rows: Iterable[tuple[Any, ...]] = (
-                self._db.execute(_LAST_CHANGES, (most,))
+                self._db.execute(_LAST_CHANGES, (newest,))
                 if devices is None
                 else chain.from_iterable(
-                    self._db.execute(f"{_LAST_CHANGES} WHERE d.device=?", (most, device))
+                    self._db.execute(f"{_LAST_CHANGES} WHERE d.device=?", (newest, device))
                     for device in devices
                 )
             )
             found = numbered([row for row in rows if row[0] is not None])
         return {device: version.committed_s for device, (_, version) in found.items()}
 
-    def versions(self, device: bytes, newest: int | None = None) -> Iterator[Version]:
+    def versions(self, device: bytes, newest: int) -> Iterator[Version]:
         """A device's versions, newest first; each row's checksum is verified.
 
         Args:
@@ -285,17 +282,17 @@ class IndexFile:
             for found in self._db.execute(
                 "SELECT v.*, c.* FROM versions AS v JOIN commits AS c ON c.number=v.number"
                 " WHERE device=? AND position<=? ORDER BY position DESC",
-                (device, self.root.commits if newest is None else newest),
+                (device, newest),
             ):
                 yield version_of(found)
 
-    def version_after(self, device: bytes, place: int, newest: int | None = None) -> Version | None:
+    def version_after(self, device: bytes, place: int, newest: int) -> Version | None:
         """A device's next version after the one at a position; None if that is the newest."""
         with sqlite_errors():
             found = self._db.execute(
                 "SELECT v.*, c.* FROM versions AS v JOIN commits AS c ON c.number=v.number"
                 " WHERE device=? AND position>? AND position<=? ORDER BY position LIMIT 1",
-                (device, place, self.root.commits if newest is None else newest),
+                (device, place, newest),
             ).fetchone()
             return None if found is None else version_of(found)
 

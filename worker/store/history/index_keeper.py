@@ -156,9 +156,8 @@ class IndexKeeper:
                 if not missing:
                     merged.commits[-1] = self._with_own_names(merged.commits[-1], changed)
                 file.append_base(merged.commits, merged.versions, merged.seen, merged.labels)
-        parent = None if bottom is None else bottom.hex()
         total, batch = len(missing) // 20, []
-        for done, entry in enumerate(index_build.linear_entries(self._git, parent, missing), 1):
+        for done, entry in enumerate(index_build.linear_entries(self._git, bottom, missing), 1):
             batch.append(entry)
             changed.update(entry.changed)
             if done == total:

@@ -156,10 +156,11 @@ def _row_findings(
     ):
         yield "it does not list the commits that git has"
         return
-    if file.devices().keys() != changes.keys():
+    most = file.root.commits
+    if file.devices(most).keys() != changes.keys():
         yield "it does not list the devices that git has"
     for device, expected in changes.items():
-        rows = list(file.versions(device))
+        rows = list(file.versions(device, most))
         if [row.id for row in rows] != list(expected):
             yield f"it does not list the versions of {device.hex()} that git has"
             continue
