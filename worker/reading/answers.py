@@ -156,11 +156,13 @@ class MatchEntry(Answer):
 
 
 class FoundEntry(Answer):
-    """The matches in one device's newest export."""
+    """The matches in one device's newest export; or a tenant whose exports cannot be read, without a device."""
 
     tenant_id: str
     tenant_name: str | None = None
-    device_id: str
+    device_id: str | None = None
     name: str | None = None
-    sha: str
+    sha: str | None = None
     matches: list[MatchEntry]
+    #: Why nothing was searched in this tenant.
+    problem: str | None = None

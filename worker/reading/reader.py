@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from confkeep.errors import NotInStore, RepositoryDamaged
 from worker.reading.answers import DeviceEntry, TenantCounts, TenantEntry
@@ -11,6 +12,9 @@ from worker.reading.store_reader import StoreReader
 
 #: Both have the same methods; `StoreReader` says what each answers.
 Reader = StoreReader | TaskReader
+
+#: What answers over many tenants say of one that is damaged.
+DAMAGED: Final = "Its repository is damaged. `confkeep verify` says what, and how to mend it."
 
 
 def counts_or_problem(reader: Reader, tenant: TenantEntry) -> TenantCounts:
@@ -23,7 +27,7 @@ def counts_or_problem(reader: Reader, tenant: TenantEntry) -> TenantCounts:
             name=tenant.name,
             devices=0,
             versions=0,
-            problem="Its repository is damaged. `confkeep verify` says what, and how to mend it.",
+            problem=DAMAGED,
         )
 
 

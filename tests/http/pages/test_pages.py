@@ -248,11 +248,21 @@ def test_a_damaged_repository_hides_no_other_tenant(site: Site) -> None:
             fleet = client.get("/")
             assert fleet.status_code == 200
             assert fleet.text.count("Its repository is damaged") == 1
+            search = client.get("/search?q=system")
+            assert search.status_code == 200
+            assert search.text.count("Its repository is damaged") == 1
+            assert f"{site.device}/versions/latest#L2" in search.text
+            assert client.get(f"/search?q=system&tenant={site.other}").status_code == 503
             assert site.base.removesuffix(f"/devices/{site.device}") in fleet.text
         bearer = {"Authorization": f"Bearer {site.tokens['full']}"}
         listed = httpx.get(f"{site.address}/v1/tenants", headers=bearer).json()
         counts = {each["tenant_id"]: (each["devices"], bool(each["problem"])) for each in listed}
         assert counts == {site.tenant: (3, False), site.other: (0, True)}
+        lines = httpx.get(f"{site.address}/v1/search?q=system", headers=bearer).json()
+        said = {(each["tenant_id"], each["device_id"]): each["problem"] for each in lines}
+        problems = {each["tenant_id"]: each["problem"] for each in listed}
+        assert said[site.tenant, site.device] is None
+        assert said[site.other, None] == problems[site.other]
         one = httpx.get(f"{site.address}/v1/tenants/{site.other}", headers=bearer)
         assert one.json()["type"].endswith("#RepositoryDamaged")
     finally:

@@ -12,7 +12,7 @@ from worker.http.callers import Reads
 from worker.http.context import Here
 from worker.http.oxidized.answers import answer, unfound
 from worker.http.oxidized.bodies import form_field
-from worker.http.oxidized.nodes import matching, nodes_of, without_json
+from worker.http.oxidized.nodes import Node, matching, nodes_of, without_json
 from worker.reading.reader import Reader
 
 #: The form's field of a search.
@@ -76,7 +76,7 @@ async def search_texts(request: Request, caller: Reads, context: Here) -> Respon
     query = Query(pattern, regex=True)
 
     def ask(reader: Reader) -> list[dict[str, str]]:
-        nodes = {
+        nodes: dict[tuple[str, str | None], Node] = {
             (node.tenant.tenant_id, node.device.device_id): node
             for node in nodes_of(reader, caller)
         }

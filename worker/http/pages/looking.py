@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import Query, Request, Response
 
-from confkeep.errors import InvalidInput, NotInStore
+from confkeep.errors import InvalidInput, NotInStore, RepositoryDamaged
 from worker.engine.search import Query as Wanted
 from worker.engine.search import Searcher
 from worker.http.context import Here
@@ -16,11 +16,9 @@ from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
 from worker.reading.answers import DeviceEntry, FoundEntry, TenantEntry
 from worker.reading.directory_page import Filter
-from worker.reading.reader import Reader
+from worker.reading.reader import DAMAGED, Reader
 
 router = new_router()
-
-_Answer = tuple[list[TenantEntry], str, list[tuple[TenantEntry, DeviceEntry]], list[FoundEntry]]
 
 #: Devices that a page names because they are called so.
 _NAMED: Final = 20
@@ -29,6 +27,17 @@ _DEVICES: Final = 100
 _LINES: Final = 50
 _CONTEXT: Final = 1
 _PATIENCE_S: Final = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    tenants: list[TenantEntry]
+    #: The id of the only tenant to search; empty for all.
+    chosen: str
+    named: list[tuple[TenantEntry, DeviceEntry]]
+    found: list[FoundEntry]
+    #: Those of several tenants in which nothing could be searched.
+    damaged: list[TenantEntry]
 
 
 @router.get("/search")
@@ -57,34 +66,43 @@ async def search(
         called = Filter(text=q.strip())
         named: list[tuple[TenantEntry, DeviceEntry]] = []
         found: list[FoundEntry] = []
+        damaged: list[TenantEntry] = []
         for each in tenants if q and problem is None else ():
             if chosen not in ("", each.tenant_id):
                 continue
-            # As long as a tenant's first backup is not committed, nothing is found there.
-            with suppress(NotInStore):
+            try:
                 if q.strip() and not regex and len(named) < _NAMED:
                     there = reader.page(each.tenant_id, called, None, _NAMED - len(named))
                     named += ((each, device) for device in there.devices)
                 if len(found) <= _DEVICES:
                     left = _DEVICES + 1 - len(found)
                     found += reader.search(each.tenant_id, wanted, left, reveal=caller.reveals)
-        return tenants, chosen, named, found
+            except NotInStore:
+                # Its first backup is not committed yet: nothing is found there.
+                pass
+            except RepositoryDamaged:
+                if chosen:
+                    raise
+                damaged.append(each)
+        return _Answer(tenants, chosen, named, found, damaged)
 
-    tenants, chosen, named, found = await context.search(ask, _PATIENCE_S)
+    answer = await context.search(ask, _PATIENCE_S)
     return page(
         request,
         "search.html",
         caller=caller,
         q=q,
-        tenants=tenants,
-        chosen=chosen,
+        tenants=answer.tenants,
+        chosen=answer.chosen,
         regex=regex,
         ignore_case=case == "0",
         problem=problem,
-        named=named,
-        named_cut=len(named) == _NAMED,
-        found=[_cut(one) for one in found[:_DEVICES]],
-        more=len(found) > _DEVICES,
+        named=answer.named,
+        named_cut=len(answer.named) == _NAMED,
+        found=[_cut(one) for one in answer.found[:_DEVICES]],
+        more=len(answer.found) > _DEVICES,
+        damaged=answer.damaged,
+        problem_of_damaged=DAMAGED,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from confkeep.errors import NotInStore
+from confkeep.errors import NotInStore, RepositoryDamaged
 from worker.engine.search import Query as Wanted
 from worker.engine.search import Searcher
 from worker.http.callers import Reads
@@ -14,7 +14,7 @@ from worker.http.context import Here
 from worker.http.problems import RESPONSES
 from worker.http.sending import json_of_all
 from worker.reading.answers import FoundEntry
-from worker.reading.reader import Reader
+from worker.reading.reader import DAMAGED, Reader
 
 router = APIRouter(prefix="/v1", tags=["search"], responses=RESPONSES)
 
@@ -37,7 +37,10 @@ async def search(
     ] = 0,
     limit: Annotated[int, Query(ge=1, le=1_000, description="Most devices.")] = 100,
 ) -> Response:
-    """Lines of the devices' newest exports that match. Without `reveal`, the masked texts are searched."""
+    """Lines of the devices' newest exports that match. Without `reveal`, the masked texts are searched.
+
+    Of several tenants, one that is damaged has an entry without a device, whose `problem` says so.
+    """
     wanted = Wanted(q, regex=regex, ignore_case=ignore_case, context=context_lines)
     Searcher(wanted)
 
@@ -47,6 +50,7 @@ async def search(
         else:
             tenants = reader.tenants(caller.tenants)
         found: list[FoundEntry] = []
+        damaged: list[FoundEntry] = []
         for each in tenants:
             try:
                 found += reader.search(
@@ -56,8 +60,19 @@ async def search(
                 # As long as a tenant's first backup is not committed, nothing is found there.
                 if tenant is not None:
                     raise
+            except RepositoryDamaged:
+                if tenant is not None:
+                    raise
+                damaged.append(
+                    FoundEntry(
+                        tenant_id=each.tenant_id,
+                        tenant_name=each.name,
+                        matches=[],
+                        problem=DAMAGED,
+                    )
+                )
             if len(found) >= limit:
                 break
-        return found
+        return found + damaged
 
     return json_of_all(FoundEntry, await context.search(ask, _PATIENCE_S))
