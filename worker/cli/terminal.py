@@ -19,8 +19,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 import click
 
+from confkeep.wording import age_text as age_text
 from confkeep.wording import count_text as count_text
+from confkeep.wording import date_text as date_text
 from confkeep.wording import printable as printable
+from confkeep.wording import size_text as size_text
+from confkeep.wording import utc_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,29 +45,6 @@ def first_line(message: str) -> str:
     if not lines:
         return ""
     return printable(lines[0]) + (" ..." if len(lines) > 1 else "")
-
-
-def date_text(when: dt.datetime) -> str:
-    """A date in UTC, to the second."""
-    return when.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def age_text(seconds: float) -> str:
-    """A duration in its largest unit, such as `3 min`."""
-    for unit, size_s in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size_s:
-            return f"{seconds / size_s:.0f} {unit}"
-    return f"{seconds:.1f} s" if 0 < seconds < 10 else f"{seconds:.0f} s"
-
-
-def size_text(size_bytes: int) -> str:
-    """A size, with the exact bytes while they are few."""
-    if size_bytes < 10_000:
-        return count_text(size_bytes, "byte")
-    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20)):
-        if size_bytes >= size:
-            return f"{size_bytes / size:.1f} {unit}"
-    return f"{size_bytes / 1024:.1f} KiB"
 
 
 def ranges(numbers: Sequence[int]) -> str:
@@ -283,7 +264,7 @@ class Terminal:
 
 def _json_of(value: object) -> object:
     if isinstance(value, dt.datetime):
-        return value.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
+        return utc_text(value)
     raise TypeError(f"no JSON for {type(value).__name__}")
 
 

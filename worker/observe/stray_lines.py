@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from confkeep.observe.logs import get_logger
+from confkeep.wording import utc_text
 
 log = get_logger("process")
 
@@ -74,6 +75,6 @@ def _say(msg: str, f: Any = None) -> None:  # noqa: ARG001 - Celery's signature
         "event": msg.strip(),
         "level": "info",
         "logger": "celery.apps.worker",
-        "timestamp": dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z"),
+        "timestamp": utc_text(dt.datetime.now(dt.UTC)),
     }
     os.write(2, json.dumps(line).encode() + b"\n")

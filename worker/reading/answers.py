@@ -8,12 +8,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
-def utc_text(moment: dt.datetime) -> str:
-    """A moment in UTC, as ISO 8601 with a Z at its end."""
-    return moment.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
-
-
 #: A moment in UTC; in JSON with a Z at its end, as pydantic writes moments of that zone.
 Moment = dt.datetime
 

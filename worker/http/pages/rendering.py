@@ -12,11 +12,10 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from markupsafe import Markup, escape
 
-from confkeep.wording import count_text
+from confkeep.wording import age_text, date_text, size_text, utc_text
 from worker.http.access import Caller
 from worker.http.pages.changes import Line
 from worker.observe import states
-from worker.reading.answers import utc_text
 
 FOLDER: Final = Path(__file__).parent
 #: Nothing from elsewhere, nothing inline, in nobody's frame.
@@ -30,8 +29,6 @@ _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "private, no-store",
 }
-_SIZES: Final = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
-_AGES: Final = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
 def page(
@@ -93,8 +90,8 @@ def _environment() -> Any:
     )
     made.globals.update(q=None, states=states)
     made.filters.update(
-        age=_age, count=_count, date=_date, day=day, firstline=_first_line, iso=utc_text,
-        pieces=_pieces, sentence=_sentence, shown=shown, size=_size,
+        age=_age, count=_count, date=date_text, day=day, firstline=_first_line, iso=utc_text,
+        pieces=_pieces, sentence=_sentence, shown=shown, size=size_text,
     )  # fmt: skip
     return made
 
@@ -128,10 +125,6 @@ def _first_line(message: str) -> str:
     return shown(lines[0]) + (" ..." if len(lines) > 1 else "") if lines else ""
 
 
-def _date(when: dt.datetime) -> str:
-    return when.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
 # A page's thousands of lines stand there since few moments.
 @functools.lru_cache(maxsize=1_024)
 def day(when: dt.datetime) -> str:
@@ -141,21 +134,11 @@ def day(when: dt.datetime) -> str:
 
 def _age(when: dt.datetime) -> str:
     seconds = (dt.datetime.now(dt.UTC) - when).total_seconds()
-    for unit, size_s in _AGES:
-        if seconds >= size_s:
-            return f"{seconds / size_s:.0f} {unit} ago"
-    return "just now"
+    return f"{age_text(seconds)} ago" if seconds >= 60 else "just now"
 
 
 def _count(number: int) -> str:
     return f"{number:,}"
-
-
-def _size(size_bytes: int) -> str:
-    for unit, size in _SIZES:
-        if size_bytes >= 10 * size or (size_bytes >= size and unit != "KiB"):
-            return f"{size_bytes / size:.1f} {unit}"
-    return count_text(size_bytes, "byte")
 
 
 def _sentence(text: str) -> str:

@@ -15,6 +15,7 @@ from fastapi.responses import StreamingResponse
 
 from confkeep.errors import ConfkeepError, InvalidInput, TooManyRequests
 from confkeep.queue.events import TYPES
+from confkeep.wording import utc_text
 from worker.engine.events import Event, Page, cursor_from, read_events
 from worker.engine.moments import seconds_of
 from worker.http import paging
@@ -22,7 +23,7 @@ from worker.http.access import Caller
 from worker.http.callers import Reads
 from worker.http.context import Context, Here
 from worker.http.problems import RESPONSES
-from worker.reading.answers import Answer, utc_text
+from worker.reading.answers import Answer
 
 router = APIRouter(prefix="/v1", tags=["events"], responses=RESPONSES)
 
