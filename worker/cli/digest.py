@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from confkeep.broker.connections import get_client
-from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.params import TENANT, Age
 from worker.cli.terminal import Terminal, pass_terminal
@@ -93,8 +92,7 @@ def command(
       confkeep digest acme --since '7 days' --html week.html
       confkeep digest acme --send slack://TOKEN_A/TOKEN_B/TOKEN_C/#network
     """
-    running.adopt(terminal)
-    settings = get_settings()
+    settings = running.settings(terminal)
     now = dt.datetime.now(dt.UTC)
     moment = moment_of("--since", since, now, end_of_day=False)
     [path] = paths_of(settings.git_store_path, tenant).values()

@@ -8,13 +8,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import click
-import redis
 from rich.text import Text
 
 from confkeep.broker.connections import get_client
 from confkeep.errors import NotDelivered
 from confkeep.queue import events
-from confkeep.settings import Settings, get_settings
+from confkeep.settings import Settings
 from worker.cli import running, service
 from worker.cli.hooks_view import (
     delivery_json,
@@ -320,10 +319,8 @@ def run(terminal: Terminal) -> None:
 
 
 def _open(terminal: Terminal) -> tuple[Settings, HookStore]:
-    running.adopt(terminal)
-    settings = get_settings()
-    client: redis.Redis = get_client(settings)
-    return settings, HookStore(client, settings)
+    settings = running.settings(terminal)
+    return settings, HookStore(get_client(settings), settings)
 
 
 def _tell_if_nobody_sends(terminal: Terminal, store: HookStore) -> None:
