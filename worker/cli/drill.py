@@ -125,19 +125,18 @@ def command(
     """
     paths = paths_of(running.settings(terminal).git_store_path, tenant)
     seed = secrets.randbelow(1 << 32) if seed is None else seed
-    chosen = list(paths)
-    if most_tenants is not None and most_tenants < len(chosen):
+    if most_tenants is not None and most_tenants < len(paths):
         rng = random.Random(seed)  # noqa: S311 - a sample, and no secret
-        chosen = rng.sample(chosen, most_tenants)
+        paths = {tenant_id: paths[tenant_id] for tenant_id in rng.sample(list(paths), most_tenants)}
     reports: list[DrillReport] = []
-    failures = Failures(terminal, chosen)
-    for tenant_id in chosen:
+    failures = Failures(terminal, paths)
+    for tenant_id, path in paths.items():
         with (
-            failures.noted(tenant_id, paths[tenant_id]),
+            failures.noted(tenant_id, path),
             terminal.phases(tenant_text(tenant_id)) as tell,
         ):
             report = drill_repository(
-                paths[tenant_id], sample=sample, seed=seed, scratch=scratch, progress=tell
+                path, sample=sample, seed=seed, scratch=scratch, progress=tell
             )
             reports.append(report)
             if not as_json:

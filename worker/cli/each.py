@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from confkeep.errors import ConfkeepError, StoreError
 from worker.cli.called import tenant_json, tenant_text
 from worker.cli.terminal import Terminal
 from worker.store.repository.tenant_repository import damage
 
+_Answer = TypeVar("_Answer")
+
 
 class Failures:
     """The tenants whose repositories could not be read, each with the reason."""
 
-    def __init__(self, terminal: Terminal, tenants: Collection[str]) -> None:
+    def __init__(self, terminal: Terminal, paths: Mapping[str, Path]) -> None:
         """With a single tenant, its error ends the command at once."""
         self._terminal = terminal
-        self._many = len(tenants) > 1
+        self._paths = paths
         self._errors: dict[str, ConfkeepError] = {}
 
     @contextmanager
@@ -28,10 +31,16 @@ class Failures:
             with damage(path):
                 yield
         except StoreError as error:
-            if not self._many:
+            if len(self._paths) == 1:
                 raise
             self._errors[tenant_id] = error
             self._terminal.error(f"{tenant_text(tenant_id)}: {error}", None)
+
+    def each(self, ask: Callable[[str, Path], _Answer]) -> Iterator[tuple[str, _Answer]]:
+        """What `ask` answers for each tenant and its path, without those that cannot be read."""
+        for tenant_id, path in self._paths.items():
+            with self.noted(tenant_id, path):
+                yield tenant_id, ask(tenant_id, path)
 
     @property
     def reasons(self) -> Mapping[str, str]:

@@ -143,14 +143,10 @@ def command(
 
 
 def _list_tenants(terminal: Terminal, store: Path, as_json: bool) -> None:
-    counts: dict[str, int] = {}
     require_store(store)
-    tenants = tenants_of(store)
-    failures = Failures(terminal, tenants)
-    for tenant_id in tenants:
-        path = repository_path(store, tenant_id)
-        with failures.noted(tenant_id, path):
-            counts[tenant_id] = len(devices_of(open_repository(path)))
+    paths = {tenant_id: repository_path(store, tenant_id) for tenant_id in tenants_of(store)}
+    failures = Failures(terminal, paths)
+    counts = dict(failures.each(lambda _tenant_id, path: len(devices_of(open_repository(path)))))
     _print_tenants(terminal, store, counts, failures, as_json)
     failures.end()
 

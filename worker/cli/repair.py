@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -63,13 +64,8 @@ def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
     done = []
     paths = paths_of(running.settings(terminal).git_store_path, tenant)
     failures = Failures(terminal, paths)
-    for tenant_id, path in paths.items():
-        report = None
-        with failures.noted(tenant_id, path), file_system_errors(path.name):
-            report, mended = _repair(terminal, tenant_id, path)
-        if report is None:
-            continue
-        reports[tenant_id] = report
+    for tenant_id, (report, mended) in failures.each(partial(_repair, terminal)):
+        path, reports[tenant_id] = paths[tenant_id], report
         done.append(
             {
                 **tenant_json(tenant_id),
@@ -91,7 +87,7 @@ def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
 def _repair(terminal: Terminal, tenant_id: str, path: Path) -> tuple[Report, list[Finding]]:
     """How the repository is afterwards, and what was mended."""
     mended: list[Finding] = []
-    with terminal.phases(tenant_text(tenant_id)) as tell:
+    with file_system_errors(path.name), terminal.phases(tenant_text(tenant_id)) as tell:
         for _ in range(_ROUNDS):
             report = verify_repository(path, progress=tell)
             if report.outcome != Outcome.DAMAGED:

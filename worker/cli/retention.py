@@ -66,11 +66,8 @@ def plan_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
       confkeep retention plan acme --json
     """
     settings = running.settings(terminal)
-    paths, plans = paths_of(settings.git_store_path, tenant), {}
-    failures = Failures(terminal, paths)
-    for tenant_id, path in paths.items():
-        with failures.noted(tenant_id, path):
-            plans[tenant_id] = retention.plan(settings, tenant_id)
+    failures = Failures(terminal, paths_of(settings.git_store_path, tenant))
+    plans = dict(failures.each(lambda tenant_id, _path: retention.plan(settings, tenant_id)))
     if as_json:
         found = [
             retention.plan_json(settings, tenant_id, plan) for tenant_id, plan in plans.items()
@@ -131,14 +128,10 @@ def apply_command(terminal: Terminal, tenant: str | None, as_json: bool) -> None
     """
     settings = running.settings(terminal)
     done = []
-    paths = paths_of(settings.git_store_path, tenant)
-    failures = Failures(terminal, paths)
-    for tenant_id, path in paths.items():
-        applied = None
-        with failures.noted(tenant_id, path):
-            applied = retention.apply(settings, tenant_id)
-        if applied is None:
-            continue
+    failures = Failures(terminal, paths_of(settings.git_store_path, tenant))
+    for tenant_id, applied in failures.each(
+        lambda tenant_id, _path: retention.apply(settings, tenant_id)
+    ):
         done.append(retention.to_json(settings, tenant_id, applied))
         if not as_json:
             captures = count_text(applied.plan.captures_removed, "capture")

@@ -71,12 +71,8 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
     """
     now = dt.datetime.now(dt.UTC)
     devices, stale = 0, []
-    paths = paths_of(running.settings(terminal).git_store_path, tenant)
-    failures = Failures(terminal, paths)
-    for tenant_id, path in paths.items():
-        found: dict[str, dt.datetime | None] = {}
-        with failures.noted(tenant_id, path):
-            found = last_backups(path)
+    failures = Failures(terminal, paths_of(running.settings(terminal).git_store_path, tenant))
+    for tenant_id, found in failures.each(lambda _tenant_id, path: last_backups(path)):
         devices += len(found)
         for device_id, last in found.items():
             age_s = None if last is None else max(0.0, (now - last).total_seconds())
