@@ -321,6 +321,12 @@ def _sha_of(value: object) -> str | None:
     return str(value) if is_one else None
 
 
+def has_reached(cursor: str, end: Place) -> bool:
+    """Whether a reader that has come to a cursor was told all that was there when the stream ended at `end`."""
+    now = Cursor.decode(cursor)
+    return now.passing is None and end.is_at_or_before(now.place)
+
+
 def cursor_from(client: redis.Redis, moment: dt.datetime | None) -> str:
     """A cursor for what happens from a moment on; None: from now on.
 

@@ -15,8 +15,10 @@ from confkeep import reading
 from confkeep.broker import keys
 from confkeep.broker.connections import get_client
 from confkeep.errors import BrokerUnavailable, NoReceipt, NotPermitted
-from confkeep.event_reader import Commits, Page, read_page
+from confkeep.event_reader import Commits, Page, has_reached, read_page
 from confkeep.ids import checked_uuid
+from confkeep.queue import event_stream
+from confkeep.queue.cursor import Place
 from confkeep.queue.events import Event
 from confkeep.settings import Settings, get_settings
 
@@ -88,7 +90,8 @@ def events(
         cursor: None: from the beginning, with every commit that is kept.
         tenants: the only tenants to read; None: all.
         types: the only types (docs/events.md); None: all.
-        follow: wait for more at the end, also while Redis or the workers are away; else end there.
+        follow: wait for more at the end, also while Redis or the workers are away; else end with what there is
+            at the first look.
 
     Raises, while it is gone through:
         InvalidInput: the cursor is none of confkeep's, or a tenant is no UUID.
@@ -114,12 +117,14 @@ class Events:
         self._tenants = tenants
         self._types = types
         self._follow = follow
+        #: Where the stream ended at the first look; None: nobody has looked, or it is followed.
+        self._end: Place | None = None
 
     def __iter__(self) -> Iterator[Event]:
         while True:
             page = self._page()
             yield from page.events
-            if not page.events and not self._follow:
+            if self._is_last(page):
                 return
 
     async def __aiter__(self) -> AsyncIterator[Event]:
@@ -129,8 +134,12 @@ class Events:
                 page = await asyncio.get_running_loop().run_in_executor(thread, self._page)
                 for event in page.events:
                     yield event
-                if not page.events and not self._follow:
+                if self._is_last(page):
                     return
+
+    def _is_last(self, page: Page) -> bool:
+        # Where much happens there would always be one event more.
+        return self._end is not None and (not page.events or has_reached(page.cursor, self._end))
 
     def _wants(self, event: Event) -> bool:
         return (self._tenants is None or event.tenant_id in self._tenants) and (
@@ -153,6 +162,8 @@ class Events:
                 return page
 
     def _read(self, client: redis.Redis, settings: Settings) -> Page:
+        if self._end is None and not self._follow:
+            self._end = event_stream.now_place(client)
         return read_page(
             client,
             settings,

@@ -10,7 +10,9 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -19,8 +21,9 @@ import confkeep
 from confkeep.broker import keys
 from confkeep.broker.connections import get_client
 from confkeep.event_reader import cursor_from
-from confkeep.queue import events
+from confkeep.queue import event_stream, events
 from confkeep.queue.events import Event
+from confkeep.settings import get_settings
 from tests.integration.conftest import become_producer, forget_environment
 from tests.servers import Deployment, deployment, wait_for
 from worker.cli import cli
@@ -157,3 +160,34 @@ def test_the_command_prints_and_goes_on(tenant: str) -> None:
     assert "backup.committed" in wrong.output
     wrong = CliRunner().invoke(cli, ["events", "--since", "yesterdayish"])
     assert wrong.exit_code == 2
+
+
+@pytest.mark.parametrize("by", ["a program", "the command"])
+def test_who_does_not_follow_ends_with_what_was_there_at_the_first_look(
+    running: Deployment, tenant: str, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    enqueue(tenant, 1)
+    looks, real = count(1), event_stream.read
+
+    def read(*arguments: Any) -> event_stream.Part:
+        # On a busy deployment something happens between any two looks.
+        number = next(looks)
+        assert number < 1_000, "it goes on for ever"
+        with running.client() as client:
+            events.emit(
+                client,
+                get_settings(),
+                events.new(
+                    events.STALLED, tenant, about=(tenant, str(number)), data={"reason": "x"}
+                ),
+            )
+        return real(*arguments)
+
+    monkeypatch.setattr(event_stream, "read", read)
+    if by == "a program":
+        told = [event.type for event in confkeep.events(tenants=[tenant], follow=False)]
+    else:
+        done = CliRunner().invoke(cli, ["events", "--since", "all", "--tenant", tenant, "--json"])
+        assert done.exit_code == 0, done.output
+        told = [json.loads(line)["type"] for line in done.stdout.splitlines()]
+    assert told[0] == events.COMMITTED

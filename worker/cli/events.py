@@ -12,8 +12,10 @@ from rich.text import Text
 
 from confkeep.broker.connections import get_client
 from confkeep.errors import InvalidInput
+from confkeep.event_reader import has_reached
 from confkeep.queue import events
 from confkeep.queue.cursor import Cursor
+from confkeep.queue.event_stream import now_place
 from confkeep.queue.events import Event
 from confkeep.settings import get_settings
 from worker.cli import running
@@ -115,9 +117,12 @@ def _read(
     settings = get_settings()
     store = settings.git_store_path if settings.git_store_path.is_dir() else None
     tenants = None if tenant is None else list(paths_of(settings.git_store_path, tenant))
+    client = get_client(settings)
+    # Where much happens there would always be one event more.
+    end = None if follow else now_place(client)
     while True:
         page = read_events(
-            get_client(settings),
+            client,
             settings,
             store,
             cursor,
@@ -128,7 +133,7 @@ def _read(
         )
         yield from page.events
         cursor = page.cursor
-        if not page.events and not follow:
+        if end is not None and (not page.events or has_reached(cursor, end)):
             return
 
 
