@@ -20,6 +20,7 @@ from worker.store.repository import reader
 from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.upkeep.repair import repair_repository
 from worker.store.upkeep.verify import verify_repository
+from worker.store.upkeep.verify_refs import check_refs
 from worker.store.upkeep.verify_report import Kind, Outcome, Report
 from worker.store.writing.commit import open_for_writing
 
@@ -147,7 +148,12 @@ def test_no_flipped_bit_of_packed_refs_is_missed(tmp_path: Path) -> None:
         damaged = bytearray(sound)
         damaged[bit // 8] ^= 1 << bit % 8
         (path / "packed-refs").write_bytes(damaged)
-        assert verify_repository(path, subset=(1, 1000)).outcome == Outcome.DAMAGED, damaged
+        of_refs = Report(path)
+        check_refs(of_refs)
+        # A whole verification starts git. Where its look at the refs finds the bit by itself, one in
+        # sixteen shows that the look is part of it.
+        if of_refs.outcome == Outcome.CLEAN or bit % 16 == 0:
+            assert verify_repository(path, subset=(1, 1000)).outcome == Outcome.DAMAGED, damaged
 
 
 def test_truncation_and_garbage_are_found(tmp_path: Path) -> None:
