@@ -38,7 +38,7 @@ from worker.store.history.index import (
     open_index,
 )
 from worker.store.history.index_file import IndexFile
-from worker.store.history.index_rows import Entry, Root, version_of
+from worker.store.history.index_rows import Entry, Root, version_of, with_crc
 from worker.store.repository import reader
 from worker.store.repository.backup import (
     Backup,
@@ -567,6 +567,29 @@ def test_whatever_stands_in_its_place(store: Path, what: str) -> None:
     assert_equals_git(path, devices)
     if what == "directory":
         place.rmdir()
+
+
+@pytest.mark.parametrize("format_", [index_file.FORMAT - 1, index_file.FORMAT + 1])
+def test_who_reads_leaves_the_index_of_another_release_to_its_workers(
+    store: Path, format_: int
+) -> None:
+    """Old workers beside a new `confkeep http`, or the other way round: none makes the other rebuild what is sound."""
+    path, devices = small_store(store, commits=20)
+    place = path / INDEX_NAME
+    with closing(sqlite3.connect(place)) as db, db:
+        [row] = db.execute("SELECT * FROM state")
+        db.execute("DELETE FROM state")
+        told = with_crc((row[0], format_, *row[2:-1]))
+        db.execute(f"INSERT INTO state VALUES ({','.join('?' * len(told))})", told)
+    before = place.read_bytes()
+    assert_equals_git(path, devices)
+    assert verify_repository(path).findings == []
+    assert place.read_bytes() == before
+    assert not (path / DAMAGE_MARK).exists()
+    assert catch_up(path)
+    with open_index(open_repository(path)) as index:
+        assert index.is_complete(open_repository(path).tip())
+    assert_equals_git(path, devices)
 
 
 def test_no_flipped_bit_that_changes_an_answer_is_missed(store: Path) -> None:

@@ -175,7 +175,8 @@ class IndexFile:
             return Root()
         _id, version, *state = checked(found)
         if version != FORMAT:
-            raise Damaged("another format")
+            # A reader leaves it to the workers, which may be of an older release, or of a newer one.
+            raise (Damaged if self._write else Unfinished)("another format")
         root = Root(*state)
         if root.boot not in (None, boot_id()):
             # A reader cannot tell: another machine that is alive may have the file open.

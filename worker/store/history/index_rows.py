@@ -58,7 +58,7 @@ class Unusable(Exception):
 
 
 class Unfinished(Unusable):
-    """The machine went down while the file was open, or another machine has it open."""
+    """The machine went down while the file was open, another machine has it open, or another release wrote it."""
 
 
 class Damaged(Unusable):
