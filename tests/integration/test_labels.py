@@ -144,10 +144,12 @@ def test_the_command_line_names_a_device(deployed: Deployment) -> None:
 def test_an_import_brings_names_and_takes_none_back(deployed: Deployment) -> None:
     deployed.start_worker()
     folder = deployed.path / "exports"
-    for device in ("core1", "edge1"):
+    for device in ("core1", "edge1", "cold1"):
         (folder / "acme" / device).mkdir(parents=True)
         for day in (1, 2):
             text = f"# 2026-10-0{day} 10:00:00 by RouterOS 7.16\n/ip address\n"
+            if (device, day) == ("cold1", 1):
+                text = ""  # refused: the next one brings the name
             (folder / "acme" / device / f"{device}_2026-10-0{day}.rsc").write_text(text)
 
     def run(*arguments: str) -> str:
@@ -158,10 +160,11 @@ def test_an_import_brings_names_and_takes_none_back(deployed: Deployment) -> Non
     run("import", str(folder))
     run("history", "acme", "core1")
     run("name", "acme", "core1", "core-one")
+    run("name", "acme", "cold1", "cold-one")
     run("name", "acme", "Acme Ltd")
     newer = "# 2026-10-03 10:00:00 by RouterOS 7.16\n/ip address\n"
     (folder / "acme" / "core1" / "core1_2026-10-03.rsc").write_text(newer)
     run("import", str(folder))
     found = json.loads(run("devices", "Acme Ltd", "--json"))
     names = {device["name"]: device["versions"] for device in found["devices"]}
-    assert names == {"core-one": 3, "edge1": 2}
+    assert names == {"core-one": 3, "edge1": 2, "cold-one": 1}

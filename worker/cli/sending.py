@@ -64,8 +64,8 @@ class Sender:
         self._receipts = Receipts(silence_s=silence_s, check=check)
         self._on_the_way: dict[str, tuple[str, int]] = {}
         self._bytes_on_the_way = 0
-        #: Devices that have had a capture. Only a device's first capture carries its label, so that a
-        #: second import of the same source does not replace a name that a person gave meanwhile.
+        #: Devices of which a capture was not refused. Only the first such capture carries the device's label,
+        #: so that a second import of the same source does not replace a name that a person gave meanwhile.
         self._labelled: set[str] = set()
         self._chunk: list[BackupPayload] = []
         self._chunk_bytes = 0
@@ -89,13 +89,12 @@ class Sender:
 
     def _add(self, capture: Capture) -> None:
         place = capture.place
-        first = capture.device_id not in self._labelled
-        self._labelled.add(capture.device_id)
         if capture.known_id in self._already_there:
+            self._labelled.add(capture.device_id)
             self._skip()
             return
         try:
-            payload = _payload(capture, labelled=first)
+            payload = _payload(capture, labelled=capture.device_id not in self._labelled)
         except InvalidBackup as error:
             self.sent.refused.append((place, str(error)))
             self._advance(1)
@@ -104,6 +103,7 @@ class Sender:
             self.sent.refused.append((place, error.strerror or type(error).__name__))
             self._advance(1)
             return
+        self._labelled.add(capture.device_id)
         if payload.backup_id in self._already_there or payload.backup_id in self._on_the_way:
             self._skip()
             return
