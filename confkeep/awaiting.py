@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -30,7 +31,7 @@ _OUTAGE_S: Final = 10.0
 _REFUSED: Final = (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError)
 
 
-async def receipt(backup_id: str, timeout: float | None = None) -> Receipt:  # noqa: ASYNC109 - as `BackupResult.receipt`
+async def receipt(backup_id: str | uuid.UUID, timeout: float | None = None) -> Receipt:  # noqa: ASYNC109 - as `BackupResult.receipt`
     """Wait until a backup is committed, without holding a thread.
 
     Args:

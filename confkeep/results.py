@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import uuid
 from collections.abc import Generator
 from typing import Any
 from weakref import WeakSet
@@ -18,6 +19,7 @@ from confkeep import awaiting
 from confkeep.app import app as client
 from confkeep.broker.broker_faults import explain
 from confkeep.broker.connections import broker_errors
+from confkeep.ids import checked_uuid
 from confkeep.models import Receipt
 from confkeep.observe.log_scrub import chain_of
 
@@ -30,14 +32,23 @@ class BackupResult(AsyncResult):  # type: ignore[misc]
 
     For a backup that was enqueued before, make one from its id:
     `BackupResult(backup_id).receipt(timeout=60)`. In asyncio, `await` it.
+
+    Raises:
+        InvalidId: `backup_id` is no UUID.
     """
 
     def __init__(
-        self, backup_id: str, backend: Any = None, *, app: Celery | None = None, **options: Any
+        self,
+        backup_id: str | uuid.UUID,
+        backend: Any = None,
+        *,
+        app: Celery | None = None,
+        **options: Any,
     ) -> None:
         if app is None:
             app, backend = client, backend or _backend()
-        super().__init__(backup_id, backend, app=app, **options)
+        # Celery waits for the very text, and for another spelling for ever.
+        super().__init__(checked_uuid("backup_id", backup_id), backend, app=app, **options)
 
     @property
     def backup_id(self) -> str:

@@ -112,7 +112,10 @@ def test_receipts_say_what_changed() -> None:
         assert (receipt.tenant_id, receipt.device_id) == (tenant, device)
         assert receipt.backup_id == result.backup_id == result.id
         assert confkeep.receipt_of(result.backup_id) == receipt
-        assert confkeep.BackupResult(result.backup_id).receipt(timeout=5) == receipt
+        # However an id is spelt: another text would be waited for in vain.
+        given = uuid.UUID(result.backup_id)
+        for spelt in (result.backup_id, given, given.hex, result.backup_id.upper()):
+            assert confkeep.BackupResult(spelt).receipt(timeout=5) == receipt
         assert result.get(timeout=5)["sha"] == receipt.sha
         assert (result.state, result.successful()) == ("SUCCESS", True)
 
