@@ -355,6 +355,14 @@ def test_a_demo_of_real_exports(folder: Path) -> None:
     (folder / ".env").write_text("CONFKEEP_SHARDS=many\nGIT_STORE_PATH=/nowhere\n")
     exports_of(folder / "exports", devices=2, versions=3)
 
+    # What an import says to do about names that may be read in two ways, a demo takes as well.
+    (folder / "either").mkdir()
+    for day in ("01022024", "02012024"):
+        (folder / "either" / f"r1_{day}.rsc").write_text(f"/system identity\nset name={day}\n")
+    assert "--order day-first" in run(folder, "demo", "--from", "either", status=2)
+    said = run(folder, "demo", "--from", "either", "--order", "day-first")
+    assert "+set name=01022024" in said
+
     said = run(folder, "demo", "--from", "exports/acme")
 
     assert said.startswith("6 backups of 2 devices of 1 tenant are in git")

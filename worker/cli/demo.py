@@ -22,7 +22,7 @@ from confkeep import BackupPayload, enqueue_backups
 from confkeep.errors import GitUnavailable, MaintenanceFailed, NoReceipt, PoisonedBackup
 from confkeep.naming import name_tenant
 from confkeep.settings import get_settings
-from worker.cli import exports_folder, interrupts, one_machine
+from worker.cli import capture_order, exports_folder, interrupts, one_machine
 from worker.cli.diff import How, print_diff
 from worker.cli.history import print_versions
 from worker.cli.running import DEFAULT_DATA
@@ -72,6 +72,13 @@ _GIT_S: Final = 30
     help="Play real exports: TENANT/DEVICE/*.rsc, DEVICE/*.rsc or *.rsc.",
 )
 @click.option(
+    "--order",
+    type=click.Choice(["auto", *capture_order.ORDERS]),
+    default="auto",
+    show_default=True,
+    help="With --from: what tells a device's older export from the newer.",
+)
+@click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     default=DEFAULT_DATA / "demo",
@@ -86,7 +93,9 @@ _GIT_S: Final = 30
     help="Serve what is kept by HTTP until Ctrl-C, on this port of 127.0.0.1.",
 )
 @pass_terminal
-def command(terminal: Terminal, source: Path | None, data: Path, http_port: int | None) -> None:
+def command(
+    terminal: Terminal, source: Path | None, order: str, data: Path, http_port: int | None
+) -> None:
     """Show in seconds what confkeep does, with made-up routers.
 
     Starts a server and a worker on this machine, plays a scheduler that polls the 40 devices of
@@ -116,7 +125,7 @@ def command(terminal: Terminal, source: Path | None, data: Path, http_port: int 
             if source is None:
                 done = _play_samples(terminal, machine)
             else:
-                done = _play_folder(terminal, machine, source)
+                done = _play_folder(terminal, machine, source, None if order == "auto" else order)
             if http_port is not None:
                 # What is to be pasted counts from where the user stands.
                 with contextlib.chdir(here):
@@ -222,11 +231,15 @@ def _collect(receipts: Receipts, advance: Callable[[int], None], *, wait: bool) 
             return unchanged
 
 
-def _play_folder(terminal: Terminal, machine: one_machine.OneMachine, source: Path) -> _Done:
+def _play_folder(
+    terminal: Terminal, machine: one_machine.OneMachine, source: Path, order: str | None
+) -> _Done:
     """Hand over a folder of real exports and wait for all receipts."""
     files = (path for shape in ("*", "*/*") for path in source.glob(shape))
     names_tenants = not any(path.suffix.lower() == ".rsc" for path in files)
-    found = exports_folder.scan(source, tenant=None if names_tenants else "demo", asker=Guess())
+    found = exports_folder.scan(
+        source, order=order, tenant=None if names_tenants else "demo", asker=Guess()
+    )
     for note in found.notes:
         terminal.note(printable(note))
     started = time.monotonic()
