@@ -9,6 +9,8 @@ from typing import Final
 import click
 from rich.text import Text
 
+from confkeep.errors import InvalidInput
+from confkeep.settings import variable_of
 from worker.cli import running
 from worker.cli.called import called_device, tenant_json, tenant_text
 from worker.cli.each import Failures
@@ -36,14 +38,15 @@ class _Stale:
     "--older-than",
     "older_than_s",
     type=Age(),
-    required=True,
     metavar="AGE",
-    help="How old a device's newest backup may be: 90m, 26h, 2d.",
+    help="How old a device's newest backup may be: 90m, 26h, 2d.  [default: CONFKEEP_STALE_HOURS]",
 )
 @click.option("--tenant", metavar="TENANT", help="Only this tenant's devices.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_terminal
-def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json: bool) -> None:
+def command(
+    terminal: Terminal, older_than_s: float | None, tenant: str | None, as_json: bool
+) -> None:
     """List the devices whose newest backup is too old.
 
     For cron and alerting. What counts is when the newest backup was committed, even if that backup
@@ -66,12 +69,19 @@ def command(terminal: Terminal, older_than_s: float, tenant: str | None, as_json
 
     \b
     Examples:
-      confkeep stale --older-than 26h
+      confkeep stale
       confkeep stale --older-than 2d --tenant acme --json
     """
     now = dt.datetime.now(dt.UTC)
     devices, stale = 0, []
-    failures = Failures(terminal, paths_of(running.settings(terminal).git_store_path, tenant))
+    settings = running.settings(terminal)
+    if older_than_s is None:
+        if not settings.stale_hours:
+            raise InvalidInput(
+                "--older-than", f"{variable_of('stale_hours')}=0 says no age: say one"
+            )
+        older_than_s = settings.stale_hours * 3_600
+    failures = Failures(terminal, paths_of(settings.git_store_path, tenant))
     for tenant_id, found in failures.each(lambda _tenant_id, path: last_backups(path)):
         devices += len(found)
         for device_id, last in found.items():

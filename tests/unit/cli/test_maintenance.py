@@ -8,8 +8,10 @@ import uuid
 
 import fakeredis
 import pytest
+from click.testing import Result
 
 from confkeep.errors import GitUnavailable, NotInStore, RepositoryBusy, StoreUnavailable
+from confkeep.settings import get_settings
 from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import status
@@ -82,6 +84,24 @@ def test_stale_devices(store: Store, confkeep: Confkeep) -> None:
     assert said["stale"][0]["age_s"] == pytest.approx(50 * 3_600, abs=60)
 
 
+def test_stale_takes_the_age_of_the_events(
+    store: Store, confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_at(store, SWITCH, 30)
+
+    def stale_of(hours: str, *more: str) -> Result:
+        monkeypatch.setenv("CONFKEEP_STALE_HOURS", hours)
+        get_settings.cache_clear()
+        return confkeep("stale", *more)
+
+    assert confkeep("stale").exit_code == 3, "26 hours, the default"
+    assert stale_of("40").exit_code == 0
+    assert stale_of("40", "--older-than", "20h").exit_code == 3
+    never = stale_of("0")
+    assert never.exit_code == 2
+    assert "--older-than: CONFKEEP_STALE_HOURS=0" in never.stderr
+
+
 @pytest.mark.parametrize("state", ["absent", "behind", "merged"])
 def test_stale_without_a_complete_index(state: str, store: Store, confkeep: Confkeep) -> None:
     commit_at(store, SWITCH, 50)
@@ -107,7 +127,6 @@ def test_stale_of_one_tenant_and_of_none(filled: Store, confkeep: Confkeep) -> N
     assert confkeep("stale", "--older-than", "1d", "--tenant", OTHER).exit_code == (
         NotInStore.exit_code
     )
-    assert confkeep("stale").exit_code == 2
     wrong = confkeep("stale", "--older-than", "26")
     assert wrong.exit_code == 2
     assert "such as 26h" in wrong.stderr
