@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from typing import Literal
 
@@ -16,11 +17,15 @@ log = logs.get_logger("command")
 
 
 def begin(terminal: Terminal) -> Settings:
-    """Find a `confkeep up` and read the settings.
+    """Find a `confkeep up` and read the settings. From here on SIGTERM ends the command with 0.
+
+    A container's first process never hears of a signal for which it has no handler, and what the command
+    starts sets one only seconds later.
 
     Raises:
         InvalidSettings: a setting is wrong. It is reported in JSON too if the log is JSON.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if running.probe_variable(variable_of("log_format")) == "json":
         _speak_json(terminal, "info")
     settings = running.settings(terminal)

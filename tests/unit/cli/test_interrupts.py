@@ -13,6 +13,7 @@ import pytest
 from tests.unit.cli.conftest import Confkeep
 from worker.cli.interrupts import NUMBERS, noted
 from worker.cli.sending import Sender, Sent
+from worker.http import server
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -50,6 +51,24 @@ def test_no_signal_strikes_what_must_not_stay_half_done() -> None:
         signal.raise_signal(signal.SIGTERM)
         done.append("all")
     assert done == ["all"]
+
+
+def test_a_service_hears_of_its_end_while_it_starts(
+    confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel keeps a signal without a handler from a container's first process."""
+
+    def starts(*_: object) -> None:
+        assert callable(signal.getsignal(signal.SIGTERM)), "there is no handler yet"
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("went on")
+
+    monkeypatch.setattr(server, "server_of", starts)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert confkeep("http").exit_code == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_afterwards_the_handlers_are_those_from_before() -> None:
