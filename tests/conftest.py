@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -21,6 +23,9 @@ pytest_plugins = ["confkeep.testing"]
 #: The variable that says where temporary files were before.
 DISK = "TESTS_DISK"
 _MEMORY = Path("/dev/shm")
+_PREFIX = "confkeep-tests-"
+#: The file that the process of a test run holds a lock on as long as it lives.
+_RUNNING = "running.lock"
 #: Free bytes there from which on the tests' files have room; they take some 200 MiB at a time.
 _ROOM_BYTES = 2 * 1024**3
 
@@ -36,6 +41,15 @@ def _has_room() -> bool:
     free = min(found.f_bavail * found.f_frsize, available)
     programs = not found.f_flag & os.ST_NOEXEC
     return programs and free >= _ROOM_BYTES and os.access(_MEMORY, os.W_OK)
+
+
+def _remove_left_folders() -> None:
+    """Remove the folders of test runs that were killed: memory that nobody would give back."""
+    for running in _MEMORY.glob(f"{_PREFIX}*/{_RUNNING}"):
+        # Another run's, another user's, or gone meanwhile.
+        with contextlib.suppress(OSError), running.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(running.parent, ignore_errors=True)
 
 
 #: Seconds that a test of `make chaos` may take that says no bound of its own.
@@ -68,7 +82,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or config.option.basetemp is not None or not _has_room():
         return
     os.environ[DISK] = tempfile.gettempdir()
-    folder = tempfile.mkdtemp(prefix="confkeep-tests-", dir=_MEMORY)
+    _remove_left_folders()
+    folder = tempfile.mkdtemp(prefix=_PREFIX, dir=_MEMORY)
+    running = (Path(folder) / "starting").open("w")
+    fcntl.flock(running, fcntl.LOCK_EX)
+    Path(running.name).rename(Path(folder) / _RUNNING)
+    # In this order the lock is held until the folder is gone.
+    config.add_cleanup(running.close)
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     config.option.basetemp = f"{folder}/pytest"
     # For what takes a temporary folder by itself, here and in the processes of the tests.
