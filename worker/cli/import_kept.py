@@ -17,6 +17,7 @@ import pygit2
 
 from confkeep.errors import InvalidBackup, NotInStore, StoreMissing
 from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
+from worker.cli.sending import payload_of
 from worker.cli.sources.captures import Capture
 from worker.engine.versions import captured_at, versions_of
 from worker.store.repository.backup import EXPORT_NAME
@@ -103,7 +104,10 @@ def _look(repository: TenantRepository, captures: Iterable[Capture], kept: Kept)
         if older:
             known = _versions(repository, device_id)
             for backup_id, capture in list(older.items()):
-                if (capture.captured_at, _blob_of(capture)) in known:
+                blob = _blob_of(capture)
+                if blob is None:  # refused, as the import before this one did
+                    del older[backup_id]
+                elif (capture.captured_at, blob) in known:
                     kept.ids.add(backup_id)
                     kept.other_ids += 1
                     del older[backup_id]
@@ -151,7 +155,7 @@ def _versions(repository: TenantRepository, device_id: str) -> set[tuple[dt.date
 
 
 def _id_of(capture: Capture) -> str | None:
-    """A capture's backup_id; None if the capture cannot be read or would be refused."""
+    """A capture's backup_id; None if it is made from the bytes, and they cannot be read or are too many."""
     if capture.known_id is not None:
         return capture.known_id
     try:
@@ -161,8 +165,9 @@ def _id_of(capture: Capture) -> str | None:
 
 
 def _blob_of(capture: Capture) -> str | None:
+    """The object id of a capture's export; None if the capture would be refused."""
     try:
-        export, _binary = capture.read(MAX_EXPORT_BYTES, MAX_BINARY_BYTES)
+        payload = payload_of(capture, labelled=False)
     except (InvalidBackup, OSError):
         return None
-    return str(pygit2.hash(export))
+    return str(pygit2.hash(payload.export_text))

@@ -94,7 +94,7 @@ class Sender:
             self._skip()
             return
         try:
-            payload = _payload(capture, labelled=capture.device_id not in self._labelled)
+            payload = payload_of(capture, labelled=capture.device_id not in self._labelled)
         except InvalidBackup as error:
             self.sent.refused.append((place, str(error)))
             self._advance(1)
@@ -159,7 +159,13 @@ class Sender:
             self._advance(done)
 
 
-def _payload(capture: Capture, *, labelled: bool) -> BackupPayload:
+def payload_of(capture: Capture, *, labelled: bool) -> BackupPayload:
+    """A capture as it is handed over, with the device's labels or without.
+
+    Raises:
+        InvalidBackup: it would be refused.
+        OSError: it cannot be read.
+    """
     export, binary = capture.read(MAX_EXPORT_BYTES, MAX_BINARY_BYTES)
     return BackupPayload.checked(
         tenant_id=capture.tenant_id,
