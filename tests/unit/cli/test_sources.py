@@ -6,6 +6,7 @@ import csv
 import datetime as dt
 import json
 import os
+import re
 import subprocess
 import uuid
 from dataclasses import dataclass
@@ -312,6 +313,16 @@ def test_a_wrong_mapping_is_refused(tmp_path: Path, name: str, text: str, proble
     (tmp_path / name).write_text(text)
     with pytest.raises(InvalidInput, match=problem):
         Names(tmp_path / name)
+
+
+@pytest.mark.usefixtures("at_80_columns")
+def test_a_long_name_hides_no_figure_of_a_dry_run(tmp_path: Path, confkeep: Confkeep) -> None:
+    source = Source(tmp_path / "oxidized").init()
+    source.commit("first", {"access-switch-7" * 5: b"1\n", "r1": b"1\n"})
+    planned = confkeep("import", source.path, "--dry-run")
+    (row,) = [line for line in planned.stdout.splitlines() if line.startswith("access-")]
+    assert len(row) <= 80
+    assert re.search(r"… +1 +0  [\d-]{10}  [\d-]{10}$", row), row
 
 
 def test_a_dry_run_writes_the_mapping_and_lists_what_is_left_out(
