@@ -335,10 +335,10 @@ def _on_top(older: Sequence[Older]) -> InvalidInput:
     return InvalidInput(
         "DIR",
         f"{count_text(count, 'capture')} of {count_text(len(older), 'device')} would be put on top of "
-        f"newer ones: {first.place} is of {date_text(first.captured_at)}, and device "
-        f"{first.device_id} has one of {date_text(first.newest_kept)}. Nothing was imported. Give "
-        "them a tenant of their own with --tenant NAME, or say --allow-older if they shall be the "
-        "newest versions",
+        f"newer ones: {first.place} is of {date_text(first.captured_at)}, and its device has one of "
+        f"{date_text(first.newest_kept)}. Nothing was imported",
+        hint="Give them a tenant of their own with --tenant NAME, or say --allow-older if they shall be "
+        "the newest versions.",
     )
 
 

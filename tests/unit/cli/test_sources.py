@@ -458,7 +458,10 @@ def test_old_captures_are_not_put_on_top_of_newer_ones(
     done = confkeep("import", source.path)
     assert done.exit_code == 2
     assert "1 capture of 1 device would be put on top of newer ones" in done.stderr
-    assert "--allow-older" in done.stderr
+    error, hint = done.stderr.split("hint: ")
+    assert "and its device has one of" in error
+    assert "--tenant NAME" in hint
+    assert "--allow-older" in hint
     said = json.loads(confkeep("import", source.path, "--dry-run", "--json").stdout)
     assert [each["device_id"] for each in said["older"]] == [live]
     assert "would be put on top" in confkeep("import", source.path, "--dry-run").stdout
