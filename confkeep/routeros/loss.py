@@ -83,7 +83,10 @@ def _losses(old: bytes, new: bytes) -> tuple[str | None, str | None]:
 
 def _lost(good: bytes, new: bytes, *, has_end: bool) -> str | None:
     if len(new) <= len(good) * _LEFT_SHARE:
-        return f"most of it is gone: it has {len(new)} bytes, the last good export {len(good)}"
+        return (
+            f"most of it is gone: it has {len(new):,} bytes, the last good export {len(good):,}, headers "
+            "left out"
+        )
     last = _last_line(good)
     if last != _last_line(new) and (has_end or _END.fullmatch(last.strip())):
         lines = _lost_at_end(good, new)
