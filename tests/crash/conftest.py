@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +11,6 @@ import pytest
 
 @pytest.fixture
 def fresh() -> Iterator[Path]:
-    """A folder for many small repositories, in memory where there is such."""
-    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    path = Path(tempfile.mkdtemp(prefix="confkeep-crash-", dir=base))
-    yield path
-    shutil.rmtree(path)
+    """A folder for many small repositories, where the tests' other files are: in memory if that has room."""
+    with tempfile.TemporaryDirectory(prefix="confkeep-crash-") as folder:
+        yield Path(folder)
