@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -71,14 +72,23 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     assert_all_readable(path)
 
 
-@pytest.fixture
-def filled(store: Store) -> Store:
-    """Three versions of a router, one of a switch, and a backup that changed nothing."""
+@pytest.fixture(scope="session")
+def filled_once(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """What `filled` is a copy of."""
+    store = Store(tmp_path_factory.mktemp("filled") / "store")
     store.add(ROUTER, b"/ip address\nadd a\nadd b\n", b"\x88one", "first")
     store.add(SWITCH, b"/interface\n", None, "the switch")
     store.add(ROUTER, b"/ip address\nadd a\nadd c\nadd d\n", b"\x88two", "second")
     store.add(ROUTER, b"/ip address\nadd a\nadd c\nadd d\n", b"\x88two", "repeated")
     store.add(ROUTER, b"/ip address\nadd a\nadd c\n", b"\x88two+", "third")
+    return store
+
+
+@pytest.fixture
+def filled(store: Store, filled_once: Store) -> Store:
+    """Three versions of a router, one of a switch, and a backup that changed nothing."""
+    shutil.copytree(filled_once.path, store.path, symlinks=True)
+    store.captured_at, store.commits = filled_once.captured_at, list(filled_once.commits)
     return store
 
 
