@@ -34,6 +34,8 @@ TEXTS: Final = (
     "-->--!><script>alert(21)</script>",
     "@@ -1,3 +1,3 @@ <script>alert(22)</script>",
     '#L1" id="main',
+    # As long as a label may be, without a place to break it.
+    "<b>" + "W" * 250,
 )
 #: Those that no label may have, and that exports and messages may: turned and hidden text, a terminal's
 #: commands, ends of lines that only some know, halves of characters.

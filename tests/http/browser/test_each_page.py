@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,44 @@ def test_a_page(page: Page, site: Site, name: str) -> None:
     assert page.locator("main").is_visible()
     page.set_viewport_size(_PAPER)
     assert overhang(page) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [("tenant", 700), ("diff", 360), ("version", 360), ("found", 360)]
+)
+def test_all_is_read_without_scrolling_sideways(
+    page: Page, site: Site, name: str, width: int
+) -> None:
+    """The longest labels, and on a phone the ends of long lines: a change is often there."""
+    page.set_viewport_size({"width": width, "height": 740})
+    page.goto(site.paths[name])
+    frames = page.locator(".frame, .text")
+    assert frames.count()
+    assert frames.evaluate_all("all => all.filter(e => e.scrollWidth > e.clientWidth).length") == 0
+
+
+def test_a_changed_line_has_its_colour_from_edge_to_edge(page: Page, site: Site) -> None:
+    page.goto(site.paths["diff"])
+    for kind in ("old", "new"):
+        cells = page.locator(f"tr:has(> td.{kind})").first.locator("> td")
+        colours = cells.evaluate_all("all => all.map(e => getComputedStyle(e).backgroundColor)")
+        assert len(colours) == 4
+        assert len(set(colours)) == 1
+        assert colours[0] != "rgba(0, 0, 0, 0)"
+
+
+def test_lines_of_one_change_stand_together(page: Page, site: Site) -> None:
+    """A rule divides lines that came with different versions, and no others."""
+    page.goto(site.paths["since when"])
+    rows = page.locator(".text tr").evaluate_all(
+        """all => all.map(e => [
+          e.querySelector("td.since a").getAttribute("href"),
+          getComputedStyle(e.cells[1]).borderTopWidth !== "0px",
+        ])"""
+    )
+    shas = [sha for sha, _ in rows]
+    assert len(set(shas)) > 1
+    assert [ruled for _, ruled in rows[1:]] == [a != b for a, b in itertools.pairwise(shas)]
 
 
 def overhang(page: Page) -> list[str]:
