@@ -146,8 +146,8 @@ OF_REDIS: Final = (
     VOLATILE := Metric(
         "confkeep_broker_volatile",
         "gauge",
-        "Whether Redis may lose what it acknowledged (1), as far as it tells: it keeps no append-only file, "
-        "does not sync it always, or evicts keys.",
+        "Whether Redis may lose what it acknowledged (1), as far as it tells a monitor: it keeps no append-only file, "
+        "or evicts keys. How it syncs its file only workers ask: `broker.volatile` in their logs.",
     ),
     ENQUEUED := Metric(
         "confkeep_backups_enqueued_total",
