@@ -15,7 +15,6 @@ import contextlib
 import errno
 import os
 import sqlite3
-import uuid
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ import pygit2
 from confkeep.errors import SideFileDamaged
 from worker.store.git import durable, refs
 from worker.store.repository import id_map_rows
+from worker.store.repository.backup import pack_uuid, unpack_uuid
 from worker.store.repository.id_map_rows import BadRow, Rows
 
 FILE_NAME: Final = "confkeep.rewritten"
@@ -124,7 +124,7 @@ class IdMap:
         """Those of the ids whose commits were removed."""
         found = {}
         for text in backup_ids:
-            wanted = _packed(text)
+            wanted = pack_uuid(text)
             with _damage(self.file):
                 rows: list[Any] = self.rows.between("backups", wanted, wanted)
             for row in rows:
@@ -142,7 +142,7 @@ class IdMap:
 
     def binary_removed_s(self, backup_id: str) -> int | None:
         """When the backup lost its binary, in seconds since 1970; None if it has not."""
-        wanted = _packed(backup_id)
+        wanted = pack_uuid(backup_id)
         with _damage(self.file):
             rows: list[Any] = self.rows.between("binaries", wanted, wanted)
         return rows[0][1] if rows else None
@@ -184,8 +184,8 @@ class IdMap:
 
 def _removed(row: Any) -> RemovedBackup:
     backup_id, device_id, sha, committed_s = row
-    device = None if device_id is None else _text_of(device_id)
-    return RemovedBackup(_text_of(backup_id), device, sha.hex(), committed_s)
+    device = None if device_id is None else unpack_uuid(device_id)
+    return RemovedBackup(unpack_uuid(backup_id), device, sha.hex(), committed_s)
 
 
 @contextlib.contextmanager
@@ -349,7 +349,7 @@ def _fill(db: sqlite3.Connection, base: IdMap | None, rewrite: Rewrite) -> None:
         # Row by row, each verified: a damaged row must not get a new checksum.
         for table in ("commits", "binaries"):
             id_map_rows.put(db, table, base.every(table))
-        forgotten = None if rewrite.forgotten is None else _packed(rewrite.forgotten)
+        forgotten = None if rewrite.forgotten is None else pack_uuid(rewrite.forgotten)
         id_map_rows.put(
             db,
             "backups",
@@ -376,8 +376,8 @@ def _fill(db: sqlite3.Connection, base: IdMap | None, rewrite: Rewrite) -> None:
         "backups",
         (
             (
-                _packed(gone.backup_id),
-                None if gone.device_id is None else _packed(gone.device_id),
+                pack_uuid(gone.backup_id),
+                None if gone.device_id is None else pack_uuid(gone.device_id),
                 bytes.fromhex(gone.sha),
                 gone.committed_s,
             )
@@ -385,15 +385,7 @@ def _fill(db: sqlite3.Connection, base: IdMap | None, rewrite: Rewrite) -> None:
         ),
     )
     id_map_rows.put(
-        db, "binaries", ((_packed(backup_id), rewrite.made_s) for backup_id in rewrite.binaries)
+        db, "binaries", ((pack_uuid(backup_id), rewrite.made_s) for backup_id in rewrite.binaries)
     )
     id_map_rows.seal(db)
     db.commit()
-
-
-def _packed(text: str) -> bytes:
-    return uuid.UUID(text).bytes
-
-
-def _text_of(packed: bytes) -> str:
-    return str(uuid.UUID(bytes=packed))
