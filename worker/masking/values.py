@@ -48,26 +48,21 @@ def value_at(text: bytes, at: int) -> Span | None:
     if at >= len(text):
         return None
     if opening := _OPENING.match(text, at):
-        end = _end_of_quoted(text, opening.end(), quote_level(opening[0]))
-        start, inner = at, text[opening.end() : opening.end() + 32]
-        if end[0] == opening.end() or not text[opening.end() : end[0]].strip():
+        start, level = opening.end(), quote_level(opening[0])
+        stop, end = _end_of_quoted(text, start, level)
+        content = text[start:stop]
+        if not content.strip() or _PUBLIC.match(content) or is_removed(text, start, stop):
             return None
-        if _PUBLIC.match(inner) or is_removed(text, opening.end(), end[0]):
-            return None
-        if _is_variable(text[opening.end() : end[0]], quote_level(opening[0])):
-            return None
-        return start, end[1]
+        return None if _is_variable(content, level) else (at, end)
     first = text[at : at + 1]
     if first == b"'":
-        end_ = text.find(b"'", at + 1, _line_end(text, at))
-        if end_ > at + 1:
-            return at, end_ + 1
-        if end_ == at + 1:
-            return None
+        end = text.find(b"'", at + 1, _line_end(text, at))
+        if end > at:
+            return (at, end + 1) if end > at + 1 else None
     if first in _BRACKETS:
-        end_ = _end_of_brackets(text, at, first)
+        end = _end_of_brackets(text, at, first)
         # What a command finds is no text that stands here.
-        return None if first == b"[" and not _LITERAL.search(text, at, end_) else (at, end_)
+        return None if first == b"[" and not _LITERAL.search(text, at, end) else (at, end)
     if _VARIABLE.match(text, at) or _FUNCTION.match(text, at) or _PUBLIC.match(text, at):
         return None
     found = _BARE_END.search(text, at)
