@@ -13,19 +13,21 @@ import inspect
 import logging
 import re
 import sys
-import uuid
 from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 import structlog
 
+from confkeep.errors import InvalidId
+from confkeep.ids import checked_uuid
 from confkeep.observe.log_scrub import Scrub, exception_text
 from confkeep.settings import Settings
 
 #: How the names of our loggers begin.
 PREFIX: Final = "confkeep."
-#: Arguments of tasks that a line tells, and under which name.
-_IDS: Final = {"tenant_id": "tenant_id", "device_id": "device_id", "backup_id": "backup_id"}
+#: Arguments of tasks that a line tells.
+_IDS: Final = frozenset({"tenant_id", "device_id", "backup_id"})
 _SHA: Final = re.compile(r"[0-9a-f]{4,40}")
 #: Clients send this task under the id of the backup itself.
 _RECEIVE: Final = "backups.receive"
@@ -95,8 +97,11 @@ def bind_task(
 ) -> None:
     """Let all lines of this thread tell the running task and the ids that its arguments name."""
     given = dict(zip(_parameters_of(task), args, strict=False)) | dict(kwargs)
-    # Arguments come from any client: what is no id is not repeated.
-    ids = {name: given[name] for name in _IDS if _is_uuid(given.get(name))}
+    ids = {}
+    for name in _IDS & given.keys():
+        # Arguments come from any client: what is no id is not repeated.
+        with suppress(InvalidId):
+            ids[name] = checked_uuid(name, given[name])
     sha = given.get("commit_sha")
     if isinstance(sha, str) and _SHA.fullmatch(sha):
         ids["sha"] = sha
@@ -113,13 +118,3 @@ def unbind_task(**_: Any) -> None:
 @functools.lru_cache(maxsize=64)
 def _parameters_of(task: Any) -> tuple[str, ...]:
     return tuple(inspect.signature(task.run).parameters)
-
-
-def _is_uuid(value: object) -> bool:
-    if not isinstance(value, str) or len(value) > 45:
-        return False
-    try:
-        uuid.UUID(value)
-    except ValueError:
-        return False
-    return True
