@@ -114,6 +114,11 @@ def headers_of(status: int, retry_after_s: float | None = None) -> dict[str, str
 Header = dict[str, Any]
 
 
+def json_body(schema: dict[str, Any]) -> dict[str, Any]:
+    """What a route that reads its body by itself documents of it: JSON of that schema."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
 def header(description: str, *, always: bool = True) -> Header:
     """A header whose value is text."""
     return {"description": description, "required": always, "schema": {"type": "string"}}

@@ -27,7 +27,7 @@ from worker.http.callers import Enqueues
 from worker.http.context import Here
 from worker.http.oxidized.bodies import object_in, text_in
 from worker.http.oxidized.nodes import NO_GROUP, sole_tenant
-from worker.http.problems import OF_BODIES, RESPONSES, documented
+from worker.http.problems import OF_BODIES, RESPONSES, documented, json_body
 from worker.http.uploads import read_json
 from worker.reading.answers import DeviceEntry, TenantEntry
 from worker.reading.reader import Reader, devices_so_far
@@ -66,12 +66,7 @@ class Ingested(BaseModel):
 @router.post(
     "/oxidized",
     responses={**documented(409), **OF_BODIES},
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": OxidizedBackup.model_json_schema()}},
-        }
-    },
+    openapi_extra=json_body(OxidizedBackup.model_json_schema()),
 )
 async def ingest(request: Request, caller: Enqueues, context: Here) -> Ingested:
     """Hand over a text that Oxidized collected. Once this is answered, it is committed once, whatever dies."""

@@ -29,7 +29,7 @@ from worker.http import uploads
 from worker.http.access import Caller
 from worker.http.callers import Administers, Enqueues, Reads
 from worker.http.context import Context, Here
-from worker.http.problems import OF_BODIES, RESPONSES, documented, header
+from worker.http.problems import OF_BODIES, RESPONSES, documented, header, json_body
 from worker.http.sending import json_of
 from worker.reading.answers import Answer
 from worker.reading.reader import Reader
@@ -183,14 +183,7 @@ async def hand_over(
     "/tenants/{tenant}/devices/{device}",
     response_model=BackupState,
     responses=_ACCEPTED,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": {"$ref": "#/components/schemas/LabelsBody"}}
-            },
-        }
-    },
+    openapi_extra=json_body({"$ref": "#/components/schemas/LabelsBody"}),
 )
 async def name(
     request: Request, tenant: str, device: str, caller: Enqueues, context: Here, wait: Wait = 0
@@ -234,14 +227,7 @@ async def backup(backup_id: str, caller: Reads, context: Here, wait: Wait = 0) -
         **documented(409),
         **OF_BODIES,
     },
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": {"$ref": "#/components/schemas/ErasureBody"}}
-            },
-        }
-    },
+    openapi_extra=json_body({"$ref": "#/components/schemas/ErasureBody"}),
 )
 async def erase(
     request: Request, tenant: str, device: str, caller: Administers, context: Here
