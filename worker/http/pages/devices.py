@@ -49,13 +49,7 @@ async def device(
         before=None if cursor is None else paging.decode(cursor, 1)[0],
         config_changes_only=changed == "config",
     )
-
-    def ask(reader: Reader) -> tuple[TenantEntry, DeviceEntry, list[VersionEntry]]:
-        found = reader.tenant(tenant, caller.tenants)
-        one = reader.device(found.tenant_id, device)
-        return found, one, reader.versions(found.tenant_id, one.device_id, wanted)
-
-    found, one, versions = await context.read(ask)
+    found, one, versions = await _versions(context, caller, tenant, device, wanted)
     older = None
     if len(versions) > _VERSIONS:
         versions = versions[:_VERSIONS]
@@ -91,13 +85,7 @@ async def as_of(
 async def last_change(tenant: str, device: str, caller: Viewer, context: Here) -> Response:
     """Go to the last change of the configuration, past the backups since that found only another date."""
     wanted = Wanted(limit=1, config_changes_only=True)
-
-    def ask(reader: Reader) -> tuple[TenantEntry, DeviceEntry, list[VersionEntry]]:
-        found = reader.tenant(tenant, caller.tenants)
-        one = reader.device(found.tenant_id, device)
-        return found, one, reader.versions(found.tenant_id, one.device_id, wanted)
-
-    found, one, versions = await context.read(ask)
+    found, one, versions = await _versions(context, caller, tenant, device, wanted)
     sha = versions[0].sha if versions else one.sha
     return RedirectResponse(
         f"/tenants/{found.tenant_id}/devices/{one.device_id}/versions/{sha}/diff", 303
@@ -206,5 +194,16 @@ async def _version(
         found = reader.tenant(tenant, caller.tenants)
         one = reader.device(found.tenant_id, device)
         return found, one, reader.version(found.tenant_id, one.device_id, version)
+
+    return await context.read(ask)
+
+
+async def _versions(
+    context: Context, caller: Caller, tenant: str, device: str, wanted: Wanted
+) -> tuple[TenantEntry, DeviceEntry, list[VersionEntry]]:
+    def ask(reader: Reader) -> tuple[TenantEntry, DeviceEntry, list[VersionEntry]]:
+        found = reader.tenant(tenant, caller.tenants)
+        one = reader.device(found.tenant_id, device)
+        return found, one, reader.versions(found.tenant_id, one.device_id, wanted)
 
     return await context.read(ask)
