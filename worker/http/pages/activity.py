@@ -75,10 +75,10 @@ def _row(event: Event, names: dict[str, str | None]) -> dict[str, Any]:
     data = event.data
     details = ""
     if event.type == "backup.committed":
-        changed = data.get("export_changed")
+        added, removed = data.get("lines_added", 0), data.get("lines_removed", 0)
         details = (
-            f"{data.get('lines_added', 0)} lines added, {data.get('lines_removed', 0)} removed"
-            if changed
+            f"{added} {'line' if added == 1 else 'lines'} added, {removed} removed"
+            if data.get("export_changed")
             else states.UNCHANGED.word
             if data.get("unchanged")
             else "configuration unchanged"
