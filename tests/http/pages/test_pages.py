@@ -329,6 +329,9 @@ def test_the_header_is_folded_and_lines_keep_their_numbers(site: Site) -> None:
         export = client.get(f"{site.base}/versions/latest").text
     assert "2026-10-02 10:00:00 by" not in folded
     assert "2026-10-02" in re.sub(r"</?mark>", "", whole)
+    # The time line counts them, so who sees fewer lines here is told why.
+    assert "header lines left out" in folded
+    assert "header lines left out" not in whole
     for page in (folded, whole):
         row = re.search(r'<tr id="(L\d+)">(?:(?!<tr).)*10\.0\.0\.1', page, re.DOTALL)
         assert row is not None

@@ -83,6 +83,8 @@ async def diff(
     hunks = hunks_of(decode_text(found.diff.hunks))
     added, removed = counts_of(hunks)
     shown, cut = _cut(hunks)
+    # The time line counts a version's lines with its header.
+    counts_less = (added, removed) != (found.new.lines_added, found.new.lines_removed)
     base = f"/tenants/{found.tenant.tenant_id}/devices/{found.device.device_id}"
     name = found.device.name or found.device.device_id
     old_text = "before: nothing" if found.old is None else _of(found.old)
@@ -113,6 +115,7 @@ async def diff(
         suspect=found.new.suspect,
         added=added,
         removed=removed,
+        without_header=counts_less and against == PREVIOUS and not header and not join,
         view=view,
         hunks=shown,
         cut=cut,
