@@ -9,12 +9,14 @@ from typing import Final
 from kombu.exceptions import OperationalError
 
 from confkeep.app import app
+from confkeep.broker import keys
 from confkeep.broker.connections import broker_errors, get_client
 from confkeep.errors import BrokerUnavailable
 from confkeep.queue import wakeups
 from confkeep.settings import Settings
 from worker.broker import locks
 from worker.engine.untold import Untold
+from worker.queue import oddities
 from worker.queue.inbox import Inbox
 
 #: Seconds to wait for a turn to end: longer than its slice.
@@ -33,6 +35,8 @@ def hold_tenant(
         StoreError: what was left untold cannot be read.
     """
     client = get_client(settings)
+    # What stands there for ever is nobody's lock. A turn would set it aside, but none may come.
+    oddities.set_aside(client, {keys.lock(tenant_id): keys.EXPIRING})
     lock = locks.wait_for_lock(client, tenant_id, settings.lock_ttl_s, wait_s=wait_s)
     try:
         Untold(settings, tenant_id).tell_left()

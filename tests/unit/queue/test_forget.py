@@ -16,7 +16,7 @@ import redis
 from celery import Celery
 
 from confkeep.broker import keys
-from confkeep.errors import BackupsWaiting, NotInStore, PoisonedBackup, StoreMissing
+from confkeep.errors import BackupsWaiting, NotInStore, PoisonedBackup, StoreMissing, TenantLocked
 from confkeep.queue import acceptance, events, receipts, wakeups
 from confkeep.queue.acceptance import Submission
 from confkeep.queue.entry import Entry
@@ -26,7 +26,7 @@ from tests.judge import assert_all_readable
 from tests.turns import lose_wake_ups, publish
 from worker.engine import forget, hold, untold
 from worker.process.local import EmbeddedServer
-from worker.queue import dead_letters, inbox, totals
+from worker.queue import dead_letters, inbox, oddities, totals
 from worker.queue.inbox import Inbox
 from worker.queue.totals import RecentCommit
 from worker.store.repository.backup import Backup
@@ -161,6 +161,22 @@ def test_backups_in_the_inbox_are_waited_out_or_refused(
     accept(client, settings, TENANT, entry(STAYS))
     assert forget.forget_device(settings, TENANT, DEVICE).commits == 2
     assert Inbox(client, settings, TENANT).depth() == 1
+
+
+def test_what_is_no_lock_holds_no_tenant(client: redis.Redis, settings: Settings) -> None:
+    fill(client, settings, TENANT)
+    for plant in (
+        lambda key: client.hset(key, "x", "y"),
+        lambda key: client.set(key, "a lock of confkeep's expires"),
+    ):
+        plant(keys.lock(TENANT))
+        with hold.hold_tenant(settings, TENANT, wait_s=0):
+            assert client.pttl(keys.lock(TENANT)) > 0
+        assert [note.key for note in oddities.notes(client)] == [keys.lock(TENANT)]
+    client.set(keys.lock(TENANT), "another's", ex=60)
+    with pytest.raises(TenantLocked), hold.hold_tenant(settings, TENANT, wait_s=0):
+        pass
+    assert client.get(keys.lock(TENANT)) == b"another's"
 
 
 @pytest.mark.parametrize("staging", ["redis", "volume"])
