@@ -77,6 +77,8 @@ def run_round(
     readers = Readers(open_client(settings), settings, tenants, folder.name)
     with readers.beside():
         machine.start_producer(record, tenants)
+        # On a busy machine it may take as long to start as a round lasts, which would then have no load.
+        wait_for(record.exists, "the producer to send")
         Faults(machine, report, tenants, faults).play(seconds, kills)
         calm = time.monotonic()
         machine.calm_down()

@@ -82,7 +82,11 @@ def note_tenant(
     pipe = client.pipeline(transaction=False)
     pipe.hgetall(keys.stale(tenant_id))
     (found,) = redis_values.answers(pipe)
-    noted = {name.decode("ascii", "replace"): text.decode() for name, text in (found or {}).items()}
+    # Anybody may write to the server: what is no device, or no date, goes.
+    noted = {
+        redis_values.name_of(name): redis_values.name_of(text)
+        for name, text in (found or {}).items()
+    }
     changed: dict[str, int | None] = {
         device: at_s for device, at_s in stale.items() if noted.get(device) != str(at_s)
     }
@@ -111,7 +115,7 @@ def _note(
     seen: Mapping[str, dt.datetime | None],
 ) -> None:
     names = names_at(repository_path(settings.git_store_path, tenant_id))
-    arguments: list[str] = []
+    arguments: list[bytes | str] = []
     for device, stale_s in sorted(changed.items()):
         last = seen.get(device)
         told = ""
@@ -128,7 +132,7 @@ def _note(
                 },
                 about=(tenant_id, device, int(last.timestamp())),
             ).to_json()
-        arguments += [device, "" if stale_s is None else str(stale_s), told]
+        arguments += [redis_values.raw_name(device), "" if stale_s is None else str(stale_s), told]
     with broker_errors():
         for start in range(0, len(arguments), 3 * _AT_ONCE):
             chunk = arguments[start : start + 3 * _AT_ONCE]

@@ -43,10 +43,12 @@ def test_changes_are_told_once(client: redis.Redis, settings: Settings) -> None:
     assert reader.told[-1].id == reader.told[-2].id
 
 
-def test_a_device_that_is_gone_is_not_told(client: redis.Redis, settings: Settings) -> None:
+def test_what_is_no_device_of_the_store_goes_untold(
+    client: redis.Redis, settings: Settings
+) -> None:
     acceptance.accept(client, settings, [submission(1)])
     drain.drain_inbox(Inbox(client, settings, TENANT))
-    client.hset(keys.stale(TENANT), "gone", 1)
+    client.hset(keys.stale(TENANT), mapping={b"gone": 1, b"\xff": b"\xff"})
     stale.note_shard(client, settings, keys.shard_of(TENANT, settings.shards))
     assert client.hgetall(keys.stale(TENANT)) == {}
     assert Reader(client, settings).read(types=[events.STALE, events.FRESH]) == []
