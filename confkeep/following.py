@@ -138,8 +138,11 @@ class Events:
                     return
 
     def _is_last(self, page: Page) -> bool:
+        if self._follow:
+            return False
         # Where much happens there would always be one event more.
-        return self._end is not None and (not page.events or has_reached(page.cursor, self._end))
+        has_all = self._end is not None and has_reached(page.cursor, self._end)
+        return has_all or not page.events
 
     def _wants(self, event: Event) -> bool:
         return (self._tenants is None or event.tenant_id in self._tenants) and (

@@ -79,16 +79,13 @@ def install(form: Literal["console", "json"], level: str) -> None:
     root.setLevel(level.upper())
 
 
-_add_extra: Final = structlog.stdlib.ExtraAdder()
-
-
 def _add_fields(
     logger: Any, method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     """Our own lines' fields. What others attach to theirs may be anything."""
     record: logging.LogRecord | None = event.get("_record")
     if record is not None and record.name.startswith(PREFIX):
-        return _add_extra(logger, method, event)
+        return structlog.stdlib.ExtraAdder()(logger, method, event)
     return event
 
 
