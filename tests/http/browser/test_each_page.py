@@ -77,6 +77,9 @@ def test_all_is_read_without_scrolling_sideways(
     frames = page.locator(".frame, .text")
     assert frames.count()
     assert frames.evaluate_all("all => all.filter(e => e.scrollWidth > e.clientWidth).length") == 0
+    numbers = page.locator(".text td.n")
+    broken = "all => all.filter(e => getComputedStyle(e).whiteSpace !== 'nowrap').length"
+    assert numbers.evaluate_all(broken) == 0, "a line's number is broken into two"
 
 
 def test_a_changed_line_has_its_colour_from_edge_to_edge(page: Page, site: Site) -> None:
