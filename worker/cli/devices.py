@@ -60,8 +60,8 @@ def command(
 ) -> None:
     """List a tenant's devices with what people call them.
 
-    The device whose configuration changed last comes first; a new date in an export is no such change. A name in brackets comes from the device's export;
-    `confkeep name` gives it a label. TENANT is a name, a UUID, or a UUID's first 4 or more digits.
+    The device whose configuration changed last comes first; a new date in an export is no such
+    change. A name in brackets comes from the device's export; `confkeep name` gives it a label. TENANT is a name, a UUID, or a UUID's first 4 or more digits.
 
     \b
     With --json:
