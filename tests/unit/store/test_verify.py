@@ -7,6 +7,7 @@ import random
 import shutil
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,41 @@ def test_no_flipped_bit_is_missed(tmp_path: Path) -> None:
         assert report.outcome == Outcome.DAMAGED, (name, at, bit)
         (path / name).write_bytes(sound[name])
     assert verify_repository(path).outcome == Outcome.CLEAN
+
+
+@pytest.mark.timeout(60)
+def test_an_object_that_announces_more_bytes_than_it_has_ends_no_verification(store: Path) -> None:
+    """Git announces the size of a damaged copy, and prints a sound one that another pack holds.
+
+    Who waits for the rest waits for ever.
+    """
+    path = store / f"{uuid.uuid4()}.git"
+    (backup,) = random_backups(device_ids(1), 1, 1)
+    with open_for_writing(path) as writer:
+        for device in device_ids(2):
+            again = replace(backup, backup_id=str(uuid.uuid4()), device_id=device)
+            writer.commit_backups([again])
+    latest = set(git(path, "ls-tree", "-r", "main").decode().split()[2::4])
+    for pack in (path / "objects" / "pack").glob("*.pack"):
+        sound = pack.read_bytes()
+        listed = git(path, "show-index", stdin=pack.with_suffix(".idx").read_bytes()).decode()
+        places = [int(at) for at, id_, _ in map(str.split, listed.splitlines()) if id_ in latest]
+        assert places
+        for at in places:
+            for bit in range(4):  # the size's lowest
+                damaged = bytearray(sound)
+                damaged[at] ^= 1 << bit
+                pack.write_bytes(damaged)
+                assert found(verify_repository(path, subset=(1, 1000))) == {
+                    ("pack", f"objects/pack/{pack.name}")
+                }
+        # As large as a header can say: no process has so much memory.
+        at = min(places)
+        pack.write_bytes(sound[:at] + b"\xbf" + 7 * b"\xff" + b"\x7f" + sound[at + 9 :])
+        report = verify_repository(path)
+        assert report.outcome == Outcome.DAMAGED
+        assert not any("Error" in finding.text for finding in report.findings), report.findings
+        pack.write_bytes(sound)
 
 
 def test_no_flipped_bit_of_packed_refs_is_missed(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ class GitObjects:
         return list(dict.fromkeys(bytes.fromhex(id_.decode()) for id_ in chosen))
 
     def read(self, id_: bytes, kind: bytes | None = None) -> bytes:
-        """An object's bytes.
+        """An object's bytes. Blobs are read faster by `each`.
 
         Raises:
             BadObject: it is missing, damaged or not of that kind.
@@ -145,6 +145,10 @@ class GitObjects:
 
     def _read(self, id_: bytes) -> tuple[bytes, bytes]:
         header = self._ask(b"contents", id_)
+        if header.split()[1:2] == [BLOB]:
+            # Git may have announced more bytes than it prints; then it waits for the next question.
+            self._end()
+            return self._alone(id_.hex().encode())
         assert self._process is not None
         assert self._process.stdout is not None
         found = _next_object(self._process.stdout, header)
@@ -153,7 +157,7 @@ class GitObjects:
             self._end()
             raise BadObject("git cannot read it")
         kind, data = found
-        _check(id_, kind, data)
+        _check(id_.hex().encode(), kind, data)
         return self._keep(id_, kind, data)
 
     def __contains__(self, id_: bytes) -> bool:
@@ -193,7 +197,6 @@ class GitObjects:
         """
         done = 0
         while done < len(names):
-            # Git exits at each damaged object; a new one is asked for the rest.
             end_at = min(done + _ASKED, len(names))
             with tempfile.TemporaryFile() as asked:
                 asked.writelines(b"%s\n" % name for name in names[done:end_at])
@@ -203,20 +206,49 @@ class GitObjects:
             assert process.stdout is not None
             try:
                 while done < end_at:
-                    done += 1
                     header = process.stdout.readline()
                     try:
                         found = _next_object(process.stdout, header)
-                        if found is None:
-                            yield b"", BadObject("git cannot read it")
-                            break
-                        _check(bytes.fromhex(header[:40].decode()), *found)
                     except BadObject as error:
                         yield b"", error
                     else:
+                        if found is None or not _is(header[:40], *found):
+                            break
                         yield found
+                    done += 1
             finally:
                 end(process)
+            # At a damaged object git exits, or its answers are out of step. A new one is asked for the rest.
+            if done < end_at:
+                try:
+                    yield self._alone(names[done])
+                except BadObject as error:
+                    yield b"", error
+                done += 1
+
+    def _alone(self, name: bytes) -> tuple[bytes, bytes]:
+        """Kind and bytes of one object, from a git that is asked for nothing else.
+
+        Of an object that is in two packs, and damaged in one, git may announce the damaged one's
+        size and print the other one: it is all that it prints.
+
+        Raises:
+            BadObject: git cannot read it, or its bytes are not those that its id stands for.
+            GitUnavailable, OSError: as `Git.run`.
+        """
+        arguments = (*_PLAINLY, *_BOUNDED, "cat-file", "--batch")
+        process = self._git.start(*arguments, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        try:
+            printed, _ = process.communicate(name + b"\n")
+        finally:
+            end(process)
+        header, _, data = printed.partition(b"\n")
+        words = header.split()
+        if len(words) != 3 or process.returncode:
+            raise BadObject("git cannot read it")
+        data = data.removesuffix(b"\n")
+        _check(words[0], words[1], data)
+        return words[1], data
 
     def fsck(self, tips: Sequence[bytes], progress: Progress) -> Finished:
         """What `git fsck` says about whether all that the tips lead to exists; hashes nothing.
@@ -231,7 +263,7 @@ class GitObjects:
 
 
 def _next_object(answers: IO[bytes], header: bytes) -> tuple[bytes, bytes] | None:
-    """Kind and bytes of the object that git prints; None if git exited.
+    """Kind and bytes of the object that git prints; None if it exits, or prints more or fewer.
 
     Raises:
         BadObject: it is missing.
@@ -241,12 +273,21 @@ def _next_object(answers: IO[bytes], header: bytes) -> tuple[bytes, bytes] | Non
         raise BadObject("it is missing")
     if len(words) != 3:
         return None
-    data = answers.read(int(words[2]))
+    try:
+        data = answers.read(int(words[2]))
+    except (MemoryError, OverflowError):
+        # The size is that of a damaged object.
+        return None
     return (words[1], data) if answers.read(1) == b"\n" else None
 
 
 def _check(id_: bytes, kind: bytes, data: bytes) -> None:
+    if not _is(id_, kind, data):
+        raise BadObject("its bytes are not those that its id stands for")
+
+
+def _is(id_: bytes, kind: bytes, data: bytes) -> bool:
+    """Whether the id, in hexadecimal, stands for these bytes."""
     hasher = hashlib.sha1(b"%s %d\0" % (kind, len(data)), usedforsecurity=False)
     hasher.update(data)
-    if hasher.digest() != id_:
-        raise BadObject("its bytes are not those that its id stands for")
+    return hasher.hexdigest().encode() == id_

@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -350,11 +350,12 @@ class _Verification:
         if main is None or tree is None:
             return
         git = self._open_git()
-        devices = [found for found in entries_of(tree).items() if is_device(found[0])]
-        for done, (name, entry) in enumerate(devices):
-            self._tick("devices", done + 1, len(devices))
+        files = {name: self._files(of) for name, of in entries_of(tree).items() if is_device(name)}
+        contents = self.objects.each([id_ for ids in files.values() for id_ in ids if id_])
+        for done, (name, ids) in enumerate(files.items()):
+            self._tick("devices", done + 1, len(files))
             self.report.devices += 1
-            ours = self._pair(name, entry)
+            ours = self._pair(name, ids, contents)
             if git is None or ours is None:
                 continue
             found = git.git.get(pygit2.Oid(raw=main))
@@ -373,21 +374,35 @@ class _Verification:
             self.report.fail(self.path.name, error)
             return None
 
-    def _pair(self, name: bytes, entry: bytes) -> reader.Pair | None:
+    def _files(self, entry: bytes) -> tuple[bytes | None, ...]:
+        """The ids of a device's two files; nothing if its entry is no folder."""
         if not entry.startswith(b"40000"):
-            return None
-        files = entries_of(self._tree(entry[-20:].hex()) or b"")
-        contents: list[bytes | None] = []
-        for file in (EXPORT_NAME, BINARY_NAME):
-            found = files.get(file.encode())
-            try:
-                contents.append(None if found is None else self.objects.read(found[-20:], BLOB))
-            except BadObject as error:
-                self._bad_object(found[-20:] if found else b"", str(error))
+            return ()
+        found = entries_of(self._tree(entry[-20:].hex()) or b"")
+        files = (found.get(file.encode()) for file in (EXPORT_NAME, BINARY_NAME))
+        return tuple(None if file is None else file[-20:] for file in files)
+
+    def _pair(
+        self,
+        name: bytes,
+        ids: tuple[bytes | None, ...],
+        contents: Iterator[tuple[bytes, bytes, bytes | BadObject]],
+    ) -> reader.Pair | None:
+        """The files with these ids, which come next in `contents`; None if one cannot be read."""
+        pair: list[bytes | None] = []
+        for file, id_ in zip((EXPORT_NAME, BINARY_NAME), ids, strict=False):
+            if id_ is None:
+                pair.append(None)
+                continue
+            _, kind, data = next(contents)
+            if isinstance(data, BadObject) or kind != BLOB:
+                bad = isinstance(data, BadObject)
+                self._bad_object(id_, str(data) if bad else f"it is a {kind.decode()}")
                 text = f"its latest {file} cannot be restored"
                 self.report.add(Kind.DEVICE, name.decode(), text)
-                return None
-        return reader.Pair(*contents)
+            else:
+                pair.append(data)
+        return reader.Pair(*pair) if len(pair) == len((EXPORT_NAME, BINARY_NAME)) else None
 
     # 6
 
