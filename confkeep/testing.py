@@ -155,14 +155,19 @@ class FakeConfkeep:
         self._reach()
         with self._lock:
             known = self._by_id.get(payload.backup_id)
-            if known is not None and _identity(known) == _identity(payload):
+            is_same = known is not None and _identity(known) == _identity(payload)
+            told = self._answers.get(payload.backup_id)
+            # A dead letter is accepted again.
+            if is_same and (told is None or told.receipt is not None):
                 return
-            answer = Accepted("conflict") if known is not None else self._room_for(payload)
+            is_other = known is not None and not is_same
+            answer = Accepted("conflict") if is_other else self._room_for(payload)
             refused = enqueue.refusal_of(answer, payload.tenant_id, payload.backup_id)
             if refused is not None:
                 raise refused
+            self._answers.pop(payload.backup_id, None)
             self._by_id[payload.backup_id] = payload
-            if isinstance(payload, BackupPayload):
+            if known is None and isinstance(payload, BackupPayload):
                 self.accepted.append(payload)
             self._waiting.append(payload)
             if not self._holds:
@@ -176,7 +181,9 @@ class FakeConfkeep:
             ("all full", self._waiting, settings.total_max_backups, settings.total_max_bytes),
         ):
             size = sum(map(_size, waiting))
-            if len(waiting) + 1 > most or size + _size(payload) > most_bytes:
+            # One that is larger than the limit waits alone.
+            too_large = waiting and size + _size(payload) > most_bytes
+            if len(waiting) + 1 > most or too_large:
                 return Accepted(outcome, entries=len(waiting), bytes=size)
         return Accepted("accepted")
 

@@ -315,6 +315,16 @@ def test_what_waits_is_waited_for(idle: Work) -> None:
     assert [each.message for each in confkeep.history(tenant, device)] == list("43210")
 
 
+@pytest.mark.usefixtures("idle")
+def test_what_is_larger_than_an_inbox_waits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant, device = new_id(), new_id()
+    monkeypatch.setenv("CONFKEEP_INBOX_MAX_BYTES", "10")
+    forget_environment()
+    confkeep.enqueue_backup(tenant, device, EXPORT, None, "m")
+    with pytest.raises(confkeep.InboxFull):
+        confkeep.enqueue_backup(tenant, device, "/ip", None, "m")
+
+
 def test_one_connection_waits_for_all(running: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     become_producer(running, monkeypatch)
 
@@ -405,6 +415,11 @@ def test_the_stand_in_makes_dead_letters_and_outages(fake_confkeep: testing.Fake
         with pytest.raises(confkeep.PoisonedBackup, match="by a test"):
             wait()
     assert result.failed()
+    backup = fake_confkeep.accepted[0]
+    again = confkeep.enqueue_backups([backup])[0]
+    assert confkeep.receipt_of(again.backup_id) is None, "it waits once more"
+    [receipt] = fake_confkeep.commit()
+    assert (again.receipt(5), fake_confkeep.accepted) == (receipt, [backup])
     fake_confkeep.outage = confkeep.BrokerUnavailable("Redis is away")
     for call in (
         lambda: confkeep.enqueue_backup(new_id(), new_id(), EXPORT, None, "m"),
