@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 import redis
 
+from confkeep import enqueue
 from confkeep.broker import keys
-from confkeep.errors import StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
+from confkeep.errors import InboxFull, StagedBytesDamaged, StagedBytesMissing, StagingUnavailable
 from confkeep.queue import acceptance, staging
 from confkeep.queue.entry import Entry
 from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import RedisStaging, VolumeStaging
 from confkeep.settings import Settings, load_settings
-from tests.unit.queue.test_inbox import TENANT, submission
+from tests.unit.queue.test_inbox import DEVICE, TENANT, submission
+from worker.engine import receive
+from worker.queue.inbox import Inbox
 
 BINARY = b"\x88\xac\xa1\xb1" + bytes(range(256))
 
@@ -131,6 +134,39 @@ def test_what_a_client_staged_is_read_in_its_tenants_own_place(
         assert store.read_handoff(other, name) is None
         store.discard_handoff(TENANT, name)
         assert store.read_handoff(TENANT, name) is None
+
+
+@pytest.mark.parametrize("where", ["redis", "volume"])
+def test_what_a_client_staged_stays_until_its_backup_is_accepted(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A message that is refused is tried again, and needs its bytes then."""
+    name, data = str(uuid.uuid4()), b"/ip address"
+    in_redis = where == "redis"
+    store = RedisStaging(client) if in_redis else VolumeStaging(settings.staging_path)
+    folder = settings.staging_path / "handoff" / TENANT
+    folder.mkdir(parents=True)
+    if in_redis:
+        client.set(keys.handoff(TENANT, name), data)
+    else:
+        (folder / name).write_bytes(data)
+    reference = {"id": name, "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    message = {"tenant_id": TENANT, "device_id": DEVICE, "export_staged": reference, "message": "m"}
+
+    def receive_with(**changed: object) -> None:
+        used = settings.model_copy(update={"staging": where, **changed})
+        for module in (receive, enqueue):
+            monkeypatch.setattr(module, "get_settings", lambda: used)
+            monkeypatch.setattr(module, "get_client", lambda _settings: client)
+        receive.accept(str(uuid.UUID(int=9)), message)
+
+    acceptance.accept(client, settings, [submission(1)])
+    with pytest.raises(InboxFull):
+        receive_with(inbox_max_backups=1)
+    assert store.read_handoff(TENANT, name) == data
+    receive_with()
+    assert Inbox(client, settings, TENANT).depth() == 2
+    assert store.read_handoff(TENANT, name) is None
 
 
 def test_new_backups_go_where_the_settings_say(client: redis.Redis, tmp_path: Path) -> None:
