@@ -83,6 +83,16 @@ def test_versions_of_one_second_stand_in_the_order_of_the_commits(
     assert [each["oid"] for each in found] == oxidized.shas[::-1]
 
 
+def test_a_parameter_that_oxidized_does_not_know_is_left_alone_as_there(
+    http: httpx.Client,
+) -> None:
+    for path in ("/nodes.json?limt=5", "/node/fetch/edge/r1.example.net?x=1", "/reload.json?x=1"):
+        assert http.get(path).status_code == 200, path
+    assert http.put("/node/next/r2?x=1", json={}).status_code == 200
+    # It gets as far as the body.
+    assert http.post("/ingest/oxidized?x=1", json={}).json()["detail"].startswith("node: ")
+
+
 def test_stats_are_numbers(http: httpx.Client) -> None:
     found = http.get("/nodes/stats.json").json()
     assert found["r1.example.net"] == {"counter": {"success": 2}}

@@ -431,6 +431,32 @@ def test_a_browser_gets_a_page_for_a_mistyped_address_and_a_program_a_document(s
     assert document.headers["content-type"] == "application/problem+json"
 
 
+def test_a_mistyped_parameter_gets_a_page_that_names_those_that_are_there(site: Site) -> None:
+    with site.client("full") as client:
+        answer = client.get(f"{site.base}?chnaged=any")
+    assert answer.status_code == 422
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "Chnaged" not in answer.text
+    assert "chnaged: is no parameter; known are changed, cursor" in answer.text
+
+
+def test_each_link_and_form_of_a_page_has_parameters_that_its_route_has(site: Site) -> None:
+    asked: set[str] = set()
+    with site.client("full") as client:
+        for path in site.paths:
+            text = client.get(path).text
+            asked.update(map(html.unescape, re.findall(r'(?:href|hx-get)="(/[^"]*\?[^"]*)"', text)))
+            for action, inside in re.findall(
+                r'<form[^>]* action="([^"]*)"(.*?)</form>', text, re.DOTALL
+            ):
+                names = dict.fromkeys(re.findall(r'name="([^"]*)"', inside), "")
+                if names and 'method="post"' not in inside:
+                    asked.add(str(httpx.URL(html.unescape(action), params=names)))
+        assert len(asked) > 20
+        for path in asked:
+            assert "is no parameter" not in client.get(path).text, path
+
+
 def test_what_to_compare_with_is_found_by_a_part_of_its_name(site: Site) -> None:
     compare = f"/tenants/{site.tenant}/compare"
     with site.client("full") as client:

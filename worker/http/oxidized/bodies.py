@@ -1,4 +1,4 @@
-"""Reads what clients of Oxidized send: JSON objects, and forms."""
+"""OxidizedReads what clients of Oxidized send: JSON objects, and forms."""
 
 from __future__ import annotations
 

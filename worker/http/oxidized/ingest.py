@@ -23,7 +23,7 @@ from confkeep.models import MAX_EXPORT_BYTES, MAX_MESSAGE_BYTES, BackupPayload
 from confkeep.naming import name_tenant
 from worker.engine.made_ids import NAMESPACE, made_device_id, made_id, naming_id
 from worker.http.access import Caller
-from worker.http.callers import Enqueues
+from worker.http.callers import OxidizedEnqueues
 from worker.http.context import Here
 from worker.http.oxidized.bodies import object_in, text_in
 from worker.http.oxidized.nodes import NO_GROUP, sole_tenant
@@ -68,7 +68,7 @@ class Ingested(BaseModel):
     responses={**documented(409), **OF_BODIES},
     openapi_extra=json_body(OxidizedBackup.model_json_schema()),
 )
-async def ingest(request: Request, caller: Enqueues, context: Here) -> Ingested:
+async def ingest(request: Request, caller: OxidizedEnqueues, context: Here) -> Ingested:
     """Hand over a text that Oxidized collected. Once this is answered, it is committed once, whatever dies."""
     sent = await to_thread.run_sync(object_in, await read_json(request, _MOST_BYTES))
     node, config = text_in(sent, "node", _MOST_TEXT), sent.get("config")

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from confkeep.errors import InvalidInput
 from worker.engine.search import Query
-from worker.http.callers import Reads
+from worker.http.callers import OxidizedReads
 from worker.http.context import Here
 from worker.http.oxidized.answers import answer, unfound
 from worker.http.oxidized.bodies import form_field
@@ -27,7 +27,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/nodes")
 @router.get("/nodes.json")
-async def list_nodes(caller: Reads, context: Here) -> Response:
+async def list_nodes(caller: OxidizedReads, context: Here) -> Response:
     """All nodes."""
 
     def ask(reader: Reader) -> Response:
@@ -38,7 +38,7 @@ async def list_nodes(caller: Reads, context: Here) -> Response:
 
 @router.get("/nodes/stats")
 @router.get("/nodes/stats.json")
-async def stats(caller: Reads, context: Here) -> Response:
+async def stats(caller: OxidizedReads, context: Here) -> Response:
     """How many versions each node has."""
 
     def ask(reader: Reader) -> Response:
@@ -51,7 +51,7 @@ async def stats(caller: Reads, context: Here) -> Response:
 
 @router.get("/nodes/{field}/{value:path}")
 async def list_some(
-    field: str, value: str, request: Request, caller: Reads, context: Here
+    field: str, value: str, request: Request, caller: OxidizedReads, context: Here
 ) -> Response:
     """The nodes of a group or of a model."""
     value, cut = without_json(value)
@@ -68,7 +68,7 @@ async def list_some(
 
 @router.post("/nodes/conf_search")
 @router.post("/nodes/conf_search.json")
-async def search_texts(request: Request, caller: Reads, context: Here) -> Response:
+async def search_texts(request: Request, caller: OxidizedReads, context: Here) -> Response:
     """The nodes in whose newest text a line matches a regular expression, in linear time."""
     pattern = await form_field(request, _PATTERN)
     if not pattern:
@@ -94,7 +94,7 @@ async def search_texts(request: Request, caller: Reads, context: Here) -> Respon
 
 
 @router.get("/node/show/{name:path}")
-async def show(name: str, caller: Reads, context: Here) -> Response:
+async def show(name: str, caller: OxidizedReads, context: Here) -> Response:
     """One node, found as `matching` says."""
     name, _ = without_json(name)
     found = await context.read(lambda reader: matching(nodes_of(reader, caller), name))
@@ -106,7 +106,7 @@ async def show(name: str, caller: Reads, context: Here) -> Response:
 
 @router.get("/reload")
 @router.get("/reload.json")
-async def reload(request: Request, caller: Reads) -> Response:  # noqa: ARG001
+async def reload(request: Request, caller: OxidizedReads) -> Response:  # noqa: ARG001
     """Nothing has to be loaded again: the directory is always the newest one."""
     node = request.query_params.get("node")
     as_json = request.url.path.endswith(".json") or wants_json(request)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from confkeep.queue import events
 from worker.http.access import Caller
-from worker.http.callers import Enqueues
+from worker.http.callers import OxidizedEnqueues
 from worker.http.context import Context, Here
 from worker.http.oxidized.answers import answer, unfound
 from worker.http.oxidized.bodies import SMALL_BYTES, object_in, text_in
@@ -24,14 +24,16 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.put("/node/next/{name:path}")
-async def put_next(name: str, request: Request, caller: Enqueues, context: Here) -> Response:
+async def put_next(
+    name: str, request: Request, caller: OxidizedEnqueues, context: Here
+) -> Response:
     """A capture is wanted; the body may say by whom and why."""
     body = await read_json(request, SMALL_BYTES)
     return await _request(name, object_in(body) if body.strip() else {}, caller, context)
 
 
 @router.get("/node/next/{name:path}")
-async def get_next(name: str, caller: Enqueues, context: Here) -> Response:
+async def get_next(name: str, caller: OxidizedEnqueues, context: Here) -> Response:
     """As `PUT`, for clients that only get."""
     return await _request(name, {}, caller, context)
 

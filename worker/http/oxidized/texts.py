@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from confkeep.errors import InvalidId, NotInStore, RemovedByRetention
 from worker.engine.versions import Wanted
 from worker.http.access import Caller
-from worker.http.callers import Reads
+from worker.http.callers import OxidizedReads
 from worker.http.context import Here
 from worker.http.oxidized.answers import NO_DIFF, NO_VERSION, answer, patch, unfound, version_row
 from worker.http.oxidized.node_lists import wants_json
@@ -26,7 +26,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/node/fetch/{name:path}")
-async def fetch(name: str, request: Request, caller: Reads, context: Here) -> Response:
+async def fetch(name: str, request: Request, caller: OxidizedReads, context: Here) -> Response:
     """The newest text of a node."""
     name, cut = without_json(name)
     as_json = cut or wants_json(request)
@@ -47,7 +47,7 @@ async def fetch(name: str, request: Request, caller: Reads, context: Here) -> Re
 
 @router.get("/node/version")
 @router.get("/node/version.json")
-async def list_versions(request: Request, caller: Reads, context: Here) -> Response:
+async def list_versions(request: Request, caller: OxidizedReads, context: Here) -> Response:
     """A node's versions, newest first: those of the same second stand in the order of their commits."""
     name = request.query_params.get("node_full", "")
 
@@ -64,7 +64,7 @@ async def list_versions(request: Request, caller: Reads, context: Here) -> Respo
 
 @router.get("/node/version/view")
 @router.get("/node/version/view.json")
-async def view(request: Request, caller: Reads, context: Here) -> Response:
+async def view(request: Request, caller: OxidizedReads, context: Here) -> Response:
     """A node's text as of a commit."""
     as_json = request.url.path.endswith(".json") or wants_json(request)
     oid = request.query_params.get("oid", "")
@@ -84,7 +84,7 @@ async def view(request: Request, caller: Reads, context: Here) -> Response:
 
 @router.get("/node/version/diffs")
 @router.get("/node/version/diffs.json")
-async def diffs(request: Request, caller: Reads, context: Here) -> Response:
+async def diffs(request: Request, caller: OxidizedReads, context: Here) -> Response:
     """The difference of a node's text as of two commits: `oid`, and the older `oid2`."""
     as_json = request.url.path.endswith(".json") or wants_json(request)
     oid, oid2 = (request.query_params.get(key, "") for key in ("oid", "oid2"))

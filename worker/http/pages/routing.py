@@ -15,6 +15,7 @@ from confkeep.errors import AccessDenied, ConfkeepError, NotAllowed
 from worker.http.access import Caller, require
 from worker.http.context import Here
 from worker.http.pages.rendering import problem_page
+from worker.http.parameters import require_known
 from worker.http.problems import problem_of
 
 #: Holds the token itself, so that revoking the token ends the session, and nothing has to be kept.
@@ -61,6 +62,7 @@ async def _caller(request: Request, context: Here) -> Caller:
     request.state.token_id = found.token_id
     request.state.person = found.name if found.by_proxy else None
     require(found, "read")
+    require_known(request)
     return found
 
 

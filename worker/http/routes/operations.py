@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import redis
 from anyio import to_thread
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter
 
 from confkeep.broker.connections import broker_errors
@@ -17,6 +17,7 @@ from worker.figures.status_state import read_status
 from worker.http.access import Caller
 from worker.http.callers import Reads
 from worker.http.context import Context, Here
+from worker.http.parameters import require_known
 from worker.http.problems import RESPONSES, documented
 from worker.http.sending import json_of
 from worker.reading.answers import Answer
@@ -46,6 +47,7 @@ class Health(Answer):
     openapi_extra={"security": []},
 )
 async def health(
+    request: Request,
     context: Here,
     probe: Annotated[
         Literal["live", "ready"],
@@ -53,6 +55,7 @@ async def health(
     ] = "ready",
 ) -> Response:
     """Whether the process lives and is ready. Needs no token, and names no tenant."""
+    require_known(request)
     if probe == "live":
         return json_of(Health(status="ok"))
     now = time.monotonic()
