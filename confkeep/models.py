@@ -16,6 +16,8 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 
@@ -34,6 +36,9 @@ MAX_MESSAGE_BYTES: Final = 4 * 1024
 #: Git's dates begin in 1970; a later one than 2100 comes from a broken clock.
 EARLIEST_CAPTURE: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 LATEST_CAPTURE: Final = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
+_CAPTURE_FORMAT: Final = (
+    "must be a moment with its offset from UTC in ISO 8601, such as 2026-09-30T10:00:00Z"
+)
 
 
 def _canonical_id(value: object) -> str:
@@ -89,16 +94,32 @@ def _label(value: str | None) -> str | None:
     return None if value is None else checked_label(value)
 
 
-def _capture_date(value: dt.datetime) -> dt.datetime:
-    if not EARLIEST_CAPTURE <= value <= LATEST_CAPTURE:
+def _is_number(text: str | bytes) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _capture_date(value: object, parse: ValidatorFunctionWrapHandler) -> dt.datetime:
+    # pydantic takes the text "2026" for that many seconds since 1970.
+    numeral = isinstance(value, str | bytes) and _is_number(value)
+    try:
+        when: dt.datetime | None = None if numeral else parse(value)
+    except ValidationError:
+        when = None
+    if when is None:
+        raise ValueError(_CAPTURE_FORMAT)
+    if not EARLIEST_CAPTURE <= when <= LATEST_CAPTURE:
         raise ValueError("must lie between 1970 and 2100")
-    return value
+    return when
 
 
 Identifier = Annotated[str, BeforeValidator(_canonical_id)]
 #: None leaves a label as it is, an empty text takes it away.
 Label = Annotated[str | None, AfterValidator(_label)]
-CaptureDate = Annotated[AwareDatetime, AfterValidator(_capture_date)]
+CaptureDate = Annotated[AwareDatetime, WrapValidator(_capture_date)]
 
 
 class _Model(BaseModel):

@@ -109,6 +109,16 @@ def test_a_capture_date_has_a_zone_and_lies_in_gits_years(when: object) -> None:
     assert refused(captured_at=when).field == "captured_at"
 
 
+@pytest.mark.parametrize(
+    "when",
+    ["2026", "20261003", "1.5", " 7 ", b"2026", "2026-10-03", "2026-10-03T10:00:00", "yesterday"],
+)
+def test_a_text_that_is_no_moment_is_told_what_one_looks_like(when: str | bytes) -> None:
+    error = refused(captured_at=when)
+    assert error.field == "captured_at"
+    assert "in ISO 8601, such as 2026-09-30T10:00:00Z" in error.problem
+
+
 def test_undecodable_bytes_come_back_and_impossible_text_is_refused() -> None:
     text = b"/ip \xff\xe9\r\n".decode("utf-8", "surrogateescape")
     assert BackupPayload.checked(**{**GOOD, "export_text": text}).export_text == b"/ip \xff\xe9\r\n"
