@@ -141,8 +141,8 @@ def compare_trees(one: bytes, other: bytes, uniform: bool) -> tuple[list[Differe
     """The entries in which two root trees differ.
 
     Args:
-        uniform: whether `one` is uniform. If so, one changed or added entry is found by comparing
-            bytes.
+        uniform: whether `one` is uniform. If so, one entry that was changed, added or removed is found
+            by comparing bytes.
 
     Returns:
         The differences, and whether `other` is uniform.
@@ -152,6 +152,8 @@ def compare_trees(one: bytes, other: bytes, uniform: bool) -> tuple[list[Differe
     if uniform:
         at = _common_prefix(one, other) // ENTRY_BYTES * ENTRY_BYTES
         end = at + ENTRY_BYTES
+        if one[end:] == other[at:]:
+            return [(one[at + 6 : at + 42], b"40000" + one[end - 20 : end], None)], True
         found = _DEVICE_ENTRY.fullmatch(other[at:end])
         if found is not None:
             name, value = found[1], b"40000" + other[end - 20 : end]
