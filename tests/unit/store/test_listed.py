@@ -6,12 +6,15 @@ import random
 import uuid
 from pathlib import Path
 
+import pygit2
+import pytest
+
 from confkeep.labels import Labels
 from tests.histories import START_S
 from worker.reading import listed
 from worker.store.repository.backup import Backup, Naming
 from worker.store.repository.tenant_repository import create_repository, open_repository
-from worker.store.writing.commit import Writer
+from worker.store.writing.commit import Writer, open_for_writing
 
 
 def test_what_follows_is_what_is_made_anew(store: Path) -> None:
@@ -48,3 +51,48 @@ def test_what_follows_is_what_is_made_anew(store: Path) -> None:
         known = anew if rng.random() < 0.5 or known is None else known
     assert before == {True, False}
     writer.close()
+
+
+def test_what_is_not_gone_through_commit_by_commit_is_made_anew(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program's commit may change many devices, and of very many commits only some are looked at."""
+    monkeypatch.setattr(listed, "_MOST_COMMITS", 2)
+    path = store / f"{uuid.uuid4()}.git"
+    devices = [str(uuid.uuid4()) for _ in range(2)]
+    directories = listed.Directories()
+
+    def back_up(*exports: bytes) -> None:
+        with open_for_writing(path) as writer:
+            writer.commit_backups(
+                [
+                    Backup(str(uuid.uuid4()), device, export, None, "poll")
+                    for export in exports
+                    for device in devices
+                ]
+            )
+
+    def versions() -> list[int]:
+        repository = open_repository(path)
+        found = directories.get(repository)
+        assert found == listed.make(repository)
+        return [each.versions for each in found.devices]
+
+    back_up(b"/ip\n")
+    assert versions() == [1, 1]
+    commit_by_hand(path, devices)
+    assert versions() == [2, 2]
+    back_up(b"/user\n", b"/ip\n")
+    assert versions() == [4, 4]
+
+
+def commit_by_hand(path: Path, devices: list[str]) -> None:
+    """One commit that changes all of them, as git makes it."""
+    git = pygit2.Repository(str(path))
+    tip = git.revparse_single("main")
+    root, folder = git.TreeBuilder(tip.tree), git.TreeBuilder()
+    folder.insert("export.rsc", git.create_blob(b"/by hand\n"), pygit2.enums.FileMode.BLOB)
+    for device in devices:
+        root.insert(device, folder.write(), pygit2.enums.FileMode.TREE)
+    who = pygit2.Signature("someone", "someone@example.net")
+    git.create_commit("refs/heads/main", who, who, "by hand", root.write(), [tip.id])
