@@ -64,6 +64,33 @@ def test_an_inbox_that_was_emptied_is_not_read_again(
     assert_all_readable(small.git_store_path)
 
 
+def test_a_turn_of_one_asks_the_server_twice(
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The usual turn: one script begins it, one ends it."""
+    inbox = Inbox(client, settings, TENANT)
+    asked: list[str] = []
+    execute, execute_all = redis.Redis.execute_command, redis.client.Pipeline.execute
+
+    def one(*arguments: Any, **options: Any) -> Any:
+        asked.append(arguments[1])
+        return execute(*arguments, **options)  # type: ignore[no-untyped-call]
+
+    def all_at_once(*arguments: Any, **options: Any) -> Any:
+        asked.append("a pipeline")
+        return execute_all(*arguments, **options)
+
+    # At the first one the server learns the scripts, and which store it is.
+    for number in (1, 2):
+        acceptance.accept(client, settings, [submission(number)])
+        with monkeypatch.context() as patch:
+            asked.clear()
+            patch.setattr(redis.Redis, "execute_command", one)
+            patch.setattr(redis.client.Pipeline, "execute", all_at_once)
+            assert drain.drain_inbox(inbox).committed == 1
+    assert asked == ["EVALSHA", "EVALSHA"]
+
+
 @pytest.mark.parametrize("entries", [1, 3])
 def test_what_comes_after_the_last_batch_is_left_and_not_forgotten(
     client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch, entries: int
