@@ -142,7 +142,7 @@ class HistoryIndex(DeviceAnswers, VersionAnswers):
                     if number > newest:
                         continue
                     commit = index_build.read_commit(self._git, file.sha_of(number).hex())
-                    # Two ids may share a hash, so compare with the commit.
+                    # A damaged index of SQLite's may lead elsewhere, so compare with the commit.
                     if headers.id_in_header(commit.raw, BACKUP_ID_HEADER) == wanted[packed]:
                         found[wanted[packed]] = commit.sha
                         break
