@@ -104,9 +104,9 @@ class World:
         return len(writes)
 
     def _start(self, commands: list[append_only.Command]) -> None:
-        append_only.play(self.client, commands)
         # A start takes longer than a lock lives, and than a stream id's millisecond.
         now_ms = inboxes.server_time_ms(self.client)
+        append_only.play(self.client, commands)
         wait_for(lambda: inboxes.server_time_ms(self.client) > now_ms, "the next millisecond")
         self.client.delete(keys.lock(TENANT), keys.lock(OTHER))
 
