@@ -70,7 +70,7 @@ def contents(path: Path) -> bytes:
             if file.is_symlink():
                 held = "link", os.fsencode(os.readlink(file))
             else:
-                held = ("folder", b"") if file.is_dir() else ("file", file.read_bytes())
+                held = ("folder", b"") if file.is_dir() else ("file", _digest(file))
             stem, dot, suffix = name.partition(".")
             if not name.startswith("confkeep.index"):
                 files.setdefault(f"{place}/{stem}", []).append((dot + suffix, *held))
@@ -82,6 +82,11 @@ def contents(path: Path) -> bytes:
         for place, parts in ((place, sorted(parts)) for place, parts in files.items())
     ]
     return hashlib.blake2b(repr(sorted(whole)).encode()).digest()
+
+
+def _digest(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "blake2b").digest()
 
 
 def assert_sound(path: Path) -> None:

@@ -22,6 +22,8 @@ SECRET: Final = "planted-secret-9f3c"
 #: Objects of a repository, and lines of an object, that are looked for.
 _OBJECTS: Final = 60
 _LINES: Final = 12
+#: Bytes at its beginning in which these lines are.
+_BEGINNING: Final = 64 * 1024
 #: Shorter ones stand in logs by chance.
 _SHORTEST: Final = 12
 
@@ -70,11 +72,12 @@ def _kept(store: Path) -> Iterator[bytes]:
             if isinstance(found, pygit2.Commit):
                 yield from _lines(found.raw_message)
             else:
-                yield from _lines(found.data)
-                if len(found.data) >= _SHORTEST:
+                data = memoryview(found)[:_BEGINNING].tobytes()
+                yield from _lines(data)
+                if len(data) >= _SHORTEST:
                     # A log shows bytes as Python writes them, or in base64.
-                    yield repr(found.data[:24])[2:-1].encode()
-                    yield base64.b64encode(found.data[:_SHORTEST])
+                    yield repr(data[:24])[2:-1].encode()
+                    yield base64.b64encode(data[:_SHORTEST])
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
