@@ -121,7 +121,12 @@ def test_an_event_comes_within_a_second_of_its_receipt(tenant: str) -> None:
 def test_a_worker_tells_of_stale_devices_when_the_sweep_asks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with deployment(tmp_path, CONFKEEP_STALE_HOURS="0.00001", CONFKEEP_SHARDS="2") as running:
+    with deployment(
+        tmp_path,
+        CONFKEEP_STALE_HOURS="0.00001",
+        CONFKEEP_SHARDS="2",
+        CONFKEEP_SWEEP_INTERVAL_S="0.2",
+    ) as running:
         become_producer(running, monkeypatch)
         running.start_worker(pool="threads", concurrency=2)
         tenant = str(uuid.uuid4())
