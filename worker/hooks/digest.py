@@ -116,8 +116,12 @@ def digest_of(
         BrokerUnavailable: Redis did not answer.
     """
     until = now or dt.datetime.now(dt.UTC)
-    repository = open_repository(path)
     tenant = called_tenant(path.parent, path.stem)
+    # First, for the history of a large tenant takes seconds, and without the server they are in vain.
+    letters = [
+        letter for letter in dead_letters.list_dead_letters(client) if letter.tenant_id == tenant.id
+    ]
+    repository = open_repository(path)
     devices = directory_of(repository)
     changed, suspect = _changes(repository, devices, since)
     names = {device.called.id: device.called for device in devices}
@@ -134,8 +138,7 @@ def digest_of(
             letter.died_at,
             letter.reason,
         )
-        for letter in dead_letters.list_dead_letters(client)
-        if letter.tenant_id == tenant.id
+        for letter in letters
     ]
     return Digest(tenant, since, until, len(devices), changed, stale, suspect, dead)
 

@@ -19,13 +19,14 @@ import fakeredis
 import pytest
 import redis
 
-from confkeep.errors import InvalidInput, InvalidSettings, StagedBytesMissing
+from confkeep.errors import BrokerUnavailable, InvalidInput, InvalidSettings, StagedBytesMissing
 from confkeep.settings import get_settings, load_settings
 from tasks import digest as task
 from tests.receiving import Receiver, answer, receiving
 from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, SWITCH, TENANT, Confkeep, Store
 from tests.unit.queue.test_inbox import submission
 from worker.cli import digest as command
+from worker.hooks import digest as digest_module
 from worker.hooks import notify
 from worker.hooks.digest import Changed, Digest, digest_of
 from worker.hooks.digest_html import html_of
@@ -139,6 +140,18 @@ def test_where_nothing_happened_there_is_nothing_to_say(client: redis.Redis, sto
     later = dt.datetime.now(dt.UTC) + dt.timedelta(hours=2)
     found = digest_of(client, path, later, stale_after_s=DAY_S, now=later)
     assert not found.says_something
+
+
+def test_nobody_waits_for_a_history_to_learn_that_redis_is_down(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def too_early(_path: Path) -> None:
+        raise AssertionError("the repository is read first")
+
+    monkeypatch.setattr(digest_module, "open_repository", too_early)
+    absent = redis.Redis(unix_socket_path=str(tmp_path / "absent"))
+    with pytest.raises(BrokerUnavailable):
+        digest(absent, store)
 
 
 def test_a_large_digest_is_cut_to_what_a_message_takes(client: redis.Redis, store: Store) -> None:
