@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Final
 
 from confkeep.errors import RepositoryDamaged, SideFileDamaged
 from worker.store.git import flock, git_config, keep
+from worker.store.git.checksums import end_of, trailer_problem
 from worker.store.git.git_objects import GitObjects
 from worker.store.repository import id_map, recovery
 from worker.store.repository.backup import pack_uuid
@@ -183,7 +183,7 @@ class _Packs:
             # A living writer has it, or a dead one's leftover was already noted.
             if keep.is_kept(self._folder, stem) or _is_leftover(self._report, f"{place}.pack"):
                 continue
-            problem = _trailer_problem(self._folder / f"{stem}.pack")
+            problem = trailer_problem(self._folder / f"{stem}.pack")
             if problem is None:
                 self._report.add(Kind.IDX, f"{place}.idx", "it is missing; its pack is there")
             else:
@@ -213,40 +213,16 @@ def _check_pair(report: Report, pack: Path, idx: Path) -> None:
     if _check_trailer(report, idx, Kind.IDX):
         with contextlib.suppress(FileNotFoundError, IsADirectoryError):
             # An idx ends with its pack's checksum and its own.
-            if _end_of(pack, 20) != _end_of(idx, 40)[:20]:
+            if end_of(pack, 20) != end_of(idx, 40)[:20]:
                 place = idx.relative_to(report.path).as_posix()
                 report.add(Kind.IDX, place, "it is of another pack")
 
 
-def _end_of(file: Path, size: int) -> bytes:
-    with file.open("rb") as opened:
-        opened.seek(-min(size, os.fstat(opened.fileno()).st_size), os.SEEK_END)
-        return opened.read()
-
-
 def _check_trailer(report: Report, file: Path, kind: Kind) -> bool:
-    problem = _trailer_problem(file)
+    problem = trailer_problem(file)
     if problem is not None:
         report.add(kind, file.relative_to(report.path).as_posix(), problem)
     return problem is None
-
-
-def _trailer_problem(file: Path) -> str | None:
-    """Why a file does not end with its checksum; None if it does, or was removed."""
-    hasher = hashlib.sha1(usedforsecurity=False)
-    try:
-        with file.open("rb") as opened:
-            rest = os.fstat(opened.fileno()).st_size - 20
-            if rest < 0:
-                return "too short"
-            while rest and (chunk := opened.read(min(1 << 20, rest))):
-                hasher.update(chunk)
-                rest -= len(chunk)
-            return None if opened.read() == hasher.digest() else "its checksum is wrong"
-    except FileNotFoundError:
-        return None
-    except IsADirectoryError:
-        return "it is a folder"
 
 
 def check_rules(report: Report) -> None:
