@@ -30,3 +30,24 @@ def end_of(file: Path, size: int) -> bytes:
     with file.open("rb") as opened:
         opened.seek(-min(size, os.fstat(opened.fileno()).st_size), os.SEEK_END)
         return opened.read()
+
+
+def unreadable_pack(folder: Path) -> str | None:
+    """The name of an idx or pack whose objects may seem to be missing; None if there is none.
+
+    Reads each idx, which names its objects, and of a pack what a torn one lacks: its two ends.
+    """
+    for idx in sorted(folder.glob("pack-*.idx")):
+        if trailer_problem(idx) is not None:
+            return idx.name
+        pack = idx.with_suffix(".pack")
+        try:
+            with pack.open("rb") as opened:
+                begins = opened.read(4) == b"PACK"
+            if not begins or end_of(pack, 20) != end_of(idx, 40)[:20]:
+                return pack.name
+        except FileNotFoundError:
+            # A repack removes the idx first.
+            if idx.exists():
+                return pack.name
+    return None

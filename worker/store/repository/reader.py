@@ -13,6 +13,7 @@ import pygit2
 from pygit2.enums import ObjectType
 
 from confkeep.errors import NotInStore, RemovedByRetention, RepositoryDamaged
+from worker.store.git.checksums import unreadable_pack
 from worker.store.repository.backup import (
     BINARY_NAME,
     EXPORT_NAME,
@@ -57,6 +58,7 @@ def find_commit(repository: TenantRepository, commit_sha: str) -> pygit2.Commit:
         InvalidId: not 4 to 40 hexadecimal digits.
         NotInStore: no commit begins so, or more than one object does.
         RemovedByRetention: it was in the history, and is not any more.
+        RepositoryDamaged: none begins so, but a pack is damaged that may hold it.
     """
     wanted = checked_commit_id(commit_sha)
     ids = repository.ids.get(repository.path, repository.git)
@@ -98,6 +100,12 @@ def _existing_or_none(repository: TenantRepository, wanted: str) -> pygit2.Commi
 def _existing(repository: TenantRepository, wanted: str) -> pygit2.Commit:
     found = _existing_or_none(repository, wanted)
     if found is None:
+        damaged = unreadable_pack(repository.path / "objects" / "pack")
+        if damaged is not None:
+            # Where people are told that a version is gone, nobody looks for damage.
+            raise RepositoryDamaged(
+                f"{repository.path.name}: {damaged} is damaged, so commit {wanted} cannot be found"
+            )
         raise NotInStore(
             f"no commit {wanted} in {repository.path.name}",
             hint=_WRITE_DASHES if _DATE.fullmatch(wanted) else None,

@@ -1,0 +1,59 @@
+"""What people are told by a repository that is damaged: never that what they ask for does not exist."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from confkeep.errors import NotInStore, RepositoryDamaged
+from tests.histories import device_ids, random_backups
+from worker.store.repository import reader
+from worker.store.repository.tenant_repository import open_repository
+from worker.store.writing.commit import open_for_writing
+
+
+@pytest.mark.parametrize(
+    ("kind", "damaged"),
+    [
+        ("idx", lambda idx, id_: b""),
+        ("idx", lambda idx, id_: idx[:-500]),
+        ("idx", lambda idx, id_: bytes(len(idx))),
+        ("idx", lambda idx, id_: idx.replace(id_, id_[:-1] + bytes([id_[-1] ^ 1]))),
+        ("pack", lambda pack, id_: b""),
+        ("pack", lambda pack, id_: pack[:-100]),
+        ("pack", lambda pack, id_: pack[:-4] + bytes(4)),
+        ("pack", lambda pack, id_: bytes(12) + pack[12:]),
+        ("pack", None),
+    ],
+)
+def test_a_commit_of_a_damaged_pack_is_not_called_unknown(
+    tmp_path: Path, kind: str, damaged: Callable[[bytes, bytes], bytes] | None
+) -> None:
+    path = tmp_path / f"{uuid.uuid4()}.git"
+    with open_for_writing(path) as writer:
+        written = writer.commit_backups(random_backups(device_ids(2), 8, 1))
+        others = writer.commit_backups(random_backups(device_ids(2), 8, 2))
+    id_ = bytes.fromhex(written[0].sha)
+    (idx,) = [
+        file for file in (path / "objects" / "pack").glob("*.idx") if id_ in file.read_bytes()
+    ]
+    file = idx.with_suffix(f".{kind}")
+    whole = file.read_bytes()
+    file.unlink()
+    if damaged is not None:
+        file.write_bytes(damaged(whole, id_))
+    repository = open_repository(path)
+    with pytest.raises(RepositoryDamaged, match=file.name):
+        reader.read_file(repository, written[0].sha, written[0].device_id, "export.rsc")
+    # What another pack holds is found as before; of anything else nobody can tell.
+    assert str(reader.find_commit(repository, others[0].sha).id) == others[0].sha
+    with pytest.raises(RepositoryDamaged, match=file.name):
+        reader.find_commit(repository, "12" * 20)
+
+    file.unlink(missing_ok=True)
+    file.write_bytes(whole)
+    with pytest.raises(NotInStore):
+        reader.find_commit(open_repository(path), "12" * 20)
