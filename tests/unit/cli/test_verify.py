@@ -79,7 +79,7 @@ def test_damage_is_listed_with_what_to_do_and_the_others_are_looked_at_too(
     assert found[0]["repairable"] is False
     assert f"{TENANT}: damaged" in done.stdout
     assert f"  pack objects/pack/{pack.name}: " in done.stdout
-    assert "    Restore the file, and its idx, from a copy" in done.stdout
+    assert "restore the file, and its idx, from a copy" in done.stdout
     assert done.stderr.splitlines()[0] == f"error: tenant {TENANT}: {len(found)} findings"
     assert "confkeep repair" in done.stderr
     pack.write_bytes(sound)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,12 @@ import pytest
 
 from confkeep.errors import NotInStore, RepositoryDamaged
 from tests.histories import device_ids, random_backups
+from tests.judge import git
 from worker.store.repository import reader
 from worker.store.repository.tenant_repository import open_repository
+from worker.store.upkeep.repack import repack
+from worker.store.upkeep.verify import verify_repository
+from worker.store.upkeep.verify_report import Kind, Outcome
 from worker.store.writing.commit import open_for_writing
 
 
@@ -57,3 +62,35 @@ def test_a_commit_of_a_damaged_pack_is_not_called_unknown(
     file.write_bytes(whole)
     with pytest.raises(NotInStore):
         reader.find_commit(open_repository(path), "12" * 20)
+
+
+def test_a_full_repack_mends_a_pack_whose_objects_have_sound_copies(tmp_path: Path) -> None:
+    path = tmp_path / f"{uuid.uuid4()}.git"
+    folder = path / "objects" / "pack"
+    with open_for_writing(path) as writer:
+        written = writer.commit_backups(random_backups(device_ids(2), 8, 1))
+    old = min(folder.glob("pack-*.pack"))
+    for file in (old, old.with_suffix(".idx")):
+        shutil.copy(file, tmp_path)
+    repack(path, full=True)
+    for file in (old, old.with_suffix(".idx")):
+        shutil.copy(tmp_path / file.name, file)
+    # It names the old pack for each object, and git would ask no other one.
+    git(path, "multi-pack-index", "write", f"--preferred-pack={old.name}")
+    with open_for_writing(path) as writer:
+        written += writer.commit_backups(random_backups(device_ids(2), 8, 2))
+    damaged = bytearray(old.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    old.chmod(0o644)
+    old.write_bytes(damaged)
+    report = verify_repository(path)
+    assert [(each.kind, each.place) for each in report.findings] == [
+        (Kind.PACK, f"objects/pack/{old.name}")
+    ]
+
+    repack(path, full=True)
+    assert not old.exists()
+    assert verify_repository(path).outcome == Outcome.CLEAN
+    repository = open_repository(path)
+    for answer in written:
+        reader.read_file(repository, answer.sha, answer.device_id, "export.rsc")

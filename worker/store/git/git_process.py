@@ -36,6 +36,12 @@ _END_S: Final = 30.0
 #: Most characters of git's error output that an error quotes.
 _MOST_SAID: Final = 300
 
+#: A git that ends by itself with an error mostly met damage, which no other time mends.
+_GIT_FAILED: Final = (
+    "`confkeep verify` says whether the repository is damaged, and what to do about it; if it is "
+    "sound, try again."
+)
+
 #: A callback that gets what git is doing, how much is done, and how much there is.
 Progress = Callable[[str, int, int], None]
 
@@ -50,7 +56,8 @@ _CONFIGURATION: Final = (
     "pack.writeReverseIndex=false",
     "repack.writeBitmaps=false",
     "gc.auto=0",
-    "core.multiPackIndex=true",
+    # It only makes reading faster, and git reads no other copy of an object than the one that it names.
+    "core.multiPackIndex=false",
     "core.commitGraph=true",
 )
 
@@ -153,7 +160,9 @@ class Git:
             # Options and `-c` settings come before git's subcommand.
             name = next(word for word in arguments if word[0] != "-" and "=" not in word)
             words = done.said.strip()[-_MOST_SAID:]
-            raise MaintenanceFailed(f"{self.path.name}: git {name} ended with {done.code}: {words}")
+            raise MaintenanceFailed(
+                f"{self.path.name}: git {name} ended with {done.code}: {words}", hint=_GIT_FAILED
+            )
         return done.printed
 
     def finish(self, *arguments: str, stdin: Iterable[bytes] = ()) -> Finished:
