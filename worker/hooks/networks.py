@@ -40,6 +40,9 @@ class Networks:
     def _allows(self, address: Address) -> bool:
         if any(address in network for network in self._allowed):
             return True
+        if isinstance(address, ipaddress.IPv6Address) and address.is_site_local:
+            # What private networks had before `fc00::/7`, and Python takes for public.
+            return False
         return address.is_global and not address.is_multicast and not address.is_reserved
 
     def resolve(self, host: str, port: int) -> list[str]:
