@@ -85,6 +85,9 @@ def test_json_is_accepted_once_for_its_id(portal: httpx.Client) -> None:
     assert len(portal.get(f"{address}/versions").json()) == 1
     other = portal.post(f"{address}/backups", json={"export": EXPORT + "/ip\n"}, headers=key)
     assert (other.status_code, other.json()["retryable"]) == (409, False)
+    body["backup_id"] = str(uuid.uuid4())
+    two = portal.post(f"{address}/backups", json=body, headers=key)
+    assert (two.status_code, "Idempotency-Key" in two.json()["detail"]) == (422, True)
 
 
 @pytest.mark.parametrize(
