@@ -122,6 +122,8 @@ def test_what_needs_a_look_is_told(client: redis.Redis, store: Store) -> None:
     store.add(ROUTER, b"expected end of command (line 1 column 1)\n")
     inbox = Inbox(client, load_settings(), TENANT)
     dead_letters.bury(inbox, submission(1).entry, StagedBytesMissing("its bytes are gone"))
+    others = Inbox(client, load_settings(), OTHER_TENANT)
+    dead_letters.bury(others, submission(2).entry, StagedBytesMissing("another tenant's"))
     path = repository_path(store.path, TENANT)
     now = dt.datetime.now(dt.UTC) + dt.timedelta(days=3)
     found = digest_of(client, path, now - dt.timedelta(days=4), stale_after_s=DAY_S, now=now)

@@ -146,7 +146,8 @@ def test_an_endless_answer_is_read_up_to_a_bound(receiver: Receiver, settings: S
     receiver.always = pour
     [outcome] = send(receiver, settings)
     assert outcome.problem == "it answered 500"
-    assert outcome.took_s < 5
+    # What the system holds for a reader is more than what is read of it.
+    assert sum(sent) < 100_000_000
 
 
 @pytest.mark.parametrize("answered", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 2", b"\x00" * 100])
@@ -207,6 +208,14 @@ def test_a_name_is_resolved_once_and_that_address_is_connected_to(
     assert not outcome.delivered
     assert asked.count("rebind.example") == 1
     assert receiver.connections == 0
+
+
+def test_a_payload_repeats_no_secret_that_is_quoted_from_a_capture() -> None:
+    line = 'failure: /ppp secret add name=anna password="hunter2"'
+    event = EVENT.model_copy(update={"data": {"suspect": line, "warnings": [line], "reason": line}})
+    body = payload_of(event)
+    assert body.count("name=anna") == 3
+    assert "hunter2" not in body
 
 
 def test_a_payload_is_small_whatever_the_event_holds() -> None:

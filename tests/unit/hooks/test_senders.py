@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.unit.hooks.conftest import OTHER, TENANT, Events
 from worker.hooks import progress as waits
 from worker.hooks import sender as module
 from worker.hooks.hook import Hook, new_secret
-from worker.hooks.hook_store import HookStore
+from worker.hooks.hook_store import HookStore, Kept
 from worker.hooks.senders import Senders
 
 
@@ -253,6 +254,45 @@ def one_of_two(client: redis.Redis, settings: Settings) -> Iterator[None]:
         thread.join(10)
 
 
+def test_who_lost_the_lease_sends_no_more(
+    client: redis.Redis, settings: Settings, store: HookStore, events: Events, receiver: Receiver
+) -> None:
+    store.add(hook(receiver))
+    expected = events.happen(1)
+    senders, stop = Senders(client, settings), threading.Event()
+    thread = threading.Thread(target=senders.run, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        wait_for(lambda: receiver.ids == expected, "the first delivery")
+        client.set(keys.HOOKS_LEASE, "of another process", px=60_000)
+        wait_for(lambda: senders._lease is None, "it to notice, and to end its senders")
+        expected += events.happen(2)
+        assert len(receiver.ids) == 1
+        client.delete(keys.HOOKS_LEASE)
+        wait_for(lambda: len(receiver.ids) == 2, "the second delivery")
+    finally:
+        stop.set()
+        thread.join(10)
+    assert receiver.ids == expected
+
+
+def test_a_failure_counts_for_nothing_once_a_person_has_switched_the_hook_on_again(
+    client: redis.Redis, settings: Settings, store: HookStore, events: Events, receiver: Receiver
+) -> None:
+    store.add(hook(receiver))
+    [expected] = events.happen(1)
+
+    def late(handler: BaseHTTPRequestHandler) -> None:
+        store.resume("portal")
+        answer(handler, 410)
+
+    receiver.answers.append(late)
+    with sending(client, settings):
+        wait_for(lambda: receiver.ids == [expected] * 2, "the next try")
+        wait_for(lambda: (p := store.progress("portal")) and p.delivered, "its note")
+    assert events.emitted == []
+
+
 def test_hooks_that_are_changed_or_removed_are_followed(
     client: redis.Redis,
     settings: Settings,
@@ -260,9 +300,18 @@ def test_hooks_that_are_changed_or_removed_are_followed(
     receiver: Receiver,
     other: Receiver,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = tmp_path / "hooks.toml"
     secret = new_secret().get_secret_value()
+    looks: list[int] = []
+    hooks = HookStore.hooks
+
+    def counted(self: HookStore) -> list[Kept]:
+        looks.append(1)
+        return hooks(self)
+
+    monkeypatch.setattr(HookStore, "hooks", counted)
 
     def write(url: str) -> None:
         path.write_text(f'[[hook]]\nname = "portal"\nurl = "{url}"\nsecret = "{secret}"\n')
@@ -275,6 +324,8 @@ def test_hooks_that_are_changed_or_removed_are_followed(
         [second] = events.happen(2)
         wait_for(lambda: receiver.ids == [second], "what came since it is there")
         path.write_text("[[hook]]\nname = ")
+        seen = len(looks)
+        wait_for(lambda: len(looks) > seen + 2, "looks at what is half written")
         [third] = events.happen(3)
         wait_for(lambda: receiver.ids == [second, third], "those that run to go on")
         write(other.url)
