@@ -10,11 +10,23 @@ import sys
 import uuid
 from pathlib import Path
 
+import httpx
 import pytest
+import redis
 
 from tests.acceptance import test_cli
-from tests.acceptance.test_cli import exports_of, fresh_environment, run, running_up, start
+from tests.acceptance.test_cli import (
+    exports_of,
+    fresh_environment,
+    processes_of,
+    run,
+    running_up,
+    start,
+)
 from tests.servers import wait_for
+from worker.cli.running import DEFAULT_DATA
+from worker.http.tokens import list_tokens
+from worker.process.local import EmbeddedServer
 
 ROOT = Path(__file__).parents[2]
 EXPORT = "# 2026-10-01 10:00:00 by RouterOS 7.16\n/system identity\nset name=core1\n"
@@ -87,6 +99,28 @@ def test_what_a_demo_says_to_paste_works_while_it_serves(folder: Path, port: int
     assert b"have ended" not in (folder / "err").read_bytes()
     demo.send_signal(signal.SIGINT)
     assert demo.wait(30) == 130
+
+
+def test_the_token_of_a_session_ends_with_it(folder: Path, port: int) -> None:
+    """Also with one that was killed: the address of its page stands in a browser's history."""
+
+    def page() -> str:
+        found = re.compile(r"^pages: (\S+)$", re.MULTILINE)
+        wait_for(lambda: found.search((folder / "out").read_text()), "the address of the pages")
+        return str(found.findall((folder / "out").read_text())[0])
+
+    with running_up(folder, "--http", str(port)) as up:
+        old = page()
+        assert httpx.get(old).status_code == 303
+        up.kill()
+        wait_for(lambda: not processes_of(folder), "its parts to end")
+    with running_up(folder, "--http", str(port)):
+        assert [httpx.get(each).status_code for each in (old, page())] == [401, 303]
+    with (
+        EmbeddedServer(folder / DEFAULT_DATA / "redis") as server,
+        redis.Redis(unix_socket_path=str(server.socket)) as client,
+    ):
+        assert list_tokens(client) == []
 
 
 @pytest.mark.parametrize("command", ["up", "demo"])
