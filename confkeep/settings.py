@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import math
 import os
 import pathlib
 from typing import Annotated, Any, Final, Literal
@@ -130,7 +131,7 @@ class Settings(BaseSettings):
         26.0,
         ge=0,
         le=87_600,
-        description="Hours without a backup after which an event says that a device is stale, looked at each "
+        description="Hours without a backup after which a device is stale; an event tells of it, looked at each "
         "hour; 0: never",
     )
     redis_timeout_s: float = Field(
@@ -334,6 +335,11 @@ class Settings(BaseSettings):
     def author(self) -> tuple[str, str]:
         """Name and address of every commit's author and committer."""
         return self.author_name, self.author_email
+
+    @property
+    def stale_after_s(self) -> float:
+        """The age of its newest backup from which a device is stale; infinite if none ever is."""
+        return self.stale_hours * 3_600 or math.inf
 
     @functools.cached_property
     def keyring(self) -> Keyring | None:

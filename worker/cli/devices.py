@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Final
 
 import click
 from rich.text import Text
@@ -22,8 +23,8 @@ from worker.cli.terminal import (
 from worker.engine.directory import Device, directory_of, last_changes
 from worker.engine.resolver import open_tenant
 
-#: The age from which `--stale` alone lists a device: a daily poll, and two hours.
-_STALE_AGE = "26h"
+#: What `--stale` alone gives: the age that the settings say. No age that is typed is below zero.
+_OF_SETTINGS: Final = -1.0
 
 #: When the configurations of devices last changed, by id.
 Changes = Mapping[str, dt.datetime]
@@ -37,9 +38,10 @@ Changes = Mapping[str, dt.datetime]
     "stale_s",
     type=Age(),
     is_flag=False,
-    flag_value=_STALE_AGE,
+    flag_value=_OF_SETTINGS,
     metavar="[AGE]",
-    help=f"Only those whose newest backup is older than this, such as 90m or 2d; without AGE: {_STALE_AGE}.",
+    help="Only those whose newest backup is older than this, such as 90m or 2d; without AGE: "
+    "CONFKEEP_STALE_HOURS.",
 )
 @click.option(
     "--changed-since",
@@ -78,7 +80,10 @@ def command(
       confkeep devices acme --changed-since 2d
       confkeep devices acme --stale
     """
-    found, repository = open_tenant(get_settings().git_store_path, tenant)
+    settings = get_settings()
+    if stale_s == _OF_SETTINGS:
+        stale_s = settings.stale_after_s
+    found, repository = open_tenant(settings.git_store_path, tenant)
     now = dt.datetime.now(dt.UTC)
     changes = last_changes(repository)
 

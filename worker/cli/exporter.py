@@ -42,10 +42,8 @@ _REDIS_TIMEOUT_S: Final = 2.0
     "--stale-after",
     "stale_after_s",
     type=Age(),
-    default="26h",
-    show_default=True,
     metavar="AGE",
-    help="The age of its newest backup from which a device counts as stale.",
+    help="The age of its newest backup from which a device counts as stale.  [default: CONFKEEP_STALE_HOURS]",
 )
 @click.option(
     "--store-every",
@@ -63,7 +61,7 @@ def command(
     port: int | None,
     address: str | None,
     worst: int,
-    stale_after_s: float,
+    stale_after_s: float | None,
     store_every_s: float,
     once: bool,
 ) -> None:
@@ -86,6 +84,8 @@ def command(
     """
     settings = service.begin(terminal)
     client = open_client(settings, timeout_s=min(_REDIS_TIMEOUT_S, settings.redis_timeout_s))
+    if stale_after_s is None:
+        stale_after_s = settings.stale_after_s
     store = StoreFigures(settings.git_store_path, stale_after_s=stale_after_s, worst=worst)
     collector = Collector(DeploymentFigures(client, settings, worst=worst), store)
     if once:

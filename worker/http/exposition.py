@@ -13,10 +13,9 @@ from worker.figures.deployment_figures import DeploymentFigures
 from worker.figures.store_figures import StoreFigures
 from worker.http.http_metrics import HttpMetrics
 
-#: Tenants that get figures of their own, the age from which a device counts as stale, and seconds between
-#: two looks through the store: the exporter's defaults.
+#: Tenants that get figures of their own, and seconds between two looks through the store: the exporter's
+#: defaults.
 _WORST: Final = 10
-_STALE_S: Final = 26 * 3600.0
 _STORE_EVERY_S: Final = 300.0
 
 
@@ -25,7 +24,9 @@ class Exposition:
 
     def __init__(self, client: redis.Redis, settings: Settings, http: HttpMetrics) -> None:
         self._deployment = DeploymentFigures(client, settings, worst=_WORST)
-        self._store = StoreFigures(settings.git_store_path, stale_after_s=_STALE_S, worst=_WORST)
+        self._store = StoreFigures(
+            settings.git_store_path, stale_after_s=settings.stale_after_s, worst=_WORST
+        )
         self._http = http
         self._stop = threading.Event()
         self._lock = threading.Lock()

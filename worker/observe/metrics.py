@@ -262,8 +262,8 @@ OF_STORE: Final = (
     STALE := Metric(
         "confkeep_devices_stale",
         "gauge",
-        f"Devices that are {states.STALE.word}: each {states.STALE.meaning}, which is --stale-after, as for "
-        "`confkeep stale`.",
+        f"Devices that are {states.STALE.word}: each {states.STALE.meaning}, which is CONFKEEP_STALE_HOURS, or the "
+        "exporter's --stale-after.",
     ),
     PACKS := Metric(
         "confkeep_repository_packs",

@@ -120,6 +120,22 @@ def test_the_pages_say_them(eventful: Stored) -> None:
     assert f"only {states.STALE.word}" in tenant
 
 
+def test_the_pages_call_stale_what_the_setting_says(eventful: Stored) -> None:
+    """As `confkeep stale`, the metrics and the events do."""
+    token = new_token(eventful.client, f"stale {uuid.uuid4()}")
+    said = []
+    for hours in (1e-7, 26, 0):
+        settings = eventful.settings.model_copy(update={"stale_hours": hours})
+        with in_process(settings, token) as client:
+            client.cookies.set(COOKIE, token)
+            device = client.get(f"/tenants/{eventful.acme}/devices/{eventful.core1}").text
+            listed = client.get(f"/tenants/{eventful.acme}?stale=1").text
+            fleet = client.get("/").text
+        mark = f">{states.STALE.word}</span>"
+        said.append((mark in device, "core1" in listed, f"?{states.STALE.word}=1" in fleet))
+    assert said == [(True,) * 3, (False,) * 3, (False,) * 3]
+
+
 def drawn(eventful: Stored) -> str:
     """What `status --watch` draws, with its colours."""
     console = Console(

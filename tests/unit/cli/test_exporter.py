@@ -170,6 +170,19 @@ def test_stale_devices_are_those_of_confkeep_stale(
         assert value(found, metrics.DEVICES.name) == said["devices"] == 3
 
 
+def test_devices_are_stale_from_the_age_of_the_setting(
+    store: Store, confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_at(store, SWITCH, 50)
+    commit_at(store, ROUTER, 30)
+    for hours, wanted in (("40", 1), ("26", 2), ("0", 0)):
+        monkeypatch.setenv("CONFKEEP_STALE_HOURS", hours)
+        get_settings.cache_clear()
+        listed = json.loads(confkeep("devices", TENANT, "--stale", "--json").stdout)
+        assert len(listed["devices"]) == wanted
+        assert value(scraped(confkeep), metrics.STALE.name) == wanted
+
+
 def test_only_tenants_whose_branch_moved_are_read_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from worker.engine.versions import Wanted
 from worker.http import paging
 from worker.http.access import Caller, require
 from worker.http.context import Context, Here
-from worker.http.pages.fleet import is_stale
+from worker.http.pages.fleet import is_stale, oldest_fresh
 from worker.http.pages.rendering import day, link, page, shown
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
@@ -61,7 +61,7 @@ async def device(
         caller=caller,
         tenant=found,
         device=one,
-        stale=is_stale(one),
+        stale=is_stale(one, oldest_fresh(context.settings)),
         months=[(month, list(some)) for month, some in months],
         only_config=changed == "config",
         may_reveal=caller.reveals,

@@ -11,6 +11,7 @@ from fastapi import Query, Request, Response
 
 from confkeep.errors import ConfkeepError
 from confkeep.queue.events import Event
+from confkeep.settings import Settings
 from worker.http.access import Caller
 from worker.http.context import Context, Here
 from worker.http.pages.recent import Wanted
@@ -24,8 +25,8 @@ from worker.reading.reader import Reader, counts_or_problem, devices_so_far
 
 router = new_router()
 
-#: A device without a backup for so long is stale, as for `confkeep stale`.
-STALE: Final = dt.timedelta(hours=26)
+#: No device was backed up before.
+_NEVER: Final = dt.datetime.min.replace(tzinfo=dt.UTC)
 _TENANTS: Final = 500
 #: Last changes of configurations.
 _CHANGES: Final = 20
@@ -59,9 +60,11 @@ class _Waits:
 async def fleet(request: Request, caller: Viewer, context: Here) -> Response:
     """All tenants, and the last changes of their configurations."""
 
+    oldest = oldest_fresh(context.settings)
+
     def ask(reader: Reader) -> list[dict[str, Any]]:
         seen = reader.tenants(caller.tenants)[:_TENANTS]
-        return [_counts(reader, each) for each in seen]
+        return [_counts(reader, each, oldest) for each in seen]
 
     tenants = await context.read(ask)
     names = {each["tenant_id"]: each["name"] for each in tenants}
@@ -75,21 +78,22 @@ async def fleet(request: Request, caller: Viewer, context: Here) -> Response:
     )  # fmt: skip
 
 
-def _counts(reader: Reader, tenant: TenantEntry) -> dict[str, Any]:
+def _counts(reader: Reader, tenant: TenantEntry, oldest: dt.datetime) -> dict[str, Any]:
     counts = counts_or_problem(reader, tenant)
     devices = () if counts.problem else devices_so_far(reader, tenant.tenant_id)
-    oldest = dt.datetime.now(dt.UTC) - STALE
-    stale = sum(_is_stale(device, oldest) for device in devices)
+    stale = sum(is_stale(device, oldest) for device in devices)
     return {**counts.model_dump(), "stale": stale}
 
 
-def _is_stale(device: DeviceEntry, oldest: dt.datetime) -> bool:
+def oldest_fresh(settings: Settings) -> dt.datetime:
+    """Since when the newest backup of a device has to be for it not to be stale."""
+    hours = settings.stale_hours
+    return dt.datetime.now(dt.UTC) - dt.timedelta(hours=hours) if hours else _NEVER
+
+
+def is_stale(device: DeviceEntry, oldest: dt.datetime) -> bool:
+    """Whether the device had no backup since `oldest`."""
     return device.last_backup_at is None or device.last_backup_at < oldest
-
-
-def is_stale(device: DeviceEntry) -> bool:
-    """Whether the device had no backup for too long."""
-    return _is_stale(device, dt.datetime.now(dt.UTC) - STALE)
 
 
 async def _waits(context: Context, caller: Caller) -> tuple[_Waits | None, str | None]:
@@ -149,9 +153,9 @@ async def directory(
     number: int = Query(1, ge=1, le=100_000, alias="page"),
 ) -> Response:
     """A tenant's devices: filtered, sorted, a page at a time."""
-    now = dt.datetime.now(dt.UTC)
+    oldest = oldest_fresh(context.settings)
     wanted = Filter(
-        group=group or None, seen_before=now - STALE if stale else None, text=q.strip() or None
+        group=group or None, seen_before=oldest if stale else None, text=q.strip() or None
     )
 
     def ask(reader: Reader) -> tuple[TenantEntry, list[DeviceEntry], list[str]]:
@@ -163,9 +167,7 @@ async def directory(
 
     found, devices, groups = await context.read(ask)
     first = (number - 1) * _DEVICES
-    shown = [
-        (device, _is_stale(device, now - STALE)) for device in devices[first : first + _DEVICES]
-    ]
+    shown = [(device, is_stale(device, oldest)) for device in devices[first : first + _DEVICES]]
     return page(
         request,
         "tenant.html",
