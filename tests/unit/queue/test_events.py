@@ -177,6 +177,22 @@ def test_a_reader_that_was_away_misses_no_commit(
     assert [event.data["backup_id"] for event in reader.read()] == [submission(8).entry.backup_id]
 
 
+def test_the_last_event_stays_however_old(
+    client: redis.Redis, settings: Settings, commit: Callable[..., None]
+) -> None:
+    """Who has it sees that nothing came behind it, and need not go through git."""
+    commit(1, 2)
+    old = [fields for _id, fields in entries(client)]
+    client.delete(keys.EVENTS)
+    for number, fields in enumerate(old, start=1):
+        client.xadd(keys.EVENTS, fields, id=f"{number}-0")
+    reader = Reader(client, settings)
+    reader.read()
+    event_stream.trim(client, settings)
+    assert [fields for _id, fields in entries(client)] == old[-1:]
+    assert reader.read() == []
+
+
 def test_what_the_stream_never_had_is_told_before_what_follows(
     reader: Reader, client: redis.Redis, settings: Settings, commit: Callable[..., None]
 ) -> None:
