@@ -47,6 +47,7 @@ from worker.store.repository.backup import (
     Version,
     encode_text,
     pack_uuid,
+    unpack_uuid,
 )
 from worker.store.repository.detail import read_detail
 from worker.store.repository.tenant_repository import (
@@ -1007,6 +1008,20 @@ def test_an_id_of_two_commits_is_found_in_the_newest(store: Path) -> None:
             (path / INDEX_NAME).unlink()
         with open_index(open_repository(path)) as index:
             assert index.find_backup_ids([str(backup_id)], picked) == {backup_id: picked}, state
+
+
+def test_a_row_that_claims_another_commits_backup_is_seen_through(store: Path) -> None:
+    """As where an index of SQLite's is damaged: the commit's own header decides."""
+    path, _devices = small_store(store, commits=3, devices=1)
+    newest, middle, _oldest = ids_of_main(path)
+    with closing(sqlite3.connect(path / INDEX_NAME)) as db, db:
+        _first, right, last = db.execute("SELECT * FROM commits ORDER BY number").fetchall()
+        wrong = index_rows.with_crc((*last[:4], right[4], last[5]))
+        db.execute(index_rows.PUT_COMMIT.replace("INSERT", "REPLACE"), wrong)
+    backup_id = unpack_uuid(right[4])
+    with open_index(open_repository(path)) as index:
+        assert index.find_backup_ids([backup_id], newest) == {backup_id: middle}
+    (path / INDEX_NAME).unlink()
 
 
 def test_folders_that_are_no_devices(store: Path) -> None:
