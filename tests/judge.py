@@ -132,11 +132,13 @@ def assert_readable(path: Path) -> None:
 
 def _read_by_dulwich(path: Path, tips: list[str]) -> None:
     with closing(Repo(str(path))) as repository:
+        # Asked for an object, dulwich looks into one pack after the other.
+        packs = {id_: pack for pack in repository.object_store.packs for id_ in pack}
         waiting: list[Any] = [tip.encode() for tip in tips]
         seen = set(waiting)
         while waiting:
             id_ = waiting.pop()
-            found = repository.object_store[id_]
+            found = packs.get(id_, repository.object_store)[id_]
             # What dulwich checks for itself, and that the bytes have that hash.
             found.check()
             assert found.id == id_, path
