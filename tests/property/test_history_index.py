@@ -494,15 +494,16 @@ def test_a_merge_above_the_index(store: Path, uncached: list[str]) -> None:
     assert uncached == []
 
 
-def test_progress_and_interruption(store: Path) -> None:
+def test_progress_and_interruption(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_keeper, "_CATCH_UP_BATCH", 200)
     path, devices = store / f"{uuid.uuid4()}.git", device_ids(3)
-    write_linear(path, devices, 4500)
+    write_linear(path, devices, 450)
     calls: list[tuple[int, int]] = []
     with pytest.raises(KeyboardInterrupt):
 
         def interrupt(done: int, total: int) -> None:
             calls.append((done, total))
-            if done > 3000:
+            if done > 200:
                 raise KeyboardInterrupt
 
         catch_up(path, progress=interrupt)
@@ -510,7 +511,7 @@ def test_progress_and_interruption(store: Path) -> None:
     calls.clear()
     assert catch_up(path, progress=lambda done, total: calls.append((done, total)))
     # It went on where the killed one stopped.
-    assert calls[-1] == (2500, 2500)
+    assert calls[-1] == (250, 250)
     assert_equals_git(path, devices)
 
 
