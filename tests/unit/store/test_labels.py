@@ -13,6 +13,7 @@ from confkeep.routeros.own_name import own_name
 from tests.histories import START_S, device_ids
 from tests.judge import assert_sound, git, log_of_device
 from worker.store.history.index import DAMAGE_MARK, INDEX_NAME, open_index
+from worker.store.repository import headers
 from worker.store.repository.backup import NOTHING_KNOWN, Backup, Naming
 from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.rewriting.forget import forget_device, traces_of_device
@@ -100,6 +101,20 @@ def test_labels_are_carried_on_by_each_commit_of_the_device(store: Path) -> None
     newest = ["device-name core-1", "device-model CCR2004", "device-group core"]
     assert in_git(path, third) == in_git(path, fourth) == newest
     assert_called(path, {CORE: Labels("core-1", model="CCR2004", group="core")})
+
+
+def test_a_message_is_no_header(tmp_path: Path) -> None:
+    """It is the producer's text: whatever it says, it names no device and no backup."""
+    said = "\nfirst\n\ndevice-name evil\ndevice-group evil\nbackup-id 0\nchange labels\n"
+    for labels in (Labels(), Labels("core1")):
+        backup = Backup(str(uuid.uuid4()), CORE, b"/ip\n", None, said, labels=labels)
+        path = tmp_path / f"{uuid.uuid4()}.git"
+        [sha] = commit(path, backup)
+        raw = open_repository(path).git[sha].read_raw()
+        assert headers.raw_message(raw).decode() == said
+        assert (headers.labels_in(raw) or Labels()) == labels
+        assert not headers.is_naming(raw)
+        assert headers.id_in_header(raw, headers.BACKUP_ID_HEADER) == backup.backup_id
 
 
 def test_labels_that_are_taken_away_stay_away(store: Path) -> None:
