@@ -110,6 +110,10 @@ def put_back(name: str) -> Callable[[Path, Path], None]:
     return put
 
 
+def put_back_logs(path: Path, before: Path) -> None:
+    shutil.copytree(before / "logs", path / "logs")
+
+
 def put_back_map(path: Path, before: Path) -> None:
     [kept] = before.glob(f"{id_map.BEFORE_PREFIX}*")
     shutil.copy(kept, path)
@@ -133,6 +137,8 @@ def put_back_row(table: str) -> Callable[[Path, Path], None]:
         (put_back_loose, "is there, loose"),
         (put_back_packed, "is there, and no ref reaches it"),
         (put_back("ORIG_HEAD"), "ORIG_HEAD is there"),
+        (put_back("FETCH_HEAD"), "FETCH_HEAD is there"),
+        (put_back_logs, "logs is there"),
         (put_back(id_map.FILE_NAME), f"{id_map.FILE_NAME} names it"),
         (put_back_map, f"{id_map.BEFORE_PREFIX}.* is there"),
         *((put_back_row(name), f"{INDEX_NAME} names it") for name in TABLES),
@@ -149,7 +155,9 @@ def test_the_proof_finds_whatever_is_left(
     )
     named = Naming(str(uuid.uuid4()), GONE, Labels("core1"), "m")
     Writer(create_repository(path)).commit_backups([named])
-    (path / "ORIG_HEAD").write_bytes(git(path, "rev-parse", "main"))
+    (path / "logs").mkdir(exist_ok=True)
+    for name in ("ORIG_HEAD", "FETCH_HEAD", "logs/HEAD"):
+        (path / name).write_bytes(git(path, "rev-parse", "main"))
     shutil.copytree(path, before, symlinks=True)
     forget_device(path, GONE, now_s=now_s)
     assert traces_of_device(path, GONE) == []
