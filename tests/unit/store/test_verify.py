@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from confkeep.errors import RepositoryBusy
 from tests.histories import device_ids, random_backups, write_linear, write_merged
 from tests.judge import git, log_of_device
 from worker.store.git import flock, keep
@@ -395,6 +396,30 @@ def test_a_pack_without_idx_that_a_crash_left(store: Path) -> None:
     repair_repository(report)
     assert verify_repository(path).outcome == Outcome.CLEAN
     assert not torn.exists()
+
+
+def test_half_of_a_pack_that_is_whole_again_stays(store: Path) -> None:
+    """Somebody may have brought the other half back since it was verified."""
+    path = small_store(store)
+    pack = the_pack(path)
+    idx = pack.with_name(f"{keep.new_name()}.idx")
+    shutil.copy(pack.with_suffix(".idx"), idx)
+    report = verify_repository(path)
+    assert [finding.place for finding in report.findings] == [idx.relative_to(path).as_posix()]
+    shutil.copy(pack, idx.with_suffix(".pack"))
+    repair_repository(report)
+    assert idx.exists()
+
+
+def test_nothing_is_mended_beside_a_writer_or_a_repack(store: Path) -> None:
+    path, lost = small_store(store), "ref: refs/heads/lost\n"
+    (path / "HEAD").write_text(lost)
+    report = verify_repository(path)
+    for held in (flock.shared, flock.maintenance):
+        with held(path), pytest.raises(RepositoryBusy):
+            repair_repository(report)
+    assert (path / "HEAD").read_text() == lost
+    assert repair_repository(report).left == []
 
 
 def test_of_keeps_only_ours_are_leftovers(store: Path) -> None:
