@@ -151,8 +151,13 @@ def _binary_removed_s(
 @tells_damage
 def read_pair(repository: TenantRepository, commit: pygit2.Commit, device_id: str) -> Pair:
     """Both files of a device as they were in a commit; both None if the device is not in it."""
-    tree_id = _device_tree_id(commit, device_id)
-    return Pair(*(_file_in(repository, tree_id, name) for name in (EXPORT_NAME, BINARY_NAME)))
+    return pair_in(repository, _device_tree_id(commit, device_id))
+
+
+@tells_damage
+def pair_in(repository: TenantRepository, folder: pygit2.Oid | str | None) -> Pair:
+    """Both files in a device's folder, by the folder's id; both None if there is no folder."""
+    return Pair(*(_file_in(repository, folder, name) for name in (EXPORT_NAME, BINARY_NAME)))
 
 
 def read_change(
@@ -174,10 +179,12 @@ def devices_of(repository: TenantRepository) -> list[str]:
 def folders_of(repository: TenantRepository) -> dict[str, str]:
     """The ids of the devices in the newest commit, each with git's id of the device's folder."""
     tip = repository.tip()
-    if tip is None:
-        return {}
-    commit = repository.git[tip]
-    assert isinstance(commit, pygit2.Commit)
+    return {} if tip is None else folders_in(repository, _commit(repository, tip))
+
+
+@tells_damage
+def folders_in(_repository: TenantRepository, commit: pygit2.Commit) -> dict[str, str]:
+    """The ids of the devices in a commit, each with git's id of the device's folder."""
     return {
         name: str(entry.id)
         for entry in commit.tree
@@ -284,7 +291,9 @@ def _device_tree_id(commit: pygit2.Commit, device_id: str) -> pygit2.Oid | None:
     return entry.id if entry.type == ObjectType.TREE else None
 
 
-def _file_in(repository: TenantRepository, tree_id: pygit2.Oid | None, name: str) -> bytes | None:
+def _file_in(
+    repository: TenantRepository, tree_id: pygit2.Oid | str | None, name: str
+) -> bytes | None:
     if tree_id is None:
         return None
     assert name in FILE_NAMES

@@ -161,6 +161,8 @@ class _Verification:
         self._uniform = ("", False)
         #: For each device the commits that changed it, newest first; None if there are merges.
         self._changes: dict[bytes, list[bytes]] | None = defaultdict(list)
+        #: For each device its folder in the newest of them, and the one before it.
+        self._folders: dict[bytes, tuple[str | None, str | None]] = {}
         self._ids: list[tuple[bytes, bytes]] = []
         #: The commits that `main` reaches.
         self._reached: set[bytes] = set()
@@ -331,13 +333,15 @@ class _Verification:
         uniform = self._uniform[1] if self._uniform[0] == commit.tree else is_uniform(tree)
         differences, uniform_parent = compare_trees(tree, old, uniform)
         self._uniform = (parent_tree, uniform_parent)
-        for name, entry, _before in differences:
+        for name, entry, before in differences:
             if entry is None and is_device(name) and backup_id is not None:
                 # Other programs may remove a device on purpose; a backup never does.
                 text = f"commit {id_.hex()} lost it from its tree"
                 self.report.add(Kind.DEVICE, name.decode(), text)
             if of_main and self._changes is not None and is_device(name):
-                self._changes[pack_uuid(name.decode())].append(id_)
+                device = pack_uuid(name.decode())
+                self._changes[device].append(id_)
+                self._folders.setdefault(device, (_folder_id(entry), _folder_id(before)))
 
     # 5
 
@@ -350,6 +354,14 @@ class _Verification:
         if main is None or tree is None:
             return
         git = self._open_git()
+        folders: dict[str, str] = {}
+        if git is not None:
+            # Once: to read a large tenant's root tree takes milliseconds.
+            found = git.git.get(pygit2.Oid(raw=main))
+            if not isinstance(found, pygit2.Commit):
+                self.report.add(Kind.REF, MAIN_REF, "libgit2 does not find its commit")
+                return
+            folders = reader.folders_in(git, found)
         files = {name: self._files(of) for name, of in entries_of(tree).items() if is_device(name)}
         contents = self.objects.each([id_ for ids in files.values() for id_ in ids if id_])
         for done, (name, ids) in enumerate(files.items()):
@@ -358,11 +370,7 @@ class _Verification:
             ours = self._pair(name, ids, contents)
             if git is None or ours is None:
                 continue
-            found = git.git.get(pygit2.Oid(raw=main))
-            if not isinstance(found, pygit2.Commit):
-                self.report.add(Kind.REF, MAIN_REF, "libgit2 does not find its commit")
-                return
-            if reader.read_pair(git, found, name.decode()) != ours:
+            if reader.pair_in(git, folders.get(name.decode())) != ours:
                 self.report.add(Kind.DEVICE, name.decode(), "libgit2 reads another latest pair")
 
     def _open_git(self) -> TenantRepository | None:
@@ -413,7 +421,7 @@ class _Verification:
             return
         self.objects.sound = git.git
         main, holds = self._tips.get(MAIN_REF), self.objects.__contains__
-        side = GitSide(git, main, self._changes, self._ids, self._commit, holds)
+        side = GitSide(git, main, self._changes, self._folders, self._ids, self._commit, holds)
         for text in index_findings(
             self.path / INDEX_NAME, side, lambda done, total: self._tick("index", done, total)
         ):
@@ -421,3 +429,8 @@ class _Verification:
         lost = set_back(git, main, self._reached, holds)
         if lost is not None:
             self.report.add(Kind.REF, MAIN_REF, lost)
+
+
+def _folder_id(entry: bytes | None) -> str | None:
+    """The id of a device's folder, from its entry in a root tree; None if it has none."""
+    return entry[-20:].hex() if entry is not None and entry.startswith(b"40000") else None
