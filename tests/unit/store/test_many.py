@@ -77,3 +77,21 @@ def test_a_damaged_file_is_told_and_those_before_it_are_not_lost(
     assert [*islice(reading, 40)] == [b"set n=%d\n" % number * 20 for number in range(40)]
     with pytest.raises(RepositoryDamaged):
         next(reading)
+
+
+def test_a_wrong_offset_in_an_idx_leads_to_no_other_device(tmp_path: Path) -> None:
+    path, sha = written(tmp_path)
+    tree = open_repository(path).git[sha].tree
+    folders = [str(tree[device].id) for device in DEVICES]
+    [idx] = (path / "objects" / "pack").glob("*.idx")
+    data = bytearray(idx.read_bytes())
+    count = int.from_bytes(data[8 + 4 * 255 : 8 + 1024])
+    ids = [bytes(data[1032 + 20 * number :][:20]).hex() for number in range(count)]
+    one, other = (1032 + 24 * count + 4 * ids.index(folders[number]) for number in (40, 50))
+    data[one : one + 4], data[other : other + 4] = data[other : other + 4], data[one : one + 4]
+    idx.chmod(0o600)
+    idx.write_bytes(data)
+    reading = read_many(open_repository(path), [Place(root, EXPORT_NAME) for root in folders])
+    assert [*islice(reading, 40)] == [b"set n=%d\n" % number * 20 for number in range(40)]
+    with pytest.raises(RepositoryDamaged):
+        next(reading)
