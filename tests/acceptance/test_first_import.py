@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -113,6 +115,33 @@ def test_a_terminal_is_asked_what_the_paths_leave_open(folder: Path) -> None:
     assert "--layout '{device}/{any}' says so without a question" in said
     assert "2 backups imported" in said
     assert "site" in run(folder, "devices", "acme")
+
+
+def test_an_erasure_tells_a_person_no_log_lines_and_whoever_keeps_them_all(folder: Path) -> None:
+    for name in ("old1", "old2"):
+        put(folder / "gone" / f"{name}.rsc", export(2, "10.0.0.2/24"))
+    run(folder, "import", "gone", "--tenant", "closed")
+    asked = [("to go on: ", "old1")]
+    said = on_a_terminal(folder, ["forget-device", "closed", "old1"], asked)
+    said += on_a_terminal(
+        folder, ["forget-tenant", "closed", "--wait", "30"], [("to go on: ", "closed")]
+    )
+    assert "Erased device old1" in said
+    assert "Erased tenant closed" in said
+    assert "audit log" not in said
+    assert not re.search(r"\d\dT\d\d:", said), said
+
+    run(folder, "import", "gone", "--tenant", "kept")
+    kept = subprocess.run(
+        [sys.executable, "-P", "-m", "confkeep", "forget-device", "kept", "old1", "--yes"],
+        cwd=folder,
+        env={**fresh_environment(), "CONFKEEP_LOG_FORMAT": "json"},
+        capture_output=True,
+        check=True,
+        timeout=WAIT_S,
+    )
+    lines = [json.loads(line) for line in kept.stderr.splitlines() if line.startswith(b"{")]
+    assert [line["state"] for line in lines if line["action"] == "erasure"] == ["begun", "done"]
 
 
 def on_a_terminal(folder: Path, arguments: list[str], answers: list[tuple[str, str]]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 from confkeep.observe import logs
+from confkeep.settings import Settings
 from worker.cli import running
 from worker.cli.params import DEVICE, TENANT
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
@@ -48,7 +49,7 @@ def command(
       confkeep forget-device acme core1 --yes --wait 60
     """
     settings = running.settings(terminal)
-    logs.configure(settings)
+    log_beside(terminal, settings)
     owner = find_tenant(settings.git_store_path, tenant)
     found = find_device_of(settings.git_store_path, owner.id, device)
     confirm(found, f"This erases all backups of device {found}, of tenant {owner}.", yes=yes)
@@ -66,6 +67,11 @@ def command(
             f"A client has handed over {count_text(erased.handed_over, 'file')} of the tenant that no"
             " message refers to: they may be of any device. They are deleted within a day."
         )
+
+
+def log_beside(terminal: Terminal, settings: Settings) -> None:
+    """Log as a worker does, for whoever keeps what the command writes; a person is told by the command itself."""
+    logs.install(settings.log_format, "error" if terminal.err.is_terminal else settings.log_level)
 
 
 def confirm(what: Called, text: str, *, yes: bool) -> None:

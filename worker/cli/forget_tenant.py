@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import click
 
-from confkeep.observe import logs
 from worker.cli import running
-from worker.cli.forget_device import confirm
+from worker.cli.forget_device import confirm, log_beside
 from worker.cli.params import TENANT
 from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.engine import forget
@@ -36,7 +35,7 @@ def command(terminal: Terminal, tenant: str, yes: bool, wait_s: float, as_json: 
       confkeep forget-tenant acme --yes --json
     """
     settings = running.settings(terminal)
-    logs.configure(settings)
+    log_beside(terminal, settings)
     found = find_tenant(settings.git_store_path, tenant)
     tenant_id = found.id
     confirm(found, f"This erases all backups of tenant {found}.", yes=yes)
