@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import uuid
 from collections.abc import Callable
@@ -105,3 +106,37 @@ def test_what_a_batch_has_to_know_is_what_git_tells(
             assert known.own_names == index.own_names(tip, devices)
             assert known.own_names[EDGE] == ("own8" if happens is _behind else "own2")
             assert index.is_complete(tip)
+
+
+def test_a_damaged_index_lets_no_backup_in_twice(path: Path) -> None:
+    """Also where the damage is in SQLite's own index: in it, one id out of its order hides another one."""
+    backups = [capture(device, number) for number in range(150) for device in (CORE, EDGE)]
+    shas = dict(zip((each.backup_id for each in backups), commit(path, *backups), strict=True))
+    tip = shas[backups[-1].backup_id]
+    place, mark = path / INDEX_NAME, path / DAMAGE_MARK
+    sound = place.read_bytes()
+    ids = {uuid.UUID(each).bytes for each in shas}
+    # Its pages, leaves and those above them, begin with their kinds.
+    pages = [
+        at
+        for at in range(0, len(sound), 4096)
+        if sound[at] in (2, 10) and sum(each in sound[at : at + 4096] for each in ids) > 0
+    ]
+    assert {sound[at] for at in pages} == {2, 10}
+    chance = random.Random(3)
+    noticed = 0
+    for at in chance.choices([*pages, *[at for at in pages if sound[at] == 2] * 3], k=30):
+        damaged = bytearray(sound)
+        hidden = [each for each in ids if each in sound[at : at + 4096]]
+        damaged[sound.index(chance.choice(hidden), at) + chance.randrange(2)] ^= (
+            1 << chance.randrange(8)
+        )
+        place.write_bytes(damaged)
+        mark.unlink(missing_ok=True)
+        with open_index(open_repository(path)) as index:
+            known = index.known_before(dict.fromkeys(shas, CORE), tip)
+        assert known.commits == shas
+        noticed += place.read_bytes() != damaged or mark.exists()
+    assert noticed == 30
+    place.write_bytes(sound)
+    mark.unlink(missing_ok=True)

@@ -78,6 +78,12 @@ _LAST_CHANGES: Final = (
     " ORDER BY position DESC LIMIT 1) JOIN commits AS c ON c.number=v.number"
 )
 
+#: The commits between which one with a backup id would stand.
+_NEIGHBOURS: Final = (
+    "SELECT * FROM commits WHERE backup_id<? ORDER BY backup_id DESC LIMIT 1",
+    "SELECT * FROM commits WHERE backup_id>? ORDER BY backup_id LIMIT 1",
+)
+
 #: Seconds for which a reader waits for the writer's transaction.
 _BUSY_S: Final = 2.0
 
@@ -365,7 +371,7 @@ class IndexFile:
             return None if found is None else int(found[0])
 
     def numbers_of(self, backup_ids: Iterable[bytes]) -> dict[bytes, list[int]]:
-        """The commits that have one of these backup ids."""
+        """The commits that have one of these backup ids; that an id has none is proven."""
         numbers: dict[bytes, list[int]] = {}
         with sqlite_errors():
             for backup_id in backup_ids:
@@ -374,7 +380,20 @@ class IndexFile:
                 ).fetchall()
                 if found:
                     numbers[backup_id] = [number for (number,) in found]
+                else:
+                    self._prove_missing(backup_id)
         return numbers
+
+    def _prove_missing(self, backup_id: bytes) -> None:
+        """Check the rows between which a backup's would stand.
+
+        A damaged entry of SQLite's index stands out of its order, so its backup would seem not to be there and be
+        committed twice. SQLite takes the id from that entry, which then does not fit the row's checksum.
+        """
+        for statement in _NEIGHBOURS:
+            row = self._db.execute(statement, (backup_id,)).fetchone()
+            if row is not None:
+                checked(row)
 
     def check_structure(self) -> str | None:
         """What SQLite finds wrong with its pages; None if nothing."""
