@@ -53,7 +53,7 @@ def _name(repository: TenantRepository, place: Place) -> bytes:
     try:
         tree = repository.git[pygit2.Oid(hex=place.root)].peel(pygit2.Tree)
         return str(tree[place.path].id).encode()
-    except (KeyError, pygit2.GitError):
+    except (KeyError, OSError, pygit2.GitError):
         # `_read` tells whether it is missing or damaged, when it is this file's turn.
         return _NONE
 
