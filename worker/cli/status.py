@@ -49,6 +49,7 @@ def command(
                 "max_backups", "max_bytes", "tenant_max_backups",
                 "tenant_max_bytes": limits at which an enqueue is refused},
        "workers": [{"name", "shards", "last_sweep_age_s",
+                    "silent_after_s": the age at which it counts as silent,
                     "trouble": a recent unforeseen error, or null}],
        "inboxes": [{"tenant_id", "tenant_name", "shard", "entries", "bytes",
                     "oldest_age_s",

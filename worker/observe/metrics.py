@@ -230,7 +230,7 @@ OF_REDIS: Final = (
     UNSERVED := Metric(
         "confkeep_shards_unserved",
         "gauge",
-        "Shards that no worker has swept in the last 15 seconds.",
+        "Shards that no worker serves but silent ones.",
     ),
     HOOK_OFF := Metric(
         "confkeep_hook_off",

@@ -55,8 +55,18 @@ class State:
         return COLOURS[self.role].terminal
 
 
-WORKING: Final = State("worker", "working", "made a sweep in the last 15 seconds", "good")
-SILENT: Final = State("worker", "silent", "made no sweep for 15 seconds", "bad")
+WORKING: Final = State(
+    "worker",
+    "working",
+    "made a sweep in the last 15 seconds, or in three of its intervals if they are longer",
+    "good",
+)
+SILENT: Final = State(
+    "worker",
+    "silent",
+    "made no sweep for 15 seconds, or for three of its intervals if they are longer",
+    "bad",
+)
 WAITING: Final = State("tenant", "waiting", "has backups that are not committed yet", "dim")
 AFTER_FAULT: Final = State(
     "tenant",

@@ -29,7 +29,7 @@ from confkeep.errors import BrokerUnavailable, StoreNotShared, StoreUnavailable
 from confkeep.observe.logs import get_logger
 from confkeep.settings import Settings, get_settings
 from worker.process.broker_check import BrokerCheckStep, refuse
-from worker.process.workers import SILENT_S, reports
+from worker.process.workers import reports
 from worker.store.git import durable
 from worker.store.repository import store_id
 
@@ -137,7 +137,7 @@ def _lacking(client: redis.Redis, store: Path, known: set[str], name: str | None
 def _runs_with(client: redis.Redis, known: set[str], name: str | None) -> str | None:
     """The name of another worker that runs with one of these stores."""
     for report, age_s in reports(client):
-        if report.name != name and report.store in known and age_s < SILENT_S:
+        if report.name != name and report.store in known and age_s < report.silent_after_s:
             return report.name
     return None
 

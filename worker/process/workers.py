@@ -11,10 +11,9 @@ from confkeep.broker import keys, redis_values
 from worker.queue import sweep_report
 from worker.queue.sweep_report import SweepReport
 
-#: Seconds without a sweep after which a worker counts as silent.
-SILENT_S = 15.0
-#: Seconds after which a silent worker is forgotten: where others serve its shards, and where nobody does.
-_FORGET_SERVED_S = 60.0
+#: When a silent worker is forgotten: where others serve its shards, after so many times the age at which it counts as
+#: silent, which is a minute by default; where nobody does, after so many seconds.
+_FORGET_SERVED = 4
 _FORGET_MISSED_S = 3_600.0
 
 
@@ -25,13 +24,15 @@ class WorkerStatus:
     name: str
     shards: list[int]
     last_sweep_age_s: float
+    #: Its last sweep may be so old before it counts as silent.
+    silent_after_s: float
     #: The latest unforeseen error in one of its threads; None if there was none lately.
     trouble: str | None = None
 
     @property
     def silent(self) -> bool:
         """Whether its last sweep is so old that its shards count as unserved."""
-        return self.last_sweep_age_s > SILENT_S
+        return self.last_sweep_age_s > self.silent_after_s
 
 
 def unserved(workers: Sequence[WorkerStatus], shards: int) -> list[int]:
@@ -43,8 +44,8 @@ def unserved(workers: Sequence[WorkerStatus], shards: int) -> list[int]:
 def list_workers(client: redis.Redis) -> list[WorkerStatus]:
     """The workers that swept lately, by name.
 
-    One that was killed is told for a minute where others serve its shards, since nothing waits for it, and for
-    an hour where nobody does. One that ended in order is gone at once.
+    One that was killed is told for a minute where others serve its shards, since nothing waits for it (longer if it
+    swept seldom), and for an hour where nobody does. One that ended in order is gone at once.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
@@ -67,7 +68,11 @@ def _recent(workers: Sequence[WorkerStatus]) -> list[WorkerStatus]:
         worker
         for worker in workers
         if worker.last_sweep_age_s
-        < (_FORGET_SERVED_S if served.issuperset(worker.shards) else _FORGET_MISSED_S)
+        < (
+            _FORGET_SERVED * worker.silent_after_s
+            if served.issuperset(worker.shards)
+            else _FORGET_MISSED_S
+        )
     ]
 
 
@@ -92,6 +97,6 @@ def reports(client: redis.Redis) -> list[tuple[SweepReport, float]]:
 
 def _reported(client: redis.Redis) -> list[WorkerStatus]:
     return [
-        WorkerStatus(report.name, report.shards, age_s, report.trouble)
+        WorkerStatus(report.name, report.shards, age_s, report.silent_after_s, report.trouble)
         for report, age_s in reports(client)
     ]

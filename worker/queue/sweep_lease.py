@@ -42,6 +42,7 @@ class SweepLease:
         self._name = name
         self._shards = shards
         self._key = keys.sweep(f"{shards.start}-{shards.stop}-{shards.step}")
+        self._interval_ms = int(interval_s * 1000)
         self._life_ms = int((_INTERVALS * interval_s + _MORE_S) * 1000)
         self._token = secrets.token_hex(8)
 
@@ -55,7 +56,9 @@ class SweepLease:
         Raises:
             redis.RedisError: Redis did not answer.
         """
-        report = SweepReport(self._name, list(self._shards), 0, trouble, store_id)
+        report = SweepReport(
+            self._name, list(self._shards), 0, trouble, store_id, self._interval_ms
+        )
         names = [keys.WORKERS, self._key, keys.STORES]
         arguments: list[Any] = [self._name, report.to_json(), self._token, self._life_ms]
         arguments += [store_id or "", *self._shards]

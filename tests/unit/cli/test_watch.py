@@ -75,7 +75,7 @@ def commit(number: int, suspect: str | None = None, unchanged: bool = False) -> 
 CALM = Snapshot(
     server_ms=NOW_MS,
     totals=counted(),
-    workers=[WorkerStatus("worker-0@host", list(range(16)), 0.4)],
+    workers=[WorkerStatus("worker-0@host", list(range(16)), 0.4, 15.0)],
     inboxes=[],
     inbox_count=0,
     waits={},
@@ -90,8 +90,8 @@ BUSY = dataclasses.replace(
     server_ms=NOW_MS + 5_000,
     totals=counted(500, 60_000),
     workers=[
-        WorkerStatus("worker-0@a-host-with-a-rather-long-name.example.net", [0, 2, 4], 0.4),
-        WorkerStatus("worker-1@host", [1, 3], 95.0),
+        WorkerStatus("worker-0@a-host-with-a-rather-long-name.example.net", [0, 2, 4], 0.4, 15.0),
+        WorkerStatus("worker-1@host", [1, 3], 95.0, 15.0),
     ],
     inboxes=[InboxStatus(TENANT.format(n), 1_000 + n, 4_000.0 - n) for n in range(30)],
     inbox_count=12_345,

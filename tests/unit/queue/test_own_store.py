@@ -124,16 +124,24 @@ def test_a_store_without_an_id_is_refused_while_another_worker_has_it(
 
 
 @pytest.mark.parametrize(
-    ("store", "age_ms", "is_refused"),
-    [(OTHER, 0, True), (OTHER, 60_000, False), ("cd" * 16, 0, False)],
+    ("store", "age_ms", "interval_ms", "is_refused"),
+    [
+        *((OTHER, 0, 2_000, True), (OTHER, 60_000, 2_000, False), (OTHER, 50_000, 20_000, True)),
+        ("cd" * 16, 0, 2_000, False),
+    ],
 )
 def test_only_a_worker_that_runs_with_that_very_store_keeps_it_from_another(
-    client: redis.Redis, settings: Settings, store: str, age_ms: int, is_refused: bool
+    client: redis.Redis,
+    settings: Settings,
+    store: str,
+    age_ms: int,
+    interval_ms: int,
+    is_refused: bool,
 ) -> None:
     """Also one of other shards: the store is there still, and this is another one."""
     note(client, OTHER)
     swept_ms = inboxes.server_time_ms(client) - age_ms
-    report = SweepReport("elsewhere", [99], swept_ms, store=store)
+    report = SweepReport("elsewhere", [99], swept_ms, store=store, interval_ms=interval_ms)
     client.hset(keys.WORKERS, report.name, report.to_json())
     if is_refused:
         with pytest.raises(StoreNotShared, match="worker elsewhere commits to it"):

@@ -25,7 +25,7 @@ from worker.process.broker_check import BrokerCheckStep
 from worker.process.heartbeat import Mark
 from worker.process.sweep_step import SweeperStep
 from worker.process.sweeper import Sweeper
-from worker.process.workers import list_workers
+from worker.process.workers import list_workers, unserved
 from worker.queue import backoff, inboxes, tidy
 from worker.queue.backoff import Backoff
 from worker.queue.inbox import Inbox, Settled
@@ -226,6 +226,24 @@ def test_a_worker_that_ended_in_order_is_none_that_fell_silent(
         each.sweep()
     both[0].leave()
     assert [worker.name for worker in list_workers(client)] == ["w0"]
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "age_s", "is_silent"),
+    [(2, 14, False), (2, 16, True), (20, 55, False), (20, 65, True), (60, 170, False)],
+)
+def test_a_worker_that_sweeps_seldom_is_not_silent_between_two_sweeps(
+    client: redis.Redis, settings: Settings, interval_s: float, age_s: int, is_silent: bool
+) -> None:
+    seldom = settings.model_copy(update={"sweep_interval_s": interval_s, "shards": 2})
+    for name in ("w0", "w1"):
+        sweeper_of(client, seldom, name).sweep()
+    report = json.loads(client.hget(keys.WORKERS, "w0") or "")
+    report["swept_ms"] -= age_s * 1000
+    client.hset(keys.WORKERS, "w0", json.dumps(report))
+    worker = list_workers(client)[0]
+    assert (worker.name, worker.silent) == ("w0", is_silent)
+    assert unserved([worker], 2) == ([0, 1] if is_silent else [])
 
 
 def test_a_killed_worker_is_soon_forgotten_where_others_serve_its_shards(
