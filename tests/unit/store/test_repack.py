@@ -23,6 +23,7 @@ from confkeep.errors import (
     StoreUnavailable,
 )
 from tests.bench.fleet import Fleet
+from tests.histories import device_ids, write_linear
 from tests.judge import assert_sound, git
 from worker.store.git import durable, flock, git_process, refs
 from worker.store.git.git_objects import GitObjects
@@ -39,6 +40,7 @@ from worker.store.repository.tenant_repository import (
 from worker.store.upkeep import repack_state
 from worker.store.upkeep.repack import needs_repack, repack
 from worker.store.upkeep.repack_state import State, read_state, why_no_full
+from worker.store.upkeep.repair import repair_repository
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Kind, Outcome
 from worker.store.writing import commit
@@ -788,3 +790,20 @@ def _commits_in(graph: Path) -> int:
     chunks = {data[at : at + 4]: data[at + 4 : at + 12] for at in range(8, 8 + 12 * data[6], 12)}
     fanout = int.from_bytes(chunks[b"OIDF"])
     return int.from_bytes(data[fanout + 1020 : fanout + 1024])
+
+
+@pytest.mark.parametrize("size", [0, 7, 1031])
+def test_a_cut_idx_ends_a_repack_and_can_be_mended_after_it(store: Path, size: int) -> None:
+    """A repack that failed so left a note, over which every later verification and repair failed too."""
+    path = store / "cut.git"
+    write_linear(path, device_ids(3), 40)
+    known = git(path, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)")
+    [idx] = (path / "objects" / "pack").glob("*.idx")
+    idx.chmod(0o600)
+    idx.write_bytes(idx.read_bytes()[:size])
+    for full in (None, True):
+        with pytest.raises((MaintenanceFailed, RepositoryDamaged)):
+            repack(path, full=full)
+    assert repair_repository(verify_repository(path)).mended
+    assert verify_repository(path).outcome == Outcome.CLEAN
+    assert git(path, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)") == known

@@ -55,8 +55,10 @@ class _Ids:
     def __init__(self, name: str, idx: Path, opened: ExitStack) -> None:
         self.name = name
         with idx.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < _IDS_AT:
+                raise RepositoryDamaged(f"{idx.name}: no idx of version 2")
             self._data = opened.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        if len(self._data) < _IDS_AT or self._data[:8] != _HEADER:
+        if self._data[:8] != _HEADER:
             raise RepositoryDamaged(f"{idx.name}: no idx of version 2")
         self._fanout: tuple[int, ...] = (0, *struct.unpack_from(">256L", self._data, 8))
         if len(self._data) < _IDS_AT + 28 * self._fanout[-1] or any(
