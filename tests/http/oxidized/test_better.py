@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 
 from confkeep.labels import Labels
 from tests.http.oxidized.conftest import FOREIGN, SECRET, Oxidized, backup, commit
+from tests.http.serving import in_process, new_token
+from worker.store.repository.tenant_repository import repository_path
 
 
 @pytest.mark.parametrize(
@@ -177,3 +182,45 @@ def test_of_nodes_with_one_name_the_commit_tells_which(
         asked = {"node": "twin", "oid": sha, "format": "text"}
         assert http.get("/node/version/view", params=asked, auth=auth).content == text
     assert http.get("/node/fetch/twins/b/twin", auth=auth).content == b"# of b\n"
+
+
+@contextmanager
+def _damaged(repository: Path, part: str) -> Iterator[None]:
+    """A repository whose ref leads nowhere, or whose packs are zeros."""
+    [path, *_] = repository.glob(part)
+    sound = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(b"f" * 40 + b"\n" if part.startswith("refs") else bytes(len(sound)))
+    try:
+        yield
+    finally:
+        path.write_bytes(sound)
+
+
+@pytest.mark.parametrize("part", ["refs/heads/main", "objects/pack/*.pack"])
+def test_a_damaged_tenant_takes_no_other_one_away(oxidized: Oxidized, part: str) -> None:
+    there = repository_path(oxidized.settings.git_store_path, oxidized.other)
+    sha = oxidized.shas[0]
+    paths = (
+        *("/nodes.json", "/nodes/stats.json", "/node/show/r2.json", "/node/fetch/acme/r2"),
+        "/node/version.json?node_full=acme/r1.example.net",
+        f"/node/version/view.json?node=r1.example.net&oid={sha}",
+        f"/node/version/diffs?node=r1.example.net&oid={oxidized.shas[1]}&oid2={sha}",
+    )
+    search = {"search_in_conf_textbox": "name=r2"}
+    with _damaged(there, part), in_process(oxidized.settings) as client:
+        client.auth = ("any", oxidized.all)
+        for path in paths:
+            answer = client.get(path)
+            assert answer.status_code == 200, (path, answer.text)
+            assert FOREIGN.decode() not in answer.text or part != "refs/heads/main"
+        assert "r2" in {node["name"] for node in client.get("/nodes.json").json()}
+        found = client.post("/nodes/conf_search.json", data=search)
+        assert [each["node"] for each in found.json()] == ["r2"]
+        assert client.put("/node/next/acme/r2", json={}).status_code == 200
+        # Nobody takes what cannot be read for what is not there.
+        assert client.get(f"/node/fetch/other/{FOREIGN.decode()}").status_code == 503
+        client.auth = ("any", new_token(oxidized.client, part, [oxidized.other]))
+        assert client.get(f"/node/fetch/{FOREIGN.decode()}").status_code == 503
+        if part == "refs/heads/main":
+            assert client.get("/nodes.json").status_code == 503

@@ -6,13 +6,14 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from confkeep.errors import InvalidInput
+from confkeep.errors import InvalidInput, RepositoryDamaged
 from worker.engine.search import Query
 from worker.http.callers import OxidizedReads
 from worker.http.context import Here
 from worker.http.oxidized.answers import answer, unfound
 from worker.http.oxidized.bodies import form_field
-from worker.http.oxidized.nodes import Node, matching, nodes_of, without_json
+from worker.http.oxidized.nodes import Node, find_nodes, nodes_of, without_json
+from worker.reading.answers import FoundEntry
 from worker.reading.reader import Reader
 
 #: The form's field of a search.
@@ -80,12 +81,17 @@ async def search_texts(request: Request, caller: OxidizedReads, context: Here) -
             (node.tenant.tenant_id, node.device.device_id): node
             for node in nodes_of(reader, caller)
         }
-        return [
-            {"node": node.name, "full_name": node.full_name}
-            for tenant_id in dict.fromkeys(tenant_id for tenant_id, _device in nodes)
-            for found in reader.search(tenant_id, query, _MOST_FOUND, reveal=caller.reveals)
-            if (node := nodes.get((tenant_id, found.device_id))) is not None
-        ]
+        found: list[FoundEntry] = []
+        damage: RepositoryDamaged | None = None
+        for tenant_id in dict.fromkeys(tenant_id for tenant_id, _device in nodes):
+            try:
+                found += reader.search(tenant_id, query, _MOST_FOUND, reveal=caller.reveals)
+            except RepositoryDamaged as error:
+                damage = error
+        if damage is not None and not found:
+            raise damage
+        hits = (nodes.get((one.tenant_id, one.device_id)) for one in found)
+        return [{"node": node.name, "full_name": node.full_name} for node in hits if node]
 
     try:
         return answer(await context.search(ask, _SEARCH_S), as_json=True)
@@ -95,9 +101,9 @@ async def search_texts(request: Request, caller: OxidizedReads, context: Here) -
 
 @router.get("/node/show/{name:path}")
 async def show(name: str, caller: OxidizedReads, context: Here) -> Response:
-    """One node, found as `matching` says."""
+    """One node, found as `find_nodes` says."""
     name, _ = without_json(name)
-    found = await context.read(lambda reader: matching(nodes_of(reader, caller), name))
+    found = await context.read(lambda reader: find_nodes(reader, caller, name))
     if len(found) != 1:
         return unfound(name, found, as_json=True)
     shown: dict[str, Any] = found[0].shown()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from confkeep.errors import RepositoryDamaged
 from worker.http.access import Caller
 from worker.reading.answers import DeviceEntry, TenantEntry
 from worker.reading.reader import Reader, devices_so_far
@@ -83,13 +84,44 @@ def sole_tenant(tenants: Collection[str] | None) -> str | None:
 
 
 def nodes_of(reader: Reader, caller: Caller) -> list[Node]:
-    """The nodes that a caller may see, tenant by tenant."""
+    """The nodes that a caller may see, tenant by tenant. One damaged tenant hides no other one.
+
+    Raises:
+        RepositoryDamaged: there are none, and a tenant is damaged.
+    """
+    nodes, damage = _sound_nodes(reader, caller)
+    if damage is not None and not nodes:
+        raise damage
+    return nodes
+
+
+def find_nodes(reader: Reader, caller: Caller, given: str, group: str | None = None) -> list[Node]:
+    """The nodes that a caller may see and means, as `matching` finds them.
+
+    Raises:
+        RepositoryDamaged: there are none, and a damaged tenant may have one.
+    """
+    nodes, damage = _sound_nodes(reader, caller)
+    found = matching(nodes, given, group)
+    if damage is not None and not found:
+        raise damage
+    return found
+
+
+def _sound_nodes(reader: Reader, caller: Caller) -> tuple[list[Node], RepositoryDamaged | None]:
+    """The nodes of all tenants that are not damaged, and the damage of one that is."""
     alone = sole_tenant(caller.tenants) is not None
-    return [
-        Node(tenant, device, device.group if alone else tenant.name or tenant.tenant_id)
-        for tenant in reader.tenants(caller.tenants)
-        for device in devices_so_far(reader, tenant.tenant_id)
-    ]
+    nodes: list[Node] = []
+    damage: RepositoryDamaged | None = None
+    for tenant in reader.tenants(caller.tenants):
+        try:
+            devices = devices_so_far(reader, tenant.tenant_id)
+        except RepositoryDamaged as error:
+            damage = error
+            continue
+        group = tenant.name or tenant.tenant_id
+        nodes += (Node(tenant, device, device.group if alone else group) for device in devices)
+    return nodes, damage
 
 
 def without_json(text: str) -> tuple[str, bool]:

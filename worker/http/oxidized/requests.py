@@ -14,7 +14,7 @@ from worker.http.callers import OxidizedEnqueues
 from worker.http.context import Context, Here
 from worker.http.oxidized.answers import answer, unfound
 from worker.http.oxidized.bodies import SMALL_BYTES, object_in, text_in
-from worker.http.oxidized.nodes import matching, nodes_of, without_json
+from worker.http.oxidized.nodes import find_nodes, without_json
 from worker.http.uploads import read_json
 
 #: Most characters of what a client says with its wish: a line of a device's log, as a rule.
@@ -42,7 +42,7 @@ async def _request(name: str, said: dict[str, Any], caller: Caller, context: Con
     name, _ = without_json(name)
     user = text_in(said, "user", _MOST_TEXT)
     message = text_in(said, "msg", _MOST_TEXT) or text_in(said, "message", _MOST_TEXT)
-    found = await context.read(lambda reader: matching(nodes_of(reader, caller), name))
+    found = await context.read(lambda reader: find_nodes(reader, caller, name))
     if len(found) != 1:
         return unfound(name, found, as_json=True)
     node = found[0]

@@ -8,14 +8,14 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
-from confkeep.errors import InvalidId, NotInStore, RemovedByRetention
+from confkeep.errors import InvalidId, NotInStore, RemovedByRetention, RepositoryDamaged
 from worker.engine.versions import Wanted
 from worker.http.access import Caller
 from worker.http.callers import OxidizedReads
 from worker.http.context import Here
 from worker.http.oxidized.answers import NO_DIFF, NO_VERSION, answer, patch, unfound, version_row
 from worker.http.oxidized.node_lists import wants_json
-from worker.http.oxidized.nodes import Node, matching, nodes_of, without_json
+from worker.http.oxidized.nodes import Node, find_nodes, without_json
 from worker.reading.reader import Reader
 
 #: A commit's id as clients send it; nothing else names a version here.
@@ -32,7 +32,7 @@ async def fetch(name: str, request: Request, caller: OxidizedReads, context: Her
     as_json = cut or wants_json(request)
 
     def ask(reader: Reader) -> Response:
-        found = matching(nodes_of(reader, caller), name)
+        found = find_nodes(reader, caller, name)
         if len(found) != 1:
             return unfound(name, found, as_json=as_json)
         text = _text(reader, caller, found[0], "latest")
@@ -52,7 +52,7 @@ async def list_versions(request: Request, caller: OxidizedReads, context: Here) 
     name = request.query_params.get("node_full", "")
 
     def ask(reader: Reader) -> Response:
-        found = matching(nodes_of(reader, caller), name)
+        found = find_nodes(reader, caller, name)
         if len(found) != 1:
             return unfound(name, found, as_json=True)
         node = found[0]
@@ -114,7 +114,7 @@ async def diffs(request: Request, caller: OxidizedReads, context: Here) -> Respo
 def _named(reader: Reader, caller: Caller, request: Request) -> tuple[str, list[Node]]:
     """The name that the query sends, and the nodes that it may mean."""
     name, _ = without_json(request.query_params.get("node", ""))
-    return name, matching(nodes_of(reader, caller), name, request.query_params.get("group"))
+    return name, find_nodes(reader, caller, name, request.query_params.get("group"))
 
 
 def _with_version(reader: Reader, found: Sequence[Node], oid: str) -> Node | None:
@@ -124,7 +124,7 @@ def _with_version(reader: Reader, found: Sequence[Node], oid: str) -> Node | Non
     for node in found if len(found) > 1 else ():
         try:
             version = reader.version(node.tenant.tenant_id, node.device.device_id, oid)
-        except (InvalidId, NotInStore, RemovedByRetention):
+        except (InvalidId, NotInStore, RemovedByRetention, RepositoryDamaged):
             continue
         if version.sha.startswith(oid.lower()):
             return node
