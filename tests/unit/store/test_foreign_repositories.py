@@ -8,10 +8,12 @@ from pathlib import Path
 import pygit2
 import pytest
 
+from confkeep.errors import RepositoryDamaged
 from tests.judge import git, log_of_device
 from worker.store.repository import reader
 from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import create_repository, open_repository
+from worker.store.upkeep.adopt import look
 from worker.store.writing.commit import Writer
 
 D1, D2, D3 = (f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2, 3))
@@ -212,3 +214,12 @@ def test_folders_and_files_that_are_no_devices(store: Path) -> None:
     # What is not ours is carried over.
     assert git(path, "show", "main:README.md") == b"#\n"
     assert git(path, "show", f"main:{D1}/sub/export.rsc") == b"2\n"
+
+
+def test_a_repository_that_lacks_a_commit_is_told_as_damaged(tmp_path: Path) -> None:
+    path = new_path(tmp_path)
+    plain_init(path, "main")
+    first, *_ = build_linear(path, "main")
+    (path / "objects" / first[:2] / first[2:]).unlink()
+    with pytest.raises(RepositoryDamaged, match=path.name):
+        look(path)

@@ -19,6 +19,7 @@ from worker.store.repository import reader
 from worker.store.repository.tenant_repository import (
     TenantRepository,
     create_repository,
+    damage,
     open_repository,
 )
 from worker.store.upkeep.repack import repack
@@ -97,7 +98,8 @@ def _look(repository: TenantRepository) -> State:
         # A concurrent repack removes folders that it empties.
         with suppress(FileNotFoundError):
             loose += len(os.listdir(objects / name)) if len(name) == 2 else 0
-    commits = 0 if tip is None else sum(1 for _ in repository.git.walk(tip))
+    with damage(path):
+        commits = 0 if tip is None else sum(1 for _ in repository.git.walk(tip))
     with open_index(repository) as index:
         indexed = index.is_complete(tip)
     return State(
