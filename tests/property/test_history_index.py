@@ -610,6 +610,7 @@ def test_no_flipped_bit_that_changes_an_answer_is_missed(store: Path) -> None:
                 index.all_last_seen(tip),
                 index.last_changes(tip),
                 index.last_changes(tip, devices[:2]),
+                index.suspects(tip),
             )
 
     place, rng = path / INDEX_NAME, random.Random(7)
@@ -863,6 +864,41 @@ def test_no_history_reads_files_whose_versions_are_known(
             for version in listed(path, device, details=True)
         ]
         assert said == ["the export is an HTML page", None, "the export is empty"]
+
+
+def test_which_newest_versions_are_suspect(store: Path) -> None:
+    """Of a file that is complete, ahead, behind, built anew, and looked at since."""
+    path, devices = store / f"{uuid.uuid4()}.git", device_ids(3)
+    repository = create_repository(path)
+    page = "the export is an HTML page"
+
+    def backups(*exports: bytes) -> list[Backup]:
+        pairs = zip(devices, exports, strict=False)
+        return [Backup(str(uuid.uuid4()), device, each, None, "m") for device, each in pairs]
+
+    def found(tip: str) -> dict[str, str]:
+        with open_index(open_repository(path)) as index:
+            found = index.suspects(tip)
+            some = index.suspects(tip, [devices[0], UNKNOWN])
+        assert some == {device: why for device, why in found.items() if device == devices[0]}
+        return found
+
+    with open_for_writing(path) as writer:
+        writer.commit_backups(backups(b"<html>", b"/ip\n", b""))
+    old = ids_of_main(path)[0]
+    assert found(old) == {devices[0]: page, devices[2]: "the export is empty"}
+    with open_for_writing(path) as writer:
+        writer.commit_backups(backups(b"/ip\n", b"<html>"))
+    assert found(old) == {devices[0]: page, devices[2]: "the export is empty"}
+    tip = ids_of_main(path)[0]
+    assert found(tip) == {devices[1]: page, devices[2]: "the export is empty"}
+    commit_without_index(repository, backups(b"<html> \n", b"/user\n"))
+    tip = ids_of_main(path)[0]
+    assert found(tip) == {devices[0]: page, devices[2]: "the export is empty"}
+    assert catch_up(path, anew=True)
+    assert found(tip) == {}
+    listed(path, devices[0], details=True)
+    assert found(tip) == {devices[0]: page}
 
 
 def test_the_devices_of_a_tenant_in_any_state(store: Path) -> None:

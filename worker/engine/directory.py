@@ -125,3 +125,10 @@ def last_changes(repository: TenantRepository) -> dict[str, dt.datetime]:
     """When the configurations of devices last changed, by id; without those of which the index does not know it."""
     with open_index(repository) as index:
         return index.last_changes(repository.tip())
+
+
+@tells_damage
+def suspects(repository: TenantRepository) -> dict[str, str]:
+    """Why the newest versions of devices are suspect, by id; without those of which the index does not know it."""
+    with open_index(repository) as index:
+        return index.suspects(repository.tip())

@@ -90,11 +90,12 @@ SUSPECT: Final = State(
     "looks cut off, empty or like an error, or lost much against the last good one",
     "warn",
 )
+FRESH: Final = State("device", "fresh", "had a backup lately", "good")
 STALE: Final = State("device", "stale", "had no backup for too long", "warn")
 RIGHT: Final = State("restore", "ok", "gave the bytes that the history says", "good")
 FAILED: Final = State("restore", "failed", "gave other bytes, or none", "bad")
 
 ALL: Final = (
     *(WORKING, SILENT, WAITING, AFTER_FAULT, STALLED),
-    *(DEAD, UNCHANGED, SUSPECT, STALE, RIGHT, FAILED),
+    *(DEAD, UNCHANGED, SUSPECT, FRESH, STALE, RIGHT, FAILED),
 )

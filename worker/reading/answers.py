@@ -56,6 +56,8 @@ class DeviceEntry:
     export_changed_at: Moment | None = None
     #: When it was last backed up, changed or not; null if git does not tell.
     last_backup_at: Moment | None = None
+    #: Why the newest version looks bad or failed; null if it looks good, or if that is not known.
+    suspect: str | None = None
 
 
 class DevicesPage(Answer):

@@ -20,6 +20,8 @@ class Filter:
     seen_before: dt.datetime | None = None
     #: The configuration changed since then, or may have.
     changed_since: dt.datetime | None = None
+    #: The newest version is suspect.
+    suspect: bool = False
     #: Stands in the name, the address, the model, or at the beginning of the id; in any case of letters.
     text: str | None = None
 
@@ -30,6 +32,8 @@ class Filter:
         if self.seen_before is not None and seen is not None and seen >= self.seen_before:
             return False
         if self.changed_since is not None and changed_by(device) < self.changed_since:
+            return False
+        if self.suspect and device.suspect is None:
             return False
         if self.text is None:
             return True

@@ -11,7 +11,7 @@ from typing import Final
 
 from confkeep.errors import NotInStore
 from confkeep.labels import NO_LABELS
-from worker.engine.directory import Called, Device, directory_of, last_changes
+from worker.engine.directory import Called, Device, directory_of, last_changes, suspects
 from worker.reading.answers import CommitEntry, DeviceEntry
 from worker.reading.commits import commits_after, printable
 from worker.reading.directory_page import place_of
@@ -80,8 +80,11 @@ def make(repository: TenantRepository) -> Listed:
     """The directory, from the history index and the newest root tree."""
     tip = str(repository.tip())
     found = directory_of(repository)
-    changes = last_changes(repository)
-    entries = {each.called.id: _entry_of(each, changes.get(each.called.id)) for each in found}
+    changes, bad = last_changes(repository), suspects(repository)
+    entries = {
+        each.called.id: _entry_of(each, changes.get(each.called.id), bad.get(each.called.id))
+        for each in found
+    }
     return Listed(
         tip,
         sorted(entries.values(), key=place_of),
@@ -106,6 +109,7 @@ def follow(repository: TenantRepository, known: Listed) -> Listed | None:
         own_names = index.own_names(page.head, touched)
         changed = {commit.device_id for commit in page.commits if commit.changed}
         export_changes = index.last_changes(page.head, touched & changed)
+        bad = index.suspects(page.head, touched & changed)
     tree = find_commit(repository, page.head).tree
     devices, by_id = [*known.devices], {**known.by_id}
     called, folders = {**known.called}, {**known.folders}
@@ -118,7 +122,9 @@ def follow(repository: TenantRepository, known: Listed) -> Listed | None:
         if device not in tree:
             return None
         now = Called(device, labels.get(device, NO_LABELS), own_names.get(device))
-        after = _entry_after(now, before, commits, changes, export_changes.get(device))
+        after = _entry_after(
+            now, before, commits, changes, export_changes.get(device), bad.get(device)
+        )
         if before is not None:
             del devices[bisect_left(devices, place_of(before), key=place_of)]
         insort(devices, after, key=place_of)
@@ -137,6 +143,7 @@ def _entry_after(
     commits: list[CommitEntry],
     changes: list[CommitEntry],
     export_changed_at: dt.datetime | None,
+    suspect: str | None,
 ) -> DeviceEntry:
     captures = [commit for commit in commits if commit.kind == "backup"]
     seen = None if before is None else before.last_backup_at
@@ -146,13 +153,15 @@ def _entry_after(
     if changes:
         last = changes[-1]
         moments = (last.committed_at, export_changed_at, seen)
-        return _entry(called, versions, last.sha, last.message, *moments)
+        return _entry(called, versions, last.sha, last.message, *moments, suspect)
     assert before is not None
     moments = (before.changed_at, before.export_changed_at, seen)
-    return _entry(called, versions, before.sha, before.message, *moments)
+    return _entry(called, versions, before.sha, before.message, *moments, before.suspect)
 
 
-def _entry_of(device: Device, export_changed_at: dt.datetime | None) -> DeviceEntry:
+def _entry_of(
+    device: Device, export_changed_at: dt.datetime | None, suspect: str | None
+) -> DeviceEntry:
     last = device.last
     return _entry(
         device.called,
@@ -162,6 +171,7 @@ def _entry_of(device: Device, export_changed_at: dt.datetime | None) -> DeviceEn
         last.committed_at,
         export_changed_at,
         device.seen_at,
+        suspect,
     )
 
 
@@ -173,6 +183,7 @@ def _entry(
     changed_at: dt.datetime,
     export_changed_at: dt.datetime | None,
     last_backup_at: dt.datetime | None,
+    suspect: str | None,
 ) -> DeviceEntry:
     labels = called.labels
     return DeviceEntry(
@@ -188,4 +199,5 @@ def _entry(
         changed_at=changed_at,
         export_changed_at=export_changed_at,
         last_backup_at=last_backup_at,
+        suspect=suspect,
     )

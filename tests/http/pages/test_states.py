@@ -111,13 +111,32 @@ def test_the_pages_say_them(eventful: Stored) -> None:
         assert f'class="{state.role}"' in queue
         assert f">{state.word}</span>" in queue, state
     assert f"{states.DEAD.title}s" in queue
-    for state in (states.WAITING, states.DEAD):
-        assert state.word in fleet, state
+    for state in (states.WAITING, states.DEAD, states.FRESH, states.STALE, states.SUSPECT):
+        assert f"</b> {state.word}" in fleet, state
     assert states.UNCHANGED.word in activity
-    assert states.STALE.title in fleet
+    for state in (states.FRESH, states.STALE, states.SUSPECT):
+        assert f">{state.title}</th>" in fleet, state
     assert f'class="mark {states.SUSPECT.role}"' in device
     assert f">{states.SUSPECT.word}</span>" in device
     assert f"only {states.STALE.word}" in tenant
+    assert f"only {states.SUSPECT.word}" in tenant
+
+
+def test_the_fleet_counts_each_tenants_devices_by_state(eventful: Stored) -> None:
+    """What a count leads to lists as many devices."""
+    token = new_token(eventful.client, f"counts {uuid.uuid4()}")
+    with in_process(eventful.settings) as client:
+        client.cookies.set(COOKIE, token)
+        fleet = client.get("/").text
+        suspect = client.get(f"/tenants/{eventful.acme}?suspect=1").text
+    row = next(row for row in fleet.split("<tr>") if f'href="/tenants/{eventful.acme}"' in row)
+    cells = re.findall(r"<td[^>]*>(?:<[^>]*>)*([\d,]+)", row)
+    devices, fresh, stale, suspects, *_ = map(int, cells)
+    assert (fresh, stale, suspects) == (devices, 0, 1)
+    assert f'href="/tenants/{eventful.acme}?suspect=1"' in row
+    assert f'devices/{eventful.edge1}"' in suspect
+    assert f'devices/{eventful.core1}"' not in suspect
+    assert f'class="mark {states.SUSPECT.role}"' in suspect
 
 
 def test_the_pages_call_stale_what_the_setting_says(eventful: Stored) -> None:

@@ -25,6 +25,7 @@ def test_what_follows_is_what_is_made_anew(store: Path) -> None:
     writer = Writer(create_repository(path))
     known = None
     before: set[bool] = set()
+    bad: set[str | None] = set()
     for day in range(25):
         batch: list[Backup | Naming] = []
         for _ in range(rng.randint(1, 4)):
@@ -38,7 +39,13 @@ def test_what_follows_is_what_is_made_anew(store: Path) -> None:
             else:
                 name = rng.choice([b"set name=r1\n", b"set name=z9\n", b""])
                 date = b"# 2026-10-%02d 10:00:00 by RouterOS 7.16\n" % rng.randint(1, 9)
-                export = date + b"/system identity\n" + name + rng.choice([b"/ip\n", b"/user\n"])
+                export = (
+                    date
+                    + b"/system identity\n"
+                    + name
+                    + rng.choice([b"/ip dns\nset a=1\n", b"/user\nset b=2\n"])
+                )
+                export = rng.choice([export, export, b"<html>", b""])
                 batch.append(Backup(new, device, export, None, "poll", labels=labels))
         writer.commit_backups(batch, now_s=START_S + day * 86_400)
         repository = open_repository(path)
@@ -46,10 +53,12 @@ def test_what_follows_is_what_is_made_anew(store: Path) -> None:
         if known is not None and known.devices:
             known = listed.follow(repository, known)
             assert known == anew
+            bad |= {each.suspect for each in anew.devices}
             assert all(each.export_changed_at is not None for each in anew.devices)
             before |= {each.export_changed_at != each.changed_at for each in anew.devices}
         known = anew if rng.random() < 0.5 or known is None else known
     assert before == {True, False}
+    assert bad >= {None, "the export is empty", "the export is an HTML page"}
     writer.close()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -47,13 +49,10 @@ _COLUMNS: Final = (
 class _Waits:
     """What waits and what died, of the tenants that the caller sees."""
 
-    tenants: dict[str, int]
-    dead: int
+    #: By tenant.
+    waiting: Mapping[str, int]
+    dead: Mapping[str, int]
     changes: list[Event]
-
-    @property
-    def waiting(self) -> int:
-        return sum(self.tenants.values())
 
 
 @router.get("/")
@@ -71,7 +70,8 @@ async def fleet(request: Request, caller: Viewer, context: Here) -> Response:
     tenants.sort(key=lambda each: (each["name"] is None, str(each["name"]).casefold()))
     waits, trouble = await _waits(context, caller)
     for each in tenants:
-        each["waiting"] = None if waits is None else waits.tenants.get(each["tenant_id"], 0)
+        each["waiting"] = None if waits is None else waits.waiting.get(each["tenant_id"], 0)
+        each["dead"] = None if waits is None else waits.dead.get(each["tenant_id"], 0)
     changes = [] if waits is None else [_change(one, names) for one in waits.changes]
     return page(
         request, "fleet.html", caller=caller, tenants=tenants, queue=waits, trouble=trouble, changes=changes
@@ -82,7 +82,13 @@ def _counts(reader: Reader, tenant: TenantEntry, oldest: dt.datetime) -> dict[st
     counts = counts_or_problem(reader, tenant)
     devices = () if counts.problem else devices_so_far(reader, tenant.tenant_id)
     stale = sum(is_stale(device, oldest) for device in devices)
-    return {**counts.model_dump(), "stale": stale}
+    suspect = sum(device.suspect is not None for device in devices)
+    return {
+        **counts.model_dump(),
+        "fresh": len(devices) - stale,
+        "stale": stale,
+        "suspect": suspect,
+    }
 
 
 def oldest_fresh(settings: Settings) -> dt.datetime:
@@ -106,7 +112,11 @@ async def _waits(context: Context, caller: Caller) -> tuple[_Waits | None, str |
                 for box in inboxes.list_inboxes(client)
                 if caller.sees(box.tenant_id)
             },
-            sum(caller.sees(one.tenant_id) for one in dead_letters.list_dead_letters(client)),
+            Counter(
+                one.tenant_id
+                for one in dead_letters.list_dead_letters(client)
+                if caller.sees(one.tenant_id)
+            ),
             context.recent.newest(client, Wanted(caller.tenants, only_changes=True))[:_CHANGES],
         )
 
@@ -149,13 +159,17 @@ async def directory(
     q: str = Query("", max_length=253),
     group: str = Query("", max_length=253),
     stale: str = "",
+    suspect: str = "",
     sort: _Sort = "name",
     number: int = Query(1, ge=1, le=100_000, alias="page"),
 ) -> Response:
     """A tenant's devices: filtered, sorted, a page at a time."""
     oldest = oldest_fresh(context.settings)
     wanted = Filter(
-        group=group or None, seen_before=oldest if stale else None, text=q.strip() or None
+        group=group or None,
+        seen_before=oldest if stale else None,
+        suspect=bool(suspect),
+        text=q.strip() or None,
     )
 
     def ask(reader: Reader) -> tuple[TenantEntry, list[DeviceEntry], list[str]]:
@@ -176,7 +190,7 @@ async def directory(
         devices=shown,
         groups=groups,
         columns=_COLUMNS,
-        wanted={"q": q, "group": group, "stale": stale, "sort": sort},
+        wanted={"q": q, "group": group, "stale": stale, "suspect": suspect, "sort": sort},
         total=len(devices),
         first=first + 1,
         before=number - 1 if number > 1 else None,

@@ -84,6 +84,12 @@ _NEIGHBOURS: Final = (
     "SELECT * FROM commits WHERE backup_id>? ORDER BY backup_id LIMIT 1",
 )
 
+#: Of each device whose newest version is suspect, that version.
+_SUSPECTS: Final = (
+    "SELECT v.* FROM devices AS d JOIN versions AS v ON v.device=d.device AND v.position="
+    "(SELECT max(position) FROM versions WHERE device=d.device AND position<=?) WHERE v.suspect NOTNULL"
+)
+
 #: Seconds for which a reader waits for the writer's transaction.
 _BUSY_S: Final = 2.0
 
@@ -278,6 +284,24 @@ class IndexFile:
             )
             found = numbered([row for row in rows if row[0] is not None])
         return {device: version.committed_s for device, (_, version) in found.items()}
+
+    def suspects(self, devices: Iterable[bytes] | None, newest: int) -> dict[bytes, str]:
+        """Why the newest versions of devices are suspect; without those that are not, or of which no row tells.
+
+        Args:
+            devices: None means all devices.
+            newest: skip versions at higher positions.
+        """
+        with sqlite_errors():
+            rows: Iterable[tuple[Any, ...]] = (
+                self._db.execute(_SUSPECTS, (newest,))
+                if devices is None
+                else chain.from_iterable(
+                    self._db.execute(f"{_SUSPECTS} AND d.device=?", (newest, device))
+                    for device in devices
+                )
+            )
+            return {row[0]: row[-1] for row in all_checked(rows)}
 
     def versions(self, device: bytes, newest: int) -> Iterator[Version]:
         """A device's versions, newest first; each row's checksum is verified.

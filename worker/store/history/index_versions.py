@@ -1,8 +1,8 @@
-"""What the history index tells of one device's versions."""
+"""What the history index tells of devices' versions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -18,7 +18,13 @@ from worker.store.history.index_file import IndexFile
 from worker.store.history.index_keeper import raw_id, tells_damage_of_git
 from worker.store.history.index_rows import Unusable
 from worker.store.repository import reader
-from worker.store.repository.backup import Detail, Version, checked_uuid, pack_uuid
+from worker.store.repository.backup import (
+    Detail,
+    Version,
+    checked_uuid,
+    pack_uuid,
+    unpack_uuid,
+)
 from worker.store.repository.detail import exports_of, read_detail
 
 
@@ -104,6 +110,40 @@ class VersionAnswers(IndexAtTip):
             self._note(error)
         listed = self.versions(device_id, tip=tip)
         return next((newer for newer, one in pairwise(listed) if one.sha == sha), None)
+
+    @tells_damage_of_git
+    def suspects(
+        self, tip: pygit2.Oid | str | None, device_ids: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """Why the newest versions of devices are suspect, by id; without those that are not.
+
+        Reads the files of versions that the index lacks, but of none that it has: devices of which it does not
+        know it are left out.
+
+        Args:
+            device_ids: None means all devices.
+
+        Raises:
+            RepositoryDamaged: git itself cannot be read.
+        """
+        raw_tip = raw_id(tip)
+        if raw_tip is None:
+            return {}
+        wanted = None if device_ids is None else set(map(pack_uuid, device_ids))
+        try:
+            found, above = self._in_file(
+                raw_tip, lambda file, newest: file.suspects(wanted, newest)
+            )
+        except Unusable as error:
+            self._note(error)
+            return {}
+        for device in {device for entry in above for device in entry.changed}:
+            if wanted is None or device in wanted:
+                found.pop(device, None)
+                for version in self.versions(unpack_uuid(device), tip=tip, limit=1, details=True):
+                    if version.detail is not None and version.detail.suspect is not None:
+                        found[device] = version.detail.suspect
+        return {unpack_uuid(device): why for device, why in found.items()}
 
     def _place_of(self, file: IndexFile, device: bytes, sha: bytes) -> int | None:
         number = self._number_of(file, sha)
