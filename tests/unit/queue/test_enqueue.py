@@ -33,7 +33,7 @@ def small_chunks(
     monkeypatch.setattr(wakeups, "send", lambda *_, **__: None)
     before = threading.active_count()
     yield
-    assert threading.active_count() == before, "a call leaves no thread"
+    assert threading.active_count() <= before, "a call leaves no thread"
 
 
 def backups(count: int) -> list[BackupFields]:
