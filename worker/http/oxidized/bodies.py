@@ -1,4 +1,4 @@
-"""OxidizedReads what clients of Oxidized send: JSON objects, and forms."""
+"""Reads what clients of Oxidized send: JSON objects, and forms."""
 
 from __future__ import annotations
 
