@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
+
+import pygit2
 
 from worker.store.history import index_build
 from worker.store.history.index_build import MergedHistory
 from worker.store.history.index_file import IndexFile
-from worker.store.history.index_keeper import IndexKeeper
+from worker.store.history.index_keeper import IndexKeeper, raw_id
 from worker.store.history.index_rows import Entry, Unusable
+from worker.store.repository.backup import Version, pack_uuid
 
 _Value = TypeVar("_Value")
 
@@ -71,3 +74,34 @@ class IndexAtTip(IndexKeeper):
             newest, missing = self._locate(file, tip)
             known, below = of_file(file, newest), file.root.tip
         return known, index_build.linear_entries(self._git, below, missing)
+
+    def _of_devices(
+        self,
+        tip: pygit2.Oid | str | None,
+        device_ids: Collection[str] | None,
+        of_file: Callable[[IndexFile, Collection[bytes] | None, int], dict[bytes, _Value]],
+    ) -> tuple[dict[bytes, _Value], Iterator[tuple[bytes, Version]]]:
+        """What the file says of some devices, and their versions that it lacks, oldest first.
+
+        Nothing at all if the file cannot tell.
+
+        Args:
+            device_ids: None means all devices.
+        """
+        raw_tip = raw_id(tip)
+        if raw_tip is None:
+            return {}, iter(())
+        wanted = None if device_ids is None else set(map(pack_uuid, device_ids))
+        try:
+            found, above = self._in_file(
+                raw_tip, lambda file, newest: of_file(file, wanted, newest)
+            )
+        except Unusable as error:
+            self._note(error)
+            return {}, iter(())
+        return found, (
+            (device, entry.version)
+            for entry in above
+            for device in entry.changed
+            if wanted is None or device in wanted
+        )

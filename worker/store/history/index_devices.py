@@ -171,24 +171,11 @@ class DeviceAnswers(IndexAtTip):
         Raises:
             RepositoryDamaged: git itself cannot be read.
         """
-        raw_tip = raw_id(tip)
-        if raw_tip is None:
-            return {}
-        wanted = None if device_ids is None else set(map(pack_uuid, device_ids))
-        try:
-            found, above = self._in_file(
-                raw_tip, lambda file, newest: file.last_changes(wanted, newest)
-            )
-        except Unusable as error:
-            self._note(error)
-            return {}
-        for entry in above:
-            version = entry.version
-            for device in entry.changed:
-                if wanted is None or device in wanted:
-                    name = unpack_uuid(device)
-                    if read_detail(self._repository, version.sha, name, tuple).export_changed:
-                        found[device] = version.committed_s
+        found, above = self._of_devices(tip, device_ids, IndexFile.last_changes)
+        for device, version in above:
+            name = unpack_uuid(device)
+            if read_detail(self._repository, version.sha, name, tuple).export_changed:
+                found[device] = version.committed_s
         return {
             unpack_uuid(device): dt.datetime.fromtimestamp(at_s, dt.UTC)
             for device, at_s in found.items()

@@ -126,23 +126,12 @@ class VersionAnswers(IndexAtTip):
         Raises:
             RepositoryDamaged: git itself cannot be read.
         """
-        raw_tip = raw_id(tip)
-        if raw_tip is None:
-            return {}
-        wanted = None if device_ids is None else set(map(pack_uuid, device_ids))
-        try:
-            found, above = self._in_file(
-                raw_tip, lambda file, newest: file.suspects(wanted, newest)
-            )
-        except Unusable as error:
-            self._note(error)
-            return {}
-        for device in {device for entry in above for device in entry.changed}:
-            if wanted is None or device in wanted:
-                found.pop(device, None)
-                for version in self.versions(unpack_uuid(device), tip=tip, limit=1, details=True):
-                    if version.detail is not None and version.detail.suspect is not None:
-                        found[device] = version.detail.suspect
+        found, above = self._of_devices(tip, device_ids, IndexFile.suspects)
+        for device in {device for device, _version in above}:
+            found.pop(device, None)
+            for version in self.versions(unpack_uuid(device), tip=tip, limit=1, details=True):
+                if version.detail is not None and version.detail.suspect is not None:
+                    found[device] = version.detail.suspect
         return {unpack_uuid(device): why for device, why in found.items()}
 
     def _place_of(self, file: IndexFile, device: bytes, sha: bytes) -> int | None:
