@@ -384,9 +384,10 @@ class _Verification:
 
     def _files(self, entry: bytes) -> tuple[bytes | None, ...]:
         """The ids of a device's two files; nothing if its entry is no folder."""
-        if not entry.startswith(b"40000"):
+        folder = _folder_id(entry)
+        if folder is None:
             return ()
-        found = entries_of(self._tree(entry[-20:].hex()) or b"")
+        found = entries_of(self._tree(folder) or b"")
         files = (found.get(file.encode()) for file in (EXPORT_NAME, BINARY_NAME))
         return tuple(None if file is None else file[-20:] for file in files)
 
