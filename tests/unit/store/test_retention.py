@@ -6,7 +6,7 @@ import dataclasses
 import errno
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,62 @@ def test_a_cut_export_does_not_displace_the_last_good_one(
     assert [tree(path, sha)[f"{device}/export.rsc"] for sha in kept] == [whole[:200], whole]
 
 
+def captured(path: Path, count: int) -> list[dict[str, str]]:
+    """Commit captures of one device with files of their own; the ids of each one's objects."""
+    backups = [
+        Backup(str(uuid.uuid4()), ONE, b"/ip\nadd %d\n" % number, b"\0%d" % number, "poll")
+        for number in range(count)
+    ]
+    found = []
+    for answer in Writer(create_repository(path)).commit_backups(backups, now_s=START_S):
+        names = {"": "", "export": f":{ONE}/export.rsc", "binary": f":{ONE}/backup.bin"}
+        found.append(
+            {
+                what: git(path, "rev-parse", answer.sha + name).decode().strip()
+                for what, name in names.items()
+            }
+        )
+    return found
+
+
+def test_what_would_be_freed_are_the_bytes_that_packs_and_files_hold_of_it(store: Path) -> None:
+    path = store / NAME
+    objects = captured(path, 3)
+    (idx,) = (path / "objects" / "pack").glob("*.idx")
+    lines = [line.split() for line in git(path, "verify-pack", "-v", str(idx)).splitlines()]
+    packed = {words[0].decode(): int(words[3]) for words in lines if len(words[0]) == 40}
+    gone = {id_ for capture in objects[:2] for id_ in capture.values()}
+    plan = plan_retention(open_repository(path), LAST, NOW_S)
+    assert plan.freed_bytes == sum(packed[id_] for id_ in gone)
+    git(path, "unpack-objects", "-q", stdin=_taken_away(idx))
+    loose = {id_: (path / "objects" / id_[:2] / id_[2:]).stat().st_size for id_ in gone}
+    plan = plan_retention(open_repository(path), LAST, NOW_S)
+    assert plan.freed_bytes == sum(loose.values())
+
+
+def _taken_away(idx: Path) -> bytes:
+    pack = idx.with_suffix(".pack")
+    data = pack.read_bytes()
+    for file in (idx, pack):
+        file.unlink()
+    return data
+
+
+def test_an_idx_that_misleads_git_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / NAME
+    binary = captured(path, 2)[0]["binary"]
+    (idx,) = (path / "objects" / "pack").glob("*.idx")
+    data = bytearray(idx.read_bytes())
+    count = int.from_bytes(data[1028:1032], "big")
+    number = (data.index(bytes.fromhex(binary)) - 1032) // 20
+    # Beyond the end of the pack. The scan reads no binary.
+    data[1032 + 24 * count + 4 * number] ^= 0x40
+    idx.unlink()
+    idx.write_bytes(data)
+    with pytest.raises(RepositoryDamaged, match="cat-file"):
+        plan_retention(open_repository(path), LAST, NOW_S)
+
+
 def rewritten(path: Path) -> list[str]:
     backups = random_backups([ONE, TWO], 20, 5)
     shas = [a.sha for a in Writer(create_repository(path)).commit_backups(backups, now_s=NOW_S)]
@@ -250,7 +306,11 @@ def test_a_prune_that_git_failed_is_done_by_the_next_run(
     backups = random_backups([ONE, TWO], 20, 5)
     Writer(create_repository(path)).commit_backups(backups, now_s=NOW_S)
 
-    def fail(git: git_process.Git, *_arguments: str, stdin: object = ()) -> bytes:
+    run = git_process.Git.run
+
+    def fail(git: git_process.Git, *arguments: str, stdin: Iterable[bytes] = ()) -> bytes:
+        if "cat-file" in arguments:  # the plan asks what would be freed
+            return run(git, *arguments, stdin=stdin)
         (git.path / "objects" / "pack" / "tmp_pack_Ab12Cd").write_bytes(b"half of one")
         raise MaintenanceFailed("no space left")
 

@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, Self
@@ -109,6 +109,22 @@ class GitObjects:
             if first in kinds or second == b"missing"
         )
         return list(dict.fromkeys(bytes.fromhex(id_.decode()) for id_ in chosen))
+
+    def disk_bytes(self, ids: Collection[bytes]) -> int:
+        """Bytes that these objects take on disk, packed or loose.
+
+        Of an object that is there several times one copy counts, and of a missing one none.
+
+        Raises:
+            GitUnavailable, MaintenanceFailed, OSError: as `Git.run`.
+        """
+        if not ids:
+            return 0
+        asked = (b"%s\n" % id_.hex().encode() for id_ in sorted(ids))
+        sizes = self._git.run(
+            *_PLAINLY, "cat-file", "--batch-check=%(objectsize:disk)", "--buffer", stdin=asked
+        )
+        return sum(int(size) for size in sizes.splitlines() if size.isdigit())
 
     def read(self, id_: bytes, kind: bytes | None = None) -> bytes:
         """An object's bytes. Blobs are read faster by `each`.

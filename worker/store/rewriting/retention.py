@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pygit2
 
-from confkeep.errors import RepositoryDamaged
+from confkeep.errors import MaintenanceFailed, RepositoryDamaged
 from worker.store.git import durable, flock, refs
-from worker.store.git.pack_reader import BadFile, read_idx
+from worker.store.git.git_objects import GitObjects, git_for_objects
 from worker.store.history.index import open_index
 from worker.store.repository import id_map
 from worker.store.repository.tenant_repository import TenantRepository, open_repository
@@ -85,7 +85,8 @@ def plan_retention(repository: TenantRepository, policy: Policy, now_s: int) -> 
     The rules look at the commits above the newest merge; what is below it stays as it is.
 
     Raises:
-        RepositoryDamaged: an object that is needed is missing.
+        RepositoryDamaged: an object that is needed is missing, or git meets damage.
+        GitUnavailable: there is no usable git.
     """
     tip = refs.read_main(repository.path)
     if tip is None or not policy:
@@ -147,31 +148,11 @@ def _freed_bytes(path: Path, selection: Selection) -> int:
                 files.add(commit.folder.export_id)
             if commit.folder.binary_id is not None:
                 (gone if drop else files).add(commit.folder.binary_id)
-    return packed_bytes(path, gone - kept)
-
-
-def packed_bytes(path: Path, ids: set[bytes]) -> int:
-    """Bytes that these objects take on disk; copies in several packs all count."""
-    total = 0
-    for idx_path in (path / "objects" / "pack").glob("pack-*.idx") if ids else ():
-        try:
-            idx, size = read_idx(idx_path), idx_path.with_suffix(".pack").stat().st_size
-        except FileNotFoundError:
-            continue  # a repack dropped it just now
-        except BadFile as error:
-            raise RepositoryDamaged(f"{path.name}: {idx_path.name}: {error}") from error
-        order = sorted(range(len(idx)), key=idx.offsets.__getitem__)
-        ends = [*(idx.offsets[number] for number in order[1:]), size - 20]
-        total += sum(
-            end - idx.offsets[number]
-            for number, end in zip(order, ends, strict=True)
-            if idx.id_at(number) in ids
-        )
-    for id_ in ids:
-        loose = path / "objects" / id_.hex()[:2] / id_.hex()[2:]
-        if loose.exists():
-            total += loose.stat().st_size
-    return total
+    try:
+        with git_for_objects(path) as git:
+            return GitObjects(git).disk_bytes(gone - kept)
+    except MaintenanceFailed as error:
+        raise RepositoryDamaged(str(error)) from error
 
 
 def apply_retention(
@@ -191,9 +172,8 @@ def apply_retention(
 
     Raises:
         RepositoryBusy: another process writes; nothing was changed.
-        RepositoryDamaged: as `plan_retention`.
-        GitUnavailable, MaintenanceFailed: the prune needs git; the rewrite is done, and
-            the next call prunes.
+        RepositoryDamaged, GitUnavailable: as `plan_retention`; nothing was changed.
+        MaintenanceFailed: the prune failed; the rewrite is done, and the next call prunes.
         StoreUnavailable: the file system refused; whether anything was done is unknown.
     """
     path = repository.path
