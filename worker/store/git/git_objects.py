@@ -148,7 +148,7 @@ class GitObjects:
         try:
             # libgit2 also compares an object with its id.
             kind, data = self.sound.odb.read(pygit2.Oid(raw=id_))
-        except (KeyError, pygit2.GitError):
+        except (KeyError, ValueError, pygit2.GitError):
             return None
         return self._keep(id_, _KINDS[kind], data)
 

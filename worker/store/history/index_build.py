@@ -79,7 +79,7 @@ def read_commit(git: pygit2.Repository, sha: str) -> RawCommit:
     """
     try:
         kind, raw = git.odb.read(pygit2.Oid(hex=sha))
-    except (KeyError, pygit2.GitError) as error:
+    except (KeyError, ValueError, pygit2.GitError) as error:
         raise RepositoryDamaged(f"commit {sha} cannot be read") from error
     if kind != pygit2.enums.ObjectType.COMMIT or not raw.startswith(b"tree "):
         raise RepositoryDamaged(f"{sha} is not a commit")
@@ -124,7 +124,7 @@ def read_tree(git: pygit2.Repository, tree: str) -> bytes:
     """
     try:
         return bytes(git.odb.read(pygit2.Oid(hex=tree))[1])
-    except (KeyError, pygit2.GitError) as error:
+    except (KeyError, ValueError, pygit2.GitError) as error:
         raise RepositoryDamaged(f"tree {tree} cannot be read") from error
 
 

@@ -199,7 +199,7 @@ class Scan:
     def _blob(self, id_: bytes) -> bytes:
         try:
             return bytes(self._git.odb.read(pygit2.Oid(raw=id_))[1])
-        except (KeyError, pygit2.GitError) as error:
+        except (KeyError, ValueError, pygit2.GitError) as error:
             raise RepositoryDamaged(f"{self._name}: object {id_.hex()} cannot be read") from error
 
 
