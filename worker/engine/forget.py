@@ -23,7 +23,7 @@ from confkeep.wording import count_text
 from worker.broker import received
 from worker.engine.hold import hold_tenant
 from worker.engine.untold import Untold
-from worker.queue import dead_letters, erase, old_arrivals
+from worker.queue import dead_letters, erase
 from worker.queue.inbox import Inbox
 from worker.store.repository.tenant_repository import (
     open_repository,
@@ -78,9 +78,10 @@ def forget_device(
     def what_waits() -> str | None:
         # In the order in which a backup goes on, so that none is missed.
         messages = _messages(client, tenant, device)
-        old_arrivals.accept(client, settings, tenant, _MOST)
         if any(waiting.entry.device_id == device for waiting in inbox.peek(_MOST)):
             return f"the inbox of tenant {tenant} holds backups of device {device}"
+        if erase.has_arrivals(inbox):
+            return f"an earlier release's producers left backups of tenant {tenant}: see `confkeep status`"
         return messages
 
     with _hold_quiet(settings, tenant, what_waits, wait_s):
@@ -134,7 +135,6 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
 
     def what_waits() -> str | None:
         messages = _messages(client, tenant, None)
-        old_arrivals.accept(client, settings, tenant, _MOST)
         if inbox.depth():
             return f"the inbox of tenant {tenant} is not empty"
         return messages

@@ -24,7 +24,7 @@ from worker.broker import received, room
 from worker.observe import unforeseen
 from worker.process import own_store
 from worker.process.workers import forget_workers
-from worker.queue import backoff, inboxes, oddities, old_arrivals, strays, tidy
+from worker.queue import backoff, inboxes, oddities, strays, tidy
 from worker.queue.sweep_lease import SweepLease
 
 log = get_logger("sweeper")
@@ -33,8 +33,6 @@ log = get_logger("sweeper")
 _RETRY_GRACE_MS = 2_000
 #: Tenants that are asked about in one round trip.
 _TENANTS_AT_ONCE = 1_000
-#: Most arrivals of an earlier release that a sweep accepts for a tenant.
-_OLD_AT_ONCE = 100
 #: Most messages of a queue that are looked through.
 _MOST_READ = 2_000
 #: Seconds of each sweep for the hourly tidying, while it is under way.
@@ -94,7 +92,6 @@ class Sweeper:
             oddities.set_aside(self._client, keys.TYPES)
             with self._apart("begin the stream of events"):
                 event_stream.begin(self._client)
-        self._accept_old_arrivals()
         sent = 0
         for shard, tenants in self._forgotten(now_ms).items():
             with self._apart("wake the tenants of a shard"):
@@ -227,12 +224,6 @@ class Sweeper:
                 if tenant in due:
                     found.setdefault(shard, []).append((tenant, flag))
         return found
-
-    def _accept_old_arrivals(self) -> None:
-        for tenant in old_arrivals.tenants(self._client):
-            if keys.shard_of(tenant, self._settings.shards) in self._shards:
-                with self._apart("accept what an earlier release left"):
-                    old_arrivals.accept(self._client, self._settings, tenant, _OLD_AT_ONCE)
 
     def _is_fresh(self, flag: bytes | None, now_ms: int) -> bool:
         """Whether its wake-up was sent lately. A time in the future does not count."""

@@ -15,7 +15,7 @@ from confkeep.broker.connections import broker_errors
 from confkeep.errors import StagingUnavailable
 from confkeep.queue import event_stream
 from worker.broker import received
-from worker.queue import dead_letters, oddities, old_arrivals, refused, totals
+from worker.queue import dead_letters, oddities, refused, totals
 from worker.queue.dead_letters import DeadLetter
 from worker.queue.inbox import Inbox
 
@@ -35,6 +35,12 @@ def unnamed_handoffs(inbox: Inbox) -> int:
         return 0
     named = (message.handed_over for message in received.waiting(inbox.client))
     return len(found.difference(*named))
+
+
+def has_arrivals(inbox: Inbox) -> bool:
+    """Whether producers of an earlier release left backups of a tenant that no worker takes."""
+    with broker_errors():
+        return bool(inbox.client.hexists(keys.ARRIVING, inbox.tenant_id))
 
 
 def clear(
@@ -76,13 +82,14 @@ def clear_tenant(inbox: Inbox) -> int:
     own = (keys.backoff, keys.attempts, keys.replies, keys.wake, keys.repack, keys.stale)
     names = {name(tenant_id).encode() for name in own}
     staged, handoffs = keys.staged(tenant_id, "*"), keys.handoff(tenant_id, "*")
-    for pattern in (staged, handoffs, old_arrivals.pattern(tenant_id)):
+    for pattern in (staged, handoffs, keys.arrivals(tenant_id)):
         names |= set(_scan(client, pattern))
     deleted = _delete(client, names)
     with broker_errors():
         deleted += int(scripts.load("drop_empty").run(client, [keys.inbox(tenant_id)], []))
         client.zrem(keys.WAITING, tenant_id)
         client.hdel(keys.LOAD, tenant_id)
+        client.hdel(keys.ARRIVING, tenant_id)
     folders = (settings.staging_path / tenant_id, settings.staging_path / "handoff" / tenant_id)
     for folder in folders:
         if folder.is_dir():

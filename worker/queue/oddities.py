@@ -147,7 +147,8 @@ def _unreadable(client: redis.Redis) -> list[Oddity]:
         pipe.hgetall(key)
     pipe.zrange(keys.WAITING, 0, _MOST_READ)
     pipe.get(keys.ROOM)
-    workers, load, dead, counted, waiting, room = redis_values.answers(pipe)
+    pipe.exists(keys.ARRIVING)
+    workers, load, dead, counted, waiting, room, arriving = redis_values.answers(pipe)
     found: list[Oddity] = []
 
     def tell(
@@ -176,6 +177,11 @@ def _unreadable(client: redis.Redis) -> list[Oddity]:
                 keys.ROOM, "is no number of bytes: left out", f"look at it, then DEL {keys.ROOM}"
             )
         )
+    if arriving:
+        left = shown(keys.arrivals("*"))
+        problem = f"an earlier release's producers left backups in {left}, which no worker takes"
+        step = "let a worker of the release before this one take them, then DEL what is left"
+        found.append(Oddity(keys.ARRIVING, problem, step))
     return found
 
 

@@ -208,6 +208,25 @@ def test_nothing_of_a_tenant_is_left(client: redis.Redis, settings: Settings, st
         forget.forget_tenant(settings, TENANT)
 
 
+def test_what_an_earlier_releases_producers_left_is_told_and_goes_with_its_tenant_alone(
+    client: redis.Redis, settings: Settings
+) -> None:
+    accept(client, settings, TENANT, entry(DEVICE))
+    settle(client, settings, TENANT, dead=False)
+    for tenant in (TENANT, OTHER):
+        client.set(f"confkeep:arrived:{tenant}:{uuid.uuid4()}", b"/ip")
+        client.rpush(f"confkeep:arrivals:{tenant}", "{}")
+        client.hset("confkeep:arriving", tenant, 3)
+    [told] = oddities.look(client, [])
+    assert told.key == "confkeep:arriving"
+    with pytest.raises(BackupsWaiting, match="confkeep status"):
+        forget.forget_device(settings, TENANT, DEVICE)
+    forget.forget_tenant(settings, TENANT)
+    left = list(client.scan_iter(match="confkeep:arriv*"))
+    assert (len(left), [name for name in left if TENANT.encode() in name]) == (3, [])
+    assert client.hkeys("confkeep:arriving") == [OTHER.encode()]
+
+
 def test_a_dead_letter_without_an_entry_goes_if_it_names_the_device(
     client: redis.Redis, settings: Settings
 ) -> None:

@@ -60,6 +60,9 @@ def test_files_of_the_volume(client: redis.Redis, settings: Settings) -> None:
     for file in settings.staging_path.rglob("*"):
         if entries[2].backup_id not in file.name:
             os.utime(file, (1, 1))
+    client.hset(keys.ARRIVING, TENANT, 3)
+    assert tidy.tidy(client, settings) == 0, "nobody knows what an earlier release's refer to"
+    client.delete(keys.ARRIVING)
     assert tidy.tidy(client, settings) == 2
     left = volume.read(TENANT, entries)
     there = Contents(b"/ip", None)
