@@ -5,40 +5,31 @@ from __future__ import annotations
 import os
 import random
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import small_disk
 from tests.crash import strace
 from tests.crash.test_crash_states import TENANT
 from tests.judge import git
 from worker.store.git.git_objects import GitObjects, git_for_objects
 from worker.store.repository.tenant_repository import create_repository
 
-#: The test's own exit code where the disk cannot be mounted.
-_NO_DISK = 77
-
 
 @pytest.mark.parametrize("options", ["size=2m", "size=64m,nr_inodes=48"])
 def test_a_full_disk_is_a_clear_error_and_harms_nothing(options: str, tmp_path: Path) -> None:
-    """In a mount namespace of its own: however the process ends, the disk goes with it."""
-    script = f'mount -t tmpfs -o "$0" confkeep-test "$1" || exit {_NO_DISK}; exec "$2" -m "$3" "$1"'
-    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
-    if os.geteuid() or shutil.which("unshare") is None:
-        pytest.skip("mounting a small disk needs root and unshare: THE FULL DISK IS NOT TESTED")
+    program = [sys.executable, "-m", "tests.crash.full_disk", str(tmp_path)]
     done = subprocess.run(
-        [*command, options, str(tmp_path), sys.executable, "tests.crash.full_disk"],
+        small_disk.command(tmp_path, options, program),
         env=strace.environment(),
         capture_output=True,
         text=True,
         check=False,
         timeout=100,
     )
-    if done.returncode == _NO_DISK or "unshare" in done.stderr:
-        pytest.skip(f"no small disk can be mounted: THE FULL DISK IS NOT TESTED: {done.stderr}")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "all is well\n"
     assert not list(tmp_path.iterdir())

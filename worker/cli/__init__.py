@@ -17,9 +17,10 @@ from typing import Any, Final
 
 import click
 
-from confkeep.errors import ConfkeepError
+from confkeep.errors import ConfkeepError, StoreUnavailable
 from worker.cli.next_step import next_step
 from worker.cli.terminal import Terminal
+from worker.store.git import refusals
 
 #: What commands are for -> a command's name -> the first line of its help, as `confkeep --help` lists
 #: them.
@@ -142,8 +143,11 @@ class Commands(click.Group):
             if terminal.debug:
                 raise
             name = f"{error.filename}: " if error.filename else ""
-            terminal.error(f"{name}{error.strerror or error}", None)
-            ctx.exit(1)
+            told = f"{name}{error.strerror or error}"
+            full = refusals.of_the_disk(told) is not None
+            step = refusals.next_step(told, error.filename or "what it writes to") if full else None
+            terminal.error(told, step)
+            ctx.exit(StoreUnavailable.exit_code if full else 1)
 
 
 @click.group(

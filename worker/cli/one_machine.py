@@ -27,7 +27,13 @@ import redis
 
 from confkeep import modes
 from confkeep.broker.connections import get_client
-from confkeep.errors import ConfkeepError, InvalidId, InvalidInput, InvalidSettings
+from confkeep.errors import (
+    BrokerUnavailable,
+    ConfkeepError,
+    InvalidId,
+    InvalidInput,
+    InvalidSettings,
+)
 from confkeep.settings import get_settings, load_settings, variable_of
 from worker.cli import running
 from worker.cli.interrupts import Interrupts
@@ -40,6 +46,8 @@ from worker.process.workers import list_workers
 #: Seconds for a worker to report.
 _READY_S: Final = 60.0
 _POLL_S: Final = 0.05
+#: Seconds in which a server that broke its connections has ended.
+_ENDING_S: Final = 1.0
 #: Where HTTP listens, whatever the setting says: its token may do everything.
 _LOOPBACK: Final = "127.0.0.1"
 #: Libraries of the extra `http` that sending webhooks needs.
@@ -200,11 +208,19 @@ class OneMachine:
         """
         self._interrupts.check()
         if not self.server.running():
-            raise PartEnded(f"the server ended; see {self.data / 'redis' / 'server.log'}")
+            problem, hint = self.server.why_not("the server ended")
+            raise PartEnded(problem, hint=hint)
         for name, part in self.parts.items():
             if not part.running():
                 status = part.process.returncode
                 raise PartEnded(f"{name} ended with status {status}; see {self.log_of(name)}")
+
+    def check_after_loss(self) -> None:
+        """As `check`, once the server's connection broke: it may be about to end."""
+        deadline = time.monotonic() + _ENDING_S
+        while time.monotonic() < deadline:
+            self.check()
+            time.sleep(_POLL_S)
 
     def stop(self) -> None:
         """End HTTP, then all but the server at the same time, then that. No signal interrupts this half-way."""
@@ -260,9 +276,13 @@ def run(
         if http_port is not None:
             # Beside the workers: both take seconds to import what they need.
             machine.start_http(http_port)
-        machine.wait_until_ready()
-        if http_port is not None:
-            machine.wait_for_http(http_port)
+        try:
+            machine.wait_until_ready()
+            if http_port is not None:
+                machine.wait_for_http(http_port)
+        except BrokerUnavailable:
+            machine.check_after_loss()
+            raise
         machine.address().write(data)
         yield machine
 

@@ -21,11 +21,14 @@ import redis
 from confkeep import modes
 from confkeep.errors import BrokerUnavailable, ConfkeepError
 from worker.process.tied import command_tied_to_this_process
+from worker.store.git import refusals
 
 #: Seconds for a server to answer after its start; includes loading a large append-only file.
 _START_S = 30.0
 #: Seconds that a child gets to end after SIGTERM.
 _STOP_S = 15.0
+#: With less room than this the server cannot go on for long: a backup and its binary may be as large.
+_ROOM_BYTES = 16 << 20
 
 
 class ServerMissing(ConfkeepError):
@@ -164,6 +167,30 @@ class EmbeddedServer:
         return self._child is not None and self._child.running()
 
     @property
+    def log(self) -> Path:
+        return self.data / "server.log"
+
+    def why_not(self, problem: str) -> tuple[str, str]:
+        """What to tell of a server that ended or does not start, and the next step.
+
+        It ends at the first write that its disk refuses. Its log is on that disk, and may lack the reason.
+
+        Args:
+            problem: what to tell if nothing more is known.
+        """
+        try:
+            with tempfile.TemporaryFile(dir=self.data) as file:
+                os.posix_fallocate(file.fileno(), 0, _ROOM_BYTES)
+        except OSError as error:
+            said = refusals.said(error)
+            step = refusals.next_step(said, self.data)
+            return (
+                f"{problem}: its disk takes no more bytes ({said})",
+                f"{step or f'See {self.log}.'} What was accepted is kept there.",
+            )
+        return f"{problem}; see {self.log}", "The last lines of that log say why."
+
+    @property
     def pid(self) -> int:
         if self._child is None:
             raise BrokerUnavailable("the embedded server is not running")
@@ -182,7 +209,6 @@ class EmbeddedServer:
         """
         program = find_server()
         modes.make_folders(self.data)
-        log = self.data / "server.log"
         options = {
             "port": "0",
             "unixsocket": str(self.socket),
@@ -198,10 +224,10 @@ class EmbeddedServer:
         for name, value in options.items():
             command += [f"--{name}", value]
         # Its files hold the exports of all that waits.
-        self._child = Child([*command, *extra], log=log, pass_fds=self._pass_fds, umask=0o077)
-        self._wait_until_it_answers(log, check)
+        self._child = Child([*command, *extra], log=self.log, pass_fds=self._pass_fds, umask=0o077)
+        self._wait_until_it_answers(check)
 
-    def _wait_until_it_answers(self, log: Path, check: Callable[[], None]) -> None:
+    def _wait_until_it_answers(self, check: Callable[[], None]) -> None:
         deadline = time.monotonic() + _START_S
         assert self._child is not None
         with redis.Redis(unix_socket_path=str(self.socket), socket_timeout=1) as client:
@@ -212,10 +238,8 @@ class EmbeddedServer:
                 except (redis.ConnectionError, redis.TimeoutError):
                     if not self._child.running() or time.monotonic() > deadline:
                         self.stop()
-                        raise BrokerUnavailable(
-                            f"the embedded server did not start; see {log}",
-                            hint="The last lines of its log say why, such as a full disk.",
-                        ) from None
+                        problem, hint = self.why_not("the embedded server did not start")
+                        raise BrokerUnavailable(problem, hint=hint) from None
                     time.sleep(0.01)
                 else:
                     return

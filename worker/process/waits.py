@@ -20,6 +20,7 @@ from confkeep.observe.logs import get_logger
 from confkeep.queue import wakeups
 from confkeep.settings import Settings
 from worker.queue.backoff import STALLED_TRIES, Backoff, Noted
+from worker.store.git import refusals
 
 log = get_logger("waits")
 
@@ -29,16 +30,6 @@ _ONCE_IN_S: Final = 60.0
 #: Most tenants to remember for this.
 _MOST_REMEMBERED: Final = 10_000
 
-#: What a file system says -> the next step.
-_STEPS: Final = (
-    ("no space left", "Free space on the disk of {where}."),
-    ("quota", "Raise the quota of the workers' user on {where}, or free space there."),
-    ("read-only", "Make {where} writable again; the kernel's log says why it is not."),
-    ("not permitted", "Let the workers' user write to {where}."),
-    ("permission denied", "Let the workers' user write to {where}."),
-    ("input/output error", "Look at the disk of {where}; the kernel's log says more."),
-    ("too many open files", "Raise the worker's limit on open files (ulimit -n)."),
-)
 #: A tenant's id: the names of its files begin with it.
 _TENANT: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UNFORESEEN: Final = "The worker's log says more."
@@ -60,8 +51,7 @@ def advice(reason: str, settings: Settings, tenant_id: str | None = None) -> str
     if isinstance(kind, type) and issubclass(kind, ConfkeepError):
         hint = kind.hint
         if issubclass(kind, errors.StoreUnavailable | errors.StagingUnavailable):
-            steps = (step for said, step in _STEPS if said in text.lower())
-            hint = next(steps, hint).format(where=where)
+            hint = refusals.next_step(text, where) or hint
     return f"{hint} It goes on by itself within a minute, or at once with `confkeep kick {tenant}`."
 
 

@@ -14,6 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from confkeep.errors import StoreUnavailable
 from docs.cli_reference import commands
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker.cli import COMMANDS, GROUPS, cli, module_of
@@ -64,6 +65,19 @@ def test_alone_it_helps(confkeep: Confkeep) -> None:
     assert done.stdout == confkeep("--help").stdout
     for title in GROUPS:
         assert f"\n{title}:\n" in done.stdout
+
+
+def test_a_full_disk_has_its_own_status_and_next_step() -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "confkeep", "completion", "bash"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == StoreUnavailable.exit_code
+    assert done.stderr.startswith("error: No space left on device\nhint: Free space on the disk of")
 
 
 @pytest.mark.parametrize(

@@ -381,6 +381,16 @@ def test_without_git_everything_else_works(
     assert git_process.git_problem() is None
 
 
+def test_a_git_that_finds_the_disk_full_is_no_damage(
+    repository: TenantRepository, fleet: Fleet
+) -> None:
+    fill(repository, fleet, 1)
+    git = git_process.Git(repository.path, None, time.monotonic() + 60)
+    with pytest.raises(StoreUnavailable, match="git archive: no space left") as caught:
+        git.run("archive", "--output=/dev/full", refs.MAIN_REF)
+    assert caught.value.hint == "Free space on the disk of a.git."
+
+
 def test_a_git_that_did_not_run_once_is_asked_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

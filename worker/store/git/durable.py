@@ -18,7 +18,7 @@ from pygit2.enums import ConfigLevel
 
 from confkeep import modes
 from confkeep.errors import StoreUnavailable
-from worker.store.git import ownership
+from worker.store.git import ownership, refusals
 
 #: Follows git's own prefix in the name of each temporary file of ours, so that recovery can tell
 #: our files from those of a `git repack` that runs at the same time.
@@ -39,17 +39,6 @@ if _sync_file_range is not None:
 #: Called with each failpoint's name; set by crash tests only.
 on_failpoint: Callable[[str], None] | None = None
 
-#: The errors of the file system when it is full or refuses access.
-_REFUSALS = {
-    errno.ENOSPC: "no space left on the device",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "operation not permitted",
-    errno.EIO: "input/output error",
-    errno.EMFILE: "too many open files",
-    errno.ENFILE: "too many open files in the system",
-}
 #: The errors of a file system without hard links.
 _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -80,8 +69,10 @@ def file_system_errors(name: str) -> Iterator[None]:
     except OSError as error:
         if (refusal := ownership.refusal_of(error)) is not None:
             raise refusal from error
-        reason = _REFUSALS.get(error.errno or 0) or error.strerror or str(error)
-        raise StoreUnavailable(f"{name}: {reason}") from error
+        reason = refusals.said(error)
+        raise StoreUnavailable(
+            f"{name}: {reason}", hint=refusals.next_step(reason, name)
+        ) from error
 
 
 def sync_file(path: Path) -> None:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO, Final
 
 from confkeep import modes
-from confkeep.errors import GitUnavailable, MaintenanceFailed
-from worker.store.git import ownership
+from confkeep.errors import GitUnavailable, MaintenanceFailed, StoreUnavailable
+from worker.store.git import ownership, refusals
 
 #: The first version with `core.fsync`.
 OLDEST_GIT: Final = (2, 36)
@@ -153,12 +153,19 @@ class Git:
         Raises:
             GitUnavailable: there is no usable git.
             MaintenanceFailed: git failed, the deadline was reached, or it was asked to stop.
+            StoreUnavailable: git found the disk full or read-only.
             OSError: the file system refused.
         """
         done = self.finish(*arguments, stdin=stdin)
         if done.code:
             # Options and `-c` settings come before git's subcommand.
             name = next(word for word in arguments if word[0] != "-" and "=" not in word)
+            full = refusals.of_the_disk(done.said)
+            if full is not None:
+                where = self.environment.get("GIT_DIR", self.path.name)
+                raise StoreUnavailable(
+                    f"{where}: git {name}: {full}", hint=refusals.next_step(full, where)
+                )
             words = done.said.strip()[-_MOST_SAID:]
             raise MaintenanceFailed(
                 f"{self.path.name}: git {name} ended with {done.code}: {words}", hint=_GIT_FAILED

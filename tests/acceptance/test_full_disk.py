@@ -1,0 +1,71 @@
+"""What a person reads whose disk is full, with real processes on small disks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests import small_disk
+from tests.acceptance.test_cli import fresh_environment
+from tests.servers import wait_for
+from worker.process.local import EmbeddedServer
+
+CONFKEEP = (sys.executable, "-P", "-m", "confkeep")
+
+
+def test_up_says_that_its_servers_disk_is_full(disk_path: Path) -> None:
+    disk = disk_path / "confkeep-data" / "redis"
+    disk.mkdir(parents=True)
+    out, err = disk_path / "out", disk_path / "err"
+    command = small_disk.command(disk, "size=1m", [*CONFKEEP, "up", "--concurrency", "1"])
+    with out.open("wb") as printed, err.open("wb") as noted:
+        up = subprocess.Popen(
+            command,
+            cwd=disk_path,
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=noted,
+            env=fresh_environment(),
+        )
+    try:
+        wait_for(lambda: up.poll() is not None or out.read_bytes().count(b"export ") == 2, "up")
+        small_disk.fill(small_disk.of(up.pid, disk))
+        assert up.wait(60) == 5, "a worker's report is refused within seconds"
+    finally:
+        up.terminate()
+        up.wait(30)
+    said = err.read_text()
+    assert "the server ended: its disk takes no more bytes (no space left on the device)" in said
+    assert f"Free space on the disk of {disk}." in said
+
+
+def test_up_says_why_its_server_does_not_start_on_a_full_disk(disk_path: Path) -> None:
+    data = disk_path / "confkeep-data" / "redis"
+    data.mkdir(parents=True)
+    # Full before the server's first byte.
+    command = small_disk.command(
+        data,
+        "size=16k",
+        ["sh", "-c", f'head -c 16k /dev/zero >{data}/ballast; exec "$@"', "-", *CONFKEEP, "up"],
+    )
+
+    done = subprocess.run(
+        command,
+        cwd=disk_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=fresh_environment(),
+    )
+    assert done.returncode in (5, 11), done.stderr
+    assert "its disk takes no more bytes (no space left on the device)" in done.stderr
+    assert f"Free space on the disk of {data}." in done.stderr
+
+
+def test_a_server_that_ended_tells_of_its_disk_only_when_that_is_full(disk_path: Path) -> None:
+    server = EmbeddedServer(disk_path)
+    problem, hint = server.why_not("it ended")
+    assert problem == f"it ended; see {disk_path}/server.log"
+    assert hint == "The last lines of that log say why."
