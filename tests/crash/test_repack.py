@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -32,7 +33,6 @@ from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Outcome
 from worker.store.writing.commit import Writer
 
-ROUNDS = 30
 SEED = 5
 
 FAILPOINTS = [
@@ -46,7 +46,7 @@ FAILPOINTS = [
     "repack-done",
 ]
 
-#: Repacks again and again, until it is killed.
+#: Repacks again and again, and says when each began, until it is killed.
 _REPACKER = """
 import os, signal, sys
 from pathlib import Path
@@ -54,6 +54,8 @@ from worker.store.git import durable
 from worker.store.upkeep.repack import repack
 path, kill_at = Path(sys.argv[1]), sys.argv[2]
 def at_failpoint(name):
+    if name == "repack-noted":
+        print("began", flush=True)
     if name == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
 durable.on_failpoint = at_failpoint
@@ -82,11 +84,13 @@ while True:
 """
 
 
-def start(program: str, path: Path, argument: str) -> subprocess.Popen[str]:
+def start(
+    program: str, path: Path, argument: str, stdout: int | IO[str] = subprocess.PIPE
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", program, str(path), argument],
         env=strace.environment(),
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -131,15 +135,21 @@ def test_a_repack_that_is_killed_between_its_steps(failpoint: str, tmp_path: Pat
     assert_mended(path)
 
 
-def test_repacks_that_are_killed_at_random_beside_a_writer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounds", [10, pytest.param(30, marks=pytest.mark.chaos)])
+def test_repacks_that_are_killed_at_random_beside_a_writer(rounds: int, tmp_path: Path) -> None:
     path = tmp_path / TENANT
     create_repository(path)
     rng = random.Random(SEED)
-    writer = start(_WRITER, path, "1")
+    told = tmp_path / "acknowledged"
+    # A full pipe would stop the writer.
+    with told.open("w") as stdout:
+        writer = start(_WRITER, path, "1", stdout)
     try:
-        for number in range(ROUNDS):
+        wait_for(told.read_text, "the writer's first commit")
+        for number in range(rounds):
             repacker = start(_REPACKER, path, "never")
-            wait_for((path / recovery.REPACKING_NAME).exists, "the repack to begin")
+            assert repacker.stdout is not None
+            assert repacker.stdout.readline() == "began\n"
             time.sleep(rng.random() * 0.15)
             if number % 2:
                 # Git too, as when a container ends.
@@ -154,15 +164,16 @@ def test_repacks_that_are_killed_at_random_beside_a_writer(tmp_path: Path) -> No
             wait_until_git_ended(path)
     finally:
         writer.kill()
-        acknowledged, err = writer.communicate(timeout=30)
+        _out, err = writer.communicate(timeout=30)
     wait_until_git_ended(path)
     assert not err
     committed = committed_ids(path)
     assert len(committed) == len(set(committed))
     # The one that was being committed when the writer was killed may be there.
-    assert acknowledged.split() == committed[: len(acknowledged.split())]
-    assert len(committed) - len(acknowledged.split()) <= 1
-    assert len(committed) > ROUNDS
+    acknowledged = told.read_text().split()
+    assert acknowledged == committed[: len(acknowledged)]
+    assert len(committed) - len(acknowledged) <= 1
+    assert len(committed) > rounds
     assert_mended(path)
     Writer(create_repository(path)).commit_backups(Fleet(3, seed=2).batch(2))
     assert git(path, "rev-list", "--count", "main").strip() == str(len(committed) + 2).encode()
