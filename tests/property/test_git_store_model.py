@@ -22,7 +22,6 @@ from tests.old_portal.portal import git_store as old
 from worker import git_store as new
 from worker.engine import hold
 
-CALLS = 2_500
 SEED = 20_260_930
 TENANTS = [str(uuid.UUID(int=number, version=4)) for number in (1, 2, 3)]
 DEVICES = [str(uuid.UUID(int=number, version=4)) for number in range(11, 16)]
@@ -169,14 +168,15 @@ class Run:
         assert list(ours.references) == list(theirs.references)
 
 
-def test_thousands_of_random_calls_answer_alike(both: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("calls", [1_000, pytest.param(2_500, marks=pytest.mark.chaos)])
+def test_random_calls_answer_alike(calls: int, both: tuple[Path, Path]) -> None:
     run = Run(SEED)
-    for _ in range(CALLS):
+    for _ in range(calls):
         run.step()
     # So that a change of the weights leaves nothing untried.
-    assert min(run.counts.values()) > 100, run.counts
-    assert run.refused > 300
-    assert len(run.shas) > 500
+    assert min(run.counts.values()) > calls / 50, run.counts
+    assert run.refused > calls / 10
+    assert len(run.shas) > calls / 5
 
 
 def test_ours_also_takes_a_capture_without_binary_and_bytes_that_are_no_utf8(
