@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import hashlib
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
@@ -25,7 +24,6 @@ from confkeep.errors import (
     OddValue,
 )
 from confkeep.models import BackupFields, BackupPayload, NamingPayload, Priority
-from confkeep.observe import tracing
 from confkeep.observe.logs import get_logger
 from confkeep.queue import acceptance, receipts, staging, wakeups
 from confkeep.queue.acceptance import Accepted, Submission
@@ -258,7 +256,6 @@ class _Call:
         self._settings = get_settings()
         self._client = get_client(self._settings)
         self._store = staging.of_settings(self._settings, self._client)
-        self._began_ns = time.time_ns()
 
     def prepare(self, payloads: Sequence[_Payload]) -> list[Submission]:
         """Hash and deflate the backups and, on a volume, stage them."""
@@ -284,14 +281,6 @@ class _Call:
             if answer.outcome not in ("accepted", "waiting"):
                 self._store.discard(tenant_id, [entry])
                 refusal = refusal or refusal_of(answer, tenant_id, entry.backup_id)
-            else:
-                tracing.enqueued(
-                    self._settings,
-                    self._began_ns,
-                    tenant_id,
-                    device_id=entry.device_id,
-                    backup_id=entry.backup_id,
-                )
         if self._high:
             found = zip(submissions, answers, strict=True)
             self._wake_first(

@@ -266,7 +266,8 @@ class Settings(BaseSettings):
         None, repr=False, description="Report failures to this DSN of Sentry (extra `sentry`)"
     )
     otel: bool = Field(
-        False, description="Trace with OpenTelemetry, as OTEL_* variables say (extra `otel`)"
+        False,
+        description="Trace the tasks of workers with OpenTelemetry, as OTEL_* variables say (extra `otel`)",
     )
 
     @field_validator("redis_url")

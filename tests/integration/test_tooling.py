@@ -1,4 +1,4 @@
-"""Celery's own tools and Flower beside a real worker: they see workers and tasks, and no payload."""
+"""Celery's own tools, Flower and traces of a real worker: they see workers and tasks, and no payload."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+)
 
 from confkeep.broker import keys
 from confkeep.errors import MessageRefused
 from tests.integration.conftest import become_producer, forget_environment
 from tests.planted import SECRET, forms_of
-from tests.servers import deployment, wait_for
+from tests.receiving import receiving
+from tests.servers import Deployment, deployment, wait_for
 from worker.app import TASK_MODULES, app
 from worker.process.local import Child
 
@@ -127,6 +131,41 @@ def test_flower_and_inspect_show_workers_and_tasks_without_payload(
         finally:
             flower.child.stop()
     forget_environment()
+
+
+def test_traces_of_a_worker_arrive_without_payload(deployed: Deployment) -> None:
+    tenant, device = str(uuid.uuid4()), str(uuid.uuid4())
+    backup = {
+        "tenant_id": tenant,
+        "device_id": device,
+        "export_text": f"/ip address add comment={SECRET}",
+        "message": f"message of {SECRET}",
+    }
+    with receiving() as receiver:
+        deployed.variables |= {
+            "CONFKEEP_OTEL": "1",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver.port}",
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+        }
+        # Its children are made by fork after the parent began to trace.
+        worker = deployed.start_worker("w")
+        sent = app.send_task("backups.receive", kwargs=backup, queue=keys.RECEIVE_QUEUE)
+        sha = sent.get(timeout=30)["sha"]
+        where = (tenant, sha, device, "export.rsc")
+        read = app.send_task("backups.read_file", args=where, queue=keys.queue_of(tenant, 16))
+        assert SECRET.encode() in base64.b64decode(read.get(timeout=30))
+        worker.stop()
+    spans = [
+        span
+        for request in receiver.requests
+        for resource in ExportTraceServiceRequest.FromString(request.body).resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    tasks = {f"run/backups.{name}" for name in ("receive", "commit_inbox", "read_file")}
+    assert tasks <= {span.name for span in spans}
+    sent_bytes = b"".join(request.body for request in receiver.requests)
+    assert not [form for form in forms_of(SECRET) if form in sent_bytes]
 
 
 def holds(text: str, secret: str) -> bool:

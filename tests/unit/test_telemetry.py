@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -16,14 +15,14 @@ from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 
 from confkeep.errors import InvalidInput, InvalidSettings, StoreUnavailable
-from confkeep.observe import logs, tracing
-from confkeep.settings import Settings, load_settings
+from confkeep.observe import logs
+from confkeep.settings import load_settings
 from tests.planted import SECRET
 from worker.app import app
-from worker.observe import error_reports, telemetry
+from worker.observe import error_reports, telemetry, tracing
 
 DSN = "https://key@sentry.invalid/1"
-TENANT, DEVICE, BACKUP = (str(uuid.UUID(int=number, version=4)) for number in (1, 2, 3))
+TENANT = str(uuid.UUID(int=1, version=4))
 
 
 def test_nothing_is_imported_unless_it_is_asked_for() -> None:
@@ -32,12 +31,9 @@ def test_nothing_is_imported_unless_it_is_asked_for() -> None:
         "import sys, redis, redis.asyncio, redis.sentinel\n"
         "before = set(sys.modules)\n"
         "import tasks\n"
-        "from worker.observe import error_reports, telemetry; from confkeep.observe import tracing\n"
+        "from worker.observe import telemetry\n"
         "from confkeep.settings import load_settings\n"
-        "settings = load_settings()\n"
-        "telemetry.start(settings)\n"
-        "tracing.enqueued(settings, 0, 't', device_id='d', backup_id='b')\n"
-        "tracing.commit(settings, 0, 't', device_id='d', backup_id='b', sha='s')\n"
+        "telemetry.start(load_settings())\n"
         "print(*sorted({n.split('.')[0] for n in set(sys.modules) - before}))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -145,7 +141,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.namespace=tests")
     exporter = InMemorySpanExporter()
-    tracing.start(load_settings(otel=True), tasks=True, exporter=lambda: exporter)
+    tracing.start(load_settings(otel=True), exporter=lambda: exporter)
 
     def finished() -> list[Any]:
         tracing._provider.force_flush()
@@ -156,44 +152,22 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     tracing.stop()
 
 
-@pytest.fixture
-def settings() -> Settings:
-    return load_settings(otel=True)
-
-
-def test_a_backups_enqueue_and_commit_meet_in_one_trace(settings: Settings, spans: Any) -> None:
-    began_ns = time.time_ns()
-    tracing.enqueued(settings, began_ns, TENANT, device_id=DEVICE, backup_id=BACKUP)
-    accepted_ms = began_ns // 1_000_000
-    tracing.commit(settings, accepted_ms, TENANT, device_id=DEVICE, backup_id=BACKUP, sha="ab" * 20)
-    enqueue, commit = spans()
-    assert (enqueue.name, commit.name) == ("backup.enqueue", "backup.commit")
-    assert enqueue.context.trace_id == commit.context.trace_id == uuid.UUID(BACKUP).int
-    assert enqueue.context.span_id != commit.context.span_id
-    assert commit.start_time == accepted_ms * 1_000_000
-    assert commit.end_time >= commit.start_time
-    ids = {"confkeep.tenant_id": TENANT, "confkeep.device_id": DEVICE}
-    assert enqueue.attributes == {**ids, "confkeep.backup_id": BACKUP}
-    assert commit.attributes == {**enqueue.attributes, "confkeep.sha": "ab" * 20}
-    assert enqueue.resource.attributes["service.name"] == "confkeep"
-    assert enqueue.resource.attributes["service.namespace"] == "tests"
-
-
-def test_a_task_is_traced_without_its_payload(settings: Settings, spans: Any) -> None:
+def test_a_task_is_traced_without_its_payload(spans: Any) -> None:
     fails.apply(args=(TENANT, "surprise", SECRET))
     [span] = spans()
     assert span.name == "run/tests.fails"
     assert span.status.description.endswith("Surprise")
-    assert span.events[0].attributes["exception.type"].endswith("Surprise")
+    assert span.resource.attributes["service.name"] == "confkeep"
+    assert span.resource.attributes["service.namespace"] == "tests"
     assert SECRET not in span.to_json()
 
 
-def test_a_commit_is_linked_to_the_task_that_did_it(settings: Settings, spans: Any) -> None:
-    @app.task(name="tests.commits", ignore_result=True)  # type: ignore[untyped-decorator]
-    def commits() -> None:
-        tracing.commit(settings, 1, TENANT, device_id=DEVICE, backup_id=BACKUP, sha="ab" * 20)
+def test_a_task_that_tries_again_is_traced_without_its_payload(spans: Any) -> None:
+    @app.task(name="tests.retries", bind=True, max_retries=1, ignore_result=True)  # type: ignore[untyped-decorator]
+    def retries(self: Any, payload: str) -> None:
+        self.retry(exc=Surprise(payload), countdown=0)
 
-    commits.apply()
-    commit, task = spans()
-    assert commit.links[0].context == task.context
-    logs.unbind_task()
+    retries.apply(args=(SECRET,))
+    names = {span.name for span in spans()}
+    assert names == {"run/tests.retries"}
+    assert SECRET not in "".join(span.to_json() for span in spans())

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from confkeep.errors import ConfkeepError, PoisonedBackup, RepositoryBusy
 from confkeep.models import Receipt
-from confkeep.observe import tracing
 from confkeep.observe.logs import get_logger
 from confkeep.queue import staging
 from confkeep.queue.entry import Entry
@@ -108,14 +107,6 @@ class BatchCommitter:
                 marks[entry.backup_id] = totals.mark_of(_recent(receipt))
                 value = receipt.model_dump(mode="json")
                 told[entry.backup_id] = event_of(self._tenant_id, committed[entry.backup_id], value)
-                tracing.commit(
-                    self._settings,
-                    waiting.enqueued_ms,
-                    self._tenant_id,
-                    device_id=entry.device_id,
-                    backup_id=entry.backup_id,
-                    sha=receipt.sha,
-                )
                 log.debug(
                     "committed a backup",
                     action="backup.committed",

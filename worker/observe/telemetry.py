@@ -7,10 +7,9 @@ from typing import Any
 from celery import bootsteps
 
 from confkeep.errors import InvalidSettings
-from confkeep.observe import tracing
 from confkeep.observe.logs import get_logger
 from confkeep.settings import Settings, get_settings
-from worker.observe import error_reports
+from worker.observe import error_reports, tracing
 
 log = get_logger("telemetry")
 
@@ -22,7 +21,7 @@ def start(settings: Settings) -> None:
         InvalidSettings: an extra is not installed, or a value is wrong.
     """
     error_reports.start(settings)
-    tracing.start(settings, tasks=True)
+    tracing.start(settings)
 
 
 def stop(**_: Any) -> None:
