@@ -74,3 +74,9 @@ def test_an_export_without_a_last_line_end_has_that_line_too(store: Path) -> Non
     path = store / "t.git"
     shas = commit(path, b"a\n", b"a\nb")
     assert since_when(path, shas[-1]) == shas
+
+
+def test_a_last_line_that_gets_its_end_stands_since_then(store: Path) -> None:
+    path = store / "t.git"
+    shas = commit(path, b"a\nb", b"a\nb\n")
+    assert since_when(path, shas[-1]) == shas == blamed(path, shas[-1])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from itertools import compress, count
+from collections.abc import Iterator
+from itertools import chain, compress, islice
 from operator import ne
 from typing import Final, NamedTuple
 
@@ -24,6 +25,8 @@ _NEXT: Final = 4
 _NEAR_BYTES: Final = 32 << 10
 #: Of a block so many are looked for: what is longer is found more slowly.
 _BEGINNING_BYTES: Final = 90
+#: Stands where a last line has no end: that is another line than one with an end.
+_UNENDED: Final = b"\0\n"
 _HUNK: Final = re.compile(rb"^@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@", re.MULTILINE)
 
 
@@ -45,29 +48,31 @@ def since_when(repository: TenantRepository, device_id: str, sha: str) -> list[V
     places = [Place(version.sha, f"{device_id}/{EXPORT_NAME}") for version in versions]
     blocks: list[_Block] = []
     for version, export in zip(versions, read_many(repository, places), strict=True):
-        blocks = _step(blocks, export or b"", version)
+        blocks = _step(blocks, _ended(export or b""), version)
     return [version for block in blocks for version in block.since]
+
+
+def _ended(export: bytes) -> bytes:
+    return export if not export or export.endswith(b"\n") else export + _UNENDED
 
 
 def _step(old: list[_Block], new: bytes, version: Version) -> list[_Block]:
     """The blocks of a version's export, from those of the version before it."""
     made: list[_Block] = []
     at = number = 0
-    while number < len(old):
-        if _stands_at(old[number].text, new, at):
-            made.append(old[number])
-            at += len(old[number].text)
+    while True:
+        first = number
+        for text, _since in islice(old, first, None):
+            if not new.startswith(text, at):
+                break
+            at += len(text)
             number += 1
-        else:
-            following, end = _next_alike(old, number + 1, new, at)
-            made += _changed(old[number:following], new[at:end], version)
-            at, number = end, following
-    return made + _changed([], new[at:], version) if at < len(new) else made
-
-
-def _stands_at(text: bytes, new: bytes, at: int) -> bool:
-    # A last line without an end is the same only where the other text ends too.
-    return new.startswith(text, at) and (text.endswith(b"\n") or at + len(text) == len(new))
+        made += old[first:number]
+        if number == len(old):
+            return made + list(_changed([], new[at:], version))
+        following, end = _next_alike(old, number + 1, new, at)
+        made += _changed(old[number:following], new[at:end], version)
+        at, number = end, following
 
 
 def _next_alike(old: list[_Block], first: int, new: bytes, at: int) -> tuple[int, int]:
@@ -79,7 +84,7 @@ def _next_alike(old: list[_Block], first: int, new: bytes, at: int) -> tuple[int
         if (
             found >= 0
             and new[found - 1 : found] in (b"", b"\n")
-            and _stands_at(text, new, found)
+            and new.startswith(text, found)
             # What begins alike twice does not tell which of them it is.
             and new.find(text[:_BEGINNING_BYTES], found + 1, near) < 0
         ):
@@ -87,42 +92,29 @@ def _next_alike(old: list[_Block], first: int, new: bytes, at: int) -> tuple[int
     return len(old), len(new)
 
 
-def _changed(old: list[_Block], new: bytes, version: Version) -> list[_Block]:
+def _changed(old: list[_Block], new: bytes, version: Version) -> Iterator[_Block]:
     """The blocks of a text, from those of the one before it."""
-    before, after = _lines(b"".join(block.text for block in old)), _lines(new)
-    since = [each for block in old for each in block.since]
-    first = _alike(before, after)
-    last = _alike(before[first:][::-1], after[first:][::-1])
-    was, now = before[first : len(before) - last], after[first : len(after) - last]
+    was, now = b"".join(block.text for block in old).split(b"\n"), new.split(b"\n")
+    # Behind the last line's end nothing stands.
+    del was[-1], now[-1]
+    dates = _dates(was, now, [*chain.from_iterable(block.since for block in old)], version)
+    size = len(now) if len(now) <= 2 * _LINES else _LINES
+    for at in range(0, len(now), size or 1):
+        yield _Block(b"\n".join([*now[at : at + size], b""]), dates[at : at + size])
+
+
+def _dates(
+    was: list[bytes], now: list[bytes], since: list[Version], version: Version
+) -> list[Version]:
+    """The version that brought each line, from those of the lines before."""
+    if len(was) == len(now):
+        # The usual edit replaces lines, and then nothing has to be looked up.
+        differ = list(map(ne, was, now))
+        if set(compress(was, differ)).isdisjoint(compress(now, differ)):
+            return [version if new else date for new, date in zip(differ, since, strict=True)]
     dates = [version] * len(now)
-    if not set(was).isdisjoint(now):
-        _carry(was, now, since[first:], dates)
-    since[first : len(before) - last] = dates
-    if len(after) <= 2 * _LINES:
-        return [_Block(new, since)] if new else []
-    return [
-        _Block(b"".join(after[at : at + _LINES]), since[at : at + _LINES])
-        for at in range(0, len(after), _LINES)
-    ]
-
-
-def _lines(text: bytes) -> list[bytes]:
-    """The lines with their ends, which the last one may lack."""
-    *whole, rest = text.split(b"\n")
-    lines = [line + b"\n" for line in whole]
-    return [*lines, rest] if rest else lines
-
-
-def _alike(one: list[bytes], other: list[bytes]) -> int:
-    """How many lines both begin with alike."""
-    most = min(len(one), len(other))
-    return next(compress(count(), map(ne, one, other)), most)
-
-
-def _carry(was: list[bytes], now: list[bytes], since: list[Version], dates: list[Version]) -> None:
-    """Date the lines that stayed as they were dated."""
+    old, new = (b"\n".join([*lines, b""]) for lines in (was, now))
     # libgit2 does not copy them, and reads them again for `data`.
-    old, new = b"".join(was), b"".join(now)
     patch = pygit2.Patch.create_from(old, new, flag=DiffOption.FORCE_TEXT, context_lines=0)
     at = to = 0
     for hunk in [*_HUNK.finditer(patch.data or b""), None]:
@@ -135,3 +127,4 @@ def _carry(was: list[bytes], now: list[bytes], since: list[Version], dates: list
         dates[to : to + begin - at] = since[at:begin]
         to += begin - at + new_count
         at = begin + old_count
+    return dates

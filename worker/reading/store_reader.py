@@ -245,7 +245,11 @@ class StoreReader:
         with self._open(tenant_id) as repository:
             called = self._find(repository, device)
             found = since_when(repository, called.id, _sha_of(repository, called, version))
-            made = {each.id: Since(sha=each.sha, captured_at=each.captured_at) for each in found}
+            versions = {each.id: each for each in found}
+            made = {
+                id_: Since(sha=each.sha, captured_at=each.captured_at)
+                for id_, each in versions.items()
+            }
             return [made[each.id] for each in found]
 
     def commits(self, tenant_id: str, since: str | None, limit: int) -> CommitsPage:
