@@ -62,8 +62,8 @@ class ConfkeepError(Exception):
     """Any error that confkeep raises on purpose.
 
     Args:
-        hint: what the reader can do in this case; None: what the class says. It stays in this process:
-            Celery rebuilds an error from its `args` alone.
+        hint: what the reader can do in this case; None: what the class says. Celery rebuilds an error from
+            its `args` alone; workers store the hint beside them for those who ask.
     """
 
     #: What the reader can do about it.

@@ -7,6 +7,7 @@ import uuid
 from typing import Any, Final
 
 from celery.exceptions import TimeoutError as NotAnswered
+from celery.states import FAILURE
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
@@ -14,7 +15,7 @@ from confkeep.app import app
 from confkeep.broker import keys
 from confkeep.broker.broker_faults import explain
 from confkeep.broker.connections import broker_errors, get_client
-from confkeep.errors import NoReceipt, UnknownBackup
+from confkeep.errors import ConfkeepError, NoReceipt, UnknownBackup
 from confkeep.ids import checked_uuid
 from confkeep.models import Device, HistoryEntry, Receipt
 from confkeep.queue import answers, receipts
@@ -170,3 +171,9 @@ def ask(task: str, queue: str, *arguments: Any, timeout: float) -> Any:
         return BackupResult(sent.id).get(timeout)
     except NotAnswered:
         raise NoReceipt(f"no worker answered for {timeout:g} s") from None
+    except ConfkeepError:
+        # Celery leaves out the error's own hint.
+        record = receipts.read(get_client(), sent.id) or {}
+        if record.get("status") != FAILURE:
+            raise
+        raise receipts.error_of(record.get("result")) from None

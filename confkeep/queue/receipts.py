@@ -23,6 +23,8 @@ from confkeep.errors import ConfkeepError, OddValue, PoisonedBackup
 
 #: Most bytes of a record. Ours have some kB; another task's result, such as a file, may be large.
 MOST_RECORD_BYTES: Final = 128 * 1024 * 1024
+#: The field of a task's error in which its own hint stands, where it differs from its class's.
+HINT: Final = "hint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,10 @@ def error_of(result: Any) -> ConfkeepError:
     if isinstance(kind, type) and issubclass(kind, ConfkeepError):
         # Arguments that do not fit are not ours.
         with contextlib.suppress(TypeError):
-            return kind(*arguments)
+            error, hint = kind(*arguments), told.get(HINT)
+            if isinstance(hint, str):
+                error.hint = hint
+            return error
     name = f"{told['exc_type']}: " if told.get("exc_type") else ""
     return PoisonedBackup(f"{name}{' '.join(map(str, arguments))}")
 

@@ -279,6 +279,16 @@ def test_errors_are_of_the_one_tree(
     assert raised.value.hint
 
 
+def test_an_error_of_a_worker_keeps_its_own_hint(
+    running: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become_producer(running, monkeypatch)
+    with pytest.raises(confkeep.NotInStore) as caught:
+        confkeep.history(new_id(), new_id())
+    assert "their first backup makes it" in caught.value.hint
+    forget_environment()
+
+
 def test_what_waits_is_waited_for(idle: Work) -> None:
     tenant, device = new_id(), new_id()
     results = [confkeep.enqueue_backup(tenant, device, f"/ip {n}", None, f"{n}") for n in range(5)]

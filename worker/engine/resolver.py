@@ -54,11 +54,9 @@ def find_tenant(
         return called_tenant(store, whole)
     known = tenants(store, others) if among is None else tenants_among(store, among)
     try:
-        return _find("TENANT", given, known)
+        return find_known_tenant(known, given, among)
     except InvalidId as error:
-        error.hint = (
-            _is_a_device(store, given, known) or "`confkeep history` alone lists the tenants."
-        )
+        error.hint = _is_a_device(store, given, known) or error.hint
         raise
 
 
@@ -73,7 +71,11 @@ def find_known_tenant(
     whole = _whole(given)
     if whole is not None and (among is None or whole in among):
         return next((one for one in known if one.id == whole), Called(whole))
-    return _find("TENANT", given, known)
+    try:
+        return _find("TENANT", given, known)
+    except InvalidId as error:
+        error.hint = "`confkeep history` alone lists the tenants."
+        raise
 
 
 def tenants(store: Path, others: Iterable[str] = ()) -> list[Called]:
