@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import redis
-
 from confkeep.broker import keys
 from confkeep.broker.connections import get_client
 from confkeep.errors import BackupsWaiting, NotInStore
@@ -77,7 +75,7 @@ def forget_device(
 
     def what_waits() -> str | None:
         # In the order in which a backup goes on, so that none is missed.
-        messages = _messages(client, tenant, device)
+        messages = _messages(inbox, device)
         if any(waiting.entry.device_id == device for waiting in inbox.peek(_MOST)):
             return f"the inbox of tenant {tenant} holds backups of device {device}"
         if erase.has_arrivals(inbox):
@@ -134,7 +132,7 @@ def forget_tenant(settings: Settings, tenant_id: str, *, wait_s: float = 0.0) ->
     path = repository_path(settings.git_store_path, tenant)
 
     def what_waits() -> str | None:
-        messages = _messages(client, tenant, None)
+        messages = _messages(inbox, None)
         if inbox.depth():
             return f"the inbox of tenant {tenant} is not empty"
         return messages
@@ -185,14 +183,14 @@ def _hold_quiet(
         yield
 
 
-def _messages(client: redis.Redis, tenant_id: str, device_id: str | None) -> str | None:
+def _messages(inbox: Inbox, device_id: str | None) -> str | None:
     """What waits to be accepted of a device, or of a tenant, as a sentence."""
     count = unreadable = 0
-    for message in received.waiting(client):
+    for message in received.waiting(inbox.client):
         unreadable += message.tenant_id is None
-        count += message.tenant_id == tenant_id and device_id in (None, message.device_id)
+        count += message.tenant_id == inbox.tenant_id and device_id in (None, message.device_id)
     if count:
-        whose = f"tenant {tenant_id}" if device_id is None else f"device {device_id}"
+        whose = f"tenant {inbox.tenant_id}" if device_id is None else f"device {device_id}"
         messages = count_text(count, "message")
         return f"the queue {keys.RECEIVE_QUEUE} holds {messages} for {whose} that no worker has accepted"
     if unreadable:

@@ -57,7 +57,7 @@ def clear(
         dead_letters.discard(client, settings, letter.backup_id)
     names = {redis_values.raw_name(keys.result(backup_id)) for backup_id in backup_ids}
     names |= {redis_values.raw_name(keys.staged(tenant_id, one)) for one in backup_ids}
-    names |= set(_results_of(client, tenant_id, device_id))
+    names |= set(_results_of(inbox, device_id))
     names |= set(_scan(client, keys.odd(f"*{tenant_id}*")))
     deleted = _delete(client, names) + totals.forget(client, tenant_id, device_id)
     deleted += refused.forget(client, tenant_id, device_id)
@@ -101,17 +101,17 @@ def clear_tenant(inbox: Inbox) -> int:
     return deleted
 
 
-def _results_of(client: redis.Redis, tenant_id: str, device_id: str | None) -> Iterator[bytes]:
+def _results_of(inbox: Inbox, device_id: str | None) -> Iterator[bytes]:
     """The result records that name the device, or the tenant.
 
     An answer of a reading task is a file or a difference and does not say whose it is: none is
     looked for, since others keep results under such names too. Each goes within ten minutes.
     """
-    ids = [id_.encode() for id_ in (tenant_id, device_id) if id_ is not None]
-    names = _scan(client, _RESULTS)
+    ids = [id_.encode() for id_ in (inbox.tenant_id, device_id) if id_ is not None]
+    names = _scan(inbox.client, _RESULTS)
     while some := list(islice(names, _AT_ONCE)):
         with broker_errors():
-            found: Any = client.mget(some)
+            found: Any = inbox.client.mget(some)
         for name, text in zip(some, found, strict=True):
             if text is not None and all(id_ in text for id_ in ids):
                 yield name
