@@ -14,9 +14,10 @@ from worker.http import paging
 from worker.http.access import Caller, require
 from worker.http.context import Context, Here
 from worker.http.pages.fleet import is_stale, oldest_fresh
-from worker.http.pages.rendering import day, link, page, shown
+from worker.http.pages.rendering import day, link, page
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
+from worker.http.pages.rows import shown
 from worker.http.routes.files import file_answer
 from worker.reading.answers import DeviceEntry, File, Since, TenantEntry, VersionEntry
 from worker.reading.reader import Reader

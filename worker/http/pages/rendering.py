@@ -10,11 +10,10 @@ from typing import Any, Final
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
-from markupsafe import Markup, escape
 
 from confkeep.wording import age_text, date_text, size_text, utc_text
 from worker.http.access import Caller
-from worker.http.pages.changes import Line
+from worker.http.pages.rows import pieces, shown
 from worker.observe import states
 
 FOLDER: Final = Path(__file__).parent
@@ -91,33 +90,9 @@ def _environment() -> Any:
     made.globals.update(q=None, states=states)
     made.filters.update(
         age=_age, count=_count, date=date_text, day=day, firstline=_first_line, iso=utc_text,
-        pieces=_pieces, sentence=_sentence, shown=shown, size=size_text,
+        pieces=pieces, sentence=_sentence, shown=shown, size=size_text,
     )  # fmt: skip
     return made
-
-
-def shown(text: object) -> str:
-    """Text as a page shows it: what hides or reverses other characters stands as an escape."""
-    text = str(text)
-    # Of a page's thousands of lines nearly all are so.
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() or c in "\t\n" else c.encode("unicode_escape", "replace").decode()
-        for c in text
-    )
-
-
-def _pieces(line: Line) -> Markup:
-    """A line of a difference. In Python, for a page has thousands, and a macro takes three times as long."""
-    texts = [(escape(shown(text)), marked) for text, marked in line.pieces]
-    parts = [f"<mark>{text}</mark>" if marked else text for text, marked in texts]
-    if line.moved is not None:
-        where = "to" if line.kind == "old" else "from"
-        parts.append(f'<span class="at">moved {where} line {line.moved}</span>')
-    if line.unended:
-        parts.append('<span class="at">no line end</span>')
-    return Markup("".join(parts))  # noqa: S704
 
 
 def _first_line(message: str) -> str:
