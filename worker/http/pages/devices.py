@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from fastapi import Query, Request, Response
 from fastapi.responses import RedirectResponse
+from markupsafe import Markup
 
 from worker.engine.versions import Wanted
 from worker.http import paging
@@ -17,7 +18,7 @@ from worker.http.pages.fleet import is_stale, oldest_fresh
 from worker.http.pages.rendering import day, link, page
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
-from worker.http.pages.rows import shown
+from worker.http.pages.rows import Dated, export_rows
 from worker.http.routes.files import file_answer
 from worker.reading.answers import DeviceEntry, File, Since, TenantEntry, VersionEntry
 from worker.reading.reader import Reader
@@ -118,7 +119,7 @@ async def version(
 ) -> Response:
     """One version's export, each line with its number."""
     found, one, entry = await _version(context, caller, tenant, device, version)
-    lines: list[tuple[int, str, str, str, str]] | None = None
+    rows: Markup | None = None
     cut = False
     if entry.export_bytes is not None:
 
@@ -133,17 +134,10 @@ async def version(
         file, dates = await context.read(ask)
         texts = decode_text(file.data).removesuffix("\n").split("\n")
         cut = len(texts) > LINES
-        dates += [Since(sha=entry.sha, captured_at=entry.captured_at)] * (len(texts) - len(dates))
-        lines = [
-            (
-                number,
-                shown(text.removesuffix("\r")),
-                date.sha,
-                day(date.captured_at),
-                _age(date, entry),
-            )
-            for number, (text, date) in enumerate(zip(texts[:LINES], dates, strict=False), 1)
-        ]
+        rows = export_rows(
+            (text.removesuffix("\r") for text in texts[:LINES]),
+            _dated(dates, len(texts), entry) if since else None,
+        )
     return page(
         request,
         "version.html",
@@ -151,17 +145,27 @@ async def version(
         tenant=found,
         device=one,
         version=entry,
-        lines=lines,
+        rows=rows,
+        shown_lines=LINES,
         cut=cut,
         since=since,
         may_reveal=caller.reveals,
     )
 
 
-def _age(since: Since, version: VersionEntry) -> str:
-    """How long before a version a line came: `day`, `week`, or longer ago."""
+def _dated(found: list[Since], lines: int, version: VersionEntry) -> list[Dated]:
+    """How a page tells the dates of a version's lines."""
+    by_sha = {each.sha: each for each in found}
+    made = {sha: _as_shown(each, version) for sha, each in by_sha.items()}
+    # A text that ends without a line has one more than git counts.
+    last = _as_shown(Since(sha=version.sha, captured_at=version.captured_at), version)
+    return [*(made[each.sha] for each in found), *[last] * (lines - len(found))]
+
+
+def _as_shown(since: Since, version: VersionEntry) -> Dated:
     days = (version.captured_at - since.captured_at).days
-    return "day" if days < 1 else "week" if days < _WEEK_DAYS else ""
+    age = "day" if days < 1 else "week" if days < _WEEK_DAYS else ""
+    return Dated(since.sha, day(since.captured_at), age)
 
 
 @router.get(_DEVICE + "/versions/{version}/{name}")

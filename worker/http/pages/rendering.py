@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import functools
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +12,7 @@ from fastapi.responses import HTMLResponse
 
 from confkeep.wording import age_text, date_text, size_text, utc_text
 from worker.http.access import Caller
-from worker.http.pages.rows import pieces, shown
+from worker.http.pages.rows import pieces, shown, unified_rows
 from worker.observe import states
 
 FOLDER: Final = Path(__file__).parent
@@ -91,6 +90,7 @@ def _environment() -> Any:
     made.filters.update(
         age=_age, count=_count, date=date_text, day=day, firstline=_first_line, iso=utc_text,
         pieces=pieces, sentence=_sentence, shown=shown, size=size_text,
+        unified_rows=unified_rows,
     )  # fmt: skip
     return made
 
@@ -100,8 +100,6 @@ def _first_line(message: str) -> str:
     return shown(lines[0]) + (" ..." if len(lines) > 1 else "") if lines else ""
 
 
-# A page's thousands of lines stand there since few moments.
-@functools.lru_cache(maxsize=1_024)
 def day(when: dt.datetime) -> str:
     """The day of a moment, as a page shows it."""
     return when.astimezone(dt.UTC).strftime("%Y-%m-%d")
