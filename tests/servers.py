@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +45,11 @@ def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 30) 
         time.sleep(0.01)
 
 
+def node(name: str = "w") -> str:
+    """What a worker that tests start is called among workers."""
+    return f"{name}@{socket.gethostname()}"
+
+
 @dataclass
 class Deployment:
     """A server, a store and any number of workers, in a folder of the test's own."""
@@ -81,14 +87,19 @@ class Deployment:
         concurrency: int = 1,
         pool: str = "prefork",
         variables: Mapping[str, str] | None = None,
-        app: str = "worker.app",
+        app: str | None = None,
         **more: str,
     ) -> Child:
-        """Start a worker as deployments do; returns when it consumes its queues."""
-        command = [sys.executable, "-m", "celery", "-A", app, "worker"]
-        command += ["--concurrency", str(concurrency), "--hostname", f"{name}@test"]
-        command += ["--pool", pool]
-        command += ["--without-mingle", "--without-gossip"]
+        """Start a worker as deployments do; returns when it consumes its queues.
+
+        Args:
+            app: a Celery app of the tests, to be started by Celery's command line.
+        """
+        command = [sys.executable, "-m", "confkeep", "worker", "--name", name]
+        if app is not None:
+            command = [sys.executable, "-m", "celery", "-A", app, "worker"]
+            command += ["--hostname", node(name), "--without-mingle", "--without-gossip"]
+        command += ["--concurrency", str(concurrency), "--pool", pool]
         worker = Child(
             command,
             log=self.log,
@@ -97,7 +108,7 @@ class Deployment:
         self.workers.append(worker)
         with self.client() as client:
             wait_for(
-                lambda: not worker.running() or client.hexists("confkeep:workers", f"{name}@test"),
+                lambda: not worker.running() or client.hexists(keys.WORKERS, node(name)),
                 f"worker {name} to start",
             )
         assert worker.running(), self.log.read_text()

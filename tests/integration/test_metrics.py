@@ -21,7 +21,7 @@ from confkeep.broker import keys
 from tasks import PoisonedBackup, enqueue_backup
 from tests.integration.conftest import become_producer
 from tests.scraping import Series, assert_declared, counted, scrape, series, value
-from tests.servers import Deployment, deployment, wait_for
+from tests.servers import Deployment, deployment, node, wait_for
 from worker.cli import cli
 from worker.hooks.progress import Progress
 from worker.observe import metrics
@@ -162,7 +162,7 @@ def test_a_scrape_says_exactly_what_was_done(
         shard = f"{keys.shard_of(tenants[3], 16):02d}"
         assert value(found, metrics.INBOX_BACKUPS.name, shard=shard) == 1
         assert value(found, metrics.TENANT_BYTES.name, tenant=tenants[3]) == len(EXPORT)
-        assert value(found, metrics.SWEEP_AGE.name, worker="w@test") < 60
+        assert value(found, metrics.SWEEP_AGE.name, worker=node()) < 60
         blocked.unlink()
         late.get(timeout=60)
 

@@ -18,7 +18,7 @@ from confkeep.errors import ConfkeepError, OddValue
 from tasks import enqueue_backup
 from tests.garbage import KINDS, TEXTS, all_keys
 from tests.integration.conftest import become_producer, forget_environment
-from tests.servers import Deployment, deployment, wait_for
+from tests.servers import Deployment, deployment, node, wait_for
 from worker.cli import cli
 from worker.queue import tidy
 
@@ -121,7 +121,7 @@ class Fixed:
 
     def report(self) -> object:
         try:
-            return self.client.hget(keys.WORKERS, "w@test")
+            return self.client.hget(keys.WORKERS, node())
         except redis.ResponseError:
             return None
 

@@ -147,7 +147,7 @@ def volatile(tmp_path: Path) -> Iterator[EmbeddedServer]:
 #: As if the server had been away when `confkeep worker` looked at it.
 UNSEEN = (
     "import worker.cli, worker.cli.worker as command\n"
-    "command._refuse_volatile = lambda settings: None\n"
+    "command._refuse = lambda settings, name: None\n"
     "worker.cli.main()"
 )
 

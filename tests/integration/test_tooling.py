@@ -24,7 +24,7 @@ from confkeep.errors import MessageRefused
 from tests.integration.conftest import become_producer, forget_environment
 from tests.planted import SECRET, forms_of
 from tests.receiving import receiving
-from tests.servers import Deployment, deployment, wait_for
+from tests.servers import Deployment, deployment, node, wait_for
 from worker.app import TASK_MODULES, app
 from worker.process.local import Child
 
@@ -79,7 +79,7 @@ def test_flower_and_inspect_show_workers_and_tasks_without_payload(
         flower = Flower(tmp_path / "flower.log")
         try:
             inspect = app.control.inspect(timeout=2)
-            wait_for(lambda: inspect.ping() == {"w@test": {"ok": "pong"}}, "the worker to answer")
+            wait_for(lambda: inspect.ping() == {node(): {"ok": "pong"}}, "the worker to answer")
             [names] = (inspect.registered() or {}).values()
             assert names == sorted(names)
             assert {"backups.commit_inbox", "backups.receive", "backups.verify"} <= set(names)
