@@ -21,7 +21,7 @@ from confkeep.errors import (
 from tests.failpoints import killed_at, raising
 from tests.histories import START_S, Stream, device_ids, random_backups, write_linear
 from tests.judge import assert_sound, git
-from worker.store.git import durable, flock, git_process
+from worker.store.git import durable, flock, git_process, refs
 from worker.store.git.root_tree import RootTree
 from worker.store.history import index_build
 from worker.store.repository import id_map
@@ -270,6 +270,24 @@ def test_repair_settles_what_a_dead_rewrite_left(failpoint: str, store: Path) ->
     assert [found.place for found in report.findings] == [id_map.PENDING_NAME]
     assert repair_repository(report).left == []
     assert (path / id_map.FILE_NAME).exists() == (failpoint == "rewritten")
+
+
+@pytest.mark.parametrize("place", ["config", "packed-refs"])
+def test_what_a_prune_cannot_read_is_told_before_the_rewrite(place: str, tmp_path: Path) -> None:
+    path = tmp_path / NAME
+    backups = random_backups([ONE, TWO], 20, 5)
+    (*_, tip) = Writer(create_repository(path)).commit_backups(backups, now_s=NOW_S)
+    repository = open_repository(path)
+    sound = (path / place).read_bytes() if (path / place).exists() else b""
+    # What libgit2 passes over.
+    bad = {"config": b"[core]\n\tfilemode = perhaps\n", "packed-refs": b"zzz"}
+    (path / place).write_bytes(sound + bad[place])
+    with pytest.raises(RepositoryDamaged, match="git cannot read its refs"):
+        apply_retention(repository, LAST, now_s=NOW_S, grace_s=0)
+    assert refs.read_main(path) == tip.sha
+    assert not prune.is_due(path)
+    (path / place).write_bytes(sound)
+    assert apply_retention(open_repository(path), LAST, now_s=NOW_S, grace_s=0).tip
 
 
 def unreachable(path: Path) -> set[str]:

@@ -19,8 +19,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from confkeep.errors import RepositoryDamaged
 from worker.store.git import durable, keep, refs
-from worker.store.git.git_process import Git, require_git
+from worker.store.git.git_process import Git, git_problem, require_git
 from worker.store.repository import id_map, recovery
 from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.rewriting.rewrite import BEFORE_REFS, TIME_FORMAT, before_refs, stamp_of
@@ -94,6 +95,27 @@ def _made_s(name: str) -> float | None:
     if found is None:
         return None
     return dt.datetime.strptime(found[1], TIME_FORMAT).replace(tzinfo=dt.UTC).timestamp()
+
+
+def require_refs(path: Path, held: int) -> None:
+    """Check that git can read the configuration and the refs, as a prune after a rewrite has to.
+
+    Does nothing without git: then only the prune fails, and says so.
+
+    Args:
+        held: as `flock.alone` gives it.
+
+    Raises:
+        RepositoryDamaged: it cannot.
+        MaintenanceFailed: git took too long.
+        OSError: the file system refused.
+    """
+    if git_problem() is not None:
+        return
+    git = Git(path, held, time.monotonic() + _TIMEOUT_S)
+    done = git.finish("for-each-ref", "--format=%(refname)")
+    if done.code:
+        raise RepositoryDamaged(f"{path.name}: git cannot read its refs: {done.said.strip()[:300]}")
 
 
 def prune(path: Path, held: int, *, timeout_s: float = _TIMEOUT_S) -> None:

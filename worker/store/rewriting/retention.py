@@ -185,6 +185,8 @@ def apply_retention(
                 tip = None
                 if plan:
                     assert plan.tip is not None
+                    # Else the rewrite would be done, and each prune fail.
+                    prune.require_refs(path, held)
                     due = prune.is_due(path)
                     prune.mark_due(path)
                     with ExitStack() as keeps, HistoryWriter(repository, plan.tip, keeps) as writer:
