@@ -162,9 +162,9 @@ class Git:
             name = next(word for word in arguments if word[0] != "-" and "=" not in word)
             full = refusals.of_the_disk(done.said)
             if full is not None:
-                where = self.environment.get("GIT_DIR", self.path.name)
                 raise StoreUnavailable(
-                    f"{where}: git {name}: {full}", hint=refusals.next_step(full, where)
+                    f"{self.path.name}: git {name}: {full}",
+                    hint=refusals.next_step(full, self.path.name),
                 )
             words = done.said.strip()[-_MOST_SAID:]
             raise MaintenanceFailed(

@@ -10,12 +10,13 @@ from typing import Final
 import pygit2
 
 from confkeep import modes
-from confkeep.errors import MaintenanceFailed
+from confkeep.errors import MaintenanceFailed, StoreUnavailable
 from worker.store.git.git_process import Git, git_problem
 
 #: Seconds after which a clone is given up.
 _CLONE_S: Final = 3600.0
 _MOST_SAID: Final = 300
+ANOTHER_FOLDER: Final = "Free space there, or name another folder with --scratch."
 
 
 def clone_repository(
@@ -32,6 +33,9 @@ def clone_repository(
 
     Returns:
         Why the clone failed; None if it succeeded.
+
+    Raises:
+        StoreUnavailable: the disk of `target` is full.
     """
     # Root must not start a program that reads another user's configuration.
     if git_problem() is not None or modes.user_of(path) is not None:
@@ -48,6 +52,9 @@ def clone_repository(
         )
     except MaintenanceFailed as error:
         return str(error)
+    except StoreUnavailable as error:
+        # What is full is the disk of the clone.
+        raise StoreUnavailable(f"{target.parent}: {error}", hint=ANOTHER_FOLDER) from error
     return None
 
 

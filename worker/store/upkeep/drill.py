@@ -33,7 +33,7 @@ from worker.store.repository.tenant_repository import (
     no_repository,
     open_repository,
 )
-from worker.store.upkeep.clone import clone_repository
+from worker.store.upkeep.clone import ANOTHER_FOLDER, clone_repository
 from worker.store.upkeep.drill_report import DrillReport, Point, Restored
 
 #: How many versions are restored by default.
@@ -146,7 +146,7 @@ class _Drill:
         if free < needed:
             raise StoreUnavailable(
                 f"{path.name}: a clone needs {needed:,} bytes, and {self._folder.parent} has {free:,}",
-                hint="Free space there, or name another folder with --scratch.",
+                hint=ANOTHER_FOLDER,
             )
         start, number, again = time.monotonic(), 0, True
         while again:
