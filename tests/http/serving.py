@@ -13,7 +13,8 @@ import redis
 
 from confkeep.settings import Settings, load_settings
 from worker.http import tokens
-from worker.http.server import listen, server_of
+from worker.http.listening import listen
+from worker.http.server import server_of
 from worker.http.tokens import ALL, Right
 
 EVERYTHING: tuple[Right, ...] = tokens.RIGHTS

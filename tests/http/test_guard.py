@@ -22,7 +22,7 @@ from tests.scraping import series, value
 from tests.servers import wait_for
 from worker.http import connections, guard, tokens
 from worker.http.access import Door
-from worker.http.server import listen
+from worker.http.listening import listen
 from worker.observe import metrics
 
 

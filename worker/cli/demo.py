@@ -35,7 +35,7 @@ from worker.engine import resolver
 from worker.engine.directory import Called, directory_of, names_of
 from worker.engine.made_ids import made_id
 from worker.engine.versions import Wanted, rows_of
-from worker.http.server import require_installed
+from worker.http.listening import require_installed
 from worker.store.git.git_process import Git
 from worker.store.repository.reader import devices_of
 from worker.store.repository.tenant_repository import (

@@ -9,7 +9,7 @@ import click
 from confkeep.observe import logs
 from worker.cli import service
 from worker.cli.terminal import Terminal, pass_terminal
-from worker.http import server
+from worker.http import listening, server
 
 
 @click.command("http")
@@ -35,7 +35,7 @@ def command(terminal: Terminal, port: int | None, address: str | None) -> None:
       confkeep http
       confkeep http --port 9000 --address 0.0.0.0
     """
-    server.require_installed()
+    listening.require_installed()
     settings = service.begin(terminal)
     logs.configure(settings)
     port, address = port or settings.http_port, address or settings.http_address
@@ -43,7 +43,7 @@ def command(terminal: Terminal, port: int | None, address: str | None) -> None:
     serving = server.server_of(
         settings, lambda: terminal.note(f"http at http://{address}:{port}/v1/health")
     )
-    with server.listen(address, port) as opened:
+    with listening.listen(address, port) as opened:
         server.run(serving, opened)
     # Threads that wait for a disk must not keep the process.
     terminal.note("ended")

@@ -39,7 +39,7 @@ from worker.cli import running
 from worker.cli.interrupts import Interrupts
 from worker.cli.running import RunningUp
 from worker.http import tokens
-from worker.http.server import listen
+from worker.http.listening import listen
 from worker.process.local import Child, EmbeddedServer, start_worker
 from worker.process.workers import list_workers
 

@@ -12,7 +12,7 @@ import click
 
 from worker.cli import interrupts, one_machine, running
 from worker.cli.terminal import Terminal, count_text, pass_terminal
-from worker.http.server import require_installed
+from worker.http.listening import require_installed
 
 _POLL_S: Final = 0.2
 

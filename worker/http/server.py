@@ -6,14 +6,11 @@ import gc
 import signal
 import socket
 from collections.abc import Callable
-from importlib.util import find_spec
 from types import FrameType
 from typing import Any, Final
 
-from confkeep.errors import ExtraMissing, InvalidSettings
-from confkeep.settings import Settings, variable_of
+from confkeep.settings import Settings
 
-_LIBRARIES: Final = ("fastapi", "jinja2", "python_multipart", "uvicorn")
 #: Connections, and requests, at a time; more are answered with 503.
 _MOST_CONNECTIONS: Final = 300
 #: Seconds for which an idle connection is kept.
@@ -21,29 +18,6 @@ _KEEP_ALIVE_S: Final = 15
 #: Seconds for requests to end after SIGTERM.
 GRACE_S: Final = 10
 _MOST_HEAD_BYTES: Final = 32 * 1024
-
-
-def listen(address: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        InvalidSettings: the address cannot be used, or the port is taken.
-    """
-    try:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        opened = socket.create_server((address, port), family=family, backlog=512)
-    except OSError as error:
-        raise InvalidSettings(
-            variable_of("http_port"),
-            # Python adds the address, which stands here already.
-            f"cannot listen on port {port} of {address}: {str(error.strerror).partition(' (while')[0]}",
-            hint=f"Choose a free port with --port or {variable_of('http_port')}, and an address of this "
-            f"machine with {variable_of('http_address')}.",
-        ) from error
-    # Connections inherit it. asyncio sets it only where the socket names its protocol, which this one does
-    # not; without it an answer's body waits 40 ms for the client to acknowledge the head.
-    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return opened
 
 
 def run(server: Any, opened: socket.socket) -> None:
@@ -108,13 +82,3 @@ def server_of(settings: Settings, ready: Callable[[], None] = lambda: None) -> A
             h11_max_incomplete_event_size=_MOST_HEAD_BYTES,
         )
     )
-
-
-def require_installed() -> None:
-    """Check that the extra `http` is there.
-
-    Raises:
-        ExtraMissing: it is not.
-    """
-    if any(find_spec(name) is None for name in _LIBRARIES):
-        raise ExtraMissing("serving HTTP", "http")

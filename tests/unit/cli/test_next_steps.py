@@ -35,7 +35,7 @@ from confkeep.settings import load_settings
 from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, TENANT, Confkeep, Store
 from worker.cli import COMMANDS, one_machine, running
 from worker.cli.next_step import next_step
-from worker.http import access, server
+from worker.http import access, listening
 from worker.process import broker_check, local, own_store
 from worker.queue import dead_letters
 from worker.store.git import durable, flock, git_process, ownership
@@ -131,8 +131,10 @@ def no_program(here: Here) -> None:
 
 
 def no_http(here: Here) -> None:
-    here.monkeypatch.setattr(server, "find_spec", lambda name: None if name == "uvicorn" else name)
-    server.require_installed()
+    here.monkeypatch.setattr(
+        listening, "find_spec", lambda name: None if name == "uvicorn" else name
+    )
+    listening.require_installed()
 
 
 def no_git(here: Here) -> None:
