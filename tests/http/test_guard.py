@@ -172,7 +172,8 @@ def test_the_access_log_has_no_secrets(stored: Stored, caplog: pytest.LogCapture
     assert (vars(first)["path"], vars(first)["status"]) == ("/v1/search", 200)
     assert vars(second)["path"] == "/v1/tenants/planted%0Aline/devices"
     assert vars(first)["token_id"] in {each.id for each in tokens.list_tokens(stored.client)}
-    for record in caplog.records:
+    # The client of this test says what it asks for, where an earlier test lets it.
+    for record in (each for each in caplog.records if each.name.partition(".")[0] != "httpx"):
         assert token not in str(vars(record))
         assert "planted-in-the-query" not in str(vars(record))
 
