@@ -325,6 +325,7 @@ def test_an_index_that_says_something_else_is_found(tmp_path: Path) -> None:
         ("head", lambda path: (path / "HEAD").write_bytes(b"ref: refs/heads/maim\n")),
         ("idx", lambda path: the_pack(path).with_suffix(".idx").unlink()),
         ("idx", lambda path: _flip(the_pack(path).with_suffix(".idx"))),
+        ("idx", lambda path: _mislead(the_pack(path).with_suffix(".idx"))),
         ("helper", lambda path: (path / "objects/pack/multi-pack-index").write_bytes(b"x" * 99)),
         ("helper", lambda path: _graph(path)),
         ("index", lambda path: _flip(path / INDEX_NAME, 0)),
@@ -360,6 +361,12 @@ def _flip(file: Path, at: int | None = None) -> None:
     data[len(data) // 2 if at is None else at] ^= 4
     file.chmod(0o644)
     file.write_bytes(data)
+
+
+def _mislead(idx: Path) -> None:
+    """Let the idx name a place beyond its pack's end, which ends git."""
+    count = int.from_bytes(idx.read_bytes()[1028:1032], "big")
+    _flip(idx, 1032 + 24 * count)
 
 
 def _graph(path: Path) -> None:

@@ -10,6 +10,7 @@ is there of it.
 from __future__ import annotations
 
 import errno
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -93,7 +94,7 @@ def _mend(path: Path, finding: Finding) -> bool:
         durable.sync_directory(file.parent)
         return True
     if finding.kind == Kind.IDX:
-        return _rebuild_idx(path, file)
+        return _rebuild_idx(file)
     return _mend_head(path)
 
 
@@ -119,11 +120,12 @@ def _packed_refs(path: Path) -> list[bytes]:
     return [line[41:] for line in lines]
 
 
-def _rebuild_idx(path: Path, idx: Path) -> bool:
+def _rebuild_idx(idx: Path) -> bool:
     """Make an idx from its pack. The damaged file is replaced, not changed."""
     made = durable.temporary_name(idx.parent, recovery.IDX_PREFIX)
     try:
-        with git_for_objects(path) as git:
+        # Git would also ask the damaged idx, which may end it. A pack of ours needs no other one.
+        with tempfile.TemporaryDirectory() as alone, git_for_objects(Path(alone)) as git:
             git.run(
                 "index-pack", "-o", str(made.absolute()), str(idx.with_suffix(".pack").absolute())
             )
