@@ -34,35 +34,40 @@ def mask_hunks(hunks: bytes, old: bytes, new: bytes, model: str | None = None) -
     before, after = (Lines(export, secrets_in(export, model)) for export in (old, new))
     sections = Sections(old).names | Sections(new).names
     out: list[bytes] = []
-    block = _Block()
+    block = _Block(out)
     old_line = new_line = 0
+    adding = False
     # The last piece is what stands behind the last line's end: nothing.
     lines = hunks.split(b"\n")
     ended = lines[-1] == b""
     for line in lines[:-1] if ended else lines:
         sign = line[:1]
-        if sign == b"@" and (head := _HEAD.match(line)):
-            out += block.masked()
-            old_line, new_line = int(head[1]), int(head[2])
-            out.append(_head(line, head.end(), sections))
-        elif sign == b"-":
-            if block.added:
-                out += block.masked()
-            block.removed.append(_Line(sign, *before.line(old_line)))
+        if sign == b"-":
+            if adding:
+                block.end()
+                adding = False
+            if old_line in before.with_secrets:
+                block.removed.append(_Line(len(out), sign, *before.line(old_line)))
             old_line += 1
         elif sign == b"+":
-            block.added.append(_Line(sign, *after.line(new_line)))
+            adding = True
+            if new_line in after.with_secrets:
+                block.added.append(_Line(len(out), sign, *after.line(new_line)))
             new_line += 1
-        elif sign == b"\\":
-            # `\ No newline at end of file`, behind a line of either side.
-            if not block.note(line):
-                out.append(line)
-        else:
-            out += block.masked()
-            out.append(_Line(sign, *after.line(new_line)).masked())
-            old_line += 1
-            new_line += 1
-    out += block.masked()
+        # `\ No newline at end of file` stands behind a line of either side, and stays.
+        elif sign != b"\\":
+            block.end()
+            adding = False
+            if sign == b"@" and (head := _HEAD.match(line)):
+                old_line, new_line = int(head[1]), int(head[2])
+                line = _head(line, head.end(), sections)
+            else:
+                if new_line in after.with_secrets:
+                    line = _Line(len(out), sign, *after.line(new_line)).masked()
+                old_line += 1
+                new_line += 1
+        out.append(line)
+    block.end()
     return b"\n".join(out) + (b"\n" if ended else b"")
 
 
@@ -76,13 +81,13 @@ def _head(line: bytes, end: int, sections: frozenset[str]) -> bytes:
 class _Line:
     """A line of a diff with its secrets."""
 
+    #: Its number among the lines that are given out.
+    place: int
     sign: bytes
     text: bytes
     spans: list[Span]
     #: The numbers of the secrets that changed.
     changed: frozenset[int] = frozenset()
-    #: What git says about the line, on a line of its own.
-    note: bytes | None = None
 
     def masked(self) -> bytes:
         """The line with its sign, and each secret masked."""
@@ -93,7 +98,7 @@ class _Line:
                 pieces.append(CHANGED)
             at = end
         pieces.append(self.text[at:])
-        return b"".join(pieces) + (b"" if self.note is None else b"\n" + self.note)
+        return b"".join(pieces)
 
     def secrets(self) -> list[bytes]:
         return [self.text[start:end] for start, end in self.spans]
@@ -105,37 +110,31 @@ class _Line:
 
 
 class _Block:
-    """Removed lines, and those that stand in their place."""
+    """Removed lines, and those that stand in their place: of each, those that hold secrets."""
 
-    def __init__(self) -> None:
+    def __init__(self, out: list[bytes]) -> None:
         self.removed: list[_Line] = []
         self.added: list[_Line] = []
+        self._out = out
 
-    def note(self, text: bytes) -> bool:
-        """Keep what git says about the last line, if that is one of these."""
-        lines = self.added or self.removed
-        if lines:
-            lines[-1].note = text
-        return bool(lines)
-
-    def masked(self) -> list[bytes]:
-        """All lines, masked, with marks; the block is empty again."""
-        self._compare()
-        lines = [line.masked() for line in (*self.removed, *self.added)]
-        self.removed, self.added = [], []
-        return lines
+    def end(self) -> None:
+        """Mask the lines where they stand, with marks; the block is empty again."""
+        if self.removed or self.added:
+            self._compare()
+            for line in (*self.removed, *self.added):
+                self._out[line.place] = line.masked()
+            self.removed, self.added = [], []
 
     def _compare(self) -> None:
         """Find which secrets changed: those of lines that are alike but for them, else those of the same name."""
         alike: dict[bytes, deque[_Line]] = defaultdict(deque)
         for line in self.removed:
-            if line.spans:
-                alike[line.masked()[1:]].append(line)
+            alike[line.masked()[1:]].append(line)
         rest = []
         for line in self.added:
-            if line.spans and (twins := alike.get(line.masked()[1:])):
+            if twins := alike.get(line.masked()[1:]):
                 line.changed = _differing(twins.popleft().secrets(), line.secrets())
-            elif line.spans:
+            else:
                 rest.append(line)
         named: dict[bytes, deque[bytes]] = defaultdict(deque)
         for lines in alike.values():

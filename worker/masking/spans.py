@@ -107,6 +107,8 @@ class Lines:
         self._spans = spans
         self._span_starts = [start for start, _end in spans]
         self._starts = [0, *(found.end() for found in re.finditer(rb"\n", export))]
+        #: The numbers of the lines that hold any, counted from 1.
+        self.with_secrets = {bisect_right(self._starts, start) for start in self._span_starts}
 
     def line(self, number: int) -> tuple[bytes, list[Span]]:
         """A line, counted from 1, without its end, and the secrets in it."""

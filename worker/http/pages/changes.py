@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from itertools import zip_longest
+from itertools import compress, count, zip_longest
+from operator import ne
 from typing import Final, Literal, NamedTuple
 
 #: A block of removed and added lines is recognised as moved from so many lines on, and so many characters:
@@ -51,7 +52,8 @@ class Line:
     @property
     def text(self) -> str:
         """The whole line."""
-        return "".join(piece.text for piece in self.pieces)
+        one, *more = self.pieces
+        return "".join(piece.text for piece in self.pieces) if more else one.text
 
 
 class Pair(NamedTuple):
@@ -212,13 +214,9 @@ def _marked(old: str, new: str, *, closely: bool) -> tuple[list[Piece], list[Pie
 def _ends(old: str, new: str) -> tuple[int, int]:
     """How many characters both begin with alike, and then end with alike."""
     most = min(len(old), len(new))
-    start = 0
-    while start < most and old[start] == new[start]:
-        start += 1
-    stop = 0
-    while stop < most - start and old[-1 - stop] == new[-1 - stop]:
-        stop += 1
-    return start, stop
+    start = next(compress(count(), map(ne, old, new)), most)
+    stop = next(compress(count(), map(ne, reversed(old), reversed(new))), most)
+    return start, min(stop, most - start)
 
 
 def _middle(text: str, start: int, stop: int) -> list[Piece]:
