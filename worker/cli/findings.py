@@ -17,8 +17,8 @@ _LISTED: Final = 20
 _ADVICE: Final = {
     Kind.REF: "Restore the file from a copy, or write the newest commit's id into it; a clone, "
     "receipts and `git fsck --lost-found` name it.",
-    Kind.PACK: "If no object is damaged, `confkeep repack TENANT --full` writes it anew; else restore the "
-    "file, and its idx, from a copy of the repository.",
+    Kind.PACK: "If nothing else is damaged, `confkeep repair TENANT` writes anew what it holds; else restore "
+    "the file, and its idx, from a copy of the repository.",
     Kind.OBJECT: "Restore the pack that holds it from a copy, or fetch it from a clone.",
     Kind.DEVICE: "Its earlier versions are in git: `confkeep history`, then `confkeep show --at`; "
     "the device's next backup holds it again.",

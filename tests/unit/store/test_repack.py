@@ -381,6 +381,45 @@ def test_without_git_everything_else_works(
     assert git_process.git_problem() is None
 
 
+def flip_a_bit(pack: Path, at: int) -> None:
+    """Change one bit; git's packs may not be written."""
+    data = bytearray(pack.read_bytes())
+    data[at] ^= 1
+    durable.replace_file(pack, bytes(data))
+
+
+def test_repair_drops_a_damaged_pack_whose_objects_are_sound_elsewhere(
+    repository: TenantRepository, fleet: Fleet
+) -> None:
+    path = repository.path
+    fill(repository, fleet, 3)
+    (pack, *_) = (path / "objects" / "pack").glob("*.pack")
+    git(path, "pack-objects", "--all", "-q", str(path / "objects" / "pack" / "pack"))
+    flip_a_bit(pack, pack.stat().st_size // 2)
+    report = verify_repository(path)
+    assert {found.kind for found in report.findings} == {Kind.PACK}
+
+    done = repair_repository(report)
+
+    assert (done.mended, done.left) == (report.findings, [])
+    assert not pack.exists()
+
+
+def test_repair_leaves_a_damaged_pack_with_the_only_copy(tmp_path: Path, fleet: Fleet) -> None:
+    repository = create_repository(tmp_path / "a.git")
+    fill(repository, fleet, 1)
+    (pack,) = (repository.path / "objects" / "pack").glob("*.pack")
+    flip_a_bit(pack, pack.stat().st_size // 2)
+    damaged = pack.read_bytes()
+    report = verify_repository(repository.path)
+
+    done = repair_repository(report)
+
+    assert done.mended == []
+    assert Kind.PACK in {found.kind for found in done.left}
+    assert pack.read_bytes() == damaged
+
+
 def test_a_git_that_finds_the_disk_full_is_no_damage(
     repository: TenantRepository, fleet: Fleet
 ) -> None:

@@ -3,19 +3,20 @@
 Rebuilds or removes: the history index, an idx whose pack is intact, HEAD, the configuration (the
 damaged one is kept as `config.damaged`), files of dead writers, packs without idx and idx files
 without pack that no ref needs, and files that only make reading faster (multi-pack-index,
-commit-graph, bitmaps, reverse indexes). Damage to anything else is left for a person, with all that
-is there of it.
+commit-graph, bitmaps, reverse indexes). A damaged pack goes when a full repack could read each object
+elsewhere. Damage to anything else is left for a person, with all that is there of it.
 """
 
 from __future__ import annotations
 
 import errno
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from confkeep.errors import ConfkeepError, MaintenanceFailed, RepositoryBusy
+from confkeep.errors import ConfkeepError, MaintenanceFailed, RepositoryBusy, RepositoryDamaged
 from worker.store.git import durable, flock, git_config, ownership
 from worker.store.git.git_objects import git_for_objects
 from worker.store.git.refs import MAIN_REF
@@ -23,6 +24,7 @@ from worker.store.history.index import open_index
 from worker.store.history.index_build import Progress
 from worker.store.repository import id_map, recovery
 from worker.store.repository.tenant_repository import open_repository
+from worker.store.upkeep.repack import repack
 from worker.store.upkeep.verify_report import REPAIRABLE, Finding, Kind, Report
 
 #: The errors of the file system for a folder in the place of a file.
@@ -48,7 +50,8 @@ def repair_repository(report: Report, progress: Progress | None = None) -> Repai
     Raises:
         NotOwner: it is another user's; nothing was changed.
         RepositoryBusy: another process writes.
-        GitUnavailable: an idx is to be made, and there is no usable git.
+        GitUnavailable: an idx or a pack is to be made, and there is no usable git.
+        StoreUnavailable: there is too little free space to write the packs anew.
         OSError: the file system refused.
     """
     path, done = report.path, Repaired()
@@ -72,6 +75,13 @@ def repair_repository(report: Report, progress: Progress | None = None) -> Repai
     if index and _rebuild_index(path, progress):
         done.left = [finding for finding in done.left if finding.kind != Kind.INDEX]
         done.mended += index
+    # Only where nothing else is wrong: then the verification found each object sound in some file.
+    if report.complete and {finding.kind for finding in done.left} == {Kind.PACK}:
+        there = [finding for finding in done.left if (path / finding.place).exists()]
+        _write_packs_anew(path)
+        gone = [finding for finding in there if not (path / finding.place).exists()]
+        done.left = [finding for finding in done.left if finding not in gone]
+        done.mended += gone
     return done
 
 
@@ -135,6 +145,15 @@ def _rebuild_idx(idx: Path) -> bool:
     finally:
         made.unlink(missing_ok=True)
     return True
+
+
+def _write_packs_anew(path: Path) -> None:
+    """Let git write one pack of all objects: a damaged one is then superfluous, and goes.
+
+    Git takes each object from a file in which it is sound, or fails, and then nothing goes.
+    """
+    with suppress(MaintenanceFailed, RepositoryDamaged):
+        repack(path, full=True)
 
 
 def _rebuild_index(path: Path, progress: Progress | None) -> bool:
