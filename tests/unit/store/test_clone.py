@@ -49,7 +49,7 @@ def test_a_clone_for_which_there_is_no_room_says_so(tmp_path: Path) -> None:
         small_disk.command(disk, "size=512k", program), capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines() == [
-        f"{disk}: a.git: git clone: no space left on the device",
+        f"{disk}: no space left on the device",
         "Free space there, or name another folder with --scratch.",
     ]
 

@@ -425,8 +425,12 @@ def test_a_git_that_finds_the_disk_full_is_no_damage(
 ) -> None:
     fill(repository, fleet, 1)
     git = git_process.Git(repository.path, None, time.monotonic() + 60)
-    with pytest.raises(StoreUnavailable, match="git archive: no space left") as caught:
+    with (
+        pytest.raises(StoreUnavailable, match="no space left") as caught,
+        durable.file_system_errors("a.git"),
+    ):
         git.run("archive", "--output=/dev/full", refs.MAIN_REF)
+    assert str(caught.value) == "a.git: no space left on the device"
     assert caught.value.hint == "Free space on the disk of a.git."
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from confkeep import modes
-from confkeep.errors import GitUnavailable, MaintenanceFailed, StoreUnavailable
+from confkeep.errors import GitUnavailable, MaintenanceFailed
 from worker.store.git import ownership, refusals
 
 #: The first version with `core.fsync`.
@@ -153,8 +153,7 @@ class Git:
         Raises:
             GitUnavailable: there is no usable git.
             MaintenanceFailed: git failed, the deadline was reached, or it was asked to stop.
-            StoreUnavailable: git found the disk full or read-only.
-            OSError: the file system refused.
+            OSError: the file system refused, to git too.
         """
         done = self.finish(*arguments, stdin=stdin)
         if done.code:
@@ -162,10 +161,7 @@ class Git:
             name = next(word for word in arguments if word[0] != "-" and "=" not in word)
             full = refusals.of_the_disk(done.said)
             if full is not None:
-                raise StoreUnavailable(
-                    f"{self.path.name}: git {name}: {full}",
-                    hint=refusals.next_step(full, self.path.name),
-                )
+                raise OSError(full, os.strerror(full))
             words = done.said.strip()[-_MOST_SAID:]
             raise MaintenanceFailed(
                 f"{self.path.name}: git {name} ended with {done.code}: {words}", hint=_GIT_FAILED

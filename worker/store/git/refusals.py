@@ -29,7 +29,7 @@ _REFUSALS: Final = {
     ),
 }
 #: Those of a disk that takes no more bytes, whoever writes them.
-_OF_THE_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+OF_THE_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def said(error: OSError) -> str:
@@ -49,10 +49,10 @@ def next_step(text: str, where: str | Path) -> str | None:
     return None if number is None else _REFUSALS[number][1].format(where=where)
 
 
-def of_the_disk(text: str) -> str | None:
-    """What we say of a full or read-only disk, if a text such as git's quotes that; else None."""
+def of_the_disk(text: str) -> int | None:
+    """The number of the refusal that a text such as git's quotes, if a disk is full or read-only; else None."""
     number = _quoted(text)
-    return _REFUSALS[number][0] if number in _OF_THE_DISK else None
+    return number if number in OF_THE_DISK else None
 
 
 def _quoted(text: str) -> int | None:

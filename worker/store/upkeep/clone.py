@@ -11,6 +11,7 @@ import pygit2
 
 from confkeep import modes
 from confkeep.errors import MaintenanceFailed, StoreUnavailable
+from worker.store.git import refusals
 from worker.store.git.git_process import Git, git_problem
 
 #: Seconds after which a clone is given up.
@@ -52,9 +53,13 @@ def clone_repository(
         )
     except MaintenanceFailed as error:
         return str(error)
-    except StoreUnavailable as error:
+    except OSError as error:
+        if error.errno not in refusals.OF_THE_DISK:
+            raise
         # What is full is the disk of the clone.
-        raise StoreUnavailable(f"{target.parent}: {error}", hint=ANOTHER_FOLDER) from error
+        raise StoreUnavailable(
+            f"{target.parent}: {refusals.said(error)}", hint=ANOTHER_FOLDER
+        ) from error
     return None
 
 
