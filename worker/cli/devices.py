@@ -20,7 +20,7 @@ from worker.cli.terminal import (
     pass_terminal,
     printable,
 )
-from worker.engine.directory import Device, directory_of, last_changes
+from worker.engine.directory import Device, directory_of, last_changes, suspects
 from worker.engine.resolver import open_tenant
 
 #: What `--stale` alone gives: the age that the settings say. No age that is typed is below zero.
@@ -72,7 +72,8 @@ def command(
                     "address", "model", "group", "versions", "sha", "message",
                     "changed_at": date of the newest version,
                     "export_changed_at": when its configuration last changed,
-                    null if that is not known, "last_backup_at"}]}
+                    null if that is not known, "last_backup_at",
+                    "suspect": why the newest version is, null if it is not or that is not known}]}
 
     \b
     Examples:
@@ -99,9 +100,9 @@ def command(
         and (changed_s is None or _age_s(changed_at(device), now) <= changed_s)
     ]
     if as_json:
-        terminal.json(
-            {**found.json("tenant"), "devices": [_to_json(one, changes) for one in devices]}
-        )
+        bad = suspects(repository)
+        listed = [{**_to_json(one, changes), "suspect": bad.get(one.called.id)} for one in devices]
+        terminal.json({**found.json("tenant"), "devices": listed})
         return
     if devices:
         _print_table(terminal, devices, changes, now)

@@ -139,6 +139,8 @@ def test_history_marks_suspect_versions(store: Store, confkeep: Confkeep) -> Non
     assert "[suspect: the export holds an error: Bus error] bad" in done.stdout
     said = json.loads(confkeep("history", TENANT, ROUTER, "--json").stdout)["versions"]
     assert [one["suspect"] for one in said] == ["the export holds an error: Bus error", None]
+    listed = json.loads(confkeep("devices", TENANT, "--json").stdout)["devices"]
+    assert [one["suspect"] for one in listed] == ["the export holds an error: Bus error"]
 
 
 def test_status_says_what_keeps_maintenance_away(
