@@ -1,4 +1,4 @@
-"""Pages: what a browser waits for in a tenant of 10,000 devices, from a process just started and later on."""
+"""Pages: what a browser waits for in a fleet with a tenant of 10,000 devices, from a process just started and later on."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ from worker.store.repository.backup import Backup
 from worker.store.writing.commit import open_for_writing
 
 DEVICES: Final = 10_000
+#: Tenants that share as many devices once more.
+TENANTS: Final = 50
 #: Versions of the device with a long history; lines of the large export, and its versions.
 HISTORY, LINES, VERSIONS = 7_700, 5_000, 200
 #: Processes that are started for each cold figure; requests of each warm one.
@@ -75,7 +77,7 @@ def rows() -> Iterator[Row]:
 
 
 def write(store: Path) -> Place:
-    """The devices with a version each, and the two that have many."""
+    """The devices with a version each, and the two that have many; and the fleet's other tenants."""
     fleet = Fleet(DEVICES)
     tenant, long, large = fleet.uuid(), fleet.device_ids[0], fleet.device_ids[1]
     number = count()
@@ -117,6 +119,10 @@ def write(store: Path) -> Place:
         texts.append(b"\n".join(every_other) + b"\n")
         texts.append(fleet.next_export(texts[-1]))
         commit([backup(large, each) for each in texts])
+    for _ in range(TENANTS):
+        with open_for_writing(store / f"{fleet.uuid()}.git") as writer:
+            some = DEVICES // TENANTS
+            writer.commit_backups([backup(fleet.uuid(), exports[0]) for _ in range(some)])
     return Place(tenant, long, large, shas[::-1])
 
 
@@ -139,6 +145,7 @@ def kinds(place: Place) -> tuple[Kind, ...]:
             lambda: f"/tenants/{place.tenant}?sort={rng.choice(sorts)}&page={rng.randrange(1, 40)}",
             300_000,
         ),
+        Kind(f"the fleet of {TENANTS + 1} tenants, {DEVICES * 2:,} devices", 0.3, lambda: "/", 300_000),
         Kind(f"100 of {HISTORY:,} versions", 0.1, history),
         Kind(f"a difference, all {LINES:,} lines", 0.3, lambda: f"{versions}/latest/diff?context=all"),
         Kind(
