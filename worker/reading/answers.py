@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -162,3 +163,16 @@ class FoundEntry(Answer):
     matches: list[MatchEntry]
     #: Why nothing was searched in this tenant.
     problem: str | None = None
+
+
+def counts_of(tenant: TenantEntry, devices: Sequence[DeviceEntry]) -> TenantCounts:
+    """A tenant with the counts of its directory."""
+    return TenantCounts(
+        tenant_id=tenant.tenant_id,
+        name=tenant.name,
+        devices=len(devices),
+        versions=sum(each.versions for each in devices),
+        last_backup_at=max(
+            (each.last_backup_at for each in devices if each.last_backup_at), default=None
+        ),
+    )

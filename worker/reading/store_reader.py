@@ -40,6 +40,7 @@ from worker.reading.answers import (
     TenantCounts,
     TenantEntry,
     VersionEntry,
+    counts_of,
 )
 from worker.reading.commits import commits_after, printable
 from worker.reading.directory_page import Filter, page_of
@@ -134,15 +135,7 @@ class StoreReader:
             devices = self.directory(tenant_id)
         except NotInStore:
             devices = []
-        return TenantCounts(
-            tenant_id=tenant_id,
-            name=called.name,
-            devices=len(devices),
-            versions=sum(each.versions for each in devices),
-            last_backup_at=max(
-                (each.last_backup_at for each in devices if each.last_backup_at), default=None
-            ),
-        )
+        return counts_of(TenantEntry(tenant_id=tenant_id, name=called.name), devices)
 
     def directory(self, tenant_id: str) -> Sequence[DeviceEntry]:
         """A tenant's devices, sorted by name."""

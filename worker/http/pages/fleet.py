@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import redis
 from fastapi import Query, Request, Response
 
-from confkeep.errors import ConfkeepError
+from confkeep.errors import ConfkeepError, RepositoryDamaged
 from confkeep.queue.events import Event
 from confkeep.settings import Settings
 from worker.http.access import Caller
@@ -21,9 +21,9 @@ from worker.http.pages.rendering import link, page
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
 from worker.queue import dead_letters, inboxes
-from worker.reading.answers import DeviceEntry, TenantEntry
+from worker.reading.answers import DeviceEntry, TenantEntry, counts_of
 from worker.reading.directory_page import Filter, changed_by
-from worker.reading.reader import Reader, counts_or_problem, devices_so_far
+from worker.reading.reader import DAMAGED, Reader, devices_so_far
 
 router = new_router()
 
@@ -79,12 +79,16 @@ async def fleet(request: Request, caller: Viewer, context: Here) -> Response:
 
 
 def _counts(reader: Reader, tenant: TenantEntry, oldest: dt.datetime) -> dict[str, Any]:
-    counts = counts_or_problem(reader, tenant)
-    devices = () if counts.problem else devices_so_far(reader, tenant.tenant_id)
+    problem = None
+    try:
+        devices = devices_so_far(reader, tenant.tenant_id)
+    except RepositoryDamaged:
+        devices, problem = (), DAMAGED
     stale = sum(is_stale(device, oldest) for device in devices)
     suspect = sum(device.suspect is not None for device in devices)
     return {
-        **counts.model_dump(),
+        **counts_of(tenant, devices).model_dump(),
+        "problem": problem,
         "fresh": len(devices) - stale,
         "stale": stale,
         "suspect": suspect,
