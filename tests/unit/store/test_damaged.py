@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,14 @@ from worker.store.upkeep.verify_report import Kind, Outcome
 from worker.store.writing.commit import open_for_writing
 
 
+def misled(bit: int, idx: bytes, id_: bytes) -> bytes:
+    """The idx with one flipped bit in the object's offset, which is beyond the pack's end then."""
+    count = int.from_bytes(idx[1028:1032], "big")
+    at = 1032 + 24 * count + 4 * ((idx.index(id_, 1032) - 1032) // 20)
+    offset = int.from_bytes(idx[at : at + 4], "big") ^ 1 << bit
+    return idx[:at] + offset.to_bytes(4, "big") + idx[at + 4 :]
+
+
 @pytest.mark.parametrize(
     ("kind", "damaged"),
     [
@@ -27,6 +36,7 @@ from worker.store.writing.commit import open_for_writing
         ("idx", lambda idx, id_: idx[:-500]),
         ("idx", lambda idx, id_: bytes(len(idx))),
         ("idx", lambda idx, id_: idx.replace(id_, id_[:-1] + bytes([id_[-1] ^ 1]))),
+        *(("idx", partial(misled, bit)) for bit in (21, 24, 28, 30)),
         ("pack", lambda pack, id_: b""),
         ("pack", lambda pack, id_: pack[:-100]),
         ("pack", lambda pack, id_: pack[:-4] + bytes(4)),

@@ -43,6 +43,11 @@ on_failpoint: Callable[[str], None] | None = None
 _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
+#: Of a pack, libgit2 maps so much at once. It reads beyond the end of what it mapped where a damaged idx
+#: says so: with its own gigabyte the process dies, with this much the mapping is refused.
+_WINDOW_BYTES: Final = 4 << 20
+
+
 @functools.cache
 def set_up_libgit2() -> None:
     """Make libgit2 sync what it writes, read other users' files, and ignore users' configuration.
@@ -53,6 +58,7 @@ def set_up_libgit2() -> None:
     be read would make it fail.
     """
     pygit2.settings.enable_fsync_gitdir(True)
+    pygit2.settings.mwindow_size = _WINDOW_BYTES
     pygit2.settings.owner_validation = False
     for level in (ConfigLevel.SYSTEM, ConfigLevel.XDG, ConfigLevel.GLOBAL):
         pygit2.settings.search_path[level] = ""

@@ -89,6 +89,8 @@ def _existing_or_none(repository: TenantRepository, wanted: str) -> pygit2.Commi
     try:
         found = repository.git.get(wanted)
     except ValueError as error:
+        if len(wanted) == _ID_DIGITS:
+            return None  # so libgit2 calls some damage too
         raise NotInStore(f"commit {wanted} is ambiguous: give more digits") from error
     except pygit2.GitError as error:
         raise RepositoryDamaged(f"object {wanted} cannot be read") from error
