@@ -273,7 +273,11 @@ def digest_of(state: State) -> bytes:
     """The same for states that are the same."""
     digest = hashlib.blake2b(digest_size=16)
     for path, data in sorted(state.items()):
-        digest.update(repr((path, data)).encode())
+        held = b"" if data is None else data
+        digest.update(
+            f"{path}\0{type(data).__name__} {len(held)}\0".encode("utf-8", "surrogateescape")
+        )
+        digest.update(held)
     return digest.digest()
 
 
