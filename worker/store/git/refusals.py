@@ -28,6 +28,8 @@ _REFUSALS: Final = {
         "Raise the system's limit on open files (fs.file-max).",
     ),
 }
+#: How git tells of a write that was cut short.
+_OF_GIT: Final = {"out of diskspace": errno.ENOSPC}
 #: Those of a disk that takes no more bytes, whoever writes them.
 OF_THE_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -62,4 +64,4 @@ def _quoted(text: str) -> int | None:
         for number, (ours, _step) in _REFUSALS.items()
         if ours in text or os.strerror(number).lower() in text
     )
-    return next(found, None)
+    return next((number for said, number in _OF_GIT.items() if said in text), next(found, None))

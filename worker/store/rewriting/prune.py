@@ -132,14 +132,24 @@ def prune(path: Path, held: int, *, timeout_s: float = _TIMEOUT_S) -> None:
     """
     # Do this before the new pack gets a name: a killed repack's note might list the same name.
     recovery.remove_repack_leftovers(path)
-    folder = path / "objects" / "pack"
-    # Left by a git that died or ran out of space. With `flock.alone`, no other process uses them.
-    for pattern in ("tmp_*", ".tmp_*"):
-        for unfinished in folder.glob(pattern):
-            durable.remove(unfinished)
+    _remove_unfinished(path)
     git = Git(path, held, time.monotonic() + timeout_s)
-    with ExitStack() as keeps:
-        _keep_reachable(path, git, keeps)
+    try:
+        with ExitStack() as keeps:
+            _keep_reachable(path, git, keeps)
+    except BaseException:
+        # On a full disk it would take the room that others need.
+        _remove_unfinished(path)
+        raise
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Remove packs that a git left that died or ran out of space: with `flock.alone`, no other process uses
+    them.
+    """
+    for pattern in ("tmp_*", ".tmp_*"):
+        for unfinished in (path / "objects" / "pack").glob(pattern):
+            durable.remove(unfinished)
 
 
 def _keep_reachable(path: Path, git: Git, keeps: ExitStack) -> None:
