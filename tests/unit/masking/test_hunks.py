@@ -102,3 +102,8 @@ def test_a_first_version_shows_no_secret() -> None:
     assert b"secret=***" in masked
     assert b"radius-secret" not in masked
     assert b"changed" not in masked
+
+
+def test_a_line_that_only_gets_its_end_is_compared_with_itself() -> None:
+    old, new = b"add name=a password=s1", b"add name=b password=s2\nadd name=a password=s1\n"
+    assert not any("changed" in line for line in diff(new, old))
