@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
@@ -19,6 +21,10 @@ def main() -> None:
     Python would first find the user's own `tasks` or `worker` in the working directory or on
     PYTHONPATH, so both are loaded from where they were installed.
     """
+    if os.getpid() == 1:
+        # The kernel ends no container's first process by a signal that it does not handle, and what
+        # handles it takes a second to import.
+        signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(128 + number))
     for home in _homes():
         if all((home / name / "__init__.py").is_file() for name in _PACKAGES):
             for name in _PACKAGES:
