@@ -73,7 +73,8 @@ def command(
                     "changed_at": date of the newest version,
                     "export_changed_at": when its configuration last changed,
                     null if that is not known, "last_backup_at",
-                    "suspect": why the newest version is, null if it is not or that is not known}]}
+                    "suspect": why the newest version is; null if it is not, or
+                               if that is not known}]}
 
     \b
     Examples:
