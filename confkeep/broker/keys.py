@@ -100,8 +100,6 @@ HOOK_LOG = PREFIX + "hook-log"
 HOOKS_LEASE = PREFIX + "hooks-lease"
 ODD = PREFIX + "odd"
 TOKENS = PREFIX + "tokens"
-#: The tenants whose producers of an earlier release left backups that no worker takes any more.
-ARRIVING = PREFIX + "arriving"
 
 #: In `TYPES` and `types_of`: a string that expires. One that does not is nobody's of ours.
 EXPIRING: Final = "expiring"
@@ -155,11 +153,6 @@ def staged(tenant_id: str, backup_id: str) -> str:
 def handoff(tenant_id: str, name: str) -> str:
     """Bytes that a client staged itself under a UUID of its own choice."""
     return f"{PREFIX}handoff:{tenant_id}:{name}"
-
-
-def arrivals(tenant_id: str) -> str:
-    """The pattern of what a tenant's producers of an earlier release left."""
-    return f"{PREFIX}arriv*:{tenant_id}*"
 
 
 def wake(tenant_id: str) -> str:

@@ -40,7 +40,7 @@ def unnamed_handoffs(inbox: Inbox) -> int:
 def has_arrivals(inbox: Inbox) -> bool:
     """Whether producers of an earlier release left backups of a tenant that no worker takes."""
     with broker_errors():
-        return bool(inbox.client.hexists(keys.ARRIVING, inbox.tenant_id))
+        return bool(inbox.client.hexists(oddities.ARRIVING, inbox.tenant_id))
 
 
 def clear(
@@ -82,14 +82,14 @@ def clear_tenant(inbox: Inbox) -> int:
     own = (keys.backoff, keys.attempts, keys.replies, keys.wake, keys.repack, keys.stale)
     names = {name(tenant_id).encode() for name in own}
     staged, handoffs = keys.staged(tenant_id, "*"), keys.handoff(tenant_id, "*")
-    for pattern in (staged, handoffs, keys.arrivals(tenant_id)):
+    for pattern in (staged, handoffs, oddities.arrivals(tenant_id)):
         names |= set(_scan(client, pattern))
     deleted = _delete(client, names)
     with broker_errors():
         deleted += int(scripts.load("drop_empty").run(client, [keys.inbox(tenant_id)], []))
         client.zrem(keys.WAITING, tenant_id)
         client.hdel(keys.LOAD, tenant_id)
-        client.hdel(keys.ARRIVING, tenant_id)
+        client.hdel(oddities.ARRIVING, tenant_id)
     folders = (settings.staging_path / tenant_id, settings.staging_path / "handoff" / tenant_id)
     for folder in folders:
         if folder.is_dir():

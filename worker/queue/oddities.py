@@ -25,6 +25,8 @@ _SUMS: Final = (b"entries", b"bytes")
 _MOST_READ: Final = 10_000
 #: Look at the own keys of so many tenants.
 _MOST_TENANTS: Final = 200
+#: The tenants whose producers of an earlier release left backups that no worker takes any more.
+ARRIVING: Final = keys.PREFIX + "arriving"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,11 @@ def notes(client: redis.Redis) -> list[Note]:
     ]
 
 
+def arrivals(tenant_id: str) -> str:
+    """The pattern of what a tenant's producers of an earlier release left."""
+    return f"{keys.PREFIX}arriv*:{tenant_id}*"
+
+
 def look(client: redis.Redis, tenant_ids: Iterable[str]) -> list[Oddity]:
     """List all oddities: set aside, of a wrong type, or unreadable. Changes nothing.
 
@@ -147,7 +154,7 @@ def _unreadable(client: redis.Redis) -> list[Oddity]:
         pipe.hgetall(key)
     pipe.zrange(keys.WAITING, 0, _MOST_READ)
     pipe.get(keys.ROOM)
-    pipe.exists(keys.ARRIVING)
+    pipe.exists(ARRIVING)
     workers, load, dead, counted, waiting, room, arriving = redis_values.answers(pipe)
     found: list[Oddity] = []
 
@@ -178,10 +185,10 @@ def _unreadable(client: redis.Redis) -> list[Oddity]:
             )
         )
     if arriving:
-        left = shown(keys.arrivals("*"))
+        left = shown(arrivals("*"))
         problem = f"an earlier release's producers left backups in {left}, which no worker takes"
         step = "let a worker of the release before this one take them, then DEL what is left"
-        found.append(Oddity(keys.ARRIVING, problem, step))
+        found.append(Oddity(ARRIVING, problem, step))
     return found
 
 

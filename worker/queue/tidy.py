@@ -19,7 +19,7 @@ import redis
 from confkeep.broker import keys, redis_values, scripts
 from confkeep.queue import event_stream
 from confkeep.settings import Settings
-from worker.queue import dead_letters, recount
+from worker.queue import dead_letters, oddities, recount
 from worker.queue.inbox import Inbox
 
 #: Seconds after which bytes that nobody refers to are abandoned.
@@ -67,7 +67,7 @@ def steps(
     recount.rest(client, counted)
     event_stream.trim(client, settings)
     yield 0
-    if settings.staging_path.is_dir() and not client.exists(keys.ARRIVING):
+    if settings.staging_path.is_dir() and not client.exists(oddities.ARRIVING):
         yield from _tidy_volume(client, settings, abandoned_s)
 
 

@@ -20,7 +20,7 @@ from confkeep.settings import Settings, load_settings
 from tests.turns import as_dead, read_batch
 from tests.unit.queue.test_inbox import TENANT, submission
 from worker.process.local import EmbeddedServer
-from worker.queue import dead_letters, tidy
+from worker.queue import dead_letters, oddities, tidy
 from worker.queue.inbox import Inbox
 
 
@@ -60,9 +60,9 @@ def test_files_of_the_volume(client: redis.Redis, settings: Settings) -> None:
     for file in settings.staging_path.rglob("*"):
         if entries[2].backup_id not in file.name:
             os.utime(file, (1, 1))
-    client.hset(keys.ARRIVING, TENANT, 3)
+    client.hset(oddities.ARRIVING, TENANT, 3)
     assert tidy.tidy(client, settings) == 0, "nobody knows what an earlier release's refer to"
-    client.delete(keys.ARRIVING)
+    client.delete(oddities.ARRIVING)
     assert tidy.tidy(client, settings) == 2
     left = volume.read(TENANT, entries)
     there = Contents(b"/ip", None)
