@@ -49,6 +49,8 @@ def configuration() -> dict[str, Any]:
     queues = [Queue(name) for name in names]
     transport: dict[str, Any] = {
         **common["broker_transport_options"],
+        # The consumer waits for a server that is away; what it sends in between must not.
+        "max_retries": 0,
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
         # A dead worker's messages come back within seconds; by default after up to 100.
         "unacked_restore_interval": 5,
@@ -83,7 +85,12 @@ def configuration() -> dict[str, Any]:
 
 
 # Not the process's current app: a portal may import it beside an app of its own.
-app = Celery("confkeep", loader="worker.process.loader:Loader", set_as_current=False)
+app = Celery(
+    "confkeep",
+    loader="worker.process.loader:Loader",
+    events="worker.process.worker_events:Events",
+    set_as_current=False,
+)
 app.add_defaults(configuration)
 app.steps["worker"].add(TelemetryStep)
 app.steps["worker"].add(HeartbeatStep)

@@ -10,10 +10,12 @@ import pytest
 import redis
 from celery.app import trace
 from kombu.exceptions import OperationalError
+from kombu.transport.redis import Transport
 from kombu.utils import functional
 
 from confkeep.queue import wakeups
 from confkeep.settings import load_settings
+from worker.app import app
 from worker.process import consumer, outage, waits
 from worker.process.outage import Outage
 from worker.queue.backoff import STALLED_TRIES, Backoff, Noted
@@ -121,6 +123,24 @@ def test_the_way_back_is_as_short_after_a_long_outage(
     waiting.ensure_connected(_Connection())
     assert len(tries) == 500
     assert 499 <= sum(slept) <= 500 * consumer.RETRY_S
+
+
+def test_a_heartbeat_waits_for_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It did, so that a worker hung in it when it was asked to end while its server was away.
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        raise OperationalError("away")
+
+    monkeypatch.setattr(functional, "sleep", sleep)
+    monkeypatch.setattr(Transport, "connection_errors", Transport.connection_errors)
+    consumer._take_refusals_for_outages()
+    with app.connection_for_write("redis://127.0.0.1:1/0") as connection:
+        dispatcher = app.events.Dispatcher(connection, hostname="worker@here")
+        for _ in range(2):
+            dispatcher.send("worker-heartbeat", retry=True)
+    assert slept == []
 
 
 def test_a_tenant_that_fails_and_goes_on_by_turns_is_told_once_a_minute(

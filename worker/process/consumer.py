@@ -124,6 +124,10 @@ def _reach(connection: Any) -> None:
 
 
 def _take_refusals_for_outages() -> None:
-    """Let kombu and Celery treat a command that the server refuses like a lost connection."""
-    if redis.ResponseError not in Transport.connection_errors:
-        Transport.connection_errors = (*Transport.connection_errors, redis.ResponseError)
+    """Let kombu and Celery treat a command that the server refuses like a lost connection.
+
+    And what kombu raises when it cannot connect, which Celery takes for a fault of the worker's own.
+    """
+    known = Transport.connection_errors
+    if redis.ResponseError not in known:
+        Transport.connection_errors = (*known, redis.ResponseError, OperationalError)
