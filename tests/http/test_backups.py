@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import socket
@@ -18,7 +19,8 @@ from confkeep.models import MAX_EXPORT_BYTES
 from confkeep.settings import get_settings
 from tests.http.serving import in_process, new_token
 from tests.integration.conftest import become_producer, forget_environment
-from tests.servers import Deployment, deployment
+from tests.integration.failing_store_app import VARIABLE
+from tests.servers import Deployment, deployment, wait_for
 
 EXPORT = "# 2026-10-01 10:00:00 by RouterOS 7.16\n/system identity\nset name=new1\n"
 BINARY = b"\x88\xac\xa1\xb1" + (16).to_bytes(4, "little") + b"backup.."
@@ -207,6 +209,46 @@ def test_nobody_else_learns_of_a_backup(running: Deployment, portal: httpx.Clien
         known = portal.get(f"/v1/backups/{made['backup_id']}").json()
         assert (known["source"], known["receipt"]["device_id"]) == ("git", device)
         assert portal.get(f"/v1/backups/{made['backup_id']}", headers=headers).status_code == 404
+
+
+@pytest.fixture
+def refusing(tmp_path: Path) -> Iterator[tuple[httpx.Client, Deployment]]:
+    """A client of a deployment whose store's disk is full, and that deployment."""
+    fault = tmp_path / "fault"
+    fault.write_text(str(errno.ENOSPC))
+    with deployment(tmp_path) as running, pytest.MonkeyPatch.context() as patch:
+        running.start_worker(
+            app="tests.integration.failing_store_app",
+            pool="threads",
+            variables={VARIABLE: str(fault)},
+        )
+        become_producer(running, patch)
+        with running.client() as client:
+            token = new_token(client, "portal", [TENANT], ["read", "enqueue"])
+        with in_process(get_settings(), token) as portal:
+            yield portal, running
+    forget_environment()
+
+
+def test_what_waits_for_a_full_disk_says_so(
+    refusing: tuple[httpx.Client, Deployment],
+) -> None:
+    portal, running = refusing
+    _device, address = new_device()
+    first = portal.post(f"{address}/backups", json={"export": EXPORT})
+    told = first.headers["location"]
+    wait_for(lambda: portal.get(told).json()["state"] == "retrying", "the fault")
+    # Accepted while the tenant waits: no turn has met these.
+    waited = portal.post(f"{address}/backups", json={"export": EXPORT}, params={"wait": 0.2})
+    later = portal.post(f"{address}/backups", json={"export": EXPORT})
+    assert (waited.status_code, later.status_code) == (202, 202)
+    for answer in (waited, portal.get(told), portal.get(later.headers["location"])):
+        said = answer.json()
+        assert said["state"] == "retrying"
+        assert "no space left on the device" in said["reason"]
+        assert f"Free space on the disk of {running.store}." in said["hint"]
+        assert f"`confkeep kick {TENANT}`" in said["hint"]
+        assert "confkeep up" not in said["hint"]
 
 
 def test_rights_are_asked_for(running: Deployment, portal: httpx.Client) -> None:

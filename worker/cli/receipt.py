@@ -9,13 +9,11 @@ import click
 from confkeep.errors import NoReceipt, PoisonedBackup
 from confkeep.ids import checked_uuid
 from confkeep.models import Receipt
-from confkeep.settings import Settings
 from worker.cli import running
 from worker.cli.called import device_text, tenant_name, tenant_text
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable
-from worker.engine.receipt import Answer, find_receipt
+from worker.engine.receipt import Answer, find_receipt, next_step
 from worker.engine.resolver import find_tenant
-from worker.process.waits import advice
 
 #: What the states of a record mean to a person.
 _MEANING: Final = {
@@ -75,31 +73,25 @@ def command(terminal: Terminal, backup_id: str, tenant: str | None, as_json: boo
                 "state": answer.state,
                 "source": answer.source,
                 "reason": None if answer.error is None else str(answer.error),
-                "next_step": _next_step(answer, settings, tenant_id),
+                "next_step": next_step(answer, settings),
                 "tenant_name": answer.receipt and tenant_name(answer.receipt["tenant_id"]),
                 "receipt": answer.receipt,
             }
         )
     else:
-        _print(terminal, backup_id, answer, _next_step(answer, settings, tenant_id))
+        _print(terminal, backup_id, answer, next_step(answer, settings))
     if answer.state == "FAILURE":
         raise answer.error or PoisonedBackup("no reason is known")
     if answer.receipt is None:
         raise NoReceipt(f"backup {backup_id} {_MEANING[answer.state]}")
 
 
-def _next_step(answer: Answer, settings: Settings, tenant_id: str | None) -> str | None:
-    if answer.error is None or answer.state != "RETRY":
-        return None
-    return advice(f"{type(answer.error).__name__}: {answer.error}", settings, tenant_id)
-
-
-def _print(terminal: Terminal, backup_id: str, answer: Answer, next_step: str | None) -> None:
+def _print(terminal: Terminal, backup_id: str, answer: Answer, step: str | None) -> None:
     style = {"SUCCESS": "green", "FAILURE": "red"}.get(answer.state, "yellow")
     terminal.line(f"{backup_id} {_MEANING[answer.state]}", style=style)
     if answer.error is not None and answer.state == "RETRY":
         terminal.line(f"  reason     {printable(str(answer.error))}")
-        terminal.line(f"  next step  {printable(next_step or '')}")
+        terminal.line(f"  next step  {printable(step or '')}")
     if answer.receipt is None:
         return
     receipt = Receipt.of(dict(answer.receipt))

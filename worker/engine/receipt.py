@@ -28,7 +28,8 @@ from confkeep.queue import receipts
 from confkeep.routeros.suspect import warning_of
 from confkeep.settings import Settings
 from worker.engine.versions import changed_devices
-from worker.queue import dead_letters, inboxes
+from worker.process.waits import advice
+from worker.queue import backoff, dead_letters, inboxes
 from worker.store.history.index import open_index
 from worker.store.repository.backup import Committed
 from worker.store.repository.headers import DEVICE_ID_HEADER, id_in_header
@@ -133,7 +134,21 @@ def in_redis(client: redis.Redis, backup_id: str) -> Answer | None:
             return Answer("FAILURE", "redis", error=lost, tenant_id=tenant_id)
         return in_redis(client, backup_id)
     why = receipts.error_of(result) if isinstance(result, dict) else None
+    if state == "PENDING" and tenant_id is not None:
+        # What came while its tenant waits is told by no turn yet.
+        wait = backoff.get(client, tenant_id)
+        if wait is not None:
+            kind, _, text = wait.reason.partition(": ")
+            why = receipts.error_of({"exc_type": kind, "exc_message": [text]})
+            state = "RETRY"
     return Answer(state, "redis", error=why, tenant_id=tenant_id)
+
+
+def next_step(answer: Answer, settings: Settings) -> str | None:
+    """What to do about the fault that a backup waits for; None if it waits for none."""
+    if answer.error is None or answer.state != "RETRY":
+        return None
+    return advice(f"{type(answer.error).__name__}: {answer.error}", settings, answer.tenant_id)
 
 
 def in_git(

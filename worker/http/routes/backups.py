@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from confkeep import awaiting, enqueue
 from confkeep.errors import (
+    BrokerUnavailable,
     ConfkeepError,
     InvalidBackup,
     InvalidId,
@@ -24,7 +25,8 @@ from confkeep.ids import checked_uuid
 from confkeep.models import BackupPayload, NamingPayload, Priority, Receipt
 from confkeep.naming import naming_of
 from worker.engine.forget import Erased, forget_device
-from worker.engine.receipt import in_redis
+from worker.engine.receipt import Answer as Known
+from worker.engine.receipt import in_redis, next_step
 from worker.http import uploads
 from worker.http.access import Caller
 from worker.http.callers import Administers, Enqueues, Reads
@@ -176,7 +178,7 @@ async def hand_over(
 
     backup_id = await context.hand_over(send, _HAND_OVER_S)
     values.clear()
-    return await _state_after(backup_id, wait)
+    return await _state_after(context, backup_id, wait)
 
 
 @router.patch(
@@ -197,7 +199,7 @@ async def name(
         enqueue.submit([naming])
         return naming.backup_id
 
-    return await _state_after(await context.ask(send), wait)
+    return await _state_after(context, await context.ask(send), wait)
 
 
 @router.get("/backups/{backup_id}", response_model=BackupState)
@@ -210,9 +212,8 @@ async def backup(backup_id: str, caller: Reads, context: Here, wait: Wait = 0) -
         found = None
     if found is not None:
         if found.state in ("PENDING", "RETRY") and wait:
-            return await _state_after(checked, wait)
-        receipt = None if found.receipt is None else Receipt.of(dict(found.receipt))
-        return json_of(_state(checked, found.state, receipt, found.error))
+            return await _state_after(context, checked, wait)
+        return json_of(_found(context, checked, found))
     receipt = await context.read(lambda reader: reader.receipt(checked, caller.tenants))
     if receipt is None:
         raise unknown
@@ -276,7 +277,7 @@ async def _place(context: Context, caller: Caller, tenant: str, device: str) -> 
     return await context.read_of(caller, tenant, ask)
 
 
-async def _state_after(backup_id: str, wait_s: float) -> Response:
+async def _state_after(context: Context, backup_id: str, wait_s: float) -> Response:
     """The answer after a hand-over, once the receipt is there or the time is over."""
     location = {"Location": f"/v1/backups/{backup_id}"}
     if not wait_s:
@@ -284,10 +285,23 @@ async def _state_after(backup_id: str, wait_s: float) -> Response:
     try:
         receipt = await awaiting.receipt(backup_id, wait_s)
     except NoReceipt as error:
-        return json_of(_state(backup_id, "PENDING", None, error), 202, location)
+        state = _state(backup_id, "PENDING", None, error)
+        # It is accepted, whatever becomes of this look.
+        with contextlib.suppress(BrokerUnavailable):
+            found = await context.ask(lambda client: in_redis(client, backup_id))
+            if found is not None and found.state != "PENDING":
+                state = _found(context, backup_id, found)
+        return json_of(state, 200 if state.state in ("committed", "dead") else 202, location)
     except PoisonedBackup as error:
         return json_of(_state(backup_id, "FAILURE", None, error), 200, location)
     return json_of(_state(backup_id, "SUCCESS", receipt, None), 200, location)
+
+
+def _found(context: Context, backup_id: str, found: Known) -> BackupState:
+    receipt = None if found.receipt is None else Receipt.of(dict(found.receipt))
+    state = _state(backup_id, found.state, receipt, found.error)
+    step = next_step(found, context.settings)
+    return state if step is None else state.model_copy(update={"hint": step})
 
 
 def _state(
