@@ -89,6 +89,7 @@ app = Celery(
     "confkeep",
     loader="worker.process.loader:Loader",
     events="worker.process.worker_events:Events",
+    control="worker.process.worker_events:Control",
     set_as_current=False,
 )
 app.add_defaults(configuration)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from kombu.utils import functional
 from confkeep.queue import wakeups
 from confkeep.settings import load_settings
 from worker.app import app
-from worker.process import consumer, outage, waits
+from worker.process import consumer, outage, waits, worker_events
 from worker.process.outage import Outage
 from worker.queue.backoff import STALLED_TRIES, Backoff, Noted
 
@@ -125,22 +126,36 @@ def test_the_way_back_is_as_short_after_a_long_outage(
     assert 499 <= sum(slept) <= 500 * consumer.RETRY_S
 
 
-def test_a_heartbeat_waits_for_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    # It did, so that a worker hung in it when it was asked to end while its server was away.
-    slept: list[float] = []
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A worker's connection to a server that is away; it fails the test to wait for that."""
 
     def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        raise OperationalError("away")
+        pytest.fail(f"waits {seconds} s for the server")
 
     monkeypatch.setattr(functional, "sleep", sleep)
     monkeypatch.setattr(Transport, "connection_errors", Transport.connection_errors)
     consumer._take_refusals_for_outages()
     with app.connection_for_write("redis://127.0.0.1:1/0") as connection:
-        dispatcher = app.events.Dispatcher(connection, hostname="worker@here")
-        for _ in range(2):
-            dispatcher.send("worker-heartbeat", retry=True)
-    assert slept == []
+        yield connection
+
+
+def test_a_heartbeat_waits_for_no_server(nowhere: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It did, so that a worker hung in it when it was asked to end while its server was away.
+    monkeypatch.setattr(worker_events, "KEPT_EVENTS", 3)
+    dispatcher = app.events.Dispatcher(nowhere, hostname="worker@here")
+    for _ in range(5):
+        dispatcher.send("worker-heartbeat", retry=True)
+    assert len(dispatcher._outbound_buffer) == 3, "a server that refuses them for days"
+
+
+def test_an_answer_to_a_ping_waits_for_no_server(
+    nowhere: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As a heartbeat did: a `celery inspect ping` just before an outage was enough.
+    mailbox = app.control.Mailbox("celery", type="fanout")
+    mailbox._publish_reply({"ok": "pong"}, "reply", "key", "ticket", channel=nowhere)
+    assert [record.action for record in caplog.records] == ["control.unanswered"]  # type: ignore[attr-defined]
 
 
 def test_a_tenant_that_fails_and_goes_on_by_turns_is_told_once_a_minute(
