@@ -80,6 +80,8 @@ COMMANDS: Final = {name: said for group in GROUPS.values() for name, said in gro
 
 #: The status of a process that Ctrl-C ended, as shells have it.
 INTERRUPTED: Final = 130
+#: What errors call it.
+_OUTPUT: Final = "standard output"
 
 
 def module_of(name: str) -> str:
@@ -142,12 +144,16 @@ class Commands(click.Group):
             terminal = Terminal.of(ctx)
             if terminal.debug:
                 raise
-            name = f"{error.filename}: " if error.filename else ""
-            told = f"{name}{error.strerror or error}"
-            full = refusals.of_the_disk(told) is not None
-            step = refusals.next_step(told, error.filename or "what it writes to") if full else None
-            terminal.error(told, step)
-            ctx.exit(StoreUnavailable.exit_code if full else 1)
+            ctx.exit(_report(terminal, error))
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        """Read what was typed; `--help` and `--version` print here."""
+        try:
+            return super().make_context(*args, **more)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            sys.exit(_report(Terminal(), error, _OUTPUT))
 
 
 @click.group(
@@ -170,23 +176,51 @@ def cli(ctx: click.Context, debug: bool, no_color: bool) -> None:
 
 def main() -> None:
     """Run the command line and end the process; the console script `confkeep` calls it."""
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character gets its escape, not a traceback.
-        if hasattr(stream, "reconfigure"):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            # Closed by who started us: a file that we open must not get its number.
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            # A terminal that cannot show a character gets its escape, not a traceback.
             stream.reconfigure(errors="backslashreplace")
     try:
         cli.main(prog_name="confkeep", standalone_mode=True)
     except SystemExit as end:
-        sys.exit(_flushed(end.code))
+        fault = _fault_of_output()
+        if fault is None:
+            sys.exit(end.code)
+        if fault.errno == errno.EPIPE:
+            sys.exit(1)
+        sys.exit(_report(Terminal(), fault, _OUTPUT))
 
 
-def _flushed(code: str | int | None) -> str | int | None:
-    """Flush now. At its end the interpreter would print a warning about a reader that went away."""
+def _report(terminal: Terminal, error: OSError, name: str | None = None) -> int:
+    """Print what the file system refused; returns the exit status.
+
+    Args:
+        name: of what could not be written.
+    """
+    fault = _fault_of_output()
+    if fault is not None and fault.errno == error.errno:
+        name = _OUTPUT
+    name = name or error.filename
+    told = error.strerror or str(error)
+    full = refusals.of_the_disk(told) is not None
+    where = "what standard output goes to" if name == _OUTPUT else name or "what it writes to"
+    step = refusals.next_step(told, where) if full else None
+    terminal.error(f"{name}: {told}" if name else told, step)
+    return StoreUnavailable.exit_code if full else 1
+
+
+def _fault_of_output() -> OSError | None:
+    """What standard output refuses to take of what was printed; None if it took all.
+
+    At its end the interpreter would try again, and print a warning.
+    """
     try:
         sys.stdout.flush()
     except OSError as error:
-        if error.errno != errno.EPIPE:
-            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return code
+        return error
+    return None

@@ -67,17 +67,35 @@ def test_alone_it_helps(confkeep: Confkeep) -> None:
         assert f"\n{title}:\n" in done.stdout
 
 
-def test_a_full_disk_has_its_own_status_and_next_step() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("typed", ["", "--help", "--version", "up --help", "completion bash"])
+def test_output_that_a_full_disk_refuses_is_one_error(typed: str, unbuffered: str) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "confkeep", "completion", "bash"],
+            [sys.executable, "-P", "-m", "confkeep", *typed.split()],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
             check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
     assert done.returncode == StoreUnavailable.exit_code
-    assert done.stderr.startswith("error: No space left on device\nhint: Free space on the disk of")
+    told, step = done.stderr.splitlines()
+    assert told.startswith("error: ")
+    assert told.endswith("No space left on device")
+    assert step.startswith("hint: Free space on the disk of what ")
+    if not unbuffered:
+        # Python itself does not tell what refused a write without a buffer.
+        assert told == "error: standard output: No space left on device"
+
+
+def test_a_standard_output_that_is_closed_is_no_error() -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -P -m confkeep --help >&-', sys.executable],
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 @pytest.mark.parametrize(
