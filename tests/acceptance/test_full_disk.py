@@ -64,8 +64,61 @@ def test_up_says_why_its_server_does_not_start_on_a_full_disk(disk_path: Path) -
     assert f"Free space on the disk of {data}." in done.stderr
 
 
+def test_a_server_that_was_killed_on_a_small_disk_is_not_told_as_a_full_one(
+    disk_path: Path,
+) -> None:
+    disk = disk_path / "server"
+    disk.mkdir()
+    program = "\n".join(
+        (
+            "import sys",
+            "from pathlib import Path",
+            "from worker.process.local import EmbeddedServer",
+            f"server = EmbeddedServer(Path({str(disk)!r}))",
+            "server.start()",
+            "server._child.process.kill()",
+            "server._child.process.wait()",
+            "print(*server.why_not('it ended'), sep='\\n')",
+        )
+    )
+    command = small_disk.command(disk, "size=8m", [sys.executable, "-c", program])
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert said.startswith("it ended: it was killed\n")
+    assert "disk" not in said
+
+
+def test_a_server_whose_large_write_was_cut_short_tells_of_its_disk(disk_path: Path) -> None:
+    disk = disk_path / "server"
+    disk.mkdir()
+    program = "\n".join(
+        (
+            "import redis",
+            "from pathlib import Path",
+            "from worker.process.local import EmbeddedServer",
+            f"server = EmbeddedServer(Path({str(disk)!r}))",
+            "server.start()",
+            "try:",
+            "    redis.Redis(unix_socket_path=str(server.socket), retry=None).set('x', bytes(16 << 20))",
+            "except redis.ConnectionError:",
+            "    server._child.process.wait()",
+            "print(*server.why_not('it ended'), sep='\\n')",
+        )
+    )
+    # The server takes its beginning of the write back: afterwards there is room again.
+    command = small_disk.command(disk, "size=12m", [sys.executable, "-c", program])
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert "it ended: its disk takes no more bytes (no space left on the device)\n" in said
+
+
 def test_a_server_that_ended_tells_of_its_disk_only_when_that_is_full(disk_path: Path) -> None:
+    log = disk_path / "server.log"
+    log.write_text("Error writing to the AOF file: No space left on device\n")
     server = EmbeddedServer(disk_path)
+    server.start()
+    server.stop()
     problem, hint = server.why_not("it ended")
-    assert problem == f"it ended; see {disk_path}/server.log"
+    assert problem == f"it ended; see {log}", "what an earlier start met is over"
     assert hint == "The last lines of that log say why."
+    with log.open("a") as more:
+        more.write("Error writing to the AOF file: No space left on device\n")
+    assert server.why_not("it ended")[0].endswith("(no space left on the device)")

@@ -27,8 +27,8 @@ from worker.store.git import refusals
 _START_S = 30.0
 #: Seconds that a child gets to end after SIGTERM.
 _STOP_S = 15.0
-#: With less room than this the server cannot go on for long: a backup and its binary may be as large.
-_ROOM_BYTES = 16 << 20
+#: With less room than this the server's log may lack its last lines.
+_LOG_BYTES = 64 << 10
 
 
 class ServerMissing(ConfkeepError):
@@ -150,6 +150,8 @@ class EmbeddedServer:
         self._pass_fds = pass_fds
         self._private: str | None = None
         self._child: Child | None = None
+        #: Where the log of this start begins.
+        self._log_start = 0
 
     @property
     def socket(self) -> Path:
@@ -178,17 +180,33 @@ class EmbeddedServer:
         Args:
             problem: what to tell if nothing more is known.
         """
-        try:
-            with tempfile.TemporaryFile(dir=self.data) as file:
-                os.posix_fallocate(file.fileno(), 0, _ROOM_BYTES)
-        except OSError as error:
-            said = refusals.said(error)
+        said = self._refusal()
+        if said is not None:
             step = refusals.next_step(said, self.data)
             return (
                 f"{problem}: its disk takes no more bytes ({said})",
                 f"{step or f'See {self.log}.'} What was accepted is kept there.",
             )
+        if self._child is not None and self._child.process.returncode == -signal.SIGKILL:
+            return (
+                f"{problem}: it was killed",
+                "The kernel does that when memory runs out, and then its log says so. What was accepted is kept.",
+            )
         return f"{problem}; see {self.log}", "The last lines of that log say why."
+
+    def _refusal(self) -> str | None:
+        """What the server's disk said, by the log of this start, or says to the log's next line; else None."""
+        with contextlib.suppress(OSError), self.log.open("rb") as log:
+            log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _LOG_BYTES))
+            number = refusals.of_the_disk(log.read().decode(errors="replace"))
+            if number is not None:
+                return refusals.said(OSError(number, os.strerror(number)))
+        try:
+            with tempfile.TemporaryFile(dir=self.data) as file:
+                os.posix_fallocate(file.fileno(), 0, _LOG_BYTES)
+        except OSError as error:
+            return refusals.said(error)
+        return None
 
     @property
     def pid(self) -> int:
@@ -223,6 +241,8 @@ class EmbeddedServer:
         command = [program]
         for name, value in options.items():
             command += [f"--{name}", value]
+        with contextlib.suppress(FileNotFoundError):
+            self._log_start = self.log.stat().st_size
         # Its files hold the exports of all that waits.
         self._child = Child([*command, *extra], log=self.log, pass_fds=self._pass_fds, umask=0o077)
         self._wait_until_it_answers(check)

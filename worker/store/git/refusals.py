@@ -28,8 +28,11 @@ _REFUSALS: Final = {
         "Raise the system's limit on open files (fs.file-max).",
     ),
 }
-#: How git tells of a write that was cut short.
-_OF_GIT: Final = {"out of diskspace": errno.ENOSPC}
+#: How git and the server tell of a write that was cut short.
+_CUT_SHORT: Final = {
+    "out of diskspace": errno.ENOSPC,
+    "short write while writing to the aof file": errno.ENOSPC,
+}
 #: Those of a disk that takes no more bytes, whoever writes them.
 OF_THE_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -64,4 +67,4 @@ def _quoted(text: str) -> int | None:
         for number, (ours, _step) in _REFUSALS.items()
         if ours in text or os.strerror(number).lower() in text
     )
-    return next((number for said, number in _OF_GIT.items() if said in text), next(found, None))
+    return next((number for said, number in _CUT_SHORT.items() if said in text), next(found, None))
