@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from confkeep.errors import RepositoryBusy
+from confkeep.errors import RepositoryBusy, StoreError
 from worker.cli import running
 from worker.cli.called import tenant_json, tenant_text
 from worker.cli.each import Failures
@@ -86,30 +86,49 @@ def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
 
 
 def _repair(terminal: Terminal, tenant_id: str, path: Path) -> tuple[Report, list[Finding]]:
-    """How the repository is afterwards, and what was mended."""
+    """How the repository is afterwards, and what was mended.
+
+    An error ends it, once what was mended before is printed.
+    """
     mended: list[Finding] = []
-    with file_system_errors(path.name), terminal.phases(tenant_text(tenant_id)) as tell:
-        for _ in range(_ROUNDS):
-            report = verify_repository(path, progress=tell)
-            if report.outcome != Outcome.DAMAGED:
-                break
-            repaired = _mend(report, lambda count, total: tell("history index", count, total))
-            if not repaired.mended:
-                break
-            mended += repaired.mended
+    try:
+        with file_system_errors(path.name), terminal.phases(tenant_text(tenant_id)) as tell:
+            for _ in range(_ROUNDS):
+                report = verify_repository(path, progress=tell)
+                if report.outcome != Outcome.DAMAGED:
+                    break
+                before = len(mended)
+                _mend(report, lambda count, total: tell("history index", count, total), mended)
+                if len(mended) == before:
+                    break
+    except StoreError:
+        if mended:
+            terminal.note(f"{tenant_text(tenant_id)}: mended in part")
+            for finding in mended:
+                terminal.note(_mended_text(tenant_id, finding))
+        raise
     return report, mended
 
 
-def _mend(report: Report, progress: Progress) -> Repaired:
-    """`repair_repository` at a moment when nobody writes."""
+def _mend(report: Report, progress: Progress, mended: list[Finding]) -> None:
+    """`repair_repository` at a moment when nobody writes; `mended` gets what it mends, also before an error."""
     deadline = time.monotonic() + _WAIT_S
     while True:
+        done = Repaired()
         try:
-            return repair_repository(report, progress)
+            repair_repository(report, progress, done)
         except RepositoryBusy:
             if time.monotonic() >= deadline:
                 raise
             time.sleep(0.02)
+        else:
+            return
+        finally:
+            mended += done.mended
+
+
+def _mended_text(tenant_id: str, finding: Finding) -> str:
+    return f"  rebuilt: {place_text(tenant_id, finding)} ({first_line(finding.text)})"
 
 
 def _print(terminal: Terminal, tenant_id: str, report: Report, mended: list[Finding]) -> None:
@@ -119,7 +138,7 @@ def _print(terminal: Terminal, tenant_id: str, report: Report, mended: list[Find
     else:
         terminal.line(f"{tenant_text(tenant_id)}: {report.outcome.value}", style="red")
     for finding in mended:
-        terminal.line(f"  rebuilt: {place_text(tenant_id, finding)} ({first_line(finding.text)})")
+        terminal.line(_mended_text(tenant_id, finding))
     if report.findings:
         terminal.line("  not touched:")
         print_findings(terminal, tenant_id, report.findings)

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import repair, verify
 from worker.store.git import flock
 from worker.store.history.index import INDEX_NAME, open_index
 from worker.store.repository.tenant_repository import open_repository, repository_path
+from worker.store.upkeep import repack_state
 from worker.store.upkeep.verify import verify_repository
 
 OTHER = "aaaa2222-0000-4000-8000-000000000002"
@@ -165,6 +167,30 @@ def test_repair_makes_anew_what_is_derived(filled: Store, confkeep: Confkeep) ->
     }
     assert confkeep("verify", TENANT).exit_code == 0
     assert "sound; nothing to do" in confkeep("repair", TENANT).stdout
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_repair_says_what_it_mended_before_it_lacked_room(
+    filled: Store, confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    repository = repository_path(filled.path, TENANT)
+    pack = the_pack(repository)
+    git(repository, "pack-objects", "--all", "-q", str(pack.parent / "pack"))
+    flip(pack, pack.stat().st_size // 2)
+    (repository / "HEAD").write_bytes(b"nonsense")
+    monkeypatch.setattr(repack_state, "free_bytes", lambda _path: 0)
+
+    done = confkeep("repair", TENANT, *more)
+
+    assert done.exit_code == 34, done.output
+    mended, error, hint = done.stderr.split("\n", 1)[1].splitlines()
+    assert mended == "  rebuilt: HEAD (it names neither a branch nor a commit)"
+    assert error.startswith("error: ")
+    assert "of free space" in error
+    assert hint == f"hint: Free space on the disk of {repository}."
+    assert pack.exists()
+    monkeypatch.undo()
+    assert confkeep("repair", TENANT).exit_code == 0
 
 
 def test_repair_leaves_what_it_cannot_make_anew(filled: Store, confkeep: Confkeep) -> None:

@@ -166,7 +166,7 @@ class _Repack:
         if self._no_full is None:
             self._no_full = self._too_little_space(int(size * _GROWTH))
             if self._no_full is not None and full:
-                raise StoreUnavailable(f"{path.name}: {self._no_full}")
+                raise _no_space(path, self._no_full)
             if self._no_full is not None:
                 # A geometric repack needs less space, so do that. Report that the full one is due.
                 self._state = dataclasses.replace(
@@ -177,7 +177,7 @@ class _Repack:
             rolled = size - max(self._packs.values(), default=0)
             problem = self._too_little_space(int(rolled * _GROWTH))
             if problem is not None:
-                raise StoreUnavailable(f"{path.name}: {problem}")
+                raise _no_space(path, problem)
 
     def _too_little_space(self, needed: int) -> str | None:
         free = repack_state.free_bytes(self._folder)
@@ -369,3 +369,7 @@ def _loose_objects(path: Path) -> tuple[int, int]:
                 count += 1
                 size += file.stat().st_size
     return count, size
+
+
+def _no_space(path: Path, problem: str) -> StoreUnavailable:
+    return StoreUnavailable(f"{path.name}: {problem}", hint=f"Free space on the disk of {path}.")

@@ -40,12 +40,15 @@ class Repaired:
     left: list[Finding] = field(default_factory=list)
 
 
-def repair_repository(report: Report, progress: Progress | None = None) -> Repaired:
+def repair_repository(
+    report: Report, progress: Progress | None = None, done: Repaired | None = None
+) -> Repaired:
     """Mend the findings of a verification that can be derived from the rest.
 
     Args:
         report: what `verify_repository` found just now.
         progress: gets how far the rebuild of the history index is.
+        done: is filled and returned; after an error it has what was mended before.
 
     Raises:
         NotOwner: it is another user's; nothing was changed.
@@ -54,7 +57,9 @@ def repair_repository(report: Report, progress: Progress | None = None) -> Repai
         StoreUnavailable: there is too little free space to write the packs anew.
         OSError: the file system refused.
     """
-    path, done = report.path, Repaired()
+    path = report.path
+    if done is None:
+        done = Repaired()
     ownership.require_writer(path)
     with flock.maintenance(path) as held, flock.exclusive(path) as alone:
         if held is None:
