@@ -25,9 +25,11 @@ _ADVICE: Final = {
     Kind.IDS: "Put the file back from a copy that is not older than the last retention; "
     "docs/operate.md says what to do without one.",
     Kind.RULES: "Put the file back from a copy, or move it away and set the rules anew.",
-    Kind.UNREADABLE: "Run it as the owner of the files, repair their permissions, or restore from a "
-    "copy what the text names.",
+    Kind.UNREADABLE: "If the text tells of permissions, run it as the owner of the files; else restore from a "
+    "copy what it names.",
 }
+#: What a damaged idx alone may bring about.
+_OF_AN_IDX: Final = (Kind.OBJECT, Kind.DEVICE, Kind.UNREADABLE)
 
 #: From the least to the most serious; the exit code is that of the most serious one.
 _GRAVITY: Final = (
@@ -65,7 +67,7 @@ def print_findings(terminal: Terminal, tenant_id: str, findings: Sequence[Findin
         )
         following = listed[number + 1 :][:1]
         if not following or following[0].kind != finding.kind:
-            terminal.line(f"    {advice(tenant_id, finding)}", style="dim")
+            terminal.line(f"    {_advice(tenant_id, finding, findings)}", style="dim")
     if len(findings) > _LISTED:
         terminal.line(f"  and {len(findings) - _LISTED:,} more; --json lists all", style="dim")
 
@@ -77,10 +79,12 @@ def place_text(tenant_id: str, finding: Finding) -> str:
     return first_line(finding.place)
 
 
-def advice(tenant_id: str, finding: Finding) -> str:
-    """What a person can do about a finding."""
+def _advice(tenant_id: str, finding: Finding, beside: Sequence[Finding]) -> str:
+    """What a person can do about a finding, one of those `beside`."""
     if finding.repairable:
         return f"`confkeep repair {tenant_id}` rebuilds it from the rest."
+    if finding.kind in _OF_AN_IDX and any(found.kind is Kind.IDX for found in beside):
+        return f"The damaged idx may be why: `confkeep repair {tenant_id}` first, and see what it leaves."
     return _ADVICE[finding.kind]
 
 

@@ -169,6 +169,23 @@ def test_repair_makes_anew_what_is_derived(filled: Store, confkeep: Confkeep) ->
     assert "sound; nothing to do" in confkeep("repair", TENANT).stdout
 
 
+def test_what_a_damaged_idx_hides_is_to_be_repaired_first(
+    filled: Store, confkeep: Confkeep
+) -> None:
+    repository = repository_path(filled.path, TENANT)
+    idx = the_pack(repository).with_suffix(".idx")
+    # The beginning of the last object's offset, before the two checksums: git ends there.
+    flip(idx, idx.stat().st_size - 2 * 20 - 3)
+
+    said = confkeep("verify", TENANT).stdout
+
+    assert "\n  unreadable " in said
+    assert "owner" not in said
+    assert "from a copy" not in said
+    assert f"`confkeep repair {TENANT}` first" in said
+    assert confkeep("repair", TENANT).exit_code == 0
+
+
 @pytest.mark.parametrize("more", [(), ("--json",)])
 def test_repair_says_what_it_mended_before_it_lacked_room(
     filled: Store, confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
