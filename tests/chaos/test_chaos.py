@@ -29,24 +29,24 @@ _ALONE = {
 }
 
 
-def test_faults_at_random_lose_double_and_reorder_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("staging", ["redis", pytest.param("volume", marks=pytest.mark.chaos)])
+def test_faults_at_random_lose_double_and_reorder_nothing(tmp_path: Path, staging: str) -> None:
     machine = Machine(tmp_path, _SEED)
     report = Report()
     with machine.running():
-        for staging in ("redis", "volume"):
-            run_round(
-                machine,
-                tmp_path / staging,
-                report,
-                seconds=11,
-                kills=13,
-                staging=staging,
-                faults=FAULTS.difference(*_ALONE.values()) | {"worker"},
-            )
+        run_round(
+            machine,
+            tmp_path / staging,
+            report,
+            seconds=11,
+            kills=13,
+            staging=staging,
+            faults=FAULTS.difference(*_ALONE.values()) | {"worker"},
+        )
     print(report)
     assert not report.complaints, report
-    assert report.kills >= 20
-    assert report.accepted > 200
+    assert report.kills >= 10
+    assert report.accepted > 100
     if not machine.has_disk:
         pytest.skip("all but the full disk, which needs root to mount a tmpfs")
 
@@ -75,6 +75,7 @@ def test_a_kind_of_fault_alone_loses_doubles_and_reorders_nothing(
     assert report.accepted > 100
 
 
+@pytest.mark.chaos
 def test_a_worker_that_settles_before_it_commits_is_caught(tmp_path: Path) -> None:
     machine = Machine(tmp_path, _SEED, options=("mutant=settle-first",))
     report = Report()
@@ -96,7 +97,7 @@ def test_a_worker_that_settles_before_it_commits_is_caught(tmp_path: Path) -> No
     pytest.fail(f"was not caught: {report}")
 
 
-@pytest.mark.parametrize("victim", ["main", "child"])
+@pytest.mark.parametrize("victim", ["main", pytest.param("child", marks=pytest.mark.chaos)])
 def test_a_killed_workers_tenant_goes_on_in_seconds(tmp_path: Path, victim: str) -> None:
     seconds = recovery.killed_in_a_batch(tmp_path / "pair", "prefork", victim, "before")
     print(f"{seconds:.1f} s")
