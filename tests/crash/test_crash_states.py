@@ -11,7 +11,7 @@ import pytest
 
 from tests.crash import strace
 from tests.crash.check import problem_of
-from tests.crash.posix import Disk, digest_of, materialise
+from tests.crash.posix import Disk, State, digest_of, materialise
 from tests.crash.writer import SYNCS, batches
 from worker.store.repository.tenant_repository import create_repository
 from worker.store.writing.commit import Writer
@@ -45,13 +45,9 @@ SCENARIOS = {
 
 
 def bad_states(
-    scenario: Scenario, tmp_path: Path, fresh: Path, mutant: str | None = None, stop: int = 0
+    scenario: Scenario, tmp_path: Path, fresh: Path, mutant: str | None = None
 ) -> tuple[int, list[str]]:
-    """How many states were looked at, and what is wrong with the bad ones.
-
-    Args:
-        stop: end when so many bad ones were found; 0: look at all.
-    """
+    """How many states there are, and what is wrong with the bad ones; of a mutant's with one of them."""
     strace.need_strace()
     root = tmp_path / "root"
     store = root / "store"
@@ -69,29 +65,32 @@ def bad_states(
     chance = random.Random(1)
     acknowledged: set[str] = set()
     seen: set[bytes] = set()
-    problems: list[str] = []
+    states: list[tuple[str, State, set[str]]] = []
     for number, call in enumerate(calls):
         if call.name == "write" and call.strings[0].startswith(b"ACK "):
-            acknowledged.update(call.strings[0].decode().split()[1:])
+            acknowledged = acknowledged.union(call.strings[0].decode().split()[1:])
         elif not disk.apply(call):
             continue
         for state in disk.states(chance):
             # A repository that was not given its name yet is nobody's.
             state = {p: data for p, data in state.items() if "/." not in p}
             digest = digest_of(state) + bytes([len(acknowledged)])
-            if digest in seen:
-                continue
-            seen.add(digest)
-            where = fresh / str(len(seen))
-            materialise(state, where)
-            problem = problem_of(where / "store" / TENANT, acknowledged)
-            shutil.rmtree(where)
-            if problem is not None:
-                problems.append(f"after call {number} ({call.name}): {problem}")
-                if len(problems) == stop:
-                    return len(seen), problems
+            if digest not in seen:
+                seen.add(digest)
+                states.append((f"call {number} ({call.name})", state, acknowledged))
     assert len(acknowledged) == 4, "the last run did not get to its end"
-    return len(seen), problems
+    problems: list[str] = []
+    # What a mutant does not sync shows best at the end.
+    for number, (after, state, promised) in enumerate(reversed(states) if mutant else states):
+        where = fresh / str(number)
+        materialise(state, where)
+        problem = problem_of(where / "store" / TENANT, promised)
+        shutil.rmtree(where)
+        if problem is not None:
+            problems.append(f"after {after}: {problem}")
+            if mutant:
+                break
+    return len(states), problems
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -118,5 +117,5 @@ _FIRST = {"nothing of a new repository synced", "the store's folder not synced"}
 def test_the_check_finds_a_writer_that_leaves_a_step_out(
     mutant: str, name: str, tmp_path: Path, fresh: Path
 ) -> None:
-    _count, problems = bad_states(SCENARIOS[name], tmp_path, fresh, mutant, stop=1)
+    _count, problems = bad_states(SCENARIOS[name], tmp_path, fresh, mutant)
     assert problems

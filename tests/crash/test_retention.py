@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash import rewriter, strace
-from tests.crash.posix import Disk, digest_of, materialise
+from tests.crash.posix import Disk, State, digest_of, materialise
 from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import NOW_S, batches
 from tests.judge import backup_ids
@@ -81,7 +81,7 @@ def test_commits_beside_a_pending_map_are_not_lost(failpoint: str, tmp_path: Pat
 def bad_states(
     tmp_path: Path, fresh: Path, mutant: str | None = None, *, again: bool = False
 ) -> tuple[int, list[str]]:
-    """How many states were looked at, and what is wrong with the first bad one."""
+    """How many states there are, and what is wrong with one that is bad."""
     strace.need_strace()
     path = tmp_path / "root" / "store" / TENANT
     old_ids = rewriter.prepare(path)
@@ -94,6 +94,7 @@ def bad_states(
     options = ["--mutant", mutant] if mutant else []
     calls = strace.trace([command(path, *options)], tmp_path / "strace.log")
     chance, seen, least = random.Random(1), set[bytes](), int(again)
+    states: list[tuple[str, State, int]] = []
     for number, call in enumerate(calls):
         if call.name == "write" and call.strings[0].startswith(b"ACK"):
             least += 1
@@ -103,17 +104,19 @@ def bad_states(
             # What a temporary file holds is nobody's concern until it has its name.
             known = {p: d for p, d in state.items() if "/tmp_" not in p and "/.tmp_" not in p}
             digest = digest_of(known) + bytes([least])
-            if digest in seen:
-                continue
-            seen.add(digest)
-            where = fresh / str(len(seen))
-            materialise(state, where)
-            problem = rewriter.problem_of(where / "store" / TENANT, old_ids, least)
-            shutil.rmtree(where)
-            if problem is not None:
-                return len(seen), [f"after call {number} ({call.name}): {problem}"]
+            if digest not in seen:
+                seen.add(digest)
+                states.append((f"call {number} ({call.name})", state, least))
     assert least == 1 + again
-    return len(seen), []
+    # What a mutant does not sync shows best at the end.
+    for number, (after, state, told) in enumerate(reversed(states)):
+        where = fresh / str(number)
+        materialise(state, where)
+        problem = rewriter.problem_of(where / "store" / TENANT, old_ids, told)
+        shutil.rmtree(where)
+        if problem is not None:
+            return len(states), [f"after {after}: {problem}"]
+    return len(states), []
 
 
 @pytest.mark.parametrize("again", [False, True])
