@@ -135,7 +135,7 @@ def test_a_repack_that_is_killed_between_its_steps(failpoint: str, tmp_path: Pat
     assert_mended(path)
 
 
-@pytest.mark.parametrize("rounds", [10, pytest.param(30, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("rounds", [4, pytest.param(30, marks=pytest.mark.chaos)])
 def test_repacks_that_are_killed_at_random_beside_a_writer(rounds: int, tmp_path: Path) -> None:
     path = tmp_path / TENANT
     create_repository(path)
