@@ -309,18 +309,20 @@ def whole(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     return environment
 
 
-@pytest.mark.parametrize("on_path", [False, True])
 def test_the_command_works_among_other_peoples_tasks_and_worker(
-    whole: Environment, tmp_path: Path, on_path: bool
+    whole: Environment, tmp_path: Path
 ) -> None:
     folder = shadows(tmp_path / "portal")
-    variables = {"PYTHONPATH": str(folder)} if on_path else {}
+    on_path = {"PYTHONPATH": str(folder)}
     command = str(whole.path / "bin" / "confkeep")
     # Workers are its children, with pool children of theirs.
-    done = run([command, "demo"], folder, variables)
+    done = run([command, "demo"], folder, on_path)
     assert done.returncode == 0, done.stderr
-    assert run([whole.python, "-m", "confkeep", "--version"], folder, variables).returncode == 0
-    assert run([whole.python, "-m", "confkeep", "worker", "--help"], folder).returncode == 0
+    for variables in ({}, on_path):
+        for arguments in (["--version"], ["worker", "--help"]):
+            done = run([whole.python, "-m", "confkeep", *arguments], folder, variables)
+            assert done.returncode == 0, done.stderr
+    assert run([command, "worker", "--help"], folder).returncode == 0
 
 
 def test_the_command_says_what_shadows_it(whole: Environment, tmp_path: Path) -> None:
