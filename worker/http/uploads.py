@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import AsyncGenerator
 from typing import Any, Final, TypeVar
 
@@ -13,7 +14,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from confkeep.errors import InvalidBackup, TooLarge
+from confkeep.errors import InvalidBackup, StagingUnavailable, TooLarge
 from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES, decode_base64
 from confkeep.wording import first_fault
 from worker.http.access import token_of
@@ -60,6 +61,7 @@ async def read_backup(request: Request) -> dict[str, Any]:
     Raises:
         TooLarge: the body, or a file in it, is larger than the limit; nothing more of it is read.
         InvalidBackup: the body is malformed.
+        StagingUnavailable: a large file found no room on the disk.
         HTTPException: its media type is neither of the two.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -157,6 +159,11 @@ async def _of_form(request: Request) -> dict[str, Any]:
         raise InvalidBackup("body", f"is no form: {error.message[:200]}") from None
     except LookupError:
         raise InvalidBackup("body", "is no form") from None
+    except OSError as error:
+        raise StagingUnavailable(
+            f"temporary files: {os.strerror(error.errno or 0)}",
+            hint="Free space on the server's disk for temporary files, which TMPDIR names; nothing was accepted.",
+        ) from error
     finally:
         # Also the file of a part that the body breaks off in, which is in no form.
         for file in parser._files_to_close_on_error:  # noqa: SLF001
