@@ -8,14 +8,13 @@ from typing import Any, Final
 import click
 
 from confkeep.broker.connections import open_client
-from confkeep.errors import InvalidSettings
-from confkeep.settings import variable_of
 from worker.cli import service
 from worker.cli.params import Age
 from worker.cli.terminal import Terminal, pass_terminal
 from worker.figures.collector import Collector
 from worker.figures.deployment_figures import DeploymentFigures
 from worker.figures.store_figures import StoreFigures
+from worker.http.listening import refused
 
 #: The port if neither the option nor CONFKEEP_METRICS_PORT gives one.
 DEFAULT_PORT: Final = 9108
@@ -117,12 +116,7 @@ def _listen(collector: Collector, port: int, address: str) -> Any:
     try:
         server, _thread = start_http_server(port, address, registry=_registry(collector))
     except OSError as error:
-        raise InvalidSettings(
-            variable_of("metrics_port"),
-            f"cannot listen on port {port} of {address}: {error.strerror}",
-            hint=f"Choose a free port with --port or {variable_of('metrics_port')}, and an address of this "
-            f"machine with {variable_of('metrics_address')}.",
-        ) from error
+        raise refused(address, port, error, "metrics_port", "metrics_address") from error
     return server
 
 

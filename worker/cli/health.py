@@ -125,7 +125,8 @@ def command(
         return
     if not workers:
         kind = NotReady if ask_ready and not both else NotAlive
-        raise kind("no worker of this deployment runs on this machine", hint=_NO_WORKER)
+        hint = running.START_AGAIN if running.has_ended() else _NO_WORKER
+        raise kind("no worker of this deployment runs on this machine", hint=hint)
     if not live and (both or ask_live):
         raise NotAlive("; ".join(f"{name}: {why}" for name, why in dead.items() if why))
     if not ready and (both or ask_ready):

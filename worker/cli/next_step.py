@@ -8,10 +8,19 @@ from typing import Final
 
 from confkeep.errors import BrokerUnavailable, ConfkeepError, StoreMissing
 from confkeep.urls import DEFAULT_REDIS_URL, shown
-from worker.cli.running import DEFAULT_DATA, find, probe_variable, store_is_chosen
+from worker.cli.running import (
+    DEFAULT_DATA,
+    START_AGAIN,
+    find,
+    has_ended,
+    probe_variable,
+    store_is_chosen,
+)
 
 #: Where one piece of advice ends and the next one begins.
 _BETWEEN: Final = re.compile(r"(?<=[.;]) ")
+#: The address that `confkeep up` prints, and uses at each start.
+_SERVER_OF_UP: Final = re.compile(r"^unix:///.*/confkeep-[0-9]+-[0-9a-f]{16}/redis\.sock")
 #: Commands that start a server of their own, which no setting names.
 _OWN_SERVER: Final = ("up", "demo")
 
@@ -35,9 +44,18 @@ def _of_the_settings(error: ConfkeepError, typed: Sequence[str]) -> str | None:
     if type(error) is BrokerUnavailable and typed[0] not in _OWN_SERVER:
         url = probe_variable("CONFKEEP_REDIS_URL")
         if url is None:
-            return _unused_up() or (
-                f"{DEFAULT_REDIS_URL} was tried, the default, since CONFKEEP_REDIS_URL is not set: set it "
-                "to your server's address, or start a server and workers here with `confkeep up`."
+            return (
+                _unused_up()
+                or (START_AGAIN if has_ended() else None)
+                or (
+                    f"{DEFAULT_REDIS_URL} was tried, the default, since CONFKEEP_REDIS_URL is not set: set it "
+                    "to your server's address, or start a server and workers here with `confkeep up`."
+                )
+            )
+        if _SERVER_OF_UP.search(url):
+            return (
+                f"{shown(url)} was tried, as CONFKEEP_REDIS_URL says, the server of a `confkeep up` that has "
+                "ended: start that again with `confkeep up` in its folder."
             )
         return (
             f"{shown(url)} was tried, as CONFKEEP_REDIS_URL says: check that the server runs there, then "

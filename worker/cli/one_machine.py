@@ -316,7 +316,7 @@ def locked(data: Path) -> Iterator[int]:
     Raises:
         AlreadyRunning: another process has it.
     """
-    descriptor = os.open(data / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(data / running.LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -338,7 +338,10 @@ def _require_free(port: int) -> None:
     try:
         listen(_LOOPBACK, port).close()
     except InvalidSettings as error:
-        raise InvalidInput("--http", error.problem, hint="Name a free port.") from None
+        hint = "Name a free port."
+        if isinstance(error.__cause__, PermissionError):
+            hint = "Ports below 1024 are the system's: name a higher one."
+        raise InvalidInput("--http", error.problem, hint=hint) from None
 
 
 def _forget_session(client: redis.Redis) -> None:

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 #: The default data folder of `up`.
 DEFAULT_DATA: Final = Path("confkeep-data")
 
+#: What to do where one has ended.
+START_AGAIN: Final = "`confkeep up` of this folder has ended: start it again with `confkeep up`, in a terminal that stays open."
+
 _FILE: Final = "up.json"
+#: Beside it; holds the process of the newest `up`, and stays when that ends.
+LOCK: Final = "up.lock"
 #: The same as in the settings; copied because `confkeep.settings` takes long to import.
 _ENV_FILE: Final = Path(".env")
 #: Seconds for a server on this machine to answer.
@@ -78,6 +83,23 @@ def find(data: Path) -> RunningUp | None:
     """The `confkeep up` that runs on this data folder; None if none does."""
     found = _read(data)
     return found if found is not None and found.answers() else None
+
+
+def has_ended() -> bool:
+    """Whether a `confkeep up` ran in the current folder, and has ended.
+
+    False too where the user has chosen a server or a store.
+    """
+    if _is_chosen():
+        return False
+    try:
+        pid = int((DEFAULT_DATA / LOCK).read_text(encoding="ascii"))
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return False
 
 
 def _read(data: Path) -> RunningUp | None:

@@ -6,9 +6,12 @@ person must find in the two lines that are printed.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import pkgutil
 import re
+import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -169,6 +172,34 @@ def away_beside_up(here: Here) -> str:
     return away(here, None)
 
 
+def ended_up(here: Here) -> None:
+    """Let a `confkeep up` have run in the folder, and nobody choose a server or a store."""
+    (here.path / running.DEFAULT_DATA).mkdir()
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    (here.path / running.DEFAULT_DATA / running.LOCK).write_text(str(ended.pid))
+    for name in running._CHOICES:
+        here.monkeypatch.delenv(name, raising=False)
+
+
+def away_after_up(here: Here) -> str:
+    ended_up(here)
+    return away(here, None)
+
+
+def no_worker_after_up(here: Here) -> str:
+    ended_up(here)
+    return no_workers(here)
+
+
+def cannot_listen(here: Here, error: OSError) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    here.monkeypatch.setattr(socket, "create_server", refuse)
+    listening.listen("here.invalid", 80)
+
+
 def no_store_beside_up(here: Here) -> str:
     beside_up(here)
     return here.printed("history")
@@ -249,6 +280,15 @@ CASES: Final = [
          lambda here: errors.MessageRefused("message", "is none that a worker took")),
     Case(errors.InvalidSettings, ("CONFKEEP_SHARDS: must be a valid integer\n", "docs/settings.md"), refused_setting),
     # A tenant, a device and a commit that are none.
+    # What is to be changed is named alone: the port, or the address.
+    Case(errors.InvalidSettings, ("CONFKEEP_HTTP_PORT: cannot listen on port 80", "Choose a free port with --port or"),
+         lambda here: cannot_listen(here, OSError(errno.EADDRINUSE, "Address already in use"))),
+    Case(errors.InvalidSettings, ("CONFKEEP_HTTP_PORT: ", "Ports below 1024", "higher one with --port"),
+         lambda here: cannot_listen(here, PermissionError(errno.EACCES, "Permission denied"))),
+    Case(errors.InvalidSettings, ("CONFKEEP_HTTP_ADDRESS: ", "not known\n", "hint: Name an address of this machine"),
+         lambda here: cannot_listen(here, OSError(socket.EAI_NONAME, "Name or service not known (while attempting to bind)"))),
+    Case(errors.InvalidSettings, ("CONFKEEP_HTTP_ADDRESS: ", "hint: Name an address of this machine"),
+         lambda here: cannot_listen(here, OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"))),
     Case(errors.InvalidId, ("no tenant is called nobody", "`confkeep history` alone"),
          lambda here: here.printed("history", "nobody")),
     Case(errors.InvalidId, ("no device is called nothing", "`confkeep devices TENANT`"),
@@ -276,6 +316,9 @@ CASES: Final = [
          ("redis://localhost:6379/0 was tried", "the default", "CONFKEEP_REDIS_URL is not set", "`confkeep up`"),
          lambda here: away(here, None)),
     Case(errors.BrokerUnavailable, ("`confkeep up` runs in this folder", "CONFKEEP_GIT_STORE_PATH"), away_beside_up),
+    Case(errors.BrokerUnavailable, ("hint: `confkeep up` of this folder has ended: start it again",), away_after_up),
+    Case(errors.BrokerUnavailable, ("as CONFKEEP_REDIS_URL says", "has ended", "`confkeep up` in its folder"),
+         lambda here: away(here, f"unix://{here.path}/confkeep-0-0123456789abcdef/redis.sock?db=0")),
     Case(errors.BrokerUnavailable,
          ("Connection refused", "redis://localhost:1/0 was tried", "as CONFKEEP_REDIS_URL says"),
          lambda here: away(here, "redis://me:secret@localhost:1/0")),
@@ -315,6 +358,7 @@ CASES: Final = [
     Case(errors.NotSigned, ("has no signature", "`confkeep dead-letters retry --sign BACKUP_ID`"),
          lambda here: unsigned()),
     Case(errors.NotAlive, ("no worker", "`confkeep worker`", "CONFKEEP_RUN_PATH"), no_workers),
+    Case(errors.NotAlive, ("no worker", "hint: `confkeep up` of this folder has ended"), no_worker_after_up),
     Case(errors.NotReady, ("no worker", "`confkeep worker`", "CONFKEEP_RUN_PATH"),
          lambda here: no_workers(here, "--ready")),
     Case(errors.StoreMissing,
