@@ -83,7 +83,7 @@ def containers(documents: Iterable[Document]) -> Iterator[Document]:
 
 def read_file(path: Path) -> list[Document]:
     """The documents of one file."""
-    return list(yaml.safe_load_all(path.read_text("utf-8")))
+    return list(yaml.load_all(path.read_text("utf-8"), yaml.CSafeLoader))
 
 
 def find(documents: Iterable[Document], kind: str, name: str) -> Document | None:
