@@ -99,7 +99,7 @@ def probe(client: redis.Redis, queue_too: bool) -> list[float]:
 @pytest.mark.parametrize(
     ("pool", "number", "unpacked_mib", "most_s"),
     [
-        pytest.param("prefork", 1_500, 200, _MOST_S),
+        pytest.param("prefork", 150, 50, _MOST_S),
         pytest.param("threads", 150, 50, _MOST_S),
         pytest.param("solo", 150, 50, _MOST_S),
         pytest.param("prefork", 20_000, 2_500, _BAR_S, marks=_MANY, id="prefork-many"),

@@ -36,7 +36,12 @@ def blamed(path: Path, sha: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("seed", "size"), [*((n, 30) for n in range(6)), *((n, 900) for n in range(6))]
+    ("seed", "size"),
+    [
+        *((n, 30) for n in range(6)),
+        *((n, 900) for n in range(2)),
+        *(pytest.param(n, 900, marks=pytest.mark.chaos) for n in range(2, 8)),
+    ],
 )
 def test_it_says_what_git_blame_says(seed: int, size: int, store: Path) -> None:
     """For lines that are all different: elsewhere there are several right answers."""

@@ -284,7 +284,9 @@ def entries(path: Path, commit: str) -> dict[str, str]:
     return {line.partition("\t")[2]: line.partition("\t")[0] for line in lines}
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    "seed", [*range(3), *(pytest.param(n, marks=pytest.mark.chaos) for n in range(3, 20))]
+)
 def test_a_history_of_any_shape_loses_the_device_alone(seed: int, store: Path) -> None:
     path = store / f"{TENANT}.git"
     write_merged(path, DEVICES, 40, seed)
