@@ -614,4 +614,6 @@ def test_a_damaged_store_is_adopted_and_says_so(store: Store, confkeep: Confkeep
     done = confkeep("import", store.path)
     assert done.exit_code == 33
     assert f"{TENANT}: damaged" in done.stdout
+    # It was put aside.
+    damaged.with_name(f"{damaged.name}.cut").unlink()
     damaged.write_bytes(whole)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +18,7 @@ from tests.judge import git
 from worker.store.repository import reader
 from worker.store.repository.tenant_repository import open_repository
 from worker.store.upkeep.repack import repack
+from worker.store.upkeep.repair import repair_repository
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Kind, Outcome
 from worker.store.writing.commit import open_for_writing
@@ -104,3 +107,96 @@ def test_a_full_repack_mends_a_pack_whose_objects_have_sound_copies(tmp_path: Pa
     repository = open_repository(path)
     for answer in written:
         reader.read_file(repository, answer.sha, answer.device_id, "export.rsc")
+
+
+#: Reads as much as it can, then commits as much as it can; in a process of its own, since libgit2 may read for ever.
+_READ_AND_COMMIT = """
+import sys
+from contextlib import suppress
+from pathlib import Path
+from confkeep.errors import RepositoryDamaged
+from tests.histories import random_backups
+from worker.store.repository import reader
+from worker.store.repository.tenant_repository import open_repository
+from worker.store.writing.commit import open_for_writing
+
+path, device = Path(sys.argv[1]), sys.argv[2]
+def read():
+    try:
+        repository = open_repository(path)
+        for version in reader.walk_versions(repository, device):
+            reader.read_file(repository, version.sha, device, "export.rsc")
+        print("read")
+    except RepositoryDamaged as error:
+        print(error)
+read()
+with suppress(RepositoryDamaged), open_for_writing(path) as writer:
+    writer.commit_backups(random_backups([device], 1, 9))
+    print("committed")
+read()
+"""
+
+
+def unpacked(path: Path) -> None:
+    """Make all objects of a repository loose, as git's own tools and adopted stores have them."""
+    folder = path / "objects" / "pack"
+    for pack in folder.glob("*.pack"):
+        whole = pack.read_bytes()
+        for file in folder.glob(f"{pack.stem}.*"):
+            file.unlink()
+        git(path, "unpack-objects", "-q", stdin=whole)
+
+
+@pytest.mark.parametrize("cut", ["main", "main^{tree}", "main~3:DEVICE/export.rsc", "stray"])
+def test_a_loose_object_that_is_cut_short_holds_up_nobody(tmp_path: Path, cut: str) -> None:
+    path = tmp_path / f"{uuid.uuid4()}.git"
+    (device,) = device_ids(1)
+    with open_for_writing(path) as writer:
+        writer.commit_backups(random_backups([device], 8, 1))
+    unpacked(path)
+    if cut == "stray":
+        found = git(path, "hash-object", "-w", "--stdin", stdin=b"/ip address\n" * 100)
+    else:
+        found = git(path, "rev-parse", cut.replace("DEVICE", device))
+    id_ = found.decode().strip()
+    file = path / "objects" / id_[:2] / id_[2:]
+    whole = file.read_bytes()
+    file.chmod(0o644)
+    file.write_bytes(whole[: len(whole) // 2])
+    place = f"objects/{id_[:2]}/{id_[2:]}"
+
+    report = verify_repository(path)
+    assert (Kind.LEFTOVER, place) in [(each.kind, each.place) for each in report.findings]
+    done = subprocess.run(
+        [sys.executable, "-c", _READ_AND_COMMIT, path, device],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    before, *_, after = done.stdout.splitlines()
+    assert f"{place} is cut short" in before
+    # The writer put it aside: who does not need it is served again.
+    assert (after == "read") == (cut == "stray")
+    assert "cut short" not in after
+    assert ("committed" in done.stdout) == cut.startswith(("stray", "main~3"))
+    assert file.with_name(f"{file.name}.cut").read_bytes() == whole[: len(whole) // 2]
+    assert (verify_repository(path).outcome == Outcome.CLEAN) == (cut == "stray")
+
+    file.write_bytes(whole)
+    assert verify_repository(path).outcome == Outcome.CLEAN
+
+
+def test_repair_puts_aside_what_is_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / f"{uuid.uuid4()}.git"
+    with open_for_writing(path) as writer:
+        writer.commit_backups(random_backups(device_ids(1), 8, 1))
+    id_ = git(path, "hash-object", "-w", "--stdin", stdin=b"/ip address\n" * 100).decode()
+    file = path / "objects" / id_[:2] / id_[2:].strip()
+    whole = file.read_bytes()
+    file.unlink()
+    for size in (0, 1, 10, len(whole) - 1):
+        file.write_bytes(whole[:size])
+        repair_repository(verify_repository(path))
+        assert not file.exists(), size
+        assert verify_repository(path).outcome == Outcome.CLEAN

@@ -12,6 +12,7 @@ import pygit2
 from confkeep.errors import InvalidInput
 from worker.cli.sources.git_history import paths_in, tip_of
 from worker.cli.sources.layouts import are_dated, exports_among
+from worker.store.git.opening import open_git
 from worker.store.repository.tenant_repository import tenants_of
 
 EXPORTS: Final = "exports"
@@ -135,7 +136,7 @@ def _newest_paths(repository: Path) -> list[str]:
         InvalidInput: git cannot read it, or HEAD names no branch and there are several.
     """
     try:
-        git = pygit2.Repository(str(repository), pygit2.enums.RepositoryOpenFlag.NO_SEARCH)
+        git = open_git(repository)
         tip = tip_of(git)
         return [] if tip is None else paths_in(git, tip)
     except (pygit2.GitError, KeyError) as error:
@@ -162,7 +163,7 @@ def _is_rancid_group(folder: Path) -> bool:
 def _holds(repository: Path, *names: str) -> bool:
     """Whether the newest commit of a repository has these files or folders."""
     try:
-        git = pygit2.Repository(str(repository), pygit2.enums.RepositoryOpenFlag.NO_SEARCH)
+        git = open_git(repository)
         tip = tip_of(git)
         tree = git[tip].peel(pygit2.Tree) if tip is not None else None
     except (pygit2.GitError, KeyError, InvalidInput):

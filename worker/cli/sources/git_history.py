@@ -20,6 +20,7 @@ from pygit2.enums import FileMode, SortMode
 
 from confkeep.errors import InvalidInput
 from confkeep.models import LATEST_CAPTURE, MAX_MESSAGE_BYTES
+from worker.store.git.opening import open_git
 from worker.store.repository.backup import decode_text
 from worker.store.repository.headers import raw_message
 
@@ -216,7 +217,7 @@ def read_history(path: Path) -> GitHistory:
         InvalidInput: git cannot open or read it, or HEAD names no branch and there are several.
     """
     try:
-        git = pygit2.Repository(str(path), pygit2.enums.RepositoryOpenFlag.NO_SEARCH)
+        git = open_git(path)
         history = GitHistory(git)
         tip = tip_of(git)
         if tip is not None:

@@ -25,6 +25,7 @@ import pygit2
 
 from confkeep.errors import SideFileDamaged
 from worker.store.git import durable, refs
+from worker.store.git.opening import open_git
 from worker.store.repository import id_map_rows
 from worker.store.repository.backup import pack_uuid, unpack_uuid
 from worker.store.repository.id_map_rows import BadRow, Rows
@@ -276,7 +277,7 @@ def settle(path: Path) -> None:
     if not pending.exists():
         return
     refs.sync_main(path)
-    if _counts(path, pygit2.Repository(str(path))):
+    if _counts(path, open_git(path)):
         durable.rename(pending, path / FILE_NAME)
     else:
         durable.remove(pending)

@@ -17,7 +17,8 @@ A killed repack leaves its note `confkeep.repacking`, and files that git wrote s
     objects/pack/pack-*                those that the note names, if their objects are in other packs
 
 A git that somebody or cron started, and that died, leaves locks of these and other names
-(`lock_files` tells which have a dead owner).
+(`lock_files` tells which have a dead owner). A power cut may leave its loose objects cut short: they are
+put aside (`opening`).
 
 None of these is reachable from `main` or needed, except for `confkeep.rewritten-pending`: removing
 them loses nothing. Keeps of people and of `git receive-pack` stay. A complete pack that `main` does
@@ -33,7 +34,7 @@ from pathlib import Path
 from typing import Final
 
 from confkeep.errors import RepositoryDamaged
-from worker.store.git import durable, flock, keep, lock_files, pack_set
+from worker.store.git import durable, flock, keep, lock_files, opening, pack_set
 from worker.store.repository import id_map
 
 #: Prefixes of the temporary names of packs and idx files. Not `tmp_`, which `git prune` removes.
@@ -76,6 +77,8 @@ def recover(path: Path) -> bool:
             for leftover in leftovers(path):
                 durable.failpoint("leftover")
                 durable.remove(leftover)
+            for file in opening.cut_short(path):
+                opening.put_aside(file)
             id_map.settle(path)
     flock.prepare_maintenance(path)
     if (path / REPACKING_NAME).exists():

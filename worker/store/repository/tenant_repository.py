@@ -29,6 +29,7 @@ from confkeep.errors import (
     StoreUnavailable,
 )
 from worker.store.git import durable, flock, ownership, refs
+from worker.store.git.opening import open_git
 from worker.store.git.refs import MAIN_REF
 from worker.store.repository import recovery
 from worker.store.repository.backup import Signature, checked_uuid
@@ -232,7 +233,7 @@ def open_repository(path: Path, author: Signature = DEFAULT_AUTHOR) -> TenantRep
 
 def _open(path: Path, author: Signature) -> TenantRepository:
     try:
-        repository = pygit2.Repository(str(path), pygit2.enums.RepositoryOpenFlag.NO_SEARCH)
+        repository = open_git(path)
     except pygit2.GitError as error:
         text = f"{path.name} cannot be opened as a git repository: {error}"
         raise RepositoryDamaged(text) from error

@@ -3,8 +3,8 @@
 Rebuilds or removes: the history index, an idx whose pack is intact, HEAD, the configuration (the
 damaged one is kept as `config.damaged`), files of dead writers, packs without idx and idx files
 without pack that no ref needs, and files that only make reading faster (multi-pack-index,
-commit-graph, bitmaps, reverse indexes). A damaged pack goes when a full repack could read each object
-elsewhere. Damage to anything else is left for a person, with all that is there of it.
+commit-graph, bitmaps, reverse indexes). Loose objects that are cut short are put aside. A damaged
+pack goes when a full repack could read each object elsewhere. Damage to anything else is left for a person, with all that is there of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from confkeep.errors import ConfkeepError, MaintenanceFailed, RepositoryBusy, RepositoryDamaged
-from worker.store.git import durable, flock, git_config, ownership
+from worker.store.git import durable, flock, git_config, opening, ownership
 from worker.store.git.git_objects import git_for_objects
 from worker.store.git.refs import MAIN_REF
 from worker.store.history.index import open_index
@@ -97,6 +97,8 @@ def _mend(path: Path, finding: Finding) -> bool:
             id_map.settle(path)
         elif file in [*recovery.leftovers(path), *recovery.repack_leftovers(path)]:
             durable.remove(file)
+        elif file in opening.cut_short(path):
+            opening.put_aside(file)
         elif file.parent == path / "objects" / "pack" and _is_half(file):
             durable.remove(file)
             durable.sync_directory(file.parent)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from confkeep.errors import RepositoryDamaged, SideFileDamaged
-from worker.store.git import flock, git_config, keep
+from worker.store.git import flock, git_config, keep, opening
 from worker.store.git.checksums import end_of, trailer_problem
 from worker.store.git.git_objects import GitObjects
 from worker.store.repository import id_map, recovery
@@ -85,6 +85,9 @@ def _note_leftovers(report: Report, *, maintained: bool) -> None:
     for leftover in (*recovery.leftovers(report.path), *repack_leftovers):
         name = leftover.relative_to(report.path).as_posix()
         report.add(Kind.LEFTOVER, name, "a writer that died left it; the next one removes it")
+    for file in opening.cut_short(report.path):
+        text = f"it is cut short; the next writer renames it to {file.name}{opening.ASIDE}"
+        report.add(Kind.LEFTOVER, file.relative_to(report.path).as_posix(), text)
     if (report.path / id_map.PENDING_NAME).exists():
         text = "a rewrite that died left it; the next writer renames or removes it"
         report.add(Kind.LEFTOVER, id_map.PENDING_NAME, text)
