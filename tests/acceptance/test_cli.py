@@ -180,6 +180,7 @@ def test_up_is_found_by_the_other_commands_and_ends_without_a_trace(folder: Path
 
 
 def test_what_was_accepted_while_no_worker_ran_is_committed_by_the_next_up(folder: Path) -> None:
+    exports_of(folder / "exports", devices=1, versions=1)
     arguments = ("enqueue", TENANT, DEVICE, "--export", "-", "-m", "m")
     with running_up(folder) as up:
         (worker,) = [
@@ -190,10 +191,13 @@ def test_what_was_accepted_while_no_worker_ran_is_committed_by_the_next_up(folde
         worker.suspend()
         try:
             late = run(folder, *arguments, "--wait", "--timeout", "0.3", status=16, stdin=b"one\n")
+            said = run(folder, "import", "exports", "--timeout", "0.5", status=16)
         finally:
             worker.resume()
             worker.terminate()
         assert "no worker answered" in late
+        assert "no worker answered for 0.5 s; 1 accepted backup without a receipt" in said
+        assert "confkeep status" in said
         # A worker that ends by itself ends all, with its log named.
         assert up.wait(30) == 5
     assert "see " in (folder / "err").read_text()
@@ -281,23 +285,6 @@ def test_another_tools_history_goes_through_the_queue(folder: Path) -> None:
     report = json.loads(run(folder, "drill", "--json"))
     assert report["outcome"] == "proven"
     assert sum(len(tenant["restored"]) for tenant in report["tenants"]) == 11
-
-
-def test_an_import_that_nobody_answers_says_so(folder: Path) -> None:
-    exports_of(folder / "exports", devices=1, versions=1)
-    with running_up(folder) as up:
-        (worker,) = [
-            p
-            for p in psutil.Process(up.pid).children()
-            if "-m confkeep worker" in " ".join(p.cmdline())
-        ]
-        worker.suspend()
-        try:
-            said = run(folder, "import", "exports", "--timeout", "0.5", status=16)
-        finally:
-            worker.resume()
-    assert "no worker answered for 0.5 s; 1 accepted backup without a receipt" in said
-    assert "confkeep status" in said
 
 
 def test_the_demo_shows_what_it_promises(folder: Path) -> None:
