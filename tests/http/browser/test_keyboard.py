@@ -43,10 +43,14 @@ def stops(page: Page, most: int = 30) -> list[tuple[str, str, int, bool]]:
     return found
 
 
-@pytest.mark.parametrize("width", [1_280, 1_920])
 @pytest.mark.parametrize(
-    ("name", "theme"),
-    [("fleet", "dark"), ("tenant", "light"), ("device", "light"), ("diff", "dark")],
+    ("name", "theme", "width"),
+    [
+        ("fleet", "dark", 1_280),
+        ("tenant", "light", 1_920),
+        ("device", "light", 1_280),
+        ("diff", "dark", 1_920),
+    ],
 )
 def test_the_focus_is_seen_and_goes_down_the_page(
     page: Page, site: Site, name: str, theme: Literal["light", "dark"], width: int
