@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import click
 from rich.text import Text
 
 from confkeep.broker.connections import get_client
-from confkeep.errors import InvalidInput
+from confkeep.errors import BrokerUnavailable, InvalidInput, NoReceipt, NotPermitted
 from confkeep.event_reader import has_reached
 from confkeep.queue import events
 from confkeep.queue.cursor import Cursor
@@ -29,6 +30,8 @@ from worker.observe import event_roles, states
 
 _AT_ONCE: Final = 200
 _WAIT_S: Final = 2.0
+#: Seconds between two tries while the server is away.
+_PAUSE_S: Final = 1.0
 
 
 @click.command("events")
@@ -60,7 +63,7 @@ def command(
     """Print what happened, or follow it as it happens.
 
     Commits, dead letters, stalls, erasures and more. Each commit has one event, in its tenant's order. What Redis has no more of
-    is read from git, so a commit is never missing. docs/events.md lists the types
+    is read from git, so a commit is never missing. With --follow it waits while Redis is away. docs/events.md lists the types
     and what they say.
 
     \b
@@ -80,7 +83,7 @@ def command(
         known = ", ".join(events.TYPES)
         raise InvalidInput("--type", "is none of an event", hint=f"The types are: {known}.")
     count = 0
-    for event in _read(_start(since, follow=follow), tenant, types, follow=follow):
+    for event in _read(terminal, _start(since, follow=follow), tenant, types, follow=follow):
         count += 1
         if as_json:
             click.echo(json.dumps(_to_json(event)))
@@ -112,7 +115,12 @@ def _start(since: str | None, *, follow: bool) -> str | None:
 
 
 def _read(
-    cursor: str | None, tenant: str | None, types: tuple[str, ...], *, follow: bool
+    terminal: Terminal,
+    cursor: str | None,
+    tenant: str | None,
+    types: tuple[str, ...],
+    *,
+    follow: bool,
 ) -> Iterator[Event]:
     settings = get_settings()
     store = settings.git_store_path if settings.git_store_path.is_dir() else None
@@ -120,17 +128,30 @@ def _read(
     client = get_client(settings)
     # Where much happens there would always be one event more.
     end = None if follow else now_place(client)
+    away = False
     while True:
-        page = read_events(
-            client,
-            settings,
-            store,
-            cursor,
-            tenants=tenants,
-            types=types or None,
-            limit=_AT_ONCE,
-            wait_s=_WAIT_S if follow else 0.0,
-        )
+        try:
+            page = read_events(
+                client,
+                settings,
+                store,
+                cursor,
+                tenants=tenants,
+                types=types or None,
+                limit=_AT_ONCE,
+                wait_s=_WAIT_S if follow else 0.0,
+            )
+        except NotPermitted:
+            raise
+        except (BrokerUnavailable, NoReceipt) as error:
+            if not follow:
+                raise
+            if not away:
+                terminal.note(f"{error}; waiting for it")
+            away = True
+            time.sleep(_PAUSE_S)
+            continue
+        away = False
         yield from page.events
         cursor = page.cursor
         if end is not None and (not page.events or has_reached(cursor, end)):
