@@ -286,9 +286,15 @@ def test_a_worker_that_starts_in_an_outage_waits_and_goes_on(quick: Deployment) 
         ending = threading.Thread(target=end)
         quick.log.touch()
         ending.start()
-        quick.start_worker(pool="solo")
+        quick.start_worker(pool="solo", PYTHONPROFILEIMPORTTIME="1")
         ending.join()
     producer.assert_committed(quick, "a start in an outage")
+    # Celery's command line, with its plugins and its shell, is a quarter of what a start costs.
+    lines = quick.log.read_text().splitlines()
+    loaded = {line.split("|")[-1].strip() for line in lines if line.startswith("import time:")}
+    assert "celery.worker" in loaded
+    unwanted = ("celery.bin", "click_plugins", "click_repl")
+    assert not [name for name in loaded if name.startswith(unwanted)]
 
 
 def test_a_running_worker_tells_that_the_server_keeps_nothing_any_more(quick: Deployment) -> None:
