@@ -7,13 +7,13 @@ than syncing a file that grows and shrinks, most of all beside other programs th
     state     one row: the format, the commit that the rest is complete for, how many commits there
               are, the newest merge (`base`), and the boot of the machine that writes it (below)
     commits   every commit by its number, parents first
-    versions  a device and a position: a commit that changed the device, and what its files tell
+    versions  a device and its versions, counted from 0: the commit of each, and what its files tell
     devices   when each device was last backed up, changed or not
     labels    the labels of each device
     own_names the name in the newest export of each device
 
-In a history without merges a version's position is its commit's number. Up to the newest merge, the
-base, it only gives the version's place in the order of `git log -- DEVICE`.
+A version's position is its place in `git log --reverse -- DEVICE`: the oldest has 0. So the newest one tells how
+many there are, and a lost one leaves a gap. Above the newest merge, the base, numbers grow with positions.
 
 Power cuts: a batch is not synced while the file is marked with the machine's present boot. A file
 with another boot's mark was not closed, so the next writer rebuilds it. Setting and removing the
@@ -66,28 +66,37 @@ from worker.store.history.index_rows import (
 from worker.store.repository.backup import Detail, Version
 
 #: Grows with every change of what the rows mean. A file of another format is rebuilt.
-FORMAT: Final = 6
+FORMAT: Final = 7
 
 #: A journal that a long transaction made longer is cut to this.
 _JOURNAL_BYTES: Final = 64 << 10
 
+#: Of each device the newest version up to a commit for which more is true. SQLite would go through all versions, if
+#: CROSS JOIN did not tell it the order.
+_NEWEST: Final = (
+    "FROM devices AS d CROSS JOIN versions AS v ON v.device=d.device AND v.position="
+    "(SELECT position FROM versions WHERE device=d.device AND number<=?{} ORDER BY position DESC LIMIT 1)"
+)
+_COMMITS: Final = " CROSS JOIN commits AS c ON c.number=v.number"
+
+#: Of each device how many versions it has, and the newest one.
+_DEVICES: Final = f"SELECT v.position+1, v.*, c.* {_NEWEST.format('')}{_COMMITS} ORDER BY c.number"
+
 #: Of each device the commit of the newest version that is not known to have changed only volatile lines.
 _LAST_CHANGES: Final = (
-    "SELECT v.export_changed, v.*, c.* FROM devices AS d JOIN versions AS v ON v.device=d.device AND v.position="
-    "(SELECT position FROM versions WHERE device=d.device AND position<=? AND export_changed IS NOT 0"
-    " ORDER BY position DESC LIMIT 1) JOIN commits AS c ON c.number=v.number"
+    f"SELECT v.export_changed, v.*, c.* {_NEWEST.format(' AND export_changed IS NOT 0')}{_COMMITS}"
 )
+
+#: Of each device whose newest version is suspect, that version.
+_SUSPECTS: Final = f"SELECT v.* {_NEWEST.format('')} WHERE v.suspect NOTNULL"
+
+#: Greater than any position or number.
+_LAST: Final = 1 << 62
 
 #: The commits between which one with a backup id would stand.
 _NEIGHBOURS: Final = (
     "SELECT * FROM commits WHERE backup_id<? ORDER BY backup_id DESC LIMIT 1",
     "SELECT * FROM commits WHERE backup_id>? ORDER BY backup_id LIMIT 1",
-)
-
-#: Of each device whose newest version is suspect, that version.
-_SUSPECTS: Final = (
-    "SELECT v.* FROM devices AS d JOIN versions AS v ON v.device=d.device AND v.position="
-    "(SELECT max(position) FROM versions WHERE device=d.device AND position<=?) WHERE v.suspect NOTNULL"
 )
 
 #: Seconds for which a reader waits for the writer's transaction.
@@ -254,24 +263,17 @@ class IndexFile:
         The last changed device is last.
 
         Args:
-            newest: skip versions at higher positions.
+            newest: skip versions of commits with higher numbers.
         """
         with sqlite_errors():
-            rows = self._db.execute(
-                "SELECT many, v.*, c.* FROM (SELECT device AS name, count(*) AS many, max(position)"
-                " AS last FROM versions WHERE position<=? GROUP BY device)"
-                " JOIN versions AS v ON v.device=name AND v.position=last"
-                " JOIN commits AS c ON c.number=v.number ORDER BY c.number",
-                (newest,),
-            )
-            return numbered(rows.fetchall())
+            return numbered(self._db.execute(_DEVICES, (newest,)).fetchall())
 
     def last_changes(self, devices: Iterable[bytes] | None, newest: int) -> dict[bytes, int]:
         """When the configurations of devices last changed; without those of which no row tells.
 
         Args:
             devices: None means all devices.
-            newest: skip versions at higher positions.
+            newest: skip versions of commits with higher numbers.
         """
         with sqlite_errors():
             rows: Iterable[tuple[Any, ...]] = (
@@ -290,7 +292,7 @@ class IndexFile:
 
         Args:
             devices: None means all devices.
-            newest: skip versions at higher positions.
+            newest: skip versions of commits with higher numbers.
         """
         with sqlite_errors():
             rows: Iterable[tuple[Any, ...]] = (
@@ -303,27 +305,34 @@ class IndexFile:
             )
             return {row[0]: row[-1] for row in all_checked(rows)}
 
-    def versions(self, device: bytes, newest: int) -> Iterator[Version]:
-        """A device's versions, newest first; each row's checksum is verified.
+    def versions(self, device: bytes, newest: int, place: int = _LAST) -> Iterator[Version]:
+        """A device's versions, newest first; each row's checksum is verified, and that none is lost.
 
         Args:
-            newest: skip versions at higher positions.
+            newest: skip versions of commits with higher numbers.
+            place: skip versions at higher positions.
         """
+        expected = None
         with sqlite_errors():
             for found in self._db.execute(
                 "SELECT v.*, c.* FROM versions AS v JOIN commits AS c ON c.number=v.number"
-                " WHERE device=? AND position<=? ORDER BY position DESC",
-                (device, newest),
+                " WHERE device=? AND position<=? AND v.number<=? ORDER BY position DESC",
+                (device, place, newest),
             ):
+                if expected not in (None, found[1]):
+                    break
+                expected = found[1] - 1
                 yield version_of(found)
+            if expected not in (None, -1):
+                raise Damaged("a version is missing")
 
     def version_after(self, device: bytes, place: int, newest: int) -> Version | None:
         """A device's next version after the one at a position; None if that is the newest."""
         with sqlite_errors():
             found = self._db.execute(
                 "SELECT v.*, c.* FROM versions AS v JOIN commits AS c ON c.number=v.number"
-                " WHERE device=? AND position>? AND position<=? ORDER BY position LIMIT 1",
-                (device, place, newest),
+                " WHERE device=? AND position=? AND v.number<=?",
+                (device, place + 1, newest),
             ).fetchone()
             return None if found is None else version_of(found)
 
@@ -331,11 +340,7 @@ class IndexFile:
         """The position of a device's version; None if the commit with that number is none."""
         with sqlite_errors():
             found = self._db.execute(
-                # Above the newest merge they are the same, and the key finds it.
-                "SELECT position FROM versions WHERE device=? AND position=?"
-                if number > self.root.base
-                else "SELECT position FROM versions WHERE device=? AND number=?",
-                (device, number),
+                "SELECT position FROM versions WHERE device=? AND number=?", (device, number)
             ).fetchone()
             return None if found is None else int(found[0])
 
@@ -437,15 +442,26 @@ class IndexFile:
             if self.root.tip != parent:
                 return False
             versions: list[tuple[Any, ...]] = []
+            places: dict[bytes, int] = {}
             seen: dict[bytes, int] = {}
             for number, entry in enumerate(entries, self.root.commits):
                 cells = cells_of(entry.version.detail)
-                versions += ((name, number, number, *cells) for name in entry.changed)
+                for name in entry.changed:
+                    place = places.get(name)
+                    places[name] = self._next_place(name) if place is None else place + 1
+                    versions.append((name, places[name], number, *cells))
                 seen.update(dict.fromkeys(entry.seen, entry.version.committed_s))
             if entries:
                 labels = labels_of(entries)
                 self._add(entries, versions, seen, labels, self.root.base, synced=synced)
         return True
+
+    def _next_place(self, device: bytes) -> int:
+        """The position of the device's next version."""
+        [last] = self._db.execute(
+            "SELECT max(position) FROM versions WHERE device=?", (device,)
+        ).fetchone()
+        return 0 if last is None else int(last) + 1
 
     def append_base(
         self,

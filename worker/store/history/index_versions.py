@@ -103,7 +103,8 @@ class VersionAnswers(IndexAtTip):
         try:
             with self._reading() as file:
                 newest, missing = self._locate(file, raw_tip)
-                place = self._place_of(file, device, bytes.fromhex(sha))
+                number = self._number_of(file, bytes.fromhex(sha))
+                place = None if number is None else file.place_of(device, number)
                 if place is not None and not missing:
                     return file.version_after(device, place, newest)
         except Unusable as error:
@@ -134,10 +135,6 @@ class VersionAnswers(IndexAtTip):
                     found[device] = version.detail.suspect
         return {unpack_uuid(device): why for device, why in found.items()}
 
-    def _place_of(self, file: IndexFile, device: bytes, sha: bytes) -> int | None:
-        number = self._number_of(file, sha)
-        return None if number is None else file.place_of(device, number)
-
     def exports_below(
         self, device_id: str, tip: pygit2.Oid | str | None, skip: int
     ) -> Iterator[bytes]:
@@ -164,18 +161,19 @@ class VersionAnswers(IndexAtTip):
         """
         with self._reading() as file:
             newest, missing = self._locate(file, tip)
-            rows = []
-            place = None if start is None else self._place_of(file, device, start)
+            rows: list[Version] = []
+            number = None if start is None else self._number_of(file, start)
+            place = None if number is None else file.place_of(device, number)
             if start is not None and most is not None:
                 most = None if place is None else most + 1
-            if place is not None and place <= newest:
-                newest = place
-            elif missing:
+            if number is not None and place is not None and number <= newest:
+                found = file.versions(device, newest, place)
+            else:
                 above = index_build.linear_entries(self._git, file.root.tip, missing)
-                rows = [entry.version for entry in above if device in entry.changed]
+                rows += [entry.version for entry in above if device in entry.changed]
                 rows.reverse()
+                found = file.versions(device, newest)
             rest = None if most is None else max(0, most - len(rows))
-            found = file.versions(device, newest)
             if only_changed:
                 found = (row for row in found if row.id == start or _may_have_changed(row))
             rows.extend(islice(found, rest))
