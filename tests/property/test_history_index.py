@@ -95,8 +95,15 @@ def assert_equals_git(path: Path, devices: Sequence[str]) -> None:
         assert [version.sha for version in versions] == log_of_device(path, device)
 
 
-def indexed(backups: Sequence[Backup], answers: Sequence[Committed]) -> list[Entry]:
+def indexed(
+    repository: TenantRepository, backups: Sequence[Backup], answers: Sequence[Committed]
+) -> list[Entry]:
     """What a writer tells the index about a batch."""
+
+    def folder(answer: Committed) -> bytes:
+        found = repository.git[answer.sha].peel(pygit2.Tree)[answer.device_id]
+        return bytes(found.id.raw)
+
     return [
         Entry(
             Version(
@@ -107,7 +114,7 @@ def indexed(backups: Sequence[Backup], answers: Sequence[Committed]) -> list[Ent
                 encode_text(backup.message),
                 answer.detail,
             ),
-            changed=() if answer.unchanged else (pack_uuid(answer.device_id),),
+            changed={} if answer.unchanged else {pack_uuid(answer.device_id): folder(answer)},
             device=pack_uuid(answer.device_id),
             own_names={}
             if answer.unchanged
@@ -184,7 +191,8 @@ def test_any_order_of_appends_losses_and_catching_up(
                 if kind == "append":
                     with open_index(repository) as index:
                         index.append(
-                            None if parent is None else str(parent), indexed(backups, answers)
+                            None if parent is None else str(parent),
+                            indexed(repository, backups, answers),
                         )
                 elif kind == "lose" and parent is not None:
                     # The ref goes back, and then elsewhere.
@@ -217,6 +225,19 @@ def small_store(store: Path, *, commits: int = 120, devices: int = 5) -> tuple[P
         writer.commit_backups(random_backups(names, commits, 1, labelled=True))
     assert catch_up(path)
     return path, names
+
+
+def test_it_tells_the_tree_of_each_version(store: Path) -> None:
+    path, devices = small_store(store)
+    for kept in ("by the writer", "by a rebuild"):
+        versions = {device: listed(path, device) for device in devices}
+        assert all(versions.values())
+        for device, each in versions.items():
+            names = [f"{version.sha}:{device}" for version in each]
+            found = [version.tree and version.tree.hex() for version in each]
+            assert found == git(path, "rev-parse", *names).decode().split(), kept
+        (path / INDEX_NAME).unlink()
+        assert catch_up(path)
 
 
 def test_an_index_that_is_complete_needs_no_walk(store: Path, uncached: list[str]) -> None:
@@ -526,7 +547,7 @@ def test_damage_is_marked_and_mended_by_the_next_writer(store: Path, uncached: l
     backups = random_backups(devices, 5, 9)
     answers = commit_without_index(repository, backups)
     with open_index(repository) as index:
-        index.append(parent, indexed(backups, answers))  # left to the catch-up
+        index.append(parent, indexed(repository, backups, answers))  # left to the catch-up
         assert not index.is_complete(repository.tip())
         assert index.catch_up(repository.tip())
         assert index.is_complete(repository.tip())
@@ -563,7 +584,7 @@ def test_whatever_stands_in_its_place(store: Path, what: str) -> None:
     parent = str(repository.tip())
     answers = commit_without_index(repository, backups) if what != "directory" else []
     with open_index(repository) as index:
-        index.append(parent, indexed(backups, answers) if answers else [])
+        index.append(parent, indexed(repository, backups, answers) if answers else [])
     assert_equals_git(path, devices)
     assert catch_up(path) is (what != "directory")
     assert_equals_git(path, devices)
@@ -605,7 +626,11 @@ def test_no_flipped_bit_that_changes_an_answer_is_missed(flips: int, store: Path
     def answers() -> object:
         with open_index(repository) as index:
             return (
-                [index.versions(device, tip=tip, details=True) for device in [*devices, UNKNOWN]],
+                [
+                    (version, version.tree)
+                    for device in [*devices, UNKNOWN]
+                    for version in index.versions(device, tip=tip, details=True)
+                ],
                 index.find_backup_ids(ids, tip),
                 index.devices(tip),
                 index.all_last_seen(tip),
@@ -699,10 +724,12 @@ def test_who_asks_for_last_changes_notices_a_row_that_does_not_fit_its_checksum(
         "UPDATE versions SET lines_added=lines_added+1 WHERE number=119",
         "UPDATE versions SET suspect='the export is empty' WHERE number=119",
         "UPDATE versions SET number=number-1 WHERE number=50",
+        "UPDATE versions SET tree=(SELECT tree FROM versions WHERE number=51) WHERE number=50",
+        "UPDATE versions SET tree=NULL WHERE number=50",
         "UPDATE commits SET message=x'78' WHERE number=3",
         "UPDATE commits SET backup_id=NULL WHERE number=3",
         "UPDATE commits SET committed_s=committed_s+1 WHERE number=3",
-        "INSERT INTO versions SELECT min(device), 119, 119, 0, 0, 0, 0, 0, NULL, 0 FROM versions",
+        "INSERT INTO versions SELECT min(device), 119, 119, NULL, 0, 0, 0, 0, 0, NULL, 0 FROM versions",
         "UPDATE own_names SET name='core2'",
         "UPDATE labels SET name='core2'",
         "DELETE FROM labels",
@@ -750,7 +777,7 @@ def test_a_power_cut_never_changes_an_answer(store: Path, monkeypatch: pytest.Mo
             backups = random_backups(devices, 20, rng.getrandbits(32))
             answers = commit_without_index(repository, backups)
             ids.update({answer.backup_id: answer.sha for answer in answers})
-            index.append(parent, indexed(backups, answers))
+            index.append(parent, indexed(repository, backups, answers))
 
         batch()
         batch()  # the file has the mark from here on
@@ -810,7 +837,9 @@ def test_what_is_not_closed_after_several_batches_is_built_anew(
     for number in range(batches):
         parent = str(repository.tip())
         backups = random_backups(devices, 4, 100 + number)
-        index.append(parent, indexed(backups, commit_without_index(repository, backups)))
+        index.append(
+            parent, indexed(repository, backups, commit_without_index(repository, backups))
+        )
     # The same boot: nothing is lost with the process.
     with open_index(open_repository(path)) as other:
         assert other.is_complete(repository.tip())
@@ -977,7 +1006,7 @@ def test_a_writer_whose_file_was_begun_anew(store: Path, uncached: list[str]) ->
                 assert index.catch_up(parent)
             backups = random_backups(devices, 4, 100 + round_number)
             answers = commit_without_index(repository, backups)
-            index.append(parent, indexed(backups, answers))
+            index.append(parent, indexed(repository, backups, answers))
             assert index.is_complete(repository.tip())
             listed(path, devices[0])
     assert uncached == []
@@ -996,7 +1025,9 @@ def test_many_ids_in_many_batches(store: Path) -> None:
         answers = commit_without_index(repository, backups)
         ids.update({answer.backup_id: answer.sha for answer in answers})
         with open_index(repository) as index:
-            index.append(None if parent is None else str(parent), indexed(backups, answers))
+            index.append(
+                None if parent is None else str(parent), indexed(repository, backups, answers)
+            )
             assert index.is_complete(repository.tip())
     with open_index(repository) as index:
         assert index.find_backup_ids(list(ids), repository.tip()) == ids

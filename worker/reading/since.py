@@ -45,7 +45,12 @@ def since_when(repository: TenantRepository, device_id: str, sha: str) -> list[V
     """
     with open_index(repository) as index:
         versions = index.versions(device_id, tip=sha, limit=MOST)[::-1]
-    places = [Place(version.sha, f"{device_id}/{EXPORT_NAME}") for version in versions]
+    places = [
+        Place(version.sha, f"{device_id}/{EXPORT_NAME}")
+        if version.tree is None
+        else Place(version.tree.hex(), EXPORT_NAME)
+        for version in versions
+    ]
     blocks: list[_Block] = []
     for version, export in zip(versions, read_many(repository, places), strict=True):
         blocks = _step(blocks, _ended(export or b""), version)

@@ -41,7 +41,7 @@ class IndexAtTip(IndexKeeper):
 
     def _number_of(self, file: IndexFile, sha: bytes) -> int | None:
         """The number of a commit of git; None if the file does not have it, or far below its newest."""
-        made = index_build.read_commit(self._git, sha.hex()).entry(()).version
+        made = index_build.read_commit(self._git, sha.hex()).entry().version
         if made.packed_backup_id is None:
             return file.number_of(sha)
         return file.number_by_backup(sha, made.packed_backup_id)

@@ -10,7 +10,7 @@ import heapq
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,7 @@ from confkeep.errors import RepositoryDamaged
 from confkeep.labels import Labels
 from confkeep.routeros.own_name import own_name
 from worker.store.git.pack import FOLDER_MODE
-from worker.store.history.index_rows import Entry, labels_of
+from worker.store.history.index_rows import NOTHING, Changed, Entry, labels_of
 from worker.store.repository import headers
 from worker.store.repository.backup import EXPORT_NAME, Version, pack_uuid, unpack_uuid
 from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER
@@ -51,7 +51,7 @@ class RawCommit:
     captured_s: int
     raw: bytes
 
-    def entry(self, changed: Sequence[bytes]) -> Entry:
+    def entry(self, changed: Changed = NOTHING) -> Entry:
         """What the index keeps of it."""
         backup_id = headers.id_in_header(self.raw, BACKUP_ID_HEADER)
         device_id = headers.id_in_header(self.raw, DEVICE_ID_HEADER)
@@ -179,6 +179,11 @@ def is_device(name: bytes) -> bool:
     return _DEVICE.fullmatch(name) is not None
 
 
+def folder_of(entry: bytes | None) -> bytes | None:
+    """The id of the tree that a difference's mode and id name; None if they name none."""
+    return entry[-20:] if entry is not None and entry[:-20] == FOLDER_MODE else None
+
+
 def _pack_name(name: bytes) -> bytes:
     return pack_uuid(name.decode("ascii"))
 
@@ -220,12 +225,16 @@ def linear_entries(git: pygit2.Repository, parent: bytes | None, shas: bytes) ->
     for at in range(len(shas) - 20, -1, -20):
         let_go(git, at // 20)
         commit = read_commit(git, shas[at : at + 20].hex())
-        changed = []
+        changed: Changed = NOTHING
         if commit.tree != tree_id:
             tree_id = commit.tree
             old, tree = tree, read_tree(git, tree_id)
             differences, uniform = compare_trees(old, tree, uniform)
-            changed = [_pack_name(name) for name, _old, _new in differences if is_device(name)]
+            changed = {
+                _pack_name(name): folder_of(new)
+                for name, _old, new in differences
+                if is_device(name)
+            }
         yield commit.entry(changed)
 
 
@@ -257,7 +266,7 @@ def read_merged(git: pygit2.Repository, tip: str, progress: Progress | None) -> 
         tree = read_tree(git, commit.tree)
         trees = [read_tree(git, read_commit(git, parent).tree) for parent in commit.parents]
         changed = [frozenset(changed_devices(old, tree)) for old in trees or [b""]]
-        entry = commit.entry(())
+        entry = commit.entry()
         graph.parents.append([number_of[parent] for parent in commit.parents])
         graph.committed_s.append(commit.committed_s)
         graph.changed.append(changed)
@@ -296,9 +305,9 @@ def own_names(
     for number, device in enumerate(devices):
         let_go(git, number)
         found[device] = None
-        entry = tree.get(unpack_uuid(device).encode(), b"")
-        if entry[:-20] == FOLDER_MODE:
-            files = entries_of(read_tree(git, entry[-20:].hex()))
+        folder = folder_of(tree.get(unpack_uuid(device).encode()))
+        if folder is not None:
+            files = entries_of(read_tree(git, folder.hex()))
             export = files.get(EXPORT_NAME.encode(), b"")
             if export[:-20] == _FILE_MODE:
                 found[device] = own_name(read_tree(git, export[-20:].hex()))

@@ -134,7 +134,7 @@ class DeviceAnswers(IndexAtTip):
 
     def _heads(self, shas: Iterable[str]) -> Iterator[Entry]:
         """What the headers of commits say. The devices that they changed are left out."""
-        return (index_build.read_commit(self._git, sha).entry(()) for sha in shas)
+        return (index_build.read_commit(self._git, sha).entry() for sha in shas)
 
     @tells_damage_of_git
     def devices(self, tip: pygit2.Oid | str | None) -> dict[str, tuple[int, Version]]:

@@ -7,7 +7,7 @@ than syncing a file that grows and shrinks, most of all beside other programs th
     state     one row: the format, the commit that the rest is complete for, how many commits there
               are, the newest merge (`base`), and the boot of the machine that writes it (below)
     commits   every commit by its number, parents first
-    versions  a device and its versions, counted from 0: the commit of each, and what its files tell
+    versions  a device and its versions, counted from 0: the commit and the tree of each, and what its files tell
     devices   when each device was last backed up, changed or not
     labels    the labels of each device
     own_names the name in the newest export of each device
@@ -446,10 +446,10 @@ class IndexFile:
             seen: dict[bytes, int] = {}
             for number, entry in enumerate(entries, self.root.commits):
                 cells = cells_of(entry.version.detail)
-                for name in entry.changed:
+                for name, tree in entry.changed.items():
                     place = places.get(name)
                     places[name] = self._next_place(name) if place is None else place + 1
-                    versions.append((name, places[name], number, *cells))
+                    versions.append((name, places[name], number, tree, *cells))
                 seen.update(dict.fromkeys(entry.seen, entry.version.committed_s))
             if entries:
                 labels = labels_of(entries)
@@ -483,7 +483,7 @@ class IndexFile:
                 raise Unusable("another process wrote meanwhile")
             number_of = {entry.version.id: number for number, entry in enumerate(commits)}
             rows = (
-                (device, position, number_of[version.id], *NO_DETAIL)
+                (device, position, number_of[version.id], None, *NO_DETAIL)
                 for device, listed in versions.items()
                 for position, version in enumerate(listed)
             )
@@ -543,7 +543,7 @@ class IndexFile:
             ):
                 detail = wanted.pop(sha, None)
                 if detail is not None:
-                    rows.append((*checked(tuple(cells))[:3], *cells_of(detail)))
+                    rows.append((*checked(tuple(cells))[:4], *cells_of(detail)))
                 if not wanted:
                     break
             self._db.executemany(PUT_VERSION, map(with_crc, rows))

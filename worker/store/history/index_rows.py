@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from operator import attrgetter, eq, itemgetter
@@ -35,7 +35,7 @@ CREATE TABLE state (id INTEGER PRIMARY KEY, format INTEGER, tip BLOB, commits IN
 CREATE TABLE commits (number INTEGER PRIMARY KEY, sha BLOB, committed_s INTEGER, captured_s INTEGER,
     backup_id BLOB, message BLOB, crc INTEGER);
 CREATE INDEX commits_by_backup ON commits (backup_id) WHERE backup_id NOTNULL;
-CREATE TABLE versions (device BLOB, position INTEGER, number INTEGER, export_changed INTEGER,
+CREATE TABLE versions (device BLOB, position INTEGER, number INTEGER, tree BLOB, export_changed INTEGER,
     lines_added INTEGER, lines_removed INTEGER, export_bytes INTEGER, binary_bytes INTEGER,
     suspect TEXT, crc INTEGER, PRIMARY KEY (device, position)) WITHOUT ROWID;
 CREATE TABLE devices (device BLOB PRIMARY KEY, seen_s INTEGER, crc INTEGER) WITHOUT ROWID;
@@ -45,12 +45,12 @@ CREATE TABLE own_names (device BLOB PRIMARY KEY, name TEXT, crc INTEGER) WITHOUT
 """
 PUT_STATE: Final = "INSERT OR REPLACE INTO state VALUES (?,?,?,?,?,?,?)"
 PUT_COMMIT: Final = "INSERT INTO commits VALUES (?,?,?,?,?,?,?)"
-PUT_VERSION: Final = "INSERT OR REPLACE INTO versions VALUES (?,?,?,?,?,?,?,?,?,?)"
+PUT_VERSION: Final = "INSERT OR REPLACE INTO versions VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 PUT_DEVICE: Final = "INSERT OR REPLACE INTO devices VALUES (?,?,?)"
 PUT_LABELS: Final = "INSERT OR REPLACE INTO labels VALUES (?,?,?,?,?,?)"
 PUT_OWN_NAME: Final = "INSERT OR REPLACE INTO own_names VALUES (?,?,?)"
 #: Columns of a version with its checksum; those of its commit follow.
-_VERSION_COLUMNS: Final = 10
+_VERSION_COLUMNS: Final = 11
 
 
 class Unusable(Exception):
@@ -72,13 +72,18 @@ _CELLS: Final = attrgetter(*[each.name for each in fields(Detail)][1:])
 #: By device, the name in its export; None if that has none.
 OwnNames = Mapping[bytes, str | None]
 
+#: The devices that a commit changed, each with its tree there; None where that is not known, or is none.
+Changed = Mapping[bytes, bytes | None]
+#: No device.
+NOTHING: Final[Changed] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A commit to be added, as a version of each device that it changed."""
 
     version: Version
-    changed: Sequence[bytes]
+    changed: Changed
     #: The device that its header names.
     device: bytes | None = None
     #: False if it only changed labels.
@@ -89,11 +94,11 @@ class Entry:
     own_names: OwnNames = field(default_factory=dict)
 
     @property
-    def seen(self) -> Sequence[bytes]:
+    def seen(self) -> Collection[bytes]:
         """The devices that were backed up, changed or not."""
         if self.device is None or not self.captured:
             return self.changed
-        return (*self.changed, self.device)
+        return {*self.changed, self.device}
 
 
 def labels_of(entries: Iterable[Entry]) -> dict[bytes, Labels]:
@@ -163,12 +168,12 @@ def cells_of(detail: Detail | None) -> tuple[Any, ...]:
 
 def version_of(found: tuple[Any, ...]) -> Version:
     """A row of `versions` followed by that of its commit."""
-    _device, _position, number, changed, *rest = checked(found[:_VERSION_COLUMNS])
+    _device, _position, number, tree, changed, *rest = checked(found[:_VERSION_COLUMNS])
     commit, id_, committed_s, captured_s, backup_id, message = checked(found[_VERSION_COLUMNS:])
     if commit != number:
         raise Damaged("a version is of another commit")
     detail = None if changed is None else Detail(bool(changed), *rest)
-    return Version(id_, committed_s, captured_s, backup_id, message, detail)
+    return Version(id_, committed_s, captured_s, backup_id, message, detail, tree)
 
 
 def numbered(found: Sequence[tuple[Any, ...]]) -> dict[bytes, tuple[int, Version]]:

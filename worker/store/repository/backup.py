@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from confkeep.errors import InvalidId, InvalidInput
@@ -173,6 +173,8 @@ class Version:
     raw_message: bytes
     #: None if unknown, or not asked for.
     detail: Detail | None = None
+    #: The device's tree, where the history index tells it: a shorter way to the files than the commit's root tree.
+    tree: bytes | None = field(default=None, compare=False)
 
     @property
     def sha(self) -> str:

@@ -43,6 +43,7 @@ from worker.store.history.index_build import (
     RawCommit,
     compare_trees,
     entries_of,
+    folder_of,
     is_device,
     is_uniform,
 )
@@ -62,7 +63,7 @@ from worker.store.upkeep.verify_files import (
     maintenance_kept_away,
 )
 from worker.store.upkeep.verify_fsck import complaints_of
-from worker.store.upkeep.verify_index import GitSide, index_findings, set_back
+from worker.store.upkeep.verify_index import Change, GitSide, index_findings, set_back
 from worker.store.upkeep.verify_refs import check_refs
 from worker.store.upkeep.verify_report import Kind, Outcome, Report
 
@@ -159,8 +160,8 @@ class _Verification:
         self._bad: set[bytes] = set()
         #: A root tree's id, and whether all its entries are devices.
         self._uniform = ("", False)
-        #: For each device the commits that changed it, newest first; None if there are merges.
-        self._changes: dict[bytes, list[bytes]] | None = defaultdict(list)
+        #: For each device the commits that changed it, newest first, each with its tree; None if there are merges.
+        self._changes: dict[bytes, list[Change]] | None = defaultdict(list)
         #: For each device its folder in the newest of them, and the one before it.
         self._folders: dict[bytes, tuple[str | None, str | None]] = {}
         self._ids: list[tuple[bytes, bytes]] = []
@@ -340,8 +341,9 @@ class _Verification:
                 self.report.add(Kind.DEVICE, name.decode(), text)
             if of_main and self._changes is not None and is_device(name):
                 device = pack_uuid(name.decode())
-                self._changes[device].append(id_)
-                self._folders.setdefault(device, (_folder_id(entry), _folder_id(before)))
+                folder = folder_of(entry)
+                self._changes[device].append((id_, folder))
+                self._folders.setdefault(device, (_hex(folder), _hex(folder_of(before))))
 
     # 5
 
@@ -384,10 +386,10 @@ class _Verification:
 
     def _files(self, entry: bytes) -> tuple[bytes | None, ...]:
         """The ids of a device's two files; nothing if its entry is no folder."""
-        folder = _folder_id(entry)
+        folder = folder_of(entry)
         if folder is None:
             return ()
-        found = entries_of(self._tree(folder) or b"")
+        found = entries_of(self._tree(folder.hex()) or b"")
         files = (found.get(file.encode()) for file in (EXPORT_NAME, BINARY_NAME))
         return tuple(None if file is None else file[-20:] for file in files)
 
@@ -432,6 +434,5 @@ class _Verification:
             self.report.add(Kind.REF, MAIN_REF, lost)
 
 
-def _folder_id(entry: bytes | None) -> str | None:
-    """The id of a device's folder, from its entry in a root tree; None if it has none."""
-    return entry[-20:].hex() if entry is not None and entry.startswith(b"40000") else None
+def _hex(id_: bytes | None) -> str | None:
+    return None if id_ is None else id_.hex()

@@ -20,6 +20,9 @@ from worker.store.repository.backup import Detail, Version, unpack_uuid
 from worker.store.repository.detail import detail_of, exports_of, read_detail
 from worker.store.repository.tenant_repository import TenantRepository
 
+#: A commit that changed a device, and the device's tree there; None if it has none.
+Change = tuple[bytes, bytes | None]
+
 
 @dataclass(frozen=True, slots=True)
 class GitSide:
@@ -29,7 +32,7 @@ class GitSide:
     #: The commit of `main`.
     tip: bytes | None
     #: For each device the commits that changed it, newest first; None if there is a merge.
-    changes: Mapping[bytes, Sequence[bytes]] | None
+    changes: Mapping[bytes, Sequence[Change]] | None
     #: For each device its folder in the newest of them, and the one before it; None: there was none.
     folders: Mapping[bytes, tuple[str | None, str | None]]
     #: The backup ids in `main`, each with its commit.
@@ -141,10 +144,10 @@ def _row_findings(
     if changes is None or file.root.base != NO_MERGE:
         merged = index_build.read_merged(side.git.git, (file.root.tip or b"").hex(), None)
         changes = {
-            device: [version.id for version in reversed(listed)]
+            device: [(version.id, None) for version in reversed(listed)]
             for device, listed in merged.versions.items()
         }
-    newest = {listed[0] for listed in changes.values()}
+    newest = {listed[0][0] for listed in changes.values()}
     #: When each device was last backed up, and its newest version: number and time.
     seen: dict[bytes, tuple[int, int]] = {}
     changed: dict[bytes, tuple[int, int]] = {}
@@ -154,7 +157,7 @@ def _row_findings(
     for number, row in enumerate(file.commits()):
         tick(number + 1, file.root.commits)
         commit = side.commit(row.id)
-        entry = None if commit is None else commit.entry(())
+        entry = None if commit is None else commit.entry()
         if commit is None or entry is None or entry.version != row:
             yield f"its row of commit {row.sha} is not what git says"
             return
@@ -179,9 +182,12 @@ def _row_findings(
         yield "it does not list the devices that git has"
     for device, expected in changes.items():
         rows = list(file.versions(device, most))
-        if [row.id for row in rows] != list(expected):
+        if [row.id for row in rows] != [id_ for id_, _tree in expected]:
             yield f"it does not list the versions of {device.hex()} that git has"
             continue
+        trees = [tree for _id, tree in expected]
+        if merged is None and [row.tree for row in rows] != trees:
+            yield f"it does not say which trees of {device.hex()} git has"
         if rows[0].detail and rows[0].detail != _detail(side, device, rows):
             yield f"its line counts of commit {rows[0].sha} are not what git says"
         when = changed[rows[0].id]

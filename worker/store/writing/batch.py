@@ -17,7 +17,7 @@ from confkeep.routeros.own_name import own_name
 from worker.store.git import pack
 from worker.store.git.pack import PackObject, TreeEntry
 from worker.store.git.root_tree import RootTree
-from worker.store.history.index_rows import Entry
+from worker.store.history.index_rows import NOTHING, Entry
 from worker.store.repository import headers
 from worker.store.repository.backup import (
     BINARY_NAME,
@@ -127,7 +127,7 @@ class Batch:
                 # The tenant, or a device to come, is named before the first backup.
                 self._known.add(_EMPTY_TREE)
                 self._roots.append(PackObject(pack.TREE, _EMPTY_TREE, b""))
-            return self._commit(backup, NOTHING_KNOWN, None, unchanged=True)
+            return self._commit(backup, NOTHING_KNOWN, None, folder=None)
         device = self._devices.get(backup.device_id)
         if device is None:
             device = self._devices[backup.device_id] = self._last_version(backup.device_id)
@@ -164,11 +164,9 @@ class Batch:
         )
         device.folder_id, device.export_id, device.export = folder_id, export_id, backup.export
         if unchanged:
-            return self._commit(
-                backup, detail, self._own_names.get(backup.device_id), unchanged=True
-            )
+            return self._commit(backup, detail, self._own_names.get(backup.device_id), folder=None)
         device.versions.append(backup.export)
-        return self._commit(backup, detail, own_name(backup.export), unchanged=False)
+        return self._commit(backup, detail, own_name(backup.export), folder=folder_id)
 
     def _before(self, device_id: str, device: _Device) -> Iterator[bytes]:
         """The exports of a device's versions before its newest one, newest first."""
@@ -176,9 +174,18 @@ class Batch:
         yield from self._older(device_id, 0 if device.versions else 1)
 
     def _commit(
-        self, backup: Backup | Naming, detail: Detail, own_name: str | None, *, unchanged: bool
+        self,
+        backup: Backup | Naming,
+        detail: Detail,
+        own_name: str | None,
+        *,
+        folder: bytes | None,
     ) -> Committed:
-        """Make the commit with the root tree as it is now."""
+        """Make the commit with the root tree as it is now.
+
+        Args:
+            folder: the device's new tree; None if nothing changed.
+        """
         before = self._labels.get(backup.device_id)
         labels = before
         if backup.labels:
@@ -193,7 +200,7 @@ class Batch:
         self.tip = id_.hex()
         device = pack_uuid(backup.device_id)
         own_names: dict[bytes, str | None] = {}
-        if not unchanged and self._own_names.get(backup.device_id, "") != own_name:
+        if folder is not None and self._own_names.get(backup.device_id, "") != own_name:
             # The index knows no name that is empty: a device that is new to it gets its row.
             own_names[device] = self._own_names[backup.device_id] = own_name
         self.indexed.append(
@@ -206,7 +213,7 @@ class Batch:
                     encode_text(backup.message),
                     detail,
                 ),
-                changed=() if unchanged else (device,),
+                changed=NOTHING if folder is None else {device: folder},
                 device=device,
                 captured=isinstance(backup, Backup),
                 labels=None if labels == before else labels,
@@ -218,7 +225,7 @@ class Batch:
             backup_id=backup.backup_id,
             device_id=backup.device_id,
             sha=self.tip,
-            unchanged=unchanged,
+            unchanged=folder is None,
             committed_at=dt.datetime.fromtimestamp(self._now_s, dt.UTC),
             detail=detail,
             device_name=name,
