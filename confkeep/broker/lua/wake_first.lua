@@ -11,7 +11,15 @@ local flag_ms, beginning, rest = unpack(ARGV)
 local wake, queue = unpack(KEYS)
 expect('string', wake)
 local now = string.format('%.0f', clock_ms())
-local sent = string.match(redis.call('GET', wake) or '', '^(%d+t?)h%d+$')
+-- The flag does not tell: its message may be lost. The newest stand in front.
+local name = string.match(rest, '"argsrepr": "[%x-]+"')
+local sent
+local queued = redis.pcall('LRANGE', queue, 0, 99)
+for _, message in ipairs(queued) do
+  if string.find(message, name, 1, true) then
+    sent = string.match(redis.call('GET', wake) or '', '^%d+t?')
+  end
+end
 redis.call('SET', wake, (sent or now) .. 'h' .. now, 'PX', flag_ms)
 if not sent then
   -- The sweep sends another where the queue is of another type, or a crash kept the flag alone.

@@ -89,6 +89,22 @@ def test_a_persons_backup_is_woken_first_though_a_wake_up_waits(
     assert (client.xlen(keys.inbox(TENANT)), flag(client), woken) == (0, None, [])
 
 
+def test_a_flag_without_its_message_delays_no_persons_backup(
+    client: redis.Redis, small: Settings, woken: list[tuple[int | None, bool]]
+) -> None:
+    other = str(uuid.UUID(int=2))
+    enqueue.enqueue_backup(TENANT, DEVICE, "/ip 1", None, "nightly")
+    by_a_person(2)
+    # The broker lost it; another tenant's is there, and the tenant's own waits in the queue of bulk.
+    first = keys.queue_of(TENANT, 16, high=True)
+    client.delete(first)
+    client.lpush(first, "1".join(wakeups.message(other)))
+    by_a_person(3)
+    by_a_person(4)
+    found: Any = client.lrange(first, 0, -1)
+    assert [TENANT.encode() in message for message in found] == [True, False]
+
+
 def test_the_tenants_own_backlog_goes_first_until_the_persons_backup_is_committed(
     client: redis.Redis,
     small: Settings,
