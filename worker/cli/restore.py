@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from confkeep.errors import StoreUnavailable
 from confkeep.settings import get_settings
 from worker.cli.params import DEVICE, TENANT, at_option
 from worker.cli.terminal import Terminal, date_text, pass_terminal, printable, size_text
@@ -56,13 +57,19 @@ def command(
     if there and not force:
         names = " and ".join(str(path) for path in there)
         raise click.UsageError(f"{names} exists already; --force replaces it.")
-    with file_system_errors(str(output)):
-        output.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path, data in files.items():
-            replace_file(path, data, mode=0o600)
-        for path in there:
-            if path not in files:
-                path.unlink()
+    try:
+        with file_system_errors(str(output)):
+            output.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for path, data in files.items():
+                replace_file(path, data, mode=0o600)
+            for path in there:
+                if path not in files:
+                    path.unlink()
+    except StoreUnavailable as error:
+        if error.hint == type(error).hint:
+            # That is of the store, which was read well.
+            error.hint = "Name another folder with -o."
+        raise
     terminal.line(
         f"Device {printable(str(called))} as captured {date_text(captured_at(commit))} UTC "
         f"(commit {str(commit.id)[:10]}):"

@@ -513,6 +513,17 @@ class TestRestore:
 
         assert (tmp_path / "x" / "backup.bin").read_bytes() == b"\x88one"
 
+    def test_a_folder_that_cannot_be_made_is_to_be_named_anew(
+        self, filled: Store, confkeep: Confkeep, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").write_bytes(b"mine")
+
+        done = confkeep("restore", TENANT, SWITCH, "-o", tmp_path / "file" / "x")
+
+        assert done.exit_code == 34
+        assert "Not a directory" in done.stderr
+        assert done.stderr.endswith("hint: Name another folder with -o.\n")
+
     def test_overwrites_nothing_unless_told_to(
         self, filled: Store, confkeep: Confkeep, tmp_path: Path
     ) -> None:
