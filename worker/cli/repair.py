@@ -40,8 +40,8 @@ def command(terminal: Terminal, tenant: str | None, as_json: bool) -> None:
     Without TENANT: all tenants of the store. It verifies; rebuilds the history index, HEAD, and an
     idx whose pack is sound; removes damaged files that only make git faster, and files that writers
     left when they died; renames loose objects that are cut short; repacks in full where a pack is
-    damaged and all its objects are sound elsewhere; and verifies again. It never touches other packs, objects and branches: it lists what is
-    wrong with them and what you can do.
+    damaged and all its objects are sound elsewhere; and verifies again. It never touches other
+    packs, objects and branches: it lists what is wrong with them and what you can do.
 
     Workers may go on meanwhile: they and this command take turns with the repository's lock. Ends
     with 32 when it does not get the lock within 10 seconds, otherwise as `confkeep verify`: with 0

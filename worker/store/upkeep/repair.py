@@ -3,8 +3,9 @@
 Rebuilds or removes: the history index, an idx whose pack is intact, HEAD, the configuration (the
 damaged one is kept as `config.damaged`), files of dead writers, packs without idx and idx files
 without pack that no ref needs, and files that only make reading faster (multi-pack-index,
-commit-graph, bitmaps, reverse indexes). Loose objects that are cut short are put aside. A damaged
-pack goes when a full repack could read each object elsewhere. Damage to anything else is left for a person, with all that is there of it.
+commit-graph, bitmaps, reverse indexes). Puts loose objects aside that are cut short. A damaged pack
+goes when a full repack could read each object elsewhere. Damage to anything else is left for a
+person, with all that is there of it.
 """
 
 from __future__ import annotations
