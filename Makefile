@@ -7,8 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PIP_COMPILE := $(BIN)/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 	--no-emit-index-url --no-emit-find-links --no-emit-options --no-header
 
-# One more than the cores that CI has: most tests wait for other processes.
-TEST_PROCESSES ?= 3
+# Two more than the cores that CI has: most tests wait for other processes.
+TEST_PROCESSES ?= 4
 
 .DEFAULT_GOAL := help
 
