@@ -254,10 +254,9 @@ def test_django_has_an_app_called_tasks(
     assert git(running.store / f"{tenant}.git", "rev-parse", "main").decode().strip() == sha
 
 
-def other_wheel(folder: Path) -> Path:
-    """Another project's distribution, which has the packages `tasks` and `worker` too."""
+def other_wheel(folder: Path, *names: str) -> Path:
+    """Another project's distribution, with these modules."""
     path = folder / "other-1.0-py3-none-any.whl"
-    names = ["tasks/__init__.py", "tasks/receive.py", "worker/__init__.py", "worker/errors.py"]
     with zipfile.ZipFile(path, "w") as wheel:
         for name in names:
             wheel.writestr(name, '"""Of the other."""\n')
@@ -280,24 +279,33 @@ def test_installing_and_uninstalling_leave_others_whole(
     wheels: dict[str, Path], tmp_path: Path
 ) -> None:
     environment = installs.create(tmp_path / "env")
+    command = environment.path / "bin" / "confkeep"
 
     def files() -> dict[str, bytes]:
-        return {
-            str(path.relative_to(environment.packages)): path.read_bytes()
-            for path in environment.packages.rglob("*.py")
-        }
+        """All modules, and what is not in their folder: the command and the manual."""
+        found = [*environment.packages.rglob("*.py"), *environment.path.glob("share/**/*.1")]
+        return {str(path): path.read_bytes() for path in (*found, command) if path.is_file()}
 
-    other = other_wheel(tmp_path)
-    environment.pip("install", "--no-index", "--no-deps", "--no-compile", str(other))
-    before = files()
-    assert len(before) == 4
-    client = str(wheels["confkeep"])
-    environment.pip("install", "--no-index", "--no-deps", "--no-compile", client)
-    assert before.items() <= files().items()
-    environment.pip("uninstall", "--yes", "confkeep")
-    assert files() == before
+    def add_and_remove(name: str) -> None:
+        before = files()
+        environment.pip("install", "--no-index", "--no-deps", "--no-compile", str(wheels[name]))
+        assert before.items() < files().items()
+        environment.pip("uninstall", "--yes", name)
+        assert files() == before
+
+    # Other projects have packages of the workers' names too.
+    names = ["tasks/__init__.py", "tasks/receive.py", "worker/__init__.py", "worker/errors.py"]
+    environment.pip("install", "--no-index", "--no-deps", str(other_wheel(tmp_path, *names)))
+    add_and_remove("confkeep")
     assert not (environment.packages / "confkeep").exists()
-    assert not (environment.path / "bin" / "confkeep").exists()
+    environment.pip("uninstall", "--yes", "other")
+    other = other_wheel(tmp_path, "other/worker.py", "other/tasks/__init__.py")
+    environment.pip("install", "--no-index", "--no-deps", str(other))
+    environment.install(wheels["confkeep"])
+    add_and_remove("confkeep-worker")
+    done = run([str(command), "status"], tmp_path)
+    assert "hint: pip install 'confkeep[worker]'" in done.stderr
+    assert run([environment.python, "-c", "import confkeep, other.worker"], tmp_path).stderr == ""
 
 
 @pytest.fixture(scope="module")
