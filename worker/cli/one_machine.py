@@ -40,7 +40,7 @@ from worker.cli.interrupts import Interrupts
 from worker.cli.running import RunningUp
 from worker.http import tokens
 from worker.http.listening import listen
-from worker.process.local import Child, EmbeddedServer, start_worker
+from worker.process.local import Child, EmbeddedServer
 from worker.process.workers import list_workers
 
 #: Seconds for a worker to report.
@@ -81,24 +81,19 @@ class PartEnded(ConfkeepError):
 class OneMachine:
     """A running server, its workers, and what serves HTTP and sends webhooks. Not thread-safe."""
 
-    def __init__(self, data: Path, concurrency: int, pool: str, interrupts: Interrupts) -> None:
+    def __init__(self, data: Path, lock: int, concurrency: int, interrupts: Interrupts) -> None:
+        """The server holds `lock` open too."""
         self.data = data
         self.store = data / "store"
+        self.server = EmbeddedServer(data / "redis", pass_fds=(lock,))
         self._interrupts = interrupts
         self._concurrency = concurrency
-        self._pool = pool
         #: Workers that have not reported yet, and when each was started.
         self._awaited: dict[str, float] = {}
         #: All but the server, by the name of the log.
         self.parts: dict[str, Child] = {}
-        self._server: EmbeddedServer | None = None
         #: A token for everything, and the address that signs a browser in with it; they end with the session.
         self.token = self.page = ""
-
-    @property
-    def server(self) -> EmbeddedServer:
-        assert self._server is not None
-        return self._server
 
     @property
     def environment(self) -> dict[str, str]:
@@ -112,35 +107,22 @@ class OneMachine:
     def log_of(self, part: str) -> Path:
         return self.data / "logs" / f"{part}.log"
 
-    def start_server(self, lock: int) -> None:
-        """Start the server, which holds `lock` open too."""
-        self._server = EmbeddedServer(self.data / "redis", pass_fds=(lock,))
-        self._server.start(check=self._interrupts.check)
-
     def start_worker(self, index: int) -> None:
         """Start a worker; `index` names it."""
         name = f"worker-{index + 1}"
-        environment = dict(self.environment)
         port = get_settings().metrics_port
-        if port:
-            # All workers are on this machine: each needs a port of its own.
-            environment[variable_of("metrics_port")] = str(port + index)
-        modes.make_folders(self.data / "logs")
+        # All workers are on this machine: each needs a port of its own.
+        own_port = {variable_of("metrics_port"): str(port + index)} if port else {}
         self._awaited[name] = time.monotonic()
-        self.parts[name] = start_worker(
-            environment,
-            concurrency=self._concurrency,
-            pool=self._pool,
-            name=name,
-            log=self.log_of(name),
-        )
+        options = ("--concurrency", str(self._concurrency), "--name", name)
+        self._start(name, "worker", *options, **own_port)
 
-    def _start(self, name: str, *arguments: str) -> None:
-        """Start another command of confkeep."""
+    def _start(self, name: str, *arguments: str, **variables: str) -> None:
+        """Start another command of confkeep, with variables on top of ours."""
         modes.make_folders(self.data / "logs")
         # -P: modules in the user's current folder must not shadow ours.
         command = [sys.executable, "-P", "-m", "confkeep", *arguments]
-        environment = {**os.environ, **self.environment}
+        environment = {**os.environ, **self.environment, **variables}
         self.parts[name] = Child(command, log=self.log_of(name), env=environment)
 
     def start_http(self, port: int) -> None:
@@ -235,8 +217,7 @@ class OneMachine:
                 part.ask_to_end()
             for part in self.parts.values():
                 part.stop()
-            if self._server is not None:
-                self._server.stop()
+            self.server.stop()
 
 
 @contextmanager
@@ -246,7 +227,6 @@ def run(
     workers: int,
     concurrency: int,
     interrupts: Interrupts,
-    pool: str = "prefork",
     http_port: int | None = None,
 ) -> Iterator[OneMachine]:
     """Run a server and workers on `data` while the block runs; all have ended afterwards.
@@ -262,15 +242,14 @@ def run(
     """
     modes.make_folders(data)
     data = data.resolve()
-    machine = OneMachine(data, concurrency, pool, interrupts)
     with ExitStack() as stack:
-        lock = stack.enter_context(locked(data))
+        machine = OneMachine(data, stack.enter_context(locked(data)), concurrency, interrupts)
         if http_port is not None:
             _require_free(http_port)
         # Before anything starts, since each start may fail, and a second signal may come at any line.
         stack.callback(machine.stop)
         stack.callback(running.forget, data)
-        machine.start_server(lock)
+        machine.server.start(check=interrupts.check)
         for index in range(workers):
             machine.start_worker(index)
         if http_port is not None:

@@ -1,4 +1,4 @@
-"""One machine, nothing installed: an embedded server, and workers as children."""
+"""One machine, nothing installed: an embedded server, and children that end with their parent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -286,18 +285,3 @@ class EmbeddedServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def start_worker(
-    environment: Mapping[str, str],
-    *,
-    concurrency: int = 1,
-    pool: str = "prefork",
-    name: str = "worker",
-    log: Path | None = None,
-) -> Child:
-    """Start `confkeep worker` as a child with `environment` on top of ours."""
-    # -P: modules in the user's current folder must not shadow ours.
-    command = [sys.executable, "-P", "-m", "confkeep", "worker"]
-    command += ["--concurrency", str(concurrency), "--pool", pool, "--name", name]
-    return Child(command, log=log, env={**os.environ, **environment})

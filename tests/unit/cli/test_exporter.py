@@ -249,12 +249,12 @@ def test_each_worker_of_up_gets_a_port_of_its_own(
     started: list[str | None] = []
     monkeypatch.setattr(
         one_machine,
-        "start_worker",
-        lambda environment, **_: started.append(environment.get("CONFKEEP_METRICS_PORT")),
+        "Child",
+        lambda _command, env, **_: started.append(env["CONFKEEP_METRICS_PORT"]),
     )
     monkeypatch.setattr(one_machine.OneMachine, "environment", {})
-    machine = one_machine.OneMachine(tmp_path, 1, "threads", Interrupts())
-    for port, wanted in (("0", [None, None]), ("9101", ["9101", "9102"])):
+    machine = one_machine.OneMachine(tmp_path, -1, 1, Interrupts())
+    for port, wanted in (("0", ["0", "0"]), ("9101", ["9101", "9102"])):
         monkeypatch.setenv("CONFKEEP_METRICS_PORT", port)
         get_settings.cache_clear()
         started.clear()
