@@ -117,7 +117,7 @@ def command(
         else:
             terminal.line(payload.backup_id)
         return
-    receipts = Receipts(silence_s=timeout, tenant_id=tenant_id)
+    receipts = Receipts(silence_s=timeout)
     receipts.expect([payload.backup_id])
     started = time.monotonic()
     (answer,) = receipts.wait()

@@ -27,7 +27,6 @@ class Receipts:
     Args:
         silence_s: seconds without any answer after which waiting ends.
         check: called at each look; raises to end the waiting, as when nobody can answer any more.
-        tenant_id: the tenant of all the backups; None if they are of several.
     """
 
     def __init__(
@@ -35,9 +34,7 @@ class Receipts:
         *,
         silence_s: float = SILENCE_S,
         check: Callable[[], None] | None = None,
-        tenant_id: str | None = None,
     ) -> None:
-        self._tenant_id = tenant_id
         self._silence_s = silence_s
         self._check = check
         self._open: dict[str, None] = {}
@@ -70,25 +67,16 @@ class Receipts:
             return answers
         if self._open and now - self._heard_at > self._silence_s:
             waiting = f"{count_text(len(self._open), 'accepted backup')} without a receipt"
-            reason = self._why_not()
-            if reason is None:
+            record = receipts.read(get_client(), next(iter(self._open))) or {}
+            tenant_id = record.get("tenant")
+            wait = None if tenant_id is None else backoff.get(get_client(), tenant_id)
+            if wait is None:
                 raise NoReceipt(f"no worker answered for {self._silence_s:g} s; {waiting}")
             raise NoReceipt(
-                f"no receipt for {self._silence_s:g} s; {waiting}. The last commit failed: {reason}. "
-                f"{advice(reason, get_settings(), self._tenant_id)}"
+                f"no receipt for {self._silence_s:g} s; {waiting}. The last commit failed: "
+                f"{wait.reason}. {advice(wait.reason, get_settings(), tenant_id)}"
             )
         return answers
-
-    def _why_not(self) -> str | None:
-        """Why the tenant's, or the oldest backup's, last commit failed; None if it did not."""
-        if self._tenant_id is not None:
-            wait = backoff.get(get_client(), self._tenant_id)
-            return None if wait is None else wait.reason
-        record = receipts.read(get_client(), next(iter(self._open)))
-        if record is None or record.get("status") != "RETRY":
-            return None
-        error = receipts.error_of(record.get("result"))
-        return f"{type(error).__name__}: {error}"
 
     def wait(self) -> list[Answer]:
         """The next answers, at least one while any is to come; raises as `poll`."""
