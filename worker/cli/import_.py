@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
@@ -345,9 +346,8 @@ def _on_top(older: Sequence[Older]) -> InvalidInput:
 def _print_plan(
     terminal: Terminal, source: str, found: Found[Capture], kept: Kept, as_json: bool
 ) -> None:
-    tenants = _devices_by_tenant(found.captures)
     if as_json:
-        terminal.json(_summary_json(source, found, kept, None))
+        terminal.json(_summary_json(source, found, kept, Sent()))
         return
     # An id stands for itself, a device's name stands as TENANT/DEVICE.
     called = {made: name.partition("/")[2] or None for name, made in found.named_ids.items()}
@@ -373,7 +373,8 @@ def _print_plan(
     _print_notes(terminal, found)
     terminal.line(
         f"Would import from {source} {count_text(len(found.captures), 'backup')} of "
-        f"{count_text(len(dates), 'device')} of {count_text(len(tenants), 'tenant')}."
+        f"{count_text(len(dates), 'device')} of "
+        f"{count_text(len({capture.tenant_id for capture in found.captures}), 'tenant')}."
     )
     if kept.older:
         terminal.line(f"  {_on_top(kept.older).problem}", style="yellow")
@@ -409,18 +410,8 @@ def _print_ids(terminal: Terminal, found: Found[Capture]) -> None:
     terminal.some(lines, _IDS_LISTED)
 
 
-def _devices_by_tenant(captures: Sequence[Capture]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for capture in captures:
-        found.setdefault(capture.tenant_id, set()).add(capture.device_id)
-    return found
-
-
-def _summary_json(
-    source: str, found: Found[Capture], kept: Kept, sent: Sent | None
-) -> dict[str, object]:
-    tenants = _devices_by_tenant(found.captures)
-    sent = sent or Sent()
+def _summary_json(source: str, found: Found[Capture], kept: Kept, sent: Sent) -> dict[str, object]:
+    devices = dict.fromkeys((capture.tenant_id, capture.device_id) for capture in found.captures)
     return {
         "found": len(found.captures),
         "imported": sent.imported,
@@ -442,5 +433,5 @@ def _summary_json(
         ],
         "notes": found.notes,
         "ids": found.named_ids,
-        "tenants": {tenant_id: len(devices) for tenant_id, devices in tenants.items()},
+        "tenants": Counter(tenant_id for tenant_id, _device_id in devices),
     }

@@ -91,28 +91,28 @@ def _look(repository: TenantRepository, captures: Iterable[Capture], kept: Kept)
         latest = newest.get(device_id) or _newest_version(repository, device_id)
         if latest is None:
             continue
-        older: dict[str, Capture] = {}
-        for capture in its:
-            if capture.captured_at < latest:
-                backup_id = _id_of(capture)
-                if backup_id is not None and backup_id not in ids:
-                    older[backup_id] = capture
-        removed = gone.removed_backups(older) if gone is not None and older else {}
-        kept.ids |= removed.keys()
-        for backup_id in removed:
-            del older[backup_id]
+        unknown = {
+            backup_id: capture
+            for capture in its
+            if capture.captured_at < latest
+            and (backup_id := _id_of(capture)) is not None
+            and backup_id not in ids
+        }
+        removed = {} if gone is None else gone.removed_backups(unknown)
+        known = _versions(repository, device_id) if unknown.keys() - removed.keys() else set()
+        older: list[Capture] = []
+        for backup_id, capture in unknown.items():
+            if backup_id in removed:
+                kept.ids.add(backup_id)
+            elif (blob := _blob_of(capture)) is None:
+                continue  # refused, as the import before this one did
+            elif (capture.captured_at, blob) in known:
+                kept.ids.add(backup_id)
+                kept.other_ids += 1
+            else:
+                older.append(capture)
         if older:
-            known = _versions(repository, device_id)
-            for backup_id, capture in list(older.items()):
-                blob = _blob_of(capture)
-                if blob is None:  # refused, as the import before this one did
-                    del older[backup_id]
-                elif (capture.captured_at, blob) in known:
-                    kept.ids.add(backup_id)
-                    kept.other_ids += 1
-                    del older[backup_id]
-        if older:
-            oldest = min(older.values(), key=lambda capture: capture.captured_at)
+            oldest = min(older, key=lambda capture: capture.captured_at)
             kept.older.append(
                 Older(device_id, len(older), oldest.place, oldest.captured_at, latest)
             )
