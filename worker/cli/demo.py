@@ -10,7 +10,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Never
@@ -21,6 +21,7 @@ import click
 from confkeep import BackupPayload, enqueue_backups
 from confkeep.errors import GitUnavailable, MaintenanceFailed, NoReceipt, PoisonedBackup
 from confkeep.naming import name_tenant
+from confkeep.queue.answers import Answer
 from confkeep.settings import get_settings
 from worker.cli import capture_order, exports_folder, interrupts, one_machine
 from worker.cli.diff import How, print_diff
@@ -208,27 +209,25 @@ def _play_samples(terminal: Terminal, machine: one_machine.OneMachine) -> _Done:
     what = f"polling {len(routers)} routers {POLLS} times"
     with terminal.progress(what, total) as advance:
         for number in range(1, POLLS + 1):
-            machine.check()
             results = enqueue_backups([router.poll(number, now) for router in routers])
             receipts.expect([result.id for result in results])
-            unchanged += _collect(receipts, advance, wait=number == POLLS)
+            unchanged += _unchanged(receipts.poll(), advance)
+        while len(receipts):
+            unchanged += _unchanged(receipts.wait(), advance)
     seconds = time.monotonic() - started
     best = max(routers, key=lambda router: (router.changed_last, router.changes))
     return _Done(total, unchanged, seconds, (best.tenant_id, best.sample.device_id))
 
 
-def _collect(receipts: Receipts, advance: Callable[[int], None], *, wait: bool) -> int:
-    """Take the receipts that have arrived, or wait for all; returns how many backups changed nothing."""
+def _unchanged(answers: Sequence[Answer], advance: Callable[[int], None]) -> int:
+    """How many of these backups changed nothing."""
     unchanged = 0
-    while True:
-        answers = receipts.wait() if wait else receipts.poll()
-        for answer in answers:
-            if answer.receipt is None:
-                raise PoisonedBackup(str(answer.error))
-            unchanged += answer.receipt.unchanged
-        advance(len(answers))
-        if not wait or not len(receipts):
-            return unchanged
+    for answer in answers:
+        if answer.receipt is None:
+            raise PoisonedBackup(str(answer.error))
+        unchanged += answer.receipt.unchanged
+    advance(len(answers))
+    return unchanged
 
 
 def _play_folder(

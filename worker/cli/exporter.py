@@ -81,20 +81,27 @@ def command(
       confkeep exporter --port 9200 --stale-after 2d
       confkeep exporter --once > confkeep.prom
     """
+    from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+
     settings = service.begin(terminal)
     client = open_client(settings, timeout_s=min(_REDIS_TIMEOUT_S, settings.redis_timeout_s))
     if stale_after_s is None:
         stale_after_s = settings.stale_after_s
     store = StoreFigures(settings.git_store_path, stale_after_s=stale_after_s, worst=worst)
-    collector = Collector(DeploymentFigures(client, settings, worst=worst), store)
+    registry: Any = CollectorRegistry()
+    registry.register(Collector(DeploymentFigures(client, settings, worst=worst), store))
     if once:
         store.look()
-        _print(terminal, collector)
+        terminal.bytes(generate_latest(registry))
         return
     port = port or settings.metrics_port or DEFAULT_PORT
+    address = address or settings.metrics_address
     stop = service.until_asked()
-    server = _listen(collector, port, address or settings.metrics_address)
-    terminal.note(f"metrics at http://{address or settings.metrics_address}:{port}/metrics")
+    try:
+        server, _thread = start_http_server(port, address, registry=registry)
+    except OSError as error:
+        raise refused(address, port, error, "metrics_port", "metrics_address") from error
+    terminal.note(f"metrics at http://{address}:{port}/metrics")
     looking = threading.Thread(
         target=store.run, args=(store_every_s, stop), name="store figures", daemon=True
     )
@@ -102,27 +109,3 @@ def command(
     stop.wait()
     server.shutdown()
     server.server_close()
-
-
-def _print(terminal: Terminal, collector: Collector) -> None:
-    from prometheus_client import generate_latest
-
-    terminal.bytes(generate_latest(_registry(collector)))
-
-
-def _listen(collector: Collector, port: int, address: str) -> Any:
-    from prometheus_client import start_http_server
-
-    try:
-        server, _thread = start_http_server(port, address, registry=_registry(collector))
-    except OSError as error:
-        raise refused(address, port, error, "metrics_port", "metrics_address") from error
-    return server
-
-
-def _registry(collector: Collector) -> Any:
-    from prometheus_client import CollectorRegistry
-
-    registry = CollectorRegistry()
-    registry.register(collector)
-    return registry

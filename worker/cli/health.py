@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from confkeep.errors import NotAlive, NotReady
+from confkeep.errors import NotAlive, NotReady, Unhealthy
 from confkeep.wording import printable
 from worker.cli import running
 from worker.process.heartbeat import State, Vitals, read_all, run_folder
@@ -115,24 +115,22 @@ def command(
     live = bool(workers) and not any(dead.values())
     ready = bool(workers) and not any(unready.values())
     both = ask_live == ask_ready
-    if as_json:
-        report = [_json(worker, dead[worker.name], unready[worker.name]) for worker in workers]
-        click.echo(json.dumps({"live": live, "ready": ready, "workers": report}, indent=2))
-        if not live and (both or ask_live):
-            ctx.exit(NotAlive.exit_code)
-        if not ready and (both or ask_ready):
-            ctx.exit(NotReady.exit_code)
-        return
+    fault: Unhealthy | None = None
     if not workers:
         kind = NotReady if ask_ready and not both else NotAlive
         hint = running.START_AGAIN if running.has_ended() else _NO_WORKER
-        raise kind("no worker of this deployment runs on this machine", hint=hint)
-    if not live and (both or ask_live):
-        raise NotAlive("; ".join(f"{name}: {why}" for name, why in dead.items() if why))
-    if not ready and (both or ask_ready):
-        raise NotReady(
-            "; ".join(f"{name}: {', '.join(why)}" for name, why in unready.items() if why)
-        )
+        fault = kind("no worker of this deployment runs on this machine", hint=hint)
+    elif not live and (both or ask_live):
+        fault = NotAlive("; ".join(f"{name}: {why}" for name, why in dead.items() if why))
+    elif not ready and (both or ask_ready):
+        problems = [f"{name}: {', '.join(why)}" for name, why in unready.items() if why]
+        fault = NotReady("; ".join(problems))
+    if as_json:
+        report = [_json(worker, dead[worker.name], unready[worker.name]) for worker in workers]
+        click.echo(json.dumps({"live": live, "ready": ready, "workers": report}, indent=2))
+        ctx.exit(0 if fault is None else fault.exit_code)
+    if fault is not None:
+        raise fault
     said = "live and ready" if both else "live" if ask_live else "ready"
     for worker in workers:
         click.echo(f"{said}: {printable(worker.name)} ({_ages(worker)})")

@@ -147,23 +147,15 @@ def _list_tenants(terminal: Terminal, store: Path, as_json: bool) -> None:
     paths = {tenant_id: repository_path(store, tenant_id) for tenant_id in tenants_of(store)}
     failures = Failures(terminal, paths)
     counts = dict(failures.each(lambda _tenant_id, path: len(devices_of(open_repository(path)))))
-    _print_tenants(terminal, store, counts, failures, as_json)
-    failures.end()
-
-
-def _print_tenants(
-    terminal: Terminal, store: Path, counts: dict[str, int], failures: Failures, as_json: bool
-) -> None:
     if as_json:
         tenants = [{**tenant_json(tenant), "devices": count} for tenant, count in counts.items()]
         terminal.json({"tenants": tenants, "errors": failures.to_json()})
-    elif failures.reasons and not counts:
-        return
-    elif not counts:
-        terminal.line(f"No tenant has a repository in {store}.")
-    else:
+    elif counts:
         rows = [[tenant_text(tenant), str(count)] for tenant, count in counts.items()]
         terminal.table(["tenant", "devices"], rows, right="devices")
+    elif not paths:
+        terminal.line(f"No tenant has a repository in {store}.")
+    failures.end()
 
 
 def _list_versions(
@@ -266,7 +258,16 @@ def _version_json(row: Row) -> dict[str, object]:
 
 def _list_devices(terminal: Terminal, tenant: Called, devices: list[Device], as_json: bool) -> None:
     if as_json:
-        found = [_device_json(each) for each in devices]
+        found = [
+            {
+                **device.called.json("device"),
+                "versions": device.versions,
+                "sha": device.last.sha,
+                "message": device.last.message,
+                "committed_at": device.last.committed_at,
+            }
+            for device in devices
+        ]
         terminal.json({**tenant.json("tenant"), "devices": found})
         return
     if not devices:
@@ -287,13 +288,3 @@ def _list_devices(terminal: Terminal, tenant: Called, devices: list[Device], as_
         most={"device": 36},
     )
     terminal.note(f"{count_text(len(devices), 'device')} of tenant {printable(str(tenant))}")
-
-
-def _device_json(device: Device) -> dict[str, object]:
-    return {
-        **device.called.json("device"),
-        "versions": device.versions,
-        "sha": device.last.sha,
-        "message": device.last.message,
-        "committed_at": device.last.committed_at,
-    }

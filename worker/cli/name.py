@@ -60,33 +60,28 @@ def command(
         raise click.UsageError(
             "Give TENANT NAME, TENANT DEVICE NAME, or TENANT DEVICE and a label."
         )
+    device = None
+    wanted: str | None = words[0]
     if len(words) == 1 and not given:
-        sha = name_tenant(found.id, words[0]).receipt(timeout).sha
-        if as_json:
-            terminal.json({"tenant_id": found.id, "device_id": None, "name": words[0], "sha": sha})
-        else:
-            terminal.line(f"Tenant {found.id} is called {printable(words[0])}")
-            if words[0] in {device.name for device in names_of(repository).values()}:
-                was = f"; the tenant was {found}" if found.name else ""
-                terminal.note(
-                    printable(
-                        f"a device is called so too: `confkeep name TENANT DEVICE NAME` names that one{was}"
-                    )
-                )
-        return
-    device = find_device(repository, words[0])
-    wanted = words[1] if len(words) == 2 else None
-    result = name_device(found.id, device.id, wanted, **labels)
-    receipt = result.receipt(timeout)
+        result = name_tenant(found.id, words[0])
+    else:
+        device = find_device(repository, words[0])
+        wanted = words[1] if len(words) == 2 else None
+        result = name_device(found.id, device.id, wanted, **labels)
+    sha = result.receipt(timeout).sha
     if as_json:
-        terminal.json(
-            {
-                "tenant_id": found.id,
-                "device_id": device.id,
-                "name": wanted,
-                "sha": receipt.sha,
-            }
-        )
+        device_id = None if device is None else device.id
+        terminal.json({"tenant_id": found.id, "device_id": device_id, "name": wanted, "sha": sha})
         return
-    called = f"is called {printable(wanted)}" if wanted else "has its labels"
-    terminal.line(f"Device {device} {called} from commit {receipt.sha[:10]} on")
+    if device is not None:
+        called = f"is called {printable(wanted)}" if wanted else "has its labels"
+        terminal.line(f"Device {device} {called} from commit {sha[:10]} on")
+        return
+    terminal.line(f"Tenant {found.id} is called {printable(words[0])}")
+    if words[0] in {each.name for each in names_of(repository).values()}:
+        was = f"; the tenant was {found}" if found.name else ""
+        terminal.note(
+            printable(
+                f"a device is called so too: `confkeep name TENANT DEVICE NAME` names that one{was}"
+            )
+        )
