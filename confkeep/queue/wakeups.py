@@ -1,6 +1,6 @@
 """Send wake-ups: hints that an inbox has entries, which may get lost.
 
-A flag holds the time of a tenant's last wake-up, so that a burst of backups sends only one. A turn keeps the
+A flag holds the time of a tenant's last wake-up, so that a burst of backups of normal priority sends only one. A turn keeps the
 flag, since it finds new entries by itself, and clears it before its last look at the inbox: entries accepted
 later send their own wake-up. The message itself may still be lost; the sweep then misses it in the queue.
 
@@ -10,7 +10,8 @@ later send their own wake-up. The message itself may still be lost; the sweep th
     ...h<upto>          an enqueue of high priority adds it, and turns keep it until all is committed that
                         was accepted up to that ms
 
-Each shard has a second queue, which each process asks first. While it holds something, turns end after the batch
+Each shard has a second queue, which each process asks first. An enqueue of high priority sends a wake-up there,
+unless it sees one of the tenant in it: the flag does not tell. While it holds something, turns end after the batch
 in hand. A tenant's own order stays: its turns go by way of that queue until the last backup of high priority
 is committed.
 
@@ -129,7 +130,8 @@ def queued(client: redis.Redis, shard: int, most: int) -> set[str] | None:
 
 
 def wake_first(client: redis.Redis, settings: Settings, tenant_id: str) -> None:
-    """Let what waits for a tenant go before other tenants' bulk.
+    """Let what waits for a tenant go before other tenants' bulk: by a wake-up in the queue that goes first, if the
+    newest 100 there have none of it, and a flag that lets the tenant's turns go by way of that queue.
 
     Raises:
         redis.RedisError: Redis did not answer.

@@ -25,10 +25,6 @@ local function expect(kind, key)
     return
   end
   local time = redis.call('TIME')
-  local aside = ODD .. ':' .. key
-  redis.call('DEL', aside)
-  redis.call('RENAME', key, aside)
-  redis.call('EXPIRE', aside, ODD_LIFE_S)
   if type_of(ODD) ~= 'hash' then
     redis.call('DEL', ODD)
   end
@@ -36,6 +32,9 @@ local function expect(kind, key)
     redis.call('HSET', ODD, key, found .. ' ' .. time[1] .. '000')
     redis.call('EXPIRE', ODD, ODD_LIFE_S)
   end
+  -- Last, and with its expiry: what an interrupted transaction leaves in its place is met again.
+  redis.call('EXPIRE', key, ODD_LIFE_S)
+  redis.call('RENAME', key, ODD .. ':' .. key)
   return true
 end
 

@@ -7,12 +7,15 @@
 
 -- requires own_types
 
+local MOST_LIFE_MS = 86400000
 local odd = {}
 for n, key in ipairs(KEYS) do
   local kind = ARGV[n]
   if kind == 'expiring' then
-    -- confkeep sets it with its expiry in one step. One without would stay for ever.
-    kind = redis.call('PTTL', key) == -1 and 'none of ours' or 'string'
+    -- confkeep sets it with its expiry, of an hour at most, in one step. One without would stay for ever; one that a
+    -- crash left with the expiry of what is set aside, for a month.
+    local life_ms = redis.call('PTTL', key)
+    kind = (life_ms == -1 or life_ms > MOST_LIFE_MS) and 'none of ours' or 'string'
   end
   local found = type_of(key)
   if found ~= kind and found ~= 'none' then

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +36,16 @@ from worker.broker.gate import Refusal
 from worker.engine import drain, stale
 from worker.process.local import EmbeddedServer
 from worker.process.sweeper import Sweeper
-from worker.queue import backoff, dead_letters, inboxes, recount, refused, tidy, totals
+from worker.queue import (
+    backoff,
+    dead_letters,
+    inboxes,
+    oddities,
+    recount,
+    refused,
+    tidy,
+    totals,
+)
 from worker.queue.inbox import Inbox
 from worker.queue.sweep_lease import SweepLease
 from worker.store.repository.tenant_repository import repository_path
@@ -421,19 +431,21 @@ def wait_unwoken(world: World) -> None:
 
 
 def look_at_priority(world: World) -> None:
-    """Either the wake-up is in the queue that goes first, or the next sweep sends it.
+    """Either the wake-up is in the queue that goes first, or the next sweep sends it there.
 
-    No order is needed: a wake-up without its flag wakes too. A flag without one needs the sweep.
+    The flag comes first: without its `h`, what a turn leaves would go behind others' bulk.
     """
     client = world.client
     flag: Any = client.get(keys.wake(TENANT))
     sent = client.llen(keys.queue_of(TENANT, world.settings.shards, high=True))
     woken_before = TENANT in queued(world)
     ours = [high for tenant, high in sweep(world) if tenant == TENANT]
-    waits = Inbox(client, world.settings, TENANT).depth() > 0
+    waiting = [one.entry for one in Inbox(client, world.settings, TENANT).peek(9)]
     if sent:
         assert ours == [], "woken twice"
-    elif waits and not woken_before:
+        is_told = wakeups.high_upto(flag) is not None
+        assert is_told or FIRST.entry not in waiting, "it goes first only once"
+    elif waiting and not woken_before:
         assert ours == [wakeups.high_upto(flag) is not None], "forgotten"
     judge(world, Case(nothing, b""), lasting=True)
 
@@ -561,7 +573,7 @@ def count_wrongly(world: World) -> None:
 def look_at_counts(world: World) -> None:
     """The next tidying counts what waits, and lets the sweep find it.
 
-    No order is needed: each value is written whole from what it counts, and is counted again.
+    No order is needed: what is wrong is counted again.
     """
     client = world.client
     tidy.tidy(client, world.settings, abandoned_s=0)
@@ -574,9 +586,33 @@ def look_at_counts(world: World) -> None:
     assert load.pop("entries", 0) == sum(depths.values())
     assert load.pop("bytes", 0) == sum(load.values())
     assert load.keys() == waiting
+    assert depths[TENANT] or not client.exists(keys.replies(TENANT), keys.backoff(TENANT))
     counted = totals.read_totals(client)
     assert counted.enqueued == counted.committed + counted.dead + sum(depths.values())
     assert queued(world) | {tenant for tenant, _ in sweep(world)} >= waiting, "forgotten"
+    judge(world, Case(nothing, b""), lasting=True)
+
+
+def plant(world: World) -> None:
+    """What confkeep does not write, of another type and without an end, in the place of its keys."""
+    world.client.rpush(keys.inbox(TENANT), "x", "y")
+    world.client.set(keys.repack(TENANT), "for ever")
+
+
+def set_aside(world: World) -> None:
+    """What each fifth sweep does."""
+    oddities.set_aside(world.client, keys.types_of(TENANT))
+
+
+def look_at_odd(world: World) -> None:
+    """What was planted is set aside whole, is told, and goes after a while."""
+    client = world.client
+    set_aside(world)
+    noted = {note.key: note.kind for note in oddities.notes(client)}
+    assert noted == {keys.inbox(TENANT): "list", keys.repack(TENANT): "string"}, "untold"
+    assert client.lrange(keys.odd(keys.inbox(TENANT)), 0, -1) == [b"x", b"y"]
+    for name in client.scan_iter(match=f"{keys.ODD}*"):
+        assert client.ttl(name) > 0, "it stays for ever"
     judge(world, Case(nothing, b""), lasting=True)
 
 
@@ -595,6 +631,10 @@ ASIDE: dict[str, tuple[Case, tuple[Callable[[World], None], ...]]] = {
     "leave": (
         Case(leave, b"DEL", look=look_at_lease),
         (nothing, lead),
+    ),
+    "set aside": (
+        Case(set_aside, b"RENAME", before=plant, look=look_at_odd),
+        (nothing, set_aside, another_waits),
     ),
     "note stale": (
         Case(note_stale, b"XADD", before=commit_one, look=look_at_stale),
@@ -701,6 +741,24 @@ WRONG: dict[str, tuple[str, str, Callable[[str], str], Callable[[World], None]]]
         "refuse",
         lambda text: text.replace(
             "local last =", "redis.call('HDEL', unacked, tag)\nlocal last =", 1
+        ),
+        nothing,
+    ),
+    "what is set aside gets its life in a second step": (
+        "set aside",
+        "set_aside",
+        lambda text: re.sub(
+            r"(  redis.call\('EXPIRE', key, ODD_LIFE_S\)\n)(  redis.call\('RENAME', key, (.*)\)\n)",
+            r"\2  redis.call('EXPIRE', \3, ODD_LIFE_S)\n",
+            text,
+        ),
+        nothing,
+    ),
+    "a wake-up is sent before its flag": (
+        "wake first",
+        "wake_first",
+        lambda text: re.sub(
+            r"(redis.call\('SET', wake.*\n)(if not sent (?:.*\n)*end\n)", r"\2\1", text
         ),
         nothing,
     ),
