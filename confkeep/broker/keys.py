@@ -46,7 +46,7 @@ therefore nobody's of ours, and workers set it aside (`worker.queue.oddities`).
                                                  `latency_ms:<most ms>` (backups of each bucket, the
                                                  last one `latency_ms:inf`). Holds no id; stays
     confkeep:recent                      list    the last 20 commits, newest first:
-                                                 worker.queue.totals.RecentCommit as JSON
+                                                 confkeep.models.Receipt as JSON
     confkeep:events                      stream  what happened, oldest first; field `event` =
                                                  confkeep.queue.events.Event as JSON. Bounded by
                                                  count and age; its last entry stays

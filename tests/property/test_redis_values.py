@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from confkeep.broker import redis_values
 from confkeep.broker.redis_values import Unreadable
 from confkeep.errors import PoisonedBackup
+from confkeep.models import Receipt
 from confkeep.queue import wakeups
 from confkeep.queue.entry import Entry
 from tests.garbage import TEXTS
 from tests.unit.queue.test_inbox import submission
 from worker.queue import backoff, dead_letters, sweep_report, totals
 from worker.queue.dead_letters import DeadLetter
-from worker.queue.totals import RecentCommit
 
 #: JSON values, with odd numbers, odd texts and nesting.
 values = st.recursive(
@@ -33,7 +33,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
-_FIELDS = [*Entry.__slots__, *DeadLetter.__slots__, *RecentCommit.__slots__]
+_FIELDS = [*Entry.__slots__, *DeadLetter.__slots__, *Receipt.model_fields]
 records = st.dictionaries(st.sampled_from([*_FIELDS, "shards", "swept_ms", "trouble"]), values)
 texts = (
     st.binary(max_size=200)
@@ -50,7 +50,7 @@ READERS: dict[str, tuple[Callable[[bytes], Any], tuple[type[Exception], ...]]] =
     "room": (redis_values.room_of, ()),
     "shown": (redis_values.shown, ()),
     "entry": (Entry.from_json, (PoisonedBackup,)),
-    "recent": (RecentCommit.from_json, (ValueError, TypeError)),
+    "recent": (totals.receipt_in, (ValueError,)),
     "report": (lambda text: sweep_report.parse(b"w", text), ()),
     "letter": (lambda text: dead_letters._parse(b"x", text), ()),
     "flag": (wakeups.sent_at, ()),

@@ -14,6 +14,7 @@ from typing import Final
 import redis
 
 from confkeep.broker import keys, redis_values
+from confkeep.models import Receipt
 from confkeep.settings import Settings
 from worker.cli.called import tenant_name
 from worker.observe.metrics import LATENCY_BOUNDS_MS
@@ -30,7 +31,7 @@ from worker.queue.inboxes import (
     read_load,
     server_time_ms,
 )
-from worker.queue.totals import RecentCommit, Totals
+from worker.queue.totals import Totals
 
 #: Most rows of each list that are shown.
 MOST_ROWS: Final = 12
@@ -57,7 +58,7 @@ class Snapshot:
     waits: Mapping[str, Backoff]
     load: Load
     wakeups: int
-    recent: list[RecentCommit]
+    recent: list[Receipt]
     dead_count: int
     #: The newest last; empty when there are very many.
     dead: list[DeadLetter]

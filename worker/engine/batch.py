@@ -20,7 +20,7 @@ from worker.engine.receipt import fields_of
 from worker.observe import measure, metrics
 from worker.queue import dead_letters, totals
 from worker.queue.inbox import Batch, Inbox, Leave, NotRead, Settled, Waiting
-from worker.queue.totals import Mark, RecentCommit
+from worker.queue.totals import Mark
 from worker.store.repository.backup import Backup, Committed, Naming
 from worker.store.writing.commit import Writer
 from worker.store.writing.stopwatch import Stopwatch
@@ -104,7 +104,7 @@ class BatchCommitter:
             else:
                 done.append(waiting)
                 receipt = self._receipt(committed[entry.backup_id])
-                marks[entry.backup_id] = totals.mark_of(_recent(receipt))
+                marks[entry.backup_id] = totals.mark_of(receipt)
                 value = receipt.model_dump(mode="json")
                 told[entry.backup_id] = event_of(self._tenant_id, committed[entry.backup_id], value)
                 log.debug(
@@ -233,21 +233,6 @@ def _measure(
     measure.observe(metrics.WORKER_LATENCY, (waiting.age_s(at_ms) for waiting in done))
     for step, seconds in watch.seconds.items():
         measure.observe(metrics.WORKER_STEP, [seconds], step)
-
-
-def _recent(receipt: Receipt) -> RecentCommit:
-    return RecentCommit(
-        tenant_id=receipt.tenant_id,
-        device_id=receipt.device_id,
-        backup_id=receipt.backup_id,
-        sha=receipt.sha,
-        committed_at=receipt.committed_at,
-        lines_added=receipt.lines_added,
-        lines_removed=receipt.lines_removed,
-        unchanged=receipt.unchanged,
-        suspect=receipt.suspect,
-        device_name=receipt.device_name,
-    )
 
 
 def _backup(entry: Entry, export: bytes, binary: bytes | None) -> Backup | Naming:

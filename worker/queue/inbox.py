@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -277,9 +278,10 @@ class Inbox:
                 name = backup_id = waiting.entry.backup_id
                 size, enqueued_ms = waiting.entry.size_bytes, waiting.enqueued_ms
             mark = marks.get(name, totals.UNCOUNTED)
+            row = ""
             # The list of last commits keeps only these.
-            shown = mark.recent is not None and number >= len(settled) - totals.RECENT_ROWS
-            row = mark.recent.to_json() if mark.recent is not None and shown else ""
+            if mark.recent is not None and number >= len(settled) - totals.RECENT_ROWS:
+                row = json.dumps(mark.recent.model_dump(mode="json"))
             words = " ".join(mark.words)
             event = events.get(name)
             told = "" if event is None else event.to_json()

@@ -18,6 +18,7 @@ import redis
 
 from confkeep.broker import keys, redis_values
 from confkeep.broker.connections import broker_errors
+from confkeep.models import Receipt
 from worker.observe.metrics import LATENCY_BOUNDS_MS
 
 #: The same, as `confkeep/broker/lua/settle.lua` wants them.
@@ -31,61 +32,24 @@ _BUCKET_NAME: Final = re.compile(r"latency_ms:(?:[0-9]{1,15}|inf)")
 
 
 @dataclass(frozen=True, slots=True)
-class RecentCommit:
-    """One of the last commits, as `confkeep status --watch` lists it."""
-
-    tenant_id: str
-    device_id: str
-    backup_id: str
-    #: 40 hex digits.
-    sha: str
-    committed_at: dt.datetime
-    lines_added: int
-    lines_removed: int
-    unchanged: bool
-    #: Why the capture looks bad or failed; None if it looks good.
-    suspect: str | None
-    #: The device's name; None if it is not known.
-    device_name: str | None = None
-
-    def to_json(self) -> str:
-        """The row that stands in the list; ASCII."""
-        values = {field: getattr(self, field) for field in self.__slots__}
-        return json.dumps(values | {"committed_at": self.committed_at.isoformat()})
-
-    @classmethod
-    def from_json(cls, text: bytes | str) -> RecentCommit:
-        """The inverse of `to_json`; fields of a later release are left out.
-
-        Raises:
-            TypeError, ValueError: written by something else.
-        """
-        values = redis_values.object_of(text)
-        committed_at = dt.datetime.fromisoformat(values.get("committed_at"))  # type: ignore[arg-type]
-        if committed_at.utcoffset() is None or not 1 < committed_at.year < dt.MAXYEAR:
-            raise ValueError("committed_at")
-        return redis_values.record_of(cls, values | {"committed_at": committed_at})
-
-
-@dataclass(frozen=True, slots=True)
 class Mark:
     """How a settled backup is counted."""
 
     #: Names of counters.
     words: tuple[str, ...] = ()
-    #: Its row among the last commits.
-    recent: RecentCommit | None = None
+    #: What stands of it among the last commits.
+    recent: Receipt | None = None
 
 
 UNCOUNTED: Final = Mark()
 DEAD: Final = Mark(("dead",))
 
 
-def mark_of(commit: RecentCommit) -> Mark:
+def mark_of(receipt: Receipt) -> Mark:
     """How a committed backup is counted."""
-    unchanged = ("unchanged",) if commit.unchanged else ()
-    suspect = ("suspect",) if commit.suspect is not None else ()
-    return Mark(("committed", *unchanged, *suspect), commit)
+    unchanged = ("unchanged",) if receipt.unchanged else ()
+    suspect = ("suspect",) if receipt.suspect is not None else ()
+    return Mark(("committed", *unchanged, *suspect), receipt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,19 +130,34 @@ def is_readable(name: bytes, value: bytes) -> bool:
     return re.fullmatch("[a-z_:0-9]{1,60}", text) is not None and redis_values.is_number(value)
 
 
-def read_recent(client: redis.Redis) -> list[RecentCommit]:
-    """The last commits of the deployment, newest first, at most `RECENT_ROWS`.
+def read_recent(client: redis.Redis) -> list[Receipt]:
+    """The receipts of the deployment's last commits, newest first, at most `RECENT_ROWS`.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    commits = []
-    # A settling that was interrupted and done again may have added a row twice.
-    for row in dict.fromkeys(_rows(client)):
+    commits: dict[str, Receipt] = {}
+    for row in _rows(client):
         # What another release or somebody else wrote is left out: the list is only for show.
-        with contextlib.suppress(TypeError, ValueError):
-            commits.append(RecentCommit.from_json(row))
-    return commits
+        with contextlib.suppress(ValueError):
+            receipt = receipt_in(row)
+            # A settling that was interrupted and done again may have added a row twice.
+            commits.setdefault(receipt.backup_id, receipt)
+    return list(commits.values())
+
+
+def receipt_in(row: bytes) -> Receipt:
+    """The receipt in a row among the last commits.
+
+    Raises:
+        ValueError: written by something else.
+    """
+    # Earlier releases kept no `export_changed`, which no list shows.
+    receipt = Receipt.of({"export_changed": True} | redis_values.object_of(row))
+    at = receipt.committed_at
+    if at.utcoffset() is None or not 1 < at.year < dt.MAXYEAR:
+        raise ValueError("committed_at")
+    return receipt
 
 
 def forget(client: redis.Redis, tenant_id: str, device_id: str | None) -> int:

@@ -163,10 +163,10 @@ def test_watch_says_names_and_follows_a_renaming(
     store: Store, last: Committed, client: redis.Redis
 ) -> None:
     accept(client)
-    newest = dataclasses.replace(
-        commit(1), tenant_id=ACME, device_id=CORE, device_name="core1", suspect=None
+    newest = commit(1).model_copy(
+        update={"tenant_id": ACME, "device_id": CORE, "device_name": "core1"}
     )
-    client.lpush(keys.RECENT, newest.to_json())
+    client.lpush(keys.RECENT, newest.model_dump_json())
     for tenant_name in ("acme", "Acme Ltd"):
         name(repository_path(store.path, ACME), ACME, tenant_name)
         said = drawn(watch_state.look(client, load_settings()))
@@ -175,9 +175,8 @@ def test_watch_says_names_and_follows_a_renaming(
 
 
 def test_a_row_of_an_earlier_release_is_shown_by_its_ids(client: redis.Redis) -> None:
-    row = json.loads(commit(1).to_json())
-    del row["device_name"]
-    client.lpush(keys.RECENT, json.dumps(row))
+    later = {"device_name", "export_changed", "warnings"}
+    client.lpush(keys.RECENT, commit(1).model_dump_json(exclude=later))
     said = drawn(watch_state.look(client, load_settings()))
     assert "aaaa1111  beef0001  0000000000  +1 -2" in said
 
@@ -188,7 +187,7 @@ def test_watch_keeps_its_columns_whatever_names_are(width: int, label: str) -> N
     tenants = {box.tenant_id for box in BUSY.inboxes} | {row.tenant_id for row in BUSY.recent}
     named = dataclasses.replace(
         BUSY,
-        recent=[dataclasses.replace(row, device_name=label) for row in BUSY.recent],
+        recent=[row.model_copy(update={"device_name": label}) for row in BUSY.recent],
         tenant_names=dict.fromkeys(tenants, label),
     )
     said = drawn(named, width=width, height=40)
@@ -200,7 +199,7 @@ def test_watch_keeps_its_columns_whatever_names_are(width: int, label: str) -> N
 
 
 def test_watch_rather_gives_up_digits_than_a_name() -> None:
-    row = dataclasses.replace(commit(1), device_name="zagreb-core-router-1")
+    row = commit(1).model_copy(update={"device_name": "zagreb-core-router-1"})
     assert len("zagreb-core-router-1") == 20
     snapshot = dataclasses.replace(CALM, recent=[row], tenant_names={row.tenant_id: "acme"})
     assert "acme (aaaa1111)  zagreb-core-router-1  0000000000  +1 -2" in drawn(snapshot)

@@ -27,6 +27,7 @@ from rich.console import Console
 
 from confkeep.broker import keys
 from confkeep.errors import BrokerUnavailable
+from confkeep.models import Receipt
 from confkeep.settings import load_settings
 from tests.unit.cli.conftest import Confkeep, Store
 from worker.cli import watch, watch_state
@@ -38,7 +39,6 @@ from worker.queue import inboxes, totals
 from worker.queue.backoff import Backoff
 from worker.queue.dead_letters import DeadLetter
 from worker.queue.inboxes import InboxStatus, Load
-from worker.queue.totals import RecentCommit
 
 TENANT = "aaaa1111-0000-4000-8000-{:012d}"
 DEVICE = "beef0001-0000-4000-8000-000000000001"
@@ -58,8 +58,8 @@ def counted(committed: int = 0, latency_ms: int = 0, bucket: str = "250") -> tot
     )
 
 
-def commit(number: int, suspect: str | None = None, unchanged: bool = False) -> RecentCommit:
-    return RecentCommit(
+def commit(number: int, suspect: str | None = None, unchanged: bool = False) -> Receipt:
+    return Receipt(
         tenant_id=TENANT.format(number),
         device_id=DEVICE,
         backup_id=TENANT.format(900 + number),
@@ -68,6 +68,7 @@ def commit(number: int, suspect: str | None = None, unchanged: bool = False) -> 
         lines_added=number,
         lines_removed=2,
         unchanged=unchanged,
+        export_changed=not unchanged,
         suspect=suspect,
     )
 

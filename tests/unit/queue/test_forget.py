@@ -17,6 +17,7 @@ from celery import Celery
 
 from confkeep.broker import keys
 from confkeep.errors import BackupsWaiting, NotInStore, PoisonedBackup, StoreMissing, TenantLocked
+from confkeep.models import Receipt
 from confkeep.queue import acceptance, events, receipts, wakeups
 from confkeep.queue.acceptance import Submission
 from confkeep.queue.entry import Entry
@@ -28,7 +29,6 @@ from worker.engine import forget, hold, untold
 from worker.process.local import EmbeddedServer
 from worker.queue import dead_letters, inbox, oddities, totals
 from worker.queue.inbox import Inbox
-from worker.queue.totals import RecentCommit
 from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import create_repository, repository_path
 from worker.store.writing.commit import Writer
@@ -79,10 +79,17 @@ def settle(client: redis.Redis, settings: Settings, tenant_id: str, *, dead: boo
         Inbox(client, settings, tenant_id).settle([waiting], marks=marks)
 
 
-def row(tenant_id: str, entry: Entry) -> RecentCommit:
-    now = dt.datetime.now(dt.UTC)
-    return RecentCommit(
-        tenant_id, entry.device_id, entry.backup_id, "0" * 40, now, 1, 0, False, None
+def row(tenant_id: str, entry: Entry) -> Receipt:
+    return Receipt(
+        tenant_id=tenant_id,
+        device_id=entry.device_id,
+        backup_id=entry.backup_id,
+        sha="0" * 40,
+        lines_added=1,
+        lines_removed=0,
+        unchanged=False,
+        export_changed=True,
+        committed_at=dt.datetime.now(dt.UTC),
     )
 
 

@@ -7,11 +7,11 @@ import json
 import uuid
 from typing import Any
 
-import pytest
 import redis
 
 from confkeep.broker import keys
 from confkeep.errors import StagedBytesMissing, StoreUnavailable
+from confkeep.models import Receipt
 from confkeep.queue import acceptance
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings, load_settings
@@ -19,14 +19,14 @@ from tests.turns import publish
 from tests.unit.queue.test_inbox import DEVICE, TENANT, batch, submission
 from worker.queue import backoff, dead_letters, inboxes, totals
 from worker.queue.inbox import Inbox, Waiting
-from worker.queue.totals import RecentCommit, mark_of, read_recent, read_totals
+from worker.queue.totals import mark_of, read_recent, read_totals
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 
 
-def commit(backup_id: str, **values: Any) -> RecentCommit:
-    plain = {"lines_added": 2, "lines_removed": 1, "unchanged": False, "suspect": None}
-    return RecentCommit(
+def commit(backup_id: str, **values: Any) -> Receipt:
+    plain = {"lines_added": 2, "lines_removed": 1, "unchanged": False, "export_changed": True}
+    return Receipt(
         tenant_id=TENANT,
         device_id=DEVICE,
         backup_id=backup_id,
@@ -140,32 +140,27 @@ def test_the_last_commits_are_kept_newest_first_and_once(
     assert [one.backup_id for one in read_recent(client)] == [
         waiting.entry.backup_id for waiting in read[2::-1]
     ]
-    settle(client, read[3:])
+    settle(client, read[3:], suspect="a login banner\n\u2028")
     recent = read_recent(client)
     assert [one.backup_id for one in recent] == [
         waiting.entry.backup_id for waiting in read[:-21:-1]
     ]
-    assert recent[0] == commit(read[-1].entry.backup_id)
+    assert recent[0] == commit(read[-1].entry.backup_id, suspect="a login banner\n\u2028")
 
 
 def test_rows_of_others_do_not_break_the_list(client: redis.Redis) -> None:
-    client.rpush(keys.RECENT, "{", '"x"', "{}", commit(str(uuid.uuid4())).to_json())
-    assert len(read_recent(client)) == 1
+    known = commit(str(uuid.uuid4()))
+    no_date = known.model_dump(mode="json") | {"committed_at": "2026-01-02T03:04:05"}
+    client.rpush(keys.RECENT, "{", '"x"', "{}", json.dumps(no_date), known.model_dump_json())
+    assert read_recent(client) == [known]
 
 
 def test_forgetting_takes_the_rows_of_a_device_or_of_a_tenant(client: redis.Redis) -> None:
-    other = json.loads(commit("b").to_json()) | {"device_id": str(uuid.uuid4())}
-    strange = json.loads(commit("c").to_json()) | {"tenant_id": str(uuid.uuid4())}
-    rows = [commit("a").to_json(), json.dumps(other), json.dumps(strange)]
-    client.rpush(keys.RECENT, *rows)
+    first, other, strange = (commit(str(uuid.uuid4())) for _ in range(3))
+    other = other.model_copy(update={"device_id": str(uuid.uuid4())})
+    strange = strange.model_copy(update={"tenant_id": str(uuid.uuid4())})
+    client.rpush(keys.RECENT, *(one.model_dump_json() for one in (first, other, strange)))
     assert totals.forget(client, TENANT, DEVICE) == 1
-    assert [one.backup_id for one in read_recent(client)] == ["b", "c"]
+    assert read_recent(client) == [other, strange]
     assert totals.forget(client, TENANT, None) == 1
-    assert [one.backup_id for one in read_recent(client)] == ["c"]
-
-
-@pytest.mark.parametrize("suspect", [None, "a login banner\n\u2028"])
-def test_rows_survive_their_json(suspect: str | None) -> None:
-    row = commit("a", suspect=suspect)
-    assert RecentCommit.from_json(row.to_json()) == row
-    assert row.to_json().isascii()
+    assert read_recent(client) == [strange]
