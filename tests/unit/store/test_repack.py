@@ -496,7 +496,7 @@ def test_verify_follows_packs_that_go(
     report = verify_repository(repository.path)
     assert (report.outcome, report.findings) == (Outcome.CLEAN, [])
     assert len(times) == 3
-    assert report.commits == 10
+    assert report.commits == 16
     assert len(packs_of(repository.path)) == 1
 
 

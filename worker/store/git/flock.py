@@ -11,6 +11,7 @@ no lock file and leaves no temporary file that recovery could mistake for a writ
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -91,14 +92,14 @@ def no_maintenance(path: Path, *, wait_s: float = _WAIT_S) -> Iterator[bool]:
     """Keep maintenance away, shared with other readers that need the packs to stay.
 
     Yields False if maintenance did not end within `wait_s` seconds. Creates no file: a repository
-    without one, which confkeep has not written yet, was never repacked by it.
-
-    Raises:
-        PermissionError: who may not lock cannot keep it away.
+    without one, which confkeep has not written yet, was never repacked by it. Who may not lock goes on
+    without the lock.
     """
     try:
         descriptor = os.open(path / MAINTENANCE_FILE_NAME, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
         yield True
         return
     try:

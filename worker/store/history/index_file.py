@@ -160,13 +160,6 @@ class IndexFile:
         with suppress(AttributeError):
             self._db.close()
 
-    def has_journal(self) -> bool:
-        """Whether a transaction has not ended: it still runs, or its process died."""
-        try:
-            return journal_of(self._path).read_bytes()[:1] not in (b"", b"\0")
-        except FileNotFoundError:
-            return False
-
     def is_at(self, path: Path) -> bool:
         """Whether the open file is still the one with that name."""
         return self._place is not None and self._place == _place_of(path)
@@ -590,6 +583,14 @@ def delete_file(path: Path) -> None:
 def journal_of(path: Path) -> Path:
     """Where SQLite keeps the pages that the running transaction replaced."""
     return path.with_name(f"{path.name}-journal")
+
+
+def has_journal(path: Path) -> bool:
+    """Whether a transaction has not ended: it still runs, or its process died."""
+    try:
+        return journal_of(path).read_bytes()[:1] not in (b"", b"\0")
+    except FileNotFoundError:
+        return False
 
 
 def _place_of(path: Path) -> tuple[int, int] | None:

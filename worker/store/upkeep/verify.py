@@ -26,14 +26,14 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pygit2
 
 from confkeep.errors import ConfkeepError, MaintenanceFailed
-from worker.store.git import pack_set
+from worker.store.git import flock
 from worker.store.git.git_objects import BLOB, TREE, BadObject, GitObjects, git_for_objects
 from worker.store.git.git_process import Progress, require_git
 from worker.store.git.refs import MAIN_REF
@@ -48,7 +48,7 @@ from worker.store.history.index_build import (
     is_uniform,
 )
 from worker.store.repository import headers, reader
-from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, pack_uuid
+from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, FILE_NAMES, pack_uuid
 from worker.store.repository.headers import BACKUP_ID_HEADER
 from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.upkeep.verify_files import (
@@ -60,15 +60,14 @@ from worker.store.upkeep.verify_files import (
     check_rules,
     judge_halves,
     look_into_folders,
-    maintenance_kept_away,
 )
 from worker.store.upkeep.verify_fsck import complaints_of
 from worker.store.upkeep.verify_index import Change, GitSide, index_findings, set_back
 from worker.store.upkeep.verify_refs import check_refs
 from worker.store.upkeep.verify_report import Kind, Outcome, Report
 
-#: How often `git fsck` is run while packs are added and removed.
-_ATTEMPTS: Final = 4
+#: How often all is looked at while packs are removed beside it.
+_ATTEMPTS: Final = 3
 
 
 class _TimeIsOver(Exception):
@@ -92,7 +91,7 @@ def verify_repository(
         max_duration_s: stop after so many seconds; the report is then not `complete`.
         lock_wait_s: how many seconds to wait for a moment without writers, to tell leftover files
             from those in use (the lock is released at once), and for a repack to end. If the repack
-            goes on, the verification runs beside it, and runs again if it finds something.
+            goes on, the verification runs beside it.
         progress: gets told what is being checked.
         stop: called now and then; if it returns True, the verification ends as at the time limit.
 
@@ -105,15 +104,16 @@ def verify_repository(
     require_git()
     start = time.monotonic()
     end = math.inf if max_duration_s is None else start + max_duration_s
-    for last in (False, True):
+    for _ in range(_ATTEMPTS):
         report = Report(path)
-        kept_away = True
+        kept_away, packs = True, list[Path]()
         try:
             if not path.is_dir():
                 report.outcome = Outcome.MISSING
                 break
             look_into_folders(path)
-            with maintenance_kept_away(path, lock_wait_s) as kept_away:
+            packs = list((path / "objects" / "pack").glob("*.pack"))
+            with flock.no_maintenance(path, wait_s=lock_wait_s) as kept_away:
                 deadline = time.monotonic() + lock_wait_s
                 if not check_leftovers(report, deadline, maintained=not kept_away):
                     report.outcome = Outcome.LOCKED
@@ -126,9 +126,10 @@ def verify_repository(
         except Exception as error:  # noqa: BLE001 - a finding, whatever it is: others are to be looked at
             report.fail(path.name, error)
             report.complete = False
-        # A concurrent prune removes objects whose refs we have read. By the second run it has
-        # ended, or so much has changed that what is missing again is missing.
-        if last or kept_away or not report.findings or not report.complete:
+        # A prune removes objects whose refs we have read, a repack packs that git has listed: what seems
+        # to be missing beside them may be there.
+        undisturbed = kept_away and all(pack.exists() for pack in packs)
+        if undisturbed or not report.findings or not report.complete:
             break
     report.duration_s = time.monotonic() - start
     return report
@@ -162,8 +163,6 @@ class _Verification:
         self._uniform = ("", False)
         #: For each device the commits that changed it, newest first, each with its tree; None if there are merges.
         self._changes: dict[bytes, list[Change]] | None = defaultdict(list)
-        #: For each device its folder in the newest of them, and the one before it.
-        self._folders: dict[bytes, tuple[str | None, str | None]] = {}
         self._ids: list[tuple[bytes, bytes]] = []
         #: The commits that `main` reaches.
         self._reached: set[bytes] = set()
@@ -223,22 +222,15 @@ class _Verification:
         """Inflate and hash every object, or the chosen ones, and follow all links."""
         ids = self.objects.ids()
         self._any_commit = bool(ids)
-        folder = self.path / "objects" / "pack"
-        for attempt in range(_ATTEMPTS):
-            packs = pack_set.names_of(folder)
-            try:
-                found = complaints_of(
-                    self.objects,
-                    self._tips.values(),
-                    self.path,
-                    lambda _what, done, total: self._tick("links", done, total),
-                )
-            except MaintenanceFailed as error:
-                raise _TimeIsOver from error
-            # Somebody's repack may have removed packs that git had listed; the objects are in other
-            # packs.
-            if not found or pack_set.names_of(folder) == packs or attempt == _ATTEMPTS - 1:
-                break
+        try:
+            found = complaints_of(
+                self.objects,
+                self._tips.values(),
+                self.path,
+                lambda _what, done, total: self._tick("links", done, total),
+            )
+        except MaintenanceFailed as error:
+            raise _TimeIsOver from error
         for id_, text in found.items():
             if id_:
                 self._bad_object(id_, text)
@@ -334,16 +326,13 @@ class _Verification:
         uniform = self._uniform[1] if self._uniform[0] == commit.tree else is_uniform(tree)
         differences, uniform_parent = compare_trees(tree, old, uniform)
         self._uniform = (parent_tree, uniform_parent)
-        for name, entry, before in differences:
+        for name, entry, _before in differences:
             if entry is None and is_device(name) and backup_id is not None:
                 # Other programs may remove a device on purpose; a backup never does.
                 text = f"commit {id_.hex()} lost it from its tree"
                 self.report.add(Kind.DEVICE, name.decode(), text)
             if of_main and self._changes is not None and is_device(name):
-                device = pack_uuid(name.decode())
-                folder = folder_of(entry)
-                self._changes[device].append((id_, folder))
-                self._folders.setdefault(device, (_hex(folder), _hex(folder_of(before))))
+                self._changes[pack_uuid(name.decode())].append((id_, folder_of(entry)))
 
     # 5
 
@@ -359,21 +348,23 @@ class _Verification:
         folders: dict[str, str] = {}
         if git is not None:
             # Once: to read a large tenant's root tree takes milliseconds.
-            found = git.git.get(pygit2.Oid(raw=main))
-            if not isinstance(found, pygit2.Commit):
+            newest = git.git.get(pygit2.Oid(raw=main))
+            if not isinstance(newest, pygit2.Commit):
                 self.report.add(Kind.REF, MAIN_REF, "libgit2 does not find its commit")
                 return
-            folders = reader.folders_in(git, found)
-        files = {name: self._files(of) for name, of in entries_of(tree).items() if is_device(name)}
-        contents = self.objects.each([id_ for ids in files.values() for id_ in ids if id_])
-        for done, (name, ids) in enumerate(files.items()):
-            self._tick("devices", done + 1, len(files))
+            folders = reader.folders_in(git, newest)
+        entries = entries_of(tree).items()
+        devices = {name.decode(): self._files(entry) for name, entry in entries if is_device(name)}
+        contents = self.objects.each([id_ for files in devices.values() for id_ in files.values()])
+        for done, (device, files) in enumerate(devices.items()):
+            self._tick("devices", done + 1, len(devices))
             self.report.devices += 1
-            ours = self._pair(name, ids, contents)
-            if git is None or ours is None:
+            found = {name: self._content(device, name, *next(contents)) for name in files}
+            if git is None or None in found.values():
                 continue
-            if reader.pair_in(git, folders.get(name.decode())) != ours:
-                self.report.add(Kind.DEVICE, name.decode(), "libgit2 reads another latest pair")
+            ours = reader.Pair(found.get(EXPORT_NAME), found.get(BINARY_NAME))
+            if reader.pair_in(git, folders.get(device)) != ours:
+                self.report.add(Kind.DEVICE, device, "libgit2 reads another latest pair")
 
     def _open_git(self) -> TenantRepository | None:
         if any(found.kind != Kind.LEFTOVER for found in self.report.findings):
@@ -384,36 +375,24 @@ class _Verification:
             self.report.fail(self.path.name, error)
             return None
 
-    def _files(self, entry: bytes) -> tuple[bytes | None, ...]:
-        """The ids of a device's two files; nothing if its entry is no folder."""
+    def _files(self, entry: bytes) -> dict[str, bytes]:
+        """The ids of a device's files by their names; empty if its entry is no folder."""
         folder = folder_of(entry)
-        if folder is None:
-            return ()
-        found = entries_of(self._tree(folder.hex()) or b"")
-        files = (found.get(file.encode()) for file in (EXPORT_NAME, BINARY_NAME))
-        return tuple(None if file is None else file[-20:] for file in files)
+        found = {} if folder is None else entries_of(self._tree(folder.hex()) or b"")
+        return {name: found[name.encode()][-20:] for name in FILE_NAMES if name.encode() in found}
 
-    def _pair(
-        self,
-        name: bytes,
-        ids: tuple[bytes | None, ...],
-        contents: Iterator[tuple[bytes, bytes, bytes | BadObject]],
-    ) -> reader.Pair | None:
-        """The files with these ids, which come next in `contents`; None if one cannot be read."""
-        pair: list[bytes | None] = []
-        for file, id_ in zip((EXPORT_NAME, BINARY_NAME), ids, strict=False):
-            if id_ is None:
-                pair.append(None)
-                continue
-            _, kind, data = next(contents)
-            if isinstance(data, BadObject) or kind != BLOB:
-                bad = isinstance(data, BadObject)
-                self._bad_object(id_, str(data) if bad else f"it is a {kind.decode()}")
-                text = f"its latest {file} cannot be restored"
-                self.report.add(Kind.DEVICE, name.decode(), text)
-            else:
-                pair.append(data)
-        return reader.Pair(*pair) if len(pair) == len((EXPORT_NAME, BINARY_NAME)) else None
+    def _content(
+        self, device: str, name: str, id_: bytes, kind: bytes, data: bytes | BadObject
+    ) -> bytes | None:
+        """The bytes of a device's newest file; None, with a finding, if they cannot be read."""
+        if isinstance(data, BadObject):
+            self._bad_object(id_, str(data))
+        elif kind != BLOB:
+            self._bad_object(id_, f"it is a {kind.decode()}")
+        else:
+            return data
+        self.report.add(Kind.DEVICE, device, f"its latest {name} cannot be restored")
+        return None
 
     # 6
 
@@ -424,7 +403,7 @@ class _Verification:
             return
         self.objects.sound = git.git
         main, holds = self._tips.get(MAIN_REF), self.objects.__contains__
-        side = GitSide(git, main, self._changes, self._folders, self._ids, self._commit, holds)
+        side = GitSide(git, main, self._changes, self._ids, self._commit, holds)
         for text in index_findings(
             self.path / INDEX_NAME, side, lambda done, total: self._tick("index", done, total)
         ):
@@ -432,7 +411,3 @@ class _Verification:
         lost = set_back(git, main, self._reached, holds)
         if lost is not None:
             self.report.add(Kind.REF, MAIN_REF, lost)
-
-
-def _hex(id_: bytes | None) -> str | None:
-    return None if id_ is None else id_.hex()

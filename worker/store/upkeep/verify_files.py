@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from worker.store.repository import id_map, recovery
 from worker.store.repository.backup import pack_uuid
 from worker.store.rewriting.retention_file import RULES_NAME, load_rules
 from worker.store.rewriting.rewrite import BEFORE_REFS
-from worker.store.upkeep.verify_report import Kind, Report
+from worker.store.upkeep.verify_report import Finding, Kind, Report
 
 #: Files that only make reading faster: removing a damaged one loses nothing.
 _HELPERS: Final = (
@@ -33,20 +32,6 @@ _HELPERS: Final = (
 
 #: Kinds that `main` is read from: with such a finding, it is unknown what `main` holds.
 _GIT_SIDE: Final = frozenset({Kind.REF, Kind.PACK, Kind.IDX, Kind.OBJECT})
-
-
-@contextlib.contextmanager
-def maintenance_kept_away(path: Path, wait_s: float) -> Iterator[bool]:
-    """Keep maintenance away during the block; yields False if it runs, so packs may be removed."""
-    with contextlib.ExitStack() as held:
-        try:
-            kept_away = held.enter_context(flock.no_maintenance(path, wait_s=wait_s))
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise
-            # A process that may not lock still verifies.
-            kept_away = True
-        yield kept_away
 
 
 def look_into_folders(path: Path) -> None:
@@ -102,18 +87,17 @@ def check_config(report: Report) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """A pack without its idx, or an idx without its pack."""
+    """A pack without its idx, or an idx without its pack: what it is if a ref needs what it holds, and else."""
 
-    #: The path of the file that exists.
-    found: str
-    #: The finding that it becomes if a ref needs what it holds.
-    kind: Kind
-    place: str
-    text: str
+    needed: Finding
+    left: Finding
 
 
 def check_files(report: Report, tick: Callable[[int, int], None]) -> list[Half]:
     """Check all files that end with a checksum, and that packs and idx files come in pairs.
+
+    Others may add and remove packs meanwhile. Before a pack is removed its objects are in another one, so
+    all objects were checked when two listings in a row are the same.
 
     Args:
         tick: gets how many packs are done, and how many there are.
@@ -122,77 +106,62 @@ def check_files(report: Report, tick: Callable[[int, int], None]) -> list[Half]:
         The files without their partner that a crash may have left: it is not known yet whether refs
         need what they hold.
     """
-    if not (report.path / "objects" / "pack").is_dir():
+    folder = report.path / "objects" / "pack"
+    if not folder.is_dir():
         return []
-    packs = _Packs(report, tick)
-    while packs.look():
-        pass
-    halves = packs.halves()
-    helpers = [file for pattern in _HELPERS for file in sorted(report.path.glob(pattern))]
-    for file in helpers:
-        # A lock, and the folder of git's incremental form.
-        if file.suffix in (".lock", ".d"):
-            continue
-        _check_trailer(report, file, Kind.HELPER)
-    return halves
-
-
-class _Packs:
-    """Checks the packs of a repository while others add and remove some.
-
-    Before a pack is removed its objects are in another pack, so all objects were checked when two
-    listings in a row are the same.
-    """
-
-    def __init__(self, report: Report, tick: Callable[[int, int], None]) -> None:
-        self._report = report
-        self._tick = tick
-        self._folder = report.path / "objects" / "pack"
-        self._names = set[str]()
-        self._seen = set[str]()
-
-    def look(self) -> bool:
-        """List the packs and check the new ones; returns whether the listing has changed."""
-        names = {
-            name
-            for name in os.listdir(self._folder)
-            if name.startswith("pack-") and name.endswith((".pack", ".idx"))
-        }
-        if names == self._names:
-            return False
-        self._names = names
-        new = sorted(self._stems(".pack") & self._stems(".idx") - self._seen)
+    seen, before, now = set[str](), None, _listed(folder)
+    while now != before:
+        packs, idxs = now
+        new = sorted((packs & idxs) - seen)
         for done, stem in enumerate(new):
-            self._tick(done, len(new))
-            self._seen.add(stem)
-            pack, idx = (self._folder / f"{stem}{suffix}" for suffix in (".pack", ".idx"))
-            _check_pair(self._report, pack, idx)
-        return True
+            tick(done, len(new))
+            _check_pair(report, folder / f"{stem}.pack", folder / f"{stem}.idx")
+        seen.update(new)
+        before, now = now, _listed(folder)
+    for pattern in _HELPERS:
+        for file in sorted(report.path.glob(pattern)):
+            # A lock, and the folder of git's incremental form.
+            if file.suffix not in (".lock", ".d"):
+                _check_trailer(report, file, Kind.HELPER)
+    return [*_idxs_alone(idxs - packs), *_packs_alone(report, packs - idxs)]
 
-    def _stems(self, suffix: str) -> set[str]:
-        return {name.removesuffix(suffix) for name in self._names if name.endswith(suffix)}
 
-    def halves(self) -> list[Half]:
-        """The files of the last listing that lack their other half, but for whole packs: those are
-        reported at once, since `repair` can make their idx again."""
-        packs, idxs = self._stems(".pack"), self._stems(".idx")
-        found = []
-        for stem in sorted(idxs - packs):
-            place = f"objects/pack/{stem}"
-            text = "it is missing; its idx is there"
-            found.append(Half(f"{place}.idx", Kind.PACK, f"{place}.pack", text))
-        for stem in sorted(packs - idxs):
-            place = f"objects/pack/{stem}"
-            # A living writer has it, or a dead one's leftover was already noted.
-            if keep.is_kept(self._folder, stem) or _is_leftover(self._report, f"{place}.pack"):
-                continue
-            problem = trailer_problem(self._folder / f"{stem}.pack")
-            if problem is None:
-                self._report.add(Kind.IDX, f"{place}.idx", "it is missing; its pack is there")
-            else:
-                text = f"{problem}, and its idx is missing"
-                found.append(Half(f"{place}.pack", Kind.PACK, f"{place}.pack", text))
-        return found
+def _listed(folder: Path) -> tuple[set[str], set[str]]:
+    """The stems of the packs, and of the idx files."""
+    names = [name for name in os.listdir(folder) if name.startswith("pack-")]
+    packs, idxs = (
+        {name.removesuffix(suffix) for name in names if name.endswith(suffix)}
+        for suffix in (".pack", ".idx")
+    )
+    return packs, idxs
+
+
+def _idxs_alone(stems: Collection[str]) -> Iterator[Half]:
+    for place in sorted(f"objects/pack/{stem}" for stem in stems):
+        yield Half(
+            Finding(Kind.PACK, f"{place}.pack", "it is missing; its idx is there"),
+            Finding(Kind.LEFTOVER, f"{place}.idx", "its pack is missing; no ref needs it"),
+        )
+
+
+def _packs_alone(report: Report, stems: Collection[str]) -> Iterator[Half]:
+    """The torn ones. A whole one is reported at once, since `repair` can make its idx again."""
+    folder = report.path / "objects" / "pack"
+    for stem in sorted(stems):
+        place = f"objects/pack/{stem}.pack"
+        # A living writer has it, or it was noted as what a dead one left.
+        noted = any(f.kind == Kind.LEFTOVER and f.place == place for f in report.findings)
+        if noted or keep.is_kept(folder, stem):
+            continue
+        problem = trailer_problem(folder / f"{stem}.pack")
+        if problem is None:
+            report.add(Kind.IDX, f"objects/pack/{stem}.idx", "it is missing; its pack is there")
+        else:
+            text = f"{problem}, and its idx is missing"
+            yield Half(
+                Finding(Kind.PACK, place, text),
+                Finding(Kind.LEFTOVER, place, f"{text}; no ref needs it"),
+            )
 
 
 def judge_halves(report: Report, halves: Sequence[Half]) -> None:
@@ -200,15 +169,8 @@ def judge_halves(report: Report, halves: Sequence[Half]) -> None:
     harmless = {Kind.LEFTOVER, Kind.INDEX, Kind.HELPER, Kind.CONFIG}
     needed = any(finding.kind not in harmless for finding in report.findings)
     for half in halves:
-        if needed:
-            report.add(half.kind, half.place, half.text)
-        else:
-            text = "its pack is missing" if half.found.endswith(".idx") else half.text
-            report.add(Kind.LEFTOVER, half.found, f"{text}; no ref needs it")
-
-
-def _is_leftover(report: Report, place: str) -> bool:
-    return any(f.kind == Kind.LEFTOVER and f.place == place for f in report.findings)
+        found = half.needed if needed else half.left
+        report.add(found.kind, found.place, found.text)
 
 
 def _check_pair(report: Report, pack: Path, idx: Path) -> None:
@@ -251,19 +213,15 @@ def check_ids(
         backup_ids: of the backups in `main`, each with its commit's id.
     """
     path = report.path
-    for file in sorted(path.glob(f"{id_map.BEFORE_PREFIX}*")):
-        # An empty file says that there was no map.
-        if file.stat().st_size:
-            _check_map(report, file)
-    if (path / id_map.PENDING_NAME).exists():
-        # The next opening of the repository decides which of the two maps is current.
-        _check_map(report, path / id_map.PENDING_NAME)
-    file = path / id_map.FILE_NAME
+    file, pending = path / id_map.FILE_NAME, path / id_map.PENDING_NAME
+    # An empty one says that there was no map.
+    before = [each for each in path.glob(f"{id_map.BEFORE_PREFIX}*") if each.stat().st_size]
+    for each in (*sorted(before), *([pending] if pending.exists() else [])):
+        _check_map(report, each)
     if file.exists() and not _check_map(report, file):
         return
-    if (path / id_map.PENDING_NAME).exists() or not _GIT_SIDE.isdisjoint(
-        finding.kind for finding in report.findings
-    ):
+    # The next opening of the repository decides whether the pending map is the current one.
+    if pending.exists() or any(finding.kind in _GIT_SIDE for finding in report.findings):
         return
     fates: dict[bytes, bytes | None] = {}
     if file.exists():

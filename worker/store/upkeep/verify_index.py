@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from worker.store.git.refs import MAIN_REF
 from worker.store.history import index_build
 from worker.store.history.index import INDEX_NAME
 from worker.store.history.index_build import RawCommit
-from worker.store.history.index_file import IndexFile
+from worker.store.history.index_file import IndexFile, has_journal
 from worker.store.history.index_rows import NO_MERGE, Damaged, Unfinished, Unusable, labels_of
 from worker.store.repository import reader
 from worker.store.repository.backup import Detail, Version, unpack_uuid
@@ -33,26 +34,32 @@ class GitSide:
     tip: bytes | None
     #: For each device the commits that changed it, newest first; None if there is a merge.
     changes: Mapping[bytes, Sequence[Change]] | None
-    #: For each device its folder in the newest of them, and the one before it; None: there was none.
-    folders: Mapping[bytes, tuple[str | None, str | None]]
     #: The backup ids in `main`, each with its commit.
     backup_ids: Sequence[tuple[bytes, bytes]]
     commit: Callable[[bytes], RawCommit | None]
     holds: Callable[[bytes], bool]
 
 
-def _detail(side: GitSide, device: bytes, rows: Sequence[Version]) -> Detail:
+def _detail(
+    git: TenantRepository,
+    device: bytes,
+    rows: Sequence[Version],
+    trees: Sequence[bytes | None] | None,
+) -> Detail:
     """What git tells of a device's newest version.
 
     Args:
         rows: the device's versions, newest first.
+        trees: the device's tree in each; None if there are merges.
     """
     name = unpack_uuid(device)
-    older = partial(exports_of, side.git, (row.sha for row in rows[2:]), name)
-    if device not in side.folders:
-        return read_detail(side.git, rows[0].sha, name, older)
+    older = partial(exports_of, git, (row.sha for row in rows[2:]), name)
+    if trees is None:
+        return read_detail(git, rows[0].sha, name, older)
     # Each commit has a root tree of its own, and a large tenant's takes milliseconds to read.
-    now, before = (reader.pair_in(side.git, folder) for folder in side.folders[device])
+    now, before = (
+        reader.pair_in(git, None if tree is None else tree.hex()) for tree in [*trees, None][:2]
+    )
     return detail_of(before.export, now, older)
 
 
@@ -65,26 +72,17 @@ def index_findings(path: Path, side: GitSide, tick: Callable[[int, int], None]) 
         tick: gets how many commits are done, and of how many.
     """
     try:
-        file = IndexFile(path)
-    except Unusable as error:
-        yield str(error)
-        return
-    try:
-        with file.reading() as root:
+        with closing(IndexFile(path)) as file, file.reading() as root:
             if root.tip is not None and root.tip == side.tip:
                 yield from _row_findings(file, side, tick)
             elif root.tip is not None and not side.holds(root.tip):
                 yield "it is of a commit that git has not"
-    except Damaged as error:
-        yield str(error)
     except Unfinished:
         return  # the next writer rebuilds it
     except Unusable as error:
         # The next writer rolls back what a killed writer left half done.
-        if not file.has_journal():
+        if isinstance(error, Damaged) or not has_journal(path):
             yield str(error)
-    finally:
-        file.close()
 
 
 def set_back(
@@ -121,16 +119,10 @@ def set_back(
 def _tip_of_index(path: Path) -> bytes | None:
     """The commit for which the index is complete; None if it does not say, or is damaged."""
     try:
-        file = IndexFile(path)
-    except Unusable:
-        return None
-    try:
-        with file.reading() as root:
+        with closing(IndexFile(path)) as file, file.reading() as root:
             return root.tip
     except Unusable:
         return None
-    finally:
-        file.close()
 
 
 def _row_findings(
@@ -185,10 +177,10 @@ def _row_findings(
         if [row.id for row in rows] != [id_ for id_, _tree in expected]:
             yield f"it does not list the versions of {device.hex()} that git has"
             continue
-        trees = [tree for _id, tree in expected]
-        if merged is None and [row.tree for row in rows] != trees:
+        trees = [tree for _id, tree in expected] if merged is None else None
+        if trees is not None and [row.tree for row in rows] != trees:
             yield f"it does not say which trees of {device.hex()} git has"
-        if rows[0].detail and rows[0].detail != _detail(side, device, rows):
+        if rows[0].detail and rows[0].detail != _detail(side.git, device, rows, trees):
             yield f"its line counts of commit {rows[0].sha} are not what git says"
         when = changed[rows[0].id]
         # Up to the base a backup's own word goes before any change.
