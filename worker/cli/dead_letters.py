@@ -30,9 +30,8 @@ from worker.engine.resolver import find_one
 from worker.queue import dead_letters
 from worker.queue.dead_letters import DeadLetter
 
-#: Digits of an id, and columns of a device, that the list shows on a terminal: the reason matters more.
+#: Digits of an id that the list shows on a terminal: the reason matters more.
 _SHORT_ID = 8
-_MOST_DEVICE = 24
 _UUID_LENGTH = 36
 
 #: What `show --json` has of the inbox entry.
@@ -100,8 +99,6 @@ def list_(terminal: Terminal, as_json: bool) -> None:
             ]
             for letter in letters
         ],
-        most={"device": _MOST_DEVICE},
-        wrap=True,
     )
     terminal.note(count_text(len(letters), "dead letter"))
 

@@ -150,7 +150,7 @@ def _print_table(
         for device in devices
     ]
     titles = ["device", "id", "versions", "last change (UTC)", "seen ago", *labels]
-    terminal.table(titles, rows, right="versions", most={"device": 24})
+    terminal.table(titles, rows, right="versions")
 
 
 def _last_change(device: Device, changes: Changes) -> str:

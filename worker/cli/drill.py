@@ -32,8 +32,6 @@ from worker.store.upkeep.drill import SAMPLE, drill_repository
 from worker.store.upkeep.drill_report import DrillReport, Restored
 
 _ABSENT: Final = "-"
-#: Columns of a terminal for a device's name, so that the result beside it fits.
-_MOST_DEVICE: Final = 24
 
 
 @click.command("drill")
@@ -191,7 +189,6 @@ def _print(terminal: Terminal, report: DrillReport) -> None:
             ["device", "result", "commit", "captured (UTC)", "export", "binary", "lines"],
             [_row(report.tenant_id, one) for one in restored],
             right="export",
-            most={"device": _MOST_DEVICE},
         )
     for one in restored:
         for problem in one.problems:

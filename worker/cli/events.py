@@ -88,7 +88,7 @@ def command(
         if as_json:
             click.echo(json.dumps(_to_json(event)))
         else:
-            terminal.line(_line_of(terminal, event, with_tenant=tenant is None))
+            terminal.line(_line_of(event, with_tenant=tenant is None))
     if not as_json:
         terminal.note(count_text(count, "event"))
 
@@ -171,7 +171,7 @@ def _to_json(event: Event) -> dict[str, Any]:
     }
 
 
-def _line_of(terminal: Terminal, event: Event, *, with_tenant: bool) -> Text:
+def _line_of(event: Event, *, with_tenant: bool) -> Text:
     """The event on one line: when, what, whose, and what tells most of it."""
     line = Text(date_text(event.at), style="dim")
     line.append(f"  {event.type:<16}", style=_style_of(event.type))
@@ -185,8 +185,6 @@ def _line_of(terminal: Terminal, event: Event, *, with_tenant: bool) -> Text:
         line.append(f"  {tenant_text(event.tenant_id)}")
     line.append(f"  {printable(_told(event))}", style="dim")
     line.rstrip()
-    if terminal.out.is_terminal:
-        line.truncate(terminal.out.width, overflow="ellipsis")
     return line
 
 

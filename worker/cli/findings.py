@@ -68,8 +68,7 @@ def print_findings(terminal: Terminal, tenant_id: str, findings: Sequence[Findin
         following = listed[number + 1 :][:1]
         if not following or following[0].kind != finding.kind:
             terminal.line(f"    {_advice(tenant_id, finding, findings)}", style="dim")
-    if len(findings) > _LISTED:
-        terminal.line(f"  and {len(findings) - _LISTED:,} more; --json lists all", style="dim")
+    terminal.and_more(len(findings), _LISTED)
 
 
 def place_text(tenant_id: str, finding: Finding) -> str:

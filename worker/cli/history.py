@@ -285,6 +285,5 @@ def _list_devices(terminal: Terminal, tenant: Called, devices: list[Device], as_
             for device in devices
         ],
         right="versions",
-        most={"device": 36},
     )
     terminal.note(f"{count_text(len(devices), 'device')} of tenant {printable(str(tenant))}")

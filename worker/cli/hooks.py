@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from itertools import count
-from typing import Final
 from urllib.parse import urlsplit
 
 import click
@@ -33,8 +32,6 @@ from worker.engine.events import cursor_from
 from worker.engine.resolver import find_tenant
 from worker.hooks.hook import Hook, new_secret
 from worker.hooks.hook_store import HookStore
-
-_MOST_URL: Final = 40
 
 
 @click.group("hooks")
@@ -168,7 +165,6 @@ def list_(terminal: Terminal, as_json: bool) -> None:
             for kept in hooks
         ],
         right="delivered",
-        most={"hook": 20, "told of": 24, "address": _MOST_URL},
     )
     for kept in hooks:
         if kept.progress is not None and kept.progress.problem:
@@ -288,7 +284,6 @@ def log(terminal: Terminal, name: str, limit: int, as_json: bool) -> None:
             for one in found
         ],
         right="try took",
-        most={"answer": 26, "event": 18},
     )
 
 

@@ -367,7 +367,6 @@ def _print_plan(
             for device_id, captures in dates.items()
         ],
         right="versions binaries",
-        most={"device": 32},
     )
     _print_ids(terminal, found)
     _print_notes(terminal, found)

@@ -118,7 +118,6 @@ def command(
                 ]
                 for one in stale
             ],
-            most={"tenant": 9, "device": 32},
         )
     if not as_json:
         terminal.note(f"{len(stale)} of {count_text(devices, 'device')} stale")

@@ -88,7 +88,7 @@ def _print_inboxes(terminal: Terminal, settings: Settings, status: Status) -> No
         ]
         titles = ["  shard", "tenant", states.WAITING.word, "size", "oldest"]
         terminal.table(titles, rows, right=f"{states.WAITING.word} size")
-        _and_more(terminal, len(inboxes))
+        terminal.and_more(len(inboxes), _ROWS)
     terminal.prose(
         f"  {load.entries:,} of at most {settings.total_max_backups:,} backups, "
         f"{size_text(load.bytes)} of at most {size_text(load.most_bytes(settings))}; a tenant may "
@@ -134,7 +134,7 @@ def _print_refused(terminal: Terminal, status: Status) -> None:
         device = device_text(letter.tenant_id, letter.device_id, letter.device_name)
         terminal.line(f"    tenant {tenant}, device {device}")
         terminal.line(f"    {first_line(letter.reason)}")
-    _and_more(terminal, len(status.dead))
+    terminal.and_more(len(status.dead), _ROWS)
     if status.odd:
         terminal.heading(f"Not written by confkeep: {count_text(len(status.odd), 'key')}")
         _print_some(
@@ -196,9 +196,4 @@ def _print_some(
     for one in found[:_ROWS]:
         for text, style in lines_of(one):
             terminal.line(f"  {printable(text)}", style=style)
-    _and_more(terminal, len(found))
-
-
-def _and_more(terminal: Terminal, count: int) -> None:
-    if count > _ROWS:
-        terminal.line(f"  and {count - _ROWS} more; --json lists all", style="dim")
+    terminal.and_more(len(found), _ROWS)

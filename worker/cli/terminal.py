@@ -1,7 +1,7 @@
 """What a person sees: colours, tables, progress, errors.
 
 Only a terminal gets colours, and none when NO_COLOR is set or TERM is `dumb`. In a pipe a table is
-plain columns, and nothing is cut off or wrapped.
+plain columns, and nothing is wrapped.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from types import MappingProxyType
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 import click
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 #: Seconds between two lines of progress where we can draw no bar.
 _PROGRESS_LINE_S: Final = 5.0
 _GAP: Final = "  "
-#: Columns that a wrapped cell gets at least.
-_NARROWEST: Final = 10
-_NO_BOUNDS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 def first_line(message: str) -> str:
@@ -147,8 +144,12 @@ class Terminal:
         """Print the first of many lines, and how many more `--json` has."""
         for text in texts[:most]:
             self.line(text, style=style)
-        if len(texts) > most:
-            self.line(f"  and {len(texts) - most:,} more; --json lists all", style="dim")
+        self.and_more(len(texts), most)
+
+    def and_more(self, count: int, most: int) -> None:
+        """Say how many of `count` things were left out, if only `most` of them are printed."""
+        if count > most:
+            self.line(f"  and {count - most:,} more; --json lists all", style="dim")
 
     def heading(self, text: str) -> None:
         """Print a blank line and a title."""
@@ -156,53 +157,36 @@ class Terminal:
         self.line(text, style="bold")
 
     def table(
-        self,
-        titles: Sequence[str],
-        rows: Sequence[Sequence[str | Text]],
-        right: str = "",
-        *,
-        most: Mapping[str, int] = _NO_BOUNDS,
-        wrap: bool = False,
+        self, titles: Sequence[str], rows: Sequence[Sequence[str | Text]], right: str = ""
     ) -> None:
-        """Print columns under dimmed titles. On a terminal, lines are cut to its width.
+        """Print columns under dimmed titles. Where a terminal has no room for them, the widest are folded.
 
         Args:
             right: the titles of the columns to align to the right, separated by spaces.
-            most: title -> to how many columns of a terminal to cut the cells below it.
-            wrap: on a terminal, continue the last column on further lines instead of cutting it.
         """
         from rich.text import Text
 
-        cells = [[c.copy() if isinstance(c, Text) else Text(c) for c in row] for row in rows]
-        if self.out.is_terminal:
-            for row in cells:
-                for title, cell in zip(titles, row, strict=True):
-                    if title in most:
-                        cell.truncate(most[title], overflow="ellipsis")
         head = [Text(title, style="dim") for title in titles]
-        widths = [max(row[i].cell_len for row in [head, *cells]) for i in range(len(titles))]
-        indent = sum(widths[:-1]) + len(_GAP) * (len(titles) - 1)
-        for row in [head, *cells]:
-            line, more = Text(), list[Text]()
-            if wrap and self.out.is_terminal:
-                room = max(self.out.width - indent, _NARROWEST)
-                row[-1], *more = row[-1].wrap(self.out, room)
-            for i, cell in enumerate(row):
-                last = i == len(row) - 1
-                padding = " " * (widths[i] - cell.cell_len)
-                if titles[i] in right.split():
-                    line.append(padding)
-                    padding = ""
-                line.append_text(cell)
-                if not last:
-                    line.append(padding + _GAP)
-            line.rstrip()
-            if self.out.is_terminal:
-                line.truncate(self.out.width, overflow="ellipsis")
-            self.line(line)
-            for rest in more:
-                rest.rstrip()
-                self.line(Text(" " * indent).append_text(rest))
+        cells = [head, *([c if isinstance(c, Text) else Text(c) for c in row] for row in rows)]
+        widths = [max(cell.cell_len for cell in column) for column in zip(*cells, strict=True)]
+        if self.out.is_terminal:
+            room = self.out.width - len(_GAP) * (len(widths) - 1)
+            while sum(widths) > max(room, len(widths)):
+                widths[widths.index(max(widths))] -= 1
+        aligned_right = [title in right.split() for title in titles]
+        for row in cells:
+            folded = [
+                cell.wrap(self.out, width) if cell.cell_len > width else [cell]
+                for cell, width in zip(row, widths, strict=True)
+            ]
+            for parts in zip_longest(*folded, fillvalue=Text()):
+                line = Text()
+                for part, width, is_right in zip(parts, widths, aligned_right, strict=True):
+                    padding = " " * (width - part.cell_len)
+                    line.append(padding if is_right else "").append_text(part)
+                    line.append(_GAP if is_right else padding + _GAP)
+                line.rstrip()
+                self.line(line)
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:

@@ -167,7 +167,6 @@ def list_(terminal: Terminal, as_json: bool) -> None:
             ]
             for token in found
         ],
-        most={"name": 20, "tenants": 20},
     )
 
 

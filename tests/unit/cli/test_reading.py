@@ -360,19 +360,22 @@ class TestColours:
             seen = on_a_terminal(*options, command, TENANT, ROUTER, **variables)
             assert "\x1b" not in seen
 
-    def test_a_table_keeps_to_the_width_of_the_terminal(self, filled: Store) -> None:
-        filled.add(ROUTER, b"x\n", message="long " * 40)
+    @pytest.mark.parametrize("width", [80, 40])
+    @pytest.mark.parametrize("typed", [("history", TENANT, ROUTER), ("history", TENANT)])
+    def test_a_table_is_folded_and_loses_nothing(
+        self, filled: Store, confkeep: Confkeep, typed: tuple[str, ...], width: int
+    ) -> None:
+        filled.add(ROUTER, b"/system identity\nset name=" + b"core" * 30, message="long " * 40)
 
-        seen = on_a_terminal("history", TENANT, ROUTER, TERM="dumb", COLUMNS="80")
+        seen = on_a_terminal(*typed, TERM="xterm", NO_COLOR="1", COLUMNS=str(width))
+        whole = confkeep(*typed)
+
         lines = seen.splitlines()
-
-        assert len(lines) == 5
-        assert max(len(line) for line in lines) <= 80
-
-    def test_a_pipe_gets_the_whole_message(self, filled: Store, confkeep: Confkeep) -> None:
-        filled.add(ROUTER, b"x\n", message="long " * 40)
-
-        assert ("long " * 40).strip() in confkeep("history", TENANT, ROUTER).stdout
+        assert max(len(line) for line in lines) <= width
+        assert sorted(letters_of(seen)) == sorted(letters_of(whole.output))
+        assert ("long " * 40).strip() in whole.stdout, "a pipe gets each row on one line"
+        start = next(line.index("mess") for line in lines if "mess" in line)
+        assert "long" * 40 in letters_of("".join(line[start:] for line in lines))
 
 
 class TestShow:
@@ -538,6 +541,10 @@ class TestRestore:
         assert (tmp_path / "export.rsc").read_bytes() == b"/interface\n"
         # Another version's binary must not pass for this one's.
         assert not (tmp_path / "backup.bin").exists()
+
+
+def letters_of(text: str) -> str:
+    return "".join(text.split())
 
 
 def on_a_terminal(*arguments: str, **variables: str) -> str:

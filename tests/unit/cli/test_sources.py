@@ -322,7 +322,7 @@ def test_a_long_name_hides_no_figure_of_a_dry_run(tmp_path: Path, confkeep: Conf
     planned = confkeep("import", source.path, "--dry-run")
     (row,) = [line for line in planned.stdout.splitlines() if line.startswith("access-")]
     assert len(row) <= 80
-    assert re.search(r"… +1 +0 +[\d-]{10} +[\d-]{10}$", row), row
+    assert re.search(r" +1 +0 +[\d-]{10} +[\d-]{10}$", row), row
 
 
 def test_a_dry_run_writes_the_mapping_and_lists_what_is_left_out(
