@@ -38,7 +38,7 @@ from worker.store.git import durable, flock, ownership, pack_set, refs
 from worker.store.git.git_process import Git, Progress, require_git
 from worker.store.repository import recovery
 from worker.store.repository.tenant_repository import no_repository
-from worker.store.upkeep import repack_state
+from worker.store.upkeep import binary_deltas, repack_state
 
 #: The full repack's search for deltas. Measured (`docs/maintenance.md`): the result is as small as
 #: with `git gc --aggressive` (250 and 50), in a quarter of its time.
@@ -256,6 +256,7 @@ class _Repack:
             shallow = {"GIT_SHALLOW_FILE": str(self._path / recovery.REPACKING_NAME)}
             git = dataclasses.replace(git, environment=shallow)
         git.run(
+            *binary_deltas.options(self._path),
             "pack-objects",
             "--stdin-packs",
             "--unpacked",
@@ -294,6 +295,7 @@ class _Repack:
     def _write_full(self) -> None:
         """Write one pack of all that refs reach, and one of the old packs' other objects."""
         said = self._git.run(
+            *binary_deltas.options(self._path, full=True),
             "pack-objects",
             "--all",
             "--reflog",
