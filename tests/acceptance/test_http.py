@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -133,9 +135,9 @@ def test_a_port_that_is_taken_ends_it_before_anything_starts(folder: Path, comma
     assert "token" not in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
-def test_it_ends_well_when_it_is_asked_to(folder: Path, port: int, number: signal.Signals) -> None:
-    """As `confkeep http --help` says; a supervisor takes anything but 0 for a failure."""
+@contextmanager
+def serving_nothing(folder: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+    """`confkeep http` without a server; its lines of the log are read up to where it answers."""
     command = [sys.executable, "-m", "confkeep", "http", "--port", str(port)]
     environment = {**fresh_environment(), "CONFKEEP_REDIS_URL": "unix:///nonexistent"}
     with subprocess.Popen(
@@ -143,6 +145,37 @@ def test_it_ends_well_when_it_is_asked_to(folder: Path, port: int, number: signa
     ) as process:
         assert process.stderr is not None
         assert any("http at" in line for line in process.stderr)
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
+def test_it_ends_well_when_it_is_asked_to(folder: Path, port: int, number: signal.Signals) -> None:
+    """As `confkeep http --help` says; a supervisor takes anything but 0 for a failure."""
+    with serving_nothing(folder, port) as process:
         process.send_signal(number)
+        assert process.stderr is not None
         assert "ended\n" in process.stderr.read()
+        assert process.wait(30) == 0
+
+
+def test_a_second_ctrl_c_ends_it_at_once_and_without_a_word(folder: Path, port: int) -> None:
+    head = (
+        "POST /sign-in HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n"
+        "Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+    )
+    with (
+        serving_nothing(folder, port) as process,
+        socket.create_connection(("127.0.0.1", port)) as client,
+    ):
+        client.sendall(head.encode())
+        # From here on it waits for the body.
+        assert client.recv(100).startswith(b"HTTP/1.1 100 ")
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert any("Waiting for connections to close" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == ""
         assert process.wait(30) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -21,7 +22,7 @@ _MOST_HEAD_BYTES: Final = 32 * 1024
 
 
 def run(server: Any, opened: socket.socket) -> None:
-    """Serve until SIGTERM or Ctrl-C; requests that run then may end."""
+    """Serve until SIGTERM or Ctrl-C; requests that run then may end, unless Ctrl-C comes again."""
     # A page of thousands of lines makes objects faster than they go: with Python's own bounds, half of its
     # time is spent looking for garbage among the directories that are kept.
     gc.set_threshold(50_000, 20, 100)
@@ -64,6 +65,12 @@ def server_of(settings: Settings, ready: Callable[[], None] = lambda: None) -> A
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             app.state.context.ending = True
             await super().shutdown(sockets)
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if self.should_exit and sig == signal.SIGINT:
+                # A person asks again: uvicorn would cancel what runs, and log each as an error.
+                os._exit(0)
+            super().handle_exit(sig, frame)
 
     return Server(
         uvicorn.Config(
