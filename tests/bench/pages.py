@@ -174,7 +174,7 @@ def measure(
     try:
         for kind in kinds(written):
             yield from page_rows(port, tokens, kind, cold[kind.name])
-        yield from search_rows(place / "store", port, tokens, written.tenant)
+        yield from search_rows(place / "store", port, tokens)
     finally:
         process.stop()
 
@@ -212,15 +212,15 @@ def page_rows(port: int, tokens: list[str], kind: Kind, cold: list[float]) -> It
         yield Row(f"{name}, bytes, {bar}", size / kind.bar_bytes, 1, None, True, figures)
 
 
-def search_rows(store: Path, port: int, tokens: list[str], tenant: str) -> Iterator[Row]:
-    """The page of a search beside the same search on the command line, from its start to its end."""
+def search_rows(store: Path, port: int, tokens: list[str]) -> Iterator[Row]:
+    """The page of a search in all tenants beside the same search on the command line, from its start to its end."""
     for what, pattern, in_page, typed in (
         ("a literal", LITERAL, "", []),
         ("a regular expression", REGEX, "&regex=1", ["--regex"]),
     ):
         for masked, token in zip(([], ["--mask"]), tokens, strict=True):
             path = f"/search?q={quote(pattern)}{in_page}"
-            command = ["search", *typed, *masked, "--", pattern, tenant]
+            command = ["search", *typed, *masked, "--", pattern]
             calls: list[Callable[[], object]] = [
                 partial(get, port, token, path),
                 partial(confkeep, store, *command),
