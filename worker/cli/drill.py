@@ -193,7 +193,9 @@ def _print(terminal: Terminal, report: DrillReport) -> None:
     for one in restored:
         for problem in one.problems:
             device = device_text(report.tenant_id, one.device_id)
-            terminal.prose(f"  {device}, commit {one.sha[:10]}: {first_line(problem)}", style="red")
+            terminal.prose(
+                f"  {device}, commit {one.commit[:10]}: {first_line(problem)}", style="red"
+            )
 
 
 def _row(tenant_id: str, one: Restored) -> list[str]:
@@ -204,7 +206,7 @@ def _row(tenant_id: str, one: Restored) -> list[str]:
     return [
         device_text(tenant_id, one.device_id),
         states.FAILED.loud if one.problems else drill_page.result_of(one),
-        one.sha[:10],
+        one.commit[:10],
         date_text(one.captured_at),
         _ABSENT if one.export_bytes is None else size_text(one.export_bytes),
         binary,

@@ -91,7 +91,7 @@ def _failures(reports: Sequence[DrillReport]) -> str:
         for one in report.restored:
             if one.problems:
                 device = device_text(report.tenant_id, one.device_id)
-                text = f"device {device}, commit {one.sha[:10]}: {result_of(one)}"
+                text = f"device {device}, commit {one.commit[:10]}: {result_of(one)}"
                 rows.append((_anchor(one), text))
     items = "".join(
         f'<li><a href="#{escape(anchor)}">{escape(text)}</a></li>\n' for anchor, text in rows
@@ -101,7 +101,7 @@ def _failures(reports: Sequence[DrillReport]) -> str:
 
 
 def _anchor(one: Restored) -> str:
-    return f"{one.device_id}-{one.sha}"
+    return f"{one.device_id}-{one.commit}"
 
 
 def result_of(one: Restored) -> str:
@@ -152,7 +152,7 @@ def _table(tenant_id: str, restored: Iterable[Restored]) -> str:
         rows.append(
             f'<tr id="{escape(_anchor(one))}"><td title="{escape(one.device_id)}">'
             f"<code>{escape(device_text(tenant_id, one.device_id))}</code></td>"
-            f"<td><code>{escape(one.sha[:10])}</code></td>"
+            f"<td><code>{escape(one.commit[:10])}</code></td>"
             f"<td>{date_text(one.captured_at)}</td>"
             f'<td class="n">{"" if one.export_bytes is None else size_text(one.export_bytes)}</td>'
             f'<td class="n">{binary} {one.binary_kind or ""}</td><td>{lines}</td>'

@@ -89,7 +89,7 @@ def test_all_versions_are_proven(path: Path, tmp_path: Path, confkeep: Confkeep)
 def test_the_seed_chooses_the_sample_and_devices_go_first(path: Path) -> None:
     def sample(seed: int, count: int) -> list[tuple[str, str]]:
         report = drill_repository(path, sample=count, seed=seed)
-        return [(one.device_id, one.sha) for one in report.restored]
+        return [(one.device_id, one.commit) for one in report.restored]
 
     assert sample(7, 3) == sample(7, 3)
     assert {device for device, _sha in sample(7, 2)} == {ROUTER, SWITCH}
@@ -326,7 +326,7 @@ def test_the_page_of_a_failure_escapes_what_it_shows() -> None:
     # What failed stands at the top, and leads to where more is said.
     top, _, rest = text.partition("<h2")
     assert "2 restores failed:" in top
-    assert page.links == [f"#{TENANT}", f"#{ROUTER}-{bad.sha}"]
+    assert page.links == [f"#{TENANT}", f"#{ROUTER}-{bad.commit}"]
     assert all(f'id="{link.removeprefix("#")}"' in rest for link in page.links)
     assert "FAILED: &lt;script&gt;" in text
     assert ">3 d</text>" in text

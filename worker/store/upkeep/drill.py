@@ -6,7 +6,6 @@ back from a folder that was empty, and what the repository's own history says ab
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import random
 import secrets
@@ -15,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -24,9 +24,10 @@ from confkeep.errors import RepositoryDamaged, StoreUnavailable
 from confkeep.routeros.script import binary_kind, parse_script
 from worker.store.git.durable import file_system_errors
 from worker.store.git.git_process import Progress
+from worker.store.git.pack_set import names_of
 from worker.store.history.index import HistoryIndex, open_index
 from worker.store.repository import reader
-from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, FILE_NAMES, Version
+from worker.store.repository.backup import BINARY_NAME, EXPORT_NAME, FILE_NAMES, Detail, Version
 from worker.store.repository.line_delta import count_changed_lines
 from worker.store.repository.tenant_repository import (
     TenantRepository,
@@ -127,10 +128,10 @@ class _Drill:
             if clone is not None:
                 for number, (device, versions, place) in enumerate(chosen):
                     self._tick("restored", number, len(chosen))
-                    before = versions[place - 1].sha if place else None
-                    report.restored.append(
-                        self._restore(index, clone, device, versions[place], before)
-                    )
+                    newer = versions[place - 1].sha if place else None
+                    version = versions[place]
+                    one = Restored(device, version.sha, version.captured_at)
+                    report.restored.append(self._restore(index, clone, one, newer))
             self._describe(index, tip, devices, [device for device, _versions, _place in chosen])
 
     def _tick(self, what: str, done: int, total: int) -> None:
@@ -148,16 +149,17 @@ class _Drill:
                 f"{path.name}: a clone needs {needed:,} bytes, and {self._folder.parent} has {free:,}",
                 hint=ANOTHER_FOLDER,
             )
+        folder = path / "objects" / "pack"
         start, number, again = time.monotonic(), 0, True
         while again:
-            packs, number = _packs_of(path), number + 1
+            packs, number = names_of(folder).keys(), number + 1
             clone = self._folder / f"clone-{number}.git"
             problem = clone_repository(path, clone, stop=self._stop)
             if self._stop():
                 raise _Stopped
             # Retry only if a concurrent repack removed a pack beneath the clone; otherwise it would
             # fail again.
-            went = bool(packs - _packs_of(path))
+            went = bool(packs - names_of(folder).keys())
             again = problem is not None and went and time.monotonic() < start + _CLONES_S
         self._report.clone_s = time.monotonic() - start
         if problem is not None:
@@ -169,62 +171,47 @@ class _Drill:
         self,
         index: HistoryIndex,
         clone: TenantRepository,
-        device: str,
-        version: Version,
+        one: Restored,
         newer: str | None,
     ) -> Restored:
-        found = Restored(device, version.sha, version.committed_at)
         try:
             # The version itself, with details: the first one older than the next newer version.
             (said,) = index.versions(
-                device, tip=self._report.tip, limit=1, before=newer, details=True
+                one.device_id, tip=self._report.tip, limit=1, before=newer, details=True
             )
-            return self._compare(clone, said, found)
+            assert said.detail is not None
+            return self._compare(clone, one, said.detail)
         except _UNREADABLE as error:
-            return Restored(
-                device, version.sha, found.captured_at, problems=(f"cannot be read: {error}",)
-            )
+            return replace(one, problems=(f"cannot be read: {error}",))
 
-    def _compare(self, clone: TenantRepository, said: Version, found: Restored) -> Restored:
-        device, problems, detail = found.device_id, [], said.detail
-        assert detail is not None
-        here = reader.find_commit(self._source, said.sha)
-        there = reader.find_commit(clone, said.sha)
-        pair = reader.read_pair(clone, there, device)
-        folder = self._folder / device / said.sha
+    def _compare(self, clone: TenantRepository, one: Restored, detail: Detail) -> Restored:
+        """Restore a version from the clone, and compare it with the source and with what the index tells."""
+        there = reader.find_commit(clone, one.commit)
+        old, new = reader.read_change(clone, there, one.device_id)
+        folder = self._folder / one.device_id / one.commit
         folder.mkdir(parents=True)
-        for name, data in ((EXPORT_NAME, pair.export), (BINARY_NAME, pair.binary)):
+        for name, data in ((EXPORT_NAME, new.export), (BINARY_NAME, new.binary)):
             if data is not None:
                 (folder / name).write_bytes(data)
         files = {file.name: file.read_bytes() for file in folder.iterdir()}
+        shutil.rmtree(folder)
         export, binary = files.get(EXPORT_NAME), files.get(BINARY_NAME)
 
-        blobs = _blobs_of(here, device)
-        for name in FILE_NAMES:
-            restored = files.get(name)
-            problems += _differences(name, restored, blobs.get(name))
-        for name, restored, size in (
-            (EXPORT_NAME, export, detail.export_bytes),
-            (BINARY_NAME, binary, detail.binary_bytes),
-        ):
-            if (None if restored is None else len(restored)) != size:
+        problems = []
+        blobs = _blobs_of(reader.find_commit(self._source, one.commit), one.device_id)
+        for name, size in ((EXPORT_NAME, detail.export_bytes), (BINARY_NAME, detail.binary_bytes)):
+            problems += _differences(name, files.get(name), blobs.get(name))
+            if (len(files[name]) if name in files else None) != size:
                 problems.append(f"{name} has not the size that the history says: {size}")
-        old = None
-        if there.parent_ids:
-            parent = reader.find_commit(clone, str(there.parent_ids[0]))
-            old = reader.read_pair(clone, parent, device).export
-        added, removed = count_changed_lines(old or b"", export or b"")
+        added, removed = count_changed_lines(old.export or b"", export or b"")
         if (added, removed) != (detail.lines_added, detail.lines_removed):
             problems.append(
                 f"+{added} -{removed} lines, and the history says "
                 f"+{detail.lines_added} -{detail.lines_removed}"
             )
         script = None if export is None else parse_script(export)
-        shutil.rmtree(folder)
-        return Restored(
-            device_id=device,
-            sha=said.sha,
-            captured_at=_captured_at(here),
+        return replace(
+            one,
             export_bytes=None if export is None else len(export),
             binary_bytes=None if binary is None else len(binary),
             lines_added=added,
@@ -289,10 +276,6 @@ def _choose(
         yield device, histories[device], place
 
 
-def _packs_of(path: Path) -> set[str]:
-    return {name for name in os.listdir(path / "objects" / "pack") if name.endswith(".idx")}
-
-
 def _size_of(folder: Path) -> int:
     size = 0
     for below, _folders, names in os.walk(folder):
@@ -320,7 +303,3 @@ def _differences(name: str, restored: bytes | None, blob: pygit2.Oid | None) -> 
     if blob is None:
         return [f"{name} is not in the history"]
     return [] if pygit2.hash(restored) == blob else [f"{name} has other bytes than in the history"]
-
-
-def _captured_at(commit: pygit2.Commit) -> dt.datetime:
-    return dt.datetime.fromtimestamp(commit.author.time, dt.UTC)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+
+from confkeep.wording import utc_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +13,7 @@ class Restored:
     """A version that was restored."""
 
     device_id: str
-    sha: str
+    commit: str
     #: The author's date.
     captured_at: dt.datetime
     #: Sizes of the restored files in bytes; None if the version does not hold that file.
@@ -33,16 +35,8 @@ class Restored:
     def to_json(self) -> dict[str, object]:
         """As JSON values."""
         return {
-            "device_id": self.device_id,
-            "commit": self.sha,
-            "captured_at": _text(self.captured_at),
-            "export_bytes": self.export_bytes,
-            "binary_bytes": self.binary_bytes,
-            "lines_added": self.lines_added,
-            "lines_removed": self.lines_removed,
-            "unrecognised_share": self.unrecognised_share,
-            "looks_like_routeros": self.looks_like_routeros,
-            "binary_kind": self.binary_kind,
+            **asdict(self),
+            "captured_at": utc_text(self.captured_at),
             "problems": list(self.problems),
         }
 
@@ -98,12 +92,9 @@ class DrillReport:
             "problems": self.problems,
             "restored": [one.to_json() for one in self.restored],
             "last_seen": {
-                device: _text(when) for device, when in list(self.last_seen.items())[:most_devices]
+                device: utc_text(when)
+                for device, when in list(self.last_seen.items())[:most_devices]
             },
             "clone_s": round(self.clone_s, 3),
             "duration_s": round(self.duration_s, 3),
         }
-
-
-def _text(when: dt.datetime) -> str:
-    return when.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
