@@ -21,6 +21,7 @@ from worker.store.repository.detail import detail_of
 from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER
 from worker.store.repository.reader import Pair
 from worker.store.repository.tenant_repository import TenantRepository
+from worker.store.rewriting.retention_rules import Capture
 
 _EXPORT: Final = EXPORT_NAME.encode()
 _BINARY: Final = BINARY_NAME.encode()
@@ -44,16 +45,13 @@ class Scanned:
 
     #: 20 bytes, like all ids in this module.
     id: bytes
-    committed_s: int
     #: The device's id as 36 bytes of text; None if the commit is no capture.
-    device: bytes | None
+    device: bytes | None = None
     #: The device's folder in this commit; None if the commit is no capture.
     folder: Folder | None = None
+    #: What the rules go by; None if the commit is no capture.
+    capture: Capture | None = None
     backup_id: str | None = None
-    #: As in `retention_rules.Capture`.
-    changed: bool = False
-    config_changed: bool = False
-    suspect: bool = False
     #: What a commit that is no capture changed.
     changes: tuple[Change, ...] = ()
     #: It changed a device's labels.
@@ -122,11 +120,8 @@ class Scan:
             commit = index_build.read_commit(self._git, ids[at : at + 20].hex())
             changes: list[Change] = []
             if commit.tree != tree_id:
-                old, tree, tree_id = (
-                    tree,
-                    index_build.read_tree(self._git, commit.tree),
-                    commit.tree,
-                )
+                old, tree_id = tree, commit.tree
+                tree = index_build.read_tree(self._git, tree_id)
                 differences, uniform = compare_trees(old, tree, uniform)
                 changes = [(name, entry) for name, _old, entry in differences]
             own = headers.id_in_header(commit.raw, DEVICE_ID_HEADER)
@@ -135,26 +130,20 @@ class Scan:
             before = folders.get(device) if device is not None else None
             self._note(changes)
             folder = folders.get(device) if device is not None else None
+            id_ = bytes.fromhex(commit.sha)
             if device is None or folder is None:
-                yield Scanned(
-                    bytes.fromhex(commit.sha),
-                    commit.committed_s,
-                    None,
-                    changes=tuple(changes),
-                    naming=naming,
-                )
+                yield Scanned(id_, changes=tuple(changes), naming=naming)
                 continue
-            config_changed = self._compare(device, before, folder)
-            yield Scanned(
-                id=bytes.fromhex(commit.sha),
+            capture = Capture(
                 committed_s=commit.committed_s,
-                device=device,
-                folder=folder,
-                backup_id=headers.id_in_header(commit.raw, BACKUP_ID_HEADER),
+                config_changed=self._compare(device, before, folder),
                 changed=before is None or before.id != folder.id,
-                config_changed=config_changed,
+                # As the comparison has just noted it.
                 suspect=device in self._suspect,
+                binary=folder.binary_id,
             )
+            backup_id = headers.id_in_header(commit.raw, BACKUP_ID_HEADER)
+            yield Scanned(id_, device, folder, capture, backup_id)
 
     @staticmethod
     def _captured(own: str | None, changes: list[Change]) -> bytes | None:

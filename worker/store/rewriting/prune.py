@@ -118,12 +118,11 @@ def require_refs(path: Path, held: int) -> None:
         raise RepositoryDamaged(f"{path.name}: git cannot read its refs: {done.said.strip()[:300]}")
 
 
-def prune(path: Path, held: int, *, timeout_s: float = _TIMEOUT_S) -> None:
+def prune(path: Path, held: int) -> None:
     """Keep only the objects that refs reach, in one pack; durable when this returns.
 
     Args:
         held: as `flock.alone` gives it.
-        timeout_s: seconds after which git is killed.
 
     Raises:
         GitUnavailable, MaintenanceFailed: git is not there, failed or took too long; no object was
@@ -133,7 +132,7 @@ def prune(path: Path, held: int, *, timeout_s: float = _TIMEOUT_S) -> None:
     # Do this before the new pack gets a name: a killed repack's note might list the same name.
     recovery.remove_repack_leftovers(path)
     _remove_unfinished(path)
-    git = Git(path, held, time.monotonic() + timeout_s)
+    git = Git(path, held, time.monotonic() + _TIMEOUT_S)
     try:
         with ExitStack() as keeps:
             _keep_reachable(path, git, keeps)
@@ -199,16 +198,15 @@ def _keep_reachable(path: Path, git: Git, keeps: ExitStack) -> None:
     durable.failpoint("pruned")
 
 
-def reachable_ids(path: Path, held: int | None, *, timeout_s: float = _TIMEOUT_S) -> set[bytes]:
+def reachable_ids(path: Path, held: int | None) -> set[bytes]:
     """The ids of all objects that refs reach, according to git.
 
     Args:
         held: as `flock.alone` gives it; None if nobody holds it.
-        timeout_s: seconds after which git is killed.
 
     Raises:
         GitUnavailable, MaintenanceFailed: git is not there, failed or took too long.
     """
-    git = Git(path, held, time.monotonic() + timeout_s)
+    git = Git(path, held, time.monotonic() + _TIMEOUT_S)
     said = git.run("rev-list", "--objects", "--no-object-names", "--all")
     return {bytes.fromhex(line.decode("ascii")) for line in said.split()}

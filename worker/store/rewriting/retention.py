@@ -11,18 +11,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import pygit2
-
 from confkeep.errors import MaintenanceFailed, RepositoryDamaged
-from worker.store.git import durable, flock, refs
+from worker.store.git import refs
 from worker.store.git.git_objects import GitObjects, git_for_objects
-from worker.store.history.index import open_index
-from worker.store.repository import id_map
-from worker.store.repository.tenant_repository import TenantRepository, open_repository
+from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.rewriting import prune
-from worker.store.rewriting.history_scan import Scan, Scanned, chain_of
+from worker.store.rewriting.history_scan import Scan, chain_of
 from worker.store.rewriting.retention_rules import Capture, Policy, decide
-from worker.store.rewriting.rewrite import HistoryWriter, replace_history
+from worker.store.rewriting.rewrite import HistoryWriter, replace_history, rewriting
 from worker.store.rewriting.rewrite_selection import Selection, write_selection
 
 
@@ -93,16 +89,15 @@ def plan_retention(repository: TenantRepository, policy: Policy, now_s: int) -> 
         return Plan(tip, [], 0, Selection([], [], []))
     chain = chain_of(repository, tip)
     commits = list(Scan(repository, chain))
-    numbers: dict[bytes, list[int]] = defaultdict(list)
+    captures: dict[bytes, dict[int, Capture]] = defaultdict(dict)
     for number, commit in enumerate(commits):
-        if commit.device is not None:
-            numbers[commit.device].append(number)
+        if commit.device is not None and commit.capture is not None:
+            captures[commit.device][number] = commit.capture
     keep, drop = [True] * len(commits), [False] * len(commits)
     devices = []
-    for name, own in sorted(numbers.items()):
-        captures = [_capture(commits[number]) for number in own]
-        decision = decide(captures, policy, now_s)
-        there = [capture.binary is not None for capture in captures]
+    for name, own in sorted(captures.items()):
+        decision = decide([*own.values()], policy, now_s)
+        there = [capture.binary is not None for capture in own.values()]
         for at, number in enumerate(own):
             keep[number] = decision.keep[at]
             drop[number] = decision.keep[at] and there[at] and not decision.keep_binary[at]
@@ -121,17 +116,6 @@ def plan_retention(repository: TenantRepository, policy: Policy, now_s: int) -> 
             keep[number] = keep[number - 1]
     selection = Selection(commits, keep, drop, chain.merge)
     return Plan(tip, devices, _freed_bytes(repository.path, selection), selection)
-
-
-def _capture(commit: Scanned) -> Capture:
-    assert commit.folder is not None
-    return Capture(
-        committed_s=commit.committed_s,
-        config_changed=commit.config_changed,
-        changed=commit.changed,
-        suspect=commit.suspect,
-        binary=commit.folder.binary_id,
-    )
 
 
 def _freed_bytes(path: Path, selection: Selection) -> int:
@@ -177,30 +161,22 @@ def apply_retention(
         StoreUnavailable: the file system refused; whether anything was done is unknown.
     """
     path = repository.path
-    with durable.file_system_errors(path.name):
-        try:
-            with flock.alone(path) as held:
-                id_map.settle(path)
-                plan = plan_retention(repository, policy, now_s)
-                tip = None
-                if plan:
-                    assert plan.tip is not None
-                    # Else the rewrite would be done, and each prune fail.
-                    prune.require_refs(path, held)
-                    due = prune.is_due(path)
-                    prune.mark_due(path)
-                    with ExitStack() as keeps, HistoryWriter(repository, plan.tip, keeps) as writer:
-                        made = write_selection(repository, writer, plan.selection)
-                        assert made.tip is not None
-                        before(plan, made.tip)
-                        replace_history(repository, plan.tip, made, now_s=now_s, keep_old=True)
-                    tip = made.tip
-                    if not due:
-                        prune.unmark_due(path)
-                pruned = prune.prune_expired(repository, held, oldest_s=now_s - grace_s)
-            # Open the repository again: libgit2 still has packs open that the prune removed.
-            with flock.shared(path), open_index(open_repository(path)) as index:
-                index.catch_up(refs.read_main(path))
-        except pygit2.GitError as error:
-            raise RepositoryDamaged(f"{path.name}: {error}") from error
+    with rewriting(path) as held:
+        plan = plan_retention(repository, policy, now_s)
+        tip = None
+        if plan:
+            assert plan.tip is not None
+            # Else the rewrite would be done, and each prune fail.
+            prune.require_refs(path, held)
+            due = prune.is_due(path)
+            prune.mark_due(path)
+            with ExitStack() as keeps, HistoryWriter(repository, plan.tip, keeps) as writer:
+                made = write_selection(repository, writer, plan.selection)
+                assert made.tip is not None
+                before(plan, made.tip)
+                replace_history(repository, plan.tip, made, now_s=now_s, keep_old=True)
+            tip = made.tip
+            if not due:
+                prune.unmark_due(path)
+        pruned = prune.prune_expired(repository, held, oldest_s=now_s - grace_s)
     return Applied(plan, tip, pruned)

@@ -13,20 +13,20 @@ from dataclasses import dataclass
 
 import pygit2
 
-from confkeep.errors import RepositoryDamaged, UndoImpossible
-from worker.store.git import durable, flock, refs
+from confkeep.errors import UndoImpossible
+from worker.store.git import refs
 from worker.store.history import index_build
-from worker.store.history.index import open_index
 from worker.store.history.index_build import RawCommit
 from worker.store.repository import id_map
 from worker.store.repository.id_map import IdMap
-from worker.store.repository.tenant_repository import TenantRepository, open_repository
+from worker.store.repository.tenant_repository import TenantRepository
 from worker.store.rewriting import prune
 from worker.store.rewriting.rewrite import (
     HistoryWriter,
     Made,
     before_refs,
     replace_history,
+    rewriting,
     stamp_of,
 )
 
@@ -60,17 +60,8 @@ def undo_retention(
         RepositoryDamaged: an object that is needed is missing; nothing was changed.
         StoreUnavailable: the file system refused; whether it was undone is unknown.
     """
-    path = repository.path
-    with durable.file_system_errors(path.name):
-        try:
-            with flock.alone(path):
-                id_map.settle(path)
-                undone = _undo(repository, now_s, before)
-            with flock.shared(path), open_index(open_repository(path)) as index:
-                index.catch_up(refs.read_main(path))
-        except pygit2.GitError as error:
-            raise RepositoryDamaged(f"{path.name}: {error}") from error
-    return undone
+    with rewriting(repository.path):
+        return _undo(repository, now_s, before)
 
 
 def _undo(repository: TenantRepository, now_s: int, announce: Callable[[str], object]) -> Undone:

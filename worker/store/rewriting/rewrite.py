@@ -7,23 +7,25 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import pygit2
 
 from confkeep.errors import RepositoryDamaged, StoreError
-from worker.store.git import durable, keep, pack, refs
+from worker.store.git import durable, flock, keep, pack, refs
 from worker.store.git.pack import PackEncoder, PackObject
 from worker.store.git.root_tree import RootTree
 from worker.store.history import index_build
+from worker.store.history.index import open_index
 from worker.store.history.index_build import RawCommit
 from worker.store.repository import headers, id_map, recovery
 from worker.store.repository.id_map import RemovedBackup, Rewrite
-from worker.store.repository.tenant_repository import TenantRepository
+from worker.store.repository.tenant_repository import TenantRepository, open_repository
 from worker.store.writing.commit import move_main, write_pack
 
 #: Prefix of the refs that keep a replaced history for the grace time; a time stamp follows.
@@ -51,6 +53,29 @@ class Made:
     removed: list[RemovedBackup] = field(default_factory=list)
     #: The ids of backups whose binary goes.
     binaries: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def rewriting(path: Path) -> Iterator[int]:
+    """Keep writers and maintenance away for a rewrite; afterwards the history index follows `main`.
+
+    What a killed rewrite left is settled first. Yields what `flock.alone` does.
+
+    Raises:
+        RepositoryBusy: another process writes.
+        RepositoryDamaged: libgit2 met damage.
+        StoreUnavailable: the file system refused.
+    """
+    with durable.file_system_errors(path.name):
+        try:
+            with flock.alone(path) as held:
+                id_map.settle(path)
+                yield held
+            # Open the repository again: libgit2 still has packs open that a prune removed.
+            with flock.shared(path), open_index(open_repository(path)) as index:
+                index.catch_up(refs.read_main(path))
+        except pygit2.GitError as error:
+            raise RepositoryDamaged(f"{path.name}: {error}") from error
 
 
 def replace_history(

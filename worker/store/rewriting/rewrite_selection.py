@@ -54,10 +54,12 @@ def write_selection(
         commit = selection.commits[number]
         if not selection.keep[number]:
             made.changed_ids.append((commit.id, None))
-            if commit.backup_id is not None and commit.device is not None:
-                device = commit.device.decode()
+            if commit.backup_id is not None:
+                assert commit.device is not None
+                assert commit.capture is not None
+                device, when_s = commit.device.decode(), commit.capture.committed_s
                 made.removed.append(
-                    RemovedBackup(commit.backup_id, device, commit.id.hex(), commit.committed_s)
+                    RemovedBackup(commit.backup_id, device, commit.id.hex(), when_s)
                 )
             continue
         if commit.device is None:
