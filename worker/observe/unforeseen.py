@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -22,12 +23,11 @@ _MOST: Final = 100
 SHOWN_S: Final = 600.0
 
 _lock = threading.Lock()
-_logged: dict[tuple[str, str, int], float] = {}
-
-
+#: When each was last logged: the class of the error, what was done, the file and the line.
+_logged: dict[tuple[str, str, str, int], float] = {}
 #: The last error: the thread, what it did and what it met, and when.
 _last: tuple[str, float] = ("", -SHOWN_S)
-_listeners: list[Callable[[str], None]] = []
+_listener: Callable[[str], None] | None = None
 
 
 def note(log: Any, thread: str, what: str, error: Exception) -> None:
@@ -43,9 +43,9 @@ def note(log: Any, thread: str, what: str, error: Exception) -> None:
     text = f"{thread}: {what}: {describe(error)}"
     with _lock:
         _last = text, now
-        is_new = _is_new(_place(error, what), now)
-    for listener in _listeners:
-        listener(text)
+        is_new = _is_new((type(error).__name__, what, *_place(error)), now)
+    if _listener is not None:
+        _listener(text)
     if is_new:
         log.error(
             "a thread met an unforeseen error, and goes on",
@@ -66,10 +66,11 @@ def last() -> str | None:
 
 def listen(listener: Callable[[str], None]) -> None:
     """Call `listener` at each trouble of this process from now on."""
-    _listeners[:] = [listener]
+    global _listener
+    _listener = listener
 
 
-def _is_new(place: tuple[str, str, int], now: float) -> bool:
+def _is_new(place: tuple[str, str, str, int], now: float) -> bool:
     for known in [known for known, at in _logged.items() if now - at >= _AGAIN_S]:
         del _logged[known]
     if place in _logged or len(_logged) >= _MOST:
@@ -78,14 +79,9 @@ def _is_new(place: tuple[str, str, int], now: float) -> bool:
     return True
 
 
-def _place(error: Exception, what: str) -> tuple[str, str, int]:
-    """What makes two errors the same: their class, where they come from, and what was done."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    line = 0 if trace is None else trace.tb_lineno
-    return (
-        f"{type(error).__name__} {what}",
-        "" if trace is None else trace.tb_frame.f_code.co_filename,
-        line,
-    )
+def _place(error: Exception) -> tuple[str, int]:
+    """The file and the line that an error comes from."""
+    place = ("", 0)
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        place = (frame.f_code.co_filename, line)
+    return place

@@ -16,12 +16,7 @@ from worker.store.git.durable import file_system_errors
 from worker.store.git.git_process import Progress
 from worker.store.history.index import open_index
 from worker.store.repository import reader
-from worker.store.repository.tenant_repository import (
-    TenantRepository,
-    create_repository,
-    damage,
-    open_repository,
-)
+from worker.store.repository.tenant_repository import create_repository, damage, open_repository
 from worker.store.upkeep.repack import repack
 from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Report
@@ -61,7 +56,26 @@ def look(path: Path) -> State:
         StoreUnavailable: the file system refused.
     """
     with file_system_errors(path.name):
-        return _look(open_repository(path))
+        repository = open_repository(path)
+        tip, objects = repository.tip(), path / "objects"
+        loose = 0
+        for name in os.listdir(objects):
+            # A concurrent repack removes folders that it empties.
+            with suppress(FileNotFoundError):
+                loose += len(os.listdir(objects / name)) if len(name) == 2 else 0
+        with damage(path):
+            commits = 0 if tip is None else sum(1 for _ in repository.git.walk(tip))
+        with open_index(repository) as index:
+            indexed = index.is_complete(tip)
+        return State(
+            head=(path / "HEAD").read_text("ascii", "replace").strip().removeprefix("ref: "),
+            tip=None if tip is None else str(tip),
+            commits=commits,
+            devices=len(reader.devices_of(repository)),
+            loose_objects=loose,
+            packs=sum(name.endswith(".pack") for name in os.listdir(objects / "pack")),
+            indexed=indexed,
+        )
 
 
 def adopt(path: Path, *, pack: bool = False, progress: Progress | None = None) -> Adopted:
@@ -86,28 +100,5 @@ def adopt(path: Path, *, pack: bool = False, progress: Progress | None = None) -
         tell = progress or (lambda _what, _done, _total: None)
         with flock.shared(path), open_index(repository) as index:
             index.catch_up(repository.tip(), lambda done, total: tell("commits", done, total))
-        report = verify_repository(path, progress=progress)
-        return Adopted(before, _look(open_repository(path)), report)
-
-
-def _look(repository: TenantRepository) -> State:
-    path, tip = repository.path, repository.tip()
-    objects = path / "objects"
-    loose = 0
-    for name in os.listdir(objects):
-        # A concurrent repack removes folders that it empties.
-        with suppress(FileNotFoundError):
-            loose += len(os.listdir(objects / name)) if len(name) == 2 else 0
-    with damage(path):
-        commits = 0 if tip is None else sum(1 for _ in repository.git.walk(tip))
-    with open_index(repository) as index:
-        indexed = index.is_complete(tip)
-    return State(
-        head=(path / "HEAD").read_text("ascii", "replace").strip().removeprefix("ref: "),
-        tip=None if tip is None else str(tip),
-        commits=commits,
-        devices=len(reader.devices_of(repository)),
-        loose_objects=loose,
-        packs=sum(name.endswith(".pack") for name in os.listdir(objects / "pack")),
-        indexed=indexed,
-    )
+    report = verify_repository(path, progress=progress)
+    return Adopted(before, look(path), report)

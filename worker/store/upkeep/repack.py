@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -44,6 +44,9 @@ from worker.store.upkeep import binary_deltas, repack_state
 #: with `git gc --aggressive` (250 and 50), in a quarter of its time.
 WINDOW: Final = 50
 DEPTH: Final = 100
+
+#: Seconds after which git is killed.
+_TIMEOUT_S: Final = 6 * 3600.0
 
 #: Bytes to keep free for backups that arrive meanwhile.
 _RESERVE_BYTES: Final = 64 << 20
@@ -97,7 +100,6 @@ def repack(
     *,
     full: bool | None = None,
     progress: Progress | None = None,
-    timeout_s: float = 6 * 3600.0,
     stop: Callable[[], bool] | None = None,
 ) -> Repacked:
     """Repack the repository at `path`, beside whoever reads and writes it.
@@ -108,7 +110,6 @@ def repack(
         full: make one pack of everything, with good deltas; None: only when that pays, at most once
             a week.
         progress: gets told what is being done.
-        timeout_s: seconds after which git is killed.
         stop: called while git runs; if it returns True, git is killed.
 
     Raises:
@@ -126,7 +127,7 @@ def repack(
     with durable.file_system_errors(path.name), flock.maintenance(path) as held:
         if held is None:
             raise RepositoryBusy(f"{path.name} is being repacked or verified by another process")
-        git = Git(path, held, time.monotonic() + timeout_s, progress, stop)
+        git = Git(path, held, time.monotonic() + _TIMEOUT_S, progress, stop)
         try:
             require_git()
             return _Repack(path.absolute(), git, full).run()
@@ -157,31 +158,31 @@ class _Repack:
         self._packs = pack_set.names_of(self._folder)
         self._loose, loose_bytes = _loose_objects(path)
         self._bytes = sum(self._packs.values())
+        #: The packs that a full repack wrote.
+        self._made: list[str] = []
         size = self._bytes + loose_bytes
         self._no_full = None
         if full is None:
             self._no_full = repack_state.why_no_full(self._state, size, self._started)
         elif not full:
             self._no_full = "a geometric repack was asked for"
-        if self._no_full is None:
-            self._no_full = self._too_little_space(int(size * _GROWTH))
-            if self._no_full is not None and full:
-                raise _no_space(path, self._no_full)
-            if self._no_full is not None:
-                # A geometric repack needs less space, so do that. Report that the full one is due.
-                self._state = dataclasses.replace(
-                    self._state, skipped=self._no_full, skipped_at=self._started
-                )
+        lacks = self._too_little_space(size) if self._no_full is None else None
+        if lacks is not None and not full:
+            # A geometric repack needs less space, so do that. Report that the full one is due.
+            self._state = dataclasses.replace(self._state, skipped=lacks, skipped_at=self._started)
+            self._no_full = lacks
         if self._no_full is not None:
             # All but the largest, at most.
-            rolled = size - max(self._packs.values(), default=0)
-            problem = self._too_little_space(int(rolled * _GROWTH))
-            if problem is not None:
-                raise _no_space(path, problem)
+            lacks = self._too_little_space(size - max(self._packs.values(), default=0))
+        if lacks is not None:
+            raise StoreUnavailable(
+                f"{path.name}: {lacks}", hint=f"Free space on the disk of {path}."
+            )
 
-    def _too_little_space(self, needed: int) -> str | None:
+    def _too_little_space(self, replaced: int) -> str | None:
+        """Why packs of so many bytes cannot be replaced; None if there is room."""
         free = repack_state.free_bytes(self._folder)
-        needed += _RESERVE_BYTES
+        needed = int(replaced * _GROWTH) + _RESERVE_BYTES
         if free >= needed:
             return None
         return (
@@ -233,9 +234,6 @@ class _Repack:
             duration_s=time.monotonic() - self._begun,
             no_full=self._no_full,
         )
-
-    #: The packs that a full repack wrote.
-    _made: Collection[str] = ()
 
     def _write_geometric(self) -> None:
         """Write one pack of the small ones and of loose objects.
@@ -308,11 +306,11 @@ class _Repack:
             "--progress",
             str(self._folder / "pack"),
         )
-        self._made = made = [f"pack-{line}" for line in said.decode("ascii").split()]
-        if not made:
+        self._made = [f"pack-{line}" for line in said.decode("ascii").split()]
+        if not self._made:
             return
         durable.failpoint("repack-reachable")
-        rest = pack_set.missing_from(self._folder, made[0], self._removable())
+        rest = pack_set.missing_from(self._folder, self._made[0], self._removable())
         said = self._git.run(
             "pack-objects",
             "--delta-base-offset",
@@ -321,7 +319,7 @@ class _Repack:
             str(self._folder / "pack"),
             stdin=(id_.hex().encode() + b"\n" for id_ in rest),
         )
-        made += [f"pack-{line}" for line in said.decode("ascii").split()]
+        self._made += [f"pack-{line}" for line in said.decode("ascii").split()]
 
     def _removable(self) -> list[str]:
         """The old packs that nobody marked to be kept."""
@@ -371,7 +369,3 @@ def _loose_objects(path: Path) -> tuple[int, int]:
                 count += 1
                 size += file.stat().st_size
     return count, size
-
-
-def _no_space(path: Path, problem: str) -> StoreUnavailable:
-    return StoreUnavailable(f"{path.name}: {problem}", hint=f"Free space on the disk of {path}.")

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from confkeep.errors import ConfkeepError, MaintenanceFailed, RepositoryBusy, RepositoryDamaged
-from worker.store.git import durable, flock, git_config, opening, ownership
+from worker.store.git import durable, flock, git_config, opening, ownership, refs
 from worker.store.git.git_objects import git_for_objects
-from worker.store.git.refs import MAIN_REF
 from worker.store.history.index import open_index
 from worker.store.history.index_build import Progress
 from worker.store.repository import id_map, recovery
@@ -124,18 +123,12 @@ def _is_half(file: Path) -> bool:
 
 def _mend_head(path: Path) -> bool:
     """Point HEAD to `main`, as in every repository of ours; returns False if there is no `main`."""
-    if not (path / MAIN_REF).is_file() and MAIN_REF.encode() not in _packed_refs(path):
-        return False
-    durable.replace_file(path / "HEAD", f"ref: {MAIN_REF}\n".encode())
+    # A damaged one is there.
+    with suppress(RepositoryDamaged):
+        if refs.read_main(path) is None:
+            return False
+    durable.replace_file(path / "HEAD", f"ref: {refs.MAIN_REF}\n".encode())
     return True
-
-
-def _packed_refs(path: Path) -> list[bytes]:
-    try:
-        lines = (path / "packed-refs").read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-    return [line[41:] for line in lines]
 
 
 def _rebuild_idx(idx: Path) -> bool:
