@@ -181,6 +181,21 @@ def answers(pipe: redis.client.Pipeline, *, or_refused: bool = False) -> list[An
     return [None if isinstance(answer, Exception) else answer for answer in found]
 
 
+def answer(command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """The answer to one command of a client; None where its key is of another type than the command wants.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer, or refused it for another reason.
+    """
+    with broker_errors():
+        try:
+            return command(*arguments, **options)
+        except redis.ResponseError as error:
+            if is_wrong_type(error):
+                return None
+            raise
+
+
 def is_wrong_type(error: BaseException) -> bool:
     """Whether the server refused a command since its key is of another type."""
     return isinstance(error, redis.ResponseError) and _WRONG_TYPE in str(error)

@@ -55,9 +55,7 @@ def waiting(client: redis.Redis) -> Iterator[Waiting]:
     yield from _in_queue(client)
     cursor = 0
     while True:
-        pipe = client.pipeline(transaction=False)
-        pipe.hscan(keys.UNACKED, cursor, count=_AT_ONCE)
-        (answer,) = redis_values.answers(pipe)
+        answer = redis_values.answer(client.hscan, keys.UNACKED, cursor, count=_AT_ONCE)
         cursor, messages = answer or (0, {})
         yield from _parsed(messages.values(), wrapped=True)
         if not cursor:
@@ -101,9 +99,7 @@ def _in_queue(client: redis.Redis) -> Iterator[Waiting]:
     for queue in keys.RECEIVE_QUEUES:
         # From the newest on: messages that arrive meanwhile only make us see some twice.
         for start in count(0, _AT_ONCE):
-            pipe = client.pipeline(transaction=False)
-            pipe.lrange(queue, start, start + _AT_ONCE - 1)
-            (texts,) = redis_values.answers(pipe)
+            texts = redis_values.answer(client.lrange, queue, start, start + _AT_ONCE - 1)
             yield from _parsed(texts or (), wrapped=False)
             if len(texts or ()) < _AT_ONCE:
                 break

@@ -79,9 +79,7 @@ def note_tenant(
         for device, at in seen.items()
         if at is not None and at.timestamp() < oldest_s
     }
-    pipe = client.pipeline(transaction=False)
-    pipe.hgetall(keys.stale(tenant_id))
-    (found,) = redis_values.answers(pipe)
+    found = redis_values.answer(client.hgetall, keys.stale(tenant_id))
     # Anybody may write to the server: what is no device, or no date, goes.
     noted = {
         redis_values.name_of(name): redis_values.name_of(text)

@@ -205,9 +205,7 @@ def list_dead_letters(client: redis.Redis) -> list[DeadLetter]:
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    pipe = client.pipeline(transaction=False)
-    pipe.hgetall(keys.DEAD)
-    (found,) = redis_values.answers(pipe)
+    found = redis_values.answer(client.hgetall, keys.DEAD)
     letters = [_parse(name, text) or _odd(name) for name, text in (found or {}).items()]
     return sorted(letters, key=lambda letter: (letter.died_at, letter.backup_id))
 
@@ -220,9 +218,7 @@ def get(client: redis.Redis, backup_id: str) -> DeadLetter:
         BrokerUnavailable: Redis did not answer.
     """
     name = redis_values.raw_name(backup_id)
-    pipe = client.pipeline(transaction=False)
-    pipe.hget(keys.DEAD, name)
-    (found,) = redis_values.answers(pipe)
+    found = redis_values.answer(client.hget, keys.DEAD, name)
     if found is None:
         raise InvalidId(
             "backup_id",

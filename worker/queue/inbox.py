@@ -207,9 +207,7 @@ class Inbox:
         Raises:
             BrokerUnavailable: Redis did not answer.
         """
-        pipe = self.client.pipeline(transaction=False)
-        pipe.xrange(keys.inbox(self.tenant_id), count=limit)
-        (rows,) = redis_values.answers(pipe)
+        rows = redis_values.answer(self.client.xrange, keys.inbox(self.tenant_id), count=limit)
         return _parse(rows or [], self.tenant_id)[0]
 
     def settle(
@@ -298,9 +296,7 @@ class Inbox:
 
     def depth(self) -> int:
         """Count the backups that wait."""
-        pipe = self.client.pipeline(transaction=False)
-        pipe.xlen(keys.inbox(self.tenant_id))
-        return redis_values.answers(pipe)[0] or 0
+        return redis_values.answer(self.client.xlen, keys.inbox(self.tenant_id)) or 0
 
 
 def _parse(

@@ -48,9 +48,7 @@ def list_inboxes(client: redis.Redis, limit: int | None = None) -> list[InboxSta
 
 def _since_ms(client: redis.Redis, last: int) -> dict[str, float]:
     """The tenants that wait, and since when."""
-    pipe = client.pipeline(transaction=False)
-    pipe.zrange(keys.WAITING, 0, last, withscores=True)
-    (rows,) = redis_values.answers(pipe)
+    rows = redis_values.answer(client.zrange, keys.WAITING, 0, last, withscores=True)
     tenants = ((redis_values.tenant_of(name), since) for name, since in rows or ())
     return {
         tenant: max(0, min(since, redis_values.LAST_MS))
@@ -74,9 +72,7 @@ def count_inboxes(client: redis.Redis) -> int:
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    pipe = client.pipeline(transaction=False)
-    pipe.zcard(keys.WAITING)
-    return redis_values.answers(pipe)[0] or 0
+    return redis_values.answer(client.zcard, keys.WAITING) or 0
 
 
 @dataclass(frozen=True, slots=True)

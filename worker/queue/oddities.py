@@ -83,9 +83,7 @@ def notes(client: redis.Redis) -> list[Note]:
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    pipe = client.pipeline(transaction=False)
-    pipe.hgetall(keys.ODD)
-    (fields,) = redis_values.answers(pipe)
+    fields = redis_values.answer(client.hgetall, keys.ODD)
     found = sorted((fields or {}).items())[:_MOST_READ]
     if not found:
         return []

@@ -35,9 +35,7 @@ def newest(
     found: dict[str, Event] = {}
     left, last = count if among is None else among, b"+"
     while left > 0 and len(found) < count:
-        pipe = client.pipeline(transaction=False)
-        pipe.xrevrange(keys.EVENTS, max=last, count=min(left, _STEP))
-        (rows,) = redis_values.answers(pipe)
+        rows = redis_values.answer(client.xrevrange, keys.EVENTS, max=last, count=min(left, _STEP))
         for stream_id, fields in rows or ():
             last = b"(" + stream_id
             text = fields.get(b"event")

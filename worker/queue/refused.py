@@ -113,9 +113,7 @@ def count(client: redis.Redis) -> int:
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    pipe = client.pipeline(transaction=False)
-    pipe.xlen(keys.REFUSED)
-    (found,) = redis_values.answers(pipe)
+    found = redis_values.answer(client.xlen, keys.REFUSED)
     return found or 0
 
 
@@ -127,9 +125,7 @@ def list_refused(client: redis.Redis) -> Iterator[Refused]:
     """
     start = "-"
     while True:
-        pipe = client.pipeline(transaction=False)
-        pipe.xrange(keys.REFUSED, start, "+", count=_AT_ONCE)
-        rows = redis_values.answers(pipe)[0] or []
+        rows = redis_values.answer(client.xrange, keys.REFUSED, start, "+", count=_AT_ONCE) or []
         for refused_id, fields in rows:
             yield _of(refused_id, fields)
         if len(rows) < _AT_ONCE:

@@ -90,9 +90,7 @@ def read_totals(client: redis.Redis) -> Totals:
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    pipe = client.pipeline(transaction=False)
-    pipe.hgetall(keys.TOTALS)
-    (found,) = redis_values.answers(pipe)
+    found = redis_values.answer(client.hgetall, keys.TOTALS)
     return parse(found or {})
 
 
@@ -178,7 +176,5 @@ def forget(client: redis.Redis, tenant_id: str, device_id: str | None) -> int:
 
 
 def _rows(client: redis.Redis) -> list[bytes]:
-    pipe = client.pipeline(transaction=False)
-    pipe.lrange(keys.RECENT, 0, RECENT_ROWS - 1)
-    (rows,) = redis_values.answers(pipe)
+    rows = redis_values.answer(client.lrange, keys.RECENT, 0, RECENT_ROWS - 1)
     return list(rows or [])
