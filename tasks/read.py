@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+from functools import partial
 from typing import Any, Final
 
 from celery import Task
@@ -30,9 +31,6 @@ from worker.store.repository.tenant_repository import (
     repository_path,
 )
 
-#: Characters of the result that logs and monitors repeat: none, since it is a backup's content.
-_UNSHOWN: Final = 0
-
 #: Most events in an answer.
 _MOST_EVENTS: Final = 1_000
 #: An answer can be fetched for so many seconds. It is a backup's content and does not say whose, so it must
@@ -58,18 +56,18 @@ class ReadTask(Task):  # type: ignore[misc]
             receipts.shorten_answer(get_client(), task_id, ANSWER_LIFE_S)
 
 
-@app.task(  # type: ignore[untyped-decorator]
-    name="backups.read_file", base=ReadTask, ignore_result=False, resultrepr_maxsize=_UNSHOWN
-)
+#: A result is a backup's content: logs and monitors repeat none of its characters.
+_task: Final = partial(app.task, base=ReadTask, ignore_result=False, resultrepr_maxsize=0)
+
+
+@_task(name="backups.read_file")  # type: ignore[untyped-decorator]
 def read_file(tenant_id: str, commit_sha: str, device_id: str, filename: str) -> str:
     """A file of a device as it was in a commit, as base64."""
     data = reader.read_file(_open(tenant_id), commit_sha, device_id, filename)
     return base64.b64encode(data).decode("ascii")
 
 
-@app.task(  # type: ignore[untyped-decorator]
-    name="backups.history", base=ReadTask, ignore_result=False, resultrepr_maxsize=_UNSHOWN
-)
+@_task(name="backups.history")  # type: ignore[untyped-decorator]
 def history(tenant_id: str, device_id: str, limit: int = 100) -> list[dict[str, Any]]:
     """The newest `limit` versions of a device, newest first."""
     device_id = checked_uuid("device_id", device_id)
@@ -77,17 +75,13 @@ def history(tenant_id: str, device_id: str, limit: int = 100) -> list[dict[str, 
     return [_entry_of(version).model_dump(mode="json") for version in versions]
 
 
-@app.task(  # type: ignore[untyped-decorator]
-    name="backups.devices", base=ReadTask, ignore_result=False, resultrepr_maxsize=_UNSHOWN
-)
+@_task(name="backups.devices")  # type: ignore[untyped-decorator]
 def devices(tenant_id: str) -> list[str]:
     """The ids of a tenant's devices in its newest commit, sorted."""
     return reader.devices_of(_open(tenant_id))
 
 
-@app.task(  # type: ignore[untyped-decorator]
-    name="backups.directory", base=ReadTask, ignore_result=False, resultrepr_maxsize=_UNSHOWN
-)
+@_task(name="backups.directory")  # type: ignore[untyped-decorator]
 def directory(tenant_id: str) -> list[dict[str, Any]]:
     """A tenant's directory: its devices with their labels, the last changed one first."""
     return [_device_of(device).model_dump(mode="json") for device in directory_of(_open(tenant_id))]
@@ -112,16 +106,14 @@ def _device_of(device: Listed) -> Device:
 def _entry_of(version: Version) -> HistoryEntry:
     return HistoryEntry(
         sha=version.sha,
-        message=version.message.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+        message=version.raw_message.decode("utf-8", "replace"),
         committed_at=version.committed_at,
         backup_id=version.backup_id,
         suspect=None if version.detail is None else version.detail.suspect,
     )
 
 
-@app.task(  # type: ignore[untyped-decorator]
-    name="backups.diff", base=ReadTask, ignore_result=False, resultrepr_maxsize=_UNSHOWN
-)
+@_task(name="backups.diff")  # type: ignore[untyped-decorator]
 def diff(tenant_id: str, device_id: str, old_sha: str, new_sha: str) -> str:
     """The unified difference of a device's exports in two commits."""
     repository = _open(tenant_id)
@@ -134,9 +126,7 @@ def diff(tenant_id: str, device_id: str, old_sha: str, new_sha: str) -> str:
     return text.decode("utf-8", "replace").removesuffix("\n")
 
 
-@app.task(  # type: ignore[untyped-decorator]
-    name="backups.tenants", base=ReadTask, ignore_result=False, resultrepr_maxsize=_UNSHOWN
-)
+@_task(name="backups.tenants")  # type: ignore[untyped-decorator]
 def tenants(shard: int) -> list[str]:
     """The ids of a shard's tenants that have a repository."""
     _check_allowed()
@@ -145,9 +135,7 @@ def tenants(shard: int) -> list[str]:
     return [one for one in found if keys.shard_of(one, settings.shards) == shard]
 
 
-@app.task(  # type: ignore[untyped-decorator]
-    name="backups.commits_after", base=ReadTask, ignore_result=False, resultrepr_maxsize=_UNSHOWN
-)
+@_task(name="backups.commits_after")  # type: ignore[untyped-decorator]
 def commits_after(
     tenant_id: str, seen: str | None, since_s: int, upto: str | None, limit: int
 ) -> dict[str, Any] | None:
@@ -164,9 +152,7 @@ def commits_after(
     return {"found": found, "done": commits.done}
 
 
-@app.task(  # type: ignore[untyped-decorator]
-    name="backups.answer", base=ReadTask, ignore_result=False, resultrepr_maxsize=_UNSHOWN
-)
+@_task(name="backups.answer")  # type: ignore[untyped-decorator]
 def answer(tenant_id: str, what: str, arguments: dict[str, Any]) -> Any:
     """A question of `worker.reading.asking`, about one tenant."""
     _check_allowed()

@@ -52,7 +52,7 @@ def find_tenant(
     whole = _whole(given)
     if whole is not None and (among is None or whole in among):
         return called_tenant(store, whole)
-    known = tenants(store, others) if among is None else tenants_among(store, among)
+    known = tenants(store, others, among)
     try:
         return find_known_tenant(known, given, among)
     except InvalidId as error:
@@ -78,14 +78,12 @@ def find_known_tenant(
         raise
 
 
-def tenants(store: Path, others: Iterable[str] = ()) -> list[Called]:
-    """All tenants of a store with their names, sorted by id."""
-    return [called_tenant(store, tenant_id) for tenant_id in sorted({*tenants_of(store), *others})]
-
-
-def tenants_among(store: Path, among: Iterable[str]) -> list[Called]:
-    """These tenants with their names, sorted by id, whether or not they have a repository."""
-    return [called_tenant(store, tenant_id) for tenant_id in sorted(among)]
+def tenants(
+    store: Path, others: Iterable[str] = (), among: Iterable[str] | None = None
+) -> list[Called]:
+    """All tenants of a store, and `others`, with their names, sorted by id; or only those of `among`."""
+    ids = {*tenants_of(store), *others} if among is None else among
+    return [called_tenant(store, tenant_id) for tenant_id in sorted(ids)]
 
 
 def called_tenant(store: Path, tenant_id: str) -> Called:

@@ -13,7 +13,6 @@ from confkeep.errors import NotInStore
 from worker.engine.versions import captured_at, changed_devices
 from worker.reading.answers import CommitEntry, CommitsPage
 from worker.store.repository import headers
-from worker.store.repository.backup import decode_text
 from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER
 from worker.store.repository.reader import find_commit
 from worker.store.repository.tenant_repository import TenantRepository, tells_damage
@@ -54,25 +53,19 @@ def commits_after(repository: TenantRepository, since: str | None, limit: int) -
     )
 
 
-def printable(text: str) -> str:
-    """Text of any bytes as text that JSON can hold."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
 def _entry_of(commit: pygit2.Commit) -> CommitEntry:
     raw = commit.read_raw()
     changed = changed_devices(commit)
     backup_id = headers.id_in_header(raw, BACKUP_ID_HEADER)
     labels = headers.labels_in(raw)
     kind = "naming" if headers.is_naming(raw) else "other" if backup_id is None else "backup"
-    message = decode_text(headers.raw_message(raw))
     return CommitEntry.model_validate(
         {
             "sha": str(commit.id),
             "kind": kind,
             "device_id": headers.id_in_header(raw, DEVICE_ID_HEADER) or min(changed, default=None),
             "backup_id": backup_id,
-            "message": printable(message),
+            "message": headers.raw_message(raw).decode("utf-8", "replace"),
             "committed_at": dt.datetime.fromtimestamp(commit.commit_time, dt.UTC),
             "captured_at": captured_at(commit),
             "changed": bool(changed),

@@ -6,7 +6,6 @@ import re
 from typing import Final, Literal
 
 from worker.reading.answers import Answer, DiffAnswer
-from worker.store.repository.backup import decode_text
 
 _HEAD: Final = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@ ?(.*)")
 _KINDS: Final[dict[bytes, Literal["same", "removed", "added"]]] = {
@@ -82,5 +81,4 @@ def diff_json(found: DiffAnswer) -> DiffJson:
 
 
 def _text(line: bytes) -> str:
-    text = decode_text(line.removesuffix(b"\r"))
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return line.removesuffix(b"\r").decode("utf-8", "replace")

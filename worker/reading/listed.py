@@ -6,14 +6,14 @@ import datetime as dt
 import threading
 from bisect import bisect_left, insort
 from collections import OrderedDict, defaultdict
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from confkeep.errors import NotInStore
 from confkeep.labels import NO_LABELS
 from worker.engine.directory import Called, Device, directory_of, last_changes, suspects
 from worker.reading.answers import CommitEntry, DeviceEntry
-from worker.reading.commits import commits_after, printable
+from worker.reading.commits import commits_after
 from worker.reading.directory_page import place_of
 from worker.store.history.index import open_index
 from worker.store.repository.reader import find_commit
@@ -149,55 +149,45 @@ def _entry_after(
     seen = None if before is None else before.last_backup_at
     if captures:
         seen = captures[-1].committed_at
-    versions = (0 if before is None else before.versions) + len(changes)
-    if changes:
-        last = changes[-1]
-        moments = (last.committed_at, export_changed_at, seen)
-        return _entry(called, versions, last.sha, last.message, *moments, suspect)
-    assert before is not None
-    moments = (before.changed_at, before.export_changed_at, seen)
-    return _entry(called, versions, before.sha, before.message, *moments, before.suspect)
+    if not changes:
+        assert before is not None
+        return replace(before, **_labels(called), last_backup_at=seen)
+    last = changes[-1]
+    return DeviceEntry(
+        **_labels(called),
+        versions=(0 if before is None else before.versions) + len(changes),
+        sha=last.sha,
+        message=last.message,
+        changed_at=last.committed_at,
+        export_changed_at=export_changed_at,
+        last_backup_at=seen,
+        suspect=suspect,
+    )
 
 
 def _entry_of(
     device: Device, export_changed_at: dt.datetime | None, suspect: str | None
 ) -> DeviceEntry:
-    last = device.last
-    return _entry(
-        device.called,
-        device.versions,
-        last.sha,
-        printable(last.message),
-        last.committed_at,
-        export_changed_at,
-        device.seen_at,
-        suspect,
-    )
-
-
-def _entry(
-    called: Called,
-    versions: int,
-    sha: str,
-    message: str,
-    changed_at: dt.datetime,
-    export_changed_at: dt.datetime | None,
-    last_backup_at: dt.datetime | None,
-    suspect: str | None,
-) -> DeviceEntry:
-    labels = called.labels
     return DeviceEntry(
-        device_id=called.id,
-        name=called.name,
-        own_name=called.own_name,
-        address=labels.address,
-        model=labels.model,
-        group=labels.group,
-        versions=versions,
-        sha=sha,
-        message=message,
-        changed_at=changed_at,
+        **_labels(device.called),
+        versions=device.versions,
+        sha=device.last.sha,
+        message=device.last.raw_message.decode("utf-8", "replace"),
+        changed_at=device.last.committed_at,
         export_changed_at=export_changed_at,
-        last_backup_at=last_backup_at,
+        last_backup_at=device.seen_at,
         suspect=suspect,
     )
+
+
+def _labels(called: Called) -> dict[str, Any]:
+    """What an entry says of its device's names."""
+    labels = called.labels
+    return {
+        "device_id": called.id,
+        "name": called.name,
+        "own_name": called.own_name,
+        "address": labels.address,
+        "model": labels.model,
+        "group": labels.group,
+    }

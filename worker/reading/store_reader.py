@@ -15,7 +15,7 @@ from confkeep.errors import NotInStore
 from confkeep.models import Receipt
 from confkeep.routeros.export import volatile_header
 from worker.engine import resolver, search
-from worker.engine.diff import hunks
+from worker.engine.diff import hunks, masked_hunks
 from worker.engine.directory import Called
 from worker.engine.moments import version_at
 from worker.engine.receipt import in_git
@@ -28,6 +28,7 @@ from worker.engine.versions import (
     rows_of,
     versions_of,
 )
+from worker.masking.mask import mask
 from worker.reading.answers import (
     CommitsPage,
     DeviceEntry,
@@ -42,11 +43,10 @@ from worker.reading.answers import (
     VersionEntry,
     counts_of,
 )
-from worker.reading.commits import commits_after, printable
+from worker.reading.commits import commits_after
 from worker.reading.directory_page import Filter, page_of
 from worker.reading.listed import Directories, Listed
 from worker.reading.opened import Opened
-from worker.reading.shown import shown, shown_hunks
 from worker.reading.since import since_when
 from worker.store.history.index import open_index
 from worker.store.repository import reader
@@ -113,9 +113,7 @@ class StoreReader:
         """The tenants that may be seen, sorted by id."""
         if among is None:
             require_store(self._store)
-            found = resolver.tenants(self._store)
-        else:
-            found = resolver.tenants_among(self._store, among)
+        found = resolver.tenants(self._store, among=among)
         return [TenantEntry(tenant_id=each.id, name=each.name) for each in found]
 
     def tenant(self, given: str, among: Collection[str] | None) -> TenantEntry:
@@ -194,8 +192,8 @@ class StoreReader:
                 reader.read_file(repository, sha, called.id, name)
                 raise NotInStore(f"no {name} of device {called.id} in commit {sha}")
             data, object_id = found
-            if name == EXPORT_NAME:
-                data = shown(data, called.labels.model, reveal=reveal)
+            if name == EXPORT_NAME and not reveal:
+                data = mask(data, called.labels.model)
             return File(data=data, object_id=object_id, sha=sha)
 
     def diff(
@@ -216,22 +214,15 @@ class StoreReader:
             new = reader.read_file(repository, new_sha, called.id, EXPORT_NAME)
             old = b"" if old_sha is None else _export_in(repository, old_sha, other.id)
             old, new = how.texts(old, new)
-            if other.id != called.id and not reveal:
+            model, context = called.labels.model, how.context
+            if reveal:
+                made = hunks(old, new, context)
+            elif other.id != called.id:
                 # Whether two devices have the same password is nobody's to know.
-                old, new = (
-                    shown(old, other.labels.model, reveal=False),
-                    shown(new, called.labels.model, reveal=False),
-                )
-                made = hunks(old, new, how.context)
+                made = hunks(mask(old, other.labels.model), mask(new, model), context)
             else:
-                made = shown_hunks(
-                    old, new, called.labels.model, reveal=reveal, context=how.context
-                )
-            return DiffAnswer(
-                old_sha=old_sha or "",
-                new_sha=new_sha,
-                hunks=made,
-            )
+                made = masked_hunks(old, new, context, model)
+            return DiffAnswer(old_sha=old_sha or "", new_sha=new_sha, hunks=made)
 
     def since(self, tenant_id: str, device: str, version: str) -> list[Since]:
         """Of each line of a version's export, the version that brought it."""
@@ -327,7 +318,7 @@ def _version_entry(row: Row) -> VersionEntry:
     return VersionEntry(
         sha=version.sha,
         backup_id=version.backup_id,
-        message=printable(version.message),
+        message=version.raw_message.decode("utf-8", "replace"),
         committed_at=version.committed_at,
         captured_at=version.captured_at,
         valid_until=row.valid_until,
@@ -352,10 +343,7 @@ def _row_of(repository: TenantRepository, device: Called, version: str) -> Row:
         if not found:
             raise NotInStore(f"no version of device {device.id} in commit {sha}")
         until = index.next_version(device.id, found[0].sha, tip=repository.tip())
-    return Row(
-        found[0],
-        None if until is None else until.captured_at,
-    )
+    return Row(found[0], None if until is None else until.captured_at)
 
 
 @tells_damage
