@@ -65,8 +65,6 @@ def commit_inbox(self: Task, tenant_id: str, sent_ms: int | None = None) -> None
             raise self.retry(exc=error, countdown=delay_s) from error
         if turn.committed:
             repack.ask_if_needed(inbox)
-        if turn.wait is not None and (turn.committed or turn.dead):
-            drain.tell_over(inbox, turn.wait, turn)
         if turn.left:
             # Behind the shard's other tenants, or behind what persons wait for.
             wakeups.send(app, settings, tenant_id, turn.ended_ms, high=turn.high)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from confkeep.errors import InvalidInput
 from confkeep.ids import checked_uuid
 from worker.app import app
-from worker.engine.repack import REPACK_TASK, put
+from worker.engine.repack import QUEUE, REPACK_TASK
 
 
 @app.task(name=REPACK_TASK, throws=(InvalidInput,))  # type: ignore[untyped-decorator]
@@ -15,4 +15,4 @@ def repack(tenant_id: str, full: bool = False) -> None:
     Args:
         full: make one pack of all, with good deltas; else only when that pays, once a week at most.
     """
-    put(checked_uuid("tenant_id", tenant_id), full=bool(full))
+    QUEUE.put(checked_uuid("tenant_id", tenant_id), full=bool(full))

@@ -90,7 +90,7 @@ class TenantLock:
     @property
     def lost(self) -> bool:
         """Whether the lock could not be renewed: somebody else may hold it by now."""
-        return self._is_lost()
+        return self._is_anothers or time.monotonic() - self._renewed_s > self._ttl_s
 
     @property
     def held(self) -> bool:
@@ -100,7 +100,7 @@ class TenantLock:
     def renew(self) -> None:
         """Renew it once, unless it is let go of or lost. Never raises."""
         with self._renewing:
-            if not self._is_held or self._is_lost():
+            if not self._is_held or self.lost:
                 return
             try:
                 self._lock.reacquire()
@@ -112,9 +112,6 @@ class TenantLock:
                 if not isinstance(error, redis.RedisError):
                     # The turns rely on their locks, so the thread must go on renewing them.
                     unforeseen.note(log, "tenant-lock", "renew the lock", error)
-
-    def _is_lost(self) -> bool:
-        return self._is_anothers or time.monotonic() - self._renewed_s > self._ttl_s
 
     def let_go(self) -> None:
         """Stop renewing: a script has released the lock."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from confkeep.errors import ConfkeepError, PoisonedBackup, RepositoryBusy
@@ -19,7 +20,7 @@ from worker.engine.commit_events import event_of
 from worker.engine.receipt import fields_of
 from worker.observe import measure, metrics
 from worker.queue import dead_letters, totals
-from worker.queue.inbox import Batch, Inbox, Leave, NotRead, Settled, Waiting
+from worker.queue.inbox import Batch, Inbox, Leave, Settled, Waiting
 from worker.queue.totals import Mark
 from worker.store.repository.backup import Backup, Committed, Naming
 from worker.store.writing.commit import Writer
@@ -46,11 +47,7 @@ class Done:
 class BatchCommitter:
     """Commits one batch after the other into one open repository. The caller holds the tenant lock."""
 
-    def __init__(
-        self,
-        inbox: Inbox,
-        writer: Writer,
-    ) -> None:
+    def __init__(self, inbox: Inbox, writer: Writer) -> None:
         self._inbox = inbox
         self._client = inbox.client
         self._settings = inbox.settings
@@ -173,37 +170,28 @@ class BatchCommitter:
 
     def _read(self, batch: list[Waiting]) -> list[Contents | None]:
         found: dict[str, Contents | None] = {}
-        unread: dict[str, list[Entry]] = {}
+        unread: dict[str, list[Waiting]] = {}
         for waiting in batch:
-            entry, staged = waiting.entry, waiting.staged
-            if entry.is_naming:
+            if waiting.entry.is_naming:
                 found[waiting.stream_id] = Contents(b"", None)
-            elif entry.staging == "redis" and not isinstance(staged, NotRead):
-                found[waiting.stream_id] = staging.split(entry, staged)
+            elif waiting.staged is not None:
+                found[waiting.stream_id] = staging.split(waiting.entry, waiting.staged)
             else:
-                unread.setdefault(entry.staging, []).append(entry)
-        read: dict[str, Contents | None] = {}
-        for where in sorted(unread):
-            there = unread[where]
-            store = staging.of_entry(there[0], self._settings, self._client)
-            ids = [entry.backup_id for entry in there]
-            read.update(zip(ids, store.read(self._tenant_id, there), strict=True))
-        return [
-            found[one.stream_id] if one.stream_id in found else read[one.entry.backup_id]
-            for one in batch
-        ]
+                unread.setdefault(waiting.entry.staging, []).append(waiting)
+        for there in unread.values():
+            store = staging.of_entry(there[0].entry, self._settings, self._client)
+            read = store.read(self._tenant_id, [waiting.entry for waiting in there])
+            found.update(zip((waiting.stream_id for waiting in there), read, strict=True))
+        return [found[waiting.stream_id] for waiting in batch]
 
     def _commit(self, backups: list[Backup | Naming], watch: Stopwatch) -> list[Committed]:
         if not backups:
             return []
-        for tries_left in range(_BUSY_TRIES - 1, -1, -1):
-            try:
+        for _ in range(_BUSY_TRIES - 1):
+            with suppress(RepositoryBusy):
                 return self._writer.commit_backups(backups, watch=watch)
-            except RepositoryBusy:
-                if not tries_left:
-                    raise
-                time.sleep(0.02)
-        raise AssertionError("unreachable")
+            time.sleep(0.02)
+        return self._writer.commit_backups(backups, watch=watch)
 
     def _receipt(self, committed: Committed) -> Receipt:
         receipt = Receipt(**fields_of(self._tenant_id, committed))

@@ -8,16 +8,16 @@ from typing import Any
 
 from confkeep.errors import NotInStore
 from confkeep.event_reader import Commits
-from confkeep.labels import NO_LABELS
+from confkeep.labels import LABEL_NAMES, NO_LABELS
 from confkeep.models import Receipt
 from confkeep.queue import events
 from confkeep.queue.events import Event
 from worker.engine.receipt import fields_of
-from worker.engine.versions import changed_devices
+from worker.engine.versions import device_of
 from worker.store.git import refs
 from worker.store.history.index import HistoryIndex, open_index
 from worker.store.repository.backup import Committed
-from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER, id_in_header
+from worker.store.repository.headers import BACKUP_ID_HEADER, id_in_header
 from worker.store.repository.reader import find_commit
 from worker.store.repository.tenant_repository import (
     TenantRepository,
@@ -42,12 +42,7 @@ def event_of(
     labels = committed.labels or NO_LABELS
     data = {
         **receipt,
-        "labels": {
-            "name": labels.name,
-            "address": labels.address,
-            "model": labels.model,
-            "group": labels.group,
-        },
+        "labels": dict(zip(LABEL_NAMES, labels.values(), strict=True)),
         "parent_sha": committed.parent,
     }
     return events.new(
@@ -115,9 +110,8 @@ def _commit(
     tenant_id: str, repository: TenantRepository, index: HistoryIndex, sha: str
 ) -> tuple[str, int, Event | None]:
     commit = find_commit(repository, sha)
-    raw = commit.read_raw()
     event = None
-    if id_in_header(raw, BACKUP_ID_HEADER) is not None:
-        device_id = id_in_header(raw, DEVICE_ID_HEADER) or min(changed_devices(commit), default="")
-        event = event_of(tenant_id, describe_commit(repository, index, commit, device_id))
+    if id_in_header(commit.read_raw(), BACKUP_ID_HEADER) is not None:
+        found = describe_commit(repository, index, commit, device_of(commit) or "")
+        event = event_of(tenant_id, found)
     return sha, commit.commit_time, event

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from confkeep.errors import BrokerUnavailable, ConfkeepError, QueueError, StoreError
 from confkeep.observe.logs import get_logger
@@ -16,7 +16,6 @@ from worker.engine.batch import BatchCommitter
 from worker.observe import measure, metrics
 from worker.process import own_store, shutdown, waits
 from worker.queue import backoff, dead_letters
-from worker.queue.backoff import Backoff
 from worker.queue.inbox import Batch, Inbox, Leave, Unreadable
 from worker.store.repository.backup import Signature
 from worker.store.repository.tenant_repository import repository_path
@@ -45,8 +44,6 @@ class Turn:
     high: bool = False
     #: When it ended, in ms of the server's clock.
     ended_ms: int = 0
-    #: The wait after a fault that came before it; None if there was none.
-    wait: Backoff | None = None
 
 
 def drain_inbox(inbox: Inbox, sent_ms: int | None = None, *, retry: bool = True) -> Turn:
@@ -84,7 +81,11 @@ def drain_inbox(inbox: Inbox, sent_ms: int | None = None, *, retry: bool = True)
     finally:
         if lock.held:
             lock.release()
-    return replace(turn, wait=backoff.parse(begun.wait))
+    wait = backoff.parse(begun.wait)
+    if wait is not None and (turn.committed or turn.dead):
+        waited = turn.committed + turn.dead + turn.left
+        waits.tell_over(tenant_id, wait, turn.ended_ms, waited)
+    return turn
 
 
 def _forget_attempts(inbox: Inbox) -> None:
@@ -176,12 +177,6 @@ def note_fault(inbox: Inbox, error: ConfkeepError) -> float:
     waits.tell_failed(inbox.settings, inbox.tenant_id, noted)
     show_retrying(inbox, error)
     return noted.delay_s
-
-
-def tell_over(inbox: Inbox, wait: Backoff, turn: Turn) -> None:
-    """Tell that a tenant goes on after a wait."""
-    waited = turn.committed + turn.dead + turn.left
-    waits.tell_over(inbox.tenant_id, wait, turn.ended_ms, waited)
 
 
 def show_retrying(inbox: Inbox, error: ConfkeepError) -> None:

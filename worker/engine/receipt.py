@@ -27,12 +27,11 @@ from confkeep.models import Receipt
 from confkeep.queue import receipts
 from confkeep.routeros.suspect import warning_of
 from confkeep.settings import Settings
-from worker.engine.versions import changed_devices
+from worker.engine.versions import device_of
 from worker.process.waits import advice
 from worker.queue import backoff, dead_letters, inboxes
 from worker.store.history.index import open_index
 from worker.store.repository.backup import Committed
-from worker.store.repository.headers import DEVICE_ID_HEADER, id_in_header
 from worker.store.repository.reader import find_commit
 from worker.store.repository.tenant_repository import open_repository, repository_path, tenants_of
 from worker.store.writing.commit import describe_commit
@@ -199,12 +198,9 @@ def receipt_in(path: Path, tenant_id: str, backup_id: str) -> dict[str, Any] | N
             find_commit(repository, gone[backup_id].sha)
         return None
     commit = find_commit(repository, sha)
-    device_id = id_in_header(commit.read_raw(), DEVICE_ID_HEADER)
-    if device_id is None:
-        # Written by something that names the backup only.
-        device_id = min(changed_devices(commit), default="")
     with open_index(repository) as index:
-        return fields_of(tenant_id, describe_commit(repository, index, commit, device_id))
+        made = describe_commit(repository, index, commit, device_of(commit) or "")
+    return fields_of(tenant_id, made)
 
 
 def fields_of(tenant_id: str, made: Committed) -> dict[str, Any]:

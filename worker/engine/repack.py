@@ -87,7 +87,8 @@ class _Queue:
         #: The process whose thread runs; a child made by fork has none.
         self._runs_in: int | None = None
 
-    def put(self, tenant_id: str, full: bool) -> None:
+    def put(self, tenant_id: str, *, full: bool) -> None:
+        """Let the thread repack a tenant, soon; returns at once."""
         with self._lock:
             if (tenant_id, full) not in self._waiting:
                 self._waiting.append((tenant_id, full))
@@ -117,12 +118,8 @@ class _Queue:
                 unforeseen.note(log, "repack", "repack a tenant", error)
 
 
-_queue = _Queue()
-
-
-def put(tenant_id: str, *, full: bool) -> None:
-    """Let this process's thread repack a tenant, soon; returns at once."""
-    _queue.put(tenant_id, full)
+#: The one of this process.
+QUEUE: Final = _Queue()
 
 
 def _repack(tenant_id: str, full: bool) -> None:

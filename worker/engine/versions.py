@@ -190,6 +190,12 @@ def pair_at(repository: TenantRepository, device_id: str, sha: str) -> tuple[pyg
     return commit, pair
 
 
+def device_of(commit: pygit2.Commit) -> str | None:
+    """The device that a commit is about, by its header or by what it changed; None if it is about none."""
+    own = id_in_header(commit.read_raw(), DEVICE_ID_HEADER)
+    return own or min(changed_devices(commit), default=None)
+
+
 def changed_devices(commit: pygit2.Commit) -> set[str]:
     """The devices that a commit changed against its first parent."""
     parents = commit.parents

@@ -6,7 +6,6 @@ An entry is in the stream from the moment its enqueue returned until its receipt
 from __future__ import annotations
 
 import dataclasses
-import enum
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,15 +34,6 @@ LONGEST_WAIT_S: Final = 60.0
 LONGEST_WAIT_MS: Final = int(2 * LONGEST_WAIT_S * 1000)
 
 
-class NotRead(enum.Enum):
-    """The type of `NOT_READ`."""
-
-    NOT_READ = 0
-
-
-NOT_READ: Final = NotRead.NOT_READ
-
-
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """An entry in its place in the stream."""
@@ -56,9 +46,8 @@ class Waiting:
     accepted_ms: int | None = None
     #: The entry's text; a later release may have written more than `entry` has.
     raw: bytes = dataclasses.field(default=b"", repr=False)
-    #: Its bytes in the server's memory, where they came with it: None if there are none there, and
-    #: `NOT_READ` if whoever wants them has to read them.
-    staged: bytes | NotRead | None = dataclasses.field(default=NOT_READ, repr=False)
+    #: Its bytes, if they came with it; else whoever wants them has to read them.
+    staged: bytes | None = dataclasses.field(default=None, repr=False)
 
     @property
     def enqueued_ms(self) -> int:
@@ -305,9 +294,11 @@ def _parse(
     entries: list[Waiting] = []
     unreadable: list[Unreadable] = []
     for raw_id, found, *read in rows:
-        stream_id, fields = raw_id.decode(), _fields(found)
+        # Names and values: a script gives them in one list, redis-py as a dict.
+        fields = found if isinstance(found, dict) else dict(_pairs(found or []))
+        stream_id = raw_id.decode()
         text = fields.get(b"entry", b"")
-        signature = _signature_of(fields)
+        signature = fields[b"signature"].decode("latin-1") if b"signature" in fields else None
         entry = None
         try:
             entry = Entry.from_json(text)
@@ -323,20 +314,10 @@ def _parse(
         else:
             at_ms = redis_values.number_of(fields.get(b"at"), -1)
             accepted_ms = at_ms if 0 <= at_ms < redis_values.LAST_MS else None
-            staged = NOT_READ if read in ([], [0]) else read[0]
+            staged = read[0] if read else None
             entries.append(Waiting(stream_id, entry, signature, accepted_ms, text, staged))
     return entries, unreadable
 
 
-def _fields(found: Any) -> dict[bytes, bytes]:
-    """An entry's fields, as redis-py gives them, or as a script does: names and values in one list."""
-    return found if isinstance(found, dict) else dict(_pairs(found or []))
-
-
 def _pairs(found: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
     return zip(found[::2], found[1::2], strict=True)
-
-
-def _signature_of(fields: Mapping[bytes, bytes]) -> str | None:
-    signature = fields.get(b"signature")
-    return None if signature is None else signature.decode("latin-1")

@@ -113,8 +113,7 @@ def count(client: redis.Redis) -> int:
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    found = redis_values.answer(client.xlen, keys.REFUSED)
-    return found or 0
+    return redis_values.answer(client.xlen, keys.REFUSED) or 0
 
 
 def list_refused(client: redis.Redis) -> Iterator[Refused]:

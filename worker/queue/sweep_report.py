@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from typing import Final
@@ -39,15 +40,9 @@ class SweepReport:
 
     def to_json(self) -> str:
         """The text that stands under the worker's name; ASCII."""
-        return json.dumps(
-            {
-                "shards": self.shards,
-                "swept_ms": self.swept_ms,
-                "trouble": self.trouble,
-                "store": self.store,
-                "interval_ms": self.interval_ms,
-            }
-        )
+        values = dataclasses.asdict(self)
+        del values["name"]
+        return json.dumps(values)
 
 
 def parse(name: bytes, text: bytes) -> SweepReport | None:
@@ -57,8 +52,7 @@ def parse(name: bytes, text: bytes) -> SweepReport | None:
         report = redis_values.record_of(SweepReport, {**values, "name": name.decode()})
     except ValueError:
         return None
-    numbers = (shard for shard in report.shards)
-    if not all(type(shard) is int and 0 <= shard < _MOST_SHARDS for shard in numbers):
+    if not all(type(shard) is int and 0 <= shard < _MOST_SHARDS for shard in report.shards):
         return None
     in_bounds = 0 <= report.swept_ms < _MOST_MS and 0 <= report.interval_ms <= _MOST_INTERVAL_MS
     return report if in_bounds else None

@@ -110,14 +110,7 @@ def parse(fields: Mapping[bytes, bytes]) -> Totals:
         for bound_ms in (*LATENCY_BOUNDS_MS, float("inf"))
     }
     return Totals(
-        enqueued=numbers.get("enqueued", 0),
-        committed=numbers.get("committed", 0),
-        unchanged=numbers.get("unchanged", 0),
-        suspect=numbers.get("suspect", 0),
-        dead=numbers.get("dead", 0),
-        retried=numbers.get("retried", 0),
-        refused=numbers.get("refused", 0),
-        committed_bytes=numbers.get("committed_bytes", 0),
+        **{name: numbers.get(name, 0) for name in Totals.__slots__ if name != "latency"},
         latency=Latency(numbers.get(_SUM, 0) / 1000, buckets[float("inf")], buckets),
     )
 

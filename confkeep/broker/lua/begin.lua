@@ -16,7 +16,7 @@
 --          'early'     the tenant waits after a fault
 --          'busy'      somebody else holds the lock
 -- tries    with this one; 0 if nothing waits
--- entries  {stream id, its fields, its bytes} of each. Bytes: null if there are none, 0 if they were not read
+-- entries  {stream id, its fields, its bytes} of each; without bytes where they were not read
 
 -- requires own_types
 -- requires numbers
@@ -57,14 +57,13 @@ redis.call('SET', attempts, text(tries), 'EX', forget_s)
 local rows = redis.call('XRANGE', inbox, '-', '+', 'COUNT', tries > tonumber(alone_after) and 1 or most)
 room = tonumber(room)
 for _, row in ipairs(rows) do
-  row[3] = 0
   local backup = string.match(field_of(row[2], 'entry') or '', '"backup_id": ?"([%x-]+)"')
   if backup then
     local key = staged .. backup
     -- The caller reads what is large by itself, and what is of another type.
     local length = redis.pcall('STRLEN', key)
-    if type(length) == 'number' and length <= room then
-      row[3] = length > 0 and redis.call('GET', key)
+    if type(length) == 'number' and length > 0 and length <= room then
+      row[3] = redis.call('GET', key)
       room = room - length
     end
   end
