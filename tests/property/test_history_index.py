@@ -619,12 +619,11 @@ def test_who_reads_leaves_the_index_of_another_release_to_its_workers(
 def test_no_flipped_bit_that_changes_an_answer_is_missed(flips: int, store: Path) -> None:
     """Anywhere in the file: rows, pages, schema, header. Whoever reads notices, or `verify` does."""
     path, devices = small_store(store, commits=150, devices=4)
-    repository = open_repository(path)
-    tip = repository.tip()
+    tip = open_repository(path).tip()
     ids = [each.backup_id for device in devices for each in walked(path, device) if each.backup_id]
 
     def answers() -> object:
-        with open_index(repository) as index:
+        with open_index(open_repository(path)) as index:
             return (
                 [
                     (version, version.tree)
@@ -793,7 +792,7 @@ def test_a_power_cut_never_changes_an_answer(store: Path, monkeypatch: pytest.Mo
         place.write_bytes(torn(old, new, rng))
         (path / DAMAGE_MARK).unlink(missing_ok=True)
         device = rng.choice(devices)
-        with open_index(repository) as index:
+        with open_index(open_repository(path)) as index:
             assert [v.sha for v in index.versions(device, tip=tip)] == expected[device]
             assert index.find_backup_ids(list(ids), tip) == ids
         assert verify_repository(path).findings == []

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -47,7 +47,7 @@ class Opened:
             found.repository.close()
             found = None
         if found is None:
-            found = _Kept(replace(open_repository(path), kept={}), folder)
+            found = _Kept(open_repository(path), folder)
         sound = False
         try:
             yield found.repository

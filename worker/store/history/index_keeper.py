@@ -208,7 +208,7 @@ class IndexKeeper:
                 yield self._writer
             return
         kept = self._repository.kept
-        file = None if kept is None else kept.pop(INDEX_NAME, None)
+        file = kept.pop(INDEX_NAME, None)
         if file is not None and not file.is_at(self._path):
             file.close()
             file = None
@@ -220,7 +220,7 @@ class IndexKeeper:
                 yield file
             sound = True
         finally:
-            if not sound or kept is None or kept.setdefault(INDEX_NAME, file) is not file:
+            if not sound or kept.setdefault(INDEX_NAME, file) is not file:
                 file.close()
 
     def _note(self, error: Unusable) -> None:

@@ -73,8 +73,8 @@ class TenantRepository:
     author: Signature = DEFAULT_AUTHOR
     #: The map of rewritten ids.
     ids: MapKeeper = field(default_factory=MapKeeper, repr=False, compare=False)
-    #: Files beside it that stay open from one reading to the next, by name; None: none does.
-    kept: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    #: Files beside it that stay open from one reading to the next, by name.
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def close(self) -> None:
         """Release what is open. Dropping it releases that only when the garbage collector runs: pygit2's

@@ -223,8 +223,7 @@ def open_for_writing(path: Path, author: Signature = DEFAULT_AUTHOR) -> Iterator
             yield writer
         finally:
             writer.close()
-            # Otherwise its packs stay open until the garbage collector runs.
-            repository.git.free()
+            repository.close()
 
 
 def write_pack(folder: Path, name: str, encoder: PackEncoder, keeps: ExitStack) -> None:
