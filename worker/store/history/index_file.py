@@ -58,7 +58,7 @@ from worker.store.history.index_rows import (
     checked,
     labels_of,
     labels_of_row,
-    numbered,
+    pairs_checked,
     sqlite_errors,
     version_of,
     with_crc,
@@ -79,13 +79,11 @@ _NEWEST: Final = (
 )
 _COMMITS: Final = " CROSS JOIN commits AS c ON c.number=v.number"
 
-#: Of each device how many versions it has, and the newest one.
-_DEVICES: Final = f"SELECT v.position+1, v.*, c.* {_NEWEST.format('')}{_COMMITS} ORDER BY c.number"
+#: Of each device the newest version.
+_DEVICES: Final = f"SELECT v.*, c.* {_NEWEST.format('')}{_COMMITS} ORDER BY c.number"
 
-#: Of each device the commit of the newest version that is not known to have changed only volatile lines.
-_LAST_CHANGES: Final = (
-    f"SELECT v.export_changed, v.*, c.* {_NEWEST.format(' AND export_changed IS NOT 0')}{_COMMITS}"
-)
+#: Of each device the newest version that is not known to have changed only volatile lines.
+_LAST_CHANGES: Final = f"SELECT v.*, c.* {_NEWEST.format(' AND export_changed IS NOT 0')}{_COMMITS}"
 
 #: Of each device whose newest version is suspect, that version.
 _SUSPECTS: Final = f"SELECT v.* {_NEWEST.format('')} WHERE v.suspect NOTNULL"
@@ -259,7 +257,10 @@ class IndexFile:
             newest: skip versions of commits with higher numbers.
         """
         with sqlite_errors():
-            return numbered(self._db.execute(_DEVICES, (newest,)).fetchall())
+            return {
+                version[0]: (version[1] + 1, Version(*commit[1:]))
+                for version, commit in pairs_checked(self._db.execute(_DEVICES, (newest,)))
+            }
 
     def last_changes(self, devices: Iterable[bytes] | None, newest: int) -> dict[bytes, int]:
         """When the configurations of devices last changed; without those of which no row tells.
@@ -277,8 +278,11 @@ class IndexFile:
                     for device in devices
                 )
             )
-            found = numbered([row for row in rows if row[0] is not None])
-        return {device: version.committed_s for device, (_, version) in found.items()}
+            return {
+                version[0]: commit[2]
+                for version, commit in pairs_checked(rows)
+                if version[4] is not None
+            }
 
     def suspects(self, devices: Iterable[bytes] | None, newest: int) -> dict[bytes, str]:
         """Why the newest versions of devices are suspect; without those that are not, or of which no row tells.

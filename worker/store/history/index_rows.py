@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from operator import attrgetter, eq, itemgetter
@@ -176,20 +176,21 @@ def version_of(found: tuple[Any, ...]) -> Version:
     return Version(id_, committed_s, captured_s, backup_id, message, detail, tree)
 
 
-def numbered(found: Sequence[tuple[Any, ...]]) -> dict[bytes, tuple[int, Version]]:
-    """By device, a number and a version without its details.
+def pairs_checked(
+    found: Iterable[tuple[Any, ...]],
+) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    """Rows of `versions`, each with that of its commit, as `all_checked` gives them.
 
     Args:
-        found: that number, a row of `versions`, and that of its commit.
+        found: a row of `versions` followed by that of its commit.
     """
-    versions = all_checked(row[1 : 1 + _VERSION_COLUMNS] for row in found)
-    commits = all_checked(row[1 + _VERSION_COLUMNS :] for row in found)
-    if any(version[2] != commit[0] for version, commit in zip(versions, commits, strict=True)):
-        raise Damaged("a version is of another commit")
-    return {
-        version[0]: (row[0], Version(*commit[1:]))
-        for row, version, commit in zip(found, versions, commits, strict=True)
-    }
+    rows = list(found)
+    versions = all_checked(row[:_VERSION_COLUMNS] for row in rows)
+    commits = all_checked(row[_VERSION_COLUMNS:] for row in rows)
+    for version, commit in zip(versions, commits, strict=True):
+        if version[2] != commit[0]:
+            raise Damaged("a version is of another commit")
+        yield version, commit
 
 
 def labels_of_row(found: tuple[Any, ...]) -> Labels:

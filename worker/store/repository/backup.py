@@ -159,7 +159,8 @@ class Committed:
     replayed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, which takes several times as long to make: a directory has thousands.
+@dataclass(slots=True)
 class Version:
     """A commit that changed a device, in the bytes that git and the history index store."""
 
