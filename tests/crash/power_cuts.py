@@ -18,8 +18,8 @@ class Cut:
 
     #: The call after which it may be left.
     after: str
-    #: How many lines `ACK` were written before.
-    acknowledged: int
+    #: The lines `ACK ...` that were written before.
+    acknowledged: tuple[str, ...]
     #: Whether it is what a kill of all processes leaves: nothing that was done is undone.
     kill: bool
     #: Whether all is undone that was not synced.
@@ -27,22 +27,32 @@ class Cut:
     state: State
 
 
-#: Says what is wrong with a state that was made below a folder, after so many acknowledgements.
-Judge = Callable[[Path, int], str | None]
+#: Says what is wrong with a state that was made below a folder, after these acknowledgements.
+Judge = Callable[[Path, Sequence[str]], str | None]
 
 
-def cuts_of(calls: Iterable[Call], disk: Disk) -> Iterator[Cut]:
-    """The states that differ, in the order of the calls; of each moment what a kill leaves first."""
-    chance, seen, acknowledged = random.Random(1), set[bytes](), 0
+def cuts_of(
+    calls: Iterable[Call], disk: Disk, nameless: Sequence[str] = ("/tmp_",)
+) -> Iterator[Cut]:
+    """The states that differ, in the order of the calls; of each moment what a kill leaves first.
+
+    Args:
+        nameless: what temporary files have in their paths: what they hold is nobody's concern until they have
+            their names.
+    """
+    chance, seen, acknowledged = random.Random(1), set[bytes](), tuple[str, ...]()
     for number, call in enumerate(calls):
         if call.name == "write" and call.strings[0].startswith(b"ACK"):
-            acknowledged += 1
+            acknowledged = (*acknowledged, call.strings[0].decode())
         elif not disk.apply(call):
             continue
         for place, state in enumerate(disk.states(chance)):
-            # What a temporary file holds is nobody's concern until it has its name.
-            known = {path: data for path, data in state.items() if "/tmp_" not in path}
-            digest = digest_of(known) + bytes([acknowledged])
+            known = {
+                path: data
+                for path, data in state.items()
+                if not any(mark in path for mark in nameless)
+            }
+            digest = digest_of(known) + bytes([len(acknowledged)])
             if digest not in seen:
                 seen.add(digest)
                 after = f"call {number} ({call.name})"

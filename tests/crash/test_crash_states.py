@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import pytest
 
 from tests.crash import strace
 from tests.crash.check import problem_of
-from tests.crash.posix import Disk, State, digest_of, materialise
+from tests.crash.posix import Disk
+from tests.crash.power_cuts import Cut, cuts_of, problems_of
 from tests.crash.writer import SYNCS, batches
 from worker.store.repository.tenant_repository import create_repository
 from worker.store.writing.commit import Writer
@@ -44,63 +44,44 @@ SCENARIOS = {
 }
 
 
-def bad_states(
-    scenario: Scenario, tmp_path: Path, fresh: Path, mutant: str | None = None
-) -> tuple[int, list[str]]:
-    """How many states there are, and what is wrong with the bad ones; of a mutant's with one of them."""
+def cuts(scenario: Scenario, tmp_path: Path, mutant: str | None = None) -> list[Cut]:
+    """The states that power cuts in the runs may leave."""
     strace.need_strace()
     root = tmp_path / "root"
-    store = root / "store"
+    path = root / "store" / TENANT
     root.mkdir()
     if scenario.exists:
-        Writer(create_repository(store / TENANT)).commit_backups(batches()[0])
+        Writer(create_repository(path)).commit_backups(batches()[0])
     # The index is derived, and SQLite stores through memory maps that no log shows.
     disk = Disk(root, ignored=["confkeep.index"])
     options = ["--mutant", mutant] if mutant else []
     commands = [
-        strace.writer_command(store / TENANT, *options, *(("--kill-at", kill) if kill else ()))
+        strace.writer_command(path, *options, *(("--kill-at", kill) if kill else ()))
         for kill in scenario.kills
     ]
     calls = strace.trace(commands, tmp_path / "strace.log")
-    chance = random.Random(1)
-    acknowledged: set[str] = set()
-    seen: set[bytes] = set()
-    states: list[tuple[str, State, set[str]]] = []
-    for number, call in enumerate(calls):
-        if call.name == "write" and call.strings[0].startswith(b"ACK "):
-            acknowledged = acknowledged.union(call.strings[0].decode().split()[1:])
-        elif not disk.apply(call):
-            continue
-        for state in disk.states(chance):
-            # A repository that was not given its name yet is nobody's.
-            state = {p: data for p, data in state.items() if "/." not in p}
-            digest = digest_of(state) + bytes([len(acknowledged)])
-            if digest not in seen:
-                seen.add(digest)
-                states.append((f"call {number} ({call.name})", state, acknowledged))
-    assert len(acknowledged) == 4, "the last run did not get to its end"
-    problems: list[str] = []
-    # What a mutant does not sync shows best at the end.
-    for number, (after, state, promised) in enumerate(reversed(states) if mutant else states):
-        where = fresh / str(number)
-        materialise(state, where)
-        problem = problem_of(where / "store" / TENANT, promised)
-        shutil.rmtree(where)
-        if problem is not None:
-            problems.append(f"after {after}: {problem}")
-            if mutant:
-                break
-    return len(states), problems
+    # A repository that was not given its name yet is nobody's.
+    found = list(cuts_of(calls, disk, nameless=("/.",)))
+    assert len(_ids(found[-1].acknowledged)) == 4, "the last run did not get to its end"
+    return found
+
+
+def _ids(acknowledged: Sequence[str]) -> set[str]:
+    return {id_ for line in acknowledged for id_ in line.split()[1:]}
+
+
+def judge(where: Path, acknowledged: Sequence[str]) -> str | None:
+    return problem_of(where / "store" / TENANT, _ids(acknowledged))
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_no_state_after_a_power_cut_loses_an_acknowledged_backup(
     name: str, tmp_path: Path, fresh: Path
 ) -> None:
-    count, problems = bad_states(SCENARIOS[name], tmp_path, fresh)
-    assert problems == []
-    assert count > 10
-    print(f"{name}: {count} states")
+    found = cuts(SCENARIOS[name], tmp_path)
+    assert list(problems_of(found, judge, fresh)) == []
+    assert len(found) > 10
+    print(f"{name}: {len(found)} states")
 
 
 _FIRST = {"nothing of a new repository synced", "the store's folder not synced"}
@@ -117,5 +98,5 @@ _FIRST = {"nothing of a new repository synced", "the store's folder not synced"}
 def test_the_check_finds_a_writer_that_leaves_a_step_out(
     mutant: str, name: str, tmp_path: Path, fresh: Path
 ) -> None:
-    _count, problems = bad_states(SCENARIOS[name], tmp_path, fresh, mutant)
-    assert problems
+    # What a mutant does not sync shows best at the end.
+    assert any(problems_of(cuts(SCENARIOS[name], tmp_path, mutant)[::-1], judge, fresh))

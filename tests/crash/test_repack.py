@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -20,7 +19,8 @@ import pytest
 from tests.bench.fleet import Fleet
 from tests.crash import strace
 from tests.crash.check import committed_ids
-from tests.crash.posix import Disk, digest_of, materialise
+from tests.crash.posix import Disk
+from tests.crash.power_cuts import Cut, cuts_of, problems_of
 from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import NOW_S, batches
 from tests.judge import assert_sound, git
@@ -34,6 +34,7 @@ from worker.store.upkeep.verify_report import Outcome
 from worker.store.writing.commit import Writer
 
 SEED = 5
+BACKUPS = [backup for batch in batches() for backup in batch]
 
 FAILPOINTS = [
     "repack-noted",
@@ -200,51 +201,40 @@ repack(Path(sys.argv[1]), full=sys.argv[2] == "full")
 """
 
 
-def states_after_power_cuts(
-    kind: str, tmp_path: Path, fresh: Path, not_synced: str = ""
-) -> Iterator[str | None]:
-    """For each state that a power cut in a repack may leave: what is wrong with it."""
+def cuts(kind: str, tmp_path: Path, not_synced: str = "") -> list[Cut]:
+    """The states that power cuts in a repack may leave."""
     strace.need_strace()
     path = tmp_path / "root" / TENANT
-    backups = [backup for batch in batches() for backup in batch]
-    for backup in backups:
+    for number, backup in enumerate(BACKUPS):
         Writer(create_repository(path)).commit_backups([backup], now_s=NOW_S)
-        if backup is backups[1]:
+        if number == 1:
             # What goes later: a pack, a commit-graph, and another program's multi-pack-index.
             repack(path, full=False)
             git(path, "multi-pack-index", "write")
     disk = Disk(path.parent, ignored=["confkeep.index"])
     command = [sys.executable, "-c", _ONCE, str(path), kind, not_synced]
-    chance, seen = random.Random(1), set()
-    for call in strace.trace([command], tmp_path / "strace.log"):
-        if not disk.apply(call):
-            continue
-        for state in disk.states(chance):
-            digest = digest_of(state)
-            if digest in seen:
-                continue
-            seen.add(digest)
-            where = fresh / str(len(seen))
-            materialise(state, where)
-            try:
-                assert committed_ids(where / TENANT) == [backup.backup_id for backup in backups]
-                assert_sound(where / TENANT)
-                yield None
-            except AssertionError as error:
-                yield f"{call.name} {call.strings}: {error}"
-            shutil.rmtree(where)
+    return list(cuts_of(strace.trace([command], tmp_path / "strace.log"), disk, nameless=()))
+
+
+def judge(where: Path, _acknowledged: Sequence[str]) -> str | None:
+    try:
+        assert committed_ids(where / TENANT) == [backup.backup_id for backup in BACKUPS]
+        assert_sound(where / TENANT)
+    except AssertionError as error:
+        return str(error)
+    return None
 
 
 @pytest.mark.parametrize("kind", ["full", "geometric"])
 def test_no_state_after_a_power_cut_in_a_repack_loses_a_backup(
     kind: str, tmp_path: Path, fresh: Path
 ) -> None:
-    found = list(states_after_power_cuts(kind, tmp_path, fresh))
-    assert [problem for problem in found if problem] == []
+    found = cuts(kind, tmp_path)
+    assert list(problems_of(found, judge, fresh)) == []
     assert len(found) > 20
 
 
 def test_the_check_finds_a_repack_that_does_not_sync_the_folder(
     tmp_path: Path, fresh: Path
 ) -> None:
-    assert any(states_after_power_cuts("full", tmp_path, fresh, "/objects/pack"))
+    assert any(problems_of(cuts("full", tmp_path, "/objects/pack"), judge, fresh))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import random
-import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.crash import rewriter, strace
-from tests.crash.posix import Disk, State, digest_of, materialise
+from tests.crash.posix import Disk
+from tests.crash.power_cuts import cuts_of, problems_of
 from tests.crash.test_crash_states import TENANT
 from tests.crash.writer import NOW_S, batches
 from tests.judge import backup_ids
@@ -78,63 +78,48 @@ def test_commits_beside_a_pending_map_are_not_lost(failpoint: str, tmp_path: Pat
     assert rewriter.problem_of(path, old_ids, least=moved) is None
 
 
-def bad_states(
-    tmp_path: Path, fresh: Path, mutant: str | None = None, *, again: bool = False
-) -> tuple[int, list[str]]:
-    """How many states there are, and what is wrong with one that is bad."""
-    strace.need_strace()
-    path = tmp_path / "root" / "store" / TENANT
-    old_ids = rewriter.prepare(path)
-    if again:
-        rewriter.run(path, grace_s=86_400)
-        Writer(create_repository(path)).commit_backups(
-            batches(rewriter.BATCHES + 1)[-1], now_s=NOW_S
-        )
-    disk = Disk(tmp_path / "root", ignored=["confkeep.index"])
-    options = ["--mutant", mutant] if mutant else []
-    calls = strace.trace([command(path, *options)], tmp_path / "strace.log")
-    chance, seen, least = random.Random(1), set[bytes](), int(again)
-    states: list[tuple[str, State, int]] = []
-    for number, call in enumerate(calls):
-        if call.name == "write" and call.strings[0].startswith(b"ACK"):
-            least += 1
-        elif not disk.apply(call):
-            continue
-        for state in disk.states(chance):
-            # What a temporary file holds is nobody's concern until it has its name.
-            known = {p: d for p, d in state.items() if "/tmp_" not in p and "/.tmp_" not in p}
-            digest = digest_of(known) + bytes([least])
-            if digest not in seen:
-                seen.add(digest)
-                states.append((f"call {number} ({call.name})", state, least))
-    assert least == 1 + again
-    # What a mutant does not sync shows best at the end.
-    for number, (after, state, told) in enumerate(reversed(states)):
-        where = fresh / str(number)
-        materialise(state, where)
-        problem = rewriter.problem_of(where / "store" / TENANT, old_ids, told)
-        shutil.rmtree(where)
-        if problem is not None:
-            return len(states), [f"after {after}: {problem}"]
-    return len(states), []
+class Run:
+    """A traced run of retention, on a history that it rewrote before if it is `again`."""
+
+    def __init__(self, tmp_path: Path, mutant: str | None = None, *, again: bool = False) -> None:
+        strace.need_strace()
+        path = tmp_path / "root" / "store" / TENANT
+        self._old_ids, self._before = rewriter.prepare(path), int(again)
+        if again:
+            rewriter.run(path, grace_s=86_400)
+            Writer(create_repository(path)).commit_backups(
+                batches(rewriter.BATCHES + 1)[-1], now_s=NOW_S
+            )
+        disk = Disk(tmp_path / "root", ignored=["confkeep.index"])
+        options = ["--mutant", mutant] if mutant else []
+        calls = strace.trace([command(path, *options)], tmp_path / "strace.log")
+        self.cuts = list(cuts_of(calls, disk, nameless=("/tmp_", "/.tmp_")))
+        assert len(self.cuts[-1].acknowledged) == 1
+
+    def problems(self, fresh: Path) -> Iterator[str]:
+        """What is wrong with each state; the newest first, in which shows best what was not synced."""
+        return problems_of(self.cuts[::-1], self._judge, fresh)
+
+    def _judge(self, where: Path, acknowledged: Sequence[str]) -> str | None:
+        rewrites = self._before + len(acknowledged)
+        return rewriter.problem_of(where / "store" / TENANT, self._old_ids, rewrites)
 
 
 @pytest.mark.parametrize("again", [False, True])
 def test_no_state_after_a_power_cut_loses_a_kept_version(
     tmp_path: Path, fresh: Path, again: bool
 ) -> None:
-    count, problems = bad_states(tmp_path, fresh, again=again)
-    assert problems == []
-    assert count > 10
-    print(f"{count} states")
+    run = Run(tmp_path, again=again)
+    assert list(run.problems(fresh)) == []
+    assert len(run.cuts) > 10
+    print(f"{len(run.cuts)} states")
 
 
 @pytest.mark.parametrize("mutant", [*rewriter.SYNCS, "ref moved before the map"])
 def test_the_check_finds_a_rewrite_that_leaves_a_step_out(
     mutant: str, tmp_path: Path, fresh: Path
 ) -> None:
-    _count, problems = bad_states(tmp_path, fresh, mutant)
-    assert problems
+    assert any(Run(tmp_path, mutant).problems(fresh))
 
 
 def test_the_old_history_is_there_until_the_grace_time_is_over(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -85,11 +85,11 @@ def bad_states(tmp_path: Path, fresh: Path, mutant: str = "") -> tuple[int, list
     ]
     disk = Disk(root)
     cuts = list(cuts_of(strace.trace([command], tmp_path / "strace.log"), disk))
-    assert cuts[-1].acknowledged == 2
+    assert len(cuts[-1].acknowledged) == 2
 
-    def judge(where: Path, acknowledged: int) -> str | None:
+    def judge(where: Path, acknowledged: Sequence[str]) -> str | None:
         (where / "staged").mkdir(exist_ok=True)
-        return problem_of(where / "staged", acknowledged)
+        return problem_of(where / "staged", len(acknowledged))
 
     return len(cuts), list(problems_of(cuts, judge, fresh))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,9 +30,9 @@ def bad_states(tmp_path: Path, fresh: Path, mutant: str = "") -> list[str]:
     command = [sys.executable, "-m", "tests.crash.test_store_states", str(root), mutant]
     disk = Disk(root)
     cuts = list(cuts_of(strace.trace([command], tmp_path / "strace.log"), disk))
-    assert cuts[-1].acknowledged == 1
+    assert len(cuts[-1].acknowledged) == 1
 
-    def judge(where: Path, acknowledged: int) -> str | None:
+    def judge(where: Path, acknowledged: Sequence[str]) -> str | None:
         found = store_id.read(where)
         if found == OWN or (found is None and not acknowledged):
             return None

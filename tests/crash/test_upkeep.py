@@ -10,6 +10,7 @@ import random
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,7 @@ class Run:
         options += ["--kill-at", kill_at] if kill_at else []
         commands.append(command(path, scenario.step, *options))
         self.cuts = list(cuts_of(strace.trace(commands, tmp_path / "strace.log"), disk))
-        assert kill_at or self.cuts[-1].acknowledged == 1, "the step did not get to its end"
+        assert kill_at or len(self.cuts[-1].acknowledged) == 1, "the step did not get to its end"
 
     def problems(
         self, cuts: list[Cut], fresh: Path, *, thorough: int = 1, most: int = 0
@@ -82,12 +83,12 @@ class Run:
         """What is wrong; end when `most` were found (0: never)."""
         judged, found = 0, []
 
-        def judge(where: Path, acknowledged: int) -> str | None:
+        def judge(where: Path, acknowledged: Sequence[str]) -> str | None:
             nonlocal judged
             judged += 1
-            path = where / "store" / TENANT
+            path, told = where / "store" / TENANT, len(acknowledged)
             more = thorough > 0 and judged % thorough == 0
-            return upkeep.problem_of(path, self._old_ids, self._step, acknowledged, thorough=more)
+            return upkeep.problem_of(path, self._old_ids, self._step, told, thorough=more)
 
         for problem in problems_of(cuts, judge, fresh):
             found.append(problem)
