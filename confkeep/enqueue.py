@@ -276,25 +276,21 @@ class _Call:
     def finish(self, submissions: list[Submission], answers: list[Accepted]) -> list[str]:
         """Wake tenants first whose backups are of high priority, and raise the first refusal."""
         refusal: ConfkeepError | None = None
+        waiting: set[str] = set()
         for submission, answer in zip(submissions, answers, strict=True):
             tenant_id, entry = submission.tenant_id, submission.entry
-            if answer.outcome not in ("accepted", "waiting"):
+            if answer.outcome in ("accepted", "waiting"):
+                waiting.add(tenant_id)
+            else:
                 self._store.discard(tenant_id, [entry])
                 refusal = refusal or refusal_of(answer, tenant_id, entry.backup_id)
         if self._high:
-            found = zip(submissions, answers, strict=True)
-            self._wake_first(
-                {s.tenant_id for s, a in found if a.outcome in ("accepted", "waiting")}
-            )
+            # They are accepted all the same, and a wake-up without priority is on its way.
+            with contextlib.suppress(redis.RedisError):
+                wakeups.wake_first(self._client, self._settings, sorted(waiting))
         if refusal is not None:
             raise refusal
         return [answer.outcome for answer in answers]
-
-    def _wake_first(self, tenants: set[str]) -> None:
-        # They are accepted all the same, and a wake-up without priority is on its way.
-        with contextlib.suppress(redis.RedisError):
-            for tenant_id in sorted(tenants):
-                wakeups.wake_first(self._client, self._settings, tenant_id)
 
 
 def refusal_of(answer: Accepted, tenant_id: str, backup_id: str) -> ConfkeepError | None:

@@ -31,9 +31,8 @@ def try_lock(client: redis.Redis, tenant_id: str, ttl_s: float) -> TenantLock | 
     """Take the tenant lock as a turn does; None if it is held."""
     token = locks.new_token()
     settings = load_settings().model_copy(update={"lock_ttl_s": ttl_s})
-    if Inbox(client, settings, tenant_id).begin(token).outcome == "busy":
-        return None
-    return locks.hold(client, tenant_id, token, ttl_s, waited_s=0)
+    inbox = Inbox(client, settings, tenant_id)
+    return None if inbox.begin(token).outcome == "busy" else inbox.hold(token)
 
 
 def lose_wake_ups(client: redis.Redis) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -111,8 +112,8 @@ def trim(client: redis.Redis, settings: Settings) -> None:
         client.xtrim(keys.EVENTS, minid=oldest, approximate=False)
 
 
-def forget(client: redis.Redis, tenant_id: str, device_id: str | None) -> int:
-    """Delete a device's, or a whole tenant's, events, but for those that tell of an erasure.
+def forget(client: redis.Redis, ids: Collection[bytes]) -> int:
+    """Delete the events that name all these ids, of a tenant, or of one and its device; but none of an erasure.
 
     Returns:
         How many there were.
@@ -120,14 +121,13 @@ def forget(client: redis.Redis, tenant_id: str, device_id: str | None) -> int:
     Raises:
         BrokerUnavailable: Redis did not answer; call again.
     """
-    wanted = [text.encode() for text in (tenant_id, device_id) if text is not None]
     place, gone = Place(), 0
     while True:
         part = read(client, place, place, _SCANNED)
         if not part.entries:
             return gone
         place = part.entries[-1].place
-        named = [each for each in part.entries if all(one in each.text for one in wanted)]
+        named = [each for each in part.entries if all(id_ in each.text for id_ in ids)]
         own = [each.place.id for each in named if not _is_erasure(each)]
         with broker_errors():
             gone += client.xdel(keys.EVENTS, *own) if own else 0

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Iterable
 from typing import Final
 
 import redis
@@ -129,16 +130,16 @@ def queued(client: redis.Redis, shard: int, most: int) -> set[str] | None:
     return {found[1].decode() for message in messages if (found := _TENANT.search(message))}
 
 
-def wake_first(client: redis.Redis, settings: Settings, tenant_id: str) -> None:
-    """Let what waits for a tenant go before other tenants' bulk: by a wake-up in the queue that goes first, if the
-    newest 100 there have none of it, and a flag that lets the tenant's turns go by way of that queue.
+def wake_first(client: redis.Redis, settings: Settings, tenants: Iterable[str]) -> None:
+    """Let what waits for some tenants go before other tenants' bulk.
 
     Raises:
         redis.RedisError: Redis did not answer.
     """
-    names = [keys.wake(tenant_id), keys.queue_of(tenant_id, settings.shards, high=True)]
-    arguments = [FLAG_LIFE_MS, *message(tenant_id)]
-    scripts.load("wake_first").run(client, names, arguments)
+    for tenant_id in tenants:
+        names = [keys.wake(tenant_id), keys.queue_of(tenant_id, settings.shards, high=True)]
+        arguments = [FLAG_LIFE_MS, *message(tenant_id)]
+        scripts.load("wake_first").run(client, names, arguments)
 
 
 def high_waits(client: redis.Redis, shards: range) -> bool:
@@ -162,30 +163,3 @@ def high_upto(flag: bytes | None) -> int | None:
     """Up to when a backup of high priority was accepted; None if the flag tells of none."""
     found = _FLAG.fullmatch(flag or b"")
     return int(found[2]) if found and found[2] else None
-
-
-def claim(client: redis.Redis, tenant_id: str, read: bytes | None, now_ms: int) -> bool:
-    """Set the flag for another wake-up, if it is unchanged since it was read.
-
-    Raises:
-        redis.RedisError: Redis did not answer.
-    """
-    upto_ms = high_upto(read)
-    flag = f"{now_ms}" if upto_ms is None else f"{now_ms}h{upto_ms}"
-    arguments = [read or b"", flag, FLAG_LIFE_MS]
-    return bool(scripts.load("claim_wake").run(client, [keys.wake(tenant_id)], arguments))
-
-
-def clear(client: redis.Redis, tenant_id: str) -> bool:
-    """Clear the flag: the next accepted backup sends a wake-up.
-
-    Returns:
-        Whether a backup of high priority waited.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
-    pipe = client.pipeline(transaction=False)
-    pipe.get(keys.wake(tenant_id))
-    pipe.delete(keys.wake(tenant_id))
-    return high_upto(redis_values.answers(pipe)[0]) is not None

@@ -11,22 +11,16 @@ import os
 import threading
 import time
 import uuid
-from typing import Final
 
 import redis
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from confkeep.broker import keys
 from confkeep.broker.connections import broker_errors
-from confkeep.errors import TenantLocked
 from confkeep.observe.logs import get_logger
-from worker.observe import measure, metrics, unforeseen
+from worker.observe import unforeseen
 
 log = get_logger("locks")
-
-#: Seconds between two tries of a caller that waits.
-_POLL_S: Final = 0.05
 
 
 class _Renewer:
@@ -134,43 +128,11 @@ def new_token() -> str:
     return uuid.uuid4().hex
 
 
-def hold(
-    client: redis.Redis, tenant_id: str, token: str, ttl_s: float, *, waited_s: float
-) -> TenantLock:
-    """A tenant lock that a script has just taken under a token.
-
-    Args:
-        waited_s: the seconds that this took.
-    """
-    measure.observe(metrics.WORKER_LOCK_WAIT, [waited_s])
-    lock = _lock(client, keys.lock(tenant_id), ttl_s)
+def hold(client: redis.Redis, key: str, ttl_s: float, token: str) -> TenantLock:
+    """A tenant lock that a script has just taken under a token."""
+    lock = _lock(client, key, ttl_s)
     lock.local.token = token.encode()
     return TenantLock(lock, ttl_s, token)
-
-
-def wait_for_lock(
-    client: redis.Redis, tenant_id: str, ttl_s: float, *, wait_s: float
-) -> TenantLock:
-    """Take the tenant lock, waiting for it up to `wait_s` seconds.
-
-    Raises:
-        TenantLocked: another process held it all that time.
-        BrokerUnavailable: Redis did not answer; the lock may be held until it expires.
-    """
-    began = time.monotonic()
-    while (held := _try(client, tenant_id, ttl_s)) is None:
-        if time.monotonic() >= began + wait_s:
-            raise TenantLocked(f"tenant {tenant_id} is locked by another process")
-        time.sleep(_POLL_S)
-    measure.observe(metrics.WORKER_LOCK_WAIT, [time.monotonic() - began])
-    return held
-
-
-def _try(client: redis.Redis, tenant_id: str, ttl_s: float) -> TenantLock | None:
-    held = take(client, keys.lock(tenant_id), ttl_s)
-    if held is None:
-        measure.count(metrics.WORKER_LOCK_BUSY)
-    return held
 
 
 def take(client: redis.Redis, key: str, ttl_s: float) -> TenantLock | None:

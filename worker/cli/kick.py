@@ -12,6 +12,7 @@ from worker.cli.terminal import Terminal, count_text, pass_terminal, printable
 from worker.cli.waking import wake
 from worker.engine.resolver import find_tenant
 from worker.queue import backoff, inboxes
+from worker.queue.inbox import Inbox
 
 
 @click.command("kick")
@@ -37,8 +38,9 @@ def command(terminal: Terminal, tenant: str) -> None:
     if tenant_id not in waiting:
         terminal.line(f"Nothing waits for tenant {printable(str(found))}.")
         return
-    wait = backoff.get(client, tenant_id)
-    backoff.kick(client, tenant_id)
+    inbox = Inbox(client, settings, tenant_id)
+    wait = backoff.get(inbox)
+    backoff.kick(inbox)
     wake(terminal, settings, tenant_id)
     terminal.line(
         f"Woke shard {shard_of(tenant_id, settings.shards):02d} for tenant {printable(str(found))}: "

@@ -68,8 +68,8 @@ class Receipts:
         if self._open and now - self._heard_at > self._silence_s:
             waiting = f"{count_text(len(self._open), 'accepted backup')} without a receipt"
             record = receipts.read(get_client(), next(iter(self._open))) or {}
-            tenant_id = record.get("tenant")
-            wait = None if tenant_id is None else backoff.get(get_client(), tenant_id)
+            tenant_id = record.get("tenant") or ""
+            wait = backoff.get_many(get_client(), [tenant_id]).get(tenant_id)
             if wait is None:
                 raise NoReceipt(f"no worker answered for {self._silence_s:g} s; {waiting}")
             raise NoReceipt(

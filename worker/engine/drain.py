@@ -60,18 +60,17 @@ def drain_inbox(inbox: Inbox, sent_ms: int | None = None, *, retry: bool = True)
     Raises:
         StoreError, QueueError: a fault of the system; what is not settled is in the inbox still.
     """
-    tenant_id, ttl_s = inbox.tenant_id, inbox.settings.lock_ttl_s
-    if tenant_id in _unforgotten:
+    if inbox.tenant_id in _unforgotten:
         inbox.forget_attempts()
-        _unforgotten.discard(tenant_id)
+        _unforgotten.discard(inbox.tenant_id)
     token, began = locks.new_token(), time.perf_counter()
     begun = inbox.begin(token, sent_ms, retry=retry)
     if begun.outcome != "begun":
         if begun.outcome == "busy":
             measure.count(metrics.WORKER_LOCK_BUSY)
         return Turn()
-    waited_s = time.perf_counter() - began
-    lock = locks.hold(inbox.client, tenant_id, token, ttl_s, waited_s=waited_s)
+    measure.observe(metrics.WORKER_LOCK_WAIT, [time.perf_counter() - began])
+    lock = inbox.hold(token)
     try:
         turn = _drain(inbox, lock, begun.batch)
     except (StoreError, QueueError):
@@ -84,7 +83,7 @@ def drain_inbox(inbox: Inbox, sent_ms: int | None = None, *, retry: bool = True)
     wait = backoff.parse(begun.wait)
     if wait is not None and (turn.committed or turn.dead):
         waited = turn.committed + turn.dead + turn.left
-        waits.tell_over(tenant_id, wait, turn.ended_ms, waited)
+        waits.tell_over(inbox.tenant_id, wait, turn.ended_ms, waited)
     return turn
 
 

@@ -135,7 +135,7 @@ def in_redis(client: redis.Redis, backup_id: str) -> Answer | None:
     why = receipts.error_of(result) if isinstance(result, dict) else None
     if state == "PENDING" and tenant_id is not None:
         # What came while its tenant waits is told by no turn yet.
-        wait = backoff.get(client, tenant_id)
+        wait = backoff.get_many(client, [tenant_id]).get(tenant_id)
         if wait is not None:
             kind, _, text = wait.reason.partition(": ")
             why = receipts.error_of({"exc_type": kind, "exc_message": [text]})

@@ -20,6 +20,7 @@ from confkeep.settings import Settings
 from worker.engine import untold
 from worker.engine.directory import names_at
 from worker.engine.hold import hold_tenant
+from worker.queue.inbox import Inbox
 from worker.store.history.index import open_index
 from worker.store.repository.reader import devices_of
 from worker.store.repository.tenant_repository import open_repository, repository_path, tenants_of
@@ -48,7 +49,7 @@ def note_shard(client: redis.Redis, settings: Settings, shard: int) -> None:
         if keys.shard_of(tenant_id, settings.shards) != shard:
             continue
         try:
-            note_tenant(client, settings, tenant_id)
+            note_tenant(Inbox(client, settings, tenant_id))
         except StoreError as error:
             log.warning(
                 "a tenant cannot be read to find its stale devices",
@@ -58,9 +59,7 @@ def note_shard(client: redis.Redis, settings: Settings, shard: int) -> None:
             )
 
 
-def note_tenant(
-    client: redis.Redis, settings: Settings, tenant_id: str, now_s: int | None = None
-) -> None:
+def note_tenant(inbox: Inbox, now_s: int | None = None) -> None:
     """Note a tenant's stale devices, and tell which are stale or fresh since the last look.
 
     Args:
@@ -71,15 +70,14 @@ def note_tenant(
         BrokerUnavailable: Redis did not answer; call again.
     """
     now_s = int(time.time()) if now_s is None else now_s
-    path = repository_path(settings.git_store_path, tenant_id)
-    seen = last_backups(path)
-    oldest_s = now_s - settings.stale_hours * _HOUR_S
+    seen = last_backups(repository_path(inbox.settings.git_store_path, inbox.tenant_id))
+    oldest_s = now_s - inbox.settings.stale_hours * _HOUR_S
     stale = {
         device: int(at.timestamp())
         for device, at in seen.items()
         if at is not None and at.timestamp() < oldest_s
     }
-    found = redis_values.answer(client.hgetall, keys.stale(tenant_id))
+    found = redis_values.answer(inbox.client.hgetall, keys.stale(inbox.tenant_id))
     # Anybody may write to the server: what is no device, or no date, goes.
     noted = {
         redis_values.name_of(name): redis_values.name_of(text)
@@ -90,7 +88,7 @@ def note_tenant(
     }
     changed |= dict.fromkeys(noted.keys() - stale.keys())
     if changed:
-        _note(client, settings, tenant_id, changed, seen)
+        _note(inbox, changed, seen)
 
 
 def last_backups(path: Path) -> dict[str, dt.datetime | None]:
@@ -106,12 +104,11 @@ def last_backups(path: Path) -> dict[str, dt.datetime | None]:
 
 
 def _note(
-    client: redis.Redis,
-    settings: Settings,
-    tenant_id: str,
+    inbox: Inbox,
     changed: Mapping[str, int | None],
     seen: Mapping[str, dt.datetime | None],
 ) -> None:
+    settings, tenant_id = inbox.settings, inbox.tenant_id
     names = names_at(repository_path(settings.git_store_path, tenant_id))
     arguments: list[bytes | str] = []
     for device, stale_s in sorted(changed.items()):
@@ -135,5 +132,5 @@ def _note(
         for start in range(0, len(arguments), 3 * _AT_ONCE):
             chunk = arguments[start : start + 3 * _AT_ONCE]
             scripts.load("note_stale").run(
-                client, [keys.stale(tenant_id), keys.EVENTS], [settings.events_max, *chunk]
+                inbox.client, [keys.stale(tenant_id), keys.EVENTS], [settings.events_max, *chunk]
             )

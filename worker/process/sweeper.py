@@ -25,6 +25,7 @@ from worker.observe import unforeseen
 from worker.process import own_store
 from worker.process.workers import forget_workers
 from worker.queue import backoff, inboxes, oddities, strays, tidy
+from worker.queue.inbox import Inbox
 from worker.queue.sweep_lease import SweepLease
 
 log = get_logger("sweeper")
@@ -255,7 +256,7 @@ class Sweeper:
             else:
                 lost = tenant not in queued
             with self._apart("wake a tenant"):
-                if lost and wakeups.claim(self._client, tenant, flag, now_ms):
+                if lost and Inbox(self._client, self._settings, tenant).claim_wake(flag, now_ms):
                     # A key of another type would make the turn fail.
                     oddities.set_aside(self._client, keys.types_of(tenant))
                     high = wakeups.high_upto(flag) is not None

@@ -54,13 +54,13 @@ class Noted:
     reason: str
 
 
-def get(client: redis.Redis, tenant_id: str) -> Backoff | None:
+def get(inbox: Inbox) -> Backoff | None:
     """The tenant's wait; None if its last turn succeeded.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    return get_many(client, [tenant_id]).get(tenant_id)
+    return get_many(inbox.client, [inbox.tenant_id]).get(inbox.tenant_id)
 
 
 def get_many(client: redis.Redis, tenant_ids: Sequence[str]) -> dict[str, Backoff]:
@@ -141,11 +141,11 @@ def failed(inbox: Inbox, error: BaseException) -> Noted:
     return Noted(int(wait_ms) / 1000, int(tries), reason)
 
 
-def kick(client: redis.Redis, tenant_id: str) -> None:
+def kick(inbox: Inbox) -> None:
     """Make the next try due at once and count the tries from zero.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
     with broker_errors():
-        scripts.load("kick").run(client, [keys.backoff(tenant_id)], [])
+        scripts.load("kick").run(inbox.client, [keys.backoff(inbox.tenant_id)], [])

@@ -160,9 +160,7 @@ def bury_unreadable(inbox: Inbox, found: Unreadable, outcome: Outcome | None = N
     )
 
 
-def lose(
-    client: redis.Redis, settings: Settings, tenant_id: str, backup_id: str, record: bytes
-) -> bool:
+def lose(inbox: Inbox, backup_id: str, record: bytes) -> bool:
     """Make a dead letter of a backup whose entry is lost, unless it was accepted again.
 
     Args:
@@ -176,7 +174,7 @@ def lose(
     """
     error = EntryMissing(LOST)
     letter = DeadLetter(
-        tenant_id=tenant_id,
+        tenant_id=inbox.tenant_id,
         backup_id=backup_id,
         device_id=None,
         reason=str(error),
@@ -185,18 +183,24 @@ def lose(
         entry="",
     )
     outcome = Outcome(backup_id, json.loads(record).get("accepted"), error)
-    names = [keys.result(backup_id), keys.inbox(tenant_id), keys.DEAD, keys.TOTALS, keys.EVENTS]
+    names = [
+        keys.result(backup_id),
+        keys.inbox(inbox.tenant_id),
+        keys.DEAD,
+        keys.TOTALS,
+        keys.EVENTS,
+    ]
     arguments = [
         backup_id,
         record,
         json.dumps(dataclasses.asdict(letter)),
         receipts.final_record(backup_id, outcome),
-        settings.receipt_ttl_s,
-        settings.events_max,
+        inbox.settings.receipt_ttl_s,
+        inbox.settings.events_max,
         event_of(letter, str(json.loads(record).get("entry"))).to_json(),
     ]
     with broker_errors():
-        return bool(scripts.load("lose").run(client, names, arguments))
+        return bool(scripts.load("lose").run(inbox.client, names, arguments))
 
 
 def list_dead_letters(client: redis.Redis) -> list[DeadLetter]:

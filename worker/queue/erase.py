@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -57,11 +57,12 @@ def clear(
         dead_letters.discard(client, settings, letter.backup_id)
     names = {redis_values.raw_name(keys.result(backup_id)) for backup_id in backup_ids}
     names |= {redis_values.raw_name(keys.staged(tenant_id, one)) for one in backup_ids}
-    names |= set(_results_of(inbox, device_id))
+    ids = [id_.encode() for id_ in (tenant_id, device_id) if id_ is not None]
+    names |= set(_results_of(client, ids))
     names |= set(_scan(client, keys.odd(f"*{tenant_id}*")))
-    deleted = _delete(client, names) + totals.forget(client, tenant_id, device_id)
-    deleted += refused.forget(client, tenant_id, device_id)
-    deleted += event_stream.forget(client, tenant_id, device_id)
+    deleted = _delete(client, names) + totals.forget(client, ids)
+    deleted += refused.forget(inbox, device_id)
+    deleted += event_stream.forget(client, ids)
     if backup_ids:
         with broker_errors():
             client.hdel(keys.replies(tenant_id), *map(redis_values.raw_name, backup_ids))
@@ -101,17 +102,16 @@ def clear_tenant(inbox: Inbox) -> int:
     return deleted
 
 
-def _results_of(inbox: Inbox, device_id: str | None) -> Iterator[bytes]:
-    """The result records that name the device, or the tenant.
+def _results_of(client: redis.Redis, ids: Collection[bytes]) -> Iterator[bytes]:
+    """The result records that name all these ids.
 
     An answer of a reading task is a file or a difference and does not say whose it is: none is
     looked for, since others keep results under such names too. Each goes within ten minutes.
     """
-    ids = [id_.encode() for id_ in (inbox.tenant_id, device_id) if id_ is not None]
-    names = _scan(inbox.client, _RESULTS)
+    names = _scan(client, _RESULTS)
     while some := list(islice(names, _AT_ONCE)):
         with broker_errors():
-            found: Any = inbox.client.mget(some)
+            found: Any = client.mget(some)
         for name, text in zip(some, found, strict=True):
             if text is not None and all(id_ in text for id_ in ids):
                 yield name

@@ -21,6 +21,8 @@ from confkeep.queue.entry import Entry, check_signature
 from confkeep.queue.events import Event
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
+from worker.broker import locks
+from worker.broker.locks import TenantLock
 from worker.queue import totals
 from worker.queue.totals import Mark
 
@@ -282,6 +284,36 @@ class Inbox:
         with broker_errors():
             left, at_ms, over = scripts.load("settle").run(self.client, names, arguments)
         return Settled(left, at_ms, bool(over), over == 2)
+
+    def hold(self, token: str) -> TenantLock:
+        """The tenant lock that `begin` has just taken under a token."""
+        key, ttl_s = keys.lock(self.tenant_id), self.settings.lock_ttl_s
+        return locks.hold(self.client, key, ttl_s, token)
+
+    def claim_wake(self, read: bytes | None, now_ms: int) -> bool:
+        """Set the wake flag for another wake-up, if it is unchanged since it was read.
+
+        Raises:
+            redis.RedisError: Redis did not answer.
+        """
+        upto_ms = wakeups.high_upto(read)
+        flag = f"{now_ms}" if upto_ms is None else f"{now_ms}h{upto_ms}"
+        names, arguments = [keys.wake(self.tenant_id)], [read or b"", flag, wakeups.FLAG_LIFE_MS]
+        return bool(scripts.load("claim_wake").run(self.client, names, arguments))
+
+    def clear_wake(self) -> bool:
+        """Clear the wake flag: the next accepted backup sends a wake-up.
+
+        Returns:
+            Whether a backup of high priority waited.
+
+        Raises:
+            BrokerUnavailable: Redis did not answer.
+        """
+        pipe = self.client.pipeline(transaction=False)
+        pipe.get(keys.wake(self.tenant_id))
+        pipe.delete(keys.wake(self.tenant_id))
+        return wakeups.high_upto(redis_values.answers(pipe)[0]) is not None
 
     def depth(self) -> int:
         """Count the backups that wait."""

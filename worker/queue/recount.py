@@ -16,6 +16,7 @@ from confkeep.broker import keys, redis_values, scripts
 from confkeep.observe.logs import get_logger
 from confkeep.settings import Settings
 from worker.queue import dead_letters
+from worker.queue.inbox import Inbox
 
 log = get_logger("recount")
 
@@ -115,12 +116,13 @@ def _bury(client: redis.Redis, settings: Settings, names: Sequence[bytes]) -> in
     lost = 0
     for text in found[1::2]:
         record = json.loads(text)
-        if dead_letters.lose(client, settings, record["tenant"], record["task_id"], text):
+        inbox = Inbox(client, settings, record["tenant"])
+        if dead_letters.lose(inbox, record["task_id"], text):
             lost += 1
             log.warning(
                 "a backup lost its inbox entry; hand the backup over again",
                 action="backup.lost",
-                tenant_id=record["tenant"],
+                tenant_id=inbox.tenant_id,
                 backup_id=record["task_id"],
             )
     return lost

@@ -21,6 +21,7 @@ from confkeep.queue import receipts
 from confkeep.queue.receipts import Outcome
 from worker.broker import received
 from worker.broker.gate import Refusal
+from worker.queue.inbox import Inbox
 
 #: Most messages, and bytes of them, that are kept.
 MOST: Final = 1_000
@@ -150,7 +151,7 @@ def discard(client: redis.Redis, refused_ids: list[str]) -> int:
     return gone
 
 
-def forget(client: redis.Redis, tenant_id: str, device_id: str | None) -> int:
+def forget(inbox: Inbox, device_id: str | None) -> int:
     """Delete messages that may hold a backup of a device or a tenant, unreadable ones too.
 
     Returns:
@@ -160,14 +161,14 @@ def forget(client: redis.Redis, tenant_id: str, device_id: str | None) -> int:
         BrokerUnavailable: Redis did not answer; call again.
     """
     found = []
-    for one in list_refused(client):
+    for one in list_refused(inbox.client):
         message = received.parse(one.message, wrapped=one.queue == keys.UNACKED)
         if message is not None and (
-            message.tenant_id in (None, tenant_id)
+            message.tenant_id in (None, inbox.tenant_id)
             and (device_id is None or message.device_id in (None, device_id))
         ):
             found.append(one.refused_id)
-    return discard(client, found)
+    return discard(inbox.client, found)
 
 
 def _of(refused_id: bytes, fields: dict[bytes, bytes]) -> Refused:

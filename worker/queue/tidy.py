@@ -120,7 +120,7 @@ def _tidy_redis(
                 continue
             tenant_id, _, backup_id = name.removeprefix(_STAGED).partition(":")
             if tenant_id not in waiting:
-                waiting[tenant_id] = _waiting_ids(client, settings, tenant_id)
+                waiting[tenant_id] = _waiting_ids(Inbox(client, settings, tenant_id))
             if backup_id not in waiting[tenant_id] and backup_id not in unsigned:
                 own = redis_values.raw_name(backup_id)
                 names: list[Any] = [key, keys.result("").encode() + own, keys.DEAD]
@@ -135,7 +135,7 @@ def _tidy_volume(client: redis.Redis, settings: Settings, abandoned_s: int) -> I
             for tenant in folder.iterdir():
                 yield _unlink_old(tenant, oldest, keep=set())
         elif folder.is_dir() and _is_tenant(folder.name):
-            keep = _waiting_ids(client, settings, folder.name)
+            keep = _waiting_ids(Inbox(client, settings, folder.name))
             letters = dead_letters.list_dead_letters(client)
             keep |= {letter.backup_id for letter in letters} | dead_letters.unsigned_ids(client)
             yield _unlink_old(folder, oldest, keep)
@@ -152,11 +152,10 @@ def _unlink_old(folder: Path, oldest: float, keep: set[str]) -> int:
     return deleted
 
 
-def _waiting_ids(client: redis.Redis, settings: Settings, tenant_id: str) -> set[str]:
-    if not _is_tenant(tenant_id):
+def _waiting_ids(inbox: Inbox) -> set[str]:
+    if not _is_tenant(inbox.tenant_id):
         return set()
-    limit = 1_000_000
-    return {waiting.entry.backup_id for waiting in Inbox(client, settings, tenant_id).peek(limit)}
+    return {waiting.entry.backup_id for waiting in inbox.peek(1_000_000)}
 
 
 def _is_tenant(name: str) -> bool:

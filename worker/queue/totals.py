@@ -10,7 +10,7 @@ import contextlib
 import datetime as dt
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -151,8 +151,8 @@ def receipt_in(row: bytes) -> Receipt:
     return receipt
 
 
-def forget(client: redis.Redis, tenant_id: str, device_id: str | None) -> int:
-    """Delete a device's, or a whole tenant's, rows among the last commits.
+def forget(client: redis.Redis, ids: Collection[bytes]) -> int:
+    """Delete the rows among the last commits that name all these ids, of a tenant, or of one and its device.
 
     Returns:
         How many there were.
@@ -160,8 +160,7 @@ def forget(client: redis.Redis, tenant_id: str, device_id: str | None) -> int:
     Raises:
         BrokerUnavailable: Redis did not answer; call again.
     """
-    wanted = (tenant_id, device_id or "")
-    own = [row for row in _rows(client) if all(text.encode() in row for text in wanted)]
+    own = [row for row in _rows(client) if all(id_ in row for id_ in ids)]
     with broker_errors():
         for row in own:
             client.lrem(keys.RECENT, 0, row)  # type: ignore[arg-type]

@@ -278,7 +278,7 @@ def test_kick_ends_the_wait_and_wakes_the_tenant(
     assert done.exit_code == 0
     assert f"for tenant {TENANT}: 1 backup waiting" in done.stdout
     assert r"waited after 7 tries: StoreUnavailable: disk \x1b[31mfull" in done.stderr
-    wait = backoff.get(queue.client, TENANT)
+    wait = backoff.get(Inbox(queue.client, load_settings(), TENANT))
     assert wait is not None
     assert (wait.tries, wait.next_ms) == (0, 0)
     assert queue.woken == [TENANT]

@@ -517,11 +517,11 @@ def test_a_batch_that_is_settled_ends_the_wait_after_a_fault(
         # Since when it waits is told to the end.
         client.hset(keys.backoff(TENANT), "since_ms", 12_345)
     assert backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space")).tries == 4
-    wait = backoff.get(client, TENANT)
+    wait = backoff.get(Inbox(client, settings, TENANT))
     assert wait is not None
     assert wait.since_ms == 12_345
     assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 1
-    assert backoff.get(client, TENANT) is None
+    assert backoff.get(Inbox(client, settings, TENANT)) is None
     [answer] = acceptance.accept(client, settings, [submission(2)])
     assert answer.wake_ms is not None, "what comes now need not wait"
     assert backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space")).tries == 1

@@ -12,7 +12,7 @@ from redis._parsers.base import BaseParser
 
 from confkeep.broker import keys
 from confkeep.errors import StagedBytesMissing, StoreUnavailable
-from confkeep.queue import acceptance, receipts, wakeups
+from confkeep.queue import acceptance, receipts
 from confkeep.settings import Settings, load_settings
 from tests.garbage import KINDS, TEXTS
 from tests.turns import lose_wake_ups, publish, read_batch
@@ -184,7 +184,7 @@ def test_a_server_that_refuses_ends_a_sweep(
         parse: Any = BaseParser.parse_error
         raise parse(told)  # as redis-py makes it of an answer
 
-    monkeypatch.setattr(wakeups, "claim", refuse)
+    monkeypatch.setattr(Inbox, "claim_wake", refuse)
     with pytest.raises(redis.ResponseError):
         sweeper_of(client, settings).sweep()
     assert unforeseen.last() is None
@@ -198,14 +198,14 @@ def test_one_tenants_trouble_costs_no_other_its_wake_up(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     tenants = [wait_in(client, settings, number) for number in range(8)]
-    claim = wakeups.claim
+    claim = Inbox.claim_wake
 
-    def fail(client: redis.Redis, tenant_id: str, *more: Any) -> bool:
-        if tenant_id == tenants[0]:
+    def fail(inbox: Inbox, read: bytes | None, now_ms: int) -> bool:
+        if inbox.tenant_id == tenants[0]:
             raise RecursionError("what nobody foresaw")
-        return claim(client, tenant_id, *more)
+        return claim(inbox, read, now_ms)
 
-    monkeypatch.setattr(wakeups, "claim", fail)
+    monkeypatch.setattr(Inbox, "claim_wake", fail)
     sweeping = sweeper_of(client, settings)
     for _ in range(3):
         sweeping.sweep()

@@ -11,8 +11,10 @@ import redis
 from confkeep.broker import keys
 from confkeep.errors import MessageRefused
 from confkeep.queue import receipts
+from confkeep.settings import Settings
 from worker.broker.gate import Refusal
 from worker.queue import refused, totals
+from worker.queue.inbox import Inbox
 
 ERROR = MessageRefused("task", "is none of ours")
 ID = str(uuid.UUID(int=1))
@@ -96,13 +98,16 @@ def message(tenant_id: str, device_id: str) -> bytes:
     ).encode()
 
 
-def test_an_erasure_reaches_what_may_hold_the_backup(client: redis.Redis) -> None:
+def test_an_erasure_reaches_what_may_hold_the_backup(
+    client: redis.Redis, settings: Settings
+) -> None:
+    inbox = Inbox(client, settings, TENANT)
     kept = [message(TENANT, ID), message(ID, DEVICE)]
     for raw in (message(TENANT, DEVICE), *kept, b"unreadable", b"[" * 100_000):
         put(client, raw)
-    assert refused.forget(client, TENANT, DEVICE) == 3
+    assert refused.forget(inbox, DEVICE) == 3
     assert [one.message for one in refused.list_refused(client)] == kept
-    assert refused.forget(client, TENANT, None) == 1
+    assert refused.forget(inbox, None) == 1
 
 
 @pytest.mark.parametrize("odd", ["not JSON", "[" * 5_000, "5", '{"status": "SUCCESS"}'])

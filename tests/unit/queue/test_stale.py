@@ -23,7 +23,7 @@ def test_changes_are_told_once(client: redis.Redis, settings: Settings) -> None:
         drain.drain_inbox(Inbox(client, settings, TENANT))
 
     def look(days: float) -> list[str]:
-        stale.note_tenant(client, settings, TENANT, int(time.time() + days * _DAY_S))
+        stale.note_tenant(Inbox(client, settings, TENANT), int(time.time() + days * _DAY_S))
         types = [events.STALE, events.FRESH]
         found = reader.read(types=types)
         assert all((one.tenant_id, one.device_id) == (TENANT, DEVICE) for one in found)

@@ -275,24 +275,22 @@ def test_a_killed_worker_is_soon_forgotten_where_others_serve_its_shards(
 def test_a_lasting_fault_is_tried_later_and_later_for_ever(
     client: redis.Redis, settings: Settings
 ) -> None:
-    tenant = wait_in(client, settings, 1)
-    delays = [
-        backoff.failed(Inbox(client, settings, tenant), StoreUnavailable("no space")).delay_s
-        for _ in range(40)
-    ]
+    inbox = Inbox(client, settings, wait_in(client, settings, 1))
+    delays = [backoff.failed(inbox, StoreUnavailable("no space")).delay_s for _ in range(40)]
     for tries, delay in enumerate(delays, 1):
         longest = min(60.0, 2.0 ** (tries - 1))
         assert 0.75 * longest <= delay <= longest
-    wait = backoff.get(client, tenant)
+    wait = backoff.get(inbox)
     assert wait is not None
     assert (wait.tries, wait.stalled) == (40, True)
     assert wait.reason == "StoreUnavailable: no space"
     assert wait.since_ms < wait.next_ms
-    backoff.kick(client, tenant)
-    assert backoff.get(client, tenant) == Backoff(0, wait.since_ms, 0, wait.reason)
-    assert backoff.failed(Inbox(client, settings, tenant), StoreUnavailable("no space")).tries == 1
-    backoff.kick(client, "another")
-    assert backoff.get(client, "another") is None
+    backoff.kick(inbox)
+    assert backoff.get(inbox) == Backoff(0, wait.since_ms, 0, wait.reason)
+    assert backoff.failed(inbox, StoreUnavailable("no space")).tries == 1
+    another = Inbox(client, settings, "another")
+    backoff.kick(another)
+    assert backoff.get(another) is None
 
 
 def test_no_sweep_begins_before_the_server_was_checked() -> None:
@@ -310,7 +308,7 @@ def test_a_turn_that_fails_when_all_is_settled_holds_nothing_up(
         for _ in range(3)
     ]
     assert all(0.75 <= delay <= 1 for delay in delays)
-    assert backoff.get(client, tenant) is None
+    assert backoff.get(Inbox(client, settings, tenant)) is None
 
 
 @pytest.mark.parametrize("client", ["real"], indirect=True)
@@ -348,7 +346,7 @@ def test_the_reason_of_an_unforeseen_error_repeats_nothing_of_it(
 ) -> None:
     tenant = wait_in(client, settings, 1)
     backoff.failed(Inbox(client, settings, tenant), ValueError("an export full of passwords"))
-    wait = backoff.get(client, tenant)
+    wait = backoff.get(Inbox(client, settings, tenant))
     assert wait is not None
     assert wait.reason == "ValueError"
 

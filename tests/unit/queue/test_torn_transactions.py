@@ -296,7 +296,6 @@ def world(real_server: EmbeddedServer, settings: Settings) -> Iterator[Callable[
 def judge(world: World, case: Case, *, repeated: bool = True, lasting: bool = False) -> None:
     """Repeat what was not promised, let all drain, tidy, and look at everything."""
     client, settings = world.client, world.settings
-    backoff.get(client, TENANT)
     if repeated:
         world.accept(FIRST)
     world.accept(LAST)
@@ -500,7 +499,7 @@ def commit_one(world: World) -> None:
 
 def note_stale(world: World) -> None:
     now_s = inboxes.server_time_ms(world.client) // 1000
-    stale.note_tenant(world.client, world.settings, TENANT, now_s + IN_TWO_DAYS)
+    stale.note_tenant(Inbox(world.client, world.settings, TENANT), now_s + IN_TWO_DAYS)
 
 
 def look_at_stale(world: World) -> None:
@@ -620,7 +619,7 @@ def look_at_odd(world: World) -> None:
 ASIDE: dict[str, tuple[Case, tuple[Callable[[World], None], ...]]] = {
     "wake first": (
         Case(
-            lambda w: wakeups.wake_first(w.client, w.settings, TENANT),
+            lambda w: wakeups.wake_first(w.client, w.settings, [TENANT]),
             b"LPUSH",
             before=wait_unwoken,
             look=look_at_priority,

@@ -160,7 +160,7 @@ def test_forgetting_takes_the_rows_of_a_device_or_of_a_tenant(client: redis.Redi
     other = other.model_copy(update={"device_id": str(uuid.uuid4())})
     strange = strange.model_copy(update={"tenant_id": str(uuid.uuid4())})
     client.rpush(keys.RECENT, *(one.model_dump_json() for one in (first, other, strange)))
-    assert totals.forget(client, TENANT, DEVICE) == 1
+    assert totals.forget(client, [TENANT.encode(), DEVICE.encode()]) == 1
     assert read_recent(client) == [other, strange]
-    assert totals.forget(client, TENANT, None) == 1
+    assert totals.forget(client, [TENANT.encode()]) == 1
     assert read_recent(client) == [strange]

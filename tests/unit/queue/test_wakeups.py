@@ -34,7 +34,7 @@ def test_a_turns_own_wake_up_outdates_those_before_it_and_no_other(
     assert not is_answered(client, settings, own_ms - 1)
     assert is_answered(client, settings, own_ms)
     assert is_answered(client, settings, None), "a person's kick is always answered"
-    wakeups.clear(client, TENANT)
+    Inbox(client, settings, TENANT).clear_wake()
     assert is_answered(client, settings, own_ms - 1)
 
 
@@ -86,9 +86,10 @@ def test_a_queue_of_another_type_keeps_no_backup_out(
     assert client.exists(keys.wake(TENANT)), "the sweep misses its wake-up in the queue"
 
 
-def test_one_sweep_claims_what_another_has_not(client: redis.Redis) -> None:
-    assert wakeups.claim(client, TENANT, None, 7)
-    assert not wakeups.claim(client, TENANT, None, 8)
-    assert wakeups.claim(client, TENANT, b"7", 9)
+def test_one_sweep_claims_what_another_has_not(client: redis.Redis, settings: Settings) -> None:
+    inbox = Inbox(client, settings, TENANT)
+    assert inbox.claim_wake(None, 7)
+    assert not inbox.claim_wake(None, 8)
+    assert inbox.claim_wake(b"7", 9)
     assert client.get(keys.wake(TENANT)) == b"9"
     assert 0 < client.pttl(keys.wake(TENANT)) <= 60_000
