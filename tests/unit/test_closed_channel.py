@@ -3,61 +3,62 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kombu.connection import Connection
-from kombu.transport.redis import Channel
+from kombu.transport.redis import Channel, Transport
 
-from worker.process import closed_channel
+from worker.broker.gate import Gate
+from worker.process import gated_channel
+from worker.process.gated_channel import GatedChannel
 from worker.process.local import EmbeddedServer
 
-
-@pytest.fixture(autouse=True)
-def own_method(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each test have the method as kombu has it, whatever this process did before."""
-    method = Channel._connparams
-    monkeypatch.setattr(Channel, "_connparams", getattr(method, "__wrapped__", method))
+Open = Callable[[type], Any]
 
 
-def opened(server: EmbeddedServer) -> Any:
-    return Connection(f"redis+socket://{server.socket}")  # type: ignore[no-untyped-call]
+@pytest.fixture
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Opens connections whose channels are of a class, which may be that of workers."""
+    monkeypatch.setattr(gated_channel, "_gate", Gate({}))
+    with EmbeddedServer(tmp_path) as server:
+
+        def open_connection(channel: type) -> Any:
+            monkeypatch.setattr(Transport, "Channel", channel)
+            return Connection(f"redis+socket://{server.socket}")  # type: ignore[no-untyped-call]
+
+        yield open_connection
+
+
+def sent_and_taken(connection: Any) -> Any:
+    queue = connection.SimpleQueue("a portal's")
+    queue.put({"number": 1})
+    return queue.get(timeout=10)
 
 
 @pytest.mark.parametrize("answer", ["ack_log_error", "reject_log_error"])
-def test_a_late_answer_is_no_fault_of_the_worker(tmp_path: Path, answer: str) -> None:
-    with EmbeddedServer(tmp_path) as server:
-        for installed in (False, True):
-            if installed:
-                closed_channel.install()
-                closed_channel.install()
-            with opened(server) as connection:
-                queue: Any = connection.SimpleQueue("backups.receive")
-                queue.put({"number": 1})
-                message = queue.get(timeout=10)
-                errors = connection.connection_errors
-                # What Celery does with a connection that it lost, and kombu with one that fails.
-                connection.collect()
-                message.channel._disconnect_pools()
-                told = logging.getLogger("test")
-                if installed:
+def test_a_late_answer_is_no_fault_of_the_worker(opened: Open, answer: str) -> None:
+    for channel in (Channel, GatedChannel):
+        with opened(channel) as connection:
+            message = sent_and_taken(connection)
+            errors = connection.connection_errors
+            # What Celery does with a connection that it lost, and kombu with one that fails.
+            connection.collect()
+            message.channel._disconnect_pools()
+            told = logging.getLogger("test")
+            if channel is GatedChannel:
+                getattr(message, answer)(told, errors)
+            else:
+                with pytest.raises(AttributeError):
                     getattr(message, answer)(told, errors)
-                else:
-                    with pytest.raises(AttributeError):
-                        getattr(message, answer)(told, errors)
-                assert not message.acknowledged
+            assert not message.acknowledged
 
 
-def test_an_open_channel_works_as_ever(tmp_path: Path) -> None:
-    closed_channel.install()
-    with (
-        EmbeddedServer(tmp_path) as server,
-        opened(server) as connection,
-    ):
-        queue: Any = connection.SimpleQueue("backups.receive")
-        queue.put({"number": 1})
-        message = queue.get(timeout=10)
+def test_an_open_channel_works_as_ever(opened: Open) -> None:
+    with opened(GatedChannel) as connection:
+        message = sent_and_taken(connection)
         assert message.payload == {"number": 1}
         message.ack()
         assert message.acknowledged

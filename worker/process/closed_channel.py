@@ -9,32 +9,19 @@ Celery answers by making a new one; the broker gives the message to somebody els
 
 from __future__ import annotations
 
-import functools
-from typing import Any, Final
+from typing import Any
 
 import redis
-from kombu.transport.redis import Channel
 
 
 class ChannelClosed(redis.ConnectionError):
     """The connection of this channel is closed; what was taken from it is in the queue again."""
 
 
-#: The method that looks for the address; kombu offers no other place.
-_NAME: Final = "_connparams"
+class TellsClosed:
+    """What is changed in kombu's Redis channels: the method that looks for the address."""
 
-
-def install() -> None:
-    """Let all Redis channels of this process raise it. Calling it again does no harm."""
-    if not hasattr(getattr(Channel, _NAME), "__wrapped__"):
-        setattr(Channel, _NAME, _telling(getattr(Channel, _NAME)))
-
-
-def _telling(parameters: Any) -> Any:
-    @functools.wraps(parameters)
-    def told(channel: Any, *arguments: Any, **options: Any) -> Any:
-        if channel.connection is None or channel.connection.client is None:
+    def _connparams(self: Any, *arguments: Any, **options: Any) -> Any:
+        if self.connection is None or self.connection.client is None:
             raise ChannelClosed("the connection of this channel is closed")
-        return parameters(channel, *arguments, **options)
-
-    return told
+        return super()._connparams(*arguments, **options)  # type: ignore[misc]

@@ -31,6 +31,7 @@ from confkeep.settings import get_settings
 from worker.broker import gate
 from worker.broker.gate import Gate, Refusal
 from worker.observe import measure, metrics
+from worker.process.closed_channel import TellsClosed
 from worker.queue import refused
 
 log = get_logger("gate")
@@ -94,7 +95,7 @@ class GatedQoS(kombu_redis.QoS):
             super().restore_by_tag(tag, opened, leftmost)  # type: ignore[no-untyped-call]
 
 
-class _Gated:
+class _Gated(TellsClosed):
     """What is changed in both of kombu's kinds of channel."""
 
     QoS = GatedQoS

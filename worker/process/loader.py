@@ -14,7 +14,7 @@ from celery.loaders.app import AppLoader
 from confkeep.observe import logs
 from confkeep.settings import get_settings
 from worker.observe import measure, stray_lines, telemetry
-from worker.process import closed_channel, gated_channel, own_records, shutdown, waits
+from worker.process import gated_channel, own_records, shutdown, waits
 
 
 class Loader(AppLoader):  # type: ignore[misc]
@@ -42,7 +42,6 @@ def _set_up_logging(**_: Any) -> None:
 
 def _prepare_worker(sender: Any, **_: Any) -> None:
     shutdown.prepare()
-    closed_channel.install()
     waits.quiet_celery()
     gated_channel.install(sender.app)
     own_records.install()
