@@ -103,14 +103,13 @@ class Child:
 
     def stop(self, timeout_s: float = _STOP_S) -> None:
         """End it in order, and by force when that takes longer than `timeout_s`."""
-        if self.running():
-            self.process.terminate()
-            try:
-                self.process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self.ask_to_end()
+        try:
+            self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 def _private_folder(data: Path) -> str:
