@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import redis
 from celery import bootsteps
@@ -18,8 +18,6 @@ from confkeep.errors import BrokerUnavailable, BrokerVolatile, ConfkeepError, No
 from confkeep.observe.logs import get_logger
 from confkeep.settings import Settings, get_settings
 from worker.process.outage import CONSUMER, outage
-
-_SILENT: Final = "The server does not tell its configuration"
 
 log = get_logger("broker")
 
@@ -35,7 +33,7 @@ def check(client: redis.Redis, settings: Settings) -> list[str]:
             not set.
         BrokerUnavailable: it did not answer.
     """
-    found, unknown = _ask(client)
+    found, unknown = _ask(client, ask_all=True)
     problems = _problems(found)
     if problems and not settings.allow_volatile_broker:
         raise BrokerVolatile("; ".join(problems))
@@ -52,7 +50,7 @@ def find_problems(client: redis.Redis, *, ask_all: bool = True) -> list[str]:
     Raises:
         BrokerUnavailable: it did not answer.
     """
-    found, _unknown = _ask(client) if ask_all else _ask_less(client)
+    found, _unknown = _ask(client, ask_all=ask_all)
     return _problems(found) or _risks(found)
 
 
@@ -73,35 +71,30 @@ def _risks(found: dict[str, str]) -> list[str]:
     ]
 
 
-def _ask(client: redis.Redis) -> tuple[dict[str, str], list[str]]:
-    """How the server is set up, and what it does not tell."""
+def _ask(client: redis.Redis, *, ask_all: bool) -> tuple[dict[str, str], list[str]]:
+    """How the server is set up, and what it does not tell.
+
+    Who may not run CONFIG, which shows passwords too, asks for less.
+    """
     found: dict[str, str] = {}
     try:
         with broker_errors():
-            for name in ("maxmemory-policy", "appendonly", "appendfsync"):
-                found.update(client.config_get(name))  # type: ignore[arg-type]
-    except BrokerUnavailable as error:
-        if isinstance(error.__cause__, redis.exceptions.NoPermissionError):
-            return _ask_less(client)
-        # Hosted servers have no CONFIG; their owner knows how they are set up.
-        if isinstance(error.__cause__, redis.ResponseError):
-            return {}, [f"{_SILENT}: check yourself that it is durable."]
-        raise
-    return found, []
-
-
-def _ask_less(client: redis.Redis) -> tuple[dict[str, str], list[str]]:
-    """As `_ask`, for a user who may not run CONFIG, which shows passwords too."""
-    try:
-        with broker_errors():
+            if ask_all:
+                for name in ("maxmemory-policy", "appendonly", "appendfsync"):
+                    found.update(client.config_get(name))  # type: ignore[arg-type]
+                return found, []
             told: Any = client.info()
     except BrokerUnavailable as error:
-        if isinstance(error.__cause__, redis.exceptions.NoPermissionError):
-            return {}, [f"{_SILENT} to this user: check yourself that it is durable."]
+        is_forbidden = isinstance(error.__cause__, redis.exceptions.NoPermissionError)
+        if is_forbidden and ask_all:
+            return _ask(client, ask_all=False)
+        # Hosted servers have no CONFIG; their owner knows how they are set up.
         if isinstance(error.__cause__, redis.ResponseError):
-            return {}, [f"{_SILENT}: check yourself that it is durable."]
+            whom = " to this user" if is_forbidden else ""
+            return {}, [
+                f"The server does not tell its configuration{whom}: check yourself that it is durable."
+            ]
         raise
-    found = {}
     if "maxmemory_policy" in told:
         found["maxmemory-policy"] = str(told["maxmemory_policy"])
     if "aof_enabled" in told:
@@ -132,7 +125,7 @@ class BrokerWatch:
 
     Args:
         client: asks the server.
-        told: what was told when the worker started; None if nothing was.
+        told: what was told when the worker started.
         note: called with what is wrong now, in one line, after each look.
         interval_s: seconds between two looks.
     """
@@ -140,12 +133,12 @@ class BrokerWatch:
     def __init__(
         self,
         client: redis.Redis,
-        told: list[str] | None,
+        told: list[str],
         note: Callable[[str], None],
         interval_s: float,
     ) -> None:
         self._client = client
-        self._told = told or []
+        self._told = told
         self._note = note
         self._interval_s = interval_s
         self._next = 0.0
@@ -175,7 +168,7 @@ class BrokerCheckStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, parent: Any) -> None:
         """Check once. If the server is away, do nothing: the consumer waits for it."""
         settings = get_settings()
-        parent.broker_problems = None
+        parent.broker_problems = []
         client = open_client(settings)
         try:
             parent.broker_problems = check(client, settings)
