@@ -93,9 +93,6 @@ app = Celery(
     set_as_current=False,
 )
 app.add_defaults(configuration)
-app.steps["worker"].add(TelemetryStep)
-app.steps["worker"].add(HeartbeatStep)
-app.steps["worker"].add(BrokerCheckStep)
-app.steps["worker"].add(StoreStep)
-app.steps["worker"].add(SweeperStep)
-app.steps["worker"].add(MetricsStep)
+app.steps["worker"].update(
+    {TelemetryStep, HeartbeatStep, BrokerCheckStep, StoreStep, SweeperStep, MetricsStep}
+)

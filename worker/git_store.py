@@ -57,7 +57,7 @@ def get_or_create_repo(tenant_id: str) -> pygit2.Repository:
         StoreUnavailable: the file system refused.
         RepositoryDamaged: git cannot open what is there.
     """
-    return _create(tenant_id).git
+    return create_repository(_path(tenant_id), Signature(*get_settings().author)).git
 
 
 def commit_backup(
@@ -158,7 +158,3 @@ def _path(tenant_id: str) -> Path:
 
 def _open(tenant_id: str) -> TenantRepository:
     return open_repository(_path(tenant_id))
-
-
-def _create(tenant_id: str) -> TenantRepository:
-    return create_repository(_path(tenant_id), Signature(*get_settings().author))

@@ -95,14 +95,10 @@ _LOOPS: Final = "celery.worker.loops"
 
 
 def quiet_celery() -> None:
-    """Drop Celery's lines about each try while an outage lasts. Call it once."""
+    """Drop Celery's lines about each try while an outage lasts."""
     for name in _OF_EACH_TRY:
-        logger = logging.getLogger(name)
-        if _is_worth_it not in logger.filters:
-            logger.addFilter(_is_worth_it)
-    loops = logging.getLogger(_LOOPS)
-    if _is_no_outage not in loops.filters:
-        loops.addFilter(_is_no_outage)
+        logging.getLogger(name).addFilter(_is_worth_it)
+    logging.getLogger(_LOOPS).addFilter(_is_no_outage)
 
 
 def _is_worth_it(record: logging.LogRecord) -> bool:

@@ -6,6 +6,7 @@ waits for one batch, not for a whole slice.
 
 from __future__ import annotations
 
+import functools
 import mmap
 import signal
 from collections.abc import Callable
@@ -37,19 +38,15 @@ def watch_signals(**_: Any) -> None:
     """
     for number in (signal.SIGTERM, signal.SIGQUIT):
         before = signal.getsignal(number)
-        if callable(before) and not isinstance(before, _Watched):
-            signal.signal(number, _Watched(before))
+        if callable(before):
+            signal.signal(number, functools.partial(_request_and, before))
 
 
-class _Watched:
-    """A signal handler that asks the turns to end, then calls the previous handler."""
-
-    def __init__(self, handler: Callable[[int, FrameType | None], object]) -> None:
-        self._handler = handler
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        request()
-        self._handler(number, frame)
+def _request_and(
+    handler: Callable[[int, FrameType | None], object], number: int, frame: FrameType | None
+) -> None:
+    request()
+    handler(number, frame)
 
 
 def requested() -> bool:

@@ -137,9 +137,7 @@ _OF_EACH: Final = tuple(
 def quiet_celery() -> None:
     """Hold back Celery's lines of tasks that workers send themselves: our own lines tell what became of them."""
     for name in ("celery.worker.strategy", "celery.app.trace"):
-        logger = logging.getLogger(name)
-        if _is_worth_it not in logger.filters:
-            logger.addFilter(_is_worth_it)
+        logging.getLogger(name).addFilter(_is_worth_it)
 
 
 def _is_worth_it(record: logging.LogRecord) -> bool:
