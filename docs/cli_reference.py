@@ -12,6 +12,7 @@ import click
 
 import worker.cli
 from confkeep.errors import ConfkeepError
+from docs.markdown import table
 from worker.cli import INTERRUPTED, cli
 from worker.cli.stale import STALE
 
@@ -61,9 +62,8 @@ def exit_codes() -> dict[int, list[str]]:
 
 def cli_exit_codes() -> str:
     """The statuses as a table."""
-    rows = ["| exit code | meaning |", "|---|---|"]
-    rows += [f"| {code} | {'<br>'.join(texts)} |" for code, texts in exit_codes().items()]
-    return "\n".join(rows) + "\n"
+    rows = [(str(code), "<br>".join(texts)) for code, texts in exit_codes().items()]
+    return table(("exit code", "meaning"), rows)
 
 
 def _all_errors() -> set[type[ConfkeepError]]:
@@ -73,15 +73,16 @@ def _all_errors() -> set[type[ConfkeepError]]:
             importlib.import_module(module.name)
     return {
         kind
-        for kind in _below(ConfkeepError)
+        for kind in below(ConfkeepError)
         if kind.__module__.startswith(("confkeep.", "worker."))
     }
 
 
-def _below(kind: type[ConfkeepError]) -> Iterator[type[ConfkeepError]]:
+def below(kind: type[ConfkeepError]) -> Iterator[type[ConfkeepError]]:
+    """An error's class and all those below it."""
     yield kind
     for child in kind.__subclasses__():
-        yield from _below(child)
+        yield from below(child)
 
 
 def usage(context: click.Context) -> str:
@@ -121,7 +122,7 @@ def _escaped(text: str) -> str:
 
 def _options(context: click.Context) -> str:
     rows = [
-        f"| `{names.replace('|', chr(92) + '|')}` | {_escaped(meaning)} |"
+        (f"`{names.replace('|', chr(92) + '|')}`", _escaped(meaning))
         for names, meaning in options_of(context)
     ]
-    return "\n".join(["| option | meaning |", "|---|---|", *rows]) + "\n" if rows else ""
+    return table(("option", "meaning"), rows) if rows else ""

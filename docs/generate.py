@@ -7,10 +7,11 @@ A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -23,8 +24,9 @@ from confkeep import errors
 from confkeep.errors import ConfkeepError
 from confkeep.settings import Settings, variable_of
 from docs import masking_tables
-from docs.cli_reference import cli_commands, cli_exit_codes
+from docs.cli_reference import below, cli_commands, cli_exit_codes
 from docs.man_page import MAN_PAGE, man_page
+from docs.markdown import table
 from worker.observe import metrics, states
 from worker.observe.metrics import Metric
 
@@ -48,23 +50,21 @@ _SETTINGS_THAT_MATTER = (
 
 def settings_table() -> str:
     """The variables that matter most, each with its default and meaning."""
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    rows = []
     for name in _SETTINGS_THAT_MATTER:
         field = Settings.model_fields[name]
         default = "" if field.default is PydanticUndefined else f"`{field.default}`"
-        rows.append(f"| `{variable_of(name)}` | {default} | {field.description} |")
-    return "\n".join(rows) + "\n"
+        rows.append((f"`{variable_of(name)}`", default, str(field.description)))
+    return table(("variable", "default", "meaning"), rows)
 
 
 def settings_limits() -> str:
     """Every variable with what it may be set to."""
-    rows = ["| variable | default | allowed | meaning |", "|---|---|---|---|"]
+    rows = []
     for name, field in Settings.model_fields.items():
         default = "not set" if field.default is None else f"`{field.default}`"
-        rows.append(
-            f"| `{variable_of(name)}` | {default} | {_allowed(field)} | {field.description} |"
-        )
-    return "\n".join(rows) + "\n"
+        rows.append((f"`{variable_of(name)}`", default, _allowed(field), str(field.description)))
+    return table(("variable", "default", "allowed", "meaning"), rows)
 
 
 def _allowed(field: FieldInfo) -> str:
@@ -90,27 +90,20 @@ def _allowed(field: FieldInfo) -> str:
 
 def errors_table() -> str:
     """Every error with its exit code."""
-    rows = ["| exit code | error | retry helps | what to do |", "|---|---|---|---|"]
-    for kind in sorted(_tree(ConfkeepError), key=lambda kind: (kind.exit_code, kind.__name__)):
-        helps = "yes" if kind.retryable else "no"
-        rows.append(f"| {kind.exit_code} | `{kind.__name__}` | {helps} | {kind.hint} |")
-    return "\n".join(rows) + "\n"
+    kinds = [kind for kind in below(ConfkeepError) if kind.__module__ == errors.__name__]
+    rows = [
+        (str(kind.exit_code), f"`{kind.__name__}`", "yes" if kind.retryable else "no", kind.hint)
+        for kind in sorted(kinds, key=lambda kind: (kind.exit_code, kind.__name__))
+    ]
+    return table(("exit code", "error", "retry helps", "what to do"), rows)
 
 
 #: The rooms, in the order in which imports run.
 _ROOMS = (
     *("worker/cli", "worker/cli/sources", "worker/http", "worker/http/routes"),
     *("worker/http/oxidized", "worker/http/pages", "tasks", "worker"),
-    *(
-        "worker/reading",
-        "worker/figures",
-        "worker/hooks",
-        "worker/engine",
-        "worker/process",
-        "worker/queue",
-        "worker/broker",
-        "worker/observe",
-    ),
+    *("worker/reading", "worker/figures", "worker/hooks", "worker/engine"),
+    *("worker/process", "worker/queue", "worker/broker", "worker/observe"),
     *("worker/store/upkeep", "worker/store/rewriting", "worker/store/writing"),
     *("worker/store/history", "worker/store/repository", "worker/store/git"),
     *("confkeep", "confkeep/queue", "confkeep/broker", "confkeep/broker/lua"),
@@ -118,44 +111,30 @@ _ROOMS = (
 )
 _LUA = "The atomic steps in the server."
 #: Who imports whom, as far as it helps to see it: from a room to the next one below.
-_ABOVE = (
-    ("worker/cli", "worker/http"),
-    ("worker/http", "worker/reading"),
-    ("tasks", "worker/reading"),
-    ("worker/http", "worker/figures"),
-    ("worker/cli", "worker/figures"),
-    ("worker/reading", "worker/engine"),
-    ("worker/figures", "worker/hooks"),
-    ("worker/cli", "worker/hooks"),
-    ("worker/hooks", "worker/engine"),
-    ("worker/engine", "worker/process"),
-    ("worker/process", "worker/queue"),
-    ("worker/queue", "worker/broker"),
-    ("worker/broker", "worker/observe"),
-    ("worker/observe", "confkeep"),
-    ("worker/engine", "worker/store/upkeep"),
-    ("worker/store/upkeep", "worker/store/rewriting"),
-    ("worker/store/rewriting", "worker/store/writing"),
-    ("worker/store/writing", "worker/store/history"),
-    ("worker/store/history", "worker/store/repository"),
-    ("worker/store/repository", "worker/store/git"),
-    ("worker/store/git", "confkeep"),
-    ("confkeep", "confkeep/queue"),
-    ("confkeep/queue", "confkeep/broker"),
-    ("confkeep/broker", "confkeep/routeros"),
-    ("worker/engine", "worker/masking"),
-    ("worker/masking", "confkeep/routeros"),
-    ("confkeep/routeros", "confkeep/vendors"),
+_CHAINS = (
+    "worker/cli > worker/http > worker/reading",
+    "tasks > worker/reading",
+    "worker/http > worker/figures",
+    "worker/cli > worker/figures",
+    "worker/reading > worker/engine",
+    "worker/figures > worker/hooks",
+    "worker/cli > worker/hooks > worker/engine > worker/process > worker/queue > worker/broker",
+    "worker/broker > worker/observe > confkeep",
+    "worker/engine > worker/store/upkeep > worker/store/rewriting > worker/store/writing",
+    "worker/store/writing > worker/store/history > worker/store/repository > worker/store/git",
+    "worker/store/git > confkeep > confkeep/queue > confkeep/broker > confkeep/routeros",
+    "worker/engine > worker/masking > confkeep/routeros > confkeep/vendors",
 )
 
 
 def rooms_picture() -> str:
     """The rooms, each with its first line, above those that it imports from."""
     lines = ["```mermaid", "flowchart TD", "    accTitle: The rooms of the code"]
-    for room in dict.fromkeys(room for pair in _ABOVE for room in pair):
+    pairs = [pair for chain in _CHAINS for pair in itertools.pairwise(chain.split(" > "))]
+    for room in dict.fromkeys(room for pair in pairs for room in pair):
         what = _first_line(ROOT / room / "__init__.py").removesuffix(".").replace('"', "'")
         lines.append(f'    {room.replace("/", "_")}["{room}: {what.replace("`", "")}"]')
-    lines += [f"    {a} --> {b}".replace("/", "_") for a, b in _ABOVE]
+    lines += [f"    {a} --> {b}".replace("/", "_") for a, b in pairs]
     return "\n".join([*lines, "```"]) + "\n"
 
 
@@ -165,13 +144,12 @@ def modules_table() -> str:
     for room in _ROOMS:
         door = ROOT / room / "__init__.py"
         what = _first_line(door) if door.exists() else _LUA
-        parts.append(f"## {room}\n\n{what}\n\n| module | is |\n|---|---|")
-        parts += [
-            f"| `{path.name}` | {_first_line(path)} |"
+        modules = [
+            (f"`{path.name}`", _first_line(path))
             for path in sorted((ROOT / room).iterdir())
             if path.suffix in (".py", ".lua") and not path.name.startswith("__")
         ]
-        parts.append("")
+        parts.append(f"## {room}\n\n{what}\n\n{table(('module', 'is'), modules)}")
     return "\n".join(parts)
 
 
@@ -180,11 +158,6 @@ def _first_line(path: Path) -> str:
     if path.suffix == ".py":
         text = ast.get_docstring(ast.parse(text)) or ""
     return text.split("\n", 1)[0].removeprefix("--").strip().replace("|", "\\|")
-
-
-def _tree(root: type[ConfkeepError]) -> list[type[ConfkeepError]]:
-    found = [root, *(each for child in root.__subclasses__() for each in _tree(child))]
-    return [kind for kind in found if kind.__module__ == errors.__name__]
 
 
 _LEVELS = ("debug", "info", "warning", "error", "critical", "exception")
@@ -230,49 +203,48 @@ def _log_call(where: str, level: str, node: ast.Call) -> LogCall:
 
 def actions_table() -> str:
     """Every `action`, with its level and fields."""
-    rows = ["| action | level | says | fields |", "|---|---|---|---|"]
+    rows = []
     for call in sorted(log_calls(), key=lambda call: call.action):
-        fields = ", ".join(f"`{name}`" for name in call.fields)
         says = call.event or ("what it does" if call.level == "info" else "what is wrong")
-        rows.append(f"| `{call.action}` | {call.level} | {says} | {fields} |")
-    return "\n".join(rows) + "\n"
+        rows.append((f"`{call.action}`", call.level, says, _as_code(call.fields)))
+    return table(("action", "level", "says", "fields"), rows)
 
 
-def metrics_table(declared: Sequence[Metric]) -> str:
+def _as_code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def metrics_table(declared: Iterable[Metric]) -> str:
     """Metrics with their kinds, labels and meaning."""
-    rows = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
-    for metric in declared:
-        labels = ", ".join(f"`{label}`" for label in metric.labels)
-        rows.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
-    return "\n".join(rows) + "\n"
+    rows = [(f"`{one.name}`", one.kind, _as_code(one.labels), one.help) for one in declared]
+    return table(("metric", "kind", "labels", "meaning"), rows)
 
 
 def states_table() -> str:
     """The words of states, with what they say of what."""
-    rows = ["| of a | word | it | colour |", "|---|---|---|---|"]
+    rows = []
     for one in states.ALL:
         colour = states.COLOURS[one.role].terminal.replace("dim", "grey")
-        rows.append(f"| {one.thing} | *{one.word}* | {one.meaning} | {colour} |")
-    return "\n".join(rows) + "\n"
+        rows.append((one.thing, f"*{one.word}*", one.meaning, colour))
+    return table(("of a", "word", "it", "colour"), rows)
 
 
 def steps_table() -> str:
     """The steps of a batch, as `confkeep_worker_step_seconds` names them."""
-    rows = ["| step | what it does |", "|---|---|"]
-    rows += [f"| `{step}` | {what} |" for step, what in metrics.STEPS.items()]
-    return "\n".join(rows) + "\n"
+    rows = [(f"`{step}`", what) for step, what in metrics.STEPS.items()]
+    return table(("step", "what it does"), rows)
 
 
 def alerts_table() -> str:
     """Every alert with what it means and what to do, from the rules themselves."""
     rules = yaml.safe_load((ROOT / "docs" / "alerts" / "confkeep.rules.yml").read_text("utf-8"))
-    rows = ["| alert | severity | means | do |", "|---|---|---|---|"]
+    rows = []
     for rule in (rule for group in rules["groups"] for rule in group["rules"]):
         says = rule["annotations"]
         texts = (says["description"], says["runbook"])
         means, do = (_PLACEHOLDER.sub("…", text).replace("|", "\\|") for text in texts)
-        rows.append(f"| `{rule['alert']}` | {rule['labels']['severity']} | {means} | {do} |")
-    return "\n".join(rows) + "\n"
+        rows.append((f"`{rule['alert']}`", rule["labels"]["severity"], means, do))
+    return table(("alert", "severity", "means", "do"), rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
