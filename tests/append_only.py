@@ -1,8 +1,9 @@
-"""The server's append-only file as the commands that it holds: read, cut and played again."""
+"""The server's append-only file as the commands that it holds: found, read and played again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,9 @@ import redis
 Command = list[bytes]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Written:
-    """A command and where it begins and ends in the file."""
+    """A command, and where it begins and ends in the file."""
 
     command: Command
     start: int
@@ -24,36 +25,75 @@ class Written:
         return self.command[0].upper()
 
 
-def newest(folder: Path) -> Path:
-    """The file that a server with its data in `folder` writes to."""
-    return max(folder.glob("appendonlydir/*.incr.aof"), key=lambda path: int(path.suffixes[-3][1:]))
+def newest(data: Path) -> Path:
+    """The file that a server with its data in `data` appends to.
+
+    Raises:
+        ValueError: its manifest names none.
+    """
+    folder = data / "appendonlydir"
+    found = ""
+    for line in (folder / "appendonly.aof.manifest").read_text().splitlines():
+        words = line.split()
+        values = dict(zip(words[::2], words[1::2], strict=True))
+        if values["type"] == "i":
+            found = values["file"]
+    if not found:
+        raise ValueError(f"no file to append to in {folder}")
+    return folder / found
 
 
 def read(path: Path, start: int = 0) -> list[Written]:
     """The commands from the byte `start` on."""
     with path.open("rb") as file:
         file.seek(start)
-        data = file.read()
-    found = []
-    at = 0
-    while at < len(data):
-        begin = at
-        end = data.index(b"\r\n", at)
-        words, at = int(data[at + 1 : end]), end + 2
-        command = []
-        for _ in range(words):
-            end = data.index(b"\r\n", at)
-            size = int(data[at + 1 : end])
-            command.append(data[end + 2 : end + 2 + size])
-            at = end + 2 + size + 2
-        found.append(Written(command, start + begin, start + at))
-    return found
+        return list(commands(file.read(), start))
 
 
-def transaction(commands: Sequence[Written]) -> tuple[int, int]:
-    """Where the last transaction is: the numbers of its MULTI and of its EXEC."""
-    last = max(n for n, one in enumerate(commands) if one.name == b"EXEC")
-    return max(n for n in range(last) if commands[n].name == b"MULTI"), last
+def commands(data: bytes, start: int = 0) -> Iterator[Written]:
+    """Each whole command of `data`, which begins where a command begins, at the byte `start` of the file.
+
+    Raises:
+        ValueError: there is something else than commands.
+    """
+    file = io.BytesIO(data)
+    while (begin := file.tell()) < len(data):
+        try:
+            command = [_word(file) for _ in range(_number(file, b"*"))]
+        except EOFError:
+            return
+        yield Written(command, start + begin, start + file.tell())
+
+
+def _word(file: io.BytesIO) -> bytes:
+    size = _number(file, b"$")
+    word = file.read(size + 2)
+    if len(word) < size + 2:
+        raise EOFError
+    return word[:size]
+
+
+def _number(file: io.BytesIO, sign: bytes) -> int:
+    line = file.readline()
+    if line and not line.startswith(sign):
+        raise ValueError(f"no {sign.decode()} before byte {file.tell()}")
+    if not line.endswith(b"\r\n"):
+        raise EOFError
+    return int(line[1:])
+
+
+def transactions(found: Iterable[Written]) -> list[list[Written]]:
+    """The commands of each transaction, from MULTI to EXEC or to the end."""
+    all_of_them: list[list[Written]] = []
+    is_open = False
+    for one in found:
+        if one.name == b"MULTI":
+            all_of_them.append([])
+            is_open = True
+        if is_open:
+            all_of_them[-1].append(one)
+        is_open = is_open and one.name != b"EXEC"
+    return all_of_them
 
 
 def play(client: redis.Redis, commands: Sequence[Command]) -> None:

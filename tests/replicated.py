@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,16 +9,10 @@ from pathlib import Path
 
 import redis
 
-from tests.servers import wait_for
+from tests.servers import free_port, wait_for
 from worker.process.local import Child, EmbeddedServer, find_server
 
 SERVICE = "keeper"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,19 @@ def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 30) 
         time.sleep(0.01)
 
 
+def free_port() -> int:
+    """A port of the loopback that nobody listens at now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_served(port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def node(name: str = "w") -> str:
     """What a worker that tests start is called among workers."""
     return f"{name}@{socket.gethostname()}"

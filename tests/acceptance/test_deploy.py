@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from confkeep.settings import load_settings
 from tasks import enqueue_backup, enqueue_backups
 from tests.integration.conftest import become_producer, forget_environment
 from tests.judge import backup_ids
-from tests.servers import Deployment, deployment, wait_for
+from tests.servers import Deployment, deployment, free_port, is_served, wait_for
 from worker.process import broker_check
 from worker.process.local import find_server
 
@@ -40,14 +39,6 @@ def deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deploy
         become_producer(running, monkeypatch)
         yield running
     forget_environment()
-
-
-def free_port() -> int:
-    """A port that nobody listens at now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def processes_of(running: Deployment) -> list[psutil.Process]:
@@ -110,8 +101,8 @@ def test_the_procfile_runs_workers_the_exporter_and_http(deployed: Deployment) -
             with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
                 return str(answer.read().decode())
 
-        wait_for(lambda: is_open(port), "the exporter")
-        wait_for(lambda: is_open(http_port), "HTTP")
+        wait_for(lambda: is_served(port), "the exporter")
+        wait_for(lambda: is_served(http_port), "HTTP")
         with urlopen(f"http://127.0.0.1:{http_port}/v1/health", timeout=5) as answer:
             assert answer.status == 200
         tenant, device = str(uuid.uuid4()), str(uuid.uuid4())
@@ -126,11 +117,6 @@ def test_the_procfile_runs_workers_the_exporter_and_http(deployed: Deployment) -
         assert process.wait(30) == 128 + signal.SIGTERM
         assert processes_of(deployed) == []
         assert not client.exists(keys.WORKERS), "they took their reports back"
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_composes_broker_is_durable_asks_for_its_password_and_ends_on_sigterm(

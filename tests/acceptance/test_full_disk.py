@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import uuid
@@ -15,7 +14,7 @@ import pytest
 
 from tests import small_disk
 from tests.acceptance.test_cli import fresh_environment
-from tests.servers import wait_for
+from tests.servers import free_port, wait_for
 from worker.process.local import EmbeddedServer
 
 CONFKEEP = (sys.executable, "-P", "-m", "confkeep")
@@ -135,9 +134,7 @@ def test_a_server_that_ended_tells_of_its_disk_only_when_that_is_full(disk_path:
 def test_http_accepts_nothing_on_a_full_disk_and_says_so(disk_path: Path, full: str) -> None:
     disk, out = disk_path / "disk", disk_path / "out"
     disk.mkdir()
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     command = small_disk.command(disk, "size=4m", [*CONFKEEP, "up", "--http", str(port)])
     environment = {**fresh_environment(), "CONFKEEP_STAGING": "volume", full: str(disk)}
     with out.open("wb") as printed:

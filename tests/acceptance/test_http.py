@@ -25,7 +25,7 @@ from tests.acceptance.test_cli import (
     running_up,
     start,
 )
-from tests.servers import wait_for
+from tests.servers import free_port, wait_for
 from worker.cli.running import DEFAULT_DATA
 from worker.http.tokens import list_tokens
 from worker.process.local import EmbeddedServer
@@ -45,9 +45,7 @@ def block_of(page: str) -> str:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    return free_port()
 
 
 def test_the_pages_commands_hand_over_and_read_back(folder: Path, port: int) -> None:

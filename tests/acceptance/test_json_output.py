@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import uuid
@@ -20,7 +19,7 @@ import pytest
 
 from tasks import enqueue_backup
 from tests.integration.conftest import become_producer, forget_environment
-from tests.servers import Deployment, deployment, wait_for
+from tests.servers import Deployment, deployment, free_port, wait_for
 
 
 @pytest.fixture
@@ -77,9 +76,7 @@ def test_a_worker(deployed: Deployment) -> None:
 
 
 def test_the_exporter(deployed: Deployment) -> None:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     with started(deployed, "exporter", "--port", str(port)) as (process, output):
         wait_for(lambda: process.poll() is not None or output(), "its first line")
         with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import re
-import socket
 import sys
 import time
 import uuid
@@ -22,7 +21,7 @@ from tests.bench.fleet import folder
 from tests.bench.table import Row
 from tests.histories import START_S, device_ids
 from tests.http.serving import new_token
-from tests.servers import wait_for
+from tests.servers import free_port, is_served, wait_for
 from worker.http.tokens import RIGHTS
 from worker.process.local import Child, EmbeddedServer
 from worker.store.repository.backup import Backup
@@ -84,13 +83,6 @@ def write_tenant(store: Path) -> tuple[str, list[str]]:
     return tenant, devices
 
 
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def start(place: Path, server: EmbeddedServer, port: int) -> Child:
     """The process, as deployments start it; returns when it answers."""
     environment = {
@@ -102,15 +94,7 @@ def start(place: Path, server: EmbeddedServer, port: int) -> Child:
     }
     command = [sys.executable, "-m", "confkeep", "http", "--port", str(port)]
     process = Child(command, log=place / "http.log", env=environment)
-
-    def answers() -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            return False
-        return True
-
-    wait_for(answers, "HTTP to answer")
+    wait_for(lambda: is_served(port), "HTTP to answer")
     return process
 
 

@@ -18,9 +18,10 @@ import redis
 from confkeep.labels import Labels
 from tests.bench.finding import LITERAL, REGEX, confkeep
 from tests.bench.fleet import Fleet, folder
-from tests.bench.http import free_port, start
+from tests.bench.http import start
 from tests.bench.table import Row, alternate, median_costs, timed
 from tests.http.serving import new_token
+from tests.servers import free_port
 from worker.http import paging
 from worker.http.pages.routing import COOKIE
 from worker.http.tokens import RIGHTS

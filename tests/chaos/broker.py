@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import redis
 
-from tests.chaos import aof
+from tests import append_only
+from tests.chaos.aof import choose_cut
 from tests.proxy import Proxy
 from tests.servers import wait_for
 from worker.process.local import EmbeddedServer
@@ -41,7 +42,7 @@ def kill_and_tear(
     process = psutil.Process(server.pid)
     process.send_signal(signal.SIGSTOP)
     wait_for(lambda: process.status() == psutil.STATUS_STOPPED, "the server to stand still")
-    path = aof.newest_file(server.data)
+    path = append_only.newest(server.data)
     safe_bytes = path.stat().st_size
 
     def has_grown() -> bool:
@@ -66,11 +67,11 @@ def kill_and_tear(
 
 
 def _tear(server: EmbeddedServer, path: Path, safe_bytes: int, chance: random.Random) -> str:
-    if aof.newest_file(server.data) != path:
+    if append_only.newest(server.data) != path:
         return "nothing: the server began another file"
     with path.open("rb+") as file:
         file.seek(safe_bytes)
-        cut = aof.choose_cut(file.read(), chance)
+        cut = choose_cut(file.read(), chance)
         if cut is None:
             return "nothing: no command came"
         file.truncate(safe_bytes + cut.at)
@@ -84,16 +85,6 @@ def restart(server: EmbeddedServer) -> None:
     os.kill(server.pid, signal.SIGTERM)
     wait_for(lambda: not server.running(), "the server to end in order")
     server.start()
-
-
-def refuse(client: redis.Redis, kind: str, data: Path) -> None:
-    """Let the server refuse to write until `end_refusals`.
-
-    Args:
-        kind: of `REFUSALS`.
-        data: the server's folder.
-    """
-    REFUSALS[kind](client, data)
 
 
 def end_refusals(client: redis.Redis) -> None:
@@ -130,7 +121,8 @@ def _fail_to_save(client: redis.Redis, data: Path) -> None:
     )
 
 
-#: The error that clients get, in lower case, and how to bring it about.
+#: The error that clients get, in lower case, and how to bring it about until `end_refusals`, with the
+#: server's folder.
 REFUSALS: dict[str, Callable[[redis.Redis, Path], None]] = {
     "readonly": _become_replica,
     "noreplicas": _want_replicas,

@@ -48,32 +48,33 @@ def complaints(history: History) -> list[str]:
     committed = [commit.backup_id for commit in history.commits]
     known = set(committed)
     accepted = set(history.accepted)
-    found = _list("lost", [i for i in history.accepted if i not in known])
-    found += _list("committed twice", [i for i, n in Counter(committed).items() if n > 1])
-    found += _list("never sent", [i for i in committed if i not in history.sent])
+    found = listed("lost", [i for i in history.accepted if i not in known])
+    found += listed("committed twice", [i for i, n in Counter(committed).items() if n > 1])
+    found += listed("never sent", [i for i in committed if i not in history.sent])
 
     # Where what is there came in another order than it was accepted.
     in_order = accepted - history.late
     there = [i for i in dict.fromkeys(committed) if i in in_order]
     expected = [i for i in history.accepted if i in known and i in in_order]
-    found += _list("out of order", [a for a, b in zip(there, expected, strict=True) if a != b])
+    found += listed("out of order", [a for a, b in zip(there, expected, strict=True) if a != b])
 
     wrong = []
     for commit in history.commits:
         record = history.records.get(commit.backup_id)
         if record is None or record.status != "SUCCESS" or record.sha != commit.sha:
             wrong.append(f"{commit.backup_id} ({record} for commit {commit.sha})")
-    found += _list("wrong receipt", wrong)
+    found += listed("wrong receipt", wrong)
     early = [
         f"{i} ({record.status})"
         for i, record in history.records.items()
         if i not in known and i in accepted
     ]
-    found += _list("record without commit", early)
+    found += listed("record without commit", early)
     return [f"tenant {history.tenant_id}: {complaint}" for complaint in found]
 
 
-def _list(what: str, ids: Sequence[str]) -> list[str]:
+def listed(what: str, ids: Sequence[str]) -> list[str]:
+    """A complaint of some ids, none if there are none."""
     if not ids:
         return []
     more = f" and {len(ids) - _MOST} more" if len(ids) > _MOST else ""

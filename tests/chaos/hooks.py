@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import random
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +17,8 @@ import redis
 
 from confkeep.broker import keys
 from confkeep.settings import Settings
-from tests.chaos.history import Commit
-from tests.servers import wait_for
+from tests.chaos.history import Commit, listed
+from tests.servers import free_port, wait_for
 from worker.engine.events import cursor_from
 from worker.hooks.hook import Hook, new_secret
 from worker.hooks.hook_store import HookStore
@@ -30,8 +29,6 @@ _SENDERS = 2
 #: Seconds between two looks at what came.
 _LOOK_S = 0.3
 _COMMITTED = "backup.committed"
-#: Most complaints of a kind that are spelled out.
-_MOST = 5
 
 
 @dataclass
@@ -66,7 +63,7 @@ class Hooks:
         self._receivers = [
             _Receiver(
                 f"hook{number}",
-                _free_port(),
+                free_port(),
                 folder / f"hook{number}",
                 new_secret().get_secret_value(),
             )
@@ -163,10 +160,14 @@ def complaints(rows: Sequence[Row], commits: Mapping[str, Sequence[Commit]]) -> 
     """What a receiver may complain of, against the commits of each tenant in their order; pure."""
     found: list[str] = []
     forged = [str(row["forged"]) for row in rows if "forged" in row]
-    found += _list("wrong signature", forged)
+    found += listed("wrong signature", forged)
     rows = [row for row in rows if "forged" not in row]
-    found += _list("of another type", [str(row["id"]) for row in rows if row["type"] != _COMMITTED])
-    found += _list("too large", [str(row["id"]) for row in rows if int(str(row["bytes"])) > 20_000])
+    found += listed(
+        "of another type", [str(row["id"]) for row in rows if row["type"] != _COMMITTED]
+    )
+    found += listed(
+        "too large", [str(row["id"]) for row in rows if int(str(row["bytes"])) > 20_000]
+    )
     ids: dict[object, object] = {}
     backups: dict[object, object] = {}
     for row in rows:
@@ -179,27 +180,20 @@ def complaints(rows: Sequence[Row], commits: Mapping[str, Sequence[Commit]]) -> 
         expected = [commit.backup_id for commit in history]
         taken = {row["backup_id"] for row in own if row["taken"]}
         lost = [backup for backup in expected if backup not in taken]
-        found += _list(f"tenant {tenant}: missing {len(lost)} of {len(expected)}", lost)
+        found += listed(f"tenant {tenant}: missing {len(lost)} of {len(expected)}", lost)
         # Also what was refused came in order, so that none overtakes one that is tried again.
         came = list(dict.fromkeys(str(row["backup_id"]) for row in own))
         known = set(came)
         in_order = [backup for backup in expected if backup in known]
         if came != in_order:
             wrong = [a for a, b in zip(came, in_order, strict=False) if a != b]
-            found += _list(f"tenant {tenant}: out of order", wrong or came[len(in_order) :])
+            found += listed(f"tenant {tenant}: out of order", wrong or came[len(in_order) :])
         shas = {commit.backup_id: commit.sha for commit in history}
-        found += _list(
+        found += listed(
             f"tenant {tenant}: wrong commit",
             [str(row["id"]) for row in own if shas.get(str(row["backup_id"])) != row["sha"]],
         )
     return found
-
-
-def _list(what: str, items: Sequence[str]) -> list[str]:
-    if not items:
-        return []
-    more = f" and {len(items) - _MOST} more" if len(items) > _MOST else ""
-    return [f"{what}: {', '.join(items[:_MOST])}{more}"]
 
 
 def _read(record: Path) -> list[dict[str, object]]:
@@ -226,10 +220,3 @@ def _kill(chance: random.Random, children: Sequence[Child | None]) -> bool:
     child.process.kill()
     child.process.wait()
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

@@ -288,7 +288,7 @@ class Machine:
     def refuse_writes(self, kind: str) -> None:
         """Let the broker refuse to write; `kind` is one of `broker.REFUSALS`."""
         with self.client() as client:
-            broker.refuse(client, kind, self.server.data)
+            broker.REFUSALS[kind](client, self.server.data)
 
     def accept_writes(self) -> None:
         """Undo `refuse_writes`."""

@@ -91,13 +91,13 @@ def test_a_refusal_is_what_it_is_called_and_keeps_all_data(tmp_path: Path, kind:
         redis.Redis(unix_socket_path=str(server.socket), socket_timeout=10) as client,
     ):
         client.set("before", "x")
-        broker.refuse(client, kind, server.data)
+        broker.REFUSALS[kind](client, server.data)
         with pytest.raises(redis.RedisError) as refused:
             client.set("refused", "x")
         words = {"readonly": "read only replica", "oom": "maxmemory", "noreplicas": "replicas"}
         assert words.get(kind, kind) in str(refused.value).lower()
         broker.restart(server)
-        broker.refuse(client, kind, server.data)
+        broker.REFUSALS[kind](client, server.data)
         broker.end_refusals(client)
         client.set("after", "x")
         assert sorted(client.keys("*")) == [b"after", b"before"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from confkeep.naming import name_device
 from tests.integration.conftest import become_producer, forget_environment
 from tests.judge import git
 from tests.receiving import receiving
-from tests.servers import Deployment, deployment, wait_for
+from tests.servers import Deployment, deployment, free_port, is_served, wait_for
 from worker.cli import cli
 from worker.process.local import Child
 
@@ -91,9 +90,7 @@ def test_the_portals_table_is_in_step_whatever_was_away(running: Deployment) -> 
 @contextmanager
 def portal(running: Deployment, secret: str) -> Iterator[str]:
     """The FastAPI portal on a port of its own; yields its address."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLES), "--port", str(port)]
     child = Child(
         ["env", "-C", str(running.path), *command, "fastapi_portal:app"],
@@ -103,11 +100,7 @@ def portal(running: Deployment, secret: str) -> Iterator[str]:
 
     def answers() -> bool:
         assert child.running(), (running.path / "portal.log").read_text()
-        try:
-            with socket.create_connection(("127.0.0.1", port), 1):
-                return True
-        except OSError:
-            return False
+        return is_served(port)
 
     try:
         wait_for(answers, "the portal to answer")

@@ -21,7 +21,7 @@ from confkeep.broker import keys
 from tasks import PoisonedBackup, enqueue_backup
 from tests.integration.conftest import become_producer
 from tests.scraping import Series, assert_declared, counted, scrape, series, value
-from tests.servers import Deployment, deployment, node, wait_for
+from tests.servers import Deployment, deployment, free_port, node, wait_for
 from worker.cli import cli
 from worker.hooks.progress import Progress
 from worker.observe import metrics
@@ -35,11 +35,6 @@ EXPORT = "# 2026-01-02 03:04:05 by RouterOS 7.16\n/ip address\nadd address=10.0.
 def taken_port() -> Iterator[tuple[int, socket.socket]]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield listening.getsockname()[1], listening
-
-
-def free_port() -> int:
-    with taken_port() as (port, _):
-        return port
 
 
 def exported() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from fastapi.routing import APIRoute
 from tests.acceptance.test_cli import running_up
 from tests.acceptance.test_start import _BLOCK, pattern_of, run
 from tests.judge import git
-from tests.servers import wait_for
+from tests.servers import free_port, is_served, wait_for
 from worker.engine.directory import directory_of
 from worker.engine.made_ids import made_id
 from worker.http.app import OXIDIZED
@@ -40,16 +39,14 @@ def oxidizeds_repository(folder: Path) -> None:
 
 def test_every_command_works_and_prints_what_the_page_shows(tmp_path: Path) -> None:
     oxidizeds_repository(tmp_path)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     text = PAGE.read_text("utf-8").replace("8080", str(port))
     text = text.replace("/var/lib/oxidized/devices.git", "devices.git")
     blocks = [(found["kind"], found["text"]) for found in _BLOCK.finditer(text)]
     assert blocks[0] == ("sh", f"confkeep up --http {port}\n")
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     with running_up(tmp_path, "--http", str(port)):
-        wait_for(lambda: _answers(port), "HTTP")
+        wait_for(lambda: is_served(port), "HTTP")
         output = ""
         for kind, block in blocks[1:]:
             if kind == "text":
@@ -60,11 +57,6 @@ def test_every_command_works_and_prints_what_the_page_shows(tmp_path: Path) -> N
         wait_for(lambda: b"alice" in git(path, "log", "-1", "--format=%B", "main"), "the commit")
         found = {each.called.name: each for each in directory_of(open_repository(path))}
     assert {name: each.versions for name, each in found.items()} == {"r1.example.net": 3, "sw2": 1}
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_the_page_names_every_route() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -24,15 +23,9 @@ from confkeep.errors import MessageRefused
 from tests.integration.conftest import become_producer, forget_environment
 from tests.planted import SECRET, forms_of
 from tests.receiving import receiving
-from tests.servers import Deployment, deployment, node, wait_for
+from tests.servers import Deployment, deployment, free_port, node, wait_for
 from worker.app import TASK_MODULES, app
 from worker.process.local import Child
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Flower:

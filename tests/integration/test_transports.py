@@ -21,8 +21,8 @@ from confkeep.errors import BrokerUnavailable
 from confkeep.settings import get_settings
 from tasks import enqueue_backup
 from tests.integration.conftest import become_producer
-from tests.replicated import free_port, nodes, sentinels
-from tests.servers import Deployment
+from tests.replicated import nodes, sentinels
+from tests.servers import Deployment, free_port
 from worker.app import app
 from worker.process.local import EmbeddedServer
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.aof import choose_cut, commands, newest_file, transactions
+from tests.append_only import commands, newest, transactions
+from tests.chaos.aof import choose_cut
 
 
 def command(*words: bytes) -> bytes:
@@ -82,10 +83,10 @@ def test_the_newest_file_is_the_manifests_last_one(tmp_path: Path) -> None:
     folder.mkdir()
     manifest = folder / "appendonly.aof.manifest"
     manifest.write_text("file a.base.rdb seq 1 type b\nfile a.1.incr.aof seq 1 type i\n")
-    assert newest_file(tmp_path) == folder / "a.1.incr.aof"
+    assert newest(tmp_path) == folder / "a.1.incr.aof"
     with manifest.open("a") as file:
         file.write("file a.2.incr.aof seq 2 type i\n")
-    assert newest_file(tmp_path) == folder / "a.2.incr.aof"
+    assert newest(tmp_path) == folder / "a.2.incr.aof"
     manifest.write_text("file a.base.rdb seq 1 type b\n")
     with pytest.raises(ValueError):
-        newest_file(tmp_path)
+        newest(tmp_path)

@@ -802,9 +802,7 @@ def test_a_real_server_does_what_is_played_here(
         with redis.Redis(unix_socket_path=str(server.socket)) as client:
             acceptance.accept(client, settings, [BEFORE])
             acceptance.accept(client, settings, [FIRST])
-        commands = append_only.read(file)
-        begin, end = append_only.transaction(commands)
-        writes = commands[begin + 1 : end]
+        _multi, *writes, _exec = append_only.transactions(append_only.read(file))[-1]
         server.kill()
         os.truncate(file, writes[4].end + 5)
         server.start()
