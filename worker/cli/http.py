@@ -26,7 +26,8 @@ def command(terminal: Terminal, port: int | None, address: str | None) -> None:
 
     \b
     Ends with
-      0   SIGTERM or Ctrl-C, once the requests that ran have ended; at a second Ctrl-C at once
+      0   SIGTERM or Ctrl-C, once the requests that ran have ended;
+          at a second Ctrl-C at once
       2   it cannot listen on the port
       7   the extra `http` is not installed
 
