@@ -81,7 +81,7 @@ STORE_USERS = {
     "worker/engine",
     "worker/process",
 }
-STORE_KNOWS = {"confkeep.errors", "confkeep.ids", "confkeep.labels", "confkeep.modes"}
+STORE_KNOWS = {f"confkeep.{name}" for name in ("errors", "ids", "labels", "modes", "wording")}
 
 
 #: Rooms with folders of their own, whose modules may import each other's.
