@@ -195,8 +195,10 @@ def test_repair_puts_aside_what_is_cut_short(tmp_path: Path) -> None:
     file = path / "objects" / id_[:2] / id_[2:].strip()
     whole = file.read_bytes()
     file.unlink()
-    for size in (0, 1, 10, len(whole) - 1):
-        file.write_bytes(whole[:size])
+    # Of two bytes with a flipped first one libgit2 reads the second for ever.
+    flipped = bytes([whole[0] ^ 0x40, whole[1]])
+    for left in (b"", whole[:1], flipped, whole[:10], whole[:-1]):
+        file.write_bytes(left)
         repair_repository(verify_repository(path))
-        assert not file.exists(), size
+        assert not file.exists(), left
         assert verify_repository(path).outcome == Outcome.CLEAN

@@ -21,6 +21,8 @@ from worker.store.git import durable
 #: What `put_aside` adds to a name: no git looks for an object there, and what is left of it stays.
 ASIDE: Final = ".cut"
 _ID_DIGITS: Final = 38
+#: No zlib stream is shorter.
+_LEAST_BYTES: Final = 8
 #: Bytes inflated at once.
 _PIECE_BYTES: Final = 1 << 20
 
@@ -66,6 +68,9 @@ def _is_cut_short(file: Path) -> bool:
     inflater = zlib.decompressobj()
     try:
         rest = file.read_bytes()
+        if len(rest) < _LEAST_BYTES:
+            # Also of damaged bytes: libgit2 may take the first for a header of its own.
+            return True
         while not inflater.eof:
             piece = inflater.decompress(rest, _PIECE_BYTES)
             rest = inflater.unconsumed_tail
