@@ -19,6 +19,7 @@ from confkeep.queue.cursor import Cursor
 from confkeep.queue.event_stream import now_place
 from confkeep.queue.events import Event
 from confkeep.settings import get_settings
+from confkeep.urls import shown
 from worker.cli import running
 from worker.cli.called import device_name, device_text, tenant_name, tenant_text
 from worker.cli.params import TENANT
@@ -98,7 +99,11 @@ def _start(since: str | None, *, follow: bool) -> str | None:
     client = get_client(get_settings())
     if since is None:
         if follow:
-            return cursor_from(client, None)
+            try:
+                return cursor_from(client, None)
+            except BrokerUnavailable:
+                # It is waited for below, and what happens meanwhile is told.
+                return cursor_from(client, dt.datetime.now(dt.UTC))
         since = "1h"
     if since == "all":
         return None
@@ -123,18 +128,17 @@ def _read(
     follow: bool,
 ) -> Iterator[Event]:
     settings = get_settings()
-    store = settings.git_store_path if settings.git_store_path.is_dir() else None
     tenants = None if tenant is None else list(paths_of(settings.git_store_path, tenant))
-    client = get_client(settings)
     # Where much happens there would always be one event more.
-    end = None if follow else now_place(client)
+    end = None if follow else now_place(get_client(settings))
     away = False
     while True:
+        client, store = get_client(settings), settings.git_store_path
         try:
             page = read_events(
                 client,
                 settings,
-                store,
+                store if store.is_dir() else None,
                 cursor,
                 tenants=tenants,
                 types=types or None,
@@ -147,9 +151,12 @@ def _read(
             if not follow:
                 raise
             if not away:
-                terminal.note(f"{error}; waiting for it")
+                terminal.note(f"{error}; waiting for it at {shown(settings.redis_url)}")
             away = True
             time.sleep(_PAUSE_S)
+            # A `confkeep up` may have been started here.
+            get_settings.cache_clear()
+            settings = running.settings(terminal)
             continue
         away = False
         yield from page.events

@@ -2,42 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
-import pytest
+import redis
 
-from confkeep.errors import BrokerUnavailable
-from confkeep.queue import events as told
-from tests.unit.cli.conftest import TENANT, Confkeep
-from worker.cli import events
-from worker.engine.events import Page
+from confkeep.queue import events
+from confkeep.settings import load_settings
+from tests.servers import wait_for
+from tests.unit.cli.conftest import TENANT, Store
+from worker.process.local import EmbeddedServer
 
 
-def test_a_follower_waits_for_a_server_that_is_away(
-    confkeep: Confkeep, monkeypatch: pytest.MonkeyPatch
+def test_a_follower_waits_for_a_server_from_its_start_and_through_an_outage(
+    store: Store, tmp_path: Path
 ) -> None:
-    stalled = told.new(told.STALLED, TENANT, data={"reason": "a full disk"}, about=("x",))
-    answers: list[Any] = [
-        BrokerUnavailable("away"),
-        BrokerUnavailable("away"),
-        Page([stalled], "2"),
-    ]
-    asked: list[str | None] = []
+    store.path.mkdir()
+    server = EmbeddedServer(tmp_path / "server")
+    settings = load_settings(redis_url=server.url)
+    out, err = tmp_path / "out", tmp_path / "err"
 
-    def read(_client: Any, _settings: Any, _store: Any, cursor: str | None, **_: Any) -> Page:
-        asked.append(cursor)
-        if not answers:
-            raise KeyboardInterrupt
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer  # type: ignore[no-any-return]
+    def happens(what: str) -> None:
+        with redis.Redis.from_url(server.url) as client:
+            stalled = events.new(events.STALLED, TENANT, data={"reason": what}, about=(what,))
+            events.emit(client, settings, stalled)
 
-    monkeypatch.setattr(events, "_start", lambda *_, **__: "1")
-    monkeypatch.setattr(events, "_PAUSE_S", 0)
-    monkeypatch.setattr(events, "read_events", read)
-    done = confkeep("events", "--follow")
-    assert done.exit_code == 130
-    assert asked == ["1", "1", "1", "2"]
-    assert "a full disk" in done.stdout
-    assert done.stderr.count("away; waiting for it") == 1
+    def outages() -> int:
+        return err.read_text().count(f"waiting for it at unix://{server.socket}")
+
+    with out.open("wb") as stdout, err.open("wb") as stderr:
+        follower = subprocess.Popen(
+            [sys.executable, "-P", "-m", "confkeep", "events", "--follow"],
+            stdout=stdout,
+            stderr=stderr,
+            env={**os.environ, "CONFKEEP_REDIS_URL": server.url},
+        )
+    try:
+        for told, what in enumerate(("a full disk", "a lock")):
+            wait_for(lambda told=told: outages() == told + 1, "the outage to be told")  # type: ignore[misc]
+            server.start()
+            happens(what)
+            wait_for(lambda what=what: what in out.read_text(), "the event")  # type: ignore[misc]
+            server.kill()
+        follower.send_signal(signal.SIGINT)
+        assert follower.wait(30) == 130
+    finally:
+        follower.kill()
+        follower.wait()
+        server.stop()
+    assert [line.split("  ")[1].strip() for line in out.read_text().splitlines()] == [
+        events.STALLED
+    ] * 2
