@@ -11,6 +11,7 @@ import click
 from confkeep import BackupPayload, enqueue_backups
 from confkeep.errors import InvalidId, InvalidInput, NotInStore, StoreMissing
 from confkeep.models import Priority
+from confkeep.routeros.script import parse_script
 from confkeep.settings import get_settings
 from worker.cli import running
 from worker.cli.called import device_text, tenant_name
@@ -19,6 +20,8 @@ from worker.cli.terminal import Terminal, pass_terminal
 from worker.cli.waiting import Receipts
 from worker.engine import resolver
 
+#: Bytes of a binary that are looked at.
+_LOOKED_AT: Final = 16 * 1024
 #: What to do about a tenant or a device that nobody knows by that name.
 _NEW: Final = (
     "A new tenant or device gets a UUID of your choice, such as `uuidgen` prints; --name says what people "
@@ -98,11 +101,16 @@ def command(
     """
     running.adopt(terminal)
     tenant_id, device_id = _ids(tenant, device)
+    binary_backup = None if binary is None else binary.read()
+    if binary_backup is not None and _is_export(binary_backup):
+        terminal.note(
+            "warning: --binary is a text export, and no binary backup; it is kept as it is"
+        )
     values = {
         "tenant_id": tenant_id,
         "device_id": device_id,
         "export_text": export.read(),
-        "binary_backup": None if binary is None else binary.read(),
+        "binary_backup": binary_backup,
         "message": message,
         "captured_at": None if captured_at is None else _date(captured_at),
         **labels,
@@ -154,6 +162,12 @@ def _ids(tenant: str, device: str) -> tuple[str, str]:
         raise InvalidInput(
             "DEVICE", "must be a whole UUID: the tenant has no devices yet", hint=_NEW
         ) from None
+
+
+def _is_export(binary: bytes) -> bool:
+    """Whether it is text of which RouterOS writes most lines. Other makers' files may be any."""
+    start = binary[:_LOOKED_AT]
+    return b"\0" not in start and parse_script(start).unrecognised_share < 0.5
 
 
 def _date(text: str) -> dt.datetime:
