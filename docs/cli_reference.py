@@ -22,7 +22,7 @@ _OTHER_CODES = {
     1: "The operating system refused a file, or a reader of the output went away.",
     2: "Wrong usage: an unknown command or option, or an argument that is no id.",
     STALE: "`confkeep stale`: at least one device is stale.",
-    INTERRUPTED: "Ctrl-C, or a question that was not answered.",
+    INTERRUPTED: "Ctrl-C, or a question of `confkeep import` that was not answered.",
 }
 
 

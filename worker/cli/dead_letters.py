@@ -260,10 +260,7 @@ def _chosen(
     if known and not yes:
         words = f"{what} {len(known)}"
         terminal.note(f"There are {count_text(len(known), 'dead letter')}.")
-        if click.prompt(f"Type `{words}` to go on", err=True, default="") != words:
-            raise click.UsageError(
-                "Not confirmed, so nothing was done. With --yes nothing is asked."
-            )
+        terminal.confirm(f"Type `{words}` to go on", lambda typed: typed == words)
     return list(known.values())
 
 

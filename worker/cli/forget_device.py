@@ -52,7 +52,9 @@ def command(
     log_beside(terminal, settings)
     owner = find_tenant(settings.git_store_path, tenant)
     found = find_device_of(settings.git_store_path, owner.id, device)
-    confirm(found, f"This erases all backups of device {found}, of tenant {owner}.", yes=yes)
+    confirm(
+        terminal, found, f"This erases all backups of device {found}, of tenant {owner}.", yes=yes
+    )
     erased = forget.forget_device(settings, owner.id, found.id, wait_s=wait_s)
     if as_json:
         terminal.json({**owner.json("tenant"), **found.json("device"), **asdict(erased)})
@@ -74,16 +76,16 @@ def log_beside(terminal: Terminal, settings: Settings) -> None:
     logs.install(settings.log_format, "error" if terminal.err.is_terminal else settings.log_level)
 
 
-def confirm(what: Called, text: str, *, yes: bool) -> None:
+def confirm(terminal: Terminal, what: Called, text: str, *, yes: bool) -> None:
     """Ask the person to type the name, or the id, of what will be erased.
 
     Raises:
-        click.UsageError: something else was typed.
+        click.UsageError: something else was typed, or nothing.
     """
     if yes:
         return
     click.echo(f"{printable(text)} There is no way back.", err=True)
     asked = "its whole id" if what.name is None else f"{printable(what.name)}, or its whole id,"
-    typed = click.prompt(f"Type {asked} to go on", default="", show_default=False, err=True)
-    if typed.strip().lower() != what.id and (what.name is None or typed.strip() != what.name):
-        raise click.UsageError("Not confirmed, so nothing was done. With --yes nothing is asked.")
+    terminal.confirm(
+        f"Type {asked} to go on", lambda typed: typed.lower() == what.id or typed == what.name
+    )

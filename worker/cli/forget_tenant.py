@@ -38,7 +38,7 @@ def command(terminal: Terminal, tenant: str, yes: bool, wait_s: float, as_json: 
     log_beside(terminal, settings)
     found = find_tenant(settings.git_store_path, tenant)
     tenant_id = found.id
-    confirm(found, f"This erases all backups of tenant {found}.", yes=yes)
+    confirm(terminal, found, f"This erases all backups of tenant {found}.", yes=yes)
     erased = forget.forget_tenant(settings, tenant_id, wait_s=wait_s)
     if as_json:
         value = {"dead_letters": erased.dead_letters, "records": erased.records}

@@ -127,6 +127,24 @@ class Terminal:
         if hint:
             self.err.print(f"hint: {printable(hint)}", style="dim", soft_wrap=not wrapped)
 
+    def confirm(self, question: str, is_right: Callable[[str], bool]) -> None:
+        """Ask a person before what cannot be taken back; where nobody answers, nothing is confirmed.
+
+        Raises:
+            click.UsageError: what was typed is not right, or standard input has ended.
+        """
+        try:
+            typed = click.prompt(question, default="", show_default=False, err=True)
+        except click.Abort as error:
+            if not isinstance(error.__context__, EOFError):
+                raise
+            click.echo(err=True)
+            typed = ""
+        if not is_right(typed.strip()):
+            raise click.UsageError(
+                "Not confirmed, so nothing was done. With --yes nothing is asked."
+            )
+
     def bytes(self, data: bytes) -> None:
         """Write exactly these bytes to standard output."""
         sys.stdout.flush()

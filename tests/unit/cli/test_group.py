@@ -89,13 +89,16 @@ def test_output_that_a_full_disk_refuses_is_one_error(typed: str, unbuffered: st
         assert told == "error: standard output: No space left on device"
 
 
-def test_a_standard_output_that_is_closed_is_no_error() -> None:
-    done = subprocess.run(
-        ["sh", "-c", '"$0" -P -m confkeep --help >&-', sys.executable],
-        capture_output=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+def test_a_standard_stream_that_is_closed_is_no_error(filled: Store) -> None:
+    def run(typed: str) -> subprocess.CompletedProcess[bytes]:
+        command = ["sh", "-c", f'"$0" -P -m confkeep {typed}', sys.executable]
+        return subprocess.run(command, capture_output=True, check=False)
+
+    printed = run("--help >&-")
+    assert (printed.returncode, printed.stdout, printed.stderr) == (0, b"", b"")
+    asked = run(f"forget-device {TENANT} {ROUTER} <&-")
+    assert asked.returncode == 2
+    assert b"Not confirmed, so nothing was done. With --yes" in asked.stderr
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,8 @@ def test_forgetting_wants_the_whole_id_or_yes(
     for arguments in (device, tenant):
         for typed in ("", "yes\n", f"{ROUTER[:8]}\n"):
             refused = CliRunner().invoke(cli, arguments, input=typed)
-            assert refused.exit_code != 0
+            assert refused.exit_code == 2
+            assert "Not confirmed, so nothing was done. With --yes" in refused.stderr
     assert called == []
     assert CliRunner().invoke(cli, device, input=f"{ROUTER}\n").exit_code == 0
     assert CliRunner().invoke(cli, tenant, input=f"{TENANT}\n").exit_code == 0
