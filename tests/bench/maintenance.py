@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.bench.fleet import Fleet, folder
 from tests.bench.table import Row, alternate, timed
+from tests.damage import loosen
 from tests.judge import git
 from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import create_repository
@@ -104,7 +105,7 @@ def sizes(name: str, backups: Sequence[Backup], *, text: bool = True) -> Iterato
         shutil.copytree(ours, loose)
         ours_s = timed(lambda: repack(ours, full=True))
         theirs_s = timed(lambda: git(theirs, "gc", "--aggressive", "--prune=now", "--quiet"))
-        _loosen(loose)
+        loosen(loose)
         count = len(backups)
         mine, best, worst = (_size(path / "objects") / count for path in (ours, theirs, loose))
         yield Row(
@@ -219,7 +220,7 @@ def files_of_loose_objects() -> Row:
         backups = generated(100, LOOSE_COMMITS)
         for start in range(0, len(backups), 256):
             writer.commit_backups(backups[start : start + 256])
-        _loosen(path)
+        loosen(path)
         before, size = _files(path), _size(path / "objects")
         assert needs_repack(path, most_packs=REPACK_PACKS, most_loose=REPACK_LOOSE)
         taken_s = timed(lambda: repack(path))
@@ -300,13 +301,3 @@ def _size(path: Path) -> int:
 
 def _files(path: Path) -> int:
     return sum(len(files) for _parent, _folders, files in os.walk(path))
-
-
-def _loosen(path: Path) -> None:
-    """Take all objects out of their packs."""
-    for pack in (path / "objects" / "pack").glob("*.pack"):
-        outside = path / pack.name
-        pack.rename(outside)
-        pack.with_suffix(".idx").unlink()
-        git(path, "unpack-objects", "-q", stdin=outside.read_bytes())
-        outside.unlink()

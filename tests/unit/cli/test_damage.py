@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from confkeep.errors import ConfkeepError, RepositoryDamaged
 from confkeep.settings import get_settings
+from tests.damage import flip
 from tests.judge import git
 from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import cli
@@ -34,8 +35,8 @@ LOST = "0123456789abcdef0123456789abcdef01234567"
 
 #: What damages a file, given its path.
 WAYS: dict[str, Callable[[Path], object]] = {
-    "bit": lambda file: _flip(file, len(file.read_bytes()) // 2),
-    "first bit": lambda file: _flip(file, 0),
+    "bit": flip,
+    "first bit": lambda file: flip(file, 0),
     "cut": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
     "empty": lambda file: file.write_bytes(b""),
     "garbage": lambda file: file.write_bytes(bytes(range(1, 256)) * 3),
@@ -66,13 +67,6 @@ def _folder(file: Path) -> None:
     file.unlink()
     file.mkdir()
     (file / "x").write_bytes(b"")
-
-
-def _flip(file: Path, at: int) -> None:
-    data = bytearray(file.read_bytes())
-    if data:
-        data[min(at, len(data) - 1)] ^= 16
-        file.write_bytes(data)
 
 
 def _fill(store: Store) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.damage import flip
 from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, SWITCH, TENANT, Confkeep, Store
 from worker.cli import repair, verify
@@ -32,13 +33,6 @@ def contents_of(folder: Path) -> dict[str, bytes]:
 
 def the_pack(repository: Path) -> Path:
     return min(repository.glob("objects/pack/*.pack"))
-
-
-def flip(file: Path, at: int) -> None:
-    data = bytearray(file.read_bytes())
-    data[at] ^= 1
-    file.chmod(0o644)
-    file.write_bytes(data)
 
 
 def test_a_sound_store_is_clean(filled: Store, confkeep: Confkeep) -> None:
@@ -193,7 +187,7 @@ def test_repair_says_what_it_mended_before_it_lacked_room(
     repository = repository_path(filled.path, TENANT)
     pack = the_pack(repository)
     git(repository, "pack-objects", "--all", "-q", str(pack.parent / "pack"))
-    flip(pack, pack.stat().st_size // 2)
+    flip(pack)
     (repository / "HEAD").write_bytes(b"nonsense")
     monkeypatch.setattr(repack_state, "free_bytes", lambda _path: 0)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from confkeep.errors import NotInStore, RepositoryDamaged
+from tests.damage import flip, flipped, loose, loosen, offset_at
 from tests.histories import device_ids, random_backups
 from tests.judge import git
 from worker.store.repository import reader
@@ -26,10 +27,7 @@ from worker.store.writing.commit import open_for_writing
 
 def misled(bit: int, idx: bytes, id_: bytes) -> bytes:
     """The idx with one flipped bit in the object's offset, which is beyond the pack's end then."""
-    count = int.from_bytes(idx[1028:1032], "big")
-    at = 1032 + 24 * count + 4 * ((idx.index(id_, 1032) - 1032) // 20)
-    offset = int.from_bytes(idx[at : at + 4], "big") ^ 1 << bit
-    return idx[:at] + offset.to_bytes(4, "big") + idx[at + 4 :]
+    return flipped(idx, 8 * (offset_at(idx, id_) + 3 - bit // 8) + bit % 8)
 
 
 @pytest.mark.parametrize(
@@ -92,10 +90,7 @@ def test_a_full_repack_mends_a_pack_whose_objects_have_sound_copies(tmp_path: Pa
     git(path, "multi-pack-index", "write", f"--preferred-pack={old.name}")
     with open_for_writing(path) as writer:
         written += writer.commit_backups(random_backups(device_ids(2), 8, 2))
-    damaged = bytearray(old.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    old.chmod(0o644)
-    old.write_bytes(damaged)
+    flip(old)
     report = verify_repository(path)
     assert [(each.kind, each.place) for each in report.findings] == [
         (Kind.PACK, f"objects/pack/{old.name}")
@@ -137,31 +132,20 @@ read()
 """
 
 
-def unpacked(path: Path) -> None:
-    """Make all objects of a repository loose, as git's own tools and adopted stores have them."""
-    folder = path / "objects" / "pack"
-    for pack in folder.glob("*.pack"):
-        whole = pack.read_bytes()
-        for file in folder.glob(f"{pack.stem}.*"):
-            file.unlink()
-        git(path, "unpack-objects", "-q", stdin=whole)
-
-
 @pytest.mark.parametrize("cut", ["main", "main^{tree}", "main~3:DEVICE/export.rsc", "stray"])
 def test_a_loose_object_that_is_cut_short_holds_up_nobody(tmp_path: Path, cut: str) -> None:
     path = tmp_path / f"{uuid.uuid4()}.git"
     (device,) = device_ids(1)
     with open_for_writing(path) as writer:
         writer.commit_backups(random_backups([device], 8, 1))
-    unpacked(path)
+    loosen(path)
     if cut == "stray":
         found = git(path, "hash-object", "-w", "--stdin", stdin=b"/ip address\n" * 100)
     else:
         found = git(path, "rev-parse", cut.replace("DEVICE", device))
     id_ = found.decode().strip()
-    file = path / "objects" / id_[:2] / id_[2:]
+    file = loose(path, id_)
     whole = file.read_bytes()
-    file.chmod(0o644)
     file.write_bytes(whole[: len(whole) // 2])
     place = f"objects/{id_[:2]}/{id_[2:]}"
 
@@ -191,8 +175,8 @@ def test_repair_puts_aside_what_is_cut_short(tmp_path: Path) -> None:
     path = tmp_path / f"{uuid.uuid4()}.git"
     with open_for_writing(path) as writer:
         writer.commit_backups(random_backups(device_ids(1), 8, 1))
-    id_ = git(path, "hash-object", "-w", "--stdin", stdin=b"/ip address\n" * 100).decode()
-    file = path / "objects" / id_[:2] / id_[2:].strip()
+    id_ = git(path, "hash-object", "-w", "--stdin", stdin=b"/ip address\n" * 100)
+    file = loose(path, id_.decode().strip())
     whole = file.read_bytes()
     file.unlink()
     # Of two bytes with a flipped first one libgit2 reads the second for ever.

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from confkeep.errors import SideFileDamaged
+from tests.damage import flipped
 from tests.failpoints import killed_at
 from tests.histories import START_S, device_ids, random_backups
 from tests.judge import backup_ids, git
@@ -113,12 +114,6 @@ def chosen_bits(data: bytes, rng: random.Random, count: int) -> list[int]:
     places = [rng.choice(telling) for _ in range(count * 9 // 10)]
     places += [rng.randrange(len(data)) for _ in range(count // 10)]
     return [at * 8 + rng.randrange(8) for at in places]
-
-
-def flipped(data: bytes, bit: int) -> bytes:
-    changed = bytearray(data)
-    changed[bit // 8] ^= 1 << bit % 8
-    return bytes(changed)
 
 
 def check_flips(path: Path, count: int) -> None:

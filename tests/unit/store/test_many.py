@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from confkeep.errors import RepositoryDamaged
+from tests.damage import flip, offset_at
 from tests.histories import device_ids
 from tests.judge import git
 from worker.store.repository.backup import EXPORT_NAME, Backup
@@ -68,10 +69,7 @@ def test_a_damaged_file_is_told_and_those_before_it_are_not_lost(
         pack.with_suffix(".idx").unlink()
         pack.unlink()
     else:
-        pack.chmod(0o600)
-        data = bytearray(pack.read_bytes())
-        data[start + size // 2] ^= 1
-        pack.write_bytes(data)
+        flip(pack, start + size // 2)
     places = [Place(sha, f"{device}/{EXPORT_NAME}") for device in DEVICES]
     reading = read_many(open_repository(path), places)
     assert [*islice(reading, 40)] == [b"set n=%d\n" % number * 20 for number in range(40)]
@@ -85,9 +83,7 @@ def test_a_wrong_offset_in_an_idx_leads_to_no_other_device(tmp_path: Path) -> No
     folders = [str(tree[device].id) for device in DEVICES]
     [idx] = (path / "objects" / "pack").glob("*.idx")
     data = bytearray(idx.read_bytes())
-    count = int.from_bytes(data[8 + 4 * 255 : 8 + 1024])
-    ids = [bytes(data[1032 + 20 * number :][:20]).hex() for number in range(count)]
-    one, other = (1032 + 24 * count + 4 * ids.index(folders[number]) for number in (40, 50))
+    one, other = (offset_at(bytes(data), bytes.fromhex(folders[number])) for number in (40, 50))
     data[one : one + 4], data[other : other + 4] = data[other : other + 4], data[one : one + 4]
     idx.chmod(0o600)
     idx.write_bytes(data)

@@ -23,6 +23,7 @@ from confkeep.errors import (
     StoreUnavailable,
 )
 from tests.bench.fleet import Fleet
+from tests.damage import flip, loosen
 from tests.histories import device_ids, write_linear
 from tests.judge import assert_sound, git
 from worker.store.git import durable, flock, git_process, refs
@@ -126,12 +127,7 @@ def test_loose_objects_are_taken_into_packs(repository: TenantRepository, fleet:
         for batch in [[text_backup(fleet) for _ in range(400)] for _ in range(2)]
         for backup, answer in zip(batch, Writer(repository).commit_backups(batch), strict=True)
     ]
-    for pack in sorted((path / "objects/pack").glob("*.pack")):
-        outside = path / pack.name
-        pack.rename(outside)
-        pack.with_suffix(".idx").unlink()
-        git(path, "unpack-objects", "-q", stdin=outside.read_bytes())
-        outside.unlink()
+    loosen(path)
     assert len(files_of(path)) > 2_000
     assert needs_repack(path, most_packs=50, most_loose=2_000)
     done = repack(path, full=False)
@@ -381,13 +377,6 @@ def test_without_git_everything_else_works(
     assert git_process.git_problem() is None
 
 
-def flip_a_bit(pack: Path, at: int) -> None:
-    """Change one bit; git's packs may not be written."""
-    data = bytearray(pack.read_bytes())
-    data[at] ^= 1
-    durable.replace_file(pack, bytes(data))
-
-
 def test_repair_drops_a_damaged_pack_whose_objects_are_sound_elsewhere(
     repository: TenantRepository, fleet: Fleet
 ) -> None:
@@ -395,7 +384,7 @@ def test_repair_drops_a_damaged_pack_whose_objects_are_sound_elsewhere(
     fill(repository, fleet, 3)
     (pack, *_) = (path / "objects" / "pack").glob("*.pack")
     git(path, "pack-objects", "--all", "-q", str(path / "objects" / "pack" / "pack"))
-    flip_a_bit(pack, pack.stat().st_size // 2)
+    flip(pack)
     report = verify_repository(path)
     assert {found.kind for found in report.findings} == {Kind.PACK}
 
@@ -409,7 +398,7 @@ def test_repair_leaves_a_damaged_pack_with_the_only_copy(tmp_path: Path, fleet: 
     repository = create_repository(tmp_path / "a.git")
     fill(repository, fleet, 1)
     (pack,) = (repository.path / "objects" / "pack").glob("*.pack")
-    flip_a_bit(pack, pack.stat().st_size // 2)
+    flip(pack)
     damaged = pack.read_bytes()
     report = verify_repository(repository.path)
 
@@ -505,12 +494,7 @@ def test_verify_follows_loose_objects_into_packs(
 ) -> None:
     path = repository.path
     fill(repository, fleet, 5)
-    for pack in (path / "objects/pack").glob("*.pack"):
-        outside = path / pack.name
-        pack.rename(outside)
-        pack.with_suffix(".idx").unlink()
-        git(path, "unpack-objects", "-q", stdin=outside.read_bytes())
-        outside.unlink()
+    loosen(path)
     real = GitObjects.ids
 
     def packed_then(objects: GitObjects) -> list[bytes]:

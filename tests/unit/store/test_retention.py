@@ -18,6 +18,7 @@ from confkeep.errors import (
     RepositoryDamaged,
     StoreUnavailable,
 )
+from tests.damage import flip, loose, loosen, offset_at
 from tests.failpoints import killed_at, raising
 from tests.histories import START_S, Stream, device_ids, random_backups, write_linear
 from tests.judge import assert_sound, git
@@ -221,22 +222,13 @@ def test_what_would_be_freed_are_the_bytes_that_packs_and_files_hold_of_it(store
     gone = {id_ for capture in objects[:2] for id_ in _gone(capture)}
     plan = plan_retention(open_repository(path), LAST, NOW_S)
     assert plan.freed_bytes == sum(packed[id_] for id_ in gone)
-    git(path, "unpack-objects", "-q", stdin=_taken_away(idx))
-    loose = {id_: (path / "objects" / id_[:2] / id_[2:]).stat().st_size for id_ in gone}
+    loosen(path)
     plan = plan_retention(open_repository(path), LAST, NOW_S)
-    assert plan.freed_bytes == sum(loose.values())
+    assert plan.freed_bytes == sum(loose(path, id_).stat().st_size for id_ in gone)
 
 
 def _gone(capture: dict[str, str]) -> set[str]:
     return {id_ for what, id_ in capture.items() if what != "tree"}
-
-
-def _taken_away(idx: Path) -> bytes:
-    pack = idx.with_suffix(".pack")
-    data = pack.read_bytes()
-    for file in (idx, pack):
-        file.unlink()
-    return data
 
 
 @pytest.mark.parametrize("what", ["commit", "tree", "export", "binary"])
@@ -244,13 +236,9 @@ def test_an_idx_that_misleads_is_damage(what: str, tmp_path: Path) -> None:
     path = tmp_path / NAME
     misled = captured(path, 2)[0][what]
     (idx,) = (path / "objects" / "pack").glob("*.idx")
-    data = bytearray(idx.read_bytes())
-    count = int.from_bytes(data[1028:1032], "big")
-    number = (data.index(bytes.fromhex(misled)) - 1032) // 20
+    at = offset_at(idx.read_bytes(), bytes.fromhex(misled))
     # Beyond the end of the pack: libgit2 calls that a ValueError. Of binaries git alone is asked.
-    data[1032 + 24 * count + 4 * number] ^= 0x40
-    idx.unlink()
-    idx.write_bytes(data)
+    flip(idx, at, bit=6)
     with pytest.raises(RepositoryDamaged, match="cat-file" if what == "binary" else misled):
         plan_retention(open_repository(path), LAST, NOW_S)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from confkeep.errors import SideFileDamaged
-from tests.unit.store.test_id_map import flipped, kinds
+from tests.damage import flipped
+from tests.unit.store.test_id_map import kinds
 from worker.store.repository.tenant_repository import create_repository
 from worker.store.rewriting.retention_file import RULES_NAME, load_rules, save_rules
 from worker.store.upkeep.verify_report import Kind

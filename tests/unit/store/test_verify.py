@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from confkeep.errors import RepositoryBusy
+from tests.damage import flip, flipped, loose, loosen, offset_at
 from tests.histories import device_ids, random_backups, write_linear, write_merged
 from tests.judge import git, log_of_device
 from worker.store.git import flock, keep
@@ -73,19 +74,14 @@ def test_a_damaged_loose_object_is_found_whatever_it_is(
 ) -> None:
     path = store / f"{uuid.uuid4()}.git"
     write_linear(path, device_ids(3), 10)
-    pack = the_pack(path)
-    loosened = pack.read_bytes()
-    for file in (path / "objects" / "pack").iterdir():
-        file.unlink()
-    git(path, "unpack-objects", "-q", stdin=loosened)
+    loosen(path)
     assert verify_repository(path).outcome == Outcome.CLEAN
     listed = git(
         path, "cat-file", "--batch-all-objects", "--batch-check=%(objecttype) %(objectname)"
     )
     id_ = next(line.split()[1] for line in listed.decode().splitlines() if line.startswith(kind))
-    file = path / "objects" / id_[:2] / id_[2:]
+    file = loose(path, id_)
     whole = file.read_bytes()
-    file.chmod(0o644)
     file.write_bytes({"empty": b"", "header": b"\0" + whole[1:], "cut off": whole[:-6]}[damage])
     assert ("object", id_) in found(verify_repository(path))
     file.write_bytes(whole)
@@ -102,11 +98,7 @@ def test_repositories_of_plain_git_are_clean(store: Path, keep: str) -> None:
     else:
         write_linear(path, device_ids(3), 60)
     if keep == "loose":
-        pack = the_pack(path)
-        moved = pack.rename(path / "moved.pack")
-        pack.with_suffix(".idx").unlink()
-        git(path, "unpack-objects", "-q", stdin=moved.read_bytes())
-        moved.unlink()
+        loosen(path)
     elif keep != "empty":
         git(path, "repack", "-q", "-a", "-d", "-f", "--depth=50")
     if keep == "graph and index":
@@ -132,13 +124,11 @@ def test_no_flipped_bit_is_missed(flips: int, tmp_path: Path) -> None:
         # Half of them in each file alike, half by the files' sizes.
         sizes = [len(sound[name]) if number % 4 < 2 else 1 for name in places]
         (name,) = rng.choices(places, sizes)
-        damaged = bytearray(sound[name])
-        at, bit = rng.randrange(len(damaged)), rng.randrange(8)
-        damaged[at] ^= 1 << bit
-        (path / name).write_bytes(damaged)
+        bit = rng.randrange(8 * len(sound[name]))
+        (path / name).write_bytes(flipped(sound[name], bit))
         # A run over a part of the objects finds it as well: by the checksums of whole files.
         report = verify_repository(path, subset=(1, 1000) if number % 2 else None)
-        assert report.outcome == Outcome.DAMAGED, (name, at, bit)
+        assert report.outcome == Outcome.DAMAGED, (name, bit)
         (path / name).write_bytes(sound[name])
     assert verify_repository(path).outcome == Outcome.CLEAN
 
@@ -163,9 +153,7 @@ def test_an_object_that_announces_more_bytes_than_it_has_ends_no_verification(st
         assert places
         for at in places:
             for bit in range(4):  # the size's lowest
-                damaged = bytearray(sound)
-                damaged[at] ^= 1 << bit
-                pack.write_bytes(damaged)
+                pack.write_bytes(flipped(sound, 8 * at + bit))
                 assert found(verify_repository(path, subset=(1, 1000))) == {
                     ("pack", f"objects/pack/{pack.name}")
                 }
@@ -183,15 +171,13 @@ def test_no_flipped_bit_of_packed_refs_is_missed(tmp_path: Path) -> None:
     git(path, "pack-refs", "--all")
     sound = (path / "packed-refs").read_bytes()
     for bit in range(8 * len(sound)):
-        damaged = bytearray(sound)
-        damaged[bit // 8] ^= 1 << bit % 8
-        (path / "packed-refs").write_bytes(damaged)
+        (path / "packed-refs").write_bytes(flipped(sound, bit))
         of_refs = Report(path)
         check_refs(of_refs)
         # A whole verification starts git. Where its look at the refs finds the bit by itself, one in
         # sixteen shows that the look is part of it.
         if of_refs.outcome == Outcome.CLEAN or bit % 16 == 0:
-            assert verify_repository(path, subset=(1, 1000)).outcome == Outcome.DAMAGED, damaged
+            assert verify_repository(path, subset=(1, 1000)).outcome == Outcome.DAMAGED, bit
 
 
 def test_truncation_and_garbage_are_found(tmp_path: Path) -> None:
@@ -251,11 +237,7 @@ def test_a_report_of_very_many_findings_is_cut_and_says_so() -> None:
 def test_a_missing_object_is_named(tmp_path: Path) -> None:
     path = tmp_path / f"{uuid.uuid4()}.git"
     write_linear(path, device_ids(2), 10)
-    pack = the_pack(path)
-    moved = pack.rename(path / "moved.pack")
-    pack.with_suffix(".idx").unlink()
-    git(path, "unpack-objects", "-q", stdin=moved.read_bytes())
-    moved.unlink()
+    loosen(path)
     device = device_ids(2)[0]
     for expression, kind in (
         (f"main:{device}/export.rsc", "blob"),
@@ -264,9 +246,8 @@ def test_a_missing_object_is_named(tmp_path: Path) -> None:
         ("main~4", "commit"),
     ):
         lost = git(path, "rev-parse", expression).decode().strip()
-        file = path / "objects" / lost[:2] / lost[2:]
+        file = loose(path, lost)
         kept = file.read_bytes()
-        file.chmod(0o644)
         file.unlink()
         report = verify_repository(path)
         assert (Kind.OBJECT.value, lost) in found(report), kind
@@ -324,11 +305,11 @@ def test_an_index_that_says_something_else_is_found(tmp_path: Path) -> None:
         ("head", lambda path: (path / "HEAD").write_bytes(b"")),
         ("head", lambda path: (path / "HEAD").write_bytes(b"ref: refs/heads/maim\n")),
         ("idx", lambda path: the_pack(path).with_suffix(".idx").unlink()),
-        ("idx", lambda path: _flip(the_pack(path).with_suffix(".idx"))),
+        ("idx", lambda path: flip(the_pack(path).with_suffix(".idx"))),
         ("idx", lambda path: _mislead(the_pack(path).with_suffix(".idx"))),
         ("helper", lambda path: (path / "objects/pack/multi-pack-index").write_bytes(b"x" * 99)),
         ("helper", lambda path: _graph(path)),
-        ("index", lambda path: _flip(path / INDEX_NAME, 0)),
+        ("index", lambda path: flip(path / INDEX_NAME, 0)),
         ("leftover", lambda path: (path / "refs/heads/main.lock").write_bytes(b"")),
         ("leftover", lambda path: (path / "objects/pack/tmp_pack_confkeep_1").write_bytes(b"x")),
     ],
@@ -356,22 +337,15 @@ def test_what_is_derived_is_mended(
         assert [version.sha for version in versions] == log_of_device(path, device)
 
 
-def _flip(file: Path, at: int | None = None) -> None:
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2 if at is None else at] ^= 4
-    file.chmod(0o644)
-    file.write_bytes(data)
-
-
 def _mislead(idx: Path) -> None:
     """Let the idx name a place beyond its pack's end, which ends git."""
-    count = int.from_bytes(idx.read_bytes()[1028:1032], "big")
-    _flip(idx, 1032 + 24 * count)
+    data = idx.read_bytes()
+    flip(idx, offset_at(data, data[1032:1052]))
 
 
 def _graph(path: Path) -> None:
     git(path, "commit-graph", "write", "--reachable")
-    _flip(path / "objects/info/commit-graph")
+    flip(path / "objects/info/commit-graph")
 
 
 def test_what_is_not_derived_is_never_touched(tmp_path: Path) -> None:
@@ -379,7 +353,7 @@ def test_what_is_not_derived_is_never_touched(tmp_path: Path) -> None:
     sound = contents_of(path)
     pack = the_pack(path).relative_to(path).as_posix()
     for name in (pack, "refs/heads/main", "packed-refs"):
-        _flip(path / name)
+        flip(path / name)
         before = contents_of(path)
         repaired = repair_repository(verify_repository(path))
         assert repaired.left
