@@ -23,13 +23,9 @@ def needs(right: Right, *, any_parameters: bool = False) -> Callable[..., Awaita
 
     async def caller(request: Request) -> Caller:
         context = context_of(request)
-        text = token_of(request)
         length = request.headers.get("content-length", "")
         cost = int(length) if length.isdecimal() and len(length) < 19 else 0
-        if context.door.is_fresh(text):
-            found = context.door.admit(text, cost_bytes=cost)
-        else:
-            found = await context.ask(lambda _client: context.door.admit(text, cost_bytes=cost))
+        found = await context.admit(token_of(request), cost)
         request.state.token_id = found.token_id
         require(found, right)
         if not any_parameters:

@@ -13,13 +13,14 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
 from confkeep.broker.connections import open_client
-from confkeep.errors import BrokerUnavailable, ConfkeepError, StoreMissing, StoreUnavailable
+from confkeep.errors import BrokerUnavailable, ConfkeepError, StoreUnavailable
 from confkeep.settings import Settings
 from worker.http.access import Caller, Door
 from worker.http.exposition import Exposition
 from worker.http.http_metrics import HttpMetrics
 from worker.http.pages.recent import Recent
 from worker.http.proxy import Proxy
+from worker.http.tokens import Person
 from worker.reading.asking import TaskReader
 from worker.reading.reader import Reader
 from worker.reading.store_reader import StoreReader
@@ -33,13 +34,17 @@ _REDIS_S: Final = 2.0
 _READERS: Final = 4
 #: Threads that ask Redis, or wait for it. One hanging server must not take those that read the store.
 _ASKERS: Final = 16
-#: Searches at a time.
+#: Searches at a time, and the seconds that one may take: it reads every newest export, while other reads go on.
 _SEARCHERS: Final = 2
+SEARCH_S: Final = 25.0
 #: Seconds for which the reader keeps open what it needs again at the next question.
 KEPT_S: Final = 2.0
-#: Hand-overs at a time.
+#: Hand-overs at a time, so that memory is bounded, and the seconds for one: the largest backup takes the server one,
+#: and a disk may be slow.
 _SENDERS: Final = 8
+HAND_OVER_S: Final = 20.0
 
+_Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 
 
@@ -81,25 +86,33 @@ class Context:
             await anyio.sleep(KEPT_S)
             await to_thread.run_sync(self.reader.let_go, abandon_on_cancel=True)
 
-    async def search(self, ask: Callable[[Reader], _Answer], patience_s: float) -> _Answer:
-        """As `read`, for what reads much: in few threads of its own, so that other reads go on.
-
-        Raises:
-            StoreUnavailable: as `read`.
-        """
-        return await self._in_thread(ask, patience_s, self.searchers)
+    async def admit(self, given: str | Person | None, cost_bytes: int = 0) -> Caller:
+        """As `Door.admit`, in a thread where that has to ask Redis."""
+        if self.door.is_fresh(given):
+            return self.door.admit(given, cost_bytes=cost_bytes)
+        return await self.ask(lambda _client: self.door.admit(given, cost_bytes=cost_bytes))
 
     async def read(
-        self, ask: Callable[[Reader], _Answer], patience_s: float | None = None
+        self,
+        ask: Callable[[Reader], _Answer],
+        patience_s: float | None = None,
+        limiter: CapacityLimiter | None = None,
     ) -> _Answer:
         """Ask the reader in a thread.
+
+        Args:
+            limiter: bounds how many ask at a time; by default `readers`.
 
         Raises:
             StoreUnavailable: the store does not answer in time; the thread is left to itself, and a place
                 for others is free when it has ended.
             ConfkeepError: as the reader.
         """
-        return await self._in_thread(ask, patience_s or PATIENCE_S, self.readers)
+        patience_s = patience_s or PATIENCE_S
+        try:
+            return await _in_thread(ask, self.reader, patience_s, limiter or self.readers)
+        except TimeoutError:
+            raise StoreUnavailable(f"the store did not answer for {patience_s:g} s") from None
 
     async def read_of(
         self, caller: Caller, tenant: str, ask: Callable[[Reader, str], _Answer]
@@ -113,34 +126,6 @@ class Context:
             lambda reader: ask(reader, reader.tenant(tenant, caller.tenants).tenant_id)
         )
 
-    async def _in_thread(
-        self, ask: Callable[[Reader], _Answer], patience_s: float, limiter: CapacityLimiter
-    ) -> _Answer:
-        try:
-            with anyio.fail_after(patience_s):
-                return await to_thread.run_sync(
-                    ask, self.reader, abandon_on_cancel=True, limiter=limiter
-                )
-        except TimeoutError:
-            raise StoreUnavailable(f"the store did not answer for {patience_s:g} s") from None
-
-    async def hand_over(self, send: Callable[[redis.Redis], _Answer], patience_s: float) -> _Answer:
-        """As `ask`, for what may be large: few at a time, so that memory is bounded.
-
-        Raises:
-            BrokerUnavailable: as `ask`. What is sent may be accepted all the same.
-        """
-        return await self.ask(send, patience_s, self.senders)
-
-    def require_store(self) -> None:
-        """For what only who reaches the store can do.
-
-        Raises:
-            StoreMissing: this process asks the workers.
-        """
-        if not self.settings.http_store:
-            raise StoreMissing("this process does not reach the store: do it where the workers are")
-
     async def ask(
         self,
         ask: Callable[[redis.Redis], _Answer],
@@ -149,18 +134,25 @@ class Context:
     ) -> _Answer:
         """Ask Redis in a thread.
 
+        Args:
+            limiter: bounds how many ask at a time; by default `askers`.
+
         Raises:
-            BrokerUnavailable: it does not answer in time.
+            BrokerUnavailable: it does not answer in time. What was sent may be accepted all the same.
             ConfkeepError: as the function.
         """
         patience_s = patience_s or PATIENCE_S
         try:
-            with anyio.fail_after(patience_s):
-                return await to_thread.run_sync(
-                    ask, self.client, abandon_on_cancel=True, limiter=limiter or self.askers
-                )
+            return await _in_thread(ask, self.client, patience_s, limiter or self.askers)
         except TimeoutError:
             raise BrokerUnavailable(f"Redis did not answer for {patience_s:g} s") from None
+
+
+async def _in_thread(
+    ask: Callable[[_Asked], _Answer], asked: _Asked, patience_s: float, limiter: CapacityLimiter
+) -> _Answer:
+    with anyio.fail_after(patience_s):
+        return await to_thread.run_sync(ask, asked, abandon_on_cancel=True, limiter=limiter)
 
 
 def make_context(settings: Settings, metrics: HttpMetrics) -> Context:

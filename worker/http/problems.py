@@ -18,8 +18,6 @@ from confkeep.errors import (
     NotInStore,
     PoisonedBackup,
     RemovedByRetention,
-    RepositoryBusy,
-    TenantLocked,
     TooLarge,
     TooManyRequests,
 )
@@ -27,8 +25,8 @@ from confkeep.errors import (
 #: The page that explains each error.
 ERRORS_PAGE: Final = "https://github.com/confkeep/confkeep/blob/main/docs/errors.md"
 MEDIA_TYPE: Final = "application/problem+json"
-#: Seconds after which to try again, where nothing better is known.
-RETRY_AFTER_S: Final = 5
+#: Seconds after which to try again.
+RETRY_AFTER_S: Final = "5"
 
 #: The first class that an error is of gives its status; what is in no class is 503: a part that HTTP needs
 #: failed, and the caller did nothing wrong.
@@ -43,8 +41,6 @@ _STATUSES: Final[tuple[tuple[type[ConfkeepError], HTTPStatus], ...]] = (
     (RemovedByRetention, HTTPStatus.GONE),
     (NotInStore, HTTPStatus.NOT_FOUND),
     (BackupsWaiting, HTTPStatus.CONFLICT),
-    (TenantLocked, HTTPStatus.SERVICE_UNAVAILABLE),
-    (RepositoryBusy, HTTPStatus.SERVICE_UNAVAILABLE),
     (PoisonedBackup, HTTPStatus.UNPROCESSABLE_ENTITY),
 )
 
@@ -67,21 +63,14 @@ class Problem(BaseModel):
     retryable: bool = False
 
 
-def status_of(error: ConfkeepError) -> int:
-    """The status of an answer that tells this error."""
-    for kind, status in _STATUSES:
-        if isinstance(error, kind):
-            return int(status)
-    return int(HTTPStatus.SERVICE_UNAVAILABLE)
-
-
 def problem_of(error: ConfkeepError) -> Problem:
     """The document that tells an error of ours."""
     kind = type(error)
+    statuses = (status for each, status in _STATUSES if issubclass(kind, each))
     return Problem(
         type=f"{ERRORS_PAGE}#{kind.__name__}",
         title=(kind.__doc__ or kind.__name__).split("\n", 1)[0],
-        status=status_of(error),
+        status=next(statuses, HTTPStatus.SERVICE_UNAVAILABLE),
         detail=str(error),
         hint=error.hint,
         retryable=kind.retryable,
@@ -100,13 +89,13 @@ def problem_of_status(status: int, detail: str | None = None) -> Problem:
     )
 
 
-def headers_of(status: int, retry_after_s: float | None = None) -> dict[str, str]:
+def headers_of(status: int) -> dict[str, str]:
     """The headers that belong to an answer with that status."""
     headers: dict[str, str] = {}
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="confkeep", Basic realm="confkeep"'
     if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
-        headers["Retry-After"] = str(max(1, round(retry_after_s or RETRY_AFTER_S)))
+        headers["Retry-After"] = RETRY_AFTER_S
     return headers
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from confkeep.errors import NotInStore, RepositoryDamaged
-from worker.reading.answers import DeviceEntry, TenantCounts, TenantEntry
+from worker.engine.search import Query
+from worker.reading.answers import DeviceEntry, FoundEntry, TenantCounts, TenantEntry
 from worker.reading.asking import TaskReader
 from worker.reading.store_reader import StoreReader
 
@@ -37,3 +38,24 @@ def devices_so_far(reader: Reader, tenant_id: str) -> Sequence[DeviceEntry]:
         return reader.directory(tenant_id)
     except NotInStore:
         return []
+
+
+def search_all(
+    reader: Reader, tenants: Iterable[TenantEntry], query: Query, limit: int, *, reveal: bool
+) -> tuple[list[FoundEntry], list[tuple[TenantEntry, RepositoryDamaged]]]:
+    """Lines of the newest exports of at most `limit` devices, and the tenants that are damaged.
+
+    Nothing is found in a tenant whose first backup is not committed.
+    """
+    found: list[FoundEntry] = []
+    damaged: list[tuple[TenantEntry, RepositoryDamaged]] = []
+    for each in tenants:
+        if len(found) >= limit:
+            break
+        try:
+            found += reader.search(each.tenant_id, query, limit - len(found), reveal=reveal)
+        except NotInStore:
+            pass
+        except RepositoryDamaged as error:
+            damaged.append((each, error))
+    return found, damaged

@@ -24,7 +24,7 @@ from confkeep.naming import name_tenant
 from worker.engine.made_ids import NAMESPACE, made_device_id, made_id, naming_id
 from worker.http.access import Caller
 from worker.http.callers import OxidizedEnqueues
-from worker.http.context import Here
+from worker.http.context import HAND_OVER_S, Here
 from worker.http.oxidized.bodies import object_in, text_in
 from worker.http.oxidized.nodes import NO_GROUP, sole_tenant
 from worker.http.problems import OF_BODIES, RESPONSES, documented, json_body
@@ -34,8 +34,6 @@ from worker.reading.reader import Reader, devices_so_far
 
 #: Most bytes of a body: an export of the greatest size, of which JSON may write each second byte as two.
 _MOST_BYTES: Final = 2 * MAX_EXPORT_BYTES
-#: Seconds for a hand-over: the largest text takes the server one, and a disk may be slow.
-_HAND_OVER_S: Final = 20.0
 #: Most characters of a text beside the configuration.
 _MOST_TEXT: Final = MAX_MESSAGE_BYTES
 
@@ -96,7 +94,7 @@ async def ingest(request: Request, caller: OxidizedEnqueues, context: Here) -> I
                 name_tenant(tenant.tenant_id, group, backup_id=naming_id(tenant.tenant_id, group))
         return payload
 
-    payload = await context.hand_over(hand_over, _HAND_OVER_S)
+    payload = await context.ask(hand_over, HAND_OVER_S, context.senders)
     return Ingested(
         backup_id=payload.backup_id, tenant_id=payload.tenant_id, device_id=payload.device_id
     )

@@ -6,21 +6,20 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from confkeep.errors import InvalidInput, RepositoryDamaged
+from confkeep.errors import InvalidInput
 from worker.engine.search import Query
 from worker.http.callers import OxidizedReads
 from worker.http.context import Here
 from worker.http.oxidized.answers import answer, unfound
 from worker.http.oxidized.bodies import form_field
 from worker.http.oxidized.nodes import Node, find_nodes, nodes_of, without_json
-from worker.reading.answers import FoundEntry
-from worker.reading.reader import Reader
+from worker.reading.reader import Reader, search_all
 
 #: The form's field of a search.
 _PATTERN: Final = "search_in_conf_textbox"
 #: Seconds for which a search may take. LibreNMS waits for 90.
 _SEARCH_S: Final = 60.0
-#: Most nodes of a tenant that a search finds.
+#: Most nodes that a search finds.
 _MOST_FOUND: Final = 100_000
 
 router = APIRouter(include_in_schema=False)
@@ -81,20 +80,15 @@ async def search_texts(request: Request, caller: OxidizedReads, context: Here) -
             (node.tenant.tenant_id, node.device.device_id): node
             for node in nodes_of(reader, caller)
         }
-        found: list[FoundEntry] = []
-        damage: RepositoryDamaged | None = None
-        for tenant_id in dict.fromkeys(tenant_id for tenant_id, _device in nodes):
-            try:
-                found += reader.search(tenant_id, query, _MOST_FOUND, reveal=caller.reveals)
-            except RepositoryDamaged as error:
-                damage = error
-        if damage is not None and not found:
-            raise damage
+        tenants = {node.tenant.tenant_id: node.tenant for node in nodes.values()}.values()
+        found, damaged = search_all(reader, tenants, query, _MOST_FOUND, reveal=caller.reveals)
+        if damaged and not found:
+            raise damaged[0][1]
         hits = (nodes.get((one.tenant_id, one.device_id)) for one in found)
         return [{"node": node.name, "full_name": node.full_name} for node in hits if node]
 
     try:
-        return answer(await context.search(ask, _SEARCH_S), as_json=True)
+        return answer(await context.read(ask, _SEARCH_S, context.searchers), as_json=True)
     except InvalidInput as error:
         return answer(error.problem, as_json=True, status=400)
 

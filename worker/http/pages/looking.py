@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,13 +11,13 @@ from fastapi import Query, Request, Response
 from confkeep.errors import InvalidInput, NotInStore, RepositoryDamaged
 from worker.engine.search import Query as Wanted
 from worker.engine.search import Searcher
-from worker.http.context import Here
+from worker.http.context import SEARCH_S, Here
 from worker.http.pages.rendering import page
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
 from worker.reading.answers import DeviceEntry, FoundEntry, TenantEntry
 from worker.reading.directory_page import Filter
-from worker.reading.reader import DAMAGED, Reader
+from worker.reading.reader import DAMAGED, Reader, search_all
 
 router = new_router()
 
@@ -26,7 +27,6 @@ _NAMED: Final = 20
 _DEVICES: Final = 100
 _LINES: Final = 50
 _CONTEXT: Final = 1
-_PATIENCE_S: Final = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,30 +63,16 @@ async def search(
     def ask(reader: Reader) -> _Answer:
         tenants = reader.tenants(caller.tenants)
         chosen = reader.tenant(tenant, caller.tenants).tenant_id if tenant else ""
-        called = Filter(text=q.strip())
-        named: list[tuple[TenantEntry, DeviceEntry]] = []
-        found: list[FoundEntry] = []
-        damaged: list[TenantEntry] = []
-        for each in tenants if q and problem is None else ():
-            if chosen not in ("", each.tenant_id):
-                continue
-            try:
-                if q.strip() and not regex and len(named) < _NAMED:
-                    there = reader.page(each.tenant_id, called, None, _NAMED - len(named))
-                    named += ((each, device) for device in there.devices)
-                if len(found) <= _DEVICES:
-                    left = _DEVICES + 1 - len(found)
-                    found += reader.search(each.tenant_id, wanted, left, reveal=caller.reveals)
-            except NotInStore:
-                # Its first backup is not committed yet: nothing is found there.
-                pass
-            except RepositoryDamaged:
-                if chosen:
-                    raise
-                damaged.append(each)
-        return _Answer(tenants, chosen, named, found, damaged)
+        if not q or problem is not None:
+            return _Answer(tenants, chosen, [], [], [])
+        among = [each for each in tenants if chosen in ("", each.tenant_id)]
+        named = [] if regex or not q.strip() else _called(reader, among, q.strip())
+        found, damaged = search_all(reader, among, wanted, _DEVICES + 1, reveal=caller.reveals)
+        if chosen and damaged:
+            raise damaged[0][1]
+        return _Answer(tenants, chosen, named, found, [each for each, _ in damaged])
 
-    answer = await context.search(ask, _PATIENCE_S)
+    answer = await context.read(ask, SEARCH_S, context.searchers)
     return page(
         request,
         "search.html",
@@ -104,6 +90,19 @@ async def search(
         damaged=answer.damaged,
         problem_of_damaged=DAMAGED,
     )
+
+
+def _called(
+    reader: Reader, tenants: list[TenantEntry], text: str
+) -> list[tuple[TenantEntry, DeviceEntry]]:
+    """The devices with that in their name, address or model; `search_all` tells of the tenants without an answer."""
+    found: list[tuple[TenantEntry, DeviceEntry]] = []
+    for each in tenants:
+        if len(found) < _NAMED:
+            with suppress(NotInStore, RepositoryDamaged):
+                page = reader.page(each.tenant_id, Filter(text=text), None, _NAMED - len(found))
+                found += ((each, device) for device in page.devices)
+    return found
 
 
 def _cut(found: FoundEntry) -> dict[str, Any]:

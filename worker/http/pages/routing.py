@@ -54,11 +54,7 @@ def router() -> APIRouter:
 
 async def _caller(request: Request, context: Here) -> Caller:
     # Whom the proxy names is not somebody else by an old cookie, or by one that another site had them take.
-    given = context.proxy.person_of(request) or request.cookies.get(COOKIE)
-    if context.door.is_fresh(given):
-        found = context.door.admit(given)
-    else:
-        found = await context.ask(lambda _client: context.door.admit(given))
+    found = await context.admit(context.proxy.person_of(request) or request.cookies.get(COOKIE))
     request.state.token_id = found.token_id
     request.state.person = found.name if found.by_proxy else None
     require(found, "read")

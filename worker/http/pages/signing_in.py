@@ -10,7 +10,6 @@ from fastapi import Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from confkeep.errors import AccessDenied
-from worker.http.access import Caller
 from worker.http.context import Context, Here
 from worker.http.pages.rendering import page
 from worker.http.pages.routing import COOKIE, local, require_own_form
@@ -47,11 +46,8 @@ async def sign_in(
 
 
 async def _sign_in(request: Request, context: Context, token: str, wanted: str) -> Response:
-    def admit(_client: object) -> Caller:
-        return context.door.admit(token)
-
     try:
-        await context.ask(admit)
+        await context.admit(token)
     except AccessDenied:
         return page(
             request,

@@ -19,6 +19,7 @@ from confkeep.errors import (
     InvalidId,
     NoReceipt,
     PoisonedBackup,
+    StoreMissing,
     UnknownBackup,
 )
 from confkeep.ids import checked_uuid
@@ -30,7 +31,7 @@ from worker.engine.receipt import in_redis, next_step
 from worker.http import uploads
 from worker.http.access import Caller
 from worker.http.callers import Administers, Enqueues, Reads
-from worker.http.context import Context, Here
+from worker.http.context import HAND_OVER_S, Context, Here
 from worker.http.problems import OF_BODIES, RESPONSES, documented, header, json_body
 from worker.http.sending import json_of
 from worker.reading.answers import Answer
@@ -40,8 +41,6 @@ router = APIRouter(prefix="/v1", tags=["backups"], responses=RESPONSES)
 
 #: Most seconds to wait for a receipt.
 _MOST_WAIT_S: Final = 60
-#: Seconds for a hand-over: the largest backup takes the server one, and a disk may be slow.
-_HAND_OVER_S: Final = 20.0
 #: Seconds until an erasure that goes on is answered.
 _ERASURE_S: Final = 25.0
 #: Seconds that an erasure waits for backups of the device that are not committed yet.
@@ -176,7 +175,7 @@ async def hand_over(
         enqueue.submit([payload], high=priority == "high")
         return payload.backup_id
 
-    backup_id = await context.hand_over(send, _HAND_OVER_S)
+    backup_id = await context.ask(send, HAND_OVER_S, context.senders)
     values.clear()
     return await _state_after(context, backup_id, wait)
 
@@ -242,7 +241,8 @@ async def erase(
         raise InvalidBackup(
             "device_id", "must be the whole id of the device that the address names"
         )
-    context.require_store()
+    if not context.settings.http_store:
+        raise StoreMissing("this process does not reach the store: do it where the workers are")
 
     def run() -> Erased:
         return forget_device(context.settings, tenant_id, device_id, wait_s=_ERASURE_WAIT_S)

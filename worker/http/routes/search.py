@@ -6,20 +6,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from confkeep.errors import NotInStore, RepositoryDamaged
 from worker.engine.search import Query as Wanted
 from worker.engine.search import Searcher
 from worker.http.callers import Reads
-from worker.http.context import Here
+from worker.http.context import SEARCH_S, Here
 from worker.http.problems import RESPONSES
 from worker.http.sending import json_of_all
 from worker.reading.answers import FoundEntry
-from worker.reading.reader import DAMAGED, Reader
+from worker.reading.reader import DAMAGED, Reader, search_all
 
 router = APIRouter(prefix="/v1", tags=["search"], responses=RESPONSES)
-
-#: Seconds that a search may take: it reads every newest export.
-_PATIENCE_S = 25.0
 
 
 @router.get("/search", response_model=list[FoundEntry])
@@ -46,33 +42,13 @@ async def search(
 
     def ask(reader: Reader) -> list[FoundEntry]:
         if tenant is not None:
-            tenants = [reader.tenant(tenant, caller.tenants)]
-        else:
-            tenants = reader.tenants(caller.tenants)
-        found: list[FoundEntry] = []
-        damaged: list[FoundEntry] = []
-        for each in tenants:
-            try:
-                found += reader.search(
-                    each.tenant_id, wanted, limit - len(found), reveal=caller.reveals
-                )
-            except NotInStore:
-                # As long as a tenant's first backup is not committed, nothing is found there.
-                if tenant is not None:
-                    raise
-            except RepositoryDamaged:
-                if tenant is not None:
-                    raise
-                damaged.append(
-                    FoundEntry(
-                        tenant_id=each.tenant_id,
-                        tenant_name=each.name,
-                        matches=[],
-                        problem=DAMAGED,
-                    )
-                )
-            if len(found) >= limit:
-                break
-        return found + damaged
+            tenant_id = reader.tenant(tenant, caller.tenants).tenant_id
+            return reader.search(tenant_id, wanted, limit, reveal=caller.reveals)
+        tenants = reader.tenants(caller.tenants)
+        found, damaged = search_all(reader, tenants, wanted, limit, reveal=caller.reveals)
+        return found + [
+            FoundEntry(tenant_id=each.tenant_id, tenant_name=each.name, matches=[], problem=DAMAGED)
+            for each, _ in damaged
+        ]
 
-    return json_of_all(FoundEntry, await context.search(ask, _PATIENCE_S))
+    return json_of_all(FoundEntry, await context.read(ask, SEARCH_S, context.searchers))
