@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from starlette.requests import HTTPConnection
 
 from confkeep.errors import NotAllowed
 from confkeep.settings import Settings, networks_in, variable_of
 from worker.http.tokens import Person, is_name
-
-#: What stands around a header's value and does not belong to it.
-_AROUND: Final = " \t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,7 @@ class Proxy:
         if not values:
             return None
         try:
-            name = values[0].decode("utf-8").strip(_AROUND)
+            name = values[0].decode("utf-8").strip(" \t")
         except UnicodeDecodeError:
             name = "\0"
         if len(values) > 1 or "," in name or (name and not is_name(name)):

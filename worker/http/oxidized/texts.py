@@ -36,11 +36,9 @@ async def fetch(name: str, request: Request, caller: OxidizedReads, context: Her
         if len(found) != 1:
             return unfound(name, found, as_json=as_json)
         text = _text(reader, caller, found[0], "latest")
-        return (
-            answer(NO_VERSION, as_json=as_json, status=404)
-            if text is None
-            else answer(text, as_json=as_json)
-        )
+        if text is None:
+            return answer(NO_VERSION, as_json=as_json, status=404)
+        return answer(text, as_json=as_json)
 
     return await context.read(ask)
 
@@ -70,14 +68,8 @@ async def view(request: Request, caller: OxidizedReads, context: Here) -> Respon
     oid = request.query_params.get("oid", "")
 
     def ask(reader: Reader) -> Response:
-        name, found = _named(reader, caller, request)
-        node = _with_version(reader, found, oid)
-        if not found:
-            return unfound(name, found, as_json=as_json)
-        text = None if node is None else _text(reader, caller, node, oid)
-        if text is None:
-            return answer(NO_VERSION, as_json=as_json, status=404)
-        return answer(text, as_json=as_json)
+        found = _version(reader, caller, request, oid, as_json=as_json)
+        return found if isinstance(found, Response) else answer(found[1], as_json=as_json)
 
     return await context.read(ask)
 
@@ -90,13 +82,10 @@ async def diffs(request: Request, caller: OxidizedReads, context: Here) -> Respo
     oid, oid2 = (request.query_params.get(key, "") for key in ("oid", "oid2"))
 
     def ask(reader: Reader) -> Response:
-        name, found = _named(reader, caller, request)
-        node = _with_version(reader, found, oid)
-        if not found:
-            return unfound(name, found, as_json=as_json)
-        new = None if node is None else _text(reader, caller, node, oid)
-        if node is None or new is None:
-            return answer(NO_VERSION, as_json=as_json, status=404)
+        found = _version(reader, caller, request, oid, as_json=as_json)
+        if isinstance(found, Response):
+            return found
+        node, new = found
         if not oid2:
             return answer(NO_DIFF, as_json=as_json)
         old = _text(reader, caller, node, oid2)
@@ -111,10 +100,19 @@ async def diffs(request: Request, caller: OxidizedReads, context: Here) -> Respo
     return await context.read(ask)
 
 
-def _named(reader: Reader, caller: Caller, request: Request) -> tuple[str, list[Node]]:
-    """The name that the query sends, and the nodes that it may mean."""
+def _version(
+    reader: Reader, caller: Caller, request: Request, oid: str, *, as_json: bool
+) -> tuple[Node, bytes] | Response:
+    """The node that the query names with its text as of a commit; the answer where it has none."""
     name, _ = without_json(request.query_params.get("node", ""))
-    return name, find_nodes(reader, caller, name, request.query_params.get("group"))
+    found = find_nodes(reader, caller, name, request.query_params.get("group"))
+    if not found:
+        return unfound(name, found, as_json=as_json)
+    node = _with_version(reader, found, oid)
+    text = None if node is None else _text(reader, caller, node, oid)
+    if node is None or text is None:
+        return answer(NO_VERSION, as_json=as_json, status=404)
+    return node, text
 
 
 def _with_version(reader: Reader, found: Sequence[Node], oid: str) -> Node | None:

@@ -13,7 +13,7 @@ from confkeep.errors import ConfkeepError
 from confkeep.queue.events import TYPES, Event
 from worker.http.access import Caller
 from worker.http.context import Here
-from worker.http.pages.recent import Wanted
+from worker.http.pages.recent import Wanted, shown_of
 from worker.http.pages.rendering import link, page
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
@@ -88,16 +88,10 @@ def _row(event: Event, names: dict[str, str | None]) -> dict[str, Any]:
     elif data.get("message"):
         details = str(data["message"])
     return {
-        "at": event.at,
+        **shown_of(event, names),
         "what": TYPES.get(event.type, event.type),
         "style": event_roles.ROLES.get(event.type, ""),
-        "tenant_id": event.tenant_id,
-        "tenant_name": names.get(event.tenant_id or ""),
-        "device_id": event.device_id,
-        "name": data.get("device_name") or data.get("name"),
-        "sha": data.get("sha") if event.device_id else None,
         "details": details,
-        "suspect": data.get("suspect"),
     }
 
 

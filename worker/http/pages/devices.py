@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import groupby
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 from urllib.parse import quote
 
 from fastapi import Query, Request, Response
@@ -32,6 +33,8 @@ _VERSIONS: Final = 100
 LINES: Final = 20_000
 _WEEK_DAYS: Final = 7
 
+_Answer = TypeVar("_Answer")
+
 _DEVICE: Final = "/tenants/{tenant}/devices/{device}"
 
 
@@ -51,7 +54,9 @@ async def device(
         before=None if cursor is None else paging.decode(cursor, 1)[0],
         config_changes_only=changed == "config",
     )
-    found, one, versions = await _versions(context, caller, tenant, device, wanted)
+    found, one, versions = await _of(
+        context, caller, tenant, device, lambda reader, ids: reader.versions(*ids, wanted)
+    )
     older = None
     if len(versions) > _VERSIONS:
         versions = versions[:_VERSIONS]
@@ -77,7 +82,9 @@ async def as_of(
     tenant: str, device: str, caller: Viewer, context: Here, at: str = Query("latest", max_length=100)
 ) -> Response:  # fmt: skip
     """Go to the version that was valid at a moment."""
-    found, one, version = await _version(context, caller, tenant, device, at or "latest")
+    found, one, version = await _of(
+        context, caller, tenant, device, lambda reader, ids: reader.version(*ids, at or "latest")
+    )
     return RedirectResponse(
         f"/tenants/{found.tenant_id}/devices/{one.device_id}/versions/{version.sha}", 303
     )
@@ -87,7 +94,9 @@ async def as_of(
 async def last_change(tenant: str, device: str, caller: Viewer, context: Here) -> Response:
     """Go to the last change of the configuration, past the backups since that found only another date."""
     wanted = Wanted(limit=1, config_changes_only=True)
-    found, one, versions = await _versions(context, caller, tenant, device, wanted)
+    found, one, versions = await _of(
+        context, caller, tenant, device, lambda reader, ids: reader.versions(*ids, wanted)
+    )
     sha = versions[0].sha if versions else one.sha
     return RedirectResponse(
         f"/tenants/{found.tenant_id}/devices/{one.device_id}/versions/{sha}/diff", 303
@@ -118,25 +127,25 @@ async def version(
     since: bool = False,
 ) -> Response:
     """One version's export, each line with its number."""
-    found, one, entry = await _version(context, caller, tenant, device, version)
+
+    def ask(
+        reader: Reader, ids: tuple[str, str]
+    ) -> tuple[VersionEntry, File | None, list[Since] | None]:
+        entry = reader.version(*ids, version)
+        if entry.export_bytes is None:
+            return entry, None, None
+        file = reader.file(*ids, entry.sha, "export.rsc", reveal=caller.reveals)
+        return entry, file, reader.since(*ids, entry.sha) if since else None
+
+    found, one, (entry, file, dates) = await _of(context, caller, tenant, device, ask)
     rows: Markup | None = None
     cut = False
-    if entry.export_bytes is not None:
-
-        def ask(reader: Reader) -> tuple[File, list[Since]]:
-            names: FileName = "export.rsc"
-            file = reader.file(
-                found.tenant_id, one.device_id, entry.sha, names, reveal=caller.reveals
-            )
-            dates = reader.since(found.tenant_id, one.device_id, entry.sha) if since else []
-            return file, dates
-
-        file, dates = await context.read(ask)
+    if file is not None:
         texts = decode_text(file.data).removesuffix("\n").split("\n")
         cut = len(texts) > LINES
         rows = export_rows(
             (text.removesuffix("\r") for text in texts[:LINES]),
-            _dated(dates, len(texts), entry) if since else None,
+            None if dates is None else _dated(dates, len(texts), entry),
         )
     return page(
         request,
@@ -182,33 +191,26 @@ async def file(
     if name == "backup.bin":
         require(caller, "reveal")
 
-    def ask(reader: Reader) -> File:
-        found = reader.tenant(tenant, caller.tenants)
-        return reader.file(found.tenant_id, device, version, name, reveal=caller.reveals)
+    def ask(reader: Reader, tenant_id: str) -> File:
+        return reader.file(tenant_id, device, version, name, reveal=caller.reveals)
 
+    found = await context.read_of(caller, tenant, ask)
     media = "application/octet-stream" if name == "backup.bin" else "text/plain; charset=utf-8"
-    return file_answer(
-        request, await context.read(ask), media, fixed=False, masked=not caller.reveals
-    )
+    return file_answer(request, found, media, fixed=False, masked=not caller.reveals)
 
 
-async def _version(
-    context: Context, caller: Caller, tenant: str, device: str, version: str
-) -> tuple[TenantEntry, DeviceEntry, VersionEntry]:
-    def ask(reader: Reader) -> tuple[TenantEntry, DeviceEntry, VersionEntry]:
+async def _of(
+    context: Context,
+    caller: Caller,
+    tenant: str,
+    device: str,
+    ask: Callable[[Reader, tuple[str, str]], _Answer],
+) -> tuple[TenantEntry, DeviceEntry, _Answer]:
+    """A tenant, its device, and what `ask` finds by the ids of both."""
+
+    def find(reader: Reader) -> tuple[TenantEntry, DeviceEntry, _Answer]:
         found = reader.tenant(tenant, caller.tenants)
         one = reader.device(found.tenant_id, device)
-        return found, one, reader.version(found.tenant_id, one.device_id, version)
+        return found, one, ask(reader, (found.tenant_id, one.device_id))
 
-    return await context.read(ask)
-
-
-async def _versions(
-    context: Context, caller: Caller, tenant: str, device: str, wanted: Wanted
-) -> tuple[TenantEntry, DeviceEntry, list[VersionEntry]]:
-    def ask(reader: Reader) -> tuple[TenantEntry, DeviceEntry, list[VersionEntry]]:
-        found = reader.tenant(tenant, caller.tenants)
-        one = reader.device(found.tenant_id, device)
-        return found, one, reader.versions(found.tenant_id, one.device_id, wanted)
-
-    return await context.read(ask)
+    return await context.read(find)

@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse
 from confkeep.errors import InvalidId, NotInStore
 from worker.engine.versions import Wanted
 from worker.http.access import Caller
-from worker.http.context import Context, Here
+from worker.http.context import Here
 from worker.http.pages.changes import Hunk, counts_of, hunks_of
 from worker.http.pages.rendering import link, page
 from worker.http.pages.routing import Viewer
@@ -31,23 +31,6 @@ LINES: Final = 20_000
 _OTHERS: Final = 250
 #: As much context as any export has lines.
 _ALL: Final = 10_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    layout: Literal["unified", "split"]
-    join: bool
-    header: bool
-    #: None: all lines.
-    context: int | None
-
-    @property
-    def how(self) -> DiffHow:
-        return DiffHow(
-            context=_ALL if self.context is None else self.context,
-            joined=self.join,
-            header=self.header,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +61,13 @@ async def diff(
     around: Literal["3", "25", "all"] = Query("3", alias="context"),
 ) -> Response:
     """What a version changed, or how it differs from another one."""
-    view = _View(layout, join, header, None if around == "all" else int(around))
-    found = await _look(context, caller, tenant, device, version, against, view)
+    how = DiffHow(_ALL if around == "all" else int(around), join, header)
+
+    def ask(reader: Reader) -> _Found:
+        found = reader.tenant(tenant, caller.tenants)
+        return _look(reader, caller, found, device, version, against, how)
+
+    found = await context.read(ask)
     hunks = hunks_of(decode_text(found.diff.hunks))
     added, removed = counts_of(hunks)
     shown, cut = _cut(hunks)
@@ -116,12 +104,18 @@ async def diff(
         added=added,
         removed=removed,
         without_header=counts_less and against == PREVIOUS and not header and not join,
-        view=view,
+        layout=layout,
+        join=join,
+        header=header,
+        around=around,
         hunks=shown,
         cut=cut,
         shown_lines=LINES,
         header_only=not hunks and found.old is not None and found.new.lines_added > 0,
-        neighbours=_neighbours(base, found),
+        change_before=None
+        if found.change_before is None
+        else f"{base}/versions/{found.change_before.sha}/diff",
+        configuration=f"{base}/versions/{found.new.sha}",
         raw=f"/v1{base}/versions/{found.new.sha}/diff?against={against}",
         binaries=_binaries(found),
         link=lambda **changes: link(request, **changes),
@@ -181,55 +175,33 @@ def farness(one: DeviceEntry, other: DeviceEntry) -> tuple[bool, bool]:
     )
 
 
-async def _look(
-    context: Context,
+def _look(
+    reader: Reader,
     caller: Caller,
-    tenant: str,
+    tenant: TenantEntry,
     device: str,
     version: str,
     against: str,
-    view: _View,
+    how: DiffHow,
 ) -> _Found:
-    def ask(reader: Reader) -> _Found:
-        found = reader.tenant(tenant, caller.tenants)
-        one = reader.device(found.tenant_id, device)
-        new = reader.version(found.tenant_id, one.device_id, version)
-        diff = reader.diff(
-            found.tenant_id, one.device_id, new.sha, against, reveal=caller.reveals, how=view.how
-        )
-        other = old = before = None
-        if against.startswith(OF_DEVICE):
-            other = reader.device(found.tenant_id, against.removeprefix(OF_DEVICE))
-        elif diff.old_sha:
-            old = _version_or_none(reader, found.tenant_id, one.device_id, diff.old_sha)
-        if against == PREVIOUS and old is not None:
-            wanted = Wanted(limit=1, before=new.sha, config_changes_only=True)
-            before = next(iter(reader.versions(found.tenant_id, one.device_id, wanted)), None)
-        return _Found(found, one, new, old, other, diff, before)
-
-    return await context.read(ask)
-
-
-def _version_or_none(
-    reader: Reader, tenant_id: str, device_id: str, sha: str
-) -> VersionEntry | None:
-    try:
-        return reader.version(tenant_id, device_id, sha)
-    except NotInStore:
-        return None
+    one = reader.device(tenant.tenant_id, device)
+    ids = tenant.tenant_id, one.device_id
+    new = reader.version(*ids, version)
+    diff = reader.diff(*ids, new.sha, against, reveal=caller.reveals, how=how)
+    other = old = before = None
+    if against.startswith(OF_DEVICE):
+        other = reader.device(tenant.tenant_id, against.removeprefix(OF_DEVICE))
+    elif diff.old_sha:
+        with suppress(NotInStore):
+            old = reader.version(*ids, diff.old_sha)
+    if against == PREVIOUS and old is not None:
+        wanted = Wanted(limit=1, before=new.sha, config_changes_only=True)
+        before = next(iter(reader.versions(*ids, wanted)), None)
+    return _Found(tenant, one, new, old, other, diff, before)
 
 
 def _of(version: VersionEntry) -> str:
     return f"{version.captured_at:%Y-%m-%d %H:%M:%S} ({version.sha[:10]})"
-
-
-def _neighbours(base: str, found: _Found) -> list[tuple[str, str]]:
-    neighbours = [("The configuration", f"{base}/versions/{found.new.sha}")]
-    if found.change_before is not None:
-        neighbours.insert(
-            0, ("The change before", f"{base}/versions/{found.change_before.sha}/diff")
-        )
-    return neighbours
 
 
 def _binaries(found: _Found) -> str:

@@ -16,7 +16,7 @@ from confkeep.queue.events import Event
 from confkeep.settings import Settings
 from worker.http.access import Caller
 from worker.http.context import Context, Here
-from worker.http.pages.recent import Wanted
+from worker.http.pages.recent import Wanted, shown_of
 from worker.http.pages.rendering import link, page
 from worker.http.pages.routing import Viewer
 from worker.http.pages.routing import router as new_router
@@ -135,17 +135,8 @@ def _change(event: Event, names: dict[str, str | None]) -> dict[str, Any]:
         value = event.data.get(name)
         return value if isinstance(value, int) else None
 
-    return {
-        "at": event.at,
-        "tenant_id": event.tenant_id,
-        "tenant_name": names.get(event.tenant_id or ""),
-        "device_id": event.device_id,
-        "name": event.data.get("device_name"),
-        "sha": event.data.get("sha"),
-        "lines_added": number("lines_added"),
-        "lines_removed": number("lines_removed"),
-        "suspect": event.data.get("suspect"),
-    }
+    counts = {name: number(name) for name in ("lines_added", "lines_removed")}
+    return {**shown_of(event, names), **counts}
 
 
 _Sort = Literal[

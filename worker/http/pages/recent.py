@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -81,6 +82,19 @@ class Recent:
         found = (None if known is None else _follow(client, wanted, known)) or _make(client, wanted)
         self._lists[wanted] = found
         return found.events
+
+
+def shown_of(event: Event, names: Mapping[str, str | None]) -> dict[str, Any]:
+    """What each page shows of an event; `names` are those of the tenants."""
+    return {
+        "at": event.at,
+        "tenant_id": event.tenant_id,
+        "tenant_name": names.get(event.tenant_id or ""),
+        "device_id": event.device_id,
+        "name": event.data.get("device_name") or event.data.get("name"),
+        "sha": event.data.get("sha") if event.device_id else None,
+        "suspect": event.data.get("suspect"),
+    }
 
 
 def _make(client: redis.Redis, wanted: Wanted) -> _List:
