@@ -34,18 +34,18 @@ _MOST_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A device whose configuration changed."""
+    """A device whose configuration changed. `--json` has the fields of this class, and of the others, by their names."""
 
     device: Called
     #: How often it changed, and when the last time.
     times: int
     changed_at: dt.datetime
     #: The commit of the newest version.
-    sha: str
+    commit: str
     #: It had no version before.
-    is_new: bool
+    new: bool
     #: Of all its changes together; None where no difference was made.
-    hunks: str | None
+    diff: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ def html_of(digest: Digest, cut: Cut = CUTS[0], public_url: str = "") -> str:
     template = environment.from_string(resources.files(__package__).joinpath(_TEMPLATE).read_text())
     changed = []
     for one in digest.changed[: cut.devices]:
-        shown, left_out = lines_of(one.hunks, cut)
+        shown, left_out = lines_of(one.diff, cut)
         link = f"{public_url}/v1/tenants/{digest.tenant.id}/devices/{one.device.id}"
         changed.append(
             {

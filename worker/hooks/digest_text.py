@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from confkeep.wording import count_text, printable
 from worker.engine.directory import Called
-from worker.hooks.digest import Changed, Digest
+from worker.hooks.digest import Changed, Dead, Digest, Stale, Suspect
 from worker.observe import states
 
 #: Most characters of a line of a difference.
@@ -59,7 +59,7 @@ def text_of(digest: Digest, cut: Cut = CUTS[0]) -> str:
     ]
     for changed in digest.changed[: cut.devices]:
         lines += ["", f"{printable(str(changed.device))}: {changes_text(changed)}"]
-        shown, left_out = lines_of(changed.hunks, cut)
+        shown, left_out = lines_of(changed.diff, cut)
         lines += [f"  {line}" for line in shown]
         if left_out:
             lines.append(f"  ... and {count_text(left_out, 'more line')}")
@@ -125,39 +125,16 @@ def json_of(digest: Digest) -> dict[str, Any]:
         "since": digest.since,
         "until": digest.until,
         "devices": digest.devices,
-        "changed": [
-            {
-                **_device(one.device),
-                "times": one.times,
-                "changed_at": one.changed_at,
-                "commit": one.sha,
-                "new": one.is_new,
-                "diff": one.hunks,
-            }
-            for one in digest.changed
-        ],
-        "stale": [
-            {**_device(one.device), "last_backup_at": one.last_backup_at} for one in digest.stale
-        ],
-        "suspect": [
-            {**_device(one.device), "captured_at": one.captured_at, "reason": one.reason}
-            for one in digest.suspect
-        ],
-        "dead": [
-            {
-                **_device(one.device),
-                "backup_id": one.backup_id,
-                "died_at": one.died_at,
-                "reason": one.reason,
-            }
-            for one in digest.dead
-        ],
+        "changed": [_entry(one) for one in digest.changed],
+        "stale": [_entry(one) for one in digest.stale],
+        "suspect": [_entry(one) for one in digest.suspect],
+        "dead": [_entry(one) for one in digest.dead],
     }
 
 
 def changes_text(changed: Changed) -> str:
     """How often a device changed, and when the last time."""
-    times = "new" if changed.is_new else f"changed {count_text(changed.times, 'time')}"
+    times = "new" if changed.new else f"changed {count_text(changed.times, 'time')}"
     return f"{times}, last {moment_text(changed.changed_at)}"
 
 
@@ -170,11 +147,11 @@ def _name(device: Called | None) -> str:
     return "unknown device" if device is None else printable(str(device))
 
 
-def _device(device: Called | None) -> dict[str, str | None]:
-    return {
-        "device_id": None if device is None else device.id,
-        "device_name": None if device is None else device.name,
-    }
+def _entry(one: Changed | Stale | Suspect | Dead) -> dict[str, Any]:
+    """A member of a list with its fields by their names, the device by its id and name."""
+    values = {field.name: getattr(one, field.name) for field in fields(one)}
+    device: Called | None = values.pop("device")
+    return {"device_id": device and device.id, "device_name": device and device.name, **values}
 
 
 def _more(number: int, cut: Cut, what: str) -> list[str]:

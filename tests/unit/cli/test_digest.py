@@ -94,9 +94,9 @@ def test_what_changed_is_told_and_a_new_date_is_no_change(
     commit(store, NEW, BEFORE, YESTERDAY)
     found = of_a_day(client, store)
     assert found.devices == 3
-    new, changed = sorted(found.changed, key=lambda one: not one.is_new)
-    assert (new.device.id, new.is_new, new.hunks) == (NEW, True, "")
-    assert (changed.device.id, changed.is_new, changed.times) == (ROUTER, False, 1)
+    new, changed = sorted(found.changed, key=lambda one: not one.new)
+    assert (new.device.id, new.new, new.diff) == (NEW, True, "")
+    assert (changed.device.id, changed.new, changed.times) == (ROUTER, False, 1)
     assert not found.stale
     assert title_of(found) == f"{TENANT}: 2 of 3 devices changed"
 
@@ -108,10 +108,10 @@ def test_a_difference_shows_that_a_secret_changed_and_not_which(
     commit(store, ROUTER, AFTER + SECRETS_AFTER, YESTERDAY)
     found = of_a_day(client, store)
     [changed] = found.changed
-    assert changed.hunks is not None
-    assert "-add address=10.0.0.1/24" in changed.hunks
-    assert "+add address=10.0.0.2/24" in changed.hunks
-    assert "(changed)" in changed.hunks
+    assert changed.diff is not None
+    assert "-add address=10.0.0.1/24" in changed.diff
+    assert "+add address=10.0.0.2/24" in changed.diff
+    assert "(changed)" in changed.diff
     for text in (text_of(found), html_of(found), json.dumps(json_of(found), default=str)):
         assert "10.0.0.2/24" in text
         assert "hunter2" not in text
@@ -163,7 +163,7 @@ def test_a_large_digest_is_cut_to_what_a_message_takes(client: redis.Redis, stor
     hunks = "".join(f"+add address=10.0.{n}.1/24 {'x' * 300}\n" for n in range(500))
     # One difference of many lines is enough: to render a thousand takes seconds.
     first, *others = (
-        Changed(changed.device, 1, changed.changed_at, changed.sha, False, text)
+        Changed(changed.device, 1, changed.changed_at, changed.commit, False, text)
         for text in (hunks, hunks[:300])
     )
     large = Digest(
@@ -199,7 +199,7 @@ def test_hostile_names_and_lines_are_text_in_a_page(client: redis.Redis, store: 
     found = digest(client, store)
     [changed] = found.changed
     shown = Changed(
-        *(changed.device, 1, changed.changed_at, changed.sha, False),
+        *(changed.device, 1, changed.changed_at, changed.commit, False),
         f'+"{hostile.decode()}\x1b[31m\u202e',
     )
     page = html_of(
