@@ -21,9 +21,3 @@ def compiled(pattern: str) -> Any:
     options.log_errors = False
     options.max_mem = _MOST_MEMORY
     return re2.compile(b"(?m)" + pattern.encode("latin-1"), options)
-
-
-def first_of(patterns: tuple[str, ...], text: bytes) -> int | None:
-    """Where the first match of one of several patterns begins; None if none matches. Looks at the text once."""
-    found = compiled("|".join(f"(?:{each})" for each in patterns)).search(text)
-    return None if found is None else int(found.start())

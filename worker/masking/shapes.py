@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from confkeep.vendors.common import SHAPES
-from worker.masking.linear import compiled, first_of
+from worker.masking.linear import compiled
 from worker.masking.spans import Span
 from worker.masking.values import is_removed
 
 _BEGIN: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----")
 _END: Final = b"-----END "
 _SHAPES: Final = tuple(rule.pattern for rule in SHAPES)
+_ANY_SHAPE: Final = "|".join(f"(?:{shape})" for shape in _SHAPES)
 #: What of PEM is public: RFC 7468.
 _PUBLIC: Final = re.compile(
     rb"(?:X509 |TRUSTED |NEW )?CERTIFICATE(?: REQUEST)?|(?:RSA |EC |DSA )?PUBLIC KEY|X509 CRL"
@@ -25,9 +26,9 @@ def shaped(text: bytes) -> Iterator[Span]:
     """The secrets that any text shows by their form."""
     yield from _in_pem(text)
     # Most texts have none, and none matches before the first match of any.
-    if (first := first_of(_SHAPES, text)) is not None:
+    if (first := compiled(_ANY_SHAPE).search(text)) is not None:
         for shape in _SHAPES:
-            yield from groups(compiled(shape), text, first)
+            yield from groups(compiled(shape), text, first.start())
 
 
 def groups(expression: Any, text: bytes, at: int = 0) -> Iterator[Span]:
