@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,12 @@ import pytest
 import redis
 
 from confkeep.labels import Labels
-from confkeep.settings import Settings
-from tests.http.serving import in_process, new_token, settings_of
+from confkeep.settings import Settings, get_settings
+from tests.http.serving import EVERYTHING, in_process, new_token, serve, settings_of
+from tests.integration.conftest import become_producer, forget_environment
 from tests.judge import judged
+from tests.servers import Deployment, deployment
+from worker.http.tokens import Right
 from worker.process.local import EmbeddedServer
 from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import create_repository, repository_path
@@ -27,6 +31,41 @@ EXPORT = (
 )
 LATER = EXPORT + b"/ip address\nadd address=10.0.0.1/24 interface=ether1\n"
 BINARY = b"\x88\xac\xa1\xb1" + (16).to_bytes(4, "little") + b"backup.."
+
+
+@contextmanager
+def handing_over(
+    running: Deployment, tenants: Collection[str], may: Collection[Right] = EVERYTHING
+) -> Iterator[httpx.Client]:
+    """A client of HTTP for a deployment, whose token has those rights; the server, in this process, hands over there."""
+    with pytest.MonkeyPatch.context() as patch:
+        become_producer(running, patch)
+        with running.client() as client:
+            token = new_token(client, f"portal {uuid.uuid4()}", tenants, may)
+        with in_process(get_settings(), token) as portal:
+            yield portal
+    forget_environment()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A deployment with a worker."""
+    with deployment(tmp_path_factory.mktemp("running")) as running:
+        running.start_worker(pool="threads", concurrency=2)
+        yield running
+
+
+@contextmanager
+def without_worker(settings: Settings) -> Iterator[str]:
+    """The address of a server that hands over to the Redis of these settings, where no worker runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONFKEEP_REDIS_URL", settings.redis_url)
+        patch.setenv("CONFKEEP_GIT_STORE_PATH", str(settings.git_store_path))
+        patch.setenv("CONFKEEP_INBOX_MAX_BACKUPS", str(10**6))
+        forget_environment()
+        with serve(settings) as address:
+            yield address
+    forget_environment()
 
 
 @dataclass(frozen=True)

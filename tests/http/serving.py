@@ -11,6 +11,12 @@ from typing import Any
 import httpx
 import redis
 
+from confkeep import BackupPayload
+from confkeep.enqueue import entry_of
+from confkeep.queue import acceptance
+from confkeep.queue.acceptance import Submission
+from confkeep.queue.staged_bytes import Contents
+from confkeep.queue.staging import RedisStaging
 from confkeep.settings import Settings, load_settings
 from worker.http import tokens
 from worker.http.listening import listen
@@ -33,6 +39,20 @@ def new_token(
 ) -> str:
     """The text of a new token."""
     return tokens.create(client, name, tenants, may)[0]
+
+
+def accept(
+    client: redis.Redis, settings: Settings, tenant: str, device: str, export: bytes, **more: str
+) -> BackupPayload:
+    """Hand a backup over; nobody commits it."""
+    values: dict[str, Any] = {"message": "poll", **more}
+    payload = BackupPayload.checked(
+        tenant_id=tenant, device_id=device, export_text=export, **values
+    )
+    entry = entry_of(payload, "redis")
+    data = RedisStaging(client).stage(tenant, entry, Contents(export, None))
+    acceptance.accept(client, settings, [Submission(tenant, entry, data)])
+    return payload
 
 
 @contextmanager

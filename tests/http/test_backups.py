@@ -17,8 +17,8 @@ import pytest
 from confkeep.broker import keys
 from confkeep.models import MAX_EXPORT_BYTES
 from confkeep.settings import get_settings
+from tests.http.conftest import handing_over
 from tests.http.serving import in_process, new_token
-from tests.integration.conftest import become_producer, forget_environment
 from tests.integration.failing_store_app import VARIABLE
 from tests.servers import Deployment, deployment, wait_for
 
@@ -28,22 +28,10 @@ TENANT, STRANGER = str(uuid.uuid4()), str(uuid.uuid4())
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    with deployment(tmp_path_factory.mktemp("handing"), CONFKEEP_INBOX_MAX_BACKUPS="50") as running:
-        running.start_worker(pool="threads", concurrency=2)
-        yield running
-
-
-@pytest.fixture(scope="module")
 def portal(running: Deployment) -> Iterator[httpx.Client]:
     """A client that may do everything for one tenant."""
-    with pytest.MonkeyPatch.context() as patch:
-        become_producer(running, patch)
-        with running.client() as client:
-            token = new_token(client, "portal", [TENANT], ["read", "reveal", "enqueue", "admin"])
-        with in_process(get_settings(), token) as portal:
-            yield portal
-    forget_environment()
+    with handing_over(running, [TENANT]) as portal:
+        yield portal
 
 
 def new_device() -> tuple[str, str]:
@@ -216,18 +204,14 @@ def refusing(tmp_path: Path) -> Iterator[tuple[httpx.Client, Deployment]]:
     """A client of a deployment whose store's disk is full, and that deployment."""
     fault = tmp_path / "fault"
     fault.write_text(str(errno.ENOSPC))
-    with deployment(tmp_path) as running, pytest.MonkeyPatch.context() as patch:
+    with deployment(tmp_path) as running:
         running.start_worker(
             app="tests.integration.failing_store_app",
             pool="threads",
             variables={VARIABLE: str(fault)},
         )
-        become_producer(running, patch)
-        with running.client() as client:
-            token = new_token(client, "portal", [TENANT], ["read", "enqueue"])
-        with in_process(get_settings(), token) as portal:
+        with handing_over(running, [TENANT]) as portal:
             yield portal, running
-    forget_environment()
 
 
 def test_what_waits_for_a_full_disk_says_so(

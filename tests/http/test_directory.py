@@ -67,12 +67,3 @@ def test_nothing_is_told_without_a_token(stored: Stored, full: httpx.Client) -> 
         assert answer.headers["content-type"] == "application/problem+json"
         assert "www-authenticate" in answer.headers
         assert answer.json()["type"].endswith("#AccessDenied")
-
-
-def test_the_token_may_come_in_three_ways(stored: Stored, full: httpx.Client) -> None:
-    token = full.headers["authorization"].removeprefix("Bearer ")
-    for ways in (
-        {"headers": {"Authorization": "", "X-Auth-Token": token}},
-        {"auth": ("any", token)},
-    ):
-        assert full.get("/v1/tenants", **ways).status_code == 200

@@ -10,31 +10,18 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from confkeep.settings import get_settings
-from tests.http.serving import in_process, new_token
-from tests.integration.conftest import become_producer, forget_environment
-from tests.servers import Deployment, deployment
+from tests.http.conftest import handing_over
+from tests.http.serving import new_token
+from tests.servers import Deployment
 
 TENANT, OTHER = str(uuid.uuid4()), str(uuid.uuid4())
 EXPORT = "# 2026-10-01 10:00:00 by RouterOS 7.16\n/system identity\nset name=new1\n"
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    with deployment(tmp_path_factory.mktemp("events")) as running:
-        running.start_worker(pool="threads", concurrency=2)
-        yield running
-
-
-@pytest.fixture(scope="module")
 def portal(running: Deployment) -> Iterator[httpx.Client]:
-    with pytest.MonkeyPatch.context() as patch:
-        become_producer(running, patch)
-        with running.client() as client:
-            token = new_token(client, "portal", [TENANT, OTHER], ["read", "enqueue"])
-        with in_process(get_settings(), token) as portal:
-            yield portal
-    forget_environment()
+    with handing_over(running, [TENANT, OTHER]) as portal:
+        yield portal
 
 
 def commit(portal: httpx.Client, tenant: str = TENANT) -> str:

@@ -19,9 +19,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.http.conftest import Stored
-from tests.http.serving import new_token, serve
-from tests.integration.conftest import forget_environment
+from tests.http.conftest import Stored, without_worker
+from tests.http.serving import new_token
 from tests.judge import backup_ids
 from worker.http.tokens import ALL, RIGHTS
 from worker.store.repository.tenant_repository import repository_path
@@ -45,16 +44,9 @@ FEW, MANY = 6, 1_000
 
 @pytest.fixture(scope="module")
 def address(stored: Stored) -> Iterator[str]:
-    """A server that hands over to the same Redis; no worker runs."""
-    more = stored.settings.model_copy(update={"http_requests": 10**9, "http_mib": 10**6})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CONFKEEP_REDIS_URL", more.redis_url)
-        patch.setenv("CONFKEEP_GIT_STORE_PATH", str(more.git_store_path))
-        patch.setenv("CONFKEEP_INBOX_MAX_BACKUPS", str(10**6))
-        forget_environment()
-        with serve(more) as address:
-            yield address
-    forget_environment()
+    more = {"http_requests": 10**9, "http_mib": 10**6}
+    with without_worker(stored.settings.model_copy(update=more)) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from confkeep.settings import get_settings
+from tests.http.conftest import handing_over
 from tests.http.serving import in_process, new_token
-from tests.integration.conftest import become_producer, forget_environment
-from tests.servers import Deployment, deployment
+from tests.servers import Deployment
 
 TENANT, DEVICE, NEVER = (str(uuid.UUID(int=number)) for number in (71, 72, 73))
 EXPORT = "# 2026-10-01 10:00:00 by RouterOS 7.16\n/system identity\nset name=core1\n"
@@ -44,22 +44,12 @@ PATHS = (
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    with deployment(tmp_path_factory.mktemp("asking")) as running:
-        running.start_worker(pool="threads", concurrency=2)
-        yield running
-
-
-@pytest.fixture(scope="module")
 def both(running: Deployment) -> Iterator[tuple[httpx.Client, httpx.Client]]:
     """A client of a process that reads the store, and one of a process that asks."""
-    with pytest.MonkeyPatch.context() as patch:
-        become_producer(running, patch)
-        with running.client() as client:
-            token = new_token(client, "portal", [TENANT], ["read", "reveal", "enqueue"])
-        settings = get_settings()
-        asking = settings.model_copy(update={"http_store": False, "git_store_path": "/nowhere"})
-        with in_process(settings, token) as here, in_process(asking, token) as there:
+    with handing_over(running, [TENANT]) as here:
+        away = {"http_store": False, "git_store_path": "/nowhere"}
+        with in_process(get_settings().model_copy(update=away)) as there:
+            there.headers["authorization"] = here.headers["authorization"]
             for export in (EXPORT, LATER):
                 there.post(
                     f"{HERE}/devices/{DEVICE}/backups",
@@ -67,7 +57,6 @@ def both(running: Deployment) -> Iterator[tuple[httpx.Client, httpx.Client]]:
                     params={"wait": 30},
                 ).raise_for_status()
             yield here, there
-    forget_environment()
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -19,13 +19,9 @@ from confkeep.broker import keys
 from confkeep.enqueue import entry_of
 from confkeep.errors import StoreUnavailable
 from confkeep.labels import Labels
-from confkeep.queue import acceptance
-from confkeep.queue.acceptance import Submission
-from confkeep.queue.staged_bytes import Contents
-from confkeep.queue.staging import RedisStaging
 from confkeep.settings import Settings
 from tests.http.browser import hostile
-from tests.http.serving import new_token, serve, settings_of
+from tests.http.serving import accept, new_token, serve, settings_of
 from tests.judge import judged
 from worker.engine import drain
 from worker.process.local import EmbeddedServer
@@ -103,17 +99,8 @@ class Site:
         self, tenant: str, device: str, export: bytes, name: str, message: str
     ) -> BackupPayload:
         """Hand a backup over; nobody commits it."""
-        payload = BackupPayload.checked(
-            tenant_id=tenant,
-            device_id=device,
-            export_text=export,
-            message=message,
-            device_name=name,
-        )
-        entry = entry_of(payload, "redis")
-        data = RedisStaging(self.client).stage(tenant, entry, Contents(export, None))
-        acceptance.accept(self.client, self.settings, [Submission(tenant, entry, data)])
-        return payload
+        more = {"message": message, "device_name": name}
+        return accept(self.client, self.settings, tenant, device, export, **more)
 
     def device(self, device: str = "", tenant: str = "") -> str:
         """The path of a device's page."""

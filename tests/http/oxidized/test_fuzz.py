@@ -16,10 +16,9 @@ import pytest
 
 from confkeep.broker import keys
 from confkeep.queue import events
+from tests.http.conftest import without_worker
 from tests.http.oxidized.conftest import FOREIGN, Oxidized
 from tests.http.oxidized.fuzzing import Fuzzer, Request
-from tests.http.serving import serve
-from tests.integration.conftest import forget_environment
 from worker.engine.directory import names_of
 from worker.store.repository.tenant_repository import open_repository, repository_path
 
@@ -30,14 +29,9 @@ _MANY = int(os.environ.get("CONFKEEP_FUZZ_REQUESTS", "100000"))
 
 
 @pytest.fixture
-def address(oxidized: Oxidized, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A server that hands over to the same Redis; no worker runs."""
-    monkeypatch.setenv("CONFKEEP_REDIS_URL", oxidized.settings.redis_url)
-    monkeypatch.setenv("CONFKEEP_GIT_STORE_PATH", str(oxidized.settings.git_store_path))
-    forget_environment()
-    with serve(oxidized.settings) as found:
-        yield found
-    forget_environment()
+def address(oxidized: Oxidized) -> Iterator[str]:
+    with without_worker(oxidized.settings) as address:
+        yield address
 
 
 @pytest.mark.timeout(7_200)

@@ -15,16 +15,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from confkeep import BackupPayload
 from confkeep.broker import keys
 from confkeep.enqueue import entry_of
 from confkeep.errors import StoreUnavailable
-from confkeep.queue import acceptance
-from confkeep.queue.acceptance import Submission
-from confkeep.queue.staged_bytes import Contents
-from confkeep.queue.staging import RedisStaging
 from tests.http.conftest import Stored
-from tests.http.serving import in_process, new_token
+from tests.http.serving import accept, in_process, new_token
 from worker.cli import drill_page, status_view, watch_state
 from worker.cli.terminal import Terminal
 from worker.cli.watch_state import Pace
@@ -60,24 +55,14 @@ def words() -> Iterator[None]:
 def eventful(stored: Stored) -> Stored:
     """The store with one of each: what waits, waits after a fault, is stalled, dead, suspect and silent."""
     client, settings = stored.client, stored.settings
-
-    def accept(tenant: str, device: str, export: bytes) -> BackupPayload:
-        payload = BackupPayload.checked(
-            tenant_id=tenant, device_id=device, export_text=export, message="poll"
-        )
-        entry = entry_of(payload, "redis")
-        data = RedisStaging(client).stage(tenant, entry, Contents(export, None))
-        acceptance.accept(client, settings, [Submission(tenant, entry, data)])
-        return payload
-
     again = str(uuid.uuid4())
     for device, export in ((stored.edge1, _BROKEN), (again, b"/ip dns\n"), (again, b"/ip dns\n")):
-        accept(stored.acme, device, export)
+        accept(client, settings, stored.acme, device, export)
         drain.drain_inbox(Inbox(client, settings, stored.acme))
-    accept(str(uuid.uuid4()), str(uuid.uuid4()), b"/ip dns\n")
+    accept(client, settings, str(uuid.uuid4()), str(uuid.uuid4()), b"/ip dns\n")
     for tries in (1, backoff.STALLED_TRIES):
         tenant = str(uuid.uuid4())
-        payload = accept(tenant, str(uuid.uuid4()), b"/ip dns\n")
+        payload = accept(client, settings, tenant, str(uuid.uuid4()), b"/ip dns\n")
         for _ in range(tries):
             backoff.failed(Inbox(client, settings, tenant), StoreUnavailable("no room"))
     dead_letters.bury(

@@ -15,7 +15,7 @@ import pytest
 
 from confkeep.queue.events import Event
 from confkeep.settings import Settings, load_settings
-from tests.receiving import Receiver, answer, receiving
+from tests.receiving import Receiver, answer
 from worker.hooks import delivery
 from worker.hooks.delivery import Outcome
 from worker.hooks.hook import Hook, new_secret
@@ -30,12 +30,6 @@ EVENT = Event(
     device_id="beef0001-0000-4000-8000-000000000001",
     data={"sha": "f" * 40, "export_changed": True},
 )
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as running:
-        yield running
 
 
 @pytest.fixture
@@ -225,15 +219,7 @@ def test_a_payload_is_small_whatever_the_event_holds() -> None:
         "deep": {"x": {"y": ["z" * 9_000] * 200}},
         **{f"field{n}": "v" * 100 for n in range(500)},
     }
-    large = Event(
-        id=EVENT.id,
-        type=EVENT.type,
-        at=EVENT.at,
-        tenant_id=EVENT.tenant_id,
-        device_id=EVENT.device_id,
-        data=data,
-    )
-    body = payload_of(large)
+    body = payload_of(EVENT.model_copy(update={"data": data}))
     assert len(body.encode()) <= MOST_BYTES
     cut = json.loads(body)
     assert cut["cut"] is True

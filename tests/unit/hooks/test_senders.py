@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,27 @@ def hook(receiver: Receiver, name: str = "portal", **values: Any) -> Hook:
     return Hook.checked(name=name, url=receiver.url, secret=new_secret(), **values)
 
 
+@dataclass
+class Hooks:
+    """What a process that sends has, and the events that it tells."""
+
+    client: redis.Redis
+    settings: Settings
+    store: HookStore
+    events: Events
+
+
+@pytest.fixture
+def hooks(client: redis.Redis, settings: Settings, events: Events) -> Hooks:
+    return Hooks(client, settings, HookStore(client, settings), events)
+
+
 @contextmanager
-def sending(client: redis.Redis, settings: Settings) -> Iterator[None]:
-    """The process that sends."""
+def one_of_two(hooks: Hooks) -> Iterator[None]:
+    """A process that sends, or waits for the lease."""
     stop = threading.Event()
-    thread = threading.Thread(target=Senders(client, settings).run, args=(stop,), daemon=True)
+    senders = Senders(hooks.client, hooks.settings)
+    thread = threading.Thread(target=senders.run, args=(stop,), daemon=True)
     thread.start()
     try:
         yield
@@ -43,12 +60,14 @@ def sending(client: redis.Redis, settings: Settings) -> Iterator[None]:
         stop.set()
         thread.join(10)
     assert not thread.is_alive()
-    assert not client.exists(keys.HOOKS_LEASE)
 
 
-@pytest.fixture
-def store(client: redis.Redis, settings: Settings) -> HookStore:
-    return HookStore(client, settings)
+@contextmanager
+def sending(hooks: Hooks) -> Iterator[None]:
+    """The one process that sends."""
+    with one_of_two(hooks):
+        yield
+    assert not hooks.client.exists(keys.HOOKS_LEASE)
 
 
 def first_times(receiver: Receiver) -> list[str]:
@@ -56,59 +75,56 @@ def first_times(receiver: Receiver) -> list[str]:
 
 
 def test_all_since_the_hook_was_added_comes_once_and_in_order(
-    client: redis.Redis, settings: Settings, store: HookStore, events: Events, receiver: Receiver
+    hooks: Hooks, receiver: Receiver
 ) -> None:
-    events.happen(1, 2)
-    store.add(hook(receiver, start=str(len(events.all))))
-    expected = events.happen(*range(3, 260))
-    with sending(client, settings):
+    hooks.events.happen(1, 2)
+    hooks.store.add(hook(receiver, start=str(len(hooks.events.all))))
+    expected = hooks.events.happen(*range(3, 260))
+    with sending(hooks):
         wait_for(lambda: len(receiver.ids) == len(expected), "all deliveries")
-        expected += events.happen(900)
+        expected += hooks.events.happen(900)
         wait_for(lambda: len(receiver.ids) == len(expected), "what came later")
     assert receiver.ids == expected
-    progress = store.progress("portal")
+    progress = hooks.store.progress("portal")
     assert progress is not None
     assert (progress.delivered, progress.tries) == (len(expected), 0)
-    log = store.log("portal", 3)
+    log = hooks.store.log("portal", 3)
     assert [one.event_id for one in log] == expected[:-4:-1]
 
 
 def test_a_failing_receiver_gets_all_in_order_with_the_same_ids(
-    client: redis.Redis, settings: Settings, store: HookStore, events: Events, receiver: Receiver
+    hooks: Hooks, receiver: Receiver
 ) -> None:
-    store.add(hook(receiver))
-    expected = events.happen(*range(20))
+    hooks.store.add(hook(receiver))
+    expected = hooks.events.happen(*range(20))
     receiver.answers += [
         lambda handler: answer(handler, 500),
         lambda handler: answer(handler, 204),
         *[lambda handler: answer(handler, 503)] * 5,
         babble,
     ]
-    with sending(client, settings):
+    with sending(hooks):
         wait_for(lambda: len(first_times(receiver)) == 20, "all deliveries")
-        wait_for(lambda: (p := store.progress("portal")) and p.delivered == 20, "the last note")
+        wait_for(
+            lambda: (p := hooks.store.progress("portal")) and p.delivered == 20, "the last note"
+        )
     assert first_times(receiver) == expected
     assert len(receiver.ids) == 27
     bodies: dict[str, bytes] = {}
     for request in receiver.requests:
         assert bodies.setdefault(request.id, request.body) == request.body
-    failed = [one for one in store.log("portal", 100) if one.problem]
+    failed = [one for one in hooks.store.log("portal", 100) if one.problem]
     assert [one.number for one in reversed(failed)] == [1, 1, 2, 3, 4, 5, 6]
 
 
 def test_a_dead_receiver_delays_nobody_else(
-    client: redis.Redis,
-    settings: Settings,
-    store: HookStore,
-    events: Events,
-    receiver: Receiver,
-    other: Receiver,
+    hooks: Hooks, receiver: Receiver, other: Receiver
 ) -> None:
     receiver.always = receiver.hang
-    store.add(hook(receiver, "hangs"))
-    store.add(hook(other, "works"))
-    expected = events.happen(*range(30))
-    with sending(client, settings):
+    hooks.store.add(hook(receiver, "hangs"))
+    hooks.store.add(hook(other, "works"))
+    expected = hooks.events.happen(*range(30))
+    with sending(hooks):
         wait_for(lambda: len(other.ids) == 30, "the deliveries of the other hook", 5)
         wait_for(lambda: receiver.ids, "the request that hangs")
         receiver.ended.set()
@@ -116,29 +132,22 @@ def test_a_dead_receiver_delays_nobody_else(
     assert len(receiver.ids) == 1
 
 
-def test_a_hook_hears_only_what_it_wants(
-    client: redis.Redis, settings: Settings, store: HookStore, events: Events, receiver: Receiver
-) -> None:
-    store.add(hook(receiver, tenants=[TENANT], changed_only=True))
-    events.happen(1, tenant=OTHER)
-    events.happen(2, export_changed=False)
-    [wanted] = events.happen(3)
-    with sending(client, settings):
+def test_a_hook_hears_only_what_it_wants(hooks: Hooks, receiver: Receiver) -> None:
+    hooks.store.add(hook(receiver, tenants=[TENANT], changed_only=True))
+    hooks.events.happen(1, tenant=OTHER)
+    hooks.events.happen(2, export_changed=False)
+    [wanted] = hooks.events.happen(3)
+    with sending(hooks):
         wait_for(lambda: receiver.ids, "the delivery")
     assert receiver.ids == [wanted]
 
 
 def test_what_was_sent_and_not_noted_is_sent_again_with_its_id(
-    client: redis.Redis,
-    settings: Settings,
-    store: HookStore,
-    events: Events,
-    receiver: Receiver,
-    monkeypatch: pytest.MonkeyPatch,
+    hooks: Hooks, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the process is killed between the two: its successor knows only what Redis knows."""
-    store.add(hook(receiver))
-    expected = events.happen(1, 2, 3)
+    hooks.store.add(hook(receiver))
+    expected = hooks.events.happen(1, 2, 3)
 
     class Killed(BaseException):
         pass
@@ -154,21 +163,16 @@ def test_what_was_sent_and_not_noted_is_sent_again_with_its_id(
 
     monkeypatch.setattr(HookStore, "note", note)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    with sending(client, settings):
+    with sending(hooks):
         wait_for(lambda: len(receiver.ids) == 4, "the repetition")
     assert receiver.ids == [expected[0], expected[1], expected[1], expected[2]]
 
 
 def test_while_redis_is_away_nothing_is_lost(
-    client: redis.Redis,
-    settings: Settings,
-    store: HookStore,
-    events: Events,
-    receiver: Receiver,
-    monkeypatch: pytest.MonkeyPatch,
+    hooks: Hooks, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.add(hook(receiver))
-    expected = events.happen(*range(10))
+    hooks.store.add(hook(receiver))
+    expected = hooks.events.happen(*range(10))
     away = [True] * 6
     real = HookStore.progress
 
@@ -179,96 +183,73 @@ def test_while_redis_is_away_nothing_is_lost(
         return real(self, name)
 
     monkeypatch.setattr(HookStore, "progress", progress)
-    with sending(client, settings):
+    with sending(hooks):
         wait_for(lambda: len(first_times(receiver)) == 10, "all deliveries")
     assert first_times(receiver) == expected
 
 
-def test_410_ends_a_hook_and_that_is_told(
-    client: redis.Redis, settings: Settings, store: HookStore, events: Events, receiver: Receiver
-) -> None:
-    store.add(hook(receiver))
-    expected = events.happen(1, 2, 3)
+def test_410_ends_a_hook_and_that_is_told(hooks: Hooks, receiver: Receiver) -> None:
+    hooks.store.add(hook(receiver))
+    expected = hooks.events.happen(1, 2, 3)
     receiver.answers += [
         lambda handler: answer(handler, 204),
         lambda handler: answer(handler, 410),
     ]
-    with sending(client, settings):
-        wait_for(lambda: (p := store.progress("portal")) and p.off, "the end")
+    with sending(hooks):
+        wait_for(lambda: (p := hooks.store.progress("portal")) and p.off, "the end")
         assert receiver.ids == expected[:2]
-        [told] = events.emitted
+        [told] = hooks.events.emitted
         assert (told.type, told.data["hook"]) == ("hook.disabled", "portal")
-        store.resume("portal")
+        hooks.store.resume("portal")
         wait_for(lambda: len(receiver.ids) == 4, "what it had missed")
     assert receiver.ids == [expected[0], expected[1], expected[1], expected[2]]
 
 
 def test_after_three_days_of_failures_a_hook_is_off(
-    client: redis.Redis,
-    settings: Settings,
-    store: HookStore,
-    events: Events,
-    receiver: Receiver,
-    monkeypatch: pytest.MonkeyPatch,
+    hooks: Hooks, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waits, "GIVE_UP_S", 0.1)
     receiver.always = lambda handler: answer(handler, 500)
-    store.add(hook(receiver))
-    events.happen(1, 2)
-    with sending(client, settings):
-        wait_for(lambda: (p := store.progress("portal")) and p.off, "the end")
+    hooks.store.add(hook(receiver))
+    hooks.events.happen(1, 2)
+    with sending(hooks):
+        wait_for(lambda: (p := hooks.store.progress("portal")) and p.off, "the end")
         tries = len(receiver.ids)
         assert tries > 1
         monkeypatch.setattr(module, "_IDLE_S", 0.001)
     assert len(set(receiver.ids)) == 1
     assert len(receiver.ids) == tries
-    assert [event.type for event in events.emitted] == ["hook.disabled"]
+    assert [event.type for event in hooks.events.emitted] == ["hook.disabled"]
 
 
-def test_of_two_processes_one_sends_until_it_ends(
-    client: redis.Redis, settings: Settings, store: HookStore, events: Events, receiver: Receiver
-) -> None:
-    store.add(hook(receiver))
-    expected = events.happen(*range(50))
+def test_of_two_processes_one_sends_until_it_ends(hooks: Hooks, receiver: Receiver) -> None:
+    hooks.store.add(hook(receiver))
+    expected = hooks.events.happen(*range(50))
     with ExitStack() as stack:
         first = stack.enter_context(ExitStack())
-        first.enter_context(one_of_two(client, settings))
+        first.enter_context(one_of_two(hooks))
         wait_for(lambda: receiver.ids, "the first to send")
-        stack.enter_context(one_of_two(client, settings))
+        stack.enter_context(one_of_two(hooks))
         wait_for(lambda: len(receiver.ids) == 50, "all deliveries")
         first.close()
-        expected += events.happen(99)
+        expected += hooks.events.happen(99)
         wait_for(lambda: len(receiver.ids) == 51, "the second to go on")
     assert receiver.ids == expected
 
 
-@contextmanager
-def one_of_two(client: redis.Redis, settings: Settings) -> Iterator[None]:
-    stop = threading.Event()
-    thread = threading.Thread(target=Senders(client, settings).run, args=(stop,), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(10)
-
-
-def test_who_lost_the_lease_sends_no_more(
-    client: redis.Redis, settings: Settings, store: HookStore, events: Events, receiver: Receiver
-) -> None:
-    store.add(hook(receiver))
-    expected = events.happen(1)
-    senders, stop = Senders(client, settings), threading.Event()
+def test_who_lost_the_lease_sends_no_more(hooks: Hooks, receiver: Receiver) -> None:
+    hooks.store.add(hook(receiver))
+    expected = hooks.events.happen(1)
+    senders, stop = Senders(hooks.client, hooks.settings), threading.Event()
     thread = threading.Thread(target=senders.run, args=(stop,), daemon=True)
     thread.start()
     try:
         wait_for(lambda: receiver.ids == expected, "the first delivery")
-        client.set(keys.HOOKS_LEASE, "of another process", px=60_000)
+        hooks.client.set(keys.HOOKS_LEASE, "of another process", px=60_000)
         wait_for(lambda: senders._lease is None, "it to notice, and to end its senders")
-        expected += events.happen(2)
+        expected += hooks.events.happen(2)
         assert len(receiver.ids) == 1
-        client.delete(keys.HOOKS_LEASE)
+        hooks.client.delete(keys.HOOKS_LEASE)
         wait_for(lambda: len(receiver.ids) == 2, "the second delivery")
     finally:
         stop.set()
@@ -277,26 +258,24 @@ def test_who_lost_the_lease_sends_no_more(
 
 
 def test_a_failure_counts_for_nothing_once_a_person_has_switched_the_hook_on_again(
-    client: redis.Redis, settings: Settings, store: HookStore, events: Events, receiver: Receiver
+    hooks: Hooks, receiver: Receiver
 ) -> None:
-    store.add(hook(receiver))
-    [expected] = events.happen(1)
+    hooks.store.add(hook(receiver))
+    [expected] = hooks.events.happen(1)
 
     def late(handler: BaseHTTPRequestHandler) -> None:
-        store.resume("portal")
+        hooks.store.resume("portal")
         answer(handler, 410)
 
     receiver.answers.append(late)
-    with sending(client, settings):
+    with sending(hooks):
         wait_for(lambda: receiver.ids == [expected] * 2, "the next try")
-        wait_for(lambda: (p := store.progress("portal")) and p.delivered, "its note")
-    assert events.emitted == []
+        wait_for(lambda: (p := hooks.store.progress("portal")) and p.delivered, "its note")
+    assert hooks.events.emitted == []
 
 
 def test_hooks_that_are_changed_or_removed_are_followed(
-    client: redis.Redis,
-    settings: Settings,
-    events: Events,
+    hooks: Hooks,
     receiver: Receiver,
     other: Receiver,
     tmp_path: Path,
@@ -305,11 +284,11 @@ def test_hooks_that_are_changed_or_removed_are_followed(
     path = tmp_path / "hooks.toml"
     secret = new_secret().get_secret_value()
     looks: list[int] = []
-    hooks = HookStore.hooks
+    real = HookStore.hooks
 
     def counted(self: HookStore) -> list[Kept]:
         looks.append(1)
-        return hooks(self)
+        return real(self)
 
     monkeypatch.setattr(HookStore, "hooks", counted)
 
@@ -317,65 +296,63 @@ def test_hooks_that_are_changed_or_removed_are_followed(
         path.write_text(f'[[hook]]\nname = "portal"\nurl = "{url}"\nsecret = "{secret}"\n')
 
     write(receiver.url)
-    settings = settings.model_copy(update={"hooks_file": path})
-    events.happen(1)
-    with sending(client, settings):
-        wait_for(lambda: client.hexists(keys.HOOK_STATES, "portal"), "the hook of the file")
-        [second] = events.happen(2)
+    hooks = replace(hooks, settings=hooks.settings.model_copy(update={"hooks_file": path}))
+    hooks.events.happen(1)
+    with sending(hooks):
+        wait_for(lambda: hooks.client.hexists(keys.HOOK_STATES, "portal"), "the hook of the file")
+        [second] = hooks.events.happen(2)
         wait_for(lambda: receiver.ids == [second], "what came since it is there")
         path.write_text("[[hook]]\nname = ")
         seen = len(looks)
         wait_for(lambda: len(looks) > seen + 2, "looks at what is half written")
-        [third] = events.happen(3)
+        [third] = hooks.events.happen(3)
         wait_for(lambda: receiver.ids == [second, third], "those that run to go on")
         write(other.url)
         numbers = itertools.count(4)
 
         def comes_there() -> bool:
-            events.happen(next(numbers))
+            hooks.events.happen(next(numbers))
             return bool(other.ids)
 
         wait_for(comes_there, "the new address")
-        expected = [event.id for event in events.all[1:]]
+        expected = [event.id for event in hooks.events.all[1:]]
         wait_for(lambda: len(receiver.ids + other.ids) == len(expected), "all deliveries")
     assert receiver.ids + other.ids == expected
 
 
 def test_a_hook_of_the_file_outlives_an_emptied_server(
-    client: redis.Redis, settings: Settings, events: Events, receiver: Receiver, tmp_path: Path
+    hooks: Hooks, receiver: Receiver, tmp_path: Path
 ) -> None:
     path = tmp_path / "hooks.toml"
     secret = new_secret().get_secret_value()
     path.write_text(f'[[hook]]\nname = "portal"\nurl = "{receiver.url}"\nsecret = "{secret}"\n')
-    settings = settings.model_copy(update={"hooks_file": path})
-    with sending(client, settings):
-        wait_for(lambda: client.hexists(keys.HOOK_STATES, "portal"), "the hook of the file")
-        client.delete(keys.HOOK_STATES)
-        [first] = events.happen(1)
+    hooks = replace(hooks, settings=hooks.settings.model_copy(update={"hooks_file": path}))
+    with sending(hooks):
+        wait_for(lambda: hooks.client.hexists(keys.HOOK_STATES, "portal"), "the hook of the file")
+        hooks.client.delete(keys.HOOK_STATES)
+        [first] = hooks.events.happen(1)
         wait_for(lambda: receiver.ids == [first], "the delivery")
-        wait_for(lambda: client.hexists(keys.HOOK_STATES, "portal"), "its note")
+        wait_for(lambda: hooks.client.hexists(keys.HOOK_STATES, "portal"), "its note")
 
 
 def test_a_hook_whose_place_is_lost_is_told_all_since_it_was_added(
-    client: redis.Redis, settings: Settings, store: HookStore, events: Events, receiver: Receiver
+    hooks: Hooks, receiver: Receiver
 ) -> None:
-    events.happen(1)
-    store.add(hook(receiver, start="1"))
-    expected = events.happen(2, 3)
-    with sending(client, settings):
+    hooks.events.happen(1)
+    hooks.store.add(hook(receiver, start="1"))
+    expected = hooks.events.happen(2, 3)
+    with sending(hooks):
         wait_for(lambda: len(receiver.ids) == 2, "the deliveries")
-    client.hset(keys.HOOK_STATES, "portal", "garbage")
-    with sending(client, settings):
+    hooks.client.hset(keys.HOOK_STATES, "portal", "garbage")
+    with sending(hooks):
         wait_for(lambda: len(receiver.ids) == 4, "the repetitions")
     assert receiver.ids == expected * 2
 
 
-def test_what_confkeep_did_not_write_is_no_hook(
-    client: redis.Redis, store: HookStore, receiver: Receiver
-) -> None:
+def test_what_confkeep_did_not_write_is_no_hook(hooks: Hooks, receiver: Receiver) -> None:
     mine = hook(receiver)
-    store.add(mine)
-    client.hset(keys.HOOKS, mapping={"x": "garbage", "other": mine.model_dump_json()})
-    client.hset(keys.HOOK_STATES, mapping={"portal": "[" * 1_000})
-    [kept] = store.hooks()
+    hooks.store.add(mine)
+    hooks.client.hset(keys.HOOKS, mapping={"x": "garbage", "other": mine.model_dump_json()})
+    hooks.client.hset(keys.HOOK_STATES, mapping={"portal": "[" * 1_000})
+    [kept] = hooks.store.hooks()
     assert (kept.hook, kept.progress) == (mine, None)
