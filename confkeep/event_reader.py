@@ -92,7 +92,7 @@ def read_page(
     wait_s: float,
 ) -> Page:
     """As `worker.engine.events.read_events`, with whoever can be asked about git."""
-    reading = _Reading(client, settings, git, cursor, tenants, types, limit)
+    reading = _Reading(client, git, cursor, tenants, types, limit)
     deadline = time.monotonic() + wait_s
     while True:
         reading.go_on()
@@ -108,7 +108,6 @@ class _Reading:
     def __init__(
         self,
         client: redis.Redis,
-        settings: Settings,
         git: Git,
         cursor: str | None,
         tenants: Collection[str] | None,
@@ -116,11 +115,10 @@ class _Reading:
         limit: int,
     ) -> None:
         self._client = client
-        self._settings = settings
         self._git = git
-        self._tenants = None if tenants is None else frozenset(tenants)
-        self._types = None if types is None else frozenset(types)
-        self._of_commits = self._types is None or bool(self._types & events.OF_COMMITS)
+        self._tenants = tenants
+        self._types = types
+        self._of_commits = types is None or not events.OF_COMMITS.isdisjoint(types)
         self._limit = limit
         began = Cursor() if cursor is None else Cursor.decode(cursor)
         self.place = began.place
@@ -255,40 +253,36 @@ class _Reading:
         """Tell what an entry says. Returns False if something comes before it that the page has no room for."""
         event = events.parse(entry.text)
         if event is None or (self._tenants is not None and event.tenant_id not in self._tenants):
-            self._come_to(entry.place)
-            return True
-        if event.type not in events.OF_COMMITS or not self._of_commits:
-            self._come_to(entry.place)
+            event = None
+        elif event.type in events.OF_COMMITS and self._of_commits:
+            return self._take_commit(entry.place, event)
+        self._come_to(entry.place)
+        if event is not None:
             self._give(event)
-            return True
-        if self._told_to is not None and entry.place.is_at_or_before(self._told_to):
-            self._come_to(entry.place)
-            return True
-        return self._take_commit(entry.place, event)
+        return True
 
     def _take_commit(self, place: Place, event: Event) -> bool:
         tenant_id = event.tenant_id
         sha, parent = _sha_of(event.data.get("sha")), _sha_of(event.data.get("parent_sha"))
-        if tenant_id is None or sha is None:
+        is_told = self._told_to is not None and place.is_at_or_before(self._told_to)
+        if is_told or tenant_id is None or sha is None:
             self._come_to(place)
             return True
         key = key_of(tenant_id)
         seen = self._seen.get(key)
+        told: bool | None = None
         is_first = seen is None and (parent is None or self._since_s > 0)
         if is_first or (seen is not None and seen.is_of(parent)):
             self._saw(key, sha, int(event.at.timestamp()))
-            self._come_to(place)
-            self._give(event)
-            return True
-        if seen is not None and seen.is_of(sha):
-            self._come_to(place)
-            return True
-        told = self._tell_commits(key, tenant_id, sha)
+        elif seen is not None and seen.is_of(sha):
+            told = True
+        else:
+            told = self._tell_commits(key, tenant_id, sha)
         if told is False:
             return False
         self._come_to(place)
         if told is None:
-            # Its commit was removed since, or nobody can say what is missing before it.
+            # It is the next one; or it was removed since, or nobody can say what is missing before it.
             self._give(event)
         return True
 

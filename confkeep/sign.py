@@ -9,7 +9,6 @@ from typing import Any
 
 from confkeep import signing
 from confkeep.errors import InvalidBackup, InvalidInput
-from confkeep.labels import Labels
 from confkeep.models import (
     MAX_BINARY_BYTES,
     MAX_EXPORT_BYTES,
@@ -58,14 +57,10 @@ def signed_receive(signing_key: str, **backup: Any) -> dict[str, Any]:
     received = ReceivedBackup.checked(**values)
     export, binary = received.export_staged, received.binary_staged
     parts = _parts(
-        received.tenant_id,
-        received.device_id,
-        received.backup_id or "",
+        received,
         values.get("captured_at"),
-        received.message,
         export.sha256 if export else hashlib.sha256(_export(received)).hexdigest(),
         binary.sha256 if binary else _binary_digest(received.binary_base64),
-        received.labels,
     )
     return {**values, "signature": keyring.sign(signing.RECEIVE, *parts)}
 
@@ -87,43 +82,36 @@ def check_receive(settings: Settings, payload: BackupPayload, sent: Mapping[str,
         raise InvalidBackup("signature", "is missing, and CONFKEEP_SIGNING_KEY is set here")
     binary = payload.binary_backup
     parts = _parts(
-        payload.tenant_id,
-        payload.device_id,
-        payload.backup_id,
+        payload,
         sent.get("captured_at"),
-        payload.message,
         hashlib.sha256(payload.export_text).hexdigest(),
         "-" if binary is None else hashlib.sha256(binary).hexdigest(),
-        payload.labels,
     )
     if not keyring.verifies(signature, signing.RECEIVE, *parts):
         raise InvalidBackup("signature", "was made by none of the keys, or for another backup")
 
 
 def _parts(
-    tenant_id: str,
-    device_id: str,
-    backup_id: str,
+    backup: BackupPayload | ReceivedBackup,
     captured_at: object,
-    message: str,
     export_sha256: str,
     binary_sha256: str,
-    labels: Labels,
 ) -> tuple[bytes, ...]:
-    said = message.encode("utf-8", "surrogateescape")
-    when = "-" if captured_at is None else str(captured_at)
-    lines: tuple[str, ...] = (
-        tenant_id,
-        device_id,
-        backup_id,
-        when,
-        hashlib.sha256(said).hexdigest(),
-    )
-    called = [
+    message = backup.message.encode("utf-8", "surrogateescape")
+    labels = [
         "-" if label is None else hashlib.sha256(label.encode()).hexdigest()
-        for label in labels.values()
+        for label in backup.labels.values()
     ]
-    lines += (export_sha256, binary_sha256, *(called if labels else ()))
+    lines = (
+        backup.tenant_id,
+        backup.device_id,
+        str(backup.backup_id),
+        "-" if captured_at is None else str(captured_at),
+        hashlib.sha256(message).hexdigest(),
+        export_sha256,
+        binary_sha256,
+        *(labels if backup.labels else ()),
+    )
     return tuple(line.encode() for line in lines)
 
 

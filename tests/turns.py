@@ -37,7 +37,7 @@ def try_lock(client: redis.Redis, tenant_id: str, ttl_s: float) -> TenantLock | 
 
 def lose_wake_ups(client: redis.Redis) -> None:
     """Empty the shards' queues, as a crash of the worker does that has taken a message."""
-    for name in client.scan_iter(match=keys.shard_queues()):
+    for name in client.scan_iter(match=keys.SHARD_QUEUES):
         client.delete(name)
 
 

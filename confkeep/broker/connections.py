@@ -85,53 +85,55 @@ def open_client(settings: Settings, *, timeout_s: float | None = None) -> redis.
     Args:
         timeout_s: seconds to wait for a connection and for each answer; None: the setting's.
     """
+    timeout_s = settings.redis_timeout_s if timeout_s is None else timeout_s
     # redis-py repeats a command up to ten times by default, and a slow server runs each.
-    plain = {**_plain(settings, timeout_s), "retry": Retry(NoBackoff(), 0)}
-    options = {**plain, "command_packer": _Packer()}
-    url = settings.redis_url
-    sentinels = urls.parse_sentinels(url)
-    if sentinels is not None:
-        watchers = Sentinel(  # type: ignore[no-untyped-call]
-            sentinels.hosts, sentinel_kwargs={**plain, **sentinels.credentials}, **options
-        )
-        master: redis.Redis = watchers.master_for(  # type: ignore[no-untyped-call]
-            sentinels.master_name,
-            db=sentinels.db,
-            username=sentinels.username,
-            password=sentinels.password,
-            **options,
-        )
-        return master
-    client: redis.Redis = redis.Redis.from_url(url, **options)
+    retry = Retry(NoBackoff(), 0)
+    client: redis.Redis = _open(
+        redis.Redis, Sentinel, settings.redis_url, timeout_s, retry, command_packer=_Packer()
+    )
     return client
 
 
 def open_asyncio_client(settings: Settings) -> redis.asyncio.Redis:
     """A new client for the running event loop; as `open_client`."""
-    plain = {**_plain(settings, None), "retry": AsyncioRetry(NoBackoff(), 0)}
-    sentinels = urls.parse_sentinels(settings.redis_url)
-    if sentinels is None:
-        return redis.asyncio.Redis.from_url(settings.redis_url, **plain)
-    watchers = AsyncioSentinel(  # type: ignore[no-untyped-call]
-        sentinels.hosts, sentinel_kwargs={**plain, **sentinels.credentials}, **plain
+    retry, timeout_s = AsyncioRetry(NoBackoff(), 0), settings.redis_timeout_s
+    client: redis.asyncio.Redis = _open(
+        redis.asyncio.Redis, AsyncioSentinel, settings.redis_url, timeout_s, retry
     )
-    master: redis.asyncio.Redis = watchers.master_for(
+    return client
+
+
+def _open(
+    client: Any, sentinel: Any, url: str, timeout_s: float, retry: object, **of_server: object
+) -> Any:
+    """A client of one of redis-py's two halves.
+
+    Args:
+        of_server: further options, not for the connections to sentinels.
+    """
+    plain = {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "decode_responses": False,
+        "retry": retry,
+    }
+    sentinels = urls.parse_sentinels(url)
+    if sentinels is None:
+        return client.from_url(url, **plain, **of_server)
+    watchers = sentinel(
+        sentinels.hosts,
+        sentinel_kwargs={**plain, **sentinels.credentials},
+        **plain,
+        **of_server,
+    )
+    return watchers.master_for(
         sentinels.master_name,
         db=sentinels.db,
         username=sentinels.username,
         password=sentinels.password,
         **plain,
+        **of_server,
     )
-    return master
-
-
-def _plain(settings: Settings, timeout_s: float | None) -> dict[str, Any]:
-    timeout = settings.redis_timeout_s if timeout_s is None else timeout_s
-    return {
-        "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
-        "decode_responses": False,
-    }
 
 
 def get_client(settings: Settings | None = None) -> redis.Redis:

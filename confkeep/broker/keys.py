@@ -126,6 +126,8 @@ TYPES: Final[Mapping[str, str]] = {
 #: A channel that nobody listens to: what is published there only lets replicas be waited for.
 MARK = PREFIX + "mark"
 
+#: The pattern of all shards' queues.
+SHARD_QUEUES = "backups.shard.*"
 #: The queue that any Celery client may send `backups.receive` to.
 RECEIVE_QUEUE = "backups.receive"
 #: Where kombu's clients put those to which they give a priority, and look for them.
@@ -246,11 +248,6 @@ def high_queue(shard: int) -> str:
 def is_high(queue: str) -> bool:
     """Whether a queue is one of those that each process asks first."""
     return queue.startswith("backups.shard.") and queue.endswith(".high")
-
-
-def shard_queues() -> str:
-    """The pattern of all shards' queues."""
-    return "backups.shard.*"
 
 
 def queue_of(tenant_id: str, shards: int, *, high: bool = False) -> str:

@@ -156,12 +156,6 @@ def shown(name: bytes) -> str:
     return printable(text) + ("..." if len(name) > _MOST_SHOWN else "")
 
 
-def room_of(text: bytes | None) -> int | None:
-    """The bytes in `confkeep:room`; None if there is no limit, or what stands there is none."""
-    number = number_of(text)
-    return number if number > 0 else None
-
-
 def answers(pipe: redis.client.Pipeline, *, or_refused: bool = False) -> list[Any]:
     """The answers to a pipeline's commands; None where a key is of another type than the command wants.
 

@@ -37,10 +37,8 @@ def read(client: redis.Redis, backup_ids: Sequence[str]) -> list[Answer]:
     found: list[Answer] = []
     for start in range(0, len(backup_ids), CHUNK):
         chunk = backup_ids[start : start + CHUNK]
-        pipe = client.pipeline(transaction=False)
-        pipe.mget([keys.result(backup_id) for backup_id in chunk])
-        (records,) = redis_values.answers(pipe)
-        found += of_records(chunk, records)
+        names = [keys.result(backup_id) for backup_id in chunk]
+        found += of_records(chunk, redis_values.answer(client.mget, names))
     return found
 
 

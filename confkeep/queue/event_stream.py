@@ -102,12 +102,9 @@ def trim(client: redis.Redis, settings: Settings) -> None:
     Raises:
         redis.RedisError: Redis did not answer.
     """
-    pipe = client.pipeline(transaction=False)
-    pipe.xrevrange(keys.EVENTS, count=1)
-    pipe.time()
-    rows, (seconds, _micros) = redis_values.answers(pipe)
-    for last in _entries(rows):
-        oldest_ms = int((seconds - settings.events_days * 86_400) * 1000)
+    found, now_ms = _last_and_time(client)
+    for last in found:
+        oldest_ms = int(now_ms - settings.events_days * 86_400_000)
         oldest = f"{oldest_ms}-0" if oldest_ms < last.place.ms else last.place.id
         client.xtrim(keys.EVENTS, minid=oldest, approximate=False)
 
@@ -155,12 +152,17 @@ def now_place(client: redis.Redis) -> Place:
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
+    found, now_ms = _last_and_time(client)
+    return found[0].place if found else Place(now_ms)
+
+
+def _last_and_time(client: redis.Redis) -> tuple[list[Entry], int]:
+    """The last entry, if there is one, and the server's time in ms."""
     pipe = client.pipeline(transaction=False)
     pipe.xrevrange(keys.EVENTS, count=1)
     pipe.time()
     rows, (seconds, micros) = redis_values.answers(pipe)
-    found = _entries(rows)
-    return found[0].place if found else Place(seconds * 1000 + micros // 1000)
+    return _entries(rows), seconds * 1000 + micros // 1000
 
 
 def _entries(rows: Any) -> list[Entry]:

@@ -20,9 +20,9 @@ import hashlib
 import io
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import redis
 
@@ -45,9 +45,6 @@ from confkeep.queue.staged_bytes import (
     staged_export,
 )
 from confkeep.settings import Settings
-
-#: Larger staged bytes are never deflated, and are read in pieces of this size.
-_LARGE_BYTES: Final = LARGEST_DEFLATED
 
 
 def checked(entry: Entry, contents: Contents | None) -> Contents:
@@ -80,7 +77,11 @@ def split(entry: Entry, data: bytes | None) -> Contents | None:
 
 
 class RedisStaging:
-    """Staging in Redis: the inbox's scripts write and delete the bytes together with the entry."""
+    """Staging in Redis: the inbox's scripts write and delete the bytes together with the entry.
+
+    Raises:
+        BrokerUnavailable, of each method that reads or deletes: Redis did not answer.
+    """
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -91,34 +92,26 @@ class RedisStaging:
         return (export, binary) if entry.size_bytes > LARGEST_DEFLATED else export + binary
 
     def read(self, tenant_id: str, entries: Sequence[Entry]) -> list[Contents | None]:
-        """The staged bytes of each entry; None if there are none.
-
-        Raises:
-            BrokerUnavailable: Redis did not answer.
-        """
-        small = [entry for entry in entries if entry.size_bytes <= _LARGE_BYTES]
-        found: dict[str, Contents | None] = {}
-        if small:
-            names = [keys.staged(tenant_id, entry.backup_id) for entry in small]
-            pipe = self._client.pipeline(transaction=False)
+        """The staged bytes of each entry; None if there are none."""
+        small = [entry for entry in entries if entry.size_bytes <= LARGEST_DEFLATED]
+        pipe = self._client.pipeline(transaction=False)
+        for entry in small:
             # One byte more than expected shows that a value is too long.
-            for name, entry in zip(names, small, strict=True):
-                pipe.getrange(name, 0, entry.size_bytes)
-            values = [data or None for data in redis_values.answers(pipe)]
-            for entry, data in zip(small, values, strict=True):
-                found[entry.backup_id] = split(entry, data)
+            pipe.getrange(keys.staged(tenant_id, entry.backup_id), 0, entry.size_bytes)
+        found = {
+            entry.backup_id: split(entry, data or None)
+            for entry, data in zip(small, redis_values.answers(pipe), strict=True)
+        }
         for entry in entries:
-            if entry.size_bytes > _LARGE_BYTES:
+            if entry.size_bytes > LARGEST_DEFLATED:
                 found[entry.backup_id] = self._read_large(tenant_id, entry)
         return [found[entry.backup_id] for entry in entries]
 
     def _read_large(self, tenant_id: str, entry: Entry) -> Contents | None:
         """Read in pieces: redis-py holds each reply twice, and splitting it would copy it again."""
         name = keys.staged(tenant_id, entry.backup_id)
-        pipe = self._client.pipeline(transaction=False)
-        pipe.strlen(name)
-        (length,) = redis_values.answers(pipe)
-        size = min(length or 0, entry.size_bytes + 1)
+        length = redis_values.answer(self._client.strlen, name) or 0
+        size = min(length, entry.size_bytes + 1)
         if not size:
             return None
         with broker_errors():
@@ -130,8 +123,8 @@ class RedisStaging:
     def _read_range(self, name: str, start: int, end: int) -> bytes:
         # `getvalue` returns the buffer without a copy.
         gathered = io.BytesIO()
-        for at in range(start, end, _LARGE_BYTES):
-            piece: Any = self._client.getrange(name, at, min(end, at + _LARGE_BYTES) - 1)
+        for at in range(start, end, LARGEST_DEFLATED):
+            piece: Any = self._client.getrange(name, at, min(end, at + LARGEST_DEFLATED) - 1)
             gathered.write(piece)
         return gathered.getvalue()
 
@@ -139,57 +132,54 @@ class RedisStaging:
         """Do nothing: the script that settled the entries deleted their bytes."""
 
     def read_handoff(self, tenant_id: str, name: str) -> bytes | None:
-        """The bytes that a client staged itself; None if there are none.
-
-        Raises:
-            BrokerUnavailable: Redis did not answer.
-        """
-        pipe = self._client.pipeline(transaction=False)
-        pipe.getrange(keys.handoff(tenant_id, name), 0, MAX_BINARY_BYTES)
-        (found,) = redis_values.answers(pipe)
-        return bytes(found) if found else None
+        """The bytes that a client staged itself; None if there are none."""
+        key = keys.handoff(tenant_id, name)
+        return redis_values.answer(self._client.getrange, key, 0, MAX_BINARY_BYTES) or None
 
     def discard_handoff(self, tenant_id: str, name: str) -> None:
-        """Delete the bytes that a client staged itself.
-
-        Raises:
-            BrokerUnavailable: Redis did not answer.
-        """
+        """Delete the bytes that a client staged itself."""
         with broker_errors():
             self._client.delete(keys.handoff(tenant_id, name))
 
 
+@contextlib.contextmanager
+def volume_errors() -> Iterator[None]:
+    """Turn what the volume's file system refuses into `StagingUnavailable`."""
+    try:
+        yield
+    except OSError as error:
+        raise StagingUnavailable(f"staging: {os.strerror(error.errno or 0)}") from error
+
+
 class VolumeStaging:
-    """Staging in files of a folder that producers and workers share."""
+    """Staging in files of a folder that producers and workers share.
+
+    Raises:
+        StagingUnavailable, of each method: the file system refused.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @volume_errors()
     def stage(self, tenant_id: str, entry: Entry, contents: Contents) -> None:
-        """Write the bytes durably; the entry must follow only then. Repeating it is safe.
-
-        Raises:
-            StagingUnavailable: the file system refused.
-        """
+        """Write the bytes durably; the entry must follow only then. Repeating it is safe."""
         target = self._file(tenant_id, entry)
+        self._make_folder(target.parent)
+        descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
         try:
-            self._make_folder(target.parent)
-            descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    modes.widen(file.fileno(), target.parent)
-                    file.write(staged_export(contents))
-                    file.write(contents.binary or b"")
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.rename(temporary, target)
-            except BaseException:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary)
-                raise
-            _sync_folder(target.parent)
-        except OSError as error:
-            raise StagingUnavailable(f"staging: {os.strerror(error.errno or 0)}") from error
+            with os.fdopen(descriptor, "wb") as file:
+                modes.widen(file.fileno(), target.parent)
+                file.write(staged_export(contents))
+                file.write(contents.binary or b"")
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temporary, target)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        _sync_folder(target.parent)
 
     def _make_folder(self, folder: Path) -> None:
         """Create a folder and its parents durably."""
@@ -200,12 +190,9 @@ class VolumeStaging:
             modes.make_folder(folder)
         _sync_folder(folder.parent)
 
+    @volume_errors()
     def read(self, tenant_id: str, entries: Sequence[Entry]) -> list[Contents | None]:
-        """The staged bytes of each entry; None if there are none.
-
-        Raises:
-            StagingUnavailable: the file system refused.
-        """
+        """The staged bytes of each entry; None if there are none."""
         return [self._read(self._file(tenant_id, entry), entry) for entry in entries]
 
     def _read(self, path: Path, entry: Entry) -> Contents | None:
@@ -218,36 +205,30 @@ class VolumeStaging:
                 return Contents(file.read(entry.export_bytes), file.read())
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise StagingUnavailable(f"staging: {os.strerror(error.errno or 0)}") from error
 
+    @volume_errors()
     def discard(self, tenant_id: str, entries: Sequence[Entry]) -> None:
-        """Delete the bytes of settled entries.
-
-        Raises:
-            StagingUnavailable: the file system refused.
-        """
+        """Delete the bytes of settled entries."""
         for entry in entries:
-            _unlink(self._file(tenant_id, entry))
+            self._file(tenant_id, entry).unlink(missing_ok=True)
 
+    @volume_errors()
     def read_handoff(self, tenant_id: str, name: str) -> bytes | None:
-        """The bytes that a client staged itself; None if there are none.
+        """The bytes that a client staged itself; None if there are none."""
+        with contextlib.suppress(FileNotFoundError):
+            return self._handoff(tenant_id, name).read_bytes()
+        return None
 
-        Raises:
-            StagingUnavailable: the file system refused.
-        """
-        return _read_file(self._path / "handoff" / tenant_id / name)
-
+    @volume_errors()
     def discard_handoff(self, tenant_id: str, name: str) -> None:
-        """Delete the bytes that a client staged itself.
-
-        Raises:
-            StagingUnavailable: the file system refused.
-        """
-        _unlink(self._path / "handoff" / tenant_id / name)
+        """Delete the bytes that a client staged itself."""
+        self._handoff(tenant_id, name).unlink(missing_ok=True)
 
     def _file(self, tenant_id: str, entry: Entry) -> Path:
         return self._path / tenant_id / f"{entry.backup_id}-{entry.digest(tenant_id)[:16]}"
+
+    def _handoff(self, tenant_id: str, name: str) -> Path:
+        return self._path / "handoff" / tenant_id / name
 
 
 Staging = RedisStaging | VolumeStaging
@@ -280,22 +261,6 @@ def checked_handoff(field: str, data: bytes | None, size_bytes: int, sha256: str
     if hashlib.sha256(data).hexdigest() != sha256:
         raise InvalidBackup(field, "the staged bytes have another SHA-256")
     return data
-
-
-def _read_file(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StagingUnavailable(f"staging: {os.strerror(error.errno or 0)}") from error
-
-
-def _unlink(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise StagingUnavailable(f"staging: {os.strerror(error.errno or 0)}") from error
 
 
 def _sync_folder(path: Path) -> None:

@@ -32,7 +32,8 @@ _VOLATILE = re.compile(
 )
 #: A terminal's control sequences: ECMA-48, 5.4.
 _ESCAPE: Final = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-~]")
-_BOM: Final = b"\xef\xbb\xbf"
+#: The mark that editors put before UTF-8.
+BOM: Final = b"\xef\xbb\xbf"
 
 
 def without_escapes(text: bytes) -> bytes:
@@ -52,7 +53,7 @@ def without_volatile_header(export: bytes) -> bytes:
 
 def volatile_header(export: bytes) -> tuple[int, int] | None:
     """Where the dated header line begins and ends, its line end included; None if there is none."""
-    start = len(_BOM) if export.startswith(_BOM) else 0
+    start = len(BOM) if export.startswith(BOM) else 0
     for _ in range(_HEADER_LINES):
         end = export.find(b"\n", start) + 1 or len(export)
         stripped = export[start:end].strip()
@@ -125,23 +126,23 @@ def _without_states(export: bytes) -> bytes:
     pieces, in_quotes = [export[:at]], False
     for start, end in comments_below_opening(export):
         piece = export[at:start]
-        in_quotes ^= _quotes_in(piece) % 2 == 1
+        in_quotes ^= quotes_in(piece) % 2 == 1
         if in_quotes or piece.endswith((b"\\\n", b"\\\r\n")):
-            in_quotes ^= _quotes_in(export[start:end]) % 2 == 1
+            in_quotes ^= quotes_in(export[start:end]) % 2 == 1
             piece = export[at:end]
         pieces.append(piece)
         at = end
     return b"".join([*pieces, export[at:]])
 
 
-def _quotes_in(text: bytes) -> int:
+def quotes_in(text: bytes) -> int:
     """The quotes in a text that are not escaped."""
     return text.replace(rb"\\", b"").replace(rb"\"", b"").count(b'"')
 
 
 def _end_of_opening(export: bytes) -> int:
     """Where the line of the first command begins."""
-    at = len(_BOM) if export.startswith(_BOM) else 0
+    at = len(BOM) if export.startswith(BOM) else 0
     while at < len(export):
         end = export.find(b"\n", at) + 1 or len(export)
         line = export[at:end].strip()

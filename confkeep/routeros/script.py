@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from confkeep.routeros.export import BOM, quotes_in
+
 #: The first four bytes of a `.backup`, as RouterOS writes it without and with a password.
 PLAIN_MAGIC: Final = bytes.fromhex("88aca1b1")
 ENCRYPTED_MAGIC: Final = bytes.fromhex("efa89172")
@@ -22,7 +24,6 @@ _COMMAND: Final = re.compile(
 )
 #: A menu (`/ip address`), possibly with a command behind it; a script's command (`:if`); a block.
 _OTHER: Final = re.compile(rb"/[a-z0-9][a-z0-9 /_-]*(?:\s|$|[a-z\[])|:[a-z]+|[{}\]]|\$\S+")
-_BOM: Final = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,8 @@ def parse_script(text: bytes) -> Script:
     A line that ends with a backslash goes on in the next one, and so does one within an open quote.
     """
     lines = recognised = 0
-    goes_on = False
-    quoted = False
-    for line in text.removeprefix(_BOM).splitlines():
+    goes_on = quoted = False
+    for line in text.removeprefix(BOM).splitlines():
         stripped = line.strip()
         if not stripped:
             goes_on = False
@@ -63,17 +63,10 @@ def parse_script(text: bytes) -> Script:
         # Only what is known can open a quote: an apostrophe or inch sign in prose does not.
         if known:
             goes_on = stripped.endswith(b"\\") and not stripped.endswith(b"\\\\")
-            quoted ^= _quotes(stripped) % 2 == 1
+            quoted ^= quotes_in(stripped) % 2 == 1
         else:
             goes_on = False
     return Script(lines, recognised)
-
-
-def _quotes(line: bytes) -> int:
-    """The quotes in a line that are not escaped."""
-    if b'"' not in line:
-        return 0
-    return len(re.sub(rb"\\.", b"", line).split(b'"')) - 1
 
 
 def binary_kind(binary: bytes) -> str:

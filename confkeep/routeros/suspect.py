@@ -5,8 +5,7 @@ login banner, an export that was cut off. A reason is given only for what no rea
 final newline that is missing, say, is what people's editors leave. Exports of other makers are
 looked at only for what is wrong in any language.
 
-A `.backup` begins with four bytes of magic and its own size, little-endian: 88 AC A1 B1 plain,
-EF A8 91 72 encrypted.
+A `.backup` begins with four bytes of magic and its own size, little-endian.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from confkeep.routeros.export import comments_below_opening, without_escapes
+from confkeep.routeros.export import comments_below_opening, quotes_in, without_escapes
+from confkeep.routeros.script import ENCRYPTED_MAGIC, PLAIN_MAGIC
 
 #: Lines at the top and at the end of an export in which a failure may stand.
 _EDGE_LINES: Final = 20
@@ -23,7 +23,7 @@ _EDGE_BYTES: Final = 16 * 1024
 #: Most characters of a line that a reason quotes.
 _QUOTED: Final = 60
 
-_MAGICS: Final = (b"\x88\xac\xa1\xb1", b"\xef\xa8\x91\x72")
+_MAGICS: Final = (PLAIN_MAGIC, ENCRYPTED_MAGIC)
 
 #: Each begins with three bytes that stand for themselves.
 _FAILURE_FORMS: Final = (
@@ -73,7 +73,6 @@ _BANNERS: Final = re.compile(
 _PROMPT: Final = re.compile(rb"\[[^\]@\s]+@[^\]]+\] [^>]*>")
 _HTML: Final = re.compile(rb"\s*(?:<!doctype html|<html|<head)\b", re.IGNORECASE)
 _REST_ERROR: Final = re.compile(rb'\s*\{[^{}]{0,200}"error"\s*:\s*\d{3}\b')
-_ESCAPED: Final = re.compile(rb"\\.", re.DOTALL)
 _QUOTES: Final = re.compile(rb'"(?:\\.|[^"\\])*"')
 _SECTION: Final = re.compile(rb"/[a-z0-9 /-]+")
 #: What a script may end with that has the form of a section.
@@ -169,7 +168,7 @@ def _cut_off(export: bytes) -> str | None:
     if first == 0 and len(export) > _COMMAND_BYTES:
         return None  # it begins before what is looked at
     command = b"".join(line.rstrip().removesuffix(b"\\") for line in lines[first:-1]) + lines[-1]
-    if not command.startswith(b"#") and _ESCAPED.sub(b"", command).count(b'"') % 2:
+    if not command.startswith(b"#") and quotes_in(command) % 2:
         return "the export is cut off: it ends within quotes"
     if _SECTION.fullmatch(command.strip()) and command.split()[-1] not in _COMMANDS:
         return "the export is cut off: its last section holds nothing"

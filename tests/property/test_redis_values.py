@@ -47,7 +47,6 @@ READERS: dict[str, tuple[Callable[[bytes], Any], tuple[type[Exception], ...]]] =
     "object": (redis_values.object_of, (Unreadable,)),
     "number": (redis_values.number_of, ()),
     "tenant": (redis_values.tenant_of, ()),
-    "room": (redis_values.room_of, ()),
     "shown": (redis_values.shown, ()),
     "entry": (Entry.from_json, (PoisonedBackup,)),
     "recent": (totals.receipt_in, (ValueError,)),

@@ -71,7 +71,7 @@ def worker(user: User) -> str:
     other key, and nothing that changes the server."""
     return user.line(
         "+@all -@admin -@dangerous +info",
-        f"~{keys.PREFIX}* ~{keys.result('*')} ~{keys.shard_queues()} ~{_RECEIVE}",
+        f"~{keys.PREFIX}* ~{keys.result('*')} ~{keys.SHARD_QUEUES} ~{_RECEIVE}",
         # Backups that were sent without naming a queue end up here.
         f"%R~{keys.DEFAULT_QUEUE}",
         # Celery's bookkeeping: messages that are being worked on, bindings, remote control.
@@ -94,7 +94,7 @@ def monitor(user: User) -> str:
         f"(+xlen +xrange %R~{keys.inbox('*')})",
         f"(+hgetall +hget +hmget +hlen +hvals +hkeys {on('%R~', *_WATCHED)})",
         f"(+get +exists +ttl %R~{keys.wake('*')} %R~{keys.lock('*')} %R~{keys.repack('*')})",
-        f"(+llen %R~{keys.shard_queues()} %R~{keys.RECEIVE_QUEUE})",
+        f"(+llen %R~{keys.SHARD_QUEUES} %R~{keys.RECEIVE_QUEUE})",
         f"(+xlen %R~{keys.REFUSED})",
         f"(+xlen +xrange +xrevrange +xread %R~{keys.EVENTS})",
         f"(+llen +lindex %R~{keys.DEFAULT_QUEUE})",

@@ -5,15 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any, Final
 
 import redis
 
 from confkeep.broker import keys, redis_values, scripts
 from confkeep.broker.connections import broker_errors
-from confkeep.errors import StagingUnavailable
 from confkeep.queue import event_stream
+from confkeep.queue.staging import volume_errors
 from worker.broker import received
 from worker.queue import dead_letters, oddities, refused, totals
 from worker.queue.dead_letters import DeadLetter
@@ -73,7 +72,9 @@ def clear(
     if backup_ids and folder.is_dir():
         for file in folder.iterdir():
             if file.name[:36] in backup_ids:
-                deleted += _unlink(file)
+                with volume_errors():
+                    file.unlink(missing_ok=True)
+                deleted += 1
     return deleted
 
 
@@ -95,10 +96,8 @@ def clear_tenant(inbox: Inbox) -> int:
     for folder in folders:
         if folder.is_dir():
             deleted += sum(1 for _file in folder.iterdir())
-            try:
+            with volume_errors():
                 shutil.rmtree(folder)
-            except OSError as error:
-                raise StagingUnavailable(f"staging: {error.strerror}") from error
     return deleted
 
 
@@ -130,11 +129,3 @@ def _delete(client: redis.Redis, names: Iterable[bytes]) -> int:
             gone: Any = client.delete(*some)
         deleted += gone
     return deleted
-
-
-def _unlink(file: Path) -> int:
-    try:
-        file.unlink(missing_ok=True)
-    except OSError as error:
-        raise StagingUnavailable(f"staging: {error.strerror}") from error
-    return 1

@@ -117,7 +117,8 @@ def read_load(client: redis.Redis) -> Load:
     entries, size = numbers.pop(b"entries", 0), numbers.pop(b"bytes", 0)
     of_tenants = {redis_values.tenant_of(name): number for name, number in numbers.items()}
     tenant_bytes = {name: number for name, number in of_tenants.items() if name is not None}
-    return Load(entries, size, tenant_bytes, redis_values.room_of(room))
+    most = redis_values.number_of(room)
+    return Load(entries, size, tenant_bytes, most if most > 0 else None)
 
 
 def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:

@@ -78,13 +78,13 @@ def test_missing_and_damaged_bytes_are_told_apart(settings: Settings) -> None:
 def test_large_bytes_are_read_in_parts_and_missing_ones_are_missing(
     client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch, large: int
 ) -> None:
-    monkeypatch.setattr(staging, "_LARGE_BYTES", large)
     store = RedisStaging(client)
     pair, alone = entry_with_binary(), submission(2).entry
     for entry, contents in ((pair, Contents(b"/ip", BINARY)), (alone, Contents(b"/ip", None))):
         data = store.stage(TENANT, entry, contents)
         acceptance.accept(client, settings, [acceptance.Submission(TENANT, entry, data)])
     missing = submission(3).entry
+    monkeypatch.setattr(staging, "LARGEST_DEFLATED", large)
     assert store.read(TENANT, [pair, missing, alone]) == [
         Contents(b"/ip", BINARY),
         None,
