@@ -5,14 +5,19 @@ from __future__ import annotations
 import random
 import subprocess
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import pygit2
 
 from confkeep.labels import NO_LABELS, Labels
 from tests.judge import GIT_ENVIRONMENT, git
-from worker.store.repository.backup import Backup
+from worker.store.repository.backup import Backup, Detail
+from worker.store.repository.detail import exports_of, read_detail
+from worker.store.repository.reader import walk_versions
+from worker.store.repository.tenant_repository import TenantRepository
 
 _FAST_IMPORT = (
     "-c fastimport.unpackLimit=1 -c core.fsync=none fast-import --quiet --force --date-format=raw"
@@ -151,3 +156,13 @@ def ids_of_main(path: Path) -> list[str]:
     git_repository = pygit2.Repository(str(path))
     tip = git_repository.references["refs/heads/main"].target
     return [str(commit.id) for commit in git_repository.walk(tip)]
+
+
+def walked_detail(repository: TenantRepository, sha: str, device: str) -> Detail:
+    """The detail of a version, from git alone."""
+
+    def older() -> Iterator[bytes]:
+        versions = walk_versions(repository, device, tip=pygit2.Oid(hex=sha))
+        yield from exports_of(repository, (each.sha for each in islice(versions, 2, None)), device)
+
+    return read_detail(repository, sha, device, older)

@@ -26,6 +26,7 @@ from tests.histories import (
     device_ids,
     ids_of_main,
     random_backups,
+    walked_detail,
     write_linear,
     write_merged,
 )
@@ -49,7 +50,6 @@ from worker.store.repository.backup import (
     pack_uuid,
     unpack_uuid,
 )
-from worker.store.repository.detail import read_detail
 from worker.store.repository.tenant_repository import (
     TenantRepository,
     create_repository,
@@ -215,7 +215,7 @@ def test_any_order_of_appends_losses_and_catching_up(
                 log_of_device(path, device) if repository.tip() else []
             )
             for version in listed(path, device, details=True):
-                assert version.detail == read_detail(repository, version.sha, device)
+                assert version.detail == walked_detail(repository, version.sha, device)
 
 
 def small_store(store: Path, *, commits: int = 120, devices: int = 5) -> tuple[Path, list[str]]:
@@ -338,7 +338,7 @@ def test_configuration_changes_only(store: Path) -> None:
         expected = [
             version.sha
             for version in walked(path, device)
-            if read_detail(repository, version.sha, device).export_changed
+            if walked_detail(repository, version.sha, device).export_changed
         ]
         for _ in range(2):  # looked up; then kept
             found = listed(path, device, config_changes_only=True)
@@ -397,7 +397,7 @@ def test_when_the_configurations_of_devices_last_changed(store: Path) -> None:
             device: next(
                 version.committed_at
                 for version in walk_at(repository, device, tip)
-                if read_detail(repository, version.sha, device).export_changed
+                if walked_detail(repository, version.sha, device).export_changed
             )
             for device in devices
         }
@@ -446,7 +446,7 @@ def test_a_foreign_commit_has_each_devices_own_line_counts(store: Path, order: i
     commit(50, [2, 2, 0])
     stream.write(path)
     expected = {
-        device: [read_detail(open_repository(path), v.sha, device) for v in walked(path, device)]
+        device: [walked_detail(open_repository(path), v.sha, device) for v in walked(path, device)]
         for device in devices
     }
     assert len({detail for details in expected.values() for detail in details}) > 10
@@ -681,7 +681,7 @@ def test_who_reads_all_devices_notices_a_row_that_does_not_fit_its_checksum(
             return (
                 index.devices(tip),
                 index.all_last_seen(tip),
-                index.all_labels(tip),
+                index.labels(tip),
                 index.own_names(tip),
             )
 
@@ -1056,7 +1056,7 @@ def test_ids_and_names_while_the_file_is_behind_and_ahead(
             assert found == {backup.backup_id: ids[backup.backup_id] for backup in there}
             if number >= known:
                 labels = {backup.device_id: backup.labels for backup in there}
-                assert index.labels(devices, tip) == index.all_labels(tip) == labels
+                assert index.labels(tip, devices) == index.labels(tip) == labels
                 names = {backup.device_id: own_name(backup.export) for backup in there}
                 assert index.own_names(tip) == index.own_names(tip, devices) == names
 

@@ -211,13 +211,14 @@ def compare(model: Model, path: Path) -> None:
                 else:
                     assert reader.read_file(repository, entry.sha, device, name) == data
 
-    found = reader.find_backup_ids(
-        repository, frozenset([e.backup_id for e in model.commits] + [str(uuid.uuid4())])
-    )
-    assert {backup_id: str(commit.id) for backup_id, commit in found.items()} == {
-        e.backup_id: e.sha for e in model.commits
-    }
-    if model.commits:
+    tip = repository.tip()
+    assert (tip is not None) == bool(model.commits)
+    if tip is not None:
+        ids = frozenset([e.backup_id for e in model.commits] + [str(uuid.uuid4())])
+        found = reader.find_backup_ids(repository, ids, tip=tip)
+        assert {backup_id: str(commit.id) for backup_id, commit in found.items()} == {
+            e.backup_id: e.sha for e in model.commits
+        }
         compare_abbreviated(model, path)
 
 

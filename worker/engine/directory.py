@@ -78,7 +78,7 @@ def all_names(repository: TenantRepository) -> dict[str, Called]:
     """What devices are or were called, by id: also those that the newest commit has no more."""
     tip = repository.tip()
     with open_index(repository) as index:
-        labels, own_names = index.all_labels(tip), index.own_names(tip)
+        labels, own_names = index.labels(tip), index.own_names(tip)
     return {
         device: Called(device, labels.get(device, NO_LABELS), own_names.get(device))
         for device in {*labels, *own_names}
@@ -102,8 +102,8 @@ def called(repository: TenantRepository, device_id: str) -> Called:
     """What people call a device. An unknown device has an id and no labels."""
     tip = repository.tip()
     with open_index(repository) as index:
-        labels = index.labels([device_id], tip).get(device_id, NO_LABELS)
-        own_name = None if labels.name else index.own_names(tip).get(device_id)
+        labels = index.labels(tip, [device_id]).get(device_id, NO_LABELS)
+        own_name = None if labels.name else index.own_names(tip, [device_id]).get(device_id)
     return Called(device_id, labels, own_name)
 
 

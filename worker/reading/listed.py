@@ -105,7 +105,7 @@ def follow(repository: TenantRepository, known: Listed) -> Listed | None:
         return None
     touched = {commit.device_id for commit in page.commits if commit.device_id is not None}
     with open_index(repository) as index:
-        labels = index.labels(touched, page.head)
+        labels = index.labels(page.head, touched)
         own_names = index.own_names(page.head, touched)
         changed = {commit.device_id for commit in page.commits if commit.changed}
         export_changes = index.last_changes(page.head, touched & changed)

@@ -102,7 +102,7 @@ def test_what_a_batch_has_to_know_is_what_git_tells(
             known = index.known_before(device_ids_of, tip)
             devices = set(device_ids_of.values())
             assert known.commits == ({first.backup_id: sha} if CORE in devices else {})
-            assert known.labels == index.labels(devices, tip)
+            assert known.labels == index.labels(tip, devices)
             assert known.own_names == index.own_names(tip, devices)
             assert known.own_names[EDGE] == ("own8" if happens is _behind else "own2")
             assert index.is_complete(tip)

@@ -51,8 +51,8 @@ def in_git(path: Path, sha: str) -> list[str]:
 def labels_by_index(path: Path) -> dict[str, Labels]:
     repository = open_repository(path)
     with open_index(repository) as index:
-        found = index.all_labels(repository.tip())
-        assert index.labels([CORE, EDGE, BARE], repository.tip()) == found
+        found = index.labels(repository.tip())
+        assert index.labels(repository.tip(), [CORE, EDGE, BARE]) == found
         assert index.own_names(repository.tip()) == {
             device: own_name(git(path, "show", f"main:{device}/export.rsc"))
             for device in git(path, "ls-tree", "--name-only", "main").decode().split()
@@ -141,7 +141,6 @@ def test_a_naming_is_no_capture_and_no_version(store: Path) -> None:
     with open_index(repository) as index:
         seen = index.all_last_seen(repository.tip())[CORE]
         assert seen.timestamp() == START_S
-        assert index.last_seen(CORE, tip=repository.tip()) == seen
         assert [v.sha for v in index.versions(CORE, tip=repository.tip())] == log_of_device(
             path, CORE
         )

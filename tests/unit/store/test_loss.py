@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.histories import START_S, device_ids
+from tests.histories import START_S, device_ids, walked_detail
 from worker.store.history.index import INDEX_NAME, HistoryIndex, open_index
 from worker.store.repository import reader
 from worker.store.repository.backup import Backup
-from worker.store.repository.detail import exports_of, read_detail
+from worker.store.repository.detail import exports_of
 from worker.store.repository.tenant_repository import create_repository, open_repository
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
@@ -132,7 +132,7 @@ def test_random_histories_are_marked_alike(store: Path, seed: int) -> None:
     listed = marks(path)
     repository = open_repository(path)
     walked = [
-        read_detail(repository, version.sha, DEVICE).suspect
+        walked_detail(repository, version.sha, DEVICE).suspect
         for version in reader.walk_versions(repository, DEVICE)
     ]
     assert listed == walked

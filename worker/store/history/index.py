@@ -82,7 +82,7 @@ class HistoryIndex(DeviceAnswers, VersionAnswers):
         devices = set(device_ids.values())
         return Known(
             self.find_backup_ids(device_ids.keys(), tip),
-            self.labels(devices, tip),
+            self.labels(tip, devices),
             self.own_names(tip, devices),
         )
 
@@ -131,11 +131,11 @@ class HistoryIndex(DeviceAnswers, VersionAnswers):
         with self._reading() as file:
             newest, missing = self._locate(file, tip)
             found: dict[str, str] = {}
-            for at in range(0, len(missing), 20):
-                commit = index_build.read_commit(self._git, missing[at : at + 20].hex())
+            for sha in index_build.oldest_first(missing):
+                commit = index_build.read_commit(self._git, sha)
                 backup_id = headers.id_in_header(commit.raw, BACKUP_ID_HEADER)
                 if backup_id in backup_ids:
-                    found.setdefault(backup_id, commit.sha)
+                    found[backup_id] = sha
             wanted = {pack_uuid(backup_id): backup_id for backup_id in backup_ids - found.keys()}
             for packed, numbers in file.numbers_of(wanted).items():
                 for number in sorted(numbers, reverse=True):
@@ -172,7 +172,7 @@ class HistoryIndex(DeviceAnswers, VersionAnswers):
         try:
             with self._reading() as file:
                 newest, missing = self._locate(file, raw_tip)
-                above = [missing[at : at + 20].hex() for at in range(len(missing) - 20, -1, -20)]
+                above = list(index_build.oldest_first(missing))
                 if raw_seen is None:
                     first: int | None = file.first_since(since_s) if since_s else 0
                 elif raw_seen.hex() in above:

@@ -58,7 +58,7 @@ class IndexAtTip(IndexKeeper):
         except Unusable as error:
             self._note(error)
         missing, below = self._below(tip, b"")
-        merged = None if below is None else index_build.read_merged(self._git, below.hex(), None)
+        merged = None if below is None else index_build.read_merged(self._git, below.hex())
         known = {} if merged is None else of_history(merged)
         return known, index_build.linear_entries(self._git, below, missing)
 
@@ -91,7 +91,7 @@ class IndexAtTip(IndexKeeper):
         raw_tip = raw_id(tip)
         if raw_tip is None:
             return {}, iter(())
-        wanted = None if device_ids is None else set(map(pack_uuid, device_ids))
+        wanted = packed(device_ids)
         try:
             found, above = self._in_file(
                 raw_tip, lambda file, newest: of_file(file, wanted, newest)
@@ -105,3 +105,8 @@ class IndexAtTip(IndexKeeper):
             for device in entry.changed
             if wanted is None or device in wanted
         )
+
+
+def packed(device_ids: Collection[str] | None) -> set[bytes] | None:
+    """The ids as the file has them; None, all devices, stays."""
+    return None if device_ids is None else set(map(pack_uuid, device_ids))

@@ -168,10 +168,9 @@ def compare_trees(one: bytes, other: bytes, uniform: bool) -> tuple[list[Differe
     return [(name, before.get(name), after.get(name)) for name in names], is_uniform(other)
 
 
-def changed_devices(old: bytes, new: bytes) -> list[bytes]:
-    """The devices whose entries differ between two root trees, as 16 bytes each."""
+def _changed_devices(old: bytes, new: bytes) -> frozenset[bytes]:
     differences, _uniform = compare_trees(old, new, uniform=False)
-    return [_pack_name(name) for name, _old, _new in differences if is_device(name)]
+    return frozenset(_pack_name(name) for name, _old, _new in differences if is_device(name))
 
 
 def is_device(name: bytes) -> bool:
@@ -210,21 +209,30 @@ def _common_prefix(a: bytes, b: bytes) -> int:
     return low
 
 
+def oldest_first(shas: bytes) -> Iterator[str]:
+    """The ids of a chain in hexadecimal.
+
+    Args:
+        shas: 20 bytes each, newest first.
+    """
+    return (shas[at : at + 20].hex() for at in range(len(shas) - 20, -1, -20))
+
+
 def linear_entries(git: pygit2.Repository, parent: bytes | None, shas: bytes) -> Iterator[Entry]:
     """What the commits of a chain changed.
 
     Args:
         parent: the commit before the first; None if there is none.
-        shas: the ids, 20 bytes each, newest first.
+        shas: as `oldest_first` takes them.
     """
     if not shas:
         return
     tree_id = "" if parent is None else read_commit(git, parent.hex()).tree
     tree = read_tree(git, tree_id) if tree_id else b""
     uniform = is_uniform(tree)
-    for at in range(len(shas) - 20, -1, -20):
-        let_go(git, at // 20)
-        commit = read_commit(git, shas[at : at + 20].hex())
+    for number, sha in enumerate(oldest_first(shas)):
+        let_go(git, number)
+        commit = read_commit(git, sha)
         changed: Changed = NOTHING
         if commit.tree != tree_id:
             tree_id = commit.tree
@@ -249,14 +257,16 @@ class MergedHistory:
     labels: dict[bytes, Labels]
 
 
-def read_merged(git: pygit2.Repository, tip: str, progress: Progress | None) -> MergedHistory:
+def read_merged(
+    git: pygit2.Repository, tip: str, progress: Progress | None = None
+) -> MergedHistory:
     """Read the whole history of `tip`; its commits may have any number of parents."""
     ids = [
         str(commit.id)
         for commit in git.walk(pygit2.Oid(hex=tip), SortMode.TOPOLOGICAL | SortMode.REVERSE)
     ]
     number_of = {sha: number for number, sha in enumerate(ids)}
-    graph = _Graph([], [], [])
+    graph = _Graph()
     entries: list[Entry] = []
     seen: dict[bytes, int] = {}
     every: set[bytes] = set()
@@ -265,18 +275,15 @@ def read_merged(git: pygit2.Repository, tip: str, progress: Progress | None) -> 
         commit = read_commit(git, sha)
         tree = read_tree(git, commit.tree)
         trees = [read_tree(git, read_commit(git, parent).tree) for parent in commit.parents]
-        changed = [frozenset(changed_devices(old, tree)) for old in trees or [b""]]
-        entry = commit.entry()
-        graph.parents.append([number_of[parent] for parent in commit.parents])
-        graph.committed_s.append(commit.committed_s)
-        graph.changed.append(changed)
+        changed = [_changed_devices(old, tree) for old in trees or [b""]]
+        graph.add([number_of[parent] for parent in commit.parents], commit.committed_s, changed)
         every.update(*changed)
+        entry = commit.entry()
         entries.append(entry)
         if entry.device is not None and entry.captured:
             seen[entry.device] = commit.committed_s
         if progress is not None:
             progress(number + 1, len(ids))
-    graph.prepare()
     versions = {}
     for device in every:
         listed = [entries[number].version for number in graph.log_of(device)]
@@ -314,51 +321,57 @@ def own_names(
     return found
 
 
-@dataclass(slots=True)
 class _Graph:
-    """Commits by number, parents first; the devices that each changed against each parent."""
+    """Commits by number, parents first; the devices that each changed against each parent.
 
-    parents: list[list[int]]
-    committed_s: list[int]
-    #: Against each parent; for a root commit: its own devices, once.
-    changed: list[list[frozenset[bytes]]]
-    #: The chain of each commit: commits with one parent form chains, which lead down to a root or a
-    #: merge.
-    chain: list[int] | None = None
-    below: list[int] | None = None
-    changes: dict[tuple[bytes, int], list[int]] | None = None
+    Commits with one parent form chains, which lead down to a root or a merge.
+    """
 
-    def prepare(self) -> None:
-        """Divide the graph into chains, and note where each device changes on each."""
-        self.chain, self.below, self.changes = [], [], defaultdict(list)
-        newest: dict[int, int] = {}
-        for number, parents in enumerate(self.parents):
-            chain = number
-            below = -1
-            if len(parents) == 1:
-                parent_chain = self.chain[parents[0]]
-                if newest[parent_chain] == parents[0]:
-                    chain, below = parent_chain, self.below[parents[0]]
-                else:
-                    below = parents[0]
-            self.chain.append(chain)
-            self.below.append(below)
-            newest[chain] = number
-            if len(parents) == 1:
-                for device in self.changed[number][0]:
-                    self.changes[device, chain].append(number)
+    def __init__(self) -> None:
+        self._parents: list[list[int]] = []
+        self._committed_s: list[int] = []
+        self._changed: list[list[frozenset[bytes]]] = []
+        #: The chain of each commit, by the number of its oldest one; and the commit below the chain, -1: none.
+        self._chain: list[int] = []
+        self._below: list[int] = []
+        #: The newest commit of each chain.
+        self._newest: dict[int, int] = {}
+        #: Where a device changes on a chain.
+        self._changes: dict[tuple[bytes, int], list[int]] = defaultdict(list)
+
+    def add(self, parents: list[int], committed_s: int, changed: list[frozenset[bytes]]) -> None:
+        """Add the next commit.
+
+        Args:
+            changed: the devices that it changed against each parent; of a root commit: its own, once.
+        """
+        number = len(self._parents)
+        chain, below = number, -1
+        if len(parents) == 1:
+            [parent] = parents
+            below = parent
+            if self._newest[self._chain[parent]] == parent:
+                chain, below = self._chain[parent], self._below[parent]
+            for device in changed[0]:
+                self._changes[device, chain].append(number)
+        self._parents.append(parents)
+        self._committed_s.append(committed_s)
+        self._changed.append(changed)
+        self._chain.append(chain)
+        self._below.append(below)
+        self._newest[chain] = number
 
     def log_of(self, device: bytes) -> Iterator[int]:
         """Like `reader.walk_versions`, but jumps along chains instead of visiting each commit."""
-        tip = len(self.parents) - 1
+        tip = len(self._parents) - 1
         seen, lowest_seen, found = {tip}, tip, 0
-        heap = [(-self.committed_s[tip], 0, tip)]
+        heap = [(-self._committed_s[tip], 0, tip)]
         while heap:
             _time, _order, number = heapq.heappop(heap)
             if not heap and lowest_seen >= number:
                 # No visited commit lies below, so the way down is one chain until the next merge.
                 number = self._leap(device, number)
-            parents, changed = self.parents[number], self.changed[number]
+            parents, changed = self._parents[number], self._changed[number]
             same = [p for p, names in zip(parents, changed, strict=False) if device not in names]
             if same:
                 parents = same[:1]
@@ -369,19 +382,16 @@ class _Graph:
                     seen.add(parent)
                     lowest_seen = min(lowest_seen, parent)
                     found += 1
-                    heapq.heappush(heap, (-self.committed_s[parent], found, parent))
+                    heapq.heappush(heap, (-self._committed_s[parent], found, parent))
 
     def _leap(self, device: bytes, number: int) -> int:
         """The first commit from `number` down that changed the device, is a merge or is a root."""
-        assert self.chain is not None
-        assert self.below is not None
-        assert self.changes is not None
         while True:
-            chain = self.chain[number]
-            listed = self.changes.get((device, chain), [])
+            chain = self._chain[number]
+            listed = self._changes.get((device, chain), [])
             at = bisect_left(listed, number + 1) - 1
             if at >= 0:
                 return listed[at]
-            if self.below[number] < 0:
+            if self._below[number] < 0:
                 return chain
-            number = self.below[number]
+            number = self._below[number]

@@ -33,7 +33,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,7 +56,6 @@ from worker.store.history.index_rows import (
     cells_of,
     checked,
     labels_of,
-    labels_of_row,
     pairs_checked,
     sqlite_errors,
     version_of,
@@ -82,11 +80,19 @@ _COMMITS: Final = " CROSS JOIN commits AS c ON c.number=v.number"
 #: Of each device the newest version.
 _DEVICES: Final = f"SELECT v.*, c.* {_NEWEST.format('')}{_COMMITS} ORDER BY c.number"
 
-#: Of each device the newest version that is not known to have changed only volatile lines.
-_LAST_CHANGES: Final = f"SELECT v.*, c.* {_NEWEST.format(' AND export_changed IS NOT 0')}{_COMMITS}"
+#: Of each device the newest version but those that changed only volatile lines, where what that changed is known.
+_LAST_CHANGES: Final = (
+    f"SELECT v.*, c.* {_NEWEST.format(' AND export_changed IS NOT 0')}{_COMMITS}"
+    " WHERE v.export_changed NOTNULL"
+)
 
 #: Of each device whose newest version is suspect, that version.
 _SUSPECTS: Final = f"SELECT v.* {_NEWEST.format('')} WHERE v.suspect NOTNULL"
+
+_LABELS: Final = "SELECT * FROM labels AS d WHERE true"
+_OWN_NAMES: Final = "SELECT * FROM own_names AS d WHERE true"
+
+_LAST_PLACE: Final = "SELECT max(position) FROM versions WHERE device=?"
 
 #: Greater than any position or number.
 _LAST: Final = 1 << 62
@@ -195,31 +201,29 @@ class IndexFile:
             raise (Damaged if self._write else Unfinished)("another boot of a machine has it open")
         return root
 
-    def last_seen(self, device: bytes) -> int | None:
-        """When the device was last backed up, changed or not; None if unknown to the index."""
-        with sqlite_errors():
-            found = self._db.execute("SELECT * FROM devices WHERE device=?", (device,)).fetchone()
-            return None if found is None else int(checked(found)[1])
+    def _of_devices(
+        self, query: str, devices: Iterable[bytes] | None, *values: int
+    ) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query that ends with a condition on devices `d`; None means all devices."""
+        if devices is None:
+            yield from self._db.execute(query, values)
+            return
+        for device in devices:
+            yield from self._db.execute(f"{query} AND d.device=?", (*values, device))
 
     def all_last_seen(self) -> dict[bytes, int]:
         """All devices with when each was last backed up, changed or not."""
         with sqlite_errors():
             return dict(all_checked(self._db.execute("SELECT * FROM devices")))
 
-    def labels(self, devices: Iterable[bytes]) -> dict[bytes, Labels]:
-        """The labels of those devices that have any."""
-        found = {}
-        with sqlite_errors():
-            for device in devices:
-                row = self._db.execute("SELECT * FROM labels WHERE device=?", (device,)).fetchone()
-                if row is not None:
-                    found[device] = labels_of_row(row)
-        return found
+    def labels(self, devices: Iterable[bytes] | None = None) -> dict[bytes, Labels]:
+        """The labels of those devices that have any.
 
-    def all_labels(self) -> dict[bytes, Labels]:
-        """The labels of all devices that have any."""
+        Args:
+            devices: None means all devices.
+        """
         with sqlite_errors():
-            rows = all_checked(self._db.execute("SELECT * FROM labels"))
+            rows = all_checked(self._of_devices(_LABELS, devices))
             return {device: Labels(*labels) for device, *labels in rows}
 
     def own_names(self, devices: Iterable[bytes] | None = None) -> dict[bytes, str | None]:
@@ -229,13 +233,7 @@ class IndexFile:
             devices: None means all devices.
         """
         with sqlite_errors():
-            if devices is None:
-                return dict(all_checked(self._db.execute("SELECT * FROM own_names")))
-            rows = (
-                self._db.execute("SELECT * FROM own_names WHERE device=?", (device,)).fetchone()
-                for device in devices
-            )
-            return dict(checked(row) for row in rows if row is not None)
+            return dict(all_checked(self._of_devices(_OWN_NAMES, devices)))
 
     def knows(self, device: bytes) -> bool:
         """Whether any row names the device."""
@@ -270,19 +268,8 @@ class IndexFile:
             newest: skip versions of commits with higher numbers.
         """
         with sqlite_errors():
-            rows: Iterable[tuple[Any, ...]] = (
-                self._db.execute(_LAST_CHANGES, (newest,))
-                if devices is None
-                else chain.from_iterable(
-                    self._db.execute(f"{_LAST_CHANGES} WHERE d.device=?", (newest, device))
-                    for device in devices
-                )
-            )
-            return {
-                version[0]: commit[2]
-                for version, commit in pairs_checked(rows)
-                if version[4] is not None
-            }
+            rows = self._of_devices(_LAST_CHANGES, devices, newest)
+            return {version[0]: commit[2] for version, commit in pairs_checked(rows)}
 
     def suspects(self, devices: Iterable[bytes] | None, newest: int) -> dict[bytes, str]:
         """Why the newest versions of devices are suspect; without those that are not, or of which no row tells.
@@ -292,15 +279,8 @@ class IndexFile:
             newest: skip versions of commits with higher numbers.
         """
         with sqlite_errors():
-            rows: Iterable[tuple[Any, ...]] = (
-                self._db.execute(_SUSPECTS, (newest,))
-                if devices is None
-                else chain.from_iterable(
-                    self._db.execute(f"{_SUSPECTS} AND d.device=?", (newest, device))
-                    for device in devices
-                )
-            )
-            return {row[0]: row[-1] for row in all_checked(rows)}
+            rows = all_checked(self._of_devices(_SUSPECTS, devices, newest))
+            return {row[0]: row[-1] for row in rows}
 
     def versions(self, device: bytes, newest: int, place: int = _LAST) -> Iterator[Version]:
         """A device's versions, newest first; each row's checksum is verified, and that none is lost.
@@ -335,11 +315,9 @@ class IndexFile:
 
     def place_of(self, device: bytes, number: int) -> int | None:
         """The position of a device's version; None if the commit with that number is none."""
-        with sqlite_errors():
-            found = self._db.execute(
-                "SELECT position FROM versions WHERE device=? AND number=?", (device, number)
-            ).fetchone()
-            return None if found is None else int(found[0])
+        return self._number(
+            "SELECT position FROM versions WHERE device=? AND number=?", device, number
+        )
 
     def commits(self) -> Iterator[Version]:
         """All commits, parents first."""
@@ -373,28 +351,28 @@ class IndexFile:
 
     def first_since(self, at_s: int) -> int:
         """The number of the first commit with that committer's date or a later one."""
-        with sqlite_errors():
-            [found] = self._db.execute(
-                "SELECT min(number) FROM commits WHERE committed_s>=?", (at_s,)
-            ).fetchone()
-            return self.root.commits if found is None else int(found)
+        found = self._number("SELECT min(number) FROM commits WHERE committed_s>=?", at_s)
+        return self.root.commits if found is None else found
 
     def number_of(self, sha: bytes, *, most: int = 100_000) -> int | None:
         """The number of a commit among the newest `most`; None if it is not there."""
-        with sqlite_errors():
-            found = self._db.execute(
-                "SELECT number FROM commits WHERE number>=? AND sha=? ORDER BY number DESC LIMIT 1",
-                (self.root.commits - most, sha),
-            ).fetchone()
-            return None if found is None else int(found[0])
+        return self._number(
+            "SELECT number FROM commits WHERE number>=? AND sha=? ORDER BY number DESC LIMIT 1",
+            self.root.commits - most,
+            sha,
+        )
 
     def number_by_backup(self, sha: bytes, backup_id: bytes) -> int | None:
         """The number of a commit with that backup id; None if it is not there."""
+        return self._number(
+            "SELECT number FROM commits WHERE backup_id=? AND sha=?", backup_id, sha
+        )
+
+    def _number(self, query: str, *values: bytes | int) -> int | None:
+        """What a query finds, which asks for one number; None if it finds none."""
         with sqlite_errors():
-            found = self._db.execute(
-                "SELECT number FROM commits WHERE backup_id=? AND sha=?", (backup_id, sha)
-            ).fetchone()
-            return None if found is None else int(found[0])
+            [found] = self._db.execute(query, values).fetchone() or (None,)
+            return None if found is None else int(found)
 
     def numbers_of(self, backup_ids: Iterable[bytes]) -> dict[bytes, list[int]]:
         """The commits that have one of these backup ids; that an id has none is proven."""
@@ -445,20 +423,15 @@ class IndexFile:
                 cells = cells_of(entry.version.detail)
                 for name, tree in entry.changed.items():
                     place = places.get(name)
-                    places[name] = self._next_place(name) if place is None else place + 1
+                    if place is None:
+                        place = self._number(_LAST_PLACE, name)
+                    places[name] = 0 if place is None else place + 1
                     versions.append((name, places[name], number, tree, *cells))
                 seen.update(dict.fromkeys(entry.seen, entry.version.committed_s))
             if entries:
                 labels = labels_of(entries)
                 self._add(entries, versions, seen, labels, self.root.base, synced=synced)
         return True
-
-    def _next_place(self, device: bytes) -> int:
-        """The position of the device's next version."""
-        [last] = self._db.execute(
-            "SELECT max(position) FROM versions WHERE device=?", (device,)
-        ).fetchone()
-        return 0 if last is None else int(last) + 1
 
     def append_base(
         self,

@@ -191,8 +191,3 @@ def pairs_checked(
         if version[2] != commit[0]:
             raise Damaged("a version is of another commit")
         yield version, commit
-
-
-def labels_of_row(found: tuple[Any, ...]) -> Labels:
-    """The labels in a row of the table `labels`."""
-    return Labels(*checked(found)[1:])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 
 from confkeep.errors import NotInStore, RepositoryDamaged
 from confkeep.routeros.export import same_configuration
@@ -47,23 +46,11 @@ def _and_older(old: bytes, older: Older) -> Iterator[bytes]:
     yield from older()
 
 
-def read_detail(
-    repository: TenantRepository, sha: str, device_id: str, older: Older | None = None
-) -> Detail:
-    """What a device's files tell about a commit that changed it, compared to its first parent.
-
-    Args:
-        older: None: git is walked for them, if they are needed.
-    """
+def read_detail(repository: TenantRepository, sha: str, device_id: str, older: Older) -> Detail:
+    """What a device's files tell about a commit that changed it, compared to its first parent."""
     commit = reader.find_commit(repository, sha)
     old, new = reader.read_change(repository, commit, device_id)
-
-    def walked() -> Iterator[bytes]:
-        versions = reader.walk_versions(repository, device_id, tip=commit.id)
-        ids = (version.sha for version in islice(versions, 2, None))
-        return exports_of(repository, ids, device_id)
-
-    return detail_of(old.export, new, older or walked)
+    return detail_of(old.export, new, older)
 
 
 def exports_of(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import pygit2
-from pygit2.enums import ObjectType
+from pygit2.enums import FileMode
 
 from confkeep.errors import NotInStore, RemovedByRetention, RepositoryDamaged
 from worker.store.git.checksums import unreadable_pack
@@ -249,17 +249,10 @@ def version_of(commit: pygit2.Commit) -> Version:
 
 @tells_damage
 def find_backup_ids(
-    repository: TenantRepository, backup_ids: frozenset[str], *, tip: pygit2.Oid | None = None
+    repository: TenantRepository, backup_ids: frozenset[str], *, tip: pygit2.Oid
 ) -> dict[str, pygit2.Commit]:
-    """Those of `backup_ids` that are in git, with their commits. Costs the whole history.
-
-    Args:
-        tip: where to begin; None: at the newest commit.
-    """
+    """Those of `backup_ids` that are in the history of `tip`, with their commits. Costs the whole history."""
     found: dict[str, pygit2.Commit] = {}
-    tip = repository.tip() if tip is None else tip
-    if tip is None:
-        return found
     for commit in repository.git.walk(tip):
         backup_id = id_in_header(commit.read_raw(), BACKUP_ID_HEADER)
         if backup_id in backup_ids:
@@ -286,11 +279,8 @@ def _entry(commit: pygit2.Commit, device_id: str) -> tuple[pygit2.Oid, int] | No
 
 
 def _device_tree_id(commit: pygit2.Commit, device_id: str) -> pygit2.Oid | None:
-    try:
-        entry = commit.tree[device_id]
-    except KeyError:
-        return None
-    return entry.id if entry.type == ObjectType.TREE else None
+    entry = _entry(commit, device_id)
+    return entry[0] if entry is not None and entry[1] == FileMode.TREE else None
 
 
 def _file_in(

@@ -239,17 +239,8 @@ class _Drill:
                 for version in reversed(versions)
                 if version.detail is not None
             ]
-        # Without a complete index each answer would read the tenant's whole history.
-        known = devices if index.is_complete(tip) else distinct
-        for number, device in enumerate(known):
-            if number % 100 == 0:
-                self._tick("ages", number, len(known))
-            when = index.last_seen(device, tip=tip)
-            if when is None:
-                newest = index.versions(device, tip=tip, limit=1)
-                when = newest[0].committed_at if newest else None
-            if when is not None:
-                self._report.last_seen[device] = when
+        seen = index.all_last_seen(tip)
+        self._report.last_seen = {device: seen[device] for device in devices if device in seen}
 
 
 def _choose(

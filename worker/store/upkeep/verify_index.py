@@ -134,7 +134,7 @@ def _row_findings(
     changes = side.changes
     merged = None
     if changes is None or file.root.base != NO_MERGE:
-        merged = index_build.read_merged(side.git.git, (file.root.tip or b"").hex(), None)
+        merged = index_build.read_merged(side.git.git, (file.root.tip or b"").hex())
         changes = {
             device: [(version.id, None) for version in reversed(listed)]
             for device, listed in merged.versions.items()
@@ -191,7 +191,7 @@ def _row_findings(
     names = (
         {} if file.root.tip is None else index_build.own_names(side.git.git, file.root.tip, changes)
     )
-    if file.all_labels() != labels or file.own_names() != names:
+    if file.labels() != labels or file.own_names() != names:
         yield "it does not say what the devices are called, as git does"
     found = file.numbers_of({backup_id for backup_id, _sha in side.backup_ids})
     for backup_id, sha in side.backup_ids:

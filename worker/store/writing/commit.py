@@ -184,7 +184,7 @@ class Writer:
         path = self.repository.path
         tenant_id = path.name.removesuffix(".git")
         if any(backup.device_id == tenant_id for backup in backups):
-            labels = self.index.labels([tenant_id], refs.read_main(path))
+            labels = self.index.labels(refs.read_main(path), [tenant_id])
             description.write_name(path, labels.get(tenant_id, NO_LABELS).name)
 
     def _answers(
