@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from tests import small_disk
 from worker.store.upkeep.clone import clone_repository
 
 #: A git whose helper writes on when git itself is gone.
-_GIT = """#!/bin/sh
-[ "$1" = version ] && exec echo git version 2.39.5
+_GIT = """
 for target; do :; done
 (while :; do mkdir -p "$target/objects/$$"; rmdir "$target/objects/$$"; : > "$target/busy"; done) &
 wait
@@ -55,13 +52,10 @@ def test_a_clone_for_which_there_is_no_room_says_so(tmp_path: Path) -> None:
 
 
 def test_what_git_started_has_ended_when_a_clone_is_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, fake_git: Callable[[str], None]
 ) -> None:
-    program, target = tmp_path / "bin" / "git", tmp_path / "clone.git"
-    program.parent.mkdir()
-    program.write_text(_GIT)
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    fake_git(_GIT)
+    target = tmp_path / "clone.git"
     busy = target / "busy"
     assert clone_repository(tmp_path, target, stop=busy.exists) is not None
     shutil.rmtree(target)

@@ -19,10 +19,6 @@ from worker.store.writing.commit import Writer
 D1, D2, D3 = (f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2, 3))
 
 
-def new_path(store: Path) -> Path:
-    return store / f"{uuid.uuid4()}.git"
-
-
 def plain_init(path: Path, branch: str) -> None:
     path.mkdir()
     git(path, "init", "--quiet", "--bare", f"--initial-branch={branch}")
@@ -108,8 +104,7 @@ def take_commits(path: Path, before_tip: str) -> None:
 @pytest.mark.parametrize("keep", ["loose", "packed", "packed refs", "bitmaps and graph"])
 @pytest.mark.parametrize("branch", ["main", "master"])
 @pytest.mark.parametrize("build", [build_linear, build_merged])
-def test_a_repository_of_plain_git(store: Path, build: object, branch: str, keep: str) -> None:
-    path = new_path(store)
+def test_a_repository_of_plain_git(path: Path, build: object, branch: str, keep: str) -> None:
     plain_init(path, branch)
     shas = build(path, branch)  # type: ignore[operator]
     if keep == "packed":
@@ -134,10 +129,9 @@ def test_a_repository_of_plain_git(store: Path, build: object, branch: str, keep
 
 
 @pytest.mark.parametrize("head", ["master", "main"])
-def test_head_names_a_branch_without_commits(store: Path, head: str) -> None:
+def test_head_names_a_branch_without_commits(path: Path, head: str) -> None:
     """HEAD points to one of main and master; the commits are on the other."""
     other = "main" if head == "master" else "master"
-    path = new_path(store)
     plain_init(path, other)
     shas = build_linear(path, other)
     git(path, "symbolic-ref", "HEAD", f"refs/heads/{head}")
@@ -152,8 +146,7 @@ def test_head_names_a_branch_without_commits(store: Path, head: str) -> None:
         git(path, "branch", "-m", "master", "main")
 
 
-def test_main_goes_before_the_branch_that_head_names(store: Path) -> None:
-    path = new_path(store)
+def test_main_goes_before_the_branch_that_head_names(path: Path) -> None:
     plain_init(path, "main")
     build_linear(path, "main")
     tip = git(path, "rev-parse", "main").decode().strip()
@@ -163,8 +156,7 @@ def test_main_goes_before_the_branch_that_head_names(store: Path) -> None:
     take_commits(path, tip)
 
 
-def test_a_detached_head_is_adopted(store: Path) -> None:
-    path = new_path(store)
+def test_a_detached_head_is_adopted(path: Path) -> None:
     plain_init(path, "master")
     shas = build_linear(path, "master")
     git(path, "update-ref", "--no-deref", "HEAD", shas[-1])
@@ -172,9 +164,8 @@ def test_a_detached_head_is_adopted(store: Path) -> None:
     take_commits(path, shas[-1])
 
 
-def test_a_repository_of_pygit2(store: Path) -> None:
+def test_a_repository_of_pygit2(path: Path) -> None:
     """As the module that this store replaces wrote it."""
-    path = new_path(store)
     repo = pygit2.init_repository(str(path), bare=True)
     who = pygit2.Signature("The Other Dude", "backup@tod.local", 1_600_000_000, 0)
     parents: list[pygit2.Oid] = []
@@ -193,8 +184,7 @@ def test_a_repository_of_pygit2(store: Path) -> None:
     take_commits(path, str(parents[0]))
 
 
-def test_folders_and_files_that_are_no_devices(store: Path) -> None:
-    path = new_path(store)
+def test_folders_and_files_that_are_no_devices(path: Path) -> None:
     plain_init(path, "main")
     sha = plain_commit(
         path,
@@ -217,7 +207,7 @@ def test_folders_and_files_that_are_no_devices(store: Path) -> None:
 
 
 def test_a_repository_that_lacks_a_commit_is_told_as_damaged(tmp_path: Path) -> None:
-    path = new_path(tmp_path)
+    path = tmp_path / "a.git"
     plain_init(path, "main")
     first, *_ = build_linear(path, "main")
     (path / "objects" / first[:2] / first[2:]).unlink()

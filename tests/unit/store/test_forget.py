@@ -19,6 +19,7 @@ from confkeep.labels import Labels
 from tests.failpoints import killed_at
 from tests.histories import Stream, device_ids, ids_of_main, random_backups, write_merged
 from tests.judge import assert_sound, backup_ids, git
+from tests.unit.store.conftest import TENANT
 from worker.store.git import durable
 from worker.store.history.index import INDEX_NAME, open_index
 from worker.store.repository import id_map, recovery
@@ -30,7 +31,6 @@ from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
 from worker.store.writing.commit import Writer
 
-TENANT = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10"
 NOW_S = 1_760_000_000
 DEVICES = device_ids(3)
 GONE = DEVICES[1]
@@ -74,8 +74,7 @@ def assert_gone(path: Path, filled: dict[str, tuple[Backup, str]]) -> None:
                 read_file(repository, sha, backup.device_id, EXPORT_NAME)
 
 
-def test_nothing_of_a_device_is_left(store: Path) -> None:
-    path = store / f"{TENANT}.git"
+def test_nothing_of_a_device_is_left(path: Path) -> None:
     filled = fill(path)
     assert GONE.encode() in raw_bytes(path)
     forgotten = forget_device(path, GONE, now_s=NOW_S + 1)
@@ -145,9 +144,9 @@ def put_back_row(table: str) -> Callable[[Path, Path], None]:
     ],
 )
 def test_the_proof_finds_whatever_is_left(
-    store: Path, tmp_path: Path, put: Callable[[Path, Path], None], told: str
+    path: Path, tmp_path: Path, put: Callable[[Path, Path], None], told: str
 ) -> None:
-    path, before = store / f"{TENANT}.git", tmp_path / "before"
+    before = tmp_path / "before"
     fill(path)
     now_s = NOW_S + 1
     apply_retention(
@@ -170,8 +169,7 @@ def test_the_proof_finds_whatever_is_left(
     sound.rename(path)
 
 
-def test_what_a_killed_repack_left_goes_too(store: Path) -> None:
-    path = store / f"{TENANT}.git"
+def test_what_a_killed_repack_left_goes_too(path: Path) -> None:
     filled = fill(path)
     folder = path / "objects" / "pack"
     [pack] = folder.glob("*.pack")
@@ -182,9 +180,8 @@ def test_what_a_killed_repack_left_goes_too(store: Path) -> None:
     assert_gone(path, filled)
 
 
-def test_an_index_is_gone_for_good_before_an_erasure_goes_on(store: Path) -> None:
+def test_an_index_is_gone_for_good_before_an_erasure_goes_on(path: Path) -> None:
     """A power cut may bring back what was removed, until its folder is synced."""
-    path = store / f"{TENANT}.git"
     fill(path)
     with killed_at("traces-dropped"):
         forget_device(path, GONE, now_s=NOW_S)
@@ -192,8 +189,7 @@ def test_an_index_is_gone_for_good_before_an_erasure_goes_on(store: Path) -> Non
     forget_device(path, GONE, now_s=NOW_S)
 
 
-def test_a_file_that_another_device_has_too_stays(store: Path) -> None:
-    path = store / f"{TENANT}.git"
+def test_a_file_that_another_device_has_too_stays(path: Path) -> None:
     one, other = (
         Backup(f"00000000-0000-4000-8000-00000000000{n}", DEVICES[n], b"same\n", None, "poll")
         for n in (0, 1)
@@ -203,8 +199,7 @@ def test_a_file_that_another_device_has_too_stays(store: Path) -> None:
     assert git(path, "show", f"main:{DEVICES[0]}/{EXPORT_NAME}") == b"same\n"
 
 
-def test_after_retention_the_old_history_goes_too(store: Path) -> None:
-    path = store / f"{TENANT}.git"
+def test_after_retention_the_old_history_goes_too(path: Path) -> None:
     filled = fill(path)
     policy = policy_of({"keep_last": 1})
     apply_retention(create_repository(path), policy, now_s=NOW_S + 1, grace_s=86_400)
@@ -218,8 +213,7 @@ def test_after_retention_the_old_history_goes_too(store: Path) -> None:
     assert all(a.replayed for a in Writer(create_repository(path)).commit_backups(again))
 
 
-def test_the_last_device_of_a_tenant_leaves_an_empty_repository(store: Path) -> None:
-    path = store / f"{TENANT}.git"
+def test_the_last_device_of_a_tenant_leaves_an_empty_repository(path: Path) -> None:
     backup = Backup(TENANT, GONE, SECRET, None, "poll")
     Writer(create_repository(path)).commit_backups([backup])
     assert forget_device(path, GONE, now_s=NOW_S).commits == 1
@@ -231,8 +225,7 @@ def test_the_last_device_of_a_tenant_leaves_an_empty_repository(store: Path) -> 
     assert len(backup_ids(path)) == 31
 
 
-def test_a_device_that_is_not_there_changes_nothing(store: Path) -> None:
-    path = store / f"{TENANT}.git"
+def test_a_device_that_is_not_there_changes_nothing(path: Path) -> None:
     fill(path)
     before = git(path, "rev-parse", "main")
     assert forget_device(path, TENANT, now_s=NOW_S).commits == 0
@@ -244,8 +237,7 @@ def test_a_device_that_is_not_there_changes_nothing(store: Path) -> None:
     ["pack-durable", "map-written", "ref-locked", "ref-moved", "map-settled", "traces-dropped",
      "branches-moved", "pruned-pack-durable", "pack-pruned", "pruned"],
 )  # fmt: skip
-def test_a_killed_erasure_is_run_again(failpoint: str, store: Path) -> None:
-    path = store / f"{TENANT}.git"
+def test_a_killed_erasure_is_run_again(failpoint: str, path: Path) -> None:
     filled = fill(path)
     merge(path)
     git(path, "branch", "mine", "main~3")
@@ -259,8 +251,7 @@ def test_a_killed_erasure_is_run_again(failpoint: str, store: Path) -> None:
     assert git(path, "merge-base", "--is-ancestor", "mine", "main") == b""
 
 
-def test_commits_of_other_programs_lose_the_device_alone(store: Path) -> None:
-    path = store / f"{TENANT}.git"
+def test_commits_of_other_programs_lose_the_device_alone(path: Path) -> None:
     stream = Stream()
     one, other = DEVICES[0], GONE
     stream.commit(
@@ -287,8 +278,7 @@ def entries(path: Path, commit: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     "seed", [*range(3), *(pytest.param(n, marks=pytest.mark.chaos) for n in range(3, 20))]
 )
-def test_a_history_of_any_shape_loses_the_device_alone(seed: int, store: Path) -> None:
-    path = store / f"{TENANT}.git"
+def test_a_history_of_any_shape_loses_the_device_alone(seed: int, path: Path, store: Path) -> None:
     write_merged(path, DEVICES, 40, seed)
     old_ids = list(reversed(ids_of_main(path)))
     copy = store / "old.git"
@@ -328,8 +318,7 @@ def test_a_history_of_any_shape_loses_the_device_alone(seed: int, store: Path) -
     assert 0 < gone < len(old_ids)
 
 
-def test_other_branches_lose_the_device_too_and_a_tag_is_found(store: Path) -> None:
-    path = store / f"{TENANT}.git"
+def test_other_branches_lose_the_device_too_and_a_tag_is_found(path: Path) -> None:
     filled = fill(path)
     git(path, "branch", "mine", "main~1")
     only = git(
@@ -346,8 +335,7 @@ def test_other_branches_lose_the_device_too_and_a_tag_is_found(store: Path) -> N
     assert git(path, "branch", "--format=%(refname:short)").split() == [b"main", b"mine", b"other"]
 
 
-def test_a_commit_of_the_device_that_changed_others_too_loses_its_name(store: Path) -> None:
-    path = store / f"{TENANT}.git"
+def test_a_commit_of_the_device_that_changed_others_too_loses_its_name(path: Path) -> None:
     fill(path)
     blob = git(path, "hash-object", "-w", "--stdin", stdin=b"f0cbd6\n").decode().strip()
     tree = {}
@@ -370,8 +358,7 @@ def test_a_commit_of_the_device_that_changed_others_too_loses_its_name(store: Pa
     assert entries(path, "main")[DEVICES[0]] == tree[DEVICES[0]]
 
 
-def test_a_tenant_goes_whole_also_after_a_kill(store: Path) -> None:
-    path = store / f"{TENANT}.git"
+def test_a_tenant_goes_whole_also_after_a_kill(path: Path, store: Path) -> None:
     fill(path)
     assert forget_tenant(path)
     assert list(store.iterdir()) == []

@@ -17,7 +17,6 @@ from worker.store.repository.backup import Backup
 from worker.store.repository.tenant_repository import open_repository
 from worker.store.writing.commit import open_for_writing
 
-NAME = "2b7d0a51-6c2e-4f0b-8a35-9f1d2f4a7c10.git"
 CORE, EDGE = device_ids(2)
 
 
@@ -29,11 +28,6 @@ def capture(device: str, number: int, **labels: str) -> Backup:
 def commit(path: Path, *backups: Backup) -> list[str]:
     with open_for_writing(path) as writer:
         return [answer.sha for answer in writer.commit_backups(backups)]
-
-
-@pytest.fixture
-def path(store: Path) -> Path:
-    return store / NAME
 
 
 @pytest.fixture

@@ -44,9 +44,8 @@ def test_the_least_recent_trees_give_way() -> None:
         assert kept.take("d") is not None
 
 
-def test_commits_of_one_to_a_large_tenant_are_gits_own(store: Path) -> None:
+def test_commits_of_one_to_a_large_tenant_are_gits_own(path: Path) -> None:
     """With writers that build on each other's commits, on trees that are kept and that are read."""
-    path = store / f"{uuid.uuid4()}.git"
     # Two parts of 32 KB.
     devices = [str(uuid.uuid4()) for _ in range(540)]
     writers = [Writer(create_repository(path)) for _ in range(2)]

@@ -23,7 +23,6 @@ from worker.store.rewriting.retention_undo import undo_retention
 from worker.store.upkeep.verify import verify_repository
 from worker.store.writing.commit import Writer
 
-NAME = "1f7c3a52-8f3e-4d0a-9d4a-53b1c2a4e9d0.git"
 CORE, EDGE, BARE = device_ids(3)
 DAY_S = 86_400
 
@@ -75,8 +74,7 @@ def assert_called(path: Path, expected: dict[str, Labels]) -> None:
     (path / "aside").unlink()
 
 
-def test_labels_are_carried_on_by_each_commit_of_the_device(store: Path) -> None:
-    path = store / NAME
+def test_labels_are_carried_on_by_each_commit_of_the_device(path: Path) -> None:
     first, second, other, third = commit(
         path,
         capture(CORE, 1, name="core1", address="10.0.0.1", group="core"),
@@ -117,16 +115,14 @@ def test_a_message_is_no_header(tmp_path: Path) -> None:
         assert headers.id_in_header(raw, headers.BACKUP_ID_HEADER) == backup.backup_id
 
 
-def test_labels_that_are_taken_away_stay_away(store: Path) -> None:
-    path = store / NAME
+def test_labels_that_are_taken_away_stay_away(path: Path) -> None:
     commit(path, capture(CORE, 1, name="core1"), capture(CORE, 2, name=""))
     [last] = commit(path, capture(CORE, 3))
     assert in_git(path, last) == ["device-name "]
     assert_called(path, {CORE: Labels()})
 
 
-def test_a_naming_is_no_capture_and_no_version(store: Path) -> None:
-    path = store / NAME
+def test_a_naming_is_no_capture_and_no_version(path: Path) -> None:
     commit(path, capture(CORE, 1), capture(EDGE, 1), at_s=START_S)
     renaming = naming(CORE, name="core1", group="core")
     writer = Writer(create_repository(path))
@@ -150,8 +146,7 @@ def test_a_naming_is_no_capture_and_no_version(store: Path) -> None:
 
 
 @pytest.mark.parametrize("batches", [1, 2], ids=["one batch", "two batches"])
-def test_a_device_may_be_named_before_the_first_backup(store: Path, batches: int) -> None:
-    path = store / NAME
+def test_a_device_may_be_named_before_the_first_backup(path: Path, batches: int) -> None:
     named, captured = naming(CORE, name="core1"), capture(CORE, 1)
     if batches == 1:
         commit(path, named, captured)
@@ -162,16 +157,14 @@ def test_a_device_may_be_named_before_the_first_backup(store: Path, batches: int
     assert_called(path, {CORE: Labels("core1")})
 
 
-def test_a_name_that_the_exports_of_a_batch_change_and_change_back(store: Path) -> None:
-    path = store / NAME
+def test_a_name_that_the_exports_of_a_batch_change_and_change_back(path: Path) -> None:
     commit(path, capture(CORE, 1), capture(EDGE, 1))
     commit(path, capture(CORE, 2), capture(CORE, 1), capture(EDGE, 2))
     assert_called(path, {})
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_a_writer_without_an_index_carries_labels_on(store: Path, damaged: bool) -> None:
-    path = store / NAME
+def test_a_writer_without_an_index_carries_labels_on(path: Path, damaged: bool) -> None:
     commit(path, capture(CORE, 1, name="core1"), capture(EDGE, 1))
     if damaged:
         (path / INDEX_NAME).write_bytes(b"no index")
@@ -188,8 +181,7 @@ def test_a_writer_without_an_index_carries_labels_on(store: Path, damaged: bool)
     assert_called(path, {CORE: Labels("core1")})
 
 
-def test_labels_survive_retention_and_its_undo(store: Path) -> None:
-    path = store / NAME
+def test_labels_survive_retention_and_its_undo(path: Path) -> None:
     many: Sequence[Backup] = [capture(CORE, number) for number in range(9)]
     commit(path, capture(CORE, 0, name="core1"), naming(EDGE, name="edge1"), *many)
     commit(path, naming(CORE, group="core"), capture(EDGE, 1, address="10.0.0.2"))
@@ -206,8 +198,7 @@ def test_labels_survive_retention_and_its_undo(store: Path) -> None:
     assert_called(path, {**expected, CORE: Labels("core-one", group="core")})
 
 
-def test_an_erased_device_leaves_no_label(store: Path) -> None:
-    path = store / NAME
+def test_an_erased_device_leaves_no_label(path: Path) -> None:
     commit(
         path,
         capture(CORE, 1, name="secret-name", address="secret-address"),
@@ -224,8 +215,7 @@ def test_an_erased_device_leaves_no_label(store: Path) -> None:
     assert_called(path, {EDGE: Labels("edge1")})
 
 
-def test_a_foreign_label_that_is_none_is_left_out(store: Path) -> None:
-    path = store / NAME
+def test_a_foreign_label_that_is_none_is_left_out(path: Path) -> None:
     [sha] = commit(path, capture(CORE, 1, name="core1"))
     raw = git(path, "cat-file", "commit", sha)
     for value in (b"\xff\xfe", b"a\x1b[31mred", b"x" * 300):

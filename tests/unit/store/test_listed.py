@@ -17,9 +17,8 @@ from worker.store.repository.tenant_repository import create_repository, open_re
 from worker.store.writing.commit import Writer, open_for_writing
 
 
-def test_what_follows_is_what_is_made_anew(store: Path) -> None:
+def test_what_follows_is_what_is_made_anew(path: Path) -> None:
     rng = random.Random(5)
-    path = store / f"{uuid.uuid4()}.git"
     tenant = path.name.removesuffix(".git")
     devices = [str(uuid.uuid4()) for _ in range(5)]
     writer = Writer(create_repository(path))
@@ -63,11 +62,10 @@ def test_what_follows_is_what_is_made_anew(store: Path) -> None:
 
 
 def test_what_is_not_gone_through_commit_by_commit_is_made_anew(
-    store: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another program's commit may change many devices, and of very many commits only some are looked at."""
     monkeypatch.setattr(listed, "_MOST_COMMITS", 2)
-    path = store / f"{uuid.uuid4()}.git"
     devices = [str(uuid.uuid4()) for _ in range(2)]
     directories = listed.Directories()
 

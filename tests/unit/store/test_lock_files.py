@@ -28,7 +28,6 @@ from worker.store.upkeep.verify import verify_repository
 from worker.store.upkeep.verify_report import Kind
 from worker.store.writing.commit import Writer
 
-NAME = "11111111-2222-4333-8444-555555555555.git"
 NOW_S = 1_760_000_000
 
 #: Where git 2.39 and libgit2 1.9 create a lock file in a bare repository.
@@ -56,11 +55,16 @@ PLACES = [
 ]
 
 
-def filled(store: Path, batches: int = 3) -> Path:
-    path = store / NAME
+def fill(path: Path) -> None:
     repository = create_repository(path)
-    for seed in range(batches):
+    for seed in range(3):
         Writer(repository).commit_backups(random_backups(device_ids(2), 4, seed), now_s=NOW_S)
+
+
+@pytest.fixture
+def path(path: Path) -> Path:
+    """A repository with commits."""
+    fill(path)
     return path
 
 
@@ -107,8 +111,7 @@ def living_git(path: Path, ref: str) -> Iterator[subprocess.Popen[bytes]]:
         process.stdout.close()
 
 
-def test_verify_tells_every_lock_that_was_left_and_repair_removes_it(store: Path) -> None:
-    path = filled(store, 1)
+def test_verify_tells_every_lock_that_was_left_and_repair_removes_it(path: Path) -> None:
     locks = [plant(path, place) for place in PLACES]
     report = verify_repository(path)
     found = sorted((finding.kind, finding.place) for finding in report.findings)
@@ -119,8 +122,7 @@ def test_verify_tells_every_lock_that_was_left_and_repair_removes_it(store: Path
     shutil.rmtree(path / "objects/pack/multi-pack-index.d")
 
 
-def test_the_next_opening_removes_every_lock_that_was_left(store: Path) -> None:
-    path = filled(store, 1)
+def test_the_next_opening_removes_every_lock_that_was_left(path: Path) -> None:
     locks = [plant(path, place) for place in PLACES]
     repository = create_repository(path)
     assert [lock.name for lock in locks if lock.exists()] == []
@@ -129,8 +131,7 @@ def test_the_next_opening_removes_every_lock_that_was_left(store: Path) -> None:
 
 
 @pytest.mark.parametrize("ref", ["refs/heads/main", "refs/heads/other"])
-def test_the_lock_of_a_living_git_stays_for_as_long_as_it_lives(store: Path, ref: str) -> None:
-    path = filled(store, 1)
+def test_the_lock_of_a_living_git_stays_for_as_long_as_it_lives(path: Path, ref: str) -> None:
     with living_git(path, ref):
         lock = path / f"{ref}.lock"
         os.utime(lock, (NOW_S, NOW_S))
@@ -146,9 +147,10 @@ def test_the_lock_of_a_living_git_stays_for_as_long_as_it_lives(store: Path, ref
 
 
 def test_a_git_of_another_repository_of_the_same_name_keeps_nothing(
-    store: Path, tmp_path: Path
+    path: Path, tmp_path: Path
 ) -> None:
-    path, other = filled(store, 1), filled(tmp_path / "mirror", 1)
+    other = tmp_path / "mirror" / path.name
+    fill(other)
     with living_git(other, "refs/heads/main"):
         lock = plant(path, "refs/heads/main.lock")
         create_repository(path)
@@ -156,9 +158,8 @@ def test_a_git_of_another_repository_of_the_same_name_keeps_nothing(
 
 
 def test_a_fresh_lock_is_judged_when_it_is_old_enough(
-    store: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = filled(store, 1)
     lock = plant(path, "refs/heads/main.lock", age_s=0)
     monkeypatch.setattr(lock_files, "LEAST_AGE_S", 0.3)
     started = time.monotonic()
@@ -167,8 +168,7 @@ def test_a_fresh_lock_is_judged_when_it_is_old_enough(
     assert time.monotonic() - started >= 0.25
 
 
-def test_a_fresh_lock_that_keeps_nobody_is_not_waited_for(store: Path) -> None:
-    path = filled(store, 1)
+def test_a_fresh_lock_that_keeps_nobody_is_not_waited_for(path: Path) -> None:
     lock = plant(path, "objects/info/commit-graph.lock", age_s=0)
     with flock.exclusive(path) as alone:
         assert alone
@@ -187,9 +187,8 @@ class _Impatient:
         raise AssertionError("it waits for a lock that may go at once")
 
 
-def test_our_own_lock_goes_at_once(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_own_lock_goes_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill leaves the lock as a second name of a temporary file, which says whose it is."""
-    path = filled(store, 1)
     monkeypatch.setattr(lock_files, "time", _Impatient)
     real = durable.remove
     with monkeypatch.context() as patch:
@@ -209,9 +208,8 @@ def test_our_own_lock_goes_at_once(store: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_lock_on_a_history_of_before_blocks_neither_retention_nor_erasure(
-    store: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = filled(store)
     monkeypatch.setattr(lock_files, "time", _Impatient)
     assert retain(path, after_s=10, grace_s=86_400) == 0
     [ref] = before_refs(open_repository(path).git)
@@ -228,8 +226,7 @@ def test_a_lock_on_a_history_of_before_blocks_neither_retention_nor_erasure(
 
 
 @pytest.mark.parametrize("name", ["refs/confkeep/one", "packed-refs"])
-def test_a_ref_that_is_locked_says_so(store: Path, name: str) -> None:
-    path = filled(store, 1)
+def test_a_ref_that_is_locked_says_so(path: Path, name: str) -> None:
     main = refs.read_main(path)
     assert main is not None
     refs.create_ref(path, "refs/confkeep/one", main)
@@ -242,8 +239,7 @@ def test_a_ref_that_is_locked_says_so(store: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("packed", ["loose", "packed", "both"])
-def test_refs_are_deleted_wherever_they_are_and_no_others(store: Path, packed: str) -> None:
-    path = filled(store, 1)
+def test_refs_are_deleted_wherever_they_are_and_no_others(path: Path, packed: str) -> None:
     main = refs.read_main(path)
     assert main is not None
     for name in ("refs/confkeep/one", "refs/confkeep/two"):

@@ -20,7 +20,6 @@ from worker.store.rewriting.retention_rules import policy_of
 from worker.store.upkeep.verify import verify_repository
 from worker.store.writing.commit import Writer
 
-NAME = "1f7c3a52-8f3e-4d0a-9d4a-53b1c2a4e9d0.git"
 DAY_S = 86_400
 DEVICE, OTHER = device_ids(2)
 LINES = [
@@ -83,8 +82,8 @@ def kinds(suspects: Sequence[str | None]) -> str:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
-def test_batches_of_any_size_give_the_same_marks(store: Path, size: int) -> None:
-    path, backups = store / NAME, history()
+def test_batches_of_any_size_give_the_same_marks(path: Path, size: int) -> None:
+    backups = history()
     batches = [backups[at : at + size] for at in range(0, len(backups), size)]
     found = commit(path, *batches)
     assert kinds(found) == "glglelgllgggglg"
@@ -103,13 +102,13 @@ def test_batches_of_any_size_give_the_same_marks(store: Path, size: int) -> None
     assert {device: marks(path, device) for device in listed} == listed, "by git alone"
 
 
-def test_the_last_good_one_may_be_that_of_the_batch_before(store: Path) -> None:
-    found = commit(store / NAME, [capture(LINES)], [capture(LINES[:12]), capture(LINES[:18])])
+def test_the_last_good_one_may_be_that_of_the_batch_before(path: Path) -> None:
+    found = commit(path, [capture(LINES)], [capture(LINES[:12]), capture(LINES[:18])])
     assert kinds(found) == "gll"
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_random_histories_are_marked_alike(store: Path, seed: int) -> None:
+def test_random_histories_are_marked_alike(path: Path, seed: int) -> None:
     rng = random.Random(seed)
     backups, now = [], list(LINES)
     for _ in range(40):
@@ -121,7 +120,6 @@ def test_random_histories_are_marked_alike(store: Path, seed: int) -> None:
             now += [f"/tool y{rng.randrange(9)}", "add a=1", "add b=1", "add c=1"]
         cut = now[: rng.randrange(1, len(now))] if rng.random() < 0.3 else now
         backups.append(capture(cut, binary=rng.choice([None, b"\0"])))
-    path = store / NAME
     sizes = iter(rng.choices([1, 2, 5, 9], k=40))
     batches, at = [], 0
     while at < len(backups):
@@ -143,8 +141,8 @@ def test_random_histories_are_marked_alike(store: Path, seed: int) -> None:
     assert verify_repository(path).findings == []
 
 
-def test_what_was_lost_is_still_told_after_a_retention(store: Path) -> None:
-    path, now_s = store / NAME, START_S + 400 * DAY_S
+def test_what_was_lost_is_still_told_after_a_retention(path: Path) -> None:
+    now_s = START_S + 400 * DAY_S
     commit(path, [capture(LINES), capture(LINES[:12]), capture(LINES), capture(LINES[:18])])
     assert kinds(marks(path)) == "lglg"
     for keep_last in (3, 1):
@@ -155,7 +153,7 @@ def test_what_was_lost_is_still_told_after_a_retention(store: Path) -> None:
 
 
 def test_older_versions_are_read_only_where_the_last_two_disagree(
-    store: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
     below = HistoryIndex.exports_below
@@ -165,7 +163,6 @@ def test_older_versions_are_read_only_where_the_last_two_disagree(
         return below(index, device, tip, skip)
 
     monkeypatch.setattr(HistoryIndex, "exports_below", counted)
-    path = store / NAME
     edits = [[*LINES[:9], f"add e={n}", f"add f={n}", f"add g={n}", *LINES[9:]] for n in range(9)]
     assert kinds(commit(path, *([capture(lines)] for lines in edits))) == "g" * 9
     assert asked == []
@@ -173,8 +170,7 @@ def test_older_versions_are_read_only_where_the_last_two_disagree(
     assert asked == [1]
 
 
-def test_a_version_that_git_lacks_ends_the_search(store: Path) -> None:
-    path = store / NAME
+def test_a_version_that_git_lacks_ends_the_search(path: Path) -> None:
     commit(path, [capture(LINES), capture(LINES[:9])])
     repository = open_repository(path)
     tip = str(repository.tip())

@@ -91,11 +91,16 @@ def random_packs(rng: random.Random, ids: list[bytes]) -> list[set[bytes]]:
     return packs
 
 
-def check_random_sets(folder: Path, seeds: Iterable[int]) -> None:
+@pytest.mark.parametrize(
+    "seeds", [range(150), pytest.param(range(1_000, 11_000), marks=pytest.mark.chaos)], ids=len
+)
+def test_of_random_packs_none_goes_whose_objects_are_not_all_elsewhere(
+    tmp_path: Path, seeds: range
+) -> None:
     gone_at_all = 0
     for seed in seeds:
         rng = random.Random(seed)
-        here = folder / str(seed)
+        here = tmp_path / str(seed)
         here.mkdir()
         contents = {write(here, ids): ids for ids in random_packs(rng, objects(rng))}
         names = sorted(contents)
@@ -109,17 +114,6 @@ def check_random_sets(folder: Path, seeds: Iterable[int]) -> None:
         assert set(gone) <= set(old), f"seed {seed}: a pack that was not there before goes"
         gone_at_all += len(gone)
     assert gone_at_all > 10
-
-
-def test_of_random_packs_none_goes_whose_objects_are_not_all_elsewhere(tmp_path: Path) -> None:
-    check_random_sets(tmp_path, range(150))
-
-
-@pytest.mark.chaos
-def test_of_very_many_random_packs_none_goes_whose_objects_are_not_all_elsewhere(
-    tmp_path: Path,
-) -> None:
-    check_random_sets(tmp_path, range(1000, 11_000))
 
 
 def test_a_pack_that_somebody_removes_meanwhile_is_passed_over(

@@ -19,7 +19,6 @@ from worker.store.repository.tenant_repository import create_repository
 from worker.store.upkeep.repack import repack
 from worker.store.writing.commit import Writer
 
-NAME = "11111111-2222-4333-8444-555555555555.git"
 MAIN = "refs/heads/main"
 
 
@@ -64,10 +63,9 @@ def after(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, do: Callable[[
 
 
 def test_what_becomes_loose_between_the_two_looks_is_found(
-    store: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`main` was packed; somebody deletes it there and makes it anew, loose, while we read."""
-    path = store / NAME
     [old, new] = written(path, 1, 2)
     git(path, "update-ref", MAIN, old)
     git(path, "pack-refs", "--all", "--prune")
@@ -81,9 +79,8 @@ def test_what_becomes_loose_between_the_two_looks_is_found(
 
 
 def test_who_is_overtaken_at_the_lock_moves_nothing(
-    store: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = store / NAME
     [old, others] = written(path, 1, 2)
     git(path, "update-ref", MAIN, old)
     before(monkeypatch, durable, "link", lambda: git(path, "update-ref", MAIN, others))
@@ -93,9 +90,8 @@ def test_who_is_overtaken_at_the_lock_moves_nothing(
     assert not list(path.rglob("*.lock"))
 
 
-def test_the_lock_of_who_comes_next_stays(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lock_of_who_comes_next_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the rename the lock's name is free, and may be another writer's at once."""
-    path = store / NAME
     [old, target] = written(path, 1, 2)
     git(path, "update-ref", MAIN, old)
     lock = path / f"{MAIN}.lock"
@@ -105,8 +101,7 @@ def test_the_lock_of_who_comes_next_stays(store: Path, monkeypatch: pytest.Monke
     lock.unlink()
 
 
-def test_a_main_that_was_moved_is_not_deleted(store: Path) -> None:
-    path = store / NAME
+def test_a_main_that_was_moved_is_not_deleted(path: Path) -> None:
     [old, new] = written(path, 1, 2)
     with pytest.raises(RepositoryBusy, match="moved by another writer"):
         refs.delete_main(path, old)
@@ -115,9 +110,8 @@ def test_a_main_that_was_moved_is_not_deleted(store: Path) -> None:
 
 
 def test_no_older_value_appears_while_main_is_deleted(
-    store: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = store / NAME
     [old, new] = written(path, 1, 2)
     git(path, "update-ref", MAIN, old)
     git(path, "pack-refs", "--all", "--prune")
@@ -145,10 +139,9 @@ def synced_by(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("moved", [False, True])
 def test_an_error_of_the_last_step_says_what_main_is(
-    store: Path, monkeypatch: pytest.MonkeyPatch, moved: bool
+    path: Path, monkeypatch: pytest.MonkeyPatch, moved: bool
 ) -> None:
     """The file system refuses: if `main` moved all the same, the batch is committed, and durable."""
-    path = store / NAME
     [old] = written(path, 1)
     writer = Writer(create_repository(path))
     rename, synced = durable.rename, synced_by(monkeypatch)
@@ -181,10 +174,9 @@ def assert_durable(path: Path, synced: list[str]) -> None:
 
 
 def test_a_replay_is_durable_before_it_is_answered(
-    store: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever wrote it may have been killed before the last sync."""
-    path = store / NAME
     written(path, 1)
     asked = {backup.backup_id: backup.device_id for backup in backups(1)}
     writer = Writer(create_repository(path))
@@ -204,10 +196,9 @@ def test_a_replay_is_durable_before_it_is_answered(
 
 
 def test_a_replay_is_durable_although_a_repack_removes_its_pack(
-    store: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The objects are in a pack that is newer than the list of packs that was read."""
-    path = store / NAME
     written(path, 1, 2, 3)
     asked = {backup.backup_id: backup.device_id for backup in backups(1)}
     writer = Writer(create_repository(path))
@@ -231,11 +222,8 @@ def test_a_replay_is_durable_although_a_repack_removes_its_pack(
     assert {str(pack), str(pack.with_suffix(".idx"))} <= set(synced)
 
 
-def test_no_idx_is_ever_there_without_its_pack(
-    store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_idx_is_ever_there_without_its_pack(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Readers find a pack by its idx."""
-    path = store / NAME
     folder = path / "objects" / "pack"
     torn: list[str] = []
 

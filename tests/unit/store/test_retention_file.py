@@ -14,8 +14,13 @@ from worker.store.repository.tenant_repository import create_repository
 from worker.store.rewriting.retention_file import RULES_NAME, load_rules, save_rules
 from worker.store.upkeep.verify_report import Kind
 
-NAME = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
 RULES = {"keep_last": 3, "keep_daily": 31, "binary_keep_days": None}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a repository is to be that nobody judges at the end."""
+    return tmp_path / "a.git"
 
 
 @pytest.mark.parametrize(
@@ -32,8 +37,7 @@ RULES = {"keep_last": 3, "keep_daily": 31, "binary_keep_days": None}
         '{"keep_last": 3, "checksum": 5}',
     ],
 )
-def test_a_file_of_rules_that_makes_no_sense_removes_nothing(tmp_path: Path, text: str) -> None:
-    path = tmp_path / NAME
+def test_a_file_of_rules_that_makes_no_sense_removes_nothing(path: Path, text: str) -> None:
     create_repository(path)
     save_rules(path, RULES)
     assert load_rules(path) == RULES
@@ -43,8 +47,7 @@ def test_a_file_of_rules_that_makes_no_sense_removes_nothing(tmp_path: Path, tex
     assert kinds(path) == {Kind.RULES}
 
 
-def test_no_flipped_bit_makes_other_rules(tmp_path: Path) -> None:
-    path = tmp_path / NAME
+def test_no_flipped_bit_makes_other_rules(path: Path) -> None:
     create_repository(path)
     save_rules(path, RULES)
     sound, told = (path / RULES_NAME).read_bytes(), 0
@@ -57,8 +60,7 @@ def test_no_flipped_bit_makes_other_rules(tmp_path: Path) -> None:
     assert told > 6 * len(sound)
 
 
-def test_rules_of_the_first_release_are_read_and_get_a_checksum(tmp_path: Path) -> None:
-    path = tmp_path / NAME
+def test_rules_of_the_first_release_are_read_and_get_a_checksum(path: Path) -> None:
     create_repository(path)
     (path / RULES_NAME).write_text(json.dumps({"keep_last": 7}))
     assert load_rules(path) == {"keep_last": 7}

@@ -23,7 +23,6 @@ from worker.store.rewriting.retention_undo import undo_retention
 from worker.store.upkeep.verify import verify_repository
 from worker.store.writing.commit import Writer
 
-NAME = "7a1e0c5e-5f0b-4a3b-9f57-0f1f4a6e2a10.git"
 DEVICES = device_ids(2)
 NOW_S = START_S + 1_000
 DAY_S = 86_400
@@ -39,6 +38,14 @@ def commit(path: Path, given: Given, count: int, seed: int) -> None:
         backups, Writer(create_repository(path)).commit_backups(backups, now_s=NOW_S), strict=True
     ):
         given[backup.backup_id] = (backup, [answer.sha])
+
+
+@pytest.fixture
+def given(path: Path) -> Given:
+    """What is in the repository at first."""
+    found = Given()
+    commit(path, found, 20, 1)
+    return found
 
 
 def apply(path: Path, given: Given, days: int = 0, **rules: int) -> None:
@@ -71,9 +78,7 @@ def assert_all_there(path: Path, given: Given) -> None:
     assert all(answer.replayed for answer in Writer(create_repository(path)).commit_backups(again))
 
 
-def test_what_went_is_back_and_what_came_since_stays(store: Path) -> None:
-    path, given = store / NAME, Given()
-    commit(path, given, 20, 1)
+def test_what_went_is_back_and_what_came_since_stays(path: Path, given: Given) -> None:
     before = git(path, "log", "--format=%H", "main").split()
     apply(path, given)
     kept = len(backup_ids(path))
@@ -85,9 +90,7 @@ def test_what_went_is_back_and_what_came_since_stays(store: Path) -> None:
     assert_all_there(path, given)
 
 
-def test_without_anything_since_the_history_is_the_very_same(store: Path) -> None:
-    path, given = store / NAME, Given()
-    commit(path, given, 20, 1)
+def test_without_anything_since_the_history_is_the_very_same(path: Path, given: Given) -> None:
     before = git(path, "rev-parse", "main")
     apply(path, given)
     assert undo_retention(create_repository(path), now_s=NOW_S).since == 0
@@ -95,9 +98,7 @@ def test_without_anything_since_the_history_is_the_very_same(store: Path) -> Non
     assert_all_there(path, given)
 
 
-def test_undone_twice_it_is_applied_again(store: Path) -> None:
-    path, given = store / NAME, Given()
-    commit(path, given, 20, 1)
+def test_undone_twice_it_is_applied_again(path: Path, given: Given) -> None:
     apply(path, given)
     kept = backup_ids(path)
     commit(path, given, 2, 2)
@@ -112,9 +113,7 @@ def test_undone_twice_it_is_applied_again(store: Path) -> None:
     assert_all_there(path, given)
 
 
-def test_of_two_rewrites_the_newer_one_is_undone(store: Path) -> None:
-    path, given = store / NAME, Given()
-    commit(path, given, 20, 1)
+def test_of_two_rewrites_the_newer_one_is_undone(path: Path, given: Given) -> None:
     apply(path, given, keep_last=7)
     after = {id_: given[id_] for id_ in backup_ids(path)}
     commit(path, after, 3, 2)
@@ -128,9 +127,9 @@ def test_of_two_rewrites_the_newer_one_is_undone(store: Path) -> None:
         find_commit(open_repository(path), gone[0])
 
 
-def test_of_two_rewrites_of_the_same_history_the_newer_one_is_undone(store: Path) -> None:
-    path, given = store / NAME, Given()
-    commit(path, given, 20, 1)
+def test_of_two_rewrites_of_the_same_history_the_newer_one_is_undone(
+    path: Path, given: Given
+) -> None:
     apply(path, given, keep_last=7)
     undo_retention(create_repository(path), now_s=NOW_S + DAY_S)
     apply(path, given, days=2, keep_last=2)
@@ -139,9 +138,7 @@ def test_of_two_rewrites_of_the_same_history_the_newer_one_is_undone(store: Path
     assert_all_there(path, given)
 
 
-def test_what_cannot_be_undone_is_refused(store: Path) -> None:
-    path, given = store / NAME, Given()
-    commit(path, given, 20, 1)
+def test_what_cannot_be_undone_is_refused(path: Path, given: Given) -> None:
     with pytest.raises(UndoImpossible, match="has not rewritten"):
         undo_retention(create_repository(path), now_s=NOW_S)
     apply(path, given)
@@ -156,9 +153,7 @@ def test_what_cannot_be_undone_is_refused(store: Path) -> None:
         undo_retention(create_repository(path), now_s=NOW_S)
 
 
-def test_an_erasure_leaves_nothing_to_undo(store: Path) -> None:
-    path, given = store / NAME, Given()
-    commit(path, given, 20, 1)
+def test_an_erasure_leaves_nothing_to_undo(path: Path, given: Given) -> None:
     apply(path, given)
     assert list(path.glob(f"{id_map.BEFORE_PREFIX}*"))
     forget_device(path, DEVICES[0], now_s=NOW_S)
@@ -171,9 +166,9 @@ def test_an_erasure_leaves_nothing_to_undo(store: Path) -> None:
     ["pack-durable", "map-written", "old-kept", "ref-locked", "ref-moved", "rewritten",
      "map-settled"],
 )  # fmt: skip
-def test_a_killed_undoing_leaves_the_one_or_the_other(failpoint: str, store: Path) -> None:
-    path, given = store / NAME, Given()
-    commit(path, given, 20, 1)
+def test_a_killed_undoing_leaves_the_one_or_the_other(
+    failpoint: str, path: Path, given: Given
+) -> None:
     apply(path, given)
     kept = len(backup_ids(path))
     commit(path, given, 2, 2)
@@ -189,9 +184,7 @@ def test_a_killed_undoing_leaves_the_one_or_the_other(failpoint: str, store: Pat
     apply(path, given, days=20, keep_days=3_650)
 
 
-def test_a_merge_above_what_retention_made_is_not_undone(store: Path) -> None:
-    path, given = store / NAME, Given()
-    commit(path, given, 12, 1)
+def test_a_merge_above_what_retention_made_is_not_undone(path: Path, given: Given) -> None:
     apply(path, given)
     main = git(path, "rev-parse", "main").decode().strip()
     side = git(path, "commit-tree", "-m", "side", "-p", main, "main^{tree}").decode().strip()

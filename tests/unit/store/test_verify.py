@@ -69,10 +69,7 @@ def test_a_sound_repository_is_clean_and_stays_as_it_is(store: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["commit", "tree", "blob"])
 @pytest.mark.parametrize("damage", ["empty", "header", "cut off"])
-def test_a_damaged_loose_object_is_found_whatever_it_is(
-    store: Path, kind: str, damage: str
-) -> None:
-    path = store / f"{uuid.uuid4()}.git"
+def test_a_damaged_loose_object_is_found_whatever_it_is(path: Path, kind: str, damage: str) -> None:
     write_linear(path, device_ids(3), 10)
     loosen(path)
     assert verify_repository(path).outcome == Outcome.CLEAN
@@ -89,8 +86,7 @@ def test_a_damaged_loose_object_is_found_whatever_it_is(
 
 
 @pytest.mark.parametrize("keep", ["loose", "repacked", "graph and index", "merged", "empty"])
-def test_repositories_of_plain_git_are_clean(store: Path, keep: str) -> None:
-    path = store / f"{uuid.uuid4()}.git"
+def test_repositories_of_plain_git_are_clean(path: Path, keep: str) -> None:
     if keep == "empty":
         create_repository(path)
     elif keep == "merged":
@@ -134,12 +130,11 @@ def test_no_flipped_bit_is_missed(flips: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_an_object_that_announces_more_bytes_than_it_has_ends_no_verification(store: Path) -> None:
+def test_an_object_that_announces_more_bytes_than_it_has_ends_no_verification(path: Path) -> None:
     """Git announces the size of a damaged copy, and prints a sound one that another pack holds.
 
     Who waits for the rest waits for ever.
     """
-    path = store / f"{uuid.uuid4()}.git"
     (backup,) = random_backups(device_ids(1), 1, 1)
     with open_for_writing(path) as writer:
         for device in device_ids(2):
