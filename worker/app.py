@@ -20,6 +20,7 @@ from worker.process.broker_check import BrokerCheckStep
 from worker.process.health import HeartbeatStep
 from worker.process.metrics_server import MetricsStep
 from worker.process.own_store import StoreStep
+from worker.process.shutdown import ShutdownStep
 from worker.process.sweep_step import SweeperStep
 
 #: The modules that hold the tasks; names, since the runtime does not import what producers see.
@@ -94,5 +95,13 @@ app = Celery(
 )
 app.add_defaults(configuration)
 app.steps["worker"].update(
-    {TelemetryStep, HeartbeatStep, BrokerCheckStep, StoreStep, SweeperStep, MetricsStep}
+    {
+        ShutdownStep,
+        BrokerCheckStep,
+        StoreStep,
+        HeartbeatStep,
+        SweeperStep,
+        MetricsStep,
+        TelemetryStep,
+    }
 )

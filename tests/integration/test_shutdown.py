@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 import uuid
 
+import psutil
 import pytest
 
 from confkeep.broker import keys
@@ -19,10 +21,18 @@ _GRACE_S = 10.0
 _BACKUPS = 1_000
 
 
-@pytest.mark.parametrize("remap", ["", "SIGQUIT"])
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize(
+    ("pool", "remap", "number"),
+    [
+        ("prefork", "", signal.SIGTERM),
+        ("prefork", "SIGQUIT", signal.SIGTERM),
+        ("prefork", "", signal.SIGINT),
+        ("threads", "", signal.SIGTERM),
+        ("threads", "SIGQUIT", signal.SIGTERM),
+    ],
+)
 def test_a_worker_asked_to_end_settles_its_batch_and_leaves_the_rest(
-    deployed: Deployment, pool: str, remap: str
+    deployed: Deployment, pool: str, remap: str, number: signal.Signals
 ) -> None:
     tenant, device = str(uuid.uuid4()), str(uuid.uuid4())
     variables = {"REMAP_SIGTERM": remap} if remap else {}
@@ -42,7 +52,8 @@ def test_a_worker_asked_to_end_settles_its_batch_and_leaves_the_rest(
     with deployed.client() as client:
         wait_for(lambda: client.xlen(keys.inbox(tenant)) < _BACKUPS, "the first batch")
         asked = time.monotonic()
-        worker.process.send_signal(signal.SIGTERM)
+        # Ctrl-C reaches all processes of a terminal, SIGTERM the one that a supervisor knows.
+        (os.killpg if number == signal.SIGINT else os.kill)(worker.pid, number)
         assert worker.process.wait(_GRACE_S) == 0
         print(f"{time.monotonic() - asked:.1f} s")
         left = client.xlen(keys.inbox(tenant))
@@ -56,3 +67,24 @@ def test_a_worker_asked_to_end_settles_its_batch_and_leaves_the_rest(
         assert time.monotonic() - start < 20
     assert backup_ids(deployed.store / f"{tenant}.git") == [result.id for result in results]
     assert results[-1].get(timeout=5)["backup_id"] == results[-1].id
+
+
+@pytest.mark.parametrize(
+    ("pool", "number"), [("prefork", signal.SIGTERM), ("threads", signal.SIGINT)]
+)
+def test_a_worker_whose_server_answers_nothing_ends_as_soon(
+    deployed: Deployment, pool: str, number: signal.Signals
+) -> None:
+    # Twice what it may take to end: no single call may be waited for.
+    worker = deployed.start_worker(pool=pool, CONFKEEP_REDIS_TIMEOUT_S="20")
+    processes = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children()]
+    server = psutil.Process(deployed.server.pid)
+    server.suspend()
+    try:
+        worker.process.send_signal(number)
+        assert worker.process.wait(_GRACE_S) == 0
+        # A process of the pool may wait for an answer to its task.
+        _gone, alive = psutil.wait_procs(processes, 60)
+        assert alive == []
+    finally:
+        server.resume()

@@ -56,7 +56,7 @@ def command(
     Start as many as you like, on one store: each serves all shards, and one at a time commits for a
     tenant. Workers with disks of their own divide the shards by CONFKEEP_WORKER_INDEX and
     CONFKEEP_WORKER_COUNT. On SIGTERM and Ctrl-C a worker finishes the running commit, leaves the
-    rest in the inboxes and ends.
+    rest in the inboxes and ends with 0.
 
     The same as `celery -A worker.app worker --without-mingle --without-gossip -O fair`. It ends
     with 14 when the server may lose what it acknowledged, because it evicts keys or keeps no

@@ -18,6 +18,7 @@ from confkeep.errors import BrokerUnavailable, BrokerVolatile, ConfkeepError, No
 from confkeep.observe.logs import get_logger
 from confkeep.settings import Settings, get_settings
 from worker.process.outage import CONSUMER, outage
+from worker.process.shutdown import ShutdownStep
 
 log = get_logger("broker")
 
@@ -164,6 +165,8 @@ class BrokerWatch:
 
 class BrokerCheckStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Ends the worker before it takes its first task from a server that is not durable."""
+
+    requires = (ShutdownStep,)
 
     def start(self, parent: Any) -> None:
         """Check once. If the server is away, do nothing: the consumer waits for it."""

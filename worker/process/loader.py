@@ -26,8 +26,6 @@ class Loader(AppLoader):  # type: ignore[misc]
         signals.worker_init.connect(_prepare_worker)
         signals.worker_process_init.connect(_after_fork)
         signals.worker_process_shutdown.connect(telemetry.stop)
-        signals.worker_ready.connect(shutdown.watch_signals)
-        signals.worker_shutting_down.connect(shutdown.request)
         signals.task_prerun.connect(logs.bind_task)
         signals.task_postrun.connect(logs.unbind_task)
 
