@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from celery import Task
 from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
@@ -14,14 +13,14 @@ from confkeep.errors import BrokerUnavailable, InvalidInput, QueueError, StoreEr
 from confkeep.ids import checked_uuid
 from confkeep.queue import wakeups
 from confkeep.settings import get_settings
-from worker.app import app
+from worker.app import Task, app
 from worker.engine import drain, repack
 from worker.process import waits
 from worker.queue import backoff
 from worker.queue.inbox import Inbox
 
 
-class CommitTask(Task):  # type: ignore[misc]
+class CommitTask(Task):
     """Lets a tenant wait after an unforeseen error too; the sweep then tries again."""
 
     def on_failure(
@@ -43,9 +42,7 @@ class CommitTask(Task):  # type: ignore[misc]
             waits.tell_failed(settings, tenant_id, noted)
 
 
-@app.task(
-    name=wakeups.COMMIT_TASK, base=CommitTask, bind=True, max_retries=None, throws=(InvalidInput,)
-)  # type: ignore[untyped-decorator]
+@app.task(name=wakeups.COMMIT_TASK, base=CommitTask, bind=True, max_retries=None)  # type: ignore[untyped-decorator]
 def commit_inbox(self: Task, tenant_id: str, sent_ms: int | None = None) -> None:
     """Commit what waits in a tenant's inbox. When the slice is over, go on at the queue's tail.
 

@@ -23,7 +23,7 @@ _MOST_S: Final = 366 * 86_400.0
 
 
 # Acknowledged before it runs: one that takes longer than the visibility timeout would send twice.
-@app.task(name="backups.digest", ignore_result=False, acks_late=False, throws=(InvalidInput,))  # type: ignore[untyped-decorator]
+@app.task(name="backups.digest", ignore_result=False, acks_late=False)  # type: ignore[untyped-decorator]
 def digest(
     tenant_id: str | None = None, since_s: float = _SINCE_S, stale_after_s: float | None = None
 ) -> dict[str, Any]:

@@ -7,8 +7,6 @@ import contextlib
 from functools import partial
 from typing import Any, Final
 
-from celery import Task
-
 from confkeep.broker import keys
 from confkeep.broker.connections import get_client
 from confkeep.errors import BrokerUnavailable, InvalidInput
@@ -16,7 +14,7 @@ from confkeep.ids import checked_uuid
 from confkeep.models import Device, HistoryEntry
 from confkeep.queue import receipts
 from confkeep.settings import get_settings
-from worker.app import app
+from worker.app import Task, app
 from worker.engine.commit_events import LocalGit
 from worker.engine.diff import hunks
 from worker.engine.directory import Device as Listed
@@ -38,7 +36,7 @@ _MOST_EVENTS: Final = 1_000
 ANSWER_LIFE_S: Final = 600
 
 
-class ReadTask(Task):  # type: ignore[misc]
+class ReadTask(Task):
     """Lets each answer go soon."""
 
     def after_return(

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import Task
 from celery.exceptions import Reject
 
-from confkeep.errors import InvalidInput, QueueError
-from worker.app import app
+from confkeep.errors import QueueError
+from worker.app import Task, app
 from worker.engine.receive import accept
 
 #: Most seconds between two tries while Redis or the volume refuses.
@@ -26,8 +25,6 @@ _LONGEST_DELAY_S = 60
     # Monitors see ids in place of the backup.
     Request="worker.process.quiet_request:QuietRequest",
     store_errors_even_if_ignored=True,
-    # A client's mistake is its own to see; the worker logs a line and no traceback.
-    throws=(InvalidInput,),
 )
 def receive(self: Task, /, **backup: Any) -> None:
     """Accept one backup from any Celery client."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from confkeep.errors import InvalidInput
 from confkeep.ids import checked_uuid
 from worker.app import app
 from worker.engine.repack import QUEUE, REPACK_TASK
 
 
-@app.task(name=REPACK_TASK, throws=(InvalidInput,))  # type: ignore[untyped-decorator]
+@app.task(name=REPACK_TASK)  # type: ignore[untyped-decorator]
 def repack(tenant_id: str, full: bool = False) -> None:
     """Repack a tenant's repository beside its commits; returns before that is done.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from confkeep.errors import InvalidInput, TenantLocked
+from confkeep.errors import TenantLocked
 from confkeep.ids import checked_uuid
 from confkeep.observe.logs import get_logger
 from confkeep.settings import get_settings
@@ -16,7 +16,7 @@ log = get_logger("retention")
 
 
 # Acknowledged before it runs: one that takes longer than the visibility timeout would run twice.
-@app.task(name="backups.retention", ignore_result=False, acks_late=False, throws=(InvalidInput,))  # type: ignore[untyped-decorator]
+@app.task(name="backups.retention", ignore_result=False, acks_late=False)  # type: ignore[untyped-decorator]
 def retention(tenant_id: str) -> dict[str, Any]:
     """Remove what the tenant's rules do not keep, and prune what went longer ago than the grace time.
 

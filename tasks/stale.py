@@ -10,7 +10,7 @@ from worker.app import app
 from worker.engine import stale
 
 
-@app.task(name=STALE_TASK, throws=(InvalidInput,))  # type: ignore[untyped-decorator]
+@app.task(name=STALE_TASK)  # type: ignore[untyped-decorator]
 def note_stale(shard: int) -> None:
     """Note the stale devices of a shard's tenants, and tell of changes as events."""
     if not isinstance(shard, int):

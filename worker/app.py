@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
+from celery import Task as CeleryTask
 from kombu.entity import Queue
 
 from confkeep import app as client
 from confkeep.broker import keys
+from confkeep.errors import BrokerUnavailable, InvalidInput
 from confkeep.settings import get_settings
 from worker.observe.telemetry import TelemetryStep
 from worker.process.broker_check import BrokerCheckStep
@@ -85,9 +87,18 @@ def configuration() -> dict[str, Any]:
     }
 
 
+class Task(CeleryTask):  # type: ignore[misc]
+    """What all tasks of ours are."""
+
+    #: A client's mistake is its own to see, and an outage is told by itself: Celery logs a line of the task,
+    #: and no traceback.
+    throws = (InvalidInput, BrokerUnavailable)
+
+
 # Not the process's current app: a portal may import it beside an app of its own.
 app = Celery(
     "confkeep",
+    task_cls=Task,
     loader="worker.process.loader:Loader",
     events="worker.process.worker_events:Events",
     control="worker.process.worker_events:Control",

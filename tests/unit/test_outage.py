@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +16,16 @@ from kombu.exceptions import OperationalError
 from kombu.transport.redis import Transport
 from kombu.utils import functional
 
+from confkeep.broker.connections import open_client
+from confkeep.errors import BrokerUnavailable
 from confkeep.queue import wakeups
 from confkeep.settings import load_settings
+from tasks import stale
 from worker.app import app
 from worker.process import consumer, outage, waits, worker_events
 from worker.process.outage import Outage
 from worker.queue.backoff import STALLED_TRIES, Backoff, Noted
+from worker.store.repository.tenant_repository import create_repository
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, float]]:
@@ -99,6 +105,27 @@ def test_celery_tells_of_what_workers_send_themselves_only_what_failed(
         logging.getLogger(logger).info(line, told)
     shown = [record.args["name"] for record in caplog.records]  # type: ignore[call-overload,index]
     assert shown == [*(own if line is trace.LOG_FAILURE else []), "backups.receive"]
+
+
+def test_a_task_that_meets_an_outage_leaves_a_line_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    settings = load_settings(redis_url="redis://127.0.0.1:1/0", git_store_path=tmp_path, shards=1)
+    monkeypatch.setattr(stale, "get_settings", lambda: settings)
+    monkeypatch.setattr(stale, "get_client", lambda: open_client(settings))
+    create_repository(tmp_path / f"{uuid.uuid4()}.git")
+    caplog.set_level(logging.INFO)
+    stale.note_stale.apply(args=(0,))
+    [line] = [record for record in caplog.records if record.name == "celery.app.trace"]
+    assert "Redis did not answer" in line.getMessage()
+    assert line.exc_info is None
+
+
+def test_every_task_of_ours_takes_an_outage_for_one() -> None:
+    app.loader.import_default_modules()
+    ours = [task for name, task in app.tasks.items() if name.startswith("backups.")]
+    assert len(ours) > 10
+    assert [task.name for task in ours if BrokerUnavailable not in task.throws] == []
 
 
 class _Connection:
