@@ -19,7 +19,7 @@ from worker.cli.capture_dates import CERTAIN
 from worker.cli.capture_order import Export, order_of, read_export, readings_of
 from worker.cli.sources import layouts
 from worker.cli.sources.asking import Asker, Nobody
-from worker.cli.sources.captures import FileCapture
+from worker.cli.sources.captures import Capture, FileCapture
 from worker.cli.sources.found import Found, interleaved
 from worker.cli.sources.layouts import Layout
 from worker.cli.sources.names import Names, Row
@@ -33,7 +33,7 @@ def scan(
     names: Names | None = None,
     layout: Layout | None = None,
     asker: Asker | None = None,
-) -> Found[FileCapture]:
+) -> Found:
     """Look through a folder; reads no more than the start of each export.
 
     Args:
@@ -73,7 +73,7 @@ def scan(
             device.exports.append(read_export(file, place.date))
     every = [device for each in devices.values() for device in each.values()]
     known, notes = _known_readings(every) if order is None else (set(), [])
-    captures: list[FileCapture] = []
+    captures: list[Capture] = []
     for each in devices.values():
         captures += interleaved([device.captures(order, known) for device in each.values()])
     notes.insert(0, f"the paths are read as {chosen.text}")
@@ -172,14 +172,11 @@ class _Device:
             binary = export.path.with_suffix(".backup")
             captures.append(
                 FileCapture(
-                    self.row.tenant_id,
-                    self.row.device_id,
-                    self.row.label,
+                    self.row,
                     export.path,
                     binary if binary.is_file() else None,
                     when,
                     dated_folder=None if export.said in export.path.stem else export.said,
-                    device_group=self.row.group,
                 )
             )
         return captures

@@ -316,7 +316,7 @@ def _read(
     names: Names,
     layout: Layout | None,
     asker: Asker,
-) -> Found[Capture]:
+) -> Found:
     """What a source that is not a store holds."""
     if source == sources.GIT:
         return git_exports.read(folder, tenant=tenant, names=names, layout=layout, asker=asker)
@@ -343,9 +343,7 @@ def _on_top(older: Sequence[Older]) -> InvalidInput:
     )
 
 
-def _print_plan(
-    terminal: Terminal, source: str, found: Found[Capture], kept: Kept, as_json: bool
-) -> None:
+def _print_plan(terminal: Terminal, source: str, found: Found, kept: Kept, as_json: bool) -> None:
     if as_json:
         terminal.json(_summary_json(source, found, kept, Sent()))
         return
@@ -353,7 +351,7 @@ def _print_plan(
     called = {made: name.partition("/")[2] or None for name, made in found.named_ids.items()}
     dates: dict[str, list[Capture]] = {}
     for capture in found.captures:
-        dates.setdefault(capture.device_id, []).append(capture)
+        dates.setdefault(capture.row.device_id, []).append(capture)
     terminal.table(
         ["device", "versions", "binaries", "first (UTC)", "last (UTC)"],
         [
@@ -373,13 +371,13 @@ def _print_plan(
     terminal.line(
         f"Would import from {source} {count_text(len(found.captures), 'backup')} of "
         f"{count_text(len(dates), 'device')} of "
-        f"{count_text(len({capture.tenant_id for capture in found.captures}), 'tenant')}."
+        f"{count_text(len({capture.row.tenant_id for capture in found.captures}), 'tenant')}."
     )
     if kept.older:
         terminal.line(f"  {_on_top(kept.older).problem}", style="yellow")
 
 
-def _print_summary(terminal: Terminal, found: Found[Capture], sent: Sent) -> None:
+def _print_summary(terminal: Terminal, found: Found, sent: Sent) -> None:
     _print_ids(terminal, found)
     terminal.line(
         f"{count_text(sent.imported, 'backup')} imported, {sent.already_there:,} already there, "
@@ -393,12 +391,12 @@ def _print_summary(terminal: Terminal, found: Found[Capture], sent: Sent) -> Non
         terminal.some(lines, _LISTED, "yellow")
 
 
-def _print_notes(terminal: Terminal, found: Found[Capture]) -> None:
+def _print_notes(terminal: Terminal, found: Found) -> None:
     for lines in (found.notes, found.left_out):
         terminal.some([f"  {printable(line)}" for line in lines], _LISTED, "yellow")
 
 
-def _print_ids(terminal: Terminal, found: Found[Capture]) -> None:
+def _print_ids(terminal: Terminal, found: Found) -> None:
     if not found.named_ids:
         return
     terminal.line("Ids made from names:", style="bold")
@@ -409,8 +407,10 @@ def _print_ids(terminal: Terminal, found: Found[Capture]) -> None:
     terminal.some(lines, _IDS_LISTED)
 
 
-def _summary_json(source: str, found: Found[Capture], kept: Kept, sent: Sent) -> dict[str, object]:
-    devices = dict.fromkeys((capture.tenant_id, capture.device_id) for capture in found.captures)
+def _summary_json(source: str, found: Found, kept: Kept, sent: Sent) -> dict[str, object]:
+    devices = dict.fromkeys(
+        (capture.row.tenant_id, capture.row.device_id) for capture in found.captures
+    )
     return {
         "found": len(found.captures),
         "imported": sent.imported,

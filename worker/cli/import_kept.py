@@ -69,7 +69,7 @@ def look(store: Path, captures: Sequence[Capture]) -> Kept:
     kept = Kept()
     by_tenant: defaultdict[str, list[Capture]] = defaultdict(list)
     for capture in captures:
-        by_tenant[capture.tenant_id].append(capture)
+        by_tenant[capture.row.tenant_id].append(capture)
     for tenant_id, its in by_tenant.items():
         try:
             repository = open_repository(repository_path(store, tenant_id))
@@ -85,7 +85,7 @@ def _look(repository: TenantRepository, captures: Iterable[Capture], kept: Kept)
     kept.ids |= ids
     by_device: defaultdict[str, list[Capture]] = defaultdict(list)
     for capture in captures:
-        by_device[capture.device_id].append(capture)
+        by_device[capture.row.device_id].append(capture)
     gone = repository.ids.get(repository.path, repository.git)
     for device_id, its in by_device.items():
         latest = newest.get(device_id) or _newest_version(repository, device_id)

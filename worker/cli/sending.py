@@ -90,11 +90,11 @@ class Sender:
     def _add(self, capture: Capture) -> None:
         place = capture.place
         if capture.known_id in self._already_there:
-            self._labelled.add(capture.device_id)
+            self._labelled.add(capture.row.device_id)
             self._skip()
             return
         try:
-            payload = payload_of(capture, labelled=capture.device_id not in self._labelled)
+            payload = payload_of(capture, labelled=capture.row.device_id not in self._labelled)
         except InvalidBackup as error:
             self.sent.refused.append((place, str(error)))
             self._advance(1)
@@ -103,7 +103,7 @@ class Sender:
             self.sent.refused.append((place, error.strerror or type(error).__name__))
             self._advance(1)
             return
-        self._labelled.add(capture.device_id)
+        self._labelled.add(capture.row.device_id)
         if payload.backup_id in self._already_there or payload.backup_id in self._on_the_way:
             self._skip()
             return
@@ -168,13 +168,13 @@ def payload_of(capture: Capture, *, labelled: bool) -> BackupPayload:
     """
     export, binary = capture.read(MAX_EXPORT_BYTES, MAX_BINARY_BYTES)
     return BackupPayload.checked(
-        tenant_id=capture.tenant_id,
-        device_id=capture.device_id,
+        tenant_id=capture.row.tenant_id,
+        device_id=capture.row.device_id,
         export_text=export,
         binary_backup=binary,
         message=capture.message,
         backup_id=capture.backup_id(export, binary),
         captured_at=capture.captured_at,
-        device_name=capture.device_name if labelled else None,
-        device_group=capture.device_group if labelled else None,
+        device_name=capture.row.label if labelled else None,
+        device_group=capture.row.group if labelled else None,
     )

@@ -30,7 +30,7 @@ def put(path: Path, content: bytes = b"x\n", mtime: int = 1_700_000_000) -> Path
 
 
 def names(folder: Path, order: str | None = None) -> list[str]:
-    return [capture.export_path.name for capture in scan(folder, order=order).captures]
+    return [Path(capture.place).name for capture in scan(folder, order=order).captures]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_dates_in_names_of_any_form(tmp_path: Path, stems: tuple[str, ...]) -> N
     for stem in stems:
         put(tmp_path / TENANT / DEVICE / f"{stem}.rsc")
     found = scan(tmp_path).captures
-    assert [capture.export_path.stem for capture in found] == list(stems)
+    assert [Path(capture.place).stem for capture in found] == list(stems)
     assert [f"{capture.captured_at:%m-%d}" for capture in found] == [
         "01-30", "01-31", "02-01", "02-02",
     ]  # fmt: skip
@@ -173,7 +173,7 @@ def test_other_devices_tell_what_day_and_month_are(tmp_path: Path) -> None:
     put(tmp_path / TENANT / "one" / "02012024.rsc")
     put(tmp_path / "other" / "two" / "31012024.rsc")
     found = scan(tmp_path)
-    its = [c.export_path.name for c in found.captures if c.export_path.parent.name == "one"]
+    its = [Path(c.place).name for c in found.captures if Path(c.place).parent.name == "one"]
     assert its == ["02012024.rsc", "01022024.rsc"]
     assert found.notes == [
         "the paths are read as {tenant}/{device}/{any}",
@@ -223,7 +223,7 @@ def test_a_header_gives_the_time_to_the_date_in_a_name(tmp_path: Path) -> None:
     put(device / "2024-01-30-a.rsc", b"# 2024-01-30 09:00:00 by RouterOS 7.16\n")
     put(device / "2024-01-29.rsc", b"# 2024-06-30 09:00:00 by RouterOS 7.16\n")
     found = scan(tmp_path).captures
-    assert [c.export_path.stem[-2:] for c in found] == ["29", "-b", "-a"]
+    assert [Path(c.place).stem[-2:] for c in found] == ["29", "-b", "-a"]
     assert [c.captured_at.hour for c in found] == [0, 3, 9]
 
 
@@ -273,7 +273,7 @@ def test_devices_interleave_by_date_and_keep_their_own_order(tmp_path: Path) -> 
     put(two / "1.rsc", header(2).encode())
     put(two / "2.rsc", header(10).encode())
 
-    found = [f"{c.export_path.parent.name}/{c.export_path.stem}" for c in scan(tmp_path).captures]
+    found = [f"{Path(c.place).parent.name}/{Path(c.place).stem}" for c in scan(tmp_path).captures]
 
     assert found == ["one/1", "two/1", "one/2", "one/3", "two/2"]
 
@@ -293,13 +293,11 @@ def test_the_date_of_a_capture(tmp_path: Path) -> None:
 def test_a_binary_of_the_same_name_belongs_to_the_export(tmp_path: Path) -> None:
     device = tmp_path / TENANT / DEVICE
     put(device / "1.rsc")
-    put(device / "1.backup")
+    put(device / "1.backup", b"one")
     put(device / "2.rsc")
-    put(device / "3.backup")
+    put(device / "3.backup", b"three")
 
-    binaries = [capture.binary_path for capture in scan(tmp_path).captures]
-
-    assert binaries == [device / "1.backup", None]
+    assert [capture.read(9, 9)[1] for capture in scan(tmp_path).captures] == [b"one", None]
 
 
 def test_uuids_stand_for_themselves_and_names_for_made_ones(tmp_path: Path) -> None:
@@ -312,7 +310,7 @@ def test_uuids_stand_for_themselves_and_names_for_made_ones(tmp_path: Path) -> N
     made = {name: str(uuid.uuid5(NAMESPACE, name)) for name in found.named_ids}
     assert found.named_ids == made
     assert list(made) == ["acme", "acme/r1", "other", "other/r1"]
-    assert {(c.tenant_id, c.device_id) for c in found.captures} == {
+    assert {(c.row.tenant_id, c.row.device_id) for c in found.captures} == {
         (TENANT, DEVICE),
         (made["acme"], made["acme/r1"]),
         (made["other"], made["other/r1"]),
@@ -362,7 +360,7 @@ def test_two_readings_are_both_named(tmp_path: Path) -> None:
     assert "{tenant}/{device} (device core1 of tenant acme)" in str(caught.value)
     assert "{device}/{any} (device acme)" in str(caught.value)
     [capture] = scan(tmp_path, layout=parse("{tenant}/{device}.rsc")).captures
-    assert capture.device_name == "core1"
+    assert capture.row.label == "core1"
 
 
 def test_hosts_in_dated_folders(tmp_path: Path) -> None:
@@ -371,7 +369,7 @@ def test_hosts_in_dated_folders(tmp_path: Path) -> None:
         put(tmp_path / day / "edge1.cfg")
     put(tmp_path / "README")
     found = scan(tmp_path, tenant="acme").captures
-    assert [(c.device_name, c.captured_at.day) for c in found if c.device_name == "core1"] == [
+    assert [(c.row.label, c.captured_at.day) for c in found if c.row.label == "core1"] == [
         ("core1", 1),
         ("core1", 2),
     ]
@@ -384,7 +382,7 @@ def test_hosts_with_dates_in_one_folder(tmp_path: Path) -> None:
     put(tmp_path / "core1-20261002-0400.rsc")
     put(tmp_path / "edge1_2026-10-01.rsc")
     found = scan(tmp_path, tenant="acme").captures
-    assert [(c.device_name, f"{c.captured_at:%d %H:%M}") for c in found] == [
+    assert [(c.row.label, f"{c.captured_at:%d %H:%M}") for c in found] == [
         ("edge1", "01 00:00"),
         ("core1", "01 04:00"),
         ("core1", "02 04:00"),
@@ -407,7 +405,7 @@ def test_any_shape_of_folder(tmp_path: Path, files: list[str], devices: int) -> 
     found = scan(tmp_path, tenant="demo")
 
     assert len(found.captures) == len(files)
-    assert len({capture.device_id for capture in found.captures}) == devices
+    assert len({capture.row.device_id for capture in found.captures}) == devices
 
 
 @pytest.mark.parametrize(
@@ -428,5 +426,5 @@ def test_a_demo_has_no_option_that_decides_so_it_plays_any_folder(
 
     found = scan(tmp_path, tenant=tenant, asker=Guess())
 
-    assert {c.device_name for c in found.captures} == names
+    assert {c.row.label for c in found.captures} == names
     assert len(found.captures) == len(files)

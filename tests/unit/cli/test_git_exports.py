@@ -15,7 +15,6 @@ from tests.unit.cli.test_sources import MIB, Source, bare_copy, contents, made
 from worker.cli import sources
 from worker.cli.sources import git_exports
 from worker.cli.sources.asking import Asker, Nobody, Person
-from worker.cli.sources.captures import Capture
 from worker.cli.sources.found import Found
 from worker.cli.sources.layouts import Layout, parse
 from worker.cli.sources.names import Names
@@ -23,7 +22,7 @@ from worker.cli.sources.names import Names
 
 def read(
     folder: Path, tenant: str | None = None, layout: str | None = None, asker: Asker | None = None
-) -> Found[Capture]:
+) -> Found:
     return git_exports.read(
         folder,
         tenant=tenant,
@@ -52,7 +51,7 @@ def test_each_commit_that_changed_a_file_is_a_version(
     found = read(folder, "acme")
     assert contents(found, "acme/core1") == [b"1\n", b"2\n"]
     assert contents(found, "acme/north/edge1") == [b"a\n", b"b\n"]
-    said = [(c.device_name, c.device_group, c.message.split("\n\nBy")[0]) for c in found.captures]
+    said = [(c.row.label, c.row.group, c.message.split("\n\nBy")[0]) for c in found.captures]
     assert sorted(said, key=str) == [
         ("core1", None, "first\n\nby cron"),
         ("core1", None, "only core1"),
@@ -60,7 +59,7 @@ def test_each_commit_that_changed_a_file_is_a_version(
         ("edge1", "north", "only edge1"),
     ]
     zone = dt.timezone(dt.timedelta(hours=5, minutes=30))
-    dates = [c.captured_at for c in found.captures if c.device_name == "edge1"]
+    dates = [c.captured_at for c in found.captures if c.row.label == "edge1"]
     assert dates == [dt.datetime.fromtimestamp(1_600_000_000 + s, zone) for s in (60, 180)]
     assert found.left_out == ["README.md was left out: it is no export"]
 
@@ -99,7 +98,7 @@ def test_a_binary_beside_an_export_comes_with_it(tmp_path: Path) -> None:
     source.commit("another device", {"edge1.rsc": b"x\n"})
     source.commit("no binary any more", {"core1.backup": None})
     found = read(source.path, "acme")
-    its = [c for c in found.captures if c.device_name == "core1"]
+    its = [c for c in found.captures if c.row.label == "core1"]
     assert [c.read(MIB, MIB) for c in its] == [
         (b"1\n", None),
         (b"2\n", b"\x88two"),
@@ -146,7 +145,7 @@ def test_a_working_copy_with_a_file_for_each_capture_is_a_folder_of_exports(
     # A bare repository has no folder.
     assert sources.detect(bare_copy(source, tmp_path / "exports.git")) == sources.GIT
     found = read(tmp_path / "exports.git", None if files[0].startswith("acme") else "acme")
-    assert {capture.device_name for capture in found.captures} == {"core1"}
+    assert {capture.row.label for capture in found.captures} == {"core1"}
 
 
 def test_oxidizeds_files_have_no_endings(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from tests.judge import GIT_ENVIRONMENT, git
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker.cli import exports_folder, import_kept, sources
 from worker.cli.sources import oxidized, rancid
-from worker.cli.sources.captures import Capture
 from worker.cli.sources.found import Found
 from worker.cli.sources.git_history import read_history
 from worker.cli.sources.names import NAMESPACE, Names
@@ -84,9 +83,9 @@ class Source:
         return self.run("rev-parse", "HEAD").strip()
 
 
-def contents(found: Found[Capture], name: str) -> list[bytes]:
+def contents(found: Found, name: str) -> list[bytes]:
     device_id = found.named_ids[name]
-    return [c.read(MIB, MIB)[0] for c in found.captures if c.device_id == device_id]
+    return [c.read(MIB, MIB)[0] for c in found.captures if c.row.device_id == device_id]
 
 
 def bare_copy(source: Source, path: Path) -> Path:
@@ -117,16 +116,16 @@ def test_oxidizeds_versions_come_with_dates_and_messages(tmp_path: Path, store: 
     assert capture.captured_at.tzinfo == zone
     device = found.named_ids["default/r1"]
     tenant = found.named_ids["default"]
-    ids = [c.backup_id(b"", None) for c in found.captures if c.device_id == device]
+    ids = [c.backup_id(b"", None) for c in found.captures if c.row.device_id == device]
     assert ids == [made(f"{tenant}/{device}/{commit}/r1") for commit in (first, second)]
 
     # As the store commits them, the author's dates are git's own.
     repository = create_repository(repository_path(store.path, tenant))
     Writer(repository).commit_backups(
         [
-            Backup(str(c.known_id), c.device_id, *c.read(MIB, MIB), c.message, c.captured_at)
+            Backup(str(c.known_id), c.row.device_id, *c.read(MIB, MIB), c.message, c.captured_at)
             for c in found.captures
-            if c.tenant_id == tenant
+            if c.row.tenant_id == tenant
         ],
     )
     theirs = git(bare, "log", "--format=%ad %s", "--", "r1")
@@ -162,7 +161,7 @@ def test_merges_are_followed_as_git_log_does(tmp_path: Path) -> None:
 
     for name in ("r1", "r2", "r3"):
         listed = git(source.path, "log", "--topo-order", "--reverse", "--format=%h", "--", name)
-        places = [c.place for c in found.captures if c.device_id == made(f"t/{name}")]
+        places = [c.place for c in found.captures if c.row.device_id == made(f"t/{name}")]
         commits = [place.split(" at ")[1][:7] for place in places]
         assert sorted(commits) == sorted(listed.decode().split()), name
         newest = git(source.path, "show", f"HEAD:{name}")
@@ -229,7 +228,7 @@ def test_renamed_and_removed_files_and_bad_captures(tmp_path: Path) -> None:
         writer.writeheader()
         writer.writerows(rows)
     found = oxidized.read(source.path, tenant="t", names=(names := Names(mapping)))
-    assert [c.message.split()[0] for c in found.captures if c.device_id == ROUTER] == [
+    assert [c.message.split()[0] for c in found.captures if c.row.device_id == ROUTER] == [
         "first",
         "renamed",
         "bad",
@@ -277,7 +276,7 @@ def test_rancid_under_git_gives_its_history(tmp_path: Path) -> None:
     mapping.write_text(json.dumps(rows))
     again = rancid.read(source.path, tenant=None, names=Names(mapping))
     assert contents(again, "renamed/left") == [b"x"]
-    assert again.captures[0].tenant_id == made("renamed")
+    assert again.captures[0].row.tenant_id == made("renamed")
 
 
 def test_rancid_without_git_is_one_version_each(tmp_path: Path) -> None:
@@ -290,7 +289,7 @@ def test_rancid_without_git_is_one_version_each(tmp_path: Path) -> None:
 
     first = rancid.read(group, tenant="t", names=Names())
     (capture,) = first.captures
-    assert (capture.device_id, capture.captured_at.timestamp()) == (made("t/r1"), 1_600_000_000)
+    assert (capture.row.device_id, capture.captured_at.timestamp()) == (made("t/r1"), 1_600_000_000)
     one = capture.backup_id(*capture.read(MIB, MIB))
     (group / "configs" / "r1").write_bytes(b"two\n")
     assert capture.backup_id(*capture.read(MIB, MIB)) != one, "a later version is another backup"
@@ -424,12 +423,16 @@ def test_a_head_that_names_no_branch(tmp_path: Path) -> None:
 # --- into a store that has some of it
 
 
-def committed(found: Found[Capture], store: Store, count: int | None = None) -> str:
+def committed(found: Found, store: Store, count: int | None = None) -> str:
     """Let the store have the first captures of what was found; the tenant's id."""
-    [tenant] = {capture.tenant_id for capture in found.captures}
+    [tenant] = {capture.row.tenant_id for capture in found.captures}
     backups = [
         Backup(
-            c.backup_id(*c.read(MIB, MIB)), c.device_id, *c.read(MIB, MIB), c.message, c.captured_at
+            c.backup_id(*c.read(MIB, MIB)),
+            c.row.device_id,
+            *c.read(MIB, MIB),
+            c.message,
+            c.captured_at,
         )
         for c in list(found.captures)[:count]
     ]
@@ -529,8 +532,7 @@ def test_an_import_that_was_cut_off_goes_on(tmp_path: Path, store: Store) -> Non
         path = tmp_path / "exports" / "acme" / "r1" / f"2024010{number}.rsc"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"/ip %d\n" % number)
-    scanned = exports_folder.scan(tmp_path / "exports")
-    found = Found(scanned.captures, scanned.named_ids)
+    found = exports_folder.scan(tmp_path / "exports")
     committed(found, store, 3)
     kept = import_kept.look(store.path, found.captures)
     assert (kept.older, kept.other_ids) == ([], 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final
@@ -157,18 +158,12 @@ def rancid_groups(folder: Path) -> list[Path]:
 def _is_rancid_group(folder: Path) -> bool:
     if (folder / "configs").is_dir() and (folder / "router.db").is_file():
         return True
-    return is_bare(folder) and _holds(folder, "configs", "router.db")
-
-
-def _holds(repository: Path, *names: str) -> bool:
-    """Whether the newest commit of a repository has these files or folders."""
-    try:
-        git = open_git(repository)
-        tip = tip_of(git)
-        tree = git[tip].peel(pygit2.Tree) if tip is not None else None
-    except (pygit2.GitError, KeyError, InvalidInput):
+    if not is_bare(folder):
         return False
-    return tree is not None and all(name in tree for name in names)
+    with suppress(InvalidInput):
+        paths = _newest_paths(folder)
+        return "router.db" in paths and any(path.startswith("configs/") for path in paths)
+    return False
 
 
 def oxidized_repositories(folder: Path) -> list[Path]:

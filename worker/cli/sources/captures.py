@@ -19,10 +19,7 @@ from worker.cli.sources.names import NAMESPACE, Row
 class FileCapture:
     """One export in the folder, with its binary."""
 
-    tenant_id: str
-    device_id: str
-    #: What the source calls the device; None if it uses the UUID.
-    device_name: str | None
+    row: Row
     export_path: Path
     #: The binary's path; None if there is none beside the export.
     binary_path: Path | None
@@ -31,7 +28,6 @@ class FileCapture:
     known_id: str | None = None
     #: The folder that says its date; None if its name does. Other files of that name are of other dates.
     dated_folder: str | None = None
-    device_group: str | None = None
 
     @property
     def place(self) -> str:
@@ -63,16 +59,14 @@ class FileCapture:
         file = self.export_path.name
         if self.dated_folder is not None:
             file = f"{self.dated_folder}/{file}"
-        return str(uuid.uuid5(NAMESPACE, "/".join([self.tenant_id, self.device_id, file, *parts])))
+        return _id_of(self.row, file, *parts)
 
 
 @dataclass(frozen=True, slots=True)
 class GitCapture:
     """A file as a commit of another tool's repository has it."""
 
-    tenant_id: str
-    device_id: str
-    device_name: str | None
+    row: Row
     #: The author's date, which becomes the commit's.
     captured_at: dt.datetime
     message: str
@@ -83,7 +77,6 @@ class GitCapture:
     blob: pygit2.Oid = field(repr=False)
     #: The binary beside it; None if there is none.
     binary: pygit2.Oid | None = field(default=None, repr=False)
-    device_group: str | None = None
 
     @property
     def has_binary(self) -> bool:
@@ -123,7 +116,11 @@ Capture = FileCapture | GitCapture
 
 def id_of(row: Row, commit: str, path: str) -> str:
     """The backup_id of a file in a commit, wherever the repository is."""
-    return str(uuid.uuid5(NAMESPACE, f"{row.tenant_id}/{row.device_id}/{commit}/{path}"))
+    return _id_of(row, commit, path)
+
+
+def _id_of(row: Row, *parts: str) -> str:
+    return str(uuid.uuid5(NAMESPACE, "/".join([row.tenant_id, row.device_id, *parts])))
 
 
 def _read(path: Path, field_name: str, limit_bytes: int) -> bytes:

@@ -16,8 +16,8 @@ from confkeep.errors import InvalidInput
 from worker.cli.exports_folder import decide
 from worker.cli.sources import Tree, git_trees, is_bare, layouts, name_of
 from worker.cli.sources.asking import Asker
-from worker.cli.sources.captures import Capture, GitCapture
-from worker.cli.sources.found import Found, Told, found_in
+from worker.cli.sources.captures import GitCapture
+from worker.cli.sources.found import Found
 from worker.cli.sources.git_history import GitHistory, read_history
 from worker.cli.sources.layouts import Layout
 from worker.cli.sources.names import Names, Row
@@ -42,7 +42,7 @@ class _File:
 
 def read(
     folder: Path, *, tenant: str | None, names: Names, layout: Layout | None, asker: Asker
-) -> Found[Capture]:
+) -> Found:
     """What the git repositories of a folder, or of the tree that it is in, keep of exports.
 
     Args:
@@ -53,7 +53,7 @@ def read(
         InvalidInput: there are no exports, git cannot read a repository, or the paths leave open what they
             mean.
     """
-    told, places = Told(), Places()
+    found, places = Found(), Places()
     histories = [(tree, read_history(tree.repository)) for tree in git_trees(folder)]
     files = [
         _File(tree, history, file, path)
@@ -77,16 +77,17 @@ def read(
     chosen, tenant = decide(
         layouts.guess_in_git, exports, tenant=tenant, layout=layout, asker=asker
     )
-    told.notes.append(f"the paths are read as {chosen.text}, and their versions are git's")
-    rows = _rows(folder, set(exports), files, chosen, tenant, names, told)
+    found.notes.append(f"the paths are read as {chosen.text}, and their versions are git's")
+    rows = _rows(folder, set(exports), files, chosen, tenant, names, found)
     devices: list[list[GitCapture]] = []
     for tree, history in histories:
         its = {file.file: rows[file] for file in rows if file.tree == tree}
         for row in its.values():
             places.note(row, tree.repository)
-        devices += captures_of(history, its, told, binary_of=_binary_of)
-        told.left_out += _uncommitted(tree, history)
-    return found_in(devices, names, told, problem=f"no export in {folder}")
+        devices += captures_of(history, its, found, binary_of=_binary_of)
+        found.left_out += _uncommitted(tree, history)
+    found.add(devices, names, problem=f"no export in {folder}")
+    return found
 
 
 def _rows(
@@ -96,7 +97,7 @@ def _rows(
     chosen: Layout,
     tenant: str | None,
     names: Names,
-    told: Told,
+    found: Found,
 ) -> dict[_File, Row]:
     """The device of each export; what is none is told."""
     rows: dict[_File, Row] = {}
@@ -106,9 +107,9 @@ def _rows(
         if place is not None:
             rows[file] = names.find(tenant or place.tenant or "", place.name(name_of(folder)))
         elif file.path in exports:
-            told.left_out.append(f"{file.path} was left out: the paths are read as {chosen.text}")
+            found.left_out.append(f"{file.path} was left out: the paths are read as {chosen.text}")
         elif str(file.path) not in beside:
-            told.left_out.append(f"{file.path} was left out: it is no export")
+            found.left_out.append(f"{file.path} was left out: it is no export")
     return rows
 
 

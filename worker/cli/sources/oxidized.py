@@ -13,13 +13,13 @@ from pathlib import Path
 
 from confkeep.errors import InvalidInput
 from worker.cli.sources import name_of, oxidized_repositories
-from worker.cli.sources.captures import Capture, GitCapture, id_of
-from worker.cli.sources.found import Found, Told, found_in
+from worker.cli.sources.captures import GitCapture, id_of
+from worker.cli.sources.found import Found
 from worker.cli.sources.git_history import CommitText, GitHistory, read_history, text_of
 from worker.cli.sources.names import Names, Row
 
 
-def read(folder: Path, *, tenant: str | None, names: Names) -> Found[Capture]:
+def read(folder: Path, *, tenant: str | None, names: Names) -> Found:
     """What Oxidized's repository, or a folder of its groups' repositories, holds.
 
     Args:
@@ -30,18 +30,18 @@ def read(folder: Path, *, tenant: str | None, names: Names) -> Found[Capture]:
     """
     repositories = oxidized_repositories(folder)
     devices: list[list[GitCapture]] = []
-    told, place_of = Told(), Places()
+    found, places = Found(), Places()
     for path in repositories:
         stem = name_of(path)
         history = read_history(path)
         if not history.commits:
-            told.notes.append(f"{path.name} has no commit")
+            found.notes.append(f"{path.name} has no commit")
         files: dict[str, Row] = {}
         for file, versions in history.versions.items():
             if file.rpartition("/")[2].startswith("."):
                 continue
             if not history.is_file(versions):
-                told.left_out.append(f"{stem}: {file} is no file and was left out")
+                found.left_out.append(f"{stem}: {file} is no file and was left out")
                 continue
             group, _, node = file.rpartition("/")
             if tenant is None:
@@ -50,9 +50,10 @@ def read(folder: Path, *, tenant: str | None, names: Names) -> Found[Capture]:
                 files[file] = names.find(
                     tenant, file if len(repositories) == 1 else f"{stem}/{file}"
                 )
-            place_of.note(files[file], path)
-        devices += captures_of(history, files, told)
-    return found_in(devices, names, told, problem=f"no file in a git repository in {folder}")
+            places.note(files[file], path)
+        devices += captures_of(history, files, found)
+    found.add(devices, names, problem=f"no file in a git repository in {folder}")
+    return found
 
 
 class Places:
@@ -80,7 +81,7 @@ class Places:
 def captures_of(
     history: GitHistory,
     files: dict[str, Row],
-    told: Told,
+    found: Found,
     *,
     binary_of: Callable[[str], str] | None = None,
 ) -> Iterable[list[GitCapture]]:
@@ -90,7 +91,7 @@ def captures_of(
 
     Args:
         files: path -> the row of its device.
-        told: gets a line about each file that ended.
+        found: gets a line about each file that ended.
         binary_of: the path of the binary beside a file; None: there are none.
     """
     devices: defaultdict[tuple[str, str], list[tuple[int, GitCapture]]] = defaultdict(list)
@@ -98,17 +99,17 @@ def captures_of(
     for file, row in files.items():
         if row.skip:
             continue
-        found = (
+        every = (
             history.versions[file]
             if binary_of is None
             else history.with_binary(file, binary_of(file))
         )
-        versions = list(dropwhile(history.is_blank, found))
+        versions = list(dropwhile(history.is_blank, every))
         if not versions:
-            told.notes.append(f"{file} holds nothing in all its versions")
+            found.notes.append(f"{file} holds nothing in all its versions")
             continue
         if versions[-1].blob is None:
-            told.notes.append(
+            found.notes.append(
                 f"{file} was removed in {versions[-1].commit[:10]}; its versions are taken"
             )
         for version in versions:
@@ -118,9 +119,7 @@ def captures_of(
             if text is None:
                 text = texts[version.commit] = text_of(history.git, version.commit)
             capture = GitCapture(
-                tenant_id=row.tenant_id,
-                device_id=row.device_id,
-                device_name=row.label,
+                row=row,
                 captured_at=text.authored_at,
                 message=text.message,
                 place=f"{file} at {version.commit[:10]}",
@@ -128,7 +127,6 @@ def captures_of(
                 git=history.git,
                 blob=version.blob,
                 binary=version.binary,
-                device_group=row.group,
             )
             devices[row.tenant_id, row.device_id].append((version.number, capture))
     for numbered in devices.values():

@@ -13,14 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from worker.cli.sources import is_bare, is_git, name_of, rancid_groups
-from worker.cli.sources.captures import Capture, FileCapture, GitCapture
-from worker.cli.sources.found import Found, Told, found_in
+from worker.cli.sources.captures import FileCapture, GitCapture
+from worker.cli.sources.found import Found
 from worker.cli.sources.git_history import GitHistory, read_history
 from worker.cli.sources.names import Names, Row
 from worker.cli.sources.oxidized import Places, captures_of
 
 
-def read(folder: Path, *, tenant: str | None, names: Names) -> Found[Capture]:
+def read(folder: Path, *, tenant: str | None, names: Names) -> Found:
     """What RANCID's folder, or that of one group, holds.
 
     A file that router.db does not list is left out, unless a mapping file says else.
@@ -33,18 +33,18 @@ def read(folder: Path, *, tenant: str | None, names: Names) -> Found[Capture]:
     """
     groups = rancid_groups(folder)
     devices: list[list[FileCapture] | list[GitCapture]] = []
-    told, places = Told(), Places()
+    found, places = Found(), Places()
     for group_folder in groups:
         group = name_of(group_folder)
         prefix, history = _history_of(group_folder)
         listed = listed_in(_router_db(group_folder, history))
         if history is None:
-            told.notes.append(f"{group} has no git history: its files are one version each")
-            present = _files_of(group_folder / "configs", told)
+            found.notes.append(f"{group} has no git history: its files are one version each")
+            present = _files_of(group_folder / "configs", found)
         else:
-            present = _paths_of(history, prefix, told)
+            present = _paths_of(history, prefix, found)
         there = {device.lower() for device in present}
-        told.notes += [
+        found.notes += [
             f"{group}: {name} has no configuration"
             for name in sorted(listed)
             if name.lower() not in there
@@ -57,16 +57,17 @@ def read(folder: Path, *, tenant: str | None, names: Names) -> Found[Capture]:
             row = rows[device] = names.find(tenant or group, name, skip=not is_listed)
             places.note(row, group_folder)
             if row.skip and not is_listed:
-                told.left_out.append(f"{group}: {device} is not in router.db and was left out")
+                found.left_out.append(f"{group}: {device} is not in router.db and was left out")
             elif not is_listed:
-                told.notes.append(f"{group}: {device} is not in router.db: the mapping takes it")
+                found.notes.append(f"{group}: {device} is not in router.db: the mapping takes it")
         if history is None:
             devices += _captures(group_folder / "configs", rows)
         else:
             paths = {prefix + device: row for device, row in rows.items()}
-            devices += captures_of(history, paths, told)
+            devices += captures_of(history, paths, found)
     problem = f"no configs with a router.db beside it in {folder}"
-    return found_in(devices, names, told, problem=problem)
+    found.add(devices, names, problem=problem)
+    return found
 
 
 def _router_db(group: Path, history: GitHistory | None) -> bytes:
@@ -97,32 +98,32 @@ def _history_of(group: Path) -> tuple[str, GitHistory | None]:
     return "", None
 
 
-def _paths_of(history: GitHistory, prefix: str, told: Told) -> list[str]:
-    found = []
+def _paths_of(history: GitHistory, prefix: str, found: Found) -> list[str]:
+    devices = []
     for path, versions in history.versions.items():
         name = path.removeprefix(prefix)
         if not path.startswith(prefix) or name.startswith("."):
             continue
         if "/" in name:
-            told.left_out.append(f"{path} was left out: a device's file is looked for in configs/")
+            found.left_out.append(f"{path} was left out: a device's file is looked for in configs/")
         elif not history.is_file(versions):
-            told.left_out.append(f"{path} is no file and was left out")
+            found.left_out.append(f"{path} is no file and was left out")
         else:
-            found.append(name)
-    return found
+            devices.append(name)
+    return devices
 
 
-def _files_of(configs: Path, told: Told) -> list[str]:
-    found = []
+def _files_of(configs: Path, found: Found) -> list[str]:
+    devices = []
     for path in sorted(configs.iterdir()):
         # `CVS` is where CVS keeps its own files.
         if path.name.startswith(".") or (path.name == "CVS" and path.is_dir()):
             continue
         if path.is_symlink() or not path.is_file():
-            told.left_out.append(f"{path.name} is no file and was left out")
+            found.left_out.append(f"{path.name} is no file and was left out")
         else:
-            found.append(path.name)
-    return found
+            devices.append(path.name)
+    return devices
 
 
 def _captures(configs: Path, rows: dict[str, Row]) -> Iterable[list[FileCapture]]:
@@ -130,14 +131,4 @@ def _captures(configs: Path, rows: dict[str, Row]) -> Iterable[list[FileCapture]
         if not row.skip:
             path = configs / device
             changed = dt.datetime.fromtimestamp(max(0, int(path.stat().st_mtime)), dt.UTC)
-            yield [
-                FileCapture(
-                    row.tenant_id,
-                    row.device_id,
-                    row.label,
-                    path,
-                    None,
-                    changed,
-                    device_group=row.group,
-                )
-            ]
+            yield [FileCapture(row, path, None, changed)]
