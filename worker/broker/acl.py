@@ -92,7 +92,7 @@ def monitor(user: User) -> str:
         "+info +time",
         f"(+zrange +zcard +zmscore %R~{keys.WAITING})",
         f"(+xlen +xrange %R~{keys.inbox('*')})",
-        f"(+hgetall +hget +hmget +hlen +hvals +hkeys {on('%R~', *_WATCHED)})",
+        f"(+hgetall +hget +hmget +hlen +hvals +hkeys {' '.join(f'%R~{key}' for key in _WATCHED)})",
         f"(+get +exists +ttl %R~{keys.wake('*')} %R~{keys.lock('*')} %R~{keys.repack('*')})",
         f"(+llen %R~{keys.SHARD_QUEUES} %R~{keys.RECEIVE_QUEUE})",
         f"(+xlen %R~{keys.REFUSED})",
@@ -121,8 +121,3 @@ ROLES: Final = {
 
 #: Switches off the server's user that needs neither name nor password.
 DEFAULT_OFF: Final = "user default reset off"
-
-
-def on(kind: str, *patterns: str) -> str:
-    """The patterns, each behind `kind`: `~` (read and write), `%R~` or `%W~`."""
-    return " ".join(f"{kind}{pattern}" for pattern in patterns)

@@ -18,7 +18,7 @@ from worker.cli.terminal import Terminal, count_text, date_text, pass_terminal, 
 from worker.engine import search
 from worker.engine.moments import moment_of
 from worker.engine.resolver import paths_of
-from worker.engine.search import Found, Match, Query, Searcher, Span
+from worker.engine.search import Found, MatchEntry, Query, Searcher, Span
 from worker.store.repository.tenant_repository import open_repository
 
 #: The exit status when nothing matches, the same as that of grep.
@@ -148,7 +148,7 @@ def _print(terminal: Terminal, one: Found | Span, *, names_only: bool) -> None:
             terminal.line(f"{name}:{match.line}:{section}: {printable(match.text.strip())}")
 
 
-def _print_match(terminal: Terminal, match: Match) -> None:
+def _print_match(terminal: Terminal, match: MatchEntry) -> None:
     numbered = [
         *enumerate(match.before, match.line - len(match.before)),
         (match.line, match.text),

@@ -43,20 +43,14 @@ def read_events(
         StoreMissing: git has to be asked, and the store is not there.
         NoReceipt: the workers have to be asked, and none answered.
     """
+    git: Git
+    if store is None:
+        # Who reads the store need not wait for Celery's import.
+        from confkeep.following import AskedGit
+
+        git = AskedGit()
+    else:
+        git = LocalGit(store)
     return read_page(
-        client,
-        settings,
-        _workers() if store is None else LocalGit(store),
-        cursor,
-        tenants=tenants,
-        types=types,
-        limit=limit,
-        wait_s=wait_s,
+        client, settings, git, cursor, tenants=tenants, types=types, limit=limit, wait_s=wait_s
     )
-
-
-def _workers() -> Git:
-    # Who reads the store need not wait for Celery's import.
-    from confkeep.following import AskedGit
-
-    return AskedGit()

@@ -36,14 +36,14 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """A line that matches."""
+class MatchEntry:
+    """A line that matches, with the lines around it."""
 
     #: Its number, from 1.
     line: int
     text: str
     #: RouterOS's menu; None outside of any.
-    section: str | None
+    section: str | None = None
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
 
@@ -53,7 +53,7 @@ class Found:
     """The matches in one device's export."""
 
     device: Called
-    matches: list[Match]
+    matches: list[MatchEntry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +92,9 @@ class Searcher:
             _refuse(error)
         self._context = query.context
 
-    def matches(self, export: bytes) -> list[Match]:
+    def matches(self, export: bytes) -> list[MatchEntry]:
         """The lines of an export that match."""
-        found: list[Match] = []
+        found: list[MatchEntry] = []
         sections: Sections | None = None
         at = number = counted = 0
         while (match := self._regex.search(export, at)) is not None:
@@ -113,7 +113,7 @@ class Searcher:
                 after = export[end + 1 :].removesuffix(b"\n").split(b"\n", self._context)
                 after = after[: self._context] if end + 1 < len(export) else []
             found.append(
-                Match(
+                MatchEntry(
                     number + 1,
                     _text(export[start:end]),
                     sections.at(start),

@@ -1,6 +1,8 @@
 """Why, and until when, a tenant's commits wait after a fault of the system.
 
 Redis keeps this beside the inbox and not in a message, since a message may be lost with its worker.
+
+Each function that asks Redis raises BrokerUnavailable if it does not answer.
 """
 
 from __future__ import annotations
@@ -55,20 +57,12 @@ class Noted:
 
 
 def get(inbox: Inbox) -> Backoff | None:
-    """The tenant's wait; None if its last turn succeeded.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
+    """The tenant's wait; None if its last turn succeeded."""
     return get_many(inbox.client, [inbox.tenant_id]).get(inbox.tenant_id)
 
 
 def get_many(client: redis.Redis, tenant_ids: Sequence[str]) -> dict[str, Backoff]:
-    """The waits of those tenants that have one, in one round trip.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
+    """The waits of those tenants that have one, in one round trip."""
     pipe = client.pipeline(transaction=False)
     for tenant_id in tenant_ids:
         pipe.hgetall(keys.backoff(tenant_id))
@@ -85,9 +79,6 @@ def due(client: redis.Redis, tenant_ids: Sequence[str], grace_ms: int) -> set[st
 
     Args:
         grace_ms: how much longer they have to wait.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
     """
     if not tenant_ids:
         return set()
@@ -142,10 +133,6 @@ def failed(inbox: Inbox, error: BaseException) -> Noted:
 
 
 def kick(inbox: Inbox) -> None:
-    """Make the next try due at once and count the tries from zero.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
+    """Make the next try due at once and count the tries from zero."""
     with broker_errors():
         scripts.load("kick").run(inbox.client, [keys.backoff(inbox.tenant_id)], [])

@@ -1,4 +1,7 @@
-"""Dead letters: backups that cannot be committed, kept whole with the reason until a person decides."""
+"""Dead letters: backups that cannot be committed, kept whole with the reason until a person decides.
+
+Each function that asks Redis raises BrokerUnavailable if it does not answer.
+"""
 
 from __future__ import annotations
 
@@ -89,9 +92,6 @@ def bury(
         signature: that of its entry, kept with it.
         text: the entry as it stood in the inbox, which a later release may have written; empty: as
             we write it.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
     """
     letter = DeadLetter(
         tenant_id=inbox.tenant_id,
@@ -136,9 +136,6 @@ def bury_unreadable(inbox: Inbox, found: Unreadable, outcome: Outcome | None = N
 
     Args:
         outcome: what is published for a backup that waits for it.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
     """
     kind = "unreadable-" if found.entry is None else _UNSIGNED
     letter = DeadLetter(
@@ -168,9 +165,6 @@ def lose(inbox: Inbox, backup_id: str, record: bytes) -> bool:
 
     Returns:
         Whether it is a dead letter now.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
     """
     error = EntryMissing(LOST)
     letter = DeadLetter(
@@ -204,11 +198,7 @@ def lose(inbox: Inbox, backup_id: str, record: bytes) -> bool:
 
 
 def list_dead_letters(client: redis.Redis) -> list[DeadLetter]:
-    """All dead letters, oldest first. Anything else among them comes as a letter that says so.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
+    """All dead letters, oldest first. Anything else among them comes as a letter that says so."""
     found = redis_values.answer(client.hgetall, keys.DEAD)
     letters = [_parse(name, text) or _odd(name) for name, text in (found or {}).items()]
     return sorted(letters, key=lambda letter: (letter.died_at, letter.backup_id))
@@ -336,11 +326,7 @@ def discard(client: redis.Redis, settings: Settings, backup_id: str) -> DeadLett
 
 
 def unsigned_ids(client: redis.Redis) -> set[str]:
-    """The backup_ids in unsigned dead letters: a person may still want their bytes.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
+    """The backup_ids in unsigned dead letters: a person may still want their bytes."""
     named = (letter.unsigned_id for letter in list_dead_letters(client))
     return {backup_id for backup_id in named if backup_id is not None}
 

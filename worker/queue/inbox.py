@@ -128,7 +128,10 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """One tenant's inbox, with the client and the settings to work on it."""
+    """One tenant's inbox, with the client and the settings to work on it.
+
+    Each method raises BrokerUnavailable if Redis does not answer.
+    """
 
     client: redis.Redis
     settings: Settings
@@ -184,20 +187,12 @@ class Inbox:
         return Begun(outcome.decode(), dict(_pairs(wait)), at_ms, batch)
 
     def forget_attempts(self) -> None:
-        """Count batches from zero, since no entry is to blame for the last ones.
-
-        Raises:
-            BrokerUnavailable: Redis did not answer.
-        """
+        """Count batches from zero, since no entry is to blame for the last ones."""
         with broker_errors():
             self.client.delete(keys.attempts(self.tenant_id))
 
     def peek(self, limit: int) -> list[Waiting]:
-        """Read the oldest entries without counting a batch. Leaves out what is no entry.
-
-        Raises:
-            BrokerUnavailable: Redis did not answer.
-        """
+        """Read the oldest entries without counting a batch. Leaves out what is no entry."""
         rows = redis_values.answer(self.client.xrange, keys.inbox(self.tenant_id), count=limit)
         return _parse(rows or [], self.tenant_id)[0]
 

@@ -1,4 +1,7 @@
-"""All inboxes: which have entries, since when, and how much waits in them."""
+"""All inboxes: which have entries, since when, and how much waits in them.
+
+Each function that asks Redis raises BrokerUnavailable if it does not answer.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,7 @@ class InboxStatus:
 
 
 def list_inboxes(client: redis.Redis, limit: int | None = None) -> list[InboxStatus]:
-    """The non-empty inboxes, those with the oldest entries first.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
+    """The non-empty inboxes, those with the oldest entries first."""
     now_ms = server_time_ms(client)
     since_ms = _since_ms(client, -1 if limit is None else limit - 1)
     pipe = client.pipeline(transaction=False)
@@ -58,20 +57,12 @@ def _since_ms(client: redis.Redis, last: int) -> dict[str, float]:
 
 
 def waiting_tenants(client: redis.Redis) -> list[str]:
-    """The tenants whose inboxes are not empty, those with the oldest entries first.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
+    """The tenants whose inboxes are not empty, those with the oldest entries first."""
     return list(_since_ms(client, -1))
 
 
 def count_inboxes(client: redis.Redis) -> int:
-    """Count the inboxes that have entries.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
+    """Count the inboxes that have entries."""
     return redis_values.answer(client.zcard, keys.WAITING) or 0
 
 
@@ -104,11 +95,7 @@ class Load:
 
 
 def read_load(client: redis.Redis) -> Load:
-    """What waits in all.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
+    """What waits in all."""
     pipe = client.pipeline(transaction=False)
     pipe.hgetall(keys.LOAD)
     pipe.get(keys.ROOM)
@@ -122,11 +109,7 @@ def read_load(client: redis.Redis) -> Load:
 
 
 def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:
-    """Count the wake-ups in each shard's two queues.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
+    """Count the wake-ups in each shard's two queues."""
     pipe = client.pipeline(transaction=False)
     for shard in range(settings.shards):
         pipe.llen(keys.shard_queue(shard))
@@ -136,11 +119,7 @@ def queue_depths(client: redis.Redis, settings: Settings) -> dict[int, int]:
 
 
 def server_time_ms(client: redis.Redis) -> int:
-    """The server's clock in ms since 1970; all times in Redis use it.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
+    """The server's clock in ms since 1970; all times in Redis use it."""
     with broker_errors():
         now: Any = client.time()
     return int(now[0]) * 1000 + int(now[1]) // 1000
@@ -150,9 +129,6 @@ def has_entry(client: redis.Redis, backup_id: str, record: Mapping[str, Any]) ->
     """Whether the entry that a waiting backup's record names is there.
 
     True also if an earlier release wrote the record: then nobody can tell.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
     """
     tenant_id, stream_id = record.get("tenant"), record.get("entry")
     if not isinstance(tenant_id, str) or not isinstance(stream_id, str):

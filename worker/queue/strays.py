@@ -7,8 +7,6 @@ use it too, so we take nothing out of it. The sender's result says what is wrong
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 import redis
@@ -35,17 +33,6 @@ WRONG_QUEUE: Final = InvalidBackup(
 )
 
 
-@contextmanager
-def _where_we_may() -> Iterator[None]:
-    """Ignore that the server refuses: we may not look there, or the key is no queue."""
-    try:
-        with broker_errors():
-            yield
-    except BrokerUnavailable as error:
-        if not isinstance(error.__cause__, redis.ResponseError):
-            raise
-
-
 def find(client: redis.Redis) -> list[str]:
     """The tasks' ids of the backups among the oldest messages of Celery's default queue.
 
@@ -54,16 +41,21 @@ def find(client: redis.Redis) -> list[str]:
     """
     found: list[str] = []
     size = 0
-    with _where_we_may():
-        length: Any = client.llen(keys.DEFAULT_QUEUE)
-        for number in range(min(_MOST_MESSAGES, length)):
-            message: Any = client.lindex(keys.DEFAULT_QUEUE, -1 - number)
-            if message is None or size > _MOST_BYTES:
-                break
-            size += len(message)
-            task_id = _id_of_backup(message)
-            if task_id is not None:
-                found.append(task_id)
+    try:
+        with broker_errors():
+            length: Any = client.llen(keys.DEFAULT_QUEUE)
+            for number in range(min(_MOST_MESSAGES, length)):
+                message: Any = client.lindex(keys.DEFAULT_QUEUE, -1 - number)
+                if message is None or size > _MOST_BYTES:
+                    break
+                size += len(message)
+                task_id = _id_of_backup(message)
+                if task_id is not None:
+                    found.append(task_id)
+    except BrokerUnavailable as error:
+        # The server may refuse: we may not look there, or the key is no queue.
+        if not isinstance(error.__cause__, redis.ResponseError):
+            raise
     return found
 
 

@@ -2,6 +2,8 @@
 
 The scripts that accept, settle and back off count, in the step that they take anyway. Counters only grow;
 an empty server starts them at zero.
+
+Each function that asks Redis raises BrokerUnavailable if it does not answer.
 """
 
 from __future__ import annotations
@@ -85,11 +87,7 @@ class Totals:
 
 
 def read_totals(client: redis.Redis) -> Totals:
-    """The counters.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
+    """The counters."""
     found = redis_values.answer(client.hgetall, keys.TOTALS)
     return parse(found or {})
 
@@ -122,11 +120,7 @@ def is_readable(name: bytes, value: bytes) -> bool:
 
 
 def read_recent(client: redis.Redis) -> list[Receipt]:
-    """The receipts of the deployment's last commits, newest first, at most `RECENT_ROWS`.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
+    """The receipts of the deployment's last commits, newest first, at most `RECENT_ROWS`."""
     commits: dict[str, Receipt] = {}
     for row in _rows(client):
         # What another release or somebody else wrote is left out: the list is only for show.

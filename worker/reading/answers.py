@@ -9,6 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from worker.engine.search import MatchEntry
+
 #: A moment in UTC; in JSON with a Z at its end, as pydantic writes moments of that zone.
 Moment = dt.datetime
 
@@ -140,16 +142,6 @@ class CommitsPage(Answer):
     head: str | None = None
     #: There are more behind the page.
     more: bool
-
-
-class MatchEntry(Answer):
-    """A line that matches, with the lines around it."""
-
-    line: int
-    text: str
-    section: str | None = None
-    before: list[str] = []
-    after: list[str] = []
 
 
 class FoundEntry(Answer):

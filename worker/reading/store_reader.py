@@ -36,7 +36,6 @@ from worker.reading.answers import (
     DiffAnswer,
     File,
     FoundEntry,
-    MatchEntry,
     Since,
     TenantCounts,
     TenantEntry,
@@ -268,16 +267,7 @@ class StoreReader:
                         device_id=each.device.id,
                         name=each.device.name,
                         sha=str(tip),
-                        matches=[
-                            MatchEntry(
-                                line=match.line,
-                                text=match.text,
-                                section=match.section,
-                                before=[*match.before],
-                                after=[*match.after],
-                            )
-                            for match in each.matches
-                        ],
+                        matches=each.matches,
                     )
                 )
                 if len(found) == limit:
