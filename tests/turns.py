@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from collections.abc import Sequence
 
 import redis
 
 from confkeep.broker import keys
 from confkeep.queue import receipts
+from confkeep.queue.acceptance import Submission
+from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import load_settings
 from worker.broker import locks
@@ -15,6 +19,26 @@ from worker.broker.locks import TenantLock
 from worker.queue import totals
 from worker.queue.inbox import Batch, Inbox, Waiting
 from worker.queue.totals import Mark
+
+TENANT = str(uuid.UUID(int=1))
+DEVICE = str(uuid.UUID(int=2))
+
+
+def submission(
+    number: int, data: bytes = b"/ip", tenant: str = TENANT, reply_to: str | None = None
+) -> Submission:
+    entry = Entry(
+        backup_id=str(uuid.UUID(int=1000 + number)),
+        device_id=DEVICE,
+        message=f"message {number}",
+        captured_at=None,
+        export_bytes=len(data),
+        export_sha256=hashlib.sha256(data).hexdigest(),
+        binary_bytes=None,
+        binary_sha256=None,
+        staging="redis",
+    )
+    return Submission(tenant, entry, data, reply_to)
 
 
 def read_batch(inbox: Inbox) -> Batch:
@@ -55,3 +79,11 @@ def publish(client: redis.Redis, outcomes: Sequence[Outcome], ttl_s: int) -> Non
 def as_dead(settled: Sequence[Waiting]) -> dict[str, Mark]:
     """How those are settled that became dead letters: their bytes stay."""
     return {waiting.entry.backup_id: totals.DEAD for waiting in settled}
+
+
+def batch(client: redis.Redis, max_backups: int = 100, max_bytes: int = 10**9) -> list[Waiting]:
+    settings = load_settings(batch_max_backups=max_backups, batch_max_bytes=max_bytes)
+    read = read_batch(Inbox(client, settings, TENANT))
+    client.delete(keys.attempts(TENANT))
+    assert not read.unreadable
+    return read.entries

@@ -18,7 +18,7 @@ from confkeep.models import Receipt
 from confkeep.queue import wakeups
 from confkeep.queue.entry import Entry
 from tests.garbage import TEXTS
-from tests.unit.queue.test_inbox import submission
+from tests.turns import submission
 from worker.queue import backoff, dead_letters, sweep_report, totals
 from worker.queue.dead_letters import DeadLetter
 

@@ -14,7 +14,7 @@ from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import VolumeStaging
 from tests.bench.fleet import Fleet
 from tests.judge import git
-from tests.unit.queue.test_inbox import TENANT, submission
+from tests.turns import TENANT, submission
 from worker.cli import running
 from worker.process.local import EmbeddedServer
 from worker.store.git import refs

@@ -23,8 +23,8 @@ from confkeep.errors import BrokerUnavailable, InvalidInput, InvalidSettings, St
 from confkeep.settings import get_settings, load_settings
 from tasks import digest as task
 from tests.receiving import Receiver, answer, receiving
+from tests.turns import submission
 from tests.unit.cli.conftest import OTHER_TENANT, ROUTER, SWITCH, TENANT, Confkeep, Store
-from tests.unit.queue.test_inbox import submission
 from worker.cli import digest as command
 from worker.hooks import digest as digest_module
 from worker.hooks import notify

@@ -13,8 +13,8 @@ from confkeep.errors import InvalidId, PoisonedBackup, StagedBytesDamaged
 from confkeep.queue import acceptance
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
-from tests.turns import as_dead, lose_wake_ups, publish, read_batch
-from tests.unit.queue.test_inbox import TENANT, all_keys, batch, submission
+from tests.servers import names_of
+from tests.turns import TENANT, as_dead, batch, lose_wake_ups, publish, read_batch, submission
 from worker.queue import dead_letters, totals
 from worker.queue.inbox import Inbox, Waiting
 
@@ -38,7 +38,7 @@ def test_a_dead_letter_is_kept_with_its_bytes_and_reason(
     client: redis.Redis, dead: Waiting
 ) -> None:
     backup_id = dead.entry.backup_id
-    assert all_keys(client) == {
+    assert names_of(client) == {
         keys.DEAD,
         keys.TOTALS,
         keys.staged(TENANT, backup_id),
@@ -63,7 +63,7 @@ def test_discard_leaves_nothing_but_the_result(
     client: redis.Redis, settings: Settings, dead: Waiting
 ) -> None:
     dead_letters.discard(client, settings, dead.entry.backup_id)
-    assert all_keys(client) == {keys.TOTALS, keys.result(dead.entry.backup_id)}
+    assert names_of(client) == {keys.TOTALS, keys.result(dead.entry.backup_id)}
 
 
 def test_an_unknown_id_is_an_error(client: redis.Redis, settings: Settings) -> None:
@@ -80,14 +80,14 @@ def test_what_was_no_entry_is_kept_and_cannot_be_retried(
     client.zadd(keys.WAITING, {TENANT: 1})
     [found] = read_batch(Inbox(client, settings, TENANT)).unreadable
     dead_letters.bury_unreadable(Inbox(client, settings, TENANT), found)
-    assert all_keys(client) == {keys.DEAD, keys.TOTALS, keys.EVENTS}
+    assert names_of(client) == {keys.DEAD, keys.TOTALS, keys.EVENTS}
     assert totals.read_totals(client).dead == 1
     [letter] = dead_letters.list_dead_letters(client)
     assert letter.entry == "{nonsense"
     with pytest.raises(PoisonedBackup):
         dead_letters.retry(client, settings, letter.backup_id)
     dead_letters.discard(client, settings, letter.backup_id)
-    assert all_keys(client) == {keys.TOTALS, keys.EVENTS}
+    assert names_of(client) == {keys.TOTALS, keys.EVENTS}
 
 
 def test_another_backup_under_its_id_does_not_take_its_place(

@@ -19,8 +19,7 @@ from confkeep.settings import Settings
 from tasks import commit
 from tests.judge import assert_all_readable, git
 from tests.servers import names_of
-from tests.turns import lose_wake_ups, try_lock
-from tests.unit.queue.test_inbox import TENANT, submission
+from tests.turns import TENANT, lose_wake_ups, submission, try_lock
 from worker.broker.locks import TenantLock
 from worker.engine import batch, drain, hold
 from worker.engine.batch import BatchCommitter

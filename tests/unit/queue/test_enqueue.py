@@ -16,7 +16,7 @@ from confkeep.models import BackupFields
 from confkeep.queue import acceptance, staging, wakeups
 from confkeep.queue.acceptance import Accepted, Submission
 from confkeep.settings import Settings, load_settings
-from tests.unit.queue.test_inbox import DEVICE, TENANT
+from tests.turns import DEVICE, TENANT
 from worker.queue.inbox import Inbox
 
 Accept = Callable[[redis.Redis, Settings, list[Submission]], list[Accepted]]

@@ -20,7 +20,7 @@ from confkeep.queue.cursor import Cursor
 from confkeep.queue.events import Event
 from confkeep.settings import Settings
 from tests.judge import git
-from tests.unit.queue.test_inbox import DEVICE, TENANT, submission
+from tests.turns import DEVICE, TENANT, submission
 from worker.engine import drain
 from worker.engine.events import cursor_from, read_events
 from worker.http.pages.recent import CHANGED

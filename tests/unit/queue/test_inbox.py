@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import uuid
 from typing import Any
@@ -15,49 +14,14 @@ import redis
 from confkeep.broker import keys
 from confkeep.errors import PoisonedBackup, StagedBytesMissing
 from confkeep.queue import acceptance
-from confkeep.queue.acceptance import Submission
 from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings, load_settings
 from tests.servers import names_of
-from tests.turns import lose_wake_ups, publish, read_batch
+from tests.turns import TENANT, batch, lose_wake_ups, publish, read_batch, submission
 from worker.engine import drain
 from worker.queue import backoff, inbox, inboxes
 from worker.queue.inbox import Inbox
-
-TENANT = str(uuid.UUID(int=1))
-DEVICE = str(uuid.UUID(int=2))
-
-
-def submission(
-    number: int, data: bytes = b"/ip", tenant: str = TENANT, reply_to: str | None = None
-) -> Submission:
-    entry = Entry(
-        backup_id=str(uuid.UUID(int=1000 + number)),
-        device_id=DEVICE,
-        message=f"message {number}",
-        captured_at=None,
-        export_bytes=len(data),
-        export_sha256=hashlib.sha256(data).hexdigest(),
-        binary_bytes=None,
-        binary_sha256=None,
-        staging="redis",
-    )
-    return Submission(tenant, entry, data, reply_to)
-
-
-def all_keys(client: redis.Redis) -> set[str]:
-    return names_of(client)
-
-
-def batch(
-    client: redis.Redis, max_backups: int = 100, max_bytes: int = 10**9
-) -> list[inbox.Waiting]:
-    settings = load_settings(batch_max_backups=max_backups, batch_max_bytes=max_bytes)
-    read = read_batch(Inbox(client, settings, TENANT))
-    client.delete(keys.attempts(TENANT))
-    assert not read.unreadable
-    return read.entries
 
 
 def test_accept_leaves_exactly_the_keys_of_one_backup(
@@ -67,7 +31,7 @@ def test_accept_leaves_exactly_the_keys_of_one_backup(
     [accepted] = acceptance.accept(client, settings, [one])
     assert accepted.outcome == "accepted"
     assert client.get(keys.wake(TENANT)) == str(accepted.wake_ms).encode()
-    assert all_keys(client) == {
+    assert names_of(client) == {
         keys.inbox(TENANT),
         keys.WAITING,
         keys.wake(TENANT),
@@ -114,11 +78,11 @@ def test_the_same_id_with_other_bytes_is_a_conflict_and_changes_nothing(
     acceptance.accept(client, settings, [one])
     if settled:
         _settle(client, settings, batch(client))
-    before = {key: client.dump(key) for key in all_keys(client)}
+    before = {key: client.dump(key) for key in names_of(client)}
     for other in (submission(1, b"/other"), submission(1, tenant=str(uuid.UUID(int=9)))):
         [answer] = acceptance.accept(client, settings, [other])
         assert answer == acceptance.Accepted("conflict")
-    assert {key: client.dump(key) for key in all_keys(client)} == before
+    assert {key: client.dump(key) for key in names_of(client)} == before
 
 
 def _settle(client: redis.Redis, settings: Settings, settled: list[inbox.Waiting]) -> int:
@@ -139,7 +103,7 @@ def test_settling_the_last_entry_leaves_its_record_alone(
     client.delete(keys.wake(TENANT))
     lose_wake_ups(client)
     assert _settle(client, settings, batch(client)) == 0
-    assert all_keys(client) == {
+    assert names_of(client) == {
         keys.TOTALS,
         keys.result(one.entry.backup_id),
         keys.result(str(uuid.UUID(int=77))),
@@ -182,7 +146,7 @@ def test_an_id_that_was_settled_is_done_and_not_accepted_again(
     lose_wake_ups(client)
     [answer] = acceptance.accept(client, settings, [submission(1)])
     assert answer == acceptance.Accepted("done")
-    assert all_keys(client) == {keys.TOTALS, keys.result(submission(1).entry.backup_id)}
+    assert names_of(client) == {keys.TOTALS, keys.result(submission(1).entry.backup_id)}
 
 
 def test_a_dead_letter_that_comes_again_starts_anew(
@@ -263,7 +227,7 @@ def test_a_full_inbox_refuses_with_its_figures_and_keeps_nothing(
     assert [answer.outcome for answer in sent] == ["accepted", "accepted", outcome]
     assert (sent[2].entries, sent[2].bytes) == (2, 6)
     refused = submission(2).entry.backup_id
-    assert not {key for key in all_keys(client) if refused in key}
+    assert not {key for key in names_of(client) if refused in key}
     # What was accepted before may still be asked for again, and settling makes room.
     assert acceptance.accept(client, settings, [submission(1)])[0].outcome == "waiting"
     _settle(client, settings, batch(client)[:1])
@@ -326,7 +290,7 @@ def test_after_attempts_that_settled_nothing_entries_come_alone(
 
 def test_reading_an_empty_inbox_leaves_no_key(client: redis.Redis, settings: Settings) -> None:
     assert not read_batch(Inbox(client, settings, TENANT))
-    assert all_keys(client) == set()
+    assert names_of(client) == set()
 
 
 def test_a_new_backup_does_not_hasten_the_next_try(client: redis.Redis, settings: Settings) -> None:

@@ -15,8 +15,7 @@ from confkeep.errors import StagedBytesMissing, StoreUnavailable
 from confkeep.queue import acceptance, receipts
 from confkeep.settings import Settings, load_settings
 from tests.garbage import KINDS, TEXTS
-from tests.turns import lose_wake_ups, publish, read_batch
-from tests.unit.queue.test_inbox import TENANT, submission
+from tests.turns import TENANT, lose_wake_ups, publish, read_batch, submission
 from tests.unit.queue.test_sweeper import sent, sweeper_of, wait_in
 from worker.observe import unforeseen
 from worker.process.workers import list_workers

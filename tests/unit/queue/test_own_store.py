@@ -18,7 +18,7 @@ from confkeep.errors import StoreNotShared, StoreUnavailable
 from confkeep.queue import acceptance
 from confkeep.settings import Settings
 from tests.servers import wait_for
-from tests.unit.queue.test_inbox import submission
+from tests.turns import submission
 from worker.engine import drain
 from worker.process import own_store, sweep_step
 from worker.process.own_store import StoreStep

@@ -17,7 +17,7 @@ from confkeep.settings import Settings
 from tasks import commit
 from tests.judge import backup_ids
 from tests.servers import wait_for
-from tests.unit.queue.test_inbox import DEVICE, submission
+from tests.turns import DEVICE, submission
 from worker.process.sweeper import Sweeper
 from worker.queue import inboxes
 from worker.queue.inbox import Inbox

@@ -17,8 +17,7 @@ from confkeep.errors import StagedBytesMissing, StoreUnavailable
 from confkeep.queue import acceptance, receipts
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
-from tests.turns import publish
-from tests.unit.queue.test_inbox import TENANT, batch, submission
+from tests.turns import TENANT, batch, publish, submission
 from worker.process.local import EmbeddedServer
 from worker.queue.inbox import Inbox
 

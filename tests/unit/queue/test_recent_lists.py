@@ -12,7 +12,7 @@ from confkeep.broker import keys
 from confkeep.queue import events
 from confkeep.queue.events import Event
 from confkeep.settings import Settings
-from tests.unit.queue.test_inbox import TENANT
+from tests.turns import TENANT
 from worker.http.pages import recent
 from worker.http.pages.recent import Recent, Wanted
 from worker.queue.recent_events import newest

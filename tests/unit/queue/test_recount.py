@@ -13,7 +13,7 @@ from confkeep.broker import keys
 from confkeep.errors import EntryMissing
 from confkeep.queue import acceptance
 from confkeep.settings import Settings
-from tests.unit.queue.test_inbox import TENANT, batch, submission
+from tests.turns import TENANT, batch, submission
 from worker.engine import drain
 from worker.process.local import EmbeddedServer
 from worker.queue import dead_letters, inboxes, tidy, totals

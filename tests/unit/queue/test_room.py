@@ -12,7 +12,7 @@ from confkeep.broker import keys
 from confkeep.queue import acceptance
 from confkeep.queue.acceptance import Submission
 from confkeep.settings import Settings
-from tests.unit.queue.test_inbox import TENANT, submission
+from tests.turns import TENANT, submission
 from worker.broker import room
 from worker.process.local import EmbeddedServer
 from worker.process.sweeper import Sweeper

@@ -16,8 +16,7 @@ from confkeep.queue.acceptance import Submission
 from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import VolumeStaging
 from confkeep.settings import Settings, load_settings
-from tests.turns import as_dead, read_batch
-from tests.unit.queue.test_inbox import DEVICE, TENANT, submission
+from tests.turns import DEVICE, TENANT, as_dead, read_batch, submission
 from worker.queue import dead_letters
 from worker.queue.inbox import Batch, Inbox
 

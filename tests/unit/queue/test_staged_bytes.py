@@ -18,7 +18,7 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.staged_bytes import Contents, contents_of, staged_export
 from confkeep.queue.staging import RedisStaging, VolumeStaging
 from confkeep.settings import Settings
-from tests.unit.queue.test_inbox import TENANT, submission
+from tests.turns import TENANT, submission
 
 EXPORT = (
     b"# by RouterOS 7.16\r\n" + b"/ip address add address=10.0.0.1/24 interface=ether1\r\n" * 300

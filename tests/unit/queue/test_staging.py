@@ -19,7 +19,7 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import RedisStaging, VolumeStaging
 from confkeep.settings import Settings, load_settings
-from tests.unit.queue.test_inbox import DEVICE, TENANT, submission
+from tests.turns import DEVICE, TENANT, submission
 from worker.engine import receive
 from worker.queue.inbox import Inbox
 

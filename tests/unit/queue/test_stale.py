@@ -9,8 +9,8 @@ import redis
 from confkeep.broker import keys
 from confkeep.queue import acceptance, events
 from confkeep.settings import Settings
+from tests.turns import DEVICE, TENANT, submission
 from tests.unit.queue.test_events import Reader
-from tests.unit.queue.test_inbox import DEVICE, TENANT, submission
 from worker.engine import drain, stale
 from worker.queue.inbox import Inbox
 

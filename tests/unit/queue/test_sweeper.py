@@ -16,8 +16,7 @@ from confkeep.errors import BrokerUnavailable, StoreUnavailable
 from confkeep.queue import acceptance, wakeups
 from confkeep.settings import Settings
 from tests.servers import wait_for
-from tests.turns import lose_wake_ups
-from tests.unit.queue.test_inbox import submission
+from tests.turns import lose_wake_ups, submission
 from worker.engine import drain
 from worker.observe import unforeseen
 from worker.process import sweep_step, sweeper

@@ -17,8 +17,7 @@ from confkeep.queue import acceptance, receipts
 from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import VolumeStaging
 from confkeep.settings import Settings, load_settings
-from tests.turns import as_dead, read_batch
-from tests.unit.queue.test_inbox import TENANT, submission
+from tests.turns import TENANT, as_dead, read_batch, submission
 from worker.process.local import EmbeddedServer
 from worker.queue import dead_letters, oddities, tidy
 from worker.queue.inbox import Inbox

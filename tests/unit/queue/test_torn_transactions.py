@@ -29,8 +29,7 @@ from confkeep.settings import Settings
 from tests import append_only
 from tests.judge import assert_readable, git
 from tests.servers import wait_for
-from tests.turns import lose_wake_ups, publish, read_batch
-from tests.unit.queue.test_inbox import DEVICE, TENANT, submission
+from tests.turns import DEVICE, TENANT, lose_wake_ups, publish, read_batch, submission
 from worker.broker import received
 from worker.broker.gate import Refusal
 from worker.engine import drain, stale

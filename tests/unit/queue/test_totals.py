@@ -15,8 +15,7 @@ from confkeep.models import Receipt
 from confkeep.queue import acceptance
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings, load_settings
-from tests.turns import publish
-from tests.unit.queue.test_inbox import DEVICE, TENANT, batch, submission
+from tests.turns import DEVICE, TENANT, batch, publish, submission
 from worker.queue import backoff, dead_letters, inboxes, totals
 from worker.queue.inbox import Inbox, Waiting
 from worker.queue.totals import mark_of, read_recent, read_totals

@@ -12,8 +12,7 @@ from confkeep.broker import keys
 from confkeep.queue import acceptance, wakeups
 from confkeep.settings import Settings
 from tasks import commit
-from tests.turns import lose_wake_ups
-from tests.unit.queue.test_inbox import submission
+from tests.turns import lose_wake_ups, submission
 from worker.broker.gate import Gate
 from worker.queue.inbox import Inbox
 
