@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import redis
 
 from confkeep.broker import keys
-from confkeep.queue import receipts
-from confkeep.queue.acceptance import Submission
+from confkeep.queue import acceptance, receipts
+from confkeep.queue.acceptance import Accepted, Submission
 from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import load_settings
@@ -39,6 +39,11 @@ def submission(
         staging="redis",
     )
     return Submission(tenant, entry, data, reply_to)
+
+
+def accept(inbox: Inbox, ones: Sequence[Submission]) -> list[Accepted]:
+    """Accept backups as a producer does."""
+    return acceptance.accept(inbox.client, inbox.settings, ones)
 
 
 def read_batch(inbox: Inbox) -> Batch:

@@ -11,7 +11,9 @@ import redis
 
 from confkeep.queue import wakeups
 from confkeep.settings import Settings, load_settings
+from tests.turns import TENANT
 from worker.process.local import EmbeddedServer
+from worker.queue.inbox import Inbox
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +39,12 @@ def settings(tmp_path: Path) -> Settings:
     return load_settings(
         git_store_path=tmp_path / "store", staging_path=tmp_path / "staging", receipt_ttl_s=3600
     )
+
+
+@pytest.fixture
+def inbox(client: redis.Redis, settings: Settings) -> Inbox:
+    """The inbox of the one tenant that most tests need."""
+    return Inbox(client, settings, TENANT)
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,16 @@ from confkeep.queue import acceptance
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
 from tests.servers import names_of
-from tests.turns import TENANT, as_dead, batch, lose_wake_ups, publish, read_batch, submission
+from tests.turns import (
+    TENANT,
+    accept,
+    as_dead,
+    batch,
+    lose_wake_ups,
+    publish,
+    read_batch,
+    submission,
+)
 from worker.queue import dead_letters, totals
 from worker.queue.inbox import Inbox, Waiting
 
@@ -73,42 +82,40 @@ def test_an_unknown_id_is_an_error(client: redis.Redis, settings: Settings) -> N
         dead_letters.discard(client, settings, submission(5).entry.backup_id)
 
 
-def test_what_was_no_entry_is_kept_and_cannot_be_retried(
-    client: redis.Redis, settings: Settings
-) -> None:
+def test_what_was_no_entry_is_kept_and_cannot_be_retried(client: redis.Redis, inbox: Inbox) -> None:
     client.xadd(keys.inbox(TENANT), {"entry": b"{nonsense"})
     client.zadd(keys.WAITING, {TENANT: 1})
-    [found] = read_batch(Inbox(client, settings, TENANT)).unreadable
-    dead_letters.bury_unreadable(Inbox(client, settings, TENANT), found)
+    [found] = read_batch(inbox).unreadable
+    dead_letters.bury_unreadable(inbox, found)
     assert names_of(client) == {keys.DEAD, keys.TOTALS, keys.EVENTS}
     assert totals.read_totals(client).dead == 1
     [letter] = dead_letters.list_dead_letters(client)
     assert letter.entry == "{nonsense"
     with pytest.raises(PoisonedBackup):
-        dead_letters.retry(client, settings, letter.backup_id)
-    dead_letters.discard(client, settings, letter.backup_id)
+        dead_letters.retry(client, inbox.settings, letter.backup_id)
+    dead_letters.discard(client, inbox.settings, letter.backup_id)
     assert names_of(client) == {keys.TOTALS, keys.EVENTS}
 
 
 def test_another_backup_under_its_id_does_not_take_its_place(
-    client: redis.Redis, settings: Settings
+    client: redis.Redis, inbox: Inbox
 ) -> None:
     """Its record is forgotten after a while; it is kept until a person decides."""
     one = submission(1)
     message = '\udce9 "device_id":"x" \\"export_sha256":"y\\'
     one = dataclasses.replace(one, entry=dataclasses.replace(one.entry, message=message))
-    acceptance.accept(client, settings, [one])
-    [waiting] = Inbox(client, settings, TENANT).peek(9)
-    dead_letters.bury(Inbox(client, settings, TENANT), waiting.entry, PoisonedBackup("broken"))
-    Inbox(client, settings, TENANT).settle([waiting], marks=as_dead([waiting]))
+    accept(inbox, [one])
+    [waiting] = inbox.peek(9)
+    dead_letters.bury(inbox, waiting.entry, PoisonedBackup("broken"))
+    inbox.settle([waiting], marks=as_dead([waiting]))
     client.delete(keys.result(one.entry.backup_id))
     other = str(uuid.UUID(int=9))
     for given in (submission(1, b"/other"), submission(1, tenant=other)):
-        [answer] = acceptance.accept(client, settings, [given])
+        [answer] = accept(inbox, [given])
         assert answer.outcome == "conflict"
     assert dead_letters.get(client, one.entry.backup_id).tenant_id == TENANT
     assert client.get(keys.staged(TENANT, one.entry.backup_id)) == one.data
     # The very same starts anew.
-    acceptance.accept(client, settings, [one])
+    accept(inbox, [one])
     assert not client.hlen(keys.DEAD)
-    assert Inbox(client, settings, TENANT).peek(9)[-1].entry == one.entry
+    assert inbox.peek(9)[-1].entry == one.entry

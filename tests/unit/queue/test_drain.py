@@ -19,7 +19,7 @@ from confkeep.settings import Settings
 from tasks import commit
 from tests.judge import assert_all_readable, git
 from tests.servers import names_of
-from tests.turns import TENANT, lose_wake_ups, submission, try_lock
+from tests.turns import TENANT, accept, lose_wake_ups, submission, try_lock
 from worker.broker.locks import TenantLock
 from worker.engine import batch, drain, hold
 from worker.engine.batch import BatchCommitter
@@ -31,14 +31,15 @@ from worker.store.writing.commit import Writer
 
 
 @pytest.fixture
-def small(settings: Settings) -> Settings:
+def settings(settings: Settings) -> Settings:
+    """A batch is of two backups at most."""
     return settings.model_copy(update={"batch_max_backups": 2})
 
 
 def test_an_inbox_that_was_emptied_is_not_read_again(
-    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
+    client: redis.Redis, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    acceptance.accept(client, small, [submission(number) for number in range(3)])
+    accept(inbox, [submission(number) for number in range(3)])
     lose_wake_ups(client)
     reads: list[int] = []
     begin = Inbox.begin
@@ -49,7 +50,7 @@ def test_an_inbox_that_was_emptied_is_not_read_again(
         return begun
 
     monkeypatch.setattr(Inbox, "begin", counted)
-    turn = drain.drain_inbox(Inbox(client, small, TENANT))
+    turn = drain.drain_inbox(inbox)
     assert (turn.committed, turn.left) == (3, 0)
     assert reads == [2, 1]
     kept = {keys.result(submission(number).entry.backup_id) for number in range(3)}
@@ -60,7 +61,7 @@ def test_an_inbox_that_was_emptied_is_not_read_again(
         keys.EVENTS,
         keys.STORES,
     }
-    assert_all_readable(small.git_store_path)
+    assert_all_readable(inbox.settings.git_store_path)
 
 
 def test_a_turn_of_one_asks_the_server_twice(
@@ -92,22 +93,22 @@ def test_a_turn_of_one_asks_the_server_twice(
 
 @pytest.mark.parametrize("entries", [1, 3])
 def test_what_comes_after_the_last_batch_is_left_and_not_forgotten(
-    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch, entries: int
+    client: redis.Redis, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, entries: int
 ) -> None:
     """Whatever the number of batches: its last step is its last look."""
-    acceptance.accept(client, small, [submission(number) for number in range(entries)])
+    accept(inbox, [submission(number) for number in range(entries)])
     settle, late = Inbox.settle, submission(9)
 
     def settled_late(*arguments: Any, **options: Any) -> Settled:
         if options.get("leave") != "no":
-            [answer] = acceptance.accept(client, small, [late])
+            [answer] = accept(inbox, [late])
             assert answer.wake_ms is None, "the producer relies on the turn"
         return settle(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(Inbox, "settle", settled_late)
-        turn = drain.drain_inbox(Inbox(client, small, TENANT))
-    waits = [waiting.entry for waiting in Inbox(client, small, TENANT).peek(9)]
+        turn = drain.drain_inbox(inbox)
+    waits = [waiting.entry for waiting in inbox.peek(9)]
     assert (turn.committed, turn.left) == (entries + 1 - len(waits), len(waits))
     assert waits in ([], [late.entry])
     # Who comes next neither finds a lock nor relies on a turn that is over.
@@ -116,12 +117,10 @@ def test_what_comes_after_the_last_batch_is_left_and_not_forgotten(
     assert flag == (f"{turn.ended_ms}t".encode() if waits else None)
 
 
-def test_a_wake_up_is_answered_when_its_time_has_come(
-    client: redis.Redis, settings: Settings
-) -> None:
+def test_a_wake_up_is_answered_when_its_time_has_come(client: redis.Redis, inbox: Inbox) -> None:
     def due(sent_ms: int | None = None, *, retry: bool = False) -> bool:
         before = {name: client.dump(name) for name in names_of(client)}
-        begun = Inbox(client, settings, TENANT).begin("a", sent_ms, retry=retry)
+        begun = inbox.begin("a", sent_ms, retry=retry)
         if begun.outcome != "begun":
             assert {name: client.dump(name) for name in names_of(client)} == before
             assert not begun.batch
@@ -129,14 +128,14 @@ def test_a_wake_up_is_answered_when_its_time_has_come(
         return begun.outcome == "begun"
 
     assert due()
-    acceptance.accept(client, settings, [submission(1)])
-    backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space"))
+    accept(inbox, [submission(1)])
+    backoff.failed(inbox, StoreUnavailable("no space"))
     assert (due(), due(retry=True)) == (False, True)
     client.hset(keys.backoff(TENANT), "next_ms", "1")
     assert due()
     client.hset(keys.backoff(TENANT), "next_ms", "9" * 15)
     assert due(), "a time that we never wait for is not ours"
-    settled = Inbox(client, settings, TENANT).settle([], leave="now")
+    settled = inbox.settle([], leave="now")
     assert (settled.left, settled.over) == (1, True)
     own_ms = settled.at_ms
     assert (due(own_ms), due(own_ms - 1), due(own_ms - 1, retry=True)) == (True, False, False)
@@ -145,9 +144,9 @@ def test_a_wake_up_is_answered_when_its_time_has_come(
 
 
 def test_a_server_that_refuses_counts_no_attempt_though_it_cannot_be_taken_back_at_once(
-    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    client: redis.Redis, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    acceptance.accept(client, settings, [submission(1)])
+    accept(inbox, [submission(1)])
 
     refuses = False
     settle, forget = Inbox.settle, Inbox.forget_attempts
@@ -167,11 +166,11 @@ def test_a_server_that_refuses_counts_no_attempt_though_it_cannot_be_taken_back_
     for _ in range(30):
         refuses = False
         with pytest.raises(BrokerUnavailable):
-            drain.drain_inbox(Inbox(client, settings, TENANT))
+            drain.drain_inbox(inbox)
         assert client.get(keys.attempts(TENANT)) == b"1", "that of the last turn alone"
     refuses = False
     monkeypatch.setattr(Inbox, "settle", settle)
-    assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 1
+    assert drain.drain_inbox(inbox).committed == 1
     assert not client.exists(keys.DEAD)
 
 
@@ -183,9 +182,9 @@ def commits_of(settings: Settings) -> list[str]:
 
 @pytest.mark.parametrize("ends", ["the lock is lost", "the worker stops", "the slice is over"])
 def test_a_turn_begins_no_batch_that_it_may_not_begin(
-    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch, ends: str
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch, ends: str
 ) -> None:
-    acceptance.accept(client, small, [submission(number) for number in range(5)])
+    accept(inbox, [submission(number) for number in range(5)])
     run, over = BatchCommitter.run, list[bool]()
 
     def run_and_end(*arguments: Any, **options: Any) -> batch.Done:
@@ -198,33 +197,31 @@ def test_a_turn_begins_no_batch_that_it_may_not_begin(
     elif ends == "the worker stops":
         monkeypatch.setattr(shutdown, "requested", lambda: bool(over))
     else:
-        ends_s = iter([0.0, small.slice_s - 1, small.slice_s])
+        ends_s = iter([0.0, inbox.settings.slice_s - 1, inbox.settings.slice_s])
         clock = SimpleNamespace(monotonic=lambda: next(ends_s), perf_counter=float)
         monkeypatch.setattr("worker.engine.drain.time", clock)
-    turn = drain.drain_inbox(Inbox(client, small, TENANT))
+    turn = drain.drain_inbox(inbox)
     assert (turn.committed, turn.left) == (2, 3)
     monkeypatch.undo()
-    assert drain.drain_inbox(Inbox(client, small, TENANT)).committed == 3
-    assert commits_of(small) == [f"message {number}" for number in range(5)]
+    assert drain.drain_inbox(inbox).committed == 3
+    assert commits_of(inbox.settings) == [f"message {number}" for number in range(5)]
 
 
-def test_a_turn_that_is_refused_the_lock_changes_nothing(
-    client: redis.Redis, small: Settings
-) -> None:
+def test_a_turn_that_is_refused_the_lock_changes_nothing(client: redis.Redis, inbox: Inbox) -> None:
     held = try_lock(client, TENANT, 60)
     assert held is not None
-    acceptance.accept(client, small, [submission(1)])
+    accept(inbox, [submission(1)])
     before = {name: client.dump(name) for name in names_of(client)}
-    assert drain.drain_inbox(Inbox(client, small, TENANT)) == drain.Turn()
+    assert drain.drain_inbox(inbox) == drain.Turn()
     assert {name: client.dump(name) for name in names_of(client)} == before
     held.release()
 
 
 def test_the_lock_is_free_with_the_last_look(
-    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
+    client: redis.Redis, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever is refused it relies on that look, so nobody may be refused it later."""
-    acceptance.accept(client, small, [submission(1)])
+    accept(inbox, [submission(1)])
     let_go, free = TenantLock.let_go, list[bool]()
 
     def over(self: TenantLock) -> None:
@@ -232,7 +229,7 @@ def test_the_lock_is_free_with_the_last_look(
         let_go(self)
 
     monkeypatch.setattr(TenantLock, "let_go", over)
-    assert drain.drain_inbox(Inbox(client, small, TENANT)).committed == 1
+    assert drain.drain_inbox(inbox).committed == 1
     assert free == [True]
 
 
@@ -252,10 +249,10 @@ def killed_before_it_settles(
 
 @pytest.mark.parametrize("entries", [1, 3])
 def test_a_turn_whose_last_answer_is_lost_is_over_all_the_same(
-    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch, entries: int
+    client: redis.Redis, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, entries: int
 ) -> None:
     sent = [submission(number) for number in range(entries)]
-    acceptance.accept(client, small, sent)
+    accept(inbox, sent)
     settle = Inbox.settle
 
     def unanswered(*arguments: Any, **options: Any) -> Settled:
@@ -267,21 +264,21 @@ def test_a_turn_whose_last_answer_is_lost_is_over_all_the_same(
     with monkeypatch.context() as patch:
         patch.setattr(Inbox, "settle", unanswered)
         with pytest.raises(BrokerUnavailable):
-            drain.drain_inbox(Inbox(client, small, TENANT))
+            drain.drain_inbox(inbox)
     for one in sent:
         record: Any = client.get(keys.result(one.entry.backup_id))
         assert json.loads(record)["status"] == "SUCCESS"
     assert not client.exists(keys.lock(TENANT), keys.wake(TENANT), keys.attempts(TENANT))
-    [answer] = acceptance.accept(client, small, [submission(9)])
+    [answer] = accept(inbox, [submission(9)])
     assert answer.wake_ms is not None
-    assert drain.drain_inbox(Inbox(client, small, TENANT), answer.wake_ms).committed == 1
-    assert len(commits_of(small)) == entries + 1
+    assert drain.drain_inbox(inbox, answer.wake_ms).committed == 1
+    assert len(commits_of(inbox.settings)) == entries + 1
 
 
 def test_a_turn_whose_first_answer_is_lost_holds_the_tenant_until_the_lock_expires(
-    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
+    client: redis.Redis, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    acceptance.accept(client, small, [submission(1)])
+    accept(inbox, [submission(1)])
     begin = Inbox.begin
 
     def unanswered(*arguments: Any, **options: Any) -> Begun:
@@ -291,19 +288,19 @@ def test_a_turn_whose_first_answer_is_lost_holds_the_tenant_until_the_lock_expir
     with monkeypatch.context() as patch:
         patch.setattr(Inbox, "begin", unanswered)
         with pytest.raises(BrokerUnavailable):
-            drain.drain_inbox(Inbox(client, small, TENANT))
-    assert 0 < client.pttl(keys.lock(TENANT)) <= small.lock_ttl_s * 1000
-    assert drain.drain_inbox(Inbox(client, small, TENANT)) == drain.Turn()
+            drain.drain_inbox(inbox)
+    assert 0 < client.pttl(keys.lock(TENANT)) <= inbox.settings.lock_ttl_s * 1000
+    assert drain.drain_inbox(inbox) == drain.Turn()
     client.delete(keys.lock(TENANT))
-    assert drain.drain_inbox(Inbox(client, small, TENANT)).committed == 1
+    assert drain.drain_inbox(inbox).committed == 1
     assert not client.exists(keys.attempts(TENANT))
 
 
 @pytest.mark.parametrize("size", [3, 2 * 1024 * 1024])
 def test_bytes_that_come_with_their_entry_are_not_read_again_and_large_ones_are(
-    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch, size: int
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    acceptance.accept(client, settings, [submission(1), submission(2, b"x" * size)])
+    accept(inbox, [submission(1), submission(2, b"x" * size)])
     read, found = RedisStaging.read, list[int]()
 
     def counted(self: RedisStaging, tenant: str, entries: Any) -> Any:
@@ -311,39 +308,39 @@ def test_bytes_that_come_with_their_entry_are_not_read_again_and_large_ones_are(
         return read(self, tenant, entries)
 
     monkeypatch.setattr(RedisStaging, "read", counted)
-    assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 2
+    assert drain.drain_inbox(inbox).committed == 2
     assert found == ([1] if size > 3 else [])
-    assert_all_readable(settings.git_store_path)
+    assert_all_readable(inbox.settings.git_store_path)
 
 
 def test_entries_whose_bytes_are_gone_are_answered_from_git(
-    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    client: redis.Redis, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    acceptance.accept(client, settings, [submission(1), submission(2)])
-    killed_before_it_settles(client, settings, monkeypatch)
-    acceptance.accept(client, settings, [submission(3), submission(4)])
+    accept(inbox, [submission(1), submission(2)])
+    killed_before_it_settles(client, inbox.settings, monkeypatch)
+    accept(inbox, [submission(3), submission(4)])
     gone = [submission(number).entry.backup_id for number in (1, 3)]
     client.delete(*(keys.staged(TENANT, backup_id) for backup_id in gone))
-    turn = drain.drain_inbox(Inbox(client, settings, TENANT))
+    turn = drain.drain_inbox(inbox)
     assert (turn.committed, turn.dead, turn.left) == (3, 1, 0)
-    assert commits_of(settings) == ["message 1", "message 2", "message 4"]
+    assert commits_of(inbox.settings) == ["message 1", "message 2", "message 4"]
     [letter] = dead_letters.list_dead_letters(client)
     assert (letter.backup_id, letter.kind) == (gone[1], "StagedBytesMissing")
     record: Any = client.get(keys.result(gone[0]))
-    path = repository_path(settings.git_store_path, TENANT)
+    path = repository_path(inbox.settings.git_store_path, TENANT)
     oldest = git(path, "rev-parse", "main~2").decode().strip()
     assert json.loads(record)["result"]["sha"] == oldest
-    assert_all_readable(settings.git_store_path)
+    assert_all_readable(inbox.settings.git_store_path)
 
 
 def test_an_entry_goes_when_its_receipt_is_there_and_its_bytes_go_last(
-    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    client: redis.Redis, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = submission(1)
     entry = dataclasses.replace(one.entry, staging="volume")
-    volume = VolumeStaging(settings.staging_path)
+    volume = VolumeStaging(inbox.settings.staging_path)
     volume.stage(TENANT, entry, Contents(b"/ip", None))
-    acceptance.accept(client, settings, [acceptance.Submission(TENANT, entry, data=None)])
+    accept(inbox, [acceptance.Submission(TENANT, entry, data=None)])
     discard, states = VolumeStaging.discard, []
 
     def looked(*arguments: Any) -> None:
@@ -352,20 +349,16 @@ def test_an_entry_goes_when_its_receipt_is_there_and_its_bytes_go_last(
         discard(*arguments)
 
     monkeypatch.setattr(VolumeStaging, "discard", looked)
-    drain.drain_inbox(Inbox(client, settings, TENANT))
+    drain.drain_inbox(inbox)
     assert states == [("SUCCESS", 0)]
     assert volume.read(TENANT, [entry]) == [None]
 
 
 @pytest.mark.parametrize(("busy", "committed"), [(4, 1), (5, 0)])
 def test_a_branch_that_others_move_is_tried_again_and_not_for_ever(
-    client: redis.Redis,
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    busy: int,
-    committed: int,
+    client: redis.Redis, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, busy: int, committed: int
 ) -> None:
-    acceptance.accept(client, settings, [submission(1)])
+    accept(inbox, [submission(1)])
     commit_backups, tries = Writer.commit_backups, list[int]()
 
     def moved(*arguments: Any, **options: Any) -> Any:
@@ -376,10 +369,10 @@ def test_a_branch_that_others_move_is_tried_again_and_not_for_ever(
 
     monkeypatch.setattr(Writer, "commit_backups", moved)
     if committed:
-        assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 1
+        assert drain.drain_inbox(inbox).committed == 1
     else:
         with pytest.raises(RepositoryBusy):
-            drain.drain_inbox(Inbox(client, settings, TENANT))
+            drain.drain_inbox(inbox)
     assert (len(tries), client.xlen(keys.inbox(TENANT))) == (5, 1 - committed)
     assert not client.exists(keys.DEAD)
 
@@ -388,11 +381,11 @@ def test_a_branch_that_others_move_is_tried_again_and_not_for_ever(
     ("attempts", "backups", "dead"), [(9, 1, 0), (10, 1, 1), (11, 1, 1), (10, 2, 1)]
 )
 def test_only_what_ended_ten_tries_alone_is_given_up(
-    client: redis.Redis, settings: Settings, attempts: int, backups: int, dead: int
+    client: redis.Redis, inbox: Inbox, attempts: int, backups: int, dead: int
 ) -> None:
-    acceptance.accept(client, settings, [submission(number) for number in range(backups)])
+    accept(inbox, [submission(number) for number in range(backups)])
     client.set(keys.attempts(TENANT), attempts)
-    turn = drain.drain_inbox(Inbox(client, settings, TENANT))
+    turn = drain.drain_inbox(inbox)
     assert (turn.committed, turn.dead, turn.left) == (backups - dead, dead, 0)
     kinds = [letter.kind for letter in dead_letters.list_dead_letters(client)]
     assert kinds == ["PoisonedBackup"] * dead
@@ -401,9 +394,9 @@ def test_only_what_ended_ten_tries_alone_is_given_up(
 
 
 def test_a_fault_of_the_store_counts_no_attempt(
-    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    client: redis.Redis, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    acceptance.accept(client, settings, [submission(1)])
+    accept(inbox, [submission(1)])
 
     def full(*_: Any, **__: Any) -> Any:
         raise StoreUnavailable("no space left on the device")
@@ -411,19 +404,19 @@ def test_a_fault_of_the_store_counts_no_attempt(
     monkeypatch.setattr(Writer, "commit_backups", full)
     for _ in range(12):
         with pytest.raises(StoreUnavailable):
-            drain.drain_inbox(Inbox(client, settings, TENANT))
+            drain.drain_inbox(inbox)
         assert not client.exists(keys.attempts(TENANT), keys.lock(TENANT))
     monkeypatch.undo()
-    assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 1
+    assert drain.drain_inbox(inbox).committed == 1
 
 
 @pytest.fixture
 def woken(
-    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
+    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> list[tuple[str, int]]:
     """The wake-ups that the task sent: tenant, and the ms in it."""
     found: list[tuple[str, int]] = []
-    monkeypatch.setattr(commit, "get_settings", lambda: small)
+    monkeypatch.setattr(commit, "get_settings", lambda: settings)
     monkeypatch.setattr(commit, "get_client", lambda _settings: client)
     monkeypatch.setattr(
         wakeups, "send", lambda _app, _settings, tenant, ms, **_: found.append((tenant, ms))
@@ -432,12 +425,9 @@ def woken(
 
 
 def test_what_a_slice_leaves_gets_a_wake_up_at_the_tail(
-    client: redis.Redis,
-    small: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    woken: list[tuple[str, int]],
+    client: redis.Redis, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, woken: list[tuple[str, int]]
 ) -> None:
-    acceptance.accept(client, small, [submission(number) for number in range(5)])
+    accept(inbox, [submission(number) for number in range(5)])
     with monkeypatch.context() as patch:
         # Whatever ends a turn early: here it learns of a loss behind the first batch.
         lost = iter([False, True])
@@ -452,12 +442,9 @@ def test_what_a_slice_leaves_gets_a_wake_up_at_the_tail(
 
 
 def test_a_turn_sends_no_wake_up_where_another_turn_is_on_it(
-    client: redis.Redis,
-    small: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    woken: list[tuple[str, int]],
+    client: redis.Redis, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, woken: list[tuple[str, int]]
 ) -> None:
-    acceptance.accept(client, small, [submission(1)])
+    accept(inbox, [submission(1)])
     held = try_lock(client, TENANT, 60)
     assert held is not None
     commit.commit_inbox(TENANT)
@@ -468,7 +455,7 @@ def test_a_turn_sends_no_wake_up_where_another_turn_is_on_it(
     def lost(*arguments: Any, **options: Any) -> batch.Done:
         # A paused turn: another one has taken the lock, and one more backup has come.
         client.set(keys.lock(TENANT), "another turn", px=60_000)
-        acceptance.accept(client, small, [submission(2)])
+        accept(inbox, [submission(2)])
         return run(*arguments, **options)
 
     monkeypatch.setattr(BatchCommitter, "run", lost)
@@ -480,7 +467,7 @@ def test_a_turn_sends_no_wake_up_where_another_turn_is_on_it(
 
 
 def test_who_holds_a_tenant_outside_of_a_turn_wakes_what_came_meanwhile(
-    client: redis.Redis, small: Settings, monkeypatch: pytest.MonkeyPatch
+    client: redis.Redis, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     woken: list[str] = []
 
@@ -491,36 +478,33 @@ def test_who_holds_a_tenant_outside_of_a_turn_wakes_what_came_meanwhile(
     monkeypatch.setattr(wakeups, "send", send)
     for module in (hold, commit):
         monkeypatch.setattr(module, "get_client", lambda _settings: client)
-    monkeypatch.setattr(commit, "get_settings", lambda: small)
-    with pytest.raises(ZeroDivisionError), hold.hold_tenant(small, TENANT):
-        [answer] = acceptance.accept(client, small, [submission(1)])
+    monkeypatch.setattr(commit, "get_settings", lambda: inbox.settings)
+    with pytest.raises(ZeroDivisionError), hold.hold_tenant(inbox.settings, TENANT):
+        [answer] = accept(inbox, [submission(1)])
         commit.commit_inbox(TENANT, answer.wake_ms)
         assert client.xlen(keys.inbox(TENANT)) == 1, "its wake-up was in vain"
         1 / 0  # noqa: B018
     assert (woken, client.exists(keys.lock(TENANT), keys.wake(TENANT))) == ([TENANT], 0)
     commit.commit_inbox(TENANT)
-    with hold.hold_tenant(small, TENANT):
+    with hold.hold_tenant(inbox.settings, TENANT):
         pass
     assert (woken, client.xlen(keys.inbox(TENANT))) == ([TENANT], 0), "nothing is left"
 
 
 def test_a_batch_that_is_settled_ends_the_wait_after_a_fault(
-    client: redis.Redis, settings: Settings
+    client: redis.Redis, inbox: Inbox
 ) -> None:
-    acceptance.accept(client, settings, [submission(1)])
+    accept(inbox, [submission(1)])
     for tries in (1, 2, 3):
-        assert (
-            backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space")).tries
-            == tries
-        )
+        assert backoff.failed(inbox, StoreUnavailable("no space")).tries == tries
         # Since when it waits is told to the end.
         client.hset(keys.backoff(TENANT), "since_ms", 12_345)
-    assert backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space")).tries == 4
-    wait = backoff.get(Inbox(client, settings, TENANT))
+    assert backoff.failed(inbox, StoreUnavailable("no space")).tries == 4
+    wait = backoff.get(inbox)
     assert wait is not None
     assert wait.since_ms == 12_345
-    assert drain.drain_inbox(Inbox(client, settings, TENANT)).committed == 1
-    assert backoff.get(Inbox(client, settings, TENANT)) is None
-    [answer] = acceptance.accept(client, settings, [submission(2)])
+    assert drain.drain_inbox(inbox).committed == 1
+    assert backoff.get(inbox) is None
+    [answer] = accept(inbox, [submission(2)])
     assert answer.wake_ms is not None, "what comes now need not wait"
-    assert backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space")).tries == 1
+    assert backoff.failed(inbox, StoreUnavailable("no space")).tries == 1

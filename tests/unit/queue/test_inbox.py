@@ -18,17 +18,15 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings, load_settings
 from tests.servers import names_of
-from tests.turns import TENANT, batch, lose_wake_ups, publish, read_batch, submission
+from tests.turns import TENANT, accept, batch, lose_wake_ups, publish, read_batch, submission
 from worker.engine import drain
-from worker.queue import backoff, inbox, inboxes
-from worker.queue.inbox import Inbox
+from worker.queue import backoff, inboxes
+from worker.queue.inbox import Batch, Inbox, Waiting
 
 
-def test_accept_leaves_exactly_the_keys_of_one_backup(
-    client: redis.Redis, settings: Settings
-) -> None:
+def test_accept_leaves_exactly_the_keys_of_one_backup(client: redis.Redis, inbox: Inbox) -> None:
     one = submission(1)
-    [accepted] = acceptance.accept(client, settings, [one])
+    [accepted] = accept(inbox, [one])
     assert accepted.outcome == "accepted"
     assert client.get(keys.wake(TENANT)) == str(accepted.wake_ms).encode()
     assert names_of(client) == {
@@ -39,53 +37,49 @@ def test_accept_leaves_exactly_the_keys_of_one_backup(
         keys.result(one.entry.backup_id),
         keys.LOAD,
         keys.TOTALS,
-        keys.queue_of(TENANT, settings.shards),
+        keys.queue_of(TENANT, inbox.settings.shards),
     }
     assert client.get(keys.staged(TENANT, one.entry.backup_id)) == b"/ip"
-    assert 0 < client.ttl(keys.result(one.entry.backup_id)) <= settings.receipt_ttl_s
+    assert 0 < client.ttl(keys.result(one.entry.backup_id)) <= inbox.settings.receipt_ttl_s
     assert 0 < client.pttl(keys.wake(TENANT)) <= 60_000
 
 
-def test_a_burst_of_one_tenant_asks_for_one_wake_up(
-    client: redis.Redis, settings: Settings
-) -> None:
-    accepted = acceptance.accept(client, settings, [submission(n) for n in range(50)])
+def test_a_burst_of_one_tenant_asks_for_one_wake_up(inbox: Inbox) -> None:
+    accepted = accept(inbox, [submission(n) for n in range(50)])
     assert [answer.wake_ms is None for answer in accepted] == [False] + [True] * 49
 
 
-def test_entries_come_back_in_the_order_of_their_enqueue(
-    client: redis.Redis, settings: Settings
-) -> None:
+def test_entries_come_back_in_the_order_of_their_enqueue(client: redis.Redis, inbox: Inbox) -> None:
     sent = [submission(n) for n in (5, 3, 9, 1)]
-    acceptance.accept(client, settings, sent)
+    accept(inbox, sent)
     assert [waiting.entry for waiting in batch(client)] == [one.entry for one in sent]
 
 
-def test_the_same_id_and_bytes_are_accepted_once(client: redis.Redis, settings: Settings) -> None:
+def test_the_same_id_and_bytes_are_accepted_once(client: redis.Redis, inbox: Inbox) -> None:
     first, again = submission(1), submission(1)
     # A producer that repeats a call may make message and time anew.
     again = dataclasses.replace(again, entry=dataclasses.replace(again.entry, message="other"))
-    outcomes = [acceptance.accept(client, settings, [one])[0].outcome for one in (first, again)]
+    outcomes = [accept(inbox, [one])[0].outcome for one in (first, again)]
     assert outcomes == ["accepted", "waiting"]
     assert [waiting.entry for waiting in batch(client)] == [first.entry]
 
 
 @pytest.mark.parametrize("settled", [False, True])
 def test_the_same_id_with_other_bytes_is_a_conflict_and_changes_nothing(
-    client: redis.Redis, settings: Settings, settled: bool
+    client: redis.Redis, inbox: Inbox, settled: bool
 ) -> None:
     one = submission(1)
-    acceptance.accept(client, settings, [one])
+    accept(inbox, [one])
     if settled:
-        _settle(client, settings, batch(client))
+        _settle(client, inbox.settings, batch(client))
     before = {key: client.dump(key) for key in names_of(client)}
     for other in (submission(1, b"/other"), submission(1, tenant=str(uuid.UUID(int=9)))):
-        [answer] = acceptance.accept(client, settings, [other])
+        [answer] = accept(inbox, [other])
         assert answer == acceptance.Accepted("conflict")
     assert {key: client.dump(key) for key in names_of(client)} == before
 
 
-def _settle(client: redis.Redis, settings: Settings, settled: list[inbox.Waiting]) -> int:
+def _settle(client: redis.Redis, settings: Settings, settled: list[Waiting]) -> int:
     outcomes = {
         one.entry.backup_id: Outcome(
             one.entry.backup_id, one.entry.digest(TENANT), {"sha": "0" * 40}
@@ -95,14 +89,12 @@ def _settle(client: redis.Redis, settings: Settings, settled: list[inbox.Waiting
     return Inbox(client, settings, TENANT).settle(settled, outcomes=outcomes).left
 
 
-def test_settling_the_last_entry_leaves_its_record_alone(
-    client: redis.Redis, settings: Settings
-) -> None:
+def test_settling_the_last_entry_leaves_its_record_alone(client: redis.Redis, inbox: Inbox) -> None:
     one = submission(1, reply_to=str(uuid.UUID(int=77)))
-    acceptance.accept(client, settings, [one])
+    accept(inbox, [one])
     client.delete(keys.wake(TENANT))
     lose_wake_ups(client)
-    assert _settle(client, settings, batch(client)) == 0
+    assert _settle(client, inbox.settings, batch(client)) == 0
     assert names_of(client) == {
         keys.TOTALS,
         keys.result(one.entry.backup_id),
@@ -110,11 +102,11 @@ def test_settling_the_last_entry_leaves_its_record_alone(
     }
 
 
-def test_settling_takes_only_the_named_entries(client: redis.Redis, settings: Settings) -> None:
+def test_settling_takes_only_the_named_entries(client: redis.Redis, inbox: Inbox) -> None:
     sent = [submission(n) for n in range(4)]
-    acceptance.accept(client, settings, sent)
+    accept(inbox, sent)
     read = batch(client)
-    assert _settle(client, settings, [read[0], read[2]]) == 2
+    assert _settle(client, inbox.settings, [read[0], read[2]]) == 2
     assert [waiting.entry for waiting in batch(client)] == [sent[1].entry, sent[3].entry]
     assert client.exists(keys.staged(TENANT, sent[1].entry.backup_id))
     assert not client.exists(keys.staged(TENANT, sent[2].entry.backup_id))
@@ -122,80 +114,78 @@ def test_settling_takes_only_the_named_entries(client: redis.Redis, settings: Se
 
 
 @pytest.mark.parametrize("client", ["real"], indirect=True)
-def test_a_batch_of_any_size_is_settled_at_once(client: redis.Redis, settings: Settings) -> None:
+def test_a_batch_of_any_size_is_settled_at_once(client: redis.Redis, inbox: Inbox) -> None:
     """Lua returns no more than 8,000 values at once."""
     ones = [submission(n) for n in range(900)]
-    acceptance.accept(client, settings, ones)
-    Inbox(client, settings, TENANT).settle(batch(client, len(ones)))
+    accept(inbox, ones)
+    inbox.settle(batch(client, len(ones)))
     assert client.xlen(keys.inbox(TENANT)) == 0
 
 
-def test_settling_again_does_no_harm(client: redis.Redis, settings: Settings) -> None:
-    acceptance.accept(client, settings, [submission(1), submission(2)])
+def test_settling_again_does_no_harm(client: redis.Redis, inbox: Inbox) -> None:
+    accept(inbox, [submission(1), submission(2)])
     read = batch(client)
-    assert _settle(client, settings, read[:1]) == 1
-    assert _settle(client, settings, read[:1]) == 1
+    assert _settle(client, inbox.settings, read[:1]) == 1
+    assert _settle(client, inbox.settings, read[:1]) == 1
 
 
 def test_an_id_that_was_settled_is_done_and_not_accepted_again(
-    client: redis.Redis, settings: Settings
+    client: redis.Redis, inbox: Inbox
 ) -> None:
-    acceptance.accept(client, settings, [submission(1)])
-    _settle(client, settings, batch(client))
+    accept(inbox, [submission(1)])
+    _settle(client, inbox.settings, batch(client))
     client.delete(keys.wake(TENANT))
     lose_wake_ups(client)
-    [answer] = acceptance.accept(client, settings, [submission(1)])
+    [answer] = accept(inbox, [submission(1)])
     assert answer == acceptance.Accepted("done")
     assert names_of(client) == {keys.TOTALS, keys.result(submission(1).entry.backup_id)}
 
 
-def test_a_dead_letter_that_comes_again_starts_anew(
-    client: redis.Redis, settings: Settings
-) -> None:
+def test_a_dead_letter_that_comes_again_starts_anew(client: redis.Redis, inbox: Inbox) -> None:
     one = submission(1)
-    acceptance.accept(client, settings, [one])
+    accept(inbox, [one])
     outcome = Outcome(
         one.entry.backup_id, one.entry.digest(TENANT), StagedBytesMissing("the bytes are gone")
     )
     publish(client, [outcome], 60)
-    Inbox(client, settings, TENANT).settle(batch(client))
-    [answer] = acceptance.accept(client, settings, [submission(1)])
+    inbox.settle(batch(client))
+    [answer] = accept(inbox, [submission(1)])
     assert answer.outcome == "accepted"
     assert [waiting.entry for waiting in batch(client)] == [one.entry]
 
 
 def test_a_result_that_no_backup_stands_behind_does_not_block_an_id(
-    client: redis.Redis, settings: Settings
+    client: redis.Redis, inbox: Inbox
 ) -> None:
     # Such as the failure of a `backups.receive` with bad input, repeated with good one.
     one = submission(1)
     client.set(keys.result(one.entry.backup_id), json.dumps({"status": "FAILURE", "result": {}}))
-    assert acceptance.accept(client, settings, [one])[0].outcome == "accepted"
+    assert accept(inbox, [one])[0].outcome == "accepted"
 
 
-def test_batches_are_bounded_by_count_and_by_bytes(client: redis.Redis, settings: Settings) -> None:
-    acceptance.accept(client, settings, [submission(n, b"x" * 100) for n in range(10)])
+def test_batches_are_bounded_by_count_and_by_bytes(client: redis.Redis, inbox: Inbox) -> None:
+    accept(inbox, [submission(n, b"x" * 100) for n in range(10)])
     assert len(batch(client, max_backups=4)) == 4
     assert len(batch(client, max_bytes=350)) == 3
     assert len(batch(client, max_bytes=50)) == 1, "a backup above the bound is a batch of its own"
 
 
-def test_what_is_no_entry_is_told_apart(client: redis.Redis, settings: Settings) -> None:
+def test_what_is_no_entry_is_told_apart(client: redis.Redis, inbox: Inbox) -> None:
     client.xadd(keys.inbox(TENANT), {"entry": b"{"})
     client.xadd(keys.inbox(TENANT), {"other": b"1"})
-    acceptance.accept(client, settings, [submission(1)])
-    read = read_batch(Inbox(client, settings, TENANT))
+    accept(inbox, [submission(1)])
+    read = read_batch(inbox)
     assert [waiting.entry for waiting in read.entries] == [submission(1).entry]
     assert [found.text for found in read.unreadable] == ["{", ""]
-    assert Inbox(client, settings, TENANT).settle(read.unreadable).left == 1
+    assert inbox.settle(read.unreadable).left == 1
 
 
 def test_inboxes_are_listed_by_the_age_of_their_oldest_entry(
-    client: redis.Redis, settings: Settings
+    client: redis.Redis, inbox: Inbox
 ) -> None:
     other = str(uuid.UUID(int=5))
-    acceptance.accept(client, settings, [submission(1), submission(2)])
-    acceptance.accept(client, settings, [submission(3, tenant=other)])
+    accept(inbox, [submission(1), submission(2)])
+    accept(inbox, [submission(3, tenant=other)])
     client.zadd(keys.WAITING, {other: 0})
     first, second = inboxes.list_inboxes(client)
     assert (first.tenant_id, first.entries) == (other, 1)
@@ -258,14 +248,14 @@ def test_a_backup_above_the_limit_fits_into_an_empty_inbox(client: redis.Redis) 
 
 
 def test_the_load_is_what_waits_however_often_it_is_settled(
-    client: redis.Redis, settings: Settings
+    client: redis.Redis, inbox: Inbox
 ) -> None:
     other = str(uuid.UUID(int=5))
-    acceptance.accept(client, settings, [submission(n) for n in range(3)])
-    acceptance.accept(client, settings, [submission(9, tenant=other)])
+    accept(inbox, [submission(n) for n in range(3)])
+    accept(inbox, [submission(9, tenant=other)])
     read = batch(client)
     for _ in range(2):
-        _settle(client, settings, read[:2])
+        _settle(client, inbox.settings, read[:2])
         assert client.hgetall(keys.LOAD) == {
             b"entries": b"2",
             b"bytes": b"6",
@@ -279,7 +269,7 @@ def test_after_attempts_that_settled_nothing_entries_come_alone(
 ) -> None:
     acceptance.accept(client, settings, [submission(n) for n in range(3)])
 
-    def read() -> inbox.Batch:
+    def read() -> Batch:
         return read_batch(Inbox(client, settings, TENANT))
 
     sizes = [(found.attempts, len(found.entries)) for found in (read() for _ in range(5))]
@@ -288,16 +278,16 @@ def test_after_attempts_that_settled_nothing_entries_come_alone(
     assert (read().attempts, len(read().entries)) == (0, 2)
 
 
-def test_reading_an_empty_inbox_leaves_no_key(client: redis.Redis, settings: Settings) -> None:
-    assert not read_batch(Inbox(client, settings, TENANT))
+def test_reading_an_empty_inbox_leaves_no_key(client: redis.Redis, inbox: Inbox) -> None:
+    assert not read_batch(inbox)
     assert names_of(client) == set()
 
 
-def test_a_new_backup_does_not_hasten_the_next_try(client: redis.Redis, settings: Settings) -> None:
-    acceptance.accept(client, settings, [submission(1)])
+def test_a_new_backup_does_not_hasten_the_next_try(client: redis.Redis, inbox: Inbox) -> None:
+    accept(inbox, [submission(1)])
     client.delete(keys.wake(TENANT))
-    backoff.failed(Inbox(client, settings, TENANT), StagedBytesMissing("gone"))
-    assert acceptance.accept(client, settings, [submission(2)]) == [acceptance.Accepted("accepted")]
+    backoff.failed(inbox, StagedBytesMissing("gone"))
+    assert accept(inbox, [submission(2)]) == [acceptance.Accepted("accepted")]
 
 
 @pytest.mark.parametrize(
@@ -328,80 +318,74 @@ def test_an_entry_that_no_enqueue_writes_is_refused(change: dict[str, Any]) -> N
 
 
 def test_a_stale_settling_leaves_another_entry_of_the_same_id(
-    client: redis.Redis, settings: Settings
+    client: redis.Redis, inbox: Inbox
 ) -> None:
     """As a server's clock leaves it that was set back: an id is given a second time."""
-    acceptance.accept(client, settings, [submission(1)])
+    accept(inbox, [submission(1)])
     stale = batch(client)
-    _settle(client, settings, stale)
+    _settle(client, inbox.settings, stale)
     client.delete(keys.inbox(TENANT))
-    acceptance.accept(client, settings, [submission(2)])
+    accept(inbox, [submission(2)])
     [now] = batch(client)
     client.delete(keys.inbox(TENANT))
     client.xadd(keys.inbox(TENANT), {"entry": now.raw}, id=stale[0].stream_id)
     load = client.hgetall(keys.LOAD)
-    settled = Inbox(client, settings, TENANT).settle(stale)
+    settled = inbox.settle(stale)
     assert settled.left == 1
     assert [waiting.entry for waiting in batch(client)] == [submission(2).entry]
     assert client.hgetall(keys.LOAD) == load
     assert client.exists(keys.staged(TENANT, submission(2).entry.backup_id))
 
 
-def test_an_empty_inbox_stays_and_gives_no_id_twice(
-    client: redis.Redis, settings: Settings
-) -> None:
+def test_an_empty_inbox_stays_and_gives_no_id_twice(client: redis.Redis, inbox: Inbox) -> None:
     ahead = inboxes.server_time_ms(client) + 60_000
     client.xadd(keys.inbox(TENANT), {"entry": b"{"}, id=f"{ahead}-5")
     client.xdel(keys.inbox(TENANT), f"{ahead}-5")
-    [answer] = acceptance.accept(client, settings, [submission(1)])
+    [answer] = accept(inbox, [submission(1)])
     [waiting] = batch(client)
     assert waiting.stream_id == f"{ahead}-6"
     assert waiting.enqueued_ms == answer.wake_ms, "the clock as it is now"
     [box] = inboxes.list_inboxes(client)
     assert 0 <= box.oldest_age_s < 30
-    Inbox(client, settings, TENANT).settle([waiting])
+    inbox.settle([waiting])
     assert client.exists(keys.inbox(TENANT))
     assert client.xlen(keys.inbox(TENANT)) == 0
 
 
-def test_a_record_without_its_entry_is_not_believed(
-    client: redis.Redis, settings: Settings
-) -> None:
-    acceptance.accept(client, settings, [submission(1), submission(2)])
+def test_a_record_without_its_entry_is_not_believed(client: redis.Redis, inbox: Inbox) -> None:
+    accept(inbox, [submission(1), submission(2)])
     [lost, _] = batch(client)
     client.xdel(keys.inbox(TENANT), lost.stream_id)
-    again = acceptance.accept(client, settings, [submission(1), submission(2)])
+    again = accept(inbox, [submission(1), submission(2)])
     assert [answer.outcome for answer in again] == ["accepted", "waiting"]
     assert [w.entry for w in batch(client)] == [submission(2).entry, submission(1).entry]
 
 
 def test_records_of_an_earlier_release_are_looked_for_in_the_whole_inbox(
-    client: redis.Redis, settings: Settings
+    client: redis.Redis, inbox: Inbox
 ) -> None:
-    acceptance.accept(client, settings, [submission(1), submission(2)])
+    accept(inbox, [submission(1), submission(2)])
     for number in (1, 2):
         name = keys.result(submission(number).entry.backup_id)
         record = json.loads(client.get(name) or b"")
         del record["tenant"], record["entry"]
         client.set(name, json.dumps(record))
     client.xdel(keys.inbox(TENANT), batch(client)[0].stream_id)
-    again = acceptance.accept(client, settings, [submission(2), submission(1), submission(1)])
+    again = accept(inbox, [submission(2), submission(1), submission(1)])
     assert [answer.outcome for answer in again] == ["waiting", "accepted", "waiting"]
 
 
 def test_an_empty_inbox_that_counters_call_full_is_put_right_by_a_turn(
-    client: redis.Redis, settings: Settings
+    client: redis.Redis, inbox: Inbox
 ) -> None:
-    acceptance.accept(client, settings, [submission(1)])
+    accept(inbox, [submission(1)])
     client.delete(keys.inbox(TENANT))
-    assert drain.drain_inbox(Inbox(client, settings, TENANT)) == drain.Turn(ended_ms=ANY)
+    assert drain.drain_inbox(inbox) == drain.Turn(ended_ms=ANY)
     assert not client.exists(keys.WAITING, keys.LOAD, keys.attempts(TENANT))
 
 
-def test_an_entry_that_is_named_twice_is_settled_once(
-    client: redis.Redis, settings: Settings
-) -> None:
-    acceptance.accept(client, settings, [submission(n) for n in range(3)])
+def test_an_entry_that_is_named_twice_is_settled_once(client: redis.Redis, inbox: Inbox) -> None:
+    accept(inbox, [submission(n) for n in range(3)])
     first, *_ = batch(client)
-    assert Inbox(client, settings, TENANT).settle([first, first]).left == 2
+    assert inbox.settle([first, first]).left == 2
     assert inboxes.read_load(client).entries == 2

@@ -17,7 +17,7 @@ from confkeep.errors import StagedBytesMissing, StoreUnavailable
 from confkeep.queue import acceptance, receipts
 from confkeep.queue.receipts import Outcome
 from confkeep.settings import Settings
-from tests.turns import TENANT, batch, publish, submission
+from tests.turns import TENANT, accept, batch, publish, submission
 from worker.process.local import EmbeddedServer
 from worker.queue.inbox import Inbox
 
@@ -29,18 +29,14 @@ def app(real_server: EmbeddedServer) -> Iterator[Celery]:
         yield app
 
 
-@pytest.fixture(params=["real"])
-def client(real_server: EmbeddedServer) -> Iterator[redis.Redis]:
-    with redis.Redis(unix_socket_path=str(real_server.socket)) as real:
-        real.flushall()
-        yield real
+pytestmark = pytest.mark.parametrize("client", ["real"], indirect=True)
 
 
 def test_a_waiter_gets_the_receipt_and_nothing_before_it(
-    client: redis.Redis, settings: Settings, app: Celery
+    client: redis.Redis, inbox: Inbox, app: Celery
 ) -> None:
     one = submission(1)
-    acceptance.accept(client, settings, [one])
+    accept(inbox, [one])
     result = AsyncResult(one.entry.backup_id, app=app)
     assert result.state == "PENDING"
     assert not result.ready()
@@ -65,10 +61,10 @@ def test_a_record_costs_little_more_than_its_receipt_and_answers_all_that_celery
 
 
 def test_a_dead_letters_waiter_gets_the_error_as_it_was(
-    client: redis.Redis, settings: Settings, app: Celery
+    client: redis.Redis, inbox: Inbox, app: Celery
 ) -> None:
     one = submission(1)
-    acceptance.accept(client, settings, [one])
+    accept(inbox, [one])
     error = StagedBytesMissing("the staged bytes are gone")
     publish(client, [Outcome(one.entry.backup_id, "digest", error)], 60)
     with pytest.raises(StagedBytesMissing, match="the staged bytes are gone"):
@@ -98,9 +94,9 @@ def test_every_further_caller_gets_the_receipt_under_its_own_id(
 
 
 def test_a_waiting_result_says_why_it_waits_and_an_ended_one_stays(
-    client: redis.Redis, settings: Settings, app: Celery
+    client: redis.Redis, inbox: Inbox, app: Celery
 ) -> None:
-    acceptance.accept(client, settings, [submission(1), submission(2)])
+    accept(inbox, [submission(1), submission(2)])
     ended, waits = submission(1).entry.backup_id, submission(2).entry.backup_id
     publish(client, [Outcome(ended, "digest", {"sha": "3" * 40})], 60)
     for reason in ("no space", "still no space"):
@@ -112,6 +108,6 @@ def test_a_waiting_result_says_why_it_waits_and_an_ended_one_stays(
     assert AsyncResult(ended, app=app).get(timeout=10) == {"sha": "3" * 40}
     assert client.ttl(keys.result(waits)) > 6_000, "its life begins anew"
     # It is the same record still: it knows what was accepted, and the receipt replaces it.
-    assert acceptance.accept(client, settings, [submission(2)])[0].outcome == "waiting"
+    assert accept(inbox, [submission(2)])[0].outcome == "waiting"
     publish(client, [Outcome(waits, "digest", {"sha": "4" * 40})], 60)
     assert AsyncResult(waits, app=app).get(timeout=10) == {"sha": "4" * 40}

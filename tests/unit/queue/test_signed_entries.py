@@ -16,7 +16,7 @@ from confkeep.queue.acceptance import Submission
 from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import VolumeStaging
 from confkeep.settings import Settings, load_settings
-from tests.turns import DEVICE, TENANT, as_dead, read_batch, submission
+from tests.turns import DEVICE, TENANT, accept, as_dead, read_batch, submission
 from worker.queue import dead_letters
 from worker.queue.inbox import Batch, Inbox
 
@@ -47,8 +47,8 @@ def rows(client: redis.Redis) -> list[dict[bytes, bytes]]:
     return [fields for _, fields in found]
 
 
-def test_without_a_key_nothing_is_signed(client: redis.Redis, settings: Settings) -> None:
-    acceptance.accept(client, settings, [submission(1)])
+def test_without_a_key_nothing_is_signed(client: redis.Redis, inbox: Inbox) -> None:
+    accept(inbox, [submission(1)])
     [fields] = rows(client)
     assert set(fields) == {b"entry", b"at"}
 
@@ -79,24 +79,24 @@ def test_only_the_very_entry_in_its_own_inbox_passes(client: redis.Redis, signed
     assert (moved.entries, len(moved.unreadable)) == ([], 1)
 
 
-def test_keys_change_while_entries_wait(client: redis.Redis, settings: Settings) -> None:
-    acceptance.accept(client, with_key(settings, OLD), [submission(1)])
-    acceptance.accept(client, with_key(settings, f"{OLD},{NEW}"), [submission(2)])
-    acceptance.accept(client, with_key(settings, f"{NEW},{OLD}"), [submission(3)])
-    assert len(read(client, with_key(settings, f"{NEW},{OLD}")).entries) == 3
-    retired = read(client, with_key(settings, NEW))
+def test_keys_change_while_entries_wait(client: redis.Redis, inbox: Inbox) -> None:
+    acceptance.accept(client, with_key(inbox.settings, OLD), [submission(1)])
+    acceptance.accept(client, with_key(inbox.settings, f"{OLD},{NEW}"), [submission(2)])
+    acceptance.accept(client, with_key(inbox.settings, f"{NEW},{OLD}"), [submission(3)])
+    assert len(read(client, with_key(inbox.settings, f"{NEW},{OLD}")).entries) == 3
+    retired = read(client, with_key(inbox.settings, NEW))
     assert [waiting.entry.message for waiting in retired.entries] == ["message 3"]
 
 
 def test_a_key_is_introduced_while_unsigned_entries_wait(
-    client: redis.Redis, settings: Settings, signed: Settings
+    client: redis.Redis, inbox: Inbox, signed: Settings
 ) -> None:
-    acceptance.accept(client, settings, [submission(1)])
+    accept(inbox, [submission(1)])
     acceptance.accept(client, signed, [submission(2)])
-    acceptance.accept(client, with_key(settings, OLD), [submission(3)])
-    batch = read(client, with_key(settings, NEW, required=False))
+    acceptance.accept(client, with_key(inbox.settings, OLD), [submission(3)])
+    batch = read(client, with_key(inbox.settings, NEW, required=False))
     assert [waiting.entry.message for waiting in batch.entries] == ["message 1", "message 2"]
-    assert len(read(client, settings).entries) == 3
+    assert len(read(client, inbox.settings).entries) == 3
 
 
 def plant(client: redis.Redis, signed: Settings) -> str:
@@ -164,18 +164,18 @@ def test_a_retry_signs_nothing_that_nobody_vouches_for(
 
 
 def test_a_dead_letter_keeps_its_signature_and_gets_one_by_the_first_key(
-    client: redis.Redis, settings: Settings
+    client: redis.Redis, inbox: Inbox
 ) -> None:
-    acceptance.accept(client, with_key(settings, OLD), [submission(1)])
-    both = with_key(settings, f"{NEW},{OLD}")
+    acceptance.accept(client, with_key(inbox.settings, OLD), [submission(1)])
+    both = with_key(inbox.settings, f"{NEW},{OLD}")
     [waiting] = read(client, both).entries
     error = NotSigned("any")
-    dead_letters.bury(Inbox(client, settings, TENANT), waiting.entry, error, waiting.signature)
-    Inbox(client, settings, TENANT).settle([waiting], marks=as_dead([waiting]))
+    dead_letters.bury(inbox, waiting.entry, error, waiting.signature)
+    inbox.settle([waiting], marks=as_dead([waiting]))
     client.delete(keys.result(waiting.entry.backup_id))
     with pytest.raises(NotSigned):
-        dead_letters.retry(client, with_key(settings, NEW), waiting.entry.backup_id)
+        dead_letters.retry(client, with_key(inbox.settings, NEW), waiting.entry.backup_id)
 
     dead_letters.retry(client, both, waiting.entry.backup_id)
 
-    assert len(read(client, with_key(settings, NEW)).entries) == 1
+    assert len(read(client, with_key(inbox.settings, NEW)).entries) == 1

@@ -19,7 +19,7 @@ from confkeep.queue.entry import Entry
 from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import RedisStaging, VolumeStaging
 from confkeep.settings import Settings, load_settings
-from tests.turns import DEVICE, TENANT, submission
+from tests.turns import DEVICE, TENANT, accept, submission
 from worker.engine import receive
 from worker.queue.inbox import Inbox
 
@@ -36,7 +36,7 @@ def entry_with_binary() -> Entry:
 
 @pytest.mark.parametrize("binary", [None, BINARY, b""])
 def test_bytes_come_back_as_they_were(
-    client: redis.Redis, settings: Settings, binary: bytes | None
+    client: redis.Redis, inbox: Inbox, binary: bytes | None
 ) -> None:
     entry = dataclasses.replace(
         submission(1).entry,
@@ -44,11 +44,11 @@ def test_bytes_come_back_as_they_were(
         binary_sha256=None if binary is None else hashlib.sha256(binary).hexdigest(),
     )
     contents = Contents(b"/ip", binary)
-    volume = VolumeStaging(settings.staging_path)
+    volume = VolumeStaging(inbox.settings.staging_path)
     volume.stage(TENANT, entry, contents)
     in_redis = RedisStaging(client)
     data = in_redis.stage(TENANT, entry, contents)
-    acceptance.accept(client, settings, [acceptance.Submission(TENANT, entry, data)])
+    accept(inbox, [acceptance.Submission(TENANT, entry, data)])
     for store in (volume, in_redis):
         [found] = store.read(TENANT, [entry])
         assert staging.checked(entry, found) == contents
@@ -76,13 +76,13 @@ def test_missing_and_damaged_bytes_are_told_apart(settings: Settings) -> None:
 
 @pytest.mark.parametrize("large", [2, 10**9])
 def test_large_bytes_are_read_in_parts_and_missing_ones_are_missing(
-    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch, large: int
+    client: redis.Redis, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, large: int
 ) -> None:
     store = RedisStaging(client)
     pair, alone = entry_with_binary(), submission(2).entry
     for entry, contents in ((pair, Contents(b"/ip", BINARY)), (alone, Contents(b"/ip", None))):
         data = store.stage(TENANT, entry, contents)
-        acceptance.accept(client, settings, [acceptance.Submission(TENANT, entry, data)])
+        accept(inbox, [acceptance.Submission(TENANT, entry, data)])
     missing = submission(3).entry
     monkeypatch.setattr(staging, "LARGEST_DEFLATED", large)
     assert store.read(TENANT, [pair, missing, alone]) == [
@@ -122,14 +122,14 @@ def test_a_volume_that_refuses_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_what_a_client_staged_is_read_in_its_tenants_own_place(
-    client: redis.Redis, settings: Settings
+    client: redis.Redis, inbox: Inbox
 ) -> None:
     name, other = str(uuid.uuid4()), str(uuid.uuid4())
     client.set(keys.handoff(TENANT, name), b"data")
-    folder = settings.staging_path / "handoff" / TENANT
+    folder = inbox.settings.staging_path / "handoff" / TENANT
     folder.mkdir(parents=True)
     (folder / name).write_bytes(b"data")
-    for store in (RedisStaging(client), VolumeStaging(settings.staging_path)):
+    for store in (RedisStaging(client), VolumeStaging(inbox.settings.staging_path)):
         assert store.read_handoff(TENANT, name) == b"data"
         assert store.read_handoff(other, name) is None
         store.discard_handoff(TENANT, name)
@@ -138,13 +138,13 @@ def test_what_a_client_staged_is_read_in_its_tenants_own_place(
 
 @pytest.mark.parametrize("where", ["redis", "volume"])
 def test_what_a_client_staged_stays_until_its_backup_is_accepted(
-    client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch, where: str
+    client: redis.Redis, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """A message that is refused is tried again, and needs its bytes then."""
     name, data = str(uuid.uuid4()), b"/ip address"
     in_redis = where == "redis"
-    store = RedisStaging(client) if in_redis else VolumeStaging(settings.staging_path)
-    folder = settings.staging_path / "handoff" / TENANT
+    store = RedisStaging(client) if in_redis else VolumeStaging(inbox.settings.staging_path)
+    folder = inbox.settings.staging_path / "handoff" / TENANT
     folder.mkdir(parents=True)
     if in_redis:
         client.set(keys.handoff(TENANT, name), data)
@@ -154,18 +154,18 @@ def test_what_a_client_staged_stays_until_its_backup_is_accepted(
     message = {"tenant_id": TENANT, "device_id": DEVICE, "export_staged": reference, "message": "m"}
 
     def receive_with(**changed: object) -> None:
-        used = settings.model_copy(update={"staging": where, **changed})
+        used = inbox.settings.model_copy(update={"staging": where, **changed})
         for module in (receive, enqueue):
             monkeypatch.setattr(module, "get_settings", lambda: used)
             monkeypatch.setattr(module, "get_client", lambda _settings: client)
         receive.accept(str(uuid.UUID(int=9)), message)
 
-    acceptance.accept(client, settings, [submission(1)])
+    accept(inbox, [submission(1)])
     with pytest.raises(InboxFull):
         receive_with(inbox_max_backups=1)
     assert store.read_handoff(TENANT, name) == data
     receive_with()
-    assert Inbox(client, settings, TENANT).depth() == 2
+    assert inbox.depth() == 2
     assert store.read_handoff(TENANT, name) is None
 
 

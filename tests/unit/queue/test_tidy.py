@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,25 +17,19 @@ from confkeep.queue import acceptance, receipts
 from confkeep.queue.staged_bytes import Contents
 from confkeep.queue.staging import VolumeStaging
 from confkeep.settings import Settings, load_settings
-from tests.turns import TENANT, as_dead, read_batch, submission
-from worker.process.local import EmbeddedServer
+from tests.turns import TENANT, accept, as_dead, read_batch, submission
 from worker.queue import dead_letters, oddities, tidy
 from worker.queue.inbox import Inbox
 
-
-@pytest.fixture(params=["real"])
-def client(real_server: EmbeddedServer) -> Iterator[redis.Redis]:
-    with redis.Redis(unix_socket_path=str(real_server.socket)) as real:
-        real.flushall()
-        yield real
+pytestmark = pytest.mark.parametrize("client", ["real"], indirect=True)
 
 
-def test_only_orphans_go(client: redis.Redis, settings: Settings) -> None:
-    acceptance.accept(client, settings, [submission(1)])
+def test_only_orphans_go(client: redis.Redis, inbox: Inbox) -> None:
+    accept(inbox, [submission(1)])
     kept, orphan = submission(1).entry.backup_id, str(uuid.uuid4())
     client.set(keys.staged(TENANT, orphan), b"x")
-    assert tidy.tidy(client, settings) == 0, "young ones stay"
-    assert tidy.tidy(client, settings, abandoned_s=0) == 1
+    assert tidy.tidy(client, inbox.settings) == 0, "young ones stay"
+    assert tidy.tidy(client, inbox.settings, abandoned_s=0) == 1
     assert client.exists(keys.staged(TENANT, kept))
     assert not client.exists(keys.staged(TENANT, orphan))
 
@@ -47,22 +41,22 @@ def test_handed_over_bytes_get_a_life(client: redis.Redis, settings: Settings) -
     assert 0 < client.ttl(name) <= tidy.ABANDONED_S
 
 
-def test_files_of_the_volume(client: redis.Redis, settings: Settings) -> None:
-    volume = VolumeStaging(settings.staging_path)
+def test_files_of_the_volume(client: redis.Redis, inbox: Inbox) -> None:
+    volume = VolumeStaging(inbox.settings.staging_path)
     entries = [submission(n).entry for n in range(3)]
     for entry in entries:
         volume.stage(TENANT, entry, Contents(b"/ip", None))
-    acceptance.accept(client, settings, [submission(0)])
-    handoff = settings.staging_path / "handoff" / TENANT / str(uuid.uuid4())
+    accept(inbox, [submission(0)])
+    handoff = inbox.settings.staging_path / "handoff" / TENANT / str(uuid.uuid4())
     handoff.parent.mkdir(parents=True)
     handoff.write_bytes(b"x")
-    for file in settings.staging_path.rglob("*"):
+    for file in inbox.settings.staging_path.rglob("*"):
         if entries[2].backup_id not in file.name:
             os.utime(file, (1, 1))
     client.hset(oddities.ARRIVING, TENANT, 3)
-    assert tidy.tidy(client, settings) == 0, "nobody knows what an earlier release's refer to"
+    assert tidy.tidy(client, inbox.settings) == 0, "nobody knows what an earlier release's refer to"
     client.delete(oddities.ARRIVING)
-    assert tidy.tidy(client, settings) == 2
+    assert tidy.tidy(client, inbox.settings) == 2
     left = volume.read(TENANT, entries)
     there = Contents(b"/ip", None)
     assert left == [there, None, there], "waiting ones and young ones stay"
@@ -159,11 +153,11 @@ def test_bytes_that_are_needed_since_the_inbox_was_read_stay(
 
 
 def test_the_bytes_of_an_entry_stay_whatever_became_of_its_record(
-    client: redis.Redis, settings: Settings
+    client: redis.Redis, inbox: Inbox
 ) -> None:
-    acceptance.accept(client, settings, [submission(1)])
+    accept(inbox, [submission(1)])
     client.delete(keys.result(submission(1).entry.backup_id))
-    assert tidy.tidy(client, settings, abandoned_s=0) == 0
+    assert tidy.tidy(client, inbox.settings, abandoned_s=0) == 0
     assert client.exists(keys.staged(TENANT, submission(1).entry.backup_id))
 
 

@@ -14,8 +14,8 @@ from confkeep.errors import StagedBytesMissing, StoreUnavailable
 from confkeep.models import Receipt
 from confkeep.queue import acceptance
 from confkeep.queue.receipts import Outcome
-from confkeep.settings import Settings, load_settings
-from tests.turns import DEVICE, TENANT, batch, publish, submission
+from confkeep.settings import load_settings
+from tests.turns import DEVICE, TENANT, accept, batch, publish, submission
 from worker.queue import backoff, dead_letters, inboxes, totals
 from worker.queue.inbox import Inbox, Waiting
 from worker.queue.totals import mark_of, read_recent, read_totals
@@ -48,28 +48,28 @@ def test_what_is_accepted_is_counted_once(client: redis.Redis) -> None:
 
 
 def test_what_is_settled_is_counted_once_however_often_it_is_settled(
-    client: redis.Redis, settings: Settings
+    client: redis.Redis, inbox: Inbox
 ) -> None:
-    acceptance.accept(client, settings, [submission(n) for n in range(6)])
+    accept(inbox, [submission(n) for n in range(6)])
     read = batch(client)
     settle(client, read[:2])
     settle(client, read[1:3], unchanged=True)
     settle(client, read[3:4], suspect="ends in the middle", unchanged=True)
-    Inbox(client, settings, TENANT).settle(
+    inbox.settle(
         read[4:5],
         marks={read[4].entry.backup_id: totals.DEAD},
     )
-    Inbox(client, settings, TENANT).settle(read[:5])
+    inbox.settle(read[:5])
     found = read_totals(client)
     assert (found.enqueued, found.committed, found.unchanged) == (6, 4, 2)
     assert (found.suspect, found.dead, found.retried) == (1, 1, 0)
     assert found.committed_bytes == 4 * len(b"/ip")
     assert found.latency.count == 4
-    assert found.enqueued == found.committed + found.dead + Inbox(client, settings, TENANT).depth()
+    assert found.enqueued == found.committed + found.dead + inbox.depth()
 
 
-def test_the_latency_is_that_of_each_backup(client: redis.Redis, settings: Settings) -> None:
-    acceptance.accept(client, settings, [submission(n) for n in range(3)])
+def test_the_latency_is_that_of_each_backup(client: redis.Redis, inbox: Inbox) -> None:
+    accept(inbox, [submission(n) for n in range(3)])
     now_ms = inboxes.server_time_ms(client)
     read = [
         Waiting(f"{now_ms - age_ms}-0", waiting.entry, raw=waiting.raw)
@@ -96,10 +96,8 @@ def test_buckets_of_a_release_with_other_bounds_are_added_up() -> None:
     assert found.latency.count == 3
 
 
-def test_a_clock_that_was_set_back_counts_as_no_time(
-    client: redis.Redis, settings: Settings
-) -> None:
-    acceptance.accept(client, settings, [submission(1)])
+def test_a_clock_that_was_set_back_counts_as_no_time(client: redis.Redis, inbox: Inbox) -> None:
+    accept(inbox, [submission(1)])
     [waiting] = batch(client)
     later = Waiting(f"{inboxes.server_time_ms(client) + 60_000}-0", waiting.entry, raw=b"x")
     client.xadd(keys.inbox(TENANT), {"entry": "x"}, id=later.stream_id)
@@ -108,31 +106,29 @@ def test_a_clock_that_was_set_back_counts_as_no_time(
     assert read_totals(client).latency.buckets[0.01] == 1
 
 
-def test_tries_that_failed_are_counted(client: redis.Redis, settings: Settings) -> None:
+def test_tries_that_failed_are_counted(client: redis.Redis, inbox: Inbox) -> None:
     for _ in range(3):
-        backoff.failed(Inbox(client, settings, TENANT), StoreUnavailable("no space"))
+        backoff.failed(inbox, StoreUnavailable("no space"))
     assert read_totals(client).retried == 3
 
 
 def test_a_dead_letter_that_is_put_back_is_enqueued_again(
-    client: redis.Redis, settings: Settings
+    client: redis.Redis, inbox: Inbox
 ) -> None:
-    acceptance.accept(client, settings, [submission(1)])
+    accept(inbox, [submission(1)])
     [waiting] = batch(client)
     error = StagedBytesMissing("gone")
-    dead_letters.bury(Inbox(client, settings, TENANT), waiting.entry, error)
+    dead_letters.bury(inbox, waiting.entry, error)
     outcome = Outcome(waiting.entry.backup_id, waiting.entry.digest(TENANT), error)
     publish(client, [outcome], 60)
-    Inbox(client, settings, TENANT).settle([waiting], marks={waiting.entry.backup_id: totals.DEAD})
-    dead_letters.retry(client, settings, waiting.entry.backup_id)
+    inbox.settle([waiting], marks={waiting.entry.backup_id: totals.DEAD})
+    dead_letters.retry(client, inbox.settings, waiting.entry.backup_id)
     found = read_totals(client)
-    assert (found.enqueued, found.dead, Inbox(client, settings, TENANT).depth()) == (2, 1, 1)
+    assert (found.enqueued, found.dead, inbox.depth()) == (2, 1, 1)
 
 
-def test_the_last_commits_are_kept_newest_first_and_once(
-    client: redis.Redis, settings: Settings
-) -> None:
-    acceptance.accept(client, settings, [submission(n) for n in range(30)])
+def test_the_last_commits_are_kept_newest_first_and_once(client: redis.Redis, inbox: Inbox) -> None:
+    accept(inbox, [submission(n) for n in range(30)])
     read = batch(client)
     settle(client, read[:3])
     settle(client, read[:3])
