@@ -244,15 +244,6 @@ def remove(path: Path) -> None:
         os.unlink(path)
 
 
-def remove_folder(path: Path) -> None:
-    """Remove an empty folder; durable only after `sync_directory`.
-
-    Raises:
-        OSError: it is not empty, or the file system refused.
-    """
-    os.rmdir(path)
-
-
 def replace_file(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
     """Replace the content of `path` with `data` in one step; durable when this returns.
 

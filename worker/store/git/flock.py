@@ -16,7 +16,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -44,26 +44,17 @@ def shared(path: Path) -> Iterator[None]:
         RepositoryBusy: another process was at recovery for more than 10 seconds.
         OSError: the file system refused.
     """
-    descriptor = _open(path)
-    try:
-        deadline = time.monotonic() + _WAIT_S
-        while not _try(descriptor, fcntl.LOCK_SH):
-            if time.monotonic() >= deadline:
-                raise RepositoryBusy(f"{path.name} is being recovered by another process")
-            time.sleep(_POLL_S)
+    with _opened(path) as descriptor:
+        if not _wait(descriptor, fcntl.LOCK_SH, _WAIT_S):
+            raise RepositoryBusy(f"{path.name} is being recovered by another process")
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[bool]:
     """Try to hold the lock alone, without waiting; yields whether it does: no writer lives then."""
-    descriptor = _open(path)
-    try:
+    with _opened(path) as descriptor:
         yield _try(descriptor, fcntl.LOCK_EX)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -74,17 +65,15 @@ def maintenance(path: Path) -> Iterator[int | None]:
     lock is held until git ends, even if the process that started it is killed. Yields None if
     another process holds the lock.
     """
-    descriptor = _open(path, MAINTENANCE_FILE_NAME)
-    try:
+    with _opened(path, MAINTENANCE_FILE_NAME) as descriptor:
         yield descriptor if _try(descriptor, fcntl.LOCK_EX) else None
-    finally:
-        os.close(descriptor)
 
 
 def prepare_maintenance(path: Path) -> None:
     """Create the maintenance lock's file, which `no_maintenance` does not create."""
     if not (path / MAINTENANCE_FILE_NAME).exists():
-        os.close(_open(path, MAINTENANCE_FILE_NAME))
+        with _opened(path, MAINTENANCE_FILE_NAME):
+            pass
 
 
 @contextmanager
@@ -103,10 +92,7 @@ def no_maintenance(path: Path, *, wait_s: float = _WAIT_S) -> Iterator[bool]:
         yield True
         return
     try:
-        deadline = time.monotonic() + wait_s
-        while not (held := _try(descriptor, fcntl.LOCK_SH)) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        yield held
+        yield _wait(descriptor, fcntl.LOCK_SH, wait_s)
     finally:
         os.close(descriptor)
 
@@ -124,22 +110,31 @@ def alone(path: Path, wait_s: float = _WAIT_S) -> Iterator[int]:
         OSError: the file system refused.
     """
     deadline = time.monotonic() + wait_s
-    with ExitStack() as opened:
-        descriptors = []
+    with _opened(path, MAINTENANCE_FILE_NAME) as maintained, _opened(path) as written:
         # In the order in which a repack takes them.
-        for name in (MAINTENANCE_FILE_NAME, FILE_NAME):
-            descriptor = _open(path, name)
-            opened.callback(os.close, descriptor)
-            while not _try(descriptor, fcntl.LOCK_EX):
-                if time.monotonic() >= deadline:
-                    raise RepositoryBusy(f"{path.name} is being written by another process")
-                time.sleep(_POLL_S)
-            descriptors.append(descriptor)
-        yield descriptors[0]
+        for descriptor in (maintained, written):
+            if not _wait(descriptor, fcntl.LOCK_EX, deadline - time.monotonic()):
+                raise RepositoryBusy(f"{path.name} is being written by another process")
+        yield maintained
 
 
-def _open(path: Path, name: str = FILE_NAME) -> int:
-    return modes.create(path / name, os.O_RDWR)
+@contextmanager
+def _opened(path: Path, name: str = FILE_NAME) -> Iterator[int]:
+    descriptor = modes.create(path / name, os.O_RDWR)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _wait(descriptor: int, kind: int, wait_s: float) -> bool:
+    """Try until the lock is held; False if it is not after so many seconds."""
+    deadline = time.monotonic() + wait_s
+    while not _try(descriptor, kind):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
 
 
 def _try(descriptor: int, kind: int) -> bool:

@@ -47,7 +47,7 @@ def mend(path: Path) -> None:
     """
     file, kept = path / NAME, path / DAMAGED_NAME
     if file.is_dir():
-        durable.remove_folder(file)
+        file.rmdir()
     elif file.exists():
         durable.replace_file(kept, file.read_bytes())
     durable.replace_file(file, _STANDARD)

@@ -312,17 +312,13 @@ class TreeEntry:
     id: bytes
 
     @property
-    def is_folder(self) -> bool:
-        return self.mode in (FOLDER_MODE, b"040000")
-
-    @property
     def is_blob(self) -> bool:
         return self.mode.startswith((b"100", b"120"))
 
     @property
     def sort_key(self) -> bytes:
         """Git sorts a folder as if its name ended in a slash."""
-        return self.name + b"/" if self.is_folder else self.name
+        return self.name + b"/" if self.mode in (FOLDER_MODE, b"040000") else self.name
 
 
 _ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)

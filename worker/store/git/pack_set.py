@@ -14,6 +14,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -36,17 +37,13 @@ def names_of(folder: Path) -> dict[str, int]:
         for file in files:
             # A concurrent repack removes the packs that it replaced.
             with suppress(FileNotFoundError):
-                if _is_pack_or_idx(file.name):
+                if file.name.startswith("pack-") and file.name.endswith((".pack", ".idx")):
                     sizes[file.name] = file.stat().st_size
     for name, size in sizes.items():
         stem, _, kind = name.rpartition(".")
         if kind == "idx" and f"{stem}.pack" in sizes:
             names[stem] = size + sizes[f"{stem}.pack"]
     return names
-
-
-def _is_pack_or_idx(name: str) -> bool:
-    return name.startswith("pack-") and name.endswith((".pack", ".idx"))
 
 
 class _Ids:
@@ -85,17 +82,9 @@ class _Ids:
         return [self._at(number) for number in range(0, len(self), step)]
 
     def __contains__(self, id_: bytes) -> bool:
-        low, high = self._fanout[id_[0]], self._fanout[id_[0] + 1]
-        while low < high:
-            middle = (low + high) // 2
-            found = self._at(middle)
-            if found == id_:
-                return True
-            if found < id_:
-                low = middle + 1
-            else:
-                high = middle
-        return False
+        numbers = range(self._fanout[id_[0]], self._fanout[id_[0] + 1])
+        place = bisect_left(numbers, id_, key=self._at)
+        return place < len(numbers) and self._at(numbers[place]) == id_
 
 
 def _open(folder: Path, names: Iterable[str], opened: ExitStack) -> Iterator[_Ids]:

@@ -174,6 +174,8 @@ def _packed_lines(path: Path) -> list[bytes]:
         return (path / PACKED_NAME).read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return []
+    except IsADirectoryError as error:
+        raise RepositoryDamaged(f"{path.name}: {PACKED_NAME} is no file") from error
 
 
 def _packed_name(line: bytes) -> str:
@@ -235,7 +237,7 @@ def sync_main(path: Path) -> None:
 
 
 def read_short(file: Path) -> bytes:
-    """The bytes of a file that holds a ref's value, with a third of `read_bytes`' system calls.
+    """The bytes of a file that holds no more than an id, with a third of `read_bytes`' system calls.
 
     Raises:
         OSError: as `os.open` and `os.read`.
@@ -260,14 +262,8 @@ def _read_loose(path: Path) -> str | None:
 
 
 def _read_packed(path: Path) -> str | None:
-    try:
-        lines = (path / PACKED_NAME).read_bytes().decode("utf-8", "replace").splitlines()
-    except FileNotFoundError:
-        return None
-    except IsADirectoryError as error:
-        raise RepositoryDamaged(f"{path.name}: {PACKED_NAME} is no file") from error
-    for line in lines:
-        value, _, name = line.partition(" ")
-        if name == MAIN_REF and _OBJECT_ID.fullmatch(value):
+    for line in _packed_lines(path):
+        value = line.partition(b" ")[0].decode("ascii", "replace")
+        if _packed_name(line) == MAIN_REF and _OBJECT_ID.fullmatch(value):
             return value
     return None
