@@ -8,10 +8,9 @@ from typing import TypeVar
 import pygit2
 
 from worker.store.history import index_build
-from worker.store.history.index_build import MergedHistory
 from worker.store.history.index_file import IndexFile
 from worker.store.history.index_keeper import IndexKeeper, raw_id
-from worker.store.history.index_rows import Entry, Unusable
+from worker.store.history.index_rows import Entry, MergedHistory, Unusable
 from worker.store.repository.backup import Version, pack_uuid
 
 _Value = TypeVar("_Value")

@@ -18,10 +18,9 @@ import pygit2
 from pygit2.enums import SortMode
 
 from confkeep.errors import RepositoryDamaged
-from confkeep.labels import Labels
 from confkeep.routeros.own_name import own_name
 from worker.store.git.pack import FOLDER_MODE
-from worker.store.history.index_rows import NOTHING, Changed, Entry, labels_of
+from worker.store.history.index_rows import NOTHING, Changed, Entry, MergedHistory, labels_of
 from worker.store.repository import headers
 from worker.store.repository.backup import EXPORT_NAME, Version, pack_uuid, unpack_uuid
 from worker.store.repository.headers import BACKUP_ID_HEADER, DEVICE_ID_HEADER
@@ -244,17 +243,6 @@ def linear_entries(git: pygit2.Repository, parent: bytes | None, shas: bytes) ->
                 if is_device(name)
             }
         yield commit.entry(changed)
-
-
-@dataclass(slots=True)
-class MergedHistory:
-    """A history with merges, ready for the index."""
-
-    commits: list[Entry]
-    #: What `git log -- DEVICE` lists, oldest first.
-    versions: dict[bytes, list[Version]]
-    seen: dict[bytes, int]
-    labels: dict[bytes, Labels]
 
 
 def read_merged(

@@ -11,10 +11,10 @@ from pygit2.enums import SortMode
 from confkeep.labels import Labels
 from worker.store.history import index_build
 from worker.store.history.index_at_tip import IndexAtTip, packed
-from worker.store.history.index_build import MergedHistory, oldest_first
+from worker.store.history.index_build import oldest_first
 from worker.store.history.index_file import IndexFile
 from worker.store.history.index_keeper import raw_id, tells_damage_of_git
-from worker.store.history.index_rows import Unusable, labels_of
+from worker.store.history.index_rows import MergedHistory, Unusable, labels_of
 from worker.store.repository.backup import Version, unpack_uuid
 from worker.store.repository.detail import read_detail
 

@@ -49,6 +49,7 @@ from worker.store.history.index_rows import (
     SCHEMA,
     Damaged,
     Entry,
+    MergedHistory,
     Root,
     Unfinished,
     Unusable,
@@ -433,31 +434,20 @@ class IndexFile:
                 self._add(entries, versions, seen, labels, self.root.base, synced=synced)
         return True
 
-    def append_base(
-        self,
-        commits: Sequence[Entry],
-        versions: Mapping[bytes, Sequence[Version]],
-        seen: Mapping[bytes, int],
-        labels: Mapping[bytes, Labels],
-    ) -> None:
-        """Fill an empty index with a history that has merges.
-
-        Args:
-            commits: all of them, parents first; the last one is the base.
-            versions: what `git log -- DEVICE` lists for each device, oldest first.
-            seen: when each device was last backed up.
-            labels: what each device is called.
-        """
+    def append_base(self, history: MergedHistory) -> None:
+        """Fill an empty index."""
         with self._writing() as synced:
             if self.root.commits:
                 raise Unusable("another process wrote meanwhile")
+            commits = history.commits
             number_of = {entry.version.id: number for number, entry in enumerate(commits)}
             rows = (
                 (device, position, number_of[version.id], None, *NO_DETAIL)
-                for device, listed in versions.items()
+                for device, listed in history.versions.items()
                 for position, version in enumerate(listed)
             )
-            self._add(commits, rows, seen, labels, len(commits) - 1, synced=synced)
+            base = len(commits) - 1
+            self._add(commits, rows, history.seen, history.labels, base, synced=synced)
 
     def _add(
         self,

@@ -155,7 +155,7 @@ class IndexKeeper:
                 changed.update(merged.versions)
                 if not missing:
                     merged.commits[-1] = self._with_own_names(merged.commits[-1], changed)
-                file.append_base(merged.commits, merged.versions, merged.seen, merged.labels)
+                file.append_base(merged)
         total, batch = len(missing) // 20, []
         for done, entry in enumerate(index_build.linear_entries(self._git, bottom, missing), 1):
             batch.append(entry)

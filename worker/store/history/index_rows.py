@@ -110,6 +110,19 @@ def labels_of(entries: Iterable[Entry]) -> dict[bytes, Labels]:
     }
 
 
+@dataclass(slots=True)
+class MergedHistory:
+    """A history with merges, ready for the index."""
+
+    #: All of them, parents first; the last one is the base.
+    commits: list[Entry]
+    #: What `git log -- DEVICE` lists, oldest first.
+    versions: dict[bytes, list[Version]]
+    #: When each device was last backed up, and what it is called.
+    seen: dict[bytes, int]
+    labels: dict[bytes, Labels]
+
+
 @dataclass(frozen=True, slots=True)
 class Root:
     """What the file is complete for."""

@@ -8,13 +8,11 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from worker.store.git import durable
+from worker.store.git import durable, refs
 
 FILE_NAME: Final = "confkeep.store"
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
-#: Read so many bytes: more are no id.
-_MOST: Final = 64
 
 
 def is_id(text: str) -> bool:
@@ -35,13 +33,10 @@ def read(store: Path) -> str | None:
     """
     with durable.file_system_errors(FILE_NAME):
         try:
-            descriptor = os.open(store / FILE_NAME, os.O_RDONLY | os.O_CLOEXEC)
+            data = refs.read_short(store / FILE_NAME)
         except FileNotFoundError:
             return None
-        try:
-            text = os.read(descriptor, _MOST).decode("ascii", "replace").strip()
-        finally:
-            os.close(descriptor)
+    text = data.decode("ascii", "replace").strip()
     return text if is_id(text) else None
 
 

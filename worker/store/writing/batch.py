@@ -6,7 +6,6 @@ import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from types import MappingProxyType
 from typing import Final
 
 import pygit2
@@ -40,8 +39,6 @@ _FILE_MODE = b"100644"
 _EMPTY_TREE: Final = pack.object_id(pack.TREE, b"")
 _EXPORT = EXPORT_NAME.encode()
 _BINARY = BINARY_NAME.encode()
-_NO_LABELS: Final[Mapping[str, Labels]] = MappingProxyType({})
-_NO_NAMES: Final[Mapping[str, str | None]] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -71,10 +68,10 @@ class Batch:
         repository: TenantRepository,
         parent: str | None,
         now_s: int,
-        kept: RootTree | None = None,
-        labels: Mapping[str, Labels] = _NO_LABELS,
-        own_names: Mapping[str, str | None] = _NO_NAMES,
-        older: Callable[[str, int], Iterable[bytes]] = lambda _device_id, _skip: (),
+        kept: RootTree | None,
+        labels: Mapping[str, Labels],
+        own_names: Mapping[str, str | None],
+        older: Callable[[str, int], Iterable[bytes]],
     ) -> None:
         """Start on the commit `parent` (40 hex digits; None: an empty repository).
 
