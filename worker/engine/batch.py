@@ -174,7 +174,7 @@ class BatchCommitter:
         for waiting in batch:
             if waiting.entry.is_naming:
                 found[waiting.stream_id] = Contents(b"", None)
-            elif waiting.staged is not None:
+            elif waiting.entry.staging == "redis" and waiting.staged is not None:
                 found[waiting.stream_id] = staging.split(waiting.entry, waiting.staged)
             else:
                 unread.setdefault(waiting.entry.staging, []).append(waiting)

@@ -354,6 +354,16 @@ def test_an_entry_goes_when_its_receipt_is_there_and_its_bytes_go_last(
     assert volume.read(TENANT, [entry]) == [None]
 
 
+def test_what_lies_on_the_volume_is_read_there(client: redis.Redis, settings: Settings) -> None:
+    """A torn transaction may have left an earlier enqueue's bytes in the server, under the same id."""
+    entry = dataclasses.replace(submission(1).entry, staging="volume")
+    VolumeStaging(settings.staging_path).stage(TENANT, entry, Contents(b"/ip", None))
+    acceptance.accept(client, settings, [acceptance.Submission(TENANT, entry, data=None)])
+    client.set(keys.staged(TENANT, entry.backup_id), b"/i")
+    turn = drain.drain_inbox(Inbox(client, settings, TENANT))
+    assert (turn.committed, turn.dead) == (1, 0)
+
+
 @pytest.mark.parametrize(("busy", "committed"), [(4, 1), (5, 0)])
 def test_a_branch_that_others_move_is_tried_again_and_not_for_ever(
     client: redis.Redis, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, busy: int, committed: int
