@@ -154,9 +154,14 @@ class _Answer(_Model):
         )
 
 
-class _Labelled(_Model):
-    """A device's labels: at most 253 characters each, no control characters."""
+class _Given(_Model):
+    """What a backup and a naming have in common."""
 
+    tenant_id: Identifier
+    device_id: Identifier
+    #: The commit's message: at most 4 KiB.
+    message: Annotated[str, AfterValidator(_message)] = Field(repr=False)
+    #: The device's labels: at most 253 characters each, no control characters.
     device_name: Label = None
     device_address: Label = None
     device_model: Label = None
@@ -168,29 +173,22 @@ class _Labelled(_Model):
         return Labels(self.device_name, self.device_address, self.device_model, self.device_group)
 
 
-class BackupPayload(_Labelled):
+class BackupPayload(_Given):
     """One capture of one device, from a producer."""
 
-    tenant_id: Identifier
-    device_id: Identifier
     #: The RouterOS text export, as bytes: at most 16 MiB and not blank.
     export_text: Annotated[bytes, BeforeValidator(_export)] = Field(repr=False)
     #: The `.backup` file: at most 64 MiB; None when the capture has none.
     binary_backup: Annotated[bytes | None, BeforeValidator(_binary)] = Field(None, repr=False)
-    #: The commit's message: at most 4 KiB.
-    message: Annotated[str, AfterValidator(_message)] = Field(repr=False)
     #: The same id is committed once, ever.
     backup_id: Identifier = Field(default_factory=lambda: str(uuid.uuid4()))
     #: When the device was polled, with a time zone. Becomes the commit's author date.
     captured_at: CaptureDate | None = None
 
 
-class NamingPayload(_Labelled):
+class NamingPayload(_Given):
     """A naming: the labels of a device from now on. It is no capture."""
 
-    tenant_id: Identifier
-    device_id: Identifier
-    message: Annotated[str, AfterValidator(_message)] = Field(repr=False)
     #: The same id is committed once, ever.
     backup_id: Identifier = Field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -228,15 +226,12 @@ class StagedReference(_Model):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class ReceivedBackup(_Labelled):
+class ReceivedBackup(_Given):
     """The keyword arguments of `backups.receive`: JSON, from any Celery client.
 
     The export is given in one of three ways, the binary in one of two or not at all.
     """
 
-    tenant_id: Identifier
-    device_id: Identifier
-    message: Annotated[str, AfterValidator(_message)] = Field(repr=False)
     export_text: str | None = Field(None, repr=False)
     export_base64: str | None = Field(None, repr=False)
     export_staged: StagedReference | None = None

@@ -142,33 +142,30 @@ UNACKED = "unacked"
 UNACKED_INDEX = "unacked_index"
 
 
+# What each of these holds stands in the table above.
+
+
 def inbox(tenant_id: str) -> str:
-    """The stream of a tenant's accepted and not yet committed backups."""
     return f"{PREFIX}inbox:{tenant_id}"
 
 
 def staged(tenant_id: str, backup_id: str) -> str:
-    """The bytes of an accepted backup."""
     return f"{PREFIX}staged:{tenant_id}:{backup_id}"
 
 
 def handoff(tenant_id: str, name: str) -> str:
-    """Bytes that a client staged itself under a UUID of its own choice."""
     return f"{PREFIX}handoff:{tenant_id}:{name}"
 
 
 def wake(tenant_id: str) -> str:
-    """The flag that a wake-up is on its way."""
     return f"{PREFIX}wake:{tenant_id}"
 
 
 def lock(tenant_id: str) -> str:
-    """The tenant lock."""
     return f"{PREFIX}lock:{tenant_id}"
 
 
 def backoff(tenant_id: str) -> str:
-    """Why and until when a tenant's commits wait."""
     return f"{PREFIX}backoff:{tenant_id}"
 
 
@@ -178,27 +175,22 @@ def sweep(name: str) -> str:
 
 
 def repack(tenant_id: str) -> str:
-    """The flag that a repack was asked for."""
     return f"{PREFIX}repack:{tenant_id}"
 
 
 def stale(tenant_id: str) -> str:
-    """The devices that an event said to be stale."""
     return f"{PREFIX}stale:{tenant_id}"
 
 
 def attempts(tenant_id: str) -> str:
-    """The batches that were begun since one was last settled."""
     return f"{PREFIX}attempts:{tenant_id}"
 
 
 def replies(tenant_id: str) -> str:
-    """Further result ids that wait for a backup's receipt."""
     return f"{PREFIX}replies:{tenant_id}"
 
 
 def spent(name: str) -> str:
-    """What was done with a token in a minute."""
     return f"{PREFIX}spent:{name}"
 
 

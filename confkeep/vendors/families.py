@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from typing import Final
 
 from confkeep.vendors.arista import EOS
@@ -52,12 +51,7 @@ def family_of(export: bytes, model: str | None = None) -> Family | None:
     """Whose an export is: by its form, which a label cannot change, else by the device's model label."""
     head = export[:_HEAD_BYTES]
     for family in FAMILIES:
-        if _shape(family.shape).search(head):
+        if re.search(family.shape.encode(), head, re.MULTILINE):
             return family
     name = re.sub(r"[-_\s]", "", model or "").lower()
     return next((family for family in FAMILIES if name in family.models), None)
-
-
-@cache
-def _shape(pattern: str) -> re.Pattern[bytes]:
-    return re.compile(pattern.encode(), re.MULTILINE)

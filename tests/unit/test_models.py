@@ -102,7 +102,6 @@ def test_ids_become_canonical() -> None:
         dt.datetime(2026, 1, 1),  # noqa: DTZ001 - that it has no zone is the point
         dt.datetime(1969, 12, 31, tzinfo=dt.UTC),
         dt.datetime(2101, 1, 1, tzinfo=dt.UTC),
-        "yesterday",
     ],
 )
 def test_a_capture_date_has_a_zone_and_lies_in_gits_years(when: object) -> None:

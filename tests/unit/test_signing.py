@@ -78,11 +78,10 @@ IDS = {
 EXPORT = "/ip \udce9\n"
 BYTES = EXPORT.encode("utf-8", "surrogateescape")
 SENT: dict[str, Any] = {**IDS, "message": "ä", "export_text": EXPORT}
-PAYLOAD: dict[str, Any] = {**IDS, "message": "ä", "export_text": EXPORT}
 
 
 def payload(**more: Any) -> BackupPayload:
-    return BackupPayload.checked(**{**PAYLOAD, **more})
+    return BackupPayload.checked(**{**SENT, **more})
 
 
 def staged(data: bytes) -> dict[str, Any]:

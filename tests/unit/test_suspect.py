@@ -66,12 +66,7 @@ def test_generated_exports_are_not_suspect() -> None:
         (b"", "empty"),
         (b" \r\n", "empty"),
         (b"Bus error\n", "an error: Bus error"),
-        (b"\nbus error", "an error: bus error"),
-        (GOOD + b"Segmentation fault\n", "an error: Segmentation fault"),
         (b"failure: not enough permissions (9)\n", "an error: failure: not enough"),
-        (b"expected end of command (line 1 column 8)\n", "an error: expected end of command"),
-        (b"bad command name exprot (line 1 column 1)\n", "an error: bad command name"),
-        (GOOD + b"interrupted\n", "an error: interrupted"),
         (GOOD + b"#error exporting /ip (timeout)\n", "not whole: #error exporting /ip (timeout)"),
         (
             GOOD + b"#error exporting /ip address\n" + GOOD,
@@ -87,7 +82,6 @@ def test_generated_exports_are_not_suspect() -> None:
         (GOOD + b"#interrupted (timeout)\n" + GOOD, "not whole: #interrupted (timeout)"),
         (b"\x1b[m\x1b[32m" + GOOD, "a terminal shows: colours"),
         (GOOD.replace(b"/ip", b"\x1b[36m/ip\x1b[m"), "a terminal shows: colours"),
-        (b"ssh: connect to host 10.0.0.1 port 22: No route to host\n", "an error: ssh: connect"),
         (b"Login: \nPassword: \n", "a terminal shows: Login:"),
         (
             b"\n  MMM      MMM       KKK\n  MikroTik RouterOS 6.49.7 (c) 1999-2022  http://x/\n",
@@ -151,6 +145,7 @@ def test_a_large_export_costs_little() -> None:
         b"action timed out",
         b"failure: no",
         b"expected closing brace (line 3)",
+        b"expected end of command (line 1 column 8)",
         b"bad command name a",
         b"no such item",
         b"syntax error (line 1 column 2)",

@@ -16,7 +16,6 @@ from pathlib import Path
 import pygit2
 
 from confkeep.errors import InvalidBackup, NotInStore, StoreMissing
-from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from worker.cli.sending import payload_of
 from worker.cli.sources.captures import Capture
 from worker.engine.versions import captured_at, versions_of
@@ -159,7 +158,7 @@ def _id_of(capture: Capture) -> str | None:
     if capture.known_id is not None:
         return capture.known_id
     try:
-        return capture.backup_id(*capture.read(MAX_EXPORT_BYTES, MAX_BINARY_BYTES))
+        return capture.backup_id(*capture.read())
     except (InvalidBackup, OSError):
         return None
 

@@ -10,7 +10,6 @@ from typing import Final
 
 from confkeep import BackupPayload, InvalidBackup, enqueue_backups
 from confkeep.errors import InboxFull
-from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from confkeep.queue.answers import Answer
 from worker.cli.sources.captures import Capture
 from worker.cli.waiting import Receipts
@@ -166,7 +165,7 @@ def payload_of(capture: Capture, *, labelled: bool) -> BackupPayload:
         InvalidBackup: it would be refused.
         OSError: it cannot be read.
     """
-    export, binary = capture.read(MAX_EXPORT_BYTES, MAX_BINARY_BYTES)
+    export, binary = capture.read()
     return BackupPayload.checked(
         tenant_id=capture.row.tenant_id,
         device_id=capture.row.device_id,

@@ -297,7 +297,7 @@ def test_a_binary_of_the_same_name_belongs_to_the_export(tmp_path: Path) -> None
     put(device / "2.rsc")
     put(device / "3.backup", b"three")
 
-    assert [capture.read(9, 9)[1] for capture in scan(tmp_path).captures] == [b"one", None]
+    assert [capture.read()[1] for capture in scan(tmp_path).captures] == [b"one", None]
 
 
 def test_uuids_stand_for_themselves_and_names_for_made_ones(tmp_path: Path) -> None:

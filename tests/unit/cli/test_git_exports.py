@@ -11,7 +11,7 @@ import pytest
 from confkeep.errors import InvalidInput
 from tests.judge import git
 from tests.unit.cli.conftest import ROUTER, Confkeep
-from tests.unit.cli.test_sources import MIB, Source, bare_copy, contents, made
+from tests.unit.cli.test_sources import Source, bare_copy, contents, made
 from worker.cli import sources
 from worker.cli.sources import git_exports
 from worker.cli.sources.asking import Asker, Nobody, Person
@@ -99,7 +99,7 @@ def test_a_binary_beside_an_export_comes_with_it(tmp_path: Path) -> None:
     source.commit("no binary any more", {"core1.backup": None})
     found = read(source.path, "acme")
     its = [c for c in found.captures if c.row.label == "core1"]
-    assert [c.read(MIB, MIB) for c in its] == [
+    assert [c.read() for c in its] == [
         (b"1\n", None),
         (b"2\n", b"\x88two"),
         (b"2\n", b"\x88three"),

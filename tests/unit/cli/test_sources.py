@@ -19,7 +19,7 @@ from tests.histories import device_ids, write_merged
 from tests.judge import GIT_ENVIRONMENT, git
 from tests.unit.cli.conftest import ROUTER, TENANT, Confkeep, Store
 from worker.cli import exports_folder, import_kept, sources
-from worker.cli.sources import oxidized, rancid
+from worker.cli.sources import captures, oxidized, rancid
 from worker.cli.sources.found import Found
 from worker.cli.sources.git_history import read_history
 from worker.cli.sources.names import NAMESPACE, Names
@@ -33,8 +33,6 @@ from worker.store.repository.tenant_repository import (
 from worker.store.rewriting.retention import apply_retention
 from worker.store.rewriting.retention_rules import policy_of
 from worker.store.writing.commit import Writer
-
-MIB = 1024 * 1024
 
 
 def made(name: str) -> str:
@@ -85,7 +83,7 @@ class Source:
 
 def contents(found: Found, name: str) -> list[bytes]:
     device_id = found.named_ids[name]
-    return [c.read(MIB, MIB)[0] for c in found.captures if c.row.device_id == device_id]
+    return [c.read()[0] for c in found.captures if c.row.device_id == device_id]
 
 
 def bare_copy(source: Source, path: Path) -> Path:
@@ -123,7 +121,7 @@ def test_oxidizeds_versions_come_with_dates_and_messages(tmp_path: Path, store: 
     repository = create_repository(repository_path(store.path, tenant))
     Writer(repository).commit_backups(
         [
-            Backup(str(c.known_id), c.row.device_id, *c.read(MIB, MIB), c.message, c.captured_at)
+            Backup(str(c.known_id), c.row.device_id, *c.read(), c.message, c.captured_at)
             for c in found.captures
             if c.row.tenant_id == tenant
         ],
@@ -193,7 +191,9 @@ def test_a_shallow_clone_gives_what_it_has(tmp_path: Path) -> None:
     assert contents(found, "t/r1") == [b"2", b"3"]
 
 
-def test_renamed_and_removed_files_and_bad_captures(tmp_path: Path) -> None:
+def test_renamed_and_removed_files_and_bad_captures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = Source(tmp_path / "oxidized").init()
     source.commit("first", {"old": b"a\n" * 50, "gone": b"x"})
     source.commit("renamed", {"old": None, "new": b"a\n" * 50})
@@ -212,9 +212,10 @@ def test_renamed_and_removed_files_and_bad_captures(tmp_path: Path) -> None:
     assert "t/link" not in found.named_ids
     # What the store accepts comes in, and is marked as suspect there.
     (bad,) = [c for c in found.captures if c.message.startswith("bad")]
-    assert bad.read(MIB, MIB) == (b"a\0b", None)
-    with pytest.raises(InvalidBackup, match="at most 10 bytes"):
-        found.captures[0].read(10, 10)
+    assert bad.read() == (b"a\0b", None)
+    with monkeypatch.context() as few, pytest.raises(InvalidBackup, match="at most 10 bytes"):
+        few.setattr(captures, "MAX_EXPORT_BYTES", 10)
+        found.captures[0].read()
 
     # The mapping makes both names one device: in the order of the history, whatever the dates.
     assert names.write()
@@ -290,9 +291,9 @@ def test_rancid_without_git_is_one_version_each(tmp_path: Path) -> None:
     first = rancid.read(group, tenant="t", names=Names())
     (capture,) = first.captures
     assert (capture.row.device_id, capture.captured_at.timestamp()) == (made("t/r1"), 1_600_000_000)
-    one = capture.backup_id(*capture.read(MIB, MIB))
+    one = capture.backup_id(*capture.read())
     (group / "configs" / "r1").write_bytes(b"two\n")
-    assert capture.backup_id(*capture.read(MIB, MIB)) != one, "a later version is another backup"
+    assert capture.backup_id(*capture.read()) != one, "a later version is another backup"
 
 
 @pytest.mark.parametrize(
@@ -428,9 +429,9 @@ def committed(found: Found, store: Store, count: int | None = None) -> str:
     [tenant] = {capture.row.tenant_id for capture in found.captures}
     backups = [
         Backup(
-            c.backup_id(*c.read(MIB, MIB)),
+            c.backup_id(*c.read()),
             c.row.device_id,
-            *c.read(MIB, MIB),
+            *c.read(),
             c.message,
             c.captured_at,
         )
@@ -508,7 +509,7 @@ def test_a_rewritten_history_is_recognised(
     kept = import_kept.look(store.path, found.captures)
     assert (kept.older, kept.other_ids) == ([], 2)
     new = [c for c in found.captures if c.known_id not in kept.ids]
-    assert [c.read(MIB, MIB)[0] for c in new[-1:]] == [b"v3"]
+    assert [c.read()[0] for c in new[-1:]] == [b"v3"]
     assert "rewritten" in confkeep("import", source.path, "--dry-run").stdout
 
 

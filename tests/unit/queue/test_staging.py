@@ -34,26 +34,6 @@ def entry_with_binary() -> Entry:
     )
 
 
-@pytest.mark.parametrize("binary", [None, BINARY, b""])
-def test_bytes_come_back_as_they_were(
-    client: redis.Redis, inbox: Inbox, binary: bytes | None
-) -> None:
-    entry = dataclasses.replace(
-        submission(1).entry,
-        binary_bytes=None if binary is None else len(binary),
-        binary_sha256=None if binary is None else hashlib.sha256(binary).hexdigest(),
-    )
-    contents = Contents(b"/ip", binary)
-    volume = VolumeStaging(inbox.settings.staging_path)
-    volume.stage(TENANT, entry, contents)
-    in_redis = RedisStaging(client)
-    data = in_redis.stage(TENANT, entry, contents)
-    accept(inbox, [acceptance.Submission(TENANT, entry, data)])
-    for store in (volume, in_redis):
-        [found] = store.read(TENANT, [entry])
-        assert staging.checked(entry, found) == contents
-
-
 def test_missing_and_damaged_bytes_are_told_apart(settings: Settings) -> None:
     entry = entry_with_binary()
     good = Contents(b"/ip", BINARY)
@@ -103,14 +83,6 @@ def test_a_volume_file_of_other_bytes_does_not_replace_the_accepted_one(
     assert volume.read(TENANT, [first, other]) == there
     volume.discard(TENANT, [other])
     assert volume.read(TENANT, [first, other]) == [there[0], None]
-
-
-def test_the_volume_keeps_no_temporary_file_and_only_for_its_owner(settings: Settings) -> None:
-    volume = VolumeStaging(settings.staging_path)
-    volume.stage(TENANT, submission(1).entry, Contents(b"/ip", None))
-    [file] = (settings.staging_path / TENANT).iterdir()
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert file.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_volume_that_refuses_is_one_clear_error(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pygit2
 
 from confkeep.errors import InvalidBackup
+from confkeep.models import MAX_BINARY_BYTES, MAX_EXPORT_BYTES
 from worker.cli.sources.names import NAMESPACE, Row
 
 
@@ -41,17 +42,17 @@ class FileCapture:
     def has_binary(self) -> bool:
         return self.binary_path is not None
 
-    def read(self, max_export_bytes: int, max_binary_bytes: int) -> tuple[bytes, bytes | None]:
+    def read(self) -> tuple[bytes, bytes | None]:
         """Both files.
 
         Raises:
-            InvalidBackup: one is larger; it is not read then.
+            InvalidBackup: one is larger than a backup's may be; it is not read then.
             OSError: the file system refused.
         """
-        export = _read(self.export_path, "export_text", max_export_bytes)
+        export = _read(self.export_path, "export_text", MAX_EXPORT_BYTES)
         if self.binary_path is None:
             return export, None
-        return export, _read(self.binary_path, "binary_backup", max_binary_bytes)
+        return export, _read(self.binary_path, "binary_backup", MAX_BINARY_BYTES)
 
     def backup_id(self, export: bytes, binary: bytes | None) -> str:
         """The backup_id: the same device, file name and bytes always give the same."""
@@ -82,17 +83,17 @@ class GitCapture:
     def has_binary(self) -> bool:
         return self.binary is not None
 
-    def read(self, max_export_bytes: int, max_binary_bytes: int) -> tuple[bytes, bytes | None]:
+    def read(self) -> tuple[bytes, bytes | None]:
         """The bytes of both.
 
         Raises:
             InvalidBackup: one is too large.
             OSError: git cannot read one.
         """
-        export = self._read(self.blob, "export_text", max_export_bytes)
+        export = self._read(self.blob, "export_text", MAX_EXPORT_BYTES)
         if self.binary is None:
             return export, None
-        return export, self._read(self.binary, "binary_backup", max_binary_bytes)
+        return export, self._read(self.binary, "binary_backup", MAX_BINARY_BYTES)
 
     def _read(self, blob_id: pygit2.Oid, field_name: str, limit_bytes: int) -> bytes:
         try:
@@ -100,9 +101,7 @@ class GitCapture:
         except (KeyError, pygit2.GitError) as error:
             raise OSError(errno.EIO, f"git cannot read blob {blob_id}") from error
         assert isinstance(blob, pygit2.Blob)
-        if blob.size > limit_bytes:
-            problem = f"must be at most {limit_bytes:,} bytes, is {blob.size:,}"
-            raise InvalidBackup(field_name, problem)
+        _check_size(field_name, blob.size, limit_bytes)
         return blob.data
 
     def backup_id(self, export: bytes, binary: bytes | None) -> str:  # noqa: ARG002
@@ -124,7 +123,10 @@ def _id_of(row: Row, *parts: str) -> str:
 
 
 def _read(path: Path, field_name: str, limit_bytes: int) -> bytes:
-    size = path.stat().st_size
+    _check_size(field_name, path.stat().st_size, limit_bytes)
+    return path.read_bytes()
+
+
+def _check_size(field_name: str, size: int, limit_bytes: int) -> None:
     if size > limit_bytes:
         raise InvalidBackup(field_name, f"must be at most {limit_bytes:,} bytes, is {size:,}")
-    return path.read_bytes()
