@@ -9,15 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis import GenerationMode
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from tests.http.conftest import Stored, without_worker
 from tests.http.serving import new_token
@@ -30,13 +22,6 @@ OPERATIONS = [
     (method, path)
     for path, operations in json.loads(DOCUMENT.read_text("utf-8"))["paths"].items()
     for method in operations
-]
-#: What an answer may differ in from the document.
-_CHECKS = [
-    status_code_conformance,
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
 ]
 #: Requests of each operation: of the short form, and of the long one.
 FEW, MANY = 6, 1_000
@@ -110,6 +95,18 @@ def documents(stored: Stored) -> tuple[dict[str, Any], dict[str, Any]]:
 def ask(
     stored: Stored, address: str, headers: dict[str, str], method: str, path: str, count: int
 ) -> None:
+    # Each process of a run collects this module, and few run it: the import takes as long as all others.
+    import schemathesis
+    from schemathesis import GenerationMode
+    from schemathesis.specs.openapi import checks
+
+    # What an answer may differ in from the document.
+    compared = [
+        checks.status_code_conformance,
+        checks.content_type_conformance,
+        checks.response_headers_conformance,
+        checks.response_schema_conformance,
+    ]
     whole, known = (
         schemathesis.openapi.from_dict(each)[path][method] for each in documents(stored)
     )
@@ -122,7 +119,7 @@ def ask(
         answer = data.call(base_url=address, headers=headers, timeout=60)
         statuses[answer.status_code] += 1
         assert answer.status_code != 500, (data.as_curl_command(), answer.content)
-        data.validate_response(answer, checks=_CHECKS)
+        data.validate_response(answer, checks=compared)
         assert stored.secret1.encode() not in answer.content
         assert stored.other.encode() not in answer.content or path == "/metrics"
 
