@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import fcntl
 import gc
@@ -14,6 +15,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.assertion import rewrite
 
 from tests.judge import judged
 from tests.planted import assert_no_secrets, logs_below
@@ -29,6 +31,8 @@ _PREFIX = "confkeep-tests-"
 _RUNNING = "running.lock"
 #: Free bytes there from which on the tests' files have room; they take some 200 MiB at a time.
 _ROOM_BYTES = 2 * 1024**3
+#: The folders whose modules the tests import.
+_SOURCES = ("confkeep", "docs", "tasks", "tests", "worker")
 
 
 def _has_room() -> bool:
@@ -51,6 +55,25 @@ def _remove_left_folders() -> None:
         with contextlib.suppress(OSError), running.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(running.parent, ignore_errors=True)
+
+
+def _compile_share(config: pytest.Config, number: int, count: int) -> None:
+    """Write the bytecode that is missing of every `count`th module, of which this process has number `number`.
+
+    In a fresh clone each process of a run would compile all modules at the same time as the others.
+    """
+    root = Path(__file__).parents[1]
+    paths = [path for top in _SOURCES for path in (root / top).rglob("*.py")]
+    for path in sorted(paths)[number::count]:
+        if not path.name.startswith("test_"):
+            compileall.compile_file(path, quiet=2)
+            continue
+        # pytest's own, which has more to tell of an assertion that fails.
+        compiled = rewrite.get_cache_dir(path) / f"{path.stem}{rewrite.PYC_TAIL}"
+        if rewrite._read_pyc(path, compiled) is None:
+            compiled.parent.mkdir(exist_ok=True)
+            status, code = rewrite._rewrite_test(path, config)
+            rewrite._write_pyc(config.stash[rewrite.assertstate_key], code, status, compiled)
 
 
 #: Seconds that a test of `make chaos` may take that says no bound of its own.
@@ -94,7 +117,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # Hundreds of processes import the sources; without their bytecode each compiles them again.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
-    if hasattr(config, "workerinput") or config.option.basetemp is not None or not _has_room():
+    # A process of several.
+    if (share := getattr(config, "workerinput", None)) is not None:
+        _compile_share(config, int(share["workerid"].removeprefix("gw")), share["workercount"])
+        return
+    if config.option.basetemp is not None or not _has_room():
         return
     os.environ[DISK] = tempfile.gettempdir()
     _remove_left_folders()
