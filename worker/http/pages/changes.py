@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from itertools import compress, count, zip_longest
+from itertools import compress, count, groupby, zip_longest
 from operator import ne
 from typing import Final, Literal, NamedTuple
 
@@ -22,7 +22,7 @@ _ALIKE: Final = 0.3
 #: Pairs of lines of one diff that are looked at token by token; each takes up to a millisecond.
 _PAIRS: Final = 400
 
-_HEAD: Final = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@ ?(.*)")
+_HEAD: Final = re.compile(r"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@ ?(.*)")
 _TOKEN: Final = re.compile(r"\w+|\s+|.", re.DOTALL)
 
 Kind = Literal["same", "old", "new"]
@@ -67,10 +67,8 @@ class Pair(NamedTuple):
 class Hunk:
     """Changed lines and those around them."""
 
-    old_start: int
-    old_count: int
+    #: The number of its first line in the new text.
     new_start: int
-    new_count: int
     #: The RouterOS section of the first change; empty if there is none.
     section: str
     lines: list[Line]
@@ -92,9 +90,8 @@ def hunks_of(diff: str) -> list[Hunk]:
     for text in diff.split("\n")[:-1] if diff.endswith("\n") else diff.split("\n"):
         head = _HEAD.match(text) if text.startswith("@@") else None
         if head is not None:
-            old, new = int(head[1]), int(head[3])
-            counts = int(head[2] or 1), int(head[4] or 1)
-            found.append(Hunk(old, counts[0], new, counts[1], head[5].rstrip("\r"), []))
+            old, new = int(head[1]), int(head[2])
+            found.append(Hunk(new, head[3].rstrip("\r"), []))
             continue
         if not found or not text:
             continue
@@ -124,22 +121,15 @@ def counts_of(hunks: Sequence[Hunk]) -> tuple[int, int]:
 
 def _runs(lines: Sequence[Line]) -> Iterator[tuple[list[Line], list[Line]]]:
     """Runs of removed lines with the added ones behind them; a run that is in both comes as itself, twice."""
-    at = 0
-    while at < len(lines):
-        end = at
-        if lines[at].kind == "same":
-            while end < len(lines) and lines[end].kind == "same":
-                end += 1
-            same = list(lines[at:end])
-            yield same, same
+    for is_same, group in groupby(lines, lambda line: line.kind == "same"):
+        run = list(group)
+        if is_same:
+            yield run, run
         else:
-            while end < len(lines) and lines[end].kind == "old":
-                end += 1
-            middle = end
-            while end < len(lines) and lines[end].kind == "new":
-                end += 1
-            yield list(lines[at:middle]), list(lines[middle:end])
-        at = end
+            yield (
+                [each for each in run if each.kind == "old"],
+                [each for each in run if each.kind == "new"],
+            )
 
 
 def _find_moved(hunks: Sequence[Hunk]) -> None:
