@@ -14,9 +14,8 @@ from confkeep.queue.events import TYPES, Event
 from worker.http.access import Caller
 from worker.http.context import Here
 from worker.http.pages.recent import Wanted, shown_of
-from worker.http.pages.rendering import link, page
-from worker.http.pages.routing import Viewer
-from worker.http.pages.routing import router as new_router
+from worker.http.pages.rendering import page, span
+from worker.http.pages.routing import Viewer, new_router
 from worker.observe import event_roles, states
 from worker.observe.states import State
 from worker.process.broker_check import find_problems
@@ -67,7 +66,6 @@ async def activity(
         tenant=tenant,
         trouble=trouble,
         newest=newest_id,
-        link=lambda **changes: link(request, **changes),
     )
 
 
@@ -101,7 +99,6 @@ async def queue(request: Request, caller: Viewer, context: Here) -> Response:
 
     def ask(client: redis.Redis) -> dict[str, Any]:
         boxes = [box for box in inboxes.list_inboxes(client) if caller.sees(box.tenant_id)][:_ROWS]
-        waits = backoff.get_many(client, [box.tenant_id for box in boxes])
         letters = [
             one for one in dead_letters.list_dead_letters(client) if caller.sees(one.tenant_id)
         ]
@@ -109,52 +106,21 @@ async def queue(request: Request, caller: Viewer, context: Here) -> Response:
         return {
             "problems": find_problems(client, ask_all=False) if everything else [],
             "workers": list_workers(client) if everything else None,
-            "boxes": boxes,
-            "waits": waits,
+            "inboxes": boxes,
+            "waits": backoff.get_many(client, [box.tenant_id for box in boxes]),
             "letters": letters[-_ROWS:],
-        }  # fmt: skip
+        }
 
     found = await context.ask(ask)
-    names = await context.read(_names(caller))
     return page(
         request,
         "queue.html",
         caller=caller,
         now=dt.datetime.now(dt.UTC),
-        problems=[f"Redis may lose what it acknowledged: {one}" for one in found["problems"]],
-        workers=None
-        if found["workers"] is None
-        else [
-            {
-                "name": worker.name,
-                "shards": f"{len(worker.shards)}",
-                "state": states.SILENT if worker.silent else states.WORKING,
-                "seen": _age(worker.last_sweep_age_s),
-            }
-            for worker in found["workers"]
-        ],
-        inboxes=[
-            {
-                "tenant_id": box.tenant_id,
-                "name": names.get(box.tenant_id),
-                "entries": box.entries,
-                "oldest": _age(box.oldest_age_s),
-                "state": _state_of(found["waits"].get(box.tenant_id)),
-                "why": _why(found["waits"].get(box.tenant_id)),
-            }
-            for box in found["boxes"]
-        ],
-        dead=[
-            {
-                "died": letter.died_at[:19].replace("T", " "),
-                "tenant_id": letter.tenant_id,
-                "tenant_name": names.get(letter.tenant_id),
-                "device_id": letter.device_id,
-                "name": letter.device_name,
-                "reason": letter.reason,
-            }
-            for letter in reversed(found["letters"])
-        ],
+        names=await context.read(_names(caller)),
+        state_of=_state_of,
+        why=_why,
+        **found,
     )
 
 
@@ -169,10 +135,5 @@ def _why(wait: backoff.Backoff | None) -> str:
     if wait is None:
         return ""
     next_s = wait.next_ms / 1000 - time.time()
-    when = f"next try in {_age(next_s)}" if next_s > 0 else "next try is due"
+    when = f"next try in {span(next_s)}" if next_s > 0 else "next try is due"
     return f", {when}: {wait.reason}"
-
-
-def _age(seconds: float) -> str:
-    span = dt.timedelta(seconds=max(0, round(seconds)))
-    return f"{span.days} d" if span.days else str(span)

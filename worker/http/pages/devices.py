@@ -17,8 +17,7 @@ from worker.http.access import Caller, require
 from worker.http.context import Context, Here
 from worker.http.pages.fleet import is_stale, oldest_fresh
 from worker.http.pages.rendering import day, link, page
-from worker.http.pages.routing import Viewer
-from worker.http.pages.routing import router as new_router
+from worker.http.pages.routing import Viewer, new_router
 from worker.http.pages.rows import Dated, export_rows
 from worker.http.routes.files import file_answer
 from worker.reading.answers import DeviceEntry, File, Since, TenantEntry, VersionEntry
@@ -71,7 +70,6 @@ async def device(
         stale=is_stale(one, oldest_fresh(context.settings)),
         months=[(month, list(some)) for month, some in months],
         only_config=changed == "config",
-        may_reveal=caller.reveals,
         newest=None if cursor is None else link(request, cursor=None),
         older=older,
     )
@@ -158,7 +156,6 @@ async def version(
         shown_lines=LINES,
         cut=cut,
         since=since,
-        may_reveal=caller.reveals,
     )
 
 
@@ -195,8 +192,7 @@ async def file(
         return reader.file(tenant_id, device, version, name, reveal=caller.reveals)
 
     found = await context.read_of(caller, tenant, ask)
-    media = "application/octet-stream" if name == "backup.bin" else "text/plain; charset=utf-8"
-    return file_answer(request, found, media, fixed=False, masked=not caller.reveals)
+    return file_answer(request, found, name, fixed=False, masked=not caller.reveals)
 
 
 async def _of(

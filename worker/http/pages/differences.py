@@ -14,9 +14,8 @@ from worker.engine.versions import Wanted
 from worker.http.access import Caller
 from worker.http.context import Here
 from worker.http.pages.changes import Hunk, counts_of, hunks_of
-from worker.http.pages.rendering import link, page
-from worker.http.pages.routing import Viewer
-from worker.http.pages.routing import router as new_router
+from worker.http.pages.rendering import page
+from worker.http.pages.routing import Viewer, new_router
 from worker.reading.answers import DeviceEntry, DiffAnswer, TenantEntry, VersionEntry
 from worker.reading.directory_page import Filter
 from worker.reading.reader import Reader
@@ -118,7 +117,6 @@ async def diff(
         configuration=f"{base}/versions/{found.new.sha}",
         raw=f"/v1{base}/versions/{found.new.sha}/diff?against={against}",
         binaries=_binaries(found),
-        link=lambda **changes: link(request, **changes),
     )
 
 

@@ -17,9 +17,8 @@ from confkeep.settings import Settings
 from worker.http.access import Caller
 from worker.http.context import Context, Here
 from worker.http.pages.recent import Wanted, shown_of
-from worker.http.pages.rendering import link, page
-from worker.http.pages.routing import Viewer
-from worker.http.pages.routing import router as new_router
+from worker.http.pages.rendering import page
+from worker.http.pages.routing import Viewer, new_router
 from worker.queue import dead_letters, inboxes
 from worker.reading.answers import DeviceEntry, TenantEntry, counts_of
 from worker.reading.directory_page import Filter, changed_by
@@ -190,7 +189,6 @@ async def directory(
         first=first + 1,
         before=number - 1 if number > 1 else None,
         after=number + 1 if first + _DEVICES < len(devices) else None,
-        link=lambda **changes: link(request, **changes),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import Query, Request, Response
@@ -13,8 +12,7 @@ from worker.engine.search import Query as Wanted
 from worker.engine.search import Searcher
 from worker.http.context import SEARCH_S, Here
 from worker.http.pages.rendering import page
-from worker.http.pages.routing import Viewer
-from worker.http.pages.routing import router as new_router
+from worker.http.pages.routing import Viewer, new_router
 from worker.reading.answers import DeviceEntry, FoundEntry, TenantEntry
 from worker.reading.directory_page import Filter
 from worker.reading.reader import DAMAGED, Reader, search_all
@@ -27,17 +25,6 @@ _NAMED: Final = 20
 _DEVICES: Final = 100
 _LINES: Final = 50
 _CONTEXT: Final = 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    tenants: list[TenantEntry]
-    #: The id of the only tenant to search; empty for all.
-    chosen: str
-    named: list[tuple[TenantEntry, DeviceEntry]]
-    found: list[FoundEntry]
-    #: Those of several tenants in which nothing could be searched.
-    damaged: list[TenantEntry]
 
 
 @router.get("/search")
@@ -60,35 +47,37 @@ async def search(
         except InvalidInput as error:
             problem = str(error)
 
-    def ask(reader: Reader) -> _Answer:
+    def ask(reader: Reader) -> dict[str, Any]:
         tenants = reader.tenants(caller.tenants)
         chosen = reader.tenant(tenant, caller.tenants).tenant_id if tenant else ""
-        if not q or problem is not None:
-            return _Answer(tenants, chosen, [], [], [])
         among = [each for each in tenants if chosen in ("", each.tenant_id)]
+        if not q or problem is not None:
+            among = []
         named = [] if regex or not q.strip() else _called(reader, among, q.strip())
         found, damaged = search_all(reader, among, wanted, _DEVICES + 1, reveal=caller.reveals)
         if chosen and damaged:
             raise damaged[0][1]
-        return _Answer(tenants, chosen, named, found, [each for each, _ in damaged])
+        return {
+            "tenants": tenants,
+            "chosen": chosen,
+            "named": named,
+            "named_cut": len(named) == _NAMED,
+            "found": [_cut(one) for one in found[:_DEVICES]],
+            "more": len(found) > _DEVICES,
+            "damaged": [each for each, _ in damaged],
+        }
 
-    answer = await context.read(ask, SEARCH_S, context.searchers)
+    found = await context.read(ask, SEARCH_S, context.searchers)
     return page(
         request,
         "search.html",
         caller=caller,
         q=q,
-        tenants=answer.tenants,
-        chosen=answer.chosen,
         regex=regex,
         ignore_case=case == "0",
         problem=problem,
-        named=answer.named,
-        named_cut=len(answer.named) == _NAMED,
-        found=[_cut(one) for one in answer.found[:_DEVICES]],
-        more=len(answer.found) > _DEVICES,
-        damaged=answer.damaged,
         problem_of_damaged=DAMAGED,
+        **found,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +45,7 @@ def page(
     text = (
         _environment()
         .get_template(template)
-        .render(caller=caller, here=request.url.path, path=request.url.path, **values)
+        .render(caller=caller, here=request.url.path, link=partial(link, request), **values)
     )
     return HTMLResponse(text, status, _HEADERS)
 
@@ -89,7 +89,7 @@ def _environment() -> Any:
     made.globals.update(q=None, states=states)
     made.filters.update(
         age=_age, count=_count, date=date_text, day=day, firstline=_first_line, iso=utc_text,
-        pieces=pieces, sentence=_sentence, shown=shown, size=size_text,
+        pieces=pieces, sentence=_sentence, shown=shown, size=size_text, span=span,
         unified_rows=unified_rows,
     )  # fmt: skip
     return made
@@ -108,6 +108,12 @@ def day(when: dt.datetime) -> str:
 def _age(when: dt.datetime) -> str:
     seconds = (dt.datetime.now(dt.UTC) - when).total_seconds()
     return f"{age_text(seconds)} ago" if seconds >= 60 else "just now"
+
+
+def span(seconds: float) -> str:
+    """A duration to the second."""
+    whole = dt.timedelta(seconds=max(0, round(seconds)))
+    return f"{whole.days} d" if whole.days else str(whole)
 
 
 def _count(number: int) -> str:

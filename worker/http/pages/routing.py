@@ -47,7 +47,7 @@ class PageRoute(APIRoute):
         return answered
 
 
-def router() -> APIRouter:
+def new_router() -> APIRouter:
     """A router for pages, which stand in no OpenAPI document."""
     return APIRouter(route_class=PageRoute, include_in_schema=False)
 

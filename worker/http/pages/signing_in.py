@@ -12,8 +12,7 @@ from fastapi.responses import RedirectResponse
 from confkeep.errors import AccessDenied
 from worker.http.context import Context, Here
 from worker.http.pages.rendering import page
-from worker.http.pages.routing import COOKIE, local, require_own_form
-from worker.http.pages.routing import router as new_router
+from worker.http.pages.routing import COOKIE, local, new_router, require_own_form
 
 router = new_router()
 

@@ -9,6 +9,7 @@ from fastapi import Request, Response
 
 from worker.http.problems import header
 from worker.reading.answers import File
+from worker.reading.store_reader import FileName
 
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _TAG: Final = {
@@ -16,9 +17,9 @@ _TAG: Final = {
     "Confkeep-Version": header("The version's commit."),
 }
 _RANGED: Final = {**_TAG, "Content-Range": header("Which bytes of how many these are.")}
-_NAMES: Final = {
-    "text/plain; charset=utf-8": "export.rsc",
-    "application/octet-stream": "backup.bin",
+_MEDIA: Final[dict[FileName, str]] = {
+    "export.rsc": "text/plain; charset=utf-8",
+    "backup.bin": "application/octet-stream",
 }
 
 
@@ -38,7 +39,7 @@ def documented_file(media_type: str) -> dict[int | str, dict[str, Any]]:
 
 
 def file_answer(
-    request: Request, file: File, media_type: str, *, fixed: bool, masked: bool
+    request: Request, file: File, name: FileName, *, fixed: bool, masked: bool
 ) -> Response:
     """The answer to a request for a file (RFC 9110, 13 and 14).
 
@@ -53,7 +54,7 @@ def file_answer(
         "ETag": etag,
         "Cache-Control": kept,
         "Accept-Ranges": "bytes",
-        "Content-Disposition": f'inline; filename="{_NAMES[media_type]}"',
+        "Content-Disposition": f'inline; filename="{name}"',
         "X-Content-Type-Options": "nosniff",
         "Confkeep-Version": file.sha,
         "Vary": "Authorization, X-Auth-Token",
@@ -73,8 +74,8 @@ def file_answer(
         if part is not None:
             start, end = part
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-            return Response(file.data[start:end], 206, headers, media_type)
-    return Response(file.data, 200, headers, media_type)
+            return Response(file.data[start:end], 206, headers, _MEDIA[name])
+    return Response(file.data, 200, headers, _MEDIA[name])
 
 
 def _matches(wanted: str, etag: str) -> bool:

@@ -12,7 +12,7 @@ from worker.engine.versions import Wanted
 from worker.http import paging
 from worker.http.access import Caller, require
 from worker.http.callers import Reads
-from worker.http.context import Here
+from worker.http.context import Context, Here
 from worker.http.problems import RESPONSES, documented
 from worker.http.routes.directory import Cursor, Limit
 from worker.http.routes.files import documented_file, file_answer
@@ -114,14 +114,7 @@ async def export(
     at: _At = None,
 ) -> Response:
     """The version's export; with its secrets only if the token may `reveal`, else masked."""
-    found = await _read(context, caller, tenant, device, named(version, at), "export.rsc")
-    return file_answer(
-        request,
-        found,
-        "text/plain; charset=utf-8",
-        fixed=_is_fixed(version),
-        masked=not caller.reveals,
-    )
+    return await _file(request, context, caller, tenant, device, version, at, "export.rsc")
 
 
 @router.get(
@@ -140,24 +133,26 @@ async def binary(
 ) -> Response:
     """The version's binary. It holds all secrets, so the token has to have the right `reveal`."""
     require(caller, "reveal")
-    found = await _read(context, caller, tenant, device, named(version, at), "backup.bin")
-    return file_answer(
-        request, found, "application/octet-stream", fixed=_is_fixed(version), masked=False
-    )
+    return await _file(request, context, caller, tenant, device, version, at, "backup.bin")
 
 
-def _is_fixed(version: str) -> bool:
-    """Whether the part of the path names the same version for ever."""
-    return len(version) == 40
-
-
-async def _read(
-    context: Here, caller: Caller, tenant: str, device: str, version: str, name: FileName
-) -> File:
+async def _file(
+    request: Request,
+    context: Context,
+    caller: Caller,
+    tenant: str,
+    device: str,
+    version: str,
+    at: str | None,
+    name: FileName,
+) -> Response:
     def ask(reader: Reader, tenant_id: str) -> File:
-        return reader.file(tenant_id, device, version, name, reveal=caller.reveals)
+        return reader.file(tenant_id, device, named(version, at), name, reveal=caller.reveals)
 
-    return await context.read_of(caller, tenant, ask)
+    found = await context.read_of(caller, tenant, ask)
+    # A whole id names the same version for ever.
+    fixed = len(version) == 40
+    return file_answer(request, found, name, fixed=fixed, masked=not caller.reveals)
 
 
 @router.get(
